@@ -1,0 +1,198 @@
+"""What every engine takes and gives: plans in, decisions and usage out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ratectl.engine.sliding_window import WindowState
+from ratectl.engine.token_bucket import TokenState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratectl.engine.decision import Decision
+
+__all__ = [
+    "Algorithm",
+    "Engine",
+    "EngineUsage",
+    "Identity",
+    "LimitPlan",
+    "LimitUsage",
+    "PlanSet",
+    "ScopePlan",
+    "State",
+]
+
+State = TokenState | WindowState
+
+
+class Algorithm(Protocol):
+    """The maths of one kind of limit, with its parameters; a state fits the kind that made it.
+
+    Times are in nanoseconds. A wait is 0 for now and ``NEVER`` for never.
+    """
+
+    @property
+    def most(self) -> int:
+        """What a full bucket admits at once."""
+
+    def full(self, now: int) -> State:
+        """A bucket that was never drawn from."""
+
+    def wait(self, state: Any, cost: int, now: int) -> int:
+        """How long until ``cost`` is admitted."""
+
+    def charge(self, state: Any, cost: int, now: int) -> int:
+        """Take ``cost``, just admitted by ``wait``; returns what remains."""
+
+    def remaining(self, state: Any, now: int) -> int:
+        """What would be admitted at once."""
+
+    def reset_after(self, state: Any, now: int) -> int:
+        """How long until the bucket is full."""
+
+    def settled_after(self) -> int:
+        """How long until any bucket is full, however empty."""
+
+    def same(self, one: Any, other: Any, now: int) -> bool:
+        """Whether two buckets answer alike from ``now`` on."""
+
+    def stricter(self, one: Any, other: Any, now: int) -> State:
+        """A bucket that admits no more than either of two."""
+
+
+Identity = tuple[str, str]
+"""Whose buckets: (declared scope, limit name). One identity never has two sets of parameters."""
+
+
+class LimitPlan:
+    """A limit as an engine runs it."""
+
+    __slots__ = ("algorithm", "name", "per", "scope", "shadow")
+
+    def __init__(
+        self, scope: str, name: str, algorithm: Algorithm, per: tuple[str, ...], shadow: bool
+    ) -> None:
+        self.scope = scope
+        self.name = name
+        self.algorithm = algorithm
+        self.per = per
+        self.shadow = shadow
+
+    @property
+    def identity(self) -> Identity:
+        return (self.scope, self.name)
+
+
+class ScopePlan:
+    """The limits of one declared scope; a request passes when all of them admit it."""
+
+    __slots__ = ("allow_on_error", "limits", "scope")
+
+    def __init__(self, scope: str, limits: tuple[LimitPlan, ...], allow_on_error: bool) -> None:
+        self.scope = scope
+        self.limits = limits
+        self.allow_on_error = allow_on_error
+
+    def limit(self, name: str) -> LimitPlan | None:
+        return next((limit for limit in self.limits if limit.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSet:
+    """Everything a generation says, by declared scope. Never changed once made."""
+
+    generation: int
+    scopes: Mapping[str, ScopePlan] = field(default_factory=dict)
+
+    def find(self, scope: str) -> ScopePlan | None:
+        """The plan of ``scope`` or of its nearest declared ancestor."""
+        while True:
+            plan = self.scopes.get(scope)
+            if plan is not None or scope in ("/", ""):
+                return plan
+            scope = scope.rpartition("/")[0] or "/"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUsage:
+    """Counts of one limit since the engine started, in requests."""
+
+    scope: str
+    limit: str
+    shadow: bool
+    allowed: int
+    refused: int
+    """Refused for now."""
+    never: int
+    """Refused for good: the cost exceeds what a full bucket holds, or the rate is zero."""
+    shadow_refused: int
+    """Admitted, though this limit, in shadow, would have refused."""
+    most: int
+    """What a full bucket admits at once."""
+    lowest: int | None
+    """Least remaining of any key since usage was last read; None when nothing was admitted."""
+    keys: int
+    """Keys tracked now: those whose bucket is not full."""
+    top_refused: tuple[tuple[str, int], ...]
+    """Most refused keys since the start, most first; approximate beyond a few dozen keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineUsage:
+    """What an engine has seen since it started."""
+
+    generation: int
+    limits: tuple[LimitUsage, ...]
+    no_policy: int
+    """Requests whose scope no policy covers."""
+    buckets: int
+    overflowed: int
+    """Requests answered from shared overflow buckets because the table was full."""
+
+
+class Engine(ABC):
+    """Buckets for one process. Thread-safe."""
+
+    name: str
+    """The implementation: ``pure`` (or, to come, ``c``)."""
+
+    @abstractmethod
+    def check(
+        self, scope: str, attributes: Mapping[str, str], cost: int = 1, now: int | None = None
+    ) -> Decision:
+        """Decide one request, charging every limit or none.
+
+        ``cost`` 0 looks without taking. ``now`` (nanoseconds) is for tests and replays; the
+        engine reads its clock otherwise.
+
+        :raises UsageError: ``cost`` is negative or not an integer.
+        """
+
+    @abstractmethod
+    def swap(self, plans: PlanSet, now: int | None = None) -> None:
+        """Replace all plans at one instant, keeping buckets (rules: ``migrate``)."""
+
+    @abstractmethod
+    def plan(self, scope: str) -> ScopePlan | None:
+        """The plan that governs ``scope`` now."""
+
+    @property
+    @abstractmethod
+    def generation(self) -> int:
+        """Generation of the plans in force; 0 before the first."""
+
+    @abstractmethod
+    def usage(self) -> EngineUsage:
+        """Counts so far; resets each limit's ``lowest``."""
+
+    @abstractmethod
+    def before_fork(self) -> None:
+        """Wait until no check is half done, and keep others from starting."""
+
+    @abstractmethod
+    def after_fork(self, *, child: bool) -> None:
+        """Go on, in the parent or (with fresh locks) in the child."""

@@ -1,0 +1,278 @@
+"""A group: the buckets of one identity, by key."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+from ratectl.engine.base import LimitUsage
+from ratectl.engine.decision import NEVER
+from ratectl.engine.migrate import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratectl.engine.base import Algorithm, LimitPlan, State
+
+__all__ = ["Counters", "Group", "Key"]
+
+Key = object
+"""A value (str), None for an absent attribute, a tuple of these, or a digest of a long one."""
+
+_LONG_KEY: Final = 256
+_PENDING: Final = 32
+_TOP: Final = 32
+
+
+class Counters:
+    """What one identity has seen; outlives changes of its parameters."""
+
+    __slots__ = ("allowed", "lowest", "never", "refused", "refused_keys", "shadow_refused")
+
+    def __init__(self) -> None:
+        self.allowed = 0
+        self.refused = 0
+        self.never = 0
+        self.shadow_refused = 0
+        self.lowest: int | None = None
+        self.refused_keys: dict[Key, int] = {}
+
+    def refuse(self, key: Key, *, never: bool) -> None:
+        if never:
+            self.never += 1
+        else:
+            self.refused += 1
+        # Space-saving (Metwally et al. 2005): a new key takes over the least count.
+        counts = self.refused_keys
+        if key not in counts and len(counts) >= _TOP:
+            rarest = min(counts, key=counts.__getitem__)
+            counts[key] = counts.pop(rarest) + 1
+        else:
+            counts[key] = counts.get(key, 0) + 1
+
+
+class Group:
+    """Buckets of one identity. Not thread-safe: its engine's lock guards it."""
+
+    __slots__ = (
+        "_changes",
+        "_passed",
+        "_single",
+        "algorithm",
+        "buckets",
+        "counters",
+        "epoch",
+        "genesis",
+        "lent_until",
+        "name",
+        "overflow",
+        "per",
+        "retired_at",
+        "scope",
+        "seed",
+        "seed_until",
+        "shadow",
+    )
+
+    def __init__(self, limit: LimitPlan, genesis: State | None, counters: Counters) -> None:
+        self.scope = limit.scope
+        self.name = limit.name
+        self.per = limit.per
+        self.shadow = limit.shadow
+        self.algorithm: Algorithm = limit.algorithm
+        self.genesis = genesis
+        self.counters = counters
+        self.buckets: dict[Key, State] = {}
+        self.overflow: dict[int, State] = {}
+        self.epoch = 0
+        self.retired_at: int | None = None
+        self.lent_until: int | None = NEVER
+        self.seed: Group | None = None
+        self.seed_until: int | None = None
+        self._single = limit.per[0] if len(limit.per) == 1 else None
+        self._changes: list[tuple[int, Algorithm, Algorithm]] = []
+        self._passed: list[tuple[int, Algorithm]] = []
+
+    def find(self, attributes: Mapping[str, str], now: int) -> tuple[Key, State, bool]:
+        """The key of a request, its state at the current parameters, and whether it is untracked.
+
+        An untracked state is a scratch copy: it must be inserted into the table to be kept.
+        """
+        key = attributes.get(self._single) if self._single is not None else self._raw(attributes)
+        state = self.buckets.get(key)
+        if state is None:
+            key = _plain(key)
+            state = self.buckets.get(key)
+            if state is None:
+                return key, self._first_touch(key, attributes, now)[0], True
+        if state.epoch != self.epoch:
+            state = self.buckets[key] = self._caught_up(state)
+        return key, state, False
+
+    def _raw(self, attributes: Mapping[str, str]) -> Key:
+        if self._single is not None:
+            return attributes.get(self._single)
+        return tuple([attributes.get(name) for name in self.per])
+
+    def _stands(self, attributes: Mapping[str, str], now: int) -> tuple[State, int]:
+        """The state of a request's key, and when: ``now``, or when it was set aside."""
+        key = _plain(self._raw(attributes))
+        state = self.buckets.get(key)
+        if state is None:
+            return self._first_touch(key, attributes, now)
+        state = self.buckets[key] = self._caught_up(state)
+        return state, self._own(now)
+
+    def _own(self, now: int) -> int:
+        return now if self.retired_at is None else min(now, self.retired_at)
+
+    def _first_touch(self, key: Key, attributes: Mapping[str, str], now: int) -> tuple[State, int]:
+        """The bucket that an untracked key behaves as, and when it stood so."""
+        at = self._own(now)
+        inherited: State | None = None
+        if self.seeded(at):
+            inherited, at = self._inherited(attributes, now)
+        else:
+            self.seed = None
+        shared = self._shared(key)
+        if shared is None:
+            return inherited or self.initial(at), at
+        if inherited is None:
+            return shared.copy(), at
+        state = self.algorithm.stricter(inherited, shared, at)
+        state.epoch = self.epoch
+        return state, at
+
+    def plant(self, seed: Group, now: int) -> None:
+        """Untracked keys start, on first touch, from their bucket in ``seed``."""
+        self.seed = seed
+        self._passed = [(now, self.algorithm)]
+        self._settle(now)
+
+    def seeded(self, now: int) -> bool:
+        """Whether a seed may still say anything but "full"."""
+        return self.seed is not None and (self.seed_until is None or now < self.seed_until)
+
+    def lent(self, now: int) -> bool:
+        """Whether another group may still start keys from this one."""
+        return self.lent_until is None or now < self.lent_until
+
+    def _settle(self, now: int) -> None:
+        """Keep the seed until every bucket that is empty at ``now`` is full."""
+        span = self.algorithm.settled_after()
+        self.seed_until = None if span == NEVER else now + span
+        seed = self.seed
+        while seed is not None:
+            if self.seed_until is None or seed.lent_until is None:
+                seed.lent_until = None
+            else:
+                seed.lent_until = max(seed.lent_until, self.seed_until)
+            seed = seed.seed
+
+    def _inherited(self, attributes: Mapping[str, str], now: int) -> tuple[State, int]:
+        """The seed's bucket, taken through every change since.
+
+        A seed that was set aside stands still; a living one goes on until the key is touched.
+        """
+        assert self.seed is not None
+        state, at = self.seed._stands(attributes, now)  # noqa: SLF001 - of the same class
+        before = self.seed.algorithm
+        for since, algorithm in self._passed:
+            at = max(at, since)
+            state = migrate(before, algorithm, state, at)
+            before = algorithm
+        state.epoch = self.epoch
+        return state, at
+
+    def _shared(self, key: Key) -> State | None:
+        """The overflow bucket of an untracked key, if it has one."""
+        if not self.overflow:
+            return None
+        slot = overflow_slot(key)
+        shared = self.overflow.get(slot)
+        if shared is not None:
+            shared = self.overflow[slot] = self._caught_up(shared)
+        return shared
+
+    def initial(self, now: int) -> State:
+        """A new bucket: full, or as far as the genesis bucket has come since the last change."""
+        state = self.algorithm.full(now) if self.genesis is None else self.genesis.copy()
+        state.epoch = self.epoch
+        return state
+
+    def evictable(self, key: Key, state: State, now: int) -> bool:
+        """Whether forgetting this bucket could not be noticed."""
+        if self.seeded(now):
+            return False
+        if state.epoch != self.epoch:
+            state = self.buckets[key] = self._caught_up(state)
+        return self.algorithm.same(state, self._shared(key) or self.initial(now), now)
+
+    def change(self, algorithm: Algorithm, genesis: State | None, now: int) -> None:
+        """New parameters from ``now`` on; buckets follow when they are next touched."""
+        self._changes.append((now, self.algorithm, algorithm))
+        self.algorithm = algorithm
+        self.genesis = genesis
+        self.epoch += 1
+        if self.seeded(now):
+            if len(self._passed) >= _PENDING:
+                self._passed.remove(max(self._passed, key=lambda passed: passed[1].most))
+            self._passed.append((now, algorithm))
+            self._settle(now)
+        if len(self._changes) >= _PENDING:
+            # Buckets that nobody touches must not make the list of changes grow for ever.
+            for states in (self.buckets, self.overflow):
+                for key, state in states.items():
+                    states[key] = self._caught_up(state)  # type: ignore[index]
+            self._changes.clear()
+
+    def _caught_up(self, state: State) -> State:
+        behind = self.epoch - state.epoch
+        if behind:
+            for now, old, new in self._changes[len(self._changes) - behind :]:
+                state = migrate(old, new, state, now)
+            state.epoch = self.epoch
+        return state
+
+    def usage(self) -> LimitUsage:
+        counters = self.counters
+        lowest, counters.lowest = counters.lowest, None
+        top = sorted(counters.refused_keys.items(), key=lambda item: -item[1])[:10]
+        return LimitUsage(
+            scope=self.scope,
+            limit=self.name,
+            shadow=self.shadow,
+            allowed=counters.allowed,
+            refused=counters.refused,
+            never=counters.never,
+            shadow_refused=counters.shadow_refused,
+            most=self.algorithm.most,
+            lowest=lowest,
+            keys=len(self.buckets),
+            top_refused=tuple((_shown(key), count) for key, count in top),
+        )
+
+
+def overflow_slot(key: Key) -> int:
+    """Which shared bucket an untrackable key falls into; Python keys the hash per process."""
+    return hash(key) & 255
+
+
+def _plain(key: Key) -> Key:
+    """A key as it is stored: text, with a digest in place of what is too long to keep."""
+    if isinstance(key, tuple):
+        return tuple([_plain(part) for part in key])
+    if key is None:
+        return key
+    text = key if isinstance(key, str) else str(key)
+    if len(text) <= _LONG_KEY:
+        return text
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _shown(key: Key) -> str:
+    if isinstance(key, tuple):
+        return ", ".join(_shown(part) for part in key) or "(all)"
+    if isinstance(key, bytes):
+        return f"(long: {key.hex()[:16]})"
+    return "(absent)" if key is None else str(key)

@@ -1,0 +1,70 @@
+"""What a change of parameters does to a bucket. Pure; one rule for each kind of change.
+
+In every rule the bucket first accrues at its old parameters up to the instant of the change.
+
+==================================  ============================================================
+change                              what happens
+==================================  ============================================================
+token-bucket: rate or burst         tokens = min(tokens, new burst): growth adds capacity, not
+                                    tokens; a level between two ticks is rounded down
+sliding-window: count               what was counted stays counted
+sliding-window: length              each sub-window's count moves to the latest instant at which it
+                                    may have been admitted; what a new window has not seen is gone
+token-bucket to sliding-window      the tokens missing from a full bucket count as admitted now
+sliding-window to token-bucket      what is counted now is missing from a full bucket
+==================================  ============================================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ratectl.engine.sliding_window import SLOTS, SlidingWindow, WindowState
+from ratectl.engine.token_bucket import TokenBucket, TokenState
+
+if TYPE_CHECKING:
+    from ratectl.engine.base import Algorithm, State
+
+__all__ = ["migrate"]
+
+
+def migrate(old: Algorithm, new: Algorithm, state: State, now: int) -> State:
+    """The state under ``new`` of a bucket that was ``state`` under ``old`` until ``now``.
+
+    Never more than the old state would admit at ``now``, save by what the table above says.
+    """
+    if isinstance(old, TokenBucket):
+        assert isinstance(state, TokenState)
+        if isinstance(new, TokenBucket):
+            level = old.level(state, now) * new.per_token // old.per_token
+            return TokenState(min(level, new.capacity), max(now, state.at))
+        assert isinstance(new, SlidingWindow)
+        window = new.full(max(now, state.at))
+        _count(window, window.head, old.used(state, now))
+        return window
+    assert isinstance(old, SlidingWindow)
+    assert isinstance(state, WindowState)
+    if isinstance(new, TokenBucket):
+        missing = old.used(state, now) * new.per_token
+        return TokenState(max(0, new.capacity - missing), max(now, state.head * old.slot_ns))
+    assert isinstance(new, SlidingWindow)
+    return _rewindow(old, new, state, now)
+
+
+def _rewindow(old: SlidingWindow, new: SlidingWindow, state: WindowState, now: int) -> WindowState:
+    old.used(state, now)  # forget what has passed
+    if old.slot_ns == new.slot_ns:
+        return state.copy()
+    now = max(now, state.head * old.slot_ns)
+    moved = new.full(now)
+    for slot in range(state.head - SLOTS + 1, state.head + 1):
+        count = state.ring[slot % SLOTS]
+        latest = min((slot + 1) * old.slot_ns - 1, now)
+        if count and latest // new.slot_ns > moved.head - SLOTS:
+            _count(moved, latest // new.slot_ns, count)
+    return moved
+
+
+def _count(state: WindowState, slot: int, count: int) -> None:
+    state.ring[slot % SLOTS] += count
+    state.total += count

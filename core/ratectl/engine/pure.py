@@ -1,0 +1,210 @@
+"""The pure-Python engine: the executable specification of what an engine does.
+
+One lock around each decision. A check reads every limit first and writes only when all admit it,
+so a refusal consumes nothing anywhere.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+from ratectl.engine.base import Engine, EngineUsage, PlanSet, ScopePlan
+from ratectl.engine.decision import NEVER, Decision
+from ratectl.engine.group import Group
+from ratectl.engine.succession import Succession
+from ratectl.engine.table import DEFAULT_MAX_BUCKETS, Table
+from ratectl.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ratectl.engine.base import Identity, LimitPlan, State
+    from ratectl.engine.decision import Reason
+
+__all__ = ["PureEngine"]
+
+_MAX_ALIASES: Final = 100_000
+"""Undeclared scopes remembered with the plan that covers them."""
+
+_Look = tuple[Group, object, "State", bool, int]
+"""One limit's view of a request: group, key, state, whether untracked, and wait."""
+
+
+class _Active:
+    """A scope's plan with its groups at hand."""
+
+    __slots__ = ("groups", "plan")
+
+    def __init__(self, plan: ScopePlan, groups: tuple[Group, ...]) -> None:
+        self.plan = plan
+        self.groups = groups
+
+
+class PureEngine(Engine):
+    """See :class:`~ratectl.engine.base.Engine`; ``max_buckets`` bounds the table."""
+
+    name = "pure"
+
+    def __init__(self, clock: Callable[[], int], *, max_buckets: int = DEFAULT_MAX_BUCKETS) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._swapping = threading.Lock()
+        self._plans = PlanSet(0)
+        self._active: dict[str, _Active | None] = {}
+        self._groups: dict[Identity, Group] = {}
+        self._table = Table(max_buckets)
+        self._succession = Succession()
+        self._no_policy = 0
+
+    @property
+    def generation(self) -> int:
+        return self._plans.generation
+
+    def plan(self, scope: str) -> ScopePlan | None:
+        return self._plans.find(scope)
+
+    def check(
+        self, scope: str, attributes: Mapping[str, str], cost: int = 1, now: int | None = None
+    ) -> Decision:
+        if cost.__class__ is not int or cost < 0:
+            raise UsageError(f"cost is a whole number, 0 or more, not {cost!r}")
+        with self._lock:
+            if now is None:
+                now = self._clock()
+            try:
+                active = self._active[scope]
+            except KeyError:
+                active = self._activate(scope)
+            if active is None:
+                self._no_policy += 1
+                return Decision(True, "no_policy", self._plans.generation)
+            looks: list[_Look] = []
+            refused = False
+            for group in active.groups:
+                key, state, untracked = group.find(attributes, now)
+                wait = group.algorithm.wait(state, cost, now)
+                looks.append((group, key, state, untracked, wait))
+                if wait and not group.shadow:
+                    refused = True
+            return self._refuse(looks, now) if refused else self._admit(active, looks, cost, now)
+
+    def _admit(self, active: _Active, looks: list[_Look], cost: int, now: int) -> Decision:
+        tightest: tuple[Group, State] | None = None
+        least = 0
+        shadowed: _Look | None = None
+        for look in looks:
+            group, key, state, untracked, wait = look
+            counters = group.counters
+            if wait:
+                counters.shadow_refused += 1
+                if shadowed is None or _outweighs(wait, shadowed[4]):
+                    shadowed = look
+                continue
+            if untracked and cost:
+                held = [other[2] for other in looks]
+                state = self._table.insert(group, key, state, now, held)
+            left = group.algorithm.charge(state, cost, now)
+            counters.allowed += 1
+            if counters.lowest is None or left < counters.lowest:
+                counters.lowest = left
+            if not group.shadow and (tightest is None or left < least):
+                tightest, least = (group, state), left
+        if shadowed is not None:
+            group, _, state, _, _ = shadowed
+            return self._decide(group, state, True, "shadow", 0, now)
+        if tightest is None:
+            return Decision(True, "ok", self._plans.generation, scope=active.plan.scope)
+        return self._decide(*tightest, True, "ok", 0, now)
+
+    def _refuse(self, looks: list[_Look], now: int) -> Decision:
+        decisive: _Look | None = None
+        for look in looks:
+            group, key, _, _, wait = look
+            if not wait:
+                continue
+            if group.shadow:
+                group.counters.shadow_refused += 1
+                continue
+            group.counters.refuse(key, never=wait == NEVER)
+            if decisive is None or _outweighs(wait, decisive[4]):
+                decisive = look
+        assert decisive is not None, "somebody refused"
+        group, _, state, _, wait = decisive
+        if wait == NEVER:
+            return self._decide(group, state, False, "never", None, now)
+        return self._decide(group, state, False, "limited", wait, now)
+
+    def _decide(
+        self, group: Group, state: State, allowed: bool, reason: Reason, wait: int | None, now: int
+    ) -> Decision:
+        algorithm = group.algorithm
+        reset = algorithm.reset_after(state, now)
+        return Decision(
+            allowed,
+            reason,
+            self._plans.generation,
+            group.name,
+            group.scope,
+            algorithm.most,
+            algorithm.remaining(state, now),
+            wait,
+            reset if reset != NEVER else None,
+        )
+
+    def _activate(self, scope: str) -> _Active | None:
+        """Find the plan of a scope seen for the first time in this generation."""
+        plan = self._plans.find(scope)
+        active = None
+        if plan is not None:
+            known = self._active.get(plan.scope)
+            groups = known.groups if known else tuple(self._group(limit) for limit in plan.limits)
+            active = known or _Active(plan, groups)
+            self._active[plan.scope] = active
+        if len(self._active) >= _MAX_ALIASES:
+            self._active.clear()
+        self._active[scope] = active
+        return active
+
+    def _group(self, limit: LimitPlan) -> Group:
+        group = self._groups.get(limit.identity)
+        if group is None:
+            group = self._succession.begin(limit)
+            self._groups[limit.identity] = group
+        return group
+
+    def swap(self, plans: PlanSet, now: int | None = None) -> None:
+        with self._swapping:
+            step = self._succession.prepare(self._plans, plans)
+            with self._lock:
+                instant = self._clock() if now is None else now
+                self._groups = self._succession.apply(step, self._groups, instant, self._table)
+                self._plans = plans
+                self._active = {}
+
+    def usage(self) -> EngineUsage:
+        with self._lock:
+            return EngineUsage(
+                generation=self._plans.generation,
+                limits=tuple(group.usage() for group in self._groups.values()),
+                no_policy=self._no_policy,
+                buckets=len(self._table),
+                overflowed=self._table.overflowed,
+            )
+
+    def before_fork(self) -> None:
+        self._swapping.acquire()
+        self._lock.acquire()
+
+    def after_fork(self, *, child: bool) -> None:
+        if child:
+            self._lock = threading.Lock()
+            self._swapping = threading.Lock()
+        else:
+            self._lock.release()
+            self._swapping.release()
+
+
+def _outweighs(wait: int, other: int) -> bool:
+    """Never beats later; of two waits the longer one is reported."""
+    return other != NEVER and (wait == NEVER or wait > other)

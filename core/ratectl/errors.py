@@ -1,0 +1,110 @@
+"""Every error ratectl raises on purpose.
+
+RatectlError
+├── UsageError               a wrong argument, URL or setting: mend the call
+├── PolicyError              invalid policies; carries every diagnostic
+├── BundleError              stored bytes are not a bundle this version can read
+├── NotFound                 a generation or key that is not there
+└── StoreError
+    ├── StoreUnavailable     no answer; nothing was written (transient)
+    ├── StoreUnauthenticated credentials missing, wrong or not sufficient
+    ├── StoreMisconfigured   the store answers but cannot be used (too old, foreign data)
+    ├── OutcomeUnknown       a write timed out: it may have been applied; re-read
+    ├── Conflict             somebody else wrote first
+    └── Compacted            the asked revision is no longer kept
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ratectl.policy.diagnostics import Diagnostic
+
+__all__ = [
+    "BundleError",
+    "Compacted",
+    "Conflict",
+    "NotFound",
+    "OutcomeUnknown",
+    "PolicyError",
+    "RatectlError",
+    "StoreError",
+    "StoreMisconfigured",
+    "StoreUnauthenticated",
+    "StoreUnavailable",
+    "UsageError",
+]
+
+
+class RatectlError(Exception):
+    """Base of all errors of ratectl. ``transient``: the same call may succeed later."""
+
+    transient = False
+
+
+class UsageError(RatectlError, ValueError):
+    """A wrong argument, URL or setting."""
+
+
+class PolicyError(RatectlError):
+    """Policies that do not validate; ``diagnostics`` holds every finding, not just the first."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        self.diagnostics = tuple(diagnostics)
+        errors = sum(1 for d in self.diagnostics if d.severity == "error")
+        first = next((d for d in self.diagnostics if d.severity == "error"), None)
+        more = f" (and {errors - 1} more)" if errors > 1 else ""
+        super().__init__(f"{first}{more}" if first else "invalid policies")
+
+
+class BundleError(RatectlError):
+    """Bytes from a store or from disk that are not a bundle this version can read."""
+
+
+class NotFound(RatectlError):
+    """A generation, bundle or key that is not there."""
+
+
+class StoreError(RatectlError):
+    """Base of what a store can report."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer. If this came from a write, the write was not applied."""
+
+    transient = True
+
+    def __init__(self, address: str, cause: str) -> None:
+        self.address = address
+        self.cause = cause
+        super().__init__(f"store {address} is not reachable: {cause}")
+
+
+class StoreUnauthenticated(StoreError):
+    """Credentials are missing, wrong, or lack a permission."""
+
+
+class StoreMisconfigured(StoreError):
+    """The store answers, but cannot be used: too old, not ours, or limits too small."""
+
+
+class OutcomeUnknown(StoreError):
+    """A write got no reply: it may or may not have been applied. Re-read; never blindly retry."""
+
+    transient = True
+
+
+class Conflict(StoreError):
+    """Somebody else wrote first; what the caller decided on is stale."""
+
+
+class Compacted(StoreError):
+    """The asked revision is older than what the store keeps."""
+
+    def __init__(self, asked: int, oldest: int) -> None:
+        self.asked = asked
+        self.oldest = oldest
+        super().__init__(f"revision {asked} is compacted; the oldest kept is {oldest}")

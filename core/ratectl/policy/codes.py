@@ -1,0 +1,100 @@
+"""The stable codes of findings: one line each here, a page each in ``ratectl rule`` (to come).
+
+``RC1xx``: the file is not readable as a policy. ``RC2xx``: it is, but the tree does not hold
+together. ``RC3xx``: it holds together, but probably not as meant (warnings).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["CODES"]
+
+# RC10x, RC11x: the text as YAML (strict_yaml.py)
+SYNTAX: Final = "RC101"
+ENCODING: Final = "RC102"
+TOO_LARGE: Final = "RC103"
+TOO_DEEP: Final = "RC104"
+CHARACTER: Final = "RC105"
+DUPLICATE_KEY: Final = "RC106"
+TAG: Final = "RC107"
+MERGE_KEY: Final = "RC108"
+ALIAS: Final = "RC109"
+ALIAS_SIZE: Final = "RC110"
+NULL: Final = "RC111"
+WORD: Final = "RC112"
+NUMBER_FORM: Final = "RC113"
+NOT_FINITE: Final = "RC114"
+NUMBER_SIZE: Final = "RC115"
+KEY: Final = "RC116"
+DIRECTIVE: Final = "RC117"
+EMPTY_FILE: Final = "RC118"
+TOO_MANY: Final = "RC119"
+# RC12x: files (policy_files.py, loader.py)
+NOT_FOUND: Final = "RC120"
+UNREADABLE: Final = "RC121"
+NO_FILES: Final = "RC122"
+NO_POLICIES: Final = "RC123"
+# RC13x, RC14x: documents and their fields (loader.py, explain_errors.py)
+NOT_A_MAPPING: Final = "RC130"
+API_VERSION: Final = "RC131"
+KIND: Final = "RC132"
+UNSUPPORTED: Final = "RC133"
+UNKNOWN_FIELD: Final = "RC134"
+MISSING_FIELD: Final = "RC135"
+TYPE: Final = "RC136"
+CHOICE: Final = "RC137"
+NAME: Final = "RC138"
+RANGE: Final = "RC139"
+RATE: Final = "RC140"
+SCOPE: Final = "RC141"
+REPEATED: Final = "RC142"
+
+DUPLICATE_SCOPE: Final = "RC205"
+
+CODES: Final[dict[str, str]] = {
+    SYNTAX: "the text is not well-formed YAML",
+    ENCODING: "the file is not UTF-8 text",
+    TOO_LARGE: "the file or document is too large",
+    TOO_DEEP: "the nesting is too deep",
+    CHARACTER: "a character is not allowed",
+    DUPLICATE_KEY: "a key is written twice",
+    TAG: "tags are not allowed",
+    MERGE_KEY: "merge keys are not allowed",
+    ALIAS: "an alias has no anchor, or stands inside it",
+    ALIAS_SIZE: "aliases repeat too much",
+    NULL: "a value is missing or null",
+    WORD: "a word could be text or a boolean",
+    NUMBER_FORM: "a number is written in a form that YAML readers disagree on",
+    NOT_FINITE: "a number is not finite",
+    NUMBER_SIZE: "a number has too many digits",
+    KEY: "a key is not text",
+    DIRECTIVE: "directives are not allowed",
+    EMPTY_FILE: "the file holds no document",
+    TOO_MANY: "the file has too many problems to show",
+    NOT_FOUND: "a path does not exist",
+    UNREADABLE: "a file or directory cannot be read",
+    NO_FILES: "a directory holds no policy files",
+    NO_POLICIES: "no file holds a policy",
+    NOT_A_MAPPING: "a document is not a mapping",
+    API_VERSION: "apiVersion is missing or not readable by this version",
+    KIND: "the kind of document is not known",
+    UNSUPPORTED: "a part of the language is not supported yet by this version",
+    UNKNOWN_FIELD: "a field is not known",
+    MISSING_FIELD: "a required field is missing",
+    TYPE: "a value has the wrong type",
+    CHOICE: "a value is not one of the allowed ones",
+    NAME: "a name holds something that names may not",
+    RANGE: "a value is out of range, or too long",
+    RATE: "a rate is not readable",
+    SCOPE: "a scope is not well-formed",
+    REPEATED: "a list names something twice",
+    # RC2xx
+    "RC201": "a value exceeds a cap",
+    "RC202": "a capped limit is unset, turned off or changed in kind",
+    "RC203": "a limit is incomplete",
+    "RC204": "a field does not fit the limit's algorithm",
+    DUPLICATE_SCOPE: "a scope is declared twice",
+    # RC3xx
+    "RC301": "unset names a limit that is not inherited",
+}

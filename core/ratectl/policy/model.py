@@ -1,0 +1,197 @@
+"""The policy language as pydantic models: the one definition of what may be written.
+
+The same models read YAML documents and published bundles, so an agent and ``ratectl validate``
+cannot disagree. Every field is optional where it may be inherited: None means "not said here".
+
+To come, each at its place below: ``budgets``, ``overrides``, ``Exception`` documents, the
+algorithms ``quota`` and ``concurrency`` and their fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from ratectl.policy.diagnostics import Span
+from ratectl.policy.rates import Rate
+from ratectl.policy.scopes import scope_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "API_VERSION",
+    "MAX_BURST",
+    "Algorithm",
+    "Cap",
+    "LimitFields",
+    "Mode",
+    "OnError",
+    "Policy",
+    "PolicyTree",
+    "SourceMap",
+]
+
+API_VERSION = "ratectl/v1"
+
+MAX_BURST = 10**9
+"""Largest burst, and largest count of a window."""
+
+Algorithm = Literal["token-bucket", "sliding-window"]
+Mode = Literal["enforce", "shadow", "off"]
+OnError = Literal["allow", "deny"]
+
+
+def _check_scope(scope: str) -> str:
+    problem = scope_problem(scope)
+    if problem:
+        raise PydanticCustomError("scope", "{reason}", {"reason": problem})
+    return scope
+
+
+def _as_list(value: Any) -> Any:
+    """``per: tenant`` is short for ``per: [tenant]``."""
+    return (value,) if isinstance(value, str) else value
+
+
+def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise PydanticCustomError("repeated", "{name} is named twice", {"name": repr(name)})
+        seen.add(name)
+    return names
+
+
+Scope = Annotated[str, AfterValidator(_check_scope)]
+LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+AttributeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
+Burst = Annotated[int, Field(ge=0, le=MAX_BURST)]
+Per = Annotated[
+    tuple[AttributeName, ...],
+    BeforeValidator(_as_list),
+    AfterValidator(_unique),
+    Field(max_length=8, strict=False),
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class LimitFields(_Model):
+    """What one document says of one limit; merged by field along the path."""
+
+    algorithm: Algorithm | None = Field(
+        None,
+        description="token-bucket (bursts, then a steady pace) or sliding-window (never more "
+        "than n in any window). Inherited; token-bucket where nothing is said.",
+        examples=["sliding-window"],
+    )
+    rate: Rate | None = Field(
+        None,
+        description="<number>/<duration> with s, min, h, day, week; 0/s refuses all, "
+        "unlimited passes all.",
+        examples=["100/s", "50/30s", "0.5/s", "500_000/day"],
+    )
+    burst: Burst | None = Field(
+        None,
+        description="Requests admitted at once from a full bucket: the total, not an extra. "
+        "Default: the rate per second, rounded up, at least 1. Token-bucket only.",
+        examples=[200],
+    )
+    per: Per | None = Field(
+        None,
+        description="Attributes the limit is counted by: one bucket for each combination of "
+        "their values. [] counts everything in one bucket.",
+        examples=["tenant", ["tenant", "route"]],
+    )
+    mode: Mode | None = Field(
+        None,
+        description="enforce (default), shadow (evaluated and counted, never refused) or off.",
+        examples=["shadow"],
+    )
+
+
+class Cap(_Model):
+    """The most that a scope at or below may ask of the limit of this name."""
+
+    rate: Rate | None = Field(
+        None, description="Fastest pace, compared per second.", examples=["400/s"]
+    )
+    burst: Burst | None = Field(
+        None, description="Largest burst; for windows, largest count.", examples=[1000]
+    )
+
+
+class Policy(_Model):
+    """What one scope says. One document of kind ``Policy`` per scope in a tree."""
+
+    scope: Scope = Field(
+        description="Whose traffic: / or a path.", examples=["/", "/payments/checkout"]
+    )
+    description: Annotated[str, Field(max_length=1000)] | None = Field(
+        None, description="For people.", examples=["Card and wallet payments"]
+    )
+    owner: Annotated[str, Field(max_length=200)] | None = Field(
+        None, description="Who answers for this scope.", examples=["team-payments"]
+    )
+    on_error: OnError | None = Field(
+        None,
+        description="What a failure of the limiter itself does to a request: allow (default) "
+        "or deny. Inherited.",
+        examples=["deny"],
+    )
+    protected: bool | None = Field(
+        None, description="A plan that changes this scope needs a named bypass.", examples=[True]
+    )
+    unset: Annotated[tuple[LimitName, ...], AfterValidator(_unique), Field(strict=False)] = Field(
+        (), description="Limits to stop inheriting here and below.", examples=[["nightly"]]
+    )
+    limits: dict[LimitName, LimitFields] = Field(
+        default_factory=dict,
+        description="Inherited by every scope below, merged field by field.",
+        examples=[{"spike": {"rate": "100/s", "burst": 200, "per": "tenant"}}],
+    )
+    caps: dict[LimitName, Cap] = Field(
+        default_factory=dict,
+        description="No scope at or below may ask for more.",
+        examples=[{"spike": {"rate": "400/s", "burst": 1000}}],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMap:
+    """Where each value of one document was written.
+
+    ``at["limits.spike.rate"] == (12, 24, 29)``: line, column and end column of the value
+    (of the key, where the value is a mapping). ``at[""]`` is the document's start.
+    """
+
+    file: str
+    at: Mapping[str, tuple[int, int, int]]
+
+    def span(self, path: str) -> Span:
+        """The place of a field, or of its nearest enclosing one."""
+        while path not in self.at and path:
+            path = path.rpartition(".")[0]
+        return Span(self.file, *self.at.get(path, (1, 1, 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTree:
+    """Every policy by scope; what a generation publishes. Order does not matter.
+
+    ``sources`` may lack a scope (a tree built in memory, or a bundle without its origins).
+    """
+
+    policies: Mapping[str, Policy]
+    sources: Mapping[str, SourceMap] = field(default_factory=dict)
+
+    def span(self, scope: str, path: str = "") -> Span:
+        """The place of a field of the document of ``scope``; just its name where unknown."""
+        source = self.sources.get(scope)
+        return source.span(path) if source else Span(f"<{scope}>")

@@ -1,0 +1,339 @@
+"""Resolution: what holds at a scope, and why. A pure function of the documents and the scope.
+
+The path is walked from ``/`` down. Each document drops what it names in ``unset``, then merges its
+``limits`` field by field; deeper beats shallower. Then caps clip. Every value remembers the scope
+that set it and the value that it beat, so the same walk serves agents (``compile``), ``validate``
+and ``explain``.
+
+To come at the places marked below: overrides (after a document's limits, selected by attributes),
+Exceptions (after the walk, selected by time), budgets (collected along the path, never merged).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ratectl.policy.rates import NS, Rate
+from ratectl.policy.scopes import ancestry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ratectl.policy.model import Cap, LimitFields, Policy, PolicyTree
+
+__all__ = ["BUILT_IN", "Clip", "Limit", "Problem", "Resolved", "Resolver", "Setting", "resolve"]
+
+BUILT_IN: Final = ""
+"""The scope that set a value which nothing in the tree says: ratectl's own default."""
+
+_LACKS: Final = {"token-bucket": frozenset[str](), "sliding-window": frozenset({"burst"})}
+"""Fields that an algorithm does not have."""
+
+
+class Setting(NamedTuple):
+    """A value, the scope whose document set it, and the setting that it beat (if any)."""
+
+    value: Any
+    scope: str
+    over: Setting | None = None
+
+    def history(self) -> Iterator[Setting]:
+        """This setting, then each that it beat, nearest first."""
+        at: Setting | None = self
+        while at is not None:
+            yield at
+            at = at.over
+
+
+class Clip(NamedTuple):
+    """A value lowered by a cap: what was asked, what is in force, and the cap that says so."""
+
+    asked: Any
+    value: Any
+    cap: Setting
+
+
+class Problem(NamedTuple):
+    """Why a limit cannot be used: a finding's code, the field at fault, and the words."""
+
+    code: str
+    field: str
+    message: str
+    hint: str
+
+
+class Limit(NamedTuple):
+    """A limit in force at a scope. ``rate`` and ``burst`` are after caps.
+
+    ``burst`` is None for windows and for ``rate: unlimited``.
+    """
+
+    name: str
+    algorithm: str
+    rate: Rate
+    burst: int | None
+    per: tuple[str, ...]
+    mode: str
+    settings: Mapping[str, Setting]
+    clips: Mapping[str, Clip]
+
+    @property
+    def effect(self) -> tuple[object, ...]:
+        """What a request can notice: equal effects are the same limit, whoever said so."""
+        return self[:6]
+
+
+class Resolved(NamedTuple):
+    """Everything that holds at ``scope``, the declared one (see ``Resolver.at``)."""
+
+    scope: str
+    on_error: Setting
+    limits: Mapping[str, Limit]
+    problems: Mapping[str, Problem]
+    """Limits that cannot be used, by name; empty in a valid tree."""
+    fields: Mapping[str, Mapping[str, Setting]]
+    """Merged fields of each limit before caps: what deeper scopes inherit."""
+    caps: Mapping[str, Mapping[str, Setting]]
+    """The tightest cap of each limit's ``rate`` and ``burst`` at or above this scope."""
+
+
+_NOTHING: Final = Resolved("", Setting("allow", BUILT_IN), {}, {}, {}, {})
+
+
+class Resolver:
+    """Resolves scopes of one tree, remembering each declared scope."""
+
+    def __init__(self, tree: PolicyTree) -> None:
+        self._policies = tree.policies
+        self._known: dict[str, Resolved] = {}
+
+    def at(self, scope: str) -> Resolved | None:
+        """What holds at ``scope``: its own document's, or the nearest declared ancestor's.
+
+        None where no policy covers it.
+        """
+        waiting: list[Policy] = []
+        found: Resolved | None = None
+        for level in ancestry(scope):
+            found = self._known.get(level)
+            if found is not None:
+                break
+            policy = self._policies.get(level)
+            if policy is not None:
+                waiting.append(policy)
+        for policy in reversed(waiting):
+            found = step(found or _NOTHING, policy)
+            self._known[policy.scope] = found
+        return found
+
+
+def resolve(tree: PolicyTree, scope: str) -> Resolved | None:
+    """What holds at ``scope`` in ``tree``; None where no policy covers it."""
+    return Resolver(tree).at(scope)
+
+
+def step(above: Resolved, policy: Policy) -> Resolved:
+    """One step of the walk: what ``policy`` makes of what holds above it."""
+    scope = policy.scope
+    on_error = above.on_error
+    if policy.on_error is not None:
+        on_error = Setting(policy.on_error, scope, None if not on_error.scope else on_error)
+    caps = _merge_caps(above.caps, policy) if policy.caps else above.caps
+    fields = _merge_limits(above.fields, policy) if policy.limits or policy.unset else above.fields
+    # Overrides and Exceptions will merge here, after the document's own limits.
+    limits, problems = above.limits, above.problems
+    if fields is not above.fields or caps is not above.caps:
+        limits, problems = _in_force(above, fields, caps)
+    return Resolved(scope, on_error, limits, problems, fields, caps)
+
+
+def _merge_limits(
+    above: Mapping[str, Mapping[str, Setting]], policy: Policy
+) -> dict[str, Mapping[str, Setting]]:
+    merged = dict(above)
+    for name in policy.unset:
+        merged.pop(name, None)
+    for name, said in policy.limits.items():
+        merged[name] = _merge_fields(merged.get(name), said, policy.scope)
+    return merged
+
+
+def _merge_fields(
+    inherited: Mapping[str, Setting] | None, said: LimitFields, scope: str
+) -> dict[str, Setting]:
+    merged: dict[str, Setting] = dict(inherited) if inherited else {}
+    if said.algorithm is not None and inherited:
+        for lacking in _LACKS[said.algorithm]:
+            merged.pop(lacking, None)
+    for name, value in said.__dict__.items():
+        if value is not None:
+            merged[name] = Setting(value, scope, merged.get(name))
+    return merged
+
+
+def _merge_caps(
+    above: Mapping[str, Mapping[str, Setting]], policy: Policy
+) -> dict[str, Mapping[str, Setting]]:
+    merged = dict(above)
+    for name, cap in policy.caps.items():
+        merged[name] = _tightest(merged.get(name) or {}, cap, policy.scope)
+    return merged
+
+
+def _tightest(known: Mapping[str, Setting], cap: Cap, scope: str) -> dict[str, Setting]:
+    merged = dict(known)
+    if cap.rate is not None:
+        rate = merged.get("rate")
+        if rate is None or rate.value.exceeds(cap.rate):
+            merged["rate"] = Setting(cap.rate, scope, rate)
+    if cap.burst is not None:
+        burst = merged.get("burst")
+        if burst is None or burst.value > cap.burst:
+            merged["burst"] = Setting(cap.burst, scope, burst)
+    return merged
+
+
+def _in_force(
+    above: Resolved,
+    fields: Mapping[str, Mapping[str, Setting]],
+    caps: Mapping[str, Mapping[str, Setting]],
+) -> tuple[dict[str, Limit], dict[str, Problem]]:
+    """Finish each limit, reusing what is exactly as it was above."""
+    limits: dict[str, Limit] = {}
+    problems: dict[str, Problem] = {}
+    for name, said in fields.items():
+        cap = caps.get(name)
+        if said is above.fields.get(name) and cap is above.caps.get(name):
+            finished: Limit | Problem = above.limits.get(name) or above.problems[name]
+        else:
+            finished = _finish(name, said, cap or {})
+        if isinstance(finished, Limit):
+            limits[name] = finished
+        else:
+            problems[name] = finished
+    return limits, problems
+
+
+def _finish(name: str, said: Mapping[str, Setting], cap: Mapping[str, Setting]) -> Limit | Problem:
+    problem = _problem(name, said)
+    if problem:
+        return problem
+    algorithm: str = said["algorithm"].value if "algorithm" in said else "token-bucket"
+    rate: Rate = said["rate"].value
+    clips: dict[str, Clip] = {}
+    burst: int | None = None
+    if algorithm == "sliding-window":
+        if cap:
+            rate = _clip_window(rate, cap, clips)
+    else:
+        burst = said["burst"].value if "burst" in said else _default_burst(rate)
+        if cap:
+            rate = _clip_rate(rate, cap, clips)
+            burst = _clip_burst(_default_burst(rate) if burst is None else burst, cap, clips)
+        if rate.unlimited:
+            burst = None
+    per = said["per"].value if "per" in said else ()
+    mode = said["mode"].value if "mode" in said else "enforce"
+    return Limit(name, algorithm, rate, burst, per, mode, said, clips)
+
+
+def _problem(name: str, said: Mapping[str, Setting]) -> Problem | None:
+    if "rate" not in said:
+        return Problem(
+            "RC203",
+            "",
+            f"limit '{name}' has no rate: neither this scope nor one above gives it",
+            f"add a rate, like {name}: {{rate: 100/s}}, or check the limit's name",
+        )
+    rate: Rate = said["rate"].value
+    if rate.unit == "month":
+        return Problem(
+            "RC204",
+            "rate",
+            "a month has no fixed length, so no bucket or window can follow it",
+            "write a number of days, like 1000/30day",
+        )
+    if "algorithm" not in said or said["algorithm"].value == "token-bucket":
+        return None
+    if "burst" in said:
+        return Problem(
+            "RC204",
+            "burst",
+            "a sliding-window has no burst: its count is the most admitted at once",
+            "remove burst, or use algorithm: token-bucket",
+        )
+    if rate.count is None and not rate.unlimited:
+        return Problem(
+            "RC204",
+            "rate",
+            f"a sliding-window counts whole requests, {rate} does not",
+            f"lengthen the window: {_whole(rate)}",
+        )
+    return None
+
+
+def _whole(rate: Rate) -> str:
+    multiple = "" if rate.multiple == 1 and rate.denominator == 1 else rate.multiple
+    return f"{rate.numerator}/{int(multiple or 1) * rate.denominator}{rate.unit}"
+
+
+def _default_burst(rate: Rate) -> int | None:
+    return None if rate.unlimited else max(1, rate.per_second_ceiling)
+
+
+def _clip_rate(rate: Rate, cap: Mapping[str, Setting], clips: dict[str, Clip]) -> Rate:
+    ceiling = cap.get("rate")
+    if ceiling is None or not rate.exceeds(ceiling.value):
+        return rate
+    clips["rate"] = Clip(rate, ceiling.value, ceiling)
+    lowered: Rate = ceiling.value
+    return lowered
+
+
+def _clip_burst(
+    burst: int | None, cap: Mapping[str, Setting], clips: dict[str, Clip]
+) -> int | None:
+    ceiling = cap.get("burst")
+    if burst is None or ceiling is None or burst <= ceiling.value:
+        return burst
+    clips["burst"] = Clip(burst, ceiling.value, ceiling)
+    lowered: int = ceiling.value
+    return lowered
+
+
+def _clip_window(rate: Rate, cap: Mapping[str, Setting], clips: dict[str, Clip]) -> Rate:
+    """A window keeps its length: its count is what a cap lowers, by rate and by burst."""
+    for setting in (cap.get("rate"), cap.get("burst")):
+        if setting is None:
+            continue
+        if rate.unlimited:
+            # Nothing says how long the window was to be: the cap's own.
+            lowered = _whole_count(setting.value) if isinstance(setting.value, Rate) else rate
+        else:
+            lowered = _lower_count(rate, setting)
+        if lowered != rate:
+            clips["rate"] = Clip(clips["rate"].asked if "rate" in clips else rate, lowered, setting)
+            rate = lowered
+    return rate
+
+
+def _whole_count(rate: Rate) -> Rate:
+    """The same pace over a window in which it counts whole requests."""
+    return (
+        rate
+        if rate.unlimited
+        else replace(rate, denominator=1, multiple=rate.multiple * rate.denominator)
+    )
+
+
+def _lower_count(rate: Rate, cap: Setting) -> Rate:
+    window = rate.window_ns or 0
+    if isinstance(cap.value, Rate):
+        pace = cap.value.per_second
+        most = None if pace is None else pace.numerator * window // (pace.denominator * NS)
+    else:
+        most = cap.value
+    if most is None or rate.numerator <= most:
+        return rate
+    return Rate(most, 1, rate.multiple, rate.unit)

@@ -1,0 +1,63 @@
+"""Scopes: ``/`` or a path such as ``/payments/checkout``; its ancestors own it too."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["MAX_DEPTH", "MAX_SCOPE_CHARS", "ancestry", "nearest", "parent", "scope_problem"]
+
+MAX_DEPTH = 64
+"""Segments in a scope, at most."""
+
+MAX_SCOPE_CHARS = 1024
+"""Length of a scope, at most."""
+
+_USUAL = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+){1,64}", re.ASCII)
+_SEGMENT = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+
+
+def scope_problem(scope: str) -> str | None:
+    """Why ``scope`` is not a scope, as a sentence with a remedy; None when it is one."""
+    if scope == "/":
+        return None
+    if len(scope) > MAX_SCOPE_CHARS:
+        return f"a scope has at most {MAX_SCOPE_CHARS} characters, this one has {len(scope)}"
+    if not scope.startswith("/"):
+        return f"a scope starts with '/': write {'/' + scope.strip('/')!r}"
+    if scope.endswith("/"):
+        return f"a scope does not end with '/': write {scope.rstrip('/') or '/'!r}"
+    segments = scope[1:].split("/")
+    if len(segments) > MAX_DEPTH:
+        return f"a scope is at most {MAX_DEPTH} segments deep, this one has {len(segments)}"
+    for segment in segments:
+        if not segment:
+            return "a scope has no empty segments: write single slashes"
+        if segment in (".", ".."):
+            return f"'{segment}' is not a scope segment: write the path out"
+        if not _SEGMENT.fullmatch(segment):
+            return f"segment {segment!r} may hold only letters, digits, '.', '_' and '-'"
+    return None
+
+
+def parent(scope: str) -> str | None:
+    """The scope one level up; None for ``/``."""
+    if scope == "/":
+        return None
+    return scope.rpartition("/")[0] or "/"
+
+
+def ancestry(scope: str) -> Iterator[str]:
+    """``scope`` and every ancestor, deepest first, ending with ``/``."""
+    at: str | None = scope
+    while at is not None:
+        yield at
+        at = parent(at)
+
+
+def nearest(scope: str, declared: object) -> str | None:
+    """The deepest of ``scope`` and its ancestors that is in ``declared`` (a container), or None."""
+    return next((at for at in ancestry(scope) if at in declared), None)  # type: ignore[operator]

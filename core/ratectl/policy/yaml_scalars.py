@@ -1,0 +1,141 @@
+"""What an unquoted YAML scalar means: text, a number, a boolean, or a surprise.
+
+YAML 1.1 and 1.2 readers disagree on many unquoted scalars: ``no`` is false, ``1:30`` is 90 and
+``010`` is 8 to some of them. Those are refused here, so that nobody has to know which reader ran.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from ratectl.policy import codes
+
+__all__ = ["MAX_INTEGER_DIGITS", "Surprise", "read_plain"]
+
+MAX_INTEGER_DIGITS: Final = 18
+"""Digits of a whole number: every such number fits 64 bits with room to spare."""
+
+_MAX_NUMBER_CHARS: Final = 40  # also keeps the patterns below from ever seeing megabytes
+
+_BOOLEANS: Final = {"true": True, "false": False}
+_YAML_11_BOOLEANS: Final = {
+    "yes": "true", "on": "true", "y": "true",
+    "no": "false", "off": "false", "n": "false",
+}  # fmt: skip
+
+_DIGITS = r"(?:0|[1-9][0-9]*(?:_[0-9]+)*)"
+_LOOSE = r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)"
+_INTEGER = re.compile(rf"[-+]?{_DIGITS}")
+_FLOAT = re.compile(rf"[-+]?{_DIGITS}\.[0-9]+")
+_LONG_NUMBER = re.compile(r"[-+]?(?:0x[0-9a-f_]+|[0-9_.:]+(?:e[-+]?[0-9]+)?)", re.IGNORECASE)
+_NOT_FINITE = re.compile(r"[-+]?\.(?:inf|nan)", re.IGNORECASE)
+_RADIX = re.compile(r"[-+]?0(?:x[0-9a-f_]+|o[0-7_]+|b[01_]+)", re.IGNORECASE)
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+(?:\.[0-9_]*)?")
+_EXPONENT = re.compile(rf"{_LOOSE}e[-+]?[0-9]+", re.IGNORECASE)
+_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
+_ODD_NUMBER = re.compile(_LOOSE)
+
+_QUOTE: Final = "quote it if you mean the text, or write "
+
+
+@dataclass(frozen=True, slots=True)
+class Surprise:
+    """A scalar that is refused, and why."""
+
+    code: str
+    message: str
+    hint: str
+
+
+def read_plain(text: str) -> str | int | float | bool | Surprise:
+    """The value of an unquoted scalar.
+
+    Dates and times such as ``2026-01-01`` stay text: no field holds a date that a reader could
+    turn into anything else.
+    """
+    if text[:1] in "0123456789+-.~":  # also where text is empty
+        return _read_number(text)
+    return _read_word(text) if len(text) <= 5 else text
+
+
+def _read_word(text: str) -> str | bool | Surprise:
+    if text in _BOOLEANS:
+        return _BOOLEANS[text]
+    lower = text.lower()
+    if lower == "null":
+        return _null(text)
+    if lower in _BOOLEANS:
+        return Surprise(codes.WORD, f"{text} is a boolean to some readers only", f"{_QUOTE}{lower}")
+    if lower in _YAML_11_BOOLEANS:
+        return Surprise(
+            codes.WORD,
+            f"{text} is a boolean to YAML 1.1 and text to YAML 1.2",
+            f"{_QUOTE}{_YAML_11_BOOLEANS[lower]}",
+        )
+    return text
+
+
+def _null(text: str) -> Surprise:
+    return Surprise(
+        codes.NULL,
+        f"{text} is not a value" if text else "the value is missing",
+        "write a value or delete the line; null never deletes: to stop inheriting a limit, name it"
+        " in unset",
+    )
+
+
+def _read_number(text: str) -> str | int | float | Surprise:
+    if text in ("", "~"):
+        return _null(text)
+    if len(text) > _MAX_NUMBER_CHARS:
+        return _too_long(text) if _LONG_NUMBER.fullmatch(text) else text
+    if _INTEGER.fullmatch(text):
+        digits = text.replace("_", "")
+        return _too_long(text) if len(digits.lstrip("+-")) > MAX_INTEGER_DIGITS else int(digits)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return _surprising_number(text) or text
+
+
+def _too_long(text: str) -> Surprise:
+    message = f"the number {_shown(text)} has too many digits"
+    hint = f"{_QUOTE}at most {MAX_INTEGER_DIGITS} digits"
+    return Surprise(codes.NUMBER_SIZE, message, hint)
+
+
+def _surprising_number(text: str) -> Surprise | None:
+    """A number to some readers, text or another number to others."""
+    if _NOT_FINITE.fullmatch(text):
+        return Surprise(codes.NOT_FINITE, f"{text} is not a finite number", f"{_QUOTE}a number")
+    if _RADIX.fullmatch(text) or _EXPONENT.fullmatch(text) or _ODD_NUMBER.fullmatch(text):
+        why = "a number to some readers only"
+        if _LEADING_ZERO.fullmatch(text):
+            why = "octal to YAML 1.1 and decimal to YAML 1.2"
+    elif _SEXAGESIMAL.fullmatch(text):
+        why = "a number in base 60 to YAML 1.1 and text to YAML 1.2"
+    else:
+        return None
+    instead = _in_decimal(text) or "it in plain digits"
+    return Surprise(codes.NUMBER_FORM, f"{_shown(text)} is {why}", f"{_QUOTE}{instead}")
+
+
+def _in_decimal(text: str) -> str | None:
+    """The number that was probably meant, in a form that is read alike everywhere."""
+    if len(text) > 20:
+        return None
+    digits = text.replace("_", "").lower()
+    if ":" in digits:
+        return None
+    if _RADIX.fullmatch(digits):
+        return str(int(digits, 0))
+    number = Decimal(digits)
+    if number and not -6 < number.adjusted() < MAX_INTEGER_DIGITS:
+        return None
+    return format(number.normalize(), "f")
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "…"
