@@ -1,0 +1,126 @@
+"""Reading generations back from a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ratectl.errors import BundleError, NotFound
+from ratectl.policy.bundle import MAX_BUNDLE_BYTES, decode_origins, decode_policies, digest
+from ratectl.policy.model import PolicyTree
+from ratectl.records import (
+    BUNDLES,
+    ENVIRONMENT,
+    HEAD,
+    HISTORY,
+    MANIFESTS,
+    Environment,
+    Head,
+    HistoryEntry,
+    Manifest,
+    history_key,
+)
+
+if TYPE_CHECKING:
+    from ratectl.stores.base import Item, Store
+
+__all__ = [
+    "Live",
+    "read_blob",
+    "read_entry",
+    "read_environment",
+    "read_history",
+    "read_live",
+    "read_tree",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The head as read, and the revision to compare it by when replacing it.
+
+    ``head`` is None, and ``mod_revision`` 0, before the first generation.
+    """
+
+    head: Head | None
+    mod_revision: int
+
+    @classmethod
+    def of(cls, item: Item | None) -> Live:
+        return cls(Head.decode(item.value), item.mod_revision) if item else cls(None, 0)
+
+    @property
+    def generation(self) -> int:
+        """The live generation; 0 before the first."""
+        return self.head.generation if self.head else 0
+
+
+def read_environment(store: Store) -> Environment | None:
+    """The store's identity; None where nothing was ever published."""
+    item = store.get(ENVIRONMENT)
+    return Environment.decode(item.value) if item else None
+
+
+def read_live(store: Store) -> Live:
+    """The head.
+
+    :raises BundleError: it is not readable.
+    """
+    return Live.of(store.get(HEAD))
+
+
+def read_entry(store: Store, generation: int) -> HistoryEntry:
+    """The history entry of a generation.
+
+    :raises NotFound: there is none: never published, or older than what is kept.
+    """
+    item = store.get(history_key(generation))
+    if item is None:
+        live = read_live(store).generation
+        if generation > live or generation < 1:
+            known = f"the live one is {live}" if live else "nothing is published yet"
+            raise NotFound(f"there is no generation {generation}: {known}")
+        raise NotFound(f"generation {generation} is older than the history that is kept")
+    return HistoryEntry.decode(item.value)
+
+
+def read_history(store: Store) -> list[HistoryEntry]:
+    """Every kept generation, newest first."""
+    items = store.list(HISTORY).items
+    return [HistoryEntry.decode(item.value) for item in reversed(items)]
+
+
+def read_blob(store: Store, sha256: str) -> bytes:
+    """Fetch a blob by its hash and verify it: size, then hash.
+
+    :raises NotFound: it is not there.
+    :raises BundleError: what is there is not what the hash names.
+    """
+    item = store.get(MANIFESTS + sha256)
+    if item is None:
+        raise NotFound(f"bundle {sha256[:12]} is not in the store")
+    manifest = Manifest.decode(item.value)
+    if not 0 <= manifest.size <= MAX_BUNDLE_BYTES:
+        raise BundleError(f"bundle {sha256[:12]} says it has {manifest.size} bytes")
+    chunks = store.list(f"{BUNDLES}{sha256}/").items
+    data = b"".join(chunk.value for chunk in chunks)
+    if len(chunks) != manifest.chunks or len(data) != manifest.size:
+        raise BundleError(
+            f"bundle {sha256[:12]} is incomplete: {len(data)} of {manifest.size} bytes in "
+            f"{len(chunks)} of {manifest.chunks} chunks"
+        )
+    if digest(data) != sha256:
+        raise BundleError(f"bundle {sha256[:12]} is corrupt: its bytes hash to {digest(data)[:12]}")
+    return data
+
+
+def read_tree(store: Store, entry: HistoryEntry) -> PolicyTree:
+    """The policies of a generation, with their origins where these are known."""
+    tree = decode_policies(read_blob(store, entry.bundle))
+    if entry.origins is None:
+        return tree
+    try:
+        sources = decode_origins(read_blob(store, entry.origins))
+    except (NotFound, BundleError):
+        return tree  # where a value was written is a comfort, never a condition
+    return PolicyTree(tree.policies, sources)

@@ -1,0 +1,250 @@
+"""What the store holds: keys, and the JSON records under them.
+
+=========================  ====================================================================
+key                        value
+=========================  ====================================================================
+``environment``            identity of the environment, written once
+``head``                   the live generation: what agents watch
+``history/<generation>``   who published what, when, from which commit
+``manifests/<sha256>``     size and number of chunks of a blob, and when it was last wanted
+``bundles/<sha256>/<n>``   the blob, in chunks: policies, or where they were written (origins)
+``agents/<id>``            what an agent runs (under a lease)
+``usage/<id>``             what an agent has counted (under the same lease)
+=========================  ====================================================================
+
+Records are read tolerantly (an older reader ignores fields that a newer writer adds), except for
+``format``, which says when that would be wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from ratectl.errors import BundleError
+
+__all__ = [
+    "AGENTS",
+    "BUNDLES",
+    "ENVIRONMENT",
+    "HEAD",
+    "HISTORY",
+    "MANIFESTS",
+    "USAGE",
+    "AgentRecord",
+    "Environment",
+    "Head",
+    "HistoryEntry",
+    "LimitReport",
+    "Manifest",
+    "Record",
+    "UsageRecord",
+    "chunk_key",
+    "history_key",
+    "utc_now",
+]
+
+ENVIRONMENT = "environment"
+HEAD = "head"
+HISTORY = "history/"
+MANIFESTS = "manifests/"
+BUNDLES = "bundles/"
+AGENTS = "agents/"
+USAGE = "usage/"
+
+_FORMAT = 1
+
+
+def history_key(generation: int) -> str:
+    """Padded, so that keys sort as numbers."""
+    return f"{HISTORY}{generation:010d}"
+
+
+def chunk_key(sha256: str, number: int) -> str:
+    return f"{BUNDLES}{sha256}/{number:05d}"
+
+
+def utc_now() -> str:
+    """Wall-clock time as ISO 8601 in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Common reading and writing of records."""
+
+    def encode(self) -> bytes:
+        value = {"format": _FORMAT, **asdict(self)}
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read a record.
+
+        :raises BundleError: not such a record, or of a newer format.
+        """
+        try:
+            value = json.loads(data)
+            if value.pop("format") != _FORMAT:
+                raise BundleError(f"{cls.__name__} has a newer format: upgrade ratectl")
+            return cls._build(value)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BundleError(f"not a readable {cls.__name__}: {error}") from None
+
+    @classmethod
+    def _build(cls, value: dict[str, Any]) -> Self:
+        known = cls.__dataclass_fields__
+        return cls(**{name: item for name, item in value.items() if name in known})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment(Record):
+    """A store's own identity: a restored or foreign store has another."""
+
+    id: str
+    created: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head(Record):
+    """The live generation. ``sequence`` grows with every write of the head."""
+
+    sequence: int
+    generation: int
+    bundle: str
+    """SHA-256 of the policies' bytes."""
+    candidate: int | None = None
+    percent: int = 0
+
+    def encode(self) -> bytes:
+        value = {
+            "format": _FORMAT,
+            "sequence": self.sequence,
+            "live": {"generation": self.generation, "bundle": self.bundle},
+            "candidate": self.candidate,
+            "percent": self.percent,
+        }
+        return json.dumps(value, separators=(",", ":")).encode()
+
+    @classmethod
+    def _build(cls, value: dict[str, Any]) -> Self:
+        live = value["live"]
+        return cls(
+            sequence=int(value["sequence"]),
+            generation=int(live["generation"]),
+            bundle=str(live["bundle"]),
+            candidate=value.get("candidate"),
+            percent=int(value.get("percent", 0)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry(Record):
+    """One published generation: never changed, dropped only when it is among the oldest."""
+
+    generation: int
+    bundle: str
+    origins: str | None
+    """SHA-256 of where each value was written; None where that is not known."""
+    action: str
+    """``apply`` or ``rollback``."""
+    author: str
+    time: str
+    message: str
+    commit: str | None
+    """Git commit of the applied tree; None outside a repository."""
+    dirty: bool | None
+    """Whether the tree differed from that commit."""
+    summary: dict[str, int]
+    """``scopes`` and ``limits`` declared; ``added``, ``removed``, ``changed`` against the last."""
+    request: str
+    """Unique to one attempt: how a writer recognises its own write after a lost reply."""
+    rollback_of: int | None = None
+    """For a rollback: the generation whose content this one repeats."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest(Record):
+    """How to read a blob back."""
+
+    size: int
+    chunks: int
+    wanted: str
+    """When somebody last meant to publish it: younger than an hour is not garbage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRecord(Record):
+    """What an agent says of itself."""
+
+    id: str
+    generation: int
+    """The generation it enforces; 0 for none yet."""
+    state: str
+    """``serving``, ``rejected`` (keeps serving ``generation``) or ``waiting`` (has none yet)."""
+    error: str | None
+    rejected: int | None
+    """The generation it refused, while ``state`` is ``rejected``."""
+    applied: str | None
+    """When it swapped to ``generation``."""
+    swap_ms: float | None
+    """How long that took, from seeing the head to enforcing it, in milliseconds."""
+    started: str
+    reported: str
+    host: str
+    pid: int
+    version: str
+    engine: str
+    errors: int = 0
+    """Decisions answered by ``on_error`` since the start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitReport:
+    """Counts of one limit in one agent. ``recent_*`` cover ``UsageRecord.recent_seconds``."""
+
+    scope: str
+    limit: str
+    shadow: bool
+    most: int
+    allowed: int
+    refused: int
+    never: int
+    shadow_refused: int
+    keys: int
+    recent_allowed: int
+    recent_refused: int
+    peak: float | None
+    """Fullest use of any one bucket recently, 0 to 1; None when nothing was admitted."""
+    top_refused: list[tuple[str, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRecord(Record):
+    """What an agent has counted since it started, most active limits first."""
+
+    id: str
+    generation: int
+    since: str
+    reported: str
+    recent_seconds: float
+    limits: list[LimitReport]
+    omitted: int
+    """Less active limits left out to bound the record."""
+    no_policy: int
+    errors: int
+    buckets: int
+    overflowed: int
+
+    @classmethod
+    def _build(cls, value: dict[str, Any]) -> Self:
+        known = LimitReport.__dataclass_fields__
+        value["limits"] = [
+            LimitReport(**{name: item for name, item in limit.items() if name in known})
+            for limit in value["limits"]
+        ]
+        return cls(
+            **{name: item for name, item in value.items() if name in cls.__dataclass_fields__}
+        )

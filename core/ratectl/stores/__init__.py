@@ -1,0 +1,46 @@
+"""Stores: the one place that knows which backends exist.
+
+``open_store`` turns a URL into a :class:`~ratectl.stores.base.Store`; backends are imported only
+when asked for, so that using SQLite does not load gRPC.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ratectl.errors import UsageError
+
+if TYPE_CHECKING:
+    from ratectl.stores.base import Store
+
+__all__ = ["check_url", "open_store"]
+
+
+def check_url(url: str) -> None:
+    """Whether ``url`` names a store, without connecting.
+
+    :raises UsageError: it does not; the message says what to write.
+    """
+    open_store(url).close()
+
+
+def open_store(url: str, *, timeout: float = 4.0) -> Store:
+    """Open ``sqlite:///path`` or ``etcd://host:port[,host:port]/environment``.
+
+    ``timeout`` bounds each call, in seconds.
+
+    :raises UsageError: the URL is not one of these forms.
+    """
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme == "sqlite":
+        from ratectl.stores.sqlite import SqliteStore
+
+        return SqliteStore.from_url(url, timeout=timeout)
+    if separator and scheme in ("etcd", "etcds"):
+        from ratectl.stores.etcd import EtcdStore
+
+        return EtcdStore.from_url(url, timeout=timeout)
+    raise UsageError(
+        f"store {url!r} is not a store URL; use sqlite:///path/to/file.db "
+        "or etcd://host:port[,host:port]/environment"
+    )

@@ -1,0 +1,293 @@
+"""The store interface: what every backend promises, and all that the rest of ratectl may use.
+
+A store is a small, ordered, transactional key-value space for one environment. Keys are relative
+(``head``, ``history/0000000412``); a backend adds its own prefix. Values are bytes. One int64
+*revision* counts transactions, and all keys written by one transaction share it.
+
+Modelled on etcd's KV, Watch and Lease services, reduced to what SQLite can honour as well;
+``tests/conformance`` runs the same tests on both.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+__all__ = [
+    "MAX_OPS",
+    "MAX_VALUE_BYTES",
+    "Capabilities",
+    "Change",
+    "Compare",
+    "Delete",
+    "Events",
+    "Interrupted",
+    "Item",
+    "Lease",
+    "Op",
+    "Progress",
+    "Put",
+    "Resync",
+    "Snapshot",
+    "Status",
+    "Store",
+    "TxnResult",
+    "Watch",
+    "WatchEvent",
+]
+
+MAX_OPS = 128
+"""Operations in one transaction (etcd's default server limit); more raises ``UsageError``."""
+
+MAX_VALUE_BYTES = 1_000_000
+"""Largest value and largest transaction payload; etcd refuses requests above 1.5 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A key as stored. ``mod_revision`` is the revision of its last write."""
+
+    key: str
+    value: bytes
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Items at one revision, sorted by key."""
+
+    items: tuple[Item, ...]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a key; with ``lease``, the key is deleted when that lease ends."""
+
+    key: str
+    value: bytes
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete a key; deleting an absent key is allowed and does nothing."""
+
+    key: str
+
+
+Op = Put | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Holds when ``key`` was last written at ``mod_revision``; 0 means the key is absent."""
+
+    key: str
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class TxnResult:
+    """``ok``: every compare held and ``success`` was applied; else ``failure`` was.
+
+    ``revision`` is the store's revision after the transaction.
+    """
+
+    ok: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key in a watched revision; ``item`` is None for a delete (or an expired lease)."""
+
+    key: str
+    item: Item | None
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """All changes below the prefix at one revision: whole, in revision order, at least once."""
+
+    revision: int
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Nothing below the prefix changed up to and including ``revision``."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """The watch could not be continued (compaction, a restored or wiped store).
+
+    ``snapshot`` replaces everything known: a key that it does not hold does not exist.
+    """
+
+    snapshot: Snapshot
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The store stopped answering; the watch goes on trying by itself. ``error`` says why."""
+
+    error: Exception
+
+
+WatchEvent = Events | Progress | Resync | Interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can be relied on for beyond the common promises."""
+
+    scope: Literal["machine", "cluster"]
+    unknown_outcomes: bool
+    """Writes can raise ``OutcomeUnknown``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a store says of itself; ``problems`` are sentences for ``ratectl doctor``."""
+
+    backend: str
+    version: str
+    revision: int
+    compacted: int
+    size_bytes: int
+    detail: Mapping[str, str]
+    problems: tuple[str, ...] = ()
+
+
+class Lease(ABC):
+    """A promise to delete keys unless renewed. Thread-safe."""
+
+    ttl: float
+    """Seconds after the last renewal when the store deletes the keys (>= 2)."""
+
+    @abstractmethod
+    def renew(self) -> bool:
+        """Renew once; False when the lease is gone (make a new one and write the keys again).
+
+        :raises StoreUnavailable: no answer; the lease may still be alive.
+        """
+
+    @abstractmethod
+    def revoke(self) -> None:
+        """End the lease now, deleting its keys. Safe to call twice."""
+
+
+class Watch(ABC):
+    """A running watch: iterate for events, ``close()`` from any thread to end the iteration."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[WatchEvent]: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the watch; a blocked iteration stops within a second. Safe to call twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Store(ABC):
+    """A connection to one environment. Thread-safe. Not usable in a forked child: open anew.
+
+    Opening does not connect: the first call does. Every call may raise ``StoreUnavailable``,
+    ``StoreUnauthenticated`` and ``StoreMisconfigured``; a call takes at most ``timeout`` seconds.
+    """
+
+    url: str
+    """The URL as opened, free of secrets."""
+
+    capabilities: Capabilities
+
+    @abstractmethod
+    def get(self, key: str) -> Item | None:
+        """The newest value of a key, or None."""
+
+    @abstractmethod
+    def list(self, prefix: str, revision: int | None = None) -> Snapshot:
+        """Every item whose key starts with ``prefix``, all read at one revision.
+
+        :raises Compacted: ``revision`` is no longer kept.
+        """
+
+    @abstractmethod
+    def txn(
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Op],
+        failure: Sequence[Op] = (),
+    ) -> TxnResult:
+        """Apply ``success`` if every compare holds, else ``failure``: atomically, as one revision.
+
+        A transaction without effect (no operations) makes no revision.
+
+        :raises OutcomeUnknown: no reply; the write may have been applied. Re-read to find out.
+        :raises UsageError: a key twice, over ``MAX_OPS`` operations or ``MAX_VALUE_BYTES`` bytes.
+        """
+
+    @abstractmethod
+    def watch(self, prefix: str, from_revision: int) -> Watch:
+        """Everything below ``prefix`` from ``from_revision`` on (inclusive), until closed.
+
+        Reconnects by itself; whatever happened meanwhile is delivered, or covered by a Resync.
+        """
+
+    @abstractmethod
+    def lease(self, ttl: float) -> Lease:
+        """A new lease of ``ttl`` seconds (>= 2)."""
+
+    @abstractmethod
+    def compact(self, revision: int) -> None:
+        """Forget history before ``revision``; current values stay.
+
+        :raises Compacted: it is forgotten already.
+        """
+
+    @abstractmethod
+    def status(self) -> Status:
+        """Version, size and health, for ``doctor``."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release connections; ends its watches. Safe to call twice."""
+
+    def put(self, key: str, value: bytes, lease: Lease | None = None) -> int:
+        """Write one key unconditionally; returns the revision."""
+        return self.txn((), (Put(key, value, lease),)).revision
+
+    def delete(self, key: str) -> int:
+        """Delete one key unconditionally; returns the revision."""
+        return self.txn((), (Delete(key),)).revision
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,239 @@
+"""gRPC channels to etcd: options, TLS, and targets for several members."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import grpc
+
+from ratectl.errors import StoreUnavailable
+from ratectl.stores.etcd import messages as m
+from ratectl.stores.etcd.failures import text
+from ratectl.stores.etcd.fork import GATE
+from ratectl.stores.etcd.rpc import STATUS, Channel, ChannelClosed, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ratectl.stores.etcd.settings import Address, Settings
+
+__all__ = ["Link", "open_channel", "resolve", "target"]
+
+_MAX_MESSAGE: Final = 64 << 20
+_MEMBER_SECONDS: Final = 1.5
+
+
+class Link:
+    """The channel in use: opened by the first call, replaced when host names have moved."""
+
+    def __init__(self, settings: Settings, timeout: float) -> None:
+        self._settings = settings
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._target = ""
+        self._channel: Channel | None = None
+        self._lost = False
+        self._closed = False
+        GATE.add_link(self)
+
+    def channel(self, seconds: float) -> Channel:
+        """The channel to call on.
+
+        :raises StoreUnavailable: no host name resolves.
+        :raises ChannelClosed: ``close`` was called.
+        """
+        with self._lock:
+            if self._closed:
+                raise ChannelClosed
+            if self._channel is None or (self._lost and self._resolves_itself()):
+                name = target(self._settings, seconds)
+                if name != self._target or self._channel is None:
+                    self._replace(name)
+            self._lost = False
+            assert self._channel is not None
+            return self._channel
+
+    def lost(self) -> None:
+        """No member can be reached: look the names up again with the next call."""
+        self._lost = True
+
+    def close(self) -> None:
+        """Close the channel for good."""
+        with self._lock:
+            self._closed = True
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def suspend(self) -> None:
+        """Close the channel before a fork; the next call opens another."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def problems(self, scope: Scope) -> list[str]:
+        """Members that do not answer, and a password that travels in the open."""
+        settings = self._settings
+        found = []
+        local = all(address.is_loopback for address in settings.addresses)
+        if settings.password and not settings.tls and not local:
+            found.append("the password travels unencrypted: use etcds:// and TLS on the servers")
+        if len(settings.addresses) > 1:
+            with GATE.passing():
+                found.extend(_silent_members(settings, self._timeout, scope))
+        return found
+
+    def _resolves_itself(self) -> bool:
+        addresses = self._settings.addresses
+        return len(addresses) > 1 and not all(address.is_ip for address in addresses)
+
+    def _replace(self, name: str) -> None:
+        old, self._channel = self._channel, open_channel(self._settings, name, self._timeout)
+        self._target = name
+        if old is not None:
+            old.close()
+
+
+def _silent_members(settings: Settings, timeout: float, scope: Scope) -> list[str]:
+    """One sentence for each member that cannot be reached, asking all at once."""
+    name = _server_name(settings)
+    answers: dict[Address, str] = {}
+
+    def ask(address: Address, seconds: float) -> None:
+        alone = replace(settings, addresses=(address,), server_name=name)
+        channel = None
+        try:
+            channel = open_channel(alone, target(alone, seconds), timeout)
+            channel.call(STATUS, m.StatusRequest(), (), Scope(seconds), seconds)
+        except grpc.RpcError as error:
+            answers[address] = text(error)
+        except StoreUnavailable as error:
+            answers[address] = error.cause
+        finally:
+            if channel is not None:
+                channel.close()
+
+    seconds = min(_MEMBER_SECONDS, scope.remaining())
+    threads = [
+        threading.Thread(target=ask, args=(address, seconds), daemon=True)
+        for address in settings.addresses
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(seconds + 0.5)
+    return [f"member {address} does not answer: {why}" for address, why in answers.items()]
+
+
+def open_channel(settings: Settings, target_name: str, timeout: float) -> Channel:
+    """A channel to ``target_name``; it connects with the first call."""
+    options = _options(settings, timeout)
+    if not settings.tls:
+        return Channel(grpc.insecure_channel(target_name, options=options))
+    credentials = grpc.ssl_channel_credentials(settings.ca, settings.key, settings.cert)
+    return Channel(grpc.secure_channel(target_name, credentials, options=options))
+
+
+def _options(settings: Settings, timeout: float) -> list[tuple[str, int | str]]:
+    options: list[tuple[str, int | str]] = [
+        # Pings find a dead or frozen peer. etcd refuses more than one in 5 s; the keepalive
+        # timeout alone does not notice a stopped process, the http2 one does.
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", 3_000),
+        ("grpc.http2.ping_timeout_ms", 3_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Live again within 3 s after a server returns, and a connection that hangs fails with
+        # its cause before the call's own deadline hides it.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.min_reconnect_backoff_ms", max(500, int(timeout * 750))),
+        ("grpc.dns_min_time_between_resolutions_ms", 2_000),
+        # A write must never be sent twice: no retries by gRPC, no retry policy out of DNS.
+        ("grpc.enable_retries", 0),
+        ("grpc.service_config_disable_resolution", 1),
+        # Several members: use all that are up. A store never shares another one's connection.
+        ("grpc.lb_policy_name", "round_robin"),
+        ("grpc.use_local_subchannel_pool", 1),
+        # The store is infrastructure beside the service: web proxies do not apply.
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.max_receive_message_length", _MAX_MESSAGE),
+        ("grpc.max_send_message_length", _MAX_MESSAGE),
+        ("grpc.primary_user_agent", "ratectl"),
+    ]
+    if settings.tls and (name := _server_name(settings)):
+        options.append(("grpc.ssl_target_name_override", name))
+    return options
+
+
+def _server_name(settings: Settings) -> str | None:
+    # A target of several addresses carries no host name to check certificates with.
+    several = len(settings.addresses) > 1
+    return settings.server_name or (settings.addresses[0].host if several else None)
+
+
+def target(settings: Settings, seconds: float) -> str:
+    """gRPC's name for all members.
+
+    gRPC resolves one host name by itself, but knows no list of them: several are resolved here.
+
+    :raises StoreUnavailable: no name can be resolved.
+    """
+    addresses = settings.addresses
+    if len(addresses) == 1 and not addresses[0].is_ip:
+        return f"dns:///{addresses[0]}"
+    return _join(resolve(addresses, seconds))
+
+
+def resolve(addresses: Sequence[Address], seconds: float) -> list[tuple[str, int]]:
+    """IP address and port of every member whose name resolves within ``seconds``.
+
+    :raises StoreUnavailable: none does.
+    """
+    found: list[list[tuple[str, int]]] = [[] for _ in addresses]
+    errors: list[str] = []
+
+    def look_up(index: int, address: Address) -> None:
+        try:
+            answers = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            errors.append(f"{address.host}: {error.strerror or error}")
+        else:
+            found[index] = [(str(answer[4][0]), int(answer[4][1])) for answer in answers]
+
+    threads = []
+    for index, address in enumerate(addresses):
+        if address.is_ip:
+            found[index] = [(address.host, address.port)]
+        else:  # getaddrinfo knows no timeout; a thread that stays behind ends by itself
+            thread = threading.Thread(target=look_up, args=(index, address), daemon=True)
+            thread.start()
+            threads.append(thread)
+    for thread in threads:
+        thread.join(seconds / max(1, len(threads)))
+    if not any(found):
+        raise StoreUnavailable(
+            ",".join(map(str, addresses)), "; ".join(errors) or "host names do not resolve in time"
+        )
+    return [_preferred(answers, found) for answers in found if answers]
+
+
+def _preferred(
+    answers: list[tuple[str, int]], everyone: list[list[tuple[str, int]]]
+) -> tuple[str, int]:
+    """The address whose family all members have, if there is one (IPv4 first)."""
+    for is_v6 in (False, True):
+        if all(any((":" in ip) == is_v6 for ip, _ in each) for each in everyone if each):
+            return next(answer for answer in answers if (":" in answer[0]) == is_v6)
+    return answers[0]
+
+
+def _join(addresses: list[tuple[str, int]]) -> str:
+    unique = list(dict.fromkeys(addresses))
+    if all(":" not in ip for ip, _ in unique):
+        return "ipv4:" + ",".join(f"{ip}:{port}" for ip, port in unique)
+    # One target holds one family: IPv4 addresses among IPv6 ones travel in their mapped form.
+    mapped = ((ip if ":" in ip else f"::ffff:{ip}", port) for ip, port in unique)
+    return "ipv6:" + ",".join(f"[{ip}]:{port}" for ip, port in mapped)

@@ -1,0 +1,165 @@
+"""gRPC's and etcd's errors → ratectl's, keeping their own words.
+
+The line that matters is between "certainly not applied" and "unknown" for writes. Only two kinds
+are certain: gRPC could not connect at all, and etcd answered with a refusal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+import grpc
+
+from ratectl.errors import (
+    OutcomeUnknown,
+    RatectlError,
+    StoreError,
+    StoreMisconfigured,
+    StoreUnauthenticated,
+    StoreUnavailable,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "LeaseGone",
+    "ReplyTooLarge",
+    "RevisionCompacted",
+    "RevisionInFuture",
+    "connection_failed",
+    "is_lost",
+    "is_stale_token",
+    "names_stale_token",
+    "text",
+    "translate",
+]
+
+Code = grpc.StatusCode
+
+# How gRPC's load balancers and resolvers say that a call never left this process.
+_NOT_SENT: Final = (
+    "failed to connect to all addresses",
+    "connections to all backends failing",
+    "dns resolution failed",
+    "errors resolving",
+    "empty address list",
+)
+
+_STALE_TOKEN: Final = ("invalid auth token", "revision of auth store is old", "user name is empty")
+
+
+class RevisionCompacted(StoreError):
+    """etcd: the asked revision is compacted (the caller knows which one it asked for)."""
+
+
+class LeaseGone(StoreError):
+    """The lease has expired or was revoked."""
+
+
+class ReplyTooLarge(StoreMisconfigured):
+    """The reply to a read is over this side's limit: ask for less at once."""
+
+
+class RevisionInFuture(StoreError):
+    """etcd: the asked revision does not exist yet."""
+
+
+def code(error: grpc.RpcError) -> object:
+    """The status code."""
+    return cast("grpc.Call", error).code()
+
+
+def text(error: grpc.RpcError) -> str:
+    """gRPC's or etcd's own text."""
+    details = cast("grpc.Call", error).details()
+    return str(details) if details else str(code(error))
+
+
+def connection_failed(error: grpc.RpcError) -> bool:
+    """Whether the request certainly was not sent."""
+    return code(error) is Code.UNAVAILABLE and text(error).lower().startswith(_NOT_SENT)
+
+
+def names_stale_token(reason: str) -> bool:
+    """Whether etcd refused only because of the token, in its own words."""
+    return any(part in reason for part in _STALE_TOKEN)
+
+
+def is_stale_token(error: grpc.RpcError) -> bool:
+    """Whether the call was refused, and not applied, only because of its token."""
+    return code(error) is Code.UNAUTHENTICATED or names_stale_token(text(error))
+
+
+def is_lost(error: grpc.RpcError) -> bool:
+    """Whether a read may succeed when repeated at once, on another connection or member."""
+    if code(error) is Code.DEADLINE_EXCEEDED:
+        return True
+    return code(error) is Code.UNAVAILABLE and not connection_failed(error)
+
+
+def translate(
+    error: grpc.RpcError, address: str, seconds: float, *, write: bool = False
+) -> RatectlError:
+    """The error to raise for ``error``; ``write``: applied or not matters."""
+    error.__traceback__ = None  # its frames would keep the channel alive; see fork.py
+    status, cause = code(error), text(error)
+    if is_stale_token(error) or status is Code.PERMISSION_DENIED:
+        return StoreUnauthenticated(f"store {address} refuses access: {cause}{_hint(cause)}")
+    if status is Code.DEADLINE_EXCEEDED:
+        cause = f"no reply within {seconds:g} s ({cause})"
+    if "Received message larger than max" in cause and not write:
+        return ReplyTooLarge(f"store {address} sends more than gRPC accepts here: {cause}")
+    refusal = _refusal(status, cause, address)
+    if refusal is not None:
+        return refusal
+    if write and not connection_failed(error):
+        return OutcomeUnknown(
+            f"store {address} did not confirm the write ({cause}): it may have been applied or "
+            "may still be; read again before repeating it"
+        )
+    return StoreUnavailable(address, cause)
+
+
+def _refusal(status: object, cause: str, address: str) -> RatectlError | None:
+    """What etcd says when it has certainly not applied a request; None for anything else."""
+    for part, make in _REFUSALS.items():
+        if part in cause:
+            return make(address, cause)
+    if status is Code.UNIMPLEMENTED:
+        return StoreMisconfigured(f"{address} is not an etcd v3 server: {cause}")
+    if status in (Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION):
+        return StoreMisconfigured(f"store {address} refuses the request: {cause}")
+    return None
+
+
+def _misconfigured(message: str) -> Callable[[str, str], RatectlError]:
+    return lambda address, cause: StoreMisconfigured(f"store {address} {message} ({cause})")
+
+
+_REFUSALS: Final[dict[str, Callable[[str, str], RatectlError]]] = {
+    "required revision has been compacted": lambda _, cause: RevisionCompacted(cause),
+    "required revision is a future revision": lambda _, cause: RevisionInFuture(cause),
+    "authentication failed": lambda address, cause: StoreUnauthenticated(
+        f"store {address} refuses user or password: {cause}"
+    ),
+    "requested lease not found": lambda _, cause: LeaseGone(
+        f"the lease has ended: make a new one and write the keys again ({cause})"
+    ),
+    "database space exceeded": _misconfigured(
+        "is out of space and refuses writes; reads go on. Compact and defragment it, or raise "
+        "its --quota-backend-bytes, then clear the alarm with 'etcdctl alarm disarm'"
+    ),
+    "request is too large": _misconfigured("has too small a --max-request-bytes"),
+    "received message larger than max": _misconfigured("has too small a --max-request-bytes"),
+    "too many operations in txn": _misconfigured("has too small a --max-txn-ops (ratectl: 128)"),
+    "too many requests": StoreUnavailable,
+    "duplicate key given in txn": lambda _, cause: UsageError(cause),
+}
+
+
+def _hint(cause: str) -> str:
+    if "user name is empty" in cause:
+        return "; set RATECTL_ETCD_USER and RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE"
+    return ""

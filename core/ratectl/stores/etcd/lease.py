@@ -1,0 +1,59 @@
+"""Leases: etcd deletes their keys when nobody renews them in time."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from ratectl.errors import UsageError
+from ratectl.stores.base import Lease
+from ratectl.stores.etcd import messages as m
+from ratectl.stores.etcd.failures import LeaseGone
+from ratectl.stores.etcd.rpc import LEASE_GRANT, LEASE_KEEP_ALIVE, LEASE_REVOKE, Scope
+
+if TYPE_CHECKING:
+    from ratectl.stores.etcd.client import Client
+
+__all__ = ["EtcdLease"]
+
+_MIN_TTL: Final = 2
+
+
+class EtcdLease(Lease):
+    """See :class:`~ratectl.stores.base.Lease`.
+
+    etcd's clock counts, and a restart or a new leader starts it afresh at the full ``ttl``: the
+    keys may outlive a holder by more than ``ttl``. A holder needs its own monotonic deadline.
+    """
+
+    def __init__(self, client: Client, lease_id: int, ttl: float, timeout: float) -> None:
+        self.lease_id = lease_id
+        self.ttl = ttl
+        self.client = client
+        self._timeout = timeout
+
+    @classmethod
+    def grant(cls, client: Client, ttl: float, timeout: float) -> EtcdLease:
+        """A new lease. One whose grant was not confirmed ends by itself, holding nothing."""
+        if not ttl >= _MIN_TTL or math.isinf(ttl):
+            raise UsageError(f"a lease needs a TTL of at least {_MIN_TTL} s, not {ttl:g}")
+        request = m.LeaseGrantRequest(ttl=math.ceil(ttl))
+        reply = client.call(LEASE_GRANT, request, Scope(timeout))
+        return cls(client, reply.lease_id, float(reply.ttl), timeout)
+
+    def renew(self) -> bool:
+        """Renew once; False when the lease is gone."""
+        request = m.LeaseKeepAliveRequest(lease_id=self.lease_id)
+        try:
+            # etcd has no error for a lease that is gone, only a TTL of 0.
+            return self.client.call(LEASE_KEEP_ALIVE, request, Scope(self._timeout)).ttl > 0
+        except LeaseGone:
+            return False
+
+    def revoke(self) -> None:
+        """End the lease, deleting its keys."""
+        request = m.LeaseRevokeRequest(lease_id=self.lease_id)
+        try:
+            self.client.call(LEASE_REVOKE, request, Scope(self._timeout), write=True)
+        except LeaseGone:
+            return

@@ -1,0 +1,232 @@
+"""etcd's remote calls, typed; the one module, with ``channel``, that touches gRPC's untyped API."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from operator import methodcaller
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from ratectl.stores.etcd import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = [
+    "AUTHENTICATE",
+    "COMPACT",
+    "LEASE_GRANT",
+    "LEASE_KEEP_ALIVE",
+    "LEASE_REVOKE",
+    "RANGE",
+    "STATUS",
+    "TXN",
+    "WATCH",
+    "Call",
+    "Cancelled",
+    "Channel",
+    "ChannelClosed",
+    "Metadata",
+    "Method",
+    "Scope",
+]
+
+Q = TypeVar("Q", bound=Message)
+R = TypeVar("R", bound=Message)
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Q, R]):
+    """A remote procedure: its path, the class of its replies, and whether it is a stream."""
+
+    path: str
+    reply: type[R]
+    streaming: bool = False
+
+
+RANGE: Final[Method[m.RangeRequest, m.RangeResponse]] = Method(
+    "/etcdserverpb.KV/Range", m.RangeResponse
+)
+TXN: Final[Method[m.TxnRequest, m.TxnResponse]] = Method("/etcdserverpb.KV/Txn", m.TxnResponse)
+COMPACT: Final[Method[m.CompactionRequest, m.CompactionResponse]] = Method(
+    "/etcdserverpb.KV/Compact", m.CompactionResponse
+)
+WATCH: Final[Method[m.WatchRequest, m.WatchResponse]] = Method(
+    "/etcdserverpb.Watch/Watch", m.WatchResponse, streaming=True
+)
+LEASE_GRANT: Final[Method[m.LeaseGrantRequest, m.LeaseGrantResponse]] = Method(
+    "/etcdserverpb.Lease/LeaseGrant", m.LeaseGrantResponse
+)
+LEASE_REVOKE: Final[Method[m.LeaseRevokeRequest, m.LeaseRevokeResponse]] = Method(
+    "/etcdserverpb.Lease/LeaseRevoke", m.LeaseRevokeResponse
+)
+LEASE_KEEP_ALIVE: Final[Method[m.LeaseKeepAliveRequest, m.LeaseKeepAliveResponse]] = Method(
+    "/etcdserverpb.Lease/LeaseKeepAlive", m.LeaseKeepAliveResponse, streaming=True
+)
+AUTHENTICATE: Final[Method[m.AuthenticateRequest, m.AuthenticateResponse]] = Method(
+    "/etcdserverpb.Auth/Authenticate", m.AuthenticateResponse
+)
+STATUS: Final[Method[m.StatusRequest, m.StatusResponse]] = Method(
+    "/etcdserverpb.Maintenance/Status", m.StatusResponse
+)
+
+
+class Cancelled(Exception):
+    """The scope of a call was cancelled by ``Scope.cancel``."""
+
+
+class ChannelClosed(Exception):
+    """The channel was closed before the call began."""
+
+
+class Call(Protocol):
+    """A call under way."""
+
+    def cancel(self) -> object:
+        """End it; a blocked receiver gets an error at once."""
+
+
+class Scope:
+    """How long a group of calls may take; ``cancel`` ends them from another thread."""
+
+    def __init__(self, seconds: float, *, cancellable: bool = False) -> None:
+        self.seconds = seconds
+        self.cancellable = cancellable
+        self._end = time.monotonic() + seconds
+        self._lock = Lock()
+        self._call: Call | None = None
+        self._cancelled = False
+
+    def remaining(self) -> float:
+        """Seconds left; never zero or less, which gRPC would take as an error of its own."""
+        return max(0.001, self._end - time.monotonic())
+
+    def expired(self) -> bool:
+        """Whether no time is left."""
+        return time.monotonic() >= self._end
+
+    def cancel(self) -> None:
+        """End the call under way and refuse further ones."""
+        with self._lock:
+            self._cancelled = True
+            call = self._call
+        if call is not None:
+            call.cancel()
+
+    def acquire(self, lock: Lock) -> bool:
+        """Take ``lock`` within the time left, staying cancellable; False if that fails."""
+        while not lock.acquire(timeout=min(0.2, self.remaining())):
+            self.check()
+            if self.expired():
+                return False
+        return True
+
+    def check(self) -> None:
+        """:raises Cancelled: ``cancel`` was called."""
+        if self._cancelled:
+            raise Cancelled
+
+    def attach(self, call: Call | None) -> None:
+        """Name the call that ``cancel`` has to end."""
+        with self._lock:
+            self._call = call
+            cancelled = self._cancelled
+        if cancelled:
+            if call is not None:
+                call.cancel()
+            raise Cancelled
+
+
+class _Closed:
+    """Takes the place of a closed channel."""
+
+    def unary_unary(self, *_: Any, **__: Any) -> Any:
+        """:raises ValueError: always, as gRPC does."""
+        raise ValueError("closed")
+
+    stream_stream = unary_unary
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+class Channel:
+    """A gRPC channel with typed calls. ``owned``: close it together with this object."""
+
+    def __init__(self, raw: Any, *, owned: bool = True) -> None:
+        self._raw = raw
+        self._owned = owned
+        self._stubs: dict[str, Any] = {}
+
+    def call(
+        self, method: Method[Q, R], request: Q, metadata: Metadata, scope: Scope, seconds: float
+    ) -> R:
+        """One request, one reply (the first one, of a stream).
+
+        :raises grpc.RpcError: as gRPC reports it.
+        :raises Cancelled: by ``scope.cancel()``.
+        :raises ChannelClosed: nothing was sent.
+        """
+        if method.streaming:
+            call, replies = self.stream(method, (request,), metadata, seconds)
+            scope.attach(call)
+            try:
+                return next(replies)
+            finally:
+                call.cancel()
+                scope.attach(None)
+        try:
+            stub = self._stub(method)
+            if not scope.cancellable:
+                return cast("R", stub(request, timeout=seconds, metadata=metadata))
+            future = stub.future(request, timeout=seconds, metadata=metadata)
+        except ValueError as error:  # how gRPC says it
+            raise ChannelClosed from error
+        try:
+            scope.attach(future)
+            return cast("R", future.result())
+        except grpc.FutureCancelledError as error:
+            raise Cancelled from error
+        finally:
+            scope.attach(None)
+
+    def stream(
+        self,
+        method: Method[Q, R],
+        requests: Iterable[Q],
+        metadata: Metadata,
+        seconds: float | None = None,
+    ) -> tuple[Call, Iterator[R]]:
+        """Open a stream: the handle to cancel it, and its replies.
+
+        :raises ChannelClosed: nothing was sent.
+        """
+        try:
+            call = self._stub(method)(iter(requests), timeout=seconds, metadata=metadata)
+        except ValueError as error:
+            raise ChannelClosed from error
+        return call, call
+
+    def close(self) -> None:
+        """Close the channel, if it is ours, and let go of it."""
+        self._stubs.clear()
+        if self._owned:
+            raw, self._raw = self._raw, _Closed()
+            raw.close()
+
+    def _stub(self, method: Method[Q, R]) -> Any:
+        stub = self._stubs.get(method.path)
+        if stub is None:
+            factory = self._raw.stream_stream if method.streaming else self._raw.unary_unary
+            stub = self._stubs[method.path] = factory(
+                method.path,
+                request_serializer=methodcaller("SerializeToString"),
+                response_deserializer=cast("Any", method.reply).FromString,
+            )
+        return stub

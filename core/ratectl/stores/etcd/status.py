@@ -1,0 +1,108 @@
+"""What an etcd cluster says of itself, and what of that needs mending."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import grpc
+
+from ratectl.errors import StoreError
+from ratectl.stores.base import Status
+from ratectl.stores.etcd import messages as m
+from ratectl.stores.etcd.rpc import STATUS
+from ratectl.stores.etcd.stream import StreamEnded, WatchStream
+
+if TYPE_CHECKING:
+    from ratectl.stores.etcd.channel import Link
+    from ratectl.stores.etcd.client import Client
+    from ratectl.stores.etcd.keys import Keys
+    from ratectl.stores.etcd.rpc import Scope
+
+__all__ = ["MINIMUM_VERSION", "compacted_revision", "read_status"]
+
+MINIMUM_VERSION: Final = (3, 5, 13)
+"""The first release in which a watch keeps every event across a compaction and leases are not
+revoked by a deposed leader. Answers to progress requests, which the watch relies on, are in order
+since 3.5.8; 3.5.0 to 3.5.2 can corrupt data when killed."""
+
+_PROBE_EVERY: Final = 0.1
+_PROBE_SECONDS: Final = 2.0
+
+
+def read_status(client: Client, keys: Keys, scope: Scope, link: Link | None) -> Status:
+    """Ask one member for the cluster's state, and each for a sign of life."""
+    reply = client.call(STATUS, m.StatusRequest(), scope)
+    problems = [*_problems(reply), *(link.problems(scope) if link else ())]
+    return Status(
+        backend="etcd",
+        version=reply.version,
+        revision=reply.header.revision,
+        compacted=compacted_revision(client, keys, scope),
+        size_bytes=reply.db_size,
+        detail={
+            "address": client.address,
+            "cluster": f"{reply.header.cluster_id:x}",
+            "member": f"{reply.header.member_id:x}",
+            "leader": f"{reply.leader:x}" if reply.leader else "none",
+            "raft term": str(reply.header.raft_term),
+            "bytes in use": str(reply.db_size_in_use),
+        },
+        problems=tuple(problems),
+    )
+
+
+def _problems(reply: m.StatusResponse) -> list[str]:
+    problems = []
+    if _version(reply.version) < MINIMUM_VERSION:
+        minimum = ".".join(map(str, MINIMUM_VERSION))
+        problems.append(
+            f"etcd {reply.version} is older than {minimum}: its watches can lose changes and its "
+            "leases can end early; upgrade it"
+        )
+    if not reply.leader:
+        problems.append("etcd has no leader: a majority of its members is down")
+    if reply.is_learner:
+        problems.append("this etcd member is a learner and does not serve clients yet")
+    return problems + [_alarm(error.strip()) for error in reply.errors]
+
+
+def _alarm(error: str) -> str:
+    if "NOSPACE" in error:
+        return (
+            f"etcd is out of space and refuses writes ({error}): compact and defragment it, or "
+            "raise its --quota-backend-bytes, then run 'etcdctl alarm disarm'"
+        )
+    if "CORRUPT" in error:
+        return f"etcd's members disagree about their data ({error}): restore the corrupt member"
+    return f"etcd reports: {error}"
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+
+def compacted_revision(client: Client, keys: Keys, scope: Scope) -> int:
+    """The oldest revision that can still be read; 0 if nothing was compacted, or no answer came.
+
+    etcd tells it only to a watcher that asks for older ones.
+    """
+    create = m.WatchCreateRequest(key=keys.prefix, start_revision=1)
+    try:
+        stream = WatchStream(client, create, scope)
+    except StoreError:
+        return 0
+    try:
+        for _ in range(int(_PROBE_SECONDS / _PROBE_EVERY)):
+            reply = stream.receive(min(_PROBE_EVERY, scope.remaining()))
+            if reply is None:
+                stream.ask_progress()  # unanswered until the watcher has been looked at
+            elif reply.compact_revision or not reply.created:
+                return reply.compact_revision
+            if scope.expired():
+                break
+    except (grpc.RpcError, StreamEnded):
+        pass
+    finally:
+        stream.close()
+    return 0

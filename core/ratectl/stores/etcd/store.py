@@ -1,0 +1,244 @@
+"""The etcd backend: one environment of an etcd cluster."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl.errors import Compacted, StoreError, UsageError
+from ratectl.stores.base import (
+    MAX_OPS,
+    MAX_VALUE_BYTES,
+    Capabilities,
+    Delete,
+    Item,
+    Put,
+    Snapshot,
+    Store,
+    TxnResult,
+)
+from ratectl.stores.etcd import messages as m
+from ratectl.stores.etcd.adopt import adopt
+from ratectl.stores.etcd.channel import Link
+from ratectl.stores.etcd.client import Client
+from ratectl.stores.etcd.failures import (
+    RevisionCompacted,
+    RevisionInFuture,
+)
+from ratectl.stores.etcd.keys import Keys
+from ratectl.stores.etcd.lease import EtcdLease
+from ratectl.stores.etcd.paging import read_pages
+from ratectl.stores.etcd.rpc import COMPACT, RANGE, TXN, Scope
+from ratectl.stores.etcd.settings import Settings, parse_environment
+from ratectl.stores.etcd.status import compacted_revision, read_status
+from ratectl.stores.etcd.watch import EtcdWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ratectl.stores.base import Compare, Lease, Op, Status, Watch
+
+__all__ = ["EtcdStore"]
+
+_EQUAL: Final = 0
+_MOD_REVISION: Final = 2
+
+
+class EtcdStore(Store):
+    """See :class:`~ratectl.stores.base.Store`; open it with ``from_url`` or ``from_etcd3``."""
+
+    capabilities = Capabilities(scope="cluster", unknown_outcomes=True)
+
+    def __init__(
+        self, client: Client, url: str, environment: str, timeout: float, link: Link | None = None
+    ) -> None:
+        self.url = url
+        self.client = client
+        self.timeout = timeout
+        self.keys = Keys(environment)
+        self._link = link
+        self._watches: set[Watch] = set()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_url(cls, url: str, *, timeout: float = 4.0) -> EtcdStore:
+        """Open ``etcd://host:port[,host:port]/environment`` (``etcds://``: TLS).
+
+        Credentials and certificates come from ``RATECTL_ETCD_*``; see
+        :data:`ratectl.stores.etcd.settings.VARIABLES`.
+
+        Several addresses are members of one cluster; every one that is up is used. Several host
+        names are resolved when connecting, and again when no member can be reached. With TLS and
+        several addresses, all certificates must carry one common name: RATECTL_ETCD_SERVER_NAME,
+        or else the URL's first host.
+
+        :raises UsageError: the URL or a setting is wrong.
+        """
+        settings = Settings.from_url(url)
+        link = Link(settings, timeout)
+        client = Client(
+            link,
+            settings.address,
+            user=settings.user,
+            password=settings.password,
+            members=len(settings.addresses),
+        )
+        return cls(client, url, settings.environment, timeout, link)
+
+    @classmethod
+    def from_etcd3(cls, client: Any, environment: str, *, timeout: float = 4.0) -> EtcdStore:
+        """Use the channel of an existing ``etcd3`` client, which stays the caller's to close.
+
+        Its token is used until it expires; to get new ones, RATECTL_ETCD_USER and
+        RATECTL_ETCD_PASSWORD must be set, for such a client does not keep its password.
+
+        :raises UsageError: this is not an etcd3 client that is known.
+        """
+        address, adopted = adopt(client)
+        url = f"etcd://{address}/{parse_environment(environment)}"
+        return cls(adopted, url, environment, timeout)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def get(self, key: str) -> Item | None:
+        """The newest value of a key, or None (linearizable)."""
+        request = m.RangeRequest(key=self.keys.key(key))
+        reply = self.client.call(RANGE, request, Scope(self.timeout))
+        return next((Item(key, kv.value, kv.mod_revision) for kv in reply.kvs), None)
+
+    def list(self, prefix: str, revision: int | None = None) -> Snapshot:
+        """Every item below ``prefix``, read in pages at one revision."""
+        if revision is not None:
+            _check_revision(revision)
+        return self.snapshot(prefix, revision, Scope(self.timeout))
+
+    def snapshot(self, prefix: str, revision: int | None, scope: Scope) -> Snapshot:
+        """``list`` within ``scope``."""
+        while True:
+            try:
+                return read_pages(self.client, self.keys, prefix, revision, scope)
+            except (RevisionCompacted, RevisionInFuture) as error:
+                # Compacted (or wiped) between two pages of "now": "now" has moved on.
+                if revision is None and not scope.expired():
+                    continue
+                raise self._no_such_revision(error, revision or 0, scope) from error
+
+    def newest(self, scope: Scope) -> int:
+        """The cluster's newest revision (linearizable)."""
+        request = m.RangeRequest(key=self.keys.prefix, count_only=True)
+        return self.client.call(RANGE, request, scope).header.revision
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def txn(
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Op],
+        failure: Sequence[Op] = (),
+    ) -> TxnResult:
+        """One atomic transaction; sent once.
+
+        ``StoreUnavailable`` means that it certainly was not applied: no connection, or a refusal.
+        Anything else without a reply is ``OutcomeUnknown``, a broken connection and a timeout
+        included, even where gRPC may never have sent it.
+        """
+        _check_limits(compare, success, failure)
+        request = m.TxnRequest(
+            compare=[
+                m.Compare(
+                    result=_EQUAL,
+                    target=_MOD_REVISION,
+                    key=self.keys.key(each.key),
+                    mod_revision=each.mod_revision,
+                )
+                for each in compare
+            ],
+            success=map(self._op, success),
+            failure=map(self._op, failure),
+        )
+        writes = bool(success or failure)
+        reply = self.client.call(TXN, request, Scope(self.timeout), write=writes)
+        return TxnResult(reply.succeeded, reply.header.revision)
+
+    def _op(self, op: Op) -> m.RequestOp:
+        key = self.keys.key(op.key)
+        if isinstance(op, Delete):
+            return m.RequestOp(request_delete_range=m.DeleteRangeRequest(key=key))
+        lease = 0
+        if op.lease is not None:
+            if not isinstance(op.lease, EtcdLease):
+                raise UsageError(f"the lease of {op.key!r} is of another kind of store")
+            lease = op.lease.lease_id
+        return m.RequestOp(request_put=m.PutRequest(key=key, value=op.value, lease=lease))
+
+    def lease(self, ttl: float) -> Lease:
+        """A new lease; etcd counts whole seconds and rounds up, see its ``ttl``."""
+        return EtcdLease.grant(self.client, ttl, self.timeout)
+
+    def compact(self, revision: int) -> None:
+        """Forget what was overwritten before ``revision``, in the whole cluster."""
+        _check_revision(revision)
+        scope = Scope(self.timeout)
+        try:
+            self.client.call(COMPACT, m.CompactionRequest(revision=revision), scope, write=True)
+        except (RevisionCompacted, RevisionInFuture) as error:
+            raise self._no_such_revision(error, revision, scope) from error
+
+    # -- the rest --------------------------------------------------------------------------------
+
+    def watch(self, prefix: str, from_revision: int) -> Watch:
+        """See :class:`~ratectl.stores.etcd.watch.EtcdWatch`."""
+        _check_revision(from_revision)
+        self.client.check_usable()
+        watch = EtcdWatch(self, prefix, from_revision, self._forget)
+        with self._lock:
+            self._watches.add(watch)
+        return watch
+
+    def status(self) -> Status:
+        """The cluster as one member sees it, and whether every member of the URL answers."""
+        return read_status(self.client, self.keys, Scope(self.timeout), self._link)
+
+    def close(self) -> None:
+        """End watches and release the connection (not that of an etcd3 client)."""
+        if self.client.inherited:
+            return
+        with self._lock:
+            watches = tuple(self._watches)
+        for watch in watches:
+            watch.close()
+        self.client.close()
+
+    def _forget(self, watch: Watch) -> None:
+        with self._lock:
+            self._watches.discard(watch)
+
+    def _no_such_revision(self, error: StoreError, asked: int, scope: Scope) -> Exception:
+        if isinstance(error, RevisionInFuture):
+            return UsageError(f"revision {asked} is not reached yet in {self.url}")
+        return Compacted(asked, compacted_revision(self.client, self.keys, scope))
+
+
+def _check_revision(revision: int) -> None:
+    if revision < 1:
+        raise UsageError(f"revision {revision} does not exist; the first is 1")
+
+
+def _check_limits(compare: Sequence[Compare], *branches: Sequence[Op]) -> None:
+    """What etcd would refuse, or worse, only some servers.
+
+    :raises UsageError: over a limit, or a key twice.
+    """
+    size = 0
+    for ops in (compare, *branches):
+        if len(ops) > MAX_OPS:
+            raise UsageError(f"{len(ops)} operations in one transaction; at most {MAX_OPS} fit")
+    for ops in branches:
+        seen: set[str] = set()
+        for op in ops:
+            if op.key in seen:
+                raise UsageError(f"key {op.key!r} twice in one transaction")
+            seen.add(op.key)
+            size += len(op.value) if isinstance(op, Put) else 0
+    if size > MAX_VALUE_BYTES:
+        raise UsageError(f"{size} bytes in one transaction; at most {MAX_VALUE_BYTES} fit")

@@ -1,0 +1,119 @@
+"""One etcd watch stream, readable with a timeout.
+
+gRPC's reply iterator blocks without one, so a thread reads it into a queue. The thread holds at
+most ``_AHEAD`` replies and no reference to the watch; it ends with its call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from typing import TYPE_CHECKING, Final
+
+import grpc
+
+from ratectl.stores.etcd import messages as m
+from ratectl.stores.etcd.fork import GATE
+from ratectl.stores.etcd.rpc import WATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratectl.stores.etcd.client import Client
+    from ratectl.stores.etcd.rpc import Call, Scope
+
+__all__ = ["StreamEnded", "StreamSuspended", "WatchStream"]
+
+_AHEAD: Final = 8
+_JOIN_SECONDS: Final = 0.5
+
+
+class StreamEnded(Exception):
+    """The stream is over, without an error from gRPC."""
+
+
+class StreamSuspended(StreamEnded):
+    """The stream was closed because the process is about to fork."""
+
+
+class WatchStream:
+    """A stream with one watcher. ``close`` may be called from any thread, repeatedly."""
+
+    def __init__(self, client: Client, create: m.WatchCreateRequest, scope: Scope) -> None:
+        self._requests: queue.SimpleQueue[m.WatchRequest | None] = queue.SimpleQueue()
+        self._requests.put(m.WatchRequest(create_request=create))
+        self._replies: queue.SimpleQueue[m.WatchResponse | Exception] = queue.SimpleQueue()
+        self._room = threading.Semaphore(_AHEAD)
+        with GATE.passing():
+            self._open(client, scope)
+
+    def _open(self, client: Client, scope: Scope) -> None:
+        call, replies, self.token = client.stream(WATCH, iter(self._requests.get, None), scope)
+        self._call: Call | None = call
+        self._reader = threading.Thread(
+            target=_read,
+            args=(replies, self._replies, self._room),
+            name="ratectl-etcd-watch",
+            daemon=True,
+        )
+        self._reader.start()
+        GATE.add_stream(self)
+
+    def receive(self, seconds: float) -> m.WatchResponse | None:
+        """The next reply; None if there is none within ``seconds``.
+
+        :raises grpc.RpcError: the call failed, or was closed.
+        :raises StreamEnded: the server ended it.
+        """
+        try:
+            reply = self._replies.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        if isinstance(reply, Exception):
+            self._replies.put(reply)  # it stays ended
+            raise reply
+        self._room.release()
+        return reply
+
+    def ask_progress(self) -> None:
+        """Ask where the server is; it answers at once, once it has delivered what it had."""
+        self._requests.put(m.WatchRequest(progress_request=m.WatchProgressRequest()))
+
+    def close(self) -> None:
+        """End the call and its threads."""
+        self._end(StreamEnded())
+
+    def suspend(self) -> None:
+        """``close``, before a fork."""
+        self._end(StreamSuspended())
+
+    def _end(self, reason: StreamEnded) -> None:
+        self._replies.put(reason)
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+        self._requests.put(None)
+        self._room.release(_AHEAD)
+        if threading.current_thread() is not self._reader:
+            self._reader.join(_JOIN_SECONDS)
+        # gRPC's errors hold their call, and a call its channel: let go of them now.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._replies.get_nowait()
+        self._replies.put(reason)
+
+
+def _read(
+    replies: Iterator[m.WatchResponse],
+    into: queue.SimpleQueue[m.WatchResponse | Exception],
+    room: threading.Semaphore,
+) -> None:
+    try:
+        for reply in replies:
+            into.put(reply)
+            room.acquire()
+    except grpc.RpcError as error:
+        into.put(error)
+    else:
+        into.put(StreamEnded())

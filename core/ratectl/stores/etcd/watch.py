@@ -1,0 +1,290 @@
+"""A watch that survives what servers and networks do.
+
+It resumes after the last revision it delivered whole; where that is impossible (compaction, a
+wiped or exchanged store) it lists again and says so. An application-level ping finds a server that
+is connected but does not answer, whatever the gRPC version makes of such a peer.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Protocol
+
+import grpc
+
+from ratectl.errors import StoreError, StoreUnauthenticated, StoreUnavailable, UsageError
+from ratectl.stores.base import Change, Events, Interrupted, Item, Progress, Resync, Watch
+from ratectl.stores.etcd import messages as m
+from ratectl.stores.etcd.failures import names_stale_token
+from ratectl.stores.etcd.keys import range_end
+from ratectl.stores.etcd.rpc import Cancelled, Scope
+from ratectl.stores.etcd.stream import StreamEnded, StreamSuspended, WatchStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ratectl.stores.base import Snapshot, WatchEvent
+    from ratectl.stores.etcd.client import Client
+    from ratectl.stores.etcd.keys import Keys
+
+__all__ = ["EtcdWatch", "Keyspace"]
+
+PING_AFTER: Final = 3.0
+"""Seconds of silence after which the server is asked for a sign of life."""
+
+PING_TIMEOUT: Final = 4.0
+"""Seconds it may take to give one, before the watch reconnects."""
+
+MAX_PATIENCE: Final = 60.0
+"""The longest ``PING_TIMEOUT`` grows for a server that accepts watches, then is long silent."""
+
+_BACKOFF: Final = (0.05, 1.0)
+_BACKOFF_REFUSED: Final = (0.5, 10.0)  # every attempt costs etcd a slow password hash
+_DELETE: Final = 1
+
+
+class Keyspace(Protocol):
+    """What a watch needs of its store."""
+
+    client: Client
+    keys: Keys
+    timeout: float
+
+    def snapshot(self, prefix: str, revision: int | None, scope: Scope) -> Snapshot:
+        """All items below ``prefix`` at one revision."""
+
+    def newest(self, scope: Scope) -> int:
+        """The cluster's newest revision."""
+
+
+class _Relist(Exception):
+    """The watch cannot be continued from where it was."""
+
+
+class _Reopen(Exception):
+    """The stream ended for a reason that is mended already: no outage to report."""
+
+
+class EtcdWatch(Watch):
+    """See :class:`~ratectl.stores.base.Watch`. Iterate from one thread at a time.
+
+    While nothing changes, ``Progress`` comes about every ``PING_AFTER`` seconds: proof that the
+    store is there.
+    """
+
+    def __init__(
+        self, space: Keyspace, prefix: str, from_revision: int, on_close: Callable[[Watch], None]
+    ) -> None:
+        self._space = space
+        self._client = space.client
+        self._prefix = prefix
+        self._key = space.keys.below(prefix)
+        self._next = from_revision
+        self._reason = ""  # why to list again; empty: continue at _next
+        self._cluster_id = space.client.cluster_id
+        self._patience = PING_TIMEOUT
+        self._reported = ""
+        self._failures = 0
+        self._on_close = on_close
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._stream: WatchStream | None = None
+        self._scope: Scope | None = None
+
+    def close(self) -> None:
+        """End the watch, whatever it is waiting for."""
+        self._closed.set()
+        if self._client.inherited:  # nothing of it lives here, and its locks may be held for ever
+            return
+        with self._lock:
+            stream, scope = self._stream, self._scope
+        if scope is not None:
+            scope.cancel()
+        if stream is not None:
+            stream.close()
+        self._on_close(self)
+
+    def __iter__(self) -> Iterator[WatchEvent]:
+        while not self._closed.is_set():
+            try:
+                if self._reason:
+                    yield from self._relist()
+                yield from self._follow()
+            except _Relist as reason:
+                self._reason = str(reason)
+            except (_Reopen, StreamSuspended):
+                self._pause(_BACKOFF)
+            except (Cancelled, StreamEnded, StoreError, grpc.RpcError) as error:
+                if self._closed.is_set():
+                    return
+                yield from self._interrupted(error)
+            except UsageError:
+                if self._closed.is_set():  # the store was closed under the watch
+                    return
+                raise
+
+    # -- failures --------------------------------------------------------------------------------
+
+    def _interrupted(self, error: Exception) -> Iterator[Interrupted]:
+        """Report an outage once (again if its cause changes), then wait a little."""
+        if isinstance(error, grpc.RpcError):
+            error = self._client.translate(error, self._space.timeout)
+        elif not isinstance(error, StoreError):
+            error = StoreUnavailable(self._client.address, "the server ended the watch")
+        text = f"{type(error).__name__}: {error}"
+        if text != self._reported:
+            self._reported = text
+            yield Interrupted(error)
+        refused = isinstance(error, StoreUnauthenticated)
+        self._pause(_BACKOFF_REFUSED if refused else _BACKOFF)
+
+    def _pause(self, backoff: tuple[float, float]) -> None:
+        first, cap = backoff
+        delay = min(cap, first * 2 ** min(self._failures, 10))
+        self._failures += 1
+        self._closed.wait(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
+
+    def _healthy(self) -> None:
+        self._failures = 0
+        self._reported = ""
+
+    def _relist(self) -> Iterator[Resync]:
+        with self._calls() as scope:
+            snapshot = self._space.snapshot(self._prefix, None, scope)
+        self._cluster_id = self._client.cluster_id
+        yield Resync(snapshot, self._reason)
+        self._reason = ""
+        self._next = snapshot.revision + 1
+
+    # -- one stream ------------------------------------------------------------------------------
+
+    def _follow(self) -> Iterator[WatchEvent]:
+        """Deliver from one stream until it breaks."""
+        with self._open() as stream:
+            pending: list[m.Event] = []
+            for reply in self._replies(stream):
+                self._refuse(reply, stream.token)
+                if reply.created:
+                    self._check_continuity(reply.header)
+                    stream.ask_progress()
+                    continue
+                self._healthy()
+                pending.extend(reply.events)
+                yield from self._deliver(pending, whole=not reply.fragment)
+                if not pending and not reply.events and not reply.fragment:
+                    self._next = max(self._next, reply.header.revision + 1)
+                    yield Progress(reply.header.revision)
+
+    @contextmanager
+    def _open(self) -> Iterator[WatchStream]:
+        create = m.WatchCreateRequest(
+            key=self._key,
+            range_end=range_end(self._key),
+            start_revision=self._next,
+            progress_notify=True,
+            fragment=True,  # else a large backlog is over gRPC's limit, for ever
+        )
+        with self._calls() as scope:
+            stream = WatchStream(self._client, create, scope)
+        with self._lock:
+            self._stream = stream
+        try:
+            if self._closed.is_set():
+                raise Cancelled
+            yield stream
+        finally:
+            with self._lock:
+                self._stream = None
+            stream.close()
+
+    @contextmanager
+    def _calls(self) -> Iterator[Scope]:
+        """Calls that ``close`` can end."""
+        scope = Scope(self._space.timeout, cancellable=True)
+        with self._lock:
+            self._scope = scope
+        try:
+            if self._closed.is_set():
+                raise Cancelled
+            yield scope
+        finally:
+            with self._lock:
+                self._scope = None
+
+    def _deliver(self, pending: list[m.Event], *, whole: bool) -> Iterator[Events]:
+        """Take every complete revision out of ``pending``; the last is, if ``whole``."""
+        while pending:
+            revision = pending[0].kv.mod_revision
+            size = sum(1 for event in pending if event.kv.mod_revision == revision)
+            if size == len(pending) and not whole:
+                return
+            changes = tuple(self._change(event) for event in pending[:size])
+            del pending[:size]
+            yield Events(revision, changes)
+            self._next = revision + 1  # after the yield: an abandoned event is delivered again
+
+    def _change(self, event: m.Event) -> Change:
+        key = self._space.keys.decode(event.kv.key)
+        if event.kind == _DELETE:
+            return Change(key, None)
+        return Change(key, Item(key, event.kv.value, event.kv.mod_revision))
+
+    def _replies(self, stream: WatchStream) -> Iterator[m.WatchResponse]:
+        """Replies as they come, asking for a sign of life in between.
+
+        :raises StoreUnavailable: none came.
+        """
+        reply = stream.receive(self._space.timeout)
+        if reply is None:
+            raise self._silent(self._space.timeout)
+        yield reply
+        asked, alive = True, False
+        while True:
+            wait = self._patience if asked else PING_AFTER
+            reply = stream.receive(wait)
+            if reply is not None:
+                asked, alive, self._patience = False, True, PING_TIMEOUT
+                yield reply
+            elif not asked:
+                asked = True
+                stream.ask_progress()
+            else:
+                # A watcher that etcd has still to bring up to date gets no answer: do not
+                # restart it for ever at the same point.
+                if not alive:
+                    self._patience = min(MAX_PATIENCE, self._patience * 2)
+                raise self._silent(wait)
+
+    def _silent(self, seconds: float) -> StoreUnavailable:
+        return StoreUnavailable(self._client.address, f"silent for {seconds:g} s")
+
+    def _refuse(self, reply: m.WatchResponse, token: str) -> None:
+        """Raise for a reply that ends the watch."""
+        if reply.compact_revision:
+            raise _Relist(f"revision {self._next} was compacted (at {reply.compact_revision})")
+        if not reply.canceled:
+            return
+        reason = reply.cancel_reason or "no reason given"
+        if names_stale_token(reason) and self._client.forget(token):
+            raise _Reopen
+        if names_stale_token(reason) or "permission denied" in reason:
+            raise StoreUnauthenticated(f"store {self._client.address} refuses the watch: {reason}")
+        raise StoreUnavailable(self._client.address, f"the server cancelled the watch: {reason}")
+
+    def _check_continuity(self, header: m.ResponseHeader) -> None:
+        """Whether this is still the history that the watch has seen.
+
+        :raises _Relist: it is not.
+        """
+        if self._cluster_id and header.cluster_id != self._cluster_id:
+            raise _Relist("the address now leads to another cluster")
+        self._cluster_id = header.cluster_id
+        seen = self._next - 1
+        if header.revision < seen:
+            # A member that lags behind says so too: the cluster as a whole has the answer.
+            with self._calls() as scope:
+                newest = self._space.newest(scope)
+            if newest < seen:
+                raise _Relist(f"the store went back from revision {seen} to {newest}")

@@ -1,0 +1,184 @@
+"""One connection behind a lock, reopened when the file was replaced, never carried over a fork."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import sqlite3
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+from ratectl.errors import StoreMisconfigured, StoreUnavailable, UsageError
+from ratectl.stores.sqlite.file import is_busy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratectl.stores.sqlite.file import Database, FileId
+
+__all__ = ["Channel"]
+
+_registry_lock = threading.Lock()
+_registry: weakref.WeakSet[Channel] = weakref.WeakSet()
+_serial = itertools.count()
+_stranded: list[sqlite3.Connection] = []
+"""Connections inherited by a fork: to close (or collect) one here would harm the parent's locks."""
+
+
+class Channel:
+    """A connection for one thread at a time. ``timeout`` bounds what a caller waits."""
+
+    def __init__(self, database: Database, timeout: float) -> None:
+        self.database = database
+        self.timeout = timeout
+        self.file: FileId | None = None
+        self.opened = 0
+        """How many connections there have been; a new number means a new connection."""
+        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self._forked_busy = False
+        self._held_for_fork = False
+        with _registry_lock:
+            self.serial = next(_serial)
+            _registry.add(self)
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for the time of a ``with`` block; rolls back what is not committed."""
+        with self._until(time.monotonic() + self.timeout) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def transaction(self, patience: float | None = None) -> Iterator[sqlite3.Connection]:
+        """A write transaction: committed at the end of the block, or not at all.
+
+        ``patience`` shortens the time to wait for its turn.
+        """
+        wait = self.timeout if patience is None else min(patience, self.timeout)
+        deadline = time.monotonic() + wait
+        with self._until(deadline) as connection:
+            self._begin(connection, deadline)
+            yield connection
+            connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close; later use raises ``UsageError``. Safe to call twice."""
+        self._closed = True
+        with self._lock:
+            self._drop()
+
+    @contextlib.contextmanager
+    def _until(self, deadline: float) -> Iterator[sqlite3.Connection]:
+        if self._closed:
+            raise UsageError(f"the store {self.database.path} is closed; open it again")
+        if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise StoreUnavailable(
+                str(self.database.path), "busy with calls of other threads of this process"
+            )
+        try:
+            connection = self._ready()
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    self._roll_back(connection)
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                self._drop()  # after an I/O error or damage: whatever it had cached is suspect
+            raise self.database.explain(error) from error
+        finally:
+            self._lock.release()
+
+    def _ready(self) -> sqlite3.Connection:
+        if self._forked_busy:
+            raise StoreMisconfigured(
+                f"the store {self.database.path} was busy when this process was forked: "
+                "open it anew in the child"
+            )
+        if self._connection is not None:
+            # A replaced file must not be written to under its old inode: nobody would see it.
+            try:
+                if self.database.file_id() == self.file:
+                    return self._connection
+            except StoreUnavailable:
+                self._drop()
+                raise
+            self._drop()
+        self._connection, self.file = self.database.connect(self.timeout)
+        self.opened += 1
+        if self._closed:  # close() gave up its turn to us
+            self._drop()
+            raise UsageError(f"the store {self.database.path} is closed; open it again")
+        return self._connection
+
+    def _begin(self, connection: sqlite3.Connection, deadline: float) -> None:
+        # Own waiting: SQLite's backs off to naps of 100 ms, which starves one writer among many.
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    return
+                except sqlite3.OperationalError as error:
+                    if not is_busy(error) or time.monotonic() >= deadline:
+                        raise
+                time.sleep(random.uniform(0.0002, 0.002))  # noqa: S311 - spreads retries
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {round(self.timeout * 1000)}")
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    # -- fork ----------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Wait for the call in progress, close the connection and hold new calls back."""
+        self._held_for_fork = self._lock.acquire(timeout=self.timeout)
+        if self._held_for_fork:
+            self._drop()
+
+    def after_fork(self, *, child: bool) -> None:
+        """Let calls in again."""
+        if self._held_for_fork:
+            self._held_for_fork = False
+            self._lock.release()
+        elif child:  # another thread's call outlasted our patience; that thread is not here
+            self._lock = threading.Lock()
+            self._forked_busy = True
+            if self._connection is not None:
+                _stranded.append(self._connection)
+                self._connection = None
+
+
+def _before_fork() -> None:
+    _registry_lock.acquire()
+    # Oldest first: a writer may be waiting for a channel of its store that was made later.
+    for channel in sorted(_registry, key=lambda c: c.serial):
+        channel.before_fork()
+
+
+def _after_fork(child: bool) -> None:
+    for channel in _registry:
+        channel.after_fork(child=child)
+    _registry_lock.release()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=lambda: _after_fork(child=False),
+    after_in_child=lambda: _after_fork(child=True),
+)

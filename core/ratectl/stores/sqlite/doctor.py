@@ -1,0 +1,82 @@
+"""What a store says of itself, and what an operator should mend."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ratectl.stores.sqlite.file import Database
+    from ratectl.stores.sqlite.log import Meta
+
+__all__ = ["describe", "find_problems"]
+
+WAL_TOO_LARGE = 64 * 1024 * 1024
+
+_NETWORK = {"9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
+
+
+def describe(database: Database, db: sqlite3.Connection, meta: Meta) -> dict[str, str]:
+    """Details for a reader; sizes in bytes."""
+
+    def one(sql: str) -> int:
+        return int(db.execute(sql).fetchone()[0])
+
+    return {
+        "path": str(database.path),
+        "identity": meta.identity,
+        "keys": str(one("SELECT count(*) FROM current")),
+        "leases": str(one("SELECT count(*) FROM leases")),
+        "history_bytes": str(meta.replaced_bytes),
+        "free_bytes": str(one("PRAGMA freelist_count") * one("PRAGMA page_size")),
+        "wal_bytes": str(database.wal_bytes()),
+        "wal_reset_bug": (
+            "this SQLite has it (fixed in 3.51.3, 3.50.7 and 3.44.6); ratectl never checkpoints "
+            "beside a writer, other programs that open the file might"
+            if has_wal_reset_bug(sqlite3.sqlite_version_info)
+            else "fixed"
+        ),
+    }
+
+
+def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
+    """https://sqlite.org/wal.html#walresetbug."""
+    backported = (3, 44, 6) <= version < (3, 45) or (3, 50, 7) <= version < (3, 51)
+    return version < (3, 51, 3) and not backported
+
+
+def find_problems(path: Path, wal_bytes: int) -> tuple[str, ...]:
+    """Sentences for ``ratectl doctor``."""
+    found = []
+    info = path.stat()
+    kind = _file_system(info.st_dev)
+    if kind in _NETWORK or kind.startswith("fuse.sshfs"):
+        found.append(
+            f"{path} is on a network file system ({kind}): used from two hosts it will be "
+            "corrupted; put it on a local disk or use etcd."
+        )
+    if wal_bytes > WAL_TOO_LARGE:
+        found.append(
+            f"{path}-wal has {wal_bytes} bytes: some process keeps an old read transaction open "
+            "(an idle sqlite3 shell, for example); find it with `fuser` and end it."
+        )
+    if info.st_mode & stat.S_IWOTH:
+        found.append(f"{path} is writable by every user: `chmod o-w` it.")
+    return tuple(found)
+
+
+def _file_system(device: int) -> str:
+    """The type of a mounted file system; empty where the system does not tell (not Linux)."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in mounts:
+        left, _, right = line.partition(" - ")
+        if left.split()[2:3] == [wanted] and right:
+            return right.split()[0]
+    return ""

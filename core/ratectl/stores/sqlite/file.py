@@ -1,0 +1,250 @@
+"""One SQLite file: who may create it, its schema, and what its errors mean."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import secrets
+import sqlite3
+import stat
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from ratectl.errors import StoreError, StoreMisconfigured, StoreUnavailable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Database", "FileId", "is_busy"]
+
+FileId = tuple[int, int]
+"""Device and inode: what a path means now, as opposed to what was opened."""
+
+APPLICATION_ID = int.from_bytes(b"rctl", "big")
+SCHEMA_VERSION = 1
+OLDEST_SQLITE = (3, 24, 0)
+
+# A row of ``log`` is one write; ``id`` is revision << 16 | position, so that the primary key is
+# also the order of history. ``previous`` is the row it replaced, which compaction forgets, and
+# ``value`` comes last so that reading the others does not walk a large value.
+_SCHEMA = (
+    """CREATE TABLE meta (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        identity TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        compacted INTEGER NOT NULL,
+        replaced_bytes INTEGER NOT NULL
+    )""",
+    "CREATE TABLE log (id INTEGER PRIMARY KEY, key BLOB NOT NULL, previous INTEGER, value BLOB)",
+    "CREATE INDEX log_key ON log (key)",
+    """CREATE TABLE current (
+        key BLOB PRIMARY KEY, id INTEGER NOT NULL, size INTEGER NOT NULL, lease INTEGER
+    ) WITHOUT ROWID""",
+    "CREATE INDEX current_lease ON current (lease) WHERE lease IS NOT NULL",
+    "CREATE TABLE leases (id INTEGER PRIMARY KEY, ttl REAL NOT NULL, deadline REAL NOT NULL)",
+    "CREATE INDEX leases_deadline ON leases (deadline)",
+)
+
+_SETTINGS = (
+    # FULL syncs the WAL on every commit: with NORMAL a power cut may take back acknowledged
+    # writes, and a generation that was live would be gone.
+    "PRAGMA synchronous = FULL",
+    # Checkpoints are run by SqliteStore, never beside a writer: see there.
+    "PRAGMA wal_autocheckpoint = 0",
+    # Cuts the WAL back when it is restarted, so that its size tells when to checkpoint.
+    "PRAGMA journal_size_limit = 0",
+    "PRAGMA trusted_schema = OFF",
+)
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Another connection holds the lock that this one wants."""
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF  # the low byte: without the details
+
+
+class Database:
+    """The file at ``path``: created at most once, then only ever opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._bytes_path = os.fsencode(path)
+        self._wal = self._bytes_path + b"-wal"
+        self._opened_once = False
+
+    # -- opening -------------------------------------------------------------------------------
+
+    def connect(self, seconds: float) -> tuple[sqlite3.Connection, FileId]:
+        """A checked connection; waits at most about ``seconds`` for locks.
+
+        :raises sqlite3.Error: pass it to :meth:`explain`.
+        """
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise StoreMisconfigured(
+                f"SQLite {sqlite3.sqlite_version} is too old: this Python needs one linked with "
+                f"{'.'.join(map(str, OLDEST_SQLITE))} or newer"
+            )
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return self._connect_once(seconds)
+            except sqlite3.Error as error:
+                # Several processes creating one file; SQLite does not wait in every such case.
+                if not is_busy(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(random.uniform(0.001, 0.01))  # noqa: S311 - spreads retries
+
+    def _connect_once(self, seconds: float) -> tuple[sqlite3.Connection, FileId]:
+        found = self._find_or_create()
+        connection = sqlite3.connect(
+            f"file:{quote(self._bytes_path)}?mode=rw",
+            uri=True,
+            timeout=seconds,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            self._set_up(connection)
+            opened = self.file_id()
+        except BaseException:
+            connection.close()
+            raise
+        if opened != found:
+            connection.close()
+            raise StoreUnavailable(str(self.path), "the file was replaced while opening it")
+        self._opened_once = True
+        return connection, found
+
+    def file_id(self) -> FileId:
+        """What is at the path now.
+
+        :raises StoreUnavailable: nothing.
+        """
+        try:
+            info = os.stat(self._bytes_path)  # noqa: PTH116 - on every call; Path doubles its cost
+        except OSError as error:
+            raise self._explain_os(error) from error
+        return info.st_dev, info.st_ino
+
+    def wal_bytes(self) -> int:
+        """Size of the write-ahead log; 0 when there is none."""
+        try:
+            return os.stat(self._wal).st_size  # noqa: PTH116 - on every write
+        except OSError:
+            return 0
+
+    def _find_or_create(self) -> FileId:
+        try:
+            if not self._opened_once and not self.path.exists():
+                self._create()
+            info = self.path.stat()
+        except OSError as error:
+            raise self._explain_os(error) from error
+        if not stat.S_ISREG(info.st_mode):
+            raise StoreMisconfigured(f"{self.path} is not a file; name one in the store URL")
+        return info.st_dev, info.st_ino
+
+    def _create(self) -> None:
+        folder = self.path.parent
+        missing = [p for p in (folder, *folder.parents) if not p.exists()]
+        for path in reversed(missing):
+            path.mkdir(mode=0o700, exist_ok=True)
+        # Before SQLite does it: the WAL and its index take over this mode.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        os.close(os.open(self.path, flags, 0o600))
+
+    # -- schema --------------------------------------------------------------------------------
+
+    def _is_new(self, connection: sqlite3.Connection) -> bool:
+        """Empty, so that we may have it; refuses what is not ours."""
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application == APPLICATION_ID and version == SCHEMA_VERSION:
+            return False
+        if application == APPLICATION_ID:
+            raise StoreMisconfigured(
+                f"{self.path} has schema version {version}, this ratectl knows "
+                f"{SCHEMA_VERSION}: upgrade ratectl"
+            )
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application or version or tables:
+            raise StoreMisconfigured(
+                f"{self.path} is a database of another program; it was not touched: "
+                "name another file in the store URL"
+            )
+        return True
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        new = self._is_new(connection)  # before anything is written
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StoreMisconfigured(
+                f"{self.path}: this file system cannot share memory between processes (SQLite "
+                f"stayed in {mode} mode): put the store on a local disk"
+            )
+        if new:
+            self._create_schema(connection)
+        for setting in _SETTINGS:
+            connection.execute(setting)
+
+    def _create_schema(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        if not self._is_new(connection):  # another process was faster
+            connection.execute("ROLLBACK")
+            return
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        # Revision 1 is the empty store, as in etcd: 0 stays free to mean "absent".
+        connection.execute("INSERT INTO meta VALUES (1, ?, 1, 0, 0)", (secrets.token_hex(16),))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+
+    # -- errors --------------------------------------------------------------------------------
+
+    def explain(self, error: sqlite3.Error) -> StoreError:
+        """What a SQLite error means for the user, and what to do."""
+        path, code = str(self.path), _code(error)
+        if is_busy(error):
+            return StoreUnavailable(path, "another process keeps it locked; find it with `fuser`")
+        if code == sqlite3.SQLITE_FULL:
+            return StoreUnavailable(path, "the disk is full; free some space")
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+            return StoreMisconfigured(
+                f"{path} is read-only for this user: give write permission for the file, "
+                "its -wal and -shm files, and its folder"
+            )
+        if code == sqlite3.SQLITE_CANTOPEN:
+            return StoreMisconfigured(
+                f"{path} cannot be opened by this user: check the permissions of the file, "
+                "its -wal and -shm files, and its folder"
+            )
+        if code == sqlite3.SQLITE_NOTADB:
+            return StoreMisconfigured(
+                f"{path} is not a SQLite database: name another file in the store URL"
+            )
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT):
+            return StoreMisconfigured(
+                f"{path} is damaged ({error}): stop every process that uses it, move it away "
+                "with its -wal and -shm files, and restore a backup or publish again"
+            )
+        return StoreUnavailable(path, str(error))
+
+    def _explain_os(self, error: OSError) -> StoreError:
+        path = str(self.path)
+        if isinstance(error, FileNotFoundError) and self._opened_once:
+            return StoreUnavailable(path, "the file is gone; restore it, or restart to begin anew")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return StoreUnavailable(path, "the disk is full; free some space")
+        if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError) or (
+            error.errno in (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+        ):
+            return StoreMisconfigured(
+                f"{path} cannot be used ({error.strerror}): name a file that this user may write"
+            )
+        return StoreUnavailable(path, error.strerror or str(error))

@@ -1,0 +1,53 @@
+"""Leases: a row with a wall-clock deadline, ended by whichever process notices first."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from ratectl.errors import UsageError
+from ratectl.stores.base import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from ratectl.stores.sqlite.log import Writer
+
+__all__ = ["SqliteLease"]
+
+MIN_TTL = 2.0
+
+
+class SqliteLease(Lease):
+    """A lease in the file; it outlives this object and this process."""
+
+    def __init__(self, writing: Callable[[], AbstractContextManager[Writer]], ttl: float) -> None:
+        if not (math.isfinite(ttl) and ttl >= MIN_TTL):
+            raise UsageError(f"a lease of {ttl} s is not possible; use {MIN_TTL:g} s or more")
+        self.ttl = float(ttl)
+        # Random: a counter would start again after a restore, and a lease that an old process
+        # still renews would be somebody else's.
+        self.number = secrets.randbits(62)
+        self._writing = writing
+        with writing() as writer:
+            writer.db.execute(
+                "INSERT INTO leases VALUES (?, ?, ?)",
+                (self.number, self.ttl, time.time() + self.ttl),
+            )
+
+    def renew(self) -> bool:
+        """See :meth:`Lease.renew`."""
+        with self._writing() as writer:
+            cursor = writer.db.execute(
+                "UPDATE leases SET deadline = ? WHERE id = ?",
+                (time.time() + self.ttl, self.number),
+            )
+            return cursor.rowcount == 1
+
+    def revoke(self) -> None:
+        """See :meth:`Lease.revoke`."""
+        with self._writing() as writer:
+            writer.end_lease(self.number)

@@ -1,0 +1,283 @@
+"""What is in the file: keys, revisions, history, leases. Every function runs in a transaction.
+
+Keys are stored as UTF-8 bytes, which SQLite compares as etcd does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sqlite3
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from ratectl.errors import StoreError, UsageError
+from ratectl.stores.base import Change, Events, Item, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ratectl.stores.base import Compare, Op
+
+__all__ = [
+    "Meta",
+    "Writer",
+    "bounds",
+    "changes",
+    "encode",
+    "item",
+    "items",
+    "meta",
+    "read_lease_due",
+]
+
+KEEP_REVISIONS = 10_000
+KEEP_BYTES = 64 * 1024 * 1024
+"""Replaced values kept as history, in bytes: large values shorten history, not the disk."""
+
+COMPACT_EVERY = 256
+"""Revisions between automatic compactions: each costs about a millisecond."""
+
+_SHIFT = 16
+_MAX_POSITION = (1 << _SHIFT) - 1
+
+# One poll of a watch reads about this much; the rest follows at once.
+_BATCH_BYTES = 4 * 1024 * 1024
+_CHANGE_BYTES = 1024
+
+
+class Meta(NamedTuple):
+    """The one row of ``meta``."""
+
+    identity: str
+    revision: int
+    compacted: int
+    replaced_bytes: int
+
+
+def encode(key: str, *, prefix: bool = False) -> bytes:
+    """A key as stored.
+
+    :raises UsageError: it is empty or not valid Unicode.
+    """
+    if not key and not prefix:
+        raise UsageError("a key cannot be empty")
+    try:
+        return key.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"key {key!r} is not valid Unicode") from error
+
+
+def bounds(prefix: str) -> tuple[bytes, bytes]:
+    """From (inclusive) and to (exclusive); no byte of UTF-8 is as large as 0xFF."""
+    start = encode(prefix, prefix=True)
+    return start, start + b"\xff"
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def meta(db: sqlite3.Connection) -> Meta:
+    """Where the store stands."""
+    row = db.execute("SELECT identity, revision, compacted, replaced_bytes FROM meta").fetchone()
+    if row is None:
+        raise sqlite3.DatabaseError("table meta is empty")
+    return Meta(*row)
+
+
+def read_lease_due(db: sqlite3.Connection) -> float | None:
+    """When the next lease ends, by the wall clock."""
+    (due,) = db.execute("SELECT min(deadline) FROM leases").fetchone()
+    return None if due is None else float(due)
+
+
+def item(db: sqlite3.Connection, key: str) -> Item | None:
+    """The newest value of a key."""
+    row = db.execute(
+        "SELECT log.id, log.value FROM current JOIN log ON log.id = current.id"
+        " WHERE current.key = ?",
+        (encode(key),),
+    ).fetchone()
+    return None if row is None else Item(key, row[1], row[0] >> _SHIFT)
+
+
+def items(db: sqlite3.Connection, prefix: str, revision: int, *, newest: bool) -> Snapshot:
+    """Everything below ``prefix`` at a revision that is kept; ``newest``: it is the latest."""
+    start, end = bounds(prefix)
+    if newest:
+        rows = db.execute(
+            "SELECT current.key, log.id, log.value FROM current CROSS JOIN log"
+            " ON log.id = current.id WHERE current.key >= ? AND current.key < ?"
+            " ORDER BY current.key",
+            (start, end),
+        )
+    else:
+        rows = db.execute(
+            "SELECT log.key, log.id, log.value FROM"
+            " (SELECT max(id) AS id FROM log WHERE key >= ? AND key < ? AND +id < ? GROUP BY key)"
+            " AS latest CROSS JOIN log ON log.id = latest.id"
+            " WHERE log.value IS NOT NULL ORDER BY log.key",
+            (start, end, (revision + 1) << _SHIFT),
+        )
+    found = tuple(Item(key.decode(), value, id_ >> _SHIFT) for key, id_, value in rows)
+    return Snapshot(found, revision)
+
+
+def changes(
+    db: sqlite3.Connection, prefix: str, first: int, newest: int
+) -> tuple[list[Events], int]:
+    """Whole revisions from ``first`` on, and the revision up to which that is all there is."""
+    start, end = bounds(prefix)
+    rows = db.execute(
+        # The + keeps SQLite on the primary key, which is the order of history.
+        "SELECT id, key, value FROM log WHERE id >= ? AND +key >= ? AND +key < ? ORDER BY id",
+        (first << _SHIFT, start, end),
+    )
+    found: list[Events] = []
+    room = _BATCH_BYTES
+    with contextlib.closing(rows):
+        for revision, group in itertools.groupby(rows, lambda row: int(row[0]) >> _SHIFT):
+            batch = tuple(_change(revision, key, value) for _, key, value in group)
+            found.append(Events(revision, batch))
+            room -= sum(_CHANGE_BYTES + len(c.item.value if c.item else b"") for c in batch)
+            if room <= 0:
+                return found, revision
+    return found, newest
+
+
+def _change(revision: int, key: bytes, value: bytes | None) -> Change:
+    name = key.decode()
+    return Change(name, None if value is None else Item(name, value, revision))
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+class Writer:
+    """Revisions in the making, inside a write transaction. Begins by ending the leases due."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        self._before = meta(db)
+        self.revision = self._before.revision
+        self.compacted = self._before.compacted
+        self._replaced_bytes = self._before.replaced_bytes
+        self._position = 0  # in the revision being made; 0: nothing written yet
+        self._end_leases_due()
+
+    def holds(self, compare: Sequence[Compare]) -> bool:
+        """Every compare is true."""
+        return all(self._written_at(c.key) == c.mod_revision for c in compare)
+
+    def apply(self, op: Op) -> None:
+        """Do one operation, as part of the revision in the making."""
+        from ratectl.stores.base import Put
+        from ratectl.stores.sqlite.lease import SqliteLease
+
+        if not isinstance(op, Put):
+            self.delete(encode(op.key))
+            return
+        number = None
+        if op.lease is not None:
+            if not isinstance(op.lease, SqliteLease):
+                raise UsageError("a lease of another store cannot be used here")
+            number = op.lease.number
+            if not self.db.execute("SELECT 1 FROM leases WHERE id = ?", (number,)).fetchone():
+                raise StoreError(
+                    f"the lease for {op.key!r} has ended: make a new one and write the keys again"
+                )
+        self.put(encode(op.key), op.value, number)
+
+    def put(self, key: bytes, value: bytes, lease: int | None) -> None:
+        """Write a key."""
+        previous = self._replace(key)
+        id_ = self._next_id()
+        self.db.execute("INSERT INTO log VALUES (?, ?, ?, ?)", (id_, key, previous, value))
+        self.db.execute(
+            "INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?)", (key, id_, len(value), lease)
+        )
+
+    def delete(self, key: bytes) -> None:
+        """Delete a key, if it is there."""
+        previous = self._replace(key)
+        if previous is not None:
+            self.db.execute(
+                "INSERT INTO log VALUES (?, ?, ?, NULL)", (self._next_id(), key, previous)
+            )
+            self.db.execute("DELETE FROM current WHERE key = ?", (key,))
+
+    def end_lease(self, number: int) -> None:
+        """Delete a lease and its keys, as a revision of its own."""
+        self.end_revision()
+        for (key,) in self.db.execute(
+            "SELECT key FROM current WHERE lease = ? ORDER BY key", (number,)
+        ).fetchall():
+            self.delete(key)
+        self.db.execute("DELETE FROM leases WHERE id = ?", (number,))
+        self.end_revision()
+
+    def end_revision(self) -> None:
+        """What follows belongs to the next revision."""
+        self._position = 0
+
+    def compact(self, revision: int) -> None:
+        """Forget what had been replaced by ``revision``, and deletes before it.
+
+        Deletes at exactly ``revision`` stay, so that a watch from there still sees them.
+        """
+        window = (self.compacted << _SHIFT, (revision + 1) << _SHIFT)
+        dead = "id IN (SELECT previous FROM log WHERE id >= ? AND id < ?)"
+        (freed,) = self.db.execute(
+            f"SELECT total(length(value)) FROM log WHERE {dead}",  # noqa: S608 - constant text
+            window,
+        ).fetchone()
+        self.db.execute(f"DELETE FROM log WHERE {dead}", window)  # noqa: S608
+        self.db.execute(
+            "DELETE FROM log WHERE id >= ? AND id < ? AND value IS NULL",
+            (window[0], revision << _SHIFT),
+        )
+        self._replaced_bytes = max(0, self._replaced_bytes - int(freed))
+        self.compacted = revision
+
+    def finish(self) -> None:
+        """Compact when it is time, and record where the store stands. Call before the commit."""
+        target = 0
+        if self.revision // COMPACT_EVERY != self._before.revision // COMPACT_EVERY:
+            target = self.revision - KEEP_REVISIONS
+        if self._replaced_bytes > KEEP_BYTES:
+            target = max(target, (self.compacted + self.revision) // 2)
+        if target > self.compacted:
+            self.compact(target)
+        after = (self.revision, self.compacted, self._replaced_bytes)
+        if after != self._before[1:]:
+            self.db.execute(
+                "UPDATE meta SET revision = ?, compacted = ?, replaced_bytes = ? WHERE one = 1",
+                after,
+            )
+
+    def _end_leases_due(self) -> None:
+        due = self.db.execute(
+            "SELECT id FROM leases WHERE deadline <= ? ORDER BY deadline", (time.time(),)
+        ).fetchall()
+        for (number,) in due:
+            self.end_lease(number)
+
+    def _written_at(self, key: str) -> int:
+        row = self.db.execute("SELECT id FROM current WHERE key = ?", (encode(key),)).fetchone()
+        return 0 if row is None else int(row[0]) >> _SHIFT
+
+    def _replace(self, key: bytes) -> int | None:
+        row = self.db.execute("SELECT id, size FROM current WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        self._replaced_bytes += row[1]
+        return int(row[0])
+
+    def _next_id(self) -> int:
+        if self._position > _MAX_POSITION:
+            self._position = 0  # a lease with so many keys ends in several revisions
+        if self._position == 0:
+            self.revision += 1
+        id_ = self.revision << _SHIFT | self._position
+        self._position += 1
+        return id_

@@ -1,0 +1,231 @@
+"""The embedded store: many processes of one machine on one SQLite file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ratectl.errors import Compacted, StoreError, UsageError
+from ratectl.stores.base import (
+    MAX_OPS,
+    MAX_VALUE_BYTES,
+    Capabilities,
+    Put,
+    Snapshot,
+    Status,
+    Store,
+    TxnResult,
+)
+from ratectl.stores.sqlite import log
+from ratectl.stores.sqlite.channel import Channel
+from ratectl.stores.sqlite.doctor import describe, find_problems
+from ratectl.stores.sqlite.file import Database
+from ratectl.stores.sqlite.lease import SqliteLease
+from ratectl.stores.sqlite.watch import SqliteWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ratectl.stores.base import Compare, Item, Lease, Op, Watch
+
+__all__ = ["SqliteStore"]
+
+CHECKPOINT_BYTES = 4 * 1024 * 1024
+ASIDE_SECONDS = 0.1
+"""Longest wait for a turn to checkpoint or to end leases: a later call can do either as well."""
+
+WATCH_TIMEOUT = 0.5
+"""Longest wait for a lock in a watch: closing one waits for that."""
+
+
+class SqliteStore(Store):
+    """One connection for reads and one for writes: readers never wait for a writer."""
+
+    capabilities = Capabilities(scope="machine", unknown_outcomes=False)
+
+    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 4.0) -> None:
+        # Absolute from the start: a later chdir must not lead to another file.
+        self._database = Database(Path(os.path.abspath(path)))  # noqa: PTH100 - keeps symlinks
+        self.url = f"sqlite:///{self._database.path}"
+        # Writes first: see the order in which channels stop for a fork.
+        self._writes = Channel(self._database, timeout)
+        self._reads = Channel(self._database, timeout)
+        self._watches: weakref.WeakSet[SqliteWatch] = weakref.WeakSet()
+        self._closed = False
+
+    @classmethod
+    def from_url(cls, url: str, *, timeout: float = 4.0) -> Self:
+        """``sqlite:///relative/path.db`` or ``sqlite:////absolute/path.db``.
+
+        :raises UsageError: another form, or a database in memory.
+        """
+        return cls(_path_of(url), timeout=timeout)
+
+    # -- the interface -------------------------------------------------------------------------
+
+    def get(self, key: str) -> Item | None:
+        """See :meth:`Store.get`."""
+        with self._reading() as db:
+            return log.item(db, key)
+
+    def list(self, prefix: str, revision: int | None = None) -> Snapshot:
+        """See :meth:`Store.list`."""
+        _check_revision(revision)
+        with self._reading() as db:
+            db.execute("BEGIN")
+            meta = log.meta(db)
+            at = meta.revision if revision is None else revision
+            if at < meta.compacted:
+                raise Compacted(at, meta.compacted)
+            if at > meta.revision:
+                raise _future(at, meta.revision)
+            return log.items(db, prefix, at, newest=at == meta.revision)
+
+    def txn(
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Op],
+        failure: Sequence[Op] = (),
+    ) -> TxnResult:
+        """See :meth:`Store.txn`."""
+        _check_txn(compare, success, failure)
+        with self._writing() as writer:
+            ok = writer.holds(compare)
+            for op in success if ok else failure:
+                writer.apply(op)
+        return TxnResult(ok, writer.revision)
+
+    def watch(self, prefix: str, from_revision: int) -> Watch:
+        """See :meth:`Store.watch`."""
+        _check_revision(from_revision)
+        if self._closed:
+            raise UsageError(f"the store {self._database.path} is closed; open it again")
+        timeout = min(self._reads.timeout, WATCH_TIMEOUT)
+        watch = SqliteWatch(Channel(self._database, timeout), prefix, from_revision)
+        self._watches.add(watch)
+        return watch
+
+    def lease(self, ttl: float) -> Lease:
+        """See :meth:`Store.lease`."""
+        return SqliteLease(self._writing, ttl)
+
+    def compact(self, revision: int) -> None:
+        """See :meth:`Store.compact`."""
+        _check_revision(revision)
+        with self._writing() as writer:
+            if revision <= writer.compacted:
+                raise Compacted(revision, writer.compacted)
+            if revision > writer.revision:
+                raise _future(revision, writer.revision)
+            writer.compact(revision)
+
+    def status(self) -> Status:
+        """See :meth:`Store.status`."""
+        with self._reading() as db:
+            meta = log.meta(db)
+            detail = describe(self._database, db, meta)
+        wal = self._database.wal_bytes()
+        return Status(
+            backend="sqlite",
+            version=sqlite3.sqlite_version,
+            revision=meta.revision,
+            compacted=meta.compacted,
+            size_bytes=self._database.path.stat().st_size + wal,
+            detail=detail,
+            problems=find_problems(self._database.path, wal),
+        )
+
+    def close(self) -> None:
+        """See :meth:`Store.close`."""
+        self._closed = True
+        for watch in list(self._watches):
+            watch.close()
+        self._reads.close()
+        self._writes.close()
+
+    # -- transactions --------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._reads.use() as db:
+            due = log.read_lease_due(db)
+            if due is None or due > time.time():
+                yield db
+                return
+        # On a full disk or behind a stuck writer, reading matters more than expiry.
+        with contextlib.suppress(StoreError), self._writing(ASIDE_SECONDS):
+            pass
+        with self._reads.use() as db:
+            yield db
+
+    @contextlib.contextmanager
+    def _writing(self, patience: float | None = None) -> Iterator[log.Writer]:
+        if self._database.wal_bytes() > CHECKPOINT_BYTES:
+            self._checkpoint()
+        with self._writes.transaction(patience) as db:
+            writer = log.Writer(db)
+            yield writer
+            writer.finish()
+
+    def _checkpoint(self) -> None:
+        """Move the log into the file, while an (empty) write transaction keeps writers out.
+
+        SQLite 3.7.0 to 3.51.2 can corrupt a file when a checkpoint runs while another connection
+        commits ("WAL-reset bug", https://sqlite.org/wal.html#walresetbug). Passive: it never waits
+        for readers, what they still need is moved the next time. The next transaction then starts
+        the log from its beginning.
+        """
+        with (
+            contextlib.suppress(StoreError),
+            self._writes.transaction(ASIDE_SECONDS),
+            self._reads.use() as db,
+        ):
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+
+# -- arguments -------------------------------------------------------------------------------------
+
+
+def _path_of(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    hint = "write sqlite:///relative/path.db or sqlite:////absolute/path.db"
+    if scheme != "sqlite" or not rest.startswith("/"):
+        raise UsageError(f"store {url!r} does not name a file: {hint}")
+    path = rest[1:]
+    if not path or path == ":memory:":
+        raise UsageError(f"store {url!r}: several processes share a store, so it is a file: {hint}")
+    if path.endswith("/") or "\0" in path or "?" in path:
+        raise UsageError(f"store {url!r} does not name a file (options are not known): {hint}")
+    if path.startswith("~"):
+        raise UsageError(f"store {url!r}: ~ is not expanded: {hint}")
+    return path
+
+
+def _check_revision(revision: int | None) -> None:
+    if revision is not None and revision < 1:
+        raise UsageError(f"revision {revision} is not possible; the first one is 1")
+
+
+def _future(asked: int, newest: int) -> UsageError:
+    return UsageError(f"revision {asked} is not there yet; the newest is {newest}")
+
+
+def _check_txn(compare: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]) -> None:
+    size = 0
+    for ops in (success, failure):
+        keys = {op.key for op in ops}
+        if len(keys) != len(ops):
+            raise UsageError("a key occurs twice in one transaction; write each key once")
+        size += sum(len(op.value) for op in ops if isinstance(op, Put))
+    longest = max(len(compare), len(success), len(failure))
+    if longest > MAX_OPS:
+        raise UsageError(f"a transaction of {longest} operations; at most {MAX_OPS} are possible")
+    if size > MAX_VALUE_BYTES:
+        raise UsageError(
+            f"a transaction with {size} bytes of values; at most {MAX_VALUE_BYTES} are possible"
+        )

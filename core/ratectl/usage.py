@@ -1,0 +1,113 @@
+"""Usage of a whole environment: what every agent last reported, added up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ratectl.errors import BundleError
+from ratectl.records import AGENTS, USAGE, AgentRecord, UsageRecord
+
+if TYPE_CHECKING:
+    from ratectl.records import LimitReport
+    from ratectl.stores.base import Store
+
+__all__ = ["LimitTotal", "Totals", "read_agents", "read_usage", "totals"]
+
+
+@dataclass(slots=True)
+class LimitTotal:
+    """One limit over all agents that report it, in requests. Limits count per agent."""
+
+    scope: str
+    limit: str
+    shadow: bool
+    most: int
+    """What a full bucket admits at once; of the newest generation where agents differ."""
+    agents: int = 0
+    allowed: int = 0
+    refused: int = 0
+    never: int = 0
+    shadow_refused: int = 0
+    keys: int = 0
+    recent_allowed: int = 0
+    recent_refused: int = 0
+    recent_per_second: float = 0.0
+    """Requests a second over the last minute, admitted or not."""
+    peak: float | None = None
+    """Fullest recent use of any one bucket in any agent, 0 to 1; None where unknown."""
+    top_refused: Counter[str] = field(default_factory=Counter)
+    """Most refused keys; approximate."""
+
+    def add(self, report: LimitReport, seconds: float) -> None:
+        self.agents += 1
+        self.allowed += report.allowed
+        self.refused += report.refused
+        self.never += report.never
+        self.shadow_refused += report.shadow_refused
+        self.keys += report.keys
+        self.recent_allowed += report.recent_allowed
+        self.recent_refused += report.recent_refused
+        if seconds > 0:
+            self.recent_per_second += (report.recent_allowed + report.recent_refused) / seconds
+        if report.peak is not None:
+            self.peak = max(self.peak or 0.0, report.peak)
+        self.top_refused.update(dict(report.top_refused))
+
+
+@dataclass(slots=True)
+class Totals:
+    """Everything agents reported, below ``scope`` or in all."""
+
+    limits: list[LimitTotal]
+    reporting: int
+    """Agents whose usage is counted here."""
+    newest: str | None
+    """When the newest report was written (ISO 8601, UTC)."""
+    oldest: str | None
+    no_policy: int
+    errors: int
+    omitted: int
+
+
+def read_agents(store: Store) -> list[AgentRecord]:
+    """Every agent that reported within its lease, by id."""
+    return [AgentRecord.decode(item.value) for item in store.list(AGENTS).items]
+
+
+def read_usage(store: Store) -> list[UsageRecord]:
+    """Every usage record, by agent; unreadable ones (of another version) are left out."""
+    found = []
+    for item in store.list(USAGE).items:
+        try:
+            found.append(UsageRecord.decode(item.value))
+        except BundleError:
+            continue
+    return found
+
+
+def totals(records: list[UsageRecord], scope: str = "/") -> Totals:
+    """Add up the limits at and below ``scope``."""
+    limits: dict[tuple[str, str], LimitTotal] = {}
+    below = scope.rstrip("/") + "/"
+    for record in sorted(records, key=lambda record: record.generation):
+        for report in record.limits:
+            if report.scope != scope and not report.scope.startswith(below):
+                continue
+            key = (report.scope, report.limit)
+            total = limits.get(key)
+            if total is None:
+                total = limits[key] = LimitTotal(*key, report.shadow, report.most)
+            total.shadow, total.most = report.shadow, report.most
+            total.add(report, record.recent_seconds)
+    reported = sorted(record.reported for record in records)
+    return Totals(
+        limits=[limits[key] for key in sorted(limits)],
+        reporting=len(records),
+        newest=reported[-1] if reported else None,
+        oldest=reported[0] if reported else None,
+        no_policy=sum(record.no_policy for record in records),
+        errors=sum(record.errors for record in records),
+        omitted=sum(record.omitted for record in records),
+    )
