@@ -1,0 +1,303 @@
+"""The agent: limits enforced inside a process, kept up to date from a store or a directory."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, Self
+
+from ratectl.agent.directory import DirectorySync
+from ratectl.agent.last_good import default_state_dir, take_slot
+from ratectl.agent.report import Reporter
+from ratectl.agent.state import AgentState
+from ratectl.agent.sync import StoreSync
+from ratectl.engine import open_engine
+from ratectl.engine.decision import Decision
+from ratectl.errors import UsageError
+from ratectl.stores import check_url, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from ratectl.agent.last_good import Slot
+    from ratectl.agent.state import AgentStatus
+    from ratectl.stores.base import Store
+
+__all__ = ["Agent"]
+
+_log = logging.getLogger("ratectl.agent")
+
+_NOTHING: Final[Mapping[str, str]] = {}
+_LOG_ERRORS_EVERY: Final = 60.0
+
+
+class Agent:
+    """Decides requests by the live policies of a store. Safe across threads, asyncio and fork.
+
+    >>> agent = Agent("sqlite:///rates.db")                                # doctest: +SKIP
+    >>> if not agent.check("/payments/checkout", {"tenant": "acme"}): ...  # doctest: +SKIP
+
+    Decisions never wait on I/O: threads of its own follow the store, and what they cannot reach or
+    will not accept leaves the policies in force as they are. Counts are those of this process.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        id: str | None = None,  # noqa: A002  the word that users and records use
+        on_error: Literal["allow", "deny"] = "allow",
+        state_dir: str | os.PathLike[str] | None = None,
+        ready_timeout: float = 2.0,
+        report_interval: float = 2.0,
+        max_buckets: int | None = None,
+    ) -> None:
+        """Start following ``source``: a store's URL, or a directory of YAML for development.
+
+        ``id``: how it appears in ``ratectl agents``; made up and remembered when not given.
+        ``on_error``: the answer while nothing is loaded, or when the limiter itself fails (a
+        policy's own ``on_error`` comes first).
+        ``state_dir``: where last-good and the id are kept (default ``$XDG_STATE_HOME/ratectl``).
+        ``ready_timeout``: seconds to wait for the first policies when none are on disk.
+        ``report_interval``: seconds between usage reports.
+        ``max_buckets``: bound of the table of buckets.
+
+        :raises UsageError: an argument cannot be used.
+        :raises PolicyError: ``source`` is a directory that does not validate.
+        """
+        if on_error not in ("allow", "deny"):
+            raise UsageError(f"on_error is 'allow' or 'deny', not {on_error!r}")
+        if report_interval < 0.05:
+            raise UsageError("report_interval is at least 0.05 seconds")
+        self._source = os.fspath(source)
+        self._allow_on_error = on_error == "allow"
+        self._wanted_id = id
+        self._state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
+        self._report_interval = report_interval
+        self._engine = open_engine(time.monotonic_ns, max_buckets=max_buckets)
+        self._decide = self._engine.check
+        self._errors = 0
+        self._error_logged = 0.0
+        self._closed = False
+        self._state = AgentState()
+        self._slot: Slot | None = None
+        self._sync: StoreSync | None = None
+        self._reporter: Reporter | None = None
+        self._directory: DirectorySync | None = None
+        self._threads: list[threading.Thread] = []
+        if "://" in self._source:
+            check_url(self._source)
+            self._follow_store()
+            if not self._state.now.generation:
+                self.wait_ready(ready_timeout)
+        else:
+            self._follow_directory()
+        _agents.add(self)
+
+    # Deciding -----------------------------------------------------------------------------------
+
+    def check(
+        self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: int = 1
+    ) -> Decision:
+        """May this request pass? Charges every limit of ``scope`` or, when refused, none.
+
+        ``cost``: units the request takes (0 only looks). Never blocks, and never raises for a
+        failure of the limiter: ``on_error`` answers then.
+
+        :raises UsageError: ``cost`` is negative or not an integer.
+        """
+        try:
+            decision = self._decide(scope, attributes, cost)
+        except UsageError:
+            raise
+        except Exception as error:  # noqa: BLE001  failing open is the promise
+            return self._failed(scope, error)
+        return decision if decision.generation else self._unready()
+
+    async def acquire(
+        self,
+        scope: str,
+        attributes: Mapping[str, str] = _NOTHING,
+        cost: int = 1,
+        *,
+        timeout: float | None = None,
+    ) -> Decision:
+        """Wait until the request may pass, at most ``timeout`` seconds.
+
+        Returns the refusal when it never will, or would only after the timeout.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            decision = self.check(scope, attributes, cost)
+            wait = decision.retry_after
+            if decision or wait is None or decision.reason != "limited":
+                return decision
+            if deadline is not None and time.monotonic() + wait > deadline:
+                return decision
+            await asyncio.sleep(wait)
+
+    def _unready(self) -> Decision:
+        self._errors += 1
+        return Decision(self._allow_on_error, "error", 0, retry_after_ns=None)
+
+    def _failed(self, scope: str, error: Exception) -> Decision:
+        self._errors += 1
+        if time.monotonic() - self._error_logged > _LOG_ERRORS_EVERY or self._errors == 1:
+            self._error_logged = time.monotonic()
+            _log.error("deciding %r failed, on_error answers", scope, exc_info=error)
+        allowed = self._allow_on_error
+        try:
+            plan = self._engine.plan(scope)
+            if plan is not None:
+                allowed = plan.allow_on_error
+        except Exception:  # noqa: BLE001  a scope that is not even a string
+            _log.debug("no plan for %r", scope)
+        return Decision(allowed, "error", self._engine.generation, retry_after_ns=None)
+
+    # Knowing ------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """How this agent appears in ``ratectl agents``."""
+        return self._slot.id if self._slot else f"directory-{os.getpid()}"
+
+    @property
+    def status(self) -> AgentStatus:
+        """Generation in force, connection, and the last trouble."""
+        return self._state.now
+
+    @property
+    def generation(self) -> int:
+        """Generation in force; 0 before any."""
+        return self._state.now.generation
+
+    def wait_ready(self, timeout: float | None = None) -> bool:
+        """Wait (seconds) until any generation is in force; False on time-out."""
+        return self.wait_for_generation(1, timeout)
+
+    def wait_for_generation(self, generation: int, timeout: float | None = None) -> bool:
+        """Wait (seconds) until at least ``generation`` is in force; False on time-out."""
+        return self._state.wait_for_generation(generation, timeout)
+
+    # Living -------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop following; decisions go on with what is in force. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        _agents.discard(self)
+        for part in (self._sync, self._reporter, self._directory):
+            if part is not None:
+                part.stop()
+        for thread in self._threads:
+            thread.join(timeout=10)
+        if self._reporter is not None:
+            self._reporter.sign_off()
+        if self._sync is not None:
+            self._sync.close()
+        if self._slot is not None:
+            self._slot.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _follow_store(self, delay: float = 0.0) -> None:
+        slot = self._slot = take_slot(self._state_dir, self._source, self._wanted_id)
+        if slot.problem:
+            _log.warning("%s; going on without last-good", slot.problem)
+            self._state.problem("disk", slot.problem)
+        sync = self._sync = StoreSync(self._open_store, self._engine, self._state, slot)
+        if not self._state.now.generation:
+            sync.start_from_disk()
+        self._reporter = Reporter(
+            slot.id, sync, self._engine, self._state, lambda: self._errors, self._report_interval
+        )
+        self._start("sync", sync.run, delay)
+        self._start("report", self._reporter.run, delay)
+
+    def _open_store(self) -> Store:
+        return open_store(self._source)
+
+    def _follow_directory(self) -> None:
+        path = Path(self._source)
+        if not path.exists():
+            raise UsageError(f"{self._source!r} is neither a store URL nor a directory of policies")
+        directory = self._directory = DirectorySync(path, self._engine, self._state)
+        directory.load()
+        self._start("directory", directory.run, 0.0)
+
+    def _start(self, name: str, run: Callable[[], None], delay: float) -> None:
+        def body() -> None:
+            if delay:
+                time.sleep(delay)
+            run()
+
+        thread = threading.Thread(target=body, name=f"ratectl-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _after_fork_in_child(self) -> None:
+        """The child decides at once with what it inherited, and follows the store on its own."""
+        self._engine.after_fork(child=True)
+        status = self._state.now
+        self._state = AgentState()
+        self._state.update(**{name: getattr(status, name) for name in status.__slots__})
+        self._threads = []
+        if self._slot is not None:
+            self._slot.release(forked=True)
+        if self._sync is not None:
+            # A child that execs or exits at once must not have connected for nothing.
+            self._follow_store(delay=0.2)
+        elif self._directory is not None:
+            self._follow_directory()
+
+
+_agents: weakref.WeakSet[Agent] = weakref.WeakSet()
+_forking: list[Agent] = []
+
+
+def _before_fork() -> None:
+    _forking[:] = _agents
+    for agent in _forking:
+        agent._engine.before_fork()  # noqa: SLF001
+
+
+def _after_fork_in_parent() -> None:
+    for agent in _forking:
+        agent._engine.after_fork(child=False)  # noqa: SLF001
+    _forking.clear()
+
+
+def _after_fork_in_child() -> None:
+    for agent in _forking:
+        agent._after_fork_in_child()  # noqa: SLF001
+    _forking.clear()
+
+
+@atexit.register
+def _close_all() -> None:
+    for agent in list(_agents):
+        agent.close()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

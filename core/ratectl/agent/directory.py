@@ -1,0 +1,99 @@
+"""Following a directory of YAML files, for development: no store, no publishing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from ratectl.activation import activate_tree
+from ratectl.errors import PolicyError
+from ratectl.policy import load_valid
+from ratectl.policy.bundle import digest, encode_policies
+from ratectl.records import utc_now
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
+    from ratectl.agent.state import AgentState
+    from ratectl.engine.base import Engine
+
+__all__ = ["DirectorySync"]
+
+_log = logging.getLogger("ratectl.agent")
+
+_POLL_SECONDS: Final = 0.25
+
+
+class DirectorySync:
+    """Keeps an engine on what a directory says; generations count from 1 in this process."""
+
+    def __init__(self, path: Path, engine: Engine, state: AgentState) -> None:
+        self._path = path
+        self._engine = engine
+        self._state = state
+        self._stop = threading.Event()
+        self._seen: object = None
+        self._bundle: str | None = None
+
+    def load(self) -> None:
+        """Read the directory now, if it changed.
+
+        :raises PolicyError: it does not validate; what was in force stays.
+        """
+        started = time.monotonic()
+        fingerprint = self._fingerprint()
+        if fingerprint == self._seen:
+            return
+        self._seen = fingerprint
+        tree = load_valid([self._path]).tree
+        bundle = digest(encode_policies(tree))
+        generation = self._state.now.generation
+        if bundle != self._bundle:
+            generation += 1
+            self._engine.swap(activate_tree(tree, generation))
+            self._bundle = bundle
+        self._state.update(
+            generation=generation,
+            sequence=generation,
+            source="directory",
+            connected=True,
+            problems={},
+            rejected=None,
+            applied=utc_now(),
+            swap_ms=round((time.monotonic() - started) * 1e3, 3),
+        )
+
+    def run(self) -> None:
+        """Reload on changes until ``stop``. Never raises."""
+        while not self._stop.wait(_POLL_SECONDS):
+            try:
+                self.load()
+            except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
+                text = str(error)
+                if not isinstance(error, PolicyError):
+                    text = f"{type(error).__name__}: {error}"
+                refused = self._state.now.generation + 1
+                if self._state.problem("generation", text, rejected=refused):
+                    _log.error("%s: keeping what is in force: %s", self._path, text)
+
+    def _fingerprint(self) -> object:
+        files = [self._path] if self._path.is_file() else sorted(self._path.rglob("*"))
+        return [
+            (str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            for path in files
+            if (stat := _stat(path)) is not None
+        ]
+
+    def stop(self) -> None:
+        """Ask the thread to end."""
+        self._stop.set()
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None

@@ -1,0 +1,141 @@
+"""Reporting to the store: which generation an agent enforces, and what it has counted."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from ratectl.agent.usage import UsageMeter
+from ratectl.errors import RatectlError
+from ratectl.records import AGENTS, USAGE, AgentRecord, utc_now
+from ratectl.stores.base import Put
+from ratectl.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ratectl.agent.state import AgentState, AgentStatus
+    from ratectl.agent.sync import StoreSync
+    from ratectl.engine.base import Engine
+    from ratectl.stores.base import Lease, Store
+
+__all__ = ["Reporter"]
+
+_log = logging.getLogger("ratectl.agent")
+
+LEASE_SECONDS: Final = 15.0
+"""An agent that stops reporting is forgotten by the store after this."""
+
+_RENEW_SECONDS: Final = 5.0
+
+
+class Reporter:
+    """Writes ``agents/<id>`` at once when something changes, and ``usage/<id>`` every interval."""
+
+    def __init__(
+        self,
+        agent_id: str,
+        sync: StoreSync,
+        engine: Engine,
+        state: AgentState,
+        errors: Callable[[], int],
+        interval: float,
+    ) -> None:
+        self._id = agent_id
+        self._sync = sync
+        self._engine = engine
+        self._state = state
+        self._errors = errors
+        self._interval = interval
+        self._stop = threading.Event()
+        self._lease: Lease | None = None
+        self._renewed = 0.0
+        self._reported: AgentStatus | None = None
+        self._usage_due = 0.0
+        self._started = utc_now()
+        self._meter = UsageMeter(agent_id, time.monotonic())
+
+    def run(self) -> None:
+        """Report until ``stop``. Never raises."""
+        while not self._stop.is_set():
+            seen = self._state.now
+            self._report(seen)
+            self._sync.look_again()
+            due = max(0.05, min(self._usage_due, self._renewed + _RENEW_SECONDS) - time.monotonic())
+            self._state.wait_for_change(seen, min(due, self._interval))
+
+    def _report(self, status: AgentStatus) -> None:
+        store = self._sync.store
+        if store is None:
+            return
+        try:
+            lease = self._living_lease(store)
+            if status is not self._reported:
+                store.put(AGENTS + self._id, self._record(status).encode(), lease)
+                self._reported = status
+            if time.monotonic() >= self._usage_due:
+                self._report_usage(store, lease)
+        except RatectlError as error:
+            # The watch reports the outage; reporting goes on when the store is back.
+            _log.debug("reporting: %s", error)
+            self._reported = None
+            self._usage_due = self._renewed = time.monotonic() + 0.5
+        except Exception:  # noqa: BLE001  the thread must outlive whatever it meets
+            _log.exception("reporting failed unexpectedly")
+            self._reported = None
+            self._usage_due = self._renewed = time.monotonic() + self._interval
+
+    def _living_lease(self, store: Store) -> Lease:
+        lease = self._lease
+        if lease is not None and time.monotonic() >= self._renewed + _RENEW_SECONDS:
+            if not lease.renew():
+                lease = None
+            self._renewed = time.monotonic()
+        if lease is None:
+            self._reported = None
+            lease = store.lease(LEASE_SECONDS)
+            self._renewed = time.monotonic()
+            self._usage_due = 0.0
+        self._lease = lease
+        return lease
+
+    def _report_usage(self, store: Store, lease: Lease) -> None:
+        record = self._meter.read(self._engine.usage(), time.monotonic(), self._errors())
+        store.txn((), [Put(USAGE + self._id, record.encode(), lease)])
+        self._usage_due = time.monotonic() + self._interval
+
+    def _record(self, status: AgentStatus) -> AgentRecord:
+        return AgentRecord(
+            id=self._id,
+            generation=status.generation,
+            state=status.state,
+            error=status.error,
+            rejected=status.rejected,
+            applied=status.applied,
+            swap_ms=status.swap_ms,
+            started=self._started,
+            reported=utc_now(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            engine=self._engine.name,
+            errors=self._errors(),
+        )
+
+    def stop(self) -> None:
+        """Ask the thread to end."""
+        self._stop.set()
+        self._state.wake()
+
+    def sign_off(self) -> None:
+        """After the thread has ended: take this agent's records out of the store, if it answers."""
+        lease, self._lease = self._lease, None
+        if lease is not None and self._state.now.connected:
+            try:
+                lease.revoke()
+            except RatectlError as error:
+                _log.debug("signing off: %s", error)

@@ -1,0 +1,86 @@
+"""What an agent knows of itself; written by its threads, read by anyone."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["AgentState", "AgentStatus"]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """A moment of an agent."""
+
+    generation: int = 0
+    """The generation it enforces; 0 before any."""
+    sequence: int = 0
+    source: str = "none"
+    """Where that came from: ``store``, ``last-good``, ``directory`` or ``none``."""
+    connected: bool = False
+    """Whether the store (or directory) answered last time."""
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong now, by what it concerns: ``store``, ``generation`` or ``disk``."""
+    rejected: int | None = None
+    """The generation that was refused and is live in the store all the same."""
+    applied: str | None = None
+    """When the generation was swapped in (ISO 8601, UTC)."""
+    swap_ms: float | None = None
+    """From seeing the head to enforcing it."""
+
+    @property
+    def error(self) -> str | None:
+        """All problems in one line; None when there are none."""
+        return "; ".join(self.problems.values()) or None
+
+    @property
+    def state(self) -> str:
+        """``rejected``, ``serving`` or ``waiting``."""
+        if self.rejected is not None:
+            return "rejected"
+        return "serving" if self.generation else "waiting"
+
+
+class AgentState:
+    """The current ``AgentStatus``, replaced whole, with a way to wait for changes."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._status = AgentStatus()
+
+    @property
+    def now(self) -> AgentStatus:
+        return self._status
+
+    def update(self, **changes: Any) -> None:
+        with self._changed:
+            self._status = replace(self._status, **changes)
+            self._changed.notify_all()
+
+    def problem(self, concern: str, text: str | None, **changes: Any) -> bool:
+        """Note a problem, or (None) that there is none any more; True when that is news."""
+        known = self._status.problems
+        problems = {name: said for name, said in known.items() if name != concern}
+        if text is not None:
+            problems[concern] = text
+        self.update(problems=problems, **changes)
+        return known.get(concern) != text
+
+    def wait_for_generation(self, at_least: int, timeout: float | None) -> bool:
+        """Wait (seconds) until a generation of at least this number is enforced."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._status.generation >= at_least, timeout)
+
+    def wait_for_change(self, seen: AgentStatus, timeout: float) -> AgentStatus:
+        """Wait (seconds) until the status is no longer ``seen``; returns the newest."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._status is not seen, timeout)
+            return self._status
+
+    def wake(self) -> None:
+        """Make every waiter look again."""
+        self.update()

@@ -1,0 +1,101 @@
+"""From an engine's counts to a usage record: totals, the last minute, and a bound on size."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from ratectl.records import LimitReport, UsageRecord, utc_now
+
+if TYPE_CHECKING:
+    from ratectl.engine.base import EngineUsage, LimitUsage
+
+__all__ = ["UsageMeter"]
+
+_MAX_LIMITS: Final = 1_000
+"""Limits in one record: with the longest names it stays below what a store takes."""
+
+_RECENT_SECONDS: Final = 60.0
+
+
+class _Recent:
+    """Samples of one limit over the last minute."""
+
+    __slots__ = ("last", "samples")
+
+    def __init__(self) -> None:
+        self.samples: deque[tuple[float, int, int, float | None]] = deque()
+        self.last = (0, 0)
+
+    def add(self, at: float, limit: LimitUsage) -> None:
+        refused = limit.refused + limit.never + limit.shadow_refused
+        allowed_before, refused_before = self.last
+        self.last = (limit.allowed, refused)
+        self.samples.append(
+            (at, limit.allowed - allowed_before, refused - refused_before, _fullness(limit))
+        )
+        while self.samples[0][0] <= at - _RECENT_SECONDS:
+            self.samples.popleft()
+
+    def peak(self) -> float | None:
+        return max((peak for *_, peak in self.samples if peak is not None), default=None)
+
+
+class UsageMeter:
+    """Reads an engine's usage every few seconds and says what happened lately."""
+
+    def __init__(self, agent_id: str, started: float) -> None:
+        self._id = agent_id
+        self._since = utc_now()
+        self._started = started
+        self._recent: dict[tuple[str, str], _Recent] = {}
+
+    def read(self, usage: EngineUsage, now: float, errors: int) -> UsageRecord:
+        """The record at ``now`` (monotonic seconds)."""
+        reports: list[LimitReport] = []
+        known: dict[tuple[str, str], _Recent] = {}
+        for limit in usage.limits:
+            key = (limit.scope, limit.limit)
+            recent = known[key] = self._recent.get(key) or _Recent()
+            recent.add(now, limit)
+            reports.append(_report(limit, recent))
+        self._recent = known
+        reports.sort(key=lambda report: -(report.recent_allowed + report.recent_refused))
+        return UsageRecord(
+            id=self._id,
+            generation=usage.generation,
+            since=self._since,
+            reported=utc_now(),
+            recent_seconds=round(min(_RECENT_SECONDS, now - self._started), 3),
+            limits=reports[:_MAX_LIMITS],
+            omitted=max(0, len(reports) - _MAX_LIMITS),
+            no_policy=usage.no_policy,
+            errors=errors,
+            buckets=usage.buckets,
+            overflowed=usage.overflowed,
+        )
+
+
+def _fullness(limit: LimitUsage) -> float | None:
+    if limit.lowest is None or not limit.most:
+        return None
+    return min(1.0, max(0.0, (limit.most - limit.lowest) / limit.most))
+
+
+def _report(limit: LimitUsage, recent: _Recent) -> LimitReport:
+    peak = recent.peak()
+    return LimitReport(
+        scope=limit.scope,
+        limit=limit.limit,
+        shadow=limit.shadow,
+        most=limit.most,
+        allowed=limit.allowed,
+        refused=limit.refused,
+        never=limit.never,
+        shadow_refused=limit.shadow_refused,
+        keys=limit.keys,
+        recent_allowed=sum(sample[1] for sample in recent.samples),
+        recent_refused=sum(sample[2] for sample in recent.samples),
+        peak=None if peak is None else round(peak, 4),
+        top_refused=[(key[:100], count) for key, count in limit.top_refused],
+    )
