@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ratectl.errors import PolicyError
+from ratectl.policy import codes
 
 if TYPE_CHECKING:
     import os
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from ratectl.policy.loader import Loaded
 
 __all__ = ["load_checked", "load_valid"]
+
+_ABOUT_ABSENCE = frozenset({codes.INCOMPLETE, codes.UNSET_NOTHING})
 
 
 def load_checked(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None = None) -> Loaded:
@@ -28,7 +31,11 @@ def load_checked(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None
     from ratectl.policy.loader import load, with_source_lines
 
     loaded = load(paths, stdin=stdin)
-    semantic = with_source_lines(check_tree(loaded.tree, loaded.broken), loaded.texts)
+    semantic = check_tree(loaded.tree, loaded.broken)
+    if loaded.unread:
+        # What is missing may stand in a file's unread rest.
+        semantic = [each for each in semantic if each.code not in _ABOUT_ABSENCE]
+    semantic = with_source_lines(semantic, loaded.texts)
     found = sorted([*loaded.diagnostics, *semantic], key=lambda finding: finding.sort_key)
     return replace(loaded, diagnostics=tuple(found))
 
@@ -39,6 +46,6 @@ def load_valid(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None =
     :raises PolicyError: they do not; it carries every finding.
     """
     loaded = load_checked(paths, stdin=stdin)
-    if any(finding.severity == "error" for finding in loaded.diagnostics):
+    if not loaded.ok:
         raise PolicyError(loaded.diagnostics)
     return loaded

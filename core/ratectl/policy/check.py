@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ratectl.policy import codes
 from ratectl.policy.diagnostics import Diagnostic
 from ratectl.policy.rates import Rate
 from ratectl.policy.resolve import Resolver
@@ -80,7 +81,7 @@ class _Checker:
             cap = self.here.caps.get(name)
             if cap:
                 yield self._finding(
-                    "RC202",
+                    codes.CAP_EVADED,
                     path,
                     f"limit '{name}' is capped, so it cannot be unset",
                     "loosen it up to the cap instead, or ask the cap's owner",
@@ -88,7 +89,7 @@ class _Checker:
                 )
             elif self.above is None or name not in self.above.fields:
                 yield self._finding(
-                    "RC301",
+                    codes.UNSET_NOTHING,
                     path,
                     f"unset names '{name}', which is not inherited here",
                     "remove it, or check the limit's name",
@@ -107,7 +108,7 @@ class _Checker:
             return
         if said.mode == "off":
             yield self._finding(
-                "RC202",
+                codes.CAP_EVADED,
                 f"limits.{name}.mode",
                 f"limit '{name}' is capped, so it cannot be turned off",
                 "use mode: shadow above the cap's scope, or ask the cap's owner",
@@ -121,7 +122,7 @@ class _Checker:
             before = inherited[field].value if field in inherited else default
             if value is not None and value != before:
                 yield self._finding(
-                    "RC202",
+                    codes.CAP_EVADED,
                     f"limits.{name}.{field}",
                     f"limit '{name}' is capped, so its {field} cannot change from "
                     f"{_text(before)} to {_text(value)}",
@@ -139,7 +140,7 @@ class _Checker:
                 continue  # inherited, or a default: clipped, not refused
             ceiling = clip.cap.value
             yield self._finding(
-                "RC201",
+                codes.CAP_EXCEEDED,
                 f"limits.{name}.{field}",
                 f"{field} {clip.asked} exceeds the cap {_text(ceiling)} of {clip.cap.scope}"
                 if isinstance(ceiling, Rate) or field == "burst"
@@ -153,14 +154,14 @@ class _Checker:
         for name, cap in self.policy.caps.items():
             if cap.rate is not None and cap.rate.unit == "month":
                 yield self._finding(
-                    "RC204",
+                    codes.MISFIT,
                     f"caps.{name}.rate",
                     "a month has no fixed length, so no bucket or window can be held to it",
                     "write a number of days, like 1000/30day",
                 )
             elif cap.rate is None and cap.burst is None:
                 yield self._finding(
-                    "RC203",
+                    codes.INCOMPLETE,
                     f"caps.{name}",
                     f"the cap on '{name}' caps nothing",
                     "give it a rate, a burst, or both",

@@ -50,7 +50,14 @@ RATE: Final = "RC140"
 SCOPE: Final = "RC141"
 REPEATED: Final = "RC142"
 
+# RC20x: the tree as a whole (check.py, resolve.py, loader.py)
+CAP_EXCEEDED: Final = "RC201"
+CAP_EVADED: Final = "RC202"
+INCOMPLETE: Final = "RC203"
+MISFIT: Final = "RC204"
 DUPLICATE_SCOPE: Final = "RC205"
+# RC30x: lint (check.py)
+UNSET_NOTHING: Final = "RC301"
 
 CODES: Final[dict[str, str]] = {
     SYNTAX: "the text is not well-formed YAML",
@@ -89,12 +96,10 @@ CODES: Final[dict[str, str]] = {
     RATE: "a rate is not readable",
     SCOPE: "a scope is not well-formed",
     REPEATED: "a list names something twice",
-    # RC2xx
-    "RC201": "a value exceeds a cap",
-    "RC202": "a capped limit is unset, turned off or changed in kind",
-    "RC203": "a limit is incomplete",
-    "RC204": "a field does not fit the limit's algorithm",
+    CAP_EXCEEDED: "a value exceeds a cap",
+    CAP_EVADED: "a capped limit is unset, turned off or changed in kind",
+    INCOMPLETE: "a limit is incomplete",
+    MISFIT: "a field does not fit the limit's algorithm",
     DUPLICATE_SCOPE: "a scope is declared twice",
-    # RC3xx
-    "RC301": "unset names a limit that is not inherited",
+    UNSET_NOTHING: "unset names a limit that is not inherited",
 }

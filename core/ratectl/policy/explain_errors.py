@@ -194,7 +194,8 @@ def _name(detail: ErrorDetails) -> _Words:
     attribute = "per" in detail["loc"][2:]
     what = "an attribute" if attribute else "a limit"
     first = "the first a letter, digit or '_'" if attribute else "the first a letter or digit"
-    hint = f"use letters, digits, '.', '_' and '-', at most 64, {first}"
+    marks = "'.', '_' and '-'" if attribute else "'_' and '-'"
+    hint = f"use letters, digits, {marks}, at most 64, {first}"
     if attribute and re.search(r"\w[, ]+\w", detail["input"]):
         hint = "write several as a list, like [tenant, route]"
     return codes.NAME, f"{quoted(str(detail['input']))} cannot name {what}", hint

@@ -67,7 +67,8 @@ def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Scope = Annotated[str, AfterValidator(_check_scope)]
-LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+# No dots: "limits.spike.rate" names a field without doubt.
+LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 AttributeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
 Burst = Annotated[int, Field(ge=0, le=MAX_BURST)]
 Per = Annotated[

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ratectl.policy import codes
 from ratectl.policy.rates import NS, Rate
 from ratectl.policy.scopes import ancestry
 
@@ -241,7 +242,7 @@ def _finish(name: str, said: Mapping[str, Setting], cap: Mapping[str, Setting]) 
 def _problem(name: str, said: Mapping[str, Setting]) -> Problem | None:
     if "rate" not in said:
         return Problem(
-            "RC203",
+            codes.INCOMPLETE,
             "",
             f"limit '{name}' has no rate: neither this scope nor one above gives it",
             f"add a rate, like {name}: {{rate: 100/s}}, or check the limit's name",
@@ -249,7 +250,7 @@ def _problem(name: str, said: Mapping[str, Setting]) -> Problem | None:
     rate: Rate = said["rate"].value
     if rate.unit == "month":
         return Problem(
-            "RC204",
+            codes.MISFIT,
             "rate",
             "a month has no fixed length, so no bucket or window can follow it",
             "write a number of days, like 1000/30day",
@@ -258,14 +259,14 @@ def _problem(name: str, said: Mapping[str, Setting]) -> Problem | None:
         return None
     if "burst" in said:
         return Problem(
-            "RC204",
+            codes.MISFIT,
             "burst",
             "a sliding-window has no burst: its count is the most admitted at once",
             "remove burst, or use algorithm: token-bucket",
         )
     if rate.count is None and not rate.unlimited:
         return Problem(
-            "RC204",
+            codes.MISFIT,
             "rate",
             f"a sliding-window counts whole requests, {rate} does not",
             f"lengthen the window: {_whole(rate)}",

@@ -49,14 +49,16 @@ __all__ = [
 MAX_DEPTH: Final = 32
 """Collections inside each other; a policy needs 5."""
 
-MAX_DOCUMENT_NODES: Final = 100_000
+MAX_DOCUMENT_NODES: Final = 50_000
 """Keys, values and collections of one document."""
 
 MAX_FILE_NODES: Final = 1_000_000
-"""The same of one file: 10,000 policies of 100 each."""
+"""The same of one file: 10,000 policies of 90 each."""
 
 MAX_ALIASED_NODES: Final = 1_000
 """What all aliases of a document may add to it, written out."""
+
+_DOCUMENT_COST: Final = 10  # a document takes the time and memory of this many values
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -151,7 +153,7 @@ class _Reader:
         self._anchors: dict[str, Node] = {}
         self._root: Node | None = None
         self._file_nodes += self._nodes
-        self._nodes = 1
+        self._nodes = _DOCUMENT_COST
         self._aliased = 0
         self._found_before = len(self.found)
 

@@ -37,7 +37,6 @@ class Link:
         self._channel: Channel | None = None
         self._lost = False
         self._closed = False
-        GATE.add_link(self)
 
     def channel(self, seconds: float) -> Channel:
         """The channel to call on.
@@ -93,6 +92,7 @@ class Link:
     def _replace(self, name: str) -> None:
         old, self._channel = self._channel, open_channel(self._settings, name, self._timeout)
         self._target = name
+        GATE.add_link(self)
         if old is not None:
             old.close()
 

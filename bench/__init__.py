@@ -1,0 +1,1 @@
+"""Benchmarks: figures and ratios, each pair measured in one run. Run with ``make bench``."""

@@ -1,0 +1,41 @@
+"""``python -m bench [propagation|loading|startup] …``: all of them when none is named.
+
+Prints its figures and writes them to ``bench/out/<name>.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import loading, propagation, startup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BENCHES: dict[str, Callable[[], dict[str, object]]] = {
+    "startup": startup.run,
+    "loading": loading.run,
+    "propagation": propagation.run,
+}
+
+
+def main() -> int:
+    names = sys.argv[1:] or list(BENCHES)
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        print(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+        return 64
+    out = Path(__file__).parent / "out"
+    out.mkdir(exist_ok=True)
+    for name in names:
+        print(f"== {name}: {(sys.modules[BENCHES[name].__module__].__doc__ or '').splitlines()[0]}")
+        figures = {"python": platform.python_version(), **BENCHES[name]()}
+        (out / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    return 0
+
+
+sys.exit(main())

@@ -1,0 +1,119 @@
+"""From an apply's return to the last of three agent processes acknowledging it.
+
+Each round publishes a generation and waits until every agent's record in the store names it. Real
+processes, a real etcd (started here) and a SQLite file; both stores in turn, round by round.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from bench.figures import show
+from etcd_server import EtcdServer, find_etcd
+from ratectl.policy.model import Policy, PolicyTree
+from ratectl.publish import Provenance, publish
+from ratectl.records import AGENTS, AgentRecord
+from ratectl.stores import open_store
+from ratectl.stores.base import Events
+
+if TYPE_CHECKING:
+    from ratectl.stores.base import Store
+
+ROUNDS = 100
+AGENTS_RUN = 3
+
+_AGENT = """
+import sys, ratectl
+agent = ratectl.Agent(sys.argv[1], id=sys.argv[2], state_dir=sys.argv[3])
+sys.stdin.read()
+agent.close()
+"""
+
+
+class Fleet:
+    """Three agent processes on one store."""
+
+    def __init__(self, url: str, state_dir: str) -> None:
+        self.store: Store = open_store(url)
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", _AGENT, url, f"bench-{n}", state_dir],
+                stdin=subprocess.PIPE,
+            )
+            for n in range(AGENTS_RUN)
+        ]
+        publish(self.store, _tree(0), Provenance("bench"))
+        self._revision = 0
+        deadline = time.monotonic() + 20
+        while self._behind(1) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _behind(self, generation: int) -> set[str]:
+        snapshot = self.store.list(AGENTS)
+        self._revision = snapshot.revision
+        there = {
+            record.id
+            for item in snapshot.items
+            if (record := AgentRecord.decode(item.value)).generation >= generation
+        }
+        return {f"bench-{n}" for n in range(AGENTS_RUN)} - there
+
+    def round(self, number: int) -> float:
+        """Publish once; milliseconds from the return to the last acknowledgement."""
+        self._behind(0)
+        with self.store.watch(AGENTS, self._revision + 1) as watch:
+            entry = publish(self.store, _tree(number), Provenance("bench"))
+            returned = time.perf_counter()
+            assert entry is not None
+            waiting = {f"bench-{n}" for n in range(AGENTS_RUN)}
+            for event in watch:
+                for change in event.changes if isinstance(event, Events) else ():
+                    if change.item is not None:
+                        record = AgentRecord.decode(change.item.value)
+                        if record.generation >= entry.generation:
+                            waiting.discard(record.id)
+                if not waiting:
+                    break
+        return (time.perf_counter() - returned) * 1e3
+
+    def close(self) -> None:
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in self._processes:
+            process.wait(20)
+        self.store.close()
+
+
+def _tree(number: int) -> PolicyTree:
+    said = {"scope": "/", "limits": {"spike": {"rate": f"{number + 1}/s", "per": "tenant"}}}
+    return PolicyTree({"/": Policy.model_validate(said)})
+
+
+def run() -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as folder:
+        server = EtcdServer.start() if find_etcd() else None
+        urls = {"SQLite": f"sqlite:///{folder}/rates.db"}
+        if server is None:
+            print("  (no etcd installed: SQLite only)")
+        else:
+            urls["etcd"] = server.store_url("bench")
+        fleets = {name: Fleet(url, f"{folder}/state") for name, url in urls.items()}
+        taken: dict[str, list[float]] = {name: [] for name in fleets}
+        try:
+            for number in range(1, ROUNDS + 1):
+                for name, fleet in fleets.items():
+                    taken[name].append(fleet.round(number))
+        finally:
+            for fleet in fleets.values():
+                fleet.close()
+            if server is not None:
+                server.stop()
+        return {name: show(f"{name}: {AGENTS_RUN} agents", ms) for name, ms in taken.items()}

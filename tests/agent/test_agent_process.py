@@ -1,0 +1,180 @@
+"""An agent inside a service: threads, asyncio, fork, and failures of the limiter itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from etcd_server import wait_for
+from ratectl.errors import PolicyError, UsageError
+from ratectl.usage import read_agents
+from support import policies, publish_policies, simple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import ratectl
+    from ratectl.stores.base import Store
+
+    Make = Callable[..., ratectl.Agent]
+
+ACME = {"tenant": "acme"}
+
+
+def write(folder: Path, limits: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "global.yaml").write_text(
+        f"apiVersion: ratectl/v1\nscope: /\nlimits:\n  spike: {limits}\n"
+    )
+
+
+def test_threads_admit_exactly_the_limit(store: Store, store_url: str, make_agent: Make):
+    publish_policies(store, simple("1/day", burst=5_000))
+    agent = make_agent(store_url)
+    admitted: list[int] = []
+
+    def work() -> None:
+        admitted.append(sum(bool(agent.check("/", ACME)) for _ in range(2_000)))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(admitted) == 5_000
+
+
+def test_acquire_waits_its_turn_and_no_longer(store: Store, store_url: str, make_agent: Make):
+    publish_policies(store, simple("20/s", burst=1))
+    agent = make_agent(store_url)
+
+    async def three() -> list[ratectl.Decision]:
+        return [await agent.acquire("/", ACME, timeout=5) for _ in range(3)]
+
+    started = time.monotonic()
+    assert all(asyncio.run(three()))
+    assert time.monotonic() - started >= 0.099, "two of three waited 50 ms each"
+
+
+def test_acquire_gives_up_at_once_when_the_turn_comes_after_the_timeout(
+    store: Store, store_url: str, make_agent: Make
+):
+    publish_policies(store, simple("1/day", burst=1))
+    agent = make_agent(store_url)
+    assert agent.check("/", ACME)
+    refused = asyncio.run(agent.acquire("/", ACME, timeout=0.5))
+    assert refused.reason == "limited"
+    never = asyncio.run(agent.acquire("/", ACME, cost=2))
+    assert never.reason == "never"
+
+
+def test_a_forked_child_decides_at_once_and_reports_as_itself(
+    store: Store, store_url: str, tmp_path: Path
+):
+    """In a process of its own: forking the test runner would fork its threads' locks as well."""
+    publish_policies(store, simple("1/day", burst=3))
+    script = f"""
+import json, os, sys, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 on: threads exist while forking
+import ratectl
+agent = ratectl.Agent({store_url!r}, state_dir=sys.argv[1], report_interval=0.1, ready_timeout=5)
+acme = {{"tenant": "acme"}}
+first = bool(agent.check("/", acme))
+read, write = os.pipe()
+pid = os.fork()
+if pid == 0:
+    told = {{"id": agent.id, "verdicts": [bool(agent.check("/", acme)) for _ in range(3)]}}
+    deadline = time.monotonic() + 20
+    while agent.generation < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    told["generation"] = agent.generation
+    os.write(write, json.dumps(told).encode())
+    agent.close()
+    os._exit(0)
+print("forked", flush=True)
+_, status = os.waitpid(pid, 0)
+child = json.loads(os.read(read, 65536))
+agent.wait_for_generation(2, 10)
+print(json.dumps({{"id": agent.id, "first": first, "status": status, "child": child,
+                  "generation": agent.generation}}))
+agent.close()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "state")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "forked\n"
+    wait_for(lambda: len(read_agents(store)) == 2, "parent and child report", 20)
+    publish_policies(store, simple("1/day", burst=4))
+    out, _ = process.communicate(timeout=30)
+    told: dict[str, Any] = json.loads(out)
+    assert told["first"] is True
+    assert told["status"] == 0
+    assert told["child"]["id"] != told["id"]
+    assert told["child"]["verdicts"] == [True, True, False], "the child has a copy of the bucket"
+    assert told["child"]["generation"] == told["generation"] == 2
+
+
+def test_a_failure_of_the_limiter_is_answered_by_on_error(
+    store: Store, store_url: str, make_agent: Make
+):
+    publish_policies(
+        store,
+        policies(
+            **{"/": {"limits": {"a": {"rate": "1/s", "per": "x"}}}, "/strict": {"on_error": "deny"}}
+        ),
+    )
+    agent = make_agent(store_url)
+    broken: Any = object()  # no mapping at all
+    decision = agent.check("/", broken)
+    assert (decision.allowed, decision.reason) == (True, "error")
+    decision = agent.check("/strict/er", broken)
+    assert (decision.allowed, decision.reason) == (False, "error")
+    wait_for(lambda: [r for r in read_agents(store) if r.errors == 2], "errors are reported")
+
+
+@pytest.mark.parametrize("cost", [-1, 1.5, "1", None, True])
+def test_a_wrong_cost_is_the_callers_error(
+    store: Store, store_url: str, make_agent: Make, cost: Any
+):
+    publish_policies(store, simple())
+    agent = make_agent(store_url)
+    with pytest.raises(UsageError, match="whole number"):
+        agent.check("/", ACME, cost=cost)
+
+
+def test_a_directory_is_followed_and_a_broken_edit_changes_nothing(
+    tmp_path: Path, make_agent: Make
+):
+    folder = tmp_path / "policies"
+    write(folder, "{rate: 1/day, burst: 2, per: tenant}")
+    agent = make_agent(str(folder))
+    assert agent.check("/", ACME).capacity == 2
+    write(folder, "{rate: 1/day, burst: 7, per: tenant}")
+    assert agent.wait_for_generation(2, 5)
+    assert agent.check("/", ACME).capacity == 7
+    write(folder, "{rate: 1/fortnight}")
+    wait_for(lambda: agent.status.rejected == 3, "rejection")
+    assert "RC" in (agent.status.error or "")
+    assert agent.check("/", ACME).capacity == 7
+    write(folder, "{rate: 1/day, burst: 9, per: tenant}")
+    assert agent.wait_for_generation(3, 5)
+    assert agent.status.error is None
+
+
+def test_a_directory_that_does_not_validate_is_an_error_at_the_start(
+    tmp_path: Path, make_agent: Make
+):
+    write(tmp_path / "policies", "{rate: 1/fortnight}")
+    with pytest.raises(PolicyError, match="fortnight"):
+        make_agent(str(tmp_path / "policies"))

@@ -1,0 +1,126 @@
+"""Leases: keys that go when nobody renews them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conformance.store_helpers import Follower, finish, python
+from ratectl.errors import StoreError, UsageError
+from ratectl.stores import open_store
+from ratectl.stores.base import Compare, Put
+
+if TYPE_CHECKING:
+    from ratectl.stores.base import Store
+
+# etcd looks for ended leases twice a second, and grants a little more than was asked.
+PATIENCE = 10.0
+
+
+def test_expiry_deletes_every_key_and_is_watched(store: Store) -> None:
+    """One test for what takes the time of an expiry."""
+    lost, kept = store.lease(2), store.lease(2)
+    assert lost.ttl >= 2
+    start = store.txn(
+        (),
+        [Put("agents/a", b"", lost), Put("usage/a", b"", lost), Put("agents/b", b"", kept)],
+    ).revision
+    store.put("agents/c", b"stays")
+    made = time.monotonic()
+    with store.watch("", start) as watch:
+        follower = Follower(watch)
+
+        def gone() -> bool:
+            assert kept.renew()
+            return "agents/a" not in follower.state and "agents/b" in follower.state
+
+        follower.until_key("agents/c", b"stays")
+        while not gone():
+            # Renewing between events: nothing else wakes this thread before the expiry.
+            assert time.monotonic() < made + PATIENCE
+            if time.monotonic() < made + 1.5:
+                time.sleep(0.25)
+            else:
+                seen = len(follower.events)
+                follower.until(lambda seen=seen: len(follower.events) > seen)
+        took = time.monotonic() - made
+    assert took >= 1.9, "never early"
+    ended = follower.events[-1]
+    assert {(change.key, change.item) for change in ended.changes} == {
+        ("agents/a", None),
+        ("usage/a", None),
+    }
+    assert [item.key for item in store.list("").items] == ["agents/b", "agents/c"]
+    assert store.get("usage/a") is None
+
+    assert lost.renew() is False
+    before = store.list("").revision
+    with pytest.raises(StoreError) as raised:
+        store.txn((), [Put("beside", b""), Put("agents/a", b"", lost)])
+    assert not raised.value.transient
+    assert store.list("").revision == before, "all or nothing"
+    lost.revoke()
+    assert kept.renew()
+
+
+def test_revoke_deletes_now(store: Store) -> None:
+    lease = store.lease(60)
+    start = store.txn((), [Put("a", b"", lease), Put("b", b"", lease), Put("c", b"")]).revision
+    with store.watch("", start) as watch:
+        follower = Follower(watch)
+        follower.until_key("c", b"")
+        lease.revoke()
+        assert [item.key for item in store.list("").items] == ["c"]
+        follower.until(lambda: follower.state.keys() == {"c"})
+    assert len(follower.events) == 2, "one revision for both keys"
+    lease.revoke()
+    assert lease.renew() is False
+
+
+def test_a_key_written_again_leaves_its_lease(store: Store) -> None:
+    one, two = store.lease(60), store.lease(60)
+    for key in ("without", "other", "again"):
+        store.put(key, b"", one)
+    store.put("without", b"")
+    store.put("other", b"", two)
+    store.delete("again")
+    store.put("again", b"")
+    one.revoke()
+    assert [item.key for item in store.list("").items] == ["again", "other", "without"]
+    two.revoke()
+    assert [item.key for item in store.list("").items] == ["again", "without"]
+
+
+def test_a_lease_without_keys_leaves_no_trace(store: Store) -> None:
+    before = store.put("a", b"")
+    store.lease(60).revoke()
+    assert store.list("").revision == before
+
+
+def test_put_with_lease_in_the_branch_not_taken(store: Store) -> None:
+    lease = store.lease(60)
+    lease.revoke()
+    assert store.txn([Compare("a", 0)], [Put("a", b"")], [Put("a", b"", lease)]).ok
+
+
+def test_leases_shorter_than_two_seconds_are_refused(store: Store) -> None:
+    for ttl in (1.9, 0, -5, float("nan"), float("inf")):
+        with pytest.raises(UsageError):
+            store.lease(ttl)
+
+
+def test_a_lease_outlives_its_process(store: Store, store_url: str) -> None:
+    finish(python("store.put('a', b'', store.lease(60))", store_url))
+    assert store.get("a") is not None
+
+
+def test_a_lease_of_another_kind_of_store_is_refused(
+    store: Store, store_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if store_url.startswith("sqlite"):
+        pytest.skip("tested from the other side")
+    path = tmp_path_factory.mktemp("other") / "other.db"
+    with open_store(f"sqlite:///{path}") as other, pytest.raises(UsageError):
+        store.put("a", b"", other.lease(60))

@@ -1,0 +1,40 @@
+"""A real store whose replies can be lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ratectl.errors import OutcomeUnknown
+from ratectl.records import HEAD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ratectl.stores.base import Compare, Op, Store, TxnResult
+
+__all__ = ["Flaky"]
+
+
+class Flaky:
+    """Passes everything on, but says "unknown" after, or instead of, writing the head."""
+
+    def __init__(self, store: Store, *, applied: bool) -> None:
+        self._store = store
+        self._applied = applied
+        self.lost = 0
+        self.between: list[object] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def txn(
+        self, compare: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()
+    ) -> TxnResult:
+        if not any(op.key == HEAD for op in success) or self.lost:
+            return self._store.txn(compare, success, failure)
+        self.lost += 1
+        if self._applied:
+            self._store.txn(compare, success, failure)
+        for action in self.between:
+            action()  # type: ignore[operator]
+        raise OutcomeUnknown("the reply was lost")

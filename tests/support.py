@@ -1,0 +1,120 @@
+"""Small helpers that several tests share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ratectl.policy.model import Policy, PolicyTree
+from ratectl.publish import Provenance, publish
+
+if TYPE_CHECKING:
+    from ratectl.records import HistoryEntry
+    from ratectl.stores.base import Store
+
+__all__ = ["ME", "Link", "policies", "publish_policies", "simple"]
+
+ME = Provenance("tester <tester@example.org>", "a test")
+
+
+def policies(**scopes: dict[str, Any]) -> PolicyTree:
+    """``policies(**{"/": {"limits": {…}}})`` as a tree."""
+    return PolicyTree(
+        {scope: Policy.model_validate({"scope": scope, **said}) for scope, said in scopes.items()}
+    )
+
+
+def simple(rate: str = "2/s", **fields: Any) -> PolicyTree:
+    """One limit, ``spike``, per tenant, at ``/``."""
+    return policies(**{"/": {"limits": {"spike": {"rate": rate, "per": "tenant", **fields}}}})
+
+
+def publish_policies(store: Store, tree: PolicyTree) -> HistoryEntry:
+    """Publish, and expect a new generation."""
+    entry = publish(store, tree, ME)
+    assert entry is not None
+    return entry
+
+
+class Link:
+    """A TCP hop between a client and a server that can be cut, held (black hole) and restored."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target = target_port
+        self._loop = asyncio.new_event_loop()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._open = True
+        self._flowing = threading.Event()
+        self._flowing.set()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._server: asyncio.Server | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        started = threading.Event()
+        self._loop.call_soon(started.set)
+        self._loop.create_task(self._listen())
+        self._thread.start()
+        assert started.wait(5)
+
+    def cut(self) -> None:
+        """Reset every connection and refuse new ones."""
+        self._do(self._cut())
+
+    def restore(self) -> None:
+        """Accept connections again, on the same port."""
+        self._do(self._listen())
+
+    def close(self) -> None:
+        self.cut()
+        self._do(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def _do(self, step: Any) -> None:
+        asyncio.run_coroutine_threadsafe(step, self._loop).result(10)
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+    async def _cut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _end(self) -> None:
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers |= {writer, there[1]}
+        try:
+            await asyncio.gather(self._pump(reader, there[1]), self._pump(there[0], writer))
+        finally:
+            for side in (writer, there[1]):
+                self._writers.discard(side)
+                side.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
