@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from bench.figures import show
 
 ROUNDS = 15
+RATECTL = str(Path(sys.executable).parent / "ratectl")
 COMMANDS = {
     "python -c pass (floor)": [sys.executable, "-c", "pass"],
-    "ratectl --help": [sys.executable, "-m", "ratectl_cli", "--help"],
-    "ratectl version": [sys.executable, "-m", "ratectl_cli", "version"],
+    "ratectl --help": [RATECTL, "--help"],
+    "ratectl version": [RATECTL, "version"],
 }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from ratectl.collector import paused_collector
 from ratectl.compile import compile_tree
 from ratectl.engine.pure import PureEngine
 from ratectl.errors import BundleError
@@ -44,7 +45,8 @@ def activate(data: bytes, sha256: str, generation: int) -> Activated:
     """
     if digest(data) != sha256:
         raise BundleError(f"bundle {sha256[:12]} is corrupt: its bytes hash to {digest(data)[:12]}")
-    return Activated(activate_tree(decode_policies(data), generation), sha256, data)
+    with paused_collector():
+        return Activated(activate_tree(decode_policies(data), generation), sha256, data)
 
 
 def activate_tree(tree: PolicyTree, generation: int) -> PlanSet:

@@ -206,7 +206,11 @@ class Group:
             return False
         if state.epoch != self.epoch:
             state = self.buckets[key] = self._caught_up(state)
-        return self.algorithm.same(state, self._shared(key) or self.initial(now), now)
+        initial = self.initial(now)
+        if not self.algorithm.same(state, initial, now):
+            return False
+        shared = self._shared(key)
+        return shared is None or self.algorithm.same(shared, initial, now)
 
     def change(self, algorithm: Algorithm, genesis: State | None, now: int) -> None:
         """New parameters from ``now`` on; buckets follow when they are next touched."""

@@ -1,6 +1,7 @@
 """The bounded table of all buckets of one engine.
 
-Only buckets that equal what an untracked key would get are evicted, so eviction cannot be noticed.
+Only buckets that equal what an untracked key would get are evicted, so eviction cannot be noticed
+(save by a clock that steps back: an evicted bucket's own time is forgotten).
 When the table is full of buckets that cannot be evicted, keys without a bucket share *overflow*
 buckets, chosen by a keyed hash: they may be refused for each other's requests, but never admitted
 beyond their limit, and nobody's own bucket is reset. A key that later gets a bucket of its own

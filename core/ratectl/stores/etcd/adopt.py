@@ -13,7 +13,7 @@ import grpc
 
 from ratectl.errors import UsageError
 from ratectl.stores.etcd.client import Client
-from ratectl.stores.etcd.rpc import Channel
+from ratectl.stores.etcd.rpc import Channel, Scope
 from ratectl.stores.etcd.settings import credentials
 
 __all__ = ["adopt"]
@@ -25,7 +25,7 @@ class _Borrowed:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    def channel(self, seconds: float) -> Channel:  # noqa: ARG002 - it is there already
+    def channel(self, scope: Scope) -> Channel:  # noqa: ARG002 - it is there already
         return self._channel
 
     def lost(self) -> None:

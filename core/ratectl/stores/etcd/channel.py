@@ -38,22 +38,26 @@ class Link:
         self._lost = False
         self._closed = False
 
-    def channel(self, seconds: float) -> Channel:
+    def channel(self, scope: Scope) -> Channel:
         """The channel to call on.
 
         :raises StoreUnavailable: no host name resolves.
         :raises ChannelClosed: ``close`` was called.
         """
-        with self._lock:
+        if not scope.acquire(self._lock):
+            raise StoreUnavailable(self._settings.address, "host names do not resolve in time")
+        try:
             if self._closed:
                 raise ChannelClosed
             if self._channel is None or (self._lost and self._resolves_itself()):
-                name = target(self._settings, seconds)
+                name = target(self._settings, scope)
                 if name != self._target or self._channel is None:
                     self._replace(name)
             self._lost = False
             assert self._channel is not None
             return self._channel
+        finally:
+            self._lock.release()
 
     def lost(self) -> None:
         """No member can be reached: look the names up again with the next call."""
@@ -106,7 +110,7 @@ def _silent_members(settings: Settings, timeout: float, scope: Scope) -> list[st
         alone = replace(settings, addresses=(address,), server_name=name)
         channel = None
         try:
-            channel = open_channel(alone, target(alone, seconds), timeout)
+            channel = open_channel(alone, target(alone, Scope(seconds)), timeout)
             channel.call(STATUS, m.StatusRequest(), (), Scope(seconds), seconds)
         except grpc.RpcError as error:
             answers[address] = text(error)
@@ -174,7 +178,7 @@ def _server_name(settings: Settings) -> str | None:
     return settings.server_name or (settings.addresses[0].host if several else None)
 
 
-def target(settings: Settings, seconds: float) -> str:
+def target(settings: Settings, scope: Scope) -> str:
     """gRPC's name for all members.
 
     gRPC resolves one host name by itself, but knows no list of them: several are resolved here.
@@ -184,11 +188,11 @@ def target(settings: Settings, seconds: float) -> str:
     addresses = settings.addresses
     if len(addresses) == 1 and not addresses[0].is_ip:
         return f"dns:///{addresses[0]}"
-    return _join(resolve(addresses, seconds))
+    return _join(resolve(addresses, scope))
 
 
-def resolve(addresses: Sequence[Address], seconds: float) -> list[tuple[str, int]]:
-    """IP address and port of every member whose name resolves within ``seconds``.
+def resolve(addresses: Sequence[Address], scope: Scope) -> list[tuple[str, int]]:
+    """IP address and port of every member whose name resolves in time.
 
     :raises StoreUnavailable: none does.
     """
@@ -211,8 +215,10 @@ def resolve(addresses: Sequence[Address], seconds: float) -> list[tuple[str, int
             thread = threading.Thread(target=look_up, args=(index, address), daemon=True)
             thread.start()
             threads.append(thread)
-    for thread in threads:
-        thread.join(seconds / max(1, len(threads)))
+    waiting = Scope(scope.remaining() / 2)  # the other half is for the call itself
+    while not waiting.expired() and (running := [t for t in threads if t.is_alive()]):
+        running[0].join(min(0.1, waiting.remaining()))
+        scope.check()
     if not any(found):
         raise StoreUnavailable(
             ",".join(map(str, addresses)), "; ".join(errors) or "host names do not resolve in time"

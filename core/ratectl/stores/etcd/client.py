@@ -40,7 +40,7 @@ _TOKEN_SPREADS: Final = 0.05  # seconds until every member knows a new token
 class Connection(Protocol):
     """Where channels come from."""
 
-    def channel(self, seconds: float) -> Channel:
+    def channel(self, scope: Scope) -> Channel:
         """The channel to call on."""
 
     def lost(self) -> None:
@@ -113,7 +113,7 @@ class Client:
         """
         token = self.token(scope)
         try:
-            return *self._channel(scope).stream(method, requests, _metadata(token)), token
+            return *self._channel(scope).stream(method, requests, _metadata(token, method)), token
         except ChannelClosed as error:
             raise self._channel_closed() from error
 
@@ -170,7 +170,9 @@ class Client:
     ) -> R:
         try:
             with GATE.passing():
-                reply = self._channel(scope).call(method, request, _metadata(token), scope, seconds)
+                reply = self._channel(scope).call(
+                    method, request, _metadata(token, method), scope, seconds
+                )
         except ChannelClosed as error:
             raise self._channel_closed() from error
         except StopIteration as error:
@@ -193,7 +195,7 @@ class Client:
     def _channel(self, scope: Scope) -> Channel:
         self.check_usable()
         scope.check()
-        return self._connection.channel(scope.remaining())
+        return self._connection.channel(scope)
 
     def _channel_closed(self) -> RatectlError:
         if self._closed:
@@ -201,6 +203,8 @@ class Client:
         return StoreUnavailable(self.address, "the connection is being replaced")
 
 
-def _metadata(token: str) -> Metadata:
+def _metadata(token: str, method: Method[Q, R]) -> Metadata:
     # As call metadata: gRPC refuses to send call credentials over plaintext.
-    return (("token", token),) if token else ()
+    pairs = (("token", token),) if token else ()
+    # A member cut off from the others answers "no leader" instead of being silently stale.
+    return (*pairs, ("hasleader", "true")) if method.needs_leader else pairs

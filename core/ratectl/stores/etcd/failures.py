@@ -106,9 +106,9 @@ def translate(
     error.__traceback__ = None  # its frames would keep the channel alive; see fork.py
     status, cause = code(error), text(error)
     if is_stale_token(error) or status is Code.PERMISSION_DENIED:
-        return StoreUnauthenticated(f"store {address} refuses access: {cause}{_hint(cause)}")
+        return StoreUnauthenticated(f"store {address} refuses access: {_explain(cause)}")
     if status is Code.DEADLINE_EXCEEDED:
-        cause = f"no reply within {seconds:g} s ({cause})"
+        cause = f"no reply within {round(seconds, 1):g} s ({cause})"
     if "Received message larger than max" in cause and not write:
         return ReplyTooLarge(f"store {address} sends more than gRPC accepts here: {cause}")
     refusal = _refusal(status, cause, address)
@@ -119,7 +119,7 @@ def translate(
             f"store {address} did not confirm the write ({cause}): it may have been applied or "
             "may still be; read again before repeating it"
         )
-    return StoreUnavailable(address, cause)
+    return StoreUnavailable(address, _explain(cause))
 
 
 def _refusal(status: object, cause: str, address: str) -> RatectlError | None:
@@ -159,7 +159,25 @@ _REFUSALS: Final[dict[str, Callable[[str, str], RatectlError]]] = {
 }
 
 
-def _hint(cause: str) -> str:
-    if "user name is empty" in cause:
-        return "; set RATECTL_ETCD_USER and RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE"
-    return ""
+_EXPLANATIONS: Final = {
+    "user name is empty": (
+        "set RATECTL_ETCD_USER and RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE"
+    ),
+    "CERTIFICATE_VERIFY_FAILED": (
+        "RATECTL_ETCD_CA must name the authority of the server's certificate"
+    ),
+    "Hostname Verification Check failed": (
+        "the server's certificate carries other names; RATECTL_ETCD_SERVER_NAME can be one of them"
+    ),
+    "WRONG_VERSION_NUMBER": "the server does not speak TLS; its URL is etcd://",
+    ": Socket closed": "the server hung up at once; if it speaks TLS, its URL is etcds://",
+    "Handshake read failed": "the server may not speak TLS; then its URL is etcd://",
+}
+
+
+def _explain(cause: str) -> str:
+    """The cause in its own words, and what it means where these are obscure."""
+    for part, meaning in _EXPLANATIONS.items():
+        if part in cause:
+            return f"{cause} ({meaning})"
+    return cause

@@ -43,11 +43,12 @@ Metadata = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[Q, R]):
-    """A remote procedure: its path, the class of its replies, and whether it is a stream."""
+    """A remote procedure: its path, the class of its replies, and how to call it."""
 
     path: str
     reply: type[R]
     streaming: bool = False
+    needs_leader: bool = True
 
 
 RANGE: Final[Method[m.RangeRequest, m.RangeResponse]] = Method(
@@ -73,7 +74,7 @@ AUTHENTICATE: Final[Method[m.AuthenticateRequest, m.AuthenticateResponse]] = Met
     "/etcdserverpb.Auth/Authenticate", m.AuthenticateResponse
 )
 STATUS: Final[Method[m.StatusRequest, m.StatusResponse]] = Method(
-    "/etcdserverpb.Maintenance/Status", m.StatusResponse
+    "/etcdserverpb.Maintenance/Status", m.StatusResponse, needs_leader=False
 )
 
 

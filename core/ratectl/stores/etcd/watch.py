@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 from contextlib import contextmanager
+from itertools import groupby
 from typing import TYPE_CHECKING, Final, Protocol
 
 import grpc
@@ -40,6 +41,8 @@ PING_TIMEOUT: Final = 4.0
 MAX_PATIENCE: Final = 60.0
 """The longest ``PING_TIMEOUT`` grows for a server that accepts watches, then is long silent."""
 
+_STEP: Final = 1.0
+_FIRST_STEP: Final = 0.2  # until the first answer, which tells that the watch is up to date
 _BACKOFF: Final = (0.05, 1.0)
 _BACKOFF_REFUSED: Final = (0.5, 10.0)  # every attempt costs etcd a slow password hash
 _DELETE: Final = 1
@@ -108,6 +111,7 @@ class EtcdWatch(Watch):
 
     def __iter__(self) -> Iterator[WatchEvent]:
         while not self._closed.is_set():
+            outage: StoreError | None = None
             try:
                 if self._reason:
                     yield from self._relist()
@@ -117,27 +121,32 @@ class EtcdWatch(Watch):
             except (_Reopen, StreamSuspended):
                 self._pause(_BACKOFF)
             except (Cancelled, StreamEnded, StoreError, grpc.RpcError) as error:
-                if self._closed.is_set():
-                    return
-                yield from self._interrupted(error)
+                outage = self._describe(error)
             except UsageError:
                 if self._closed.is_set():  # the store was closed under the watch
                     return
                 raise
+            if outage is not None and not self._closed.is_set():
+                yield from self._interrupted(outage)
 
     # -- failures --------------------------------------------------------------------------------
 
-    def _interrupted(self, error: Exception) -> Iterator[Interrupted]:
-        """Report an outage once (again if its cause changes), then wait a little."""
+    def _describe(self, error: Exception) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
         if isinstance(error, grpc.RpcError):
-            error = self._client.translate(error, self._space.timeout)
-        elif not isinstance(error, StoreError):
-            error = StoreUnavailable(self._client.address, "the server ended the watch")
-        text = f"{type(error).__name__}: {error}"
+            translated = self._client.translate(error, self._space.timeout)
+            if isinstance(translated, StoreError):
+                return translated
+        return StoreUnavailable(self._client.address, "the server ended the watch")
+
+    def _interrupted(self, outage: StoreError) -> Iterator[Interrupted]:
+        """Report an outage once (again if its cause changes), then wait a little."""
+        text = f"{type(outage).__name__}: {outage}"
         if text != self._reported:
             self._reported = text
-            yield Interrupted(error)
-        refused = isinstance(error, StoreUnauthenticated)
+            yield Interrupted(outage)
+        refused = isinstance(outage, StoreUnauthenticated)
         self._pause(_BACKOFF_REFUSED if refused else _BACKOFF)
 
     def _pause(self, backoff: tuple[float, float]) -> None:
@@ -215,14 +224,11 @@ class EtcdWatch(Watch):
 
     def _deliver(self, pending: list[m.Event], *, whole: bool) -> Iterator[Events]:
         """Take every complete revision out of ``pending``; the last is, if ``whole``."""
-        while pending:
-            revision = pending[0].kv.mod_revision
-            size = sum(1 for event in pending if event.kv.mod_revision == revision)
-            if size == len(pending) and not whole:
-                return
-            changes = tuple(self._change(event) for event in pending[:size])
-            del pending[:size]
-            yield Events(revision, changes)
+        groups = [list(group) for _, group in groupby(pending, key=_revision)]
+        pending[:] = [] if whole or not groups else groups.pop()
+        for group in groups:
+            revision = _revision(group[0])
+            yield Events(revision, tuple(map(self._change, group)))
             self._next = revision + 1  # after the yield: an abandoned event is delivered again
 
     def _change(self, event: m.Event) -> Change:
@@ -240,22 +246,23 @@ class EtcdWatch(Watch):
         if reply is None:
             raise self._silent(self._space.timeout)
         yield reply
-        asked, alive = True, False
+        alive, quiet = False, 0.0  # seconds; time that the consumer takes does not count
         while True:
-            wait = self._patience if asked else PING_AFTER
-            reply = stream.receive(wait)
+            step = _STEP if alive else _FIRST_STEP
+            reply = stream.receive(step)
             if reply is not None:
-                asked, alive, self._patience = False, True, PING_TIMEOUT
+                alive, quiet, self._patience = True, 0.0, PING_TIMEOUT
                 yield reply
-            elif not asked:
-                asked = True
-                stream.ask_progress()
-            else:
-                # A watcher that etcd has still to bring up to date gets no answer: do not
-                # restart it for ever at the same point.
+                continue
+            quiet += step
+            if quiet >= PING_AFTER + self._patience:
                 if not alive:
+                    # etcd does not answer while it brings a watcher up to date, which may take
+                    # long: do not begin again for ever at the same point.
                     self._patience = min(MAX_PATIENCE, self._patience * 2)
-                raise self._silent(wait)
+                raise self._silent(quiet)
+            if quiet >= PING_AFTER or not alive:
+                stream.ask_progress()
 
     def _silent(self, seconds: float) -> StoreUnavailable:
         return StoreUnavailable(self._client.address, f"silent for {seconds:g} s")
@@ -288,3 +295,7 @@ class EtcdWatch(Watch):
                 newest = self._space.newest(scope)
             if newest < seen:
                 raise _Relist(f"the store went back from revision {seen} to {newest}")
+
+
+def _revision(event: m.Event) -> int:
+    return event.kv.mod_revision

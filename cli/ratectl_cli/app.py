@@ -1,0 +1,139 @@
+"""The command line's entry: wiring, and the one place where exceptions become exit codes."""
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+import typer.main
+
+from ratectl_cli.errors import BUG, explain_error
+from ratectl_cli.lazy import CommandFailed, Entry, LazyGroup
+from ratectl_cli.options import Options, guess_color, guess_output
+from ratectl_cli.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ratectl_cli.errors import Failure
+
+__all__ = ["COMMANDS", "main", "run"]
+
+_HERE: Final = "ratectl_cli.commands"
+
+COMMANDS: Final[dict[str, Entry]] = {
+    "init": Entry(
+        "Write policies", f"{_HERE}.init:init", "Write a small tree of policies to start from."
+    ),
+    "validate": Entry(
+        "Write policies",
+        f"{_HERE}.validate:validate",
+        "Check policy files and report every problem at once.",
+    ),
+    "explain": Entry(
+        "Write policies",
+        f"{_HERE}.explain:explain",
+        "Show which limits hold at a scope, and who said so.",
+    ),
+    "check": Entry(
+        "Write policies", f"{_HERE}.check:check", "Decide requests as an agent would, from here."
+    ),
+    "apply": Entry("Publish", f"{_HERE}.apply:apply", "Publish policies as the next generation."),
+    "rollback": Entry(
+        "Publish", f"{_HERE}.rollback:rollback", "Publish an earlier generation again."
+    ),
+    "history": Entry("Publish", f"{_HERE}.history:history", "List who published what, and when."),
+    "show": Entry("Publish", f"{_HERE}.show:show", "Print the policies of a generation as YAML."),
+    "agents": Entry("Watch", f"{_HERE}.agents:agents", "List agents and what they enforce."),
+    "usage": Entry("Watch", f"{_HERE}.usage:usage", "Show how much of each limit is used."),
+    "doctor": Entry("Watch", f"{_HERE}.doctor:doctor", "Look for what is wrong, and say so."),
+    "agent": Entry("Run", f"{_HERE}.agent", "Run an agent process."),
+    "demo": Entry(
+        "Run", "ratectl_cli.demo.command:demo", "Watch policies, agents and traffic at work."
+    ),
+    "version": Entry("Run", f"{_HERE}.version:version", "Print the version and the engine."),
+}
+
+
+class _Root(LazyGroup):
+    """All commands."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, table=COMMANDS, **kwargs)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from ratectl.version import __version__
+
+        sys.stdout.write(f"ratectl {__version__}\n")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Rate limits as policies: written in YAML, published as generations, enforced by agents."""
+
+
+def command() -> Any:
+    """The command line as a Typer command."""
+    app = typer.Typer(
+        cls=_Root,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    return typer.main.get_command(app)
+
+
+def run(arguments: "Sequence[str]") -> int:
+    """Run a command line; returns the exit code. Never raises."""
+    try:
+        code = command().main(list(arguments), prog_name="ratectl", standalone_mode=False)
+        sys.stdout.flush()
+    except SystemExit as exit_:  # shell completion ends so
+        return exit_.code if isinstance(exit_.code, int) else 0
+    except BaseException as error:  # noqa: BLE001  a traceback is no message
+        return _fail(error, arguments)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(error: BaseException, arguments: "Sequence[str]") -> int:
+    if isinstance(error, CommandFailed):
+        session, error = error.session, error.__cause__ or error
+    else:
+        output, color = guess_output(arguments), guess_color(arguments)
+        session = Session(Options(output=output, color=color, verbose=1))
+    failure = explain_error(error)
+    if failure.exit_code == BUG and session.options.verbose:
+        import traceback
+
+        sys.stderr.write("".join(traceback.format_exception(error)))
+    with contextlib.suppress(OSError):  # nowhere left to say it
+        _report(session, failure)
+    return failure.exit_code
+
+
+def _report(session: Session, failure: "Failure") -> None:
+    from ratectl_cli.render.failures import failure_blocks, failure_data
+
+    if session.text or session.answered:  # one document, whatever happens after it
+        unfold = bool(session.options.verbose)
+        session.complain(failure_blocks(failure, session.err, unfold=unfold))
+    else:
+        session.answer("Error", failure_data(failure), list)
+
+
+def main() -> None:
+    """Entry point of the ``ratectl`` script."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))

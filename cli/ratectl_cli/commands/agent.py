@@ -1,0 +1,9 @@
+"""``ratectl agent``: commands that run in an agent's place."""
+
+from ratectl_cli.lazy import Entry
+
+__all__ = ["COMMANDS"]
+
+COMMANDS = {
+    "run": Entry("Commands", "ratectl_cli.commands.agent_run:run", "Run an agent until stopped."),
+}

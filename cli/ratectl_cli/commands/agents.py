@@ -1,0 +1,106 @@
+"""``ratectl agents``."""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ratectl_cli.session import session_of
+from ratectl_cli.text import Column, Styled, Table, bold
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ratectl.records import AgentRecord
+    from ratectl_cli.text import Block, Line
+
+
+def agents(ctx: typer.Context) -> int:
+    """List agents and what they enforce.
+
+    An agent that stops reporting is forgotten after some fifteen seconds.
+
+    Examples:
+      ratectl agents
+      ratectl agents -o json | jq '.agents[] | select(.behind)'
+
+    Exit codes:
+      0   always, if the store answers
+      69  store unreachable
+    """
+    from ratectl.generations import read_live
+    from ratectl.usage import read_agents, read_usage
+
+    session = session_of(ctx)
+    with session.store() as store:
+        live = read_live(store).generation
+        found = read_agents(store)
+        seen = {record.id: record.reported for record in read_usage(store)}
+    rows = [agent_data(agent, live, seen) for agent in found]
+    data = {
+        "generation": live or None,
+        "agents": rows,
+        "behind": sum(1 for row in rows if row["behind"]),
+        "rejected": sum(1 for row in rows if row["state"] == "rejected"),
+    }
+    session.answer("Agents", data, lambda: _blocks(rows))
+    if not rows:
+        session.say("no agent has reported lately: ratectl agent run")
+    return 0
+
+
+def agent_data(agent: "AgentRecord", live: int, seen: "Mapping[str, str]") -> dict[str, Any]:
+    """An agent for programs. Its usage is reported more often than what it enforces."""
+    last = max(agent.reported, seen.get(agent.id, ""))
+    return {
+        "id": agent.id,
+        "generation": agent.generation or None,
+        "behind": agent.generation != live,
+        "state": agent.state,
+        "rejected": agent.rejected,
+        "error": agent.error,
+        "last_seen": last,
+        "applied": agent.applied,
+        "swap_ms": agent.swap_ms,
+        "started": agent.started,
+        "host": agent.host,
+        "pid": agent.pid,
+        "version": agent.version,
+        "engine": agent.engine,
+        "errors": agent.errors,
+    }
+
+
+def _blocks(rows: "Sequence[Mapping[str, Any]]") -> "list[Block]":
+    from ratectl_cli.render import times
+
+    if not rows:
+        return []
+    titles = (
+        "AGENT", "GENERATION", "STATE", "LAST SEEN", "HOST", "PID", "ENGINE", "SWAP MS", "ERROR"
+    )  # fmt: skip
+    right = ("GENERATION", "PID", "SWAP MS")
+    free = ("AGENT", "HOST", "ERROR")
+    table = Table([Column(title, title in right, title in free) for title in titles])
+    at = times.now()
+    for row in rows:
+        generation = str(row["generation"] or "-")
+        number: Line = [Styled("behind ", "yellow"), generation] if row["behind"] else generation
+        colour = {"serving": "green", "rejected": "red"}.get(row["state"], "yellow")
+        swap = row["swap_ms"]
+        table.rows.append(
+            (
+                bold(row["id"]),
+                number,
+                Styled(row["state"], colour),
+                times.ago(row["last_seen"], at),
+                row["host"],
+                str(row["pid"]),
+                row["engine"],
+                "?" if swap is None else f"{swap:.1f}",
+                row["error"] or "-",
+            )
+        )
+    return [table]
+
+
+__all__ = ["agent_data", "agents"]

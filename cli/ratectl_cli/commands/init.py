@@ -1,0 +1,107 @@
+"""``ratectl init``."""
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ratectl_cli.errors import Refused
+from ratectl_cli.session import session_of
+from ratectl_cli.text import bold, dim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from importlib.resources.abc import Traversable
+
+    from ratectl_cli.text import Block
+
+_FOLDER = "policies"
+
+
+def init(
+    ctx: typer.Context,
+    directory: Annotated[
+        str, typer.Argument(metavar="DIR", help="Where to put the folder `policies`.")
+    ] = ".",
+) -> int:
+    """Write a small tree of policies to start from.
+
+    Commented examples in DIR/policies: edit them, or delete what you do not need. Never
+    overwrites a file.
+
+    Examples:
+      ratectl init
+      ratectl init my-service
+
+    Exit codes:
+      0   written
+      77  there are files in DIR/policies already, or it cannot be written
+    """
+    session = session_of(ctx)
+    target = Path(directory) / _FOLDER
+    try:
+        _guard(target)
+        written = _write(target)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise Refused(f"cannot write {error.filename or target}: {why}") from error
+    files = [str(path) for path in written]
+    data = {"directory": str(target), "files": files, "next": _next(target)}
+    session.answer("Init", data, lambda: _blocks(written, target))
+    return 0
+
+
+def _guard(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise Refused(f"{target} is in the way: it is not a folder")
+    found = sorted(str(path) for path in target.rglob("*") if not path.is_dir())
+    if found:
+        more = f" and {len(found) - 10} more" if len(found) > 10 else ""
+        listed = ", ".join(found[:10]) + more
+        raise Refused(f"{target} holds files already, and init never overwrites: {listed}")
+
+
+def _write(target: Path) -> list[Path]:
+    written = []
+    source = resources.files("ratectl_cli") / "examples" / _FOLDER
+    for parts, file in _files(source, ()):
+        path = target.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as new:
+            new.write(file.read_bytes())
+        written.append(path)
+    return written
+
+
+def _files(
+    folder: "Traversable", above: tuple[str, ...]
+) -> "Iterator[tuple[tuple[str, ...], Traversable]]":
+    for entry in sorted(folder.iterdir(), key=lambda entry: (entry.is_dir(), entry.name)):
+        if entry.is_dir():
+            yield from _files(entry, (*above, entry.name))
+        elif entry.name.endswith(".yaml"):
+            yield (*above, entry.name), entry
+
+
+def _next(target: Path) -> list[str]:
+    import shlex
+
+    place = shlex.quote(str(target) + os.sep)
+    return [
+        f"ratectl validate {place}",
+        f"ratectl explain /payments/refunds --policies {place}",
+        f"ratectl apply {place}",
+    ]
+
+
+def _blocks(written: "Sequence[Path]", target: Path) -> "Iterator[Block]":
+    for path in written:
+        yield [bold("wrote ", "green"), str(path)]
+    yield dim("next:")
+    for command in _next(target):
+        yield f"  {command}"
+
+
+__all__ = ["init"]

@@ -1,0 +1,75 @@
+"""``ratectl show``."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ratectl_cli.commands.history import action_text, commit_text, entry_data
+from ratectl_cli.session import session_of
+from ratectl_cli.text import dim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratectl.policy.model import PolicyTree
+    from ratectl.records import HistoryEntry
+    from ratectl_cli.text import Block
+
+
+def show(
+    ctx: typer.Context,
+    generation: Annotated[
+        int | None,
+        typer.Argument(metavar="GEN", min=1, help="Generation.  [default: the live one]"),
+    ] = None,
+) -> int:
+    """Print the policies of a generation as YAML.
+
+    The text is normalised, without the comments and files that it was written with, and can be
+    applied again.
+
+    Examples:
+      ratectl show
+      ratectl show 411 > before.yaml
+      diff <(ratectl show 411) <(ratectl show 412)
+
+    Exit codes:
+      0   printed
+      64  no such generation
+      65  nothing is published, or the stored bytes are damaged
+      69  store unreachable
+    """
+    from ratectl.generations import read_live, read_tree
+    from ratectl_cli.policies import entry_of
+
+    session = session_of(ctx)
+    with session.store() as store, session.busy("reading policies"):
+        entry = entry_of(store, generation)
+        live = read_live(store).generation
+        tree = read_tree(store, entry)
+    data = {
+        **entry_data(entry, live=live),
+        "policies": [
+            policy.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+            for _, policy in sorted(tree.policies.items())
+        ],
+    }
+    session.answer("Generation", data, lambda: _blocks(entry, tree, live))
+    return 0
+
+
+def _blocks(entry: "HistoryEntry", tree: "PolicyTree", live: int) -> "Iterator[Block]":
+    from ratectl_cli.render.policy_yaml import policy_lines
+
+    state = ", live" if entry.generation == live else ""
+    yield dim(f"# generation {entry.generation}{state}")
+    yield dim(f"# {action_text(entry)} by {entry.author} at {entry.time}")
+    if entry.commit:
+        differed = " (the files differed from it)" if entry.dirty else ""
+        yield dim(f"# from commit {commit_text(entry).rstrip('+')}{differed}")
+    if entry.message:
+        yield dim(f"# {entry.message}")
+    yield from policy_lines(tree)
+
+
+__all__ = ["show"]

@@ -1,0 +1,51 @@
+"""``ratectl usage``."""
+
+from typing import Annotated
+
+import typer
+
+from ratectl_cli.session import session_of
+
+
+def usage(
+    ctx: typer.Context,
+    scope: Annotated[
+        str | None,
+        typer.Argument(metavar="SCOPE", help="This scope and those below.  [default: all]"),
+    ] = None,
+) -> int:
+    """Show how much of each limit is used.
+
+    Adds up what agents last reported. USED is the fullest bucket of the last minute in any
+    agent; RATE/S is over the last minute; counts are since each agent started. Limits count in
+    each agent by itself. What is not known is shown as ?.
+
+    Examples:
+      ratectl usage
+      ratectl usage /payments -o json | jq '.limits[] | select(.used > 0.8)'
+
+    Exit codes:
+      0   always, if the store answers
+      64  wrong arguments
+      69  store unreachable
+    """
+    from ratectl.generations import read_live
+    from ratectl.usage import read_agents, read_usage
+    from ratectl_cli.policies import scope_of, tree_to_compare
+    from ratectl_cli.render.usage import Report, usage_blocks, usage_data
+
+    session = session_of(ctx)
+    wanted = scope_of(scope) if scope is not None else "/"
+    with session.store() as store, session.busy("reading usage"):
+        live = read_live(store)
+        tree = tree_to_compare(session, store, live)
+        records, agents = read_usage(store), read_agents(store)
+    named = scope is not None
+    report = Report.of(records, len(agents), live.generation, tree, wanted, listed=named)
+    session.answer("Usage", usage_data(report), lambda: usage_blocks(report, session.out))
+    if not records:
+        session.say("no agent has reported usage lately: ratectl agents")
+    return 0
+
+
+__all__ = ["usage"]

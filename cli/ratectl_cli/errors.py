@@ -1,0 +1,163 @@
+"""From an exception to what the user reads, and to the exit code that scripts read.
+
+==  ===========================================================================================
+ 0  yes, or done
+ 1  no: findings, differences, refused, declined, degraded
+64  usage: a wrong argument, option or URL, or an answer is needed and cannot be asked for
+65  invalid policies, or stored bytes that cannot be read
+69  the store is unreachable or cannot be used
+70  a bug in ratectl
+75  a lost race: what was decided on has moved
+77  refused by a guard, or permission denied
+124 out of time
+130 interrupted
+==  ===========================================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ratectl import errors as core
+
+if TYPE_CHECKING:
+    from ratectl.policy.diagnostics import Diagnostic
+
+__all__ = [
+    "BUG",
+    "INTERRUPTED",
+    "USAGE",
+    "Declined",
+    "Failure",
+    "Interrupted",
+    "NothingPublished",
+    "Refused",
+    "TimedOut",
+    "explain_error",
+]
+
+FINDINGS: Final = 1
+USAGE: Final = 64
+INVALID: Final = 65
+UNAVAILABLE: Final = 69
+BUG: Final = 70
+RACE: Final = 75
+GUARD: Final = 77
+TIMEOUT: Final = 124
+INTERRUPTED: Final = 130
+
+
+class Refused(core.RatectlError):
+    """A guard says no: nothing to publish, or something would be overwritten."""
+
+    def __init__(self, message: str, diagnostics: tuple[Diagnostic, ...] = ()) -> None:
+        self.diagnostics = diagnostics
+        super().__init__(message)
+
+
+class Declined(core.RatectlError):
+    """The person asked said no."""
+
+
+class NothingPublished(core.RatectlError):
+    """The store holds no generation yet."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"nothing is published in {url} yet; publish with `ratectl apply PATH`")
+
+
+class TimedOut(core.RatectlError):
+    """The command took longer than ``--timeout``."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"not done within {seconds:g} s")
+
+
+class Interrupted(core.RatectlError):
+    """Ctrl-C."""
+
+    def __init__(self) -> None:
+        super().__init__("interrupted")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as shown: ``code`` is stable, for programs."""
+
+    code: str
+    exit_code: int
+    message: str
+    hint: str | None = None
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+_KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
+    (core.UsageError, "usage", USAGE),
+    (core.PolicyError, "invalid_policy", INVALID),
+    (core.BundleError, "unreadable_bundle", INVALID),
+    (NothingPublished, "nothing_published", INVALID),
+    (core.NotFound, "not_found", INVALID),
+    (core.StoreUnavailable, "store_unavailable", UNAVAILABLE),
+    (core.StoreUnauthenticated, "store_unauthenticated", GUARD),
+    (core.StoreMisconfigured, "store_misconfigured", UNAVAILABLE),
+    (core.OutcomeUnknown, "outcome_unknown", UNAVAILABLE),
+    (core.Conflict, "conflict", RACE),
+    (core.Compacted, "compacted", RACE),
+    (core.StoreError, "store_error", UNAVAILABLE),
+    (Refused, "refused", GUARD),
+    (Declined, "declined", FINDINGS),
+    (TimedOut, "timeout", TIMEOUT),
+    (Interrupted, "interrupted", INTERRUPTED),
+    (KeyboardInterrupt, "interrupted", INTERRUPTED),
+    (PermissionError, "permission_denied", GUARD),
+    (OSError, "input_output", UNAVAILABLE),
+)
+
+
+def explain_error(error: BaseException) -> Failure:
+    """What to say of an exception, and how to exit."""
+    usage = _usage(error)
+    if usage:
+        return usage
+    for kind, code, exit_code in _KINDS:
+        if isinstance(error, kind):
+            diagnostics = tuple(getattr(error, "diagnostics", ()))
+            return Failure(code, exit_code, _message(error), _hint(error), diagnostics)
+    return Failure(
+        "bug",
+        BUG,
+        f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
+        "this is a bug in ratectl: please report it, with what -v prints",
+    )
+
+
+def _usage(error: BaseException) -> Failure | None:
+    """A wrong command line, as Typer words it."""
+    import typer
+
+    if not isinstance(error, typer.TyperException):
+        return None
+    ctx = getattr(error, "ctx", None)
+    hint = f"see `{ctx.command_path} --help`" if ctx is not None else None
+    message = " ".join(error.format_message().replace("Value error, ", "").split())
+    return Failure("usage", USAGE, message[:1].lower() + message[1:], hint)
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{(error.strerror or str(error)).lower()}"
+    if isinstance(error, core.PolicyError):
+        return "the policies are not valid"
+    return str(error) or type(error).__name__
+
+
+def _hint(error: BaseException) -> str | None:
+    if isinstance(error, core.StoreUnavailable):
+        return "check --store and RATECTL_STORE; `ratectl doctor` looks closer"
+    if isinstance(error, TimedOut):
+        return "a publication under way may have happened: see `ratectl history`"
+    if isinstance(error, core.StoreUnauthenticated):
+        return "set RATECTL_ETCD_USER and RATECTL_ETCD_PASSWORD_FILE, or the client certificate"
+    return None

@@ -1,0 +1,162 @@
+"""Reading policies for a command: from files and standard input, or from the store."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ratectl.errors import BundleError, NotFound, PolicyError, UsageError
+from ratectl_cli.errors import NothingPublished, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ratectl.generations import Live
+    from ratectl.policy.loader import Loaded
+    from ratectl.policy.model import PolicyTree
+    from ratectl.records import HistoryEntry
+    from ratectl.stores.base import Store
+    from ratectl_cli.session import Session
+
+__all__ = [
+    "LiveTree",
+    "attributes_of",
+    "entry_of",
+    "live_tree",
+    "read_checked",
+    "read_publishable",
+    "read_valid",
+    "scope_of",
+    "tree_to_compare",
+]
+
+
+class LiveTree(NamedTuple):
+    """The policies of a generation, and its number."""
+
+    generation: int
+    tree: PolicyTree
+
+
+def read_checked(paths: Sequence[str]) -> Loaded:
+    """Load and check; ``-`` is standard input."""
+    from ratectl.policy import load_checked
+
+    stdin = _read_stdin() if "-" in paths else None
+    return load_checked(paths, stdin=stdin)
+
+
+def read_valid(paths: Sequence[str]) -> Loaded:
+    """Load policies that validate.
+
+    :raises PolicyError: they do not.
+    """
+    loaded = read_checked(paths)
+    if not loaded.ok:
+        raise PolicyError(loaded.diagnostics)
+    return loaded
+
+
+def read_publishable(path: str) -> Loaded:
+    """Load policies that validate, and of which there is at least one.
+
+    :raises Refused: there is nothing: publishing it would remove every limit.
+    :raises PolicyError: they do not validate.
+    """
+    from ratectl.policy import codes
+
+    nothing: Final = {codes.NO_FILES, codes.NO_POLICIES, codes.EMPTY_FILE}
+    loaded = read_checked([path])
+    if not loaded.ok:
+        errors = [found for found in loaded.diagnostics if found.severity == "error"]
+        if all(found.code in nothing for found in errors):
+            raise Refused(
+                f"nothing to apply in {path}: publishing it would remove every limit",
+                loaded.diagnostics,
+            )
+        raise PolicyError(loaded.diagnostics)
+    return loaded
+
+
+def live_tree(store: Store) -> LiveTree:
+    """The live generation's policies.
+
+    :raises NothingPublished: there is none.
+    """
+    from ratectl.generations import read_entry, read_live, read_tree
+
+    live = read_live(store)
+    if live.head is None:
+        raise NothingPublished(store.url)
+    return LiveTree(live.generation, read_tree(store, read_entry(store, live.generation)))
+
+
+def tree_to_compare(session: Session, store: Store, live: Live) -> PolicyTree | None:
+    """The live policies; None where there are none, or none that can be read.
+
+    A damaged generation must not keep anybody from publishing a good one.
+    """
+    from ratectl.generations import read_entry, read_tree
+
+    if live.head is None:
+        return None
+    try:
+        return read_tree(store, read_entry(store, live.generation))
+    except (BundleError, NotFound) as error:
+        session.warn(f"generation {live.generation} cannot be read: {error}")
+        return None
+
+
+def entry_of(store: Store, generation: int | None) -> HistoryEntry:
+    """The history entry of a generation; of the live one for None.
+
+    :raises UsageError: there is no generation of this number.
+    """
+    from ratectl.generations import read_entry, read_live
+
+    live = read_live(store)
+    if live.head is None:
+        raise NothingPublished(store.url)
+    try:
+        return read_entry(store, live.generation if generation is None else generation)
+    except NotFound as error:
+        if generation is None:
+            raise
+        raise UsageError(str(error)) from error
+
+
+def scope_of(text: str) -> str:
+    """``text`` if it is a scope.
+
+    :raises UsageError: it is not.
+    """
+    from ratectl.policy.scopes import scope_problem
+
+    problem = scope_problem(text)
+    if problem:
+        raise UsageError(f"{text!r} is not a scope: {problem}")
+    return text
+
+
+def attributes_of(given: Sequence[str]) -> dict[str, str]:
+    """``["tenant=acme"]`` as attributes.
+
+    :raises UsageError: one is not of this form, or given twice.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise UsageError(f"--attr {text!r} is not NAME=VALUE, like --attr tenant=acme")
+        if name in found:
+            raise UsageError(f"--attr {name} is given twice")
+        found[name] = value
+    return found
+
+
+def _read_stdin() -> bytes:
+    from ratectl.policy.yaml_text import MAX_BYTES
+
+    if sys.stdin.isatty():
+        raise UsageError("'-' reads policies from standard input, which is a terminal")
+    return sys.stdin.buffer.read(MAX_BYTES + 1)

@@ -1,0 +1,1 @@
+"""From core's values to text and data: no I/O, no decisions."""

@@ -1,0 +1,184 @@
+"""What holds at a scope, value by value: who said it, what it beat, what clipped it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl_cli.text import Styled, aligned, bold, dim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.resolve import Limit, Resolved, Setting
+    from ratectl_cli.text import Block, Piece
+
+__all__ = ["explanation_blocks", "explanation_data"]
+
+_FIELDS: Final = ("rate", "burst", "per", "algorithm", "mode")
+
+
+def explanation_data(
+    tree: PolicyTree, scope: str, resolved: Resolved | None, attributes: Mapping[str, str]
+) -> dict[str, Any]:
+    """The whole explanation for programs; the text is made of it too."""
+    data: dict[str, Any] = {
+        "scope": scope,
+        "declared_scope": resolved.scope if resolved else None,
+        "attributes": dict(attributes),
+        "reason": None if resolved else "no_policy",
+        "on_error": None,
+        "limits": [],
+    }
+    if resolved:
+        data["on_error"] = _field(tree, "on_error", resolved.on_error.value, resolved.on_error)
+        data["limits"] = [
+            _limit(tree, resolved.scope, limit, attributes) for limit in resolved.limits.values()
+        ]
+    return data
+
+
+def explanation_blocks(data: Mapping[str, Any], source: str) -> Iterator[Block]:
+    """The same, aligned for reading."""
+    attributes = " ".join(f"{name}={_quoted(value)}" for name, value in data["attributes"].items())
+    title = " · ".join(part for part in (source, attributes) if part)
+    yield [bold(data["scope"]), f" · {title}"]
+    if data["reason"] == "no_policy":
+        yield "no policy covers this scope: requests pass, with reason no_policy"
+        return
+    if data["declared_scope"] != data["scope"]:
+        yield dim(
+            f"not declared: {data['declared_scope']}, the nearest above, holds with its buckets"
+        )
+    rows: list[Sequence[Piece]] = _field_rows("on_error", data["on_error"])
+    for limit in data["limits"]:
+        rows += _limit_rows(limit)
+    yield from aligned(rows)
+    if not data["limits"]:
+        yield "no limits: requests pass"
+
+
+def _limit(
+    tree: PolicyTree, scope: str, limit: Limit, attributes: Mapping[str, str]
+) -> dict[str, Any]:
+    fields = {}
+    for name in _FIELDS:
+        setting = limit.settings.get(name)
+        value = getattr(limit, name)
+        if setting is not None or (name == "burst" and value is not None):
+            fields[name] = _field(tree, f"limits.{limit.name}.{name}", value, setting)
+            _add_clip(fields[name], tree, limit, name)
+    return {
+        "name": limit.name,
+        "algorithm": limit.algorithm,
+        "rate": str(limit.rate),
+        "burst": limit.burst,
+        "per": list(limit.per),
+        "mode": limit.mode,
+        "bucket": {"scope": scope, "limit": limit.name},
+        "key": {name: attributes.get(name) for name in limit.per},
+        "fields": fields,
+    }
+
+
+def _field(tree: PolicyTree, path: str, value: object, setting: Setting | None) -> dict[str, Any]:
+    history = list(setting.history()) if setting else []
+    return {
+        "value": _value(value),
+        "origin": _origin(tree, path, history[0].scope) if history else None,
+        "cap": None,
+        "asked": None,
+        "over": [
+            {"value": _value(beaten.value), "origin": _origin(tree, path, beaten.scope)}
+            for beaten in history[1:]
+        ],
+    }
+
+
+def _add_clip(field: dict[str, Any], tree: PolicyTree, limit: Limit, name: str) -> None:
+    clip = limit.clips.get(name)
+    if clip is None:
+        return
+    # A window's count is lowered by a cap on its rate or on its burst.
+    by_rate = name == "rate" and not isinstance(clip.cap.value, int)
+    path = f"caps.{limit.name}.{'rate' if by_rate else 'burst'}"
+    field["cap"] = {
+        "value": _value(clip.cap.value),
+        "origin": _origin(tree, path, clip.cap.scope),
+    }
+    field["asked"] = {"value": _value(clip.asked), "origin": field["origin"]}
+
+
+def _origin(tree: PolicyTree, path: str, scope: str) -> dict[str, Any] | None:
+    if not scope:
+        return None
+    source = tree.sources.get(scope)
+    if source is None:
+        return {"scope": scope, "file": None, "line": None, "column": None}
+    span = source.span(path)
+    return {"scope": scope, "file": span.file, "line": span.line, "column": span.column}
+
+
+def _value(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    return value if isinstance(value, int) else str(value)
+
+
+def _limit_rows(limit: Mapping[str, Any]) -> list[Sequence[Piece]]:
+    what = limit["algorithm"]
+    if limit["per"]:
+        what += f" per {', '.join(limit['per'])}"
+    head: list[Piece] = [bold(limit["name"]), what]
+    if limit["mode"] != "enforce":
+        head.append(bold(limit["mode"].upper(), "yellow"))
+    rows: list[Sequence[Piece]] = [("",), head]
+    for name, field in limit["fields"].items():
+        rows += _field_rows(f"  {name}", field)
+    if limit["mode"] == "off" or limit["rate"] == "unlimited":
+        return rows
+    bucket = limit["bucket"]
+    rows.append(("  bucket", f"{bucket['limit']} @ {bucket['scope']}"))
+    key = ", ".join(
+        f"{name} absent" if value is None else f"{name}={_quoted(value)}"
+        for name, value in limit["key"].items()
+    )
+    rows.append(("  key", key or "one bucket for all requests"))
+    return rows
+
+
+def _field_rows(label: str, field: Mapping[str, Any]) -> list[Sequence[Piece]]:
+    value = _shown(field["value"])
+    rows: list[Sequence[Piece]] = []
+    if field["cap"]:
+        cap = field["cap"]
+        ceiling = _shown(cap["value"])
+        clipped = f"{value} ✂ cap" if ceiling == value else f"{value} ✂ cap {ceiling}"
+        rows.append((label, Styled(clipped, "bold yellow"), *_place(cap["origin"])))
+        asked = field["asked"]
+        rows.append(("", f"asked {_shown(asked['value'])}", *_place(asked["origin"])))
+    else:
+        rows.append((label, bold(value), *_place(field["origin"])))
+    for beaten in field["over"]:
+        text = dim(f"over {_shown(beaten['value'])}")
+        rows.append(("", text, *_place(beaten["origin"])))
+    return rows
+
+
+def _place(origin: Mapping[str, Any] | None) -> tuple[Piece, ...]:
+    if origin is None:
+        return (dim("default"),)
+    if origin["file"] is None:
+        return (origin["scope"],)
+    return (origin["scope"], dim(f"{origin['file']}:{origin['line']}:{origin['column']}"))
+
+
+def _shown(value: object) -> str:
+    return (", ".join(map(str, value)) or "[]") if isinstance(value, list) else str(value)
+
+
+def _quoted(value: str) -> str:
+    """As one would type it in a shell."""
+    import shlex
+
+    return shlex.quote(value)

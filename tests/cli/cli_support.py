@@ -1,0 +1,176 @@
+"""Running the command line: in this process for speed, or as users do."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ratectl.records import AgentRecord, LimitReport, UsageRecord
+from ratectl.stores import open_store
+from ratectl_cli.app import run
+
+if TYPE_CHECKING:
+    import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+EXAMPLES = Path(__file__).parents[2] / "policies"
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+AUTHOR = "Ada Tester <ada@example.org>"
+
+TREE = """\
+apiVersion: ratectl/v1
+scope: /
+on_error: allow
+limits:
+  spike: {rate: 50/s, burst: 100, per: client}
+caps:
+  spike: {rate: 400/s, burst: 1000}
+---
+apiVersion: ratectl/v1
+scope: /shop
+description: Everything people buy
+owner: team-shop
+on_error: deny
+limits:
+  spike: {rate: 20/s}
+  steady: {algorithm: sliding-window, rate: 600/min, per: [client, route]}
+---
+apiVersion: ratectl/v1
+scope: /shop/cart
+limits:
+  probe: {rate: 5/min, mode: shadow}
+---
+apiVersion: ratectl/v1
+scope: /small
+caps:
+  spike: {rate: 10/s, burst: 5}
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON document on standard output."""
+        value = json.loads(self.out)
+        assert isinstance(value, dict)
+        return value
+
+
+class MemoryStream(io.TextIOWrapper):
+    """Text over bytes in memory, a terminal if it says so."""
+
+    def __init__(self, data: bytes = b"", *, tty: bool = False, encoding: str = "utf-8") -> None:
+        super().__init__(io.BytesIO(data), encoding=encoding, write_through=True)
+        self._tty = tty
+
+    def isatty(self) -> bool:
+        return self._tty
+
+    def text(self) -> str:
+        self.flush()
+        buffer = self.buffer
+        assert isinstance(buffer, io.BytesIO)
+        return buffer.getvalue().decode(self.encoding)
+
+
+@dataclass
+class Cli:
+    """Calls the command line in this process."""
+
+    monkeypatch: pytest.MonkeyPatch
+
+    def __call__(
+        self, *words: str, stdin: str | bytes = "", tty: bool = False, encoding: str = "utf-8"
+    ) -> Result:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        out, err = (
+            MemoryStream(tty=tty, encoding=encoding),
+            MemoryStream(tty=tty, encoding=encoding),
+        )
+        with self.monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", MemoryStream(data, tty=tty))
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            code = run(words)
+        return Result(code, out.text(), err.text())
+
+
+def ratectl(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", "from ratectl_cli.app import main; main()", *words],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        **options,
+    )
+
+
+def report_agent(url: str, **changes: Any) -> None:
+    """Write an agent's records as the agent would, without one."""
+    values: dict[str, Any] = {
+        "id": "edge-1",
+        "generation": 1,
+        "state": "serving",
+        "error": None,
+        "rejected": None,
+        "applied": "2026-11-23T11:58:00.100Z",
+        "swap_ms": 3.25,
+        "started": "2026-11-23T11:00:00.000Z",
+        "reported": "2026-11-23T11:58:00.100Z",
+        "host": "node-a",
+        "pid": 4711,
+        "version": "0.1",
+        "engine": "pure",
+    }
+    limits = changes.pop("limits", [])
+    reported = changes.pop("usage_reported", "2026-11-23T11:59:58.000Z")
+    record = AgentRecord(**{**values, **changes})
+    usage = UsageRecord(
+        id=record.id,
+        generation=record.generation,
+        since=record.started,
+        reported=reported,
+        recent_seconds=60.0,
+        limits=limits,
+        omitted=0,
+        no_policy=0,
+        errors=0,
+        buckets=0,
+        overflowed=0,
+    )
+    with open_store(url) as store:
+        store.put(f"agents/{record.id}", record.encode())
+        store.put(f"usage/{record.id}", usage.encode())
+
+
+def limit_report(scope: str, limit: str, **changes: Any) -> LimitReport:
+    """Counts of a limit: 900 allowed and 60 refused in the last minute."""
+    values: dict[str, Any] = {
+        "shadow": False,
+        "most": 100,
+        "allowed": 9000,
+        "refused": 600,
+        "never": 0,
+        "shadow_refused": 0,
+        "keys": 12,
+        "recent_allowed": 900,
+        "recent_refused": 60,
+        "peak": 0.71,
+        "top_refused": [("acme", 500), ("zeta", 90)],
+    }
+    return LimitReport(scope=scope, limit=limit, **{**values, **changes})

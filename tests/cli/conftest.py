@@ -1,0 +1,89 @@
+"""Fixtures of the command line's tests."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from cli_support import AUTHOR, GOLDEN, NOW, TREE, Cli
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Read before any test clears the environment.
+_UPDATE = os.environ.get("RATECTL_UPDATE_GOLDEN") == "1"
+
+
+@pytest.fixture(autouse=True)
+def clean_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and no setting but the test's own."""
+    for name in list(os.environ):
+        if name.startswith(("RATECTL_", "CLICOLOR", "_RATECTL")) or name in ("NO_COLOR", "TERM"):
+            monkeypatch.delenv(name)
+    place = tmp_path / "work"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setenv("RATECTL_AUTHOR", AUTHOR)
+    monkeypatch.setenv("COLUMNS", "100")
+    return place
+
+
+@pytest.fixture
+def store_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store of this test's own, set as everybody's default."""
+    url = f"sqlite:///{tmp_path}/store.db"
+    monkeypatch.setenv("RATECTL_STORE", url)
+    return url
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch) -> Cli:
+    return Cli(monkeypatch)
+
+
+@pytest.fixture
+def tree(clean_place: Path) -> Path:
+    """A file of policies, called ``policies`` as commands expect a folder."""
+    folder = clean_place / "policies"
+    folder.mkdir()
+    (folder / "all.yaml").write_text(TREE)
+    return folder
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publications happen at 11:58, and it is always noon."""
+    monkeypatch.setattr("ratectl.publish.utc_now", lambda: "2026-11-23T11:58:00.000Z")
+    monkeypatch.setattr("ratectl_cli.render.times.now", lambda: NOW)
+
+
+@pytest.fixture
+def published(cli: Cli, tree: Path, store_url: str, still: None) -> str:
+    """A store with ``TREE`` as its generation 1."""
+    assert cli("apply", "policies", "--yes", "-m", "first").code == 0
+    return store_url
+
+
+Golden = Callable[[str, str], None]
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Golden:
+    """Compare text with ``golden/<name>.txt``; RATECTL_UPDATE_GOLDEN=1 writes it."""
+    update = _UPDATE
+
+    def compare(name: str, text: str) -> None:
+        text = text.replace(str(tmp_path), "<tmp>")
+        text = re.sub(r"sqlite 3\.\d+\.\d+", "sqlite <version>", text)
+        path = GOLDEN / f"{name}.txt"
+        if update:
+            path.write_text(text)
+        assert text == path.read_text(), f"{path.name} differs: see RATECTL_UPDATE_GOLDEN"
+
+    return compare

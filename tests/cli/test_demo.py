@@ -1,0 +1,309 @@
+"""``ratectl demo``, as a user runs it: what it prints, how it ends, and that nothing stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ratectl.policy import load_valid
+from ratectl.publish import Provenance, publish
+from ratectl.stores import open_store
+from ratectl.traffic import generate, write_log
+from ratectl_cli.demo.feed import Feed, plan_feed, scope_of
+from ratectl_cli.demo.fleet import DemoFailed
+from ratectl_cli.demo.stage import AUTHOR
+from ratectl_cli.demo.story import Phase, Story
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from etcd_server import EtcdServer
+
+SHORT = ("--duration", "6")
+
+STORY = [
+    r"\$ export RATECTL_STORE=sqlite:////.*/demo\.db",
+    r"\$ ratectl validate policies/",
+    r"valid: 9 scopes",
+    r"\$ ratectl apply policies/ -m 'first policies' --yes",
+    r"generation 1 is live",
+    r"# 2 processes of a website",
+    r"\$ ratectl agents",
+    r"web-1 .* serving",
+    r"web-2 .* serving",
+    r"\$ ratectl usage /web",
+    r"/web .*generation 1 .*2/2 agents",
+    r"-   spike: \{rate: 10/s, burst: 40\}",
+    r"\+   spike: \{rate: 1/s, burst: 5\}",
+    r"\$ ratectl apply policies/ -m 'tighten the website' --yes",
+    r"spike  tightened",
+    r"generation 2 is live",
+    r"web-1 enforces generation 2: \d+ ms after it was published",
+    r"web-2 enforces generation 2: \d+ ms after it was published",
+    r"\$ ratectl usage /web",
+    r"most refused by spike",
+    r"\$ ratectl rollback --yes -m 'readers are refused'",
+    r"generation 3 is live",
+    r"web-2 enforces generation 3",
+    r"\$ ratectl history",
+    r"3 .*rollback to 1",
+    r"as published +[\d,]+ +\d+\.\d%",
+    r"tightened +[\d,]+ +\d+\.\d%",
+    r"rolled back +[\d,]+ +\d+\.\d%",
+    r"They decided [\d,]+ requests meanwhile; 0 failed",
+]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Whatever the demo leaves behind, it leaves in ``folder``."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RATECTL", "CLICOLOR"))}
+    return {**clean, "TMPDIR": str(folder), "XDG_STATE_HOME": str(folder), "PYTHONUTF8": "1"}
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-c", "from ratectl_cli.app import main; main()", "demo", *words]
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*words), env=environment(folder), capture_output=True, text=True, timeout=60,
+        check=False, cwd=folder,
+    )  # fmt: skip
+
+
+def assert_told(text: str) -> None:
+    """Every line of the story, in order."""
+    at = 0
+    for expected in STORY:
+        match = re.compile(expected).search(text, at)
+        assert match, f"no {expected!r} after:\n{text[:at][-500:]}\n--- in:\n{text[at:]}"
+        at = match.end()
+
+
+def ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:  # noqa: PTH123
+        return stat.read().rpartition(")")[2].split()[0] == "Z"
+
+
+def wait_until_ended(pids: list[int]) -> None:
+    deadline = time.monotonic() + 15
+    while not all(map(ended, pids)):
+        assert time.monotonic() < deadline, f"still running: {pids}"
+        time.sleep(0.05)
+
+
+def test_the_whole_story_in_a_pipe(tmp_path: Path) -> None:
+    """Real output in order, exit 0, no colour; no process, no file left."""
+    done = run(tmp_path, *SHORT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert_told(done.stdout)
+    assert "\x1b" not in done.stdout
+    pids = [int(pid) for pid in re.findall(r"^web-\d .*serving .*?(\d+)  pure", done.stdout, re.M)]
+    assert len(pids) == 4
+    assert all(map(ended, pids))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_as_a_document_and_kept(tmp_path: Path) -> None:
+    """--log, -o json and --keep: one document, and a store to look at afterwards."""
+    log = tmp_path / "access.log"
+    with log.open("w", encoding="utf-8") as file:
+        write_log(islice(generate(3), 5_000), file)
+        file.write("not a line\n")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    done = run(temporary, "--log", str(log), "--keep", "--agents", "1", "-o", "json", *SHORT)
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert (found["kind"], found["succeeded"], found["problem"]) == ("Demo", True, None)
+    assert [each["exit_code"] for each in found["commands"]] == [0] * len(found["commands"])
+    assert {each["generation"] for each in found["acknowledgements"]} == {2, 3}
+    loose, tight, restored = (phase["refused_share"] for phase in found["phases"])
+    assert loose < tight > restored
+    (kept,) = temporary.iterdir()
+    assert "{rate: 1/s, burst: 5}" in (kept / "policies/web/site.yaml").read_text(encoding="utf-8")
+    with open_store(f"sqlite:///{kept / 'demo.db'}") as store:
+        assert len(store.list("history/").items) == 3
+        assert store.list("agents/").items == ()
+
+
+@pytest.mark.etcd
+def test_on_etcd_it_leaves_no_key(tmp_path: Path, etcd_server: EtcdServer) -> None:
+    """The same story in an environment of its own, which is empty again afterwards."""
+    url = f"etcd://127.0.0.1:{etcd_server.client_port}/demo-{os.getpid()}"
+    done = run(tmp_path, "--store", url, *SHORT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert_told(done.stdout.replace(url, "sqlite:////elsewhere/demo.db"))
+    with open_store(url) as store:
+        assert store.list("").items == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ended_by_a_signal(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """Ctrl-C reaches all processes of the terminal; nothing stays either way."""
+    with subprocess.Popen(
+        command(), env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        pids = agents_of(process)
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        _, complaint = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in complaint
+    assert all(map(ended, pids))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_its_agents_do_not_outlive_it(tmp_path: Path) -> None:
+    """Killed outright, it cannot tidy its folder; but the processes end by themselves."""
+    with subprocess.Popen(
+        command(), env=environment(tmp_path), stdout=subprocess.PIPE, text=True
+    ) as process:
+        pids = agents_of(process)
+        process.kill()
+    wait_until_ended(pids)
+
+
+def agents_of(process: subprocess.Popen[str]) -> list[int]:
+    """The agents' process ids, once the demo has shown them."""
+    assert process.stdout is not None
+    pids = []
+    for line in process.stdout:
+        if match := re.match(r"web-\d .*serving .*?(\d+)  pure", line):
+            pids.append(int(match[1]))
+            if len(pids) == 2:
+                return pids
+    raise AssertionError("the demo ended before it showed its agents")
+
+
+@pytest.mark.parametrize("somebody", ["generations", "records"])
+def test_it_does_not_touch_what_is_not_its_own(tmp_path: Path, somebody: str) -> None:
+    """An environment with another's generations, or even only records: exit 77, untouched."""
+    url = f"sqlite:///{tmp_path / 'prod.db'}"
+    (tmp_path / "a.yaml").write_text("{apiVersion: ratectl/v1, scope: /}", encoding="utf-8")
+    with open_store(url) as store:
+        if somebody == "generations":
+            publish(store, load_valid([tmp_path / "a.yaml"]).tree, Provenance("alice"))
+        else:
+            store.put("agents/waiting", b"{}")
+        before = store.list("")
+        done = run(tmp_path, "--store", url)
+        assert done.returncode == 77
+        assert f"holds {somebody} that are not the demo's" in done.stderr
+        assert store.list("") == before
+    assert not list(tmp_path.glob("ratectl-demo-*"))
+
+
+def test_an_environment_of_an_earlier_demo_is_its_own(tmp_path: Path) -> None:
+    """After --keep, or a crash, the same store serves again; given as a relative path."""
+    (tmp_path / "a.yaml").write_text("{apiVersion: ratectl/v1, scope: /}", encoding="utf-8")
+    with open_store(f"sqlite:///{tmp_path / 'demo.db'}") as store:
+        publish(store, load_valid([tmp_path / "a.yaml"]).tree, Provenance(AUTHOR))
+        with subprocess.Popen(
+            command("--store", "sqlite:///demo.db"), env=environment(tmp_path), cwd=tmp_path,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        ) as process:  # fmt: skip
+            agents_of(process)
+            assert [item.key for item in store.list("history/").items] == ["history/0000000001"]
+            process.send_signal(signal.SIGINT)
+        assert process.returncode == 130
+        assert store.list("").items == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        (("--log", "missing.log"), 64, "cannot read the log missing.log: No such file"),
+        (("--log", "."), 64, "cannot read the log .: Is a directory"),
+        (("--log", os.devnull), 64, "holds 0 readable requests"),
+        (("--duration", "1"), 64, "1.0 is not in the range"),
+        (("--agents", "0"), 64, "0 is not in the range"),
+        (("--store", "redis://x"), 64, "not a store URL"),
+        (("--store", "etcd://127.0.0.1:1/demo"), 69, "127.0.0.1:1"),
+    ],
+)
+def test_what_cannot_be_shown(
+    tmp_path: Path, words: tuple[str, ...], code: int, complaint: str
+) -> None:
+    """A message and a code, no traceback, nothing left."""
+    done = run(tmp_path, *words)
+    assert done.returncode == code, done.stderr
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("phases", "errors", "problem"),
+    [
+        ([(900, 0), (700, 200), (900, 1)], 0, None),
+        ([(900, 0), (895, 5), (900, 0)], 0, "refusals did not rise"),
+        ([(900, 0), (700, 200), (700, 200)], 0, "did not fall again"),
+        ([(0, 0), (0, 0), (0, 0)], 0, "refusals did not rise"),
+        ([(900, 0), (700, 200), (900, 1)], 2, "2 decisions failed"),
+    ],
+)
+def test_it_says_so_when_what_it_shows_did_not_happen(
+    phases: list[tuple[int, int]], errors: int, problem: str | None
+) -> None:
+    """Shares of refusals before, during and after; failed decisions."""
+    story = Story.__new__(Story)
+    story.phases = [Phase(name, 1, *each) for name, each in zip("abc", phases, strict=True)]
+    story.decided = {"errors": errors}
+    if problem is None:
+        story.judge()
+    else:
+        with pytest.raises(DemoFailed, match=problem):
+            story.judge()
+
+
+def test_agents_share_the_traffic() -> None:
+    """Together all of the stretch, each request once; then again, a stretch later."""
+    feed, _ = plan_feed(5, None, None, agents=2, stretch=2.0)
+    whole = list(islice(feed.requests(), 600))
+    first = [each for each in whole if each[0] < 2]
+    shares = [
+        list(islice(Feed(**{**vars_of(feed), "share": n, "shares": 2}).requests(), 400))
+        for n in (0, 1)
+    ]
+    merged = sorted([each for share in shares for each in share if each[0] < 2], key=lambda e: e[0])
+    assert merged == first
+    assert 400 < len(first) < 800
+    again = next(each for each in whole if each[0] >= 2)
+    assert again == (first[0][0] + 2, first[0][1])
+
+
+def vars_of(feed: Feed) -> dict[str, Any]:
+    return {name: getattr(feed, name) for name in feed.__slots__}
+
+
+@pytest.mark.parametrize(
+    ("route", "scope"),
+    [
+        ("/files", "/web/files"),
+        ("/favicon.ico", "/web/favicon.ico"),
+        ("/", "/web"),
+        ("/..", "/web"),
+        ("/a b", "/web"),
+        ("*", "/web"),
+        ("", "/web"),
+    ],
+)
+def test_parts_of_the_site_are_scopes(route: str, scope: str) -> None:
+    """Whatever a log says was asked for, the scope is one."""
+    request = next(generate(1))
+    assert scope_of(request._replace(attributes={"route": route})) == scope

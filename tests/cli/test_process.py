@@ -1,0 +1,235 @@
+"""The command line as users run it: processes, pipes, terminals, signals."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cli_support import ratectl
+
+PROGRAM = [sys.executable, "-c", "from ratectl_cli.app import main; main()"]
+
+
+def start(*words: str, **options: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+        [*PROGRAM, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+class Terminal:
+    """A process on a terminal of its own."""
+
+    def __init__(self, *words: str) -> None:
+        self.screen, inner = pty.openpty()
+        self.process = subprocess.Popen(
+            [*PROGRAM, *words], stdin=inner, stdout=inner, stderr=inner, start_new_session=True
+        )
+        os.close(inner)
+        self.seen = ""
+
+    def read_until(self, text: str, seconds: float = 10.0) -> str:
+        deadline = time.monotonic() + seconds
+        while text not in self.seen:
+            left = deadline - time.monotonic()
+            assert left > 0, f"{text!r} did not appear in {self.seen!r}"
+            if select.select([self.screen], [], [], left)[0]:
+                self.seen += self._read()
+        return self.seen
+
+    def finish(self) -> int:
+        while True:
+            try:
+                more = self._read()
+            except OSError:  # Linux: the other end is closed
+                break
+            if not more:
+                break
+            self.seen += more
+        code = self.process.wait(10)
+        os.close(self.screen)
+        return code
+
+    def type(self, text: str) -> None:
+        os.write(self.screen, text.encode())
+
+    def _read(self) -> str:
+        return os.read(self.screen, 65536).decode()
+
+
+def test_help_is_fast(clean_place: Path) -> None:
+    times = []
+    for _ in range(10):
+        started = time.monotonic()
+        assert ratectl("--help").returncode == 0
+        times.append(time.monotonic() - started)
+        if min(times) < 0.2:
+            break
+    assert min(times) < 0.25
+
+
+def test_help_loads_nothing_heavy(clean_place: Path) -> None:
+    code = (
+        "import sys; from ratectl_cli.app import run; run(['--help']); "
+        "heavy = {'pydantic', 'grpc', 'yaml', 'rich', 'google.protobuf', 'asyncio', 'sqlite3'}; "
+        "sys.exit(','.join(sorted(heavy & set(sys.modules))) or 0)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_completion(clean_place: Path) -> None:
+    def complete(*words: str) -> list[str]:
+        settings = {
+            **os.environ,
+            "_RATECTL_COMPLETE": "complete_bash",
+            "COMP_WORDS": " ".join(words),
+            "COMP_CWORD": str(len(words) - 1),
+        }
+        return ratectl(env=settings).stdout.split()
+
+    assert complete("ratectl", "ro") == ["rollback"]
+    assert complete("ratectl", "rollback", "--t") == ["--to", "--timeout"]
+    assert "run" in complete("ratectl", "agent", "")
+    assert complete("ratectl", "history", "-o", "j") in (["json"], [])
+
+
+def test_a_reader_that_leaves_is_no_error(clean_place: Path, published: str, tree: Path) -> None:
+    limits = "".join(f"  limit-{n}: {{rate: {n + 1}/s}}\n" for n in range(5000))
+    (tree / "many.yaml").write_text(f"apiVersion: ratectl/v1\nscope: /many\nlimits:\n{limits}")
+    for words in (("explain", "/many"), ("explain", "/many", "-o", "json")):
+        process = start(*words)
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait(20) == 0
+        process.stderr.close()
+    with start("version", "-o", "json") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(20) == 0
+
+
+def test_output_that_cannot_be_written_is_an_error(clean_place: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(
+            [*PROGRAM, "version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert run.returncode == 69
+    assert "no space left" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_pipes_get_whole_plain_lines_whatever_the_width(
+    clean_place: Path, published: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = ratectl("history").stdout
+    monkeypatch.setenv("COLUMNS", "20")
+    assert ratectl("history").stdout == wide
+    assert "\x1b" not in wide
+
+
+def test_a_terminal_is_asked(clean_place: Path, tree: Path, store_url: str) -> None:
+    terminal = Terminal("apply", "policies", "-m", "by hand")
+    terminal.read_until("Publish as generation 1? [y/N]")
+    terminal.type("y\n")
+    assert terminal.finish() == 0
+    assert "generation 1 is live" in terminal.seen
+    assert "\x1b[1m" in terminal.seen, "in colour"
+    terminal = Terminal("rollback", "--to", "1")
+    assert terminal.finish() == 64
+
+
+def test_ctrl_c_at_the_question_changes_nothing(
+    clean_place: Path, tree: Path, store_url: str
+) -> None:
+    terminal = Terminal("apply", "policies")
+    terminal.read_until("[y/N]")
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.finish() == 130
+    assert "Traceback" not in terminal.seen
+    assert ratectl("history").stdout == ""
+
+
+def test_progress_appears_on_a_terminal_after_a_second_and_goes_away(
+    clean_place: Path, tree: Path
+) -> None:
+    reader, writer = os.pipe()
+    screen, inner = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, "validate", f"/dev/fd/{reader}"],
+        pass_fds=[reader],
+        stdin=inner,
+        stdout=subprocess.PIPE,
+        stderr=inner,
+        text=True,
+    )
+    os.close(inner)
+    os.close(reader)
+    time.sleep(1.8)
+    os.write(writer, b"{apiVersion: ratectl/v1, scope: /}\n")
+    os.close(writer)
+    out, _ = process.communicate(timeout=10)
+    shown = os.read(screen, 65536).decode()
+    os.close(screen)
+    assert (process.returncode, out) == (0, "valid: 1 scope and 0 limits in 1 file\n")
+    assert "reading policies" in shown
+    assert shown.rstrip().endswith("\x1b[2K"), "the line is cleared"
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_agent_run_follows_and_stops_cleanly(
+    tmp_path: Path, clean_place: Path, tree: Path, published: str, stop: signal.Signals
+) -> None:
+    process = start("agent", "run", "--id", "edge-9", "--state-dir", str(tmp_path / "agent"))
+    assert process.stderr is not None
+    seen = _read_until(process, "generation 1 is in force")
+    assert "agent edge-9 follows" in seen + _read_until(process, "follows", seen)
+    (tree / "more.yaml").write_text("{apiVersion: ratectl/v1, scope: /more}\n")
+    assert ratectl("apply", "policies", "--yes").returncode == 0
+    _read_until(process, "generation 2 is in force")
+    assert '"edge-9"' in ratectl("agents", "-o", "json").stdout
+    process.send_signal(stop)
+    process.send_signal(stop)  # a wrapper passes on what the whole group got already
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (0, "")
+    assert "stopped on generation 2" in err
+    assert '"edge-9"' not in ratectl("agents", "-o", "json").stdout, "it signs off"
+
+
+def test_agent_run_starts_without_its_store(tmp_path: Path, clean_place: Path) -> None:
+    url = "etcd://127.0.0.1:1/nowhere"
+    process = start(
+        "agent", "run", "--store", url, "--state-dir", str(tmp_path / "agent"), "-o", "json"
+    )
+    err = _read_until(process, "no generation yet")
+    process.terminate()
+    out, more = process.communicate(timeout=15)
+    assert process.returncode == 0
+    assert '"kind": "AgentRun"' in out
+    assert "is not reachable" in err + more
+    assert re.search(r"\d\d:\d\d", err)
+
+
+def _read_until(process: subprocess.Popen[str], text: str, seen: str = "") -> str:
+    assert process.stderr is not None
+    while text not in seen:
+        line = process.stderr.readline()
+        assert line, f"{text!r} did not appear in {seen!r}"
+        seen += line
+    return seen
