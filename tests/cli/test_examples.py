@@ -41,10 +41,13 @@ def test_every_file_reads_without_an_error_in_its_syntax(name: str) -> None:
 def test_what_demo_and_init_install_is_the_same_tree() -> None:
     """The copy in the package is held equal, file by file."""
     packaged = files("ratectl_cli") / "examples" / "policies"
-    assert FILES == sorted(
-        path.relative_to(Path(str(packaged))).as_posix()
-        for path in Path(str(packaged)).rglob("*")
-        if path.is_file()
+    assert (
+        sorted(
+            path.relative_to(Path(str(packaged))).as_posix()
+            for path in Path(str(packaged)).rglob("*")
+            if path.is_file()
+        )
+        == FILES
     )
     for name in FILES:
         copied = packaged.joinpath(*name.split("/")).read_bytes()

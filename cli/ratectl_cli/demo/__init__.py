@@ -1,0 +1,1 @@
+"""``ratectl demo``: the whole of ratectl at work, in a quarter of a minute."""

@@ -1,0 +1,171 @@
+"""The agent processes of the demo, as seen from the process that shows it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, replace
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Self
+
+from ratectl.errors import RatectlError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from ratectl_cli.demo.feed import Feed
+
+__all__ = ["AgentProcess", "DemoFailed", "Fleet"]
+
+_START_SECONDS = 20.0
+_STOP_SECONDS = 10.0
+
+
+class DemoFailed(RatectlError):
+    """Something that the demo was to show did not happen."""
+
+
+class AgentProcess:
+    """One process with an agent, deciding its share of the traffic."""
+
+    def __init__(self, name: str, store: str, feed: Feed, folder: Path) -> None:
+        self.name = name
+        self._errors = folder / f"{name}.err"
+        self._said: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        with self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ratectl_cli.demo.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        settings = {
+            "store": store, "id": name, "state_dir": str(folder / name), "feed": asdict(feed),
+        }  # fmt: skip
+        threading.Thread(target=self._listen, daemon=True).start()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # its end is noticed where it is waited for
+            self._process.stdin.write(json.dumps(settings) + "\n")
+            self._process.stdin.flush()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._said.put(json.loads(line))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def hear(self, seconds: float) -> dict[str, Any]:
+        """The next thing it says.
+
+        :raises DemoFailed: it says nothing, or has died.
+        """
+        with contextlib.suppress(Empty):
+            return self._said.get(timeout=seconds)
+        raise DemoFailed(f"agent process {self.name} says nothing{self._last_words()}")
+
+    def check(self) -> None:
+        """:raises DemoFailed: it has ended by itself."""
+        code = self._process.poll()
+        if code is not None:
+            raise DemoFailed(f"agent process {self.name} ended with {code}{self._last_words()}")
+
+    def ask_to_end(self) -> None:
+        """Close its input: it says what it did, and ends."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+    def end(self) -> None:
+        """Wait for it to end, and insist."""
+        self.ask_to_end()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _last_words(self) -> str:
+        lines = self._errors.read_text(errors="replace").strip().splitlines()
+        return f": {lines[-1]}" if lines else ""
+
+
+class Fleet:
+    """All agent processes; ended when left, whatever happened."""
+
+    def __init__(self, count: int, store: str, feed: Feed, folder: Path) -> None:
+        self.agents: list[AgentProcess] = []
+        self._problem: OSError | None = None
+
+        def start() -> None:
+            try:
+                for share in range(count):
+                    part = replace(feed, share=share, shares=count)
+                    self.agents.append(AgentProcess(f"web-{share + 1}", store, part, folder))
+            except OSError as error:
+                self._problem = error
+
+        # Ctrl-C interrupts the main thread only: here it cannot come between a process and the
+        # note that it exists.
+        self._starting = threading.Thread(target=start)
+        self._starting.start()
+        try:
+            self._hear_all()
+        except BaseException:
+            self.close()
+            raise
+
+    def _hear_all(self) -> None:
+        self._starting.join()
+        if self._problem is not None:
+            raise DemoFailed(f"cannot start a process: {self._problem}")
+        for agent in self.agents:
+            agent.hear(_START_SECONDS)
+
+    @property
+    def names(self) -> list[str]:
+        return [agent.name for agent in self.agents]
+
+    def check(self) -> None:
+        """:raises DemoFailed: one of them has ended by itself."""
+        for agent in self.agents:
+            agent.check()
+
+    def finish(self) -> dict[str, Any]:
+        """End all; returns what they did together."""
+        for agent in self.agents:
+            agent.ask_to_end()
+        said = [agent.hear(_STOP_SECONDS) for agent in self.agents]
+        self.close()
+        total = {
+            name: sum(each[name] for each in said) for name in ("decided", "refused", "errors")
+        }
+        return {**total, "slowest_ms": round(max(each["slowest_ns"] for each in said) / 1e6, 3)}
+
+    def close(self) -> None:
+        """End all, and wait for it."""
+        self._starting.join()
+        for agent in self.agents:
+            agent.ask_to_end()
+        for agent in self.agents:
+            agent.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()

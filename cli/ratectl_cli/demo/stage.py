@@ -1,0 +1,131 @@
+"""What the demo stands on, and takes away again: a folder, a store, and settings of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from contextlib import contextmanager, suppress
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ratectl.errors import BundleError, RatectlError
+from ratectl.generations import read_history, read_live
+from ratectl.stores import open_store
+from ratectl.stores.base import MAX_OPS, Delete
+from ratectl_cli.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import FrameType
+
+
+__all__ = ["AUTHOR", "Stage", "set_up"]
+
+AUTHOR: Final = "ratectl demo"
+"""Author of every generation that the demo publishes: how it knows an environment as its own."""
+
+
+class Stage:
+    """The demo's folder and store."""
+
+    def __init__(self, folder: Path, store: str) -> None:
+        self.folder = folder
+        self.store = store
+        self.policies = folder / "policies"
+
+
+@contextmanager
+def set_up(store: str | None, *, keep: bool) -> Iterator[Stage]:
+    """Everything ready for the first command; taken away at the end, unless ``keep``.
+
+    The working directory and the environment variables are the demo's meanwhile, so that the
+    commands it prints are the commands that run.
+
+    :raises Refused: the environment holds what is not the demo's.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ratectl-demo-"))
+    before = Path.cwd()
+    own = _anywhere(store) if store else f"sqlite:///{folder / 'demo.db'}"
+    try:
+        _only_ours(own)
+        _clear(own)
+        with as_file(files("ratectl_cli") / "examples" / "policies") as example:
+            shutil.copytree(example, folder / "policies")
+        with _environment({"RATECTL_STORE": own, "RATECTL_AUTHOR": AUTHOR}), _ended_by_signals():
+            os.chdir(folder)
+            yield Stage(folder, own)
+    finally:
+        os.chdir(before)
+        if not keep:
+            if store is not None:
+                with suppress(RatectlError):
+                    _only_ours(own)
+                    _clear(own)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _anywhere(url: str) -> str:
+    """The URL, meaning the same from any working directory."""
+    path = url.removeprefix("sqlite:///")
+    return url if path == url or path.startswith("/") else f"sqlite:///{Path(path).absolute()}"
+
+
+def _only_ours(url: str) -> None:
+    """:raises Refused: the environment holds what is not an earlier demo's."""
+    with open_store(url) as store:
+        if not store.list("").items:
+            return
+        try:
+            authors = {entry.author for entry in read_history(store)}
+        except BundleError:
+            authors = set()
+        if authors != {AUTHOR}:
+            what = "generations" if read_live(store).generation else "records"
+            raise Refused(
+                f"{store.url} holds {what} that are not the demo's; name an environment of its "
+                "own, like etcd://127.0.0.1:2379/demo"
+            )
+
+
+def _clear(url: str) -> None:
+    """Delete what an earlier demo left."""
+    with open_store(url) as store:
+        keys = [item.key for item in store.list("").items]
+        for at in range(0, len(keys), MAX_OPS):
+            store.txn((), [Delete(key) for key in keys[at : at + MAX_OPS]])
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let a polite kill end the demo as Ctrl-C does: with everything taken away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {each: signal.signal(each, end) for each in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

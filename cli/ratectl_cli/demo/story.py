@@ -1,0 +1,281 @@
+"""What the demo shows, in order; and the proof that each of it really happened."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ratectl.generations import read_entry, read_live
+from ratectl.stores import open_store
+from ratectl.usage import read_agents, read_usage, totals
+from ratectl_cli.demo.acks import AckWatch
+from ratectl_cli.demo.fleet import DemoFailed, Fleet
+from ratectl_cli.text import Column, Table, bold, dim
+
+if TYPE_CHECKING:
+    from ratectl.records import HistoryEntry
+    from ratectl_cli.demo.acks import Ack
+    from ratectl_cli.demo.feed import Feed
+    from ratectl_cli.demo.stage import Stage
+    from ratectl_cli.session import Session
+    from ratectl_cli.text import Line
+
+__all__ = ["Plan", "Story"]
+
+LOOSE: Final = "  spike: {rate: 10/s, burst: 40}"
+TIGHT: Final = "  spike: {rate: 1/s, burst: 5}"
+EDITED: Final = "web/site.yaml"
+
+_ACK_SECONDS: Final = 10.0
+_RISE: Final = 0.03
+"""By how much the share of refused requests must rise for anybody to believe it."""
+
+_SETTLE_SECONDS: Final = 0.5
+"""After a change: until reports from before it have arrived."""
+
+_REFILL_SECONDS: Final = 1.5
+"""After the rollback: until buckets that were kept low have filled somewhat."""
+
+
+class Plan(NamedTuple):
+    """How the demo is to go."""
+
+    feed: Feed
+    source: str
+    agents: int
+    seconds: float
+    """For which each of the three acts lets traffic flow."""
+
+
+class Phase(NamedTuple):
+    """What the limit that is changed did in one act."""
+
+    name: str
+    seconds: float
+    allowed: int
+    refused: int
+
+    @property
+    def share(self) -> float:
+        """Share of requests refused."""
+        return self.refused / max(1, self.allowed + self.refused)
+
+
+@dataclass(slots=True)
+class Story:
+    """One showing."""
+
+    session: Session
+    stage: Stage
+    plan: Plan
+    commands: list[dict[str, Any]] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
+    acks: list[dict[str, Any]] = field(default_factory=list)
+    decided: dict[str, Any] = field(default_factory=dict)
+
+    def show(self) -> None:
+        """From the first policies to the rollback.
+
+        :raises DemoFailed: something did not happen.
+        """
+        self._begin()
+        # Before the agents: their first acknowledgements must not be missed.
+        with (
+            AckWatch(self.stage.store) as acks,
+            Fleet(self.plan.agents, self.stage.store, self.plan.feed, self.stage.folder) as fleet,
+        ):
+            acks.wait(fleet.names, 1, _ACK_SECONDS)
+            self._traffic("as published", fleet, 0)
+            self.run("agents")
+            self.run("usage", "/web")
+            self._tighten()
+            self._acknowledged(acks, fleet, 2)
+            self._traffic("tightened", fleet)
+            self.run("usage", "/web")
+            self.say("Too tight: readers of the site are refused. Back to what worked.")
+            self.run("rollback", "--yes", "-m", "readers are refused")
+            self._acknowledged(acks, fleet, 3)
+            self._traffic("rolled back", fleet, _REFILL_SECONDS)
+            self.run("agents")
+            self._check_agents(fleet)
+            self.decided = fleet.finish()
+        self.run("history")
+        self._prove()
+
+    # Acts ---------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self.say(
+            "A company's rate limits, as YAML: global.yaml for everybody, then team by team.",
+            f"In {self.stage.folder}",
+        )
+        self._typed("export", f"RATECTL_STORE={self.stage.store}")
+        self.run("validate", "policies/")
+        self.run("apply", "policies/", "-m", "first policies", "--yes")
+        self.say(
+            f"{self.plan.agents} processes of a website ask an agent before they answer a request:",
+            f'  agent = ratectl.Agent("{self.stage.store}")',
+            '  decision = agent.check("/web/files", {"client": "198.18.0.7", "method": "GET", …})',
+            f"Traffic: {self.plan.source}, {self.plan.feed.speed:,.0f} times as fast; the same "
+            f"{self.plan.feed.stretch:.1f} seconds again and again, to compare.",
+        )
+
+    def _tighten(self) -> None:
+        path = self.stage.policies / EDITED
+        text = path.read_text(encoding="utf-8")
+        if text.count(LOOSE) != 1:
+            raise DemoFailed(f"the example {EDITED} no longer holds the line to change")
+        path.write_text(text.replace(LOOSE, TIGHT), encoding="utf-8")
+        self.say(f"Some clients take more than their part. Edit policies/{EDITED}:")
+        self.session.show([[bold(f"- {LOOSE}", "red")], [bold(f"+ {TIGHT}", "green")]])
+        self.run("apply", "policies/", "-m", "tighten the website", "--yes")
+
+    def _acknowledged(self, acks: AckWatch, fleet: Fleet, generation: int) -> None:
+        """Say how long after publishing each agent's acknowledgement was in the store."""
+        found = acks.wait(fleet.names, generation, _ACK_SECONDS)
+        entry = self._entry(generation)
+        published = datetime.fromisoformat(entry.time).timestamp()
+        self.acks += [
+            {"agent": a.agent, "generation": generation, "swap_ms": a.swap_ms,
+             "ms": max(1, round((a.seen - published) * 1e3))}
+            for a in found
+        ]  # fmt: skip
+        for ack, said in zip(found, self.acks[-len(found) :], strict=True):
+            self.session.show([_acknowledgement(ack, said["ms"])])
+
+    def _traffic(self, name: str, fleet: Fleet, settle: float = _SETTLE_SECONDS) -> None:
+        """Let traffic flow, and count what the changed limit did meanwhile."""
+        self._sleep(settle, fleet)
+        begun, before = time.monotonic(), self._counts()
+        with self.session.busy("traffic flows"):
+            self._sleep(self.plan.seconds, fleet)
+        after = self._counts()
+        self.phases.append(
+            Phase(name, time.monotonic() - begun, after[0] - before[0], after[1] - before[1])
+        )
+
+    def _sleep(self, seconds: float, fleet: Fleet) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            fleet.check()
+            time.sleep(min(0.2, left))
+
+    # Proof --------------------------------------------------------------------------------------
+
+    def _counts(self) -> tuple[int, int]:
+        """Requests that the limit ``spike`` of ``/web`` allowed and refused so far."""
+        with open_store(self.stage.store) as store:
+            found = totals(read_usage(store), "/web").limits
+        of = [limit for limit in found if (limit.scope, limit.limit) == ("/web", "spike")]
+        return sum(limit.allowed for limit in of), sum(limit.refused for limit in of)
+
+    def _entry(self, generation: int) -> HistoryEntry:
+        with open_store(self.stage.store) as store:
+            return read_entry(store, generation)
+
+    def _check_agents(self, fleet: Fleet) -> None:
+        with open_store(self.stage.store) as store:
+            serving = {
+                record.id for record in read_agents(store)
+                if (record.generation, record.state, record.errors) == (3, "serving", 0)
+            }  # fmt: skip
+        if not serving.issuperset(fleet.names):
+            raise DemoFailed("not every agent enforces the generation rolled back to")
+
+    def _prove(self) -> None:
+        """Show figures of the whole.
+
+        :raises DemoFailed: what was shown is not what was said.
+        """
+        with open_store(self.stage.store) as store:
+            live = read_live(store)
+            first = read_entry(store, 1)
+        if live.generation != 3 or live.head is None or live.head.bundle != first.bundle:
+            raise DemoFailed("the rollback did not restore the first generation's policies")
+        table = Table(
+            [Column("LIMIT spike OF /web"), Column("REQUESTS", True), Column("REFUSED", True)]
+        )
+        for phase in self.phases:
+            count = f"{phase.allowed + phase.refused:,}"
+            table.rows.append([phase.name, count, bold(f"{phase.share:.1%}")])
+        ms = [each["ms"] for each in self.acks]
+        did = self.decided
+        acknowledged = f"Agents acknowledged {min(ms)} to {max(ms)} ms after a publication."
+        decided = (
+            f"They decided {did['decided']:,} requests meanwhile; {did['errors']} failed, and the "
+            f"slowest took {did['slowest_ms']:g} ms."
+        )
+        self.session.show(["", table, "", acknowledged, decided])
+        self.judge()
+
+    def judge(self) -> None:
+        """:raises DemoFailed: refusals did not follow the limit, or decisions failed."""
+        loose, tight, restored = (phase.share for phase in self.phases)
+        if self.decided["errors"]:
+            raise DemoFailed(f"{self.decided['errors']} decisions failed")
+        if not tight > loose + _RISE:
+            raise DemoFailed(
+                "refusals did not rise when the limit was tightened; at this speed clients may "
+                "stay below it"
+            )
+        if not restored < (loose + tight) / 2:
+            raise DemoFailed("refusals did not fall again after the rollback")
+
+    # Showing ------------------------------------------------------------------------------------
+
+    def say(self, *lines: str) -> None:
+        """Explain, as comments of a shell."""
+        self.session.show(["", *([dim(f"# {line}")] for line in lines)])
+
+    def _typed(self, *words: str) -> None:
+        self.session.show([[bold(f"$ {shlex.join(words)}", "cyan")]])
+
+    def run(self, *words: str) -> None:
+        """Print a command line and run that very command, here.
+
+        :raises DemoFailed: it did not succeed.
+        """
+        from ratectl_cli.app import run
+
+        if self.commands:
+            self.session.show([""])
+        self._typed("ratectl", *words)
+        sys.stdout.flush()
+        out = sys.stdout if self.session.text else io.StringIO()
+        colour = "always" if self.session.text and self.session.out.colour else "never"
+        with redirect_stdout(out), redirect_stderr(out):
+            code = run([*words, "--color", colour])
+        text = out.getvalue() if isinstance(out, io.StringIO) else None
+        line = shlex.join(["ratectl", *words])
+        self.commands.append({"command": line, "exit_code": code, "output": text})
+        if code == 130:
+            raise KeyboardInterrupt
+        if code > 128:  # a signal asked us to end
+            raise SystemExit(code)
+        if code:
+            raise DemoFailed(f"`{line}` ended with exit code {code}")
+
+    def data(self) -> dict[str, Any]:
+        """Everything, for programs."""
+        return {
+            "commands": self.commands,
+            "acknowledgements": self.acks,
+            "phases": [
+                {**phase._asdict(), "refused_share": round(phase.share, 4)} for phase in self.phases
+            ],
+            "decisions": self.decided,
+        }
+
+
+def _acknowledgement(ack: Ack, ms: int) -> Line:
+    swap = (
+        "" if ack.swap_ms is None else f", of which {ack.swap_ms:.1f} to fetch, check and swap it"
+    )
+    said = f" enforces generation {ack.generation}: {ms} ms after it was published{swap}"
+    return [bold(ack.agent), said]

@@ -1,0 +1,31 @@
+"""Web traffic as a stream of requests: generated, or read from access logs.
+
+Both ways give the same records, in time order, for replaying against policies:
+
+    >>> from itertools import islice
+    >>> from ratectl.traffic import generate
+    >>> [request.attributes["route"] for request in islice(generate(seed=7), 2)]
+    ['/feed.xml', '/talks']
+
+Pure but for reading the log; nothing here decides, waits or knows of policies.
+"""
+
+from __future__ import annotations
+
+from ratectl.traffic.accesslog import AccessLog, parse_line
+from ratectl.traffic.generator import Shape, generate
+from ratectl.traffic.ordering import Ordered, ordered
+from ratectl.traffic.request import Request, format_line, route_of, write_log
+
+__all__ = [
+    "AccessLog",
+    "Ordered",
+    "Request",
+    "Shape",
+    "format_line",
+    "generate",
+    "ordered",
+    "parse_line",
+    "route_of",
+    "write_log",
+]

@@ -1,0 +1,271 @@
+"""Bundles: the same bytes for the same meaning, and nothing but BundleError for anything else."""
+
+from __future__ import annotations
+
+import json
+import random
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import profiles  # noqa: F401 - loads the profile
+from policy.trees import tree, written
+from ratectl.errors import BundleError
+from ratectl.policy import bundle
+from ratectl.policy.bundle import (
+    decode_origins,
+    decode_policies,
+    digest,
+    encode_origins,
+    encode_policies,
+)
+from ratectl.policy.model import PolicyTree, SourceMap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Written = dict[str, dict[str, Any]]
+
+SAID: Written = {
+    "/": {
+        "limits": {
+            "spike": {"rate": "100/s", "burst": 200, "per": ["tenant"]},
+            "steady": {"algorithm": "sliding-window", "rate": "1500/min", "mode": "shadow"},
+        },
+        "caps": {"spike": {"rate": "400/s", "burst": 1000}},
+        "owner": "team-é",
+    },
+    "/payments/checkout": {
+        "on_error": "deny", "protected": True, "unset": ["steady"],
+        "limits": {"spike": {"rate": "unlimited"}, "half": {"rate": "0.5/s"}},
+    },
+}  # fmt: skip
+
+MINIMAL = b'{"format":1,"policies":[]}'
+
+
+# -- canonical bytes
+
+
+def test_the_bytes_are_stable() -> None:
+    """A change of this is a new format."""
+    assert encode_policies(tree({})) == MINIMAL
+    said = {"/b": {"limits": {"x": {"rate": "1_000 / 60s", "per": "t"}}}, "/a": {"owner": "é"}}
+    assert encode_policies(tree(said)).decode() == (
+        '{"format":1,"policies":[{"owner":"é","scope":"/a"},'
+        '{"limits":{"x":{"per":["t"],"rate":"1000/60s"}},"scope":"/b"}]}'
+    )
+    assert digest(b"").startswith("e3b0c44298fc1c149afbf4c8996fb924")
+
+
+@given(written, st.randoms(use_true_random=False))
+def test_order_does_not_change_the_bytes(said: Written, chance: random.Random) -> None:
+    assert encode_policies(tree(_shuffled(said, chance))) == encode_policies(tree(said))
+
+
+def _shuffled(value: Any, chance: random.Random) -> Any:
+    if not isinstance(value, dict):
+        return value
+    items = [(key, _shuffled(inner, chance)) for key, inner in value.items()]
+    chance.shuffle(items)
+    return dict(items)
+
+
+@given(written)
+def test_policies_survive_the_round_trip(said: Written) -> None:
+    data = encode_policies(tree(said))
+    read = decode_policies(data)
+    assert read.policies == tree(said).policies
+    assert encode_policies(read) == data
+    assert read.sources == {}
+
+
+@given(written)
+def test_different_meanings_have_different_bytes(said: Written) -> None:
+    before = encode_policies(tree(said))
+    other = {**said, "/other": {"limits": {}}}
+    assert encode_policies(tree(other)) != before
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [("100/s", "100 / s", "100/1s", "1_0_0/sec", "100.0/second"), ("0.50/min", "0.5/minutes")],
+)
+def test_spelling_does_not_change_the_bytes(spellings: tuple[str, ...]) -> None:
+    trees = [tree({"/": {"limits": {"x": {"rate": rate}}}}) for rate in spellings]
+    assert len({encode_policies(of) for of in trees}) == 1
+
+
+def test_places_do_not_change_the_bytes() -> None:
+    here = tree(SAID)
+    assert here.sources
+    assert encode_policies(PolicyTree(here.policies)) == encode_policies(here)
+
+
+# -- origins
+
+
+def test_origins_survive_the_round_trip() -> None:
+    sources = {"/": SourceMap("a/b é.yaml", {"": (1, 1, 5), "limits.x.rate": (7, 3, 9)})}
+    of = PolicyTree({}, sources)
+    assert decode_origins(encode_origins(of)) == sources
+    assert encode_origins(of) != encode_origins(PolicyTree({}))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"\xff", b"null", b"[]", b"{}", b'{"sources":[]}', b'{"sources":{"/":5}}',
+        b'{"sources":{"/":{"file":"a"}}}', b'{"sources":{"/":{"file":"a","at":{"x":[1,2]}}}}',
+        b'{"sources":{"/":{"file":"a","at":{"x":[1,2,"y"]}}}}',
+        b'{"sources":{"/":{"file":"a","at":{"x":[1,2,1e999]}}}}',
+        b'{"sources":{"/":{"file":"a","at":{"x":[1,2,NaN]}}}}',
+        b"[" * 100_000, b'{"sources":' * 100_000, b"9" * 5_000,
+    ],
+    ids=range(15),
+)  # fmt: skip
+def test_what_is_not_origins_says_so(data: bytes) -> None:
+    with pytest.raises(BundleError, match="origins are not readable"):
+        decode_origins(data)
+
+
+# -- what is not a bundle
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "bundle is invalid (0 bytes)"),
+        (b"\xff\xfe", "bundle is invalid (2 bytes)"),
+        (b"null", "bundle is invalid"),
+        (MINIMAL + b"x", "bundle is invalid"),
+        (b'{"format":1}', "at policies: Field required"),
+        (b'{"policies":[]}', "it reads 1): upgrade ratectl"),
+        (b'{"format":"1","policies":[]}', "it reads 1): upgrade ratectl"),
+        (b'{"format":2,"policies":[]}', "a format this version cannot read (it reads 1)"),
+        (b'{"format":2,"policies":{"new":"shape"},"more":1}', "upgrade ratectl"),
+        (b'{"format":1,"policies":[],"more":1}', "at more: Extra inputs"),
+        (b'{"format":1,"policies":[{"scope":"a"}]}', "at policies.0.scope: a scope starts with"),
+        (b'{"format":1,"policies":[{"scope":"/"},{"scope":"/"}]}', "declares a scope twice"),
+        (b'{"format":1,"policies":[{"scope":"/","limits":{"x":{"rate":"5"}}}]}', "is not a rate"),
+        (b'{"format":1,"policies":[{"scope":"/","limits":{"x":{"rate":5}}}]}', "needs a duration"),
+        (b'{"format":1,"policies":[{"scope":"/","limits":{"x":{"burst":1.5}}}]}', "x.burst"),
+        (b'{"format":1,"policies":[{"scope":"/","limits":{"x":{"burst":-1}}}]}', "x.burst"),
+        (b'{"format":1,"policies":[{"scope":"/","limits":{"x":{"later":1}}}]}', "x.later"),
+        (b'{"format":1,"policies":[{"scope":"/","protected":1}]}', "protected"),
+        (b"[" * 100_000, "bundle is invalid"),
+        (b'{"format":1,"policies":' + b"[" * 100_000, "bundle is invalid"),
+    ],
+    ids=range(20),
+)  # fmt: skip
+def test_what_is_not_a_bundle_says_why(data: bytes, words: str) -> None:
+    with pytest.raises(BundleError) as raised:
+        decode_policies(data)
+    assert words in str(raised.value)
+
+
+def test_a_bundle_has_a_greatest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "MAX_BUNDLE_BYTES", len(MINIMAL))
+    assert decode_policies(MINIMAL).policies == {}
+    with pytest.raises(BundleError, match="has 27 bytes, more than 26"):
+        decode_policies(MINIMAL + b" ")
+
+
+ODD = json.loads(
+    r"""[null, true, false, 0, -1, 1, 2, 1000000000, 1e30, -1e30, 0.5, 1e308,
+    1000000000000000000000000000000, "", "/", "x", "1/s", "0.1/s", "1/month", "unlimited", "-1/s",
+    "1e3/s", "١/s", "é\u0000\uffff", "\ud800", [], {}, [[]], [{}], ["tenant"], ["tenant", "tenant"],
+    {"": ""}, {"x": {}}, {"rate": "1/s"}]"""
+)
+"""Values in places where they do not belong."""
+ODD += ["9" * 50 + "/s", "/" * 2_000, "x" * 2_000, [1] * 20]
+
+
+def mutants(count: int) -> Iterator[bytes]:
+    """Bundles with something wrong: in their bytes, or in what they say."""
+    chance = random.Random(20_261_123)
+    good = encode_policies(tree(SAID))
+    for number in range(count):
+        if number % 2:
+            data = bytearray(good)
+            for _ in range(chance.choice((1, 1, 1, 2, 8))):
+                _break_bytes(data, chance)
+            yield bytes(data)
+        else:
+            said = json.loads(good)
+            for _ in range(chance.choice((1, 1, 2, 4))):
+                _break_meaning(said, chance)
+            text = json.dumps(said, ensure_ascii=chance.random() < 0.5)
+            yield text.encode(errors="surrogatepass")
+
+
+def _break_bytes(data: bytearray, chance: random.Random) -> None:
+    place = chance.randrange(len(data) + 1)
+    kind = chance.randrange(5)
+    if kind == 0:
+        del data[place : place + chance.choice((1, 1, 5, 50, 10_000))]
+    elif kind == 1:
+        data[place:place] = chance.randbytes(chance.choice((1, 2, 4)))
+    elif kind == 2:
+        data[place : place + 1] = bytes([chance.choice(b'{}[]",:0123456789.-+eE/\\ \n\0tfn')])
+    elif kind == 3:
+        data[place:place] = data[place // 2 : place]
+    else:
+        data[place:place] = chance.choice(
+            (b"\\ud800", b"NaN", b"1e999", b"\xed\xa0\x80", b'"":', b"[" * 300, b"null", b"\xf0")
+        )
+
+
+def _break_meaning(value: Any, chance: random.Random) -> None:
+    """Replace, add or remove something somewhere below ``value``."""
+    while True:
+        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+        if not keys:
+            return
+        key = chance.choice(keys)
+        inner = value[key]
+        if isinstance(inner, dict | list) and inner and chance.random() < 0.75:
+            value = inner
+            continue
+        if chance.random() < 0.2:
+            del value[key]
+        elif isinstance(value, dict) and chance.random() < 0.3:
+            value[chance.choice(("scope", "rate", "burst", "x", "", "limits"))] = deepcopy(inner)
+        else:
+            value[key] = deepcopy(chance.choice(ODD))
+        return
+
+
+def outcome(decode: Callable[[bytes], object], data: bytes) -> object:
+    """What was read, or what the error said."""
+    try:
+        return decode(data)
+    except BundleError as error:
+        return str(error)
+
+
+def test_ten_thousand_broken_bundles_raise_nothing_else() -> None:
+    read = 0
+    for data in mutants(10_000):
+        got = outcome(decode_policies, data)
+        if isinstance(got, PolicyTree):
+            read += 1
+            assert decode_policies(encode_policies(got)).policies == got.policies
+        else:
+            assert isinstance(got, str)
+            assert got.startswith("bundle ")
+            assert len(got) < 5_000
+    assert 100 < read < 5_000, "some mutants are bundles still"
+
+
+def test_thousands_of_broken_origins_raise_nothing_else() -> None:
+    chance = random.Random(7)
+    good = encode_origins(tree(SAID))
+    for _ in range(3_000):
+        data = bytearray(good)
+        _break_bytes(data, chance)
+        got = outcome(decode_origins, bytes(data))
+        assert isinstance(got, dict) or str(got).startswith("origins are not readable")

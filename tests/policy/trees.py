@@ -1,0 +1,69 @@
+"""Random policy trees, and trees written as plain data with a place for every field."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import strategies as st
+
+from ratectl.policy.model import Policy, PolicyTree, SourceMap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+SCOPES = ("/", "/a", "/a/b", "/a/b/c", "/d")
+NAMES = ("x", "y")
+RATES = (
+    "0/s", "1/s", "10/s", "0.5/s", "2.5/min", "60/min", "61/min", "100/7s", "1000/h", "5/week",
+    "1_000/day", "unlimited", "30/month",
+)  # fmt: skip
+
+_rates = st.sampled_from(RATES)
+_bursts = st.sampled_from((0, 1, 5, 100, 10**9))
+_maybe = {
+    "algorithm": st.sampled_from(("token-bucket", "sliding-window")),
+    "rate": _rates,
+    "burst": _bursts,
+    "per": st.sampled_from(((), ("tenant",), ("tenant", "route"))),
+    "mode": st.sampled_from(("enforce", "shadow", "off")),
+}
+limits = st.fixed_dictionaries({}, optional=_maybe)
+caps = st.fixed_dictionaries({}, optional={"rate": _rates, "burst": _bursts})
+documents = st.fixed_dictionaries(
+    {"limits": st.dictionaries(st.sampled_from(NAMES), limits)},
+    optional={
+        "unset": st.lists(st.sampled_from(NAMES), unique=True),
+        "caps": st.dictionaries(st.sampled_from(NAMES), caps),
+        "on_error": st.sampled_from(("allow", "deny")),
+        "protected": st.booleans(),
+        "owner": st.text(max_size=5),
+        "description": st.text(max_size=5),
+    },
+)
+written = st.dictionaries(st.sampled_from(SCOPES), documents)
+
+
+def tree(said: Mapping[str, Mapping[str, Any]]) -> PolicyTree:
+    """``{"/a": {"limits": …}}`` as a tree; each field stands on a line of its own."""
+    return PolicyTree(
+        {scope: Policy.model_validate({"scope": scope, **of}) for scope, of in said.items()},
+        {scope: SourceMap(scope, dict(_places(of))) for scope, of in said.items()},
+    )
+
+
+def path_at(said: Mapping[str, Mapping[str, Any]], scope: str, line: int) -> str:
+    """The field of ``scope`` that stands on ``line``."""
+    return next(path for path, place in _places(said[scope]) if place[0] == line)
+
+
+def _places(of: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    for line, path in enumerate(_paths(of, ""), start=1):
+        yield path, (line, 1, 2)
+
+
+def _paths(value: Any, path: str) -> Iterator[str]:
+    yield path
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in items:
+            yield from _paths(inner, f"{path}.{key}" if path else str(key))
