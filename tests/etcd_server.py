@@ -30,7 +30,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["EtcdCluster", "EtcdServer", "Tls", "find_etcd", "require_etcd", "wait_for"]
+__all__ = ["EtcdCluster", "EtcdServer", "Tls", "find_etcd", "free_port", "require_etcd", "wait_for"]
 
 _START_SECONDS = 20.0
 
@@ -92,7 +92,8 @@ class Tls:
         return context
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nobody uses."""
     # Below the ephemeral range: an outgoing connection cannot take the port of a killed server.
     while True:
         port = random.SystemRandom().randrange(15000, 32000)
@@ -116,8 +117,8 @@ class EtcdServer:
     name: str = "m0"
     tls: Tls | None = None
     args: tuple[str, ...] = ()
-    port: int = field(default_factory=_free_port)
-    peer_port: int = field(default_factory=_free_port)
+    port: int = field(default_factory=free_port)
+    peer_port: int = field(default_factory=free_port)
     initial_cluster: str = ""
     _process: subprocess.Popen[bytes] | None = None
 

@@ -28,8 +28,9 @@ class _Borrowed:
     def channel(self, scope: Scope) -> Channel:  # noqa: ARG002 - it is there already
         return self._channel
 
-    def lost(self) -> None:
-        """Nothing to do: there is only this channel."""
+    def lost(self, since: float) -> None:  # noqa: ARG002
+        """There is only this channel, and some only connect while a call waits on them."""
+        self._channel.patient = True
 
     def close(self) -> None:
         """Nothing to do: its owner closes it."""

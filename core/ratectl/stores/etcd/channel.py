@@ -12,96 +12,20 @@ import grpc
 from ratectl.errors import StoreUnavailable
 from ratectl.stores.etcd import messages as m
 from ratectl.stores.etcd.failures import text
-from ratectl.stores.etcd.fork import GATE
-from ratectl.stores.etcd.rpc import STATUS, Channel, ChannelClosed, Scope
+from ratectl.stores.etcd.rpc import STATUS, Channel, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ratectl.stores.etcd.settings import Address, Settings
 
-__all__ = ["Link", "open_channel", "resolve", "target"]
+__all__ = ["open_channel", "resolve", "silent_members", "target"]
 
 _MAX_MESSAGE: Final = 64 << 20
 _MEMBER_SECONDS: Final = 1.5
 
 
-class Link:
-    """The channel in use: opened by the first call, replaced when host names have moved."""
-
-    def __init__(self, settings: Settings, timeout: float) -> None:
-        self._settings = settings
-        self._timeout = timeout
-        self._lock = threading.Lock()
-        self._target = ""
-        self._channel: Channel | None = None
-        self._lost = False
-        self._closed = False
-
-    def channel(self, scope: Scope) -> Channel:
-        """The channel to call on.
-
-        :raises StoreUnavailable: no host name resolves.
-        :raises ChannelClosed: ``close`` was called.
-        """
-        if not scope.acquire(self._lock):
-            raise StoreUnavailable(self._settings.address, "host names do not resolve in time")
-        try:
-            if self._closed:
-                raise ChannelClosed
-            if self._channel is None or (self._lost and self._resolves_itself()):
-                name = target(self._settings, scope)
-                if name != self._target or self._channel is None:
-                    self._replace(name)
-            self._lost = False
-            assert self._channel is not None
-            return self._channel
-        finally:
-            self._lock.release()
-
-    def lost(self) -> None:
-        """No member can be reached: look the names up again with the next call."""
-        self._lost = True
-
-    def close(self) -> None:
-        """Close the channel for good."""
-        with self._lock:
-            self._closed = True
-            channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
-
-    def suspend(self) -> None:
-        """Close the channel before a fork; the next call opens another."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
-
-    def problems(self, scope: Scope) -> list[str]:
-        """Members that do not answer, and a password that travels in the open."""
-        settings = self._settings
-        found = []
-        local = all(address.is_loopback for address in settings.addresses)
-        if settings.password and not settings.tls and not local:
-            found.append("the password travels unencrypted: use etcds:// and TLS on the servers")
-        if len(settings.addresses) > 1:
-            with GATE.passing():
-                found.extend(_silent_members(settings, self._timeout, scope))
-        return found
-
-    def _resolves_itself(self) -> bool:
-        addresses = self._settings.addresses
-        return len(addresses) > 1 and not all(address.is_ip for address in addresses)
-
-    def _replace(self, name: str) -> None:
-        old, self._channel = self._channel, open_channel(self._settings, name, self._timeout)
-        self._target = name
-        GATE.add_link(self)
-        if old is not None:
-            old.close()
-
-
-def _silent_members(settings: Settings, timeout: float, scope: Scope) -> list[str]:
+def silent_members(settings: Settings, timeout: float, scope: Scope) -> list[str]:
     """One sentence for each member that cannot be reached, asking all at once."""
     name = _server_name(settings)
     answers: dict[Address, str] = {}

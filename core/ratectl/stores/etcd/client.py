@@ -43,8 +43,8 @@ class Connection(Protocol):
     def channel(self, scope: Scope) -> Channel:
         """The channel to call on."""
 
-    def lost(self) -> None:
-        """No member could be reached."""
+    def lost(self, since: float) -> None:
+        """A call begun at ``since`` (monotonic) reached no member."""
 
     def close(self) -> None:
         """Release what is ours."""
@@ -91,7 +91,7 @@ class Client:
         if self._members > 1 and not write:
             part = seconds / 2
         for attempt in range(1, _ATTEMPTS + 1):
-            token = self.token(scope)
+            token, began = self.token(scope), time.monotonic()
             try:
                 return self._send(method, request, scope, token, min(part, scope.remaining()))
             except grpc.RpcError as error:
@@ -99,7 +99,7 @@ class Client:
                     self.forget(token) if is_stale_token(error) else not write and is_lost(error)
                 )
                 if not again or scope.expired() or attempt == _ATTEMPTS:
-                    raise self.translate(error, seconds, write=write) from error
+                    raise self.translate(error, seconds, began, write=write) from error
                 if is_stale_token(error) and attempt > 1:
                     time.sleep(_TOKEN_SPREADS)
         raise AssertionError
@@ -140,12 +140,16 @@ class Client:
         return True
 
     def translate(
-        self, error: grpc.RpcError, seconds: float, *, write: bool = False
+        self, error: grpc.RpcError, seconds: float, began: float, *, write: bool = False
     ) -> RatectlError:
-        """The error to raise for gRPC's."""
+        """The error to raise for gRPC's, for a call of ``seconds`` since ``began``."""
         if connection_failed(error):
-            self._connection.lost()
+            self.lost(began)
         return translate(error, self.address, seconds, write=write)
+
+    def lost(self, since: float) -> None:
+        """Nobody answers on the connection used at ``since`` (monotonic): take another one."""
+        self._connection.lost(since)
 
     @property
     def inherited(self) -> bool:
@@ -184,13 +188,13 @@ class Client:
 
     def _authenticate(self, scope: Scope) -> str:
         request = m.AuthenticateRequest(name=self._user or "", password=self._password or "")
-        seconds = scope.remaining()
+        seconds, began = scope.remaining(), time.monotonic()
         try:
             return self._send(AUTHENTICATE, request, scope, "", seconds).token
         except grpc.RpcError as error:
             if "authentication is not enabled" in text(error):
                 return ""
-            raise self.translate(error, seconds) from error
+            raise self.translate(error, seconds, began) from error
 
     def _channel(self, scope: Scope) -> Channel:
         self.check_usable()

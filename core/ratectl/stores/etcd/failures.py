@@ -29,6 +29,7 @@ __all__ = [
     "RevisionCompacted",
     "RevisionInFuture",
     "connection_failed",
+    "is_cancelled",
     "is_lost",
     "is_stale_token",
     "names_stale_token",
@@ -90,6 +91,11 @@ def names_stale_token(reason: str) -> bool:
 def is_stale_token(error: grpc.RpcError) -> bool:
     """Whether the call was refused, and not applied, only because of its token."""
     return code(error) is Code.UNAUTHENTICATED or names_stale_token(text(error))
+
+
+def is_cancelled(error: Exception) -> bool:
+    """Whether the call was ended by this side."""
+    return isinstance(error, grpc.RpcError) and code(error) is Code.CANCELLED
 
 
 def is_lost(error: grpc.RpcError) -> bool:
@@ -170,7 +176,10 @@ _EXPLANATIONS: Final = {
         "the server's certificate carries other names; RATECTL_ETCD_SERVER_NAME can be one of them"
     ),
     "WRONG_VERSION_NUMBER": "the server does not speak TLS; its URL is etcd://",
-    ": Socket closed": "the server hung up at once; if it speaks TLS, its URL is etcds://",
+    "is not in peer certificate": "RATECTL_ETCD_SERVER_NAME can be a name that it carries",
+    ": Socket closed": (
+        "the server hung up at once; it may speak TLS where the URL says etcd://, or the reverse"
+    ),
     "Handshake read failed": "the server may not speak TLS; then its URL is etcd://",
 }
 

@@ -158,12 +158,20 @@ class _Closed:
 
 
 class Channel:
-    """A gRPC channel with typed calls. ``owned``: close it together with this object."""
+    """A gRPC channel with typed calls.
+
+    ``owned``: close it together with this object. ``patient``: calls wait for a connection
+    instead of failing with the last attempt's error.
+    """
 
     def __init__(self, raw: Any, *, owned: bool = True) -> None:
+        self.patient = False
         self._raw = raw
         self._owned = owned
         self._stubs: dict[str, Any] = {}
+        self._lock = Lock()
+        self._calls = 0
+        self._retired = False
 
     def call(
         self, method: Method[Q, R], request: Q, metadata: Metadata, scope: Scope, seconds: float
@@ -174,19 +182,40 @@ class Channel:
         :raises Cancelled: by ``scope.cancel()``.
         :raises ChannelClosed: nothing was sent.
         """
-        if method.streaming:
-            call, replies = self.stream(method, (request,), metadata, seconds)
-            scope.attach(call)
-            try:
-                return next(replies)
-            finally:
-                call.cancel()
-                scope.attach(None)
+        with self._lock:
+            self._calls += 1
+        try:
+            call = self._first_of_stream if method.streaming else self._unary
+            reply = call(method, request, metadata, scope, seconds)
+        finally:
+            with self._lock:
+                self._calls -= 1
+                close = self._retired and not self._calls
+            if close:
+                self.close()
+        self.patient = False
+        return reply
+
+    def _first_of_stream(
+        self, method: Method[Q, R], request: Q, metadata: Metadata, scope: Scope, seconds: float
+    ) -> R:
+        call, replies = self.stream(method, (request,), metadata, seconds)
+        scope.attach(call)
+        try:
+            return next(replies)
+        finally:
+            call.cancel()
+            scope.attach(None)
+
+    def _unary(
+        self, method: Method[Q, R], request: Q, metadata: Metadata, scope: Scope, seconds: float
+    ) -> R:
+        options = {"timeout": seconds, "metadata": metadata, "wait_for_ready": self.patient}
         try:
             stub = self._stub(method)
             if not scope.cancellable:
-                return cast("R", stub(request, timeout=seconds, metadata=metadata))
-            future = stub.future(request, timeout=seconds, metadata=metadata)
+                return cast("R", stub(request, **options))
+            future = stub.future(request, **options)
         except ValueError as error:  # how gRPC says it
             raise ChannelClosed from error
         try:
@@ -209,10 +238,20 @@ class Channel:
         :raises ChannelClosed: nothing was sent.
         """
         try:
-            call = self._stub(method)(iter(requests), timeout=seconds, metadata=metadata)
+            call = self._stub(method)(
+                iter(requests), timeout=seconds, metadata=metadata, wait_for_ready=self.patient
+            )
         except ValueError as error:
             raise ChannelClosed from error
         return call, call
+
+    def retire(self) -> None:
+        """Close as soon as no call is under way (streams do not count)."""
+        with self._lock:
+            self._retired = True
+            close = not self._calls
+        if close:
+            self.close()
 
     def close(self) -> None:
         """Close the channel, if it is ours, and let go of it."""

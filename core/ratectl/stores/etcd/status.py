@@ -14,9 +14,9 @@ from ratectl.stores.etcd.rpc import STATUS
 from ratectl.stores.etcd.stream import StreamEnded, WatchStream
 
 if TYPE_CHECKING:
-    from ratectl.stores.etcd.channel import Link
     from ratectl.stores.etcd.client import Client
     from ratectl.stores.etcd.keys import Keys
+    from ratectl.stores.etcd.link import Link
     from ratectl.stores.etcd.rpc import Scope
 
 __all__ = ["MINIMUM_VERSION", "compacted_revision", "read_status"]

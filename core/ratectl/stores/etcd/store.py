@@ -19,7 +19,6 @@ from ratectl.stores.base import (
 )
 from ratectl.stores.etcd import messages as m
 from ratectl.stores.etcd.adopt import adopt
-from ratectl.stores.etcd.channel import Link
 from ratectl.stores.etcd.client import Client
 from ratectl.stores.etcd.failures import (
     RevisionCompacted,
@@ -27,6 +26,7 @@ from ratectl.stores.etcd.failures import (
 )
 from ratectl.stores.etcd.keys import Keys
 from ratectl.stores.etcd.lease import EtcdLease
+from ratectl.stores.etcd.link import Link
 from ratectl.stores.etcd.paging import read_pages
 from ratectl.stores.etcd.rpc import COMPACT, RANGE, TXN, Scope
 from ratectl.stores.etcd.settings import Settings, parse_environment

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -45,6 +46,7 @@ class WatchStream:
         self._requests.put(m.WatchRequest(create_request=create))
         self._replies: queue.SimpleQueue[m.WatchResponse | Exception] = queue.SimpleQueue()
         self._room = threading.Semaphore(_AHEAD)
+        self.opened = time.monotonic()
         with GATE.passing():
             self._open(client, scope)
 

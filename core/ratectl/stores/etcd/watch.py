@@ -18,7 +18,7 @@ import grpc
 from ratectl.errors import StoreError, StoreUnauthenticated, StoreUnavailable, UsageError
 from ratectl.stores.base import Change, Events, Interrupted, Item, Progress, Resync, Watch
 from ratectl.stores.etcd import messages as m
-from ratectl.stores.etcd.failures import names_stale_token
+from ratectl.stores.etcd.failures import is_cancelled, names_stale_token
 from ratectl.stores.etcd.keys import range_end
 from ratectl.stores.etcd.rpc import Cancelled, Scope
 from ratectl.stores.etcd.stream import StreamEnded, StreamSuspended, WatchStream
@@ -90,6 +90,7 @@ class EtcdWatch(Watch):
         self._patience = PING_TIMEOUT
         self._reported = ""
         self._failures = 0
+        self._opened = 0.0
         self._on_close = on_close
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -121,7 +122,10 @@ class EtcdWatch(Watch):
             except (_Reopen, StreamSuspended):
                 self._pause(_BACKOFF)
             except (Cancelled, StreamEnded, StoreError, grpc.RpcError) as error:
-                outage = self._describe(error)
+                if is_cancelled(error):  # another call found the channel dead, and replaced it
+                    self._pause(_BACKOFF)
+                else:
+                    outage = self._describe(error)
             except UsageError:
                 if self._closed.is_set():  # the store was closed under the watch
                     return
@@ -135,7 +139,7 @@ class EtcdWatch(Watch):
         if isinstance(error, StoreError):
             return error
         if isinstance(error, grpc.RpcError):
-            translated = self._client.translate(error, self._space.timeout)
+            translated = self._client.translate(error, self._space.timeout, self._opened)
             if isinstance(translated, StoreError):
                 return translated
         return StoreUnavailable(self._client.address, "the server ended the watch")
@@ -197,6 +201,7 @@ class EtcdWatch(Watch):
         )
         with self._calls() as scope:
             stream = WatchStream(self._client, create, scope)
+        self._opened = stream.opened
         with self._lock:
             self._stream = stream
         try:
@@ -244,7 +249,7 @@ class EtcdWatch(Watch):
         """
         reply = stream.receive(self._space.timeout)
         if reply is None:
-            raise self._silent(self._space.timeout)
+            raise self._silent(stream, self._space.timeout)
         yield reply
         alive, quiet = False, 0.0  # seconds; time that the consumer takes does not count
         while True:
@@ -260,11 +265,12 @@ class EtcdWatch(Watch):
                     # etcd does not answer while it brings a watcher up to date, which may take
                     # long: do not begin again for ever at the same point.
                     self._patience = min(MAX_PATIENCE, self._patience * 2)
-                raise self._silent(quiet)
+                raise self._silent(stream, quiet)
             if quiet >= PING_AFTER or not alive:
                 stream.ask_progress()
 
-    def _silent(self, seconds: float) -> StoreUnavailable:
+    def _silent(self, stream: WatchStream, seconds: float) -> StoreUnavailable:
+        self._client.lost(stream.opened)
         return StoreUnavailable(self._client.address, f"silent for {seconds:g} s")
 
     def _refuse(self, reply: m.WatchResponse, token: str) -> None:
