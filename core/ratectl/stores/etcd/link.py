@@ -1,0 +1,98 @@
+"""The channel in use, and when to take another one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from ratectl.errors import StoreUnavailable
+from ratectl.stores.etcd.channel import open_channel, silent_members, target
+from ratectl.stores.etcd.fork import GATE
+from ratectl.stores.etcd.rpc import ChannelClosed
+
+if TYPE_CHECKING:
+    from ratectl.stores.etcd.rpc import Channel, Scope
+    from ratectl.stores.etcd.settings import Settings
+
+__all__ = ["Link"]
+
+_REPLACE_EVERY: Final = 0.25
+
+
+class Link:
+    """Opens a channel with the first call, and a new one when the last was lost.
+
+    Left alone, a channel reconnects by itself, but in many versions of gRPC (1.78 is one) only
+    while a call waits on it, which calls that fail at once never do; and a peer that vanished
+    without a word can hold its connection for minutes. A new channel connects now, and looks host
+    names up again.
+    """
+
+    def __init__(self, settings: Settings, timeout: float) -> None:
+        self._settings = settings
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._channel: Channel | None = None
+        self._opened = 0.0
+        self._lost = False
+        self._closed = False
+
+    def channel(self, scope: Scope) -> Channel:
+        """The channel to call on.
+
+        :raises StoreUnavailable: no host name resolves.
+        :raises ChannelClosed: ``close`` was called.
+        """
+        if not scope.acquire(self._lock):
+            raise StoreUnavailable(self._settings.address, "host names do not resolve in time")
+        try:
+            if self._closed:
+                raise ChannelClosed
+            now = time.monotonic()
+            if self._channel is None or (self._lost and now >= self._opened + _REPLACE_EVERY):
+                self._replace(scope)
+            assert self._channel is not None
+            return self._channel
+        finally:
+            self._lock.release()
+
+    def lost(self, since: float) -> None:
+        """A call begun at ``since`` (monotonic) found nobody: do not rely on its channel."""
+        if since >= self._opened:
+            self._lost = True
+
+    def close(self) -> None:
+        """Close the channel for good."""
+        with self._lock:
+            self._closed = True
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def suspend(self) -> None:
+        """Close the channel before a fork; the next call opens another."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def problems(self, scope: Scope) -> list[str]:
+        """Members that do not answer, and a password that travels in the open."""
+        settings = self._settings
+        found = []
+        local = all(address.is_loopback for address in settings.addresses)
+        if settings.password and not settings.tls and not local:
+            found.append("the password travels unencrypted: use etcds:// and TLS on the servers")
+        if len(settings.addresses) > 1:
+            with GATE.passing():
+                found.extend(silent_members(settings, self._timeout, scope))
+        return found
+
+    def _replace(self, scope: Scope) -> None:
+        name = target(self._settings, scope)
+        old, self._channel = self._channel, open_channel(self._settings, name, self._timeout)
+        self._opened = time.monotonic()
+        self._lost = False
+        GATE.add_link(self)
+        if old is not None:
+            old.retire()

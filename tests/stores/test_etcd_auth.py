@@ -1,0 +1,134 @@
+"""User and password: refusals, permissions, and tokens that expire."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from etcd_helpers import Recorder
+
+from etcd_server import EtcdServer, wait_for
+from ratectl.errors import StoreUnauthenticated
+from ratectl.stores.base import Compare, Interrupted, Put
+from ratectl.stores.etcd import EtcdStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.etcd
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EtcdServer]:
+    """Authentication enabled; ``agent`` may use the environment ``prod``. Tokens live 1 s."""
+    server = EtcdServer.start(args=["--auth-token-ttl=1"])
+    server.add_user("agent", "hunter2", "/ratectl/prod/")
+    server.enable_auth()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATECTL_ETCD_USER", "agent")
+    monkeypatch.setenv("RATECTL_ETCD_PASSWORD", "hunter2")
+
+
+@pytest.fixture
+def store(server: EtcdServer, credentials: None) -> Iterator[EtcdStore]:
+    with EtcdStore.from_url(server.store_url("prod")) as store:
+        yield store
+
+
+def test_everything_works_with_a_password(store: EtcdStore) -> None:
+    assert store.txn([Compare("k", 0)], [Put("k", b"1", store.lease(60))]).ok
+    assert [item.value for item in store.list("k").items] == [b"1"]
+    store.delete("k")
+    status = store.status()
+    assert status.version
+    assert status.problems == (), "a password over loopback is fine"
+
+
+def test_no_credentials(server: EtcdServer) -> None:
+    with (
+        EtcdStore.from_url(server.store_url("prod")) as store,
+        pytest.raises(StoreUnauthenticated, match=r"user name is empty.*RATECTL_ETCD_USER"),
+    ):
+        store.get("k")
+
+
+def test_a_wrong_password(
+    server: EtcdServer, credentials: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATECTL_ETCD_PASSWORD", "wrong")
+    with EtcdStore.from_url(server.store_url("prod")) as store:
+        for call in (lambda: store.get("k"), lambda: store.put("k", b"")):
+            with pytest.raises(StoreUnauthenticated, match="invalid user ID or password"):
+                call()
+
+
+def test_another_environment_is_refused(server: EtcdServer, credentials: None) -> None:
+    """Reading, writing, and watching, which goes on trying but says why it cannot."""
+    with EtcdStore.from_url(server.store_url("other")) as store:
+        for call in (lambda: store.list(""), lambda: store.put("k", b"")):
+            with pytest.raises(StoreUnauthenticated, match="permission denied"):
+                call()
+        with Recorder(store.watch("", 1)) as recorder:
+            recorder.until_interrupted()
+            (event,) = recorder.of(Interrupted)
+            assert isinstance(event.error, StoreUnauthenticated)
+
+
+def test_an_expired_token_is_replaced(store: EtcdStore) -> None:
+    """For reads, writes (which etcd refused unapplied, so once only), and leases."""
+    lease = store.lease(60)
+    calls = (lambda: store.get("k"), lambda: store.put("k", b""), lease.renew, lease.revoke)
+    for call in calls:
+        store.client._token = "expired.1"
+        before = store.list("").revision
+        store.client._token = "expired.1"
+        call()
+        assert store.list("").revision - before <= 1
+    token = store.client._token
+    time.sleep(2.5)  # the server forgets it by itself: there is nothing to wait for
+    store.put("k", b"2")
+    assert store.client._token != token
+
+
+def test_a_watch_replaces_an_expired_token(store: EtcdStore) -> None:
+    """Quietly: nothing was wrong with the store."""
+    start = store.put("k", b"1")
+    store.client._token = "expired.1"
+    with Recorder(store.watch("", start)) as recorder:
+        recorder.until_key("k", b"1")
+        assert recorder.interruptions() == []
+
+
+@pytest.mark.faults
+def test_a_restart_forgets_tokens(server: EtcdServer, store: EtcdStore) -> None:
+    start = store.put("k", b"1")
+    with Recorder(store.watch("", start)) as recorder:
+        recorder.until_key("k", b"1")
+        server.restart()
+        returned = time.monotonic()
+        server.put("/ratectl/prod/k", "2", server.token())
+        recorder.until_key("k", b"2")
+        assert time.monotonic() - returned < 3.0
+    store.put("k", b"3")
+
+
+@pytest.mark.faults
+def test_authentication_switched_on_later(credentials: None) -> None:
+    """Credentials are not needed at first, then they are."""
+    server = EtcdServer.start()
+    try:
+        with EtcdStore.from_url(server.store_url("prod")) as store:
+            store.put("k", b"1")
+            server.add_user("agent", "hunter2", "/ratectl/prod/")
+            server.enable_auth()
+            with Recorder(store.watch("", 1)) as recorder:
+                wait_for(lambda: recorder.state, "events")
+            store.put("k", b"2")
+    finally:
+        server.stop()

@@ -1,0 +1,116 @@
+"""URLs and settings: what is accepted, and what each mistake is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ratectl.errors import UsageError
+from ratectl.stores.etcd.settings import Address, Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("url", "addresses"),
+    [
+        ("etcd://localhost/prod", ["localhost:2379"]),
+        ("etcd://10.0.0.1:4001/prod", ["10.0.0.1:4001"]),
+        ("etcds://a.example:1,b:2,c/prod", ["a.example:1", "b:2", "c:2379"]),
+        ("etcd://[::1]:2379/prod", ["[::1]:2379"]),
+        ("etcd://[fe80::1]/prod", ["[fe80::1]:2379"]),
+        ("etcd://a,a:2379/prod", ["a:2379"]),
+    ],
+)  # fmt: skip
+def test_addresses(url: str, addresses: list[str]) -> None:
+    settings = Settings.from_url(url, {})
+    assert [str(address) for address in settings.addresses] == addresses
+    assert settings.environment == "prod"
+    assert settings.tls == url.startswith("etcds")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://a/prod", "'http' is not etcd or etcds"),
+        ("etcd://a", "names no environment"),
+        ("etcd://a/", "names no environment"),
+        ("etcd://a/prod/", "environment 'prod/' may hold only"),
+        ("etcd://a/prod?x=1", "environment 'prod?x=1' may hold only"),
+        ("etcd:///prod", "'' is not host:port"),
+        ("etcd://a,/prod", "'' is not host:port"),
+        ("etcd://a:x/prod", "'x' is not a port"),
+        ("etcd://a:0/prod", "'0' is not a port"),
+        ("etcd://a:65536/prod", "'65536' is not a port"),
+        ("etcd://a:²/prod", "'²' is not a port"),
+        ("etcd://::1/prod", "write an IPv6 address in brackets"),
+        ("etcd://[a]:1/prod", "'a' is not an IPv6 address"),
+        ("etcd://[::1]x/prod", "is not [host]:port"),
+        ("etcd://a b/prod", "'a b' is not host:port"),
+    ],
+)
+def test_malformed_urls(url: str, message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        Settings.from_url(url, {})
+    assert message in str(raised.value)
+
+
+def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError, match="RATECTL_ETCD_PASSWORD") as raised:
+        Settings.from_url("etcd://root:hunter2@a/prod", {})
+    assert "hunter2" not in str(raised.value)
+
+
+def test_secrets_from_files(tmp_path: Path) -> None:
+    """A trailing newline is not part of a password; nothing secret is in the repr."""
+    password, pem = tmp_path / "password", tmp_path / "ca.pem"
+    password.write_text("hunter2\n")
+    pem.write_text("-----BEGIN CERTIFICATE-----\n")
+    settings = Settings.from_url(
+        "etcds://a/prod",
+        {
+            "RATECTL_ETCD_USER": "agent",
+            "RATECTL_ETCD_PASSWORD_FILE": str(password),
+            "RATECTL_ETCD_CA": str(pem),
+            "RATECTL_ETCD_SERVER_NAME": "etcd.example",
+            "RATECTL_ETCD_KEY": "",  # empty is unset
+        },
+    )
+    assert (settings.user, settings.password) == ("agent", "hunter2")
+    assert settings.ca == pem.read_bytes()
+    assert settings.server_name == "etcd.example"
+    assert "hunter2" not in repr(settings)
+    assert "BEGIN" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "environ", "message"),
+    [
+        ("etcd", {"USER": "a"}, "together with"),
+        ("etcd", {"PASSWORD": "a"}, "together with"),
+        ("etcd", {"USER": "a", "PASSWORD": "b", "PASSWORD_FILE": "/c"}, "not both"),
+        ("etcd", {"USER": "a", "PASSWORD_FILE": "/nonexistent"}, "cannot read /nonexistent"),
+        ("etcd", {"CA": "/etc/ca.pem"}, "use etcds://"),
+        ("etcds", {"CA": "/nonexistent"}, "RATECTL_ETCD_CA: cannot read /nonexistent"),
+        ("etcds", {"CA": "/dev/null"}, "is not a PEM file"),
+    ],
+)
+def test_contradictions(scheme: str, environ: dict[str, str], message: str) -> None:
+    variables = {f"RATECTL_ETCD_{name}": value for name, value in environ.items()}
+    with pytest.raises(UsageError) as raised:
+        Settings.from_url(f"{scheme}://a/prod", variables)
+    assert message in str(raised.value)
+
+
+def test_a_certificate_needs_its_key(tmp_path: Path) -> None:
+    pem = tmp_path / "cert.pem"
+    pem.write_text("-----BEGIN CERTIFICATE-----\n")
+    with pytest.raises(UsageError, match="RATECTL_ETCD_KEY"):
+        Settings.from_url("etcds://a/prod", {"RATECTL_ETCD_CERT": str(pem)})
+
+
+def test_loopback() -> None:
+    texts = ["localhost", "127.0.0.2", "[::1]", "10.0.0.1", "etcd.example"]
+    assert [Address.parse(text).is_loopback for text in texts] == [True] * 3 + [False] * 2

@@ -1,0 +1,129 @@
+"""TLS: certificates of both sides, and what gRPC says when they are wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+from etcd_helpers import Recorder
+
+from etcd_server import EtcdServer, Tls
+from ratectl.errors import OutcomeUnknown, StoreUnavailable
+from ratectl.stores.etcd import EtcdStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.etcd
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    """A certificate for 127.0.0.1 and ``etcd.example``, and one for a client."""
+    folder = tmp_path_factory.mktemp("tls")
+    ca = trustme.CA()
+    server, client = ca.issue_cert("127.0.0.1", "etcd.example"), ca.issue_cert("agent@example.org")
+    files = Tls(
+        cert=folder / "server.pem",
+        key=folder / "server.key",
+        ca=folder / "ca.pem",
+        client_auth=True,
+        client_cert=folder / "client.pem",
+        client_key=folder / "client.key",
+    )
+    ca.cert_pem.write_to_path(files.ca)
+    server.cert_chain_pems[0].write_to_path(files.cert)
+    server.private_key_pem.write_to_path(files.key)
+    client.cert_chain_pems[0].write_to_path(files.client_cert)
+    client.private_key_pem.write_to_path(files.client_key)
+    return files
+
+
+@pytest.fixture(scope="module")
+def server(tls: Tls) -> Iterator[EtcdServer]:
+    """A server that demands client certificates."""
+    server = EtcdServer.start(tls=tls)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def settings(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The right certificates."""
+    monkeypatch.setenv("RATECTL_ETCD_CA", str(tls.ca))
+    monkeypatch.setenv("RATECTL_ETCD_CERT", str(tls.client_cert))
+    monkeypatch.setenv("RATECTL_ETCD_KEY", str(tls.client_key))
+    return monkeypatch
+
+
+def failure(url: str) -> str:
+    """What a first read says; a first write agrees, as nothing can have been sent."""
+    with EtcdStore.from_url(url) as store:
+        with pytest.raises(StoreUnavailable):
+            store.put("k", b"")
+        with pytest.raises(StoreUnavailable) as raised:
+            store.get("k")
+    return str(raised.value)
+
+
+def test_both_sides_show_certificates(server: EtcdServer, settings: pytest.MonkeyPatch) -> None:
+    with EtcdStore.from_url(server.store_url("prod")) as store:
+        start = store.put("k", b"1")
+        with Recorder(store.watch("", start)) as recorder:
+            recorder.until_key("k", b"1")
+        assert store.status().problems == ()
+
+
+def test_an_unknown_authority(
+    server: EtcdServer, settings: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    settings.setenv("RATECTL_ETCD_CA", str(tmp_path / "other.pem"))
+    text = failure(server.store_url("prod"))
+    assert server.client_url in text
+    assert "CERTIFICATE_VERIFY_FAILED" in text
+    assert "RATECTL_ETCD_CA" in text
+
+
+def test_another_name(server: EtcdServer, settings: pytest.MonkeyPatch) -> None:
+    settings.setenv("RATECTL_ETCD_SERVER_NAME", "wrong.example")
+    text = failure(server.store_url("prod"))
+    assert "Hostname Verification Check failed" in text or "not in peer certificate" in text
+    assert "RATECTL_ETCD_SERVER_NAME" in text
+    settings.setenv("RATECTL_ETCD_SERVER_NAME", "etcd.example")
+    with EtcdStore.from_url(server.store_url("prod")) as store:
+        assert store.get("k2") is None
+
+
+def test_no_client_certificate(server: EtcdServer, settings: pytest.MonkeyPatch) -> None:
+    """The server hangs up after the handshake, so a write's outcome cannot be told for sure."""
+    settings.delenv("RATECTL_ETCD_CERT")
+    settings.delenv("RATECTL_ETCD_KEY")
+    with EtcdStore.from_url(server.store_url("prod")) as store:
+        with pytest.raises(StoreUnavailable, match=server.client_url):
+            store.get("k")
+        with pytest.raises((StoreUnavailable, OutcomeUnknown)):
+            store.put("k", b"")
+
+
+def test_plaintext_to_a_tls_server(server: EtcdServer) -> None:
+    url = server.store_url("prod").replace("etcds://", "etcd://")
+    text = failure(url)
+    assert server.client_url in text
+    assert "TLS" in text
+
+
+def test_tls_to_a_plaintext_server(etcd_server: EtcdServer, settings: pytest.MonkeyPatch) -> None:
+    url = etcd_server.store_url("prod").replace("etcd://", "etcds://")
+    assert "speak TLS" in failure(url)
+
+
+def test_several_addresses_share_one_name(server: EtcdServer, settings: pytest.MonkeyPatch) -> None:
+    """Without a name of its own, a target of several is checked against the first host."""
+    hosts = f"{server.client_url},127.0.0.1:1"
+    with EtcdStore.from_url(f"etcds://{hosts}/prod") as store:
+        store.put("k", b"1")
+        (problem,) = store.status().problems
+        assert "127.0.0.1:1 does not answer" in problem
