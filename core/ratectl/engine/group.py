@@ -98,7 +98,11 @@ class Group:
 
         An untracked state is a scratch copy: it must be inserted into the table to be kept.
         """
-        key = attributes.get(self._single) if self._single is not None else self._raw(attributes)
+        key: Key = ()
+        if self._single is not None:
+            key = attributes.get(self._single)
+        elif self.per:
+            key = self._raw(attributes)
         state = self.buckets.get(key)
         if state is None:
             key = _plain(key)

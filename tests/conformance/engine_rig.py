@@ -1,0 +1,73 @@
+"""Engines under one roof: every test here runs on every implementation."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engine.plans import by_scope, plan_set, verdict
+from ratectl.engine.pure import PureEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from engine.model import Limit, Verdict
+    from ratectl.engine.base import Engine, LimitUsage
+
+ENGINES = {"pure": PureEngine}
+
+
+class Rig:
+    """An engine with a clock that stands still, and short words for what tests do to it."""
+
+    def __init__(self, implementation: type[PureEngine]) -> None:
+        self.now = 0
+        self.generation = 0
+        self._implementation = implementation
+        self.engine: Engine = self.another()
+
+    def another(self, max_buckets: int = 100_000) -> Engine:
+        """A new engine on the same clock."""
+        return self._implementation(lambda: self.now, max_buckets=max_buckets)
+
+    def bound(self, max_buckets: int) -> None:
+        self.engine = self.another(max_buckets)
+
+    def publish(self, *limits: Limit, at: int | None = None, bare: Iterable[str] = ()) -> None:
+        self.generation += 1
+        self.engine.swap(plan_set(self.generation, by_scope(*limits, bare=bare)), now=at)
+
+    def ask(
+        self, cost: int = 1, at: int | None = None, scope: str = "/", **attributes: object
+    ) -> Verdict:
+        return verdict(self.engine.check(scope, attributes, cost, now=at))  # type: ignore[arg-type]
+
+    def left(self, at: int | None = None, scope: str = "/", **attributes: object) -> int | None:
+        """What a request would find; a peek."""
+        return self.ask(0, at, scope, **attributes).remaining
+
+    def usage(self, name: str = "l", scope: str = "/") -> LimitUsage:
+        return next(
+            of for of in self.engine.usage().limits if (of.scope, of.limit) == (scope, name)
+        )
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def rig(request: pytest.FixtureRequest) -> Rig:
+    return Rig(ENGINES[request.param])
+
+
+@pytest.fixture
+def engine(rig: Rig) -> Engine:
+    return rig.engine
+
+
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """Threads take turns as often as the interpreter allows."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

@@ -1,0 +1,166 @@
+"""From policies to plans: what an engine is given to run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+
+from policy.trees import tree, written
+from ratectl.compile import compile_tree
+from ratectl.engine.pure import PureEngine
+from ratectl.engine.sliding_window import SlidingWindow
+from ratectl.engine.token_bucket import TokenBucket
+from ratectl.errors import BundleError
+from ratectl.policy.resolve import resolve
+
+if TYPE_CHECKING:
+    from ratectl.engine.base import LimitPlan, PlanSet
+
+S = 10**9
+
+Written = dict[str, dict[str, Any]]
+
+
+def compiled(said: Written) -> PlanSet:
+    return compile_tree(tree(said), 7)
+
+
+def one(**fields: Any) -> dict[str, Any]:
+    return {"limits": {"spike": fields}}
+
+
+def spike(said: Written, scope: str = "/") -> LimitPlan:
+    plan = compiled(said).find(scope)
+    assert plan is not None
+    limit = plan.limit("spike")
+    assert limit is not None
+    return limit
+
+
+def test_a_plan_says_what_the_policy_says() -> None:
+    limit = spike({"/": one(rate="100/s", burst=200, per=["tenant", "route"], mode="shadow")})
+    assert (limit.identity, limit.per, limit.shadow) == (("/", "spike"), ("tenant", "route"), True)
+    assert limit.algorithm == TokenBucket(100, S, 200)
+    assert compiled({}).generation == 7
+
+
+@pytest.mark.parametrize(
+    ("fields", "algorithm"),
+    [
+        ({"rate": "3/s"}, TokenBucket(3, S, 3)),
+        ({"rate": "0.5/s"}, TokenBucket(1, 2 * S, 1)),
+        ({"rate": "90/min"}, TokenBucket(90, 60 * S, 2)),
+        ({"rate": "50/30s", "burst": 0}, TokenBucket(50, 30 * S, 0)),
+        ({"rate": "0/s", "burst": 5}, TokenBucket(0, S, 5)),
+        ({"rate": "500_000/day", "burst": 7}, TokenBucket(500_000, 86_400 * S, 7)),
+        ({"rate": "90/min", "algorithm": "sliding-window"}, SlidingWindow(90, 60 * S)),
+        ({"rate": "9/2h", "algorithm": "sliding-window"}, SlidingWindow(9, 7_200 * S)),
+        ({"rate": "0/s", "algorithm": "sliding-window"}, SlidingWindow(0, S, blocked=True)),
+    ],
+)
+def test_rates_become_algorithms(fields: dict[str, Any], algorithm: TokenBucket) -> None:
+    assert spike({"/": one(**fields)}).algorithm == algorithm
+
+
+def test_caps_clip() -> None:
+    said = {
+        "/": one(rate="100/s", burst=500),
+        "/a": {"caps": {"spike": {"rate": "4/s", "burst": 9}}},
+    }
+    assert spike(said).algorithm == TokenBucket(100, S, 500)
+    assert spike(said, "/a").algorithm == TokenBucket(4, S, 9)
+    said["/"] = one(rate="600/min", algorithm="sliding-window")
+    assert spike(said, "/a").algorithm == SlidingWindow(9, 60 * S)
+
+
+@pytest.mark.parametrize("algorithm", ["token-bucket", "sliding-window"])
+def test_unlimited_under_a_fractional_cap_has_the_caps_pace(algorithm: str) -> None:
+    said = {
+        "/": {**one(rate="unlimited", algorithm=algorithm), "caps": {"spike": {"rate": "0.5/s"}}}
+    }
+    expected = TokenBucket(1, 2 * S, 1) if algorithm == "token-bucket" else SlidingWindow(1, 2 * S)
+    assert spike(said).algorithm == expected
+
+
+def test_off_and_unlimited_are_not_run() -> None:
+    said = {"/": {"limits": {"a": {"rate": "1/s", "mode": "off"}, "b": {"rate": "unlimited"},
+                             "c": {"rate": "1/s", "mode": "shadow"}}}}  # fmt: skip
+    plan = compiled(said).find("/")
+    assert plan is not None
+    assert [limit.name for limit in plan.limits] == ["c"]
+
+
+def test_every_declared_scope_has_a_plan_and_no_other() -> None:
+    plans = compiled({"/": one(rate="1/s"), "/a/b": {}, "/c": {"unset": ["spike"]}})
+    assert set(plans.scopes) == {"/", "/a/b", "/c"}
+    found = [plans.find(scope) for scope in ("/a/b/c/d", "/a", "/x", "/", "/c")]
+    assert [plan.scope for plan in found if plan] == ["/a/b", "/", "/", "/", "/c"]
+    assert spike({"/": one(rate="1/s"), "/a/b": {}}, "/a/b").identity == ("/a/b", "spike")
+    assert compiled({"/a": {}}).find("/b") is None
+    assert found[4] is not None
+    assert found[4].limits == ()
+
+
+def test_on_error_is_carried() -> None:
+    plans = compiled({"/": {}, "/a": {"on_error": "deny"}, "/a/b": {}})
+    assert [plans.scopes[scope].allow_on_error for scope in ("/", "/a", "/a/b")] == [
+        True, False, False,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"/": one(per=["tenant"])}, "/: limit 'spike' has no rate"),
+        ({"/": one(rate="5/month")}, "/: a month has no fixed length"),
+        ({"/": one(rate="0.5/s", algorithm="sliding-window")}, "counts whole requests"),
+        ({"/a": one(rate="5/s", algorithm="sliding-window", burst=1)}, "/a: a sliding-window has"),
+        (
+            {"/": {**one(rate="unlimited"), "caps": {"spike": {"rate": "5/month"}}}},
+            "a rate of 5/month has no fixed length",
+        ),
+    ],
+    ids=range(5),
+)
+def test_a_limit_that_cannot_be_used_is_an_error(said: Written, words: str) -> None:
+    with pytest.raises(BundleError, match=words):
+        compiled(said)
+
+
+def test_equal_parameters_share_one_object_across_generations() -> None:
+    said = {"/": one(rate="1/s"), "/a": one(burst=1), "/b": one(rate="2/s")}
+    first, second = compiled(said), compiled(said)
+    objects = [plans.scopes[scope].limits[0].algorithm
+               for plans in (first, second) for scope in ("/", "/a", "/b")]  # fmt: skip
+    assert objects[0] is objects[1] is objects[3] is objects[4]
+    assert objects[2] is objects[5] is not objects[0]
+
+
+@given(written)
+def test_engines_run_what_resolution_says(said: Written) -> None:
+    """Each limit in force is in the plan, and a first request sees its full bucket."""
+    policies = tree(said)
+    try:
+        plans = compile_tree(policies, 1)
+    except BundleError:
+        return
+    engine = PureEngine(lambda: 0)
+    engine.swap(plans)
+    for scope in said:
+        resolved = resolve(policies, scope)
+        assert resolved is not None
+        running = {
+            name: limit for name, limit in resolved.limits.items()
+            if limit.mode != "off" and not limit.rate.unlimited
+        }  # fmt: skip
+        assert [plan.name for plan in plans.scopes[scope].limits] == list(running)
+        for plan in plans.scopes[scope].limits:
+            limit = running[plan.name]
+            most = limit.burst if limit.algorithm == "token-bucket" else limit.rate.numerator
+            assert plan.algorithm.most == most
+            assert (plan.per, plan.shadow) == (limit.per, limit.mode == "shadow")
+        blocked = [limit for limit in running.values()
+                   if limit.mode == "enforce" and not limit.rate.numerator]  # fmt: skip
+        assert engine.check(scope, {}, 0).allowed is not bool(blocked)

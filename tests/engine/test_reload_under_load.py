@@ -1,0 +1,117 @@
+"""Reloading while threads ask: each decision is the oracle's for the same serial order.
+
+An engine reads its clock once for each check and swap, while nothing else can happen. So a clock
+that never gives the same instant twice records the order in which they took place.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engine.model import Limit, Oracle
+from engine.plans import by_scope, plan_set, rate, verdict, window
+from engine.rules import SECOND
+from ratectl.engine.pure import PureEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from engine.model import Published, Verdict
+
+THREADS = 4
+EACH = 1_500
+SWAP_EVERY = THREADS * EACH // 200
+
+T = ("tenant",)
+RATES = (rate(100, burst=40), rate(1_000, 60, burst=40), rate(7, burst=3), rate(900, burst=200))
+WINDOWS = (window(80), window(30), window(200, 3), rate(50, burst=60))
+
+
+class Journal:
+    """A clock: every reading is later than the last, and remembered by its thread."""
+
+    def __init__(self) -> None:
+        self.now = 10**15
+        self.mine = threading.local()
+        self.steps = itertools.cycle((1, 999, 10**6, 7 * 10**6, 3, 20 * 10**6))
+
+    def __call__(self) -> int:
+        self.now += next(self.steps)
+        self.mine.now = self.now
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def eager_threads() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def _published(generation: int) -> Published:
+    """Rates, bursts, counts, algorithms, scopes and keys: something changes every time."""
+    limits = [
+        Limit("/", "l", RATES[generation % 4], T),
+        Limit("/", "m", WINDOWS[generation // 4 % 4], shadow=generation % 7 == 0),
+    ]
+    if generation // 10 % 2:
+        limits.append(Limit("/a", "l", RATES[generation // 2 % 4], T if generation % 3 else ()))
+    return by_scope(*limits)
+
+
+def test_every_decision_is_that_of_the_serial_order() -> None:
+    clock = Journal()
+    engine = PureEngine(clock)
+    engine.swap(plan_set(1, _published(1)))
+    asked: list[tuple[int, str, str, int, Verdict]] = []
+    swapped = [(clock.now, 1)]
+    generations = itertools.count(2)
+    turns = itertools.count()
+
+    def work(number: int) -> None:
+        for step in range(EACH):
+            scope, tenant, cost = ("/", "/a")[step % 2], "xyz"[step * number % 3], step % 5
+            said = verdict(engine.check(scope, {"tenant": tenant}, cost))
+            asked.append((clock.mine.now, scope, tenant, cost, said))
+            if next(turns) % SWAP_EVERY == 0:
+                generation = next(generations)
+                engine.swap(plan_set(generation, _published(generation)))
+                swapped.append((clock.mine.now, generation))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(work, range(THREADS), timeout=60))
+    assert len(asked) == THREADS * EACH
+    assert len(swapped) == 201
+    _compare(asked, swapped)
+    reasons = {said.reason for *_, said in asked}
+    assert {"ok", "limited", "never"} <= reasons
+
+
+def _compare(
+    asked: list[tuple[int, str, str, int, Verdict]], swapped: list[tuple[int, int]]
+) -> None:
+    oracle = Oracle()
+    pending = sorted(swapped)
+    for at, scope, tenant, cost, said in sorted(asked):
+        while pending and pending[0][0] < at:
+            when, generation = pending.pop(0)
+            oracle.swap(generation, _published(generation), when)
+        assert said == oracle.check(scope, {"tenant": tenant}, cost, at)
+
+
+def test_the_clock_is_read_once_each_in_order() -> None:
+    """What the test above rests on."""
+    clock = Journal()
+    engine = PureEngine(clock)
+    before = clock.now
+    engine.swap(plan_set(1, _published(1)))
+    engine.check("/", {})
+    engine.check("/", {}, now=SECOND)
+    assert clock.now == before + 1 + 999
