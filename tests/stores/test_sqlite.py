@@ -353,3 +353,28 @@ def test_many_processes_create_one_file(path: Path) -> None:
     url = f"sqlite:///{path}"
     processes = [python("print(store.status().detail['identity'])", url) for _ in range(6)]
     assert len({finish(process) for process in processes}) == 1
+
+
+def test_many_may_create_one_file_at_once(tmp_path: Path) -> None:
+    """Seeing half of another's schema is no sign of a foreign database."""
+    for attempt in range(10):
+        url = f"sqlite:///{tmp_path}/{attempt}.db"
+        together = threading.Barrier(12)
+        found: list[object] = []
+
+        def create(
+            url: str = url, together: threading.Barrier = together, found: list[object] = found
+        ) -> None:
+            together.wait()
+            try:
+                with open_store(url) as store:
+                    found.append(store.get("a"))
+            except StoreError as error:
+                found.append(error)
+
+        threads = [threading.Thread(target=create) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [None] * 12

@@ -180,7 +180,9 @@ class Database:
         return True
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN")  # one snapshot: another process may be creating the schema
         new = self._is_new(connection)  # before anything is written
+        connection.execute("COMMIT")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StoreMisconfigured(
