@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from itertools import islice
 from pathlib import Path
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from ratectl.engine.decision import Decision
 
 REPO = Path(__file__).parents[2]
-LOG = REPO.parent / "shared" / "data" / "access-2015-05.log.gz"
 
 EXAMPLE = "\n---\n".join(
     path.read_text(encoding="utf-8") for path in sorted((REPO / "policies").rglob("*.yaml"))
@@ -202,13 +200,13 @@ def test_generated_traffic(
 @pytest.mark.reallog
 @pytest.mark.parametrize("play", PLAYS)
 def test_the_real_log(
-    followed: tuple[Agent, Callable[[str, int], None]], clock: Clock, play: str
+    followed: tuple[Agent, Callable[[str, int], None]],
+    clock: Clock,
+    play: str,
+    real_log: Path,
 ) -> None:
     """The recorded requests of four days, put in order, within two minutes and a half."""
-    if not LOG.exists():
-        reason = f"the recorded log is not at {LOG}"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
-    log = AccessLog(LOG)
+    log = AccessLog(real_log)
     requests = list(ordered(log, 60 * NS))
     assert (len(requests), log.report.malformed) == (9_999, 1)
     reasons = replay(followed, clock, requests, PLAYS[play], 2_000)

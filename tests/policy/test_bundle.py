@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import profiles  # noqa: F401 - loads the profile
 from policy.trees import tree, written
 from ratectl.errors import BundleError
 from ratectl.policy import bundle

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 
-import profiles  # noqa: F401 - loads the profile
 from policy.trees import path_at, tree, written
 from ratectl.policy.check import check_tree
 from ratectl.policy.codes import CODES

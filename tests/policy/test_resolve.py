@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import profiles  # noqa: F401 - loads the profile
 from policy.trees import NAMES, SCOPES, tree, written
 from ratectl.policy.rates import Rate
 from ratectl.policy.resolve import BUILT_IN, Clip, Limit, Resolver, Setting, resolve

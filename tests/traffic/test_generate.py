@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from itertools import islice
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from traffic_shape import measure
@@ -18,6 +18,9 @@ import ratectl.traffic
 import ratectl.traffic.generator as module
 from ratectl.traffic import AccessLog, Request, Shape, format_line, generate, ordered, write_log
 from ratectl.traffic.request import NS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GOLDEN = "86a69ce2f717ac6322d03a08ca43b6fca90ef7742c2894a5df95b72421b66c71"
 """Of 20,000 requests of seed 7: a change here changes every recorded figure and demo."""
@@ -41,8 +44,6 @@ MODEL = {
     "status 404": (0.0213, 0.008),
     "steadiness of the 10 busiest": (0.577, 0.12),
 }
-
-LOG = Path(__file__).parents[3] / "shared" / "data" / "access-2015-05.log.gz"
 
 
 def digest(requests: list[Request]) -> str:
@@ -83,11 +84,9 @@ def test_its_shape_is_the_log_s(seed: int) -> None:
 
 
 @pytest.mark.reallog
-def test_the_recorded_figures_are_the_log_s() -> None:
+def test_the_recorded_figures_are_the_log_s(real_log: Path) -> None:
     """What the table above calls measured is what the log says."""
-    if not LOG.exists():
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no log at {LOG}")
-    found = measure(list(ordered(AccessLog(LOG), 60 * NS)))
+    found = measure(list(ordered(AccessLog(real_log), 60 * NS)))
     assert {k: round(found[k], 2) for k in MODEL} == {
         k: pytest.approx(want, abs=0.011) for k, (want, _) in MODEL.items()
     }
