@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.policy import codes
 from ratectl.policy.rates import NS, Rate
-from ratectl.policy.scopes import ancestry
+from ratectl.policy.scopes import parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -99,6 +99,7 @@ class Resolved(NamedTuple):
     """The tightest cap of each limit's ``rate`` and ``burst`` at or above this scope."""
 
 
+_NO_CAP: Final[Mapping[str, Setting]] = {}
 _NOTHING: Final = Resolved("", Setting("allow", BUILT_IN), {}, {}, {}, {})
 
 
@@ -114,18 +115,14 @@ class Resolver:
 
         None where no policy covers it.
         """
-        waiting: list[Policy] = []
-        found: Resolved | None = None
-        for level in ancestry(scope):
-            found = self._known.get(level)
-            if found is not None:
-                break
-            policy = self._policies.get(level)
-            if policy is not None:
-                waiting.append(policy)
-        for policy in reversed(waiting):
-            found = step(found or _NOTHING, policy)
-            self._known[policy.scope] = found
+        found = self._known.get(scope)
+        if found is not None:
+            return found
+        above = parent(scope)
+        found = None if above is None else self.at(above)
+        policy = self._policies.get(scope)
+        if policy is not None:
+            found = self._known[scope] = step(found or _NOTHING, policy)
         return found
 
 
@@ -204,15 +201,16 @@ def _in_force(
     limits: dict[str, Limit] = {}
     problems: dict[str, Problem] = {}
     for name, said in fields.items():
-        cap = caps.get(name)
-        if said is above.fields.get(name) and cap is above.caps.get(name):
-            finished: Limit | Problem = above.limits.get(name) or above.problems[name]
-        else:
-            finished = _finish(name, said, cap or {})
-        if isinstance(finished, Limit):
+        cap = caps.get(name, _NO_CAP)
+        finished: Limit | Problem | None = None
+        if said is above.fields.get(name) and cap is above.caps.get(name, _NO_CAP):
+            finished = above.limits.get(name)
+        if finished is None:
+            finished = _finish(name, said, cap)
+        if finished.__class__ is Limit:
             limits[name] = finished
         else:
-            problems[name] = finished
+            problems[name] = finished  # type: ignore[assignment]
     return limits, problems
 
 
