@@ -30,6 +30,19 @@ COMMANDS: Final[dict[str, Entry]] = {
         f"{_HERE}.validate:validate",
         "Check policy files and report every problem at once.",
     ),
+    "rule": Entry(
+        "Write policies",
+        f"{_HERE}.rule:rule",
+        "Explain a code that `ratectl validate` reports.",
+    ),
+    "fmt": Entry(
+        "Write policies", f"{_HERE}.fmt:fmt", "Write policy files in their canonical form."
+    ),
+    "schema": Entry(
+        "Write policies",
+        f"{_HERE}.schema:schema",
+        "Print the JSON Schema of policy files, for editors.",
+    ),
     "explain": Entry(
         "Write policies",
         f"{_HERE}.explain:explain",
@@ -37,6 +50,11 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "check": Entry(
         "Write policies", f"{_HERE}.check:check", "Decide requests as an agent would, from here."
+    ),
+    "simulate": Entry(
+        "Write policies",
+        f"{_HERE}.simulate:simulate",
+        "Replay recorded traffic through policies.",
     ),
     "apply": Entry("Publish", f"{_HERE}.apply:apply", "Publish policies as the next generation."),
     "rollback": Entry(

@@ -25,6 +25,7 @@ __all__ = [
     "live_tree",
     "read_checked",
     "read_publishable",
+    "read_stdin",
     "read_valid",
     "scope_of",
     "tree_to_compare",
@@ -42,7 +43,7 @@ def read_checked(paths: Sequence[str]) -> Loaded:
     """Load and check; ``-`` is standard input."""
     from ratectl.policy import load_checked
 
-    stdin = _read_stdin() if "-" in paths else None
+    stdin = read_stdin() if "-" in paths else None
     return load_checked(paths, stdin=stdin)
 
 
@@ -154,7 +155,8 @@ def attributes_of(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _read_stdin() -> bytes:
+def read_stdin() -> bytes:
+    """The bytes of standard input: at most one more than a file of policies may have."""
     from ratectl.policy.yaml_text import MAX_BYTES
 
     if sys.stdin.isatty():

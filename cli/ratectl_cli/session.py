@@ -74,6 +74,13 @@ class Session:
                 show(self.out, blocks)
                 self.out.file.flush()
 
+    def emit(self, text: str) -> None:
+        """Write a result whose form another program prescribes, as it is."""
+        self.answered = True
+        with _reader_may_leave(self.out.file):
+            self.out.write(text)
+            self.out.file.flush()
+
     def say(self, *lines: Line) -> None:
         """Print messages on standard error, unless ``--quiet``."""
         if not self.options.quiet:

@@ -38,6 +38,13 @@ CASES = [
     (("history", "--store", "etcd://127.0.0.1:1/x"), "Error"),
     (("version",), "Version"),
     (("init", "new"), "Init"),
+    (("rule",), "Rules"),
+    (("rule", "RC201"), "Rule"),
+    (("rule", "RC999"), "Error"),
+    (("schema",), "Schema"),
+    (("schema", "--kind", "Nope"), "Error"),
+    (("fmt", "policies"), "Format"),
+    (("fmt", "nowhere"), "Error"),
     (("init",), "Error"),
     (("nonsense",), "Error"),
 ]
@@ -293,10 +300,13 @@ def test_version_option(cli: Cli) -> None:
 
 def test_init_writes_the_examples_that_the_repository_shows(cli: Cli, clean_place: Path) -> None:
     assert cli("init", "here").code == 0
-    written = {
-        path.relative_to(clean_place / "here" / "policies"): path.read_bytes()
-        for path in (clean_place / "here" / "policies").rglob("*.yaml")
-    }
+    written = {}
+    for path in (clean_place / "here" / "policies").rglob("*.yaml"):
+        modeline, _, rest = path.read_bytes().partition(b"\n")
+        prefix, _, schema = modeline.decode().partition("=")
+        assert prefix == "# yaml-language-server: $schema"
+        assert json.loads((path.parent / schema).read_text())["$schema"]
+        written[path.relative_to(clean_place / "here" / "policies")] = rest
     shown = {path.relative_to(EXAMPLES): path.read_bytes() for path in EXAMPLES.rglob("*.yaml")}
     assert written == shown
     assert written
@@ -304,6 +314,15 @@ def test_init_writes_the_examples_that_the_repository_shows(cli: Cli, clean_plac
     assert (run.code, run.document["warnings"]) == (0, 0)
     for command in cli("init", "there", "-o", "json").document["next"][:2]:
         assert cli(*command.split()[1:]).code == 0
+
+
+def test_init_keeps_a_schema_that_is_there(cli: Cli, clean_place: Path) -> None:
+    schema = clean_place / "schemas" / "policy.v1.schema.json"
+    schema.parent.mkdir()
+    schema.write_text("{}")
+    document = cli("init", "-o", "json").document
+    assert schema.read_text() == "{}"
+    assert not any("schema" in name for name in document["files"])
 
 
 def test_standard_input(cli: Cli, tree: Path, store_url: str) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ratectl_cli.text import Block
 
 _FOLDER = "policies"
+_SCHEMA = Path("schemas") / "policy.v1.schema.json"
+"""Where the JSON Schema is, beside the policies: commit both, and editors work offline."""
 
 
 def init(
@@ -28,7 +30,8 @@ def init(
 ) -> int:
     """Write a small tree of policies to start from.
 
-    Commented examples in DIR/policies: edit them, or delete what you do not need. Never
+    Commented examples in DIR/policies: edit them, or delete what you do not need. Their JSON
+    Schema goes to DIR/schemas, and the first line of each file tells editors where it is. Never
     overwrites a file.
 
     Examples:
@@ -44,6 +47,7 @@ def init(
     try:
         _guard(target)
         written = _write(target)
+        written += _write_schema(Path(directory) / _SCHEMA)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise Refused(f"cannot write {error.filename or target}: {why}") from error
@@ -70,9 +74,27 @@ def _write(target: Path) -> list[Path]:
         path = target.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as new:
-            new.write(file.read_bytes())
+            new.write(_modeline(len(parts)) + file.read_bytes())
         written.append(path)
     return written
+
+
+def _modeline(depth: int) -> bytes:
+    """The comment by which editors find the schema of a file so many levels below DIR."""
+    return f"# yaml-language-server: $schema={'../' * depth}{_SCHEMA.as_posix()}\n".encode()
+
+
+def _write_schema(path: Path) -> list[Path]:
+    """Write the schema, unless there is one: it may be newer than this version's."""
+    from ratectl.policy.schema import schema_text
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="ascii") as new:
+            new.write(schema_text())
+    except FileExistsError:
+        return []
+    return [path]
 
 
 def _files(

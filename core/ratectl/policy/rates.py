@@ -46,6 +46,15 @@ _MAX_MULTIPLE: Final = 10**6
 _MAX_CHARS: Final = 64  # of any rate that is not out of range; the cache keeps texts
 _NUMBER = r"(?P<count>[0-9][0-9_]*)(?:\.(?P<decimals>[0-9]{1,9}))?"
 _RATE = re.compile(rf"{_NUMBER} */ *(?P<multiple>[1-9][0-9]*)? *(?P<unit>[A-Za-z]+)", re.ASCII)
+_FIXED, _CALENDAR = (
+    "|".join(word for word, unit in _WORDS.items() if (unit == "month") is calendar)
+    for calendar in (False, True)
+)
+_WRITTEN: Final = (
+    r"^(unlimited|\s*[0-9][0-9_]*(\.[0-9]{1,9})? */ *"
+    rf"(([1-9][0-9]{{0,6}})? *({_FIXED})|1? *({_CALENDAR}))\s*)$"
+)
+"""The grammar for JSON Schema, without the bounds: a pattern cannot compare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +136,7 @@ class Rate:
         return core_schema.no_info_plain_validator_function(
             _validate,
             serialization=core_schema.to_string_ser_schema(),
-            json_schema_input_schema=core_schema.str_schema(),
+            json_schema_input_schema=core_schema.str_schema(pattern=_WRITTEN),
         )
 
 

@@ -1,0 +1,353 @@
+"""What a replay found, as text and as data."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ratectl_cli.render import times
+from ratectl_cli.render.sparkline import gathered, sparkline
+from ratectl_cli.text import Column, Styled, Table, aligned, bold, dim, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ratectl.simulate import LimitCount, Outcome, Report, Side
+    from ratectl_cli.terminal import Stream
+    from ratectl_cli.text import Block, Line, Piece
+
+__all__ = ["Inputs", "simulation_blocks", "simulation_data", "skipped_blocks"]
+
+_COLUMNS: Final = 60
+_TOP_LIMITS: Final = 5
+_MOST_SCOPES: Final = 20
+_TOP_KEYS: Final = 3
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_POLICY: Final = "(no policy)"
+
+
+class Inputs(NamedTuple):
+    """What was given on the command line."""
+
+    policies: str
+    log: str
+    map: str
+    against: str | None
+
+
+# Data -------------------------------------------------------------------------------------------
+
+
+def simulation_data(inputs: Inputs, report: Report, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Raw numbers, ISO times."""
+    sides = [_side_data(side, report.requests) for side in report.sides]
+    return {
+        "log": inputs.log,
+        "map": inputs.map,
+        "requests": report.requests,
+        "first": _iso(report.first_ns),
+        "last": _iso(report.last_ns),
+        "reading": _reading_data(report),
+        "policies": sides[0],
+        "against": sides[1] if len(sides) > 1 else None,
+        "changes": [
+            {
+                "scope": change.scope,
+                "newly_refused": change.newly_refused,
+                "newly_admitted": change.newly_admitted,
+            }
+            for change in report.changes
+        ],
+        "timeline": {
+            "start": _iso(report.start_ns) if report.timeline else None,
+            "seconds": report.width_ns // 10**9,
+            "buckets": [
+                {
+                    "requests": each.requests,
+                    "refused": each.refused[0],
+                    "shadow": each.shadow[0],
+                    **({"refused_against": each.refused[1]} if len(sides) > 1 else {}),
+                    **({"shadow_against": each.shadow[1]} if len(sides) > 1 else {}),
+                }
+                for each in report.timeline
+            ],
+        },
+        "assertions": [
+            {
+                "assertion": outcome.text,
+                "holds": outcome.holds,
+                "count": outcome.count,
+                "total": outcome.total,
+                "measured": outcome.measured,
+            }
+            for outcome in outcomes
+        ],
+    }
+
+
+def _reading_data(report: Report) -> dict[str, Any]:
+    reading = report.reading
+    return {
+        "lines": reading.lines,
+        "malformed": reading.malformed,
+        "unmapped": reading.unmapped,
+        "late": reading.late,
+        "most_late_seconds": reading.most_late_ns / 1e9,
+        "damaged": reading.damaged,
+        "examples": [
+            {"line": number, "reason": reason, "text": text}
+            for number, reason, text in reading.examples
+        ],
+    }
+
+
+def _side_data(side: Side, requests: int) -> dict[str, Any]:
+    return {
+        "name": side.name,
+        "admitted": requests - side.refused,
+        "refused": side.refused,
+        "shadow": side.shadow,
+        "no_policy": side.no_policy,
+        "scopes": [
+            {
+                "scope": row.scope,
+                "requests": row.requests,
+                "admitted": row.admitted,
+                "refused": row.refused,
+                "shadow": row.shadow,
+                "no_policy": row.no_policy,
+            }
+            for row in side.scopes
+        ],
+        "limits": [
+            {
+                "scope": each.scope,
+                "limit": each.limit,
+                "shadow": each.shadow,
+                "admitted": each.admitted,
+                "refused": each.refused,
+                "never": each.never,
+                "shadow_refused": each.shadow_refused,
+                "top_refused": [{"key": key, "refused": count} for key, count in each.top_refused],
+            }
+            for each in side.limits
+        ],
+    }
+
+
+# Text -------------------------------------------------------------------------------------------
+
+
+def simulation_blocks(
+    inputs: Inputs,
+    report: Report,
+    outcomes: Sequence[Outcome],
+    stream: Stream,
+    *,
+    unfold: bool = False,
+) -> Iterator[Block]:
+    """Totals, timeline, tables, what was skipped, and the assertions.
+
+    ``unfold``: also list what nothing is to be said about.
+    """
+    if not report.requests:
+        return
+    against = f" against {inputs.against}" if inputs.against else ""
+    requests = plural(report.requests, "request")
+    yield [bold(inputs.policies), f"{against} · {requests} of {inputs.log} · {_span(report)}"]
+    yield from _totals(report)
+    yield ""
+    yield from _timeline(report, stream)
+    yield ""
+    yield from _scopes(report, unfold=unfold)
+    yield from _limits(report, unfold=unfold)
+    yield from _most_refused(report.sides[0])
+    yield from skipped_blocks(report)
+    yield from _judged(outcomes)
+
+
+def skipped_blocks(report: Report) -> Iterator[Block]:
+    """Lines that were not replayed as they stand, and why."""
+    reading = report.reading
+    parts = []
+    if reading.malformed:
+        parts.append(plural(reading.malformed, "malformed line"))
+    if reading.unmapped:
+        parts.append(f"{plural(reading.unmapped, 'line')} without a scope")
+    if parts:
+        yield [Styled("skipped: ", "yellow"), f"{' · '.join(parts)} of {reading.lines}"]
+        for number, reason, text in reading.examples:
+            shown = text if len(text) <= 80 else text[:79] + "…"
+            yield dim(f"  line {number}: {reason}: {shown}")
+    if reading.late:
+        late = times.wait(reading.most_late_ns)
+        moved = plural(reading.late, "request")
+        yield [Styled("out of order: ", "yellow"), f"{moved} moved up in time, by up to {late}"]
+    if reading.damaged:
+        yield [Styled("the log was not read to its end: ", "yellow"), reading.damaged]
+    if not reading.lines:
+        yield "it holds no lines"
+
+
+def _span(report: Report) -> str:
+    assert report.first_ns is not None
+    assert report.last_ns is not None
+    length = times.span((report.last_ns - report.first_ns) / 1e9)
+    return f"{_instant(report.first_ns)} to {_instant(report.last_ns)} UTC ({length})"
+
+
+def _totals(report: Report) -> Iterator[Line]:
+    rows: list[list[Piece]] = []
+    for side in reversed(report.sides):
+        admitted = report.requests - side.refused
+        rows.append(
+            [
+                side.name,
+                "admitted", bold(admitted, "green"), _share(admitted, report.requests),
+                "refused", bold(side.refused, "red" if side.refused else ""),
+                _share(side.refused, report.requests),
+                "shadow", bold(side.shadow, "yellow" if side.shadow else ""),
+                _share(side.shadow, report.requests),
+            ]
+        )  # fmt: skip
+    yield from aligned(rows if len(rows) > 1 else [rows[0][1:]])
+    if len(report.sides) > 1:
+        newly = sum(change.newly_refused for change in report.changes)
+        admitted = sum(change.newly_admitted for change in report.changes)
+        yield [
+            "answered differently: ",
+            bold(newly, "red" if newly else ""), " newly refused, ",
+            bold(admitted, "green" if admitted else ""), " newly admitted",
+        ]  # fmt: skip
+
+
+def _timeline(report: Report, stream: Stream) -> Iterator[Line]:
+    slices = report.timeline
+    columns, each = gathered([one.requests for one in slices], _COLUMNS)
+    drawn = [("requests", columns, "")]
+    for at, side in enumerate(report.sides):
+        refused, _ = gathered([one.refused[at] for one in slices], _COLUMNS)
+        name = "refused" if not at else f"by {side.name}"
+        drawn.append((name, refused, "red" if not at else "dim"))
+    rows: list[list[Piece]] = [
+        [
+            name,
+            Styled(sparkline(values, symbols=stream.symbols).ljust(len(columns)), style),
+            f"most {max(values)}",
+        ]
+        for name, values, style in drawn
+    ]
+    yield from aligned(rows)
+    width = times.span(each * report.width_ns / 1e9)
+    yield dim(f"each column {width}, from {_instant(report.start_ns)} UTC")
+
+
+def _scopes(report: Report, *, unfold: bool) -> Iterator[Block]:
+    titles = ["SCOPE", "REQUESTS", *_titles(len(report.sides) > 1)]
+    table = Table([Column(title, title != "SCOPE") for title in titles])
+    rows = list(zip(*(side.scopes for side in report.sides), strict=True))
+    by_interest = sorted(rows, key=lambda row: (row[0].refused, row[0].requests), reverse=True)
+    shown = set(rows if unfold else by_interest[:_MOST_SCOPES])
+    for row in rows:
+        if row in shown:
+            name: Line = _NO_POLICY if row[0].scope is None else row[0].scope
+            counts = [(side.refused, side.shadow, side.requests) for side in row]
+            table.rows.append([name, str(row[0].requests), *_counts(counts)])
+    yield table
+    if len(rows) > len(shown):
+        yield dim(f"{plural(len(rows) - len(shown), 'more scope')} with less (-v lists them)")
+
+
+def _limits(report: Report, *, unfold: bool) -> Iterator[Block]:
+    titles = ["LIMIT", "AT", "DECIDED", *_titles(len(report.sides) > 1)]
+    table = Table([Column(title, title not in ("LIMIT", "AT")) for title in titles])
+    sides = [{(one.scope, one.limit): one for one in side.limits} for side in report.sides]
+    quiet = 0
+    for scope, limit in dict.fromkeys(key for side in sides for key in side):
+        found = [side.get((scope, limit)) for side in sides]
+        there = [one for one in found if one is not None]
+        if not unfold and not any(one.refused or one.shadow_refused for one in there):
+            quiet += 1
+            continue
+        name: Line = [bold(limit), Styled(" SHADOW", "yellow") if there[0].shadow else ""]
+        cells = _counts([_limit_counts(one) for one in found])
+        table.rows.append([name, scope, str(there[0].decided), *cells])
+    if table.rows:
+        yield ""
+        yield table
+    if quiet:
+        more = "more " if table.rows else ""
+        yield dim(f"{plural(quiet, more + 'limit')} refused nothing (-v lists them)")
+
+
+def _limit_counts(one: LimitCount | None) -> tuple[int, int, int] | None:
+    return (one.refused, one.shadow_refused, one.decided) if one else None
+
+
+def _titles(compared: bool) -> list[str]:
+    if compared:
+        return ["REFUSED", "NOW", "CHANGE", "SHADOW", "NOW", "CHANGE"]
+    return ["REFUSED", "SHARE", "SHADOW", "SHARE"]
+
+
+def _counts(found: Sequence[tuple[int, int, int] | None]) -> list[Line]:
+    """Refused and shadow of the new side; before, now and change where there are two."""
+    new = found[0]
+    if len(found) == 1:
+        assert new is not None
+        return [
+            *(_red(new[0]), _share(new[0], new[2])),
+            *(str(new[1]), _share(new[1], new[2])),
+        ]
+    old = found[1]
+    cells: list[Line] = []
+    for at in (0, 1):
+        was, now = old[at] if old else None, new[at] if new else None
+        change = (now or 0) - (was or 0)
+        style = "red" if change > 0 else "green" if change else ""
+        cells += [
+            "-" if was is None else str(was),
+            "-" if now is None else str(now),
+            Styled(f"{change:+d}" if change else "=", style),
+        ]
+    return cells
+
+
+def _most_refused(side: Side) -> Iterator[Block]:
+    limits = sorted(side.limits, key=lambda one: -one.refused)
+    for one in limits[:_TOP_LIMITS]:
+        if one.top_refused:
+            keys = " · ".join(f"{key} {count}" for key, count in one.top_refused[:_TOP_KEYS])
+            yield [dim(f"most refused by {one.limit} @ {one.scope}: "), keys]
+
+
+def _judged(outcomes: Sequence[Outcome]) -> Iterator[Block]:
+    if outcomes:
+        yield ""
+    for outcome in outcomes:
+        verdict = bold("holds", "green") if outcome.holds else bold("FAILS", "red")
+        yield [verdict, f"  {outcome.text}  ", dim("found "), outcome.measured]
+
+
+def _red(count: int) -> Styled:
+    return Styled(str(count), "red" if count else "")
+
+
+def _share(count: int, total: int) -> str:
+    if not count or not total:
+        return "-"
+    percent = 100 * count / total
+    if percent < 0.01:
+        return "<0.01%"
+    return f"{percent:.2f}%" if percent < 99.995 or count == total else ">99.99%"
+
+
+def _iso(at: int | None) -> str | None:
+    if at is None:
+        return None
+    whole = _EPOCH + timedelta(seconds=at // 10**9)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{at % 10**9 // 10**6:03d}Z"
+
+
+def _instant(at: int) -> str:
+    return f"{_EPOCH + timedelta(seconds=at // 10**9):%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,178 @@
+"""Replaying traffic through policies in virtual time, on the engine that agents run.
+
+Time is what the log says, in nanoseconds since 1970 (UTC), so quotas and dated rules see the days
+of the log. Memory is bounded by distinct keys and by the sorting window, not by the log's length.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from ratectl.activation import activate_tree
+from ratectl.collector import paused_collector
+from ratectl.engine import open_engine
+from ratectl.simulate.report import Change, Report, ScopeCount, Side, Slice, limit_counts
+from ratectl.simulate.timeline import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ratectl.engine.base import Engine
+    from ratectl.policy.model import PolicyTree
+    from ratectl.simulate.calls import Call
+    from ratectl.simulate.sources import Traffic
+
+__all__ = ["replay"]
+
+_MAX_ALIASES: Final = 100_000
+
+
+def replay(traffic: Traffic, policies: Sequence[tuple[str, PolicyTree]]) -> Report:
+    """Send ``traffic`` through each of one or two named sets of policies, in one pass.
+
+    :raises BundleError: policies cannot be enforced.
+    :raises UsageError: the header of a CSV file lacks a column that the map names.
+    :raises OSError: the log cannot be read.
+    """
+    players = [_Player(name, tree) for name, tree in policies]
+    scopes = _Scopes([player.engine for player in players])
+    for player in players:
+        player.counts = _Counts(scopes)
+    timeline = Timeline(len(players))
+    differences = _Differences(scopes)
+    span = _Span()
+    with paused_collector():
+        for batch in _started(traffic.batches(), players, span):
+            if len(players) == 1:
+                _play(batch, players[0], timeline)
+            else:
+                _play_both(batch, players[0], players[1], timeline, differences)
+    return Report(
+        traffic.reading,
+        span.requests,
+        span.first_ns,
+        span.last_ns,
+        tuple(player.side() for player in players),
+        differences.changes(),
+        timeline.start_ns,
+        timeline.width_ns,
+        tuple(Slice.of(each) for each in timeline.buckets()),
+    )
+
+
+class _Span:
+    """How many requests there were, and between which instants."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.first_ns: int | None = None
+        self.last_ns: int | None = None
+
+
+def _started(
+    batches: Iterator[list[Call]], players: Sequence[_Player], span: _Span
+) -> Iterator[list[Call]]:
+    """The same batches; the engines' time begins with the first and goes on with each."""
+    for batch in batches:
+        if span.first_ns is None:
+            span.first_ns = batch[0][0]
+            for player in players:
+                player.start(span.first_ns)
+        yield batch
+        span.requests += len(batch)
+        span.last_ns = batch[-1][0]
+        for player in players:
+            player.now = batch[-1][0]
+
+
+class _Player:
+    """An engine in virtual time, and what it said."""
+
+    def __init__(self, name: str, tree: PolicyTree) -> None:
+        self.name = name
+        self.now = 0
+        self._plans = activate_tree(tree, 1)
+        self.engine: Engine = open_engine(lambda: self.now)
+        self.counts = _Counts(_Scopes([self.engine]))
+
+    def start(self, now: int) -> None:
+        self.now = now
+        self.engine.swap(self._plans, now)
+
+    def side(self) -> Side:
+        rows = self.counts.rows
+        ordered = sorted(rows, key=lambda scope: (scope is None, scope or ""))
+        scopes = tuple(ScopeCount.of(scope, rows[scope]) for scope in ordered)
+        return Side(self.name, scopes, limit_counts(self.engine.usage()))
+
+
+class _Scopes:
+    """The declared scope that a request is shown under: the deepest that either side has for it."""
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        self._engines = engines
+
+    def of(self, scope: str) -> str | None:
+        plans = [engine.plan(scope) for engine in self._engines]
+        return max((plan.scope for plan in plans if plan), key=len, default=None)
+
+
+class _Counts(dict[str, "Counter[str]"]):
+    """Reasons of decisions by scope as asked; those of one declared scope share a counter."""
+
+    def __init__(self, scopes: _Scopes) -> None:
+        super().__init__()
+        self.rows: dict[str | None, Counter[str]] = {}
+        self._scopes = scopes
+
+    def __missing__(self, scope: str) -> Counter[str]:
+        if len(self) >= _MAX_ALIASES:
+            self.clear()
+        row = self[scope] = self.rows.setdefault(self._scopes.of(scope), Counter())
+        return row
+
+
+class _Differences:
+    """Requests that were answered differently, by declared scope: refused now, admitted now."""
+
+    def __init__(self, scopes: _Scopes) -> None:
+        self._scopes = scopes
+        self._found: dict[str | None, list[int]] = {}
+
+    def add(self, scope: str, *, refused: bool) -> None:
+        pair = self._found.setdefault(self._scopes.of(scope), [0, 0])
+        pair[0 if refused else 1] += 1
+
+    def changes(self) -> tuple[Change, ...]:
+        ordered = sorted(self._found, key=lambda scope: (scope is None, scope or ""))
+        return tuple(Change(scope, *self._found[scope]) for scope in ordered)
+
+
+def _play(batch: list[Call], player: _Player, timeline: Timeline) -> None:
+    check, counts = player.engine.check, player.counts
+    ends, (bucket,) = timeline.bucket(batch[0][0])
+    for at, scope, attributes, cost in batch:
+        if at >= ends:
+            ends, (bucket,) = timeline.bucket(at)
+        reason = check(scope, attributes, cost, at).reason
+        counts[scope][reason] += 1
+        bucket[reason] += 1
+
+
+def _play_both(
+    batch: list[Call], new: _Player, old: _Player, timeline: Timeline, differences: _Differences
+) -> None:
+    check_new, check_old = new.engine.check, old.engine.check
+    ends, (bucket, bucket_old) = timeline.bucket(batch[0][0])
+    for at, scope, attributes, cost in batch:
+        if at >= ends:
+            ends, (bucket, bucket_old) = timeline.bucket(at)
+        one = check_new(scope, attributes, cost, at)
+        other = check_old(scope, attributes, cost, at)
+        new.counts[scope][one.reason] += 1
+        old.counts[scope][other.reason] += 1
+        bucket[one.reason] += 1
+        bucket_old[other.reason] += 1
+        if one.allowed is not other.allowed:
+            differences.add(scope, refused=not one.allowed)

@@ -1,0 +1,231 @@
+"""Logs to calls: one reader for each format, all of them fed with lines."""
+
+from __future__ import annotations
+
+import csv
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl.errors import UsageError
+from ratectl.simulate.access import AccessReader
+from ratectl.simulate.calls import UNMAPPED, Mapper, Unusable
+from ratectl.simulate.lines import MAX_LINE, read_lines
+from ratectl.simulate.order import Sorter
+from ratectl.simulate.times import reader_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ratectl.simulate.calls import Call, Fields
+    from ratectl.simulate.lines import Readable
+    from ratectl.simulate.model import TrafficMap
+
+__all__ = ["Reading", "Traffic"]
+
+_EXAMPLES: Final = 5
+
+
+@dataclass(slots=True)
+class Reading:
+    """What reading a log met so far."""
+
+    lines: int = 0
+    """Lines that are not blank, nor the header of a CSV file."""
+    malformed: int = 0
+    """Lines that could not be read."""
+    unmapped: int = 0
+    """Lines that the map has no scope for."""
+    late: int = 0
+    """Requests whose time was moved up, because they came too late to be put in order."""
+    most_late_ns: int = 0
+    examples: list[tuple[int, str, str]] = field(default_factory=list)
+    """The first few lines that were not replayed: number, reason and (shortened) text."""
+    damaged: str | None = None
+    """Why reading ended early."""
+
+    def reject(self, number: int, reason: str, line: str) -> None:
+        if reason == UNMAPPED:
+            self.unmapped += 1
+        else:
+            self.malformed += 1
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append((number, reason, line[:200]))
+
+    def damage(self, why: str) -> None:
+        self.damaged = why
+
+
+class Traffic:
+    """The calls of a log in time order, each time from where the file stands.
+
+    ``reading`` is complete when ``batches`` has ended.
+    """
+
+    def __init__(
+        self,
+        file: Readable,
+        made: TrafficMap,
+        *,
+        window_ns: int = 60_000_000_000,
+        passed: Callable[[int], None] = lambda _bytes: None,
+    ) -> None:
+        self.reading = Reading()
+        self._file = file
+        self._map = made
+        self._passed = passed
+        self._sorter = Sorter(window_ns)
+
+    def batches(self) -> Iterator[list[Call]]:
+        """The calls, many at a time.
+
+        :raises UsageError: the header of a CSV file lacks a column that the map names.
+        :raises OSError: the log cannot be read.
+        """
+        yield from self._sorter.ordered(self._calls())
+        self.reading.late = self._sorter.late
+        self.reading.most_late_ns = self._sorter.most_late_ns
+
+    def _calls(self) -> Iterator[list[Call]]:
+        reader = _reader(self._map)
+        reading = self.reading
+        number = 1
+        for lines in read_lines(self._file, reading.damage, self._passed):
+            calls: list[Call] = []
+            blank = reader.read(lines, number, calls, reading.reject)
+            reading.lines += len(lines) - blank
+            number += len(lines)
+            yield calls
+
+
+def _reader(made: TrafficMap) -> AccessReader | _FieldReader:
+    if made.format == "jsonl":
+        return _JsonReader(made)
+    if made.format == "csv":
+        return _CsvReader(made)
+    return AccessReader(made)
+
+
+class _FieldReader(ABC):
+    """Logs that name their fields themselves."""
+
+    def __init__(self, made: TrafficMap) -> None:
+        assert made.time is not None, "the map was checked"
+        self._mapper = Mapper(made)
+        self._at_field = made.time.field
+        self._at = reader_of(made.time.format)
+
+    def read(
+        self,
+        lines: list[str],
+        first: int,
+        calls: list[Call],
+        reject: Callable[[int, str, str], None],
+    ) -> int:
+        """Append the calls of ``lines``; returns how many lines were none to begin with."""
+        blank = 0
+        for number, line in enumerate(lines, first):
+            if not line or line.isspace() or self._opens(line):
+                blank += 1
+                continue
+            try:
+                calls.append(self._call(line))
+            except Unusable as error:
+                reject(number, str(error), line)
+        return blank
+
+    def _call(self, line: str) -> Call:
+        if len(line) > MAX_LINE:
+            raise Unusable("longer than a line may be")
+        fields, mapper = self._fields(line), self._mapper
+        at = fields.get(self._at_field)
+        if at is None:
+            raise Unusable("it has no time")
+        when = self._at(at)
+        scope = mapper.scope(fields)
+        if scope is None:
+            raise Unusable(UNMAPPED)
+        return when, scope, mapper.attributes(fields), mapper.cost(fields)
+
+    def _opens(self, line: str) -> bool:  # noqa: ARG002  for readers that have a header
+        """Whether the line is the header."""
+        return False
+
+    @abstractmethod
+    def _fields(self, line: str) -> Fields:
+        """What a line says.
+
+        :raises Unusable: it is not readable.
+        """
+
+
+class _Dotted(dict[str, Any]):
+    """A JSON object as fields; ``http.client`` is also ``client`` in ``http``."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        found: Any = super().get(name)
+        if found is None and "." in name:
+            found = dict(self)
+            for part in name.split("."):
+                found = found.get(part) if isinstance(found, dict) else None
+        if isinstance(found, str):
+            return found or default
+        if isinstance(found, bool):
+            return "true" if found else "false"
+        return str(found) if isinstance(found, int) else default
+
+
+class _JsonReader(_FieldReader):
+    """One object on each line. Numbers stay as they are written."""
+
+    def _fields(self, line: str) -> Fields:
+        try:
+            found = json.loads(line, parse_float=str)
+        except (ValueError, RecursionError):
+            raise Unusable("not JSON") from None
+        if not isinstance(found, dict):
+            raise Unusable("not a JSON object")
+        return _Dotted(found)
+
+
+class _CsvReader(_FieldReader):
+    """One record on each line, named by the first."""
+
+    def __init__(self, made: TrafficMap) -> None:
+        super().__init__(made)
+        self._used = [self._at_field, *_used(made)]
+        self._names: list[str] | None = None
+
+    def _opens(self, line: str) -> bool:
+        if self._names is not None:
+            return False
+        try:
+            self._names = _cells(line.removeprefix("\ufeff"))
+        except Unusable:
+            raise UsageError("the first line of the log is no CSV header") from None
+        for name in self._used:
+            if self._names.count(name) != 1:
+                has = "has no column" if name not in self._names else "has twice the column"
+                columns = ", ".join(self._names)
+                raise UsageError(f"the log {has} {name!r} that the map names: it has {columns}")
+        return True
+
+    def _fields(self, line: str) -> Fields:
+        cells = _cells(line)
+        assert self._names is not None
+        if len(cells) != len(self._names):
+            raise Unusable(f"{len(cells)} cells under {len(self._names)} columns")
+        return {name: cell for name, cell in zip(self._names, cells, strict=True) if cell}
+
+
+def _cells(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line.removesuffix("\r")], strict=True))
+    except (csv.Error, StopIteration):
+        raise Unusable("not CSV") from None
+
+
+def _used(made: TrafficMap) -> list[str]:
+    said = [made.scope.field, made.cost.field, *(one.field for one in made.attributes.values())]
+    return [name for name in said if name is not None]

@@ -1,0 +1,240 @@
+"""Reading a traffic map: as strict as policies are read, and every problem at its place."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from ratectl.errors import UsageError
+from ratectl.policy import codes
+from ratectl.policy.diagnostics import Diagnostic, Span
+from ratectl.policy.loader import with_source_lines
+from ratectl.policy.strict_yaml import read
+from ratectl.simulate.model import (
+    ACCESS_FIELDS,
+    Attribute,
+    CostMap,
+    ScopeMap,
+    ScopeRule,
+    TimeMap,
+    TrafficMap,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pydantic_core import ErrorDetails
+
+    from ratectl.policy.strict_yaml import Node
+
+__all__ = ["MapError", "read_map"]
+
+_WHOLE: Final = ("apiVersion", *(name for name in TrafficMap.model_fields if name != "api_version"))
+_KNOWN: Final[dict[str, Sequence[str]]] = {
+    "time": tuple(TimeMap.model_fields),
+    "scope": tuple(ScopeMap.model_fields),
+    "rules": tuple(ScopeRule.model_fields),
+    "attributes": tuple(Attribute.model_fields),
+    "cost": tuple(CostMap.model_fields),
+}
+"""Fields of a part, by where it stands."""
+
+_EXAMPLES: Final = {
+    "apiVersion": "write apiVersion: ratectl/v1",
+    "kind": "write kind: TrafficMap",
+    "format": "write format: combined, common, jsonl or csv",
+    "scope": "write whose traffic it is, like scope: /web",
+    "time": "write time: {field: <name>, format: iso}",
+    "match": "write a value, with * for any text: /files/*",
+    "rules": "write a list: [{match: /files/*, scope: /web/files}]",
+    "attributes": "write attributes: {<name>: <field>}",
+    "segments": "write how many segments to keep, like 1",
+    "cost": "write a whole number, or {field: bytes, per: 1000}",
+    "field": "write the name of a field of the log",
+    "const": "write a value, or delete it",
+    "per": "write how many make one unit, like 1000",
+}
+_WORDS: Final = {
+    "int_type": "a whole number",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+}
+
+
+class MapError(UsageError):
+    """A map that cannot be used; ``diagnostics`` holds every finding."""
+
+    def __init__(self, file: str, diagnostics: Sequence[Diagnostic]) -> None:
+        self.diagnostics = tuple(diagnostics)
+        super().__init__(f"the traffic map {file} is not valid")
+
+
+def read_map(data: bytes, file: str) -> TrafficMap:
+    """Read a map; ``file`` is its name in messages.
+
+    :raises MapError: it is not valid.
+    """
+    reading = read(data, file)
+    found = [each for each in reading.diagnostics if each.code != codes.EMPTY_FILE]
+    made: TrafficMap | None = None
+    if not found:
+        roots = [document.root for document in reading.documents]
+        if len(roots) == 1 and isinstance(roots[0].value, dict):
+            made, found = _validated(roots[0], file)
+        else:
+            found = [_not_one(roots, file)]
+    if made is None or found:
+        found.sort(key=lambda each: each.sort_key)
+        raise MapError(file, with_source_lines(found, {file: reading.lines}))
+    return made
+
+
+def _not_one(roots: Sequence[Node], file: str) -> Diagnostic:
+    if len(roots) > 1:
+        message = f"the file holds {len(roots)} documents, and a map is one"
+        return Diagnostic(
+            codes.REPEATED, message, Span(file, *roots[1].place), hint="write one file for each map"
+        )
+    hint = "start it with apiVersion: ratectl/v1"
+    if not roots:
+        return Diagnostic(codes.EMPTY_FILE, "the file holds no map", Span(file), hint=hint)
+    place = Span(file, *roots[0].place)
+    return Diagnostic(codes.NOT_A_MAPPING, "the map is not a mapping", place, hint=hint)
+
+
+def _validated(root: Node, file: str) -> tuple[TrafficMap | None, list[Diagnostic]]:
+    try:
+        made = TrafficMap.model_validate(root.value)
+    except ValidationError as error:
+        return None, [_explained(each, root, file) for each in error.errors(include_url=False)]
+    return made, [
+        Diagnostic(code, message, Span(file, *_place(root, path)), hint=hint)
+        for code, message, path, hint in _misfits(made)
+    ]
+
+
+def _explained(detail: ErrorDetails, root: Node, file: str) -> Diagnostic:
+    code, message, hint = _words(detail, root)
+    path = [part for part in detail["loc"] if part != "[key]"]
+    wrong_key = detail["type"] == "extra_forbidden" or len(path) < len(detail["loc"])
+    span = Span(file, *_place(root, path, at_key=wrong_key))
+    return Diagnostic(code, message, span, hint=hint)
+
+
+def _words(detail: ErrorDetails, root: Node) -> tuple[str, str, str]:
+    kind, value = detail["type"], detail["input"]
+    names = _names(detail, root)
+    name = names[-1] if names else "the map"
+    example = _EXAMPLES.get(name, "write the name of a field, or {const: acme}")
+    if len(names) == 2 and names[0] == "attributes":
+        name = f"attribute {name}"
+    if kind == "extra_forbidden":
+        return _unknown(names)
+    if kind == "missing":
+        return codes.MISSING_FIELD, f"{name} is missing", example
+    if kind == "literal_error":
+        return _choice(name, value, detail["ctx"]["expected"].replace("'", ""))
+    if kind in _WORDS:
+        return codes.TYPE, f"{name} must be {_WORDS[kind]}, not {_shown(value)}", example
+    if kind == "model_type":
+        return codes.TYPE, f"{name} cannot be {_shown(value)}", example
+    if kind == "map":
+        return codes.CHOICE, str(detail["msg"]), detail["ctx"]["hint"]
+    if kind == "string_pattern_mismatch":
+        hint = "use letters, digits, '.', '_' and '-', at most 64"
+        return codes.NAME, f"{_shown(value)} cannot name an attribute", hint
+    return codes.RANGE, f"{name} {_bound(detail)}", example
+
+
+def _names(detail: ErrorDetails, root: Node) -> list[str]:
+    """Names on the way to what is wrong, as they were written: cost: -1 is cost: {const: -1}."""
+    names = [part for part in detail["loc"] if isinstance(part, str) and part != "[key]"]
+    above = root.children.get(names[-2]) if len(names) > 1 else None
+    if above is not None and not above.children and detail["type"] != "missing":
+        names.pop()
+    return names
+
+
+def _choice(name: str, value: object, expected: str) -> tuple[str, str, str]:
+    words = expected.replace(" or ", ", ").split(", ")
+    meant = difflib.get_close_matches(str(value), words, 1, 0.7)
+    hint = f"did you mean {meant[0]!r}?" if meant else f"write {expected}"
+    return codes.CHOICE, f"{name} must be {expected}, not {_shown(value)}", hint
+
+
+def _bound(detail: ErrorDetails) -> str:
+    """Which bound a value does not keep."""
+    kind, value = detail["type"], detail["input"]
+    if kind in ("string_too_short", "too_short"):
+        return "is empty"
+    bounds = {"greater_than_equal": ("least", "ge"), "less_than_equal": ("most", "le")}
+    if kind in bounds:
+        word, key = bounds[kind]
+        return f"must be at {word} {detail['ctx'][key]}, not {value}"
+    return f"is not right: {str(detail['msg']).lower()}"
+
+
+def _unknown(names: Sequence[str]) -> tuple[str, str, str]:
+    part = "rules" if "rules" in names[:-1] else names[0]
+    known = _KNOWN[part] if len(names) > 1 else _WHOLE
+    meant = difflib.get_close_matches(names[-1], known, 1, 0.7)
+    first = f"did you mean {meant[0]!r}? " if meant else ""
+    hint = f"{first}known here: {', '.join(known)}"
+    return codes.UNKNOWN_FIELD, f"unknown field {names[-1]!r}", hint
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _place(root: Node, path: Sequence[Any], *, at_key: bool = False) -> tuple[int, int, int]:
+    """Where a path stands, or the nearest part above it that was written."""
+    node, place = root, root.place
+    for number, part in enumerate(path, 1):
+        child = node.children.get(part)
+        if child is None:
+            break
+        place = node.place_of(part) if isinstance(part, str) else child.place
+        if at_key and number == len(path):
+            place = node.keys[part]
+        node = child
+    return place
+
+
+def _misfits(made: TrafficMap) -> Iterator[tuple[str, str, Sequence[Any], str]]:
+    """What does not fit the format of the log, or says nothing."""
+    if made.scope.rules == ():
+        yield codes.RANGE, "rules is empty", ("scope", "rules"), _EXAMPLES["rules"]
+    named = ACCESS_FIELDS.get(made.format)
+    if named is None:
+        if made.time is None:
+            yield codes.MISSING_FIELD, "time is missing", (), _EXAMPLES["time"]
+        return
+    if made.time is not None:
+        message = f"a {made.format} log says its time by itself"
+        yield codes.CHOICE, message, ("time",), "delete the line"
+    for path, field in _used(made):
+        if field in named:
+            continue
+        message = f"a {made.format} log has no field {field!r}"
+        meant = difflib.get_close_matches(field, named, 1, 0.7)
+        first = f"did you mean {meant[0]!r}? " if meant else ""
+        yield codes.CHOICE, message, path, f"{first}known here: {', '.join(named)}"
+
+
+def _used(made: TrafficMap) -> Iterator[tuple[Sequence[Any], str]]:
+    if made.scope.field is not None:
+        yield ("scope", "field"), made.scope.field
+    for name, attribute in made.attributes.items():
+        if attribute.field is not None:
+            yield ("attributes", name, "field"), attribute.field
+    if made.cost.field is not None:
+        yield ("cost", "field"), made.cost.field

@@ -1,0 +1,120 @@
+"""``ratectl fmt``."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from ratectl.policy.loader import load
+from ratectl_cli.commands import fmt as command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+    from cli_support import Cli
+
+UGLY = "# mine\nscope:   /ugly\napiVersion: ratectl/v1\nlimits: {a: {per: [x],rate: 1 / sec}}\n"
+FINE = "# mine\napiVersion: ratectl/v1\nscope: /ugly\nlimits: {a: {rate: 1/s, per: x}}\n"
+
+
+def test_files_are_formatted_in_place(cli: Cli, tree: Path) -> None:
+    (tree / "ugly.yaml").write_text(UGLY)
+    (tree / "ugly.yaml").chmod(0o640)
+    before = load([tree]).tree
+    run = cli("fmt")
+    assert (run.code, run.err) == (0, "")
+    assert run.out == "formatted policies/ugly.yaml\n1 of 2 files changed\n"
+    assert (tree / "ugly.yaml").read_text() == FINE
+    assert stat.S_IMODE((tree / "ugly.yaml").stat().st_mode) == 0o640
+    assert load([tree]).tree.policies == before.policies
+    assert sorted(path.name for path in tree.iterdir()) == ["all.yaml", "ugly.yaml"]
+    assert cli("fmt", "policies").out == "0 of 2 files changed\n"
+
+
+def test_check_writes_nothing(cli: Cli, tree: Path) -> None:
+    (tree / "ugly.yaml").write_text(UGLY)
+    run = cli("fmt", "--check", "policies")
+    assert (run.code, run.err) == (1, "")
+    assert run.out == "would format policies/ugly.yaml\n1 of 2 files would change\n"
+    assert (tree / "ugly.yaml").read_text() == UGLY
+    document = cli("fmt", "--check", "-o", "json").document
+    assert (document["check"], document["changed"]) == (True, ["policies/ugly.yaml"])
+    assert document["unchanged"] == 1
+    cli("fmt")
+    assert cli("fmt", "--check").code == 0
+
+
+def test_standard_input(cli: Cli) -> None:
+    run = cli("fmt", "-", stdin=UGLY)
+    assert (run.code, run.out, run.err) == (0, FINE, "")
+    assert cli("fmt", "-", "--check", stdin=UGLY).code == 1
+    assert cli("fmt", "-", "--check", stdin=FINE).code == 0
+    assert cli("fmt", "-", "-o", "json", stdin=UGLY).document["text"] == FINE
+    assert cli("fmt", "-", "policies", stdin=UGLY).code == 64
+
+
+def test_with_an_error_anywhere_nothing_is_written(cli: Cli, tree: Path) -> None:
+    (tree / "bad.yaml").write_text("apiVersion: ratectl/v1\nscope: /bad\nlimit: {}\n")
+    (tree / "ugly.yaml").write_text(UGLY)
+    for words in (("fmt",), ("fmt", "--check")):
+        run = cli(*words)
+        assert run.code == 65
+        assert "error[RC134]" in run.err
+    assert (tree / "ugly.yaml").read_text() == UGLY
+    assert cli("fmt", "-", stdin="scope: [").code == 65
+    assert cli("fmt", "nowhere").code == 65
+
+
+def test_a_file_that_builds_on_others_is_formatted_alone(cli: Cli, tree: Path) -> None:
+    """Without what it inherits it would not validate, but its form can be judged."""
+    (tree / "part.yaml").write_text(
+        "apiVersion: ratectl/v1\nscope: /a\nlimits:  {spike: {burst: 1}}\n"
+    )
+    assert cli("fmt", "policies/part.yaml").code == 0
+
+
+def test_comments_in_braces_are_told_and_kept(cli: Cli, tree: Path) -> None:
+    text = UGLY.replace("1 / sec}}", "1 / sec, # why\n }}")
+    (tree / "ugly.yaml").write_text(text)
+    run = cli("fmt")
+    assert run.code == 0
+    assert "policies/ugly.yaml:1: this document stays as it is" in run.err
+    assert (tree / "ugly.yaml").read_text() == text
+    assert cli("fmt", "-o", "json").document["kept"] == [{"file": "policies/ugly.yaml", "line": 1}]
+
+
+def test_a_link_stays_a_link(cli: Cli, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "real.yaml").write_text(UGLY)
+    (tree / "ugly.yaml").symlink_to(tmp_path / "real.yaml")
+    assert cli("fmt").code == 0
+    assert (tree / "ugly.yaml").is_symlink()
+    assert (tmp_path / "real.yaml").read_text() == FINE
+
+
+def test_a_change_of_meaning_is_never_written(
+    cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the formatter does: the bundles are compared."""
+    from ratectl.policy import canonical
+
+    wrong = canonical.Formatted(UGLY.replace("1 / sec", "2/s"), ())
+    monkeypatch.setattr("ratectl.policy.canonical.format_text", lambda text: wrong)
+    (tree / "all.yaml").write_text(UGLY)
+    run = cli("fmt")
+    assert "stays as it is" in run.err
+    assert (tree / "all.yaml").read_text() == UGLY
+
+
+def test_a_write_that_fails_leaves_the_file(
+    cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    (tree / "ugly.yaml").write_text(UGLY)
+    monkeypatch.setattr(command.os, "fsync", full)
+    assert cli("fmt").code == 69
+    assert (tree / "ugly.yaml").read_text() == UGLY
+    assert sorted(path.name for path in tree.iterdir()) == ["all.yaml", "ugly.yaml"]

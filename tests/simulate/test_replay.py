@@ -1,0 +1,177 @@
+"""Replays: the production engine, in the log's own time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from logs import ONE, START, calls, generated, log, traffic
+
+from ratectl.activation import activate_tree
+from ratectl.engine.pure import PureEngine
+from ratectl.policy import load_valid
+from ratectl.simulate import LimitCount, Traffic, read_map, replay
+from ratectl.simulate.timeline import MOST_BUCKETS, Timeline
+from support import policies
+
+NS = 10**9
+ROOT = Path(__file__).parents[2]
+TIGHT = policies(
+    **{"/web": {"limits": {"spike": {"rate": "1/s", "burst": 3, "per": "client"}}}},
+    **{"/web/files": {"limits": {"all": {"rate": "1/s", "burst": 1, "per": [], "mode": "shadow"}}}},
+)
+LOOSE = policies(**{"/web": {"limits": {"spike": {"rate": "1/s", "burst": 4, "per": "client"}}}})
+
+
+def test_time_is_what_the_log_says() -> None:
+    """Three at once, a refill a second; a day later the bucket is full again."""
+    data = log(0, 0, 0, 0, 1, 1, 86_400, 86_400, 86_400, 86_400)
+    report = replay(traffic(data), [("new", TIGHT)])
+    (side,) = report.sides
+    assert (report.requests, side.refused) == (10, 3)
+    assert (report.first_ns, report.last_ns) == (START * NS, (START + 86_400) * NS)
+    assert side.limits == (LimitCount("/web", "spike", False, 7, 3, 0, 0, (("198.51.100.7", 3),)),)
+
+
+def test_the_answers_are_those_of_the_engine() -> None:
+    """Request by request, against an engine asked directly."""
+    data = generated(3000, rate=40)
+    engine = PureEngine(lambda: 0)
+    engine.swap(activate_tree(TIGHT, 1), START * NS)
+    expected: Counter[str] = Counter()
+    for at, scope, attributes, cost in calls(traffic(data)):
+        expected[engine.check(scope, attributes, cost, now=at).reason] += 1
+    (side,) = replay(traffic(data), [("new", TIGHT)]).sides
+    assert side.refused == expected["limited"] > 10
+
+
+def test_scopes_count_shadow_and_what_no_policy_covers() -> None:
+    made = ONE.replace(
+        "scope: /web\n",
+        "scope: {field: path, rules: [{match: /f/*, scope: /web/files/deep}, "
+        "{match: /o, scope: /other}, {match: /, scope: /web}]}\n",
+    )
+    data = log(0, 1) + log(2, 2, 2, 2, 2, path="/f/a") + log(9, path="/o") + log(9, path="/x")
+    report = replay(traffic(data, made), [("new", TIGHT)])
+    (side,) = report.sides
+    rows = {row.scope: (row.requests, row.refused, row.shadow) for row in side.scopes}
+    assert rows == {"/web": (2, 0, 0), "/web/files": (5, 2, 2), None: (1, 0, 0)}
+    assert (side.no_policy, side.refused, side.shadow) == (1, 2, 2)
+    assert (report.requests, report.reading.unmapped, report.reading.malformed) == (8, 1, 0)
+    shadow = next(each for each in side.limits if each.limit == "all")
+    assert (shadow.shadow, shadow.admitted, shadow.refused, shadow.shadow_refused) == (
+        True,
+        1,
+        0,
+        4,
+    )
+
+
+def test_two_sets_of_policies_over_one_pass() -> None:
+    data = log(0, 0, 0, 0, 0, 100)
+    report = replay(traffic(data), [("new", TIGHT), ("old", LOOSE)])
+    assert [side.refused for side in report.sides] == [2, 1]
+    assert [(one.scope, one.newly_refused, one.newly_admitted) for one in report.changes] == [
+        ("/web", 1, 0)
+    ]
+    back = replay(traffic(data), [("new", LOOSE), ("old", TIGHT)])
+    assert [(one.newly_refused, one.newly_admitted) for one in back.changes] == [(0, 1)]
+    same = replay(traffic(data), [("new", TIGHT), ("old", TIGHT)])
+    assert same.changes == ()
+    assert same.sides[0].limits == same.sides[1].limits
+    assert [each.refused for each in same.timeline if each.requests] == [(2, 2), (0, 0)]
+
+
+def test_a_side_by_side_replay_says_what_two_replays_say() -> None:
+    data = generated(2000, rate=40)
+    both = replay(traffic(data), [("new", TIGHT), ("old", LOOSE)])
+    alone = [
+        replay(traffic(data), [(name, tree)]) for name, tree in (("new", TIGHT), ("old", LOOSE))
+    ]
+    assert both.sides == tuple(each.sides[0] for each in alone)
+
+
+def test_nothing_to_replay() -> None:
+    report = replay(traffic(b"rubbish\n\n"), [("new", TIGHT)])
+    assert (report.requests, report.first_ns, report.timeline) == (0, None, ())
+    assert (report.reading.lines, report.reading.malformed) == (1, 1)
+
+
+def test_the_timeline_adds_up_and_stays_bounded() -> None:
+    spans = (0, 5, 119, 120, 3000, 86_400, 10**7)
+    for span in spans:
+        report = replay(traffic(log(0, 0, 0, 0, span / 2, span)), [("new", TIGHT)])
+        assert sum(each.requests for each in report.timeline) == 6
+        assert sum(each.refused[0] for each in report.timeline) == report.sides[0].refused
+        assert len(report.timeline) <= MOST_BUCKETS
+        assert report.start_ns <= START * NS < report.start_ns + report.width_ns
+        assert report.width_ns * len(report.timeline) > span * NS
+
+
+def test_buckets_keep_their_requests_when_they_widen() -> None:
+    timeline = Timeline(1)
+    for second in range(700):
+        _, (bucket,) = timeline.bucket(second * NS)
+        bucket["ok"] += 1
+    assert timeline.width_ns == 10 * NS
+    assert [each[0]["ok"] for each in timeline.buckets()] == [10] * 70
+
+
+_MEASURE = """
+import sys
+from itertools import islice
+from ratectl.policy.model import Policy, PolicyTree
+from ratectl.simulate import Traffic, read_map, replay
+
+MAP = b"apiVersion: ratectl/v1\\nkind: TrafficMap\\nformat: combined\\nscope: /\\n" \\
+      b"attributes: {client: client}\\n"
+LINE = '198.51.100.%d - - [05/Jan/2026:%02d:%02d:%02d +0000] "GET /%d HTTP/1.1" 200 5 "-" "Hare"\\n'
+
+class Lines:
+    def __init__(self, count):
+        self.lines = (
+            LINE % (n % 20, n // 72000 % 24, n // 1200 % 60, n // 20 % 60, n) for n in range(count)
+        )
+    def read(self, size, /):
+        return "".join(islice(self.lines, 2000)).encode()
+
+tree = PolicyTree({"/": Policy.model_validate(
+    {"scope": "/", "limits": {"spike": {"rate": "1/s", "burst": 5, "per": "client"}}})})
+traffic = Traffic(Lines(int(sys.argv[1])), read_map(MAP, "map"))
+report = replay(traffic, [("new", tree)])
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(report.requests, report.reading.malformed, peak)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's VmHWM")
+def test_memory_does_not_grow_with_the_log() -> None:
+    """300,000 lines of 20 clients, each line with a path of its own, take no more than 60,000."""
+    peaks = []
+    for count in (60_000, 300_000):
+        command = [sys.executable, "-c", _MEASURE, str(count)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        requests, malformed, peak = map(int, done.stdout.split())
+        assert (requests, malformed) == (count, 0)
+        peaks.append(peak)
+    assert peaks[1] < peaks[0] + 6 * 1024
+    assert peaks[1] < 150 * 1024
+
+
+@pytest.mark.reallog
+def test_a_real_log_through_the_example_policies(real_log: Path) -> None:
+    """Nearly half of its lines are out of order, one is cut short; nobody would be refused."""
+    made = read_map((ROOT / "docs" / "examples" / "web.map.yaml").read_bytes(), "web.map.yaml")
+    with real_log.open("rb") as file:
+        replayed = Traffic(file, made)
+        report = replay(replayed, [("policies", load_valid([ROOT / "policies"]).tree)])
+    assert (report.requests, report.reading.lines) == (9999, 10_000)
+    assert (report.reading.malformed, report.reading.unmapped, report.reading.late) == (1, 0, 0)
+    assert {row.scope: row.requests for row in report.sides[0].scopes} == {
+        "/web": 9452,
+        "/web/files": 547,
+    }
+    assert report.sides[0].refused == 0
