@@ -97,7 +97,7 @@ def test_a_corrupt_last_good_is_replaced_by_the_store(tmp_path: Path, make_agent
     agent = make_agent(url)
     assert agent.wait_ready(5)
     wait_for(lambda: last_good_file(tmp_path).read_bytes() != b"junk", "a new last-good")
-    assert agent.status.error is None
+    wait_for(lambda: agent.status.error is None, "the damage is mended and no longer reported")
 
 
 def test_a_neighbours_last_good_serves_a_process_that_has_none(tmp_path: Path, make_agent: Make):
