@@ -18,6 +18,7 @@ from ratectl.policy.bundle import decode_policies, digest
 
 if TYPE_CHECKING:
     from ratectl.engine.base import PlanSet, ScopePlan
+    from ratectl.engine.quota import WallOffset
     from ratectl.policy.model import PolicyTree
 
 __all__ = ["Activated", "activate", "activate_tree"]
@@ -38,23 +39,25 @@ class Activated:
     data: bytes
 
 
-def activate(data: bytes, sha256: str, generation: int) -> Activated:
-    """Verify and compile the bytes of a generation.
+def activate(
+    data: bytes, sha256: str, generation: int, offset: WallOffset | None = None
+) -> Activated:
+    """Verify and compile the bytes of a generation; ``offset`` as for ``compile_tree``.
 
     :raises BundleError: they must not be enforced; the message says why.
     """
     if digest(data) != sha256:
         raise BundleError(f"bundle {sha256[:12]} is corrupt: its bytes hash to {digest(data)[:12]}")
     with paused_collector():
-        return Activated(activate_tree(decode_policies(data), generation), sha256, data)
+        return Activated(activate_tree(decode_policies(data), generation, offset), sha256, data)
 
 
-def activate_tree(tree: PolicyTree, generation: int) -> PlanSet:
+def activate_tree(tree: PolicyTree, generation: int, offset: WallOffset | None = None) -> PlanSet:
     """Compile a tree and check it by deciding with it.
 
     :raises BundleError: it must not be enforced.
     """
-    plans = compile_tree(tree, generation)
+    plans = compile_tree(tree, generation, offset)
     try:
         _self_check(plans)
     except Exception as error:

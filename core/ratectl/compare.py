@@ -29,7 +29,8 @@ _EMPTY = PolicyTree({})
 class Change:
     """One difference at one declared scope.
 
-    ``limit`` is None for a change of ``on_error``. ``inherited``: the nearest declared scope above
+    ``limit`` is None for a change of ``on_error``, and ``budget NAME`` for one of a budget.
+    ``inherited``: the nearest declared scope above
     changes in just the same way, so this follows from that.
     """
 
@@ -79,6 +80,7 @@ def _at(scope: str, old: Resolved | None, new: Resolved | None) -> Iterator[Chan
         one, other = before.get(name), after.get(name)
         if one is None or other is None or _effect(one) != _effect(other):
             yield Change(scope, name, _kind(one, other), _text(one), _text(other))
+    yield from _budgets(scope, old, new)
     was = str(old.on_error.value) if old else "allow"
     now = str(new.on_error.value) if new else "allow"
     if was != now:
@@ -88,14 +90,24 @@ def _at(scope: str, old: Resolved | None, new: Resolved | None) -> Iterator[Chan
         )  # fmt: skip
 
 
+def _budgets(scope: str, old: Resolved | None, new: Resolved | None) -> Iterator[Change]:
+    """Budgets are compared at their own scope, where their bucket is."""
+    before = {limit.name: limit for owner, limit in (old.budgets if old else ()) if owner == scope}
+    after = {limit.name: limit for owner, limit in (new.budgets if new else ()) if owner == scope}
+    for name in [*before, *(name for name in after if name not in before)]:
+        one, other = before.get(name), after.get(name)
+        if one is None or other is None or _effect(one) != _effect(other):
+            yield Change(scope, f"budget {name}", _kind(one, other), _text(one), _text(other))
+
+
 def _effect(limit: Limit) -> tuple[object, ...]:
     """What requests can notice."""
     if limit.mode == "off" or limit.rate.unlimited:
         return (limit.mode if limit.mode == "off" else "unlimited",)
     rate: object = limit.rate.per_second
-    if limit.algorithm == "sliding-window":
-        rate = (limit.rate.count, limit.rate.window_ns)
-    return (limit.algorithm, rate, limit.burst, limit.per, limit.mode)
+    if limit.algorithm != "token-bucket":
+        rate = (limit.rate.count, limit.rate.window_ns or limit.rate.unit)
+    return (limit.algorithm, rate, limit.burst, limit.per, limit.mode, limit.resets)
 
 
 def _kind(old: Limit | None, new: Limit | None) -> Kind:
@@ -103,7 +115,7 @@ def _kind(old: Limit | None, new: Limit | None) -> Kind:
         return "added"
     if new is None:
         return "removed"
-    if (old.algorithm, old.per) != (new.algorithm, new.per):
+    if (old.algorithm, old.per, old.resets) != (new.algorithm, new.per, new.resets):
         return "changed"
     signs = {_sign(_strictness(old), _strictness(new)), *_amounts(old, new)} - {0}
     if signs == {1}:
@@ -120,7 +132,7 @@ def _amounts(old: Limit, new: Limit) -> Iterator[int]:
     yield old.rate.exceeds(new.rate) - new.rate.exceeds(old.rate)
     if old.burst is not None and new.burst is not None:
         yield _sign(new.burst, old.burst)
-    elif old.algorithm == "sliding-window" and old.rate.window_ns and new.rate.window_ns:
+    elif old.algorithm != "token-bucket" and not (old.rate.unlimited or new.rate.unlimited):
         yield _sign(new.rate.numerator, old.rate.numerator)
 
 
@@ -134,6 +146,8 @@ def _text(limit: Limit | None) -> str | None:
     parts = [limit.algorithm, str(limit.rate)]
     if limit.burst is not None:
         parts.append(f"burst {limit.burst}")
+    if limit.resets is not None and limit.rate.unit not in ("min", "h"):
+        parts.append(f"resets {limit.resets}")
     if limit.per:
         parts.append(f"per {', '.join(limit.per)}")
     if limit.mode != "enforce":

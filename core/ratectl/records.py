@@ -219,6 +219,8 @@ class LimitReport:
     peak: float | None
     """Fullest use of any one bucket recently, 0 to 1; None when nothing was admitted."""
     top_refused: list[tuple[str, int]] = field(default_factory=list)
+    budget: bool = False
+    """Whether it is a budget of ``scope``, drawn from by the whole subtree."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

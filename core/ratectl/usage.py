@@ -22,6 +22,7 @@ class LimitTotal:
 
     scope: str
     limit: str
+    budget: bool
     shadow: bool
     most: int
     """What a full bucket admits at once; of the newest generation where agents differ."""
@@ -89,13 +90,13 @@ def read_usage(store: Store) -> list[UsageRecord]:
 
 def totals(records: list[UsageRecord], scope: str = "/") -> Totals:
     """Add up the limits at and below ``scope``."""
-    limits: dict[tuple[str, str], LimitTotal] = {}
+    limits: dict[tuple[str, str, bool], LimitTotal] = {}
     below = scope.rstrip("/") + "/"
     for record in sorted(records, key=lambda record: record.generation):
         for report in record.limits:
             if report.scope != scope and not report.scope.startswith(below):
                 continue
-            key = (report.scope, report.limit)
+            key = (report.scope, report.limit, report.budget)
             total = limits.get(key)
             if total is None:
                 total = limits[key] = LimitTotal(*key, report.shadow, report.most)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from engine.plans import by_scope, plan_set, verdict
+from policy.trees import tree
+from ratectl.compile import compile_tree
 from ratectl.engine.pure import PureEngine
+from ratectl.engine.quota import WallOffset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from engine.model import Limit, Verdict
     from ratectl.engine.base import Engine, LimitUsage
@@ -25,6 +28,7 @@ class Rig:
     def __init__(self, implementation: type[PureEngine]) -> None:
         self.now = 0
         self.generation = 0
+        self.offset = WallOffset()
         self._implementation = implementation
         self.engine: Engine = self.another()
 
@@ -39,6 +43,11 @@ class Rig:
         self.generation += 1
         self.engine.swap(plan_set(self.generation, by_scope(*limits, bare=bare)), now=at)
 
+    def write(self, said: Mapping[str, Mapping[str, Any]], at: int | None = None) -> None:
+        """Publish policies as they are written; quotas are ``offset`` ahead of the clock."""
+        self.generation += 1
+        self.engine.swap(compile_tree(tree(said), self.generation, self.offset), now=at)
+
     def ask(
         self, cost: int = 1, at: int | None = None, scope: str = "/", **attributes: object
     ) -> Verdict:
@@ -48,9 +57,11 @@ class Rig:
         """What a request would find; a peek."""
         return self.ask(0, at, scope, **attributes).remaining
 
-    def usage(self, name: str = "l", scope: str = "/") -> LimitUsage:
+    def usage(self, name: str = "l", scope: str = "/", *, budget: bool = False) -> LimitUsage:
         return next(
-            of for of in self.engine.usage().limits if (of.scope, of.limit) == (scope, name)
+            of
+            for of in self.engine.usage().limits
+            if (of.scope, of.limit, of.budget) == (scope, name, budget)
         )
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import time
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 
 from policy.trees import tree, written
 from ratectl.compile import compile_tree
+from ratectl.engine.calendar import CalendarWindow
 from ratectl.engine.pure import PureEngine
+from ratectl.engine.quota import Quota, WallOffset
 from ratectl.engine.sliding_window import SlidingWindow
 from ratectl.engine.token_bucket import TokenBucket
 from ratectl.errors import BundleError
+from ratectl.policy.check import check_tree
 from ratectl.policy.resolve import resolve
 
 if TYPE_CHECKING:
@@ -41,7 +46,8 @@ def spike(said: Written, scope: str = "/") -> LimitPlan:
 
 def test_a_plan_says_what_the_policy_says() -> None:
     limit = spike({"/": one(rate="100/s", burst=200, per=["tenant", "route"], mode="shadow")})
-    assert (limit.identity, limit.per, limit.shadow) == (("/", "spike"), ("tenant", "route"), True)
+    assert limit.identity == ("/", "spike", False)
+    assert (limit.per, limit.shadow) == (("tenant", "route"), True)
     assert limit.algorithm == TokenBucket(100, S, 200)
     assert compiled({}).generation == 7
 
@@ -97,7 +103,7 @@ def test_every_declared_scope_has_a_plan_and_no_other() -> None:
     assert set(plans.scopes) == {"/", "/a/b", "/c"}
     found = [plans.find(scope) for scope in ("/a/b/c/d", "/a", "/x", "/", "/c")]
     assert [plan.scope for plan in found if plan] == ["/a/b", "/", "/", "/", "/c"]
-    assert spike({"/": one(rate="1/s"), "/a/b": {}}, "/a/b").identity == ("/a/b", "spike")
+    assert spike({"/": one(rate="1/s"), "/a/b": {}}, "/a/b").identity == ("/a/b", "spike", False)
     assert compiled({"/a": {}}).find("/b") is None
     assert found[4] is not None
     assert found[4].limits == ()
@@ -117,10 +123,7 @@ def test_on_error_is_carried() -> None:
         ({"/": one(rate="5/month")}, "/: a month has no fixed length"),
         ({"/": one(rate="0.5/s", algorithm="sliding-window")}, "counts whole requests"),
         ({"/a": one(rate="5/s", algorithm="sliding-window", burst=1)}, "/a: a sliding-window has"),
-        (
-            {"/": {**one(rate="unlimited"), "caps": {"spike": {"rate": "5/month"}}}},
-            "a rate of 5/month has no fixed length",
-        ),
+        ({"/a": {"budgets": {"fleet": {"per": "tenant"}}}}, "/a: limit 'fleet' has no rate"),
     ],
     ids=range(5),
 )
@@ -151,16 +154,63 @@ def test_engines_run_what_resolution_says(said: Written) -> None:
     for scope in said:
         resolved = resolve(policies, scope)
         assert resolved is not None
+        told = [((scope, name, False), limit) for name, limit in resolved.limits.items()]
+        told += [((owner, limit.name, True), limit) for owner, limit in resolved.budgets]
         running = {
-            name: limit for name, limit in resolved.limits.items()
+            identity: limit for identity, limit in told
             if limit.mode != "off" and not limit.rate.unlimited
         }  # fmt: skip
-        assert [plan.name for plan in plans.scopes[scope].limits] == list(running)
+        assert [plan.identity for plan in plans.scopes[scope].limits] == list(running)
         for plan in plans.scopes[scope].limits:
-            limit = running[plan.name]
+            limit = running[plan.identity]
             most = limit.burst if limit.algorithm == "token-bucket" else limit.rate.numerator
             assert plan.algorithm.most == most
             assert (plan.per, plan.shadow) == (limit.per, limit.mode == "shadow")
         blocked = [limit for limit in running.values()
                    if limit.mode == "enforce" and not limit.rate.numerator]  # fmt: skip
         assert engine.check(scope, {}, 0).allowed is not bool(blocked)
+
+
+def test_a_quota_becomes_a_calendars_windows() -> None:
+    offset = WallOffset(5)
+    said = {"/": one(rate="9/week", algorithm="quota", resets="Tue 06:30 Europe/Berlin")}
+    plan = compile_tree(tree(said), 1, offset).scopes["/"].limits[0]
+    week = CalendarWindow("week", ZoneInfo("Europe/Berlin"), time(6, 30), weekday=1)
+    assert plan.algorithm == Quota(9, week, offset)
+    said["/"] = one(rate="0/month", algorithm="quota", resets="31 00:00")
+    month = CalendarWindow("month", ZoneInfo("UTC"), day=31)
+    assert spike(said).algorithm == Quota(0, month, offset, blocked=True)
+
+
+@pytest.mark.parametrize("cap", ["40/s", "5/2day", "0.5/day", "5/month", "0.5/month"])
+@pytest.mark.parametrize("algorithm", ["token-bucket", "sliding-window", "quota"])
+def test_an_agent_clips_to_whatever_a_deeper_cap_says(cap: str, algorithm: str) -> None:
+    """``validate`` finds nothing here, so compiling must not fail."""
+    said = {
+        "/": one(rate="unlimited", algorithm=algorithm),
+        "/a": {"caps": {"spike": {"rate": cap}}},
+    }
+    assert check_tree(tree(said)) == []
+    engine = PureEngine(lambda: 0)
+    engine.swap(compiled({**said, "/a": {}}))
+    engine.swap(compiled(said))
+    engine.swap(compiled({**said, "/a/b": {}}))
+    assert engine.check("/a/b", {}, 10**9).reason == "never"
+
+
+def test_a_budget_is_one_plan_for_all_below() -> None:
+    fleet = {"budgets": {"fleet": {"rate": "9/s", "per": "tenant", "mode": "shadow"}}}
+    plans = compiled({"/": {}, "/a": {**fleet, **one(rate="1/s")}, "/a/b": fleet, "/a/c/d": {}})
+    assert plans.scopes["/"].limits == ()
+    shared = plans.scopes["/a"].budget("/a", "fleet")
+    assert shared is not None
+    assert (shared.identity, shared.per, shared.shadow) == (
+        ("/a", "fleet", True), ("tenant",), True,
+    )  # fmt: skip
+    assert [plan.identity for plan in plans.scopes["/a/b"].limits] == [
+        ("/a/b", "spike", False), ("/a", "fleet", True), ("/a/b", "fleet", True),
+    ]  # fmt: skip
+    for scope in ("/a/b", "/a/c/d"):
+        assert plans.scopes[scope].budget("/a", "fleet") is shared
+        assert plans.scopes[scope].limit("fleet") is None
+    assert plans.scopes["/a/c/d"].budget("/a/c/d", "fleet") is None

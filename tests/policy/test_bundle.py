@@ -40,6 +40,11 @@ SAID: Written = {
     "/payments/checkout": {
         "on_error": "deny", "protected": True, "unset": ["steady"],
         "limits": {"spike": {"rate": "unlimited"}, "half": {"rate": "0.5/s"}},
+        "budgets": {
+            "month": {"algorithm": "quota", "rate": "9/month", "resets": "31 00:00 Europe/Berlin"},
+            "fleet": {"rate": "5000/s", "burst": 10_000, "across": "cluster"},
+        },
+        "trusted_proxies": ["10.0.0.0/8", "2001:db8::/32"],
     },
 }  # fmt: skip
 
@@ -96,6 +101,31 @@ def test_different_meanings_have_different_bytes(said: Written) -> None:
 def test_spelling_does_not_change_the_bytes(spellings: tuple[str, ...]) -> None:
     trees = [tree({"/": {"limits": {"x": {"rate": rate}}}}) for rate in spellings]
     assert len({encode_policies(of) for of in trees}) == 1
+
+
+@pytest.mark.parametrize(
+    ("spellings", "written"),
+    [
+        (("6:00", "06:00", "06:00 UTC", " 06:00  UTC "), "06:00 UTC"),
+        (("mon 06:00", "Mon 6:00 UTC", "MON 06:00"), "Mon 06:00 UTC"),
+        (("01 00:00", "1 0:00"), "1 00:00 UTC"),
+    ],
+)
+def test_spelling_of_resets_does_not_change_the_bytes(
+    spellings: tuple[str, ...], written: str
+) -> None:
+    trees = [tree({"/": {"budgets": {"x": {"resets": resets}}}}) for resets in spellings]
+    assert {encode_policies(of) for of in trees} == {
+        b'{"format":1,"policies":[{"budgets":{"x":{"resets":"%s"}},"scope":"/"}]}'
+        % written.encode()
+    }
+
+
+def test_spelling_of_networks_does_not_change_the_bytes() -> None:
+    networks = ("2001:DB8:0::/32", "2001:db8::/32")
+    trees = [tree({"/": {"trusted_proxies": [network]}}) for network in networks]
+    assert len({encode_policies(of) for of in trees}) == 1
+    assert decode_policies(encode_policies(tree(SAID))).policies == tree(SAID).policies
 
 
 def test_places_do_not_change_the_bytes() -> None:
@@ -155,10 +185,12 @@ def test_what_is_not_origins_says_so(data: bytes) -> None:
         (b'{"format":1,"policies":[{"scope":"/","limits":{"x":{"burst":-1}}}]}', "x.burst"),
         (b'{"format":1,"policies":[{"scope":"/","limits":{"x":{"later":1}}}]}', "x.later"),
         (b'{"format":1,"policies":[{"scope":"/","protected":1}]}', "protected"),
+        (b'{"format":1,"policies":[{"scope":"/","budgets":{"x":{"resets":"6"}}}]}', "not a time"),
+        (b'{"format":1,"policies":[{"scope":"/","trusted_proxies":["10.0.0.1/8"]}]}', "host bits"),
         (b"[" * 100_000, "bundle is invalid"),
         (b'{"format":1,"policies":' + b"[" * 100_000, "bundle is invalid"),
     ],
-    ids=range(20),
+    ids=range(22),
 )  # fmt: skip
 def test_what_is_not_a_bundle_says_why(data: bytes, words: str) -> None:
     with pytest.raises(BundleError) as raised:

@@ -37,8 +37,14 @@ def cap(**fields: Any) -> dict[str, Any]:
     return {"caps": {"spike": fields}}
 
 
+def budget(**fields: Any) -> dict[str, Any]:
+    return {"budgets": {"fleet": fields}}
+
+
 BASE = {"rate": "10/s", "burst": 20, "per": ["tenant"]}
 CAP = {"rate": "40/s", "burst": 100}
+QUOTA = {"algorithm": "quota", "rate": "5/day"}
+UNITS = ("min", "h", "day", "week", "month")
 WINDOW = {"algorithm": "sliding-window", "rate": "600/min"}
 
 GOOD: dict[str, Written] = {
@@ -62,6 +68,37 @@ GOOD: dict[str, Written] = {
     },
     "a window below its caps": {"/": {**one(**WINDOW), **cap(rate="10/s", burst=600)}},
     "unlimited without a cap": {"/": one(rate="unlimited")},
+    "a month in a cap": {"/": cap(rate="5/month")},
+    "a quota in every unit": {
+        "/": {"limits": {unit: {"algorithm": "quota", "rate": f"5/{unit}"} for unit in UNITS}},
+    },
+    "a quota from a day": {
+        "/": {"limits": {
+            "w": {"algorithm": "quota", "rate": "5/week", "resets": "Mon 06:00 Europe/Berlin"},
+            "m": {"algorithm": "quota", "rate": "5/month", "resets": "31 00:00"},
+        }},
+    },
+    "quotas below caps of their unit": {
+        "/": cap(rate="5/day"), "/a": one(**{**QUOTA, "rate": "4/day"}),
+        "/d": {**cap(rate="2.5/day"), **one(**{**QUOTA, "rate": "2/day"})},
+    },
+    "a quota of a month at its cap": {
+        "/": {**cap(rate="5/month"), **one(algorithm="quota", rate="5/month")},
+    },
+    "an inherited quota above a deeper cap of another unit": {
+        "/": one(**QUOTA), "/a": cap(rate="1/week"),
+    },
+    "another algorithm drops resets": {
+        "/": one(**QUOTA, resets="06:00"), "/a": one(algorithm="token-bucket"),
+    },
+    "budgets of one name on a path": {"/": budget(**BASE), "/a": budget(rate="99/s")},
+    "budgets beside limits and caps of their name": {
+        "/": {**budget(rate="99/s"), **one(rate="1/s"), **cap(rate="1/s", burst=5)},
+        "/a": budget(rate="99/s", mode="off"),
+    },
+    "quotas as budgets": {"/": budget(**QUOTA, resets="06:00", per="tenant")},
+    "an unlimited budget": {"/": budget(rate="unlimited")},
+    "proxies": {"/": {"trusted_proxies": ["10.0.0.0/8", "2001:db8::/32"]}, "/a": {}},
     "an unlimited cap": {"/": {**one(rate="unlimited"), **cap(rate="unlimited")}},
 }  # fmt: skip
 
@@ -130,7 +167,6 @@ BAD: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
     ),
     "a cap of nothing": ({"/": cap()}, [("RC203", "/", "caps.spike")]),
     "a month in a rate": ({"/": one(rate="5/month")}, [("RC204", "/", "limits.spike.rate")]),
-    "a month in a cap": ({"/": cap(rate="5/month")}, [("RC204", "/", "caps.spike.rate")]),
     "a burst of a window": (
         {"/": one(**WINDOW), "/a": one(burst=5)}, [("RC204", "/a", "limits.spike.burst")],
     ),
@@ -141,6 +177,113 @@ BAD: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
         {"/": one(**BASE), "/a": {"unset": ["other", "spike"]}}, [("RC301", "/a", "unset.0")],
     ),
     "unset at the top": ({"/": {"unset": ["spike"]}}, [("RC301", "/", "unset.0")]),
+    "a burst of a quota": (
+        {"/": one(**QUOTA, burst=5)},
+        [("RC204", "/", "limits.spike.burst")],
+    ),
+    "resets of a token bucket": (
+        {"/": one(rate="5/day", resets="06:00")},
+        [("RC204", "/", "limits.spike.resets")],
+    ),
+    "resets of a window": (
+        {"/": one(**WINDOW, resets="06:00")},
+        [("RC204", "/", "limits.spike.resets")],
+    ),
+    "a quota across the cluster": (
+        {"/": one(**QUOTA, across="cluster")},
+        [("RC204", "/", "limits.spike.across")],
+    ),
+    "a weekday of a day": (
+        {"/": one(**QUOTA, resets="Mon 06:00")},
+        [("RC204", "/", "limits.spike.resets")],
+    ),
+    "a weekday of a month": (
+        {"/": one(algorithm="quota", rate="5/month", resets="Mon 06:00")},
+        [("RC204", "/", "limits.spike.resets")],
+    ),
+    "a day of the month of a week": (
+        {"/": one(algorithm="quota", rate="5/week", resets="15 06:00")},
+        [("RC204", "/", "limits.spike.resets")],
+    ),
+    "a time of day of an hour": (
+        {"/": one(algorithm="quota", rate="5/h", resets="06:00")},
+        [("RC204", "/", "limits.spike.resets")],
+    ),
+    "a quota of two days": (
+        {"/": one(algorithm="quota", rate="5/2day")},
+        [("RC204", "/", "limits.spike.rate")],
+    ),
+    "a quota of a second": (
+        {"/": one(algorithm="quota", rate="5/s")},
+        [("RC204", "/", "limits.spike.rate")],
+    ),
+    "half a request in a quota": (
+        {"/": one(algorithm="quota", rate="0.5/day")},
+        [("RC204", "/", "limits.spike.rate")],
+    ),
+    "a rate that no longer fits the inherited resets": (
+        {"/": one(algorithm="quota", rate="5/week", resets="Mon 06:00"), "/a": one(rate="1/day")},
+        [("RC204", "/a", "limits.spike")],
+    ),
+    "a quota above its cap": (
+        {"/": cap(rate="4/day"), "/a": one(**QUOTA)},
+        [("RC201", "/a", "limits.spike.rate")],
+    ),
+    "a quota above a burst cap": (
+        {"/": cap(burst=4), "/a": one(**QUOTA)},
+        [("RC201", "/a", "limits.spike.rate")],
+    ),
+    "a quota and a cap of another unit": (
+        {"/": cap(rate="99/week"), "/a": one(**QUOTA)},
+        [("RC204", "/a", "limits.spike.rate")],
+    ),
+    "a quota and a cap of several units": (
+        {"/": cap(rate="99/2day"), "/a": one(**QUOTA)},
+        [("RC204", "/a", "limits.spike.rate")],
+    ),
+    "a token bucket and a cap of a month": (
+        {"/": cap(rate="90/month"), "/a": one(rate="1/day")},
+        [("RC204", "/a", "limits.spike.rate")],
+    ),
+    "across the cluster, for now": (
+        {
+            "/": {**one(**BASE, across="cluster"), **budget(rate="1/s", across="cluster")},
+            "/a": one(burst=5),
+        },
+        [("RC302", "/", "limits.spike.across"), ("RC302", "/", "budgets.fleet.across")],
+    ),
+    "a budget without a rate": (
+        {"/": budget(burst=5)},
+        [("RC203", "/", "budgets.fleet")],
+    ),
+    "a budget that hopes to inherit": (
+        {"/": budget(**BASE), "/a": budget(burst=5)},
+        [("RC203", "/a", "budgets.fleet")],
+    ),
+    "a budget that is not below its scope": (
+        {"/": budget(burst=5), "/a": {}},
+        [("RC203", "/", "budgets.fleet")],
+    ),
+    "a burst of a budget's window": (
+        {"/": budget(**WINDOW, burst=5)},
+        [("RC204", "/", "budgets.fleet.burst")],
+    ),
+    "a month in a budget": (
+        {"/": budget(rate="5/month")},
+        [("RC204", "/", "budgets.fleet.rate")],
+    ),
+    "resets of a budget's bucket": (
+        {"/": budget(rate="5/day", resets="06:00")},
+        [("RC204", "/", "budgets.fleet.resets")],
+    ),
+    "a budget of two days": (
+        {"/": budget(algorithm="quota", rate="5/2day")},
+        [("RC204", "/", "budgets.fleet.rate")],
+    ),
+    "unset of a budget": (
+        {"/": budget(**BASE), "/a": {"unset": ["fleet"]}},
+        [("RC301", "/a", "unset.0")],
+    ),
     "everything at once, in order of place": (
         {"/": {"unset": ["x"], **one(rate="99/s"), **cap(rate="1/s")}, "/a": one(mode="off")},
         [("RC301", "/", "unset.0"), ("RC201", "/", "limits.spike.rate"),
@@ -158,7 +301,7 @@ def test_good_trees(said: Written) -> None:
 def test_bad_trees(said: Written, expected: list[tuple[str, str, str]]) -> None:
     assert places(said) == expected
     for found in findings(said):
-        assert found.severity == ("warning" if found.code == "RC301" else "error")
+        assert found.severity == ("warning" if found.code[:3] == "RC3" else "error")
         assert found.hint
 
 
@@ -177,6 +320,19 @@ def test_a_finding_says_which_cap_and_what_to_write() -> None:
     assert rate.notes[0].startswith("cap set at /:")
 
 
+def test_a_budgets_findings_speak_of_a_budget() -> None:
+    (found,) = findings({"/": one(**BASE), "/a": budget(burst=5)})
+    assert found.message == "budget 'fleet' has no rate, and budgets are not inherited"
+    assert found.hint is not None
+    assert found.hint.startswith("add a rate, like fleet: {rate: 100/s}")
+
+
+def test_a_quota_and_its_cap_in_two_units_are_explained() -> None:
+    (found,) = findings({"/": cap(rate="99/week"), "/a": one(**QUOTA)})
+    assert found.message == "rate 5/day and its cap 99/week are not in the same calendar unit"
+    assert found.notes[0].startswith("cap set at /:")
+
+
 def test_a_window_above_a_burst_cap_is_explained() -> None:
     (found,) = findings({"/": cap(burst=599), "/a": one(**WINDOW)})
     assert found.message == "rate 600/min admits more at once than the burst cap 599 of /"
@@ -188,7 +344,7 @@ def test_a_tree_without_errors_can_be_used_everywhere(said: Written) -> None:
     """And one whose limits cannot be used has errors."""
     errors = [found for found in findings(said) if found.severity == "error"]
     resolved = [resolve(tree(said), scope) for scope in said]
-    unusable = [of for of in resolved if of is not None and of.problems]
+    unusable = [of for of in resolved if of is not None and (of.problems or of.broken_budgets)]
     assert not unusable or errors
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.trees import NAMES, SCOPES, tree, written
+from policy.trees import NAMES, RATES, SCOPES, tree, written
 from ratectl.policy.rates import Rate
+from ratectl.policy.resets import Resets
 from ratectl.policy.resolve import BUILT_IN, Clip, Limit, Resolver, Setting, resolve
 
 if TYPE_CHECKING:
@@ -196,6 +197,135 @@ def test_unlimited_has_no_burst() -> None:
     assert (limit.rate.unlimited, limit.burst) == (True, None)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "cap", "lowered"),
+    [
+        ("quota", "5/day", "5/day"),
+        ("quota", "5/month", "5/month"),
+        ("quota", "40/s", "2400/min"),
+        ("quota", "50/30s", "100/min"),
+        ("quota", "5/2day", "17/week"),
+        ("quota", "0.5/day", "3/week"),
+        ("quota", "9/5week", "7/month"),
+        ("sliding-window", "5/month", "5/31day"),
+        ("sliding-window", "0.5/month", "1/62day"),
+        ("token-bucket", "5/month", "5/31day"),
+    ],
+)
+def test_unlimited_under_a_cap_of_another_kind_of_window(
+    algorithm: str, cap: str, lowered: str
+) -> None:
+    """An agent clips and does not reject: to a window that the algorithm can follow."""
+    limit = spike({"/": one(rate="unlimited", algorithm=algorithm), "/a": capped(cap)})
+    assert str(limit.rate) == lowered
+    assert limit.clips["rate"].asked.unlimited
+
+
+@pytest.mark.parametrize(
+    ("rate", "cap", "lowered"),
+    [
+        ("500/day", "300/day", "300/day"),
+        ("200/day", "300/day", "200/day"),
+        ("500/month", "300/month", "300/month"),
+        ("500/month", "2.5/month", "2/month"),
+        ("500/month", "10/day", "280/month"),
+        ("500/day", "280/month", "10/day"),
+    ],
+)
+def test_a_quota_keeps_its_window_under_a_cap(rate: str, cap: str, lowered: str) -> None:
+    limit = spike({"/": one(rate=rate, algorithm="quota"), "/a": capped(cap)})
+    assert str(limit.rate) == lowered
+    assert str(spike({"/": one(rate=rate, algorithm="quota"), "/a": capped(burst=7)}).rate) == (
+        "7/" + rate.partition("/")[2]
+    )
+
+
+# -- quotas
+
+
+def test_a_quota_resets_at_midnight_where_nothing_is_said() -> None:
+    limit = spike({"/a": one(rate="5/day", algorithm="quota")})
+    assert (limit.resets, limit.burst) == (Resets(0, 0, "UTC"), None)
+    assert spike({"/a": one(rate="5/day", algorithm="sliding-window")}).resets is None
+
+
+def test_resets_is_inherited_and_replaced() -> None:
+    said = {
+        "/": one(rate="5/day", algorithm="quota", resets="06:00 Europe/Berlin"),
+        "/a": one(rate="6/day"),
+        "/a/b": one(resets="07:30"),
+        "/d": one(algorithm="sliding-window"),
+    }
+    assert str(spike(said).resets) == "06:00 Europe/Berlin"
+    assert str(spike(said, "/a/b").resets) == "07:30 UTC"
+    assert "resets" not in spike(said, "/d").settings
+
+
+def test_turning_into_a_quota_drops_burst_and_across() -> None:
+    said = {"/": one(rate="5/day", burst=9, across="cluster"), "/a": one(algorithm="quota")}
+    assert spike(said, "/").across == "cluster"
+    assert spike(said).across is None
+    assert set(spike(said).settings) == {"rate", "algorithm"}
+
+
+# -- budgets
+
+
+def budget(**fields: Any) -> dict[str, Any]:
+    return {"budgets": {"spike": fields}}
+
+
+def test_budgets_of_the_path_are_collected_from_the_top_and_never_merged() -> None:
+    said = {
+        "/": budget(rate="9/s", burst=20, per=["tenant"]),
+        "/a": budget(rate="5/s"),
+        "/a/b": {},
+        "/d": {"budgets": {"other": {"rate": "1/s"}}},
+    }
+    of = at(said, "/a/b/c").budgets
+    assert [(owner, str(b.rate), b.burst, b.per) for owner, b in of] == [
+        ("/", "9/s", 20, ("tenant",)), ("/a", "5/s", 5, ()),
+    ]  # fmt: skip
+    assert [(owner, b.name) for owner, b in at(said, "/d").budgets] == [
+        ("/", "spike"), ("/d", "other"),
+    ]  # fmt: skip
+    assert at(said, "/a").limits == {}
+
+
+def test_limits_do_not_complete_budgets_nor_budgets_limits() -> None:
+    said = {"/": one(rate="5/s"), "/a": budget(burst=5), "/a/b": {**budget(rate="1/s"), **one()}}
+    assert at(said, "/a").broken_budgets["spike"].code == "RC203"
+    assert str(spike(said, "/a/b").rate) == "5/s"
+    assert at(said, "/a/b").broken_budgets == {}, "of this very scope"
+
+
+def test_neither_caps_nor_unset_touch_a_budget() -> None:
+    said = {
+        "/": {**budget(rate="100/s", burst=500), **one(rate="100/s"), **capped("1/s", 1)},
+        "/a": {"unset": ["spike"], **budget(rate="50/s")},
+    }
+    assert [(str(b.rate), b.burst) for _, b in at(said, "/a").budgets] == [
+        ("100/s", 500), ("50/s", 50),
+    ]  # fmt: skip
+    assert all(not b.clips for _, b in at(said, "/a").budgets)
+
+
+# -- trusted proxies
+
+
+def test_trusted_proxies_are_inherited_whole() -> None:
+    said: Written = {
+        "/": {}, "/a": {"trusted_proxies": ["10.0.0.0/8", "::1"]}, "/a/b": {},
+        "/a/b/c": {"trusted_proxies": []},
+    }  # fmt: skip
+    settings = [at(said, scope).trusted_proxies for scope in ("/", "/a", "/a/b", "/a/b/c")]
+    two = ("10.0.0.0/8", "::1/128")
+    assert [setting.value for setting in settings] == [(), two, two, ()]
+    assert [setting.scope for setting in settings] == [BUILT_IN, "/a", "/a", "/a/b/c"]
+    assert settings[3].over == Setting(two, "/a")
+    assert settings[1].over is None
+
+
 # -- problems
 
 
@@ -207,6 +337,19 @@ def test_unlimited_has_no_burst() -> None:
         ({"rate": "5/month"}, "RC204", "rate"),
         ({"rate": "5/s", "burst": 5, "algorithm": "sliding-window"}, "RC204", "burst"),
         ({"rate": "0.5/s", "algorithm": "sliding-window"}, "RC204", "rate"),
+        ({"rate": "5/day", "resets": "00:00"}, "RC204", "resets"),
+        ({"rate": "5/day", "resets": "00:00", "algorithm": "sliding-window"}, "RC204", "resets"),
+        ({"rate": "5/day", "burst": 5, "algorithm": "quota"}, "RC204", "burst"),
+        ({"rate": "5/day", "across": "cluster", "algorithm": "quota"}, "RC204", "across"),
+        ({"rate": "5/s", "algorithm": "quota"}, "RC204", "rate"),
+        ({"rate": "5/2day", "algorithm": "quota"}, "RC204", "rate"),
+        ({"rate": "0.5/day", "algorithm": "quota"}, "RC204", "rate"),
+        ({"rate": "5/day", "resets": "Mon 00:00", "algorithm": "quota"}, "RC204", "resets"),
+        ({"rate": "5/month", "resets": "Mon 00:00", "algorithm": "quota"}, "RC204", "resets"),
+        ({"rate": "5/day", "resets": "1 00:00", "algorithm": "quota"}, "RC204", "resets"),
+        ({"rate": "5/week", "resets": "1 00:00", "algorithm": "quota"}, "RC204", "resets"),
+        ({"rate": "5/h", "resets": "00:00", "algorithm": "quota"}, "RC204", "resets"),
+        ({"rate": "5/min", "resets": "00:00", "algorithm": "quota"}, "RC204", "resets"),
     ],
 )
 def test_limits_that_cannot_be_used(fields: dict[str, Any], code: str, field: str) -> None:
@@ -233,6 +376,16 @@ def test_the_hint_for_half_a_request_can_be_followed() -> None:
 # -- laws over random trees
 
 
+LACKS = {
+    "token-bucket": ("resets",),
+    "sliding-window": ("burst", "resets"),
+    "quota": ("burst", "across"),
+}
+MONTH_NS = 28 * 86_400 * 10**9
+RESETTABLE = {"day": ("",), "week": ("", "Mon"), "month": ("", "31")}
+"""What may stand before the time in ``resets``, for each unit."""
+
+
 def second_reading(said: Written, scope: str) -> dict[str, tuple[object, ...] | str]:
     """What holds at a declared scope: each limit's effect, or the code of its problem."""
     path = [up for up in SCOPES if up in said and (scope + "/").startswith(up.rstrip("/") + "/")]
@@ -243,8 +396,8 @@ def second_reading(said: Written, scope: str) -> dict[str, tuple[object, ...] | 
         for name in said[up].get("unset", ()):
             fields.pop(name, None)
         for name, fresh in said[up]["limits"].items():
-            if fresh.get("algorithm") == "sliding-window":
-                fields.get(name, {}).pop("burst", None)
+            for field in LACKS.get(fresh.get("algorithm", ""), ()):
+                fields.get(name, {}).pop(field, None)
             fields[name] = {**fields.get(name, {}), **fresh}
         for name, cap in said[up].get("caps", {}).items():
             pace[name] = min(pace[name], _pace(cap.get("rate", "unlimited")))
@@ -262,24 +415,39 @@ def _effect(of: dict[str, Any], pace: Any, most: Any) -> tuple[object, ...] | st
         return "RC203"
     rate = Rate.parse(of["rate"])
     algorithm = of.get("algorithm", "token-bucket")
-    window = algorithm == "sliding-window"
-    if rate.unit == "month" or (window and "burst" in of):
+    if not of.keys().isdisjoint(LACKS[algorithm]):
+        return "RC204"
+    if rate.unit == "month" and algorithm != "quota":
         return "RC204"
     asked = _pace(of["rate"])
     rest = (algorithm, tuple(of.get("per", ())), of.get("mode", "enforce"))
-    if not window:
-        final = min(asked, pace)
+    if algorithm == "token-bucket":
+        final = asked if asked <= pace else SLOW_MONTHS.get(pace, pace)
         if final == inf:
             return (*rest, inf, None)
         return (*rest, final, min(of.get("burst", max(1, ceil(min(asked, 10**30) if asked != inf
                 else final))), most))  # fmt: skip
     if asked == inf:
         return (*rest, "unlimited" if pace == inf else "cap's")
-    if rate.denominator != 1:
+    if rate.denominator != 1 or (algorithm == "quota" and not _a_calendars(rate, of.get("resets"))):
         return "RC204"
-    seconds = Fraction(rate.window_ns or 0, 10**9)
+    seconds = Fraction(rate.window_ns or MONTH_NS, 10**9)
     count = min(rate.numerator, most)
     return (*rest, seconds, count if pace == inf else min(count, pace * seconds // 1))
+
+
+SLOW_MONTHS = {
+    _pace(rate): _pace(rate.replace("month", "31day")) for rate in RATES if rate.endswith("month")
+}
+"""What a bucket may do under a cap per month: no month is longer."""
+
+
+def _a_calendars(rate: Rate, resets: str | None) -> bool:
+    first = (resets or "").partition(" ")[0]
+    day = "" if ":" in first else first
+    if rate.multiple != 1 or rate.unit == "s":
+        return False
+    return resets is None or day in RESETTABLE.get(rate.unit, ())
 
 
 def _told(limit: Limit) -> tuple[object, ...]:
@@ -289,7 +457,7 @@ def _told(limit: Limit) -> tuple[object, ...]:
         return (*rest, inf if rate.unlimited else rate.per_second, limit.burst)
     if limit.settings["rate"].value.unlimited:
         return (*rest, "unlimited" if rate.unlimited else "cap's")
-    return (*rest, Fraction(rate.window_ns or 0, 10**9), rate.numerator)
+    return (*rest, Fraction(rate.window_ns or MONTH_NS, 10**9), rate.numerator)
 
 
 @given(written)
@@ -325,7 +493,7 @@ def test_caps_always_hold(said: Written) -> None:
                 assert not limit.rate.exceeds(cap["rate"].value)
             if "burst" in cap and limit.burst is not None:
                 assert limit.burst <= cap["burst"].value
-            if "burst" in cap and limit.algorithm == "sliding-window" and not limit.rate.unlimited:
+            if "burst" in cap and limit.algorithm != "token-bucket" and not limit.rate.unlimited:
                 assert limit.rate.numerator <= cap["burst"].value
 
 

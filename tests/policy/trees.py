@@ -14,20 +14,49 @@ if TYPE_CHECKING:
 SCOPES = ("/", "/a", "/a/b", "/a/b/c", "/d")
 NAMES = ("x", "y")
 RATES = (
-    "0/s", "1/s", "10/s", "0.5/s", "2.5/min", "60/min", "61/min", "100/7s", "1000/h", "5/week",
-    "1_000/day", "unlimited", "30/month",
-)  # fmt: skip
+    "0/s",
+    "1/s",
+    "10/s",
+    "0.5/s",
+    "2.5/min",
+    "60/min",
+    "61/min",
+    "100/7s",
+    "1000/h",
+    "5/week",
+    "1_000/day",
+    "unlimited",
+    "30/month",
+    "0.5/month",
+)
+RESETS = ("06:00", "00:00 Europe/Berlin", "Mon 06:00 UTC", "31 00:00 America/New_York")  # fmt: skip
 
 _rates = st.sampled_from(RATES)
 _bursts = st.sampled_from((0, 1, 5, 100, 10**9))
 _maybe = {
-    "algorithm": st.sampled_from(("token-bucket", "sliding-window")),
+    "algorithm": st.sampled_from(("token-bucket", "sliding-window", "quota")),
     "rate": _rates,
     "burst": _bursts,
     "per": st.sampled_from(((), ("tenant",), ("tenant", "route"))),
     "mode": st.sampled_from(("enforce", "shadow", "off")),
 }
-limits = st.fixed_dictionaries({}, optional=_maybe)
+_rare = {"resets": st.sampled_from(RESETS), "across": st.just("cluster")}
+_quota = {
+    "algorithm": st.just("quota"),
+    "rate": st.sampled_from(("60/min", "1000/h", "1_000/day", "5/week", "30/month", "unlimited")),
+}
+limits = st.one_of(
+    st.fixed_dictionaries({}, optional=_maybe),
+    st.fixed_dictionaries({}, optional=_maybe),
+    st.fixed_dictionaries(_quota, optional={"resets": _rare["resets"]}),
+    st.fixed_dictionaries({}, optional={**_maybe, **_rare}),
+)
+BUDGETS: tuple[dict[str, Any], ...] = (
+    {"rate": "1/s"}, {"rate": "10/min", "burst": 3, "per": ("tenant",)}, {"rate": "0/s"},
+    {"rate": "unlimited"}, {"rate": "5/h", "mode": "off"}, {"rate": "5/h", "mode": "shadow"},
+    {"rate": "5/h", "algorithm": "sliding-window", "across": "cluster"},
+    {"rate": "5/week", "algorithm": "quota", "resets": "Mon 06:00 UTC"}, {"burst": 5},
+)  # fmt: skip
 caps = st.fixed_dictionaries({}, optional={"rate": _rates, "burst": _bursts})
 documents = st.fixed_dictionaries(
     {"limits": st.dictionaries(st.sampled_from(NAMES), limits)},
@@ -35,6 +64,8 @@ documents = st.fixed_dictionaries(
         "unset": st.lists(st.sampled_from(NAMES), unique=True),
         "caps": st.dictionaries(st.sampled_from(NAMES), caps),
         "on_error": st.sampled_from(("allow", "deny")),
+        "budgets": st.dictionaries(st.sampled_from(NAMES), st.sampled_from(BUDGETS)),
+        "trusted_proxies": st.lists(st.sampled_from(("10.0.0.0/8", "::1", "2001:DB8::/32"))),
         "protected": st.booleans(),
         "owner": st.text(max_size=5),
         "description": st.text(max_size=5),

@@ -74,6 +74,7 @@ def check(
 def _engine(session: "Session", policies: str | None) -> tuple[Any, int | None]:
     """An engine that runs the policies, and their generation."""
     from ratectl.activation import activate_tree
+    from ratectl.agent.wall import WallClock
     from ratectl.engine import open_engine
     from ratectl_cli.policies import live_tree, read_valid
 
@@ -84,7 +85,7 @@ def _engine(session: "Session", policies: str | None) -> tuple[Any, int | None]:
         with session.store() as store:
             generation, tree = live_tree(store)
     engine = open_engine(time.monotonic_ns)
-    engine.swap(activate_tree(tree, generation or 1))
+    engine.swap(activate_tree(tree, generation or 1, WallClock()))
     return engine, generation
 
 

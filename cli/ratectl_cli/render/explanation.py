@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["explanation_blocks", "explanation_data"]
 
-_FIELDS: Final = ("rate", "burst", "per", "algorithm", "mode")
+_FIELDS: Final = ("rate", "burst", "resets", "per", "algorithm", "mode", "across")
 
 
 def explanation_data(
@@ -29,11 +29,16 @@ def explanation_data(
         "reason": None if resolved else "no_policy",
         "on_error": None,
         "limits": [],
+        "budgets": [],
     }
     if resolved:
         data["on_error"] = _field(tree, "on_error", resolved.on_error.value, resolved.on_error)
         data["limits"] = [
             _limit(tree, resolved.scope, limit, attributes) for limit in resolved.limits.values()
+        ]
+        data["budgets"] = [
+            _limit(tree, owner, budget, attributes, part="budgets")
+            for owner, budget in resolved.budgets
         ]
     return data
 
@@ -53,26 +58,35 @@ def explanation_blocks(data: Mapping[str, Any], source: str) -> Iterator[Block]:
     rows: list[Sequence[Piece]] = _field_rows("on_error", data["on_error"])
     for limit in data["limits"]:
         rows += _limit_rows(limit)
+    for budget in data["budgets"]:
+        rows += _limit_rows(budget, f"budget {budget['name']}")
     yield from aligned(rows)
-    if not data["limits"]:
+    if not data["limits"] and not data["budgets"]:
         yield "no limits: requests pass"
 
 
 def _limit(
-    tree: PolicyTree, scope: str, limit: Limit, attributes: Mapping[str, str]
+    tree: PolicyTree,
+    scope: str,
+    limit: Limit,
+    attributes: Mapping[str, str],
+    part: str = "limits",
 ) -> dict[str, Any]:
     fields = {}
     for name in _FIELDS:
         setting = limit.settings.get(name)
         value = getattr(limit, name)
-        if setting is not None or (name == "burst" and value is not None):
-            fields[name] = _field(tree, f"limits.{limit.name}.{name}", value, setting)
+        default = (name == "resets" and limit.rate.unit not in ("min", "h")) or name == "burst"
+        if setting is not None or (default and value is not None):
+            fields[name] = _field(tree, f"{part}.{limit.name}.{name}", value, setting)
             _add_clip(fields[name], tree, limit, name)
     return {
         "name": limit.name,
         "algorithm": limit.algorithm,
         "rate": str(limit.rate),
         "burst": limit.burst,
+        "resets": None if limit.resets is None else str(limit.resets),
+        "across": limit.across,
         "per": list(limit.per),
         "mode": limit.mode,
         "bucket": {"scope": scope, "limit": limit.name},
@@ -125,11 +139,13 @@ def _value(value: object) -> object:
     return value if isinstance(value, int) else str(value)
 
 
-def _limit_rows(limit: Mapping[str, Any]) -> list[Sequence[Piece]]:
+def _limit_rows(limit: Mapping[str, Any], title: str = "") -> list[Sequence[Piece]]:
     what = limit["algorithm"]
     if limit["per"]:
         what += f" per {', '.join(limit['per'])}"
-    head: list[Piece] = [bold(limit["name"]), what]
+    head: list[Piece] = [bold(title or limit["name"]), what]
+    if limit["across"]:
+        head.append(dim("in each agent for now"))
     if limit["mode"] != "enforce":
         head.append(bold(limit["mode"].upper(), "yellow"))
     rows: list[Sequence[Piece]] = [("",), head]

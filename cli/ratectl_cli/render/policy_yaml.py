@@ -35,7 +35,7 @@ def policy_lines(tree: PolicyTree) -> Iterator[str]:
         yield "apiVersion: ratectl/v1"
         yield "kind: Policy"
         for name, value in said.items():
-            if name in ("limits", "caps"):
+            if name in ("limits", "caps", "budgets"):
                 yield f"{name}:"
                 for limit, fields in value.items():
                     yield f"  {_string(limit)}: {_flow(fields)}"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ratectl.policy.model import PolicyTree
-    from ratectl.policy.resolve import Limit
+    from ratectl.policy.resolve import Limit, Resolved
     from ratectl.records import UsageRecord
     from ratectl.usage import LimitTotal, Totals
     from ratectl_cli.terminal import Stream
@@ -30,6 +30,7 @@ _TOP_KEYS: Final = 3
 class _Row:
     scope: str
     name: str
+    budget: bool
     rule: Limit | None
     """In force by the live generation; None where that does not have it."""
     total: LimitTotal | None
@@ -72,16 +73,26 @@ class Report:
         rows = []
         for each in total.limits:
             resolved = resolver.at(each.scope) if tree and each.scope in tree.policies else None
-            rule = resolved.limits.get(each.limit) if resolved else None
-            rows.append(_Row(each.scope, each.limit, rule, each))
+            rule = _rule_of(resolved, each) if resolved else None
+            rows.append(_Row(each.scope, each.limit, each.budget, rule, each))
         if listed and here is not None:
-            known = {(row.scope, row.name) for row in rows}
+            known = {(row.scope, row.name, row.budget) for row in rows}
+            silent = [(here.scope, limit, False) for limit in here.limits.values()]
+            silent += [(owner, budget, True) for owner, budget in here.budgets]
             rows += [
-                _Row(here.scope, limit.name, limit, None)
-                for limit in here.limits.values()
-                if (here.scope, limit.name) not in known
+                _Row(owner, limit.name, budget, limit, None)
+                for owner, limit, budget in silent
+                if (owner, limit.name, budget) not in known
             ]
         return cls(scope, asked, generation, agents, total, rows)
+
+
+def _rule_of(resolved: Resolved, total: LimitTotal) -> Limit | None:
+    """The limit or budget that a total counts."""
+    if not total.budget:
+        return resolved.limits.get(total.limit)
+    named = (total.scope, total.limit)
+    return next((each for owner, each in resolved.budgets if (owner, each.name) == named), None)
 
 
 def usage_data(report: Report) -> dict[str, Any]:
@@ -137,6 +148,7 @@ def _row_data(row: _Row) -> dict[str, Any]:
     return {
         "scope": row.scope,
         "limit": row.name,
+        "budget": row.budget,
         "rule": None
         if rule is None
         else {
@@ -165,7 +177,8 @@ def _row_data(row: _Row) -> dict[str, Any]:
 
 def _cells(row: _Row, stream: Stream) -> Sequence[Line]:
     total = row.total
-    names: list[Line] = [row.scope, bold(row.name), _rule(row.rule)]
+    name = f"budget {row.name}" if row.budget else row.name
+    names: list[Line] = [row.scope, bold(name), _rule(row.rule)]
     if total is None:
         return [*names, "?", "?", "?", "?", "?", "?"]
     refused = total.refused + total.never

@@ -17,6 +17,7 @@ from ratectl.agent.last_good import default_state_dir, take_slot
 from ratectl.agent.report import Reporter
 from ratectl.agent.state import AgentState
 from ratectl.agent.sync import StoreSync
+from ratectl.agent.wall import WallClock
 from ratectl.engine import open_engine
 from ratectl.engine.decision import Decision
 from ratectl.errors import UsageError
@@ -83,6 +84,7 @@ class Agent:
         self._report_interval = report_interval
         self._engine = open_engine(time.monotonic_ns, max_buckets=max_buckets)
         self._decide = self._engine.check
+        self._wall = WallClock()
         self._errors = 0
         self._error_logged = 0.0
         self._closed = False
@@ -222,11 +224,17 @@ class Agent:
         if slot.problem:
             _log.warning("%s; going on without last-good", slot.problem)
             self._state.problem("disk", slot.problem)
-        sync = self._sync = StoreSync(self._open_store, self._engine, self._state, slot)
+        sync = self._sync = StoreSync(self._open_store, self._engine, self._state, slot, self._wall)
         if not self._state.now.generation:
             sync.start_from_disk()
         self._reporter = Reporter(
-            slot.id, sync, self._engine, self._state, lambda: self._errors, self._report_interval
+            slot.id,
+            sync,
+            self._engine,
+            self._state,
+            self._wall,
+            lambda: self._errors,
+            self._report_interval,
         )
         self._start("sync", sync.run, delay)
         self._start("report", self._reporter.run, delay)
@@ -238,7 +246,7 @@ class Agent:
         path = Path(self._source)
         if not path.exists():
             raise UsageError(f"{self._source!r} is neither a store URL nor a directory of policies")
-        directory = self._directory = DirectorySync(path, self._engine, self._state)
+        directory = self._directory = DirectorySync(path, self._engine, self._state, self._wall)
         directory.load()
         self._start("directory", directory.run, 0.0)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ratectl.agent.state import AgentState
+    from ratectl.agent.wall import WallClock
     from ratectl.engine.base import Engine
 
 __all__ = ["DirectorySync"]
@@ -30,10 +31,11 @@ _POLL_SECONDS: Final = 0.25
 class DirectorySync:
     """Keeps an engine on what a directory says; generations count from 1 in this process."""
 
-    def __init__(self, path: Path, engine: Engine, state: AgentState) -> None:
+    def __init__(self, path: Path, engine: Engine, state: AgentState, wall: WallClock) -> None:
         self._path = path
         self._engine = engine
         self._state = state
+        self._wall = wall
         self._stop = threading.Event()
         self._seen: object = None
         self._bundle: str | None = None
@@ -53,7 +55,7 @@ class DirectorySync:
         generation = self._state.now.generation
         if bundle != self._bundle:
             generation += 1
-            self._engine.swap(activate_tree(tree, generation))
+            self._engine.swap(activate_tree(tree, generation, self._wall))
             self._bundle = bundle
         self._state.update(
             generation=generation,
@@ -69,6 +71,7 @@ class DirectorySync:
     def run(self) -> None:
         """Reload on changes until ``stop``. Never raises."""
         while not self._stop.wait(_POLL_SECONDS):
+            self._wall.refresh()
             try:
                 self.load()
             except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets

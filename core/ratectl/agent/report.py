@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ratectl.agent.state import AgentState, AgentStatus
     from ratectl.agent.sync import StoreSync
+    from ratectl.agent.wall import WallClock
     from ratectl.engine.base import Engine
     from ratectl.stores.base import Lease, Store
 
@@ -42,6 +43,7 @@ class Reporter:
         sync: StoreSync,
         engine: Engine,
         state: AgentState,
+        wall: WallClock,
         errors: Callable[[], int],
         interval: float,
     ) -> None:
@@ -49,6 +51,7 @@ class Reporter:
         self._sync = sync
         self._engine = engine
         self._state = state
+        self._wall = wall
         self._errors = errors
         self._interval = interval
         self._stop = threading.Event()
@@ -63,6 +66,7 @@ class Reporter:
         """Report until ``stop``. Never raises."""
         while not self._stop.is_set():
             seen = self._state.now
+            self._wall.refresh()
             self._report(seen)
             self._sync.look_again()
             due = max(0.05, min(self._usage_due, self._renewed + _RENEW_SECONDS) - time.monotonic())

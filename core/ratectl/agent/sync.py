@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ratectl.agent.last_good import Slot
     from ratectl.agent.state import AgentState
+    from ratectl.agent.wall import WallClock
     from ratectl.engine.base import Engine
     from ratectl.records import Head
     from ratectl.stores.base import Item, Store, Watch, WatchEvent
@@ -39,12 +40,18 @@ class StoreSync:
     """Keeps an engine on the live generation of a store, from a thread of its own."""
 
     def __init__(
-        self, open_store: Callable[[], Store], engine: Engine, state: AgentState, slot: Slot
+        self,
+        open_store: Callable[[], Store],
+        engine: Engine,
+        state: AgentState,
+        slot: Slot,
+        wall: WallClock,
     ) -> None:
         self._open = open_store
         self._engine = engine
         self._state = state
         self._slot = slot
+        self._wall = wall
         self._stop = threading.Event()
         self._applying = threading.Lock()
         self._applied: tuple[str | None, int, str] | None = None
@@ -59,7 +66,7 @@ class StoreSync:
             good = self._slot.load()
             if good is None:
                 return
-            active = activate(good.data, good.bundle, good.generation)
+            active = activate(good.data, good.bundle, good.generation, self._wall)
         except BundleError as error:
             _log.error("%s; waiting for the store", error)
             self._state.problem("disk", str(error))
@@ -157,7 +164,7 @@ class StoreSync:
         if wanted == self._applied:
             self._state.problem("generation", None, rejected=None, source="store")
             return
-        active = activate(read_blob(store, head.bundle), head.bundle, head.generation)
+        active = activate(read_blob(store, head.bundle), head.bundle, head.generation, self._wall)
         self._engine.swap(active.plans)
         self._applied = wanted
         self._state.problem(

@@ -48,14 +48,14 @@ class UsageMeter:
         self._id = agent_id
         self._since = utc_now()
         self._started = started
-        self._recent: dict[tuple[str, str], _Recent] = {}
+        self._recent: dict[tuple[str, str, bool], _Recent] = {}
 
     def read(self, usage: EngineUsage, now: float, errors: int) -> UsageRecord:
         """The record at ``now`` (monotonic seconds)."""
         reports: list[LimitReport] = []
-        known: dict[tuple[str, str], _Recent] = {}
+        known: dict[tuple[str, str, bool], _Recent] = {}
         for limit in usage.limits:
-            key = (limit.scope, limit.limit)
+            key = (limit.scope, limit.limit, limit.budget)
             recent = known[key] = self._recent.get(key) or _Recent()
             recent.add(now, limit)
             reports.append(_report(limit, recent))
@@ -98,4 +98,5 @@ def _report(limit: LimitUsage, recent: _Recent) -> LimitReport:
         recent_refused=sum(sample[2] for sample in recent.samples),
         peak=None if peak is None else round(peak, 4),
         top_refused=[(key[:100], count) for key, count in limit.top_refused],
+        budget=limit.budget,
     )

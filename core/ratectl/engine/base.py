@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ratectl.engine.quota import QuotaState
 from ratectl.engine.sliding_window import WindowState
 from ratectl.engine.token_bucket import TokenState
 
@@ -26,7 +27,7 @@ __all__ = [
     "State",
 ]
 
-State = TokenState | WindowState
+State = TokenState | WindowState | QuotaState
 
 
 class Algorithm(Protocol):
@@ -41,6 +42,15 @@ class Algorithm(Protocol):
 
     def full(self, now: int) -> State:
         """A bucket that was never drawn from."""
+
+    def spent(self, used: int, now: int) -> State:
+        """A bucket from which ``used`` is missing (all of it, if that is more than it holds)."""
+
+    def used(self, state: Any, now: int) -> int:
+        """What is missing from a full bucket, rounded up."""
+
+    def at(self, state: Any, now: int) -> int:
+        """``now``, or the bucket's own time if that is later."""
 
     def wait(self, state: Any, cost: int, now: int) -> int:
         """How long until ``cost`` is admitted."""
@@ -64,31 +74,38 @@ class Algorithm(Protocol):
         """A bucket that admits no more than either of two."""
 
 
-Identity = tuple[str, str]
-"""Whose buckets: (declared scope, limit name). One identity never has two sets of parameters."""
+Identity = tuple[str, str, bool]
+"""Whose buckets: (declared scope, name, whether a budget). It never has two sets of parameters."""
 
 
 class LimitPlan:
-    """A limit as an engine runs it."""
+    """A limit as an engine runs it; a budget is one whose buckets a whole subtree shares."""
 
-    __slots__ = ("algorithm", "name", "per", "scope", "shadow")
+    __slots__ = ("algorithm", "budget", "name", "per", "scope", "shadow")
 
     def __init__(
-        self, scope: str, name: str, algorithm: Algorithm, per: tuple[str, ...], shadow: bool
+        self,
+        scope: str,
+        name: str,
+        algorithm: Algorithm,
+        per: tuple[str, ...],
+        shadow: bool,
+        budget: bool = False,
     ) -> None:
         self.scope = scope
         self.name = name
         self.algorithm = algorithm
         self.per = per
         self.shadow = shadow
+        self.budget = budget
 
     @property
     def identity(self) -> Identity:
-        return (self.scope, self.name)
+        return (self.scope, self.name, self.budget)
 
 
 class ScopePlan:
-    """The limits of one declared scope; a request passes when all of them admit it."""
+    """The limits of one declared scope, and the budgets on its path; all must admit a request."""
 
     __slots__ = ("allow_on_error", "limits", "scope")
 
@@ -98,7 +115,17 @@ class ScopePlan:
         self.allow_on_error = allow_on_error
 
     def limit(self, name: str) -> LimitPlan | None:
-        return next((limit for limit in self.limits if limit.name == name), None)
+        """The limit of this name."""
+        return next((each for each in self.limits if each.name == name and not each.budget), None)
+
+    def budget(self, scope: str, name: str) -> LimitPlan | None:
+        """The budget of this name that ``scope`` declares."""
+        identity = (scope, name, True)
+        return next((each for each in self.limits if each.identity == identity), None)
+
+    def counterpart(self, limit: LimitPlan) -> LimitPlan | None:
+        """What does here what ``limit`` does in another generation."""
+        return self.budget(limit.scope, limit.name) if limit.budget else self.limit(limit.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +150,7 @@ class LimitUsage:
 
     scope: str
     limit: str
+    budget: bool
     shadow: bool
     allowed: int
     refused: int

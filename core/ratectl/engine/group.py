@@ -60,6 +60,7 @@ class Group:
         "_single",
         "algorithm",
         "buckets",
+        "budget",
         "counters",
         "epoch",
         "genesis",
@@ -77,6 +78,7 @@ class Group:
     def __init__(self, limit: LimitPlan, genesis: State | None, counters: Counters) -> None:
         self.scope = limit.scope
         self.name = limit.name
+        self.budget = limit.budget
         self.per = limit.per
         self.shadow = limit.shadow
         self.algorithm: Algorithm = limit.algorithm
@@ -249,6 +251,7 @@ class Group:
         return LimitUsage(
             scope=self.scope,
             limit=self.name,
+            budget=self.budget,
             shadow=self.shadow,
             allowed=counters.allowed,
             refused=counters.refused,

@@ -10,8 +10,10 @@ token-bucket: rate or burst         tokens = min(tokens, new burst): growth adds
 sliding-window: count               what was counted stays counted
 sliding-window: length              each sub-window's count moves to the latest instant at which it
                                     may have been admitted; what a new window has not seen is gone
-token-bucket to sliding-window      the tokens missing from a full bucket count as admitted now
-sliding-window to token-bucket      what is counted now is missing from a full bucket
+quota: count                        what was counted stays counted, until the window ends
+quota: unit, zone or time           what was counted counts in the new window, as if admitted now
+one algorithm to another            what is missing from a full bucket (tokens, or what is counted)
+                                    is missing from the new one, as if admitted now
 ==================================  ============================================================
 """
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ratectl.engine.quota import Quota, QuotaState
 from ratectl.engine.sliding_window import SLOTS, SlidingWindow, WindowState
 from ratectl.engine.token_bucket import TokenBucket, TokenState
 
@@ -33,22 +36,18 @@ def migrate(old: Algorithm, new: Algorithm, state: State, now: int) -> State:
 
     Never more than the old state would admit at ``now``, save by what the table above says.
     """
-    if isinstance(old, TokenBucket):
+    if isinstance(old, TokenBucket) and isinstance(new, TokenBucket):
         assert isinstance(state, TokenState)
-        if isinstance(new, TokenBucket):
-            level = old.level(state, now) * new.per_token // old.per_token
-            return TokenState(min(level, new.capacity), max(now, state.at))
-        assert isinstance(new, SlidingWindow)
-        window = new.full(max(now, state.at))
-        _count(window, window.head, old.used(state, now))
-        return window
-    assert isinstance(old, SlidingWindow)
-    assert isinstance(state, WindowState)
-    if isinstance(new, TokenBucket):
-        missing = old.used(state, now) * new.per_token
-        return TokenState(max(0, new.capacity - missing), max(now, state.head * old.slot_ns))
-    assert isinstance(new, SlidingWindow)
-    return _rewindow(old, new, state, now)
+        level = old.level(state, now) * new.per_token // old.per_token
+        return TokenState(min(level, new.capacity), max(now, state.at))
+    if isinstance(old, SlidingWindow) and isinstance(new, SlidingWindow):
+        assert isinstance(state, WindowState)
+        return _rewindow(old, new, state, now)
+    if isinstance(old, Quota) and old.same_window(new):
+        assert isinstance(state, QuotaState)
+        old.used(state, now)  # begin the window that has come
+        return state.copy()
+    return new.spent(old.used(state, now), old.at(state, now))
 
 
 def _rewindow(old: SlidingWindow, new: SlidingWindow, state: WindowState, now: int) -> WindowState:

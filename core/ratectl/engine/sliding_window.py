@@ -68,6 +68,16 @@ class SlidingWindow:
         """A window in which nothing was admitted: all of ``most`` is free."""
         return WindowState(now // self.slot_ns)
 
+    def spent(self, used: int, now: int) -> WindowState:
+        """A window in which ``used`` was admitted just now."""
+        state = self.full(now)
+        state.ring[state.head % SLOTS] = state.total = used
+        return state
+
+    def at(self, state: WindowState, now: int) -> int:
+        """``now``, or the window's own time if that is later."""
+        return max(now, state.head * self.slot_ns)
+
     def wait(self, state: WindowState, cost: int, now: int) -> int:
         """Nanoseconds until ``cost`` is admitted: 0 is now, ``NEVER`` is never."""
         self._advance(state, now)

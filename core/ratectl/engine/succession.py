@@ -70,7 +70,9 @@ class Succession:
             if before is None:
                 continue
             for limit in plan.limits:
-                previous = before.limit(limit.name)
+                if limit.budget and limit.scope != scope:
+                    continue  # compared once, at its own scope
+                previous = before.counterpart(limit)
                 if previous is None:
                     continue
                 if same is None:
@@ -141,7 +143,9 @@ class Succession:
     def _succeed(
         self, group: Group, plan: ScopePlan | None, now: int, table: Table, *, lends: bool
     ) -> Group | None:
-        limit = plan.limit(group.name) if plan else None
+        limit = None
+        if plan is not None:
+            limit = plan.budget(group.scope, group.name) if group.budget else plan.limit(group.name)
         if limit is None:
             table.retire(group, now)
             return None

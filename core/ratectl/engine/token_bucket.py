@@ -64,6 +64,14 @@ class TokenBucket:
         """A bucket that has never been drawn from."""
         return TokenState(self.capacity, now)
 
+    def spent(self, used: int, now: int) -> TokenState:
+        """A bucket from which ``used`` tokens are missing."""
+        return TokenState(max(0, self.capacity - used * self.per_token), now)
+
+    def at(self, state: TokenState, now: int) -> int:
+        """``now``, or the bucket's own time if that is later."""
+        return max(now, state.at)
+
     def level(self, state: TokenState, now: int) -> int:
         """Ticks in the bucket at ``now``."""
         if now <= state.at:

@@ -15,12 +15,12 @@ from ratectl.policy.resolve import Resolver
 from ratectl.policy.scopes import ancestry, parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from ratectl.policy.diagnostics import Severity
     from ratectl.policy.model import LimitFields, Policy, PolicyTree
-    from ratectl.policy.resolve import Resolved
+    from ratectl.policy.resolve import Limit, Resolved, Setting
 
 __all__ = ["check_tree"]
 
@@ -61,7 +61,32 @@ class _Checker:
             yield from self._usable(name)
             yield from self._not_walked_around(name, said)
             yield from self._below_caps(name, said)
+        yield from self._budgets()
+        yield from self._across()
         yield from self._cap_units()
+
+    def _budgets(self) -> Iterator[Diagnostic]:
+        for name, problem in self.here.broken_budgets.items():
+            path = f"budgets.{name}.{problem.field}" if problem.field else f"budgets.{name}"
+            message = problem.message.replace(f"limit '{name}'", f"budget '{name}'").replace(
+                ": neither this scope nor one above gives it", ", and budgets are not inherited"
+            )
+            yield self._finding(problem.code, path, message, problem.hint)
+
+    def _across(self) -> Iterator[Diagnostic]:
+        for part, said in (("limits", self.policy.limits), ("budgets", self.policy.budgets)):
+            for name, fields in said.items():
+                problem = (
+                    self.here.problems if part == "limits" else self.here.broken_budgets
+                ).get(name)
+                if fields.across is not None and problem is None:
+                    yield self._finding(
+                        codes.ACROSS_LOCAL,
+                        f"{part}.{name}.across",
+                        f"'{name}' is enforced in each agent for now, not across the cluster",
+                        "set what one agent may admit, until a release shares it",
+                        severity="warning",
+                    )
 
     def _finding(
         self,
@@ -135,6 +160,7 @@ class _Checker:
         limit = self.here.limits.get(name)
         if limit is None or not cap:
             return
+        yield from self._same_unit(name, said, limit, cap)
         for field, clip in limit.clips.items():
             if getattr(said, field) is None:
                 continue  # inherited, or a default: clipped, not refused
@@ -150,16 +176,31 @@ class _Checker:
                 self._cap_note(name),
             )
 
+    def _same_unit(
+        self, name: str, said: LimitFields, limit: Limit, cap: Mapping[str, Setting]
+    ) -> Iterator[Diagnostic]:
+        """Calendar windows differ in length, so a quota and its cap are compared in one unit."""
+        ceiling = cap["rate"].value if "rate" in cap else None
+        if ceiling is None or ceiling.unlimited or said.rate is None:
+            return
+        quota = limit.algorithm == "quota"
+        monthly = ceiling.unit == "month"
+        if (quota and (ceiling.unit, ceiling.multiple) != (said.rate.unit, 1)) or (
+            monthly and not quota
+        ):
+            yield self._finding(
+                codes.MISFIT,
+                f"limits.{name}.rate",
+                f"rate {said.rate} and its cap {ceiling} are not in the same calendar unit"
+                if quota
+                else f"only quotas can be held to a cap per month, like {ceiling}",
+                "write both in the same unit",
+                self._cap_note(name),
+            )
+
     def _cap_units(self) -> Iterator[Diagnostic]:
         for name, cap in self.policy.caps.items():
-            if cap.rate is not None and cap.rate.unit == "month":
-                yield self._finding(
-                    codes.MISFIT,
-                    f"caps.{name}.rate",
-                    "a month has no fixed length, so no bucket or window can be held to it",
-                    "write a number of days, like 1000/30day",
-                )
-            elif cap.rate is None and cap.burst is None:
+            if cap.rate is None and cap.burst is None:
                 yield self._finding(
                     codes.INCOMPLETE,
                     f"caps.{name}",

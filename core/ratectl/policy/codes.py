@@ -49,6 +49,8 @@ RANGE: Final = "RC139"
 RATE: Final = "RC140"
 SCOPE: Final = "RC141"
 REPEATED: Final = "RC142"
+RESETS: Final = "RC143"
+NETWORK: Final = "RC144"
 
 # RC20x: the tree as a whole (check.py, resolve.py, loader.py)
 CAP_EXCEEDED: Final = "RC201"
@@ -58,6 +60,7 @@ MISFIT: Final = "RC204"
 DUPLICATE_SCOPE: Final = "RC205"
 # RC30x: lint (check.py)
 UNSET_NOTHING: Final = "RC301"
+ACROSS_LOCAL: Final = "RC302"
 
 CODES: Final[dict[str, str]] = {
     SYNTAX: "the text is not well-formed YAML",
@@ -96,10 +99,13 @@ CODES: Final[dict[str, str]] = {
     RATE: "a rate is not readable",
     SCOPE: "a scope is not well-formed",
     REPEATED: "a list names something twice",
+    RESETS: "a time to reset at is not readable",
+    NETWORK: "a network is not readable",
     CAP_EXCEEDED: "a value exceeds a cap",
     CAP_EVADED: "a capped limit is unset, turned off or changed in kind",
     INCOMPLETE: "a limit is incomplete",
     MISFIT: "a field does not fit the limit's algorithm",
     DUPLICATE_SCOPE: "a scope is declared twice",
     UNSET_NOTHING: "unset names a limit that is not inherited",
+    ACROSS_LOCAL: "a limit across the cluster is enforced in each agent for now",
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from ratectl.policy import codes
 from ratectl.policy.diagnostics import Diagnostic, Span
-from ratectl.policy.model import Algorithm, Cap, LimitFields, Mode, OnError, Policy
+from ratectl.policy.model import Across, Algorithm, Cap, LimitFields, Mode, OnError, Policy
 from ratectl.policy.yaml_nodes import BROKEN, Node, Place
 from ratectl.policy.yaml_syntax import NO_SPACE_AFTER_COLON
 from ratectl.policy.yaml_text import cut, quoted
@@ -21,24 +21,27 @@ if TYPE_CHECKING:
 
 __all__ = ["closest", "explain_errors"]
 
-_PARTS: Final[Mapping[str, Any]] = {"limits": LimitFields, "caps": Cap}
+_PARTS: Final[Mapping[str, Any]] = {"limits": LimitFields, "budgets": LimitFields, "caps": Cap}
 """The models of the parts of a policy, by the field that maps names to them."""
 
 _LATER_FIELDS: Final[Mapping[Any, frozenset[str]]] = {
-    Policy: frozenset({"budgets", "overrides"}),
-    LimitFields: frozenset({"across", "hold", "max", "resets"}),
+    Policy: frozenset({"overrides"}),
+    LimitFields: frozenset({"hold", "max"}),
 }
-_LATER_VALUES: Final = {"algorithm": ("quota", "concurrency")}
+_LATER_VALUES: Final = {"algorithm": ("concurrency",)}
 _CHOICES: Final = {
+    "across": get_args(Across),
     "algorithm": get_args(Algorithm),
     "mode": get_args(Mode),
     "on_error": get_args(OnError),
 }
 
 _EXAMPLES: Final = {
+    "budgets": "write budgets: {<name>: {rate: 5000/s}}",
     "caps": "write caps: {<name>: {rate: 400/s}}",
     "limits": "write limits: {<name>: {rate: 100/s}}",
     "per": "write one attribute or a list of them, like [tenant, route]",
+    "trusted_proxies": "write a list of networks, like [10.0.0.0/8]",
     "unset": "write a list of limits, like [nightly]",
 }
 
@@ -264,4 +267,6 @@ _EXPLANATIONS: Final[Mapping[str, Callable[[ErrorDetails], _Words]]] = {
     "rate": _rate,
     "scope": _own(codes.SCOPE, "write / or a path like /payments/checkout"),
     "repeated": _repeated,
+    "resets": _own(codes.RESETS, 'write a time and a zone, like "00:00 Europe/Berlin"'),
+    "network": _own(codes.NETWORK, "write a network, like 10.0.0.0/8"),
 }

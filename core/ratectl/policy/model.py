@@ -3,12 +3,13 @@
 The same models read YAML documents and published bundles, so an agent and ``ratectl validate``
 cannot disagree. Every field is optional where it may be inherited: None means "not said here".
 
-To come, each at its place below: ``budgets``, ``overrides``, ``Exception`` documents, the
-algorithms ``quota`` and ``concurrency`` and their fields.
+To come, each at its place below: ``overrides``, ``Exception`` documents, and the algorithm
+``concurrency`` with its fields.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from ratectl.policy.diagnostics import Span
 from ratectl.policy.rates import Rate
+from ratectl.policy.resets import Resets
 from ratectl.policy.scopes import scope_problem
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ API_VERSION = "ratectl/v1"
 MAX_BURST = 10**9
 """Largest burst, and largest count of a window."""
 
-Algorithm = Literal["token-bucket", "sliding-window"]
+Algorithm = Literal["token-bucket", "sliding-window", "quota"]
+Across = Literal["cluster"]
 Mode = Literal["enforce", "shadow", "off"]
 OnError = Literal["allow", "deny"]
 
@@ -66,7 +69,15 @@ def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _check_network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise PydanticCustomError("network", "{reason}", {"reason": str(error)}) from None
+
+
 Scope = Annotated[str, AfterValidator(_check_scope)]
+Network = Annotated[str, AfterValidator(_check_network)]
 # No dots: "limits.spike.rate" names a field without doubt.
 LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 AttributeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
@@ -88,14 +99,15 @@ class LimitFields(_Model):
 
     algorithm: Algorithm | None = Field(
         None,
-        description="token-bucket (bursts, then a steady pace) or sliding-window (never more "
-        "than n in any window). Inherited; token-bucket where nothing is said.",
+        description="token-bucket (bursts, then a steady pace), sliding-window (never more than n "
+        "in any window) or quota (at most n in each calendar window). Inherited; token-bucket "
+        "where nothing is said.",
         examples=["sliding-window"],
     )
     rate: Rate | None = Field(
         None,
-        description="<number>/<duration> with s, min, h, day, week; 0/s refuses all, "
-        "unlimited passes all.",
+        description="<number>/<duration> with s, min, h, day, week (and month, for quotas); 0/s "
+        "refuses all, unlimited passes all.",
         examples=["100/s", "50/30s", "0.5/s", "500_000/day"],
     )
     burst: Burst | None = Field(
@@ -114,6 +126,18 @@ class LimitFields(_Model):
         None,
         description="enforce (default), shadow (evaluated and counted, never refused) or off.",
         examples=["shadow"],
+    )
+    resets: Resets | None = Field(
+        None,
+        description="When a quota's window begins: a time of day and a zone, with a weekday "
+        "(weeks) or a day of the month (months) before it. Default: midnight UTC, Monday, the "
+        "first. Quota only.",
+        examples=["00:00 Europe/Berlin", "Mon 06:00 UTC", "31 00:00 UTC"],
+    )
+    across: Across | None = Field(
+        None,
+        description="cluster: one limit for all agents together, instead of one in each.",
+        examples=["cluster"],
     )
 
 
@@ -161,6 +185,20 @@ class Policy(_Model):
         default_factory=dict,
         description="No scope at or below may ask for more.",
         examples=[{"spike": {"rate": "400/s", "burst": 1000}}],
+    )
+    budgets: dict[LimitName, LimitFields] = Field(
+        default_factory=dict,
+        description="One bucket for this whole subtree: every request at or below this scope "
+        "draws from it as well. Not inherited, unset, capped or overridden.",
+        examples=[{"fleet": {"rate": "5000/s", "burst": 10000}}],
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], Field(strict=False, max_length=256)] | None = (
+        Field(
+            None,
+            description="Networks whose word is taken for where a request came from, where "
+            "limits count per ip. Inherited.",
+            examples=[["10.0.0.0/8", "2001:db8::/32"]],
+        )
     )
 
 

@@ -10,9 +10,12 @@ import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import PydanticCustomError, core_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["MAX_COUNT", "MAX_PER_SECOND", "NS", "UNIT_NS", "Rate"]
 
@@ -133,18 +136,32 @@ class Rate:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            _validate,
-            serialization=core_schema.to_string_ser_schema(),
-            json_schema_input_schema=core_schema.str_schema(pattern=_WRITTEN),
-        )
+        return written_as_text(_quickly, "rate", _WRITTEN)
 
 
-def _validate(value: object) -> Rate:
-    try:
-        return _parse(value) if value.__class__ is str else Rate.parse(value)
-    except ValueError as error:
-        raise PydanticCustomError("rate", "{reason}", {"reason": str(error)}) from None
+def written_as_text(
+    parse: Callable[[object], object], kind: str, pattern: str
+) -> core_schema.CoreSchema:
+    """The schema of a value that documents and bundles write as text.
+
+    ``kind`` names its errors; ``pattern`` is what the JSON Schema says of it.
+    """
+
+    def validate(value: object) -> object:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise PydanticCustomError(kind, "{reason}", {"reason": str(error)}) from None
+
+    return core_schema.no_info_plain_validator_function(
+        validate,
+        serialization=core_schema.to_string_ser_schema(),
+        json_schema_input_schema=core_schema.str_schema(pattern=pattern),
+    )
+
+
+def _quickly(value: object) -> Rate:
+    return _parse(value) if value.__class__ is str else Rate.parse(value)
 
 
 def _decimal(numerator: int, denominator: int) -> str:

@@ -5,8 +5,10 @@ The path is walked from ``/`` down. Each document drops what it names in ``unset
 that set it and the value that it beat, so the same walk serves agents (``compile``), ``validate``
 and ``explain``.
 
+Budgets are collected along the path and never merged: each has one bucket, at its own scope.
+
 To come at the places marked below: overrides (after a document's limits, selected by attributes),
-Exceptions (after the walk, selected by time), budgets (collected along the path, never merged).
+Exceptions (after the walk, selected by time).
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.policy import codes
-from ratectl.policy.rates import NS, Rate
+from ratectl.policy.rates import NS, UNIT_NS, Rate
+from ratectl.policy.resets import Resets
 from ratectl.policy.scopes import parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ratectl.policy.model import Cap, LimitFields, Policy, PolicyTree
 
@@ -28,8 +31,17 @@ __all__ = ["BUILT_IN", "Clip", "Limit", "Problem", "Resolved", "Resolver", "Sett
 BUILT_IN: Final = ""
 """The scope that set a value which nothing in the tree says: ratectl's own default."""
 
-_LACKS: Final = {"token-bucket": frozenset[str](), "sliding-window": frozenset({"burst"})}
-"""Fields that an algorithm does not have."""
+_COMMON: Final = frozenset({"algorithm", "per", "mode"})
+_HAS: Final = {
+    "token-bucket": _COMMON | {"rate", "burst", "across"},
+    "sliding-window": _COMMON | {"rate", "across"},
+    "quota": _COMMON | {"rate", "resets"},
+}
+"""The fields of each algorithm; those that it lacks are dropped when a limit changes to it."""
+
+_MIDNIGHT: Final = Resets(0, 0)
+_QUOTA_UNITS: Final = ("min", "h", "day", "week", "month")
+_SHORTEST_MONTH: Final = 28 * UNIT_NS["day"]
 
 
 class Setting(NamedTuple):
@@ -65,9 +77,10 @@ class Problem(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """A limit in force at a scope. ``rate`` and ``burst`` are after caps.
+    """A limit or budget in force at a scope. ``rate`` and ``burst`` are after caps.
 
-    ``burst`` is None for windows and for ``rate: unlimited``.
+    ``burst`` is None for all but token buckets, and where the rate is ``unlimited``; ``resets`` for
+    all but quotas.
     """
 
     name: str
@@ -76,13 +89,15 @@ class Limit(NamedTuple):
     burst: int | None
     per: tuple[str, ...]
     mode: str
+    resets: Resets | None
+    across: str | None
     settings: Mapping[str, Setting]
     clips: Mapping[str, Clip]
 
     @property
     def effect(self) -> tuple[object, ...]:
         """What a request can notice: equal effects are the same limit, whoever said so."""
-        return self[:6]
+        return self[:8]
 
 
 class Resolved(NamedTuple):
@@ -97,10 +112,18 @@ class Resolved(NamedTuple):
     """Merged fields of each limit before caps: what deeper scopes inherit."""
     caps: Mapping[str, Mapping[str, Setting]]
     """The tightest cap of each limit's ``rate`` and ``burst`` at or above this scope."""
+    budgets: tuple[tuple[str, Limit], ...]
+    """Every budget on the path with the scope whose bucket it is, from ``/`` down."""
+    broken_budgets: Mapping[str, Problem]
+    """Budgets of this very scope that cannot be used, by name."""
+    trusted_proxies: Setting
 
 
 _NO_CAP: Final[Mapping[str, Setting]] = {}
-_NOTHING: Final = Resolved("", Setting("allow", BUILT_IN), {}, {}, {}, {})
+_NO_PROBLEMS: Final[Mapping[str, Problem]] = {}
+_NOTHING: Final = Resolved(
+    "", Setting("allow", BUILT_IN), {}, {}, {}, {}, (), {}, Setting((), BUILT_IN)
+)
 
 
 class Resolver:
@@ -134,16 +157,38 @@ def resolve(tree: PolicyTree, scope: str) -> Resolved | None:
 def step(above: Resolved, policy: Policy) -> Resolved:
     """One step of the walk: what ``policy`` makes of what holds above it."""
     scope = policy.scope
-    on_error = above.on_error
-    if policy.on_error is not None:
-        on_error = Setting(policy.on_error, scope, None if not on_error.scope else on_error)
+    on_error = _inherit(above.on_error, policy.on_error, scope)
+    proxies = _inherit(above.trusted_proxies, policy.trusted_proxies, scope)
     caps = _merge_caps(above.caps, policy) if policy.caps else above.caps
     fields = _merge_limits(above.fields, policy) if policy.limits or policy.unset else above.fields
     # Overrides and Exceptions will merge here, after the document's own limits.
     limits, problems = above.limits, above.problems
     if fields is not above.fields or caps is not above.caps:
         limits, problems = _in_force(above, fields, caps)
-    return Resolved(scope, on_error, limits, problems, fields, caps)
+    budgets, broken = above.budgets, _NO_PROBLEMS
+    if policy.budgets:
+        own, broken = _own_budgets(policy)
+        budgets = (*budgets, *own)
+    return Resolved(scope, on_error, limits, problems, fields, caps, budgets, broken, proxies)
+
+
+def _inherit(above: Setting, said: object, scope: str) -> Setting:
+    """A setting of the scope itself; what is built in was beaten by nobody."""
+    if said is None:
+        return above
+    return Setting(said, scope, above if above.scope else None)
+
+
+def _own_budgets(policy: Policy) -> tuple[list[tuple[str, Limit]], dict[str, Problem]]:
+    found: list[tuple[str, Limit]] = []
+    broken: dict[str, Problem] = {}
+    for name, said in policy.budgets.items():
+        budget = _finish(name, _merge_fields(None, said, policy.scope), {})
+        if isinstance(budget, Problem):
+            broken[name] = budget
+        else:
+            found.append((policy.scope, budget))
+    return found, broken
 
 
 def _merge_limits(
@@ -162,8 +207,8 @@ def _merge_fields(
 ) -> dict[str, Setting]:
     merged: dict[str, Setting] = dict(inherited) if inherited else {}
     if said.algorithm is not None and inherited:
-        for lacking in _LACKS[said.algorithm]:
-            merged.pop(lacking, None)
+        has = _HAS[said.algorithm]
+        merged = {name: setting for name, setting in merged.items() if name in has}
     for name, value in said.__dict__.items():
         if value is not None:
             merged[name] = Setting(value, scope, merged.get(name))
@@ -215,29 +260,34 @@ def _in_force(
 
 
 def _finish(name: str, said: Mapping[str, Setting], cap: Mapping[str, Setting]) -> Limit | Problem:
-    problem = _problem(name, said)
+    algorithm: str = said["algorithm"].value if "algorithm" in said else "token-bucket"
+    problem = _problem(name, algorithm, said)
     if problem:
         return problem
-    algorithm: str = said["algorithm"].value if "algorithm" in said else "token-bucket"
-    rate: Rate = said["rate"].value
     clips: dict[str, Clip] = {}
+    rate: Rate = said["rate"].value
     burst: int | None = None
-    if algorithm == "sliding-window":
-        if cap:
-            rate = _clip_window(rate, cap, clips)
-    else:
+    resets: Resets | None = None
+    if algorithm == "token-bucket":
         burst = said["burst"].value if "burst" in said else _default_burst(rate)
         if cap:
             rate = _clip_rate(rate, cap, clips)
             burst = _clip_burst(_default_burst(rate) if burst is None else burst, cap, clips)
         if rate.unlimited:
             burst = None
+    else:
+        if cap:
+            rate = _clip_window(rate, cap, clips, _calendar if algorithm == "quota" else _fixed)
+        if algorithm == "quota":
+            resets = said["resets"].value if "resets" in said else _MIDNIGHT
     per = said["per"].value if "per" in said else ()
     mode = said["mode"].value if "mode" in said else "enforce"
-    return Limit(name, algorithm, rate, burst, per, mode, said, clips)
+    across = said["across"].value if "across" in said else None
+    return Limit(name, algorithm, rate, burst, per, mode, resets, across, said, clips)
 
 
-def _problem(name: str, said: Mapping[str, Setting]) -> Problem | None:
+def _problem(name: str, algorithm: str, said: Mapping[str, Setting]) -> Problem | None:
+    """Why these fields are no limit; of several reasons the first."""
     if "rate" not in said:
         return Problem(
             codes.INCOMPLETE,
@@ -245,24 +295,20 @@ def _problem(name: str, said: Mapping[str, Setting]) -> Problem | None:
             f"limit '{name}' has no rate: neither this scope nor one above gives it",
             f"add a rate, like {name}: {{rate: 100/s}}, or check the limit's name",
         )
+    for field in said:
+        if field not in _HAS[algorithm]:
+            return _misfit(field, algorithm)
     rate: Rate = said["rate"].value
+    if algorithm == "quota":
+        return _quota_problem(rate, said)
     if rate.unit == "month":
         return Problem(
             codes.MISFIT,
             "rate",
             "a month has no fixed length, so no bucket or window can follow it",
-            "write a number of days, like 1000/30day",
+            "write a number of days, like 1000/30day, or algorithm: quota",
         )
-    if "algorithm" not in said or said["algorithm"].value == "token-bucket":
-        return None
-    if "burst" in said:
-        return Problem(
-            codes.MISFIT,
-            "burst",
-            "a sliding-window has no burst: its count is the most admitted at once",
-            "remove burst, or use algorithm: token-bucket",
-        )
-    if rate.count is None and not rate.unlimited:
+    if algorithm == "sliding-window" and rate.count is None and not rate.unlimited:
         return Problem(
             codes.MISFIT,
             "rate",
@@ -270,6 +316,50 @@ def _problem(name: str, said: Mapping[str, Setting]) -> Problem | None:
             f"lengthen the window: {_whole(rate)}",
         )
     return None
+
+
+def _misfit(field: str, algorithm: str) -> Problem:
+    why = {
+        "burst": "its count is the most admitted at once",
+        "resets": "it begins with its first request, not at a time of day",
+        "across": "a quota is counted in each agent",
+    }
+    fitting = " or ".join(name for name, has in _HAS.items() if field in has)
+    return Problem(
+        codes.MISFIT,
+        field,
+        f"a {algorithm} has no {field}: {why[field]}",
+        f"remove {field}, or use algorithm: {fitting}",
+    )
+
+
+def _quota_problem(rate: Rate, said: Mapping[str, Setting]) -> Problem | None:
+    if rate.unlimited:
+        return None
+    if rate.unit not in _QUOTA_UNITS or rate.multiple != 1 or rate.count is None:
+        return Problem(
+            codes.MISFIT,
+            "rate",
+            f"a quota counts whole requests in one calendar {', '.join(_QUOTA_UNITS[:-1])} or "
+            f"{_QUOTA_UNITS[-1]}, {rate} does not",
+            "write a whole number for one of these, like 500_000/day, or use another algorithm",
+        )
+    resets: Resets | None = said["resets"].value if "resets" in said else None
+    if resets is None:
+        return None
+    if rate.unit in ("min", "h"):
+        wrong = (
+            f"a quota per {rate.unit} begins with each {rate.unit}, and resets at no time of day"
+        )
+    elif resets.weekday is not None and rate.unit != "week":
+        wrong = f"a quota per {rate.unit} does not begin on a weekday"
+    elif resets.day is not None and rate.unit != "month":
+        wrong = f"a quota per {rate.unit} does not begin on a day of the month"
+    else:
+        return None
+    return Problem(
+        codes.MISFIT, "resets", wrong, "remove resets, or the day in it, or change the rate's unit"
+    )
 
 
 def _whole(rate: Rate) -> str:
@@ -285,8 +375,10 @@ def _clip_rate(rate: Rate, cap: Mapping[str, Setting], clips: dict[str, Clip]) -
     ceiling = cap.get("rate")
     if ceiling is None or not rate.exceeds(ceiling.value):
         return rate
-    clips["rate"] = Clip(rate, ceiling.value, ceiling)
     lowered: Rate = ceiling.value
+    if lowered.unit == "month":  # for quotas: no bucket can follow it, so the slowest month
+        lowered = replace(lowered, multiple=31 * lowered.multiple, unit="day")
+    clips["rate"] = Clip(rate, lowered, ceiling)
     return lowered
 
 
@@ -301,34 +393,52 @@ def _clip_burst(
     return lowered
 
 
-def _clip_window(rate: Rate, cap: Mapping[str, Setting], clips: dict[str, Clip]) -> Rate:
+def _clip_window(
+    rate: Rate,
+    cap: Mapping[str, Setting],
+    clips: dict[str, Clip],
+    fitting: Callable[[Rate], Rate],
+) -> Rate:
     """A window keeps its length: its count is what a cap lowers, by rate and by burst."""
     for setting in (cap.get("rate"), cap.get("burst")):
         if setting is None:
             continue
-        if rate.unlimited:
-            # Nothing says how long the window was to be: the cap's own.
-            lowered = _whole_count(setting.value) if isinstance(setting.value, Rate) else rate
-        else:
+        if not rate.unlimited:
             lowered = _lower_count(rate, setting)
+        elif isinstance(setting.value, Rate) and not setting.value.unlimited:
+            # Nothing says how long the window was to be: the cap's own.
+            lowered = fitting(setting.value)
+        else:
+            lowered = rate
         if lowered != rate:
             clips["rate"] = Clip(clips["rate"].asked if "rate" in clips else rate, lowered, setting)
             rate = lowered
     return rate
 
 
-def _whole_count(rate: Rate) -> Rate:
-    """The same pace over a window in which it counts whole requests."""
-    return (
-        rate
-        if rate.unlimited
-        else replace(rate, denominator=1, multiple=rate.multiple * rate.denominator)
-    )
+def _fixed(rate: Rate) -> Rate:
+    """The same pace over a window in which it counts whole requests; of months the slowest."""
+    multiple = rate.multiple * rate.denominator
+    if rate.unit == "month":
+        return Rate(rate.numerator, 1, 31 * multiple, "day")
+    return replace(rate, denominator=1, multiple=multiple)
+
+
+def _calendar(rate: Rate) -> Rate:
+    """No more than this pace, in the shortest calendar window that is as long as the rate's."""
+    if rate.unit in _QUOTA_UNITS and rate.multiple == 1 and rate.count is not None:
+        return rate
+    span = (rate.window_ns or rate.multiple * _SHORTEST_MONTH) * rate.denominator
+    for unit in _QUOTA_UNITS:
+        length = UNIT_NS.get(unit, _SHORTEST_MONTH)
+        if length >= span:
+            break
+    return Rate(rate.numerator * length // span, 1, 1, unit)
 
 
 def _lower_count(rate: Rate, cap: Setting) -> Rate:
-    window = rate.window_ns or 0
     if isinstance(cap.value, Rate):
+        window = rate.window_ns or rate.multiple * _SHORTEST_MONTH
         pace = cap.value.per_second
         most = None if pace is None else pace.numerator * window // (pace.denominator * NS)
     else:

@@ -1,0 +1,148 @@
+"""Quota: at most n in each calendar window. Exact integer counts.
+
+The one algorithm that follows the wall clock. An engine runs on a clock that never jumps; how far
+the wall clock is ahead of it stands in a ``WallOffset`` that the engine's owner keeps up to date.
+A wall clock that steps back never reopens a window: a bucket stays in the latest one it has seen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ratectl.engine.decision import NEVER
+
+if TYPE_CHECKING:
+    from ratectl.engine.calendar import CalendarWindow
+
+__all__ = ["Quota", "QuotaState", "WallOffset"]
+
+_HOUR_NS: Final = 3_600 * 10**9
+_LONGEST: Final = {
+    "min": _HOUR_NS // 60,
+    "h": _HOUR_NS,
+    "day": 50 * _HOUR_NS,  # zones have skipped whole days
+    "week": 194 * _HOUR_NS,
+    "month": 770 * _HOUR_NS,
+}
+"""No window of a unit is longer."""
+
+
+class WallOffset:
+    """``ns``: what to add to the engine's clock for nanoseconds since 1970 in UTC."""
+
+    __slots__ = ("ns",)
+
+    def __init__(self, ns: int = 0) -> None:
+        self.ns = ns
+
+
+class QuotaState:
+    """``used`` of the window from ``start`` to ``end`` (wall clock)."""
+
+    __slots__ = ("end", "epoch", "start", "used")
+
+    def __init__(self, start: int, end: int, used: int = 0) -> None:
+        self.start = start
+        self.end = end
+        self.used = used
+        self.epoch = 0
+
+    def copy(self) -> QuotaState:
+        twin = QuotaState(self.start, self.end, self.used)
+        twin.epoch = self.epoch
+        return twin
+
+
+class Quota:
+    """Parameters: at most ``most`` in each ``window``. ``now`` is the engine's clock."""
+
+    __slots__ = ("_key", "_offset", "blocked", "most", "window")
+
+    def __init__(
+        self, most: int, window: CalendarWindow, offset: WallOffset, *, blocked: bool = False
+    ) -> None:
+        """``blocked`` refuses even a cost of zero: the written rate was 0."""
+        if most < 0:
+            raise ValueError("a count is not negative")
+        self.most = most
+        self.window = window
+        self.blocked = blocked
+        self._offset = offset
+        self._key = (most, window, blocked)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Quota) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def full(self, now: int) -> QuotaState:
+        """A window in which nothing was admitted."""
+        return QuotaState(*self.window.around(now + self._offset.ns))
+
+    def spent(self, used: int, now: int) -> QuotaState:
+        """A window in which ``used`` was admitted already."""
+        state = self.full(now)
+        state.used = used
+        return state
+
+    def wait(self, state: QuotaState, cost: int, now: int) -> int:
+        """Nanoseconds until ``cost`` is admitted: 0 is now, ``NEVER`` is never."""
+        if cost > self.most or self.blocked:
+            return NEVER
+        wall = self._advance(state, now)
+        return 0 if state.used + cost <= self.most else state.end - wall
+
+    def charge(self, state: QuotaState, cost: int, now: int) -> int:
+        """Count ``cost``, which ``wait`` just admitted; returns what is left."""
+        self._advance(state, now)
+        state.used += cost
+        return self.most - state.used
+
+    def remaining(self, state: QuotaState, now: int) -> int:
+        """What the window still admits."""
+        self._advance(state, now)
+        return max(0, self.most - state.used)
+
+    def reset_after(self, state: QuotaState, now: int) -> int:
+        """Nanoseconds until nothing is counted any more."""
+        wall = self._advance(state, now)
+        return state.end - wall if state.used else 0
+
+    def settled_after(self) -> int:
+        """Nanoseconds after which every window is empty again."""
+        return _LONGEST[self.window.unit]
+
+    def used(self, state: QuotaState, now: int) -> int:
+        """What is counted now."""
+        self._advance(state, now)
+        return state.used
+
+    def at(self, state: QuotaState, now: int) -> int:
+        """``now``, or when the bucket's window began, if the wall clock has stepped back since."""
+        return max(now, state.start - self._offset.ns)
+
+    def same_window(self, other: object) -> bool:
+        """Whether ``other`` is a quota over the same windows, of whatever count."""
+        return isinstance(other, Quota) and other.window == self.window
+
+    def same(self, one: QuotaState, other: QuotaState, now: int) -> bool:
+        """Whether two windows answer alike from ``now`` on."""
+        self._advance(one, now)
+        self._advance(other, now)
+        return one.used == other.used and (not one.used or one.end == other.end)
+
+    def stricter(self, one: QuotaState, other: QuotaState, now: int) -> QuotaState:
+        """A window that admits no more than either."""
+        self._advance(one, now)
+        self._advance(other, now)
+        later = one if one.end >= other.end else other
+        return QuotaState(later.start, later.end, max(one.used, other.used))
+
+    def _advance(self, state: QuotaState, now: int) -> int:
+        """Begin the window that has come; returns the wall clock, which is read just once."""
+        wall = now + self._offset.ns
+        if wall >= state.end:
+            state.start, state.end = self.window.around(wall)
+            state.used = 0
+        return wall
