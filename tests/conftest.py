@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,12 @@ import pytest
 
 import profiles  # noqa: F401 - importing it loads the profile of property tests
 from etcd_server import EtcdServer
+from ratectl.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ratectl.stores.base import Store
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +40,18 @@ def real_log() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return log
+
+
+@pytest.fixture(params=["sqlite", pytest.param("etcd", marks=pytest.mark.etcd)])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh environment, in each kind of store."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/rates.db"
+    url: str = request.getfixturevalue("etcd_server").store_url(f"test-{uuid.uuid4().hex[:12]}")
+    return url
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    with open_store(store_url) as store:
+        yield store

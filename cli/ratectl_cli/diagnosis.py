@@ -125,10 +125,10 @@ def _policies(store: Store, live: Live) -> Finding:
     assert live.head is not None
     generation, bundle = live.generation, live.head.bundle
     try:
-        active = activate(read_blob(store, bundle), bundle, generation)
+        plans = activate(read_blob(store, bundle), bundle, generation)
     except RatectlError as error:
         return Finding("policies", "failed", f"generation {generation} cannot be enforced: {error}")
-    count = len(active.plans.scopes)
+    count = len(plans.scopes)
     return Finding(
         "policies", "ok", f"generation {generation}, {count} scopes", {"generation": generation}
     )

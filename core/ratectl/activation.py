@@ -6,7 +6,6 @@ scratch engine. Whatever fails rejects the generation whole; nothing of it is ev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from ratectl.engine.quota import WallOffset
     from ratectl.policy.model import PolicyTree
 
-__all__ = ["Activated", "activate", "activate_tree"]
+__all__ = ["activate", "activate_tree"]
 
 _CHECKED_SCOPES: Final = 200
 """Evenly spread over the tree; times six requests each, about a thousand."""
@@ -30,18 +29,9 @@ _SYNTHETIC: Final = (None, "", "self-check")
 """Values of the attributes of synthetic requests; None leaves them out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Activated:
-    """A generation fit to be enforced."""
-
-    plans: PlanSet
-    bundle: str
-    data: bytes
-
-
 def activate(
     data: bytes, sha256: str, generation: int, offset: WallOffset | None = None
-) -> Activated:
+) -> PlanSet:
     """Verify and compile the bytes of a generation; ``offset`` as for ``compile_tree``.
 
     :raises BundleError: they must not be enforced; the message says why.
@@ -49,7 +39,7 @@ def activate(
     if digest(data) != sha256:
         raise BundleError(f"bundle {sha256[:12]} is corrupt: its bytes hash to {digest(data)[:12]}")
     with paused_collector():
-        return Activated(activate_tree(decode_policies(data), generation, offset), sha256, data)
+        return activate_tree(decode_policies(data), generation, offset)
 
 
 def activate_tree(tree: PolicyTree, generation: int, offset: WallOffset | None = None) -> PlanSet:

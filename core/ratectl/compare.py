@@ -14,9 +14,10 @@ from ratectl.policy.resolve import Resolver
 from ratectl.policy.scopes import nearest, parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from ratectl.policy.resolve import Limit, Resolved
+    from ratectl.policy.limits import Limit
+    from ratectl.policy.resolve import Resolved
 
 __all__ = ["Change", "compare", "summarise"]
 
@@ -30,8 +31,8 @@ class Change:
     """One difference at one declared scope.
 
     ``limit`` is None for a change of ``on_error``, and ``budget NAME`` for one of a budget.
-    ``inherited``: the nearest declared scope above
-    changes in just the same way, so this follows from that.
+    ``inherited``: the nearest declared scope above changes in just the same way, so this follows
+    from that.
     """
 
     scope: str
@@ -74,13 +75,9 @@ def _above(scope: str, declared: set[str]) -> str | None:
 
 
 def _at(scope: str, old: Resolved | None, new: Resolved | None) -> Iterator[Change]:
-    before = old.limits if old else {}
-    after = new.limits if new else {}
-    for name in [*before, *(name for name in after if name not in before)]:
-        one, other = before.get(name), after.get(name)
-        if one is None or other is None or _effect(one) != _effect(other):
-            yield Change(scope, name, _kind(one, other), _text(one), _text(other))
-    yield from _budgets(scope, old, new)
+    yield from _pairs(scope, "", old.limits if old else {}, new.limits if new else {})
+    # Budgets are compared at their own scope, where their bucket is.
+    yield from _pairs(scope, "budget ", _own_budgets(old, scope), _own_budgets(new, scope))
     was = str(old.on_error.value) if old else "allow"
     now = str(new.on_error.value) if new else "allow"
     if was != now:
@@ -90,14 +87,18 @@ def _at(scope: str, old: Resolved | None, new: Resolved | None) -> Iterator[Chan
         )  # fmt: skip
 
 
-def _budgets(scope: str, old: Resolved | None, new: Resolved | None) -> Iterator[Change]:
-    """Budgets are compared at their own scope, where their bucket is."""
-    before = {limit.name: limit for owner, limit in (old.budgets if old else ()) if owner == scope}
-    after = {limit.name: limit for owner, limit in (new.budgets if new else ()) if owner == scope}
+def _own_budgets(resolved: Resolved | None, scope: str) -> dict[str, Limit]:
+    budgets = resolved.budgets if resolved else ()
+    return {budget.name: budget for owner, budget in budgets if owner == scope}
+
+
+def _pairs(
+    scope: str, prefix: str, before: Mapping[str, Limit], after: Mapping[str, Limit]
+) -> Iterator[Change]:
     for name in [*before, *(name for name in after if name not in before)]:
         one, other = before.get(name), after.get(name)
         if one is None or other is None or _effect(one) != _effect(other):
-            yield Change(scope, f"budget {name}", _kind(one, other), _text(one), _text(other))
+            yield Change(scope, prefix + name, _kind(one, other), _text(one), _text(other))
 
 
 def _effect(limit: Limit) -> tuple[object, ...]:

@@ -18,10 +18,11 @@ from ratectl.policy.resolve import Resolver
 
 if TYPE_CHECKING:
     from ratectl.engine.calendar import Unit
+    from ratectl.policy.limits import Limit
     from ratectl.policy.model import PolicyTree
     from ratectl.policy.rates import Rate
     from ratectl.policy.resets import Resets
-    from ratectl.policy.resolve import Limit, Resolved
+    from ratectl.policy.resolve import Resolved
 
 __all__ = ["compile_tree"]
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ratectl.policy import load_checked
-from ratectl.policy.resolve import Limit, Resolver
+from ratectl.policy.resolve import Resolver
+
+if TYPE_CHECKING:
+    from ratectl.policy.limits import Limit
 
 POLICIES = Path(__file__).parents[2] / "policies"
 FILES = sorted(path.relative_to(POLICIES).as_posix() for path in POLICIES.rglob("*.yaml"))

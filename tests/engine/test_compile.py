@@ -123,7 +123,10 @@ def test_on_error_is_carried() -> None:
         ({"/": one(rate="5/month")}, "/: a month has no fixed length"),
         ({"/": one(rate="0.5/s", algorithm="sliding-window")}, "counts whole requests"),
         ({"/a": one(rate="5/s", algorithm="sliding-window", burst=1)}, "/a: a sliding-window has"),
-        ({"/a": {"budgets": {"fleet": {"per": "tenant"}}}}, "/a: limit 'fleet' has no rate"),
+        (
+            {"/a": {"budgets": {"fleet": {"per": "tenant"}}}},
+            "/a: budget 'fleet' has no rate, and budgets are not inherited",
+        ),
     ],
     ids=range(5),
 )

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy.trees import NAMES, RATES, SCOPES, tree, written
+from ratectl.policy.limits import BUILT_IN, Clip, Limit, Setting
 from ratectl.policy.rates import Rate
 from ratectl.policy.resets import Resets
-from ratectl.policy.resolve import BUILT_IN, Clip, Limit, Resolver, Setting, resolve
+from ratectl.policy.resolve import Resolver, resolve
 
 if TYPE_CHECKING:
     import random

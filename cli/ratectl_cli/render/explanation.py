@@ -9,8 +9,9 @@ from ratectl_cli.text import Styled, aligned, bold, dim
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from ratectl.policy.limits import Limit, Setting
     from ratectl.policy.model import PolicyTree
-    from ratectl.policy.resolve import Limit, Resolved, Setting
+    from ratectl.policy.resolve import Resolved
     from ratectl_cli.text import Block, Piece
 
 __all__ = ["explanation_blocks", "explanation_data"]

@@ -11,8 +11,9 @@ from ratectl_cli.text import Column, Styled, Table, bold, dim
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ratectl.policy.limits import Limit
     from ratectl.policy.model import PolicyTree
-    from ratectl.policy.resolve import Limit, Resolved
+    from ratectl.policy.resolve import Resolved
     from ratectl.records import UsageRecord
     from ratectl.usage import LimitTotal, Totals
     from ratectl_cli.terminal import Stream

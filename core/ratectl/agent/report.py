@@ -85,14 +85,16 @@ class Reporter:
                 self._report_usage(store, lease)
         except RatectlError as error:
             # The watch reports the outage; reporting goes on when the store is back.
-            # A new lease then: the old one may have ended, or will.
             _log.debug("reporting: %s", error)
-            self._lease = self._reported = None
-            self._usage_due = self._renewed = time.monotonic() + 0.5
+            self._begin_anew(0.5)
         except Exception:  # noqa: BLE001  the thread must outlive whatever it meets
             _log.exception("reporting failed unexpectedly")
-            self._lease = self._reported = None
-            self._usage_due = self._renewed = time.monotonic() + self._interval
+            self._begin_anew(self._interval)
+
+    def _begin_anew(self, seconds: float) -> None:
+        """Report everything again, after a while and under a new lease: the old one may end."""
+        self._lease = self._reported = None
+        self._usage_due = self._renewed = time.monotonic() + seconds
 
     def _living_lease(self, store: Store) -> Lease:
         lease = self._lease

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ratectl.agent.wall import WallClock
     from ratectl.engine.base import Engine
     from ratectl.records import Head
-    from ratectl.stores.base import Item, Store, Watch, WatchEvent
+    from ratectl.stores.base import Item, Snapshot, Store, Watch, WatchEvent
 
 __all__ = ["StoreSync"]
 
@@ -66,12 +66,12 @@ class StoreSync:
             good = self._slot.load()
             if good is None:
                 return
-            active = activate(good.data, good.bundle, good.generation, self._wall)
+            plans = activate(good.data, good.bundle, good.generation, self._wall)
         except BundleError as error:
             _log.error("%s; waiting for the store", error)
             self._state.problem("disk", str(error))
             return
-        self._engine.swap(active.plans)
+        self._engine.swap(plans)
         self._applied = (good.environment, good.sequence, good.bundle)
         self._state.update(
             generation=good.generation,
@@ -89,7 +89,7 @@ class StoreSync:
                 snapshot = store.list(HEAD)
                 self._environment = None
                 self._set_connected()
-                self._see(store, next((i for i in snapshot.items if i.key == HEAD), None))
+                self._see(store, _head_of(snapshot))
                 delay = _RETRY_FIRST
                 self._follow(store, snapshot.revision + 1)
             except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
@@ -123,9 +123,8 @@ class StoreSync:
                     self._see(store, change.item)
         elif isinstance(event, Resync):
             _log.info("resynchronised with the store: %s", event.reason)
-            items = event.snapshot.items
             self._environment = None
-            self._see(store, next((item for item in items if item.key == HEAD), None))
+            self._see(store, _head_of(event.snapshot))
 
     def look_again(self) -> None:
         """Anti-entropy: read the head now and then, whatever the watch says. Never raises."""
@@ -164,8 +163,8 @@ class StoreSync:
         if wanted == self._applied:
             self._state.problem("generation", None, rejected=None, source="store")
             return
-        active = activate(read_blob(store, head.bundle), head.bundle, head.generation, self._wall)
-        self._engine.swap(active.plans)
+        data = read_blob(store, head.bundle)
+        self._engine.swap(activate(data, head.bundle, head.generation, self._wall))
         self._applied = wanted
         self._state.problem(
             "generation",
@@ -178,7 +177,7 @@ class StoreSync:
             swap_ms=round((time.monotonic() - seen) * 1e3, 3),
         )
         _log.info("generation %d is in force", head.generation)
-        self._persist(head, active.data)
+        self._persist(head, data)
 
     def _environment_of(self, store: Store) -> str | None:
         if self._environment is None:
@@ -227,3 +226,7 @@ class StoreSync:
         if self.store is not None:
             self.store.close()
             self.store = None
+
+
+def _head_of(snapshot: Snapshot) -> Item | None:
+    return next((item for item in snapshot.items if item.key == HEAD), None)

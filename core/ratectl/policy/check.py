@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from ratectl.policy.diagnostics import Severity
+    from ratectl.policy.limits import Limit, Problem, Setting
     from ratectl.policy.model import LimitFields, Policy, PolicyTree
-    from ratectl.policy.resolve import Limit, Resolved, Setting
+    from ratectl.policy.resolve import Resolved
 
 __all__ = ["check_tree"]
 
@@ -58,28 +59,18 @@ class _Checker:
     def findings(self) -> Iterator[Diagnostic]:
         yield from self._unset()
         for name, said in self.policy.limits.items():
-            yield from self._usable(name)
+            yield from self._usable("limits", name)
             yield from self._not_walked_around(name, said)
             yield from self._below_caps(name, said)
-        yield from self._budgets()
+        for name in self.policy.budgets:
+            yield from self._usable("budgets", name)
         yield from self._across()
         yield from self._cap_units()
-
-    def _budgets(self) -> Iterator[Diagnostic]:
-        for name, problem in self.here.broken_budgets.items():
-            path = f"budgets.{name}.{problem.field}" if problem.field else f"budgets.{name}"
-            message = problem.message.replace(f"limit '{name}'", f"budget '{name}'").replace(
-                ": neither this scope nor one above gives it", ", and budgets are not inherited"
-            )
-            yield self._finding(problem.code, path, message, problem.hint)
 
     def _across(self) -> Iterator[Diagnostic]:
         for part, said in (("limits", self.policy.limits), ("budgets", self.policy.budgets)):
             for name, fields in said.items():
-                problem = (
-                    self.here.problems if part == "limits" else self.here.broken_budgets
-                ).get(name)
-                if fields.across is not None and problem is None:
+                if fields.across is not None and self._problem(part, name) is None:
                     yield self._finding(
                         codes.ACROSS_LOCAL,
                         f"{part}.{name}.across",
@@ -121,10 +112,14 @@ class _Checker:
                     severity="warning",
                 )
 
-    def _usable(self, name: str) -> Iterator[Diagnostic]:
-        problem = self.here.problems.get(name)
+    def _problem(self, part: str, name: str) -> Problem | None:
+        problems = self.here.problems if part == "limits" else self.here.broken_budgets
+        return problems.get(name)
+
+    def _usable(self, part: str, name: str) -> Iterator[Diagnostic]:
+        problem = self._problem(part, name)
         if problem:
-            path = f"limits.{name}.{problem.field}" if problem.field else f"limits.{name}"
+            path = f"{part}.{name}.{problem.field}" if problem.field else f"{part}.{name}"
             yield self._finding(problem.code, path, problem.message, problem.hint)
 
     def _not_walked_around(self, name: str, said: LimitFields) -> Iterator[Diagnostic]:

@@ -13,91 +13,17 @@ Exceptions (after the walk, selected by time).
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ratectl.policy import codes
-from ratectl.policy.rates import NS, UNIT_NS, Rate
-from ratectl.policy.resets import Resets
+from ratectl.policy.limits import BUILT_IN, FIELDS, Limit, Problem, Setting, finish
 from ratectl.policy.scopes import parent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from ratectl.policy.model import Cap, LimitFields, Policy, PolicyTree
 
-__all__ = ["BUILT_IN", "Clip", "Limit", "Problem", "Resolved", "Resolver", "Setting", "resolve"]
-
-BUILT_IN: Final = ""
-"""The scope that set a value which nothing in the tree says: ratectl's own default."""
-
-_COMMON: Final = frozenset({"algorithm", "per", "mode"})
-_HAS: Final = {
-    "token-bucket": _COMMON | {"rate", "burst", "across"},
-    "sliding-window": _COMMON | {"rate", "across"},
-    "quota": _COMMON | {"rate", "resets"},
-}
-"""The fields of each algorithm; those that it lacks are dropped when a limit changes to it."""
-
-_MIDNIGHT: Final = Resets(0, 0)
-_QUOTA_UNITS: Final = ("min", "h", "day", "week", "month")
-_SHORTEST_MONTH: Final = 28 * UNIT_NS["day"]
-
-
-class Setting(NamedTuple):
-    """A value, the scope whose document set it, and the setting that it beat (if any)."""
-
-    value: Any
-    scope: str
-    over: Setting | None = None
-
-    def history(self) -> Iterator[Setting]:
-        """This setting, then each that it beat, nearest first."""
-        at: Setting | None = self
-        while at is not None:
-            yield at
-            at = at.over
-
-
-class Clip(NamedTuple):
-    """A value lowered by a cap: what was asked, what is in force, and the cap that says so."""
-
-    asked: Any
-    value: Any
-    cap: Setting
-
-
-class Problem(NamedTuple):
-    """Why a limit cannot be used: a finding's code, the field at fault, and the words."""
-
-    code: str
-    field: str
-    message: str
-    hint: str
-
-
-class Limit(NamedTuple):
-    """A limit or budget in force at a scope. ``rate`` and ``burst`` are after caps.
-
-    ``burst`` is None for all but token buckets, and where the rate is ``unlimited``; ``resets`` for
-    all but quotas.
-    """
-
-    name: str
-    algorithm: str
-    rate: Rate
-    burst: int | None
-    per: tuple[str, ...]
-    mode: str
-    resets: Resets | None
-    across: str | None
-    settings: Mapping[str, Setting]
-    clips: Mapping[str, Clip]
-
-    @property
-    def effect(self) -> tuple[object, ...]:
-        """What a request can notice: equal effects are the same limit, whoever said so."""
-        return self[:8]
+__all__ = ["Resolved", "Resolver", "resolve"]
 
 
 class Resolved(NamedTuple):
@@ -183,7 +109,7 @@ def _own_budgets(policy: Policy) -> tuple[list[tuple[str, Limit]], dict[str, Pro
     found: list[tuple[str, Limit]] = []
     broken: dict[str, Problem] = {}
     for name, said in policy.budgets.items():
-        budget = _finish(name, _merge_fields(None, said, policy.scope), {})
+        budget = finish(name, _merge_fields(None, said, policy.scope), {}, budget=True)
         if isinstance(budget, Problem):
             broken[name] = budget
         else:
@@ -207,7 +133,7 @@ def _merge_fields(
 ) -> dict[str, Setting]:
     merged: dict[str, Setting] = dict(inherited) if inherited else {}
     if said.algorithm is not None and inherited:
-        has = _HAS[said.algorithm]
+        has = FIELDS[said.algorithm]
         merged = {name: setting for name, setting in merged.items() if name in has}
     for name, value in said.__dict__.items():
         if value is not None:
@@ -251,198 +177,9 @@ def _in_force(
         if said is above.fields.get(name) and cap is above.caps.get(name, _NO_CAP):
             finished = above.limits.get(name)
         if finished is None:
-            finished = _finish(name, said, cap)
+            finished = finish(name, said, cap)
         if finished.__class__ is Limit:
             limits[name] = finished
         else:
             problems[name] = finished  # type: ignore[assignment]
     return limits, problems
-
-
-def _finish(name: str, said: Mapping[str, Setting], cap: Mapping[str, Setting]) -> Limit | Problem:
-    algorithm: str = said["algorithm"].value if "algorithm" in said else "token-bucket"
-    problem = _problem(name, algorithm, said)
-    if problem:
-        return problem
-    clips: dict[str, Clip] = {}
-    rate: Rate = said["rate"].value
-    burst: int | None = None
-    resets: Resets | None = None
-    if algorithm == "token-bucket":
-        burst = said["burst"].value if "burst" in said else _default_burst(rate)
-        if cap:
-            rate = _clip_rate(rate, cap, clips)
-            burst = _clip_burst(_default_burst(rate) if burst is None else burst, cap, clips)
-        if rate.unlimited:
-            burst = None
-    else:
-        if cap:
-            rate = _clip_window(rate, cap, clips, _calendar if algorithm == "quota" else _fixed)
-        if algorithm == "quota":
-            resets = said["resets"].value if "resets" in said else _MIDNIGHT
-    per = said["per"].value if "per" in said else ()
-    mode = said["mode"].value if "mode" in said else "enforce"
-    across = said["across"].value if "across" in said else None
-    return Limit(name, algorithm, rate, burst, per, mode, resets, across, said, clips)
-
-
-def _problem(name: str, algorithm: str, said: Mapping[str, Setting]) -> Problem | None:
-    """Why these fields are no limit; of several reasons the first."""
-    if "rate" not in said:
-        return Problem(
-            codes.INCOMPLETE,
-            "",
-            f"limit '{name}' has no rate: neither this scope nor one above gives it",
-            f"add a rate, like {name}: {{rate: 100/s}}, or check the limit's name",
-        )
-    for field in said:
-        if field not in _HAS[algorithm]:
-            return _misfit(field, algorithm)
-    rate: Rate = said["rate"].value
-    if algorithm == "quota":
-        return _quota_problem(rate, said)
-    if rate.unit == "month":
-        return Problem(
-            codes.MISFIT,
-            "rate",
-            "a month has no fixed length, so no bucket or window can follow it",
-            "write a number of days, like 1000/30day, or algorithm: quota",
-        )
-    if algorithm == "sliding-window" and rate.count is None and not rate.unlimited:
-        return Problem(
-            codes.MISFIT,
-            "rate",
-            f"a sliding-window counts whole requests, {rate} does not",
-            f"lengthen the window: {_whole(rate)}",
-        )
-    return None
-
-
-def _misfit(field: str, algorithm: str) -> Problem:
-    why = {
-        "burst": "its count is the most admitted at once",
-        "resets": "it begins with its first request, not at a time of day",
-        "across": "a quota is counted in each agent",
-    }
-    fitting = " or ".join(name for name, has in _HAS.items() if field in has)
-    return Problem(
-        codes.MISFIT,
-        field,
-        f"a {algorithm} has no {field}: {why[field]}",
-        f"remove {field}, or use algorithm: {fitting}",
-    )
-
-
-def _quota_problem(rate: Rate, said: Mapping[str, Setting]) -> Problem | None:
-    if rate.unlimited:
-        return None
-    if rate.unit not in _QUOTA_UNITS or rate.multiple != 1 or rate.count is None:
-        return Problem(
-            codes.MISFIT,
-            "rate",
-            f"a quota counts whole requests in one calendar {', '.join(_QUOTA_UNITS[:-1])} or "
-            f"{_QUOTA_UNITS[-1]}, {rate} does not",
-            "write a whole number for one of these, like 500_000/day, or use another algorithm",
-        )
-    resets: Resets | None = said["resets"].value if "resets" in said else None
-    if resets is None:
-        return None
-    if rate.unit in ("min", "h"):
-        wrong = (
-            f"a quota per {rate.unit} begins with each {rate.unit}, and resets at no time of day"
-        )
-    elif resets.weekday is not None and rate.unit != "week":
-        wrong = f"a quota per {rate.unit} does not begin on a weekday"
-    elif resets.day is not None and rate.unit != "month":
-        wrong = f"a quota per {rate.unit} does not begin on a day of the month"
-    else:
-        return None
-    return Problem(
-        codes.MISFIT, "resets", wrong, "remove resets, or the day in it, or change the rate's unit"
-    )
-
-
-def _whole(rate: Rate) -> str:
-    multiple = "" if rate.multiple == 1 and rate.denominator == 1 else rate.multiple
-    return f"{rate.numerator}/{int(multiple or 1) * rate.denominator}{rate.unit}"
-
-
-def _default_burst(rate: Rate) -> int | None:
-    return None if rate.unlimited else max(1, rate.per_second_ceiling)
-
-
-def _clip_rate(rate: Rate, cap: Mapping[str, Setting], clips: dict[str, Clip]) -> Rate:
-    ceiling = cap.get("rate")
-    if ceiling is None or not rate.exceeds(ceiling.value):
-        return rate
-    lowered: Rate = ceiling.value
-    if lowered.unit == "month":  # for quotas: no bucket can follow it, so the slowest month
-        lowered = replace(lowered, multiple=31 * lowered.multiple, unit="day")
-    clips["rate"] = Clip(rate, lowered, ceiling)
-    return lowered
-
-
-def _clip_burst(
-    burst: int | None, cap: Mapping[str, Setting], clips: dict[str, Clip]
-) -> int | None:
-    ceiling = cap.get("burst")
-    if burst is None or ceiling is None or burst <= ceiling.value:
-        return burst
-    clips["burst"] = Clip(burst, ceiling.value, ceiling)
-    lowered: int = ceiling.value
-    return lowered
-
-
-def _clip_window(
-    rate: Rate,
-    cap: Mapping[str, Setting],
-    clips: dict[str, Clip],
-    fitting: Callable[[Rate], Rate],
-) -> Rate:
-    """A window keeps its length: its count is what a cap lowers, by rate and by burst."""
-    for setting in (cap.get("rate"), cap.get("burst")):
-        if setting is None:
-            continue
-        if not rate.unlimited:
-            lowered = _lower_count(rate, setting)
-        elif isinstance(setting.value, Rate) and not setting.value.unlimited:
-            # Nothing says how long the window was to be: the cap's own.
-            lowered = fitting(setting.value)
-        else:
-            lowered = rate
-        if lowered != rate:
-            clips["rate"] = Clip(clips["rate"].asked if "rate" in clips else rate, lowered, setting)
-            rate = lowered
-    return rate
-
-
-def _fixed(rate: Rate) -> Rate:
-    """The same pace over a window in which it counts whole requests; of months the slowest."""
-    multiple = rate.multiple * rate.denominator
-    if rate.unit == "month":
-        return Rate(rate.numerator, 1, 31 * multiple, "day")
-    return replace(rate, denominator=1, multiple=multiple)
-
-
-def _calendar(rate: Rate) -> Rate:
-    """No more than this pace, in the shortest calendar window that is as long as the rate's."""
-    if rate.unit in _QUOTA_UNITS and rate.multiple == 1 and rate.count is not None:
-        return rate
-    span = (rate.window_ns or rate.multiple * _SHORTEST_MONTH) * rate.denominator
-    for unit in _QUOTA_UNITS:
-        length = UNIT_NS.get(unit, _SHORTEST_MONTH)
-        if length >= span:
-            break
-    return Rate(rate.numerator * length // span, 1, 1, unit)
-
-
-def _lower_count(rate: Rate, cap: Setting) -> Rate:
-    if isinstance(cap.value, Rate):
-        window = rate.window_ns or rate.multiple * _SHORTEST_MONTH
-        pace = cap.value.per_second
-        most = None if pace is None else pace.numerator * window // (pace.denominator * NS)
-    else:
-        most = cap.value
-    if most is None or rate.numerator <= most:
-        return rate
-    return Rate(most, 1, rate.multiple, rate.unit)
