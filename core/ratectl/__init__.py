@@ -1,4 +1,4 @@
-"""ratectl: rate limits as policies, published as generations, enforced in nanoseconds.
+"""ratectl: rate limits as policies, published as generations, enforced in memory.
 
     >>> import ratectl
     >>> agent = ratectl.Agent("etcd://127.0.0.1:2379/prod")              # doctest: +SKIP
