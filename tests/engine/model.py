@@ -87,7 +87,7 @@ class Book:
             at = max(at, since)
             bucket = migrate(before, rule, bucket, at)
             before = rule
-        return bucket, at
+        return bucket, max(at, own)
 
     def seeded(self, now: int) -> bool:
         return self.seed is not None and (self.seed_until is None or now < self.seed_until)

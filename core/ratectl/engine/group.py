@@ -137,7 +137,8 @@ class Group:
         at = self._own(now)
         inherited: State | None = None
         if self.seeded(at):
-            inherited, at = self._inherited(attributes, now)
+            inherited, since = self._inherited(attributes, now)
+            at = max(at, since)  # a living group's untracked bucket goes on, as a tracked one does
         else:
             self.seed = None
         shared = self._shared(key)
