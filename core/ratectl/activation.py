@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.collector import paused_collector
 from ratectl.compile import compile_tree
+from ratectl.engine.choice import LimitChoice
 from ratectl.engine.pure import PureEngine
 from ratectl.errors import BundleError
 from ratectl.policy.bundle import decode_policies, digest
 
 if TYPE_CHECKING:
-    from ratectl.engine.base import PlanSet, ScopePlan
+    from ratectl.engine.base import LimitPlan, PlanSet, ScopePlan
     from ratectl.engine.quota import WallOffset
     from ratectl.policy.model import PolicyTree
 
-__all__ = ["activate", "activate_tree"]
+__all__ = ["activate", "activate_tree", "verified"]
 
 _CHECKED_SCOPES: Final = 200
 """Evenly spread over the tree; times six requests each, about a thousand."""
@@ -30,24 +31,42 @@ _SYNTHETIC: Final = (None, "", "self-check")
 
 
 def activate(
-    data: bytes, sha256: str, generation: int, offset: WallOffset | None = None
+    data: bytes,
+    sha256: str,
+    generation: int,
+    offset: WallOffset | None = None,
+    now_ns: int | None = None,
 ) -> PlanSet:
-    """Verify and compile the bytes of a generation; ``offset`` as for ``compile_tree``.
+    """Verify and compile the bytes of a generation; the rest as for ``compile_tree``.
 
     :raises BundleError: they must not be enforced; the message says why.
+    """
+    with paused_collector():
+        return activate_tree(verified(data, sha256), generation, offset, now_ns)
+
+
+def verified(data: bytes, sha256: str) -> PolicyTree:
+    """The tree that the bytes of a generation hold.
+
+    :raises BundleError: they are not those bytes, or no bundle; the message says why.
     """
     if digest(data) != sha256:
         raise BundleError(f"bundle {sha256[:12]} is corrupt: its bytes hash to {digest(data)[:12]}")
     with paused_collector():
-        return activate_tree(decode_policies(data), generation, offset)
+        return decode_policies(data)
 
 
-def activate_tree(tree: PolicyTree, generation: int, offset: WallOffset | None = None) -> PlanSet:
+def activate_tree(
+    tree: PolicyTree,
+    generation: int,
+    offset: WallOffset | None = None,
+    now_ns: int | None = None,
+) -> PlanSet:
     """Compile a tree and check it by deciding with it.
 
     :raises BundleError: it must not be enforced.
     """
-    plans = compile_tree(tree, generation, offset)
+    plans = compile_tree(tree, generation, offset, now_ns)
     try:
         _self_check(plans)
     except Exception as error:
@@ -66,5 +85,12 @@ def _self_check(plans: PlanSet) -> None:
 
 
 def _synthetic_attributes(plan: ScopePlan) -> list[dict[str, str]]:
-    names = {name for limit in plan.limits for name in limit.per}
+    names = {name for limit in plan.limits for name in _counted_by(limit)}
+    if plan.conditions is not None:
+        names.update(plan.conditions.attributes)
     return [{} if value is None else dict.fromkeys(names, value) for value in _SYNTHETIC]
+
+
+def _counted_by(limit: LimitPlan | LimitChoice) -> tuple[str, ...]:
+    plan = limit.plan(0) if isinstance(limit, LimitChoice) else limit
+    return plan.per if plan is not None else ()

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, cast
 from zoneinfo import ZoneInfo
 
+from ratectl.choices import Choices
 from ratectl.collector import paused_collector
 from ratectl.engine.base import Algorithm, LimitPlan, PlanSet, ScopePlan
 from ratectl.engine.calendar import CalendarWindow
@@ -14,12 +15,15 @@ from ratectl.engine.quota import Quota, WallOffset
 from ratectl.engine.sliding_window import SlidingWindow
 from ratectl.engine.token_bucket import TokenBucket
 from ratectl.errors import BundleError
+from ratectl.policy.places import NOWHERE
 from ratectl.policy.resolve import Resolver
 
 if TYPE_CHECKING:
     from ratectl.engine.calendar import Unit
+    from ratectl.engine.choice import LimitChoice
     from ratectl.policy.limits import Limit
     from ratectl.policy.model import PolicyTree
+    from ratectl.policy.places import Place
     from ratectl.policy.rates import Rate
     from ratectl.policy.resets import Resets
     from ratectl.policy.resolve import Resolved
@@ -30,56 +34,86 @@ _SAME_CLOCK: Final = WallOffset()
 """For engines that run on the wall clock, as replays do."""
 
 
-def compile_tree(tree: PolicyTree, generation: int, offset: WallOffset | None = None) -> PlanSet:
+def compile_tree(
+    tree: PolicyTree,
+    generation: int,
+    offset: WallOffset | None = None,
+    now_ns: int | None = None,
+) -> PlanSet:
     """The plans of every declared scope, caps applied.
 
     ``offset`` tells quotas the wall clock from the engine's; without one they are the same.
+    ``now_ns`` is the wall clock's time, whose exceptions are in force; None leaves them all out.
 
     :raises BundleError: a limit cannot be used (``validate`` would have said so).
     """
-    resolver = Resolver(tree)
-    compiler = _Compiler(offset or _SAME_CLOCK)
+    resolver = Resolver(tree, now_ns)
+    compiler = _Compiler(tree, resolver, offset or _SAME_CLOCK)
     scopes: dict[str, ScopePlan] = {}
     with paused_collector():
         for scope in tree.policies:
             resolved = resolver.at(scope)
             if resolved is not None:
                 scopes[scope] = compiler.scope_plan(resolved)
-    return PlanSet(generation, scopes)
+    until = None if now_ns is None or not tree.exceptions else tree.next_change(now_ns)
+    return PlanSet(generation, scopes, until)
 
 
 class _Compiler:
     """One compilation: budgets are shared by the plans of every scope below them."""
 
-    def __init__(self, offset: WallOffset) -> None:
+    def __init__(self, tree: PolicyTree, resolver: Resolver, offset: WallOffset) -> None:
         self._offset = offset
-        self._budgets: dict[tuple[str, str], LimitPlan] = {}
+        self._places = resolver.places
+        self._choices = Choices(tree, resolver, self._plan)
+        self._budgets: dict[tuple[str, str], LimitPlan | LimitChoice | None] = {}
 
     def scope_plan(self, resolved: Resolved) -> ScopePlan:
         scope = resolved.scope
-        for problem in (*resolved.problems.values(), *resolved.broken_budgets.values()):
+        for name, problem in resolved.problems.items():
+            if name not in resolved.limits:
+                raise BundleError(f"{scope}: {problem.message}")
+        for problem in resolved.broken_budgets.values():
             raise BundleError(f"{scope}: {problem.message}")
-        plans = [self._plan(scope, limit) for limit in resolved.limits.values() if _runs(limit)]
+        place = self._places.at(scope) if self._places.any else NOWHERE
+        plans = self._limits(resolved, place)
         for owner, budget in resolved.budgets:
-            if _runs(budget):
-                known = self._budgets.get((owner, budget.name))
-                if known is None:
-                    known = self._plan(owner, budget, budget=True)
-                    self._budgets[owner, budget.name] = known
-                plans.append(known)
-        return ScopePlan(scope, tuple(plans), resolved.on_error.value == "allow")
+            key = (owner, budget.name)
+            if key not in self._budgets:
+                self._budgets[key] = self._budget(owner, budget)
+            plan = self._budgets[key]
+            if plan is not None:
+                plans.append(plan)
+        conditions = self._choices.conditions(place)
+        return ScopePlan(scope, tuple(plans), resolved.on_error.value == "allow", conditions)
 
-    def _plan(self, scope: str, limit: Limit, *, budget: bool = False) -> LimitPlan:
+    def _limits(self, resolved: Resolved, place: Place) -> list[LimitPlan | LimitChoice]:
+        scope = resolved.scope
+        if not place.conditions:
+            plans = [self._plan(scope, limit, False) for limit in resolved.limits.values()]
+            return [plan for plan in plans if plan is not None]
+        choices = self._choices.limits(scope, place)
+        found: list[LimitPlan | LimitChoice] = []
+        for name, limit in resolved.limits.items():
+            plan = choices.pop(name, None) or self._plan(scope, limit, False)
+            if plan is not None:
+                found.append(plan)
+        return [*found, *choices.values()]
+
+    def _budget(self, owner: str, budget: Limit) -> LimitPlan | LimitChoice | None:
+        choice = self._choices.budget(owner, self._places.at(owner), budget.name)
+        return choice or self._plan(owner, budget, True)
+
+    def _plan(self, scope: str, limit: Limit, budget: bool) -> LimitPlan | None:
+        if limit.mode == "off" or limit.rate.unlimited:
+            return None  # nothing to decide
         if limit.resets is None:
             algorithm = _algorithm(limit.algorithm, limit.rate, limit.burst)
         else:
             algorithm = _quota(limit.rate, limit.resets, self._offset)
-        return LimitPlan(scope, limit.name, algorithm, limit.per, limit.mode == "shadow", budget)
-
-
-def _runs(limit: Limit) -> bool:
-    """Limits that are off or unlimited have nothing to decide."""
-    return limit.mode != "off" and not limit.rate.unlimited
+        return LimitPlan(
+            scope, limit.name, algorithm, limit.per, limit.mode == "shadow", budget, limit.touched
+        )
 
 
 @lru_cache(maxsize=4_096)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 from pydantic import BaseModel, Field
 
-from ratectl.policy import loader
 from ratectl.policy.loader import load
 from ratectl.policy.rates import Rate
 from ratectl.policy.schema import KINDS, policy_schema, schema_text
@@ -194,7 +193,3 @@ def test_documents_of_several_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(validator.iter_errors({**header, **bad}))
     assert list(validator.iter_errors({**header, "kind": "Other"}))
     assert policy_schema("Notice")["required"] == ["apiVersion", "kind", "scope", "until"]
-
-
-def test_the_loader_knows_the_same_kinds() -> None:
-    assert set(KINDS) == set(loader._KINDS), "add the kind and its model to schema.KINDS"

@@ -29,7 +29,8 @@ def schema(
       0   printed
       64  there is no such kind
     """
-    from ratectl.policy.schema import KINDS, schema_text
+    from ratectl.policy.model import KINDS
+    from ratectl.policy.schema import schema_text
 
     session = session_of(ctx)
     if kind is not None and kind not in KINDS:

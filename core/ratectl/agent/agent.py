@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ratectl.agent.directory import DirectorySync
+from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import default_state_dir, take_slot
 from ratectl.agent.report import Reporter
 from ratectl.agent.state import AgentState
@@ -85,6 +86,7 @@ class Agent:
         self._engine = open_engine(time.monotonic_ns, max_buckets=max_buckets)
         self._decide = self._engine.check
         self._wall = WallClock()
+        self._enforcement = Enforcement(self._engine, self._wall)
         self._errors = 0
         self._error_logged = 0.0
         self._closed = False
@@ -196,7 +198,7 @@ class Agent:
             return
         self._closed = True
         _agents.discard(self)
-        for part in (self._sync, self._reporter, self._directory):
+        for part in (self._sync, self._reporter, self._directory, self._enforcement):
             if part is not None:
                 part.stop()
         for thread in self._threads:
@@ -224,7 +226,7 @@ class Agent:
         if slot.problem:
             _log.warning("%s; going on without last-good", slot.problem)
             self._state.problem("disk", slot.problem)
-        sync = self._sync = StoreSync(self._open_store, self._engine, self._state, slot, self._wall)
+        sync = self._sync = StoreSync(self._open_store, self._enforcement, self._state, slot)
         if not self._state.now.generation:
             sync.start_from_disk()
         self._reporter = Reporter(
@@ -238,6 +240,7 @@ class Agent:
         )
         self._start("sync", sync.run, delay)
         self._start("report", self._reporter.run, delay)
+        self._start("exceptions", self._enforcement.run, delay)
 
     def _open_store(self) -> Store:
         return open_store(self._source)
@@ -246,9 +249,12 @@ class Agent:
         path = Path(self._source)
         if not path.exists():
             raise UsageError(f"{self._source!r} is neither a store URL nor a directory of policies")
-        directory = self._directory = DirectorySync(path, self._engine, self._state, self._wall)
+        directory = self._directory = DirectorySync(
+            path, self._enforcement, self._state, self._wall
+        )
         directory.load()
         self._start("directory", directory.run, 0.0)
+        self._start("exceptions", self._enforcement.run, 0.0)
 
     def _start(self, name: str, run: Callable[[], None], delay: float) -> None:
         def body() -> None:
@@ -263,6 +269,7 @@ class Agent:
     def _after_fork_in_child(self) -> None:
         """The child decides at once with what it inherited, and follows the store on its own."""
         self._engine.after_fork(child=True)
+        self._enforcement.after_fork_in_child()
         status = self._state.now
         self._state = AgentState()
         self._state.update(**{name: getattr(status, name) for name in status.__slots__})

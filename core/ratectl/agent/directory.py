@@ -7,7 +7,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from ratectl.activation import activate_tree
 from ratectl.errors import PolicyError
 from ratectl.policy import load_valid
 from ratectl.policy.bundle import digest, encode_policies
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
     import os
     from pathlib import Path
 
+    from ratectl.agent.enforcement import Enforcement
     from ratectl.agent.state import AgentState
     from ratectl.agent.wall import WallClock
-    from ratectl.engine.base import Engine
 
 __all__ = ["DirectorySync"]
 
@@ -31,9 +30,11 @@ _POLL_SECONDS: Final = 0.25
 class DirectorySync:
     """Keeps an engine on what a directory says; generations count from 1 in this process."""
 
-    def __init__(self, path: Path, engine: Engine, state: AgentState, wall: WallClock) -> None:
+    def __init__(
+        self, path: Path, enforcement: Enforcement, state: AgentState, wall: WallClock
+    ) -> None:
         self._path = path
-        self._engine = engine
+        self._enforcement = enforcement
         self._state = state
         self._wall = wall
         self._stop = threading.Event()
@@ -55,7 +56,7 @@ class DirectorySync:
         generation = self._state.now.generation
         if bundle != self._bundle:
             generation += 1
-            self._engine.swap(activate_tree(tree, generation, self._wall))
+            self._enforcement.enforce(tree, generation)
             self._bundle = bundle
         self._state.update(
             generation=generation,

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.activation import activate
+from ratectl.activation import verified
 from ratectl.agent.last_good import LastGood
 from ratectl.errors import BundleError, NotFound, RatectlError, StoreError
 from ratectl.generations import Live, read_blob, read_environment
@@ -18,10 +18,9 @@ from ratectl.stores.base import Events, Interrupted, Resync
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ratectl.agent.enforcement import Enforcement
     from ratectl.agent.last_good import Slot
     from ratectl.agent.state import AgentState
-    from ratectl.agent.wall import WallClock
-    from ratectl.engine.base import Engine
     from ratectl.records import Head
     from ratectl.stores.base import Item, Snapshot, Store, Watch, WatchEvent
 
@@ -42,16 +41,14 @@ class StoreSync:
     def __init__(
         self,
         open_store: Callable[[], Store],
-        engine: Engine,
+        enforcement: Enforcement,
         state: AgentState,
         slot: Slot,
-        wall: WallClock,
     ) -> None:
         self._open = open_store
-        self._engine = engine
+        self._enforcement = enforcement
         self._state = state
         self._slot = slot
-        self._wall = wall
         self._stop = threading.Event()
         self._applying = threading.Lock()
         self._applied: tuple[str | None, int, str] | None = None
@@ -66,12 +63,11 @@ class StoreSync:
             good = self._slot.load()
             if good is None:
                 return
-            plans = activate(good.data, good.bundle, good.generation, self._wall)
+            self._enforcement.enforce(verified(good.data, good.bundle), good.generation)
         except BundleError as error:
             _log.error("%s; waiting for the store", error)
             self._state.problem("disk", str(error))
             return
-        self._engine.swap(plans)
         self._applied = (good.environment, good.sequence, good.bundle)
         self._state.update(
             generation=good.generation,
@@ -164,7 +160,7 @@ class StoreSync:
             self._state.problem("generation", None, rejected=None, source="store")
             return
         data = read_blob(store, head.bundle)
-        self._engine.swap(activate(data, head.bundle, head.generation, self._wall))
+        self._enforcement.enforce(verified(data, head.bundle), head.generation)
         self._applied = wanted
         self._state.problem(
             "generation",

@@ -13,6 +13,7 @@ from ratectl.engine.token_bucket import TokenState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ratectl.engine.choice import Conditions, LimitChoice
     from ratectl.engine.decision import Decision
 
 __all__ = [
@@ -75,13 +76,14 @@ class Algorithm(Protocol):
 
 
 Identity = tuple[str, str, bool]
-"""Whose buckets: (declared scope, name, whether a budget). It never has two sets of parameters."""
+"""Whose buckets: (declared scope, name, whether a budget). With the overrides that touched a limit,
+it never has two sets of parameters."""
 
 
 class LimitPlan:
     """A limit as an engine runs it; a budget is one whose buckets a whole subtree shares."""
 
-    __slots__ = ("algorithm", "budget", "name", "per", "scope", "shadow")
+    __slots__ = ("algorithm", "budget", "name", "overrides", "per", "scope", "shadow")
 
     def __init__(
         self,
@@ -91,6 +93,7 @@ class LimitPlan:
         per: tuple[str, ...],
         shadow: bool,
         budget: bool = False,
+        overrides: tuple[str, ...] = (),
     ) -> None:
         self.scope = scope
         self.name = name
@@ -98,6 +101,8 @@ class LimitPlan:
         self.per = per
         self.shadow = shadow
         self.budget = budget
+        self.overrides = overrides
+        """The overrides that select these buckets, among those of the limit."""
 
     @property
     def identity(self) -> Identity:
@@ -105,25 +110,40 @@ class LimitPlan:
 
 
 class ScopePlan:
-    """The limits of one declared scope, and the budgets on its path; all must admit a request."""
+    """The limits of one declared scope, and the budgets on its path; all must admit a request.
 
-    __slots__ = ("allow_on_error", "limits", "scope")
+    ``conditions`` is None where no limit depends on the request.
+    """
 
-    def __init__(self, scope: str, limits: tuple[LimitPlan, ...], allow_on_error: bool) -> None:
+    __slots__ = ("allow_on_error", "conditions", "limits", "scope")
+
+    def __init__(
+        self,
+        scope: str,
+        limits: tuple[LimitPlan | LimitChoice, ...],
+        allow_on_error: bool,
+        conditions: Conditions | None = None,
+    ) -> None:
         self.scope = scope
         self.limits = limits
         self.allow_on_error = allow_on_error
+        self.conditions = conditions
 
-    def limit(self, name: str) -> LimitPlan | None:
+    def limit(self, name: str) -> LimitPlan | LimitChoice | None:
         """The limit of this name."""
         return next((each for each in self.limits if each.name == name and not each.budget), None)
 
-    def budget(self, scope: str, name: str) -> LimitPlan | None:
+    def budget(self, scope: str, name: str) -> LimitPlan | LimitChoice | None:
         """The budget of this name that ``scope`` declares."""
         identity = (scope, name, True)
         return next((each for each in self.limits if each.identity == identity), None)
 
-    def counterpart(self, limit: LimitPlan) -> LimitPlan | None:
+    def by_identity(self, identity: Identity) -> LimitPlan | LimitChoice | None:
+        """The limit or budget with these buckets."""
+        scope, name, budget = identity
+        return self.budget(scope, name) if budget else self.limit(name)
+
+    def counterpart(self, limit: LimitPlan | LimitChoice) -> LimitPlan | LimitChoice | None:
         """What does here what ``limit`` does in another generation."""
         return self.budget(limit.scope, limit.name) if limit.budget else self.limit(limit.name)
 
@@ -134,6 +154,8 @@ class PlanSet:
 
     generation: int
     scopes: Mapping[str, ScopePlan] = field(default_factory=dict)
+    until_ns: int | None = None
+    """When an exception starts or ends next, in nanoseconds since 1970; None for never."""
 
     def find(self, scope: str) -> ScopePlan | None:
         """The plan of ``scope`` or of its nearest declared ancestor."""
@@ -150,6 +172,7 @@ class LimitUsage:
 
     scope: str
     limit: str
+    overrides: tuple[str, ...]
     budget: bool
     shadow: bool
     allowed: int

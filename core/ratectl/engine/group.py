@@ -1,4 +1,4 @@
-"""A group: the buckets of one identity, by key."""
+"""A group: the buckets of one identity (and one set of overrides), by key."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from ratectl.engine.decision import NEVER
 from ratectl.engine.migrate import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ratectl.engine.base import Algorithm, LimitPlan, State
+    from ratectl.engine.family import Family
 
-__all__ = ["Counters", "Group", "Key"]
+__all__ = ["Counters", "Group", "Key", "lend"]
 
 Key = object
 """A value (str), None for an absent attribute, a tuple of these, or a digest of a long one."""
@@ -67,6 +68,7 @@ class Group:
         "lent_until",
         "name",
         "overflow",
+        "overrides",
         "per",
         "retired_at",
         "scope",
@@ -79,6 +81,7 @@ class Group:
         self.scope = limit.scope
         self.name = limit.name
         self.budget = limit.budget
+        self.overrides = limit.overrides
         self.per = limit.per
         self.shadow = limit.shadow
         self.algorithm: Algorithm = limit.algorithm
@@ -89,7 +92,7 @@ class Group:
         self.epoch = 0
         self.retired_at: int | None = None
         self.lent_until: int | None = NEVER
-        self.seed: Group | None = None
+        self.seed: Group | Family | None = None
         self.seed_until: int | None = None
         self._single = limit.per[0] if len(limit.per) == 1 else None
         self._changes: list[tuple[int, Algorithm, Algorithm]] = []
@@ -120,7 +123,20 @@ class Group:
             return attributes.get(self._single)
         return tuple([attributes.get(name) for name in self.per])
 
-    def _stands(self, attributes: Mapping[str, str], now: int) -> tuple[State, int]:
+    def sources(
+        self,
+        attributes: Mapping[str, str],  # noqa: ARG002 - a family's
+        key: Key,  # noqa: ARG002
+        heir: Group,  # noqa: ARG002
+    ) -> tuple[Group, ...]:
+        """As a seed: the groups whose buckets an heir's key starts from."""
+        return (self,)
+
+    def knows(self, key: Key) -> bool:
+        """Whether a key's bucket here is not just like that of any other key."""
+        return key in self.buckets or self.seed is not None
+
+    def stands(self, attributes: Mapping[str, str], now: int) -> tuple[State, int]:
         """The state of a request's key, and when: ``now``, or when it was set aside."""
         key = _plain(self._raw(attributes))
         state = self.buckets.get(key)
@@ -137,20 +153,22 @@ class Group:
         at = self._own(now)
         inherited: State | None = None
         if self.seeded(at):
-            inherited, since = self._inherited(attributes, now)
-            at = max(at, since)  # a living group's untracked bucket goes on, as a tracked one does
+            for state, since in self._inherited(key, attributes, now):
+                at = max(at, since)  # a living group's untracked bucket goes on, as a tracked one
+                inherited = (
+                    state if inherited is None else self.algorithm.stricter(inherited, state, at)
+                )
         else:
             self.seed = None
         shared = self._shared(key)
-        if shared is None:
-            return inherited or self.initial(at), at
         if inherited is None:
-            return shared.copy(), at
-        state = self.algorithm.stricter(inherited, shared, at)
-        state.epoch = self.epoch
-        return state, at
+            return (self.initial(at) if shared is None else shared.copy()), at
+        if shared is not None:
+            inherited = self.algorithm.stricter(inherited, shared, at)
+        inherited.epoch = self.epoch
+        return inherited, at
 
-    def plant(self, seed: Group, now: int) -> None:
+    def plant(self, seed: Group | Family, now: int) -> None:
         """Untracked keys start, on first touch, from their bucket in ``seed``."""
         self.seed = seed
         self._passed = [(now, self.algorithm)]
@@ -168,28 +186,29 @@ class Group:
         """Keep the seed until every bucket that is empty at ``now`` is full."""
         span = self.algorithm.settled_after()
         self.seed_until = None if span == NEVER else now + span
-        seed = self.seed
-        while seed is not None:
-            if self.seed_until is None or seed.lent_until is None:
-                seed.lent_until = None
-            else:
-                seed.lent_until = max(seed.lent_until, self.seed_until)
-            seed = seed.seed
+        lend(self.seed, self.seed_until)
 
-    def _inherited(self, attributes: Mapping[str, str], now: int) -> tuple[State, int]:
-        """The seed's bucket, taken through every change since.
+    def expire(self, now: int) -> None:
+        """Let go of a seed that has nothing more to say, and of its buckets with it."""
+        if not self.seeded(now):
+            self.seed = None
+
+    def _inherited(
+        self, key: Key, attributes: Mapping[str, str], now: int
+    ) -> Iterator[tuple[State, int]]:
+        """The seed's buckets for a request, taken through every change since.
 
         A seed that was set aside stands still; a living one goes on until the key is touched.
         """
         assert self.seed is not None
-        state, at = self.seed._stands(attributes, now)  # noqa: SLF001 - of the same class
-        before = self.seed.algorithm
-        for since, algorithm in self._passed:
-            at = max(at, since)
-            state = migrate(before, algorithm, state, at)
-            before = algorithm
-        state.epoch = self.epoch
-        return state, at
+        for source in self.seed.sources(attributes, key, self):
+            state, at = source.stands(attributes, now)
+            before = source.algorithm
+            for since, algorithm in self._passed:
+                at = max(at, since)
+                state = migrate(before, algorithm, state, at)
+                before = algorithm
+            yield state, at
 
     def _shared(self, key: Key) -> State | None:
         """The overflow bucket of an untracked key, if it has one."""
@@ -218,6 +237,15 @@ class Group:
             return False
         shared = self._shared(key)
         return shared is None or self.algorithm.same(shared, initial, now)
+
+    def adopt(self, plan: LimitPlan, now: int) -> None:
+        """Follow a new plan for the same buckets."""
+        self.shadow = plan.shadow
+        old, new = self.algorithm, plan.algorithm
+        if new == old:
+            return
+        genesis = migrate(old, new, self.initial(now), now)
+        self.change(new, None if new.same(genesis, new.full(now), now) else genesis, now)
 
     def change(self, algorithm: Algorithm, genesis: State | None, now: int) -> None:
         """New parameters from ``now`` on; buckets follow when they are next touched."""
@@ -252,6 +280,7 @@ class Group:
         return LimitUsage(
             scope=self.scope,
             limit=self.name,
+            overrides=self.overrides,
             budget=self.budget,
             shadow=self.shadow,
             allowed=counters.allowed,
@@ -263,6 +292,16 @@ class Group:
             keys=len(self.buckets),
             top_refused=tuple((_shown(key), count) for key, count in top),
         )
+
+
+def lend(seed: Group | Family | None, until: int | None) -> None:
+    """Mark a seed, and those behind it, as asked until then; None is for ever."""
+    while seed is not None:
+        if until is None or seed.lent_until is None:
+            seed.lent_until = None
+        else:
+            seed.lent_until = max(seed.lent_until, until)
+        seed = seed.seed
 
 
 def overflow_slot(key: Key) -> int:

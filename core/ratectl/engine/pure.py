@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.engine.base import Engine, EngineUsage, PlanSet, ScopePlan
 from ratectl.engine.decision import NEVER, Decision
+from ratectl.engine.family import Family
 from ratectl.engine.group import Group
-from ratectl.engine.succession import Succession
+from ratectl.engine.succession import Kin, Succession
 from ratectl.engine.table import DEFAULT_MAX_BUCKETS, Table
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ratectl.engine.base import Identity, LimitPlan, State
+    from ratectl.engine.choice import LimitChoice, Mask
     from ratectl.engine.decision import Reason
 
 __all__ = ["PureEngine"]
@@ -27,18 +29,38 @@ __all__ = ["PureEngine"]
 _MAX_ALIASES: Final = 100_000
 """Undeclared scopes remembered with the plan that covers them."""
 
+_MAX_SELECTIONS: Final = 10_000
+"""Sets of conditions remembered with their groups, for each scope."""
+
 _Look = tuple[Group, object, "State", bool, int]
 """One limit's view of a request: group, key, state, whether untracked, and wait."""
 
 
 class _Active:
-    """A scope's plan with its groups at hand."""
+    """A scope's plan with its groups at hand; None where these depend on the request."""
 
-    __slots__ = ("groups", "plan")
+    __slots__ = ("_by_mask", "groups", "kin", "plan")
 
-    def __init__(self, plan: ScopePlan, groups: tuple[Group, ...]) -> None:
+    def __init__(self, plan: ScopePlan, kin: tuple[Kin, ...]) -> None:
         self.plan = plan
-        self.groups = groups
+        self.kin = kin
+        self.groups: tuple[Group, ...] | None = None
+        if plan.conditions is None:
+            self.groups = tuple(each for each in kin if isinstance(each, Group))
+        self._by_mask: dict[Mask, tuple[Group, ...]] = {}
+
+    def select(self, attributes: Mapping[str, str]) -> tuple[Group, ...]:
+        """The groups of a request whose attributes matter."""
+        assert self.plan.conditions is not None
+        mask = self.plan.conditions.holding(attributes)
+        groups = self._by_mask.get(mask)
+        if groups is None:
+            found = [each.group(mask) if isinstance(each, Family) else each for each in self.kin]
+            groups = tuple(each for each in found if each is not None)
+            if len(self._by_mask) >= _MAX_SELECTIONS:
+                self._by_mask.clear()
+            self._by_mask[mask] = groups
+        return groups
 
 
 class PureEngine(Engine):
@@ -52,7 +74,7 @@ class PureEngine(Engine):
         self._swapping = threading.Lock()
         self._plans = PlanSet(0)
         self._active: dict[str, _Active | None] = {}
-        self._groups: dict[Identity, Group] = {}
+        self._kins: dict[Identity, Kin] = {}
         self._table = Table(max_buckets)
         self._succession = Succession()
         self._no_policy = 0
@@ -79,9 +101,12 @@ class PureEngine(Engine):
             if active is None:
                 self._no_policy += 1
                 return Decision(True, "no_policy", self._plans.generation)
+            groups = active.groups
+            if groups is None:
+                groups = active.select(attributes)
             looks: list[_Look] = []
             refused = False
-            for group in active.groups:
+            for group in groups:
                 key, state, untracked = group.find(attributes, now)
                 wait = group.algorithm.wait(state, cost, now)
                 looks.append((group, key, state, untracked, wait))
@@ -158,27 +183,25 @@ class PureEngine(Engine):
         active = None
         if plan is not None:
             known = self._active.get(plan.scope)
-            groups = known.groups if known else tuple(self._group(limit) for limit in plan.limits)
-            active = known or _Active(plan, groups)
+            active = known or _Active(plan, tuple(self._kin(limit) for limit in plan.limits))
             self._active[plan.scope] = active
         if len(self._active) >= _MAX_ALIASES:
             self._active.clear()
         self._active[scope] = active
         return active
 
-    def _group(self, limit: LimitPlan) -> Group:
-        group = self._groups.get(limit.identity)
-        if group is None:
-            group = self._succession.begin(limit)
-            self._groups[limit.identity] = group
-        return group
+    def _kin(self, limit: LimitPlan | LimitChoice) -> Kin:
+        kin = self._kins.get(limit.identity)
+        if kin is None:
+            kin = self._kins[limit.identity] = self._succession.begin(limit)
+        return kin
 
     def swap(self, plans: PlanSet, now: int | None = None) -> None:
         with self._swapping:
             step = self._succession.prepare(self._plans, plans)
             with self._lock:
                 instant = self._clock() if now is None else now
-                self._groups = self._succession.apply(step, self._groups, instant, self._table)
+                self._kins = self._succession.apply(step, self._kins, instant, self._table)
                 self._plans = plans
                 self._active = {}
 
@@ -186,11 +209,21 @@ class PureEngine(Engine):
         with self._lock:
             return EngineUsage(
                 generation=self._plans.generation,
-                limits=tuple(group.usage() for group in self._groups.values()),
+                limits=tuple(group.usage() for group in self._groups()),
                 no_policy=self._no_policy,
                 buckets=len(self._table),
                 overflowed=self._table.overflowed,
             )
+
+    def _groups(self) -> Iterator[Group]:
+        """Every group in use. Seeds that have nothing more to say are let go by the way."""
+        now = self._clock()
+        for kin in self._kins.values():
+            kin.expire(now)
+            if isinstance(kin, Family):
+                yield from kin.groups.values()
+            else:
+                yield kin
 
     def before_fork(self) -> None:
         self._swapping.acquire()

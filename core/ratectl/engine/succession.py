@@ -8,6 +8,9 @@ A publication never mints tokens:
 - a new identity (a scope newly declared, a limit now counted ``per`` something else) starts each
   key, on first touch, from the bucket that the generation before would have used. Such a *seed* is
   dropped after the time in which any bucket fills: from then on it could only say "full";
+- a limit that is chosen by other conditions than before (overrides came, went or changed their
+  match) starts each key in the same way, by what the request would have used; where its own bucket
+  was another one, from the stricter of the two;
 - a seed's own limit may go on being used, and the seed with it. When that limit changes or goes,
   the seed is set aside as it was at that instant, and the changed limit starts from it as well.
 """
@@ -17,18 +20,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from ratectl.engine.base import LimitPlan
+from ratectl.engine.choice import LimitChoice
+from ratectl.engine.family import Family
 from ratectl.engine.group import Counters, Group
 from ratectl.engine.migrate import migrate
 from ratectl.engine.token_bucket import TokenBucket, TokenState
 
 if TYPE_CHECKING:
-    from ratectl.engine.base import Algorithm, Identity, LimitPlan, PlanSet, ScopePlan, State
+    from ratectl.engine.base import Algorithm, Identity, PlanSet, State
     from ratectl.engine.table import Table
 
 __all__ = ["Succession"]
 
 _MAX_LINEAGE: Final = 16
 """Seeds behind a seed: more changes of ``per`` than this, all within one refill, are forgotten."""
+
+
+Kin = Group | Family
+"""The buckets of one identity: a family where its plan depends on the request."""
 
 
 @dataclass(slots=True)
@@ -41,10 +51,13 @@ class Step:
     """Genesis buckets whose time is the instant of the swap, not known before it."""
     partial: list[tuple[LimitPlan, LimitPlan]] = field(default_factory=list)
     """(old, new) where the old genesis bucket was not full either."""
-    newcomers: list[tuple[LimitPlan, LimitPlan]] = field(default_factory=list)
+    newcomers: list[tuple[LimitPlan | LimitChoice, LimitPlan | LimitChoice]] = field(
+        default_factory=list
+    )
     """(limit that served these requests before, new limit)."""
-    recounted: list[LimitPlan] = field(default_factory=list)
-    """Old limits that are now counted ``per`` something else."""
+    continued: list[LimitPlan | LimitChoice] = field(default_factory=list)
+    """Old limits that go on otherwise: counted ``per`` something else, or chosen by other
+    conditions, or chosen among other parameters."""
 
 
 class Succession:
@@ -52,13 +65,19 @@ class Succession:
 
     def __init__(self) -> None:
         self._genesis: dict[Identity, State] = {}
-        self._counters: dict[Identity, Counters] = {}
+        self._counters: dict[Identity, dict[tuple[str, ...], Counters]] = {}
 
-    def begin(self, limit: LimitPlan) -> Group:
-        """The group of an identity that is used for the first time."""
+    def begin(self, limit: LimitPlan | LimitChoice) -> Kin:
+        """The buckets of an identity that is used for the first time."""
         identity = limit.identity
-        counters = self._counters.setdefault(identity, Counters())
-        return Group(limit, self._genesis.get(identity), counters)
+        counters = self._counters.setdefault(identity, {})
+
+        def counted(overrides: tuple[str, ...]) -> Counters:
+            return counters.setdefault(overrides, Counters())
+
+        if isinstance(limit, LimitChoice):
+            return Family(limit, counted)
+        return Group(limit, self._genesis.get(identity), counted(limit.overrides))
 
     def prepare(self, old: PlanSet, new: PlanSet) -> Step:
         """Compare two sets of plans; touches nothing that a check reads."""
@@ -77,9 +96,10 @@ class Succession:
                     continue
                 if same is None:
                     step.newcomers.append((previous, limit))
-                elif previous.per != limit.per:
-                    step.recounted.append(previous)
-                self._inherit_genesis(step, previous, limit, shared)
+                elif _goes_on_otherwise(previous, limit):
+                    step.continued.append(previous)
+                if isinstance(previous, LimitPlan) and isinstance(limit, LimitPlan):
+                    self._inherit_genesis(step, previous, limit, shared)
         step.stamps = [state for state in shared.values() if state is not None]
         return step
 
@@ -102,63 +122,87 @@ class Succession:
                 step.genesis[new.identity] = state
 
     def apply(
-        self, step: Step, groups: dict[Identity, Group], now: int, table: Table
-    ) -> dict[Identity, Group]:
+        self, step: Step, groups: dict[Identity, Kin], now: int, table: Table
+    ) -> dict[Identity, Kin]:
         """The swap itself, under the engine's lock: O(groups in use). Returns the new groups."""
         lenders = {old.identity for old, _ in step.newcomers}
-        for old in (*step.recounted, *(old for old, _ in step.newcomers)):
+        for old in (*step.continued, *(old for old, _ in step.newcomers)):
             if old.identity not in groups:
                 groups[old.identity] = self.begin(old)
         for stamp in step.stamps:
             stamp.at = now
-        for old, new in step.partial:
-            state = migrate(old.algorithm, new.algorithm, self._genesis[old.identity], now)
-            if not new.algorithm.same(state, new.algorithm.full(now), now):
-                step.genesis[new.identity] = state
+        for before, after in step.partial:
+            state = migrate(before.algorithm, after.algorithm, self._genesis[before.identity], now)
+            if not after.algorithm.same(state, after.algorithm.full(now), now):
+                step.genesis[after.identity] = state
         self._genesis = step.genesis
-        kept: dict[Identity, Group] = {}
-        for identity, group in groups.items():
-            plan = step.plans.scopes.get(group.scope)
-            lends = identity in lenders or group.lent(now)
-            successor = self._succeed(group, plan, now, table, lends=lends)
-            if successor is None:
+        kept: dict[Identity, Kin] = {}
+        for identity, kin in groups.items():
+            kin.expire(now)
+            plan = step.plans.scopes.get(kin.scope)
+            limit = plan.by_identity(identity) if plan is not None else None
+            if limit is None:
+                _retire(kin, table, now)
                 self._counters.pop(identity, None)
             else:
-                kept[identity] = successor
+                lends = identity in lenders or kin.lent(now)
+                kept[identity] = self._succeed(kin, limit, now, table, lends=lends)
         for old, new in step.newcomers:
             kept[new.identity] = self._seeded(new, groups[old.identity], now)
         return kept
 
-    def _seeded(self, limit: LimitPlan, seed: Group, now: int) -> Group:
-        group = self.begin(limit)
-        group.plant(seed, now)
+    def _seeded(self, limit: LimitPlan | LimitChoice, seed: Kin, now: int) -> Kin:
+        kin = self.begin(limit)
+        kin.plant(seed, now)
         for _ in range(_MAX_LINEAGE):
             if seed.seed is None:
                 break
             seed = seed.seed
         else:
             seed.seed = None
-        return group
+        return kin
 
     def _succeed(
-        self, group: Group, plan: ScopePlan | None, now: int, table: Table, *, lends: bool
-    ) -> Group | None:
-        limit = None
-        if plan is not None:
-            limit = plan.budget(group.scope, group.name) if group.budget else plan.limit(group.name)
-        if limit is None:
+        self, kin: Kin, limit: LimitPlan | LimitChoice, now: int, table: Table, *, lends: bool
+    ) -> Kin:
+        if isinstance(kin, Family):
+            if isinstance(limit, LimitChoice) and limit.shape == kin.choice.shape:
+                if limit.content == kin.choice.content:
+                    kin.rebind(limit)
+                    return kin
+                if not lends:
+                    for ended in kin.follow(limit, now):
+                        table.retire(ended, now)
+                    return kin
+        elif isinstance(limit, LimitPlan) and limit.per == kin.per:
+            changed = limit.algorithm != kin.algorithm
+            if not (changed and lends):
+                kin.shadow = limit.shadow
+                if changed:
+                    kin.change(limit.algorithm, self._genesis.get(limit.identity), now)
+                else:
+                    kin.genesis = self._genesis.get(limit.identity)
+                return kin
+        _retire(kin, table, now)
+        return self._seeded(limit, kin, now)
+
+
+def _goes_on_otherwise(old: LimitPlan | LimitChoice, new: LimitPlan | LimitChoice) -> bool:
+    """Whether buckets that no request has asked for must know of the change as well."""
+    if isinstance(old, LimitChoice) and isinstance(new, LimitChoice):
+        return old.content != new.content or old.shape != new.shape
+    if isinstance(old, LimitChoice) or isinstance(new, LimitChoice):
+        return True
+    return old.per != new.per
+
+
+def _retire(kin: Kin, table: Table, now: int) -> None:
+    if isinstance(kin, Family):
+        kin.retired_at = now
+        for group in kin.groups.values():
             table.retire(group, now)
-            return None
-        changed = limit.algorithm != group.algorithm
-        if limit.per != group.per or (changed and lends):
-            table.retire(group, now)
-            return self._seeded(limit, group, now)
-        group.shadow = limit.shadow
-        if changed:
-            group.change(limit.algorithm, self._genesis.get(limit.identity), now)
-        else:
-            group.genesis = self._genesis.get(limit.identity)
-        return group
+    else:
+        table.retire(kin, now)
 
 
 def _grown(old: Algorithm, new: Algorithm) -> TokenState | None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ def load_checked(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None
     from ratectl.policy.loader import load, with_source_lines
 
     loaded = load(paths, stdin=stdin)
-    semantic = check_tree(loaded.tree, loaded.broken)
+    semantic = check_tree(loaded.tree, loaded.broken, time.time_ns())
     if loaded.unread:
         # What is missing may stand in a file's unread rest.
         semantic = [each for each in semantic if each.code not in _ABOUT_ABSENCE]

@@ -17,7 +17,14 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ratectl.collector import paused_collector
 from ratectl.errors import BundleError
-from ratectl.policy.model import Policy, PolicyTree, SourceMap, _Model
+from ratectl.policy.model import (
+    Exemption,
+    Policy,
+    PolicyTree,
+    SourceMap,
+    _Model,
+    with_exceptions,
+)
 
 __all__ = [
     "FORMAT",
@@ -39,6 +46,7 @@ MAX_BUNDLE_BYTES = 256 * 1024 * 1024
 class _Bundle(_Model):
     format: Literal[1]
     policies: Annotated[tuple[Policy, ...], Field(strict=False)]
+    exceptions: Annotated[tuple[Exemption, ...], Field(strict=False)] = ()
 
 
 _ADAPTER = TypeAdapter(_Bundle)
@@ -51,11 +59,16 @@ def digest(data: bytes) -> str:
 
 def encode_policies(tree: PolicyTree) -> bytes:
     """The canonical bytes of what the tree says."""
-    policies = [
-        policy.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        for _, policy in sorted(tree.policies.items())
-    ]
-    return _canonical({"format": FORMAT, "policies": policies})
+    said = {
+        "format": FORMAT,
+        "policies": [_dumped(policy) for _, policy in sorted(tree.policies.items())],
+    }
+    exceptions = [_dumped(exception) for exception in tree.exceptions]
+    return _canonical({**said, "exceptions": exceptions} if exceptions else said)
+
+
+def _dumped(document: Policy | Exemption) -> dict[str, Any]:
+    return document.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
 
 
 def decode_policies(data: bytes) -> PolicyTree:
@@ -73,7 +86,7 @@ def decode_policies(data: bytes) -> PolicyTree:
         policies = {policy.scope: policy for policy in bundle.policies}
     if len(policies) != len(bundle.policies):
         raise BundleError("bundle declares a scope twice")
-    return PolicyTree(policies)
+    return with_exceptions(PolicyTree(policies), ((each, None) for each in bundle.exceptions))
 
 
 def encode_origins(tree: PolicyTree) -> bytes:

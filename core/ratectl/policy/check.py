@@ -9,28 +9,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratectl.policy import codes
+from ratectl.policy.cap_words import cap_note, evasions, excesses
+from ratectl.policy.check_exceptions import check_exceptions
+from ratectl.policy.check_overrides import check_overrides
 from ratectl.policy.diagnostics import Diagnostic
-from ratectl.policy.rates import Rate
 from ratectl.policy.resolve import Resolver
 from ratectl.policy.scopes import ancestry, parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from collections.abc import Set as AbstractSet
 
     from ratectl.policy.diagnostics import Severity
-    from ratectl.policy.limits import Limit, Problem, Setting
+    from ratectl.policy.limits import Problem
     from ratectl.policy.model import LimitFields, Policy, PolicyTree
     from ratectl.policy.resolve import Resolved
 
 __all__ = ["check_tree"]
 
 
-def check_tree(tree: PolicyTree, broken: AbstractSet[str] = frozenset()) -> list[Diagnostic]:
+def check_tree(
+    tree: PolicyTree, broken: AbstractSet[str] = frozenset(), now_ns: int | None = None
+) -> list[Diagnostic]:
     """Every semantic finding, in order of place.
 
     ``broken``: declared scopes that could not be read. What lies below them inherits who knows
-    what, so it is left for when they are mended.
+    what, so it is left for when they are mended. ``now_ns``: the wall clock's time, to tell which
+    exceptions are over; None does not tell.
     """
     resolver = Resolver(tree)
     found: list[Diagnostic] = []
@@ -42,6 +47,8 @@ def check_tree(tree: PolicyTree, broken: AbstractSet[str] = frozenset()) -> list
         above = resolver.at(above_scope) if above_scope else None
         if here is not None:
             found += _Checker(tree, policy, above, here).findings()
+            found += check_overrides(tree, resolver, policy)
+    found += check_exceptions(tree, resolver, broken, now_ns)
     return sorted(found, key=lambda finding: finding.sort_key)
 
 
@@ -60,7 +67,6 @@ class _Checker:
         yield from self._unset()
         for name, said in self.policy.limits.items():
             yield from self._usable("limits", name)
-            yield from self._not_walked_around(name, said)
             yield from self._below_caps(name, said)
         for name in self.policy.budgets:
             yield from self._usable("budgets", name)
@@ -101,7 +107,7 @@ class _Checker:
                     path,
                     f"limit '{name}' is capped, so it cannot be unset",
                     "loosen it up to the cap instead, or ask the cap's owner",
-                    self._cap_note(name),
+                    cap_note(self.tree, name, cap),
                 )
             elif self.above is None or name not in self.above.fields:
                 yield self._finding(
@@ -122,76 +128,16 @@ class _Checker:
             path = f"{part}.{name}.{problem.field}" if problem.field else f"{part}.{name}"
             yield self._finding(problem.code, path, problem.message, problem.hint)
 
-    def _not_walked_around(self, name: str, said: LimitFields) -> Iterator[Diagnostic]:
+    def _below_caps(self, name: str, said: LimitFields) -> Iterator[Diagnostic]:
         cap = self.here.caps.get(name)
         if not cap:
             return
-        if said.mode == "off":
-            yield self._finding(
-                codes.CAP_EVADED,
-                f"limits.{name}.mode",
-                f"limit '{name}' is capped, so it cannot be turned off",
-                "use mode: shadow above the cap's scope, or ask the cap's owner",
-                self._cap_note(name),
-            )
         inherited = self.above.fields.get(name) if self.above else None
-        if inherited is None:
-            return
-        for field, default in (("algorithm", "token-bucket"), ("per", ())):
-            value = getattr(said, field)
-            before = inherited[field].value if field in inherited else default
-            if value is not None and value != before:
-                yield self._finding(
-                    codes.CAP_EVADED,
-                    f"limits.{name}.{field}",
-                    f"limit '{name}' is capped, so its {field} cannot change from "
-                    f"{_text(before)} to {_text(value)}",
-                    "define a limit of another name, or ask the cap's owner",
-                    self._cap_note(name),
-                )
-
-    def _below_caps(self, name: str, said: LimitFields) -> Iterator[Diagnostic]:
-        cap = self.here.caps.get(name, {})
-        limit = self.here.limits.get(name)
-        if limit is None or not cap:
-            return
-        yield from self._same_unit(name, said, limit, cap)
-        for field, clip in limit.clips.items():
-            if getattr(said, field) is None:
-                continue  # inherited, or a default: clipped, not refused
-            ceiling = clip.cap.value
-            yield self._finding(
-                codes.CAP_EXCEEDED,
-                f"limits.{name}.{field}",
-                f"{field} {clip.asked} exceeds the cap {_text(ceiling)} of {clip.cap.scope}"
-                if isinstance(ceiling, Rate) or field == "burst"
-                else f"rate {clip.asked} admits more at once than the burst cap {ceiling} "
-                f"of {clip.cap.scope}",
-                f"lower it to {clip.value} or raise the cap",
-                self._cap_note(name),
-            )
-
-    def _same_unit(
-        self, name: str, said: LimitFields, limit: Limit, cap: Mapping[str, Setting]
-    ) -> Iterator[Diagnostic]:
-        """Calendar windows differ in length, so a quota and its cap are compared in one unit."""
-        ceiling = cap["rate"].value if "rate" in cap else None
-        if ceiling is None or ceiling.unlimited or said.rate is None:
-            return
-        quota = limit.algorithm == "quota"
-        monthly = ceiling.unit == "month"
-        if (quota and (ceiling.unit, ceiling.multiple) != (said.rate.unit, 1)) or (
-            monthly and not quota
+        for finding in (
+            *evasions(self.tree, name, said, inherited, cap),
+            *excesses(self.tree, name, said, self.here.limits.get(name), cap),
         ):
-            yield self._finding(
-                codes.MISFIT,
-                f"limits.{name}.rate",
-                f"rate {said.rate} and its cap {ceiling} are not in the same calendar unit"
-                if quota
-                else f"only quotas can be held to a cap per month, like {ceiling}",
-                "write both in the same unit",
-                self._cap_note(name),
-            )
+            yield finding.at(self.tree.span(self.policy.scope, f"limits.{name}.{finding.field}"))
 
     def _cap_units(self) -> Iterator[Diagnostic]:
         for name, cap in self.policy.caps.items():
@@ -202,16 +148,3 @@ class _Checker:
                     f"the cap on '{name}' caps nothing",
                     "give it a rate, a burst, or both",
                 )
-
-    def _cap_note(self, name: str) -> str:
-        settings = self.here.caps[name]
-        places = sorted(
-            {str(self.tree.span(s.scope, f"caps.{name}.{f}")) for f, s in settings.items()}
-        )
-        return f"cap set at {' and '.join(places)}"
-
-
-def _text(value: object) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(value)}]"
-    return str(value)

@@ -51,6 +51,8 @@ SCOPE: Final = "RC141"
 REPEATED: Final = "RC142"
 RESETS: Final = "RC143"
 NETWORK: Final = "RC144"
+MATCHER: Final = "RC145"
+INSTANT: Final = "RC146"
 
 # RC20x: the tree as a whole (check.py, resolve.py, loader.py)
 CAP_EXCEEDED: Final = "RC201"
@@ -58,9 +60,16 @@ CAP_EVADED: Final = "RC202"
 INCOMPLETE: Final = "RC203"
 MISFIT: Final = "RC204"
 DUPLICATE_SCOPE: Final = "RC205"
+EXCEPTION_TIMES: Final = "RC206"
+EXCEPTION_TARGET: Final = "RC207"
+EXCEPTION_CONFLICT: Final = "RC208"
+EXCEPTION_BUCKET: Final = "RC209"
 # RC30x: lint (check.py)
 UNSET_NOTHING: Final = "RC301"
 ACROSS_LOCAL: Final = "RC302"
+# RC32x: lint of overrides and exceptions
+SHADOWED: Final = "RC320"
+EXCEPTION_OVER: Final = "RC321"
 
 CODES: Final[dict[str, str]] = {
     SYNTAX: "the text is not well-formed YAML",
@@ -101,11 +110,19 @@ CODES: Final[dict[str, str]] = {
     REPEATED: "a list names something twice",
     RESETS: "a time to reset at is not readable",
     NETWORK: "a network is not readable",
+    MATCHER: "a matcher is not readable",
+    INSTANT: "an instant is not readable",
     CAP_EXCEEDED: "a value exceeds a cap",
     CAP_EVADED: "a capped limit is unset, turned off or changed in kind",
     INCOMPLETE: "a limit is incomplete",
     MISFIT: "a field does not fit the limit's algorithm",
     DUPLICATE_SCOPE: "a scope is declared twice",
+    EXCEPTION_TIMES: "an exception is over before it begins",
+    EXCEPTION_TARGET: "an exception is for a scope or budget that is not declared",
+    EXCEPTION_CONFLICT: "two exceptions set one field at the same time",
+    EXCEPTION_BUCKET: "an exception would split or replace buckets",
     UNSET_NOTHING: "unset names a limit that is not inherited",
     ACROSS_LOCAL: "a limit across the cluster is enforced in each agent for now",
+    SHADOWED: "an override has no effect behind a later one",
+    EXCEPTION_OVER: "an exception is over",
 }

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from ratectl.policy import codes
 from ratectl.policy.diagnostics import Diagnostic, Span
-from ratectl.policy.model import Across, Algorithm, Cap, LimitFields, Mode, OnError, Policy
+from ratectl.policy.model import Across, Algorithm, Cap, LimitFields, Mode, OnError
+from ratectl.policy.shapes import Shape
 from ratectl.policy.yaml_nodes import BROKEN, Node, Place
 from ratectl.policy.yaml_syntax import NO_SPACE_AFTER_COLON
 from ratectl.policy.yaml_text import cut, quoted
@@ -16,16 +17,12 @@ from ratectl.policy.yaml_text import cut, quoted
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
 
 __all__ = ["closest", "explain_errors"]
 
-_PARTS: Final[Mapping[str, Any]] = {"limits": LimitFields, "budgets": LimitFields, "caps": Cap}
-"""The models of the parts of a policy, by the field that maps names to them."""
-
 _LATER_FIELDS: Final[Mapping[Any, frozenset[str]]] = {
-    Policy: frozenset({"overrides"}),
     LimitFields: frozenset({"hold", "max"}),
 }
 _LATER_VALUES: Final = {"algorithm": ("concurrency",)}
@@ -45,16 +42,30 @@ _EXAMPLES: Final = {
     "unset": "write a list of limits, like [nightly]",
 }
 
+_MISSING: Final = {
+    "scope": "write whose traffic it is, like scope: /payments",
+    "name": "name the override, like name: gold",
+    "match": "write which requests it is for, like match: {tier: gold}",
+    "limits": "write what holds for them, like limits: {<name>: {rate: 400/s}}",
+    "reason": "write why, for those who read it later",
+    "until": "write when it is over, like until: 2026-11-30T00:00+01:00",
+}
+
 _Words = tuple[str, str, str]
 """Code, message and hint."""
 
 
-def explain_errors(error: ValidationError, root: Node, file: str) -> Iterator[Diagnostic]:
+def explain_errors(
+    error: ValidationError, model: type[BaseModel], root: Node, file: str
+) -> Iterator[Diagnostic]:
     """A finding for each of pydantic's errors, except of values that were refused already."""
     for detail in error.errors(include_url=False):
         node, place = _locate(root, detail)
         if node is None or node.value is not BROKEN:
-            code, message, hint = _EXPLANATIONS.get(detail["type"], _other)(detail)
+            if detail["type"] == "extra_forbidden":
+                code, message, hint = _unknown(detail, model)
+            else:
+                code, message, hint = _EXPLANATIONS.get(detail["type"], _other)(detail)
             yield Diagnostic(code, message, Span(file, *place), hint=hint)
 
 
@@ -99,20 +110,25 @@ def _of(detail: ErrorDetails) -> str:
     return f"an item of {field}" if isinstance(detail["loc"][-1], int) else field
 
 
-def _unknown(detail: ErrorDetails) -> _Words:
+def _unknown(detail: ErrorDetails, document: type[BaseModel]) -> _Words:
     *path, last = detail["loc"]
     name = str(last)
-    model = _PARTS.get(str(path[0]), Policy) if path else Policy
+    shape = Shape(document)
+    for part in path:
+        shape = shape.item if isinstance(part, int) else shape.field(str(part))
+    model = shape.model or document
     if name in _LATER_FIELDS.get(model, ()):
         return _unsupported(name)
     message = f"unknown field {quoted(name)}"
-    if model is Policy and name in LimitFields.model_fields:
+    if "limits" in model.model_fields and name in LimitFields.model_fields:
         return (
             codes.UNKNOWN_FIELD,
             message,
             f"write it in a limit: limits: {{<name>: {{{name}: …}}}}",
         )
-    known = [*(("apiVersion", "kind") if model is Policy else ()), *model.model_fields]
+    header = ("apiVersion", "kind") if model is document else ()
+    fields = [field.alias or key for key, field in model.model_fields.items()]
+    known = [*header, *fields]
     if model is Cap and name in LimitFields.model_fields:
         return codes.UNKNOWN_FIELD, message, f"caps hold only {' and '.join(known)}"
     meant = closest(name, known)
@@ -128,8 +144,7 @@ def _unsupported(what: str) -> _Words:
 
 def _missing(detail: ErrorDetails) -> _Words:
     name = _field(detail)
-    hint = "write whose traffic it is, like scope: /payments" if name == "scope" else "write it"
-    return codes.MISSING_FIELD, f"{name} is missing", hint
+    return codes.MISSING_FIELD, f"{name} is missing", _MISSING.get(name, "write it")
 
 
 def _choice(detail: ErrorDetails) -> _Words:
@@ -221,6 +236,11 @@ def _too_long(detail: ErrorDetails) -> _Words:
     return codes.RANGE, message, "shorten it"
 
 
+def _empty(detail: ErrorDetails) -> _Words:
+    field = _field(detail)
+    return codes.RANGE, f"{field} is empty", _MISSING.get(field, "write at least one")
+
+
 def _own(code: str, hint: str) -> Callable[[ErrorDetails], _Words]:
     """The reason is in our own words already: what comes after the colon is the hint."""
 
@@ -250,7 +270,6 @@ def _other(detail: ErrorDetails) -> _Words:
 
 
 _EXPLANATIONS: Final[Mapping[str, Callable[[ErrorDetails], _Words]]] = {
-    "extra_forbidden": _unknown,
     "missing": _missing,
     "literal_error": _choice,
     "int_type": _integer,
@@ -264,9 +283,12 @@ _EXPLANATIONS: Final[Mapping[str, Callable[[ErrorDetails], _Words]]] = {
     "less_than_equal": _too_big,
     "string_too_long": _too_long,
     "too_long": _too_long,
+    "too_short": _empty,
     "rate": _rate,
     "scope": _own(codes.SCOPE, "write / or a path like /payments/checkout"),
     "repeated": _repeated,
     "resets": _own(codes.RESETS, 'write a time and a zone, like "00:00 Europe/Berlin"'),
+    "matcher": _own(codes.MATCHER, "write a text, a list of texts, {not: …} or {cidr: …}"),
+    "instant": _own(codes.INSTANT, "write a date, a time and a zone, like 2026-11-30T00:00+01:00"),
     "network": _own(codes.NETWORK, "write a network, like 10.0.0.0/8"),
 }

@@ -34,12 +34,27 @@ _QUOTA_UNITS: Final = ("min", "h", "day", "week", "month")
 _SHORTEST_MONTH: Final = 28 * UNIT_NS["day"]
 
 
+class Via(NamedTuple):
+    """The override or exception that set a value."""
+
+    ref: str
+    """Its name: ``gold@/payments``."""
+    source: str
+    """Its document, as ``PolicyTree.sources`` knows it."""
+    path: str
+    """The place of the override in its document, to be put before that of the field."""
+    exception: bool
+    bit: int | None
+    """Its number among the conditions of the path; None where it holds for every request."""
+
+
 class Setting(NamedTuple):
-    """A value, the scope whose document set it, and the setting that it beat (if any)."""
+    """A value, the scope that set it, the setting that it beat (if any), and what else set it."""
 
     value: Any
     scope: str
     over: Setting | None = None
+    via: Via | None = None
 
     def history(self) -> Iterator[Setting]:
         """This setting, then each that it beat, nearest first."""
@@ -83,6 +98,8 @@ class Limit(NamedTuple):
     across: str | None
     settings: Mapping[str, Setting]
     clips: Mapping[str, Clip]
+    touched: tuple[str, ...] = ()
+    """The conditions that select its bucket: those with a say in its fields, in their order."""
 
 
 def finish(
@@ -112,7 +129,28 @@ def finish(
     per = said["per"].value if "per" in said else ()
     mode = said["mode"].value if "mode" in said else "enforce"
     across = said["across"].value if "across" in said else None
-    return Limit(name, algorithm, rate, burst, per, mode, resets, across, said, clips)
+    touched = _touched(said)
+    return Limit(name, algorithm, rate, burst, per, mode, resets, across, said, clips, touched)
+
+
+def _touched(said: Mapping[str, Setting]) -> tuple[str, ...]:
+    """The conditions with a say, so that equal ones always mean equal parameters.
+
+    An override whose every value was beaten has none, save by a change of ``algorithm``, which
+    drops fields. An exception for all requests does not count, and what it beat still does: it
+    changes a bucket's parameters and not the bucket.
+    """
+    found: dict[int, str] = {}
+    for field, setting in said.items():
+        at: Setting | None = setting
+        while at is not None:
+            via = at.via
+            if via is not None and via.bit is not None:
+                found[via.bit] = via.ref
+            if not (field == "algorithm" or (via is not None and via.exception)):
+                break
+            at = at.over
+    return tuple([found[bit] for bit in sorted(found)])
 
 
 def _problem(

@@ -13,7 +13,15 @@ from ratectl.policy import codes
 from ratectl.policy.codes import NO_FILES, NO_POLICIES
 from ratectl.policy.diagnostics import Diagnostic, Span
 from ratectl.policy.explain_errors import closest, explain_errors
-from ratectl.policy.model import API_VERSION, Policy, PolicyTree, SourceMap
+from ratectl.policy.model import (
+    API_VERSION,
+    KINDS,
+    Exemption,
+    Policy,
+    PolicyTree,
+    SourceMap,
+    with_exceptions,
+)
 from ratectl.policy.policy_files import STDIN, find_sources
 from ratectl.policy.scopes import scope_problem
 from ratectl.policy.strict_yaml import BROKEN, MAX_PROBLEMS, Document, Node, Place, read
@@ -25,8 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_FILES", "NO_POLICIES", "STDIN", "Loaded", "load", "with_source_lines"]
 
-_KINDS: Final = ("Policy",)
-_LATER_KINDS: Final = frozenset({"Exception", "PolicyTest"})
+_LATER_KINDS: Final = frozenset({"PolicyTest"})
 _MAX_SHOWN_LINE: Final = 1_000
 _OUR_VERSION = re.compile(r"ratectl/v[1-9][0-9]{0,3}")
 
@@ -74,7 +81,7 @@ def load(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None = None)
         loading.found.append(Diagnostic(NO_POLICIES, message, span, hint=hint))
     found = with_source_lines(loading.found, loading.texts)
     return Loaded(
-        PolicyTree(loading.policies, loading.sources),
+        with_exceptions(PolicyTree(loading.policies, loading.sources), loading.exceptions),
         tuple(sorted(found, key=lambda each: each.sort_key)),
         tuple(sources.paths),
         loading.texts,
@@ -107,6 +114,7 @@ class _Loading:
     found: list[Diagnostic]
     texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     policies: dict[str, Policy] = field(default_factory=dict)
+    exceptions: list[tuple[Exemption, SourceMap]] = field(default_factory=list)
     sources: dict[str, SourceMap] = field(default_factory=dict)
     declared: dict[str, Span] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
@@ -143,14 +151,17 @@ class _Loading:
         found = _header(document, name)
         if any(each.code in (codes.KIND, codes.UNSUPPORTED) for each in found):
             return found
-        policy = None
+        said = None
         # What a field of another version would mean cannot be judged.
         if root.value.get("apiVersion", API_VERSION) in (API_VERSION, BROKEN):
-            policy, problems = _validate(document, name, room)
+            said, problems = _validate(document, name, room)
             found += problems
         if not document.ok or found:
-            policy = None
-        self.declare(root, name, policy, found)
+            said = None
+        if isinstance(said, Exemption):
+            self.exceptions.append((said, SourceMap(name, _places(root))))
+        elif root.value.get("kind", "Policy") == "Policy":
+            self.declare(root, name, said, found)
         return found
 
     def declare(
@@ -171,13 +182,16 @@ class _Loading:
             self.sources[scope] = SourceMap(name, _places(root))
 
 
-def _validate(document: Document, name: str, room: int) -> tuple[Policy | None, list[Diagnostic]]:
+def _validate(
+    document: Document, name: str, room: int
+) -> tuple[Policy | Exemption | None, list[Diagnostic]]:
     fields = document.root.value
     body = {key: fields[key] for key in fields if key not in ("apiVersion", "kind")}
+    model = KINDS.get(fields.get("kind", "Policy"), Policy)
     try:
-        return Policy.model_validate(body), []
+        return model.model_validate(body), []
     except ValidationError as error:
-        found = list(islice(explain_errors(error, document.root, name), max(room, 0)))
+        found = list(islice(explain_errors(error, model, document.root, name), max(room, 0)))
         unread = document.unread_from
         if unread is not None:  # what is missing may stand in the rest; its last value is torn
             found = [
@@ -225,17 +239,18 @@ def _version_problem(fields: Mapping[str, Any]) -> tuple[str, str, str] | None:
 
 def _kind_problem(fields: Mapping[str, Any]) -> tuple[str, str, str] | None:
     kind = fields.get("kind", "Policy")
-    if kind in _KINDS or kind is BROKEN:
+    if kind is BROKEN or (isinstance(kind, str) and kind in KINDS):
         return None
     if not isinstance(kind, str):
         return codes.KIND, "kind must be text", "write kind: Policy, or leave it out"
     if kind in _LATER_KINDS:
         message = f"documents of kind {kind} are not supported yet by this version of ratectl"
         return codes.UNSUPPORTED, message, "remove the document until a release supports it"
-    meant = closest(kind.capitalize(), _KINDS) or closest(kind, [k.lower() for k in _KINDS])
+    meant = closest(kind, {known.lower(): known for known in KINDS})
     message = f"unknown kind {quoted(kind)}"
-    hint = "write kind: Policy, or leave it out"
-    return codes.KIND, message, f"did you mean 'Policy'? {hint}" if meant else hint
+    hint = f"write kind: {' or '.join(KINDS)}; Policy may be left out"
+    named = next((known for known in KINDS if known.lower() == meant), None)
+    return codes.KIND, message, f"did you mean {named!r}? {hint}" if named else hint
 
 
 def _not_a_mapping(root: Node, name: str) -> Diagnostic:

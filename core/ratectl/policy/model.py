@@ -2,39 +2,44 @@
 
 The same models read YAML documents and published bundles, so an agent and ``ratectl validate``
 cannot disagree. Every field is optional where it may be inherited: None means "not said here".
-
-To come, each at its place below: ``overrides``, ``Exception`` documents, and the algorithm
-``concurrency`` with its fields.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from ratectl.policy.diagnostics import Span
+from ratectl.policy.instants import Instant
+from ratectl.policy.matchers import Matcher
 from ratectl.policy.rates import Rate
 from ratectl.policy.resets import Resets
 from ratectl.policy.scopes import scope_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "API_VERSION",
+    "KINDS",
     "MAX_BURST",
     "Algorithm",
     "Cap",
+    "Exemption",
     "LimitFields",
+    "Match",
     "Mode",
     "OnError",
+    "Override",
     "Policy",
     "PolicyTree",
     "SourceMap",
+    "exception_key",
+    "with_exceptions",
 ]
 
 API_VERSION = "ratectl/v1"
@@ -152,6 +157,35 @@ class Cap(_Model):
     )
 
 
+Match = Annotated[dict[AttributeName, Matcher], Field(min_length=1, max_length=16)]
+
+
+class Override(_Model):
+    """What else a scope says of the requests whose attributes match."""
+
+    name: LimitName = Field(
+        description="Names the override in explanations and in usage; unique in its document.",
+        examples=["gold"],
+    )
+    description: Annotated[str, Field(max_length=1000)] | None = Field(
+        None, description="For people.", examples=["Customers who pay for more"]
+    )
+    match: Match = Field(
+        description="Which requests: a matcher for each attribute, and all must hold. A value, a "
+        "list of values (any of), a glob with *, {not: …}, {cidr: …} or {exists: true}.",
+        examples=[{"tier": ["gold", "platinum"], "route": "/v1/*"}],
+    )
+    limits: Annotated[dict[LimitName, LimitFields], Field(min_length=1)] = Field(
+        description="Merged over the limits, field by field.",
+        examples=[{"spike": {"rate": "400/s", "burst": 800}}],
+    )
+
+
+def _unique_overrides(overrides: tuple[Override, ...]) -> tuple[Override, ...]:
+    _unique(tuple(override.name for override in overrides))
+    return overrides
+
+
 class Policy(_Model):
     """What one scope says. One document of kind ``Policy`` per scope in a tree."""
 
@@ -192,6 +226,18 @@ class Policy(_Model):
         "draws from it as well. Not inherited, unset, capped or overridden.",
         examples=[{"fleet": {"rate": "5000/s", "burst": 10000}}],
     )
+    overrides: Annotated[
+        tuple[Override, ...],
+        AfterValidator(_unique_overrides),
+        Field(strict=False, max_length=10_000),
+    ] = Field(
+        (),
+        description="Other limits for requests that match. Every override that matches applies, "
+        "in this order; inherited by every scope below.",
+        examples=[
+            [{"name": "gold", "match": {"tier": "gold"}, "limits": {"spike": {"rate": "400/s"}}}]
+        ],
+    )
     trusted_proxies: Annotated[tuple[Network, ...], Field(strict=False, max_length=256)] | None = (
         Field(
             None,
@@ -200,6 +246,61 @@ class Policy(_Model):
             examples=[["10.0.0.0/8", "2001:db8::/32"]],
         )
     )
+
+
+class Exemption(_Model):
+    """A document of kind ``Exception``: other limits for a time, reviewed, over by itself."""
+
+    scope: Scope = Field(description="Whose traffic; a declared scope.", examples=["/payments"])
+    reason: Annotated[str, Field(min_length=1, max_length=1000)] = Field(
+        description="Why, for people.", examples=["CHG-8841 black friday"]
+    )
+    owner: Annotated[str, Field(max_length=200)] | None = Field(
+        None, description="Who answers for it.", examples=["team-payments"]
+    )
+    begins: Instant | None = Field(
+        None,
+        alias="from",
+        description="Since when, with its zone. At once where nothing is said.",
+        examples=["2026-11-27T00:00+01:00"],
+    )
+    until: Instant = Field(
+        description="The instant at which it is over, with its zone.",
+        examples=["2026-11-30T00:00+01:00"],
+    )
+    match: Match | None = Field(
+        None,
+        description="Which requests; all of the scope where nothing is said. Only attributes that "
+        "the limits count per, or that an override of these limits matches on.",
+        examples=[{"tenant": "acme"}],
+    )
+    limits: dict[LimitName, LimitFields] = Field(
+        default_factory=dict,
+        description="Merged over the limits in force at the scope and below, field by field.",
+        examples=[{"spike": {"rate": "300/s"}}],
+    )
+    budgets: dict[LimitName, LimitFields] = Field(
+        default_factory=dict,
+        description="Merged over budgets of this very scope, field by field.",
+        examples=[{"fleet": {"rate": "8000/s"}}],
+    )
+
+    @property
+    def ref(self) -> str:
+        """Names it where a bucket or a value is explained."""
+        return f"exception@{self.scope} until {self.until}"
+
+    def active(self, now_ns: int) -> bool:
+        """Whether it holds at this instant of the wall clock."""
+        began = self.begins is None or self.begins.ns <= now_ns
+        return began and now_ns < self.until.ns
+
+
+KINDS: Final[Mapping[str, type[Policy | Exemption]]] = {
+    "Policy": Policy,
+    "Exception": Exemption,
+}
+"""The kinds of documents; the first may be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,15 +323,45 @@ class SourceMap:
 
 @dataclass(frozen=True, slots=True)
 class PolicyTree:
-    """Every policy by scope; what a generation publishes. Order does not matter.
+    """Every policy by scope, and every exception; what a generation publishes.
 
-    ``sources`` may lack a scope (a tree built in memory, or a bundle without its origins).
+    The order of policies does not matter, and exceptions are kept in one order. ``sources`` has
+    policies by scope and exceptions by ``exception_key``; it may lack any (a tree built in memory,
+    or a bundle without its origins).
     """
 
     policies: Mapping[str, Policy]
     sources: Mapping[str, SourceMap] = field(default_factory=dict)
+    exceptions: tuple[Exemption, ...] = ()
+
+    def next_change(self, now_ns: int) -> int | None:
+        """The next instant at which an exception begins or is over; None for never."""
+        instants = [
+            at.ns for each in self.exceptions for at in (each.begins, each.until) if at is not None
+        ]
+        return min((ns for ns in instants if ns > now_ns), default=None)
 
     def span(self, scope: str, path: str = "") -> Span:
         """The place of a field of the document of ``scope``; just its name where unknown."""
         source = self.sources.get(scope)
         return source.span(path) if source else Span(f"<{scope}>")
+
+
+def with_exceptions(
+    tree: PolicyTree, exceptions: Iterable[tuple[Exemption, SourceMap | None]]
+) -> PolicyTree:
+    """The tree with these exceptions, whatever the order in which they were found."""
+    ordered = sorted(exceptions, key=lambda found: found[0].model_dump_json(by_alias=True))
+    sources = {
+        exception_key(position): source
+        for position, (_, source) in enumerate(ordered)
+        if source is not None
+    }
+    return PolicyTree(
+        tree.policies, {**tree.sources, **sources}, tuple(exception for exception, _ in ordered)
+    )
+
+
+def exception_key(position: int) -> str:
+    """Where the origins keep the source of the exception at this position; no scope is so named."""
+    return f"exception {position}"

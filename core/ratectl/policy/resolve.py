@@ -1,27 +1,37 @@
-"""Resolution: what holds at a scope, and why. A pure function of the documents and the scope.
+"""Resolution: what holds at a scope, and why. A pure function of documents, request and time.
 
 The path is walked from ``/`` down. Each document drops what it names in ``unset``, then merges its
-``limits`` field by field; deeper beats shallower. Then caps clip. Every value remembers the scope
-that set it and the value that it beat, so the same walk serves agents (``compile``), ``validate``
+``limits`` field by field, then each of its overrides that matches, in file order; deeper beats
+shallower. After the walk the exceptions in force are merged, and at last caps clip. Every value
+remembers who set it and what it beat, so the same walk serves agents (``compile``), ``validate``
 and ``explain``.
 
 Budgets are collected along the path and never merged: each has one bucket, at its own scope.
 
-To come at the places marked below: overrides (after a document's limits, selected by attributes),
-Exceptions (after the walk, selected by time).
+A request matters only by which *conditions* hold for it: the overrides along the path, and those
+exceptions in force that have a ``match``. They are numbered along the path (``places``), and a set
+of them is an integer with these bits. So a scope's conditions begin with its parent's.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ratectl.policy.limits import BUILT_IN, FIELDS, Limit, Problem, Setting, finish
-from ratectl.policy.scopes import parent
+from ratectl.policy.limits import BUILT_IN, Limit, Problem, Setting, finish
+from ratectl.policy.merging import (
+    merge_caps,
+    merge_conditions,
+    merge_exceptions,
+    merge_fields,
+    merge_limits,
+)
+from ratectl.policy.places import NOWHERE, Place, Places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ratectl.policy.model import Cap, LimitFields, Policy, PolicyTree
+    from ratectl.policy.merging import Fields, Named
+    from ratectl.policy.model import Policy, PolicyTree
 
 __all__ = ["Resolved", "Resolver", "resolve"]
 
@@ -34,18 +44,20 @@ class Resolved(NamedTuple):
     limits: Mapping[str, Limit]
     problems: Mapping[str, Problem]
     """Limits that cannot be used, by name; empty in a valid tree."""
-    fields: Mapping[str, Mapping[str, Setting]]
-    """Merged fields of each limit before caps: what deeper scopes inherit."""
-    caps: Mapping[str, Mapping[str, Setting]]
+    fields: Named
+    """Merged fields of each limit before exceptions and caps: what deeper scopes inherit."""
+    caps: Named
     """The tightest cap of each limit's ``rate`` and ``burst`` at or above this scope."""
     budgets: tuple[tuple[str, Limit], ...]
     """Every budget on the path with the scope whose bucket it is, from ``/`` down."""
     broken_budgets: Mapping[str, Problem]
     """Budgets of this very scope that cannot be used, by name."""
     trusted_proxies: Setting
+    matched: int = 0
+    """The conditions that were taken to hold."""
 
 
-_NO_CAP: Final[Mapping[str, Setting]] = {}
+_NO_CAP: Final[Fields] = {}
 _NO_PROBLEMS: Final[Mapping[str, Problem]] = {}
 _NOTHING: Final = Resolved(
     "", Setting("allow", BUILT_IN), {}, {}, {}, {}, (), {}, Setting((), BUILT_IN)
@@ -53,49 +65,140 @@ _NOTHING: Final = Resolved(
 
 
 class Resolver:
-    """Resolves scopes of one tree, remembering each declared scope."""
+    """Resolves scopes of one tree at one time, remembering each declared scope.
 
-    def __init__(self, tree: PolicyTree) -> None:
+    ``now_ns`` is the instant whose exceptions are in force, in nanoseconds since 1970; None leaves
+    all exceptions out.
+    """
+
+    def __init__(self, tree: PolicyTree, now_ns: int | None = None) -> None:
         self._policies = tree.policies
         self._known: dict[str, Resolved] = {}
+        self.places = Places(tree, now_ns)
 
     def at(self, scope: str) -> Resolved | None:
-        """What holds at ``scope``: its own document's, or the nearest declared ancestor's.
+        """What holds at ``scope`` for requests that satisfy no condition: its own document's, or
+        the nearest declared ancestor's.
 
         None where no policy covers it.
         """
         found = self._known.get(scope)
         if found is not None:
             return found
-        above = parent(scope)
+        above = _parent(scope)
         found = None if above is None else self.at(above)
         policy = self._policies.get(scope)
         if policy is not None:
-            found = self._known[scope] = step(found or _NOTHING, policy)
+            found = self._step(found or _NOTHING, policy, 0)
+            self._known[scope] = found
         return found
 
+    def where(self, scope: str, matched: int) -> Resolved | None:
+        """What holds at ``scope`` where just these conditions do (see ``places``)."""
+        if not matched:
+            return self.at(scope)
+        above = _parent(scope)
+        policy = self._policies.get(scope)
+        if policy is None:
+            return None if above is None else self.where(above, matched)
+        place = self.places.at(scope)
+        before = None
+        if above is not None:
+            before = self.where(above, matched & place.inherited)
+        return self._step(before or _NOTHING, policy, matched)
 
-def resolve(tree: PolicyTree, scope: str) -> Resolved | None:
-    """What holds at ``scope`` in ``tree``; None where no policy covers it."""
-    return Resolver(tree).at(scope)
+    def select(self, scope: str, attributes: Mapping[str, str]) -> Resolved | None:
+        """What holds at ``scope`` for requests with these attributes."""
+        return self.where(scope, self.places.at(scope).conditions.holding(attributes))
+
+    def _step(self, above: Resolved, policy: Policy, matched: int) -> Resolved:
+        """One step of the walk: what ``policy`` makes of what holds above it."""
+        scope = policy.scope
+        place = self.places.at(scope) if self.places.any else NOWHERE
+        on_error = _inherit(above.on_error, policy.on_error, scope)
+        proxies = _inherit(above.trusted_proxies, policy.trusted_proxies, scope)
+        caps = merge_caps(above.caps, policy) if policy.caps else above.caps
+        fields = above.fields
+        if policy.limits or policy.unset:
+            fields = merge_limits(fields, policy)
+        if matched:
+            fields = merge_conditions(fields, place.own(matched))
+        limits, problems = above.limits, above.problems
+        if fields is not above.fields or caps is not above.caps or place.exceptions:
+            limits, problems = self._in_force(above, place, fields, caps, matched)
+        budgets, broken = above.budgets, _NO_PROBLEMS
+        if policy.budgets:
+            own, broken = _own_budgets(policy, place, matched)
+            budgets = (*budgets, *own)
+        return Resolved(
+            scope, on_error, limits, problems, fields, caps, budgets, broken, proxies, matched
+        )
+
+    def _in_force(
+        self, above: Resolved, place: Place, fields: Named, caps: Named, matched: int
+    ) -> tuple[dict[str, Limit], dict[str, Problem]]:
+        """Finish each limit, reusing what is exactly as it was above."""
+        limits: dict[str, Limit] = {}
+        problems: dict[str, Problem] = {}
+        amended = fields
+        if place.exceptions:
+            amended = merge_exceptions(fields, place.in_force(matched))
+        for name, said in amended.items():
+            cap = caps.get(name, _NO_CAP)
+            finished: Limit | Problem | None = None
+            if (
+                said is above.fields.get(name)
+                and said is fields.get(name)
+                and cap is above.caps.get(name, _NO_CAP)
+                and name not in place.amended
+            ):
+                finished = above.limits.get(name)
+            if finished is None:
+                finished = finish(name, said, cap)
+            if isinstance(finished, Problem):
+                problems[name] = finished
+                finished = self._without(name, said, fields, cap)
+            if finished is not None:
+                limits[name] = finished
+        return limits, problems
+
+    def _without(self, name: str, amended: Fields, fields: Named, cap: Fields) -> Limit | None:
+        """A limit that an exception makes unusable goes on as if that were not there."""
+        said = fields.get(name)
+        finished = None if said is None or said is amended else finish(name, said, cap)
+        return finished if isinstance(finished, Limit) else None
+
+    def limit(self, scope: str, name: str, matched: int) -> Limit | None:
+        """One limit where just these conditions hold, for agents: never a problem.
+
+        Where the fields that come together make no limit (``validate`` finds that for pairs of
+        overrides), the last of the conditions is disregarded, and so on.
+        """
+        while True:
+            resolved = self.where(scope, matched)
+            found = resolved.limits.get(name) if resolved else None
+            if found is not None or resolved is None or name not in resolved.problems:
+                return found
+            matched &= ~(1 << matched.bit_length() - 1) if matched else 0
+            if not matched:
+                base = self.at(scope)
+                return base.limits.get(name) if base else None
 
 
-def step(above: Resolved, policy: Policy) -> Resolved:
-    """One step of the walk: what ``policy`` makes of what holds above it."""
-    scope = policy.scope
-    on_error = _inherit(above.on_error, policy.on_error, scope)
-    proxies = _inherit(above.trusted_proxies, policy.trusted_proxies, scope)
-    caps = _merge_caps(above.caps, policy) if policy.caps else above.caps
-    fields = _merge_limits(above.fields, policy) if policy.limits or policy.unset else above.fields
-    # Overrides and Exceptions will merge here, after the document's own limits.
-    limits, problems = above.limits, above.problems
-    if fields is not above.fields or caps is not above.caps:
-        limits, problems = _in_force(above, fields, caps)
-    budgets, broken = above.budgets, _NO_PROBLEMS
-    if policy.budgets:
-        own, broken = _own_budgets(policy)
-        budgets = (*budgets, *own)
-    return Resolved(scope, on_error, limits, problems, fields, caps, budgets, broken, proxies)
+def resolve(
+    tree: PolicyTree,
+    scope: str,
+    attributes: Mapping[str, str] | None = None,
+    now_ns: int | None = None,
+) -> Resolved | None:
+    """What holds at ``scope`` in ``tree`` for a request; None where no policy covers it."""
+    return Resolver(tree, now_ns).select(scope, attributes or {})
+
+
+def _parent(scope: str) -> str | None:
+    if scope == "/":
+        return None
+    return scope.rpartition("/")[0] or "/"
 
 
 def _inherit(above: Setting, said: object, scope: str) -> Setting:
@@ -105,81 +208,19 @@ def _inherit(above: Setting, said: object, scope: str) -> Setting:
     return Setting(said, scope, above if above.scope else None)
 
 
-def _own_budgets(policy: Policy) -> tuple[list[tuple[str, Limit]], dict[str, Problem]]:
+def _own_budgets(
+    policy: Policy, place: Place, matched: int
+) -> tuple[list[tuple[str, Limit]], dict[str, Problem]]:
     found: list[tuple[str, Limit]] = []
     broken: dict[str, Problem] = {}
     for name, said in policy.budgets.items():
-        budget = finish(name, _merge_fields(None, said, policy.scope), {}, budget=True)
+        fields = merge_fields(None, said, policy.scope)
+        for exception, via in place.in_force(matched):
+            if exception.scope == policy.scope and name in exception.budgets:
+                fields = merge_fields(fields, exception.budgets[name], policy.scope, via)
+        budget = finish(name, fields, {}, budget=True)
         if isinstance(budget, Problem):
             broken[name] = budget
         else:
             found.append((policy.scope, budget))
     return found, broken
-
-
-def _merge_limits(
-    above: Mapping[str, Mapping[str, Setting]], policy: Policy
-) -> dict[str, Mapping[str, Setting]]:
-    merged = dict(above)
-    for name in policy.unset:
-        merged.pop(name, None)
-    for name, said in policy.limits.items():
-        merged[name] = _merge_fields(merged.get(name), said, policy.scope)
-    return merged
-
-
-def _merge_fields(
-    inherited: Mapping[str, Setting] | None, said: LimitFields, scope: str
-) -> dict[str, Setting]:
-    merged: dict[str, Setting] = dict(inherited) if inherited else {}
-    if said.algorithm is not None and inherited:
-        has = FIELDS[said.algorithm]
-        merged = {name: setting for name, setting in merged.items() if name in has}
-    for name, value in said.__dict__.items():
-        if value is not None:
-            merged[name] = Setting(value, scope, merged.get(name))
-    return merged
-
-
-def _merge_caps(
-    above: Mapping[str, Mapping[str, Setting]], policy: Policy
-) -> dict[str, Mapping[str, Setting]]:
-    merged = dict(above)
-    for name, cap in policy.caps.items():
-        merged[name] = _tightest(merged.get(name) or {}, cap, policy.scope)
-    return merged
-
-
-def _tightest(known: Mapping[str, Setting], cap: Cap, scope: str) -> dict[str, Setting]:
-    merged = dict(known)
-    if cap.rate is not None:
-        rate = merged.get("rate")
-        if rate is None or rate.value.exceeds(cap.rate):
-            merged["rate"] = Setting(cap.rate, scope, rate)
-    if cap.burst is not None:
-        burst = merged.get("burst")
-        if burst is None or burst.value > cap.burst:
-            merged["burst"] = Setting(cap.burst, scope, burst)
-    return merged
-
-
-def _in_force(
-    above: Resolved,
-    fields: Mapping[str, Mapping[str, Setting]],
-    caps: Mapping[str, Mapping[str, Setting]],
-) -> tuple[dict[str, Limit], dict[str, Problem]]:
-    """Finish each limit, reusing what is exactly as it was above."""
-    limits: dict[str, Limit] = {}
-    problems: dict[str, Problem] = {}
-    for name, said in fields.items():
-        cap = caps.get(name, _NO_CAP)
-        finished: Limit | Problem | None = None
-        if said is above.fields.get(name) and cap is above.caps.get(name, _NO_CAP):
-            finished = above.limits.get(name)
-        if finished is None:
-            finished = finish(name, said, cap)
-        if finished.__class__ is Limit:
-            limits[name] = finished
-        else:
-            problems[name] = finished  # type: ignore[assignment]
-    return limits, problems

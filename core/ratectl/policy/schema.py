@@ -12,19 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from ratectl.policy.model import API_VERSION, Policy, _as_list, _check_scope, _unique
+from ratectl.policy.model import API_VERSION, KINDS, _as_list, _check_scope, _unique
 from ratectl.policy.scopes import MAX_DEPTH, MAX_SCOPE_CHARS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pydantic import BaseModel
     from pydantic_core import core_schema
 
-__all__ = ["KINDS", "policy_schema", "schema_text"]
-
-KINDS: Final[Mapping[str, type[BaseModel]]] = {"Policy": Policy}
-"""The kinds of documents; the first may be left out."""
+__all__ = ["policy_schema", "schema_text"]
 
 _DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 _SEGMENT: Final = r"/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+"
@@ -128,7 +124,12 @@ def _by_kind(first: str, others: list[str]) -> dict[str, Any]:
             "then": {"$ref": f"#/definitions/{name}"},
             "else": chosen,
         }
-    known = {"properties": {"kind": {"enum": [first, *others]}}}
+    kinds = {
+        "description": f"What the document is; {first} where nothing is said.",
+        "enum": [first, *others],
+        "examples": [first, *others],
+    }
+    known = {"properties": {"kind": kinds}}
     return {"type": "object", **known, "allOf": [chosen]}
 
 

@@ -79,11 +79,25 @@ def _started(
             span.first_ns = batch[0][0]
             for player in players:
                 player.start(span.first_ns)
-        yield batch
-        span.requests += len(batch)
-        span.last_ns = batch[-1][0]
+        for part in _between_changes(batch, players):
+            yield part
+            span.requests += len(part)
+            span.last_ns = part[-1][0]
+            for player in players:
+                player.now = part[-1][0]
+
+
+def _between_changes(batch: list[Call], players: Sequence[_Player]) -> Iterator[list[Call]]:
+    """The batch in parts during which no exception starts or ends."""
+    while batch:
         for player in players:
-            player.now = batch[-1][0]
+            player.keep_time(batch[0][0])
+        until = min((player.until for player in players if player.until is not None), default=None)
+        cut = len(batch)
+        if until is not None:
+            cut = next((n for n, call in enumerate(batch) if call[0] >= until), cut)
+        yield batch[:cut]
+        batch = batch[cut:]
 
 
 class _Player:
@@ -92,13 +106,25 @@ class _Player:
     def __init__(self, name: str, tree: PolicyTree) -> None:
         self.name = name
         self.now = 0
-        self._plans = activate_tree(tree, 1)
+        self.until: int | None = None
+        self._tree = tree
+        activate_tree(tree, 1)
         self.engine: Engine = open_engine(lambda: self.now)
         self.counts = _Counts(_Scopes([self.engine]))
 
     def start(self, now: int) -> None:
         self.now = now
-        self.engine.swap(self._plans, now)
+        self._swap(now)
+
+    def keep_time(self, now: int) -> None:
+        """Let exceptions start and end up to ``now``, each at its instant."""
+        while self.until is not None and self.until <= now:
+            self._swap(self.until)
+
+    def _swap(self, now: int) -> None:
+        plans = activate_tree(self._tree, 1, now_ns=now)
+        self.engine.swap(plans, now)
+        self.until = plans.until_ns
 
     def side(self) -> Side:
         rows = self.counts.rows

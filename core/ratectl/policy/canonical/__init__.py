@@ -15,8 +15,8 @@ import yaml
 
 from ratectl.policy.canonical.edits import arranged, edited
 from ratectl.policy.canonical.layout import comments, laid_out
-from ratectl.policy.canonical.shapes import Shape, document_shape
 from ratectl.policy.rates import Rate
+from ratectl.policy.shapes import Shape, document_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

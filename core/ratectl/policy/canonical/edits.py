@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from ratectl.policy.canonical.shapes import Shape, document_shape
 from ratectl.policy.rates import Rate
+from ratectl.policy.shapes import Shape, document_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator
 
-from ratectl.policy.model import _as_list
+from ratectl.policy.model import KINDS, _as_list
 from ratectl.policy.rates import Rate
-from ratectl.policy.schema import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

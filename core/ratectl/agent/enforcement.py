@@ -1,0 +1,97 @@
+"""What an agent's engine enforces: a tree as of now; exceptions go by the wall clock."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from ratectl.activation import activate_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ratectl.agent.wall import WallClock
+    from ratectl.engine.base import Engine
+    from ratectl.policy.model import PolicyTree
+
+__all__ = ["Enforcement"]
+
+_log = logging.getLogger("ratectl.agent")
+
+_LOOK_SECONDS: Final = 1.0
+"""How late a step of the wall clock is noticed, where there are exceptions."""
+
+
+class Enforcement:
+    """Swaps plans into an engine, and again whenever an exception starts or ends."""
+
+    def __init__(
+        self, engine: Engine, wall: WallClock, now_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._engine = engine
+        self._wall = wall
+        self._now_ns = now_ns
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._tree: PolicyTree | None = None
+        self._generation = 0
+        self._since = 0
+        self._until: int | None = None
+
+    def enforce(self, tree: PolicyTree, generation: int) -> None:
+        """Put a tree in force.
+
+        :raises BundleError: it must not be enforced; what was in force stays.
+        """
+        with self._changed:
+            self._swap(tree, generation)
+            # Without exceptions the plans are all there is to keep.
+            self._tree = tree if tree.exceptions else None
+            self._generation = generation
+            self._changed.notify_all()
+
+    def _swap(self, tree: PolicyTree, generation: int) -> None:
+        now = self._now_ns()
+        plans = activate_tree(tree, generation, self._wall, now)
+        self._engine.swap(plans)
+        self._since, self._until = now, plans.until_ns
+
+    def keep_time(self) -> None:
+        """Put in force what holds now, if that is something else; also if the clock was set back.
+
+        :raises BundleError: it must not be enforced.
+        """
+        with self._changed:
+            now = self._now_ns()
+            over = self._until is not None and now >= self._until
+            if self._tree is not None and (over or now < self._since):
+                self._swap(self._tree, self._generation)
+                _log.info("generation %d: exceptions as of now", self._generation)
+
+    def run(self) -> None:
+        """Keep time until ``stop``. Never raises."""
+        while not self._stopped:
+            with self._changed:
+                wait = None
+                if self._tree is not None:
+                    left = _LOOK_SECONDS
+                    if self._until is not None:
+                        left = max(0.0, (self._until - self._now_ns()) / 1e9)
+                    wait = min(left, _LOOK_SECONDS)
+                self._changed.wait(wait)
+            try:
+                self.keep_time()
+            except Exception:  # noqa: BLE001  the thread must outlive whatever it meets
+                _log.exception("exceptions could not start or end; keeping what is in force")
+
+    def after_fork_in_child(self) -> None:
+        """A thread that is not here may have held the lock."""
+        self._changed = threading.Condition()
+
+    def stop(self) -> None:
+        """Ask the thread to end."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()

@@ -1,0 +1,163 @@
+"""Choices: the limits of a scope that depend on the request, as the engine chooses among them.
+
+Overrides and exceptions become numbered conditions (``policy.places``); here they become the
+engine's ``Conditions`` and, for each limit or budget that any of them touches, a ``LimitChoice``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ratectl.engine.choice import Conditions, LimitChoice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ratectl.engine.base import LimitPlan
+    from ratectl.policy.limits import Limit
+    from ratectl.policy.model import LimitFields, Override, Policy, PolicyTree
+    from ratectl.policy.places import Place
+    from ratectl.policy.resolve import Resolver
+
+__all__ = ["Choices"]
+
+Part = tuple[Any, ...] | None
+"""What the documents of a path say of one limit, nested: (of the scope above, of this one)."""
+
+
+class Choices:
+    """Makes the choices of one compilation; scopes with the same conditions share them."""
+
+    def __init__(
+        self,
+        tree: PolicyTree,
+        resolver: Resolver,
+        plan: Callable[[str, Limit, bool], LimitPlan | None],
+    ) -> None:
+        self._policies = tree.policies
+        self._resolver = resolver
+        self._plan = plan
+        self._conditions: dict[int, Conditions] = {}
+        self._stories: dict[tuple[str, str], tuple[Part, Part]] = {}
+
+    def conditions(self, place: Place) -> Conditions | None:
+        """What the engine evaluates at a scope; None where nothing depends on the request."""
+        if not place.conditions:
+            return None
+        known = self._conditions.get(id(place.conditions))
+        if known is None:
+            index = place.conditions.by_attribute
+            known = Conditions(index.attributes, len(place.conditions), index.possible)
+            self._conditions[id(place.conditions)] = known
+        return known
+
+    def limits(self, scope: str, place: Place) -> dict[str, LimitChoice]:
+        """The choices of a scope by the name of the limit, in the order of their conditions."""
+        return {
+            name: self._limit(scope, place, name, positions)
+            for name, positions in place.conditions.by_limit.items()
+        }
+
+    def _limit(self, scope: str, place: Place, name: str, positions: list[int]) -> LimitChoice:
+        conditions = self.conditions(place)
+        assert conditions is not None
+        shape, content = self._story(scope, name)
+
+        def make(matched: int) -> LimitPlan | None:
+            limit = self._resolver.limit(scope, name, matched)
+            return None if limit is None else self._plan(scope, limit, False)
+
+        return LimitChoice(
+            scope, name, budget=False, conditions=conditions, positions=positions, shape=shape,
+            content=content, make=make,
+        )  # fmt: skip
+
+    def budget(self, scope: str, place: Place, name: str) -> LimitChoice | None:
+        """The choice of a budget; None where it does not depend on the request."""
+        positions, said = [], []
+        for position, condition in enumerate(place.conditions):
+            if name in condition.budgets and not place.inherited >> position & 1:
+                positions.append(position)
+                said.append((condition.via.ref, _match(condition.match)))
+        conditions = self.conditions(place)
+        if not positions or conditions is None:
+            return None
+        fields = self._policies[scope].budgets[name]
+        amended = [
+            exception.budgets.get(name)
+            for exception, _ in place.exceptions
+            if exception.scope == scope
+        ]
+
+        def make(matched: int) -> LimitPlan | None:
+            resolved = self._resolver.where(scope, matched)
+            for owner, limit in resolved.budgets if resolved else ():
+                if owner == scope and limit.name == name:
+                    return self._plan(scope, limit, True)
+            return None
+
+        shape = (_fields_shape(fields), tuple(said))
+        return LimitChoice(
+            scope, name, budget=True, conditions=conditions, positions=positions, shape=shape,
+            content=(fields, amended, tuple(said)), make=make,
+        )  # fmt: skip
+
+    def _story(self, scope: str, name: str) -> tuple[Part, Part]:
+        """Shape and content (see ``LimitChoice``) of a limit at a scope, from its whole path."""
+        known = self._stories.get((scope, name))
+        if known is not None:
+            return known
+        above: tuple[Part, Part] = (None, None)
+        if scope != "/":
+            above = self._story(scope.rpartition("/")[0] or "/", name)
+        policy = self._policies.get(scope)
+        story = above
+        if policy is not None:
+            shape, content = self._said(policy, name)
+            story = (
+                (above[0], shape) if shape else above[0],
+                (above[1], content) if content else above[1],
+            )
+        self._stories[scope, name] = story
+        return story
+
+    def _said(self, policy: Policy, name: str) -> tuple[Part, Part]:
+        """What one scope's own documents say of a limit."""
+        said = policy.limits.get(name)
+        overrides = [each for each in policy.overrides if name in each.limits]
+        place = self._resolver.places.at(policy.scope)
+        exceptions = [
+            each
+            for each, _ in place.exceptions
+            if each.scope == policy.scope and name in each.limits
+        ]
+        unset, cap = name in policy.unset, policy.caps.get(name)
+        shape: Part = None
+        matched = [(each.ref, _match(each.match)) for each in exceptions if each.match]
+        if unset or said or overrides or matched:
+            shape = (
+                policy.scope, unset, said and _fields_shape(said),
+                tuple(map(_override_shape, overrides, [name] * len(overrides))), tuple(matched),
+            )  # fmt: skip
+        content: Part = None
+        if shape or cap or exceptions:
+            content = (
+                policy.scope, unset, said, cap,
+                [(each.name, _match(each.match), each.limits[name]) for each in overrides],
+                [(each.ref, each.match, each.limits[name]) for each in exceptions],
+            )  # fmt: skip
+        return shape, content
+
+
+def _override_shape(override: Override, name: str) -> Part:
+    return override.name, _match(override.match), _fields_shape(override.limits[name])
+
+
+def _match(match: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(sorted(match.items()))
+
+
+def _fields_shape(said: LimitFields) -> Part:
+    """Which fields are said, and the values of those that select a bucket."""
+    named = frozenset(name for name, value in said.__dict__.items() if value is not None)
+    return named, said.algorithm, said.per

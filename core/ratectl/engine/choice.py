@@ -1,0 +1,146 @@
+"""Limits whose parameters depend on the request: which conditions hold, and the plan for them.
+
+The engine does not know what a condition says. It asks, for each attribute that any condition
+mentions, which conditions a value leaves possible, remembers the answer, and intersects: the cost
+of choosing depends on the number of these attributes alone, not on that of conditions, and requests
+to limits without conditions pay nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from ratectl.engine.base import Identity, LimitPlan
+
+__all__ = ["Conditions", "LimitChoice", "Mask"]
+
+Mask = int
+"""A set of conditions: bit i for the i-th along the path."""
+
+_REMEMBERED: Final = 4_096
+"""Values of one attribute, and sets of conditions, that are remembered."""
+
+_LONG: Final = 256
+
+
+class Conditions:
+    """The conditions along the path of a scope: a function from attributes to those that hold.
+
+    ``possible(name, value)`` tells which conditions a value of the attribute does not rule
+    out. Not thread-safe: its engine's lock guards it.
+    """
+
+    __slots__ = ("_all", "_known", "_possible", "attributes")
+
+    def __init__(
+        self,
+        attributes: tuple[str, ...],
+        count: int,
+        possible: Callable[[str, str | None], Mask],
+    ) -> None:
+        self.attributes = attributes
+        self._all: Mask = (1 << count) - 1
+        self._possible = possible
+        self._known: list[tuple[str, dict[object, Mask]]] = [(name, {}) for name in attributes]
+
+    def holding(self, attributes: Mapping[str, str]) -> Mask:
+        """The conditions that hold for a request."""
+        mask = self._all
+        for name, known in self._known:
+            value = attributes.get(name)
+            bits = known.get(value)
+            if bits is None:
+                bits = self._learn(name, value, known)
+            mask &= bits
+        return mask
+
+    def _learn(self, name: str, value: object, known: dict[object, Mask]) -> Mask:
+        text = value if value is None or isinstance(value, str) else str(value)
+        bits = self._possible(name, text)
+        if text is None or len(text) <= _LONG:
+            _remember(known, value, bits)
+        return bits
+
+
+class LimitChoice:
+    """A limit or budget that has one plan for each set of conditions that touches it.
+
+    ``positions`` are those of the conditions that touch it; the i-th of them is bit i of a *local*
+    mask, so that conditions of other limits may come and go. ``shape`` is equal in two generations
+    exactly where equal local masks mean the same requests and the same buckets; ``content`` where
+    the plans are equal as well. ``make`` gets a mask of the path, and must not fail; None from it
+    means that there is nothing to decide.
+    """
+
+    __slots__ = (
+        "_local", "_make", "_plans", "_position", "_relevant", "budget", "conditions", "content",
+        "name", "scope", "shape",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        scope: str,
+        name: str,
+        *,
+        budget: bool,
+        conditions: Conditions,
+        positions: Sequence[int],
+        shape: object,
+        content: object,
+        make: Callable[[Mask], LimitPlan | None],
+    ) -> None:
+        self.scope = scope
+        self.name = name
+        self.budget = budget
+        self.conditions = conditions
+        self.shape = shape
+        self.content = content
+        self._position = {1 << position: 1 << local for local, position in enumerate(positions)}
+        self._relevant: Mask = sum(self._position)
+        self._make = make
+        self._local: dict[Mask, Mask] = {}
+        self._plans: dict[Mask, LimitPlan | None] = {}
+
+    @property
+    def identity(self) -> Identity:
+        return (self.scope, self.name, self.budget)
+
+    @property
+    def count(self) -> int:
+        """How many conditions touch it."""
+        return len(self._position)
+
+    def local(self, mask: Mask) -> Mask:
+        """The conditions of this limit among those that hold."""
+        mask &= self._relevant
+        found = self._local.get(mask)
+        if found is None:
+            found = sum(self._position[bit] for bit in _bits(mask))
+            _remember(self._local, mask, found)
+        return found
+
+    def plan(self, local: Mask) -> LimitPlan | None:
+        """What decides where exactly these of its conditions hold."""
+        try:
+            return self._plans[local]
+        except KeyError:
+            bits = list(self._position)
+            plan = self._make(sum(bits[each.bit_length() - 1] for each in _bits(local)))
+            _remember(self._plans, local, plan)
+            return plan
+
+
+def _bits(mask: Mask) -> Iterator[Mask]:
+    while mask:
+        bit = mask & -mask
+        yield bit
+        mask ^= bit
+
+
+def _remember(known: dict[Any, Any], key: object, value: object) -> None:
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    known[key] = value

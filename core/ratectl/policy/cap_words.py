@@ -1,0 +1,122 @@
+"""What a cap has against a limit, in words: for limits, overrides and exceptions alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ratectl.policy import codes
+from ratectl.policy.diagnostics import Diagnostic
+from ratectl.policy.rates import Rate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ratectl.policy.diagnostics import Span
+    from ratectl.policy.limits import Limit, Setting
+    from ratectl.policy.merging import Fields
+    from ratectl.policy.model import LimitFields, PolicyTree
+
+__all__ = ["CapFinding", "cap_note", "evasions", "excesses"]
+
+
+@dataclass(frozen=True, slots=True)
+class CapFinding:
+    """A finding about one field of a limit, wherever that was written."""
+
+    code: str
+    field: str
+    message: str
+    hint: str
+    note: str
+
+    def at(self, span: Span) -> Diagnostic:
+        return Diagnostic(self.code, self.message, span, hint=self.hint, notes=(self.note,))
+
+
+def cap_note(tree: PolicyTree, name: str, cap: Mapping[str, Setting]) -> str:
+    """Where a cap was set."""
+    places = sorted(
+        {str(tree.span(each.scope, f"caps.{name}.{field}")) for field, each in cap.items()}
+    )
+    return f"cap set at {' and '.join(places)}"
+
+
+def evasions(
+    tree: PolicyTree, name: str, said: LimitFields, inherited: Fields | None, cap: Fields
+) -> Iterator[CapFinding]:
+    """A capped limit must not be turned off, nor changed into another one."""
+    note = cap_note(tree, name, cap)
+    if said.mode == "off":
+        yield CapFinding(
+            codes.CAP_EVADED,
+            "mode",
+            f"limit '{name}' is capped, so it cannot be turned off",
+            "use mode: shadow above the cap's scope, or ask the cap's owner",
+            note,
+        )
+    if inherited is None:
+        return
+    for field, default in (("algorithm", "token-bucket"), ("per", ())):
+        value = getattr(said, field)
+        before = inherited[field].value if field in inherited else default
+        if value is not None and value != before:
+            yield CapFinding(
+                codes.CAP_EVADED,
+                field,
+                f"limit '{name}' is capped, so its {field} cannot change from "
+                f"{_text(before)} to {_text(value)}",
+                "define a limit of another name, or ask the cap's owner",
+                note,
+            )
+
+
+def excesses(
+    tree: PolicyTree, name: str, said: LimitFields, limit: Limit | None, cap: Fields
+) -> Iterator[CapFinding]:
+    """Values that were said here, and that a cap at or above lowers or cannot be compared with."""
+    if limit is None:
+        return
+    note = cap_note(tree, name, cap)
+    yield from _same_unit(said, limit, cap, note)
+    for field, clip in limit.clips.items():
+        if getattr(said, field) is None:
+            continue  # inherited, or a default: clipped, not refused
+        ceiling = clip.cap.value
+        yield CapFinding(
+            codes.CAP_EXCEEDED,
+            field,
+            f"{field} {clip.asked} exceeds the cap {_text(ceiling)} of {clip.cap.scope}"
+            if isinstance(ceiling, Rate) or field == "burst"
+            else f"rate {clip.asked} admits more at once than the burst cap {ceiling} "
+            f"of {clip.cap.scope}",
+            f"lower it to {clip.value} or raise the cap",
+            note,
+        )
+
+
+def _same_unit(said: LimitFields, limit: Limit, cap: Fields, note: str) -> Iterator[CapFinding]:
+    """Calendar windows differ in length, so a quota and its cap are compared in one unit."""
+    ceiling = cap["rate"].value if "rate" in cap else None
+    if ceiling is None or ceiling.unlimited or said.rate is None:
+        return
+    quota = limit.algorithm == "quota"
+    monthly = ceiling.unit == "month"
+    if (quota and (ceiling.unit, ceiling.multiple) != (said.rate.unit, 1)) or (
+        monthly and not quota
+    ):
+        yield CapFinding(
+            codes.MISFIT,
+            "rate",
+            f"rate {said.rate} and its cap {ceiling} are not in the same calendar unit"
+            if quota
+            else f"only quotas can be held to a cap per month, like {ceiling}",
+            "write both in the same unit",
+            note,
+        )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(value)}]"
+    return str(value)

@@ -1,0 +1,297 @@
+"""Matchers: which values of an attribute an override or exception is for.
+
+``gold`` · ``[gold, platinum]`` (any of) · ``/v1/receipts/*`` (``*`` stands for any text, also none)
+· ``{not: …}`` · ``{cidr: 10.0.0.0/8}`` · ``{exists: true}``. On an absent attribute a matcher is
+false, except ``not`` and ``exists: false``.
+
+What two matchers have in common is decided soundly: ``disjoint`` and ``covers`` say yes only where
+no value can prove them wrong, and no where they cannot tell.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import PydanticCustomError, core_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import GetJsonSchemaHandler
+
+__all__ = ["MAX_VALUES", "Matcher", "covers_all", "disjoint_somewhere"]
+
+MAX_VALUES: Final = 1_000
+_MAX_CHARS: Final = 512
+_FORMS: Final = "a text, a list of texts, {not: …}, {cidr: …} or {exists: true}"
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """A condition on one attribute; ``negated`` turns the rest of it around."""
+
+    values: tuple[str, ...] = ()
+    """Any of these texts; those with a ``*`` are globs."""
+    networks: tuple[_Network, ...] = ()
+    exists: bool | None = None
+    negated: bool = False
+
+    @classmethod
+    def parse(cls, value: object) -> Matcher:
+        """Read the written form.
+
+        :raises ValueError: not a matcher; the message says what to write.
+        """
+        if isinstance(value, Matcher):
+            return value
+        if isinstance(value, dict):
+            return _parse_form(value)
+        return cls(values=_texts(value))
+
+    def holds(self, value: str | None) -> bool:
+        """Whether an attribute of this value (None: absent) is meant."""
+        if value is None:
+            return self.negated or self.exists is False
+        if self.exists is not None:
+            return self.exists
+        return self._found(value) is not self.negated
+
+    def _found(self, value: str) -> bool:
+        if self.networks:
+            address = _address(value)
+            return address is not None and any(
+                address.version == network.version and address in network
+                for network in self.networks
+            )
+        return any(_glob(each, value) if "*" in each else each == value for each in self.values)
+
+    @property
+    def exact(self) -> tuple[str, ...] | None:
+        """The only values that it holds for, where these can be listed."""
+        if self.negated or not self.values or any("*" in each for each in self.values):
+            return None
+        return self.values
+
+    @property
+    def written(self) -> Any:
+        """As a document or bundle writes it."""
+        if self.exists is not None:
+            return {"exists": self.exists}
+        inner: Any = list(self.values) if len(self.values) > 1 else "".join(self.values)
+        if self.networks:
+            texts = [str(network) for network in self.networks]
+            inner = {"cidr": texts if len(texts) > 1 else texts[0]}
+        return {"not": inner} if self.negated else inner
+
+    def __str__(self) -> str:
+        return _shown(self.written)
+
+    def disjoint(self, other: Matcher) -> bool:
+        """Whether no request can satisfy both, for certain."""
+        for one, two in ((self, other), (other, self)):
+            if one.exact is not None and not any(map(two.holds, one.exact)):
+                return True
+            if one.exists is False and not two.holds(None):
+                return True
+            if one.negated and not two.negated and one.negation().covers(two):
+                return True
+        if self.networks and other.networks and not (self.negated or other.negated):
+            return not any(a.overlaps(b) for a in self.networks for b in _like(a, other))
+        return False
+
+    def covers(self, other: Matcher) -> bool:
+        """Whether whatever satisfies ``other`` satisfies this too, for certain."""
+        if self == other:
+            return True
+        if other.exists is False:
+            return self.holds(None)
+        if self.exists is not None or other.exists is not None:
+            return self.exists is True and not other.holds(None)
+        if other.exact is not None:
+            return all(map(self.holds, other.exact))
+        if self.negated:
+            if other.negated:
+                return other.negation().covers(self.negation())
+            return self.negation().disjoint(other)
+        if other.negated:
+            return False
+        if self.networks and other.networks:
+            return all(any(_within(b, a) for a in self.networks) for b in other.networks)
+        return (
+            bool(self.values)
+            and all(
+                any(_glob_covers(mine, theirs) for mine in self.values) for theirs in other.values
+            )
+            and not other.networks
+        )
+
+    def negation(self) -> Matcher:
+        """What holds where this does not, absence included."""
+        return Matcher(self.values, self.networks, self.exists, not self.negated)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> core_schema.CoreSchema:
+        def validate(value: object) -> Matcher:
+            try:
+                return cls.parse(value)
+            except ValueError as error:
+                raise PydanticCustomError("matcher", "{reason}", {"reason": str(error)}) from None
+
+        return core_schema.no_info_plain_validator_function(
+            validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda matcher: matcher.written
+            ),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        text = {"type": "string", "maxLength": _MAX_CHARS}
+        texts = {"type": "array", "items": text, "minItems": 1, "maxItems": MAX_VALUES}
+        some = [text, texts]
+
+        def form(name: str, of: Mapping[str, Any], says: str) -> dict[str, Any]:
+            return {
+                "type": "object",
+                "description": says,
+                "properties": {name: of},
+                "required": [name],
+                "additionalProperties": False,
+            }
+
+        network = form("cidr", {"anyOf": some}, "Addresses in one of these networks.")
+        return {
+            "anyOf": [
+                {**text, "description": "This value; * stands for any text."},
+                {**texts, "description": "Any of these values."},
+                form("not", {"anyOf": [*some, network]}, "Anything else, also absence."),
+                network,
+                form("exists", {"type": "boolean"}, "Whether the attribute is there at all."),
+            ]
+        }
+
+
+def disjoint_somewhere(one: Mapping[str, Matcher], other: Mapping[str, Matcher]) -> bool:
+    """Whether no request can satisfy both conditions, for certain."""
+    return any(name in other and matcher.disjoint(other[name]) for name, matcher in one.items())
+
+
+def covers_all(one: Mapping[str, Matcher], other: Mapping[str, Matcher]) -> bool:
+    """Whether every request that satisfies ``other`` satisfies ``one``, for certain."""
+    return all(name in other and matcher.covers(other[name]) for name, matcher in one.items())
+
+
+def _parse_form(form: Mapping[object, object]) -> Matcher:
+    if len(form) != 1:
+        raise ValueError(f"a matcher in braces has one field: write {_FORMS}")
+    ((name, value),) = form.items()
+    if name == "exists":
+        if not isinstance(value, bool):
+            raise ValueError("exists is true or false: write {exists: true}")
+        return Matcher(exists=value)
+    if name == "cidr":
+        return Matcher(networks=tuple(map(_network, _texts(value))))
+    if name == "not":
+        inner = Matcher.parse(value)
+        if inner.negated or inner.exists is not None:
+            turned = "exists" if inner.exists is not None else "not"
+            raise ValueError(f"not cannot turn {turned} around: write what is meant without not")
+        return inner.negation()
+    raise ValueError(f"{str(name)[:40]!r} is no matcher: write {_FORMS}")
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    items = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not items:
+        raise ValueError("an empty list matches nothing: write at least one value")
+    if len(items) > MAX_VALUES:
+        raise ValueError(f"{len(items)} values are too many: write at most {MAX_VALUES}")
+    for item in items:
+        if isinstance(item, bool | int | float):
+            raise ValueError('values of attributes are text: write it in quotes, like "200"')
+        if not isinstance(item, str):
+            raise ValueError(f"a matcher is a text or a list of texts: write {_FORMS}")
+        if len(item) > _MAX_CHARS:
+            raise ValueError(f"a value has {len(item)} characters: write at most {_MAX_CHARS}")
+    if len(set(items)) != len(items):
+        twice = next(item for at, item in enumerate(items) if item in items[:at])
+        raise ValueError(f"{twice[:40]!r} is named twice: write each value once")
+    return items
+
+
+def _network(text: str) -> _Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{error}: write a network, like 10.0.0.0/8") from None
+
+
+def _address(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        return None
+    # An IPv4 client seen through an IPv6 socket is the same client.
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+@lru_cache(maxsize=4_096)
+def _parts(pattern: str) -> tuple[str, ...]:
+    return tuple(pattern.split("*"))
+
+
+def _glob(pattern: str, text: str) -> bool:
+    """Each part at its first place after the one before: linear where a regex may backtrack."""
+    first, *middle, last = _parts(pattern)
+    if len(text) < len(first) + len(last):
+        return False
+    if not (text.startswith(first) and text.endswith(last)):
+        return False
+    at, end = len(first), len(text) - len(last)
+    for part in middle:
+        found = text.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
+
+
+def _glob_covers(mine: str, theirs: str) -> bool:
+    """Whether every text of ``theirs`` is one of ``mine``: told only where that has one ``*``."""
+    if mine == theirs or mine == "*":
+        return True
+    if "*" not in mine:
+        return False
+    first, *middle, last = _parts(mine)
+    if middle:
+        return False
+    if "*" not in theirs:
+        return _glob(mine, theirs)
+    starts, *_, ends = _parts(theirs)
+    return starts.startswith(first) and ends.endswith(last)
+
+
+def _like(network: _Network, matcher: Matcher) -> list[Any]:
+    return [each for each in matcher.networks if each.version == network.version]
+
+
+def _within(inner: Any, outer: Any) -> bool:
+    return inner.version == outer.version and bool(inner.subnet_of(outer))
+
+
+def _shown(written: Any) -> str:
+    if isinstance(written, dict):
+        ((name, value),) = written.items()
+        return f"{{{name}: {_shown(value)}}}"
+    if isinstance(written, list):
+        return f"[{', '.join(written)}]"
+    if isinstance(written, bool):
+        return "true" if written else "false"
+    return str(written)

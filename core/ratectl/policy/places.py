@@ -1,0 +1,187 @@
+"""Places: for each declared scope, the conditions and exceptions along its path.
+
+A *condition* is what a request may satisfy or not: an override, or an exception in force that has
+a ``match``. Conditions are numbered along the path, so those of a scope begin with those of the
+scope above it, and a set of them is an integer with these bits.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from ratectl.policy.limits import Via
+from ratectl.policy.model import exception_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ratectl.policy.matchers import Matcher
+    from ratectl.policy.model import Exemption, Override, Policy, PolicyTree
+
+__all__ = ["NOWHERE", "Condition", "Conditions", "Index", "Place", "Places", "override_ref"]
+
+
+def override_ref(scope: str, name: str) -> str:
+    """How explanations and usage name an override."""
+    return f"{name}@{scope}"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A bit of the requests that one override or exception is for."""
+
+    match: Mapping[str, Matcher]
+    via: Via
+    limits: frozenset[str]
+    """Names of the limits that it touches."""
+    budgets: frozenset[str] = frozenset()
+    """Names of the budgets of its own scope that it touches."""
+
+
+class Index:
+    """Conditions by attribute: which of them a value leaves possible."""
+
+    def __init__(self, conditions: Sequence[Condition]) -> None:
+        self.attributes = tuple(dict.fromkeys(name for each in conditions for name in each.match))
+        self._silent: dict[str, int] = dict.fromkeys(self.attributes, 0)
+        """Conditions that do not mention the attribute: no value rules them out."""
+        self._exact: dict[str, dict[str, int]] = {name: {} for name in self.attributes}
+        self._other: dict[str, list[tuple[int, Matcher]]] = {name: [] for name in self.attributes}
+        for position, condition in enumerate(conditions):
+            for name in self.attributes:
+                matcher = condition.match.get(name)
+                if matcher is None:
+                    self._silent[name] |= 1 << position
+                elif matcher.exact is None:
+                    self._other[name].append((1 << position, matcher))
+                else:
+                    exact = self._exact[name]
+                    for value in matcher.exact:
+                        exact[value] = exact.get(value, 0) | 1 << position
+
+    def possible(self, name: str, value: str | None) -> int:
+        """The conditions that this value of the attribute does not rule out."""
+        bits = self._silent[name]
+        if value is not None:
+            bits |= self._exact[name].get(value, 0)
+        for bit, matcher in self._other[name]:
+            if matcher.holds(value):
+                bits |= bit
+        return bits
+
+
+class Conditions(tuple[Condition, ...]):
+    """Conditions in their order; scopes that add none share those of the scope above."""
+
+    @cached_property
+    def by_attribute(self) -> Index:
+        """These by attribute."""
+        return Index(self)
+
+    @cached_property
+    def by_limit(self) -> dict[str, list[int]]:
+        """For the name of each limit that any of them touches, the positions of those that do."""
+        found: dict[str, list[int]] = {}
+        for position, condition in enumerate(self):
+            for name in sorted(condition.limits):
+                found.setdefault(name, []).append(position)
+        return found
+
+    def holding(self, attributes: Mapping[str, str]) -> int:
+        """Those that hold for a request."""
+        mask = (1 << len(self)) - 1
+        for name in self.by_attribute.attributes:
+            mask &= self.by_attribute.possible(name, attributes.get(name))
+        return mask
+
+
+_NONE: Final = Conditions()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What of a scope's path depends on requests and time."""
+
+    conditions: Conditions = _NONE
+    inherited: int = 0
+    """The conditions of the scope above."""
+    overrides: tuple[tuple[Override, Via], ...] = ()
+    """Those of the scope's own document."""
+    exceptions: tuple[tuple[Exemption, Via], ...] = ()
+    """Those in force at or above the scope, from ``/`` down."""
+    amended: frozenset[str] = frozenset()
+    """Names of the limits that an exception here speaks of."""
+
+    def own(self, matched: int) -> Iterator[tuple[Override, Via]]:
+        """The scope's own overrides that hold."""
+        for override, via in self.overrides:
+            if via.bit is not None and matched >> via.bit & 1:
+                yield override, via
+
+    def in_force(self, matched: int) -> Iterator[tuple[Exemption, Via]]:
+        """The exceptions that hold."""
+        for exception, via in self.exceptions:
+            if via.bit is None or matched >> via.bit & 1:
+                yield exception, via
+
+
+NOWHERE: Final = Place()
+
+
+class Places:
+    """The place of each scope of a tree at one time."""
+
+    def __init__(self, tree: PolicyTree, now_ns: int | None) -> None:
+        self._policies = tree.policies
+        self._exceptions: dict[str, list[tuple[int, Exemption]]] = defaultdict(list)
+        if now_ns is not None:
+            for position, exception in enumerate(tree.exceptions):
+                if exception.active(now_ns):
+                    self._exceptions[exception.scope].append((position, exception))
+        self._known: dict[str, Place] = {}
+        self.any = bool(self._exceptions) or any(
+            policy.overrides for policy in tree.policies.values()
+        )
+        """Whether any scope has any condition or exception."""
+
+    def at(self, scope: str) -> Place:
+        """The place of ``scope``; an undeclared one has that of its nearest declared ancestor."""
+        if not self.any:
+            return NOWHERE
+        known = self._known.get(scope)
+        if known is not None:
+            return known
+        above = NOWHERE if scope == "/" else self.at(scope.rpartition("/")[0] or "/")
+        policy = self._policies.get(scope)
+        if policy is None:
+            return above
+        place = self._known[scope] = _step(above, policy, self._exceptions.get(scope, []))
+        return place
+
+
+def _step(above: Place, policy: Policy, active: list[tuple[int, Exemption]]) -> Place:
+    conditions = list(above.conditions)
+    overrides, exceptions = [], []
+    for position, override in enumerate(policy.overrides):
+        ref = override_ref(policy.scope, override.name)
+        via = Via(ref, policy.scope, f"overrides.{position}.", False, len(conditions))
+        conditions.append(Condition(override.match, via, frozenset(override.limits)))
+        overrides.append((override, via))
+    for position, exception in active:
+        bit = len(conditions) if exception.match else None
+        via = Via(exception.ref, exception_key(position), "", True, bit)
+        if exception.match:
+            named = frozenset(exception.limits), frozenset(exception.budgets)
+            conditions.append(Condition(exception.match, via, *named))
+        exceptions.append((exception, via))
+    count = len(above.conditions)
+    return Place(
+        above.conditions if len(conditions) == count else Conditions(conditions),
+        (1 << count) - 1,
+        tuple(overrides),
+        (*above.exceptions, *exceptions) if exceptions else above.exceptions,
+        above.amended.union(*(exception.limits for exception, _ in exceptions)),
+    )
