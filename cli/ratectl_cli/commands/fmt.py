@@ -144,7 +144,7 @@ def _remark(session: Session, kept: list[tuple[str, int]]) -> None:
     for name, line in kept:
         session.warn(
             f"{name}:{line}: this document stays as it is, or a comment would be lost: "
-            "move comments out of { } and [ ]"
+            "move comments out of { } and [ ], and from behind anchors"
         )
 
 

@@ -393,6 +393,9 @@ class _Reader:
 
     def _place(self, event: Any) -> Place:
         start, end = event.start_mark, event.end_mark
+        if start.line >= len(self.lines):  # libyaml ends the last line itself where nothing does
+            column = len(self.lines[-1]) + 1
+            return (len(self.lines), column, column + 1)
         line, column = start.line + 1, start.column + 1
         last = end.column if end.line == start.line else len(self.lines[start.line])
         return (line, column, max(last, column) + 1)

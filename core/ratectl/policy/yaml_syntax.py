@@ -19,6 +19,7 @@ NO_SPACE_AFTER_COLON: Final = re.compile(r"(?P<key>[A-Za-z][\w.-]*):(?!//)(?P<va
 
 _FIELD_WITHOUT_SPACE = re.compile(rf"[\s{{-]*{NO_SPACE_AFTER_COLON.pattern}")
 _LEADING_TAB = re.compile(r" *\t")
+_BEYOND_UNICODE = re.compile(r"\\U(?!0010|000)[0-9A-Fa-f]{8}")
 _CLOSING = {"{": "}", "[": "]"}
 
 
@@ -86,14 +87,23 @@ def _failure(error: Exception, lines: Sequence[str]) -> _Failure:
     start: Any = getattr(error, "context_mark", None)
     mark: Any = getattr(error, "problem_mark", None) or start
     said = f"{getattr(error, 'context', None) or ''}: {getattr(error, 'problem', None) or error}"
+    line, column = (mark.line, mark.column) if mark else _beyond_unicode(lines)
     return _Failure(
         said,
-        mark.line if mark else 0,
-        mark.column if mark else 0,
+        line,
+        column,
         start.line if start else -1,
         start.column if start else -1,
         lines,
     )
+
+
+def _beyond_unicode(lines: Sequence[str]) -> tuple[int, int]:
+    """The first escape that is no character: the pure-Python scanner does not say where it is."""
+    for number, line in enumerate(lines):
+        if match := _BEYOND_UNICODE.search(line):
+            return number, match.start()
+    return 0, 0
 
 
 def _explain(failure: _Failure) -> _Finding:
