@@ -15,6 +15,7 @@ from ratectl.engine.choice import LimitChoice
 from ratectl.engine.pure import PureEngine
 from ratectl.errors import BundleError
 from ratectl.policy.bundle import decode_policies, digest
+from ratectl.policy.inherited import too_much_inherited
 
 if TYPE_CHECKING:
     from ratectl.engine.base import LimitPlan, PlanSet, ScopePlan
@@ -25,6 +26,9 @@ __all__ = ["activate", "activate_tree", "verified"]
 
 _CHECKED_SCOPES: Final = 200
 """Evenly spread over the tree; times six requests each, about a thousand."""
+
+_CHECKED_LIMITS: Final = 10_000
+"""Of all those scopes at most, while there is more than one: a request looks at each of them."""
 
 _SYNTHETIC: Final = (None, "", "self-check")
 """Values of the attributes of synthetic requests; None leaves them out."""
@@ -66,6 +70,10 @@ def activate_tree(
 
     :raises BundleError: it must not be enforced.
     """
+    too_much = too_much_inherited(tree)
+    if too_much:
+        scope, message = too_much
+        raise BundleError(f"{scope}: {message}")
     plans = compile_tree(tree, generation, offset, now_ns)
     try:
         _self_check(plans)
@@ -77,7 +85,9 @@ def activate_tree(
 def _self_check(plans: PlanSet) -> None:
     engine = PureEngine(lambda: 0)
     engine.swap(plans, now=0)
-    stride = max(1, len(plans.scopes) // _CHECKED_SCOPES)
+    widest = max((len(plan.limits) for plan in plans.scopes.values()), default=0)
+    checked = max(1, min(_CHECKED_SCOPES, _CHECKED_LIMITS // max(1, widest)))
+    stride = max(1, len(plans.scopes) // checked)
     for plan in islice(plans.scopes.values(), 0, None, stride):
         for attributes in _synthetic_attributes(plan):
             for cost in (0, 1):

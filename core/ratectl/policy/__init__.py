@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from ratectl.policy.diagnostics import Diagnostic
     from ratectl.policy.loader import Loaded
+    from ratectl.policy.model import PolicyTree
 
 __all__ = ["load_checked", "load_valid"]
 
@@ -29,16 +31,28 @@ def load_checked(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None
     The tree holds what could be read; publish it only if no diagnostic is an error.
     """
     from ratectl.policy.check import check_tree
+    from ratectl.policy.inherited import too_much_inherited
     from ratectl.policy.loader import load, with_source_lines
 
     loaded = load(paths, stdin=stdin)
-    semantic = check_tree(loaded.tree, loaded.broken, time.time_ns())
+    too_much = too_much_inherited(loaded.tree)
+    if too_much:
+        semantic = [_too_large(loaded.tree, *too_much)]
+    else:
+        semantic = check_tree(loaded.tree, loaded.broken, time.time_ns())
     if loaded.unread:
         # What is missing may stand in a file's unread rest.
         semantic = [each for each in semantic if each.code not in _ABOUT_ABSENCE]
     semantic = with_source_lines(semantic, loaded.texts)
     found = sorted([*loaded.diagnostics, *semantic], key=lambda finding: finding.sort_key)
     return replace(loaded, diagnostics=tuple(found))
+
+
+def _too_large(tree: PolicyTree, scope: str, message: str) -> Diagnostic:
+    from ratectl.policy.diagnostics import Diagnostic
+
+    hint = "define limits no higher than where they are needed"
+    return Diagnostic(codes.TOO_LARGE, message, tree.span(scope, "scope"), hint=hint)
 
 
 def load_valid(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None = None) -> Loaded:

@@ -13,6 +13,7 @@ __all__ = [
     "FORBIDDEN",
     "FORBIDDEN_IN_KEYS",
     "MAX_BYTES",
+    "MAX_LINES",
     "MAX_PROBLEMS",
     "cut",
     "decode",
@@ -24,6 +25,9 @@ __all__ = [
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Size of a file."""
+
+MAX_LINES: Final = 1_000_000
+"""Lines of a file: each is kept, for findings to show, and costs far more than its bytes."""
 
 MAX_PROBLEMS: Final = 1_000
 """Problems reported of one file."""
@@ -41,9 +45,9 @@ FORBIDDEN_IN_KEYS = re.compile(f"[\t\n\r]|{FORBIDDEN.pattern}")
 def decode(data: bytes, file: str) -> tuple[str, tuple[str, ...], tuple[Diagnostic, ...]]:
     """The text, its lines and why it is refused (empty: it is not)."""
     if len(data) > MAX_BYTES:
-        message = f"the file is larger than {MAX_BYTES // 1024**2} MiB"
-        hint = "split it into several files"
-        return "", (), (Diagnostic(codes.TOO_LARGE, message, Span(file), hint=hint),)
+        return "", (), (_too_large(f"is larger than {MAX_BYTES // 1024**2} MiB", file),)
+    if data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n") >= MAX_LINES:
+        return "", (), (_too_large(f"has more than {MAX_LINES} lines", file),)
     data = data.removeprefix(b"\xef\xbb\xbf")
     try:
         text = data.decode()
@@ -52,6 +56,11 @@ def decode(data: bytes, file: str) -> tuple[str, tuple[str, ...], tuple[Diagnost
         return "", lines, (_not_utf8(data, error.start, file),)
     lines = tuple(_BREAK.split(text))
     return text, lines, _forbidden_characters(text, lines, file)
+
+
+def _too_large(why: str, file: str) -> Diagnostic:
+    hint = "split it into several files"
+    return Diagnostic(codes.TOO_LARGE, f"the file {why}", Span(file), hint=hint)
 
 
 def _not_utf8(data: bytes, at: int, file: str) -> Diagnostic:

@@ -1,0 +1,51 @@
+"""The bound on what a tree inherits: exact but for ``unset``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from trees import tree, written
+
+from ratectl.policy import inherited
+from ratectl.policy.inherited import too_much_inherited
+from ratectl.policy.scopes import ancestry
+
+Written = dict[str, dict[str, Any]]
+
+
+def counted(said: Written) -> int:
+    """What is counted: the least bound that is not passed."""
+    total = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inherited, "MAX_IN_FORCE", total)
+        while too_much_inherited(tree(said)):
+            total += 1
+            patch.setattr(inherited, "MAX_IN_FORCE", total)
+    return total
+
+
+@given(written)
+def test_everything_inherited_is_counted(said: Written) -> None:
+    total = 0
+    for scope in said:
+        path = [said[above] for above in ancestry(scope) if above in said]
+        total += len({name for document in path for name in document.get("limits", ())})
+        total += sum(len(document.get("budgets", ())) for document in path)
+    assert counted(said) == total
+
+
+def test_siblings_do_not_add_up() -> None:
+    two = {"limits": {"x": {"rate": "1/s"}, "z": {"rate": "1/s"}}}
+    assert counted({"/a": two, "/a/b": two, "/ab": two}) == 6
+    assert counted({"/a-b": two, "/a": two, "/a/b": {}, "/a-b/c": {}}) == 8
+
+
+def test_the_finding_names_the_scope_that_passes_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inherited, "MAX_IN_FORCE", 5)
+    three = {"limits": {name: {"rate": "1/s"} for name in ("u", "v", "w")}}
+    assert too_much_inherited(tree({"/": three, "/a": {}})) == (
+        "/a",
+        "the scopes inherit more than 5 limits and budgets in all",
+    )
