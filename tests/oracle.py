@@ -6,16 +6,18 @@ dictionaries, tokens are fractions, windows are lists of what was admitted. Slow
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Answer", "Oracle", "documents"]
 
@@ -62,26 +64,97 @@ def parse_rate(text: str) -> tuple[Fraction, int] | None:
     return Fraction(match[1].replace("_", "")), window
 
 
-def in_force(tree: Mapping[str, dict[str, Any]], scope: str) -> list[Limit] | None:
-    """The limits of a declared scope, in order; None where no policy covers it."""
+def conditions(tree: Mapping[str, dict[str, Any]], scope: str) -> list[dict[str, Any]]:
+    """The overrides along the path, each with a name of its own."""
+    return [
+        {**override, "ref": f"{override['name']}@{each}"}
+        for each in path_to(scope)
+        if each in tree
+        for override in tree[each].get("overrides", [])
+    ]
+
+
+def holds(override: Mapping[str, Any], attributes: Mapping[str, str]) -> bool:
+    return all(fits(wanted, attributes.get(name)) for name, wanted in override["match"].items())
+
+
+def fits(wanted: Any, value: str | None) -> bool:
+    """A matcher, by its definition."""
+    if isinstance(wanted, dict):
+        ((form, inner),) = wanted.items()
+        if form == "exists":
+            return (value is not None) == (inner == "true")
+        if form == "not":
+            return value is None or not fits(inner, value)
+        networks = [inner] if isinstance(inner, str) else inner
+        return value is not None and any(
+            ipaddress.ip_address(value) in ipaddress.ip_network(each) for each in networks
+        )
+    if value is None:
+        return False
+    if isinstance(wanted, list):
+        return any(fits(each, value) for each in wanted)
+    pattern = "".join(".*" if char == "*" else re.escape(char) for char in wanted)
+    return re.fullmatch(pattern, value, re.DOTALL) is not None
+
+
+class Merging:
+    """The fields of each limit, and which overrides set them ("" for a document's own limits)."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, dict[str, Any]] = {}
+        self.by: dict[str, dict[str, list[str]]] = {}
+
+    def document(self, document: Mapping[str, Any], matched: frozenset[str]) -> None:
+        for name in document.get("unset", []):
+            self.fields.pop(name, None)
+            self.by.pop(name, None)
+        for name, said in document.get("limits", {}).items():
+            self.merge(name, said, "")
+        for override in document.get("overrides", []):
+            ref = f"{override['name']}@{document['scope']}"
+            if ref in matched:
+                for name, said in override["limits"].items():
+                    self.merge(name, said, ref)
+
+    def merge(self, name: str, said: Mapping[str, Any], ref: str) -> None:
+        inherited, by = dict(self.fields.get(name, {})), dict(self.by.get(name, {}))
+        if said.get("algorithm") == "sliding-window":
+            inherited.pop("burst", None)
+            by.pop("burst", None)
+        self.fields[name] = {**inherited, **said}
+        for field_ in said:
+            # Whoever changed the algorithm dropped fields, and so has a say for good.
+            by[field_] = [*(by.get(field_, []) if field_ == "algorithm" else []), ref]
+        self.by[name] = by
+
+
+def in_force(
+    tree: Mapping[str, dict[str, Any]], scope: str, matched: frozenset[str] = frozenset()
+) -> list[Limit] | None:
+    """The limits of a declared scope, in order, where the overrides ``matched`` hold.
+
+    None where no policy covers it.
+    """
     path = [tree[each] for each in path_to(scope) if each in tree]
     if not path:
         return None
-    merged: dict[str, dict[str, Any]] = {}
+    merging = Merging()
     caps: dict[str, list[dict[str, Any]]] = {}
     for document in path:
-        for name in document.get("unset", []):
-            merged.pop(name, None)
-        for name, said in document.get("limits", {}).items():
-            inherited = dict(merged.get(name, {}))
-            if said.get("algorithm") == "sliding-window":
-                inherited.pop("burst", None)
-            merged[name] = {**inherited, **said}
+        merging.document(document, matched)
         for name, cap in document.get("caps", {}).items():
             caps.setdefault(name, []).append(cap)
     declared = path[-1]["scope"]
-    finished = [finish(declared, name, said, caps.get(name, [])) for name, said in merged.items()]
-    return [limit for limit in finished if limit is not None]
+    order = [each["ref"] for each in conditions(tree, scope)]
+    found = []
+    for name, said in merging.fields.items():
+        limit = finish(declared, name, said, caps.get(name, []))
+        if limit is not None:
+            by = {ref for refs in merging.by[name].values() for ref in refs}
+            touched = tuple(ref for ref in order if ref in by)
+            found.append(replace(limit, touched=touched))
+    return found
 
 
 def finish(scope: str, name: str, said: dict[str, Any], caps: list[dict[str, Any]]) -> Limit | None:
@@ -135,6 +208,9 @@ class Bucket:
     def take(self, state: Any, cost: int, now: int) -> Any:
         return (self.at(state, now)[0] - cost, now)
 
+    def stricter(self, one: Any, other: Any, now: int) -> Any:
+        return (min(self.at(one, now)[0], self.at(other, now)[0]), now)
+
     def settles(self) -> float:
         return math.ceil(self.most / self.pace) if self.pace else NEVER
 
@@ -173,6 +249,12 @@ class Window:
         counted[now // self.sub] = counted.get(now // self.sub, 0) + cost
         return tuple(counted.items())
 
+    def stricter(self, one: Any, other: Any, now: int) -> Any:
+        counted = dict(self.at(one, now))
+        for s, cost in self.at(other, now):
+            counted[s] = max(cost, counted.get(s, 0))
+        return tuple(counted.items())
+
     def settles(self) -> float:
         return 16 * self.sub
 
@@ -209,6 +291,8 @@ class Limit:
     per: tuple[str, ...]
     shadow: bool
     rule: Rule
+    touched: tuple[str, ...] = ()
+    """The overrides that select its bucket."""
 
 
 @dataclass
@@ -216,28 +300,129 @@ class Group:
     """Every bucket of one limit, and the one that no request has touched.
 
     A limit that changes gets a new group; what its buckets were before is asked of the old one,
-    which stands still from then on. A scope newly declared asks the group that served it before,
-    which may be living still; but only for as long as any bucket takes to fill.
+    which stands still from then on. A scope newly declared, or one whose overrides changed, asks
+    the group that served the request before, which may be living still; but only for as long as any
+    bucket takes to fill.
     """
 
     limit: Limit
     untouched: Any
-    before: Group | None = None
+    before: Callable[[Mapping[str, str], int], list[Group]] | None = None
+    """Who a request's bucket is asked of, and its key."""
     before_until: float = NEVER
     buckets: dict[Any, Any] = field(default_factory=dict)
+    since: int = 0
     stands: float = NEVER
     """When this group was replaced."""
 
-    def state(self, attributes: Mapping[str, str], now: int) -> tuple[Any, Any]:
-        """The key of a request, and its bucket."""
-        key = tuple(attributes.get(name) for name in self.limit.per)
+    def key(self, attributes: Mapping[str, str]) -> tuple[str | None, ...]:
+        return tuple(attributes.get(name) for name in self.limit.per)
+
+    def pristine(self, attributes: Mapping[str, str], now: int) -> bool:
+        """Whether a request's bucket is just like that of any other key."""
+        state, at = self.state(attributes, now)
+        return self.limit.rule.at(state, at) == self.limit.rule.at(self.untouched, at)
+
+    def state(self, attributes: Mapping[str, str], now: int) -> tuple[Any, int]:
+        """The bucket of a request, and when it stood so: now, or when it was replaced."""
+        key, here = self.key(attributes), int(min(now, self.stands))
         if key in self.buckets:
-            return key, self.buckets[key]
-        old = self.before
-        if old is None or min(now, self.stands) >= self.before_until:
-            return key, self.untouched
-        at = int(min(now, old.stands))
-        return key, changed(old.limit.rule, self.limit.rule, old.state(attributes, at)[1], at)
+            return self.buckets[key], here
+        if self.before is None or here >= self.before_until:
+            return self.untouched, here
+        found = [self._from(old, attributes, now) for old in self.before(attributes, now)]
+        if not found:
+            return self.untouched, here
+        here = max(here, *(at for _, at in found))
+        state = found[0][0]
+        for other, _ in found[1:]:
+            state = self.limit.rule.stricter(state, other, here)
+        return state, here
+
+    def _from(self, old: Group, attributes: Mapping[str, str], now: int) -> tuple[Any, int]:
+        state, at = old.state(attributes, now)
+        at = max(at, self.since)
+        return changed(old.limit.rule, self.limit.rule, state, at), at
+
+
+@dataclass
+class Shelf:
+    """The groups of one limit, by the overrides that select them."""
+
+    scope: str
+    name: str
+    conditions: list[dict[str, Any]]
+    variants: dict[frozenset[str], Limit]
+    said: Any
+    """All that the documents say of it."""
+    groups: dict[tuple[str, ...], Group] = field(default_factory=dict)
+
+    def matched(self, attributes: Mapping[str, str]) -> frozenset[str]:
+        return frozenset(each["ref"] for each in self.conditions if holds(each, attributes))
+
+    def group(self, attributes: Mapping[str, str]) -> Group | None:
+        limit = self.variants.get(self.matched(attributes))
+        return None if limit is None else self.groups[limit.touched]
+
+    def shape(self) -> Any:
+        plans = {mask: (limit.touched, limit.per) for mask, limit in self.variants.items()}
+        return [(each["ref"], each["match"]) for each in self.conditions], plans
+
+    def replaced(self, now: int) -> None:
+        for group in self.groups.values():
+            group.stands = now
+
+    def sources(self, touched: tuple[str, ...]) -> Callable[[Mapping[str, str], int], list[Group]]:
+        """For an heir: the group that served a request, and the heir's own if it was drawn from."""
+
+        def found(attributes: Mapping[str, str], now: int) -> list[Group]:
+            served, own = self.group(attributes), self.groups.get(touched)
+            groups = [served] if served is not None else []
+            if own is not None and own is not served and not own.pristine(attributes, now):
+                groups.append(own)
+            return groups
+
+        return found
+
+
+def _only(group: Group | None) -> Callable[[Mapping[str, str], int], list[Group]]:
+    return lambda attributes, now: [] if group is None else [group]
+
+
+def shelves(tree: Mapping[str, dict[str, Any]], scope: str) -> list[Shelf]:
+    """Every limit that a declared scope has for any request, in the order of the engine's plan."""
+    every = conditions(tree, scope)
+    names = [limit.name for limit in in_force(tree, scope) or []]
+    names += [name for name in _all_names(tree, scope) if name not in names]
+    found = []
+    for name in names:
+        relevant = [each for each in every if name in each["limits"]]
+        variants = {}
+        for size in range(len(relevant) + 1):
+            for chosen in combinations([each["ref"] for each in relevant], size):
+                for limit in in_force(tree, scope, frozenset(chosen)) or []:
+                    if limit.name == name:
+                        variants[frozenset(chosen)] = limit
+        said = [_said(tree[each], name) for each in path_to(scope) if each in tree]
+        if variants:
+            found.append(Shelf(scope, name, relevant, variants, said))
+    return found
+
+
+def _all_names(tree: Mapping[str, dict[str, Any]], scope: str) -> list[str]:
+    return [name for each in conditions(tree, scope) for name in sorted(each["limits"])]
+
+
+def _said(document: Mapping[str, Any], name: str) -> Any:
+    overrides = [
+        (each["name"], each["match"], each["limits"][name])
+        for each in document.get("overrides", [])
+        if name in each["limits"]
+    ]
+    said = [name in document.get("unset", []), *(
+        document.get(part, {}).get(name) for part in ("limits", "caps")
+    ), overrides]  # fmt: skip
+    return [document["scope"], *said] if any(said) else None
 
 
 class Oracle:
@@ -246,38 +431,62 @@ class Oracle:
     def __init__(self) -> None:
         self.generation = 0
         self.tree: Mapping[str, dict[str, Any]] = {}
-        self.groups: dict[tuple[str, str], Group] = {}
+        self.shelves: dict[tuple[str, str], Shelf] = {}
 
     def reload(self, tree: Mapping[str, dict[str, Any]], now: int) -> None:
         """Replace all policies at once; no bucket is lost, and no token made."""
-        old_tree, old = self.tree, self.groups
-        self.generation, self.tree, self.groups = self.generation + 1, tree, {}
+        old_tree, old = self.tree, self.shelves
+        self.generation, self.tree, self.shelves = self.generation + 1, tree, {}
         for scope in tree:
-            for limit in in_force(tree, scope) or []:
-                served = next((s for s in reversed(path_to(scope)) if s in old_tree), None)
-                group = old.get((served, limit.name)) if served else None
-                self.groups[scope, limit.name] = self._succeed(group, limit, now)
-        for group in old.values():
-            if all(group is not kept for kept in self.groups.values()):
-                group.stands = now
+            served = next((s for s in reversed(path_to(scope)) if s in old_tree), None)
+            for shelf in shelves(tree, scope):
+                before = old.get((served, shelf.name)) if served else None
+                self._succeed(before, shelf, now)
+                self.shelves[scope, shelf.name] = shelf
+        living = {id(g) for shelf in self.shelves.values() for g in shelf.groups.values()}
+        for shelf in old.values():
+            for group in shelf.groups.values():
+                if id(group) not in living:
+                    group.stands = now
 
-    def _succeed(self, old: Group | None, limit: Limit, now: int) -> Group:
+    def _succeed(self, old: Shelf | None, new: Shelf, now: int) -> None:
+        for limit in new.variants.values():
+            new.groups.setdefault(limit.touched, Group(limit, limit.rule.fresh(now), since=now))
         if old is None:
-            return Group(limit, limit.rule.fresh(now))
-        was = old.limit
-        if (was.scope, was.per, was.rule) == (limit.scope, limit.per, limit.rule):
-            old.limit = limit
-            return old
-        untouched = changed(was.rule, limit.rule, old.untouched, now)
-        until = NEVER if was.scope == limit.scope else now + limit.rule.settles()
-        return Group(limit, untouched, old, until)
+            return
+        same = old.shape() == new.shape()
+        plain = not old.conditions and not new.conditions
+        if plain and old.scope == new.scope:
+            (was,), (limit,) = old.groups.values(), (each.limit for each in new.groups.values())
+            if (was.limit.per, was.limit.rule) == (limit.per, limit.rule):
+                was.limit = limit
+                new.groups = {(): was}
+            else:
+                self._follow(old, new, now, same=True)
+        elif old.scope == new.scope and same and old.said == new.said:
+            new.groups = old.groups
+        else:
+            self._follow(old, new, now, same=same)
+
+    def _follow(self, old: Shelf, new: Shelf, now: int, *, same: bool) -> None:
+        """Every bucket starts from what it was, for as long as that can matter."""
+        for touched, group in new.groups.items():
+            was = old.groups.get(touched)
+            if was is not None and same:
+                group.untouched = changed(was.limit.rule, group.limit.rule, was.untouched, now)
+            group.before = old.sources(touched)
+            if same and old.conditions:
+                group.before = _only(was)
+            group.before_until = now + group.limit.rule.settles()
 
     def check(self, scope: str, attributes: Mapping[str, str], cost: int, now: int) -> Answer:
         declared = next((s for s in reversed(path_to(scope)) if s in self.tree), None)
         if declared is None:
             return Answer(True, "no_policy", None, None, None, None, 0, self.generation)
-        groups = [g for (where, _), g in self.groups.items() if where == declared]
-        seen = [(g, *g.state(attributes, now)) for g in groups]
+        chosen = [
+            shelf.group(attributes) for shelf in self.shelves.values() if shelf.scope == declared
+        ]
+        seen = [(g, g.key(attributes), g.state(attributes, now)[0]) for g in chosen if g]
         waits = [g.limit.rule.wait(state, cost, now) for g, _, state in seen]
         enforced = [n for n, (g, _, _) in enumerate(seen) if not g.limit.shadow]
         if any(waits[n] for n in enforced):

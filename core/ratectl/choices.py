@@ -68,8 +68,8 @@ class Choices:
             return None if limit is None else self._plan(scope, limit, False)
 
         return LimitChoice(
-            scope, name, budget=False, conditions=conditions, positions=positions, shape=shape,
-            content=content, make=make,
+            scope, name, budget=False, conditions=conditions, positions=positions,
+            refs=_refs(place, positions), shape=shape, content=content, make=make,
         )  # fmt: skip
 
     def budget(self, scope: str, place: Place, name: str) -> LimitChoice | None:
@@ -98,8 +98,9 @@ class Choices:
 
         shape = (_fields_shape(fields), tuple(said))
         return LimitChoice(
-            scope, name, budget=True, conditions=conditions, positions=positions, shape=shape,
-            content=(fields, amended, tuple(said)), make=make,
+            scope, name, budget=True, conditions=conditions, positions=positions,
+            refs=_refs(place, positions), shape=shape, content=(fields, amended, tuple(said)),
+            make=make,
         )  # fmt: skip
 
     def _story(self, scope: str, name: str) -> tuple[Part, Part]:
@@ -147,6 +148,10 @@ class Choices:
                 [(each.ref, each.match, each.limits[name]) for each in exceptions],
             )  # fmt: skip
         return shape, content
+
+
+def _refs(place: Place, positions: list[int]) -> list[str]:
+    return [place.conditions[position].via.ref for position in positions]
 
 
 def _override_shape(override: Override, name: str) -> Part:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ratectl.engine.base import Identity, LimitPlan
 
@@ -68,16 +68,16 @@ class Conditions:
 class LimitChoice:
     """A limit or budget that has one plan for each set of conditions that touches it.
 
-    ``positions`` are those of the conditions that touch it; the i-th of them is bit i of a *local*
-    mask, so that conditions of other limits may come and go. ``shape`` is equal in two generations
-    exactly where equal local masks mean the same requests and the same buckets; ``content`` where
-    the plans are equal as well. ``make`` gets a mask of the path, and must not fail; None from it
-    means that there is nothing to decide.
+    ``positions`` are those of the conditions that touch it, and ``refs`` their names; the i-th of
+    them is bit i of a *local* mask, so that conditions of other limits may come and go. ``shape``
+    is equal in two generations exactly where equal local masks mean the same requests and the same
+    buckets; ``content`` where the plans are equal as well. ``make`` gets a mask of the path, and
+    must not fail; None from it means that there is nothing to decide.
     """
 
     __slots__ = (
-        "_local", "_make", "_plans", "_position", "_relevant", "budget", "conditions", "content",
-        "name", "scope", "shape",
+        "_local", "_make", "_named", "_plans", "_position", "_relevant", "budget", "conditions",
+        "content", "name", "scope", "shape",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +88,7 @@ class LimitChoice:
         budget: bool,
         conditions: Conditions,
         positions: Sequence[int],
+        refs: Sequence[str],
         shape: object,
         content: object,
         make: Callable[[Mask], LimitPlan | None],
@@ -100,6 +101,7 @@ class LimitChoice:
         self.content = content
         self._position = {1 << position: 1 << local for local, position in enumerate(positions)}
         self._relevant: Mask = sum(self._position)
+        self._named = {ref: 1 << local for local, ref in enumerate(refs)}
         self._make = make
         self._local: dict[Mask, Mask] = {}
         self._plans: dict[Mask, LimitPlan | None] = {}
@@ -120,6 +122,16 @@ class LimitChoice:
         if found is None:
             found = sum(self._position[bit] for bit in _bits(mask))
             _remember(self._local, mask, found)
+        return found
+
+    def named(self, refs: Iterable[str]) -> Mask | None:
+        """The local mask of the conditions of these names; None where one is not known."""
+        found = 0
+        for ref in refs:
+            bit = self._named.get(ref)
+            if bit is None:
+                return None
+            found |= bit
         return found
 
     def plan(self, local: Mask) -> LimitPlan | None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ratectl.engine.decision import NEVER
-from ratectl.engine.group import Group, lend
+from ratectl.engine.group import Counters, Group, lend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from ratectl.engine.choice import LimitChoice, Mask
-    from ratectl.engine.group import Counters, Key
 
 __all__ = ["Family"]
 
@@ -30,13 +29,12 @@ class Family:
     """Groups of one limit by the overrides that select them. Its engine's lock guards it."""
 
     __slots__ = (
-        "_began", "_changes", "_counters", "_first", "_masks", "_settled_at", "choice", "groups",
+        "_alike", "_began", "_changes", "_counters", "_first", "_masks", "_settled_at", "choice",
+        "groups",
         "lent_until", "retired_at", "seed",
     )  # fmt: skip
 
-    def __init__(
-        self, choice: LimitChoice, counters: Callable[[tuple[str, ...]], Counters]
-    ) -> None:
+    def __init__(self, choice: LimitChoice, counters: dict[tuple[str, ...], Counters]) -> None:
         self.choice = choice
         self.groups: dict[tuple[str, ...], Group] = {}
         self.seed: Group | Family | None = None
@@ -45,8 +43,9 @@ class Family:
         self._counters = counters
         self._masks: dict[tuple[str, ...], Mask] = {}
         self._first = choice
+        self._alike = False
         self._began = 0
-        self._settled_at: int | None = 0
+        self._settled_at = 0
         self._changes: list[tuple[int, LimitChoice]] = []
 
     @property
@@ -55,7 +54,9 @@ class Family:
 
     def group(self, mask: Mask) -> Group | None:
         """The group where just these conditions of the path hold; None where the limit does not."""
-        local = self.choice.local(mask)
+        return self._group(self.choice.local(mask))
+
+    def _group(self, local: Mask) -> Group | None:
         plan = self.choice.plan(local)
         if plan is None:
             return None
@@ -67,6 +68,14 @@ class Family:
                 self._masks[plan.overrides] = local
         return group
 
+    def members(self) -> list[Group]:
+        """The groups in use, and those that have counted something before they began anew."""
+        for overrides in list(self._counters):
+            local = self.choice.named(overrides)
+            if local is not None:
+                self._group(local)
+        return list(self.groups.values())
+
     def _begin(self, local: Mask) -> Group | None:
         group: Group | None = None
         for now, choice in ((self._began, self._first), *self._changes):
@@ -74,9 +83,13 @@ class Family:
             if plan is None:
                 group = None
             elif group is None:
-                group = Group(plan, None, self._counters(plan.overrides))
+                group = Group(plan, None, self._counters.setdefault(plan.overrides, Counters()))
                 if choice is self._first and self.seed is not None:
-                    group.plant(self.seed, now)
+                    group.plant(self.seed, now, alike=self._alike)
+                    if self._alike and isinstance(self.seed, Family):
+                        own = self.seed._own(group)  # noqa: SLF001 - of the same class
+                        if own is not None:
+                            group.genesis = own.genesis_for(group.algorithm, now)
             else:
                 group.adopt(plan, now)
         if group is not None:
@@ -107,24 +120,31 @@ class Family:
         else:
             self._first = choice
 
-    def plant(self, seed: Group | Family, now: int) -> None:
-        """Untracked keys start, on first touch, from their bucket in ``seed``."""
+    def plant(self, seed: Group | Family, now: int, *, alike: bool) -> None:
+        """As for a group."""
         self.seed = seed
+        self._alike = alike
         self._began = now
         self._settle(now)
 
     def _settle(self, now: int) -> None:
         """Keep what was before until every bucket that is empty at ``now`` is full."""
-        spans = list(self._spans())
-        self._settled_at = None if NEVER in spans else now + max(spans, default=0)
+        self._settled_at = now + self._slowest()
         lend(self.seed, self._settled_at)
 
-    def _spans(self) -> Iterator[int]:
-        choice = self.choice
-        masks = [0, *(1 << local for local in range(min(choice.count, _SETTLING)))]
-        for plan in map(choice.plan, masks):
-            if plan is not None:
-                yield plan.algorithm.settled_after()
+    def _slowest(self) -> int:
+        """No bucket takes longer to fill, whichever conditions meet in it.
+
+        The largest burst may meet the slowest rate. What never fills admits nothing either.
+        """
+        masks = [0, *(1 << local for local in range(min(self.choice.count, _SETTLING)))]
+        most, each = 0, 0
+        for plan in map(self.choice.plan, masks):
+            span = NEVER if plan is None else plan.algorithm.settled_after()
+            if plan is not None and span != NEVER:
+                most = max(most, plan.algorithm.most, 1)
+                each = max(each, -(-span // max(plan.algorithm.most, 1)))
+        return most * each
 
     def lent(self, now: int) -> bool:
         """Whether another group may still start keys from this one."""
@@ -132,21 +152,31 @@ class Family:
 
     def expire(self, now: int) -> None:
         """Let go of what was before, once it has nothing more to say."""
-        if self._settled_at is not None and now >= self._settled_at:
+        if now >= self._settled_at:
             self.seed = None
             self._first, self._changes = self.choice, []
         for group in self.groups.values():
             group.expire(now)
 
-    def sources(self, attributes: Mapping[str, str], key: Key, heir: Group) -> tuple[Group, ...]:
+    def sources(
+        self, attributes: Mapping[str, str], heir: Group, now: int, *, alike: bool
+    ) -> tuple[Group, ...]:
         """As a seed: the group that served such a request, and the one that heir's own bucket
         was in. Where these are two, the heir starts from the stricter: neither gives it tokens.
         """
+        own = self._own(heir)
+        if alike:
+            return () if own is None else (own,)
         found = []
         served = self.group(self.choice.conditions.holding(attributes))
         if served is not None:
             found.append(served)
-        own = self.groups.get(heir.overrides)
-        if own is not None and own is not served and own.per == heir.per and own.knows(key):
+        if own is not None and own is not served and not own.untouched(attributes, now):
             found.append(own)
         return tuple(found)
+
+    def _own(self, heir: Group) -> Group | None:
+        """The group of the same overrides as the heir's."""
+        local = self.choice.named(heir.overrides)
+        own = None if local is None else self._group(local)
+        return own if own is not None and own.overrides == heir.overrides else None

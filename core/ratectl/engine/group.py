@@ -56,6 +56,7 @@ class Group:
     """Buckets of one identity. Not thread-safe: its engine's lock guards it."""
 
     __slots__ = (
+        "_alike",
         "_changes",
         "_passed",
         "_single",
@@ -93,6 +94,7 @@ class Group:
         self.retired_at: int | None = None
         self.lent_until: int | None = NEVER
         self.seed: Group | Family | None = None
+        self._alike = False
         self.seed_until: int | None = None
         self._single = limit.per[0] if len(limit.per) == 1 else None
         self._changes: list[tuple[int, Algorithm, Algorithm]] = []
@@ -126,15 +128,13 @@ class Group:
     def sources(
         self,
         attributes: Mapping[str, str],  # noqa: ARG002 - a family's
-        key: Key,  # noqa: ARG002
         heir: Group,  # noqa: ARG002
+        now: int,  # noqa: ARG002
+        *,
+        alike: bool,  # noqa: ARG002
     ) -> tuple[Group, ...]:
-        """As a seed: the groups whose buckets an heir's key starts from."""
+        """As a seed: the groups from whose buckets an heir's bucket starts."""
         return (self,)
-
-    def knows(self, key: Key) -> bool:
-        """Whether a key's bucket here is not just like that of any other key."""
-        return key in self.buckets or self.seed is not None
 
     def stands(self, attributes: Mapping[str, str], now: int) -> tuple[State, int]:
         """The state of a request's key, and when: ``now``, or when it was set aside."""
@@ -145,6 +145,11 @@ class Group:
         state = self.buckets[key] = self._caught_up(state)
         return state, self._own(now)
 
+    def untouched(self, attributes: Mapping[str, str], now: int) -> bool:
+        """Whether a request's bucket is just like that of any other key."""
+        state, at = self.stands(attributes, now)
+        return self.algorithm.same(state, self.initial(at), at)
+
     def _own(self, now: int) -> int:
         return now if self.retired_at is None else min(now, self.retired_at)
 
@@ -153,7 +158,7 @@ class Group:
         at = self._own(now)
         inherited: State | None = None
         if self.seeded(at):
-            for state, since in self._inherited(key, attributes, now):
+            for state, since in self._inherited(attributes, now):
                 at = max(at, since)  # a living group's untracked bucket goes on, as a tracked one
                 inherited = (
                     state if inherited is None else self.algorithm.stricter(inherited, state, at)
@@ -168,9 +173,13 @@ class Group:
         inherited.epoch = self.epoch
         return inherited, at
 
-    def plant(self, seed: Group | Family, now: int) -> None:
-        """Untracked keys start, on first touch, from their bucket in ``seed``."""
+    def plant(self, seed: Group | Family, now: int, *, alike: bool) -> None:
+        """Untracked keys start, on first touch, from their bucket in ``seed``.
+
+        ``alike``: the same conditions select the same buckets there.
+        """
         self.seed = seed
+        self._alike = alike
         self._passed = [(now, self.algorithm)]
         self._settle(now)
 
@@ -193,15 +202,13 @@ class Group:
         if not self.seeded(now):
             self.seed = None
 
-    def _inherited(
-        self, key: Key, attributes: Mapping[str, str], now: int
-    ) -> Iterator[tuple[State, int]]:
+    def _inherited(self, attributes: Mapping[str, str], now: int) -> Iterator[tuple[State, int]]:
         """The seed's buckets for a request, taken through every change since.
 
         A seed that was set aside stands still; a living one goes on until the key is touched.
         """
         assert self.seed is not None
-        for source in self.seed.sources(attributes, key, self):
+        for source in self.seed.sources(attributes, self, now, alike=self._alike):
             state, at = source.stands(attributes, now)
             before = source.algorithm
             for since, algorithm in self._passed:
@@ -241,11 +248,13 @@ class Group:
     def adopt(self, plan: LimitPlan, now: int) -> None:
         """Follow a new plan for the same buckets."""
         self.shadow = plan.shadow
-        old, new = self.algorithm, plan.algorithm
-        if new == old:
-            return
-        genesis = migrate(old, new, self.initial(now), now)
-        self.change(new, None if new.same(genesis, new.full(now), now) else genesis, now)
+        if plan.algorithm != self.algorithm:
+            self.change(plan.algorithm, self.genesis_for(plan.algorithm, now), now)
+
+    def genesis_for(self, algorithm: Algorithm, now: int) -> State | None:
+        """What an untouched bucket is when the algorithm becomes this one; None for full."""
+        state = migrate(self.algorithm, algorithm, self.initial(now), now)
+        return None if algorithm.same(state, algorithm.full(now), now) else state
 
     def change(self, algorithm: Algorithm, genesis: State | None, now: int) -> None:
         """New parameters from ``now`` on; buckets follow when they are next touched."""

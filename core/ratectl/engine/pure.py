@@ -221,7 +221,7 @@ class PureEngine(Engine):
         for kin in self._kins.values():
             kin.expire(now)
             if isinstance(kin, Family):
-                yield from kin.groups.values()
+                yield from kin.members()
             else:
                 yield kin
 

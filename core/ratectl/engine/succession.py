@@ -71,13 +71,10 @@ class Succession:
         """The buckets of an identity that is used for the first time."""
         identity = limit.identity
         counters = self._counters.setdefault(identity, {})
-
-        def counted(overrides: tuple[str, ...]) -> Counters:
-            return counters.setdefault(overrides, Counters())
-
         if isinstance(limit, LimitChoice):
-            return Family(limit, counted)
-        return Group(limit, self._genesis.get(identity), counted(limit.overrides))
+            return Family(limit, counters)
+        counted = counters.setdefault(limit.overrides, Counters())
+        return Group(limit, self._genesis.get(identity), counted)
 
     def prepare(self, old: PlanSet, new: PlanSet) -> Step:
         """Compare two sets of plans; touches nothing that a check reads."""
@@ -153,7 +150,12 @@ class Succession:
 
     def _seeded(self, limit: LimitPlan | LimitChoice, seed: Kin, now: int) -> Kin:
         kin = self.begin(limit)
-        kin.plant(seed, now)
+        alike = (
+            isinstance(kin, Family)
+            and isinstance(seed, Family)
+            and kin.choice.shape == seed.choice.shape
+        )
+        kin.plant(seed, now, alike=alike)
         for _ in range(_MAX_LINEAGE):
             if seed.seed is None:
                 break

@@ -172,7 +172,9 @@ def _step(above: Place, policy: Policy, active: list[tuple[int, Exemption]]) -> 
         overrides.append((override, via))
     for position, exception in active:
         bit = len(conditions) if exception.match else None
-        via = Via(exception.ref, exception_key(position), "", True, bit)
+        taken = {each.via.ref for each in conditions}
+        ref = exception.ref if exception.ref not in taken else f"{exception.ref} #{position}"
+        via = Via(ref, exception_key(position), "", True, bit)
         if exception.match:
             named = frozenset(exception.limits), frozenset(exception.budgets)
             conditions.append(Condition(exception.match, via, *named))
