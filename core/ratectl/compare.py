@@ -103,8 +103,11 @@ def _pairs(
 
 def _effect(limit: Limit) -> tuple[object, ...]:
     """What requests can notice."""
-    if limit.mode == "off" or limit.rate.unlimited:
+    if limit.mode == "off" or limit.unlimited:
         return (limit.mode if limit.mode == "off" else "unlimited",)
+    if limit.rate is None:
+        hold = limit.hold.ns if limit.hold else None
+        return (limit.algorithm, limit.max, hold, limit.per, limit.mode)
     rate: object = limit.rate.per_second
     if limit.algorithm != "token-bucket":
         rate = (limit.rate.count, limit.rate.window_ns or limit.rate.unit)
@@ -130,6 +133,11 @@ def _strictness(limit: Limit) -> int:
 
 def _amounts(old: Limit, new: Limit) -> Iterator[int]:
     """1 for each amount that became tighter, -1 looser."""
+    if old.rate is None or new.rate is None:
+        yield _sign(new.max or 0, old.max or 0)
+        if old.hold and new.hold:  # a slot that leaks is missed for longer
+            yield _sign(old.hold.ns, new.hold.ns)
+        return
     yield old.rate.exceeds(new.rate) - new.rate.exceeds(old.rate)
     if old.burst is not None and new.burst is not None:
         yield _sign(new.burst, old.burst)
@@ -144,10 +152,14 @@ def _sign(smaller: int, larger: int) -> int:
 def _text(limit: Limit | None) -> str | None:
     if limit is None:
         return None
-    parts = [limit.algorithm, str(limit.rate)]
+    parts = [limit.algorithm]
+    if limit.rate is None:
+        parts.append(f"max {limit.max} hold {limit.hold}")
+    else:
+        parts.append(str(limit.rate))
     if limit.burst is not None:
         parts.append(f"burst {limit.burst}")
-    if limit.resets is not None and limit.rate.unit not in ("min", "h"):
+    if limit.resets is not None and limit.rate and limit.rate.unit not in ("min", "h"):
         parts.append(f"resets {limit.resets}")
     if limit.per:
         parts.append(f"per {', '.join(limit.per)}")

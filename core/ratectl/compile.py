@@ -11,6 +11,7 @@ from ratectl.choices import Choices
 from ratectl.collector import paused_collector
 from ratectl.engine.base import Algorithm, LimitPlan, PlanSet, ScopePlan
 from ratectl.engine.calendar import CalendarWindow
+from ratectl.engine.concurrency import Concurrency
 from ratectl.engine.quota import Quota, WallOffset
 from ratectl.engine.sliding_window import SlidingWindow
 from ratectl.engine.token_bucket import TokenBucket
@@ -105,15 +106,27 @@ class _Compiler:
         return choice or self._plan(owner, budget, True)
 
     def _plan(self, scope: str, limit: Limit, budget: bool) -> LimitPlan | None:
-        if limit.mode == "off" or limit.rate.unlimited:
+        if limit.mode == "off" or limit.unlimited:
             return None  # nothing to decide
-        if limit.resets is None:
-            algorithm = _algorithm(limit.algorithm, limit.rate, limit.burst)
-        else:
-            algorithm = _quota(limit.rate, limit.resets, self._offset)
+        algorithm = _algorithm_of(limit, self._offset)
         return LimitPlan(
             scope, limit.name, algorithm, limit.per, limit.mode == "shadow", budget, limit.touched
         )
+
+
+def _algorithm_of(limit: Limit, offset: WallOffset) -> Algorithm:
+    if limit.rate is None:
+        assert limit.max is not None
+        assert limit.hold is not None
+        return _concurrency(limit.max, limit.hold.ns)
+    if limit.resets is not None:
+        return _quota(limit.rate, limit.resets, offset)
+    return _algorithm(limit.algorithm, limit.rate, limit.burst)
+
+
+@lru_cache(maxsize=4_096)
+def _concurrency(most: int, hold_ns: int) -> Concurrency:
+    return Concurrency(most, hold_ns)
 
 
 @lru_cache(maxsize=4_096)

@@ -12,6 +12,7 @@ from hypothesis import given
 from policy.trees import tree, written
 from ratectl.compile import compile_tree
 from ratectl.engine.calendar import CalendarWindow
+from ratectl.engine.concurrency import Concurrency
 from ratectl.engine.pure import PureEngine
 from ratectl.engine.quota import Quota, WallOffset
 from ratectl.engine.sliding_window import SlidingWindow
@@ -161,16 +162,22 @@ def test_engines_run_what_resolution_says(said: Written) -> None:
         told += [((owner, limit.name, True), limit) for owner, limit in resolved.budgets]
         running = {
             identity: limit for identity, limit in told
-            if limit.mode != "off" and not limit.rate.unlimited
+            if limit.mode != "off" and not limit.unlimited
         }  # fmt: skip
         assert [plan.identity for plan in plans.scopes[scope].limits] == list(running)
         for plan in plans.scopes[scope].limits:
             limit = running[plan.identity]
-            most = limit.burst if limit.algorithm == "token-bucket" else limit.rate.numerator
+            most = limit.burst if limit.algorithm == "token-bucket" else limit.max
+            if most is None:
+                assert limit.rate is not None
+                most = limit.rate.numerator
             assert plan.algorithm.most == most
             assert (plan.per, plan.shadow) == (limit.per, limit.mode == "shadow")
-        blocked = [limit for limit in running.values()
-                   if limit.mode == "enforce" and not limit.rate.numerator]  # fmt: skip
+        blocked = [
+            limit
+            for limit in running.values()
+            if limit.mode == "enforce" and limit.rate and not limit.rate.numerator
+        ]
         assert engine.check(scope, {}, 0).allowed is not bool(blocked)
 
 
@@ -199,6 +206,15 @@ def test_an_agent_clips_to_whatever_a_deeper_cap_says(cap: str, algorithm: str) 
     engine.swap(compiled(said))
     engine.swap(compiled({**said, "/a/b": {}}))
     assert engine.check("/a/b", {}, 10**9).reason == "never"
+
+
+def test_slots_become_concurrency() -> None:
+    said = {"/": one(algorithm="concurrency", max=7), "/a": one(hold="1.5min"), "/b": {}}
+    assert spike(said).algorithm == Concurrency(7, 60 * S)
+    assert spike(said, "/a").algorithm == Concurrency(7, 90 * S)
+    assert spike(said, "/b").algorithm is spike(said).algorithm
+    said["/b"] = {"caps": {"spike": {"burst": 3}}}
+    assert spike(said, "/b").algorithm == Concurrency(3, 60 * S)
 
 
 def test_a_budget_is_one_plan_for_all_below() -> None:

@@ -41,6 +41,7 @@ SAID: Written = {
         "on_error": "deny", "protected": True, "unset": ["steady"],
         "limits": {"spike": {"rate": "unlimited"}, "half": {"rate": "0.5/s"}},
         "budgets": {
+            "slots": {"algorithm": "concurrency", "max": 9, "hold": "1.50min"},
             "month": {"algorithm": "quota", "rate": "9/month", "resets": "31 00:00 Europe/Berlin"},
             "fleet": {"rate": "5000/s", "burst": 10_000, "across": "cluster"},
         },

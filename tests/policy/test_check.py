@@ -42,6 +42,7 @@ def budget(**fields: Any) -> dict[str, Any]:
 
 BASE = {"rate": "10/s", "burst": 20, "per": ["tenant"]}
 CAP = {"rate": "40/s", "burst": 100}
+SLOTS = {"algorithm": "concurrency", "max": 5}
 QUOTA = {"algorithm": "quota", "rate": "5/day"}
 UNITS = ("min", "h", "day", "week", "month")
 WINDOW = {"algorithm": "sliding-window", "rate": "600/min"}
@@ -96,6 +97,12 @@ GOOD: dict[str, Written] = {
         "/a": budget(rate="99/s", mode="off"),
     },
     "quotas as budgets": {"/": budget(**QUOTA, resets="06:00", per="tenant")},
+    "slots below a cap": {
+        "/": cap(burst=5, rate="1/s"), "/a": one(**SLOTS, hold="2h", per=["tenant"]),
+    },
+    "inherited slots above a deeper cap": {"/": one(**SLOTS), "/a": cap(burst=1)},
+    "slots as budgets": {"/": budget(**SLOTS)},
+    "slots in place of a rate": {"/": one(**BASE), "/a": one(**SLOTS), "/a/b": one(max=9)},
     "an unlimited budget": {"/": budget(rate="unlimited")},
     "proxies": {"/": {"trusted_proxies": ["10.0.0.0/8", "2001:db8::/32"]}, "/a": {}},
     "an unlimited cap": {"/": {**one(rate="unlimited"), **cap(rate="unlimited")}},
@@ -187,6 +194,32 @@ BAD: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
     "resets of a window": (
         {"/": one(**WINDOW, resets="06:00")},
         [("RC204", "/", "limits.spike.resets")],
+    ),
+    "a rate of slots": (
+        {"/": one(**SLOTS, rate="5/s")}, [("RC204", "/", "limits.spike.rate")],
+    ),
+    "slots of a rate": (
+        {"/": one(rate="5/s", max=5), "/a": {"limits": {"q": {**QUOTA, "hold": "60s"}}}},
+        [("RC204", "/", "limits.spike.max"), ("RC204", "/a", "limits.q.hold")],
+    ),
+    "slots across the cluster": (
+        {"/": one(**SLOTS, across="cluster")}, [("RC204", "/", "limits.spike.across")],
+    ),
+    "slots without a number": (
+        {"/": one(algorithm="concurrency"), "/a": budget(hold="60s", algorithm="concurrency")},
+        [("RC203", "/", "limits.spike"), ("RC203", "/a", "budgets.fleet")],
+    ),
+    "a number of slots alone": ({"/": one(max=5)}, [("RC203", "/", "limits.spike")]),
+    "more slots than a cap": (
+        {"/": cap(burst=4), "/a": one(**SLOTS)}, [("RC201", "/a", "limits.spike.max")],
+    ),
+    "slots under a cap on a rate": (
+        {"/": cap(rate="5/s"), "/a": one(**SLOTS), "/a/b": one(max=4)},
+        [("RC204", "/a", "limits.spike.algorithm"), ("RC204", "/a/b", "limits.spike")],
+    ),
+    "a cap on the rate of slots": (
+        {"/": {**one(**SLOTS), **cap(rate="5/s")}, "/a": cap(rate="4/s")},
+        [("RC204", "/", "caps.spike.rate"), ("RC204", "/a", "caps.spike.rate")],
     ),
     "a quota across the cluster": (
         {"/": one(**QUOTA, across="cluster")},
@@ -327,6 +360,32 @@ def test_a_quota_and_its_cap_in_two_units_are_explained() -> None:
     assert found.notes[0].startswith("cap set at /:")
 
 
+def test_what_slots_lack_is_explained() -> None:
+    messages = {
+        "a concurrency limit has no rate: it counts the requests that go on, however fast they "
+        "come": one(**SLOTS, rate="5/s"),
+        "a concurrency limit has no burst: max is the most admitted at once": one(**SLOTS, burst=1),
+        "a concurrency limit has no across: slots are counted in each agent": one(
+            **SLOTS, across="cluster"
+        ),
+        "limit 'spike' has no max: neither this scope nor one above gives it": one(
+            algorithm="concurrency"
+        ),
+        "a token-bucket has no max: it counts requests when they begin, and not how many go on": (
+            one(rate="1/s", max=5)
+        ),
+    }
+    for message, said in messages.items():
+        (found,) = findings({"/": said})
+        assert found.message == message
+    (found,) = findings({"/": one(max=5)})
+    assert found.hint == "add algorithm: concurrency, or a rate in place of max: 5"
+    (found,) = findings({"/": cap(burst=4), "/a": one(**SLOTS)})
+    assert found.message == "max 5 exceeds the cap 4 of /"
+    (found,) = findings({"/": {**cap(rate="4/s"), **one(**SLOTS)}})
+    assert found.message == ("the cap on 'spike' bounds its rate, and a concurrency limit has none")
+
+
 def test_a_window_above_a_burst_cap_is_explained() -> None:
     (found,) = findings({"/": cap(burst=599), "/a": one(**WINDOW)})
     assert found.message == "rate 600/min admits more at once than the burst cap 599 of /"
@@ -350,6 +409,6 @@ def test_following_the_hint_of_a_cap_is_enough(said: Written) -> None:
         path = path_at(said, found.span.file, found.span.line).split(".")
         value = (found.hint or "").removeprefix("lower it to ").removesuffix(" or raise the cap")
         said[found.span.file][path[0]][path[1]][path[2]] = (
-            int(value) if path[2] == "burst" else value
+            int(value) if path[2] in ("burst", "max") else value
         )
     assert "RC201" not in {found.code for found in findings(said)}

@@ -269,6 +269,41 @@ def test_turning_into_a_quota_drops_burst_and_across() -> None:
     assert set(spike(said).settings) == {"rate", "algorithm"}
 
 
+# -- concurrency
+
+SLOTS = {"algorithm": "concurrency", "max": 50}
+
+
+def test_a_slot_is_held_for_a_minute_where_nothing_is_said() -> None:
+    limit = spike({"/a": one(**SLOTS)})
+    assert (limit.max, str(limit.hold), limit.rate, limit.burst) == (50, "60s", None, None)
+    assert not limit.unlimited
+
+
+def test_max_and_hold_are_inherited_each_on_its_own() -> None:
+    said = {"/": one(**SLOTS, hold="2h", per=["tenant"]), "/a": one(max=5), "/d": one(hold="9s")}
+    assert [(of.max, str(of.hold), of.per) for of in (spike(said), spike(said, "/d"))] == [
+        (5, "2h", ("tenant",)), (50, "9s", ("tenant",)),
+    ]  # fmt: skip
+
+
+def test_turning_into_concurrency_and_back_drops_what_the_other_lacks() -> None:
+    said = {
+        "/": one(rate="5/s", burst=9, across="cluster", per=["tenant"]),
+        "/a": one(**SLOTS, hold="2h"),
+        "/a/b": one(algorithm="token-bucket", rate="1/s"),
+    }
+    assert set(spike(said).settings) == {"algorithm", "per", "max", "hold"}
+    assert set(spike(said, "/a/b").settings) == {"algorithm", "per", "rate"}
+
+
+def test_a_caps_burst_bounds_max_and_its_rate_does_not() -> None:
+    said = {"/": one(**SLOTS), "/a": capped("1/s", 20), "/a/b": capped(burst=30)}
+    limit = spike(said, "/a/b")
+    assert (limit.max, limit.clips) == (20, {"max": Clip(50, 20, Setting(20, "/a"))})
+    assert spike(said, "/").max == 50
+
+
 # -- budgets
 
 
@@ -351,6 +386,15 @@ def test_trusted_proxies_are_inherited_whole() -> None:
         ({"rate": "5/week", "resets": "1 00:00", "algorithm": "quota"}, "RC204", "resets"),
         ({"rate": "5/h", "resets": "00:00", "algorithm": "quota"}, "RC204", "resets"),
         ({"rate": "5/min", "resets": "00:00", "algorithm": "quota"}, "RC204", "resets"),
+        ({"hold": "60s", "algorithm": "concurrency"}, "RC203", ""),
+        ({"max": 5}, "RC203", ""),
+        ({"max": 5, "rate": "5/s", "algorithm": "concurrency"}, "RC204", "rate"),
+        ({"max": 5, "burst": 5, "algorithm": "concurrency"}, "RC204", "burst"),
+        ({"max": 5, "resets": "00:00", "algorithm": "concurrency"}, "RC204", "resets"),
+        ({"max": 5, "across": "cluster", "algorithm": "concurrency"}, "RC204", "across"),
+        ({"max": 5, "rate": "5/s"}, "RC204", "max"),
+        ({"hold": "5s", "rate": "5/s", "algorithm": "sliding-window"}, "RC204", "hold"),
+        ({"hold": "5s", "rate": "5/day", "algorithm": "quota"}, "RC204", "hold"),
     ],
 )
 def test_limits_that_cannot_be_used(fields: dict[str, Any], code: str, field: str) -> None:
@@ -378,9 +422,10 @@ def test_the_hint_for_half_a_request_can_be_followed() -> None:
 
 
 LACKS = {
-    "token-bucket": ("resets",),
-    "sliding-window": ("burst", "resets"),
-    "quota": ("burst", "across"),
+    "token-bucket": ("resets", "max", "hold"),
+    "sliding-window": ("burst", "resets", "max", "hold"),
+    "quota": ("burst", "across", "max", "hold"),
+    "concurrency": ("rate", "burst", "resets", "across"),
 }
 MONTH_NS = 28 * 86_400 * 10**9
 RESETTABLE = {"day": ("",), "week": ("", "Mon"), "month": ("", "31")}
@@ -412,12 +457,16 @@ def _pace(rate: str) -> Any:
 
 
 def _effect(of: dict[str, Any], pace: Any, most: Any) -> tuple[object, ...] | str:
-    if "rate" not in of:
-        return "RC203"
-    rate = Rate.parse(of["rate"])
     algorithm = of.get("algorithm", "token-bucket")
+    if ("max" if algorithm == "concurrency" else "rate") not in of:
+        return "RC203"
     if not of.keys().isdisjoint(LACKS[algorithm]):
         return "RC204"
+    if algorithm == "concurrency":
+        hold = HOLDS[of.get("hold", "60s")]
+        return (algorithm, tuple(of.get("per", ())), of.get("mode", "enforce"), hold,
+                min(of["max"], most))  # fmt: skip
+    rate = Rate.parse(of["rate"])
     if rate.unit == "month" and algorithm != "quota":
         return "RC204"
     asked = _pace(of["rate"])
@@ -437,6 +486,9 @@ def _effect(of: dict[str, Any], pace: Any, most: Any) -> tuple[object, ...] | st
     return (*rest, seconds, count if pace == inf else min(count, pace * seconds // 1))
 
 
+HOLDS = {
+    "60s": 60 * 10**9, "1.5min": 90 * 10**9, "0.001s": 10**6, "2week": 14 * 86_400 * 10**9,
+}  # fmt: skip
 SLOW_MONTHS = {
     _pace(rate): _pace(rate.replace("month", "31day")) for rate in RATES if rate.endswith("month")
 }
@@ -454,6 +506,9 @@ def _a_calendars(rate: Rate, resets: str | None) -> bool:
 def _told(limit: Limit) -> tuple[object, ...]:
     rate = limit.rate
     rest = (limit.algorithm, limit.per, limit.mode)
+    if rate is None:
+        assert limit.hold is not None
+        return (*rest, limit.hold.ns, limit.max)
     if limit.algorithm == "token-bucket":
         return (*rest, inf if rate.unlimited else rate.per_second, limit.burst)
     if limit.settings["rate"].value.unlimited:
@@ -490,6 +545,10 @@ def test_caps_always_hold(said: Written) -> None:
         resolved = at(said, scope)
         for limit in resolved.limits.values():
             cap = resolved.caps.get(limit.name, {})
+            if "burst" in cap and limit.max is not None:
+                assert limit.max <= cap["burst"].value
+            if limit.rate is None:
+                continue
             if "rate" in cap:
                 assert not limit.rate.exceeds(cap["rate"].value)
             if "burst" in cap and limit.burst is not None:
@@ -509,5 +568,5 @@ def test_every_value_in_force_was_said_or_clipped_or_is_a_default(said: Written)
                     assert getattr(source, field) == beaten.value
             for field, clip in limit.clips.items():
                 assert clip.cap in at(said, scope).caps[limit.name].values()
-                if not limit.rate.unlimited:
+                if not limit.unlimited:
                     assert getattr(limit, field) == clip.value != clip.asked

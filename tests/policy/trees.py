@@ -34,13 +34,17 @@ RESETS = ("06:00", "00:00 Europe/Berlin", "Mon 06:00 UTC", "31 00:00 America/New
 _rates = st.sampled_from(RATES)
 _bursts = st.sampled_from((0, 1, 5, 100, 10**9))
 _maybe = {
-    "algorithm": st.sampled_from(("token-bucket", "sliding-window", "quota")),
+    "algorithm": st.sampled_from(("token-bucket", "sliding-window", "quota", "concurrency")),
     "rate": _rates,
     "burst": _bursts,
     "per": st.sampled_from(((), ("tenant",), ("tenant", "route"))),
     "mode": st.sampled_from(("enforce", "shadow", "off")),
 }
-_rare = {"resets": st.sampled_from(RESETS), "across": st.just("cluster")}
+_slots = {
+    "max": st.sampled_from((0, 1, 5, 100)),
+    "hold": st.sampled_from(("60s", "1.5min", "0.001s", "2week")),
+}
+_rare = {"resets": st.sampled_from(RESETS), "across": st.just("cluster"), **_slots}
 _quota = {
     "algorithm": st.just("quota"),
     "rate": st.sampled_from(("60/min", "1000/h", "1_000/day", "5/week", "30/month", "unlimited")),
@@ -49,6 +53,10 @@ limits = st.one_of(
     st.fixed_dictionaries({}, optional=_maybe),
     st.fixed_dictionaries({}, optional=_maybe),
     st.fixed_dictionaries(_quota, optional={"resets": _rare["resets"]}),
+    st.fixed_dictionaries(
+        {"algorithm": st.just("concurrency")},
+        optional={**_slots, "per": _maybe["per"], "mode": _maybe["mode"]},
+    ),
     st.fixed_dictionaries({}, optional={**_maybe, **_rare}),
 )
 BUDGETS: tuple[dict[str, Any], ...] = (
@@ -56,6 +64,7 @@ BUDGETS: tuple[dict[str, Any], ...] = (
     {"rate": "unlimited"}, {"rate": "5/h", "mode": "off"}, {"rate": "5/h", "mode": "shadow"},
     {"rate": "5/h", "algorithm": "sliding-window", "across": "cluster"},
     {"rate": "5/week", "algorithm": "quota", "resets": "Mon 06:00 UTC"}, {"burst": 5},
+    {"max": 5, "algorithm": "concurrency", "hold": "90s", "per": ("tenant",)},
 )  # fmt: skip
 caps = st.fixed_dictionaries({}, optional={"rate": _rates, "burst": _bursts})
 documents = st.fixed_dictionaries(

@@ -41,7 +41,8 @@ def check(
     """Decide requests as an agent would, from here.
 
     The requests are made one right after the other, in this process, on buckets of its own that
-    start full: what agents have counted is neither seen nor touched.
+    start full: what agents have counted is neither seen nor touched. Slots of concurrency limits
+    are held until the last request is decided.
 
     Examples:
       ratectl check /payments/checkout --attr client=acme
@@ -151,6 +152,8 @@ def _words(decision: "Decision") -> "list[Piece]":
     words: list[Piece] = [verdict, f"by {decision.limit} @ {decision.scope}"]
     if decision.reason == "never":
         words.append("waiting does not help")
+    elif decision.reason == "limited" and decision.retry_after_ns is None:
+        words.append("until others release")
     elif decision.reason == "limited" and decision.retry_after_ns is not None:
         words.append(f"retry after {wait(decision.retry_after_ns)}")
     else:

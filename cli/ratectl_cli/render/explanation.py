@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["explanation_blocks", "explanation_data"]
 
-_FIELDS: Final = ("rate", "burst", "resets", "per", "algorithm", "mode", "across")
+_FIELDS: Final = (
+    "rate", "burst", "max", "hold", "resets", "per", "algorithm", "mode", "across",
+)  # fmt: skip
 
 
 def explanation_data(
@@ -77,15 +79,17 @@ def _limit(
     for name in _FIELDS:
         setting = limit.settings.get(name)
         value = getattr(limit, name)
-        default = (name == "resets" and limit.rate.unit not in ("min", "h")) or name == "burst"
+        default = name in ("burst", "hold") or (name == "resets" and _resets_by_day(limit))
         if setting is not None or (default and value is not None):
             fields[name] = _field(tree, f"{part}.{limit.name}.{name}", value, setting)
             _add_clip(fields[name], tree, limit, name)
     return {
         "name": limit.name,
         "algorithm": limit.algorithm,
-        "rate": str(limit.rate),
+        "rate": None if limit.rate is None else str(limit.rate),
         "burst": limit.burst,
+        "max": limit.max,
+        "hold": None if limit.hold is None else str(limit.hold),
         "resets": None if limit.resets is None else str(limit.resets),
         "across": limit.across,
         "per": list(limit.per),
@@ -94,6 +98,11 @@ def _limit(
         "key": {name: attributes.get(name) for name in limit.per},
         "fields": fields,
     }
+
+
+def _resets_by_day(limit: Limit) -> bool:
+    """Minutes and hours begin with the clock's: there is no time of day to say."""
+    return limit.rate is not None and limit.rate.unit not in ("min", "h")
 
 
 def _field(tree: PolicyTree, path: str, value: object, setting: Setting | None) -> dict[str, Any]:

@@ -154,8 +154,10 @@ def _row_data(row: _Row) -> dict[str, Any]:
         if rule is None
         else {
             "algorithm": rule.algorithm,
-            "rate": str(rule.rate),
+            "rate": None if rule.rate is None else str(rule.rate),
             "burst": rule.burst,
+            "max": rule.max,
+            "hold": None if rule.hold is None else str(rule.hold),
             "per": list(rule.per),
             "mode": rule.mode,
             "clipped": bool(rule.clips),
@@ -197,7 +199,9 @@ def _cells(row: _Row, stream: Stream) -> Sequence[Line]:
 def _rule(rule: Limit | None) -> Line:
     if rule is None:
         return "?"
-    text = str(rule.rate) if rule.burst is None else f"{rule.rate} burst {rule.burst}"
+    text = f"max {rule.max} hold {rule.hold}" if rule.rate is None else str(rule.rate)
+    if rule.burst is not None:
+        text += f" burst {rule.burst}"
     if rule.per:
         text += f" per {', '.join(rule.per)}"
     parts: list[str | Styled] = [text]

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ratectl.engine.concurrency import SlotState
 from ratectl.engine.quota import QuotaState
 from ratectl.engine.sliding_window import WindowState
 from ratectl.engine.token_bucket import TokenState
@@ -28,13 +29,13 @@ __all__ = [
     "State",
 ]
 
-State = TokenState | WindowState | QuotaState
+State = TokenState | WindowState | QuotaState | SlotState
 
 
 class Algorithm(Protocol):
     """The maths of one kind of limit, with its parameters; a state fits the kind that made it.
 
-    Times are in nanoseconds. A wait is 0 for now and ``NEVER`` for never.
+    Times are in nanoseconds. A wait is 0 for now, ``NEVER`` for never, and ``UNKNOWN``.
     """
 
     @property
@@ -59,14 +60,22 @@ class Algorithm(Protocol):
     def charge(self, state: Any, cost: int, now: int) -> int:
         """Take ``cost``, just admitted by ``wait``; returns what remains."""
 
+    def settle(self, state: Any, more: int, now: int, since: int, cost: int) -> None:
+        """Charge ``more``, admitted or not; or refund, where it is negative.
+
+        What is refunded was charged at ``since``. The bucket never gets fuller than if it had not
+        been: where that cannot be known, emptier. ``cost`` was charged then to this very state, and
+        has not been given back; it is 0 for a state that began as a copy of the one charged.
+        """
+
     def remaining(self, state: Any, now: int) -> int:
         """What would be admitted at once."""
 
     def reset_after(self, state: Any, now: int) -> int:
         """How long until the bucket is full."""
 
-    def settled_after(self) -> int:
-        """How long until any bucket is full, however empty."""
+    def settled_after(self, owed: int = 0) -> int:
+        """How long until any bucket is full, however empty, or ``owed`` below empty."""
 
     def same(self, one: Any, other: Any, now: int) -> bool:
         """Whether two buckets answer alike from ``now`` on."""
@@ -222,6 +231,14 @@ class Engine(ABC):
 
         :raises UsageError: ``cost`` is negative or not an integer.
         """
+
+    @abstractmethod
+    def release(self, decision: Decision) -> None:
+        """Free the slots that an allowed decision holds; see ``Decision.release``."""
+
+    @abstractmethod
+    def settle(self, decision: Decision, actual: int, now: int | None = None) -> None:
+        """Correct the cost of an allowed decision; see ``Decision.settle``."""
 
     @abstractmethod
     def swap(self, plans: PlanSet, now: int | None = None) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-__all__ = ["NEVER", "Decision", "Reason"]
+from ratectl.errors import UsageError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ratectl.engine.base import Engine
+
+__all__ = ["NEVER", "UNKNOWN", "Decision", "Reason"]
 
 Reason = Literal["ok", "limited", "never", "shadow", "no_policy", "error"]
 
 NEVER: Final = -1
 """In place of a wait in nanoseconds: no wait would help."""
+
+UNKNOWN: Final = -2
+"""In place of a wait in nanoseconds: until others release what they hold."""
 
 
 class Decision:
@@ -19,13 +29,20 @@ class Decision:
 
     - ``ok``: every limit admitted it;
     - ``shadow``: admitted, though a shadow limit would have refused;
-    - ``limited``: refused now; it would be admitted after ``retry_after``;
+    - ``limited``: refused now; it would be admitted after ``retry_after`` or, where that is None,
+      once others have released their slots;
     - ``never``: refused, and waiting does not help (cost above the burst, or rate zero);
     - ``no_policy``: admitted, because no policy covers the scope;
     - ``error``: the limiter could not decide, and ``on_error`` did.
+
+    A context manager: at its end it releases the slots of concurrency limits.
+
+    >>> with agent.check("/payments") as decision:  # doctest: +SKIP
+    ...     if decision: work()
     """
 
     __slots__ = (
+        "_charged",
         "allowed",
         "capacity",
         "generation",
@@ -37,6 +54,8 @@ class Decision:
         "scope",
     )
 
+    _charged: tuple[Engine, *tuple[Any, ...]] | None
+    """What the engine that allowed it remembers of what it charged: itself, then its own notes."""
     allowed: bool
     reason: Reason
     limit: str | None
@@ -48,9 +67,11 @@ class Decision:
     remaining: int | None
     """Cost that would still be admitted at once, after this decision."""
     retry_after_ns: int | None
-    """Nanoseconds until the same request would be admitted: 0 when allowed, None for never."""
+    """Nanoseconds until the same request would be admitted: 0 when allowed, None for never, and
+    where nobody knows (a concurrency limit)."""
     reset_after_ns: int | None
-    """Nanoseconds until that bucket is full again, if nothing else is admitted; None for never."""
+    """Nanoseconds until that bucket is full again, if nothing else is admitted; None for never, and
+    while slots are held."""
     generation: int
     """Policy generation that decided; 0 before any was loaded."""
 
@@ -75,6 +96,7 @@ class Decision:
         self.remaining = remaining
         self.retry_after_ns = retry_after_ns
         self.reset_after_ns = reset_after_ns
+        self._charged = None
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -89,9 +111,47 @@ class Decision:
         """``reset_after_ns`` in seconds."""
         return None if self.reset_after_ns is None else self.reset_after_ns / 1e9
 
+    def release(self) -> None:
+        """Give back the slots that concurrency limits hold for the request, now that it is over.
+
+        Call it as often as you like, from any thread. What limits of other kinds were charged is
+        spent; a refused request has nothing to give back.
+        """
+        if self._charged is not None:
+            self._charged[0].release(self)
+
+    def settle(self, actual: int) -> None:
+        """Correct the cost, now that it is known: charge the difference, or refund it.
+
+        Every bucket that was charged is corrected, at once, even below empty: later requests wait.
+        A refund never makes a bucket fuller than ``actual`` would have left it. The last word
+        counts: a second call corrects the first. Slots stay as they are until ``release``.
+
+        Does nothing for a request that charged nothing: refused, without a policy, or let pass by
+        ``on_error``.
+
+        :raises UsageError: ``actual`` is negative or not an integer.
+        """
+        if actual.__class__ is not int or actual < 0:
+            raise UsageError(f"an actual cost is a whole number, 0 or more, not {actual!r}")
+        if self._charged is not None:
+            self._charged[0].settle(self, actual)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.release()
+
     def __repr__(self) -> str:
         verdict = "allowed" if self.allowed else "refused"
         by = f" by {self.limit}@{self.scope}" if self.limit else ""
-        wait = f", retry after {self.retry_after}s" if self.reason == "limited" else ""
+        known = self.reason == "limited" and self.retry_after is not None
+        wait = f", retry after {self.retry_after}s" if known else ""
         left = f", {self.remaining} of {self.capacity} left" if self.limit else ""
         return f"<Decision {verdict} ({self.reason}){by}{left}{wait}, generation {self.generation}>"

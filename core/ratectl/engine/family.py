@@ -52,6 +52,12 @@ class Family:
     def scope(self) -> str:
         return self.choice.scope
 
+    @property
+    def owed(self) -> int:
+        """What any bucket here, or one that it began as, ever held below empty."""
+        before = 0 if self.seed is None else self.seed.owed
+        return max((before, *(group.owed for group in self.groups.values())))
+
     def group(self, mask: Mask) -> Group | None:
         """The group where just these conditions of the path hold; None where the limit does not."""
         return self._group(self.choice.local(mask))
@@ -138,9 +144,9 @@ class Family:
         The largest burst may meet the slowest rate. What never fills admits nothing either.
         """
         masks = [0, *(1 << local for local in range(min(self.choice.count, _SETTLING)))]
-        most, each = 0, 0
+        most, each, owed = 0, 0, self.owed
         for plan in map(self.choice.plan, masks):
-            span = NEVER if plan is None else plan.algorithm.settled_after()
+            span = NEVER if plan is None else plan.algorithm.settled_after(owed)
             if plan is not None and span != NEVER:
                 most = max(most, plan.algorithm.most, 1)
                 each = max(each, -(-span // max(plan.algorithm.most, 1)))

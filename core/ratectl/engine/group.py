@@ -70,6 +70,7 @@ class Group:
         "name",
         "overflow",
         "overrides",
+        "owed",
         "per",
         "retired_at",
         "scope",
@@ -96,6 +97,8 @@ class Group:
         self.seed: Group | Family | None = None
         self._alike = False
         self.seed_until: int | None = None
+        self.owed = 0
+        """What any bucket here, or one that it began as, ever held below empty."""
         self._single = limit.per[0] if len(limit.per) == 1 else None
         self._changes: list[tuple[int, Algorithm, Algorithm]] = []
         self._passed: list[tuple[int, Algorithm]] = []
@@ -180,6 +183,7 @@ class Group:
         """
         self.seed = seed
         self._alike = alike
+        self.owed = max(self.owed, seed.owed)
         self._passed = [(now, self.algorithm)]
         self._settle(now)
 
@@ -193,7 +197,7 @@ class Group:
 
     def _settle(self, now: int) -> None:
         """Keep the seed until every bucket that is empty at ``now`` is full."""
-        span = self.algorithm.settled_after()
+        span = self.algorithm.settled_after(self.owed)
         self.seed_until = None if span == NEVER else now + span
         lend(self.seed, self.seed_until)
 
@@ -281,6 +285,35 @@ class Group:
                 state = migrate(old, new, state, now)
             state.epoch = self.epoch
         return state
+
+    def tracked(self, key: Key) -> State | None:
+        """The bucket of a key, or the one that it shares, at the current parameters."""
+        state = self.buckets.get(key)
+        if state is None:
+            return self._shared(key)
+        if state.epoch != self.epoch:
+            state = self.buckets[key] = self._caught_up(state)
+        return state
+
+    def first_touch(self, key: Key, attributes: Mapping[str, str], now: int) -> State:
+        """A scratch copy of the bucket that an untracked key behaves as."""
+        return self._first_touch(key, attributes, now)[0]
+
+    def key(self, attributes: Mapping[str, str]) -> Key:
+        """The key of a request, as buckets are found by it."""
+        return _plain(self._raw(attributes))
+
+    def correct(self, state: State, more: int, now: int, since: int, cost: int) -> None:
+        """Settle one of this group's buckets (see ``Algorithm.settle``)."""
+        algorithm, now = self.algorithm, self._own(now)
+        algorithm.settle(state, more, now, since, cost)
+        owed = algorithm.used(state, now) - algorithm.most
+        if owed > self.owed:
+            self.owed = owed
+        left = algorithm.remaining(state, now)
+        counters = self.counters
+        if more > 0 and (counters.lowest is None or left < counters.lowest):
+            counters.lowest = left
 
     def usage(self) -> LimitUsage:
         counters = self.counters

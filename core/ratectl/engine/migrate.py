@@ -12,6 +12,9 @@ sliding-window: length              each sub-window's count moves to the latest 
                                     may have been admitted; what a new window has not seen is gone
 quota: count                        what was counted stays counted, until the window ends
 quota: unit, zone or time           what was counted counts in the new window, as if admitted now
+concurrency: max                    what is held stays held
+concurrency: hold                   a slot is freed when its old time is up or, if that is sooner,
+                                    the new one, counted from the change
 one algorithm to another            what is missing from a full bucket (tokens, or what is counted)
                                     is missing from the new one, as if admitted now
 ==================================  ============================================================
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ratectl.engine.concurrency import Concurrency, SlotState
 from ratectl.engine.quota import Quota, QuotaState
 from ratectl.engine.sliding_window import SLOTS, SlidingWindow, WindowState
 from ratectl.engine.token_bucket import TokenBucket, TokenState
@@ -39,7 +43,10 @@ def migrate(old: Algorithm, new: Algorithm, state: State, now: int) -> State:
     if isinstance(old, TokenBucket) and isinstance(new, TokenBucket):
         assert isinstance(state, TokenState)
         level = old.level(state, now) * new.per_token // old.per_token
-        return TokenState(min(level, new.capacity), max(now, state.at))
+        moved = TokenState(min(level, new.capacity), max(now, state.at))
+        if old.burst == new.burst and level <= new.half:
+            moved.high_at = state.high_at
+        return moved
     if isinstance(old, SlidingWindow) and isinstance(new, SlidingWindow):
         assert isinstance(state, WindowState)
         return _rewindow(old, new, state, now)
@@ -47,6 +54,9 @@ def migrate(old: Algorithm, new: Algorithm, state: State, now: int) -> State:
         assert isinstance(state, QuotaState)
         old.used(state, now)  # begin the window that has come
         return state.copy()
+    if isinstance(old, Concurrency) and isinstance(new, Concurrency):
+        assert isinstance(state, SlotState)
+        return new.resumed(state, now)
     return new.spent(old.used(state, now), old.at(state, now))
 
 

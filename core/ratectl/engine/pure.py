@@ -10,19 +10,22 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from ratectl.engine.base import Engine, EngineUsage, PlanSet, ScopePlan
-from ratectl.engine.decision import NEVER, Decision
+from ratectl.engine.concurrency import Concurrency
+from ratectl.engine.decision import NEVER, UNKNOWN, Decision
 from ratectl.engine.family import Family
 from ratectl.engine.group import Group
+from ratectl.engine.settle import Charged, release, settle, slots_of
 from ratectl.engine.succession import Kin, Succession
 from ratectl.engine.table import DEFAULT_MAX_BUCKETS, Table
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ratectl.engine.base import Identity, LimitPlan, State
     from ratectl.engine.choice import LimitChoice, Mask
     from ratectl.engine.decision import Reason
+    from ratectl.engine.settle import Look
 
 __all__ = ["PureEngine"]
 
@@ -32,21 +35,23 @@ _MAX_ALIASES: Final = 100_000
 _MAX_SELECTIONS: Final = 10_000
 """Sets of conditions remembered with their groups, for each scope."""
 
-_Look = tuple[Group, object, "State", bool, int]
-"""One limit's view of a request: group, key, state, whether untracked, and wait."""
-
 
 class _Active:
-    """A scope's plan with its groups at hand; None where these depend on the request."""
+    """A scope's plan with its groups at hand; None where these depend on the request.
 
-    __slots__ = ("_by_mask", "groups", "kin", "plan")
+    Groups that hold slots are charged last.
+    """
+
+    __slots__ = ("_by_mask", "groups", "holds", "kin", "plan")
 
     def __init__(self, plan: ScopePlan, kin: tuple[Kin, ...]) -> None:
         self.plan = plan
         self.kin = kin
+        self.holds = False
+        """Whether any of the groups so far holds slots."""
         self.groups: tuple[Group, ...] | None = None
         if plan.conditions is None:
-            self.groups = tuple(each for each in kin if isinstance(each, Group))
+            self.groups = self._in_order(each for each in kin if isinstance(each, Group))
         self._by_mask: dict[Mask, tuple[Group, ...]] = {}
 
     def select(self, attributes: Mapping[str, str]) -> tuple[Group, ...]:
@@ -56,11 +61,20 @@ class _Active:
         groups = self._by_mask.get(mask)
         if groups is None:
             found = [each.group(mask) if isinstance(each, Family) else each for each in self.kin]
-            groups = tuple(each for each in found if each is not None)
+            groups = self._in_order(each for each in found if each is not None)
             if len(self._by_mask) >= _MAX_SELECTIONS:
                 self._by_mask.clear()
             self._by_mask[mask] = groups
         return groups
+
+    def of(self, attributes: Mapping[str, str]) -> tuple[Group, ...]:
+        """The groups of a request."""
+        return self.select(attributes) if self.groups is None else self.groups
+
+    def _in_order(self, groups: Iterable[Group]) -> tuple[Group, ...]:
+        ordered = tuple(sorted(groups, key=_holds))
+        self.holds = self.holds or any(map(_holds, ordered))
+        return ordered
 
 
 class PureEngine(Engine):
@@ -104,7 +118,7 @@ class PureEngine(Engine):
             groups = active.groups
             if groups is None:
                 groups = active.select(attributes)
-            looks: list[_Look] = []
+            looks: list[Look] = []
             refused = False
             for group in groups:
                 key, state, untracked = group.find(attributes, now)
@@ -112,12 +126,35 @@ class PureEngine(Engine):
                 looks.append((group, key, state, untracked, wait))
                 if wait and not group.shadow:
                     refused = True
-            return self._refuse(looks, now) if refused else self._admit(active, looks, cost, now)
+            if refused:
+                return self._refuse(looks, now)
+            decision = self._admit(active, looks, cost, now)
+            slots = slots_of(looks) if active.holds and cost else ()
+            decision._charged = (self, looks, scope, attributes, now, cost, cost, slots)  # noqa: SLF001
+            return decision
 
-    def _admit(self, active: _Active, looks: list[_Look], cost: int, now: int) -> Decision:
+    def release(self, decision: Decision) -> None:
+        charged: Charged | None = decision._charged  # noqa: SLF001
+        if charged is not None and charged[-1]:
+            with self._lock:
+                release(charged)
+
+    def settle(self, decision: Decision, actual: int, now: int | None = None) -> None:
+        with self._lock:
+            if now is None:
+                now = self._clock()
+            charged: Charged | None = decision._charged  # noqa: SLF001
+            if charged is None:
+                return
+            scope, attributes = charged[2:4]
+            active = self._active[scope] if scope in self._active else self._activate(scope)
+            groups = active.of(attributes) if active is not None else ()
+            decision._charged = settle(charged, actual, groups, now, self._table)  # noqa: SLF001
+
+    def _admit(self, active: _Active, looks: list[Look], cost: int, now: int) -> Decision:
         tightest: tuple[Group, State] | None = None
         least = 0
-        shadowed: _Look | None = None
+        shadowed: Look | None = None
         for look in looks:
             group, key, state, untracked, wait = look
             counters = group.counters
@@ -142,8 +179,8 @@ class PureEngine(Engine):
             return Decision(True, "ok", self._plans.generation, scope=active.plan.scope)
         return self._decide(*tightest, True, "ok", 0, now)
 
-    def _refuse(self, looks: list[_Look], now: int) -> Decision:
-        decisive: _Look | None = None
+    def _refuse(self, looks: list[Look], now: int) -> Decision:
+        decisive: Look | None = None
         for look in looks:
             group, key, _, _, wait = look
             if not wait:
@@ -158,7 +195,7 @@ class PureEngine(Engine):
         group, _, state, _, wait = decisive
         if wait == NEVER:
             return self._decide(group, state, False, "never", None, now)
-        return self._decide(group, state, False, "limited", wait, now)
+        return self._decide(group, state, False, "limited", wait if wait != UNKNOWN else None, now)
 
     def _decide(
         self, group: Group, state: State, allowed: bool, reason: Reason, wait: int | None, now: int
@@ -174,7 +211,7 @@ class PureEngine(Engine):
             algorithm.most,
             algorithm.remaining(state, now),
             wait,
-            reset if reset != NEVER else None,
+            reset if reset >= 0 else None,
         )
 
     def _activate(self, scope: str) -> _Active | None:
@@ -238,6 +275,15 @@ class PureEngine(Engine):
             self._swapping.release()
 
 
+def _holds(group: Group) -> bool:
+    return isinstance(group.algorithm, Concurrency)
+
+
 def _outweighs(wait: int, other: int) -> bool:
-    """Never beats later; of two waits the longer one is reported."""
-    return other != NEVER and (wait == NEVER or wait > other)
+    """Never beats unknown, which beats every known wait: no refusal promises what it cannot keep.
+
+    Of two known waits the longer one is reported.
+    """
+    if wait >= 0 and other >= 0:
+        return wait > other
+    return other != NEVER and (wait == NEVER or (wait == UNKNOWN and other != UNKNOWN))

@@ -37,18 +37,22 @@ class WallOffset:
 
 
 class QuotaState:
-    """``used`` of the window from ``start`` to ``end`` (wall clock)."""
+    """``used`` of the window from ``start`` to ``end`` (wall clock).
 
-    __slots__ = ("end", "epoch", "start", "used")
+    ``since``: when the window was first counted in, by the engine's clock.
+    """
 
-    def __init__(self, start: int, end: int, used: int = 0) -> None:
+    __slots__ = ("end", "epoch", "since", "start", "used")
+
+    def __init__(self, start: int, end: int, since: int, used: int = 0) -> None:
         self.start = start
         self.end = end
+        self.since = since
         self.used = used
         self.epoch = 0
 
     def copy(self) -> QuotaState:
-        twin = QuotaState(self.start, self.end, self.used)
+        twin = QuotaState(self.start, self.end, self.since, self.used)
         twin.epoch = self.epoch
         return twin
 
@@ -78,7 +82,7 @@ class Quota:
 
     def full(self, now: int) -> QuotaState:
         """A window in which nothing was admitted."""
-        return QuotaState(*self.window.around(now + self._offset.ns))
+        return QuotaState(*self.window.around(now + self._offset.ns), now)
 
     def spent(self, used: int, now: int) -> QuotaState:
         """A window in which ``used`` was admitted already."""
@@ -99,6 +103,12 @@ class Quota:
         state.used += cost
         return self.most - state.used
 
+    def settle(self, state: QuotaState, more: int, now: int, since: int, cost: int) -> None:  # noqa: ARG002
+        """Count ``more``, above ``most`` if need be; or refund what this window counted."""
+        self._advance(state, now)
+        if more > 0 or since >= state.since:
+            state.used = max(0, state.used + more)
+
     def remaining(self, state: QuotaState, now: int) -> int:
         """What the window still admits."""
         self._advance(state, now)
@@ -109,7 +119,7 @@ class Quota:
         wall = self._advance(state, now)
         return state.end - wall if state.used else 0
 
-    def settled_after(self) -> int:
+    def settled_after(self, owed: int = 0) -> int:  # noqa: ARG002
         """Nanoseconds after which every window is empty again."""
         return _LONGEST[self.window.unit]
 
@@ -137,12 +147,14 @@ class Quota:
         self._advance(one, now)
         self._advance(other, now)
         later = one if one.end >= other.end else other
-        return QuotaState(later.start, later.end, max(one.used, other.used))
+        since = max(one.since, other.since)
+        return QuotaState(later.start, later.end, since, max(one.used, other.used))
 
     def _advance(self, state: QuotaState, now: int) -> int:
         """Begin the window that has come; returns the wall clock, which is read just once."""
         wall = now + self._offset.ns
         if wall >= state.end:
             state.start, state.end = self.window.around(wall)
+            state.since = now
             state.used = 0
         return wall

@@ -99,6 +99,21 @@ class SlidingWindow:
         state.total += cost
         return self.most - state.total
 
+    def settle(self, state: WindowState, more: int, now: int, since: int, cost: int) -> None:  # noqa: ARG002
+        """Count ``more`` now, above ``most`` if need be; or refund what was counted at ``since``.
+
+        There is nothing to refund once the window has passed it.
+        """
+        self._advance(state, now)
+        slot = state.head
+        if more < 0:
+            slot = since // self.slot_ns
+            if slot <= state.head - SLOTS:
+                return
+            more = -min(-more, state.ring[slot % SLOTS])
+        state.ring[slot % SLOTS] += more
+        state.total += more
+
     def remaining(self, state: WindowState, now: int) -> int:
         """What the window still admits at once."""
         self._advance(state, now)
@@ -114,7 +129,7 @@ class SlidingWindow:
                 return self._forgotten(slot) - now
         raise AssertionError("a ring's counts add up to its total")
 
-    def settled_after(self) -> int:
+    def settled_after(self, owed: int = 0) -> int:  # noqa: ARG002
         """Nanoseconds after which every window is empty again."""
         return SLOTS * self.slot_ns
 

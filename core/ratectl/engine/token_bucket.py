@@ -22,17 +22,23 @@ WEEK_NS: Final = 604_800_000_000_000
 
 
 class TokenState:
-    """A bucket: its level in ticks when it was last written, at ``at`` (nanoseconds)."""
+    """A bucket: its level in ticks when it was last written, at ``at`` (nanoseconds).
 
-    __slots__ = ("at", "epoch", "level")
+    ``high_at``: when it was last more than half full, at a charge or refund; or when it began, as
+    what was before is not known. Below zero it is in debt.
+    """
+
+    __slots__ = ("at", "epoch", "high_at", "level")
 
     def __init__(self, level: int, at: int) -> None:
         self.level = level
         self.at = at
+        self.high_at = at
         self.epoch = 0
 
     def copy(self) -> TokenState:
         twin = TokenState(self.level, self.at)
+        twin.high_at = self.high_at
         twin.epoch = self.epoch
         return twin
 
@@ -43,7 +49,7 @@ class TokenBucket:
     All methods take ``now`` in nanoseconds; a ``now`` before the bucket's own time counts as it.
     """
 
-    __slots__ = ("_key", "burst", "capacity", "per_ns", "per_token")
+    __slots__ = ("_key", "burst", "capacity", "half", "per_ns", "per_token")
 
     def __init__(self, numerator: int, denominator: int, burst: int) -> None:
         if numerator < 0 or denominator <= 0 or burst < 0:
@@ -52,6 +58,7 @@ class TokenBucket:
         self.per_ns = numerator * (self.per_token // denominator)
         self.burst = burst
         self.capacity = burst * self.per_token
+        self.half = self.capacity // 2
         self._key = (self.per_ns, self.per_token, burst)
 
     def __eq__(self, other: object) -> bool:
@@ -92,18 +99,42 @@ class TokenBucket:
 
     def charge(self, state: TokenState, cost: int, now: int) -> int:
         """Take ``cost``, which ``wait`` just admitted; returns the tokens left, rounded down."""
-        level = state.level
-        if now > state.at:
-            level += (now - state.at) * self.per_ns
+        level, at = state.level, state.at
+        if now > at:
+            level += (now - at) * self.per_ns
             if level > self.capacity:
                 level = self.capacity
-            state.at = now
+            state.at = at = now
+        if level > self.half:
+            state.high_at = at
         state.level = level = level - cost * self.per_token
         return level // self.per_token
 
+    def settle(self, state: TokenState, more: int, now: int, since: int, cost: int) -> None:
+        """Charge ``more`` tokens, into debt if need be; or refund, as ``Algorithm.settle`` says.
+
+        A refund must not exceed the room that the bucket had at every instant since the charge:
+        tokens that a fuller bucket would have lost are gone. The room was at least ``cost``, less
+        what was refilled since; and half the bucket, unless it was fuller than that meanwhile.
+        """
+        level = self.level(state, now)
+        at = max(now, state.at)
+        refund = -more * self.per_token
+        if refund > 0:
+            room = cost * self.per_token - (at - since) * self.per_ns
+            if state.high_at < since:
+                room = max(room, self.capacity - self.half)
+            elif state.high_at == since:  # at one instant, nobody knows what came first
+                room = max(room, min(self.capacity - self.half, cost * self.per_token))
+            refund = max(0, min(refund, room, self.capacity - level))
+            if level + refund > self.half:
+                state.high_at = at
+        state.level = level + refund
+        state.at = at
+
     def remaining(self, state: TokenState, now: int) -> int:
         """Whole tokens in the bucket."""
-        return self.level(state, now) // self.per_token
+        return max(0, self.level(state, now) // self.per_token)
 
     def reset_after(self, state: TokenState, now: int) -> int:
         """Nanoseconds until the bucket is full; ``NEVER`` when it does not refill."""
@@ -114,9 +145,10 @@ class TokenBucket:
             return NEVER
         return -(-missing // self.per_ns) + max(0, state.at - now)
 
-    def settled_after(self) -> int:
-        """Nanoseconds after which every bucket is full again, however empty; or ``NEVER``."""
-        return -(-self.capacity // self.per_ns) if self.per_ns else NEVER
+    def settled_after(self, owed: int = 0) -> int:
+        """Nanoseconds after which a bucket is full again, ``owed`` below empty; or ``NEVER``."""
+        missing = self.capacity + owed * self.per_token
+        return -(-missing // self.per_ns) if self.per_ns else NEVER
 
     @property
     def most(self) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ratectl.policy.merging import Fields
     from ratectl.policy.model import LimitFields, PolicyTree
 
-__all__ = ["CapFinding", "cap_note", "evasions", "excesses"]
+__all__ = ["CapFinding", "cap_note", "evasions", "excesses", "nothing_to_cap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,25 @@ def excesses(
             codes.CAP_EXCEEDED,
             field,
             f"{field} {clip.asked} exceeds the cap {_text(ceiling)} of {clip.cap.scope}"
-            if isinstance(ceiling, Rate) or field == "burst"
+            if isinstance(ceiling, Rate) or field != "rate"
             else f"rate {clip.asked} admits more at once than the burst cap {ceiling} "
             f"of {clip.cap.scope}",
             f"lower it to {clip.value} or raise the cap",
             note,
+        )
+
+
+def nothing_to_cap(
+    tree: PolicyTree, name: str, limit: Limit | None, cap: Fields
+) -> Iterator[CapFinding]:
+    """A cap on the rate alone bounds nothing of a limit that has no rate."""
+    if limit is not None and limit.rate is None and "burst" not in cap:
+        yield CapFinding(
+            codes.MISFIT,
+            "algorithm",
+            f"the cap on '{name}' bounds its rate, and a concurrency limit has none",
+            "give the cap a burst, which bounds max",
+            cap_note(tree, name, cap),
         )
 
 

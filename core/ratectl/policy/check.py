@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratectl.policy import codes
-from ratectl.policy.cap_words import cap_note, evasions, excesses
+from ratectl.policy.cap_words import cap_note, evasions, excesses, nothing_to_cap
 from ratectl.policy.check_exceptions import check_exceptions
 from ratectl.policy.check_overrides import check_overrides
 from ratectl.policy.diagnostics import Diagnostic
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from collections.abc import Set as AbstractSet
 
+    from ratectl.policy.cap_words import CapFinding
     from ratectl.policy.diagnostics import Severity
     from ratectl.policy.limits import Problem
     from ratectl.policy.model import LimitFields, Policy, PolicyTree
@@ -136,6 +137,7 @@ class _Checker:
         for finding in (
             *evasions(self.tree, name, said, inherited, cap),
             *excesses(self.tree, name, said, self.here.limits.get(name), cap),
+            *(() if name in self.policy.caps else self._nothing_to_cap(name)),
         ):
             yield finding.at(self.tree.span(self.policy.scope, f"limits.{name}.{finding.field}"))
 
@@ -148,3 +150,9 @@ class _Checker:
                     f"the cap on '{name}' caps nothing",
                     "give it a rate, a burst, or both",
                 )
+            elif "burst" not in self.here.caps[name]:
+                for finding in self._nothing_to_cap(name):
+                    yield finding.at(self.tree.span(self.policy.scope, f"caps.{name}.rate"))
+
+    def _nothing_to_cap(self, name: str) -> Iterator[CapFinding]:
+        return nothing_to_cap(self.tree, name, self.here.limits.get(name), self.here.caps[name])

@@ -53,6 +53,7 @@ RESETS: Final = "RC143"
 NETWORK: Final = "RC144"
 MATCHER: Final = "RC145"
 INSTANT: Final = "RC146"
+DURATION: Final = "RC147"
 
 # RC20x: the tree as a whole (check.py, resolve.py, loader.py)
 CAP_EXCEEDED: Final = "RC201"
@@ -112,6 +113,7 @@ CODES: Final[dict[str, str]] = {
     NETWORK: "a network is not readable",
     MATCHER: "a matcher is not readable",
     INSTANT: "an instant is not readable",
+    DURATION: "a duration is not readable",
     CAP_EXCEEDED: "a value exceeds a cap",
     CAP_EVADED: "a capped limit is unset, turned off or changed in kind",
     INCOMPLETE: "a limit is incomplete",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from ratectl.policy import codes
 from ratectl.policy.diagnostics import Diagnostic, Span
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["closest", "explain_errors"]
 
-_LATER_FIELDS: Final[Mapping[Any, frozenset[str]]] = {
-    LimitFields: frozenset({"hold", "max"}),
-}
-_LATER_VALUES: Final = {"algorithm": ("concurrency",)}
 _CHOICES: Final = {
     "across": get_args(Across),
     "algorithm": get_args(Algorithm),
@@ -117,8 +113,6 @@ def _unknown(detail: ErrorDetails, document: type[BaseModel]) -> _Words:
     for part in path:
         shape = shape.item if isinstance(part, int) else shape.field(str(part))
     model = shape.model or document
-    if name in _LATER_FIELDS.get(model, ()):
-        return _unsupported(name)
     message = f"unknown field {quoted(name)}"
     if "limits" in model.model_fields and name in LimitFields.model_fields:
         return (
@@ -137,11 +131,6 @@ def _unknown(detail: ErrorDetails, document: type[BaseModel]) -> _Words:
     return codes.UNKNOWN_FIELD, message, hint
 
 
-def _unsupported(what: str) -> _Words:
-    message = f"{what} is not supported yet by this version of ratectl"
-    return codes.UNSUPPORTED, message, "remove it until a release supports it"
-
-
 def _missing(detail: ErrorDetails) -> _Words:
     name = _field(detail)
     return codes.MISSING_FIELD, f"{name} is missing", _MISSING.get(name, "write it")
@@ -150,8 +139,6 @@ def _missing(detail: ErrorDetails) -> _Words:
 def _choice(detail: ErrorDetails) -> _Words:
     field, value = _field(detail), detail["input"]
     allowed = _CHOICES.get(field, ())
-    if value in _LATER_VALUES.get(field, ()):
-        return _unsupported(f"{field} {value}")
     shown = quoted(value) if isinstance(value, str) else _what(value)
     one_of = f"write {_any_of(allowed)}"
     meant = closest(value, allowed) if isinstance(value, str) else None
@@ -290,5 +277,6 @@ _EXPLANATIONS: Final[Mapping[str, Callable[[ErrorDetails], _Words]]] = {
     "resets": _own(codes.RESETS, 'write a time and a zone, like "00:00 Europe/Berlin"'),
     "matcher": _own(codes.MATCHER, "write a text, a list of texts, {not: …} or {cidr: …}"),
     "instant": _own(codes.INSTANT, "write a date, a time and a zone, like 2026-11-30T00:00+01:00"),
+    "duration": _own(codes.DURATION, "write a number and a unit, like 60s"),
     "network": _own(codes.NETWORK, "write a network, like 10.0.0.0/8"),
 }

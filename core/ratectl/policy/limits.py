@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.policy import codes
+from ratectl.policy.durations import Duration
 from ratectl.policy.rates import NS, UNIT_NS, Rate
 from ratectl.policy.resets import Resets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["BUILT_IN", "FIELDS", "Clip", "Limit", "Problem", "Setting", "finish"]
+__all__ = ["BUILT_IN", "DEFAULT_HOLD", "FIELDS", "Clip", "Limit", "Problem", "Setting", "finish"]
 
 BUILT_IN: Final = ""
 """The scope that set a value which nothing in the tree says: ratectl's own default."""
@@ -26,9 +27,11 @@ FIELDS: Final = {
     "token-bucket": _COMMON | {"rate", "burst", "across"},
     "sliding-window": _COMMON | {"rate", "across"},
     "quota": _COMMON | {"rate", "resets"},
+    "concurrency": _COMMON | {"max", "hold"},
 }
 """The fields of each algorithm; those that it lacks are dropped when a limit changes to it."""
 
+DEFAULT_HOLD: Final = Duration(60, 1, "s")
 _MIDNIGHT: Final = Resets(0, 0)
 _QUOTA_UNITS: Final = ("min", "h", "day", "week", "month")
 _SHORTEST_MONTH: Final = 28 * UNIT_NS["day"]
@@ -82,15 +85,15 @@ class Problem(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """A limit or budget in force at a scope. ``rate`` and ``burst`` are after caps.
+    """A limit or budget in force at a scope. ``rate``, ``burst`` and ``max`` are after caps.
 
     ``burst`` is None for all but token buckets, and where the rate is ``unlimited``; ``resets`` for
-    all but quotas.
+    all but quotas; ``max`` and ``hold`` for all but concurrency, which has no ``rate``.
     """
 
     name: str
     algorithm: str
-    rate: Rate
+    rate: Rate | None
     burst: int | None
     per: tuple[str, ...]
     mode: str
@@ -100,6 +103,13 @@ class Limit(NamedTuple):
     clips: Mapping[str, Clip]
     touched: tuple[str, ...] = ()
     """The conditions that select its bucket: those with a say in its fields, in their order."""
+    max: int | None = None
+    hold: Duration | None = None
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether it passes all."""
+        return self.rate is not None and self.rate.unlimited
 
 
 def finish(
@@ -110,7 +120,14 @@ def finish(
     problem = _problem(name, algorithm, said, budget=budget)
     if problem:
         return problem
+    per = said["per"].value if "per" in said else ()
+    mode = said["mode"].value if "mode" in said else "enforce"
     clips: dict[str, Clip] = {}
+    if algorithm == "concurrency":
+        most = _clip_count("max", said["max"].value, cap, clips)
+        hold = said["hold"].value if "hold" in said else DEFAULT_HOLD
+        slots = (name, algorithm, None, None, per, mode, None, None, said, clips)
+        return Limit(*slots, _touched(said), most, hold)
     rate: Rate = said["rate"].value
     burst: int | None = None
     resets: Resets | None = None
@@ -118,7 +135,8 @@ def finish(
         burst = said["burst"].value if "burst" in said else _default_burst(rate)
         if cap:
             rate = _clip_rate(rate, cap, clips)
-            burst = _clip_burst(_default_burst(rate) if burst is None else burst, cap, clips)
+            burst = _default_burst(rate) if burst is None else burst
+            burst = _clip_count("burst", burst, cap, clips)
         if rate.unlimited:
             burst = None
     else:
@@ -126,8 +144,6 @@ def finish(
             rate = _clip_window(rate, cap, clips, _calendar if algorithm == "quota" else _fixed)
         if algorithm == "quota":
             resets = said["resets"].value if "resets" in said else _MIDNIGHT
-    per = said["per"].value if "per" in said else ()
-    mode = said["mode"].value if "mode" in said else "enforce"
     across = said["across"].value if "across" in said else None
     touched = _touched(said)
     return Limit(name, algorithm, rate, burst, per, mode, resets, across, said, clips, touched)
@@ -157,18 +173,14 @@ def _problem(
     name: str, algorithm: str, said: Mapping[str, Setting], *, budget: bool
 ) -> Problem | None:
     """Why these fields are no limit; of several reasons the first."""
-    if "rate" not in said:
-        return Problem(
-            codes.INCOMPLETE,
-            "",
-            f"budget '{name}' has no rate, and budgets are not inherited"
-            if budget
-            else f"limit '{name}' has no rate: neither this scope nor one above gives it",
-            f"add a rate, like {name}: {{rate: 100/s}}, or check the limit's name",
-        )
+    needed = "max" if algorithm == "concurrency" else "rate"
+    if needed not in said:
+        return _incomplete(name, needed, said, budget=budget)
     for field in said:
         if field not in FIELDS[algorithm]:
             return _misfit(field, algorithm)
+    if algorithm == "concurrency":
+        return None
     rate: Rate = said["rate"].value
     if algorithm == "quota":
         return _quota_problem(rate, said)
@@ -189,17 +201,44 @@ def _problem(
     return None
 
 
+def _incomplete(name: str, needed: str, said: Mapping[str, Setting], *, budget: bool) -> Problem:
+    example = "{algorithm: concurrency, max: 50}" if needed == "max" else "{rate: 100/s}"
+    hint = f"add a {needed}, like {name}: {example}, or check the limit's name"
+    if needed == "rate" and "max" in said:
+        hint = f"add algorithm: concurrency, or a rate in place of max: {said['max'].value}"
+    return Problem(
+        codes.INCOMPLETE,
+        "",
+        f"budget '{name}' has no {needed}, and budgets are not inherited"
+        if budget
+        else f"limit '{name}' has no {needed}: neither this scope nor one above gives it",
+        hint,
+    )
+
+
+_WHY_NOT: Final = {
+    "burst": "its count is the most admitted at once",
+    "resets": "it begins with its first request, not at a time of day",
+    "across": "a quota is counted in each agent",
+    "max": "it counts requests when they begin, and not how many go on",
+    "hold": "its requests take nothing that they give back",
+}
+_WHY_NOT_OF_SLOTS: Final = {
+    "rate": "it counts the requests that go on, however fast they come",
+    "burst": "max is the most admitted at once",
+    "resets": "a slot is free when its request is over",
+    "across": "slots are counted in each agent",
+}
+
+
 def _misfit(field: str, algorithm: str) -> Problem:
-    why = {
-        "burst": "its count is the most admitted at once",
-        "resets": "it begins with its first request, not at a time of day",
-        "across": "a quota is counted in each agent",
-    }
+    slots = algorithm == "concurrency"
+    why = (_WHY_NOT_OF_SLOTS if slots else _WHY_NOT)[field]
     fitting = " or ".join(name for name, has in FIELDS.items() if field in has)
     return Problem(
         codes.MISFIT,
         field,
-        f"a {algorithm} has no {field}: {why[field]}",
+        f"a {algorithm}{' limit' if slots else ''} has no {field}: {why}",
         f"remove {field}, or use algorithm: {fitting}",
     )
 
@@ -253,13 +292,14 @@ def _clip_rate(rate: Rate, cap: Mapping[str, Setting], clips: dict[str, Clip]) -
     return lowered
 
 
-def _clip_burst(
-    burst: int | None, cap: Mapping[str, Setting], clips: dict[str, Clip]
+def _clip_count(
+    field: str, count: int | None, cap: Mapping[str, Setting], clips: dict[str, Clip]
 ) -> int | None:
+    """What is admitted at once, a burst or slots: a cap's burst holds for both."""
     ceiling = cap.get("burst")
-    if burst is None or ceiling is None or burst <= ceiling.value:
-        return burst
-    clips["burst"] = Clip(burst, ceiling.value, ceiling)
+    if count is None or ceiling is None or count <= ceiling.value:
+        return count
+    clips[field] = Clip(count, ceiling.value, ceiling)
     lowered: int = ceiling.value
     return lowered
 

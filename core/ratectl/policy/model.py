@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from ratectl.policy.diagnostics import Span
+from ratectl.policy.durations import Duration
 from ratectl.policy.instants import Instant
 from ratectl.policy.matchers import Matcher
 from ratectl.policy.rates import Rate
@@ -45,9 +46,9 @@ __all__ = [
 API_VERSION = "ratectl/v1"
 
 MAX_BURST = 10**9
-"""Largest burst, and largest count of a window."""
+"""Largest burst, largest count of a window, and most slots."""
 
-Algorithm = Literal["token-bucket", "sliding-window", "quota"]
+Algorithm = Literal["token-bucket", "sliding-window", "quota", "concurrency"]
 Across = Literal["cluster"]
 Mode = Literal["enforce", "shadow", "off"]
 OnError = Literal["allow", "deny"]
@@ -105,8 +106,8 @@ class LimitFields(_Model):
     algorithm: Algorithm | None = Field(
         None,
         description="token-bucket (bursts, then a steady pace), sliding-window (never more than n "
-        "in any window) or quota (at most n in each calendar window). Inherited; token-bucket "
-        "where nothing is said.",
+        "in any window), quota (at most n in each calendar window) or concurrency (at most max at "
+        "the same time). Inherited; token-bucket where nothing is said.",
         examples=["sliding-window"],
     )
     rate: Rate | None = Field(
@@ -120,6 +121,17 @@ class LimitFields(_Model):
         description="Requests admitted at once from a full bucket: the total, not an extra. "
         "Default: the rate per second, rounded up, at least 1. Token-bucket only.",
         examples=[200],
+    )
+    max: Burst | None = Field(
+        None,
+        description="Requests admitted and not yet over, at most. Concurrency only.",
+        examples=[50],
+    )
+    hold: Duration | None = Field(
+        None,
+        description="How long a request counts that never says it is over: longer than any "
+        "should take. Default: 60s. Concurrency only.",
+        examples=["60s", "1.5min", "2h"],
     )
     per: Per | None = Field(
         None,
@@ -153,7 +165,9 @@ class Cap(_Model):
         None, description="Fastest pace, compared per second.", examples=["400/s"]
     )
     burst: Burst | None = Field(
-        None, description="Largest burst; for windows, largest count.", examples=[1000]
+        None,
+        description="Largest burst; for windows, largest count; for concurrency, largest max.",
+        examples=[1000],
     )
 
 

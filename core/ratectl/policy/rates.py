@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError, core_schema
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MAX_COUNT", "MAX_PER_SECOND", "NS", "UNIT_NS", "Rate"]
+__all__ = ["MAX_COUNT", "MAX_PER_SECOND", "NS", "UNIT_NS", "WORDS", "Rate", "decimal"]
 
 NS: Final = 1_000_000_000
 
@@ -30,7 +30,7 @@ UNIT_NS: Final = {
 }
 """Nanoseconds in each unit of fixed length. ``month`` has none: its length is the calendar's."""
 
-_WORDS: Final = {
+WORDS: Final = {
     "s": "s", "sec": "s", "second": "s", "seconds": "s",
     "min": "min", "minute": "min", "minutes": "min",
     "h": "h", "hr": "h", "hour": "h", "hours": "h",
@@ -38,6 +38,7 @@ _WORDS: Final = {
     "w": "week", "week": "week", "weeks": "week",
     "month": "month", "months": "month",
 }  # fmt: skip
+"""The ways to write each unit."""
 
 MAX_COUNT: Final = 10**12
 """Largest number before the slash."""
@@ -50,7 +51,7 @@ _MAX_CHARS: Final = 64  # of any rate that is not out of range; the cache keeps 
 _NUMBER = r"(?P<count>[0-9][0-9_]*)(?:\.(?P<decimals>[0-9]{1,9}))?"
 _RATE = re.compile(rf"{_NUMBER} */ *(?P<multiple>[1-9][0-9]*)? *(?P<unit>[A-Za-z]+)", re.ASCII)
 _FIXED, _CALENDAR = (
-    "|".join(word for word, unit in _WORDS.items() if (unit == "month") is calendar)
+    "|".join(word for word, unit in WORDS.items() if (unit == "month") is calendar)
     for calendar in (False, True)
 )
 _WRITTEN: Final = (
@@ -132,7 +133,7 @@ class Rate:
         if self.unlimited:
             return "unlimited"
         multiple = "" if self.multiple == 1 else str(self.multiple)
-        return f"{_decimal(self.numerator, self.denominator)}/{multiple}{self.unit}"
+        return f"{decimal(self.numerator, self.denominator)}/{multiple}{self.unit}"
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> core_schema.CoreSchema:
@@ -164,7 +165,7 @@ def _quickly(value: object) -> Rate:
     return _parse(value) if value.__class__ is str else Rate.parse(value)
 
 
-def _decimal(numerator: int, denominator: int) -> str:
+def decimal(numerator: int, denominator: int) -> str:
     """A fraction whose denominator divides a power of ten, in decimals and exactly."""
     whole, rest = divmod(numerator, denominator)
     if not rest:
@@ -205,7 +206,7 @@ def _unit(word: str) -> str:
         raise ValueError("'m' could be a minute or a month: write min or month")
     if word == "ms":
         raise ValueError("the smallest duration is a second: 100/ms is 100000/s")
-    unit = _WORDS.get(word)
+    unit = WORDS.get(word)
     if unit is None:
         raise ValueError(f"unknown duration {_shown(word)}: use s, min, h, day, week or month")
     return unit

@@ -1,0 +1,211 @@
+"""Concurrency: at most ``most`` admitted and not yet released.
+
+What a request takes is a *slot*: an object that its decision keeps, and that is freed by a release
+or, should none come, once it was held for ``hold_ns``. Slots lie in *batches*, which count what is
+held in them. A bucket is a list of batches: its own, and those of the buckets that it began as (a
+copy shares the batches of its original). So a release counts at once, and in constant time, in
+every bucket that inherited the slot, whatever was published since.
+
+Nobody can tell when the next release will come: a wait is ``UNKNOWN``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ratectl.engine.decision import NEVER, UNKNOWN
+
+__all__ = ["Concurrency", "Slot", "SlotState"]
+
+_FOREVER: Final = 1 << 100
+
+
+class Slot:
+    """``cost`` slots taken by one request; freed at ``until`` if not released before."""
+
+    __slots__ = ("_batch", "cost", "until")
+
+    def __init__(self, batch: _Batch, cost: int, until: int) -> None:
+        self._batch = batch
+        self.cost = cost
+        self.until = until
+
+    def release(self) -> None:
+        """Give the slot back, wherever it is counted; only the first time does anything."""
+        batch = self._batch
+        if self in batch.slots:
+            del batch.slots[self]
+            batch.held -= self.cost
+
+
+class _Batch:
+    """Slots in the order in which they end, and what they hold together."""
+
+    __slots__ = ("held", "latest", "slots", "soonest")
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.slots: dict[Slot, None] = {}
+        self.soonest = _FOREVER
+        """No slot ends before."""
+        self.latest = 0
+        """Nor after: slots end in order even where the clock steps back."""
+
+    def take(self, cost: int, until: int) -> Slot:
+        self.latest = until = max(until, self.latest)
+        if not self.slots:
+            self.soonest = until
+        slot = Slot(self, cost, until)
+        self.slots[slot] = None
+        self.held += cost
+        return slot
+
+    def expire(self, now: int) -> None:
+        """Free what was held for too long; called only when ``soonest`` has come."""
+        ended = []
+        self.soonest = _FOREVER
+        for slot in self.slots:
+            if slot.until > now:
+                self.soonest = slot.until
+                break
+            ended.append(slot)
+        for slot in ended:
+            slot.release()
+
+
+class SlotState:
+    """A bucket: batches, each with the instant from which this bucket no longer counts it."""
+
+    __slots__ = ("batches", "epoch", "newest", "own")
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[_Batch, int]] = []
+        self.own: _Batch | None = None
+        """The batch that takes new slots; None after a copy, which shares all there were."""
+        self.newest: Slot | None = None
+        """The slot that was taken last."""
+        self.epoch = 0
+
+    def copy(self, until: int = _FOREVER) -> SlotState:
+        """A bucket that begins as this one, with what that holds until ``until`` at most."""
+        self.own = None
+        twin = SlotState()
+        twin.batches = [(batch, min(end, until)) for batch, end in self.batches if batch.held]
+        twin.epoch = self.epoch
+        return twin
+
+
+class Concurrency:
+    """Parameters: at most ``most`` held at once, each for ``hold_ns`` nanoseconds at most."""
+
+    __slots__ = ("_key", "hold_ns", "most")
+
+    def __init__(self, most: int, hold_ns: int) -> None:
+        if most < 0 or hold_ns <= 0:
+            raise ValueError("a count is not negative and a slot is held for some time")
+        self.most = most
+        self.hold_ns = hold_ns
+        self._key = (most, hold_ns)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Concurrency) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def full(self, now: int) -> SlotState:  # noqa: ARG002 - as of every algorithm
+        """A bucket in which nothing is held: all of ``most`` is free."""
+        return SlotState()
+
+    def spent(self, used: int, now: int) -> SlotState:
+        """A bucket of which ``used`` was taken just now, by nobody who could release it."""
+        state = SlotState()
+        if used:
+            self._take(state, used, now)
+        return state
+
+    def wait(self, state: SlotState, cost: int, now: int) -> int:
+        """0 is now, ``NEVER`` is never; otherwise ``UNKNOWN``."""
+        if cost > self.most:
+            return NEVER
+        return 0 if self.used(state, now) + cost <= self.most else UNKNOWN
+
+    def charge(self, state: SlotState, cost: int, now: int) -> int:
+        """Take ``cost`` slots (see ``newest``), just admitted; returns how many are left."""
+        if cost:
+            self._take(state, cost, now)
+        return self.most - self.used(state, now)
+
+    def _take(self, state: SlotState, cost: int, now: int) -> None:
+        own = state.own
+        if own is None:
+            own = state.own = _Batch()
+            state.batches.append((own, _FOREVER))
+        state.newest = own.take(cost, now + self.hold_ns)
+
+    def settle(self, state: SlotState, more: int, now: int, since: int, cost: int) -> None:
+        """Nothing: slots are held, not spent, and a request holds those it was admitted with."""
+
+    def remaining(self, state: SlotState, now: int) -> int:
+        """What is free."""
+        return max(0, self.most - self.used(state, now))
+
+    def reset_after(self, state: SlotState, now: int) -> int:
+        """0 when nothing is held; otherwise ``UNKNOWN``."""
+        return UNKNOWN if self.used(state, now) else 0
+
+    def settled_after(self, owed: int = 0) -> int:  # noqa: ARG002 - as of every algorithm
+        """Nanoseconds after which nothing is held any more, released or not."""
+        return self.hold_ns
+
+    def used(self, state: SlotState, now: int) -> int:
+        """What is held."""
+        held = 0
+        gone = False
+        for batch, end in state.batches:
+            if now >= batch.soonest:
+                batch.expire(now)
+            if now < end and batch.held:
+                held += batch.held
+            elif batch is not state.own:
+                gone = True
+        if gone:
+            state.batches = _live(state, now)
+        return held
+
+    def at(self, state: SlotState, now: int) -> int:
+        """``now``, or the instant of the bucket's own last charge if that is later."""
+        newest = state.newest
+        return now if newest is None else max(now, newest.until - self.hold_ns)
+
+    def resumed(self, state: SlotState, now: int) -> SlotState:
+        """The bucket under these parameters, of one that had others until ``now``.
+
+        What is held stays so until it is released, until its old ``hold`` ends, or for this one's
+        from now on: a ``hold`` that was shortened also frees what leaked before.
+        """
+        return state.copy(now + self.hold_ns)
+
+    def same(self, one: SlotState, other: SlotState, now: int) -> bool:
+        """Whether two buckets answer alike from ``now`` on."""
+        if not self.used(one, now) and not self.used(other, now):
+            return True
+        return _live(one, now) == _live(other, now)
+
+    def stricter(self, one: SlotState, other: SlotState, now: int) -> SlotState:  # noqa: ARG002
+        """A bucket that admits no more than either: it holds what any of the two does."""
+        ends: dict[_Batch, int] = {}
+        for batch, end in (*one.copy().batches, *other.copy().batches):
+            ends[batch] = max(end, ends.get(batch, end))
+        both = SlotState()
+        both.batches = list(ends.items())
+        return both
+
+
+def _live(state: SlotState, now: int) -> list[tuple[_Batch, int]]:
+    """The batches that still count, and the bucket's own."""
+    return [
+        (batch, end)
+        for batch, end in state.batches
+        if (batch.held and now < end) or batch is state.own
+    ]

@@ -1,0 +1,111 @@
+"""After a decision: slots are released, and a cost is corrected in every bucket that was charged.
+
+Publications may have come between. A bucket that was charged is found again by its group and key,
+at whatever parameters it has now. Where another group took over the request since (its limit is
+now counted ``per`` something else, or its scope was declared), the bucket there began as a copy of
+the one charged: it is corrected as well, as if the actual cost had been charged at first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ratectl.engine.concurrency import Slot, SlotState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ratectl.engine.base import Engine, State
+    from ratectl.engine.group import Group
+    from ratectl.engine.table import Table
+
+__all__ = ["Charged", "Look", "release", "settle", "slots_of"]
+
+Look = tuple["Group", object, "State", bool, int]
+"""One limit's view of a request: group, key, state, whether untracked, and wait."""
+
+Charged = tuple["Engine", list[Look], str, "Mapping[str, str]", int, int, int, "Sequence[Slot]"]
+"""What an allowed decision remembers: engine, looks, scope, attributes, instant; the cost as last
+settled and the least that it was ever settled to; and its slots."""
+
+
+def slots_of(looks: Sequence[Look]) -> list[Slot]:
+    """The slots that were just taken."""
+    slots = []
+    for look in looks:
+        state = look[2]
+        if not look[4] and isinstance(state, SlotState):
+            assert state.newest is not None
+            slots.append(state.newest)
+    return slots
+
+
+def release(charged: Charged) -> None:
+    """Free the slots, wherever they are counted."""
+    for group, key, *_ in charged[1]:
+        group.tracked(key)  # a change of algorithm counts what was held at its own instant
+    for slot in charged[-1]:
+        slot.release()
+
+
+def settle(
+    charged: Charged, actual: int, groups: Sequence[Group], now: int, table: Table
+) -> Charged:
+    """Correct the cost to ``actual``; ``groups`` are those that govern the scope now."""
+    engine, looks, scope, attributes, since, cost, least, slots = charged
+    more = actual - cost
+    for look in looks:
+        if more and not look[4]:
+            _settle_one(look, groups, attributes, (more, now, since, least), table)
+    return engine, looks, scope, attributes, since, actual, min(least, actual), slots
+
+
+def _settle_one(
+    look: Look,
+    groups: Sequence[Group],
+    attributes: Mapping[str, str],
+    correction: tuple[int, int, int, int],
+    table: Table,
+) -> None:
+    group, key, charged, _, _ = look
+    more, now, since, cost = correction
+    state = group.tracked(key)
+    if state is None and more > 0 and group.retired_at is None:
+        state = _begun(group, key, attributes, now, table)
+    if state is not None:
+        group.correct(state, more, now, since, cost if state is charged else 0)
+    for heir in _heirs(group, groups, attributes):
+        key = heir.key(attributes)
+        state = heir.tracked(key)
+        if state is not None:
+            heir.correct(state, more, now, since, 0)
+        elif more > 0 and heir.retired_at is None:
+            # It begins as the bucket just corrected. Later, a debt might be forgotten.
+            _begun(heir, key, attributes, now, table)
+
+
+def _begun(
+    group: Group, key: object, attributes: Mapping[str, str], now: int, table: Table
+) -> State:
+    return table.insert(group, key, group.first_touch(key, attributes, now), now)
+
+
+def _heirs(group: Group, groups: Sequence[Group], attributes: Mapping[str, str]) -> list[Group]:
+    """The groups whose bucket for the request began as that of ``group``, the nearest first."""
+    heirs: list[Group] = []
+    for last in groups:
+        heirs += [each for each in _line(last, group, attributes) or () if each not in heirs]
+    return heirs
+
+
+def _line(last: Group, group: Group, attributes: Mapping[str, str]) -> list[Group] | None:
+    """From ``group``'s first heir to ``last``; None where that is no heir of it."""
+    if last is group:
+        return []
+    if last.seed is None:
+        return None
+    for source in last.seed.sources(attributes, last.key(attributes), last):
+        line = _line(source, group, attributes)
+        if line is not None:
+            return [*line, last]
+    return None
