@@ -38,6 +38,8 @@ _log = logging.getLogger("ratectl.agent")
 
 _NOTHING: Final[Mapping[str, str]] = {}
 _LOG_ERRORS_EVERY: Final = 60.0
+_LOOK_AGAIN: Final = (0.005, 0.1)
+"""Seconds between looks for a free slot: at first, and at most."""
 
 
 class Agent:
@@ -112,6 +114,9 @@ class Agent:
     ) -> Decision:
         """May this request pass? Charges every limit of ``scope`` or, when refused, none.
 
+        Where limits count what goes on at the same time, say when it is over: ``release()`` the
+        decision, or use it as a context manager.
+
         ``cost``: units the request takes (0 only looks). Never blocks, and never raises for a
         failure of the limiter: ``on_error`` answers then.
 
@@ -135,14 +140,18 @@ class Agent:
     ) -> Decision:
         """Wait until the request may pass, at most ``timeout`` seconds.
 
-        Returns the refusal when it never will, or would only after the timeout.
+        Returns the refusal when it never will, or would only after the timeout. For a slot of a
+        concurrency limit it looks again every 5 to 100 ms, in no order among those who wait.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        pause, longest = _LOOK_AGAIN
         while True:
             decision = self.check(scope, attributes, cost)
-            wait = decision.retry_after
-            if decision or wait is None or decision.reason != "limited":
+            if decision or decision.reason != "limited":
                 return decision
+            wait = decision.retry_after
+            if wait is None:
+                wait, pause = pause, min(2 * pause, longest)
             if deadline is not None and time.monotonic() + wait > deadline:
                 return decision
             await asyncio.sleep(wait)

@@ -66,6 +66,7 @@ def _rewindow(old: SlidingWindow, new: SlidingWindow, state: WindowState, now: i
         return state.copy()
     now = max(now, state.head * old.slot_ns)
     moved = new.full(now)
+    moved.since = state.since
     for slot in range(state.head - SLOTS + 1, state.head + 1):
         count = state.ring[slot % SLOTS]
         latest = min((slot + 1) * old.slot_ns - 1, now)

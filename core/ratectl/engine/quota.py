@@ -104,7 +104,10 @@ class Quota:
         return self.most - state.used
 
     def settle(self, state: QuotaState, more: int, now: int, since: int, cost: int) -> None:  # noqa: ARG002
-        """Count ``more``, above ``most`` if need be; or refund what this window counted."""
+        """Count ``more``, above ``most`` if need be; or refund what this window counted.
+
+        What was counted before the window began is none of its own.
+        """
         self._advance(state, now)
         if more > 0 or since >= state.since:
             state.used = max(0, state.used + more)

@@ -22,18 +22,22 @@ SLOTS: Final = 16
 
 
 class WindowState:
-    """A window: ``ring[i % SLOTS]`` counts sub-window i, for the SLOTS ending at ``head``."""
+    """A window: ``ring[i % SLOTS]`` counts sub-window i, for the SLOTS ending at ``head``.
 
-    __slots__ = ("epoch", "head", "ring", "total")
+    ``since``: when it began; what was charged before is not told apart.
+    """
 
-    def __init__(self, head: int) -> None:
+    __slots__ = ("epoch", "head", "ring", "since", "total")
+
+    def __init__(self, head: int, since: int) -> None:
         self.head = head
+        self.since = since
         self.ring = [0] * SLOTS
         self.total = 0
         self.epoch = 0
 
     def copy(self) -> WindowState:
-        twin = WindowState(self.head)
+        twin = WindowState(self.head, self.since)
         twin.ring = self.ring.copy()
         twin.total = self.total
         twin.epoch = self.epoch
@@ -66,7 +70,7 @@ class SlidingWindow:
 
     def full(self, now: int) -> WindowState:
         """A window in which nothing was admitted: all of ``most`` is free."""
-        return WindowState(now // self.slot_ns)
+        return WindowState(now // self.slot_ns, now)
 
     def spent(self, used: int, now: int) -> WindowState:
         """A window in which ``used`` was admitted just now."""
@@ -102,13 +106,14 @@ class SlidingWindow:
     def settle(self, state: WindowState, more: int, now: int, since: int, cost: int) -> None:  # noqa: ARG002
         """Count ``more`` now, above ``most`` if need be; or refund what was counted at ``since``.
 
-        There is nothing to refund once the window has passed it.
+        There is nothing to refund once the window has passed that, and where it began as something
+        else since.
         """
         self._advance(state, now)
         slot = state.head
         if more < 0:
             slot = since // self.slot_ns
-            if slot <= state.head - SLOTS:
+            if since < state.since or slot <= state.head - SLOTS:
                 return
             more = -min(-more, state.ring[slot % SLOTS])
         state.ring[slot % SLOTS] += more

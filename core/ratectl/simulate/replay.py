@@ -2,6 +2,9 @@
 
 Time is what the log says, in nanoseconds since 1970 (UTC), so quotas and dated rules see the days
 of the log. Memory is bounded by distinct keys and by the sorting window, not by the log's length.
+
+A log says when requests came and not how long they took: each is over at once, so that concurrency
+limits refuse only what costs more than their ``max``.
 """
 
 from __future__ import annotations
@@ -12,13 +15,15 @@ from typing import TYPE_CHECKING, Final
 from ratectl.activation import activate_tree
 from ratectl.collector import paused_collector
 from ratectl.engine import open_engine
+from ratectl.engine.concurrency import Concurrency
 from ratectl.simulate.report import Change, Report, ScopeCount, Side, Slice, limit_counts
 from ratectl.simulate.timeline import Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ratectl.engine.base import Engine
+    from ratectl.engine.decision import Decision
     from ratectl.policy.model import PolicyTree
     from ratectl.simulate.calls import Call
     from ratectl.simulate.sources import Traffic
@@ -111,6 +116,16 @@ class _Player:
         activate_tree(tree, 1)
         self.engine: Engine = open_engine(lambda: self.now)
         self.counts = _Counts(_Scopes([self.engine]))
+        self.check = self.engine.check
+        scopes = self._plans.scopes.values()
+        if any(isinstance(limit.algorithm, Concurrency) for of in scopes for limit in of.limits):
+            self.check = self._check_and_release
+
+    def _check_and_release(
+        self, scope: str, attributes: Mapping[str, str], cost: int = 1, now: int | None = None
+    ) -> Decision:
+        with self.engine.check(scope, attributes, cost, now) as decision:
+            return decision
 
     def start(self, now: int) -> None:
         self.now = now
@@ -176,7 +191,7 @@ class _Differences:
 
 
 def _play(batch: list[Call], player: _Player, timeline: Timeline) -> None:
-    check, counts = player.engine.check, player.counts
+    check, counts = player.check, player.counts
     ends, (bucket,) = timeline.bucket(batch[0][0])
     for at, scope, attributes, cost in batch:
         if at >= ends:
@@ -189,7 +204,7 @@ def _play(batch: list[Call], player: _Player, timeline: Timeline) -> None:
 def _play_both(
     batch: list[Call], new: _Player, old: _Player, timeline: Timeline, differences: _Differences
 ) -> None:
-    check_new, check_old = new.engine.check, old.engine.check
+    check_new, check_old = new.check, old.check
     ends, (bucket, bucket_old) = timeline.bucket(batch[0][0])
     for at, scope, attributes, cost in batch:
         if at >= ends:

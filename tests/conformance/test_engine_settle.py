@@ -1,0 +1,522 @@
+"""Settling: a cost known only afterwards is corrected wherever it was charged. Nothing minted."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance.engine_rig import ENGINES, Rig
+from conformance.test_engine_threads import together
+from ratectl.errors import UsageError
+
+if TYPE_CHECKING:
+    from ratectl.engine.decision import Decision
+
+Said = dict[str, dict[str, Any]]
+
+SECOND = 10**9
+HOUR = 3_600 * SECOND
+
+
+def one(name: str = "l", /, **fields: Any) -> dict[str, Any]:
+    return {"limits": {name: fields}}
+
+
+TOKENS = {"rate": "1/s", "burst": 10}
+WINDOW = {"algorithm": "sliding-window", "rate": "10/15s"}
+QUOTA = {"algorithm": "quota", "rate": "10/min"}
+KINDS = pytest.mark.parametrize(
+    "fields", [TOKENS, WINDOW, QUOTA], ids=["token-bucket", "sliding-window", "quota"]
+)
+
+
+def ask(rig: Rig, cost: int = 1, scope: str = "/", **who: str) -> Decision:
+    return rig.engine.check(scope, who, cost)
+
+
+# -- one bucket
+
+
+@KINDS
+def test_more_is_charged_and_less_is_refunded(rig: Rig, fields: dict[str, Any]) -> None:
+    rig.write({"/": one(**fields)})
+    ask(rig, 4).settle(7)
+    assert rig.left() == 3
+    decision = ask(rig, 3)
+    decision.settle(1)
+    assert rig.left() == 2
+    decision.settle(0)
+    assert rig.left() == 3
+
+
+@KINDS
+def test_what_was_charged_too_much_afterwards_is_refunded(rig: Rig, fields: dict[str, Any]) -> None:
+    """Of tokens, as many as were charged at first: the bucket may have been full meanwhile."""
+    rig.write({"/": one(**fields)})
+    decision = ask(rig, 4)
+    decision.settle(7)
+    decision.settle(1)
+    assert rig.left() == (7 if fields is TOKENS else 9)
+
+
+@KINDS
+def test_the_last_word_counts(rig: Rig, fields: dict[str, Any]) -> None:
+    rig.write({"/": one(**fields)})
+    decision = ask(rig, 2)
+    for actual in (2, 5, 5, 9, 9):
+        decision.settle(actual)
+        assert rig.left() == 10 - actual
+
+
+@KINDS
+def test_above_empty_later_requests_wait(rig: Rig, fields: dict[str, Any]) -> None:
+    rig.write({"/": one(**fields)})
+    ask(rig, 2).settle(25)
+    refused = ask(rig, 0)
+    assert (refused.reason, refused.remaining) == ("limited", 0)
+    wait = (60 if fields is QUOTA else 16 if fields is WINDOW else 15) * SECOND
+    assert refused.retry_after_ns == wait
+    rig.now += wait - 1
+    assert not ask(rig, 0)
+    rig.now += 1
+    assert ask(rig, 0)
+
+
+def test_a_debt_is_paid_at_the_rate(rig: Rig) -> None:
+    """Once paid, all is as if the request had cost that much from the start."""
+    rig.write({"/": one(**TOKENS)})
+    ask(rig, 0).settle(40)
+    assert ask(rig, 1).retry_after_ns == 31 * SECOND
+    assert ask(rig, 0).reset_after_ns == 40 * SECOND
+    rig.now = 35 * SECOND
+    assert rig.left() == 5
+
+
+@KINDS
+def test_what_was_asked_for_nothing_may_cost_something(rig: Rig, fields: dict[str, Any]) -> None:
+    rig.write({"/": one(**fields, per="tenant")})
+    ask(rig, 0, tenant="a").settle(6)
+    assert [rig.left(tenant="a"), rig.left(tenant="b")] == [4, 10]
+    assert rig.usage().keys == 1
+    assert rig.usage().allowed >= 1
+
+
+@KINDS
+def test_a_refusal_settles_nothing(rig: Rig, fields: dict[str, Any]) -> None:
+    rig.write({"/": one(**fields)})
+    ask(rig, 10)
+    for cost in (1, 11):
+        refused = ask(rig, cost)
+        assert not refused
+        refused.settle(0)
+        refused.settle(50)
+        refused.release()
+    assert rig.left() == 0
+    rig.now += HOUR
+    assert rig.left() == 10
+
+
+def test_without_a_policy_there_is_nothing_to_settle(rig: Rig) -> None:
+    decision = ask(rig)
+    decision.settle(9)
+    decision.release()
+    assert decision.reason == "no_policy"
+
+
+@pytest.mark.parametrize("actual", [-1, 1.0, True, "1", None])
+def test_what_no_cost_can_be(rig: Rig, actual: Any) -> None:
+    """Of a refused request as well: the call is wrong whatever was decided."""
+    rig.write({"/": one(**TOKENS)})
+    for decision in (ask(rig, 1), ask(rig, 99), rig.another().check("/", {})):
+        with pytest.raises(UsageError, match="actual cost is a whole number"):
+            decision.settle(actual)
+    assert rig.left() == 9
+
+
+def test_every_limit_and_budget_that_was_charged_is_corrected(rig: Rig) -> None:
+    rig.write({
+        "/": {"budgets": {"fleet": WINDOW}, **one("t", **TOKENS)},
+        "/a": {"limits": {"q": QUOTA, "s": {**TOKENS, "mode": "shadow"},
+                          "off": {**TOKENS, "mode": "shadow", "burst": 1}}},
+    })  # fmt: skip
+    decision = ask(rig, 4, scope="/a")
+    assert decision.reason == "shadow"
+    decision.settle(2)
+    lowest = {of.limit: of.lowest for of in rig.engine.usage().limits}
+    assert lowest == {"fleet": 6, "t": 6, "q": 6, "s": 6, "off": None}
+    enforced: Said = {"/a": {"limits": {"t": TOKENS, "q": QUOTA, "s": TOKENS}}}
+    rig.write({"/": {"budgets": {"fleet": WINDOW}}, **enforced})
+    assert rig.left() == 8, "the budget's"
+    rig.write(enforced)
+    for gone in ("t", "q", "s"):
+        assert (rig.ask(0, scope="/a").limit, rig.left(scope="/a")) == (gone, 8)
+        del enforced["/a"]["limits"][gone]
+        rig.write(enforced)
+
+
+def test_shadow_limits_that_would_have_refused_are_not_charged(rig: Rig) -> None:
+    rig.write({"/": one(**TOKENS, mode="shadow", per="tenant")})
+    ask(rig, 8, tenant="a")
+    decision = ask(rig, 5, tenant="a")
+    assert decision.reason == "shadow"
+    decision.settle(50)
+    rig.write({"/": one(**TOKENS, per="tenant")})
+    assert rig.left(tenant="a") == 2
+
+
+def test_slots_stay_as_they_are_until_released(rig: Rig) -> None:
+    rig.write({"/": {"limits": {"t": TOKENS, "l": {"algorithm": "concurrency", "max": 9}}}})
+    decision = ask(rig, 3)
+    for actual in (8, 1, 3):
+        decision.settle(actual)
+    rig.write({"/": one(algorithm="concurrency", max=9)})
+    assert rig.left() == 6
+    decision.release()
+    assert rig.left() == 9
+    decision.settle(5)
+    assert rig.left() == 9
+
+
+def test_usage_sees_what_a_settled_cost_left(rig: Rig) -> None:
+    rig.write({"/": one(**TOKENS)})
+    ask(rig, 1).settle(8)
+    assert rig.usage().lowest == 2
+    ask(rig, 0).settle(8)
+    usage = rig.usage()
+    assert (usage.lowest, usage.allowed) == (0, 2)
+
+
+# -- refunds mint nothing
+
+
+def test_tokens_that_a_full_bucket_lost_are_not_refunded(rig: Rig) -> None:
+    rig.write({"/": one(**TOKENS)})
+    decision = ask(rig, 5)
+    rig.now = 5 * SECOND
+    assert ask(rig, 10), "the bucket was full again"
+    decision.settle(0)
+    assert rig.left() == 0
+
+
+def test_tokens_of_a_bucket_that_never_filled_are_refunded_however_late(rig: Rig) -> None:
+    rig.write({"/": one(**TOKENS)})
+    ask(rig, 10)
+    rig.now = 5 * SECOND
+    slow = ask(rig, 5)
+    for _ in range(100):
+        rig.now += 2 * SECOND
+        assert ask(rig, 2)
+    slow.settle(1)
+    assert rig.left() == 4
+    slow.settle(0)
+    assert rig.left() == 5, "to half the burst; above, nobody knows"
+
+
+def test_a_refund_counts_where_the_charge_was(rig: Rig) -> None:
+    rig.write({"/": one(**WINDOW)})
+    first = ask(rig, 6)
+    rig.now = 8 * SECOND
+    ask(rig, 4)
+    first.settle(2)
+    assert rig.left() == 4
+    rig.now = 16 * SECOND
+    assert rig.left() == 6
+    first.settle(0)
+    assert rig.left() == 6, "the window has passed it"
+
+
+def test_a_quota_refunds_within_its_window_alone(rig: Rig) -> None:
+    rig.write({"/": one(**QUOTA)})
+    first = ask(rig, 6)
+    rig.now = 59 * SECOND
+    first.settle(5)
+    assert rig.left() == 5
+    rig.now = 60 * SECOND
+    ask(rig, 7)
+    first.settle(0)
+    assert rig.left() == 3
+
+
+def test_a_step_of_the_wall_clock_refunds_nothing_in_another_window(rig: Rig) -> None:
+    rig.write({"/": one(**QUOTA)})
+    first = ask(rig, 6)
+    rig.offset.ns += 90 * SECOND
+    rig.now = 1
+    ask(rig, 7)
+    first.settle(0)
+    assert rig.left() == 3
+
+
+# -- reload
+
+
+@KINDS
+def test_a_reload_that_changes_nothing_changes_nothing(rig: Rig, fields: dict[str, Any]) -> None:
+    rig.write({"/": one(**fields)})
+    decisions = [ask(rig, 4), ask(rig, 4)]
+    rig.write({"/": one(**fields)})
+    decisions[0].settle(3)
+    decisions[1].settle(6)
+    assert rig.left() == 1
+
+
+CHANGES = [
+    ({"rate": "1/s", "burst": 20}, TOKENS),
+    ({"rate": "2/s", "burst": 10}, TOKENS),
+    ({**WINDOW, "rate": "20/15s"}, WINDOW),
+    ({**WINDOW, "rate": "10/30s"}, WINDOW),
+    ({**QUOTA, "rate": "20/min"}, QUOTA),
+    ({**QUOTA, "rate": "10/h"}, QUOTA),
+    (WINDOW, TOKENS),
+    (TOKENS, QUOTA),
+    (QUOTA, WINDOW),
+]
+
+
+@pytest.mark.parametrize(("after", "before"), CHANGES)
+@pytest.mark.parametrize("touched", [False, True])
+def test_more_is_charged_at_the_new_parameters(
+    rig: Rig, after: dict[str, Any], before: dict[str, Any], touched: bool
+) -> None:
+    rig.write({"/": one(**before)})
+    decision = ask(rig, 2)
+    rig.write({"/": one(**after)})
+    left = rig.left() if touched else None
+    decision.settle(5)
+    now = rig.left()
+    assert now is not None
+    assert left in (None, now + 3)
+    assert now in (5, 15)
+
+
+def test_a_count_that_changed_still_refunds_what_it_counted(rig: Rig) -> None:
+    for before, after, left in (
+        (WINDOW, {**WINDOW, "rate": "20/15s"}, 19),
+        (WINDOW, {**WINDOW, "rate": "20/30s"}, 19),
+        (QUOTA, {**QUOTA, "rate": "20/min"}, 19),
+    ):
+        rig.bound(9)
+        rig.write({"/": one(**before)})
+        decision = ask(rig, 4)
+        rig.write({"/": one(**after)}, at=rig.now + 1)
+        decision.settle(1)
+        assert rig.left(rig.now + 1) == left
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_a_scope_declared_since_is_charged_as_well(rig: Rig, touched: bool) -> None:
+    said = {"/": one(**TOKENS, per="tenant")}
+    rig.write(said)
+    decision = ask(rig, 2, scope="/a/b", tenant="x")
+    rig.write({**said, "/a": {}})
+    if touched:
+        assert ask(rig, 1, scope="/a", tenant="x")
+    decision.settle(6)
+    assert [rig.left(scope=scope, tenant="x") for scope in ("/a", "/")] == [
+        3 if touched else 4, 4,
+    ]  # fmt: skip
+    assert rig.left(scope="/a", tenant="y") == 10
+
+
+def test_a_debt_is_not_forgotten_by_a_scope_declared_since(rig: Rig) -> None:
+    """Neither one made after the scope was declared, nor one made before."""
+    said = {"/": one(**TOKENS, per="tenant")}
+    rig.write(said)
+    decision = ask(rig, 2, scope="/a/b", tenant="x")
+    ask(rig, 2, scope="/a/b", tenant="y").settle(100)
+    rig.write({**said, "/a": {}})
+    decision.settle(100)
+    rig.now = 50 * SECOND
+    refused = [ask(rig, 1, scope="/a", tenant=tenant) for tenant in "xy"]
+    assert [of.retry_after_ns for of in refused] == [41 * SECOND] * 2
+    assert ask(rig, 10, scope="/a", tenant="z")
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_a_limit_counted_by_something_else_since(rig: Rig, touched: bool) -> None:
+    rig.write({"/": one(**TOKENS, per="tenant")})
+    decision = ask(rig, 2, tenant="x", route="r")
+    for per in ("route", ["tenant", "route"]):
+        rig.write({"/": one(**TOKENS, per=per)})
+        if touched:
+            assert ask(rig, 1, tenant="x", route="r")
+    decision.settle(5)
+    left = [rig.left(tenant=tenant, route=route) for tenant, route in ("xr", "xs", "yr")]
+    assert left == ([3, 5, 4] if touched else [5, 5, 10])
+
+
+def test_a_limit_that_went_and_came_back_owes_nothing(rig: Rig) -> None:
+    rig.write({"/": one(**TOKENS)})
+    decision = ask(rig, 5)
+    rig.write({"/": {}})
+    decision.settle(7)
+    rig.write({"/": one(**TOKENS)})
+    decision.settle(9)
+    decision.settle(0)
+    assert rig.left() == 10
+    rig.write({})
+    decision.settle(4)
+
+
+# -- the table
+
+
+def test_a_bucket_evicted_since_is_charged_anew_and_refunded_nothing(rig: Rig) -> None:
+    rig.bound(2)
+    rig.write({"/": one(**TOKENS, per="tenant")})
+    decisions = [ask(rig, 2, tenant=tenant) for tenant in "xy"]
+    rig.now = HOUR
+    for number in range(20):
+        ask(rig, 1, tenant=f"t{number}")
+        rig.now += HOUR
+    decisions[0].settle(5)
+    decisions[1].settle(0)
+    assert [rig.left(tenant=tenant) for tenant in "xy"] == [7, 10]
+
+
+def test_a_debt_keeps_its_bucket(rig: Rig) -> None:
+    rig.bound(2)
+    rig.write({"/": one(**TOKENS, per="tenant")})
+    ask(rig, 2, tenant="x").settle(5_000)
+    for number in range(50):
+        rig.now += 60 * SECOND
+        ask(rig, 1, tenant=f"t{number}")
+    assert not ask(rig, 0, tenant="x")
+
+
+def test_shared_buckets_are_settled_too(rig: Rig) -> None:
+    rig.bound(1)
+    rig.write({"/": one(**TOKENS, per="tenant")})
+    ask(rig, 9, tenant="own")
+    shared = ask(rig, 2, tenant="x")
+    shared.settle(6)
+    assert rig.left(tenant="x") == 4
+    shared.settle(1)
+    assert (rig.left(tenant="x") or 0) <= 9
+    assert rig.left(tenant="own") == 1
+
+
+# -- threads
+
+
+@pytest.mark.usefixtures("eager_threads")
+def test_threads_that_settle_one_decision_agree(rig: Rig) -> None:
+    rig.write({"/": one(rate="1/h", burst=10**6)})
+    decision = ask(rig, 10)
+
+    def work(number: int) -> None:
+        for step in range(200):
+            decision.settle(1_000 + (number + step) % 7)
+
+    together(work)
+    decision.settle(2_000)
+    left = rig.left()
+    assert left is not None
+    assert left <= 10**6 - 2_000
+
+
+@pytest.mark.usefixtures("eager_threads")
+def test_no_correction_is_lost_between_threads(rig: Rig) -> None:
+    rig.write({"/": one(rate="1/h", burst=10**6)})
+
+    def work(_: int) -> None:
+        for _ in range(200):
+            ask(rig, 1).settle(3)
+
+    together(work)
+    assert rig.left() == 10**6 - 5 * 200 * 3
+
+
+# -- never fuller than if the actual cost had been charged at first
+
+LIMITS = [
+    {"rate": "1/s", "burst": 8},
+    {"rate": "2/s", "burst": 8},
+    {"rate": "1/s", "burst": 5},
+    {"algorithm": "sliding-window", "rate": "8/15s"},
+    {"algorithm": "sliding-window", "rate": "8/30s"},
+    {"algorithm": "sliding-window", "rate": "5/15s"},
+    {"algorithm": "quota", "rate": "8/min"},
+    {"algorithm": "quota", "rate": "6/h"},
+    {"algorithm": "concurrency", "max": 9, "hold": "20s"},
+]
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("ask"), st.integers(0, 5), st.integers(0, 5)),
+        st.tuples(st.just("ask"), st.integers(0, 5), st.integers(0, 5)),
+        st.tuples(st.just("settle"), st.integers(0, 20), st.just(0)),
+        st.tuples(st.just("wait"), st.sampled_from((0, 1, 2, 3, 7)), st.sampled_from((0, 1))),
+    ),
+    max_size=50,
+)
+
+
+def _twins(rig: Rig, done: list[tuple[Any, ...]], change: Any) -> None:
+    """One engine is asked for more and settled to less; the other is asked for less at once."""
+    settled, plain = rig.another(), rig.another()
+
+    def write(said: Said) -> None:
+        for engine in (settled, plain):
+            rig.engine = engine
+            rig.write(said)
+
+    write(change())
+    open_: list[tuple[Decision, int]] = []
+    for what, one_, two in done:
+        if what == "ask":
+            cost, actual = max(one_, two), min(one_, two)
+            decision = settled.check("/a", {"t": "x"}, cost)
+            if decision:
+                assert plain.check("/a", {"t": "x"}, actual)
+                open_.append((decision, actual))
+        elif what == "settle" and open_:
+            decision, actual = open_.pop(one_ % len(open_))
+            decision.settle(actual)
+            decision.settle(actual)
+        elif what == "wait":
+            rig.now += one_ * SECOND + two
+        elif what == "change":
+            write(change())
+        left = [engine.check("/a", {"t": "x"}, 0).remaining for engine in (settled, plain)]
+        assert left[0] is not None
+        assert left[1] is not None
+        assert left[0] <= left[1], (what, left)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("fields", LIMITS[:8], ids=str)
+@given(done=steps)
+def test_a_refund_never_makes_a_bucket_fuller(
+    name: str, fields: dict[str, Any], done: list[tuple[Any, ...]]
+) -> None:
+    _twins(Rig(ENGINES[name]), done, lambda: {"/": one(**fields)})
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_nor_through_publications(rig: Rig, seed: int) -> None:
+    chance = random.Random(seed)
+    per, scopes = [[], ["t"], ["u"]], 0
+
+    def change() -> Said:
+        nonlocal scopes
+        scopes = chance.choice((scopes, 1))
+        fields = {**chance.choice(LIMITS[:8]), "per": chance.choice(per)}
+        return {"/": one(**fields), **({"/a": {}} if scopes else {})}
+
+    done: list[tuple[Any, ...]] = []
+    for _ in range(120):
+        done.append(
+            chance.choice(
+                (
+                    ("ask", chance.randrange(4), chance.randrange(4)),
+                    ("settle", chance.randrange(20), 0),
+                    ("wait", chance.choice((0, 1, 3)), chance.choice((0, 1))),
+                    ("change", 0, 0) if chance.random() < 0.4 else ("wait", 0, 0),
+                )
+            )
+        )
+    _twins(rig, done, change)
