@@ -313,6 +313,19 @@ def test_a_release_reaches_the_buckets_counted_by_something_else(rig: Rig, touch
     assert left == [2 if touched else 3, 3]
 
 
+def test_what_is_taken_above_later_is_not_counted_below(rig: Rig) -> None:
+    rig.write({"/": slots()})
+    with take(rig, scope="/a"):
+        rig.write({"/": slots(), "/a": {}})
+        below = take(rig, scope="/a")
+        above = take(rig)
+        assert [rig.left(scope="/a"), rig.left()] == [1, 1]
+        below.release()
+        assert [rig.left(scope="/a"), rig.left()] == [2, 1]
+        above.release()
+    assert [rig.left(scope="/a"), rig.left()] == [3, 3]
+
+
 def test_through_many_generations_a_slot_is_given_back_once(rig: Rig) -> None:
     held: list[Decision] = []
     said: Said = {}
@@ -375,6 +388,28 @@ def test_what_is_missing_elsewhere_is_held_for_hold(rig: Rig, fields: dict[str, 
     spent.release()
     assert rig.left() == 2, "it took no slot"
     assert [rig.left(at * SECOND) for at in (9, 10)] == [2, 5]
+
+
+def test_a_change_after_a_step_back_mints_nothing(rig: Rig) -> None:
+    rig.write({"/": slots()})
+    for at in (100, 50):
+        take(rig, at=at * SECOND)
+    rig.write({"/": other(rate="1/s", burst=3)}, at=50 * SECOND)
+    assert [rig.left(at * SECOND) for at in (50, 99, 100, 101)] == [1, 1, 1, 2]
+
+
+def test_of_two_buckets_the_stricter_holds_what_either_does() -> None:
+    of = Concurrency(9, 10)
+    for swapped in (False, True):
+        one = of.spent(2, 0)
+        old = of.resumed(one, 0)
+        of.charge(one, 3, 0)
+        other = Concurrency(9, 5).resumed(one, 0)
+        of.charge(other, 1, 1)
+        assert of.same(of.resumed(old, 0), of.resumed(old, 0), 0)
+        assert not of.same(old, one, 1)
+        strict = of.stricter(other, one, 1) if swapped else of.stricter(one, other, 1)
+        assert [of.used(strict, now) for now in (1, 5, 9, 10, 11)] == [6, 6, 6, 1, 0]
 
 
 def test_tokens_that_growth_did_not_give_are_no_slots_for_a_while(rig: Rig) -> None:

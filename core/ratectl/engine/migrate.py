@@ -44,8 +44,7 @@ def migrate(old: Algorithm, new: Algorithm, state: State, now: int) -> State:
         assert isinstance(state, TokenState)
         level = old.level(state, now) * new.per_token // old.per_token
         moved = TokenState(min(level, new.capacity), max(now, state.at))
-        if old.burst == new.burst and level <= new.half:
-            moved.high_at = state.high_at
+        moved.high_at = state.high_at
         return moved
     if isinstance(old, SlidingWindow) and isinstance(new, SlidingWindow):
         assert isinstance(state, WindowState)

@@ -24,8 +24,8 @@ WEEK_NS: Final = 604_800_000_000_000
 class TokenState:
     """A bucket: its level in ticks when it was last written, at ``at`` (nanoseconds).
 
-    ``high_at``: when it was last more than half full, at a charge or refund; or when it began, as
-    what was before is not known. Below zero it is in debt.
+    ``high_at``: when it was last found more than half full, at a charge or refund; or when it
+    began, as what was before is not known. Below zero it is in debt.
     """
 
     __slots__ = ("at", "epoch", "high_at", "level")
