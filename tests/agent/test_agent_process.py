@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -74,6 +75,66 @@ def test_acquire_gives_up_at_once_when_the_turn_comes_after_the_timeout(
     assert refused.reason == "limited"
     never = asyncio.run(agent.acquire("/", ACME, cost=2))
     assert never.reason == "never"
+
+
+def slots(store: Store, most: int = 1) -> None:
+    said = {"algorithm": "concurrency", "max": most, "hold": "1h"}
+    publish_policies(store, policies(**{"/": {"limits": {"l": said}}}))
+
+
+def test_a_decision_is_released_at_the_end_of_its_block(
+    store: Store, store_url: str, make_agent: Make
+):
+    slots(store)
+    agent = make_agent(store_url)
+    with agent.check("/") as decision:
+        assert decision
+        assert agent.check("/").retry_after is None
+        slots(store, 2)
+        assert agent.wait_for_generation(2, 10)
+        assert [bool(agent.check("/")) for _ in range(2)] == [True, False]
+    assert agent.check("/")
+
+
+def test_acquire_waits_for_a_slot(store: Store, store_url: str, make_agent: Make):
+    slots(store)
+    agent = make_agent(store_url)
+
+    async def several() -> list[bool]:
+        first = agent.check("/")
+        waiting = asyncio.create_task(agent.acquire("/", timeout=30))
+        late = await agent.acquire("/", timeout=0.01)
+        assert not waiting.done()
+        first.release()
+        with await waiting as second:
+            return [bool(first), bool(late), bool(second)]
+
+    assert asyncio.run(several()) == [True, False, True]
+    assert agent.check("/", cost=0).remaining == 1
+
+
+def test_a_forked_child_releases_slots_of_its_own_alone(
+    store: Store, store_url: str, make_agent: Make
+):
+    """It begins with a copy of what is held, and what it gives back stays its own."""
+    slots(store, 2)
+    agent = make_agent(store_url)
+    held = agent.check("/", cost=2)
+    child = os.fork()
+    if not child:
+        held.release()
+        os._exit(0 if agent.check("/", cost=2) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not agent.check("/")
+    held.release()
+    assert agent.check("/", cost=2)
+
+
+def test_without_policies_there_is_nothing_to_release_or_settle(make_agent: Make, tmp_path: Path):
+    agent = make_agent(f"sqlite:///{tmp_path}/none.db", ready_timeout=0)
+    with agent.check("/") as decision:
+        decision.settle(5)
+    assert decision.reason == "error"
 
 
 def test_a_forked_child_decides_at_once_and_reports_as_itself(

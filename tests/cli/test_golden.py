@@ -139,6 +139,35 @@ def test_check(cli: Cli, golden: Golden, tree: Path) -> None:
     golden("check-shadow", cli("check", "/shop/cart", "-n", "2", *by_files).out)
 
 
+SLOTS = """\
+apiVersion: ratectl/v1
+scope: /
+caps:
+  uploads: {burst: 3}
+---
+apiVersion: ratectl/v1
+scope: /files
+limits:
+  uploads: {algorithm: concurrency, max: 3, per: client}
+budgets:
+  all: {algorithm: concurrency, max: 50, hold: 10min}
+"""
+
+
+def test_slots(cli: Cli, golden: Golden, clean_place: Path, store_url: str, still: None) -> None:
+    """Concurrency limits, in every command that shows a limit."""
+    file = clean_place / "slots.yaml"
+    file.write_text(SLOTS)
+    client = ("--attr", "client=acme")
+    golden("slots-explain", cli("explain", "/files", "--policies", file.name, *client).out)
+    golden("slots-check", cli("check", "/files", "-n", "4", "--policies", file.name, *client).out)
+    assert cli("apply", file.name, "--yes").code == 0
+    file.write_text(SLOTS.replace("max: 50, hold: 10min", "max: 40, hold: 1h"))
+    golden("slots-apply", cli("apply", file.name, "--yes").out)
+    report_agent(store_url, limits=[limit_report("/files", "uploads")])
+    golden("slots-usage", cli("usage").out)
+
+
 def test_init(cli: Cli, golden: Golden) -> None:
     golden("init", cli("init").out)
     golden("init-again", cli("init").err)

@@ -36,6 +36,17 @@ def test_time_is_what_the_log_says() -> None:
     assert side.limits == (LimitCount("/web", "spike", False, 7, 3, 0, 0, (("198.51.100.7", 3),)),)
 
 
+@pytest.mark.parametrize("compared", [False, True])
+def test_each_request_is_over_at_once(compared: bool) -> None:
+    """A log does not say how long they took: slots are given back, and none is waited for."""
+    said = {"algorithm": "concurrency", "max": 1}
+    slots = policies(**{"/web": {"limits": {"slots": said}}})
+    none = policies(**{"/web": {"limits": {"slots": {**said, "max": 0}}}})
+    sides = [("new", slots), ("old", none)][: 1 + compared]
+    report = replay(traffic(log(0, 0, 0, 1, 2)), sides)
+    assert [side.refused for side in report.sides] == [0, 5][: 1 + compared]
+
+
 def test_the_answers_are_those_of_the_engine() -> None:
     """Request by request, against an engine asked directly."""
     data = generated(3000, rate=40)
