@@ -423,6 +423,43 @@ def test_tokens_that_growth_did_not_give_are_no_slots_for_a_while(rig: Rig) -> N
     assert [rig.left(10 * SECOND, tenant=tenant) for tenant in "ab"] == [5, 5]
 
 
+# -- overrides
+
+
+def gold(**fields: Any) -> dict[str, Any]:
+    return {"overrides": [{"name": "gold", "match": {"tier": "gold"}, "limits": {"l": fields}}]}
+
+
+def test_an_override_has_slots_of_its_own(rig: Rig) -> None:
+    rig.write({"/": {**slots(1), **gold(max=2)}})
+    held = [take(rig), take(rig, tier="gold"), take(rig, tier="gold")]
+    assert not rig.ask().allowed
+    assert not rig.ask(1, tier="gold").allowed
+    held[1].release()
+    assert [rig.left(), rig.left(tier="gold")] == [0, 1]
+
+
+def test_an_override_may_turn_a_rate_into_slots(rig: Rig) -> None:
+    rig.write({"/": {**other(rate="1/h", burst=5), **gold(algorithm="concurrency", max=1)}})
+    with take(rig, tier="gold"):
+        assert rig.ask(1, tier="gold").retry_after_ns is None
+        assert rig.left() == 5
+    assert rig.left(tier="gold") == 1
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_a_release_reaches_the_bucket_of_an_override_made_since(rig: Rig, touched: bool) -> None:
+    rig.write({"/": slots(3)})
+    held = [take(rig, tier="gold") for _ in range(2)]
+    rig.write({"/": {**slots(3), **gold(max=3)}})
+    if touched:
+        held.append(take(rig, tier="gold"))
+    assert rig.left(tier="gold") == (0 if touched else 1)
+    for of in held:
+        of.release()
+    assert [rig.left(tier="gold"), rig.left()] == [3, 3]
+
+
 # -- the table
 
 

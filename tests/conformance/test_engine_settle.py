@@ -370,6 +370,19 @@ def test_a_limit_counted_by_something_else_since(rig: Rig, touched: bool) -> Non
     assert left == ([3, 5, 4] if touched else [5, 5, 10])
 
 
+@pytest.mark.parametrize("touched", [False, True])
+def test_an_override_made_since_is_charged_as_well(rig: Rig, touched: bool) -> None:
+    gold = [{"name": "gold", "match": {"tier": "gold"}, "limits": {"l": {"burst": 9}}}]
+    rig.write({"/": one(**TOKENS)})
+    decision = ask(rig, 2, tier="gold")
+    rig.write({"/": {**one(**TOKENS), "overrides": gold}})
+    if touched:
+        assert ask(rig, 1, tier="gold")
+    decision.settle(6)
+    assert rig.left(tier="gold") == (3 if touched else 4)
+    assert rig.left() == 4
+
+
 def test_a_limit_that_went_and_came_back_owes_nothing(rig: Rig) -> None:
     rig.write({"/": one(**TOKENS)})
     decision = ask(rig, 5)
@@ -526,7 +539,10 @@ def test_nor_through_publications(rig: Rig, seed: int) -> None:
         nonlocal scopes
         scopes = chance.choice((scopes, 1))
         fields = {**chance.choice(LIMITS[:8]), "per": chance.choice(per)}
-        return {"/": one(**fields), **({"/a": {}} if scopes else {})}
+        root = one(**fields)
+        if chance.random() < 0.3:
+            root["overrides"] = [{"name": "x", "match": {"t": "x"}, "limits": {"l": fields}}]
+        return {"/": root, **({"/a": {}} if scopes else {})}
 
     done: list[tuple[Any, ...]] = []
     for _ in range(120):

@@ -87,6 +87,7 @@ class Quota:
     def spent(self, used: int, now: int) -> QuotaState:
         """A window in which ``used`` was admitted already."""
         state = self.full(now)
+        state.since = now + 1  # whose requests are counted, nobody knows: none so far is refunded
         state.used = used
         return state
 
@@ -150,7 +151,7 @@ class Quota:
         self._advance(one, now)
         self._advance(other, now)
         later = one if one.end >= other.end else other
-        since = max(one.since, other.since)
+        since = now + 1  # as in ``spent``
         return QuotaState(later.start, later.end, since, max(one.used, other.used))
 
     def _advance(self, state: QuotaState, now: int) -> int:

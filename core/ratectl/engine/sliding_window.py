@@ -75,6 +75,7 @@ class SlidingWindow:
     def spent(self, used: int, now: int) -> WindowState:
         """A window in which ``used`` was admitted just now."""
         state = self.full(now)
+        state.since = now + 1  # whose requests are counted, nobody knows: none so far is refunded
         state.ring[state.head % SLOTS] = state.total = used
         return state
 
@@ -155,6 +156,7 @@ class SlidingWindow:
         self._advance(one, now)
         self._advance(other, now)
         merged = self.full(now)
+        merged.since = now + 1  # as in ``spent``
         merged.ring = [max(pair) for pair in zip(one.ring, other.ring, strict=True)]
         merged.total = sum(merged.ring)
         return merged

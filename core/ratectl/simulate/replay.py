@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 from ratectl.activation import activate_tree
 from ratectl.collector import paused_collector
 from ratectl.engine import open_engine
-from ratectl.engine.concurrency import Concurrency
 from ratectl.simulate.report import Change, Report, ScopeCount, Side, Slice, limit_counts
 from ratectl.simulate.timeline import Timeline
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.base import Engine
     from ratectl.engine.decision import Decision
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.model import LimitFields, PolicyTree
     from ratectl.simulate.calls import Call
     from ratectl.simulate.sources import Traffic
 
@@ -117,8 +116,7 @@ class _Player:
         self.engine: Engine = open_engine(lambda: self.now)
         self.counts = _Counts(_Scopes([self.engine]))
         self.check = self.engine.check
-        scopes = self._plans.scopes.values()
-        if any(isinstance(limit.algorithm, Concurrency) for of in scopes for limit in of.limits):
+        if _holds_slots(tree):
             self.check = self._check_and_release
 
     def _check_and_release(
@@ -146,6 +144,16 @@ class _Player:
         ordered = sorted(rows, key=lambda scope: (scope is None, scope or ""))
         scopes = tuple(ScopeCount.of(scope, rows[scope]) for scope in ordered)
         return Side(self.name, scopes, limit_counts(self.engine.usage()))
+
+
+def _holds_slots(tree: PolicyTree) -> bool:
+    """Whether any concurrency limit is written anywhere."""
+    policies = tree.policies.values()
+    parts: list[Mapping[str, LimitFields]] = [policy.limits for policy in policies]
+    parts += [policy.budgets for policy in policies]
+    parts += [override.limits for policy in policies for override in policy.overrides]
+    parts += [part for each in tree.exceptions for part in (each.limits, each.budgets)]
+    return any(said.algorithm == "concurrency" for part in parts for said in part.values())
 
 
 class _Scopes:
