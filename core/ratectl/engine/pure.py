@@ -177,7 +177,7 @@ class PureEngine(Engine):
             return self._decide(group, state, True, "shadow", 0, now)
         if tightest is None:
             return Decision(True, "ok", self._plans.generation, scope=active.plan.scope)
-        return self._decide(*tightest, True, "ok", 0, now)
+        return self._decide(*tightest, True, "ok", 0, now, least)
 
     def _refuse(self, looks: list[Look], now: int) -> Decision:
         decisive: Look | None = None
@@ -198,8 +198,16 @@ class PureEngine(Engine):
         return self._decide(group, state, False, "limited", wait if wait != UNKNOWN else None, now)
 
     def _decide(
-        self, group: Group, state: State, allowed: bool, reason: Reason, wait: int | None, now: int
+        self,
+        group: Group,
+        state: State,
+        allowed: bool,
+        reason: Reason,
+        wait: int | None,
+        now: int,
+        left: int | None = None,
     ) -> Decision:
+        """``left`` is what remains, where a charge has just said so."""
         algorithm = group.algorithm
         reset = algorithm.reset_after(state, now)
         return Decision(
@@ -209,7 +217,7 @@ class PureEngine(Engine):
             group.name,
             group.scope,
             algorithm.most,
-            algorithm.remaining(state, now),
+            algorithm.remaining(state, now) if left is None else left,
             wait,
             reset if reset >= 0 else None,
         )
