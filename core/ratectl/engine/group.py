@@ -206,13 +206,18 @@ class Group:
         if not self.seeded(now):
             self.seed = None
 
+    def origins(self, attributes: Mapping[str, str], now: int) -> tuple[Group, ...]:
+        """The groups from whose buckets that of a request starts."""
+        if self.seed is None:
+            return ()
+        return self.seed.sources(attributes, self, now, alike=self._alike)
+
     def _inherited(self, attributes: Mapping[str, str], now: int) -> Iterator[tuple[State, int]]:
         """The seed's buckets for a request, taken through every change since.
 
         A seed that was set aside stands still; a living one goes on until the key is touched.
         """
-        assert self.seed is not None
-        for source in self.seed.sources(attributes, self, now, alike=self._alike):
+        for source in self.origins(attributes, now):
             state, at = source.stands(attributes, now)
             before = source.algorithm
             for since, algorithm in self._passed:

@@ -74,7 +74,7 @@ def _settle_one(
         state = _begun(group, key, attributes, now, table)
     if state is not None:
         group.correct(state, more, now, since, cost if state is charged else 0)
-    for heir in _heirs(group, groups, attributes):
+    for heir in _heirs(group, groups, attributes, now):
         key = heir.key(attributes)
         state = heir.tracked(key)
         if state is not None:
@@ -90,22 +90,23 @@ def _begun(
     return table.insert(group, key, group.first_touch(key, attributes, now), now)
 
 
-def _heirs(group: Group, groups: Sequence[Group], attributes: Mapping[str, str]) -> list[Group]:
+def _heirs(
+    group: Group, groups: Sequence[Group], attributes: Mapping[str, str], now: int
+) -> list[Group]:
     """The groups whose bucket for the request began as that of ``group``, the nearest first."""
     heirs: list[Group] = []
     for last in groups:
-        heirs += [each for each in _line(last, group, attributes) or () if each not in heirs]
+        line = _line(last, group, attributes, now)
+        heirs += [each for each in line or () if each not in heirs]
     return heirs
 
 
-def _line(last: Group, group: Group, attributes: Mapping[str, str]) -> list[Group] | None:
+def _line(last: Group, group: Group, attributes: Mapping[str, str], now: int) -> list[Group] | None:
     """From ``group``'s first heir to ``last``; None where that is no heir of it."""
     if last is group:
         return []
-    if last.seed is None:
-        return None
-    for source in last.seed.sources(attributes, last.key(attributes), last):
-        line = _line(source, group, attributes)
+    for source in last.origins(attributes, now):
+        line = _line(source, group, attributes, now)
         if line is not None:
             return [*line, last]
     return None
