@@ -50,6 +50,11 @@ apiVersion: ratectl/v1
 scope: /small
 caps:
   spike: {rate: 10/s, burst: 5}
+---
+apiVersion: ratectl/v1
+scope: /small/tiny
+limits:
+  spike: {rate: 1/s, burst: 1}
 """
 
 

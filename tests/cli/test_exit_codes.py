@@ -306,7 +306,7 @@ def test_unreadable_files(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr("os.open", refuse)
     run = cli("validate", "policies")
     assert run.code == 1
     assert "cannot read policies/all.yaml: permission denied" in run.out

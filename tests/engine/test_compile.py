@@ -195,12 +195,12 @@ def test_a_quota_becomes_a_calendars_windows() -> None:
 @pytest.mark.parametrize("cap", ["40/s", "5/2day", "0.5/day", "5/month", "0.5/month"])
 @pytest.mark.parametrize("algorithm", ["token-bucket", "sliding-window", "quota"])
 def test_an_agent_clips_to_whatever_a_deeper_cap_says(cap: str, algorithm: str) -> None:
-    """``validate`` finds nothing here, so compiling must not fail."""
+    """``validate`` finds no error here, so compiling must not fail."""
     said = {
         "/": one(rate="unlimited", algorithm=algorithm),
         "/a": {"caps": {"spike": {"rate": cap}}},
     }
-    assert check_tree(tree(said)) == []
+    assert [found for found in check_tree(tree(said)) if found.severity == "error"] == []
     engine = PureEngine(lambda: 0)
     engine.swap(compiled({**said, "/a": {}}))
     engine.swap(compiled(said))

@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
+from ratectl.policy.check import check_tree
 from ratectl.policy.model import Policy, PolicyTree, SourceMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from ratectl.policy.diagnostics import Diagnostic
+
+Written = dict[str, dict[str, Any]]
 
 SCOPES = ("/", "/a", "/a/b", "/a/b/c", "/d")
 NAMES = ("x", "y")
@@ -94,6 +99,34 @@ def tree(said: Mapping[str, Mapping[str, Any]]) -> PolicyTree:
 def path_at(said: Mapping[str, Mapping[str, Any]], scope: str, line: int) -> str:
     """The field of ``scope`` that stands on ``line``."""
     return next(path for path, place in _places(said[scope]) if place[0] == line)
+
+
+def findings(said: Written, base: Written | None = None) -> list[Diagnostic]:
+    """What the rules find in a tree, against an earlier one if that is given."""
+    return check_tree(tree(said), base=None if base is None else tree(base))
+
+
+def places(said: Written, base: Written | None = None) -> list[tuple[str, str, str]]:
+    """Code, scope and field of each finding."""
+    return [
+        (found.code, found.span.file, path_at(said, found.span.file, found.span.line))
+        for found in findings(said, base)
+    ]
+
+
+def one(**fields: Any) -> dict[str, Any]:
+    """A document that says this of the limit ``spike``."""
+    return {"limits": {"spike": fields}}
+
+
+def cap(**fields: Any) -> dict[str, Any]:
+    """A document that caps ``spike``."""
+    return {"caps": {"spike": fields}}
+
+
+def budget(**fields: Any) -> dict[str, Any]:
+    """A document with the budget ``fleet``."""
+    return {"budgets": {"fleet": fields}}
 
 
 def _places(of: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, int, int]]]:

@@ -20,26 +20,38 @@ if TYPE_CHECKING:
     from ratectl.policy.loader import Loaded
     from ratectl.policy.model import PolicyTree
 
-__all__ = ["load_checked", "load_valid"]
+__all__ = ["check_loaded", "load_checked", "load_valid"]
 
-_ABOUT_ABSENCE = frozenset({codes.INCOMPLETE, codes.UNSET_NOTHING})
+_ABOUT_ABSENCE = frozenset({codes.INCOMPLETE, codes.UNSET_NOTHING, codes.CAP_UNUSED})
 
 
-def load_checked(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None = None) -> Loaded:
+def load_checked(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    stdin: bytes | None = None,
+    base: PolicyTree | None = None,
+) -> Loaded:
     """Load files and directories and run every rule; ``diagnostics`` holds all findings.
 
-    The tree holds what could be read; publish it only if no diagnostic is an error.
+    The tree holds what could be read; publish it only if no diagnostic is an error. ``base``: an
+    earlier state, whose values may stay above a cap that came later.
     """
+    from ratectl.policy.loader import load
+
+    return check_loaded(load(paths, stdin=stdin), base)
+
+
+def check_loaded(loaded: Loaded, base: PolicyTree | None = None) -> Loaded:
+    """The same policies with the findings of every rule, as ``load_checked`` gives them."""
     from ratectl.policy.check import check_tree
     from ratectl.policy.inherited import too_much_inherited
-    from ratectl.policy.loader import load, with_source_lines
+    from ratectl.policy.loader import with_source_lines
 
-    loaded = load(paths, stdin=stdin)
     too_much = too_much_inherited(loaded.tree)
     if too_much:
         semantic = [_too_large(loaded.tree, *too_much)]
     else:
-        semantic = check_tree(loaded.tree, loaded.broken, time.time_ns())
+        semantic = check_tree(loaded.tree, loaded.broken, time.time_ns(), base)
     if loaded.unread:
         # What is missing may stand in a file's unread rest.
         semantic = [each for each in semantic if each.code not in _ABOUT_ABSENCE]

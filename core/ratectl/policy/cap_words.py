@@ -12,7 +12,7 @@ from ratectl.policy.rates import Rate
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ratectl.policy.diagnostics import Span
+    from ratectl.policy.diagnostics import Severity, Span
     from ratectl.policy.limits import Limit, Setting
     from ratectl.policy.merging import Fields
     from ratectl.policy.model import LimitFields, PolicyTree
@@ -29,9 +29,16 @@ class CapFinding:
     message: str
     hint: str
     note: str
+    lowered: object = None
+    """What agents clip the value to."""
 
-    def at(self, span: Span) -> Diagnostic:
-        return Diagnostic(self.code, self.message, span, hint=self.hint, notes=(self.note,))
+    def at(self, span: Span, *, stood: bool = False) -> Diagnostic:
+        """At the place of the value; ``stood``: it was there before the cap."""
+        message = self.message
+        if stood:
+            message += f", which came later: agents clip it to {self.lowered}"
+        severity: Severity = "warning" if stood else "error"
+        return Diagnostic(self.code, message, span, severity, self.hint, (self.note,))
 
 
 def cap_note(tree: PolicyTree, name: str, cap: Mapping[str, Setting]) -> str:
@@ -92,6 +99,7 @@ def excesses(
             f"of {clip.cap.scope}",
             f"lower it to {clip.value} or raise the cap",
             note,
+            clip.value,
         )
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratectl.policy import codes
+from ratectl.policy.base import Base
 from ratectl.policy.cap_words import cap_note, evasions, excesses, nothing_to_cap
 from ratectl.policy.check_exceptions import check_exceptions
 from ratectl.policy.check_overrides import check_overrides
 from ratectl.policy.diagnostics import Diagnostic
+from ratectl.policy.lint import lint_tree
 from ratectl.policy.resolve import Resolver
 from ratectl.policy.scopes import ancestry, parent
 
@@ -30,15 +32,20 @@ __all__ = ["check_tree"]
 
 
 def check_tree(
-    tree: PolicyTree, broken: AbstractSet[str] = frozenset(), now_ns: int | None = None
+    tree: PolicyTree,
+    broken: AbstractSet[str] = frozenset(),
+    now_ns: int | None = None,
+    base: PolicyTree | None = None,
 ) -> list[Diagnostic]:
     """Every semantic finding, in order of place.
 
     ``broken``: declared scopes that could not be read. What lies below them inherits who knows
     what, so it is left for when they are mended. ``now_ns``: the wall clock's time, to tell which
-    exceptions are over; None does not tell.
+    exceptions are over; None does not tell. ``base``: an earlier state; values above a cap that
+    stood in it are warnings.
     """
     resolver = Resolver(tree)
+    before = Base(base) if base is not None else None
     found: list[Diagnostic] = []
     for scope, policy in tree.policies.items():
         if not broken.isdisjoint(ancestry(scope)):
@@ -47,9 +54,10 @@ def check_tree(
         above_scope = parent(scope)
         above = resolver.at(above_scope) if above_scope else None
         if here is not None:
-            found += _Checker(tree, policy, above, here).findings()
-            found += check_overrides(tree, resolver, policy)
+            found += _Checker(tree, policy, above, here, before).findings()
+            found += check_overrides(tree, resolver, policy, before)
     found += check_exceptions(tree, resolver, broken, now_ns)
+    found += lint_tree(tree, resolver, broken)
     return sorted(found, key=lambda finding: finding.sort_key)
 
 
@@ -57,12 +65,18 @@ class _Checker:
     """The findings of one document, given what holds above it and at it."""
 
     def __init__(
-        self, tree: PolicyTree, policy: Policy, above: Resolved | None, here: Resolved
+        self,
+        tree: PolicyTree,
+        policy: Policy,
+        above: Resolved | None,
+        here: Resolved,
+        base: Base | None,
     ) -> None:
         self.tree = tree
         self.policy = policy
         self.above = above
         self.here = here
+        self.base = base
 
     def findings(self) -> Iterator[Diagnostic]:
         yield from self._unset()
@@ -134,12 +148,20 @@ class _Checker:
         if not cap:
             return
         inherited = self.above.fields.get(name) if self.above else None
+        limit = self.here.limits.get(name)
         for finding in (
             *evasions(self.tree, name, said, inherited, cap),
-            *excesses(self.tree, name, said, self.here.limits.get(name), cap),
+            *excesses(self.tree, name, said, limit, cap),
             *(() if name in self.policy.caps else self._nothing_to_cap(name)),
         ):
-            yield finding.at(self.tree.span(self.policy.scope, f"limits.{name}.{finding.field}"))
+            stood = (
+                self.base is not None
+                and limit is not None
+                and finding.code == codes.CAP_EXCEEDED
+                and self.base.said(self.policy, name, finding.field, said, limit.algorithm)
+            )
+            span = self.tree.span(self.policy.scope, f"limits.{name}.{finding.field}")
+            yield finding.at(span, stood=stood)
 
     def _cap_units(self) -> Iterator[Diagnostic]:
         for name, cap in self.policy.caps.items():

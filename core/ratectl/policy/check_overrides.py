@@ -18,6 +18,7 @@ from ratectl.policy.matchers import covers_all, disjoint_somewhere
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ratectl.policy.base import Base
     from ratectl.policy.limits import Problem
     from ratectl.policy.model import Override, Policy, PolicyTree
     from ratectl.policy.places import Condition, Conditions
@@ -26,14 +27,19 @@ if TYPE_CHECKING:
 __all__ = ["check_overrides"]
 
 
-def check_overrides(tree: PolicyTree, resolver: Resolver, policy: Policy) -> Iterator[Diagnostic]:
-    """The findings of one document's overrides."""
+def check_overrides(
+    tree: PolicyTree, resolver: Resolver, policy: Policy, base: Base | None = None
+) -> Iterator[Diagnostic]:
+    """The findings of one document's overrides; ``base``: an earlier state of the tree."""
     if policy.overrides:
-        yield from _Checker(tree, resolver, policy).findings()
+        yield from _Checker(tree, resolver, policy, base).findings()
 
 
 class _Checker:
-    def __init__(self, tree: PolicyTree, resolver: Resolver, policy: Policy) -> None:
+    def __init__(
+        self, tree: PolicyTree, resolver: Resolver, policy: Policy, base: Base | None
+    ) -> None:
+        self.base = base
         self.tree = tree
         self.resolver = resolver
         self.policy = policy
@@ -89,7 +95,17 @@ class _Checker:
             via = resolved.fields[name][finding.field].via
             if via is None or via.bit != self.first + number:
                 continue  # a later override's, and found there
-            yield finding.at(self.tree.span(self.policy.scope, f"{path}.{finding.field}"))
+            limit = resolved.limits.get(name)
+            stood = (
+                self.base is not None
+                and limit is not None
+                and finding.code == codes.CAP_EXCEEDED
+                and self.base.said(
+                    self.policy, name, finding.field, said, limit.algorithm, override
+                )
+            )
+            span = self.tree.span(self.policy.scope, f"{path}.{finding.field}")
+            yield finding.at(span, stood=stood)
 
     def _pairs(self, wrong: set[tuple[int, str]]) -> Iterator[Diagnostic]:
         """Problems that only two overrides together have, shown at the later one."""

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["NO_FILES", "NO_POLICIES", "STDIN", "Loaded", "load", "with_source_lines"]
+    from ratectl.policy.policy_files import Sources
+
+__all__ = [
+    "NO_FILES", "NO_POLICIES", "STDIN", "Loaded", "load", "load_sources", "with_source_lines",
+]  # fmt: skip
 
 _LATER_KINDS: Final = frozenset({"PolicyTest"})
 _MAX_SHOWN_LINE: Final = 1_000
@@ -66,7 +70,11 @@ def load(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None = None)
 
     :raises UsageError: no path at all, or ``-`` without ``stdin``.
     """
-    sources = find_sources(paths, stdin)
+    return load_sources(find_sources(paths, stdin))
+
+
+def load_sources(sources: Sources) -> Loaded:
+    """Read the policies of files that are found already, in their order; there is at least one."""
     loading = _Loading(list(sources.diagnostics))
     for name in sources.paths:
         data = sources.read(name)

@@ -1,0 +1,244 @@
+"""Lint: what each rule finds and where, and what it must leave alone."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from policy.trees import Written, budget, cap, findings, one, path_at, places, written
+
+WINDOW = {"algorithm": "sliding-window"}
+QUOTA = {"algorithm": "quota"}
+
+
+def two(first: dict[str, object], second: dict[str, object]) -> dict[str, object]:
+    """A document with two limits."""
+    return {"limits": {"spike": first, "steady": second}}
+
+
+QUIET: dict[str, Written] = {
+    # RC303
+    "tighter in rate": {"/": {**one(rate="9/s", burst=50), **budget(rate="10/s", burst=20)}},
+    "tighter in burst": {"/": {**one(rate="90/s", burst=9), **budget(rate="10/s", burst=20)}},
+    "counted by less than the budget": {
+        "/": {**one(rate="90/s"), **budget(rate="1/s", per=["tenant"])},
+    },
+    "counted by something else": {
+        "/": {**one(rate="90/s", per=["route"]), **budget(rate="1/s", per=["tenant"])},
+    },
+    "a budget elsewhere": {"/": one(rate="90/s"), "/a": {}, "/d": budget(rate="1/s")},
+    "a budget below": {"/": one(rate="90/s"), "/a": budget(rate="1/s"), "/d": {}},
+    "an inherited limit below a budget": {"/": one(rate="90/s"), "/a": budget(rate="1/s")},
+    "tighter in one scope below": {
+        "/": {**one(rate="90/s"), **budget(rate="10/s")}, "/a": one(burst=5),
+    },
+    "lowered by a cap below": {
+        "/": {**one(rate="90/s", burst=90), **budget(rate="10/s", burst=9)},
+        "/a": {**cap(rate="9/s"), **one(rate="9/s")},
+    },
+    "a budget in shadow": {"/": {**one(rate="90/s"), **budget(rate="10/s", mode="shadow")}},
+    "a limit in shadow": {"/": {**one(rate="90/s", mode="shadow"), **budget(rate="10/s")}},
+    "a limit that is off": {"/": {**one(rate="90/s", mode="off"), **budget(rate="10/s")}},
+    "an unlimited limit": {"/": {**one(rate="unlimited"), **budget(rate="10/s")}},
+    "an unlimited budget": {"/": {**one(rate="90/s"), **budget(rate="unlimited")}},
+    "a subtree closed for a while": {"/": {**one(rate="90/s"), **budget(rate="0/s")}},
+    "a window that bursts may fill": {
+        "/": {**one(rate="600/min", **WINDOW), **budget(rate="10/s", burst=600)},
+    },
+    "a window of a length that does not fit": {
+        "/": {**one(rate="19/7s", **WINDOW), **budget(rate="10/5s", **WINDOW)},
+    },
+    "a bucket that a window empties at once": {
+        "/": {**one(rate="90/s", burst=599), **budget(rate="600/min", **WINDOW)},
+    },
+    "quotas that reset at different times": {
+        "/": {**one(rate="9/day", **QUOTA), **budget(rate="5/day", resets="06:00", **QUOTA)},
+    },
+    "a window below a quota": {
+        "/": {**one(rate="9/s", **WINDOW), **budget(rate="9/day", **QUOTA)},
+    },
+    "a quota that a bucket can fill on a long day": {
+        "/": {**one(rate="86400/day", **QUOTA), **budget(rate="1/s")},
+    },
+    "budgets that tighten downwards": {"/": budget(rate="9/s"), "/a": budget(rate="5/s")},
+    "two limits counted by different things": {
+        "/": two({"rate": "9/s", "per": ["tenant"]}, {"rate": "5/s", "per": ["route"]}),
+    },
+    "one for everybody and one for each": {
+        "/": two({"rate": "5/s", "per": ["tenant"]}, {"rate": "9/s"}),
+    },
+    "the usual pair": {
+        "/": two({"rate": "9/s", "burst": 90}, {"rate": "500/min", **WINDOW}),
+    },
+    # RC304
+    "per ip below proxies": {
+        "/": {"trusted_proxies": ["10.0.0.0/8"]}, "/a": one(rate="1/s", per="ip"),
+    },
+    "per ip without proxies, as said": {"/": {"trusted_proxies": [], **one(rate="1/s", per="ip")}},
+    "per ip, but off": {"/": one(rate="1/s", per="ip", mode="off")},
+    "per something like ip": {"/": one(rate="1/s", per=["ip_class"])},
+    # RC305
+    "a cap on what is defined above": {"/": one(rate="1/s"), "/a": cap(rate="2/s")},
+    "a cap on what is defined far below": {"/": cap(rate="2/s"), "/a/b/c": one(rate="1/s")},
+    "a cap on what is defined two names on": {
+        "/a": cap(rate="2/s"), "/a-b": {}, "/a/b": one(rate="1/s"),
+    },
+    # RC306
+    "somebody below asks for less": {
+        "/": one(rate="9/s"), "/a": cap(rate="5/s"), "/a/b": one(rate="4/s"),
+    },
+    "the cap itself, written as the limit": {
+        "/": one(rate="9/s", burst=9),
+        "/a": {**one(rate="5/s", burst=5), **cap(rate="5/s", burst=5)},
+    },
+    "a default burst above a cap": {"/": one(rate="9/s"), "/a": cap(burst=5)},
+    "a month for a bucket": {"/": one(rate="9/s"), "/a": cap(rate="5/month")},
+    "another calendar unit": {"/": one(rate="9/day", **QUOTA), "/a": cap(rate="1/week")},
+    "an unlimited window and a cap on counts": {
+        "/": one(rate="unlimited", **WINDOW), "/a": cap(burst=5),
+    },
+}  # fmt: skip
+
+NOISY: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
+    "looser than a budget beside it": (
+        {"/": {**one(rate="10/s", burst=20), **budget(rate="10/s", burst=20)}},
+        [("RC303", "/", "limits.spike.rate")],
+    ),
+    "looser than a budget far above, counted by more": (
+        {"/": budget(rate="5/s", per=["tenant"]), "/a/b": one(rate="9/s", per=["tenant", "route"])},
+        [("RC303", "/a/b", "limits.spike.rate")],
+    ),
+    "looser in a field that one scope sets": (
+        {"/": {**one(rate="5/s", burst=5), **budget(rate="4/s", burst=9)}, "/a": one(burst=10)},
+        [("RC303", "/a", "limits.spike.burst")],
+    ),
+    "a window that a bucket cannot fill": (
+        {"/": {**one(rate="800/min", **WINDOW), **budget(rate="10/s", burst=100)}},
+        [("RC303", "/", "limits.spike.rate")],
+    ),
+    "a window inside another": (
+        {"/": {**one(rate="10/5s", **WINDOW), **budget(rate="10/5s", **WINDOW)}},
+        [("RC303", "/", "limits.spike.rate")],
+    ),
+    "a long window that short ones cannot fill": (
+        {"/": {**one(rate="80/35s", **WINDOW), **budget(rate="10/5s", **WINDOW)}},
+        [("RC303", "/", "limits.spike.rate")],
+    ),
+    "a bucket that a window cannot empty": (
+        {"/": {**one(rate="10/s", burst=600), **budget(rate="600/min", **WINDOW)}},
+        [("RC303", "/", "limits.spike.rate")],
+    ),
+    "a quota above another of its days": (
+        {"/": {**one(rate="9/day", **QUOTA), **budget(rate="9/day", **QUOTA)}},
+        [("RC303", "/", "limits.spike.rate")],
+    ),
+    "a quota that a bucket cannot fill": (
+        {"/": {**one(rate="100_000/day", **QUOTA), **budget(rate="1/s")}},
+        [("RC303", "/", "limits.spike.rate")],
+    ),
+    "a quota that a window cannot fill": (
+        {"/": {**one(rate="25/h", **QUOTA), **budget(rate="5/15min", **WINDOW)}},
+        [("RC303", "/", "limits.spike.rate")],
+    ),
+    "the looser of two limits": (
+        {"/": two({"rate": "9/s", "per": ["tenant"]}, {"rate": "5/s"})},
+        [("RC303", "/", "limits.spike.rate")],
+    ),
+    "twins": ({"/": two({"rate": "5/s"}, {"rate": "5/s"})}, [("RC303", "/", "limits.steady.rate")]),
+    "outdone until a scope unsets the other": (
+        {"/": two({"rate": "9/s"}, {"rate": "5/s"}), "/a": {"unset": ["steady"]},
+         "/d": two({"rate": "9/s"}, {"rate": "5/s"})},
+        [("RC303", "/d", "limits.spike.rate")],
+    ),
+    "outdone below too, where only the owner differs": (
+        {"/": {**one(rate="9/s", burst=9), **budget(rate="5/s")}, "/a": {},
+         "/a/b": one(rate="8/s")},
+        [("RC303", "/", "limits.spike.rate"), ("RC303", "/a/b", "limits.spike.rate")],
+    ),
+    "a budget inside a tighter one": (
+        {"/": budget(rate="5/s"), "/a": budget(rate="9/s")},
+        [("RC303", "/a", "budgets.fleet.rate")],
+    ),
+    "per ip": ({"/": one(rate="1/s", per="ip")}, [("RC304", "/", "limits.spike.per")]),
+    "per ip among others, in a budget": (
+        {"/": {}, "/a": budget(rate="1/s", per=["ip", "tenant"]),
+         "/d": {"trusted_proxies": ["::1"]}},
+        [("RC304", "/a", "budgets.fleet.per")],
+    ),
+    "a cap on nothing": (
+        {"/": cap(rate="1/s"), "/a": {"limits": {"other": {"rate": "99/s"}}}},
+        [("RC305", "/", "caps.spike")],
+    ),
+    "a cap on what a neighbour defines": (
+        {"/a": cap(rate="1/s"), "/ab": one(rate="1/s"), "/d": one(rate="1/s")},
+        [("RC305", "/a", "caps.spike")],
+    ),
+    "a cap on a budget": (
+        {"/": {**budget(rate="1/s"), "caps": {"fleet": {"rate": "1/s"}}}},
+        [("RC305", "/", "caps.fleet")],
+    ),
+    "inherited above a deeper cap": (
+        {"/": one(rate="50/s", burst=200), "/a": cap(rate="40/s", burst=100)},
+        [("RC306", "/a", "caps.spike")],
+    ),
+    "inherited above a deeper cap by all below": (
+        {"/": one(rate="50/s", burst=200), "/a": cap(rate="40/s", burst=300),
+         "/a/b": one(mode="shadow")},
+        [("RC306", "/a", "caps.spike.rate")],
+    ),
+    "a window above a cap on counts": (
+        {"/": one(rate="50/min", **WINDOW), "/a": cap(burst=40)},
+        [("RC306", "/a", "caps.spike.burst")],
+    ),
+    "each of two caps": (
+        {"/": one(rate="50/s"), "/a": cap(rate="40/s"), "/a/b": cap(rate="30/s")},
+        [("RC306", "/a", "caps.spike.rate"), ("RC306", "/a/b", "caps.spike.rate")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", QUIET.values(), ids=QUIET.keys())
+def test_what_is_left_alone(said: Written) -> None:
+    assert findings(said) == []
+
+
+@pytest.mark.parametrize(("said", "expected"), NOISY.values(), ids=NOISY.keys())
+def test_what_is_found(said: Written, expected: list[tuple[str, str, str]]) -> None:
+    assert places(said) == expected
+    for found in findings(said):
+        assert found.severity == "warning"
+        assert found.hint
+
+
+def test_words_of_a_pointless_limit() -> None:
+    (found,) = findings({"/a": budget(rate="5/s", burst=7), "/a/b": one(rate="9/s")})
+    assert found.message == (
+        "limit 'spike' refuses nothing that budget 'fleet' of /a does not refuse"
+    )
+    assert found.hint == "make it tighter than 5/s, burst 7, or remove it"
+    assert found.notes[0].startswith("budget 'fleet' is set at /a:")
+
+
+def test_a_misspelt_cap_is_guessed() -> None:
+    near: Written = {"/": {"caps": {"spkie": {"rate": "1/s"}}}, "/a": one(rate="1/s")}
+    assert [found.hint for found in findings(near)] == ["did you mean 'spike'?"]
+    far: Written = {"/": {"caps": {"zzz": {"rate": "1/s"}}}, "/a": one(rate="1/s")}
+    assert [found.hint for found in findings(far)] == ["remove it, or check the limit's name"]
+
+
+@given(written)
+def test_writing_the_cap_as_the_limit_is_enough(said: Written) -> None:
+    before = [each for each in places(said) if each[0] != "RC306"]
+    found = [each for each in findings(said) if each.code == "RC306"]
+    for each in found:
+        _, name, *_ = path_at(said, each.span.file, each.span.line).split(".")
+        assert each.hint is not None
+        text = each.hint.partition("limits: {")[2].partition(": {")[2].rstrip("}")
+        limit = said[each.span.file]["limits"].setdefault(name, {})
+        for field in text.split(", "):
+            key, _, value = field.partition(": ")
+            limit[key] = int(value) if key == "burst" else value
+    now = [each for each in places(said) if each[0] != "RC303"]
+    errors = [each for each in now if each[0].startswith("RC2")]
+    assert not found or not any(each[0] == "RC306" for each in now)
+    assert {each[:2] for each in errors} <= {each[:2] for each in before}
