@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 __all__ = [
     "LiveTree",
     "attributes_of",
+    "base_tree",
     "entry_of",
     "live_tree",
+    "publishable",
     "read_checked",
-    "read_publishable",
     "read_stdin",
+    "read_usable",
     "read_valid",
     "scope_of",
     "tree_to_compare",
@@ -39,44 +41,87 @@ class LiveTree(NamedTuple):
     tree: PolicyTree
 
 
-def read_checked(paths: Sequence[str]) -> Loaded:
-    """Load and check; ``-`` is standard input."""
+def read_checked(paths: Sequence[str], base: PolicyTree | None = None) -> Loaded:
+    """Load and check; ``-`` is standard input. ``base``: an earlier state (``check_tree``)."""
     from ratectl.policy import load_checked
 
     stdin = read_stdin() if "-" in paths else None
-    return load_checked(paths, stdin=stdin)
+    return load_checked(paths, stdin=stdin, base=base)
 
 
 def read_valid(paths: Sequence[str]) -> Loaded:
-    """Load policies that validate.
+    """Load policies that an agent could run: values above a cap are clipped, as agents do.
 
-    :raises PolicyError: they do not.
+    :raises PolicyError: they do not validate.
     """
     loaded = read_checked(paths)
-    if not loaded.ok:
+    if not loaded.usable:
         raise PolicyError(loaded.diagnostics)
     return loaded
 
 
-def read_publishable(path: str) -> Loaded:
-    """Load policies that validate, and of which there is at least one.
+def read_usable(path: str) -> Loaded:
+    """Load policies without rules that need the live generation, of which there is at least one.
+
+    ``publishable`` judges the rest.
 
     :raises Refused: there is nothing: publishing it would remove every limit.
-    :raises PolicyError: they do not validate.
+    :raises PolicyError: they do not validate, whatever is live.
     """
-    from ratectl.policy import codes
+    from ratectl.policy import check_loaded, codes
+    from ratectl.policy.loader import load
 
     nothing: Final = {codes.NO_FILES, codes.NO_POLICIES, codes.EMPTY_FILE}
-    loaded = read_checked([path])
-    if not loaded.ok:
-        errors = [found for found in loaded.diagnostics if found.severity == "error"]
+    loaded = load([path], stdin=read_stdin() if path == "-" else None)
+    checked = check_loaded(loaded)
+    if not checked.usable:
+        errors = [found for found in checked.diagnostics if found.severity == "error"]
         if all(found.code in nothing for found in errors):
             raise Refused(
                 f"nothing to apply in {path}: publishing it would remove every limit",
-                loaded.diagnostics,
+                checked.diagnostics,
             )
-        raise PolicyError(loaded.diagnostics)
+        raise PolicyError(checked.diagnostics)
     return loaded
+
+
+def publishable(loaded: Loaded, live: PolicyTree | None) -> Loaded:
+    """The same policies, judged against what is live.
+
+    :raises PolicyError: a value that is new or changed exceeds a cap.
+    """
+    from ratectl.policy import check_loaded
+
+    checked = check_loaded(loaded, live)
+    if not checked.ok:
+        raise PolicyError(checked.diagnostics)
+    return checked
+
+
+def base_tree(session: Session, paths: Sequence[str], named: str) -> PolicyTree | None:
+    """The state that ``--base`` names: ``live``, or a revision of the repository of ``paths``."""
+    if named == "live":
+        from ratectl.generations import read_live
+
+        with session.store() as store:
+            live = read_live(store)
+            if live.head is None:
+                session.say("nothing is published yet: every value counts as new")
+            return tree_to_compare(session, store, live)
+    from ratectl.revision import load_at
+
+    loaded = load_at(paths, named)
+    if loaded is None:
+        session.say(f"there are no such policies at {named}: every value counts as new")
+        return None
+    if not loaded.ok:
+        errors = [str(found) for found in loaded.diagnostics if found.severity == "error"]
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        session.warn(
+            f"the policies at {named} are not valid; what cannot be read there counts as new: "
+            f"{errors[0]}{more}"
+        )
+    return loaded.tree
 
 
 def live_tree(store: Store) -> LiveTree:

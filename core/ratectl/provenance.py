@@ -5,14 +5,12 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-import subprocess
 from pathlib import Path
 
+from ratectl.git import GitFailed, ask
 from ratectl.publish import Provenance
 
 __all__ = ["gather"]
-
-_GIT_SECONDS = 5
 
 
 def gather(path: str | os.PathLike[str], message: str = "") -> Provenance:
@@ -48,13 +46,6 @@ def _author(folder: Path) -> str:
 
 def _git(folder: Path, *words: str) -> str | None:
     try:
-        done = subprocess.run(  # noqa: S603  fixed words; paths come after --
-            ["git", "-C", str(folder), *words],  # noqa: S607  the user's own git
-            capture_output=True,
-            text=True,
-            timeout=_GIT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return ask(folder, *words).decode(errors="replace").strip()
+    except GitFailed:
         return None
-    return done.stdout.strip() if done.returncode == 0 else None

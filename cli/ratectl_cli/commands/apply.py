@@ -8,6 +8,7 @@ import typer
 from ratectl_cli.session import Session, session_of
 
 if TYPE_CHECKING:
+    from ratectl.policy.loader import Loaded
     from ratectl.publish import Provenance
     from ratectl.stores.base import Store
     from ratectl_cli.publication import Proposal
@@ -27,7 +28,8 @@ def apply(
 
     Validates PATH, shows what requests would notice against the live generation, asks, and
     publishes: all of it or nothing. PATH is the whole tree: what it does not hold is removed.
-    Policies that are live already make no generation.
+    Policies that are live already make no generation. A value above a cap is a warning where the
+    live generation says the same: agents clip it, and the cap may be lowered at once.
 
     Examples:
       ratectl apply policies/
@@ -45,29 +47,34 @@ def apply(
     """
     from ratectl.generations import read_live
     from ratectl_cli import publication
-    from ratectl_cli.policies import read_publishable, tree_to_compare
+    from ratectl_cli.policies import publishable, read_usable, tree_to_compare
 
     session = session_of(ctx)
     with session.busy("reading policies"):
-        loaded = read_publishable(path)
-    if session.text and loaded.diagnostics and not session.options.quiet:
-        from ratectl_cli.render.diagnostics import diagnostic_blocks
-
-        session.complain(diagnostic_blocks(loaded.diagnostics, session.err))
+        loaded = read_usable(path)
     provenance = _provenance(path, message)
     with session.store() as store:
         with session.busy("comparing with the live generation"):
             base = read_live(store)
             old = tree_to_compare(session, store, base)
+            loaded = publishable(loaded, old)
             proposal = publication.propose(
                 "apply", base, old, loaded.tree, provenance, loaded.diagnostics
             )
+        _warn(session, loaded)
         if publication.is_live(proposal):
             publication.answer_unchanged(session, proposal, f"says the same as {path}")
             return 0
         publication.show_changes(session, proposal, _title(proposal, path))
         session.confirm(f"Publish as generation {base.generation + 1}?", yes=yes)
         return _publish(session, proposal, store, path)
+
+
+def _warn(session: Session, loaded: "Loaded") -> None:
+    if session.text and loaded.diagnostics and not session.options.quiet:
+        from ratectl_cli.render.diagnostics import diagnostic_blocks
+
+        session.complain(diagnostic_blocks(loaded.diagnostics, session.err))
 
 
 def _publish(session: Session, proposal: "Proposal", store: "Store", path: str) -> int:

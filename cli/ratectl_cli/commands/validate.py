@@ -77,6 +77,15 @@ Ignore = Annotated[
         "ignored: such a file cannot be read.",
     ),
 ]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        "--base",
+        metavar="REV|live",
+        help="Earlier state: a Git revision, or the live generation. Values that it has already "
+        "may stay above a cap that came later: a warning.",
+    ),
+]
 
 
 def validate(
@@ -86,32 +95,37 @@ def validate(
     fail_level: FailLevel = Level.ERROR,
     select: Select = None,
     ignore: Ignore = None,
+    base: Base = None,
 ) -> int:
     """Check policy files and report every problem at once.
 
-    Reads .yaml and .yml files, also below directories; hidden ones are skipped. Needs no store.
+    Reads .yaml and .yml files, also below directories; hidden ones are skipped. Needs no store,
+    but for --base live.
     Warnings do not fail without --fail-level warning. `ratectl rule CODE` explains a finding.
 
     Examples:
       ratectl validate policies/
       ratectl validate policies/ --format github --fail-level warning
+      ratectl validate policies/ --base origin/main
       ratectl validate policies/ -o json | jq '.diagnostics[].message'
       git show HEAD:policies/global.yaml | ratectl validate -
 
     Exit codes:
       0   no errors
       1   errors (or warnings, with --fail-level warning), or nothing to validate
-      64  wrong arguments
+      64  wrong arguments, or no such revision
+      69  store unreachable (with --base live)
     """
-    from ratectl_cli.policies import read_checked
+    from ratectl_cli.policies import base_tree, read_checked
     from ratectl_cli.selection import Selection
 
     session = session_of(ctx)
     form = _settle(session, form)
     selection = Selection.of(select or [], ignore or [])
     with session.busy("reading policies"):
-        loaded = read_checked(paths)
-    report = _Report(loaded, selection.apply(loaded.diagnostics), fail_level)
+        earlier = None if base is None else base_tree(session, paths, base)
+        loaded = read_checked(paths, earlier)
+    report = _Report(loaded, selection.apply(loaded.diagnostics), fail_level, base)
     if report.selected.insisted:
         session.warn(
             f"{plural(report.selected.insisted, 'error')} of RC1xx cannot be ignored: "
@@ -162,10 +176,13 @@ def _summarise(session: Session, file: Path, report: "_Report") -> None:
 class _Report:
     """What was found, and what follows from it."""
 
-    def __init__(self, loaded: "Loaded", selected: "Selected", fail_level: Level) -> None:
+    def __init__(
+        self, loaded: "Loaded", selected: "Selected", fail_level: Level, base: str | None
+    ) -> None:
         self.loaded = loaded
         self.selected = selected
         self.fail_level = fail_level
+        self.base = base
 
     @property
     def passed(self) -> bool:
@@ -182,6 +199,7 @@ class _Report:
             "valid": self.loaded.ok,
             "passed": self.passed,
             "fail_level": self.fail_level.value,
+            "base": self.base,
             "errors": count(shown, "error"),
             "warnings": count(shown, "warning"),
             "hidden": len(self.selected.hidden),

@@ -63,6 +63,14 @@ class Loaded:
     def ok(self) -> bool:
         return all(found.severity != "error" for found in self.diagnostics)
 
+    @property
+    def usable(self) -> bool:
+        """Whether agents could run it: they clip values above a cap, and never reject for it."""
+        return all(
+            found.severity != "error" or found.code == codes.CAP_EXCEEDED
+            for found in self.diagnostics
+        )
+
 
 def load(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None = None) -> Loaded:
     """Read the policies at ``paths``: files, directories (all ``.yaml`` and ``.yml`` in them) and

@@ -16,7 +16,7 @@ from ratectl.policy.yaml_text import MAX_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["STDIN", "Sources", "find_sources"]
+__all__ = ["STDIN", "Sources", "find_sources", "is_policy_file", "printable"]
 
 STDIN: Final = "<stdin>"
 """Name of the file that ``-`` stands for."""
@@ -110,6 +110,11 @@ def _add_path(sources: Sources, path: str) -> None:
 
 _File = tuple[tuple[str, ...], str, str]
 """A file below a directory: the parts of its path from there, its path, and its real path."""
+
+
+def is_policy_file(parts: Sequence[str]) -> bool:
+    """Whether a directory's file of this path is read: neither hidden nor something else."""
+    return parts[-1].endswith(_SUFFIXES) and not any(part.startswith(".") for part in parts)
 
 
 def _walk(top: str, sources: Sources) -> Iterator[_File]:
