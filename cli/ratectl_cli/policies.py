@@ -26,6 +26,7 @@ __all__ = [
     "live_tree",
     "publishable",
     "read_checked",
+    "read_for",
     "read_stdin",
     "read_usable",
     "read_valid",
@@ -58,6 +59,19 @@ def read_valid(paths: Sequence[str]) -> Loaded:
     if not loaded.usable:
         raise PolicyError(loaded.diagnostics)
     return loaded
+
+
+def read_for(scope: str, path: str) -> PolicyTree:
+    """The policies that concern a scope; others need not even be valid.
+
+    :raises PolicyError: they are not.
+    """
+    from ratectl.policy import load_for
+
+    loaded = load_for([path], scope, stdin=read_stdin() if path == "-" else None)
+    if not loaded.usable:
+        raise PolicyError(loaded.diagnostics)
+    return loaded.tree
 
 
 def read_usable(path: str) -> Loaded:

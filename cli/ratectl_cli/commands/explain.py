@@ -33,7 +33,8 @@ def explain(
     """Show which limits hold at a scope, and who said so.
 
     For every value: where it was written, what it beat, and the cap that clipped it. With
-    --attr, also which bucket and key a request counts in.
+    --attr, also which bucket and key a request counts in. Reads only the documents
+    of SCOPE and the scopes above it: `ratectl validate` judges the others.
 
     Examples:
       ratectl explain /payments/checkout
@@ -44,11 +45,11 @@ def explain(
       0   explained
       1   no policy covers the scope
       64  wrong arguments
-      65  invalid policies, or nothing is published
+      65  invalid policies at or above SCOPE, or nothing is published
       69  store unreachable (with --live)
     """
     from ratectl.policy.resolve import resolve
-    from ratectl_cli.policies import attributes_of, live_tree, read_valid, scope_of
+    from ratectl_cli.policies import attributes_of, live_tree, read_for, scope_of
     from ratectl_cli.render.explanation import explanation_blocks, explanation_data
 
     session = session_of(ctx)
@@ -63,7 +64,7 @@ def explain(
             with session.store() as store:
                 generation, tree = live_tree(store)
         else:
-            tree = read_valid([files]).tree
+            tree = read_for(scope, files)
     resolved = resolve(tree, scope)
     data = explanation_data(tree, scope, resolved, attributes)
     source = f"generation {generation}" if generation else files

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ratectl.policy.loader import Loaded
     from ratectl.policy.model import PolicyTree
 
-__all__ = ["check_loaded", "load_checked", "load_valid"]
+__all__ = ["check_loaded", "load_checked", "load_for", "load_valid"]
 
 _ABOUT_ABSENCE = frozenset({codes.INCOMPLETE, codes.UNSET_NOTHING, codes.CAP_UNUSED})
 
@@ -65,6 +65,25 @@ def _too_large(tree: PolicyTree, scope: str, message: str) -> Diagnostic:
 
     hint = "define limits no higher than where they are needed"
     return Diagnostic(codes.TOO_LARGE, message, tree.span(scope, "scope"), hint=hint)
+
+
+def load_for(
+    paths: Sequence[str | os.PathLike[str]], scope: str, *, stdin: bytes | None = None
+) -> Loaded:
+    """Load what can concern ``scope``: in a large tree much sooner than everything.
+
+    In a valid tree, ``scope`` resolves as it does in the whole. Findings are those of these
+    documents; where they are not usable, or do not cover the scope, of all.
+    """
+    from ratectl.policy.on_path import load_on_path
+    from ratectl.policy.scopes import nearest
+
+    loaded = load_on_path(paths, scope, stdin=stdin)
+    if loaded is not None:
+        loaded = check_loaded(loaded)
+        if loaded.usable and nearest(scope, loaded.tree.policies) is not None:
+            return loaded
+    return load_checked(paths, stdin=stdin)
 
 
 def load_valid(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None = None) -> Loaded:
