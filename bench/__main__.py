@@ -1,4 +1,4 @@
-"""``python -m bench [propagation|loading|simulate|startup] …``: all of them when none is named.
+"""``python -m bench [propagation|loading|scale|simulate|startup] …``; all when none is named.
 
 Prints its figures and writes them to ``bench/out/<name>.json``.
 """
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import loading, propagation, simulate, startup
+from bench import loading, propagation, scale, simulate, startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BENCHES: dict[str, Callable[[], dict[str, object]]] = {
     "startup": startup.run,
     "loading": loading.run,
+    "scale": scale.run,
     "propagation": propagation.run,
     "simulate": simulate.run,
 }

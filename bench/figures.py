@@ -31,7 +31,7 @@ def show(name: str, values: Sequence[float], unit: str = "ms") -> dict[str, floa
     """Print one line of a spread, and return it."""
     s = spread(values)
     print(
-        f"  {name:<34} p50 {s['p50']:>9.2f} {unit}   p99 {s['p99']:>9.2f} {unit}"
+        f"  {name:<44} p50 {s['p50']:>9.2f} {unit}   p99 {s['p99']:>9.2f} {unit}"
         f"   min {s['min']:>9.2f}   max {s['max']:>9.2f}   n {len(values)}"
     )
     return s

@@ -104,13 +104,14 @@ def test_invalid_policies_exit_65_with_every_finding(cli: Cli, tree: Path, store
     )
     for words in (
         ("apply", "policies", "--yes"),
-        ("explain", "/shop"),
+        ("explain", "/bad/below"),
         ("check", "/shop", "--policies", "policies"),
     ):
         run = cli(*words)
         assert (run.code, run.out) == (65, "")
         assert run.err.count("error[RC") >= 2
     assert cli("validate", "policies").code == 1
+    assert cli("explain", "/shop").code == 0, "which they do not concern"
 
 
 def test_nothing_published_exits_65(cli: Cli, store_url: str) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from policy.trees import NAMES, RATES, SCOPES, tree, written
 from ratectl.policy.limits import BUILT_IN, Clip, Limit, Setting
@@ -17,8 +16,6 @@ from ratectl.policy.resets import Resets
 from ratectl.policy.resolve import Resolver, resolve
 
 if TYPE_CHECKING:
-    import random
-
     from ratectl.policy.model import PolicyTree
     from ratectl.policy.resolve import Resolved
 
@@ -527,34 +524,6 @@ def test_a_second_reading_of_the_rules_agrees(said: Written) -> None:
         }
         told |= {name: _told(limit) for name, limit in resolved.limits.items()}
         assert told == second_reading(said, scope)
-
-
-@given(written, st.randoms(use_true_random=False))
-def test_order_does_not_matter(said: Written, chance: random.Random) -> None:
-    scopes = list(said)
-    chance.shuffle(scopes)
-    shuffled = tree({scope: said[scope] for scope in scopes})
-    resolver = Resolver(shuffled)
-    for scope in (*scopes, *SCOPES):
-        assert resolver.at(scope) == resolve(tree(said), scope)
-
-
-@given(written)
-def test_caps_always_hold(said: Written) -> None:
-    for scope in said:
-        resolved = at(said, scope)
-        for limit in resolved.limits.values():
-            cap = resolved.caps.get(limit.name, {})
-            if "burst" in cap and limit.max is not None:
-                assert limit.max <= cap["burst"].value
-            if limit.rate is None:
-                continue
-            if "rate" in cap:
-                assert not limit.rate.exceeds(cap["rate"].value)
-            if "burst" in cap and limit.burst is not None:
-                assert limit.burst <= cap["burst"].value
-            if "burst" in cap and limit.algorithm != "token-bucket" and not limit.rate.unlimited:
-                assert limit.rate.numerator <= cap["burst"].value
 
 
 @given(written)

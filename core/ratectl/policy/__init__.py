@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ratectl.collector import paused_collector
 from ratectl.errors import PolicyError
 from ratectl.policy import codes
 
@@ -78,7 +79,8 @@ def load_for(
     from ratectl.policy.on_path import load_on_path
     from ratectl.policy.scopes import nearest
 
-    loaded = load_on_path(paths, scope, stdin=stdin)
+    with paused_collector():
+        loaded = load_on_path(paths, scope, stdin=stdin)
     if loaded is not None:
         loaded = check_loaded(loaded)
         if loaded.usable and nearest(scope, loaded.tree.policies) is not None:

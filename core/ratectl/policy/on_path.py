@@ -63,6 +63,8 @@ def load_on_path(
 
 def _relevant(data: bytes, wanted: AbstractSet[bytes]) -> bytes | None:
     """The file with every document blanked that says nothing of these scopes; None if all are."""
+    if b"---" not in data:  # most files hold one document
+        return data if _may_declare(data, wanted) else None
     starts = [match.start() for match in _DOCUMENT.finditer(data)]
     bounds = [0, *starts, len(data)]
     documents = [data[a:b] for a, b in pairwise(bounds)]

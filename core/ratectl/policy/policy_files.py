@@ -22,7 +22,7 @@ STDIN: Final = "<stdin>"
 """Name of the file that ``-`` stands for."""
 
 _SUFFIXES: Final = (".yaml", ".yml")
-_CHUNK: Final = 65_536
+_CHUNK: Final = 16_384
 
 
 @dataclass(slots=True)
