@@ -92,6 +92,10 @@ def caps_always_hold(case: Case) -> None:
                 cap = policies.policies[up].caps.get(limit.name) if up in said else None
                 if cap is None:
                     continue
+                if cap.burst is not None and limit.max is not None:
+                    assert limit.max <= cap.burst
+                if limit.rate is None:
+                    continue
                 if cap.rate is not None:
                     assert not limit.rate.exceeds(cap.rate)
                 if cap.burst is not None and limit.burst is not None:

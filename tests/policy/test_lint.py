@@ -226,6 +226,13 @@ def test_a_misspelt_cap_is_guessed() -> None:
     assert [found.hint for found in findings(far)] == ["remove it, or check the limit's name"]
 
 
+def test_guessing_is_bounded() -> None:
+    caps = {f"spik{n}": {"rate": "1/s"} for n in range(99)}
+    many: Written = {"/": {"caps": caps}, "/a": one(rate="1/s")}
+    guessed = [found for found in findings(many) if found.hint == "did you mean 'spike'?"]
+    assert (len(findings(many)), len(guessed)) == (99, 50)
+
+
 @given(written)
 def test_writing_the_cap_as_the_limit_is_enough(said: Written) -> None:
     before = [each for each in places(said) if each[0] != "RC306"]

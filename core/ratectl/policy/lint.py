@@ -33,7 +33,10 @@ _ADDRESS: Final = "ip"
 """The attribute that is only as good as the proxies before the service."""
 
 _MOST_SUGGESTED: Final = 200
-"""Names that a misspelt one is compared with."""
+"""Names of each kind that a misspelt one is compared with."""
+
+_MOST_GUESSES: Final = 50
+"""Misspelt names that are compared at all: nobody reads more, and comparing costs milliseconds."""
 
 
 class Step(NamedTuple):
@@ -115,6 +118,7 @@ class _Linter:
 
     def _unused_caps(self) -> Iterator[Diagnostic]:
         """Caps on what is defined neither here, nor above, nor below."""
+        guesses = _MOST_GUESSES
         for policy, _, here, _ in self.steps:
             for name, cap in policy.caps.items():
                 if name in here.fields or name in policy.unset or not cap.model_fields_set:
@@ -122,7 +126,8 @@ class _Linter:
                 below = self._definers.get(name, [])
                 if _any_within(below, policy.scope) or _any_within(self._broken, policy.scope):
                     continue
-                meant = closest(name, self._names_near(policy.scope, here))
+                meant = closest(name, self._names_near(policy.scope, here)) if guesses else None
+                guesses = max(guesses - 1, 0)
                 yield self._finding(
                     codes.CAP_UNUSED,
                     policy.scope,
