@@ -61,7 +61,9 @@ GOOD: dict[str, Written] = {
     "slots below a cap": {
         "/": cap(burst=5, rate="1/s"), "/a": one(**SLOTS, hold="2h", per=["tenant"]),
     },
-    "inherited slots above a deeper cap": {"/": one(**SLOTS), "/a": cap(burst=1)},
+    "inherited slots above a deeper cap": {
+        "/": one(**SLOTS), "/a": cap(burst=1), "/a/b": one(max=1),
+    },
     "slots as budgets": {"/": budget(**SLOTS)},
     "slots in place of a rate": {"/": one(**BASE), "/a": one(**SLOTS), "/a/b": one(max=9)},
     "an unlimited budget": {"/": budget(rate="unlimited")},
