@@ -43,6 +43,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         f"{_HERE}.schema:schema",
         "Print the JSON Schema of policy files, for editors.",
     ),
+    "test": Entry(
+        "Write policies", f"{_HERE}.test:test", "Run the tests that stand beside the policies."
+    ),
     "explain": Entry(
         "Write policies",
         f"{_HERE}.explain:explain",

@@ -38,7 +38,9 @@ def test_every_file_reads_without_an_error_in_its_syntax(name: str) -> None:
     """Alone, too: what it inherits may be missing, but nothing in it is malformed."""
     loaded = load_checked([POLICIES / name])
     assert [
-        found.code for found in loaded.diagnostics if found.code not in ("RC203", "RC301", "RC303")
+        found.code
+        for found in loaded.diagnostics
+        if found.code not in ("RC123", "RC203", "RC301", "RC303")
     ] == []
 
 

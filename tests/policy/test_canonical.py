@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from ratectl.policy.bundle import encode_policies
 from ratectl.policy.canonical import format_text
 from ratectl.policy.canonical.layout import comments
+from ratectl.policy.kinds import KINDS
 from ratectl.policy.loader import load
 from ratectl.policy.model import LimitFields
-from ratectl.policy.schema import KINDS
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "policies").rglob("*.yaml"))

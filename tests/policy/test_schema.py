@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 from pydantic import BaseModel, Field
 
+from ratectl.policy.kinds import KINDS
 from ratectl.policy.loader import load
 from ratectl.policy.rates import Rate
-from ratectl.policy.schema import KINDS, policy_schema, schema_text
+from ratectl.policy.schema import policy_schema, schema_text
 from ratectl.policy.strict_yaml import read
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "schemas" / "policy.v1.schema.json"
 FILES = sorted((ROOT / "policies").rglob("*.yaml"))
 POLICY = "apiVersion: ratectl/v1\nscope: /shop\n"
+TEST = "apiVersion: ratectl/v1\nkind: PolicyTest\nname: a burst\n"
+STEP = f"{TEST}steps: [{{scope: /shop, expect: {{allowed: 1}}, "
 
 BAD = {
     "no scope": "apiVersion: ratectl/v1\n",
@@ -58,6 +61,18 @@ BAD = {
     "protected as text": f'{POLICY}protected: "true"\n',
     "long description": f"{POLICY}description: {'x' * 1001}\n",
     "unset twice": f"{POLICY}unset: [a, a]\n",
+    "test without a name": "apiVersion: ratectl/v1\nkind: PolicyTest\nsteps: [{scope: /}]\n",
+    "test without steps": TEST,
+    "test of nothing": f"{TEST}steps: []\n",
+    "test at a scope": f"{STEP}}}]\nscope: /shop\n",
+    "start without a zone": f"{STEP}}}]\nstart: 2026-01-05T00:00:00\n",
+    "step at a number": f"{STEP}at: 5}}]\n",
+    "step at an unknown unit": f"{STEP}every: 5m}}]\n",
+    "no request": f"{STEP}times: 0}}]\n",
+    "number as an attribute": f"{STEP}attributes: {{client: 7}}}}]\n",
+    "expectation outside": f"{STEP}allowed: 1}}]\n",
+    "first of none": f"{TEST}steps: [{{scope: /shop, expect: {{first_refused: 0}}}}]\n",
+    "unknown reason": f"{TEST}steps: [{{scope: /shop, expect: {{reason: denied}}}}]\n",
 }
 
 GOOD = {
@@ -70,6 +85,11 @@ GOOD = {
     "unlimited": f"{POLICY}limits: {{spike: {{rate: unlimited}}}}\n",
     "underscores": f"{POLICY}limits: {{spike: {{rate: 1_000/s, burst: 1_000}}}}\n",
     "spaces": f'{POLICY}limits: {{spike: {{rate: "10 / 2 min"}}}}\n',
+    "test": f"{POLICY}---\n{STEP}at: 1.5h, times: 1_000, every: 10 ms}}]\n",
+    "test at a time": f"{POLICY}---\n{STEP}at: 2026-01-05 01:00+01:00}}]\n",
+    "start": f"{POLICY}---\n{STEP}}}]\nstart: 2026-01-05T00:00Z\n",
+    "none": f"{POLICY}---\n{TEST}steps: [{{scope: /shop, expect: {{first_refused: none}}}}]\n",
+    "effective": f"{POLICY}---\n{TEST}steps: [{{scope: /shop, effective: {{absent: [x]}}}}]\n",
 }
 
 
@@ -125,8 +145,8 @@ def test_bad_documents_are_rejected(validator: Draft7Validator, text: str) -> No
 
 @pytest.mark.parametrize("text", GOOD.values(), ids=list(GOOD))
 def test_good_documents_are_accepted(validator: Draft7Validator, text: str) -> None:
-    (document,) = documents(text)
-    validator.validate(document)
+    for document in documents(text):
+        validator.validate(document)
     assert load(["-"], stdin=text.encode()).ok
 
 

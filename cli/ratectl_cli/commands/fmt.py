@@ -136,7 +136,11 @@ def _formatted(data: bytes) -> tuple[str, tuple[int, ...]]:
 
     formatted = format_text(data.decode("utf-8-sig"))
     before, after = load(["-"], stdin=data), load(["-"], stdin=formatted.text.encode())
-    same = after.ok == before.ok and encode_policies(after.tree) == encode_policies(before.tree)
+    same = (
+        after.ok == before.ok
+        and encode_policies(after.tree) == encode_policies(before.tree)
+        and [each.test for each in after.tests] == [each.test for each in before.tests]
+    )
     return (formatted.text, formatted.kept) if same else (data.decode(), (1,))
 
 

@@ -113,6 +113,7 @@ def _next(target: Path) -> list[str]:
     place = shlex.quote(str(target) + os.sep)
     return [
         f"ratectl validate {place}",
+        f"ratectl test {place}",
         f"ratectl explain /payments/refunds --policies {place}",
         f"ratectl apply {place}",
     ]

@@ -24,7 +24,7 @@ def rule(
 
     What it means, why it matters, and an example of wrong and right. Without a code, all of them
     with a line each: RC1xx a file is not readable as a policy, RC2xx the tree does not hold
-    together, RC3xx it does, but probably not as meant.
+    together, RC3xx it does, but probably not as meant, RC4xx a test makes no sense.
 
     Examples:
       ratectl rule RC201

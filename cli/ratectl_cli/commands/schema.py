@@ -29,7 +29,7 @@ def schema(
       0   printed
       64  there is no such kind
     """
-    from ratectl.policy.model import KINDS
+    from ratectl.policy.kinds import KINDS
     from ratectl.policy.schema import schema_text
 
     session = session_of(ctx)

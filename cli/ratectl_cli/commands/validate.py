@@ -206,6 +206,7 @@ class _Report:
             "files": list(self.loaded.files),
             "scopes": len(policies),
             "limits": sum(len(policy.limits) for policy in policies),
+            "tests": len(self.loaded.tests),
             "diagnostics": [diagnostic_data(found) for found in shown],
         }
 
@@ -228,6 +229,10 @@ class _Report:
             scopes = len(loaded.tree.policies)
             limits = sum(len(policy.limits) for policy in loaded.tree.policies.values())
             declared = f"{plural(scopes, 'scope')} and {plural(limits, 'limit')}"
+            if loaded.tests:
+                declared = (
+                    f"{declared.replace(' and', ',')} and {plural(len(loaded.tests), 'test')}"
+                )
             warnings = f", {tally(shown)}" if shown else ""
             return [bold("valid", "green"), f": {declared} in {files}{warnings}{without}"]
         if self.passed:

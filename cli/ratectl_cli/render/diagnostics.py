@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ratectl_cli.terminal import Stream
     from ratectl_cli.text import Block
 
-__all__ = ["count", "diagnostic_blocks", "diagnostic_data", "tally"]
+__all__ = ["count", "diagnostic_blocks", "diagnostic_data", "place_blocks", "tally"]
 
 _COLOURS: Final = {"error": "red", "warning": "yellow"}
 _LONGEST_LINE: Final = 160
@@ -73,20 +73,33 @@ def diagnostic_data(found: Diagnostic) -> dict[str, Any]:
 def _one(found: Diagnostic, stream: Stream) -> Iterator[Block]:
     colour = _COLOURS[found.severity]
     yield [bold(f"{found.severity}[{found.code}]", colour), bold(f": {found.message}")]
-    number = str(found.span.line) if found.source_line is not None else ""
-    margin = " " * len(number)
-    yield [f"{margin} ", dim("--> "), str(found.span)]
-    hint = found.hint
-    if found.source_line is not None:
-        line, before, marks = _excerpt(found.source_line, found.span, stream.symbols)
-        caret = f" {' ' * before}{'^' * marks}"
-        yield dim(f"{margin} |")
-        yield [dim(f"{number} |"), f" {line}" if line else ""]
-        yield [dim(f"{margin} |"), Styled(caret, f"bold {colour}"), f" {hint}" if hint else ""]
-        hint = None
-    for note in [f"hint: {hint}" if hint else "", *found.notes]:
+    yield from place_blocks([(found.span, found.hint or "")], found.source_line, stream, colour)
+    shown = found.source_line is not None
+    margin = " " * (len(str(found.span.line)) if shown else 0)
+    for note in [f"hint: {found.hint}" if found.hint and not shown else "", *found.notes]:
         if note:
             yield [dim(f"{margin} = "), note]
+
+
+def place_blocks(
+    marks: Sequence[tuple[Span, str]], source_line: str | None, stream: Stream, colour: str
+) -> Iterator[Block]:
+    """A place and its line, where that is known; ``marks`` are places in it, each with a remark."""
+    span = marks[0][0]
+    number = str(span.line) if source_line is not None else ""
+    margin = " " * len(number)
+    yield [f"{margin} ", dim("--> "), str(span)]
+    if source_line is None:
+        return
+    yield dim(f"{margin} |")
+    shown = None
+    for at, remark in marks:
+        line, before, width = _excerpt(source_line, at, stream.symbols)
+        if line != shown:  # of a very long line each place has its own part
+            yield [dim(f"{number} |"), f" {line}" if line else ""]
+            shown = line
+        caret = f" {' ' * before}{'^' * width}"
+        yield [dim(f"{margin} |"), Styled(caret, f"bold {colour}"), f" {remark}" if remark else ""]
 
 
 def _excerpt(source: str, span: Span, symbols: bool) -> tuple[str, int, int]:

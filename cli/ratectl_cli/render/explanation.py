@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl_cli.text import Styled, aligned, bold, dim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from ratectl.policy.limits import Limit, Setting
     from ratectl.policy.model import PolicyTree
     from ratectl.policy.resolve import Resolved
-    from ratectl_cli.text import Block, Piece
+    from ratectl_cli.text import Block, Line, Piece
 
-__all__ = ["explanation_blocks", "explanation_data"]
+__all__ = ["explanation_blocks", "explanation_data", "limit_blocks"]
 
 _FIELDS: Final = (
     "rate", "burst", "max", "hold", "resets", "per", "algorithm", "mode", "across",
@@ -66,6 +66,20 @@ def explanation_blocks(data: Mapping[str, Any], source: str) -> Iterator[Block]:
     yield from aligned(rows)
     if not data["limits"] and not data["budgets"]:
         yield "no limits: requests pass"
+
+
+def limit_blocks(
+    data: Mapping[str, Any], names: Collection[str], *, on_error: bool = False
+) -> list[Line]:
+    """Of an explanation, the limits and budgets of these names, and on_error if it is asked for."""
+    rows: list[Sequence[Piece]] = []
+    if on_error:
+        rows += [("",), *_field_rows("on_error", data["on_error"])]
+    for part, word in (("limits", ""), ("budgets", "budget ")):
+        for limit in data[part]:
+            if limit["name"] in names:
+                rows += _limit_rows(limit, f"{word}{limit['name']}")
+    return aligned(rows)
 
 
 def _limit(

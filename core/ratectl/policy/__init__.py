@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["check_loaded", "load_checked", "load_for", "load_valid"]
 
-_ABOUT_ABSENCE = frozenset({codes.INCOMPLETE, codes.UNSET_NOTHING, codes.CAP_UNUSED})
+_ABOUT_ABSENCE = frozenset(
+    {
+        codes.INCOMPLETE,
+        codes.UNSET_NOTHING,
+        codes.CAP_UNUSED,
+        codes.TEST_SCOPE,
+        codes.TEST_LIMIT,
+    }
+)
 
 
 def load_checked(
@@ -45,6 +53,7 @@ def load_checked(
 def check_loaded(loaded: Loaded, base: PolicyTree | None = None) -> Loaded:
     """The same policies with the findings of every rule, as ``load_checked`` gives them."""
     from ratectl.policy.check import check_tree
+    from ratectl.policy.check_tests import check_tests
     from ratectl.policy.inherited import too_much_inherited
     from ratectl.policy.loader import with_source_lines
 
@@ -53,6 +62,9 @@ def check_loaded(loaded: Loaded, base: PolicyTree | None = None) -> Loaded:
         semantic = [_too_large(loaded.tree, *too_much)]
     else:
         semantic = check_tree(loaded.tree, loaded.broken, time.time_ns(), base)
+        semantic += check_tests(loaded.tree, loaded.tests, loaded.broken)
+    if loaded.tests and loaded.ok and not loaded.tree.policies:
+        semantic.append(_only_tests(loaded))
     if loaded.unread:
         # What is missing may stand in a file's unread rest.
         semantic = [each for each in semantic if each.code not in _ABOUT_ABSENCE]
@@ -86,6 +98,13 @@ def load_for(
         if loaded.usable and nearest(scope, loaded.tree.policies) is not None:
             return loaded
     return load_checked(paths, stdin=stdin)
+
+
+def _only_tests(loaded: Loaded) -> Diagnostic:
+    from ratectl.policy.diagnostics import Diagnostic, Span
+
+    message, hint = "there are only tests, and no policy to test", "give the policies' paths too"
+    return Diagnostic(codes.NO_POLICIES, message, Span(loaded.files[0]), hint=hint)
 
 
 def load_valid(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None = None) -> Loaded:

@@ -1,7 +1,8 @@
 """The stable codes of findings: one line each here, a page each in ``ratectl rule`` (to come).
 
 ``RC1xx``: the file is not readable as a policy. ``RC2xx``: it is, but the tree does not hold
-together. ``RC3xx``: it holds together, but probably not as meant (warnings).
+together. ``RC3xx``: it holds together, but probably not as meant (warnings). ``RC4xx``: a test of
+the policies does not make sense.
 """
 
 from __future__ import annotations
@@ -39,7 +40,6 @@ NO_POLICIES: Final = "RC123"
 NOT_A_MAPPING: Final = "RC130"
 API_VERSION: Final = "RC131"
 KIND: Final = "RC132"
-UNSUPPORTED: Final = "RC133"
 UNKNOWN_FIELD: Final = "RC134"
 MISSING_FIELD: Final = "RC135"
 TYPE: Final = "RC136"
@@ -75,6 +75,13 @@ CAP_DECIDES: Final = "RC306"
 # RC32x: lint of overrides and exceptions
 SHADOWED: Final = "RC320"
 EXCEPTION_OVER: Final = "RC321"
+# RC40x: tests of the policies (check_tests.py)
+TEST_NAME: Final = "RC401"
+TEST_TIME: Final = "RC402"
+TEST_EMPTY: Final = "RC403"
+TEST_MISFIT: Final = "RC404"
+TEST_SCOPE: Final = "RC405"
+TEST_LIMIT: Final = "RC406"
 
 CODES: Final[dict[str, str]] = {
     SYNTAX: "the text is not well-formed YAML",
@@ -103,7 +110,6 @@ CODES: Final[dict[str, str]] = {
     NOT_A_MAPPING: "a document is not a mapping",
     API_VERSION: "apiVersion is missing or not readable by this version",
     KIND: "the kind of document is not known",
-    UNSUPPORTED: "a part of the language is not supported yet by this version",
     UNKNOWN_FIELD: "a field is not known",
     MISSING_FIELD: "a required field is missing",
     TYPE: "a value has the wrong type",
@@ -135,4 +141,10 @@ CODES: Final[dict[str, str]] = {
     CAP_DECIDES: "a cap is what every scope gets",
     SHADOWED: "an override has no effect behind a later one",
     EXCEPTION_OVER: "an exception is over",
+    TEST_NAME: "two tests have one name",
+    TEST_TIME: "a step of a test goes back in time",
+    TEST_EMPTY: "a test or a step expects nothing",
+    TEST_MISFIT: "an expectation can never hold",
+    TEST_SCOPE: "a test asks for a scope that no policy covers",
+    TEST_LIMIT: "a test names a limit that does not exist there",
 }

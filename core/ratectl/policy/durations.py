@@ -1,37 +1,69 @@
-"""Durations: ``<number><unit>``, like ``60s``, ``1.5min`` or ``2h``. Exact, kept as written."""
+"""Durations: ``<number><unit>``, such as ``1s``, ``250ms``, ``1.5h`` or ``2day``. Exact."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.policy.rates import NS, UNIT_NS, WORDS, decimal, written_as_text
+from ratectl.policy.rates import UNIT_NS, WORDS, written_as_text
 
 if TYPE_CHECKING:
     from pydantic_core import core_schema
 
-__all__ = ["MAX_NS", "MIN_NS", "Duration"]
+__all__ = ["MAX_DURATION_NS", "Duration", "parse_duration"]
 
-MIN_NS: Final = NS // 1_000
-MAX_NS: Final = 52 * UNIT_NS["week"]
+MAX_DURATION_NS: Final = 36_500 * UNIT_NS["day"]
+"""A hundred years: whoever writes more means something else."""
 
-_FORM = re.compile(
-    r"(?P<count>[0-9]{1,10})(?:\.(?P<decimals>[0-9]{1,9}))? *(?P<unit>[A-Za-z]+)", re.ASCII
+_UNITS: Final = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "ms": 1_000_000,
+    **{word: UNIT_NS[unit] for word, unit in WORDS.items() if unit in UNIT_NS},
+}
+_SHOWN: Final = ("day", "h", "min", "s", "ms", "us")
+_FORM = re.compile(r"([0-9][0-9_]{0,19})(?:\.([0-9]{1,18}))? *([A-Za-zµ]{1,12})")
+_WRITTEN: Final = (
+    rf"^\s*[0-9][0-9_]{{0,19}}(\.[0-9]{{1,18}})? *({'|'.join(sorted(_UNITS, reverse=True))})\s*$"
 )
-_UNITS: Final = "|".join(word for word, unit in WORDS.items() if unit in UNIT_NS)
-_WRITTEN: Final = rf"^\s*[0-9]{{1,10}}(\.[0-9]{{1,9}})? *({_UNITS})\s*$"
-"""The form for JSON Schema, without the bounds."""
+"""The form for JSON Schema, without the bound."""
 
 
-@dataclass(frozen=True, slots=True)
+def parse_duration(value: object) -> int:
+    """The nanoseconds of a written duration.
+
+    :raises ValueError: not one; the message says what to write.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"a duration needs a unit: write {value}s, {value}min, …")
+    if not isinstance(value, str):
+        raise ValueError(f"a duration is written like 30s, not {type(value).__name__}")
+    match = _FORM.fullmatch(value.strip()) if len(value) <= 64 else None
+    if match is None:
+        raise ValueError(f"{value[:40]!r} is not a duration: write <number><unit>, like 30s")
+    unit = _UNITS.get(match[3])
+    if match[3] == "m":
+        raise ValueError("'m' could be a minute or a month: write min")
+    if unit is None:
+        known = "ns, us, ms, s, min, h, day or week"
+        raise ValueError(f"unknown unit {match[3]!r}: use {known}")
+    decimals = match[2] or ""
+    scale: int = 10 ** len(decimals)
+    nanoseconds, rest = divmod(int(match[1].replace("_", "") + decimals) * unit, scale)
+    if rest:
+        raise ValueError(f"{value.strip()!r} is no whole number of nanoseconds")
+    if nanoseconds > MAX_DURATION_NS:
+        raise ValueError(f"{value.strip()!r} is out of range: at most 36500day")
+    return nanoseconds
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class Duration:
-    """``numerator/denominator`` × ``unit``, a key of ``UNIT_NS``."""
+    """A length of time, in whole nanoseconds."""
 
-    numerator: int
-    denominator: int
-    unit: str
+    ns: int
 
     @classmethod
     def parse(cls, value: object) -> Duration:
@@ -39,42 +71,22 @@ class Duration:
 
         :raises ValueError: not one; the message says what to write.
         """
-        if isinstance(value, Duration):
-            return value
-        if isinstance(value, str):
-            return _parse(value)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            raise ValueError(f"a duration needs a unit: write {value}s, {value}min, …")
-        raise ValueError("a duration is text: write a number and a unit, like 60s")
-
-    @property
-    def ns(self) -> int:
-        """In whole nanoseconds."""
-        return self.numerator * UNIT_NS[self.unit] // self.denominator
+        return value if isinstance(value, Duration) else cls(parse_duration(value))
 
     def __str__(self) -> str:
-        return f"{decimal(self.numerator, self.denominator)}{self.unit}"
+        """In a unit that people would choose, and exact."""
+        if not self.ns:
+            return "0s"
+        for unit in _SHOWN:
+            size = _UNITS[unit]
+            if unit == "min" and self.ns < 2 * size:
+                continue  # 60s, as people write it
+            if self.ns >= size and (size <= _UNITS["s"] or not self.ns % size):
+                whole, rest = divmod(self.ns, size)
+                decimals = f"{rest:0{len(str(size)) - 1}d}".rstrip("0") if rest else ""
+                return f"{whole}{'.' if decimals else ''}{decimals}{unit}"
+        return f"{self.ns}ns"
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> core_schema.CoreSchema:
         return written_as_text(cls.parse, "duration", _WRITTEN)
-
-
-@lru_cache(maxsize=4_096)
-def _parse(text: str) -> Duration:
-    shown = repr(text if len(text) <= 40 else text[:37] + "…")
-    match = _FORM.fullmatch(text.strip()) if len(text) <= 80 else None
-    if match is None:
-        raise ValueError(f"{shown} is not a duration: write a number and a unit, like 60s")
-    word = match["unit"]
-    unit = WORDS.get(word)
-    if word == "m":
-        raise ValueError("'m' could be a minute or a month: write min")
-    if unit not in UNIT_NS:
-        raise ValueError(f"unknown unit {word[:20]!r}: use s, min, h, day or week")
-    digits, decimals = match["count"], match["decimals"] or ""
-    decimals = decimals.rstrip("0")
-    duration = Duration(int(digits + decimals), 10 ** len(decimals), unit)
-    if not MIN_NS <= duration.ns <= MAX_NS:
-        raise ValueError(f"{shown} is out of range: write 0.001s to 52week")
-    return duration

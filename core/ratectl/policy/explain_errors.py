@@ -10,6 +10,7 @@ from ratectl.policy import codes
 from ratectl.policy.diagnostics import Diagnostic, Span
 from ratectl.policy.model import Across, Algorithm, Cap, LimitFields, Mode, OnError
 from ratectl.policy.shapes import Shape
+from ratectl.policy.testcase import Expectation, Reason, Step
 from ratectl.policy.yaml_nodes import BROKEN, Node, Place
 from ratectl.policy.yaml_syntax import NO_SPACE_AFTER_COLON
 from ratectl.policy.yaml_text import cut, quoted
@@ -27,20 +28,26 @@ _CHOICES: Final = {
     "algorithm": get_args(Algorithm),
     "mode": get_args(Mode),
     "on_error": get_args(OnError),
+    "reason": get_args(Reason),
 }
 
 _EXAMPLES: Final = {
+    "absent": "write a list of limits, like [hourly]",
+    "attributes": "write attributes: {<name>: <text>}",
     "budgets": "write budgets: {<name>: {rate: 5000/s}}",
     "caps": "write caps: {<name>: {rate: 400/s}}",
+    "effective": "write effective: {limits: {<name>: {rate: 100/s}}}",
+    "expect": "write expect: {allowed: 600, limit: spike}",
     "limits": "write limits: {<name>: {rate: 100/s}}",
+    "name": "write what is tested",
     "per": "write one attribute or a list of them, like [tenant, route]",
+    "scope": "write whose traffic it is, like scope: /payments",
+    "steps": "write a list: [{scope: /payments, times: 200, expect: {allowed: 100}}]",
     "trusted_proxies": "write a list of networks, like [10.0.0.0/8]",
     "unset": "write a list of limits, like [nightly]",
 }
 
 _MISSING: Final = {
-    "scope": "write whose traffic it is, like scope: /payments",
-    "name": "name the override, like name: gold",
     "match": "write which requests it is for, like match: {tier: gold}",
     "limits": "write what holds for them, like limits: {<name>: {rate: 400/s}}",
     "reason": "write why, for those who read it later",
@@ -54,15 +61,23 @@ _Words = tuple[str, str, str]
 def explain_errors(
     error: ValidationError, model: type[BaseModel], root: Node, file: str
 ) -> Iterator[Diagnostic]:
-    """A finding for each of pydantic's errors, except of values that were refused already."""
+    """A finding for each of pydantic's errors, except of values that were refused already.
+
+    ``model`` is that of the whole document.
+    """
     for detail in error.errors(include_url=False):
         node, place = _locate(root, detail)
+        if detail["type"] == "too_short" and detail["input"]:
+            continue  # it is as if empty because its items have errors, which are told
         if node is None or node.value is not BROKEN:
-            if detail["type"] == "extra_forbidden":
-                code, message, hint = _unknown(detail, model)
-            else:
-                code, message, hint = _EXPLANATIONS.get(detail["type"], _other)(detail)
+            code, message, hint = _words(detail, model)
             yield Diagnostic(code, message, Span(file, *place), hint=hint)
+
+
+def _words(detail: ErrorDetails, document: type[BaseModel]) -> _Words:
+    if detail["type"] == "extra_forbidden":
+        return _unknown(detail, Shape(document).at(detail["loc"][:-1]).model or document)
+    return _EXPLANATIONS.get(detail["type"], _other)(detail)
 
 
 def closest(word: str, known: Collection[str]) -> str | None:
@@ -106,13 +121,9 @@ def _of(detail: ErrorDetails) -> str:
     return f"an item of {field}" if isinstance(detail["loc"][-1], int) else field
 
 
-def _unknown(detail: ErrorDetails, document: type[BaseModel]) -> _Words:
-    *path, last = detail["loc"]
-    name = str(last)
-    shape = Shape(document)
-    for part in path:
-        shape = shape.item if isinstance(part, int) else shape.field(str(part))
-    model = shape.model or document
+def _unknown(detail: ErrorDetails, model: type[BaseModel]) -> _Words:
+    """A field that ``model`` does not have."""
+    name = str(detail["loc"][-1])
     message = f"unknown field {quoted(name)}"
     if "limits" in model.model_fields and name in LimitFields.model_fields:
         return (
@@ -120,7 +131,9 @@ def _unknown(detail: ErrorDetails, document: type[BaseModel]) -> _Words:
             message,
             f"write it in a limit: limits: {{<name>: {{{name}: …}}}}",
         )
-    header = ("apiVersion", "kind") if model is document else ()
+    if model is Step and name in Expectation.model_fields:
+        return codes.UNKNOWN_FIELD, message, f"write it in expect: {{{name}: …}}"
+    header = ("apiVersion", "kind") if len(detail["loc"]) == 1 else ()
     fields = [field.alias or key for key, field in model.model_fields.items()]
     known = [*header, *fields]
     if model is Cap and name in LimitFields.model_fields:
@@ -133,7 +146,10 @@ def _unknown(detail: ErrorDetails, document: type[BaseModel]) -> _Words:
 
 def _missing(detail: ErrorDetails) -> _Words:
     name = _field(detail)
-    return codes.MISSING_FIELD, f"{name} is missing", _MISSING.get(name, "write it")
+    if name == "name" and "overrides" in detail["loc"]:
+        return codes.MISSING_FIELD, "name is missing", "name the override, like name: gold"
+    hint = _MISSING.get(name) or _EXAMPLES.get(name, "write it")
+    return codes.MISSING_FIELD, f"{name} is missing", hint
 
 
 def _choice(detail: ErrorDetails) -> _Words:
@@ -177,13 +193,17 @@ def _list(detail: ErrorDetails) -> _Words:
 
 
 def _mapping(detail: ErrorDetails) -> _Words:
-    field, value = _field(detail), detail["input"]
-    message = f"{field} must be a mapping, not {_what(value)}"
+    value = detail["input"]
+    message = f"{_of(detail)} must be a mapping, not {_what(value)}"
     if isinstance(value, str) and (match := NO_SPACE_AFTER_COLON.match(value)):
         return codes.TYPE, message, f"put a space after the colon of {cut(match['key'])!r}"
-    outer = detail["loc"][0]
-    hint = _EXAMPLES.get(str(outer), "write fields")
-    return codes.TYPE, message, hint
+    return codes.TYPE, message, _example(detail) or "write fields"
+
+
+def _example(detail: ErrorDetails) -> str | None:
+    """What to write at the place of an error, or in the part that holds it."""
+    parts = [part for part in reversed(detail["loc"]) if part in _EXAMPLES]
+    return _EXAMPLES[str(parts[0])] if parts else None
 
 
 def _what(value: object) -> str:
@@ -196,12 +216,13 @@ def _what(value: object) -> str:
 
 
 def _name(detail: ErrorDetails) -> _Words:
-    attribute = "per" in detail["loc"][2:]
+    listed = "per" in detail["loc"][2:]
+    attribute = listed or "attributes" in detail["loc"]
     what = "an attribute" if attribute else "a limit"
     first = "the first a letter, digit or '_'" if attribute else "the first a letter or digit"
     marks = "'.', '_' and '-'" if attribute else "'_' and '-'"
     hint = f"use letters, digits, {marks}, at most 64, {first}"
-    if attribute and re.search(r"\w[, ]+\w", detail["input"]):
+    if listed and re.search(r"\w[, ]+\w", detail["input"]):
         hint = "write several as a list, like [tenant, route]"
     return codes.NAME, f"{quoted(str(detail['input']))} cannot name {what}", hint
 
@@ -225,7 +246,13 @@ def _too_long(detail: ErrorDetails) -> _Words:
 
 def _empty(detail: ErrorDetails) -> _Words:
     field = _field(detail)
-    return codes.RANGE, f"{field} is empty", _MISSING.get(field, "write at least one")
+    hint = _MISSING.get(field) or _example(detail) or "write something"
+    return codes.RANGE, f"{field} is empty", hint
+
+
+def _ordinal(detail: ErrorDetails) -> _Words:
+    message = f"{_field(detail)} {detail['msg']}, not {_what(detail['input'])}"
+    return codes.TYPE, message, "write which request it is, like 601, or none"
 
 
 def _own(code: str, hint: str) -> Callable[[ErrorDetails], _Words]:
@@ -241,11 +268,22 @@ def _own(code: str, hint: str) -> Callable[[ErrorDetails], _Words]:
     return explain
 
 
-def _rate(detail: ErrorDetails) -> _Words:
-    value, hint = detail["input"], "write <number>/<duration>, like 100/s"
-    if isinstance(value, bool | list | dict):
-        return codes.RATE, f"rate must be text, not {_what(value)}", hint
-    return _own(codes.RATE, hint)(detail)
+def _written(code: str, hint: str) -> Callable[[ErrorDetails], _Words]:
+    """Of a value that is text of a form of its own."""
+
+    def explain(detail: ErrorDetails) -> _Words:
+        value = detail["input"]
+        if isinstance(value, bool | list | dict):
+            return code, f"{_field(detail)} must be text, not {_what(value)}", hint
+        return _own(code, hint)(detail)
+
+    return explain
+
+
+def _moment(detail: ErrorDetails) -> _Words:
+    dated = re.match(r"\s*\d{4}-", str(detail["input"]))
+    hint = "write a duration since the start, like 30s, or a date and a time with a zone"
+    return _written(codes.INSTANT if dated else codes.DURATION, hint)(detail)
 
 
 def _repeated(detail: ErrorDetails) -> _Words:
@@ -270,13 +308,18 @@ _EXPLANATIONS: Final[Mapping[str, Callable[[ErrorDetails], _Words]]] = {
     "less_than_equal": _too_big,
     "string_too_long": _too_long,
     "too_long": _too_long,
+    "string_too_short": _empty,
     "too_short": _empty,
-    "rate": _rate,
+    "ordinal": _ordinal,
+    "duration": _written(codes.DURATION, "write <number><unit>, like 30s"),
+    "instant": _written(
+        codes.INSTANT, "write a date, a time and a zone, like 2026-11-30T00:00+01:00"
+    ),
+    "moment": _moment,
+    "rate": _written(codes.RATE, "write <number>/<duration>, like 100/s"),
     "scope": _own(codes.SCOPE, "write / or a path like /payments/checkout"),
     "repeated": _repeated,
     "resets": _own(codes.RESETS, 'write a time and a zone, like "00:00 Europe/Berlin"'),
     "matcher": _own(codes.MATCHER, "write a text, a list of texts, {not: …} or {cidr: …}"),
-    "instant": _own(codes.INSTANT, "write a date, a time and a zone, like 2026-11-30T00:00+01:00"),
-    "duration": _own(codes.DURATION, "write a number and a unit, like 60s"),
     "network": _own(codes.NETWORK, "write a network, like 10.0.0.0/8"),
 }

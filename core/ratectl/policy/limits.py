@@ -31,7 +31,7 @@ FIELDS: Final = {
 }
 """The fields of each algorithm; those that it lacks are dropped when a limit changes to it."""
 
-DEFAULT_HOLD: Final = Duration(60, 1, "s")
+DEFAULT_HOLD: Final = Duration(60 * NS)
 _MIDNIGHT: Final = Resets(0, 0)
 _QUOTA_UNITS: Final = ("min", "h", "day", "week", "month")
 _SHORTEST_MONTH: Final = 28 * UNIT_NS["day"]

@@ -13,9 +13,9 @@ from ratectl.policy import codes
 from ratectl.policy.codes import NO_FILES, NO_POLICIES
 from ratectl.policy.diagnostics import Diagnostic, Span
 from ratectl.policy.explain_errors import closest, explain_errors
+from ratectl.policy.kinds import DEFAULT_KIND, KINDS
 from ratectl.policy.model import (
     API_VERSION,
-    KINDS,
     Exemption,
     Policy,
     PolicyTree,
@@ -25,19 +25,22 @@ from ratectl.policy.model import (
 from ratectl.policy.policy_files import STDIN, find_sources
 from ratectl.policy.scopes import scope_problem
 from ratectl.policy.strict_yaml import BROKEN, MAX_PROBLEMS, Document, Node, Place, read
+from ratectl.policy.testcase import PolicyTest, WrittenTest
 from ratectl.policy.yaml_text import quoted, too_many, visible
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
 
+    from pydantic import BaseModel
+
     from ratectl.policy.policy_files import Sources
 
 __all__ = [
-    "NO_FILES", "NO_POLICIES", "STDIN", "Loaded", "load", "load_sources", "with_source_lines",
+    "NO_FILES", "NO_POLICIES", "STDIN", "Loaded", "load", "load_sources", "source_line",
+    "with_source_lines",
 ]  # fmt: skip
 
-_LATER_KINDS: Final = frozenset({"PolicyTest"})
 _MAX_SHOWN_LINE: Final = 1_000
 _OUR_VERSION = re.compile(r"ratectl/v[1-9][0-9]{0,3}")
 
@@ -58,6 +61,8 @@ class Loaded:
     """Scopes whose documents have errors; what lies below them cannot be judged."""
     unread: frozenset[str] = frozenset()
     """Files that were not read to their end: any scope might stand in the rest."""
+    tests: tuple[WrittenTest, ...] = ()
+    """In order of files and lines. They are no part of the tree: nothing publishes them."""
 
     @property
     def ok(self) -> bool:
@@ -103,6 +108,7 @@ def load_sources(sources: Sources) -> Loaded:
         loading.texts,
         frozenset(loading.broken),
         frozenset(loading.unread),
+        tuple(loading.tests),
     )
 
 
@@ -113,16 +119,20 @@ def with_source_lines(
 
     Characters that could drive a terminal are replaced, one for one.
     """
-    filled = []
-    for found in diagnostics:
-        lines = texts.get(found.span.file, ())
-        shown = found
-        if 0 < found.span.line <= len(lines) and found.source_line is None:
-            line = lines[found.span.line - 1]
-            if len(line) <= _MAX_SHOWN_LINE:
-                shown = replace(found, source_line=visible(line))
-        filled.append(shown)
-    return filled
+    return [
+        found
+        if found.source_line is not None
+        else replace(found, source_line=source_line(found.span, texts))
+        for found in diagnostics
+    ]
+
+
+def source_line(span: Span, texts: Mapping[str, Sequence[str]]) -> str | None:
+    """The line that ``span`` points into; None where there is none, or it is too long to show."""
+    lines = texts.get(span.file, ())
+    if not 0 < span.line <= len(lines) or len(lines[span.line - 1]) > _MAX_SHOWN_LINE:
+        return None
+    return visible(lines[span.line - 1])
 
 
 @dataclass(slots=True)
@@ -135,6 +145,7 @@ class _Loading:
     declared: dict[str, Span] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     unread: set[str] = field(default_factory=set)
+    tests: list[WrittenTest] = field(default_factory=list)
     documents: int = 0
 
     def file(self, name: str, data: bytes) -> None:
@@ -165,19 +176,21 @@ class _Loading:
         if not isinstance(root.value, dict):
             return [_not_a_mapping(root, name)] if room > 0 else []
         found = _header(document, name)
-        if any(each.code in (codes.KIND, codes.UNSUPPORTED) for each in found):
+        if any(each.code == codes.KIND for each in found):
             return found
-        said = None
+        said: BaseModel | None = None
         # What a field of another version would mean cannot be judged.
         if root.value.get("apiVersion", API_VERSION) in (API_VERSION, BROKEN):
             said, problems = _validate(document, name, room)
             found += problems
         if not document.ok or found:
             said = None
-        if isinstance(said, Exemption):
+        if isinstance(said, PolicyTest):
+            self.tests.append(WrittenTest(said, SourceMap(name, _places(root))))
+        elif isinstance(said, Exemption):
             self.exceptions.append((said, SourceMap(name, _places(root))))
-        elif root.value.get("kind", "Policy") == "Policy":
-            self.declare(root, name, said, found)
+        elif _kind(document) is Policy:
+            self.declare(root, name, said if isinstance(said, Policy) else None, found)
         return found
 
     def declare(
@@ -198,12 +211,18 @@ class _Loading:
             self.sources[scope] = SourceMap(name, _places(root))
 
 
+def _kind(document: Document) -> type[BaseModel]:
+    """The model of a document; the usual one where its kind is not known."""
+    fields = document.root.value
+    kind = fields.get("kind") if isinstance(fields, dict) else None
+    return KINDS.get(kind if isinstance(kind, str) else DEFAULT_KIND, Policy)
+
+
 def _validate(
     document: Document, name: str, room: int
-) -> tuple[Policy | Exemption | None, list[Diagnostic]]:
-    fields = document.root.value
+) -> tuple[BaseModel | None, list[Diagnostic]]:
+    fields, model = document.root.value, _kind(document)
     body = {key: fields[key] for key in fields if key not in ("apiVersion", "kind")}
-    model = KINDS.get(fields.get("kind", "Policy"), Policy)
     try:
         return model.model_validate(body), []
     except ValidationError as error:
@@ -254,19 +273,18 @@ def _version_problem(fields: Mapping[str, Any]) -> tuple[str, str, str] | None:
 
 
 def _kind_problem(fields: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    kind = fields.get("kind", "Policy")
-    if kind is BROKEN or (isinstance(kind, str) and kind in KINDS):
+    kind = fields.get("kind", DEFAULT_KIND)
+    if kind is BROKEN:
         return None
     if not isinstance(kind, str):
         return codes.KIND, "kind must be text", "write kind: Policy, or leave it out"
-    if kind in _LATER_KINDS:
-        message = f"documents of kind {kind} are not supported yet by this version of ratectl"
-        return codes.UNSUPPORTED, message, "remove the document until a release supports it"
-    meant = closest(kind, {known.lower(): known for known in KINDS})
+    if kind in KINDS:
+        return None
+    known = {each.lower(): each for each in KINDS}
+    meant = closest(kind, known)
     message = f"unknown kind {quoted(kind)}"
-    hint = f"write kind: {' or '.join(KINDS)}; Policy may be left out"
-    named = next((known for known in KINDS if known.lower() == meant), None)
-    return codes.KIND, message, f"did you mean {named!r}? {hint}" if named else hint
+    hint = f"there are {' and '.join(KINDS)}; without a kind it is a {DEFAULT_KIND}"
+    return codes.KIND, message, f"did you mean {known[meant]!r}? {hint}" if meant else hint
 
 
 def _not_a_mapping(root: Node, name: str) -> Diagnostic:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -17,7 +17,7 @@ from ratectl.policy.diagnostics import Span
 from ratectl.policy.durations import Duration
 from ratectl.policy.instants import Instant
 from ratectl.policy.matchers import Matcher
-from ratectl.policy.rates import Rate
+from ratectl.policy.rates import UNIT_NS, Rate
 from ratectl.policy.resets import Resets
 from ratectl.policy.scopes import scope_problem
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
-    "KINDS",
     "MAX_BURST",
     "Algorithm",
     "Cap",
@@ -47,6 +46,9 @@ API_VERSION = "ratectl/v1"
 
 MAX_BURST = 10**9
 """Largest burst, largest count of a window, and most slots."""
+
+MIN_HOLD_NS = 10**6
+MAX_HOLD_NS = 52 * UNIT_NS["week"]
 
 Algorithm = Literal["token-bucket", "sliding-window", "quota", "concurrency"]
 Across = Literal["cluster"]
@@ -82,12 +84,20 @@ def _check_network(text: str) -> str:
         raise PydanticCustomError("network", "{reason}", {"reason": str(error)}) from None
 
 
+def _check_hold(hold: Duration) -> Duration:
+    if not MIN_HOLD_NS <= hold.ns <= MAX_HOLD_NS:
+        reason = f"{hold} is out of range for hold: write 0.001s to 52week"
+        raise PydanticCustomError("duration", "{reason}", {"reason": reason})
+    return hold
+
+
 Scope = Annotated[str, AfterValidator(_check_scope)]
 Network = Annotated[str, AfterValidator(_check_network)]
 # No dots: "limits.spike.rate" names a field without doubt.
 LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 AttributeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
 Burst = Annotated[int, Field(ge=0, le=MAX_BURST)]
+Hold = Annotated[Duration, AfterValidator(_check_hold)]
 Per = Annotated[
     tuple[AttributeName, ...],
     BeforeValidator(_as_list),
@@ -127,7 +137,7 @@ class LimitFields(_Model):
         description="Requests admitted and not yet over, at most. Concurrency only.",
         examples=[50],
     )
-    hold: Duration | None = Field(
+    hold: Hold | None = Field(
         None,
         description="How long a request counts that never says it is over: longer than any "
         "should take. Default: 60s. Concurrency only.",
@@ -308,13 +318,6 @@ class Exemption(_Model):
         """Whether it holds at this instant of the wall clock."""
         began = self.begins is None or self.begins.ns <= now_ns
         return began and now_ns < self.until.ns
-
-
-KINDS: Final[Mapping[str, type[Policy | Exemption]]] = {
-    "Policy": Policy,
-    "Exception": Exemption,
-}
-"""The kinds of documents; the first may be left out."""
 
 
 @dataclass(frozen=True, slots=True)

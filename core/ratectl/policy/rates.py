@@ -17,7 +17,9 @@ from pydantic_core import PydanticCustomError, core_schema
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MAX_COUNT", "MAX_PER_SECOND", "NS", "UNIT_NS", "WORDS", "Rate", "decimal"]
+__all__ = [
+    "MAX_COUNT", "MAX_PER_SECOND", "NS", "UNIT_NS", "WORDS", "Rate", "written_as_text",
+]  # fmt: skip
 
 NS: Final = 1_000_000_000
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from ratectl.policy.model import API_VERSION, KINDS, _as_list, _check_scope, _unique
+from ratectl.policy.kinds import DEFAULT_KIND, KINDS
+from ratectl.policy.model import API_VERSION, _as_list, _check_scope, _unique
 from ratectl.policy.scopes import MAX_DEPTH, MAX_SCOPE_CHARS
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _document(kind: str) -> dict[str, Any]:
             schema_generator=_Generate, ref_template="#/definitions/{model}"
         )
     )
-    optional = kind == next(iter(KINDS))
+    optional = kind == DEFAULT_KIND
     header = {
         "apiVersion": {
             "description": "The policy language that the document is written in.",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator
 
-from ratectl.policy.model import KINDS, _as_list
+from ratectl.policy.kinds import DEFAULT_KIND, KINDS
+from ratectl.policy.model import _as_list
 from ratectl.policy.rates import Rate
 
 if TYPE_CHECKING:
@@ -52,6 +53,13 @@ class Shape:
             for each in _metadata(self.annotation)
         )
 
+    def at(self, path: Sequence[str | int]) -> Shape:
+        """The value at a path of fields, names and positions."""
+        shape = self
+        for part in path:
+            shape = shape.item if isinstance(part, int) else shape.field(part)
+        return shape
+
     def field(self, name: str) -> Shape:
         """The value of a field here, or of a name in a mapping of names."""
         model = self.model
@@ -82,7 +90,7 @@ class Shape:
 def document_shape(root: Any) -> Shape:
     """The shape of a document, by its ``kind``."""
     kinds = [value.value for name, value in root.value if name.value == "kind"]
-    kind = kinds[0] if kinds else next(iter(KINDS))
+    kind = kinds[0] if kinds else DEFAULT_KIND
     return Shape(KINDS.get(kind), _HEADER)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ratectl.policy.diagnostics import Diagnostic, Severity
 
-__all__ = ["junit"]
+__all__ = ["junit", "report_text"]
 
 
 def junit(found: Sequence[Diagnostic], files: Sequence[str], fail_level: Severity) -> str:
@@ -22,7 +22,12 @@ def junit(found: Sequence[Diagnostic], files: Sequence[str], fail_level: Severit
     for each in found:
         by_file.setdefault(each.span.file, []).append(each)
     suites = [_suite(file, of_file, fail_level) for file, of_file in by_file.items()]
-    root = ElementTree.Element("testsuites", name="ratectl validate")
+    return report_text("ratectl validate", suites)
+
+
+def report_text(name: str, suites: Sequence[ElementTree.Element]) -> str:
+    """A whole report; its counts are the sums of the suites'."""
+    root = ElementTree.Element("testsuites", name=name)
     for count in ("tests", "failures", "errors"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))
     root.extend(suites)

@@ -27,7 +27,7 @@ from ratectl.policy.codes import CODES
 
 __all__ = ["RulePage", "family", "page", "page_codes"]
 
-_FAMILIES: Final = {"1": "syntax", "2": "semantics", "3": "lint"}
+_FAMILIES: Final = {"1": "syntax", "2": "semantics", "3": "lint", "4": "tests"}
 _SECTION: Final = re.compile(r"^## (\w+)\n", re.MULTILINE)
 _FENCE: Final = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 
@@ -76,7 +76,7 @@ class RulePage:
 
 
 def family(code: str) -> str:
-    """What kind of finding it is: ``syntax``, ``semantics`` or ``lint``."""
+    """What kind of finding it is: ``syntax``, ``semantics``, ``lint`` or ``tests``."""
     return _FAMILIES.get(code[2:3], "other")
 
 

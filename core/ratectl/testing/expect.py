@@ -1,0 +1,112 @@
+"""Comparing what was expected with what was found: differences, in the words of the test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ratectl.policy.durations import Duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratectl.policy.limits import Limit
+    from ratectl.policy.model import LimitFields
+    from ratectl.policy.rates import Rate
+    from ratectl.policy.resolve import Resolved
+    from ratectl.policy.testcase import Effective, Expectation
+    from ratectl.testing.results import Sent
+
+__all__ = ["Difference", "budgets_of", "of_effective", "of_requests"]
+
+
+class Difference(NamedTuple):
+    """A field of an expectation, by its path in it; what it says, and what is."""
+
+    path: str
+    expected: str
+    got: str
+
+
+def of_requests(expect: Expectation, sent: Sent) -> Iterator[Difference]:
+    """How the requests of a step came out otherwise than expected."""
+    decision = sent.decisive
+    found: dict[str, object] = {
+        "allowed": sent.allowed,
+        "first_refused": sent.first_refused or "none",
+        "shadow": sent.shadow,
+        "reason": decision.reason,
+        "limit": decision.limit,
+        "scope": decision.scope,
+        "retry_after": _duration(decision.retry_after_ns),
+        "remaining": decision.remaining,
+        "reset_after": _duration(decision.reset_after_ns),
+    }
+    for field, got in found.items():
+        expected = getattr(expect, field)
+        if expected is not None and expected != got:
+            yield Difference(field, _shown(expected), _shown(got))
+
+
+def of_effective(said: Effective, resolved: Resolved | None) -> Iterator[Difference]:
+    """How what is in force differs from what is expected."""
+    assert resolved is not None, "such a step is not valid"
+    for field, got in (("declared_scope", resolved.scope), ("on_error", resolved.on_error.value)):
+        expected = getattr(said, field)
+        if expected not in (None, got):
+            yield Difference(field, expected, got)
+    for name, fields in said.limits.items():
+        yield from _of_limit(f"limits.{name}", fields, resolved.limits.get(name))
+    for name, fields in said.budgets.items():
+        for _, budget in budgets_of(resolved, name, fields.scope):
+            yield from _of_limit(f"budgets.{name}", fields, budget)
+    for number, name in enumerate(said.absent):
+        limit = resolved.limits.get(name)
+        if limit is not None:
+            yield Difference(f"absent.{number}", f"no limit {name}", _summary(limit))
+
+
+def budgets_of(resolved: Resolved, name: str, scope: str | None) -> list[tuple[str, Limit]]:
+    """The budget of a name on the path. In a valid test it is one: ``scope`` says whose."""
+    return [
+        (owner, budget)
+        for owner, budget in resolved.budgets
+        if budget.name == name and scope in (None, owner)
+    ]
+
+
+def _of_limit(path: str, fields: LimitFields, limit: Limit | None) -> Iterator[Difference]:
+    if limit is None:
+        yield Difference(path, "a limit in force", "no limit of this name")
+        return
+    for field in type(fields).model_fields:
+        expected = getattr(fields, field)
+        if expected is None or field == "scope":  # whose a budget is has chosen it already
+            continue
+        got = getattr(limit, field)
+        same = _same_rate(limit, expected, got) if field == "rate" else expected == got
+        if not same:
+            yield Difference(f"{path}.{field}", _shown(expected), _shown(got))
+
+
+def _same_rate(limit: Limit, one: Rate, other: Rate) -> bool:
+    """A bucket knows only its pace; a window promises its count in its very length."""
+    if one.unlimited or other.unlimited or limit.algorithm == "token-bucket":
+        return one.per_second == other.per_second
+    if limit.algorithm == "quota":
+        return one == other
+    return (one.window_ns, one.per_second) == (other.window_ns, other.per_second)
+
+
+def _summary(limit: Limit) -> str:
+    off = " (off)" if limit.mode == "off" else ""
+    return f"{limit.name}: {limit.rate}{off}"
+
+
+def _duration(nanoseconds: int | None) -> Duration | str:
+    return "never" if nanoseconds is None else Duration(nanoseconds)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(value)}]"
+    return "none" if value is None else str(value)

@@ -1,0 +1,71 @@
+"""The policies of a test as time passes: the one place where tests meet resolution and plans."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ratectl.activation import activate_tree
+from ratectl.policy.resolve import Resolver
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratectl.engine.base import PlanSet
+    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.resolve import Resolved
+
+__all__ = ["World"]
+
+
+class World:
+    """What a tree says at any time. Times are nanoseconds since 1970; many tests share one.
+
+    Between the starts and ends of exceptions nothing changes: one such period is kept at hand.
+    """
+
+    def __init__(self, tree: PolicyTree) -> None:
+        self._tree = tree
+        self._since = 0
+        self._plans = activate_tree(tree, 1, now_ns=0)
+        self._resolver = Resolver(tree, 0)
+
+    def _at(self, now: int) -> None:
+        until = self._plans.until_ns
+        if now < self._since or (until is not None and now >= until):
+            self._since = now
+            self._plans = activate_tree(self._tree, 1, now_ns=now)
+            self._resolver = Resolver(self._tree, now)
+
+    def plans(self, now: int) -> PlanSet:
+        """The plans in force at ``now``."""
+        self._at(now)
+        return self._plans
+
+    def ends(self, now: int) -> int | None:
+        """The next instant after ``now`` at which other plans come into force; None: never."""
+        self._at(now)
+        return self._plans.until_ns
+
+    def effective(self, scope: str, attributes: Mapping[str, str], now: int) -> Resolved | None:
+        """What holds for a request at ``now``; None where no policy does."""
+        self._at(now)
+        return self._resolver.select(scope, attributes)
+
+    @property
+    def overrides(self) -> frozenset[tuple[str, str]]:
+        """Every override, by scope and name."""
+        return frozenset(
+            (scope, override.name)
+            for scope, policy in self._tree.policies.items()
+            for override in policy.overrides
+        )
+
+    def applied(self, scope: str, attributes: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+        """The overrides that apply to such a request."""
+        conditions = self._resolver.places.at(scope).conditions
+        held = conditions.holding(attributes)
+        return frozenset(
+            (each.via.source, each.via.ref.partition("@")[0])
+            for number, each in enumerate(conditions)
+            if held >> number & 1 and not each.via.exception
+        )
