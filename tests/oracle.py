@@ -46,7 +46,7 @@ def documents(*texts: str) -> dict[str, dict[str, Any]]:
     """Policies by scope."""
     # BaseLoader: every scalar is the text that stands there; YAML 1.1 reads `off` as false.
     found = [each for text in texts for each in yaml.load_all(text, Loader=yaml.BaseLoader)]
-    return {each["scope"]: each for each in found}
+    return {each["scope"]: each for each in found if each.get("kind", "Policy") == "Policy"}
 
 
 def path_to(scope: str) -> list[str]:

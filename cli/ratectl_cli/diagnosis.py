@@ -121,11 +121,12 @@ def _contents(store: Store, at: datetime) -> Iterator[Finding]:
 def _policies(store: Store, live: Live) -> Finding:
     from ratectl.activation import activate
     from ratectl.generations import read_blob
+    from ratectl_cli.render.times import now_ns
 
     assert live.head is not None
     generation, bundle = live.generation, live.head.bundle
     try:
-        plans = activate(read_blob(store, bundle), bundle, generation)
+        plans = activate(read_blob(store, bundle), bundle, generation, now_ns=now_ns())
     except RatectlError as error:
         return Finding("policies", "failed", f"generation {generation} cannot be enforced: {error}")
     count = len(plans.scopes)

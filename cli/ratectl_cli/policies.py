@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ratectl.generations import Live
+    from ratectl.policy.instants import Instant
     from ratectl.policy.loader import Loaded
     from ratectl.policy.model import PolicyTree
     from ratectl.records import HistoryEntry
@@ -23,6 +24,7 @@ __all__ = [
     "attributes_of",
     "base_tree",
     "entry_of",
+    "instant_of",
     "live_tree",
     "publishable",
     "read_checked",
@@ -212,6 +214,19 @@ def attributes_of(given: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--attr {name} is given twice")
         found[name] = value
     return found
+
+
+def instant_of(option: str, text: str) -> Instant:
+    """``text`` if it is an instant.
+
+    :raises UsageError: it is not.
+    """
+    from ratectl.policy.instants import Instant
+
+    try:
+        return Instant.parse(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {error}") from None
 
 
 def read_stdin() -> bytes:

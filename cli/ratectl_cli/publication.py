@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ratectl_cli.text import bold, dim, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ratectl.compare import Change
     from ratectl.generations import Live
@@ -53,8 +53,9 @@ def propose(
 ) -> Proposal:
     """Compare two trees."""
     from ratectl.compare import compare, summarise
+    from ratectl_cli.render.times import now_ns
 
-    changes = compare(old, tree)
+    changes = compare(old, tree, now_ns())
     return Proposal(action, base, tree, changes, summarise(tree, changes), provenance, diagnostics)
 
 
@@ -112,9 +113,14 @@ def _change_blocks(session: Session, proposal: Proposal, title: str) -> Iterator
         yield ""
     else:
         yield "no request will notice: only descriptions, owners, caps or spelling differ"
-    summary = proposal.summary
-    declared = f"{plural(summary['scopes'], 'scope')}, {plural(summary['limits'], 'limit')}"
-    yield f"{changes_line(proposal.changes)} ({declared} declared)"
+    yield f"{changes_line(proposal.changes)} ({_declared(proposal.summary)} declared)"
+
+
+def _declared(summary: Mapping[str, int]) -> str:
+    """``4 scopes, 9 limits, 1 exception``."""
+    always, others = ("scopes", "limits"), ("budgets", "overrides", "exceptions")
+    named = [*always, *(name for name in others if summary.get(name))]
+    return ", ".join(plural(summary[name], name[:-1]) for name in named)
 
 
 def _data(proposal: Proposal) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 """What a change does: two trees compared by what requests would notice, not by text.
 
 ``60/min`` and ``1/s`` are the same token bucket; a comment, a moved line or a value written out
-that was inherited before is no change.
+that was inherited before is no change. Limits are compared for requests that satisfy no condition,
+then each override and exception by itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from ratectl.compare_exceptions import exception_changes
+from ratectl.compare_overrides import Overrides
+from ratectl.effects import Change, effect, kind_of, text_of
 from ratectl.policy.model import PolicyTree
 from ratectl.policy.resolve import Resolver
 from ratectl.policy.scopes import nearest, parent
@@ -21,41 +25,37 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "compare", "summarise"]
 
-Kind = Literal["added", "removed", "tightened", "loosened", "changed"]
-
 _EMPTY = PolicyTree({})
 
+Named = tuple[str, str | None, str | None]
+"""A change by its scope, its limit, and the override that it is for."""
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One difference at one declared scope.
 
-    ``limit`` is None for a change of ``on_error``, and ``budget NAME`` for one of a budget.
-    ``inherited``: the nearest declared scope above changes in just the same way, so this follows
-    from that.
+def compare(old: PolicyTree | None, new: PolicyTree, now_ns: int | None = None) -> list[Change]:
+    """Every effective difference, by scope, then limit.
+
+    ``now_ns`` is the wall clock's time: an exception that is over by then is none.
     """
-
-    scope: str
-    limit: str | None
-    kind: Kind
-    before: str | None
-    after: str | None
-    inherited: bool = False
-
-
-def compare(old: PolicyTree | None, new: PolicyTree) -> list[Change]:
-    """Every effective difference, by scope, then limit."""
-    before, after = Resolver(old or _EMPTY), Resolver(new)
-    declared = set(new.policies) | (set(old.policies) if old else set())
-    found: dict[tuple[str, str | None], Change] = {}
-    for scope in sorted(declared):
-        for change in _at(scope, before.at(scope), after.at(scope)):
-            above = _above(scope, declared)
-            twin = found.get((above, change.limit)) if above else None
-            same = twin is not None and (twin.before, twin.after) == (change.before, change.after)
-            found[scope, change.limit] = Change(
-                scope, change.limit, change.kind, change.before, change.after, inherited=same
-            )
+    old = old or _EMPTY
+    before, after = Resolver(old), Resolver(new)
+    moved = _Moved(old, new)
+    overrides = Overrides(old, new, before, after)
+    by_exceptions = exception_changes(old, new, now_ns)
+    declared = set(new.policies) | set(old.policies)
+    found: dict[Named, Change] = {}
+    for scope in sorted({*declared, *by_exceptions}):
+        if scope in declared and scope in moved:
+            base = list(_at(scope, before.at(scope), after.at(scope)))
+            for change in (*base, *overrides.at(scope, base)):
+                above = _above(scope, declared)
+                while change.via and above and not overrides.judged(above, change):
+                    above = _above(above, declared)  # where it does what it does further up
+                twin = found.get((above, change.limit, change.via)) if above else None
+                same = twin and (twin.before, twin.after) == (change.before, change.after)
+                key = (scope, change.limit, change.via)
+                found[key] = replace(change, inherited=True) if same else change
+        for number, change in enumerate(by_exceptions.get(scope, [])):
+            found[scope, change.limit, f"{number} {change.via}"] = change
     return list(found.values())
 
 
@@ -65,8 +65,33 @@ def summarise(tree: PolicyTree, changes: list[Change]) -> dict[str, int]:
     for change in changes:
         if not change.inherited:
             counted[change.kind if change.kind in counted else "changed"] += 1
-    limits = sum(len(policy.limits) for policy in tree.policies.values())
-    return {"scopes": len(tree.policies), "limits": limits, **counted}
+    policies = tree.policies.values()
+    return {
+        "scopes": len(tree.policies),
+        "limits": sum(len(policy.limits) for policy in policies),
+        "budgets": sum(len(policy.budgets) for policy in policies),
+        "overrides": sum(len(policy.overrides) for policy in policies),
+        "exceptions": len(tree.exceptions),
+        **counted,
+    }
+
+
+class _Moved:
+    """The scopes on whose path any document differs; nothing can change at the others."""
+
+    def __init__(self, old: PolicyTree, new: PolicyTree) -> None:
+        self._old = old.policies
+        self._new = new.policies
+        self._known: dict[str, bool] = {}
+
+    def __contains__(self, scope: str) -> bool:
+        known = self._known.get(scope)
+        if known is None:
+            above = parent(scope)
+            known = above is not None and above in self
+            known = known or self._old.get(scope) != self._new.get(scope)
+            self._known[scope] = known
+        return known
 
 
 def _above(scope: str, declared: set[str]) -> str | None:
@@ -97,72 +122,5 @@ def _pairs(
 ) -> Iterator[Change]:
     for name in [*before, *(name for name in after if name not in before)]:
         one, other = before.get(name), after.get(name)
-        if one is None or other is None or _effect(one) != _effect(other):
-            yield Change(scope, prefix + name, _kind(one, other), _text(one), _text(other))
-
-
-def _effect(limit: Limit) -> tuple[object, ...]:
-    """What requests can notice."""
-    if limit.mode == "off" or limit.unlimited:
-        return (limit.mode if limit.mode == "off" else "unlimited",)
-    if limit.rate is None:
-        hold = limit.hold.ns if limit.hold else None
-        return (limit.algorithm, limit.max, hold, limit.per, limit.mode)
-    rate: object = limit.rate.per_second
-    if limit.algorithm != "token-bucket":
-        rate = (limit.rate.count, limit.rate.window_ns or limit.rate.unit)
-    return (limit.algorithm, rate, limit.burst, limit.per, limit.mode, limit.resets)
-
-
-def _kind(old: Limit | None, new: Limit | None) -> Kind:
-    if old is None:
-        return "added"
-    if new is None:
-        return "removed"
-    if (old.algorithm, old.per, old.resets) != (new.algorithm, new.per, new.resets):
-        return "changed"
-    signs = {_sign(_strictness(old), _strictness(new)), *_amounts(old, new)} - {0}
-    if signs == {1}:
-        return "tightened"
-    return "loosened" if signs == {-1} else "changed"
-
-
-def _strictness(limit: Limit) -> int:
-    return {"off": 0, "shadow": 1, "enforce": 2}[limit.mode]
-
-
-def _amounts(old: Limit, new: Limit) -> Iterator[int]:
-    """1 for each amount that became tighter, -1 looser."""
-    if old.rate is None or new.rate is None:
-        yield _sign(new.max or 0, old.max or 0)
-        if old.hold and new.hold:  # a slot that leaks is missed for longer
-            yield _sign(old.hold.ns, new.hold.ns)
-        return
-    yield old.rate.exceeds(new.rate) - new.rate.exceeds(old.rate)
-    if old.burst is not None and new.burst is not None:
-        yield _sign(new.burst, old.burst)
-    elif old.algorithm != "token-bucket" and not (old.rate.unlimited or new.rate.unlimited):
-        yield _sign(new.rate.numerator, old.rate.numerator)
-
-
-def _sign(smaller: int, larger: int) -> int:
-    return (larger > smaller) - (larger < smaller)
-
-
-def _text(limit: Limit | None) -> str | None:
-    if limit is None:
-        return None
-    parts = [limit.algorithm]
-    if limit.rate is None:
-        parts.append(f"max {limit.max} hold {limit.hold}")
-    else:
-        parts.append(str(limit.rate))
-    if limit.burst is not None:
-        parts.append(f"burst {limit.burst}")
-    if limit.resets is not None and limit.rate and limit.rate.unit not in ("min", "h"):
-        parts.append(f"resets {limit.resets}")
-    if limit.per:
-        parts.append(f"per {', '.join(limit.per)}")
-    if limit.mode != "enforce":
-        parts.append(limit.mode)
-    return " ".join(parts)
+        if effect(one) != effect(other):
+            yield Change(scope, prefix + name, kind_of(one, other), text_of(one), text_of(other))

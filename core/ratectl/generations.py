@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ratectl.errors import BundleError, NotFound
 from ratectl.policy.bundle import MAX_BUNDLE_BYTES, decode_origins, decode_policies, digest
-from ratectl.policy.model import PolicyTree
 from ratectl.records import (
     BUNDLES,
     ENVIRONMENT,
@@ -22,6 +21,7 @@ from ratectl.records import (
 )
 
 if TYPE_CHECKING:
+    from ratectl.policy.model import PolicyTree
     from ratectl.stores.base import Item, Store
 
 __all__ = [
@@ -123,4 +123,4 @@ def read_tree(store: Store, entry: HistoryEntry) -> PolicyTree:
         sources = decode_origins(read_blob(store, entry.origins))
     except (NotFound, BundleError):
         return tree  # where a value was written is a comfort, never a condition
-    return PolicyTree(tree.policies, sources)
+    return replace(tree, sources=sources)

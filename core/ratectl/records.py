@@ -158,7 +158,8 @@ class HistoryEntry(Record):
     dirty: bool | None
     """Whether the tree differed from that commit."""
     summary: dict[str, int]
-    """``scopes`` and ``limits`` declared; ``added``, ``removed``, ``changed`` against the last."""
+    """``scopes``, ``limits``, ``budgets``, ``overrides`` and ``exceptions`` declared; ``added``,
+    ``removed``, ``changed`` against the last. Entries of earlier versions lack some of them."""
     request: str
     """Unique to one attempt: how a writer recognises its own write after a lost reply."""
     rollback_of: int | None = None
@@ -203,7 +204,10 @@ class AgentRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitReport:
-    """Counts of one limit in one agent. ``recent_*`` cover ``UsageRecord.recent_seconds``."""
+    """Counts of one limit in one agent, or of those of its buckets that some overrides select.
+
+    ``recent_*`` cover ``UsageRecord.recent_seconds``.
+    """
 
     scope: str
     limit: str
@@ -221,6 +225,8 @@ class LimitReport:
     top_refused: list[tuple[str, int]] = field(default_factory=list)
     budget: bool = False
     """Whether it is a budget of ``scope``, drawn from by the whole subtree."""
+    overrides: list[str] = field(default_factory=list)
+    """Those that select these buckets, among all of the limit's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,10 +18,14 @@ __all__ = ["LimitTotal", "Totals", "read_agents", "read_usage", "totals"]
 
 @dataclass(slots=True)
 class LimitTotal:
-    """One limit over all agents that report it, in requests. Limits count per agent."""
+    """One limit, as some overrides select its buckets, over all agents that report it, in requests.
+
+    Limits count per agent.
+    """
 
     scope: str
     limit: str
+    overrides: tuple[str, ...]
     budget: bool
     shadow: bool
     most: int
@@ -90,13 +94,13 @@ def read_usage(store: Store) -> list[UsageRecord]:
 
 def totals(records: list[UsageRecord], scope: str = "/") -> Totals:
     """Add up the limits at and below ``scope``."""
-    limits: dict[tuple[str, str, bool], LimitTotal] = {}
+    limits: dict[tuple[str, str, tuple[str, ...], bool], LimitTotal] = {}
     below = scope.rstrip("/") + "/"
     for record in sorted(records, key=lambda record: record.generation):
         for report in record.limits:
             if report.scope != scope and not report.scope.startswith(below):
                 continue
-            key = (report.scope, report.limit, report.budget)
+            key = (report.scope, report.limit, tuple(report.overrides), report.budget)
             total = limits.get(key)
             if total is None:
                 total = limits[key] = LimitTotal(*key, report.shadow, report.most)

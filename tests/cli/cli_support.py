@@ -57,6 +57,61 @@ limits:
   spike: {rate: 1/s, burst: 1}
 """
 
+# With overrides and exceptions.
+GLOBAL = """\
+apiVersion: ratectl/v1
+scope: /
+on_error: allow
+limits:
+  spike: {rate: 50/s, burst: 100, per: tenant}
+"""
+TEAM = """\
+apiVersion: ratectl/v1
+scope: /payments
+limits:
+  spike: {rate: 100/s, burst: 200}
+  steady: {algorithm: sliding-window, rate: 1500/min, per: tenant}
+caps:
+  spike: {rate: 400/s, burst: 1600}
+budgets:
+  fleet: {rate: 5000/s, burst: 10000}
+overrides:
+  - name: gold
+    match: {tier: [gold, platinum]}
+    limits: {spike: {rate: 300/s, burst: 800}}
+---
+apiVersion: ratectl/v1
+kind: Exception
+scope: /payments
+reason: CHG-8841 black friday
+from: 2026-11-27T00:00+01:00
+until: 2026-11-30T00:00+01:00
+match: {tenant: acme}
+limits: {steady: {rate: 6000/min}}
+---
+apiVersion: ratectl/v1
+kind: Exception
+scope: /payments
+reason: CHG-9002 christmas
+from: 2026-12-20T00:00+01:00
+until: 2026-12-27T00:00+01:00
+limits: {spike: {rate: 350/s}}
+budgets: {fleet: {rate: 8000/s}}
+"""
+CHECKOUT = """\
+apiVersion: ratectl/v1
+scope: /payments/checkout
+overrides:
+  - name: charges
+    match: {route: POST /v1/charges}
+    limits:
+      steady: {rate: 600/min}
+      card: {algorithm: sliding-window, rate: 5/min, per: card, mode: shadow}
+  - name: internal
+    match: {ip: {cidr: 10.0.0.0/8}, tier: {not: free}}
+    limits: {spike: {mode: shadow}}
+"""
+
 
 @dataclass(frozen=True)
 class Result:

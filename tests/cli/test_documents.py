@@ -139,7 +139,7 @@ def test_explanation_documents(cli: Cli, tree: Path) -> None:
     document = cli("explain", "/small/x", "-a", "client=acme", "-o", "json").document
     assert document["declared_scope"] == "/small"
     (limit,) = document["limits"]
-    assert limit["bucket"] == {"scope": "/small", "limit": "spike"}
+    assert limit["bucket"] == {"scope": "/small", "limit": "spike", "overrides": []}
     assert limit["key"] == {"client": "acme"}
     rate = limit["fields"]["rate"]
     assert (rate["value"], rate["asked"]["value"], rate["cap"]["value"]) == (

@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ratectl.policy.bundle import encode_policies
 from ratectl.policy.diagnostics import Diagnostic, Span
+from ratectl.policy.instants import Instant
 from ratectl.policy.loader import load
-from ratectl.policy.model import Policy, PolicyTree
+from ratectl.policy.model import Exemption, Policy, PolicyTree, with_exceptions
 from ratectl_cli.render.diagnostics import diagnostic_blocks
+from ratectl_cli.render.labels import bucket_label
 from ratectl_cli.render.policy_yaml import policy_lines
 from ratectl_cli.render.times import ago, wait
 from ratectl_cli.terminal import Stream, cells, pad, safe
@@ -49,6 +52,34 @@ limits = st.dictionaries(
     ),
     max_size=4,
 )
+texts = words.map(lambda text: text[:20]) | tricky | st.sampled_from(["*", "/v1/*", "a: b", ""])
+matchers = st.one_of(
+    texts,
+    st.lists(texts, min_size=2, max_size=3, unique=True),
+    texts.map(lambda text: {"not": text}),
+    st.lists(texts, min_size=1, max_size=2, unique=True).map(lambda many: {"not": many}),
+    st.sampled_from([{"cidr": "10.0.0.0/8"}, {"not": {"cidr": ["::1", "10.0.0.0/24"]}}]),
+    st.booleans().map(lambda there: {"exists": there}),
+)
+matches = st.dictionaries(names, matchers, min_size=1, max_size=2)
+some_limits = limits.filter(bool)
+overrides = st.fixed_dictionaries(
+    {"name": names, "match": matches, "limits": some_limits}, optional={"description": words}
+)
+instants = st.builds(
+    lambda count, unit: Instant((31_536_000 * 10**6 + count * unit) * 1_000),
+    st.integers(0, 10**7),
+    st.sampled_from([1, 10**6, 60 * 10**6]),
+)
+exceptions = st.fixed_dictionaries(
+    {
+        "scope": st.sampled_from(["/", "/a", "/no"]),
+        "reason": words.filter(bool) | tricky,
+        "until": instants,
+        "limits": limits,
+    },
+    optional={"owner": words, "from": instants, "match": matches, "budgets": limits},
+)
 said = st.fixed_dictionaries(
     {},
     optional={
@@ -59,20 +90,27 @@ said = st.fixed_dictionaries(
         "unset": st.lists(names, unique=True, max_size=3),
         "limits": limits,
         "caps": st.dictionaries(names, st.fixed_dictionaries({"burst": st.integers(0, 9)})),
+        "overrides": st.lists(overrides, max_size=3, unique_by=lambda override: override["name"]),
     },
 )
 trees = st.dictionaries(st.sampled_from(["/", "/a", "/1", "/no", "/a/1.5", "/a/b"]), said)
 
 
-@given(trees)
-def test_policies_read_back_the_same(scopes: dict[str, dict[str, object]]) -> None:
+@given(trees, st.lists(exceptions, max_size=3))
+def test_policies_read_back_the_same(
+    scopes: dict[str, dict[str, object]], amended: list[dict[str, object]]
+) -> None:
     if not scopes:
         return
     policies = [Policy.model_validate({"scope": scope, **said}) for scope, said in scopes.items()]
-    tree = PolicyTree({policy.scope: policy for policy in policies})
+    tree = with_exceptions(
+        PolicyTree({policy.scope: policy for policy in policies}),
+        ((Exemption.model_validate(each), None) for each in amended),
+    )
     loaded = load(["-"], stdin="\n".join(policy_lines(tree)).encode())
     assert loaded.ok, loaded.diagnostics
     assert loaded.tree.policies == tree.policies
+    assert encode_policies(loaded.tree) == encode_policies(tree)
 
 
 @given(st.text())
@@ -167,3 +205,17 @@ def test_very_many_findings_are_summed_up() -> None:
     found = [Diagnostic("RC1", f"bad {n}", Span("f")) for n in range(150)]
     lines = _rendered(*found)
     assert lines[-2] == "and 50 more: -v shows them, -o json holds them"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "label"),
+    [
+        ((), "spike"),
+        (("gold@/a",), "spike [gold]"),
+        (("gold@/", "gold@/a"), "spike [gold@/, gold]"),
+        (("exception@/a until 2026-11-30T00:00Z",), "spike [exception until 2026-11-30T00:00Z]"),
+        (("exception@/ until 2026-11-30T00:00Z",), "spike [exception@/ until 2026-11-30T00:00Z]"),
+    ],
+)
+def test_labels_tell_buckets_apart(overrides: tuple[str, ...], label: str) -> None:
+    assert bucket_label("spike", "/a", overrides) == label

@@ -260,3 +260,32 @@ def test_the_documentation_shows_what_is_printed(cli: Cli, clean_place: Path) ->
         shown = real
     assert shown == real
     assert (DOCS / "examples" / "web.map.yaml").read_text().partition("\n")[2] in shown
+
+
+WITH_OVERRIDES = """\
+apiVersion: ratectl/v1
+scope: /
+limits:
+  spike: {rate: 30/min, burst: 4, per: client}
+budgets:
+  fleet: {rate: 100/s}
+overrides:
+  - name: guests
+    match: {client: 198.18.*}
+    limits: {spike: {burst: 2}}
+"""
+
+
+def test_rows_by_the_overrides_that_select_a_bucket(cli: Cli, golden: Golden, place: Path) -> None:
+    (place / "tight" / "all.yaml").write_text(WITH_OVERRIDES)
+    whole = cli("simulate", "tight", *BY, "-o", "json").document["policies"]
+    rows = {(row["limit"], *row["overrides"]): row for row in whole["limits"]}
+    assert set(rows) == {("fleet",), ("spike",), ("spike", "guests@/")}
+    assert rows["fleet",]["budget"] is True
+    refused = sum(row["refused"] for row in rows.values())
+    assert refused == whole["refused"] > rows["spike",]["refused"]
+    # An assertion names the limit, and so all of its rows.
+    golden(
+        "simulate-overrides",
+        cli("simulate", "tight", *BY, "-v", "--assert", f"refused[spike] == {refused}").out,
+    )

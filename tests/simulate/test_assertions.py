@@ -18,7 +18,8 @@ SIDE = Side(
     (
         LimitCount("/web", "spike", False, 792, 8, 0, 0, ()),
         LimitCount("/web/files", "spike", False, 100, 0, 0, 0, ()),
-        LimitCount("/web", "part", True, 772, 0, 0, 20, ()),
+        LimitCount("/web", "part", True, 700, 0, 0, 20, ()),
+        LimitCount("/web", "part", True, 72, 0, 0, 0, (), ("gold@/web",)),
         LimitCount("/website", "idle", False, 0, 0, 0, 0, ()),
     ),
 )

@@ -13,6 +13,8 @@ from logs import ONE, START, calls, generated, log, traffic
 from ratectl.activation import activate_tree
 from ratectl.engine.pure import PureEngine
 from ratectl.policy import load_valid
+from ratectl.policy.instants import Instant
+from ratectl.policy.model import Exemption, with_exceptions
 from ratectl.simulate import LimitCount, Traffic, read_map, replay
 from ratectl.simulate.timeline import MOST_BUCKETS, Timeline
 from support import policies
@@ -34,6 +36,23 @@ def test_time_is_what_the_log_says() -> None:
     assert (report.requests, side.refused) == (10, 3)
     assert (report.first_ns, report.last_ns) == (START * NS, (START + 86_400) * NS)
     assert side.limits == (LimitCount("/web", "spike", False, 7, 3, 0, 0, (("198.51.100.7", 3),)),)
+
+
+def test_exceptions_begin_and_end_in_the_logs_own_time() -> None:
+    """Its rows stay those of the limit: an exception for everybody changes no bucket."""
+    raised = Exemption.model_validate(
+        {
+            "scope": "/web",
+            "reason": "why",
+            "from": Instant((START + 10) * NS),
+            "until": Instant((START + 20) * NS),
+            "limits": {"spike": {"rate": "0/s"}},
+        }
+    )
+    tree = with_exceptions(TIGHT, [(raised, None)])
+    (side,) = replay(traffic(log(0, 9, 10, 19, 20, 25)), [("new", tree)]).sides
+    (spike,) = side.limits
+    assert (spike.admitted, spike.refused, spike.overrides) == (4, 2, ())
 
 
 @pytest.mark.parametrize("compared", [False, True])

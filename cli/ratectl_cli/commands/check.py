@@ -78,6 +78,7 @@ def _engine(session: "Session", policies: str | None) -> tuple[Any, int | None]:
     from ratectl.agent.wall import WallClock
     from ratectl.engine import open_engine
     from ratectl_cli.policies import live_tree, read_valid
+    from ratectl_cli.render.times import now_ns
 
     generation: int | None = None
     if policies is not None:
@@ -86,7 +87,7 @@ def _engine(session: "Session", policies: str | None) -> tuple[Any, int | None]:
         with session.store() as store:
             generation, tree = live_tree(store)
     engine = open_engine(time.monotonic_ns)
-    engine.swap(activate_tree(tree, generation or 1, WallClock()))
+    engine.swap(activate_tree(tree, generation or 1, WallClock(), now_ns()))
     return engine, generation
 
 

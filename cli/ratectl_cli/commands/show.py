@@ -41,6 +41,7 @@ def show(
     """
     from ratectl.generations import read_live, read_tree
     from ratectl_cli.policies import entry_of
+    from ratectl_cli.render.policy_yaml import document_data
 
     session = session_of(ctx)
     with session.store() as store, session.busy("reading policies"):
@@ -49,10 +50,8 @@ def show(
         tree = read_tree(store, entry)
     data = {
         **entry_data(entry, live=live),
-        "policies": [
-            policy.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-            for _, policy in sorted(tree.policies.items())
-        ],
+        "policies": [document_data(policy) for _, policy in sorted(tree.policies.items())],
+        "exceptions": [document_data(exception) for exception in tree.exceptions],
     }
     session.answer("Generation", data, lambda: _blocks(entry, tree, live))
     return 0

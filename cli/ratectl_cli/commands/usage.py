@@ -18,7 +18,8 @@ def usage(
 
     Adds up what agents last reported. USED is the fullest bucket of the last minute in any
     agent; RATE/S is over the last minute; counts are since each agent started. Limits count in
-    each agent by itself. What is not known is shown as ?.
+    each agent by itself. In brackets stand the overrides that select the buckets of a row. What
+    is not known is shown as ?.
 
     Examples:
       ratectl usage

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl_cli.render.labels import bucket_label
 from ratectl_cli.text import Styled, aligned, bold, dim, plural
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def change_blocks(changes: Sequence[Change], *, unfold: bool = False) -> Iterato
         yield bold(scope)
         rows: list[list[Piece]] = []
         for change in group:
-            rows += _rows(change, 0 if unfold else below[change.scope, change.limit])
+            rows += _rows(change, "" if unfold else _following(below[_leader(change)]))
         yield from aligned(rows)
 
 
@@ -46,10 +47,13 @@ def changes_line(changes: Sequence[Change]) -> str:
 
 
 def change_data(change: Change) -> dict[str, Any]:
-    """A change for programs; ``limit`` is null for ``on_error``."""
+    """A change for programs: ``limit`` is null for ``on_error``; ``override`` and ``exception``, of
+    which at most one is not null, say whose requests it is for."""
     return {
         "scope": change.scope,
         "limit": change.limit,
+        "override": None if by_exception(change) else change.via,
+        "exception": change.via if by_exception(change) else None,
         "kind": change.kind,
         "before": change.before,
         "after": change.after,
@@ -57,11 +61,24 @@ def change_data(change: Change) -> dict[str, Any]:
     }
 
 
-def _rows(change: Change, followers: int) -> Iterator[list[Piece]]:
+def by_exception(change: Change) -> bool:
+    """Whether it is for the requests of an exception, not of an override."""
+    return change.via is not None and " until " in change.via
+
+
+def _named(change: Change) -> str:
+    """``spike``, ``spike [gold]`` or ``spike [exception]``: when that ends is said beside it."""
+    name = change.limit or "on_error"
+    if by_exception(change):
+        return f"{name} [exception]"
+    return bucket_label(name, change.scope, [change.via] if change.via else [])
+
+
+def _rows(change: Change, followers: str) -> Iterator[list[Piece]]:
     sign, colour = _SIGNS[change.kind]
     head: list[Piece] = [
         f"  {sign}",
-        bold(change.limit or "on_error"),
+        bold(_named(change)),
         Styled(change.kind, colour),
     ]
     before, after = (_words(change, text) for text in (change.before, change.after))
@@ -70,7 +87,7 @@ def _rows(change: Change, followers: int) -> Iterator[list[Piece]]:
     else:
         yield [*head, after or before]
     if followers:
-        yield ["   ", "", "", dim(f"and {plural(followers, 'scope')} below")]
+        yield ["   ", "", "", dim(followers)]
 
 
 def _words(change: Change, text: str | None) -> str:
@@ -78,16 +95,37 @@ def _words(change: Change, text: str | None) -> str:
     return (text or "").removeprefix("on_error ") if change.limit is None else text or ""
 
 
-def _followers(changes: Sequence[Change]) -> Counter[tuple[str, str | None]]:
-    """How many scopes below change just as the scope of a change does, and because of it."""
+_Leader = tuple[str, str | None, str | None]
+
+
+def _leader(change: Change) -> _Leader:
+    return (change.scope, change.limit, change.via)
+
+
+def _followers(changes: Sequence[Change]) -> dict[_Leader, Counter[str]]:
+    """How many scopes and overrides change just as a change does, and because of it."""
     from ratectl.policy.scopes import ancestry
 
-    leaders = {(change.scope, change.limit) for change in changes if not change.inherited}
-    counts: Counter[tuple[str, str | None]] = Counter()
+    leaders = {_leader(change) for change in changes if not change.inherited}
+    counts: dict[_Leader, Counter[str]] = defaultdict(Counter)
     for change in changes:
-        if change.inherited:
-            above = (scope for scope in ancestry(change.scope) if (scope, change.limit) in leaders)
-            leader = next(above, None)
-            if leader is not None:
-                counts[leader, change.limit] += 1
+        if not change.inherited:
+            continue
+        for scope in ancestry(change.scope):
+            if (scope, change.limit, change.via) in leaders:
+                counts[scope, change.limit, change.via]["scope"] += 1
+                break
+            if change.via and (scope, change.limit, None) in leaders:
+                counts[scope, change.limit, None]["override"] += 1
+                break
     return counts
+
+
+def _following(counts: Counter[str]) -> str:
+    """``and 2 overrides, 1 scope below``."""
+    parts = []
+    if counts["override"]:
+        parts.append(plural(counts["override"], "override"))
+    if counts["scope"]:
+        parts.append(f"{plural(counts['scope'], 'scope')} below")
+    return f"and {', '.join(parts)}" if parts else ""

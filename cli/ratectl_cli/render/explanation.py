@@ -1,15 +1,21 @@
-"""What holds at a scope, value by value: who said it, what it beat, what clipped it."""
+"""What holds at a scope, value by value: who said it, what it beat, what clipped it.
+
+The text is made of the data, so both always say the same.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.policy.instants import Instant
+from ratectl_cli.render.conditions import condition_blocks, exceptions_data, overrides_data
+from ratectl_cli.render.labels import bucket_label, place_data, place_text, quoted
 from ratectl_cli.text import Styled, aligned, bold, dim
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from ratectl.policy.limits import Limit, Setting
+    from ratectl.policy.limits import Limit, Problem, Setting
     from ratectl.policy.model import PolicyTree
     from ratectl.policy.resolve import Resolved
     from ratectl_cli.text import Block, Line, Piece
@@ -22,33 +28,49 @@ _FIELDS: Final = (
 
 
 def explanation_data(
-    tree: PolicyTree, scope: str, resolved: Resolved | None, attributes: Mapping[str, str]
+    tree: PolicyTree,
+    scope: str,
+    resolved: Resolved | None,
+    attributes: Mapping[str, str],
+    now_ns: int | None = None,
 ) -> dict[str, Any]:
-    """The whole explanation for programs; the text is made of it too."""
+    """The whole explanation for programs. ``now_ns`` is the instant that ``resolved`` is for; None
+    where exceptions were left out."""
     data: dict[str, Any] = {
         "scope": scope,
         "declared_scope": resolved.scope if resolved else None,
         "attributes": dict(attributes),
+        "at": None if now_ns is None else str(Instant(now_ns)),
         "reason": None if resolved else "no_policy",
         "on_error": None,
+        "trusted_proxies": None,
         "limits": [],
         "budgets": [],
+        "overrides": [],
+        "exceptions": [],
     }
     if resolved:
+        proxies = resolved.trusted_proxies
         data["on_error"] = _field(tree, "on_error", resolved.on_error.value, resolved.on_error)
+        data["trusted_proxies"] = _field(tree, "trusted_proxies", proxies.value, proxies)
         data["limits"] = [
-            _limit(tree, resolved.scope, limit, attributes) for limit in resolved.limits.values()
+            _limit(tree, resolved.scope, limit, attributes, problem=resolved.problems.get(name))
+            for name, limit in resolved.limits.items()
         ]
         data["budgets"] = [
             _limit(tree, owner, budget, attributes, part="budgets")
             for owner, budget in resolved.budgets
         ]
+        data["overrides"] = overrides_data(tree, resolved, attributes)
+        data["exceptions"] = exceptions_data(tree, resolved, attributes, now_ns)
     return data
 
 
-def explanation_blocks(data: Mapping[str, Any], source: str) -> Iterator[Block]:
-    """The same, aligned for reading."""
-    attributes = " ".join(f"{name}={_quoted(value)}" for name, value in data["attributes"].items())
+def explanation_blocks(
+    data: Mapping[str, Any], source: str, *, unfold: bool = False
+) -> Iterator[Block]:
+    """The same, aligned for reading; ``unfold`` lists every condition that does not hold."""
+    attributes = " ".join(f"{name}={quoted(value)}" for name, value in data["attributes"].items())
     title = " · ".join(part for part in (source, attributes) if part)
     yield [bold(data["scope"]), f" · {title}"]
     if data["reason"] == "no_policy":
@@ -58,14 +80,30 @@ def explanation_blocks(data: Mapping[str, Any], source: str) -> Iterator[Block]:
         yield dim(
             f"not declared: {data['declared_scope']}, the nearest above, holds with its buckets"
         )
-    rows: list[Sequence[Piece]] = _field_rows("on_error", data["on_error"])
+    yield from _body(data)
+    yield from condition_blocks(data, unfold=unfold)
+
+
+def _body(data: Mapping[str, Any]) -> Iterator[Block]:
+    rows: list[Sequence[Piece]] = []
+    for name in ("on_error", "trusted_proxies"):
+        field = data[name]
+        if field is not None and (name == "on_error" or field["origin"]):
+            rows += _field_rows(name, field)
     for limit in data["limits"]:
         rows += _limit_rows(limit)
     for budget in data["budgets"]:
         rows += _limit_rows(budget, f"budget {budget['name']}")
     yield from aligned(rows)
-    if not data["limits"] and not data["budgets"]:
-        yield "no limits: requests pass"
+    delta = data.get("delta")
+    if delta is None or delta["from"] is None:
+        if not data["limits"] and not data["budgets"]:
+            yield "no limits: requests pass"
+        return
+    for name in delta["removed"]:
+        yield [bold(name), f"  not here; {delta['from']} has it"]
+    if not rows and not delta["removed"]:
+        yield f"nothing differs from {delta['from']}"
 
 
 def limit_blocks(
@@ -88,6 +126,7 @@ def _limit(
     limit: Limit,
     attributes: Mapping[str, str],
     part: str = "limits",
+    problem: Problem | None = None,
 ) -> dict[str, Any]:
     fields = {}
     for name in _FIELDS:
@@ -108,8 +147,9 @@ def _limit(
         "across": limit.across,
         "per": list(limit.per),
         "mode": limit.mode,
-        "bucket": {"scope": scope, "limit": limit.name},
+        "bucket": {"scope": scope, "limit": limit.name, "overrides": list(limit.touched)},
         "key": {name: attributes.get(name) for name in limit.per},
+        "problem": None if problem is None else problem.message,
         "fields": fields,
     }
 
@@ -123,11 +163,11 @@ def _field(tree: PolicyTree, path: str, value: object, setting: Setting | None) 
     history = list(setting.history()) if setting else []
     return {
         "value": _value(value),
-        "origin": _origin(tree, path, history[0].scope) if history else None,
+        "origin": _origin(tree, path, history[0]) if history else None,
         "cap": None,
         "asked": None,
         "over": [
-            {"value": _value(beaten.value), "origin": _origin(tree, path, beaten.scope)}
+            {"value": _value(beaten.value), "origin": _origin(tree, path, beaten)}
             for beaten in history[1:]
         ],
     }
@@ -142,19 +182,25 @@ def _add_clip(field: dict[str, Any], tree: PolicyTree, limit: Limit, name: str) 
     path = f"caps.{limit.name}.{'rate' if by_rate else 'burst'}"
     field["cap"] = {
         "value": _value(clip.cap.value),
-        "origin": _origin(tree, path, clip.cap.scope),
+        "origin": _origin(tree, path, clip.cap),
     }
     field["asked"] = {"value": _value(clip.asked), "origin": field["origin"]}
 
 
-def _origin(tree: PolicyTree, path: str, scope: str) -> dict[str, Any] | None:
-    if not scope:
+def _origin(tree: PolicyTree, path: str, setting: Setting) -> dict[str, Any] | None:
+    """Where a value was written; null for what is built in."""
+    if not setting.scope:
         return None
-    source = tree.sources.get(scope)
-    if source is None:
-        return {"scope": scope, "file": None, "line": None, "column": None}
-    span = source.span(path)
-    return {"scope": scope, "file": span.file, "line": span.line, "column": span.column}
+    via = setting.via
+    place = place_data(
+        tree, via.source if via else setting.scope, f"{via.path if via else ''}{path}"
+    )
+    return {
+        "scope": setting.scope,
+        "override": via.ref if via and not via.exception else None,
+        "exception": via.ref if via and via.exception else None,
+        **place,
+    }
 
 
 def _value(value: object) -> object:
@@ -173,14 +219,20 @@ def _limit_rows(limit: Mapping[str, Any], title: str = "") -> list[Sequence[Piec
     if limit["mode"] != "enforce":
         head.append(bold(limit["mode"].upper(), "yellow"))
     rows: list[Sequence[Piece]] = [("",), head]
+    if limit["problem"]:
+        unusable = (
+            f"what applies makes no limit together ({limit['problem']}): the last is left out"
+        )
+        rows.append(("  problem", Styled(unusable, "yellow")))
     for name, field in limit["fields"].items():
         rows += _field_rows(f"  {name}", field)
     if limit["mode"] == "off" or limit["rate"] == "unlimited":
         return rows
     bucket = limit["bucket"]
-    rows.append(("  bucket", f"{bucket['limit']} @ {bucket['scope']}"))
+    label = bucket_label(bucket["limit"], bucket["scope"], bucket["overrides"])
+    rows.append(("  bucket", f"{label} @ {bucket['scope']}"))
     key = ", ".join(
-        f"{name} absent" if value is None else f"{name}={_quoted(value)}"
+        f"{name} absent" if value is None else f"{name}={quoted(value)}"
         for name, value in limit["key"].items()
     )
     rows.append(("  key", key or "one bucket for all requests"))
@@ -208,17 +260,13 @@ def _field_rows(label: str, field: Mapping[str, Any]) -> list[Sequence[Piece]]:
 def _place(origin: Mapping[str, Any] | None) -> tuple[Piece, ...]:
     if origin is None:
         return (dim("default"),)
+    who = origin["exception"] or origin["scope"]
+    if origin["override"]:
+        who = f"override {origin['override']}"
     if origin["file"] is None:
-        return (origin["scope"],)
-    return (origin["scope"], dim(f"{origin['file']}:{origin['line']}:{origin['column']}"))
+        return (who,)
+    return (who, dim(place_text(origin)))
 
 
 def _shown(value: object) -> str:
     return (", ".join(map(str, value)) or "[]") if isinstance(value, list) else str(value)
-
-
-def _quoted(value: str) -> str:
-    """As one would type it in a shell."""
-    import shlex
-
-    return shlex.quote(value)

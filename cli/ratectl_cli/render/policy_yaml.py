@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.model import Exemption, Policy, PolicyTree
 
-__all__ = ["policy_lines"]
+__all__ = ["document_data", "policy_lines"]
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_/-]*(?:\.[A-Za-z0-9_/-]+)*|/[A-Za-z0-9._/-]*")
 _RATE: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?/[0-9]*[a-z]+")
@@ -24,23 +24,46 @@ _WORDS: Final = frozenset(
 
 
 def policy_lines(tree: PolicyTree) -> Iterator[str]:
-    """The lines of one document for each scope, by scope."""
-    for number, scope in enumerate(sorted(tree.policies)):
+    """The lines of one document for each scope, by scope, then of each exception."""
+    documents: list[tuple[str, Policy | Exemption]] = [
+        ("Policy", policy) for _, policy in sorted(tree.policies.items())
+    ]
+    documents += (("Exception", exception) for exception in tree.exceptions)
+    for number, (kind, document) in enumerate(documents):
         if number:
             yield "---"
-        policy = tree.policies[scope]
-        said: dict[str, Any] = policy.model_dump(
-            mode="json", exclude_none=True, exclude_defaults=True
-        )
         yield "apiVersion: ratectl/v1"
-        yield "kind: Policy"
-        for name, value in said.items():
+        yield f"kind: {kind}"
+        for name, value in document_data(document).items():
             if name in ("limits", "caps", "budgets"):
                 yield f"{name}:"
-                for limit, fields in value.items():
-                    yield f"  {_string(limit)}: {_flow(fields)}"
+                yield from _named(value, "  ")
+            elif name == "overrides":
+                yield "overrides:"
+                for override in value:
+                    yield from _override(override)
             else:
                 yield f"{name}: {_flow(value)}"
+
+
+def document_data(document: Policy | Exemption) -> dict[str, Any]:
+    """What a document says, as JSON."""
+    return document.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+
+
+def _override(override: dict[str, Any]) -> Iterator[str]:
+    for number, (name, value) in enumerate(override.items()):
+        start = "    " if number else "  - "
+        if name == "limits":
+            yield f"{start}limits:"
+            yield from _named(value, "      ")
+        else:
+            yield f"{start}{name}: {_flow(value)}"
+
+
+def _named(limits: dict[str, Any], indent: str) -> Iterator[str]:
+    for name, fields in limits.items():
+        yield f"{indent}{_string(name)}: {_flow(fields)}"
 
 
 def _flow(value: object) -> str:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl_cli.render import times
+from ratectl_cli.render.labels import bucket_label
 from ratectl_cli.render.sparkline import gathered, sparkline
 from ratectl_cli.text import Column, Styled, Table, aligned, bold, dim, plural
 
@@ -123,6 +124,8 @@ def _side_data(side: Side, requests: int) -> dict[str, Any]:
             {
                 "scope": each.scope,
                 "limit": each.limit,
+                "overrides": list(each.overrides),
+                "budget": each.budget,
                 "shadow": each.shadow,
                 "admitted": each.admitted,
                 "refused": each.refused,
@@ -261,15 +264,15 @@ def _scopes(report: Report, *, unfold: bool) -> Iterator[Block]:
 def _limits(report: Report, *, unfold: bool) -> Iterator[Block]:
     titles = ["LIMIT", "AT", "DECIDED", *_titles(len(report.sides) > 1)]
     table = Table([Column(title, title not in ("LIMIT", "AT")) for title in titles])
-    sides = [{(one.scope, one.limit): one for one in side.limits} for side in report.sides]
+    sides = [{(one.scope, _label(one)): one for one in side.limits} for side in report.sides]
     quiet = 0
-    for scope, limit in dict.fromkeys(key for side in sides for key in side):
-        found = [side.get((scope, limit)) for side in sides]
+    for scope, label in dict.fromkeys(key for side in sides for key in side):
+        found = [side.get((scope, label)) for side in sides]
         there = [one for one in found if one is not None]
         if not unfold and not any(one.refused or one.shadow_refused for one in there):
             quiet += 1
             continue
-        name: Line = [bold(limit), Styled(" SHADOW", "yellow") if there[0].shadow else ""]
+        name: Line = [bold(label), Styled(" SHADOW", "yellow") if there[0].shadow else ""]
         cells = _counts([_limit_counts(one) for one in found])
         table.rows.append([name, scope, str(there[0].decided), *cells])
     if table.rows:
@@ -278,6 +281,11 @@ def _limits(report: Report, *, unfold: bool) -> Iterator[Block]:
     if quiet:
         more = "more " if table.rows else ""
         yield dim(f"{plural(quiet, more + 'limit')} refused nothing (-v lists them)")
+
+
+def _label(one: LimitCount) -> str:
+    label = bucket_label(one.limit, one.scope, one.overrides)
+    return f"budget {label}" if one.budget else label
 
 
 def _limit_counts(one: LimitCount | None) -> tuple[int, int, int] | None:
@@ -318,7 +326,7 @@ def _most_refused(side: Side) -> Iterator[Block]:
     for one in limits[:_TOP_LIMITS]:
         if one.top_refused:
             keys = " · ".join(f"{key} {count}" for key, count in one.top_refused[:_TOP_KEYS])
-            yield [dim(f"most refused by {one.limit} @ {one.scope}: "), keys]
+            yield [dim(f"most refused by {_label(one)} @ {one.scope}: "), keys]
 
 
 def _judged(outcomes: Sequence[Outcome]) -> Iterator[Block]:

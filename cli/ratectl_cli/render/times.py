@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
-__all__ = ["ago", "now", "seconds_since", "span", "wait"]
+__all__ = ["ago", "now", "now_ns", "seconds_since", "span", "wait"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)
+
+
+def now_ns() -> int:
+    """The same in nanoseconds since 1970, as exceptions are told by."""
+    return (now() - _EPOCH) // timedelta(microseconds=1) * 1_000
 
 
 def seconds_since(time: str, at: datetime) -> float | None:

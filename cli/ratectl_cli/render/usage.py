@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl_cli.render import times
+from ratectl_cli.render.labels import bucket_label
 from ratectl_cli.text import Column, Styled, Table, bold, dim
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from ratectl.policy.limits import Limit
     from ratectl.policy.model import PolicyTree
-    from ratectl.policy.resolve import Resolved
+    from ratectl.policy.resolve import Resolver
     from ratectl.records import UsageRecord
     from ratectl.usage import LimitTotal, Totals
     from ratectl_cli.terminal import Stream
@@ -36,6 +37,12 @@ class _Row:
     """In force by the live generation; None where that does not have it."""
     total: LimitTotal | None
     """None where no agent reports it."""
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        label = bucket_label(self.name, self.scope, self.overrides)
+        return f"budget {label}" if self.budget else label
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ class Report:
         from ratectl.policy.resolve import Resolver
         from ratectl.usage import totals
 
-        resolver = Resolver(tree or Tree({}))
+        resolver = Resolver(tree or Tree({}), times.now_ns())
         here = resolver.at(asked)
         scope = asked
         if here is not None and not _declares_below(tree, asked):
@@ -73,11 +80,11 @@ class Report:
         total = totals(records, scope)
         rows = []
         for each in total.limits:
-            resolved = resolver.at(each.scope) if tree and each.scope in tree.policies else None
-            rule = _rule_of(resolved, each) if resolved else None
-            rows.append(_Row(each.scope, each.limit, each.budget, rule, each))
+            declared = tree is not None and each.scope in tree.policies
+            rule = _rule_of(resolver, each) if declared else None
+            rows.append(_Row(each.scope, each.limit, each.budget, rule, each, each.overrides))
         if listed and here is not None:
-            known = {(row.scope, row.name, row.budget) for row in rows}
+            known = {(row.scope, row.name, row.budget) for row in rows if not row.overrides}
             silent = [(here.scope, limit, False) for limit in here.limits.values()]
             silent += [(owner, budget, True) for owner, budget in here.budgets]
             rows += [
@@ -88,12 +95,24 @@ class Report:
         return cls(scope, asked, generation, agents, total, rows)
 
 
-def _rule_of(resolved: Resolved, total: LimitTotal) -> Limit | None:
-    """The limit or budget that a total counts."""
+def _rule_of(resolver: Resolver, total: LimitTotal) -> Limit | None:
+    """The limit or budget that a total counts; None where the tree has no such buckets (any more).
+
+    What selects a bucket is all that has a say in its parameters, so they are those of requests
+    for which nothing else holds.
+    """
+    conditions = resolver.places.at(total.scope).conditions
+    bits = {each.via.ref: 1 << position for position, each in enumerate(conditions)}
+    matched = sum(bits.get(ref, 0) for ref in total.overrides)
+    found = None
     if not total.budget:
-        return resolved.limits.get(total.limit)
-    named = (total.scope, total.limit)
-    return next((each for owner, each in resolved.budgets if (owner, each.name) == named), None)
+        found = resolver.limit(total.scope, total.limit, matched)
+    else:
+        resolved = resolver.where(total.scope, matched)
+        named = (total.scope, total.limit)
+        budgets = resolved.budgets if resolved else ()
+        found = next((each for owner, each in budgets if (owner, each.name) == named), None)
+    return found if found is not None and found.touched == total.overrides else None
 
 
 def usage_data(report: Report) -> dict[str, Any]:
@@ -149,6 +168,7 @@ def _row_data(row: _Row) -> dict[str, Any]:
     return {
         "scope": row.scope,
         "limit": row.name,
+        "overrides": list(row.overrides),
         "budget": row.budget,
         "rule": None
         if rule is None
@@ -180,8 +200,7 @@ def _row_data(row: _Row) -> dict[str, Any]:
 
 def _cells(row: _Row, stream: Stream) -> Sequence[Line]:
     total = row.total
-    name = f"budget {row.name}" if row.budget else row.name
-    names: list[Line] = [row.scope, bold(name), _rule(row.rule)]
+    names: list[Line] = [row.scope, bold(row.label), _rule(row.rule)]
     if total is None:
         return [*names, "?", "?", "?", "?", "?", "?"]
     refused = total.refused + total.never
@@ -224,10 +243,10 @@ def _used(peak: float | None, stream: Stream) -> Line:
 
 
 def _refused(rows: Sequence[_Row]) -> Iterator[Block]:
-    totals = [row.total for row in rows if row.total is not None and row.total.top_refused]
-    totals.sort(key=lambda total: -(total.refused + total.never))
-    for total in totals[:_TOP_LIMITS]:
+    found = [(row, row.total) for row in rows if row.total is not None and row.total.top_refused]
+    found.sort(key=lambda each: -(each[1].refused + each[1].never))
+    for row, total in found[:_TOP_LIMITS]:
         keys = " · ".join(
             f"{key} {count}" for key, count in total.top_refused.most_common(_TOP_KEYS)
         )
-        yield [dim(f"most refused by {total.limit} @ {total.scope} (approximate): "), keys]
+        yield [dim(f"most refused by {row.label} @ {row.scope} (approximate): "), keys]

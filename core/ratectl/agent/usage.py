@@ -15,7 +15,12 @@ __all__ = ["UsageMeter"]
 _MAX_LIMITS: Final = 1_000
 """Limits in one record: with the longest names it stays below what a store takes."""
 
+_MAX_OVERRIDE_CHARS: Final = 250_000
+"""Names of overrides in one record, for the same reason: a limit may have any number."""
+
 _RECENT_SECONDS: Final = 60.0
+
+_Key = tuple[str, str, tuple[str, ...], bool]
 
 
 class _Recent:
@@ -48,32 +53,43 @@ class UsageMeter:
         self._id = agent_id
         self._since = utc_now()
         self._started = started
-        self._recent: dict[tuple[str, str, bool], _Recent] = {}
+        self._recent: dict[_Key, _Recent] = {}
 
     def read(self, usage: EngineUsage, now: float, errors: int) -> UsageRecord:
         """The record at ``now`` (monotonic seconds)."""
         reports: list[LimitReport] = []
-        known: dict[tuple[str, str, bool], _Recent] = {}
+        known: dict[_Key, _Recent] = {}
         for limit in usage.limits:
-            key = (limit.scope, limit.limit, limit.budget)
+            key = (limit.scope, limit.limit, limit.overrides, limit.budget)
             recent = known[key] = self._recent.get(key) or _Recent()
             recent.add(now, limit)
             reports.append(_report(limit, recent))
         self._recent = known
         reports.sort(key=lambda report: -(report.recent_allowed + report.recent_refused))
+        kept = _fitting(reports)
         return UsageRecord(
             id=self._id,
             generation=usage.generation,
             since=self._since,
             reported=utc_now(),
             recent_seconds=round(min(_RECENT_SECONDS, now - self._started), 3),
-            limits=reports[:_MAX_LIMITS],
-            omitted=max(0, len(reports) - _MAX_LIMITS),
+            limits=kept,
+            omitted=len(reports) - len(kept),
             no_policy=usage.no_policy,
             errors=errors,
             buckets=usage.buckets,
             overflowed=usage.overflowed,
         )
+
+
+def _fitting(reports: list[LimitReport]) -> list[LimitReport]:
+    """As many of the first as one record takes."""
+    room = _MAX_OVERRIDE_CHARS
+    for count, report in enumerate(reports[:_MAX_LIMITS]):
+        room -= sum(map(len, report.overrides))
+        if room < 0:
+            return reports[:count]
+    return reports[:_MAX_LIMITS]
 
 
 def _fullness(limit: LimitUsage) -> float | None:
@@ -99,4 +115,5 @@ def _report(limit: LimitUsage, recent: _Recent) -> LimitReport:
         peak=None if peak is None else round(peak, 4),
         top_refused=[(key[:100], count) for key, count in limit.top_refused],
         budget=limit.budget,
+        overrides=list(limit.overrides),
     )

@@ -14,6 +14,7 @@ from ratectl.policy import codes
 from ratectl.policy.cap_words import evasions, excesses
 from ratectl.policy.diagnostics import Diagnostic
 from ratectl.policy.matchers import covers_all, disjoint_somewhere
+from ratectl.policy.places import bits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ratectl.policy.places import Condition, Conditions
     from ratectl.policy.resolve import Resolved, Resolver
 
-__all__ = ["check_overrides"]
+__all__ = ["Company", "check_overrides"]
 
 
 def check_overrides(
@@ -45,7 +46,7 @@ class _Checker:
         self.policy = policy
         place = resolver.places.at(policy.scope)
         self.conditions = place.conditions
-        self.company = _Company(self.conditions)
+        self.company = Company(self.conditions)
         self.first = place.inherited.bit_length()
 
     def findings(self) -> Iterator[Diagnostic]:
@@ -63,7 +64,7 @@ class _Checker:
                     wrong.add((own, name))
                     yield self._unusable(number, name, problem)
                 yield from self._caps(number, override, name, resolved, without)
-            yield from self._shadowed(number, override)
+            yield from self._shadowed(number, override, alone)
         yield from self._pairs(wrong)
 
     def _unusable(self, number: int, name: str, problem: Problem, more: str = "") -> Diagnostic:
@@ -124,11 +125,12 @@ class _Checker:
                         more = f" together with {self.conditions[other].via.ref}"
                         yield self._unusable(number, name, problem, more)
 
-    def _shadowed(self, number: int, override: Override) -> Iterator[Diagnostic]:
+    def _shadowed(self, number: int, override: Override, always: int) -> Iterator[Diagnostic]:
         """Every value is beaten by a later override that matches whenever this one does."""
         beaten: dict[tuple[str, str], str] = {}
-        for later in self.policy.overrides[number + 1 :]:
-            if covers_all(later.match, override.match):
+        for position in bits(always >> self.first):
+            if position > number:
+                later = self.policy.overrides[position]
                 for name, said in later.limits.items():
                     fields = set(said.model_fields_set)
                     if said.algorithm is not None:  # drops what it lacks
@@ -151,7 +153,7 @@ class _Checker:
             )
 
 
-class _Company:
+class Company:
     """Which conditions can hold for one request, found without comparing all pairs.
 
     Those that list exact values of the attribute that most list are looked up by these values.
@@ -198,5 +200,14 @@ class _Company:
         mask = 0
         for each in self.maybe_with(position):
             if covers_all(self._conditions[each].match, match):
+                mask |= 1 << each
+        return mask
+
+    def held_with(self, position: int) -> int:
+        """The others that hold only where this one does as well."""
+        match = self._conditions[position].match
+        mask = 0
+        for each in self.maybe_with(position):
+            if covers_all(match, self._conditions[each].match):
                 mask |= 1 << each
         return mask

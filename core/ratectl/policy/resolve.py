@@ -111,6 +111,18 @@ class Resolver:
         """What holds at ``scope`` for requests with these attributes."""
         return self.where(scope, self.places.at(scope).conditions.holding(attributes))
 
+    def enforced(self, scope: str, attributes: Mapping[str, str]) -> Resolved | None:
+        """The same, with limits as agents enforce them where conditions make none together."""
+        resolved = self.select(scope, attributes)
+        if resolved is None or not resolved.problems:
+            return resolved
+        limits = dict(resolved.limits)
+        for name in resolved.problems:
+            limit = self.limit(resolved.scope, name, resolved.matched)
+            if limit is not None:
+                limits[name] = limit
+        return resolved._replace(limits=limits)
+
     def _step(self, above: Resolved, policy: Policy, matched: int) -> Resolved:
         """One step of the walk: what ``policy`` makes of what holds above it."""
         scope = policy.scope

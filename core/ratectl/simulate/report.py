@@ -40,7 +40,8 @@ class ScopeCount:
 
 @dataclass(frozen=True, slots=True)
 class LimitCount:
-    """Requests that one limit decided, as its engine counts them."""
+    """Requests that one limit decided, as its engine counts them; each is in the row of those
+    overrides that selected its bucket."""
 
     scope: str
     limit: str
@@ -53,6 +54,8 @@ class LimitCount:
     shadow_refused: int
     top_refused: tuple[tuple[str, int], ...]
     """Approximate beyond a few dozen keys."""
+    overrides: tuple[str, ...] = ()
+    budget: bool = False
 
     @property
     def decided(self) -> int:
@@ -128,10 +131,11 @@ def refused(reasons: Mapping[str, int]) -> int:
 
 
 def limit_counts(usage: EngineUsage) -> tuple[LimitCount, ...]:
-    """By scope and name: a limit may have several sets of buckets."""
-    found: dict[tuple[str, str], list[LimitUsage]] = {}
+    """By scope, name and overrides: buckets that ended and began anew are counted together."""
+    found: dict[tuple[str, str, bool, tuple[str, ...]], list[LimitUsage]] = {}
     for each in usage.limits:
-        found.setdefault((each.scope, each.limit), []).append(each)
+        key = (each.scope, each.limit, each.budget, each.overrides)
+        found.setdefault(key, []).append(each)
     return tuple(_limit_count(found[key]) for key in sorted(found))
 
 
@@ -149,4 +153,6 @@ def _limit_count(parts: Sequence[LimitUsage]) -> LimitCount:
         never,
         sum(part.shadow_refused for part in parts),
         tuple(keys.most_common(10)),
+        parts[0].overrides,
+        parts[0].budget,
     )

@@ -1,0 +1,189 @@
+"""The overrides and exceptions along a path: which apply to a request, and why others do not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl.policy.model import exception_key
+from ratectl.policy.places import override_ref
+from ratectl.policy.scopes import ancestry
+from ratectl_cli.render.labels import place_data, place_text, quoted
+from ratectl_cli.text import aligned, bold, dim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ratectl.policy.limits import Setting
+    from ratectl.policy.matchers import Matcher
+    from ratectl.policy.model import Exemption, PolicyTree
+    from ratectl.policy.resolve import Resolved
+    from ratectl_cli.text import Block, Piece
+
+__all__ = ["condition_blocks", "exceptions_data", "overrides_data"]
+
+_LISTED: Final = 10
+"""More conditions that do not hold than these are counted."""
+
+_WORDS: Final = 60
+"""Characters of a matcher or a value in text; the data has all of them."""
+
+
+def overrides_data(
+    tree: PolicyTree, resolved: Resolved, attributes: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Every override along the path, from ``/`` down, in file order."""
+    found = []
+    sets = _values_set(resolved)
+    for scope in _path(resolved):
+        policy = tree.policies.get(scope)
+        for position, override in enumerate(policy.overrides if policy else ()):
+            path = f"overrides.{position}"
+            failed = _failed(override.match, attributes)
+            found.append(
+                {
+                    "name": override.name,
+                    "scope": scope,
+                    "ref": override_ref(scope, override.name),
+                    "applies": not failed,
+                    "failed": failed,
+                    "match": _match_data(override.match),
+                    "limits": sorted(override.limits),
+                    "sets": sets.get((scope, f"{path}."), []),
+                    "origin": place_data(tree, scope, f"{path}.name"),
+                }
+            )
+    return found
+
+
+def exceptions_data(
+    tree: PolicyTree, resolved: Resolved, attributes: Mapping[str, str], now_ns: int | None
+) -> list[dict[str, Any]]:
+    """Every exception along the path, by when it begins; none where no time is known."""
+    if now_ns is None:
+        return []
+    path = set(_path(resolved))
+    sets = _values_set(resolved)
+    found = []
+    for position, exception in enumerate(tree.exceptions):
+        if exception.scope in path:
+            key = exception_key(position)
+            failed = _failed(exception.match or {}, attributes)
+            state = _state(exception, now_ns)
+            found.append(
+                {
+                    "scope": exception.scope,
+                    "ref": exception.ref,
+                    "reason": exception.reason,
+                    "owner": exception.owner,
+                    "from": None if exception.begins is None else str(exception.begins),
+                    "until": str(exception.until),
+                    "state": state,
+                    "applies": state == "in force" and not failed,
+                    "failed": failed,
+                    "match": None if exception.match is None else _match_data(exception.match),
+                    "limits": sorted(exception.limits),
+                    "budgets": sorted(exception.budgets),
+                    "sets": sets.get((key, ""), []),
+                    "origin": place_data(tree, key, ""),
+                }
+            )
+    return found
+
+
+def condition_blocks(data: Mapping[str, Any], *, unfold: bool) -> Iterator[Block]:
+    """Those that apply, with their places; then those that do not, briefly, and why."""
+    # What is over has nothing more to say to a reader.
+    known = [each for each in data["exceptions"] if each["state"] != "over"]
+    both = [("override ", each) for each in data["overrides"]] + [("", each) for each in known]
+    applied = [(kind, each) for kind, each in both if each["applies"]]
+    if applied:
+        yield ""
+        yield bold("applied")
+        yield from aligned([_applied_row(kind, each) for kind, each in applied])
+    others = [(kind, each) for kind, each in both if not each["applies"]]
+    if not others:
+        return
+    yield ""
+    yield bold("not applied")
+    shown = others if unfold else _nearest(others)
+    for kind, each in shown:
+        yield f"  {kind}{_named(each)}: {', '.join(_reasons(each))}"
+    if len(shown) < len(others):
+        yield dim(f"  and {len(others) - len(shown)} more (-v lists them)")
+
+
+def _nearest(others: Sequence[tuple[str, dict[str, Any]]]) -> Sequence[tuple[str, dict[str, Any]]]:
+    """Those to list, in their order: exceptions to come, then what failed by the fewest."""
+    ranked = sorted(others, key=lambda other: (bool(other[0]), len(other[1]["failed"])))
+    kept = {id(each) for _, each in ranked[:_LISTED]}
+    return [other for other in others if id(other[1]) in kept]
+
+
+def _applied_row(kind: str, each: Mapping[str, Any]) -> list[Piece]:
+    more = each.get("reason", "")
+    if not each["sets"]:
+        more = "; ".join(filter(None, (more, "every value of it is beaten")))
+    place = dim(place_text(each["origin"])) if each["origin"]["file"] else ""
+    return [f"  {kind}{each['ref']}", place, more] if more else [f"  {kind}{each['ref']}", place]
+
+
+def _named(each: Mapping[str, Any]) -> str:
+    """What is to come is told with its whole span of time."""
+    if each.get("state") == "later":
+        return f"exception@{each['scope']} from {each['from']} until {each['until']}"
+    return str(each["ref"])
+
+
+def _reasons(each: Mapping[str, Any]) -> Iterator[str]:
+    if each.get("state") == "later":
+        yield "not yet in force"
+    for failed in each["failed"]:
+        if failed["value"] is None:
+            yield f"{failed['attribute']} is absent"
+        else:
+            value, wanted = quoted(_cut(failed["value"])), _cut(failed["matcher"])
+            wants = "wants" if wanted.startswith("{") else "not"
+            yield f"{failed['attribute']} is {value}, {wants} {wanted}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WORDS else f"{text[: _WORDS - 1]}…"
+
+
+def _path(resolved: Resolved) -> list[str]:
+    return list(ancestry(resolved.scope))[::-1]
+
+
+def _failed(match: Mapping[str, Matcher], attributes: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"attribute": name, "value": attributes.get(name), "matcher": str(matcher)}
+        for name, matcher in match.items()
+        if not matcher.holds(attributes.get(name))
+    ]
+
+
+def _match_data(match: Mapping[str, Matcher]) -> dict[str, Any]:
+    return {name: matcher.written for name, matcher in match.items()}
+
+
+def _state(exception: Exemption, now_ns: int) -> str:
+    if exception.active(now_ns):
+        return "in force"
+    return "over" if exception.until.ns <= now_ns else "later"
+
+
+def _values_set(resolved: Resolved) -> dict[tuple[str, str], list[str]]:
+    """The values in force that each override or exception set, by its document and place there."""
+    found: dict[tuple[str, str], list[str]] = {}
+
+    def note(path: str, settings: Mapping[str, Setting]) -> None:
+        for field, setting in settings.items():
+            if setting.via is not None:
+                place = setting.via.source, setting.via.path
+                found.setdefault(place, []).append(f"{path}.{field}")
+
+    for name, limit in resolved.limits.items():
+        note(f"limits.{name}", limit.settings)
+    for _, budget in resolved.budgets:
+        note(f"budgets.{budget.name}", budget.settings)
+    return found

@@ -1,0 +1,49 @@
+"""How buckets, places and values are named, wherever they are shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ratectl.policy.model import PolicyTree
+
+__all__ = ["bucket_label", "place_data", "place_text", "quoted"]
+
+
+def bucket_label(limit: str, scope: str, overrides: Sequence[str]) -> str:
+    """``spike [gold, charges@/]``: a limit and what selects its buckets at ``scope``."""
+    if not overrides:
+        return limit
+    return f"{limit} [{', '.join(_short(ref, scope) for ref in overrides)}]"
+
+
+def _short(ref: str, scope: str) -> str:
+    """Without the scope where it goes without saying; two overrides never get one name."""
+    name, _, rest = ref.partition("@")
+    where, _, more = rest.partition(" ")
+    if where != scope:
+        return ref
+    return f"{name} {more}" if more else name
+
+
+def place_data(tree: PolicyTree, source: str, path: str) -> dict[str, Any]:
+    """Where a document (a scope, or an ``exception_key``) says something; null where unknown."""
+    known = tree.sources.get(source)
+    if known is None:
+        return {"file": None, "line": None, "column": None}
+    span = known.span(path)
+    return {"file": span.file, "line": span.line, "column": span.column}
+
+
+def place_text(place: Mapping[str, Any]) -> str:
+    """``payments/team.yaml:8:17``."""
+    return f"{place['file']}:{place['line']}:{place['column']}"
+
+
+def quoted(value: str) -> str:
+    """As one would type it in a shell."""
+    import shlex
+
+    return shlex.quote(value)

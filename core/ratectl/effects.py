@@ -1,0 +1,105 @@
+"""What requests can notice of a limit, and how one that became another is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratectl.policy.limits import Limit
+
+__all__ = ["Change", "Kind", "effect", "kind_of", "text_of"]
+
+Kind = Literal["added", "removed", "tightened", "loosened", "changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference at one declared scope.
+
+    ``limit`` is None for a change of ``on_error``, and ``budget NAME`` for one of a budget.
+    ``via`` is the override or exception for whose requests it is; None for all others.
+    ``inherited``: it follows from another change, that of the nearest declared scope above or of
+    the limit that an unchanged override builds on.
+    """
+
+    scope: str
+    limit: str | None
+    kind: Kind
+    before: str | None
+    after: str | None
+    inherited: bool = False
+    via: str | None = None
+
+
+def effect(limit: Limit | None) -> tuple[object, ...] | None:
+    """What requests can notice."""
+    if limit is None:
+        return None
+    if limit.mode == "off" or limit.unlimited:
+        return (limit.mode if limit.mode == "off" else "unlimited",)
+    if limit.rate is None:
+        hold = limit.hold.ns if limit.hold else None
+        return (limit.algorithm, limit.max, hold, limit.per, limit.mode)
+    rate: object = limit.rate.per_second
+    if limit.algorithm != "token-bucket":
+        rate = (limit.rate.count, limit.rate.window_ns or limit.rate.unit)
+    return (limit.algorithm, rate, limit.burst, limit.per, limit.mode, limit.resets)
+
+
+def kind_of(old: Limit | None, new: Limit | None) -> Kind:
+    """How ``new`` treats requests, compared with ``old``."""
+    if old is None:
+        return "added"
+    if new is None:
+        return "removed"
+    if (old.algorithm, old.per, old.resets) != (new.algorithm, new.per, new.resets):
+        return "changed"
+    signs = {_sign(_strictness(old), _strictness(new)), *_amounts(old, new)} - {0}
+    if signs == {1}:
+        return "tightened"
+    return "loosened" if signs == {-1} else "changed"
+
+
+def text_of(limit: Limit | None) -> str | None:
+    """A limit in words; None where there is none."""
+    if limit is None:
+        return None
+    parts = [limit.algorithm]
+    if limit.rate is None:
+        parts.append(f"max {limit.max} hold {limit.hold}")
+    else:
+        parts.append(str(limit.rate))
+    if limit.burst is not None:
+        parts.append(f"burst {limit.burst}")
+    if limit.resets is not None and limit.rate and limit.rate.unit not in ("min", "h"):
+        parts.append(f"resets {limit.resets}")
+    if limit.per:
+        parts.append(f"per {', '.join(limit.per)}")
+    if limit.mode != "enforce":
+        parts.append(limit.mode)
+    return " ".join(parts)
+
+
+def _strictness(limit: Limit) -> int:
+    return {"off": 0, "shadow": 1, "enforce": 2}[limit.mode]
+
+
+def _amounts(old: Limit, new: Limit) -> Iterator[int]:
+    """1 for each amount that became tighter, -1 looser."""
+    if old.rate is None or new.rate is None:
+        yield _sign(new.max or 0, old.max or 0)
+        if old.hold and new.hold:  # a slot that leaks is missed for longer
+            yield _sign(old.hold.ns, new.hold.ns)
+        return
+    yield old.rate.exceeds(new.rate) - new.rate.exceeds(old.rate)
+    if old.burst is not None and new.burst is not None:
+        yield _sign(new.burst, old.burst)
+    elif old.algorithm != "token-bucket" and not (old.rate.unlimited or new.rate.unlimited):
+        yield _sign(new.rate.numerator, old.rate.numerator)
+
+
+def _sign(smaller: int, larger: int) -> int:
+    return (larger > smaller) - (larger < smaller)

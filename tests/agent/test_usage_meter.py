@@ -1,0 +1,65 @@
+"""What an agent makes of its engine's counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ratectl.agent.usage import UsageMeter
+from ratectl.engine.base import EngineUsage, LimitUsage
+from ratectl.records import UsageRecord
+from ratectl.stores.base import MAX_VALUE_BYTES
+from ratectl.usage import totals
+
+
+def counted(limit: str, overrides: tuple[str, ...] = (), **changes: Any) -> LimitUsage:
+    values: dict[str, Any] = {
+        "scope": "/a", "limit": limit, "overrides": overrides, "budget": False, "shadow": False,
+        "allowed": 10, "refused": 0, "never": 0, "shadow_refused": 0, "most": 100, "lowest": 50,
+        "keys": 1, "top_refused": (),
+    }  # fmt: skip
+    return LimitUsage(**{**values, **changes})
+
+
+def read(meter: UsageMeter, at: float, *limits: LimitUsage) -> UsageRecord:
+    return meter.read(EngineUsage(3, limits, 0, 0, 0), at, 0)
+
+
+def test_each_set_of_overrides_has_its_own_recent_counts() -> None:
+    meter = UsageMeter("edge", 0.0)
+    read(meter, 1.0, counted("x"), counted("x", ("gold@/a",), allowed=100))
+    record = read(
+        meter, 2.0, counted("x", allowed=11), counted("x", ("gold@/a",), allowed=150, lowest=10)
+    )
+    found = {tuple(each.overrides): (each.recent_allowed, each.peak) for each in record.limits}
+    assert found == {(): (11, 0.5), ("gold@/a",): (150, 0.9)}
+
+
+def test_records_come_back_whole_and_add_up_by_overrides() -> None:
+    records = [
+        UsageRecord.decode(
+            read(UsageMeter(name, 0.0), 1.0, counted("x"), counted("x", ("gold@/a",))).encode()
+        )
+        for name in ("one", "two")
+    ]
+    found = totals(records).limits
+    assert [(each.overrides, each.agents, each.allowed) for each in found] == [
+        ((), 2, 20),
+        (("gold@/a",), 2, 20),
+    ]
+
+
+def test_a_record_stays_small_whatever_selects_its_buckets() -> None:
+    """The most active are kept; the rest is counted as left out."""
+    scope = "/" + "s" * 200
+    many = [
+        counted(
+            "x", tuple(f"o{n}-{at}@{scope}" for at in range(50)), scope=scope, allowed=1000 - n
+        )
+        for n in range(500)
+    ]  # fmt: skip
+    record = read(UsageMeter("edge", 0.0), 1.0, *many)
+    assert len(record.encode()) < MAX_VALUE_BYTES
+    assert record.omitted == 500 - len(record.limits) > 0
+    assert [each.allowed for each in record.limits] == list(
+        range(1000, 1000 - len(record.limits), -1)
+    )
