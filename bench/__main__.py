@@ -1,4 +1,4 @@
-"""``python -m bench [choosing|loading|propagation|scale|simulate|startup] …``; all when none is named.
+"""``python -m bench [choosing|loading|propagation|scale|simulate|startup] …``; else all of them.
 
 Prints its figures and writes them to ``bench/out/<name>.json``.
 """
