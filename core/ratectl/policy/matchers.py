@@ -291,7 +291,7 @@ def _shown(written: Any) -> str:
         ((name, value),) = written.items()
         return f"{{{name}: {_shown(value)}}}"
     if isinstance(written, list):
-        return f"[{', '.join(written)}]"
+        return f"[{', '.join(map(_shown, written))}]"
     if isinstance(written, bool):
         return "true" if written else "false"
-    return str(written)
+    return str(written) or '""'
