@@ -74,8 +74,10 @@ class _Compiler:
         for name, problem in resolved.problems.items():
             if name not in resolved.limits:
                 raise BundleError(f"{scope}: {problem.message}")
-        for problem in resolved.broken_budgets.values():
-            raise BundleError(f"{scope}: {problem.message}")
+        usable = {budget.name for owner, budget in resolved.budgets if owner == scope}
+        for name, problem in resolved.broken_budgets.items():
+            if name not in usable:
+                raise BundleError(f"{scope}: {problem.message}")
         place = self._places.at(scope) if self._places.any else NOWHERE
         plans = self._limits(resolved, place)
         for owner, budget in resolved.budgets:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from ratectl.policy.diagnostics import Severity
-    from ratectl.policy.model import Exemption
+    from ratectl.policy.model import Exemption, LimitFields
     from ratectl.policy.resolve import Resolved
 
 __all__ = ["check_exceptions"]
@@ -116,7 +116,8 @@ class _Checker:
                 field = problem.field if getattr(said, problem.field or "-", None) else ""
                 path = f"limits.{name}.{field}" if field else f"limits.{name}"
                 yield self._finding(problem.code, path, problem.message, problem.hint)
-            yield from self._keeps_buckets(name, before)
+            if name in before.fields:
+                yield from self._keeps_buckets("limits", name, said)
             cap = before.caps.get(name)
             if cap:
                 for finding in (
@@ -124,20 +125,19 @@ class _Checker:
                     *excesses(self.tree, name, said, resolved.limits.get(name), cap),
                 ):
                     yield finding.at(self.tree.span(self.key, f"limits.{name}.{finding.field}"))
-        for name in exception.budgets:
+        for name, said in exception.budgets.items():
+            yield from self._keeps_buckets("budgets", name, said)
             problem = resolved.broken_budgets.get(name)
             if problem:
                 yield self._finding(problem.code, f"budgets.{name}", problem.message, problem.hint)
         yield from self._matches_by_bucket(before)
 
-    def _keeps_buckets(self, name: str, before: Resolved) -> Iterator[Diagnostic]:
-        if name not in before.fields:
-            return
+    def _keeps_buckets(self, part: str, name: str, said: LimitFields) -> Iterator[Diagnostic]:
         for field in _FIXED:
-            if getattr(self.exception.limits[name], field) is not None:
+            if getattr(said, field) is not None:
                 yield self._finding(
                     codes.EXCEPTION_BUCKET,
-                    f"limits.{name}.{field}",
+                    f"{part}.{name}.{field}",
                     f"an exception keeps the buckets of '{name}', so it cannot change its {field}",
                     "change rate, burst or mode, or write an override",
                 )

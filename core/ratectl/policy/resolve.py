@@ -51,7 +51,7 @@ class Resolved(NamedTuple):
     budgets: tuple[tuple[str, Limit], ...]
     """Every budget on the path with the scope whose bucket it is, from ``/`` down."""
     broken_budgets: Mapping[str, Problem]
-    """Budgets of this very scope that cannot be used, by name."""
+    """Budgets of this very scope that cannot be used as they are said, by name."""
     trusted_proxies: Setting
     matched: int = 0
     """The conditions that were taken to hold."""
@@ -226,13 +226,15 @@ def _own_budgets(
     found: list[tuple[str, Limit]] = []
     broken: dict[str, Problem] = {}
     for name, said in policy.budgets.items():
-        fields = merge_fields(None, said, policy.scope)
+        own = fields = merge_fields(None, said, policy.scope)
         for exception, via in place.in_force(matched):
             if exception.scope == policy.scope and name in exception.budgets:
                 fields = merge_fields(fields, exception.budgets[name], policy.scope, via)
         budget = finish(name, fields, {}, budget=True)
         if isinstance(budget, Problem):
             broken[name] = budget
-        else:
+            if fields is not own:  # as for limits: as if the exceptions were not there
+                budget = finish(name, own, {}, budget=True)
+        if isinstance(budget, Limit):
             found.append((policy.scope, budget))
     return found, broken

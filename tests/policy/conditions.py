@@ -1,0 +1,61 @@
+"""Short words for tests of overrides and exceptions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from policy.trees import tree
+from ratectl.policy.instants import Instant
+from ratectl.policy.model import Exemption, with_exceptions
+from ratectl.policy.resolve import Resolver
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratectl.policy.limits import Limit
+    from ratectl.policy.model import PolicyTree
+
+FROM, NOON, UNTIL = (f"2026-11-27T{hour:02}:00Z" for hour in (6, 12, 18))
+
+
+def ns(written: str) -> int:
+    return Instant.parse(written).ns
+
+
+def override(
+    name: str, match: Mapping[str, Any] | None = None, **limits: dict[str, Any]
+) -> dict[str, Any]:
+    """For the gold tier, unless said otherwise."""
+    return {"name": name, "match": match or {"tier": "gold"}, "limits": limits}
+
+
+def exception(scope: str = "/", **said: Any) -> Exemption:
+    """In force from six to six in the evening, unless said otherwise; ``begins`` is ``from``."""
+    said = {"reason": "a test", "begins": FROM, "until": UNTIL, **said}
+    begins = said.pop("begins")
+    if begins is not None:
+        said["from"] = begins
+    return Exemption.model_validate({"scope": scope, **said})
+
+
+def excepted(said: Mapping[str, Mapping[str, Any]], *exceptions: Exemption) -> PolicyTree:
+    return with_exceptions(tree(said), [(each, None) for each in exceptions])
+
+
+def limit(
+    policies: PolicyTree,
+    scope: str = "/",
+    name: str = "x",
+    at: str | None = NOON,
+    **attributes: str,
+) -> Limit:
+    """A limit as it is in force for a request."""
+    resolver = Resolver(policies, None if at is None else ns(at))
+    resolved = resolver.select(scope, attributes)
+    assert resolved is not None
+    assert not resolved.problems
+    return resolved.limits[name]
+
+
+def shown(limit: Limit) -> tuple[str, int | None]:
+    return str(limit.rate), limit.burst
