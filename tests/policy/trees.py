@@ -87,6 +87,47 @@ documents = st.fixed_dictionaries(
 )
 written = st.dictionaries(st.sampled_from(SCOPES), documents)
 
+REQUESTS: tuple[dict[str, str], ...] = (
+    {}, {"tier": "free", "ip": "10.1.2.3"}, {"tenant": "acme", "tier": "gold"},
+)  # fmt: skip
+_matches = st.sampled_from(
+    (
+        {"tier": "gold"}, {"tier": ["gold", "free"]}, {"tier": "g*"}, {"tier": {"not": "gold"}},
+        {"ip": {"cidr": "10.0.0.0/8"}}, {"ip": {"cidr": ["10.0.0.0/8", "::1/128"]}},
+        {"tenant": {"exists": True}, "tier": "gold"}, {"tenant": {"exists": False}},
+    )
+)  # fmt: skip
+_said = st.dictionaries(st.sampled_from(NAMES), limits, min_size=1)
+_overrides = st.lists(st.tuples(_matches, _said), min_size=1, max_size=2).map(
+    lambda found: [
+        {"name": f"o{at}", "match": match, "limits": said} for at, (match, said) in enumerate(found)
+    ]
+)
+overrides = st.dictionaries(st.sampled_from(SCOPES), _overrides, max_size=3)
+"""For some scopes of a tree that declares them (see ``with_overrides``)."""
+
+DAYS = ("2026-01-01T00:00Z", "2026-01-02T00:00Z", "2026-01-03T00:00Z", "2026-01-04T00:00Z")
+exceptions = st.lists(
+    st.fixed_dictionaries(
+        {"scope": st.sampled_from(SCOPES), "until": st.sampled_from(DAYS[1:]), "limits": _said},
+        optional={
+            "from": st.just(DAYS[0]),
+            "match": _matches,
+            "budgets": st.dictionaries(st.sampled_from(NAMES), st.sampled_from(BUDGETS)),
+        },
+    ),
+    max_size=3,
+    unique_by=lambda said: said["until"],
+)
+
+
+def with_overrides(said: Written, found: Mapping[str, list[dict[str, Any]]]) -> Written:
+    """The same documents, some of them with overrides."""
+    return {
+        scope: {**of, "overrides": found[scope]} if scope in found else of
+        for scope, of in said.items()
+    }
+
 
 def tree(said: Mapping[str, Mapping[str, Any]]) -> PolicyTree:
     """``{"/a": {"limits": …}}`` as a tree; each field stands on a line of its own."""

@@ -1,0 +1,240 @@
+"""Exceptions start and end by themselves in a running agent, by the wall clock."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from etcd_server import wait_for
+from policy.conditions import FROM, NOON, UNTIL, excepted, exception, ns
+from ratectl.agent import agent as module
+from ratectl.agent.enforcement import Enforcement
+from ratectl.agent.wall import WallClock
+from ratectl.engine.pure import PureEngine
+from ratectl.errors import BundleError
+from support import publish_policies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import ratectl
+    from ratectl.policy.model import PolicyTree
+    from ratectl.stores.base import Store
+
+    Make = Callable[..., ratectl.Agent]
+
+BASE = {"/": {"limits": {"x": {"rate": "10/h", "burst": 10}}}}
+TREE = excepted(BASE, exception(limits={"x": {"burst": 3}}))
+DIRECTORY = f"""\
+apiVersion: ratectl/v1
+scope: /
+limits:
+  x: {{rate: 10/h, burst: 10}}
+---
+apiVersion: ratectl/v1
+kind: Exception
+scope: /
+reason: a test
+from: {FROM}
+until: {UNTIL}
+limits: {{x: {{burst: 3}}}}
+"""
+
+
+class Wall:
+    """A wall clock that stands where it is put, and wakes whoever goes by it."""
+
+    def __init__(self) -> None:
+        self.ns = ns(FROM) - 1
+        self.agent: ratectl.Agent | None = None
+
+    def __call__(self) -> int:
+        return self.ns
+
+    def put(self, at: int) -> None:
+        self.ns = at
+        if self.agent is not None:
+            changed = self.agent._enforcement._changed
+            with changed:
+                changed.notify_all()
+
+    def follow(self, agent: ratectl.Agent) -> ratectl.Agent:
+        self.agent = agent
+        return agent
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
+    """The wall clock of the agents that a test makes."""
+    wall = Wall()
+    monkeypatch.setattr(module, "Enforcement", functools.partial(Enforcement, now_ns=wall))
+    return wall
+
+
+def capacity(agent: ratectl.Agent) -> int | None:
+    return agent.check("/", cost=0).capacity
+
+
+def becomes(agent: ratectl.Agent, burst: int) -> None:
+    wait_for(lambda: capacity(agent) == burst, f"a burst of {burst}")
+
+
+def starts_and_ends(agent: ratectl.Agent, wall: Wall) -> None:
+    assert capacity(agent) == 10
+    wall.put(ns(FROM))
+    becomes(agent, 3)
+    wall.put(ns(UNTIL) - 1)
+    agent._enforcement.keep_time()
+    assert capacity(agent) == 3
+    wall.put(ns(UNTIL))
+    becomes(agent, 10)
+
+
+def test_from_a_store(store: Store, store_url: str, make_agent: Make, wall: Wall) -> None:
+    generation = publish_policies(store, TREE).generation
+    agent = wall.follow(make_agent(store_url))
+    starts_and_ends(agent, wall)
+    assert agent.generation == generation
+    assert agent.check("/").generation == generation
+
+
+def test_from_a_directory(tmp_path: Path, make_agent: Make, wall: Wall) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "p.yaml").write_text(DIRECTORY)
+    agent = wall.follow(make_agent(str(tmp_path / "policies")))
+    generation = agent.generation
+    starts_and_ends(agent, wall)
+    assert agent.generation == generation
+
+
+def test_nobody_need_wake_it(tmp_path: Path, make_agent: Make, wall: Wall) -> None:
+    """A step of the wall clock is seen at the next look."""
+    (tmp_path / "p.yaml").write_text(DIRECTORY)
+    agent = make_agent(str(tmp_path))
+    wall.put(ns(NOON))
+    becomes(agent, 3)
+
+
+def test_with_the_store_gone(tmp_path: Path, make_agent: Make, wall: Wall) -> None:
+    from ratectl.stores import open_store
+
+    url = f"sqlite:///{tmp_path}/rates.db"
+    with open_store(url) as store:
+        publish_policies(store, TREE)
+    agent = wall.follow(make_agent(url))
+    assert agent.wait_ready(5)
+    for file in tmp_path.glob("rates.db*"):
+        file.rename(tmp_path / f"gone-{file.name}")
+    starts_and_ends(agent, wall)
+    assert agent.generation == 1
+
+
+def test_started_from_last_good_while_an_exception_is_in_force(
+    tmp_path: Path, make_agent: Make, wall: Wall
+) -> None:
+    from ratectl.stores import open_store
+
+    url = f"sqlite:///{tmp_path}/rates.db"
+    with open_store(url) as store:
+        publish_policies(store, TREE)
+    make_agent(url, id="edge").close()
+    for file in tmp_path.glob("rates.db*"):
+        file.unlink()
+    (tmp_path / "rates.db").mkdir()  # no store, nor can there be one
+    wall.ns = ns(NOON)
+    agent = wall.follow(make_agent(url, id="edge", ready_timeout=0))
+    assert (agent.status.source, capacity(agent)) == ("last-good", 3)
+    wall.put(ns(UNTIL))
+    becomes(agent, 10)
+
+
+def test_a_wall_clock_set_back_looks_again(tmp_path: Path, make_agent: Make, wall: Wall) -> None:
+    (tmp_path / "p.yaml").write_text(DIRECTORY)
+    wall.ns = ns(NOON)
+    agent = wall.follow(make_agent(str(tmp_path)))
+    assert capacity(agent) == 3
+    wall.put(ns(FROM) - 1)
+    becomes(agent, 10)
+    wall.put(ns(NOON))
+    becomes(agent, 3)
+    wall.put(ns(UNTIL))
+    becomes(agent, 10)
+    wall.put(ns(NOON))
+    becomes(agent, 3)
+
+
+def test_neither_its_start_nor_its_end_hands_out_tokens(
+    tmp_path: Path, make_agent: Make, wall: Wall
+) -> None:
+    (tmp_path / "p.yaml").write_text(DIRECTORY.replace("burst: 3", "burst: 30"))
+    agent = wall.follow(make_agent(str(tmp_path)))
+    for _ in range(10):
+        assert agent.check("/")
+    for at, burst in ((FROM, 30), (UNTIL, 10)):
+        wall.put(ns(at))
+        becomes(agent, burst)
+        assert not agent.check("/")
+
+
+def enforcement(tree: PolicyTree, wall: Callable[[], int], engine: PureEngine) -> Enforcement:
+    made = Enforcement(engine, WallClock(), wall)
+    made.enforce(tree, 7)
+    return made
+
+
+def test_only_a_change_swaps_plans() -> None:
+    swaps: list[int] = []
+
+    class Counting(PureEngine):
+        def swap(self, plans: Any, now: int | None = None) -> None:
+            swaps.append(wall.ns)
+            super().swap(plans, now)
+
+    wall = Wall()
+    made = enforcement(TREE, wall, Counting(lambda: 0))
+    for at in (FROM, FROM, NOON, UNTIL, UNTIL, "2027-01-01T00:00Z"):
+        wall.ns = ns(at)
+        made.keep_time()
+    assert swaps == [ns(FROM) - 1, ns(FROM), ns(UNTIL)]
+
+
+def test_what_fails_to_start_is_not_tried_without_pause(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The instant has passed, so waiting for it would be no waiting."""
+    wall = Wall()
+    made = enforcement(TREE, wall, PureEngine(lambda: 0))
+    waits: list[float | None] = []
+
+    class Waiting:
+        """Stands for the condition: nobody waits, and the third time it is over."""
+
+        def __enter__(self) -> None:
+            return None
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+        def wait(self, seconds: float | None) -> None:
+            waits.append(seconds)
+            made._stopped = len(waits) == 4
+
+    def refuse(*_: object) -> None:
+        raise BundleError("no")
+
+    monkeypatch.setattr("ratectl.agent.enforcement.activate_tree", refuse)
+    made._changed = Waiting()  # type: ignore[assignment]
+    wall.ns = ns(FROM)
+    with caplog.at_level(logging.CRITICAL):
+        made.run()
+    assert waits == [0.0, 1.0, 1.0, 1.0]
+
+
+def test_asked_to_stop_before_it_waits_it_does_not_wait() -> None:
+    made = enforcement(TREE, Wall(), PureEngine(lambda: 0))
+    made.stop()
+    assert not made._wait(failed=False)
