@@ -10,6 +10,8 @@ limits refuse only what costs more than their ``max``.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from ratectl.activation import activate_tree
@@ -21,7 +23,7 @@ from ratectl.simulate.timeline import Timeline
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ratectl.engine.base import Engine
+    from ratectl.engine.base import Engine, LimitUsage
     from ratectl.engine.decision import Decision
     from ratectl.policy.model import LimitFields, PolicyTree
     from ratectl.simulate.calls import Call
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["replay"]
 
 _MAX_ALIASES: Final = 100_000
+
+_Row = tuple[str, str, bool, tuple[str, ...]]
+"""What is counted together: scope, name, whether a budget, and overrides."""
 
 
 def replay(traffic: Traffic, policies: Sequence[tuple[str, PolicyTree]]) -> Report:
@@ -112,6 +117,7 @@ class _Player:
         self.now = 0
         self.until: int | None = None
         self._tree = tree
+        self._ended: dict[_Row, list[LimitUsage]] = {}
         activate_tree(tree, 1)
         self.engine: Engine = open_engine(lambda: self.now)
         self.counts = _Counts(_Scopes([self.engine]))
@@ -136,14 +142,37 @@ class _Player:
 
     def _swap(self, now: int) -> None:
         plans = activate_tree(self._tree, 1, now_ns=now)
+        before = self._rows()
         self.engine.swap(plans, now)
         self.until = plans.until_ns
+        self._keep_ended(before, self._rows())
+
+    def _rows(self) -> dict[_Row, LimitUsage]:
+        """What each limit has counted, where exceptions may end some of them."""
+        if not self._tree.exceptions:
+            return {}
+        rows = self.engine.usage().limits
+        return {(each.scope, each.limit, each.budget, each.overrides): each for each in rows}
+
+    def _keep_ended(
+        self, before: Mapping[_Row, LimitUsage], after: Mapping[_Row, LimitUsage]
+    ) -> None:
+        """Engines forget the counts of buckets that end with an exception; reports must not."""
+        for row, each in after.items():
+            counted = each.allowed + each.refused + each.never + each.shadow_refused
+            if counted and row not in before and self._ended.get(row):
+                self._ended[row].pop()  # remembered after all: it goes on where it was
+        for row, each in before.items():
+            if row not in after:
+                self._ended.setdefault(row, []).append(each)
 
     def side(self) -> Side:
         rows = self.counts.rows
         ordered = sorted(rows, key=lambda scope: (scope is None, scope or ""))
         scopes = tuple(ScopeCount.of(scope, rows[scope]) for scope in ordered)
-        return Side(self.name, scopes, limit_counts(self.engine.usage()))
+        usage = self.engine.usage()
+        limits = (*chain.from_iterable(self._ended.values()), *usage.limits)
+        return Side(self.name, scopes, limit_counts(replace(usage, limits=limits)))
 
 
 def _holds_slots(tree: PolicyTree) -> bool:

@@ -1,0 +1,131 @@
+"""What choosing among overrides costs, in calls: attributes that no rule mentions cost nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from policy.conditions import NOON, excepted, exception, ns, override
+from policy.trees import tree
+from ratectl.compile import compile_tree
+from ratectl.engine.pure import PureEngine
+from ratectl.policy.matchers import Matcher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+    from ratectl.policy.model import PolicyTree
+
+MANY = {f"header-{n}": "x" for n in range(1_000)}
+
+
+class Recording(Mapping[str, str]):
+    """Attributes that remember which of them were asked for."""
+
+    def __init__(self, said: Mapping[str, str]) -> None:
+        self._said = said
+        self.asked: Counter[str] = Counter()
+
+    def __getitem__(self, name: str) -> str:
+        self.asked[name] += 1
+        return self._said[name]
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("nobody goes through all attributes")
+
+    def __len__(self) -> int:
+        raise AssertionError("nobody counts attributes")
+
+
+def engine(policies: PolicyTree) -> PureEngine:
+    made = PureEngine(lambda: 0)
+    made.swap(compile_tree(policies, 1, now_ns=ns(NOON)))
+    return made
+
+
+def asked(made: PureEngine, scope: str = "/", **said: str) -> Counter[str]:
+    attributes = Recording({**MANY, **said})
+    made.check(scope, attributes)
+    return attributes.asked
+
+
+LIMITS = {"x": {"rate": "10/s", "per": ["tenant"]}}
+
+
+def test_without_conditions_only_what_limits_count_by_is_looked_up() -> None:
+    made = engine(tree({"/": {"limits": LIMITS}}))
+    assert asked(made, tenant="acme") == {"tenant": 1}
+    made = engine(tree({"/": {"limits": {"x": {"rate": "10/s"}}}}))
+    assert asked(made, tenant="acme") == {}
+
+
+def test_with_conditions_those_that_any_mentions_once_each() -> None:
+    said = {"limits": LIMITS, "overrides": [override(f"o{n}", x={"burst": n}) for n in range(9)]}
+    made = engine(excepted({"/": said}, exception(match={"tenant": "acme"}, limits=LIMITS)))
+    for _ in range(2):
+        found = asked(made, tenant="acme", tier="gold")
+        assert found == {"tier": 1, "tenant": 2}  # to choose, and as the key
+
+
+def test_conditions_of_other_scopes_cost_nothing() -> None:
+    other = {"limits": {}, "overrides": [override("a", {"route": "*"}, x={"burst": 1})]}
+    made = engine(tree({"/": {"limits": LIMITS}, "/a": other, "/b": {"limits": {}}}))
+    assert asked(made, "/b", tenant="acme") == {"tenant": 1}
+    assert asked(made, "/a", tenant="acme") == {"tenant": 1, "route": 1}
+
+
+def calls(made: PureEngine, tier: str) -> Counter[str]:
+    """Functions of the library that a check calls, once it has been asked before."""
+    attributes = {"tier": tier, "tenant": "acme"}
+    made.check("/s0", attributes)
+    found: Counter[str] = Counter()
+
+    def profile(frame: Any, event: str, _: object) -> None:
+        if event == "call":
+            found[frame.f_code.co_qualname] += 1
+
+    sys.setprofile(profile)
+    try:
+        made.check("/s0", attributes)
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def crowd(scopes: int, overrides: int) -> PolicyTree:
+    said: dict[str, Any] = {"/": {"limits": LIMITS}}
+    some = [override(f"o{n}", {"tier": f"t{n}"}, x={"burst": n + 10}) for n in range(overrides)]
+    for n in range(scopes):
+        said[f"/s{n}"] = {"limits": {}, "overrides": some}
+    return tree(said)
+
+
+def test_choosing_does_not_grow_with_scopes_or_overrides() -> None:
+    """The very same calls, for a value seen before."""
+    small, large = engine(crowd(1, 1)), engine(crowd(50, 300))
+    for tier in ("t0", "none"):
+        found = calls(small, tier)
+        assert sum(found.values()) > 3
+        assert calls(large, tier) == found
+    assert calls(large, "t299") == calls(large, "t0")
+
+
+def test_a_value_seen_for_the_first_time_is_not_compared_with_every_override(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Exact values are looked up; only globs, networks and the like are tried one by one."""
+    made = engine(crowd(1, 300))
+    tried = Counter[str]()
+    holds = Matcher.holds
+
+    def counting(self: Matcher, value: str | None) -> bool:
+        tried[str(self)] += 1
+        return holds(self, value)
+
+    monkeypatch.setattr(Matcher, "holds", counting)
+    assert made.check("/s0", {"tier": "t7"}).capacity == 17
+    assert not tried
