@@ -168,6 +168,26 @@ def test_its_match_may_name_only_what_selects_buckets() -> None:
 
 
 @pytest.mark.parametrize(
+    ("below", "allowed"),
+    [
+        ({"limits": {"x": {"per": ["route"]}}}, False),
+        ({"limits": {"x": {"rate": "1/s"}}, "unset": ["x"]}, False),
+        ({"limits": {"x": {"per": ["route", "tenant"]}}}, True),
+        ({"limits": {"x": {"rate": "1/s"}}}, True),
+        ({"limits": {"y": {"rate": "1/s", "per": ["route"]}}}, True),
+        ({"limits": {}, "unset": ["x"]}, True),
+    ],
+)
+def test_its_match_may_name_only_what_selects_buckets_below_as_well(
+    below: dict[str, Any], allowed: bool
+) -> None:
+    """Otherwise one route's bucket would be two there, each with all of its tokens."""
+    said = {"/a": BASE, "/a/b": below, "/ab": {"limits": {"x": {"rate": "1/s"}}}}
+    found = codes(said, exception("/a", match=ACME, limits=RAISED))
+    assert found == (set() if allowed else {"RC209"})
+
+
+@pytest.mark.parametrize(
     ("other", "conflict"),
     [
         ({"limits": {"x": {"rate": "40/s"}}}, True),

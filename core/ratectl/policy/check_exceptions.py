@@ -139,37 +139,54 @@ class _Checker:
                     codes.EXCEPTION_BUCKET,
                     f"{part}.{name}.{field}",
                     f"an exception keeps the buckets of '{name}', so it cannot change its {field}",
-                    "change rate, burst or mode, or write an override",
+                    "change rate, burst or mode"
+                    + (", or write an override" if part == "limits" else ""),
                 )
 
     def _matches_by_bucket(self, before: Resolved) -> Iterator[Diagnostic]:
         """A bucket is never in an exception for some of its requests and not for others."""
-        exception = self.exception
-        for part, said in (("limits", exception.limits), ("budgets", exception.budgets)):
-            for name in said if exception.match else ():
-                known = self._known(part, name, before)
-                for attribute in exception.match or ():
-                    if attribute not in known:
-                        counted = f"'{name}' is counted per {', '.join(sorted(known)) or 'nothing'}"
-                        yield self._finding(
-                            codes.EXCEPTION_BUCKET,
-                            f"match.{attribute}",
-                            f"{counted}, so an exception cannot be for some values of {attribute}",
-                            f"match on {' or '.join(sorted(known))}"
-                            if known
-                            else "leave match out, or write an override",
-                        )
-
-    def _known(self, part: str, name: str, before: Resolved) -> set[str]:
-        """The attributes that select a bucket: ``per``, and what the limit's overrides match on."""
-        if part == "budgets":
+        if not self.exception.match:
+            return
+        for name in self.exception.limits:
+            yield from self._splits(name, self._known(name, before), "")
+            for below in self._said_below(name):
+                yield from self._splits(name, self._known(name, below), f"at {below.scope} ")
+        for name in self.exception.budgets:
             budget = self.tree.policies[self.exception.scope].budgets.get(name)
-            return set(budget.per or ()) if budget else set()
+            yield from self._splits(name, set(budget.per or ()) if budget else set(), "")
+
+    def _splits(self, name: str, known: set[str], where: str) -> Iterator[Diagnostic]:
+        for attribute in self.exception.match or ():
+            if attribute not in known:
+                by = ", ".join(sorted(known)) or "nothing"
+                yield self._finding(
+                    codes.EXCEPTION_BUCKET,
+                    f"match.{attribute}",
+                    f"{where}'{name}' is counted per {by}, so an exception cannot be for some "
+                    f"values of {attribute}",
+                    f"match on {' or '.join(sorted(known))}"
+                    if known
+                    else "leave match out, or write an override",
+                )
+
+    def _said_below(self, name: str) -> Iterator[Resolved]:
+        """The scopes below whose own documents may count the limit by something else."""
+        above = self.exception.scope.rstrip("/") + "/"
+        for scope, policy in self.tree.policies.items():
+            if scope != self.exception.scope and scope.startswith(above):
+                said = policy.limits.get(name)
+                if name in policy.unset or (said is not None and said.per is not None):
+                    resolved = self.resolver.at(scope)
+                    if resolved is not None and name in resolved.fields:
+                        yield resolved
+
+    def _known(self, name: str, at: Resolved) -> set[str]:
+        """The attributes that select a bucket: ``per``, and what the limit's overrides match on."""
         known: set[str] = set()
-        if name in before.fields and "per" in before.fields[name]:
-            known.update(before.fields[name]["per"].value)
+        if name in at.fields and "per" in at.fields[name]:
+            known.update(at.fields[name]["per"].value)
         known.update(self.exception.limits[name].per or ())
-        for condition in self.resolver.places.at(self.exception.scope).conditions:
+        for condition in self.resolver.places.at(at.scope).conditions:
             if name in condition.limits:
                 known.update(condition.match)
         return known
