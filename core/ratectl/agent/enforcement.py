@@ -72,19 +72,31 @@ class Enforcement:
 
     def run(self) -> None:
         """Keep time until ``stop``. Never raises."""
-        while not self._stopped:
-            with self._changed:
-                wait = None
-                if self._tree is not None:
-                    left = _LOOK_SECONDS
-                    if self._until is not None:
-                        left = max(0.0, (self._until - self._now_ns()) / 1e9)
-                    wait = min(left, _LOOK_SECONDS)
-                self._changed.wait(wait)
+        failed = False
+        while self._wait(failed):
             try:
                 self.keep_time()
+                failed = False
             except Exception:  # noqa: BLE001  the thread must outlive whatever it meets
+                failed = True
                 _log.exception("exceptions could not start or end; keeping what is in force")
+
+    def _wait(self, failed: bool) -> bool:
+        """Wait for the next boundary, or a change; False when asked to end.
+
+        What failed is not tried again at once: it costs as much as a publication.
+        """
+        with self._changed:
+            if self._stopped:
+                return False  # looked at under the lock: nobody would wake what waits after it
+            wait = None
+            if self._tree is not None:
+                wait = _LOOK_SECONDS
+                if self._until is not None and not failed:
+                    left = (self._until - self._now_ns()) / 1e9
+                    wait = min(max(0.0, left), _LOOK_SECONDS)
+            self._changed.wait(wait)
+            return not self._stopped
 
     def after_fork_in_child(self) -> None:
         """A thread that is not here may have held the lock."""
