@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ratectl.engine.choice import LimitChoice, Mask
+    from ratectl.engine.group import Stood
 
 __all__ = ["Family"]
 
@@ -133,6 +134,12 @@ class Family:
         self._began = now
         self._settle(now)
 
+    def end_line(self) -> None:
+        """As for a group; a group that has begun keeps the line by itself."""
+        self.seed = None
+        for group in self.groups.values():
+            group.seed = None
+
     def _settle(self, now: int) -> None:
         """Keep what was before until every bucket that is empty at ``now`` is full."""
         self._settled_at = now + self._slowest()
@@ -165,7 +172,7 @@ class Family:
             group.expire(now)
 
     def sources(
-        self, attributes: Mapping[str, str], heir: Group, now: int, *, alike: bool
+        self, attributes: Mapping[str, str], heir: Group, now: int, stood: Stood, *, alike: bool
     ) -> tuple[Group, ...]:
         """As a seed: the group that served such a request, and the one that heir's own bucket
         was in. Where these are two, the heir starts from the stricter: neither gives it tokens.
@@ -177,7 +184,7 @@ class Family:
         served = self.group(self.choice.conditions.holding(attributes))
         if served is not None:
             found.append(served)
-        if own is not None and own is not served and not own.untouched(attributes, now):
+        if own is not None and own is not served and not own.untouched(attributes, now, stood):
             found.append(own)
         return tuple(found)
 

@@ -161,7 +161,7 @@ class Succession:
                 break
             seed = seed.seed
         else:
-            seed.seed = None
+            seed.end_line()
         return kin
 
     def _succeed(
