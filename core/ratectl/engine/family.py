@@ -22,9 +22,6 @@ __all__ = ["Family"]
 _REPLAYED: Final = 8
 """Changes that a group which has not begun can still follow."""
 
-_SETTLING: Final = 256
-"""Conditions that are asked how long their buckets take to fill."""
-
 
 class Family:
     """Groups of one limit by the overrides that select them. Its engine's lock guards it."""
@@ -74,6 +71,10 @@ class Family:
                 self.groups[plan.overrides] = group
                 self._masks[plan.overrides] = local
         return group
+
+    def begun(self) -> list[Mask]:
+        """The local masks of groups in use; safe without the lock."""
+        return list(self._masks.values())
 
     def members(self) -> list[Group]:
         """The groups in use, and those that have counted something before they began anew."""
@@ -142,22 +143,8 @@ class Family:
 
     def _settle(self, now: int) -> None:
         """Keep what was before until every bucket that is empty at ``now`` is full."""
-        self._settled_at = now + self._slowest()
+        self._settled_at = now + self.choice.extent.settled_after(self.owed)
         lend(self.seed, self._settled_at)
-
-    def _slowest(self) -> int:
-        """No bucket takes longer to fill, whichever conditions meet in it.
-
-        The largest burst may meet the slowest rate. What never fills admits nothing either.
-        """
-        masks = [0, *(1 << local for local in range(min(self.choice.count, _SETTLING)))]
-        most, each, owed = 0, 0, self.owed
-        for plan in map(self.choice.plan, masks):
-            span = NEVER if plan is None else plan.algorithm.settled_after(owed)
-            if plan is not None and span != NEVER:
-                most = max(most, plan.algorithm.most, 1)
-                each = max(each, -(-span // max(plan.algorithm.most, 1)))
-        return most * each
 
     def lent(self, now: int) -> bool:
         """Whether another group may still start keys from this one."""
