@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 from hypothesis import given
@@ -103,3 +105,27 @@ def test_no_bucket_takes_longer_than_the_extent(said: list[dict[str, Any]], cap:
             for owed in (0, 3):
                 span = NEVER if plan is None else plan.algorithm.settled_after(owed)
                 assert span <= choice.extent.settled_after(owed)
+
+
+def test_an_override_nobody_used_went_through_each_change() -> None:
+    """What a small burst took is not given back when the burst grows again."""
+    engine = PureEngine(lambda: 0)
+    for generation, burst in enumerate((50, 5, 60), 1):
+        tree = tenants(3, 9, rate="1/week", burst=burst)
+        engine.swap(compile_tree(tree, generation), generation)
+        engine.check("/s0", {"tenant": "nobody"}, 1, generation)
+    assert engine.check("/s0", {"tenant": "t2"}, 0, 4).remaining == 5
+
+
+def test_what_equal_generations_say_is_not_kept_twice() -> None:
+    """A family that follows changes still lets go of the trees that it no longer needs."""
+    engine = PureEngine(lambda: 0)
+    kept = []
+    for generation, burst in enumerate((5, 6, 6), 1):
+        tree = tenants(3, burst)
+        kept.append(weakref.ref(tree.policies["/"]))
+        engine.swap(compile_tree(tree, generation), generation)
+        engine.check("/s0", {"tenant": "t1"}, 1, generation)
+        del tree
+    gc.collect()
+    assert [each() is not None for each in kept] == [True, False, True]
