@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ratectl.effects import Change, effect, kind_of, text_of
 from ratectl.policy.check_overrides import Company
 from ratectl.policy.places import bits
+from ratectl.policy.scopes import parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -117,6 +118,7 @@ class Overrides:
         self._old = _Side(old, before)
         self._new = _Side(new, after)
         self._any = before.places.any or after.places.any
+        self._anew: dict[tuple[str, str], bool] = {}
         self._judged: set[tuple[str, str | None, str | None]] = set()
 
     def judged(self, scope: str, change: Change) -> bool:
@@ -135,8 +137,38 @@ class Overrides:
             one, other = before.get(ref), after.get(ref)
             names = _names(one, other)
             self._judged.update((scope, name, ref) for name in names)
+            if self._as_before(scope, one, other, names):
+                continue  # nearly always, and much sooner than resolving both
             yield from self._changes(scope, ref, one, other, names, led)
         yield from self._order(scope)
+
+    def _as_before(
+        self, scope: str, one: _Own | None, other: _Own | None, names: Sequence[str]
+    ) -> bool:
+        """Whether nothing that an override's requests get can have changed: not what it says, nor
+        its company, nor what the path says of its limits."""
+        if one is None or other is None or not _same(one, other):
+            return False
+        if any(self._spoken_anew(scope, name) for name in names):
+            return False
+        before, after = self._old.overrides(scope), self._new.overrides(scope)
+        company = self._new.always(scope, other)
+        return self._old.always(scope, one) == company and all(
+            ref in before and ref in after and _same(before[ref], after[ref]) for ref in company
+        )
+
+    def _spoken_anew(self, scope: str, name: str) -> bool:
+        """Whether the documents of a path, without their overrides, changed what they say of a
+        limit."""
+        known = self._anew.get((scope, name))
+        if known is None:
+            one, other = self._old.policy(scope), self._new.policy(scope)
+            above = parent(scope)
+            known = _said(one, name) != _said(other, name) or (
+                above is not None and self._spoken_anew(above, name)
+            )
+            self._anew[scope, name] = known
+        return known
 
     def _spoken_of(self, scope: str) -> dict[str, None]:
         """Limits that a document of this scope says something of, for all requests."""
@@ -221,6 +253,16 @@ class Overrides:
                 if turned and _fields(own) & _fields(other):
                     found |= {name, other_name}
         return found
+
+
+def _same(one: _Own, other: _Own) -> bool:
+    return one.limits == other.limits and one.condition.match == other.condition.match
+
+
+def _said(policy: Policy | None, name: str) -> tuple[object, ...] | None:
+    if policy is None:
+        return None
+    return (policy.limits.get(name), policy.caps.get(name), name in policy.unset)
 
 
 def _names(one: _Own | None, other: _Own | None) -> list[str]:

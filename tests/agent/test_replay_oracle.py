@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,19 +20,48 @@ from ratectl.traffic.request import NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from ratectl.engine.decision import Decision
 
-REPO = Path(__file__).parents[2]
-
-EXAMPLE = "\n---\n".join(
-    path.read_text(encoding="utf-8") for path in sorted((REPO / "policies").rglob("*.yaml"))
-)
-"""The example tree, in one text."""
+WEBSITE = """
+apiVersion: ratectl/v1
+scope: /
+limits:
+  spike: {rate: 50/s, burst: 100, per: client}
+  hourly: {algorithm: sliding-window, rate: 20_000/h, per: client}
+caps:
+  spike: {rate: 500/s, burst: 1000}
+---
+apiVersion: ratectl/v1
+scope: /web
+limits:
+  spike: {rate: 10/s, burst: 40}
+  steady: {algorithm: sliding-window, rate: 300/min, per: client}
+  part: {algorithm: sliding-window, rate: 120/min, per: [client, route], mode: shadow}
+overrides:
+  - name: crawlers
+    match: {agent: "*bot*"}
+    limits: {crawl: {algorithm: sliding-window, rate: 60/min, per: agent}}
+---
+apiVersion: ratectl/v1
+scope: /web/files
+limits:
+  spike: {rate: 1/s, burst: 10}
+  uplink: {rate: 150/s, burst: 300, per: []}
+---
+apiVersion: ratectl/v1
+scope: /web/search
+unset: [part]
+limits:
+  spike: {rate: 30/min, burst: 10}
+  agent: {algorithm: sliding-window, rate: 600/min, per: agent}
+"""
+"""Much of the example tree: what the oracle knows of it. No budgets, quotas, exceptions."""
 
 
 def tightened(text: str) -> str:
-    """Of the example: lower, higher, shadow enforced, enforced shadowed, a scope more, one less."""
+    """Of the website: lower, higher, shadow enforced, enforced shadowed, a scope more, one less."""
     for old, new in [
         ("spike: {rate: 10/s, burst: 40}", "spike: {rate: 2/s, burst: 8}"),
         ("spike: {rate: 1/s, burst: 10}", "spike: {rate: 3/s, burst: 25}"),
@@ -52,7 +80,7 @@ def tightened(text: str) -> str:
 
 
 def reworked(text: str) -> str:
-    """Of the example: windows of another length, and algorithms exchanged."""
+    """Of the website: windows of another length, and algorithms exchanged."""
     for old, new in [
         ("rate: 300/min, per: client}", "rate: 120/30s, per: client}"),
         ("spike: {rate: 10/s, burst: 40}", "spike: {algorithm: sliding-window, rate: 50/10s}"),
@@ -69,7 +97,7 @@ def reworked(text: str) -> str:
         assert old in text, old
         text = text.replace(old, new)
     # A capped limit could not change its algorithm.
-    return text.replace("  spike: {rate: 500/s, burst: 1000}", "  merchant: {rate: 500/s}")
+    return text.replace("  spike: {rate: 500/s, burst: 1000}", "  hourly: {rate: 500/s}")
 
 
 ODD = """
@@ -181,7 +209,7 @@ def seen(found: Decision) -> Answer:
 
 
 PLAYS: dict[str, Any] = {
-    "example": [EXAMPLE, tightened(EXAMPLE), EXAMPLE, reworked(EXAMPLE), tightened(EXAMPLE)],
+    "website": [WEBSITE, tightened(WEBSITE), WEBSITE, reworked(WEBSITE), tightened(WEBSITE)],
     "odd": [ODD, ODD_AFTER, ODD],
 }
 

@@ -32,7 +32,7 @@ SHORT = ("--duration", "6")
 STORY = [
     r"\$ export RATECTL_STORE=sqlite:////.*/demo\.db",
     r"\$ ratectl validate policies/",
-    r"valid: 9 scopes",
+    r"valid: 11 scopes",
     r"\$ ratectl apply policies/ -m 'first policies' --yes",
     r"generation 1 is live",
     r"# 2 processes of a website",

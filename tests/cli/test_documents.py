@@ -299,7 +299,7 @@ def test_version_option(cli: Cli) -> None:
 
 
 def test_init_writes_the_examples_that_the_repository_shows(cli: Cli, clean_place: Path) -> None:
-    assert cli("init", "here").code == 0
+    assert cli("init", "here", "--full").code == 0
     written = {}
     for path in (clean_place / "here" / "policies").rglob("*.yaml"):
         modeline, _, rest = path.read_bytes().partition(b"\n")
@@ -310,10 +310,18 @@ def test_init_writes_the_examples_that_the_repository_shows(cli: Cli, clean_plac
     shown = {path.relative_to(EXAMPLES): path.read_bytes() for path in EXAMPLES.rglob("*.yaml")}
     assert written == shown
     assert written
+
+
+@pytest.mark.parametrize("options", [(), ("--full",)])
+def test_what_init_writes_has_no_finding_and_passes(cli: Cli, options: tuple[str, ...]) -> None:
+    """And what it says to do next can be done."""
+    document = cli("init", "here", *options, "-o", "json").document
     run = cli("validate", "here/policies", "-o", "json")
     assert (run.code, run.document["warnings"]) == (0, 0)
-    for command in cli("init", "there", "-o", "json").document["next"][:2]:
-        assert cli(*command.split()[1:]).code == 0
+    for command in document["next"][:3]:
+        assert cli(*command.split()[1:]).code == 0, command
+    whole = cli("test", "here/policies", "--coverage-threshold", "90")
+    assert whole.code == 0, whole.out
 
 
 def test_init_keeps_a_schema_that_is_there(cli: Cli, clean_place: Path) -> None:

@@ -235,7 +235,7 @@ def test_a_broken_policy_fails_its_test(cli: Cli, good: Path) -> None:
 
 def test_what_init_writes_passes(cli: Cli, clean_place: Path) -> None:
     written = cli("init", "-o", "json").document
-    assert "policies/payments/payments_test.yaml" in written["files"]
+    assert "policies/shop/cart_test.yaml" in written["files"]
     assert "ratectl test policies/" in written["next"]
     assert cli("test", "policies").code == 0
     assert cli("fmt", "--check").code == 0

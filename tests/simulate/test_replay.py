@@ -193,7 +193,7 @@ def test_memory_does_not_grow_with_the_log() -> None:
 
 @pytest.mark.reallog
 def test_a_real_log_through_the_example_policies(real_log: Path) -> None:
-    """Nearly half of its lines are out of order, one is cut short; nobody would be refused."""
+    """Nearly half of its lines are out of order, one is cut short; one crawler is held back."""
     made = read_map((ROOT / "docs" / "examples" / "web.map.yaml").read_bytes(), "web.map.yaml")
     with real_log.open("rb") as file:
         replayed = Traffic(file, made)
@@ -204,4 +204,5 @@ def test_a_real_log_through_the_example_policies(real_log: Path) -> None:
         "/web": 9452,
         "/web/files": 547,
     }
-    assert report.sides[0].refused == 0
+    assert report.sides[0].refused == 2
+    assert [row.limit for row in report.sides[0].limits if row.refused] == ["crawl"]

@@ -173,7 +173,7 @@ class TestExamples:
     def test_they_pass(self) -> None:
         found = run_tests([EXAMPLES])
         assert found.passed, found
-        assert len(found.results) == 5
+        assert len(found.results) == 17
 
     @pytest.mark.parametrize(
         ("file", "before", "after", "failing"),
@@ -181,7 +181,12 @@ class TestExamples:
             ("checkout", "burst: 600", "burst: 599", "the checkout takes the rush of a sale"),
             ("checkout", "rate: 250/s", "rate: 249/s", "the checkout takes the rush of a sale"),
             ("checkout", "rate: 5/min", "rate: 6/min", "guessing card numbers is noticed"),
-            ("checkout", "    mode: shadow\n", "", "guessing card numbers is noticed"),
+            ("checkout", ", mode: shadow", "", "guessing card numbers is noticed"),
+            ("checkout", "burst: 900", "burst: 901", "gold customers get more"),
+            ("team", "burst: 1600", "burst: 1500", "the merchants share what the processor"),
+            ("black-friday", "28T00:00+", "28T00:01+", "black friday begins and ends"),
+            ("black-friday", "01T00:00+", "01T00:00:00.001+", "black friday begins and ends"),
+            ("black-friday", "2036-12-01T00:00+", "2036-11-30T23:59+", "black friday begins and"),
             ("refunds", "on_error: deny", "on_error: allow", "refunds are held to their cap"),
             ("refunds", "burst: 20}", "burst: 21}", "refunds are held to their cap"),
             ("refunds", "rate: 50/day", "rate: 49/day", "a merchant gets fifty payouts a day"),

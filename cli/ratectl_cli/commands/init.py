@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from ratectl_cli.text import Block
 
 _FOLDER = "policies"
+_SMALL, _FULL = "start", "policies"
+"""Folders among the package's examples."""
+
+_SHOWN = {_SMALL: "/shop/cart --attr tier=gold", _FULL: "/payments/checkout --attr tier=gold"}
+"""What is worth explaining first."""
+
 _SCHEMA = Path("schemas") / "policy.v1.schema.json"
 """Where the JSON Schema is, beside the policies: commit both, and editors work offline."""
 
@@ -27,16 +33,20 @@ def init(
     directory: Annotated[
         str, typer.Argument(metavar="DIR", help="Where to put the folder `policies`.")
     ] = ".",
+    full: Annotated[
+        bool, typer.Option("--full", help="A whole company's policies: every feature once.")
+    ] = False,
 ) -> int:
     """Write a small tree of policies to start from.
 
-    Commented examples in DIR/policies: edit them, or delete what you do not need. Their JSON
-    Schema goes to DIR/schemas, and the first line of each file tells editors where it is. Never
-    overwrites a file.
+    Two commented policies and their tests, in DIR/policies: edit them. Their JSON Schema goes to
+    DIR/schemas, and the first line of each file tells editors where it is. Never overwrites a
+    file.
 
     Examples:
       ratectl init
       ratectl init my-service
+      ratectl init --full
 
     Exit codes:
       0   written
@@ -44,16 +54,18 @@ def init(
     """
     session = session_of(ctx)
     target = Path(directory) / _FOLDER
+    example = _FULL if full else _SMALL
     try:
         _guard(target)
-        written = _write(target)
+        written = _write(target, example)
         written += _write_schema(Path(directory) / _SCHEMA)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise Refused(f"cannot write {error.filename or target}: {why}") from error
     files = [str(path) for path in written]
-    data = {"directory": str(target), "files": files, "next": _next(target)}
-    session.answer("Init", data, lambda: _blocks(written, target))
+    following = _next(target, example)
+    data = {"directory": str(target), "files": files, "next": following}
+    session.answer("Init", data, lambda: _blocks(written, following))
     return 0
 
 
@@ -67,9 +79,9 @@ def _guard(target: Path) -> None:
         raise Refused(f"{target} holds files already, and init never overwrites: {listed}")
 
 
-def _write(target: Path) -> list[Path]:
+def _write(target: Path, example: str) -> list[Path]:
     written = []
-    source = resources.files("ratectl_cli") / "examples" / _FOLDER
+    source = resources.files("ratectl_cli") / "examples" / example
     for parts, file in _files(source, ()):
         path = target.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,23 +119,23 @@ def _files(
             yield (*above, entry.name), entry
 
 
-def _next(target: Path) -> list[str]:
+def _next(target: Path, example: str) -> list[str]:
     import shlex
 
     place = shlex.quote(str(target) + os.sep)
     return [
         f"ratectl validate {place}",
         f"ratectl test {place}",
-        f"ratectl explain /payments/refunds --policies {place}",
+        f"ratectl explain {_SHOWN[example]} --policies {place}",
         f"ratectl apply {place}",
     ]
 
 
-def _blocks(written: "Sequence[Path]", target: Path) -> "Iterator[Block]":
+def _blocks(written: "Sequence[Path]", following: "Sequence[str]") -> "Iterator[Block]":
     for path in written:
         yield [bold("wrote ", "green"), str(path)]
     yield dim("next:")
-    for command in _next(target):
+    for command in following:
         yield f"  {command}"
 
 

@@ -58,6 +58,7 @@ class Reporter:
         self._lease: Lease | None = None
         self._renewed = 0.0
         self._reported: AgentStatus | None = None
+        self._told_errors = 0
         self._usage_due = 0.0
         self._started = utc_now()
         self._meter = UsageMeter(agent_id, time.monotonic())
@@ -78,10 +79,12 @@ class Reporter:
             return
         try:
             lease = self._living_lease(store)
-            if status is not self._reported:
-                store.put(AGENTS + self._id, self._record(status).encode(), lease)
-                self._reported = status
-            if time.monotonic() >= self._usage_due:
+            due = time.monotonic() >= self._usage_due
+            if status is not self._reported or (due and self._errors() != self._told_errors):
+                record = self._record(status)
+                store.put(AGENTS + self._id, record.encode(), lease)
+                self._reported, self._told_errors = status, record.errors
+            if due:
                 self._report_usage(store, lease)
         except RatectlError as error:
             # The watch reports the outage; reporting goes on when the store is back.

@@ -113,9 +113,17 @@ class Limit(NamedTuple):
 
 
 def finish(
-    name: str, said: Mapping[str, Setting], cap: Mapping[str, Setting], *, budget: bool = False
+    name: str,
+    said: Mapping[str, Setting],
+    cap: Mapping[str, Setting],
+    *,
+    budget: bool = False,
+    conditional: bool = True,
 ) -> Limit | Problem:
-    """What the merged fields make, or why they make nothing; ``budget`` is for the words alone."""
+    """What the merged fields make, or why they make nothing.
+
+    ``budget`` is for the words alone; ``conditional``: a condition may have set a field.
+    """
     algorithm: str = said["algorithm"].value if "algorithm" in said else "token-bucket"
     problem = _problem(name, algorithm, said, budget=budget)
     if problem:
@@ -127,7 +135,7 @@ def finish(
         most = _clip_count("max", said["max"].value, cap, clips)
         hold = said["hold"].value if "hold" in said else DEFAULT_HOLD
         slots = (name, algorithm, None, None, per, mode, None, None, said, clips)
-        return Limit(*slots, _touched(said), most, hold)
+        return Limit(*slots, _touched(said) if conditional else (), most, hold)
     rate: Rate = said["rate"].value
     burst: int | None = None
     resets: Resets | None = None
@@ -145,7 +153,7 @@ def finish(
         if algorithm == "quota":
             resets = said["resets"].value if "resets" in said else _MIDNIGHT
     across = said["across"].value if "across" in said else None
-    touched = _touched(said)
+    touched = _touched(said) if conditional else ()
     return Limit(name, algorithm, rate, burst, per, mode, resets, across, said, clips, touched)
 
 

@@ -169,7 +169,7 @@ class Resolver:
             ):
                 finished = above.limits.get(name)
             if finished is None:
-                finished = finish(name, said, cap)
+                finished = finish(name, said, cap, conditional=bool(matched))
             if isinstance(finished, Problem):
                 problems[name] = finished
                 finished = self._without(name, said, fields, cap)

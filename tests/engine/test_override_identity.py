@@ -1,0 +1,32 @@
+"""A bucket never has two sets of parameters: equal overrides with a say mean equal limits."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from engine.test_overrides_oracle import Documents, policies
+from ratectl.policy.model import PolicyTree
+from ratectl.policy.resolve import Resolver
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_one_name_one_set_of_parameters(seed: int) -> None:
+    documents = Documents(random.Random(seed))
+    shared = 0
+    for _ in range(30):
+        documents.edit()
+        tree = PolicyTree(policies(documents.tree))
+        resolver = Resolver(tree)
+        for scope in tree.policies:
+            known: dict[object, object] = {}
+            for mask in range(1 << len(resolver.places.at(scope).conditions)):
+                resolved = resolver.where(scope, mask)
+                assert resolved is not None
+                for limit in resolved.limits.values():
+                    said = (limit.algorithm, limit.rate, limit.burst, limit.per, limit.mode)
+                    first = known.setdefault((limit.name, limit.touched), said)
+                    assert first == said, (scope, limit.name, limit.touched, documents.tree)
+                    shared += first is not said
+    assert shared, "several sets of overrides select one bucket"
