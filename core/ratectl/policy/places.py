@@ -21,12 +21,27 @@ if TYPE_CHECKING:
     from ratectl.policy.matchers import Matcher
     from ratectl.policy.model import Exemption, Override, Policy, PolicyTree
 
-__all__ = ["NOWHERE", "Condition", "Conditions", "Index", "Place", "Places", "bits", "override_ref"]
+__all__ = [
+    "NOWHERE",
+    "Condition",
+    "Conditions",
+    "Index",
+    "Place",
+    "Places",
+    "bits",
+    "override_name",
+    "override_ref",
+]
 
 
 def override_ref(scope: str, name: str) -> str:
     """How explanations and usage name an override."""
     return f"{name}@{scope}"
+
+
+def override_name(ref: str) -> str:
+    """The name of an override, from its ref: names have no @."""
+    return ref.partition("@")[0]
 
 
 def bits(mask: int) -> Iterator[int]:
