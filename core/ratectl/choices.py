@@ -6,16 +6,18 @@ engine's ``Conditions`` and, for each limit or budget that any of them touches, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ratectl.engine.choice import Conditions, LimitChoice
+from ratectl.engine.choice import Conditions, Extent, LimitChoice, Numbering
+from ratectl.extent import said_extent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from ratectl.engine.base import LimitPlan
     from ratectl.policy.limits import Limit
-    from ratectl.policy.model import LimitFields, Override, Policy, PolicyTree
+    from ratectl.policy.model import Cap, LimitFields, Override, Policy, PolicyTree
     from ratectl.policy.places import Place
     from ratectl.policy.resolve import Resolver
 
@@ -23,6 +25,16 @@ __all__ = ["Choices"]
 
 Part = tuple[Any, ...] | None
 """What the documents of a path say of one limit, nested: (of the scope above, of this one)."""
+
+_NO_EXTENT: Final = Extent(0, 0, 0)
+
+
+class _Story(NamedTuple):
+    """What the documents of a path make of a limit's choice (see ``LimitChoice``)."""
+
+    shape: Part = None
+    content: Part = None
+    extent: Extent = _NO_EXTENT
 
 
 class Choices:
@@ -38,7 +50,8 @@ class Choices:
         self._resolver = resolver
         self._plan = plan
         self._conditions: dict[int, Conditions] = {}
-        self._stories: dict[tuple[str, str], tuple[Part, Part]] = {}
+        self._numberings: dict[tuple[int, str], Numbering] = {}
+        self._stories: dict[tuple[str, str], _Story] = {}
 
     def conditions(self, place: Place) -> Conditions | None:
         """What the engine evaluates at a scope; None where nothing depends on the request."""
@@ -61,15 +74,19 @@ class Choices:
     def _limit(self, scope: str, place: Place, name: str, positions: list[int]) -> LimitChoice:
         conditions = self.conditions(place)
         assert conditions is not None
-        shape, content = self._story(scope, name)
+        numbering = self._numberings.get((id(place.conditions), name))
+        if numbering is None:
+            numbering = Numbering(positions, _refs(place, positions))
+            self._numberings[id(place.conditions), name] = numbering
+        shape, content, extent = self._story(scope, name)
 
         def make(matched: int) -> LimitPlan | None:
             limit = self._resolver.limit(scope, name, matched)
             return None if limit is None else self._plan(scope, limit, False)
 
         return LimitChoice(
-            scope, name, budget=False, conditions=conditions, positions=positions,
-            refs=_refs(place, positions), shape=shape, content=content, make=make,
+            scope, name, budget=False, conditions=conditions, numbering=numbering,
+            shape=shape, content=content, extent=extent, make=make,
         )  # fmt: skip
 
     def budget(self, scope: str, place: Place, name: str) -> LimitChoice | None:
@@ -84,9 +101,9 @@ class Choices:
             return None
         fields = self._policies[scope].budgets[name]
         amended = [
-            exception.budgets.get(name)
+            exception.budgets[name]
             for exception, _ in place.exceptions
-            if exception.scope == scope
+            if exception.scope == scope and name in exception.budgets
         ]
 
         def make(matched: int) -> LimitPlan | None:
@@ -98,31 +115,32 @@ class Choices:
 
         shape = (_fields_shape(fields), tuple(said))
         return LimitChoice(
-            scope, name, budget=True, conditions=conditions, positions=positions,
-            refs=_refs(place, positions), shape=shape, content=(fields, amended, tuple(said)),
-            make=make,
+            scope, name, budget=True, conditions=conditions,
+            numbering=Numbering(positions, _refs(place, positions)), shape=shape,
+            content=(fields, amended, tuple(said)), extent=_extent([fields, *amended]), make=make,
         )  # fmt: skip
 
-    def _story(self, scope: str, name: str) -> tuple[Part, Part]:
-        """Shape and content (see ``LimitChoice``) of a limit at a scope, from its whole path."""
+    def _story(self, scope: str, name: str) -> _Story:
+        """The story of a limit at a scope, from its whole path."""
         known = self._stories.get((scope, name))
         if known is not None:
             return known
-        above: tuple[Part, Part] = (None, None)
+        above = _Story()
         if scope != "/":
             above = self._story(scope.rpartition("/")[0] or "/", name)
         policy = self._policies.get(scope)
         story = above
         if policy is not None:
-            shape, content = self._said(policy, name)
-            story = (
-                (above[0], shape) if shape else above[0],
-                (above[1], content) if content else above[1],
+            own = self._said(policy, name)
+            story = _Story(
+                (above.shape, own.shape) if own.shape else above.shape,
+                (above.content, own.content) if own.content else above.content,
+                above.extent.joined(own.extent),
             )
         self._stories[scope, name] = story
         return story
 
-    def _said(self, policy: Policy, name: str) -> tuple[Part, Part]:
+    def _said(self, policy: Policy, name: str) -> _Story:
         """What one scope's own documents say of a limit."""
         said = policy.limits.get(name)
         overrides = [each for each in policy.overrides if name in each.limits]
@@ -140,14 +158,21 @@ class Choices:
                 policy.scope, unset, said and _fields_shape(said),
                 tuple(map(_override_shape, overrides, [name] * len(overrides))), tuple(matched),
             )  # fmt: skip
-        content: Part = None
-        if shape or cap or exceptions:
-            content = (
-                policy.scope, unset, said, cap,
-                [(each.name, _match(each.match), each.limits[name]) for each in overrides],
-                [(each.ref, each.match, each.limits[name]) for each in exceptions],
-            )  # fmt: skip
-        return shape, content
+        if not (shape or cap or exceptions):
+            return _Story()
+        content: Part = (
+            policy.scope, unset, said, cap,
+            [(each.name, _match(each.match), each.limits[name]) for each in overrides],
+            [(each.ref, each.match, each.limits[name]) for each in exceptions],
+        )  # fmt: skip
+        fields = [each.limits[name] for each in overrides]
+        fields += [each.limits[name] for each in exceptions]
+        return _Story(shape, content, _extent([said, cap, *fields]))
+
+
+def _extent(said: Iterable[LimitFields | Cap | None]) -> Extent:
+    extents = [said_extent(each) for each in said if each is not None]
+    return reduce(Extent.joined, extents, _NO_EXTENT)
 
 
 def _refs(place: Place, positions: list[int]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.effects import Change, effect, kind_of, text_of
 from ratectl.policy.check_overrides import Company
-from ratectl.policy.places import bits
+from ratectl.policy.places import bits, override_name
 from ratectl.policy.scopes import parent
 
 if TYPE_CHECKING:
@@ -241,12 +241,12 @@ class Overrides:
         company = side.company(scope)
         found: set[str] = set()
         for bit, own in overrides.items():
-            name = own.condition.via.ref.partition("@")[0]
+            name = override_name(own.condition.via.ref)
             if own.condition.via.source != scope or name not in rank:
                 continue
             for other_bit in company.maybe_with(bit):
                 other = overrides[other_bit]
-                other_name = other.condition.via.ref.partition("@")[0]
+                other_name = override_name(other.condition.via.ref)
                 if other.condition.via.source != scope or other_name not in rank:
                     continue
                 turned = (bit < other_bit) is not (rank[name] < rank[other_name])

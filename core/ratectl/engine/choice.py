@@ -8,14 +8,14 @@ to limits without conditions pay nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ratectl.engine.base import Identity, LimitPlan
 
-__all__ = ["Conditions", "LimitChoice", "Mask"]
+__all__ = ["Conditions", "Extent", "LimitChoice", "Mask", "Numbering"]
 
 Mask = int
 """A set of conditions: bit i for the i-th along the path."""
@@ -65,55 +65,21 @@ class Conditions:
         return bits
 
 
-class LimitChoice:
-    """A limit or budget that has one plan for each set of conditions that touches it.
+class Numbering:
+    """The conditions that touch a limit, as bits of a *local* mask.
 
-    ``positions`` are those of the conditions that touch it, and ``refs`` their names; the i-th of
-    them is bit i of a *local* mask, so that conditions of other limits may come and go. ``shape``
-    is equal in two generations exactly where equal local masks mean the same requests and the same
-    buckets; ``content`` where the plans are equal as well. ``make`` gets a mask of the path, and
-    must not fail; None from it means that there is nothing to decide.
+    ``positions`` are those along the path, and ``refs`` their names. Limits of many scopes share
+    one: it is as large as there are conditions. Its engine's lock guards it.
     """
 
-    __slots__ = (
-        "_local", "_make", "_named", "_plans", "_position", "_relevant", "budget", "conditions",
-        "content", "name", "scope", "shape",
-    )  # fmt: skip
+    __slots__ = ("_bits", "_local", "_named", "_position", "_relevant")
 
-    def __init__(
-        self,
-        scope: str,
-        name: str,
-        *,
-        budget: bool,
-        conditions: Conditions,
-        positions: Sequence[int],
-        refs: Sequence[str],
-        shape: object,
-        content: object,
-        make: Callable[[Mask], LimitPlan | None],
-    ) -> None:
-        self.scope = scope
-        self.name = name
-        self.budget = budget
-        self.conditions = conditions
-        self.shape = shape
-        self.content = content
-        self._position = {1 << position: 1 << local for local, position in enumerate(positions)}
+    def __init__(self, positions: Sequence[int], refs: Sequence[str]) -> None:
+        self._bits = [1 << position for position in positions]
+        self._position = {bit: 1 << local for local, bit in enumerate(self._bits)}
         self._relevant: Mask = sum(self._position)
         self._named = {ref: 1 << local for local, ref in enumerate(refs)}
-        self._make = make
         self._local: dict[Mask, Mask] = {}
-        self._plans: dict[Mask, LimitPlan | None] = {}
-
-    @property
-    def identity(self) -> Identity:
-        return (self.scope, self.name, self.budget)
-
-    @property
-    def count(self) -> int:
-        """How many conditions touch it."""
-        return len(self._position)
 
     def local(self, mask: Mask) -> Mask:
         """The conditions of this limit among those that hold."""
@@ -123,6 +89,10 @@ class LimitChoice:
             found = sum(self._position[bit] for bit in _bits(mask))
             _remember(self._local, mask, found)
         return found
+
+    def of_path(self, local: Mask) -> Mask:
+        """The conditions of a local mask as they are numbered along the path."""
+        return sum(self._bits[bit.bit_length() - 1] for bit in _bits(local))
 
     def named(self, refs: Iterable[str]) -> Mask | None:
         """The local mask of the conditions of these names; None where one is not known."""
@@ -134,13 +104,80 @@ class LimitChoice:
             found |= bit
         return found
 
+
+class Extent(NamedTuple):
+    """A bound of how long the buckets of a limit take to fill, whichever conditions meet in it."""
+
+    most: int
+    """No bucket admits more at once."""
+    each_ns: int
+    """One token comes in this time, unless none ever comes: then there is nothing to wait for."""
+    span_ns: int
+    """No window is longer, and nothing is held for longer."""
+
+    def joined(self, other: Extent) -> Extent:
+        """What bounds both."""
+        return Extent(
+            max(self.most, other.most),
+            max(self.each_ns, other.each_ns),
+            max(self.span_ns, other.span_ns),
+        )
+
+    def settled_after(self, owed: int) -> int:
+        """As for an algorithm."""
+        return max((self.most + owed) * self.each_ns, self.span_ns)
+
+
+class LimitChoice:
+    """A limit or budget that has one plan for each set of conditions that touches it.
+
+    Its sets of conditions are local (``numbering``), so that conditions of other limits may come
+    and go. ``shape`` is equal in two generations exactly where equal local masks mean the same
+    requests and the same buckets; ``content`` where the plans are equal as well. ``make`` gets a
+    mask of the path, and must not fail; None from it means that there is nothing to decide.
+    """
+
+    __slots__ = (
+        "_make", "_plans", "budget", "conditions", "content", "extent", "local", "name", "named",
+        "numbering", "scope", "shape",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        scope: str,
+        name: str,
+        *,
+        budget: bool,
+        conditions: Conditions,
+        numbering: Numbering,
+        shape: object,
+        content: object,
+        extent: Extent,
+        make: Callable[[Mask], LimitPlan | None],
+    ) -> None:
+        self.scope = scope
+        self.name = name
+        self.budget = budget
+        self.conditions = conditions
+        self.numbering = numbering
+        self.local = numbering.local
+        self.named = numbering.named
+        self.shape = shape
+        self.content = content
+        self.extent = extent
+        self._make = make
+        self._plans: dict[Mask, LimitPlan | None] = {}
+
+    @property
+    def identity(self) -> Identity:
+        return (self.scope, self.name, self.budget)
+
     def plan(self, local: Mask) -> LimitPlan | None:
         """What decides where exactly these of its conditions hold."""
         try:
             return self._plans[local]
         except KeyError:
-            bits = list(self._position)
-            plan = self._make(sum(bits[each.bit_length() - 1] for each in _bits(local)))
+            plan = self._make(self.numbering.of_path(local))
             _remember(self._plans, local, plan)
             return plan
 

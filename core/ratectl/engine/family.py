@@ -15,14 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ratectl.engine.choice import LimitChoice, Mask
+    from ratectl.engine.group import Stood
 
 __all__ = ["Family"]
 
 _REPLAYED: Final = 8
 """Changes that a group which has not begun can still follow."""
-
-_SETTLING: Final = 256
-"""Conditions that are asked how long their buckets take to fill."""
 
 
 class Family:
@@ -73,6 +71,10 @@ class Family:
                 self.groups[plan.overrides] = group
                 self._masks[plan.overrides] = local
         return group
+
+    def begun(self) -> list[Mask]:
+        """The local masks of groups in use; safe without the lock."""
+        return list(self._masks.values())
 
     def members(self) -> list[Group]:
         """The groups in use, and those that have counted something before they began anew."""
@@ -133,24 +135,16 @@ class Family:
         self._began = now
         self._settle(now)
 
+    def end_line(self) -> None:
+        """As for a group; a group that has begun keeps the line by itself."""
+        self.seed = None
+        for group in self.groups.values():
+            group.seed = None
+
     def _settle(self, now: int) -> None:
         """Keep what was before until every bucket that is empty at ``now`` is full."""
-        self._settled_at = now + self._slowest()
+        self._settled_at = now + self.choice.extent.settled_after(self.owed)
         lend(self.seed, self._settled_at)
-
-    def _slowest(self) -> int:
-        """No bucket takes longer to fill, whichever conditions meet in it.
-
-        The largest burst may meet the slowest rate. What never fills admits nothing either.
-        """
-        masks = [0, *(1 << local for local in range(min(self.choice.count, _SETTLING)))]
-        most, each, owed = 0, 0, self.owed
-        for plan in map(self.choice.plan, masks):
-            span = NEVER if plan is None else plan.algorithm.settled_after(owed)
-            if plan is not None and span != NEVER:
-                most = max(most, plan.algorithm.most, 1)
-                each = max(each, -(-span // max(plan.algorithm.most, 1)))
-        return most * each
 
     def lent(self, now: int) -> bool:
         """Whether another group may still start keys from this one."""
@@ -165,7 +159,7 @@ class Family:
             group.expire(now)
 
     def sources(
-        self, attributes: Mapping[str, str], heir: Group, now: int, *, alike: bool
+        self, attributes: Mapping[str, str], heir: Group, now: int, stood: Stood, *, alike: bool
     ) -> tuple[Group, ...]:
         """As a seed: the group that served such a request, and the one that heir's own bucket
         was in. Where these are two, the heir starts from the stricter: neither gives it tokens.
@@ -177,7 +171,7 @@ class Family:
         served = self.group(self.choice.conditions.holding(attributes))
         if served is not None:
             found.append(served)
-        if own is not None and own is not served and not own.untouched(attributes, now):
+        if own is not None and own is not served and not own.untouched(attributes, now, stood):
             found.append(own)
         return tuple(found)
 

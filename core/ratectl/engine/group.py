@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from ratectl.engine.base import Algorithm, LimitPlan, State
     from ratectl.engine.family import Family
 
-__all__ = ["Counters", "Group", "Key", "lend"]
+__all__ = ["Counters", "Group", "Key", "Stood", "lend"]
 
 Key = object
 """A value (str), None for an absent attribute, a tuple of these, or a digest of a long one."""
+
+Stood = dict["Group", tuple["State", int]]
+"""Where groups stand for one request, as far as looked at: lines of seeds part and meet again."""
 
 _LONG_KEY: Final = 256
 _PENDING: Final = 32
@@ -133,35 +136,42 @@ class Group:
         attributes: Mapping[str, str],  # noqa: ARG002 - a family's
         heir: Group,  # noqa: ARG002
         now: int,  # noqa: ARG002
+        stood: Stood,  # noqa: ARG002
         *,
         alike: bool,  # noqa: ARG002
     ) -> tuple[Group, ...]:
         """As a seed: the groups from whose buckets an heir's bucket starts."""
         return (self,)
 
-    def stands(self, attributes: Mapping[str, str], now: int) -> tuple[State, int]:
+    def stands(self, attributes: Mapping[str, str], now: int, stood: Stood) -> tuple[State, int]:
         """The state of a request's key, and when: ``now``, or when it was set aside."""
-        key = _plain(self._raw(attributes))
-        state = self.buckets.get(key)
-        if state is None:
-            return self._first_touch(key, attributes, now)
-        state = self.buckets[key] = self._caught_up(state)
-        return state, self._own(now)
+        found = stood.get(self)
+        if found is None:
+            key = self.key(attributes)
+            state = self._tracked_alone(key)
+            if state is None:
+                found = self._first_touch(key, attributes, now, stood)
+            else:
+                found = state, self._own(now)
+            stood[self] = found
+        return found
 
-    def untouched(self, attributes: Mapping[str, str], now: int) -> bool:
+    def untouched(self, attributes: Mapping[str, str], now: int, stood: Stood) -> bool:
         """Whether a request's bucket is just like that of any other key."""
-        state, at = self.stands(attributes, now)
+        state, at = self.stands(attributes, now, stood)
         return self.algorithm.same(state, self.initial(at), at)
 
     def _own(self, now: int) -> int:
         return now if self.retired_at is None else min(now, self.retired_at)
 
-    def _first_touch(self, key: Key, attributes: Mapping[str, str], now: int) -> tuple[State, int]:
+    def _first_touch(
+        self, key: Key, attributes: Mapping[str, str], now: int, stood: Stood | None = None
+    ) -> tuple[State, int]:
         """The bucket that an untracked key behaves as, and when it stood so."""
         at = self._own(now)
         inherited: State | None = None
         if self.seeded(at):
-            for state, since in self._inherited(attributes, now):
+            for state, since in self._inherited(attributes, now, {} if stood is None else stood):
                 at = max(at, since)  # a living group's untracked bucket goes on, as a tracked one
                 inherited = (
                     state if inherited is None else self.algorithm.stricter(inherited, state, at)
@@ -206,19 +216,25 @@ class Group:
         if not self.seeded(now):
             self.seed = None
 
-    def origins(self, attributes: Mapping[str, str], now: int) -> tuple[Group, ...]:
+    def end_line(self) -> None:
+        """Forget what was before, though it may have had more to say."""
+        self.seed = None
+
+    def origins(self, attributes: Mapping[str, str], now: int, stood: Stood) -> tuple[Group, ...]:
         """The groups from whose buckets that of a request starts."""
         if self.seed is None:
             return ()
-        return self.seed.sources(attributes, self, now, alike=self._alike)
+        return self.seed.sources(attributes, self, now, stood, alike=self._alike)
 
-    def _inherited(self, attributes: Mapping[str, str], now: int) -> Iterator[tuple[State, int]]:
+    def _inherited(
+        self, attributes: Mapping[str, str], now: int, stood: Stood
+    ) -> Iterator[tuple[State, int]]:
         """The seed's buckets for a request, taken through every change since.
 
         A seed that was set aside stands still; a living one goes on until the key is touched.
         """
-        for source in self.origins(attributes, now):
-            state, at = source.stands(attributes, now)
+        for source in self.origins(attributes, now, stood):
+            state, at = source.stands(attributes, now, stood)
             before = source.algorithm
             for since, algorithm in self._passed:
                 at = max(at, since)
@@ -293,10 +309,13 @@ class Group:
 
     def tracked(self, key: Key) -> State | None:
         """The bucket of a key, or the one that it shares, at the current parameters."""
+        state = self._tracked_alone(key)
+        return self._shared(key) if state is None else state
+
+    def _tracked_alone(self, key: Key) -> State | None:
+        """The bucket that a key has to itself, at the current parameters."""
         state = self.buckets.get(key)
-        if state is None:
-            return self._shared(key)
-        if state.epoch != self.epoch:
+        if state is not None and state.epoch != self.epoch:
             state = self.buckets[key] = self._caught_up(state)
         return state
 

@@ -243,7 +243,7 @@ class PureEngine(Engine):
 
     def swap(self, plans: PlanSet, now: int | None = None) -> None:
         with self._swapping:
-            step = self._succession.prepare(self._plans, plans)
+            step = self._succession.prepare(self._plans, plans, self._kins)
             with self._lock:
                 instant = self._clock() if now is None else now
                 self._kins = self._succession.apply(step, self._kins, instant, self._table)

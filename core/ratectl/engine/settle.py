@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ratectl.engine.base import Engine, State
-    from ratectl.engine.group import Group
+    from ratectl.engine.group import Group, Stood
     from ratectl.engine.table import Table
 
 __all__ = ["Charged", "Look", "release", "settle", "slots_of"]
@@ -27,6 +27,9 @@ Look = tuple["Group", object, "State", bool, int]
 Charged = tuple["Engine", list[Look], str, "Mapping[str, str]", int, int, int, "Sequence[Slot]"]
 """What an allowed decision remembers: engine, looks, scope, attributes, instant; the cost as last
 settled and the least that it was ever settled to; and its slots."""
+
+Lines = dict["Group", "list[Group] | None"]
+"""The line to each group looked at from one and the same; None where there is none."""
 
 
 def slots_of(looks: Sequence[Look]) -> list[Slot]:
@@ -95,18 +98,23 @@ def _heirs(
 ) -> list[Group]:
     """The groups whose bucket for the request began as that of ``group``, the nearest first."""
     heirs: list[Group] = []
+    lines: Lines = {group: []}
+    stood: Stood = {}
     for last in groups:
-        line = _line(last, group, attributes, now)
+        line = _line(last, attributes, now, lines, stood)
         heirs += [each for each in line or () if each not in heirs]
     return heirs
 
 
-def _line(last: Group, group: Group, attributes: Mapping[str, str], now: int) -> list[Group] | None:
-    """From ``group``'s first heir to ``last``; None where that is no heir of it."""
-    if last is group:
-        return []
-    for source in last.origins(attributes, now):
-        line = _line(source, group, attributes, now)
-        if line is not None:
-            return [*line, last]
-    return None
+def _line(
+    last: Group, attributes: Mapping[str, str], now: int, lines: Lines, stood: Stood
+) -> list[Group] | None:
+    """From a group's first heir to ``last``; None where that is no heir of it."""
+    if last not in lines:
+        lines[last] = None
+        for source in last.origins(attributes, now, stood):
+            line = _line(source, attributes, now, lines, stood)
+            if line is not None:
+                lines[last] = [*line, last]
+                break
+    return lines[last]

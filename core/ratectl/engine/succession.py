@@ -28,6 +28,8 @@ from ratectl.engine.migrate import migrate
 from ratectl.engine.token_bucket import TokenBucket, TokenState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ratectl.engine.base import Algorithm, Identity, PlanSet, State
     from ratectl.engine.table import Table
 
@@ -39,6 +41,34 @@ _MAX_LINEAGE: Final = 16
 
 Kin = Group | Family
 """The buckets of one identity: a family where its plan depends on the request."""
+
+
+class Comparison:
+    """Whether two generations say the same of limits: what many scopes inherit is compared once.
+
+    What is compared lives as long as both generations do.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], bool] = {}
+
+    def same(self, one: object, other: object) -> bool:
+        """Equality, pair by pair: a scope's part and, nested, those of the scopes above."""
+        if one is other:
+            return True
+        pair = (id(one), id(other))
+        known = self._known.get(pair)
+        if known is None:
+            if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other) == 2:
+                known = self.same(one[0], other[0]) and self.same(one[1], other[1])
+            else:
+                known = one == other
+            self._known[pair] = known
+        return known
+
+    def choices(self, old: LimitChoice, new: LimitChoice) -> tuple[bool, bool]:
+        """Whether they select the same buckets, and whether for the same parameters."""
+        return self.same(old.shape, new.shape), self.same(old.content, new.content)
 
 
 @dataclass(slots=True)
@@ -58,6 +88,8 @@ class Step:
     continued: list[LimitPlan | LimitChoice] = field(default_factory=list)
     """Old limits that go on otherwise: counted ``per`` something else, or chosen by other
     conditions, or chosen among other parameters."""
+    compared: Comparison = field(default_factory=Comparison)
+    """What the swap asks of it is known by then."""
 
 
 class Succession:
@@ -76,8 +108,11 @@ class Succession:
         counted = counters.setdefault(limit.overrides, Counters())
         return Group(limit, self._genesis.get(identity), counted)
 
-    def prepare(self, old: PlanSet, new: PlanSet) -> Step:
-        """Compare two sets of plans; touches nothing that a check reads."""
+    def prepare(self, old: PlanSet, new: PlanSet, kins: Mapping[Identity, Kin]) -> Step:
+        """Compare two sets of plans; touches nothing that a check reads.
+
+        ``kins`` are those in use, for whose groups the new plans are made already.
+        """
         step = Step(new, {})
         shared: dict[tuple[Algorithm, Algorithm], TokenState | None] = {}
         for scope, plan in new.scopes.items():
@@ -91,10 +126,12 @@ class Succession:
                 previous = before.counterpart(limit)
                 if previous is None:
                     continue
+                differs = _goes_on_otherwise(previous, limit, step.compared)
                 if same is None:
                     step.newcomers.append((previous, limit))
-                elif _goes_on_otherwise(previous, limit):
+                elif differs:
                     step.continued.append(previous)
+                    _make_plans(limit, kins.get(previous.identity), step.compared)
                 if isinstance(previous, LimitPlan) and isinstance(limit, LimitPlan):
                     self._inherit_genesis(step, previous, limit, shared)
         step.stamps = [state for state in shared.values() if state is not None]
@@ -143,17 +180,19 @@ class Succession:
                 self._counters.pop(identity, None)
             else:
                 lends = identity in lenders or kin.lent(now)
-                kept[identity] = self._succeed(kin, limit, now, table, lends=lends)
+                kept[identity] = self._succeed(kin, limit, now, table, step.compared, lends=lends)
         for old, new in step.newcomers:
-            kept[new.identity] = self._seeded(new, groups[old.identity], now)
+            kept[new.identity] = self._seeded(new, groups[old.identity], now, step.compared)
         return kept
 
-    def _seeded(self, limit: LimitPlan | LimitChoice, seed: Kin, now: int) -> Kin:
+    def _seeded(
+        self, limit: LimitPlan | LimitChoice, seed: Kin, now: int, compared: Comparison
+    ) -> Kin:
         kin = self.begin(limit)
         alike = (
             isinstance(kin, Family)
             and isinstance(seed, Family)
-            and kin.choice.shape == seed.choice.shape
+            and compared.same(seed.choice.shape, kin.choice.shape)
         )
         kin.plant(seed, now, alike=alike)
         for _ in range(_MAX_LINEAGE):
@@ -161,15 +200,25 @@ class Succession:
                 break
             seed = seed.seed
         else:
-            seed.seed = None
+            seed.end_line()
         return kin
 
     def _succeed(
-        self, kin: Kin, limit: LimitPlan | LimitChoice, now: int, table: Table, *, lends: bool
+        self,
+        kin: Kin,
+        limit: LimitPlan | LimitChoice,
+        now: int,
+        table: Table,
+        compared: Comparison,
+        *,
+        lends: bool,
     ) -> Kin:
         if isinstance(kin, Family):
-            if isinstance(limit, LimitChoice) and limit.shape == kin.choice.shape:
-                if limit.content == kin.choice.content:
+            alike, equal = False, False
+            if isinstance(limit, LimitChoice):
+                alike, equal = compared.choices(kin.choice, limit)
+            if isinstance(limit, LimitChoice) and alike:
+                if equal:
                     kin.rebind(limit)
                     return kin
                 if not lends:
@@ -186,16 +235,27 @@ class Succession:
                     kin.genesis = self._genesis.get(limit.identity)
                 return kin
         _retire(kin, table, now)
-        return self._seeded(limit, kin, now)
+        return self._seeded(limit, kin, now, compared)
 
 
-def _goes_on_otherwise(old: LimitPlan | LimitChoice, new: LimitPlan | LimitChoice) -> bool:
+def _goes_on_otherwise(
+    old: LimitPlan | LimitChoice, new: LimitPlan | LimitChoice, compared: Comparison
+) -> bool:
     """Whether buckets that no request has asked for must know of the change as well."""
     if isinstance(old, LimitChoice) and isinstance(new, LimitChoice):
-        return old.content != new.content or old.shape != new.shape
+        return compared.choices(old, new) != (True, True)
     if isinstance(old, LimitChoice) or isinstance(new, LimitChoice):
         return True
     return old.per != new.per
+
+
+def _make_plans(limit: LimitPlan | LimitChoice, kin: Kin | None, compared: Comparison) -> None:
+    """Those that groups in use will follow. Each takes a resolution: not while checks wait."""
+    if not isinstance(limit, LimitChoice) or not isinstance(kin, Family):
+        return
+    if compared.same(kin.choice.shape, limit.shape):
+        for mask in kin.begun():
+            limit.plan(mask)
 
 
 def _retire(kin: Kin, table: Table, now: int) -> None:

@@ -102,7 +102,7 @@ class _Checker:
         scope = exception.scope
         alone = PolicyTree(self.tree.policies, self.tree.sources, (exception,))
         begins = exception.begins.ns if exception.begins else exception.until.ns - 1
-        resolver = Resolver(alone, begins)
+        resolver = Resolver(alone, begins, self.resolver)
         place = resolver.places.at(scope)
         own = 0
         if exception.match:

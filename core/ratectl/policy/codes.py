@@ -1,4 +1,4 @@
-"""The stable codes of findings: one line each here, a page each in ``ratectl rule`` (to come).
+"""The stable codes of findings: one line each here, a page each in ``ratectl rule``.
 
 ``RC1xx``: the file is not readable as a policy. ``RC2xx``: it is, but the tree does not hold
 together. ``RC3xx``: it holds together, but probably not as meant (warnings). ``RC4xx``: a test of

@@ -21,12 +21,27 @@ if TYPE_CHECKING:
     from ratectl.policy.matchers import Matcher
     from ratectl.policy.model import Exemption, Override, Policy, PolicyTree
 
-__all__ = ["NOWHERE", "Condition", "Conditions", "Index", "Place", "Places", "bits", "override_ref"]
+__all__ = [
+    "NOWHERE",
+    "Condition",
+    "Conditions",
+    "Index",
+    "Place",
+    "Places",
+    "bits",
+    "override_name",
+    "override_ref",
+]
 
 
 def override_ref(scope: str, name: str) -> str:
     """How explanations and usage name an override."""
     return f"{name}@{scope}"
+
+
+def override_name(ref: str) -> str:
+    """The name of an override, from its ref: names have no @."""
+    return ref.partition("@")[0]
 
 
 def bits(mask: int) -> Iterator[int]:
@@ -141,9 +156,13 @@ NOWHERE: Final = Place()
 
 
 class Places:
-    """The place of each scope of a tree at one time."""
+    """The place of each scope of a tree at one time.
 
-    def __init__(self, tree: PolicyTree, now_ns: int | None) -> None:
+    ``bare`` has those of the same policies without exceptions, where they are known already.
+    """
+
+    def __init__(self, tree: PolicyTree, now_ns: int | None, bare: Places | None = None) -> None:
+        self._bare = bare
         self._policies = tree.policies
         self._exceptions: dict[str, list[tuple[int, Exemption]]] = defaultdict(list)
         if now_ns is not None:
@@ -167,32 +186,52 @@ class Places:
         policy = self._policies.get(scope)
         if policy is None:
             return above
-        place = self._known[scope] = _step(above, policy, self._exceptions.get(scope, []))
+        place = self._bare.at(scope) if self._bare and not above.exceptions else None
+        if place is None:
+            place = _overridden(above, policy)
+        place = self._known[scope] = _excepted(place, self._exceptions.get(scope, []))
         return place
 
 
-def _step(above: Place, policy: Policy, active: list[tuple[int, Exemption]]) -> Place:
+def _overridden(above: Place, policy: Policy) -> Place:
+    """The place of a scope below another, as far as its policy goes."""
     conditions = list(above.conditions)
-    overrides, exceptions = [], []
+    overrides = []
     for position, override in enumerate(policy.overrides):
         ref = override_ref(policy.scope, override.name)
         via = Via(ref, policy.scope, f"overrides.{position}.", False, len(conditions))
         conditions.append(Condition(override.match, via, frozenset(override.limits)))
         overrides.append((override, via))
+    count = len(above.conditions)
+    return Place(
+        Conditions(conditions) if overrides else above.conditions,
+        (1 << count) - 1,
+        tuple(overrides),
+        above.exceptions,
+        above.amended,
+    )
+
+
+def _excepted(place: Place, active: list[tuple[int, Exemption]]) -> Place:
+    """The same place with the exceptions of its own scope that are in force."""
+    if not active:
+        return place
+    conditions = list(place.conditions)
+    exceptions = []
+    taken = {each.via.ref for each in conditions}
     for position, exception in active:
         bit = len(conditions) if exception.match else None
-        taken = {each.via.ref for each in conditions}
         ref = exception.ref if exception.ref not in taken else f"{exception.ref} #{position}"
         via = Via(ref, exception_key(position), "", True, bit)
         if exception.match:
             named = frozenset(exception.limits), frozenset(exception.budgets)
             conditions.append(Condition(exception.match, via, *named))
+            taken.add(ref)
         exceptions.append((exception, via))
-    count = len(above.conditions)
     return Place(
-        above.conditions if len(conditions) == count else Conditions(conditions),
-        (1 << count) - 1,
-        tuple(overrides),
-        (*above.exceptions, *exceptions) if exceptions else above.exceptions,
-        above.amended.union(*(exception.limits for exception, _ in exceptions)),
+        Conditions(conditions) if len(conditions) > len(place.conditions) else place.conditions,
+        place.inherited,
+        place.overrides,
+        (*place.exceptions, *exceptions),
+        place.amended.union(*(exception.limits for exception, _ in exceptions)),
     )

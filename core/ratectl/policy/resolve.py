@@ -68,13 +68,16 @@ class Resolver:
     """Resolves scopes of one tree at one time, remembering each declared scope.
 
     ``now_ns`` is the instant whose exceptions are in force, in nanoseconds since 1970; None leaves
-    all exceptions out.
+    all exceptions out. ``bare`` is the resolver of the same policies that leaves them all out,
+    where there is one: what it has found serves again.
     """
 
-    def __init__(self, tree: PolicyTree, now_ns: int | None = None) -> None:
+    def __init__(
+        self, tree: PolicyTree, now_ns: int | None = None, bare: Resolver | None = None
+    ) -> None:
         self._policies = tree.policies
         self._known: dict[str, Resolved] = {}
-        self.places = Places(tree, now_ns)
+        self.places: Places = Places(tree, now_ns, bare.places if bare else None)
 
     def at(self, scope: str) -> Resolved | None:
         """What holds at ``scope`` for requests that satisfy no condition: its own document's, or

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratectl.activation import activate_tree
+from ratectl.policy.places import override_name
 from ratectl.policy.resolve import Resolver
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class World:
         conditions = self._resolver.places.at(scope).conditions
         held = conditions.holding(attributes)
         return frozenset(
-            (each.via.source, each.via.ref.partition("@")[0])
+            (each.via.source, override_name(each.via.ref))
             for number, each in enumerate(conditions)
             if held >> number & 1 and not each.via.exception
         )

@@ -1,0 +1,80 @@
+"""Many edits within one refill: buckets that begin as others did, which began as others did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ratectl.compile import compile_tree
+from ratectl.engine.family import Family
+from ratectl.engine.group import Group
+from ratectl.engine.pure import PureEngine
+from ratectl.policy.model import Policy, PolicyTree
+
+if TYPE_CHECKING:
+    import pytest
+
+EDITS = 60
+GOLD = {"tier": "gold", "tenant": "a"}
+
+
+def flipped(generation: int) -> PolicyTree:
+    """Two overrides that swap their requests with each generation: both have been anybody's."""
+    tiers = ("gold", "silver") if generation % 2 else ("silver", "gold")
+    policy = {
+        "scope": "/",
+        "limits": {"l": {"rate": "40/week", "burst": 40, "per": "tenant"}},
+        "overrides": [
+            {"name": f"o{at}", "match": {"tier": tier}, "limits": {"l": {"burst": 50 + at}}}
+            for at, tier in enumerate(tiers)
+        ],
+    }
+    return PolicyTree({"/": Policy.model_validate(policy)})
+
+
+def edited(edits: int, *, charged: bool = False) -> tuple[PureEngine, int]:
+    engine, now = PureEngine(lambda: 0), 0
+    for generation in range(1, edits + 1):
+        now += 10**6
+        engine.swap(compile_tree(flipped(generation), generation), now)
+        if charged:
+            engine.check("/", GOLD, 1, now)
+    return engine, now
+
+
+def line(kin: Group | Family | None) -> int:
+    """How many are behind, by the longest way."""
+    if kin is None:
+        return 0
+    members = kin.groups.values() if isinstance(kin, Family) else ()
+    return 1 + max(map(line, {kin.seed, *(group.seed for group in members)}))
+
+
+def test_each_group_of_a_line_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, now = edited(12)
+    asked = []
+    first_touch = Group._first_touch
+
+    def counted(self: Group, *args: Any) -> Any:
+        asked.append(self)
+        return first_touch(self, *args)
+
+    monkeypatch.setattr(Group, "_first_touch", counted)
+    decision = engine.check("/", GOLD, 1, now)
+    assert len(asked) == len(set(asked)) > 12
+    origins = Group.origins
+    asked.clear()
+
+    def traced(self: Group, *args: Any) -> Any:
+        asked.append(self)
+        return origins(self, *args)
+
+    monkeypatch.setattr(Group, "origins", traced)
+    engine.settle(decision, 2, now)
+    assert engine.check("/", GOLD, 0, now).remaining == 48
+    assert len(asked) < 100
+
+
+def test_a_line_ends_though_every_generation_is_asked() -> None:
+    engine, _ = edited(EDITS, charged=True)
+    (kin,) = engine._kins.values()
+    assert line(kin) == 17 + 1

@@ -1,0 +1,131 @@
+"""Thousands of overrides above many scopes: shared where equal, and nothing resolved in a swap."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policy.trees import limits
+from ratectl.compile import compile_tree
+from ratectl.engine.choice import LimitChoice
+from ratectl.engine.decision import NEVER
+from ratectl.engine.pure import PureEngine
+from ratectl.errors import BundleError
+from ratectl.policy.model import Policy, PolicyTree
+
+SCOPES = [f"/s{at}" for at in range(6)]
+
+
+def tenants(count: int, most: int, **slow: Any) -> PolicyTree:
+    """An override for each tenant at the root; ``slow`` is what the last one says."""
+    overrides = [
+        {"name": f"t{at}", "match": {"tenant": f"t{at}"}, "limits": {"l": {"burst": most}}}
+        for at in range(count)
+    ]
+    if slow:
+        overrides[-1]["limits"] = {"l": slow}
+    root = {
+        "scope": "/",
+        "limits": {"l": {"rate": "100/s", "per": "tenant"}},
+        "overrides": overrides,
+    }
+    said = {"/": root, **{scope: {"scope": scope} for scope in SCOPES}}
+    return PolicyTree({scope: Policy.model_validate(each) for scope, each in said.items()})
+
+
+def choices(tree: PolicyTree) -> list[LimitChoice]:
+    plans = compile_tree(tree, 1).scopes.values()
+    return [each for plan in plans for each in plan.limits if isinstance(each, LimitChoice)]
+
+
+def test_scopes_share_what_is_as_large_as_there_are_overrides() -> None:
+    found = choices(tenants(30, 5))
+    assert len(found) == 1 + len(SCOPES)
+    assert len({id(each.numbering) for each in found}) == 1
+    assert len({id(each.conditions) for each in found}) == 1
+    assert len({id(each.shape) for each in found}) == 1
+    assert len({id(each.content) for each in found}) == 1
+
+
+def test_nothing_is_resolved_while_checks_wait() -> None:
+    engine = PureEngine(lambda: 0)
+    engine.swap(compile_tree(tenants(30, 5), 1), 0)
+    for scope in SCOPES:
+        assert engine.check(scope, {"tenant": "t7"}, 5, 0)
+    after = compile_tree(tenants(30, 9), 2)
+    waiting: list[bool] = []
+    for scope in SCOPES:
+        choice = after.scopes[scope].limits[0]
+        assert isinstance(choice, LimitChoice)
+        make = choice._make
+
+        def made(mask: int, make: Any = make) -> Any:
+            waiting.append(engine._lock.locked())
+            return make(mask)
+
+        choice._make = made
+    engine.swap(after, 1)
+    assert engine.check("/s1", {"tenant": "t7"}, 0, 1).capacity == 9
+    assert waiting == [False] * len(SCOPES)
+
+
+def test_the_slowest_of_many_overrides_is_waited_for() -> None:
+    """Changes are kept until the last of thousands of overrides fills its bucket."""
+    engine = PureEngine(lambda: 0)
+    engine.swap(compile_tree(tenants(400, 5, rate="1/week", burst=1), 1), 0)
+    engine.check("/s0", {"tenant": "nobody"}, 1, 0)
+    engine.swap(compile_tree(tenants(400, 5, rate="1/week", burst=9), 2), 1)
+    engine.usage()
+    hour = 3_600 * 10**9
+    engine.swap(compile_tree(tenants(400, 6, rate="1/week", burst=9), 3), hour)
+    assert engine.check("/s0", {"tenant": "t399"}, 0, hour + 1).remaining == 1
+
+
+@given(st.lists(limits, min_size=2, max_size=4), st.integers(0, 15))
+def test_no_bucket_takes_longer_than_the_extent(said: list[dict[str, Any]], cap: int) -> None:
+    overrides = [
+        {"name": f"o{at}", "match": {f"a{at}": "x"}, "limits": {"l": each}}
+        for at, each in enumerate(said[1:])
+    ]
+    policy = {"scope": "/", "limits": {"l": {"rate": "7/min", **said[0]}}, "overrides": overrides}
+    if cap:
+        policy["caps"] = {"l": {"rate": f"{cap}/h", "burst": cap}}
+    tree = PolicyTree({"/": Policy.model_validate(policy)})
+    try:
+        found = choices(tree)
+    except BundleError:
+        return
+    for choice in found:
+        for mask in range(1 << len(overrides)):
+            plan = choice.plan(mask)
+            for owed in (0, 3):
+                span = NEVER if plan is None else plan.algorithm.settled_after(owed)
+                assert span <= choice.extent.settled_after(owed)
+
+
+def test_an_override_nobody_used_went_through_each_change() -> None:
+    """What a small burst took is not given back when the burst grows again."""
+    engine = PureEngine(lambda: 0)
+    for generation, burst in enumerate((50, 5, 60), 1):
+        tree = tenants(3, 9, rate="1/week", burst=burst)
+        engine.swap(compile_tree(tree, generation), generation)
+        engine.check("/s0", {"tenant": "nobody"}, 1, generation)
+    assert engine.check("/s0", {"tenant": "t2"}, 0, 4).remaining == 5
+
+
+def test_what_equal_generations_say_is_not_kept_twice() -> None:
+    """A family that follows changes still lets go of the trees that it no longer needs."""
+    engine = PureEngine(lambda: 0)
+    kept = []
+    for generation, burst in enumerate((5, 6, 6), 1):
+        tree = tenants(3, burst)
+        kept.append(weakref.ref(tree.policies["/"]))
+        engine.swap(compile_tree(tree, generation), generation)
+        engine.check("/s0", {"tenant": "t1"}, 1, generation)
+        del tree
+    gc.collect()
+    assert [each() is not None for each in kept] == [True, False, True]
