@@ -28,14 +28,14 @@ def tree(scopes: int, overrides: int) -> PolicyTree:
     """A limit at the root, for so many tenants another one, and services that inherit both."""
     root: dict[str, Any] = {
         "scope": "/",
-        "limits": {"spike": {"rate": "1000000/s", "burst": 10**9, "per": "tenant"}},
+        "limits": {"spike": {"rate": "1000000/s", "burst": 10**6, "per": "tenant"}},
     }
     if overrides:
         root["overrides"] = [
             {
                 "name": f"tenant{n}",
                 "match": {"tenant": f"t{n}", "tier": ["gold", "platinum"]},
-                "limits": {"spike": {"rate": f"{2_000_000 + n}/s"}},
+                "limits": {"spike": {"rate": f"{1_000_001 + n}/s"}},
             }
             for n in range(overrides)
         ]

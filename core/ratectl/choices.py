@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.engine.choice import Conditions, Extent, LimitChoice, Numbering
 from ratectl.extent import said_extent
+from ratectl.policy.scopes import ancestry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -49,6 +50,7 @@ class Choices:
         self._policies = tree.policies
         self._resolver = resolver
         self._plan = plan
+        self._unset = {name for policy in tree.policies.values() for name in policy.unset}
         self._conditions: dict[int, Conditions] = {}
         self._numberings: dict[tuple[int, str], Numbering] = {}
         self._stories: dict[tuple[str, str], _Story] = {}
@@ -69,7 +71,23 @@ class Choices:
         return {
             name: self._limit(scope, place, name, positions)
             for name, positions in place.conditions.by_limit.items()
+            if not self._gone(scope, place, name, positions)
         }
+
+    def _gone(self, scope: str, place: Place, name: str, positions: list[int]) -> bool:
+        """Whether the path unsets a limit behind the last override that speaks of it."""
+        if name not in self._unset:
+            return False
+        last = next((up for up in ancestry(scope) if self._unsets(up, name)), None)
+        if last is None:
+            return False
+        vias = [place.conditions[position].via for position in positions]
+        # What a document unsets it may say anew, and an exception comes after the walk.
+        return all(not via.exception and len(via.source) < len(last) for via in vias)
+
+    def _unsets(self, scope: str, name: str) -> bool:
+        policy = self._policies.get(scope)
+        return policy is not None and name in policy.unset
 
     def _limit(self, scope: str, place: Place, name: str, positions: list[int]) -> LimitChoice:
         conditions = self.conditions(place)

@@ -233,3 +233,19 @@ def test_a_budget_is_one_plan_for_all_below() -> None:
         assert plans.scopes[scope].budget("/a", "fleet") is shared
         assert plans.scopes[scope].limit("fleet") is None
     assert plans.scopes["/a/c/d"].budget("/a/c/d", "fleet") is None
+
+
+def test_an_override_above_an_unset_is_no_choice_below_it() -> None:
+    gold = {"name": "gold", "match": {"tier": "gold"}, "limits": {"hourly": {"rate": "9/h"}}}
+    said = {
+        "/": {"limits": {"hourly": {"rate": "5/h"}}, "overrides": [gold]},
+        "/a": {"unset": ["hourly"]},
+        "/a/b": {"limits": {"hourly": {"rate": "1/h"}}},
+        "/a/c": {"overrides": [{**gold, "name": "again"}]},
+    }
+    plans = compile_tree(tree(said), 1)
+    kinds = {
+        scope: [type(limit).__name__ for limit in plan.limits]
+        for scope, plan in plans.scopes.items()
+    }
+    assert kinds == {"/": ["LimitChoice"], "/a": [], "/a/b": ["LimitPlan"], "/a/c": ["LimitChoice"]}
