@@ -51,7 +51,7 @@ RULES: dict[str, tuple[str, ...]] = {
         f"{RESOLVE}::test_unset_and_set_in_one_document_is_replaced_whole",
         f"{LAWS}::unset_and_set_again_is_replaced_whole",
     ),
-    "null deletes nothing": (f"{LOADER}::test_every_rendering_has_its_file",),
+    "null deletes nothing": (f"{LOADER}::test_null_deletes_nothing_it_is_an_error",),
     "overrides beat the limits of their document": (
         f"{OVERRIDES}::test_in_one_document_overrides_beat_limits",
     ),
@@ -125,7 +125,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "a quota keeps its calendar window under a cap": (
         f"{RESOLVE}::test_a_quota_keeps_its_window_under_a_cap",
     ),
-    "a cap cannot be walked around": (f"{CHECK}::test_bad_trees",),
+    "a cap cannot be walked around": (f"{CHECK}::test_a_cap_cannot_be_walked_around",),
     "caps bind exceptions": (f"{EXCEPTIONS}::test_caps_bind_exceptions",),
     "caps do not touch budgets": (f"{RESOLVE}::test_neither_caps_nor_unset_touch_a_budget",),
     "every budget on the path counts, each at its own scope": (

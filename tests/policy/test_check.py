@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 
@@ -298,6 +300,22 @@ def test_bad_trees(said: Written, expected: list[tuple[str, str, str]]) -> None:
     for found in findings(said):
         assert found.severity == ("warning" if found.code[:3] == "RC3" else "error")
         assert found.hint
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"unset": ["spike"]},
+        one(mode="off"),
+        one(algorithm="sliding-window", rate="5/s"),
+        one(per=["ip"]),
+        {"overrides": [{"name": "x", "match": {"a": "b"}, **one(mode="off")}]},
+    ],
+    ids=["unset", "off", "algorithm", "per", "override"],
+)
+def test_a_cap_cannot_be_walked_around(way: dict[str, Any]) -> None:
+    said = {"/": {**one(**BASE), **cap(**CAP)}, "/a": way}
+    assert [found.code for found in findings(said) if found.severity == "error"] == ["RC202"]
 
 
 def test_a_finding_says_which_cap_and_what_to_write() -> None:

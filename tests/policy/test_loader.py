@@ -183,6 +183,13 @@ class TestDocuments:
         loaded = load_text(HEADER + "description: 2026-01-01\nowner: 2026-01-01T00:00:00Z\n")
         assert loaded.tree.policies["/a"].description == "2026-01-01"
 
+    @pytest.mark.parametrize("nothing", ["", "null", "~"])
+    @pytest.mark.parametrize("field", ["limits", "unset", "owner", "overrides"])
+    def test_null_deletes_nothing_it_is_an_error(self, field: str, nothing: str) -> None:
+        loaded = load_text(f"{HEADER}{field}: {nothing}\n")
+        assert found_codes(loaded) == [codes.NULL]
+        assert not loaded.tree.policies
+
 
 class TestFiles:
     def write(self, folder: Path, *names: str) -> None:
