@@ -34,7 +34,12 @@ def change_blocks(changes: Sequence[Change], *, unfold: bool = False) -> Iterato
         yield bold(scope)
         rows: list[list[Piece]] = []
         for change in group:
-            rows += _rows(change, "" if unfold else _following(below[_leader(change)]))
+            rows += _rows(
+                change,
+                ""
+                if unfold
+                else _following(below[_leader(change)], of_override=change.via is not None),
+            )
         yield from aligned(rows)
 
 
@@ -121,11 +126,16 @@ def _followers(changes: Sequence[Change]) -> dict[_Leader, Counter[str]]:
     return counts
 
 
-def _following(counts: Counter[str]) -> str:
-    """``and 2 overrides, 1 scope below``."""
+def _following(counts: Counter[str], *, of_override: bool) -> str:
+    """``and 2 overrides, 1 scope below``.
+
+    Every scope below has what an override changes; only those that speak of its limits are judged
+    anew, and counted.
+    """
     parts = []
     if counts["override"]:
         parts.append(plural(counts["override"], "override"))
     if counts["scope"]:
-        parts.append(f"{plural(counts['scope'], 'scope')} below")
+        below = "below that speak of it" if of_override else "below"
+        parts.append(f"{plural(counts['scope'], 'scope')} {below}")
     return f"and {', '.join(parts)}" if parts else ""
