@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.engine.choice import Conditions, Extent, LimitChoice, Numbering
 from ratectl.extent import said_extent
-from ratectl.policy.scopes import ancestry
+from ratectl.policy.scopes import ancestry, parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -143,9 +143,8 @@ class Choices:
         known = self._stories.get((scope, name))
         if known is not None:
             return known
-        above = _Story()
-        if scope != "/":
-            above = self._story(scope.rpartition("/")[0] or "/", name)
+        up = parent(scope)
+        above = _Story() if up is None else self._story(up, name)
         policy = self._policies.get(scope)
         story = above
         if policy is not None:

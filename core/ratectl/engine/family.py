@@ -28,8 +28,7 @@ class Family:
 
     __slots__ = (
         "_alike", "_began", "_changes", "_counters", "_first", "_masks", "_settled_at", "choice",
-        "groups",
-        "lent_until", "retired_at", "seed",
+        "groups", "lent_until", "retired_at", "seed",
     )  # fmt: skip
 
     def __init__(self, choice: LimitChoice, counters: dict[tuple[str, ...], Counters]) -> None:

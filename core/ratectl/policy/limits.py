@@ -42,6 +42,7 @@ class Via(NamedTuple):
 
     ref: str
     """Its name: ``gold@/payments``."""
+    scope: str
     source: str
     """Its document, as ``PolicyTree.sources`` knows it."""
     path: str

@@ -16,9 +16,8 @@ __all__ = [
     "Fields",
     "Named",
     "merge_caps",
-    "merge_conditions",
-    "merge_exceptions",
     "merge_fields",
+    "merge_further",
     "merge_limits",
 ]
 
@@ -39,23 +38,14 @@ def merge_limits(above: Named, policy: Policy) -> dict[str, Fields]:
     return merged
 
 
-def merge_conditions(above: Named, overrides: Iterable[tuple[Override, Via]]) -> dict[str, Fields]:
-    """What a document's matching overrides make of its limits."""
-    merged = dict(above)
-    for override, via in overrides:
-        for name, said in override.limits.items():
-            merged[name] = merge_fields(merged.get(name), said, via.source, via)
-    return merged
-
-
-def merge_exceptions(
-    above: Named, exceptions: Iterable[tuple[Exemption, Via]]
+def merge_further(
+    above: Named, further: Iterable[tuple[Override | Exemption, Via]]
 ) -> dict[str, Fields]:
-    """What exceptions in force, from ``/`` down, make of the limits of a scope."""
+    """What a document's matching overrides make of its limits, or the exceptions in force."""
     merged = dict(above)
-    for exception, via in exceptions:
-        for name, said in exception.limits.items():
-            merged[name] = merge_fields(merged.get(name), said, exception.scope, via)
+    for each, via in further:
+        for name, said in each.limits.items():
+            merged[name] = merge_fields(merged.get(name), said, via.scope, via)
     return merged
 
 

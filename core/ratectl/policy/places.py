@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.policy.limits import Via
 from ratectl.policy.model import exception_key
+from ratectl.policy.scopes import parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -182,7 +183,8 @@ class Places:
         known = self._known.get(scope)
         if known is not None:
             return known
-        above = NOWHERE if scope == "/" else self.at(scope.rpartition("/")[0] or "/")
+        up = parent(scope)
+        above = NOWHERE if up is None else self.at(up)
         policy = self._policies.get(scope)
         if policy is None:
             return above
@@ -199,7 +201,7 @@ def _overridden(above: Place, policy: Policy) -> Place:
     overrides = []
     for position, override in enumerate(policy.overrides):
         ref = override_ref(policy.scope, override.name)
-        via = Via(ref, policy.scope, f"overrides.{position}.", False, len(conditions))
+        via = Via(ref, policy.scope, policy.scope, f"overrides.{position}.", False, len(conditions))
         conditions.append(Condition(override.match, via, frozenset(override.limits)))
         overrides.append((override, via))
     count = len(above.conditions)
@@ -222,7 +224,7 @@ def _excepted(place: Place, active: list[tuple[int, Exemption]]) -> Place:
     for position, exception in active:
         bit = len(conditions) if exception.match else None
         ref = exception.ref if exception.ref not in taken else f"{exception.ref} #{position}"
-        via = Via(ref, exception_key(position), "", True, bit)
+        via = Via(ref, exception.scope, exception_key(position), "", True, bit)
         if exception.match:
             named = frozenset(exception.limits), frozenset(exception.budgets)
             conditions.append(Condition(exception.match, via, *named))

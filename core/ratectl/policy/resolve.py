@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ratectl.policy.limits import BUILT_IN, Limit, Problem, Setting, finish
 from ratectl.policy.merging import (
     merge_caps,
-    merge_conditions,
-    merge_exceptions,
     merge_fields,
+    merge_further,
     merge_limits,
 )
 from ratectl.policy.places import NOWHERE, Place, Places
+from ratectl.policy.scopes import parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +88,7 @@ class Resolver:
         found = self._known.get(scope)
         if found is not None:
             return found
-        above = _parent(scope)
+        above = parent(scope)
         found = None if above is None else self.at(above)
         policy = self._policies.get(scope)
         if policy is not None:
@@ -100,7 +100,7 @@ class Resolver:
         """What holds at ``scope`` where just these conditions do (see ``places``)."""
         if not matched:
             return self.at(scope)
-        above = _parent(scope)
+        above = parent(scope)
         policy = self._policies.get(scope)
         if policy is None:
             return None if above is None else self.where(above, matched)
@@ -137,7 +137,7 @@ class Resolver:
         if policy.limits or policy.unset:
             fields = merge_limits(fields, policy)
         if matched:
-            fields = merge_conditions(fields, place.own(matched))
+            fields = merge_further(fields, place.own(matched))
         limits, problems = above.limits, above.problems
         if fields is not above.fields or caps is not above.caps or place.exceptions:
             limits, problems = self._in_force(above, place, fields, caps, matched)
@@ -157,7 +157,7 @@ class Resolver:
         problems: dict[str, Problem] = {}
         amended = fields
         if place.exceptions:
-            amended = merge_exceptions(fields, place.in_force(matched))
+            amended = merge_further(fields, place.in_force(matched))
         for name, said in amended.items():
             cap = caps.get(name, _NO_CAP)
             finished: Limit | Problem | None = None
@@ -208,12 +208,6 @@ def resolve(
 ) -> Resolved | None:
     """What holds at ``scope`` in ``tree`` for a request; None where no policy covers it."""
     return Resolver(tree, now_ns).select(scope, attributes or {})
-
-
-def _parent(scope: str) -> str | None:
-    if scope == "/":
-        return None
-    return scope.rpartition("/")[0] or "/"
 
 
 def _inherit(above: Setting, said: object, scope: str) -> Setting:
