@@ -196,6 +196,7 @@ def test_a_failure_of_the_limiter_is_answered_by_on_error(
         ),
     )
     agent = make_agent(store_url)
+    wait_for(lambda: [r for r in read_agents(store) if r.generation == 1], "it is known before")
     broken: Any = object()  # no mapping at all
     decision = agent.check("/", broken)
     assert (decision.allowed, decision.reason) == (True, "error")
