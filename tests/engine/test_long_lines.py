@@ -76,5 +76,5 @@ def test_each_group_of_a_line_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_line_ends_though_every_generation_is_asked() -> None:
     engine, _ = edited(EDITS, charged=True)
-    (kin,) = engine._kins.values()
+    (kin,) = engine._succession.kins()
     assert line(kin) == 17 + 1

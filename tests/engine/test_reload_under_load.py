@@ -111,6 +111,37 @@ def test_generations_in_any_order_migrate_as_the_oracle_says(seed: int) -> None:
         assert said == oracle.check(scope, {"tenant": tenant}, cost, clock.now)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_swap_under_way_has_taken_place_for_whoever_asks(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its work is done in pieces; requests between them reach some limits before it does."""
+    monkeypatch.setattr("ratectl.engine.pure._PIECES", 1)
+    chance = random.Random(seed)
+    engine, oracle = PureEngine(lambda: 0), Oracle()
+    now, asked = 10**15, 0
+    for generation in [chance.randrange(1, 45) for _ in range(40)]:
+
+        def between(generation: int = generation, at: int = now) -> None:
+            nonlocal now, asked
+            if engine.generation != generation:
+                return  # it is only being prepared
+            if oracle.generation != generation:
+                oracle.swap(generation, _published(generation), at)
+            for _ in range(chance.randrange(3)):
+                now += chance.choice((1, 999, 7 * 10**6, 10**9))
+                asked += 1
+                who = {"tenant": chance.choice("xyz")}
+                scope, cost = chance.choice(["/", "/a"]), chance.randrange(5)
+                said = verdict(engine.check(scope, who, cost, now=now))
+                assert said == oracle.check(scope, who, cost, now)
+
+        if engine.generation != generation:
+            engine.swap(plan_set(generation, _published(generation)), now=now, pause=between)
+            between()
+    assert asked > 50
+
+
 def _compare(
     asked: list[tuple[int, str, str, int, Verdict]], swapped: list[tuple[int, int]]
 ) -> None:

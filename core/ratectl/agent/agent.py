@@ -21,6 +21,7 @@ from ratectl.agent.sync import StoreSync
 from ratectl.agent.wall import WallClock
 from ratectl.engine import open_engine
 from ratectl.engine.decision import Decision
+from ratectl.engine.table import DEFAULT_MAX_BYTES
 from ratectl.errors import UsageError
 from ratectl.stores import check_url, open_store
 
@@ -61,7 +62,7 @@ class Agent:
         state_dir: str | os.PathLike[str] | None = None,
         ready_timeout: float = 2.0,
         report_interval: float = 2.0,
-        max_buckets: int | None = None,
+        max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
         """Start following ``source``: a store's URL, or a directory of YAML for development.
 
@@ -71,7 +72,7 @@ class Agent:
         ``state_dir``: where last-good and the id are kept (default ``$XDG_STATE_HOME/ratectl``).
         ``ready_timeout``: seconds to wait for the first policies when none are on disk.
         ``report_interval``: seconds between usage reports.
-        ``max_buckets``: bound of the table of buckets.
+        ``max_bytes``: what its buckets may take in memory.
 
         :raises UsageError: an argument cannot be used.
         :raises PolicyError: ``source`` is a directory that does not validate.
@@ -85,7 +86,7 @@ class Agent:
         self._wanted_id = id
         self._state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
         self._report_interval = report_interval
-        self._engine = open_engine(time.monotonic_ns, max_buckets=max_buckets)
+        self._engine = open_engine(time.monotonic_ns, max_bytes=max_bytes)
         self._decide = self._engine.check
         self._wall = WallClock()
         self._enforcement = Enforcement(self._engine, self._wall)

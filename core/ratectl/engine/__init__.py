@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ratectl.engine.pure import PureEngine
+from ratectl.engine.table import DEFAULT_MAX_BYTES
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["open_engine"]
 
 
-def open_engine(clock: Callable[[], int], *, max_buckets: int | None = None) -> Engine:
+def open_engine(clock: Callable[[], int], *, max_bytes: int = DEFAULT_MAX_BYTES) -> Engine:
     """A new engine reading ``clock`` (nanoseconds, never stepping back by promise or by luck).
 
-    ``max_buckets`` bounds its table (see ``PureEngine``).
+    ``max_bytes`` bounds its buckets.
 
     :raises UsageError: ``RATECTL_ENGINE`` names an engine that does not exist.
     """
     wanted = os.environ.get("RATECTL_ENGINE", "auto")
     if wanted not in ("auto", "pure"):
         raise UsageError(f"RATECTL_ENGINE={wanted!r} is not an engine; use auto or pure")
-    return PureEngine(clock) if max_buckets is None else PureEngine(clock, max_buckets=max_buckets)
+    return PureEngine(clock, max_bytes=max_bytes)

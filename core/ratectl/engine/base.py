@@ -12,7 +12,7 @@ from ratectl.engine.sliding_window import WindowState
 from ratectl.engine.token_bucket import TokenState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ratectl.engine.choice import Conditions, LimitChoice
     from ratectl.engine.decision import Decision
@@ -241,8 +241,15 @@ class Engine(ABC):
         """Correct the cost of an allowed decision; see ``Decision.settle``."""
 
     @abstractmethod
-    def swap(self, plans: PlanSet, now: int | None = None) -> None:
-        """Replace all plans at one instant, keeping buckets (rules: ``migrate``)."""
+    def swap(
+        self, plans: PlanSet, now: int | None = None, *, pause: Callable[[], object] = ...
+    ) -> None:
+        """Replace all plans at one instant, keeping buckets (rules: ``migrate``).
+
+        What the change means for a bucket is worked out when the bucket is next touched, so a swap
+        keeps no check waiting. ``pause`` is called between small pieces of the work, without locks:
+        threads that decide get their turn there.
+        """
 
     @abstractmethod
     def plan(self, scope: str) -> ScopePlan | None:
@@ -254,8 +261,8 @@ class Engine(ABC):
         """Generation of the plans in force; 0 before the first."""
 
     @abstractmethod
-    def usage(self) -> EngineUsage:
-        """Counts so far; resets each limit's ``lowest``."""
+    def usage(self, *, pause: Callable[[], object] = ...) -> EngineUsage:
+        """Counts so far; resets each limit's ``lowest``. ``pause`` is as for ``swap``."""
 
     @abstractmethod
     def before_fork(self) -> None:

@@ -76,7 +76,7 @@ class _Batch:
 class SlotState:
     """A bucket: batches, each with the instant from which this bucket no longer counts it."""
 
-    __slots__ = ("batches", "epoch", "newest", "own")
+    __slots__ = ("batches", "epoch", "newest", "own", "serial")
 
     def __init__(self) -> None:
         self.batches: list[tuple[_Batch, int]] = []
@@ -85,6 +85,7 @@ class SlotState:
         self.newest: Slot | None = None
         """The slot that was taken last."""
         self.epoch = 0
+        self.serial = 0
 
     def copy(self, until: int = _FOREVER) -> SlotState:
         """A bucket that begins as this one, with what that holds until ``until`` at most."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ratectl.engine.decision import NEVER
-from ratectl.engine.group import Counters, Group, lend
+from ratectl.engine.group import lend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ratectl.engine.base import Identity
     from ratectl.engine.choice import LimitChoice, Mask
-    from ratectl.engine.group import Stood
+    from ratectl.engine.group import Counters, Group, Maker, Stood
 
 __all__ = ["Family"]
 
@@ -27,12 +28,15 @@ class Family:
     """Groups of one limit by the overrides that select them. Its engine's lock guards it."""
 
     __slots__ = (
-        "_alike", "_began", "_changes", "_counters", "_first", "_masks", "_settled_at", "choice",
-        "groups", "lent_until", "retired_at", "seed",
+        "_alike", "_began", "_changes", "_counters", "_first", "_maker", "_masks", "_settled_at",
+        "choice", "groups", "lent_until", "retired_at", "seed",
     )  # fmt: skip
 
-    def __init__(self, choice: LimitChoice, counters: dict[tuple[str, ...], Counters]) -> None:
+    def __init__(
+        self, choice: LimitChoice, counters: dict[tuple[str, ...], Counters], maker: Maker
+    ) -> None:
         self.choice = choice
+        self._maker = maker
         self.groups: dict[tuple[str, ...], Group] = {}
         self.seed: Group | Family | None = None
         self.lent_until: int | None = NEVER
@@ -46,8 +50,8 @@ class Family:
         self._changes: list[tuple[int, LimitChoice]] = []
 
     @property
-    def scope(self) -> str:
-        return self.choice.scope
+    def identity(self) -> Identity:
+        return self.choice.identity
 
     @property
     def owed(self) -> int:
@@ -90,7 +94,7 @@ class Family:
             if plan is None:
                 group = None
             elif group is None:
-                group = Group(plan, None, self._counters.setdefault(plan.overrides, Counters()))
+                group = self._maker.group(plan, None, self._counted(plan.overrides))
                 if choice is self._first and self.seed is not None:
                     group.plant(self.seed, now, alike=self._alike)
                     if self._alike and isinstance(self.seed, Family):
@@ -102,6 +106,12 @@ class Family:
         if group is not None:
             group.retired_at = self.retired_at
         return group
+
+    def _counted(self, overrides: tuple[str, ...]) -> Counters:
+        counters = self._counters.get(overrides)
+        if counters is None:
+            counters = self._counters[overrides] = self._maker.counters()
+        return counters
 
     def follow(self, choice: LimitChoice, now: int) -> list[Group]:
         """New parameters for the same buckets; returns groups that have ended."""

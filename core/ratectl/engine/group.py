@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from itertools import count
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ratectl.engine.base import LimitUsage
 from ratectl.engine.decision import NEVER
@@ -12,16 +13,19 @@ from ratectl.engine.migrate import migrate
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ratectl.engine.base import Algorithm, LimitPlan, State
+    from ratectl.engine.base import Algorithm, Identity, LimitPlan, State
     from ratectl.engine.family import Family
 
-__all__ = ["Counters", "Group", "Key", "Stood", "lend"]
+__all__ = ["Counters", "Group", "Key", "Maker", "Stood", "lend"]
 
 Key = object
 """A value (str), None for an absent attribute, a tuple of these, or a digest of a long one."""
 
 Stood = dict["Group", tuple["State", int]]
 """Where groups stand for one request, as far as looked at: lines of seeds part and meet again."""
+
+_serials = count(1)
+"""Numbers for buckets: one that was made anew is not the one that a request was charged to."""
 
 _LONG_KEY: Final = 256
 _PENDING: Final = 32
@@ -53,6 +57,16 @@ class Counters:
             counts[key] = counts.pop(rarest) + 1
         else:
             counts[key] = counts.get(key, 0) + 1
+
+
+class Maker(Protocol):
+    """Makes the parts that engines differ in."""
+
+    def counters(self) -> Counters:
+        """Counts that are all zero."""
+
+    def group(self, limit: LimitPlan, genesis: State | None, counters: Counters) -> Group:
+        """A group without buckets."""
 
 
 class Group:
@@ -105,6 +119,10 @@ class Group:
         self._single = limit.per[0] if len(limit.per) == 1 else None
         self._changes: list[tuple[int, Algorithm, Algorithm]] = []
         self._passed: list[tuple[int, Algorithm]] = []
+
+    @property
+    def identity(self) -> Identity:
+        return (self.scope, self.name, self.budget)
 
     def find(self, attributes: Mapping[str, str], now: int) -> tuple[Key, State, bool]:
         """The key of a request, its state at the current parameters, and whether it is untracked.
@@ -260,10 +278,10 @@ class Group:
 
     def evictable(self, key: Key, state: State, now: int) -> bool:
         """Whether forgetting this bucket could not be noticed."""
-        if self.seeded(now):
-            return False
         if state.epoch != self.epoch:
             state = self.buckets[key] = self._caught_up(state)
+        if self.seeded(now):
+            return False
         initial = self.initial(now)
         if not self.algorithm.same(state, initial, now):
             return False
@@ -292,12 +310,16 @@ class Group:
                 self._passed.remove(max(self._passed, key=lambda passed: passed[1].most))
             self._passed.append((now, algorithm))
             self._settle(now)
-        if len(self._changes) >= _PENDING:
-            # Buckets that nobody touches must not make the list of changes grow for ever.
-            for states in (self.buckets, self.overflow):
-                for key, state in states.items():
-                    states[key] = self._caught_up(state)  # type: ignore[index]
-            self._changes.clear()
+
+    def changed_often(self) -> bool:
+        """Whether buckets that nobody touches make the list of changes long."""
+        return len(self._changes) > _PENDING
+
+    def forget_changes(self, before: int) -> None:
+        """Every bucket has followed the changes up to this epoch."""
+        for slot in list(self.overflow):
+            self.overflow[slot] = self._caught_up(self.overflow[slot])
+        del self._changes[: len(self._changes) - (self.epoch - before)]
 
     def _caught_up(self, state: State) -> State:
         behind = self.epoch - state.epoch
@@ -305,6 +327,19 @@ class Group:
             for now, old, new in self._changes[len(self._changes) - behind :]:
                 state = migrate(old, new, state, now)
             state.epoch = self.epoch
+            state.serial = next(_serials)
+        return state
+
+    def keep(self, key: Key, state: State) -> State:
+        """Track a bucket from now on."""
+        state.serial = next(_serials)
+        self.buckets[key] = state
+        return state
+
+    def share(self, key: Key, state: State) -> State:
+        """Let a key that cannot be tracked share this bucket with others."""
+        state.serial = next(_serials)
+        self.overflow[overflow_slot(key)] = state
         return state
 
     def tracked(self, key: Key) -> State | None:

@@ -7,23 +7,24 @@ so a refusal consumes nothing anywhere.
 from __future__ import annotations
 
 import threading
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ratectl.engine.base import Engine, EngineUsage, PlanSet, ScopePlan
 from ratectl.engine.concurrency import Concurrency
 from ratectl.engine.decision import NEVER, UNKNOWN, Decision
 from ratectl.engine.family import Family
-from ratectl.engine.group import Group
+from ratectl.engine.group import Counters, Group
 from ratectl.engine.settle import Charged, release, settle, slots_of
 from ratectl.engine.succession import Kin, Succession
-from ratectl.engine.table import DEFAULT_MAX_BUCKETS, Table
+from ratectl.engine.table import DEFAULT_MAX_BYTES, Table
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from ratectl.engine.base import Identity, LimitPlan, State
-    from ratectl.engine.choice import LimitChoice, Mask
+    from ratectl.engine.base import LimitPlan, LimitUsage, State
+    from ratectl.engine.choice import Mask
     from ratectl.engine.decision import Reason
     from ratectl.engine.settle import Look
 
@@ -31,6 +32,9 @@ __all__ = ["PureEngine"]
 
 _MAX_ALIASES: Final = 100_000
 """Undeclared scopes remembered with the plan that covers them."""
+
+_PIECES: Final = 8
+"""Pieces of a swap done at a time under the lock: some tens of microseconds."""
 
 _MAX_SELECTIONS: Final = 10_000
 """Sets of conditions remembered with their groups, for each scope."""
@@ -77,21 +81,46 @@ class _Active:
         return ordered
 
 
+def _no_pause() -> None:
+    """Nobody waits."""
+
+
+class _PureMaker:
+    """Groups and counters in pure Python."""
+
+    def counters(self) -> Counters:
+        return Counters()
+
+    def group(self, limit: LimitPlan, genesis: State | None, counters: Counters) -> Group:
+        return Group(limit, genesis, counters)
+
+
 class PureEngine(Engine):
-    """See :class:`~ratectl.engine.base.Engine`; ``max_buckets`` bounds the table."""
+    """See :class:`~ratectl.engine.base.Engine`.
+
+    ``max_bytes`` bounds what its buckets take, and ``max_buckets`` their number as well.
+    """
 
     name = "pure"
 
-    def __init__(self, clock: Callable[[], int], *, max_buckets: int = DEFAULT_MAX_BUCKETS) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], int],
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        max_buckets: int | None = None,
+    ) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._swapping = threading.Lock()
         self._plans = PlanSet(0)
         self._active: dict[str, _Active | None] = {}
-        self._kins: dict[Identity, Kin] = {}
-        self._table = Table(max_buckets)
-        self._succession = Succession()
+        self._table = Table(max_bytes, max_buckets, self._behind)
+        self._succession = Succession(_PureMaker(), self._table)
         self._no_policy = 0
+
+    def _behind(self, group: Group) -> bool:
+        return self._succession.behind(group)
 
     @property
     def generation(self) -> int:
@@ -137,6 +166,7 @@ class PureEngine(Engine):
         charged: Charged | None = decision._charged  # noqa: SLF001
         if charged is not None and charged[-1]:
             with self._lock:
+                self._bring(charged)
                 release(charged)
 
     def settle(self, decision: Decision, actual: int, now: int | None = None) -> None:
@@ -146,6 +176,7 @@ class PureEngine(Engine):
             charged: Charged | None = decision._charged  # noqa: SLF001
             if charged is None:
                 return
+            self._bring(charged)
             scope, attributes = charged[2:4]
             active = self._active[scope] if scope in self._active else self._activate(scope)
             groups = active.of(attributes) if active is not None else ()
@@ -228,47 +259,71 @@ class PureEngine(Engine):
         active = None
         if plan is not None:
             known = self._active.get(plan.scope)
-            active = known or _Active(plan, tuple(self._kin(limit) for limit in plan.limits))
+            active = known or _Active(plan, tuple(map(self._succession.kin, plan.limits)))
             self._active[plan.scope] = active
         if len(self._active) >= _MAX_ALIASES:
             self._active.clear()
         self._active[scope] = active
         return active
 
-    def _kin(self, limit: LimitPlan | LimitChoice) -> Kin:
-        kin = self._kins.get(limit.identity)
-        if kin is None:
-            kin = self._kins[limit.identity] = self._succession.begin(limit)
-        return kin
+    def _bring(self, charged: Charged) -> None:
+        """A swap under way reaches what was charged first."""
+        for group, *_ in charged[1]:
+            self._succession.bring(group.identity)
 
-    def swap(self, plans: PlanSet, now: int | None = None) -> None:
+    def swap(
+        self,
+        plans: PlanSet,
+        now: int | None = None,
+        *,
+        pause: Callable[[], object] = _no_pause,
+    ) -> None:
         with self._swapping:
-            step = self._succession.prepare(self._plans, plans, self._kins)
+            before, active = self._plans, self._active
+            step = self._succession.prepare(before, plans, pause)
             with self._lock:
                 instant = self._clock() if now is None else now
-                self._kins = self._succession.apply(step, self._kins, instant, self._table)
+                self._succession.start(step, instant)
                 self._plans = plans
                 self._active = {}
+            self._piecewise(self._succession.rest(), pause)
+            self._tend(instant, pause)
+        _let_go([*active.values(), *before.scopes.values()], pause)
 
-    def usage(self) -> EngineUsage:
+    def usage(self, *, pause: Callable[[], object] = _no_pause) -> EngineUsage:
+        with self._swapping:
+            now = self._clock()
+            limits: list[LimitUsage] = []
+            self._piecewise(self._count(limits, now), pause)
+            self._tend(now, pause)
         with self._lock:
             return EngineUsage(
                 generation=self._plans.generation,
-                limits=tuple(group.usage() for group in self._groups()),
+                limits=tuple(limits),
                 no_policy=self._no_policy,
                 buckets=len(self._table),
                 overflowed=self._table.overflowed,
             )
 
-    def _groups(self) -> Iterator[Group]:
-        """Every group in use. Seeds that have nothing more to say are let go by the way."""
-        now = self._clock()
-        for kin in self._kins.values():
+    def _count(self, limits: list[LimitUsage], now: int) -> Iterator[None]:
+        """Count every limit. Seeds that have nothing more to say are let go by the way."""
+        for kin in self._succession.kins():
             kin.expire(now)
-            if isinstance(kin, Family):
-                yield from kin.members()
-            else:
-                yield kin
+            for group in _groups_of(kin):
+                limits.append(group.usage())
+                yield
+
+    def _tend(self, now: int, pause: Callable[[], object]) -> None:
+        groups = [group for kin in self._succession.kins() for group in _groups_of(kin)]
+        self._piecewise(self._table.tend(groups, now), pause)
+
+    def _piecewise(self, work: Iterator[None], pause: Callable[[], object]) -> None:
+        """Do something large under the lock, which others get between any two pieces of it."""
+        more = True
+        while more:
+            with self._lock:
+                more = sum(1 for _ in islice(work, _PIECES)) == _PIECES
+            pause()
 
     def before_fork(self) -> None:
         self._swapping.acquire()
@@ -281,6 +336,17 @@ class PureEngine(Engine):
         else:
             self._lock.release()
             self._swapping.release()
+
+
+def _groups_of(kin: Kin) -> list[Group]:
+    return kin.members() if isinstance(kin, Family) else [kin]
+
+
+def _let_go(objects: list[object], pause: Callable[[], object]) -> None:
+    """Drop the last references to a great many objects a few at a time."""
+    while objects:
+        del objects[-_PIECES:]
+        pause()
 
 
 def _holds(group: Group) -> bool:

@@ -42,7 +42,7 @@ class QuotaState:
     ``since``: when the window was first counted in, by the engine's clock.
     """
 
-    __slots__ = ("end", "epoch", "since", "start", "used")
+    __slots__ = ("end", "epoch", "serial", "since", "start", "used")
 
     def __init__(self, start: int, end: int, since: int, used: int = 0) -> None:
         self.start = start
@@ -50,6 +50,7 @@ class QuotaState:
         self.since = since
         self.used = used
         self.epoch = 0
+        self.serial = 0
 
     def copy(self) -> QuotaState:
         twin = QuotaState(self.start, self.end, self.since, self.used)
@@ -142,6 +143,7 @@ class Quota:
 
     def same(self, one: QuotaState, other: QuotaState, now: int) -> bool:
         """Whether two windows answer alike from ``now`` on."""
+        one, other = one.copy(), other.copy()  # a look leaves no trace: the clock may step back
         self._advance(one, now)
         self._advance(other, now)
         return one.used == other.used and (not one.used or one.end == other.end)

@@ -76,7 +76,8 @@ def _settle_one(
     if state is None and more > 0 and group.retired_at is None:
         state = _begun(group, key, attributes, now, table)
     if state is not None:
-        group.correct(state, more, now, since, cost if state is charged else 0)
+        same = state.serial == charged.serial
+        group.correct(state, more, now, since, cost if same else 0)
     for heir in _heirs(group, groups, attributes, now):
         key = heir.key(attributes)
         state = heir.tracked(key)

@@ -27,7 +27,7 @@ class WindowState:
     ``since``: when it began; what was charged before is not told apart.
     """
 
-    __slots__ = ("epoch", "head", "ring", "since", "total")
+    __slots__ = ("epoch", "head", "ring", "serial", "since", "total")
 
     def __init__(self, head: int, since: int) -> None:
         self.head = head
@@ -35,6 +35,7 @@ class WindowState:
         self.ring = [0] * SLOTS
         self.total = 0
         self.epoch = 0
+        self.serial = 0
 
     def copy(self) -> WindowState:
         twin = WindowState(self.head, self.since)
@@ -146,6 +147,9 @@ class SlidingWindow:
 
     def same(self, one: WindowState, other: WindowState, now: int) -> bool:
         """Whether two windows answer alike from ``now`` on."""
+        if not one.total and not other.total:
+            return True
+        one, other = one.copy(), other.copy()  # a look leaves no trace: the clock may step back
         self._advance(one, now)
         self._advance(other, now)
         return one.total == other.total == 0 or (one.head == other.head and one.ring == other.ring)

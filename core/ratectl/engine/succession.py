@@ -23,20 +23,24 @@ from typing import TYPE_CHECKING, Final
 from ratectl.engine.base import LimitPlan
 from ratectl.engine.choice import LimitChoice
 from ratectl.engine.family import Family
-from ratectl.engine.group import Counters, Group
+from ratectl.engine.group import Group
 from ratectl.engine.migrate import migrate
 from ratectl.engine.token_bucket import TokenBucket, TokenState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator
 
     from ratectl.engine.base import Algorithm, Identity, PlanSet, State
+    from ratectl.engine.group import Counters, Maker
     from ratectl.engine.table import Table
 
 __all__ = ["Succession"]
 
 _MAX_LINEAGE: Final = 16
 """Seeds behind a seed: more changes of ``per`` than this, all within one refill, are forgotten."""
+
+_UNKNOWN_YET: Final = -1
+"""The time of a genesis bucket that changes at an instant to come."""
 
 
 Kin = Group | Family
@@ -73,49 +77,154 @@ class Comparison:
 
 @dataclass(slots=True)
 class Step:
-    """One swap, prepared without the engine's lock."""
+    """One swap: what was prepared without the engine's lock, and what of it is still to be done."""
 
     plans: PlanSet
-    genesis: dict[Identity, State]
-    stamps: list[TokenState] = field(default_factory=list)
-    """Genesis buckets whose time is the instant of the swap, not known before it."""
-    partial: list[tuple[LimitPlan, LimitPlan]] = field(default_factory=list)
-    """(old, new) where the old genesis bucket was not full either."""
-    newcomers: list[tuple[LimitPlan | LimitChoice, LimitPlan | LimitChoice]] = field(
-        default_factory=list
-    )
-    """(limit that served these requests before, new limit)."""
-    continued: list[LimitPlan | LimitChoice] = field(default_factory=list)
-    """Old limits that go on otherwise: counted ``per`` something else, or chosen by other
-    conditions, or chosen among other parameters."""
+    genesis: dict[Identity, State] = field(default_factory=dict)
+    partial: dict[Identity, tuple[LimitPlan, LimitPlan]] = field(default_factory=dict)
+    """New identity: (old, new) where the old genesis bucket was not full either."""
+    newcomers: dict[Identity, LimitPlan | LimitChoice] = field(default_factory=dict)
+    """New identity: the limit that served its requests before."""
+    lending: dict[Identity, LimitPlan | LimitChoice] = field(default_factory=dict)
+    """Old limits whose buckets others start from: those of newcomers, and those that go on
+    otherwise (counted ``per`` something else, or chosen by other conditions or among others)."""
+    lenders: set[Identity] = field(default_factory=set)
+    """Those of newcomers."""
     compared: Comparison = field(default_factory=Comparison)
     """What the swap asks of it is known by then."""
+    now: int = 0
+    """The instant of the swap."""
+    kins: dict[Identity, Kin] = field(default_factory=dict)
+    """The buckets in use until then."""
+    before: dict[Identity, State] = field(default_factory=dict)
+    """The genesis buckets until then."""
+    gone: set[Identity] = field(default_factory=set)
+    """Limits that are no more, and whose buckets were set aside."""
 
 
 class Succession:
-    """The lineage of identities across swaps. Guarded by its engine's locks."""
+    """The buckets in force, and their lineage across swaps. Guarded by its engine's locks.
 
-    def __init__(self) -> None:
+    A swap takes an instant; what it means for a limit is worked out when that is next asked for,
+    or by ``rest``, as of that instant. So no request waits for other limits than its own.
+    """
+
+    def __init__(self, maker: Maker, table: Table) -> None:
+        self._maker = maker
+        self._table = table
+        self._kins: dict[Identity, Kin] = {}
         self._genesis: dict[Identity, State] = {}
         self._counters: dict[Identity, dict[tuple[str, ...], Counters]] = {}
+        self._step: Step | None = None
 
-    def begin(self, limit: LimitPlan | LimitChoice) -> Kin:
-        """The buckets of an identity that is used for the first time."""
+    def kins(self) -> list[Kin]:
+        """All that are in use, once no swap is under way."""
+        return list(self._kins.values())
+
+    def kin(self, limit: LimitPlan | LimitChoice) -> Kin:
+        """The buckets of a limit in force."""
         identity = limit.identity
-        counters = self._counters.setdefault(identity, {})
-        if isinstance(limit, LimitChoice):
-            return Family(limit, counters)
-        counted = counters.setdefault(limit.overrides, Counters())
-        return Group(limit, self._genesis.get(identity), counted)
+        kin = self._kins.get(identity)
+        if kin is None:
+            kin = self._begin(limit) if self._step is None else self._take_over(self._step, limit)
+            self._kins[identity] = kin
+            if self._step is not None:
+                self._bring_line(kin)
+        return kin
 
-    def prepare(self, old: PlanSet, new: PlanSet, kins: Mapping[Identity, Kin]) -> Step:
+    def behind(self, group: Group) -> bool:
+        """Whether a swap under way has not reached these buckets."""
+        step, identity = self._step, group.identity
+        return (
+            step is not None
+            and identity in step.kins
+            and identity not in self._kins
+            and identity not in step.gone
+        )
+
+    def bring(self, identity: Identity) -> None:
+        """Let a swap under way reach the buckets that an identity had before."""
+        step = self._step
+        if step is None or identity in self._kins or identity in step.gone:
+            return
+        plan = step.plans.scopes.get(identity[0])
+        limit = plan.by_identity(identity) if plan is not None else None
+        if limit is not None:
+            self.kin(limit)
+        elif identity in step.kins or identity in step.lending:
+            step.gone.add(identity)
+            self._retire(self._old(step, identity), step.now)
+            self._counters.pop(identity, None)
+
+    def _bring_line(self, kin: Kin) -> None:
+        """A seed that is still in use changes at the instant of the swap, as all others."""
+        for each in (kin, *(kin.groups.values() if isinstance(kin, Family) else ())):
+            seed = each.seed
+            while seed is not None:
+                self.bring(seed.identity)
+                seed = seed.seed
+
+    def _old(self, step: Step, identity: Identity) -> Kin:
+        """The buckets before the swap, begun now if nobody had asked for them."""
+        kin = step.kins.get(identity)
+        if kin is None:
+            kin = self._new_kin(step.lending[identity], step.before.get(identity))
+            step.kins[identity] = kin
+        return kin
+
+    def _begin(self, limit: LimitPlan | LimitChoice) -> Kin:
+        """The buckets of an identity that is used for the first time."""
+        return self._new_kin(limit, self._genesis_of(limit.identity))
+
+    def _new_kin(self, limit: LimitPlan | LimitChoice, genesis: State | None) -> Kin:
+        counters = self._counters.setdefault(limit.identity, {})
+        if isinstance(limit, LimitChoice):
+            return Family(limit, counters, self._maker)
+        counted = counters.get(limit.overrides)
+        if counted is None:
+            counted = counters[limit.overrides] = self._maker.counters()
+        return self._maker.group(limit, genesis, counted)
+
+    def _take_over(self, step: Step, limit: LimitPlan | LimitChoice) -> Kin:
+        """The buckets of a limit after the swap, from those that served its requests before."""
+        identity = limit.identity
+        before = step.newcomers.get(identity)
+        if before is not None:
+            seed = self._old(step, before.identity)
+            self.bring(before.identity)
+            return self._seeded(limit, seed, step.now, step.compared)
+        if identity not in step.kins and identity not in step.lending:
+            return self._begin(limit)
+        old = self._old(step, identity)
+        old.expire(step.now)
+        lends = identity in step.lenders or old.lent(step.now)
+        return self._succeed(old, limit, step.now, step.compared, lends=lends)
+
+    def _genesis_of(self, identity: Identity) -> State | None:
+        """What an untouched bucket is; None for full."""
+        step = self._step
+        if step is None:
+            return self._genesis.get(identity)
+        pair = step.partial.pop(identity, None)
+        if pair is not None:
+            old, new = pair
+            state = migrate(old.algorithm, new.algorithm, step.before[old.identity], step.now)
+            if not new.algorithm.same(state, new.algorithm.full(step.now), step.now):
+                self._genesis[identity] = state
+        found = self._genesis.get(identity)
+        if isinstance(found, TokenState) and found.at == _UNKNOWN_YET:
+            found.at = step.now
+        return found
+
+    def prepare(self, old: PlanSet, new: PlanSet, pause: Callable[[], object]) -> Step:
         """Compare two sets of plans; touches nothing that a check reads.
 
-        ``kins`` are those in use, for whose groups the new plans are made already.
+        Plans for the groups in use are made already. ``pause`` is called now and then.
         """
-        step = Step(new, {})
+        step = Step(new)
         shared: dict[tuple[Algorithm, Algorithm], TokenState | None] = {}
         for scope, plan in new.scopes.items():
+            pause()
             same = old.scopes.get(scope)
             before = same or old.find(scope)
             if before is None:
@@ -128,13 +237,14 @@ class Succession:
                     continue
                 differs = _goes_on_otherwise(previous, limit, step.compared)
                 if same is None:
-                    step.newcomers.append((previous, limit))
+                    step.newcomers[limit.identity] = previous
+                    step.lenders.add(previous.identity)
+                    step.lending[previous.identity] = previous
                 elif differs:
-                    step.continued.append(previous)
-                    _make_plans(limit, kins.get(previous.identity), step.compared)
+                    step.lending[previous.identity] = previous
+                    _make_plans(limit, self._kins.get(previous.identity), step.compared)
                 if isinstance(previous, LimitPlan) and isinstance(limit, LimitPlan):
                     self._inherit_genesis(step, previous, limit, shared)
-        step.stamps = [state for state in shared.values() if state is not None]
         return step
 
     def _inherit_genesis(
@@ -144,9 +254,8 @@ class Succession:
         new: LimitPlan,
         shared: dict[tuple[Algorithm, Algorithm], TokenState | None],
     ) -> None:
-        known = self._genesis.get(old.identity)
-        if known is not None:
-            step.partial.append((old, new))
+        if old.identity in self._genesis:
+            step.partial[new.identity] = (old, new)
         elif old.algorithm is not new.algorithm:
             pair = (old.algorithm, new.algorithm)
             if pair not in shared:
@@ -155,40 +264,29 @@ class Succession:
             if state is not None:
                 step.genesis[new.identity] = state
 
-    def apply(
-        self, step: Step, groups: dict[Identity, Kin], now: int, table: Table
-    ) -> dict[Identity, Kin]:
-        """The swap itself, under the engine's lock: O(groups in use). Returns the new groups."""
-        lenders = {old.identity for old, _ in step.newcomers}
-        for old in (*step.continued, *(old for old, _ in step.newcomers)):
-            if old.identity not in groups:
-                groups[old.identity] = self.begin(old)
-        for stamp in step.stamps:
-            stamp.at = now
-        for before, after in step.partial:
-            state = migrate(before.algorithm, after.algorithm, self._genesis[before.identity], now)
-            if not after.algorithm.same(state, after.algorithm.full(now), now):
-                step.genesis[after.identity] = state
-        self._genesis = step.genesis
-        kept: dict[Identity, Kin] = {}
-        for identity, kin in groups.items():
-            kin.expire(now)
-            plan = step.plans.scopes.get(kin.scope)
-            limit = plan.by_identity(identity) if plan is not None else None
-            if limit is None:
-                _retire(kin, table, now)
-                self._counters.pop(identity, None)
-            else:
-                lends = identity in lenders or kin.lent(now)
-                kept[identity] = self._succeed(kin, limit, now, table, step.compared, lends=lends)
-        for old, new in step.newcomers:
-            kept[new.identity] = self._seeded(new, groups[old.identity], now, step.compared)
-        return kept
+    def start(self, step: Step, now: int) -> None:
+        """The swap itself, under the engine's lock: at this instant all limits change."""
+        step.now = now
+        step.kins, self._kins = self._kins, {}
+        step.before, self._genesis = self._genesis, step.genesis
+        self._step = step
+
+    def rest(self) -> Iterator[None]:
+        """What no request has asked for yet, piece by piece, each under the engine's lock."""
+        step = self._step
+        assert step is not None
+        for identity in [*step.kins, *step.lending, *step.newcomers]:
+            self.bring(identity)
+            yield
+        for identity in [*step.partial, *step.genesis]:
+            self._genesis_of(identity)
+            yield
+        self._step = None
 
     def _seeded(
         self, limit: LimitPlan | LimitChoice, seed: Kin, now: int, compared: Comparison
     ) -> Kin:
-        kin = self.begin(limit)
+        kin = self._begin(limit)
         alike = (
             isinstance(kin, Family)
             and isinstance(seed, Family)
@@ -208,7 +306,6 @@ class Succession:
         kin: Kin,
         limit: LimitPlan | LimitChoice,
         now: int,
-        table: Table,
         compared: Comparison,
         *,
         lends: bool,
@@ -223,19 +320,27 @@ class Succession:
                     return kin
                 if not lends:
                     for ended in kin.follow(limit, now):
-                        table.retire(ended, now)
+                        self._table.retire(ended, ended, now)
                     return kin
         elif isinstance(limit, LimitPlan) and limit.per == kin.per:
             changed = limit.algorithm != kin.algorithm
             if not (changed and lends):
                 kin.shadow = limit.shadow
                 if changed:
-                    kin.change(limit.algorithm, self._genesis.get(limit.identity), now)
+                    kin.change(limit.algorithm, self._genesis_of(limit.identity), now)
                 else:
-                    kin.genesis = self._genesis.get(limit.identity)
+                    kin.genesis = self._genesis_of(limit.identity)
                 return kin
-        _retire(kin, table, now)
+        self._retire(kin, now)
         return self._seeded(limit, kin, now, compared)
+
+    def _retire(self, kin: Kin, now: int) -> None:
+        if isinstance(kin, Family):
+            kin.retired_at = now
+            for group in kin.groups.values():
+                self._table.retire(group, kin, now)
+        else:
+            self._table.retire(kin, kin, now)
 
 
 def _goes_on_otherwise(
@@ -258,19 +363,11 @@ def _make_plans(limit: LimitPlan | LimitChoice, kin: Kin | None, compared: Compa
             limit.plan(mask)
 
 
-def _retire(kin: Kin, table: Table, now: int) -> None:
-    if isinstance(kin, Family):
-        kin.retired_at = now
-        for group in kin.groups.values():
-            table.retire(group, now)
-    else:
-        table.retire(kin, now)
-
-
 def _grown(old: Algorithm, new: Algorithm) -> TokenState | None:
-    """A full bucket after the change, if it is no longer full; its time is stamped later."""
+    """A full bucket after the change, if it is no longer full; when that was is not known yet."""
     if not isinstance(old, TokenBucket) or not isinstance(new, TokenBucket):
         return None
     state = migrate(old, new, old.full(0), 0)
     assert isinstance(state, TokenState)
+    state.at = _UNKNOWN_YET
     return state if state.level < new.capacity else None

@@ -13,34 +13,47 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ratectl.engine.group import overflow_slot
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ratectl.engine.base import State
+    from ratectl.engine.family import Family
     from ratectl.engine.group import Group, Key
 
-__all__ = ["DEFAULT_MAX_BUCKETS", "Table"]
+__all__ = ["DEFAULT_MAX_BYTES", "Table"]
 
-DEFAULT_MAX_BUCKETS: Final = 500_000
-"""About 200 MB of pure-Python buckets."""
+DEFAULT_MAX_BYTES: Final = 256 * 1024 * 1024
+
+_BUCKET_BYTES: Final = 512
+"""What a pure-Python bucket takes at most, with its key and its places in two containers."""
 
 _LOOK_EACH: Final = 2
 """Old buckets looked at for each new one: twice what comes, so that the table can shrink."""
 
 _LOOK_FULL: Final = 16
 
+_PIECE: Final = 64
+"""Buckets looked at, or let go, between two chances for others."""
+
 
 class Table:
-    """Counts and evicts; the buckets themselves lie in their groups."""
+    """Counts and evicts; the buckets themselves lie in their groups.
 
-    def __init__(self, max_buckets: int) -> None:
-        if max_buckets < 1:
+    ``behind`` tells whether a group has not followed a swap yet: what its buckets are worth is not
+    known then.
+    """
+
+    def __init__(
+        self, max_bytes: int, max_buckets: int | None, behind: Callable[[Group], bool]
+    ) -> None:
+        fit = max_bytes // _BUCKET_BYTES
+        self._max = fit if max_buckets is None else min(fit, max_buckets)
+        if self._max < 1:
             raise ValueError("a table holds at least one bucket")
-        self._max = max_buckets
+        self._behind = behind
         self._count = 0
         self._queue: deque[tuple[Group, Key]] = deque()
+        self._retired: list[tuple[Group, Group | Family]] = []
         self.overflowed = 0
 
     def __len__(self) -> int:
@@ -59,17 +72,43 @@ class Table:
             if self._count >= self._max:
                 self.overflowed += 1
                 # What first_touch returned has seen the shared bucket, if there was one.
-                group.overflow[overflow_slot(key)] = state
-                return state
-        group.buckets[key] = state
+                return group.share(key, state)
         self._count += 1
         self._queue.append((group, key))
-        return state
+        return group.keep(key, state)
 
-    def retire(self, group: Group, now: int) -> None:
-        """The group's buckets no longer count; entries of the queue go as they come up."""
+    def retire(self, group: Group, owner: Group | Family, now: int) -> None:
+        """The group's buckets no longer count; entries of the queue go as they come up.
+
+        They are kept while others may start from the buckets of ``owner``.
+        """
         group.retired_at = now
         self._count -= len(group.buckets)
+        self._retired.append((group, owner))
+
+    def tend(self, groups: Sequence[Group], now: int) -> Iterator[None]:
+        """Housekeeping in small pieces, each under the engine's lock.
+
+        Every bucket of groups that changed often is brought up to date, so that what was before
+        can be forgotten; and what retired groups held is let go, once nobody starts from it.
+        """
+        often = [(group, group.epoch) for group in groups if group.changed_often()]
+        if often:
+            for _ in range(-(-len(self._queue) // _PIECE)):
+                self._sweep(_PIECE, now, ())
+                yield
+            for group, epoch in often:
+                group.forget_changes(epoch)
+        retired, self._retired = self._retired, []
+        while retired:
+            group, owner = retired.pop()
+            if owner.lent(now):
+                self._retired.append((group, owner))
+                continue
+            while group.buckets:
+                for _ in range(min(_PIECE, len(group.buckets))):
+                    group.buckets.popitem()
+                yield
 
     def _sweep(self, looks: int, now: int, held: Sequence[State]) -> None:
         for _ in range(min(looks, len(self._queue))):
@@ -77,7 +116,11 @@ class Table:
             state = group.buckets.get(key)
             if group.retired_at is not None or state is None:
                 continue
-            if not any(state is one for one in held) and group.evictable(key, state, now):
+            if (
+                not any(state is one for one in held)
+                and not self._behind(group)
+                and group.evictable(key, state, now)
+            ):
                 del group.buckets[key]
                 self._count -= 1
             else:

@@ -28,13 +28,14 @@ class TokenState:
     began, as what was before is not known. Below zero it is in debt.
     """
 
-    __slots__ = ("at", "epoch", "high_at", "level")
+    __slots__ = ("at", "epoch", "high_at", "level", "serial")
 
     def __init__(self, level: int, at: int) -> None:
         self.level = level
         self.at = at
         self.high_at = at
         self.epoch = 0
+        self.serial = 0
 
     def copy(self) -> TokenState:
         twin = TokenState(self.level, self.at)
