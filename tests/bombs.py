@@ -18,6 +18,7 @@ class Bomb(NamedTuple):
     text: Callable[[], str]
     code: str
     place: str
+    """A pattern: parsers give up at other places."""
     """Line:column; empty for the file as a whole."""
 
 
@@ -56,7 +57,7 @@ BOMBS: Final = {
         lambda: f"a: &a x\nb: [{'*a,' * 1_000_000}]\n", codes.ALIAS_SIZE, "2:3005"
     ),
     "8 merge keys": Bomb(_merges, codes.MERGE_KEY, "2:10"),
-    "9 flow nesting of 5,000": Bomb(lambda: f"a: {'[' * 5_000}", codes.TOO_DEEP, "1:35"),
+    "9 flow nesting of 5,000": Bomb(lambda: f"a: {'[' * 5_000}", codes.TOO_DEEP, "1:(35|1003)"),
     "9 flow nesting of 8 MB": Bomb(lambda: "{a: " * 2_000_000, codes.TOO_DEEP, "1:129"),
     "9 blocks of 8 MB": Bomb(lambda: "- " * 4_000_000, codes.TOO_DEEP, "1:65"),
     "10 an anchor inside itself": Bomb(lambda: "a: &a [*a, *a]", codes.ALIAS, "1:8"),

@@ -121,7 +121,7 @@ def test_the_whole_story_in_a_pipe(folder: Path) -> None:
     assert "\x1b" not in done.stdout
     pids = [
         int(pid)
-        for pid in re.findall(r"^web-\d .*serving .*?(\d+)  pure", done.stdout, re.MULTILINE)
+        for pid in re.findall(r"^web-\d .*serving .*?(\d+)  (?:c|pure)", done.stdout, re.MULTILINE)
     ]
     assert len(pids) == 4
     assert all(map(ended, pids))

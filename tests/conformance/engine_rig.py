@@ -10,6 +10,7 @@ import pytest
 from engine.plans import by_scope, plan_set, verdict
 from policy.trees import tree
 from ratectl.compile import compile_tree
+from ratectl.engine.fast import FastEngine
 from ratectl.engine.pure import PureEngine
 from ratectl.engine.quota import WallOffset
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from engine.model import Limit, Verdict
     from ratectl.engine.base import Engine, LimitUsage
 
-ENGINES = {"pure": PureEngine}
+ENGINES = {"pure": PureEngine, "c": FastEngine}
 
 
 class Rig:

@@ -116,7 +116,7 @@ def test_a_swap_under_way_has_taken_place_for_whoever_asks(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its work is done in pieces; requests between them reach some limits before it does."""
-    monkeypatch.setattr("ratectl.engine.pure._PIECES", 1)
+    monkeypatch.setattr("ratectl.engine.control._PIECES", 1)
     chance = random.Random(seed)
     engine, oracle = PureEngine(lambda: 0), Oracle()
     now, asked = 10**15, 0

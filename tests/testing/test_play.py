@@ -239,7 +239,7 @@ class TestEffective:
         ]
 
 
-@pytest.mark.parametrize("engine", ["c", "rust"])
+@pytest.mark.parametrize("engine", ["C", "rust"])
 def test_the_engine_is_the_one_that_agents_run(
     monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:

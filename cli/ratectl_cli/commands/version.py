@@ -11,6 +11,9 @@ from ratectl_cli.text import Line, aligned, bold
 def version(ctx: typer.Context) -> int:
     """Print the version and the engine.
 
+    The engine is `c`, or `pure` where none was compiled. RATECTL_ENGINE chooses: `auto` (the
+    default), `c` or `pure`.
+
     Examples:
       ratectl version
       ratectl version -o json
@@ -18,18 +21,23 @@ def version(ctx: typer.Context) -> int:
     Exit codes:
       0  always
     """
-    from ratectl.engine import open_engine
+    from ratectl.engine import engine_type, why_not_compiled
     from ratectl.version import __version__
 
     data = {
         "version": __version__,
-        "engine": open_engine(lambda: 0).name,
+        "engine": engine_type().name,
+        "compiled": not why_not_compiled(),
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
 
     def blocks() -> list[Line]:
-        rows = [(name, data[name]) for name in ("engine", "python", "platform")]
+        why = why_not_compiled()
+        rows = [
+            ("engine", f"pure (not compiled: {why})" if why else str(data["engine"])),
+            *((name, str(data[name])) for name in ("python", "platform")),
+        ]
         return [bold(f"ratectl {__version__}"), *aligned(rows)]
 
     session_of(ctx).answer("Version", data, blocks)

@@ -26,11 +26,12 @@ from ratectl.errors import UsageError
 from ratectl.stores import check_url, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
     from ratectl.agent.last_good import Slot
     from ratectl.agent.state import AgentStatus
+    from ratectl.engine.base import Request
     from ratectl.stores.base import Store
 
 __all__ = ["Agent"]
@@ -87,7 +88,10 @@ class Agent:
         self._state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
         self._report_interval = report_interval
         self._engine = open_engine(time.monotonic_ns, max_bytes=max_bytes)
-        self._decide = self._engine.check
+        self._engine.guard(self._failed, self._unready)
+        if type(self).check is Agent.check:
+            # The engine's own function: where it is compiled, no Python stands before it.
+            self.check = self._engine.check  # type: ignore[method-assign,assignment]
         self._wall = WallClock()
         self._enforcement = Enforcement(self._engine, self._wall)
         self._errors = 0
@@ -123,13 +127,31 @@ class Agent:
 
         :raises UsageError: ``cost`` is negative or not an integer.
         """
-        try:
-            decision = self._decide(scope, attributes, cost)
-        except UsageError:
-            raise
-        except Exception as error:  # noqa: BLE001  failing open is the promise
-            return self._failed(scope, error)
-        return decision if decision.generation else self._unready()
+        return self._engine.check(scope, attributes, cost)
+
+    def check_many(self, requests: Iterable[Request]) -> list[Decision]:
+        """Decide requests in order, all as of one reading of the clock.
+
+        Each is ``(scope, attributes)`` or ``(scope, attributes, cost)``. They are decided one by
+        one: a refused request does not undo those before it. Fails open like ``check``.
+
+        :raises UsageError: an entry is something else, or its cost is no cost.
+        """
+        return self._engine.check_many(requests)
+
+    def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
+        """``check`` for hot loops: a function of the values of these attributes, for one scope.
+
+        It takes the values in order, None for an absent one, and answers True or False. It goes on
+        across reloads, like ``check``, and fails open like it. Slots of concurrency limits cannot
+        be released through a gate, and are freed after their ``hold``.
+
+        >>> admits = agent.gate("/payments/checkout", "tenant")  # doctest: +SKIP
+        >>> if not admits("acme"): ...                           # doctest: +SKIP
+
+        :raises UsageError: ``cost`` is negative or not an integer.
+        """
+        return self._engine.gate(scope, *names, cost=cost)
 
     async def acquire(
         self,

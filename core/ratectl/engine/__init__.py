@@ -1,12 +1,13 @@
 """The engine: buckets and the maths on them. Knows nothing of policies, files or stores.
 
-``open_engine`` chooses the implementation; ``RATECTL_ENGINE`` may name one (``auto``, ``pure``).
-The compiled twin will stand beside ``pure`` behind the same ``Engine`` interface.
+``pure`` is the specification; ``fast`` does the same on a compiled core, where one was built.
+``open_engine`` chooses; ``RATECTL_ENGINE`` may name one (``auto``, ``c``, ``pure``).
 """
 
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ratectl.engine.pure import PureEngine
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.base import Engine
 
-__all__ = ["open_engine"]
+__all__ = ["engine_type", "open_engine", "why_not_compiled"]
 
 
 def open_engine(clock: Callable[[], int], *, max_bytes: int = DEFAULT_MAX_BYTES) -> Engine:
@@ -26,9 +27,37 @@ def open_engine(clock: Callable[[], int], *, max_bytes: int = DEFAULT_MAX_BYTES)
 
     ``max_bytes`` bounds its buckets.
 
-    :raises UsageError: ``RATECTL_ENGINE`` names an engine that does not exist.
+    :raises UsageError: ``RATECTL_ENGINE`` names an engine that does not exist, or is not built.
     """
-    wanted = os.environ.get("RATECTL_ENGINE", "auto")
-    if wanted not in ("auto", "pure"):
-        raise UsageError(f"RATECTL_ENGINE={wanted!r} is not an engine; use auto or pure")
-    return PureEngine(clock, max_bytes=max_bytes)
+    return engine_type()(clock, max_bytes=max_bytes)
+
+
+def engine_type() -> type[PureEngine]:
+    """The engine that ``RATECTL_ENGINE`` asks for; by default the compiled one, if there is one.
+
+    :raises UsageError: it does not exist, or is not built.
+    """
+    wanted = os.environ.get("RATECTL_ENGINE") or "auto"
+    if wanted not in ("auto", "c", "pure"):
+        raise UsageError(f"RATECTL_ENGINE={wanted!r} is not an engine; use auto, c or pure")
+    if wanted == "pure" or (wanted == "auto" and why_not_compiled()):
+        return PureEngine
+    problem = why_not_compiled()
+    if problem:
+        raise UsageError(
+            f"RATECTL_ENGINE=c, but there is no compiled engine here ({problem}): install a C "
+            "compiler and then ratectl again, or use auto"
+        )
+    from ratectl.engine.fast import FastEngine
+
+    return FastEngine
+
+
+@cache
+def why_not_compiled() -> str:
+    """Why there is no compiled engine here; empty where there is one."""
+    try:
+        import ratectl.engine._fast  # noqa: F401
+    except ImportError as error:
+        return str(error)
+    return ""

@@ -12,7 +12,7 @@ from ratectl.engine.sliding_window import WindowState
 from ratectl.engine.token_bucket import TokenState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from ratectl.engine.choice import Conditions, LimitChoice
     from ratectl.engine.decision import Decision
@@ -25,6 +25,7 @@ __all__ = [
     "LimitPlan",
     "LimitUsage",
     "PlanSet",
+    "Request",
     "ScopePlan",
     "State",
 ]
@@ -83,6 +84,9 @@ class Algorithm(Protocol):
     def stricter(self, one: Any, other: Any, now: int) -> State:
         """A bucket that admits no more than either of two."""
 
+
+Request = tuple[str] | tuple[str, "Mapping[str, str]"] | tuple[str, "Mapping[str, str]", int]
+"""A scope, attributes and a cost; the latter two may be left out."""
 
 Identity = tuple[str, str, bool]
 """Whose buckets: (declared scope, name, whether a budget). With the overrides that touched a limit,
@@ -218,7 +222,7 @@ class Engine(ABC):
     """Buckets for one process. Thread-safe."""
 
     name: str
-    """The implementation: ``pure`` (or, to come, ``c``)."""
+    """The implementation: ``pure`` or ``c``."""
 
     @abstractmethod
     def check(
@@ -230,6 +234,29 @@ class Engine(ABC):
         engine reads its clock otherwise.
 
         :raises UsageError: ``cost`` is negative or not an integer.
+        """
+
+    @abstractmethod
+    def check_many(self, requests: Iterable[Request], now: int | None = None) -> list[Decision]:
+        """Decide requests in order, all as of one reading of the clock.
+
+        :raises UsageError: an entry is no (scope, attributes) or (scope, attributes, cost).
+        """
+
+    @abstractmethod
+    def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
+        """``check`` for one scope, as a function of the values of the attributes ``names``.
+
+        It takes them in this order, None for an absent one, and answers True or False.
+        """
+
+    @abstractmethod
+    def guard(
+        self, failed: Callable[[str, Exception], Decision], unready: Callable[[], Decision]
+    ) -> None:
+        """From now on no check raises a failure: these answer instead.
+
+        ``failed`` gets the scope and the error; ``unready`` answers before the first swap.
         """
 
     @abstractmethod

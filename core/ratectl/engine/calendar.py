@@ -39,13 +39,18 @@ class CalendarWindow:
     weekday: int = 0
     day: int = 1
 
+    @property
+    def even_ns(self) -> int:
+        """How long each window is, where all are alike and begin with 1970; otherwise 0."""
+        return _EVEN.get(self.unit, 0)
+
     def around(self, now: int) -> tuple[int, int]:
         """Start (inclusive) and end (exclusive) of the window that holds ``now``.
 
         All are nanoseconds since 1970 in UTC.
         """
-        even = _EVEN.get(self.unit)
-        if even is not None:
+        even = self.even_ns
+        if even:
             start = now - now % even
             return start, start + even
         return _around(self, now // _NS // 3_600, now)

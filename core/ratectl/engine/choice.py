@@ -57,6 +57,15 @@ class Conditions:
             mask &= bits
         return mask
 
+    def masks(self, attributes: Mapping[str, str]) -> list[Mask]:
+        """For each attribute, the conditions that its value leaves possible."""
+        masks = []
+        for name, known in self._known:
+            value = attributes.get(name)
+            bits = known.get(value)
+            masks.append(self._learn(name, value, known) if bits is None else bits)
+        return masks
+
     def _learn(self, name: str, value: object, known: dict[object, Mask]) -> Mask:
         text = value if value is None or isinstance(value, str) else str(value)
         bits = self._possible(name, text)

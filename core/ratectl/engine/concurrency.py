@@ -15,9 +15,10 @@ from typing import Final
 
 from ratectl.engine.decision import NEVER, UNKNOWN
 
-__all__ = ["Concurrency", "Slot", "SlotState"]
+__all__ = ["FOREVER", "Concurrency", "Slot", "SlotState"]
 
-_FOREVER: Final = 1 << 100
+FOREVER: Final = 1 << 100
+"""Later than any instant."""
 
 
 class Slot:
@@ -46,7 +47,7 @@ class _Batch:
     def __init__(self) -> None:
         self.held = 0
         self.slots: dict[Slot, None] = {}
-        self.soonest = _FOREVER
+        self.soonest = FOREVER
         """No slot ends before."""
         self.latest = 0
         """Nor after: slots end in order even where the clock steps back."""
@@ -63,7 +64,7 @@ class _Batch:
     def expire(self, now: int) -> None:
         """Free what was held for too long; called only when ``soonest`` has come."""
         ended = []
-        self.soonest = _FOREVER
+        self.soonest = FOREVER
         for slot in self.slots:
             if slot.until > now:
                 self.soonest = slot.until
@@ -87,7 +88,14 @@ class SlotState:
         self.epoch = 0
         self.serial = 0
 
-    def copy(self, until: int = _FOREVER) -> SlotState:
+    def take(self, cost: int, until: int) -> None:
+        """Take slots, by ``until`` at most."""
+        if self.own is None:
+            self.own = _Batch()
+            self.batches.append((self.own, FOREVER))
+        self.newest = self.own.take(cost, until)
+
+    def copy(self, until: int = FOREVER) -> SlotState:
         """A bucket that begins as this one, with what that holds until ``until`` at most."""
         self.own = None
         twin = SlotState()
@@ -122,7 +130,7 @@ class Concurrency:
         """A bucket of which ``used`` was taken just now, by nobody who could release it."""
         state = SlotState()
         if used:
-            self._take(state, used, now)
+            state.take(used, now + self.hold_ns)
         return state
 
     def wait(self, state: SlotState, cost: int, now: int) -> int:
@@ -134,15 +142,8 @@ class Concurrency:
     def charge(self, state: SlotState, cost: int, now: int) -> int:
         """Take ``cost`` slots (see ``newest``), just admitted; returns how many are left."""
         if cost:
-            self._take(state, cost, now)
+            state.take(cost, now + self.hold_ns)
         return self.most - self.used(state, now)
-
-    def _take(self, state: SlotState, cost: int, now: int) -> None:
-        own = state.own
-        if own is None:
-            own = state.own = _Batch()
-            state.batches.append((own, _FOREVER))
-        state.newest = own.take(cost, now + self.hold_ns)
 
     def settle(self, state: SlotState, more: int, now: int, since: int, cost: int) -> None:
         """Nothing: slots are held, not spent, and a request holds those it was admitted with."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from ratectl.errors import UsageError
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.base import Engine
 
-__all__ = ["NEVER", "UNKNOWN", "Decision", "Reason"]
+__all__ = ["NEVER", "UNKNOWN", "Decision", "Reason", "checked_actual", "described"]
 
 Reason = Literal["ok", "limited", "never", "shadow", "no_policy", "error"]
 
@@ -22,7 +23,13 @@ UNKNOWN: Final = -2
 """In place of a wait in nanoseconds: until others release what they hold."""
 
 
-class Decision:
+def checked_actual(actual: object) -> None:
+    """:raises UsageError: not a cost that a request may have had."""
+    if not isinstance(actual, int) or isinstance(actual, bool) or actual < 0:
+        raise UsageError(f"an actual cost is a whole number, 0 or more, not {actual!r}")
+
+
+class Decision(metaclass=ABCMeta):
     """May this request pass, and what decided. True in a condition when allowed.
 
     ``reason``:
@@ -35,7 +42,8 @@ class Decision:
     - ``no_policy``: admitted, because no policy covers the scope;
     - ``error``: the limiter could not decide, and ``on_error`` did.
 
-    A context manager: at its end it releases the slots of concurrency limits.
+    The compiled engine's decisions are instances too, of a class of their own with all that this
+    one has. A context manager: at its end it releases the slots of concurrency limits.
 
     >>> with agent.check("/payments") as decision:  # doctest: +SKIP
     ...     if decision: work()
@@ -132,10 +140,10 @@ class Decision:
 
         :raises UsageError: ``actual`` is negative or not an integer.
         """
-        if actual.__class__ is not int or actual < 0:
-            raise UsageError(f"an actual cost is a whole number, 0 or more, not {actual!r}")
         if self._charged is not None:
             self._charged[0].settle(self, actual)
+        else:
+            checked_actual(actual)
 
     def __enter__(self) -> Self:
         return self
@@ -149,9 +157,15 @@ class Decision:
         self.release()
 
     def __repr__(self) -> str:
-        verdict = "allowed" if self.allowed else "refused"
-        by = f" by {self.limit}@{self.scope}" if self.limit else ""
-        known = self.reason == "limited" and self.retry_after is not None
-        wait = f", retry after {self.retry_after}s" if known else ""
-        left = f", {self.remaining} of {self.capacity} left" if self.limit else ""
-        return f"<Decision {verdict} ({self.reason}){by}{left}{wait}, generation {self.generation}>"
+        return described(self)
+
+
+def described(decision: Decision) -> str:
+    """A decision in one line."""
+    verdict = "allowed" if decision.allowed else "refused"
+    by = f" by {decision.limit}@{decision.scope}" if decision.limit else ""
+    known = decision.reason == "limited" and decision.retry_after is not None
+    wait = f", retry after {decision.retry_after}s" if known else ""
+    left = f", {decision.remaining} of {decision.capacity} left" if decision.limit else ""
+    why = f"{verdict} ({decision.reason}){by}{left}{wait}"
+    return f"<Decision {why}, generation {decision.generation}>"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ratectl.engine.base import Algorithm, Identity, LimitPlan, State
     from ratectl.engine.family import Family
 
-__all__ = ["Counters", "Group", "Key", "Maker", "Stood", "lend"]
+__all__ = ["Counters", "Group", "Key", "Maker", "Stood", "lend", "plain"]
 
 Key = object
 """A value (str), None for an absent attribute, a tuple of these, or a digest of a long one."""
@@ -136,7 +136,7 @@ class Group:
             key = self._raw(attributes)
         state = self.buckets.get(key)
         if state is None:
-            key = _plain(key)
+            key = plain(key)
             state = self.buckets.get(key)
             if state is None:
                 return key, self._first_touch(key, attributes, now)[0], True
@@ -264,7 +264,7 @@ class Group:
         """The overflow bucket of an untracked key, if it has one."""
         if not self.overflow:
             return None
-        slot = overflow_slot(key)
+        slot = self.slot(key)
         shared = self.overflow.get(slot)
         if shared is not None:
             shared = self.overflow[slot] = self._caught_up(shared)
@@ -330,6 +330,10 @@ class Group:
             state.serial = next(_serials)
         return state
 
+    def slot(self, key: Key) -> int:
+        """Which shared bucket an untrackable key falls into; Python keys the hash per process."""
+        return hash(key) & 255
+
     def keep(self, key: Key, state: State) -> State:
         """Track a bucket from now on."""
         state.serial = next(_serials)
@@ -339,7 +343,7 @@ class Group:
     def share(self, key: Key, state: State) -> State:
         """Let a key that cannot be tracked share this bucket with others."""
         state.serial = next(_serials)
-        self.overflow[overflow_slot(key)] = state
+        self.overflow[self.slot(key)] = state
         return state
 
     def tracked(self, key: Key) -> State | None:
@@ -360,10 +364,16 @@ class Group:
 
     def key(self, attributes: Mapping[str, str]) -> Key:
         """The key of a request, as buckets are found by it."""
-        return _plain(self._raw(attributes))
+        return plain(self._raw(attributes))
 
-    def correct(self, state: State, more: int, now: int, since: int, cost: int) -> None:
-        """Settle one of this group's buckets (see ``Algorithm.settle``)."""
+    def count_refusal(self, key: Key, attributes: Mapping[str, str], *, never: bool) -> None:  # noqa: ARG002
+        """Count a refused request of these attributes."""
+        self.counters.refuse(key, never=never)
+
+    def correct(
+        self, key: Key, state: State, more: int, now: int, since: int, cost: int  # noqa: ARG002
+    ) -> None:  # fmt: skip
+        """Settle the bucket of a key (see ``Algorithm.settle``)."""
         algorithm, now = self.algorithm, self._own(now)
         algorithm.settle(state, more, now, since, cost)
         owed = algorithm.used(state, now) - algorithm.most
@@ -405,15 +415,10 @@ def lend(seed: Group | Family | None, until: int | None) -> None:
         seed = seed.seed
 
 
-def overflow_slot(key: Key) -> int:
-    """Which shared bucket an untrackable key falls into; Python keys the hash per process."""
-    return hash(key) & 255
-
-
-def _plain(key: Key) -> Key:
+def plain(key: Key) -> Key:
     """A key as it is stored: text, with a digest in place of what is too long to keep."""
     if isinstance(key, tuple):
-        return tuple([_plain(part) for part in key])
+        return tuple([plain(part) for part in key])
     if key is None:
         return key
     text = key if isinstance(key, str) else str(key)

@@ -43,26 +43,29 @@ def migrate(old: Algorithm, new: Algorithm, state: State, now: int) -> State:
     if isinstance(old, TokenBucket) and isinstance(new, TokenBucket):
         assert isinstance(state, TokenState)
         level = old.level(state, now) * new.per_token // old.per_token
-        moved = TokenState(min(level, new.capacity), max(now, state.at))
-        moved.high_at = state.high_at
-        return moved
+        refilled = TokenState(min(level, new.capacity), max(now, state.at))
+        refilled.high_at = state.high_at
+        return refilled
     if isinstance(old, SlidingWindow) and isinstance(new, SlidingWindow):
         assert isinstance(state, WindowState)
         return _rewindow(old, new, state, now)
     if isinstance(old, Quota) and old.same_window(new):
         assert isinstance(state, QuotaState)
-        old.used(state, now)  # begin the window that has come
-        return state.copy()
+        moved = state.copy()
+        old.used(moved, now)  # begin the window that has come
+        return moved
     if isinstance(old, Concurrency) and isinstance(new, Concurrency):
         assert isinstance(state, SlotState)
         return new.resumed(state, now)
+    state = state if isinstance(state, SlotState) else state.copy()
     return new.spent(old.used(state, now), old.at(state, now))
 
 
 def _rewindow(old: SlidingWindow, new: SlidingWindow, state: WindowState, now: int) -> WindowState:
+    state = state.copy()
     old.used(state, now)  # forget what has passed
     if old.slot_ns == new.slot_ns:
-        return state.copy()
+        return state
     now = max(now, state.head * old.slot_ns)
     moved = new.full(now)
     moved.since = state.since

@@ -61,7 +61,7 @@ class QuotaState:
 class Quota:
     """Parameters: at most ``most`` in each ``window``. ``now`` is the engine's clock."""
 
-    __slots__ = ("_key", "_offset", "blocked", "most", "window")
+    __slots__ = ("_key", "blocked", "most", "offset", "window")
 
     def __init__(
         self, most: int, window: CalendarWindow, offset: WallOffset, *, blocked: bool = False
@@ -72,7 +72,7 @@ class Quota:
         self.most = most
         self.window = window
         self.blocked = blocked
-        self._offset = offset
+        self.offset = offset
         self._key = (most, window, blocked)
 
     def __eq__(self, other: object) -> bool:
@@ -83,7 +83,7 @@ class Quota:
 
     def full(self, now: int) -> QuotaState:
         """A window in which nothing was admitted."""
-        return QuotaState(*self.window.around(now + self._offset.ns), now)
+        return QuotaState(*self.window.around(now + self.offset.ns), now)
 
     def spent(self, used: int, now: int) -> QuotaState:
         """A window in which ``used`` was admitted already."""
@@ -135,7 +135,7 @@ class Quota:
 
     def at(self, state: QuotaState, now: int) -> int:
         """``now``, or when the bucket's window began, if the wall clock has stepped back since."""
-        return max(now, state.start - self._offset.ns)
+        return max(now, state.start - self.offset.ns)
 
     def same_window(self, other: object) -> bool:
         """Whether ``other`` is a quota over the same windows, of whatever count."""
@@ -150,6 +150,7 @@ class Quota:
 
     def stricter(self, one: QuotaState, other: QuotaState, now: int) -> QuotaState:
         """A window that admits no more than either."""
+        one, other = one.copy(), other.copy()
         self._advance(one, now)
         self._advance(other, now)
         later = one if one.end >= other.end else other
@@ -158,7 +159,7 @@ class Quota:
 
     def _advance(self, state: QuotaState, now: int) -> int:
         """Begin the window that has come; returns the wall clock, which is read just once."""
-        wall = now + self._offset.ns
+        wall = now + self.offset.ns
         if wall >= state.end:
             state.start, state.end = self.window.around(wall)
             state.since = now

@@ -77,12 +77,12 @@ def _settle_one(
         state = _begun(group, key, attributes, now, table)
     if state is not None:
         same = state.serial == charged.serial
-        group.correct(state, more, now, since, cost if same else 0)
+        group.correct(key, state, more, now, since, cost if same else 0)
     for heir in _heirs(group, groups, attributes, now):
         key = heir.key(attributes)
         state = heir.tracked(key)
         if state is not None:
-            heir.correct(state, more, now, since, 0)
+            heir.correct(key, state, more, now, since, 0)
         elif more > 0 and heir.retired_at is None:
             # It begins as the bucket just corrected. Later, a debt might be forgotten.
             _begun(heir, key, attributes, now, table)

@@ -157,6 +157,7 @@ class SlidingWindow:
     def stricter(self, one: WindowState, other: WindowState, now: int) -> WindowState:
         """A window that admits no more than either."""
         now = max(now, one.head * self.slot_ns, other.head * self.slot_ns)
+        one, other = one.copy(), other.copy()
         self._advance(one, now)
         self._advance(other, now)
         merged = self.full(now)

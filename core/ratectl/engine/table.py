@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ratectl.engine.base import State
     from ratectl.engine.family import Family
     from ratectl.engine.group import Group, Key
+    from ratectl.engine.settle import Look
 
 __all__ = ["DEFAULT_MAX_BYTES", "Table"]
 
@@ -60,11 +61,11 @@ class Table:
         return self._count
 
     def insert(
-        self, group: Group, key: Key, state: State, now: int, held: Sequence[State] = ()
+        self, group: Group, key: Key, state: State, now: int, held: Sequence[Look] = ()
     ) -> State:
         """Track an untracked key from now on; returns the state to charge.
 
-        ``held`` are states that the caller is about to charge: they are not evicted now.
+        What the caller ``held`` in its looks is about to be charged: it is not evicted now.
         """
         self._sweep(_LOOK_EACH, now, held)
         if self._count >= self._max:
@@ -110,14 +111,14 @@ class Table:
                     group.buckets.popitem()
                 yield
 
-    def _sweep(self, looks: int, now: int, held: Sequence[State]) -> None:
+    def _sweep(self, looks: int, now: int, held: Sequence[Look]) -> None:
         for _ in range(min(looks, len(self._queue))):
             group, key = self._queue.popleft()
             state = group.buckets.get(key)
             if group.retired_at is not None or state is None:
                 continue
             if (
-                not any(state is one for one in held)
+                not any(state is one[2] for one in held)
                 and not self._behind(group)
                 and group.evictable(key, state, now)
             ):

@@ -138,13 +138,21 @@ class _Reader:
         except _Stop:
             self._abandon_document()
         except _Malformed as malformed:
-            self.found.append(explain_syntax(malformed.error, self.lines, self.file))
+            self._malformed(malformed.error)
             self._abandon_document()
         else:
             self.complete = True
             if not self.documents and not self.found:
                 message, hint = "the file holds no document", "write a policy or delete the file"
                 self._report(codes.EMPTY_FILE, (0, 0, 0), message, hint, severity="warning")
+
+    def _malformed(self, error: Exception) -> None:
+        mark = getattr(error, "problem_mark", None)
+        if mark is not None and "nesting depth" in str(getattr(error, "problem", "")):
+            # Newer parsers have a bound of their own, which they meet while they look ahead.
+            self._too_deep((mark.line + 1, mark.column + 1, mark.column + 2))
+        else:
+            self.found.append(explain_syntax(error, self.lines, self.file))
 
     # Documents
 

@@ -1,0 +1,189 @@
+/* Words that every part of the engine's C core uses: wide integers, sentinels, keyed hashes. */
+#ifndef RATECTL_BASE_H
+#define RATECTL_BASE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef int64_t i64;
+typedef uint64_t u64;
+typedef uint32_t u32;
+typedef uint16_t u16;
+typedef __int128 i128;
+typedef unsigned __int128 u128;
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+#define TYPE(object) Py_TYPE((PyObject *)(object))
+
+/* In place of a wait in nanoseconds; the same numbers as in decision.py. */
+#define NEVER (-1)
+#define UNKNOWN (-2)
+
+/* Not an answer: what was asked is beyond this core, and Python decides (see fast.py). */
+#define SLOW (-3)
+
+/* No instant, count or cost that is decided here is larger: sums of a few still fit. */
+#define MOST_TIME ((i64)1 << 61)
+#define MOST_COUNT ((i64)1 << 61)
+
+static inline i64
+floor_div(i64 a, i64 b)
+{
+    i64 q = a / b;
+    return q - ((a % b != 0) && ((a < 0) != (b < 0)));
+}
+
+/* n // d for a quotient that is known to fit 64 bits or is checked by the caller. */
+static inline u128
+wide_div(u128 n, u64 d)
+{
+    u64 high = (u64)(n >> 64);
+    if (high == 0)
+        return (u64)n / d;
+#if defined(__x86_64__)
+    if (high < d) {
+        u64 q, r;
+        __asm__("divq %4" : "=a"(q), "=d"(r) : "a"((u64)n), "d"(high), "r"(d) : "cc");
+        return q;
+    }
+#endif
+    return n / d;
+}
+
+static inline u128
+wide_ceil_div(u128 n, u64 d)
+{
+    return wide_div(n + (d - 1), d);
+}
+
+static inline i64
+monotonic_ns(void)
+{
+    struct timespec at;
+#if defined(__APPLE__)
+    clock_gettime(CLOCK_UPTIME_RAW, &at);  /* what time.monotonic_ns() reads there */
+#else
+    clock_gettime(CLOCK_MONOTONIC, &at);
+#endif
+    return (i64)at.tv_sec * 1000000000 + at.tv_nsec;
+}
+
+/* Keys ------------------------------------------------------------------------------------------
+
+   A key is kept as a fingerprint of 64 bits of a hash that is keyed for each process. Two keys of
+   one limit with the same fingerprint share a bucket: they may be refused for each other's
+   requests, and never pass beyond the limit. Among a million keys that happens to any two with a
+   chance of 3 in 10^8, and whoever does not know the process's secret cannot look for such keys. */
+
+typedef struct {
+    u64 k0, k1;     /* the secret */
+    int own;        /* hash texts here: Python's own hash is not keyed (PYTHONHASHSEED) */
+} Secret;
+
+static inline u64
+mixed(u64 x)
+{
+    x ^= x >> 32;
+    x *= 0x9E3779B97F4A7C15u;
+    x ^= x >> 29;
+    return x;
+}
+
+#define ROTL(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
+#define SIPROUND                                                                                  \
+    do {                                                                                          \
+        v0 += v1; v1 = ROTL(v1, 13); v1 ^= v0; v0 = ROTL(v0, 32);                                 \
+        v2 += v3; v3 = ROTL(v3, 16); v3 ^= v2;                                                    \
+        v0 += v3; v3 = ROTL(v3, 21); v3 ^= v0;                                                    \
+        v2 += v1; v1 = ROTL(v1, 17); v1 ^= v2; v2 = ROTL(v2, 32);                                 \
+    } while (0)
+
+/* SipHash-1-3 (Aumasson and Bernstein 2012, with the rounds that CPython and Rust use). */
+static u64
+siphash(const Secret *secret, const char *text, Py_ssize_t size)
+{
+    u64 v0 = secret->k0 ^ 0x736f6d6570736575u, v1 = secret->k1 ^ 0x646f72616e646f6du;
+    u64 v2 = secret->k0 ^ 0x6c7967656e657261u, v3 = secret->k1 ^ 0x7465646279746573u;
+    u64 word, last = (u64)size << 56;
+    for (; size >= 8; size -= 8, text += 8) {
+        memcpy(&word, text, 8);
+        v3 ^= word;
+        SIPROUND;
+        v0 ^= word;
+    }
+    word = 0;
+    memcpy(&word, text, (size_t)size);
+    last |= word;
+    v3 ^= last;
+    SIPROUND;
+    v0 ^= last;
+    v2 ^= 0xff;
+    SIPROUND; SIPROUND; SIPROUND;
+    return v0 ^ v1 ^ v2 ^ v3;
+}
+
+/* The hash of a text, which is an exact str. Runs no Python code. -1 in *failed for an error. */
+static inline u64
+text_hash(const Secret *secret, PyObject *text, int *failed)
+{
+    if (likely(!secret->own)) {
+        Py_hash_t hash = PyObject_Hash(text);
+        if (unlikely(hash == -1))
+            *failed = -1;
+        return mixed((u64)hash ^ secret->k0);
+    }
+    Py_ssize_t size;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(text, &size);
+    if (utf8 != NULL)
+        return mixed(siphash(secret, utf8, size));
+    PyErr_Clear(); /* lone surrogates */
+    PyObject *bytes = PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
+    if (bytes == NULL) {
+        *failed = -1;
+        return 0;
+    }
+    u64 hash = siphash(secret, PyBytes_AsString(bytes), PyBytes_Size(bytes));
+    Py_DECREF(bytes);
+    return mixed(hash);
+}
+
+/* The hash of any value as a key has it; absent and None are one value of their own. */
+static u64
+value_hash(const Secret *secret, PyObject *value, int *failed)
+{
+    if (value == NULL || value == Py_None)
+        return mixed(~secret->k1);
+    if (likely(PyUnicode_CheckExact(value)))
+        return text_hash(secret, value, failed);
+    PyObject *text = PyUnicode_Check(value) ? PyUnicode_FromObject(value) : PyObject_Str(value);
+    if (text == NULL) {
+        *failed = -1;
+        return 0;
+    }
+    u64 hash = text_hash(secret, text, failed);
+    Py_DECREF(text);
+    return hash;
+}
+
+/* Keys of several attributes: each value's hash in its place. 0 stands for "no key". */
+static inline u64
+key_step(u64 so_far, u64 hash)
+{
+    return mixed(ROTL(so_far, 17) + hash);
+}
+
+static inline u64
+key_end(u64 so_far)
+{
+    return so_far ? so_far : 1;
+}
+
+#endif

@@ -1,0 +1,290 @@
+/* check, check_many and gates: from arguments to a decision, and what happens after one. */
+#ifndef RATECTL_CHECK_H
+#define RATECTL_CHECK_H
+
+#include "decide.h"
+
+static PyObject *empty_attributes;
+
+/* A decision about a request that was decided here; takes over its selection and its slots. */
+static PyObject *
+decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
+{
+    int charges = admitted ? q->count : 0;
+    Decision *d = decision_alloc(charges);
+    if (d == NULL) {
+        for (int i = 0; i < charges; i++)
+            Py_XDECREF((PyObject *)q->looks[i].slot);
+        Py_DECREF((PyObject *)q->selection);
+        return NULL;
+    }
+    d->selection = q->selection;
+    d->generation = q->selection->generation;
+    d->reason = q->reason;
+    d->decisive = q->decisive;
+    d->capacity = q->capacity;
+    d->remaining = q->remaining;
+    d->retry_after = q->wait;
+    d->reset_after = q->reset_after;
+    if (admitted) {
+        d->scope = Py_NewRef(scope);
+        d->attributes = Py_NewRef(attributes);
+        d->now = q->now;
+        d->cost = q->cost;
+        for (int i = 0; i < charges; i++) {
+            const Look *l = &q->looks[i];
+            d->charges[i] = (Charge){l->key, l->slot, l->untracked ? 0 : l->bucket->head.serial,
+                                     l->wait != 0};
+        }
+    }
+    PyObject_GC_Track((PyObject *)d);
+    return (PyObject *)d;
+}
+
+static PyObject *
+no_policy(Core *core)
+{
+    Decision *d = decision_alloc(0);
+    if (d == NULL)
+        return NULL;
+    core->no_policy++;
+    d->generation = core->generation;
+    d->reason = NO_POLICY;
+    d->decisive = -1;
+    d->retry_after = d->reset_after = 0;
+    PyObject_GC_Track((PyObject *)d);
+    return (PyObject *)d;
+}
+
+/* Python decides. */
+static PyObject *
+slowly(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObject *now)
+{
+    PyObject *one = cost ? NULL : PyLong_FromLong(1);
+    PyObject *decision = PyObject_CallFunctionObjArgs(
+        core->slowly, scope, attributes, cost ? cost : one, now ? now : Py_None, NULL);
+    Py_XDECREF(one);
+    return decision;
+}
+
+/* Failing open, or as on_error says, is the promise; mistakes of the caller are not failures. */
+static PyObject *
+failing(Core *core, PyObject *scope)
+{
+    if (core->failed == Py_None || PyErr_ExceptionMatches(core->usage_error) ||
+        !PyErr_ExceptionMatches(PyExc_Exception))
+        return NULL;
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback != NULL)
+        PyException_SetTraceback(error, traceback);
+    PyObject *decision = PyObject_CallFunctionObjArgs(core->failed, scope, error, NULL);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return decision;
+}
+
+/* Decide what can be decided here. A new reference; Py_None: Python's work; NULL: an error. `clock`
+   is as for `decide`, and then `at` the instant. */
+static PyObject *
+check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 at, int clock)
+{
+    Request q;
+    if (unlikely(!PyUnicode_CheckExact(scope)))
+        return Py_NewRef(Py_None);
+    PyObject *active = PyDict_GetItemWithError(core->active, scope);
+    if (unlikely(active == NULL))
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    if (unlikely(active == Py_None))
+        return core->busy && clock != 2 ? Py_NewRef(Py_None) : no_policy(core);
+    Source source = {.mapping = attributes};
+    i64 answer;
+    Py_INCREF(active);
+    q.selection = (Selection *)Py_XNewRef((PyObject *)active_select((Active *)active, &source, &answer));
+    Py_DECREF(active);
+    if (likely(q.selection != NULL)) {
+        q.cost = cost;
+        q.now = at;
+        answer = decide(core, &q, &source, 1, clock);
+        if (likely(answer >= 0))
+            return decision_of(&q, scope, attributes, (int)answer);
+        Py_DECREF((PyObject *)q.selection);
+    }
+    return answer == SLOW ? Py_NewRef(Py_None) : NULL;
+}
+
+/* A cost from Python. 0 where it is not for here to judge. */
+static inline int
+cost_of(PyObject *cost, i64 *value)
+{
+    *value = 1;
+    if (cost == NULL)
+        return 1;
+    if (!PyLong_CheckExact(cost))
+        return 0;
+    int overflow;
+    *value = PyLong_AsLongLongAndOverflow(cost, &overflow);
+    return !overflow && *value >= 0 && *value <= MOST_COUNT;
+}
+
+static inline int
+instant_of(PyObject *now, i64 *value)
+{
+    int overflow;
+    if (!PyLong_Check(now))
+        return 0;
+    *value = PyLong_AsLongLongAndOverflow(now, &overflow);
+    return !overflow && *value < MOST_TIME && *value > -MOST_TIME;
+}
+
+static PyObject *
+check(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObject *now)
+{
+    i64 units, at = 0;
+    PyObject *decision = Py_None;
+    int clock = now == NULL || now == Py_None;
+    if (unlikely(core->generation == 0 && core->unready != Py_None))
+        return PyObject_CallNoArgs(core->unready);
+    if (likely(cost_of(cost, &units) && (clock ? core->own_clock : instant_of(now, &at))))
+        decision = check_here(core, scope, attributes, units, at, clock);
+    else
+        Py_INCREF(decision);
+    if (unlikely(decision == Py_None)) {
+        Py_DECREF(decision);
+        decision = slowly(core, scope, attributes, cost, now);
+    }
+    return likely(decision != NULL) ? decision : failing(core, scope);
+}
+
+static int
+keyword(PyObject *name, PyObject *value, PyObject **into)
+{
+    static const char *const names[] = {"scope", "attributes", "cost", "now"};
+    for (int i = 0; i < 4; i++)
+        if (PyUnicode_CompareWithASCIIString(name, names[i]) == 0) {
+            if (into[i] != NULL) {
+                PyErr_Format(PyExc_TypeError, "check() got two values for '%s'", names[i]);
+                return -1;
+            }
+            into[i] = value;
+            return 0;
+        }
+    PyErr_Format(PyExc_TypeError, "check() has no parameter '%U'", name);
+    return -1;
+}
+
+/* check(scope, attributes={}, cost=1, now=None) */
+static PyObject *
+core_check(Core *core, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *given[4] = {NULL};
+    if (unlikely(nargs > 4)) {
+        PyErr_SetString(PyExc_TypeError, "check() takes a scope, attributes and a cost");
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++)
+        given[i] = args[i];
+    if (unlikely(kwnames != NULL))
+        for (Py_ssize_t i = 0; i < PyTuple_Size(kwnames); i++)
+            if (keyword(PyTuple_GetItem(kwnames, i), args[nargs + i], given) < 0)
+                return NULL;
+    if (unlikely(given[0] == NULL)) {
+        PyErr_SetString(PyExc_TypeError, "check() needs a scope");
+        return NULL;
+    }
+    return check(core, given[0], given[1] ? given[1] : empty_attributes, given[2], given[3]);
+}
+
+/* attempt(scope, attributes, cost, now): the same under the engine's lock; None: Python's work. */
+static PyObject *
+core_attempt(Core *core, PyObject *args)
+{
+    PyObject *scope, *attributes, *cost, *now;
+    i64 units, at;
+    if (!PyArg_ParseTuple(args, "OOOO", &scope, &attributes, &cost, &now))
+        return NULL;
+    if (!cost_of(cost, &units) || !instant_of(now, &at))
+        Py_RETURN_NONE;
+    return check_here(core, scope, attributes, units, at, 2);
+}
+
+/* check_many(requests, now=None): decisions in order, all as of one reading of the clock. */
+static PyObject *
+core_check_many(Core *core, PyObject *args)
+{
+    PyObject *requests, *now = NULL, *decisions = NULL, *read = NULL;
+    if (!PyArg_ParseTuple(args, "O|O", &requests, &now))
+        return NULL;
+    if ((requests = PySequence_Fast(requests, "check_many() takes a list of requests")) == NULL)
+        return NULL;
+    if (now == NULL || now == Py_None)
+        now = read = PyLong_FromLongLong(monotonic_ns());
+    i64 at;
+    int here = now != NULL && instant_of(now, &at);
+    int is_list = PyList_CheckExact(requests);
+    Py_ssize_t count = is_list ? PyList_Size(requests) : PyTuple_Size(requests);
+    if (now != NULL)
+        decisions = PyList_New(count);
+    for (Py_ssize_t i = 0; decisions != NULL && i < count; i++) {
+        PyObject *request =
+            is_list ? PyList_GetItem(requests, i) : PyTuple_GetItem(requests, i);
+        Py_ssize_t size = request != NULL && PyTuple_Check(request) ? PyTuple_Size(request) : 0;
+        if (request == NULL || size < 1 || size > 3) {
+            if (request != NULL)
+                PyErr_Format(core->usage_error,
+                             "request %zd is not (scope, attributes) or (scope, attributes, cost)",
+                             i);
+            Py_CLEAR(decisions);
+            break;
+        }
+        Py_INCREF(request);
+        PyObject *scope = PyTuple_GetItem(request, 0);
+        PyObject *attributes = size > 1 ? PyTuple_GetItem(request, 1) : empty_attributes;
+        PyObject *decision = Py_None;
+        i64 units = 1;
+        if (likely(here && core->generation && (size < 3 || cost_of(PyTuple_GetItem(request, 2), &units))))
+            decision = check_here(core, scope, attributes, units, at, 0);
+        if (decision == Py_None)
+            decision = check(core, scope, attributes,
+                             size > 2 ? PyTuple_GetItem(request, 2) : NULL, now);
+        else if (decision == NULL)
+            decision = failing(core, scope);
+        Py_DECREF(request);
+        if (decision == NULL)
+            Py_CLEAR(decisions);
+        else
+            PyList_SetItem(decisions, i, decision);
+    }
+    Py_XDECREF(read);
+    Py_DECREF(requests);
+    return decisions;
+}
+
+/* Afterwards ------------------------------------------------------------------------------------ */
+
+static PyObject *
+decision_release(Decision *d, PyObject *unused)
+{
+    (void)unused;
+    if (likely(d->notes == NULL && (d->attributes == NULL || !d->selection->holds)))
+        Py_RETURN_NONE;
+    Core *core = d->selection->core;
+    if (d->notes != NULL || core->busy || d->selection->swaps != core->swaps)
+        return PyObject_CallMethod(core->engine, "release", "O", d);
+    for (Py_ssize_t i = 0; i < Py_SIZE((PyObject *)d); i++)
+        if (d->charges[i].slot != NULL)
+            slot_free(d->charges[i].slot);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+decision_settle(Decision *d, PyObject *actual)
+{
+    if (d->selection == NULL)
+        return PyObject_CallFunctionObjArgs(settle_nothing, d, actual, NULL);
+    return PyObject_CallMethod(d->selection->core->engine, "settle", "OO", d, actual);
+}
+
+#endif

@@ -1,0 +1,386 @@
+/* Deciding one request: look at every bucket, then charge all of them or none.
+
+   Keys are found first, since hashing may run Python code. From then on nothing does, so that no
+   other thread comes between: under the GIL, that is all the lock a decision needs. What Python has
+   to do itself (seeds, changes of one algorithm to another, numbers beyond 61 bits) is found out
+   before anything is charged, and answered SLOW. */
+#ifndef RATECTL_DECIDE_H
+#define RATECTL_DECIDE_H
+
+#include "decision.h"
+
+#define MOST_LIMITS 64
+
+typedef struct Core {
+    PyObject_HEAD
+    Common *common;
+    PyObject *active;       /* dict: scope -> Active, or None where no policy covers it */
+    PyObject *slowly;       /* (scope, attributes, cost, now) -> decision */
+    PyObject *engine;       /* for release and settle */
+    PyObject *plain;        /* value -> how a refused key is shown */
+    PyObject *failed, *unready; /* an agent's: (scope, error) -> decision, () -> decision */
+    PyObject *usage_error;
+    i64 generation, no_policy;
+    u64 swaps;
+    int busy;               /* Python changes things under the engine's lock */
+    int own_clock;          /* read here */
+} Core;
+
+typedef struct {
+    Group *group;
+    Packed *bucket;
+    u64 key;
+    i64 wait;
+    Slot *slot;
+    int untracked;
+} Look;
+
+/* A request while it is being decided. */
+typedef struct {
+    Selection *selection;   /* owned */
+    i64 cost, now;
+    int count;
+    int decisive;
+    Reason reason;
+    i64 wait;
+    i64 capacity, remaining, reset_after;
+    Look looks[MOST_LIMITS];
+} Request;
+
+static inline i64
+wait_of(const Rule *r, Packed *b, i64 cost, i64 now)
+{
+    switch (r->kind) {
+    case TOKENS: return tokens_wait(r, &b->tokens, cost, now);
+    case WINDOW: return window_wait(r, &b->window, cost, now);
+    case QUOTA: return quota_wait(r, &b->quota, cost, now);
+    case HELD:
+        if (cost > r->most)
+            return NEVER;
+        return held_used(&b->held, now) + cost <= r->most ? 0 : UNKNOWN;
+    default: return SLOW;
+    }
+}
+
+/* What would be admitted at once. */
+static i64
+remaining_of(const Rule *r, Packed *b, i64 now)
+{
+    i64 left, wall;
+    switch (r->kind) {
+    case TOKENS: return tokens_left(r, level_at(r, &b->tokens, now));
+    case WINDOW:
+        window_advance(r, &b->window, now);
+        left = r->most - (i64)total_of(r, &b->window);
+        break;
+    case QUOTA:
+        if (wall_at(r, now, &wall) == 0)
+            quota_advance(r, &b->quota, now, wall);
+        left = r->most - b->quota.used;
+        break;
+    default: left = r->most - held_used(&b->held, now);
+    }
+    return left > 0 ? left : 0;
+}
+
+static i64
+reset_of(const Rule *r, Packed *b, i64 now)
+{
+    i64 wall;
+    switch (r->kind) {
+    case TOKENS: return tokens_reset(r, &b->tokens, now);
+    case WINDOW: return window_reset(r, &b->window, now);
+    case QUOTA:
+        if (wall_at(r, now, &wall) < 0 || quota_advance(r, &b->quota, now, wall) < 0)
+            return 0;
+        return b->quota.used ? b->quota.end - wall : 0;
+    default: return held_used(&b->held, now) ? UNKNOWN : 0;
+    }
+}
+
+/* Take `cost`, just admitted; returns what remains: ticks of a token bucket, counts of others. */
+static inline i128
+charge(const Rule *r, Packed *b, i64 cost, i64 now, Slot *slot)
+{
+    switch (r->kind) {
+    case TOKENS:
+        tokens_charge(r, &b->tokens, cost, now);
+        return level_of(&b->tokens);
+    case WINDOW:
+        set_count(r, &b->window, b->window.slot,
+                  count_in(r, &b->window, b->window.slot) + (u64)cost);
+        return r->most - (i64)total_of(r, &b->window);
+    case QUOTA: b->quota.used += cost; return r->most - b->quota.used;
+    default:
+        if (cost) {
+            batch_take(b->held.own, slot, cost, now + r->hold_ns);
+            b->held.newest = slot->until;
+        }
+        return r->most - held_used(&b->held, now);
+    }
+}
+
+/* Of two refusals, the one to report: never, then unknown, then the longer wait. */
+static int
+outweighs(i64 wait, i64 other)
+{
+    if (wait >= 0 && other >= 0)
+        return wait > other;
+    return other != NEVER && (wait == NEVER || (wait == UNKNOWN && other != UNKNOWN));
+}
+
+/* A copy of the bucket that an untracked key behaves as; -1: Python's work. */
+static int
+first_touch(Group *g, u64 key, i64 now, Packed *scratch)
+{
+    const Rule *r = g->rule;
+    if (g->former_count || now < g->seed_until || g->odd_genesis || r->kind == WIDE)
+        return -1;
+    Bucket *shared = shared_bucket(g, key);
+    if (unlikely(shared != NULL)) {
+        if (shared->epoch != g->epoch && catch_up(g, shared) < 0)
+            return -1;
+        if (r->kind == HELD && ((Held *)shared)->own)
+            return -1; /* a copy shares its slots */
+        memcpy(scratch, shared, r->size);
+    } else if (g->genesis) {
+        memcpy(scratch, g->genesis, r->size);
+    } else {
+        full_bucket(r, scratch, now);
+    }
+    scratch->head.epoch = g->epoch;
+    scratch->head.serial = 0;
+    return 0;
+}
+
+/* Look at every bucket. 1: all enforced limits admit it; 0: some refuse; SLOW. */
+static i64
+look(Request *q, const u64 *keys, Packed *scratch)
+{
+    int admitted = 1;
+    q->count = q->selection->count;
+    for (int i = 0; i < q->count; i++) {
+        Look *l = &q->looks[i];
+        Group *g = l->group = q->selection->groups[i];
+        Bucket *b = group_find(g, l->key = keys[i]);
+        l->untracked = b == NULL;
+        l->slot = NULL;
+        if (unlikely(b == NULL)) {
+            if (first_touch(g, keys[i], q->now, &scratch[i]) < 0)
+                return SLOW;
+            b = &scratch[i].head;
+        } else if (unlikely(b->epoch != g->epoch) && catch_up(g, b) < 0) {
+            return SLOW;
+        }
+        l->bucket = (Packed *)b;
+        l->wait = wait_of(g->rule, l->bucket, q->cost, q->now);
+        if (unlikely(l->wait)) {
+            if (l->wait == SLOW)
+                return SLOW;
+            admitted &= g->shadow;
+        }
+    }
+    return admitted;
+}
+
+static void
+decided_by(Request *q, int i, Reason reason)
+{
+    q->decisive = i;
+    q->reason = reason;
+    q->reset_after = 0;
+    if (i < 0)
+        return;
+    Look *l = &q->looks[i];
+    q->capacity = l->group->rule->most;
+    q->reset_after = reset_of(l->group->rule, l->bucket, q->now);
+}
+
+static void
+refuse(Request *q)
+{
+    int decisive = -1;
+    for (int i = 0; i < q->count; i++) {
+        const Look *l = &q->looks[i];
+        Counters *c = l->group->counters;
+        if (!l->wait)
+            continue;
+        if (l->group->shadow) {
+            c->shadow_refused++;
+            continue;
+        }
+        *(l->wait == NEVER ? &c->never : &c->refused) += 1;
+        if (decisive < 0 || outweighs(l->wait, q->looks[decisive].wait))
+            decisive = i;
+    }
+    const Look *l = &q->looks[decisive];
+    q->wait = l->wait;
+    q->remaining = remaining_of(l->group->rule, l->bucket, q->now);
+    decided_by(q, decisive, l->wait == NEVER ? NEVER_PASSES : LIMITED);
+}
+
+/* Slots cannot fail to be taken once others were charged, so they are made before. */
+static int
+make_slots(Request *q)
+{
+    for (int i = 0; i < q->count; i++) {
+        Look *l = &q->looks[i];
+        if (l->wait || l->group->rule->kind != HELD)
+            continue;
+        if (l->bucket->held.own == NULL &&
+            (l->bucket->held.own = (struct Batch *)batch_new()) == NULL)
+            return -1;
+        if ((l->slot = slot_new()) == NULL)
+            return -1;
+    }
+    return 0;
+}
+
+/* Give an untracked key a bucket to charge: its own or, without room, one that it shares. */
+static void
+begin(Request *q, Look *l, Bucket *const *held)
+{
+    Group *g = l->group;
+    Packed *scratch = l->bucket;
+    Bucket *b = track(g, l->key, q->now, held, q->count);
+    if (unlikely(b == NULL)) {
+        g->common->overflowed++;
+        b = share(g, l->key);
+        if (b == NULL)
+            return; /* no memory at all: nothing is kept */
+    }
+    u64 key = b->key;
+    memcpy(b, scratch, g->rule->size);
+    b->key = key;
+    b->serial = next_serial(g->common);
+    l->bucket = (Packed *)b;
+    l->untracked = 0;
+}
+
+/* Charge all that admit; with `details`, find out what a decision says. */
+static void
+admit(Request *q, int details)
+{
+    int tightest = -1, shadowed = -1;
+    i64 least = 0;
+    Bucket *held[MOST_LIMITS];
+    for (int i = 0; i < q->count; i++)
+        held[i] = &q->looks[i].bucket->head;
+    for (int i = 0; i < q->count; i++) {
+        Look *l = &q->looks[i];
+        Group *g = l->group;
+        Counters *c = g->counters;
+        if (unlikely(l->wait)) {
+            c->shadow_refused++;
+            if (shadowed < 0 || outweighs(l->wait, q->looks[shadowed].wait))
+                shadowed = i;
+            continue;
+        }
+        if (unlikely(l->untracked && q->cost)) {
+            begin(q, l, held);
+            held[i] = &l->bucket->head;
+        }
+        i128 left = charge(g->rule, l->bucket, q->cost, q->now, l->slot);
+        c->allowed++;
+        if (!g->has_lowest || left < g->lowest) {
+            g->lowest = left;
+            g->has_lowest = 1;
+        }
+        if (!details || g->shadow)
+            continue;
+        i64 whole = g->rule->kind == TOKENS ? tokens_left(g->rule, left) : (i64)left;
+        if (tightest < 0 || whole < least) {
+            tightest = i;
+            least = whole;
+        }
+    }
+    q->wait = 0;
+    q->reason = OK;
+    if (!details)
+        return;
+    if (unlikely(shadowed >= 0)) {
+        const Look *l = &q->looks[shadowed];
+        q->remaining = remaining_of(l->group->rule, l->bucket, q->now);
+        decided_by(q, shadowed, SHADOW);
+        return;
+    }
+    q->remaining = least;
+    decided_by(q, tightest, OK);
+}
+
+/* How a refused key is shown: a value, None, or a tuple of these. */
+static PyObject *
+shown_key(const Core *core, const Group *g, const Source *source)
+{
+    PyObject *shown = g->per_count == 1 ? NULL : PyTuple_New(g->per_count);
+    if (shown == NULL && g->per_count != 1)
+        return NULL;
+    for (Py_ssize_t i = 0; i < g->per_count; i++) {
+        PyObject *value = source_get(source, PyTuple_GetItem(g->per, i));
+        if (value == NULL && !PyErr_Occurred())
+            value = Py_NewRef(Py_None);
+        if (value != NULL && value != Py_None &&
+            !(PyUnicode_CheckExact(value) && PyUnicode_GetLength(value) <= 256)) {
+            PyObject *plain = PyObject_CallFunctionObjArgs(core->plain, value, NULL);
+            Py_DECREF(value);
+            value = plain;
+        }
+        if (value == NULL) {
+            Py_XDECREF(shown);
+            return NULL;
+        }
+        if (g->per_count == 1)
+            return value;
+        PyTuple_SetItem(shown, i, value);
+    }
+    return shown;
+}
+
+/* Count who was refused. Python code may run: the decision has been made. */
+static void
+count_refused(const Core *core, const Request *q, const Source *source)
+{
+    for (int i = 0; i < q->count; i++) {
+        const Look *l = &q->looks[i];
+        if (!l->wait || l->group->shadow || counted_before(l->group->counters, l->key))
+            continue;
+        PyObject *shown = shown_key(core, l->group, source);
+        if (shown == NULL)
+            PyErr_Clear(); /* counts of keys are approximate */
+        else
+            count_newly(l->group->counters, l->key, shown);
+    }
+}
+
+/* Decide. 1: admitted and charged; 0: refused; SLOW; -1: an error. `q` owns its selection, holds
+   the cost and, unless the core reads the clock, the instant. */
+static i64
+decide(Core *core, Request *q, const Source *source, int details, int read_clock)
+{
+    Packed scratch[MOST_LIMITS];
+    u64 keys[MOST_LIMITS];
+    if (unlikely(q->selection->count > MOST_LIMITS))
+        return SLOW;
+    if (unlikely(keys_of(q->selection, source, keys) < 0))
+        return -1;
+    /* From here on, nothing runs Python code until all is charged. */
+    if (unlikely(q->selection->swaps != core->swaps || (core->busy && read_clock != 2)))
+        return SLOW;
+    if (read_clock == 1)
+        q->now = monotonic_ns();
+    i64 answer = look(q, keys, scratch);
+    if (answer == 1) {
+        if (unlikely(q->selection->holds && q->cost) && make_slots(q) < 0) {
+            for (int i = 0; i < q->count; i++)
+                Py_XDECREF((PyObject *)q->looks[i].slot);
+            return -1;
+        }
+        admit(q, details);
+    } else if (answer == 0) {
+        refuse(q);
+        count_refused(core, q, source);
+    }
+    return answer;
+}
+
+#endif

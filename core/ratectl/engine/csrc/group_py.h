@@ -1,0 +1,451 @@
+/* Rules and groups as Python sees them: fast.py keeps them up to date, and reads and writes single
+   buckets where a request is Python's to decide. */
+#ifndef RATECTL_GROUP_PY_H
+#define RATECTL_GROUP_PY_H
+
+#include "group.h"
+
+/* Rules ----------------------------------------------------------------------------------------- */
+
+static PyObject *
+rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    int kind, blocked;
+    long long most, per_ns, per_token, slot_ns, hold_ns, even;
+    PyObject *offset;
+    if (kwargs != NULL && PyDict_Size(kwargs)) {
+        PyErr_SetString(PyExc_TypeError, "Rule() takes no keyword arguments");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "ipLLLLLLO", &kind, &blocked, &most, &per_ns, &per_token, &slot_ns,
+                          &hold_ns, &even, &offset))
+        return NULL;
+    if (kind != WIDE && (most > MOST_COUNT || per_ns > MOST_TIME || per_token > MOST_TIME ||
+                         slot_ns > MOST_TIME / 64 || hold_ns > MOST_TIME / 64)) {
+        PyErr_SetString(PyExc_OverflowError, "a limit too large for the compiled core");
+        return NULL;
+    }
+    Rule *r = (Rule *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (r == NULL)
+        return NULL;
+    if (kind == TOKENS && per_ns && (i128)most * per_token > (i128)per_ns * MOST_TIME) {
+        Py_DECREF((PyObject *)r);
+        PyErr_SetString(PyExc_OverflowError, "a bucket that fills too slowly");
+        return NULL;
+    }
+    r->kind = (Kind)kind;
+    r->blocked = blocked;
+    r->most = most;
+    r->per_ns = per_ns;
+    r->per_token = per_token;
+    r->capacity = (i128)most * per_token;
+    r->half = r->capacity / 2;
+    r->slot_ns = slot_ns;
+    r->hold_ns = hold_ns;
+    r->even = even;
+    r->starts = r->ends = INT64_MIN;
+    r->width = most <= UINT16_MAX ? 2 : most <= UINT32_MAX ? 4 : 8;
+    r->size = bucket_size(r->kind, r->width);
+    r->offset = Py_NewRef(offset);
+    return (PyObject *)r;
+}
+
+static void
+rule_dealloc(Rule *r)
+{
+    PyTypeObject *type = TYPE(r);
+    Py_XDECREF(r->offset);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(r);
+    Py_DECREF(type);
+}
+
+static PyMemberDef rule_members[] = {
+    {"kind", T_INT, offsetof(Rule, kind), READONLY, NULL},
+    {"size", T_UINT, offsetof(Rule, size), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+static PyType_Slot rule_slots[] = {
+    {Py_tp_new, rule_new},
+    {Py_tp_dealloc, rule_dealloc},
+    {Py_tp_members, rule_members},
+    {Py_tp_doc, "Rule(kind, blocked, most, per_ns, per_token, slot_ns, hold_ns, even, offset)"},
+    {0, NULL},
+};
+static PyType_Spec rule_spec = {
+    "ratectl.engine._fast.Rule", sizeof(Rule), 0, Py_TPFLAGS_DEFAULT, rule_slots,
+};
+
+/* Packing --------------------------------------------------------------------------------------- */
+
+static PyObject *
+packed_fields(const Rule *r, const Packed *b)
+{
+    const Bucket *h = &b->head;
+    if (r->kind == TOKENS)
+        return Py_BuildValue("(iIILKLL)", r->kind, h->epoch, h->serial, b->tokens.high, b->tokens.low,
+                             b->tokens.at, b->tokens.high_at);
+    if (r->kind == QUOTA)
+        return Py_BuildValue("(iIILLLL)", r->kind, h->epoch, h->serial, b->quota.start,
+                             b->quota.end, b->quota.since, b->quota.used);
+    if (r->kind == HELD) {
+        PyObject *newest = b->held.newest == NO_SLOT ? Py_NewRef(Py_None)
+                                                     : PyLong_FromLongLong(b->held.newest);
+        if (newest == NULL)
+            return NULL;
+        return Py_BuildValue("(iIION)", r->kind, h->epoch, h->serial,
+                             b->held.own ? (PyObject *)b->held.own : Py_None, newest);
+    }
+    PyObject *fields = PyTuple_New(5 + SLOTS);
+    if (fields == NULL)
+        return NULL;
+    i64 numbers[5] = {r->kind, h->epoch, h->serial, b->window.slot, b->window.since};
+    for (int i = 0; i < 5 + SLOTS; i++) {
+        PyObject *number = i < 5 ? PyLong_FromLongLong(numbers[i])
+                                 : PyLong_FromUnsignedLongLong(count_in(r, &b->window, i - 5));
+        if (number == NULL || PyTuple_SetItem(fields, i, number) < 0) {
+            Py_DECREF(fields);
+            return NULL;
+        }
+    }
+    return fields;
+}
+
+static i64
+field(PyObject *fields, Py_ssize_t i, int *odd)
+{
+    int overflow;
+    long long value = PyLong_AsLongLongAndOverflow(PyTuple_GetItem(fields, i), &overflow);
+    if (overflow || value > MOST_TIME || value < -MOST_TIME)
+        *odd = 1;
+    return value;
+}
+
+/* Fill a bucket. 0 where the fields do not fit: the bucket is as it was. */
+static int
+pack(const Rule *r, Packed *into, u32 epoch, u32 serial, PyObject *fields)
+{
+    Packed b;
+    int odd = 0;
+    Py_ssize_t expected[] = {0, 4, 2 + SLOTS, 4, 2};
+    if (r->kind == WIDE || PyTuple_Size(fields) != expected[r->kind])
+        return 0;
+    memcpy(&b, into, sizeof(Bucket));
+    b.head.epoch = epoch;
+    b.head.serial = serial;
+    if (r->kind == TOKENS) {
+        b.tokens.high = field(fields, 0, &odd);
+        b.tokens.low = PyLong_AsUnsignedLongLong(PyTuple_GetItem(fields, 1));
+        b.tokens.at = field(fields, 2, &odd);
+        b.tokens.high_at = field(fields, 3, &odd);
+        odd |= too_deep(r, level_of(&b.tokens));
+    } else if (r->kind == QUOTA) {
+        b.quota.start = field(fields, 0, &odd);
+        b.quota.end = field(fields, 1, &odd);
+        b.quota.since = field(fields, 2, &odd);
+        b.quota.used = field(fields, 3, &odd);
+    } else if (r->kind == HELD) {
+        PyObject *own = PyTuple_GetItem(fields, 0), *newest = PyTuple_GetItem(fields, 1);
+        b.held.newest = newest == Py_None ? NO_SLOT : field(fields, 1, &odd);
+        b.held.own = own == Py_None ? NULL : (struct Batch *)own;
+        if (!odd) {
+            Py_XINCREF((PyObject *)b.held.own);
+            if (into->head.key && !(into->head.epoch & BOXED))
+                Py_XDECREF((PyObject *)into->held.own);
+        }
+    } else {
+        u64 most = r->width == 2 ? UINT16_MAX : r->width == 4 ? UINT32_MAX : (u64)MOST_TIME / 64;
+        b.window.slot = field(fields, 0, &odd);
+        b.window.since = field(fields, 1, &odd);
+        odd |= b.window.slot > MOST_TIME / r->slot_ns || b.window.slot < -MOST_TIME / r->slot_ns;
+        for (int i = 0; i < SLOTS && !odd; i++) {
+            i64 count = field(fields, 2 + i, &odd);
+            odd |= count < 0 || (u64)count > most;
+            set_count(r, &b.window, i, (u64)count);
+        }
+    }
+    if (PyErr_Occurred())
+        PyErr_Clear();
+    if (!odd)
+        memcpy(into, &b, r->size);
+    return !odd;
+}
+
+/* Groups ---------------------------------------------------------------------------------------- */
+
+static PyObject *
+group_key(Group *g, PyObject *attributes)
+{
+    int failed = 0;
+    u64 key = attributes_key(g, attributes, &failed);
+    return failed ? NULL : PyLong_FromUnsignedLongLong(key);
+}
+
+/* Numbers of boxed states: keys of tracked buckets; those that share have their own range. */
+static PyObject *
+boxed_number(const Bucket *b, int shared)
+{
+    return shared ? PyLong_FromLongLong(-(i64)b->key) : PyLong_FromUnsignedLongLong(b->key);
+}
+
+static PyObject *
+unpacked(Group *g, const Rule *r, const Bucket *b, int shared)
+{
+    if (b == NULL)
+        Py_RETURN_NONE;
+    if (!(b->epoch & BOXED))
+        return packed_fields(r, (const Packed *)b);
+    PyObject *number = boxed_number(b, shared);
+    PyObject *state = number ? PyDict_GetItemWithError(g->boxed, number) : NULL;
+    Py_XDECREF(number);
+    return Py_XNewRef(state);
+}
+
+static int
+unbox(Group *g, Bucket *b, int shared)
+{
+    if (!(b->epoch & BOXED))
+        return 0;
+    PyObject *number = boxed_number(b, shared);
+    int done = number ? PyDict_DelItem(g->boxed, number) : -1;
+    Py_XDECREF(number);
+    b->epoch = 0;
+    return done;
+}
+
+static PyObject *
+group_get(Group *g, PyObject *key)
+{
+    u64 k = PyLong_AsUnsignedLongLong(key);
+    if (PyErr_Occurred())
+        return NULL;
+    Bucket *b = group_find(g, k);
+    if (b != NULL || !g->former_count)
+        return unpacked(g, g->rule, b, 0);
+    Table *table;
+    b = former_find(g, k, &table);
+    return unpacked(g, b ? (const Rule *)table->rule : g->rule, b, 0);
+}
+
+/* Forget a bucket that is packed as under a former rule. */
+static void
+former_remove(Group *g, u64 key)
+{
+    Table *table;
+    Bucket *b = former_find(g, key, &table);
+    if (b == NULL)
+        return;
+    unbox(g, b, 0);
+    table_remove(table, b);
+    if (table->count)
+        return;
+    table_drop(table, UINT32_MAX);
+    Py_CLEAR(table->rule);
+    memmove(table, table + 1, (size_t)(&g->former[--g->former_count] - table) * sizeof *table);
+}
+
+static PyObject *
+store(Group *g, Bucket *b, int shared, unsigned int epoch, unsigned int serial, PyObject *value)
+{
+    int packed = PyTuple_Check(value);
+    if (packed) {
+        u32 before = b->epoch;
+        if (pack(g->rule, (Packed *)b, epoch, serial, value)) {
+            if (before & BOXED) {
+                u32 now = b->epoch;
+                b->epoch = before;
+                int failed = unbox(g, b, shared);
+                b->epoch = now;
+                if (failed)
+                    return NULL;
+            }
+            Py_RETURN_TRUE;
+        }
+        Py_RETURN_FALSE;
+    }
+    PyObject *number = boxed_number(b, shared);
+    int failed = number ? PyDict_SetItem(g->boxed, number, value) : -1;
+    Py_XDECREF(number);
+    if (failed)
+        return NULL;
+    if (g->rule->kind == HELD && !(b->epoch & BOXED))
+        Py_CLEAR(((Held *)b)->own);
+    b->epoch = BOXED;
+    b->serial = 0;
+    Py_RETURN_TRUE;
+}
+
+/* set(key, epoch, serial, value): write a tracked bucket. `value` is a tuple of fields, or a state
+   to box. False where the fields do not fit. */
+static PyObject *
+group_set(Group *g, PyObject *args)
+{
+    unsigned long long key;
+    unsigned int epoch, serial;
+    PyObject *value;
+    if (!PyArg_ParseTuple(args, "KIIO", &key, &epoch, &serial, &value))
+        return NULL;
+    Bucket *b = group_find(g, key);
+    if (b == NULL) {
+        former_remove(g, key);
+        b = table_add(&g->table, key, 1);
+        if (b == NULL)
+            return PyErr_NoMemory();
+        memset(b, 0, g->rule->size);
+        b->key = key;
+    }
+    return store(g, b, 0, epoch, serial, value);
+}
+
+/* add(key, now, held) -> whether there was room for a new bucket, which must be set next. `held`
+   are (group, key) of buckets that are about to be charged. */
+static PyObject *
+group_add(Group *g, PyObject *args)
+{
+    unsigned long long key;
+    PyObject *now, *held;
+    int failed = 0;
+    if (!PyArg_ParseTuple(args, "KOO!", &key, &now, &PyList_Type, &held))
+        return NULL;
+    i64 at = clamped(now, &failed);
+    if (failed)
+        return NULL;
+    at = at > MOST_TIME ? MOST_TIME : at < -MOST_TIME ? -MOST_TIME : at;
+    Bucket *kept[64];
+    int count = 0;
+    for (Py_ssize_t i = 0; i < PyList_Size(held) && count < 64; i++) {
+        Group *of;
+        unsigned long long other;
+        if (!PyArg_ParseTuple(PyList_GetItem(held, i), "O!K", group_type, &of, &other))
+            return NULL;
+        if ((kept[count] = group_find(of, other)) != NULL)
+            count++;
+    }
+    Bucket *b = track(g, key, at, kept, count);
+    if (b == NULL) {
+        g->common->overflowed++;
+        Py_RETURN_FALSE;
+    }
+    memset(b, 0, g->rule->size);
+    b->key = key;
+    Py_RETURN_TRUE;
+}
+
+static PyObject *
+group_remove(Group *g, PyObject *key)
+{
+    u64 k = PyLong_AsUnsignedLongLong(key);
+    if (PyErr_Occurred())
+        return NULL;
+    Bucket *b = group_find(g, k);
+    if (b == NULL) {
+        former_remove(g, k);
+    } else {
+        if (unbox(g, b, 0) < 0)
+            return NULL;
+        table_remove(&g->table, b);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+group_get_shared(Group *g, PyObject *slot)
+{
+    u64 at = PyLong_AsUnsignedLongLong(slot);
+    if (PyErr_Occurred())
+        return NULL;
+    return unpacked(g, g->rule, shared_bucket(g, at), 1);
+}
+
+static PyObject *
+group_set_shared(Group *g, PyObject *args)
+{
+    unsigned long long slot;
+    unsigned int epoch, serial;
+    PyObject *value;
+    if (!PyArg_ParseTuple(args, "KIIO", &slot, &epoch, &serial, &value))
+        return NULL;
+    Bucket *b = shared_bucket(g, slot);
+    if (b == NULL && (b = share(g, slot)) == NULL)
+        return PyErr_NoMemory();
+    return store(g, b, 1, epoch, serial, value);
+}
+
+static PyObject *
+group_shared_slots(Group *g, PyObject *unused)
+{
+    (void)unused;
+    PyObject *slots = PyList_New(0);
+    for (u64 slot = 0; slots != NULL && g->shared != NULL && slot < SHARED; slot++) {
+        if (shared_bucket(g, slot) == NULL)
+            continue;
+        PyObject *number = PyLong_FromUnsignedLongLong(slot);
+        if (number == NULL || PyList_Append(slots, number) < 0)
+            Py_CLEAR(slots);
+        Py_XDECREF(number);
+    }
+    return slots;
+}
+
+static void
+free_shared(Group *g)
+{
+    for (u64 slot = 0; g->shared != NULL && slot < SHARED; slot++) {
+        Bucket *b = shared_bucket(g, slot);
+        if (b != NULL && g->rule->kind == HELD && !(b->epoch & BOXED))
+            Py_XDECREF((PyObject *)((Held *)b)->own);
+        if (b != NULL && b->epoch & BOXED && unbox(g, b, 1) < 0)
+            PyErr_Clear();
+    }
+    PyMem_Free(g->shared);
+    g->shared = NULL;
+}
+
+static PyObject *
+group_clear_shared(Group *g, PyObject *unused)
+{
+    (void)unused;
+    free_shared(g);
+    Py_RETURN_NONE;
+}
+
+/* behind(at, most) -> (at, keys): buckets that have not followed all changes, from place `at` on;
+   the last answer's `at` is -1. */
+static PyObject *
+group_behind(Group *g, PyObject *args)
+{
+    long long at;
+    int most;
+    if (!PyArg_ParseTuple(args, "Li", &at, &most))
+        return NULL;
+    PyObject *keys = PyList_New(0);
+    int table = (int)(at >> 32);
+    u32 place = (u32)at;
+    while (keys != NULL && most-- > 0) {
+        if (table > g->former_count) {
+            at = -1;
+            break;
+        }
+        Table *t = table < g->former_count ? &g->former[table] : &g->table;
+        u32 chunk = place / CHUNK;
+        if (chunk >= t->chunk_count) {
+            table++;
+            place = 0;
+        } else if (place % CHUNK >= t->chunks[chunk].fresh) {
+            place = (chunk + 1) * CHUNK;
+        } else {
+            Bucket *b = bucket_of(t, place++);
+            at = (long long)table << 32 | place;
+            if (b->key == 0 || (t == &g->table && !(b->epoch & BOXED) &&
+                                (b->epoch == g->epoch || catch_up(g, b) == 0)))
+                continue;
+            PyObject *key = PyLong_FromUnsignedLongLong(b->key);
+            if (key == NULL || PyList_Append(keys, key) < 0)
+                Py_CLEAR(keys);
+            Py_XDECREF(key);
+        }
+        at = (long long)table << 32 | place;
+    }
+    return keys == NULL ? NULL : Py_BuildValue("(LN)", at, keys);
+}
+
+#endif

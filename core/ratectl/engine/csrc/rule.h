@@ -1,0 +1,324 @@
+/* Rules and buckets: the arithmetic of token_bucket.py, sliding_window.py and quota.py, to the last
+   nanosecond, on packed states. What does not fit is SLOW, and Python's to decide. */
+#ifndef RATECTL_RULE_H
+#define RATECTL_RULE_H
+
+#include "base.h"
+
+#define SLOTS 16
+
+typedef enum { WIDE = 0, TOKENS = 1, WINDOW = 2, QUOTA = 3, HELD = 4 } Kind;
+
+/* The parameters of a limit; never changed, save that a quota remembers the present window. */
+typedef struct {
+    PyObject_HEAD
+    Kind kind;
+    int width;          /* bytes of a window's counts */
+    u32 size;           /* bytes of a packed bucket */
+    int blocked;
+    i64 most;
+    i64 per_ns, per_token;      /* ticks; see token_bucket.py */
+    i128 capacity, half;
+    i64 slot_ns;
+    i64 even;                   /* how long each window of a quota is; 0: ask the calendar */
+    i64 starts, ends;           /* then, the window that was seen last; wall clock */
+    PyObject *offset;           /* a WallOffset */
+    i64 hold_ns;
+} Rule;
+
+/* What every packed bucket begins with. A boxed one is a Python object in its group's `boxed`. */
+typedef struct {
+    u64 key;            /* 0: nobody's */
+    u32 epoch;          /* of its group, and BOXED */
+    u32 serial;
+} Bucket;
+
+#define BOXED 0x80000000u
+
+typedef struct {
+    Bucket head;
+    i64 at, high_at;
+    u64 low;            /* the level in ticks: 128 bits, in two halves for the sake of alignment */
+    i64 high;
+} Tokens;
+
+typedef struct {
+    Bucket head;
+    i64 slot, since;    /* `head` and `since` of sliding_window.py */
+    union {
+        u16 c16[SLOTS];
+        u32 c32[SLOTS];
+        u64 c64[SLOTS];
+    } ring;
+} Window;
+
+typedef struct {
+    Bucket head;
+    i64 start, end, since, used;
+} Quota;
+
+struct Batch;
+
+typedef struct {
+    Bucket head;
+    struct Batch *own;  /* where its slots lie; NULL before the first */
+    i64 newest;         /* when the slot taken last ends; NO_SLOT for none */
+} Held;
+
+#define NO_SLOT INT64_MIN
+
+typedef union {
+    Bucket head;
+    Tokens tokens;
+    Window window;
+    Quota quota;
+    Held held;
+} Packed;
+
+static inline u32
+bucket_size(Kind kind, int width)
+{
+    switch (kind) {
+    case TOKENS: return sizeof(Tokens);
+    case WINDOW: return (u32)(offsetof(Window, ring) + SLOTS * (size_t)width);
+    case QUOTA: return sizeof(Quota);
+    default: return sizeof(Held);
+    }
+}
+
+/* Token buckets --------------------------------------------------------------------------------- */
+
+static inline i128
+level_of(const Tokens *b)
+{
+    return ((i128)b->high << 64) | b->low;
+}
+
+static inline void
+set_level(Tokens *b, i128 level)
+{
+    b->low = (u64)level;
+    b->high = (i64)(level >> 64);
+}
+
+/* Whether a level is beyond what is decided here: it would take ages to fill the bucket. */
+static inline int
+too_deep(const Rule *r, i128 level)
+{
+    return level > r->capacity || r->capacity - level > (r->per_ns ? (i128)r->per_ns : 1) * MOST_TIME;
+}
+
+static inline i128
+level_at(const Rule *r, const Tokens *b, i64 now)
+{
+    i128 level = level_of(b);
+    if (now <= b->at)
+        return level;
+    level += (i128)(now - b->at) * r->per_ns;
+    return level < r->capacity ? level : r->capacity;
+}
+
+static inline i64
+tokens_wait(const Rule *r, const Tokens *b, i64 cost, i64 now)
+{
+    if (unlikely(cost > r->most || !r->per_ns))
+        return NEVER;
+    i128 missing = (i128)cost * r->per_token - level_of(b);
+    if (missing <= 0)
+        return 0;
+    i64 ready = b->at + (i64)wide_ceil_div((u128)missing, (u64)r->per_ns);
+    return ready > now ? ready - now : 0;
+}
+
+static inline void
+tokens_charge(const Rule *r, Tokens *b, i64 cost, i64 now)
+{
+    i128 level = level_at(r, b, now);
+    if (now > b->at)
+        b->at = now;
+    if (level > r->half)
+        b->high_at = b->at;
+    set_level(b, level - (i128)cost * r->per_token);
+}
+
+static inline i64
+tokens_left(const Rule *r, i128 level)
+{
+    return level <= 0 ? 0 : (i64)wide_div((u128)level, (u64)r->per_token);
+}
+
+static inline i64
+tokens_reset(const Rule *r, const Tokens *b, i64 now)
+{
+    i128 missing = r->capacity - level_at(r, b, now);
+    if (missing == 0)
+        return 0;
+    if (!r->per_ns)
+        return NEVER;
+    i64 span = (i64)wide_ceil_div((u128)missing, (u64)r->per_ns);
+    return span + (b->at > now ? b->at - now : 0);
+}
+
+/* Sliding windows ------------------------------------------------------------------------------- */
+
+static inline u64
+count_in(const Rule *r, const Window *b, i64 slot)
+{
+    int i = (int)(slot & (SLOTS - 1));
+    return r->width == 2 ? b->ring.c16[i] : r->width == 4 ? b->ring.c32[i] : b->ring.c64[i];
+}
+
+static inline void
+set_count(const Rule *r, Window *b, i64 slot, u64 count)
+{
+    int i = (int)(slot & (SLOTS - 1));
+    if (r->width == 2)
+        b->ring.c16[i] = (u16)count;
+    else if (r->width == 4)
+        b->ring.c32[i] = (u32)count;
+    else
+        b->ring.c64[i] = count;
+}
+
+static inline u64
+total_of(const Rule *r, const Window *b)
+{
+    u64 total = 0;
+    if (r->width == 2) {
+        u32 small = 0;
+        for (int i = 0; i < SLOTS; i++)
+            small += b->ring.c16[i];
+        total = small;
+    } else if (r->width == 4) {
+        for (int i = 0; i < SLOTS; i++)
+            total += b->ring.c32[i];
+    } else {
+        for (int i = 0; i < SLOTS; i++)
+            total += b->ring.c64[i];
+    }
+    return total;
+}
+
+static inline void
+window_advance(const Rule *r, Window *b, i64 now)
+{
+    i64 into = now - b->slot * r->slot_ns;
+    if (likely(into < r->slot_ns))
+        return;
+    i64 head = floor_div(now, r->slot_ns), passed = head - b->slot;
+    if (passed >= SLOTS)
+        memset(&b->ring, 0, SLOTS * (size_t)r->width);
+    else
+        for (i64 slot = b->slot + 1; slot <= head; slot++)
+            set_count(r, b, slot, 0);
+    b->slot = head;
+}
+
+static inline i64
+window_wait(const Rule *r, Window *b, i64 cost, i64 now)
+{
+    window_advance(r, b, now);
+    if (unlikely(cost > r->most || r->blocked))
+        return NEVER;
+    i64 excess = (i64)total_of(r, b) + cost - r->most;
+    if (excess <= 0)
+        return 0;
+    for (i64 slot = b->slot - SLOTS + 1; slot <= b->slot; slot++) {
+        excess -= (i64)count_in(r, b, slot);
+        if (excess <= 0)
+            return (slot + SLOTS) * r->slot_ns - now;
+    }
+    return SLOW; /* cannot be: counts add up to their total */
+}
+
+static inline i64
+window_reset(const Rule *r, Window *b, i64 now)
+{
+    window_advance(r, b, now);
+    for (i64 slot = b->slot; slot > b->slot - SLOTS; slot--)
+        if (count_in(r, b, slot))
+            return (slot + SLOTS) * r->slot_ns - now;
+    return 0;
+}
+
+static inline int
+window_same(const Rule *r, const Window *one, const Window *other, i64 now)
+{
+    Window a, b;
+    memcpy(&a, one, r->size);
+    memcpy(&b, other, r->size);
+    window_advance(r, &a, now);
+    window_advance(r, &b, now);
+    if (!total_of(r, &a) && !total_of(r, &b))
+        return 1;
+    return a.slot == b.slot && !memcmp(&a.ring, &b.ring, SLOTS * (size_t)r->width);
+}
+
+/* Quotas ---------------------------------------------------------------------------------------- */
+
+static PyObject *text_ns; /* "ns" */
+
+/* The wall clock at `now`; -1 where it is beyond what is decided here. */
+static inline int
+wall_at(const Rule *r, i64 now, i64 *wall)
+{
+    PyObject *ns = PyObject_GetAttr(r->offset, text_ns);
+    if (ns == NULL) {
+        PyErr_Clear();
+        return -1;
+    }
+    int overflow;
+    long long offset = PyLong_AsLongLongAndOverflow(ns, &overflow);
+    Py_DECREF(ns);
+    if (offset == -1 && PyErr_Occurred()) {
+        PyErr_Clear();
+        return -1;
+    }
+    if (overflow || offset > MOST_TIME || offset < -MOST_TIME)
+        return -1;
+    *wall = now + offset;
+    return 0;
+}
+
+/* Begin the window that has come. -1 where only the calendar knows which. */
+static inline int
+quota_advance(const Rule *r, Quota *b, i64 now, i64 wall)
+{
+    if (likely(wall < b->end))
+        return 0;
+    if (r->even) {
+        b->start = floor_div(wall, r->even) * r->even;
+        b->end = b->start + r->even;
+    } else if (wall >= r->starts && wall < r->ends) {
+        b->start = r->starts;
+        b->end = r->ends;
+    } else {
+        return -1;
+    }
+    b->since = now;
+    b->used = 0;
+    return 0;
+}
+
+static inline i64
+quota_wait(const Rule *r, Quota *b, i64 cost, i64 now)
+{
+    i64 wall;
+    if (cost > r->most || r->blocked)
+        return NEVER;
+    if (wall_at(r, now, &wall) < 0 || quota_advance(r, b, now, wall) < 0)
+        return SLOW;
+    return b->used + cost <= r->most ? 0 : b->end - wall;
+}
+
+static inline int
+quota_same(const Rule *r, const Quota *one, const Quota *other, i64 now)
+{
+    i64 wall;
+    if (wall_at(r, now, &wall) < 0)
+        return 0;
+    i64 used = wall < one->end ? one->used : 0;
+    return used == (wall < other->end ? other->used : 0) && (!used || one->end == other->end);
+}
+
+#endif

@@ -1,0 +1,314 @@
+"""The engine on the compiled core (``_fast``).
+
+The core decides requests by itself on packed buckets, in nanoseconds. What it leaves to Python
+(a key's first touch after a limit was newly declared, a bucket whose algorithm has changed, numbers
+beyond 61 bits, a scope's first request) is decided here as ``pure`` decides it: buckets are
+unpacked, changed, and packed again. Those that cannot be packed are *boxed*, kept as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl.engine import _fast
+from ratectl.engine.control import Active, checked_cost
+from ratectl.engine.decision import Decision, checked_actual, described
+from ratectl.engine.fast_group import FastGroup
+from ratectl.engine.fast_table import FastTable
+from ratectl.engine.group import plain
+from ratectl.engine.pure import PureEngine
+from ratectl.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from ratectl.engine.base import LimitPlan, Request, ScopePlan, State
+    from ratectl.engine.choice import Conditions
+    from ratectl.engine.control import Lock
+    from ratectl.engine.group import Counters, Group, Maker
+    from ratectl.engine.settle import Charged, Look
+    from ratectl.engine.succession import Kin
+    from ratectl.engine.table import Table
+
+__all__ = ["FastEngine"]
+
+_MAX_STATES: Final = 50_000
+"""Of one chooser: what comes beyond them is chosen here each time, until the next swap."""
+
+_MAX_VALUES: Final = 4_096
+"""Values of one attribute whose class is remembered."""
+
+_LONG: Final = 256
+
+Decision.register(_fast.Decision)
+_fast.bind(described, lambda _, actual: checked_actual(actual))
+
+
+class _FastMaker:
+    """Groups and counters of the core."""
+
+    def __init__(self, core: _fast.Core) -> None:
+        self._core = core
+
+    def counters(self) -> Counters:
+        counters: Any = _fast.Counters()
+        return counters  # type: ignore[no-any-return]  # it has all that Counters has
+
+    def group(self, limit: LimitPlan, genesis: State | None, counters: Counters) -> Group:
+        return FastGroup(self._core, limit, genesis, counters)
+
+
+class _BusyLock:
+    """A lock that the core can see: while it is held, all checks come to Python and wait."""
+
+    def __init__(self, core: _fast.Core) -> None:
+        self._lock = threading.Lock()
+        self._core = core
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        self._lock.acquire()
+        self._core.busy = 1
+
+    def release(self) -> None:
+        self._core.busy = 0
+        self._lock.release()
+
+
+class _Classes:
+    """Teaches a chooser of the core which values of attributes leave which conditions possible."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._conditions = conditions
+        self._by_mask: list[dict[int, int]] = [{} for _ in conditions.attributes]
+        self.chooser = _fast.Chooser(conditions.attributes)
+
+    def learn(self, attributes: Mapping[str, str]) -> int | None:
+        """The state of a request; None where its values are not to be remembered."""
+        values = [attributes.get(name) for name in self._conditions.attributes]
+        if self.chooser.states >= _MAX_STATES or any(
+            value is not None and value.__class__ is not str for value in values
+        ):
+            return None
+        classes = []
+        masks = self._conditions.masks(attributes)
+        for value, mask, numbers, memo in zip(
+            values, masks, self._by_mask, self.chooser.memos, strict=True
+        ):
+            number = numbers.setdefault(mask, len(numbers))
+            classes.append(number)
+            if value is None or len(value) <= _LONG:
+                if len(memo) >= _MAX_VALUES:
+                    memo.clear()
+                memo[value] = number
+        return self.chooser.learn(tuple(classes))
+
+
+class _FastActive(Active):
+    """An active scope, and what the core knows of it."""
+
+    __slots__ = ("_classes", "_core", "fast")
+
+    def __init__(
+        self, plan: ScopePlan, kin: tuple[Kin, ...], core: _fast.Core, classes: _Classes | None
+    ) -> None:
+        super().__init__(plan, kin)
+        self._core = core
+        self._classes = classes
+        self.fast = _fast.Active(None if classes is None else classes.chooser)
+        if self.groups is not None:
+            self._choose(None, self.groups)
+
+    def select(self, attributes: Mapping[str, str]) -> tuple[Group, ...]:
+        groups = super().select(attributes)
+        assert self._classes is not None
+        state = self._classes.learn(attributes)
+        if state is not None:
+            self._choose(state, groups)
+        return groups
+
+    def _choose(self, state: int | None, groups: tuple[Group, ...]) -> None:
+        stores = tuple([group.store for group in groups if isinstance(group, FastGroup)])
+        self.fast.choose(state, self._core.select(self.plan.scope, stores))
+
+
+class FastEngine(PureEngine):
+    """See :class:`~ratectl.engine.base.Engine`.
+
+    ``max_bytes`` bounds what its buckets take, and ``max_buckets`` their number as well. ``secret``
+    keys the hashes of keys: 16 bytes, by default random.
+    """
+
+    name = "c"
+
+    def __init__(
+        self,
+        clock: Callable[[], int] = time.monotonic_ns,
+        *,
+        max_bytes: int | None = None,
+        max_buckets: int | None = None,
+        secret: bytes | None = None,
+    ) -> None:
+        self._own_clock = clock is time.monotonic_ns
+        key = os.urandom(16) if secret is None else secret
+        self._secret = (int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little"))
+        self._classes: dict[int, tuple[Conditions, _Classes]] = {}
+        self._core_active: dict[str, _fast.Active | None] = {}
+        super().__init__(clock, **_bounds(max_bytes, max_buckets))
+        # The core's own functions are what callers get: no Python frame stands before them.
+        self.check = self._core.check  # type: ignore[method-assign]
+        if self._own_clock:
+            self.check_many = self._core.check_many  # type: ignore[method-assign,assignment]
+
+    def _parts(self, max_bytes: int, max_buckets: int | None) -> tuple[Maker, Table]:
+        if max_bytes < 1 or (max_buckets is not None and max_buckets < 1):
+            raise ValueError("a table holds at least one bucket")
+        self._core = _fast.Core(
+            self._own_clock,
+            not _texts_are_hashed_with_a_secret(),
+            *self._secret,
+            max_bytes,
+            sys.maxsize if max_buckets is None else max_buckets,
+            self._slowly,
+            self,
+            plain,
+            UsageError,
+        )
+        return _FastMaker(self._core), FastTable(self._core)
+
+    def _new_lock(self) -> Lock:
+        return _BusyLock(self._core)
+
+    def guard(
+        self, failed: Callable[[str, Exception], Decision], unready: Callable[[], Decision]
+    ) -> None:
+        super().guard(failed, unready)
+        self._core.failed, self._core.unready = failed, unready
+
+    # Deciding what the core does not ------------------------------------------------------------
+
+    def _slowly(
+        self, scope: str, attributes: Mapping[str, str], cost: int, now: int | None
+    ) -> Decision:
+        if cost.__class__ is not int or cost < 0:
+            checked_cost(cost)
+        with self._lock:
+            if now is None:
+                now = self._clock()
+            decision = self._core.attempt(scope, attributes, cost, now)
+            return self._decide(scope, attributes, cost, now) if decision is None else decision
+
+    def check_many(self, requests: Iterable[Request], now: int | None = None) -> list[Decision]:
+        instant = self._clock() if now is None else now
+        return self._core.check_many(requests, instant)
+
+    def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
+        checked_cost(cost)
+        return self._core.gate(scope, names, cost)
+
+    def _admit(self, active: Active, looks: list[Look], cost: int, now: int) -> Decision:
+        decision = super()._admit(active, looks, cost, now)
+        for group, key, state, untracked, wait in looks:
+            assert isinstance(group, FastGroup)
+            if not untracked or (cost and not wait):
+                group.write(key, state)
+        return decision
+
+    def _refuse(self, looks: list[Look], attributes: Mapping[str, str], now: int) -> Decision:
+        decision = super()._refuse(looks, attributes, now)
+        for group, key, state, untracked, _ in looks:
+            if not untracked:
+                group.buckets[key] = state
+        return decision
+
+    def _recall(self, decision: Decision) -> Charged | None:
+        if not isinstance(decision, _fast.Decision):
+            return super()._recall(decision)
+        if decision._notes is not None:  # noqa: SLF001
+            notes: Charged = decision._notes  # noqa: SLF001
+            return notes
+        charged = decision._charges()  # noqa: SLF001
+        if charged is None:
+            return None
+        scope, attributes, now, cost, charges = charged
+        looks: list[Look] = []
+        slots = []
+        for store, key, serial, slot, refused in charges:
+            group = store.owner()
+            if slot is not None:
+                slots.append(slot)
+            if group is not None:  # else it is gone, and nobody starts from it any more
+                charged_as: Any = _Charged(serial)
+                looks.append((group, key, charged_as, not serial, refused))
+        return (self, looks, scope, attributes, now, cost, cost, slots)
+
+    def _note(self, decision: Decision, charged: Charged) -> None:
+        if isinstance(decision, _fast.Decision):
+            decision._notes = charged  # noqa: SLF001
+        else:
+            super()._note(decision, charged)
+
+    # What the core knows ------------------------------------------------------------------------
+
+    def _new_active(self, plan: ScopePlan, kins: tuple[Kin, ...]) -> Active:
+        return _FastActive(plan, kins, self._core, self._classes_of(plan.conditions))
+
+    def _classes_of(self, conditions: Conditions | None) -> _Classes | None:
+        if conditions is None:
+            return None
+        known = self._classes.get(id(conditions))
+        if known is None:
+            known = self._classes[id(conditions)] = (conditions, _Classes(conditions))
+        return known[1]
+
+    def _remember(self, scope: str, active: Active | None) -> None:
+        super()._remember(scope, active)
+        self._core_active[scope] = active.fast if isinstance(active, _FastActive) else None
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._core_active = {}
+        self._classes = {}
+        self._core.install(self._core_active, self._plans.generation)
+        self._core.sweeping = False
+
+    def _tend(self, now: int, pause: Callable[[], object]) -> None:
+        self._core.sweeping = True  # the swap is done
+        super()._tend(now, pause)
+
+    def _count_no_policy(self) -> int:
+        return self._no_policy + self._core.no_policy
+
+    @property
+    def bytes(self) -> int:
+        """What its buckets take now, with all that finds them."""
+        return self._core.bytes
+
+
+class _Charged:
+    """In place of the state of a bucket that the core charged."""
+
+    __slots__ = ("serial",)
+
+    def __init__(self, serial: int) -> None:
+        self.serial = serial
+
+
+def _bounds(max_bytes: int | None, max_buckets: int | None) -> dict[str, Any]:
+    bounds: dict[str, Any] = {"max_buckets": max_buckets}
+    return bounds if max_bytes is None else {**bounds, "max_bytes": max_bytes}
+
+
+def _texts_are_hashed_with_a_secret() -> bool:
+    """Whether this process's ``hash`` of a text is one that nobody outside can know."""
+    seed = os.environ.get("PYTHONHASHSEED", "random")
+    return bool(sys.flags.hash_randomization) and seed in ("", "random")

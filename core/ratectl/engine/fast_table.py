@@ -1,0 +1,94 @@
+"""The bounded table of the compiled core, as Table is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl.engine.fast_group import FastGroup
+from ratectl.engine.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ratectl.engine import _fast
+    from ratectl.engine.base import State
+    from ratectl.engine.family import Family
+    from ratectl.engine.group import Group, Key
+    from ratectl.engine.settle import Look
+
+__all__ = ["FastTable"]
+
+_PIECE: Final = 64
+"""Buckets brought up to date between two chances for others."""
+
+_CHUNKS: Final = 8
+"""Chunks of a thousand buckets let go likewise."""
+
+
+class FastTable(Table):
+    """Buckets are counted, bounded and evicted by the core."""
+
+    def __init__(self, core: _fast.Core) -> None:
+        self._core = core
+        self._retired: list[tuple[Group, Group | Family]] = []
+
+    def __len__(self) -> int:
+        return self._core.buckets
+
+    @property
+    def overflowed(self) -> int:  # type: ignore[override]
+        return self._core.overflowed
+
+    def insert(
+        self, group: Group, key: Key, state: State, now: int, held: Sequence[Look] = ()
+    ) -> State:
+        assert isinstance(group, FastGroup)
+        assert isinstance(key, int)
+        stores: list[Any] = [
+            (of.store, other) for of, other, *_ in held if isinstance(of, FastGroup)
+        ]
+        tracked = group.store.add(key, now, stores)
+        return group.keep(key, state) if tracked else group.share(key, state)
+
+    def retire(self, group: Group, owner: Group | Family, now: int) -> None:
+        assert isinstance(group, FastGroup)
+        group.retired_at = now
+        group.store.retire()
+        self._retired.append((group, owner))
+
+    def tend(self, groups: Sequence[Group], now: int) -> Iterator[None]:
+        for group in groups:
+            assert isinstance(group, FastGroup)
+            for key in group.store.boxed:
+                if key >= 0:
+                    self._look(group, key, now)
+                    yield
+            if group.changed_often():
+                epoch = group.epoch
+                yield from self._bring(group, now)
+                group.forget_changes(epoch)
+        retired, self._retired = self._retired, []
+        for group, owner in retired:
+            assert isinstance(group, FastGroup)
+            if owner.lent(now):
+                self._retired.append((group, owner))
+                continue
+            while group.store.drop(_CHUNKS):
+                yield
+
+    def _bring(self, group: FastGroup, now: int) -> Iterator[None]:
+        """Let every bucket of a group follow the changes, or be forgotten."""
+        while True:
+            at = 0
+            while at >= 0:
+                at, keys = group.store.behind(at, _PIECE)
+                for key in keys:
+                    self._look(group, key, now)
+                yield
+            if not group.store.former:
+                return
+
+    def _look(self, group: FastGroup, key: int, now: int) -> None:
+        state = group.buckets.get(key)
+        if state is not None and group.evictable(key, state, now):
+            group.store.remove(key)
