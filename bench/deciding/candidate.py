@@ -29,15 +29,20 @@ Side = Literal["floor", "c", "pure", "peer"]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a candidate is built for.
+    """What a candidate is built for; the default admits one hot key all through a run.
 
-    Token buckets hold ``most`` and gain 100 a day, windows admit ``most`` a day: large enough to
-    admit everything, and slow enough that no key of a run is forgotten for being full again.
+    Token buckets hold ``most`` and gain ``per_day``; windows admit ``most`` a day.
     """
 
     most: int = 10**9
+    per_day: int = 10**6
     keys: int = 10_000
     """Room for so many, where a store must be told."""
+
+    @classmethod
+    def many(cls, keys: int) -> Setting:
+        """Refills so slowly that no key of a run is forgotten for being full again."""
+        return cls(60_000, 100, keys)
 
 
 @dataclass(frozen=True, slots=True)

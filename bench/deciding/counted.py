@@ -52,7 +52,7 @@ def main(calls: int) -> dict[str, object]:
             candidates[name] = build(Setting())
         except ImportError as missing:
             print(f"(without {name}: {missing})", file=sys.stderr)
-    for engine in ours.engines():
+    for engine in {name.partition(":")[0] for name in candidates if ours.CHECK in name}:
         ours.agent_on(engine, Setting()).close()  # its threads would be counted as well
     gc.disable()
     for name, candidate in candidates.items():

@@ -93,7 +93,7 @@ def missed(build: Builder) -> Missed:
 
     Each key is new, and asked for twice what it has.
     """
-    each = build(Setting(most=MOST))
+    each = build(Setting(MOST, per_day=100))
     count = each.counting()
     by: list[int] = []
     with _hurried() as raised:

@@ -128,7 +128,7 @@ def _rounds(candidate: Candidate, draws: _Draws, rounds: int) -> dict[str, list[
         each("zipf_ns", loop)
         candidate.rest()
         if not candidate.asynchronous and len(taken["zipf_threads_ns"]) < _THREADED_ROUNDS:
-            parts = [draws.texts()[::2] for _ in range(THREADS)]  # half: locks make some slow
+            parts = [draws.texts()[::THREADS] for _ in range(THREADS)]
             taken["zipf_threads_ns"].append(in_threads(loop, parts) / sum(map(len, parts)))
     return taken
 
@@ -138,7 +138,7 @@ def _main(name: str, draws: str, keys: str, each: str, rounds: str) -> dict[str,
     for engine in ours.engines():
         builders |= ours.of(engine)
     try:
-        candidate = builders[name](Setting(keys=int(keys)))
+        candidate = builders[name](Setting.many(int(keys)))
     except ImportError:
         return None
     figures: dict[str, Any] = dict(_filled(candidate, int(keys)))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ratectl import Agent
 
 __all__ = [
-    "CHECK", "GATE", "GATE_WINDOW", "KEYED", "MANY", "SIX", "WINDOW",
+    "CHECK", "GATE", "GATE_WIDE", "GATE_WINDOW", "KEYED", "MANY", "SIX", "WINDOW",
     "agent_on", "engine_on", "engines", "of",
 ]  # fmt: skip
 
@@ -34,39 +34,29 @@ MANY = "agent.check_many, 32 of one key"
 WINDOW = "agent.check, sliding window"
 GATE = "gate"
 GATE_WINDOW = "gate, sliding window"
+GATE_WIDE = "gate, sliding window of 10^9"
 
 _BATCH = 32
 _DEEP = "/api/payments/checkout"
 
-_POLICIES = """\
-apiVersion: ratectl/v1
-scope: /one
-limits:
-  spike: {{rate: 100/day, burst: {most}, per: tenant}}
----
-apiVersion: ratectl/v1
-scope: /window
-limits:
-  daily: {{algorithm: sliding-window, rate: {most}/day, per: tenant}}
-"""
-_LEVEL = """\
----
-apiVersion: ratectl/v1
-scope: {scope}
-limits:
-  spike{level}: {{rate: 100/day, burst: {most}, per: tenant}}
-  daily{level}: {{algorithm: sliding-window, rate: {most}/day, per: tenant}}
-"""
+_BUCKET = "{{rate: {per_day}/day, burst: {most}, per: tenant}}"
+_WINDOW = "{{algorithm: sliding-window, rate: {most}/day, per: tenant}}"
+_WIDE = "{{algorithm: sliding-window, rate: 1_000_000_000/day, per: tenant}}"
+_POLICY = "---\napiVersion: ratectl/v1\nscope: {scope}\nlimits:\n"
 
 
-def policies(most: int) -> str:
-    """A scope with a token bucket, one with a window, and three levels with both at each."""
-    parts = _DEEP.split("/")[1:]
-    scopes = ["/" + "/".join(parts[: depth + 1]) for depth in range(len(parts))]
-    levels = [
-        _LEVEL.format(scope=scope, level=level, most=most) for level, scope in enumerate(scopes)
+def policies(setting: Setting) -> str:
+    """A scope with a token bucket, two with a window, and three levels with both at each."""
+    said = {"/one": {"spike": _BUCKET}, "/window": {"daily": _WINDOW}, "/wide": {"daily": _WIDE}}
+    parts = _DEEP.split("/")
+    for depth in range(1, len(parts)):
+        limits = {f"spike{depth}": _BUCKET, f"daily{depth}": _WINDOW}
+        said["/".join(parts[: depth + 1])] = limits
+    written = [
+        _POLICY.format(scope=scope) + "".join(f"  {name}: {limit}\n" for name, limit in of.items())
+        for scope, of in said.items()
     ]
-    return "".join([_POLICIES.format(most=most), *levels])
+    return "".join(written).format(most=setting.most, per_day=setting.per_day)
 
 
 def engines() -> list[Side]:
@@ -97,11 +87,11 @@ def _roomy(make: Callable[..., Any], keys: int) -> dict[str, int]:
 
 
 @cache
-def _folder(most: int) -> Path:
+def _folder(setting: Setting) -> Path:
     folder = tempfile.TemporaryDirectory(prefix="ratectl-bench-")
     atexit.register(folder.cleanup)
     path = Path(folder.name)
-    (path / "policies.yaml").write_text(policies(most), "utf-8")
+    (path / "policies.yaml").write_text(policies(setting), "utf-8")
     return path
 
 
@@ -113,7 +103,7 @@ def engine_on(name: str, setting: Setting) -> Any:
 
     make = _class(name)
     engine = make(time.monotonic_ns, **_roomy(make, setting.keys))
-    engine.swap(compile_tree(load_valid([_folder(setting.most)]).tree, 1))
+    engine.swap(compile_tree(load_valid([_folder(setting)]).tree, 1))
     return engine
 
 
@@ -122,11 +112,13 @@ def agent_on(name: str, setting: Setting) -> Agent:
     """An agent on the engine of this name that follows a directory of the policies."""
     import ratectl
 
-    folder = _folder(setting.most)
+    folder = _folder(setting)
     before = os.environ.get("RATECTL_ENGINE")
     os.environ["RATECTL_ENGINE"] = name
     try:
         agent = ratectl.Agent(folder, **_roomy(ratectl.Agent, setting.keys))
+    except ratectl.UsageError as unknown:
+        raise ImportError(str(unknown)) from unknown
     finally:
         if before is None:
             del os.environ["RATECTL_ENGINE"]
@@ -185,6 +177,7 @@ _HOT: dict[str, tuple[Any, ...]] = {
     GATE: (_gate, "/one"),
     "gate, 3 levels, 6 limits": (_gate, _DEEP),
     GATE_WINDOW: (_gate, "/window"),
+    GATE_WIDE: (_gate, "/wide"),
     "engine.check": (_engine_check,),
     CHECK: (_check, "/one"),
     "agent.check, attributes made": (_check_made,),
@@ -193,5 +186,5 @@ _HOT: dict[str, tuple[Any, ...]] = {
     MANY: (_check_many, 1),
     "agent.check_many, 32 keys": (_check_many, _BATCH),
 }
-KEYED = (GATE, GATE_WINDOW, CHECK, WINDOW)
+KEYED = (GATE, GATE_WINDOW, GATE_WIDE, CHECK, WINDOW)
 """Those that are measured over a million keys too."""

@@ -19,7 +19,6 @@ __all__ = ["LIMITS_FIXED", "PEERS"]
 LIMITS_FIXED = "limits: fixed window"
 
 _DAY = 86_400
-_PER_DAY = 100
 
 
 def _limits(strategy: str, setting: Setting) -> Candidate:
@@ -45,9 +44,13 @@ def _throttled(using: str, setting: Setting) -> Candidate:
     from throttled.store import MemoryStore
 
     bucket = using in ("token_bucket", "gcra")
-    quota = Quota(Rate(timedelta(days=1), _PER_DAY if bucket else setting.most), burst=setting.most)
+    rate = Rate(timedelta(days=1), setting.per_day if bucket else setting.most)
     store = MemoryStore(options={"MAX_SIZE": 2 * setting.keys})
-    names = {"limit": throttled.Throttled(using=using, quota=quota, store=store).limit}
+    names = {
+        "limit": throttled.Throttled(
+            using=using, quota=Quota(rate, setting.most), store=store
+        ).limit
+    }
     return Candidate("peer", "limit(key)", names, admitted="not {}.limited")
 
 
@@ -55,7 +58,7 @@ def _pyrate(setting: Setting) -> Candidate:
     """Its default bucket is one for all keys: this factory makes one for each, as documented."""
     import pyrate_limiter as pyrate
 
-    rates = [pyrate.Rate(_PER_DAY, pyrate.Duration.DAY, burst=setting.most)]
+    rates = [pyrate.Rate(setting.per_day, pyrate.Duration.DAY, burst=setting.most)]
     clock = pyrate.MonotonicClock()
 
     class Factory(pyrate.BucketFactory):  # type: ignore[misc]
@@ -81,7 +84,7 @@ def _token_bucket(setting: Setting) -> Candidate:
     import token_bucket
 
     storage = token_bucket.MemoryStorage()
-    limiter = token_bucket.Limiter(_PER_DAY / _DAY, setting.most, storage)
+    limiter = token_bucket.Limiter(setting.per_day / _DAY, setting.most, storage)
     return Candidate("peer", "consume(key)", {"consume": limiter.consume}, locked=False)
 
 
@@ -91,7 +94,7 @@ def _aiolimiter(setting: Setting) -> Candidate:
 
     class Limiters(dict[str, Any]):
         def __missing__(self, key: str) -> Any:
-            made = aiolimiter.AsyncLimiter(setting.most, setting.most * _DAY / _PER_DAY)
+            made = aiolimiter.AsyncLimiter(setting.most, setting.most * _DAY / setting.per_day)
             self[key] = made
             return made
 
