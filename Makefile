@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test lint format unit bench fuzz clean
+.PHONY: help demo test lint format unit bench instructions fuzz clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,7 +15,8 @@ help:
 	@echo "make lint    formatting, lint, types, import contracts"
 	@echo "make unit    the tests alone"
 	@echo "make fuzz    hostile policies by chance, for FUZZ_SECONDS=600"
-	@echo "make bench   figures: publishing to acknowledgement, loading, deciding"
+	@echo "make bench   figures: deciding, beside other libraries; loading, publishing, replaying"
+	@echo "make instructions   instructions per decision, held to a committed ceiling"
 
 demo: .venv/installed
 	$(BIN)/ratectl demo
@@ -35,8 +36,11 @@ format: .venv/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/dev .venv/etcd
+bench: .venv/dev .venv/bench .venv/etcd
 	$(BIN)/python -m bench
+
+instructions: .venv/dev
+	$(BIN)/python -m bench.instructions
 
 FUZZ_SECONDS ?= 600
 
@@ -55,6 +59,10 @@ fuzz: .venv/dev .venv/atheris
 
 .venv/dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+.venv/bench: .venv/installed
+	@$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
 
 # Wheels exist for some systems only: elsewhere the fuzzer does without, and says so.

@@ -1,0 +1,1 @@
+"""What a decision costs: ratectl, other libraries and floors, each as the body of one loop."""

@@ -1,0 +1,67 @@
+"""What no limiter can be faster than: the loop, an empty call, a reading of the clock."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from bench.deciding.candidate import KEY, Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bench.deciding.candidate import Builder, Setting
+
+__all__ = ["C_CALL", "FLOORS", "PYTHON_CALL"]
+
+PYTHON_CALL = "empty Python call"
+C_CALL = "empty C call"
+
+
+def _nothing(scope: str, attributes: Mapping[str, str]) -> None:
+    """As many arguments as a check has."""
+
+
+def the_loop(_: Setting) -> Candidate:
+    return Candidate("floor", "pass", {})
+
+
+def python_call(_: Setting) -> Candidate:
+    names = {"nothing": _nothing, "attributes": {"tenant": KEY}}
+    return Candidate("floor", "nothing('/one', attributes)", names, "nothing('/one', key)")
+
+
+def c_call(_: Setting) -> Candidate:
+    """The compiled engine's own empty function; without it, a built-in that hardly looks."""
+    try:
+        from ratectl.engine._fast import floor
+    except ImportError:
+        return Candidate("floor", "call(key)", {"call": callable})
+    return Candidate("floor", f"call({_arguments(floor)})", {"call": floor})
+
+
+def _arguments(floor: Callable[..., object]) -> str:
+    try:
+        floor(KEY)
+    except TypeError:
+        return ""
+    return "key"
+
+
+def clock(_: Setting) -> Candidate:
+    return Candidate("floor", "now()", {"now": time.monotonic_ns})
+
+
+def clock_in_c(_: Setting) -> Candidate:
+    from ratectl.engine._fast import now
+
+    return Candidate("floor", "now()", {"now": now})
+
+
+FLOORS: dict[str, Builder] = {
+    "the loop alone": the_loop,
+    C_CALL: c_call,
+    PYTHON_CALL: python_call,
+    "clock read (monotonic_ns)": clock,
+    "clock read in C": clock_in_c,
+}

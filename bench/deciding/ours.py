@@ -1,0 +1,190 @@
+"""ratectl itself: each engine that is there, through the agent and alone.
+
+``agent.check(scope, attributes)`` is the public API. A gate is bound to a scope and takes the
+values of its attributes; it answers yes or no.
+"""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import os
+import tempfile
+import time
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.deciding.candidate import KEY, Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.deciding.candidate import Builder, Setting, Side
+    from ratectl import Agent
+
+__all__ = [
+    "CHECK", "GATE", "GATE_WIDE", "GATE_WINDOW", "KEYED", "MANY", "SIX", "WINDOW",
+    "agent_on", "engine_on", "engines", "of",
+]  # fmt: skip
+
+CHECK = "agent.check"
+SIX = "agent.check, 3 levels, 6 limits"
+MANY = "agent.check_many, 32 of one key"
+WINDOW = "agent.check, sliding window"
+GATE = "gate"
+GATE_WINDOW = "gate, sliding window"
+GATE_WIDE = "gate, sliding window of 10^9"
+
+_BATCH = 32
+_DEEP = "/api/payments/checkout"
+
+_BUCKET = "{{rate: {per_day}/day, burst: {most}, per: tenant}}"
+_WINDOW = "{{algorithm: sliding-window, rate: {most}/day, per: tenant}}"
+_WIDE = "{{algorithm: sliding-window, rate: 1_000_000_000/day, per: tenant}}"
+_POLICY = "---\napiVersion: ratectl/v1\nscope: {scope}\nlimits:\n"
+
+
+def policies(setting: Setting) -> str:
+    """A scope with a token bucket, two with a window, and three levels with both at each."""
+    said = {"/one": {"spike": _BUCKET}, "/window": {"daily": _WINDOW}, "/wide": {"daily": _WIDE}}
+    parts = _DEEP.split("/")
+    for depth in range(1, len(parts)):
+        limits = {f"spike{depth}": _BUCKET, f"daily{depth}": _WINDOW}
+        said["/".join(parts[: depth + 1])] = limits
+    written = [
+        _POLICY.format(scope=scope) + "".join(f"  {name}: {limit}\n" for name, limit in of.items())
+        for scope, of in said.items()
+    ]
+    return "".join(written).format(most=setting.most, per_day=setting.per_day)
+
+
+def engines() -> list[Side]:
+    """The engines that are there, fastest first."""
+    try:
+        import ratectl.engine.fast  # noqa: F401
+    except ImportError:
+        return ["pure"]
+    return ["c", "pure"]
+
+
+def _class(engine: str) -> Callable[..., Any]:
+    if engine == "pure":
+        from ratectl.engine.pure import PureEngine
+
+        return PureEngine
+    from ratectl.engine.fast import FastEngine
+
+    return FastEngine  # type: ignore[no-any-return]
+
+
+def _roomy(make: Callable[..., Any], keys: int) -> dict[str, int]:
+    """The argument that gives a table room for ``keys``, six limits each."""
+    accepted = inspect.signature(make).parameters
+    if "max_bytes" in accepted:
+        return {"max_bytes": max(1 << 28, 6 * 256 * keys)}
+    return {"max_buckets": max(500_000, 2 * keys)}
+
+
+@cache
+def _folder(setting: Setting) -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="ratectl-bench-")
+    atexit.register(folder.cleanup)
+    path = Path(folder.name)
+    (path / "policies.yaml").write_text(policies(setting), "utf-8")
+    return path
+
+
+@cache
+def engine_on(name: str, setting: Setting) -> Any:
+    """An engine of this name that runs the policies."""
+    from ratectl.compile import compile_tree
+    from ratectl.policy import load_valid
+
+    make = _class(name)
+    engine = make(time.monotonic_ns, **_roomy(make, setting.keys))
+    engine.swap(compile_tree(load_valid([_folder(setting)]).tree, 1))
+    return engine
+
+
+@cache
+def agent_on(name: str, setting: Setting) -> Agent:
+    """An agent on the engine of this name that follows a directory of the policies."""
+    import ratectl
+
+    folder = _folder(setting)
+    before = os.environ.get("RATECTL_ENGINE")
+    os.environ["RATECTL_ENGINE"] = name
+    try:
+        agent = ratectl.Agent(folder, **_roomy(ratectl.Agent, setting.keys))
+    except ratectl.UsageError as unknown:
+        raise ImportError(str(unknown)) from unknown
+    finally:
+        if before is None:
+            del os.environ["RATECTL_ENGINE"]
+        else:
+            os.environ["RATECTL_ENGINE"] = before
+    assert agent._engine.name == name, agent._engine.name
+    atexit.register(agent.close)
+    return agent
+
+
+def _check(engine: Side, scope: str, setting: Setting) -> Candidate:
+    """Attributes lie ready where the key is one; else they are made for each call."""
+    agent = agent_on(engine, setting)
+    names = {"check": agent.check, "attributes": {"tenant": KEY}, "scope": scope}
+    return Candidate(engine, "check(scope, attributes)", names, "check(scope, {'tenant': key})")
+
+
+def _check_made(engine: Side, setting: Setting) -> Candidate:
+    """With attributes that the caller makes for each call, in the loop."""
+    names = {"check": agent_on(engine, setting).check}
+    return Candidate(engine, "check('/one', {'tenant': key})", names)
+
+
+def _engine_check(engine: Side, setting: Setting) -> Candidate:
+    names = {"check": engine_on(engine, setting).check, "attributes": {"tenant": KEY}}
+    return Candidate(engine, "check('/one', attributes)", names, "check('/one', {'tenant': key})")
+
+
+def _check_many(engine: Side, tenants: int, setting: Setting) -> Candidate:
+    many = _there(agent_on(engine, setting), "check_many")
+    batch = [("/one", {"tenant": f"{KEY}-{n % tenants}"}) for n in range(_BATCH)]
+    return Candidate(engine, "many(batch)", {"many": many, "batch": batch}, decisions=_BATCH)
+
+
+def _gate(engine: Side, scope: str, setting: Setting) -> Candidate:
+    gate = _there(engine_on(engine, setting), "gate")(scope, "tenant")
+    return Candidate(engine, "gate(key)", {"gate": gate})
+
+
+def _there(of: object, name: str) -> Any:
+    """A method that not every engine has yet."""
+    found = getattr(of, name, None)
+    if found is None:
+        raise ImportError(f"{type(of).__name__} has no {name}")
+    return found
+
+
+def of(engine: Side) -> dict[str, Builder]:
+    """Everything that is measured on one key, by name."""
+    return {
+        f"{engine}: {name}": partial(build, engine, *args) for name, (build, *args) in _HOT.items()
+    }
+
+
+_HOT: dict[str, tuple[Any, ...]] = {
+    GATE: (_gate, "/one"),
+    "gate, 3 levels, 6 limits": (_gate, _DEEP),
+    GATE_WINDOW: (_gate, "/window"),
+    GATE_WIDE: (_gate, "/wide"),
+    "engine.check": (_engine_check,),
+    CHECK: (_check, "/one"),
+    "agent.check, attributes made": (_check_made,),
+    WINDOW: (_check, "/window"),
+    SIX: (_check, _DEEP),
+    MANY: (_check_many, 1),
+    "agent.check_many, 32 keys": (_check_many, _BATCH),
+}
+KEYED = (GATE, GATE_WINDOW, GATE_WIDE, CHECK, WINDOW)
+"""Those that are measured over a million keys too."""
