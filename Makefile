@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test lint format unit bench instructions fuzz clean
+.PHONY: help demo test lint format unit bench fuzz sanitize clean
 .DEFAULT_GOAL := help
 
 help:
@@ -78,3 +78,19 @@ fuzz: .venv/dev .venv/atheris
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz bench/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The tests of engines and agents on the compiled core under ASan and UBSan, in a copy of the tree.
+SANITIZED := build/sanitize
+SANITIZERS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+
+sanitize: .venv/dev
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED) && cp -r core $(SANITIZED)/
+	$(CC) -std=c11 $(SANITIZERS) -shared -fPIC $$($(BIN)/python -c \
+	    'import sysconfig; print("-I" + sysconfig.get_paths()["include"])') \
+	    core/ratectl/engine/csrc/_fast.c -o $(SANITIZED)/core/ratectl/engine/_fast.abi3.so
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 PYTHONMALLOC=malloc \
+	    PYTHONPATH=$(CURDIR)/$(SANITIZED)/core RATECTL_ENGINE=c RATECTL_SANITIZED=1 \
+	    $(BIN)/pytest -q -s -p no:xdist -m "not etcd" $(SANITIZED_TESTS)
+
+SANITIZED_TESTS ?= tests/engine tests/conformance tests/agent

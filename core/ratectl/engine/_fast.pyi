@@ -108,6 +108,7 @@ class Core:
         hash_here: bool,
         k0: int,
         k1: int,
+        key_bits: int,
         max_bytes: int,
         max_buckets: int,
         slowly: Callable[..., Any],

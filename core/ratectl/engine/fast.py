@@ -144,8 +144,9 @@ class _FastActive(Active):
 class FastEngine(PureEngine):
     """See :class:`~ratectl.engine.base.Engine`.
 
-    ``max_bytes`` bounds what its buckets take, and ``max_buckets`` their number as well. ``secret``
-    keys the hashes of keys: 16 bytes, by default random.
+    ``max_bytes`` bounds what its buckets take, and ``max_buckets`` their number as well. Keys are
+    kept as fingerprints of ``key_bits``, keyed by ``secret`` (16 bytes, by default random): both
+    are for tests.
     """
 
     name = "c"
@@ -157,10 +158,12 @@ class FastEngine(PureEngine):
         max_bytes: int | None = None,
         max_buckets: int | None = None,
         secret: bytes | None = None,
+        key_bits: int = 64,
     ) -> None:
         self._own_clock = clock is time.monotonic_ns
         key = os.urandom(16) if secret is None else secret
         self._secret = (int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little"))
+        self._key_bits = key_bits
         self._classes: dict[int, tuple[Conditions, _Classes]] = {}
         self._core_active: dict[str, _fast.Active | None] = {}
         super().__init__(clock, **_bounds(max_bytes, max_buckets))
@@ -176,6 +179,7 @@ class FastEngine(PureEngine):
             self._own_clock,
             not _texts_are_hashed_with_a_secret(),
             *self._secret,
+            self._key_bits,
             max_bytes,
             sys.maxsize if max_buckets is None else max_buckets,
             self._slowly,

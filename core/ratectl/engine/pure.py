@@ -162,8 +162,8 @@ class PureEngine(ControlledEngine):
             self._succession.bring(group.identity)
 
     def _admit(self, active: Active, looks: list[Look], cost: int, now: int) -> Decision:
-        tightest: tuple[Group, State] | None = None
-        least = 0
+        tightest: Group | None = None
+        least, bucket = 0, None
         shadowed: Look | None = None
         for look in looks:
             group, key, state, untracked, wait = look
@@ -177,16 +177,18 @@ class PureEngine(ControlledEngine):
                 state = self._table.insert(group, key, state, now, looks)
             left = group.algorithm.charge(state, cost, now)
             counters.allowed += 1
-            if counters.lowest is None or left < counters.lowest:
+            lowest = counters.lowest
+            if lowest is None or left < lowest:
                 counters.lowest = left
-            if not group.shadow and (tightest is None or left < least):
-                tightest, least = (group, state), left
+            if (tightest is None or left < least) and not group.shadow:
+                tightest, least, bucket = group, left, state
         if shadowed is not None:
             group, _, state, _, _ = shadowed
-            return self._answer(group, state, True, "shadow", 0, now)
-        if tightest is None:
+            left = group.algorithm.remaining(state, now)
+            return self._answer(group, state, True, "shadow", left, 0, now)
+        if tightest is None or bucket is None:
             return Decision(True, "ok", self._plans.generation, scope=active.plan.scope)
-        return self._answer(*tightest, True, "ok", 0, now, least)
+        return self._answer(tightest, bucket, True, "ok", least, 0, now)
 
     def _refuse(self, looks: list[Look], attributes: Mapping[str, str], now: int) -> Decision:
         decisive: Look | None = None
@@ -202,9 +204,11 @@ class PureEngine(ControlledEngine):
                 decisive = look
         assert decisive is not None, "somebody refused"
         group, _, state, _, wait = decisive
+        left = group.algorithm.remaining(state, now)
         if wait == NEVER:
-            return self._answer(group, state, False, "never", None, now)
-        return self._answer(group, state, False, "limited", wait if wait != UNKNOWN else None, now)
+            return self._answer(group, state, False, "never", left, None, now)
+        known = None if wait == UNKNOWN else wait
+        return self._answer(group, state, False, "limited", left, known, now)
 
     def _answer(
         self,
@@ -212,11 +216,10 @@ class PureEngine(ControlledEngine):
         state: State,
         allowed: bool,
         reason: Reason,
+        left: int,
         wait: int | None,
         now: int,
-        left: int | None = None,
     ) -> Decision:
-        """``left`` is what remains, where a charge has just said so."""
         algorithm = group.algorithm
         reset = algorithm.reset_after(state, now)
         return Decision(
@@ -226,7 +229,7 @@ class PureEngine(ControlledEngine):
             group.name,
             group.scope,
             algorithm.most,
-            algorithm.remaining(state, now) if left is None else left,
+            left,
             wait,
             reset if reset >= 0 else None,
         )

@@ -50,14 +50,14 @@ class TokenBucket:
     All methods take ``now`` in nanoseconds; a ``now`` before the bucket's own time counts as it.
     """
 
-    __slots__ = ("_key", "burst", "capacity", "half", "per_ns", "per_token")
+    __slots__ = ("_key", "burst", "capacity", "half", "most", "per_ns", "per_token")
 
     def __init__(self, numerator: int, denominator: int, burst: int) -> None:
         if numerator < 0 or denominator <= 0 or burst < 0:
             raise ValueError("a rate and a burst are not negative")
         self.per_token = lcm(WEEK_NS, denominator)
         self.per_ns = numerator * (self.per_token // denominator)
-        self.burst = burst
+        self.burst = self.most = burst
         self.capacity = burst * self.per_token
         self.half = self.capacity // 2
         self._key = (self.per_ns, self.per_token, burst)
@@ -139,22 +139,20 @@ class TokenBucket:
 
     def reset_after(self, state: TokenState, now: int) -> int:
         """Nanoseconds until the bucket is full; ``NEVER`` when it does not refill."""
-        missing = self.capacity - self.level(state, now)
-        if not missing:
+        missing, ahead = self.capacity - state.level, state.at - now
+        if ahead < 0:
+            missing += ahead * self.per_ns
+            ahead = 0
+        if missing <= 0:
             return 0
         if not self.per_ns:
             return NEVER
-        return -(-missing // self.per_ns) + max(0, state.at - now)
+        return -(-missing // self.per_ns) + ahead
 
     def settled_after(self, owed: int = 0) -> int:
         """Nanoseconds after which a bucket is full again, ``owed`` below empty; or ``NEVER``."""
         missing = self.capacity + owed * self.per_token
         return -(-missing // self.per_ns) if self.per_ns else NEVER
-
-    @property
-    def most(self) -> int:
-        """What a full bucket admits at once."""
-        return self.burst
 
     def used(self, state: TokenState, now: int) -> int:
         """Tokens missing from a full bucket, rounded up."""

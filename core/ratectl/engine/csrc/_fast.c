@@ -22,17 +22,17 @@
 
 static PyTypeObject *core_type;
 
-/* Core(own_clock, hash_here, k0, k1, max_bytes, max_buckets, slowly, engine, plain, usage_error) */
+/* Core(own_clock, hash_here, k0, k1, key_bits, max_bytes, max_buckets, slowly, engine, plain, usage_error) */
 static PyObject *
 core_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    int own_clock, hash_here;
+    int own_clock, hash_here, key_bits;
     unsigned long long k0, k1;
     long long max_bytes, max_buckets;
     PyObject *slowly, *engine, *plain, *usage_error;
     if ((kwargs != NULL && PyDict_Size(kwargs)) ||
-        !PyArg_ParseTuple(args, "ppKKLLOOOO", &own_clock, &hash_here, &k0, &k1, &max_bytes,
-                          &max_buckets, &slowly, &engine, &plain, &usage_error))
+        !PyArg_ParseTuple(args, "ppKKiLLOOOO", &own_clock, &hash_here, &k0, &k1, &key_bits,
+                          &max_bytes, &max_buckets, &slowly, &engine, &plain, &usage_error))
         return NULL;
     Core *core = (Core *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (core == NULL)
@@ -52,7 +52,7 @@ core_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     *core->common = (Common){
         .references = 1,
-        .secret = {k0, k1, hash_here},
+        .secret = {k0, k1, key_bits >= 64 ? UINT64_MAX : ((u64)1 << key_bits) - 1, hash_here},
         .budget = {.most = (size_t)max_bytes, .most_buckets = max_buckets},
         .sweeping = 1,
     };

@@ -99,7 +99,7 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 at, 
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     if (unlikely(active == Py_None))
         return core->busy && clock != 2 ? Py_NewRef(Py_None) : no_policy(core);
-    Source source = {.mapping = attributes};
+    Source source = source_of(attributes);
     i64 answer;
     Py_INCREF(active);
     q.selection = (Selection *)Py_XNewRef((PyObject *)active_select((Active *)active, &source, &answer));

@@ -130,7 +130,7 @@ outweighs(i64 wait, i64 other)
 }
 
 /* A copy of the bucket that an untracked key behaves as; -1: Python's work. */
-static int
+static __attribute__((noinline)) int
 first_touch(Group *g, u64 key, i64 now, Packed *scratch)
 {
     const Rule *r = g->rule;
@@ -196,7 +196,7 @@ decided_by(Request *q, int i, Reason reason)
     q->reset_after = reset_of(l->group->rule, l->bucket, q->now);
 }
 
-static void
+static __attribute__((noinline)) void
 refuse(Request *q)
 {
     int decisive = -1;
@@ -237,11 +237,14 @@ make_slots(Request *q)
 }
 
 /* Give an untracked key a bucket to charge: its own or, without room, one that it shares. */
-static void
-begin(Request *q, Look *l, Bucket *const *held)
+static __attribute__((noinline)) void
+begin(Request *q, Look *l)
 {
     Group *g = l->group;
     Packed *scratch = l->bucket;
+    Bucket *held[MOST_LIMITS];
+    for (int i = 0; i < q->count; i++)
+        held[i] = &q->looks[i].bucket->head;
     Bucket *b = track(g, l->key, q->now, held, q->count);
     if (unlikely(b == NULL)) {
         g->common->overflowed++;
@@ -263,9 +266,6 @@ admit(Request *q, int details)
 {
     int tightest = -1, shadowed = -1;
     i64 least = 0;
-    Bucket *held[MOST_LIMITS];
-    for (int i = 0; i < q->count; i++)
-        held[i] = &q->looks[i].bucket->head;
     for (int i = 0; i < q->count; i++) {
         Look *l = &q->looks[i];
         Group *g = l->group;
@@ -276,10 +276,8 @@ admit(Request *q, int details)
                 shadowed = i;
             continue;
         }
-        if (unlikely(l->untracked && q->cost)) {
-            begin(q, l, held);
-            held[i] = &l->bucket->head;
-        }
+        if (unlikely(l->untracked && q->cost))
+            begin(q, l);
         i128 left = charge(g->rule, l->bucket, q->cost, q->now, l->slot);
         c->allowed++;
         if (!g->has_lowest || left < g->lowest) {

@@ -8,6 +8,8 @@ typedef struct {
     PyObject_HEAD
     Core *core;
     PyObject *scope, *names, *cost_object;
+    PyObject **each_name;   /* of `names` */
+    Py_ssize_t count;
     i64 cost;
     int here;               /* the cost is one that is decided here */
     Selection *selection;   /* where requests are all alike, as last found */
@@ -44,7 +46,7 @@ gate_check(Gate *gate, const Source *source)
     PyObject *attributes = PyDict_New();
     for (Py_ssize_t i = 0; attributes != NULL && i < source->count; i++)
         if (source->values[i] != Py_None &&
-            PyDict_SetItem(attributes, PyTuple_GetItem(source->names, i), source->values[i]) < 0)
+            PyDict_SetItem(attributes, source->names[i], source->values[i]) < 0)
             Py_CLEAR(attributes);
     if (attributes == NULL)
         return NULL;
@@ -61,10 +63,9 @@ static PyObject *
 gate_call(Gate *gate, PyObject *const *args, Py_ssize_t nargs)
 {
     Core *core = gate->core;
-    Source source = {.names = gate->names, .values = args, .count = nargs};
-    if (unlikely(nargs != PyTuple_Size(gate->names))) {
-        PyErr_Format(PyExc_TypeError, "this gate takes %zd values, not %zd",
-                     PyTuple_Size(gate->names), nargs);
+    Source source = {.names = gate->each_name, .values = args, .count = nargs};
+    if (unlikely(nargs != gate->count)) {
+        PyErr_Format(PyExc_TypeError, "this gate takes %zd values, not %zd", gate->count, nargs);
         return NULL;
     }
     if (likely(core->own_clock && gate->here)) {
@@ -104,9 +105,16 @@ core_gate(Core *core, PyObject *args)
     gate->cost_object = Py_NewRef(cost);
     gate->here = cost_of(cost, &gate->cost);
     gate->names = interned(names);
-    PyObject *function = gate->names == NULL || gate->scope == NULL
-                             ? NULL
-                             : PyCFunction_NewEx(&gate_method, (PyObject *)gate, NULL);
+    gate->count = PyTuple_Size(names);
+    gate->each_name = PyMem_Calloc((size_t)gate->count + 1, sizeof *gate->each_name);
+    PyObject *function = NULL;
+    if (gate->each_name == NULL) {
+        PyErr_NoMemory();
+    } else if (gate->names != NULL && gate->scope != NULL) {
+        for (Py_ssize_t i = 0; i < gate->count; i++)
+            gate->each_name[i] = PyTuple_GetItem(gate->names, i);
+        function = PyCFunction_NewEx(&gate_method, (PyObject *)gate, NULL);
+    }
     Py_DECREF((PyObject *)gate);
     return function;
 }
@@ -134,6 +142,7 @@ gate_dealloc(Gate *gate)
     PyTypeObject *type = TYPE(gate);
     PyObject_GC_UnTrack((PyObject *)gate);
     gate_clear(gate);
+    PyMem_Free(gate->each_name);
     Py_XDECREF(gate->scope);
     Py_XDECREF(gate->names);
     Py_XDECREF(gate->cost_object);

@@ -92,7 +92,7 @@ attributes_key(Group *g, PyObject *attributes, int *failed)
         if (*failed)
             return 0;
     }
-    return key_end(key);
+    return key_end(&g->common->secret, key);
 }
 
 /* Finding buckets ------------------------------------------------------------------------------- */
@@ -273,33 +273,39 @@ evictable(Group *g, Bucket *bucket, i64 now)
     return same_bucket(g->rule, (Packed *)shared, &initial, now);
 }
 
+/* The next bucket that the hand points at; NULL where it points at none, and only moves on. */
+static inline Bucket *
+under_hand(Common *common)
+{
+    Group *g = common->hand;
+    u32 at = g->hand, chunk = at / CHUNK;
+    if (g->retired || chunk >= g->table.chunk_count) {
+        g->hand = 0;
+        common->hand = g->next;
+        return NULL;
+    }
+    if (at % CHUNK >= g->table.chunks[chunk].fresh) {
+        g->hand = (chunk + 1) * CHUNK;
+        return NULL;
+    }
+    g->hand++;
+    Bucket *b = bucket_of(&g->table, at);
+    return b->key ? b : NULL;
+}
+
 /* Look at a few buckets, in turn, and forget those that nobody would miss. `held` are about to be
    charged. */
 static void
 sweep(Common *common, int looks, i64 now, Bucket *const *held, int held_count)
 {
-    int moves = 4 * looks; /* of the hand, where there is nothing to look at */
-    while (common->sweeping && common->hand != NULL && looks > 0) {
+    int moves = 16 * looks;
+    while (common->sweeping && common->hand != NULL && looks && moves--) {
         Group *g = common->hand;
-        u32 at = g->hand, chunk = at / CHUNK;
-        if (g->retired || chunk >= g->table.chunk_count) {
-            g->hand = 0;
-            common->hand = g->next;
-            if (moves-- == 0)
-                return;
+        Bucket *b = under_hand(common);
+        if (b == NULL)
             continue;
-        }
-        Chunk *c = &g->table.chunks[chunk];
-        if (at % CHUNK >= c->fresh) {
-            g->hand = (chunk + 1) * CHUNK;
-            if (moves-- == 0)
-                return;
-            continue;
-        }
-        g->hand++;
         looks--;
-        Bucket *b = bucket_of(&g->table, at);
-        int kept = b->key == 0;
+        int kept = 0;
         for (int i = 0; i < held_count && !kept; i++)
             kept = held[i] == b;
         if (!kept && evictable(g, b, now))

@@ -124,7 +124,8 @@ forget_changes(Group *g, int count)
         Py_DECREF((PyObject *)g->changes[i].after);
     }
     g->change_count -= count;
-    memmove(g->changes, g->changes + count, (size_t)g->change_count * sizeof *g->changes);
+    if (g->change_count)
+        memmove(g->changes, g->changes + count, (size_t)g->change_count * sizeof *g->changes);
 }
 
 /* forget(count): the first changes, which every bucket has followed. */

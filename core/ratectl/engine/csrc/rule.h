@@ -91,7 +91,7 @@ bucket_size(Kind kind, int width)
 static inline i128
 level_of(const Tokens *b)
 {
-    return ((i128)b->high << 64) | b->low;
+    return (i128)((u128)(u64)b->high << 64 | b->low);
 }
 
 static inline void

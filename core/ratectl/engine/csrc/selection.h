@@ -42,25 +42,32 @@ static PyTypeObject *selection_type, *chooser_type, *active_type;
 /* Where the values of attributes come from: a mapping, or the arguments of a gate. */
 typedef struct {
     PyObject *mapping;
-    PyObject *names;            /* a tuple, interned */
-    PyObject *const *values;
+    int plain;                  /* it is a dict, whose look-up runs no Python code */
     Py_ssize_t count;
+    PyObject *const *names;     /* interned */
+    PyObject *const *values;
 } Source;
 
+static inline Source
+source_of(PyObject *mapping)
+{
+    return (Source){.mapping = mapping, .plain = PyDict_CheckExact(mapping)};
+}
+
 /* A new reference to a value, or NULL: absent or, with an exception set, an error. */
-static PyObject *
+static inline PyObject *
 source_get(const Source *source, PyObject *name)
 {
-    if (likely(source->mapping != NULL)) {
-        if (likely(PyDict_CheckExact(source->mapping)))
-            return Py_XNewRef(PyDict_GetItemWithError(source->mapping, name));
+    if (source->plain)
+        return Py_XNewRef(PyDict_GetItemWithError(source->mapping, name));
+    if (source->mapping != NULL) {
         PyObject *value = PyObject_CallMethod(source->mapping, "get", "O", name);
         if (value == Py_None)
             Py_CLEAR(value);
         return value;
     }
     for (Py_ssize_t i = 0; i < source->count; i++)
-        if (PyTuple_GetItem(source->names, i) == name)
+        if (source->names[i] == name)
             return source->values[i] == Py_None ? NULL : Py_NewRef(source->values[i]);
     return NULL;
 }
@@ -98,7 +105,7 @@ keys_of(const Selection *s, const Source *source, u64 *keys)
             }
             key = key_step(key, hash);
         }
-        keys[i] = key_end(key);
+        keys[i] = key_end(&g->common->secret, key);
     }
     return 0;
 }

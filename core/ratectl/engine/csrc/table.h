@@ -3,6 +3,8 @@
    Buckets lie in chunks of up to 1,024 and never move (save while the first chunk grows). An index
    finds them: extendible hashing (Fagin et al. 1979) over pages of at most 512 places, so that
    growing splits one page at a time and no insertion waits for a million keys to be hashed anew.
+   Pages grow in small steps, not by doubling: all split at about the same number of keys, and would
+   otherwise be half empty together.
    Memory is counted in a Budget shared by all tables of an engine, and given back by the chunk. */
 #ifndef RATECTL_TABLE_H
 #define RATECTL_TABLE_H
@@ -12,7 +14,9 @@
 #define CHUNK 1024
 #define NO_CHUNK UINT32_MAX
 #define NO_BUCKET 0xFFFFu
-#define PAGE_BITS 9
+#define SMALL_PAGE 256
+#define MOST_PLACES 512
+#define PAGE_STEP 64
 #define MAX_DEPTH 22
 
 typedef struct {
@@ -28,8 +32,8 @@ typedef struct {
 } Chunk;
 
 typedef struct {
-    u16 used;
-    unsigned char bits, depth;
+    u16 used, size;         /* places */
+    u32 depth;
     u64 places[];           /* tag << 32 | number + 1; 0 is free. The tag: upper half of the key */
 } Page;
 
@@ -79,14 +83,21 @@ page_of(const Table *t, u64 key)
     return t->pages[t->depth ? key >> (64 - t->depth) : 0];
 }
 
+/* The place of a tag in a page of this size, if it is free; otherwise the next free one. */
+static inline u32
+home_of(u32 tag, u32 size)
+{
+    return (u32)((u64)(tag * 0x9E3779B1u) * size >> 32);
+}
+
 static inline Bucket *
 table_find(const Table *t, u64 key)
 {
     if (t->pages == NULL)
         return NULL;
     const Page *page = page_of(t, key);
-    u32 mask = (1u << page->bits) - 1, tag = (u32)(key >> 32);
-    for (u32 at = tag & mask;; at = (at + 1) & mask) {
+    u32 size = page->size, tag = (u32)(key >> 32);
+    for (u32 at = home_of(tag, size);; at = at + 1 == size ? 0 : at + 1) {
         u64 place = page->places[at];
         if (place == 0)
             return NULL;
@@ -101,19 +112,26 @@ table_find(const Table *t, u64 key)
 /* The index ------------------------------------------------------------------------------------- */
 
 static inline size_t
-page_bytes(int bits)
+page_bytes(u32 size)
 {
-    return sizeof(Page) + (sizeof(u64) << bits);
+    return sizeof(Page) + sizeof(u64) * size;
+}
+
+/* Whether a page of this size may hold so many: the rest keeps searches short. */
+static inline int
+fits(u32 used, u32 size)
+{
+    return used * 8 <= size * 7;
 }
 
 static Page *
-page_new(Budget *budget, int bits, int depth, int force)
+page_new(Budget *budget, u32 size, u32 depth, int force)
 {
-    Page *page = grown(budget, NULL, 0, page_bytes(bits), force);
+    Page *page = grown(budget, NULL, 0, page_bytes(size), force);
     if (page != NULL) {
-        memset(page, 0, page_bytes(bits));
-        page->bits = (unsigned char)bits;
-        page->depth = (unsigned char)depth;
+        memset(page, 0, page_bytes(size));
+        page->size = (u16)size;
+        page->depth = depth;
     }
     return page;
 }
@@ -121,54 +139,73 @@ page_new(Budget *budget, int bits, int depth, int force)
 static void
 page_free(Budget *budget, Page *page)
 {
-    budget->used -= page_bytes(page->bits);
+    budget->used -= page_bytes(page->size);
     free(page);
 }
 
 static inline void
 page_put(Page *page, u64 place)
 {
-    u32 mask = (1u << page->bits) - 1, at = (u32)(place >> 32) & mask;
+    u32 at = home_of((u32)(place >> 32), page->size);
     while (page->places[at])
-        at = (at + 1) & mask;
+        at = at + 1 == page->size ? 0 : at + 1;
     page->places[at] = place;
     page->used++;
 }
 
-/* Let a page's places move to one twice as large, or to two. -1 where there is no memory. */
+/* The directory, twice as large: each page stands in it twice. */
+static int
+directory_grow(Table *t, int force)
+{
+    size_t n = (size_t)1 << t->depth;
+    if (t->depth == MAX_DEPTH)
+        return -1;
+    Page **pages = grown(t->budget, NULL, 0, 2 * n * sizeof *pages, force);
+    if (pages == NULL)
+        return -1;
+    for (size_t i = 0; i < 2 * n; i++)
+        pages[i] = t->pages[i / 2];
+    t->budget->used -= n * sizeof *pages;
+    free(t->pages);
+    t->pages = pages;
+    t->depth++;
+    return 0;
+}
+
+/* How large the pages are that take over from a full one; of two, this one's share is `count`. */
+static u32
+next_size(const Page *page, int split, u32 count)
+{
+    u32 size = split ? SMALL_PAGE : page->size < SMALL_PAGE ? 2 * page->size : page->size + PAGE_STEP;
+    while (!fits(count + 1, size))
+        size += PAGE_STEP;
+    return size;
+}
+
+/* Let a page's places move to a larger one, or to two. -1 where there is no memory. */
 static int
 page_grow(Table *t, u64 key, int force)
 {
     Page *page = page_of(t, key), *low, *high = NULL;
-    int split = page->bits == PAGE_BITS;
-    if (split && page->depth == t->depth) {
-        size_t n = (size_t)1 << t->depth;
-        if (t->depth == MAX_DEPTH)
-            return -1;
-        Page **pages = grown(t->budget, NULL, 0, 2 * n * sizeof *pages, force);
-        if (pages == NULL)
-            return -1;
-        for (size_t i = 0; i < 2 * n; i++)
-            pages[i] = t->pages[i / 2];
-        t->budget->used -= n * sizeof *pages;
-        free(t->pages);
-        t->pages = pages;
-        t->depth++;
-    }
-    int bits = split ? PAGE_BITS : page->bits + 1, depth = page->depth + split;
-    low = page_new(t->budget, bits, depth, force);
+    int split = page->size >= MOST_PLACES;
+    if (split && page->depth == (u32)t->depth && directory_grow(t, force) < 0)
+        return -1;
+    u32 depth = page->depth + (u32)split, upper = 0;
+    for (u32 i = 0; split && i < page->size; i++)
+        upper += page->places[i] && page->places[i] >> (64 - depth) & 1;
+    low = page_new(t->budget, next_size(page, split, page->used - upper), depth, force);
     if (low == NULL)
         return -1;
-    if (split && (high = page_new(t->budget, bits, depth, force)) == NULL) {
+    if (split && (high = page_new(t->budget, next_size(page, split, upper), depth, force)) == NULL) {
         page_free(t->budget, low);
         return -1;
     }
-    for (u32 i = 0; i < 1u << page->bits; i++) {
+    for (u32 i = 0; i < page->size; i++) {
         u64 place = page->places[i];
         if (place)
             page_put(split && place >> (64 - depth) & 1 ? high : low, place);
     }
-    size_t span = (size_t)1 << (t->depth - page->depth);
+    size_t span = (size_t)1 << ((u32)t->depth - page->depth);
     size_t first = (t->depth ? key >> (64 - t->depth) : 0) & ~(span - 1);
     for (size_t i = 0; i < span; i++)
         t->pages[first + i] = split && i >= span / 2 ? high : low;
@@ -183,7 +220,7 @@ index_add(Table *t, u64 key, u32 number, int force)
         Page **pages = grown(t->budget, NULL, 0, sizeof *pages, force);
         if (pages == NULL)
             return -1;
-        if ((pages[0] = page_new(t->budget, 1, 0, force)) == NULL) {
+        if ((pages[0] = page_new(t->budget, 2, 0, force)) == NULL) {
             t->budget->used -= sizeof *pages;
             free(pages);
             return -1;
@@ -191,7 +228,7 @@ index_add(Table *t, u64 key, u32 number, int force)
         t->pages = pages;
     }
     Page *page = page_of(t, key);
-    while (unlikely((page->used + 1u) * 8 > 7u << page->bits)) {
+    while (unlikely(!fits(page->used + 1u, page->size))) {
         if (page_grow(t, key, force) < 0)
             return -1;
         page = page_of(t, key);
@@ -205,13 +242,16 @@ static u32
 index_remove(Table *t, u64 key, const Bucket *bucket)
 {
     Page *page = page_of(t, key);
-    u32 mask = (1u << page->bits) - 1, at = (u32)(key >> 32) & mask;
+    u32 size = page->size, at = home_of((u32)(key >> 32), size);
     while (bucket_of(t, (u32)page->places[at] - 1) != bucket)
-        at = (at + 1) & mask;
+        at = at + 1 == size ? 0 : at + 1;
     u32 number = (u32)page->places[at] - 1;
-    for (u32 next = (at + 1) & mask; page->places[next]; next = (next + 1) & mask) {
-        u32 home = (u32)(page->places[next] >> 32) & mask;
-        if (((next - home) & mask) >= ((next - at) & mask)) {
+    for (u32 next = at + 1 == size ? 0 : at + 1; page->places[next];
+         next = next + 1 == size ? 0 : next + 1) {
+        u32 home = home_of((u32)(page->places[next] >> 32), size);
+        u32 from_home = next >= home ? next - home : next + size - home;
+        u32 from_gap = next >= at ? next - at : next + size - at;
+        if (from_home >= from_gap) {
             page->places[at] = page->places[next];
             at = next;
         }
