@@ -179,8 +179,8 @@ class ControlledEngine(Engine):
         with self._swapping:
             now = self._clock()
             limits: list[LimitUsage] = []
-            self._piecewise(self._count(limits, now), pause)
             self._tend(now, pause)
+            self._piecewise(self._count(limits, now), pause)
         with self._lock:
             return EngineUsage(
                 generation=self._plans.generation,

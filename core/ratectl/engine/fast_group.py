@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine import _fast
 from ratectl.engine.concurrency import FOREVER, Concurrency, SlotState
-from ratectl.engine.group import Group
+from ratectl.engine.group import Group, fixed
 from ratectl.engine.quota import Quota, QuotaState
 from ratectl.engine.sliding_window import SlidingWindow, WindowState
 from ratectl.engine.token_bucket import TokenBucket, TokenState
@@ -268,13 +268,14 @@ class FastGroup(Group):
         self.write(key, state)
 
     def change(self, algorithm: Algorithm, genesis: State | None, now: int) -> None:
-        old, before, after = self.algorithm, self.store.rule, rule_of(algorithm)
+        old = self.algorithm
+        before, after = rule_of(fixed(old)), rule_of(fixed(algorithm))
         shared: dict[int, State] = {}
         if (before.kind, before.size) != (after.kind, after.size):
             shared = {slot: self.overflow[slot] for slot in list(self.overflow)}
             self.store.clear_shared()
         super().change(algorithm, genesis, now)
-        self.store.changed(now, before, self.store.rule, _follows(old, algorithm, before, after))
+        self.store.changed(now, before, after, _follows(old, algorithm, before, after))
         for slot, state in shared.items():
             self.overflow[slot] = self._caught_up(state)
 

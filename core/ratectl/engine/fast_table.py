@@ -52,7 +52,7 @@ class FastTable(Table):
 
     def retire(self, group: Group, owner: Group | Family, now: int) -> None:
         assert isinstance(group, FastGroup)
-        group.retired_at = now
+        group.retire(now)
         group.store.retire()
         self._retired.append((group, owner))
 

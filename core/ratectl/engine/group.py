@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ratectl.engine.base import LimitUsage
 from ratectl.engine.decision import NEVER
 from ratectl.engine.migrate import migrate
+from ratectl.engine.quota import Quota
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ratectl.engine.base import Algorithm, Identity, LimitPlan, State
     from ratectl.engine.family import Family
 
-__all__ = ["Counters", "Group", "Key", "Maker", "Stood", "lend", "plain"]
+__all__ = ["Counters", "Group", "Key", "Maker", "Stood", "fixed", "lend", "plain"]
 
 Key = object
 """A value (str), None for an absent attribute, a tuple of these, or a digest of a long one."""
@@ -212,7 +213,7 @@ class Group:
         self.seed = seed
         self._alike = alike
         self.owed = max(self.owed, seed.owed)
-        self._passed = [(now, self.algorithm)]
+        self._passed = [(now, fixed(self.algorithm))]
         self._settle(now)
 
     def seeded(self, now: int) -> bool:
@@ -240,7 +241,7 @@ class Group:
 
     def origins(self, attributes: Mapping[str, str], now: int, stood: Stood) -> tuple[Group, ...]:
         """The groups from whose buckets that of a request starts."""
-        if self.seed is None:
+        if self.seed is None or not self.seeded(self._own(now)):
             return ()
         return self.seed.sources(attributes, self, now, stood, alike=self._alike)
 
@@ -301,15 +302,20 @@ class Group:
 
     def change(self, algorithm: Algorithm, genesis: State | None, now: int) -> None:
         """New parameters from ``now`` on; buckets follow when they are next touched."""
-        self._changes.append((now, self.algorithm, algorithm))
+        self._changes.append((now, fixed(self.algorithm), fixed(algorithm)))
         self.algorithm = algorithm
         self.genesis = genesis
         self.epoch += 1
         if self.seeded(now):
             if len(self._passed) >= _PENDING:
                 self._passed.remove(max(self._passed, key=lambda passed: passed[1].most))
-            self._passed.append((now, algorithm))
+            self._passed.append((now, fixed(algorithm)))
             self._settle(now)
+
+    def retire(self, now: int) -> None:
+        """From now on the buckets stand still; others may start from them."""
+        self.retired_at = now
+        self.algorithm = fixed(self.algorithm)
 
     def changed_often(self) -> bool:
         """Whether buckets that nobody touches make the list of changes long."""
@@ -381,7 +387,8 @@ class Group:
             self.owed = owed
         left = algorithm.remaining(state, now)
         counters = self.counters
-        if more > 0 and (counters.lowest is None or left < counters.lowest):
+        least = counters.lowest is None or left < counters.lowest
+        if more > 0 and self.retired_at is None and least:
             counters.lowest = left
 
     def usage(self) -> LimitUsage:
@@ -403,6 +410,11 @@ class Group:
             keys=len(self.buckets),
             top_refused=tuple((_shown(key), count) for key, count in top),
         )
+
+
+def fixed(algorithm: Algorithm) -> Algorithm:
+    """The maths of a change: buckets follow it later, when the wall clock may have been set."""
+    return algorithm.fixed() if isinstance(algorithm, Quota) else algorithm
 
 
 def lend(seed: Group | Family | None, until: int | None) -> None:

@@ -42,9 +42,9 @@ def migrate(old: Algorithm, new: Algorithm, state: State, now: int) -> State:
     """
     if isinstance(old, TokenBucket) and isinstance(new, TokenBucket):
         assert isinstance(state, TokenState)
-        level = old.level(state, now) * new.per_token // old.per_token
-        refilled = TokenState(min(level, new.capacity), max(now, state.at))
-        refilled.high_at = state.high_at
+        level, at = old.level(state, now), max(now, state.at)
+        refilled = TokenState(min(level * new.per_token // old.per_token, new.capacity), at)
+        refilled.high_at = at if level > old.half else state.high_at
         return refilled
     if isinstance(old, SlidingWindow) and isinstance(new, SlidingWindow):
         assert isinstance(state, WindowState)

@@ -39,7 +39,8 @@ class WallOffset:
 class QuotaState:
     """``used`` of the window from ``start`` to ``end`` (wall clock).
 
-    ``since``: when the window was first counted in, by the engine's clock.
+    ``since``: when it was first counted in, by the engine's clock, as far as anything is counted:
+    a window in which nothing is might as well be a new one.
     """
 
     __slots__ = ("end", "epoch", "serial", "since", "start", "used")
@@ -81,6 +82,10 @@ class Quota:
     def __hash__(self) -> int:
         return hash(self._key)
 
+    def fixed(self) -> Quota:
+        """The same, with the wall clock as far ahead for ever as it is now."""
+        return Quota(self.most, self.window, WallOffset(self.offset.ns), blocked=self.blocked)
+
     def full(self, now: int) -> QuotaState:
         """A window in which nothing was admitted."""
         return QuotaState(*self.window.around(now + self.offset.ns), now)
@@ -102,6 +107,8 @@ class Quota:
     def charge(self, state: QuotaState, cost: int, now: int) -> int:
         """Count ``cost``, which ``wait`` just admitted; returns what is left."""
         self._advance(state, now)
+        if not state.used:
+            state.since = now
         state.used += cost
         return self.most - state.used
 
@@ -111,6 +118,8 @@ class Quota:
         What was counted before the window began is none of its own.
         """
         self._advance(state, now)
+        if more > 0 and not state.used:
+            state.since = now
         if more > 0 or since >= state.since:
             state.used = max(0, state.used + more)
 

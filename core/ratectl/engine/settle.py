@@ -73,7 +73,7 @@ def _settle_one(
     group, key, charged, _, _ = look
     more, now, since, cost = correction
     state = group.tracked(key)
-    if state is None and more > 0 and group.retired_at is None:
+    if state is None and more > 0:
         state = _begun(group, key, attributes, now, table)
     if state is not None:
         same = state.serial == charged.serial
@@ -91,7 +91,10 @@ def _settle_one(
 def _begun(
     group: Group, key: object, attributes: Mapping[str, str], now: int, table: Table
 ) -> State:
-    return table.insert(group, key, group.first_touch(key, attributes, now), now)
+    state = group.first_touch(key, attributes, now)
+    if group.retired_at is not None:
+        return group.keep(key, state)  # for those who start from it
+    return table.insert(group, key, state, now)
 
 
 def _heirs(

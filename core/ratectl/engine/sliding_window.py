@@ -24,7 +24,8 @@ SLOTS: Final = 16
 class WindowState:
     """A window: ``ring[i % SLOTS]`` counts sub-window i, for the SLOTS ending at ``head``.
 
-    ``since``: when it began; what was charged before is not told apart.
+    ``since``: when it began, as far as anything is counted: a window in which nothing is might as
+    well be a new one. What was charged before is not told apart.
     """
 
     __slots__ = ("epoch", "head", "ring", "serial", "since", "total")
@@ -101,6 +102,8 @@ class SlidingWindow:
     def charge(self, state: WindowState, cost: int, now: int) -> int:
         """Count ``cost``, which ``wait`` just admitted; returns what is left of ``most``."""
         self._advance(state, now)
+        if not state.total:
+            state.since = now
         state.ring[state.head % SLOTS] += cost
         state.total += cost
         return self.most - state.total
@@ -118,6 +121,8 @@ class SlidingWindow:
             if since < state.since or slot <= state.head - SLOTS:
                 return
             more = -min(-more, state.ring[slot % SLOTS])
+        elif not state.total:
+            state.since = now
         state.ring[slot % SLOTS] += more
         state.total += more
 

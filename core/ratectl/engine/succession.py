@@ -213,7 +213,7 @@ class Succession:
                 self._genesis[identity] = state
         found = self._genesis.get(identity)
         if isinstance(found, TokenState) and found.at == _UNKNOWN_YET:
-            found.at = step.now
+            found.at = found.high_at = step.now
         return found
 
     def prepare(self, old: PlanSet, new: PlanSet, pause: Callable[[], object]) -> Step:

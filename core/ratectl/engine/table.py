@@ -83,7 +83,7 @@ class Table:
 
         They are kept while others may start from the buckets of ``owner``.
         """
-        group.retired_at = now
+        group.retire(now)
         self._count -= len(group.buckets)
         self._retired.append((group, owner))
 

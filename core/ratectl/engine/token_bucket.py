@@ -128,8 +128,8 @@ class TokenBucket:
             elif state.high_at == since:  # at one instant, nobody knows what came first
                 room = max(room, min(self.capacity - self.half, cost * self.per_token))
             refund = max(0, min(refund, room, self.capacity - level))
-            if level + refund > self.half:
-                state.high_at = at
+        if max(level, level + refund) > self.half:
+            state.high_at = at
         state.level = level + refund
         state.at = at
 

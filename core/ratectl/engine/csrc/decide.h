@@ -102,15 +102,23 @@ reset_of(const Rule *r, Packed *b, i64 now)
 static inline i128
 charge(const Rule *r, Packed *b, i64 cost, i64 now, Slot *slot)
 {
+    i64 total;
     switch (r->kind) {
     case TOKENS:
         tokens_charge(r, &b->tokens, cost, now);
         return level_of(&b->tokens);
     case WINDOW:
+        total = (i64)total_of(r, &b->window);
+        if (!total)
+            b->window.since = now;
         set_count(r, &b->window, b->window.slot,
                   count_in(r, &b->window, b->window.slot) + (u64)cost);
-        return r->most - (i64)total_of(r, &b->window);
-    case QUOTA: b->quota.used += cost; return r->most - b->quota.used;
+        return r->most - total - cost;
+    case QUOTA:
+        if (!b->quota.used)
+            b->quota.since = now;
+        b->quota.used += cost;
+        return r->most - b->quota.used;
     default:
         if (cost) {
             batch_take(b->held.own, slot, cost, now + r->hold_ns);

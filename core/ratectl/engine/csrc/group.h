@@ -186,12 +186,14 @@ changed(const Change *c, Packed *b)
 {
     if (c->after->kind == TOKENS) { /* a token is cut alike in both */
         i128 level = level_at(c->before, &b->tokens, c->now);
+        i64 at = c->now > b->tokens.at ? c->now : b->tokens.at;
+        if (level > c->before->half)
+            b->tokens.high_at = at;
         level = level < c->after->capacity ? level : c->after->capacity;
         if (too_deep(c->after, level))
             return -1;
         set_level(&b->tokens, level);
-        if (c->now > b->tokens.at)
-            b->tokens.at = c->now;
+        b->tokens.at = at;
         return 0;
     }
     if (c->after->kind == HELD) { /* what is held would be shared with the bucket before */
