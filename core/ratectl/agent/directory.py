@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import PolicyError
+from ratectl.pacing import cooperative, release
 from ratectl.policy import load_valid
 from ratectl.policy.bundle import digest, encode_policies
 from ratectl.records import utc_now
@@ -52,12 +53,16 @@ class DirectorySync:
             return
         self._seen = fingerprint
         tree = load_valid([self._path]).tree
-        bundle = digest(encode_policies(tree))
         generation = self._state.now.generation
-        if bundle != self._bundle:
-            generation += 1
-            self._enforcement.enforce(tree, generation)
-            self._bundle = bundle
+        spent: list[list[object]] = []
+        with cooperative():
+            bundle = digest(encode_policies(tree))
+            if bundle != self._bundle:
+                generation += 1
+                spent = self._enforcement.enforce(tree, generation)
+                self._bundle = bundle
+            spent.append(list(tree.policies.values()))
+            del tree
         self._state.update(
             generation=generation,
             sequence=generation,
@@ -68,6 +73,8 @@ class DirectorySync:
             applied=utc_now(),
             swap_ms=round((time.monotonic() - started) * 1e3, 3),
         )
+        with cooperative():
+            release(*spent)
 
     def run(self) -> None:
         """Reload on changes until ``stop``. Never raises."""

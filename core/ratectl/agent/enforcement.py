@@ -7,7 +7,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from ratectl.activation import activate_tree
+from ratectl.activation import activated
+from ratectl.compile import Compiled
+from ratectl.engine.base import PlanSet
+from ratectl.pacing import cooperative, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,28 +38,32 @@ class Enforcement:
         self._now_ns = now_ns
         self._changed = threading.Condition()
         self._stopped = False
+        self._compiled = Compiled(PlanSet(0))
         self._tree: PolicyTree | None = None
         self._generation = 0
         self._since = 0
         self._until: int | None = None
 
-    def enforce(self, tree: PolicyTree, generation: int) -> None:
-        """Put a tree in force.
+    def enforce(self, tree: PolicyTree, generation: int) -> list[list[object]]:
+        """Put a tree in force. Returns what no longer is, in parts (see ``pacing.release``).
 
         :raises BundleError: it must not be enforced; what was in force stays.
         """
         with self._changed:
-            self._swap(tree, generation)
+            spent = self._swap(tree, generation)
             # Without exceptions the plans are all there is to keep.
             self._tree = tree if tree.exceptions else None
             self._generation = generation
             self._changed.notify_all()
+        return spent
 
-    def _swap(self, tree: PolicyTree, generation: int) -> None:
+    def _swap(self, tree: PolicyTree, generation: int) -> list[list[object]]:
         now = self._now_ns()
-        plans = activate_tree(tree, generation, self._wall, now)
-        self._engine.swap(plans)
-        self._since, self._until = now, plans.until_ns
+        compiled = activated(tree, generation, self._wall, now)
+        self._engine.swap(compiled.plans)
+        self._since, self._until = now, compiled.plans.until_ns
+        spent, self._compiled = self._compiled.parts(), compiled
+        return spent
 
     def keep_time(self) -> None:
         """Put in force what holds now, if that is something else; also if the clock was set back.
@@ -66,9 +73,13 @@ class Enforcement:
         with self._changed:
             now = self._now_ns()
             over = self._until is not None and now >= self._until
-            if self._tree is not None and (over or now < self._since):
-                self._swap(self._tree, self._generation)
-                _log.info("generation %d: exceptions as of now", self._generation)
+            if self._tree is None or not (over or now < self._since):
+                return
+            with cooperative():
+                spent = self._swap(self._tree, self._generation)
+            _log.info("generation %d: exceptions as of now", self._generation)
+        with cooperative():
+            release(*spent)
 
     def run(self) -> None:
         """Keep time until ``stop``. Never raises."""
