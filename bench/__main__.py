@@ -1,4 +1,4 @@
-"""``python -m bench [choosing|loading|propagation|scale|simulate|startup] …``; else all of them.
+"""``python -m bench [choosing|loading|propagation|reload|scale|simulate|startup] …``, or all.
 
 Prints its figures and writes them to ``bench/out/<name>.json``.
 """
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import choosing, loading, propagation, scale, simulate, startup
+from bench import choosing, loading, propagation, reload, scale, simulate, startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,7 @@ BENCHES: dict[str, Callable[[], dict[str, object]]] = {
     "startup": startup.run,
     "loading": loading.run,
     "scale": scale.run,
+    "reload": reload.run,
     "choosing": choosing.run,
     "propagation": propagation.run,
     "simulate": simulate.run,
