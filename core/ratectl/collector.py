@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ _CAN_SET_ASIDE = sys.implementation.name == "cpython" and sys.version_info < (3,
 """From 3.14 on freezing walks all objects, and passes of the collector are short by themselves."""
 
 _host_freezes = False
+_setting_aside = threading.Lock()
 
 
 @contextmanager
@@ -45,22 +47,33 @@ def pause() -> Pause | None:
 
 
 def resume(paused: Pause | None) -> None:
-    """End a pause; what was built in it is not looked at until the next full pass.
+    """End a pause; what was built in it is not looked at until the next full pass."""
+    if paused is not None:
+        _pauses.discard(paused)
+        _set_aside()
+        gc.enable()
 
-    It is all young, so the first pass would walk all of it, in whichever thread comes by: a
-    request's. To freeze and unfreeze makes old what is young, without looking at any of it; garbage
-    that others have just made waits for a full pass, too, and nothing is exempt for good. Where the
-    process keeps frozen objects of its own, that would not leave them frozen: nothing is done.
+
+def _set_aside() -> None:
+    """Make all young objects old, without looking at any of them.
+
+    The first pass after a pause would walk all that was built in it, in whichever thread comes by:
+    a request's. To freeze it for good is not for a library to do: what others have just made would
+    be frozen with it, and stay when it becomes garbage. Frozen and unfrozen, both wait for a full
+    pass, and are no reason for one. Where the process keeps frozen objects of its own, that would
+    not leave them frozen: nothing is done.
     """
     global _host_freezes  # noqa: PLW0603  counting frozen objects is slow: one look is enough
-    if paused is None:
+    if _host_freezes or not _CAN_SET_ASIDE or not _setting_aside.acquire(blocking=False):
         return
-    _pauses.discard(paused)
-    _host_freezes = _host_freezes or gc.get_freeze_count() > 0
-    if _CAN_SET_ASIDE and not _host_freezes:
-        gc.freeze()
-        gc.unfreeze()
-    gc.enable()
+    try:
+        if gc.get_freeze_count():
+            _host_freezes = True
+        else:
+            gc.freeze()
+            gc.unfreeze()
+    finally:
+        _setting_aside.release()
 
 
 def _after_fork_in_child() -> None:

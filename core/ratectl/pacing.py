@@ -48,7 +48,7 @@ class Pacer:
     def __init__(
         self,
         clock: Callable[[], float] = time.perf_counter,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._clock = clock
         self._sleep = sleep
@@ -116,6 +116,7 @@ def release(*held: list[Any]) -> None:
 
     Collect what is in the containers that are to go, drop those, then call this.
     """
+    breathe()
     for each in held:
         for _ in paced(range(len(each))):
             each.pop()

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import PolicyError
-from ratectl.pacing import cooperative, release
+from ratectl.pacing import Pacer, cooperative, release
 from ratectl.policy import load_valid
 from ratectl.policy.bundle import digest, encode_policies
 from ratectl.records import utc_now
@@ -55,7 +55,9 @@ class DirectorySync:
         tree = load_valid([self._path]).tree
         generation = self._state.now.generation
         spent: list[list[object]] = []
-        with cooperative():
+        # Requests are decided meanwhile; who is to end need not rest.
+        pacer = Pacer(sleep=self._stop.wait)
+        with cooperative(pacer):
             bundle = digest(encode_policies(tree))
             if bundle != self._bundle:
                 generation += 1
@@ -73,7 +75,7 @@ class DirectorySync:
             applied=utc_now(),
             swap_ms=round((time.monotonic() - started) * 1e3, 3),
         )
-        with cooperative():
+        with cooperative(pacer):
             release(*spent)
 
     def run(self) -> None:

@@ -36,6 +36,8 @@ class Enforcement:
         self._engine = engine
         self._wall = wall
         self._now_ns = now_ns
+        self._swapping = threading.Lock()
+        """Held for as long as a reload takes; ``_changed`` guards the rest."""
         self._changed = threading.Condition()
         self._stopped = False
         self._compiled = Compiled(PlanSet(0))
@@ -49,20 +51,20 @@ class Enforcement:
 
         :raises BundleError: it must not be enforced; what was in force stays.
         """
-        with self._changed:
-            spent = self._swap(tree, generation)
-            # Without exceptions the plans are all there is to keep.
-            self._tree = tree if tree.exceptions else None
-            self._generation = generation
-            self._changed.notify_all()
-        return spent
+        with self._swapping:
+            return self._swap(tree, generation)
 
     def _swap(self, tree: PolicyTree, generation: int) -> list[list[object]]:
         now = self._now_ns()
         compiled = activated(tree, generation, self._wall, now)
         self._engine.swap(compiled.plans)
-        self._since, self._until = now, compiled.plans.until_ns
         spent, self._compiled = self._compiled.parts(), compiled
+        with self._changed:
+            # Without exceptions the plans are all there is to keep.
+            self._tree = tree if tree.exceptions else None
+            self._generation = generation
+            self._since, self._until = now, compiled.plans.until_ns
+            self._changed.notify_all()
         return spent
 
     def keep_time(self) -> None:
@@ -70,7 +72,7 @@ class Enforcement:
 
         :raises BundleError: it must not be enforced.
         """
-        with self._changed:
+        with self._swapping:
             now = self._now_ns()
             over = self._until is not None and now >= self._until
             if self._tree is None or not (over or now < self._since):
@@ -107,7 +109,8 @@ class Enforcement:
             return not self._stopped
 
     def after_fork_in_child(self) -> None:
-        """A thread that is not here may have held the lock."""
+        """A thread that is not here may have held the locks."""
+        self._swapping = threading.Lock()
         self._changed = threading.Condition()
 
     def stop(self) -> None:

@@ -12,12 +12,13 @@ from ratectl.activation import verified
 from ratectl.agent.last_good import LastGood
 from ratectl.errors import BundleError, NotFound, RatectlError, StoreError
 from ratectl.generations import Live, read_blob, read_environment
-from ratectl.pacing import cooperative, release
+from ratectl.pacing import Pacer, cooperative, release
 from ratectl.records import HEAD, utc_now
 from ratectl.stores.base import Events, Interrupted, Resync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from ratectl.agent.enforcement import Enforcement
     from ratectl.agent.last_good import Slot
@@ -165,7 +166,7 @@ class StoreSync:
         if self._refused is not None and wanted == self._refused[0]:
             raise BundleError(self._refused[1])
         data = read_blob(store, head.bundle)
-        with cooperative():  # requests are decided meanwhile
+        with self._cooperative():
             try:
                 tree = verified(data, head.bundle)
             except BundleError as error:
@@ -187,8 +188,12 @@ class StoreSync:
         )
         _log.info("generation %d is in force", head.generation)
         self._persist(head, data)
-        with cooperative():
+        with self._cooperative():
             release(*spent)
+
+    def _cooperative(self) -> AbstractContextManager[None]:
+        """Requests are decided meanwhile; who is to end need not rest."""
+        return cooperative(Pacer(sleep=self._stop.wait))
 
     def _environment_of(self, store: Store) -> str | None:
         if self._environment is None:
