@@ -62,7 +62,8 @@ class Pacer:
 
     def end(self) -> None:
         """End a slice: the collector goes on as it did."""
-        resume(self._paused)
+        paused, self._paused = self._paused, None
+        resume(paused)
 
     def breathe(self) -> None:
         """Rest if the slice is done."""

@@ -125,7 +125,7 @@ def _documents(data: bytes) -> tuple[Sequence[Policy], Sequence[Exemption]]:
     raise BundleError(refusal)
 
 
-def _each(data: bytes, places: list[int]) -> Iterator[bytes]:
+def _each(data: bytes, places: Iterable[int]) -> Iterator[bytes]:
     return (data[before + 1 : behind] for before, behind in pairwise(places))
 
 

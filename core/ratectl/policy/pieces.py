@@ -8,6 +8,7 @@ just these values. Whether each is a JSON value is for its reader to find out.
 from __future__ import annotations
 
 import re
+from array import array
 from typing import Final, NamedTuple
 
 from ratectl.pacing import breathe
@@ -38,13 +39,13 @@ class Pieces(NamedTuple):
     """The parts of a bundle. Of each list the places around its items: bracket, commas, bracket."""
 
     format: int
-    policies: list[int]
-    exceptions: list[int]
+    policies: array[int]
+    exceptions: array[int]
 
 
 def split(data: bytes) -> Pieces | None:
     """Take a bundle apart; None where it is not written in the canonical form."""
-    at, exceptions, policies = 0, list[int](), list[int]()
+    at, exceptions, policies = 0, array("q"), array("q")
     if data.startswith(_EXCEPTIONS):
         at = _items(data, len(_EXCEPTIONS), exceptions)
     head = (_FURTHER if at else _FIRST).match(data, at)
@@ -56,7 +57,7 @@ def split(data: bytes) -> Pieces | None:
     return Pieces(int(head[1]), policies, exceptions)
 
 
-def _items(data: bytes, at: int, found: list[int]) -> int:
+def _items(data: bytes, at: int, found: array[int]) -> int:
     """Find the objects of a list; returns what comes behind it, or the end where it is no list."""
     found.append(at - 1)
     if data.startswith(b"]", at):
