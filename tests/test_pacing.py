@@ -232,8 +232,17 @@ def test_a_generation_that_fails_is_refused_whole(at: str) -> None:
 def test_what_is_no_longer_in_force_comes_back_in_parts() -> None:
     engine = PureEngine(lambda: 0)
     enforcement = Enforcement(engine, WallClock())
-    assert not any(enforcement.enforce(tree(said()), 1))
+    assert enforcement.enforce(tree(said()), 1) == [[{}], []]
     before = tree(said())
     plans = [engine.plan(scope) for scope in before.policies]
     found = [each for part in enforcement.enforce(before, 2) for each in part]
     assert all(any(each is plan for each in found) for plan in plans)
+
+
+def test_containers_go_before_what_is_in_them() -> None:
+    """While one lives, nothing is freed: it would all be at its end."""
+    first, *contents = activated(tree(said()), 1).parts()
+    assert [list(container.values()) for container in first] == contents  # type: ignore[attr-defined]
+    assert len(contents) > 1, "a tree with overrides keeps what it was compiled from"
+    plain = activated(tree({"/": {"limits": {"x": {"rate": "1/s"}}}}), 1).parts()
+    assert [len(part) for part in plain] == [1, 1]

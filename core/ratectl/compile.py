@@ -47,7 +47,9 @@ class Compiled(NamedTuple):
 
     def parts(self) -> list[list[object]]:
         """Everything that it consists of, to be let go piece by piece (see ``pacing.release``)."""
-        return [list(each.values()) for each in paced((self.plans.scopes, *self.workings))]
+        containers = self.plans.scopes, *self.workings
+        # They go first: while one of them lives, so does what is in it.
+        return [list(containers), *(list(each.values()) for each in paced(containers))]
 
 
 def compile_tree(
