@@ -121,7 +121,7 @@ def fill(engine: Engine, policies: PolicyTree, buckets: int) -> list[Request]:
     """Ask until so many buckets are live; some of what was asked."""
     asked: list[Request] = []
     for number, request in enumerate(requests(policies)):
-        if number % 1_000 == 0 and engine.usage().buckets >= buckets:
+        if number % 5_000 == 0 and engine.usage().buckets >= buckets:
             break
         engine.check(*request)
         asked.append(request)
