@@ -10,19 +10,21 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ratectl.collector import paused_collector
-from ratectl.compile import compile_tree
+from ratectl.compile import Compiled, compiled
+from ratectl.engine.base import PlanSet
 from ratectl.engine.choice import LimitChoice
 from ratectl.engine.pure import PureEngine
 from ratectl.errors import BundleError
+from ratectl.pacing import paced
 from ratectl.policy.bundle import decode_policies, digest
 from ratectl.policy.inherited import too_much_inherited
 
 if TYPE_CHECKING:
-    from ratectl.engine.base import LimitPlan, PlanSet, ScopePlan
+    from ratectl.engine.base import LimitPlan, ScopePlan
     from ratectl.engine.quota import WallOffset
     from ratectl.policy.model import PolicyTree
 
-__all__ = ["activate", "activate_tree", "verified"]
+__all__ = ["activate", "activate_tree", "activated", "verified"]
 
 _CHECKED_SCOPES: Final = 200
 """Evenly spread over the tree; times six requests each, about a thousand."""
@@ -66,6 +68,16 @@ def activate_tree(
     offset: WallOffset | None = None,
     now_ns: int | None = None,
 ) -> PlanSet:
+    """Compile a tree and check it by deciding with it: see ``activated``."""
+    return activated(tree, generation, offset, now_ns).plans
+
+
+def activated(
+    tree: PolicyTree,
+    generation: int,
+    offset: WallOffset | None = None,
+    now_ns: int | None = None,
+) -> Compiled:
     """Compile a tree and check it by deciding with it.
 
     :raises BundleError: it must not be enforced.
@@ -74,21 +86,22 @@ def activate_tree(
     if too_much:
         scope, message = too_much
         raise BundleError(f"{scope}: {message}")
-    plans = compile_tree(tree, generation, offset, now_ns)
+    made = compiled(tree, generation, offset, now_ns)
     try:
-        _self_check(plans)
+        _self_check(made.plans)
     except Exception as error:
         raise BundleError(f"self-check failed: {type(error).__name__}: {error}") from error
-    return plans
+    return made
 
 
 def _self_check(plans: PlanSet) -> None:
-    engine = PureEngine(lambda: 0)
-    engine.swap(plans, now=0)
-    widest = max((len(plan.limits) for plan in plans.scopes.values()), default=0)
+    widest = max((len(plan.limits) for plan in paced(plans.scopes.values())), default=0)
     checked = max(1, min(_CHECKED_SCOPES, _CHECKED_LIMITS // max(1, widest)))
     stride = max(1, len(plans.scopes) // checked)
-    for plan in islice(plans.scopes.values(), 0, None, stride):
+    for plan in paced(islice(plans.scopes.values(), 0, None, stride)):
+        # An engine for each: to swap all plans in, and to free them, would take as long.
+        engine = PureEngine(lambda: 0)
+        engine.swap(PlanSet(plans.generation, {plan.scope: plan}), now=0)
         for attributes in _synthetic_attributes(plan):
             for cost in (0, 1):
                 engine.check(plan.scope, attributes, cost, now=cost)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.engine.choice import Conditions, Extent, LimitChoice, Numbering
 from ratectl.extent import said_extent
+from ratectl.pacing import paced
 from ratectl.policy.scopes import ancestry, parent
 
 if TYPE_CHECKING:
@@ -50,10 +51,15 @@ class Choices:
         self._policies = tree.policies
         self._resolver = resolver
         self._plan = plan
-        self._unset = {name for policy in tree.policies.values() for name in policy.unset}
+        self._unset = {name for policy in paced(tree.policies.values()) for name in policy.unset}
         self._conditions: dict[int, Conditions] = {}
         self._numberings: dict[tuple[int, str], Numbering] = {}
         self._stories: dict[tuple[str, str], _Story] = {}
+
+    @property
+    def workings(self) -> tuple[Mapping[Any, object], ...]:
+        """What it remembers, for those that go through it when it is let go (``pacing``)."""
+        return self._stories, self._numberings
 
     def conditions(self, place: Place) -> Conditions | None:
         """What the engine evaluates at a scope; None where nothing depends on the request."""

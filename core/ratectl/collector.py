@@ -3,22 +3,83 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["paused_collector"]
+__all__ = ["pause", "paused_collector", "resume"]
+
+Pause = object
+
+_pauses: set[Pause] = set()
+"""Those that last: a child must not inherit one from a thread that is not there to end it."""
+
+_CAN_SET_ASIDE = sys.implementation.name == "cpython" and sys.version_info < (3, 14)
+"""From 3.14 on freezing walks all objects, and passes of the collector are short by themselves."""
+
+_host_freezes = False
+_setting_aside = threading.Lock()
 
 
 @contextmanager
 def paused_collector() -> Iterator[None]:
     """Pause the cycle collector: what is built here has no cycles, and it triples the time."""
-    running = gc.isenabled()
-    gc.disable()
+    paused = pause()
     try:
         yield
     finally:
-        if running:
-            gc.enable()
+        resume(paused)
+
+
+def pause() -> Pause | None:
+    """Pause the collector until ``resume``; None where it does not run anyway."""
+    if not gc.isenabled():
+        return None
+    gc.disable()
+    paused = Pause()
+    _pauses.add(paused)
+    return paused
+
+
+def resume(paused: Pause | None) -> None:
+    """End a pause; what was built in it is not looked at until the next full pass."""
+    if paused is not None:
+        _pauses.discard(paused)
+        _set_aside()
+        gc.enable()
+
+
+def _set_aside() -> None:
+    """Make all young objects old, without looking at any of them.
+
+    The first pass after a pause would walk all that was built in it, in whichever thread comes by:
+    a request's. To freeze it for good is not for a library to do: what others have just made would
+    be frozen with it, and stay when it becomes garbage. Frozen and unfrozen, both wait for a full
+    pass, and are no reason for one. Where the process keeps frozen objects of its own, that would
+    not leave them frozen: nothing is done.
+    """
+    global _host_freezes  # noqa: PLW0603  counting frozen objects is slow: one look is enough
+    if _host_freezes or not _CAN_SET_ASIDE or not _setting_aside.acquire(blocking=False):
+        return
+    try:
+        if gc.get_freeze_count():
+            _host_freezes = True
+        else:
+            gc.freeze()
+            gc.unfreeze()
+    finally:
+        _setting_aside.release()
+
+
+def _after_fork_in_child() -> None:
+    if _pauses:
+        _pauses.clear()
+        gc.enable()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

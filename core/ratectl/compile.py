@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from datetime import time
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final, cast
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
 from ratectl.choices import Choices
@@ -16,10 +16,13 @@ from ratectl.engine.quota import Quota, WallOffset
 from ratectl.engine.sliding_window import SlidingWindow
 from ratectl.engine.token_bucket import TokenBucket
 from ratectl.errors import BundleError
+from ratectl.pacing import paced, release
 from ratectl.policy.places import NOWHERE
 from ratectl.policy.resolve import Resolver
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ratectl.engine.calendar import Unit
     from ratectl.engine.choice import LimitChoice
     from ratectl.policy.limits import Limit
@@ -29,10 +32,24 @@ if TYPE_CHECKING:
     from ratectl.policy.resets import Resets
     from ratectl.policy.resolve import Resolved
 
-__all__ = ["compile_tree"]
+__all__ = ["Compiled", "compile_tree", "compiled"]
 
 _SAME_CLOCK: Final = WallOffset()
 """For engines that run on the wall clock, as replays do."""
+
+
+class Compiled(NamedTuple):
+    """The plans of a tree, and what they keep alive."""
+
+    plans: PlanSet
+    workings: tuple[Mapping[Any, object], ...] = ()
+    """What plans that depend on the request go on asking: large, like the plans."""
+
+    def parts(self) -> list[list[object]]:
+        """Everything that it consists of, to be let go piece by piece (see ``pacing.release``)."""
+        containers = self.plans.scopes, *self.workings
+        # They go first: while one of them lives, so does what is in it.
+        return [list(containers), *(list(each.values()) for each in paced(containers))]
 
 
 def compile_tree(
@@ -41,6 +58,16 @@ def compile_tree(
     offset: WallOffset | None = None,
     now_ns: int | None = None,
 ) -> PlanSet:
+    """The plans of every declared scope, caps applied: see ``compiled``."""
+    return compiled(tree, generation, offset, now_ns).plans
+
+
+def compiled(
+    tree: PolicyTree,
+    generation: int,
+    offset: WallOffset | None = None,
+    now_ns: int | None = None,
+) -> Compiled:
     """The plans of every declared scope, caps applied.
 
     ``offset`` tells quotas the wall clock from the engine's; without one they are the same.
@@ -52,22 +79,36 @@ def compile_tree(
     compiler = _Compiler(tree, resolver, offset or _SAME_CLOCK)
     scopes: dict[str, ScopePlan] = {}
     with paused_collector():
-        for scope in tree.policies:
+        for scope in paced(tree.policies):
             resolved = resolver.at(scope)
             if resolved is not None:
                 scopes[scope] = compiler.scope_plan(resolved)
     until = None if now_ns is None or not tree.exceptions else tree.next_change(now_ns)
-    return PlanSet(generation, scopes, until)
+    plans = PlanSet(generation, scopes, until)
+    workings = (*resolver.workings, *compiler.workings)
+    if resolver.places.any:
+        return Compiled(plans, workings)
+    spent = Compiled(PlanSet(0), workings).parts()
+    del resolver, compiler, workings
+    release(*spent)
+    # Who keeps the tree until exceptions begin has to let it go as well.
+    return Compiled(plans, (tree.policies,) if tree.exceptions else ())
 
 
 class _Compiler:
     """One compilation: budgets are shared by the plans of every scope below them."""
 
     def __init__(self, tree: PolicyTree, resolver: Resolver, offset: WallOffset) -> None:
-        self._offset = offset
         self._places = resolver.places
+        # No method: what refers to itself is freed by the cycle collector alone, all at once.
+        self._plan = partial(_plan, offset)
         self._choices = Choices(tree, resolver, self._plan)
         self._budgets: dict[tuple[str, str], LimitPlan | LimitChoice | None] = {}
+
+    @property
+    def workings(self) -> tuple[Mapping[Any, object], ...]:
+        """What it remembers."""
+        return self._choices.workings
 
     def scope_plan(self, resolved: Resolved) -> ScopePlan:
         scope = resolved.scope
@@ -107,13 +148,14 @@ class _Compiler:
         choice = self._choices.budget(owner, self._places.at(owner), budget.name)
         return choice or self._plan(owner, budget, True)
 
-    def _plan(self, scope: str, limit: Limit, budget: bool) -> LimitPlan | None:
-        if limit.mode == "off" or limit.unlimited:
-            return None  # nothing to decide
-        algorithm = _algorithm_of(limit, self._offset)
-        return LimitPlan(
-            scope, limit.name, algorithm, limit.per, limit.mode == "shadow", budget, limit.touched
-        )
+
+def _plan(offset: WallOffset, scope: str, limit: Limit, budget: bool) -> LimitPlan | None:
+    if limit.mode == "off" or limit.unlimited:
+        return None  # nothing to decide
+    algorithm = _algorithm_of(limit, offset)
+    return LimitPlan(
+        scope, limit.name, algorithm, limit.per, limit.mode == "shadow", budget, limit.touched
+    )
 
 
 def _algorithm_of(limit: Limit, offset: WallOffset) -> Algorithm:

@@ -226,7 +226,7 @@ def test_what_fails_to_start_is_not_tried_without_pause(
     def refuse(*_: object) -> None:
         raise BundleError("no")
 
-    monkeypatch.setattr("ratectl.agent.enforcement.activate_tree", refuse)
+    monkeypatch.setattr("ratectl.agent.enforcement.activated", refuse)
     made._changed = Waiting()  # type: ignore[assignment]
     wall.ns = ns(FROM)
     with caplog.at_level(logging.CRITICAL):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etcd_server import wait_for
+from ratectl.agent import sync
 from ratectl.errors import UsageError
 from ratectl.policy.bundle import digest, encode_policies
 from ratectl.publish import CHUNK_BYTES, rollback
@@ -142,6 +143,22 @@ def test_rejects_a_bad_generation_whole_and_says_why(
     assert agent.wait_for_generation(entry.generation, 5)
     assert agent.status.rejected is None
     assert agent.status.error is None
+
+
+def test_what_cannot_be_read_is_read_once(
+    store: Store, store_url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch
+):
+    """An agent that is older than its publishers looks at the head every minute."""
+    publish_policies(store, simple("1/day", burst=2))
+    agent = make_agent(store_url)
+    put_raw_generation(store, b'{"format":2,"policies":[{"later":"shape"}]}', 2)
+    wait_for(lambda: agent.status.rejected == 2, "rejection")
+    before = agent.status
+    monkeypatch.setattr(sync, "verified", lambda *_: pytest.fail("once was enough"))
+    assert agent._sync is not None
+    agent._sync._see(store, store.get(HEAD))
+    assert agent.status == before
+    assert "upgrade ratectl" in (before.error or "")
 
 
 def test_rejects_bytes_that_are_not_what_the_hash_names(

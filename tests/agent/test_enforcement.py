@@ -58,7 +58,7 @@ def test_a_boundary_that_fails_is_not_tried_again_at_once(
     def fail(*_: Any) -> NoReturn:
         raise BundleError("no")
 
-    monkeypatch.setattr(enforcement_module, "activate_tree", fail)
+    monkeypatch.setattr(enforcement_module, "activated", fail)
     waits = enforcement._changed = _Waits(4, enforcement)
     now[0] = AFTER_NS
     enforcement.run()

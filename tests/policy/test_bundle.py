@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.trees import tree, written
+from policy.trees import exceptions, overrides, tree, with_overrides, written
 from ratectl.errors import BundleError
 from ratectl.policy import bundle
 from ratectl.policy.bundle import (
@@ -21,7 +21,8 @@ from ratectl.policy.bundle import (
     encode_origins,
     encode_policies,
 )
-from ratectl.policy.model import PolicyTree, SourceMap
+from ratectl.policy.model import Exemption, PolicyTree, SourceMap, with_exceptions
+from ratectl.policy.pieces import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -216,10 +217,9 @@ ODD = json.loads(
 ODD += ["9" * 50 + "/s", "/" * 2_000, "x" * 2_000, [1] * 20]
 
 
-def mutants(count: int) -> Iterator[bytes]:
+def mutants(count: int, good: bytes) -> Iterator[bytes]:
     """Bundles with something wrong: in their bytes, or in what they say."""
     chance = random.Random(20_261_123)
-    good = encode_policies(tree(SAID))
     for number in range(count):
         if number % 2:
             data = bytearray(good)
@@ -230,7 +230,8 @@ def mutants(count: int) -> Iterator[bytes]:
             said = json.loads(good)
             for _ in range(chance.choice((1, 1, 2, 4))):
                 _break_meaning(said, chance)
-            text = json.dumps(said, ensure_ascii=chance.random() < 0.5)
+            spaces = (",", ":") if chance.random() < 0.5 else None
+            text = json.dumps(said, ensure_ascii=chance.random() < 0.5, separators=spaces)
             yield text.encode(errors="surrogatepass")
 
 
@@ -281,7 +282,7 @@ def outcome(decode: Callable[[bytes], object], data: bytes) -> object:
 
 def test_ten_thousand_broken_bundles_raise_nothing_else() -> None:
     read = 0
-    for data in mutants(10_000):
+    for data in mutants(10_000, encode_policies(tree(SAID))):
         got = outcome(decode_policies, data)
         if isinstance(got, PolicyTree):
             read += 1
@@ -301,3 +302,137 @@ def test_thousands_of_broken_origins_raise_nothing_else() -> None:
         _break_bytes(data, chance)
         got = outcome(decode_origins, bytes(data))
         assert isinstance(got, dict) or str(got).startswith("origins are not readable")
+
+
+# -- documents are read one by one where the bytes are those that encode_policies writes
+
+
+def read_whole(data: bytes) -> PolicyTree:
+    """What a bundle says, read in one go."""
+    policies, found = bundle._whole(data)
+    by_scope = {policy.scope: policy for policy in policies}
+    if len(by_scope) != len(policies):
+        raise BundleError("bundle declares a scope twice")
+    return with_exceptions(PolicyTree(by_scope), ((each, None) for each in found))
+
+
+EXCEPTIONS = [
+    {
+        "scope": "/", "reason": "CHG-1 {\"a\": [1]}", "until": "2030-01-01T00:00Z",
+        "match": {"tenant": ["a}", "b\\"]}, "limits": {"spike": {"rate": "9/s"}},
+    },
+    {"scope": "/payments", "reason": "r", "until": "2030-01-02T00:00Z", "budgets": {}},
+]  # fmt: skip
+
+
+def with_all(said: Written, found: list[dict[str, Any]]) -> PolicyTree:
+    exempt = [Exemption.model_validate({"reason": "r", **each}) for each in found]
+    return with_exceptions(PolicyTree(tree(said).policies), ((each, None) for each in exempt))
+
+
+@given(written, overrides, exceptions)
+def test_one_by_one_they_say_what_the_whole_says(
+    said: Written, own: dict[str, list[dict[str, Any]]], found: list[dict[str, Any]]
+) -> None:
+    of = with_all(with_overrides(said, own), found)
+    data = encode_policies(of)
+    pieces = split(data)
+    assert pieces is not None, "what is published need not be read in one go"
+    assert len(pieces.policies) == len(of.policies) + 1
+    assert decode_policies(data) == read_whole(data) == of
+
+
+@given(written, overrides, exceptions)
+def test_the_bytes_are_those_of_canonical_json(
+    said: Written, own: dict[str, list[dict[str, Any]]], found: list[dict[str, Any]]
+) -> None:
+    data = encode_policies(with_all(with_overrides(said, own), found))
+    once_more = json.dumps(
+        json.loads(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    assert once_more.encode() == data
+
+
+GOOD = encode_policies(with_all(SAID, EXCEPTIONS))
+POLICY, OTHER = b'{"limits":{"x":{"rate":"1/s"}},"scope":"/"}', b'{"scope":"/a"}'
+EXCEPTION = b'{"reason":"r","scope":"/","until":"2030-01-01T00:00Z"}'
+
+
+def form(policies: bytes = POLICY, found: bytes | None = None, number: bytes = b"1") -> bytes:
+    before = b"" if found is None else b'"exceptions":[' + found + b"],"
+    return b"{" + before + b'"format":' + number + b',"policies":[' + policies + b"]}"
+
+
+DEEP = b"[" * 189 + b"]" * 189
+NEARLY = [
+    form(), form(POLICY + b"," + OTHER), form(b""), form(b"", b""), form(found=EXCEPTION),
+    form(found=b""), form(number=b"2"), form(b"", number=b"2"), form(number=b"0"),
+    form(number=b"01"), form(number=b"-1"), form(number=b"1.0"), form(number=b"1e0"),
+    form(number=b'"1"'), form(number=b"true"), form(number=b"1" * 30), form(number=b"null"),
+    form(number=b'2,"format":1'), form(number=b'1,"format":2'), form(number=b'1,"policies":[]'),
+    form() + b" ", form() + b"\n", b" " + form(), b"\xef\xbb\xbf" + form(), form() + form(),
+    form()[:-1], form()[:-2], form() + b"}", form() + b"\0",
+    form(POLICY + b","), form(b"," + POLICY), form(POLICY + b",," + OTHER), form(POLICY + OTHER),
+    form(POLICY + b" ," + OTHER), form(POLICY + b", " + OTHER), form(b" " + POLICY),
+    form(b"[" + POLICY + b"]"), form(b"null"), form(b"1"), form(b'"{}"'), form(b"{}"),
+    form(b"{}," + POLICY), form(POLICY + b",{}"), form(b'{"scope":"/","scope":"/b"}'),
+    form(POLICY + b"," + POLICY), form(POLICY, EXCEPTION + b"," + EXCEPTION),
+    form(POLICY, POLICY), form(EXCEPTION), form(b"{}", b"{}"), form(OTHER, b'{"until":1}'),
+    form(b'{"scope":"/","owner":"}]"}'), form(b'{"scope":"/","owner":"\\""}'),
+    form(b'{"scope":"/","owner":"\\\\"}'), form(b'{"scope":"/","owner":"\\"}'),
+    form(b'{"scope":"/","owner":"\n"}'), form(b'{"scope":"/","owner":"\xff"}'),
+    form(b'{"scope":"/","owner":"\\ud800"}'), form(b'{"scope":"/","owner":"\xed\xa0\x80"}'),
+    form(b'{"scope":"/","protected":NaN}'), form(b'{"scope":"/",}'), form(b"{'scope':'/'}"),
+    form(b'{"scope":"/","limits":{"x":{"burst":' + b"9" * 5_000 + b"}}}"),
+    form(b'{"scope":"/","owner":' + DEEP + b"}"), form(b'{"scope":"/","owner":[' + DEEP + b"]}"),
+    form(b'{"scope":"/","owner":' + b"[" * 9 + DEEP + b"]" * 9 + b"}"),
+    form(b'{"scope":"/","owner":' + b'{"a":' * 9 + b"1" + b"}" * 9 + b"}"),
+    form(b'{"scope":"/","owner":' + b'{"a":' * 99 + b"1" + b"}" * 99 + b"}"),
+    form(b'{"scope":"/x"},{"scope":5},{"scope":'), form(b'{"scope":5},{"scope":6}', b'{"scope":7}'),
+    form(OTHER + b',{"later":1,"scope":"/"},' + b'{"scope":"/b","limits":{"x":{"later":1}}}'),
+    form(b'{"scope":"/","overrides":{"policies.0.":1}}'),
+    form(OTHER + b',{"scope":"/","limits":{"policies":{"rate":"5"}}}'),
+    b'{"format":1,"policies":[],"exceptions":[]}', b'{"policies":[],"format":1}',
+    b'{"exceptions":[],"policies":[],"format":1}', b'{"exceptions":[]"format":1,"policies":[]}',
+    b'{,"format":1,"policies":[]}', b'{"exceptions":[],"format":1,"policies":[],"more":1}',
+    form(b'{"scope":"/",' + b'"owner":"x",' * 3_000 + b'"on_error":"deny"}'),
+    form(b"{" * 50_000), form(b'{"a":' * 50_000), form(b'{"' * 50_000), form(b'"' * 50_001),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", NEARLY, ids=range(len(NEARLY)))
+def test_what_is_nearly_canonical_is_taken_as_the_whole_is(data: bytes) -> None:
+    assert outcome(decode_policies, data) == outcome(read_whole, data)
+
+
+def test_what_is_broken_is_refused_as_the_whole_is() -> None:
+    """In the same words; the rest says the same."""
+    read = refused = taken_apart = 0
+    for data in mutants(6_000, GOOD):
+        got = outcome(decode_policies, data)
+        assert got == outcome(read_whole, data), data
+        read += isinstance(got, PolicyTree)
+        refused += isinstance(got, str)
+        taken_apart += isinstance(got, str) and split(data) is not None
+    assert read > 50
+    assert refused > 1_000
+    assert taken_apart > 300, "some are refused by what is wrong with a piece"
+
+
+def test_one_document_may_be_large() -> None:
+    many = [
+        {"name": f"o{at}", "match": {"tenant": f"{{{at}"}, "limits": {"x": {"burst": at}}}
+        for at in range(5_000)
+    ]
+    said = {"/": {"limits": {"x": {"rate": "1/s"}}, "overrides": many}}
+    data = encode_policies(tree(said))
+    pieces = split(data)
+    assert pieces is not None
+    assert len(pieces.policies) == 2
+    assert decode_policies(data).policies == tree(said).policies
+
+
+def test_a_newer_format_says_so_whatever_it_holds() -> None:
+    data = form(b'{"later":"shape"},{"scope":5}', number=b"2")
+    with pytest.raises(BundleError, match="upgrade ratectl"):
+        decode_policies(data)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from trees import tree, written
 
 from ratectl.policy import inherited
@@ -49,3 +50,12 @@ def test_the_finding_names_the_scope_that_passes_the_bound(monkeypatch: pytest.M
         "/a",
         "the scopes inherit more than 5 limits and budgets in all",
     )
+
+
+segments = st.lists(st.sampled_from(("a", "b", "a-b", "a.b", "a_b", "A", "0", "-")), max_size=4)
+
+
+@given(st.sets(segments.map(lambda parts: "/" + "/".join(parts))))
+def test_scopes_come_with_all_that_is_below_them(scopes: set[str]) -> None:
+    of = tree({scope: {} for scope in scopes})
+    assert inherited._in_order(of) == sorted(scopes, key=lambda scope: scope.split("/")[1:])

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import PolicyError
+from ratectl.pacing import Pacer, cooperative, release
 from ratectl.policy import load_valid
 from ratectl.policy.bundle import digest, encode_policies
 from ratectl.records import utc_now
@@ -52,12 +53,18 @@ class DirectorySync:
             return
         self._seen = fingerprint
         tree = load_valid([self._path]).tree
-        bundle = digest(encode_policies(tree))
         generation = self._state.now.generation
-        if bundle != self._bundle:
-            generation += 1
-            self._enforcement.enforce(tree, generation)
-            self._bundle = bundle
+        spent: list[list[object]] = []
+        # Requests are decided meanwhile; who is to end need not rest.
+        pacer = Pacer(sleep=self._stop.wait)
+        with cooperative(pacer):
+            bundle = digest(encode_policies(tree))
+            if bundle != self._bundle:
+                generation += 1
+                spent = self._enforcement.enforce(tree, generation)
+                self._bundle = bundle
+            spent.append(list(tree.policies.values()))
+            del tree
         self._state.update(
             generation=generation,
             sequence=generation,
@@ -68,6 +75,8 @@ class DirectorySync:
             applied=utc_now(),
             swap_ms=round((time.monotonic() - started) * 1e3, 3),
         )
+        with cooperative(pacer):
+            release(*spent)
 
     def run(self) -> None:
         """Reload on changes until ``stop``. Never raises."""

@@ -7,7 +7,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from ratectl.activation import activate_tree
+from ratectl.activation import activated
+from ratectl.compile import Compiled
+from ratectl.engine.base import PlanSet
+from ratectl.pacing import cooperative, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,42 +36,52 @@ class Enforcement:
         self._engine = engine
         self._wall = wall
         self._now_ns = now_ns
+        self._swapping = threading.Lock()
+        """Held for as long as a reload takes; ``_changed`` guards the rest."""
         self._changed = threading.Condition()
         self._stopped = False
+        self._compiled = Compiled(PlanSet(0))
         self._tree: PolicyTree | None = None
         self._generation = 0
         self._since = 0
         self._until: int | None = None
 
-    def enforce(self, tree: PolicyTree, generation: int) -> None:
-        """Put a tree in force.
+    def enforce(self, tree: PolicyTree, generation: int) -> list[list[object]]:
+        """Put a tree in force. Returns what no longer is, in parts (see ``pacing.release``).
 
         :raises BundleError: it must not be enforced; what was in force stays.
         """
+        with self._swapping:
+            return self._swap(tree, generation)
+
+    def _swap(self, tree: PolicyTree, generation: int) -> list[list[object]]:
+        now = self._now_ns()
+        compiled = activated(tree, generation, self._wall, now)
+        self._engine.swap(compiled.plans)
+        spent, self._compiled = self._compiled.parts(), compiled
         with self._changed:
-            self._swap(tree, generation)
             # Without exceptions the plans are all there is to keep.
             self._tree = tree if tree.exceptions else None
             self._generation = generation
+            self._since, self._until = now, compiled.plans.until_ns
             self._changed.notify_all()
-
-    def _swap(self, tree: PolicyTree, generation: int) -> None:
-        now = self._now_ns()
-        plans = activate_tree(tree, generation, self._wall, now)
-        self._engine.swap(plans)
-        self._since, self._until = now, plans.until_ns
+        return spent
 
     def keep_time(self) -> None:
         """Put in force what holds now, if that is something else; also if the clock was set back.
 
         :raises BundleError: it must not be enforced.
         """
-        with self._changed:
+        with self._swapping:
             now = self._now_ns()
             over = self._until is not None and now >= self._until
-            if self._tree is not None and (over or now < self._since):
-                self._swap(self._tree, self._generation)
-                _log.info("generation %d: exceptions as of now", self._generation)
+            if self._tree is None or not (over or now < self._since):
+                return
+            with cooperative():
+                spent = self._swap(self._tree, self._generation)
+            _log.info("generation %d: exceptions as of now", self._generation)
+        with cooperative():
+            release(*spent)
 
     def run(self) -> None:
         """Keep time until ``stop``. Never raises."""
@@ -96,7 +109,8 @@ class Enforcement:
             return not self._stopped
 
     def after_fork_in_child(self) -> None:
-        """A thread that is not here may have held the lock."""
+        """A thread that is not here may have held the locks."""
+        self._swapping = threading.Lock()
         self._changed = threading.Condition()
 
     def stop(self) -> None:

@@ -92,7 +92,8 @@ class Slot:
         }
         beside = self.folder / f"{_FILE}.new"
         with beside.open("wb") as file:
-            file.write(json.dumps(header).encode() + b"\n" + good.data)
+            file.write(json.dumps(header).encode() + b"\n")
+            file.write(good.data)  # by itself: to put it behind the header is to copy it
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self.folder / _FILE)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.usage import UsageMeter
 from ratectl.errors import RatectlError
+from ratectl.pacing import cooperative, release
 from ratectl.records import AGENTS, USAGE, AgentRecord, utc_now
 from ratectl.stores.base import Put
 from ratectl.version import __version__
@@ -114,7 +115,12 @@ class Reporter:
         return lease
 
     def _report_usage(self, store: Store, lease: Lease) -> None:
-        record = self._meter.read(self._engine.usage(), time.monotonic(), self._errors())
+        with cooperative():
+            usage = self._engine.usage()
+            record = self._meter.read(usage, time.monotonic(), self._errors())
+            counted = list(usage.limits)
+            del usage
+            release(counted)
         store.txn((), [Put(USAGE + self._id, record.encode(), lease)])
         self._usage_due = time.monotonic() + self._interval
 

@@ -12,11 +12,13 @@ from ratectl.activation import verified
 from ratectl.agent.last_good import LastGood
 from ratectl.errors import BundleError, NotFound, RatectlError, StoreError
 from ratectl.generations import Live, read_blob, read_environment
+from ratectl.pacing import Pacer, cooperative, release
 from ratectl.records import HEAD, utc_now
 from ratectl.stores.base import Events, Interrupted, Resync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from ratectl.agent.enforcement import Enforcement
     from ratectl.agent.last_good import Slot
@@ -52,6 +54,8 @@ class StoreSync:
         self._stop = threading.Event()
         self._applying = threading.Lock()
         self._applied: tuple[str | None, int, str] | None = None
+        self._refused: tuple[tuple[str | None, int, str], str] | None = None
+        """What cannot be read, however often it is looked at, and why."""
         self._environment: str | None = None
         self._watch: Watch | None = None
         self.store: Store | None = None
@@ -159,8 +163,18 @@ class StoreSync:
         if wanted == self._applied:
             self._state.problem("generation", None, rejected=None, source="store")
             return
+        if self._refused is not None and wanted == self._refused[0]:
+            raise BundleError(self._refused[1])
         data = read_blob(store, head.bundle)
-        self._enforcement.enforce(verified(data, head.bundle), head.generation)
+        with self._cooperative():
+            try:
+                tree = verified(data, head.bundle)
+            except BundleError as error:
+                self._refused = wanted, str(error)
+                raise
+            spent = self._enforcement.enforce(tree, head.generation)
+            spent.append(list(tree.policies.values()))
+            del tree
         self._applied = wanted
         self._state.problem(
             "generation",
@@ -174,6 +188,12 @@ class StoreSync:
         )
         _log.info("generation %d is in force", head.generation)
         self._persist(head, data)
+        with self._cooperative():
+            release(*spent)
+
+    def _cooperative(self) -> AbstractContextManager[None]:
+        """Requests are decided meanwhile; who is to end need not rest."""
+        return cooperative(Pacer(sleep=self._stop.wait))
 
     def _environment_of(self, store: Store) -> str | None:
         if self._environment is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from ratectl.pacing import paced
 from ratectl.records import LimitReport, UsageRecord, utc_now
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class UsageMeter:
         """The record at ``now`` (monotonic seconds)."""
         reports: list[LimitReport] = []
         known: dict[_Key, _Recent] = {}
-        for limit in usage.limits:
+        for limit in paced(usage.limits):
             key = (limit.scope, limit.limit, limit.overrides, limit.budget)
             recent = known[key] = self._recent.get(key) or _Recent()
             recent.add(now, limit)

@@ -275,7 +275,7 @@ class Engine(ABC):
 
         What the change means for a bucket is worked out when the bucket is next touched, so a swap
         keeps no check waiting. ``pause`` is called between small pieces of the work, without locks:
-        threads that decide get their turn there.
+        in a ``cooperative`` thread, others get their turn there.
         """
 
     @abstractmethod

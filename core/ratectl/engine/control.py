@@ -12,6 +12,7 @@ from ratectl.engine.family import Family
 from ratectl.engine.group import Group
 from ratectl.engine.succession import Kin, Succession
 from ratectl.errors import UsageError
+from ratectl.pacing import breathe, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ratectl.engine.group import Maker
     from ratectl.engine.table import Table
 
-__all__ = ["Active", "ControlledEngine", "Lock", "checked_cost", "no_pause"]
+__all__ = ["Active", "ControlledEngine", "Lock", "checked_cost"]
 
 _MAX_ALIASES: Final = 100_000
 """Undeclared scopes remembered with the plan that covers them."""
@@ -33,10 +34,6 @@ _PIECES: Final = 8
 
 _MAX_SELECTIONS: Final = 10_000
 """Sets of conditions remembered with their groups, for each scope."""
-
-
-def no_pause() -> None:
-    """Nobody waits."""
 
 
 def checked_cost(cost: object) -> None:
@@ -161,21 +158,29 @@ class ControlledEngine(Engine):
         plans: PlanSet,
         now: int | None = None,
         *,
-        pause: Callable[[], object] = no_pause,
+        pause: Callable[[], object] = breathe,
     ) -> None:
         with self._swapping:
-            before, active = self._plans, self._active
-            step = self._succession.prepare(before, plans, pause)
-            with self._lock:
-                instant = self._clock() if now is None else now
-                self._succession.start(step, instant)
-                self._plans = plans
-                self._forget()
-            self._piecewise(self._succession.rest(), pause)
-            self._tend(instant, pause)
-        _let_go([*active.values(), *before.scopes.values()], pause)
+            spent = self._swap(plans, now, pause)
+        release(*spent)
 
-    def usage(self, *, pause: Callable[[], object] = no_pause) -> EngineUsage:
+    def _swap(
+        self, plans: PlanSet, now: int | None, pause: Callable[[], object]
+    ) -> list[list[object]]:
+        """Returns what is not needed any more, so that it can be let go of bit by bit."""
+        before, active = self._plans, self._active
+        step = self._succession.prepare(before, plans, pause)
+        with self._lock:
+            instant = self._clock() if now is None else now
+            self._succession.start(step, instant)
+            self._plans = plans
+            self._forget()
+        self._piecewise(self._succession.rest(), pause)
+        self._tend(instant, pause)
+        old = (active, before.scopes, step.before, step.kins, step.lending, step.newcomers)
+        return [[*of, *of.values()] for of in old]
+
+    def usage(self, *, pause: Callable[[], object] = breathe) -> EngineUsage:
         with self._swapping:
             now = self._clock()
             limits: list[LimitUsage] = []
@@ -202,7 +207,7 @@ class ControlledEngine(Engine):
                 yield
 
     def _tend(self, now: int, pause: Callable[[], object]) -> None:
-        groups = [group for kin in self._succession.kins() for group in _groups_of(kin)]
+        groups = (group for kin in self._succession.kins() for group in _groups_of(kin))
         self._piecewise(self._table.tend(groups, now), pause)
 
     def _piecewise(self, work: Iterator[None], pause: Callable[[], object]) -> None:
@@ -233,13 +238,6 @@ class ControlledEngine(Engine):
 
 def _groups_of(kin: Kin) -> list[Group]:
     return kin.members() if isinstance(kin, Family) else [kin]
-
-
-def _let_go(objects: list[object], pause: Callable[[], object]) -> None:
-    """Drop the last references to a great many objects a few at a time."""
-    while objects:
-        del objects[-_PIECES:]
-        pause()
 
 
 def _holds(group: Group) -> bool:

@@ -8,7 +8,7 @@ from ratectl.engine.fast_group import FastGroup
 from ratectl.engine.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ratectl.engine import _fast
     from ratectl.engine.base import State
@@ -56,9 +56,10 @@ class FastTable(Table):
         group.store.retire()
         self._retired.append((group, owner))
 
-    def tend(self, groups: Sequence[Group], now: int) -> Iterator[None]:
+    def tend(self, groups: Iterable[Group], now: int) -> Iterator[None]:
         for group in groups:
             assert isinstance(group, FastGroup)
+            yield
             for key in group.store.boxed:
                 if key >= 0:
                     self._look(group, key, now)

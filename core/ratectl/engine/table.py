@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ratectl.engine.base import State
     from ratectl.engine.family import Family
@@ -87,13 +87,17 @@ class Table:
         self._count -= len(group.buckets)
         self._retired.append((group, owner))
 
-    def tend(self, groups: Sequence[Group], now: int) -> Iterator[None]:
+    def tend(self, groups: Iterable[Group], now: int) -> Iterator[None]:
         """Housekeeping in small pieces, each under the engine's lock.
 
         Every bucket of groups that changed often is brought up to date, so that what was before
         can be forgotten; and what retired groups held is let go, once nobody starts from it.
         """
-        often = [(group, group.epoch) for group in groups if group.changed_often()]
+        often = []
+        for group in groups:
+            if group.changed_often():
+                often.append((group, group.epoch))
+            yield
         if often:
             for _ in range(-(-len(self._queue) // _PIECE)):
                 self._sweep(_PIECE, now, ())

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ratectl.collector import paused_collector
 from ratectl.errors import BundleError
+from ratectl.pacing import paced, release
 from ratectl.policy.model import (
     Exemption,
     Policy,
@@ -25,6 +27,14 @@ from ratectl.policy.model import (
     _Model,
     with_exceptions,
 )
+from ratectl.policy.pieces import split
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pydantic_core import ErrorDetails
+
+    from ratectl.policy.pieces import Pieces
 
 __all__ = [
     "FORMAT",
@@ -49,7 +59,9 @@ class _Bundle(_Model):
     exceptions: Annotated[tuple[Exemption, ...], Field(strict=False)] = ()
 
 
-_ADAPTER = TypeAdapter(_Bundle)
+_ADAPTER: Final = TypeAdapter(_Bundle)
+_POLICY: Final = TypeAdapter(Policy).validator.validate_json
+_EXCEPTION: Final = TypeAdapter(Exemption).validator.validate_json
 
 
 def digest(data: bytes) -> str:
@@ -59,12 +71,16 @@ def digest(data: bytes) -> str:
 
 def encode_policies(tree: PolicyTree) -> bytes:
     """The canonical bytes of what the tree says."""
-    said = {
-        "format": FORMAT,
-        "policies": [_dumped(policy) for _, policy in sorted(tree.policies.items())],
-    }
-    exceptions = [_dumped(exception) for exception in tree.exceptions]
-    return _canonical({**said, "exceptions": exceptions} if exceptions else said)
+    parts = [b"{"]
+    if tree.exceptions:
+        parts += [b'"exceptions":[', _listed(tree.exceptions), b"],"]
+    policies = (policy for _, policy in sorted(tree.policies.items()))
+    parts += [b'"format":%d,"policies":[' % FORMAT, _listed(policies), b"]}"]
+    return b"".join(parts)
+
+
+def _listed(documents: Iterable[Policy | Exemption]) -> bytes:
+    return b",".join([_canonical(_dumped(each)) for each in paced(documents)])
 
 
 def _dumped(document: Policy | Exemption) -> dict[str, Any]:
@@ -72,21 +88,72 @@ def _dumped(document: Policy | Exemption) -> dict[str, Any]:
 
 
 def decode_policies(data: bytes) -> PolicyTree:
-    """Read bundle bytes, strictly.
+    """Read bundle bytes, strictly; those that ``encode_policies`` wrote one document at a time.
 
     :raises BundleError: not a bundle, of a newer format, or invalid; the text says which.
     """
     if len(data) > MAX_BUNDLE_BYTES:
         raise BundleError(f"bundle has {len(data)} bytes, more than {MAX_BUNDLE_BYTES}")
     with paused_collector():
-        try:
-            bundle = _ADAPTER.validate_json(data)
-        except ValidationError as error:
-            raise BundleError(_explain(data, error)) from None
-        policies = {policy.scope: policy for policy in bundle.policies}
-    if len(policies) != len(bundle.policies):
+        policies, exceptions = _documents(data)
+        by_scope = {policy.scope: policy for policy in paced(policies)}
+    if len(by_scope) != len(policies):
         raise BundleError("bundle declares a scope twice")
-    return with_exceptions(PolicyTree(policies), ((each, None) for each in bundle.exceptions))
+    return with_exceptions(PolicyTree(by_scope), ((each, None) for each in exceptions))
+
+
+def _documents(data: bytes) -> tuple[Sequence[Policy], Sequence[Exemption]]:
+    """What a bundle holds, each document read by itself where it is written as we write it.
+
+    To read everything in one go is one call: while it lasts no other thread gets on.
+
+    :raises BundleError: it is not a bundle.
+    """
+    pieces = split(data)
+    if pieces is None:
+        return _whole(data)
+    if pieces.format == FORMAT:
+        policies: list[Policy] = []
+        try:
+            policies.extend(map(_POLICY, paced(_each(data, pieces.policies))))
+            return policies, [_EXCEPTION(piece) for piece in _each(data, pieces.exceptions)]
+        except ValidationError:
+            release(policies)
+    refusal = _refusal(pieces, data)
+    if refusal is None:
+        return _whole(data)
+    raise BundleError(refusal)
+
+
+def _each(data: bytes, places: Iterable[int]) -> Iterator[bytes]:
+    return (data[before + 1 : behind] for before, behind in pairwise(places))
+
+
+def _whole(data: bytes) -> tuple[Sequence[Policy], Sequence[Exemption]]:
+    try:
+        bundle = _ADAPTER.validate_json(data)
+    except ValidationError as error:
+        raise BundleError(_explain(data, error)) from None
+    return bundle.policies, bundle.exceptions
+
+
+def _refusal(pieces: Pieces, data: bytes) -> str | None:
+    """What is wrong first, as it is said of the whole; None where that may not even be JSON."""
+    found: list[str] = []
+    form = b'{"format":%d,"policies":[%s],"exceptions":[%s]}'
+    for field, places in (("policies", pieces.policies), ("exceptions", pieces.exceptions)):
+        for position, piece in enumerate(paced(_each(data, places))):
+            alone = (piece, b"") if field == "policies" else (b"", piece)
+            try:
+                _ADAPTER.validate_json(form % (pieces.format, *alone))
+            except ValidationError as error:
+                first = _first(error)
+                if first["type"] == "json_invalid":
+                    return None
+                if not found:
+                    said = _explain(data, error)
+                    found.append(said.replace(f" at {field}.0.", f" at {field}.{position}.", 1))
+    return found[0] if found else None
 
 
 def encode_origins(tree: PolicyTree) -> bytes:
@@ -125,9 +192,13 @@ def _canonical(value: object) -> bytes:
 
 
 def _explain(data: bytes, error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
+    first = _first(error)
     where = ".".join(str(part) for part in first["loc"])
     if where == "format":
         return f"bundle has a format this version cannot read (it reads {FORMAT}): upgrade ratectl"
     place = f" at {where}" if where else f" ({len(data)} bytes)"
     return f"bundle is invalid{place}: {first['msg']}"
+
+
+def _first(error: ValidationError) -> ErrorDetails:
+    return error.errors(include_url=False, include_input=False)[0]

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.pacing import paced
 from ratectl.policy.limits import Via
 from ratectl.policy.model import exception_key
 from ratectl.policy.scopes import parent
@@ -74,7 +75,7 @@ class Index:
         """Conditions that do not mention the attribute: no value rules them out."""
         self._exact: dict[str, dict[str, int]] = {name: {} for name in self.attributes}
         self._other: dict[str, list[tuple[int, Matcher]]] = {name: [] for name in self.attributes}
-        for position, condition in enumerate(conditions):
+        for position, condition in enumerate(paced(conditions)):
             for name in self.attributes:
                 matcher = condition.match.get(name)
                 if matcher is None:
@@ -109,7 +110,7 @@ class Conditions(tuple[Condition, ...]):
     def by_limit(self) -> dict[str, list[int]]:
         """For the name of each limit that any of them touches, the positions of those that do."""
         found: dict[str, list[int]] = {}
-        for position, condition in enumerate(self):
+        for position, condition in enumerate(paced(self)):
             for name in sorted(condition.limits):
                 found.setdefault(name, []).append(position)
         return found
@@ -172,9 +173,14 @@ class Places:
                     self._exceptions[exception.scope].append((position, exception))
         self._known: dict[str, Place] = {}
         self.any = bool(self._exceptions) or any(
-            policy.overrides for policy in tree.policies.values()
+            policy.overrides for policy in paced(tree.policies.values())
         )
         """Whether any scope has any condition or exception."""
+
+    @property
+    def workings(self) -> tuple[Mapping[Any, object], ...]:
+        """What it remembers."""
+        return (self._known,)
 
     def at(self, scope: str) -> Place:
         """The place of ``scope``; an undeclared one has that of its nearest declared ancestor."""
@@ -199,7 +205,7 @@ def _overridden(above: Place, policy: Policy) -> Place:
     """The place of a scope below another, as far as its policy goes."""
     conditions = list(above.conditions)
     overrides = []
-    for position, override in enumerate(policy.overrides):
+    for position, override in enumerate(paced(policy.overrides)):
         ref = override_ref(policy.scope, override.name)
         via = Via(ref, policy.scope, policy.scope, f"overrides.{position}.", False, len(conditions))
         conditions.append(Condition(override.match, via, frozenset(override.limits)))

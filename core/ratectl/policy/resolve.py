@@ -15,7 +15,7 @@ of them is an integer with these bits. So a scope's conditions begin with its pa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.policy.limits import BUILT_IN, Limit, Problem, Setting, finish
 from ratectl.policy.merging import (
@@ -78,6 +78,11 @@ class Resolver:
         self._policies = tree.policies
         self._known: dict[str, Resolved] = {}
         self.places: Places = Places(tree, now_ns, bare.places if bare else None)
+
+    @property
+    def workings(self) -> tuple[Mapping[Any, object], ...]:
+        """What it remembers and was made of, to be let go piece by piece (see ``pacing``)."""
+        return self._policies, self._known, *self.places.workings
 
     def at(self, scope: str) -> Resolved | None:
         """What holds at ``scope`` for requests that satisfy no condition: its own document's, or
