@@ -57,10 +57,7 @@ class PureEngine(ControlledEngine):
         super().__init__(clock, *self._parts(max_bytes, max_buckets))
 
     def _parts(self, max_bytes: int, max_buckets: int | None) -> tuple[Maker, Table]:
-        return _PureMaker(), Table(max_bytes, max_buckets, self._behind)
-
-    def _behind(self, group: Group) -> bool:
-        return self._succession.behind(group)
+        return _PureMaker(), Table(max_bytes, max_buckets)
 
     def check(
         self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: int = 1,

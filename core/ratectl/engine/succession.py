@@ -270,6 +270,7 @@ class Succession:
         step.kins, self._kins = self._kins, {}
         step.before, self._genesis = self._genesis, step.genesis
         self._step = step
+        self._table.behind = self.behind
 
     def rest(self) -> Iterator[None]:
         """What no request has asked for yet, piece by piece, each under the engine's lock."""
@@ -281,7 +282,7 @@ class Succession:
         for identity in [*step.partial, *step.genesis]:
             self._genesis_of(identity)
             yield
-        self._step = None
+        self._step = self._table.behind = None
 
     def _seeded(
         self, limit: LimitPlan | LimitChoice, seed: Kin, now: int, compared: Comparison

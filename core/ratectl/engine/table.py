@@ -40,18 +40,17 @@ _PIECE: Final = 64
 class Table:
     """Counts and evicts; the buckets themselves lie in their groups.
 
-    ``behind`` tells whether a group has not followed a swap yet: what its buckets are worth is not
-    known then.
+    ``behind``, while a swap is under way, tells whether it has not reached a group yet: what its
+    buckets are worth is not known then.
     """
 
-    def __init__(
-        self, max_bytes: int, max_buckets: int | None, behind: Callable[[Group], bool]
-    ) -> None:
+    behind: Callable[[Group], bool] | None = None
+
+    def __init__(self, max_bytes: int, max_buckets: int | None) -> None:
         fit = max_bytes // _BUCKET_BYTES
         self._max = fit if max_buckets is None else min(fit, max_buckets)
         if self._max < 1:
             raise ValueError("a table holds at least one bucket")
-        self._behind = behind
         self._count = 0
         self._queue: deque[tuple[Group, Key]] = deque()
         self._retired: list[tuple[Group, Group | Family]] = []
@@ -123,7 +122,7 @@ class Table:
                 continue
             if (
                 not any(state is one[2] for one in held)
-                and not self._behind(group)
+                and not (self.behind and self.behind(group))
                 and group.evictable(key, state, now)
             ):
                 del group.buckets[key]
