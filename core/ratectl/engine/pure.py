@@ -183,9 +183,22 @@ class PureEngine(ControlledEngine):
             group, _, state, _, _ = shadowed
             left = group.algorithm.remaining(state, now)
             return self._answer(group, state, True, "shadow", left, 0, now)
+        generation = self._plans.generation
         if tightest is None or bucket is None:
-            return Decision(True, "ok", self._plans.generation, scope=active.plan.scope)
-        return self._answer(tightest, bucket, True, "ok", least, 0, now)
+            return Decision(True, "ok", generation, scope=active.plan.scope)
+        algorithm = tightest.algorithm
+        reset = algorithm.reset_after(bucket, now)
+        return Decision(
+            True,
+            "ok",
+            generation,
+            tightest.name,
+            tightest.scope,
+            algorithm.most,
+            least,
+            0,
+            reset if reset >= 0 else None,
+        )
 
     def _refuse(self, looks: list[Look], attributes: Mapping[str, str], now: int) -> Decision:
         decisive: Look | None = None

@@ -64,6 +64,8 @@ core_traverse(Core *core, visitproc visit, void *arg)
 {
     Py_VISIT(TYPE(core));
     Py_VISIT(core->active);
+    for (int i = 0; i < RECENT; i++)
+        Py_VISIT(core->recent[i].active);
     Py_VISIT(core->slowly);
     Py_VISIT(core->engine);
     Py_VISIT(core->plain);
@@ -76,6 +78,7 @@ static int
 core_clear(Core *core)
 {
     Py_CLEAR(core->active);
+    forget_recent(core);
     Py_CLEAR(core->slowly);
     Py_CLEAR(core->engine);
     Py_CLEAR(core->plain);
@@ -109,6 +112,7 @@ core_install(Core *core, PyObject *args)
     core->active = Py_NewRef(active);
     core->generation = generation;
     core->swaps++;
+    forget_recent(core);
     Py_DECREF(before);
     Py_RETURN_NONE;
 }

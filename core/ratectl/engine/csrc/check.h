@@ -22,10 +22,18 @@ decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
     d->generation = q->selection->generation;
     d->reason = q->reason;
     d->decisive = q->decisive;
-    d->capacity = q->capacity;
-    d->remaining = q->remaining;
     d->retry_after = q->wait;
-    d->reset_after = q->reset_after;
+    if (likely(q->decisive >= 0)) {
+        d->rule = (Rule *)Py_NewRef((PyObject *)q->looks[q->decisive].group->rule);
+        if (likely(d->rule->kind == TOKENS)) {
+            d->left.tokens.low = (u64)q->level;
+            d->left.tokens.high = (i64)(q->level >> 64);
+            d->left.tokens.ahead = q->ahead;
+        } else {
+            d->left.counts.remaining = q->remaining;
+            d->left.counts.reset_after = q->reset_after;
+        }
+    }
     if (admitted) {
         d->scope = Py_NewRef(scope);
         d->attributes = Py_NewRef(attributes);
@@ -51,7 +59,7 @@ no_policy(Core *core)
     d->generation = core->generation;
     d->reason = NO_POLICY;
     d->decisive = -1;
-    d->retry_after = d->reset_after = 0;
+    d->retry_after = 0;
     PyObject_GC_Track((PyObject *)d);
     return (PyObject *)d;
 }
@@ -86,6 +94,34 @@ failing(Core *core, PyObject *scope)
     return decision;
 }
 
+static void
+forget_recent(Core *core)
+{
+    for (int i = 0; i < RECENT; i++) {
+        Known known = core->recent[i];
+        core->recent[i] = (Known){NULL, NULL};
+        Py_XDECREF(known.scope);
+        Py_XDECREF(known.active);
+    }
+}
+
+/* What a scope stands for: borrowed; NULL: not known, or an error. */
+static inline PyObject *
+active_of(Core *core, PyObject *scope)
+{
+    Known *known = &core->recent[((uintptr_t)scope >> 5) % RECENT];
+    if (likely(known->scope == scope))
+        return known->active;
+    PyObject *active = PyDict_GetItemWithError(core->active, scope);
+    if (active != NULL) {
+        Known before = *known;
+        *known = (Known){Py_NewRef(scope), Py_NewRef(active)};
+        Py_XDECREF(before.scope);
+        Py_XDECREF(before.active);
+    }
+    return active;
+}
+
 /* Decide what can be decided here. A new reference; Py_None: Python's work; NULL: an error. `clock`
    is as for `decide`, and then `at` the instant. */
 static PyObject *
@@ -94,7 +130,7 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 at, 
     Request q;
     if (unlikely(!PyUnicode_CheckExact(scope)))
         return Py_NewRef(Py_None);
-    PyObject *active = PyDict_GetItemWithError(core->active, scope);
+    PyObject *active = active_of(core, scope);
     if (unlikely(active == NULL))
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     if (unlikely(active == Py_None))

@@ -10,6 +10,12 @@
 #include "decision.h"
 
 #define MOST_LIMITS 64
+#define RECENT 16
+
+/* A scope that was asked for, and what it stands for: a text is found sooner by where it lies. */
+typedef struct {
+    PyObject *scope, *active;
+} Known;
 
 typedef struct Core {
     PyObject_HEAD
@@ -24,6 +30,7 @@ typedef struct Core {
     u64 swaps;
     int busy;               /* Python changes things under the engine's lock */
     int own_clock;          /* read here */
+    Known recent[RECENT];
 } Core;
 
 typedef struct {
@@ -43,7 +50,9 @@ typedef struct {
     int decisive;
     Reason reason;
     i64 wait;
-    i64 capacity, remaining, reset_after;
+    i64 remaining, reset_after;     /* of a token bucket, reckoned from these when asked for: */
+    i128 level;
+    i64 ahead;                      /* how far the bucket's own time is ahead of `now` */
     Look looks[MOST_LIMITS];
 } Request;
 
@@ -62,13 +71,12 @@ wait_of(const Rule *r, Packed *b, i64 cost, i64 now)
     }
 }
 
-/* What would be admitted at once. */
+/* What would be admitted at once; not for token buckets. */
 static i64
 remaining_of(const Rule *r, Packed *b, i64 now)
 {
     i64 left, wall;
     switch (r->kind) {
-    case TOKENS: return tokens_left(r, level_at(r, &b->tokens, now));
     case WINDOW:
         window_advance(r, &b->window, now);
         left = r->most - (i64)total_of(r, &b->window);
@@ -88,7 +96,6 @@ reset_of(const Rule *r, Packed *b, i64 now)
 {
     i64 wall;
     switch (r->kind) {
-    case TOKENS: return tokens_reset(r, &b->tokens, now);
     case WINDOW: return window_reset(r, &b->window, now);
     case QUOTA:
         if (wall_at(r, now, &wall) < 0 || quota_advance(r, &b->quota, now, wall) < 0)
@@ -191,17 +198,23 @@ look(Request *q, const u64 *keys, Packed *scratch)
     return admitted;
 }
 
-static void
+/* What a decision says of the bucket that decided, as it is now. */
+static inline void
 decided_by(Request *q, int i, Reason reason)
 {
     q->decisive = i;
     q->reason = reason;
-    q->reset_after = 0;
     if (i < 0)
         return;
-    Look *l = &q->looks[i];
-    q->capacity = l->group->rule->most;
-    q->reset_after = reset_of(l->group->rule, l->bucket, q->now);
+    const Rule *r = q->looks[i].group->rule;
+    Packed *b = q->looks[i].bucket;
+    if (likely(r->kind == TOKENS)) {
+        q->level = level_at(r, &b->tokens, q->now);
+        q->ahead = b->tokens.at > q->now ? b->tokens.at - q->now : 0;
+    } else {
+        q->remaining = remaining_of(r, b, q->now);
+        q->reset_after = reset_of(r, b, q->now);
+    }
 }
 
 static __attribute__((noinline)) void
@@ -223,7 +236,6 @@ refuse(Request *q)
     }
     const Look *l = &q->looks[decisive];
     q->wait = l->wait;
-    q->remaining = remaining_of(l->group->rule, l->bucket, q->now);
     decided_by(q, decisive, l->wait == NEVER ? NEVER_PASSES : LIMITED);
 }
 
@@ -294,6 +306,10 @@ admit(Request *q, int details)
         }
         if (!details || g->shadow)
             continue;
+        if (q->count == 1) { /* nothing to compare it with */
+            tightest = i;
+            break;
+        }
         i64 whole = g->rule->kind == TOKENS ? tokens_left(g->rule, left) : (i64)left;
         if (tightest < 0 || whole < least) {
             tightest = i;
@@ -305,12 +321,9 @@ admit(Request *q, int details)
     if (!details)
         return;
     if (unlikely(shadowed >= 0)) {
-        const Look *l = &q->looks[shadowed];
-        q->remaining = remaining_of(l->group->rule, l->bucket, q->now);
         decided_by(q, shadowed, SHADOW);
         return;
     }
-    q->remaining = least;
     decided_by(q, tightest, OK);
 }
 
@@ -358,12 +371,45 @@ count_refused(const Core *core, const Request *q, const Source *source)
     }
 }
 
+/* The same for the commonest case, a request to one token bucket that admits it; SLOW: it is another
+   case, and nothing was done. */
+static inline i64
+admit_one(Request *q, u64 key, int details)
+{
+    Group *g = q->selection->groups[0];
+    const Rule *r = g->rule;
+    Look *l = &q->looks[0];
+    if (r->kind != TOKENS || g->shadow)
+        return SLOW;
+    Bucket *b = group_find(g, key);
+    if (b == NULL || b->epoch != g->epoch || tokens_wait(r, &((Packed *)b)->tokens, q->cost, q->now))
+        return SLOW;
+    *l = (Look){.group = g, .bucket = (Packed *)b, .key = key};
+    tokens_charge(r, &l->bucket->tokens, q->cost, q->now);
+    i128 left = level_of(&l->bucket->tokens);
+    g->counters->allowed++;
+    if (!g->has_lowest || left < g->lowest) {
+        g->lowest = left;
+        g->has_lowest = 1;
+    }
+    q->count = 1;
+    q->wait = 0;
+    q->reason = OK;
+    q->decisive = 0;
+    if (details) {
+        q->level = left;
+        q->ahead = l->bucket->tokens.at > q->now ? l->bucket->tokens.at - q->now : 0;
+    }
+    return 1;
+}
+
+static i64 decide_all(Core *core, Request *q, const Source *source, const u64 *keys, int details);
+
 /* Decide. 1: admitted and charged; 0: refused; SLOW; -1: an error. `q` owns its selection, holds
    the cost and, unless the core reads the clock, the instant. */
 static i64
 decide(Core *core, Request *q, const Source *source, int details, int read_clock)
 {
-    Packed scratch[MOST_LIMITS];
     u64 keys[MOST_LIMITS];
     if (unlikely(q->selection->count > MOST_LIMITS))
         return SLOW;
@@ -374,6 +420,18 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
         return SLOW;
     if (read_clock == 1)
         q->now = monotonic_ns();
+    if (q->selection->count == 1) {
+        i64 answer = admit_one(q, keys[0], details);
+        if (likely(answer == 1))
+            return 1;
+    }
+    return decide_all(core, q, source, keys, details);
+}
+
+static __attribute__((noinline)) i64
+decide_all(Core *core, Request *q, const Source *source, const u64 *keys, int details)
+{
+    Packed scratch[MOST_LIMITS];
     i64 answer = look(q, keys, scratch);
     if (answer == 1) {
         if (unlikely(q->selection->holds && q->cost) && make_slots(q) < 0) {

@@ -20,7 +20,12 @@ typedef struct {
     PyObject *scope, *attributes;   /* as they were asked for; NULL where nothing was charged */
     PyObject *notes;                /* Python's, in place of `charges`, once it has settled */
     i64 generation, now, cost;
-    i64 capacity, remaining, retry_after, reset_after;
+    i64 retry_after;
+    Rule *rule;         /* of the bucket that decided, or NULL */
+    union {
+        struct { i64 remaining, reset_after; } counts;
+        struct { u64 low; i64 high, ahead; } tokens;    /* divided only when asked for */
+    } left;
     int decisive;                   /* the group that decided, or -1 */
     Reason reason;
     Charge charges[];
@@ -53,6 +58,7 @@ decision_alloc(int charges)
     }
     d->selection = NULL;
     d->scope = d->attributes = d->notes = NULL;
+    d->rule = NULL;
     return d;
 }
 
@@ -86,6 +92,7 @@ decision_dealloc(Decision *d)
                 Py_XDECREF((PyObject *)d->charges[i].slot);
         Py_DECREF((PyObject *)d->selection);
     }
+    Py_XDECREF((PyObject *)d->rule);
     Py_XDECREF(d->scope);
     Py_XDECREF(d->attributes);
     Py_XDECREF(d->notes);
@@ -127,14 +134,29 @@ seconds_or_none(i64 number)
     return seconds;
 }
 
+static i128
+level_left(const Decision *d)
+{
+    return (i128)((u128)(u64)d->left.tokens.high << 64 | d->left.tokens.low);
+}
+
+static i64
+reset_of_decision(const Decision *d)
+{
+    if (d->rule == NULL)
+        return 0;
+    return d->rule->kind == TOKENS ? tokens_reset(d->rule, level_left(d), d->left.tokens.ahead)
+                                   : d->left.counts.reset_after;
+}
+
 #define GETTER(name) static PyObject *get_##name(Decision *d, void *unused)
 GETTER(allowed) { (void)unused; return PyBool_FromLong(is_allowed(d)); }
 GETTER(reason) { (void)unused; return Py_NewRef(reasons[d->reason]); }
 GETTER(generation) { (void)unused; return PyLong_FromLongLong(d->generation); }
 GETTER(retry_after_ns) { (void)unused; return number_or_none(d->retry_after); }
-GETTER(reset_after_ns) { (void)unused; return number_or_none(d->reset_after); }
+GETTER(reset_after_ns) { (void)unused; return number_or_none(reset_of_decision(d)); }
 GETTER(retry_after) { (void)unused; return seconds_or_none(d->retry_after); }
-GETTER(reset_after) { (void)unused; return seconds_or_none(d->reset_after); }
+GETTER(reset_after) { (void)unused; return seconds_or_none(reset_of_decision(d)); }
 GETTER(limit)
 {
     (void)unused;
@@ -150,12 +172,15 @@ GETTER(scope)
 GETTER(capacity)
 {
     (void)unused;
-    return d->decisive < 0 ? Py_NewRef(Py_None) : PyLong_FromLongLong(d->capacity);
+    return d->rule ? PyLong_FromLongLong(d->rule->most) : Py_NewRef(Py_None);
 }
 GETTER(remaining)
 {
     (void)unused;
-    return d->decisive < 0 ? Py_NewRef(Py_None) : PyLong_FromLongLong(d->remaining);
+    if (d->rule == NULL)
+        return Py_NewRef(Py_None);
+    return PyLong_FromLongLong(d->rule->kind == TOKENS ? tokens_left(d->rule, level_left(d))
+                                                       : d->left.counts.remaining);
 }
 
 /* What Python needs to release or settle: None where there is nothing to. Once it has made notes of

@@ -148,15 +148,12 @@ tokens_left(const Rule *r, i128 level)
 }
 
 static inline i64
-tokens_reset(const Rule *r, const Tokens *b, i64 now)
+tokens_reset(const Rule *r, i128 level, i64 ahead)
 {
-    i128 missing = r->capacity - level_at(r, b, now);
+    i128 missing = r->capacity - level;
     if (missing == 0)
         return 0;
-    if (!r->per_ns)
-        return NEVER;
-    i64 span = (i64)wide_ceil_div((u128)missing, (u64)r->per_ns);
-    return span + (b->at > now ? b->at - now : 0);
+    return r->per_ns ? (i64)wide_ceil_div((u128)missing, (u64)r->per_ns) + ahead : NEVER;
 }
 
 /* Sliding windows ------------------------------------------------------------------------------- */
