@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import ratectl.agent.agent as agent_module
+from engine.engines import ENGINES
 from oracle import Answer, Oracle, documents
 from ratectl import Agent
-from ratectl.engine.pure import PureEngine
 from ratectl.policy import load_valid
 from ratectl.publish import Provenance, publish
 from ratectl.stores import open_store
@@ -130,11 +130,12 @@ class Clock:
         return self.now
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of every agent made in the test."""
+@pytest.fixture(params=ENGINES)
+def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of every agent made in the test, with each engine."""
     virtual = Clock()
-    monkeypatch.setattr(agent_module, "open_engine", lambda _clock, **_kw: PureEngine(virtual))
+    make = ENGINES[request.param]
+    monkeypatch.setattr(agent_module, "open_engine", lambda _clock, **_kw: make(virtual))
     return virtual
 
 

@@ -7,35 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine.engines import ENGINES
 from engine.plans import by_scope, plan_set, verdict
 from policy.trees import tree
 from ratectl.compile import compile_tree
-from ratectl.engine.fast import FastEngine
-from ratectl.engine.pure import PureEngine
 from ratectl.engine.quota import WallOffset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from engine.engines import MakeEngine
     from engine.model import Limit, Verdict
     from ratectl.engine.base import Engine, LimitUsage
-
-ENGINES = {"pure": PureEngine, "c": FastEngine}
 
 
 class Rig:
     """An engine with a clock that stands still, and short words for what tests do to it."""
 
-    def __init__(self, implementation: type[PureEngine]) -> None:
+    def __init__(self, make: MakeEngine) -> None:
         self.now = 0
         self.generation = 0
         self.offset = WallOffset()
-        self._implementation = implementation
+        self._make = make
         self.engine: Engine = self.another()
 
     def another(self, max_buckets: int = 100_000) -> Engine:
         """A new engine on the same clock."""
-        return self._implementation(lambda: self.now, max_buckets=max_buckets)
+        return self._make(lambda: self.now, max_buckets=max_buckets)
 
     def bound(self, max_buckets: int) -> None:
         self.engine = self.another(max_buckets)

@@ -6,15 +6,22 @@ moment it is published; and a change of parameters migrates every bucket at once
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.rules import migrate
+from engine.books import Book, Limit
+from engine.rules import Slots, gravity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from engine.rules import Bucket, Rule
+    from engine.books import Identity, Key
+    from engine.rule_slots import Slot
+    from engine.rules import Bucket, Wait
+
+__all__ = ["Charge", "Limit", "Oracle", "Published", "Verdict"]
+
+Published = dict[str, tuple[Limit, ...]]
 
 
 class Verdict(NamedTuple):
@@ -31,76 +38,30 @@ class Verdict(NamedTuple):
     reset_after_ns: int | None = 0
 
 
-@dataclass(frozen=True)
-class Limit:
-    """A limit as it is published."""
+class Look(NamedTuple):
+    """What one limit's bucket says of a request."""
 
-    scope: str
-    name: str
-    rule: Rule
-    per: tuple[str, ...] = ()
-    shadow: bool = False
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        return (self.scope, self.name)
+    book: Book
+    key: Key
+    bucket: Bucket
+    wait: Wait
 
 
-Published = dict[str, tuple[Limit, ...]]
-Key = tuple[str | None, ...]
+@dataclass
+class Charge:
+    """What an admitted request was charged, to be corrected and given back."""
 
+    looks: Sequence[Look]
+    attributes: Mapping[str, object]
+    since: int
+    cost: int
+    least: int
+    """What it has cost at the least, of all that was ever said."""
+    slots: Sequence[Slot] = ()
 
-class Book:
-    """The buckets of one limit under one rule."""
-
-    def __init__(self, limit: Limit) -> None:
-        self.limit = limit
-        self.genesis: Bucket | None = None
-        self.kept: dict[Key, Bucket] = {}
-        self.closed: int | None = None
-        self.seed: Book | None = None
-        self.seed_until: int | None = None
-        self.passed: list[tuple[int, Rule]] = []
-
-    @property
-    def rule(self) -> Rule:
-        return self.limit.rule
-
-    def key(self, attributes: Mapping[str, object]) -> Key:
-        """Values in order; an absent one is a value of its own."""
-        values = [attributes.get(name) for name in self.limit.per]
-        return tuple([None if value is None else str(value) for value in values])
-
-    def bucket(self, attributes: Mapping[str, object], now: int) -> tuple[Bucket, int]:
-        """The bucket of a request, and the instant it stands at: that of its closing, if closed."""
-        own = now if self.closed is None else min(now, self.closed)
-        kept = self.kept.get(self.key(attributes))
-        if kept is not None:
-            return kept, own
-        if not self.seeded(own):
-            self.seed = None
-            return self.genesis or self.rule.full(own), own
-        assert self.seed is not None
-        bucket, at = self.seed.bucket(attributes, now)
-        before = self.seed.rule
-        for since, rule in self.passed:
-            at = max(at, since)
-            bucket = migrate(before, rule, bucket, at)
-            before = rule
-        return bucket, max(at, own)
-
-    def seeded(self, now: int) -> bool:
-        return self.seed is not None and (self.seed_until is None or now < self.seed_until)
-
-    def follow(self, seed: Book, passed: list[tuple[int, Rule]], now: int) -> None:
-        self.seed, self.passed = seed, passed
-        settle = self.rule.settle
-        self.seed_until = None if settle is None else now + settle
-
-
-def _genesis(old: Book, rule: Rule, now: int) -> Bucket | None:
-    bucket = migrate(old.rule, rule, old.genesis or old.rule.full(now), now)
-    return None if rule.is_full(rule.look(bucket, now)) else bucket
+    def release(self) -> None:
+        for slot in self.slots:
+            slot.over = True
 
 
 @dataclass
@@ -111,127 +72,166 @@ class Tally:
     shadow_refused: int = 0
     lowest: int | None = None
 
+    def least(self, left: int) -> None:
+        self.lowest = left if self.lowest is None else min(self.lowest, left)
 
+
+@dataclass
 class Oracle:
     """What an engine must answer. Not bounded, not fast, not shared."""
 
-    def __init__(self) -> None:
-        self.generation = 0
-        self.published: Published = {}
-        self.books: dict[tuple[str, str], Book] = {}
-        self.tallies: dict[tuple[str, str], Tally] = {}
-        self.no_policy = 0
+    generation: int = 0
+    published: Published = field(default_factory=dict)
+    books: dict[Identity, Book] = field(default_factory=dict)
+    tallies: dict[Identity, Tally] = field(default_factory=dict)
+    no_policy: int = 0
+    charge: Charge | None = None
+    """What the last request was charged, if it was admitted."""
+    _found: dict[str, tuple[str, list[Book]] | None] = field(default_factory=dict)
 
     def covering(self, scope: str) -> str | None:
         """``scope``, if it is published, or its nearest published ancestor."""
-        parts = [part for part in scope.split("/") if part]
-        paths = ["/" + "/".join(parts[:depth]) for depth in range(len(parts), -1, -1)]
-        return next((path for path in paths if path in self.published), None)
+        return next((path for path in reversed(_path(scope)) if path in self.published), None)
+
+    def governing(self, scope: str) -> tuple[str, list[Book]] | None:
+        """The scope that covers it, and the limits and budgets there: those of slots come last."""
+        if scope not in self._found:
+            covering = self.covering(scope)
+            found = None
+            if covering is not None:
+                own = [each for each in self.published[covering] if not each.budget]
+                above = [self.published.get(path, ()) for path in _path(covering)]
+                budgets = [each for limits in above for each in limits if each.budget]
+                books = [self.books[limit.identity] for limit in (*own, *budgets)]
+                found = covering, sorted(books, key=lambda book: isinstance(book.rule, Slots))
+            self._found[scope] = found
+        return self._found[scope]
+
+    def begins(self, scope: str, attributes: Mapping[str, object]) -> bool:
+        """Whether a request may be the first for some bucket."""
+        governing = self.governing(scope)
+        books = governing[1] if governing else ()
+        return any(book.key(attributes) not in book.kept for book in books)
 
     # -- a change of policy
 
+    def served(self, limit: Limit) -> Book | None:
+        """The book whose requests are those of ``limit``, once that is published."""
+        scope = limit.scope if limit.budget else self.covering(limit.scope)
+        return self.books.get((scope or "", limit.name, limit.budget))
+
     def swap(self, generation: int, published: Published, now: int) -> None:
-        before = {scope: self.covering(scope) for scope in published}
-        books: dict[tuple[str, str], Book] = {}
-        for scope, limits in published.items():
+        books: dict[Identity, Book] = {}
+        for limits in published.values():
             for limit in limits:
-                old = self.books.get((before[scope] or "", limit.name))
-                books[limit.identity] = self._successor(old, limit, now)
+                old = self.served(limit)
+                books[limit.identity] = Book(limit) if old is None else old.followed(limit, now)
         for identity, book in self.books.items():
             if books.get(identity) is not book:
                 book.closed = now
+            book.expire(now)
         self.tallies = {i: self.tallies.get(i, Tally()) for i in books}
         self.books, self.published, self.generation = books, published, generation
-
-    def _successor(self, old: Book | None, limit: Limit, now: int) -> Book:
-        book = Book(limit)
-        if old is None:
-            return book
-        genesis = _genesis(old, limit.rule, now)
-        if old.limit.identity == limit.identity and old.limit.per == limit.per:
-            if old.rule == limit.rule:
-                old.limit, old.genesis = limit, genesis
-                return old
-            for key, bucket in old.kept.items():
-                book.kept[key] = migrate(old.rule, limit.rule, bucket, now)
-            if old.seeded(now):
-                assert old.seed is not None
-                book.follow(old.seed, [*old.passed, (now, limit.rule)], now)
-        else:
-            book.follow(old, [(now, limit.rule)], now)
-        book.genesis = genesis
-        return book
+        self._found = {}
 
     # -- a request
 
     def check(self, scope: str, attributes: Mapping[str, object], cost: int, now: int) -> Verdict:
-        covering = self.covering(scope)
-        if covering is None:
+        self.charge = None
+        governing = self.governing(scope)
+        if governing is None:
             self.no_policy += 1
             return Verdict(True, "no_policy", self.generation)
-        books = [self.books[limit.identity] for limit in self.published[covering]]
-        waits: list[tuple[Book, int | None]] = []
-        for book in books:
-            bucket, _ = book.bucket(attributes, now)
-            waits.append((book, book.rule.wait(bucket, cost, now)))
-            if book.key(attributes) in book.kept:
-                book.kept[book.key(attributes)] = book.rule.settled_look(bucket, now)
-        refusing = [(book, wait) for book, wait in waits if wait != 0]
-        for book, _ in refusing:
-            if book.limit.shadow:
-                self.tallies[book.limit.identity].shadow_refused += 1
-        enforced = [(book, wait) for book, wait in refusing if not book.limit.shadow]
+        covering, books = governing
+        looks = [_look(book, attributes, cost, now) for book in books]
+        refusing = [look for look in looks if look.wait != 0]
+        enforced = [look for look in refusing if not look.book.limit.shadow]
+        for look in refusing:
+            if look.book.limit.shadow:
+                self.tallies[look.book.limit.identity].shadow_refused += 1
         if enforced:
-            return self._refuse(enforced, attributes, now)
-        self._charge([book for book, wait in waits if wait == 0], attributes, cost, now)
+            return self._refuse(enforced, now)
+        taken = self._take([look for look in looks if look.wait == 0], attributes, cost, now)
         if refusing:
-            return self._verdict(worst(refusing)[0], attributes, now, "shadow", 0)
-        if all(book.limit.shadow for book in books):
+            return self._verdict(gravest(refusing), now, "shadow", 0)
+        left = [(look.book.rule.remaining(look.bucket, now), look)
+                for look in taken if not look.book.limit.shadow]  # fmt: skip
+        if not left:
             return Verdict(True, "ok", self.generation, scope=covering)
-        left = [(self._left(book, attributes, cost, now), book) for book in books
-                if not book.limit.shadow]  # fmt: skip
-        return self._verdict(min(left, key=lambda pair: pair[0])[1], attributes, now, "ok", 0)
+        return self._verdict(min(left, key=lambda pair: pair[0])[1], now, "ok", 0)
 
-    def _left(self, book: Book, attributes: Mapping[str, object], cost: int, now: int) -> int:
-        return book.rule.remaining(book.bucket(attributes, now)[0], now)
-
-    def _charge(
-        self, books: Sequence[Book], attributes: Mapping[str, object], cost: int, now: int
-    ) -> None:
-        for book in books:
-            key = book.key(attributes)
-            taken = book.rule.take(book.bucket(attributes, now)[0], cost, now)
+    def _take(
+        self, looks: Sequence[Look], attributes: Mapping[str, object], cost: int, now: int
+    ) -> list[Look]:
+        after, slots = [], []
+        for look in looks:
+            book, key = look.book, look.key
+            taken = book.rule.take(look.bucket, cost, now)
             if cost or key in book.kept:
                 book.kept[key] = taken
+            if cost and isinstance(book.rule, Slots):
+                slots.append(taken.slots[-1][0])
             tally = self.tallies[book.limit.identity]
             tally.allowed += 1
-            left = book.rule.remaining(taken, now)
-            tally.lowest = left if tally.lowest is None else min(tally.lowest, left)
+            tally.least(book.rule.remaining(taken, now))
+            after.append(look._replace(bucket=taken))
+        self.charge = Charge(looks, attributes, now, cost, cost, slots)
+        return after
 
-    def _refuse(
-        self, refusing: list[tuple[Book, int | None]], attributes: Mapping[str, object], now: int
-    ) -> Verdict:
-        for book, wait in refusing:
-            tally = self.tallies[book.limit.identity]
-            if wait is None:
+    def _refuse(self, refusing: list[Look], now: int) -> Verdict:
+        for look in refusing:
+            tally = self.tallies[look.book.limit.identity]
+            if look.wait is None:
                 tally.never += 1
             else:
                 tally.refused += 1
-        book, wait = worst(refusing)
-        return self._verdict(book, attributes, now, "never" if wait is None else "limited", wait)
+        worst = gravest(refusing)
+        return self._verdict(worst, now, "never" if worst.wait is None else "limited", worst.wait)
 
-    def _verdict(
-        self, book: Book, attributes: Mapping[str, object], now: int, reason: str, wait: int | None
-    ) -> Verdict:
-        bucket, _ = book.bucket(attributes, now)
+    def _verdict(self, look: Look, now: int, reason: str, wait: Wait) -> Verdict:
+        book, key, bucket, _ = look
         rule = book.rule
+        if key in book.kept:
+            book.kept[key] = rule.reported(bucket, now)
+        if wait is not None and wait < 0:
+            wait = None
         return Verdict(
             reason in ("ok", "shadow"), reason, self.generation, book.limit.name, book.limit.scope,
             rule.most, rule.remaining(bucket, now), wait, rule.reset(bucket, now),
         )  # fmt: skip
 
+    # -- afterwards
 
-def worst(refusing: list[tuple[Book, int | None]]) -> tuple[Book, int | None]:
-    """Never beats not now; then the longest wait; then the first in order."""
-    never = [pair for pair in refusing if pair[1] is None]
-    return never[0] if never else max(refusing, key=lambda pair: pair[1] or 0)
+    def settle(self, charge: Charge, actual: int, now: int) -> None:
+        """Correct a cost; nothing was published since the request."""
+        more = actual - charge.cost
+        for book, key, *_ in charge.looks if more else ():
+            if more < 0 and key not in book.kept:
+                continue
+            bucket, _ = book.bucket(charge.attributes, now)
+            corrected = book.rule.corrected(bucket, more, now, charge.since, charge.least)
+            book.kept[key] = corrected
+            if more > 0:
+                left = book.rule.remaining(corrected, now)
+                self.tallies[book.limit.identity].least(left)
+        charge.cost, charge.least = actual, min(charge.least, actual)
+
+
+def _path(scope: str) -> list[str]:
+    """From ``/`` down."""
+    parts = [part for part in scope.split("/") if part]
+    return ["/" + "/".join(parts[:depth]) for depth in range(len(parts) + 1)]
+
+
+def _look(book: Book, attributes: Mapping[str, object], cost: int, now: int) -> Look:
+    key = book.key(attributes)
+    bucket, _ = book.bucket(attributes, now)
+    wait = book.rule.wait(bucket, cost, now)
+    if key in book.kept:
+        bucket = book.kept[key] = book.rule.looked(bucket, cost, now)
+    return Look(book, key, bucket, wait)
+
+
+def gravest(refusing: list[Look]) -> Look:
+    """Of equal ones, the first in order."""
+    return max(refusing, key=lambda look: gravity(look.wait))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import time
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from engine.model import Verdict
-from engine.rules import Rule, Tokens, Window
+from engine.rules import Quota, Rule, Slots, Tokens, Window
 from ratectl.engine.base import LimitPlan, PlanSet, ScopePlan
+from ratectl.engine.calendar import CalendarWindow
+from ratectl.engine.concurrency import Concurrency
+from ratectl.engine.quota import Quota as EngineQuota
+from ratectl.engine.quota import WallOffset
 from ratectl.engine.sliding_window import SlidingWindow
 from ratectl.engine.token_bucket import TokenBucket
 
@@ -20,10 +26,21 @@ if TYPE_CHECKING:
 FIELDS = Verdict._fields
 
 
-def algorithm(rule: Rule) -> Algorithm:
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def algorithm(rule: Rule, offset: WallOffset | None = None) -> Algorithm:
     if isinstance(rule, Tokens):
         return TokenBucket(rule.count, rule.span, rule.burst)
-    return SlidingWindow(rule.most, rule.length, blocked=rule.blocked)
+    if isinstance(rule, Window):
+        return SlidingWindow(rule.most, rule.length, blocked=rule.blocked)
+    if isinstance(rule, Slots):
+        return Concurrency(rule.most, rule.hold)
+    assert isinstance(rule, Quota)
+    window = CalendarWindow(rule.unit)
+    if rule.unit == "day":
+        window = CalendarWindow("day", BERLIN, time(rule.at // 60, rule.at % 60))
+    return EngineQuota(rule.most, window, offset or WallOffset(), blocked=rule.blocked)
 
 
 def by_scope(*limits: Limit, bare: Iterable[str] = ()) -> Published:
@@ -34,16 +51,26 @@ def by_scope(*limits: Limit, bare: Iterable[str] = ()) -> Published:
     return {scope: tuple(of) for scope, of in published.items()}
 
 
-def plan_set(generation: int, published: Published) -> PlanSet:
+def plan_set(generation: int, published: Published, offset: WallOffset | None = None) -> PlanSet:
+    """Limits of the scope itself first, then the budgets on its path from ``/`` down."""
     shared: dict[Rule, Algorithm] = {}
+    plans: dict[Limit, LimitPlan] = {}
+    for limit in (each for limits in published.values() for each in limits):
+        maths = shared.setdefault(limit.rule, algorithm(limit.rule, offset))
+        plans[limit] = LimitPlan(
+            limit.scope, limit.name, maths, limit.per, limit.shadow, limit.budget
+        )
     scopes: dict[str, ScopePlan] = {}
     for scope, limits in published.items():
-        plans = []
-        for limit in limits:
-            maths = shared.setdefault(limit.rule, algorithm(limit.rule))
-            plans.append(LimitPlan(scope, limit.name, maths, limit.per, limit.shadow))
-        scopes[scope] = ScopePlan(scope, tuple(plans), True)
+        above = [published[at] for at in sorted(published, key=len) if _covers(at, scope)]
+        budgets = [each for of in above for each in of if each.budget]
+        governing = [*(each for each in limits if not each.budget), *budgets]
+        scopes[scope] = ScopePlan(scope, tuple(plans[each] for each in governing), True)
     return PlanSet(generation, scopes)
+
+
+def _covers(above: str, scope: str) -> bool:
+    return above in ("/", scope) or scope.startswith(f"{above}/")
 
 
 def verdict(decision: Decision) -> Verdict:

@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 
+from engine.engines import each_engine
 from policy.trees import tree, written
 from ratectl.compile import compile_tree
 from ratectl.engine.calendar import CalendarWindow
 from ratectl.engine.concurrency import Concurrency
-from ratectl.engine.pure import PureEngine
 from ratectl.engine.quota import Quota, WallOffset
 from ratectl.engine.sliding_window import SlidingWindow
 from ratectl.engine.token_bucket import TokenBucket
@@ -22,6 +22,7 @@ from ratectl.policy.check import check_tree
 from ratectl.policy.resolve import resolve
 
 if TYPE_CHECKING:
+    from engine.engines import MakeEngine
     from ratectl.engine.base import LimitPlan, PlanSet
 
 S = 10**9
@@ -145,15 +146,16 @@ def test_equal_parameters_share_one_object_across_generations() -> None:
     assert objects[2] is objects[5] is not objects[0]
 
 
+@each_engine
 @given(written)
-def test_engines_run_what_resolution_says(said: Written) -> None:
+def test_engines_run_what_resolution_says(make: MakeEngine, said: Written) -> None:
     """Each limit in force is in the plan, and a first request sees its full bucket."""
     policies = tree(said)
     try:
         plans = compile_tree(policies, 1)
     except BundleError:
         return
-    engine = PureEngine(lambda: 0)
+    engine = make(lambda: 0)
     engine.swap(plans)
     for scope in said:
         resolved = resolve(policies, scope)
@@ -194,14 +196,17 @@ def test_a_quota_becomes_a_calendars_windows() -> None:
 
 @pytest.mark.parametrize("cap", ["40/s", "5/2day", "0.5/day", "5/month", "0.5/month"])
 @pytest.mark.parametrize("algorithm", ["token-bucket", "sliding-window", "quota"])
-def test_an_agent_clips_to_whatever_a_deeper_cap_says(cap: str, algorithm: str) -> None:
+@each_engine
+def test_an_agent_clips_to_whatever_a_deeper_cap_says(
+    make: MakeEngine, cap: str, algorithm: str
+) -> None:
     """``validate`` finds no error here, so compiling must not fail."""
     said = {
         "/": one(rate="unlimited", algorithm=algorithm),
         "/a": {"caps": {"spike": {"rate": cap}}},
     }
     assert [found for found in check_tree(tree(said)) if found.severity == "error"] == []
-    engine = PureEngine(lambda: 0)
+    engine = make(lambda: 0)
     engine.swap(compiled({**said, "/a": {}}))
     engine.swap(compiled(said))
     engine.swap(compiled({**said, "/a/b": {}}))

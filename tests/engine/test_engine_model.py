@@ -1,221 +1,231 @@
-"""Engine and oracle side by side: every field of every decision, to the nanosecond."""
+"""Engine and oracle side by side: every field of every decision, to the nanosecond.
+
+``HYPOTHESIS_PROFILE=thorough`` runs 1,000 examples of 100 steps for each machine and engine.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import initialize, precondition, rule
 
-from engine.model import Limit, Oracle
-from engine.plans import plan_set, verdict
-from engine.rules import SECOND, Tokens, Window
-from ratectl.engine.pure import PureEngine
+from engine.drawn import PERS, UNITS, WALL, Crowd, Edit, edited, edits, limits
+from engine.engines import each_engine
+from engine.machine import Machine, run
+from engine.model import Limit
+from engine.rules import SECOND, Quota, Slots, Tokens, Window
 
 if TYPE_CHECKING:
-    from engine.model import Published
+    from collections.abc import Sequence
+
+    from engine.engines import MakeEngine
     from engine.rules import Rule
 
-SCOPES = ("/", "/a", "/a/b")
-NAMES = ("l", "m")
-SPANS = (1, 7, SECOND, 11 * SECOND, 60 * SECOND, 3_600 * SECOND)
+HOUR = 3_600 * SECOND
+YEARS = 10**18
+BEFORE_SUMMER = 1_774_735_200 * SECOND
+"""23:00 in Berlin, the evening before clocks go forward."""
+BEFORE_WINTER = 1_792_875_600 * SECOND
+"""23:00 in Berlin, the evening before they go back."""
 
-tokens = st.builds(
-    Tokens,
-    st.sampled_from((0, 1, 1, 2, 3, 10, 1_000)),
-    st.sampled_from(SPANS),
-    st.integers(0, 12),
-)
-windows = st.builds(
-    lambda most, length: Window(most, length, blocked=not most),
-    st.integers(0, 12),
-    st.sampled_from((1, 14, 15, 16, SECOND, 10 * SECOND, 60 * SECOND, 61 * SECOND)),
-)
-rules = tokens | windows
-pers = st.sampled_from(((), ("tenant",), ("route",), ("tenant", "route")))
-limits = st.tuples(rules, pers, st.integers(0, 4).map(lambda n: n == 0))
-values = st.sampled_from((None, "", "x", "y"))
-requests = st.tuples(
-    st.sampled_from(("/", "/a", "/a", "/a/b", "/a/b", "/a/b/c", "/z")),
-    values,
-    values,
-    st.sampled_from((0, 1, 1, 1, 1, 2, 3, 5, 12, 13)),
-)
-kinds = ("rule", "rule", "rule", "shadow", "per", "drop", "add", "declare", "remove")
+walls = st.sampled_from((BEFORE_SUMMER, BEFORE_WINTER))
+spans = st.sampled_from((0, 0, 0, 0, 1, 2, 1_000_000, SECOND, 7 * SECOND, 60 * SECOND))
+leaps = st.sampled_from((HOUR, 3 * HOUR, 24 * HOUR, YEARS))
+edges = st.integers(0, 26)
+picks = st.binary(min_size=1, max_size=4)
+
+MIXED = ("rule", "rule", "shadow", "rule", "drop", "add", "rule", "budget", "budget")
+LINEAGE = ("declare", "rule", "per", "declare", "budget", "remove", "per", "rule", "add", "shadow")
+batches = st.binary(min_size=2, max_size=12)
+ANYBODY = Crowd()
+FEW = Crowd(tenants=("x", "y"), routes=("x",))
 
 
-def edits(of: tuple[str, ...]) -> st.SearchStrategy:
-    return st.tuples(st.sampled_from(of), st.integers(0, 5), limits)
+class Comparison(Machine):
+    """Anything may be published, in one of three ways.
 
+    ``mixed``: buckets go on as those of any other algorithm. ``lineage``: scopes are declared, and
+    keys change; slots remain slots, as a release may come before their heir is first looked at, or
+    after. ``back``: as mixed, and clocks step back.
+    """
 
-def edited(published: Published, kind: str, pick: int, of: tuple) -> Published:
-    """``published`` with one thing different; ``pick`` chooses where."""
-    fresh, per, shadow = of
-    scope, name = SCOPES[pick % len(SCOPES)], NAMES[pick % len(NAMES)]
-    here = {limit.name: limit for limit in published.get(scope, ())}
-    if kind == "remove":
-        return {at: those for at, those in published.items() if at != scope}
-    if kind == "declare" or name not in here:
-        if scope not in published and kind != "declare":
-            return published
-        here[name] = Limit(scope, name, fresh, per, shadow)
-    elif kind == "drop":
-        del here[name]
-    elif kind == "rule":
-        here[name] = replace(here[name], rule=fresh)
-    elif kind == "per":
-        here[name] = replace(here[name], per=per)
-    elif kind == "shadow":
-        here[name] = replace(here[name], shadow=not here[name].shadow)
-    return {**published, scope: tuple(here.values())}
-
-
-class Comparison(RuleBasedStateMachine):
-    """Time goes on; buckets are evicted; anything may be published."""
-
-    first_instant: ClassVar[int] = 0
-    max_buckets: ClassVar[int] = 60
-    kinds: ClassVar[tuple[str, ...]] = kinds
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.first_instant
-        self.engine = PureEngine(lambda: self.now, max_buckets=self.max_buckets)
-        self.oracle = Oracle()
-        self.published: Published = {}
-        self.edges = [0]
-
-    def publish(self, published: Published) -> None:
-        self.published = published
-        generation = self.oracle.generation + 1
-        self.engine.swap(plan_set(generation, published))
-        self.oracle.swap(generation, published, self.now)
-
-    @initialize(first=st.lists(limits, min_size=3, max_size=4))
-    def begin(self, first: list[tuple[Rule, tuple[str, ...], bool]]) -> None:
+    @initialize(
+        first=st.lists(limits, min_size=3, max_size=4),
+        wall=walls,
+        way=st.sampled_from(("mixed", "lineage", "back")),
+    )
+    def begin(self, first: list[tuple[Rule, tuple[str, ...], bool]], wall: int, way: str) -> None:
+        back = way == "back"
+        self.lineage = way == "lineage"
+        self.kinds = LINEAGE if self.lineage else MIXED
+        self.crowd = FEW if back else ANYBODY
+        self.start(10**15 if back else 0, wall, back=back, max_buckets=10_000 if back else 72)
         places = (("/", "l"), ("/a", "l"), ("/a", "m"), ("/", "m"))
-        published: Published = {}
+        published: dict[str, tuple[Limit, ...]] = {}
         for (scope, name), (of, per, shadow) in zip(places, first, strict=False):
             published[scope] = (*published.get(scope, ()), Limit(scope, name, of, per, shadow))
         self.publish(published)
 
-    @rule(batch=st.lists(requests, min_size=1, max_size=6))
-    def check(self, batch: list[tuple[str, str | None, str | None, int]]) -> None:
-        self.ask(batch)
+    @rule(batch=batches, span=spans)
+    def check(self, batch: bytes, span: int) -> None:
+        self.ask(self.crowd.requests(batch))
+        self.pass_time(span)
 
-    def ask(self, batch: list[tuple[str, str | None, str | None, int]]) -> None:
-        for scope, tenant, route, cost in batch:
-            attributes = {"tenant": tenant, "route": route}
-            given = {name: value for name, value in attributes.items() if value is not None}
-            got = verdict(self.engine.check(scope, given, cost))
-            assert got == self.oracle.check(scope, attributes, cost, self.now)
-            self.edges = [*self.edges[-7:], got.retry_after_ns or 0, got.reset_after_ns or 0]
+    @rule(edge=edges, batch=batches)
+    def check_at_an_edge(self, edge: int, batch: bytes) -> None:
+        self.pass_to_edge(edge)
+        self.ask(self.crowd.requests(batch))
 
-    @rule(span=st.sampled_from((0, 1, 2, 1_000_000, SECOND, 7 * SECOND, 60 * SECOND, 10**20)))
-    def pass_time(self, span: int) -> None:
-        self.now += span
+    @rule(span=leaps)
+    def leap(self, span: int) -> None:
+        self.pass_time(span)
 
-    @rule(pick=st.integers(0, 8), off=st.sampled_from((-1, 0, 0, 1)))
-    def pass_to_an_edge(self, pick: int, off: int) -> None:
-        """To when something was said to be admitted or full, or 1 ns beside it."""
-        self.now += max(0, self.edges[pick % len(self.edges)] + off)
-
-    @rule(data=st.data(), count=st.integers(0, 3))
-    def swap(self, data: st.DataObject, count: int) -> None:
+    @rule(several=st.lists(edits(limits), max_size=3), batch=batches)
+    def swap(self, several: list[Edit], batch: bytes) -> None:
         published = self.published
-        for _ in range(count):
-            published = edited(published, *data.draw(edits(self.kinds)))
+        for edit in several:
+            kind = self.kinds[edit.kind % len(self.kinds)]
+            published = edited(published, kind, edit, self.may_follow)
         self.publish(published)
+        self.ask(self.crowd.requests(batch))
+
+    def may_follow(self, limit: Limit) -> bool:
+        old = self.oracle.served(limit)
+        if old is None or (old.limit.identity, old.limit.per) == (limit.identity, limit.per):
+            return old is None or not self.lineage or _slots(old.rule) == _slots(limit.rule)
+        return self.lineage and _slots(old.rule) == _slots(limit.rule)
+
+    @rule(which=picks, batch=batches)
+    def give_back(self, which: bytes, batch: bytes) -> None:
+        self.release(which)
+        self.ask(self.crowd.requests(batch))
+
+    @precondition(lambda self: self.back)
+    @rule(span=st.sampled_from((1, 2, 1_000_000, SECOND, 7 * SECOND, 60 * SECOND, HOUR)))
+    def step_back(self, span: int) -> None:
+        self.pass_time(-span)
+
+    @precondition(lambda self: self.back)
+    @rule(span=st.sampled_from((1, SECOND, 60 * SECOND, HOUR, 5 * HOUR)), back=st.booleans())
+    def wall_steps(self, span: int, back: bool) -> None:
+        self.look_at_all()
+        self.move_wall(-span if back else span)
 
     @rule()
     def read_usage(self) -> None:
-        usage = self.engine.usage()
-        assert usage.generation == self.oracle.generation
-        assert usage.no_policy == self.oracle.no_policy
-        assert usage.overflowed == 0
-        assert usage.buckets == sum(of.keys for of in usage.limits) <= self.max_buckets
-        told = {(of.scope, of.limit): of for of in usage.limits}
-        assert told.keys() <= self.oracle.tallies.keys()
-        for identity, tally in self.oracle.tallies.items():
-            book = self.oracle.books[identity]
-            counts = (tally.allowed, tally.refused, tally.never, tally.shadow_refused, tally.lowest)
-            of = told.get(identity)
-            if of is None:
-                assert counts == (0, 0, 0, 0, None)
-                continue
-            assert (of.allowed, of.refused, of.never, of.shadow_refused, of.lowest) == counts
-            assert (of.shadow, of.most) == (book.limit.shadow, book.rule.most)
-            tally.lowest = None
-
-    def teardown(self) -> None:
-        self.read_usage()
+        self.compare_usage()
 
 
-slow_rules = st.builds(
-    Tokens,
-    st.sampled_from((0, 1, 1, 2, 7)),
-    st.sampled_from((10 * SECOND, 11 * SECOND, 60 * SECOND, 3_600 * SECOND)),
-    st.integers(2, 12),
-) | st.builds(Window, st.integers(2, 12), st.sampled_from((60 * SECOND, 3_600 * SECOND)))
-lineage_edits = st.tuples(
-    st.sampled_from(("declare", "declare", "declare", "remove", "rule", "rule", "per")),
-    st.sampled_from((0, 4, 2)),  # "l" at each of the scopes
-    st.tuples(slow_rules, pers, st.just(False)),
-    st.booleans(),
-)
+def _slots(of: Rule) -> bool:
+    return isinstance(of, Slots)
 
 
-class Lineage(Comparison):
-    """One limit, slow to refill, whose scopes and keys come and go: nearly all starts are seeds."""
-
-    @initialize(of=slow_rules, per=pers)
-    def begin(self, of: Rule, per: tuple[str, ...]) -> None:
-        self.publish({"/": (Limit("/", "l", of, per),)})
-
-    @rule(span=st.sampled_from((0, 1, SECOND, 10 * SECOND, 60 * SECOND, 600 * SECOND)))
-    def pass_time(self, span: int) -> None:
-        self.now += span
-
-    @rule(batch=st.lists(requests, min_size=3, max_size=10))
-    def check(self, batch: list[tuple[str, str | None, str | None, int]]) -> None:
-        # Few keys, so that debts are met again.
-        same = {None: "x", "": "x", "x": "x", "y": "y"}
-        self.ask([(at, same[tenant], same[route], cost) for at, tenant, route, cost in batch])
-
-    @rule(several=st.lists(lineage_edits, min_size=1, max_size=2))
-    def swap(self, several: list[tuple]) -> None:
-        published = self.published
-        for kind, pick, (fresh, per, _), alike in several:
-            parent = published.get("/", ())
-            of = parent[0].rule if alike and parent else fresh
-            published = edited(published, kind, pick, (of, per, False))
-        self.publish(published)
+SLOW: Sequence[Rule] = [
+    *(Tokens(count, span * SECOND, burst)
+      for count, span in ((1, 10), (7, 60), (1, 3_600), (2, 11), (0, 1)) for burst in (3, 6, 12)),
+    *(Window(most, length) for length in (60 * SECOND, HOUR) for most in (3, 6, 12)),
+]  # fmt: skip
+POOLS: dict[str, Sequence[Rule]] = {
+    "rates": SLOW,
+    "any": [*SLOW, *(Quota(most, unit, WALL, at) for unit, at in UNITS for most in (3, 6, 12))],
+    "slots": [
+        Slots(most, hold) for hold in (10 * SECOND, 60 * SECOND, HOUR) for most in (3, 6, 12)
+    ],
+}
+LINE = ("declare", "declare", "declare", "remove", "rule", "rule", "per")
+COSTS = (1, 2, 1, 3, 1, 0, 4)
+CIRCLE = Crowd(("/a/b", "/", "/a", "/a/b/c"), COSTS, ("x", "y"), ("x", "y"))
+PAIR = Crowd(("/a/b", "/", "/a"), COSTS, ("x", "y"), ("x",))
+"""Few keys, so that debts are met again."""
 
 
-class SteppingBack(Comparison):
-    """The clock steps back as well: each bucket then goes on from its own time.
+class Lineage(Machine):
+    """One limit, slow to refill, whose scopes and keys come and go: nearly all starts are seeds.
 
-    An evicted bucket's own time is forgotten, which a clock that steps back can notice; so nothing
-    is evicted here, and no limit starts from another's buckets.
+    The clock steps back as far as the last publication, and is ahead again at the next: what is
+    inherited counts from that instant on, for as long as a bucket takes to fill. And all buckets
+    have been looked at whenever anything is asked, as a look at a key that has none yet may count
+    as one at the bucket that it begins as.
     """
 
-    first_instant = 10**12
-    kinds = ("rule", "rule", "rule", "shadow", "drop")
+    @initialize(
+        of=st.sampled_from(("rates", "any", "slots")),
+        first=st.integers(0, 100),
+        per=st.sampled_from(PERS),
+        wall=walls,
+        back=st.booleans(),
+    )
+    def begin(self, of: str, first: int, per: tuple[str, ...], wall: int, back: bool) -> None:
+        self.pool = POOLS["rates" if back else of]
+        self.crowd = PAIR if back else CIRCLE
+        self.looked_at = -1
+        self.start(10**15 if back else 0, wall, back=back, max_buckets=10_000 if back else 12)
+        self.published_at = self.ahead = self.now
+        self.publish({"/": (Limit("/", "l", self.pick(first), per),)})
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.engine._table._sweep = lambda *_: None
+    def pick(self, number: int) -> Rule:
+        return self.pool[number % len(self.pool)]
 
-    @rule(span=st.sampled_from((1, 2, 1_000_000, SECOND, 7 * SECOND, 60 * SECOND)))
-    def step_back(self, span: int) -> None:
-        self.now = max(0, self.now - span)
+    def ask_all(self, batch: bytes) -> None:
+        if self.back and self.looked_at != self.now:
+            self.look_at_all()
+            self.looked_at = self.now
+        self.ask(self.crowd.requests(batch))
+
+    @rule(
+        batch=batches,
+        span=st.sampled_from((0, 0, 1, SECOND, 10 * SECOND, 60 * SECOND, 600 * SECOND)),
+    )
+    def check(self, batch: bytes, span: int) -> None:
+        self.ask_all(batch)
+        self.pass_time(span)
+
+    @rule(edge=edges, batch=batches)
+    def check_at_an_edge(self, edge: int, batch: bytes) -> None:
+        self.pass_to_edge(edge)
+        self.ask_all(batch)
+
+    @rule(
+        several=st.lists(
+            st.tuples(st.integers(0, 20), st.integers(0, 255)), min_size=1, max_size=2
+        ),
+        batch=batches,
+    )
+    def swap(self, several: list[tuple[int, int]], batch: bytes) -> None:
+        published = self.published
+        self.pass_time(max(0, self.ahead - self.now))
+        for kind, what in several:
+            of, per = self.pick(what // 8), PERS[what % 4]
+            parent = published.get("/", ())
+            if parent and what & 4:
+                of = parent[0].rule
+            edit = Edit(kind, (0, 4, 2)[kind % 3], of, per, False)  # "l" at each of the scopes
+            published = edited(published, LINE[kind // 3], edit, lambda _: True)
+        self.publish(published)
+        self.published_at = self.now
+        self.ask_all(batch)
+
+    @rule(which=picks, batch=batches)
+    def give_back(self, which: bytes, batch: bytes) -> None:
+        self.release(which)
+        self.ask_all(batch)
+
+    @precondition(lambda self: self.back)
+    @rule(span=st.sampled_from((1, SECOND, 7 * SECOND, 60 * SECOND, HOUR)), batch=batches)
+    def step_back(self, span: int, batch: bytes) -> None:
+        self.ahead = max(self.ahead, self.now)
+        self.pass_time(-min(span, self.now - self.published_at))
+        self.ask_all(batch)
+
+    @rule()
+    def read_usage(self) -> None:
+        self.compare_usage()
 
 
-TestComparison = Comparison.TestCase
-TestLineage = Lineage.TestCase
-TestSteppingBack = SteppingBack.TestCase
-TestComparison.settings = settings()
-TestLineage.settings = settings()
-TestSteppingBack.settings = settings()
+@each_engine
+@pytest.mark.parametrize("machine", [Comparison, Lineage])
+def test_engine_and_oracle_agree(machine: type[Machine], make: MakeEngine) -> None:
+    run(machine, make, settings())

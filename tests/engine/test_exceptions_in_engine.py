@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.engines import each_engine
 from engine.promises import assert_token_promise, assert_window_promise
 from policy.conditions import FROM, excepted, exception, ns
 from ratectl.compile import compile_tree
-from ratectl.engine.pure import PureEngine
 
 if TYPE_CHECKING:
+    from engine.engines import MakeEngine
     from ratectl.policy.model import PolicyTree
 
 NS = 10**9
@@ -30,9 +31,9 @@ PACES = st.sampled_from((1, 2, 5, 10, 50))
 class Run:
     """An engine that follows a tree's exceptions by its own clock, as agents and replays do."""
 
-    def __init__(self, policies: PolicyTree, now: int = START - 5 * NS) -> None:
+    def __init__(self, make: MakeEngine, policies: PolicyTree, now: int = START - 5 * NS) -> None:
         self.policies = policies
-        self.engine = PureEngine(lambda: 0)
+        self.engine = make(lambda: 0)
         self.now = now
         self.until: int | None = None
         self._swap(now)
@@ -55,10 +56,12 @@ class Run:
         return self.engine.check(scope, attributes or ACME, 0, self.now).remaining
 
 
-def run(part: str, base: dict[str, Any], raised: dict[str, Any], match: Any) -> Run:
+def run(
+    make: MakeEngine, part: str, base: dict[str, Any], raised: dict[str, Any], match: Any
+) -> Run:
     """One limit or budget, ``x`` per tenant, and an exception of it from START to END."""
     said = {"/": {"limits": {}, part: {"x": {**base, "per": ["tenant"]}}}}
-    return Run(excepted(said, exception(match=match, **TIMES, **{part: {"x": raised}})))
+    return Run(make, excepted(said, exception(match=match, **TIMES, **{part: {"x": raised}})))
 
 
 parts = st.sampled_from(("limits", "budgets"))
@@ -77,38 +80,41 @@ def asked(chance: random.Random, subject: Run, most: int) -> list[tuple[int, int
     return log
 
 
+@each_engine
 @settings(max_examples=150)
 @given(parts, matches, PACES, BURSTS, PACES, BURSTS, st.integers(0, 2**32))
 def test_no_span_admits_more_than_the_larger_parameters_promise(
-    part: str, match: Any, pace: int, burst: int, other: int, peak: int, seed: int
+    make: MakeEngine, part: str, match: Any, pace: int, burst: int, other: int, peak: int, seed: int
 ) -> None:
     base, raised = ({"rate": f"{p}/s", "burst": b} for p, b in ((pace, burst), (other, peak)))
-    subject = run(part, base, raised, match)
+    subject = run(make, part, base, raised, match)
     log = asked(random.Random(seed), subject, max(1, min(burst, peak) // 2))
     assert_token_promise(log, Fraction(max(pace, other), NS), max(burst, peak))
 
 
+@each_engine
 @settings(max_examples=80)
 @given(parts, matches, BURSTS, BURSTS, st.integers(0, 2**32))
 def test_no_window_admits_more_than_the_larger_count(
-    part: str, match: Any, count: int, other: int, seed: int
+    make: MakeEngine, part: str, match: Any, count: int, other: int, seed: int
 ) -> None:
     base = {"algorithm": "sliding-window", "rate": f"{count}/2s"}
-    subject = run(part, base, {"rate": f"{other}/2s"}, match)
+    subject = run(make, part, base, {"rate": f"{other}/2s"}, match)
     log = asked(random.Random(seed), subject, 2)
     assert_window_promise(log, max(count, other), 2 * NS)
 
 
+@each_engine
 @settings(max_examples=150)
 @given(parts, matches, BURSTS, BURSTS, st.integers(0, 30), st.integers(0, 30))
 def test_buckets_keep_their_level(
-    part: str, match: Any, burst: int, other: int, before: int, during: int
+    make: MakeEngine, part: str, match: Any, burst: int, other: int, before: int, during: int
 ) -> None:
     """Tokens = min(tokens, burst), at the start and at the end; for keys never seen as well.
 
     The rate is so slow that no token comes in between.
     """
-    subject = run(part, {"rate": "1/h", "burst": burst}, {"burst": other}, match)
+    subject = run(make, part, {"rate": "1/h", "burst": burst}, {"burst": other}, match)
     subject.at(START - 1).ask(min(before, burst))
     level = burst - min(before, burst)
     assert subject.left() == level
@@ -134,10 +140,11 @@ def test_buckets_keep_their_level(
         ({"algorithm": "quota", "rate": "10/day"}, {"rate": "20/day"}),
     ],
 )
+@each_engine
 def test_what_was_counted_stays_counted(
-    part: str, match: Any, base: dict[str, Any], raised: dict[str, Any]
+    make: MakeEngine, part: str, match: Any, base: dict[str, Any], raised: dict[str, Any]
 ) -> None:
-    subject = run(part, base, raised, match)
+    subject = run(make, part, base, raised, match)
     assert subject.ask(4)
     assert (subject.left(), subject.at(START).left()) == (6, 16)
     assert subject.ask(3)
@@ -147,9 +154,10 @@ def test_what_was_counted_stays_counted(
 
 
 @pytest.mark.parametrize("match", [None, ACME])
-def test_slots_held_across_start_and_end_are_given_back_once(match: Any) -> None:
+@each_engine
+def test_slots_held_across_start_and_end_are_given_back_once(make: MakeEngine, match: Any) -> None:
     base = {"algorithm": "concurrency", "max": 3}
-    subject = run("limits", base, {"max": 5}, match)
+    subject = run(make, "limits", base, {"max": 5}, match)
     first = subject.engine.check("/", ACME, 2, subject.now)
     during = subject.at(START).engine.check("/", ACME, 2, START)
     assert (first.allowed, during.allowed, subject.left()) == (True, True, 1)
@@ -161,23 +169,26 @@ def test_slots_held_across_start_and_end_are_given_back_once(match: Any) -> None
     assert subject.left() == 3
 
 
-def test_a_key_that_the_match_leaves_out_goes_on_undisturbed() -> None:
-    subject = run("limits", {"rate": "1/h", "burst": 10}, {"burst": 3}, ACME)
+@each_engine
+def test_a_key_that_the_match_leaves_out_goes_on_undisturbed(make: MakeEngine) -> None:
+    subject = run(make, "limits", {"rate": "1/h", "burst": 10}, {"burst": 3}, ACME)
     subject.ask(4, tenant="other")
     for now in (START, END):
         assert subject.at(now).left(tenant="other") == 6
 
 
-def test_it_is_counted_under_the_name_of_the_limit() -> None:
+@each_engine
+def test_it_is_counted_under_the_name_of_the_limit(make: MakeEngine) -> None:
     """Usage before, during and after adds up; with a match, under the exception's own name."""
-    subject = run("limits", {"rate": "1/h", "burst": 10}, {"burst": 9}, None)
+    subject = run(make, "limits", {"rate": "1/h", "burst": 10}, {"burst": 9}, None)
     for now in (START - 1, START, END):
         subject.at(now).ask()
     (row,) = subject.engine.usage().limits
     assert (row.allowed, row.overrides) == (3, ())
 
 
-def test_the_ends_of_many_exceptions_are_the_starts_of_others() -> None:
+@each_engine
+def test_the_ends_of_many_exceptions_are_the_starts_of_others(make: MakeEngine) -> None:
     """A bucket that goes through ten of them in turn, each a nanosecond after its last request."""
     said = {"/": {"limits": {"x": {"rate": "1/h", "burst": 10, "per": ["tenant"]}}}}
     chain = [
@@ -189,7 +200,7 @@ def test_the_ends_of_many_exceptions_are_the_starts_of_others() -> None:
         )
         for at in range(10)
     ]
-    subject = Run(excepted(said, *chain))
+    subject = Run(make, excepted(said, *chain))
     for at in range(10):
         assert subject.at(START + (at + 1) * NS - 1).ask()
     assert subject.at(END).left() == 0

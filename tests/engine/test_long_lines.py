@@ -1,9 +1,15 @@
-"""Many edits within one refill: buckets that begin as others did, which began as others did."""
+"""Many edits within one refill: buckets that begin as others did, which began as others did.
+
+How often a group is asked, and how many are kept, is looked up in the engine in Python.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from engine.engines import each_engine
 from ratectl.compile import compile_tree
 from ratectl.engine.family import Family
 from ratectl.engine.group import Group
@@ -11,7 +17,8 @@ from ratectl.engine.pure import PureEngine
 from ratectl.policy.model import Policy, PolicyTree
 
 if TYPE_CHECKING:
-    import pytest
+    from engine.engines import MakeEngine
+    from ratectl.engine.base import Engine
 
 EDITS = 60
 GOLD = {"tier": "gold", "tenant": "a"}
@@ -31,14 +38,15 @@ def flipped(generation: int) -> PolicyTree:
     return PolicyTree({"/": Policy.model_validate(policy)})
 
 
-def edited(edits: int, *, charged: bool = False) -> tuple[PureEngine, int]:
-    engine, now = PureEngine(lambda: 0), 0
+def edit(engine: Engine, edits: int, *, charged: bool = False) -> int:
+    """Publish so often, a millisecond apart; returns when."""
+    now = 0
     for generation in range(1, edits + 1):
         now += 10**6
         engine.swap(compile_tree(flipped(generation), generation), now)
         if charged:
             engine.check("/", GOLD, 1, now)
-    return engine, now
+    return now
 
 
 def line(kin: Group | Family | None) -> int:
@@ -49,8 +57,19 @@ def line(kin: Group | Family | None) -> int:
     return 1 + max(map(line, {kin.seed, *(group.seed for group in members)}))
 
 
+@each_engine
+@pytest.mark.parametrize("edits", [12, EDITS])
+def test_what_was_drawn_stays_drawn_however_long_the_line(make: MakeEngine, edits: int) -> None:
+    """Of a request that each generation charges, and with 2^60 ways back to where it began."""
+    engine = make(lambda: 0)
+    now = edit(engine, edits, charged=True)
+    assert engine.check("/", GOLD, 0, now).remaining == max(0, 50 - edits)
+    assert engine.usage().overflowed == 0
+
+
 def test_each_group_of_a_line_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, now = edited(12)
+    engine = PureEngine(lambda: 0)
+    now = edit(engine, 12)
     asked = []
     first_touch = Group._first_touch
 
@@ -75,6 +94,7 @@ def test_each_group_of_a_line_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_line_ends_though_every_generation_is_asked() -> None:
-    engine, _ = edited(EDITS, charged=True)
+    engine = PureEngine(lambda: 0)
+    edit(engine, EDITS, charged=True)
     (kin,) = engine._succession.kins()
     assert line(kin) == 17 + 1

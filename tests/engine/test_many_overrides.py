@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.engines import each_engine
 from policy.trees import limits
 from ratectl.compile import compile_tree
 from ratectl.engine.choice import LimitChoice
@@ -16,6 +17,9 @@ from ratectl.engine.decision import NEVER
 from ratectl.engine.pure import PureEngine
 from ratectl.errors import BundleError
 from ratectl.policy.model import Policy, PolicyTree
+
+if TYPE_CHECKING:
+    from engine.engines import MakeEngine
 
 SCOPES = [f"/s{at}" for at in range(6)]
 
@@ -52,6 +56,7 @@ def test_scopes_share_what_is_as_large_as_there_are_overrides() -> None:
 
 
 def test_nothing_is_resolved_while_checks_wait() -> None:
+    """By the lock of the engine in Python: another's cannot be asked."""
     engine = PureEngine(lambda: 0)
     engine.swap(compile_tree(tenants(30, 5), 1), 0)
     for scope in SCOPES:
@@ -73,9 +78,10 @@ def test_nothing_is_resolved_while_checks_wait() -> None:
     assert waiting == [False] * len(SCOPES)
 
 
-def test_the_slowest_of_many_overrides_is_waited_for() -> None:
+@each_engine
+def test_the_slowest_of_many_overrides_is_waited_for(make: MakeEngine) -> None:
     """Changes are kept until the last of thousands of overrides fills its bucket."""
-    engine = PureEngine(lambda: 0)
+    engine = make(lambda: 0)
     engine.swap(compile_tree(tenants(400, 5, rate="1/week", burst=1), 1), 0)
     engine.check("/s0", {"tenant": "nobody"}, 1, 0)
     engine.swap(compile_tree(tenants(400, 5, rate="1/week", burst=9), 2), 1)
@@ -107,9 +113,10 @@ def test_no_bucket_takes_longer_than_the_extent(said: list[dict[str, Any]], cap:
                 assert span <= choice.extent.settled_after(owed)
 
 
-def test_an_override_nobody_used_went_through_each_change() -> None:
+@each_engine
+def test_an_override_nobody_used_went_through_each_change(make: MakeEngine) -> None:
     """What a small burst took is not given back when the burst grows again."""
-    engine = PureEngine(lambda: 0)
+    engine = make(lambda: 0)
     for generation, burst in enumerate((50, 5, 60), 1):
         tree = tenants(3, 9, rate="1/week", burst=burst)
         engine.swap(compile_tree(tree, generation), generation)
@@ -117,9 +124,10 @@ def test_an_override_nobody_used_went_through_each_change() -> None:
     assert engine.check("/s0", {"tenant": "t2"}, 0, 4).remaining == 5
 
 
-def test_what_equal_generations_say_is_not_kept_twice() -> None:
+@each_engine
+def test_what_equal_generations_say_is_not_kept_twice(make: MakeEngine) -> None:
     """A family that follows changes still lets go of the trees that it no longer needs."""
-    engine = PureEngine(lambda: 0)
+    engine = make(lambda: 0)
     kept = []
     for generation, burst in enumerate((5, 6, 6), 1):
         tree = tenants(3, burst)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine.engines import each_engine
 from oracle import Answer, Oracle
 from ratectl.compile import compile_tree
-from ratectl.engine.pure import PureEngine
 from ratectl.policy.check import check_tree
 from ratectl.policy.model import Policy, PolicyTree
 
 if TYPE_CHECKING:
+    from engine.engines import MakeEngine
     from ratectl.engine.decision import Decision
 
 STEPS = (1, 999, 10**6, 7 * 10**6, 3, 20 * 10**6, 10**9)
@@ -118,10 +119,11 @@ def answer(decision: Decision) -> Answer:
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_decisions_across_edits_are_those_of_the_oracle(seed: int) -> None:
+@each_engine
+def test_decisions_across_edits_are_those_of_the_oracle(make: MakeEngine, seed: int) -> None:
     chance = random.Random(seed)
     documents = Documents(chance)
-    engine, oracle = PureEngine(lambda: 0), Oracle()
+    engine, oracle = make(lambda: 0), Oracle()
     now = 10**15
     generation = 0
     for step in range(200):

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from engine.engines import each_engine
 from engine.model import Limit, Oracle
 from engine.plans import by_scope, plan_set, rate, verdict, window
 from engine.rules import SECOND
-from ratectl.engine.pure import PureEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from engine.engines import MakeEngine
     from engine.model import Published, Verdict
 
 THREADS = 4
@@ -67,9 +68,10 @@ def _published(generation: int) -> Published:
     return by_scope(*limits)
 
 
-def test_every_decision_is_that_of_the_serial_order() -> None:
+@each_engine
+def test_every_decision_is_that_of_the_serial_order(make: MakeEngine) -> None:
     clock = Journal()
-    engine = PureEngine(clock)
+    engine = make(clock)
     engine.swap(plan_set(1, _published(1)))
     asked: list[tuple[int, str, str, int, Verdict]] = []
     swapped = [(clock.now, 1)]
@@ -96,11 +98,12 @@ def test_every_decision_is_that_of_the_serial_order() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_generations_in_any_order_migrate_as_the_oracle_says(seed: int) -> None:
+@each_engine
+def test_generations_in_any_order_migrate_as_the_oracle_says(make: MakeEngine, seed: int) -> None:
     """Threads race each other, so the test above does not choose its generations; this one does."""
     chance = random.Random(seed)
     clock = Journal()
-    engine, oracle = PureEngine(clock), Oracle()
+    engine, oracle = make(clock), Oracle()
     for step in range(300):
         if not step or chance.random() < 1 / 8:
             generation = chance.randrange(1, 45)
@@ -111,14 +114,15 @@ def test_generations_in_any_order_migrate_as_the_oracle_says(seed: int) -> None:
         assert said == oracle.check(scope, {"tenant": tenant}, cost, clock.now)
 
 
+@each_engine
 @pytest.mark.parametrize("seed", range(20))
 def test_a_swap_under_way_has_taken_place_for_whoever_asks(
-    seed: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, make: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its work is done in pieces; requests between them reach some limits before it does."""
     monkeypatch.setattr("ratectl.engine.control._PIECES", 1)
     chance = random.Random(seed)
-    engine, oracle = PureEngine(lambda: 0), Oracle()
+    engine, oracle = make(lambda: 0), Oracle()
     now, asked = 10**15, 0
     for generation in [chance.randrange(1, 45) for _ in range(40)]:
 
@@ -154,10 +158,11 @@ def _compare(
         assert said == oracle.check(scope, {"tenant": tenant}, cost, at)
 
 
-def test_the_clock_is_read_once_each_in_order() -> None:
+@each_engine
+def test_the_clock_is_read_once_each_in_order(make: MakeEngine) -> None:
     """What the test above rests on."""
     clock = Journal()
-    engine = PureEngine(clock)
+    engine = make(clock)
     before = clock.now
     engine.swap(plan_set(1, _published(1)))
     engine.check("/", {})

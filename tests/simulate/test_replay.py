@@ -6,18 +6,22 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from logs import ONE, START, calls, generated, log, traffic
 
+from engine.engines import each_engine
 from ratectl.activation import activate_tree
-from ratectl.engine.pure import PureEngine
 from ratectl.policy import load_valid
 from ratectl.policy.instants import Instant
 from ratectl.policy.model import Exemption, with_exceptions
 from ratectl.simulate import LimitCount, Traffic, read_map, replay
 from ratectl.simulate.timeline import MOST_BUCKETS, Timeline
 from support import policies
+
+if TYPE_CHECKING:
+    from engine.engines import MakeEngine
 
 NS = 10**9
 ROOT = Path(__file__).parents[2]
@@ -66,10 +70,11 @@ def test_each_request_is_over_at_once(compared: bool) -> None:
     assert [side.refused for side in report.sides] == [0, 5][: 1 + compared]
 
 
-def test_the_answers_are_those_of_the_engine() -> None:
+@each_engine
+def test_the_answers_are_those_of_the_engine(make: MakeEngine) -> None:
     """Request by request, against an engine asked directly."""
     data = generated(3000, rate=40)
-    engine = PureEngine(lambda: 0)
+    engine = make(lambda: 0)
     engine.swap(activate_tree(TIGHT, 1), START * NS)
     expected: Counter[str] = Counter()
     for at, scope, attributes, cost in calls(traffic(data)):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from suites import differences, policy, report, result
 
+from engine.engines import each_engine
 from ratectl.compile import compile_tree
-from ratectl.engine.pure import PureEngine
 from ratectl.policy import load_valid
 from ratectl.policy.resolve import resolve
 from ratectl.policy.testcase import Effective
 from ratectl.testing.expect import of_effective
+
+if TYPE_CHECKING:
+    from engine.engines import MakeEngine
 
 SHOP = policy("/shop", "limits: {spike: {rate: 10/s, burst: 20, per: client}}")
 
@@ -134,6 +139,7 @@ def test_the_usual_start_is_a_monday() -> None:
     assert differences(found) == []
 
 
+@each_engine
 @given(
     st.lists(
         st.tuples(
@@ -143,10 +149,12 @@ def test_the_usual_start_is_a_monday() -> None:
         max_size=6,
     )
 )
-def test_counts_are_those_of_the_engine(steps: list[tuple[int, int, int, int]]) -> None:
+def test_counts_are_those_of_the_engine(
+    make: MakeEngine, steps: list[tuple[int, int, int, int]]
+) -> None:
     """Against the engine asked one request at a time."""
     text = []
-    engine = PureEngine(lambda: 0)
+    engine = make(lambda: 0)
     engine.swap(compile_tree(load_valid(["-"], stdin=SHOP.encode()).tree, 1), 0)
     at = 0
     for wait, times, gap, cost in steps:

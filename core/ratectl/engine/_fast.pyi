@@ -102,6 +102,7 @@ class Core:
     bytes: int
     overflowed: int
     sweeping: bool
+    evicts: bool
     def __init__(
         self,
         own_clock: bool,

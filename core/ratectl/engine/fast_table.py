@@ -39,6 +39,14 @@ class FastTable(Table):
     def overflowed(self) -> int:  # type: ignore[override]
         return self._core.overflowed
 
+    @property
+    def evicts(self) -> bool:  # type: ignore[override]
+        return self._core.evicts
+
+    @evicts.setter
+    def evicts(self, evicts: bool) -> None:
+        self._core.evicts = evicts
+
     def insert(
         self, group: Group, key: Key, state: State, now: int, held: Sequence[Look] = ()
     ) -> State:
@@ -91,5 +99,5 @@ class FastTable(Table):
 
     def _look(self, group: FastGroup, key: int, now: int) -> None:
         state = group.buckets.get(key)
-        if state is not None and group.evictable(key, state, now):
+        if state is not None and group.evictable(key, state, now) and self.evicts:
             group.store.remove(key)

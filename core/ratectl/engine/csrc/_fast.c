@@ -55,6 +55,7 @@ core_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         .secret = {k0, k1, key_bits >= 64 ? UINT64_MAX : ((u64)1 << key_bits) - 1, hash_here},
         .budget = {.most = (size_t)max_bytes, .most_buckets = max_buckets},
         .sweeping = 1,
+        .evicts = 1,
     };
     return (PyObject *)core;
 }
@@ -146,12 +147,21 @@ COMMON(buckets, PyLong_FromLongLong, budget.buckets)
 COMMON(bytes, PyLong_FromSize_t, budget.used)
 COMMON(overflowed, PyLong_FromLongLong, overflowed)
 COMMON(sweeping, PyBool_FromLong, sweeping)
+COMMON(evicts, PyBool_FromLong, evicts)
 
 static int
 core_set_sweeping(Core *core, PyObject *value, void *unused)
 {
     (void)unused;
     core->common->sweeping = value != NULL && PyObject_IsTrue(value) == 1;
+    return 0;
+}
+
+static int
+core_set_evicts(Core *core, PyObject *value, void *unused)
+{
+    (void)unused;
+    core->common->evicts = value != NULL && PyObject_IsTrue(value) == 1;
     return 0;
 }
 
@@ -182,6 +192,7 @@ static PyGetSetDef core_getset[] = {
     {"bytes", (getter)core_get_bytes, NULL, NULL, NULL},
     {"overflowed", (getter)core_get_overflowed, NULL, NULL, NULL},
     {"sweeping", (getter)core_get_sweeping, (setter)core_set_sweeping, NULL, NULL},
+    {"evicts", (getter)core_get_evicts, (setter)core_set_evicts, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot core_slots[] = {

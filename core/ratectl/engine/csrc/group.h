@@ -15,6 +15,7 @@ typedef struct {
     u32 serial;
     i64 overflowed;
     int sweeping;           /* buckets may be judged: no swap is under way */
+    int evicts;             /* buckets may be forgotten: not in tests whose clock steps back */
     struct Group *hand;     /* whose buckets are looked at next */
 } Common;
 
@@ -301,7 +302,7 @@ static void
 sweep(Common *common, int looks, i64 now, Bucket *const *held, int held_count)
 {
     int moves = 16 * looks;
-    while (common->sweeping && common->hand != NULL && looks && moves--) {
+    while (common->sweeping && common->evicts && common->hand != NULL && looks && moves--) {
         Group *g = common->hand;
         Bucket *b = under_hand(common);
         if (b == NULL)

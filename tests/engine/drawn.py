@@ -1,0 +1,141 @@
+"""What machines draw: limits, edits and requests. Few draws, as each takes longer than a check.
+
+A batch of requests is drawn as bytes, two for each: it is still made small, byte by byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from hypothesis import strategies as st
+
+from engine.model import Limit
+from engine.rules import SECOND, Quota, Slots, Tokens, Wall, Window
+from ratectl.engine.quota import WallOffset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from engine.model import Published
+    from engine.rules import Rule
+
+SCOPES = ("/", "/a", "/a/b")
+NAMES = ("l", "m")
+PERS = ((), ("tenant",), ("route",), ("tenant", "route"))
+
+WALL, OFFSET = Wall(), WallOffset()
+"""The wall clock of every quota that is drawn: as the oracle reads it, and as an engine does."""
+
+
+def set_wall(ns: int) -> None:
+    WALL.ns = OFFSET.ns = ns
+
+
+MOST = (3, 5, 4, 2, 6, 8, 3, 5, 12, 4, 1, 7, 0)
+"""Weighted: a bucket is to be empty now and then, and seldom to refuse all."""
+
+tokens = st.builds(
+    Tokens,
+    st.sampled_from((1, 2, 3, 10, 7, 1, 2, 0, 1_000)),
+    st.sampled_from((SECOND, 11 * SECOND, 60 * SECOND, 3_600 * SECOND, 1, 7)),
+    st.sampled_from(MOST),
+)
+LENGTHS = (SECOND, 10 * SECOND, 60 * SECOND, 61 * SECOND, 3_600 * SECOND, 1, 14, 15, 16)
+windows = st.builds(
+    lambda most, length: Window(most, length, blocked=not most),
+    st.sampled_from(MOST),
+    st.sampled_from(LENGTHS),
+)
+UNITS = (("min", 0), ("h", 0), ("day", 0), ("day", 150))
+"""Days that begin at midnight, and at 2:30: a time that is skipped once a year, and comes twice."""
+quotas = st.sampled_from([Quota(most, unit, WALL, at) for most in MOST for unit, at in UNITS])
+HOLDS = (10 * SECOND, SECOND, 60 * SECOND, 1)
+slots = st.sampled_from([Slots(most, hold) for most in MOST for hold in HOLDS])
+rules = tokens | windows | quotas | slots
+limits = st.tuples(rules, st.sampled_from(PERS), st.sampled_from((False, False, False, True)))
+
+
+class Request(NamedTuple):
+    scope: str
+    attributes: dict[str, str]
+    cost: int
+
+
+class Crowd:
+    """Who asks for what: a byte says where and for how much, and one says who."""
+
+    def __init__(
+        self,
+        scopes: Sequence[str] = ("/a/b", "/", "/a", "/a", "/a/b", "/a/b/c", "/", "/z"),
+        costs: Sequence[int] = (1, 0, 1, 1, 2, 1, 1, 3, 1, 1, 2, 1, 5, 1, 0, 12),
+        tenants: Sequence[str | None] = ("x", "y", "", None),
+        routes: Sequence[str | None] = ("x", None),
+    ) -> None:
+        self._where = [(scope, cost) for cost in costs for scope in scopes]
+        self._who = [
+            {
+                name: value
+                for name, value in (("tenant", tenant), ("route", route))
+                if value is not None
+            }
+            for route in routes
+            for tenant in tenants
+        ]
+
+    def requests(self, batch: bytes) -> Iterator[Request]:
+        for where, who in zip(batch[::2], batch[1::2], strict=False):
+            scope, cost = self._where[where % len(self._where)]
+            yield Request(scope, self._who[who % len(self._who)], cost)
+
+
+class Edit(NamedTuple):
+    """One thing that is different in the next generation; ``pick`` chooses where.
+
+    ``kind`` chooses from what the example does at all.
+    """
+
+    kind: int
+    pick: int
+    rule: Rule
+    per: tuple[str, ...]
+    shadow: bool
+
+
+def edits(of: st.SearchStrategy[tuple[Rule, tuple[str, ...], bool]]) -> st.SearchStrategy[Edit]:
+    return st.builds(
+        lambda where, limit: Edit(where // 6, where % 6, *limit), st.integers(0, 12 * 6 - 1), of
+    )
+
+
+def edited(
+    published: Published, kind: str, edit: Edit, allowed: Callable[[Limit], bool]
+) -> Published:
+    """``published`` with one thing different, unless it is not ``allowed``."""
+    scope, name = SCOPES[edit.pick % len(SCOPES)], NAMES[edit.pick % len(NAMES)]
+    here = list(published.get(scope, ()))
+    if kind == "remove":
+        return {at: those for at, those in published.items() if at != scope}
+    if scope not in published and kind != "declare":
+        return published
+    budget = kind == "budget"
+    name = "b" if budget else name
+    at = next((n for n, one in enumerate(here) if (one.name, one.budget) == (name, budget)), None)
+    fresh = Limit(scope, name, edit.rule, edit.per, edit.shadow, budget)
+    if at is None:
+        here.append(fresh)
+    elif kind == "drop" or (budget and edit.shadow):
+        del here[at]
+    else:
+        here[at] = _changed(here[at], kind, edit, fresh)
+    return {**published, scope: tuple(here)} if all(map(allowed, here)) else published
+
+
+def _changed(limit: Limit, kind: str, edit: Edit, fresh: Limit) -> Limit:
+    if kind == "rule":
+        return replace(limit, rule=edit.rule)
+    if kind == "per":
+        return replace(limit, per=edit.per)
+    if kind == "shadow":
+        return replace(limit, shadow=not limit.shadow)
+    return fresh

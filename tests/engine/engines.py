@@ -1,0 +1,45 @@
+"""Every engine there is: what one is held to, all are.
+
+The compiled one is absent where it was not built; ``RATECTL_REQUIRE_C=1`` makes that an error.
+``RATECTL_ENGINE`` names one to be tested alone.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from ratectl.engine.pure import PureEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ratectl.engine.base import Engine
+
+__all__ = ["ENGINES", "MakeEngine", "each_engine"]
+
+
+class MakeEngine(Protocol):
+    """What makes an engine; a table of the usual size where nothing is said."""
+
+    def __call__(self, clock: Callable[[], int], *, max_buckets: int = ...) -> Engine: ...
+
+
+def _found() -> dict[str, MakeEngine]:
+    found: dict[str, MakeEngine] = {PureEngine.name: PureEngine}
+    try:
+        from ratectl.engine.fast import FastEngine
+    except ImportError:
+        if os.environ.get("RATECTL_REQUIRE_C") == "1":
+            raise
+    else:
+        found[FastEngine.name] = FastEngine
+    alone = os.environ.get("RATECTL_ENGINE", "auto")
+    return {name: make for name, make in found.items() if alone in (name, "auto")}
+
+
+ENGINES = _found()
+each_engine = pytest.mark.parametrize("make", ENGINES.values(), ids=ENGINES)
+"""For a test that takes ``make``."""

@@ -1,0 +1,165 @@
+"""A machine that asks an engine and the oracle the same, and compares every field of the answers.
+
+In some examples the clock steps back as well. An evicted bucket's own time is forgotten, which such
+a clock can notice; and no more is promised of it than that nothing is minted. So in these examples
+no key gets a new bucket while any other might be forgotten: the request only looks, instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+
+from engine.drawn import OFFSET, WALL, set_wall
+from engine.model import Oracle
+from engine.plans import plan_set, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hypothesis import settings
+
+    from engine.drawn import Request
+    from engine.engines import MakeEngine
+    from engine.model import Charge, Published, Verdict
+    from ratectl.engine.base import LimitUsage
+    from ratectl.engine.decision import Decision
+
+LAST = 4 * 10**18
+"""Nobody's clock gets further: nanoseconds since 1970 are to fit into 64 bits for a while."""
+
+REMEMBERED = 24
+
+
+class Open(NamedTuple):
+    """An admitted request, to be released or settled."""
+
+    decision: Decision
+    charge: Charge
+
+
+class Machine(RuleBasedStateMachine):
+    """Time, generations and requests; what is drawn is the business of its children."""
+
+    make: ClassVar[MakeEngine]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.oracle = Oracle()
+        self.published: Published = {}
+        self.edges = [0]
+        self.open: list[Open] = []
+        self.back = False
+        self.now = 0
+        self.met: dict[tuple[object, ...], Request] = {}
+        """Requests by which every bucket can be looked at."""
+
+    def start(self, first: int, wall: int, *, back: bool, max_buckets: int) -> None:
+        """``back``: the clock may step back. ``max_buckets``: as many as there are keys, if not."""
+        self.back, self.now = back, first
+        set_wall(wall - first)
+        self.engine = type(self).make(lambda: self.now, max_buckets=max_buckets)
+        self.engine._table.evicts = not back  # type: ignore[attr-defined]
+
+    def publish(self, published: Published) -> None:
+        self.published = published
+        generation = self.oracle.generation + 1
+        self.engine.swap(plan_set(generation, published, OFFSET))
+        self.oracle.swap(generation, published, self.now)
+
+    # -- requests
+
+    def ask(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            if self.back:
+                request = self.without_forgetting(request)
+            got = self.ask_one(request)
+            self.edges = [*self.edges[-7:], got.retry_after_ns or 0, got.reset_after_ns or 0]
+
+    def ask_one(self, request: Request) -> Verdict:
+        scope, attributes, cost = request
+        decision = self.engine.check(scope, attributes, cost)
+        got = verdict(decision)
+        assert got == self.oracle.check(scope, attributes, cost, self.now)
+        charge = self.oracle.charge
+        if charge is not None and self.worth_remembering(charge):
+            self.open = [*self.open[1 - REMEMBERED :], Open(decision, charge)]
+        return got
+
+    def worth_remembering(self, charge: Charge) -> bool:
+        """Whether there is anything to give back."""
+        return bool(charge.slots)
+
+    def without_forgetting(self, request: Request) -> Request:
+        """The request, or a look where it would begin a bucket while others might be forgotten.
+
+        All that are kept have been looked at by then: whether an engine that makes room looks at
+        them as well makes no difference.
+        """
+        if not request.cost or not self.oracle.begins(request.scope, request.attributes):
+            return request
+        self.look_at_all()
+        if any(book.idle(self.now) for book in self.oracle.books.values()):
+            return request._replace(cost=0)
+        self.met[request.scope, *request.attributes.items()] = request._replace(cost=0)
+        return request
+
+    def look_at_all(self) -> None:
+        for each in self.met.values():
+            self.ask_one(each)
+
+    def release(self, picks: Iterable[int]) -> None:
+        """Of the last requests; those that were released already as well."""
+        for pick in picks if self.open else ():
+            decision, charge = self.open[-1 - pick % len(self.open)]
+            decision.release()
+            charge.release()
+
+    # -- time
+
+    def pass_time(self, span: int) -> None:
+        self.now = max(0, min(LAST, self.now + span))
+
+    def pass_to_edge(self, pick: int) -> None:
+        """To when something was said to be admitted or full, or 1 ns beside it."""
+        pick, off = divmod(pick, 3)
+        self.pass_time(max(0, self.edges[pick % len(self.edges)] + (0, -1, 1)[off]))
+
+    def move_wall(self, span: int) -> None:
+        set_wall(WALL.ns + span)
+
+    # -- counts
+
+    def compare_usage(self) -> None:
+        usage = self.engine.usage()
+        for book in self.oracle.books.values():
+            book.expire(self.now)
+        assert usage.generation == self.oracle.generation
+        assert usage.no_policy == self.oracle.no_policy
+        assert usage.overflowed == 0
+        assert usage.buckets == sum(of.keys for of in usage.limits)
+        told = {(of.scope, of.limit, of.budget): of for of in usage.limits}
+        assert told.keys() <= self.oracle.tallies.keys()
+        for identity in self.oracle.tallies:
+            self._compare_counts(identity, told.get(identity))
+
+    def _compare_counts(self, identity: tuple[str, str, bool], of: LimitUsage | None) -> None:
+        tally, book = self.oracle.tallies[identity], self.oracle.books[identity]
+        counts = (tally.allowed, tally.refused, tally.never, tally.shadow_refused, tally.lowest)
+        if of is None:
+            assert counts == (0, 0, 0, 0, None)
+            return
+        assert (of.allowed, of.refused, of.never, of.shadow_refused, of.lowest) == counts
+        assert (of.shadow, of.most) == (book.limit.shadow, book.rule.most)
+        assert of.keys <= len(book.kept)
+        tally.lowest = None
+
+    def teardown(self) -> None:
+        if self.oracle.generation:
+            self.compare_usage()
+
+
+def run(machine: type[Machine], make: MakeEngine, profile: settings) -> None:
+    """The class of machines is what failures are remembered by, from one run to the next."""
+    run_state_machine_as_test(type(machine.__name__, (machine,), {"make": make}), settings=profile)

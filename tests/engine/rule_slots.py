@@ -1,0 +1,114 @@
+"""Concurrency, as the documents state it: slots that are held until released, or for ``hold``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+FOREVER = 1 << 100
+UNKNOWN = -1
+"""In place of a wait: until somebody releases what is held."""
+
+
+class Slot:
+    """What one request holds; ``over`` once it was released, or seen to be held for too long."""
+
+    __slots__ = ("cost", "over", "until")
+
+    def __init__(self, cost: int, until: int) -> None:
+        self.cost = cost
+        self.until = until
+        self.over = False
+
+
+class Held(NamedTuple):
+    """Slots, each with the instant from which this bucket no longer counts it.
+
+    ``last``: when the last slot that was taken here ends; slots end in the order in which they are
+    taken, even where the clock steps back.
+    """
+
+    slots: tuple[tuple[Slot, int], ...] = ()
+    last: int = 0
+
+
+@dataclass(frozen=True)
+class Slots:
+    """At most ``most`` held at once, each for ``hold`` nanoseconds at most."""
+
+    most: int
+    hold: int
+
+    @property
+    def settle(self) -> int:
+        return self.hold
+
+    def full(self, now: int) -> Held:
+        return Held()
+
+    def spent(self, missing: int, now: int) -> Held:
+        """Taken now, by nobody who could release it."""
+        return self.take(Held(), missing, now)
+
+    def is_full(self, bucket: Held, now: int) -> bool:
+        return not self.look(bucket, now).slots
+
+    def same(self, one: Held, other: Held, now: int) -> bool:
+        return self.look(one, now).slots == self.look(other, now).slots
+
+    def look(self, bucket: Held, now: int) -> Held:
+        """What counts at ``now``; what was seen to be over stays so."""
+        for slot, _ in bucket.slots:
+            slot.over = slot.over or slot.until <= now
+        held = tuple([(slot, end) for slot, end in bucket.slots if not slot.over and now < end])
+        return bucket if held == bucket.slots else Held(held, bucket.last)
+
+    def looked(self, bucket: Held, cost: int, now: int) -> Held:
+        return bucket if cost > self.most else self.look(bucket, now)
+
+    def reported(self, bucket: Held, now: int) -> Held:
+        """What a decision writes that says how much is left: as far as it has looked."""
+        return self.look(bucket, now)
+
+    def wait(self, bucket: Held, cost: int, now: int) -> int | None:
+        """0 for now, None for never, or UNKNOWN."""
+        if cost > self.most:
+            return None
+        return 0 if self.missing(bucket, now) + cost <= self.most else UNKNOWN
+
+    def take(self, bucket: Held, cost: int, now: int) -> Held:
+        """The slot that was taken, if any, stands last."""
+        here = self.look(bucket, now)
+        if not cost:
+            return here
+        slot = Slot(cost, max(now + self.hold, here.last))
+        return Held((*here.slots, (slot, FOREVER)), slot.until)
+
+    def remaining(self, bucket: Held, now: int) -> int:
+        return max(0, self.most - self.missing(bucket, now))
+
+    def reset(self, bucket: Held, now: int) -> int | None:
+        """None while anything is held: nobody knows for how long."""
+        return None if self.missing(bucket, now) else 0
+
+    def missing(self, bucket: Held, now: int) -> int:
+        return sum([slot.cost for slot, _ in self.look(bucket, now).slots])
+
+    def own_time(self, bucket: Held, now: int) -> int:
+        return max(now, bucket.last - self.hold)
+
+    def moved(self, old: Slots, bucket: Held, now: int) -> Held:
+        """What is held stays so, for this one's ``hold`` from now on at most."""
+        end = now + self.hold
+        return Held(tuple([(slot, min(until, end)) for slot, until in bucket.slots]))
+
+    def stricter(self, one: Held, other: Held, now: int) -> Held:
+        """It holds what any of the two does."""
+        ends: dict[Slot, int] = {}
+        for slot, end in (*one.slots, *other.slots):
+            ends[slot] = max(end, ends.get(slot, end))
+        return Held(tuple(ends.items()))
+
+    def corrected(self, bucket: Held, more: int, now: int, since: int, least: int) -> Held:
+        """Slots are held, not spent: a request holds those that it was admitted with."""
+        return bucket

@@ -1,0 +1,137 @@
+"""Token buckets, as the documents state them: a level in exact fractions of a token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from math import ceil, floor, lcm
+from typing import NamedTuple
+
+WEEK = 7 * 86_400 * 10**9
+
+
+class Level(NamedTuple):
+    """So many tokens at an instant; below zero it is in debt.
+
+    ``high_at``: when it was last found more than half full, at a charge or a refund, or began.
+    """
+
+    tokens: Fraction
+    at: int
+    high_at: int
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """``count`` tokens per ``span`` nanoseconds, at most ``burst``."""
+
+    count: int
+    span: int
+    burst: int
+
+    @cached_property
+    def rate(self) -> Fraction:
+        return Fraction(self.count, self.span)
+
+    @cached_property
+    def capacity(self) -> Fraction:
+        return Fraction(self.burst)
+
+    @property
+    def most(self) -> int:
+        return self.burst
+
+    @property
+    def settle(self) -> int | None:
+        """How long any bucket takes to fill; None for ever."""
+        return ceil(self.burst / self.rate) if self.count else None
+
+    def full(self, now: int) -> Level:
+        return Level(self.capacity, now, now)
+
+    def spent(self, missing: int, now: int) -> Level:
+        return Level(Fraction(max(0, self.burst - missing)), now, now)
+
+    def is_full(self, bucket: Level, now: int) -> bool:
+        return self.look(bucket, now).tokens == self.burst
+
+    def same(self, one: Level, other: Level, now: int) -> bool:
+        return self.look(one, now).tokens == self.look(other, now).tokens
+
+    def look(self, bucket: Level, now: int) -> Level:
+        """The bucket as it is at ``now``; an instant before its own counts as its own."""
+        if now <= bucket.at:
+            return bucket
+        tokens = bucket.tokens + (now - bucket.at) * self.rate
+        return Level(min(self.capacity, tokens), now, bucket.high_at)
+
+    def looked(self, bucket: Level, cost: int, now: int) -> Level:
+        """What a decision writes where it takes nothing: nothing."""
+        return bucket
+
+    def reported(self, bucket: Level, now: int) -> Level:
+        """What a decision writes that says how much is left: nothing."""
+        return bucket
+
+    def wait(self, bucket: Level, cost: int, now: int) -> int | None:
+        """Nanoseconds until ``cost`` is admitted; None for never."""
+        if cost > self.burst or not self.count:
+            return None
+        here = self.look(bucket, now)
+        if here.tokens >= cost:
+            return 0
+        return here.at + ceil((cost - here.tokens) / self.rate) - now
+
+    def take(self, bucket: Level, cost: int, now: int) -> Level:
+        here = self.look(bucket, now)
+        high_at = here.at if 2 * here.tokens > self.burst else here.high_at
+        return Level(here.tokens - cost, here.at, high_at)
+
+    def remaining(self, bucket: Level, now: int) -> int:
+        return max(0, floor(self.look(bucket, now).tokens))
+
+    def reset(self, bucket: Level, now: int) -> int | None:
+        here = self.look(bucket, now)
+        if here.tokens == self.burst:
+            return 0
+        return here.at + ceil((self.burst - here.tokens) / self.rate) - now if self.count else None
+
+    def missing(self, bucket: Level, now: int) -> int:
+        """What a full bucket has more, rounded up."""
+        return ceil(self.burst - self.look(bucket, now).tokens)
+
+    def own_time(self, bucket: Level, now: int) -> int:
+        return max(now, bucket.at)
+
+    def moved(self, old: Tokens, bucket: Level, now: int) -> Level:
+        """The bucket under these parameters, of one that had others until ``now``."""
+        here = old.look(bucket, now)
+        kept = min(self.capacity, here.tokens)
+        return Level(self._cut(kept), max(now, here.at), here.high_at)
+
+    def _cut(self, tokens: Fraction) -> Fraction:
+        """Rounded down to the parts into which these parameters cut a token."""
+        ticks = lcm(WEEK, self.span)
+        return tokens if ticks % tokens.denominator == 0 else Fraction(floor(tokens * ticks), ticks)
+
+    def stricter(self, one: Level, other: Level, now: int) -> Level:
+        at = max(now, one.at, other.at)
+        return Level(min(self.look(one, at).tokens, self.look(other, at).tokens), at, at)
+
+    def corrected(self, bucket: Level, more: int, now: int, since: int, least: int) -> Level:
+        """Charge ``more``, into debt if need be; or refund, up to the room there surely was.
+
+        ``least`` is what the request, charged at ``since``, has held of the bucket ever since.
+        """
+        here = self.look(bucket, now)
+        if more >= 0:
+            return Level(here.tokens - more, here.at, here.high_at)
+        room = least - (here.at - since) * self.rate
+        if here.high_at < since:
+            room = max(room, self.capacity / 2)
+        elif here.high_at == since:  # of what happens at one instant, nobody knows the order
+            room = max(room, min(self.capacity / 2, Fraction(least)))
+        refund = max(Fraction(0), min(Fraction(-more), room, self.capacity - here.tokens))
+        tokens = here.tokens + refund
+        return Level(tokens, here.at, here.at if 2 * tokens > self.burst else here.high_at)
