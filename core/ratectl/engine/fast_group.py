@@ -242,6 +242,10 @@ class FastGroup(Group):
             return key, self.first_touch(key, attributes, now), True
         return key, state, False
 
+    def seeded(self, now: int) -> bool:
+        until = self.store.seed_until  # the core lets go of a seed as well
+        return super().seeded(now) if until == _ALWAYS else now < until
+
     def key(self, attributes: Mapping[str, str]) -> Key:
         return self.store.key(attributes)
 

@@ -40,7 +40,7 @@ class FastTable(Table):
         return self._core.overflowed
 
     @property
-    def evicts(self) -> bool:  # type: ignore[override]
+    def evicts(self) -> bool:
         return self._core.evicts
 
     @evicts.setter

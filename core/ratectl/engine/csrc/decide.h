@@ -151,6 +151,7 @@ first_touch(Group *g, u64 key, i64 now, Packed *scratch)
     const Rule *r = g->rule;
     if (g->former_count || now < g->seed_until || g->odd_genesis || r->kind == WIDE)
         return -1;
+    g->seed_until = INT64_MIN; /* what has nothing more to say is let go, wherever the clock goes */
     Bucket *shared = shared_bucket(g, key);
     if (unlikely(shared != NULL)) {
         if (shared->epoch != g->epoch && catch_up(g, shared) < 0)
