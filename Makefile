@@ -6,14 +6,15 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test lint format unit bench fuzz sanitize clean
+.PHONY: help demo test lint format unit bench fuzz instructions sanitize clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    set up and show the main job, on a temporary embedded store"
 	@echo "make test    set up and run every check, with a real etcd"
 	@echo "make lint    formatting, lint, types, import contracts"
-	@echo "make unit    the tests alone"
+	@echo "make unit    the tests alone, on each engine"
+	@echo "make sanitize       the compiled engine under ASan and UBSan"
 	@echo "make fuzz    hostile policies by chance, for FUZZ_SECONDS=600"
 	@echo "make bench   figures: deciding, beside other libraries; loading, publishing, replaying"
 	@echo "make instructions   instructions per decision, held to a committed ceiling"
@@ -29,8 +30,12 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The whole suite on each engine: on the compiled one, where it was built, and on the pure one.
 unit: .venv/dev .venv/etcd
-	$(BIN)/pytest -n 2 --dist loadgroup
+	if $(BIN)/python -c 'import ratectl.engine._fast'; then \
+	    RATECTL_ENGINE=c $(BIN)/pytest -n 2 --dist loadgroup || exit 1; \
+	elif [ -n "$$RATECTL_REQUIRE_C" ]; then echo "the compiled engine was not built"; exit 1; fi
+	RATECTL_ENGINE=pure $(BIN)/pytest -n 2 --dist loadgroup
 
 format: .venv/dev
 	$(BIN)/ruff format .
@@ -53,7 +58,7 @@ fuzz: .venv/dev .venv/atheris
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@
 
-.venv/installed: .venv/python pyproject.toml
+.venv/installed: .venv/python pyproject.toml $(wildcard core/ratectl/engine/csrc/*)
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import choosing, decisions, loading, propagation, reload, scale, simulate, startup
+from bench import choosing, decisions, flood, loading, propagation, reload, scale, simulate, startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +21,7 @@ BENCHES: dict[str, Callable[[], dict[str, object]]] = {
     "loading": loading.run,
     "scale": scale.run,
     "decisions": decisions.run,
+    "flood": flood.run,
     "reload": reload.run,
     "choosing": choosing.run,
     "propagation": propagation.run,

@@ -14,4 +14,5 @@ settings.register_profile(
 )
 # For trying out mutants of the code: stop at the first failure, without making it small.
 settings.register_profile("first", settings.get_profile("quick"), phases=[Phase.generate])
+settings.register_profile("search", settings.get_profile("thorough"), phases=[Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

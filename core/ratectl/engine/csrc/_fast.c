@@ -53,7 +53,8 @@ core_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     *core->common = (Common){
         .references = 1,
         .secret = {k0, k1, key_bits >= 64 ? UINT64_MAX : ((u64)1 << key_bits) - 1, hash_here},
-        .budget = {.most = (size_t)max_bytes, .most_buckets = max_buckets},
+        /* A sixteenth is what the allocator needs for itself. */
+        .budget = {.most = (size_t)(max_bytes - max_bytes / 16), .most_buckets = max_buckets},
         .sweeping = 1,
         .evicts = 1,
     };

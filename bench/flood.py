@@ -1,0 +1,103 @@
+"""Keys without number: ten million unique keys against one budget of memory.
+
+A key that was refused before must stay refused, the process must stay within the budget, and no
+insertion may wait for the table to grow. Insertions and look-ups take turns, a thousand at a time:
+what the machine does to the one it does to the other, so their long calls are counted side by side.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ratectl.compile import compile_tree
+from ratectl.engine.fast import FastEngine
+from ratectl.engine.table import DEFAULT_MAX_BYTES
+from ratectl.policy.model import Policy, PolicyTree
+
+KEYS = 10_000_000
+GROWN = 1_000_000
+"""Keys tracked when the longest insertion is of interest."""
+
+LONG_NS = 200_000
+TURN = 1_000
+
+LIMITS: dict[str, dict[str, Any]] = {
+    "token bucket": {"rate": "10/day", "burst": 10, "per": "tenant"},
+    "sliding window": {"algorithm": "sliding-window", "rate": "10/day", "per": "tenant"},
+}
+
+
+def _resident() -> int:
+    statm = Path("/proc/self/statm").read_text(encoding="ascii")
+    return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _engine(limit: dict[str, Any]) -> FastEngine:
+    made = FastEngine()
+    policy = Policy.model_validate({"scope": "/", "limits": {"l": limit}})
+    made.swap(compile_tree(PolicyTree({"/": policy}), 1))
+    return made
+
+
+def _long_calls(gate: Any, keys: range) -> tuple[int, int]:
+    """Calls longer than LONG_NS, and the longest of all, in CPU time of this thread."""
+    clock, count, longest = time.thread_time_ns, 0, 0
+    for number in keys:
+        key = str(number)
+        started = clock()
+        gate(key)
+        taken = clock() - started
+        count += taken > LONG_NS
+        longest = max(longest, taken)
+    return count, longest
+
+
+def _grow(gate: Any) -> dict[str, object]:
+    """Insert a million keys, and look each up once, turn by turn."""
+    inserted, looked_up = [0, 0], [0, 0]
+    for first in range(0, GROWN, TURN):
+        keys = range(first, first + TURN)
+        for tally in (inserted, looked_up):
+            count, longest = _long_calls(gate, keys)
+            tally[0] += count
+            tally[1] = max(tally[1], longest)
+    return {
+        "insertions above 0.2 ms": inserted[0],
+        "look-ups above 0.2 ms": looked_up[0],
+        "longest insertion, ms": round(inserted[1] / 1e6, 3),
+        "longest look-up, ms": round(looked_up[1] / 1e6, 3),
+    }
+
+
+def _flood(limit: dict[str, Any]) -> dict[str, object]:
+    before = _resident()
+    made = _engine(limit)
+    gate = made.gate("/", "tenant")
+    victim = [gate("victim") for _ in range(11)]
+    assert victim == [True] * 10 + [False]
+    figures = _grow(gate)
+    figures["bytes for each key"] = round(made.bytes / GROWN, 1)
+    for number in range(GROWN, KEYS):
+        gate(str(number))
+    usage = made.usage()
+    return {
+        **figures,
+        "victim still refused": not gate("victim"),
+        "keys with a bucket of their own": usage.buckets,
+        "admitted from shared buckets": usage.overflowed,
+        "resident MB, of 256": round((_resident() - before) / 2**20, 1),
+        "within the budget": made.bytes <= DEFAULT_MAX_BYTES,
+    }
+
+
+def run() -> dict[str, object]:
+    figures: dict[str, object] = {}
+    for name, limit in LIMITS.items():
+        print(f"  {name}")
+        figures[name] = told = _flood(limit)
+        for label, value in told.items():
+            print(f"    {label:<34} {value}")
+    return figures

@@ -1,0 +1,42 @@
+"""docs/library.md: what its blocks print of the policy that their comment states."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import ratectl
+from ratectl.engine import engine_type
+
+PAGE = (Path(__file__).parents[2] / "docs" / "library.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n((?:(?!```).)*)```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_page_has_blocks_that_print() -> None:
+    assert len(BLOCKS) == 3
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_blocks_print_what_stands_below_them(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, printed = BLOCKS[number]
+    (limit,) = re.findall(r"# +(\w+: \{.*?\})$", code, re.MULTILINE)
+    policies = tmp_path / "policies"
+    policies.mkdir()
+    (policies / "llm.yaml").write_text(
+        f"apiVersion: ratectl/v1\nscope: /llm\nlimits:\n  {limit}\n", encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    # The clock stands still, so that nothing refills between two lines of a block.
+    monkeypatch.setattr(
+        "ratectl.agent.agent.open_engine", lambda *_, **__: engine_type()(lambda: 10**15)
+    )
+    names: dict[str, object] = {}
+    exec(compile(code, "docs/library.md", "exec"), names)
+    agent = names["agent"]
+    assert isinstance(agent, ratectl.Agent)
+    agent.close()
+    assert capsys.readouterr().out == printed
