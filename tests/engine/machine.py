@@ -81,7 +81,8 @@ class Machine(RuleBasedStateMachine):
         scope, attributes, cost = request
         decision = self.engine.check(scope, attributes, cost)
         got = verdict(decision)
-        assert got == self.oracle.check(scope, attributes, cost, self.now)
+        expected = self.oracle.check(scope, attributes, cost, self.now)
+        assert got == expected, f"{got} != {expected} for {request} at {self.now}"
         charge = self.oracle.charge
         if charge is not None and self.worth_remembering(charge):
             self.open = [*self.open[1 - REMEMBERED :], Open(decision, charge)]

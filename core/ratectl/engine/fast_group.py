@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ratectl.engine.base import Algorithm, LimitPlan, State
-    from ratectl.engine.group import Counters, Key
+    from ratectl.engine.group import Counters, Key, Stood
 
 __all__ = ["FastGroup"]
 
@@ -94,6 +94,12 @@ def _fields(state: State) -> tuple[Any, ...] | None:
     if _is_packed(state.own) and [batch for batch, _ in state.batches] == [state.own]:
         return (state.own, newest)
     return None if any(batch.held for batch, _ in state.batches) else (None, newest)
+
+
+def _parted(state: SlotState) -> SlotState:
+    """A bucket that others may begin as: its next slots are its own, as after a copy."""
+    state.own = None
+    return state
 
 
 def _is_packed(batch: object) -> bool:
@@ -260,6 +266,21 @@ class FastGroup(Group):
             self.buckets[key] = state
         else:
             self.overflow[self.slot(key)] = state
+
+    def stands(self, attributes: Mapping[str, str], now: int, stood: Stood) -> tuple[State, int]:
+        known = self in stood
+        state, at = super().stands(attributes, now, stood)
+        if not known and isinstance(state, SlotState) and state.own is not None:
+            key: Any = self.key(attributes)
+            if self.store.get(key) is not None:
+                self.buckets[key] = _parted(state)
+        return state, at
+
+    def _shared(self, key: Key) -> State | None:
+        state = super()._shared(key)
+        if isinstance(state, SlotState) and state.own is not None:
+            self.overflow[self.slot(key)] = _parted(state)
+        return state
 
     def count_refusal(self, key: Key, attributes: Mapping[str, str], *, never: bool) -> None:
         counters: Any = self.counters
