@@ -107,8 +107,10 @@ class Machine(RuleBasedStateMachine):
         return request
 
     def look_at_all(self) -> None:
+        opened = self.open
         for each in self.met.values():
             self.ask_one(each)
+        self.open = opened
 
     def release(self, picks: Iterable[int]) -> None:
         """Of the last requests; those that were released already as well."""

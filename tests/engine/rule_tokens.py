@@ -126,7 +126,7 @@ class Tokens:
         """
         here = self.look(bucket, now)
         if more >= 0:
-            return Level(here.tokens - more, here.at, here.high_at)
+            return self.take(here, more, now)
         room = least - (here.at - since) * self.rate
         if here.high_at < since:
             room = max(room, self.capacity / 2)

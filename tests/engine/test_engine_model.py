@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
+from engine.clocks import HOUR, batches, edges, leaps, picks, spans, walls
 from engine.drawn import PERS, UNITS, WALL, Crowd, Edit, edited, edits, limits
 from engine.engines import each_engine
 from engine.machine import Machine, run
@@ -24,22 +25,8 @@ if TYPE_CHECKING:
     from engine.engines import MakeEngine
     from engine.rules import Rule
 
-HOUR = 3_600 * SECOND
-YEARS = 10**18
-BEFORE_SUMMER = 1_774_735_200 * SECOND
-"""23:00 in Berlin, the evening before clocks go forward."""
-BEFORE_WINTER = 1_792_875_600 * SECOND
-"""23:00 in Berlin, the evening before they go back."""
-
-walls = st.sampled_from((BEFORE_SUMMER, BEFORE_WINTER))
-spans = st.sampled_from((0, 0, 0, 0, 1, 2, 1_000_000, SECOND, 7 * SECOND, 60 * SECOND))
-leaps = st.sampled_from((HOUR, 3 * HOUR, 24 * HOUR, YEARS))
-edges = st.integers(0, 26)
-picks = st.binary(min_size=1, max_size=4)
-
 MIXED = ("rule", "rule", "shadow", "rule", "drop", "add", "rule", "budget", "budget")
 LINEAGE = ("declare", "rule", "per", "declare", "budget", "remove", "per", "rule", "add", "shadow")
-batches = st.binary(min_size=2, max_size=12)
 ANYBODY = Crowd()
 FEW = Crowd(tenants=("x", "y"), routes=("x",))
 
