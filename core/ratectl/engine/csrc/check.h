@@ -15,6 +15,7 @@ decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
     if (d == NULL) {
         for (int i = 0; i < charges; i++)
             Py_XDECREF((PyObject *)q->looks[i].slot);
+        Py_XDECREF((PyObject *)q->rule);
         Py_DECREF((PyObject *)q->selection);
         return NULL;
     }
@@ -23,8 +24,8 @@ decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
     d->reason = q->reason;
     d->decisive = q->decisive;
     d->retry_after = q->wait;
-    if (likely(q->decisive >= 0)) {
-        d->rule = (Rule *)Py_NewRef((PyObject *)q->looks[q->decisive].group->rule);
+    if (likely(q->rule != NULL)) {
+        d->rule = q->rule;
         if (likely(d->rule->kind == TOKENS)) {
             d->left.tokens.low = (u64)q->level;
             d->left.tokens.high = (i64)(q->level >> 64);
@@ -257,7 +258,7 @@ core_check_many(Core *core, PyObject *args)
         return NULL;
     if (now == NULL || now == Py_None)
         now = read = PyLong_FromLongLong(monotonic_ns());
-    i64 at;
+    i64 at = 0;
     int here = now != NULL && instant_of(now, &at);
     int is_list = PyList_CheckExact(requests);
     Py_ssize_t count = is_list ? PyList_Size(requests) : PyTuple_Size(requests);

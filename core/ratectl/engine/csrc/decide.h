@@ -50,6 +50,7 @@ typedef struct {
     int decisive;
     Reason reason;
     i64 wait;
+    Rule *rule;             /* of the bucket that decided; owned, NULL without details */
     i64 remaining, reset_after;     /* of a token bucket, reckoned from these when asked for: */
     i128 level;
     i64 ahead;                      /* how far the bucket's own time is ahead of `now` */
@@ -209,6 +210,7 @@ decided_by(Request *q, int i, Reason reason)
         return;
     const Rule *r = q->looks[i].group->rule;
     Packed *b = q->looks[i].bucket;
+    q->rule = (Rule *)Py_NewRef((PyObject *)r);
     if (likely(r->kind == TOKENS)) {
         q->level = level_at(r, &b->tokens, q->now);
         q->ahead = b->tokens.at > q->now ? b->tokens.at - q->now : 0;
@@ -219,7 +221,7 @@ decided_by(Request *q, int i, Reason reason)
 }
 
 static __attribute__((noinline)) void
-refuse(Request *q)
+refuse(Request *q, int details)
 {
     int decisive = -1;
     for (int i = 0; i < q->count; i++) {
@@ -237,7 +239,8 @@ refuse(Request *q)
     }
     const Look *l = &q->looks[decisive];
     q->wait = l->wait;
-    decided_by(q, decisive, l->wait == NEVER ? NEVER_PASSES : LIMITED);
+    if (details)
+        decided_by(q, decisive, l->wait == NEVER ? NEVER_PASSES : LIMITED);
 }
 
 /* Slots cannot fail to be taken once others were charged, so they are made before. */
@@ -398,6 +401,7 @@ admit_one(Request *q, u64 key, int details)
     q->reason = OK;
     q->decisive = 0;
     if (details) {
+        q->rule = (Rule *)Py_NewRef((PyObject *)r);
         q->level = left;
         q->ahead = l->bucket->tokens.at > q->now ? l->bucket->tokens.at - q->now : 0;
     }
@@ -412,6 +416,7 @@ static i64
 decide(Core *core, Request *q, const Source *source, int details, int read_clock)
 {
     u64 keys[MOST_LIMITS];
+    q->rule = NULL;
     if (unlikely(q->selection->count > MOST_LIMITS))
         return SLOW;
     if (unlikely(keys_of(q->selection, source, keys) < 0))
@@ -442,7 +447,7 @@ decide_all(Core *core, Request *q, const Source *source, const u64 *keys, int de
         }
         admit(q, details);
     } else if (answer == 0) {
-        refuse(q);
+        refuse(q, details);
         count_refused(core, q, source);
     }
     return answer;
