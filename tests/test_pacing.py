@@ -134,10 +134,12 @@ def test_a_collector_that_did_not_run_is_left_alone() -> None:
 def test_letting_go_rests_as_well() -> None:
     time = Time()
     held: list[list[object]] = [[1, 2, 3], [], [4]]
+    keyed = {"a": 1, "b": 2}
     with cooperative(time.pacer):
-        release(*held)
+        release(*held, keyed)
     assert held == [[], [], []]
-    assert len(time.rests) == 1 + 4
+    assert keyed == {}
+    assert len(time.rests) == 1 + 4 + 2
     release(held)
     assert held == []
 
@@ -237,6 +239,22 @@ def test_what_is_no_longer_in_force_comes_back_in_parts() -> None:
     plans = [engine.plan(scope) for scope in before.policies]
     found = [each for part in enforcement.enforce(before, 2) for each in part]
     assert all(any(each is plan for each in found) for plan in plans)
+
+
+def test_a_swap_lets_go_of_its_own_only_and_bit_by_bit() -> None:
+    engine = PureEngine(lambda: 0)
+    one, two = (activated(tree(said(rate=f"{rate}/s")), rate).plans for rate in (1, 2))
+    engine.swap(one)
+    for scope in one.scopes:
+        engine.check(scope, {"tenant": "t", "tier": "gold"})
+    before = dict(one.scopes)
+    time = Time()
+    with cooperative(time.pacer):
+        engine.swap(two)
+    assert one.scopes == before, "its caller may go on reading it"
+    used = {limit.identity for plan in before.values() for limit in plan.limits}
+    # Each scope and its plan, found and remembered; each limit's buckets.
+    assert len(time.rests) >= 2 * len(before) + len(used)
 
 
 def test_containers_go_before_what_is_in_them() -> None:

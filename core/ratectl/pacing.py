@@ -112,12 +112,13 @@ def breathe() -> None:
         pacer.breathe()
 
 
-def release(*held: list[Any]) -> None:
-    """Let go of what these lists hold, one by one: to free it all at once takes long.
+def release(*held: list[Any] | dict[Any, Any]) -> None:
+    """Empty these, one item at a time: to free all that is in them at once takes long.
 
-    Collect what is in the containers that are to go, drop those, then call this.
+    Of containers that belong to others, collect what is in them; drop those, then call this.
     """
     breathe()
     for each in held:
+        let_go = each.popitem if isinstance(each, dict) else each.pop
         for _ in paced(range(len(each))):
-            each.pop()
+            let_go()

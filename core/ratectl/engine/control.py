@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ratectl.engine.base import Engine, EngineUsage, PlanSet, ScopePlan
 from ratectl.engine.concurrency import Concurrency
@@ -12,7 +12,7 @@ from ratectl.engine.family import Family
 from ratectl.engine.group import Group
 from ratectl.engine.succession import Kin, Succession
 from ratectl.errors import UsageError
-from ratectl.pacing import breathe, release
+from ratectl.pacing import breathe, paced, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from ratectl.engine.group import Maker
     from ratectl.engine.table import Table
 
-__all__ = ["Active", "ControlledEngine", "Lock", "checked_cost"]
+__all__ = ["Active", "ControlledEngine", "Lock", "Spent", "checked_cost"]
+
+Spent = list[Any] | dict[Any, Any]
+"""What is not needed any more (see ``pacing.release``)."""
 
 _MAX_ALIASES: Final = 100_000
 """Undeclared scopes remembered with the plan that covers them."""
@@ -148,8 +151,10 @@ class ControlledEngine(Engine):
     def _remember(self, scope: str, active: Active | None) -> None:
         self._active[scope] = active
 
-    def _forget(self) -> None:
-        self._active = {}
+    def _forget(self) -> list[Spent]:
+        """Find every plan anew; returns what was remembered, to be released."""
+        remembered, self._active = self._active, {}
+        return [remembered]
 
     # Swaps --------------------------------------------------------------------------------------
 
@@ -164,21 +169,19 @@ class ControlledEngine(Engine):
             spent = self._swap(plans, now, pause)
         release(*spent)
 
-    def _swap(
-        self, plans: PlanSet, now: int | None, pause: Callable[[], object]
-    ) -> list[list[object]]:
+    def _swap(self, plans: PlanSet, now: int | None, pause: Callable[[], object]) -> list[Spent]:
         """Returns what is not needed any more, so that it can be let go of bit by bit."""
-        before, active = self._plans, self._active
+        before = self._plans
         step = self._succession.prepare(before, plans, pause)
         with self._lock:
             instant = self._clock() if now is None else now
             self._succession.start(step, instant)
             self._plans = plans
-            self._forget()
+            spent = self._forget()
         self._piecewise(self._succession.rest(), pause)
         self._tend(instant, pause)
-        old = (active, before.scopes, step.before, step.kins, step.lending, step.newcomers)
-        return [[*of, *of.values()] for of in old]
+        # Plans belong to whoever made them, who may go on reading them.
+        return [*spent, *step.spent(), list(paced(before.scopes.values()))]
 
     def usage(self, *, pause: Callable[[], object] = breathe) -> EngineUsage:
         with self._swapping:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.base import LimitPlan, Request, ScopePlan, State
     from ratectl.engine.choice import Conditions
-    from ratectl.engine.control import Lock
+    from ratectl.engine.control import Lock, Spent
     from ratectl.engine.group import Counters, Group, Maker
     from ratectl.engine.settle import Charged, Look
     from ratectl.engine.succession import Kin
@@ -278,12 +278,13 @@ class FastEngine(PureEngine):
         super()._remember(scope, active)
         self._core_active[scope] = active.fast if isinstance(active, _FastActive) else None
 
-    def _forget(self) -> None:
-        super()._forget()
+    def _forget(self) -> list[Spent]:
+        spent = [*super()._forget(), self._core_active, self._classes]
         self._core_active = {}
         self._classes = {}
         self._core.install(self._core_active, self._plans.generation)
         self._core.sweeping = False
+        return spent
 
     def _tend(self, now: int, pause: Callable[[], object]) -> None:
         self._core.sweeping = True  # the swap is done

@@ -18,7 +18,8 @@ A publication never mints tokens:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.base import LimitPlan
 from ratectl.engine.choice import LimitChoice
@@ -81,6 +82,8 @@ class Step:
 
     plans: PlanSet
     genesis: dict[Identity, State] = field(default_factory=dict)
+    grown: list[TokenState] = field(default_factory=list)
+    """Those of them that were full until then: one for each kind of change."""
     partial: dict[Identity, tuple[LimitPlan, LimitPlan]] = field(default_factory=dict)
     """New identity: (old, new) where the old genesis bucket was not full either."""
     newcomers: dict[Identity, LimitPlan | LimitChoice] = field(default_factory=dict)
@@ -95,11 +98,26 @@ class Step:
     now: int = 0
     """The instant of the swap."""
     kins: dict[Identity, Kin] = field(default_factory=dict)
-    """The buckets in use until then."""
+    """The buckets in use until then; not to be changed, as ``rest`` is on its way through."""
+    begun: dict[Identity, Kin] = field(default_factory=dict)
+    """Buckets of then that nobody had used, and from which others start."""
     before: dict[Identity, State] = field(default_factory=dict)
     """The genesis buckets until then."""
     gone: set[Identity] = field(default_factory=set)
     """Limits that are no more, and whose buckets were set aside."""
+
+    def date(self, grown: TokenState) -> None:
+        """Tell a new genesis bucket when it began."""
+        if grown.at == _UNKNOWN_YET:
+            grown.at = grown.high_at = self.now
+
+    def old(self, identity: Identity) -> Kin | None:
+        """The buckets until then."""
+        return self.kins.get(identity) or self.begun.get(identity)
+
+    def spent(self) -> list[dict[Identity, Any]]:
+        """What it has worked with, to be let go (see ``pacing.release``)."""
+        return [self.kins, self.begun, self.before, self.lending, self.newcomers, self.partial]
 
 
 class Succession:
@@ -137,7 +155,7 @@ class Succession:
         step, identity = self._step, group.identity
         return (
             step is not None
-            and identity in step.kins
+            and step.old(identity) is not None
             and identity not in self._kins
             and identity not in step.gone
         )
@@ -151,7 +169,7 @@ class Succession:
         limit = plan.by_identity(identity) if plan is not None else None
         if limit is not None:
             self.kin(limit)
-        elif identity in step.kins or identity in step.lending:
+        elif step.old(identity) is not None or identity in step.lending:
             step.gone.add(identity)
             self._retire(self._old(step, identity), step.now)
             self._counters.pop(identity, None)
@@ -166,10 +184,10 @@ class Succession:
 
     def _old(self, step: Step, identity: Identity) -> Kin:
         """The buckets before the swap, begun now if nobody had asked for them."""
-        kin = step.kins.get(identity)
+        kin = step.old(identity)
         if kin is None:
             kin = self._new_kin(step.lending[identity], step.before.get(identity))
-            step.kins[identity] = kin
+            step.begun[identity] = kin
         return kin
 
     def _begin(self, limit: LimitPlan | LimitChoice) -> Kin:
@@ -193,7 +211,7 @@ class Succession:
             seed = self._old(step, before.identity)
             self.bring(before.identity)
             return self._seeded(limit, seed, step.now, step.compared)
-        if identity not in step.kins and identity not in step.lending:
+        if step.old(identity) is None and identity not in step.lending:
             return self._begin(limit)
         old = self._old(step, identity)
         old.expire(step.now)
@@ -207,14 +225,16 @@ class Succession:
             return self._genesis.get(identity)
         pair = step.partial.pop(identity, None)
         if pair is not None:
-            old, new = pair
-            state = migrate(old.algorithm, new.algorithm, step.before[old.identity], step.now)
-            if not new.algorithm.same(state, new.algorithm.full(step.now), step.now):
-                self._genesis[identity] = state
+            self._migrate_genesis(step, *pair)
         found = self._genesis.get(identity)
-        if isinstance(found, TokenState) and found.at == _UNKNOWN_YET:
-            found.at = found.high_at = step.now
+        if isinstance(found, TokenState):
+            step.date(found)
         return found
+
+    def _migrate_genesis(self, step: Step, old: LimitPlan, new: LimitPlan) -> None:
+        state = migrate(old.algorithm, new.algorithm, step.before[old.identity], step.now)
+        if not new.algorithm.same(state, new.algorithm.full(step.now), step.now):
+            self._genesis[new.identity] = state
 
     def prepare(self, old: PlanSet, new: PlanSet, pause: Callable[[], object]) -> Step:
         """Compare two sets of plans; touches nothing that a check reads.
@@ -259,7 +279,9 @@ class Succession:
         elif old.algorithm is not new.algorithm:
             pair = (old.algorithm, new.algorithm)
             if pair not in shared:
-                shared[pair] = _grown(*pair)
+                grown = shared[pair] = _grown(*pair)
+                if grown is not None:
+                    step.grown.append(grown)
             state = shared[pair]
             if state is not None:
                 step.genesis[new.identity] = state
@@ -276,11 +298,14 @@ class Succession:
         """What no request has asked for yet, piece by piece, each under the engine's lock."""
         step = self._step
         assert step is not None
-        for identity in [*step.kins, *step.lending, *step.newcomers]:
+        for identity in chain(step.kins, step.lending, step.newcomers):
             self.bring(identity)
             yield
-        for identity in [*step.partial, *step.genesis]:
-            self._genesis_of(identity)
+        while step.partial:
+            self._migrate_genesis(step, *step.partial.popitem()[1])
+            yield
+        for state in step.grown:
+            step.date(state)
             yield
         self._step = self._table.behind = None
 
