@@ -135,12 +135,14 @@ class Group:
             key = attributes.get(self._single)
         elif self.per:
             key = self._raw(attributes)
-        state = self.buckets.get(key)
-        if state is None:
+        try:
+            state = self.buckets[key]
+        except KeyError:
             key = plain(key)
-            state = self.buckets.get(key)
-            if state is None:
+            known = self.buckets.get(key)
+            if known is None:
                 return key, self._first_touch(key, attributes, now)[0], True
+            state = known
         if state.epoch != self.epoch:
             state = self.buckets[key] = self._caught_up(state)
         return key, state, False

@@ -28,6 +28,8 @@ __all__ = ["PureEngine"]
 
 _NOTHING: Final[Mapping[str, str]] = {}
 
+_new_object = object.__new__
+
 
 class _PureMaker:
     """Groups and counters in pure Python."""
@@ -87,9 +89,10 @@ class PureEngine(ControlledEngine):
         def gate(*values: str | None) -> bool:
             if len(values) != count:
                 raise TypeError(f"this gate takes {count} values, not {len(values)}")
-            given = {name: value for name, value in zip(names, values, strict=True)
-                     if value is not None}  # fmt: skip
-            return check(scope, given, cost).allowed
+            given = dict(zip(names, values, strict=True))
+            if None in values:
+                given = {name: value for name, value in given.items() if value is not None}
+            return check(scope, given, cost).allowed  # type: ignore[arg-type]
 
         return gate
 
@@ -183,22 +186,9 @@ class PureEngine(ControlledEngine):
             group, _, state, _, _ = shadowed
             left = group.algorithm.remaining(state, now)
             return self._answer(group, state, True, "shadow", left, 0, now)
-        generation = self._plans.generation
         if tightest is None or bucket is None:
-            return Decision(True, "ok", generation, scope=active.plan.scope)
-        algorithm = tightest.algorithm
-        reset = algorithm.reset_after(bucket, now)
-        return Decision(
-            True,
-            "ok",
-            generation,
-            tightest.name,
-            tightest.scope,
-            algorithm.most,
-            least,
-            0,
-            reset if reset >= 0 else None,
-        )
+            return Decision(True, "ok", self._plans.generation, scope=active.plan.scope)
+        return self._answer(tightest, bucket, True, "ok", least, 0, now)
 
     def _refuse(self, looks: list[Look], attributes: Mapping[str, str], now: int) -> Decision:
         decisive: Look | None = None
@@ -232,17 +222,19 @@ class PureEngine(ControlledEngine):
     ) -> Decision:
         algorithm = group.algorithm
         reset = algorithm.reset_after(state, now)
-        return Decision(
-            allowed,
-            reason,
-            self._plans.generation,
-            group.name,
-            group.scope,
-            algorithm.most,
-            left,
-            wait,
-            reset if reset >= 0 else None,
-        )
+        # What the constructor would do, in half the time.
+        decision = _new_object(Decision)
+        decision.allowed = allowed
+        decision.reason = reason
+        decision.generation = self._plans.generation
+        decision.limit = group.name
+        decision.scope = group.scope
+        decision.capacity = algorithm.most
+        decision.remaining = left
+        decision.retry_after_ns = wait
+        decision.reset_after_ns = reset if reset >= 0 else None
+        decision._charged = None  # noqa: SLF001
+        return decision
 
 
 def _whole_request(

@@ -89,27 +89,28 @@ class TokenBucket:
 
     def wait(self, state: TokenState, cost: int, now: int) -> int:
         """Nanoseconds until ``cost`` is admitted, rounded up: 0 is now, ``NEVER`` is never."""
+        missing = cost * self.per_token - state.level
+        if missing <= 0 and self.per_ns:
+            return 0
         if cost > self.burst or not self.per_ns:
             return NEVER
-        missing = cost * self.per_token - state.level
-        if missing <= 0:
-            return 0
         # Counted from the bucket's own time: a clock that stepped back waits longer.
         ready = state.at + -(-missing // self.per_ns)
         return ready - now if ready > now else 0
 
     def charge(self, state: TokenState, cost: int, now: int) -> int:
         """Take ``cost``, which ``wait`` just admitted; returns the tokens left, rounded down."""
-        level, at = state.level, state.at
-        if now > at:
-            level += (now - at) * self.per_ns
+        per_token = self.per_token
+        level = state.level
+        if now > state.at:
+            level += (now - state.at) * self.per_ns
             if level > self.capacity:
                 level = self.capacity
-            state.at = at = now
+            state.at = now
         if level > self.half:
-            state.high_at = at
-        state.level = level = level - cost * self.per_token
-        return level // self.per_token
+            state.high_at = state.at
+        state.level = level = level - cost * per_token
+        return level // per_token
 
     def settle(self, state: TokenState, more: int, now: int, since: int, cost: int) -> None:
         """Charge ``more`` tokens, into debt if need be; or refund, as ``Algorithm.settle`` says.
@@ -139,15 +140,16 @@ class TokenBucket:
 
     def reset_after(self, state: TokenState, now: int) -> int:
         """Nanoseconds until the bucket is full; ``NEVER`` when it does not refill."""
-        missing, ahead = self.capacity - state.level, state.at - now
-        if ahead < 0:
-            missing += ahead * self.per_ns
-            ahead = 0
-        if missing <= 0:
+        level, at = state.level, state.at
+        if now > at:
+            level += (now - at) * self.per_ns
+            at = now
+        if level >= self.capacity:
             return 0
         if not self.per_ns:
             return NEVER
-        return -(-missing // self.per_ns) + ahead
+        wait = -((level - self.capacity) // self.per_ns)
+        return wait if at == now else at - now + wait
 
     def settled_after(self, owed: int = 0) -> int:
         """Nanoseconds after which a bucket is full again, ``owed`` below empty; or ``NEVER``."""
