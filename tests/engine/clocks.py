@@ -18,5 +18,7 @@ spans = st.sampled_from((0, 0, 0, 0, 1, 2, 1_000_000, SECOND, 7 * SECOND, 60 * S
 leaps = st.sampled_from((HOUR, 3 * HOUR, 24 * HOUR, YEARS))
 edges = st.integers(0, 26)
 picks = st.binary(min_size=1, max_size=4)
+scales = st.sampled_from((1, 1, 30_000))
+"""What one request counts. The compiled core packs small counts; these soon are not."""
 batches = st.binary(min_size=2, max_size=12)
 """Two bytes for each request (``drawn.Crowd``)."""

@@ -7,6 +7,7 @@ no key gets a new bucket while any other might be forgotten: the request only lo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
@@ -14,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from engine.drawn import OFFSET, WALL, set_wall
 from engine.model import Oracle
 from engine.plans import plan_set, verdict
+from engine.rules import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,18 +54,29 @@ class Machine(RuleBasedStateMachine):
         self.open: list[Open] = []
         self.back = False
         self.now = 0
+        self.scale = 1
         self.met: dict[tuple[object, ...], Request] = {}
         """Requests by which every bucket can be looked at."""
 
-    def start(self, first: int, wall: int, *, back: bool, max_buckets: int) -> None:
-        """``back``: the clock may step back. ``max_buckets``: as many as there are keys, if not."""
-        self.back, self.now = back, first
+    def start(
+        self, first: int, wall: int, *, back: bool, max_buckets: int, scale: int = 1
+    ) -> None:  # fmt: skip
+        """``back``: the clock may step back. ``max_buckets``: as many as there are keys, if not.
+
+        ``scale``: all limits and requests are so many times as large as they are drawn.
+        """
+        self.back, self.now, self.scale = back, first, scale
         set_wall(wall - first)
         self.engine = type(self).make(lambda: self.now, max_buckets=max_buckets)
         self.engine._table.evicts = not back  # type: ignore[attr-defined]
 
     def publish(self, published: Published) -> None:
         self.published = published
+        if self.scale > 1:
+            published = {
+                scope: tuple([replace(of, rule=scaled(of.rule, self.scale)) for of in limits])
+                for scope, limits in published.items()
+            }
         generation = self.oracle.generation + 1
         self.engine.swap(plan_set(generation, published, OFFSET))
         self.oracle.swap(generation, published, self.now)
@@ -72,6 +85,7 @@ class Machine(RuleBasedStateMachine):
 
     def ask(self, requests: Iterable[Request]) -> None:
         for request in requests:
+            request = request._replace(cost=request.cost * self.scale)
             if self.back:
                 request = self.without_forgetting(request)
             got = self.ask_one(request)

@@ -31,7 +31,8 @@ class Wall:
 class Used(NamedTuple):
     """So many in the window from ``start`` to ``end``, by the wall clock.
 
-    ``since``: when the window was first seen, by the engine's clock.
+    ``since``: when it was first counted in, by the engine's clock. Where nothing is, the window
+    might as well not have been seen: the next to be counted is the first.
     """
 
     start: int
@@ -101,8 +102,11 @@ class Quota:
         return 0 if here.used + cost <= self.most else here.end - now - self.wall.ns
 
     def take(self, bucket: Used, cost: int, now: int) -> Used:
-        here = self.look(bucket, now)
+        here = self._counted_in(self.look(bucket, now), now)
         return here._replace(used=here.used + cost)
+
+    def _counted_in(self, here: Used, now: int) -> Used:
+        return here if here.used else here._replace(since=now)
 
     def remaining(self, bucket: Used, now: int) -> int:
         return max(0, self.most - self.look(bucket, now).used)
@@ -137,6 +141,8 @@ class Quota:
         here = self.look(bucket, now)
         if more < 0 and since < here.since:
             return here
+        if more > 0:
+            here = self._counted_in(here, now)
         return here._replace(used=max(0, here.used + more))
 
 

@@ -24,11 +24,12 @@ class Slot:
 class Held(NamedTuple):
     """Slots, each with the instant from which this bucket no longer counts it.
 
-    ``last``: when the last slot that was taken here ends; slots end in the order in which they are
-    taken, even where the clock steps back.
+    ``own`` were taken here: none ends before those that were held already, even where the clock
+    steps back. ``last``: when the last of them ends, or did.
     """
 
     slots: tuple[tuple[Slot, int], ...] = ()
+    own: tuple[Slot, ...] = ()
     last: int = 0
 
 
@@ -61,7 +62,7 @@ class Slots:
         for slot, _ in bucket.slots:
             slot.over = slot.over or slot.until <= now
         held = tuple([(slot, end) for slot, end in bucket.slots if not slot.over and now < end])
-        return bucket if held == bucket.slots else Held(held, bucket.last)
+        return bucket if held == bucket.slots else bucket._replace(slots=held)
 
     def looked(self, bucket: Held, cost: int, now: int) -> Held:
         return bucket if cost > self.most else self.look(bucket, now)
@@ -81,8 +82,9 @@ class Slots:
         here = self.look(bucket, now)
         if not cost:
             return here
-        slot = Slot(cost, max(now + self.hold, here.last))
-        return Held((*here.slots, (slot, FOREVER)), slot.until)
+        own = [slot for slot in here.own if not slot.over]
+        slot = Slot(cost, max([now + self.hold, *(other.until for other in own)]))
+        return Held((*here.slots, (slot, FOREVER)), (*own, slot), slot.until)
 
     def remaining(self, bucket: Held, now: int) -> int:
         return max(0, self.most - self.missing(bucket, now))
@@ -110,5 +112,8 @@ class Slots:
         return Held(tuple(ends.items()))
 
     def corrected(self, bucket: Held, more: int, now: int, since: int, least: int) -> Held:
-        """Slots are held, not spent: a request holds those that it was admitted with."""
-        return bucket
+        """Slots are held, not spent: a request holds those that it was admitted with.
+
+        What is over by now is seen to be.
+        """
+        return self.look(bucket, now)

@@ -13,7 +13,11 @@ SUB_WINDOWS = 16
 
 
 class Counts(NamedTuple):
-    """``head`` is the sub-window being filled; ``since`` when it began to tell requests apart."""
+    """``head`` is the sub-window being filled.
+
+    ``since``: when the first of what is counted was, so that later requests are told apart. Where
+    nothing is, the next to be counted is the first.
+    """
 
     head: int
     by_slot: Mapping[int, int]
@@ -89,7 +93,8 @@ class Window:
 
     def take(self, bucket: Counts, cost: int, now: int) -> Counts:
         here = self.look(bucket, now)
-        return here._replace(by_slot=_with(here.by_slot, here.head, cost))
+        since = here.since if here.by_slot else now
+        return Counts(here.head, _with(here.by_slot, here.head, cost), since)
 
     def remaining(self, bucket: Counts, now: int) -> int:
         return max(0, self.most - self.look(bucket, now).total)

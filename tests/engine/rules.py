@@ -6,6 +6,8 @@ that are replaced, never changed (a slot alone can be over for every bucket that
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.rule_quota import Quota, Used, Wall
 from engine.rule_slots import UNKNOWN, Held, Slot, Slots
 from engine.rule_tokens import Level, Tokens
@@ -13,7 +15,7 @@ from engine.rule_window import Counts, Window
 
 __all__ = [
     "SECOND", "UNKNOWN", "Bucket", "Quota", "Rule", "Slot", "Slots", "Tokens", "Wait", "Wall",
-    "Window", "gravity", "migrate",
+    "Window", "gravity", "migrate", "scaled",
 ]  # fmt: skip
 
 SECOND = 10**9
@@ -33,6 +35,13 @@ def migrate(old: Rule, new: Rule, bucket: Bucket, now: int) -> Bucket:
     if type(old) is type(new):
         return new.moved(old, bucket, now)
     return new.spent(old.missing(bucket, now), old.own_time(bucket, now))
+
+
+def scaled(rule: Rule, by: int) -> Rule:
+    """The same of larger requests."""
+    if isinstance(rule, Tokens):
+        return replace(rule, count=rule.count * by, burst=rule.burst * by)
+    return replace(rule, most=rule.most * by)
 
 
 def gravity(wait: Wait) -> tuple[int, int]:

@@ -160,6 +160,61 @@ def test_buckets_that_filled_up_again_give_their_memory_back() -> None:
     assert of.bytes < full / 4
 
 
+WIDE = 10**9
+"""More than a packed sub-window can count."""
+
+
+def test_a_wide_window_takes_more_memory_only_for_keys_that_count_so_far() -> None:
+    clock = [0]
+    made = [fast.FastEngine(lambda: clock[0], secret=bytes(16)) for _ in range(2)]
+    for of, most in zip(made, (1_000, WIDE), strict=True):
+        of.swap(plan_set(1, by_scope(Limit("/", "l", window(most, 60), T))))
+        for number in range(10_000):
+            assert of.check("/", {"tenant": str(number)})
+    narrow, wide = (of.bytes for of in made)
+    assert narrow == wide <= 80 * 10_000
+    of = made[1]
+    for number in range(9_000):
+        left = [of.check("/", {"tenant": str(number)}, 40_000).remaining for _ in range(3)]
+        assert left == [WIDE - 1 - 40_000 * n for n in (1, 2, 3)]
+    assert of.bytes == wide + 9_000 * 16 * 8
+    clock[0] = 10**12
+    for number in range(10_000):  # each looks at two of before, which are forgotten
+        of.check("/", {"tenant": f"late{number}"}, 70_000)
+        of.check("/", {"tenant": f"late{number}"}, 1_000)
+    assert of.usage().buckets <= 10_001
+    assert of.bytes < 1.1 * (wide + 10_000 * 16 * 8)
+    of.swap(plan_set(2, by_scope(Limit("/", "l", window(WIDE, 3_600), T))))
+    for number in range(10_000):
+        assert of.check("/", {"tenant": f"late{number}"}, 0).remaining == WIDE - 71_000
+    of.swap(plan_set(3, by_scope(Limit("/other", "l", window(WIDE, 60), T))))
+    clock[0] *= 2
+    of.usage()
+    assert of.bytes == 0
+
+
+def test_keys_that_share_a_bucket_share_large_counts_as_well() -> None:
+    """Decided in the core: only the first such count is Python's to write."""
+    slowly = 0
+    of: Any = fast.FastEngine(lambda: 0, max_buckets=1)
+    of.swap(plan_set(1, by_scope(Limit("/", "l", window(WIDE, 60), T))))
+    by_python = of._decide
+
+    def decide(*request: Any) -> Any:
+        nonlocal slowly
+        slowly += 1
+        return by_python(*request)
+
+    assert of.check("/", {"tenant": "first"})
+    of._decide = decide
+    for number in range(1, 100):
+        assert of.check("/", {"tenant": "late"}, 40_000).remaining == WIDE - 40_000 * number
+    assert slowly == 1
+    assert of.check("/", {"tenant": "late"}, WIDE - 1).reason == "limited"
+    assert of.check("/", {"tenant": "late"}, 0).remaining == WIDE - 99 * 40_000
+    assert of.check("/", {"tenant": "first"}).remaining == WIDE - 2
+
+
 # Fingerprints -----------------------------------------------------------------------------------
 
 

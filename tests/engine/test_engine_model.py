@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from engine.clocks import HOUR, batches, edges, leaps, picks, spans, walls
+from engine.clocks import HOUR, batches, edges, leaps, picks, scales, spans, walls
 from engine.drawn import PERS, UNITS, WALL, Crowd, Edit, edited, edits, limits
 from engine.engines import each_engine
 from engine.machine import Machine, run
@@ -43,13 +43,17 @@ class Comparison(Machine):
         first=st.lists(limits, min_size=3, max_size=4),
         wall=walls,
         way=st.sampled_from(("mixed", "lineage", "back")),
+        scale=scales,
     )
-    def begin(self, first: list[tuple[Rule, tuple[str, ...], bool]], wall: int, way: str) -> None:
+    def begin(
+        self, first: list[tuple[Rule, tuple[str, ...], bool]], wall: int, way: str, scale: int
+    ) -> None:  # fmt: skip
         back = way == "back"
         self.lineage = way == "lineage"
         self.kinds = LINEAGE if self.lineage else MIXED
         self.crowd = FEW if back else ANYBODY
-        self.start(10**15 if back else 0, wall, back=back, max_buckets=10_000 if back else 72)
+        room = 10_000 if back else 72
+        self.start(10**15 if back else 0, wall, back=back, max_buckets=room, scale=scale)
         places = (("/", "l"), ("/a", "l"), ("/a", "m"), ("/", "m"))
         published: dict[str, tuple[Limit, ...]] = {}
         for (scope, name), (of, per, shadow) in zip(places, first, strict=False):
@@ -145,12 +149,16 @@ class Lineage(Machine):
         per=st.sampled_from(PERS),
         wall=walls,
         back=st.just(False),
+        scale=scales,
     )
-    def begin(self, of: str, first: int, per: tuple[str, ...], wall: int, back: bool) -> None:
+    def begin(
+        self, of: str, first: int, per: tuple[str, ...], wall: int, back: bool, scale: int
+    ) -> None:
         self.pool = POOLS["rates" if back else of]
         self.crowd = PAIR if back else CIRCLE
         self.looked_at = -1
-        self.start(10**15 if back else 0, wall, back=back, max_buckets=10_000 if back else 12)
+        room = 10_000 if back else 12
+        self.start(10**15 if back else 0, wall, back=back, max_buckets=room, scale=scale)
         self.published_at = self.ahead = self.now
         self.publish({"/": (Limit("/", "l", self.pick(first), per),)})
 

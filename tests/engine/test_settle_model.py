@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from engine.clocks import HOUR, batches, edges, picks, walls
+from engine.clocks import HOUR, batches, edges, picks, scales, walls
 from engine.drawn import UNITS, WALL, Crowd
 from engine.engines import each_engine
 from engine.machine import Machine, run
@@ -49,9 +49,14 @@ spans = st.sampled_from((0, 0, 0, 1, SECOND // 2, SECOND, 2 * SECOND, 5 * SECOND
 class Settling(Machine):
     """A limit, or two and two budgets, which are corrected together; the clock may step back."""
 
-    @initialize(of=st.lists(chosen, min_size=1, max_size=4), bits=st.integers(0, 15), wall=walls)
-    def begin(self, of: list[int], bits: int, wall: int) -> None:
-        self.start(10**15, wall, back=True, max_buckets=10_000)
+    @initialize(
+        of=st.lists(chosen, min_size=1, max_size=4),
+        bits=st.integers(0, 15),
+        wall=walls,
+        scale=scales,
+    )
+    def begin(self, of: list[int], bits: int, wall: int, scale: int) -> None:
+        self.start(10**15, wall, back=True, max_buckets=10_000, scale=scale)
         self.steps = bits & 1
         per = ("tenant",)
         places = (
@@ -81,7 +86,7 @@ class Settling(Machine):
         """Some of the last requests, one of them often again and again."""
         for pick in which if self.open else ():
             open_ = self.open[-1 - pick // 8 % len(self.open)]
-            actual = ACTUAL[pick % 8]
+            actual = ACTUAL[pick % 8] * self.scale
             if self.promised(open_, actual):
                 open_.decision.settle(actual)
                 self.oracle.settle(open_.charge, actual, self.now)

@@ -40,21 +40,24 @@ class Slot:
 
 
 class _Batch:
-    """Slots in the order in which they end, and what they hold together."""
+    """Slots in the order in which they end, and what they hold together.
 
-    __slots__ = ("held", "latest", "slots", "soonest")
+    The order is that in which they were taken, even where the clock steps back: none ends before
+    those that are held already.
+    """
+
+    __slots__ = ("held", "slots", "soonest")
 
     def __init__(self) -> None:
         self.held = 0
         self.slots: dict[Slot, None] = {}
         self.soonest = FOREVER
         """No slot ends before."""
-        self.latest = 0
-        """Nor after: slots end in order even where the clock steps back."""
 
     def take(self, cost: int, until: int) -> Slot:
-        self.latest = until = max(until, self.latest)
-        if not self.slots:
+        if self.slots:
+            until = max(until, next(reversed(self.slots)).until)
+        else:
             self.soonest = until
         slot = Slot(self, cost, until)
         self.slots[slot] = None

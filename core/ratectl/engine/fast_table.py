@@ -99,5 +99,9 @@ class FastTable(Table):
 
     def _look(self, group: FastGroup, key: int, now: int) -> None:
         state = group.buckets.get(key)
-        if state is not None and group.evictable(key, state, now) and self.evicts:
+        if state is None:
+            return
+        if not self.evicts:
+            group.tracked(key)  # it follows what changed, and that is all
+        elif group.evictable(key, state, now):
             group.store.remove(key)

@@ -132,4 +132,6 @@ class Table:
                 del group.buckets[key]
                 self._count -= 1
             else:
+                if not self.evicts:
+                    group.tracked(key)  # it follows what changed, and that is all
                 self._queue.append((group, key))

@@ -3,12 +3,12 @@
    It decides what can be decided without Python, on packed buckets, and tells fast.py of the rest,
    which then does what pure.py does. One translation unit, in headers to be read in this order:
 
-     base.h        integers, keyed hashes          selection.h   which groups decide a request
-     rule.h        the arithmetic of limits        decision.h    the answer
+     base.h        integers, memory, keyed hashes  group*.h      the buckets of one limit
+     rule.h        rules, buckets, arithmetic      selection.h   which groups decide a request
+     windows.h     that of sliding windows         decision.h    the answer
      slots.h       slots of concurrency limits     decide.h      look, then charge all or none
      table.h       buckets by key, bounded         check.h       check, check_many, release, settle
      counters.h    what was seen                   gate.h        the answer alone
-     group*.h      the buckets of one limit
 
    Under the GIL, C code that runs no Python is atomic: that is the lock. The limited API, on which
    this is built, does not exist on free-threaded Python, where the build fails and pure.py serves. */

@@ -1,4 +1,5 @@
-/* Words that every part of the engine's C core uses: wide integers, sentinels, keyed hashes. */
+/* Words that every part of the engine's C core uses: wide integers, sentinels, memory,
+   keyed hashes. */
 #ifndef RATECTL_BASE_H
 #define RATECTL_BASE_H
 
@@ -74,6 +75,26 @@ monotonic_ns(void)
     clock_gettime(CLOCK_MONOTONIC, &at);
 #endif
     return (i64)at.tv_sec * 1000000000 + at.tv_nsec;
+}
+
+/* Memory ---------------------------------------------------------------------------------------- */
+
+/* Shared by all buckets of an engine. */
+typedef struct {
+    size_t used, most;      /* bytes */
+    i64 buckets, most_buckets;
+} Budget;
+
+/* As realloc; NULL also where it would exceed the budget, unless by `force`. */
+static void *
+grown(Budget *budget, void *memory, size_t from, size_t to, int force)
+{
+    if (!force && budget->used + to - from > budget->most)
+        return NULL;
+    void *larger = realloc(memory, to);
+    if (larger != NULL)
+        budget->used += to - from;
+    return larger;
 }
 
 /* Keys ------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ remaining_of(const Rule *r, Packed *b, i64 now)
     switch (r->kind) {
     case WINDOW:
         window_advance(r, &b->window, now);
-        left = r->most - (i64)total_of(r, &b->window);
+        left = r->most - (i64)total_of(&b->window);
         break;
     case QUOTA:
         if (wall_at(r, now, &wall) == 0)
@@ -116,11 +116,10 @@ charge(const Rule *r, Packed *b, i64 cost, i64 now, Slot *slot)
         tokens_charge(r, &b->tokens, cost, now);
         return level_of(&b->tokens);
     case WINDOW:
-        total = (i64)total_of(r, &b->window);
+        total = (i64)total_of(&b->window);
         if (!total)
             b->window.since = now;
-        set_count(r, &b->window, b->window.slot,
-                  count_in(r, &b->window, b->window.slot) + (u64)cost);
+        set_count(&b->window, b->window.slot, count_in(&b->window, b->window.slot) + (u64)cost);
         return r->most - total - cost;
     case QUOTA:
         if (!b->quota.used)
@@ -145,10 +144,17 @@ outweighs(i64 wait, i64 other)
     return other != NEVER && (wait == NEVER || (wait == UNKNOWN && other != UNKNOWN));
 }
 
+/* A bucket that is not kept, and broad counts for it. */
+typedef struct {
+    Packed packed;
+    u64 counts[SLOTS];
+} Scratch;
+
 /* A copy of the bucket that an untracked key behaves as; -1: Python's work. */
 static __attribute__((noinline)) int
-first_touch(Group *g, u64 key, i64 now, Packed *scratch)
+first_touch(Group *g, u64 key, i64 now, Scratch *into)
 {
+    Packed *scratch = &into->packed;
     const Rule *r = g->rule;
     if (g->former_count || now < g->seed_until || g->odd_genesis || r->kind == WIDE)
         return -1;
@@ -160,6 +166,10 @@ first_touch(Group *g, u64 key, i64 now, Packed *scratch)
         if (r->kind == HELD && ((Held *)shared)->own)
             return -1; /* a copy shares its slots */
         memcpy(scratch, shared, r->size);
+        if (r->kind == WINDOW && is_broad(&scratch->window)) {
+            memcpy(into->counts, scratch->window.ring.broad.counts, RING_BYTES);
+            ring_adopt(&scratch->window, into->counts);
+        }
     } else if (g->genesis) {
         memcpy(scratch, g->genesis, r->size);
     } else {
@@ -172,7 +182,7 @@ first_touch(Group *g, u64 key, i64 now, Packed *scratch)
 
 /* Look at every bucket. 1: all enforced limits admit it; 0: some refuse; SLOW. */
 static i64
-look(Request *q, const u64 *keys, Packed *scratch)
+look(Request *q, const u64 *keys, Scratch *scratch)
 {
     int admitted = 1;
     q->count = q->selection->count;
@@ -185,7 +195,7 @@ look(Request *q, const u64 *keys, Packed *scratch)
         if (unlikely(b == NULL)) {
             if (first_touch(g, keys[i], q->now, &scratch[i]) < 0)
                 return SLOW;
-            b = &scratch[i].head;
+            b = &scratch[i].packed.head;
         } else if (unlikely(b->epoch != g->epoch) && catch_up(g, b) < 0) {
             return SLOW;
         }
@@ -266,6 +276,10 @@ begin(Request *q, Look *l)
 {
     Group *g = l->group;
     Packed *scratch = l->bucket;
+    int broad = g->rule->kind == WINDOW && is_broad(&scratch->window);
+    u64 *counts = broad ? counts_new(&g->common->budget) : NULL;
+    if (unlikely(broad && counts == NULL))
+        return; /* no memory at all: nothing is kept */
     Bucket *held[MOST_LIMITS];
     for (int i = 0; i < q->count; i++)
         held[i] = &q->looks[i].bucket->head;
@@ -273,12 +287,18 @@ begin(Request *q, Look *l)
     if (unlikely(b == NULL)) {
         g->common->overflowed++;
         b = share(g, l->key);
-        if (b == NULL)
+        if (b == NULL) {
+            counts_free(&g->common->budget, counts);
             return; /* no memory at all: nothing is kept */
+        }
     }
     u64 key = b->key;
     memcpy(b, scratch, g->rule->size);
     b->key = key;
+    if (unlikely(broad)) {
+        memcpy(counts, scratch->window.ring.broad.counts, RING_BYTES);
+        ring_adopt((Window *)b, counts);
+    }
     b->serial = next_serial(g->common);
     l->bucket = (Packed *)b;
     l->untracked = 0;
@@ -437,7 +457,7 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
 static __attribute__((noinline)) i64
 decide_all(Core *core, Request *q, const Source *source, const u64 *keys, int details)
 {
-    Packed scratch[MOST_LIMITS];
+    Scratch scratch[MOST_LIMITS];
     i64 answer = look(q, keys, scratch);
     if (answer == 1) {
         if (unlikely(q->selection->holds && q->cost) && make_slots(q) < 0) {

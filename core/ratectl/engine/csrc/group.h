@@ -138,7 +138,7 @@ full_bucket(const Rule *r, Packed *b, i64 now)
         set_level(&b->tokens, r->capacity);
         break;
     case WINDOW:
-        memset(&b->window.ring, 0, SLOTS * (size_t)r->width);
+        memset(&b->window.ring, 0, sizeof b->window.ring);
         b->window.slot = floor_div(now, r->slot_ns);
         b->window.since = now;
         break;
@@ -166,19 +166,18 @@ rewindowed(const Rule *old, const Rule *new, Window *b, i64 now)
     if (b->slot * old->slot_ns > now)
         now = b->slot * old->slot_ns;
     moved.slot = floor_div(now, new->slot_ns);
-    u64 most = new->width == 2 ? UINT16_MAX : new->width == 4 ? UINT32_MAX : (u64)MOST_COUNT;
     for (i64 slot = b->slot - SLOTS + 1; slot <= b->slot; slot++) {
-        u64 count = count_in(old, b, slot);
+        u64 count = count_in(b, slot);
         i64 latest = (slot + 1) * old->slot_ns - 1;
         i64 to = floor_div(latest < now ? latest : now, new->slot_ns);
         if (!count || to <= moved.slot - SLOTS)
             continue;
-        count += count_in(new, &moved, to);
-        if (count > most)
+        count += count_in(&moved, to);
+        if (count > MOST_NARROW)
             return -1;
-        set_count(new, &moved, to, count);
+        set_count(&moved, to, count);
     }
-    memcpy(b, &moved, new->size);
+    *b = moved;
     return 0;
 }
 
@@ -221,8 +220,9 @@ catch_up(Group *g, Bucket *bucket)
     if (behind > (u32)g->change_count)
         return -1;
     const Change *first = &g->changes[g->change_count - behind];
-    for (u32 i = 0; i < behind; i++)
-        if (!first[i].native)
+    int broad = g->rule->kind == WINDOW && is_broad((Window *)bucket);
+    for (u32 i = 0; i < behind; i++) /* broad counts do not move: they would not all be narrow then */
+        if (!first[i].native || (broad && first[i].before->slot_ns != first[i].after->slot_ns))
             return -1;
     Packed moved;
     memcpy(&moved, bucket, g->rule->size);
@@ -329,7 +329,8 @@ track(Group *g, u64 key, i64 now, Bucket *const *held, int held_count)
     return b;
 }
 
-/* The bucket that a key without room shares with others. NULL where there is no memory at all. */
+/* The bucket that a key without room shares with others, to be filled. NULL where there is no memory
+   at all. */
 static Bucket *
 share(Group *g, u64 key)
 {
@@ -337,8 +338,8 @@ share(Group *g, u64 key)
     if (g->shared == NULL && (g->shared = PyMem_Calloc(1, bytes)) == NULL)
         return NULL;
     Bucket *b = (Bucket *)(g->shared + (key & (SHARED - 1)) * g->rule->size);
-    if (b->key && g->rule->kind == HELD)
-        Py_CLEAR(((Held *)b)->own);
+    if (b->key)
+        bucket_end(g->rule->kind, &g->common->budget, b);
     b->key = (key & (SHARED - 1)) + 1;
     return b;
 }

@@ -44,8 +44,7 @@ rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     r->hold_ns = hold_ns;
     r->even = even;
     r->starts = r->ends = INT64_MIN;
-    r->width = most <= UINT16_MAX ? 2 : most <= UINT32_MAX ? 4 : 8;
-    r->size = bucket_size(r->kind, r->width);
+    r->size = bucket_size(r->kind);
     r->offset = Py_NewRef(offset);
     return (PyObject *)r;
 }
@@ -101,7 +100,7 @@ packed_fields(const Rule *r, const Packed *b)
     i64 numbers[5] = {r->kind, h->epoch, h->serial, b->window.slot, b->window.since};
     for (int i = 0; i < 5 + SLOTS; i++) {
         PyObject *number = i < 5 ? PyLong_FromLongLong(numbers[i])
-                                 : PyLong_FromUnsignedLongLong(count_in(r, &b->window, i - 5));
+                                 : PyLong_FromUnsignedLongLong(count_in(&b->window, i - 5));
         if (number == NULL || PyTuple_SetItem(fields, i, number) < 0) {
             Py_DECREF(fields);
             return NULL;
@@ -120,9 +119,26 @@ field(PyObject *fields, Py_ssize_t i, int *odd)
     return value;
 }
 
-/* Fill a bucket. 0 where the fields do not fit: the bucket is as it was. */
+/* Fill a window's ring: a broad one where the counts need it, and there is a budget for it to be
+   taken from. 0 where they do not fit. */
 static int
-pack(const Rule *r, Packed *into, u32 epoch, u32 serial, PyObject *fields)
+pack_ring(Window *b, const u64 *counts, u64 largest, Budget *budget)
+{
+    u64 *ring = NULL;
+    if (largest > MOST_NARROW && (budget == NULL || (ring = counts_new(budget)) == NULL))
+        return 0;
+    memset(&b->ring, 0, sizeof b->ring);
+    if (ring != NULL)
+        ring_adopt(b, ring);
+    for (int i = 0; i < SLOTS; i++)
+        set_count(b, i, counts[i]);
+    return 1;
+}
+
+/* Fill a bucket, which may own what it does not come to own now. 0 where the fields do not fit: the
+   bucket is as it was. `budget` pays for what it owns; without one it must not own anything. */
+static int
+pack(const Rule *r, Packed *into, u32 epoch, u32 serial, PyObject *fields, Budget *budget)
 {
     Packed b;
     int odd = 0;
@@ -147,27 +163,28 @@ pack(const Rule *r, Packed *into, u32 epoch, u32 serial, PyObject *fields)
         PyObject *own = PyTuple_GetItem(fields, 0), *newest = PyTuple_GetItem(fields, 1);
         b.held.newest = newest == Py_None ? NO_SLOT : field(fields, 1, &odd);
         b.held.own = own == Py_None ? NULL : (struct Batch *)own;
-        if (!odd) {
+        if (!odd)
             Py_XINCREF((PyObject *)b.held.own);
-            if (into->head.key && !(into->head.epoch & BOXED))
-                Py_XDECREF((PyObject *)into->held.own);
-        }
     } else {
-        u64 most = r->width == 2 ? UINT16_MAX : r->width == 4 ? UINT32_MAX : (u64)MOST_TIME / 64;
+        u64 counts[SLOTS], largest = 0;
         b.window.slot = field(fields, 0, &odd);
         b.window.since = field(fields, 1, &odd);
         odd |= b.window.slot > MOST_TIME / r->slot_ns || b.window.slot < -MOST_TIME / r->slot_ns;
-        for (int i = 0; i < SLOTS && !odd; i++) {
-            i64 count = field(fields, 2 + i, &odd);
-            odd |= count < 0 || (u64)count > most;
-            set_count(r, &b.window, i, (u64)count);
+        for (int i = 0; i < SLOTS; i++) {
+            counts[i] = (u64)field(fields, 2 + i, &odd);
+            largest = counts[i] > largest ? counts[i] : largest;
         }
+        odd = odd || largest > (u64)MOST_TIME / 64 ||
+              !pack_ring(&b.window, counts, largest, budget);
     }
     if (PyErr_Occurred())
         PyErr_Clear();
-    if (!odd)
-        memcpy(into, &b, r->size);
-    return !odd;
+    if (odd)
+        return 0;
+    if (into->head.key)
+        bucket_end(r->kind, budget, &into->head);
+    memcpy(into, &b, r->size);
+    return 1;
 }
 
 /* Groups ---------------------------------------------------------------------------------------- */
@@ -249,7 +266,7 @@ store(Group *g, Bucket *b, int shared, unsigned int epoch, unsigned int serial, 
     int packed = PyTuple_Check(value);
     if (packed) {
         u32 before = b->epoch;
-        if (pack(g->rule, (Packed *)b, epoch, serial, value)) {
+        if (pack(g->rule, (Packed *)b, epoch, serial, value, &g->common->budget)) {
             if (before & BOXED) {
                 u32 now = b->epoch;
                 b->epoch = before;
@@ -267,8 +284,7 @@ store(Group *g, Bucket *b, int shared, unsigned int epoch, unsigned int serial, 
     Py_XDECREF(number);
     if (failed)
         return NULL;
-    if (g->rule->kind == HELD && !(b->epoch & BOXED))
-        Py_CLEAR(((Held *)b)->own);
+    bucket_end(g->rule->kind, &g->common->budget, b);
     b->epoch = BOXED;
     b->serial = 0;
     Py_RETURN_TRUE;
@@ -391,9 +407,10 @@ free_shared(Group *g)
 {
     for (u64 slot = 0; g->shared != NULL && slot < SHARED; slot++) {
         Bucket *b = shared_bucket(g, slot);
-        if (b != NULL && g->rule->kind == HELD && !(b->epoch & BOXED))
-            Py_XDECREF((PyObject *)((Held *)b)->own);
-        if (b != NULL && b->epoch & BOXED && unbox(g, b, 1) < 0)
+        if (b == NULL)
+            continue;
+        bucket_end(g->rule->kind, &g->common->budget, b);
+        if (unbox(g, b, 1) < 0)
             PyErr_Clear();
     }
     PyMem_Free(g->shared);

@@ -35,9 +35,8 @@ group_set_rule(Group *g, PyObject *value, void *unused)
         return -1;
     }
     Rule *new = (Rule *)value, *old = g->rule;
-    int held = new->kind == HELD;
     if (old == NULL) {
-        table_init(&g->table, &g->common->budget, new->size, held);
+        table_init(&g->table, &g->common->budget, new);
     } else if (old->kind != new->kind || old->size != new->size) {
         flush_lowest(g);
         PyMem_Free(g->genesis);
@@ -54,7 +53,7 @@ group_set_rule(Group *g, PyObject *value, void *unused)
         } else {
             table_drop(&g->table, UINT32_MAX);
         }
-        table_init(&g->table, &g->common->budget, new->size, held);
+        table_init(&g->table, &g->common->budget, new);
         g->hand = 0;
     } else {
         flush_lowest(g);
@@ -82,7 +81,8 @@ group_set_genesis(Group *g, PyObject *fields)
     if (fields == Py_None)
         Py_RETURN_NONE;
     memset(&genesis, 0, sizeof genesis);
-    if (!PyTuple_Check(fields) || g->rule->kind == HELD || !pack(g->rule, &genesis, 0, 0, fields)) {
+    if (!PyTuple_Check(fields) || g->rule->kind == HELD ||
+        !pack(g->rule, &genesis, 0, 0, fields, NULL)) {
         g->odd_genesis = 1;
     } else {
         g->genesis = PyMem_Malloc(sizeof genesis);

@@ -1,5 +1,5 @@
-/* Rules and buckets: the arithmetic of token_bucket.py, sliding_window.py and quota.py, to the last
-   nanosecond, on packed states. What does not fit is SLOW, and Python's to decide. */
+/* Rules and buckets: the arithmetic of token_bucket.py and quota.py, to the last nanosecond, on
+   packed states; that of windows is in windows.h. What does not fit is SLOW, and Python's to decide. */
 #ifndef RATECTL_RULE_H
 #define RATECTL_RULE_H
 
@@ -13,7 +13,6 @@ typedef enum { WIDE = 0, TOKENS = 1, WINDOW = 2, QUOTA = 3, HELD = 4 } Kind;
 typedef struct {
     PyObject_HEAD
     Kind kind;
-    int width;          /* bytes of a window's counts */
     u32 size;           /* bytes of a packed bucket */
     int blocked;
     i64 most;
@@ -46,9 +45,12 @@ typedef struct {
     Bucket head;
     i64 slot, since;    /* `head` and `since` of sliding_window.py */
     union {
-        u16 c16[SLOTS];
-        u32 c32[SLOTS];
-        u64 c64[SLOTS];
+        u16 narrow[SLOTS];
+        struct {
+            u64 *counts;        /* owned */
+            u16 unused[SLOTS - 1 - sizeof(u64 *) / sizeof(u16)];
+            u16 mark;           /* UINT16_MAX, which no count in a narrow ring is */
+        } broad;
     } ring;
 } Window;
 
@@ -76,11 +78,11 @@ typedef union {
 } Packed;
 
 static inline u32
-bucket_size(Kind kind, int width)
+bucket_size(Kind kind)
 {
     switch (kind) {
     case TOKENS: return sizeof(Tokens);
-    case WINDOW: return (u32)(offsetof(Window, ring) + SLOTS * (size_t)width);
+    case WINDOW: return sizeof(Window);
     case QUOTA: return sizeof(Quota);
     default: return sizeof(Held);
     }
@@ -154,101 +156,6 @@ tokens_reset(const Rule *r, i128 level, i64 ahead)
     if (missing == 0)
         return 0;
     return r->per_ns ? (i64)wide_ceil_div((u128)missing, (u64)r->per_ns) + ahead : NEVER;
-}
-
-/* Sliding windows ------------------------------------------------------------------------------- */
-
-static inline u64
-count_in(const Rule *r, const Window *b, i64 slot)
-{
-    int i = (int)(slot & (SLOTS - 1));
-    return r->width == 2 ? b->ring.c16[i] : r->width == 4 ? b->ring.c32[i] : b->ring.c64[i];
-}
-
-static inline void
-set_count(const Rule *r, Window *b, i64 slot, u64 count)
-{
-    int i = (int)(slot & (SLOTS - 1));
-    if (r->width == 2)
-        b->ring.c16[i] = (u16)count;
-    else if (r->width == 4)
-        b->ring.c32[i] = (u32)count;
-    else
-        b->ring.c64[i] = count;
-}
-
-static inline u64
-total_of(const Rule *r, const Window *b)
-{
-    u64 total = 0;
-    if (r->width == 2) {
-        u32 small = 0;
-        for (int i = 0; i < SLOTS; i++)
-            small += b->ring.c16[i];
-        total = small;
-    } else if (r->width == 4) {
-        for (int i = 0; i < SLOTS; i++)
-            total += b->ring.c32[i];
-    } else {
-        for (int i = 0; i < SLOTS; i++)
-            total += b->ring.c64[i];
-    }
-    return total;
-}
-
-static inline void
-window_advance(const Rule *r, Window *b, i64 now)
-{
-    i64 into = now - b->slot * r->slot_ns;
-    if (likely(into < r->slot_ns))
-        return;
-    i64 head = floor_div(now, r->slot_ns), passed = head - b->slot;
-    if (passed >= SLOTS)
-        memset(&b->ring, 0, SLOTS * (size_t)r->width);
-    else
-        for (i64 slot = b->slot + 1; slot <= head; slot++)
-            set_count(r, b, slot, 0);
-    b->slot = head;
-}
-
-static inline i64
-window_wait(const Rule *r, Window *b, i64 cost, i64 now)
-{
-    window_advance(r, b, now);
-    if (unlikely(cost > r->most || r->blocked))
-        return NEVER;
-    i64 excess = (i64)total_of(r, b) + cost - r->most;
-    if (excess <= 0)
-        return 0;
-    for (i64 slot = b->slot - SLOTS + 1; slot <= b->slot; slot++) {
-        excess -= (i64)count_in(r, b, slot);
-        if (excess <= 0)
-            return (slot + SLOTS) * r->slot_ns - now;
-    }
-    return SLOW; /* cannot be: counts add up to their total */
-}
-
-static inline i64
-window_reset(const Rule *r, Window *b, i64 now)
-{
-    window_advance(r, b, now);
-    for (i64 slot = b->slot; slot > b->slot - SLOTS; slot--)
-        if (count_in(r, b, slot))
-            return (slot + SLOTS) * r->slot_ns - now;
-    return 0;
-}
-
-static inline int
-window_same(const Rule *r, const Window *one, const Window *other, i64 now)
-{
-    Window a, b;
-    memcpy(&a, one, r->size);
-    memcpy(&b, other, r->size);
-    window_advance(r, &a, now);
-    window_advance(r, &b, now);
-    if (!total_of(r, &a) && !total_of(r, &b))
-        return 1;
-    return a.slot == b.slot && !memcmp(&a.ring, &b.ring, SLOTS * (size_t)r->width);
 }
 
 /* Quotas ---------------------------------------------------------------------------------------- */

@@ -2,7 +2,7 @@
 #ifndef RATECTL_SLOTS_H
 #define RATECTL_SLOTS_H
 
-#include "rule.h"
+#include "windows.h"
 
 #define FOREVER INT64_MAX
 
@@ -15,7 +15,7 @@ typedef struct Slot {
 
 typedef struct Batch {
     PyObject_HEAD
-    i64 held, latest, soonest;
+    i64 held, soonest;
     Slot *first, *last;     /* owned, in the order in which they end */
 } Batch;
 
@@ -60,7 +60,7 @@ batch_new(void)
 {
     Batch *batch = PyObject_New(Batch, batch_type);
     if (batch != NULL) {
-        batch->held = batch->latest = 0;
+        batch->held = 0;
         batch->soonest = FOREVER;
         batch->first = batch->last = NULL;
     }
@@ -71,9 +71,7 @@ batch_new(void)
 static void
 batch_take(Batch *batch, Slot *slot, i64 cost, i64 until)
 {
-    if (until > batch->latest)
-        batch->latest = until;
-    slot->until = batch->latest;
+    slot->until = batch->last && batch->last->until > until ? batch->last->until : until;
     slot->cost = cost;
     slot->batch = batch;
     if (batch->first == NULL)

@@ -20,11 +20,6 @@
 #define MAX_DEPTH 22
 
 typedef struct {
-    size_t used, most;      /* bytes */
-    i64 buckets, most_buckets;
-} Budget;
-
-typedef struct {
     char *buckets;
     u32 before, after;      /* in the list of chunks with room */
     u16 used, fresh, freed; /* in use; never used from here on; first of the list of freed ones */
@@ -45,30 +40,19 @@ typedef struct {
     u32 count, chunk_count, chunk_room;
     u32 with_room, vacant;  /* chunks that have room; places of chunks that were given back */
     int depth;
-    int held;               /* buckets own a Batch */
+    Kind kind;              /* of its buckets */
     int retired;            /* its buckets do not count any more, though they take memory */
     PyObject *rule;         /* by which they are packed, if it is no longer that of their group */
 } Table;
 
 static void
-table_init(Table *t, Budget *budget, u32 size, int held)
+table_init(Table *t, Budget *budget, const Rule *rule)
 {
     memset(t, 0, sizeof *t);
     t->budget = budget;
-    t->size = size;
-    t->held = held;
+    t->size = rule->size;
+    t->kind = rule->kind;
     t->with_room = t->vacant = NO_CHUNK;
-}
-
-static void *
-grown(Budget *budget, void *memory, size_t from, size_t to, int force)
-{
-    if (!force && budget->used + to - from > budget->most)
-        return NULL;
-    void *larger = realloc(memory, to);
-    if (larger != NULL)
-        budget->used += to - from;
-    return larger;
 }
 
 static inline Bucket *
@@ -402,12 +386,21 @@ table_add(Table *t, u64 key, int force)
     return b;
 }
 
+/* Let go of what a bucket owns. */
+static inline void
+bucket_end(Kind kind, Budget *budget, Bucket *b)
+{
+    if (kind == WINDOW)
+        ring_free(budget, (Window *)b);
+    else if (kind == HELD)
+        Py_CLEAR(((Held *)b)->own);
+}
+
 static void
 table_remove(Table *t, Bucket *b)
 {
     u32 number = index_remove(t, b->key, b);
-    if (t->held)
-        Py_XDECREF((PyObject *)((Held *)b)->own);
+    bucket_end(t->kind, t->budget, b);
     chunk_give(t, number);
     t->count--;
     t->budget->buckets -= !t->retired;
@@ -421,10 +414,10 @@ table_drop(Table *t, u32 most)
 {
     while (t->chunk_count && most--) {
         Chunk *c = &t->chunks[t->chunk_count - 1];
-        for (u16 at = 0; at < c->fresh && t->held; at++) {
-            Held *b = (Held *)(c->buckets + (size_t)at * t->size);
-            if (b->head.key)
-                Py_XDECREF((PyObject *)b->own);
+        for (u16 at = 0; at < c->fresh && (t->kind == WINDOW || t->kind == HELD); at++) {
+            Bucket *b = (Bucket *)(c->buckets + (size_t)at * t->size);
+            if (b->key)
+                bucket_end(t->kind, t->budget, b);
         }
         free(c->buckets);
         t->budget->used -= (size_t)c->room * t->size;
