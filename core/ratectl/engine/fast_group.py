@@ -77,8 +77,8 @@ class _PackedSlots(SlotState):
     __slots__ = ()
 
     def take(self, cost: int, until: int) -> None:
-        if abs(until) > _fast.MOST or cost > _fast.MOST:
-            self.own = None  # the others end when they end; this one does where it can be said
+        if _is_packed(self.own) and (abs(until) > _fast.MOST or cost > _fast.MOST):
+            self.own = None  # the others end before; this one does where that can be said
         super().take(cost, until)
 
 
