@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +16,7 @@ from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.wall import WallClock
 from ratectl.engine.pure import PureEngine
 from ratectl.errors import BundleError
-from ratectl.pacing import SLICE_SECONDS, Pacer, breathe, cooperative, paced, release
+from ratectl.pacing import SLICE_SECONDS, Kept, Pacer, breathe, cooperative, paced, release
 from ratectl.policy.bundle import digest, encode_policies
 
 if TYPE_CHECKING:
@@ -144,6 +146,28 @@ def test_letting_go_rests_as_well() -> None:
     assert held == []
 
 
+def test_what_is_kept_goes_bit_by_bit_once_its_last_holder_has_gone() -> None:
+    class Thing:
+        pass
+
+    gone: list[int] = []
+    things = {name: Thing() for name in range(5)}
+    for name, thing in things.items():
+        weakref.finalize(thing, gone.append, name)
+    one = other = Kept(things, {})
+    del things, thing
+    del one
+    release()
+    assert gone == []
+    del other
+    assert gone == []
+    rests: list[int] = []
+    with cooperative(Pacer(Time().clock, lambda _: rests.append(len(gone)))):
+        release()
+    assert sorted(gone) == list(range(5))
+    assert rests[-5:] == [1, 2, 3, 4, 5]
+
+
 # -- a reload
 
 
@@ -239,6 +263,33 @@ def test_what_is_no_longer_in_force_comes_back_in_parts() -> None:
     plans = [engine.plan(scope) for scope in before.policies]
     found = [each for part in enforcement.enforce(before, 2) for each in part]
     assert all(any(each is plan for each in found) for plan in plans)
+
+
+def test_generations_that_buckets_go_on_from_are_let_go_bit_by_bit() -> None:
+    """A line of overrides remembers choices of before, and so all that they were made from."""
+    engine = PureEngine(lambda: 0)
+    enforcement = Enforcement(engine, WallClock())
+    gone: list[str] = []
+    at_rests = [0]
+
+    def publish(generation: int) -> None:
+        policies = tree(said(rate=f"{generation}/s"))
+        if generation == 2:  # the first is what the line began with
+            for policy in policies.policies.values():
+                weakref.finalize(policy, gone.append, policy.scope)
+        with cooperative(Pacer(Time().clock, lambda _: at_rests.append(len(gone)))):
+            spent = enforcement.enforce(policies, generation)
+            spent.append(list(policies.policies.values()))
+            del policies
+            release(*spent)
+
+    for generation in range(1, 15):
+        publish(generation)
+        for scope in ("/s1", "/s2", "/s1/below"):
+            engine.check(scope, {"tenant": "t", "tier": "gold"})
+        assert len(gone) in (0, 31)
+    assert len(gone) == 31
+    assert max(after - before for before, after in pairwise(at_rests)) == 1
 
 
 def test_a_swap_lets_go_of_its_own_only_and_bit_by_bit() -> None:

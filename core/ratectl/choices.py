@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.engine.choice import Conditions, Extent, LimitChoice, Numbering
 from ratectl.extent import said_extent
-from ratectl.pacing import paced
+from ratectl.pacing import Kept, paced
 from ratectl.policy.scopes import ancestry, parent
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Choices:
         self._conditions: dict[int, Conditions] = {}
         self._numberings: dict[tuple[int, str], Numbering] = {}
         self._stories: dict[tuple[str, str], _Story] = {}
+        self._kept: Kept | None = None
+        """Buckets may go on from a choice of generations ago, and with it from all of this."""
 
     @property
     def workings(self) -> tuple[Mapping[Any, object], ...]:
@@ -67,6 +69,7 @@ class Choices:
             return None
         known = self._conditions.get(id(place.conditions))
         if known is None:
+            self._kept = self._kept or Kept(*self._resolver.workings, *self.workings)
             index = place.conditions.by_attribute
             known = Conditions(index.attributes, len(place.conditions), index.possible)
             self._conditions[id(place.conditions)] = known

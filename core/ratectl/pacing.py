@@ -18,16 +18,17 @@ decision may run into.
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from collections import deque
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ratectl.collector import pause, resume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["Pacer", "breathe", "cooperative", "paced", "release"]
+__all__ = ["Kept", "Pacer", "breathe", "cooperative", "paced", "release"]
 
 SLICE_SECONDS: Final = 250e-6
 """Of work at a time, and the rest of a millisecond for what takes longer than it should."""
@@ -36,6 +37,9 @@ REST_SECONDS: Final = 50e-6
 """Long enough for a waiting thread to wake up and take over; the system makes more of it."""
 
 T = TypeVar("T")
+
+_left: deque[Mapping[Any, object]] = deque()
+"""Of those that nobody keeps alive any more."""
 
 
 class Pacer:
@@ -112,13 +116,37 @@ def breathe() -> None:
         pacer.breathe()
 
 
+class Kept:
+    """What large containers hold, for whoever keeps them alive to hold as well.
+
+    Once the last of these is gone, it is let go bit by bit, by the next ``release`` in whichever
+    thread: not at once by the one that came by, which may be a request's.
+    """
+
+    __slots__ = ("_containers",)
+
+    def __init__(self, *containers: Mapping[Any, object]) -> None:
+        self._containers = containers
+
+    def __del__(self, left: deque[Mapping[Any, object]] = _left) -> None:
+        left.extend(self._containers)
+
+
 def release(*held: list[Any] | dict[Any, Any]) -> None:
     """Empty these, one item at a time: to free all that is in them at once takes long.
 
     Of containers that belong to others, collect what is in them; drop those, then call this.
+    What was ``Kept`` goes as well, if nobody has it any more.
     """
     breathe()
     for each in held:
-        let_go = each.popitem if isinstance(each, dict) else each.pop
-        for _ in paced(range(len(each))):
-            let_go()
+        _empty(each)
+    while _left:
+        with suppress(IndexError):  # another thread was sooner
+            _empty(list(paced(_left.popleft().values())))
+
+
+def _empty(held: list[Any] | dict[Any, Any]) -> None:
+    let_go = held.popitem if isinstance(held, dict) else held.pop
+    for _ in paced(range(len(held))):
+        let_go()
