@@ -56,6 +56,12 @@ class Time:
         return Pacer(self.clock, self.sleep)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_left() -> None:
+    """What engines of other tests have left behind takes its rests as well."""
+    release()
+
+
 def test_it_rests_after_each_slice_of_work() -> None:
     done: list[int] = []
     rests: list[int] = []
