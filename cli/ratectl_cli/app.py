@@ -59,7 +59,13 @@ COMMANDS: Final[dict[str, Entry]] = {
         f"{_HERE}.simulate:simulate",
         "Replay recorded traffic through policies.",
     ),
+    "plan": Entry("Publish", f"{_HERE}.plan:plan", "Show what publishing policies would change."),
     "apply": Entry("Publish", f"{_HERE}.apply:apply", "Publish policies as the next generation."),
+    "diff": Entry(
+        "Publish",
+        f"{_HERE}.diff:diff",
+        "Compare policies with the live generation, or two generations.",
+    ),
     "rollback": Entry(
         "Publish", f"{_HERE}.rollback:rollback", "Publish an earlier generation again."
     ),

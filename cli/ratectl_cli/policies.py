@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ratectl.generations import Live
+    from ratectl.plan import SavedPlan
     from ratectl.policy.instants import Instant
     from ratectl.policy.loader import Loaded
     from ratectl.policy.model import PolicyTree
@@ -29,6 +30,7 @@ __all__ = [
     "publishable",
     "read_checked",
     "read_for",
+    "read_plan",
     "read_stdin",
     "read_usable",
     "read_valid",
@@ -74,6 +76,28 @@ def read_for(scope: str, path: str) -> PolicyTree:
     if not loaded.usable:
         raise PolicyError(loaded.diagnostics)
     return loaded.tree
+
+
+def read_plan(path: str) -> SavedPlan | None:
+    """The saved plan that lies at ``path``; None where that is something else.
+
+    :raises BundleError: it is one, but damaged, or of another version.
+    """
+    from pathlib import Path
+
+    from ratectl.plan import SavedPlan, is_plan
+
+    place = Path(path)
+    if path == "-" or not place.is_file():
+        return None
+    with place.open("rb") as file:
+        head = file.read(4096)
+        if not is_plan(head):
+            return None
+        try:
+            return SavedPlan.decode(head + file.read())
+        except BundleError as error:
+            raise BundleError(f"{path}: {error}") from None
 
 
 def read_usable(path: str) -> Loaded:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ratectl_cli.text import bold, dim, plural
@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from ratectl.compare import Change
     from ratectl.generations import Live
     from ratectl.policy.diagnostics import Diagnostic
+    from ratectl.policy.loader import Loaded
     from ratectl.policy.model import PolicyTree
     from ratectl.publish import Provenance
     from ratectl.records import HistoryEntry
+    from ratectl.stores.base import Store
     from ratectl_cli.session import Session
     from ratectl_cli.text import Block
 
@@ -23,9 +25,15 @@ __all__ = [
     "Proposal",
     "answer_published",
     "answer_unchanged",
+    "compare_with_live",
+    "declared",
     "is_live",
+    "proposal_data",
     "propose",
+    "provenance_of",
     "show_changes",
+    "title_of",
+    "warn",
 ]
 
 
@@ -59,6 +67,49 @@ def propose(
     return Proposal(action, base, tree, changes, summarise(tree, changes), provenance, diagnostics)
 
 
+def compare_with_live(
+    session: Session, store: Store, loaded: Loaded, provenance: Provenance
+) -> Proposal:
+    """Propose policies that were read, beside the live generation.
+
+    :raises PolicyError: a value that is new or changed exceeds a cap.
+    """
+    from ratectl.generations import read_live
+    from ratectl_cli.policies import publishable, tree_to_compare
+
+    base = read_live(store)
+    old = tree_to_compare(session, store, base)
+    loaded = publishable(loaded, old)
+    return propose("apply", base, old, loaded.tree, provenance, loaded.diagnostics)
+
+
+def provenance_of(path: str, message: str) -> Provenance:
+    """Who publishes what lies at ``path``, or comes through a pipe (``-``)."""
+    from ratectl.provenance import gather
+
+    found = gather("." if path == "-" else path, message)
+    # What comes through a pipe is not what the repository holds.
+    return replace(found, commit=None, dirty=None) if path == "-" else found
+
+
+def title_of(proposal: Proposal, source: str) -> str:
+    """``policies at 1a2b3c4d5e against generation 3``."""
+    base, provenance = proposal.base, proposal.provenance
+    if provenance.commit:
+        dirty = ", with uncommitted changes" if provenance.dirty else ""
+        source = f"{source} at {provenance.commit[:10]}{dirty}"
+    against = f"generation {base.generation}" if base.head else "an empty store"
+    return f"{source} against {against}"
+
+
+def warn(session: Session, proposal: Proposal) -> None:
+    """Print warnings about the policies."""
+    if session.text and proposal.diagnostics and not session.options.quiet:
+        from ratectl_cli.render.diagnostics import diagnostic_blocks
+
+        session.complain(diagnostic_blocks(proposal.diagnostics, session.err))
+
+
 def show_changes(session: Session, proposal: Proposal, title: str) -> None:
     """Print what publishing would change."""
     session.show(_change_blocks(session, proposal, title))
@@ -68,7 +119,7 @@ def answer_published(session: Session, proposal: Proposal, entry: HistoryEntry) 
     """Print the new generation."""
     previous = proposal.base.generation
     data = {
-        **_data(proposal),
+        **proposal_data(proposal),
         "published": True,
         "generation": entry.generation,
         "time": entry.time,
@@ -89,8 +140,12 @@ def answer_unchanged(session: Session, proposal: Proposal, what: str) -> None:
     """Print that nothing needed to be published."""
     live = proposal.base.generation
     data = {
-        **_data(proposal), "published": False, "generation": live, "time": None, "undo": None
-    }  # fmt: skip
+        **proposal_data(proposal),
+        "published": False,
+        "generation": live,
+        "time": None,
+        "undo": None,
+    }
     text = f"nothing to do: generation {live}, which is live, {what}"
     session.answer("Publication", data, lambda: [text])
 
@@ -113,17 +168,18 @@ def _change_blocks(session: Session, proposal: Proposal, title: str) -> Iterator
         yield ""
     else:
         yield "no request will notice: only descriptions, owners, caps or spelling differ"
-    yield f"{changes_line(proposal.changes)} ({_declared(proposal.summary)} declared)"
+    yield f"{changes_line(proposal.changes)} ({declared(proposal.summary)} declared)"
 
 
-def _declared(summary: Mapping[str, int]) -> str:
+def declared(summary: Mapping[str, int]) -> str:
     """``4 scopes, 9 limits, 1 exception``."""
     always, others = ("scopes", "limits"), ("budgets", "overrides", "exceptions")
     named = [*always, *(name for name in others if summary.get(name))]
     return ", ".join(plural(summary[name], name[:-1]) for name in named)
 
 
-def _data(proposal: Proposal) -> dict[str, Any]:
+def proposal_data(proposal: Proposal) -> dict[str, Any]:
+    """A proposal for programs."""
     from ratectl_cli.render.changes import change_data
     from ratectl_cli.render.diagnostics import diagnostic_data
 

@@ -12,23 +12,20 @@ from typing import TYPE_CHECKING
 
 from ratectl.compare_exceptions import exception_changes
 from ratectl.compare_overrides import Overrides
-from ratectl.effects import Change, effect, kind_of, text_of
+from ratectl.effects import Change, Named, Origin, effect, kind_of, most_of, origin_of, text_of
 from ratectl.policy.model import PolicyTree
 from ratectl.policy.resolve import Resolver
-from ratectl.policy.scopes import nearest, parent
+from ratectl.policy.scopes import ancestry, nearest, parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ratectl.policy.limits import Limit
     from ratectl.policy.resolve import Resolved
 
-__all__ = ["Change", "compare", "summarise"]
+__all__ = ["Change", "Named", "compare", "summarise", "with_leaders"]
 
 _EMPTY = PolicyTree({})
-
-Named = tuple[str, str | None, str | None]
-"""A change by its scope, its limit, and the override that it is for."""
 
 
 def compare(old: PolicyTree | None, new: PolicyTree, now_ns: int | None = None) -> list[Change]:
@@ -76,6 +73,20 @@ def summarise(tree: PolicyTree, changes: list[Change]) -> dict[str, int]:
     }
 
 
+def with_leaders(changes: Sequence[Change]) -> Iterator[tuple[Change, Change]]:
+    """Each change, and the one that it follows from: itself, where it is ``inherited`` by none."""
+    leaders = {change.named: change for change in changes if not change.inherited}
+    for change in changes:
+        leader = None if change.inherited else change
+        for scope in ancestry(change.scope) if leader is None else ():
+            leader = leaders.get((scope, change.limit, change.via))
+            if leader is None and change.via:
+                leader = leaders.get((scope, change.limit, None))
+            if leader is not None:
+                break
+        yield change, leader or change
+
+
 class _Moved:
     """The scopes on whose path any document differs; nothing can change at the others."""
 
@@ -108,7 +119,7 @@ def _at(scope: str, old: Resolved | None, new: Resolved | None) -> Iterator[Chan
     if was != now:
         yield Change(
             scope, None, "tightened" if now == "deny" else "loosened", f"on_error {was}",
-            f"on_error {now}",
+            f"on_error {now}", origin=Origin("on_error", new.on_error) if new else None,
         )  # fmt: skip
 
 
@@ -123,4 +134,7 @@ def _pairs(
     for name in [*before, *(name for name in after if name not in before)]:
         one, other = before.get(name), after.get(name)
         if effect(one) != effect(other):
-            yield Change(scope, prefix + name, kind_of(one, other), text_of(one), text_of(other))
+            yield Change(
+                scope, prefix + name, kind_of(one, other), text_of(one), text_of(other),
+                origin=origin_of(one, other, budget=bool(prefix)), most=most_of(other),
+            )  # fmt: skip

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl.policy.limits import Limit
+    from ratectl.policy.limits import Limit, Setting
 
-__all__ = ["Change", "Kind", "effect", "kind_of", "text_of"]
+__all__ = [
+    "Change", "Kind", "Named", "Origin", "effect", "kind_of", "most_of", "origin_of", "text_of",
+]  # fmt: skip
+
+Named = tuple[str, str | None, str | None]
+"""A change by its scope, its limit, and the override that it is for."""
+
+_FIELDS = ("algorithm", "rate", "burst", "max", "hold", "per", "resets", "mode")
 
 Kind = Literal["added", "removed", "tightened", "loosened", "changed"]
 
@@ -32,6 +39,22 @@ class Change:
     after: str | None
     inherited: bool = False
     via: str | None = None
+    origin: Origin | None = field(default=None, compare=False)
+    """What makes the difference, as far as it is said on the new side."""
+    most: int | None = field(default=None, compare=False)
+    """What a full bucket admits at once afterwards; None where that is everything, or unknown."""
+
+    @property
+    def named(self) -> Named:
+        """What tells it from others, save for exceptions of one scope with the same times."""
+        return (self.scope, self.limit, self.via)
+
+
+class Origin(NamedTuple):
+    """A setting, and the path at which its document says it: ``limits.spike.rate``."""
+
+    path: str
+    setting: Setting
 
 
 def effect(limit: Limit | None) -> tuple[object, ...] | None:
@@ -81,6 +104,35 @@ def text_of(limit: Limit | None) -> str | None:
     if limit.mode != "enforce":
         parts.append(limit.mode)
     return " ".join(parts)
+
+
+def origin_of(old: Limit | None, new: Limit | None, *, budget: bool = False) -> Origin | None:
+    """The first setting of ``new`` that requests notice, and that is not as in ``old``."""
+    if new is None:
+        return None
+    for name in _FIELDS:
+        clip, setting = new.clips.get(name), new.settings.get(name)
+        if setting is None or (old is not None and _noticed(old, name) == _noticed(new, name)):
+            continue
+        if clip is not None:
+            return Origin(f"caps.{new.name}.{name}", clip.cap)
+        return Origin(f"{'budgets' if budget else 'limits'}.{new.name}.{name}", setting)
+    return None
+
+
+def _noticed(limit: Limit, name: str) -> object:
+    if name == "rate" and limit.rate is not None and limit.algorithm == "token-bucket":
+        return limit.rate.per_second
+    return getattr(limit, name)
+
+
+def most_of(limit: Limit | None) -> int | None:
+    """What a full bucket admits at once; None where nothing is limited."""
+    if limit is None or limit.unlimited or limit.mode == "off":
+        return None
+    if limit.rate is None:
+        return limit.max
+    return limit.burst if limit.algorithm == "token-bucket" else limit.rate.count
 
 
 def _strictness(limit: Limit) -> int:

@@ -59,7 +59,8 @@ def tree(clean_place: Path) -> Path:
 @pytest.fixture
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Publications happen at 11:58, and it is always noon."""
-    monkeypatch.setattr("ratectl.publish.utc_now", lambda: "2026-11-23T11:58:00.000Z")
+    for module in ("publish", "plan"):
+        monkeypatch.setattr(f"ratectl.{module}.utc_now", lambda: "2026-11-23T11:58:00.000Z")
     monkeypatch.setattr("ratectl_cli.render.times.now", lambda: NOW)
 
 

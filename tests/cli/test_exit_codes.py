@@ -31,7 +31,9 @@ STORE_COMMANDS = [
     ("usage",),
     ("check", "/shop"),
     ("explain", "/shop", "--live"),
+    ("plan", "policies"),
     ("apply", "policies", "--yes"),
+    ("diff", "policies"),
     ("rollback", "--yes"),
 ]
 

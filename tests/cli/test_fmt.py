@@ -7,7 +7,6 @@ import stat
 from typing import TYPE_CHECKING
 
 from ratectl.policy.loader import load
-from ratectl_cli.commands import fmt as command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +113,7 @@ def test_a_write_that_fails_leaves_the_file(
         raise OSError(28, os.strerror(28))
 
     (tree / "ugly.yaml").write_text(UGLY)
-    monkeypatch.setattr(command.os, "fsync", full)
+    monkeypatch.setattr("ratectl_cli.files.os.fsync", full)
     assert cli("fmt").code == 69
     assert (tree / "ugly.yaml").read_text() == UGLY
     assert sorted(path.name for path in tree.iterdir()) == ["all.yaml", "ugly.yaml"]

@@ -1,6 +1,5 @@
 """``ratectl apply``."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,8 +7,7 @@ import typer
 from ratectl_cli.session import Session, session_of
 
 if TYPE_CHECKING:
-    from ratectl.policy.loader import Loaded
-    from ratectl.publish import Provenance
+    from ratectl.plan import SavedPlan
     from ratectl.stores.base import Store
     from ratectl_cli.publication import Proposal
 
@@ -17,7 +15,10 @@ if TYPE_CHECKING:
 def apply(
     ctx: typer.Context,
     path: Annotated[
-        str, typer.Argument(metavar="PATH", help="File or directory of policies, or - for stdin.")
+        str,
+        typer.Argument(
+            metavar="PATH|PLAN", help="File or directory of policies, - for stdin, or a saved plan."
+        ),
     ],
     message: Annotated[
         str, typer.Option("-m", "--message", metavar="MSG", help="Why, for the history.")
@@ -29,52 +30,65 @@ def apply(
     Validates PATH, shows what requests would notice against the live generation, asks, and
     publishes: all of it or nothing. PATH is the whole tree: what it does not hold is removed.
     Policies that are live already make no generation. A value above a cap is a warning where the
-    live generation says the same: agents clip it, and the cap may be lowered at once.
+    live generation says the same: agents clip it, and the cap may be lowered at once. A plan that
+    `ratectl plan --out` saved publishes what it holds, if the generation that it was compared with
+    is still live.
 
     Examples:
       ratectl apply policies/
       ratectl apply policies/ -m "CHG-8841: tighter checkout" --yes
+      ratectl apply plan.json --yes
       RATECTL_STORE=etcd://etcd:2379/prod ratectl apply policies/ --yes -o json
 
     Exit codes:
       0    published, or live already
       1    declined
       64   wrong arguments, or nobody to ask and no --yes
-      65   invalid policies
+      65   invalid policies, or a damaged plan
       69   store unreachable
-      75   somebody else published meanwhile
+      75   a stale plan, or somebody else published meanwhile
       77   nothing to apply
     """
-    from ratectl.generations import read_live
     from ratectl_cli import publication
-    from ratectl_cli.policies import publishable, read_usable, tree_to_compare
+    from ratectl_cli.policies import read_plan, read_usable
 
     session = session_of(ctx)
     with session.busy("reading policies"):
-        loaded = read_usable(path)
-    provenance = _provenance(path, message)
+        plan = read_plan(path)
+        loaded = read_usable(path) if plan is None else None
     with session.store() as store:
         with session.busy("comparing with the live generation"):
-            base = read_live(store)
-            old = tree_to_compare(session, store, base)
-            loaded = publishable(loaded, old)
-            proposal = publication.propose(
-                "apply", base, old, loaded.tree, provenance, loaded.diagnostics
-            )
-        _warn(session, loaded)
+            if plan is not None:
+                proposal = _planned(session, store, plan, message)
+            else:
+                assert loaded is not None
+                provenance = publication.provenance_of(path, message)
+                proposal = publication.compare_with_live(session, store, loaded, provenance)
+        publication.warn(session, proposal)
         if publication.is_live(proposal):
             publication.answer_unchanged(session, proposal, f"says the same as {path}")
             return 0
-        publication.show_changes(session, proposal, _title(proposal, path))
-        session.confirm(f"Publish as generation {base.generation + 1}?", yes=yes)
+        source = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
+        publication.show_changes(session, proposal, publication.title_of(proposal, source))
+        session.confirm(f"Publish as generation {proposal.base.generation + 1}?", yes=yes)
         return _publish(session, proposal, store, path)
 
 
-def _warn(session: Session, loaded: "Loaded") -> None:
-    if session.text and loaded.diagnostics and not session.options.quiet:
-        from ratectl_cli.render.diagnostics import diagnostic_blocks
+def _planned(session: Session, store: "Store", plan: "SavedPlan", message: str) -> "Proposal":
+    """What a saved plan says, as of whoever applies it now."""
+    from dataclasses import replace
 
-        session.complain(diagnostic_blocks(loaded.diagnostics, session.err))
+    from ratectl.plan import still_live
+    from ratectl.provenance import gather
+    from ratectl_cli.policies import tree_to_compare
+    from ratectl_cli.publication import propose
+
+    base = still_live(store, plan)
+    provenance = replace(
+        plan.provenance, author=gather(".").author, message=message or plan.provenance.message
+    )
+    old = tree_to_compare(session, store, base)
+    return propose("apply", base, old, plan.tree(), provenance)
 
 
 def _publish(session: Session, proposal: "Proposal", store: "Store", path: str) -> int:
@@ -94,24 +108,6 @@ def _publish(session: Session, proposal: "Proposal", store: "Store", path: str) 
     else:
         publication.answer_published(session, proposal, entry)
     return 0
-
-
-def _provenance(path: str, message: str) -> "Provenance":
-    from ratectl.provenance import gather
-
-    found = gather("." if path == "-" else path, message)
-    # What comes through a pipe is not what the repository holds.
-    return replace(found, commit=None, dirty=None) if path == "-" else found
-
-
-def _title(proposal: "Proposal", path: str) -> str:
-    base, provenance = proposal.base, proposal.provenance
-    source = path
-    if provenance.commit:
-        dirty = ", with uncommitted changes" if provenance.dirty else ""
-        source = f"{path} at {provenance.commit[:10]}{dirty}"
-    against = f"generation {base.generation}" if base.head else "an empty store"
-    return f"{source} against {against}"
 
 
 __all__ = ["apply"]

@@ -1,6 +1,5 @@
 """``ratectl fmt``."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ratectl.errors import PolicyError, UsageError
+from ratectl_cli.files import write_whole
 from ratectl_cli.session import Session, session_of
 from ratectl_cli.text import bold, plural
 
@@ -102,7 +102,7 @@ def _files(session: Session, names: list[str], result: _Result) -> _Result:
         result.changed += changes
         for name, text in changes.items():
             if not result.check:
-                _write(Path(sources.paths[name] or name), text)
+                write_whole(Path(sources.paths[name] or name), text.encode())
     _remark(session, result.kept)
     return result
 
@@ -150,26 +150,6 @@ def _remark(session: Session, kept: list[tuple[str, int]]) -> None:
             f"{name}:{line}: this document stays as it is, or a comment would be lost: "
             "move comments out of { } and [ ], and from behind anchors"
         )
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file at once: a reader sees the old text or the new one."""
-    import tempfile
-
-    target = Path(os.path.realpath(path))
-    mode = target.stat().st_mode
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", newline="", dir=target.parent, prefix=".ratectl-", delete=False
-    ) as new:
-        try:
-            new.write(text)
-            new.flush()
-            os.fsync(new.fileno())
-            os.fchmod(new.fileno(), mode & 0o7777)
-            Path(new.name).replace(target)
-        except BaseException:
-            Path(new.name).unlink(missing_ok=True)
-            raise
 
 
 def _blocks(result: _Result) -> "Iterator[Block]":

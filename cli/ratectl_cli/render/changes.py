@@ -10,14 +10,16 @@ from ratectl_cli.render.labels import bucket_label
 from ratectl_cli.text import Styled, aligned, bold, dim, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ratectl.compare import Change
+    from ratectl.compare import Change, Named
     from ratectl_cli.text import Block, Piece
 
-__all__ = ["change_blocks", "change_data", "changes_line"]
+__all__ = [
+    "SIGNS", "change_blocks", "change_data", "change_name", "changes_line", "followers_text",
+]  # fmt: skip
 
-_SIGNS: Final = {
+SIGNS: Final = {
     "added": ("+", "green"),
     "removed": ("-", "red"),
     "tightened": ("~", "yellow"),
@@ -26,20 +28,26 @@ _SIGNS: Final = {
 }
 
 
-def change_blocks(changes: Sequence[Change], *, unfold: bool = False) -> Iterator[Block]:
-    """The changes by scope; ``unfold`` lists those that follow from a scope above as well."""
-    below = _followers(changes)
+def change_blocks(
+    changes: Sequence[Change],
+    *,
+    unfold: bool = False,
+    notes: Callable[[Change], Iterable[Piece]] = lambda _: (),
+) -> Iterator[Block]:
+    """The changes by scope; ``unfold`` lists those that follow from a scope above as well.
+
+    ``notes`` stand below a change, a line each.
+    """
+    below = {} if unfold else followers_text(changes)
     shown = [change for change in changes if unfold or not change.inherited]
     for scope, group in groupby(shown, key=lambda change: change.scope):
         yield bold(scope)
         rows: list[list[Piece]] = []
         for change in group:
-            rows += _rows(
-                change,
-                ""
-                if unfold
-                else _following(below[_leader(change)], of_override=change.via is not None),
-            )
+            rows += _rows(change)
+            further = below.get(change.named)
+            rows += [["   ", "", "", note] for note in notes(change)]
+            rows += [["   ", "", "", dim(further)]] if further else []
         yield from aligned(rows)
 
 
@@ -47,7 +55,7 @@ def changes_line(changes: Sequence[Change]) -> str:
     """``3 changes: 2 tightened, 1 added``."""
     own = [change for change in changes if not change.inherited]
     counts = Counter[str](change.kind for change in own)
-    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in _SIGNS if counts[kind])
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in SIGNS if counts[kind])
     return f"{plural(len(own), 'change')}: {kinds}" if own else "no changes"
 
 
@@ -71,7 +79,7 @@ def by_exception(change: Change) -> bool:
     return change.via is not None and " until " in change.via
 
 
-def _named(change: Change) -> str:
+def change_name(change: Change) -> str:
     """``spike``, ``spike [gold]`` or ``spike [exception]``: when that ends is said beside it."""
     name = change.limit or "on_error"
     if by_exception(change):
@@ -79,11 +87,11 @@ def _named(change: Change) -> str:
     return bucket_label(name, change.scope, [change.via] if change.via else [])
 
 
-def _rows(change: Change, followers: str) -> Iterator[list[Piece]]:
-    sign, colour = _SIGNS[change.kind]
+def _rows(change: Change) -> Iterator[list[Piece]]:
+    sign, colour = SIGNS[change.kind]
     head: list[Piece] = [
         f"  {sign}",
-        bold(_named(change)),
+        bold(change_name(change)),
         Styled(change.kind, colour),
     ]
     before, after = (_words(change, text) for text in (change.before, change.after))
@@ -91,8 +99,6 @@ def _rows(change: Change, followers: str) -> Iterator[list[Piece]]:
         yield [*head, f"{before} → {after}"]
     else:
         yield [*head, after or before]
-    if followers:
-        yield ["   ", "", "", dim(followers)]
 
 
 def _words(change: Change, text: str | None) -> str:
@@ -100,29 +106,22 @@ def _words(change: Change, text: str | None) -> str:
     return (text or "").removeprefix("on_error ") if change.limit is None else text or ""
 
 
-_Leader = tuple[str, str | None, str | None]
+def followers_text(changes: Sequence[Change]) -> dict[Named, str]:
+    """What follows from each change, in words."""
+    return {
+        named: _following(counts, of_override=named[2] is not None)
+        for named, counts in _followers(changes).items()
+    }
 
 
-def _leader(change: Change) -> _Leader:
-    return (change.scope, change.limit, change.via)
-
-
-def _followers(changes: Sequence[Change]) -> dict[_Leader, Counter[str]]:
+def _followers(changes: Sequence[Change]) -> dict[Named, Counter[str]]:
     """How many scopes and overrides change just as a change does, and because of it."""
-    from ratectl.policy.scopes import ancestry
+    from ratectl.compare import with_leaders
 
-    leaders = {_leader(change) for change in changes if not change.inherited}
-    counts: dict[_Leader, Counter[str]] = defaultdict(Counter)
-    for change in changes:
-        if not change.inherited:
-            continue
-        for scope in ancestry(change.scope):
-            if (scope, change.limit, change.via) in leaders:
-                counts[scope, change.limit, change.via]["scope"] += 1
-                break
-            if change.via and (scope, change.limit, None) in leaders:
-                counts[scope, change.limit, None]["override"] += 1
-                break
+    counts: dict[Named, Counter[str]] = defaultdict(Counter)
+    for change, leader in with_leaders(changes):
+        if leader is not change:
+            counts[leader.named]["override" if change.via != leader.via else "scope"] += 1
     return counts
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.policy.instants import Instant
 from ratectl_cli.render.conditions import condition_blocks, exceptions_data, overrides_data
-from ratectl_cli.render.labels import bucket_label, place_data, place_text, quoted
+from ratectl_cli.render.labels import bucket_label, origin_data, place_text, quoted
 from ratectl_cli.text import Styled, aligned, bold, dim
 
 if TYPE_CHECKING:
@@ -163,11 +163,11 @@ def _field(tree: PolicyTree, path: str, value: object, setting: Setting | None) 
     history = list(setting.history()) if setting else []
     return {
         "value": _value(value),
-        "origin": _origin(tree, path, history[0]) if history else None,
+        "origin": origin_data(tree, path, history[0]) if history else None,
         "cap": None,
         "asked": None,
         "over": [
-            {"value": _value(beaten.value), "origin": _origin(tree, path, beaten)}
+            {"value": _value(beaten.value), "origin": origin_data(tree, path, beaten)}
             for beaten in history[1:]
         ],
     }
@@ -182,25 +182,9 @@ def _add_clip(field: dict[str, Any], tree: PolicyTree, limit: Limit, name: str) 
     path = f"caps.{limit.name}.{'rate' if by_rate else 'burst'}"
     field["cap"] = {
         "value": _value(clip.cap.value),
-        "origin": _origin(tree, path, clip.cap),
+        "origin": origin_data(tree, path, clip.cap),
     }
     field["asked"] = {"value": _value(clip.asked), "origin": field["origin"]}
-
-
-def _origin(tree: PolicyTree, path: str, setting: Setting) -> dict[str, Any] | None:
-    """Where a value was written; null for what is built in."""
-    if not setting.scope:
-        return None
-    via = setting.via
-    place = place_data(
-        tree, via.source if via else setting.scope, f"{via.path if via else ''}{path}"
-    )
-    return {
-        "scope": setting.scope,
-        "override": via.ref if via and not via.exception else None,
-        "exception": via.ref if via and via.exception else None,
-        **place,
-    }
 
 
 def _value(value: object) -> object:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ratectl.policy.limits import Setting
     from ratectl.policy.model import PolicyTree
 
-__all__ = ["bucket_label", "place_data", "place_text", "quoted"]
+__all__ = ["bucket_label", "origin_data", "place_data", "place_text", "quoted"]
 
 
 def bucket_label(limit: str, scope: str, overrides: Sequence[str]) -> str:
@@ -35,6 +36,22 @@ def place_data(tree: PolicyTree, source: str, path: str) -> dict[str, Any]:
         return {"file": None, "line": None, "column": None}
     span = known.span(path)
     return {"file": span.file, "line": span.line, "column": span.column}
+
+
+def origin_data(tree: PolicyTree, path: str, setting: Setting) -> dict[str, Any] | None:
+    """Where a value was written; null for what is built in."""
+    if not setting.scope:
+        return None
+    via = setting.via
+    place = place_data(
+        tree, via.source if via else setting.scope, f"{via.path if via else ''}{path}"
+    )
+    return {
+        "scope": setting.scope,
+        "override": via.ref if via and not via.exception else None,
+        "exception": via.ref if via and via.exception else None,
+        **place,
+    }
 
 
 def place_text(place: Mapping[str, Any]) -> str:

@@ -1,0 +1,113 @@
+"""``ratectl diff``."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ratectl.errors import UsageError
+from ratectl_cli.session import Session, session_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratectl.compare import Change
+    from ratectl.policy.model import PolicyTree
+    from ratectl.stores.base import Store
+    from ratectl_cli.text import Block
+
+
+def diff(
+    ctx: typer.Context,
+    path: Annotated[
+        str | None,
+        typer.Argument(metavar="PATH", help="File or directory of policies, or - for stdin."),
+    ] = None,
+    from_: Annotated[
+        int | None,
+        typer.Option("--from", metavar="GEN", min=1, help="Generation.  [default: the live one]"),
+    ] = None,
+    to: Annotated[
+        int | None,
+        typer.Option("--to", metavar="GEN", min=1, help="Generation, in place of PATH."),
+    ] = None,
+) -> int:
+    """Compare policies with the live generation, or two generations.
+
+    Compares what requests would notice: `60/min` and `1/s` are one token bucket, and a comment is
+    no difference. From the live generation to PATH it is what `ratectl apply PATH` would do, so 1
+    means that somebody changed either: run it on a schedule, as a gate against drift.
+
+    Examples:
+      ratectl diff policies/
+      ratectl diff --from 411 --to 412
+      ratectl diff --from 411 policies/
+
+    Exit codes:
+      0   no request would notice
+      1   there are differences
+      64  wrong arguments, or no such generation
+      65  invalid policies, nothing published, or a damaged generation
+      69  store unreachable
+    """
+    session = session_of(ctx)
+    if (path is None) == (to is None):
+        raise UsageError("what to compare with? Give PATH, or --to GEN")
+    tree = None if path is None else _read(session, path)
+    with session.store() as store, session.busy("comparing"):
+        old, base = _generation(store, from_)
+        new, target = (tree, path) if tree is not None else _generation(store, to)
+    return _answer(session, old, new, f"{target} against {base}")
+
+
+def _read(session: Session, path: str) -> "PolicyTree":
+    from ratectl_cli.policies import read_valid
+
+    with session.busy("reading policies"):
+        return read_valid([path]).tree
+
+
+def _generation(store: "Store", number: int | None) -> "tuple[PolicyTree, str]":
+    from ratectl.generations import read_live, read_tree
+    from ratectl_cli.policies import entry_of
+
+    entry = entry_of(store, number)
+    live = " (live)" if entry.generation == read_live(store).generation else ""
+    return read_tree(store, entry), f"generation {entry.generation}{live}"
+
+
+def _answer(session: Session, old: "PolicyTree", new: "PolicyTree", title: str) -> int:
+    from ratectl.compare import compare
+    from ratectl.policy.bundle import encode_policies
+    from ratectl_cli.render.changes import change_data
+    from ratectl_cli.render.times import now_ns
+
+    changes = compare(old, new, now_ns())
+    data = {
+        "title": title,
+        "differs": bool(changes),
+        "identical": encode_policies(old) == encode_policies(new),
+        "changes": [change_data(change) for change in changes],
+    }
+    unfold = bool(session.options.verbose)
+    session.answer("Difference", data, lambda: _blocks(data, changes, unfold=unfold))
+    return 1 if changes else 0
+
+
+def _blocks(
+    data: "dict[str, object]", changes: "list[Change]", *, unfold: bool
+) -> "Iterator[Block]":
+    from ratectl_cli.render.changes import change_blocks, changes_line
+
+    yield str(data["title"])
+    if changes:
+        yield ""
+        yield from change_blocks(changes, unfold=unfold)
+        yield ""
+        yield changes_line(changes)
+    elif data["identical"]:
+        yield "no differences"
+    else:
+        yield "no request would notice: only descriptions, owners, caps or spelling differ"
+
+
+__all__ = ["diff"]

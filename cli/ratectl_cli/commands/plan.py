@@ -1,0 +1,157 @@
+"""``ratectl plan``."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ratectl.errors import UsageError
+from ratectl_cli.session import Session, session_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ratectl.stores.base import Store
+    from ratectl_cli.publication import Proposal
+    from ratectl_cli.render.plan import Planned
+
+
+class Format(StrEnum):
+    """Forms of a plan for people."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+
+
+def plan(
+    ctx: typer.Context,
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="File or directory of policies, or - for stdin.")
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE", help="Save the plan, for `ratectl apply FILE`."),
+    ] = None,
+    message: Annotated[
+        str, typer.Option("-m", "--message", metavar="MSG", help="Why; saved with the plan.")
+    ] = "",
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="Exit 2 where there is something to apply.")
+    ] = False,
+    format_: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            metavar="text|markdown",
+            show_default=False,
+            help="Form of the text; markdown is for a comment on a merge request.  [default: text]",
+        ),
+    ] = Format.TEXT,
+    github_output: Annotated[
+        bool,
+        typer.Option(
+            "--github-output",
+            help="Write has_changes, changes and base to the file that GITHUB_OUTPUT names.",
+        ),
+    ] = False,
+) -> int:
+    """Show what publishing policies would change.
+
+    Publishes nothing. Compares what requests would notice, not text, with the live generation:
+    which limits become tighter or looser, for whom, where that is said, and, where agents report
+    usage, how full the fullest bucket was of late. A saved plan holds all that it would publish;
+    `ratectl apply` takes it only while the generation that it was compared with is live.
+
+    Examples:
+      ratectl plan policies/
+      ratectl plan policies/ --out plan.json && ratectl apply plan.json
+      ratectl plan policies/ --format markdown --github-output > comment.md
+
+    Exit codes:
+      0    planned
+      2    planned, and there is something to apply (--detailed-exitcode)
+      64   wrong arguments
+      65   invalid policies
+      69   store unreachable
+      77   nothing to apply
+    """
+    from ratectl_cli import publication
+    from ratectl_cli.policies import read_usable
+
+    session = session_of(ctx)
+    if not session.text and format_ is not Format.TEXT:
+        raise UsageError(f"--format {format_} is text: leave out -o {session.options.output}")
+    outputs = _github_file() if github_output else None
+    with session.busy("reading policies"):
+        loaded = read_usable(path)
+    provenance = publication.provenance_of(path, message)
+    with session.store() as store, session.busy("comparing with the live generation"):
+        proposal = publication.compare_with_live(session, store, loaded, provenance)
+        planned = _planned(session, store, proposal, path)
+        if out is not None:
+            _save(store, proposal, path, out)
+    publication.warn(session, proposal)
+    if outputs is not None:
+        with outputs.open("a", encoding="utf-8") as file:
+            file.write(planned.github_lines())
+    _answer(session, planned, out, format_)
+    return 2 if detailed_exitcode and planned.has_changes else 0
+
+
+def _planned(session: Session, store: "Store", proposal: "Proposal", path: str) -> "Planned":
+    from ratectl.errors import StoreError
+    from ratectl.exposure import uses
+    from ratectl.usage import read_usage, totals
+    from ratectl_cli import publication
+    from ratectl_cli.render.plan import Planned
+
+    reporting, found = 0, {}
+    try:
+        usage = totals(read_usage(store))
+        reporting, found = usage.reporting, dict(uses(proposal.changes, usage.limits))
+    except StoreError as error:
+        session.warn(f"how full buckets were is not known: {error}")
+    return Planned(
+        proposal,
+        title=publication.title_of(proposal, path),
+        has_changes=not publication.is_live(proposal),
+        reporting=reporting,
+        uses=found,
+    )
+
+
+def _save(store: "Store", proposal: "Proposal", path: str, out: str) -> None:
+    from pathlib import Path
+
+    from ratectl.plan import save_plan
+    from ratectl_cli.files import write_whole
+
+    saved = save_plan(store, proposal.base, proposal.tree, proposal.provenance, path)
+    write_whole(Path(out), saved.encode())
+
+
+def _github_file() -> "Path":
+    import os
+    from pathlib import Path
+
+    named = os.environ.get("GITHUB_OUTPUT")
+    if not named:
+        raise UsageError("--github-output writes to the file that GITHUB_OUTPUT names: it is unset")
+    return Path(named)
+
+
+def _answer(session: Session, planned: "Planned", out: str | None, format_: Format) -> None:
+    from ratectl_cli.render import plan as render
+
+    if format_ is Format.MARKDOWN:
+        session.emit(render.plan_markdown(planned))
+        return
+    unfold = bool(session.options.verbose)
+    session.answer(
+        "Plan",
+        render.plan_data(planned, out),
+        lambda: render.plan_blocks(planned, out, unfold=unfold),
+    )
+
+
+__all__ = ["plan"]

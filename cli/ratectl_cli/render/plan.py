@@ -1,0 +1,226 @@
+"""A plan, as text, as data, and as a comment on a merge request."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl_cli.render.changes import (
+    SIGNS,
+    change_blocks,
+    change_data,
+    change_name,
+    changes_line,
+    followers_text,
+)
+from ratectl_cli.render.labels import origin_data, place_text
+from ratectl_cli.text import Styled, bold, dim, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ratectl.compare import Change, Named
+    from ratectl.exposure import Use
+    from ratectl_cli.publication import Proposal
+    from ratectl_cli.text import Block, Piece
+
+__all__ = ["Planned", "plan_blocks", "plan_data", "plan_markdown"]
+
+_MARKS: Final = "|`*_[]~@\\"
+"""What Markdown might take for its own, or for somebody to notify."""
+_ROWS: Final = 200
+"""In a comment, which may not be long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A proposal that is not published, and what is known of the limits that it changes."""
+
+    proposal: Proposal
+    title: str
+    has_changes: bool
+    reporting: int
+    """Agents that report usage."""
+    uses: Mapping[Named, Use]
+
+    @property
+    def own(self) -> list[Change]:
+        """The changes that follow from no other."""
+        return [change for change in self.proposal.changes if not change.inherited]
+
+    def github_lines(self) -> str:
+        """What later steps of a GitHub job can read."""
+        base = self.proposal.base.generation
+        changes = len(self.own)
+        return f"has_changes={str(self.has_changes).lower()}\nchanges={changes}\nbase={base}\n"
+
+    def use(self, change: Change) -> Use | None:
+        """How full the fullest bucket was of late; None where nobody knows."""
+        return self.uses.get(change.named)
+
+    def use_text(self, change: Change) -> str:
+        """Nothing where nobody knows."""
+        use = self.use(change)
+        if use is None:
+            return ""
+        where = "" if use.scope == change.scope else f" at {use.scope}"
+        if not use.over:
+            return f"the fullest bucket lately held {use.peak}{where}"
+        return (
+            f"the fullest bucket lately held {use.peak}{where}: more than the {change.most} to be"
+        )
+
+    def place(self, change: Change) -> str:
+        """Where what makes the difference is said; nothing where that is not known."""
+        origin = self._origin(change)
+        return place_text(origin) if origin and origin["file"] else ""
+
+    def data(self, change: Change) -> dict[str, Any]:
+        """A change for programs."""
+        use = self.use(change)
+        return {
+            **change_data(change),
+            "origin": self._origin(change),
+            "most": change.most,
+            "use": use._asdict() if use else None,
+        }
+
+    def _origin(self, change: Change) -> dict[str, Any] | None:
+        if change.origin is None:
+            return None
+        return origin_data(self.proposal.tree, *change.origin)
+
+
+def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
+    """A plan for programs; ``saved`` is the file that it was saved to."""
+    from ratectl_cli.publication import proposal_data
+
+    return {
+        **proposal_data(planned.proposal),
+        "changes": [planned.data(change) for change in planned.proposal.changes],
+        "has_changes": planned.has_changes,
+        "reporting": planned.reporting,
+        "saved": saved,
+    }
+
+
+def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterator[Block]:
+    """A plan for people."""
+    from ratectl_cli.publication import declared
+
+    proposal = planned.proposal
+    if not planned.has_changes:
+        yield f"no changes: generation {proposal.base.generation}, which is live, says the same"
+    else:
+        yield planned.title
+        if proposal.changes:
+            yield ""
+            yield from change_blocks(
+                proposal.changes, unfold=unfold, notes=lambda change: _notes(planned, change)
+            )
+            yield ""
+            yield from _of_use(planned)
+        else:
+            yield "no request will notice: only descriptions, owners, caps or spelling differ"
+        yield f"{changes_line(proposal.changes)} ({declared(proposal.summary)} declared)"
+    if saved is not None:
+        yield [dim("apply: "), f"ratectl apply {saved}"]
+
+
+def _notes(planned: Planned, change: Change) -> Iterator[Piece]:
+    place, use = planned.place(change), planned.use(change)
+    if place:
+        yield dim(f"said at {place}")
+    if use is not None:
+        yield Styled(planned.use_text(change), "bold yellow" if use.over else "dim")
+
+
+def _of_use(planned: Planned) -> Iterator[Block]:
+    """Who said how full buckets were; that nobody did is said as well."""
+    cut = [change for change in planned.own if change.before and change.kind != "loosened"]
+    if not cut:
+        return
+    if not planned.reporting:
+        yield dim("no agent reports usage: how full buckets are is not known")
+    over = sum(1 for change in planned.own if (use := planned.use(change)) and use.over)
+    if over:
+        limits = "a limit is" if over == 1 else f"{over} limits are"
+        yield bold(f"{limits} to be smaller than what was used of late", "yellow")
+
+
+# Markdown ---------------------------------------------------------------------------------------
+
+
+def plan_markdown(planned: Planned) -> str:
+    """A plan as a comment on a merge request, in what GitHub and GitLab both understand."""
+    from ratectl_cli.publication import declared
+
+    proposal = planned.proposal
+    lines = [f"### ratectl plan: {_escaped(changes_line(proposal.changes))}", ""]
+    if not planned.has_changes:
+        lines.append(f"Generation {proposal.base.generation}, which is live, says the same.")
+        return "\n".join(lines) + "\n"
+    lines += [f"{_escaped(planned.title)} ({declared(proposal.summary)} declared).", ""]
+    if proposal.changes:
+        lines += _table(planned)
+    else:
+        lines += ["No request will notice: only descriptions, owners, caps or spelling differ.", ""]
+    lines += _findings(planned)
+    return "\n".join(lines)
+
+
+def _table(planned: Planned) -> Iterator[str]:
+    known = any(planned.use(change) for change in planned.own)
+    titles = ["", "scope", "limit", "before", "after", "said at"]
+    titles += ["fullest bucket lately"] if known else []
+    yield f"| {' | '.join(titles)} |"
+    yield "|---" * len(titles) + "|"
+    below = followers_text(planned.proposal.changes)
+    for change in planned.own[:_ROWS]:
+        use = planned.use(change)
+        cells = [
+            f"`{SIGNS[change.kind][0]}` {change.kind}",
+            _code(change.scope),
+            _code(change_name(change)),
+            _code(change.before),
+            _code(change.after) + _small(below.get(change.named, "")),
+            _code(planned.place(change)),
+        ]
+        if known:
+            warned = " ⚠️" if use and use.over else ""
+            cells.append(f"{use.peak} of {_most(change)}{warned}" if use else "")
+        yield f"| {' | '.join(cells)} |"
+    if len(planned.own) > _ROWS:
+        yield ""
+        yield f"… and {len(planned.own) - _ROWS} more."
+    yield ""
+
+
+def _most(change: Change) -> str:
+    return "no limit" if change.most is None else str(change.most)
+
+
+def _findings(planned: Planned) -> Iterator[str]:
+    found = planned.proposal.diagnostics
+    if found:
+        yield f"{plural(len(found), 'warning')}:"
+        yield ""
+        yield from (f"- {_code(str(each))}" for each in found[:_ROWS])
+        yield ""
+
+
+def _small(text: str) -> str:
+    return f"<br><sub>{_escaped(text)}</sub>" if text else ""
+
+
+def _code(text: str | None) -> str:
+    """In HTML, as it may hold backquotes; no text of a policy reaches the page unescaped."""
+    return f"<code>{_escaped(text)}</code>" if text else ""
+
+
+def _escaped(text: str) -> str:
+    safe = html.escape(" ".join(text.split()))
+    for character in _MARKS:
+        safe = safe.replace(character, f"&#{ord(character)};")
+    return safe

@@ -1,0 +1,294 @@
+"""``plan``, saved plans, and ``diff``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cli_support import TREE, limit_report, report_agent
+
+from ratectl.policy import load_valid
+from ratectl.publish import Provenance, publish
+from ratectl.stores import open_store
+
+if TYPE_CHECKING:
+    from cli_support import Cli
+
+    from conftest import Golden
+
+TIGHTER = TREE.replace("50/s, burst: 100", "40/s, burst: 60").replace("600/min", "10/s")
+
+
+@pytest.fixture
+def edited(tree: Path, published: str) -> str:
+    """``TREE`` is live, and the files ask for less."""
+    (tree / "all.yaml").write_text(TIGHTER)
+    return published
+
+
+def generations(cli: Cli) -> int:
+    found: list[Any] = cli("history", "-o", "json").document["generations"]
+    return len(found)
+
+
+def by_hand(url: str, text: str, message: str) -> None:
+    """Somebody else publishes."""
+    Path("other.yaml").write_text(text)
+    with open_store(url) as store:
+        publish(store, load_valid(["other.yaml"]).tree, Provenance("Eve", message))
+
+
+# -- what it shows
+
+
+def test_a_plan_says_what_changes_where_and_what_is_at_stake(
+    cli: Cli, golden: Golden, edited: str
+) -> None:
+    report_agent(edited, limits=[limit_report("/", "spike", peak=0.83, most=100)])
+    golden("plan", cli("plan", "policies").out)
+    golden("plan-markdown", cli("plan", "policies", "--format", "markdown").out)
+    assert generations(cli) == 1
+
+
+def test_use_counts_where_the_limit_is_enforced(cli: Cli, edited: str) -> None:
+    """A limit of `/shop` has buckets of its own at `/shop/cart`, where its change follows."""
+    report_agent(edited, limits=[limit_report("/shop/cart", "spike", peak=0.613, most=100)])
+    assert "lately held 62 at /shop/cart: more than the 60 to be" in cli("plan", "policies").out
+    (change,) = [
+        each
+        for each in cli("plan", "policies", "-o", "json").document["changes"]
+        if (each["scope"], each["limit"]) == ("/shop", "spike")
+    ]
+    assert change["use"] == {"scope": "/shop/cart", "peak": 62, "over": True}
+    assert change["most"] == 60
+    assert change["origin"]["file"] == "policies/all.yaml"
+
+
+@pytest.mark.parametrize("peak", [None, 0.0])
+def test_use_that_is_missing_or_zero_is_unknown(cli: Cli, edited: str, peak: float | None) -> None:
+    report_agent(edited, limits=[limit_report("/", "spike", peak=peak, most=100)])
+    run = cli("plan", "policies")
+    assert "lately" not in run.out
+    assert "no agent reports usage" not in run.out
+
+
+def test_that_nobody_reports_use_is_said(cli: Cli, edited: str) -> None:
+    assert (
+        "no agent reports usage: how full buckets are is not known" in cli("plan", "policies").out
+    )
+
+
+def test_the_same_said_otherwise_is_no_change_of_a_limit(
+    cli: Cli, tree: Path, published: str
+) -> None:
+    (tree / "all.yaml").write_text(TREE.replace("50/s", "3000/min"))
+    run = cli("plan", "policies", "--detailed-exitcode")
+    assert run.code == 2, "the bundle is another one"
+    assert "no request will notice" in run.out
+    assert cli("diff", "policies").code == 0
+
+
+def test_nothing_of_a_policy_reaches_markdown_as_markup(
+    cli: Cli, tree: Path, published: str
+) -> None:
+    (tree / "all.yaml").write_text(
+        TREE + "---\napiVersion: ratectl/v1\nscope: /odd\nlimits: {x: {rate: 1/s}}\n"
+        'overrides:\n- name: evil\n  match: {who: "a|b`</code>@everybody<script>"}\n'
+        "  limits: {x: {rate: 2/s}}\n"
+    )
+    text = cli("plan", "policies", "--format", "markdown").out
+    (row,) = [line for line in text.splitlines() if "evil" in line]
+    assert row.count("|") == 7
+    for markup in ("<script>", "@everybody", "a|b", "</code>@"):
+        assert markup not in row
+    assert "&lt;script&gt;" in row
+
+
+# -- exit codes and outputs
+
+
+def test_the_detailed_exit_code_is_two_only_where_there_is_something_to_apply(
+    cli: Cli, tree: Path, published: str
+) -> None:
+    assert cli("plan", "policies", "--detailed-exitcode").code == 0
+    assert "no changes: generation 1" in cli("plan", "policies").out
+    (tree / "all.yaml").write_text(TIGHTER)
+    assert cli("plan", "policies").code == 0
+    assert cli("plan", "policies", "--detailed-exitcode").code == 2
+
+
+def test_later_steps_of_a_github_job_learn_what_changes(
+    cli: Cli, edited: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("plan", "policies", "--github-output").code == 64
+    Path("outputs").write_text("before=1\n")
+    monkeypatch.setenv("GITHUB_OUTPUT", "outputs")
+    assert cli("plan", "policies", "--github-output").code == 0
+    assert Path("outputs").read_text() == "before=1\nhas_changes=true\nchanges=3\nbase=1\n"
+
+
+def test_markdown_is_no_document(cli: Cli, edited: str) -> None:
+    run = cli("plan", "policies", "--format", "markdown", "-o", "json")
+    assert run.code == 64
+    assert "leave out -o json" in run.document["message"]
+
+
+def test_nothing_to_plan_is_refused_as_nothing_to_apply_is(cli: Cli, published: str) -> None:
+    Path("empty").mkdir()
+    assert cli("plan", "empty").code == 77
+
+
+# -- saved plans
+
+
+def test_a_saved_plan_publishes_what_it_holds(cli: Cli, tree: Path, edited: str) -> None:
+    assert cli("plan", "policies", "--out", "plan.json", "-m", "less").code == 0
+    (tree / "all.yaml").unlink()
+    run = cli("apply", "plan.json", "--yes")
+    assert run.code == 0, run.err
+    assert "plan.json, planned 2026-11-23T11:58:00.000Z of policies against" in run.out
+    live = cli("history", "-o", "json").document["generations"][0]
+    assert (live["generation"], live["message"]) == (2, "less")
+    shown = cli("explain", "/", "--live").out
+    assert "40/s" in shown
+    assert "policies/all.yaml" in shown, "where it was written is kept"
+
+
+def test_a_plan_that_was_applied_may_be_applied_again(cli: Cli, edited: str) -> None:
+    assert cli("plan", "policies", "--out", "plan.json").code == 0
+    assert cli("apply", "plan.json", "--yes").code == 0
+    again = cli("apply", "plan.json")
+    assert again.code == 0
+    assert "nothing to do: generation 2" in again.out
+
+
+def test_the_first_plan_of_an_empty_store(cli: Cli, tree: Path, store_url: str) -> None:
+    assert cli("plan", "policies", "--out", "plan.json").code == 0
+    assert cli("apply", "plan.json", "--yes").code == 0
+    assert cli("apply", "plan.json").code == 0
+    by_hand(store_url, TIGHTER, "hotfix")
+    run = cli("apply", "plan.json", "--yes")
+    assert run.code == 75
+    assert "the plan is stale: it is for an empty store" in run.err
+
+
+def test_a_stale_plan_is_refused_and_says_what_moved(cli: Cli, edited: str) -> None:
+    assert cli("plan", "policies", "--out", "plan.json").code == 0
+    by_hand(edited, TREE.replace("50/s", "49/s"), "hotfix")
+    run = cli("apply", "plan.json", "--yes")
+    assert run.code == 75
+    assert (
+        "the plan is stale: it was compared with generation 1, and since then was published "
+        "2 (apply by Eve, 2026-11-23T11:58:00.000Z: hotfix). Plan again"
+    ) in run.err
+    assert generations(cli) == 2
+
+
+def test_a_plan_is_stale_though_the_same_content_is_live_again(cli: Cli, edited: str) -> None:
+    assert cli("plan", "policies", "--out", "plan.json").code == 0
+    by_hand(edited, TREE.replace("50/s", "49/s"), "hotfix")
+    assert cli("rollback", "--yes").code == 0
+    assert cli("apply", "plan.json", "--yes").code == 75
+
+
+def test_a_plan_of_another_environment_is_refused(cli: Cli, edited: str, tmp_path: Path) -> None:
+    assert cli("plan", "policies", "--out", "plan.json").code == 0
+    other = f"sqlite:///{tmp_path}/other.db"
+    assert cli("apply", "plan.json", "--yes", "--store", other).code == 75
+    by_hand(other, TREE, "elsewhere")
+    run = cli("apply", "plan.json", "--yes", "--store", other)
+    assert run.code == 75
+    assert "the plan is for environment " in run.err
+    assert "which is another one" in run.err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda plan: {**plan, "policies": plan["policies"].replace("40", "41")}, "plan again"),
+        (lambda plan: {**plan, "bundle": "0" * 64}, "it was changed since it was saved"),
+        (lambda plan: {**plan, "apiVersion": "ratectl/v2"}, "another version"),
+        (lambda plan: {**plan, "extra": 1}, "another version"),
+        (lambda plan: {k: v for k, v in plan.items() if k != "base"}, "another version"),
+        (lambda plan: {**plan, "base": {"generation": "1"}}, "not a readable plan"),
+        (lambda plan: {**plan, "base": [1]}, "not a readable plan"),
+        (lambda plan: {**plan, "provenance": {"author": 5}}, "not a readable plan"),
+        (lambda plan: {**plan, "policies": None}, "not a readable plan"),
+        (lambda plan: {**plan, "environment": 7}, "not a readable plan"),
+    ],
+)
+def test_a_damaged_plan_is_refused(cli: Cli, edited: str, change: Any, words: str) -> None:
+    assert cli("plan", "policies", "--out", "plan.json").code == 0
+    plan = Path("plan.json")
+    plan.write_text(json.dumps(change(json.loads(plan.read_text())), indent=1))
+    run = cli("apply", "plan.json", "--yes")
+    assert run.code == 65, run.err
+    assert words in run.err
+    assert "plan.json: " in run.err
+    assert generations(cli) == 1
+
+
+def test_a_plan_that_was_cut_off_is_refused(cli: Cli, edited: str) -> None:
+    assert cli("plan", "policies", "--out", "plan.json").code == 0
+    plan = Path("plan.json")
+    plan.write_bytes(plan.read_bytes()[:-40])
+    assert cli("apply", "plan.json", "--yes").code == 65
+
+
+def test_policies_written_as_json_are_no_plan(cli: Cli, published: str) -> None:
+    Path("all.json.yaml").write_text(
+        '{"apiVersion": "ratectl/v1", "scope": "/", "limits": {"x": {"rate": "1/s"}}}'
+    )
+    assert cli("apply", "all.json.yaml", "--yes").code == 0
+
+
+def test_a_plan_that_cannot_be_written_leaves_what_was_there(
+    cli: Cli, edited: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    Path("plan.json").write_text("before")
+    monkeypatch.setattr("ratectl_cli.files.os.fsync", full)
+    assert cli("plan", "policies", "--out", "plan.json").code == 69
+    assert Path("plan.json").read_text() == "before"
+    assert not list(Path().glob(".ratectl-*"))
+
+
+# -- diff
+
+
+def test_diff_is_the_gate_against_drift(
+    cli: Cli, golden: Golden, tree: Path, published: str
+) -> None:
+    assert cli("diff", "policies").code == 0
+    assert cli("diff", "policies").out.endswith("no differences\n")
+    by_hand(published, TIGHTER, "by hand")
+    run = cli("diff", "policies")
+    assert run.code == 1
+    golden("diff", run.out)
+    assert cli("apply", "policies", "--yes").code == 0
+    assert cli("diff", "policies").code == 0
+
+
+def test_two_generations(cli: Cli, edited: str) -> None:
+    assert cli("apply", "policies", "--yes").code == 0
+    run = cli("diff", "--from", "1", "--to", "2")
+    assert run.code == 1
+    assert run.out.startswith("generation 2 (live) against generation 1\n")
+    assert "40/s burst 60 per client" in run.out
+    document = cli("diff", "--from", "2", "--to", "2", "-o", "json").document
+    assert (document["differs"], document["identical"], document["changes"]) == (False, True, [])
+
+
+@pytest.mark.parametrize("words", [(), ("policies", "--to", "1"), ("--to", "7"), ("--from", "x")])
+def test_what_cannot_be_compared(cli: Cli, edited: str, words: tuple[str, ...]) -> None:
+    assert cli("diff", *words).code == 64
+
+
+def test_with_nothing_published_there_is_nothing_to_compare(
+    cli: Cli, tree: Path, store_url: str
+) -> None:
+    assert cli("diff", "policies").code == 65
