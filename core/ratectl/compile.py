@@ -75,6 +75,7 @@ def compiled(
 
     :raises BundleError: a limit cannot be used (``validate`` would have said so).
     """
+    release()  # what others were made from, and nobody asks any more
     resolver = Resolver(tree, now_ns)
     compiler = _Compiler(tree, resolver, offset or _SAME_CLOCK)
     scopes: dict[str, ScopePlan] = {}

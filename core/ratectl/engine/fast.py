@@ -283,12 +283,7 @@ class FastEngine(PureEngine):
         self._core_active = {}
         self._classes = {}
         self._core.install(self._core_active, self._plans.generation)
-        self._core.sweeping = False
         return spent
-
-    def _tend(self, now: int, pause: Callable[[], object]) -> None:
-        self._core.sweeping = True  # the swap is done
-        super()._tend(now, pause)
 
     def _count_no_policy(self) -> int:
         return self._no_policy + self._core.no_policy

@@ -223,7 +223,7 @@ def _tell_seed(group: FastGroup) -> None:
 class FastGroup(Group):
     """Buckets of one identity, packed in ``store``. Keys are fingerprints."""
 
-    __slots__ = ("__weakref__", "store")
+    __slots__ = ("__weakref__", "_foreign", "store")
 
     algorithm = _told("algorithm", _tell_rule)
     shadow = _told("shadow", _tell_shadow)
@@ -237,6 +237,8 @@ class FastGroup(Group):
     ) -> None:
         self.store = core.group(limit.scope, limit.name, limit.per, counters)
         self.store.owner = weakref.ref(self)
+        self._foreign = False
+        """Whether the core cannot follow a change: nor can it tell which buckets to forget."""
         super().__init__(limit, genesis, counters)
         self.buckets = _Buckets(self.store)  # type: ignore[assignment]
         self.overflow = _Shared(self.store)  # type: ignore[assignment]
@@ -300,17 +302,20 @@ class FastGroup(Group):
             shared = {slot: self.overflow[slot] for slot in list(self.overflow)}
             self.store.clear_shared()
         super().change(algorithm, genesis, now)
-        self.store.changed(now, before, after, _follows(old, algorithm, before, after))
+        native = _follows(old, algorithm, before, after)
+        self._foreign = self._foreign or not native
+        self.store.changed(now, before, after, native)
         for slot, state in shared.items():
             self.overflow[slot] = self._caught_up(state)
 
     def changed_often(self) -> bool:
-        return super().changed_often() or self.store.former > 0
+        return super().changed_often() or self._foreign or self.store.former > 0
 
     def forget_changes(self, before: int) -> None:
         count = len(self._changes) - (self.epoch - before)
         super().forget_changes(before)
         self.store.forget(count)
+        self._foreign = False
 
     def usage(self) -> Any:
         self.store.flush()

@@ -8,7 +8,7 @@ from ratectl.engine.fast_group import FastGroup
 from ratectl.engine.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ratectl.engine import _fast
     from ratectl.engine.base import State
@@ -30,6 +30,7 @@ class FastTable(Table):
 
     def __init__(self, core: _fast.Core) -> None:
         self._core = core
+        self._behind: Callable[[Group], bool] | None = None
         self._retired: list[tuple[Group, Group | Family]] = []
 
     def __len__(self) -> int:
@@ -46,6 +47,15 @@ class FastTable(Table):
     @evicts.setter
     def evicts(self, evicts: bool) -> None:
         self._core.evicts = evicts
+
+    @property
+    def behind(self) -> Callable[[Group], bool] | None:
+        return self._behind
+
+    @behind.setter
+    def behind(self, behind: Callable[[Group], bool] | None) -> None:
+        self._behind = behind
+        self._core.sweeping = behind is None  # it does not know which groups a swap has reached
 
     def insert(
         self, group: Group, key: Key, state: State, now: int, held: Sequence[Look] = ()

@@ -320,7 +320,7 @@ class Group:
         self.algorithm = fixed(self.algorithm)
 
     def changed_often(self) -> bool:
-        """Whether buckets that nobody touches make the list of changes long."""
+        """Whether buckets that nobody touches have to follow the changes by and by."""
         return len(self._changes) > _PENDING
 
     def forget_changes(self, before: int) -> None:

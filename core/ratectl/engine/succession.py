@@ -55,20 +55,20 @@ class Comparison:
     """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int], bool] = {}
+        self.known: dict[tuple[int, int], bool] = {}
 
     def same(self, one: object, other: object) -> bool:
         """Equality, pair by pair: a scope's part and, nested, those of the scopes above."""
         if one is other:
             return True
         pair = (id(one), id(other))
-        known = self._known.get(pair)
+        known = self.known.get(pair)
         if known is None:
             if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other) == 2:
                 known = self.same(one[0], other[0]) and self.same(one[1], other[1])
             else:
                 known = one == other
-            self._known[pair] = known
+            self.known[pair] = known
         return known
 
     def choices(self, old: LimitChoice, new: LimitChoice) -> tuple[bool, bool]:
@@ -115,9 +115,11 @@ class Step:
         """The buckets until then."""
         return self.kins.get(identity) or self.begun.get(identity)
 
-    def spent(self) -> list[dict[Identity, Any]]:
+    def spent(self) -> list[dict[Any, Any]]:
         """What it has worked with, to be let go (see ``pacing.release``)."""
-        return [self.kins, self.begun, self.before, self.lending, self.newcomers, self.partial]
+        worked: list[dict[Any, Any]]
+        worked = [self.kins, self.begun, self.before, self.lending, self.newcomers, self.partial]
+        return [*worked, self.compared.known]
 
 
 class Succession:

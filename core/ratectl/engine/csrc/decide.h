@@ -166,15 +166,13 @@ first_touch(Group *g, u64 key, i64 now, Scratch *into)
         if (r->kind == HELD && ((Held *)shared)->own)
             return -1; /* a copy shares its slots */
         memcpy(scratch, shared, r->size);
-        if (r->kind == WINDOW && is_broad(&scratch->window)) {
-            memcpy(into->counts, scratch->window.ring.broad.counts, RING_BYTES);
-            ring_adopt(&scratch->window, into->counts);
-        }
     } else if (g->genesis) {
         memcpy(scratch, g->genesis, r->size);
     } else {
         full_bucket(r, scratch, now);
     }
+    if (r->kind == WINDOW && unlikely(is_broad(&scratch->window)))
+        ring_unfold(&scratch->window, into->counts);
     scratch->head.epoch = g->epoch;
     scratch->head.serial = 0;
     return 0;
@@ -276,9 +274,10 @@ begin(Request *q, Look *l)
 {
     Group *g = l->group;
     Packed *scratch = l->bucket;
-    int broad = g->rule->kind == WINDOW && is_broad(&scratch->window);
-    u64 *counts = broad ? counts_new(&g->common->budget) : NULL;
-    if (unlikely(broad && counts == NULL))
+    int unfolded = g->rule->kind == WINDOW && is_broad(&scratch->window);
+    u64 *own = NULL;
+    if (unlikely(unfolded && largest_of(scratch->window.ring.broad.counts) + (u64)q->cost > MOST_NARROW) &&
+        (own = counts_new(&g->common->budget)) == NULL)
         return; /* no memory at all: nothing is kept */
     Bucket *held[MOST_LIMITS];
     for (int i = 0; i < q->count; i++)
@@ -288,17 +287,15 @@ begin(Request *q, Look *l)
         g->common->overflowed++;
         b = share(g, l->key);
         if (b == NULL) {
-            counts_free(&g->common->budget, counts);
+            counts_free(&g->common->budget, own);
             return; /* no memory at all: nothing is kept */
         }
     }
     u64 key = b->key;
     memcpy(b, scratch, g->rule->size);
     b->key = key;
-    if (unlikely(broad)) {
-        memcpy(counts, scratch->window.ring.broad.counts, RING_BYTES);
-        ring_adopt((Window *)b, counts);
-    }
+    if (unlikely(unfolded))
+        ring_fill((Window *)b, scratch->window.ring.broad.counts, own);
     b->serial = next_serial(g->common);
     l->bucket = (Packed *)b;
     l->untracked = 0;

@@ -153,32 +153,25 @@ full_bucket(const Rule *r, Packed *b, i64 now)
 
 /* Changes of parameters: what migrate.py says, where it takes no Python -------------------------- */
 
-static int
+/* Of a copy whose ring is unfolded. */
+static void
 rewindowed(const Rule *old, const Rule *new, Window *b, i64 now)
 {
     window_advance(old, b, now);
     if (old->slot_ns == new->slot_ns)
-        return 0;
-    Window moved;
-    memset(&moved, 0, sizeof moved);
-    moved.head = b->head;
-    moved.since = b->since;
+        return;
+    u64 moved[SLOTS] = {0};
     if (b->slot * old->slot_ns > now)
         now = b->slot * old->slot_ns;
-    moved.slot = floor_div(now, new->slot_ns);
+    i64 head = floor_div(now, new->slot_ns);
     for (i64 slot = b->slot - SLOTS + 1; slot <= b->slot; slot++) {
-        u64 count = count_in(b, slot);
         i64 latest = (slot + 1) * old->slot_ns - 1;
         i64 to = floor_div(latest < now ? latest : now, new->slot_ns);
-        if (!count || to <= moved.slot - SLOTS)
-            continue;
-        count += count_in(&moved, to);
-        if (count > MOST_NARROW)
-            return -1;
-        set_count(&moved, to, count);
+        if (to > head - SLOTS)
+            moved[to & (SLOTS - 1)] += count_in(b, slot);
     }
-    *b = moved;
-    return 0;
+    b->slot = head;
+    memcpy(b->ring.broad.counts, moved, RING_BYTES);
 }
 
 static int
@@ -203,8 +196,10 @@ changed(const Change *c, Packed *b)
         b->held.newest = NO_SLOT;
         return 0;
     }
-    if (c->after->kind == WINDOW)
-        return rewindowed(c->before, c->after, &b->window, c->now);
+    if (c->after->kind == WINDOW) {
+        rewindowed(c->before, c->after, &b->window, c->now);
+        return 0;
+    }
     i64 wall; /* a quota over the same windows */
     return wall_at(c->before, c->now, &wall) < 0 ||
            quota_advance(c->before, &b->quota, c->now, wall) < 0 ? -1 : 0;
@@ -220,12 +215,14 @@ catch_up(Group *g, Bucket *bucket)
     if (behind > (u32)g->change_count)
         return -1;
     const Change *first = &g->changes[g->change_count - behind];
-    int broad = g->rule->kind == WINDOW && is_broad((Window *)bucket);
-    for (u32 i = 0; i < behind; i++) /* broad counts do not move: they would not all be narrow then */
-        if (!first[i].native || (broad && first[i].before->slot_ns != first[i].after->slot_ns))
+    for (u32 i = 0; i < behind; i++)
+        if (!first[i].native)
             return -1;
     Packed moved;
+    u64 counts[SLOTS];
     memcpy(&moved, bucket, g->rule->size);
+    if (g->rule->kind == WINDOW)
+        ring_unfold(&moved.window, counts);
     if (g->rule->kind == HELD && behind > 1 && held_used(&moved.held, first[behind - 1].now))
         return -1;
     for (u32 i = 0; i < behind; i++)
@@ -233,8 +230,20 @@ catch_up(Group *g, Bucket *bucket)
             return -1;
     moved.head.epoch = g->epoch;
     moved.head.serial = next_serial(g->common);
+    if (g->rule->kind == WINDOW)
+        return ring_fold(&g->common->budget, (Window *)bucket, &moved.window) - 1;
     memcpy(bucket, &moved, g->rule->size);
     return 0;
+}
+
+/* Let go of the genesis bucket: untouched ones are full. */
+static void
+genesis_end(Group *g)
+{
+    if (g->genesis != NULL)
+        bucket_end(g->rule->kind, &g->common->budget, &g->genesis->head);
+    PyMem_Free(g->genesis);
+    g->genesis = NULL;
 }
 
 /* Making room ----------------------------------------------------------------------------------- */

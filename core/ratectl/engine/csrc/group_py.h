@@ -119,24 +119,8 @@ field(PyObject *fields, Py_ssize_t i, int *odd)
     return value;
 }
 
-/* Fill a window's ring: a broad one where the counts need it, and there is a budget for it to be
-   taken from. 0 where they do not fit. */
-static int
-pack_ring(Window *b, const u64 *counts, u64 largest, Budget *budget)
-{
-    u64 *ring = NULL;
-    if (largest > MOST_NARROW && (budget == NULL || (ring = counts_new(budget)) == NULL))
-        return 0;
-    memset(&b->ring, 0, sizeof b->ring);
-    if (ring != NULL)
-        ring_adopt(b, ring);
-    for (int i = 0; i < SLOTS; i++)
-        set_count(b, i, counts[i]);
-    return 1;
-}
-
 /* Fill a bucket, which may own what it does not come to own now. 0 where the fields do not fit: the
-   bucket is as it was. `budget` pays for what it owns; without one it must not own anything. */
+   bucket is as it was. */
 static int
 pack(const Rule *r, Packed *into, u32 epoch, u32 serial, PyObject *fields, Budget *budget)
 {
@@ -166,16 +150,16 @@ pack(const Rule *r, Packed *into, u32 epoch, u32 serial, PyObject *fields, Budge
         if (!odd)
             Py_XINCREF((PyObject *)b.held.own);
     } else {
-        u64 counts[SLOTS], largest = 0;
+        u64 counts[SLOTS], *own = NULL;
         b.window.slot = field(fields, 0, &odd);
         b.window.since = field(fields, 1, &odd);
         odd |= b.window.slot > MOST_TIME / r->slot_ns || b.window.slot < -MOST_TIME / r->slot_ns;
-        for (int i = 0; i < SLOTS; i++) {
+        for (int i = 0; i < SLOTS; i++)
             counts[i] = (u64)field(fields, 2 + i, &odd);
-            largest = counts[i] > largest ? counts[i] : largest;
-        }
+        u64 largest = largest_of(counts);
         odd = odd || largest > (u64)MOST_TIME / 64 ||
-              !pack_ring(&b.window, counts, largest, budget);
+              (largest > MOST_NARROW && (own = counts_new(budget)) == NULL);
+        ring_fill(&b.window, counts, own);
     }
     if (PyErr_Occurred())
         PyErr_Clear();

@@ -39,8 +39,7 @@ group_set_rule(Group *g, PyObject *value, void *unused)
         table_init(&g->table, &g->common->budget, new);
     } else if (old->kind != new->kind || old->size != new->size) {
         flush_lowest(g);
-        PyMem_Free(g->genesis);
-        g->genesis = NULL;
+        genesis_end(g);
         if (g->table.count) {
             Table *former = PyMem_Realloc(g->former, ((size_t)g->former_count + 1) * sizeof *former);
             if (former == NULL) {
@@ -75,19 +74,20 @@ static PyObject *
 group_set_genesis(Group *g, PyObject *fields)
 {
     Packed genesis;
-    PyMem_Free(g->genesis);
-    g->genesis = NULL;
+    genesis_end(g);
     g->odd_genesis = 0;
     if (fields == Py_None)
         Py_RETURN_NONE;
     memset(&genesis, 0, sizeof genesis);
     if (!PyTuple_Check(fields) || g->rule->kind == HELD ||
-        !pack(g->rule, &genesis, 0, 0, fields, NULL)) {
+        !pack(g->rule, &genesis, 0, 0, fields, &g->common->budget)) {
         g->odd_genesis = 1;
     } else {
         g->genesis = PyMem_Malloc(sizeof genesis);
-        if (g->genesis == NULL)
+        if (g->genesis == NULL) {
+            bucket_end(g->rule->kind, &g->common->budget, &genesis.head);
             return PyErr_NoMemory();
+        }
         *g->genesis = genesis;
     }
     Py_RETURN_NONE;
@@ -226,6 +226,7 @@ group_dealloc(Group *g)
         if (common->hand == g)
             common->hand = g->next == g ? NULL : g->next;
         if (g->rule != NULL) {
+            genesis_end(g);
             free_shared(g);
             for (int i = 0; i < g->former_count; i++) {
                 table_drop(&g->former[i], UINT32_MAX);
@@ -238,7 +239,6 @@ group_dealloc(Group *g)
     forget_changes(g, g->change_count);
     PyMem_Free(g->changes);
     PyMem_Free(g->former);
-    PyMem_Free(g->genesis);
     Py_XDECREF((PyObject *)g->rule);
     Py_XDECREF((PyObject *)g->counters);
     Py_XDECREF(g->scope);

@@ -87,6 +87,56 @@ ring_free(Budget *budget, Window *b)
     b->ring.broad.mark = 0;
 }
 
+/* Broad counts that are not the bucket's own, in place of its ring: for a copy that is changed. */
+static void
+ring_unfold(Window *b, u64 *counts)
+{
+    for (int i = 0; i < SLOTS; i++)
+        counts[i] = count_in(b, i);
+    ring_adopt(b, counts);
+}
+
+static inline u64
+largest_of(const u64 *counts)
+{
+    u64 largest = 0;
+    for (int i = 0; i < SLOTS; i++)
+        largest = counts[i] > largest ? counts[i] : largest;
+    return largest;
+}
+
+/* Fill a ring, over whatever was there: `own`, which the bucket owns from now on, or a narrow one. */
+static void
+ring_fill(Window *b, const u64 *counts, u64 *own)
+{
+    if (own != NULL) {
+        memmove(own, counts, RING_BYTES);
+        ring_adopt(b, own);
+        return;
+    }
+    u16 narrow[SLOTS];
+    for (int i = 0; i < SLOTS; i++)
+        narrow[i] = (u16)counts[i];
+    memcpy(b->ring.narrow, narrow, sizeof narrow);
+}
+
+/* Put a copy with unfolded counts in place of a bucket. 0 without memory: the bucket is as it was. */
+static int
+ring_fold(Budget *budget, Window *bucket, const Window *copy)
+{
+    u64 *own = NULL;
+    if (largest_of(copy->ring.broad.counts) > MOST_NARROW) {
+        own = is_broad(bucket) ? bucket->ring.broad.counts : counts_new(budget);
+        if (own == NULL)
+            return 0;
+    } else {
+        ring_free(budget, bucket);
+    }
+    *bucket = *copy;
+    ring_fill(bucket, copy->ring.broad.counts, own);
+    return 1;
+}
+
 /* Arithmetic ------------------------------------------------------------------------------------ */
 
 static inline void

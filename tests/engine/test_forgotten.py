@@ -1,0 +1,112 @@
+"""Buckets that nobody comes back to are forgotten, whatever was published since."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from engine.drawn import OFFSET, WALL, set_wall
+from engine.engines import each_engine
+from engine.model import Limit
+from engine.plans import by_scope, plan_set, rate, window
+from engine.rules import SECOND, Quota
+from ratectl.engine import control
+
+if TYPE_CHECKING:
+    from engine.engines import MakeEngine
+    from engine.rules import Rule
+
+T = ("tenant",)
+AGES = 10**15
+"""Longer than any bucket here takes to fill."""
+
+CHANGES: dict[str, tuple[Rule, Rule, tuple[int, ...]]] = {
+    "a rate": (rate(10, 60), rate(20, 60), (3,)),
+    "a rate of a finer cut": (rate(10, 60), rate(7, 13), (3,)),
+    "tokens to a window": (rate(10, 60), window(10, 60), (3,)),
+    "a quota's unit": (Quota(10, "h", WALL), Quota(10, "day", WALL), (3,)),
+    "a window's count": (window(10, 60), window(20, 60), (3,)),
+    "a window's length": (window(10, 60), window(10, 3_600), (3,)),
+    "a window's length, counted far": (window(10**9, 60), window(10**9, 3_600), (70_000,)),
+    "a window's length, counted together": (
+        window(10**9, 60), window(10**9, 3_600), (40_000, 40_000),
+    ),
+}  # fmt: skip
+
+
+def publish(engine: object, generation: int, rule: Rule) -> None:
+    limits = by_scope(Limit("/", "l", rule, T))
+    engine.swap(plan_set(generation, limits, OFFSET))  # type: ignore[attr-defined]
+
+
+class Clock:
+    """Nanoseconds, as they are set."""
+
+    def __init__(self) -> None:
+        self.now = 10**15
+        set_wall(0)
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def come_and_go(engine: object, clock: Clock, each: int = 50) -> int:
+    """Others come, six times so many with ages between; returns how many buckets are left."""
+    for number in range(6 * each):
+        engine.check("/", {"tenant": f"late{number}"})  # type: ignore[attr-defined]
+        if number % each == 0:
+            clock.now += AGES
+            engine.usage()  # type: ignore[attr-defined]
+    return engine.usage().buckets  # type: ignore[attr-defined,no-any-return]
+
+
+@each_engine
+@pytest.mark.parametrize("change", CHANGES)
+def test_after_a_change_of(make: MakeEngine, change: str) -> None:
+    before, after, costs = CHANGES[change]
+    clock = Clock()
+    engine = make(clock, max_buckets=10_000)
+    publish(engine, 1, before)
+    for cost in costs:
+        for number in range(400):
+            engine.check("/", {"tenant": str(number)}, cost)
+        clock.now += 5 * SECOND
+    publish(engine, 2, after)
+    clock.now += AGES
+    engine.usage()
+    assert come_and_go(engine, clock) <= 100
+
+
+@each_engine
+def test_where_an_untouched_bucket_began_far_from_full(make: MakeEngine) -> None:
+    """And what comes first to a key then is kept as small as ever."""
+    clock = Clock()
+    engine = make(clock, max_buckets=10_000)
+    publish(engine, 1, rate(100, 3_600, burst=100))
+    publish(engine, 2, rate(10**6, 3_600, burst=10**6))
+    publish(engine, 3, window(10**6, 3_600))
+    first = engine.check("/", {"tenant": "first"})
+    assert first.remaining == 99, "growth handed out nothing"
+    clock.now += AGES
+    for number in range(3_000):
+        assert engine.check("/", {"tenant": str(number)}).remaining == 10**6 - 1
+    if engine.name == "c":
+        assert engine.bytes < 100 * 3_000  # type: ignore[attr-defined]
+    assert come_and_go(engine, clock, each=500) <= 1_000
+
+
+@each_engine
+def test_after_more_scopes_were_asked_for_than_are_remembered(
+    make: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_MAX_ALIASES", 10)
+    clock = Clock()
+    engine = make(clock, max_buckets=10_000)
+    publish(engine, 1, rate(10, 60))
+    for number in range(400):
+        engine.check(f"/{number}", {"tenant": str(number)})
+    clock.now += AGES
+    for number in range(400):
+        engine.check("/", {"tenant": f"late{number}"})
+    assert len(engine._table) <= 401  # type: ignore[attr-defined]
