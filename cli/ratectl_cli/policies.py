@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.errors import BundleError, NotFound, PolicyError, UsageError
@@ -100,8 +101,9 @@ def read_plan(path: str) -> SavedPlan | None:
             raise BundleError(f"{path}: {error}") from None
 
 
-def read_usable(path: str) -> Loaded:
-    """Load policies without rules that need the live generation, of which there is at least one.
+def read_usable(path: str, *, empty: bool = False) -> Loaded:
+    """Load policies without rules that need the live generation, of which there is at least one,
+    unless there may be none (``empty``).
 
     ``publishable`` judges the rest.
 
@@ -117,6 +119,8 @@ def read_usable(path: str) -> Loaded:
     if not checked.usable:
         errors = [found for found in checked.diagnostics if found.severity == "error"]
         if all(found.code in nothing for found in errors):
+            if empty:
+                return replace(loaded, diagnostics=())
             raise Refused(
                 f"nothing to apply in {path}: publishing it would remove every limit",
                 checked.diagnostics,

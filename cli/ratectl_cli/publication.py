@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ratectl_cli.text import bold, dim, plural
@@ -10,8 +10,10 @@ from ratectl_cli.text import bold, dim, plural
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ratectl.compare import Change
+    from ratectl.compare import Change, Named
+    from ratectl.exposure import Use
     from ratectl.generations import Live
+    from ratectl.guards import Objection
     from ratectl.policy.diagnostics import Diagnostic
     from ratectl.policy.loader import Loaded
     from ratectl.policy.model import PolicyTree
@@ -23,11 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Proposal",
+    "answer_dry",
     "answer_published",
     "answer_unchanged",
     "compare_with_live",
     "declared",
+    "guarded",
     "is_live",
+    "pass_guards",
     "proposal_data",
     "propose",
     "provenance_of",
@@ -49,6 +54,12 @@ class Proposal:
     provenance: Provenance
     diagnostics: Sequence[Diagnostic] = ()
     """Warnings about the policies."""
+    reporting: int = 0
+    """Agents that report usage."""
+    uses: Mapping[Named, Use] = field(default_factory=dict)
+    """How full the fullest bucket was of late, where anybody says so."""
+    objections: Sequence[Objection] = ()
+    """What guards say against it."""
 
 
 def propose(
@@ -80,7 +91,50 @@ def compare_with_live(
     base = read_live(store)
     old = tree_to_compare(session, store, base)
     loaded = publishable(loaded, old)
-    return propose("apply", base, old, loaded.tree, provenance, loaded.diagnostics)
+    proposal = propose("apply", base, old, loaded.tree, provenance, loaded.diagnostics)
+    return guarded(session, store, proposal, old)
+
+
+def guarded(session: Session, store: Store, proposal: Proposal, old: PolicyTree | None) -> Proposal:
+    """The same, with what agents and guards say of it."""
+    from ratectl.errors import StoreError
+    from ratectl.exposure import uses
+    from ratectl.guards import objections
+    from ratectl.usage import read_usage, totals
+
+    try:
+        usage = totals(read_usage(store))
+    except StoreError as error:
+        session.warn(f"how full buckets are is not known: {error}")
+        usage = totals([])
+    found = uses(proposal.changes, usage.limits)
+    return replace(
+        proposal,
+        reporting=usage.reporting,
+        uses=found,
+        objections=objections(old, proposal.tree, proposal.changes, found),
+    )
+
+
+def pass_guards(session: Session, proposal: Proposal, reasons: Mapping[str, str]) -> Proposal:
+    """The same, if a reason is given for each guard that says no.
+
+    :raises Refused: one is missing.
+    """
+    from ratectl.guards import unanswered
+    from ratectl_cli.errors import Refused
+
+    missing = list(unanswered(proposal.objections, reasons))
+    if missing:
+        said = "; ".join(each.message for each in missing)
+        flags = " ".join(f"{each.flag} REASON" for each in missing)
+        raise Refused(f"a guard refuses this: {said}. If it is meant, add {flags}")
+    passed = {each.guard: reasons[each.guard].strip() for each in proposal.objections}
+    session.show(
+        [bold("passed: ", "yellow"), f"{each.message} ({passed[each.guard]})"]
+        for each in proposal.objections
+    )
+    return replace(proposal, provenance=replace(proposal.provenance, passed=passed))
 
 
 def provenance_of(path: str, message: str) -> Provenance:
@@ -150,6 +204,19 @@ def answer_unchanged(session: Session, proposal: Proposal, what: str) -> None:
     session.answer("Publication", data, lambda: [text])
 
 
+def answer_dry(session: Session, proposal: Proposal) -> None:
+    """Print that nothing was published, as was asked."""
+    data = {
+        **proposal_data(proposal),
+        "published": False,
+        "generation": proposal.base.generation or None,
+        "time": None,
+        "undo": None,
+    }
+    text = f"not published (--dry-run): it would be generation {proposal.base.generation + 1}"
+    session.answer("Publication", data, lambda: [text])
+
+
 def is_live(proposal: Proposal) -> bool:
     """Whether publishing would change nothing at all."""
     from ratectl.policy.bundle import digest, encode_policies
@@ -194,4 +261,9 @@ def proposal_data(proposal: Proposal) -> dict[str, Any]:
         "summary": dict(proposal.summary),
         "changes": [change_data(change) for change in proposal.changes],
         "diagnostics": [diagnostic_data(found) for found in proposal.diagnostics],
+        "objections": [
+            {"guard": each.guard, "message": each.message, "flag": each.flag}
+            for each in proposal.objections
+        ],
+        "passed": dict(provenance.passed),
     }

@@ -127,8 +127,8 @@ def _noticed(limit: Limit, name: str) -> object:
 
 
 def most_of(limit: Limit | None) -> int | None:
-    """What a full bucket admits at once; None where nothing is limited."""
-    if limit is None or limit.unlimited or limit.mode == "off":
+    """What a full bucket admits at once; None where nothing is refused."""
+    if limit is None or limit.unlimited or limit.mode != "enforce":
         return None
     if limit.rate is None:
         return limit.max

@@ -137,6 +137,9 @@ def _provenance(value: dict[str, Any]) -> Provenance:
     found = Provenance(**value)
     _text(found.author)
     _text(found.message)
+    for guard, reason in found.passed.items():
+        _text(guard)
+        _text(reason)
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -61,6 +61,8 @@ class Provenance:
     message: str = ""
     commit: str | None = None
     dirty: bool | None = None
+    passed: Mapping[str, str] = field(default_factory=dict)
+    """Guards that said no (see ``guards``), and why it was done all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ def _commit(
         summary=dict(content.summary),
         request=uuid.uuid4().hex,
         rollback_of=content.rollback_of,
+        passed=dict(provenance.passed),
     )
     sequence = base.head.sequence + 1 if base.head else 1
     head = Head(sequence=sequence, generation=generation, bundle=content.bundle)

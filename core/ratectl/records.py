@@ -164,6 +164,8 @@ class HistoryEntry(Record):
     """Unique to one attempt: how a writer recognises its own write after a lost reply."""
     rollback_of: int | None = None
     """For a rollback: the generation whose content this one repeats."""
+    passed: dict[str, str] = field(default_factory=dict)
+    """Guards that said no, each with the reason for which it was passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

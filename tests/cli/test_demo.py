@@ -43,7 +43,7 @@ STORY = [
     r"/web .*generation 1 .*2/2 agents",
     r"-   spike: \{rate: 10/s, burst: 40\}",
     r"\+   spike: \{rate: 1/s, burst: 5\}",
-    r"\$ ratectl apply policies/ -m 'tighten the website' --yes",
+    r"\$ ratectl apply policies/ -m 'tighten the website' --allow-below-use '.*' --yes",
     r"spike  tightened",
     r"generation 2 is live",
     r"web-1 enforces generation 2: \d+ ms after it was published",

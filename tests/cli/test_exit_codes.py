@@ -238,8 +238,9 @@ def test_a_lost_race_exits_75_and_says_what_moved(
     assert "generation 2 (apply by Rival" in run.err
     assert "generation 1" in run.err
     assert cli("history", "-o", "json").document["live"] == 2
+    passing = ("--allow-removals", "theirs", "--yes")
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "confirm", lambda *_, **__: cli("apply", "policies", "--yes"))
+        patch.setattr(Session, "confirm", lambda *_, **__: cli("apply", "policies", *passing))
         assert cli("rollback", "--to", "1").code == 75
 
 

@@ -241,7 +241,8 @@ def test_policies_written_as_json_are_no_plan(cli: Cli, published: str) -> None:
     Path("all.json.yaml").write_text(
         '{"apiVersion": "ratectl/v1", "scope": "/", "limits": {"x": {"rate": "1/s"}}}'
     )
-    assert cli("apply", "all.json.yaml", "--yes").code == 0
+    run = cli("apply", "all.json.yaml", "--allow-removals", "a fresh start", "--yes")
+    assert run.code == 0, run.err
 
 
 def test_a_plan_that_cannot_be_written_leaves_what_was_there(

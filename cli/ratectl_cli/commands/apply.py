@@ -12,6 +12,33 @@ if TYPE_CHECKING:
     from ratectl_cli.publication import Proposal
 
 
+AllowEmpty = Annotated[
+    str, typer.Option("--allow-empty", metavar="REASON", help="Why to remove every policy.")
+]
+AllowRemovals = Annotated[
+    str,
+    typer.Option(
+        "--allow-removals", metavar="REASON", help="Why to remove more than a fifth of all scopes."
+    ),
+]
+AllowGrowth = Annotated[
+    str,
+    typer.Option(
+        "--allow-growth", metavar="REASON", help="Why to more than double a large bundle."
+    ),
+]
+AllowBelowUse = Annotated[
+    str,
+    typer.Option(
+        "--allow-below-use", metavar="REASON", help="Why to cut limits below what was used lately."
+    ),
+]
+AllowProtected = Annotated[
+    str,
+    typer.Option("--allow-protected", metavar="REASON", help="Why to change protected scopes."),
+]
+
+
 def apply(
     ctx: typer.Context,
     path: Annotated[
@@ -24,6 +51,14 @@ def apply(
         str, typer.Option("-m", "--message", metavar="MSG", help="Why, for the history.")
     ] = "",
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do all but ask and publish; guards refuse as well.")
+    ] = False,
+    allow_empty: AllowEmpty = "",
+    allow_removals: AllowRemovals = "",
+    allow_growth: AllowGrowth = "",
+    allow_below_use: AllowBelowUse = "",
+    allow_protected: AllowProtected = "",
 ) -> int:
     """Publish policies as the next generation.
 
@@ -33,6 +68,9 @@ def apply(
     live generation says the same: agents clip it, and the cap may be lowered at once. A plan that
     `ratectl plan --out` saved publishes what it holds, if the generation that it was compared with
     is still live.
+
+    Guards refuse what has taken services down elsewhere: each can be passed by an option of its
+    own, with a reason, which the history keeps.
 
     Examples:
       ratectl apply policies/
@@ -47,15 +85,23 @@ def apply(
       65   invalid policies, or a damaged plan
       69   store unreachable
       75   a stale plan, or somebody else published meanwhile
-      77   nothing to apply
+      77   nothing to apply, or a guard refuses it
     """
+    from ratectl import guards
     from ratectl_cli import publication
     from ratectl_cli.policies import read_plan, read_usable
 
     session = session_of(ctx)
+    reasons = {
+        guards.EMPTY: allow_empty,
+        guards.REMOVALS: allow_removals,
+        guards.GROWTH: allow_growth,
+        guards.BELOW_USE: allow_below_use,
+        guards.PROTECTED: allow_protected,
+    }
     with session.busy("reading policies"):
         plan = read_plan(path)
-        loaded = read_usable(path) if plan is None else None
+        loaded = read_usable(path, empty=bool(allow_empty.strip())) if plan is None else None
     with session.store() as store:
         with session.busy("comparing with the live generation"):
             if plan is not None:
@@ -70,6 +116,10 @@ def apply(
             return 0
         source = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
         publication.show_changes(session, proposal, publication.title_of(proposal, source))
+        proposal = publication.pass_guards(session, proposal, reasons)
+        if dry_run:
+            publication.answer_dry(session, proposal)
+            return 0
         session.confirm(f"Publish as generation {proposal.base.generation + 1}?", yes=yes)
         return _publish(session, proposal, store, path)
 
@@ -81,14 +131,15 @@ def _planned(session: Session, store: "Store", plan: "SavedPlan", message: str) 
     from ratectl.plan import still_live
     from ratectl.provenance import gather
     from ratectl_cli.policies import tree_to_compare
-    from ratectl_cli.publication import propose
+    from ratectl_cli.publication import guarded, propose
 
     base = still_live(store, plan)
     provenance = replace(
         plan.provenance, author=gather(".").author, message=message or plan.provenance.message
     )
     old = tree_to_compare(session, store, base)
-    return propose("apply", base, old, plan.tree(), provenance)
+    proposal = propose("apply", base, old, plan.tree(), provenance)
+    return guarded(session, store, proposal, old)
 
 
 def _publish(session: Session, proposal: "Proposal", store: "Store", path: str) -> int:

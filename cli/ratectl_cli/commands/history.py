@@ -67,6 +67,7 @@ def entry_data(entry: "HistoryEntry", *, live: int) -> dict[str, Any]:
         "commit": entry.commit,
         "dirty": entry.dirty,
         "summary": entry.summary,
+        "passed": entry.passed,
         "bundle": entry.bundle,
     }
 
@@ -79,6 +80,12 @@ def commit_text(entry: "HistoryEntry") -> str:
 def action_text(entry: "HistoryEntry") -> str:
     """``apply``, or ``rollback to 411``."""
     return f"{entry.action} to {entry.rollback_of}" if entry.rollback_of else entry.action
+
+
+def message_text(entry: "HistoryEntry") -> str:
+    """Why, and which guards were passed for which reason."""
+    passed = [f"passed {guard}: {reason}" for guard, reason in sorted(entry.passed.items())]
+    return "; ".join(filter(None, (entry.message, *passed)))
 
 
 def _blocks(entries: "Sequence[HistoryEntry]", live: int) -> "list[Block]":
@@ -102,7 +109,7 @@ def _blocks(entries: "Sequence[HistoryEntry]", live: int) -> "list[Block]":
                 commit_text(entry),
                 action_text(entry),
                 _summary(entry),
-                entry.message,
+                message_text(entry),
             )
         )
     return [table]
@@ -118,4 +125,4 @@ def _summary(entry: "HistoryEntry") -> "Line":
     return parts or "-"
 
 
-__all__ = ["action_text", "commit_text", "entry_data", "history"]
+__all__ = ["action_text", "commit_text", "entry_data", "history", "message_text"]

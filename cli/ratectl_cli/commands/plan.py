@@ -77,6 +77,7 @@ def plan(
     """
     from ratectl_cli import publication
     from ratectl_cli.policies import read_usable
+    from ratectl_cli.render.plan import Planned
 
     session = session_of(ctx)
     if not session.text and format_ is not Format.TEXT:
@@ -87,7 +88,11 @@ def plan(
     provenance = publication.provenance_of(path, message)
     with session.store() as store, session.busy("comparing with the live generation"):
         proposal = publication.compare_with_live(session, store, loaded, provenance)
-        planned = _planned(session, store, proposal, path)
+        planned = Planned(
+            proposal,
+            title=publication.title_of(proposal, path),
+            has_changes=not publication.is_live(proposal),
+        )
         if out is not None:
             _save(store, proposal, path, out)
     publication.warn(session, proposal)
@@ -96,28 +101,6 @@ def plan(
             file.write(planned.github_lines())
     _answer(session, planned, out, format_)
     return 2 if detailed_exitcode and planned.has_changes else 0
-
-
-def _planned(session: Session, store: "Store", proposal: "Proposal", path: str) -> "Planned":
-    from ratectl.errors import StoreError
-    from ratectl.exposure import uses
-    from ratectl.usage import read_usage, totals
-    from ratectl_cli import publication
-    from ratectl_cli.render.plan import Planned
-
-    reporting, found = 0, {}
-    try:
-        usage = totals(read_usage(store))
-        reporting, found = usage.reporting, dict(uses(proposal.changes, usage.limits))
-    except StoreError as error:
-        session.warn(f"how full buckets were is not known: {error}")
-    return Planned(
-        proposal,
-        title=publication.title_of(proposal, path),
-        has_changes=not publication.is_live(proposal),
-        reporting=reporting,
-        uses=found,
-    )
 
 
 def _save(store: "Store", proposal: "Proposal", path: str, out: str) -> None:

@@ -134,7 +134,8 @@ class Story:
         path.write_text(text.replace(LOOSE, TIGHT), encoding="utf-8")
         self.say(f"Some clients take more than their part. Edit policies/{EDITED}:")
         self.session.show([[bold(f"- {LOOSE}", "red")], [bold(f"+ {TIGHT}", "green")]])
-        self.run("apply", "policies/", "-m", "tighten the website", "--yes")
+        why = ("--allow-below-use", "some take too much")  # a guard says no: it is in use
+        self.run("apply", "policies/", "-m", "tighten the website", *why, "--yes")
 
     def _acknowledged(self, acks: AckWatch, fleet: Fleet, generation: int) -> None:
         """Say how long after publishing each agent's acknowledgement was in the store."""

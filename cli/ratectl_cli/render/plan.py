@@ -18,9 +18,9 @@ from ratectl_cli.render.labels import origin_data, place_text
 from ratectl_cli.text import Styled, bold, dim, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    from ratectl.compare import Change, Named
+    from ratectl.compare import Change
     from ratectl.exposure import Use
     from ratectl_cli.publication import Proposal
     from ratectl_cli.text import Block, Piece
@@ -40,9 +40,6 @@ class Planned:
     proposal: Proposal
     title: str
     has_changes: bool
-    reporting: int
-    """Agents that report usage."""
-    uses: Mapping[Named, Use]
 
     @property
     def own(self) -> list[Change]:
@@ -57,7 +54,7 @@ class Planned:
 
     def use(self, change: Change) -> Use | None:
         """How full the fullest bucket was of late; None where nobody knows."""
-        return self.uses.get(change.named)
+        return self.proposal.uses.get(change.named)
 
     def use_text(self, change: Change) -> str:
         """Nothing where nobody knows."""
@@ -100,7 +97,7 @@ def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
         **proposal_data(planned.proposal),
         "changes": [planned.data(change) for change in planned.proposal.changes],
         "has_changes": planned.has_changes,
-        "reporting": planned.reporting,
+        "reporting": planned.proposal.reporting,
         "saved": saved,
     }
 
@@ -124,6 +121,8 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
         else:
             yield "no request will notice: only descriptions, owners, caps or spelling differ"
         yield f"{changes_line(proposal.changes)} ({declared(proposal.summary)} declared)"
+    for each in proposal.objections:
+        yield [bold("guarded: ", "yellow"), f"{each.message} ({each.flag} REASON)"]
     if saved is not None:
         yield [dim("apply: "), f"ratectl apply {saved}"]
 
@@ -141,12 +140,8 @@ def _of_use(planned: Planned) -> Iterator[Block]:
     cut = [change for change in planned.own if change.before and change.kind != "loosened"]
     if not cut:
         return
-    if not planned.reporting:
+    if not planned.proposal.reporting:
         yield dim("no agent reports usage: how full buckets are is not known")
-    over = sum(1 for change in planned.own if (use := planned.use(change)) and use.over)
-    if over:
-        limits = "a limit is" if over == 1 else f"{over} limits are"
-        yield bold(f"{limits} to be smaller than what was used of late", "yellow")
 
 
 # Markdown ---------------------------------------------------------------------------------------
@@ -166,6 +161,8 @@ def plan_markdown(planned: Planned) -> str:
         lines += _table(planned)
     else:
         lines += ["No request will notice: only descriptions, owners, caps or spelling differ.", ""]
+    for each in proposal.objections:
+        lines += [f"**Guarded**: {_escaped(each.message)} ({_code(f'{each.flag} REASON')}).", ""]
     lines += _findings(planned)
     return "\n".join(lines)
 
