@@ -23,6 +23,10 @@ class Deadline:
         self._seconds = seconds
         self._ends = 0.0
 
+    def left(self) -> float | None:
+        """Seconds until the time is up; None without a limit."""
+        return None if self._seconds is None else max(0.0, self._ends - time.monotonic())
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Count down while the body runs."""

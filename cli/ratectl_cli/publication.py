@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ratectl_cli.text import bold, dim, plural
+from ratectl_cli.waiting import agents_blocks, agents_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ratectl.stores.base import Store
     from ratectl_cli.session import Session
     from ratectl_cli.text import Block
+    from ratectl_cli.waiting import Waited
 
 __all__ = [
     "Proposal",
@@ -169,7 +171,9 @@ def show_changes(session: Session, proposal: Proposal, title: str) -> None:
     session.show(_change_blocks(session, proposal, title))
 
 
-def answer_published(session: Session, proposal: Proposal, entry: HistoryEntry) -> None:
+def answer_published(
+    session: Session, proposal: Proposal, entry: HistoryEntry, waited: Waited | None = None
+) -> None:
     """Print the new generation."""
     previous = proposal.base.generation
     data = {
@@ -178,10 +182,12 @@ def answer_published(session: Session, proposal: Proposal, entry: HistoryEntry) 
         "generation": entry.generation,
         "time": entry.time,
         "undo": f"ratectl rollback --to {previous}" if previous else None,
+        "agents": agents_data(waited),
     }
 
     def blocks() -> Iterator[Block]:
         yield [bold(f"generation {entry.generation} is live", "green")]
+        yield from agents_blocks(waited)
         if not session.options.quiet:
             if previous:
                 yield [dim("undo:   "), f"ratectl rollback --to {previous}"]
@@ -190,7 +196,9 @@ def answer_published(session: Session, proposal: Proposal, entry: HistoryEntry) 
     session.answer("Publication", data, blocks)
 
 
-def answer_unchanged(session: Session, proposal: Proposal, what: str) -> None:
+def answer_unchanged(
+    session: Session, proposal: Proposal, what: str, waited: Waited | None = None
+) -> None:
     """Print that nothing needed to be published."""
     live = proposal.base.generation
     data = {
@@ -199,9 +207,10 @@ def answer_unchanged(session: Session, proposal: Proposal, what: str) -> None:
         "generation": live,
         "time": None,
         "undo": None,
+        "agents": agents_data(waited),
     }
     text = f"nothing to do: generation {live}, which is live, {what}"
-    session.answer("Publication", data, lambda: [text])
+    session.answer("Publication", data, lambda: [text, *agents_blocks(waited)])
 
 
 def answer_dry(session: Session, proposal: Proposal) -> None:
@@ -212,6 +221,7 @@ def answer_dry(session: Session, proposal: Proposal) -> None:
         "generation": proposal.base.generation or None,
         "time": None,
         "undo": None,
+        "agents": None,
     }
     text = f"not published (--dry-run): it would be generation {proposal.base.generation + 1}"
     session.answer("Publication", data, lambda: [text])

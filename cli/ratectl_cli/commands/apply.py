@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ratectl.errors import UsageError
 from ratectl_cli.session import Session, session_of
 
 if TYPE_CHECKING:
+    from ratectl.acknowledgement import Enough
     from ratectl.plan import SavedPlan
     from ratectl.stores.base import Store
     from ratectl_cli.publication import Proposal
@@ -51,6 +53,13 @@ def apply(
         str, typer.Option("-m", "--message", metavar="MSG", help="Why, for the history.")
     ] = "",
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when every agent runs it, or one rejects it.")
+    ] = False,
+    wait_for: Annotated[
+        str | None,
+        typer.Option("--wait-for", metavar="N|P%", help="The same, for so many agents."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do all but ask and publish; guards refuse as well.")
     ] = False,
@@ -69,29 +78,34 @@ def apply(
     `ratectl plan --out` saved publishes what it holds, if the generation that it was compared with
     is still live.
 
+    --wait and --wait-for return when agents run the generation, which is live in any case; after
+    --timeout, or else a minute, they give up.
+
     Guards refuse what has taken services down elsewhere: each can be passed by an option of its
     own, with a reason, which the history keeps.
 
     Examples:
       ratectl apply policies/
       ratectl apply policies/ -m "CHG-8841: tighter checkout" --yes
-      ratectl apply plan.json --yes
+      ratectl apply plan.json --yes --wait --timeout 30
       RATECTL_STORE=etcd://etcd:2379/prod ratectl apply policies/ --yes -o json
 
     Exit codes:
       0    published, or live already
-      1    declined
+      1    declined; or published, but an agent rejects it, or none is there (--wait)
       64   wrong arguments, or nobody to ask and no --yes
       65   invalid policies, or a damaged plan
       69   store unreachable
       75   a stale plan, or somebody else published meanwhile
       77   nothing to apply, or a guard refuses it
+      124  published, but not enough agents run it in time (--wait)
     """
     from ratectl import guards
     from ratectl_cli import publication
     from ratectl_cli.policies import read_plan, read_usable
 
     session = session_of(ctx)
+    wanted = _wanted(wait, wait_for)
     reasons = {
         guards.EMPTY: allow_empty,
         guards.REMOVALS: allow_removals,
@@ -112,8 +126,7 @@ def apply(
                 proposal = publication.compare_with_live(session, store, loaded, provenance)
         publication.warn(session, proposal)
         if publication.is_live(proposal):
-            publication.answer_unchanged(session, proposal, f"says the same as {path}")
-            return 0
+            return _unchanged(session, proposal, store, path, wanted)
         source = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
         publication.show_changes(session, proposal, publication.title_of(proposal, source))
         proposal = publication.pass_guards(session, proposal, reasons)
@@ -121,7 +134,7 @@ def apply(
             publication.answer_dry(session, proposal)
             return 0
         session.confirm(f"Publish as generation {proposal.base.generation + 1}?", yes=yes)
-        return _publish(session, proposal, store, path)
+        return _publish(session, proposal, store, path, wanted)
 
 
 def _planned(session: Session, store: "Store", plan: "SavedPlan", message: str) -> "Proposal":
@@ -142,9 +155,34 @@ def _planned(session: Session, store: "Store", plan: "SavedPlan", message: str) 
     return guarded(session, store, proposal, old)
 
 
-def _publish(session: Session, proposal: "Proposal", store: "Store", path: str) -> int:
+def _wanted(wait: bool, wait_for: str | None) -> "Enough | None":
+    from ratectl.acknowledgement import Enough
+
+    if wait_for is None:
+        return Enough() if wait else None
+    if wait:
+        raise UsageError("--wait is for every agent, --wait-for for some: give one of them")
+    try:
+        return Enough.parse(wait_for)
+    except ValueError as error:
+        raise UsageError(f"--wait-for {error}") from None
+
+
+def _unchanged(
+    session: Session, proposal: "Proposal", store: "Store", path: str, wanted: "Enough | None"
+) -> int:
+    from ratectl_cli import publication, waiting
+
+    waited = waiting.wait(session, store, proposal.base.generation, wanted)
+    publication.answer_unchanged(session, proposal, f"says the same as {path}", waited)
+    return waiting.exit_code(waited)
+
+
+def _publish(
+    session: Session, proposal: "Proposal", store: "Store", path: str, wanted: "Enough | None"
+) -> int:
     from ratectl.publish import publish
-    from ratectl_cli import publication
+    from ratectl_cli import publication, waiting
 
     with session.busy("publishing"):
         entry = publish(
@@ -155,10 +193,10 @@ def _publish(session: Session, proposal: "Proposal", store: "Store", path: str) 
             summary=proposal.summary,
         )
     if entry is None:
-        publication.answer_unchanged(session, proposal, f"says the same as {path}")
-    else:
-        publication.answer_published(session, proposal, entry)
-    return 0
+        return _unchanged(session, proposal, store, path, wanted)
+    waited = waiting.wait(session, store, entry.generation, wanted)
+    publication.answer_published(session, proposal, entry, waited)
+    return waiting.exit_code(waited)
 
 
 __all__ = ["apply"]
