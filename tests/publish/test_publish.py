@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,8 @@ from ratectl.policy.bundle import digest, encode_policies
 from ratectl.policy.model import PolicyTree, SourceMap
 from ratectl.publish import collect_garbage, publish, rollback
 from ratectl.records import BUNDLES, HEAD, MANIFESTS, Head, Manifest, history_key
-from ratectl.stores import open_store
 from ratectl.stores.base import Put
-from support import ME, policies, publish_policies, simple
+from support import ME, publish_policies, simple
 
 if TYPE_CHECKING:
     from ratectl.stores.base import Store
@@ -201,40 +199,3 @@ def test_a_lost_write_that_lands_late_cannot_undo_a_later_one(store: Store):
 def test_history_keys_sort_as_numbers():
     keys = [history_key(n) for n in (1, 9, 10, 99, 1_000, 10_000_000)]
     assert keys == sorted(keys)
-
-
-def test_twenty_pushers_of_twenty_pushes_lose_nothing(store: Store, store_url: str):
-    """Every acknowledged push is in the history, in order, exactly once."""
-    acknowledged: list[tuple[int, str]] = []
-    lock = threading.Lock()
-    failures: list[BaseException] = []
-
-    def push(pusher: int) -> None:
-        try:
-            with open_store(store_url, timeout=30) as mine:
-                for n in range(20):
-                    tree = policies(
-                        **{"/": {"description": f"{pusher}-{n}", "limits": {"a": {"rate": "1/s"}}}}
-                    )
-                    while True:
-                        try:
-                            entry = publish(mine, tree, ME)
-                        except Conflict:
-                            continue
-                        assert entry is not None
-                        break
-                    with lock:
-                        acknowledged.append((entry.generation, entry.request))
-        except BaseException as error:  # noqa: BLE001  reported below
-            failures.append(error)
-
-    threads = [threading.Thread(target=push, args=(n,)) for n in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
-    history = [(entry.generation, entry.request) for entry in reversed(read_history(store))]
-    assert len(history) == 400
-    assert history == sorted(acknowledged)
-    assert [generation for generation, _ in history] == list(range(1, 401))
