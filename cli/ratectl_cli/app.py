@@ -70,6 +70,11 @@ COMMANDS: Final[dict[str, Entry]] = {
         "Publish", f"{_HERE}.rollback:rollback", "Publish an earlier generation again."
     ),
     "history": Entry("Publish", f"{_HERE}.history:history", "List who published what, and when."),
+    "blame": Entry(
+        "Publish",
+        f"{_HERE}.blame:blame",
+        "Show which generation last changed each value at a scope.",
+    ),
     "show": Entry("Publish", f"{_HERE}.show:show", "Print the policies of a generation as YAML."),
     "agents": Entry("Watch", f"{_HERE}.agents:agents", "List agents and what they enforce."),
     "usage": Entry("Watch", f"{_HERE}.usage:usage", "Show how much of each limit is used."),

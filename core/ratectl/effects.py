@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from ratectl.policy.limits import Limit, Setting
 
 __all__ = [
-    "Change", "Kind", "Named", "Origin", "effect", "kind_of", "most_of", "origin_of", "text_of",
+    "FIELDS", "Change", "Kind", "Named", "Origin", "effect", "kind_of", "most_of", "noticed",
+    "origin_of", "text_of",
 ]  # fmt: skip
 
 Named = tuple[str, str | None, str | None]
 """A change by its scope, its limit, and the override that it is for."""
 
-_FIELDS = ("algorithm", "rate", "burst", "max", "hold", "per", "resets", "mode")
+FIELDS = ("algorithm", "rate", "burst", "max", "hold", "per", "resets", "mode")
 
 Kind = Literal["added", "removed", "tightened", "loosened", "changed"]
 
@@ -110,9 +111,9 @@ def origin_of(old: Limit | None, new: Limit | None, *, budget: bool = False) -> 
     """The first setting of ``new`` that requests notice, and that is not as in ``old``."""
     if new is None:
         return None
-    for name in _FIELDS:
+    for name in FIELDS:
         clip, setting = new.clips.get(name), new.settings.get(name)
-        if setting is None or (old is not None and _noticed(old, name) == _noticed(new, name)):
+        if setting is None or (old is not None and noticed(old, name) == noticed(new, name)):
             continue
         if clip is not None:
             return Origin(f"caps.{new.name}.{name}", clip.cap)
@@ -120,7 +121,8 @@ def origin_of(old: Limit | None, new: Limit | None, *, budget: bool = False) -> 
     return None
 
 
-def _noticed(limit: Limit, name: str) -> object:
+def noticed(limit: Limit, name: str) -> object:
+    """What requests can notice of one field."""
     if name == "rate" and limit.rate is not None and limit.algorithm == "token-bucket":
         return limit.rate.per_second
     return getattr(limit, name)

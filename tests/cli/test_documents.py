@@ -25,6 +25,8 @@ CASES = [
     (("plan", "nowhere"), "Error"),
     (("diff", "policies"), "Difference"),
     (("diff", "--to", "9"), "Error"),
+    (("blame", "/shop"), "Blame"),
+    (("blame", "shop"), "Error"),
     (("apply", "policies", "--yes"), "Publication"),
     (("apply", "nowhere", "--yes"), "Error"),
     (("history",), "History"),

@@ -34,6 +34,7 @@ STORE_COMMANDS = [
     ("plan", "policies"),
     ("apply", "policies", "--yes"),
     ("diff", "policies"),
+    ("blame", "/shop"),
     ("rollback", "--yes"),
 ]
 

@@ -1,0 +1,92 @@
+"""``blame``: whose value it is that holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cli_support import TREE
+
+from ratectl import publish as publishing
+from ratectl.policy import load_valid
+from ratectl.publish import Provenance, publish
+from ratectl.records import history_key
+from ratectl.stores import open_store
+
+if TYPE_CHECKING:
+    from cli_support import Cli
+
+    from conftest import Golden
+
+LESS = TREE.replace("20/s", "10/s")
+CHANGES = (
+    ("Bea", "less", LESS),
+    ("Cem", "spelt otherwise", TREE.replace("20/s", "600/min")),
+    ("Dan", "a smaller burst", LESS.replace("burst: 100", "burst: 90")),
+    ("Eve", "for clients", LESS.replace("per: [client, route]", "per: client")),
+)
+
+
+@pytest.fixture
+def changed(published: str) -> str:
+    for author, message, text in CHANGES:
+        Path("next.yaml").write_text(text)
+        with open_store(published) as store:
+            tree = load_valid(["next.yaml"]).tree
+            assert publish(store, tree, Provenance(author, message, "c0ffee" * 6))
+    return published
+
+
+def generations(cli: Cli, scope: str = "/shop") -> dict[tuple[str | None, str], int]:
+    values: list[dict[str, Any]] = cli("blame", scope, "-o", "json").document["values"]
+    return {(each["limit"], each["field"]): each["generation"] for each in values}
+
+
+def test_the_generation_that_last_changed_each_value(
+    cli: Cli, golden: Golden, changed: str
+) -> None:
+    golden("blame", cli("blame", "/shop").out)
+    found = generations(cli)
+    assert found[None, "on_error"] == 1
+    assert found["spike", "rate"] == 2, "600/min is 10/s"
+    assert found["spike", "burst"] == 5, "it went and came back"
+    assert found["steady", "per"] == 5
+    assert found["steady", "rate"] == 1
+
+
+def test_below_a_scope_it_is_what_is_inherited(cli: Cli, changed: str) -> None:
+    assert generations(cli, "/shop/cart/item") == generations(cli, "/shop/cart")
+
+
+def test_a_scope_that_went_and_came_back(cli: Cli, tree: Path, published: str) -> None:
+    why = ("--allow-removals", "a mistake", "--yes")
+    (tree / "all.yaml").write_text(TREE.partition("---")[0])
+    assert cli("apply", "policies", *why).code == 0
+    assert cli("rollback", "--yes").code == 0
+    found = generations(cli)
+    assert found["steady", "rate"] == 3
+    assert found["spike", "burst"] == 1, "/shop had inherited it all along"
+
+
+def test_where_the_history_ends_it_may_have_been_before(
+    cli: Cli, changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_store(changed) as store:
+        store.delete(history_key(1))
+    values = cli("blame", "/shop", "-o", "json").document["values"]
+    of = {(each["limit"], each["field"]): (each["generation"], each["certain"]) for each in values}
+    assert of["steady", "rate"] == (2, False)
+    assert of["spike", "burst"] == (5, True)
+    assert " ≤ 2 " in cli("blame", "/shop").out
+    assert publishing.KEPT > 5
+
+
+def test_a_scope_that_nothing_covers(cli: Cli, tree: Path, store_url: str) -> None:
+    assert cli("blame", "/shop").code == 65
+    (tree / "all.yaml").write_text(TREE.partition("---\n")[2])
+    assert cli("apply", "policies", "--yes").code == 0
+    run = cli("blame", "/elsewhere")
+    assert run.code == 65
+    assert "no policy of generation 1 covers /elsewhere" in run.err
+    assert cli("blame", "nowhere").code == 64
