@@ -64,13 +64,7 @@ def effect(limit: Limit | None) -> tuple[object, ...] | None:
         return None
     if limit.mode == "off" or limit.unlimited:
         return (limit.mode if limit.mode == "off" else "unlimited",)
-    if limit.rate is None:
-        hold = limit.hold.ns if limit.hold else None
-        return (limit.algorithm, limit.max, hold, limit.per, limit.mode)
-    rate: object = limit.rate.per_second
-    if limit.algorithm != "token-bucket":
-        rate = (limit.rate.count, limit.rate.window_ns or limit.rate.unit)
-    return (limit.algorithm, rate, limit.burst, limit.per, limit.mode, limit.resets)
+    return tuple([noticed(limit, name) for name in FIELDS])
 
 
 def kind_of(old: Limit | None, new: Limit | None) -> Kind:
@@ -123,9 +117,16 @@ def origin_of(old: Limit | None, new: Limit | None, *, budget: bool = False) -> 
 
 def noticed(limit: Limit, name: str) -> object:
     """What requests can notice of one field."""
-    if name == "rate" and limit.rate is not None and limit.algorithm == "token-bucket":
-        return limit.rate.per_second
-    return getattr(limit, name)
+    if name == "hold":
+        return limit.hold and limit.hold.ns
+    if name != "rate" or limit.rate is None:
+        return getattr(limit, name)
+    rate = limit.rate
+    if rate.unlimited:
+        return "unlimited"
+    if limit.algorithm == "token-bucket":
+        return rate.per_second
+    return (rate.count, rate.window_ns or rate.unit)
 
 
 def most_of(limit: Limit | None) -> int | None:

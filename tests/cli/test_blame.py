@@ -55,6 +55,21 @@ def test_the_generation_that_last_changed_each_value(
     assert found["steady", "rate"] == 1
 
 
+def test_a_window_spelt_otherwise_is_the_same_to_every_command(
+    cli: Cli, tree: Path, published: str
+) -> None:
+    (tree / "all.yaml").write_text(TREE.replace("600/min", "600/60s").replace("20/s", "19/s"))
+    (change,) = [
+        each
+        for each in cli("plan", "policies", "-o", "json").document["changes"]
+        if each["scope"] == "/shop"
+    ]
+    assert change["limit"] == "spike"
+    assert cli("apply", "policies", "--yes").code == 0
+    found = generations(cli)
+    assert (found["steady", "rate"], found["spike", "rate"]) == (1, 2)
+
+
 def test_below_a_scope_it_is_what_is_inherited(cli: Cli, changed: str) -> None:
     assert generations(cli, "/shop/cart/item") == generations(cli, "/shop/cart")
 
