@@ -201,30 +201,28 @@ def answer_unchanged(
 ) -> None:
     """Print that nothing needed to be published."""
     live = proposal.base.generation
-    data = {
-        **proposal_data(proposal),
-        "published": False,
-        "generation": live,
-        "time": None,
-        "undo": None,
-        "agents": agents_data(waited),
-    }
     text = f"nothing to do: generation {live}, which is live, {what}"
-    session.answer("Publication", data, lambda: [text, *agents_blocks(waited)])
+    _answer_unpublished(session, proposal, text, waited)
 
 
 def answer_dry(session: Session, proposal: Proposal) -> None:
     """Print that nothing was published, as was asked."""
+    text = f"not published (--dry-run): it would be generation {proposal.base.generation + 1}"
+    _answer_unpublished(session, proposal, text, None)
+
+
+def _answer_unpublished(
+    session: Session, proposal: Proposal, text: str, waited: Waited | None
+) -> None:
     data = {
         **proposal_data(proposal),
         "published": False,
         "generation": proposal.base.generation or None,
         "time": None,
         "undo": None,
-        "agents": None,
+        "agents": agents_data(waited),
     }
-    text = f"not published (--dry-run): it would be generation {proposal.base.generation + 1}"
-    session.answer("Publication", data, lambda: [text])
+    session.answer("Publication", data, lambda: [text, *agents_blocks(waited)])
 
 
 def is_live(proposal: Proposal) -> bool:

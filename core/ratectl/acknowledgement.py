@@ -81,6 +81,14 @@ class Standing:
         """How many agents there are."""
         return len(self.running) + len(self.rejected) + len(self.behind)
 
+    def outcome(self, wanted: Enough) -> Outcome | None:
+        """What there is to wait for no more; None where time may still tell."""
+        if self.rejected:
+            return "rejected"
+        if not self.there:
+            return "nobody"
+        return "reached" if len(self.running) >= wanted.of(self.there) else None
+
 
 def wait_for(
     store: Store,
@@ -93,24 +101,20 @@ def wait_for(
 ) -> tuple[Outcome, Standing]:
     """Wait until so many agents run a generation, one rejects it, or the time is up.
 
-    Where no agent is there at first, nobody is waited for. A store that is out of reach meanwhile
-    is asked again.
+    Where no agent is there, nobody is waited for. A store that is out of reach is asked again.
+
+    :raises StoreError: it was out of reach all the time.
     """
     ends = clock() + seconds
     standing: Standing | None = None
     while True:
         try:
             standing = Standing.of(read_agents(store), generation)
+            outcome = standing.outcome(wanted)
         except StoreError:
+            outcome = None
             if standing is None and clock() >= ends:
                 raise
-        if standing is not None:
-            if standing.rejected:
-                return "rejected", standing
-            if not standing.there:
-                return "nobody", standing
-            if len(standing.running) >= wanted.of(standing.there):
-                return "reached", standing
-            if clock() >= ends:
-                return "timeout", standing
+        if standing is not None and (outcome or clock() >= ends):
+            return outcome or "timeout", standing
         sleep(_POLL_SECONDS)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.effects import FIELDS, noticed
 from ratectl.errors import BundleError, NotFound
-from ratectl.generations import read_entry, read_live, read_tree
-from ratectl.pacing import breathe
+from ratectl.generations import read_entry, read_tree
 from ratectl.policy.resolve import Resolver
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Blamed", "blame"]
 
 
-class Value(NamedTuple):
+class _Value(NamedTuple):
     """An effective value, as it is compared and as it is shown."""
 
     compared: object
@@ -43,43 +42,37 @@ class Blamed(NamedTuple):
 _Named = tuple[str | None, str]
 
 
-def blame(store: Store, scope: str) -> list[Blamed] | None:
+def blame(store: Store, live: HistoryEntry, scope: str) -> list[Blamed] | None:
     """Every effective value at ``scope``, for requests that satisfy no condition.
 
-    None where no policy covers the scope, or nothing is published.
+    ``live`` is the generation whose values these are. None where no policy covers the scope.
     """
-    live = read_live(store)
-    if live.head is None:
-        return None
-    entry = read_entry(store, live.generation)
-    values = _values(read_tree(store, entry), scope)
+    values = _values(read_tree(store, live), scope)
     if values is None:
         return None
-    since = dict.fromkeys(values, entry)
+    since = dict.fromkeys(values, live)
     settled: set[_Named] = set()
-    for generation in range(entry.generation - 1, 0, -1):
-        breathe()
+    later, before = live, values
+    for generation in range(live.generation - 1, 0, -1):
         try:
             older = read_entry(store, generation)
-            before = _values(read_tree(store, older), scope) or {}
+            if older.bundle != later.bundle:
+                before = _values(read_tree(store, older), scope) or {}
         except (NotFound, BundleError):
             return _told(values, since, settled)
-        for named, value in values.items():
-            if named in settled:
-                continue
-            if named in before and before[named].compared == value.compared:
+        for named in values.keys() - settled:
+            if named in before and before[named].compared == values[named].compared:
                 since[named] = older
             else:
                 settled.add(named)
         if len(settled) == len(values):
             break
-    else:
-        settled = set(values)  # the first generation made what it said
-    return _told(values, since, settled)
+        later = older
+    return _told(values, since, set(values))
 
 
 def _told(
-    values: Mapping[_Named, Value], since: Mapping[_Named, HistoryEntry], settled: set[_Named]
+    values: Mapping[_Named, _Value], since: Mapping[_Named, HistoryEntry], settled: set[_Named]
 ) -> list[Blamed]:
     return [
         Blamed(*named, value.shown, since[named], named in settled)
@@ -87,12 +80,12 @@ def _told(
     ]
 
 
-def _values(tree: PolicyTree, scope: str) -> dict[_Named, Value] | None:
+def _values(tree: PolicyTree, scope: str) -> dict[_Named, _Value] | None:
     resolved = Resolver(tree).at(scope)
     if resolved is None:
         return None
     on_error = str(resolved.on_error.value)
-    found: dict[_Named, Value] = {(None, "on_error"): Value(on_error, on_error)}
+    found: dict[_Named, _Value] = {(None, "on_error"): _Value(on_error, on_error)}
     for name, limit in resolved.limits.items():
         _add(found, name, limit)
     for owner, budget in resolved.budgets:
@@ -101,10 +94,10 @@ def _values(tree: PolicyTree, scope: str) -> dict[_Named, Value] | None:
     return found
 
 
-def _add(found: dict[_Named, Value], name: str, limit: Limit) -> None:
+def _add(found: dict[_Named, _Value], name: str, limit: Limit) -> None:
     for field in FIELDS:
         value = getattr(limit, field)
         if value is None or value == ():
             continue
         shown = ", ".join(value) if isinstance(value, tuple) else str(value)
-        found[name, field] = Value(noticed(limit, field), shown)
+        found[name, field] = _Value(noticed(limit, field), shown)

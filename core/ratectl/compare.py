@@ -49,8 +49,7 @@ def compare(old: PolicyTree | None, new: PolicyTree, now_ns: int | None = None) 
                     above = _above(above, declared)  # where it does what it does further up
                 twin = found.get((above, change.limit, change.via)) if above else None
                 same = twin and (twin.before, twin.after) == (change.before, change.after)
-                key = (scope, change.limit, change.via)
-                found[key] = replace(change, inherited=True) if same else change
+                found[change.named] = replace(change, inherited=True) if same else change
         for number, change in enumerate(by_exceptions.get(scope, [])):
             found[scope, change.limit, f"{number} {change.via}"] = change
     return list(found.values())
@@ -74,7 +73,7 @@ def summarise(tree: PolicyTree, changes: list[Change]) -> dict[str, int]:
 
 
 def with_leaders(changes: Sequence[Change]) -> Iterator[tuple[Change, Change]]:
-    """Each change, and the one that it follows from: itself, where it is ``inherited`` by none."""
+    """Each change, and the one that it follows from (see ``inherited``): itself, if none."""
     leaders = {change.named: change for change in changes if not change.inherited}
     for change in changes:
         leader = None if change.inherited else change

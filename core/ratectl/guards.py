@@ -21,7 +21,6 @@ __all__ = [
     "BELOW_USE",
     "EMPTY",
     "GROWTH",
-    "GUARDS",
     "PROTECTED",
     "REMOVALS",
     "Objection",
@@ -34,7 +33,6 @@ REMOVALS: Final = "removals"
 GROWTH: Final = "growth"
 BELOW_USE: Final = "below-use"
 PROTECTED: Final = "protected"
-GUARDS: Final = (EMPTY, REMOVALS, GROWTH, BELOW_USE, PROTECTED)
 
 _REMOVED: Final = 5
 """One scope in so many may go; so a push from half of a repository does not pass."""

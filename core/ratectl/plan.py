@@ -8,7 +8,7 @@ with. It is no credential: who may apply it may publish anything.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ratectl.errors import BundleError, Conflict, NotFound
@@ -48,6 +48,11 @@ class Base:
     sequence: int
     bundle: str
 
+    @classmethod
+    def of(cls, live: Live) -> Self | None:
+        head = live.head
+        return cls(head.generation, head.sequence, head.bundle) if head else None
+
 
 @dataclass(frozen=True, slots=True)
 class SavedPlan:
@@ -69,8 +74,6 @@ class SavedPlan:
 
         :raises BundleError: it is no tree of policies that this version can run.
         """
-        from dataclasses import replace
-
         tree = decode_policies(self.policies)
         return tree if self.origins is None else replace(tree, sources=decode_origins(self.origins))
 
@@ -154,12 +157,11 @@ def save_plan(
 ) -> SavedPlan:
     """A plan to publish ``tree`` where ``base`` is live."""
     environment = read_environment(store)
-    head = base.head
     return SavedPlan(
         created=utc_now(),
         source=source,
         environment=environment.id if environment else None,
-        base=Base(head.generation, head.sequence, head.bundle) if head else None,
+        base=Base.of(base),
         provenance=provenance,
         policies=encode_policies(tree),
         origins=encode_origins(tree) if tree.sources else None,
@@ -183,8 +185,7 @@ def still_live(store: Store, plan: SavedPlan) -> Live:
         return now  # applied before: to do so again is safe
     if environment != plan.environment:
         raise Conflict(_elsewhere(plan, environment, store.url))
-    base = Base(head.generation, head.sequence, head.bundle) if head else None
-    if base != plan.base:
+    if Base.of(now) != plan.base:
         raise Conflict(f"the plan is stale: {_moved(store, plan, now)}. Plan again")
     return now
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from cli_support import AUTHOR, GOLDEN, NOW, TREE, Cli
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from etcd_server import EtcdServer
 
 # Read before any test clears the environment.
 _UPDATE = os.environ.get("RATECTL_UPDATE_GOLDEN") == "1"
@@ -38,6 +41,14 @@ def clean_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def store_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A store of this test's own, set as everybody's default."""
     url = f"sqlite:///{tmp_path}/store.db"
+    monkeypatch.setenv("RATECTL_STORE", url)
+    return url
+
+
+@pytest.fixture
+def etcd_url(etcd_server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An environment of this test's own on a real etcd, set as everybody's default."""
+    url = etcd_server.store_url(uuid.uuid4().hex)
     monkeypatch.setenv("RATECTL_STORE", url)
     return url
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cli_support import Cli
-
-    from etcd_server import EtcdServer
 
 pytestmark = pytest.mark.etcd
 
@@ -29,14 +26,11 @@ def test_publish_follow_and_roll_back(
     cli: Cli,
     tree: Path,
     tmp_path: Path,
-    etcd_server: EtcdServer,
-    monkeypatch: pytest.MonkeyPatch,
+    etcd_url: str,
 ) -> None:
-    url = etcd_server.store_url(uuid.uuid4().hex)
-    monkeypatch.setenv("RATECTL_STORE", url)
     assert "nothing is published" in cli("doctor").out
     assert cli("apply", "policies", "--yes").code == 0
-    with Agent(url, id="edge", state_dir=tmp_path / "agent", report_interval=0.05) as agent:
+    with Agent(etcd_url, id="edge", state_dir=tmp_path / "agent", report_interval=0.05) as agent:
         for _ in range(30):
             agent.check("/shop", {"client": "acme"})
         (tree / "more.yaml").write_text("{apiVersion: ratectl/v1, scope: /more}\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,6 @@ from ratectl import Agent
 
 if TYPE_CHECKING:
     from cli_support import Cli
-
-    from etcd_server import EtcdServer
 
 pytestmark = pytest.mark.etcd
 
@@ -45,18 +42,15 @@ def test_from_a_branch_to_agents_and_back_from_drift(
     cli: Cli,
     tree: Path,
     tmp_path: Path,
-    etcd_server: EtcdServer,
-    monkeypatch: pytest.MonkeyPatch,
+    etcd_url: str,
 ) -> None:
-    url = etcd_server.store_url(uuid.uuid4().hex)
-    monkeypatch.setenv("RATECTL_STORE", url)
     (tree / "all_test.yaml").write_text(TESTED)
     git("init", "-q", "-b", "main")
     git("add", "policies")
     git("commit", "-q", "-m", "first")
     assert cli("apply", "policies", "--yes").code == 0
     agents = [
-        Agent(url, id=f"edge-{n}", state_dir=tmp_path / f"agent-{n}", report_interval=0.05)
+        Agent(etcd_url, id=f"edge-{n}", state_dir=tmp_path / f"agent-{n}", report_interval=0.05)
         for n in range(2)
     ]
     try:

@@ -1,6 +1,6 @@
 """``ratectl apply``."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,31 +14,20 @@ if TYPE_CHECKING:
     from ratectl_cli.publication import Proposal
 
 
-AllowEmpty = Annotated[
-    str, typer.Option("--allow-empty", metavar="REASON", help="Why to remove every policy.")
-]
+def _reason(flag: str, why: str) -> Any:
+    """The option that passes a guard."""
+    return typer.Option(flag, metavar="REASON", help=f"Why to {why}.")
+
+
+AllowEmpty = Annotated[str, _reason("--allow-empty", "remove every policy")]
 AllowRemovals = Annotated[
-    str,
-    typer.Option(
-        "--allow-removals", metavar="REASON", help="Why to remove more than a fifth of all scopes."
-    ),
+    str, _reason("--allow-removals", "remove more than a fifth of all scopes")
 ]
-AllowGrowth = Annotated[
-    str,
-    typer.Option(
-        "--allow-growth", metavar="REASON", help="Why to more than double a large bundle."
-    ),
-]
+AllowGrowth = Annotated[str, _reason("--allow-growth", "more than double a large bundle")]
 AllowBelowUse = Annotated[
-    str,
-    typer.Option(
-        "--allow-below-use", metavar="REASON", help="Why to cut limits below what was used lately."
-    ),
+    str, _reason("--allow-below-use", "cut limits below what was used lately")
 ]
-AllowProtected = Annotated[
-    str,
-    typer.Option("--allow-protected", metavar="REASON", help="Why to change protected scopes."),
-]
+AllowProtected = Annotated[str, _reason("--allow-protected", "change protected scopes")]
 
 
 def apply(

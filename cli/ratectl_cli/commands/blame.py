@@ -38,11 +38,11 @@ def blame(
     session = session_of(ctx)
     scope = scope_of(scope)
     with session.store() as store, session.busy("reading generations"):
-        live = entry_of(store, None).generation
-        found = find(store, scope)
+        live = entry_of(store, None)
+        found = find(store, live, scope)
     if found is None:
-        raise NotFound(f"no policy of generation {live} covers {scope}")
-    data = {"scope": scope, "live": live, "values": [_data(each) for each in found]}
+        raise NotFound(f"no policy of generation {live.generation} covers {scope}")
+    data = {"scope": scope, "live": live.generation, "values": [_data(each) for each in found]}
     session.answer("Blame", data, lambda: [_table(found)])
     return 0
 

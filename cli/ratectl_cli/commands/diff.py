@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ratectl.compare import Change
     from ratectl.policy.model import PolicyTree
+    from ratectl.records import HistoryEntry
     from ratectl.stores.base import Store
     from ratectl_cli.text import Block
 
@@ -49,13 +50,16 @@ def diff(
       65  invalid policies, nothing published, or a damaged generation
       69  store unreachable
     """
+    from ratectl_cli.policies import entry_of
+
     session = session_of(ctx)
     if (path is None) == (to is None):
         raise UsageError("what to compare with? Give PATH, or --to GEN")
     tree = None if path is None else _read(session, path)
     with session.store() as store, session.busy("comparing"):
-        old, base = _generation(store, from_)
-        new, target = (tree, path) if tree is not None else _generation(store, to)
+        live = entry_of(store, None)
+        old, base = _generation(store, live, from_)
+        new, target = (tree, path) if tree is not None else _generation(store, live, to)
     return _answer(session, old, new, f"{target} against {base}")
 
 
@@ -66,13 +70,15 @@ def _read(session: Session, path: str) -> "PolicyTree":
         return read_valid([path]).tree
 
 
-def _generation(store: "Store", number: int | None) -> "tuple[PolicyTree, str]":
-    from ratectl.generations import read_live, read_tree
+def _generation(
+    store: "Store", live: "HistoryEntry", number: int | None
+) -> "tuple[PolicyTree, str]":
+    from ratectl.generations import read_tree
     from ratectl_cli.policies import entry_of
 
-    entry = entry_of(store, number)
-    live = " (live)" if entry.generation == read_live(store).generation else ""
-    return read_tree(store, entry), f"generation {entry.generation}{live}"
+    if number is None or number == live.generation:
+        return read_tree(store, live), f"generation {live.generation} (live)"
+    return read_tree(store, entry_of(store, number)), f"generation {number}"
 
 
 def _answer(session: Session, old: "PolicyTree", new: "PolicyTree", title: str) -> int:

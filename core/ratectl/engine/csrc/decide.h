@@ -276,7 +276,8 @@ begin(Request *q, Look *l)
     Packed *scratch = l->bucket;
     int unfolded = g->rule->kind == WINDOW && is_broad(&scratch->window);
     u64 *own = NULL;
-    if (unlikely(unfolded && largest_of(scratch->window.ring.broad.counts) + (u64)q->cost > MOST_NARROW) &&
+    if (unlikely(unfolded) &&
+        largest_of(scratch->window.ring.broad.counts) + (u64)q->cost > MOST_NARROW &&
         (own = counts_new(&g->common->budget)) == NULL)
         return; /* no memory at all: nothing is kept */
     Bucket *held[MOST_LIMITS];

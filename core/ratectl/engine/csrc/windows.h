@@ -1,8 +1,8 @@
 /* Sliding windows: the arithmetic of sliding_window.py on packed rings.
 
    A sub-window's count takes two bytes: nearly all keys' counts fit in, however much their limit
-   admits. A bucket with a larger count has a ring of its own elsewhere, of eight bytes for each. It
-   is Python that begins such a ring, once (see `pack`): before that, the request is SLOW. */
+   admits. A bucket with a larger count has a ring of its own elsewhere, of eight bytes for each. No
+   charge may fail for want of memory, so none begins such a ring: its request is SLOW, once. */
 #ifndef RATECTL_WINDOWS_H
 #define RATECTL_WINDOWS_H
 
@@ -110,14 +110,12 @@ static void
 ring_fill(Window *b, const u64 *counts, u64 *own)
 {
     if (own != NULL) {
-        memmove(own, counts, RING_BYTES);
+        memcpy(own, counts, RING_BYTES);
         ring_adopt(b, own);
         return;
     }
-    u16 narrow[SLOTS];
     for (int i = 0; i < SLOTS; i++)
-        narrow[i] = (u16)counts[i];
-    memcpy(b->ring.narrow, narrow, sizeof narrow);
+        b->ring.narrow[i] = (u16)counts[i];
 }
 
 /* Put a copy with unfolded counts in place of a bucket. 0 without memory: the bucket is as it was. */
