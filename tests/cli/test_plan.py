@@ -66,6 +66,29 @@ def test_use_counts_where_the_limit_is_enforced(cli: Cli, edited: str) -> None:
     assert change["origin"]["file"] == "policies/all.yaml"
 
 
+def test_each_override_has_a_use_of_its_own(cli: Cli, tree: Path, store_url: str) -> None:
+    gold = (
+        "apiVersion: ratectl/v1\nscope: /\nlimits: {x: {rate: 9/s, burst: 90}}\noverrides:\n"
+        "- {name: gold, match: {tier: gold}, limits: {x: {burst: 80}}}\n"
+    )
+    (tree / "all.yaml").write_text(gold)
+    assert cli("apply", "policies", "--yes").code == 0
+    for overrides, peak in (([], 0.5), (["gold@/"], 0.9)):
+        limits = [limit_report("/", "x", overrides=overrides, peak=peak, most=80)]
+        report_agent(store_url, id=f"edge-{peak}", limits=limits)
+    (tree / "all.yaml").write_text(gold.replace("burst: 80", "burst: 60"))
+    (change,) = cli("plan", "policies", "-o", "json").document["changes"]
+    assert (change["override"], change["use"]["peak"]) == ("gold@/", 72)
+
+
+def test_what_is_new_has_no_use_whatever_is_reported(cli: Cli, tree: Path, published: str) -> None:
+    report_agent(published, limits=[limit_report("/", "new", peak=0.9, most=100)])
+    (tree / "all.yaml").write_text(TREE.replace("limits:\n", "limits:\n  new: {rate: 1/s}\n", 1))
+    run = cli("plan", "policies")
+    assert "new" in run.out
+    assert "lately" not in run.out
+
+
 @pytest.mark.parametrize("peak", [None, 0.0])
 def test_use_that_is_missing_or_zero_is_unknown(cli: Cli, edited: str, peak: float | None) -> None:
     report_agent(edited, limits=[limit_report("/", "spike", peak=peak, most=100)])
@@ -202,6 +225,20 @@ def test_a_plan_of_another_environment_is_refused(cli: Cli, edited: str, tmp_pat
     assert run.code == 75
     assert "the plan is for environment " in run.err
     assert "which is another one" in run.err
+    by_hand(other, TIGHTER, "the very same, elsewhere")
+    assert cli("apply", "plan.json", "--yes", "--store", other).code == 75
+
+
+@pytest.mark.parametrize("change", [{"sequence": 9}, {"bundle": "0" * 64}])
+def test_a_generation_of_the_same_number_may_be_another(
+    cli: Cli, edited: str, change: dict[str, Any]
+) -> None:
+    """As in a store that was restored from a backup."""
+    assert cli("plan", "policies", "--out", "plan.json").code == 0
+    plan = Path("plan.json")
+    saved = json.loads(plan.read_text())
+    plan.write_text(json.dumps({**saved, "base": {**saved["base"], **change}}, indent=1))
+    assert cli("apply", "plan.json", "--yes").code == 75
 
 
 @pytest.mark.parametrize(
@@ -214,6 +251,7 @@ def test_a_plan_of_another_environment_is_refused(cli: Cli, edited: str, tmp_pat
         (lambda plan: {k: v for k, v in plan.items() if k != "base"}, "another version"),
         (lambda plan: {**plan, "base": {"generation": "1"}}, "not a readable plan"),
         (lambda plan: {**plan, "base": [1]}, "not a readable plan"),
+        (lambda plan: {**plan, "base": {**plan["base"], "sequence": "1"}}, "not a readable plan"),
         (lambda plan: {**plan, "provenance": {"author": 5}}, "not a readable plan"),
         (lambda plan: {**plan, "policies": None}, "not a readable plan"),
         (lambda plan: {**plan, "environment": 7}, "not a readable plan"),

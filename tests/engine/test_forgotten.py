@@ -10,7 +10,7 @@ from engine.drawn import OFFSET, WALL, set_wall
 from engine.engines import each_engine
 from engine.model import Limit
 from engine.plans import by_scope, plan_set, rate, window
-from engine.rules import SECOND, Quota
+from engine.rules import SECOND, Quota, Slots
 from ratectl.engine import control
 
 if TYPE_CHECKING:
@@ -110,3 +110,40 @@ def test_after_more_scopes_were_asked_for_than_are_remembered(
     for number in range(400):
         engine.check("/", {"tenant": f"late{number}"})
     assert len(engine._table) <= 401  # type: ignore[attr-defined]
+
+
+@each_engine
+def test_an_engine_that_forgets_nothing_follows_every_change(make: MakeEngine) -> None:
+    """As in tests whose clock steps back; also when nobody comes to the bucket meanwhile."""
+    left = []
+    for looks in (False, True):
+        clock = Clock()
+        engine = make(clock, max_buckets=10_000)
+        engine._table.evicts = False  # type: ignore[attr-defined]
+        publish(engine, 1, rate(1, 10**6, burst=100))
+        engine.check("/", {"tenant": "t"}, 90)
+        for generation in range(2, 80):
+            clock.now += SECOND
+            burst = 5 if generation == 3 else 100 + generation  # that is not to be forgotten
+            publish(engine, generation, rate(1, 10**6, burst=burst))
+            engine.usage()
+            if looks:
+                engine.check("/", {"tenant": "t"}, 0)
+        publish(engine, 80, rate(1, 10**6, burst=100))
+        left.append(engine.check("/", {"tenant": "t"}, 0).remaining)
+    assert left == [5, 5]
+
+
+@each_engine
+def test_slots_end_in_order_at_times_beyond_61_bits(make: MakeEngine) -> None:
+    clock = Clock()
+    engine = make(clock, max_buckets=10)
+    publish(engine, 1, Slots(7, 1))
+    for cost in (1, 0, 1):  # the compiled core packs what is no longer held
+        engine.check("/", {"tenant": "t"}, cost).release()
+    clock.now = 4 * 10**18
+    assert engine.check("/", {"tenant": "t"}).remaining == 6
+    clock.now -= 60 * SECOND
+    assert engine.check("/", {"tenant": "t"}).remaining == 5
+    clock.now += 1
+    assert engine.check("/", {"tenant": "t"}, 0).remaining == 5, "the first is held on"
