@@ -16,9 +16,15 @@ def write_whole(path: Path, data: bytes) -> None:
 
     :raises OSError: it could not be written; what was there is untouched.
     """
+    try:
+        _replace(Path(os.path.realpath(path)), data)
+    except OSError as error:  # of the file that was asked for, not of one beside it
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(target: Path, data: bytes) -> None:
     import tempfile
 
-    target = Path(os.path.realpath(path))
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".ratectl-", delete=False) as new:
         try:
             new.write(data)

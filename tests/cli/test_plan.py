@@ -296,6 +296,12 @@ def test_a_plan_that_cannot_be_written_leaves_what_was_there(
     assert not list(Path().glob(".ratectl-*"))
 
 
+def test_where_a_plan_cannot_be_written_is_said_as_it_was_asked_for(cli: Cli, edited: str) -> None:
+    run = cli("plan", "policies", "--out", "nowhere/plan.json")
+    assert run.code == 69
+    assert run.err == "error: nowhere/plan.json: no such file or directory\n"
+
+
 # -- diff
 
 
