@@ -16,10 +16,11 @@ __all__ = ["Flaky"]
 
 
 class Flaky:
-    """Passes everything on, but says "unknown" after, or instead of, writing the head."""
+    """Passes everything on, but says "unknown" after, or instead of, writing ``key``: the head."""
 
-    def __init__(self, store: Store, *, applied: bool) -> None:
+    def __init__(self, store: Store, *, applied: bool, key: str = HEAD) -> None:
         self._store = store
+        self._key = key
         self._applied = applied
         self.lost = 0
         self.between: list[object] = []
@@ -30,7 +31,7 @@ class Flaky:
     def txn(
         self, compare: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()
     ) -> TxnResult:
-        if not any(op.key == HEAD for op in success) or self.lost:
+        if not any(op.key == self._key for op in success) or self.lost:
             return self._store.txn(compare, success, failure)
         self.lost += 1
         if self._applied:

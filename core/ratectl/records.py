@@ -10,6 +10,7 @@ key                        value
 ``bundles/<sha256>/<n>``   the blob, in chunks: policies, or where they were written (origins)
 ``agents/<id>``            what an agent runs (under a lease)
 ``usage/<id>``             what an agent has counted (under the same lease)
+``panic``                  kill switches that are on: see ``panic.py``
 =========================  ====================================================================
 
 Records are read tolerantly (an older reader ignores fields that a newer writer adds), except for
@@ -39,6 +40,7 @@ __all__ = [
     "HistoryEntry",
     "LimitReport",
     "Manifest",
+    "Obeyed",
     "Record",
     "UsageRecord",
     "chunk_key",
@@ -179,6 +181,17 @@ class Manifest(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Obeyed:
+    """A kill switch that an agent obeys."""
+
+    scope: str
+    mode: str
+    """``open`` or ``shadow``."""
+    source: str
+    """``store``, or ``file`` for one in the agent's state directory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRecord(Record):
     """What an agent says of itself."""
 
@@ -202,6 +215,18 @@ class AgentRecord(Record):
     engine: str
     errors: int = 0
     """Decisions answered by ``on_error`` since the start."""
+    panic: list[Obeyed] = field(default_factory=list)
+    panic_sequence: int = 0
+    """Of the store's record of switches that it obeys; 0 for none."""
+
+    @classmethod
+    def _build(cls, value: dict[str, Any]) -> Self:
+        obeyed = [
+            Obeyed(scope=str(each["scope"]), mode=str(each["mode"]), source=str(each["source"]))
+            for each in value.pop("panic", ())
+        ]
+        known = cls.__dataclass_fields__
+        return cls(panic=obeyed, **{name: of for name, of in value.items() if name in known})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

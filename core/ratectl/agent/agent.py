@@ -17,6 +17,7 @@ from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import default_state_dir, take_slot
 from ratectl.agent.report import Reporter
 from ratectl.agent.state import AgentState
+from ratectl.agent.switches import FileSwitches, StoreSwitches, Switchboard
 from ratectl.agent.sync import StoreSync
 from ratectl.agent.wall import WallClock
 from ratectl.engine import open_engine
@@ -42,6 +43,8 @@ _NOTHING: Final[Mapping[str, str]] = {}
 _LOG_ERRORS_EVERY: Final = 60.0
 _LOOK_AGAIN: Final = (0.005, 0.1)
 """Seconds between looks for a free slot: at first, and at most."""
+_LONGEST_SLEEP: Final = 0.5
+"""Seconds in which one who waits for his turn notices that nobody has to."""
 
 
 class Agent:
@@ -102,13 +105,19 @@ class Agent:
         self._sync: StoreSync | None = None
         self._reporter: Reporter | None = None
         self._directory: DirectorySync | None = None
+        self._board = Switchboard(self._engine, self._state)
+        self._switches: list[FileSwitches | StoreSwitches] = []
+        self._store: Store | None = None
+        self._opening = threading.Lock()
         self._threads: list[threading.Thread] = []
         if "://" in self._source:
             check_url(self._source)
+            self._follow_file()
             self._follow_store()
             if not self._state.now.generation:
                 self.wait_ready(ready_timeout)
         else:
+            self._follow_file()
             self._follow_directory()
         _agents.add(self)
 
@@ -177,7 +186,14 @@ class Agent:
                 wait, pause = pause, min(2 * pause, longest)
             if deadline is not None and time.monotonic() + wait > deadline:
                 return decision
-            await asyncio.sleep(wait)
+            await self._sleep(scope, wait)
+
+    async def _sleep(self, scope: str, seconds: float) -> None:
+        """Until the time is over, or nobody has to wait any more."""
+        while seconds > 0 and not self._engine.waived(scope):
+            step = min(seconds, _LONGEST_SLEEP)
+            await asyncio.sleep(step)
+            seconds -= step
 
     def _unready(self) -> Decision:
         self._errors += 1
@@ -195,6 +211,7 @@ class Agent:
                 allowed = plan.allow_on_error
         except Exception:  # noqa: BLE001  a scope that is not even a string
             _log.debug("no plan for %r", scope)
+        allowed = allowed or self._engine.waived(scope) is not None
         return Decision(allowed, "error", self._engine.generation, retry_after_ns=None)
 
     # Knowing ------------------------------------------------------------------------------------
@@ -230,7 +247,8 @@ class Agent:
             return
         self._closed = True
         _agents.discard(self)
-        for part in (self._sync, self._reporter, self._directory, self._enforcement):
+        parts = (self._sync, self._reporter, self._directory, self._enforcement, *self._switches)
+        for part in parts:
             if part is not None:
                 part.stop()
         for thread in self._threads:
@@ -239,6 +257,8 @@ class Agent:
             self._reporter.sign_off()
         if self._sync is not None:
             self._sync.close()
+        if self._store is not None:
+            self._store.close()
         if self._slot is not None:
             self._slot.release()
 
@@ -253,12 +273,22 @@ class Agent:
     ) -> None:
         self.close()
 
+    def _follow_file(self, delay: float = 0.0) -> None:
+        file = FileSwitches(self._state_dir, self._board, self._state)
+        file.look()
+        self._switches = [file]
+        self._start("panic-file", file.run, delay)
+
     def _follow_store(self, delay: float = 0.0) -> None:
         slot = self._slot = take_slot(self._state_dir, self._source, self._wanted_id)
         if slot.problem:
             _log.warning("%s; going on without last-good", slot.problem)
             self._state.problem("disk", slot.problem)
         sync = self._sync = StoreSync(self._open_store, self._enforcement, self._state, slot)
+        folder = slot.folder.parent if slot.folder else None
+        switches = StoreSwitches(self._open_store, self._board, self._state, folder)
+        switches.start_from_disk()
+        self._switches.append(switches)
         if not self._state.now.generation:
             sync.start_from_disk()
         self._reporter = Reporter(
@@ -270,12 +300,17 @@ class Agent:
             lambda: self._errors,
             self._report_interval,
         )
+        self._start("panic", switches.run, delay)
         self._start("sync", sync.run, delay)
         self._start("report", self._reporter.run, delay)
         self._start("exceptions", self._enforcement.run, delay)
 
     def _open_store(self) -> Store:
-        return open_store(self._source)
+        """The one connection that all its threads use."""
+        with self._opening:
+            if self._store is None:
+                self._store = open_store(self._source)
+            return self._store
 
     def _follow_directory(self) -> None:
         path = Path(self._source)
@@ -305,13 +340,17 @@ class Agent:
         status = self._state.now
         self._state = AgentState()
         self._state.update(**{name: getattr(status, name) for name in status.__slots__})
+        self._board = self._board.inherited(self._state)
+        self._store, self._opening = None, threading.Lock()
         self._threads = []
         if self._slot is not None:
             self._slot.release(forked=True)
         if self._sync is not None:
             # A child that execs or exits at once must not have connected for nothing.
+            self._follow_file(delay=0.2)
             self._follow_store(delay=0.2)
         elif self._directory is not None:
+            self._follow_file()
             self._follow_directory()
 
 

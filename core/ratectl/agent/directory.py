@@ -65,12 +65,13 @@ class DirectorySync:
                 self._bundle = bundle
             spent.append(list(tree.policies.values()))
             del tree
-        self._state.update(
+        self._state.problem(
+            "generation",
+            None,
             generation=generation,
             sequence=generation,
             source="directory",
             connected=True,
-            problems={},
             rejected=None,
             applied=utc_now(),
             swap_ms=round((time.monotonic() - started) * 1e3, 3),

@@ -140,6 +140,8 @@ class Reporter:
             version=__version__,
             engine=self._engine.name,
             errors=self._errors(),
+            panic=list(status.panic),
+            panic_sequence=status.panic_sequence,
         )
 
     def stop(self) -> None:

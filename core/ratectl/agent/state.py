@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ratectl.records import Obeyed
+
 __all__ = ["AgentState", "AgentStatus"]
 
 
@@ -24,13 +26,17 @@ class AgentStatus:
     connected: bool = False
     """Whether the store (or directory) answered last time."""
     problems: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong now, by what it concerns: ``store``, ``generation`` or ``disk``."""
+    """What is wrong now, by what it concerns: ``store``, ``generation``, ``disk`` or ``panic…``."""
     rejected: int | None = None
     """The generation that was refused and is live in the store all the same."""
     applied: str | None = None
     """When the generation was swapped in (ISO 8601, UTC)."""
     swap_ms: float | None = None
     """From seeing the head to enforcing it."""
+    panic: tuple[Obeyed, ...] = ()
+    """Kill switches that are on and obeyed here."""
+    panic_sequence: int = 0
+    """Of the store's record of switches that is obeyed; 0 for none."""
 
     @property
     def error(self) -> str | None:
@@ -63,12 +69,15 @@ class AgentState:
 
     def problem(self, concern: str, text: str | None, **changes: Any) -> bool:
         """Note a problem, or (None) that there is none any more; True when that is news."""
-        known = self._status.problems
-        problems = {name: said for name, said in known.items() if name != concern}
-        if text is not None:
-            problems[concern] = text
-        self.update(problems=problems, **changes)
-        return known.get(concern) != text
+        with self._changed:
+            known = self._status.problems
+            news = known.get(concern) != text
+            if news or changes:
+                problems = {name: said for name, said in known.items() if name != concern}
+                if text is not None:
+                    problems[concern] = text
+                self.update(problems=problems, **changes)
+        return news
 
     def wait_for_generation(self, at_least: int, timeout: float | None) -> bool:
         """Wait (seconds) until a generation of at least this number is enforced."""

@@ -1,0 +1,269 @@
+"""The kill switch: scopes at and below which agents are to refuse nothing, whatever policies say.
+
+One record says all that is on. It lies in the store under ``panic``, beside the head: turning a
+switch touches no policy, and is written by compare-and-swap. The same record as a file in a state
+directory holds for the agents of that directory, store or no store.
+
+``sequence`` grows with every record and never falls, also where a store was restored or made anew:
+it is at least the time in milliseconds. An agent takes no record for news that is older than what
+it knows. Turning off writes a record as well, since an absent one says nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from ratectl.errors import BundleError, Conflict, OutcomeUnknown, StoreUnavailable
+from ratectl.policy.scopes import scope_problem
+from ratectl.stores.base import Compare, Put
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ratectl.engine.waivers import Waiver
+    from ratectl.stores.base import Item, Store
+
+__all__ = [
+    "MAX_SWITCHES",
+    "MAX_TEXT",
+    "PANIC",
+    "Changed",
+    "Switch",
+    "Switches",
+    "change_switches",
+    "load_switches",
+    "read_switches",
+    "save_switches",
+    "switch_file",
+]
+
+PANIC: Final = "panic"
+
+MAX_SWITCHES: Final = 500
+"""On at the same time."""
+
+MAX_TEXT: Final = 500
+"""Characters of a reason, and of an author."""
+
+_FORMAT: Final = 1
+_MODES: Final[dict[str, Waiver]] = {"open": "open", "shadow": "shadow"}
+_MAX_BYTES: Final = 1_000_000
+_MAX_SEQUENCE: Final = 2**53
+_ATTEMPTS: Final = 20
+_READABLE: Final = 0o644
+"""Whoever turns a switch may be another user than the agents: root, say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """A switch that is on."""
+
+    scope: str
+    mode: Waiver
+    """``open``: limits are not asked. ``shadow``: they are, and refuse nothing."""
+    reason: str
+    author: str
+    time: str
+    """When it was turned on (ISO 8601, UTC)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """All that is on, at most one at each scope, by scope."""
+
+    sequence: int = 0
+    """0: nobody has ever turned a switch."""
+    on: tuple[Switch, ...] = ()
+
+    @property
+    def modes(self) -> dict[str, Waiver]:
+        """What an engine is to waive."""
+        return {each.scope: each.mode for each in self.on}
+
+    def turned_on(self, switch: Switch) -> Self:
+        """The next record, with this switch (in place of another at its scope)."""
+        others = [each for each in self.on if each.scope != switch.scope]
+        return self._next([*others, switch])
+
+    def turned_off(self, scope: str | None = None) -> Self:
+        """The next record, without the switch at ``scope``; None for without any."""
+        return self._next([each for each in self.on if scope not in (None, each.scope)])
+
+    def _next(self, on: list[Switch]) -> Self:
+        sequence = max(self.sequence + 1, time.time_ns() // 1_000_000)
+        on.sort(key=lambda each: each.scope)
+        return replace(self, sequence=sequence, on=tuple(on))
+
+    def encode(self) -> bytes:
+        """As stored."""
+        value = {
+            "format": _FORMAT,
+            "sequence": self.sequence,
+            "switches": [asdict(each) for each in self.on],
+        }
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read a record; fields that it should not have are passed over.
+
+        :raises BundleError: it is not one, or of a newer format; the message says why.
+        """
+        try:
+            return cls._checked(data)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"the kill switch's record cannot be read: {error}") from None
+
+    @classmethod
+    def _checked(cls, data: bytes) -> Self:
+        if len(data) > _MAX_BYTES:
+            raise ValueError(f"it has {len(data)} bytes, more than {_MAX_BYTES}")
+        value = json.loads(data)
+        if not isinstance(value, dict):
+            raise ValueError("it is no JSON object")
+        if value.get("format") != _FORMAT:
+            raise ValueError(f"its format is {value.get('format')!r}, not {_FORMAT}")
+        sequence, switches = value.get("sequence"), value.get("switches")
+        if type(sequence) is not int or not 0 < sequence <= _MAX_SEQUENCE:
+            raise ValueError(f"its sequence is {sequence!r}, no whole number above 0")
+        if not isinstance(switches, list) or len(switches) > MAX_SWITCHES:
+            raise ValueError(f"its switches are no list of at most {MAX_SWITCHES}")
+        on = tuple(map(_checked_switch, switches))
+        scopes = [each.scope for each in on]
+        twice = next((scope for scope in scopes if scopes.count(scope) > 1), None)
+        if twice is not None:
+            raise ValueError(f"it has two switches at {twice}")
+        return cls(sequence, on)
+
+
+def _checked_switch(said: Any) -> Switch:
+    if not isinstance(said, dict):
+        raise ValueError(f"{said!r:.100} is no switch")
+    scope, mode = _text(said, "scope"), _MODES.get(_text(said, "mode"))
+    problem = scope_problem(scope)
+    if problem:
+        raise ValueError(problem)
+    if mode is None:
+        raise ValueError(f"{said['mode']!r} is neither open nor shadow")
+    reason, author, time = (_text(said, name) for name in ("reason", "author", "time"))
+    return Switch(scope=scope, mode=mode, reason=reason, author=author, time=time)
+
+
+def _text(said: dict[str, Any], name: str) -> str:
+    text = said.get(name)
+    if not isinstance(text, str):
+        raise ValueError(f"the {name} of a switch is {text!r:.100}, no text")
+    if len(text) > MAX_TEXT and name != "scope":  # a scope has bounds of its own
+        raise ValueError(f"the {name} of a switch has more than {MAX_TEXT} characters")
+    return text
+
+
+# -- in a store
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a change made of the record."""
+
+    before: Switches
+    after: Switches
+    unreadable: str | None = None
+    """What was wrong with a record that this one replaced."""
+
+
+def read_switches(store: Store) -> Switches:
+    """What is on.
+
+    :raises BundleError: nobody can tell: the record cannot be read.
+    """
+    return _of(store.get(PANIC))
+
+
+def change_switches(store: Store, change: Callable[[Switches], Switches]) -> Changed:
+    """Write what ``change`` makes of the record, which others may be changing as well.
+
+    A record that cannot be read is no obstacle: it counts as empty, and is replaced. One that says
+    the same already is written anew: agents may remember another, of a store before it was
+    restored.
+
+    :raises Conflict: others change it all the time.
+    :raises OutcomeUnknown: the reply was lost, and re-reading did not settle it.
+    """
+    first: Changed | None = None
+    lost: OutcomeUnknown | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            item = store.get(PANIC)
+        except StoreUnavailable as error:
+            raise lost or error from None
+        before, unreadable = _as_known(item)
+        after = change(before)
+        changed = Changed(before, after, unreadable)
+        first = first or changed
+        if lost is not None and after.on == before.on:
+            return Changed(first.before, before, first.unreadable)
+        try:
+            mod_revision = item.mod_revision if item else 0
+            if store.txn([Compare(PANIC, mod_revision)], [Put(PANIC, after.encode())]).ok:
+                return Changed(first.before, after, first.unreadable)
+        except OutcomeUnknown as error:
+            lost = error  # whether it was written is found by reading
+    raise Conflict("the kill switch is being turned by many at once: try again")
+
+
+def _of(item: Item | None) -> Switches:
+    return Switches() if item is None else Switches.decode(item.value)
+
+
+def _as_known(item: Item | None) -> tuple[Switches, str | None]:
+    try:
+        return _of(item), None
+    except BundleError as error:
+        return Switches(), str(error)
+
+
+# -- as a file
+
+
+def switch_file(state_dir: Path) -> Path:
+    """Where agents of a state directory look for switches of their own."""
+    return state_dir / "panic.json"
+
+
+def load_switches(path: Path) -> Switches:
+    """Read a file.
+
+    :raises OSError: it cannot be read.
+    :raises BundleError: it holds something else.
+    """
+    # Without waiting for whoever might write into a pipe of this name.
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(handle, "rb") as file:  # noqa: PTH123
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise BundleError("it is no regular file")
+        return Switches.decode(file.read(_MAX_BYTES + 1))
+
+
+def save_switches(path: Path, switches: Switches) -> None:
+    """Write a file whole, readable for everybody; folders that lack are made.
+
+    :raises OSError: it could not be written; what was there is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".panic-", delete=False) as beside:
+        try:
+            beside.write(switches.encode() + b"\n")
+            beside.flush()
+            os.fsync(beside.fileno())
+            os.fchmod(beside.fileno(), _READABLE)
+            Path(beside.name).replace(path)
+        except BaseException:
+            Path(beside.name).unlink(missing_ok=True)
+            raise
