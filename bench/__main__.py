@@ -11,7 +11,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import choosing, decisions, flood, loading, propagation, reload, scale, simulate, startup
+from bench import (
+    choosing,
+    decisions,
+    flood,
+    loading,
+    panic,
+    propagation,
+    reload,
+    scale,
+    simulate,
+    startup,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +36,7 @@ BENCHES: dict[str, Callable[[], dict[str, object]]] = {
     "reload": reload.run,
     "choosing": choosing.run,
     "propagation": propagation.run,
+    "panic": panic.run,
     "simulate": simulate.run,
 }
 

@@ -69,6 +69,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "rollback": Entry(
         "Publish", f"{_HERE}.rollback:rollback", "Publish an earlier generation again."
     ),
+    "panic": Entry(
+        "Publish", f"{_HERE}.panic", "Turn limits off at once, and on again: the kill switch."
+    ),
     "history": Entry("Publish", f"{_HERE}.history:history", "List who published what, and when."),
     "blame": Entry(
         "Publish",

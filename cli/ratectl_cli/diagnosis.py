@@ -138,9 +138,13 @@ def _policies(store: Store, live: Live) -> Finding:
 def _agents(store: Store, live: Live, at: datetime) -> Iterator[Finding]:
     from ratectl.usage import read_agents, read_usage
     from ratectl_cli.commands.agents import agent_data
+    from ratectl_cli.diagnosis_panic import examine_switches
 
     seen = {record.id: record.reported for record in read_usage(store)}
-    agents = [agent_data(agent, live.generation, seen) for agent in read_agents(store)]
+    records = read_agents(store)
+    switches, findings = examine_switches(store, records, at)
+    yield from findings
+    agents = [agent_data(agent, live.generation, seen, switches.sequence) for agent in records]
     if not agents:
         yield Finding("clock", "skipped", "no agent to compare with")
         yield Finding("agents", "warning", "none has reported lately")

@@ -154,6 +154,9 @@ def _message(error: BaseException) -> str:
 
 
 def _hint(error: BaseException) -> str | None:
+    notes = getattr(error, "__notes__", None)
+    if notes:  # whoever added them knows what was being done
+        return "; ".join(notes)
     if isinstance(error, core.StoreUnavailable):
         return "check --store and RATECTL_STORE; `ratectl doctor` looks closer"
     if isinstance(error, TimedOut):

@@ -27,7 +27,8 @@ class Entry(NamedTuple):
 
     section: str
     target: str
-    """``module:function``; or ``module`` of a group's own table, ``COMMANDS``."""
+    """``module:function``; or ``module`` of a group's own table, ``COMMANDS``, of which ``DEFAULT``
+    is meant where none is named."""
     summary: str
 
     @property
@@ -74,11 +75,18 @@ class Command(typer.core.TyperCommand):
 
 
 class LazyGroup(typer.core.TyperGroup):
-    """Commands from a table."""
+    """Commands from a table; ``default`` is the one meant where none is named."""
 
-    def __init__(self, *args: Any, table: "Mapping[str, Entry] | None" = None, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        table: "Mapping[str, Entry] | None" = None,
+        default: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         self.table: Mapping[str, Entry] = table or {}
+        self.default = default
         # Typer looks here for what a misspelt name may have meant.
         self.commands = dict.fromkeys(self.table)  # type: ignore[assignment]
         self.shared = shared_params()
@@ -95,6 +103,8 @@ class LazyGroup(typer.core.TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Without a word, help; but no success: a script that lost its command must notice."""
+        if self.default is not None and _names_none(args, self.table):
+            args = [self.default, *args]
         if not args and not ctx.resilient_parsing:
             sys.stderr.write(ctx.get_help() + "\n")
             raise typer.Exit(USAGE)
@@ -125,13 +135,24 @@ class LazyGroup(typer.core.TyperGroup):
                 )
 
 
+def _names_none(args: list[str], table: "Mapping[str, Entry]") -> bool:
+    """Whether there are options at most, and none that asks for help."""
+    return not (args and not args[0].startswith("-")) and not any(
+        word in table or word in ("-h", "--help") for word in args
+    )
+
+
 def build(name: str, entry: Entry) -> Any:
     """The command, or group of commands, that an entry names."""
     module_name, _, function_name = entry.target.partition(":")
     module = importlib.import_module(module_name)
     if not function_name:
         return LazyGroup(
-            name=name, table=module.COMMANDS, help=entry.summary, rich_markup_mode=None
+            name=name,
+            table=module.COMMANDS,
+            default=getattr(module, "DEFAULT", None),
+            help=entry.summary,
+            rich_markup_mode=None,
         )
     function: Callable[..., Any] = getattr(module, function_name)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)

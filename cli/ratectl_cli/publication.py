@@ -103,7 +103,9 @@ def guarded(session: Session, store: Store, proposal: Proposal, old: PolicyTree 
     from ratectl.exposure import uses
     from ratectl.guards import objections
     from ratectl.usage import read_usage, totals
+    from ratectl_cli.panics import warn_of_switches
 
+    warn_of_switches(session, store)
     try:
         usage = totals(read_usage(store))
     except StoreError as error:

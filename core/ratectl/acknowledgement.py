@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ratectl.records import AgentRecord
     from ratectl.stores.base import Store
 
-__all__ = ["Enough", "Outcome", "Standing", "wait_for"]
+__all__ = ["Enough", "Outcome", "Standing", "wait_for", "wait_until"]
 
 Outcome = Literal["reached", "rejected", "nobody", "timeout"]
 
@@ -105,11 +105,30 @@ def wait_for(
 
     :raises StoreError: it was out of reach all the time.
     """
+
+    def look() -> Standing:
+        return Standing.of(read_agents(store), generation)
+
+    return wait_until(look, wanted, seconds, clock=clock, sleep=sleep)
+
+
+def wait_until(
+    look: Callable[[], Standing],
+    wanted: Enough,
+    seconds: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> tuple[Outcome, Standing]:
+    """The same for whatever ``look`` says of the agents.
+
+    :raises StoreError: ``look`` raised it all the time.
+    """
     ends = clock() + seconds
     standing: Standing | None = None
     while True:
         try:
-            standing = Standing.of(read_agents(store), generation)
+            standing = look()
             outcome = standing.outcome(wanted)
         except StoreError:
             outcome = None

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from ratectl.errors import BundleError, Conflict, OutcomeUnknown, StoreUnavailable
 from ratectl.policy.scopes import scope_problem
+from ratectl.records import utc_now
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "Changed",
     "Switch",
     "Switches",
+    "change_switch_file",
     "change_switches",
     "load_switches",
     "read_switches",
@@ -72,6 +74,11 @@ class Switch:
     author: str
     time: str
     """When it was turned on (ISO 8601, UTC)."""
+
+    @classmethod
+    def now(cls, scope: str, mode: Waiver, reason: str, author: str) -> Self:
+        """A switch that is turned on now."""
+        return cls(scope=scope, mode=mode, reason=reason, author=author[:MAX_TEXT], time=utc_now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +256,26 @@ def load_switches(path: Path) -> Switches:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise BundleError("it is no regular file")
         return Switches.decode(file.read(_MAX_BYTES + 1))
+
+
+def change_switch_file(path: Path, change: Callable[[Switches], Switches]) -> Changed:
+    """Write what ``change`` makes of a file; none where nothing is on.
+
+    :raises OSError: it could not be done; what was there is untouched.
+    """
+    unreadable = None
+    try:
+        before = load_switches(path)
+    except FileNotFoundError:
+        before = Switches()
+    except BundleError as error:
+        before, unreadable = Switches(), str(error)
+    after = change(before)
+    if after.on:
+        save_switches(path, after)
+    else:
+        path.unlink(missing_ok=True)
+    return Changed(before, after, unreadable)
 
 
 def save_switches(path: Path, switches: Switches) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ratectl.git import GitFailed, ask
 from ratectl.publish import Provenance
 
-__all__ = ["gather"]
+__all__ = ["author", "gather"]
 
 
 def gather(path: str | os.PathLike[str], message: str = "") -> Provenance:
@@ -27,10 +27,11 @@ def gather(path: str | os.PathLike[str], message: str = "") -> Provenance:
     if commit is not None:
         status = _git(folder, "status", "--porcelain", "--", str(place.resolve()))
         dirty = None if status is None else bool(status)
-    return Provenance(_author(folder), message, commit, dirty)
+    return Provenance(author(folder), message, commit, dirty)
 
 
-def _author(folder: Path) -> str:
+def author(folder: Path) -> str:
+    """Who acts, as ``gather`` says it."""
     named = os.environ.get("RATECTL_AUTHOR")
     if named:
         return named

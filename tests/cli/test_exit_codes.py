@@ -36,6 +36,9 @@ STORE_COMMANDS = [
     ("diff", "policies"),
     ("blame", "/shop"),
     ("rollback", "--yes"),
+    ("panic",),
+    ("panic", "on", "--scope", "/", "--reason", "x"),
+    ("panic", "off"),
 ]
 
 
@@ -73,6 +76,18 @@ def closed_port() -> int:
         ("agent",),
         ("agent", "run", "--timeout", "1"),
         ("agent", "walk"),
+        ("panic", "onn"),
+        ("panic", "on"),
+        ("panic", "on", "--scope", "/"),
+        ("panic", "on", "--reason", "x"),
+        ("panic", "on", "--scope", "shop", "--reason", "x"),
+        ("panic", "on", "--scope", "/", "--reason", " "),
+        ("panic", "on", "--scope", "/", "--reason", "x" * 501),
+        ("panic", "on", "--scope", "/", "--reason", "x", "--state-dir", "/tmp"),
+        ("panic", "on", "--scope", "/", "--reason", "x", "--local", "--wait"),
+        ("panic", "off", "--scope", "shop"),
+        ("panic", "off", "--local", "--wait"),
+        ("panic", "--state-dir", "/tmp"),
         ("history", "--store", "redis://x"),
         ("history", "--store", "sqlite://relative.db"),
         ("history", "--store", "etcd://host:2379"),

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def agents(ctx: typer.Context) -> int:
     """List agents and what they enforce.
 
-    An agent that stops reporting is forgotten after some fifteen seconds.
+    An agent that stops reporting is forgotten after some fifteen seconds. While a kill switch is
+    on, PANIC shows what each obeys of it (see `ratectl panic`).
 
     Examples:
       ratectl agents
@@ -29,18 +30,22 @@ def agents(ctx: typer.Context) -> int:
     """
     from ratectl.generations import read_live
     from ratectl.usage import read_agents, read_usage
+    from ratectl_cli.panics import known_switches
+    from ratectl_cli.render.panic import switch_data
 
     session = session_of(ctx)
     with session.store() as store:
         live = read_live(store).generation
         found = read_agents(store)
         seen = {record.id: record.reported for record in read_usage(store)}
-    rows = [agent_data(agent, live, seen) for agent in found]
+        switches = known_switches(session, store)
+    rows = [agent_data(agent, live, seen, switches.sequence) for agent in found]
     data = {
         "generation": live or None,
         "agents": rows,
         "behind": sum(1 for row in rows if row["behind"]),
         "rejected": sum(1 for row in rows if row["state"] == "rejected"),
+        "panic": [switch_data(each) for each in switches.on],
     }
     session.answer("Agents", data, lambda: _blocks(rows))
     if not rows:
@@ -48,8 +53,15 @@ def agents(ctx: typer.Context) -> int:
     return 0
 
 
-def agent_data(agent: "AgentRecord", live: int, seen: "Mapping[str, str]") -> dict[str, Any]:
-    """An agent for programs. Its usage is reported more often than what it enforces."""
+def agent_data(
+    agent: "AgentRecord", live: int, seen: "Mapping[str, str]", switched: int
+) -> dict[str, Any]:
+    """An agent for programs. Its usage is reported more often than what it enforces.
+
+    ``switched``: the sequence of the kill switch's record.
+    """
+    from ratectl_cli.render.panic import obeyed_data
+
     last = max(agent.reported, seen.get(agent.id, ""))
     return {
         "id": agent.id,
@@ -67,6 +79,8 @@ def agent_data(agent: "AgentRecord", live: int, seen: "Mapping[str, str]") -> di
         "version": agent.version,
         "engine": agent.engine,
         "errors": agent.errors,
+        "panic": obeyed_data(agent),
+        "panic_behind": agent.panic_sequence < switched,
     }
 
 
@@ -75,11 +89,14 @@ def _blocks(rows: "Sequence[Mapping[str, Any]]") -> "list[Block]":
 
     if not rows:
         return []
-    titles = (
+    titles: tuple[str, ...] = (
         "AGENT", "GENERATION", "STATE", "LAST SEEN", "HOST", "PID", "ENGINE", "SWAP MS", "ERROR"
     )  # fmt: skip
     right = ("GENERATION", "PID", "SWAP MS")
-    free = ("AGENT", "HOST", "ERROR")
+    free = ("AGENT", "HOST", "PANIC", "ERROR")
+    panic = any(row["panic"] or row["panic_behind"] for row in rows)
+    if panic:
+        titles = (*titles[:3], "PANIC", *titles[3:])
     table = Table([Column(title, title in right, title in free) for title in titles])
     at = times.now()
     for row in rows:
@@ -92,6 +109,7 @@ def _blocks(rows: "Sequence[Mapping[str, Any]]") -> "list[Block]":
                 bold(row["id"]),
                 number,
                 Styled(row["state"], colour),
+                *((_panic(row),) if panic else ()),
                 times.ago(row["last_seen"], at),
                 row["host"],
                 str(row["pid"]),
@@ -101,6 +119,16 @@ def _blocks(rows: "Sequence[Mapping[str, Any]]") -> "list[Block]":
             )
         )
     return [table]
+
+
+def _panic(row: "Mapping[str, Any]") -> "Line":
+    """What an agent obeys of kill switches."""
+    from ratectl_cli.render.panic import obeyed_text
+
+    said = [Styled("not yet", "yellow")] if row["panic_behind"] else []
+    if row["panic"]:
+        said.append(Styled(f"{', ' if said else ''}{obeyed_text(row['panic'])}", "red"))
+    return said or "-"
 
 
 __all__ = ["agent_data", "agents"]

@@ -22,8 +22,8 @@ def doctor(ctx: typer.Context) -> int:
     """Look for what is wrong, and say so.
 
     Looks at the store (does it answer, is it new enough), TLS, credentials, the published
-    policies, agents (stale, rejecting, behind), clocks and this machine's engine. Changes
-    nothing.
+    policies, kill switches, agents (stale, rejecting, behind), clocks and this machine's engine.
+    Changes nothing.
 
     Examples:
       ratectl doctor
@@ -62,7 +62,7 @@ def _examine(session: "Session") -> "list[Finding]":
     except RatectlError as error:
         findings.append(Finding("store", "failed", str(error)))
     findings.append(examine_engine())
-    order = ("store", "tls", "auth", "policies", "agents", "clock", "engine")
+    order = ("store", "tls", "auth", "policies", "panic", "agents", "clock", "engine")
     return sorted(findings, key=lambda finding: order.index(finding.check))
 
 

@@ -50,6 +50,7 @@ def rollback(
     from ratectl.provenance import gather
     from ratectl.publish import rollback as publish_again
     from ratectl_cli import publication
+    from ratectl_cli.panics import warn_of_switches
     from ratectl_cli.policies import entry_of, tree_to_compare
 
     session = session_of(ctx)
@@ -63,6 +64,7 @@ def rollback(
             old = tree_to_compare(session, store, base)
         author = gather(".").author
         provenance = _who(author, message)
+        warn_of_switches(session, store)
         proposal = publication.propose("rollback", base, old, tree, provenance)
         what = f"has the content of generation {target}"
         if publication.is_live(proposal):

@@ -32,7 +32,9 @@ def usage(
     """
     from ratectl.generations import read_live
     from ratectl.usage import read_agents, read_usage
+    from ratectl_cli.panics import known_switches
     from ratectl_cli.policies import scope_of, tree_to_compare
+    from ratectl_cli.render.panic import banner, switch_data
     from ratectl_cli.render.usage import Report, usage_blocks, usage_data
 
     session = session_of(ctx)
@@ -41,9 +43,13 @@ def usage(
         live = read_live(store)
         tree = tree_to_compare(session, store, live)
         records, agents = read_usage(store), read_agents(store)
+        switches = known_switches(session, store)
     named = scope is not None
     report = Report.of(records, len(agents), live.generation, tree, wanted, listed=named)
-    session.answer("Usage", usage_data(report), lambda: usage_blocks(report, session.out))
+    data = {**usage_data(report), "panic": [switch_data(each) for each in switches.on]}
+    session.answer(
+        "Usage", data, lambda: [*banner(switches, agents), *usage_blocks(report, session.out)]
+    )
     if not records:
         session.say("no agent has reported usage lately: ratectl agents")
     return 0

@@ -1,8 +1,8 @@
 """Obeying the kill switch (see ``panic``): the store's, and that of a file beside the agent.
 
 Each is followed by a thread of its own. Taking a generation of many policies keeps the thread that
-follows the head busy for seconds, and a store that hangs keeps whoever asks it; a switch must not
-wait for either.
+follows the head busy for a second and more, and a store that hangs keeps whoever asks it; a switch
+must not wait for either.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 from typing import TYPE_CHECKING, Final, Literal
 
 from ratectl.errors import BundleError, StoreUnavailable
-from ratectl.pacing import cooperative
 from ratectl.panic import PANIC, Switches, load_switches, save_switches, switch_file
 from ratectl.records import Obeyed
 from ratectl.stores.base import Events, Interrupted, Resync
@@ -68,8 +67,8 @@ class Switchboard:
             modes: dict[str, Waiver] = {}
             for said in self._known.values():
                 modes |= {at: how for at, how in said.modes.items() if modes.get(at) != "open"}
-            with cooperative():
-                self._engine.waive(modes)
+            # Not in slices with rests between them: the next turn of a switch must not wait.
+            self._engine.waive(modes)
             self._state.update(
                 panic=tuple(
                     Obeyed(scope=each.scope, mode=each.mode, source=of)
@@ -79,9 +78,10 @@ class Switchboard:
                 panic_sequence=self._known.get("store", Switches()).sequence,
             )
         for switch in set(switches.on) - set(before.on):
-            _log.warning("panic: %s at and below %s: %s", switch.mode, switch.scope, switch.reason)
+            at, why = switch.scope, switch.reason
+            _log.warning("panic, says the %s: %s at and below %s: %s", source, switch.mode, at, why)
         for scope in set(before.modes) - set(switches.modes):
-            _log.warning("panic is over at %s", scope)
+            _log.warning("panic is over at %s, says the %s", scope, source)
 
     def inherited(self, state: AgentState) -> Switchboard:
         """For a forked child, where a thread that is not there may have held the lock."""

@@ -1,0 +1,152 @@
+"""From `panic on` to every request passing, in an agent of 10,000 policies, and off again.
+
+A real agent process whose every limit refuses, asked round the clock; a real etcd (started here)
+and a SQLite file. From before the switch is written to the first answer with which all scopes that
+are asked in turn pass. Once while nothing else goes on, and once while the agent takes a generation
+in which every policy has changed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from bench.figures import show
+from etcd_server import EtcdServer, find_etcd
+from ratectl.panic import Switch, change_switches
+from ratectl.policy.model import Policy, PolicyTree
+from ratectl.publish import Provenance, publish
+from ratectl.stores import open_store
+
+if TYPE_CHECKING:
+    from ratectl.stores.base import Store
+
+POLICIES = 10_000
+ROUNDS = 20
+BUSY_ROUNDS = 3
+
+_AGENT = """
+import sys, time, ratectl
+scopes = ["/", *(f"/team-{n}/x" for n in range(0, int(sys.argv[3]), 7))]
+agent = ratectl.Agent(sys.argv[1], state_dir=sys.argv[2], ready_timeout=120)
+def until(wanted):
+    streak = 0
+    while streak < len(scopes):  # every one of them, one after the other
+        for scope in scopes:
+            streak = streak + 1 if agent.check(scope).allowed is wanted else 0
+        time.sleep(0.001)
+    return time.perf_counter()
+until(False)
+print("ready", flush=True)
+for line in sys.stdin:
+    if line.strip() == "generation":
+        print(agent.generation, flush=True)
+    else:
+        print(until(line.strip() == "on"), flush=True)
+agent.close()
+"""
+
+
+class Bench:
+    """An agent process on a store of many policies that refuse."""
+
+    def __init__(self, url: str, state_dir: str) -> None:
+        self.store: Store = open_store(url, timeout=60)
+        self._generation = 0
+        self.publish()
+        self._agent = subprocess.Popen(
+            [sys.executable, "-c", _AGENT, url, state_dir, str(POLICIES)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # it warns of every switch
+            text=True,
+        )
+        assert self._told() == "ready"
+
+    def publish(self) -> None:
+        """Every policy says something new."""
+        self._generation += 1
+        none = {"limits": {"l": {"rate": "0/s", "burst": self._generation}}}
+        scopes = ["/", *(f"/team-{number}" for number in range(POLICIES))]
+        said = {scope: Policy.model_validate({"scope": scope, **none}) for scope in scopes}
+        publish(self.store, PolicyTree(said), Provenance("bench"))
+
+    def turn(self, *, on: bool) -> float:
+        """Milliseconds from before the switch is written until the agent has obeyed."""
+        switch = Switch.now("/", "open", "bench", "bench")
+        self._tell("on" if on else "off")
+        started = time.perf_counter()
+        change_switches(
+            self.store, lambda known: known.turned_on(switch) if on else known.turned_off()
+        )
+        return (float(self._told()) - started) * 1e3
+
+    @property
+    def generation(self) -> int:
+        """What the agent enforces."""
+        self._tell("generation")
+        return int(self._told())
+
+    def turn_while_busy(self) -> tuple[float, float]:
+        """The same for on while the agent takes a generation; and how long it took that."""
+        self.publish()
+        started = time.perf_counter()
+        time.sleep(0.2)
+        taken = self.turn(on=True)
+        assert self.generation < self._generation, "it was still busy"
+        while self.generation < self._generation:
+            time.sleep(0.01)
+        busy = (time.perf_counter() - started) * 1e3
+        self.turn(on=False)
+        return taken, busy
+
+    def _tell(self, word: str) -> None:
+        assert self._agent.stdin is not None
+        self._agent.stdin.write(f"{word}\n")
+        self._agent.stdin.flush()
+
+    def _told(self) -> str:
+        assert self._agent.stdout is not None
+        return self._agent.stdout.readline().strip()
+
+    def close(self) -> None:
+        assert self._agent.stdin is not None
+        self._agent.stdin.close()
+        self._agent.wait(60)
+        self.store.close()
+
+
+def run() -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as folder:
+        server = EtcdServer.start() if find_etcd() else None
+        urls = {"SQLite": f"sqlite:///{folder}/rates.db"}
+        if server is None:
+            print("  (no etcd installed: SQLite only)")
+        else:
+            urls["etcd"] = server.store_url("bench")
+        try:
+            return {name: _of(name, url, f"{folder}/state") for name, url in urls.items()}
+        finally:
+            if server is not None:
+                server.stop()
+
+
+def _of(name: str, url: str, state_dir: str) -> dict[str, Any]:
+    bench = Bench(url, state_dir)
+    try:
+        turned = [(bench.turn(on=True), bench.turn(on=False)) for _ in range(ROUNDS)]
+        busy = [bench.turn_while_busy() for _ in range(BUSY_ROUNDS)]
+    finally:
+        bench.close()
+    return {
+        "on": show(f"{name}: on", [each[0] for each in turned]),
+        "off": show(f"{name}: off", [each[1] for each in turned]),
+        "on_while_busy": show(f"{name}: on, taking a generation", [each[0] for each in busy]),
+        "busy": show(f"{name}: (taking that generation)", [each[1] for each in busy]),
+    }

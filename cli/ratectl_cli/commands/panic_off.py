@@ -1,0 +1,50 @@
+"""``ratectl panic off``."""
+
+from typing import Annotated
+
+import typer
+
+from ratectl_cli.commands.panic_on import Local, StateDir, Wait
+from ratectl_cli.session import session_of
+
+
+def off(
+    ctx: typer.Context,
+    scope: Annotated[
+        str | None,
+        typer.Option("--scope", metavar="SCOPE", help="The switch at this scope.  [default: all]"),
+    ] = None,
+    local: Local = False,
+    state_dir: StateDir = None,
+    wait: Wait = False,
+) -> int:
+    """Enforce limits again.
+
+    Buckets are as they were left, and have filled since: nobody is refused for what was let pass
+    while they were open. Turns off what the store says, or with --local what a file on this
+    machine says: who turned a switch on by a file turns it off by the same.
+
+    Examples:
+      ratectl panic off
+      ratectl panic off --scope /payments --wait
+      ratectl panic off --local
+
+    Exit codes:
+      0    it is off, or was not on
+      1    it is off, but no agent is there (--wait)
+      64   wrong arguments
+      69   store unreachable
+      75   others were turning switches all the time
+      124  it is off, but not every agent obeys in time (--wait)
+    """
+    from ratectl_cli import panics
+    from ratectl_cli.policies import scope_of
+
+    session = session_of(ctx)
+    wanted = None if scope is None else scope_of(scope)
+    place = panics.place_of(session, local=local, state_dir=state_dir, wait=wait)
+    turned = place.turn(lambda known: known.turned_off(wanted))
+    return panics.answer_turned(session, turned, wanted)
+
+
+__all__ = ["off"]

@@ -1,0 +1,101 @@
+"""``ratectl panic on``."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ratectl.errors import UsageError
+from ratectl_cli.session import session_of
+
+if TYPE_CHECKING:
+    from ratectl.panic import Switch
+
+Local = Annotated[
+    bool,
+    typer.Option(
+        "--local",
+        help="By a file on this machine, for the agents of one state directory: needs no store.",
+    ),
+]
+StateDir = Annotated[
+    str | None,
+    typer.Option(
+        "--state-dir",
+        metavar="DIR",
+        help="Where those agents keep their state.  [default: $XDG_STATE_HOME/ratectl]",
+    ),
+]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Return when every agent obeys: within a second, or so.")
+]
+
+
+def on(
+    ctx: typer.Context,
+    scope: Annotated[
+        str,
+        typer.Option("--scope", metavar="SCOPE", help="At and below this scope; / is everywhere."),
+    ],
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="REASON", help="Why, for everybody who wonders.")
+    ],
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="Go on counting what would have been refused.")
+    ] = False,
+    local: Local = False,
+    state_dir: StateDir = None,
+    wait: Wait = False,
+) -> int:
+    """Refuse nothing at and below a scope, from now on.
+
+    Every agent lets every request there pass, without asking a limit or a budget, until `ratectl
+    panic off`. Policies, counts and buckets stay as they are, and publishing goes on as ever.
+    Asks nothing, since every second counts: it is undone as fast. At a scope where a switch is on
+    already, this one takes its place.
+
+    With --shadow limits are still asked and counted, as if each said `mode: shadow`.
+
+    When the store is down, --local does the same on one machine: run it on each.
+
+    Examples:
+      ratectl panic on --scope / --reason "INC-42: limits refuse everybody" --wait
+      ratectl panic on --scope /payments --reason INC-42 --shadow
+      ratectl panic on --scope / --reason INC-42 --local --state-dir /var/lib/ratectl
+
+    Exit codes:
+      0    it is on
+      1    it is on, but no agent is there (--wait)
+      64   wrong arguments
+      69   store unreachable: --local needs none
+      75   others were turning switches all the time
+      124  it is on, but not every agent obeys in time (--wait)
+    """
+    from ratectl_cli import panics
+
+    session = session_of(ctx)
+    switch = _switch(scope, reason, shadow=shadow)
+    place = panics.place_of(session, local=local, state_dir=state_dir, wait=wait)
+    with panics.hinting("on"):
+        turned = place.turn(lambda known: known.turned_on(switch))
+    code = panics.answer_turned(session, turned, switch.scope)
+    if isinstance(place, panics.InStore):
+        place.warn_of_undeclared(switch.scope)
+    return code
+
+
+def _switch(scope: str, reason: str, *, shadow: bool) -> "Switch":
+    from pathlib import Path
+
+    from ratectl.panic import MAX_TEXT, Switch
+    from ratectl.provenance import author
+    from ratectl_cli.policies import scope_of
+
+    reason = reason.strip()
+    if not reason:
+        raise UsageError("--reason is empty: say why, for everybody who wonders")
+    if len(reason) > MAX_TEXT:
+        raise UsageError(f"--reason has {len(reason)} characters, more than {MAX_TEXT}")
+    return Switch.now(scope_of(scope), "shadow" if shadow else "open", reason, author(Path()))
+
+
+__all__ = ["Local", "StateDir", "Wait", "on"]

@@ -1,0 +1,35 @@
+"""``ratectl panic status``."""
+
+import typer
+
+from ratectl_cli.commands.panic_on import Local, StateDir
+from ratectl_cli.session import session_of
+
+
+def status(ctx: typer.Context, local: Local = False, state_dir: StateDir = None) -> int:
+    """Show which switches are on, and who obeys.
+
+    Those of the store, those of a file on this machine, and what agents say that they obey: a file
+    of another machine is seen there. With --local only the file.
+
+    Examples:
+      ratectl panic
+      ratectl panic status -o json | jq -e '.switches == []'
+      ratectl panic status --local
+
+    Exit codes:
+      0   always, if the store answers
+      64  wrong arguments
+      65  the record cannot be read: `ratectl panic off` replaces it
+      69  store unreachable: --local needs none
+    """
+    from ratectl_cli import panics
+
+    session = session_of(ctx)
+    place = panics.place_of(session, local=local, state_dir=state_dir, wait=False)
+    with panics.hinting("status"):
+        place.answer_status()
+    return 0
+
+
+__all__ = ["status"]

@@ -1,0 +1,217 @@
+"""Kill switches for commands: where they lie, turning them, and who obeys."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ratectl.errors import BundleError, Conflict, RatectlError, StoreError, UsageError
+from ratectl_cli.render import panic as render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ratectl.acknowledgement import Outcome, Standing
+    from ratectl.panic import Changed, Switches
+    from ratectl.stores.base import Store
+    from ratectl_cli.session import Session
+
+__all__ = [
+    "InFile",
+    "InStore",
+    "Turned",
+    "answer_turned",
+    "hinting",
+    "known_switches",
+    "place_of",
+    "warn_of_switches",
+]
+
+_PATIENCE: Final = 10.0
+"""Seconds to wait for agents where no --timeout is given: they take less than one."""
+
+_LOCALLY: Final = "`ratectl panic {command} --local` needs no store: run it on each machine"
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """A change of switches, and what agents made of it, if they were waited for."""
+
+    place: str
+    """Path of the file; empty for the store."""
+    changed: Changed
+    waited: tuple[Outcome, Standing] | None = None
+
+
+class Place(Protocol):
+    """Where switches lie."""
+
+    def turn(self, change: Callable[[Switches], Switches]) -> Turned:
+        """Change what is on there."""
+
+    def answer_status(self) -> None:
+        """Print what is on there."""
+
+
+def place_of(session: Session, *, local: bool, state_dir: str | None, wait: bool) -> Place:
+    """The store, or with ``--local`` a file.
+
+    :raises UsageError: options that do not go together.
+    """
+    from ratectl.agent.last_good import default_state_dir
+    from ratectl.panic import switch_file
+
+    if not local:
+        if state_dir is not None:
+            raise UsageError("--state-dir is for --local: add that, or leave it out")
+        return InStore(session, switch_file(default_state_dir()), wait=wait)
+    if wait:
+        raise UsageError("--wait asks the store who obeys, and --local does without: leave one out")
+    folder = default_state_dir() if state_dir is None else Path(state_dir)
+    return InFile(session, switch_file(folder.absolute()))
+
+
+class InFile:
+    """Switches in a file of this machine."""
+
+    def __init__(self, session: Session, path: Path) -> None:
+        self._session = session
+        self._path = path
+
+    def turn(self, change: Callable[[Switches], Switches]) -> Turned:
+        """See ``Place``.
+
+        :raises OSError: the file cannot be written.
+        """
+        from ratectl.panic import change_switch_file
+
+        turned = Turned(str(self._path), change_switch_file(self._path, change))
+        if turned.changed.after.on and not (self._path.parent / "agents").is_dir():
+            self._session.warn(
+                f"no agent has kept its state in {self._path.parent} so far: agents of another "
+                "user look elsewhere (--state-dir)"
+            )
+        return turned
+
+    def answer_status(self) -> None:
+        """See ``Place``."""
+        self._session.answer(
+            "Panic",
+            render.local_data(self._path),
+            lambda: render.file_blocks(self._path),
+        )
+
+
+class InStore:
+    """Switches in the store, which every agent obeys."""
+
+    def __init__(self, session: Session, here: Path, *, wait: bool) -> None:
+        """``here``: the file of this machine's usual agents, to be shown beside."""
+        self._session = session
+        self._here = here
+        self._wait = wait
+
+    def turn(self, change: Callable[[Switches], Switches]) -> Turned:
+        """See ``Place``.
+
+        :raises StoreError: they were not turned, or nobody knows.
+        """
+        from ratectl.panic import change_switches
+
+        with self._session.store() as store:
+            changed = change_switches(store, change)
+            waited = self._waited(store, changed.after) if self._wait else None
+        return Turned("", changed, waited)
+
+    def _waited(self, store: Store, switches: Switches) -> tuple[Outcome, Standing]:
+        from ratectl.acknowledgement import Enough, wait_until
+
+        left = self._session.deadline.left()
+        seconds = _PATIENCE if left is None else left * 0.9  # to say more than that time is up
+        with self._session.busy("waiting for agents"):
+            return wait_until(lambda: standing(store, switches), Enough(), seconds)
+
+    def answer_status(self) -> None:
+        """See ``Place``."""
+        from ratectl.panic import read_switches
+        from ratectl.usage import read_agents
+
+        with self._session.store() as store:
+            switches = read_switches(store)
+            agents = read_agents(store)
+        data = render.status_data(switches, self._here, agents)
+        self._session.answer(
+            "Panic", data, lambda: render.status_blocks(switches, self._here, agents)
+        )
+
+    def warn_of_undeclared(self, scope: str) -> None:
+        """Warn where the scope may be misspelt. Reads policies: do what counts before."""
+        from ratectl.generations import read_live
+        from ratectl_cli.policies import tree_to_compare
+
+        if scope == "/":
+            return
+        with suppress(RatectlError), self._session.store() as store:
+            tree = tree_to_compare(self._session, store, read_live(store))
+            declared = tree.policies if tree else ()
+            if not any(f"{each}/".startswith(f"{scope}/") for each in declared):
+                self._session.warn(f"no policy is at or below {scope}: is it spelt right?")
+
+
+def standing(store: Store, switches: Switches) -> Standing:
+    """Agents by whether they obey a record."""
+    from ratectl.acknowledgement import Standing as Found
+    from ratectl.usage import read_agents
+
+    agents = read_agents(store)
+    return Found(
+        [each for each in agents if each.panic_sequence >= switches.sequence],
+        [],
+        [each for each in agents if each.panic_sequence < switches.sequence],
+    )
+
+
+def answer_turned(session: Session, turned: Turned, scope: str | None) -> int:
+    """Print what was turned at ``scope`` (None for everywhere); returns the exit code."""
+    if turned.changed.unreadable:
+        session.warn(f"{turned.changed.unreadable}: it was replaced")
+    session.answer(
+        "PanicTurned",
+        render.turned_data(turned),
+        lambda: render.turned_blocks(turned, scope, quiet=session.options.quiet),
+    )
+    if turned.waited is None:
+        return 0
+    return {"reached": 0, "rejected": 1, "nobody": 1, "timeout": 124}[turned.waited[0]]
+
+
+def known_switches(session: Session, store: Store) -> Switches:
+    """What is on in the store; nothing, with a warning, where that cannot be read."""
+    from ratectl.panic import Switches as Nothing
+    from ratectl.panic import read_switches
+
+    try:
+        return read_switches(store)
+    except BundleError as error:
+        session.warn(str(error))
+        return Nothing()
+
+
+def warn_of_switches(session: Session, store: Store) -> None:
+    """Warn whoever is about to change policies that they are not enforced."""
+    for switch in known_switches(session, store).on:
+        session.warn(f"{render.switch_text(switch)}. Undo: {render.undo(switch.scope)}")
+
+
+@contextmanager
+def hinting(command: str) -> Iterator[None]:
+    """Say what is left to do where the store is of no use."""
+    try:
+        yield
+    except Conflict:
+        raise
+    except StoreError as error:
+        error.add_note(_LOCALLY.format(command=command))
+        raise

@@ -1,0 +1,253 @@
+"""Kill switches, for people and for programs."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl.engine.waivers import Waivers
+from ratectl_cli.render import times
+from ratectl_cli.text import Column, Styled, Table, bold, dim, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ratectl.panic import Switch, Switches
+    from ratectl.records import AgentRecord
+    from ratectl_cli.panics import Turned
+    from ratectl_cli.text import Block, Line
+
+__all__ = [
+    "banner",
+    "by_files",
+    "file_blocks",
+    "local_data",
+    "obeyed_data",
+    "obeyed_text",
+    "status_blocks",
+    "status_data",
+    "switch_data",
+    "switch_text",
+    "turned_blocks",
+    "turned_data",
+    "undo",
+]
+
+_NAMED: Final = 10
+
+
+def undo(scope: str, place: str = "") -> str:
+    """The command that turns a switch off."""
+    where = f" --local --state-dir {shlex.quote(str(Path(place).parent))}" if place else ""
+    return f"ratectl panic off --scope {scope}{where}"
+
+
+def switch_text(switch: Switch) -> str:
+    """``limits are open at and below /a: INC-42 (Ada, 3 min ago)``."""
+    who = switch.author.partition(" <")[0]
+    how = "open" if switch.mode == "open" else "in shadow"
+    since = times.ago(switch.time, times.now())
+    return f"limits are {how} at and below {switch.scope}: {switch.reason} ({who}, {since})"
+
+
+def banner(switches: Switches, agents: Sequence[AgentRecord]) -> Iterator[Block]:
+    """What stands above a page of limits that nobody enforces."""
+    for switch in switches.on:
+        yield [bold("PANIC ", "red"), switch_text(switch)]
+    for agent, text in by_files(agents):
+        yield [bold("PANIC ", "red"), f"{agent} obeys a file of its own: {text}"]
+
+
+def obeyed_text(obeyed: Sequence[Mapping[str, str]]) -> str:
+    """``open /a, shadow / (file)``."""
+    return ", ".join(
+        f"{each['mode']} {each['scope']}{' (file)' if each['source'] == 'file' else ''}"
+        for each in obeyed
+    )
+
+
+def by_files(agents: Sequence[AgentRecord]) -> Iterator[tuple[str, str]]:
+    """Agents that obey files, and what those say."""
+    for agent in agents:
+        own = [f"{each.mode} {each.scope}" for each in agent.panic if each.source == "file"]
+        if own:
+            yield agent.id, ", ".join(own)
+
+
+def switch_data(switch: Switch) -> dict[str, Any]:
+    """A switch for programs."""
+    return {
+        "scope": switch.scope,
+        "mode": switch.mode,
+        "reason": switch.reason,
+        "author": switch.author,
+        "time": switch.time,
+    }
+
+
+def _switches_data(switches: Switches) -> list[dict[str, Any]]:
+    return [switch_data(each) for each in switches.on]
+
+
+# -- turning
+
+
+def turned_data(turned: Turned) -> dict[str, Any]:
+    """A turn for programs: what is on now, and who obeys."""
+    return {
+        "file": turned.place or None,
+        "switches": _switches_data(turned.changed.after),
+        "agents": None
+        if turned.waited is None
+        else {
+            "outcome": turned.waited[0],
+            "obeying": [each.id for each in turned.waited[1].running],
+            "behind": [each.id for each in turned.waited[1].behind],
+        },
+    }
+
+
+def turned_blocks(turned: Turned, scope: str | None, *, quiet: bool) -> Iterator[Block]:
+    """A turn for people."""
+    before, after = turned.changed.before.modes, turned.changed.after
+    now = {each.scope: each for each in after.on}
+    if scope in now and turned.changed.after.on != turned.changed.before.on:
+        how = "open" if now[scope].mode == "open" else "in shadow"
+        yield [bold(f"limits are {how} at and below {scope}", "red"), ", from now on"]
+    else:
+        over = [each for each in before if each not in now]
+        left = Waivers(after.modes)
+        for each in over:
+            again = "" if left.at(each) else ": limits hold again there"
+            yield [bold(f"the switch at {each} is off", "green"), again]
+        if not over:
+            yield f"no switch was on{f' at {scope}' if scope else ''}"
+    if turned.place:
+        yield f"for agents that keep their state in {Path(turned.place).parent}, and no others"
+    yield from _waited_blocks(turned)
+    for other in after.on:
+        if other.scope != scope:
+            yield [bold("also on: ", "red"), switch_text(other)]
+    if scope in now and not quiet:
+        yield [dim("undo:   "), undo(scope, turned.place)]
+        yield [dim("follow: "), f"ratectl panic{' status --local' if turned.place else ''}"]
+
+
+def _waited_blocks(turned: Turned) -> Iterator[Block]:
+    if turned.waited is None:
+        return
+    outcome, standing = turned.waited
+    if outcome == "nobody":
+        yield [bold("no agent is there: nobody obeys it", "yellow")]
+    else:
+        yield from _obedience([each.id for each in standing.behind], standing.there)
+
+
+def _obedience(behind: Sequence[str], there: int) -> Iterator[Block]:
+    yield f"obeyed by {there - len(behind)} of {plural(there, 'agent')}"
+    if behind:
+        more = f" and {len(behind) - _NAMED} more" if len(behind) > _NAMED else ""
+        yield [bold("not yet: ", "yellow"), ", ".join(behind[:_NAMED]) + more]
+
+
+# -- what is on
+
+
+def status_data(switches: Switches, here: Path, agents: Sequence[AgentRecord]) -> dict[str, Any]:
+    """All that is on, for programs."""
+    return {
+        "switches": _switches_data(switches),
+        "local": file_data(here),
+        "agents": [
+            {
+                "id": each.id,
+                "obeys": each.panic_sequence >= switches.sequence,
+                "panic": obeyed_data(each),
+            }
+            for each in agents
+        ],
+    }
+
+
+def obeyed_data(agent: AgentRecord) -> list[dict[str, str]]:
+    """What an agent obeys, for programs."""
+    return [{"scope": each.scope, "mode": each.mode, "source": each.source} for each in agent.panic]
+
+
+def status_blocks(switches: Switches, here: Path, agents: Sequence[AgentRecord]) -> Iterator[Block]:
+    """All that is on, for people."""
+    local, problem = _load(here)
+    if switches.on or (local and local.on):
+        yield _table([(each, "store") for each in switches.on] + _of_file(local))
+    else:
+        yield "no switch is on"
+    if problem:
+        yield [bold("warning: ", "yellow"), f"{here}: {problem}"]
+    behind = [each.id for each in agents if each.panic_sequence < switches.sequence]
+    if switches.on and not agents:
+        yield [bold("no agent is there: nobody obeys it", "yellow")]
+    elif switches.on or behind:
+        yield from _obedience(behind, len(agents))
+    for agent, text in by_files(agents):
+        yield f"{agent} obeys a file of its own: {text}"
+
+
+def local_data(path: Path) -> dict[str, Any]:
+    """All that a file says, for programs, where the store is not asked."""
+    return {"switches": None, "local": file_data(path), "agents": None}
+
+
+def file_data(path: Path) -> dict[str, Any]:
+    """What a file says, for programs."""
+    switches, problem = _load(path)
+    return {
+        "file": str(path),
+        "switches": _switches_data(switches) if switches else None,
+        "problem": problem,
+    }
+
+
+def file_blocks(path: Path) -> Iterator[Block]:
+    """What a file says, for people."""
+    switches, problem = _load(path)
+    if problem:
+        yield [bold("warning: ", "yellow"), f"{path}: {problem}"]
+    elif switches and switches.on:
+        yield f"{path}:"
+        yield _table(_of_file(switches))
+    else:
+        yield f"no switch is on in {path}"
+
+
+def _load(path: Path) -> tuple[Switches | None, str | None]:
+    """What a file says, or what is wrong with it."""
+    from ratectl.errors import BundleError
+    from ratectl.panic import Switches as Nothing
+    from ratectl.panic import load_switches
+
+    try:
+        return load_switches(path), None
+    except FileNotFoundError:
+        return Nothing(), None
+    except OSError as error:
+        return None, (error.strerror or str(error)).lower()
+    except BundleError as error:
+        return None, str(error)
+
+
+def _of_file(switches: Switches | None) -> list[tuple[Switch, str]]:
+    return [(each, "file here") for each in switches.on] if switches else []
+
+
+def _table(rows: Sequence[tuple[Switch, str]]) -> Table:
+    titles = ("SCOPE", "MODE", "SINCE", "BY", "REASON", "FROM")
+    table = Table([Column(title, wraps=title in ("BY", "REASON")) for title in titles])
+    at = times.now()
+    for switch, source in rows:
+        mode: Line = Styled(switch.mode, "red" if switch.mode == "open" else "yellow")
+        who = switch.author.partition(" <")[0]
+        table.rows.append(
+            (bold(switch.scope), mode, times.ago(switch.time, at), who, switch.reason, source)
+        )
+    return table
