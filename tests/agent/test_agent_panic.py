@@ -372,6 +372,10 @@ def test_store_and_file_add_up_and_open_beats_shadow(
     save_switches(switch_file(tmp_path / "state"), Switches(2))
     wait_for(lambda: len(agent.status.panic) == 1, "those of the file are off")
     assert agent.check("/", ACME).reason == "shadow"
+    turn_on(store, mode="open")
+    local(tmp_path, switch("/", "shadow"))
+    wait_for(lambda: {each.mode for each in agent.status.panic} == {"open", "shadow"}, "both on")
+    assert agent.check("/", ACME).reason == "ok"
 
 
 @pytest.mark.parametrize("damage", ["junk", "pipe", "folder", "gone with its disk", "no bytes"])
@@ -420,9 +424,11 @@ import ratectl
 agent = ratectl.Agent({store_url!r}, state_dir=sys.argv[1], report_interval=0.1, ready_timeout=5)
 def until(wanted):
     deadline = time.monotonic() + 20
-    while bool(agent.check("/")) != wanted and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if bool(agent.check("/")) == bool(agent.status.panic) == wanted:
+            return True
         time.sleep(0.01)
-    return bool(agent.check("/")) == wanted
+    return False
 assert until(True)
 pid = os.fork()
 if pid == 0:
