@@ -140,6 +140,9 @@ class Reporter:
             version=__version__,
             engine=self._engine.name,
             errors=self._errors(),
+            rollout=status.rollout,
+            sequence=status.sequence,
+            interval=self._interval,
         )
 
     def stop(self) -> None:
