@@ -9,6 +9,8 @@ from ratectl_cli.session import Session, session_of
 from ratectl_cli.signing import Sign
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ratectl.acknowledgement import Enough
     from ratectl.plan import SavedPlan
     from ratectl.rollout import Terms
@@ -67,25 +69,32 @@ def apply(
         ),
     ] = False,
     bake: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--bake", metavar="SECONDS", min=0, help="How long each stage lasts at least."
+            "--bake",
+            metavar="SECONDS",
+            min=0,
+            help="How long each stage lasts at least.  [default: 60]",
         ),
-    ] = 60.0,
+    ] = None,
     min_requests: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--min-requests", metavar="N", min=0, help="What each stage must have decided."
+            "--min-requests",
+            metavar="N",
+            min=0,
+            help="What each stage must have decided.  [default: 100]",
         ),
-    ] = 100,
+    ] = None,
     band: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--band",
             metavar="POINTS|none",
-            help="By how many percentage points refusals may differ from the other agents'.",
+            help="By how many percentage points refusals may differ from the other agents'.  "
+            "[default: 5]",
         ),
-    ] = "5",
+    ] = None,
     sign: Sign = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do all but ask and publish; guards refuse as well.")
@@ -141,7 +150,9 @@ def apply(
 
     session = session_of(ctx)
     wanted = _wanted(wait, wait_for)
-    trial = _trial(canary, bake, min_requests, band, shadow=shadow)
+    trial = _trial(canary, shadow, {"bake": bake, "min-requests": min_requests, "band": band})
+    if trial is not None and wanted is not None:
+        raise UsageError("--wait and --wait-for are for what goes live at once: leave them out")
     reasons = {
         guards.EMPTY: allow_empty,
         guards.REMOVALS: allow_removals,
@@ -176,16 +187,25 @@ def apply(
         return _publish(session, proposal, store, path, wanted, sign)
 
 
-def _trial(
-    canary: str | None, bake: float, min_requests: int, band: str, *, shadow: bool
-) -> "Terms | None":
+def _trial(canary: str | None, shadow: bool, terms: "Mapping[str, Any]") -> "Terms | None":
     from ratectl_cli.rollouts import terms_of
 
     if shadow and canary is not None:
         raise UsageError("--shadow enforces nothing anywhere, so it has no --canary: choose one")
+    given = [name for name, value in terms.items() if value is not None]
+    if canary is None and given:
+        raise UsageError(f"--{given[0]} is for the stages of a --canary")
     if shadow:
         return terms_of("100", 0, 0, "none")
-    return None if canary is None else terms_of(canary, bake, min_requests, band)
+    if canary is None:
+        return None
+    bake, least, band = terms.values()
+    return terms_of(
+        canary,
+        60.0 if bake is None else bake,
+        100 if least is None else least,
+        "5" if band is None else band,
+    )
 
 
 def _try(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratectl.activation import verified
@@ -148,6 +149,8 @@ class Adoption:
         try:
             head = Live.of(item).head
             assert head is not None
+            if self._trust is not None:
+                self.anew()  # whoever can change the head can change that as well
             environment = self._environment_of(store)
             if self._trust is not None:
                 self._obey(self._trust, head, environment)
@@ -198,8 +201,11 @@ class Adoption:
 
     def _adopt(self, store: Store, head: Head, goal: _Goal, seen: float) -> None:
         if self._in_force is not None and goal.content == self._in_force.content:
-            self._in_force = goal  # a candidate may have become the live generation
+            promoted = self._in_force.rollout is not None and goal.rollout is None
+            self._in_force = goal
             self._state.update(rollout=goal.rollout, source="store")
+            if promoted:
+                self._persisting(goal.generation, partial(self._slot.promoted, head))
             return
         if self._refused is not None and goal == self._refused[0]:
             raise BundleError(self._refused[1])
@@ -226,7 +232,8 @@ class Adoption:
             swap_ms=round((time.monotonic() - seen) * 1e3, 3),
         )
         _log.info("generation %d is in force", goal.generation)
-        self._persist(LastGood(goal.generation, goal.environment, goal.bundle, head, data))
+        good = LastGood(goal.generation, goal.environment, goal.bundle, head, data)
+        self._persisting(goal.generation, partial(self._slot.save, good))
         with self._cooperative():
             release(*spent)
 
@@ -253,11 +260,11 @@ class Adoption:
             self._environment = environment.id if environment else None
         return self._environment
 
-    def _persist(self, good: LastGood) -> None:
+    def _persisting(self, generation: int, persist: Callable[[], None]) -> None:
         try:
-            self._slot.save(good)
+            persist()
         except OSError as error:
-            self._note("disk", f"cannot persist generation {good.generation}: {error}")
+            self._note("disk", f"cannot persist generation {generation}: {error}")
         else:
             self._state.problem("disk", self._slot.problem)
 

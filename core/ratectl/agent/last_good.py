@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -89,14 +89,15 @@ class Slot:
         if own[0].exists():
             found = (_read(path) for path in own if path.exists())
             return next((good for good in found if usable(good)), None)
-        neighbours = sorted(
-            self.folder.parent.glob(f"*/{_FILE}"), key=lambda path: -path.stat().st_mtime
-        )
-        for path in neighbours:
+        neighbours = [
+            path for name in (_FILE, _BEFORE) for path in self.folder.parent.glob(f"*/{name}")
+        ]
+        for path in sorted(neighbours, key=lambda path: -path.stat().st_mtime):
             # What is wrong with a neighbour's is the neighbour's to report.
             with contextlib.suppress(BundleError):
                 good = _read(path)
-                if usable(good):
+                # A neighbour's candidate is not ours to try.
+                if good.rollout is None and usable(good):
                     return good
         return None
 
@@ -130,6 +131,18 @@ class Slot:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+    def promoted(self, head: Head) -> None:
+        """Note that what is persisted, as a candidate, has become what ``head`` says is live.
+
+        :raises OSError: it could not be.
+        """
+        if self.folder is None:
+            return
+        with contextlib.suppress(BundleError):  # then there is nothing to note it of
+            good = _read(self.folder / _FILE)
+            if good.bundle == head.bundle:
+                self.save(replace(good, generation=head.generation, head=head))
 
     def accepted(self) -> tuple[str, Head] | None:
         """The newest head that was obeyed, and its environment, where that was noted."""

@@ -88,9 +88,10 @@ class Controlling:
         try:
             while True:
                 record = self._look()
-                if record.over or (ends is not None and self._clock() >= ends):
+                left = _LOOK_SECONDS if ends is None else ends - self._clock()
+                if record.over or left <= 0:
                     return record
-                self._sleep(_LOOK_SECONDS)
+                self._sleep(min(left, _LOOK_SECONDS))
         finally:
             self._leave_control()
 
