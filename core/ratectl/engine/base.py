@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.choice import Conditions, LimitChoice
     from ratectl.engine.decision import Decision
+    from ratectl.engine.waivers import Waiver
 
 __all__ = [
     "Algorithm",
@@ -258,6 +259,19 @@ class Engine(ABC):
 
         ``failed`` gets the scope and the error; ``unready`` answers before the first swap.
         """
+
+    @abstractmethod
+    def waive(self, by_scope: Mapping[str, Waiver]) -> None:
+        """From now on refuse nothing at and below these scopes; elsewhere, all as before.
+
+        Replaces what was waived before. Takes as long for any number of plans, and waits for no
+        swap; buckets stay as they are, and every check that starts afterwards goes by it. Before
+        the first swap, too, whatever ``guard`` was given.
+        """
+
+    @abstractmethod
+    def waived(self, scope: str) -> Waiver | None:
+        """What is waived at ``scope``; None for nothing."""
 
     @abstractmethod
     def release(self, decision: Decision) -> None:

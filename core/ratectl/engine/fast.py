@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ratectl.engine.settle import Charged, Look
     from ratectl.engine.succession import Kin
     from ratectl.engine.table import Table
+    from ratectl.engine.waivers import Waiver
 
 __all__ = ["FastEngine"]
 
@@ -119,9 +120,15 @@ class _FastActive(Active):
     __slots__ = ("_classes", "_core", "fast")
 
     def __init__(
-        self, plan: ScopePlan, kin: tuple[Kin, ...], core: _fast.Core, classes: _Classes | None
+        self,
+        plan: ScopePlan,
+        kin: tuple[Kin, ...],
+        core: _fast.Core,
+        classes: _Classes | None,
+        *,
+        shadow: bool,
     ) -> None:
-        super().__init__(plan, kin)
+        super().__init__(plan, kin, shadow=shadow)
         self._core = core
         self._classes = classes
         self.fast = _fast.Active(None if classes is None else classes.chooser)
@@ -138,7 +145,7 @@ class _FastActive(Active):
 
     def _choose(self, state: int | None, groups: tuple[Group, ...]) -> None:
         stores = tuple([group.store for group in groups if isinstance(group, FastGroup)])
-        self.fast.choose(state, self._core.select(self.plan.scope, stores))
+        self.fast.choose(state, self._core.select(self.plan.scope, stores, self.shadow))
 
 
 class FastEngine(PureEngine):
@@ -197,6 +204,11 @@ class FastEngine(PureEngine):
     ) -> None:
         super().guard(failed, unready)
         self._core.failed, self._core.unready = failed, unready
+
+    def waive(self, by_scope: Mapping[str, Waiver]) -> None:
+        super().waive(by_scope)
+        # Before anything is loaded the core asks nobody else: what is waived is for Python to see.
+        self._core.unready = None if self._waivers else self._unready
 
     # Deciding what the core does not ------------------------------------------------------------
 
@@ -263,8 +275,9 @@ class FastEngine(PureEngine):
 
     # What the core knows ------------------------------------------------------------------------
 
-    def _new_active(self, plan: ScopePlan, kins: tuple[Kin, ...]) -> Active:
-        return _FastActive(plan, kins, self._core, self._classes_of(plan.conditions))
+    def _new_active(self, plan: ScopePlan, kins: tuple[Kin, ...], *, shadow: bool) -> Active:
+        classes = self._classes_of(plan.conditions)
+        return _FastActive(plan, kins, self._core, classes, shadow=shadow)
 
     def _classes_of(self, conditions: Conditions | None) -> _Classes | None:
         if conditions is None:
