@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ratectl_cli.text import Styled, bold, dim, plural
+from ratectl_cli.text import Column, Styled, Table, bold, dim, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ratectl.generations import Live
     from ratectl.records import RolloutRecord
-    from ratectl.rollout import Group, Progress, Terms, Underway, Verdict
+    from ratectl.rollout import Differences, Group, Progress, Terms, Underway, Verdict
     from ratectl.signing import Signer
     from ratectl.stores.base import Store
     from ratectl_cli.session import Session
@@ -112,12 +112,33 @@ def _traffic(group: Group) -> str:
 
 
 def answer_rollout(
-    session: Session, record: RolloutRecord, live: Live, verdict: Verdict | None
+    session: Session,
+    record: RolloutRecord,
+    live: Live,
+    verdict: Verdict | None,
+    differences: Differences | None = None,
 ) -> None:
-    """Print how a rollout stands."""
+    """Print how a rollout stands; of one in shadow, what the candidate would do otherwise."""
     session.answer(
-        "Rollout", _data(record, live, verdict), lambda: _blocks(session, record, verdict)
+        "Rollout",
+        {**_data(record, live, verdict), "shadow": _differences_data(differences)},
+        lambda: _blocks(session, record, verdict, differences),
     )
+
+
+def _differences_data(found: Differences | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "agents": found.agents,
+        "requests": found.requests,
+        "newly_refused": found.newly_refused,
+        "newly_allowed": found.newly_allowed,
+        "limits": [
+            {"scope": scope, "limit": limit, "newly_refused": refused, "newly_allowed": allowed}
+            for (scope, limit), (refused, allowed) in found.limits
+        ],
+    }
 
 
 def _data(record: RolloutRecord, live: Live, verdict: Verdict | None) -> dict[str, Any]:
@@ -157,7 +178,12 @@ def _group_data(group: Group) -> dict[str, Any]:
     return {"agents": group.agents, "requests": group.requests, "refused": group.refused}
 
 
-def _blocks(session: Session, record: RolloutRecord, verdict: Verdict | None) -> Iterator[Block]:
+def _blocks(
+    session: Session,
+    record: RolloutRecord,
+    verdict: Verdict | None,
+    differences: Differences | None,
+) -> Iterator[Block]:
     state = bold(record.state, _COLOURS.get(record.state, "cyan"))
     how = "evaluated beside" if record.mode == "shadow" else "tried beside"
     where = "" if record.over or record.mode == "shadow" else f" at {record.percent:g}%"
@@ -170,12 +196,14 @@ def _blocks(session: Session, record: RolloutRecord, verdict: Verdict | None) ->
         yield [dim("because:  "), record.reason]
     if record.mode != "shadow":
         yield [dim("stages:   "), _stages(record)]
-    if verdict is not None and not record.over:
+    if differences is not None and not record.over:
+        yield from _difference_blocks(differences, verdict)
+    elif verdict is not None and not record.over:
         yield [dim("agents:   "), _agents(verdict)]
         if verdict.missing:
             yield [dim("missing:  "), ", ".join(verdict.missing[:10])]
-        if verdict.trouble:
-            yield [dim("trouble:  "), Styled(verdict.trouble, "red")]
+    if verdict is not None and verdict.trouble and not record.over:
+        yield [dim("trouble:  "), Styled(verdict.trouble, "red")]
     if session.options.quiet:
         return
     if record.state == "promoted":
@@ -184,6 +212,29 @@ def _blocks(session: Session, record: RolloutRecord, verdict: Verdict | None) ->
         go_on = "promote" if record.mode == "shadow" else "run"
         yield [dim("go on:    "), f"ratectl rollout {go_on}"]
         yield [dim("end it:   "), "ratectl rollout abort --reason …"]
+
+
+def _difference_blocks(found: Differences, verdict: Verdict | None) -> Iterator[Block]:
+    there = found.agents
+    if verdict is not None:
+        there = max(there, verdict.candidates.agents + verdict.others.agents)
+    asked = plural(found.requests, "request")
+    yield [dim("agents:   "), f"evaluated in {found.agents} of {plural(there, 'agent')}, {asked}"]
+    for number, what in (
+        (found.newly_refused, "refused that pass"),
+        (found.newly_allowed, "let pass that are refused"),
+    ):
+        share = f" ({number / found.requests:.2%})" if found.requests else ""
+        yield [dim("would be: "), f"{number}{share} {what}"]
+    if found.limits:
+        table = Table(
+            [Column("SCOPE"), Column("LIMIT"), Column("REFUSED", True), Column("LET PASS", True)]
+        )
+        table.rows += [
+            (scope or "-", limit or "-", str(refused), str(allowed))
+            for (scope, limit), (refused, allowed) in found.limits
+        ]
+        yield table
 
 
 def _stages(record: RolloutRecord) -> str:

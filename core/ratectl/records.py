@@ -38,6 +38,7 @@ __all__ = [
     "ROLLOUTS",
     "USAGE",
     "AgentRecord",
+    "BesideReport",
     "Candidate",
     "Controller",
     "Environment",
@@ -340,6 +341,22 @@ class LimitReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BesideReport:
+    """What a candidate in shadow would have decided otherwise in one agent."""
+
+    rollout: str
+    generation: int
+    requests: int
+    """Decided by both since the agent began to evaluate it."""
+    newly_refused: int
+    """Let pass, and the candidate would have refused."""
+    newly_allowed: int
+    """Refused, and the candidate would have let pass."""
+    limits: list[tuple[str, str, int, int]] = field(default_factory=list)
+    """By which limits, most first: scope, limit (of whichever refused), and both numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRecord(Record):
     """What an agent has counted since it started, most active limits first."""
 
@@ -355,9 +372,14 @@ class UsageRecord(Record):
     errors: int
     buckets: int
     overflowed: int
+    beside: BesideReport | None = None
 
     @classmethod
     def _build(cls, value: dict[str, Any]) -> Self:
+        beside = value.get("beside")
+        if beside is not None:
+            limits = [tuple(each) for each in beside.pop("limits")]
+            value["beside"] = BesideReport(**beside, limits=limits)
         known = LimitReport.__dataclass_fields__
         value["limits"] = [
             LimitReport(**{name: item for name, item in limit.items() if name in known})

@@ -276,3 +276,28 @@ def test_what_a_script_reads(cli: Cli, edited: str) -> None:
     assert time.monotonic() - started < 5
     assert run.code == 124
     assert json.loads(run.out)["state"] == "running"
+
+
+def test_what_a_candidate_in_shadow_would_do(
+    cli: Cli, tree: Path, published: str, agents: list[Agent]
+) -> None:
+    (tree / "all.yaml").write_text(TREE.replace("rate: 20/s", "rate: 20/s, burst: 3"))
+    begun = cli("apply", "policies", "--yes", "--shadow")
+    assert begun.code == 0
+    assert "generation 2, evaluated beside generation 1: running" in begun.out
+    wait_for(lambda: all(agent._beside.rollout for agent in agents), "all evaluate it")
+    for agent in agents:
+        assert [agent.check("/shop", {"client": "a"}).allowed for _ in range(5)] == [True] * 5
+    wait_for(
+        lambda: cli("rollout", "status", "-o", "json").document["shadow"]["requests"] == 15,
+        "all have reported",
+    )
+    out = cli("rollout", "status").out
+    assert "evaluated in 3 of 3 agents, 15 requests" in out
+    assert "6 (40.00%) refused that pass" in out
+    assert "/shop  spike        6         0" in out
+    shadow = cli("rollout", "status", "-o", "json").document["shadow"]
+    assert shadow["limits"] == [
+        {"scope": "/shop", "limit": "spike", "newly_refused": 6, "newly_allowed": 0}
+    ]
+    assert {agent.generation for agent in agents} == {1}

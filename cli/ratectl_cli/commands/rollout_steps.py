@@ -170,10 +170,16 @@ def _author() -> str:
 
 
 def _answer(session: Session, store: "Store", rollout: "Underway") -> None:
+    from ratectl.rollout import Differences
+    from ratectl.usage import read_usage
     from ratectl_cli import rollouts
 
-    verdict = None if rollout.record.over else rollouts.standing(store, rollout)
-    rollouts.answer_rollout(session, rollout.record, rollout.live, verdict)
+    verdict = differences = None
+    if not rollout.record.over:
+        verdict = rollouts.standing(store, rollout)
+        if rollout.record.mode == "shadow":
+            differences = Differences.of(rollout.record, read_usage(store))
+    rollouts.answer_rollout(session, rollout.record, rollout.live, verdict, differences)
 
 
 __all__ = ["abort", "pause", "promote", "run", "status"]

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
+    from ratectl.agent.beside import Beside
     from ratectl.agent.enforcement import Enforcement
     from ratectl.agent.last_good import Slot
     from ratectl.agent.state import AgentState
     from ratectl.errors import RatectlError
+    from ratectl.policy.model import PolicyTree
     from ratectl.records import Candidate, Head
     from ratectl.signing import Trust
     from ratectl.stores.base import Item, Store
@@ -62,8 +64,10 @@ class Adoption:
         slot: Slot,
         trust: Trust | None,
         rest: Callable[[float], object],
+        beside: Beside,
     ) -> None:
         self._enforcement = enforcement
+        self._beside = beside
         self._state = state
         self._slot = slot
         self._trust = trust
@@ -179,6 +183,11 @@ class Adoption:
                 break
             except (BundleError, NotFound) as error:
                 refusal = refusal or (goal.generation, error)
+        try:
+            self._evaluate(store, head.candidate)
+        except (BundleError, NotFound) as error:
+            assert head.candidate is not None
+            refusal = refusal or (head.candidate.generation, error)
         self._state.update(sequence=head.sequence)
         if refusal is None:
             self._state.problem("generation", None, rejected=None)
@@ -207,11 +216,7 @@ class Adoption:
             if promoted:
                 self._persisting(goal.generation, partial(self._slot.promoted, head))
             return
-        if self._refused is not None and goal == self._refused[0]:
-            raise BundleError(self._refused[1])
-        suspected = self._quarantine.refusal(goal.bundle)
-        if suspected is not None:
-            raise BundleError(suspected)
+        self._check(goal)
         data = read_blob(store, goal.bundle)
         self._quarantine.begin(goal.generation, goal.bundle)
         try:
@@ -237,18 +242,47 @@ class Adoption:
         with self._cooperative():
             release(*spent)
 
+    def _evaluate(self, store: Store, candidate: Candidate | None) -> None:
+        """Evaluate a candidate in shadow, if there is one."""
+        wanted = candidate if candidate is not None and candidate.mode == "shadow" else None
+        if wanted is None or self._beside.rollout != wanted.rollout:
+            self._beside.end()
+        if wanted is None or self._beside.rollout is not None:
+            return
+        goal = _Goal(self._environment, wanted.generation, wanted.bundle, wanted.rollout)
+        self._check(goal)
+        data = read_blob(store, wanted.bundle)
+        self._quarantine.begin(wanted.generation, wanted.bundle)
+        try:
+            with self._cooperative():
+                self._beside.begin(wanted, self._verified(goal, data))
+        except BundleError:
+            self._quarantine.end()
+            raise
+
     def _enforce(self, goal: _Goal, data: bytes) -> list[list[Any]]:
         """Returns what is not needed any more."""
         with self._cooperative():
-            try:
-                tree = verified(data, goal.bundle)
-            except BundleError as error:
-                self._refused = goal, str(error)
-                raise
+            tree = self._verified(goal, data)
             spent: list[list[Any]] = self._enforcement.enforce(tree, goal.generation)
             spent.append(list(tree.policies.values()))
             del tree
         return spent
+
+    def _check(self, goal: _Goal) -> None:
+        """:raises BundleError: it is known that it must not be tried."""
+        if self._refused is not None and goal == self._refused[0]:
+            raise BundleError(self._refused[1])
+        suspected = self._quarantine.refusal(goal.bundle)
+        if suspected is not None:
+            raise BundleError(suspected)
+
+    def _verified(self, goal: _Goal, data: bytes) -> PolicyTree:
+        try:
+            return verified(data, goal.bundle)
+        except BundleError as error:
+            self._refused = goal, str(error)
+            raise
 
     def _cooperative(self) -> AbstractContextManager[None]:
         """Requests are decided meanwhile; who is to end need not rest."""
@@ -272,10 +306,12 @@ class Adoption:
 
     def tend(self) -> None:
         """Note now and then that the process lives on."""
-        self._quarantine.tend(candidate=self._in_force is not None and bool(self._in_force.rollout))
+        enforced = self._in_force is not None and self._in_force.rollout is not None
+        self._quarantine.tend(candidate=enforced or self._beside.rollout is not None)
 
     def close(self) -> None:
         """The process ends in good order."""
+        self._beside.end()
         self._quarantine.end()
 
     def _reject(self, generation: int, error: RatectlError) -> None:

@@ -9,10 +9,12 @@ import os
 import threading
 import time
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ratectl.agent.adoption import Adoption
+from ratectl.agent.beside import Beside
 from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import default_state_dir, take_slot
@@ -96,7 +98,8 @@ class Agent:
         self._state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
         self._report_interval = report_interval
         self._trust = Trust.load(public_keys, environment)
-        self._engine = open_engine(time.monotonic_ns, max_bytes=max_bytes)
+        self._open_engine = partial(open_engine, time.monotonic_ns, max_bytes=max_bytes)
+        self._engine = self._open_engine()
         self._engine.guard(self._failed, self._unready)
         if type(self).check is Agent.check:
             # The engine's own function: where it is compiled, no Python stands before it.
@@ -270,7 +273,8 @@ class Agent:
             _log.warning("%s; going on without last-good", slot.problem)
             self._state.problem("disk", slot.problem)
         stop = threading.Event()
-        adoption = Adoption(self._enforcement, self._state, slot, self._trust, stop.wait)
+        beside = self._beside = Beside(self._engine, self._wall, self._open_engine)
+        adoption = Adoption(self._enforcement, self._state, slot, self._trust, stop.wait, beside)
         sync = self._sync = StoreSync(self._open_store, self._state, adoption, stop)
         if not self._state.now.generation:
             adoption.start_from_disk()
@@ -282,6 +286,7 @@ class Agent:
             self._wall,
             lambda: self._errors,
             self._report_interval,
+            beside,
         )
         self._start("sync", sync.run, delay)
         self._start("report", self._reporter.run, delay)

@@ -5,6 +5,7 @@ take part fare; ``controller`` watches them, and goes on, or aborts, by itself.
 """
 
 from ratectl.rollout.controller import Controlling, Progress
+from ratectl.rollout.differences import Differences
 from ratectl.rollout.judge import Group, Judge, Verdict
 from ratectl.rollout.steps import (
     STAGES,
@@ -22,6 +23,7 @@ from ratectl.rollout.steps import (
 __all__ = [
     "STAGES",
     "Controlling",
+    "Differences",
     "Group",
     "Judge",
     "Progress",
