@@ -11,7 +11,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import choosing, decisions, flood, loading, propagation, reload, scale, simulate, startup
+from bench import (
+    beside,
+    choosing,
+    decisions,
+    flood,
+    loading,
+    propagation,
+    reload,
+    scale,
+    simulate,
+    startup,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +35,7 @@ BENCHES: dict[str, Callable[[], dict[str, object]]] = {
     "flood": flood.run,
     "reload": reload.run,
     "choosing": choosing.run,
+    "beside": beside.run,
     "propagation": propagation.run,
     "simulate": simulate.run,
 }

@@ -13,7 +13,7 @@ from cli_support import TREE, report_agent
 
 from etcd_server import wait_for
 from ratectl import Agent
-from ratectl.generations import read_live
+from ratectl.generations import read_environment, read_live
 from ratectl.rollout import Terms, read_rollout, start
 from ratectl.stores import open_store
 from ratectl.usage import read_agents
@@ -222,6 +222,11 @@ def test_signed_from_end_to_end(
         report_interval=0.1,
     ) as agent:  # fmt: skip
         assert agent.generation == 2
+        with open_store(edited) as store:
+            environment = read_environment(store)
+        assert environment is not None
+        said = f"signature  generation 2 is signed, for environment {environment.id}"
+        assert said in cli("doctor").out
         (tree / "all.yaml").write_text(TREE.replace("50/s", "52/s"))
         unsigned = cli("apply", "policies", "--yes")
         assert unsigned.code == 77
