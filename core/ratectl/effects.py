@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl.policy.limits import Limit, Setting
+    from ratectl.policy.limits import Clip, Limit, Setting
 
 __all__ = [
-    "FIELDS", "Change", "Kind", "Named", "Origin", "effect", "kind_of", "most_of", "noticed",
-    "origin_of", "text_of",
+    "FIELDS", "RELIEFS", "Change", "Kind", "Named", "Origin", "effect", "kind_of", "most_of",
+    "noticed", "origin_of", "text_of",
 ]  # fmt: skip
 
 Named = tuple[str, str | None, str | None]
@@ -20,7 +20,15 @@ Named = tuple[str, str | None, str | None]
 
 FIELDS = ("algorithm", "rate", "burst", "max", "hold", "per", "resets", "mode")
 
-Kind = Literal["added", "removed", "tightened", "loosened", "changed"]
+Kind = Literal[
+    "added", "removed", "tightened", "loosened", "clipped", "unclipped", "enforced", "shadowed",
+    "changed",
+]  # fmt: skip
+"""``clipped``: tighter, as a cap now clips what it did not; ``unclipped``: looser, as none does any
+more. ``enforced``: shadow before, whatever its amounts do; ``shadowed``: the way back."""
+
+RELIEFS: Final[frozenset[Kind]] = frozenset({"loosened", "unclipped", "shadowed"})
+"""Kinds by which nobody is refused who was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,10 @@ class Origin(NamedTuple):
 
     path: str
     setting: Setting
+    clip: Clip | None = None
+    """What a cap makes of the value; then the setting is the cap's."""
+    lifted: Clip | None = None
+    """What a cap made of it before, and none does any more."""
 
 
 def effect(limit: Limit | None) -> tuple[object, ...] | None:
@@ -75,10 +87,14 @@ def kind_of(old: Limit | None, new: Limit | None) -> Kind:
         return "removed"
     if (old.algorithm, old.per, old.resets) != (new.algorithm, new.per, new.resets):
         return "changed"
+    if not (old.unlimited or new.unlimited) and {old.mode, new.mode} == {"shadow", "enforce"}:
+        return "enforced" if new.mode == "enforce" else "shadowed"
     signs = {_sign(_strictness(old), _strictness(new)), *_amounts(old, new)} - {0}
     if signs == {1}:
-        return "tightened"
-    return "loosened" if signs == {-1} else "changed"
+        return "clipped" if _clipped(old, new) else "tightened"
+    if signs == {-1}:
+        return "unclipped" if _clipped(new, old) else "loosened"
+    return "changed"
 
 
 def text_of(limit: Limit | None) -> str | None:
@@ -102,17 +118,18 @@ def text_of(limit: Limit | None) -> str | None:
 
 
 def origin_of(old: Limit | None, new: Limit | None, *, budget: bool = False) -> Origin | None:
-    """The first setting of ``new`` that requests notice, and that is not as in ``old``."""
+    """The first setting of ``new`` that requests notice, and that is not as in ``old``; the limit
+    as such where something is no longer said."""
     if new is None:
         return None
-    for name in FIELDS:
-        clip, setting = new.clips.get(name), new.settings.get(name)
-        if setting is None or (old is not None and noticed(old, name) == noticed(new, name)):
-            continue
+    said = f"{'budgets' if budget else 'limits'}.{new.name}"
+    for name in _said_anew(old, new):
+        clip = new.clips.get(name)
         if clip is not None:
-            return Origin(f"caps.{new.name}.{name}", clip.cap)
-        return Origin(f"{'budgets' if budget else 'limits'}.{new.name}.{name}", setting)
-    return None
+            return Origin(f"caps.{new.name}.{clip.field}", clip.cap, clip)
+        lifted = old.clips.get(name) if old is not None else None
+        return Origin(f"{said}.{name}", new.settings[name], lifted=lifted)
+    return Origin(said, new.settings["max" if new.rate is None else "rate"])
 
 
 def noticed(limit: Limit, name: str) -> object:
@@ -136,6 +153,20 @@ def most_of(limit: Limit | None) -> int | None:
     if limit.rate is None:
         return limit.max
     return limit.burst if limit.algorithm == "token-bucket" else limit.rate.count
+
+
+def _clipped(wide: Limit, narrow: Limit) -> bool:
+    """Whether it is by caps alone that one is narrower than the other."""
+    fields = list(_said_anew(wide, narrow))
+    return bool(fields) and all(name in narrow.clips and name not in wide.clips for name in fields)
+
+
+def _said_anew(old: Limit | None, new: Limit) -> Iterator[str]:
+    """Fields that something says of ``new`` (defaults follow from others) and that differ; first
+    the one that may change most."""
+    for name in ("mode", *FIELDS[:-1]):
+        if name in new.settings and (old is None or noticed(old, name) != noticed(new, name)):
+            yield name
 
 
 def _strictness(limit: Limit) -> int:

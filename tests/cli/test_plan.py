@@ -52,6 +52,22 @@ def test_a_plan_says_what_changes_where_and_what_is_at_stake(
     assert generations(cli) == 1
 
 
+def test_what_caps_and_modes_do_is_called_by_its_name(
+    cli: Cli, golden: Golden, tree: Path, published: str
+) -> None:
+    capped = "caps:\n  spike: {rate: 15/s, burst: 100}\nlimits:\n  probe: {rate: 5/min}"
+    text = TREE.replace("limits:\n  probe: {rate: 5/min, mode: shadow}", capped)
+    (tree / "all.yaml").write_text(text.replace("caps:\n  spike: {rate: 10/s, burst: 5}\n", ""))
+    golden("plan-kinds", cli("plan", "policies").out)
+    golden("plan-kinds-markdown", cli("plan", "policies", "--format", "markdown").out)
+    changes = cli("plan", "policies", "-o", "json").document["changes"]
+    assert [(each["scope"], each["kind"], each["clip"], each["lifted"]) for each in changes] == [
+        ("/shop/cart", "clipped", {"asked": "20/s", "value": "15/s", "cap": "/shop/cart"}, None),
+        ("/shop/cart", "enforced", None, None),
+        ("/small", "unclipped", None, {"asked": "50/s", "value": "10/s", "cap": "/small"}),
+    ]
+
+
 def test_use_counts_where_the_limit_is_enforced(cli: Cli, edited: str) -> None:
     """A limit of `/shop` has buckets of its own at `/shop/cart`, where its change follows."""
     report_agent(edited, limits=[limit_report("/shop/cart", "spike", peak=0.613, most=100)])

@@ -6,6 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.effects import RELIEFS
 from ratectl_cli.render.changes import (
     SIGNS,
     change_blocks,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from ratectl.compare import Change
     from ratectl.exposure import Use
+    from ratectl.policy.limits import Clip
     from ratectl_cli.publication import Proposal
     from ratectl_cli.text import Block, Piece
 
@@ -73,12 +75,25 @@ class Planned:
         origin = self._origin(change)
         return place_text(origin) if origin and origin["file"] else ""
 
+    def cap_text(self, change: Change) -> str:
+        """What a cap has to do with it; nothing where it has not."""
+        origin = change.origin
+        if origin and origin.clip:
+            clip = origin.clip
+            return f"clipped from {clip.asked} by the cap of {clip.cap.scope}"
+        if origin and origin.lifted:
+            clip = origin.lifted
+            return f"no longer clipped to {clip.value} by the cap of {clip.cap.scope}"
+        return ""
+
     def data(self, change: Change) -> dict[str, Any]:
         """A change for programs."""
         use = self.use(change)
         return {
             **change_data(change),
             "origin": self._origin(change),
+            "clip": _clip_data(change.origin.clip if change.origin else None),
+            "lifted": _clip_data(change.origin.lifted if change.origin else None),
             "most": change.most,
             "use": use._asdict() if use else None,
         }
@@ -86,7 +101,14 @@ class Planned:
     def _origin(self, change: Change) -> dict[str, Any] | None:
         if change.origin is None:
             return None
-        return origin_data(self.proposal.tree, *change.origin)
+        return origin_data(self.proposal.tree, change.origin.path, change.origin.setting)
+
+
+def _clip_data(clip: Clip | None) -> dict[str, Any] | None:
+    """A value as it is asked for, as a cap has it, and whose cap that is."""
+    if clip is None:
+        return None
+    return {"asked": str(clip.asked), "value": str(clip.value), "cap": clip.cap.scope}
 
 
 def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
@@ -128,16 +150,17 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
 
 
 def _notes(planned: Planned, change: Change) -> Iterator[Piece]:
-    place, use = planned.place(change), planned.use(change)
-    if place:
-        yield dim(f"said at {place}")
+    place, cap, use = planned.place(change), planned.cap_text(change), planned.use(change)
+    said = f"said at {place}" if place else ""
+    if cap or said:
+        yield dim("; ".join(filter(None, (cap, said))))
     if use is not None:
         yield Styled(planned.use_text(change), "bold yellow" if use.over else "dim")
 
 
 def _of_use(planned: Planned) -> Iterator[Block]:
     """Who said how full buckets were; that nobody did is said as well."""
-    cut = [change for change in planned.own if change.before and change.kind != "loosened"]
+    cut = [change for change in planned.own if change.before and change.kind not in RELIEFS]
     if not cut:
         return
     if not planned.proposal.reporting:
@@ -182,7 +205,7 @@ def _table(planned: Planned) -> Iterator[str]:
             _code(change_name(change)),
             _code(change.before),
             _code(change.after) + _small(below.get(change.named, "")),
-            _code(planned.place(change)),
+            _code(planned.place(change)) + _small(planned.cap_text(change)),
         ]
         if known:
             warned = " ⚠️" if use and use.over else ""
