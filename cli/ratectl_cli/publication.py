@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ratectl.policy.model import PolicyTree
     from ratectl.publish import Provenance
     from ratectl.records import HistoryEntry
+    from ratectl.refusals import Refusals
     from ratectl.stores.base import Store
     from ratectl_cli.session import Session
     from ratectl_cli.text import Block
@@ -60,6 +61,8 @@ class Proposal:
     """Agents that report usage."""
     uses: Mapping[Named, Use] = field(default_factory=dict)
     """How full the fullest bucket was of late, where anybody says so."""
+    refusals: Mapping[Named, Refusals] = field(default_factory=dict)
+    """What it would have refused of late, where anybody says what there was to refuse."""
     objections: Sequence[Objection] = ()
     """What guards say against it."""
 
@@ -102,18 +105,20 @@ def guarded(session: Session, store: Store, proposal: Proposal, old: PolicyTree 
     from ratectl.errors import StoreError
     from ratectl.exposure import uses
     from ratectl.guards import objections
+    from ratectl.refusals import refusals
     from ratectl.usage import read_usage, totals
 
     try:
-        usage = totals(read_usage(store))
+        records = read_usage(store)
     except StoreError as error:
-        session.warn(f"how full buckets are is not known: {error}")
-        usage = totals([])
-    found = uses(proposal.changes, usage.limits)
+        session.warn(f"what limits do now is not known: {error}")
+        records = []
+    found = uses(proposal.changes, totals(records).limits)
     return replace(
         proposal,
-        reporting=usage.reporting,
+        reporting=len(records),
         uses=found,
+        refusals=refusals(old, proposal.tree, proposal.changes, records),
         objections=objections(old, proposal.tree, proposal.changes, found),
     )
 

@@ -11,12 +11,18 @@ if TYPE_CHECKING:
     from ratectl.policy.limits import Clip, Limit, Setting
 
 __all__ = [
-    "FIELDS", "RELIEFS", "Change", "Kind", "Named", "Origin", "effect", "kind_of", "most_of",
-    "noticed", "origin_of", "text_of",
+    "BUDGET", "FIELDS", "RELIEFS", "Buckets", "Change", "Kind", "Named", "Origin", "amounts",
+    "effect", "kind_of", "most_of", "noticed", "origin_of", "text_of",
 ]  # fmt: skip
 
 Named = tuple[str, str | None, str | None]
 """A change by its scope, its limit, and the override that it is for."""
+
+Buckets = tuple[str, str, tuple[str, ...], bool]
+"""Those of a limit that some overrides select: scope, name, overrides, whether it is a budget."""
+
+BUDGET: Final = "budget "
+"""What the names of budgets begin with, in a change."""
 
 FIELDS = ("algorithm", "rate", "burst", "max", "hold", "per", "resets", "mode")
 
@@ -50,13 +56,29 @@ class Change:
     via: str | None = None
     origin: Origin | None = field(default=None, compare=False)
     """What makes the difference, as far as it is said on the new side."""
-    most: int | None = field(default=None, compare=False)
-    """What a full bucket admits at once afterwards; None where that is everything, or unknown."""
+    old: Limit | None = field(default=None, compare=False)
+    new: Limit | None = field(default=None, compare=False)
+    """What there was and what there is to be; None for exceptions as well."""
 
     @property
     def named(self) -> Named:
         """What tells it from others, save for exceptions of one scope with the same times."""
         return (self.scope, self.limit, self.via)
+
+    @property
+    def most(self) -> int | None:
+        """What a full bucket admits at once afterwards; None for everything, and for unknown."""
+        return most_of(self.new)
+
+    @property
+    def buckets(self) -> Buckets | None:
+        """Where its requests were counted until now; None where not by themselves."""
+        if self.old is None or self.limit is None:
+            return None
+        overrides = self.old.touched
+        if self.via is not None and self.via not in overrides:
+            return None
+        return (self.scope, self.old.name, overrides, self.limit.startswith(BUDGET))
 
 
 class Origin(NamedTuple):
@@ -89,7 +111,7 @@ def kind_of(old: Limit | None, new: Limit | None) -> Kind:
         return "changed"
     if not (old.unlimited or new.unlimited) and {old.mode, new.mode} == {"shadow", "enforce"}:
         return "enforced" if new.mode == "enforce" else "shadowed"
-    signs = {_sign(_strictness(old), _strictness(new)), *_amounts(old, new)} - {0}
+    signs = {_sign(_strictness(old), _strictness(new)), *amounts(old, new)} - {0}
     if signs == {1}:
         return "clipped" if _clipped(old, new) else "tightened"
     if signs == {-1}:
@@ -164,7 +186,7 @@ def _clipped(wide: Limit, narrow: Limit) -> bool:
 def _said_anew(old: Limit | None, new: Limit) -> Iterator[str]:
     """Fields that something says of ``new`` (defaults follow from others) and that differ; first
     the one that may change most."""
-    for name in ("mode", *FIELDS[:-1]):
+    for name in FIELDS if old is None else ("mode", *FIELDS[:-1]):
         if name in new.settings and (old is None or noticed(old, name) != noticed(new, name)):
             yield name
 
@@ -173,7 +195,7 @@ def _strictness(limit: Limit) -> int:
     return {"off": 0, "shadow": 1, "enforce": 2}[limit.mode]
 
 
-def _amounts(old: Limit, new: Limit) -> Iterator[int]:
+def amounts(old: Limit, new: Limit) -> Iterator[int]:
     """1 for each amount that became tighter, -1 looser."""
     if old.rate is None or new.rate is None:
         yield _sign(new.max or 0, old.max or 0)

@@ -16,6 +16,7 @@ from ratectl_cli.render.changes import (
     followers_text,
 )
 from ratectl_cli.render.labels import origin_data, place_text
+from ratectl_cli.render.refusals import refusals_data, refusals_text, share_text
 from ratectl_cli.text import Styled, bold, dim, plural
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ratectl.compare import Change
     from ratectl.exposure import Use
     from ratectl.policy.limits import Clip
+    from ratectl.refusals import Refusals
     from ratectl_cli.publication import Proposal
     from ratectl_cli.text import Block, Piece
 
@@ -70,6 +72,18 @@ class Planned:
             f"the fullest bucket lately held {use.peak}{where}: more than the {change.most} to be"
         )
 
+    def refusals(self, change: Change) -> Refusals | None:
+        """What it would have refused of late; None where nobody knows what there was."""
+        return self.proposal.refusals.get(change.named)
+
+    def refusals_text(self, change: Change) -> str:
+        """Nothing where nothing can be asked; ``?`` where nobody knows of a limit that is there."""
+        found = self.refusals(change)
+        if found is not None:
+            return f"refused lately: {refusals_text(found)}"
+        asked = self.proposal.reporting and change.old and change.kind not in RELIEFS
+        return "refused lately: ?" if asked else ""
+
     def place(self, change: Change) -> str:
         """Where what makes the difference is said; nothing where that is not known."""
         origin = self._origin(change)
@@ -96,6 +110,7 @@ class Planned:
             "lifted": _clip_data(change.origin.lifted if change.origin else None),
             "most": change.most,
             "use": use._asdict() if use else None,
+            "refusals": refusals_data(self.refusals(change)),
         }
 
     def _origin(self, change: Change) -> dict[str, Any] | None:
@@ -156,6 +171,11 @@ def _notes(planned: Planned, change: Change) -> Iterator[Piece]:
         yield dim("; ".join(filter(None, (cap, said))))
     if use is not None:
         yield Styled(planned.use_text(change), "bold yellow" if use.over else "dim")
+    refused = planned.refusals(change)
+    more = refused is not None and refused.least > refused.refused
+    text = planned.refusals_text(change)
+    if text:
+        yield Styled(text, "bold yellow" if more else "dim")
 
 
 def _of_use(planned: Planned) -> Iterator[Block]:
@@ -164,7 +184,9 @@ def _of_use(planned: Planned) -> Iterator[Block]:
     if not cut:
         return
     if not planned.proposal.reporting:
-        yield dim("no agent reports usage: how full buckets are is not known")
+        yield dim(
+            "no agent reports usage: how full buckets are, and what would be refused, is not known"
+        )
 
 
 # Markdown ---------------------------------------------------------------------------------------
@@ -191,14 +213,13 @@ def plan_markdown(planned: Planned) -> str:
 
 
 def _table(planned: Planned) -> Iterator[str]:
-    known = any(planned.use(change) for change in planned.own)
+    known = any(planned.use(change) or planned.refusals(change) for change in planned.own)
     titles = ["", "scope", "limit", "before", "after", "said at"]
-    titles += ["fullest bucket lately"] if known else []
+    titles += ["fullest bucket lately", "refused lately"] if known else []
     yield f"| {' | '.join(titles)} |"
     yield "|---" * len(titles) + "|"
     below = followers_text(planned.proposal.changes)
     for change in planned.own[:_ROWS]:
-        use = planned.use(change)
         cells = [
             f"`{SIGNS[change.kind][0]}` {change.kind}",
             _code(change.scope),
@@ -208,13 +229,26 @@ def _table(planned: Planned) -> Iterator[str]:
             _code(planned.place(change)) + _small(planned.cap_text(change)),
         ]
         if known:
-            warned = " ⚠️" if use and use.over else ""
-            cells.append(f"{use.peak} of {_most(change)}{warned}" if use else "")
+            cells += _of_traffic(planned, change)
         yield f"| {' | '.join(cells)} |"
     if len(planned.own) > _ROWS:
         yield ""
         yield f"… and {len(planned.own) - _ROWS} more."
     yield ""
+
+
+def _of_traffic(planned: Planned, change: Change) -> list[str]:
+    use, refused = planned.use(change), planned.refusals(change)
+    over = _warned(use is not None and use.over)
+    more = _warned(refused is not None and refused.least > refused.refused)
+    return [
+        f"{use.peak} of {_most(change)}{over}" if use else "?" if change.old else "",
+        f"{share_text(refused)}{more}" if refused else "?" if change.old else "",
+    ]
+
+
+def _warned(really: bool) -> str:
+    return " ⚠️" if really else ""
 
 
 def _most(change: Change) -> str:
