@@ -51,6 +51,8 @@ class Proposal:
 
     action: str
     base: Live
+    old: PolicyTree | None
+    """What is live; None where nothing is, or it cannot be read."""
     tree: PolicyTree
     changes: Sequence[Change]
     summary: dict[str, int]
@@ -80,7 +82,8 @@ def propose(
     from ratectl_cli.render.times import now_ns
 
     changes = compare(old, tree, now_ns())
-    return Proposal(action, base, tree, changes, summarise(tree, changes), provenance, diagnostics)
+    summary = summarise(tree, changes)
+    return Proposal(action, base, old, tree, changes, summary, provenance, diagnostics)
 
 
 def compare_with_live(
@@ -97,10 +100,10 @@ def compare_with_live(
     old = tree_to_compare(session, store, base)
     loaded = publishable(loaded, old)
     proposal = propose("apply", base, old, loaded.tree, provenance, loaded.diagnostics)
-    return guarded(session, store, proposal, old)
+    return guarded(session, store, proposal)
 
 
-def guarded(session: Session, store: Store, proposal: Proposal, old: PolicyTree | None) -> Proposal:
+def guarded(session: Session, store: Store, proposal: Proposal) -> Proposal:
     """The same, with what agents and guards say of it."""
     from ratectl.errors import StoreError
     from ratectl.exposure import uses
@@ -118,8 +121,8 @@ def guarded(session: Session, store: Store, proposal: Proposal, old: PolicyTree 
         proposal,
         reporting=len(records),
         uses=found,
-        refusals=refusals(old, proposal.tree, proposal.changes, records),
-        objections=objections(old, proposal.tree, proposal.changes, found),
+        refusals=refusals(proposal.old, proposal.tree, proposal.changes, records),
+        objections=objections(proposal.old, proposal.tree, proposal.changes, found),
     )
 
 

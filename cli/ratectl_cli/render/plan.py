@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +15,9 @@ from ratectl_cli.render.changes import (
     followers_text,
 )
 from ratectl_cli.render.labels import origin_data, place_text
+from ratectl_cli.render.markdown import code, escaped, small
 from ratectl_cli.render.refusals import refusals_data, refusals_text, share_text
+from ratectl_cli.render.replayed import replayed_blocks, replayed_data, replayed_markdown
 from ratectl_cli.text import Styled, bold, dim, plural
 
 if TYPE_CHECKING:
@@ -27,12 +28,11 @@ if TYPE_CHECKING:
     from ratectl.policy.limits import Clip
     from ratectl.refusals import Refusals
     from ratectl_cli.publication import Proposal
+    from ratectl_cli.render.replayed import Replayed
     from ratectl_cli.text import Block, Piece
 
 __all__ = ["Planned", "plan_blocks", "plan_data", "plan_markdown"]
 
-_MARKS: Final = "|`*_[]~@\\"
-"""What Markdown might take for its own, or for somebody to notify."""
 _ROWS: Final = 200
 """In a comment, which may not be long."""
 
@@ -44,6 +44,8 @@ class Planned:
     proposal: Proposal
     title: str
     has_changes: bool
+    replayed: Replayed | None = None
+    """What recorded traffic notices, if that was asked."""
 
     @property
     def own(self) -> list[Change]:
@@ -135,6 +137,7 @@ def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
         "changes": [planned.data(change) for change in planned.proposal.changes],
         "has_changes": planned.has_changes,
         "reporting": planned.proposal.reporting,
+        "replay": replayed_data(planned.replayed),
         "saved": saved,
     }
 
@@ -158,6 +161,9 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
         else:
             yield "no request will notice: only descriptions, owners, caps or spelling differ"
         yield f"{changes_line(proposal.changes)} ({declared(proposal.summary)} declared)"
+    if planned.replayed is not None:
+        yield from replayed_blocks(planned.replayed, unfold=unfold)
+        yield from [""] if proposal.objections or saved is not None else []
     for each in proposal.objections:
         yield [bold("guarded: ", "yellow"), f"{each.message} ({each.flag} REASON)"]
     if saved is not None:
@@ -197,17 +203,20 @@ def plan_markdown(planned: Planned) -> str:
     from ratectl_cli.publication import declared
 
     proposal = planned.proposal
-    lines = [f"### ratectl plan: {_escaped(changes_line(proposal.changes))}", ""]
+    lines = [f"### ratectl plan: {escaped(changes_line(proposal.changes))}", ""]
     if not planned.has_changes:
-        lines.append(f"Generation {proposal.base.generation}, which is live, says the same.")
-        return "\n".join(lines) + "\n"
-    lines += [f"{_escaped(planned.title)} ({declared(proposal.summary)} declared).", ""]
+        lines += [f"Generation {proposal.base.generation}, which is live, says the same.", ""]
+        lines += replayed_markdown(planned.replayed) if planned.replayed else ()
+        return "\n".join(lines)
+    lines += [f"{escaped(planned.title)} ({declared(proposal.summary)} declared).", ""]
     if proposal.changes:
         lines += _table(planned)
     else:
         lines += ["No request will notice: only descriptions, owners, caps or spelling differ.", ""]
+    if planned.replayed is not None:
+        lines += replayed_markdown(planned.replayed)
     for each in proposal.objections:
-        lines += [f"**Guarded**: {_escaped(each.message)} ({_code(f'{each.flag} REASON')}).", ""]
+        lines += [f"**Guarded**: {escaped(each.message)} ({code(f'{each.flag} REASON')}).", ""]
     lines += _findings(planned)
     return "\n".join(lines)
 
@@ -222,11 +231,11 @@ def _table(planned: Planned) -> Iterator[str]:
     for change in planned.own[:_ROWS]:
         cells = [
             f"`{SIGNS[change.kind][0]}` {change.kind}",
-            _code(change.scope),
-            _code(change_name(change)),
-            _code(change.before),
-            _code(change.after) + _small(below.get(change.named, "")),
-            _code(planned.place(change)) + _small(planned.cap_text(change)),
+            code(change.scope),
+            code(change_name(change)),
+            code(change.before),
+            code(change.after) + small(below.get(change.named, "")),
+            code(planned.place(change)) + small(planned.cap_text(change)),
         ]
         if known:
             cells += _of_traffic(planned, change)
@@ -260,21 +269,5 @@ def _findings(planned: Planned) -> Iterator[str]:
     if found:
         yield f"{plural(len(found), 'warning')}:"
         yield ""
-        yield from (f"- {_code(str(each))}" for each in found[:_ROWS])
+        yield from (f"- {code(str(each))}" for each in found[:_ROWS])
         yield ""
-
-
-def _small(text: str) -> str:
-    return f"<br><sub>{_escaped(text)}</sub>" if text else ""
-
-
-def _code(text: str | None) -> str:
-    """In HTML, as it may hold backquotes; no text of a policy reaches the page unescaped."""
-    return f"<code>{_escaped(text)}</code>" if text else ""
-
-
-def _escaped(text: str) -> str:
-    safe = html.escape(" ".join(text.split()))
-    for character in _MARKS:
-        safe = safe.replace(character, f"&#{ord(character)};")
-    return safe
