@@ -40,6 +40,7 @@ __all__ = [
     "propose",
     "provenance_of",
     "show_changes",
+    "sign_guard",
     "title_of",
     "warn",
 ]
@@ -124,6 +125,21 @@ def guarded(session: Session, store: Store, proposal: Proposal) -> Proposal:
         refusals=refusals(proposal.old, proposal.tree, proposal.changes, records),
         objections=objections(proposal.old, proposal.tree, proposal.changes, found),
     )
+
+
+def sign_guard(proposal: Proposal, key: str | None) -> Proposal:
+    """The same, with what speaks against publishing it unsigned, if it would be."""
+    from ratectl.guards import UNSIGNED, Objection
+
+    head = proposal.base.head
+    if key is not None or head is None or head.signature is None:
+        return proposal
+    objection = Objection(
+        UNSIGNED,
+        "what is live is signed, and agents that hold public keys would refuse this "
+        "(--sign KEY signs it)",
+    )
+    return replace(proposal, objections=[*proposal.objections, objection])
 
 
 def pass_guards(session: Session, proposal: Proposal, reasons: Mapping[str, str]) -> Proposal:
@@ -215,7 +231,7 @@ def answer_unchanged(
 
 def answer_dry(session: Session, proposal: Proposal) -> None:
     """Print that nothing was published, as was asked."""
-    text = f"not published (--dry-run): it would be generation {proposal.base.generation + 1}"
+    text = f"not published (--dry-run): it would be generation {proposal.base.next}"
     _answer_unpublished(session, proposal, text, None)
 
 

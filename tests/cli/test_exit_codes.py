@@ -36,6 +36,11 @@ STORE_COMMANDS = [
     ("diff", "policies"),
     ("blame", "/shop"),
     ("rollback", "--yes"),
+    ("rollout", "status"),
+    ("rollout", "run"),
+    ("rollout", "pause"),
+    ("rollout", "promote", "--yes"),
+    ("rollout", "abort"),
 ]
 
 

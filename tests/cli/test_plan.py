@@ -325,7 +325,7 @@ def test_a_plan_of_another_environment_is_refused(cli: Cli, edited: str, tmp_pat
     assert cli("apply", "plan.json", "--yes", "--store", other).code == 75
 
 
-@pytest.mark.parametrize("change", [{"sequence": 9}, {"bundle": "0" * 64}])
+@pytest.mark.parametrize("change", [{"generation": 9}, {"bundle": "0" * 64}])
 def test_a_generation_of_the_same_number_may_be_another(
     cli: Cli, edited: str, change: dict[str, Any]
 ) -> None:
@@ -347,7 +347,7 @@ def test_a_generation_of_the_same_number_may_be_another(
         (lambda plan: {k: v for k, v in plan.items() if k != "base"}, "another version"),
         (lambda plan: {**plan, "base": {"generation": "1"}}, "not a readable plan"),
         (lambda plan: {**plan, "base": [1]}, "not a readable plan"),
-        (lambda plan: {**plan, "base": {**plan["base"], "sequence": "1"}}, "not a readable plan"),
+        (lambda plan: {**plan, "base": {**plan["base"], "generation": "1"}}, "not a readable plan"),
         (lambda plan: {**plan, "provenance": {"author": 5}}, "not a readable plan"),
         (lambda plan: {**plan, "policies": None}, "not a readable plan"),
         (lambda plan: {**plan, "environment": 7}, "not a readable plan"),

@@ -204,6 +204,12 @@ class Pair:
         differ = {key: [of.get(key) for of in told] for key in told[0] | told[1]}
         assert [(key, *two) for key, two in differ.items() if two[0] != two[1]] == []
 
+    def waive(self) -> None:
+        scopes = self.chance.sample((*SCOPES, "/a/b/c", "/z"), self.chance.choice((0, 0, 0, 1, 2)))
+        waived = {scope: self.chance.choice(("open", "shadow")) for scope in scopes}
+        for engine in self.engines:
+            engine.waive(waived)
+
     def step(self) -> None:
         self.now += self.chance.choice(STEPS)
         what = self.chance.random()
@@ -213,6 +219,8 @@ class Pair:
             self.offset.ns += self.chance.choice((1, 60, 3_600, 90_000)) * SECOND
         elif what < 0.09:
             self.usage()
+        elif what < 0.12:
+            self.waive()
         elif what < 0.25:
             self.look_back()
         else:

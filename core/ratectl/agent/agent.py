@@ -9,9 +9,12 @@ import os
 import threading
 import time
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
+from ratectl.agent.adoption import Adoption
+from ratectl.agent.beside import Beside
 from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import default_state_dir, take_slot
@@ -23,10 +26,11 @@ from ratectl.engine import open_engine
 from ratectl.engine.decision import Decision
 from ratectl.engine.table import DEFAULT_MAX_BYTES
 from ratectl.errors import UsageError
+from ratectl.signing import Trust
 from ratectl.stores import check_url, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from ratectl.agent.last_good import Slot
@@ -64,6 +68,8 @@ class Agent:
         ready_timeout: float = 2.0,
         report_interval: float = 2.0,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        public_keys: Sequence[str | os.PathLike[str]] | None = None,
+        environment: str | None = None,
     ) -> None:
         """Start following ``source``: a store's URL, or a directory of YAML for development.
 
@@ -74,6 +80,10 @@ class Agent:
         ``ready_timeout``: seconds to wait for the first policies when none are on disk.
         ``report_interval``: seconds between usage reports.
         ``max_bytes``: what its buckets may take in memory.
+        ``public_keys``: files with the keys (PEM) of those whom it obeys: heads that none of them
+        has signed are refused then (see ``signing``). Without, it obeys whatever the store says.
+        ``environment``: with ``public_keys``, the identity that the store must have; otherwise that
+        of the first head that it accepts.
 
         :raises UsageError: an argument cannot be used.
         :raises PolicyError: ``source`` is a directory that does not validate.
@@ -87,7 +97,9 @@ class Agent:
         self._wanted_id = id
         self._state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
         self._report_interval = report_interval
-        self._engine = open_engine(time.monotonic_ns, max_bytes=max_bytes)
+        self._trust = Trust.load(public_keys, environment)
+        self._open_engine = partial(open_engine, time.monotonic_ns, max_bytes=max_bytes)
+        self._engine = self._open_engine()
         self._engine.guard(self._failed, self._unready)
         if type(self).check is Agent.check:
             # The engine's own function: where it is compiled, no Python stands before it.
@@ -108,6 +120,8 @@ class Agent:
             self._follow_store()
             if not self._state.now.generation:
                 self.wait_ready(ready_timeout)
+        elif self._trust is not None:
+            raise UsageError("a directory is not signed: public_keys are for a store")
         else:
             self._follow_directory()
         _agents.add(self)
@@ -258,9 +272,12 @@ class Agent:
         if slot.problem:
             _log.warning("%s; going on without last-good", slot.problem)
             self._state.problem("disk", slot.problem)
-        sync = self._sync = StoreSync(self._open_store, self._enforcement, self._state, slot)
+        stop = threading.Event()
+        beside = self._beside = Beside(self._engine, self._wall, self._open_engine)
+        adoption = Adoption(self._enforcement, self._state, slot, self._trust, stop.wait, beside)
+        sync = self._sync = StoreSync(self._open_store, self._state, adoption, stop)
         if not self._state.now.generation:
-            sync.start_from_disk()
+            adoption.start_from_disk()
         self._reporter = Reporter(
             slot.id,
             sync,
@@ -269,6 +286,7 @@ class Agent:
             self._wall,
             lambda: self._errors,
             self._report_interval,
+            beside,
         )
         self._start("sync", sync.run, delay)
         self._start("report", self._reporter.run, delay)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.choice import Conditions, LimitChoice
     from ratectl.engine.decision import Decision
+    from ratectl.engine.waivers import Waiver
 
 __all__ = [
     "Algorithm",
@@ -24,6 +25,7 @@ __all__ = [
     "Identity",
     "LimitPlan",
     "LimitUsage",
+    "Mirror",
     "PlanSet",
     "Request",
     "ScopePlan",
@@ -218,6 +220,21 @@ class EngineUsage:
     """Requests answered from shared overflow buckets because the table was full."""
 
 
+class Mirror(Protocol):
+    """Is told of what an engine does, right after it was done. Never raises."""
+
+    def decided(
+        self, scope: str, attributes: Mapping[str, str], cost: int, now: int, decision: Decision
+    ) -> bool:
+        """A request was decided at ``now``. True: its release matters, whatever it charged."""
+
+    def released(self, decision: Decision) -> None:
+        """It was released."""
+
+    def settled(self, decision: Decision, actual: int, now: int) -> None:
+        """Its cost was corrected at ``now``."""
+
+
 class Engine(ABC):
     """Buckets for one process. Thread-safe."""
 
@@ -257,6 +274,27 @@ class Engine(ABC):
         """From now on no check raises a failure: these answer instead.
 
         ``failed`` gets the scope and the error; ``unready`` answers before the first swap.
+        """
+
+    @abstractmethod
+    def waive(self, by_scope: Mapping[str, Waiver]) -> None:
+        """From now on refuse nothing at and below these scopes; elsewhere, all as before.
+
+        Replaces what was waived before. Takes as long for any number of plans, and waits for no
+        swap; buckets stay as they are, and every check that starts afterwards goes by it. Before
+        the first swap, too, whatever ``guard`` was given.
+        """
+
+    @abstractmethod
+    def waived(self, scope: str) -> Waiver | None:
+        """What is waived at ``scope``; None for nothing."""
+
+    @abstractmethod
+    def mirror(self, mirror: Mirror | None) -> None:
+        """From now on tell ``mirror`` of every decision; None for nobody, as at first.
+
+        Not of what ``guard``'s functions answered. While there is a mirror, checks take longer. A
+        forked child has none.
         """
 
     @abstractmethod

@@ -11,6 +11,7 @@ from ratectl.engine.concurrency import Concurrency
 from ratectl.engine.family import Family
 from ratectl.engine.group import Group
 from ratectl.engine.succession import Kin, Succession
+from ratectl.engine.waivers import NO_WAIVERS, Waivers
 from ratectl.errors import UsageError
 from ratectl.pacing import breathe, paced, release
 
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
-    from ratectl.engine.base import LimitUsage
+    from ratectl.engine.base import LimitUsage, Mirror
     from ratectl.engine.choice import Mask
     from ratectl.engine.decision import Decision
     from ratectl.engine.group import Maker
     from ratectl.engine.table import Table
+    from ratectl.engine.waivers import Waiver
 
 __all__ = ["Active", "ControlledEngine", "Lock", "Spent", "checked_cost"]
 
@@ -68,11 +70,13 @@ class Active:
     Groups that hold slots are charged last.
     """
 
-    __slots__ = ("_by_mask", "groups", "holds", "kin", "plan")
+    __slots__ = ("_by_mask", "groups", "holds", "kin", "plan", "shadow")
 
-    def __init__(self, plan: ScopePlan, kin: tuple[Kin, ...]) -> None:
+    def __init__(self, plan: ScopePlan, kin: tuple[Kin, ...], *, shadow: bool = False) -> None:
         self.plan = plan
         self.kin = kin
+        self.shadow = shadow
+        """Whether none of the groups may refuse."""
         self.holds = False
         """Whether any of the groups so far holds slots."""
         self.groups: tuple[Group, ...] | None = None
@@ -112,6 +116,10 @@ class ControlledEngine(Engine):
         self._lock: Lock = self._new_lock()
         self._plans = PlanSet(0)
         self._active: dict[str, Active | None] = {}
+        self._shared: dict[tuple[str, Waiver | None], Active] = {}
+        """What scopes have in common that are governed and waived alike."""
+        self._waivers = NO_WAIVERS
+        self._mirror: Mirror | None = None
         self._table = table
         self._succession = Succession(maker, table)
         self._no_policy = 0
@@ -133,28 +141,69 @@ class ControlledEngine(Engine):
     # What requests ask for, under the lock ------------------------------------------------------
 
     def _activate(self, scope: str) -> Active | None:
-        """Find the plan of a scope seen for the first time in this generation."""
-        plan = self._plans.find(scope)
-        active = None
-        if plan is not None:
-            known = self._active.get(plan.scope)
-            active = known or self._new_active(plan, tuple(map(self._succession.kin, plan.limits)))
-            self._remember(plan.scope, active)
+        """Find what decides a scope seen for the first time since all was forgotten."""
+        active = self._find(scope)
+        if active is None and self._stand_in() is not None:
+            return None
         if len(self._active) >= _MAX_ALIASES:
             self._forget()
         self._remember(scope, active)
         return active
 
-    def _new_active(self, plan: ScopePlan, kins: tuple[Kin, ...]) -> Active:
-        return Active(plan, kins)
+    def _find(self, scope: str) -> Active | None:
+        plan, waiver = self._plans.find(scope), self._waivers.at(scope)
+        if plan is None and (waiver is None or self._plans.generation):
+            return None
+        if plan is None or waiver == "open":
+            plan = ScopePlan(plan.scope if plan else "/", (), allow_on_error=True)
+        known = self._shared.get((plan.scope, waiver))
+        if known is None:
+            kins = self._kins_of(plan)
+            known = self._new_active(plan, kins, shadow=waiver == "shadow")
+            self._shared[plan.scope, waiver] = known
+        return known
+
+    def _kins_of(self, plan: ScopePlan) -> tuple[Kin, ...]:
+        return tuple(map(self._succession.kin, plan.limits))
+
+    def _counting(self, scope: str, attributes: Mapping[str, str]) -> tuple[Group, ...]:
+        """The groups of a request by the plans alone, whatever is waived."""
+        plan = self._plans.find(scope)
+        return () if plan is None else Active(plan, self._kins_of(plan)).of(attributes)
+
+    def _stand_in(self) -> Callable[[], Decision] | None:
+        """What answers for the engine as long as nothing is loaded; None afterwards."""
+        return None if self._plans.generation else self._unready
+
+    def _new_active(self, plan: ScopePlan, kins: tuple[Kin, ...], *, shadow: bool) -> Active:
+        return Active(plan, kins, shadow=shadow)
 
     def _remember(self, scope: str, active: Active | None) -> None:
         self._active[scope] = active
 
     def _forget(self) -> list[Spent]:
         """Find every plan anew; returns what was remembered, to be released."""
-        remembered, self._active = self._active, {}
-        return [remembered]
+        remembered: list[Spent] = [self._active, self._shared]
+        self._active, self._shared = {}, {}
+        return remembered
+
+    # Waivers ------------------------------------------------------------------------------------
+
+    def waive(self, by_scope: Mapping[str, Waiver]) -> None:
+        waivers = Waivers(by_scope)
+        with self._lock:
+            self._waivers = waivers
+            spent = self._forget()
+        release(*spent)
+
+    def waived(self, scope: str) -> Waiver | None:
+        return self._waivers.at(scope)
+
+    # Mirrors ------------------------------------------------------------------------------------
+
+    def mirror(self, mirror: Mirror | None) -> None:
+        with self._lock:
+            self._mirror = mirror
 
     # Swaps --------------------------------------------------------------------------------------
 
@@ -234,6 +283,7 @@ class ControlledEngine(Engine):
         if child:
             self._lock = self._new_lock()
             self._swapping = threading.Lock()
+            self.mirror(None)  # what it holds may be held for ever
         else:
             self._lock.release()
             self._swapping.release()

@@ -26,13 +26,14 @@ from ratectl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ratectl.engine.base import LimitPlan, Request, ScopePlan, State
+    from ratectl.engine.base import LimitPlan, Mirror, Request, ScopePlan, State
     from ratectl.engine.choice import Conditions
     from ratectl.engine.control import Lock, Spent
     from ratectl.engine.group import Counters, Group, Maker
     from ratectl.engine.settle import Charged, Look
     from ratectl.engine.succession import Kin
     from ratectl.engine.table import Table
+    from ratectl.engine.waivers import Waiver
 
 __all__ = ["FastEngine"]
 
@@ -63,11 +64,15 @@ class _FastMaker:
 
 
 class _BusyLock:
-    """A lock that the core can see: while it is held, all checks come to Python and wait."""
+    """A lock that the core can see: while it is held, all checks come to Python and wait.
+
+    Where a mirror wants to know of them, they always come to Python.
+    """
 
     def __init__(self, core: _fast.Core) -> None:
         self._lock = threading.Lock()
         self._core = core
+        self.mirrored = False
 
     def __enter__(self) -> None:
         self.acquire()
@@ -80,7 +85,7 @@ class _BusyLock:
         self._core.busy = 1
 
     def release(self) -> None:
-        self._core.busy = 0
+        self._core.busy = self.mirrored
         self._lock.release()
 
 
@@ -119,9 +124,15 @@ class _FastActive(Active):
     __slots__ = ("_classes", "_core", "fast")
 
     def __init__(
-        self, plan: ScopePlan, kin: tuple[Kin, ...], core: _fast.Core, classes: _Classes | None
+        self,
+        plan: ScopePlan,
+        kin: tuple[Kin, ...],
+        core: _fast.Core,
+        classes: _Classes | None,
+        *,
+        shadow: bool,
     ) -> None:
-        super().__init__(plan, kin)
+        super().__init__(plan, kin, shadow=shadow)
         self._core = core
         self._classes = classes
         self.fast = _fast.Active(None if classes is None else classes.chooser)
@@ -138,7 +149,7 @@ class _FastActive(Active):
 
     def _choose(self, state: int | None, groups: tuple[Group, ...]) -> None:
         stores = tuple([group.store for group in groups if isinstance(group, FastGroup)])
-        self.fast.choose(state, self._core.select(self.plan.scope, stores))
+        self.fast.choose(state, self._core.select(self.plan.scope, stores, self.shadow))
 
 
 class FastEngine(PureEngine):
@@ -189,6 +200,8 @@ class FastEngine(PureEngine):
         )
         return _FastMaker(self._core), FastTable(self._core)
 
+    _lock: _BusyLock
+
     def _new_lock(self) -> Lock:
         return _BusyLock(self._core)
 
@@ -197,6 +210,11 @@ class FastEngine(PureEngine):
     ) -> None:
         super().guard(failed, unready)
         self._core.failed, self._core.unready = failed, unready
+
+    def waive(self, by_scope: Mapping[str, Waiver]) -> None:
+        super().waive(by_scope)
+        # Before anything is loaded the core asks nobody else: what is waived is for Python to see.
+        self._core.unready = None if self._waivers else self._unready
 
     # Deciding what the core does not ------------------------------------------------------------
 
@@ -209,7 +227,24 @@ class FastEngine(PureEngine):
             if now is None:
                 now = self._clock()
             decision = self._core.attempt(scope, attributes, cost, now)
-            return self._decide(scope, attributes, cost, now) if decision is None else decision
+            if decision is None:
+                decision = self._decide(scope, attributes, cost, now)
+            mirror = self._mirror
+        if mirror is not None and mirror.decided(scope, attributes, cost, now, decision):
+            self._keep_notes(decision)
+        return decision
+
+    def _keep_notes(self, decision: Decision) -> None:
+        """Have the core call ``release`` for a decision that holds nothing by itself."""
+        with self._lock:
+            charged = self._recall(decision)
+            if charged is not None:
+                self._note(decision, charged)
+
+    def mirror(self, mirror: Mirror | None) -> None:
+        with self._lock:
+            self._mirror = mirror
+            self._lock.mirrored = mirror is not None
 
     def check_many(self, requests: Iterable[Request], now: int | None = None) -> list[Decision]:
         instant = self._clock() if now is None else now
@@ -263,8 +298,9 @@ class FastEngine(PureEngine):
 
     # What the core knows ------------------------------------------------------------------------
 
-    def _new_active(self, plan: ScopePlan, kins: tuple[Kin, ...]) -> Active:
-        return _FastActive(plan, kins, self._core, self._classes_of(plan.conditions))
+    def _new_active(self, plan: ScopePlan, kins: tuple[Kin, ...], *, shadow: bool) -> Active:
+        classes = self._classes_of(plan.conditions)
+        return _FastActive(plan, kins, self._core, classes, shadow=shadow)
 
     def _classes_of(self, conditions: Conditions | None) -> _Classes | None:
         if conditions is None:

@@ -69,7 +69,13 @@ class PureEngine(ControlledEngine):
             checked_cost(cost)
         try:
             with self._lock:
-                return self._decide(scope, attributes, cost, self._clock() if now is None else now)
+                if now is None:
+                    now = self._clock()
+                decision = self._decide(scope, attributes, cost, now)
+                mirror = self._mirror
+            if mirror is not None:
+                mirror.decided(scope, attributes, cost, now, decision)
+            return decision
         except Exception as error:
             if self._failed is None or isinstance(error, UsageError):
                 raise
@@ -115,7 +121,7 @@ class PureEngine(ControlledEngine):
             looks.append((group, key, state, untracked, wait))
             if wait and not group.shadow:
                 refused = True
-        if refused:
+        if refused and not active.shadow:
             return self._refuse(looks, attributes, now)
         decision = self._admit(active, looks, cost, now)
         slots = slots_of(looks) if active.holds and cost else ()
@@ -123,8 +129,9 @@ class PureEngine(ControlledEngine):
         return decision
 
     def _uncovered(self) -> Decision:
-        if self._unready is not None and not self._plans.generation:
-            return self._unready()
+        stand_in = self._stand_in()
+        if stand_in is not None:
+            return stand_in()
         self._no_policy += 1
         return Decision(True, "no_policy", self._plans.generation)
 
@@ -134,6 +141,9 @@ class PureEngine(ControlledEngine):
             with self._lock:
                 self._bring(charged)
                 release(charged)
+        mirror = self._mirror
+        if mirror is not None:
+            mirror.released(decision)
 
     def settle(self, decision: Decision, actual: int, now: int | None = None) -> None:
         checked_actual(actual)
@@ -145,9 +155,18 @@ class PureEngine(ControlledEngine):
                 return
             self._bring(charged)
             scope, attributes = charged[2:4]
-            active = self._active[scope] if scope in self._active else self._activate(scope)
-            groups = active.of(attributes) if active is not None else ()
+            groups = self._governing(scope, attributes)
             self._note(decision, settle(charged, actual, groups, now, self._table))
+            mirror = self._mirror
+        if mirror is not None:
+            mirror.settled(decision, actual, now)
+
+    def _governing(self, scope: str, attributes: Mapping[str, str]) -> tuple[Group, ...]:
+        """The groups that count such a request now."""
+        if self._waivers:
+            return self._counting(scope, attributes)
+        active = self._active[scope] if scope in self._active else self._activate(scope)
+        return active.of(attributes) if active is not None else ()
 
     def _recall(self, decision: Decision) -> Charged | None:
         """What a decision charged; None for nothing."""

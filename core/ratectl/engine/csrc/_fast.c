@@ -123,9 +123,10 @@ static PyObject *
 core_select(Core *core, PyObject *args)
 {
     PyObject *scope, *groups;
-    if (!PyArg_ParseTuple(args, "OO!", &scope, &PyTuple_Type, &groups))
+    int shadow;
+    if (!PyArg_ParseTuple(args, "OO!p", &scope, &PyTuple_Type, &groups, &shadow))
         return NULL;
-    return selection_create(core, scope, core->generation, core->swaps, groups);
+    return selection_create(core, scope, core->generation, core->swaps, groups, shadow);
 }
 
 static PyObject *

@@ -202,7 +202,7 @@ look(Request *q, const u64 *keys, Scratch *scratch)
         if (unlikely(l->wait)) {
             if (l->wait == SLOW)
                 return SLOW;
-            admitted &= g->shadow;
+            admitted &= g->shadow | q->selection->shadow;
         }
     }
     return admitted;

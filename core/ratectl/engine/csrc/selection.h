@@ -14,6 +14,7 @@ typedef struct {
     i64 generation;
     u64 swaps;          /* of the core, when this was made */
     int holds;          /* some of its groups hold slots */
+    int shadow;         /* none of its groups may refuse */
     int count;
     Group **groups;
 } Selection;
@@ -382,7 +383,8 @@ static PyType_Spec active_spec = {
 /* Selections ------------------------------------------------------------------------------------ */
 
 static PyObject *
-selection_create(struct Core *core, PyObject *scope, i64 generation, u64 swaps, PyObject *groups)
+selection_create(struct Core *core, PyObject *scope, i64 generation, u64 swaps, PyObject *groups,
+                 int shadow)
 {
     Py_ssize_t count = PyTuple_Size(groups);
     Selection *s = (Selection *)((allocfunc)PyType_GetSlot(selection_type, Py_tp_alloc))(
@@ -393,6 +395,7 @@ selection_create(struct Core *core, PyObject *scope, i64 generation, u64 swaps, 
     s->scope = Py_NewRef(scope);
     s->generation = generation;
     s->swaps = swaps;
+    s->shadow = shadow;
     s->groups = PyMem_Calloc((size_t)count + 1, sizeof *s->groups);
     for (Py_ssize_t i = 0; s->groups != NULL && i < count; i++) {
         Group *g = (Group *)PyTuple_GetItem(groups, i);
