@@ -27,6 +27,8 @@ CASES = [
     (("explain", "shop"), "Error"),
     (("plan", "policies"), "Plan"),
     (("plan", "nowhere"), "Error"),
+    (("plan", "policies", "--map", "web.map.yaml"), "Error"),
+    (("plan", "policies", "--replay", "policies/all.yaml", "--map", "nowhere"), "Error"),
     (("diff", "policies"), "Difference"),
     (("diff", "--to", "9"), "Error"),
     (("blame", "/shop"), "Blame"),

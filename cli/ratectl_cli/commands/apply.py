@@ -265,7 +265,7 @@ def _planned(session: Session, store: "Store", plan: "SavedPlan", message: str) 
     )
     old = tree_to_compare(session, store, base)
     proposal = propose("apply", base, old, plan.tree(), provenance)
-    return guarded(session, store, proposal, old)
+    return guarded(session, store, proposal)
 
 
 def _wanted(wait: bool, wait_for: str | None) -> "Enough | None":
