@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import (
+    beside,
     choosing,
     decisions,
     flood,
@@ -35,6 +36,7 @@ BENCHES: dict[str, Callable[[], dict[str, object]]] = {
     "flood": flood.run,
     "reload": reload.run,
     "choosing": choosing.run,
+    "beside": beside.run,
     "propagation": propagation.run,
     "panic": panic.run,
     "simulate": simulate.run,

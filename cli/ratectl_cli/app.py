@@ -61,6 +61,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "plan": Entry("Publish", f"{_HERE}.plan:plan", "Show what publishing policies would change."),
     "apply": Entry("Publish", f"{_HERE}.apply:apply", "Publish policies as the next generation."),
+    "rollout": Entry(
+        "Publish", f"{_HERE}.rollout", "Try a candidate in some agents first, then in more."
+    ),
     "diff": Entry(
         "Publish",
         f"{_HERE}.diff:diff",
@@ -82,6 +85,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "agents": Entry("Watch", f"{_HERE}.agents:agents", "List agents and what they enforce."),
     "usage": Entry("Watch", f"{_HERE}.usage:usage", "Show how much of each limit is used."),
     "doctor": Entry("Watch", f"{_HERE}.doctor:doctor", "Look for what is wrong, and say so."),
+    "key": Entry("Run", f"{_HERE}.key", "Make keys that generations are signed with."),
     "agent": Entry("Run", f"{_HERE}.agent", "Run an agent process."),
     "demo": Entry(
         "Run", "ratectl_cli.demo.command:demo", "Watch policies, agents and traffic at work."

@@ -115,6 +115,9 @@ def _contents(store: Store, at: datetime) -> Iterator[Finding]:
         yield _policies(store, live)
         if environment is None:
             yield Finding("policies", "failed", "the environment's identity is gone")
+        elif live.head.signature is not None:
+            detail = f"generation {live.generation} is signed, for environment {environment.id}"
+            yield Finding("signature", "ok", detail, {"environment": environment.id})
     yield from _agents(store, live, at)
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "Declined",
     "Failure",
     "Interrupted",
+    "NobodyThere",
     "NothingPublished",
     "Refused",
     "TimedOut",
@@ -58,6 +59,10 @@ class Refused(core.RatectlError):
 
 class Declined(core.RatectlError):
     """The person asked said no."""
+
+
+class NobodyThere(core.RatectlError):
+    """No agent is there that could do what is asked of agents."""
 
 
 class NothingPublished(core.RatectlError):
@@ -107,6 +112,7 @@ _KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
     (core.StoreError, "store_error", UNAVAILABLE),
     (Refused, "refused", GUARD),
     (Declined, "declined", FINDINGS),
+    (NobodyThere, "no_agents", FINDINGS),
     (TimedOut, "timeout", TIMEOUT),
     (Interrupted, "interrupted", INTERRUPTED),
     (KeyboardInterrupt, "interrupted", INTERRUPTED),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ratectl.policy.model import PolicyTree
     from ratectl.publish import Provenance
     from ratectl.records import HistoryEntry
+    from ratectl.refusals import Refusals
     from ratectl.stores.base import Store
     from ratectl_cli.session import Session
     from ratectl_cli.text import Block
@@ -39,6 +40,7 @@ __all__ = [
     "propose",
     "provenance_of",
     "show_changes",
+    "sign_guard",
     "title_of",
     "warn",
 ]
@@ -50,6 +52,8 @@ class Proposal:
 
     action: str
     base: Live
+    old: PolicyTree | None
+    """What is live; None where nothing is, or it cannot be read."""
     tree: PolicyTree
     changes: Sequence[Change]
     summary: dict[str, int]
@@ -60,6 +64,8 @@ class Proposal:
     """Agents that report usage."""
     uses: Mapping[Named, Use] = field(default_factory=dict)
     """How full the fullest bucket was of late, where anybody says so."""
+    refusals: Mapping[Named, Refusals] = field(default_factory=dict)
+    """What it would have refused of late, where anybody says what there was to refuse."""
     objections: Sequence[Objection] = ()
     """What guards say against it."""
 
@@ -77,7 +83,8 @@ def propose(
     from ratectl_cli.render.times import now_ns
 
     changes = compare(old, tree, now_ns())
-    return Proposal(action, base, tree, changes, summarise(tree, changes), provenance, diagnostics)
+    summary = summarise(tree, changes)
+    return Proposal(action, base, old, tree, changes, summary, provenance, diagnostics)
 
 
 def compare_with_live(
@@ -94,30 +101,47 @@ def compare_with_live(
     old = tree_to_compare(session, store, base)
     loaded = publishable(loaded, old)
     proposal = propose("apply", base, old, loaded.tree, provenance, loaded.diagnostics)
-    return guarded(session, store, proposal, old)
+    return guarded(session, store, proposal)
 
 
-def guarded(session: Session, store: Store, proposal: Proposal, old: PolicyTree | None) -> Proposal:
+def guarded(session: Session, store: Store, proposal: Proposal) -> Proposal:
     """The same, with what agents and guards say of it."""
     from ratectl.errors import StoreError
     from ratectl.exposure import uses
     from ratectl.guards import objections
+    from ratectl.refusals import refusals
     from ratectl.usage import read_usage, totals
     from ratectl_cli.panics import warn_of_switches
 
     warn_of_switches(session, store)
     try:
-        usage = totals(read_usage(store))
+        records = read_usage(store)
     except StoreError as error:
-        session.warn(f"how full buckets are is not known: {error}")
-        usage = totals([])
-    found = uses(proposal.changes, usage.limits)
+        session.warn(f"what limits do now is not known: {error}")
+        records = []
+    found = uses(proposal.changes, totals(records).limits)
     return replace(
         proposal,
-        reporting=usage.reporting,
+        reporting=len(records),
         uses=found,
-        objections=objections(old, proposal.tree, proposal.changes, found),
+        refusals=refusals(proposal.old, proposal.tree, proposal.changes, records),
+        objections=objections(proposal.old, proposal.tree, proposal.changes, found),
     )
+
+
+def sign_guard(proposal: Proposal, key: str | None) -> Proposal:
+    """The same, with what speaks against publishing it unsigned, if it would be."""
+    from ratectl.guards import UNSIGNED, Objection
+
+    head = proposal.base.head
+    if key is not None or head is None or head.signature is None:
+        return proposal
+    objection = Objection(
+        UNSIGNED,
+        "what is live is signed, and agents that hold public keys would refuse this "
+        "(--sign KEY signs it)",
+    )
+    return replace(proposal, objections=[*proposal.objections, objection])
 
 
 def pass_guards(session: Session, proposal: Proposal, reasons: Mapping[str, str]) -> Proposal:
@@ -209,7 +233,7 @@ def answer_unchanged(
 
 def answer_dry(session: Session, proposal: Proposal) -> None:
     """Print that nothing was published, as was asked."""
-    text = f"not published (--dry-run): it would be generation {proposal.base.generation + 1}"
+    text = f"not published (--dry-run): it would be generation {proposal.base.next}"
     _answer_unpublished(session, proposal, text, None)
 
 

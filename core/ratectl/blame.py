@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.effects import FIELDS, noticed
 from ratectl.errors import BundleError, NotFound
-from ratectl.generations import read_entry, read_tree
+from ratectl.generations import read_entry, read_rollouts, read_tree
 from ratectl.policy.resolve import Resolver
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ def blame(store: Store, live: HistoryEntry, scope: str) -> list[Blamed] | None:
     since = dict.fromkeys(values, live)
     settled: set[_Named] = set()
     later, before = live, values
+    tried = read_rollouts(store)
     for generation in range(live.generation - 1, 0, -1):
+        if generation in tried and tried[generation].state != "promoted":
+            continue  # it never went live
         try:
             older = read_entry(store, generation)
             if older.bundle != later.bundle:

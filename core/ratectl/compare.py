@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ratectl.compare_exceptions import exception_changes
 from ratectl.compare_overrides import Overrides
-from ratectl.effects import Change, Named, Origin, effect, kind_of, most_of, origin_of, text_of
+from ratectl.effects import BUDGET, Change, Named, Origin, effect, kind_of, origin_of, text_of
 from ratectl.policy.model import PolicyTree
 from ratectl.policy.resolve import Resolver
 from ratectl.policy.scopes import ancestry, nearest, parent
@@ -112,7 +112,7 @@ def _above(scope: str, declared: set[str]) -> str | None:
 def _at(scope: str, old: Resolved | None, new: Resolved | None) -> Iterator[Change]:
     yield from _pairs(scope, "", old.limits if old else {}, new.limits if new else {})
     # Budgets are compared at their own scope, where their bucket is.
-    yield from _pairs(scope, "budget ", _own_budgets(old, scope), _own_budgets(new, scope))
+    yield from _pairs(scope, BUDGET, _own_budgets(old, scope), _own_budgets(new, scope))
     was = str(old.on_error.value) if old else "allow"
     now = str(new.on_error.value) if new else "allow"
     if was != now:
@@ -135,5 +135,5 @@ def _pairs(
         if effect(one) != effect(other):
             yield Change(
                 scope, prefix + name, kind_of(one, other), text_of(one), text_of(other),
-                origin=origin_of(one, other, budget=bool(prefix)), most=most_of(other),
+                origin=origin_of(one, other, budget=bool(prefix)), old=one, new=other,
             )  # fmt: skip

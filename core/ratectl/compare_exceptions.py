@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.compare_overrides import where_text
-from ratectl.effects import Change, effect, text_of
+from ratectl.effects import BUDGET, Change, effect, text_of
 from ratectl.policy.model import PolicyTree
 from ratectl.policy.resolve import Resolver
 
@@ -120,7 +120,7 @@ def _effects(tree: PolicyTree, exception: Exemption | None) -> Mapping[str, _Eff
         for name in exception.limits
     }
     for name in exception.budgets:
-        found[f"budget {name}"] = _Effect(budgets[0].get(name), budgets[1].get(name))
+        found[BUDGET + name] = _Effect(budgets[0].get(name), budgets[1].get(name))
     return found
 
 

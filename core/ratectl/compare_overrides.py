@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ratectl.effects import Change, effect, kind_of, most_of, origin_of, text_of
+from ratectl.effects import Change, effect, kind_of, origin_of, text_of
 from ratectl.policy.check_overrides import Company
 from ratectl.policy.places import bits, override_name
 from ratectl.policy.scopes import parent
@@ -212,7 +212,7 @@ class Overrides:
             )
             yield Change(
                 scope, name, kind, _with(was, where[0]), _with(now, where[1]),
-                bool(still and led.get(name) == kind), ref, origin_of(was, now), most_of(now),
+                bool(still and led.get(name) == kind), ref, origin_of(was, now), was, now,
             )  # fmt: skip
 
     def _order(self, scope: str) -> Iterator[Change]:

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl.policy.limits import Limit, Setting
+    from ratectl.policy.limits import Clip, Limit, Setting
 
 __all__ = [
-    "FIELDS", "Change", "Kind", "Named", "Origin", "effect", "kind_of", "most_of", "noticed",
-    "origin_of", "text_of",
+    "BUDGET", "FIELDS", "RELIEFS", "Buckets", "Change", "Kind", "Named", "Origin", "amounts",
+    "effect", "kind_of", "most_of", "noticed", "origin_of", "text_of",
 ]  # fmt: skip
 
 Named = tuple[str, str | None, str | None]
 """A change by its scope, its limit, and the override that it is for."""
 
+Buckets = tuple[str, str, tuple[str, ...], bool]
+"""Those of a limit that some overrides select: scope, name, overrides, whether it is a budget."""
+
+BUDGET: Final = "budget "
+"""What the names of budgets begin with, in a change."""
+
 FIELDS = ("algorithm", "rate", "burst", "max", "hold", "per", "resets", "mode")
 
-Kind = Literal["added", "removed", "tightened", "loosened", "changed"]
+Kind = Literal[
+    "added", "removed", "tightened", "loosened", "clipped", "unclipped", "enforced", "shadowed",
+    "changed",
+]  # fmt: skip
+"""``clipped``: tighter, as a cap now clips what it did not; ``unclipped``: looser, as none does any
+more. ``enforced``: shadow before, whatever its amounts do; ``shadowed``: the way back."""
+
+RELIEFS: Final[frozenset[Kind]] = frozenset({"loosened", "unclipped", "shadowed"})
+"""Kinds by which nobody is refused who was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +56,29 @@ class Change:
     via: str | None = None
     origin: Origin | None = field(default=None, compare=False)
     """What makes the difference, as far as it is said on the new side."""
-    most: int | None = field(default=None, compare=False)
-    """What a full bucket admits at once afterwards; None where that is everything, or unknown."""
+    old: Limit | None = field(default=None, compare=False)
+    new: Limit | None = field(default=None, compare=False)
+    """What there was and what there is to be; None for exceptions as well."""
 
     @property
     def named(self) -> Named:
         """What tells it from others, save for exceptions of one scope with the same times."""
         return (self.scope, self.limit, self.via)
+
+    @property
+    def most(self) -> int | None:
+        """What a full bucket admits at once afterwards; None for everything, and for unknown."""
+        return most_of(self.new)
+
+    @property
+    def buckets(self) -> Buckets | None:
+        """Where its requests were counted until now; None where not by themselves."""
+        if self.old is None or self.limit is None:
+            return None
+        overrides = self.old.touched
+        if self.via is not None and self.via not in overrides:
+            return None
+        return (self.scope, self.old.name, overrides, self.limit.startswith(BUDGET))
 
 
 class Origin(NamedTuple):
@@ -56,6 +86,10 @@ class Origin(NamedTuple):
 
     path: str
     setting: Setting
+    clip: Clip | None = None
+    """What a cap makes of the value; then the setting is the cap's."""
+    lifted: Clip | None = None
+    """What a cap made of it before, and none does any more."""
 
 
 def effect(limit: Limit | None) -> tuple[object, ...] | None:
@@ -75,10 +109,14 @@ def kind_of(old: Limit | None, new: Limit | None) -> Kind:
         return "removed"
     if (old.algorithm, old.per, old.resets) != (new.algorithm, new.per, new.resets):
         return "changed"
-    signs = {_sign(_strictness(old), _strictness(new)), *_amounts(old, new)} - {0}
+    if not (old.unlimited or new.unlimited) and {old.mode, new.mode} == {"shadow", "enforce"}:
+        return "enforced" if new.mode == "enforce" else "shadowed"
+    signs = {_sign(_strictness(old), _strictness(new)), *amounts(old, new)} - {0}
     if signs == {1}:
-        return "tightened"
-    return "loosened" if signs == {-1} else "changed"
+        return "clipped" if _clipped(old, new) else "tightened"
+    if signs == {-1}:
+        return "unclipped" if _clipped(new, old) else "loosened"
+    return "changed"
 
 
 def text_of(limit: Limit | None) -> str | None:
@@ -102,17 +140,18 @@ def text_of(limit: Limit | None) -> str | None:
 
 
 def origin_of(old: Limit | None, new: Limit | None, *, budget: bool = False) -> Origin | None:
-    """The first setting of ``new`` that requests notice, and that is not as in ``old``."""
+    """The first setting of ``new`` that requests notice, and that is not as in ``old``; the limit
+    as such where something is no longer said."""
     if new is None:
         return None
-    for name in FIELDS:
-        clip, setting = new.clips.get(name), new.settings.get(name)
-        if setting is None or (old is not None and noticed(old, name) == noticed(new, name)):
-            continue
+    said = f"{'budgets' if budget else 'limits'}.{new.name}"
+    for name in _said_anew(old, new):
+        clip = new.clips.get(name)
         if clip is not None:
-            return Origin(f"caps.{new.name}.{name}", clip.cap)
-        return Origin(f"{'budgets' if budget else 'limits'}.{new.name}.{name}", setting)
-    return None
+            return Origin(f"caps.{new.name}.{clip.field}", clip.cap, clip)
+        lifted = old.clips.get(name) if old is not None else None
+        return Origin(f"{said}.{name}", new.settings[name], lifted=lifted)
+    return Origin(said, new.settings["max" if new.rate is None else "rate"])
 
 
 def noticed(limit: Limit, name: str) -> object:
@@ -138,11 +177,25 @@ def most_of(limit: Limit | None) -> int | None:
     return limit.burst if limit.algorithm == "token-bucket" else limit.rate.count
 
 
+def _clipped(wide: Limit, narrow: Limit) -> bool:
+    """Whether it is by caps alone that one is narrower than the other."""
+    fields = list(_said_anew(wide, narrow))
+    return bool(fields) and all(name in narrow.clips and name not in wide.clips for name in fields)
+
+
+def _said_anew(old: Limit | None, new: Limit) -> Iterator[str]:
+    """Fields that something says of ``new`` (defaults follow from others) and that differ; first
+    the one that may change most."""
+    for name in FIELDS if old is None else ("mode", *FIELDS[:-1]):
+        if name in new.settings and (old is None or noticed(old, name) != noticed(new, name)):
+            yield name
+
+
 def _strictness(limit: Limit) -> int:
     return {"off": 0, "shadow": 1, "enforce": 2}[limit.mode]
 
 
-def _amounts(old: Limit, new: Limit) -> Iterator[int]:
+def amounts(old: Limit, new: Limit) -> Iterator[int]:
     """1 for each amount that became tighter, -1 looser."""
     if old.rate is None or new.rate is None:
         yield _sign(new.max or 0, old.max or 0)

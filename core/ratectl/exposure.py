@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Use", "uses"]
 
-_BUDGET = "budget "
-
 
 class Use(NamedTuple):
     """The fullest that one bucket was of late."""
@@ -38,11 +36,7 @@ def uses(changes: Sequence[Change], limits: Sequence[LimitTotal]) -> Mapping[Nam
     known = {(of.scope, of.limit, of.overrides, of.budget): of for of in limits}
     found: dict[Named, Use] = {}
     for change, leader in with_leaders(changes):
-        if change.limit is None or change.before is None:
-            continue
-        name = change.limit.removeprefix(_BUDGET)
-        via = (change.via,) if change.via else ()
-        total = known.get((change.scope, name, via, name != change.limit))
+        total = known.get(change.buckets) if change.buckets else None
         if total is None or not total.peak:
             continue
         peak = math.ceil(total.peak * total.most)

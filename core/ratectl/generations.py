@@ -13,10 +13,12 @@ from ratectl.records import (
     HEAD,
     HISTORY,
     MANIFESTS,
+    ROLLOUTS,
     Environment,
     Head,
     HistoryEntry,
     Manifest,
+    RolloutRecord,
     history_key,
 )
 
@@ -26,11 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Live",
+    "lived",
     "read_blob",
     "read_entry",
     "read_environment",
     "read_history",
     "read_live",
+    "read_rollouts",
     "read_tree",
 ]
 
@@ -54,6 +58,11 @@ class Live:
         """The live generation; 0 before the first."""
         return self.head.generation if self.head else 0
 
+    @property
+    def next(self) -> int:
+        """The number that the next generation gets."""
+        return self.head.latest + 1 if self.head else 1
+
 
 def read_environment(store: Store) -> Environment | None:
     """The store's identity; None where nothing was ever published."""
@@ -76,9 +85,11 @@ def read_entry(store: Store, generation: int) -> HistoryEntry:
     """
     item = store.get(history_key(generation))
     if item is None:
-        live = read_live(store).generation
-        if generation > live or generation < 1:
-            known = f"the live one is {live}" if live else "nothing is published yet"
+        live = read_live(store)
+        if generation >= live.next or generation < 1:
+            known = (
+                f"the live one is {live.generation}" if live.head else "nothing is published yet"
+            )
             raise NotFound(f"there is no generation {generation}: {known}")
         raise NotFound(f"generation {generation} is older than the history that is kept")
     return HistoryEntry.decode(item.value)
@@ -88,6 +99,22 @@ def read_history(store: Store) -> list[HistoryEntry]:
     """Every kept generation, newest first."""
     items = store.list(HISTORY).items
     return [HistoryEntry.decode(item.value) for item in reversed(items)]
+
+
+def read_rollouts(store: Store) -> dict[int, RolloutRecord]:
+    """Every rollout that is remembered, by the generation that it tries, or tried."""
+    found = (RolloutRecord.decode(item.value) for item in store.list(ROLLOUTS).items)
+    return {record.generation: record for record in found}
+
+
+def lived(store: Store) -> list[HistoryEntry]:
+    """Every kept generation that went live, newest first."""
+    tried = read_rollouts(store)
+    return [
+        entry
+        for entry in read_history(store)
+        if entry.generation not in tried or tried[entry.generation].state == "promoted"
+    ]
 
 
 def read_blob(store: Store, sha256: str) -> bytes:

@@ -23,6 +23,7 @@ __all__ = [
     "GROWTH",
     "PROTECTED",
     "REMOVALS",
+    "UNSIGNED",
     "Objection",
     "objections",
     "unanswered",
@@ -33,6 +34,8 @@ REMOVALS: Final = "removals"
 GROWTH: Final = "growth"
 BELOW_USE: Final = "below-use"
 PROTECTED: Final = "protected"
+UNSIGNED: Final = "unsigned"
+"""Not for ``objections``: whoever publishes knows whether it will be signed."""
 
 _REMOVED: Final = 5
 """One scope in so many may go; so a push from half of a repository does not pass."""

@@ -45,13 +45,12 @@ class Base:
     """The head that a plan was compared with."""
 
     generation: int
-    sequence: int
     bundle: str
 
     @classmethod
     def of(cls, live: Live) -> Self | None:
         head = live.head
-        return cls(head.generation, head.sequence, head.bundle) if head else None
+        return cls(head.generation, head.bundle) if head else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +130,8 @@ def _text(value: object) -> str:
 
 def _base(value: dict[str, Any]) -> Base:
     base = Base(**value)
-    if type(base.generation) is not int or type(base.sequence) is not int:
-        raise TypeError("generation and sequence of a base are whole numbers")
+    if type(base.generation) is not int:
+        raise TypeError("the generation of a base is a whole number")
     return base
 
 

@@ -7,37 +7,50 @@ head and adds the history entry. Of two publishers exactly one wins.
 
 from __future__ import annotations
 
-import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ratectl.errors import Conflict, NotFound, OutcomeUnknown, StoreUnavailable
 from ratectl.generations import Live, read_entry, read_history, read_live
+from ratectl.heads import lost_race, signed, swap_head
 from ratectl.policy.bundle import digest, encode_origins, encode_policies
 from ratectl.records import (
     BUNDLES,
     ENVIRONMENT,
-    HEAD,
     MANIFESTS,
+    Candidate,
     Environment,
     Head,
     HistoryEntry,
     Manifest,
     chunk_key,
     history_key,
+    rollout_key,
     utc_now,
 )
 from ratectl.stores.base import MAX_OPS, Compare, Delete, Put
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ratectl.policy.model import PolicyTree
+    from ratectl.signing import Signer
     from ratectl.stores.base import Item, Op, Store
 
-__all__ = ["CHUNK_BYTES", "KEPT", "Provenance", "collect_garbage", "publish", "rollback"]
+__all__ = [
+    "CHUNK_BYTES",
+    "KEPT",
+    "Provenance",
+    "Trial",
+    "collect_garbage",
+    "commit",
+    "no_rollout",
+    "publish",
+    "rollback",
+    "upload",
+]
 
 CHUNK_BYTES: Final = 512 * 1024
 """A third of what etcd accepts in a request by default."""
@@ -49,7 +62,6 @@ GARBAGE_AGE: Final = timedelta(hours=1)
 """A blob that no kept generation names lives this long: a slow publisher may still want it."""
 
 _COLLECT_EVERY: Final = 50
-_READ_BACK_SECONDS: Final = 3.0
 _ATTEMPTS: Final = 20
 
 
@@ -66,14 +78,43 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
-class _Content:
+class Content:
     """What a generation will hold, besides its number and time."""
 
     action: str
     bundle: str
     origins: str | None
     summary: Mapping[str, int]
+    manifests: Sequence[Item]
+    """Of the blobs that it consists of: nobody may collect these meanwhile."""
     rollback_of: int | None = None
+    trial: Trial | None = None
+    """For a candidate: how it is tried. Otherwise it goes live at once."""
+
+    def head(self, base: Live) -> Head:
+        """The head that publishes it where ``base`` is the head."""
+        sequence = base.head.sequence + 1 if base.head else 1
+        if self.trial is None:
+            return Head(
+                sequence=sequence, generation=base.next, bundle=self.bundle, latest=base.next
+            )
+        assert base.head is not None, "a candidate is tried beside a live generation"
+        candidate = Candidate(
+            generation=base.next,
+            bundle=self.bundle,
+            rollout=self.trial.rollout,
+            percent=self.trial.percent,
+            mode=self.trial.mode,
+        )
+        return replace(base.head, sequence=sequence, candidate=candidate, latest=base.next)
+
+
+class Trial(NamedTuple):
+    """How a candidate is tried at first."""
+
+    rollout: str
+    percent: float
+    mode: Literal["enforce", "shadow"]
 
 
 def publish(
@@ -83,39 +124,64 @@ def publish(
     *,
     base: Live | None = None,
     summary: Mapping[str, int] | None = None,
+    signer: Signer | None = None,
 ) -> HistoryEntry | None:
     """Make ``tree`` the live generation; None when it already is, to the letter of its bundle.
 
     ``base`` is the head that the decision to publish was made on (read now when not given).
 
-    :raises Conflict: somebody published since ``base``; the message says who and when.
+    :raises Conflict: somebody published since ``base`` (the message says who and when), or a
+        rollout is under way.
     :raises OutcomeUnknown: the reply was lost and re-reading did not settle it. Publishing again is
         safe: it cannot make a second generation of the same content.
     """
     base = base or read_live(store)
-    bundle = encode_policies(tree)
-    if base.head is not None and base.head.bundle == digest(bundle):
+    no_rollout(base)
+    if base.head is not None and base.head.bundle == digest(encode_policies(tree)):
         return None
+    content = upload(store, tree, "apply", summary or {})
+    return commit(store, base, content, provenance, signer=signer)
+
+
+def upload(
+    store: Store,
+    tree: PolicyTree,
+    action: str,
+    summary: Mapping[str, int],
+    trial: Trial | None = None,
+) -> Content:
+    """Write what a generation consists of, under its hashes: nobody reads it yet."""
     ensure_environment(store)
+    bundle = encode_policies(tree)
     origins = encode_origins(tree) if tree.sources else None
     blobs = [bundle] if origins is None else [bundle, origins]
-    content = _Content("apply", digest(bundle), digest(origins) if origins else None, summary or {})
     manifests = [_write_blob(store, blob) for blob in blobs]
-    return _commit(store, base, content, manifests, provenance)
+    named = None if origins is None else digest(origins)
+    return Content(action, digest(bundle), named, summary, manifests, trial=trial)
+
+
+def no_rollout(base: Live) -> None:
+    """:raises Conflict: a candidate is being tried beside the live generation."""
+    if base.head is not None and base.head.candidate is not None:
+        raise Conflict(
+            f"generation {base.head.candidate.generation} is being tried beside generation "
+            f"{base.generation}: `ratectl rollout promote` or `ratectl rollout abort` first"
+        )
 
 
 def rollback(
     store: Store, to: int, provenance: Provenance, *, base: Live | None = None,
-    summary: Mapping[str, int] | None = None,
+    summary: Mapping[str, int] | None = None, signer: Signer | None = None,
 ) -> HistoryEntry | None:  # fmt: skip
     """Publish the content of generation ``to`` again, as a new generation.
 
     None when that content is live already.
 
     :raises NotFound: generation ``to`` or its bundle is not kept.
-    :raises Conflict: somebody published since ``base``.
+    :raises Conflict: somebody published since ``base``, or a rollout is under way.
     """
     base = base or read_live(store)
+    no_rollout(base)
     entry = read_entry(store, to)
     if base.head is not None and base.head.bundle == entry.bundle:
         return None
@@ -126,8 +192,8 @@ def rollback(
             manifests.append(_want_blob(store, origins))
         except NotFound:
             origins = None
-    content = _Content("rollback", entry.bundle, origins, summary or {}, rollback_of=to)
-    return _commit(store, base, content, manifests, provenance)
+    content = Content("rollback", entry.bundle, origins, summary or {}, manifests, rollback_of=to)
+    return commit(store, base, content, provenance, signer=signer)
 
 
 def ensure_environment(store: Store) -> Environment:
@@ -141,15 +207,52 @@ def ensure_environment(store: Store) -> Environment:
     raise StoreUnavailable(store.url, "the environment's identity did not stay written")
 
 
-def _commit(
+def commit(
     store: Store,
     base: Live,
-    content: _Content,
-    manifests: list[Item],
+    content: Content,
     provenance: Provenance,
+    others: Callable[[HistoryEntry], Sequence[Op]] = lambda _: (),
+    *,
+    signer: Signer | None = None,
 ) -> HistoryEntry:
-    generation = base.generation + 1
-    entry = HistoryEntry(
+    """Swap the head and add the history entry, and write ``others`` of it in the same transaction.
+
+    :raises Conflict: the head is not ``base`` any more.
+    :raises OutcomeUnknown: the reply was lost and re-reading did not settle it.
+    """
+    entry = _entry(base.next, content, provenance)
+    head = signed(store, content.head(base), signer)
+    key = history_key(entry.generation)
+    write: list[Op] = [Put(key, entry.encode()), *others(entry)]
+    if entry.generation > KEPT:
+        oldest = entry.generation - KEPT
+        write += [Delete(history_key(oldest)), Delete(rollout_key(oldest))]
+
+    def landed() -> bool | None:
+        item = store.get(key)
+        if item is not None:
+            return HistoryEntry.decode(item.value).request == entry.request
+        return None if read_live(store).mod_revision == base.mod_revision else False
+
+    manifests = content.manifests
+    for _ in range(_ATTEMPTS):
+        compare = [Compare(item.key, item.mod_revision) for item in manifests]
+        if swap_head(store, base, head, write, compare, landed=landed):
+            break
+        if read_live(store).mod_revision != base.mod_revision:
+            raise lost_race(store, base)
+        # Only a manifest moved: another publisher wants the same bytes. That is no conflict.
+        manifests = [_stored(store, item.key.removeprefix(MANIFESTS)) for item in manifests]
+    else:
+        raise Conflict("the same bytes are being published by many at once: apply again")
+    if entry.generation % _COLLECT_EVERY == 0:
+        collect_garbage(store)
+    return entry
+
+
+def _entry(generation: int, content: Content, provenance: Provenance) -> HistoryEntry:
+    return HistoryEntry(
         generation=generation,
         bundle=content.bundle,
         origins=content.origins,
@@ -163,69 +266,6 @@ def _commit(
         request=uuid.uuid4().hex,
         rollback_of=content.rollback_of,
         passed=dict(provenance.passed),
-    )
-    sequence = base.head.sequence + 1 if base.head else 1
-    head = Head(sequence=sequence, generation=generation, bundle=content.bundle)
-    write: list[Op] = [Put(HEAD, head.encode()), Put(history_key(generation), entry.encode())]
-    if generation > KEPT:
-        write.append(Delete(history_key(generation - KEPT)))
-    for _ in range(_ATTEMPTS):
-        compare = [Compare(item.key, item.mod_revision) for item in manifests]
-        if _swap_head(store, base, entry, compare, write):
-            break
-        if read_live(store).mod_revision != base.mod_revision:
-            raise _lost_race(store, base)
-        # Only a manifest moved: another publisher wants the same bytes. That is no conflict.
-        manifests = [_stored(store, item.key.removeprefix(MANIFESTS)) for item in manifests]
-    else:
-        raise Conflict("the same bytes are being published by many at once: apply again")
-    if generation % _COLLECT_EVERY == 0:
-        collect_garbage(store)
-    return entry
-
-
-def _swap_head(
-    store: Store, base: Live, entry: HistoryEntry, compare: list[Compare], write: list[Op]
-) -> bool:
-    try:
-        return store.txn([Compare(HEAD, base.mod_revision), *compare], write).ok
-    except OutcomeUnknown as lost:
-        return _settle(store, base, entry, lost)
-
-
-def _settle(store: Store, base: Live, entry: HistoryEntry, lost: OutcomeUnknown) -> bool:
-    """Find out by reading whether a write whose reply was lost has been applied."""
-    deadline = time.monotonic() + _READ_BACK_SECONDS
-    while True:
-        try:
-            item = store.get(history_key(entry.generation))
-            if item is not None:
-                return HistoryEntry.decode(item.value).request == entry.request
-            if read_live(store).mod_revision != base.mod_revision:
-                return False
-        except StoreUnavailable:
-            pass
-        if time.monotonic() >= deadline:
-            raise OutcomeUnknown(
-                f"generation {entry.generation} may or may not have been published ({lost}); "
-                "see `ratectl history`. Applying again is safe."
-            ) from lost
-        time.sleep(0.1)
-
-
-def _lost_race(store: Store, base: Live) -> Conflict:
-    now = read_live(store)
-    if now.head is None:
-        return Conflict(f"generation {base.generation} was live, now none is: the head is gone")
-    try:
-        winner = read_entry(store, now.generation)
-        what = f"generation {winner.generation} ({winner.action} by {winner.author}, {winner.time})"
-    except NotFound:
-        what = f"generation {now.generation}"
-    return Conflict(
-        f"{what} was published meanwhile; this was based on "
-        f"{f'generation {base.generation}' if base.head else 'an empty store'}: "
-        "look at the change and apply again"
     )
 
 

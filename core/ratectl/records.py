@@ -4,8 +4,10 @@
 key                        value
 =========================  ====================================================================
 ``environment``            identity of the environment, written once
-``head``                   the live generation: what agents watch
+``head``                   the live generation, and a candidate beside it: what agents watch
+``head/controller``        who controls a rollout now (under a lease); agents watch this as well
 ``history/<generation>``   who published what, when, from which commit
+``rollouts/<generation>``  how a candidate is to be tried, how far it got, and how it ended
 ``manifests/<sha256>``     size and number of chunks of a blob, and when it was last wanted
 ``bundles/<sha256>/<n>``   the blob, in chunks: policies, or where they were written (origins)
 ``agents/<id>``            what an agent runs (under a lease)
@@ -22,19 +24,24 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from ratectl.errors import BundleError
 
 __all__ = [
     "AGENTS",
     "BUNDLES",
+    "CONTROLLER",
     "ENVIRONMENT",
     "HEAD",
     "HISTORY",
     "MANIFESTS",
+    "ROLLOUTS",
     "USAGE",
     "AgentRecord",
+    "BesideReport",
+    "Candidate",
+    "Controller",
     "Environment",
     "Head",
     "HistoryEntry",
@@ -42,14 +49,18 @@ __all__ = [
     "Manifest",
     "Obeyed",
     "Record",
+    "RolloutRecord",
     "UsageRecord",
     "chunk_key",
     "history_key",
+    "rollout_key",
     "utc_now",
 ]
 
 ENVIRONMENT = "environment"
 HEAD = "head"
+CONTROLLER = "head/controller"
+ROLLOUTS = "rollouts/"
 HISTORY = "history/"
 MANIFESTS = "manifests/"
 BUNDLES = "bundles/"
@@ -62,6 +73,11 @@ _FORMAT = 1
 def history_key(generation: int) -> str:
     """Padded, so that keys sort as numbers."""
     return f"{HISTORY}{generation:010d}"
+
+
+def rollout_key(generation: int) -> str:
+    """Of the rollout that tries this generation."""
+    return f"{ROLLOUTS}{generation:010d}"
 
 
 def chunk_key(sha256: str, number: int) -> str:
@@ -110,6 +126,20 @@ class Environment(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A generation that is tried beside the live one."""
+
+    generation: int
+    bundle: str
+    rollout: str
+    """Id of the rollout: with an agent's own it says whether that agent takes part."""
+    percent: float
+    """Share of all agents that take part, in hundredths of a percent at the finest."""
+    mode: Literal["enforce", "shadow"] = "enforce"
+    """``shadow``: every agent evaluates it beside the live one, and enforces nothing of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Head(Record):
     """The live generation. ``sequence`` grows with every write of the head."""
 
@@ -117,29 +147,102 @@ class Head(Record):
     generation: int
     bundle: str
     """SHA-256 of the policies' bytes."""
-    candidate: int | None = None
-    percent: int = 0
+    candidate: Candidate | None = None
+    latest: int = 0
+    """The highest number that a generation has had, also one that never went live."""
+    signature: str | None = None
+    """Ed25519 (see ``signing``), in base64; None where nobody signs."""
 
-    def encode(self) -> bytes:
-        value = {
-            "format": _FORMAT,
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "latest", max(self.latest, self.generation))
+
+    def signed_part(self) -> dict[str, Any]:
+        """All that it says, as JSON would have it."""
+        return {
             "sequence": self.sequence,
             "live": {"generation": self.generation, "bundle": self.bundle},
-            "candidate": self.candidate,
-            "percent": self.percent,
+            "candidate": None if self.candidate is None else asdict(self.candidate),
+            "latest": self.latest,
         }
+
+    def encode(self) -> bytes:
+        value = {"format": _FORMAT, **self.signed_part(), "signature": self.signature}
         return json.dumps(value, separators=(",", ":")).encode()
 
     @classmethod
     def _build(cls, value: dict[str, Any]) -> Self:
-        live = value["live"]
+        live, candidate = value["live"], value.get("candidate")
+        signature = value.get("signature")
         return cls(
             sequence=int(value["sequence"]),
             generation=int(live["generation"]),
             bundle=str(live["bundle"]),
-            candidate=value.get("candidate"),
-            percent=int(value.get("percent", 0)),
+            candidate=None if candidate is None else _candidate(candidate),
+            latest=int(value.get("latest", 0)),
+            signature=None if signature is None else str(signature),
         )
+
+
+def _candidate(value: dict[str, Any]) -> Candidate:
+    mode = value["mode"]
+    if mode not in ("enforce", "shadow"):
+        raise ValueError(f"a candidate's mode is enforce or shadow, not {mode!r}")
+    return Candidate(
+        generation=int(value["generation"]),
+        bundle=str(value["bundle"]),
+        rollout=str(value["rollout"]),
+        percent=float(value["percent"]),
+        mode=mode,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controller(Record):
+    """Who watches over a rollout at this moment: while nobody does, nobody new takes part."""
+
+    rollout: str
+    host: str
+    pid: int
+    since: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRecord(Record):
+    """How a candidate is tried, how far it got, and how that ended."""
+
+    id: str
+    generation: int
+    base: int
+    """The generation that is live meanwhile."""
+    mode: str
+    stages: list[float]
+    """Percent of all agents, stage by stage; after the last comes the promotion."""
+    bake_seconds: float
+    """How long each stage lasts at least."""
+    min_requests: int
+    """How many requests agents that take part must have decided in each stage."""
+    band: float | None
+    """By how many percentage points their refusals may differ from the others'; None for any."""
+    author: str
+    started: str
+    updated: str
+    stage: int = 0
+    state: str = "running"
+    """``running``, ``paused``, ``promoted`` or ``aborted``."""
+    reason: str = ""
+    """Why it was paused or aborted."""
+    by: str = ""
+    """Who promoted, paused or aborted it: a person, or the controller."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has been decided."""
+        return self.state in ("promoted", "aborted")
+
+    @property
+    def percent(self) -> float:
+        """Of the stage that it is in."""
+        return self.stages[min(self.stage, len(self.stages) - 1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +254,7 @@ class HistoryEntry(Record):
     origins: str | None
     """SHA-256 of where each value was written; None where that is not known."""
     action: str
-    """``apply`` or ``rollback``."""
+    """``apply``, ``rollback``, or ``canary`` and ``shadow`` for one published as a candidate."""
     author: str
     time: str
     message: str
@@ -215,6 +318,12 @@ class AgentRecord(Record):
     engine: str
     errors: int = 0
     """Decisions answered by ``on_error`` since the start."""
+    rollout: str | None = None
+    """The rollout whose candidate it runs."""
+    sequence: int = 0
+    """Of the newest head that it accepted."""
+    interval: float = 2.0
+    """Seconds between its usage reports."""
     panic: list[Obeyed] = field(default_factory=list)
     panic_sequence: int = 0
     """Of the store's record of switches that it obeys; 0 for none."""
@@ -257,6 +366,22 @@ class LimitReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BesideReport:
+    """What a candidate in shadow would have decided otherwise in one agent."""
+
+    rollout: str
+    generation: int
+    requests: int
+    """Decided by both since the agent began to evaluate it."""
+    newly_refused: int
+    """Let pass, and the candidate would have refused."""
+    newly_allowed: int
+    """Refused, and the candidate would have let pass."""
+    limits: list[tuple[str, str, int, int]] = field(default_factory=list)
+    """By which limits, most first: scope, limit (of whichever refused), and both numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRecord(Record):
     """What an agent has counted since it started, most active limits first."""
 
@@ -272,9 +397,14 @@ class UsageRecord(Record):
     errors: int
     buckets: int
     overflowed: int
+    beside: BesideReport | None = None
 
     @classmethod
     def _build(cls, value: dict[str, Any]) -> Self:
+        beside = value.get("beside")
+        if beside is not None:
+            limits = [tuple(each) for each in beside.pop("limits")]
+            value["beside"] = BesideReport(**beside, limits=limits)
         known = LimitReport.__dataclass_fields__
         value["limits"] = [
             LimitReport(**{name: item for name, item in limit.items() if name in known})

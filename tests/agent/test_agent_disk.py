@@ -11,6 +11,7 @@ from etcd_server import wait_for
 from ratectl.agent.last_good import LastGood, take_slot
 from ratectl.errors import BundleError
 from ratectl.policy.bundle import digest
+from ratectl.records import Head
 from ratectl.stores import open_store
 from support import publish_policies, simple
 
@@ -29,7 +30,8 @@ DEAD = "etcd://127.0.0.1:9/dead"
 
 def good(generation: int = 3) -> LastGood:
     data = b"bytes of a bundle"
-    return LastGood(generation, 7, "environment", digest(data), data)
+    head = Head(sequence=7, generation=generation, bundle=digest(data))
+    return LastGood(generation, "environment", head.bundle, head, data)
 
 
 def last_good_file(tmp_path: Path) -> Path:

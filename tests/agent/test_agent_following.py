@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etcd_server import wait_for
-from ratectl.agent import sync
+from ratectl.agent import adoption
 from ratectl.errors import UsageError
 from ratectl.policy.bundle import digest, encode_policies
 from ratectl.publish import CHUNK_BYTES, rollback
@@ -154,9 +154,9 @@ def test_what_cannot_be_read_is_read_once(
     put_raw_generation(store, b'{"format":2,"policies":[{"later":"shape"}]}', 2)
     wait_for(lambda: agent.status.rejected == 2, "rejection")
     before = agent.status
-    monkeypatch.setattr(sync, "verified", lambda *_: pytest.fail("once was enough"))
+    monkeypatch.setattr(adoption, "verified", lambda *_: pytest.fail("once was enough"))
     assert agent._sync is not None
-    agent._sync._see(store, store.get(HEAD))
+    agent._sync._adoption.see(store, {HEAD: store.get(HEAD)})
     assert agent.status == before
     assert "upgrade ratectl" in (before.error or "")
 

@@ -16,7 +16,7 @@ import pytest
 from conformance.test_engine_waivers import KINDS
 from engine.engines import ENGINES
 from etcd_server import wait_for
-from ratectl.agent import sync
+from ratectl.agent import adoption
 from ratectl.panic import (
     PANIC,
     Switch,
@@ -138,14 +138,14 @@ def test_it_does_not_wait_for_a_generation_that_is_being_taken(
     agent = make_agent(store_url)
     assert agent.generation == 1
     taking, go_on = threading.Event(), threading.Event()
-    verified = sync.verified
+    verified = adoption.verified
 
     def slowly(*args: Any) -> Any:
         taking.set()
         assert go_on.wait(20)
         return verified(*args)
 
-    monkeypatch.setattr(sync, "verified", slowly)
+    monkeypatch.setattr(adoption, "verified", slowly)
     publish_policies(store, simple("1/s"))
     assert taking.wait(10)
     turn_on(store)

@@ -63,3 +63,14 @@ def test_a_record_stays_small_whatever_selects_its_buckets() -> None:
     assert [each.allowed for each in record.limits] == list(
         range(1000, 1000 - len(record.limits), -1)
     )
+
+
+def test_the_seconds_are_those_that_the_recent_counts_cover() -> None:
+    """However irregularly usage is read."""
+    meter = UsageMeter("edge", 0.0)
+    found = [
+        (record.recent_seconds, record.limits[0].recent_allowed)
+        for at in (4.0, 58.0, 66.0, 119.0, 300.0)
+        for record in [read(meter, at, counted("x", allowed=int(at)))]
+    ]
+    assert found == [(4.0, 4), (58.0, 58), (62.0, 62), (61.0, 61), (181.0, 181)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +14,7 @@ from cli_support import AUTHOR, EXAMPLES, Cli, limit_report, report_agent
 from ratectl_cli.app import COMMANDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from ratectl_cli.lazy import Entry
@@ -27,12 +27,17 @@ CASES = [
     (("explain", "shop"), "Error"),
     (("plan", "policies"), "Plan"),
     (("plan", "nowhere"), "Error"),
+    (("plan", "policies", "--map", "web.map.yaml"), "Error"),
+    (("plan", "policies", "--replay", "policies/all.yaml", "--map", "nowhere"), "Error"),
     (("diff", "policies"), "Difference"),
     (("diff", "--to", "9"), "Error"),
     (("blame", "/shop"), "Blame"),
     (("blame", "shop"), "Error"),
     (("apply", "policies", "--yes"), "Publication"),
     (("apply", "nowhere", "--yes"), "Error"),
+    (("apply", "policies", "--yes", "--shadow"), "Rollout"),
+    (("rollout", "status"), "Error"),
+    (("key", "generate", "platform"), "Key"),
     (("history",), "History"),
     (("history", "--nope"), "Error"),
     (("show",), "Generation"),
@@ -284,27 +289,34 @@ def test_nothing_from_others_reaches_a_terminal_raw(
     assert "\\x1b]0;owned" in cli("history").out
 
 
-def test_help_is_complete(cli: Cli) -> None:
-    for words, entry in every_command():
-        assert f"  {words[-1]}" in cli(*words[:-1], "--help").out
-        for option in ("--help", "-h"):
-            run = cli(*words, option)
-            assert run.code == 0
-            assert "Examples:" in run.out
-            assert "Exit codes:" in run.out
-            assert "Shared options:" in run.out
-        first = run.out.splitlines()[2].strip()
-        assert first == entry.summary, "the list and the command agree"
+def every_command(
+    table: Mapping[str, Entry], before: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Entry]]:
+    """Commands and those of groups, by the words that call them."""
+    for name, entry in table.items():
+        if entry.exists:
+            words = (*before, name)
+            if ":" in entry.target:
+                yield words, entry
+            else:
+                yield from every_command(importlib.import_module(entry.target).COMMANDS, words)
 
 
-def every_command() -> Iterator[tuple[tuple[str, ...], Entry]]:
-    """Words and entries, also of commands in groups."""
-    for name, entry in COMMANDS.items():
-        if ":" in entry.target:
-            yield (name,), entry
-        else:
-            for inner, of in import_module(entry.target).COMMANDS.items():
-                yield (name, inner), of
+@pytest.mark.parametrize(
+    ("words", "entry"),
+    list(every_command(COMMANDS)),
+    ids=[" ".join(words) for words, _ in every_command(COMMANDS)],
+)
+def test_help_is_complete(cli: Cli, words: tuple[str, ...], entry: Entry) -> None:
+    assert f"  {words[-1]}" in cli(*words[:-1], "--help").out
+    for option in ("--help", "-h"):
+        run = cli(*words, option)
+        assert run.code == 0
+        assert "Examples:" in run.out
+        assert "Exit codes:" in run.out
+        assert "Shared options:" in run.out
+    first = run.out.splitlines()[2].strip()
+    assert first == entry.summary, "the list and the command agree"
 
 
 def test_without_a_word_help_goes_to_standard_error(cli: Cli) -> None:

@@ -11,7 +11,9 @@ from cli_support import TREE, limit_report, report_agent
 
 from ratectl.policy import load_valid
 from ratectl.publish import Provenance, publish
+from ratectl.refusals import Refusals
 from ratectl.stores import open_store
+from ratectl_cli.render.refusals import share_text
 
 if TYPE_CHECKING:
     from cli_support import Cli
@@ -50,6 +52,22 @@ def test_a_plan_says_what_changes_where_and_what_is_at_stake(
     golden("plan", cli("plan", "policies").out)
     golden("plan-markdown", cli("plan", "policies", "--format", "markdown").out)
     assert generations(cli) == 1
+
+
+def test_what_caps_and_modes_do_is_called_by_its_name(
+    cli: Cli, golden: Golden, tree: Path, published: str
+) -> None:
+    capped = "caps:\n  spike: {rate: 15/s, burst: 100}\nlimits:\n  probe: {rate: 5/min}"
+    text = TREE.replace("limits:\n  probe: {rate: 5/min, mode: shadow}", capped)
+    (tree / "all.yaml").write_text(text.replace("caps:\n  spike: {rate: 10/s, burst: 5}\n", ""))
+    golden("plan-kinds", cli("plan", "policies").out)
+    golden("plan-kinds-markdown", cli("plan", "policies", "--format", "markdown").out)
+    changes = cli("plan", "policies", "-o", "json").document["changes"]
+    assert [(each["scope"], each["kind"], each["clip"], each["lifted"]) for each in changes] == [
+        ("/shop/cart", "clipped", {"asked": "20/s", "value": "15/s", "cap": "/shop/cart"}, None),
+        ("/shop/cart", "enforced", None, None),
+        ("/small", "unclipped", None, {"asked": "50/s", "value": "10/s", "cap": "/small"}),
+    ]
 
 
 def test_use_counts_where_the_limit_is_enforced(cli: Cli, edited: str) -> None:
@@ -93,14 +111,92 @@ def test_what_is_new_has_no_use_whatever_is_reported(cli: Cli, tree: Path, publi
 def test_use_that_is_missing_or_zero_is_unknown(cli: Cli, edited: str, peak: float | None) -> None:
     report_agent(edited, limits=[limit_report("/", "spike", peak=peak, most=100)])
     run = cli("plan", "policies")
-    assert "lately" not in run.out
+    assert "bucket lately" not in run.out
     assert "no agent reports usage" not in run.out
 
 
 def test_that_nobody_reports_use_is_said(cli: Cli, edited: str) -> None:
     assert (
-        "no agent reports usage: how full buckets are is not known" in cli("plan", "policies").out
+        "no agent reports usage: how full buckets are, and what would be refused, is not known"
+        in cli("plan", "policies").out
     )
+
+
+class TestRefusals:
+    """The share of recent traffic; what follows from which reports: ``test_refusals``."""
+
+    ENFORCED = TREE.replace("5/min, mode: shadow", "5/min")
+
+    @pytest.fixture
+    def probe(self, tree: Path, published: str) -> str:
+        """An agent reports a limit in shadow, which the files ask to enforce."""
+        (tree / "all.yaml").write_text(self.ENFORCED)
+        report = limit_report(
+            "/shop/cart", "probe", shadow=True, most=1, peak=1.0,
+            recent_allowed=1150, recent_refused=50,
+        )  # fmt: skip
+        report_agent(published, limits=[report])
+        return published
+
+    def test_what_was_refused_in_shadow_is_refused_from_now_on(self, cli: Cli, probe: str) -> None:
+        assert "refused lately: 0% → 4.2% of 1200 requests\n" in cli("plan", "policies").out
+        (row,) = [
+            line
+            for line in cli("plan", "policies", "--format", "markdown").out.splitlines()
+            if "probe" in line
+        ]
+        assert row.endswith("| 1 of 1 | 0% → 4.2% ⚠️ |")
+        (change,) = cli("plan", "policies", "-o", "json").document["changes"]
+        assert change["kind"] == "enforced"
+        assert change["refusals"] == {
+            "requests": 1200, "refused": 0.0, "least": 0.041667, "most": 0.041667
+        }  # fmt: skip
+
+    def test_the_way_back_refuses_nobody(self, cli: Cli, tree: Path, probe: str) -> None:
+        assert cli("apply", "policies", "--yes").code == 0
+        report_agent(
+            probe, limits=[limit_report("/shop/cart", "probe", most=1)], generation=2
+        )  # 900 allowed, 60 refused
+        (tree / "all.yaml").write_text(TREE)
+        assert "refused lately: 6.2% → 0% of 960 requests\n" in cli("plan", "policies").out
+
+    def test_bounds_are_called_an_estimate(self, cli: Cli, edited: str) -> None:
+        report_agent(edited, limits=[limit_report("/", "spike", recent_refused=0, peak=0.9)])
+        out = cli("plan", "policies").out
+        assert "refused lately: 0% → at most 34.4% of 900 requests (estimate)\n" in out
+
+    def test_what_does_not_follow_is_a_question_mark(
+        self, cli: Cli, tree: Path, published: str
+    ) -> None:
+        (tree / "all.yaml").write_text(TREE.replace("100, per: client", "100, per: tenant"))
+        report_agent(published, limits=[limit_report("/", "spike", most=100)])
+        assert "refused lately: 6.2% → ? of 960 requests\n" in cli("plan", "policies").out
+
+    def test_a_limit_that_nobody_reports_is_one_as_well(
+        self, cli: Cli, tree: Path, published: str
+    ) -> None:
+        idle = {"recent_allowed": 0, "recent_refused": 0, "peak": None}
+        report_agent(published, limits=[limit_report("/shop/cart", "probe", most=1, **idle)])
+        (tree / "all.yaml").write_text(self.ENFORCED)
+        assert "refused lately: ?\n" in cli("plan", "policies").out
+        (change,) = cli("plan", "policies", "-o", "json").document["changes"]
+        assert change["refusals"] is None
+
+
+@pytest.mark.parametrize(
+    ("refused", "least", "most", "text"),
+    [
+        (0, 0, 0, "0% → 0%"),
+        (1, 10_000, 10_000, "<0.1% → 100%"),
+        (9_999, 500, 2_000, ">99.9% → 5.0% to 20.0%"),
+        (0, 500, 10_000, "0% → at least 5.0%"),
+        (0, 0, 500, "0% → at most 5.0%"),
+        (0, 500, 501, "0% → 5.0%"),
+        (0, 0, 10_000, "0% → ?"),
+    ],
+)
+def test_shares_in_words(refused: int, least: int, most: int, text: str) -> None:
+    assert share_text(Refusals(10_000, refused, least, most)) == text
 
 
 def test_the_same_said_otherwise_is_no_change_of_a_limit(
@@ -229,7 +325,7 @@ def test_a_plan_of_another_environment_is_refused(cli: Cli, edited: str, tmp_pat
     assert cli("apply", "plan.json", "--yes", "--store", other).code == 75
 
 
-@pytest.mark.parametrize("change", [{"sequence": 9}, {"bundle": "0" * 64}])
+@pytest.mark.parametrize("change", [{"generation": 9}, {"bundle": "0" * 64}])
 def test_a_generation_of_the_same_number_may_be_another(
     cli: Cli, edited: str, change: dict[str, Any]
 ) -> None:
@@ -251,7 +347,7 @@ def test_a_generation_of_the_same_number_may_be_another(
         (lambda plan: {k: v for k, v in plan.items() if k != "base"}, "another version"),
         (lambda plan: {**plan, "base": {"generation": "1"}}, "not a readable plan"),
         (lambda plan: {**plan, "base": [1]}, "not a readable plan"),
-        (lambda plan: {**plan, "base": {**plan["base"], "sequence": "1"}}, "not a readable plan"),
+        (lambda plan: {**plan, "base": {**plan["base"], "generation": "1"}}, "not a readable plan"),
         (lambda plan: {**plan, "provenance": {"author": 5}}, "not a readable plan"),
         (lambda plan: {**plan, "policies": None}, "not a readable plan"),
         (lambda plan: {**plan, "environment": 7}, "not a readable plan"),

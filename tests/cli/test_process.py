@@ -100,7 +100,7 @@ def test_completion(clean_place: Path) -> None:
         }
         return ratectl(env=settings).stdout.split()
 
-    assert complete("ratectl", "ro") == ["rollback"]
+    assert complete("ratectl", "roll") == ["rollout", "rollback"]
     assert complete("ratectl", "rollback", "--t") == ["--to", "--timeout"]
     assert "run" in complete("ratectl", "agent", "")
     assert complete("ratectl", "history", "-o", "j") in (["json"], [])

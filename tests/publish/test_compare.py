@@ -80,7 +80,7 @@ def test_a_limit_that_only_an_override_has() -> None:
         ({"rate": "300/s"}, "tightened"),
         ({"rate": "500/s"}, "loosened"),
         ({"rate": "300/s", "burst": 900}, "changed"),
-        ({"rate": "400/s", "mode": "shadow"}, "loosened"),
+        ({"rate": "400/s", "mode": "shadow"}, "shadowed"),
     ],
 )
 def test_other_values_of_an_override(fields: dict[str, Any], kind: str) -> None:
@@ -112,7 +112,7 @@ def test_what_an_unchanged_override_builds_on_leads_it() -> None:
 
 def test_a_cap_that_clips_only_the_override_is_its_own_change() -> None:
     new = one(GOLD, caps={"spike": {"rate": "300/s"}})
-    assert changed(tree(one(GOLD)), tree(new)) == [("/a", "spike", "gold@/a", "tightened")]
+    assert changed(tree(one(GOLD)), tree(new)) == [("/a", "spike", "gold@/a", "clipped")]
 
 
 def test_below_it_is_judged_where_a_document_speaks_of_the_limit() -> None:
@@ -354,3 +354,131 @@ def test_large_trees_are_compared_quickly() -> None:
     assert time.process_time() - began < 20
     assert [each.via for each in found if each.scope == "/" and not each.inherited] == [None]
     assert sum(1 for each in found if not each.inherited and each.scope != "/") == 200
+
+
+# -- caps and modes
+
+
+CAPPED = {"spike": {"rate": "60/s", "burst": 150}}
+
+
+def by_cap(
+    old: dict[str, Any] | None, new: dict[str, Any] | None, **limit: Any
+) -> list[tuple[str, str]]:
+    """The changes at ``/a/b``, whose cap goes from ``old`` to ``new``."""
+    trees = [
+        policies(**one(), **{"/a/b": {"caps": {"spike": cap}} if cap else {}}) for cap in (old, new)
+    ]
+    if limit:
+        trees[1] = policies(
+            **{"/a": {"limits": {"spike": {**SPIKE["spike"], **limit}}}},
+            **{"/a/b": {"caps": {"spike": new}} if new else {}},
+        )
+    return [(each.kind, str(each.after)) for each in compare(*trees) if each.scope == "/a/b"]
+
+
+def test_a_cap_that_comes_clips_and_one_that_goes_does_not() -> None:
+    narrow, wide = (
+        "token-bucket 60/s burst 150 per tenant",
+        "token-bucket 100/s burst 200 per tenant",
+    )
+    assert by_cap(None, CAPPED["spike"]) == [("clipped", narrow)]
+    assert by_cap(CAPPED["spike"], None) == [("unclipped", wide)]
+    assert by_cap(CAPPED["spike"], {"rate": "500/s", "burst": 150}) == [
+        ("unclipped", "token-bucket 100/s burst 150 per tenant")
+    ]
+
+
+def test_a_cap_that_clipped_already_makes_a_limit_tighter_or_looser() -> None:
+    assert by_cap({"rate": "60/s"}, {"rate": "50/s"})[0][0] == "tightened"
+    assert by_cap({"rate": "50/s"}, {"rate": "60/s"})[0][0] == "loosened"
+
+
+def test_what_asks_for_less_itself_is_not_called_clipped() -> None:
+    """Though a cap has a say in another of its fields."""
+    assert by_cap(None, {"rate": "60/s"}, burst=150) == [
+        ("tightened", "token-bucket 60/s burst 150 per tenant")
+    ]
+
+
+def test_what_is_clipped_says_by_which_cap() -> None:
+    scopes = {**one(), "/a/b": {"caps": CAPPED}}
+    (change,) = [each for each in compare(tree(one()), tree(scopes)) if each.scope == "/a/b"]
+    assert change.origin is not None
+    assert change.origin.path == "caps.spike.rate"
+    assert change.origin.clip is not None
+    assert (str(change.origin.clip.asked), change.origin.clip.cap.scope) == ("100/s", "/a/b")
+    (back,) = [each for each in compare(tree(scopes), tree(one())) if each.scope == "/a/b"]
+    assert back.origin is not None
+    assert (back.origin.path, back.origin.clip) == ("limits.spike.rate", None)
+    assert back.origin.lifted is not None
+    assert (str(back.origin.lifted.value), back.origin.lifted.cap.scope) == ("60/s", "/a/b")
+
+
+@pytest.mark.parametrize("kind", ["slots", "window"])
+def test_a_burst_of_a_cap_clips_slots_and_windows_and_is_what_is_named(kind: str) -> None:
+    said = SLOTS if kind == "slots" else {"algorithm": "sliding-window", "rate": "50/min"}
+    trees = [
+        policies(**{"/": {"limits": {"l": said}}, "/x": {"caps": {"l": cap} if cap else {}}})
+        for cap in (None, {"burst": 20})
+    ]
+    (change,) = compare(*trees)
+    assert change.kind == "clipped"
+    assert change.origin is not None
+    assert change.origin.path == "caps.l.burst"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        ({**RATE, "mode": "shadow"}, RATE, "enforced"),
+        ({**RATE, "mode": "shadow"}, {**RATE, "rate": "9/s"}, "enforced"),
+        (RATE, {**RATE, "mode": "shadow"}, "shadowed"),
+        (RATE, {**RATE, "rate": "4/s", "mode": "shadow"}, "shadowed"),
+        ({**RATE, "mode": "off"}, RATE, "tightened"),
+        ({**RATE, "mode": "shadow"}, {**RATE, "mode": "off"}, "loosened"),
+        ({**RATE, "mode": "shadow"}, {**RATE, "per": "client"}, "changed"),
+        ({**RATE, "mode": "shadow"}, {"rate": "unlimited", "per": "tenant"}, "changed"),
+    ],
+)
+def test_modes(old: dict[str, Any], new: dict[str, Any], kind: str) -> None:
+    """One that passes all refuses nobody in either mode: it is not called enforced."""
+    ((found, _),) = kinds(old, new)
+    assert found == kind
+
+
+def test_what_is_enforced_because_nothing_says_shadow_any_more_is_said_at_the_limit() -> None:
+    old, new = ({"/": {"limits": {"l": {**RATE, **mode}}}} for mode in ({"mode": "shadow"}, {}))
+    (change,) = compare(policies(**old), policies(**new))
+    assert change.origin is not None
+    assert change.origin.path == "limits.l"
+
+
+MIRRORED = {
+    "tightened": "loosened",
+    "clipped": "unclipped",
+    "enforced": "shadowed",
+    "added": "removed",
+    "changed": "changed",
+}
+
+
+@st.composite
+def capped_limits(draw: st.DrawFn) -> dict[str, Any]:
+    """A scope ``/a`` with a limit, and one below it with a cap."""
+    some = st.integers(1, 3)
+    limit = {
+        "rate": f"{draw(some)}/s",
+        "burst": draw(some),
+        "mode": draw(st.sampled_from(["enforce", "shadow"])),
+    }
+    cap = {"rate": f"{draw(some)}/s", "burst": draw(some)} if draw(st.booleans()) else {}
+    return {"/a": {"limits": {"l": limit}}, "/a/b": {"caps": {"l": cap} if cap else {}}}
+
+
+@given(old=capped_limits(), new=capped_limits())
+def test_the_way_back_is_called_the_opposite(old: dict[str, Any], new: dict[str, Any]) -> None:
+    there = {each.scope: each.kind for each in compare(policies(**old), policies(**new))}
+    back = {each.scope: each.kind for each in compare(policies(**new), policies(**old))}
+    opposite = MIRRORED | {kind: other for other, kind in MIRRORED.items()}
+    assert there == {scope: opposite[kind] for scope, kind in back.items()}

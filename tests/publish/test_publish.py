@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flaky import Flaky
+from ratectl import heads
 from ratectl import publish as publishing
 from ratectl.errors import Conflict, NotFound, OutcomeUnknown
 from ratectl.generations import (
@@ -178,7 +179,7 @@ def test_a_lost_reply_while_somebody_else_wins_is_a_conflict(store: Store):
 def test_a_lost_reply_that_reading_cannot_settle_is_reported_as_unknown(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(publishing, "_READ_BACK_SECONDS", 0.2)
+    monkeypatch.setattr(heads, "_READ_BACK_SECONDS", 0.2)
     flaky = Flaky(store, applied=False)
     with pytest.raises(OutcomeUnknown, match="Applying again is safe"):
         publish(flaky, simple("1/s"), ME)  # type: ignore[arg-type]

@@ -40,6 +40,23 @@ def run(
             "[default: $XDG_STATE_HOME/ratectl]",
         ),
     ] = None,
+    public_keys: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--public-key",
+            metavar="FILE",
+            help="Obey only what one of these keys has signed; may be given more than once.",
+        ),
+    ] = None,
+    environment: Annotated[
+        str | None,
+        typer.Option(
+            "--environment",
+            metavar="ID",
+            help="With --public-key: the store's identity, as `ratectl doctor` says it.  "
+            "[default: the first that it meets]",
+        ),
+    ] = None,
 ) -> int:
     """Run an agent until stopped.
 
@@ -50,6 +67,7 @@ def run(
     Examples:
       ratectl agent run
       ratectl agent run --id edge-1 --state-dir /var/lib/ratectl --store etcd://etcd:2379/prod
+      ratectl agent run --public-key /etc/ratectl/platform.pub
 
     Exit codes:
       0   stopped by SIGTERM or SIGINT
@@ -65,7 +83,13 @@ def run(
         raise UsageError("an agent runs until it is stopped: it takes no --timeout")
     with logging_to_stderr(level) as log, _stop_signals() as stop:
         url = session.store_url
-        with Agent(url, id=agent_id, state_dir=state_dir) as agent:
+        with Agent(
+            url,
+            id=agent_id,
+            state_dir=state_dir,
+            public_keys=public_keys or None,
+            environment=environment,
+        ) as agent:
             log.info("agent %s follows %s", agent.id, url)
             status = agent.status
             if status.source == "last-good":

@@ -66,7 +66,8 @@ def agent_data(
     return {
         "id": agent.id,
         "generation": agent.generation or None,
-        "behind": agent.generation != live,
+        "behind": agent.generation != live and agent.rollout is None,
+        "candidate": agent.rollout is not None,
         "state": agent.state,
         "rejected": agent.rejected,
         "error": agent.error,
@@ -101,7 +102,8 @@ def _blocks(rows: "Sequence[Mapping[str, Any]]") -> "list[Block]":
     at = times.now()
     for row in rows:
         generation = str(row["generation"] or "-")
-        number: Line = [Styled("behind ", "yellow"), generation] if row["behind"] else generation
+        note = "behind " if row["behind"] else "candidate " if row["candidate"] else ""
+        number: Line = [Styled(note, "yellow"), generation] if note else generation
         colour = {"serving": "green", "rejected": "red"}.get(row["state"], "yellow")
         swap = row["swap_ms"]
         table.rows.append(

@@ -6,10 +6,14 @@ import typer
 
 from ratectl.errors import UsageError
 from ratectl_cli.session import Session, session_of
+from ratectl_cli.signing import Sign
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ratectl.acknowledgement import Enough
     from ratectl.plan import SavedPlan
+    from ratectl.rollout import Terms
     from ratectl.stores.base import Store
     from ratectl_cli.publication import Proposal
 
@@ -28,6 +32,7 @@ AllowBelowUse = Annotated[
     str, _reason("--allow-below-use", "cut limits below what was used lately")
 ]
 AllowProtected = Annotated[str, _reason("--allow-protected", "change protected scopes")]
+AllowUnsigned = Annotated[str, _reason("--allow-unsigned", "end the signing of generations")]
 
 
 def apply(
@@ -49,6 +54,48 @@ def apply(
         str | None,
         typer.Option("--wait-for", metavar="N|P%", help="The same, for so many agents."),
     ] = None,
+    canary: Annotated[
+        str | None,
+        typer.Option(
+            "--canary",
+            metavar="P%[,P%…]",
+            help="Try it in so many agents first, then in more, and control that from here.",
+        ),
+    ] = None,
+    shadow: Annotated[
+        bool,
+        typer.Option(
+            "--shadow", help="Have agents evaluate it beside what is live, and enforce nothing."
+        ),
+    ] = False,
+    bake: Annotated[
+        float | None,
+        typer.Option(
+            "--bake",
+            metavar="SECONDS",
+            min=0,
+            help="How long each stage lasts at least.  [default: 60]",
+        ),
+    ] = None,
+    min_requests: Annotated[
+        int | None,
+        typer.Option(
+            "--min-requests",
+            metavar="N",
+            min=0,
+            help="What each stage must have decided.  [default: 100]",
+        ),
+    ] = None,
+    band: Annotated[
+        str | None,
+        typer.Option(
+            "--band",
+            metavar="POINTS|none",
+            help="By how many percentage points refusals may differ from the other agents'.  "
+            "[default: 5]",
+        ),
+    ] = None,
+    sign: Sign = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do all but ask and publish; guards refuse as well.")
     ] = False,
@@ -57,6 +104,7 @@ def apply(
     allow_growth: AllowGrowth = "",
     allow_below_use: AllowBelowUse = "",
     allow_protected: AllowProtected = "",
+    allow_unsigned: AllowUnsigned = "",
 ) -> int:
     """Publish policies as the next generation.
 
@@ -70,6 +118,11 @@ def apply(
     --wait and --wait-for return when agents run the generation, which is live in any case; after
     --timeout, or else a minute, they give up.
 
+    --canary publishes a candidate beside the live generation: agents try it, stage by stage, for
+    as long as this command controls them. It is aborted when one of them rejects it or dies of it,
+    or refuses much more or less than the others do, and becomes live after the last stage. One
+    share is followed by 25%, 50% and 100%; several are all there is. See `ratectl rollout`.
+
     Guards refuse what has taken services down elsewhere: each can be passed by an option of its
     own, with a reason, which the history keeps.
 
@@ -77,17 +130,19 @@ def apply(
       ratectl apply policies/
       ratectl apply policies/ -m "CHG-8841: tighter checkout" --yes
       ratectl apply plan.json --yes --wait --timeout 30
+      ratectl apply policies/ --yes --canary 5% --bake 300
       RATECTL_STORE=etcd://etcd:2379/prod ratectl apply policies/ --yes -o json
 
     Exit codes:
       0    published, or live already
-      1    declined; or published, but an agent rejects it, or none is there (--wait)
+      1    declined; or published, but an agent rejects it, or none is there (--wait); or tried
+           and aborted, or no agent is there to try it (--canary)
       64   wrong arguments, or nobody to ask and no --yes
       65   invalid policies, or a damaged plan
       69   store unreachable
-      75   a stale plan, or somebody else published meanwhile
+      75   a stale plan, or somebody else published meanwhile, or tries a candidate
       77   nothing to apply, or a guard refuses it
-      124  published, but not enough agents run it in time (--wait)
+      124  published, but not enough agents run it in time (--wait), or it is still being tried
     """
     from ratectl import guards
     from ratectl_cli import publication
@@ -95,12 +150,16 @@ def apply(
 
     session = session_of(ctx)
     wanted = _wanted(wait, wait_for)
+    trial = _trial(canary, shadow, {"bake": bake, "min-requests": min_requests, "band": band})
+    if trial is not None and wanted is not None:
+        raise UsageError("--wait and --wait-for are for what goes live at once: leave them out")
     reasons = {
         guards.EMPTY: allow_empty,
         guards.REMOVALS: allow_removals,
         guards.GROWTH: allow_growth,
         guards.BELOW_USE: allow_below_use,
         guards.PROTECTED: allow_protected,
+        guards.UNSIGNED: allow_unsigned,
     }
     with session.busy("reading policies"):
         plan = read_plan(path)
@@ -118,12 +177,77 @@ def apply(
             return _unchanged(session, proposal, store, path, wanted)
         source = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
         publication.show_changes(session, proposal, publication.title_of(proposal, source))
-        proposal = publication.pass_guards(session, proposal, reasons)
+        proposal = publication.pass_guards(session, publication.sign_guard(proposal, sign), reasons)
         if dry_run:
             publication.answer_dry(session, proposal)
             return 0
-        session.confirm(f"Publish as generation {proposal.base.generation + 1}?", yes=yes)
-        return _publish(session, proposal, store, path, wanted)
+        if trial is not None:
+            return _try(session, proposal, store, trial, sign, yes=yes, shadow=shadow)
+        session.confirm(f"Publish as generation {proposal.base.next}?", yes=yes)
+        return _publish(session, proposal, store, path, wanted, sign)
+
+
+def _trial(canary: str | None, shadow: bool, terms: "Mapping[str, Any]") -> "Terms | None":
+    from ratectl_cli.rollouts import terms_of
+
+    if shadow and canary is not None:
+        raise UsageError("--shadow enforces nothing anywhere, so it has no --canary: choose one")
+    given = [name for name, value in terms.items() if value is not None]
+    if canary is None and given:
+        raise UsageError(f"--{given[0]} is for the stages of a --canary")
+    if shadow:
+        return terms_of("100", 0, 0, "none")
+    if canary is None:
+        return None
+    bake, least, band = terms.values()
+    return terms_of(
+        canary,
+        60.0 if bake is None else bake,
+        100 if least is None else least,
+        "5" if band is None else band,
+    )
+
+
+def _try(
+    session: Session,
+    proposal: "Proposal",
+    store: "Store",
+    terms: "Terms",
+    sign: str | None,
+    *,
+    yes: bool,
+    shadow: bool,
+) -> int:
+    from ratectl.rollout import read_rollout, start
+    from ratectl.usage import read_agents
+    from ratectl_cli import rollouts
+    from ratectl_cli.errors import NobodyThere
+    from ratectl_cli.signing import signer_for
+
+    signer = signer_for(sign, proposal.base, unsigned=True)
+    if not shadow and not read_agents(store):
+        raise NobodyThere("no agent is there to try it: start one, or apply without --canary")
+    how = "in shadow" if shadow else f"in {terms.stages[0]:g}% of all agents"
+    session.confirm(f"Try generation {proposal.base.next} {how}?", yes=yes)
+    entry = start(
+        store,
+        proposal.tree,
+        proposal.provenance,
+        terms,
+        mode="shadow" if shadow else "enforce",
+        base=proposal.base,
+        summary=proposal.summary,
+        signer=signer,
+    )
+    assert entry is not None, "what is live already was found out before"
+    rollout = read_rollout(store, entry.generation)
+    if shadow:
+        rollouts.answer_rollout(session, rollout.record, rollout.live, None)
+        return 0
+    record, verdict = rollouts.control(session, store, rollout, signer)
+    live = read_rollout(store, entry.generation).live
+    rollouts.answer_rollout(session, record, live, verdict)
+    return rollouts.exit_code(record)
 
 
 def _planned(session: Session, store: "Store", plan: "SavedPlan", message: str) -> "Proposal":
@@ -141,7 +265,7 @@ def _planned(session: Session, store: "Store", plan: "SavedPlan", message: str) 
     )
     old = tree_to_compare(session, store, base)
     proposal = propose("apply", base, old, plan.tree(), provenance)
-    return guarded(session, store, proposal, old)
+    return guarded(session, store, proposal)
 
 
 def _wanted(wait: bool, wait_for: str | None) -> "Enough | None":
@@ -168,10 +292,18 @@ def _unchanged(
 
 
 def _publish(
-    session: Session, proposal: "Proposal", store: "Store", path: str, wanted: "Enough | None"
+    session: Session,
+    proposal: "Proposal",
+    store: "Store",
+    path: str,
+    wanted: "Enough | None",
+    sign: str | None,
 ) -> int:
     from ratectl.publish import publish
     from ratectl_cli import publication, waiting
+    from ratectl_cli.signing import signer_for
+
+    signer = signer_for(sign, proposal.base, unsigned=True)
 
     with session.busy("publishing"):
         entry = publish(
@@ -180,6 +312,7 @@ def _publish(
             proposal.provenance,
             base=proposal.base,
             summary=proposal.summary,
+            signer=signer,
         )
     if entry is None:
         return _unchanged(session, proposal, store, path, wanted)

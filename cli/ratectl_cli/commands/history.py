@@ -8,7 +8,7 @@ from ratectl_cli.session import session_of
 from ratectl_cli.text import Column, Styled, Table, bold
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ratectl.records import HistoryEntry
     from ratectl_cli.text import Block, Line
@@ -23,7 +23,7 @@ def history(
     """List who published what, and when.
 
     Newest first; * marks the live generation. A + after a commit means that the files differed
-    from it.
+    from it. Of a candidate it says how its rollout stands, or ended.
 
     Examples:
       ratectl history
@@ -33,19 +33,23 @@ def history(
       0   always, if the store answers
       69  store unreachable
     """
-    from ratectl.generations import read_history, read_live
+    from ratectl.generations import read_history, read_live, read_rollouts
 
     session = session_of(ctx)
     with session.store() as store:
         live = read_live(store).generation
         entries = read_history(store)
+        tried = {number: record.state for number, record in read_rollouts(store).items()}
     shown = entries[:limit]
     data = {
         "live": live or None,
-        "generations": [entry_data(entry, live=live) for entry in shown],
+        "generations": [
+            {**entry_data(entry, live=live), "rollout": tried.get(entry.generation)}
+            for entry in shown
+        ],
         "more": len(entries) - len(shown),
     }
-    session.answer("History", data, lambda: _blocks(shown, live))
+    session.answer("History", data, lambda: _blocks(shown, live, tried))
     if session.text:
         if not entries:
             session.say("nothing is published yet: ratectl apply PATH")
@@ -88,7 +92,9 @@ def message_text(entry: "HistoryEntry") -> str:
     return "; ".join(filter(None, (entry.message, *passed)))
 
 
-def _blocks(entries: "Sequence[HistoryEntry]", live: int) -> "list[Block]":
+def _blocks(
+    entries: "Sequence[HistoryEntry]", live: int, tried: "Mapping[int, str]"
+) -> "list[Block]":
     from ratectl_cli.render import times
 
     if not entries:
@@ -107,7 +113,7 @@ def _blocks(entries: "Sequence[HistoryEntry]", live: int) -> "list[Block]":
                 times.ago(entry.time, at),
                 entry.author.partition(" <")[0],
                 commit_text(entry),
-                action_text(entry),
+                ", ".join(filter(None, (action_text(entry), tried.get(entry.generation)))),
                 _summary(entry),
                 message_text(entry),
             )

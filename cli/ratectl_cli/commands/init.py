@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratectl_cli.errors import Refused
+from ratectl_cli.pipelines import Platform, cautions, pipeline_files, settings_file
 from ratectl_cli.session import session_of
 from ratectl_cli.text import bold, dim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from importlib.resources.abc import Traversable
 
     from ratectl_cli.text import Block
@@ -36,6 +37,14 @@ def init(
     full: Annotated[
         bool, typer.Option("--full", help="A whole company's policies: every feature once.")
     ] = False,
+    ci: Annotated[
+        Platform | None,
+        typer.Option(
+            "--ci",
+            metavar="|".join(Platform),
+            help="Write a pipeline as well; DIR is the top of the repository.",
+        ),
+    ] = None,
 ) -> int:
     """Write a small tree of policies to start from.
 
@@ -43,52 +52,81 @@ def init(
     DIR/schemas, and the first line of each file tells editors where it is. Never overwrites a
     file.
 
+    A pipeline checks and plans policies on merge requests, publishes them from the main branch,
+    and looks for drift on a schedule. With --ci, what is there already is kept, the policies too.
+
     Examples:
       ratectl init
       ratectl init my-service
       ratectl init --full
+      ratectl init --ci github
 
     Exit codes:
       0   written
-      77  there are files in DIR/policies already, or it cannot be written
+      77  what it would write is there already, or cannot be written
     """
     session = session_of(ctx)
-    target = Path(directory) / _FOLDER
+    top = Path(directory)
     example = _FULL if full else _SMALL
     try:
-        _guard(target)
-        written = _write(target, example)
-        written += _write_schema(Path(directory) / _SCHEMA)
+        files, kept = _wanted(top, example, ci)
+        for path in files:
+            _check_way(path)
+        _write(files)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise Refused(f"cannot write {error.filename or target}: {why}") from error
-    files = [str(path) for path in written]
-    following = _next(target, example)
-    data = {"directory": str(target), "files": files, "next": following}
-    session.answer("Init", data, lambda: _blocks(written, following))
+        raise Refused(f"cannot write {error.filename or top / _FOLDER}: {why}") from error
+    target = top / _FOLDER
+    following = _next(target, None if target in kept else example)
+    data = {
+        "directory": str(target),
+        "files": [str(path) for path in files],
+        "kept": [str(path) for path in kept],
+        "next": following,
+    }
+    session.answer("Init", data, lambda: _blocks(files, kept, following, ci))
+    if ci is not None:
+        for caution in cautions(ci, top, kept):
+            session.warn(caution)
     return 0
 
 
-def _guard(target: Path) -> None:
-    if target.exists() and not target.is_dir():
-        raise Refused(f"{target} is in the way: it is not a folder")
-    found = sorted(str(path) for path in target.rglob("*") if not path.is_dir())
-    if found:
+def _wanted(top: Path, example: str, ci: Platform | None) -> tuple[dict[Path, bytes], list[Path]]:
+    """What to write, and what stays as it is.
+
+    :raises Refused: something is there already, and nothing else is wanted.
+    """
+    target = top / _FOLDER
+    found = _held(target)
+    if ci is None and found:
         more = f" and {len(found) - 10} more" if len(found) > 10 else ""
         listed = ", ".join(found[:10]) + more
         raise Refused(f"{target} holds files already, and init never overwrites: {listed}")
+    files = {} if found else _tree(target, example) | _schema(top / _SCHEMA)
+    kept = [target] if found else []
+    for path, data in (pipeline_files(ci, top) if ci else {}).items():
+        if os.path.lexists(path):
+            kept.append(path)
+        else:
+            files[path] = data
+    if not files:
+        listed = ", ".join(map(str, kept))
+        raise Refused(f"there is nothing to write, and init never overwrites: {listed}")
+    return files, kept
 
 
-def _write(target: Path, example: str) -> list[Path]:
-    written = []
+def _held(target: Path) -> list[str]:
+    if os.path.lexists(target) and not target.is_dir():
+        raise Refused(f"{target} is in the way: it is not a folder")
+    return sorted(str(path) for path in target.rglob("*") if not path.is_dir())
+
+
+def _tree(target: Path, example: str) -> dict[Path, bytes]:
     source = resources.files("ratectl_cli") / "examples" / example
-    for parts, file in _files(source, ()):
-        path = target.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as new:
-            new.write(_modeline(len(parts)) + file.read_bytes())
-        written.append(path)
-    return written
+    return {
+        target.joinpath(*parts): _modeline(len(parts)) + file.read_bytes()
+        for parts, file in _files(source, ())
+    }
 
 
 def _modeline(depth: int) -> bytes:
@@ -96,17 +134,11 @@ def _modeline(depth: int) -> bytes:
     return f"# yaml-language-server: $schema={'../' * depth}{_SCHEMA.as_posix()}\n".encode()
 
 
-def _write_schema(path: Path) -> list[Path]:
-    """Write the schema, unless there is one: it may be newer than this version's."""
+def _schema(path: Path) -> dict[Path, bytes]:
+    """The schema, unless there is one: it may be newer than this version's."""
     from ratectl.policy.schema import schema_text
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("x", encoding="ascii") as new:
-            new.write(schema_text())
-    except FileExistsError:
-        return []
-    return [path]
+    return {} if os.path.lexists(path) else {path: schema_text().encode("ascii")}
 
 
 def _files(
@@ -119,24 +151,52 @@ def _files(
             yield (*above, entry.name), entry
 
 
-def _next(target: Path, example: str) -> list[str]:
+def _check_way(path: Path) -> None:
+    """See that folders can be made for ``path``, before anything is written."""
+    for above in path.parents:
+        if above.is_dir():
+            return
+        if os.path.lexists(above):
+            raise Refused(f"{above} is in the way: it is not a folder")
+
+
+def _write(files: "Mapping[Path, bytes]") -> None:
+    for path, data in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as new:
+            new.write(data)
+
+
+def _next(target: Path, example: str | None) -> list[str]:
+    """What to run now; ``example`` is the tree that was written, None where it was kept."""
     import shlex
 
     place = shlex.quote(str(target) + os.sep)
+    begin = [f"ratectl validate {place}", f"ratectl test {place}"]
+    if example is None:
+        return [*begin, f"ratectl plan {place}"]
     return [
-        f"ratectl validate {place}",
-        f"ratectl test {place}",
+        *begin,
         f"ratectl explain {_SHOWN[example]} --policies {place}",
         f"ratectl apply {place}",
     ]
 
 
-def _blocks(written: "Sequence[Path]", following: "Sequence[str]") -> "Iterator[Block]":
-    for path in written:
+def _blocks(
+    files: "Iterable[Path]",
+    kept: "Iterable[Path]",
+    following: "Sequence[str]",
+    ci: Platform | None,
+) -> "Iterator[Block]":
+    for path in files:
         yield [bold("wrote ", "green"), str(path)]
+    for path in kept:
+        yield [dim("kept  "), str(path)]
     yield dim("next:")
     for command in following:
         yield f"  {command}"
+    if ci is not None:
+        yield [dim("before the first pipeline: "), f"set what {settings_file(ci)} begins with"]
 
 
 __all__ = ["init"]

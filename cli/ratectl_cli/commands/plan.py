@@ -11,9 +11,10 @@ from ratectl_cli.session import Session, session_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ratectl.stores.base import Store
     from ratectl_cli.publication import Proposal
     from ratectl_cli.render.plan import Planned
+    from ratectl_cli.render.replayed import Replayed
+    from ratectl_cli.replaying import Recording
 
 
 class Format(StrEnum):
@@ -54,48 +55,77 @@ def plan(
             help="Write has_changes, changes and base to the file that GITHUB_OUTPUT names.",
         ),
     ] = False,
+    replay: Annotated[
+        str | None,
+        typer.Option(
+            "--replay",
+            metavar="LOG",
+            help="Replay this log through both; - for stdin. Needs --map.",
+        ),
+    ] = None,
+    map_file: Annotated[
+        str | None,
+        typer.Option("--map", metavar="FILE", help="How the lines of the log become requests."),
+    ] = None,
 ) -> int:
     """Show what publishing policies would change.
 
     Publishes nothing. Compares what requests would notice, not text, with the live generation:
     which limits become tighter or looser, for whom, where that is said, and, where agents report
-    usage, how full the fullest bucket was of late. A saved plan holds all that it would publish;
-    `ratectl apply` takes it only while the generation that it was compared with is live.
+    usage, how full the fullest bucket was of late, and what share of requests would be refused. A
+    saved plan holds all that it would publish; `ratectl apply` takes it only while the generation
+    that it was compared with is live.
+
+    --replay shows what recorded traffic would notice, as `ratectl simulate --against live` does.
 
     Examples:
       ratectl plan policies/
       ratectl plan policies/ --out plan.json && ratectl apply plan.json
       ratectl plan policies/ --format markdown --github-output > comment.md
+      ratectl plan policies/ --replay access.log.gz --map web.map.yaml
 
     Exit codes:
       0    planned
+      1    no line of the log could be replayed: nothing is saved (--replay)
       2    planned, and there is something to apply (--detailed-exitcode)
-      64   wrong arguments
+      64   wrong arguments, an invalid map, or no such log
       65   invalid policies
-      69   store unreachable
+      69   store unreachable, or the log cannot be read
       77   nothing to apply
     """
+    from pathlib import Path
+
+    from ratectl.plan import save_plan
     from ratectl_cli import publication
+    from ratectl_cli.files import write_whole
     from ratectl_cli.policies import read_usable
     from ratectl_cli.render.plan import Planned
+    from ratectl_cli.replaying import no_request
 
     session = session_of(ctx)
     if not session.text and format_ is not Format.TEXT:
         raise UsageError(f"--format {format_} is text: leave out -o {session.options.output}")
     outputs = _github_file() if github_output else None
+    recording = _recording(path, replay, map_file)
     with session.busy("reading policies"):
         loaded = read_usable(path)
     provenance = publication.provenance_of(path, message)
     with session.store() as store, session.busy("comparing with the live generation"):
         proposal = publication.compare_with_live(session, store, loaded, provenance)
-        planned = Planned(
-            proposal,
-            title=publication.title_of(proposal, path),
-            has_changes=not publication.is_live(proposal),
-        )
-        if out is not None:
-            _save(store, proposal, path, out)
+        saved = save_plan(store, proposal.base, proposal.tree, provenance, path) if out else None
+    planned = Planned(
+        proposal,
+        title=publication.title_of(proposal, path),
+        has_changes=not publication.is_live(proposal),
+        replayed=_replayed(session, proposal, recording),
+    )
     publication.warn(session, proposal)
+    if planned.replayed is not None and not planned.replayed.report.requests:
+        _answer(session, planned, None, format_)
+        no_request(session, planned.replayed.log, planned.replayed.report)
+        return 1
+    if saved is not None and out is not None:
+        write_whole(Path(out), saved.encode())
     if outputs is not None:
         with outputs.open("a", encoding="utf-8") as file:
             file.write(planned.github_lines())
@@ -103,14 +133,36 @@ def plan(
     return 2 if detailed_exitcode and planned.has_changes else 0
 
 
-def _save(store: "Store", proposal: "Proposal", path: str, out: str) -> None:
-    from pathlib import Path
+def _recording(path: str, log: str | None, map_file: str | None) -> "Recording | None":
+    from ratectl_cli.replaying import Recording
 
-    from ratectl.plan import save_plan
-    from ratectl_cli.files import write_whole
+    if log is None and map_file is None:
+        return None
+    if log is None or map_file is None:
+        given, missing = ("--map", "--replay LOG") if log is None else ("--replay", "--map FILE")
+        raise UsageError(f"{given} needs {missing}: a log, and how its lines become requests")
+    if path == log == "-":
+        raise UsageError("standard input can be read only once: give one -")
+    return Recording.of(log, map_file, "--replay")
 
-    saved = save_plan(store, proposal.base, proposal.tree, proposal.provenance, path)
-    write_whole(Path(out), saved.encode())
+
+def _replayed(
+    session: Session, proposal: "Proposal", recording: "Recording | None"
+) -> "Replayed | None":
+    """The log through the policies planned, and through the live ones where they can be read."""
+    from ratectl.policy.model import PolicyTree
+    from ratectl_cli.render.replayed import Replayed
+    from ratectl_cli.replaying import replay_recording
+
+    if recording is None:
+        return None
+    sides = [("planned", proposal.tree)]
+    if proposal.base.head is None:
+        sides.append(("nothing live", PolicyTree({})))
+    elif proposal.old is not None:
+        sides.append((f"generation {proposal.base.generation}", proposal.old))
+    report = replay_recording(session, recording, sides)
+    return Replayed(recording.log, recording.map, report)
 
 
 def _github_file() -> "Path":

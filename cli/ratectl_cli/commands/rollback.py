@@ -7,10 +7,12 @@ import typer
 from ratectl.errors import UsageError
 from ratectl_cli.errors import NothingPublished, Refused
 from ratectl_cli.session import session_of
+from ratectl_cli.signing import Sign, signer_for
 
 if TYPE_CHECKING:
     from ratectl.generations import Live
     from ratectl.publish import Provenance
+    from ratectl.stores.base import Store
 
 
 def rollback(
@@ -28,6 +30,7 @@ def rollback(
         str, typer.Option("-m", "--message", metavar="MSG", help="Why, for the history.")
     ] = "",
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    sign: Sign = None,
 ) -> int:
     """Publish an earlier generation again.
 
@@ -43,8 +46,8 @@ def rollback(
       1    declined
       64   wrong arguments, no such generation, or nobody to ask and no --yes
       69   store unreachable
-      75   somebody else published meanwhile
-      77   there is no generation to go back to
+      75   somebody else published meanwhile, or tries a candidate
+      77   there is no generation to go back to, or what is live is signed and no key is named
     """
     from ratectl.generations import read_live, read_tree
     from ratectl.provenance import gather
@@ -59,7 +62,8 @@ def rollback(
             base = read_live(store)
             if base.head is None:
                 raise NothingPublished(store.url)
-            target = _target(base, to)
+            target = _target(store, base, to)
+            signer = signer_for(sign, base)
             tree = read_tree(store, entry_of(store, target))
             old = tree_to_compare(session, store, base)
         author = gather(".").author
@@ -72,10 +76,10 @@ def rollback(
             return 0
         title = f"generation {target} against generation {base.generation}, which is live"
         publication.show_changes(session, proposal, title)
-        session.confirm(
-            f"Publish generation {target} again, as generation {base.generation + 1}?", yes=yes
+        session.confirm(f"Publish generation {target} again, as generation {base.next}?", yes=yes)
+        entry = publish_again(
+            store, target, provenance, base=base, summary=proposal.summary, signer=signer
         )
-        entry = publish_again(store, target, provenance, base=base, summary=proposal.summary)
         if entry is None:
             publication.answer_unchanged(session, proposal, what)
         else:
@@ -83,13 +87,17 @@ def rollback(
     return 0
 
 
-def _target(base: "Live", to: int | None) -> int:
-    target = base.generation - 1 if to is None else to
-    if target < 1:
-        raise Refused("generation 1 is live: there is none before it")
-    if target == base.generation and to is not None:
-        raise UsageError(f"generation {to} is the live one: nothing to go back to")
-    return target
+def _target(store: "Store", base: "Live", to: int | None) -> int:
+    from ratectl.generations import lived
+
+    if to is not None:
+        if to == base.generation:
+            raise UsageError(f"generation {to} is the live one: nothing to go back to")
+        return to
+    before = [each.generation for each in lived(store) if each.generation < base.generation]
+    if not before:
+        raise Refused(f"generation {base.generation} is live: none before it is kept")
+    return before[0]
 
 
 def _who(author: str, message: str) -> "Provenance":

@@ -1,17 +1,14 @@
 """``ratectl simulate``."""
 
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ratectl.errors import UsageError
 from ratectl_cli.session import session_of
-from ratectl_cli.text import bold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from ratectl.policy.model import PolicyTree
     from ratectl.simulate import Outcome, Report
@@ -75,56 +72,21 @@ def simulate(
       65  invalid policies, or nothing is published
       69  store unreachable, or the log cannot be read
     """
-    from ratectl.simulate import Assertion, read_map
+    from ratectl.simulate import Assertion
     from ratectl_cli.render.simulation import Inputs
+    from ratectl_cli.replaying import Recording, replay_recording
 
     session = session_of(ctx)
     if [path, log, against].count("-") > 1:
         raise UsageError("standard input can be read only once: give one -")
     wanted = [Assertion.parse(text) for text in assertions or ()]
     with session.busy("reading policies"):
-        made = read_map(_contents(map_file), map_file)
+        recording = Recording.of(log, map_file, "--log")
         policies = _policies(session, path, against)
     inputs = Inputs(path, log, map_file, against and policies[1][0])
-    report = _replay(session, log, made, policies, int(window * 1e9))
+    report = replay_recording(session, recording, policies, window_ns=int(window * 1e9))
     outcomes = [assertion.judge(report.sides[0]) for assertion in wanted]
     return _answer(session, inputs, report, outcomes)
-
-
-def _contents(name: str) -> bytes:
-    from ratectl.policy.yaml_text import MAX_BYTES
-
-    with _opened(name, "--map") as file:
-        data: bytes = file.read(MAX_BYTES + 1)
-        return data
-
-
-@contextmanager
-def _opened(name: str, option: str) -> "Iterator[Any]":
-    try:
-        file = Path(name).open("rb")  # noqa: SIM115  closed below
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"{option} {name}: {why.lower()}") from error
-    with file:
-        yield file
-
-
-@contextmanager
-def _log(name: str) -> "Iterator[tuple[Any, int | None]]":
-    """The log, and its size where that is known."""
-    import os
-    import stat
-    import sys
-
-    if name == "-":
-        if sys.stdin.isatty():
-            raise UsageError("--log - reads standard input, which is a terminal")
-        yield sys.stdin.buffer, None
-        return
-    with _opened(name, "--log") as file:
-        status = os.fstat(file.fileno())
-        yield file, status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _policies(session: "Session", path: str, against: str | None) -> "list[tuple[str, PolicyTree]]":
@@ -141,24 +103,11 @@ def _policies(session: "Session", path: str, against: str | None) -> "list[tuple
     return found
 
 
-def _replay(
-    session: "Session",
-    log: str,
-    made: Any,
-    policies: "list[tuple[str, PolicyTree]]",
-    window_ns: int,
-) -> "Report":
-    from ratectl.simulate import Traffic, replay
-    from ratectl_cli.progress import progress_bar
-
-    with _log(log) as (file, size), progress_bar(session, f"replaying {log}", size) as passed:
-        return replay(Traffic(file, made, window_ns=window_ns, passed=passed), policies)
-
-
 def _answer(
     session: "Session", inputs: "Inputs", report: "Report", outcomes: "Sequence[Outcome]"
 ) -> int:
-    from ratectl_cli.render.simulation import simulation_blocks, simulation_data, skipped_blocks
+    from ratectl_cli.render.simulation import simulation_blocks, simulation_data
+    from ratectl_cli.replaying import no_request
 
     session.answer(
         "Simulation",
@@ -168,14 +117,7 @@ def _answer(
         ),
     )
     if not report.requests:
-        session.complain(
-            [
-                [bold("error: ", "red"), f"no line of {inputs.log} could be replayed"],
-                *skipped_blocks(report),
-            ]
-            if session.text
-            else []
-        )
+        no_request(session, inputs.log, report)
         return 1
     return 0 if all(outcome.holds for outcome in outcomes) else 1
 

@@ -24,6 +24,10 @@ SIGNS: Final = {
     "removed": ("-", "red"),
     "tightened": ("~", "yellow"),
     "loosened": ("~", "cyan"),
+    "clipped": ("~", "yellow"),
+    "unclipped": ("~", "cyan"),
+    "enforced": ("~", "bold yellow"),
+    "shadowed": ("~", "cyan"),
     "changed": ("~", "blue"),
 }
 

@@ -177,12 +177,9 @@ def _add_clip(field: dict[str, Any], tree: PolicyTree, limit: Limit, name: str) 
     clip = limit.clips.get(name)
     if clip is None:
         return
-    # A window's count is lowered by a cap on its rate or on its burst.
-    by_rate = name == "rate" and not isinstance(clip.cap.value, int)
-    path = f"caps.{limit.name}.{'rate' if by_rate else 'burst'}"
     field["cap"] = {
         "value": _value(clip.cap.value),
-        "origin": origin_data(tree, path, clip.cap),
+        "origin": origin_data(tree, f"caps.{limit.name}.{clip.field}", clip.cap),
     }
     field["asked"] = {"value": _value(clip.asked), "origin": field["origin"]}
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.effects import RELIEFS
 from ratectl_cli.render.changes import (
     SIGNS,
     change_blocks,
@@ -15,6 +15,9 @@ from ratectl_cli.render.changes import (
     followers_text,
 )
 from ratectl_cli.render.labels import origin_data, place_text
+from ratectl_cli.render.markdown import code, escaped, small
+from ratectl_cli.render.refusals import refusals_data, refusals_text, share_text
+from ratectl_cli.render.replayed import replayed_blocks, replayed_data, replayed_markdown
 from ratectl_cli.text import Styled, bold, dim, plural
 
 if TYPE_CHECKING:
@@ -22,13 +25,14 @@ if TYPE_CHECKING:
 
     from ratectl.compare import Change
     from ratectl.exposure import Use
+    from ratectl.policy.limits import Clip
+    from ratectl.refusals import Refusals
     from ratectl_cli.publication import Proposal
+    from ratectl_cli.render.replayed import Replayed
     from ratectl_cli.text import Block, Piece
 
 __all__ = ["Planned", "plan_blocks", "plan_data", "plan_markdown"]
 
-_MARKS: Final = "|`*_[]~@\\"
-"""What Markdown might take for its own, or for somebody to notify."""
 _ROWS: Final = 200
 """In a comment, which may not be long."""
 
@@ -40,6 +44,8 @@ class Planned:
     proposal: Proposal
     title: str
     has_changes: bool
+    replayed: Replayed | None = None
+    """What recorded traffic notices, if that was asked."""
 
     @property
     def own(self) -> list[Change]:
@@ -68,10 +74,33 @@ class Planned:
             f"the fullest bucket lately held {use.peak}{where}: more than the {change.most} to be"
         )
 
+    def refusals(self, change: Change) -> Refusals | None:
+        """What it would have refused of late; None where nobody knows what there was."""
+        return self.proposal.refusals.get(change.named)
+
+    def refusals_text(self, change: Change) -> str:
+        """Nothing where nothing can be asked; ``?`` where nobody knows of a limit that is there."""
+        found = self.refusals(change)
+        if found is not None:
+            return f"refused lately: {refusals_text(found)}"
+        asked = self.proposal.reporting and change.old and change.kind not in RELIEFS
+        return "refused lately: ?" if asked else ""
+
     def place(self, change: Change) -> str:
         """Where what makes the difference is said; nothing where that is not known."""
         origin = self._origin(change)
         return place_text(origin) if origin and origin["file"] else ""
+
+    def cap_text(self, change: Change) -> str:
+        """What a cap has to do with it; nothing where it has not."""
+        origin = change.origin
+        if origin and origin.clip:
+            clip = origin.clip
+            return f"clipped from {clip.asked} by the cap of {clip.cap.scope}"
+        if origin and origin.lifted:
+            clip = origin.lifted
+            return f"no longer clipped to {clip.value} by the cap of {clip.cap.scope}"
+        return ""
 
     def data(self, change: Change) -> dict[str, Any]:
         """A change for programs."""
@@ -79,14 +108,24 @@ class Planned:
         return {
             **change_data(change),
             "origin": self._origin(change),
+            "clip": _clip_data(change.origin.clip if change.origin else None),
+            "lifted": _clip_data(change.origin.lifted if change.origin else None),
             "most": change.most,
             "use": use._asdict() if use else None,
+            "refusals": refusals_data(self.refusals(change)),
         }
 
     def _origin(self, change: Change) -> dict[str, Any] | None:
         if change.origin is None:
             return None
-        return origin_data(self.proposal.tree, *change.origin)
+        return origin_data(self.proposal.tree, change.origin.path, change.origin.setting)
+
+
+def _clip_data(clip: Clip | None) -> dict[str, Any] | None:
+    """A value as it is asked for, as a cap has it, and whose cap that is."""
+    if clip is None:
+        return None
+    return {"asked": str(clip.asked), "value": str(clip.value), "cap": clip.cap.scope}
 
 
 def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
@@ -98,6 +137,7 @@ def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
         "changes": [planned.data(change) for change in planned.proposal.changes],
         "has_changes": planned.has_changes,
         "reporting": planned.proposal.reporting,
+        "replay": replayed_data(planned.replayed),
         "saved": saved,
     }
 
@@ -121,6 +161,9 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
         else:
             yield "no request will notice: only descriptions, owners, caps or spelling differ"
         yield f"{changes_line(proposal.changes)} ({declared(proposal.summary)} declared)"
+    if planned.replayed is not None:
+        yield from replayed_blocks(planned.replayed, unfold=unfold)
+        yield from [""] if proposal.objections or saved is not None else []
     for each in proposal.objections:
         yield [bold("guarded: ", "yellow"), f"{each.message} ({each.flag} REASON)"]
     if saved is not None:
@@ -128,20 +171,28 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
 
 
 def _notes(planned: Planned, change: Change) -> Iterator[Piece]:
-    place, use = planned.place(change), planned.use(change)
-    if place:
-        yield dim(f"said at {place}")
+    place, cap, use = planned.place(change), planned.cap_text(change), planned.use(change)
+    said = f"said at {place}" if place else ""
+    if cap or said:
+        yield dim("; ".join(filter(None, (cap, said))))
     if use is not None:
         yield Styled(planned.use_text(change), "bold yellow" if use.over else "dim")
+    refused = planned.refusals(change)
+    more = refused is not None and refused.least > refused.refused
+    text = planned.refusals_text(change)
+    if text:
+        yield Styled(text, "bold yellow" if more else "dim")
 
 
 def _of_use(planned: Planned) -> Iterator[Block]:
     """Who said how full buckets were; that nobody did is said as well."""
-    cut = [change for change in planned.own if change.before and change.kind != "loosened"]
+    cut = [change for change in planned.own if change.before and change.kind not in RELIEFS]
     if not cut:
         return
     if not planned.proposal.reporting:
-        yield dim("no agent reports usage: how full buckets are is not known")
+        yield dim(
+            "no agent reports usage: how full buckets are, and what would be refused, is not known"
+        )
 
 
 # Markdown ---------------------------------------------------------------------------------------
@@ -152,46 +203,61 @@ def plan_markdown(planned: Planned) -> str:
     from ratectl_cli.publication import declared
 
     proposal = planned.proposal
-    lines = [f"### ratectl plan: {_escaped(changes_line(proposal.changes))}", ""]
+    lines = [f"### ratectl plan: {escaped(changes_line(proposal.changes))}", ""]
     if not planned.has_changes:
-        lines.append(f"Generation {proposal.base.generation}, which is live, says the same.")
-        return "\n".join(lines) + "\n"
-    lines += [f"{_escaped(planned.title)} ({declared(proposal.summary)} declared).", ""]
+        lines += [f"Generation {proposal.base.generation}, which is live, says the same.", ""]
+        lines += replayed_markdown(planned.replayed) if planned.replayed else ()
+        return "\n".join(lines)
+    lines += [f"{escaped(planned.title)} ({declared(proposal.summary)} declared).", ""]
     if proposal.changes:
         lines += _table(planned)
     else:
         lines += ["No request will notice: only descriptions, owners, caps or spelling differ.", ""]
+    if planned.replayed is not None:
+        lines += replayed_markdown(planned.replayed)
     for each in proposal.objections:
-        lines += [f"**Guarded**: {_escaped(each.message)} ({_code(f'{each.flag} REASON')}).", ""]
+        lines += [f"**Guarded**: {escaped(each.message)} ({code(f'{each.flag} REASON')}).", ""]
     lines += _findings(planned)
     return "\n".join(lines)
 
 
 def _table(planned: Planned) -> Iterator[str]:
-    known = any(planned.use(change) for change in planned.own)
+    known = any(planned.use(change) or planned.refusals(change) for change in planned.own)
     titles = ["", "scope", "limit", "before", "after", "said at"]
-    titles += ["fullest bucket lately"] if known else []
+    titles += ["fullest bucket lately", "refused lately"] if known else []
     yield f"| {' | '.join(titles)} |"
     yield "|---" * len(titles) + "|"
     below = followers_text(planned.proposal.changes)
     for change in planned.own[:_ROWS]:
-        use = planned.use(change)
         cells = [
             f"`{SIGNS[change.kind][0]}` {change.kind}",
-            _code(change.scope),
-            _code(change_name(change)),
-            _code(change.before),
-            _code(change.after) + _small(below.get(change.named, "")),
-            _code(planned.place(change)),
+            code(change.scope),
+            code(change_name(change)),
+            code(change.before),
+            code(change.after) + small(below.get(change.named, "")),
+            code(planned.place(change)) + small(planned.cap_text(change)),
         ]
         if known:
-            warned = " ⚠️" if use and use.over else ""
-            cells.append(f"{use.peak} of {_most(change)}{warned}" if use else "")
+            cells += _of_traffic(planned, change)
         yield f"| {' | '.join(cells)} |"
     if len(planned.own) > _ROWS:
         yield ""
         yield f"… and {len(planned.own) - _ROWS} more."
     yield ""
+
+
+def _of_traffic(planned: Planned, change: Change) -> list[str]:
+    use, refused = planned.use(change), planned.refusals(change)
+    over = _warned(use is not None and use.over)
+    more = _warned(refused is not None and refused.least > refused.refused)
+    return [
+        f"{use.peak} of {_most(change)}{over}" if use else "?" if change.old else "",
+        f"{share_text(refused)}{more}" if refused else "?" if change.old else "",
+    ]
+
+
+def _warned(really: bool) -> str:
+    return " ⚠️" if really else ""
 
 
 def _most(change: Change) -> str:
@@ -203,21 +269,5 @@ def _findings(planned: Planned) -> Iterator[str]:
     if found:
         yield f"{plural(len(found), 'warning')}:"
         yield ""
-        yield from (f"- {_code(str(each))}" for each in found[:_ROWS])
+        yield from (f"- {code(str(each))}" for each in found[:_ROWS])
         yield ""
-
-
-def _small(text: str) -> str:
-    return f"<br><sub>{_escaped(text)}</sub>" if text else ""
-
-
-def _code(text: str | None) -> str:
-    """In HTML, as it may hold backquotes; no text of a policy reaches the page unescaped."""
-    return f"<code>{_escaped(text)}</code>" if text else ""
-
-
-def _escaped(text: str) -> str:
-    safe = html.escape(" ".join(text.split()))
-    for character in _MARKS:
-        safe = safe.replace(character, f"&#{ord(character)};")
-    return safe

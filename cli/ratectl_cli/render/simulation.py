@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from ratectl_cli.terminal import Stream
     from ratectl_cli.text import Block, Line, Piece
 
-__all__ = ["Inputs", "simulation_blocks", "simulation_data", "skipped_blocks"]
+__all__ = [
+    "Inputs", "instants_data", "limit_blocks", "limit_label", "limit_pairs", "reading_data",
+    "simulation_blocks", "simulation_data", "skipped_blocks", "span_text", "total_blocks",
+]  # fmt: skip
 
 _COLUMNS: Final = 60
 _TOP_LIMITS: Final = 5
@@ -46,9 +49,8 @@ def simulation_data(inputs: Inputs, report: Report, outcomes: Sequence[Outcome])
         "log": inputs.log,
         "map": inputs.map,
         "requests": report.requests,
-        "first": _iso(report.first_ns),
-        "last": _iso(report.last_ns),
-        "reading": _reading_data(report),
+        **instants_data(report),
+        "reading": reading_data(report),
         "policies": sides[0],
         "against": sides[1] if len(sides) > 1 else None,
         "changes": [
@@ -86,7 +88,13 @@ def simulation_data(inputs: Inputs, report: Report, outcomes: Sequence[Outcome])
     }
 
 
-def _reading_data(report: Report) -> dict[str, Any]:
+def instants_data(report: Report) -> dict[str, Any]:
+    """When the requests began and ended; null where there are none."""
+    return {"first": _iso(report.first_ns), "last": _iso(report.last_ns)}
+
+
+def reading_data(report: Report) -> dict[str, Any]:
+    """What of the log was replayed, and why the rest was not."""
     reading = report.reading
     return {
         "lines": reading.lines,
@@ -157,13 +165,13 @@ def simulation_blocks(
         return
     against = f" against {inputs.against}" if inputs.against else ""
     requests = plural(report.requests, "request")
-    yield [bold(inputs.policies), f"{against} · {requests} of {inputs.log} · {_span(report)}"]
-    yield from _totals(report)
+    yield [bold(inputs.policies), f"{against} · {requests} of {inputs.log} · {span_text(report)}"]
+    yield from total_blocks(report)
     yield ""
     yield from _timeline(report, stream)
     yield ""
     yield from _scopes(report, unfold=unfold)
-    yield from _limits(report, unfold=unfold)
+    yield from limit_blocks(report, unfold=unfold)
     yield from _most_refused(report.sides[0])
     yield from skipped_blocks(report)
     yield from _judged(outcomes)
@@ -192,14 +200,16 @@ def skipped_blocks(report: Report) -> Iterator[Block]:
         yield "it holds no lines"
 
 
-def _span(report: Report) -> str:
+def span_text(report: Report) -> str:
+    """From when until when the requests came."""
     assert report.first_ns is not None
     assert report.last_ns is not None
     length = times.span((report.last_ns - report.first_ns) / 1e9)
     return f"{_instant(report.first_ns)} to {_instant(report.last_ns)} UTC ({length})"
 
 
-def _totals(report: Report) -> Iterator[Line]:
+def total_blocks(report: Report) -> Iterator[Line]:
+    """Requests by answer, on each side, and those that were answered differently."""
     rows: list[list[Piece]] = []
     for side in reversed(report.sides):
         admitted = report.requests - side.refused
@@ -261,13 +271,22 @@ def _scopes(report: Report, *, unfold: bool) -> Iterator[Block]:
         yield dim(f"{plural(len(rows) - len(shown), 'more scope')} with less (-v lists them)")
 
 
-def _limits(report: Report, *, unfold: bool) -> Iterator[Block]:
-    titles = ["LIMIT", "AT", "DECIDED", *_titles(len(report.sides) > 1)]
+def limit_pairs(report: Report) -> Iterator[tuple[tuple[str, str], list[LimitCount | None]]]:
+    """Each limit by scope and label, with its counts on each side; None where it is not there."""
+    sides = [{(one.scope, limit_label(one)): one for one in side.limits} for side in report.sides]
+    for key in dict.fromkeys(key for side in sides for key in side):
+        yield key, [side.get(key) for side in sides]
+
+
+def limit_blocks(report: Report, *, unfold: bool, now: str = "NOW") -> Iterator[Block]:
+    """A table of limits; ``unfold`` lists those that refused nothing as well.
+
+    ``now`` is the title of what the new side does, where there are two.
+    """
+    titles = ["LIMIT", "AT", "DECIDED", *_titles(len(report.sides) > 1, now)]
     table = Table([Column(title, title not in ("LIMIT", "AT")) for title in titles])
-    sides = [{(one.scope, _label(one)): one for one in side.limits} for side in report.sides]
     quiet = 0
-    for scope, label in dict.fromkeys(key for side in sides for key in side):
-        found = [side.get((scope, label)) for side in sides]
+    for (scope, label), found in limit_pairs(report):
         there = [one for one in found if one is not None]
         if not unfold and not any(one.refused or one.shadow_refused for one in there):
             quiet += 1
@@ -283,7 +302,8 @@ def _limits(report: Report, *, unfold: bool) -> Iterator[Block]:
         yield dim(f"{plural(quiet, more + 'limit')} refused nothing (-v lists them)")
 
 
-def _label(one: LimitCount) -> str:
+def limit_label(one: LimitCount) -> str:
+    """``spike [gold]`` or ``budget fleet``."""
     label = bucket_label(one.limit, one.scope, one.overrides)
     return f"budget {label}" if one.budget else label
 
@@ -292,9 +312,9 @@ def _limit_counts(one: LimitCount | None) -> tuple[int, int, int] | None:
     return (one.refused, one.shadow_refused, one.decided) if one else None
 
 
-def _titles(compared: bool) -> list[str]:
+def _titles(compared: bool, now: str = "NOW") -> list[str]:
     if compared:
-        return ["REFUSED", "NOW", "CHANGE", "SHADOW", "NOW", "CHANGE"]
+        return ["REFUSED", now, "CHANGE", "SHADOW", now, "CHANGE"]
     return ["REFUSED", "SHARE", "SHADOW", "SHARE"]
 
 
@@ -326,7 +346,7 @@ def _most_refused(side: Side) -> Iterator[Block]:
     for one in limits[:_TOP_LIMITS]:
         if one.top_refused:
             keys = " · ".join(f"{key} {count}" for key, count in one.top_refused[:_TOP_KEYS])
-            yield [dim(f"most refused by {_label(one)} @ {one.scope}: "), keys]
+            yield [dim(f"most refused by {limit_label(one)} @ {one.scope}: "), keys]
 
 
 def _judged(outcomes: Sequence[Outcome]) -> Iterator[Block]:

@@ -9,9 +9,13 @@ import os
 import threading
 import time
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
+from ratectl.agent.adoption import Adoption
+from ratectl.agent.beside import Beside
+from ratectl.agent.connection import Connection
 from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import default_state_dir, take_slot
@@ -24,16 +28,16 @@ from ratectl.engine import open_engine
 from ratectl.engine.decision import Decision
 from ratectl.engine.table import DEFAULT_MAX_BYTES
 from ratectl.errors import UsageError
-from ratectl.stores import check_url, open_store
+from ratectl.signing import Trust
+from ratectl.stores import check_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from ratectl.agent.last_good import Slot
     from ratectl.agent.state import AgentStatus
     from ratectl.engine.base import Request
-    from ratectl.stores.base import Store
 
 __all__ = ["Agent"]
 
@@ -67,6 +71,8 @@ class Agent:
         ready_timeout: float = 2.0,
         report_interval: float = 2.0,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        public_keys: Sequence[str | os.PathLike[str]] | None = None,
+        environment: str | None = None,
     ) -> None:
         """Start following ``source``: a store's URL, or a directory of YAML for development.
 
@@ -77,6 +83,10 @@ class Agent:
         ``ready_timeout``: seconds to wait for the first policies when none are on disk.
         ``report_interval``: seconds between usage reports.
         ``max_bytes``: what its buckets may take in memory.
+        ``public_keys``: files with the keys (PEM) of those whom it obeys: heads that none of them
+        has signed are refused then (see ``signing``). Without, it obeys whatever the store says.
+        ``environment``: with ``public_keys``, the identity that the store must have; otherwise that
+        of the first head that it accepts.
 
         :raises UsageError: an argument cannot be used.
         :raises PolicyError: ``source`` is a directory that does not validate.
@@ -90,7 +100,9 @@ class Agent:
         self._wanted_id = id
         self._state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
         self._report_interval = report_interval
-        self._engine = open_engine(time.monotonic_ns, max_bytes=max_bytes)
+        self._trust = Trust.load(public_keys, environment)
+        self._open_engine = partial(open_engine, time.monotonic_ns, max_bytes=max_bytes)
+        self._engine = self._open_engine()
         self._engine.guard(self._failed, self._unready)
         if type(self).check is Agent.check:
             # The engine's own function: where it is compiled, no Python stands before it.
@@ -107,8 +119,7 @@ class Agent:
         self._directory: DirectorySync | None = None
         self._board = Switchboard(self._engine, self._state)
         self._switches: list[FileSwitches | StoreSwitches] = []
-        self._store: Store | None = None
-        self._opening = threading.Lock()
+        self._connection: Connection | None = None
         self._threads: list[threading.Thread] = []
         if "://" in self._source:
             check_url(self._source)
@@ -116,6 +127,8 @@ class Agent:
             self._follow_store()
             if not self._state.now.generation:
                 self.wait_ready(ready_timeout)
+        elif self._trust is not None:
+            raise UsageError("a directory is not signed: public_keys are for a store")
         else:
             self._follow_file()
             self._follow_directory()
@@ -257,8 +270,8 @@ class Agent:
             self._reporter.sign_off()
         if self._sync is not None:
             self._sync.close()
-        if self._store is not None:
-            self._store.close()
+        if self._connection is not None:
+            self._connection.close()
         if self._slot is not None:
             self._slot.release()
 
@@ -284,13 +297,17 @@ class Agent:
         if slot.problem:
             _log.warning("%s; going on without last-good", slot.problem)
             self._state.problem("disk", slot.problem)
-        sync = self._sync = StoreSync(self._open_store, self._enforcement, self._state, slot)
+        connection = self._connection = Connection(self._source)
+        stop = threading.Event()
+        beside = self._beside = Beside(self._engine, self._wall, self._open_engine)
+        adoption = Adoption(self._enforcement, self._state, slot, self._trust, stop.wait, beside)
+        sync = self._sync = StoreSync(connection.open, self._state, adoption, stop)
         folder = slot.folder.parent if slot.folder else None
-        switches = StoreSwitches(self._open_store, self._board, self._state, folder)
+        switches = StoreSwitches(connection.open, self._board, self._state, folder)
         switches.start_from_disk()
         self._switches.append(switches)
         if not self._state.now.generation:
-            sync.start_from_disk()
+            adoption.start_from_disk()
         self._reporter = Reporter(
             slot.id,
             sync,
@@ -299,18 +316,12 @@ class Agent:
             self._wall,
             lambda: self._errors,
             self._report_interval,
+            beside,
         )
         self._start("panic", switches.run, delay)
         self._start("sync", sync.run, delay)
         self._start("report", self._reporter.run, delay)
         self._start("exceptions", self._enforcement.run, delay)
-
-    def _open_store(self) -> Store:
-        """The one connection that all its threads use."""
-        with self._opening:
-            if self._store is None:
-                self._store = open_store(self._source)
-            return self._store
 
     def _follow_directory(self) -> None:
         path = Path(self._source)
@@ -341,16 +352,14 @@ class Agent:
         self._state = AgentState()
         self._state.update(**{name: getattr(status, name) for name in status.__slots__})
         self._board = self._board.inherited(self._state)
-        self._store, self._opening = None, threading.Lock()
         self._threads = []
         if self._slot is not None:
             self._slot.release(forked=True)
+        self._follow_file(delay=0.2)
         if self._sync is not None:
             # A child that execs or exits at once must not have connected for nothing.
-            self._follow_file(delay=0.2)
             self._follow_store(delay=0.2)
         elif self._directory is not None:
-            self._follow_file()
             self._follow_directory()
 
 

@@ -14,21 +14,24 @@ import os
 import re
 import secrets
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.errors import BundleError
 from ratectl.policy.bundle import digest
+from ratectl.records import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["LastGood", "Slot", "default_state_dir", "take_slot"]
 
 _FORMAT: Final = 1
 _MAX_SLOTS: Final = 4_096
 _FILE: Final = "last-good"
+_BEFORE: Final = "last-good.before"
+_ACCEPTED: Final = "accepted"
 
 
 def default_state_dir() -> Path:
@@ -42,10 +45,25 @@ class LastGood:
     """A generation as persisted."""
 
     generation: int
-    sequence: int
     environment: str | None
     bundle: str
+    head: Head
+    """What made the agent enforce it: as its live generation, or as its candidate."""
     data: bytes
+
+    @property
+    def rollout(self) -> str | None:
+        """The rollout that it was a candidate of."""
+        candidate = self.head.candidate
+        tried = candidate is not None and candidate.generation == self.generation
+        return candidate.rollout if candidate is not None and tried else None
+
+    def belongs(self) -> bool:
+        """Whether the head speaks of it."""
+        said = {(self.head.generation, self.head.bundle)}
+        if self.head.candidate is not None:
+            said.add((self.head.candidate.generation, self.head.candidate.bundle))
+        return (self.generation, self.bundle) in said
 
 
 class Slot:
@@ -58,26 +76,33 @@ class Slot:
         """Why nothing is persisted; None when it is."""
         self._lock = lock
 
-    def load(self) -> LastGood | None:
+    def load(self, usable: Callable[[LastGood], bool] = lambda _: True) -> LastGood | None:
         """The generation to start from: this slot's own, else the newest of its neighbours.
 
-        :raises BundleError: there is one, and it is not readable.
+        Where ``usable`` says no, it is the one before; where it raises, there is none.
+
+        :raises BundleError: there is one, and it is not readable, or ``usable`` raises.
         """
         if self.folder is None:
             return None
-        own = self.folder / _FILE
-        if own.exists():
-            return _read(own)
-        neighbours = sorted(
-            self.folder.parent.glob(f"*/{_FILE}"), key=lambda path: -path.stat().st_mtime
-        )
-        for path in neighbours:
+        own = [self.folder / name for name in (_FILE, _BEFORE)]
+        if own[0].exists():
+            found = (_read(path) for path in own if path.exists())
+            return next((good for good in found if usable(good)), None)
+        neighbours = [
+            path for name in (_FILE, _BEFORE) for path in self.folder.parent.glob(f"*/{name}")
+        ]
+        for path in sorted(neighbours, key=lambda path: -path.stat().st_mtime):
+            # What is wrong with a neighbour's is the neighbour's to report.
             with contextlib.suppress(BundleError):
-                return _read(path)
+                good = _read(path)
+                # A neighbour's candidate is not ours to try.
+                if good.rollout is None and usable(good):
+                    return good
         return None
 
     def save(self, good: LastGood) -> None:
-        """Persist a generation: written beside, synced, renamed.
+        """Persist a generation: written beside, synced, renamed. The one before it is kept.
 
         :raises OSError: it could not be (the disk is full, say); the old file is untouched.
         """
@@ -86,9 +111,9 @@ class Slot:
         header = {
             "format": _FORMAT,
             "generation": good.generation,
-            "sequence": good.sequence,
             "environment": good.environment,
             "bundle": good.bundle,
+            "head": json.loads(good.head.encode()),
         }
         beside = self.folder / f"{_FILE}.new"
         with beside.open("wb") as file:
@@ -96,12 +121,52 @@ class Slot:
             file.write(good.data)  # by itself: to put it behind the header is to copy it
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(self.folder / _FILE)
+        own = self.folder / _FILE
+        with contextlib.suppress(BundleError):
+            if own.exists() and _read(own).bundle != good.bundle:
+                own.replace(self.folder / _BEFORE)
+        beside.replace(own)
         folder = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+    def promoted(self, head: Head) -> None:
+        """Note that what is persisted, as a candidate, has become what ``head`` says is live.
+
+        :raises OSError: it could not be.
+        """
+        if self.folder is None:
+            return
+        with contextlib.suppress(BundleError):  # then there is nothing to note it of
+            good = _read(self.folder / _FILE)
+            if good.bundle == head.bundle:
+                self.save(replace(good, generation=head.generation, head=head))
+
+    def accepted(self) -> tuple[str, Head] | None:
+        """The newest head that was obeyed, and its environment, where that was noted."""
+        if self.folder is None:
+            return None
+        try:
+            environment, _, head = (self.folder / _ACCEPTED).read_bytes().partition(b"\n")
+            return environment.decode(), Head.decode(head)
+        except (OSError, UnicodeDecodeError, BundleError):
+            return None
+
+    def accept(self, environment: str, head: Head) -> None:
+        """Note the newest head that was obeyed: an older one is not obeyed any more.
+
+        :raises OSError: it could not be.
+        """
+        if self.folder is None:
+            return
+        beside = self.folder / f"{_ACCEPTED}.new"
+        with beside.open("wb") as file:
+            file.write(environment.encode() + b"\n" + head.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self.folder / _ACCEPTED)
 
     def release(self, *, forked: bool = False) -> None:
         """Give the slot up. After a fork the child closes its copy; the parent keeps the lock."""
@@ -176,13 +241,13 @@ def _read(path: Path) -> LastGood:
         header: dict[str, Any] = json.loads(header_line)
         good = LastGood(
             int(header["generation"]),
-            int(header["sequence"]),
             header["environment"],
             str(header["bundle"]),
+            Head.decode(json.dumps(header["head"]).encode()),
             data,
         )
-        intact = header["format"] == _FORMAT and digest(data) == good.bundle
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        intact = header["format"] == _FORMAT and digest(data) == good.bundle and good.belongs()
+    except (OSError, ValueError, KeyError, TypeError, BundleError) as error:
         raise BundleError(f"last-good file {path} cannot be used: {error}") from None
     if not intact:
         raise BundleError(f"last-good file {path} cannot be used: it is truncated or changed")

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.usage import UsageMeter
@@ -19,6 +20,7 @@ from ratectl.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ratectl.agent.beside import Beside
     from ratectl.agent.state import AgentState, AgentStatus
     from ratectl.agent.sync import StoreSync
     from ratectl.agent.wall import WallClock
@@ -47,6 +49,7 @@ class Reporter:
         wall: WallClock,
         errors: Callable[[], int],
         interval: float,
+        beside: Beside,
     ) -> None:
         self._id = agent_id
         self._sync = sync
@@ -55,6 +58,7 @@ class Reporter:
         self._wall = wall
         self._errors = errors
         self._interval = interval
+        self._beside = beside
         self._stop = threading.Event()
         self._lease: Lease | None = None
         self._renewed = 0.0
@@ -121,6 +125,7 @@ class Reporter:
             counted = list(usage.limits)
             del usage
             release(counted)
+        record = replace(record, beside=self._beside.report())
         store.txn((), [Put(USAGE + self._id, record.encode(), lease)])
         self._usage_due = time.monotonic() + self._interval
 
@@ -140,6 +145,9 @@ class Reporter:
             version=__version__,
             engine=self._engine.name,
             errors=self._errors(),
+            rollout=status.rollout,
+            sequence=status.sequence,
+            interval=self._interval,
             panic=list(status.panic),
             panic_sequence=status.panic_sequence,
         )

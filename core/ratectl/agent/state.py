@@ -21,6 +21,9 @@ class AgentStatus:
     generation: int = 0
     """The generation it enforces; 0 before any."""
     sequence: int = 0
+    """Of the newest head that it accepted."""
+    rollout: str | None = None
+    """The rollout whose candidate it enforces."""
     source: str = "none"
     """Where that came from: ``store``, ``last-good``, ``directory`` or ``none``."""
     connected: bool = False

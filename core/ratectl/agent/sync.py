@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from ratectl.activation import verified
-from ratectl.agent.last_good import LastGood
-from ratectl.errors import BundleError, NotFound, RatectlError, StoreError
-from ratectl.generations import Live, read_blob, read_environment
-from ratectl.pacing import Pacer, cooperative, release
-from ratectl.records import HEAD, utc_now
+from ratectl.errors import StoreError
+from ratectl.records import CONTROLLER, HEAD
 from ratectl.stores.base import Events, Interrupted, Resync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
+    from threading import Event
 
-    from ratectl.agent.enforcement import Enforcement
-    from ratectl.agent.last_good import Slot
+    from ratectl.agent.adoption import Adoption
     from ratectl.agent.state import AgentState
-    from ratectl.records import Head
     from ratectl.stores.base import Item, Snapshot, Store, Watch, WatchEvent
 
 __all__ = ["StoreSync"]
@@ -38,47 +31,18 @@ _RETRY_MOST: Final = 3.0
 
 
 class StoreSync:
-    """Keeps an engine on the live generation of a store, from a thread of its own."""
+    """Keeps an engine on what a store's head says, from a thread of its own."""
 
     def __init__(
-        self,
-        open_store: Callable[[], Store],
-        enforcement: Enforcement,
-        state: AgentState,
-        slot: Slot,
+        self, open_store: Callable[[], Store], state: AgentState, adoption: Adoption, stop: Event
     ) -> None:
         self._open = open_store
-        self._enforcement = enforcement
         self._state = state
-        self._slot = slot
-        self._stop = threading.Event()
-        self._applying = threading.Lock()
-        self._applied: tuple[str | None, int, str] | None = None
-        self._refused: tuple[tuple[str | None, int, str], str] | None = None
-        """What cannot be read, however often it is looked at, and why."""
-        self._environment: str | None = None
+        self._adoption = adoption
+        self._stop = stop
         self._watch: Watch | None = None
         self.store: Store | None = None
         self._next_look = 0.0
-
-    def start_from_disk(self) -> None:
-        """Enforce last-good, if there is one; says so in the state if it is damaged."""
-        try:
-            good = self._slot.load()
-            if good is None:
-                return
-            self._enforcement.enforce(verified(good.data, good.bundle), good.generation)
-        except BundleError as error:
-            _log.error("%s; waiting for the store", error)
-            self._state.problem("disk", str(error))
-            return
-        self._applied = (good.environment, good.sequence, good.bundle)
-        self._state.update(
-            generation=good.generation,
-            sequence=good.sequence,
-            source="last-good",
-            applied=utc_now(),
-        )
 
     def run(self) -> None:
         """Follow the store until ``stop``. Never raises."""
@@ -87,9 +51,8 @@ class StoreSync:
             try:
                 store = self._opened()
                 snapshot = store.list(HEAD)
-                self._environment = None
                 self._set_connected()
-                self._see(store, _head_of(snapshot))
+                self._begin(store, snapshot)
                 delay = _RETRY_FIRST
                 self._follow(store, snapshot.revision + 1)
             except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
@@ -101,6 +64,10 @@ class StoreSync:
         if self.store is None:
             self.store = self._open()
         return self.store
+
+    def _begin(self, store: Store, snapshot: Snapshot) -> None:
+        self._adoption.anew()
+        self._adoption.see(store, _all_of(snapshot))
 
     def _follow(self, store: Store, revision: int) -> None:
         with store.watch(HEAD, revision) as watch:
@@ -118,16 +85,18 @@ class StoreSync:
             return
         self._set_connected()
         if isinstance(event, Events):
-            for change in event.changes:
-                if change.key == HEAD:
-                    self._see(store, change.item)
+            changed = {change.key: change.item for change in event.changes}
+            if CONTROLLER in changed:
+                # Whoever waited for somebody in control looks at the head again.
+                changed.setdefault(HEAD, store.get(HEAD))
+            self._adoption.see(store, changed)
         elif isinstance(event, Resync):
             _log.info("resynchronised with the store: %s", event.reason)
-            self._environment = None
-            self._see(store, _head_of(event.snapshot))
+            self._begin(store, event.snapshot)
 
     def look_again(self) -> None:
         """Anti-entropy: read the head now and then, whatever the watch says. Never raises."""
+        self._adoption.tend()
         now = time.monotonic()
         if now < self._next_look or self.store is None:
             return
@@ -136,95 +105,15 @@ class StoreSync:
         if first:
             return
         try:
-            self._see(self.store, self.store.get(HEAD))
+            self._adoption.see(self.store, _all_of(self.store.list(HEAD)))
         except Exception as error:  # noqa: BLE001
             self._trouble(error)
-
-    def _see(self, store: Store, item: Item | None) -> None:
-        """React to the head as it is in the store."""
-        with self._applying:
-            if item is None:
-                # Absence is not an instruction: policies end by publishing others.
-                if self._state.now.generation:
-                    self._note(
-                        "generation", "the store has no live generation; keeping the one in force"
-                    )
-                return
-            seen = time.monotonic()
-            try:
-                head = Live.of(item).head
-                assert head is not None
-                self._take(store, head, seen)
-            except (BundleError, NotFound) as error:
-                self._reject(item, error)
-
-    def _take(self, store: Store, head: Head, seen: float) -> None:
-        wanted = (self._environment_of(store), head.sequence, head.bundle)
-        if wanted == self._applied:
-            self._state.problem("generation", None, rejected=None, source="store")
-            return
-        if self._refused is not None and wanted == self._refused[0]:
-            raise BundleError(self._refused[1])
-        data = read_blob(store, head.bundle)
-        with self._cooperative():
-            try:
-                tree = verified(data, head.bundle)
-            except BundleError as error:
-                self._refused = wanted, str(error)
-                raise
-            spent = self._enforcement.enforce(tree, head.generation)
-            spent.append(list(tree.policies.values()))
-            del tree
-        self._applied = wanted
-        self._state.problem(
-            "generation",
-            None,
-            generation=head.generation,
-            sequence=head.sequence,
-            source="store",
-            rejected=None,
-            applied=utc_now(),
-            swap_ms=round((time.monotonic() - seen) * 1e3, 3),
-        )
-        _log.info("generation %d is in force", head.generation)
-        self._persist(head, data)
-        with self._cooperative():
-            release(*spent)
-
-    def _cooperative(self) -> AbstractContextManager[None]:
-        """Requests are decided meanwhile; who is to end need not rest."""
-        return cooperative(Pacer(sleep=self._stop.wait))
-
-    def _environment_of(self, store: Store) -> str | None:
-        if self._environment is None:
-            environment = read_environment(store)
-            self._environment = environment.id if environment else None
-        return self._environment
-
-    def _persist(self, head: Head, data: bytes) -> None:
-        good = LastGood(head.generation, head.sequence, self._environment, head.bundle, data)
-        try:
-            self._slot.save(good)
-        except OSError as error:
-            self._note("disk", f"cannot persist generation {head.generation}: {error}")
-        else:
-            self._state.problem("disk", self._slot.problem)
-
-    def _reject(self, item: Item, error: RatectlError) -> None:
-        try:
-            generation = Live.of(item).generation
-        except BundleError:
-            generation = 0
-        text = f"generation {generation or '?'} rejected: {error}"
-        self._note("generation", text, rejected=generation)
 
     def _trouble(self, error: Exception) -> None:
         if not isinstance(error, StoreError):
             _log.debug("unexpected", exc_info=error)
-        self._note("store", str(error) or type(error).__name__, connected=False)
-
-    def _note(self, concern: str, text: str, **changes: Any) -> None:
-        if self._state.problem(concern, text, **changes):
+        text = str(error) or type(error).__name__
+        if self._state.problem("store", text, connected=False):
             _log.warning("%s", text)
 
     def _set_connected(self) -> None:
@@ -239,10 +128,14 @@ class StoreSync:
 
     def close(self) -> None:
         """Release the store, after the thread has ended."""
+        self._adoption.close()
         if self.store is not None:
             self.store.close()
             self.store = None
 
 
-def _head_of(snapshot: Snapshot) -> Item | None:
-    return next((item for item in snapshot.items if item.key == HEAD), None)
+def _all_of(snapshot: Snapshot) -> dict[str, Item | None]:
+    """What agents watch, also what is not there."""
+    found: dict[str, Item | None] = dict.fromkeys((HEAD, CONTROLLER))
+    found.update({item.key: item for item in snapshot.items if item.key in found})
+    return found

@@ -53,7 +53,7 @@ class UsageMeter:
     def __init__(self, agent_id: str, started: float) -> None:
         self._id = agent_id
         self._since = utc_now()
-        self._started = started
+        self._reads = deque([started])
         self._recent: dict[_Key, _Recent] = {}
 
     def read(self, usage: EngineUsage, now: float, errors: int) -> UsageRecord:
@@ -73,7 +73,7 @@ class UsageMeter:
             generation=usage.generation,
             since=self._since,
             reported=utc_now(),
-            recent_seconds=round(min(_RECENT_SECONDS, now - self._started), 3),
+            recent_seconds=round(now - self._began(now), 3),
             limits=kept,
             omitted=len(reports) - len(kept),
             no_policy=usage.no_policy,
@@ -81,6 +81,15 @@ class UsageMeter:
             buckets=usage.buckets,
             overflowed=usage.overflowed,
         )
+
+    def _began(self, now: float) -> float:
+        """When what is counted as recent began: with the read before the first sample kept, and so
+        up to one interval more than a minute ago."""
+        reads = self._reads
+        while len(reads) > 1 and reads[1] <= now - _RECENT_SECONDS:
+            reads.popleft()
+        reads.append(now)
+        return reads[0]
 
 
 def _fitting(reports: list[LimitReport]) -> list[LimitReport]:

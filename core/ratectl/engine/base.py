@@ -25,6 +25,7 @@ __all__ = [
     "Identity",
     "LimitPlan",
     "LimitUsage",
+    "Mirror",
     "PlanSet",
     "Request",
     "ScopePlan",
@@ -219,6 +220,21 @@ class EngineUsage:
     """Requests answered from shared overflow buckets because the table was full."""
 
 
+class Mirror(Protocol):
+    """Is told of what an engine does, right after it was done. Never raises."""
+
+    def decided(
+        self, scope: str, attributes: Mapping[str, str], cost: int, now: int, decision: Decision
+    ) -> bool:
+        """A request was decided at ``now``. True: its release matters, whatever it charged."""
+
+    def released(self, decision: Decision) -> None:
+        """It was released."""
+
+    def settled(self, decision: Decision, actual: int, now: int) -> None:
+        """Its cost was corrected at ``now``."""
+
+
 class Engine(ABC):
     """Buckets for one process. Thread-safe."""
 
@@ -272,6 +288,14 @@ class Engine(ABC):
     @abstractmethod
     def waived(self, scope: str) -> Waiver | None:
         """What is waived at ``scope``; None for nothing."""
+
+    @abstractmethod
+    def mirror(self, mirror: Mirror | None) -> None:
+        """From now on tell ``mirror`` of every decision; None for nobody, as at first.
+
+        Not of what ``guard``'s functions answered. While there is a mirror, checks take longer. A
+        forked child has none.
+        """
 
     @abstractmethod
     def release(self, decision: Decision) -> None:

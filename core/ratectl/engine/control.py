@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
-    from ratectl.engine.base import LimitUsage
+    from ratectl.engine.base import LimitUsage, Mirror
     from ratectl.engine.choice import Mask
     from ratectl.engine.decision import Decision
     from ratectl.engine.group import Maker
@@ -119,6 +119,7 @@ class ControlledEngine(Engine):
         self._shared: dict[tuple[str, Waiver | None], Active] = {}
         """What scopes have in common that are governed and waived alike."""
         self._waivers = NO_WAIVERS
+        self._mirror: Mirror | None = None
         self._table = table
         self._succession = Succession(maker, table)
         self._no_policy = 0
@@ -198,6 +199,12 @@ class ControlledEngine(Engine):
     def waived(self, scope: str) -> Waiver | None:
         return self._waivers.at(scope)
 
+    # Mirrors ------------------------------------------------------------------------------------
+
+    def mirror(self, mirror: Mirror | None) -> None:
+        with self._lock:
+            self._mirror = mirror
+
     # Swaps --------------------------------------------------------------------------------------
 
     def swap(
@@ -276,6 +283,7 @@ class ControlledEngine(Engine):
         if child:
             self._lock = self._new_lock()
             self._swapping = threading.Lock()
+            self.mirror(None)  # what it holds may be held for ever
         else:
             self._lock.release()
             self._swapping.release()

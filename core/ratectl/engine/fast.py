@@ -26,7 +26,7 @@ from ratectl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ratectl.engine.base import LimitPlan, Request, ScopePlan, State
+    from ratectl.engine.base import LimitPlan, Mirror, Request, ScopePlan, State
     from ratectl.engine.choice import Conditions
     from ratectl.engine.control import Lock, Spent
     from ratectl.engine.group import Counters, Group, Maker
@@ -64,11 +64,15 @@ class _FastMaker:
 
 
 class _BusyLock:
-    """A lock that the core can see: while it is held, all checks come to Python and wait."""
+    """A lock that the core can see: while it is held, all checks come to Python and wait.
+
+    Where a mirror wants to know of them, they always come to Python.
+    """
 
     def __init__(self, core: _fast.Core) -> None:
         self._lock = threading.Lock()
         self._core = core
+        self.mirrored = False
 
     def __enter__(self) -> None:
         self.acquire()
@@ -81,7 +85,7 @@ class _BusyLock:
         self._core.busy = 1
 
     def release(self) -> None:
-        self._core.busy = 0
+        self._core.busy = self.mirrored
         self._lock.release()
 
 
@@ -196,6 +200,8 @@ class FastEngine(PureEngine):
         )
         return _FastMaker(self._core), FastTable(self._core)
 
+    _lock: _BusyLock
+
     def _new_lock(self) -> Lock:
         return _BusyLock(self._core)
 
@@ -221,7 +227,24 @@ class FastEngine(PureEngine):
             if now is None:
                 now = self._clock()
             decision = self._core.attempt(scope, attributes, cost, now)
-            return self._decide(scope, attributes, cost, now) if decision is None else decision
+            if decision is None:
+                decision = self._decide(scope, attributes, cost, now)
+            mirror = self._mirror
+        if mirror is not None and mirror.decided(scope, attributes, cost, now, decision):
+            self._keep_notes(decision)
+        return decision
+
+    def _keep_notes(self, decision: Decision) -> None:
+        """Have the core call ``release`` for a decision that holds nothing by itself."""
+        with self._lock:
+            charged = self._recall(decision)
+            if charged is not None:
+                self._note(decision, charged)
+
+    def mirror(self, mirror: Mirror | None) -> None:
+        with self._lock:
+            self._mirror = mirror
+            self._lock.mirrored = mirror is not None
 
     def check_many(self, requests: Iterable[Request], now: int | None = None) -> list[Decision]:
         instant = self._clock() if now is None else now

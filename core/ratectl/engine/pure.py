@@ -69,7 +69,13 @@ class PureEngine(ControlledEngine):
             checked_cost(cost)
         try:
             with self._lock:
-                return self._decide(scope, attributes, cost, self._clock() if now is None else now)
+                if now is None:
+                    now = self._clock()
+                decision = self._decide(scope, attributes, cost, now)
+                mirror = self._mirror
+            if mirror is not None:
+                mirror.decided(scope, attributes, cost, now, decision)
+            return decision
         except Exception as error:
             if self._failed is None or isinstance(error, UsageError):
                 raise
@@ -135,6 +141,9 @@ class PureEngine(ControlledEngine):
             with self._lock:
                 self._bring(charged)
                 release(charged)
+        mirror = self._mirror
+        if mirror is not None:
+            mirror.released(decision)
 
     def settle(self, decision: Decision, actual: int, now: int | None = None) -> None:
         checked_actual(actual)
@@ -148,6 +157,9 @@ class PureEngine(ControlledEngine):
             scope, attributes = charged[2:4]
             groups = self._governing(scope, attributes)
             self._note(decision, settle(charged, actual, groups, now, self._table))
+            mirror = self._mirror
+        if mirror is not None:
+            mirror.settled(decision, actual, now)
 
     def _governing(self, scope: str, attributes: Mapping[str, str]) -> tuple[Group, ...]:
         """The groups that count such a request now."""

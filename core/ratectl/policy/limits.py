@@ -75,6 +75,11 @@ class Clip(NamedTuple):
     value: Any
     cap: Setting
 
+    @property
+    def field(self) -> str:
+        """Which field of the cap it is: a burst also bounds windows and slots."""
+        return "burst" if isinstance(self.cap.value, int) else "rate"
+
 
 class Problem(NamedTuple):
     """Why a limit cannot be used: a finding's code, the field at fault, and the words."""

@@ -1,0 +1,11 @@
+"""``ratectl key``: keys that generations are signed with."""
+
+from ratectl_cli.lazy import Entry
+
+__all__ = ["COMMANDS"]
+
+COMMANDS = {
+    "generate": Entry(
+        "Commands", "ratectl_cli.commands.key_generate:generate", "Make a key pair in two files."
+    ),
+}

@@ -1,0 +1,77 @@
+"""Pipelines that ``ratectl init --ci`` writes: which files, and where their platform reads them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ratectl.git import GitFailed, ask
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+
+__all__ = ["Platform", "cautions", "pipeline_files", "settings_file"]
+
+
+class Platform(StrEnum):
+    """What runs pipelines."""
+
+    GITHUB = "github"
+    GITLAB = "gitlab"
+
+
+_ENTRY: Final = ".gitlab-ci.yml"
+_JOBS: Final = ".gitlab/ratectl.yml"
+_WORKFLOW: Final = ".github/workflows/ratectl.yaml"
+_ACTION: Final = ".github/actions/ratectl/action.yml"
+
+_PLACES: Final[Mapping[Platform, Mapping[str, str]]] = {
+    Platform.GITHUB: {"workflow.yaml": _WORKFLOW, "action.yaml": _ACTION},
+    Platform.GITLAB: {"pipeline.yaml": _ENTRY, "jobs.yaml": _JOBS},
+}
+"""Name among the package's examples → place below the top of a repository."""
+
+
+def pipeline_files(platform: Platform, top: Path) -> dict[Path, bytes]:
+    """The files of a pipeline for the repository at ``top``."""
+    source = resources.files("ratectl_cli") / "examples" / "ci" / platform.value
+    places = _PLACES[platform].items()
+    return {top / place: (source / name).read_bytes() for name, place in places}
+
+
+def settings_file(platform: Platform) -> str:
+    """The file that says what is to be set before the first pipeline runs."""
+    return _WORKFLOW if platform is Platform.GITHUB else _JOBS
+
+
+def cautions(platform: Platform, top: Path, kept: Container[Path]) -> list[str]:
+    """Why the pipeline that was written would never run, and what to do about it."""
+    found = []
+    repository = _repository_around(top)
+    if repository is not None:
+        found.append(
+            f"pipelines are read at the top of a repository, which is {repository}: move them "
+            "there, and say in them where the policies are"
+        )
+    entry = top / _ENTRY
+    if platform is Platform.GITLAB and entry in kept and _JOBS not in _text(entry):
+        found.append(f"{entry} is yours and was kept: add `include: [{{local: {_JOBS}}}]` to it")
+    return found
+
+
+def _repository_around(folder: Path) -> Path | None:
+    """The repository that ``folder`` lies below the top of, if any."""
+    try:
+        top = ask(folder, "rev-parse", "--show-toplevel").decode(errors="replace").rstrip("\n")
+    except GitFailed:
+        return None
+    return None if folder.resolve() == Path(top).resolve() else Path(top)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

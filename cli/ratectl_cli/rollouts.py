@@ -1,0 +1,244 @@
+"""Rollouts on the command line: what is said while one goes on, and of how it stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ratectl_cli.text import Column, Styled, Table, bold, dim, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratectl.generations import Live
+    from ratectl.records import RolloutRecord
+    from ratectl.rollout import Differences, Group, Progress, Terms, Underway, Verdict
+    from ratectl.signing import Signer
+    from ratectl.stores.base import Store
+    from ratectl_cli.session import Session
+    from ratectl_cli.text import Block
+
+__all__ = ["answer_rollout", "control", "exit_code", "standing", "terms_of"]
+
+_COLOURS = {"promoted": "green", "aborted": "red", "paused": "yellow"}
+
+
+def terms_of(canary: str, bake: float, min_requests: int, band: str) -> Terms:
+    """What ``--canary 1%,10%`` and its companions say.
+
+    :raises UsageError: one of them cannot be read.
+    """
+    from ratectl.errors import UsageError
+    from ratectl.rollout import Terms
+
+    try:
+        stages = [float(each.strip().removesuffix("%")) for each in canary.split(",")]
+        points = None if band == "none" else float(band.removesuffix("%"))
+    except ValueError:
+        raise UsageError(
+            f"--canary takes shares of all agents, like 5% or 1%,10%,50%, and --band percentage "
+            f"points or none, not {canary!r} and {band!r}"
+        ) from None
+    return Terms.of(stages, bake_seconds=bake, min_requests=min_requests, band=points)
+
+
+def control(
+    session: Session, store: Store, rollout: Underway, signer: Signer | None
+) -> tuple[RolloutRecord, Verdict | None]:
+    """Control a rollout until it is over, or the time is up; says what happens meanwhile."""
+    from ratectl.rollout import Controlling
+
+    narrator = _Narrator(session)
+    left = session.deadline.left()
+    controlling = Controlling(store, rollout.record, signer=signer, tell=narrator.hear)
+    try:
+        record = controlling.run(None if left is None else left * 0.9)
+    except KeyboardInterrupt:
+        session.say(
+            "nobody new takes part while nobody controls it: `ratectl rollout run` goes on, "
+            "`ratectl rollout abort` ends it"
+        )
+        raise
+    return record, narrator.verdict
+
+
+def exit_code(record: RolloutRecord) -> int:
+    """0 promoted, 1 aborted, 124 neither in time."""
+    return {"promoted": 0, "aborted": 1}.get(record.state, 124)
+
+
+def standing(store: Store, rollout: Underway) -> Verdict:
+    """How agents stand at this moment, without comparing: that takes a while."""
+    import time
+
+    from ratectl.rollout import Judge
+    from ratectl.usage import read_agents, read_usage
+
+    judge = Judge(rollout.record)
+    return judge.look(
+        time.monotonic(), rollout.record.percent, read_agents(store), read_usage(store)
+    )
+
+
+class _Narrator:
+    """Says what is new, once."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._said: object = None
+        self.verdict: Verdict | None = None
+
+    def hear(self, progress: Progress) -> None:
+        record, verdict = progress.record, progress.verdict
+        self.verdict = verdict or self.verdict
+        joined = len(verdict.joined) if verdict else None
+        news = (record.stage, record.state, joined, progress.waiting)
+        if news == self._said or record.over:
+            return
+        self._said = news
+        waiting = f": waiting {progress.waiting}" if progress.waiting else ""
+        who = "" if verdict is None else f", {_agents(verdict)}, {_traffic(verdict.candidates)}"
+        self._session.say(f"{record.percent:g}%{who}{waiting}")
+
+
+def _agents(verdict: Verdict) -> str:
+    there = verdict.candidates.agents + verdict.others.agents
+    return f"{len(verdict.joined)} of {plural(there, 'agent')}"
+
+
+def _traffic(group: Group) -> str:
+    if group.share is None:
+        return "no requests yet"
+    return f"{group.share:.1f}% of {plural(group.requests, 'request')} refused"
+
+
+def answer_rollout(
+    session: Session,
+    record: RolloutRecord,
+    live: Live,
+    verdict: Verdict | None,
+    differences: Differences | None = None,
+) -> None:
+    """Print how a rollout stands; of one in shadow, what the candidate would do otherwise."""
+    session.answer(
+        "Rollout",
+        {**_data(record, live, verdict), "shadow": _differences_data(differences)},
+        lambda: _blocks(session, record, verdict, differences),
+    )
+
+
+def _differences_data(found: Differences | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "agents": found.agents,
+        "requests": found.requests,
+        "newly_refused": found.newly_refused,
+        "newly_allowed": found.newly_allowed,
+        "limits": [
+            {"scope": scope, "limit": limit, "newly_refused": refused, "newly_allowed": allowed}
+            for (scope, limit), (refused, allowed) in found.limits
+        ],
+    }
+
+
+def _data(record: RolloutRecord, live: Live, verdict: Verdict | None) -> dict[str, Any]:
+    return {
+        "generation": record.generation,
+        "base": record.base,
+        "live": live.generation or None,
+        "id": record.id,
+        "mode": record.mode,
+        "state": record.state,
+        "reason": record.reason or None,
+        "by": record.by or None,
+        "stages": record.stages,
+        "stage": record.stage,
+        "percent": record.percent,
+        "bake_seconds": record.bake_seconds,
+        "min_requests": record.min_requests,
+        "band": record.band,
+        "author": record.author,
+        "started": record.started,
+        "updated": record.updated,
+        "agents": None if verdict is None else _verdict_data(verdict),
+    }
+
+
+def _verdict_data(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "expected": list(verdict.expected),
+        "joined": list(verdict.joined),
+        "candidates": _group_data(verdict.candidates),
+        "others": _group_data(verdict.others),
+        "trouble": verdict.trouble,
+    }
+
+
+def _group_data(group: Group) -> dict[str, Any]:
+    return {"agents": group.agents, "requests": group.requests, "refused": group.refused}
+
+
+def _blocks(
+    session: Session,
+    record: RolloutRecord,
+    verdict: Verdict | None,
+    differences: Differences | None,
+) -> Iterator[Block]:
+    state = bold(record.state, _COLOURS.get(record.state, "cyan"))
+    how = "evaluated beside" if record.mode == "shadow" else "tried beside"
+    where = "" if record.over or record.mode == "shadow" else f" at {record.percent:g}%"
+    by = f" by {record.by}" if record.by else ""
+    yield [
+        bold(f"generation {record.generation}"), f", {how} generation {record.base}: ", state,
+        f"{where}{by}",
+    ]  # fmt: skip
+    if record.reason:
+        yield [dim("because:  "), record.reason]
+    if record.mode != "shadow":
+        yield [dim("stages:   "), _stages(record)]
+    if differences is not None and not record.over:
+        yield from _difference_blocks(differences, verdict)
+    elif verdict is not None and not record.over:
+        yield [dim("agents:   "), _agents(verdict)]
+        if verdict.missing:
+            yield [dim("missing:  "), ", ".join(verdict.missing[:10])]
+    if verdict is not None and verdict.trouble and not record.over:
+        yield [dim("trouble:  "), Styled(verdict.trouble, "red")]
+    if session.options.quiet:
+        return
+    if record.state == "promoted":
+        yield [dim("undo:     "), f"ratectl rollback --to {record.base}"]
+    elif not record.over:
+        go_on = "promote" if record.mode == "shadow" else "run"
+        yield [dim("go on:    "), f"ratectl rollout {go_on}"]
+        yield [dim("end it:   "), "ratectl rollout abort --reason …"]
+
+
+def _difference_blocks(found: Differences, verdict: Verdict | None) -> Iterator[Block]:
+    there = found.agents
+    if verdict is not None:
+        there = max(there, verdict.candidates.agents + verdict.others.agents)
+    asked = plural(found.requests, "request")
+    yield [dim("agents:   "), f"evaluated in {found.agents} of {plural(there, 'agent')}, {asked}"]
+    for number, what in (
+        (found.newly_refused, "refused that pass"),
+        (found.newly_allowed, "let pass that are refused"),
+    ):
+        share = f" ({number / found.requests:.2%})" if found.requests else ""
+        yield [dim("would be: "), f"{number}{share} {what}"]
+    if found.limits:
+        table = Table(
+            [Column("SCOPE"), Column("LIMIT"), Column("REFUSED", True), Column("LET PASS", True)]
+        )
+        table.rows += [
+            (scope or "-", limit or "-", str(refused), str(allowed))
+            for (scope, limit), (refused, allowed) in found.limits
+        ]
+        yield table
+
+
+def _stages(record: RolloutRecord) -> str:
+    shares = ", ".join(f"{each:g}%" for each in record.stages)
+    band = "any difference" if record.band is None else f"{record.band:g} points apart at most"
+    requests = plural(record.min_requests, "request")
+    return f"{shares}; each {record.bake_seconds:g} s and {requests}, {band}"

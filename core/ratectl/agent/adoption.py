@@ -1,0 +1,333 @@
+"""What an agent is to enforce, by what the store says; and putting that in force.
+
+From a head to plans: trust, membership in a rollout, quarantine, fetching, verifying, swapping,
+persisting. Whatever fails on the way rejects that generation whole; the one in force stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ratectl.activation import verified
+from ratectl.agent.last_good import LastGood
+from ratectl.agent.quarantine import Quarantine
+from ratectl.errors import BundleError, NotFound
+from ratectl.generations import Live, read_blob, read_environment
+from ratectl.membership import included
+from ratectl.pacing import Pacer, cooperative, release
+from ratectl.records import CONTROLLER, HEAD, Controller, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from ratectl.agent.beside import Beside
+    from ratectl.agent.enforcement import Enforcement
+    from ratectl.agent.last_good import Slot
+    from ratectl.agent.state import AgentState
+    from ratectl.errors import RatectlError
+    from ratectl.policy.model import PolicyTree
+    from ratectl.records import Candidate, Head
+    from ratectl.signing import Trust
+    from ratectl.stores.base import Item, Store
+
+__all__ = ["Adoption"]
+
+_log = logging.getLogger("ratectl.agent")
+
+
+class _Goal(NamedTuple):
+    """A generation to enforce; of a rollout, where it is a candidate."""
+
+    environment: str | None
+    generation: int
+    bundle: str
+    rollout: str | None
+
+    @property
+    def content(self) -> tuple[str | None, int, str]:
+        """What is enforced, whatever it is enforced as."""
+        return self[:3]
+
+
+class Adoption:
+    """Keeps an engine on what the head wants of this agent. Used by one thread at a time or two."""
+
+    def __init__(
+        self,
+        enforcement: Enforcement,
+        state: AgentState,
+        slot: Slot,
+        trust: Trust | None,
+        rest: Callable[[float], object],
+        beside: Beside,
+    ) -> None:
+        self._enforcement = enforcement
+        self._beside = beside
+        self._state = state
+        self._slot = slot
+        self._trust = trust
+        self._rest = rest
+        self._applying = threading.Lock()
+        self._quarantine = Quarantine(slot.folder)
+        self._in_force: _Goal | None = None
+        self._refused: tuple[_Goal, str] | None = None
+        """What cannot be read, however often it is looked at, and why."""
+        self._environment: str | None = None
+        self._controlled: str | None = None
+        """The rollout that somebody controls now."""
+        self._accepted: tuple[str, Head] | None = slot.accepted() if trust is not None else None
+
+    # From disk ----------------------------------------------------------------------------------
+
+    def start_from_disk(self) -> None:
+        """Enforce last-good, if there is one; says so in the state if it cannot be used."""
+        try:
+            good = self._slot.load(self._usable)
+            if good is None:
+                return
+            goal = _Goal(good.environment, good.generation, good.bundle, good.rollout)
+            self._quarantine.begin(good.generation, good.bundle)
+            self._enforcement.enforce(verified(good.data, good.bundle), good.generation)
+        except BundleError as error:
+            self._quarantine.end()
+            _log.error("%s; waiting for the store", error)
+            self._state.problem("disk", str(error))
+            return
+        self._in_force = goal
+        if self._trust is not None and self._accepted is None and good.environment is not None:
+            self._accepted = good.environment, good.head
+        self._state.update(
+            generation=good.generation,
+            sequence=good.head.sequence,
+            rollout=good.rollout,
+            source="last-good",
+            applied=utc_now(),
+        )
+
+    def _usable(self, good: LastGood) -> bool:
+        if self._quarantine.refusal(good.bundle) is not None:
+            return False
+        if self._trust is not None:
+            known = self._accepted[0] if self._accepted else good.environment
+            try:
+                # It was the newest once: what has come since may have been refused.
+                self._trust.verify(good.head, good.environment, known, None)
+            except BundleError as error:
+                raise BundleError(f"last-good generation {good.generation}: {error}") from None
+        return True
+
+    # From the store -----------------------------------------------------------------------------
+
+    def anew(self) -> None:
+        """It may be another store now: read its identity again."""
+        self._environment = None
+
+    def see(self, store: Store, items: Mapping[str, Item | None]) -> None:
+        """React to the head and the controller as they are in the store; None where one is gone.
+
+        What is not among ``items`` is as it was.
+
+        :raises StoreError: what the head names could not be fetched.
+        """
+        with self._applying:
+            if CONTROLLER in items:
+                self._controlled = _controlled(items[CONTROLLER])
+            if HEAD in items:
+                self._see(store, items[HEAD])
+
+    def _see(self, store: Store, item: Item | None) -> None:
+        if item is None:
+            # Absence is not an instruction: policies end by publishing others.
+            if self._state.now.generation:
+                self._note(
+                    "generation", "the store has no live generation; keeping the one in force"
+                )
+            return
+        seen = time.monotonic()
+        head: Head | None = None
+        try:
+            head = Live.of(item).head
+            assert head is not None
+            if self._trust is not None:
+                self.anew()  # whoever can change the head can change that as well
+            environment = self._environment_of(store)
+            if self._trust is not None:
+                self._obey(self._trust, head, environment)
+        except BundleError as error:
+            self._reject(head.generation if head else 0, error)
+            return
+        self._pursue(store, head, environment, seen)
+
+    def _obey(self, trust: Trust, head: Head, environment: str | None) -> None:
+        known, accepted = self._accepted or (None, None)
+        trust.verify(head, environment, known, accepted)
+        assert environment is not None
+        if accepted is None or head.sequence > accepted.sequence:
+            self._accepted = environment, head
+            try:
+                self._slot.accept(environment, head)
+            except OSError as error:
+                self._note("disk", f"cannot note what was accepted: {error}")
+
+    def _pursue(self, store: Store, head: Head, environment: str | None, seen: float) -> None:
+        """Enforce the first that can be of what the head wants."""
+        refusal: tuple[int, RatectlError] | None = None
+        for goal in self._goals(head, environment):
+            try:
+                self._adopt(store, head, goal, seen)
+                break
+            except (BundleError, NotFound) as error:
+                refusal = refusal or (goal.generation, error)
+        try:
+            self._evaluate(store, head.candidate)
+        except (BundleError, NotFound) as error:
+            assert head.candidate is not None
+            refusal = refusal or (head.candidate.generation, error)
+        self._state.update(sequence=head.sequence)
+        if refusal is None:
+            self._state.problem("generation", None, rejected=None)
+        else:
+            self._reject(*refusal)
+
+    def _goals(self, head: Head, environment: str | None) -> Iterator[_Goal]:
+        candidate = head.candidate
+        if candidate is not None and self._takes_part(candidate):
+            yield _Goal(environment, candidate.generation, candidate.bundle, candidate.rollout)
+        yield _Goal(environment, head.generation, head.bundle, None)
+
+    def _takes_part(self, candidate: Candidate) -> bool:
+        if candidate.mode != "enforce":
+            return False
+        if not included(candidate.rollout, self._slot.id, candidate.percent):
+            return False
+        joined = self._in_force is not None and self._in_force.rollout == candidate.rollout
+        return joined or self._controlled == candidate.rollout
+
+    def _adopt(self, store: Store, head: Head, goal: _Goal, seen: float) -> None:
+        if self._in_force is not None and goal.content == self._in_force.content:
+            promoted = self._in_force.rollout is not None and goal.rollout is None
+            self._in_force = goal
+            self._state.update(rollout=goal.rollout, source="store")
+            if promoted:
+                self._persisting(goal.generation, partial(self._slot.promoted, head))
+            return
+        self._check(goal)
+        data = read_blob(store, goal.bundle)
+        self._quarantine.begin(goal.generation, goal.bundle)
+        try:
+            spent = self._enforce(goal, data)
+        except BundleError:
+            self._quarantine.end()
+            raise
+        self._in_force = goal
+        self._state.problem(
+            "generation",
+            None,
+            generation=goal.generation,
+            sequence=head.sequence,
+            rollout=goal.rollout,
+            source="store",
+            rejected=None,
+            applied=utc_now(),
+            swap_ms=round((time.monotonic() - seen) * 1e3, 3),
+        )
+        _log.info("generation %d is in force", goal.generation)
+        good = LastGood(goal.generation, goal.environment, goal.bundle, head, data)
+        self._persisting(goal.generation, partial(self._slot.save, good))
+        with self._cooperative():
+            release(*spent)
+
+    def _evaluate(self, store: Store, candidate: Candidate | None) -> None:
+        """Evaluate a candidate in shadow, if there is one."""
+        wanted = candidate if candidate is not None and candidate.mode == "shadow" else None
+        if wanted is None or self._beside.rollout != wanted.rollout:
+            self._beside.end()
+        if wanted is None or self._beside.rollout is not None:
+            return
+        goal = _Goal(self._environment, wanted.generation, wanted.bundle, wanted.rollout)
+        self._check(goal)
+        data = read_blob(store, wanted.bundle)
+        self._quarantine.begin(wanted.generation, wanted.bundle)
+        try:
+            with self._cooperative():
+                self._beside.begin(wanted, self._verified(goal, data))
+        except BundleError:
+            self._quarantine.end()
+            raise
+
+    def _enforce(self, goal: _Goal, data: bytes) -> list[list[Any]]:
+        """Returns what is not needed any more."""
+        with self._cooperative():
+            tree = self._verified(goal, data)
+            spent: list[list[Any]] = self._enforcement.enforce(tree, goal.generation)
+            spent.append(list(tree.policies.values()))
+            del tree
+        return spent
+
+    def _check(self, goal: _Goal) -> None:
+        """:raises BundleError: it is known that it must not be tried."""
+        if self._refused is not None and goal == self._refused[0]:
+            raise BundleError(self._refused[1])
+        suspected = self._quarantine.refusal(goal.bundle)
+        if suspected is not None:
+            raise BundleError(suspected)
+
+    def _verified(self, goal: _Goal, data: bytes) -> PolicyTree:
+        try:
+            return verified(data, goal.bundle)
+        except BundleError as error:
+            self._refused = goal, str(error)
+            raise
+
+    def _cooperative(self) -> AbstractContextManager[None]:
+        """Requests are decided meanwhile; who is to end need not rest."""
+        return cooperative(Pacer(sleep=self._rest))
+
+    def _environment_of(self, store: Store) -> str | None:
+        if self._environment is None:
+            environment = read_environment(store)
+            self._environment = environment.id if environment else None
+        return self._environment
+
+    def _persisting(self, generation: int, persist: Callable[[], None]) -> None:
+        try:
+            persist()
+        except OSError as error:
+            self._note("disk", f"cannot persist generation {generation}: {error}")
+        else:
+            self._state.problem("disk", self._slot.problem)
+
+    # Life ---------------------------------------------------------------------------------------
+
+    def tend(self) -> None:
+        """Note now and then that the process lives on."""
+        enforced = self._in_force is not None and self._in_force.rollout is not None
+        self._quarantine.tend(candidate=enforced or self._beside.rollout is not None)
+
+    def close(self) -> None:
+        """The process ends in good order."""
+        self._beside.end()
+        self._quarantine.end()
+
+    def _reject(self, generation: int, error: RatectlError) -> None:
+        text = f"generation {generation or '?'} rejected: {error}"
+        self._note("generation", text, rejected=generation)
+
+    def _note(self, concern: str, text: str, **changes: Any) -> None:
+        if self._state.problem(concern, text, **changes):
+            _log.warning("%s", text)
+
+
+def _controlled(item: Item | None) -> str | None:
+    if item is None:
+        return None
+    try:
+        return Controller.decode(item.value).rollout
+    except BundleError as error:
+        _log.warning("%s", error)
+        return None

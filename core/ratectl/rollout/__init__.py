@@ -1,0 +1,40 @@
+"""Rollouts: a candidate is tried by some agents beside the live generation, then by more, or none.
+
+``steps`` writes what happens, each step one compare-and-swap; ``judge`` says how the agents that
+take part fare; ``controller`` watches them, and goes on, or aborts, by itself.
+"""
+
+from ratectl.rollout.controller import Controlling, Progress
+from ratectl.rollout.differences import Differences
+from ratectl.rollout.judge import Group, Judge, Verdict
+from ratectl.rollout.steps import (
+    STAGES,
+    Terms,
+    Underway,
+    abort,
+    advance,
+    pause,
+    promote,
+    read_rollout,
+    resume,
+    start,
+)
+
+__all__ = [
+    "STAGES",
+    "Controlling",
+    "Differences",
+    "Group",
+    "Judge",
+    "Progress",
+    "Terms",
+    "Underway",
+    "Verdict",
+    "abort",
+    "advance",
+    "pause",
+    "promote",
+    "read_rollout",
+    "resume",
+    "start",
+]

@@ -1,0 +1,219 @@
+"""How the agents that take part in a rollout fare, beside those that do not.
+
+Judged by what agents report: their own records, and what they have counted. Times are the judge's
+own (monotonic), so it does not matter whose clock is right.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ratectl.membership import included
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ratectl.records import AgentRecord, RolloutRecord, UsageRecord
+
+__all__ = ["Group", "Judge", "Verdict"]
+
+_LATE_SECONDS: Final = 4.0
+"""A report may come so much later than two intervals after the last one."""
+
+_BLIND_SECONDS: Final = 3.0
+"""Who has not looked for so long cannot tell who was silent meanwhile."""
+
+_Counted = tuple[str, str, tuple[str, ...], bool]
+
+
+class Group(NamedTuple):
+    """Agents of one kind, and what they have decided since this stage began."""
+
+    agents: int = 0
+    requests: int = 0
+    refused: int = 0
+
+    @property
+    def share(self) -> float | None:
+        """Refused, in percent; None where nothing was decided."""
+        return 100 * self.refused / self.requests if self.requests else None
+
+
+class Verdict(NamedTuple):
+    """How it stands."""
+
+    trouble: str | None
+    """Why it must not go on; None where nothing speaks against it."""
+    expected: Sequence[str]
+    """Agents that are to take part and are there."""
+    joined: Sequence[str]
+    """Those of them that do."""
+    candidates: Group
+    others: Group
+
+    @property
+    def missing(self) -> list[str]:
+        """Agents that are to take part and do not."""
+        return sorted(set(self.expected) - set(self.joined))
+
+
+@dataclass(slots=True)
+class _Agent:
+    """What is known of one agent."""
+
+    heard: float
+    """When its last report was seen."""
+    report: tuple[str, str] | None = None
+    """When it began to count, and when it last reported."""
+    before: Mapping[_Counted, tuple[int, int]] = field(default_factory=dict)
+    """Counts at the beginning of the stage: admitted, refused."""
+    joined: bool = False
+    requests: int = 0
+    refused: int = 0
+
+
+class Judge:
+    """Looks at reports again and again, and remembers what it needs to compare them."""
+
+    def __init__(self, rollout: RolloutRecord) -> None:
+        self._id = rollout.id
+        self._generation = rollout.generation
+        self._enough = max(1, rollout.min_requests)
+        self._band = rollout.band
+        self._known: dict[str, _Agent] = {}
+        self._looked: float | None = None
+
+    def begin_stage(self) -> None:
+        """Count from now on."""
+        for agent in self._known.values():
+            agent.report, agent.requests, agent.refused = None, 0, 0
+
+    def look(
+        self,
+        now: float,
+        percent: float,
+        agents: Sequence[AgentRecord],
+        usage: Sequence[UsageRecord],
+    ) -> Verdict:
+        """Judge by the reports at ``now`` (monotonic seconds) in a stage of so many percent."""
+        blind = self._looked is None or now - self._looked > _BLIND_SECONDS
+        self._looked = now
+        reports = {each.id: each for each in usage}
+        joined: list[str] = []
+        for record in agents:
+            agent = self._known.setdefault(record.id, _Agent(now))
+            self._listen(agent, record, reports.get(record.id), now)
+            if blind:
+                agent.heard = now
+            if agent.joined:
+                joined.append(record.id)
+        there = {record.id for record in agents}
+        trouble = self._rejection(agents) or self._death(agents, there, now)
+        for gone in set(self._known) - there:
+            del self._known[gone]
+        candidates, others = self._group(joined=True), self._group(joined=False)
+        return Verdict(
+            trouble or self._difference(candidates, others),
+            [each.id for each in agents if included(self._id, each.id, percent)],
+            joined,
+            candidates,
+            others,
+        )
+
+    def _listen(
+        self, agent: _Agent, record: AgentRecord, usage: UsageRecord | None, now: float
+    ) -> None:
+        joined = record.rollout == self._id
+        if joined != agent.joined:
+            # What it decided on the other side says nothing about this one.
+            agent.joined, agent.report, agent.requests, agent.refused = joined, None, 0, 0
+            agent.heard = now
+        if usage is None or (joined and usage.generation != self._generation):
+            return
+        said = (usage.since, usage.reported)
+        if said == agent.report:
+            return
+        counts = _counts(usage)
+        if agent.report is None or agent.report[0] != usage.since:
+            agent.before = counts
+        agent.report, agent.heard = said, now
+        agent.requests, agent.refused = _decided(counts, agent.before)
+
+    def _rejection(self, agents: Sequence[AgentRecord]) -> str | None:
+        for each in agents:
+            if each.rejected == self._generation:
+                return f"{each.id} rejects it: {each.error}"
+        return None
+
+    def _death(self, agents: Sequence[AgentRecord], there: set[str], now: float) -> str | None:
+        """One that takes part and went silent. Who signs off in good order does so in time."""
+        intervals = {record.id: record.interval for record in agents}
+        for name, agent in self._known.items():
+            silent = now - agent.heard
+            interval = intervals.get(name, _LATE_SECONDS / 2)
+            if agent.joined and silent > 2 * interval + _LATE_SECONDS:
+                gone = "" if name in there else ", and is gone"
+                return f"{name} took it, was not heard of for {silent:.0f} s{gone}"
+        return None
+
+    def _difference(self, candidates: Group, others: Group) -> str | None:
+        one, other = candidates.share, others.share
+        if self._band is None or one is None or other is None:
+            return None
+        if min(candidates.requests, others.requests) < self._enough:
+            return None
+        if abs(one - other) <= self._band:
+            return None
+        return (
+            f"agents that run it refuse {one:.1f}% of {candidates.requests} requests, the others "
+            f"{other:.1f}% of {others.requests}: more than {self._band:g} points apart"
+        )
+
+    def _group(self, *, joined: bool) -> Group:
+        members = [agent for agent in self._known.values() if agent.joined == joined]
+        return Group(
+            len(members),
+            sum(agent.requests for agent in members),
+            sum(agent.refused for agent in members),
+        )
+
+
+def _counts(usage: UsageRecord) -> dict[_Counted, tuple[int, int]]:
+    return {
+        (each.scope, each.limit, tuple(each.overrides), each.budget): (
+            each.allowed,
+            each.refused + each.never,
+        )
+        for each in usage.limits
+    }
+
+
+def _decided(
+    now: Mapping[_Counted, tuple[int, int]], before: Mapping[_Counted, tuple[int, int]]
+) -> tuple[int, int]:
+    """Requests and refusals between two counts.
+
+    A request is counted by every limit that it meets, and refused by each that refuses it. So at
+    each scope it is the limit that admitted, and the one that refused, the most that counts:
+    exact where one limit meets every request, and never more than there were.
+    """
+    admitted: dict[tuple[str, bool], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    refused: dict[tuple[str, bool], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for key, (passed, stopped) in now.items():
+        scope, limit, _, budget = key
+        passed_before, stopped_before = before.get(key, (0, 0))
+        admitted[scope, budget][limit] += max(0, passed - passed_before)
+        refused[scope, budget][limit] += max(0, stopped - stopped_before)
+    # A budget meets what scopes below it have counted already.
+    totals = {
+        budget: tuple(
+            sum(max(by_limit.values()) for (_, kind), by_limit in found.items() if kind == budget)
+            for found in (admitted, refused)
+        )
+        for budget in (False, True)
+    }
+    passed = max(totals[False][0], totals[True][0])
+    stopped = max(totals[False][1], totals[True][1])
+    return passed + stopped, stopped

@@ -1,0 +1,254 @@
+"""What can happen to a rollout; each step is one compare-and-swap of head and record."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from ratectl.errors import Conflict, NotFound, UsageError
+from ratectl.generations import Live, read_live, read_rollouts
+from ratectl.heads import signed, swap_head
+from ratectl.policy.bundle import digest, encode_policies
+from ratectl.publish import Trial, commit, no_rollout, upload
+from ratectl.records import RolloutRecord, rollout_key, utc_now
+from ratectl.stores.base import Compare, Put
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ratectl.policy.model import PolicyTree
+    from ratectl.publish import Provenance
+    from ratectl.records import Candidate, Head, HistoryEntry
+    from ratectl.signing import Signer
+    from ratectl.stores.base import Store
+
+__all__ = [
+    "STAGES",
+    "Terms",
+    "Underway",
+    "abort",
+    "advance",
+    "pause",
+    "promote",
+    "read_rollout",
+    "resume",
+    "start",
+]
+
+STAGES: Final = (25.0, 50.0, 100.0)
+"""Percent of all agents that take part, stage by stage, after the first."""
+
+
+class Terms(NamedTuple):
+    """What a candidate has to get through."""
+
+    stages: Sequence[float]
+    """Percent of all agents, growing."""
+    bake_seconds: float = 60.0
+    min_requests: int = 100
+    band: float | None = 5.0
+    """Percentage points."""
+
+    @classmethod
+    def of(cls, stages: Sequence[float], **others: float | None) -> Terms:
+        """Terms with the usual stages after the first, where only that is given.
+
+        :raises UsageError: the stages do not grow, or a value is out of range.
+        """
+        if len(stages) == 1:
+            stages = (*stages, *(each for each in STAGES if each > stages[0]))
+        terms = cls(tuple(stages), **others)  # type: ignore[arg-type]
+        terms.check()
+        return terms
+
+    def check(self) -> None:
+        """:raises UsageError: nobody can go by these."""
+        if not self.stages or any(not 0.01 <= each <= 100 for each in self.stages):
+            raise UsageError("a stage is a share of all agents, from 0.01% to 100%")
+        if any(two <= one for one, two in zip(self.stages, self.stages[1:], strict=False)):
+            raise UsageError("each stage is larger than the one before it, like 1%,10%,50%")
+        if self.bake_seconds < 0 or self.min_requests < 0:
+            raise UsageError("a stage lasts 0 seconds or more, and takes 0 requests or more")
+        if self.band is not None and not 0 < self.band <= 100:
+            raise UsageError("a band is a number of percentage points above 0, up to 100")
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """A rollout as read, and the revisions to compare it by."""
+
+    live: Live
+    record: RolloutRecord
+    mod_revision: int
+
+    @property
+    def head(self) -> Head:
+        assert self.live.head is not None
+        return self.live.head
+
+    @property
+    def candidate(self) -> Candidate:
+        """:raises Conflict: the rollout is over."""
+        candidate = self.head.candidate
+        if candidate is None or candidate.rollout != self.record.id:
+            raise Conflict(
+                f"the rollout of generation {self.record.generation} is over "
+                f"({self.record.state}): see `ratectl rollout status`"
+            )
+        return candidate
+
+
+def start(
+    store: Store,
+    tree: PolicyTree,
+    provenance: Provenance,
+    terms: Terms,
+    *,
+    mode: Literal["enforce", "shadow"] = "enforce",
+    base: Live | None = None,
+    summary: Mapping[str, int] | None = None,
+    signer: Signer | None = None,
+) -> HistoryEntry | None:
+    """Publish ``tree`` as a candidate beside the live generation; None when that says the same.
+
+    ``mode``: whether agents that take part enforce it, or every agent evaluates it as well and
+    enforces nothing of it (``terms`` say nothing then).
+
+    :raises UsageError: nothing is live, or the terms cannot be gone by.
+    :raises Conflict: somebody published since ``base``, or another rollout is under way.
+    :raises OutcomeUnknown: as for ``publish``.
+    """
+    terms.check()
+    base = base or read_live(store)
+    no_rollout(base)
+    if base.head is None:
+        raise UsageError("nothing is live that a candidate could be tried beside: publish it")
+    if base.head.bundle == digest(encode_policies(tree)):
+        return None
+    rollout = _fresh_id()
+    trial = Trial(rollout, terms.stages[0], mode)
+    content = upload(store, tree, "shadow" if mode == "shadow" else "canary", summary or {}, trial)
+
+    def others(entry: HistoryEntry) -> list[Put]:
+        record = RolloutRecord(
+            id=rollout,
+            generation=entry.generation,
+            base=base.generation,
+            mode=mode,
+            stages=list(terms.stages),
+            bake_seconds=terms.bake_seconds,
+            min_requests=terms.min_requests,
+            band=terms.band,
+            author=entry.author,
+            started=entry.time,
+            updated=entry.time,
+        )
+        return [Put(rollout_key(entry.generation), record.encode())]
+
+    return commit(store, base, content, provenance, others, signer=signer)
+
+
+def _fresh_id() -> str:
+    return uuid.uuid4().hex
+
+
+def read_rollout(store: Store, generation: int | None = None) -> Underway:
+    """The rollout of a generation (by default, the last one that there was).
+
+    :raises NotFound: there is none.
+    """
+    live = read_live(store)
+    if generation is None:
+        known = read_rollouts(store)
+        if not known:
+            raise NotFound("there has been no rollout: ratectl apply --canary 5%")
+        generation = max(known)
+    item = store.get(rollout_key(generation))
+    if item is None:
+        raise NotFound(f"generation {generation} was not published as a candidate")
+    return Underway(live, RolloutRecord.decode(item.value), item.mod_revision)
+
+
+def advance(store: Store, rollout: Underway, signer: Signer | None = None) -> None:
+    """Begin the next stage.
+
+    :raises Conflict: the rollout or the head was changed meanwhile.
+    """
+    record = replace(rollout.record, stage=rollout.record.stage + 1, updated=utc_now())
+    candidate = replace(rollout.candidate, percent=record.percent)
+    _write(store, rollout, record, replace(rollout.head, candidate=candidate), signer)
+
+
+def promote(
+    store: Store, rollout: Underway, by: str, reason: str = "", signer: Signer | None = None
+) -> None:
+    """Make the candidate the live generation.
+
+    :raises Conflict: the rollout or the head was changed meanwhile.
+    """
+    candidate = rollout.candidate
+    head = replace(
+        rollout.head,
+        generation=candidate.generation,
+        bundle=candidate.bundle,
+        candidate=None,
+    )
+    _write(store, rollout, _ended(rollout, "promoted", by, reason), head, signer)
+
+
+def abort(
+    store: Store, rollout: Underway, by: str, reason: str, signer: Signer | None = None
+) -> None:
+    """Have everybody go back to the live generation.
+
+    :raises Conflict: the rollout or the head was changed meanwhile.
+    """
+    _ = rollout.candidate  # there must be one
+    head = replace(rollout.head, candidate=None)
+    _write(store, rollout, _ended(rollout, "aborted", by, reason), head, signer)
+
+
+def pause(store: Store, rollout: Underway, by: str, reason: str) -> None:
+    """Stay in this stage until ``resume``.
+
+    :raises Conflict: the rollout is over, or was changed meanwhile.
+    """
+    _state(store, rollout, "paused", by, reason)
+
+
+def resume(store: Store, rollout: Underway, by: str) -> None:
+    """Go on.
+
+    :raises Conflict: the rollout is over, or was changed meanwhile.
+    """
+    _state(store, rollout, "running", by, "")
+
+
+def _state(store: Store, rollout: Underway, state: str, by: str, reason: str) -> None:
+    _ = rollout.candidate
+    record = replace(rollout.record, state=state, by=by, reason=reason, updated=utc_now())
+    key = rollout_key(record.generation)
+    if not store.txn([Compare(key, rollout.mod_revision)], [Put(key, record.encode())]).ok:
+        raise _changed(record.generation)
+
+
+def _ended(rollout: Underway, state: str, by: str, reason: str) -> RolloutRecord:
+    return replace(rollout.record, state=state, by=by, reason=reason, updated=utc_now())
+
+
+def _write(
+    store: Store, rollout: Underway, record: RolloutRecord, head: Head, signer: Signer | None
+) -> None:
+    head = signed(store, replace(head, sequence=head.sequence + 1), signer)
+    key = rollout_key(record.generation)
+    others, compare = [Put(key, record.encode())], [Compare(key, rollout.mod_revision)]
+    if not swap_head(store, rollout.live, head, others, compare):
+        raise _changed(record.generation)
+
+
+def _changed(generation: int) -> Conflict:
+    return Conflict(
+        f"the rollout of generation {generation} was changed meanwhile: "
+        "see `ratectl rollout status`"
+    )

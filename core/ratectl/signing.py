@@ -1,0 +1,229 @@
+"""Signed heads: agents that hold public keys obey nobody else.
+
+A head names a bundle by its SHA-256, so a signature over the head covers every byte of policies.
+Signed is what the head says, together with the identity of the environment: a head of another
+environment, or an older one of the same, is no head. There is no expiry, which would take down
+agents that start from disk while nobody publishes.
+
+Ed25519 (RFC 8032) by the package ``cryptography``, an optional dependency (``ratectl[signing]``).
+What is signed is JSON with sorted keys and no blanks, behind a prefix that no other message has.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from ratectl.errors import BundleError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+    from ratectl.records import Head
+
+__all__ = ["Signer", "Trust", "Untrusted", "generate_key", "head_message", "same"]
+
+_PREFIX: Final = b"ratectl head v1\n"
+
+
+class Untrusted(BundleError):
+    """Not what somebody with a trusted key said last, of this environment."""
+
+
+def head_message(head: Head, environment: str) -> bytes:
+    """The bytes that a signature of ``head`` is for."""
+    said = {"environment": environment, **head.signed_part()}
+    return _message(_PREFIX, said)
+
+
+def same(one: Head, other: Head) -> bool:
+    """Whether two heads say the same, whoever signed them."""
+    return one.signed_part() == other.signed_part()
+
+
+def _message(prefix: bytes, said: dict[str, Any]) -> bytes:
+    return prefix + json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+
+
+class Signer:
+    """A private key."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a private key as ``ratectl key generate`` writes it: PEM, PKCS #8, not encrypted.
+
+        :raises UsageError: it is not there, not readable, or no Ed25519 key.
+        """
+        ed25519, serialization = _cryptography()
+        data = _read(path)
+        try:
+            key = serialization.load_pem_private_key(data, password=None)
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"{path} is no private key: {error}") from None
+        if not isinstance(key, ed25519.Ed25519PrivateKey):
+            raise UsageError(f"{path} is no Ed25519 key: ratectl key generate makes one")
+        return cls(key)
+
+    def sign(self, message: bytes) -> str:
+        """The signature of a message, in base64."""
+        return base64.b64encode(self._key.sign(message)).decode("ascii")
+
+    @property
+    def public(self) -> Ed25519PublicKey:
+        return self._key.public_key()
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Public keys, each of which is enough; and the environment, where that is known beforehand."""
+
+    keys: Sequence[Ed25519PublicKey]
+    environment: str | None = None
+
+    @classmethod
+    def load(
+        cls, paths: Sequence[str | os.PathLike[str]] | None, environment: str | None = None
+    ) -> Trust | None:
+        """Read public keys from files: PEM, any number in each.
+
+        None where there is no list of files: whoever can write the store is obeyed then. An empty
+        list, or a file without a key, is an error: it is never the same as none.
+
+        :raises UsageError: a file is not there, or holds no Ed25519 key, or something else too.
+        """
+        if paths is None:
+            if environment is not None:
+                raise UsageError("an environment to insist on needs public keys to prove it by")
+            return None
+        if not paths:
+            raise UsageError(
+                "public_keys is empty: name a file, or leave it out to trust the store"
+            )
+        return cls([key for path in paths for key in _public_keys(path)], environment)
+
+    def verify(
+        self, head: Head, environment: str | None, known: str | None, accepted: Head | None
+    ) -> None:
+        """Return if ``head`` may be obeyed.
+
+        ``environment`` is what the store says it is, ``known`` what it was before (on this agent's
+        disk), ``accepted`` the newest head that was obeyed. The signature is tried with every key:
+        what a head says of its own key must not decide which one it has to satisfy.
+
+        :raises Untrusted: it may not; the message says why.
+        """
+        if head.signature is None:
+            raise Untrusted("it is not signed, and this agent obeys signed heads only")
+        expected = self.environment or known
+        if expected is not None and environment != expected:
+            raise Untrusted(
+                f"the store says that it is environment {environment}, and this agent belongs to "
+                f"{expected}"
+            )
+        if environment is None:
+            raise Untrusted("the store does not say which environment it is")
+        if not self._signed(head_message(head, environment), head.signature):
+            raise Untrusted(
+                "its signature is by no key that this agent trusts, or it was changed since"
+            )
+        if accepted is not None and head.sequence < accepted.sequence:
+            raise Untrusted(
+                f"it is older (sequence {head.sequence}) than what this agent has accepted "
+                f"(sequence {accepted.sequence}): an old head was put back"
+            )
+        if accepted is not None and head.sequence == accepted.sequence and not same(head, accepted):
+            raise Untrusted(f"it is another head of sequence {head.sequence}, which is taken")
+
+    def _signed(self, message: bytes, signature: str) -> bool:
+        from cryptography.exceptions import InvalidSignature
+
+        try:
+            raw = base64.b64decode(signature, validate=True)
+        except ValueError:
+            return False
+        for key in self.keys:
+            try:
+                key.verify(raw, message)
+            except InvalidSignature:
+                continue
+            return True
+        return False
+
+
+def generate_key(private: Path, public: Path) -> None:
+    """Make a key pair; the private file is for its owner alone.
+
+    :raises UsageError: one of the files is there already, or cannot be written.
+    """
+    ed25519, serialization = _cryptography()
+    key = ed25519.Ed25519PrivateKey.generate()
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    shown = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    for path in (private, public):
+        if path.exists():
+            raise UsageError(f"{path} is there already: a key is never written over")
+    _write(private, secret, 0o600)
+    _write(public, shown, 0o644)
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _public_keys(path: str | os.PathLike[str]) -> list[Ed25519PublicKey]:
+    ed25519, serialization = _cryptography()
+    end = b"-----END PUBLIC KEY-----"
+    *blocks, rest = _read(path).split(end)
+    if not blocks or rest.strip():
+        raise UsageError(f"{path} holds no public keys in PEM, or something else behind them")
+    keys: list[Ed25519PublicKey] = []
+    for block in blocks:
+        try:
+            key = serialization.load_pem_public_key(block.lstrip() + end + b"\n")
+        except ValueError as error:
+            raise UsageError(f"{path} holds something that is no public key: {error}") from None
+        if not isinstance(key, ed25519.Ed25519PublicKey):
+            raise UsageError(f"{path} holds a key that is no Ed25519 key")
+        keys.append(key)
+    return keys
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the key {path}: {error.strerror or error}") from None
+
+
+def _cryptography() -> tuple[Any, Any]:
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ImportError:
+        raise UsageError(
+            "signing needs the package cryptography: pip install 'ratectl[signing]'"
+        ) from None
+    return ed25519, serialization

@@ -1,0 +1,153 @@
+"""A candidate in shadow is evaluated beside what is in force, and decides nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from etcd_server import wait_for
+from ratectl.rollout import Differences, Terms, abort, promote, read_rollout, start
+from ratectl.usage import read_agents, read_usage
+from support import ME, policies, publish_policies, simple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import ratectl
+    from ratectl.policy.model import PolicyTree
+    from ratectl.records import BesideReport
+    from ratectl.stores.base import Store
+
+    Make = Callable[..., ratectl.Agent]
+
+ACME = {"tenant": "acme"}
+TERMS = Terms.of([100.0])
+SLOTS = {"algorithm": "concurrency", "max": 1}
+
+
+def begun(store: Store, agent: ratectl.Agent, tree: PolicyTree) -> None:
+    """Have an agent evaluate a candidate."""
+    assert start(store, tree, ME, TERMS, mode="shadow") is not None
+    wait_for(lambda: agent._beside.rollout, "it evaluates the candidate")
+
+
+def report(agent: ratectl.Agent) -> BesideReport:
+    found = agent._beside.report()
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def agent(store: Store, store_url: str, make_agent: Make) -> ratectl.Agent:
+    publish_policies(store, simple("1/day", burst=5))
+    return make_agent(store_url)
+
+
+def test_what_it_would_refuse_is_counted_and_passes(store: Store, agent: ratectl.Agent):
+    begun(store, agent, simple("1/day", burst=3))
+    assert [agent.check("/a", ACME).allowed for _ in range(6)] == [True] * 5 + [False]
+    found = report(agent)
+    assert (found.requests, found.newly_refused, found.newly_allowed) == (6, 2, 0)
+    assert found.limits == [("/", "spike", 2, 0)]
+
+
+def test_what_it_would_let_pass_is_counted_and_refused(store: Store, agent: ratectl.Agent):
+    begun(store, agent, simple("1/day", burst=7))
+    gate = agent.gate("/", "tenant")
+    assert [gate("acme") for _ in range(8)] == [True] * 5 + [False] * 3
+    assert [each.allowed for each in agent.check_many([("/", ACME)])] == [False]
+    found = report(agent)
+    assert (found.requests, found.newly_refused, found.newly_allowed) == (9, 0, 2)
+    assert found.limits == [("/", "spike", 0, 2)]
+
+
+def test_agents_report_it_and_all_of_them_are_added_up(
+    store: Store, store_url: str, agent: ratectl.Agent, make_agent: Make
+):
+    other = make_agent(store_url, id="other")
+    begun(store, agent, simple("1/day", burst=3))
+    wait_for(lambda: other._beside.rollout, "the other evaluates it too")
+    for each in (agent, other):
+        for _ in range(5):
+            each.check("/", ACME)
+    record = read_rollout(store).record
+
+    def added() -> Differences:
+        return Differences.of(record, read_usage(store))
+
+    wait_for(lambda: added().requests == 10, "both have reported")
+    assert added() == (2, 10, 4, 0, [(("/", "spike"), (4, 0))])
+    assert {each.generation for each in read_agents(store)} == {1}
+
+
+@pytest.mark.parametrize("end", ["abort", "promote"])
+def test_when_it_ends_nothing_is_evaluated_any_more(store: Store, agent: ratectl.Agent, end: str):
+    begun(store, agent, simple("1/day", burst=3))
+    if end == "abort":
+        abort(store, read_rollout(store), "Ada", "")
+    else:
+        promote(store, read_rollout(store), "Ada")
+        assert agent.wait_for_generation(2, 5)
+    wait_for(lambda: agent._beside.rollout is None, "it is over")
+    assert agent._beside.report() is None
+    assert agent.check("/", ACME).capacity == (5 if end == "abort" else 3)
+
+
+def test_slots_are_given_back_to_it_too(store: Store, agent: ratectl.Agent):
+    """Also where what is in force holds none."""
+    begun(store, agent, policies(**{"/": {"limits": {"slots": SLOTS}}}))
+    for _ in range(3):
+        with agent.check("/", ACME) as decision:
+            assert decision
+    held = agent.check("/", ACME)
+    assert agent.check("/", ACME)
+    held.release()
+    assert (report(agent).requests, report(agent).newly_refused) == (5, 1)
+
+
+def test_corrected_costs_are_corrected_there_too(store: Store, agent: ratectl.Agent):
+    begun(store, agent, simple("1/day", burst=3))
+    decision = agent.check("/", ACME, 2)
+    decision.settle(1)
+    assert agent.check("/", ACME, 2)
+    assert report(agent).newly_refused == 0
+    decision.settle(2)
+    assert agent.check("/", ACME, 1)
+    assert report(agent).newly_refused == 1
+
+
+def test_one_that_cannot_be_evaluated_is_rejected_and_nothing_else_happens(
+    store: Store, agent: ratectl.Agent
+):
+    poison = policies(**{"/": {"limits": {"spike": {"burst": 3}}}})
+    assert start(store, poison, ME, TERMS, mode="shadow") is not None
+    wait_for(lambda: agent.status.rejected == 2, "it is rejected")
+    assert "has no rate" in (agent.status.error or "")
+    assert agent.check("/", ACME).generation == 1
+    assert agent._beside.rollout is None
+
+
+def test_one_that_fails_while_it_is_evaluated_disturbs_no_decision(
+    store: Store, agent: ratectl.Agent, monkeypatch: pytest.MonkeyPatch
+):
+    begun(store, agent, simple("1/day", burst=3))
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    trial = agent._beside._trial
+    assert trial is not None
+    monkeypatch.setattr(trial._engine, "check", broken)
+    assert [agent.check("/", ACME).allowed for _ in range(6)] == [True] * 5 + [False]
+    assert report(agent).requests == 0
+
+
+def test_a_restarted_agent_goes_on_evaluating(
+    store: Store, store_url: str, agent: ratectl.Agent, make_agent: Make
+):
+    begun(store, agent, simple("1/day", burst=3))
+    agent.close()
+    assert agent._beside.rollout is None
+    again = make_agent(store_url)
+    wait_for(lambda: again._beside.rollout, "it evaluates the candidate")

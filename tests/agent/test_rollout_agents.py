@@ -1,0 +1,216 @@
+"""What agents make of a candidate: who takes part, from when on, and how they come back."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from etcd_server import wait_for
+from ratectl.membership import included
+from ratectl.records import CONTROLLER
+from ratectl.rollout import (
+    Controlling,
+    Terms,
+    abort,
+    advance,
+    pause,
+    promote,
+    read_rollout,
+    start,
+)
+from ratectl.rollout import controller as controlling
+from ratectl.stores.base import Put
+from ratectl.usage import read_agents
+from support import ME, policies, publish_policies, simple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import ratectl
+    from ratectl.records import RolloutRecord
+    from ratectl.rollout import Progress
+    from ratectl.stores.base import Store
+
+    Make = Callable[..., ratectl.Agent]
+
+TERMS = Terms.of([100.0], bake_seconds=0, min_requests=0)
+LONG = Terms.of([50.0, 100.0], bake_seconds=3600, min_requests=0)
+IDS = [f"agent-{number}" for number in range(6)]
+
+
+class Controlled:
+    """A controller that runs beside the test."""
+
+    def __init__(self, store: Store, *, seconds: float = 60) -> None:
+        self.seen: list[Progress] = []
+        self.final: RolloutRecord | None = None
+        self.error: Exception | None = None
+        self._news = threading.Condition()
+        self._control = Controlling(store, read_rollout(store).record, tell=self._hear)
+        self._thread = threading.Thread(target=self._run, args=(seconds,))
+        self._thread.start()
+
+    def _hear(self, progress: Progress) -> None:
+        with self._news:
+            self.seen.append(progress)
+            self._news.notify_all()
+
+    def _run(self, seconds: float) -> None:
+        try:
+            self.final = self._control.run(seconds)
+        except Exception as error:  # noqa: BLE001
+            self.error = error
+
+    def until(self, probe: Callable[[Progress], object]) -> None:
+        with self._news:
+            assert self._news.wait_for(lambda: self.seen and probe(self.seen[-1]), 20), self.seen
+
+    def join(self) -> RolloutRecord:
+        self._thread.join(30)
+        assert self.error is None
+        assert self.final is not None
+        return self.final
+
+
+@pytest.fixture
+def fleet(store: Store, store_url: str, make_agent: Make) -> list[ratectl.Agent]:
+    publish_policies(store, simple("5/s"))
+    agents = [make_agent(store_url, id=each) for each in IDS]
+    wait_for(lambda: len(read_agents(store)) == len(IDS), "every agent reports")
+    return agents
+
+
+def running(agents: list[ratectl.Agent]) -> list[int]:
+    return [agent.generation for agent in agents]
+
+
+def hashed_in(store: Store, percent: float) -> list[int]:
+    rollout = read_rollout(store).record.id
+    return [2 if included(rollout, each, percent) else 1 for each in IDS]
+
+
+def test_nobody_takes_part_while_nobody_controls_it(store: Store, fleet: list[ratectl.Agent]):
+    start(store, simple("9/s"), ME, TERMS)
+    wait_for(
+        lambda: {each.sequence for each in read_agents(store)} == {2}, "all have seen the candidate"
+    )
+    assert running(fleet) == [1] * 6
+    assert Controlled(store).join().state == "promoted"
+    wait_for(lambda: running(fleet) == [2] * 6, "all run it")
+
+
+def test_those_that_take_part_stay_when_the_controller_goes_and_nobody_new_joins(
+    store: Store, fleet: list[ratectl.Agent]
+):
+    start(store, simple("9/s"), ME, LONG)
+    first = Controlled(store, seconds=2)
+    assert first.join().state == "running"
+    assert store.get(CONTROLLER) is None
+    assert running(fleet) == hashed_in(store, 50)
+    advance(store, read_rollout(store))
+    wait_for(lambda: {each.sequence for each in read_agents(store)} == {3}, "all have seen that")
+    assert running(fleet) == hashed_in(store, 50)
+    second = Controlled(store)
+    wait_for(lambda: running(fleet) == [2] * 6, "`rollout run` takes over")
+    abort(store, read_rollout(store), "Ada", "enough")
+    assert second.join().state == "aborted"
+    wait_for(lambda: running(fleet) == [1] * 6, "all are back")
+
+
+def test_an_agent_that_took_part_does_so_after_a_restart_too(
+    store: Store, store_url: str, fleet: list[ratectl.Agent], make_agent: Make
+):
+    start(store, simple("9/s"), ME, TERMS._replace(bake_seconds=3600))
+    control = Controlled(store, seconds=2)
+    control.join()
+    wait_for(lambda: running(fleet) == [2] * 6, "all run it")
+    fleet[0].close()
+    again = make_agent(store_url, id=IDS[0])
+    wait_for(lambda: again.status.source == "store", "it has seen the head")
+    assert again.generation == 2
+    newcomer = make_agent(store_url, id="newcomer")
+    assert newcomer.generation == 1, "nobody controls it"
+
+
+def test_a_promoted_candidate_is_not_loaded_again(store: Store, fleet: list[ratectl.Agent]):
+    start(store, simple("9/s"), ME, TERMS._replace(bake_seconds=3600))
+    Controlled(store, seconds=2).join()
+    wait_for(lambda: running(fleet) == [2] * 6, "all run it")
+    applied = [agent.status.applied for agent in fleet]
+    promote(store, read_rollout(store), "Ada")
+    wait_for(lambda: {each.rollout for each in read_agents(store)} == {None}, "all know")
+    assert [agent.status.applied for agent in fleet] == applied
+    wait_for(lambda: fleet[0]._slot.load().rollout is None, "it is no candidate on disk either")
+
+
+def test_whoever_rejects_a_candidate_takes_what_is_live(
+    store: Store, store_url: str, fleet: list[ratectl.Agent], make_agent: Make
+):
+    start(store, policies(**{"/": {"limits": {"spike": {"burst": 3}}}}), ME, TERMS)
+    final = Controlled(store).join()
+    assert final.state == "aborted"
+    assert "has no rate" in final.reason
+    wait_for(lambda: {each.state for each in read_agents(store)} == {"serving"}, "all are well")
+    assert running(fleet) == [1] * 6
+
+
+def test_a_paused_rollout_goes_no_further(store: Store, fleet: list[ratectl.Agent]):
+    start(store, simple("9/s"), ME, Terms.of([50.0, 100.0], bake_seconds=1, min_requests=0))
+    pause(store, read_rollout(store), "Ada", "looking")
+    control = Controlled(store, seconds=3)
+    control.until(lambda progress: progress.waiting == "paused: looking")
+    final = control.join()
+    assert (final.state, final.stage) == ("paused", 0)
+
+
+def test_what_nobody_can_try_is_not_promoted(store: Store):
+    publish_policies(store, simple("5/s"))
+    start(store, simple("9/s"), ME, TERMS)
+    control = Controlled(store, seconds=2)
+    assert control.join().state == "running"
+    assert control.seen[-1].waiting == "for any agent to try it"
+
+
+def test_an_agent_that_never_acknowledges_is_named_and_waited_for(
+    store: Store, fleet: list[ratectl.Agent]
+):
+    stuck = read_agents(store)[0]
+    store.put("agents/stuck", stuck.encode().replace(b'"id":"agent-0"', b'"id":"stuck"'))
+    start(store, simple("9/s"), ME, TERMS)
+    control = Controlled(store, seconds=2)
+    assert control.join().state == "running"
+    assert control.seen[-1].waiting == "for stuck to run it"
+
+
+def test_a_stage_with_too_little_traffic_proves_nothing(store: Store, fleet: list[ratectl.Agent]):
+    start(store, simple("9/s"), ME, Terms.of([100.0], bake_seconds=0, min_requests=50))
+    control = Controlled(store)
+    control.until(lambda progress: progress.waiting == "for enough requests")
+    for number in range(60):
+        fleet[number % 6].check("/", {"tenant": str(number)})
+    assert control.join().state == "promoted"
+
+
+def test_of_two_controllers_the_second_waits_for_the_first_and_gives_up(
+    store: Store, fleet: list[ratectl.Agent], monkeypatch: pytest.MonkeyPatch
+):
+    start(store, simple("9/s"), ME, LONG)
+    first = Controlled(store, seconds=6)
+    first.until(lambda progress: progress.verdict is not None)
+    monkeypatch.setattr(controlling, "LEASE_SECONDS", 2.0)
+    second = Controlled(store)
+    second._thread.join(20)
+    assert "controls a rollout since" in str(second.error)
+    assert first.join().state == "running"
+
+
+def test_a_controller_record_that_cannot_be_read_is_nobody(
+    store: Store, fleet: list[ratectl.Agent]
+):
+    store.txn((), [Put(CONTROLLER, b"\xff")])
+    start(store, simple("9/s"), ME, TERMS)
+    wait_for(lambda: {each.sequence for each in read_agents(store)} == {2}, "all have seen it")
+    assert running(fleet) == [1] * 6
+    assert {agent.status.state for agent in fleet} == {"serving"}

@@ -1,0 +1,473 @@
+"""Agents that hold public keys obey what one of these keys has signed, and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from etcd_server import wait_for
+from ratectl.errors import UsageError
+from ratectl.generations import read_live
+from ratectl.policy.bundle import digest, encode_policies
+from ratectl.publish import publish, rollback
+from ratectl.records import (
+    BUNDLES,
+    ENVIRONMENT,
+    HEAD,
+    MANIFESTS,
+    Candidate,
+    Environment,
+    Head,
+    Manifest,
+)
+from ratectl.rollout import Controlling, Terms, read_rollout, start
+from ratectl.signing import Signer, generate_key, head_message
+from ratectl.stores import open_store
+from ratectl.stores.base import Delete, Put
+from ratectl.usage import read_agents
+from support import ME, simple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import ratectl
+    from ratectl.stores.base import Store
+
+    Make = Callable[..., ratectl.Agent]
+
+ACME = {"tenant": "acme"}
+GOOD, EVIL = simple("1/day", burst=2), simple("1000/s", burst=100_000)
+
+
+class Keys:
+    """A key pair, in files."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.public = folder / f"{name}.pub"
+        private = folder / f"{name}.key"
+        generate_key(private, self.public)
+        self.signer = Signer.load(private)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys(tmp_path, "platform")
+
+
+@pytest.fixture
+def published(store: Store, keys: Keys) -> Store:
+    """Generation 1, which is no use to anyone, then 2, which is ``GOOD``; both are signed."""
+    for tree in (EVIL, GOOD):
+        assert publish(store, tree, ME, signer=keys.signer) is not None
+    return store
+
+
+def head_of(store: Store) -> Head:
+    head = read_live(store).head
+    assert head is not None
+    return head
+
+
+def environment_of(store: Store) -> str:
+    item = store.get(ENVIRONMENT)
+    assert item is not None
+    return Environment.decode(item.value).id
+
+
+def upload(store: Store, data: bytes, sha256: str | None = None) -> str:
+    """Put bytes where a bundle of this hash would be."""
+    sha256 = sha256 or digest(data)
+    manifest = Manifest(size=len(data), chunks=1, wanted="2026-01-01T00:00:00.000Z")
+    puts = [
+        Put(f"{BUNDLES}{sha256}/00000", data),
+        Put(MANIFESTS + sha256, manifest.encode()),
+    ]
+    others = [Delete(each.key) for each in store.list(f"{BUNDLES}{sha256}/").items[1:]]
+    store.txn((), [*puts, *others])
+    return sha256
+
+
+def signed(store: Store, head: Head, signer: Signer, environment: str | None = None) -> Head:
+    message = head_message(head, environment or environment_of(store))
+    return replace(head, signature=signer.sign(message))
+
+
+def flipped(signature: str | None) -> str:
+    raw = bytearray(base64.b64decode(signature or ""))
+    raw[17] ^= 1
+    return base64.b64encode(raw).decode()
+
+
+def test_it_runs_what_is_signed_and_follows(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+):
+    agent = make_agent(store_url, public_keys=[keys.public])
+    assert (agent.generation, agent.status.error) == (2, None)
+    entry = publish(published, simple("3/s"), ME, signer=keys.signer)
+    assert entry is not None
+    assert agent.wait_for_generation(3, 5)
+    assert rollback(published, 2, ME, signer=keys.signer) is not None
+    assert agent.wait_for_generation(4, 5)
+    assert agent.check("/", ACME).capacity == 2
+
+
+class Scene(NamedTuple):
+    """A store whose head is good, and what an attacker has who can write it, but not sign."""
+
+    store: Store
+    evil: Signer
+    """A key that nobody trusts."""
+    first: Head
+    """The head of generation 1, which was good once."""
+    head: Head
+    foreign: Head
+    """Signed by the trusted key, for environment ``fff…``."""
+    later: Head
+    """Signed for this environment, and its bytes are not there."""
+    twin: Head
+    """Signed, of the same sequence as ``head``, and says something else."""
+
+
+# Each does something to the store, and returns what the agent says of it.
+
+
+def stripped(scene: Scene) -> str:
+    scene.store.put(
+        HEAD, replace(scene.head, sequence=scene.head.sequence + 1, signature=None).encode()
+    )
+    return "not signed"
+
+
+def unsigned_by_an_older_writer(scene: Scene) -> str:
+    value = json.loads(replace(scene.head, sequence=scene.head.sequence + 1).encode())
+    del value["signature"]
+    scene.store.put(HEAD, json.dumps(value).encode())
+    return "not signed"
+
+
+def wrong_key(scene: Scene) -> str:
+    forged = replace(
+        scene.head,
+        sequence=9,
+        generation=9,
+        latest=9,
+        bundle=upload(scene.store, encode_policies(EVIL)),
+    )
+    scene.store.put(HEAD, signed(scene.store, forged, scene.evil).encode())
+    return "by no key that this agent trusts"
+
+
+def flipped_signature(scene: Scene) -> str:
+    scene.store.put(HEAD, replace(scene.head, signature=flipped(scene.head.signature)).encode())
+    return "by no key that this agent trusts"
+
+
+def truncated_signature(scene: Scene) -> str:
+    scene.store.put(HEAD, replace(scene.head, signature=(scene.head.signature or "")[:-8]).encode())
+    return "by no key that this agent trusts"
+
+
+def signature_that_is_no_base64(scene: Scene) -> str:
+    scene.store.put(HEAD, replace(scene.head, signature="é" * 88).encode())
+    return "by no key that this agent trusts"
+
+
+def empty_signature(scene: Scene) -> str:
+    scene.store.put(HEAD, replace(scene.head, signature="").encode())
+    return "by no key that this agent trusts"
+
+
+def another_bundle(scene: Scene) -> str:
+    scene.store.put(
+        HEAD, replace(scene.head, bundle=upload(scene.store, encode_policies(EVIL))).encode()
+    )
+    return "by no key that this agent trusts"
+
+
+def another_generation(scene: Scene) -> str:
+    scene.store.put(HEAD, replace(scene.head, generation=3, latest=3).encode())
+    return "by no key that this agent trusts"
+
+
+def a_later_sequence(scene: Scene) -> str:
+    scene.store.put(HEAD, replace(scene.head, sequence=scene.head.sequence + 5).encode())
+    return "by no key that this agent trusts"
+
+
+def a_candidate_for_everybody(scene: Scene) -> str:
+    candidate = Candidate(
+        generation=3, bundle=upload(scene.store, encode_policies(EVIL)), rollout="r", percent=100
+    )
+    scene.store.put(HEAD, replace(scene.head, candidate=candidate).encode())
+    return "by no key that this agent trusts"
+
+
+def another_latest(scene: Scene) -> str:
+    scene.store.put(HEAD, replace(scene.head, latest=99).encode())
+    return "by no key that this agent trusts"
+
+
+def old_generation(scene: Scene) -> str:
+    scene.store.put(HEAD, scene.first.encode())
+    return "an old head was put back"
+
+
+def another_head_of_the_same_sequence(scene: Scene) -> str:
+    scene.store.put(HEAD, scene.twin.encode())
+    return "another head of sequence 2"
+
+
+def other_environment(scene: Scene) -> str:
+    """A head that the trusted key signed for another environment, and that one's identity."""
+    scene.store.put(HEAD, scene.foreign.encode())
+    return "by no key that this agent trusts"
+
+
+def other_environments_store(scene: Scene) -> str:
+    foreign = Environment(id="f" * 32, created="2026-01-01T00:00:00.000Z")
+    scene.store.put(ENVIRONMENT, foreign.encode())
+    scene.store.put(HEAD, scene.foreign.encode())
+    return "this agent belongs to"
+
+
+def no_environment(scene: Scene) -> str:
+    scene.store.delete(ENVIRONMENT)
+    scene.store.put(HEAD, scene.foreign.encode())
+    return "this agent belongs to"
+
+
+def flipped_byte_of_the_bundle(scene: Scene) -> str:
+    """A signed head whose bytes were changed where they lie."""
+    data = bytearray(encode_policies(simple("7/s")))
+    sha256 = digest(bytes(data))
+    data[len(data) // 2] ^= 1
+    upload(scene.store, bytes(data), sha256)
+    scene.store.put(HEAD, scene.later.encode())
+    return "is corrupt"
+
+
+def missing_bundle(scene: Scene) -> str:
+    scene.store.put(HEAD, scene.later.encode())
+    return "is not in the store"
+
+
+TAMPERED = [
+    stripped, unsigned_by_an_older_writer, wrong_key, flipped_signature, truncated_signature,
+    signature_that_is_no_base64, empty_signature, another_bundle, another_generation,
+    a_later_sequence, a_candidate_for_everybody, another_latest, old_generation,
+    another_head_of_the_same_sequence, other_environment,
+    other_environments_store, no_environment, flipped_byte_of_the_bundle, missing_bundle,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tamper", TAMPERED, ids=lambda each: each.__name__)
+def test_what_was_tampered_with_is_refused_and_the_old_generation_keeps_serving(
+    store: Store,
+    store_url: str,
+    make_agent: Make,
+    keys: Keys,
+    tmp_path: Path,
+    tamper: Callable[[Scene], str],
+):
+    assert publish(store, EVIL, ME, signer=keys.signer) is not None
+    first = head_of(store)
+    assert publish(store, GOOD, ME, signer=keys.signer) is not None
+    foreign = Head(sequence=9, generation=9, bundle=upload(store, encode_policies(EVIL)))
+    later = Head(sequence=3, generation=3, bundle=digest(encode_policies(simple("7/s"))))
+    scene = Scene(
+        store,
+        Keys(tmp_path, "evil").signer,
+        first,
+        head_of(store),
+        signed(store, foreign, keys.signer, "f" * 32),
+        signed(store, later, keys.signer),
+        signed(store, replace(head_of(store), bundle=foreign.bundle), keys.signer),
+    )
+    agent = make_agent(store_url, id="me", public_keys=[keys.public])
+    assert agent.generation == 2
+    reason = tamper(scene)
+    wait_for(lambda: reason in (agent.status.error or ""), f"{reason!r} is said", 10)
+    (record,) = wait_for(
+        lambda: (found := [each for each in read_agents(store) if each.error]) and found,
+        "the refusal is reported",
+    )
+    assert record.state == "rejected"
+    decision = agent.check("/", ACME)
+    assert (decision.generation, decision.capacity) == (2, 2)
+    agent.close()
+
+    restarted = make_agent(store_url, id="me", public_keys=[keys.public])
+    wait_for(lambda: reason in (restarted.status.error or ""), "it is refused again", 10)
+    assert restarted.check("/", ACME).generation == 2, "from disk"
+    restarted.close()
+
+    # Who has never run anything knows neither an older head nor an environment.
+    ancient = (old_generation, another_head_of_the_same_sequence, other_environments_store)
+    if tamper not in ancient:
+        newcomer = make_agent(
+            store_url, public_keys=[keys.public], state_dir=tmp_path / "new", ready_timeout=0
+        )
+        wait_for(lambda: newcomer.status.error, "it is refused by a newcomer", 10)
+        assert newcomer.check("/", ACME).reason == "error"
+
+
+def test_an_agent_that_is_told_its_environment_refuses_any_other(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+):
+    good = make_agent(
+        store_url, id="a", public_keys=[keys.public], environment=environment_of(published)
+    )
+    assert good.generation == 2
+    other = make_agent(
+        store_url, id="b", public_keys=[keys.public], environment="f" * 32, ready_timeout=0
+    )
+    wait_for(lambda: "belongs to" in (other.status.error or ""), "it is refused", 10)
+    assert other.generation == 0
+
+
+@pytest.mark.parametrize("part", ["head", "data", "signature", "accepted"])
+def test_what_lies_on_disk_is_verified_as_well(
+    published: Store, store_url: str, make_agent: Make, keys: Keys, tmp_path: Path, part: str
+):
+    make_agent(store_url, id="me", public_keys=[keys.public]).close()
+    (file,) = (tmp_path / "state").rglob("last-good")
+    header, _, data = file.read_bytes().partition(b"\n")
+    said = json.loads(header)
+    if part == "head":  # another generation's bytes, and a head that would name them
+        data = encode_policies(EVIL)
+        said["bundle"] = said["head"]["live"]["bundle"] = digest(data)
+    elif part == "data":
+        data = encode_policies(EVIL)
+    elif part == "signature":
+        said["head"]["signature"] = None
+    else:
+        (file.parent / "accepted").write_bytes(b"junk")
+    file.write_bytes(json.dumps(said).encode() + b"\n" + data)
+    with open_store(store_url) as store:
+        store.delete(HEAD)
+    agent = make_agent(store_url, id="me", public_keys=[keys.public], ready_timeout=0)
+    if part == "accepted":
+        assert agent.generation == 2
+    else:
+        assert agent.generation == 0
+        assert "last-good" in (agent.status.error or "")
+
+
+def test_any_one_of_its_keys_is_enough(
+    published: Store, store_url: str, make_agent: Make, keys: Keys, tmp_path: Path
+):
+    """So that a key can be replaced: agents get the new one first, then publishers do."""
+    new = Keys(tmp_path, "new")
+    both = tmp_path / "both.pub"
+    both.write_bytes(new.public.read_bytes() + b"\n" + keys.public.read_bytes())
+    agent = make_agent(store_url, public_keys=[both])
+    assert agent.generation == 2
+    assert publish(published, simple("3/s"), ME, signer=new.signer) is not None
+    assert agent.wait_for_generation(3, 5)
+
+
+def test_a_signed_rollout_is_followed_step_by_step(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+):
+    agent = make_agent(store_url, public_keys=[keys.public])
+    terms = Terms.of([50.0, 100.0], bake_seconds=0, min_requests=0)
+    entry = start(published, simple("3/s"), ME, terms, signer=keys.signer)
+    assert entry is not None
+    final = Controlling(published, read_rollout(published).record, signer=keys.signer).run(30)
+    assert final.state == "promoted"
+    assert agent.wait_for_generation(entry.generation, 5)
+    assert agent.status.error is None
+
+
+def test_without_keys_signatures_do_not_matter(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+):
+    agent = make_agent(store_url)
+    assert agent.generation == 2
+    assert publish(published, simple("3/s"), ME) is not None
+    assert agent.wait_for_generation(3, 5)
+
+
+def test_no_keys_are_not_the_same_as_none(tmp_path: Path, make_agent: Make, keys: Keys):
+    url = f"sqlite:///{tmp_path}/r.db"
+    empty = tmp_path / "empty.pub"
+    empty.touch()
+    junk = tmp_path / "junk.pub"
+    junk.write_bytes(keys.public.read_bytes() + b"and more")
+    damaged = tmp_path / "damaged.pub"
+    damaged.write_bytes(keys.public.read_bytes().replace(b"MCow", b"MCoX"))
+    other = tmp_path / "other.pub"
+    other.write_bytes(
+        ec.generate_private_key(ec.SECP256R1())
+        .public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    cases: list[tuple[Any, str]] = [
+        ([], "public_keys is empty"),
+        ([empty], "holds no public keys"),
+        ([junk], "or something else behind them"),
+        ([damaged], "no public key"),
+        ([other], "no Ed25519 key"),
+        ([tmp_path / "nowhere.pub"], "cannot read the key"),
+        ([tmp_path / "platform.key"], "holds no public keys"),
+    ]
+    for given, said in cases:
+        with pytest.raises(UsageError, match=said):
+            make_agent(url, public_keys=given)
+    with pytest.raises(UsageError, match="needs public keys"):
+        make_agent(url, environment="x")
+    with pytest.raises(UsageError, match="a directory is not signed"):
+        make_agent(str(tmp_path), public_keys=[keys.public])
+
+
+def test_keys_are_made_once_and_for_their_owner(tmp_path: Path):
+    private, public = tmp_path / "a.key", tmp_path / "a.pub"
+    generate_key(private, public)
+    assert private.stat().st_mode & 0o777 == 0o600
+    before = private.read_bytes()
+    with pytest.raises(UsageError, match="is there already"):
+        generate_key(private, public)
+    private.unlink()
+    with pytest.raises(UsageError, match="is there already"):
+        generate_key(private, public)
+    assert not private.exists()
+    with pytest.raises(UsageError, match="cannot write"):
+        generate_key(tmp_path / "no" / "a.key", tmp_path / "no" / "a.pub")
+    assert before != b""
+    with pytest.raises(UsageError, match="is no private key"):
+        Signer.load(public)
+    shutil.rmtree(tmp_path)
+    with pytest.raises(UsageError, match="cannot read the key"):
+        Signer.load(private)
+
+
+def test_a_signature_covers_every_field_of_a_head():
+    signer = Signer(ed25519.Ed25519PrivateKey.generate())
+    candidate = Candidate(generation=4, bundle="c", rollout="r", percent=5.0)
+    head = Head(sequence=1, generation=3, bundle="b", candidate=candidate, latest=4)
+    others = [
+        replace(head, sequence=2),
+        replace(head, generation=2),
+        replace(head, bundle="x"),
+        replace(head, latest=5),
+        replace(head, candidate=None),
+        replace(head, candidate=replace(candidate, generation=5)),
+        replace(head, candidate=replace(candidate, bundle="x")),
+        replace(head, candidate=replace(candidate, rollout="x")),
+        replace(head, candidate=replace(candidate, percent=6.0)),
+        replace(head, candidate=replace(candidate, mode="shadow")),
+    ]
+    messages = {head_message(each, "e") for each in (head, *others)} | {head_message(head, "f")}
+    assert len(messages) == len(others) + 2
+    assert head_message(Head.decode(replace(head, signature="s").encode()), "e") == head_message(
+        head, "e"
+    )
+    assert signer.sign(b"x") == signer.sign(b"x")

@@ -1,0 +1,308 @@
+"""``apply --canary``, ``apply --shadow`` and ``rollout``, with real agents."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from cli_support import TREE, report_agent
+
+from etcd_server import wait_for
+from ratectl import Agent
+from ratectl.generations import read_environment, read_live
+from ratectl.rollout import Terms, read_rollout, start
+from ratectl.stores import open_store
+from ratectl.usage import read_agents
+from support import ME, policies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cli_support import Cli
+
+    from conftest import Golden
+
+QUICK = ("--bake", "0", "--min-requests", "0")
+
+
+@pytest.fixture
+def edited(tree: Path, published: str) -> str:
+    (tree / "all.yaml").write_text(TREE.replace("50/s", "51/s"))
+    return published
+
+
+@pytest.fixture
+def agents(published: str, tmp_path: Path) -> Iterator[list[Agent]]:
+    made = [
+        Agent(published, id=f"edge-{number}", state_dir=tmp_path / "agents", report_interval=0.1)
+        for number in range(3)
+    ]
+    with open_store(published) as store:
+        wait_for(lambda: len(read_agents(store)) == 3, "every agent reports")
+    yield made
+    for agent in made:
+        agent.close()
+
+
+def test_a_canary_goes_through_its_stages_and_becomes_live(
+    cli: Cli, edited: str, agents: list[Agent]
+) -> None:
+    run = cli("apply", "policies", "--yes", "--canary", "10%", *QUICK, "-m", "CHG-1")
+    assert run.code == 0
+    assert "spike  loosened" in run.out
+    assert "generation 2, tried beside generation 1: promoted by the controller" in run.out
+    assert "undo:     ratectl rollback --to 1" in run.out
+    assert [line.split("%")[0] for line in run.err.splitlines()][-1] == "100"
+    for agent in agents:
+        assert agent.wait_for_generation(2, 5)
+    history = cli("history")
+    assert "canary, promoted" in history.out
+    assert cli("history", "-o", "json").document["generations"][0]["rollout"] == "promoted"
+    assert cli("rollout", "status").code == 0
+    assert cli("rollback", "--yes").code == 0
+    assert cli("history", "-o", "json").document["generations"][0]["rollback_of"] == 1
+
+
+def test_it_prints_one_document(cli: Cli, edited: str, agents: list[Agent]) -> None:
+    run = cli("apply", "policies", "--yes", "--canary", "50%,100%", *QUICK, "-o", "json")
+    document = run.document
+    assert document["kind"] == "Rollout"
+    assert (document["state"], document["live"], document["base"]) == ("promoted", 2, 1)
+    assert document["stages"] == [50.0, 100.0]
+    assert sorted(document["agents"]["joined"]) == ["edge-0", "edge-1", "edge-2"]
+
+
+def test_nobody_there_tries_nothing(cli: Cli, edited: str) -> None:
+    run = cli("apply", "policies", "--yes", "--canary", "5%")
+    assert run.code == 1
+    assert "no agent is there to try it" in run.err
+    assert cli("history", "-o", "json").document["generations"][0]["generation"] == 1
+
+
+def test_a_candidate_that_an_agent_rejects_is_aborted(
+    cli: Cli, edited: str, agents: list[Agent]
+) -> None:
+    with open_store(edited) as store:
+        poison = policies(**{"/": {"limits": {"spike": {"burst": 3}}}})
+        start(store, poison, ME, Terms.of([100.0], min_requests=0))
+    run = cli("rollout", "run")
+    assert run.code == 1
+    assert "aborted by the controller" in run.out
+    assert "has no rate" in run.out
+    assert cli("rollout", "status").code == 1
+    assert cli("rollout", "run").code == 75
+    listed = cli("history").out
+    assert "canary, aborted" in listed
+    assert cli("apply", "policies", "--yes").code == 0, "the way is free again"
+    assert cli("history", "-o", "json").document["live"] == 3
+    assert cli("rollback", "--yes", "-o", "json").document["generation"] == 4
+    rolled = cli("history", "-o", "json").document["generations"][0]
+    assert rolled["rollback_of"] == 1, "what was aborted is nothing to go back to"
+
+
+def test_out_of_time_it_stays_a_candidate_that_can_be_ended(
+    cli: Cli, edited: str, agents: list[Agent]
+) -> None:
+    words = ("apply", "policies", "--yes", "--canary", "100%", "--timeout", "3")
+    run = cli(*words)
+    assert run.code == 124
+    assert "generation 2, tried beside generation 1: running at 100%" in run.out
+    assert "go on:    ratectl rollout run" in run.out
+    again = cli("apply", "policies", "--yes")
+    assert again.code == 75
+    assert "`ratectl rollout promote` or `ratectl rollout abort` first" in again.err
+    assert "candidate 2" in cli("agents").out
+    assert cli("doctor").code == 0
+    paused = cli("rollout", "pause", "--reason", "lunch")
+    assert "paused at 100%" in paused.out
+    ended = cli("rollout", "abort", "--reason", "enough", "-o", "json")
+    assert ended.code == 0
+    assert (ended.document["state"], ended.document["reason"]) == ("aborted", "enough")
+    assert cli("rollout", "abort").code == 75
+    wait_for(lambda: {agent.generation for agent in agents} == {1}, "all are back")
+
+
+def test_promoted_by_hand(cli: Cli, edited: str, agents: list[Agent]) -> None:
+    assert cli("apply", "policies", "--yes", "--shadow").code == 0
+    assert cli("rollout", "run").code == 77, "nothing to control"
+    assert cli("rollout", "promote").code == 64, "nobody to ask"
+    run = cli("rollout", "promote", "--yes", "--reason", "looks right")
+    assert run.code == 0
+    assert "promoted by Ada Tester" in run.out
+    for agent in agents:
+        assert agent.wait_for_generation(2, 5)
+
+
+def test_what_a_candidate_changed_is_not_blamed_on_it_unless_it_went_live(
+    cli: Cli, edited: str, tree: Path, agents: list[Agent]
+) -> None:
+    assert cli("apply", "policies", "--yes", "--shadow").code == 0
+    assert cli("rollout", "abort").code == 0
+    (tree / "all.yaml").write_text(TREE.replace("600/min", "601/min"))
+    assert cli("apply", "policies", "--yes").code == 0
+    values = cli("blame", "/shop", "-o", "json").document["values"]
+    assert {each["generation"] for each in values} == {1, 3}
+
+
+def test_ctrl_c_leaves_it_and_says_how_to_go_on(edited: str, agents: list[Agent]) -> None:
+    words = ["apply", "policies", "--yes", "--canary", "100%"]
+    with subprocess.Popen(
+        [sys.executable, "-c", "from ratectl_cli.app import main; main()", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("100%")
+        process.send_signal(2)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "`ratectl rollout run` goes on" in err
+    with open_store(edited) as store:
+        assert read_rollout(store).record.state == "running"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--canary", "0%"), "from 0.01% to 100%"),
+        (("--canary", "half"), "--canary takes shares"),
+        (("--canary", "10%,5%"), "larger than the one before"),
+        (("--canary", "5%", "--band", "-1"), "percentage points"),
+        (("--canary", "5%", "--band", "wide"), "--band percentage points or none"),
+        (("--canary", "5%", "--bake", "-1"), "--bake"),
+        (("--canary", "5%", "--shadow"), "choose one"),
+        (("--shadow", "--wait"), "--wait"),
+        (("--canary", "5%", "--wait"), "--wait"),
+        (("--bake", "5"), "--canary"),
+        (("--band", "none"), "--canary"),
+        (("--min-requests", "5", "--shadow"), "--canary"),
+    ],
+)
+def test_what_cannot_be_tried(cli: Cli, edited: str, words: tuple[str, ...], said: str) -> None:
+    report_agent(edited)
+    run = cli("apply", "policies", "--yes", *words)
+    assert run.code == 64
+    assert said in run.err
+    with open_store(edited) as store:
+        assert read_live(store).next == 2
+
+
+def test_it_is_shown_and_asked_first(cli: Cli, edited: str) -> None:
+    report_agent(edited)
+    assert cli("apply", "policies", "--canary", "5%").code == 64, "nobody to ask"
+    dry = cli("apply", "policies", "--canary", "5%", "--dry-run")
+    assert dry.code == 0
+    assert "not published (--dry-run)" in dry.out
+    declined = cli("apply", "policies", "--canary", "5%", stdin="n\n", tty=True)
+    assert declined.code == 1
+    assert "Try generation 2 in 5% of all agents?" in declined.err
+
+
+def test_status_of_a_running_one(cli: Cli, edited: str, golden: Golden) -> None:
+    report_agent(edited)
+    cli("apply", "policies", "--yes", "--canary", "5%", "--timeout", "1")
+    golden("rollout_status", cli("rollout", "status").out)
+
+
+def test_signed_from_end_to_end(
+    cli: Cli, tree: Path, edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("key", "generate", "platform").code == 0
+    assert cli("key", "generate", "platform").code == 64
+    assert cli("apply", "policies", "--yes", "--sign", "nowhere.key").code == 64
+    assert cli("apply", "policies", "--yes", "--sign", "platform.key").code == 0
+    with Agent(
+        edited, id="edge", state_dir=tmp_path / "agents", public_keys=["platform.pub"],
+        report_interval=0.1,
+    ) as agent:  # fmt: skip
+        assert agent.generation == 2
+        with open_store(edited) as store:
+            environment = read_environment(store)
+        assert environment is not None
+        said = f"signature  generation 2 is signed, for environment {environment.id}"
+        assert said in cli("doctor").out
+        (tree / "all.yaml").write_text(TREE.replace("50/s", "52/s"))
+        unsigned = cli("apply", "policies", "--yes")
+        assert unsigned.code == 77
+        assert "what is live is signed" in unsigned.err
+        assert "--allow-unsigned" in unsigned.err
+        assert cli("rollback", "--yes").code == 77
+        with open_store(edited) as store:
+            wait_for(lambda: read_agents(store), "it reports")
+        monkeypatch.setenv("RATECTL_SIGN_KEY", "platform.key")
+        assert cli("apply", "policies", "--yes", "--canary", "100%", *QUICK).code == 0
+        assert agent.wait_for_generation(3, 5)
+        assert cli("rollback", "--yes", "--to", "2").code == 0
+        assert agent.wait_for_generation(4, 5)
+        monkeypatch.delenv("RATECTL_SIGN_KEY")
+        ended = cli("apply", "policies", "--yes", "--allow-unsigned", "moving to mTLS")
+        assert ended.code == 0
+        wait_for(lambda: "not signed" in (agent.status.error or ""), "it is refused")
+        assert agent.generation == 4
+        with open_store(edited) as store:
+            wait_for(lambda: read_agents(store)[0].state == "rejected", "that is reported")
+        assert cli("doctor").code == 1
+    passed = cli("history", "-o", "json").document["generations"][0]["passed"]
+    assert passed == {"unsigned": "moving to mTLS"}
+
+
+def test_an_agent_process_takes_public_keys(
+    cli: Cli, tree: Path, edited: str, tmp_path: Path
+) -> None:
+    assert cli("key", "generate", "platform").code == 0
+    words = ["agent", "run", "--id", "edge", "--public-key", "platform.pub"]
+    with subprocess.Popen(
+        [sys.executable, "-c", "from ratectl_cli.app import main; main()", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            with open_store(edited) as store:
+                (record,) = wait_for(lambda: read_agents(store), "it reports", 20)
+                wait_for(lambda: read_agents(store)[0].error, "it refuses what is not signed")
+                assert cli("apply", "policies", "--yes", "--sign", "platform.key").code == 0
+                wait_for(lambda: read_agents(store)[0].generation == 2, "it takes what is signed")
+        finally:
+            process.terminate()
+    assert record.id == "edge"
+    assert process.returncode == 0
+
+
+def test_what_a_script_reads(cli: Cli, edited: str) -> None:
+    report_agent(edited)
+    started = time.monotonic()
+    run = cli("apply", "policies", "--yes", "--canary", "5%", "--timeout", "1", "-o", "json")
+    assert time.monotonic() - started < 5
+    assert run.code == 124
+    assert json.loads(run.out)["state"] == "running"
+
+
+def test_what_a_candidate_in_shadow_would_do(
+    cli: Cli, tree: Path, published: str, agents: list[Agent]
+) -> None:
+    (tree / "all.yaml").write_text(TREE.replace("rate: 20/s", "rate: 20/s, burst: 3"))
+    begun = cli("apply", "policies", "--yes", "--shadow")
+    assert begun.code == 0
+    assert "generation 2, evaluated beside generation 1: running" in begun.out
+    wait_for(lambda: all(agent._beside.rollout for agent in agents), "all evaluate it")
+    for agent in agents:
+        assert [agent.check("/shop", {"client": "a"}).allowed for _ in range(5)] == [True] * 5
+    wait_for(
+        lambda: cli("rollout", "status", "-o", "json").document["shadow"]["requests"] == 15,
+        "all have reported",
+    )
+    out = cli("rollout", "status").out
+    assert "evaluated in 3 of 3 agents, 15 requests" in out
+    assert "6 (40.00%) refused that pass" in out
+    assert "/shop  spike        6         0" in out
+    shadow = cli("rollout", "status", "-o", "json").document["shadow"]
+    assert shadow["limits"] == [
+        {"scope": "/shop", "limit": "spike", "newly_refused": 6, "newly_allowed": 0}
+    ]
+    assert {agent.generation for agent in agents} == {1}

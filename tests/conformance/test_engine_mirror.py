@@ -1,0 +1,152 @@
+"""A mirror is told of every decision, on every way to ask, and of nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conformance.engine_rig import ENGINES
+from policy.trees import tree
+from ratectl.compile import compile_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratectl.engine.base import Engine
+    from ratectl.engine.decision import Decision
+
+ACME = {"tenant": "acme"}
+SAID: dict[str, dict[str, Any]] = {
+    "/": {"limits": {"spike": {"rate": "1/h", "burst": 3, "per": "tenant"}}},
+    "/slots": {"limits": {"slots": {"algorithm": "concurrency", "max": 2}}},
+    "/choice": {
+        "overrides": [
+            {"name": "gold", "match": {"tier": "gold"}, "limits": {"spike": {"burst": 9}}}
+        ]
+    },
+}
+
+
+class Told:
+    """Remembers all that it is told."""
+
+    def __init__(self, *, holds: bool = False) -> None:
+        self.holds = holds
+        self.seen: list[tuple[str, dict[str, str], int, bool]] = []
+        self.released_ones: list[Decision] = []
+        self.settled_ones: list[tuple[Decision, int]] = []
+
+    def decided(
+        self, scope: str, attributes: Mapping[str, str], cost: int, now: int, decision: Decision
+    ) -> bool:
+        assert abs(now - time.monotonic_ns()) < 10**10
+        self.seen.append((scope, dict(attributes), cost, decision.allowed))
+        return self.holds
+
+    def released(self, decision: Decision) -> None:
+        self.released_ones.append(decision)
+
+    def settled(self, decision: Decision, actual: int, now: int) -> None:
+        self.settled_ones.append((decision, actual))
+
+
+@pytest.fixture(params=ENGINES.values(), ids=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    made: Engine = request.param(time.monotonic_ns)
+    made.swap(compile_tree(tree(SAID), 1))
+    return made
+
+
+def test_every_way_to_ask_is_told(engine: Engine):
+    gate = engine.gate("/", "tenant")
+    assert gate("before")
+    told = Told()
+    engine.mirror(told)
+    engine.check("/", ACME)
+    engine.check("/choice", {"tier": "gold"}, 2)
+    engine.check_many([("/",), ("/", ACME), ("/", ACME, 0)])
+    gate("acme")
+    gate(None)
+    engine.check("/", ACME)
+    assert told.seen == [
+        ("/", ACME, 1, True),
+        ("/choice", {"tier": "gold"}, 2, True),
+        ("/", {}, 1, True),
+        ("/", ACME, 1, True),
+        ("/", ACME, 0, True),
+        ("/", ACME, 1, True),
+        ("/", {}, 1, True),
+        ("/", ACME, 1, False),
+    ]
+
+
+def test_decisions_are_what_they_are_without_one(engine: Engine):
+    engine.mirror(Told())
+    answers = [engine.check("/", ACME) for _ in range(4)]
+    assert [(each.allowed, each.remaining) for each in answers] == [
+        (True, 2),
+        (True, 1),
+        (True, 0),
+        (False, 0),
+    ]
+    engine.mirror(None)
+    assert not engine.check("/", ACME)
+    assert engine.usage().limits[0].allowed == 3
+
+
+def test_afterwards_nobody_is_told(engine: Engine):
+    told = Told()
+    engine.mirror(told)
+    engine.mirror(None)
+    engine.check("/", ACME)
+    engine.gate("/", "tenant")("acme")
+    engine.check_many([("/", ACME)])
+    assert told.seen == []
+
+
+def test_releases_and_corrections_are_told(engine: Engine):
+    told = Told()
+    engine.mirror(told)
+    slot, other = engine.check("/slots", ACME), engine.check("/", ACME, 1)
+    slot.release()
+    other.settle(2)
+    assert told.released_ones == [slot]
+    assert told.settled_ones == [(other, 2)]
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_who_holds_something_is_told_of_releases_of_what_holds_nothing(engine: Engine, holds: bool):
+    told = Told(holds=holds)
+    engine.mirror(told)
+    decision = engine.check("/", {"tenant": "zeta"})
+    decision.release()
+    if holds:
+        assert told.released_ones == [decision]
+    assert engine.check("/", {"tenant": "zeta"}).remaining == 1
+
+
+def test_it_outlives_a_swap(engine: Engine):
+    told = Told()
+    engine.mirror(told)
+    engine.swap(compile_tree(tree(SAID), 2))
+    engine.check("/", ACME)
+    assert len(told.seen) == 1
+
+
+def test_a_forked_child_has_none(engine: Engine):
+    told = Told()
+    engine.mirror(told)
+    engine.before_fork()
+    child = os.fork()
+    if child == 0:
+        engine.after_fork(child=True)
+        engine.check("/", ACME)
+        os._exit(len(told.seen))
+    engine.after_fork(child=False)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    engine.check("/", ACME)
+    assert len(told.seen) == 1
