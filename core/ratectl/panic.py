@@ -1,8 +1,8 @@
 """The kill switch: scopes at and below which agents are to refuse nothing, whatever policies say.
 
-One record says all that is on. It lies in the store under ``panic``, beside the head: turning a
-switch touches no policy, and is written by compare-and-swap. The same record as a file in a state
-directory holds for the agents of that directory, store or no store.
+One record says all that is on. It lies in the store under ``head/panic``, below the prefix that
+agents watch: turning a switch touches no policy, and is written by compare-and-swap. The same
+record as a file in a state directory holds for the agents of that directory, store or no store.
 
 ``sequence`` grows with every record and never falls, also where a store was restored or made anew:
 it is at least the time in milliseconds. An agent takes no record for news that is older than what
@@ -46,7 +46,7 @@ __all__ = [
     "switch_file",
 ]
 
-PANIC: Final = "panic"
+PANIC: Final = "head/panic"
 
 MAX_SWITCHES: Final = 500
 """On at the same time."""

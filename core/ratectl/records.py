@@ -6,13 +6,13 @@ key                        value
 ``environment``            identity of the environment, written once
 ``head``                   the live generation, and a candidate beside it: what agents watch
 ``head/controller``        who controls a rollout now (under a lease); agents watch this as well
+``head/panic``             kill switches that are on (see ``panic``); and this
 ``history/<generation>``   who published what, when, from which commit
 ``rollouts/<generation>``  how a candidate is to be tried, how far it got, and how it ended
 ``manifests/<sha256>``     size and number of chunks of a blob, and when it was last wanted
 ``bundles/<sha256>/<n>``   the blob, in chunks: policies, or where they were written (origins)
 ``agents/<id>``            what an agent runs (under a lease)
 ``usage/<id>``             what an agent has counted (under the same lease)
-``panic``                  kill switches that are on: see ``panic.py``
 =========================  ====================================================================
 
 Records are read tolerantly (an older reader ignores fields that a newer writer adds), except for

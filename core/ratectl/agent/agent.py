@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ratectl.agent.adoption import Adoption
 from ratectl.agent.beside import Beside
-from ratectl.agent.connection import Connection
 from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import default_state_dir, take_slot
@@ -29,7 +28,7 @@ from ratectl.engine.decision import Decision
 from ratectl.engine.table import DEFAULT_MAX_BYTES
 from ratectl.errors import UsageError
 from ratectl.signing import Trust
-from ratectl.stores import check_url
+from ratectl.stores import check_url, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from ratectl.agent.last_good import Slot
     from ratectl.agent.state import AgentStatus
     from ratectl.engine.base import Request
+    from ratectl.stores.base import Store
 
 __all__ = ["Agent"]
 
@@ -119,7 +119,6 @@ class Agent:
         self._directory: DirectorySync | None = None
         self._board = Switchboard(self._engine, self._state)
         self._switches: list[FileSwitches | StoreSwitches] = []
-        self._connection: Connection | None = None
         self._threads: list[threading.Thread] = []
         if "://" in self._source:
             check_url(self._source)
@@ -270,8 +269,6 @@ class Agent:
             self._reporter.sign_off()
         if self._sync is not None:
             self._sync.close()
-        if self._connection is not None:
-            self._connection.close()
         if self._slot is not None:
             self._slot.release()
 
@@ -297,15 +294,14 @@ class Agent:
         if slot.problem:
             _log.warning("%s; going on without last-good", slot.problem)
             self._state.problem("disk", slot.problem)
-        connection = self._connection = Connection(self._source)
         stop = threading.Event()
         beside = self._beside = Beside(self._engine, self._wall, self._open_engine)
         adoption = Adoption(self._enforcement, self._state, slot, self._trust, stop.wait, beside)
-        sync = self._sync = StoreSync(connection.open, self._state, adoption, stop)
         folder = slot.folder.parent if slot.folder else None
-        switches = StoreSwitches(connection.open, self._board, self._state, folder)
+        switches = StoreSwitches(self._board, self._state, folder)
         switches.start_from_disk()
         self._switches.append(switches)
+        sync = self._sync = StoreSync(self._open_store, self._state, adoption, switches, stop)
         if not self._state.now.generation:
             adoption.start_from_disk()
         self._reporter = Reporter(
@@ -322,6 +318,9 @@ class Agent:
         self._start("sync", sync.run, delay)
         self._start("report", self._reporter.run, delay)
         self._start("exceptions", self._enforcement.run, delay)
+
+    def _open_store(self) -> Store:
+        return open_store(self._source)
 
     def _follow_directory(self) -> None:
         path = Path(self._source)

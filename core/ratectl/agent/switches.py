@@ -1,31 +1,29 @@
 """Obeying the kill switch (see ``panic``): the store's, and that of a file beside the agent.
 
-Each is followed by a thread of its own. Taking a generation of many policies keeps the thread that
-follows the head busy for a second and more, and a store that hangs keeps whoever asks it; a switch
-must not wait for either.
+Who follows the head sees the store's. To take a generation of many policies keeps that thread busy
+for a second and more: meanwhile another one looks. The file has a thread to itself, since whoever
+asks a store that hangs hangs with it.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import threading
-import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
-from ratectl.errors import BundleError, StoreUnavailable
+from ratectl.errors import BundleError
 from ratectl.panic import PANIC, Switches, load_switches, save_switches, switch_file
 from ratectl.records import Obeyed
-from ratectl.stores.base import Events, Interrupted, Resync
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from ratectl.agent.state import AgentState
     from ratectl.engine.base import Engine
     from ratectl.engine.waivers import Waiver
-    from ratectl.stores.base import Item, Store, Watch, WatchEvent
+    from ratectl.stores.base import Item, Store
 
 __all__ = ["FileSwitches", "StoreSwitches", "Switchboard"]
 
@@ -36,11 +34,8 @@ Source = Literal["store", "file"]
 _FILE_SECONDS: Final = 0.25
 """How often the file is looked at."""
 
-_ANTI_ENTROPY_SECONDS: Final = 60.0
-"""How long a watch that lies could go unnoticed (with jitter of a quarter)."""
-
-_RETRY: Final = (0.2, 3.0)
-"""Seconds between attempts to follow the store: at first, and at most."""
+_LOOK_SECONDS: Final = 0.3
+"""How often the store is looked at while a generation is being taken."""
 
 
 class Switchboard:
@@ -89,23 +84,17 @@ class Switchboard:
 
 
 class StoreSwitches:
-    """Follows the store's record, and remembers it beside last-good."""
+    """Goes by the store's record, as whoever follows the head sees it, and remembers it on disk."""
 
-    def __init__(
-        self,
-        open_store: Callable[[], Store],
-        board: Switchboard,
-        state: AgentState,
-        folder: Path | None,
-    ) -> None:
+    def __init__(self, board: Switchboard, state: AgentState, folder: Path | None) -> None:
         """``folder``: of this store in the state directory; None to remember nothing."""
-        self._open = open_store
         self._board = board
         self._state = state
         self._file = None if folder is None else switch_file(folder)
-        self._stop = threading.Event()
-        self._watch: Watch | None = None
-        self._next_look = 0.0
+        self._seeing = threading.Lock()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._busy: list[Store] = []
 
     def start_from_disk(self) -> None:
         """Obey what was last known of the store, if anything was."""
@@ -121,67 +110,23 @@ class StoreSwitches:
         if remembered.sequence > self._board.known("store").sequence:
             self._board.obey("store", remembered)
 
-    def run(self) -> None:
-        """Follow the store until ``stop``. Never raises."""
-        delay, most = _RETRY
-        while not self._stop.is_set():
-            try:
-                store = self._open()
-                snapshot = store.list(PANIC)
-                self._see(_record_of(snapshot.items))
-                self._looked()
-                delay = _RETRY[0]
-                self._follow(store, snapshot.revision + 1)
-            except StoreUnavailable as error:
-                _log.debug("following switches: %s", error)  # who follows the head says so
-            except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
-                self._cannot_follow(error)
-            self._stop.wait(delay * random.uniform(0.5, 1.0))  # noqa: S311
-            delay = min(delay * 2, most)
-
-    def _follow(self, store: Store, revision: int) -> None:
-        with store.watch(PANIC, revision) as watch:
-            self._watch = watch
-            if self._stop.is_set():
-                return
-            for event in watch:
-                self._on_event(store, event)
-                if self._stop.is_set():
-                    return
-
-    def _on_event(self, store: Store, event: WatchEvent) -> None:
-        if isinstance(event, Interrupted):
-            if not isinstance(event.error, StoreUnavailable):
-                self._cannot_follow(event.error)
-            return
-        self._state.problem("panic-watch", None)
-        if isinstance(event, Events):
-            for change in event.changes:
-                if change.key == PANIC:
-                    self._see(change.item)
-        elif isinstance(event, Resync):
-            self._see(_record_of(event.snapshot.items))
-        if time.monotonic() >= self._next_look:
-            self._looked()
-            self._see(store.get(PANIC))
-
-    def _looked(self) -> None:
-        wait = _ANTI_ENTROPY_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311
-        self._next_look = time.monotonic() + wait
-
-    def _see(self, item: Item | None) -> None:
-        """React to the record as it is in the store."""
+    def see(self, item: Item | None) -> None:
+        """React to the record as it is in the store; None where there is none."""
         if item is None:
             return  # absence is no instruction: a switch is turned off by a record that says so
-        known = self._board.known("store").sequence
         try:
             switches = Switches.decode(item.value)
         except BundleError as error:
-            self._note("panic", f"{error}; what was on stays on")
+            self._note(f"{error}; what was on stays on")
             return
+        with self._seeing:
+            self._go_by(switches)
+
+    def _go_by(self, switches: Switches) -> None:
+        known = self._board.known("store").sequence
         if switches.sequence < known:
             said = f"the kill switch's record ({switches.sequence}) is older than what is obeyed"
-            self._note("panic", f"{said} ({known}), which stays on: turn the switch again")
+            self._note(f"{said} ({known}), which stays on: turn the switch again")
             return
         if switches.sequence > known:
             self._board.obey("store", switches)
@@ -196,18 +141,47 @@ class StoreSwitches:
         except OSError as error:
             _log.warning("cannot remember switches in %s: %s", self._file, error)
 
-    def _cannot_follow(self, error: Exception) -> None:
-        self._note("panic-watch", f"the kill switch cannot be followed: {error}")
-
-    def _note(self, concern: str, text: str) -> None:
-        if self._state.problem(concern, text):
+    def _note(self, text: str) -> None:
+        if self._state.problem("panic", text):
             _log.warning("%s", text)
 
+    @contextmanager
+    def looking(self, store: Store) -> Iterator[None]:
+        """While the body keeps its thread from following ``store``, have ``run`` look there."""
+        with self._changed:
+            self._busy.append(store)
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy.remove(store)
+                self._changed.notify_all()
+
+    def run(self) -> None:
+        """Look while somebody else cannot, until ``stop``. Never raises."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._busy or self._stopped)
+                # Most generations are taken sooner.
+                self._changed.wait_for(lambda: not self._busy or self._stopped, _LOOK_SECONDS)
+                if self._stopped:
+                    return
+                store = self._busy[0] if self._busy else None
+            if store is not None:
+                self._look(store)
+
+    def _look(self, store: Store) -> None:
+        try:
+            self.see(store.get(PANIC))
+        except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
+            _log.debug("looking for switches: %s", error)
+
     def stop(self) -> None:
-        """Ask the thread to end; it does so within a second or two."""
-        self._stop.set()
-        if self._watch is not None:
-            self._watch.close()
+        """Ask the thread to end."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
 
 
 class FileSwitches:
@@ -262,7 +236,3 @@ class FileSwitches:
     def stop(self) -> None:
         """Ask the thread to end."""
         self._stop.set()
-
-
-def _record_of(items: tuple[Item, ...]) -> Item | None:
-    return next((item for item in items if item.key == PANIC), None)

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import StoreError
+from ratectl.panic import PANIC
 from ratectl.records import CONTROLLER, HEAD
 from ratectl.stores.base import Events, Interrupted, Resync
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from ratectl.agent.adoption import Adoption
     from ratectl.agent.state import AgentState
+    from ratectl.agent.switches import StoreSwitches
     from ratectl.stores.base import Item, Snapshot, Store, Watch, WatchEvent
 
 __all__ = ["StoreSync"]
@@ -34,11 +36,17 @@ class StoreSync:
     """Keeps an engine on what a store's head says, from a thread of its own."""
 
     def __init__(
-        self, open_store: Callable[[], Store], state: AgentState, adoption: Adoption, stop: Event
+        self,
+        open_store: Callable[[], Store],
+        state: AgentState,
+        adoption: Adoption,
+        switches: StoreSwitches,
+        stop: Event,
     ) -> None:
         self._open = open_store
         self._state = state
         self._adoption = adoption
+        self._switches = switches
         self._stop = stop
         self._watch: Watch | None = None
         self.store: Store | None = None
@@ -67,7 +75,13 @@ class StoreSync:
 
     def _begin(self, store: Store, snapshot: Snapshot) -> None:
         self._adoption.anew()
-        self._adoption.see(store, _all_of(snapshot))
+        self._see(store, _all_of(snapshot))
+
+    def _see(self, store: Store, items: dict[str, Item | None]) -> None:
+        """React to what is in the store: to the kill switch first, since the rest may take long."""
+        self._switches.see(items.get(PANIC))
+        with self._switches.looking(store):
+            self._adoption.see(store, items)
 
     def _follow(self, store: Store, revision: int) -> None:
         with store.watch(HEAD, revision) as watch:
@@ -89,7 +103,7 @@ class StoreSync:
             if CONTROLLER in changed:
                 # Whoever waited for somebody in control looks at the head again.
                 changed.setdefault(HEAD, store.get(HEAD))
-            self._adoption.see(store, changed)
+            self._see(store, changed)
         elif isinstance(event, Resync):
             _log.info("resynchronised with the store: %s", event.reason)
             self._begin(store, event.snapshot)
@@ -105,7 +119,7 @@ class StoreSync:
         if first:
             return
         try:
-            self._adoption.see(self.store, _all_of(self.store.list(HEAD)))
+            self._see(self.store, _all_of(self.store.list(HEAD)))
         except Exception as error:  # noqa: BLE001
             self._trouble(error)
 
@@ -136,6 +150,6 @@ class StoreSync:
 
 def _all_of(snapshot: Snapshot) -> dict[str, Item | None]:
     """What agents watch, also what is not there."""
-    found: dict[str, Item | None] = dict.fromkeys((HEAD, CONTROLLER))
+    found: dict[str, Item | None] = dict.fromkeys((HEAD, CONTROLLER, PANIC))
     found.update({item.key: item for item in snapshot.items if item.key in found})
     return found
