@@ -243,7 +243,7 @@ def commit(
         if read_live(store).mod_revision != base.mod_revision:
             raise lost_race(store, base)
         # Only a manifest moved: another publisher wants the same bytes. That is no conflict.
-        manifests = [_stored(store, item.key.removeprefix(MANIFESTS)) for item in manifests]
+        manifests = [_still_stored(store, item) for item in manifests]
     else:
         raise Conflict("the same bytes are being published by many at once: apply again")
     if entry.generation % _COLLECT_EVERY == 0:
@@ -300,6 +300,17 @@ def _stored(store: Store, sha256: str) -> Item:
     if item is None:
         raise NotFound(f"bundle {sha256[:12]} is no longer in the store")
     return item
+
+
+def _still_stored(store: Store, manifest: Item) -> Item:
+    """:raises Conflict: a collector by whose clock it was an hour old has taken it away."""
+    try:
+        return _stored(store, manifest.key.removeprefix(MANIFESTS))
+    except NotFound as error:
+        raise Conflict(
+            f"{error}: it was collected before it could go live, so some machine's clock is wrong. "
+            "Apply again"
+        ) from None
 
 
 def _put(store: Store, key: str, value: bytes) -> None:
