@@ -191,8 +191,11 @@ def warn(session: Session, proposal: Proposal) -> None:
 
 
 def show_changes(session: Session, proposal: Proposal, title: str) -> None:
-    """Print what publishing would change."""
-    session.show(_change_blocks(session, proposal, title))
+    """Print what publishing would change, as `plan` does; guards have their own say."""
+    from ratectl_cli.render.plan import Planned, plan_blocks
+
+    planned = Planned(replace(proposal, objections=()), title, has_changes=True)
+    session.show(plan_blocks(planned, None, unfold=bool(session.options.verbose)))
 
 
 def answer_published(
@@ -255,19 +258,6 @@ def is_live(proposal: Proposal) -> bool:
 
     head = proposal.base.head
     return head is not None and head.bundle == digest(encode_policies(proposal.tree))
-
-
-def _change_blocks(session: Session, proposal: Proposal, title: str) -> Iterator[Block]:
-    from ratectl_cli.render.changes import change_blocks, changes_line
-
-    yield title
-    if proposal.changes:
-        yield ""
-        yield from change_blocks(proposal.changes, unfold=bool(session.options.verbose))
-        yield ""
-    else:
-        yield "no request will notice: only descriptions, owners, caps or spelling differ"
-    yield f"{changes_line(proposal.changes)} ({declared(proposal.summary)} declared)"
 
 
 def declared(summary: Mapping[str, int]) -> str:

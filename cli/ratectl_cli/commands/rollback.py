@@ -35,7 +35,7 @@ def rollback(
     """Publish an earlier generation again.
 
     History is never rewritten: the old content becomes a new generation. Shows what requests
-    would notice, and asks.
+    would notice, and asks. No guard refuses it: it is the way out.
 
     Examples:
       ratectl rollback
@@ -68,6 +68,7 @@ def rollback(
         author = gather(".").author
         provenance = _who(author, message)
         proposal = publication.propose("rollback", base, old, tree, provenance)
+        proposal = publication.guarded(session, store, proposal)
         what = f"has the content of generation {target}"
         if publication.is_live(proposal):
             publication.answer_unchanged(session, proposal, what)
