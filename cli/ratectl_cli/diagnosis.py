@@ -139,10 +139,10 @@ def _policies(store: Store, live: Live) -> Finding:
 
 
 def _agents(store: Store, live: Live, at: datetime) -> Iterator[Finding]:
-    from ratectl.usage import read_agents, read_usage
+    from ratectl.usage import read_agents, read_beats
     from ratectl_cli.commands.agents import agent_data
 
-    seen = {record.id: record.reported for record in read_usage(store)}
+    seen = {record.id: record.reported for record in read_beats(store)}
     agents = [agent_data(agent, live.generation, seen) for agent in read_agents(store)]
     if not agents:
         yield Finding("clock", "skipped", "no agent to compare with")

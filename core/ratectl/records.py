@@ -12,6 +12,7 @@ key                        value
 ``bundles/<sha256>/<n>``   the blob, in chunks: policies, or where they were written (origins)
 ``agents/<id>``            what an agent runs (under a lease)
 ``usage/<id>``             what an agent has counted (under the same lease)
+``beats/<id>``             that it lives, and how much it has decided: what is looked at often
 =========================  ====================================================================
 
 Records are read tolerantly (an older reader ignores fields that a newer writer adds), except for
@@ -29,6 +30,7 @@ from ratectl.errors import BundleError
 
 __all__ = [
     "AGENTS",
+    "BEATS",
     "BUNDLES",
     "CONTROLLER",
     "ENVIRONMENT",
@@ -38,6 +40,7 @@ __all__ = [
     "ROLLOUTS",
     "USAGE",
     "AgentRecord",
+    "Beat",
     "BesideReport",
     "Candidate",
     "Controller",
@@ -64,6 +67,7 @@ MANIFESTS = "manifests/"
 BUNDLES = "bundles/"
 AGENTS = "agents/"
 USAGE = "usage/"
+BEATS = "beats/"
 
 _FORMAT = 1
 
@@ -311,6 +315,19 @@ class AgentRecord(Record):
     """Of the newest head that it accepted."""
     interval: float = 2.0
     """Seconds between its usage reports."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat(Record):
+    """A sign of life, written with every usage record and far smaller."""
+
+    id: str
+    generation: int
+    since: str
+    reported: str
+    requests: int
+    """Decided since it started; never more than there were (see ``agent.usage``)."""
+    refused: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ratectl.records import AgentRecord, LimitReport, RolloutRecord, UsageRecord
+from ratectl.records import AgentRecord, Beat, RolloutRecord
 
-__all__ = ["GENERATION", "agent", "limit", "rollout", "usage"]
+__all__ = ["GENERATION", "agent", "beat", "rollout"]
 
 GENERATION = 7
 
@@ -48,40 +48,21 @@ def agent(name: str, *, joined: bool = False, **changes: Any) -> AgentRecord:
     return AgentRecord(**{**said, **changes})
 
 
-def limit(allowed: int, refused: int, **changes: Any) -> LimitReport:
-    said: dict[str, Any] = {
-        "scope": "/",
-        "limit": "spike",
-        "shadow": False,
-        "most": 100,
-        "never": 0,
-        "shadow_refused": 0,
-        "keys": 1,
-        "recent_allowed": 0,
-        "recent_refused": 0,
-        "peak": None,
-    }
-    return LimitReport(**{**said, "allowed": allowed, "refused": refused, **changes})
-
-
-def usage(
+def beat(
     name: str,
     at: float,
-    *limits: LimitReport,
+    requests: int = 0,
+    refused: int = 0,
+    *,
     joined: bool = False,
     since: str = "s",
     generation: int | None = None,
-) -> UsageRecord:
-    return UsageRecord(
+) -> Beat:
+    return Beat(
         id=name,
         generation=generation or (GENERATION if joined else 6),
         since=since,
         reported=str(at),
-        recent_seconds=60,
-        limits=list(limits),
-        omitted=0,
-        no_policy=0,
-        errors=0,
-        buckets=0,
-        overflowed=0,
+        requests=requests,
+        refused=refused,
     )

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from publish.reports import agent, limit, usage
+from publish.reports import agent, beat
 from ratectl.errors import Conflict, StoreUnavailable
-from ratectl.records import AGENTS, CONTROLLER, USAGE, Controller
+from ratectl.records import AGENTS, BEATS, CONTROLLER, Controller
 from ratectl.rollout import Controlling, Progress, Terms, abort, pause, read_rollout, resume, start
 from ratectl.stores.base import Put
 from support import ME, publish_policies, simple
@@ -52,9 +52,9 @@ class World:
         for name, joined in (("new", True), ("old", False)):
             generation = self.rollout.generation if joined else base
             record = agent(name, generation=generation, rollout=id_ if joined else None)
-            counted = usage(name, self.now, limit(self.requests, 0), generation=generation)
+            counted = beat(name, self.now, self.requests, generation=generation)
             self.store.txn(
-                (), [Put(AGENTS + name, record.encode()), Put(USAGE + name, counted.encode())]
+                (), [Put(AGENTS + name, record.encode()), Put(BEATS + name, counted.encode())]
             )
 
     def __getattr__(self, name: str) -> object:

@@ -28,13 +28,13 @@ def agents(ctx: typer.Context) -> int:
       69  store unreachable
     """
     from ratectl.generations import read_live
-    from ratectl.usage import read_agents, read_usage
+    from ratectl.usage import read_agents, read_beats
 
     session = session_of(ctx)
     with session.store() as store:
         live = read_live(store).generation
         found = read_agents(store)
-        seen = {record.id: record.reported for record in read_usage(store)}
+        seen = {record.id: record.reported for record in read_beats(store)}
     rows = [agent_data(agent, live, seen) for agent in found]
     data = {
         "generation": live or None,
