@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ratectl.policy.diagnostics import Diagnostic
     from ratectl.policy.loader import Loaded
     from ratectl.policy.model import PolicyTree
-    from ratectl.publish import Provenance
+    from ratectl.publish import Beside, Provenance
     from ratectl.records import HistoryEntry
     from ratectl.refusals import Refusals
     from ratectl.stores.base import Store
@@ -68,6 +68,8 @@ class Proposal:
     """What it would have refused of late, where anybody says what there was to refuse."""
     objections: Sequence[Objection] = ()
     """What guards say against it."""
+    beside: Beside | None = None
+    """What to keep with it."""
 
 
 def propose(
@@ -88,19 +90,22 @@ def propose(
 
 
 def compare_with_live(
-    session: Session, store: Store, loaded: Loaded, provenance: Provenance
+    session: Session, store: Store, path: str, loaded: Loaded, provenance: Provenance
 ) -> Proposal:
-    """Propose policies that were read, beside the live generation.
+    """Propose policies that were read at ``path``, beside the live generation.
 
     :raises PolicyError: a value that is new or changed exceeds a cap.
     """
+    from ratectl.documents import Documents
     from ratectl.generations import read_live
+    from ratectl.publish import Beside
     from ratectl_cli.policies import publishable, tree_to_compare
 
     base = read_live(store)
     old = tree_to_compare(session, store, base)
     loaded = publishable(loaded, old)
     proposal = propose("apply", base, old, loaded.tree, provenance, loaded.diagnostics)
+    proposal = replace(proposal, beside=Beside(Documents.read(path, loaded)))
     return guarded(session, store, proposal)
 
 

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from ratectl.documents import Documents
 from ratectl.errors import BundleError, Conflict, NotFound
 from ratectl.generations import read_entry, read_environment, read_live
 from ratectl.policy.bundle import (
@@ -20,7 +21,7 @@ from ratectl.policy.bundle import (
     encode_origins,
     encode_policies,
 )
-from ratectl.publish import Provenance
+from ratectl.publish import Beside, Provenance
 from ratectl.records import utc_now
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _API: Final = "ratectl/v1"
 _KIND: Final = "SavedPlan"
 _FIELDS: Final = {
     "apiVersion", "kind", "created", "source", "environment", "base", "provenance", "bundle",
-    "policies", "origins",
+    "policies", "origins", "documents",
 }  # fmt: skip
 _NAMED: Final = 5
 """Generations named, at most, that a plan did not know of."""
@@ -67,6 +68,7 @@ class SavedPlan:
     provenance: Provenance
     policies: bytes
     origins: bytes | None
+    beside: Beside
 
     def tree(self) -> PolicyTree:
         """What it would publish.
@@ -89,8 +91,12 @@ class SavedPlan:
             "bundle": digest(self.policies),
             "policies": self.policies.decode(),
             "origins": None if self.origins is None else self.origins.decode(),
+            "documents": self._documents(),
         }
         return (json.dumps(value, indent=1) + "\n").encode()
+
+    def _documents(self) -> list[dict[str, str]] | None:
+        return None if self.beside.documents is None else self.beside.documents.data()
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -108,7 +114,7 @@ class SavedPlan:
                     f"a plan for bundle {str(value['bundle'])[:12]}, but its policies are those of "
                     f"{digest(policies)[:12]}: it was changed since it was saved; plan again"
                 )
-            base, origins = value["base"], value["origins"]
+            base, origins, documents = value["base"], value["origins"], value["documents"]
             return cls(
                 created=_text(value["created"]),
                 source=_text(value["source"]),
@@ -117,6 +123,7 @@ class SavedPlan:
                 provenance=_provenance(value["provenance"]),
                 policies=policies,
                 origins=None if origins is None else origins.encode(),
+                beside=Beside(None if documents is None else Documents.of(documents)),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"not a readable plan: {error}") from None
@@ -152,7 +159,12 @@ def is_plan(head: bytes) -> bool:
 
 
 def save_plan(
-    store: Store, base: Live, tree: PolicyTree, provenance: Provenance, source: str
+    store: Store,
+    base: Live,
+    tree: PolicyTree,
+    provenance: Provenance,
+    source: str,
+    beside: Beside | None = None,
 ) -> SavedPlan:
     """A plan to publish ``tree`` where ``base`` is live."""
     environment = read_environment(store)
@@ -164,6 +176,7 @@ def save_plan(
         provenance=provenance,
         policies=encode_policies(tree),
         origins=encode_origins(tree) if tree.sources else None,
+        beside=beside or Beside(),
     )
 
 

@@ -35,6 +35,7 @@ from ratectl.stores.base import MAX_OPS, Compare, Delete, Put
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ratectl.documents import Documents
     from ratectl.policy.model import PolicyTree
     from ratectl.signing import Signer
     from ratectl.stores.base import Item, Op, Store
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHUNK_BYTES",
     "KEPT",
+    "Beside",
     "Provenance",
     "Trial",
     "collect_garbage",
@@ -88,6 +90,7 @@ class Content:
     manifests: Sequence[Item]
     """Of the blobs that it consists of: nobody may collect these meanwhile."""
     rollback_of: int | None = None
+    documents: str | None = None
     trial: Trial | None = None
     """For a candidate: how it is tried. Otherwise it goes live at once."""
 
@@ -117,6 +120,13 @@ class Trial(NamedTuple):
     mode: Literal["enforce", "shadow"]
 
 
+class Beside(NamedTuple):
+    """What is kept beside a bundle, for people: agents do not fetch it."""
+
+    documents: Documents | None = None
+    """The files that the tree was written in."""
+
+
 def publish(
     store: Store,
     tree: PolicyTree,
@@ -125,6 +135,7 @@ def publish(
     base: Live | None = None,
     summary: Mapping[str, int] | None = None,
     signer: Signer | None = None,
+    beside: Beside | None = None,
 ) -> HistoryEntry | None:
     """Make ``tree`` the live generation; None when it already is, to the letter of its bundle.
 
@@ -139,7 +150,7 @@ def publish(
     no_rollout(base)
     if base.head is not None and base.head.bundle == digest(encode_policies(tree)):
         return None
-    content = upload(store, tree, "apply", summary or {})
+    content = upload(store, tree, "apply", summary or {}, beside=beside)
     return commit(store, base, content, provenance, signer=signer)
 
 
@@ -149,15 +160,23 @@ def upload(
     action: str,
     summary: Mapping[str, int],
     trial: Trial | None = None,
+    beside: Beside | None = None,
 ) -> Content:
     """Write what a generation consists of, under its hashes: nobody reads it yet."""
     ensure_environment(store)
     bundle = encode_policies(tree)
     origins = encode_origins(tree) if tree.sources else None
-    blobs = [bundle] if origins is None else [bundle, origins]
-    manifests = [_write_blob(store, blob) for blob in blobs]
-    named = None if origins is None else digest(origins)
-    return Content(action, digest(bundle), named, summary, manifests, trial=trial)
+    files = beside.documents.encode() if beside and beside.documents else None
+    manifests = [_write_blob(store, blob) for blob in (bundle, origins, files) if blob is not None]
+    return Content(
+        action,
+        digest(bundle),
+        digest(origins) if origins else None,
+        summary,
+        manifests,
+        documents=digest(files) if files else None,
+        trial=trial,
+    )
 
 
 def no_rollout(base: Live) -> None:
@@ -186,13 +205,15 @@ def rollback(
     if base.head is not None and base.head.bundle == entry.bundle:
         return None
     manifests = [_want_blob(store, entry.bundle)]
-    origins = entry.origins
-    if origins is not None:
-        try:
-            manifests.append(_want_blob(store, origins))
-        except NotFound:
-            origins = None
-    content = Content("rollback", entry.bundle, origins, summary or {}, manifests, rollback_of=to)
+    content = Content(
+        "rollback",
+        entry.bundle,
+        _if_kept(store, entry.origins, manifests),
+        summary or {},
+        manifests,
+        rollback_of=to,
+        documents=_if_kept(store, entry.documents, manifests),
+    )
     return commit(store, base, content, provenance, signer=signer)
 
 
@@ -265,6 +286,7 @@ def _entry(generation: int, content: Content, provenance: Provenance) -> History
         summary=dict(content.summary),
         request=uuid.uuid4().hex,
         rollback_of=content.rollback_of,
+        documents=content.documents,
         passed=dict(provenance.passed),
     )
 
@@ -293,6 +315,16 @@ def _want_blob(store: Store, sha256: str) -> Item:
         # Compared, because the collector may be deleting the chunks just now.
         if store.txn([Compare(item.key, item.mod_revision)], [Put(item.key, wanted.encode())]).ok:
             return _stored(store, sha256)
+
+
+def _if_kept(store: Store, sha256: str | None, manifests: list[Item]) -> str | None:
+    """Want what is a comfort, and no condition: None where it is gone."""
+    if sha256 is not None:
+        try:
+            manifests.append(_want_blob(store, sha256))
+        except NotFound:
+            return None
+    return sha256
 
 
 def _stored(store: Store, sha256: str) -> Item:
@@ -327,7 +359,7 @@ def collect_garbage(store: Store, *, age: timedelta = GARBAGE_AGE) -> int:
     Returns how many.
     """
     entries = read_history(store)
-    named = {blob for entry in entries for blob in (entry.bundle, entry.origins) if blob}
+    named = {blob for entry in entries for blob in entry.blobs}
     live = read_live(store)
     if live.head is not None:
         named.add(live.head.bundle)

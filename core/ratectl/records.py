@@ -9,7 +9,8 @@ key                        value
 ``history/<generation>``   who published what, when, from which commit
 ``rollouts/<generation>``  how a candidate is to be tried, how far it got, and how it ended
 ``manifests/<sha256>``     size and number of chunks of a blob, and when it was last wanted
-``bundles/<sha256>/<n>``   the blob, in chunks: policies, or where they were written (origins)
+``bundles/<sha256>/<n>``   the blob, in chunks: policies, where they were written (origins), or the
+                           files that they were written in (documents)
 ``agents/<id>``            what an agent runs (under a lease)
 ``usage/<id>``             what an agent has counted (under the same lease)
 ``beats/<id>``             that it lives, and how much it has decided: what is looked at often
@@ -273,6 +274,13 @@ class HistoryEntry(Record):
     """For a rollback: the generation whose content this one repeats."""
     passed: dict[str, str] = field(default_factory=dict)
     """Guards that said no, each with the reason for which it was passed."""
+    documents: str | None = None
+    """SHA-256 of the files that it was written in; None where these are not kept."""
+
+    @property
+    def blobs(self) -> list[str]:
+        """Every blob that it names."""
+        return [sha256 for sha256 in (self.bundle, self.origins, self.documents) if sha256]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -171,7 +171,7 @@ def apply(
             else:
                 assert loaded is not None
                 provenance = publication.provenance_of(path, message)
-                proposal = publication.compare_with_live(session, store, loaded, provenance)
+                proposal = publication.compare_with_live(session, store, path, loaded, provenance)
         publication.warn(session, proposal)
         if publication.is_live(proposal):
             return _unchanged(session, proposal, store, path, wanted)
@@ -238,6 +238,7 @@ def _try(
         base=proposal.base,
         summary=proposal.summary,
         signer=signer,
+        beside=proposal.beside,
     )
     assert entry is not None, "what is live already was found out before"
     rollout = read_rollout(store, entry.generation)
@@ -265,6 +266,7 @@ def _planned(session: Session, store: "Store", plan: "SavedPlan", message: str) 
     )
     old = tree_to_compare(session, store, base)
     proposal = propose("apply", base, old, plan.tree(), provenance)
+    proposal = replace(proposal, beside=plan.beside)
     return guarded(session, store, proposal)
 
 
@@ -313,6 +315,7 @@ def _publish(
             base=proposal.base,
             summary=proposal.summary,
             signer=signer,
+            beside=proposal.beside,
         )
     if entry is None:
         return _unchanged(session, proposal, store, path, wanted)

@@ -11,6 +11,8 @@ from ratectl_cli.session import Session, session_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ratectl.plan import SavedPlan
+    from ratectl.stores.base import Store
     from ratectl_cli.publication import Proposal
     from ratectl_cli.render.plan import Planned
     from ratectl_cli.render.replayed import Replayed
@@ -95,7 +97,6 @@ def plan(
     """
     from pathlib import Path
 
-    from ratectl.plan import save_plan
     from ratectl_cli import publication
     from ratectl_cli.files import write_whole
     from ratectl_cli.policies import read_usable
@@ -111,8 +112,8 @@ def plan(
         loaded = read_usable(path)
     provenance = publication.provenance_of(path, message)
     with session.store() as store, session.busy("comparing with the live generation"):
-        proposal = publication.compare_with_live(session, store, loaded, provenance)
-        saved = save_plan(store, proposal.base, proposal.tree, provenance, path) if out else None
+        proposal = publication.compare_with_live(session, store, path, loaded, provenance)
+        saved = _saved(store, proposal, path) if out else None
     planned = Planned(
         proposal,
         title=publication.title_of(proposal, path),
@@ -144,6 +145,14 @@ def _recording(path: str, log: str | None, map_file: str | None) -> "Recording |
     if path == log == "-":
         raise UsageError("standard input can be read only once: give one -")
     return Recording.of(log, map_file, "--replay")
+
+
+def _saved(store: "Store", proposal: "Proposal", path: str) -> "SavedPlan":
+    from ratectl.plan import save_plan
+
+    return save_plan(
+        store, proposal.base, proposal.tree, proposal.provenance, path, proposal.beside
+    )
 
 
 def _replayed(

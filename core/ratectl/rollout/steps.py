@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ratectl.policy.model import PolicyTree
-    from ratectl.publish import Provenance
+    from ratectl.publish import Beside, Provenance
     from ratectl.records import Candidate, Head, HistoryEntry
     from ratectl.signing import Signer
     from ratectl.stores.base import Store
@@ -109,6 +109,7 @@ def start(
     base: Live | None = None,
     summary: Mapping[str, int] | None = None,
     signer: Signer | None = None,
+    beside: Beside | None = None,
 ) -> HistoryEntry | None:
     """Publish ``tree`` as a candidate beside the live generation; None when that says the same.
 
@@ -128,7 +129,8 @@ def start(
         return None
     rollout = _fresh_id()
     trial = Trial(rollout, terms.stages[0], mode)
-    content = upload(store, tree, "shadow" if mode == "shadow" else "canary", summary or {}, trial)
+    action = "shadow" if mode == "shadow" else "canary"
+    content = upload(store, tree, action, summary or {}, trial, beside)
 
     def others(entry: HistoryEntry) -> list[Put]:
         record = RolloutRecord(
