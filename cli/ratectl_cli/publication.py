@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ratectl_cli.sets import set_blocks, set_data
 from ratectl_cli.text import bold, dim, plural
 from ratectl_cli.waiting import agents_blocks, agents_data
 
@@ -12,17 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ratectl.compare import Change, Named
+    from ratectl.documents import Beside
     from ratectl.exposure import Use
     from ratectl.generations import Live
     from ratectl.guards import Objection
     from ratectl.policy.diagnostics import Diagnostic
     from ratectl.policy.loader import Loaded
     from ratectl.policy.model import PolicyTree
-    from ratectl.publish import Beside, Provenance
+    from ratectl.publish import Provenance
     from ratectl.records import HistoryEntry
     from ratectl.refusals import Refusals
+    from ratectl.sets import Merged
     from ratectl.stores.base import Store
     from ratectl_cli.session import Session
+    from ratectl_cli.sets import Choice
     from ratectl_cli.text import Block
     from ratectl_cli.waiting import Waited
 
@@ -70,6 +74,15 @@ class Proposal:
     """What guards say against it."""
     beside: Beside | None = None
     """What to keep with it."""
+    merged: Merged | None = None
+    """Where only a set is published."""
+    reowned: bool = False
+    """Whether it changes who owns what."""
+
+    @property
+    def published(self) -> PolicyTree:
+        """The tree with the places to keep."""
+        return self.tree if self.merged is None else self.merged.published
 
 
 def propose(
@@ -90,22 +103,35 @@ def propose(
 
 
 def compare_with_live(
-    session: Session, store: Store, path: str, loaded: Loaded, provenance: Provenance
+    session: Session,
+    store: Store,
+    path: str,
+    loaded: Loaded,
+    provenance: Provenance,
+    choice: Choice | None = None,
 ) -> Proposal:
     """Propose policies that were read at ``path``, beside the live generation.
 
-    :raises PolicyError: a value that is new or changed exceeds a cap.
+    ``choice``: they are only a set's part of it.
+
+    :raises PolicyError, Refused: they cannot be published (see ``whole_of``).
     """
-    from ratectl.documents import Documents
     from ratectl.generations import read_live
-    from ratectl.publish import Beside
-    from ratectl_cli.policies import publishable, tree_to_compare
+    from ratectl_cli.policies import tree_to_compare
+    from ratectl_cli.sets import whole_of
 
     base = read_live(store)
     old = tree_to_compare(session, store, base)
-    loaded = publishable(loaded, old)
-    proposal = propose("apply", base, old, loaded.tree, provenance, loaded.diagnostics)
-    proposal = replace(proposal, beside=Beside(Documents.read(path, loaded)))
+    whole = whole_of(store, base, old, loaded, choice)
+    if choice is not None:
+        provenance = replace(provenance, set=choice.name)
+    found = whole.loaded
+    proposal = replace(
+        propose("apply", base, old, found.tree, provenance, found.diagnostics),
+        beside=whole.beside(store, base, path),
+        merged=whole.merged,
+        reowned=whole.reowned,
+    )
     return guarded(session, store, proposal)
 
 
@@ -180,6 +206,8 @@ def provenance_of(path: str, message: str) -> Provenance:
 def title_of(proposal: Proposal, source: str) -> str:
     """``policies at 1a2b3c4d5e against generation 3``."""
     base, provenance = proposal.base, proposal.provenance
+    if provenance.set:
+        source = f"set {provenance.set} of {source}"
     if provenance.commit:
         dirty = ", with uncommitted changes" if provenance.dirty else ""
         source = f"{source} at {provenance.commit[:10]}{dirty}"
@@ -234,6 +262,7 @@ def answer_unchanged(
     """Print that nothing needed to be published."""
     live = proposal.base.generation
     text = f"nothing to do: generation {live}, which is live, {what}"
+    session.show(set_blocks(proposal.merged))
     _answer_unpublished(session, proposal, text, waited)
 
 
@@ -262,7 +291,9 @@ def is_live(proposal: Proposal) -> bool:
     from ratectl.policy.bundle import digest, encode_policies
 
     head = proposal.base.head
-    return head is not None and head.bundle == digest(encode_policies(proposal.tree))
+    if head is None or proposal.reowned:
+        return False
+    return head.bundle == digest(encode_policies(proposal.tree))
 
 
 def declared(summary: Mapping[str, int]) -> str:
@@ -293,4 +324,5 @@ def proposal_data(proposal: Proposal) -> dict[str, Any]:
             for each in proposal.objections
         ],
         "passed": dict(provenance.passed),
+        **set_data(provenance.set, proposal.merged),
     }

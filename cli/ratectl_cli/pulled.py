@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.documents import FileNames, intact
 from ratectl.policy import check_loaded
@@ -17,6 +17,7 @@ from ratectl.policy.loader import load_sources
 from ratectl.policy.model import PolicyTree
 from ratectl.policy.policy_files import Sources
 from ratectl.policy.rules import family
+from ratectl.sets import part_of
 from ratectl_cli.render.policy_yaml import policy_lines
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from ratectl.documents import PolicyFile
     from ratectl.policy.loader import Loaded
     from ratectl.policy.model import Exemption
+    from ratectl.sets import Owners
 
-__all__ = ["Pulled", "pulled_files", "stream"]
+__all__ = ["Part", "Pulled", "parts_of", "pulled_files", "stream"]
 
 _TOP: Final = "global.yaml"
 """Where the policy of ``/`` goes."""
@@ -42,25 +44,65 @@ class Pulled:
 
     path: str
     text: str
-    rendered: bool
-    """Written anew, from what the bundle says, without comments."""
+    applied: PolicyFile | None
+    """What it was applied from; None where it is written anew, without comments."""
 
 
-def pulled_files(tree: PolicyTree, files: Sequence[PolicyFile]) -> list[Pulled]:
-    """The files of a generation, by path; ``files`` is what it was applied from."""
-    kept, rest = intact(files, tree)
-    names = FileNames()
-    for file in kept:
-        names.add(file.path)
-    found = [Pulled(file.path, file.text, rendered=False) for file in kept]
-    found += _rendered(rest, names)
-    misfits = _misfits(found)
+class Part(NamedTuple):
+    """What goes into one folder; at the top where it has no name."""
+
+    folder: str
+    tree: PolicyTree
+    files: Sequence[PolicyFile]
+    """What it was applied from."""
+
+
+def parts_of(
+    tree: PolicyTree, owners: Owners, files: Sequence[PolicyFile], name: str | None = None
+) -> list[Part]:
+    """What each set owns, in a folder of its name, and what nobody does; or just what one does."""
+    wanted = [None, *owners.sets] if name is None else [name]
+    return [
+        Part(
+            each if name is None and each is not None else "",
+            part_of(tree, owners, each),
+            [file for file in files if file.set == each],
+        )
+        for each in wanted
+    ]
+
+
+def pulled_files(tree: PolicyTree, parts: Sequence[Part]) -> list[Pulled]:
+    """The files of parts of ``tree``, by path."""
+    found = _composed(parts)
+    misfits = _misfits(tree, found)
     if misfits:
-        return pulled_files(tree, [file for file in kept if file.path not in misfits])
+        parts = [
+            part._replace(files=[file for file in part.files if file not in misfits])
+            for part in parts
+        ]
+        return pulled_files(tree, parts)
     return sorted(found, key=lambda each: each.path.split("/"))
 
 
-def _rendered(tree: PolicyTree, names: FileNames) -> Iterator[Pulled]:
+def _composed(parts: Sequence[Part]) -> list[Pulled]:
+    """Files as they were first: a name goes to what had it."""
+    names = FileNames()
+    found: list[Pulled] = []
+    left: list[tuple[str, PolicyTree]] = []
+    for folder, tree, files in parts:
+        below = f"{folder}/" if folder else ""
+        kept, rest = intact(files, tree)
+        for file in kept:
+            path = names.take(f"{below}{file.path}", otherwise=_ODD)
+            found.append(Pulled(path, file.text, file))
+        left.append((below, rest))
+    for below, rest in left:
+        found += _rendered(rest, below, names)
+    return found
+
+
+def _rendered(tree: PolicyTree, below: str, names: FileNames) -> Iterator[Pulled]:
     """A file for each scope, with its exceptions."""
     exceptions: dict[str, list[Exemption]] = defaultdict(list)
     for each in tree.exceptions:
@@ -69,26 +111,27 @@ def _rendered(tree: PolicyTree, names: FileNames) -> Iterator[Pulled]:
         said = {scope: tree.policies[scope]} if scope in tree.policies else {}
         wanted = _TOP if scope == "/" else f"{scope[1:]}.yaml"
         text = _text(PolicyTree(said, exceptions=tuple(exceptions.get(scope, ()))))
-        yield Pulled(names.take(wanted, otherwise=_ODD), text, rendered=True)
+        yield Pulled(names.take(f"{below}{wanted}", otherwise=_ODD), text, None)
 
 
 def _text(tree: PolicyTree) -> str:
     return "".join(f"{line}\n" for line in policy_lines(tree))
 
 
-def _misfits(found: Sequence[Pulled]) -> set[str]:
-    """Files whose tests ask for what is not there: nobody could apply them."""
+def _misfits(tree: PolicyTree, found: Sequence[Pulled]) -> set[PolicyFile]:
+    """Files whose tests ask for what is not in the tree: nobody could apply them."""
     if not found:
         return set()
-    diagnostics = check_loaded(_load({each.path: each.text for each in found})).diagnostics
-    return {
+    loaded = replace(_load({each.path: each.text for each in found}), tree=tree)
+    misfits = {
         each.span.file
-        for each in diagnostics
+        for each in check_loaded(loaded).diagnostics
         if each.severity == "error" and family(each.code) == "tests"
     }
+    return {each.applied for each in found if each.applied and each.path in misfits}
 
 
-def stream(tree: PolicyTree, files: Sequence[Pulled]) -> str:
+def stream(files: Sequence[Pulled]) -> str:
     """All of them as one text, each below a comment that names it."""
     parts = []
     for number, file in enumerate(files):
@@ -96,9 +139,10 @@ def stream(tree: PolicyTree, files: Sequence[Pulled]) -> str:
         mark = "---\n" if number and not _BEGINS.match(text) else ""
         parts.append(f"{mark}# {file.path}\n{text.rstrip()}\n")
     joined = "".join(parts)
-    loaded = _load({"-": joined})
-    same = loaded.ok and encode_policies(loaded.tree) == encode_policies(tree)
-    return joined if same else _text(replace(tree, sources={}))
+    said = _load({each.path: each.text for each in files}).tree if files else PolicyTree({})
+    again = _load({"-": joined})
+    same = again.ok and encode_policies(again.tree) == encode_policies(said)
+    return joined if same else _text(said)
 
 
 def _load(texts: dict[str, str]) -> Loaded:

@@ -21,6 +21,7 @@ from ratectl.policy.bundle import MAX_BUNDLE_BYTES, encode_document
 from ratectl.policy.loader import load_sources
 from ratectl.policy.model import PolicyTree
 from ratectl.policy.policy_files import STDIN, Sources, is_policy_file, printable
+from ratectl.sets import set_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from ratectl.policy.loader import Loaded
     from ratectl.policy.model import Exemption, Policy
     from ratectl.records import HistoryEntry
+    from ratectl.sets import Owners
     from ratectl.stores.base import Store
 
-__all__ = ["Documents", "FileNames", "PolicyFile", "intact", "is_safe", "read_documents"]
+__all__ = ["Beside", "Documents", "FileNames", "PolicyFile", "intact", "is_safe", "read_documents"]
 
 _FORMAT: Final = 1
 _UNNAMED: Final = "policies.yaml"
@@ -46,6 +48,8 @@ class PolicyFile(NamedTuple):
 
     path: str
     text: str
+    set: str | None = None
+    """The set that it was applied with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,8 @@ class Documents:
     files: tuple[PolicyFile, ...]
 
     @classmethod
-    def read(cls, given: str, loaded: Loaded) -> Self:
-        """Those of valid policies that were read at ``given``, a path or ``-``."""
+    def read(cls, given: str, loaded: Loaded, owner: str | None = None) -> Self:
+        """Those of valid policies that were read at ``given``, a path or ``-``, for a set."""
         names = FileNames()
         root = printable(str(PurePath(given)))
         below = "" if root == "." else f"{root.rstrip('/')}/"
@@ -64,10 +68,14 @@ class Documents:
         for name, data in loaded.raw.items():
             alone = name in (STDIN, root)
             path = PurePath(name).name if alone else name.removeprefix(below)
-            found.append(PolicyFile(names.take(path, otherwise=_UNNAMED), data.decode()))
+            found.append(PolicyFile(names.take(path, otherwise=_UNNAMED), data.decode(), owner))
         return cls(tuple(found))
 
-    def data(self) -> list[dict[str, str]]:
+    def beside(self, others: Self, name: str) -> Self:
+        """These, of set ``name``, together with those of everybody else."""
+        return type(self)((*self.files, *(file for file in others.files if file.set != name)))
+
+    def data(self) -> list[dict[str, str | None]]:
         """As JSON."""
         return [file._asdict() for file in self.files]
 
@@ -75,11 +83,14 @@ class Documents:
     def of(cls, data: Iterable[dict[str, Any]]) -> Self:
         """What ``data`` said.
 
-        :raises TypeError, KeyError: it did not.
+        :raises TypeError, ValueError: it did not.
         """
         files = tuple(PolicyFile(**each) for each in data)
-        if not all(isinstance(text, str) for file in files for text in file):
-            raise TypeError("files have a path and a text")
+        for file in files:
+            if not (isinstance(file.path, str) and isinstance(file.text, str)):
+                raise TypeError("files have a path and a text")
+            if file.set is not None and set_problem(file.set):
+                raise ValueError(f"a set has a name: {set_problem(file.set)}")
         return cls(files)
 
     def encode(self) -> bytes | None:
@@ -127,6 +138,22 @@ def is_safe(path: str) -> bool:
         and all(part and len(part.encode()) <= _MAX_NAME for part in parts)
         and is_policy_file(parts)  # no part begins with a dot: `..` neither
     )
+
+
+class Beside(NamedTuple):
+    """What is kept beside a bundle, for people: agents do not fetch it."""
+
+    documents: Documents | None = None
+    """The files that the tree was written in."""
+    owners: Owners | None = None
+    """Who owns what; None where nobody owns anything."""
+
+    def encode(self) -> tuple[bytes | None, bytes | None]:
+        """The bytes of both; None where there is nothing to keep."""
+        return (
+            self.documents.encode() if self.documents else None,
+            self.owners.encode() if self.owners else None,
+        )
 
 
 class FileNames:

@@ -30,12 +30,13 @@ from ratectl.records import (
     rollout_key,
     utc_now,
 )
+from ratectl.sets import owners_blob
 from ratectl.stores.base import MAX_OPS, Compare, Delete, Put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ratectl.documents import Documents
+    from ratectl.documents import Beside
     from ratectl.policy.model import PolicyTree
     from ratectl.signing import Signer
     from ratectl.stores.base import Item, Op, Store
@@ -43,11 +44,11 @@ if TYPE_CHECKING:
 __all__ = [
     "CHUNK_BYTES",
     "KEPT",
-    "Beside",
     "Provenance",
     "Trial",
     "collect_garbage",
     "commit",
+    "is_live",
     "no_rollout",
     "publish",
     "rollback",
@@ -77,6 +78,8 @@ class Provenance:
     dirty: bool | None = None
     passed: Mapping[str, str] = field(default_factory=dict)
     """Guards that said no (see ``guards``), and why it was done all the same."""
+    set: str | None = None
+    """The part of the tree that is published (see ``sets``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class Content:
     """Of the blobs that it consists of: nobody may collect these meanwhile."""
     rollback_of: int | None = None
     documents: str | None = None
+    owners: str | None = None
     trial: Trial | None = None
     """For a candidate: how it is tried. Otherwise it goes live at once."""
 
@@ -120,13 +124,6 @@ class Trial(NamedTuple):
     mode: Literal["enforce", "shadow"]
 
 
-class Beside(NamedTuple):
-    """What is kept beside a bundle, for people: agents do not fetch it."""
-
-    documents: Documents | None = None
-    """The files that the tree was written in."""
-
-
 def publish(
     store: Store,
     tree: PolicyTree,
@@ -140,6 +137,7 @@ def publish(
     """Make ``tree`` the live generation; None when it already is, to the letter of its bundle.
 
     ``base`` is the head that the decision to publish was made on (read now when not given).
+    Owners that are others than before make a generation of the same tree.
 
     :raises Conflict: somebody published since ``base`` (the message says who and when), or a
         rollout is under way.
@@ -148,10 +146,17 @@ def publish(
     """
     base = base or read_live(store)
     no_rollout(base)
-    if base.head is not None and base.head.bundle == digest(encode_policies(tree)):
+    if is_live(store, base, tree, beside):
         return None
     content = upload(store, tree, "apply", summary or {}, beside=beside)
     return commit(store, base, content, provenance, signer=signer)
+
+
+def is_live(store: Store, base: Live, tree: PolicyTree, beside: Beside | None) -> bool:
+    """Whether the tree is live already, and owned as it is to be."""
+    if base.head is None or base.head.bundle != digest(encode_policies(tree)):
+        return False
+    return beside is None or owners_blob(store, base) == _address(beside.encode()[1])
 
 
 def upload(
@@ -166,17 +171,22 @@ def upload(
     ensure_environment(store)
     bundle = encode_policies(tree)
     origins = encode_origins(tree) if tree.sources else None
-    files = beside.documents.encode() if beside and beside.documents else None
-    manifests = [_write_blob(store, blob) for blob in (bundle, origins, files) if blob is not None]
+    files, owners = beside.encode() if beside else (None, None)
+    blobs = (bundle, origins, files, owners)
     return Content(
         action,
         digest(bundle),
-        digest(origins) if origins else None,
+        _address(origins),
         summary,
-        manifests,
-        documents=digest(files) if files else None,
+        [_write_blob(store, blob) for blob in blobs if blob is not None],
+        documents=_address(files),
+        owners=_address(owners),
         trial=trial,
     )
+
+
+def _address(blob: bytes | None) -> str | None:
+    return None if blob is None else digest(blob)
 
 
 def no_rollout(base: Live) -> None:
@@ -196,15 +206,19 @@ def rollback(
 
     None when that content is live already.
 
-    :raises NotFound: generation ``to`` or its bundle is not kept.
+    :raises NotFound: generation ``to``, its bundle, or who owned it is not kept.
     :raises Conflict: somebody published since ``base``, or a rollout is under way.
     """
     base = base or read_live(store)
     no_rollout(base)
     entry = read_entry(store, to)
-    if base.head is not None and base.head.bundle == entry.bundle:
+    if (
+        base.head is not None
+        and base.head.bundle == entry.bundle
+        and owners_blob(store, base) == entry.owners
+    ):
         return None
-    manifests = [_want_blob(store, entry.bundle)]
+    manifests = [_want_blob(store, blob) for blob in (entry.bundle, entry.owners) if blob]
     content = Content(
         "rollback",
         entry.bundle,
@@ -213,6 +227,7 @@ def rollback(
         manifests,
         rollback_of=to,
         documents=_if_kept(store, entry.documents, manifests),
+        owners=entry.owners,
     )
     return commit(store, base, content, provenance, signer=signer)
 
@@ -287,6 +302,8 @@ def _entry(generation: int, content: Content, provenance: Provenance) -> History
         request=uuid.uuid4().hex,
         rollback_of=content.rollback_of,
         documents=content.documents,
+        owners=content.owners,
+        set=provenance.set,
         passed=dict(provenance.passed),
     )
 

@@ -9,8 +9,8 @@ key                        value
 ``history/<generation>``   who published what, when, from which commit
 ``rollouts/<generation>``  how a candidate is to be tried, how far it got, and how it ended
 ``manifests/<sha256>``     size and number of chunks of a blob, and when it was last wanted
-``bundles/<sha256>/<n>``   the blob, in chunks: policies, where they were written (origins), or the
-                           files that they were written in (documents)
+``bundles/<sha256>/<n>``   the blob, in chunks: policies, where they were written (origins), the
+                           files that they were written in (documents), or who owns them (owners)
 ``agents/<id>``            what an agent runs (under a lease)
 ``usage/<id>``             what an agent has counted (under the same lease)
 ``beats/<id>``             that it lives, and how much it has decided: what is looked at often
@@ -277,10 +277,16 @@ class HistoryEntry(Record):
     documents: str | None = None
     """SHA-256 of the files that it was written in; None where these are not kept."""
 
+    owners: str | None = None
+    """SHA-256 of which set owns what (see ``sets``); None where nobody owns anything."""
+    set: str | None = None
+    """The set that was published; None for a whole tree."""
+
     @property
     def blobs(self) -> list[str]:
         """Every blob that it names."""
-        return [sha256 for sha256 in (self.bundle, self.origins, self.documents) if sha256]
+        blobs = (self.bundle, self.origins, self.documents, self.owners)
+        return [sha256 for sha256 in blobs if sha256]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,8 @@ rates = st.builds(
     st.sampled_from(["s", "min", "h", "day", "week"]),
 ) | st.sampled_from(["unlimited", "0.5/s", "0/s"])
 words = st.text(
-    st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Zl", "Zp", "Cs", "Cn"])
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Zl", "Zp", "Cs", "Cn"]),
+    max_size=100,
 )
 limits = st.dictionaries(
     names,

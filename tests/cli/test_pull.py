@@ -13,15 +13,15 @@ from drawn_policies import trees
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratectl.documents import Documents, PolicyFile, is_safe
+from ratectl.documents import Beside, Documents, PolicyFile, is_safe
 from ratectl.policy import load_valid
 from ratectl.policy.bundle import encode_policies
 from ratectl.policy.loader import load_sources
 from ratectl.policy.model import PolicyTree
 from ratectl.policy.policy_files import Sources
-from ratectl.publish import Beside, Provenance, publish
+from ratectl.publish import Provenance, publish
 from ratectl.stores import open_store
-from ratectl_cli.pulled import pulled_files, stream
+from ratectl_cli.pulled import Part, pulled_files, stream
 from ratectl_cli.render.policy_yaml import policy_lines
 
 if TYPE_CHECKING:
@@ -364,27 +364,25 @@ def test_whatever_is_kept_the_files_say_what_the_bundle_says(
     tree: PolicyTree, data: st.DataObject
 ) -> None:
     """And a file that says so itself comes back as it was."""
-    scopes = data.draw(st.permutations(sorted(tree.policies)))
     true = [
-        PolicyFile(f"{at}/all.yaml", "# mine\n" + text_of(PolicyTree({at: tree.policies[at]})))
-        for at in scopes
+        PolicyFile(f"{at}/all.yaml".lstrip("/"), f"# mine\n{text_of(PolicyTree({at: policy}))}")
+        for at, policy in data.draw(st.permutations(sorted(tree.policies.items())))
     ]
-    true = [PolicyFile(path.lstrip("/"), text) for path, text in true]
     kept = [file for file in true if data.draw(st.booleans())]
     wrong = [
         PolicyFile(data.draw(st.sampled_from([*HOSTILE, "b.yaml", "all.yaml"])), text)
         for text in ("# nothing\n", "scope: [", text_of(tree) if tree.policies else "", TREE)
         if data.draw(st.booleans())
     ]
-    files = pulled_files(tree, [*kept, *wrong])
+    files = pulled_files(tree, [Part("", tree, [*kept, *wrong])])
     texts = {file.path: file.text for file in files}
     assert len(texts) == len(files)
     assert all(map(is_safe, texts))
     if tree.policies or tree.exceptions:
         assert encode_policies(tree_of(texts)) == encode_policies(tree)
-        assert encode_policies(tree_of({"-": stream(tree, files)})) == encode_policies(tree)
-    for path, text in kept:
-        assert texts.get(path) == text
+        assert encode_policies(tree_of({"-": stream(files)})) == encode_policies(tree)
+    for file in kept:
+        assert texts.get(file.path) == file.text
 
 
 def text_of(tree: PolicyTree) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ratectl.errors import UsageError
 from ratectl_cli.errors import Refused
 from ratectl_cli.session import Session, session_of
 from ratectl_cli.text import bold, plural
@@ -33,6 +34,9 @@ def pull(
         int | None,
         typer.Option("--generation", metavar="GEN", min=1, help="Not the live one, but this."),
     ] = None,
+    set_: Annotated[
+        str | None, typer.Option("--set", metavar="NAME", help="Only what this set owns.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace files that say something else.")
     ] = False,
@@ -44,36 +48,45 @@ def pull(
     nothing. All are written, or none: a file that says something else is never replaced without
     --force, and none is ever removed.
 
+    Where sets own parts of the tree, each set's files go to a folder of its name; with --set, only
+    one set's are written, and to DIR itself.
+
     Examples:
       ratectl pull
       ratectl pull --force policies/ && git diff
       ratectl pull --generation 411 before/
+      ratectl pull --set payments policies/
       ratectl pull - | less
 
     Exit codes:
       0   written, or there already
-      64  no such generation
+      64  no such generation, or no such set in it
       65  nothing is published, or the stored bytes are damaged
       69  store unreachable
       77  files are in the way, or cannot be written
     """
     from ratectl.documents import read_documents
     from ratectl.generations import read_live, read_tree
+    from ratectl.sets import read_owners
     from ratectl_cli.policies import entry_of
-    from ratectl_cli.pulled import pulled_files
+    from ratectl_cli.pulled import parts_of, pulled_files
 
     session = session_of(ctx)
     with session.store() as store, session.busy("reading policies"):
         entry = entry_of(store, generation)
         live = read_live(store).generation == entry.generation
         tree = read_tree(store, entry)
-        files = pulled_files(tree, read_documents(store, entry).files)
+        owners = read_owners(store, entry.owners)
+        if set_ is not None and set_ not in owners.sets:
+            raise UsageError(_no_such_set(entry, set_, owners.sets))
+        parts = parts_of(tree, owners, read_documents(store, entry).files, set_)
+        files = pulled_files(tree, parts)
     if directory == "-":
         from ratectl_cli.pulled import stream
 
         states = {file.path: "printed" for file in files}
         if session.text:
-            session.emit(stream(tree, files))
+            session.emit(stream(files))
         else:
             _answer(session, entry, files, states, directory=None, live=live)
     else:
@@ -82,6 +95,11 @@ def pull(
         _answer(session, entry, files, states, directory=directory, live=live)
     _remark(session, entry, files)
     return 0
+
+
+def _no_such_set(entry: "HistoryEntry", name: str, sets: "Sequence[str]") -> str:
+    there = f"its sets are {_listed(sets)}" if sets else "it has no sets"
+    return f"set {name!r} owns nothing of generation {entry.generation}: {there}"
 
 
 def _write(root: Path, entry: "HistoryEntry", files: "Sequence[Pulled]", *, force: bool) -> _States:
@@ -185,7 +203,7 @@ def _answer(
             {
                 "path": file.path,
                 "state": states[file.path],
-                "rendered": file.rendered,
+                "rendered": file.applied is None,
                 "text": file.text if directory is None else None,
             }
             for file in files
@@ -208,7 +226,7 @@ def _answer(
 def _remark(session: Session, entry: "HistoryEntry", files: "Sequence[Pulled]") -> None:
     if not files:
         session.say(f"generation {entry.generation} holds no policy: there is nothing to write")
-    anew = [file.path for file in files if file.rendered]
+    anew = [file.path for file in files if file.applied is None]
     if anew:
         session.say(
             f"written anew, without comments: {_listed(anew)} (the files that were applied are not "
