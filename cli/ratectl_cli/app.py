@@ -69,6 +69,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         f"{_HERE}.diff:diff",
         "Compare policies with the live generation, or two generations.",
     ),
+    "pull": Entry("Publish", f"{_HERE}.pull:pull", "Write what is live as files of policies."),
     "rollback": Entry(
         "Publish", f"{_HERE}.rollback:rollback", "Publish an earlier generation again."
     ),

@@ -139,11 +139,11 @@ def _policies(store: Store, live: Live) -> Finding:
 
 
 def _agents(store: Store, live: Live, at: datetime) -> Iterator[Finding]:
-    from ratectl.usage import read_agents, read_usage
+    from ratectl.usage import read_agents, read_beats
     from ratectl_cli.commands.agents import agent_data
     from ratectl_cli.diagnosis_panic import examine_switches
 
-    seen = {record.id: record.reported for record in read_usage(store)}
+    seen = {record.id: record.reported for record in read_beats(store)}
     records = read_agents(store)
     switches, findings = examine_switches(store, records, at)
     yield from findings

@@ -39,6 +39,8 @@ __all__ = [
     "tree_to_compare",
 ]
 
+_REMOVES_ALL: Final = ": publishing it would remove every limit"
+
 
 class LiveTree(NamedTuple):
     """The policies of a generation, and its number."""
@@ -101,13 +103,13 @@ def read_plan(path: str) -> SavedPlan | None:
             raise BundleError(f"{path}: {error}") from None
 
 
-def read_usable(path: str, *, empty: bool = False) -> Loaded:
+def read_usable(path: str, *, empty: bool = False, part: bool = False) -> Loaded:
     """Load policies without rules that need the live generation, of which there is at least one,
     unless there may be none (``empty``).
 
-    ``publishable`` judges the rest.
+    ``publishable`` judges the rest; of a ``part`` of a tree, everything that is between documents.
 
-    :raises Refused: there is nothing: publishing it would remove every limit.
+    :raises Refused: there is nothing.
     :raises PolicyError: they do not validate, whatever is live.
     """
     from ratectl.policy import check_loaded, codes
@@ -115,14 +117,16 @@ def read_usable(path: str, *, empty: bool = False) -> Loaded:
 
     nothing: Final = {codes.NO_FILES, codes.NO_POLICIES, codes.EMPTY_FILE}
     loaded = load([path], stdin=read_stdin() if path == "-" else None)
-    checked = check_loaded(loaded)
+    checked = loaded if part else check_loaded(loaded)
+    if part and loaded.ok and not (loaded.tree.policies or loaded.tree.exceptions or empty):
+        raise Refused(f"nothing to apply in {path}: there are only tests")
     if not checked.usable:
         errors = [found for found in checked.diagnostics if found.severity == "error"]
         if all(found.code in nothing for found in errors):
             if empty:
                 return replace(loaded, diagnostics=())
             raise Refused(
-                f"nothing to apply in {path}: publishing it would remove every limit",
+                f"nothing to apply in {path}{'' if part else _REMOVES_ALL}",
                 checked.diagnostics,
             )
         raise PolicyError(checked.diagnostics)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ratectl_cli.sets import set_blocks, set_data
 from ratectl_cli.text import bold, dim, plural
 from ratectl_cli.waiting import agents_blocks, agents_data
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ratectl.compare import Change, Named
+    from ratectl.documents import Beside
     from ratectl.exposure import Use
     from ratectl.generations import Live
     from ratectl.guards import Objection
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from ratectl.publish import Provenance
     from ratectl.records import HistoryEntry
     from ratectl.refusals import Refusals
+    from ratectl.sets import Merged
     from ratectl.stores.base import Store
     from ratectl_cli.session import Session
+    from ratectl_cli.sets import Choice
     from ratectl_cli.text import Block
     from ratectl_cli.waiting import Waited
 
@@ -68,6 +72,17 @@ class Proposal:
     """What it would have refused of late, where anybody says what there was to refuse."""
     objections: Sequence[Objection] = ()
     """What guards say against it."""
+    beside: Beside | None = None
+    """What to keep with it."""
+    merged: Merged | None = None
+    """Where only a set is published."""
+    reowned: bool = False
+    """Whether it changes who owns what."""
+
+    @property
+    def published(self) -> PolicyTree:
+        """The tree with the places to keep."""
+        return self.tree if self.merged is None else self.merged.published
 
 
 def propose(
@@ -88,19 +103,35 @@ def propose(
 
 
 def compare_with_live(
-    session: Session, store: Store, loaded: Loaded, provenance: Provenance
+    session: Session,
+    store: Store,
+    path: str,
+    loaded: Loaded,
+    provenance: Provenance,
+    choice: Choice | None = None,
 ) -> Proposal:
-    """Propose policies that were read, beside the live generation.
+    """Propose policies that were read at ``path``, beside the live generation.
 
-    :raises PolicyError: a value that is new or changed exceeds a cap.
+    ``choice``: they are only a set's part of it.
+
+    :raises PolicyError, Refused: they cannot be published (see ``whole_of``).
     """
     from ratectl.generations import read_live
-    from ratectl_cli.policies import publishable, tree_to_compare
+    from ratectl_cli.policies import tree_to_compare
+    from ratectl_cli.sets import whole_of
 
     base = read_live(store)
     old = tree_to_compare(session, store, base)
-    loaded = publishable(loaded, old)
-    proposal = propose("apply", base, old, loaded.tree, provenance, loaded.diagnostics)
+    whole = whole_of(store, base, old, loaded, choice)
+    if choice is not None:
+        provenance = replace(provenance, set=choice.name)
+    found = whole.loaded
+    proposal = replace(
+        propose("apply", base, old, found.tree, provenance, found.diagnostics),
+        beside=whole.beside(store, base, path),
+        merged=whole.merged,
+        reowned=whole.reowned,
+    )
     return guarded(session, store, proposal)
 
 
@@ -177,6 +208,8 @@ def provenance_of(path: str, message: str) -> Provenance:
 def title_of(proposal: Proposal, source: str) -> str:
     """``policies at 1a2b3c4d5e against generation 3``."""
     base, provenance = proposal.base, proposal.provenance
+    if provenance.set:
+        source = f"set {provenance.set} of {source}"
     if provenance.commit:
         dirty = ", with uncommitted changes" if provenance.dirty else ""
         source = f"{source} at {provenance.commit[:10]}{dirty}"
@@ -193,8 +226,11 @@ def warn(session: Session, proposal: Proposal) -> None:
 
 
 def show_changes(session: Session, proposal: Proposal, title: str) -> None:
-    """Print what publishing would change."""
-    session.show(_change_blocks(session, proposal, title))
+    """Print what publishing would change, as `plan` does; guards have their own say."""
+    from ratectl_cli.render.plan import Planned, plan_blocks
+
+    planned = Planned(replace(proposal, objections=()), title, has_changes=True)
+    session.show(plan_blocks(planned, None, unfold=bool(session.options.verbose)))
 
 
 def answer_published(
@@ -228,6 +264,7 @@ def answer_unchanged(
     """Print that nothing needed to be published."""
     live = proposal.base.generation
     text = f"nothing to do: generation {live}, which is live, {what}"
+    session.show(set_blocks(proposal.merged))
     _answer_unpublished(session, proposal, text, waited)
 
 
@@ -256,20 +293,9 @@ def is_live(proposal: Proposal) -> bool:
     from ratectl.policy.bundle import digest, encode_policies
 
     head = proposal.base.head
-    return head is not None and head.bundle == digest(encode_policies(proposal.tree))
-
-
-def _change_blocks(session: Session, proposal: Proposal, title: str) -> Iterator[Block]:
-    from ratectl_cli.render.changes import change_blocks, changes_line
-
-    yield title
-    if proposal.changes:
-        yield ""
-        yield from change_blocks(proposal.changes, unfold=bool(session.options.verbose))
-        yield ""
-    else:
-        yield "no request will notice: only descriptions, owners, caps or spelling differ"
-    yield f"{changes_line(proposal.changes)} ({declared(proposal.summary)} declared)"
+    if head is None or proposal.reowned:
+        return False
+    return head.bundle == digest(encode_policies(proposal.tree))
 
 
 def declared(summary: Mapping[str, int]) -> str:
@@ -300,4 +326,5 @@ def proposal_data(proposal: Proposal) -> dict[str, Any]:
             for each in proposal.objections
         ],
         "passed": dict(provenance.passed),
+        **set_data(provenance.set, proposal.merged),
     }

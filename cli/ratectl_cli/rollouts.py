@@ -71,11 +71,11 @@ def standing(store: Store, rollout: Underway) -> Verdict:
     import time
 
     from ratectl.rollout import Judge
-    from ratectl.usage import read_agents, read_usage
+    from ratectl.usage import read_agents, read_beats
 
     judge = Judge(rollout.record)
     return judge.look(
-        time.monotonic(), rollout.record.percent, read_agents(store), read_usage(store)
+        time.monotonic(), rollout.record.percent, read_agents(store), read_beats(store)
     )
 
 

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from ratectl.documents import Beside, Documents
 from ratectl.errors import BundleError, Conflict, NotFound
 from ratectl.generations import read_entry, read_environment, read_live
 from ratectl.policy.bundle import (
@@ -20,8 +21,9 @@ from ratectl.policy.bundle import (
     encode_origins,
     encode_policies,
 )
-from ratectl.publish import Provenance
+from ratectl.publish import Provenance, is_live
 from ratectl.records import utc_now
+from ratectl.sets import Owners
 
 if TYPE_CHECKING:
     from ratectl.generations import Live
@@ -34,7 +36,7 @@ _API: Final = "ratectl/v1"
 _KIND: Final = "SavedPlan"
 _FIELDS: Final = {
     "apiVersion", "kind", "created", "source", "environment", "base", "provenance", "bundle",
-    "policies", "origins",
+    "policies", "origins", "documents", "owners",
 }  # fmt: skip
 _NAMED: Final = 5
 """Generations named, at most, that a plan did not know of."""
@@ -67,6 +69,7 @@ class SavedPlan:
     provenance: Provenance
     policies: bytes
     origins: bytes | None
+    beside: Beside
 
     def tree(self) -> PolicyTree:
         """What it would publish.
@@ -89,8 +92,16 @@ class SavedPlan:
             "bundle": digest(self.policies),
             "policies": self.policies.decode(),
             "origins": None if self.origins is None else self.origins.decode(),
+            **self._beside(),
         }
         return (json.dumps(value, indent=1) + "\n").encode()
+
+    def _beside(self) -> dict[str, Any]:
+        documents, owners = self.beside
+        return {
+            "documents": None if documents is None else documents.data(),
+            "owners": None if owners is None else owners.data(),
+        }
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -109,6 +120,7 @@ class SavedPlan:
                     f"{digest(policies)[:12]}: it was changed since it was saved; plan again"
                 )
             base, origins = value["base"], value["origins"]
+            documents, owners = value["documents"], value["owners"]
             return cls(
                 created=_text(value["created"]),
                 source=_text(value["source"]),
@@ -117,6 +129,10 @@ class SavedPlan:
                 provenance=_provenance(value["provenance"]),
                 policies=policies,
                 origins=None if origins is None else origins.encode(),
+                beside=Beside(
+                    None if documents is None else Documents.of(documents),
+                    None if owners is None else Owners.from_data(owners),
+                ),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"not a readable plan: {error}") from None
@@ -139,6 +155,8 @@ def _provenance(value: dict[str, Any]) -> Provenance:
     found = Provenance(**value)
     _text(found.author)
     _text(found.message)
+    if found.set is not None:
+        _text(found.set)
     for guard, reason in found.passed.items():
         _text(guard)
         _text(reason)
@@ -152,7 +170,12 @@ def is_plan(head: bytes) -> bool:
 
 
 def save_plan(
-    store: Store, base: Live, tree: PolicyTree, provenance: Provenance, source: str
+    store: Store,
+    base: Live,
+    tree: PolicyTree,
+    provenance: Provenance,
+    source: str,
+    beside: Beside | None = None,
 ) -> SavedPlan:
     """A plan to publish ``tree`` where ``base`` is live."""
     environment = read_environment(store)
@@ -164,6 +187,7 @@ def save_plan(
         provenance=provenance,
         policies=encode_policies(tree),
         origins=encode_origins(tree) if tree.sources else None,
+        beside=beside or Beside(),
     )
 
 
@@ -175,12 +199,7 @@ def still_live(store: Store, plan: SavedPlan) -> Live:
     found = read_environment(store)
     environment = found.id if found else None
     now = read_live(store)
-    head = now.head
-    if (
-        head is not None
-        and head.bundle == digest(plan.policies)
-        and plan.environment in (environment, None)
-    ):
+    if plan.environment in (environment, None) and is_live(store, now, plan.tree(), plan.beside):
         return now  # applied before: to do so again is safe
     if environment != plan.environment:
         raise Conflict(_elsewhere(plan, environment, store.url))

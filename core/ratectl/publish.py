@@ -30,11 +30,13 @@ from ratectl.records import (
     rollout_key,
     utc_now,
 )
+from ratectl.sets import owners_blob
 from ratectl.stores.base import MAX_OPS, Compare, Delete, Put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ratectl.documents import Beside
     from ratectl.policy.model import PolicyTree
     from ratectl.signing import Signer
     from ratectl.stores.base import Item, Op, Store
@@ -46,6 +48,7 @@ __all__ = [
     "Trial",
     "collect_garbage",
     "commit",
+    "is_live",
     "no_rollout",
     "publish",
     "rollback",
@@ -75,6 +78,8 @@ class Provenance:
     dirty: bool | None = None
     passed: Mapping[str, str] = field(default_factory=dict)
     """Guards that said no (see ``guards``), and why it was done all the same."""
+    set: str | None = None
+    """The part of the tree that is published (see ``sets``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,8 @@ class Content:
     manifests: Sequence[Item]
     """Of the blobs that it consists of: nobody may collect these meanwhile."""
     rollback_of: int | None = None
+    documents: str | None = None
+    owners: str | None = None
     trial: Trial | None = None
     """For a candidate: how it is tried. Otherwise it goes live at once."""
 
@@ -125,10 +132,12 @@ def publish(
     base: Live | None = None,
     summary: Mapping[str, int] | None = None,
     signer: Signer | None = None,
+    beside: Beside | None = None,
 ) -> HistoryEntry | None:
     """Make ``tree`` the live generation; None when it already is, to the letter of its bundle.
 
     ``base`` is the head that the decision to publish was made on (read now when not given).
+    Owners that are others than before make a generation of the same tree.
 
     :raises Conflict: somebody published since ``base`` (the message says who and when), or a
         rollout is under way.
@@ -137,10 +146,17 @@ def publish(
     """
     base = base or read_live(store)
     no_rollout(base)
-    if base.head is not None and base.head.bundle == digest(encode_policies(tree)):
+    if is_live(store, base, tree, beside):
         return None
-    content = upload(store, tree, "apply", summary or {})
+    content = upload(store, tree, "apply", summary or {}, beside=beside)
     return commit(store, base, content, provenance, signer=signer)
+
+
+def is_live(store: Store, base: Live, tree: PolicyTree, beside: Beside | None) -> bool:
+    """Whether the tree is live already, and owned as it is to be."""
+    if base.head is None or base.head.bundle != digest(encode_policies(tree)):
+        return False
+    return beside is None or owners_blob(store, base) == _address(beside.encode()[1])
 
 
 def upload(
@@ -149,15 +165,28 @@ def upload(
     action: str,
     summary: Mapping[str, int],
     trial: Trial | None = None,
+    beside: Beside | None = None,
 ) -> Content:
     """Write what a generation consists of, under its hashes: nobody reads it yet."""
     ensure_environment(store)
     bundle = encode_policies(tree)
     origins = encode_origins(tree) if tree.sources else None
-    blobs = [bundle] if origins is None else [bundle, origins]
-    manifests = [_write_blob(store, blob) for blob in blobs]
-    named = None if origins is None else digest(origins)
-    return Content(action, digest(bundle), named, summary, manifests, trial=trial)
+    files, owners = beside.encode() if beside else (None, None)
+    blobs = (bundle, origins, files, owners)
+    return Content(
+        action,
+        digest(bundle),
+        _address(origins),
+        summary,
+        [_write_blob(store, blob) for blob in blobs if blob is not None],
+        documents=_address(files),
+        owners=_address(owners),
+        trial=trial,
+    )
+
+
+def _address(blob: bytes | None) -> str | None:
+    return None if blob is None else digest(blob)
 
 
 def no_rollout(base: Live) -> None:
@@ -177,22 +206,29 @@ def rollback(
 
     None when that content is live already.
 
-    :raises NotFound: generation ``to`` or its bundle is not kept.
+    :raises NotFound: generation ``to``, its bundle, or who owned it is not kept.
     :raises Conflict: somebody published since ``base``, or a rollout is under way.
     """
     base = base or read_live(store)
     no_rollout(base)
     entry = read_entry(store, to)
-    if base.head is not None and base.head.bundle == entry.bundle:
+    if (
+        base.head is not None
+        and base.head.bundle == entry.bundle
+        and owners_blob(store, base) == entry.owners
+    ):
         return None
-    manifests = [_want_blob(store, entry.bundle)]
-    origins = entry.origins
-    if origins is not None:
-        try:
-            manifests.append(_want_blob(store, origins))
-        except NotFound:
-            origins = None
-    content = Content("rollback", entry.bundle, origins, summary or {}, manifests, rollback_of=to)
+    manifests = [_want_blob(store, blob) for blob in (entry.bundle, entry.owners) if blob]
+    content = Content(
+        "rollback",
+        entry.bundle,
+        _if_kept(store, entry.origins, manifests),
+        summary or {},
+        manifests,
+        rollback_of=to,
+        documents=_if_kept(store, entry.documents, manifests),
+        owners=entry.owners,
+    )
     return commit(store, base, content, provenance, signer=signer)
 
 
@@ -243,7 +279,7 @@ def commit(
         if read_live(store).mod_revision != base.mod_revision:
             raise lost_race(store, base)
         # Only a manifest moved: another publisher wants the same bytes. That is no conflict.
-        manifests = [_stored(store, item.key.removeprefix(MANIFESTS)) for item in manifests]
+        manifests = [_still_stored(store, item) for item in manifests]
     else:
         raise Conflict("the same bytes are being published by many at once: apply again")
     if entry.generation % _COLLECT_EVERY == 0:
@@ -265,6 +301,9 @@ def _entry(generation: int, content: Content, provenance: Provenance) -> History
         summary=dict(content.summary),
         request=uuid.uuid4().hex,
         rollback_of=content.rollback_of,
+        documents=content.documents,
+        owners=content.owners,
+        set=provenance.set,
         passed=dict(provenance.passed),
     )
 
@@ -295,11 +334,32 @@ def _want_blob(store: Store, sha256: str) -> Item:
             return _stored(store, sha256)
 
 
+def _if_kept(store: Store, sha256: str | None, manifests: list[Item]) -> str | None:
+    """Want what is a comfort, and no condition: None where it is gone."""
+    if sha256 is not None:
+        try:
+            manifests.append(_want_blob(store, sha256))
+        except NotFound:
+            return None
+    return sha256
+
+
 def _stored(store: Store, sha256: str) -> Item:
     item = store.get(MANIFESTS + sha256)
     if item is None:
         raise NotFound(f"bundle {sha256[:12]} is no longer in the store")
     return item
+
+
+def _still_stored(store: Store, manifest: Item) -> Item:
+    """:raises Conflict: a collector by whose clock it was an hour old has taken it away."""
+    try:
+        return _stored(store, manifest.key.removeprefix(MANIFESTS))
+    except NotFound as error:
+        raise Conflict(
+            f"{error}: it was collected before it could go live, so some machine's clock is wrong. "
+            "Apply again"
+        ) from None
 
 
 def _put(store: Store, key: str, value: bytes) -> None:
@@ -316,7 +376,7 @@ def collect_garbage(store: Store, *, age: timedelta = GARBAGE_AGE) -> int:
     Returns how many.
     """
     entries = read_history(store)
-    named = {blob for entry in entries for blob in (entry.bundle, entry.origins) if blob}
+    named = {blob for entry in entries for blob in entry.blobs}
     live = read_live(store)
     if live.head is not None:
         named.add(live.head.bundle)

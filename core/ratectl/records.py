@@ -10,9 +10,11 @@ key                        value
 ``history/<generation>``   who published what, when, from which commit
 ``rollouts/<generation>``  how a candidate is to be tried, how far it got, and how it ended
 ``manifests/<sha256>``     size and number of chunks of a blob, and when it was last wanted
-``bundles/<sha256>/<n>``   the blob, in chunks: policies, or where they were written (origins)
+``bundles/<sha256>/<n>``   the blob, in chunks: policies, where they were written (origins), the
+                           files that they were written in (documents), or who owns them (owners)
 ``agents/<id>``            what an agent runs (under a lease)
 ``usage/<id>``             what an agent has counted (under the same lease)
+``beats/<id>``             that it lives, and how much it has decided: what is looked at often
 =========================  ====================================================================
 
 Records are read tolerantly (an older reader ignores fields that a newer writer adds), except for
@@ -30,6 +32,7 @@ from ratectl.errors import BundleError
 
 __all__ = [
     "AGENTS",
+    "BEATS",
     "BUNDLES",
     "CONTROLLER",
     "ENVIRONMENT",
@@ -39,6 +42,7 @@ __all__ = [
     "ROLLOUTS",
     "USAGE",
     "AgentRecord",
+    "Beat",
     "BesideReport",
     "Candidate",
     "Controller",
@@ -66,6 +70,7 @@ MANIFESTS = "manifests/"
 BUNDLES = "bundles/"
 AGENTS = "agents/"
 USAGE = "usage/"
+BEATS = "beats/"
 
 _FORMAT = 1
 
@@ -271,6 +276,19 @@ class HistoryEntry(Record):
     """For a rollback: the generation whose content this one repeats."""
     passed: dict[str, str] = field(default_factory=dict)
     """Guards that said no, each with the reason for which it was passed."""
+    documents: str | None = None
+    """SHA-256 of the files that it was written in; None where these are not kept."""
+
+    owners: str | None = None
+    """SHA-256 of which set owns what (see ``sets``); None where nobody owns anything."""
+    set: str | None = None
+    """The set that was published; None for a whole tree."""
+
+    @property
+    def blobs(self) -> list[str]:
+        """Every blob that it names."""
+        blobs = (self.bundle, self.origins, self.documents, self.owners)
+        return [sha256 for sha256 in blobs if sha256]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,6 +354,19 @@ class AgentRecord(Record):
         ]
         known = cls.__dataclass_fields__
         return cls(panic=obeyed, **{name: of for name, of in value.items() if name in known})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat(Record):
+    """A sign of life, written with every usage record and far smaller."""
+
+    id: str
+    generation: int
+    since: str
+    reported: str
+    requests: int
+    """Decided since it started; never more than there were (see ``agent.usage``)."""
+    refused: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

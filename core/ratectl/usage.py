@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ratectl.errors import BundleError
-from ratectl.records import AGENTS, USAGE, AgentRecord, UsageRecord
+from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, Beat, UsageRecord
 
 if TYPE_CHECKING:
     from ratectl.records import LimitReport
     from ratectl.stores.base import Store
 
-__all__ = ["LimitTotal", "Totals", "read_agents", "read_usage", "totals"]
+__all__ = ["LimitTotal", "Totals", "read_agents", "read_beats", "read_usage", "totals"]
 
 
 @dataclass(slots=True)
@@ -79,6 +79,11 @@ class Totals:
 def read_agents(store: Store) -> list[AgentRecord]:
     """Every agent that reported within its lease, by id."""
     return [AgentRecord.decode(item.value) for item in store.list(AGENTS).items]
+
+
+def read_beats(store: Store) -> list[Beat]:
+    """Every agent's last sign of life, by id."""
+    return [Beat.decode(item.value) for item in store.list(BEATS).items]
 
 
 def read_usage(store: Store) -> list[UsageRecord]:

@@ -74,3 +74,38 @@ def test_the_seconds_are_those_that_the_recent_counts_cover() -> None:
         for record in [read(meter, at, counted("x", allowed=int(at)))]
     ]
     assert found == [(4.0, 4), (58.0, 58), (62.0, 62), (61.0, 61), (181.0, 181)]
+
+
+def decided(meter: UsageMeter, at: float, *limits: LimitUsage) -> tuple[int, int]:
+    beat = meter.beat(read(meter, at, *limits))
+    return beat.requests, beat.refused
+
+
+def test_a_request_that_many_limits_meet_is_one_request() -> None:
+    meter = UsageMeter("edge", 0.0)
+    met = [
+        counted("spike", allowed=60, refused=9, never=1),
+        counted("spike", ("gold",), allowed=30),
+        counted("steady", allowed=90, refused=5),
+        counted("spike", scope="/b", allowed=7, refused=1),
+        counted("fleet", scope="/", budget=True, allowed=97, refused=2),
+    ]
+    assert decided(meter, 1.0, *met) == (90 + 7 + 10 + 1, 11)
+
+
+def test_what_only_a_budget_meets_counts() -> None:
+    meter = UsageMeter("edge", 0.0)
+    assert decided(meter, 1.0, counted("fleet", budget=True, allowed=50, refused=2)) == (52, 2)
+
+
+def test_requests_go_on_counting_when_limits_come_and_go() -> None:
+    meter = UsageMeter("edge", 0.0)
+    assert decided(meter, 1.0, counted("spike", allowed=50, refused=3)) == (53, 3)
+    assert decided(meter, 2.0, counted("other", allowed=5, refused=1)) == (59, 4)
+    assert decided(meter, 3.0, counted("other", allowed=6, refused=1)) == (60, 4)
+    assert decided(meter, 4.0) == (60, 4)
+
+
+def test_what_shadow_limits_would_refuse_was_not_refused() -> None:
+    meter = UsageMeter("edge", 0.0)
+    assert decided(meter, 1.0, counted("probe", allowed=5, shadow_refused=50)) == (5, 0)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratectl.records import AgentRecord, LimitReport, UsageRecord
+from ratectl.records import AgentRecord, Beat, LimitReport, UsageRecord
 from ratectl.stores import open_store
 from ratectl_cli.app import run
 
@@ -213,7 +213,16 @@ def report_agent(url: str, **changes: Any) -> None:
         buckets=0,
         overflowed=0,
     )
+    beat = Beat(
+        id=record.id,
+        generation=record.generation,
+        since=record.started,
+        reported=reported,
+        requests=0,
+        refused=0,
+    )
     with open_store(url) as store:
+        store.put(f"beats/{record.id}", beat.encode())
         store.put(f"agents/{record.id}", record.encode())
         store.put(f"usage/{record.id}", usage.encode())
 

@@ -34,6 +34,7 @@ STORE_COMMANDS = [
     ("plan", "policies"),
     ("apply", "policies", "--yes"),
     ("diff", "policies"),
+    ("pull",),
     ("blame", "/shop"),
     ("rollback", "--yes"),
     ("rollout", "status"),

@@ -351,6 +351,8 @@ def test_a_generation_of_the_same_number_may_be_another(
         (lambda plan: {**plan, "provenance": {"author": 5}}, "not a readable plan"),
         (lambda plan: {**plan, "policies": None}, "not a readable plan"),
         (lambda plan: {**plan, "environment": 7}, "not a readable plan"),
+        (lambda plan: {**plan, "documents": [{"path": "a.yaml"}]}, "not a readable plan"),
+        (lambda plan: {**plan, "documents": [{"path": 1, "text": ""}]}, "not a readable plan"),
     ],
 )
 def test_a_damaged_plan_is_refused(cli: Cli, edited: str, change: Any, words: str) -> None:

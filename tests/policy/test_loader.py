@@ -68,6 +68,7 @@ class TestMessages:
             codes.NOT_FOUND,  # TestFiles
             codes.UNREADABLE,  # TestFiles
             codes.NO_FILES,  # TestFiles
+            codes.OWNED,  # tests/cli/test_sets.py: no text has it by itself
         }
         assert {code for code in CODES if f"[{code}]" not in shown} == tested_below
 

@@ -2,84 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from publish.reports import GENERATION, agent, beat, rollout
 from ratectl.membership import included
-from ratectl.records import AgentRecord, LimitReport, RolloutRecord, UsageRecord
 from ratectl.rollout.judge import Judge, Verdict
 
-GENERATION = 7
-
-
-def rollout(**changes: Any) -> RolloutRecord:
-    said: dict[str, Any] = {
-        "id": "r1",
-        "generation": GENERATION,
-        "base": 6,
-        "mode": "enforce",
-        "stages": [50.0, 100.0],
-        "bake_seconds": 60.0,
-        "min_requests": 100,
-        "band": 5.0,
-        "author": "Ada",
-        "started": "2026-11-23T12:00:00Z",
-        "updated": "2026-11-23T12:00:00Z",
-    }
-    return RolloutRecord(**{**said, **changes})
-
-
-def agent(name: str, *, joined: bool = False, **changes: Any) -> AgentRecord:
-    said: dict[str, Any] = {
-        "id": name,
-        "generation": GENERATION if joined else 6,
-        "state": "serving",
-        "error": None,
-        "rejected": None,
-        "applied": None,
-        "swap_ms": None,
-        "started": "then",
-        "reported": "now",
-        "host": "here",
-        "pid": 1,
-        "version": "0",
-        "engine": "c",
-        "rollout": "r1" if joined else None,
-    }
-    return AgentRecord(**{**said, **changes})
-
-
-def limit(allowed: int, refused: int, **changes: Any) -> LimitReport:
-    said: dict[str, Any] = {
-        "scope": "/",
-        "limit": "spike",
-        "shadow": False,
-        "most": 100,
-        "never": 0,
-        "shadow_refused": 0,
-        "keys": 1,
-        "recent_allowed": 0,
-        "recent_refused": 0,
-        "peak": None,
-    }
-    return LimitReport(**{**said, "allowed": allowed, "refused": refused, **changes})
-
-
-def usage(name: str, at: float, *limits: LimitReport, joined: bool = False, since: str = "s"):
-    return UsageRecord(
-        id=name,
-        generation=GENERATION if joined else 6,
-        since=since,
-        reported=str(at),
-        recent_seconds=60,
-        limits=list(limits),
-        omitted=0,
-        no_policy=0,
-        errors=0,
-        buckets=0,
-        overflowed=0,
-    )
+if TYPE_CHECKING:
+    from ratectl.records import AgentRecord, Beat
 
 
 class Stage:
@@ -89,20 +21,18 @@ class Stage:
         self.judge = Judge(rollout(**terms))
         self.now = 0.0
 
-    def look(
-        self, agents: list[AgentRecord], reports: list[UsageRecord], after: float = 1
-    ) -> Verdict:
+    def look(self, agents: list[AgentRecord], reports: list[Beat], after: float = 1) -> Verdict:
         self.now += after
         return self.judge.look(self.now, 100, agents, reports)
 
     def counted(self, candidate: tuple[int, int], other: tuple[int, int]) -> Verdict:
         agents = [agent("new", joined=True), agent("old")]
-        self.look(agents, [usage("new", 0, limit(500, 90), joined=True), usage("old", 0)])
+        self.look(agents, [beat("new", 0, 590, 90, joined=True), beat("old", 0)])
         return self.look(
             agents,
             [
-                usage("new", 1, limit(500 + candidate[0], 90 + candidate[1]), joined=True),
-                usage("old", 1, limit(*other)),
+                beat("new", 1, 590 + sum(candidate), 90 + candidate[1], joined=True),
+                beat("old", 1, sum(other), other[1]),
             ],
         )
 
@@ -143,7 +73,7 @@ def test_a_new_stage_counts_anew():
     stage.counted((95, 5), (93, 7))
     stage.judge.begin_stage()
     agents = [agent("new", joined=True), agent("old")]
-    reports = [usage("new", 2, limit(700, 100), joined=True), usage("old", 2, limit(100, 9))]
+    reports = [beat("new", 2, 800, 100, joined=True), beat("old", 2, 109, 9)]
     assert stage.look(agents, reports).candidates == (1, 0, 0)
 
 
@@ -160,9 +90,9 @@ def test_the_rejection_of_another_generation_does_not():
 
 def silent(stage: Stage, agents: list[AgentRecord], seconds: float) -> Verdict:
     """Nobody reports any more, and the judge looks every second."""
-    verdict = stage.look(agents, [usage("new", 0, joined=True)])
+    verdict = stage.look(agents, [beat("new", 0, joined=True)])
     for _ in range(int(seconds)):
-        verdict = stage.look(agents, [usage("new", 0, joined=True)])
+        verdict = stage.look(agents, [beat("new", 0, joined=True)])
     return verdict
 
 
@@ -183,7 +113,7 @@ def test_one_that_does_not_take_part_may_go_silent():
 
 def test_one_that_signs_off_is_not_dead():
     stage = Stage()
-    stage.look([agent("new", joined=True)], [usage("new", 0, joined=True)])
+    stage.look([agent("new", joined=True)], [beat("new", 0, joined=True)])
     assert stage.look([], []).trouble is None
     assert stage.look([], []).trouble is None
 
@@ -198,7 +128,7 @@ def test_one_whose_lease_ran_out_is_dead():
 
 def test_who_has_not_looked_for_a_while_holds_nobodys_silence_against_them():
     stage = Stage()
-    stage.look([agent("new", joined=True)], [usage("new", 0, joined=True)])
+    stage.look([agent("new", joined=True)], [beat("new", 0, joined=True)])
     assert stage.look([agent("new", joined=True)], [], after=60).trouble is None
     assert stage.look([agent("new", joined=True)], []).trouble is None
 
@@ -206,18 +136,18 @@ def test_who_has_not_looked_for_a_while_holds_nobodys_silence_against_them():
 def test_an_agent_that_started_anew_counts_from_there():
     stage = Stage()
     stage.counted((95, 5), (93, 7))
-    restarted = [usage("new", 9, limit(3, 1), joined=True, since="later")]
+    restarted = [beat("new", 9, 4, 1, joined=True, since="later")]
     agents = [agent("new", joined=True)]
     assert stage.look(agents, restarted).candidates == (1, 0, 0)
-    more = [usage("new", 10, limit(13, 2), joined=True, since="later")]
+    more = [beat("new", 10, 15, 2, joined=True, since="later")]
     assert stage.look(agents, more).candidates == (1, 11, 1)
 
 
 def test_a_report_of_the_generation_before_is_not_counted():
     stage = Stage()
     agents = [agent("new", joined=True)]
-    stage.look(agents, [usage("new", 0, limit(500, 400))])
-    stage.look(agents, [usage("new", 1, limit(600, 500))])
+    stage.look(agents, [beat("new", 0, 900, 400)])
+    stage.look(agents, [beat("new", 1, 1100, 500)])
     assert stage.look(agents, []).candidates == (1, 0, 0)
 
 
@@ -229,19 +159,3 @@ def test_who_is_to_take_part_and_does_not_is_missing():
     verdict = judge.look(0, 50, agents, [])
     assert list(verdict.expected) == expected
     assert verdict.missing == sorted(expected[1:])
-
-
-def test_a_request_that_many_limits_meet_is_one_request():
-    stage = Stage()
-    agents = [agent("new", joined=True)]
-    empty = [limit(0, 0), limit(0, 0, limit="steady"), limit(0, 0, scope="/a")]
-    stage.look(agents, [usage("new", 0, *empty, joined=True)])
-    met = [
-        limit(60, 10),
-        limit(30, 0, overrides=["gold"]),
-        limit(90, 5, limit="steady"),
-        limit(7, 1, scope="/a"),
-        limit(97, 2, limit="fleet", budget=True),
-    ]
-    verdict = stage.look(agents, [usage("new", 1, *met, joined=True)])
-    assert verdict.candidates == (1, 90 + 7 + 10 + 1, 11)

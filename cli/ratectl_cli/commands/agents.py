@@ -29,7 +29,7 @@ def agents(ctx: typer.Context) -> int:
       69  store unreachable
     """
     from ratectl.generations import read_live
-    from ratectl.usage import read_agents, read_usage
+    from ratectl.usage import read_agents, read_beats
     from ratectl_cli.panics import known_switches
     from ratectl_cli.render.panic import switch_data
 
@@ -37,7 +37,7 @@ def agents(ctx: typer.Context) -> int:
     with session.store() as store:
         live = read_live(store).generation
         found = read_agents(store)
-        seen = {record.id: record.reported for record in read_usage(store)}
+        seen = {record.id: record.reported for record in read_beats(store)}
         switches = known_switches(session, store)
     rows = [agent_data(agent, live, seen, switches.sequence) for agent in found]
     data = {

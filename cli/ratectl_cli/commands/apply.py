@@ -6,6 +6,7 @@ import typer
 
 from ratectl.errors import UsageError
 from ratectl_cli.session import Session, session_of
+from ratectl_cli.sets import Prune, SetName, Take, choice_of
 from ratectl_cli.signing import Sign
 
 if TYPE_CHECKING:
@@ -96,6 +97,9 @@ def apply(
         ),
     ] = None,
     sign: Sign = None,
+    set_: SetName = None,
+    prune: Prune = False,
+    take_ownership: Take = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do all but ask and publish; guards refuse as well.")
     ] = False,
@@ -123,6 +127,9 @@ def apply(
     or refuses much more or less than the others do, and becomes live after the last stage. One
     share is followed by 25%, 50% and 100%; several are all there is. See `ratectl rollout`.
 
+    --set publishes a part of a tree that several repositories own: what is live of others stays as
+    it is, and PATH becomes what the set owns. A scope has one owner.
+
     Guards refuse what has taken services down elsewhere: each can be passed by an option of its
     own, with a reason, which the history keeps.
 
@@ -131,6 +138,7 @@ def apply(
       ratectl apply policies/ -m "CHG-8841: tighter checkout" --yes
       ratectl apply plan.json --yes --wait --timeout 30
       ratectl apply policies/ --yes --canary 5% --bake 300
+      ratectl apply policies/ --set payments --prune --yes
       RATECTL_STORE=etcd://etcd:2379/prod ratectl apply policies/ --yes -o json
 
     Exit codes:
@@ -141,7 +149,7 @@ def apply(
       65   invalid policies, or a damaged plan
       69   store unreachable
       75   a stale plan, or somebody else published meanwhile, or tries a candidate
-      77   nothing to apply, or a guard refuses it
+      77   nothing to apply, a guard refuses it, or it belongs to another set
       124  published, but not enough agents run it in time (--wait), or it is still being tried
     """
     from ratectl import guards
@@ -153,6 +161,7 @@ def apply(
     trial = _trial(canary, shadow, {"bake": bake, "min-requests": min_requests, "band": band})
     if trial is not None and wanted is not None:
         raise UsageError("--wait and --wait-for are for what goes live at once: leave them out")
+    choice = choice_of(set_, prune=prune, take=take_ownership)
     reasons = {
         guards.EMPTY: allow_empty,
         guards.REMOVALS: allow_removals,
@@ -163,15 +172,20 @@ def apply(
     }
     with session.busy("reading policies"):
         plan = read_plan(path)
-        loaded = read_usable(path, empty=bool(allow_empty.strip())) if plan is None else None
+        if plan is None:
+            empty, part = bool(allow_empty.strip()), choice is not None
+            loaded = read_usable(path, empty=empty, part=part)
+        elif choice is not None:
+            raise UsageError("a saved plan knows which set it is for: leave out --set")
     with session.store() as store:
         with session.busy("comparing with the live generation"):
             if plan is not None:
                 proposal = _planned(session, store, plan, message)
             else:
-                assert loaded is not None
                 provenance = publication.provenance_of(path, message)
-                proposal = publication.compare_with_live(session, store, loaded, provenance)
+                proposal = publication.compare_with_live(
+                    session, store, path, loaded, provenance, choice
+                )
         publication.warn(session, proposal)
         if publication.is_live(proposal):
             return _unchanged(session, proposal, store, path, wanted)
@@ -231,13 +245,14 @@ def _try(
     session.confirm(f"Try generation {proposal.base.next} {how}?", yes=yes)
     entry = start(
         store,
-        proposal.tree,
+        proposal.published,
         proposal.provenance,
         terms,
         mode="shadow" if shadow else "enforce",
         base=proposal.base,
         summary=proposal.summary,
         signer=signer,
+        beside=proposal.beside,
     )
     assert entry is not None, "what is live already was found out before"
     rollout = read_rollout(store, entry.generation)
@@ -256,6 +271,7 @@ def _planned(session: Session, store: "Store", plan: "SavedPlan", message: str) 
 
     from ratectl.plan import still_live
     from ratectl.provenance import gather
+    from ratectl.sets import Owners, owners_blob, read_owners
     from ratectl_cli.policies import tree_to_compare
     from ratectl_cli.publication import guarded, propose
 
@@ -265,6 +281,9 @@ def _planned(session: Session, store: "Store", plan: "SavedPlan", message: str) 
     )
     old = tree_to_compare(session, store, base)
     proposal = propose("apply", base, old, plan.tree(), provenance)
+    before = read_owners(store, owners_blob(store, base))
+    reowned = (plan.beside.owners or Owners()) != before
+    proposal = replace(proposal, beside=plan.beside, reowned=reowned)
     return guarded(session, store, proposal)
 
 
@@ -308,11 +327,12 @@ def _publish(
     with session.busy("publishing"):
         entry = publish(
             store,
-            proposal.tree,
+            proposal.published,
             proposal.provenance,
             base=proposal.base,
             summary=proposal.summary,
             signer=signer,
+            beside=proposal.beside,
         )
     if entry is None:
         return _unchanged(session, proposal, store, path, wanted)

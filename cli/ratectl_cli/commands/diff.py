@@ -6,6 +6,7 @@ import typer
 
 from ratectl.errors import UsageError
 from ratectl_cli.session import Session, session_of
+from ratectl_cli.sets import Prune, SetName, choice_of, set_blocks, set_data, whole_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from ratectl.compare import Change
     from ratectl.policy.model import PolicyTree
     from ratectl.records import HistoryEntry
+    from ratectl.sets import Merged
     from ratectl.stores.base import Store
+    from ratectl_cli.sets import Choice
     from ratectl_cli.text import Block
 
 
@@ -31,6 +34,8 @@ def diff(
         int | None,
         typer.Option("--to", metavar="GEN", min=1, help="Generation, in place of PATH."),
     ] = None,
+    set_: SetName = None,
+    prune: Prune = False,
 ) -> int:
     """Compare policies with the live generation, or two generations.
 
@@ -42,6 +47,7 @@ def diff(
       ratectl diff policies/
       ratectl diff --from 411 --to 412
       ratectl diff --from 411 policies/
+      ratectl diff --set payments --prune policies/
 
     Exit codes:
       0   no request would notice
@@ -49,18 +55,42 @@ def diff(
       64  wrong arguments, or no such generation
       65  invalid policies, nothing published, or a damaged generation
       69  store unreachable
+      77  PATH holds what belongs to another set, or nothing (--set)
     """
     from ratectl_cli.policies import entry_of
 
     session = session_of(ctx)
     if (path is None) == (to is None):
         raise UsageError("what to compare with? Give PATH, or --to GEN")
+    choice = choice_of(set_, prune=prune)
+    if choice is not None:
+        if path is None or from_ is not None:
+            raise UsageError("--set compares PATH with what is live: leave out --from and --to")
+        return _of_set(session, path, choice)
     tree = None if path is None else _read(session, path)
     with session.store() as store, session.busy("comparing"):
         live = entry_of(store, None)
         old, base = _generation(store, live, from_)
         new, target = (tree, path) if tree is not None else _generation(store, live, to)
     return _answer(session, old, new, f"{target} against {base}")
+
+
+def _of_set(session: Session, path: str, choice: "Choice") -> int:
+    """Compare what publishing the set would make live."""
+    from ratectl.generations import read_entry, read_live, read_tree
+    from ratectl_cli.errors import NothingPublished
+    from ratectl_cli.policies import read_usable
+
+    with session.busy("reading policies"):
+        loaded = read_usable(path, part=True)
+    with session.store() as store, session.busy("comparing"):
+        base = read_live(store)
+        if base.head is None:
+            raise NothingPublished(store.url)
+        live = read_tree(store, read_entry(store, base.generation))
+        whole = whole_of(store, base, live, loaded, choice)
+    title = f"set {choice.name} of {path} against generation {base.generation} (live)"
+    return _answer(session, live, whole.loaded.tree, title, whole.merged)
 
 
 def _read(session: Session, path: str) -> "PolicyTree":
@@ -81,7 +111,13 @@ def _generation(
     return read_tree(store, entry_of(store, number)), f"generation {number}"
 
 
-def _answer(session: Session, old: "PolicyTree", new: "PolicyTree", title: str) -> int:
+def _answer(
+    session: Session,
+    old: "PolicyTree",
+    new: "PolicyTree",
+    title: str,
+    merged: "Merged | None" = None,
+) -> int:
     from ratectl.compare import compare
     from ratectl.policy.bundle import encode_policies
     from ratectl_cli.render.changes import change_data
@@ -93,9 +129,14 @@ def _answer(session: Session, old: "PolicyTree", new: "PolicyTree", title: str) 
         "differs": bool(changes),
         "identical": encode_policies(old) == encode_policies(new),
         "changes": [change_data(change) for change in changes],
+        **set_data(merged.name if merged else None, merged),
     }
     unfold = bool(session.options.verbose)
-    session.answer("Difference", data, lambda: _blocks(data, changes, unfold=unfold))
+    session.answer(
+        "Difference",
+        data,
+        lambda: [*_blocks(data, changes, unfold=unfold), *set_blocks(merged)],
+    )
     return 1 if changes else 0
 
 

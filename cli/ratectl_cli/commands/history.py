@@ -66,6 +66,7 @@ def entry_data(entry: "HistoryEntry", *, live: int) -> dict[str, Any]:
         "time": entry.time,
         "author": entry.author,
         "action": entry.action,
+        "set": entry.set,
         "rollback_of": entry.rollback_of,
         "message": entry.message,
         "commit": entry.commit,
@@ -82,8 +83,10 @@ def commit_text(entry: "HistoryEntry") -> str:
 
 
 def action_text(entry: "HistoryEntry") -> str:
-    """``apply``, or ``rollback to 411``."""
-    return f"{entry.action} to {entry.rollback_of}" if entry.rollback_of else entry.action
+    """``apply``, ``apply of payments`` for a set, or ``rollback to 411``."""
+    if entry.rollback_of:
+        return f"{entry.action} to {entry.rollback_of}"
+    return f"{entry.action} of {entry.set}" if entry.set else entry.action
 
 
 def message_text(entry: "HistoryEntry") -> str:

@@ -7,10 +7,13 @@ import typer
 
 from ratectl.errors import UsageError
 from ratectl_cli.session import Session, session_of
+from ratectl_cli.sets import Prune, SetName, Take, choice_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ratectl.plan import SavedPlan
+    from ratectl.stores.base import Store
     from ratectl_cli.publication import Proposal
     from ratectl_cli.render.plan import Planned
     from ratectl_cli.render.replayed import Replayed
@@ -67,6 +70,9 @@ def plan(
         str | None,
         typer.Option("--map", metavar="FILE", help="How the lines of the log become requests."),
     ] = None,
+    set_: SetName = None,
+    prune: Prune = False,
+    take_ownership: Take = None,
 ) -> int:
     """Show what publishing policies would change.
 
@@ -91,11 +97,10 @@ def plan(
       64   wrong arguments, an invalid map, or no such log
       65   invalid policies
       69   store unreachable, or the log cannot be read
-      77   nothing to apply
+      77   nothing to apply, or it belongs to another set
     """
     from pathlib import Path
 
-    from ratectl.plan import save_plan
     from ratectl_cli import publication
     from ratectl_cli.files import write_whole
     from ratectl_cli.policies import read_usable
@@ -105,14 +110,15 @@ def plan(
     session = session_of(ctx)
     if not session.text and format_ is not Format.TEXT:
         raise UsageError(f"--format {format_} is text: leave out -o {session.options.output}")
+    choice = choice_of(set_, prune=prune, take=take_ownership)
     outputs = _github_file() if github_output else None
     recording = _recording(path, replay, map_file)
     with session.busy("reading policies"):
-        loaded = read_usable(path)
+        loaded = read_usable(path, part=choice is not None)
     provenance = publication.provenance_of(path, message)
     with session.store() as store, session.busy("comparing with the live generation"):
-        proposal = publication.compare_with_live(session, store, loaded, provenance)
-        saved = save_plan(store, proposal.base, proposal.tree, provenance, path) if out else None
+        proposal = publication.compare_with_live(session, store, path, loaded, provenance, choice)
+        saved = _saved(store, proposal, path) if out else None
     planned = Planned(
         proposal,
         title=publication.title_of(proposal, path),
@@ -144,6 +150,14 @@ def _recording(path: str, log: str | None, map_file: str | None) -> "Recording |
     if path == log == "-":
         raise UsageError("standard input can be read only once: give one -")
     return Recording.of(log, map_file, "--replay")
+
+
+def _saved(store: "Store", proposal: "Proposal", path: str) -> "SavedPlan":
+    from ratectl.plan import save_plan
+
+    return save_plan(
+        store, proposal.base, proposal.published, proposal.provenance, path, proposal.beside
+    )
 
 
 def _replayed(

@@ -34,8 +34,8 @@ def rollback(
 ) -> int:
     """Publish an earlier generation again.
 
-    History is never rewritten: the old content becomes a new generation. Shows what requests
-    would notice, and asks.
+    History is never rewritten: the old content, and who owned it, becomes a new generation. Shows
+    what requests would notice, and asks. No guard refuses it: it is the way out.
 
     Examples:
       ratectl rollback
@@ -49,11 +49,13 @@ def rollback(
       75   somebody else published meanwhile, or tries a candidate
       77   there is no generation to go back to, or what is live is signed and no key is named
     """
+    from dataclasses import replace
+
     from ratectl.generations import read_live, read_tree
     from ratectl.provenance import gather
     from ratectl.publish import rollback as publish_again
+    from ratectl.sets import owners_blob
     from ratectl_cli import publication
-    from ratectl_cli.panics import warn_of_switches
     from ratectl_cli.policies import entry_of, tree_to_compare
 
     session = session_of(ctx)
@@ -64,12 +66,15 @@ def rollback(
                 raise NothingPublished(store.url)
             target = _target(store, base, to)
             signer = signer_for(sign, base)
-            tree = read_tree(store, entry_of(store, target))
+            entry = entry_of(store, target)
+            tree = read_tree(store, entry)
             old = tree_to_compare(session, store, base)
+            reowned = entry.owners != owners_blob(store, base)
         author = gather(".").author
         provenance = _who(author, message)
-        warn_of_switches(session, store)
         proposal = publication.propose("rollback", base, old, tree, provenance)
+        proposal = replace(proposal, reowned=reowned)
+        proposal = publication.guarded(session, store, proposal)
         what = f"has the content of generation {target}"
         if publication.is_live(proposal):
             publication.answer_unchanged(session, proposal, what)
@@ -77,13 +82,13 @@ def rollback(
         title = f"generation {target} against generation {base.generation}, which is live"
         publication.show_changes(session, proposal, title)
         session.confirm(f"Publish generation {target} again, as generation {base.next}?", yes=yes)
-        entry = publish_again(
+        again = publish_again(
             store, target, provenance, base=base, summary=proposal.summary, signer=signer
         )
-        if entry is None:
+        if again is None:
             publication.answer_unchanged(session, proposal, what)
         else:
-            publication.answer_published(session, proposal, entry)
+            publication.answer_published(session, proposal, again)
     return 0
 
 

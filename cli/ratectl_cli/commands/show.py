@@ -6,13 +6,14 @@ import typer
 
 from ratectl_cli.commands.history import action_text, commit_text, entry_data
 from ratectl_cli.session import session_of
-from ratectl_cli.text import dim
+from ratectl_cli.text import dim, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ratectl.policy.model import PolicyTree
     from ratectl.records import HistoryEntry
+    from ratectl.sets import Owners
     from ratectl_cli.text import Block
 
 
@@ -40,6 +41,7 @@ def show(
       69  store unreachable
     """
     from ratectl.generations import read_live, read_tree
+    from ratectl.sets import read_owners
     from ratectl_cli.policies import entry_of
     from ratectl_cli.render.policy_yaml import document_data
 
@@ -48,16 +50,20 @@ def show(
         entry = entry_of(store, generation)
         live = read_live(store).generation
         tree = read_tree(store, entry)
+        owners = read_owners(store, entry.owners)
     data = {
         **entry_data(entry, live=live),
         "policies": [document_data(policy) for _, policy in sorted(tree.policies.items())],
         "exceptions": [document_data(exception) for exception in tree.exceptions],
+        "owners": owners.data() if owners else None,
     }
-    session.answer("Generation", data, lambda: _blocks(entry, tree, live))
+    session.answer("Generation", data, lambda: _blocks(entry, tree, live, owners))
     return 0
 
 
-def _blocks(entry: "HistoryEntry", tree: "PolicyTree", live: int) -> "Iterator[Block]":
+def _blocks(
+    entry: "HistoryEntry", tree: "PolicyTree", live: int, owners: "Owners"
+) -> "Iterator[Block]":
     from ratectl_cli.render.policy_yaml import policy_lines
 
     state = ", live" if entry.generation == live else ""
@@ -68,7 +74,18 @@ def _blocks(entry: "HistoryEntry", tree: "PolicyTree", live: int) -> "Iterator[B
         yield dim(f"# from commit {commit_text(entry).rstrip('+')}{differed}")
     if entry.message:
         yield dim(f"# {entry.message}")
+    yield from (dim(f"# {line}") for line in _owned(tree, owners))
     yield from policy_lines(tree)
+
+
+def _owned(tree: "PolicyTree", owners: "Owners") -> "Iterator[str]":
+    """``set payments owns /payments, /payments/checkout, 1 exception``."""
+    from ratectl.sets import part_of
+
+    for name in owners.sets:
+        part = part_of(tree, owners, name)
+        exceptions = [plural(len(part.exceptions), "exception")] if part.exceptions else []
+        yield f"set {name} owns {', '.join([*sorted(part.policies), *exceptions])}"
 
 
 __all__ = ["show"]

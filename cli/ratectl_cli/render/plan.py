@@ -18,6 +18,7 @@ from ratectl_cli.render.labels import origin_data, place_text
 from ratectl_cli.render.markdown import code, escaped, small
 from ratectl_cli.render.refusals import refusals_data, refusals_text, share_text
 from ratectl_cli.render.replayed import replayed_blocks, replayed_data, replayed_markdown
+from ratectl_cli.sets import set_blocks, set_lines
 from ratectl_cli.text import Styled, bold, dim, plural
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
         else:
             yield "no request will notice: only descriptions, owners, caps or spelling differ"
         yield f"{changes_line(proposal.changes)} ({declared(proposal.summary)} declared)"
+    yield from set_blocks(proposal.merged)
     if planned.replayed is not None:
         yield from replayed_blocks(planned.replayed, unfold=unfold)
         yield from [""] if proposal.objections or saved is not None else []
@@ -206,6 +208,7 @@ def plan_markdown(planned: Planned) -> str:
     lines = [f"### ratectl plan: {escaped(changes_line(proposal.changes))}", ""]
     if not planned.has_changes:
         lines += [f"Generation {proposal.base.generation}, which is live, says the same.", ""]
+        lines += _of_set(proposal)
         lines += replayed_markdown(planned.replayed) if planned.replayed else ()
         return "\n".join(lines)
     lines += [f"{escaped(planned.title)} ({declared(proposal.summary)} declared).", ""]
@@ -213,12 +216,19 @@ def plan_markdown(planned: Planned) -> str:
         lines += _table(planned)
     else:
         lines += ["No request will notice: only descriptions, owners, caps or spelling differ.", ""]
+    lines += _of_set(proposal)
     if planned.replayed is not None:
         lines += replayed_markdown(planned.replayed)
     for each in proposal.objections:
         lines += [f"**Guarded**: {escaped(each.message)} ({code(f'{each.flag} REASON')}).", ""]
     lines += _findings(planned)
     return "\n".join(lines)
+
+
+def _of_set(proposal: Proposal) -> Iterator[str]:
+    for word, text in set_lines(proposal.merged):
+        yield f"**{word.capitalize()}**: {escaped(text)}."
+        yield ""
 
 
 def _table(planned: Planned) -> Iterator[str]:

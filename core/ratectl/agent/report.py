@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from ratectl.agent.usage import UsageMeter
 from ratectl.errors import RatectlError
 from ratectl.pacing import cooperative, release
-from ratectl.records import AGENTS, USAGE, AgentRecord, utc_now
+from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, utc_now
 from ratectl.stores.base import Put
 from ratectl.version import __version__
 
@@ -126,7 +126,14 @@ class Reporter:
             del usage
             release(counted)
         record = replace(record, beside=self._beside.report())
-        store.txn((), [Put(USAGE + self._id, record.encode(), lease)])
+        beat = self._meter.beat(record)
+        store.txn(
+            (),
+            [
+                Put(USAGE + self._id, record.encode(), lease),
+                Put(BEATS + self._id, beat.encode(), lease),
+            ],
+        )
         self._usage_due = time.monotonic() + self._interval
 
     def _record(self, status: AgentStatus) -> AgentRecord:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Final
 
 from ratectl.pacing import paced
-from ratectl.records import LimitReport, UsageRecord, utc_now
+from ratectl.records import Beat, LimitReport, UsageRecord, utc_now
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ratectl.engine.base import EngineUsage, LimitUsage
 
 __all__ = ["UsageMeter"]
@@ -27,16 +29,22 @@ _Key = tuple[str, str, tuple[str, ...], bool]
 class _Recent:
     """Samples of one limit over the last minute."""
 
-    __slots__ = ("last", "samples")
+    __slots__ = ("_stopped", "decided", "last", "samples")
 
     def __init__(self) -> None:
         self.samples: deque[tuple[float, int, int, float | None]] = deque()
         self.last = (0, 0)
+        self._stopped = 0
+        self.decided = (0, 0)
+        """Admitted and refused since the read before."""
 
     def add(self, at: float, limit: LimitUsage) -> None:
         refused = limit.refused + limit.never + limit.shadow_refused
         allowed_before, refused_before = self.last
         self.last = (limit.allowed, refused)
+        stopped = limit.refused + limit.never
+        self.decided = (limit.allowed - allowed_before, stopped - self._stopped)
+        self._stopped = stopped
         self.samples.append(
             (at, limit.allowed - allowed_before, refused - refused_before, _fullness(limit))
         )
@@ -55,6 +63,8 @@ class UsageMeter:
         self._since = utc_now()
         self._reads = deque([started])
         self._recent: dict[_Key, _Recent] = {}
+        self._requests = 0
+        self._refused = 0
 
     def read(self, usage: EngineUsage, now: float, errors: int) -> UsageRecord:
         """The record at ``now`` (monotonic seconds)."""
@@ -65,6 +75,9 @@ class UsageMeter:
             recent = known[key] = self._recent.get(key) or _Recent()
             recent.add(now, limit)
             reports.append(_report(limit, recent))
+        requests, refused = _decided(known)
+        self._requests += requests
+        self._refused += refused
         self._recent = known
         reports.sort(key=lambda report: -(report.recent_allowed + report.recent_refused))
         kept = _fitting(reports)
@@ -82,6 +95,17 @@ class UsageMeter:
             overflowed=usage.overflowed,
         )
 
+    def beat(self, record: UsageRecord) -> Beat:
+        """What goes with the record that was read last."""
+        return Beat(
+            id=record.id,
+            generation=record.generation,
+            since=record.since,
+            reported=record.reported,
+            requests=self._requests,
+            refused=self._refused,
+        )
+
     def _began(self, now: float) -> float:
         """When what is counted as recent began: with the read before the first sample kept, and so
         up to one interval more than a minute ago."""
@@ -90,6 +114,33 @@ class UsageMeter:
             reads.popleft()
         reads.append(now)
         return reads[0]
+
+
+def _decided(known: Mapping[_Key, _Recent]) -> tuple[int, int]:
+    """Requests and refusals since the read before.
+
+    A request is counted by every limit that it meets, and refused by each that refuses it. So at
+    each scope it is the limit that admitted, and the one that refused, the most that counts:
+    exact where one limit meets every request, and never more than there were.
+    """
+    scopes: dict[tuple[str, bool], dict[str, tuple[int, int]]] = defaultdict(dict)
+    for (scope, name, _, budget), recent in known.items():
+        limits = scopes[scope, budget]
+        passed, stopped = limits.get(name, (0, 0))
+        limits[name] = (passed + recent.decided[0], stopped + recent.decided[1])
+    passed, stopped = (
+        # A budget meets what scopes below it have counted already.
+        max(
+            sum(
+                max(counts[which] for counts in limits.values())
+                for (_, kind), limits in scopes.items()
+                if kind == budget
+            )
+            for budget in (False, True)
+        )
+        for which in (0, 1)
+    )
+    return passed + stopped, stopped
 
 
 def _fitting(reports: list[LimitReport]) -> list[LimitReport]:

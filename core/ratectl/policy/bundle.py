@@ -42,6 +42,7 @@ __all__ = [
     "decode_origins",
     "decode_policies",
     "digest",
+    "encode_document",
     "encode_origins",
     "encode_policies",
 ]
@@ -80,11 +81,13 @@ def encode_policies(tree: PolicyTree) -> bytes:
 
 
 def _listed(documents: Iterable[Policy | Exemption]) -> bytes:
-    return b",".join([_canonical(_dumped(each)) for each in paced(documents)])
+    return b",".join([encode_document(each) for each in paced(documents)])
 
 
-def _dumped(document: Policy | Exemption) -> dict[str, Any]:
-    return document.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+def encode_document(document: Policy | Exemption) -> bytes:
+    """The canonical bytes of one document: those that say the same have the same."""
+    said = document.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    return _canonical(said)
 
 
 def decode_policies(data: bytes) -> PolicyTree:

@@ -2,7 +2,7 @@
 
 ``RC1xx``: the file is not readable as a policy. ``RC2xx``: it is, but the tree does not hold
 together. ``RC3xx``: it holds together, but probably not as meant (warnings). ``RC4xx``: a test of
-the policies does not make sense.
+the policies does not make sense. ``RC5xx``: what is live does not go with it.
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ TEST_EMPTY: Final = "RC403"
 TEST_MISFIT: Final = "RC404"
 TEST_SCOPE: Final = "RC405"
 TEST_LIMIT: Final = "RC406"
+# RC50x: sets (ratectl.sets)
+OWNED: Final = "RC501"
 
 CODES: Final[dict[str, str]] = {
     SYNTAX: "the text is not well-formed YAML",
@@ -147,4 +149,5 @@ CODES: Final[dict[str, str]] = {
     TEST_MISFIT: "an expectation can never hold",
     TEST_SCOPE: "a test asks for a scope that no policy covers",
     TEST_LIMIT: "a test names a limit that does not exist there",
+    OWNED: "a document belongs to another set",
 }

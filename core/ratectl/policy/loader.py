@@ -63,6 +63,8 @@ class Loaded:
     """Files that were not read to their end: any scope might stand in the rest."""
     tests: tuple[WrittenTest, ...] = ()
     """In order of files and lines. They are no part of the tree: nothing publishes them."""
+    raw: Mapping[str, bytes] = field(default_factory=dict)
+    """The bytes of each file that could be opened."""
 
     @property
     def ok(self) -> bool:
@@ -95,6 +97,7 @@ def load_sources(sources: Sources) -> Loaded:
             loading.found.append(data)
             loading.unread.add(name)
         else:
+            loading.raw[name] = data
             loading.file(name, data)
     if not loading.documents and all(d.code == codes.EMPTY_FILE for d in loading.found):
         message, hint = "no file holds a policy", "write at least one document"
@@ -109,6 +112,7 @@ def load_sources(sources: Sources) -> Loaded:
         frozenset(loading.broken),
         frozenset(loading.unread),
         tuple(loading.tests),
+        loading.raw,
     )
 
 
@@ -146,6 +150,7 @@ class _Loading:
     broken: set[str] = field(default_factory=set)
     unread: set[str] = field(default_factory=set)
     tests: list[WrittenTest] = field(default_factory=list)
+    raw: dict[str, bytes] = field(default_factory=dict)
     documents: int = 0
 
     def file(self, name: str, data: bytes) -> None:

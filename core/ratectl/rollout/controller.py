@@ -16,7 +16,7 @@ from ratectl.records import CONTROLLER, Controller, utc_now
 from ratectl.rollout.judge import Judge, Verdict
 from ratectl.rollout.steps import abort, advance, promote, read_rollout
 from ratectl.stores.base import Compare, Put
-from ratectl.usage import read_agents, read_usage
+from ratectl.usage import read_agents, read_beats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +121,7 @@ class Controlling:
             self._clock(),
             rollout.candidate.percent,
             read_agents(self._store),
-            read_usage(self._store),
+            read_beats(self._store),
         )
         self._tried = self._tried or bool(verdict.joined)
         if verdict.trouble is not None:

@@ -1,21 +1,20 @@
 """How the agents that take part in a rollout fare, beside those that do not.
 
-Judged by what agents report: their own records, and what they have counted. Times are the judge's
-own (monotonic), so it does not matter whose clock is right.
+Judged by what agents report: their own records, and signs of life with what they have decided.
+Times are the judge's own (monotonic), so it does not matter whose clock is right.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.membership import included
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from ratectl.records import AgentRecord, RolloutRecord, UsageRecord
+    from ratectl.records import AgentRecord, Beat, RolloutRecord
 
 __all__ = ["Group", "Judge", "Verdict"]
 
@@ -24,8 +23,6 @@ _LATE_SECONDS: Final = 4.0
 
 _BLIND_SECONDS: Final = 3.0
 """Who has not looked for so long cannot tell who was silent meanwhile."""
-
-_Counted = tuple[str, str, tuple[str, ...], bool]
 
 
 class Group(NamedTuple):
@@ -67,8 +64,8 @@ class _Agent:
     """When its last report was seen."""
     report: tuple[str, str] | None = None
     """When it began to count, and when it last reported."""
-    before: Mapping[_Counted, tuple[int, int]] = field(default_factory=dict)
-    """Counts at the beginning of the stage: admitted, refused."""
+    before: tuple[int, int] = (0, 0)
+    """Requests and refusals when the stage began."""
     joined: bool = False
     requests: int = 0
     refused: int = 0
@@ -95,12 +92,12 @@ class Judge:
         now: float,
         percent: float,
         agents: Sequence[AgentRecord],
-        usage: Sequence[UsageRecord],
+        beats: Sequence[Beat],
     ) -> Verdict:
         """Judge by the reports at ``now`` (monotonic seconds) in a stage of so many percent."""
         blind = self._looked is None or now - self._looked > _BLIND_SECONDS
         self._looked = now
-        reports = {each.id: each for each in usage}
+        reports = {each.id: each for each in beats}
         joined: list[str] = []
         for record in agents:
             agent = self._known.setdefault(record.id, _Agent(now))
@@ -122,24 +119,22 @@ class Judge:
             others,
         )
 
-    def _listen(
-        self, agent: _Agent, record: AgentRecord, usage: UsageRecord | None, now: float
-    ) -> None:
+    def _listen(self, agent: _Agent, record: AgentRecord, beat: Beat | None, now: float) -> None:
         joined = record.rollout == self._id
         if joined != agent.joined:
             # What it decided on the other side says nothing about this one.
             agent.joined, agent.report, agent.requests, agent.refused = joined, None, 0, 0
             agent.heard = now
-        if usage is None or (joined and usage.generation != self._generation):
+        if beat is None or (joined and beat.generation != self._generation):
             return
-        said = (usage.since, usage.reported)
+        said = (beat.since, beat.reported)
         if said == agent.report:
             return
-        counts = _counts(usage)
-        if agent.report is None or agent.report[0] != usage.since:
-            agent.before = counts
+        if agent.report is None or agent.report[0] != beat.since:
+            agent.before = (beat.requests, beat.refused)
         agent.report, agent.heard = said, now
-        agent.requests, agent.refused = _decided(counts, agent.before)
+        agent.requests = beat.requests - agent.before[0]
+        agent.refused = beat.refused - agent.before[1]
 
     def _rejection(self, agents: Sequence[AgentRecord]) -> str | None:
         for each in agents:
@@ -178,42 +173,3 @@ class Judge:
             sum(agent.requests for agent in members),
             sum(agent.refused for agent in members),
         )
-
-
-def _counts(usage: UsageRecord) -> dict[_Counted, tuple[int, int]]:
-    return {
-        (each.scope, each.limit, tuple(each.overrides), each.budget): (
-            each.allowed,
-            each.refused + each.never,
-        )
-        for each in usage.limits
-    }
-
-
-def _decided(
-    now: Mapping[_Counted, tuple[int, int]], before: Mapping[_Counted, tuple[int, int]]
-) -> tuple[int, int]:
-    """Requests and refusals between two counts.
-
-    A request is counted by every limit that it meets, and refused by each that refuses it. So at
-    each scope it is the limit that admitted, and the one that refused, the most that counts:
-    exact where one limit meets every request, and never more than there were.
-    """
-    admitted: dict[tuple[str, bool], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    refused: dict[tuple[str, bool], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for key, (passed, stopped) in now.items():
-        scope, limit, _, budget = key
-        passed_before, stopped_before = before.get(key, (0, 0))
-        admitted[scope, budget][limit] += max(0, passed - passed_before)
-        refused[scope, budget][limit] += max(0, stopped - stopped_before)
-    # A budget meets what scopes below it have counted already.
-    totals = {
-        budget: tuple(
-            sum(max(by_limit.values()) for (_, kind), by_limit in found.items() if kind == budget)
-            for found in (admitted, refused)
-        )
-        for budget in (False, True)
-    }
-    passed = max(totals[False][0], totals[True][0])
-    stopped = max(totals[False][1], totals[True][1])
-    return passed + stopped, stopped

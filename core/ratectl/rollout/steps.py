@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from ratectl.errors import Conflict, NotFound, UsageError
 from ratectl.generations import Live, read_live, read_rollouts
 from ratectl.heads import signed, swap_head
-from ratectl.policy.bundle import digest, encode_policies
-from ratectl.publish import Trial, commit, no_rollout, upload
+from ratectl.publish import Trial, commit, is_live, no_rollout, upload
 from ratectl.records import RolloutRecord, rollout_key, utc_now
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ratectl.documents import Beside
     from ratectl.policy.model import PolicyTree
     from ratectl.publish import Provenance
     from ratectl.records import Candidate, Head, HistoryEntry
@@ -109,6 +109,7 @@ def start(
     base: Live | None = None,
     summary: Mapping[str, int] | None = None,
     signer: Signer | None = None,
+    beside: Beside | None = None,
 ) -> HistoryEntry | None:
     """Publish ``tree`` as a candidate beside the live generation; None when that says the same.
 
@@ -124,11 +125,12 @@ def start(
     no_rollout(base)
     if base.head is None:
         raise UsageError("nothing is live that a candidate could be tried beside: publish it")
-    if base.head.bundle == digest(encode_policies(tree)):
+    if is_live(store, base, tree, beside):
         return None
     rollout = _fresh_id()
     trial = Trial(rollout, terms.stages[0], mode)
-    content = upload(store, tree, "shadow" if mode == "shadow" else "canary", summary or {}, trial)
+    action = "shadow" if mode == "shadow" else "canary"
+    content = upload(store, tree, action, summary or {}, trial, beside)
 
     def others(entry: HistoryEntry) -> list[Put]:
         record = RolloutRecord(

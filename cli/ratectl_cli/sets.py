@@ -1,0 +1,216 @@
+"""Publishing a part of a tree: ``--set NAME``, ``--prune`` and ``--take-ownership``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ratectl_cli.text import bold, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ratectl.documents import Beside
+    from ratectl.generations import Live
+    from ratectl.policy.loader import Loaded
+    from ratectl.policy.model import PolicyTree
+    from ratectl.sets import Item, Merged, Owners
+    from ratectl.stores.base import Store
+    from ratectl_cli.text import Block
+
+__all__ = [
+    "Choice",
+    "Prune",
+    "SetName",
+    "Take",
+    "Whole",
+    "choice_of",
+    "set_blocks",
+    "set_data",
+    "set_lines",
+    "whole_of",
+]
+
+_NAMED = 10
+"""Documents named, at most, in a line."""
+
+SetName = Annotated[
+    str | None,
+    typer.Option("--set", metavar="NAME", help="PATH is only what this set owns of the tree."),
+]
+Prune = Annotated[
+    bool, typer.Option("--prune", help="Remove what the set owns and PATH does not hold.")
+]
+Take = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--take-ownership",
+        metavar="SCOPE",
+        help="Let the set take over what PATH says at and below SCOPE. Repeatable.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The set to publish, and how."""
+
+    name: str
+    prune: bool = False
+    take: Sequence[str] = ()
+
+
+def choice_of(name: str | None, *, prune: bool, take: Sequence[str] | None = None) -> Choice | None:
+    """What the options say; None for a whole tree.
+
+    :raises UsageError: one of them cannot be.
+    """
+    from ratectl.errors import UsageError
+    from ratectl.sets import set_problem
+    from ratectl_cli.policies import scope_of
+
+    if name is None:
+        if prune or take:
+            raise UsageError(
+                f"{'--prune' if prune else '--take-ownership'} is for a set: add --set NAME"
+            )
+        return None
+    problem = set_problem(name)
+    if problem:
+        raise UsageError(f"--set {name!r} is not the name of a set: {problem}")
+    return Choice(name, prune, tuple(map(scope_of, take or ())))
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The whole tree that would be live, with the findings that concern whoever publishes it."""
+
+    loaded: Loaded
+    merged: Merged | None
+    """Where only a set is published."""
+    before: Owners
+
+    @property
+    def reowned(self) -> bool:
+        """Whether publishing it changes who owns what."""
+        return self.merged is not None and self.merged.owners != self.before
+
+    def beside(self, store: Store, base: Live, path: str) -> Beside:
+        """What to keep with it."""
+        from ratectl.documents import Beside, Documents, read_documents
+        from ratectl.generations import read_entry
+
+        if self.merged is None:
+            return Beside(Documents.read(path, self.loaded))
+        documents = Documents.read(path, self.loaded, self.merged.name)
+        if base.head is not None:
+            others = read_documents(store, read_entry(store, base.generation))
+            documents = documents.beside(others, self.merged.name)
+        return Beside(documents, self.merged.owners)
+
+
+def whole_of(
+    store: Store, base: Live, live: PolicyTree | None, loaded: Loaded, choice: Choice | None
+) -> Whole:
+    """What publishing what was read would make live, where ``live`` is, of ``base``.
+
+    :raises PolicyError: it does not hold together.
+    :raises Refused: a set says what belongs to another, or a whole tree would be published in
+        place of sets.
+    :raises BundleError, NotFound: what is live, or who owns it, cannot be read.
+    """
+    from ratectl.errors import BundleError, PolicyError
+    from ratectl.policy.model import PolicyTree
+    from ratectl.sets import judged, merge, owners_blob, read_owners
+    from ratectl_cli.errors import Refused
+    from ratectl_cli.policies import publishable
+
+    owners = read_owners(store, owners_blob(store, base))
+    if choice is None:
+        if owners:
+            raise Refused(_instead_of_sets(base.generation, owners))
+        return Whole(publishable(loaded, live), None, owners)
+    if live is None and base.head is not None:
+        raise BundleError(
+            f"generation {base.generation} cannot be read, so no set can be published beside the "
+            "others: go back to one that can (`ratectl rollback --to GEN`)"
+        )
+    live = live or PolicyTree({})
+    merged = merge(
+        choice.name,
+        loaded.tree,
+        live,
+        owners,
+        generation=base.generation,
+        prune=choice.prune,
+        take=choice.take,
+    )
+    if merged.conflicts:
+        from ratectl.policy.loader import with_source_lines
+
+        raise Refused(
+            f"{plural(len(merged.conflicts), 'document')} of this set "
+            f"{'is' if len(merged.conflicts) == 1 else 'are'} not its own in generation "
+            f"{base.generation}",
+            tuple(with_source_lines(merged.conflicts, loaded.texts)),
+        )
+    loaded = judged(loaded, merged, live, owners)
+    if not loaded.ok:
+        raise PolicyError(loaded.diagnostics)
+    return Whole(loaded, merged, owners)
+
+
+def _instead_of_sets(generation: int, owners: Owners) -> str:
+    sets = owners.sets
+    return (
+        f"generation {generation} belongs to {'set' if len(sets) == 1 else 'sets'} "
+        f"{_listed(sets)}, and PATH without --set is the whole tree: it would take from them what "
+        "they own. Add --set NAME; to make one set of all, add --take-ownership / as well"
+    )
+
+
+# What is said of it -----------------------------------------------------------------------------
+
+
+def set_data(name: str | None, merged: Merged | None) -> dict[str, Any]:
+    """A set for programs: what it leaves, removes and takes."""
+
+    def items(found: Sequence[Item]) -> list[dict[str, Any]]:
+        return [item._asdict() for item in found]
+
+    return {
+        "set": name,
+        "left": items(merged.left) if merged else [],
+        "pruned": items(merged.pruned) if merged else [],
+        "taken": items(merged.taken) if merged else [],
+    }
+
+
+def set_lines(merged: Merged | None) -> Iterator[tuple[str, str]]:
+    """A word and what it is about, for each thing that is worth saying of a set."""
+    if merged is None:
+        return
+    if merged.taken:
+        owners: dict[str, list[Item]] = {}
+        for each in merged.taken:
+            owners.setdefault(each.owner or "nobody", []).append(each)
+        taken = [f"from {owner}: {_listed(items)}" for owner, items in sorted(owners.items())]
+        yield "taken", f"set {merged.name} takes over, {'; '.join(taken)}"
+    if merged.pruned:
+        yield "pruned", f"set {merged.name} no longer holds {_listed(merged.pruned)}"
+    if merged.left:
+        left = f"set {merged.name} no longer holds {_listed(merged.left)}"
+        yield "left", f"{left}, which stays as it is (--prune removes it)"
+
+
+def set_blocks(merged: Merged | None) -> Iterator[Block]:
+    """The same for people."""
+    for word, text in set_lines(merged):
+        yield [bold(f"{word}: ", "yellow"), text]
+
+
+def _listed(found: Sequence[object]) -> str:
+    more = len(found) - _NAMED
+    return ", ".join(map(str, found[:_NAMED])) + (f" and {more} more" if more > 0 else "")

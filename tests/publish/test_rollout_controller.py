@@ -1,0 +1,149 @@
+"""The controller, by a clock of its own: reports are written as agents would write them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from publish.reports import agent, beat
+from ratectl.errors import Conflict, StoreUnavailable
+from ratectl.records import AGENTS, BEATS, CONTROLLER, Controller
+from ratectl.rollout import Controlling, Progress, Terms, abort, pause, read_rollout, resume, start
+from ratectl.stores.base import Put
+from support import ME, publish_policies, simple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ratectl.records import RolloutRecord
+    from ratectl.stores.base import Store
+
+AUTHOR = "Ada"
+
+
+class World:
+    """One agent that takes part and one that does not, and a clock that sleeping moves."""
+
+    def __init__(self, store: Store, **terms: Any) -> None:
+        publish_policies(store, simple("5/s"))
+        said = {"bake_seconds": 60, "min_requests": 100, **terms}
+        assert start(store, simple("9/s"), ME, Terms.of([0.01, 100.0], **said)) is not None
+        self.store = store
+        self.now = 0.0
+        self.requests = 0
+        self.rate = 10
+        self.down = False
+        self.reports = True
+        self.seen: list[Progress] = []
+        self.at: dict[float, Callable[[], object]] = {}
+        self.rollout = read_rollout(store).record
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        for when in [when for when in self.at if when <= self.now]:
+            self.at.pop(when)()
+        if self.reports and not self.down and not self.now % 1:
+            self.report()
+
+    def report(self) -> None:
+        self.requests += self.rate
+        id_, base = self.rollout.id, self.rollout.base
+        for name, joined in (("new", True), ("old", False)):
+            generation = self.rollout.generation if joined else base
+            record = agent(name, generation=generation, rollout=id_ if joined else None)
+            counted = beat(name, self.now, self.requests, generation=generation)
+            self.store.txn(
+                (), [Put(AGENTS + name, record.encode()), Put(BEATS + name, counted.encode())]
+            )
+
+    def __getattr__(self, name: str) -> object:
+        """The store, while it is there."""
+        if self.down:
+            raise StoreUnavailable("etcd.example:2379", "connection refused")
+        return getattr(self.store, name)
+
+    def run(self, seconds: float | None = None) -> RolloutRecord:
+        self.report()
+        self.control = Controlling(
+            self,  # type: ignore[arg-type]
+            self.rollout,
+            tell=self.seen.append,
+            clock=lambda: self.now,
+            sleep=self.sleep,
+        )
+        return self.control.run(seconds)
+
+
+@pytest.fixture
+def world(store: Store, monkeypatch: pytest.MonkeyPatch) -> World:
+    # Who takes part is what the world says, not what a hash does.
+    monkeypatch.setattr("ratectl.rollout.judge.included", lambda _, name, percent: name == "new")
+    return World(store)
+
+
+def test_each_stage_lasts_as_long_as_was_said(world: World):
+    assert world.run(600).state == "promoted"
+    assert 120 <= world.now <= 125
+
+
+def test_a_stage_waits_for_enough_requests(world: World):
+    world.rate = 1
+    assert world.run(600).state == "promoted"
+    assert 200 <= world.now <= 205
+
+
+def test_out_of_time_it_is_left_as_it_is(world: World):
+    assert world.run(90).state == "running"
+    assert read_rollout(world.store).record.stage == 1
+    assert world.store.get(CONTROLLER) is None
+
+
+def test_silence_ends_it_within_ten_seconds(world: World):
+    world.at[30] = lambda: setattr(world, "reports", False)
+    final = world.run(600)
+    assert (final.state, final.by) == ("aborted", "the controller")
+    assert "new took it, was not heard of" in final.reason
+    assert world.now <= 40
+
+
+def test_a_store_that_is_out_of_reach_for_a_while_is_waited_for(world: World):
+    world.at[30] = lambda: setattr(world, "down", True)
+    world.at[70] = lambda: setattr(world, "down", False)
+    final = world.run(600)
+    assert final.state == "promoted"
+    assert any("is not reachable" in each.waiting for each in world.seen)
+
+
+def test_one_that_never_comes_back_leaves_it_as_it_is(world: World):
+    world.at[30] = lambda: setattr(world, "down", True)
+    assert world.run(90).state == "running"
+
+
+def test_somebody_else_ends_it(world: World):
+    world.at[30] = lambda: abort(world.store, read_rollout(world.store), AUTHOR, "enough")
+    final = world.run(600)
+    assert (final.state, final.by, final.reason) == ("aborted", AUTHOR, "enough")
+    assert world.now < 32
+
+
+def test_a_stage_begins_anew_after_a_pause(world: World):
+    world.at[50] = lambda: pause(world.store, read_rollout(world.store), AUTHOR, "lunch")
+    world.at[80] = lambda: resume(world.store, read_rollout(world.store), AUTHOR)
+    assert world.run(600).state == "promoted"
+    assert 198 <= world.now <= 205
+    assert any(each.waiting == "paused: lunch" for each in world.seen)
+
+
+def test_who_was_deposed_says_by_whom(world: World):
+    def depose() -> None:
+        assert world.control._lease is not None
+        world.control._lease.revoke()
+        other = Controller(rollout="r", host="elsewhere", pid=7, since="noon")
+        world.store.put(CONTROLLER, other.encode())
+
+    world.at[30] = depose
+    with pytest.raises(Conflict, match="process 7 on elsewhere controls a rollout since noon"):
+        world.run(600)
+    assert world.now < 45
+    assert world.store.get(CONTROLLER) is not None, "it is not ours to end"
