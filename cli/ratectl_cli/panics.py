@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ratectl.acknowledgement import Outcome, Standing
     from ratectl.panic import Changed, Switches
+    from ratectl.signing import Signer
     from ratectl.stores.base import Store
     from ratectl_cli.session import Session
 
@@ -55,7 +56,14 @@ class Place(Protocol):
         """Print what is on there."""
 
 
-def place_of(session: Session, *, local: bool, state_dir: str | None, wait: bool) -> Place:
+def place_of(
+    session: Session,
+    *,
+    local: bool,
+    state_dir: str | None,
+    wait: bool = False,
+    key: str | None = None,
+) -> Place:
     """The store, or with ``--local`` a file.
 
     :raises UsageError: options that do not go together.
@@ -66,7 +74,7 @@ def place_of(session: Session, *, local: bool, state_dir: str | None, wait: bool
     if not local:
         if state_dir is not None:
             raise UsageError("--state-dir is for --local: add that, or leave it out")
-        return InStore(session, switch_file(default_state_dir()), wait=wait)
+        return InStore(session, switch_file(default_state_dir()), wait=wait, key=key)
     if wait:
         raise UsageError("--wait asks the store who obeys, and --local does without: leave one out")
     folder = default_state_dir() if state_dir is None else Path(state_dir)
@@ -107,8 +115,12 @@ class InFile:
 class InStore:
     """Switches in the store, which every agent obeys."""
 
-    def __init__(self, session: Session, here: Path, *, wait: bool) -> None:
-        """``here``: the file of this machine's usual agents, to be shown beside."""
+    def __init__(self, session: Session, here: Path, *, wait: bool, key: str | None) -> None:
+        """``here``: the file of this machine's usual agents, to be shown beside.
+
+        ``key``: the file of the private key to sign with.
+        """
+        self._key = key
         self._session = session
         self._here = here
         self._wait = wait
@@ -121,9 +133,18 @@ class InStore:
         from ratectl.panic import change_switches
 
         with self._session.store() as store:
-            changed = change_switches(store, change)
+            changed = change_switches(store, change, self._signer(store))
             waited = self._waited(store, changed.after) if self._wait else None
         return Turned("", changed, waited)
+
+    def _signer(self, store: Store) -> Signer | None:
+        from ratectl.generations import Live, read_live
+        from ratectl_cli.signing import signer_for
+
+        live = Live(None, 0)
+        with suppress(BundleError):
+            live = read_live(store)
+        return signer_for(self._key, live)
 
     def _waited(self, store: Store, switches: Switches) -> tuple[Outcome, Standing]:
         from ratectl.acknowledgement import Enough, wait_until

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import Conflict, NotFound, OutcomeUnknown, StoreUnavailable
 from ratectl.generations import read_entry, read_environment, read_live
-from ratectl.records import HEAD
+from ratectl.records import ENVIRONMENT, HEAD, Environment, utc_now
 from ratectl.signing import head_message
 from ratectl.stores.base import Compare, Put
 
@@ -20,9 +21,20 @@ if TYPE_CHECKING:
     from ratectl.signing import Signer
     from ratectl.stores.base import Op, Store
 
-__all__ = ["lost_race", "signed", "swap_head"]
+__all__ = ["ensure_environment", "lost_race", "signed", "swap_head"]
 
 _READ_BACK_SECONDS: Final = 3.0
+
+
+def ensure_environment(store: Store) -> Environment:
+    """The store's identity, given to it now if it has none."""
+    for _ in range(2):
+        item = store.get(ENVIRONMENT)
+        if item is not None:
+            return Environment.decode(item.value)
+        fresh = Environment(id=uuid.uuid4().hex, created=utc_now())
+        store.txn([Compare(ENVIRONMENT, 0)], [Put(ENVIRONMENT, fresh.encode())])
+    raise StoreUnavailable(store.url, "the environment's identity did not stay written")
 
 
 def signed(store: Store, head: Head, signer: Signer | None) -> Head:

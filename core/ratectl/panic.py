@@ -21,14 +21,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ratectl.errors import BundleError, Conflict, OutcomeUnknown, StoreUnavailable
+from ratectl.heads import ensure_environment
 from ratectl.policy.scopes import scope_problem
 from ratectl.records import utc_now
+from ratectl.signing import message
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ratectl.engine.waivers import Waiver
+    from ratectl.signing import Signer
     from ratectl.stores.base import Item, Store
 
 __all__ = [
@@ -88,6 +91,8 @@ class Switches:
     sequence: int = 0
     """0: nobody has ever turned a switch."""
     on: tuple[Switch, ...] = ()
+    signature: str | None = None
+    """Ed25519 (see ``signing``), in base64; None where nobody signs."""
 
     @property
     def modes(self) -> dict[str, Waiver]:
@@ -106,15 +111,20 @@ class Switches:
     def _next(self, on: list[Switch]) -> Self:
         sequence = max(self.sequence + 1, time.time_ns() // 1_000_000)
         on.sort(key=lambda each: each.scope)
-        return replace(self, sequence=sequence, on=tuple(on))
+        return replace(self, sequence=sequence, on=tuple(on), signature=None)
+
+    def message(self, environment: str) -> bytes:
+        """The bytes that its signature is for."""
+        return message("panic", environment, self._said())
+
+    def _said(self) -> dict[str, Any]:
+        return {"sequence": self.sequence, "switches": [asdict(each) for each in self.on]}
 
     def encode(self) -> bytes:
         """As stored."""
-        value = {
-            "format": _FORMAT,
-            "sequence": self.sequence,
-            "switches": [asdict(each) for each in self.on],
-        }
+        value = {"format": _FORMAT, **self._said()}
+        if self.signature is not None:
+            value["signature"] = self.signature
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
     @classmethod
@@ -147,7 +157,10 @@ class Switches:
         twice = next((scope for scope in scopes if scopes.count(scope) > 1), None)
         if twice is not None:
             raise ValueError(f"it has two switches at {twice}")
-        return cls(sequence, on)
+        signature = value.get("signature")
+        if signature is not None and not isinstance(signature, str):
+            raise ValueError(f"its signature is {signature!r:.100}, no text")
+        return cls(sequence, on, signature)
 
 
 def _checked_switch(said: Any) -> Switch:
@@ -193,7 +206,9 @@ def read_switches(store: Store) -> Switches:
     return _of(store.get(PANIC))
 
 
-def change_switches(store: Store, change: Callable[[Switches], Switches]) -> Changed:
+def change_switches(
+    store: Store, change: Callable[[Switches], Switches], signer: Signer | None = None
+) -> Changed:
     """Write what ``change`` makes of the record, which others may be changing as well.
 
     A record that cannot be read is no obstacle: it counts as empty, and is replaced. One that says
@@ -211,7 +226,7 @@ def change_switches(store: Store, change: Callable[[Switches], Switches]) -> Cha
         except StoreUnavailable as error:
             raise lost or error from None
         before, unreadable = _as_known(item)
-        after = change(before)
+        after = _signed(store, change(before), signer)
         changed = Changed(before, after, unreadable)
         first = first or changed
         if lost is not None and after.on == before.on:
@@ -223,6 +238,13 @@ def change_switches(store: Store, change: Callable[[Switches], Switches]) -> Cha
         except OutcomeUnknown as error:
             lost = error  # whether it was written is found by reading
     raise Conflict("the kill switch is being turned by many at once: try again")
+
+
+def _signed(store: Store, switches: Switches, signer: Signer | None) -> Switches:
+    if signer is None:
+        return switches
+    environment = ensure_environment(store).id
+    return replace(switches, signature=signer.sign(switches.message(environment)))
 
 
 def _of(item: Item | None) -> Switches:

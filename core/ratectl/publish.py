@@ -12,16 +12,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from ratectl.errors import Conflict, NotFound, OutcomeUnknown, StoreUnavailable
+from ratectl.errors import Conflict, NotFound, OutcomeUnknown
 from ratectl.generations import Live, read_entry, read_history, read_live
-from ratectl.heads import lost_race, signed, swap_head
+from ratectl.heads import ensure_environment, lost_race, signed, swap_head
 from ratectl.policy.bundle import digest, encode_origins, encode_policies
 from ratectl.records import (
     BUNDLES,
-    ENVIRONMENT,
     MANIFESTS,
     Candidate,
-    Environment,
     Head,
     HistoryEntry,
     Manifest,
@@ -230,17 +228,6 @@ def rollback(
         owners=entry.owners,
     )
     return commit(store, base, content, provenance, signer=signer)
-
-
-def ensure_environment(store: Store) -> Environment:
-    """The store's identity, given to it now if it has none."""
-    for _ in range(2):
-        item = store.get(ENVIRONMENT)
-        if item is not None:
-            return Environment.decode(item.value)
-        fresh = Environment(id=uuid.uuid4().hex, created=utc_now())
-        store.txn([Compare(ENVIRONMENT, 0)], [Put(ENVIRONMENT, fresh.encode())])
-    raise StoreUnavailable(store.url, "the environment's identity did not stay written")
 
 
 def commit(

@@ -1,4 +1,4 @@
-"""Signed heads: agents that hold public keys obey nobody else.
+"""Signed heads and switches: agents that hold public keys obey nobody else.
 
 A head names a bundle by its SHA-256, so a signature over the head covers every byte of policies.
 Signed is what the head says, together with the identity of the environment: a head of another
@@ -6,7 +6,7 @@ environment, or an older one of the same, is no head. There is no expiry, which 
 agents that start from disk while nobody publishes.
 
 Ed25519 (RFC 8032) by the package ``cryptography``, an optional dependency (``ratectl[signing]``).
-What is signed is JSON with sorted keys and no blanks, behind a prefix that no other message has.
+What is signed is JSON with sorted keys and no blanks, behind a line that says what it is.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ratectl.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
         Ed25519PrivateKey,
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
     from ratectl.records import Head
 
-__all__ = ["Signer", "Trust", "Untrusted", "generate_key", "head_message", "same"]
-
-_PREFIX: Final = b"ratectl head v1\n"
+__all__ = ["Signer", "Trust", "Untrusted", "generate_key", "head_message", "message", "same"]
 
 
 class Untrusted(BundleError):
@@ -41,8 +39,7 @@ class Untrusted(BundleError):
 
 def head_message(head: Head, environment: str) -> bytes:
     """The bytes that a signature of ``head`` is for."""
-    said = {"environment": environment, **head.signed_part()}
-    return _message(_PREFIX, said)
+    return message("head", environment, head.signed_part())
 
 
 def same(one: Head, other: Head) -> bool:
@@ -50,8 +47,10 @@ def same(one: Head, other: Head) -> bool:
     return one.signed_part() == other.signed_part()
 
 
-def _message(prefix: bytes, said: dict[str, Any]) -> bytes:
-    return prefix + json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+def message(kind: str, environment: str, said: Mapping[str, Any]) -> bytes:
+    """The bytes that a signature of what is said is for; no kind's are another kind's."""
+    text = json.dumps({**said, "environment": environment}, sort_keys=True, separators=(",", ":"))
+    return f"ratectl {kind} v1\n{text}".encode()
 
 
 class Signer:
@@ -124,8 +123,28 @@ class Trust:
 
         :raises Untrusted: it may not; the message says why.
         """
-        if head.signature is None:
-            raise Untrusted("it is not signed, and this agent obeys signed heads only")
+        self.prove(lambda of: head_message(head, of), head.signature, environment, known)
+        if accepted is not None and head.sequence < accepted.sequence:
+            raise Untrusted(
+                f"it is older (sequence {head.sequence}) than what this agent has accepted "
+                f"(sequence {accepted.sequence}): an old head was put back"
+            )
+        if accepted is not None and head.sequence == accepted.sequence and not same(head, accepted):
+            raise Untrusted(f"it is another head of sequence {head.sequence}, which is taken")
+
+    def prove(
+        self,
+        message: Callable[[str], bytes],
+        signature: str | None,
+        environment: str | None,
+        known: str | None,
+    ) -> None:
+        """Return if one of the keys has signed ``message`` of the right environment.
+
+        :raises Untrusted: none has; the message says why.
+        """
+        if signature is None:
+            raise Untrusted("it is not signed, and this agent obeys only what is")
         expected = self.environment or known
         if expected is not None and environment != expected:
             raise Untrusted(
@@ -134,17 +153,10 @@ class Trust:
             )
         if environment is None:
             raise Untrusted("the store does not say which environment it is")
-        if not self._signed(head_message(head, environment), head.signature):
+        if not self._signed(message(environment), signature):
             raise Untrusted(
                 "its signature is by no key that this agent trusts, or it was changed since"
             )
-        if accepted is not None and head.sequence < accepted.sequence:
-            raise Untrusted(
-                f"it is older (sequence {head.sequence}) than what this agent has accepted "
-                f"(sequence {accepted.sequence}): an old head was put back"
-            )
-        if accepted is not None and head.sequence == accepted.sequence and not same(head, accepted):
-            raise Untrusted(f"it is another head of sequence {head.sequence}, which is taken")
 
     def _signed(self, message: bytes, signature: str) -> bool:
         from cryptography.exceptions import InvalidSignature

@@ -240,7 +240,10 @@ def test_signed_from_end_to_end(
         assert agent.wait_for_generation(3, 5)
         assert cli("rollback", "--yes", "--to", "2").code == 0
         assert agent.wait_for_generation(4, 5)
+        assert cli("panic", "on", "--scope", "/", "--reason", "INC-42", "--wait").code == 0
+        assert cli("panic", "off", "--wait").code == 0
         monkeypatch.delenv("RATECTL_SIGN_KEY")
+        assert cli("panic", "on", "--scope", "/", "--reason", "INC-42").code == 77
         ended = cli("apply", "policies", "--yes", "--allow-unsigned", "moving to mTLS")
         assert ended.code == 0
         wait_for(lambda: "not signed" in (agent.status.error or ""), "it is refused")

@@ -109,7 +109,7 @@ def test_what_is_no_record_is_refused_with_the_reason(path: str, value: Any, sai
 
 def test_fields_of_a_later_version_are_passed_over() -> None:
     record = json.loads(json.dumps(GOOD))
-    record["signature"] = record["switches"][0]["ticket"] = "later"
+    record["note"] = record["switches"][0]["ticket"] = "later"
     assert Switches.decode(json.dumps(record).encode()) == Switches(3, (switch(),))
 
 

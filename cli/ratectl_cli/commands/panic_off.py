@@ -6,6 +6,7 @@ import typer
 
 from ratectl_cli.commands.panic_on import Local, StateDir, Wait
 from ratectl_cli.session import session_of
+from ratectl_cli.signing import Sign
 
 
 def off(
@@ -17,6 +18,7 @@ def off(
     local: Local = False,
     state_dir: StateDir = None,
     wait: Wait = False,
+    sign: Sign = None,
 ) -> int:
     """Enforce limits again.
 
@@ -35,6 +37,7 @@ def off(
       64   wrong arguments
       69   store unreachable
       75   others were turning switches all the time
+      77   what is live is signed, and no key is named
       124  it is off, but not every agent obeys in time (--wait)
     """
     from ratectl_cli import panics
@@ -42,7 +45,7 @@ def off(
 
     session = session_of(ctx)
     wanted = None if scope is None else scope_of(scope)
-    place = panics.place_of(session, local=local, state_dir=state_dir, wait=wait)
+    place = panics.place_of(session, local=local, state_dir=state_dir, wait=wait, key=sign)
     turned = place.turn(lambda known: known.turned_off(wanted))
     return panics.answer_turned(session, turned, wanted)
 

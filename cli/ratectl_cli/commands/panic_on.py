@@ -6,6 +6,7 @@ import typer
 
 from ratectl.errors import UsageError
 from ratectl_cli.session import session_of
+from ratectl_cli.signing import Sign
 
 if TYPE_CHECKING:
     from ratectl.panic import Switch
@@ -45,6 +46,7 @@ def on(
     local: Local = False,
     state_dir: StateDir = None,
     wait: Wait = False,
+    sign: Sign = None,
 ) -> int:
     """Refuse nothing at and below a scope, from now on.
 
@@ -68,13 +70,14 @@ def on(
       64   wrong arguments
       69   store unreachable: --local needs none
       75   others were turning switches all the time
+      77   what is live is signed, and no key is named
       124  it is on, but not every agent obeys in time (--wait)
     """
     from ratectl_cli import panics
 
     session = session_of(ctx)
     switch = _switch(scope, reason, shadow=shadow)
-    place = panics.place_of(session, local=local, state_dir=state_dir, wait=wait)
+    place = panics.place_of(session, local=local, state_dir=state_dir, wait=wait, key=sign)
     with panics.hinting("on"):
         turned = place.turn(lambda known: known.turned_on(switch))
     code = panics.answer_turned(session, turned, switch.scope)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ratectl.agent.last_good import Slot
     from ratectl.agent.state import AgentState
     from ratectl.errors import RatectlError
+    from ratectl.panic import Switches
     from ratectl.policy.model import PolicyTree
     from ratectl.records import Candidate, Head
     from ratectl.signing import Trust
@@ -173,6 +174,17 @@ class Adoption:
                 self._slot.accept(environment, head)
             except OSError as error:
                 self._note("disk", f"cannot note what was accepted: {error}")
+
+    def prove(self, store: Store, switches: Switches) -> None:
+        """Return if switches of the store may be obeyed, as far as keys are concerned.
+
+        :raises Untrusted: they may not.
+        """
+        if self._trust is not None:
+            found = read_environment(store)
+            known = self._accepted[0] if self._accepted else None
+            environment = found.id if found else None
+            self._trust.prove(switches.message, switches.signature, environment, known)
 
     def _pursue(self, store: Store, head: Head, environment: str | None, seen: float) -> None:
         """Enforce the first that can be of what the head wants."""

@@ -298,7 +298,7 @@ class Agent:
         beside = self._beside = Beside(self._engine, self._wall, self._open_engine)
         adoption = Adoption(self._enforcement, self._state, slot, self._trust, stop.wait, beside)
         folder = slot.folder.parent if slot.folder else None
-        switches = StoreSwitches(self._board, self._state, folder)
+        switches = StoreSwitches(self._board, self._state, folder, adoption.prove)
         switches.start_from_disk()
         self._switches.append(switches)
         sync = self._sync = StoreSync(self._open_store, self._state, adoption, switches, stop)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final, Literal
 from ratectl.errors import BundleError
 from ratectl.panic import PANIC, Switches, load_switches, save_switches, switch_file
 from ratectl.records import Obeyed
+from ratectl.signing import Untrusted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ratectl.agent.state import AgentState
@@ -86,8 +87,18 @@ class Switchboard:
 class StoreSwitches:
     """Goes by the store's record, as whoever follows the head sees it, and remembers it on disk."""
 
-    def __init__(self, board: Switchboard, state: AgentState, folder: Path | None) -> None:
-        """``folder``: of this store in the state directory; None to remember nothing."""
+    def __init__(
+        self,
+        board: Switchboard,
+        state: AgentState,
+        folder: Path | None,
+        proves: Callable[[Store, Switches], None],
+    ) -> None:
+        """``folder``: of this store in the state directory; None to remember nothing.
+
+        ``proves`` raises ``BundleError`` for a record of the store that is not to be obeyed.
+        """
+        self._proves = proves
         self._board = board
         self._state = state
         self._file = None if folder is None else switch_file(folder)
@@ -110,12 +121,16 @@ class StoreSwitches:
         if remembered.sequence > self._board.known("store").sequence:
             self._board.obey("store", remembered)
 
-    def see(self, item: Item | None) -> None:
+    def see(self, store: Store, item: Item | None) -> None:
         """React to the record as it is in the store; None where there is none."""
         if item is None:
             return  # absence is no instruction: a switch is turned off by a record that says so
         try:
             switches = Switches.decode(item.value)
+            self._proves(store, switches)
+        except Untrusted as error:
+            self._note(f"the kill switch's record is not obeyed: {error}; what was on stays on")
+            return
         except BundleError as error:
             self._note(f"{error}; what was on stays on")
             return
@@ -173,7 +188,7 @@ class StoreSwitches:
 
     def _look(self, store: Store) -> None:
         try:
-            self.see(store.get(PANIC))
+            self.see(store, store.get(PANIC))
         except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
             _log.debug("looking for switches: %s", error)
 

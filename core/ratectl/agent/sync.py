@@ -79,7 +79,7 @@ class StoreSync:
 
     def _see(self, store: Store, items: dict[str, Item | None]) -> None:
         """React to what is in the store: to the kill switch first, since the rest may take long."""
-        self._switches.see(items.get(PANIC))
+        self._switches.see(store, items.get(PANIC))
         with self._switches.looking(store):
             self._adoption.see(store, items)
 
