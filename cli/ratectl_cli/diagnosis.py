@@ -147,7 +147,7 @@ def _agents(store: Store, live: Live, at: datetime) -> Iterator[Finding]:
     records = read_agents(store)
     switches, findings = examine_switches(store, records, at)
     yield from findings
-    agents = [agent_data(agent, live.generation, seen, switches.sequence) for agent in records]
+    agents = [agent_data(agent, live, seen, switches.sequence) for agent in records]
     if not agents:
         yield Finding("clock", "skipped", "no agent to compare with")
         yield Finding("agents", "warning", "none has reported lately")

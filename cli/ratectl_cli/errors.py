@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ratectl import errors as core
+from ratectl.signing import Untrusted
 
 if TYPE_CHECKING:
     from ratectl.policy.diagnostics import Diagnostic
@@ -100,6 +101,7 @@ class Failure:
 _KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
     (core.UsageError, "usage", USAGE),
     (core.PolicyError, "invalid_policy", INVALID),
+    (Untrusted, "untrusted", GUARD),
     (core.BundleError, "unreadable_bundle", INVALID),
     (NothingPublished, "nothing_published", INVALID),
     (core.NotFound, "not_found", INVALID),

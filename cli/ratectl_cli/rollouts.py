@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ratectl_cli.text import Column, Styled, Table, bold, dim, plural
@@ -31,14 +32,23 @@ def terms_of(canary: str, bake: float, min_requests: int, band: str) -> Terms:
     from ratectl.rollout import Terms
 
     try:
-        stages = [float(each.strip().removesuffix("%")) for each in canary.split(",")]
-        points = None if band == "none" else float(band.removesuffix("%"))
+        stages = [_number(each.strip()) for each in canary.split(",")]
     except ValueError:
         raise UsageError(
-            f"--canary takes shares of all agents, like 5% or 1%,10%,50%, and --band percentage "
-            f"points or none, not {canary!r} and {band!r}"
+            f"--canary takes shares of all agents, like 5% or 1%,10%,50%, not {canary!r}"
         ) from None
+    try:
+        points = None if band == "none" else _number(band)
+    except ValueError:
+        raise UsageError(f"--band takes percentage points, like 5, or none, not {band!r}") from None
     return Terms.of(stages, bake_seconds=bake, min_requests=min_requests, band=points)
+
+
+def _number(text: str) -> float:
+    """``5``, ``5%`` or ``0.5%``."""
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?%?", text):
+        raise ValueError(text)
+    return float(text.removesuffix("%"))
 
 
 def control(

@@ -58,6 +58,13 @@ class Enough(NamedTuple):
         return max(1, math.ceil(there * self.percent / 100))
 
 
+def _runs(agent: AgentRecord, generation: int) -> bool:
+    """Whether it runs a generation, or has passed it: who tries a candidate may come back."""
+    if agent.rollout is not None:
+        return agent.generation == generation
+    return agent.generation >= generation
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Agents by what they make of a generation."""
@@ -68,8 +75,8 @@ class Standing:
 
     @classmethod
     def of(cls, records: Sequence[AgentRecord], generation: int) -> Self:
-        running = [each for each in records if each.generation >= generation]
-        others = [each for each in records if each.generation < generation]
+        running = [each for each in records if _runs(each, generation)]
+        others = [each for each in records if not _runs(each, generation)]
         return cls(
             running,
             [each for each in others if each.rejected == generation],

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import Conflict, NotFound, OutcomeUnknown, StoreUnavailable
-from ratectl.generations import read_entry, read_environment, read_live
+from ratectl.generations import read_entry, read_live
 from ratectl.records import ENVIRONMENT, HEAD, Environment, utc_now
-from ratectl.signing import head_message
+from ratectl.signing import Untrusted
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:
@@ -37,13 +37,26 @@ def ensure_environment(store: Store) -> Environment:
     raise StoreUnavailable(store.url, "the environment's identity did not stay written")
 
 
-def signed(store: Store, head: Head, signer: Signer | None) -> Head:
-    """The same head, signed where somebody signs."""
+def signed(store: Store, head: Head, signer: Signer | None, of: Head | None = None) -> Head:
+    """The same head, signed where somebody signs.
+
+    ``of``: the head that part of it was taken from. That has to be signed by the same key: to sign
+    what anybody may have written would be to say it.
+
+    :raises Untrusted: it is not, or the store is another environment's.
+    """
     if signer is None:
         return replace(head, signature=None)
-    environment = read_environment(store)
-    assert environment is not None, "whoever writes a head has made sure of it"
-    return replace(head, signature=signer.sign(head_message(head, environment.id)))
+    environment = ensure_environment(store).id
+    if of is not None:
+        try:
+            signer.trust.prove("head", of.signed_part(), of.signature, environment)
+        except Untrusted as error:
+            raise Untrusted(
+                f"what is live would be signed as well, and cannot be vouched for: {error}. "
+                "Publish it with this key first, from its files"
+            ) from None
+    return replace(head, signature=signer.sign("head", environment, head.signed_part()))
 
 
 def swap_head(

@@ -24,7 +24,6 @@ from ratectl.errors import BundleError, Conflict, OutcomeUnknown, StoreUnavailab
 from ratectl.heads import ensure_environment
 from ratectl.policy.scopes import scope_problem
 from ratectl.records import utc_now
-from ratectl.signing import message
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:
@@ -113,16 +112,13 @@ class Switches:
         on.sort(key=lambda each: each.scope)
         return replace(self, sequence=sequence, on=tuple(on), signature=None)
 
-    def message(self, environment: str) -> bytes:
-        """The bytes that its signature is for."""
-        return message("panic", environment, self._said())
-
-    def _said(self) -> dict[str, Any]:
+    def signed_part(self) -> dict[str, Any]:
+        """All that it says."""
         return {"sequence": self.sequence, "switches": [asdict(each) for each in self.on]}
 
     def encode(self) -> bytes:
         """As stored."""
-        value = {"format": _FORMAT, **self._said()}
+        value = {"format": _FORMAT, **self.signed_part()}
         if self.signature is not None:
             value["signature"] = self.signature
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
@@ -244,7 +240,7 @@ def _signed(store: Store, switches: Switches, signer: Signer | None) -> Switches
     if signer is None:
         return switches
     environment = ensure_environment(store).id
-    return replace(switches, signature=signer.sign(switches.message(environment)))
+    return replace(switches, signature=signer.sign("panic", environment, switches.signed_part()))
 
 
 def _of(item: Item | None) -> Switches:

@@ -29,10 +29,11 @@ from ratectl.records import (
     utc_now,
 )
 from ratectl.sets import owners_blob
+from ratectl.signing import Untrusted
 from ratectl.stores.base import MAX_OPS, Compare, Delete, Put
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ratectl.documents import Beside
     from ratectl.policy.model import PolicyTree
@@ -110,6 +111,7 @@ class Content:
             rollout=self.trial.rollout,
             percent=self.trial.percent,
             mode=self.trial.mode,
+            terms=self.trial.terms,
         )
         return replace(base.head, sequence=sequence, candidate=candidate, latest=base.next)
 
@@ -120,6 +122,8 @@ class Trial(NamedTuple):
     rollout: str
     percent: float
     mode: Literal["enforce", "shadow"]
+    terms: str
+    """See ``Candidate``."""
 
 
 def publish(
@@ -206,6 +210,7 @@ def rollback(
 
     :raises NotFound: generation ``to``, its bundle, or who owned it is not kept.
     :raises Conflict: somebody published since ``base``, or a rollout is under way.
+    :raises Untrusted: the key of ``signer`` has not signed generation ``to``.
     """
     base = base or read_live(store)
     no_rollout(base)
@@ -216,6 +221,8 @@ def rollback(
         and owners_blob(store, base) == entry.owners
     ):
         return None
+    if signer is not None:
+        _vouched_for(store, entry, signer)
     manifests = [_want_blob(store, blob) for blob in (entry.bundle, entry.owners) if blob]
     content = Content(
         "rollback",
@@ -235,19 +242,19 @@ def commit(
     base: Live,
     content: Content,
     provenance: Provenance,
-    others: Callable[[HistoryEntry], Sequence[Op]] = lambda _: (),
+    others: Sequence[Op] = (),
     *,
     signer: Signer | None = None,
 ) -> HistoryEntry:
-    """Swap the head and add the history entry, and write ``others`` of it in the same transaction.
+    """Swap the head and add the history entry, and write ``others`` in the same transaction.
 
     :raises Conflict: the head is not ``base`` any more.
     :raises OutcomeUnknown: the reply was lost and re-reading did not settle it.
     """
-    entry = _entry(base.next, content, provenance)
-    head = signed(store, content.head(base), signer)
+    entry = _signed_entry(store, _entry(base.next, content, provenance), signer)
+    head = signed(store, content.head(base), signer, base.head if content.trial else None)
     key = history_key(entry.generation)
-    write: list[Op] = [Put(key, entry.encode()), *others(entry)]
+    write: list[Op] = [Put(key, entry.encode()), *others]
     if entry.generation > KEPT:
         oldest = entry.generation - KEPT
         write += [Delete(history_key(oldest)), Delete(rollout_key(oldest))]
@@ -272,6 +279,25 @@ def commit(
     if entry.generation % _COLLECT_EVERY == 0:
         collect_garbage(store)
     return entry
+
+
+def _signed_entry(store: Store, entry: HistoryEntry, signer: Signer | None) -> HistoryEntry:
+    if signer is None:
+        return entry
+    environment = ensure_environment(store).id
+    return replace(entry, signature=signer.sign("generation", environment, entry.signed_part()))
+
+
+def _vouched_for(store: Store, entry: HistoryEntry, signer: Signer) -> None:
+    """:raises Untrusted: this key has not signed what is to be published again."""
+    try:
+        environment = ensure_environment(store).id
+        signer.trust.prove("generation", entry.signed_part(), entry.signature, environment)
+    except Untrusted as error:
+        raise Untrusted(
+            f"generation {entry.generation} would be signed, and cannot be vouched for: {error}. "
+            "Apply its files instead"
+        ) from None
 
 
 def _entry(generation: int, content: Content, provenance: Provenance) -> HistoryEntry:

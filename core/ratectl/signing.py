@@ -16,12 +16,12 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from ratectl.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
         Ed25519PrivateKey,
@@ -30,16 +30,15 @@ if TYPE_CHECKING:
 
     from ratectl.records import Head
 
-__all__ = ["Signer", "Trust", "Untrusted", "generate_key", "head_message", "message", "same"]
+__all__ = ["Signer", "Trust", "Untrusted", "generate_key", "message", "same"]
+
+
+_ENVIRONMENT: Final = "ratectl-environment: "
+"""Stands before a key that is for one environment."""
 
 
 class Untrusted(BundleError):
     """Not what somebody with a trusted key said last, of this environment."""
-
-
-def head_message(head: Head, environment: str) -> bytes:
-    """The bytes that a signature of ``head`` is for."""
-    return message("head", environment, head.signed_part())
 
 
 def same(one: Head, other: Head) -> bool:
@@ -54,10 +53,11 @@ def message(kind: str, environment: str, said: Mapping[str, Any]) -> bytes:
 
 
 class Signer:
-    """A private key."""
+    """A private key; of one environment, where its file says so."""
 
-    def __init__(self, key: Ed25519PrivateKey) -> None:
+    def __init__(self, key: Ed25519PrivateKey, environment: str | None = None) -> None:
         self._key = key
+        self.environment = environment
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -66,29 +66,39 @@ class Signer:
         :raises UsageError: it is not there, not readable, or no Ed25519 key.
         """
         ed25519, serialization = _cryptography()
-        data = _read(path)
+        environment, data = _unbound(_read(path))
         try:
             key = serialization.load_pem_private_key(data, password=None)
         except (ValueError, TypeError) as error:
             raise UsageError(f"{path} is no private key: {error}") from None
         if not isinstance(key, ed25519.Ed25519PrivateKey):
             raise UsageError(f"{path} is no Ed25519 key: ratectl key generate makes one")
-        return cls(key)
+        return cls(key, environment)
 
-    def sign(self, message: bytes) -> str:
-        """The signature of a message, in base64."""
-        return base64.b64encode(self._key.sign(message)).decode("ascii")
+    def sign(self, kind: str, environment: str, said: Mapping[str, Any]) -> str:
+        """The signature of what is said, in base64.
+
+        :raises Untrusted: the store calls itself another environment than this key is for.
+        """
+        if self.environment not in (None, environment):
+            raise Untrusted(
+                f"the store says that it is environment {environment}, and the key is for "
+                f"{self.environment}"
+            )
+        return base64.b64encode(self._key.sign(message(kind, environment, said))).decode("ascii")
 
     @property
-    def public(self) -> Ed25519PublicKey:
-        return self._key.public_key()
+    def trust(self) -> Trust:
+        """What this key has signed, and nothing else."""
+        return Trust([(self._key.public_key(), self.environment)])
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
     """Public keys, each of which is enough; and the environment, where that is known beforehand."""
 
-    keys: Sequence[Ed25519PublicKey]
+    keys: Sequence[tuple[Ed25519PublicKey, str | None]]
+    """With the environment that each is for; None for any."""
     environment: str | None = None
 
     @classmethod
@@ -106,6 +116,8 @@ class Trust:
             if environment is not None:
                 raise UsageError("an environment to insist on needs public keys to prove it by")
             return None
+        if environment is not None and not environment.strip():
+            raise UsageError("environment is empty: name one, or leave it out")
         if not paths:
             raise UsageError(
                 "public_keys is empty: name a file, or leave it out to trust the store"
@@ -123,7 +135,7 @@ class Trust:
 
         :raises Untrusted: it may not; the message says why.
         """
-        self.prove(lambda of: head_message(head, of), head.signature, environment, known)
+        self.prove("head", head.signed_part(), head.signature, environment, known)
         if accepted is not None and head.sequence < accepted.sequence:
             raise Untrusted(
                 f"it is older (sequence {head.sequence}) than what this agent has accepted "
@@ -134,18 +146,19 @@ class Trust:
 
     def prove(
         self,
-        message: Callable[[str], bytes],
+        kind: str,
+        said: Mapping[str, Any],
         signature: str | None,
         environment: str | None,
-        known: str | None,
+        known: str | None = None,
     ) -> None:
-        """Return if one of the keys has signed ``message`` of the right environment.
+        """Return if one of the keys has signed what is said, of the right environment.
 
         :raises Untrusted: none has; the message says why.
         """
         if signature is None:
             raise Untrusted("it is not signed, and this agent obeys only what is")
-        expected = self.environment or known
+        expected = known if self.environment is None else self.environment
         if expected is not None and environment != expected:
             raise Untrusted(
                 f"the store says that it is environment {environment}, and this agent belongs to "
@@ -153,29 +166,31 @@ class Trust:
             )
         if environment is None:
             raise Untrusted("the store does not say which environment it is")
-        if not self._signed(message(environment), signature):
+        if not self._signed(kind, environment, said, signature):
             raise Untrusted(
                 "its signature is by no key that this agent trusts, or it was changed since"
             )
 
-    def _signed(self, message: bytes, signature: str) -> bool:
+    def _signed(self, kind: str, environment: str, said: Mapping[str, Any], signature: str) -> bool:
         from cryptography.exceptions import InvalidSignature
 
         try:
             raw = base64.b64decode(signature, validate=True)
         except ValueError:
             return False
-        for key in self.keys:
+        for key, bound in self.keys:
+            if bound not in (None, environment):
+                continue
             try:
-                key.verify(raw, message)
+                key.verify(raw, message(kind, environment, said))
             except InvalidSignature:
                 continue
             return True
         return False
 
 
-def generate_key(private: Path, public: Path) -> None:
-    """Make a key pair; the private file is for its owner alone.
+def generate_key(private: Path, public: Path, environment: str | None = None) -> None:
+    """Make a key pair, for one environment if that is named; the private file is for its owner.
 
     :raises UsageError: one of the files is there already, or cannot be written.
     """
@@ -192,8 +207,28 @@ def generate_key(private: Path, public: Path) -> None:
     for path in (private, public):
         if path.exists():
             raise UsageError(f"{path} is there already: a key is never written over")
-    _write(private, secret, 0o600)
-    _write(public, shown, 0o644)
+    bound = b"" if environment is None else f"{_ENVIRONMENT}{environment}\n".encode()
+    _write(private, bound + secret, 0o600)
+    try:
+        _write(public, bound + shown, 0o644)
+    except UsageError:
+        private.unlink()  # half a pair is of no use
+        raise
+
+
+def _unbound(data: bytes) -> tuple[str | None, bytes]:
+    """The environment that stands before a key, and the key.
+
+    :raises UsageError: something else stands there.
+    """
+    before, begin, key = data.partition(b"-----BEGIN ")
+    said = before.strip()
+    if not said:
+        return None, begin + key
+    environment = said.removeprefix(_ENVIRONMENT.encode())
+    if environment == said or not environment.isalnum():
+        raise UsageError(f"before a key stands {said[:80]!r}, which is no environment")
+    return environment.decode("ascii"), begin + key
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
@@ -205,21 +240,22 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _public_keys(path: str | os.PathLike[str]) -> list[Ed25519PublicKey]:
+def _public_keys(path: str | os.PathLike[str]) -> list[tuple[Ed25519PublicKey, str | None]]:
     ed25519, serialization = _cryptography()
     end = b"-----END PUBLIC KEY-----"
     *blocks, rest = _read(path).split(end)
     if not blocks or rest.strip():
         raise UsageError(f"{path} holds no public keys in PEM, or something else behind them")
-    keys: list[Ed25519PublicKey] = []
+    keys: list[tuple[Ed25519PublicKey, str | None]] = []
     for block in blocks:
+        environment, pem = _unbound(block.lstrip())
         try:
-            key = serialization.load_pem_public_key(block.lstrip() + end + b"\n")
+            key = serialization.load_pem_public_key(pem + end + b"\n")
         except ValueError as error:
             raise UsageError(f"{path} holds something that is no public key: {error}") from None
         if not isinstance(key, ed25519.Ed25519PublicKey):
             raise UsageError(f"{path} holds a key that is no Ed25519 key")
-        keys.append(key)
+        keys.append((key, environment))
     return keys
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ratectl.errors import BundleError
-from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, Beat, UsageRecord
+from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, Beat, Record, UsageRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ratectl.records import LimitReport
-    from ratectl.stores.base import Store
+    from ratectl.stores.base import Snapshot, Store
 
 __all__ = ["LimitTotal", "Totals", "read_agents", "read_beats", "read_usage", "totals"]
+
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(slots=True)
@@ -77,24 +83,24 @@ class Totals:
 
 
 def read_agents(store: Store) -> list[AgentRecord]:
-    """Every agent that reported within its lease, by id."""
-    return [AgentRecord.decode(item.value) for item in store.list(AGENTS).items]
+    """Every agent that reported within its lease, by id; see ``read_usage``."""
+    return list(_readable(AgentRecord, store.list(AGENTS)))
 
 
 def read_beats(store: Store) -> list[Beat]:
-    """Every agent's last sign of life, by id."""
-    return [Beat.decode(item.value) for item in store.list(BEATS).items]
+    """Every agent's last sign of life, by id; see ``read_usage``."""
+    return list(_readable(Beat, store.list(BEATS)))
 
 
 def read_usage(store: Store) -> list[UsageRecord]:
     """Every usage record, by agent; unreadable ones (of another version) are left out."""
-    found = []
-    for item in store.list(USAGE).items:
-        try:
-            found.append(UsageRecord.decode(item.value))
-        except BundleError:
-            continue
-    return found
+    return list(_readable(UsageRecord, store.list(USAGE)))
+
+
+def _readable(kind: type[R], found: Snapshot) -> Iterator[R]:
+    for item in found.items:
+        with suppress(BundleError):
+            yield kind.decode(item.value)
 
 
 def totals(records: list[UsageRecord], scope: str = "/") -> Totals:

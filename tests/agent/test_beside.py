@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from etcd_server import wait_for
+from ratectl.agent import beside
+from ratectl.generations import read_live
+from ratectl.records import HEAD
 from ratectl.rollout import Differences, Terms, abort, promote, read_rollout, start
 from ratectl.usage import read_agents, read_usage
 from support import ME, policies, publish_policies, simple
@@ -151,3 +157,79 @@ def test_a_restarted_agent_goes_on_evaluating(
     assert agent._beside.rollout is None
     again = make_agent(store_url)
     wait_for(lambda: again._beside.rollout, "it evaluates the candidate")
+
+
+def test_slots_of_scopes_that_nothing_covers_yet_are_given_back_to_it(
+    store: Store, store_url: str, make_agent: Make
+):
+    publish_policies(store, policies(**{"/a": {"limits": {"spike": {"rate": "5/s"}}}}))
+    agent = make_agent(store_url)
+    begun(store, agent, policies(**{"/": {"limits": {"slots": SLOTS}}}))
+    for _ in range(3):
+        with agent.check("/elsewhere", ACME) as decision:
+            assert decision.reason == "no_policy"
+    assert (report(agent).requests, report(agent).newly_refused) == (3, 0)
+
+
+def test_what_it_would_let_pass_and_is_refused_holds_no_slot_there(
+    store: Store, store_url: str, make_agent: Make
+):
+    limits = {"spike": {"rate": "0/s"}, "slots": SLOTS}
+    publish_policies(store, policies(**{"/": {"limits": limits}}))
+    agent = make_agent(store_url)
+    begun(store, agent, policies(**{"/": {"limits": {"slots": SLOTS}}}))
+    assert [agent.check("/", ACME).allowed for _ in range(3)] == [False] * 3
+    assert report(agent).newly_allowed == 3
+
+
+def test_what_is_outstanding_is_bounded(
+    store: Store, agent: ratectl.Agent, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(beside, "_OUTSTANDING", 2)
+    begun(store, agent, policies(**{"/": {"limits": {"slots": {**SLOTS, "max": 9}}}}))
+    held = [agent.check("/", {"tenant": str(number)}) for number in range(4)]
+    trial = agent._beside._trial
+    assert trial is not None
+    assert len(trial._outstanding) == 2
+    assert set(trial._outstanding) == {id(each) for each in held[2:]}
+
+
+def test_one_whose_exception_cannot_begin_is_evaluated_no_more(
+    store: Store, agent: ratectl.Agent, monkeypatch: pytest.MonkeyPatch
+):
+    begun(store, agent, simple("1/day", burst=3))
+    trial = agent._beside._trial
+    assert trial is not None
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(trial.enforcement, "keep_time", broken)
+    wait_for(lambda: agent._beside.rollout is None, "it is over")
+    assert agent.check("/", ACME)
+    advance_head(store)
+    wait_for(lambda: agent.status.rejected == 2, "it is rejected when it is looked at again")
+    wait_for(lambda: read_usage(store), "reports go on")
+
+
+def advance_head(store: Store) -> None:
+    """Have agents look at the head again."""
+    head = read_live(store).head
+    assert head is not None
+    store.put(HEAD, replace(head, sequence=head.sequence + 1).encode())
+
+
+def test_a_forked_child_evaluates_by_itself(store: Store, store_url: str, agent: ratectl.Agent):
+    begun(store, agent, simple("1/day", burst=3))
+    child = os.fork()
+    if child == 0:
+        agent.check("/", ACME)
+        deadline = time.monotonic() + 10
+        while agent._beside.rollout is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        agent.check("/", ACME)
+        found = agent._beside.report()
+        os._exit(found.requests if found else 99)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert report(agent).requests == 0

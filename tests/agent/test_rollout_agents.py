@@ -16,11 +16,11 @@ from ratectl.rollout import (
     abort,
     advance,
     pause,
+    presence,
     promote,
     read_rollout,
     start,
 )
-from ratectl.rollout import controller as controlling
 from ratectl.stores.base import Put
 from ratectl.usage import read_agents
 from support import ME, policies, publish_policies, simple
@@ -199,7 +199,7 @@ def test_of_two_controllers_the_second_waits_for_the_first_and_gives_up(
     start(store, simple("9/s"), ME, LONG)
     first = Controlled(store, seconds=6)
     first.until(lambda progress: progress.verdict is not None)
-    monkeypatch.setattr(controlling, "LEASE_SECONDS", 2.0)
+    monkeypatch.setattr(presence, "LEASE_SECONDS", 2.0)
     second = Controlled(store)
     second._thread.join(20)
     assert "controls a rollout since" in str(second.error)

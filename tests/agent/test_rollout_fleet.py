@@ -59,7 +59,7 @@ def test_of_200_agents_only_those_hashed_in_ever_load_a_poisoned_candidate_and_a
     assert 1 <= len(hashed_in) <= 10
     with open_store(url) as store:
         publish_policies(store, simple("5/s"))
-        agents = [make_agent(url, id=each, report_interval=2.0, ready_timeout=0) for each in ids]
+        agents = [make_agent(url, id=each, report_interval=10.0, ready_timeout=0) for each in ids]
         for agent in agents:
             assert agent.wait_for_generation(1, 60)
         wait_for(lambda: len(read_agents(store)) == AGENTS, "every agent reports", 60)
@@ -121,4 +121,6 @@ def test_a_good_candidate_goes_from_stage_to_stage_and_becomes_live(
     assert sorted(set(stages)) == [30.0, 50.0, 100.0]
     for agent in agents:
         assert agent.wait_for_generation(entry.generation, 5)
-    assert {each.rollout for each in read_agents(store)} <= {None, final.id}
+    wait_for(
+        lambda: {each.rollout for each in read_agents(store)} == {None}, "it is no candidate now"
+    )

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from etcd_server import wait_for
-from ratectl.errors import UsageError
-from ratectl.generations import read_live
+from ratectl.errors import Conflict, UsageError
+from ratectl.generations import read_entry, read_live
 from ratectl.panic import PANIC, Switch, Switches, change_switches
 from ratectl.policy.bundle import digest, encode_policies
 from ratectl.publish import publish, rollback
@@ -27,9 +29,11 @@ from ratectl.records import (
     Environment,
     Head,
     Manifest,
+    history_key,
+    rollout_key,
 )
-from ratectl.rollout import Controlling, Terms, read_rollout, start
-from ratectl.signing import Signer, generate_key, head_message
+from ratectl.rollout import Controlling, Terms, abort, advance, promote, read_rollout, start
+from ratectl.signing import Signer, Untrusted, generate_key, message
 from ratectl.stores import open_store
 from ratectl.stores.base import Delete, Put
 from ratectl.usage import read_agents
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import ratectl
+    from ratectl.policy.model import PolicyTree
     from ratectl.stores.base import Store
 
     Make = Callable[..., ratectl.Agent]
@@ -97,8 +102,8 @@ def upload(store: Store, data: bytes, sha256: str | None = None) -> str:
 
 
 def signed(store: Store, head: Head, signer: Signer, environment: str | None = None) -> Head:
-    message = head_message(head, environment or environment_of(store))
-    return replace(head, signature=signer.sign(message))
+    environment = environment or environment_of(store)
+    return replace(head, signature=signer.sign("head", environment, head.signed_part()))
 
 
 def flipped(signature: str | None) -> str:
@@ -436,14 +441,23 @@ def test_keys_are_made_once_and_for_their_owner(tmp_path: Path):
     before = private.read_bytes()
     with pytest.raises(UsageError, match="is there already"):
         generate_key(private, public)
+    assert private.read_bytes() == before
     private.unlink()
     with pytest.raises(UsageError, match="is there already"):
         generate_key(private, public)
     assert not private.exists()
     with pytest.raises(UsageError, match="cannot write"):
         generate_key(tmp_path / "no" / "a.key", tmp_path / "no" / "a.pub")
-    assert before != b""
+    public.unlink()
+    public.mkdir()
+    with pytest.raises(UsageError, match="is there already"):
+        generate_key(private, public)
+    public.rmdir()
+    generate_key(private, public)
     with pytest.raises(UsageError, match="is no private key"):
+        Signer.load(public)
+    public.write_bytes(b"something else\n" + public.read_bytes())
+    with pytest.raises(UsageError, match="is no environment"):
         Signer.load(public)
     shutil.rmtree(tmp_path)
     with pytest.raises(UsageError, match="cannot read the key"):
@@ -451,7 +465,6 @@ def test_keys_are_made_once_and_for_their_owner(tmp_path: Path):
 
 
 def test_a_signature_covers_every_field_of_a_head():
-    signer = Signer(ed25519.Ed25519PrivateKey.generate())
     candidate = Candidate(generation=4, bundle="c", rollout="r", percent=5.0)
     head = Head(sequence=1, generation=3, bundle="b", candidate=candidate, latest=4)
     others = [
@@ -465,13 +478,15 @@ def test_a_signature_covers_every_field_of_a_head():
         replace(head, candidate=replace(candidate, rollout="x")),
         replace(head, candidate=replace(candidate, percent=6.0)),
         replace(head, candidate=replace(candidate, mode="shadow")),
+        replace(head, candidate=replace(candidate, terms="x")),
     ]
-    messages = {head_message(each, "e") for each in (head, *others)} | {head_message(head, "f")}
-    assert len(messages) == len(others) + 2
-    assert head_message(Head.decode(replace(head, signature="s").encode()), "e") == head_message(
-        head, "e"
-    )
-    assert signer.sign(b"x") == signer.sign(b"x")
+    messages = {message("head", "e", each.signed_part()) for each in (head, *others)}
+    messages |= {
+        message("head", "f", head.signed_part()),
+        message("panic", "e", head.signed_part()),
+    }
+    assert len(messages) == len(others) + 3
+    assert Head.decode(replace(head, signature="s").encode()).signed_part() == head.signed_part()
 
 
 def turned(store: Store, signer: Signer | None, scope: str = "/") -> Switches:
@@ -507,7 +522,7 @@ def widened_switch(store: Store, keys: Keys, evil: Keys) -> str:
 def switch_of_another_environment(store: Store, keys: Keys, evil: Keys) -> str:
     switch = Switch.now("/", "open", "INC-42", "Ada")
     record = Switches().turned_on(switch)
-    signature = keys.signer.sign(record.message("f" * 32))
+    signature = keys.signer.sign("panic", "f" * 32, record.signed_part())
     store.put(PANIC, replace(record, signature=signature).encode())
     return "by no key that this agent trusts"
 
@@ -552,3 +567,151 @@ def test_a_switch_that_nobody_trusted_has_turned_is_not_obeyed(
     wait_for(lambda: reason in (agent.status.error or ""), f"{reason!r} is said", 10)
     assert [each.scope for each in agent.status.panic] in ([], ["/nobody/goes/there"])
     assert [bool(agent.check("/", ACME)) for _ in range(3)] == [True, True, False]
+
+
+# What honest signers will not sign ---------------------------------------------------------------
+
+
+def evil_head(store: Store) -> Head:
+    """What somebody who can write the store, and not sign, would like to have signed."""
+    bundle = upload(store, encode_policies(EVIL))
+    return replace(head_of(store), bundle=bundle, generation=9, latest=9)
+
+
+@pytest.mark.parametrize("step", ["start", "advance", "abort", "promote"])
+def test_no_step_of_a_rollout_signs_a_live_generation_that_its_key_has_not(
+    published: Store, store_url: str, make_agent: Make, keys: Keys, step: str
+):
+    agent = make_agent(store_url, public_keys=[keys.public])
+    terms = Terms.of([50.0, 100.0])
+    if step != "start":
+        assert start(published, simple("3/s"), ME, terms, signer=keys.signer) is not None
+    published.put(HEAD, evil_head(published).encode())
+    steps: dict[str, Callable[[], object]] = {
+        "start": lambda: start(published, simple("3/s"), ME, terms, signer=keys.signer),
+        "advance": lambda: advance(published, read_rollout(published), keys.signer),
+        "abort": lambda: abort(published, read_rollout(published), "Ada", "", keys.signer),
+        "promote": lambda: promote(published, read_rollout(published), "Ada", "", keys.signer),
+    }
+    with pytest.raises(Untrusted, match="cannot be vouched for"):
+        steps[step]()
+    wait_for(lambda: "was changed since" in (agent.status.error or ""), "it is refused")
+    assert agent.check("/", ACME).capacity == 2
+    assert publish_signed(published, simple("4/s"), keys) == 10, "what is published from files is"
+    assert agent.wait_for_generation(10, 5)
+
+
+def publish_signed(store: Store, tree: PolicyTree, keys: Keys) -> int:
+    head = replace(head_of(store), candidate=None)
+    store.put(HEAD, head.encode())
+    entry = publish(store, tree, ME, signer=keys.signer)
+    assert entry is not None
+    return entry.generation
+
+
+def test_rollback_signs_nothing_that_its_key_has_not_signed_before(published: Store, keys: Keys):
+    entry = read_entry(published, 1)
+    forged = replace(entry, bundle=upload(published, encode_policies(simple("9999/s"))))
+    published.put(history_key(1), forged.encode())
+    with pytest.raises(Untrusted, match="Apply its files instead"):
+        rollback(published, 1, ME, signer=keys.signer)
+    published.put(history_key(1), entry.encode())
+    assert rollback(published, 1, ME, signer=keys.signer) is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"stages": [1.0]}, {"bake_seconds": 0.0}, {"min_requests": 0}, {"band": None}],
+    ids=lambda each: next(iter(each)),
+)
+def test_a_controller_goes_by_the_terms_that_were_signed(
+    published: Store, keys: Keys, change: dict[str, Any]
+):
+    terms = Terms.of([1.0, 100.0], bake_seconds=3600.0)
+    assert start(published, simple("3/s"), ME, terms, signer=keys.signer) is not None
+    record = replace(read_rollout(published).record, **change)
+    published.put(rollout_key(record.generation), record.encode())
+    with pytest.raises(Conflict, match="terms of the rollout of generation 3 were changed"):
+        Controlling(published, record, signer=keys.signer).run(10)
+    with pytest.raises(Conflict, match="were changed"):
+        advance(published, read_rollout(published), keys.signer)
+    abort(published, read_rollout(published), "Ada", "", keys.signer)
+
+
+def test_the_stage_is_what_the_head_says(published: Store, keys: Keys):
+    terms = Terms.of([1.0, 50.0, 100.0])
+    assert start(published, simple("3/s"), ME, terms, signer=keys.signer) is not None
+    record = replace(read_rollout(published).record, stage=2)
+    published.put(rollout_key(record.generation), record.encode())
+    advance(published, read_rollout(published), keys.signer)
+    candidate = head_of(published).candidate
+    assert candidate is not None
+    assert candidate.percent == 50.0
+
+
+def test_a_key_that_is_bound_signs_and_is_trusted_for_one_environment(
+    published: Store, store_url: str, make_agent: Make, keys: Keys, tmp_path: Path
+):
+    here = environment_of(published)
+    private, public = tmp_path / "bound.key", tmp_path / "bound.pub"
+    generate_key(private, public, here)
+    bound = Signer.load(private)
+    assert publish(published, simple("3/s"), ME, signer=bound) is not None
+    agent = make_agent(store_url, public_keys=[public])
+    assert agent.generation == 3
+    # Another environment's store that says it is this one, and then what it really is.
+    published.put(ENVIRONMENT, Environment(id="f" * 32, created="then").encode())
+    with pytest.raises(Untrusted, match="the key is for"):
+        publish(published, simple("4/s"), ME, signer=bound)
+    newcomer = make_agent(
+        store_url, public_keys=[public], state_dir=tmp_path / "new", ready_timeout=0
+    )
+    head = signed(published, replace(head_of(published), sequence=9), keys.signer, "f" * 32)
+    published.put(HEAD, head.encode())
+    wait_for(lambda: "by no key" in (newcomer.status.error or ""), "it is refused", 10)
+
+
+def test_a_forked_child_knows_what_its_parent_has_accepted(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+):
+    first = replace(head_of(published))
+    assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
+    agent = make_agent(store_url, public_keys=[keys.public])
+    assert agent.generation == 3
+    published.put(HEAD, first.encode())
+    wait_for(lambda: "an old head" in (agent.status.error or ""), "it is refused", 10)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        deadline = time.monotonic() + 10
+        while not agent.status.rejected and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        said = f"{agent.generation} {agent.status.error}"
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    assert said.startswith("3 ")
+    assert "an old head was put back" in said
+
+
+def test_a_newcomer_on_the_machine_knows_what_others_have_accepted(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+):
+    first = head_of(published)
+    make_agent(store_url, id="one", public_keys=[keys.public]).close()
+    assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
+    two = make_agent(store_url, id="two", public_keys=[keys.public])
+    assert two.wait_for_generation(3, 5)
+    published.put(HEAD, first.encode())
+    again = make_agent(store_url, id="one", public_keys=[keys.public])
+    wait_for(lambda: "an old head" in (again.status.error or ""), "it is refused", 10)
+
+
+def test_an_environment_to_insist_on_is_not_empty(tmp_path: Path, make_agent: Make, keys: Keys):
+    for empty in ("", " "):
+        with pytest.raises(UsageError, match="environment is empty"):
+            make_agent(f"sqlite:///{tmp_path}/r.db", public_keys=[keys.public], environment=empty)

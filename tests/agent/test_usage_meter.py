@@ -109,3 +109,17 @@ def test_requests_go_on_counting_when_limits_come_and_go() -> None:
 def test_what_shadow_limits_would_refuse_was_not_refused() -> None:
     meter = UsageMeter("edge", 0.0)
     assert decided(meter, 1.0, counted("probe", allowed=5, shadow_refused=50)) == (5, 0)
+
+
+def test_budgets_below_budgets_count_no_request_twice() -> None:
+    meter = UsageMeter("edge", 0.0)
+    met = [
+        counted("fleet", scope="/", budget=True, allowed=60, refused=40),
+        counted("team", scope="/a", budget=True, allowed=55, refused=0),
+        counted("spike", scope="/a/b", allowed=50, refused=0),
+    ]
+    assert decided(meter, 1.0, *met) == (100, 40)
+
+
+def test_what_is_refused_for_good_was_refused() -> None:
+    assert decided(UsageMeter("edge", 0.0), 1.0, counted("x", allowed=1, never=9)) == (10, 9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from cli_support import TREE, report_agent
 from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.generations import read_environment, read_live
-from ratectl.rollout import Terms, read_rollout, start
+from ratectl.rollout import Controlling, Terms, read_rollout, start
 from ratectl.stores import open_store
 from ratectl.usage import read_agents
 from support import ME, policies
@@ -127,6 +128,37 @@ def test_out_of_time_it_stays_a_candidate_that_can_be_ended(
     wait_for(lambda: {agent.generation for agent in agents} == {1}, "all are back")
 
 
+def test_resumed_while_somebody_controls_it(cli: Cli, edited: str, agents: list[Agent]) -> None:
+    with open_store(edited) as store:
+        start(store, policies(**{"/": {}}), ME, Terms.of([100.0], bake_seconds=3600))
+        control = Controlling(store, read_rollout(store).record)
+        thread = threading.Thread(target=control.run, args=(60,))
+        thread.start()
+        wait_for(lambda: {agent.generation for agent in agents} == {2}, "all take part")
+        assert cli("rollout", "pause").code == 0
+        run = cli("rollout", "run")
+        assert run.code == 0
+        assert "controls it, and goes on" in run.err
+        assert "running at 100%" in run.out
+        assert cli("rollout", "abort", "--reason", "enough").code == 0
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_key_for_one_environment(
+    cli: Cli, edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = cli("key", "generate", "here", "--bind", "-o", "json").document
+    with open_store(edited) as store:
+        assert made["environment"] == read_environment(store).id  # type: ignore[union-attr]
+    assert cli("apply", "policies", "--yes", "--sign", "here.key").code == 0
+    monkeypatch.setenv("RATECTL_STORE", f"sqlite:///{tmp_path}/other.db")
+    other = cli("apply", "policies", "--yes", "--sign", "here.key")
+    assert other.code == 77
+    assert "and the key is for" in other.err
+    assert cli("history", "-o", "json").document["generations"] == []
+
+
 def test_promoted_by_hand(cli: Cli, edited: str, agents: list[Agent]) -> None:
     assert cli("apply", "policies", "--yes", "--shadow").code == 0
     assert cli("rollout", "run").code == 77, "nothing to control"
@@ -157,10 +189,13 @@ def test_ctrl_c_leaves_it_and_says_how_to_go_on(edited: str, agents: list[Agent]
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline().startswith("100%")
-        process.send_signal(2)
-        _, err = process.communicate(timeout=20)
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("100%")
+            process.send_signal(2)
+            _, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "`ratectl rollout run` goes on" in err
     with open_store(edited) as store:
@@ -172,9 +207,12 @@ def test_ctrl_c_leaves_it_and_says_how_to_go_on(edited: str, agents: list[Agent]
     [
         (("--canary", "0%"), "from 0.01% to 100%"),
         (("--canary", "half"), "--canary takes shares"),
+        (("--canary", "1e1"), "--canary takes shares"),
+        (("--canary", "-5%"), "--canary takes shares"),
+        (("--canary", "5%", "--bake", "inf"), "0 seconds or more"),
         (("--canary", "10%,5%"), "larger than the one before"),
-        (("--canary", "5%", "--band", "-1"), "percentage points"),
-        (("--canary", "5%", "--band", "wide"), "--band percentage points or none"),
+        (("--canary", "5%", "--band", "0"), "percentage points"),
+        (("--canary", "5%", "--band", "wide"), "--band takes percentage points"),
         (("--canary", "5%", "--bake", "-1"), "--bake"),
         (("--canary", "5%", "--shadow"), "choose one"),
         (("--shadow", "--wait"), "--wait"),

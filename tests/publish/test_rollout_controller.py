@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flaky import Flaky
 from publish.reports import agent, beat
 from ratectl.errors import Conflict, StoreUnavailable
-from ratectl.records import AGENTS, BEATS, CONTROLLER, Controller
+from ratectl.records import AGENTS, BEATS, CONTROLLER, Controller, rollout_key
 from ratectl.rollout import Controlling, Progress, Terms, abort, pause, read_rollout, resume, start
 from ratectl.stores.base import Put
 from support import ME, publish_policies, simple
@@ -137,8 +139,8 @@ def test_a_stage_begins_anew_after_a_pause(world: World):
 
 def test_who_was_deposed_says_by_whom(world: World):
     def depose() -> None:
-        assert world.control._lease is not None
-        world.control._lease.revoke()
+        assert world.control._presence._lease is not None
+        world.control._presence._lease.revoke()
         other = Controller(rollout="r", host="elsewhere", pid=7, since="noon")
         world.store.put(CONTROLLER, other.encode())
 
@@ -147,3 +149,72 @@ def test_who_was_deposed_says_by_whom(world: World):
         world.run(600)
     assert world.now < 45
     assert world.store.get(CONTROLLER) is not None, "it is not ours to end"
+
+
+def test_who_takes_part_is_judged_during_a_pause_as_well(world: World):
+    world.at[10] = lambda: pause(world.store, read_rollout(world.store), AUTHOR, "lunch")
+    world.at[30] = lambda: setattr(world, "reports", False)
+    final = world.run(600)
+    assert final.state == "aborted"
+    assert world.now <= 40
+
+
+def test_a_stage_begins_when_everybody_is_in_it(world: World, monkeypatch: pytest.MonkeyPatch):
+    late = {"new", "slow"}
+    monkeypatch.setattr("ratectl.rollout.judge.included", lambda _, name, percent: name in late)
+    slow = agent("slow", generation=1)
+    world.store.put(AGENTS + "slow", slow.encode())
+    world.at[40] = lambda: late.discard("slow")
+    assert world.run(600).state == "promoted"
+    assert 159 <= world.now <= 165
+
+
+def test_a_store_that_is_away_at_the_start_is_waited_for(world: World):
+    world.report()
+    world.down = True
+    world.at[5] = lambda: setattr(world, "down", False)
+    assert world.run(600).state == "promoted"
+
+
+def test_a_key_that_somebody_took_away_is_put_back(world: World):
+    world.at[30] = lambda: world.store.delete(CONTROLLER)
+    there: list[bool] = []
+    world.at[40] = lambda: there.append(world.store.get(CONTROLLER) is not None)
+    assert world.run(600).state == "promoted"
+    assert there == [True]
+
+
+def test_the_key_outlives_its_first_lease(world: World):
+    there: list[bool] = []
+    world.at[50] = lambda: there.append(world.store.get(CONTROLLER) is not None)
+    world.run(60)
+    assert there == [True]
+
+
+@pytest.mark.parametrize("record", [b"{}", b"\xff", b'{"format":2}', b'{"format":1,"id":"x"}'])
+def test_a_record_that_cannot_be_read_is_nobodys(world: World, record: bytes):
+    world.store.txn((), [Put(AGENTS + "strange", record), Put(BEATS + "strange", record)])
+    assert world.run(600).state == "promoted"
+
+
+def test_changed_terms_end_the_controller(world: World):
+    def change() -> None:
+        record = replace(read_rollout(world.store).record, stages=[0.01])
+        world.store.put(rollout_key(record.generation), record.encode())
+
+    world.at[30] = change
+    with pytest.raises(Conflict, match="terms of the rollout"):
+        world.run(600)
+
+
+def test_a_reply_that_is_lost_on_the_way_is_no_obstacle(world: World):
+    flaky = Flaky(world.store, applied=True)
+    world.report()
+    control = Controlling(
+        flaky,  # type: ignore[arg-type]
+        world.rollout,
+        clock=lambda: world.now,
+        sleep=world.sleep,
+    )
+    assert control.run(600).state == "promoted"
+    assert flaky.lost == 1

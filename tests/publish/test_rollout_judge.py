@@ -159,3 +159,63 @@ def test_who_is_to_take_part_and_does_not_is_missing():
     verdict = judge.look(0, 50, agents, [])
     assert list(verdict.expected) == expected
     assert verdict.missing == sorted(expected[1:])
+
+
+def test_a_new_stage_does_not_forget_silence():
+    stage = Stage()
+    agents = [agent("new", joined=True)]
+    stage.look(agents, [beat("new", 0, joined=True)])
+    for number in range(8):
+        verdict = stage.look(agents, [beat("new", 0, joined=True)])
+        if number % 3 == 2:
+            stage.judge.begin_stage()
+    assert verdict.trouble is None
+    assert stage.look(agents, [beat("new", 0, joined=True)]).trouble is not None
+
+
+def test_who_reports_rarely_may_sign_off_late():
+    stage = Stage()
+    rare = agent("new", joined=True, interval=30.0)
+    silent(stage, [rare], 21)
+    assert stage.look([], []).trouble is None
+
+
+def test_a_death_that_nobody_could_act_on_is_not_forgotten():
+    stage = Stage()
+    silent(stage, [agent("new", joined=True)], 9)
+    assert stage.look([], []).trouble is not None
+    assert stage.look([agent("other")], []).trouble is not None
+
+
+def test_one_that_joins_is_heard_from_then_on():
+    stage = Stage()
+    for _ in range(7):
+        stage.look([agent("new")], [beat("new", 0)])
+    verdict = silent(stage, [agent("new", joined=True)], 6)
+    assert verdict.trouble is None
+
+
+def test_what_it_decided_before_it_joined_does_not_count():
+    stage = Stage()
+    stage.look([agent("new")], [beat("new", 0, 100, 50)])
+    stage.look([agent("new")], [beat("new", 1, 300, 200)])
+    assert stage.look([agent("new", joined=True)], [beat("new", 1, 300, 200)]).candidates[1:] == (
+        0,
+        0,
+    )
+    report = [beat("new", 2, 400, 210, joined=True)]
+    assert stage.look([agent("new", joined=True)], report).candidates[1:] == (0, 0)
+    report = [beat("new", 3, 440, 215, joined=True)]
+    assert stage.look([agent("new", joined=True)], report).candidates[1:] == (40, 5)
+
+
+@pytest.mark.parametrize(("requests", "trouble"), [(300, False), (30_000, True)])
+def test_a_difference_that_chance_explains_is_none(requests: int, trouble: bool):
+    """56% beside 50% of 300 requests each happens by itself, looked at often enough."""
+    half, more = requests // 2, round(requests * 0.56)
+    verdict = Stage().counted((requests - more, more), (requests - half, half))
+    assert (verdict.trouble is not None) == trouble
+
+
+def test_a_few_requests_say_nothing_of_a_share():
+    assert Stage(min_requests=0).counted((0, 49), (49, 0)).trouble is None

@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaky import Flaky
-from ratectl.errors import Conflict, NotFound, UsageError
+from ratectl import heads
+from ratectl import publish as publishing
+from ratectl.errors import Conflict, NotFound, OutcomeUnknown, UsageError
 from ratectl.generations import lived, read_entry, read_live
 from ratectl.membership import included
 from ratectl.plan import Base
 from ratectl.publish import publish, rollback
-from ratectl.records import HEAD, Head
+from ratectl.records import HEAD, Head, rollout_key
 from ratectl.rollout import (
     Terms,
     abort,
@@ -208,6 +210,8 @@ def test_a_finished_rollout_makes_no_saved_plan_stale(store: Store):
         ([5.0, 5.0], {}, "larger than the one before"),
         ([5.0, 1.0], {}, "larger than the one before"),
         ([5.0], {"bake_seconds": -1}, "0 seconds or more"),
+        ([5.0], {"bake_seconds": float("inf")}, "0 seconds or more"),
+        ([5.0], {"bake_seconds": float("nan")}, "0 seconds or more"),
         ([5.0], {"min_requests": -1}, "0 requests or more"),
         ([5.0], {"band": 0}, "percentage points"),
         ([5.0], {"band": float("nan")}, "percentage points"),
@@ -241,3 +245,61 @@ def test_shares_are_shares():
     first = {each for each in agents if included("some-rollout", each, 5)}
     second = {each for each in agents if included("another", each, 5)}
     assert len(first & second) < len(first) / 5, "another rollout tries other agents first"
+
+
+@pytest.mark.parametrize("record", [None, b"\xff"])
+def test_a_rollout_whose_record_is_lost_can_be_ended(store: Store, record: bytes | None):
+    publish_policies(store, simple("5/s"))
+    tried(store)
+    key = rollout_key(2)
+    if record is None:
+        store.delete(key)
+    else:
+        store.put(key, record)
+    with pytest.raises(Conflict, match="terms"):
+        advance(store, read_rollout(store))
+    abort(store, read_rollout(store), "Ada", "")
+    assert publish_policies(store, simple("6/s")).generation == 3
+
+
+def test_a_step_that_landed_is_known_though_the_head_moved_on(store: Store):
+    publish_policies(store, simple("5/s"))
+    tried(store)
+    flaky: Store = Flaky(store, applied=True)  # type: ignore[assignment]
+    flaky.between.append(lambda: publish_policies(store, simple("7/s")))  # type: ignore[attr-defined]
+    promote(flaky, read_rollout(store), "Ada")
+    assert read_rollout(store, 2).record.state == "promoted"
+    assert read_live(store).generation == 3
+
+
+def test_a_step_that_may_have_landed_is_reported_as_unknown(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(heads, "_READ_BACK_SECONDS", 0.2)
+    publish_policies(store, simple("5/s"))
+    tried(store)
+    flaky: Store = Flaky(store, applied=False)  # type: ignore[assignment]
+    with pytest.raises(OutcomeUnknown):
+        abort(flaky, read_rollout(store), "Ada", "")
+    abort(store, read_rollout(store), "Ada", "")
+
+
+def test_a_pause_in_between_is_noticed(store: Store):
+    publish_policies(store, simple("5/s"))
+    tried(store)
+    seen = read_rollout(store)
+    pause(store, read_rollout(store), "Ada", "")
+    with pytest.raises(Conflict, match="was changed meanwhile"):
+        promote(store, seen, "Bob")
+
+
+def test_rollouts_are_forgotten_with_their_generations(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(publishing, "KEPT", 2)
+    publish_policies(store, simple("5/s"))
+    tried(store)
+    abort(store, read_rollout(store), "Ada", "")
+    for rate in ("6/s", "7/s"):
+        publish_policies(store, simple(rate))
+    assert store.get(rollout_key(2)) is None

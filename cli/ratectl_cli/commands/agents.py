@@ -10,6 +10,7 @@ from ratectl_cli.text import Column, Styled, Table, bold
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ratectl.generations import Live
     from ratectl.records import AgentRecord
     from ratectl_cli.text import Block, Line
 
@@ -35,13 +36,13 @@ def agents(ctx: typer.Context) -> int:
 
     session = session_of(ctx)
     with session.store() as store:
-        live = read_live(store).generation
+        live = read_live(store)
         found = read_agents(store)
         seen = {record.id: record.reported for record in read_beats(store)}
         switches = known_switches(session, store)
     rows = [agent_data(agent, live, seen, switches.sequence) for agent in found]
     data = {
-        "generation": live or None,
+        "generation": live.generation or None,
         "agents": rows,
         "behind": sum(1 for row in rows if row["behind"]),
         "rejected": sum(1 for row in rows if row["state"] == "rejected"),
@@ -54,7 +55,7 @@ def agents(ctx: typer.Context) -> int:
 
 
 def agent_data(
-    agent: "AgentRecord", live: int, seen: "Mapping[str, str]", switched: int
+    agent: "AgentRecord", live: "Live", seen: "Mapping[str, str]", switched: int
 ) -> dict[str, Any]:
     """An agent for programs. Its usage is reported more often than what it enforces.
 
@@ -63,11 +64,13 @@ def agent_data(
     from ratectl_cli.render.panic import obeyed_data
 
     last = max(agent.reported, seen.get(agent.id, ""))
+    candidate = live.head.candidate if live.head else None
+    tries = candidate is not None and agent.rollout == candidate.rollout
     return {
         "id": agent.id,
         "generation": agent.generation or None,
-        "behind": agent.generation != live and agent.rollout is None,
-        "candidate": agent.rollout is not None,
+        "behind": agent.generation != live.generation and not tries,
+        "candidate": tries,
         "state": agent.state,
         "rejected": agent.rejected,
         "error": agent.error,

@@ -1,12 +1,17 @@
 """``ratectl key generate``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ratectl_cli.session import session_of
 from ratectl_cli.text import dim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratectl_cli.text import Block
 
 
 def generate(
@@ -14,36 +19,52 @@ def generate(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="The files are NAME.key and NAME.pub.")
     ],
+    bind: Annotated[
+        bool,
+        typer.Option("--bind", help="For the environment of the store, and no other: see --store."),
+    ] = False,
 ) -> int:
     """Make a key pair in two files.
 
     NAME.key signs what is published (--sign); keep it where the pipeline has it and nobody else.
     NAME.pub goes to the agents (--public-key): those that hold public keys obey nobody else.
-    Never writes over a file.
+    Never writes over a file. With --bind both files name the environment: the key signs for no
+    other, and agents take what it has signed for no other.
 
     Examples:
-      ratectl key generate platform
+      ratectl key generate platform --bind --store etcd://etcd:2379/prod
       ratectl apply policies/ --sign platform.key
       ratectl agent run --public-key platform.pub
 
     Exit codes:
       0   made
       64  a file is there already, or cannot be written; or cryptography is not installed
+      69  store unreachable (--bind)
     """
     from ratectl.signing import generate_key
 
     session = session_of(ctx)
     private, public = Path(f"{name}.key"), Path(f"{name}.pub")
-    generate_key(private, public)
+    environment = None
+    if bind:
+        from ratectl.heads import ensure_environment
+
+        with session.store() as store:
+            environment = ensure_environment(store).id
+    generate_key(private, public, environment)
     session.answer(
         "Key",
-        {"private": str(private), "public": str(public)},
-        lambda: [
-            [dim("private: "), f"{private} (readable by you alone; it is not encrypted)"],
-            [dim("public:  "), str(public)],
-        ],
+        {"private": str(private), "public": str(public), "environment": environment},
+        lambda: _blocks(private, public, environment),
     )
     return 0
+
+
+def _blocks(private: Path, public: Path, environment: str | None) -> "Iterator[Block]":
+    yield [dim("private: "), f"{private} (readable by you alone; it is not encrypted)"]
+    yield [dim("public:  "), str(public)]
+    if environment is not None:
+        yield [dim("for:     "), f"environment {environment}"]
 
 
 __all__ = ["generate"]

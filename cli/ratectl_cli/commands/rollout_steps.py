@@ -53,7 +53,7 @@ def run(ctx: typer.Context, sign: Sign = None) -> int:
       ratectl rollout run --timeout 3600
 
     Exit codes:
-      0    promoted
+      0    promoted; or resumed, and whoever controls it goes on
       1    aborted
       65   there has been none
       69   store unreachable
@@ -61,7 +61,7 @@ def run(ctx: typer.Context, sign: Sign = None) -> int:
       77   what is live is signed, and no key is named
       124  neither promoted nor aborted in time
     """
-    from ratectl.rollout import read_rollout, resume
+    from ratectl.rollout import controller_of, read_rollout, resume
     from ratectl_cli import rollouts
 
     session = session_of(ctx)
@@ -74,6 +74,11 @@ def run(ctx: typer.Context, sign: Sign = None) -> int:
         if rollout.record.state == "paused":
             resume(store, rollout, _author())
             rollout = read_rollout(store, rollout.record.generation)
+            other = controller_of(store)
+            if other is not None and other.rollout == rollout.record.id:
+                session.say(f"process {other.pid} on {other.host} controls it, and goes on")
+                _answer(session, store, rollout)
+                return 0
         record, verdict = rollouts.control(session, store, rollout, signer)
         live = read_rollout(store, record.generation).live
         rollouts.answer_rollout(session, record, live, verdict)

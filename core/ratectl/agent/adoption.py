@@ -6,6 +6,7 @@ persisting. Whatever fails on the way rejects that generation whole; the one in 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -66,7 +67,9 @@ class Adoption:
         trust: Trust | None,
         rest: Callable[[float], object],
         beside: Beside,
+        accepted: tuple[str, Head] | None = None,
     ) -> None:
+        """``accepted``: the newest head that was obeyed, and its environment, if that is known."""
         self._enforcement = enforcement
         self._beside = beside
         self._state = state
@@ -81,7 +84,24 @@ class Adoption:
         self._environment: str | None = None
         self._controlled: str | None = None
         """The rollout that somebody controls now."""
-        self._accepted: tuple[str, Head] | None = slot.accepted() if trust is not None else None
+        self._newest: dict[str, int] = {}
+        """The revision of each key as it was last seen."""
+        self._accepted = accepted
+        if trust is not None:
+            self._remember(trust)
+
+    def _remember(self, trust: Trust) -> None:
+        """What was accepted on this machine before, as far as it is proved."""
+        for environment, head in self._slot.accepted():
+            known, newest = self._accepted or (None, None)
+            with contextlib.suppress(BundleError):
+                trust.verify(head, environment, known, newest)
+                self._accepted = environment, head
+
+    @property
+    def accepted(self) -> tuple[str, Head] | None:
+        """For one that takes over from this."""
+        return self._accepted
 
     # From disk ----------------------------------------------------------------------------------
 
@@ -92,14 +112,18 @@ class Adoption:
             if good is None:
                 return
             goal = _Goal(good.environment, good.generation, good.bundle, good.rollout)
-            self._quarantine.begin(good.generation, good.bundle)
+            self._begin(goal)
             self._enforcement.enforce(verified(good.data, good.bundle), good.generation)
         except BundleError as error:
             self._quarantine.end()
             _log.error("%s; waiting for the store", error)
             self._state.problem("disk", str(error))
             return
+        self._quarantine.in_force()
         self._in_force = goal
+        if self._slot.trouble is not None:
+            _log.error("%s; going on with generation %d", self._slot.trouble, good.generation)
+            self._state.problem("disk", self._slot.trouble)
         if self._trust is not None and self._accepted is None and good.environment is not None:
             self._accepted = good.environment, good.head
         self._state.update(
@@ -125,8 +149,9 @@ class Adoption:
     # From the store -----------------------------------------------------------------------------
 
     def anew(self) -> None:
-        """It may be another store now: read its identity again."""
+        """It may be another store now: read its identity again, and go by its revisions."""
         self._environment = None
+        self._newest.clear()
 
     def see(self, store: Store, items: Mapping[str, Item | None]) -> None:
         """React to the head and the controller as they are in the store; None where one is gone.
@@ -136,10 +161,19 @@ class Adoption:
         :raises StoreError: what the head names could not be fetched.
         """
         with self._applying:
-            if CONTROLLER in items:
+            if CONTROLLER in items and self._is_news(items[CONTROLLER]):
                 self._controlled = _controlled(items[CONTROLLER])
-            if HEAD in items:
+            if HEAD in items and self._is_news(items[HEAD]):
                 self._see(store, items[HEAD])
+
+    def _is_news(self, item: Item | None) -> bool:
+        """Whoever looked before something changed may come with it afterwards."""
+        if item is None:
+            return True
+        if item.mod_revision < self._newest.get(item.key, 0):
+            return False
+        self._newest[item.key] = item.mod_revision
+        return True
 
     def _see(self, store: Store, item: Item | None) -> None:
         if item is None:
@@ -184,7 +218,9 @@ class Adoption:
             found = read_environment(store)
             known = self._accepted[0] if self._accepted else None
             environment = found.id if found else None
-            self._trust.prove(switches.message, switches.signature, environment, known)
+            self._trust.prove(
+                "panic", switches.signed_part(), switches.signature, environment, known
+            )
 
     def _pursue(self, store: Store, head: Head, environment: str | None, seen: float) -> None:
         """Enforce the first that can be of what the head wants."""
@@ -226,16 +262,18 @@ class Adoption:
             self._in_force = goal
             self._state.update(rollout=goal.rollout, source="store")
             if promoted:
-                self._persisting(goal.generation, partial(self._slot.promoted, head))
+                self._quarantine.promoted()
+                self._persisting(goal.generation, partial(self._promoted, store, goal, head))
             return
         self._check(goal)
         data = read_blob(store, goal.bundle)
-        self._quarantine.begin(goal.generation, goal.bundle)
+        self._begin(goal)
         try:
             spent = self._enforce(goal, data)
-        except BundleError:
+        except Exception as error:
             self._quarantine.end()
-            raise
+            raise _rejecting(error) from error
+        self._quarantine.in_force()
         self._in_force = goal
         self._state.problem(
             "generation",
@@ -263,14 +301,17 @@ class Adoption:
             return
         goal = _Goal(self._environment, wanted.generation, wanted.bundle, wanted.rollout)
         self._check(goal)
+        if self._beside.failed is not None and self._beside.failed[0] == wanted.rollout:
+            raise BundleError(self._beside.failed[1])
         data = read_blob(store, wanted.bundle)
-        self._quarantine.begin(wanted.generation, wanted.bundle)
+        self._begin(goal)
         try:
             with self._cooperative():
                 self._beside.begin(wanted, self._verified(goal, data))
-        except BundleError:
+        except Exception as error:
             self._quarantine.end()
-            raise
+            raise _rejecting(error) from error
+        self._quarantine.in_force()
 
     def _enforce(self, goal: _Goal, data: bytes) -> list[list[Any]]:
         """Returns what is not needed any more."""
@@ -306,6 +347,15 @@ class Adoption:
             self._environment = environment.id if environment else None
         return self._environment
 
+    def _begin(self, goal: _Goal) -> None:
+        tried = goal.rollout is not None
+        self._quarantine.begin(goal.generation, goal.bundle, candidate=tried)
+
+    def _promoted(self, store: Store, goal: _Goal, head: Head) -> None:
+        if not self._slot.promoted(head):
+            data = read_blob(store, goal.bundle)
+            self._slot.save(LastGood(goal.generation, goal.environment, goal.bundle, head, data))
+
     def _persisting(self, generation: int, persist: Callable[[], None]) -> None:
         try:
             persist()
@@ -318,8 +368,7 @@ class Adoption:
 
     def tend(self) -> None:
         """Note now and then that the process lives on."""
-        enforced = self._in_force is not None and self._in_force.rollout is not None
-        self._quarantine.tend(candidate=enforced or self._beside.rollout is not None)
+        self._quarantine.tend()
 
     def close(self) -> None:
         """The process ends in good order."""
@@ -333,6 +382,13 @@ class Adoption:
     def _note(self, concern: str, text: str, **changes: Any) -> None:
         if self._state.problem(concern, text, **changes):
             _log.warning("%s", text)
+
+
+def _rejecting(error: Exception) -> BundleError:
+    """Whatever goes wrong with a generation rejects it: it must not look like an outage."""
+    if isinstance(error, BundleError):
+        return error
+    return BundleError(f"it cannot be enforced: {type(error).__name__}: {error}")
 
 
 def _controlled(item: Item | None) -> str | None:

@@ -114,6 +114,7 @@ class Agent:
         self._closed = False
         self._state = AgentState()
         self._slot: Slot | None = None
+        self._adoption: Adoption | None = None
         self._sync: StoreSync | None = None
         self._reporter: Reporter | None = None
         self._directory: DirectorySync | None = None
@@ -296,7 +297,10 @@ class Agent:
             self._state.problem("disk", slot.problem)
         stop = threading.Event()
         beside = self._beside = Beside(self._engine, self._wall, self._open_engine)
-        adoption = Adoption(self._enforcement, self._state, slot, self._trust, stop.wait, beside)
+        before = self._adoption.accepted if self._adoption is not None else None
+        adoption = self._adoption = Adoption(
+            self._enforcement, self._state, slot, self._trust, stop.wait, beside, before
+        )
         folder = slot.folder.parent if slot.folder else None
         switches = StoreSwitches(self._board, self._state, folder, adoption.prove)
         switches.start_from_disk()

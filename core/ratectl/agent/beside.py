@@ -45,6 +45,8 @@ class Beside:
         self._wall = wall
         self._make = make
         self._trial: _Trial | None = None
+        self.failed: tuple[str, str] | None = None
+        """The rollout whose candidate could not be evaluated any more, and why."""
 
     @property
     def rollout(self) -> str | None:
@@ -77,7 +79,13 @@ class Beside:
         trial = self._trial
         if trial is None:
             return None
-        trial.enforcement.keep_time()
+        try:
+            trial.enforcement.keep_time()
+        except Exception as error:  # noqa: BLE001  what is only tried must not keep reports back
+            _log.exception("generation %d is evaluated no more", trial.candidate.generation)
+            self.end()
+            self.failed = trial.candidate.rollout, f"an exception of it cannot begin: {error}"
+            return None
         return trial.report()
 
 
@@ -129,6 +137,7 @@ class _Trial:
             mine.release()
             self._outstanding.pop(key, None)
             return False
+        self._outstanding.pop(key, None)
         if len(self._outstanding) >= _OUTSTANDING:
             self._forget_oldest()
         self._outstanding[key] = mine

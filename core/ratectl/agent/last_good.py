@@ -74,25 +74,37 @@ class Slot:
         self.id = agent_id
         self.problem = problem
         """Why nothing is persisted; None when it is."""
+        self.trouble: str | None = None
+        """What was wrong with the files of this slot when they were last read."""
         self._lock = lock
 
     def load(self, usable: Callable[[LastGood], bool] = lambda _: True) -> LastGood | None:
         """The generation to start from: this slot's own, else the newest of its neighbours.
 
-        Where ``usable`` says no, it is the one before; where it raises, there is none.
+        Where ``usable`` says no, or raises, or a file is damaged, it is the one before; what was
+        wrong is in ``trouble`` then.
 
-        :raises BundleError: there is one, and it is not readable, or ``usable`` raises.
+        :raises BundleError: there are some, and all that are this slot's own are wrong.
         """
+        self.trouble = None
         if self.folder is None:
             return None
-        own = [self.folder / name for name in (_FILE, _BEFORE)]
-        if own[0].exists():
-            found = (_read(path) for path in own if path.exists())
-            return next((good for good in found if usable(good)), None)
-        neighbours = [
-            path for name in (_FILE, _BEFORE) for path in self.folder.parent.glob(f"*/{name}")
-        ]
-        for path in sorted(neighbours, key=lambda path: -path.stat().st_mtime):
+        own = [path for name in (_FILE, _BEFORE) if (path := self.folder / name).exists()]
+        for path in own:
+            try:
+                good = _read(path)
+                if usable(good):
+                    return good
+            except BundleError as error:
+                self.trouble = self.trouble or str(error)
+        if self.trouble is not None:
+            raise BundleError(self.trouble)
+        return None if own else self._neighbours(usable)
+
+    def _neighbours(self, usable: Callable[[LastGood], bool]) -> LastGood | None:
+        assert self.folder is not None
+        found = [path for name in (_FILE, _BEFORE) for path in self.folder.parent.glob(f"*/{name}")]
+        for path in sorted(found, key=lambda path: -path.stat().st_mtime):
             # What is wrong with a neighbour's is the neighbour's to report.
             with contextlib.suppress(BundleError):
                 good = _read(path)
@@ -121,38 +133,53 @@ class Slot:
             file.write(good.data)  # by itself: to put it behind the header is to copy it
             file.flush()
             os.fsync(file.fileno())
-        own = self.folder / _FILE
-        with contextlib.suppress(BundleError):
-            if own.exists() and _read(own).bundle != good.bundle:
-                own.replace(self.folder / _BEFORE)
-        beside.replace(own)
+        self._keep_before(good)
+        beside.replace(self.folder / _FILE)
         folder = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
 
-    def promoted(self, head: Head) -> None:
+    def _keep_before(self, good: LastGood) -> None:
+        """Keep what is there now, unless it is the same, or a candidate: that may be no good."""
+        assert self.folder is not None
+        own, link = self.folder / _FILE, self.folder / f"{_BEFORE}.new"
+        with contextlib.suppress(BundleError, FileNotFoundError):
+            kept = _read(own)
+            if kept.bundle != good.bundle and kept.rollout is None:
+                link.unlink(missing_ok=True)
+                os.link(own, link)  # at no moment is there neither
+                link.replace(self.folder / _BEFORE)
+
+    def promoted(self, head: Head) -> bool:
         """Note that what is persisted, as a candidate, has become what ``head`` says is live.
 
-        :raises OSError: it could not be.
+        False where something else is persisted.
+
+        :raises OSError: it could not be noted.
         """
         if self.folder is None:
-            return
-        with contextlib.suppress(BundleError):  # then there is nothing to note it of
-            good = _read(self.folder / _FILE)
-            if good.bundle == head.bundle:
-                self.save(replace(good, generation=head.generation, head=head))
-
-    def accepted(self) -> tuple[str, Head] | None:
-        """The newest head that was obeyed, and its environment, where that was noted."""
-        if self.folder is None:
-            return None
+            return True
         try:
-            environment, _, head = (self.folder / _ACCEPTED).read_bytes().partition(b"\n")
-            return environment.decode(), Head.decode(head)
-        except (OSError, UnicodeDecodeError, BundleError):
-            return None
+            good = _read(self.folder / _FILE)
+        except BundleError:
+            return False
+        if good.bundle != head.bundle:
+            return False
+        self.save(replace(good, generation=head.generation, head=head))
+        return True
+
+    def accepted(self) -> list[tuple[str, Head]]:
+        """The newest heads that were obeyed here and by neighbours, with their environments."""
+        if self.folder is None:
+            return []
+        found: list[tuple[str, Head]] = []
+        for path in self.folder.parent.glob(f"*/{_ACCEPTED}"):
+            with contextlib.suppress(OSError, UnicodeDecodeError, BundleError):
+                environment, _, head = path.read_bytes().partition(b"\n")
+                found.append((environment.decode(), Head.decode(head)))
+        return found
 
     def accept(self, environment: str, head: Head) -> None:
         """Note the newest head that was obeyed: an older one is not obeyed any more.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ratectl.pacing import paced
+from ratectl.policy.scopes import ancestry
 from ratectl.records import Beat, LimitReport, UsageRecord, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ratectl.engine.base import EngineUsage, LimitUsage
 
@@ -120,27 +121,33 @@ def _decided(known: Mapping[_Key, _Recent]) -> tuple[int, int]:
     """Requests and refusals since the read before.
 
     A request is counted by every limit that it meets, and refused by each that refuses it. So at
-    each scope it is the limit that admitted, and the one that refused, the most that counts:
-    exact where one limit meets every request, and never more than there were.
+    each scope it is the limit that admitted, and the one that refused, the most that counts; and a
+    budget counts what scopes below it have counted already. Exact where one limit meets every
+    request, and never more than there were. What no limit meets is not counted.
     """
-    scopes: dict[tuple[str, bool], dict[str, tuple[int, int]]] = defaultdict(dict)
+    scopes: dict[str, tuple[dict[str, list[int]], dict[str, list[int]]]] = {}
     for (scope, name, _, budget), recent in known.items():
-        limits = scopes[scope, budget]
-        passed, stopped = limits.get(name, (0, 0))
-        limits[name] = (passed + recent.decided[0], stopped + recent.decided[1])
-    passed, stopped = (
-        # A budget meets what scopes below it have counted already.
-        max(
-            sum(
-                max(counts[which] for counts in limits.values())
-                for (_, kind), limits in scopes.items()
-                if kind == budget
-            )
-            for budget in (False, True)
-        )
-        for which in (0, 1)
-    )
-    return passed + stopped, stopped
+        counts = scopes.setdefault(scope, ({}, {}))[budget].setdefault(name, [0, 0])
+        counts[0] += recent.decided[0]
+        counts[1] += recent.decided[1]
+    below: dict[str, list[int]] = {}
+    total = [0, 0]
+    # The deepest first: what is below a scope has been added up when its turn comes.
+    for scope in sorted(scopes, key=lambda each: len(list(ancestry(each))), reverse=True):
+        limits, budgets = scopes[scope]
+        beneath = below.pop(scope, [0, 0])
+        own = [
+            max(_most(limits, which) + beneath[which], _most(budgets, which)) for which in (0, 1)
+        ]
+        above = next((up for up in ancestry(scope) if up in scopes and up != scope), None)
+        into = total if above is None else below.setdefault(above, [0, 0])
+        into[0] += own[0]
+        into[1] += own[1]
+    return total[0] + total[1], total[1]
+
+
+def _most(limits: Mapping[str, Sequence[int]], which: int) -> int:
+    return max((counts[which] for counts in limits.values()), default=0)
 
 
 def _fitting(reports: list[LimitReport]) -> list[LimitReport]:

@@ -21,6 +21,7 @@ from ratectl.engine.fast_group import FastGroup
 from ratectl.engine.fast_table import FastTable
 from ratectl.engine.group import plain
 from ratectl.engine.pure import PureEngine
+from ratectl.engine.settle import nothing_charged
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -209,7 +210,8 @@ class FastEngine(PureEngine):
         self, failed: Callable[[str, Exception], Decision], unready: Callable[[], Decision]
     ) -> None:
         super().guard(failed, unready)
-        self._core.failed, self._core.unready = failed, unready
+        self._core.failed = failed
+        self._core.unready = None if self._waivers else unready
 
     def waive(self, by_scope: Mapping[str, Waiver]) -> None:
         super().waive(by_scope)
@@ -238,8 +240,7 @@ class FastEngine(PureEngine):
         """Have the core call ``release`` for a decision that holds nothing by itself."""
         with self._lock:
             charged = self._recall(decision)
-            if charged is not None:
-                self._note(decision, charged)
+            self._note(decision, charged or nothing_charged(self))
 
     def mirror(self, mirror: Mirror | None) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl.engine.control import ControlledEngine, checked_cost
 from ratectl.engine.decision import NEVER, UNKNOWN, Decision, checked_actual
 from ratectl.engine.group import Counters, Group
-from ratectl.engine.settle import Charged, release, settle, slots_of
+from ratectl.engine.settle import Charged, nothing_charged, release, settle, slots_of
 from ratectl.engine.table import DEFAULT_MAX_BYTES, Table
 from ratectl.errors import UsageError
 
@@ -73,8 +73,8 @@ class PureEngine(ControlledEngine):
                     now = self._clock()
                 decision = self._decide(scope, attributes, cost, now)
                 mirror = self._mirror
-            if mirror is not None:
-                mirror.decided(scope, attributes, cost, now, decision)
+            if mirror is not None and mirror.decided(scope, attributes, cost, now, decision):
+                decision._charged = decision._charged or nothing_charged(self)  # noqa: SLF001
             return decision
         except Exception as error:
             if self._failed is None or isinstance(error, UsageError):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ratectl.engine.group import Group, Stood
     from ratectl.engine.table import Table
 
-__all__ = ["Charged", "Look", "release", "settle", "slots_of"]
+__all__ = ["Charged", "Look", "nothing_charged", "release", "settle", "slots_of"]
 
 Look = tuple["Group", object, "State", bool, int]
 """One limit's view of a request: group, key, state, whether untracked, and wait."""
@@ -30,6 +30,11 @@ settled and the least that it was ever settled to; and its slots."""
 
 Lines = dict["Group", "list[Group] | None"]
 """The line to each group looked at from one and the same; None where there is none."""
+
+
+def nothing_charged(engine: Engine) -> Charged:
+    """Of a request that no limit met, whose release somebody wants to be told of all the same."""
+    return engine, [], "/", {}, 0, 0, 0, ()
 
 
 def slots_of(looks: Sequence[Look]) -> list[Slot]:

@@ -80,7 +80,14 @@ class Record:
             if value.pop("format") != FORMAT:
                 raise BundleError(f"{cls.__name__} has a newer format: upgrade ratectl")
             return cls._build(value)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise BundleError(f"not a readable {cls.__name__}: {error}") from None
 
     @classmethod

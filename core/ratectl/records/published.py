@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
@@ -39,6 +40,8 @@ class Candidate:
     """Share of all agents that take part, in hundredths of a percent at the finest."""
     mode: Literal["enforce", "shadow"] = "enforce"
     """``shadow``: every agent evaluates it beside the live one, and enforces nothing of it."""
+    terms: str = ""
+    """SHA-256 of what it has to get through (``RolloutRecord.terms``): signed with the head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,7 @@ def _candidate(value: dict[str, Any]) -> Candidate:
         rollout=str(value["rollout"]),
         percent=float(value["percent"]),
         mode=mode,
+        terms=str(value.get("terms", "")),
     )
 
 
@@ -106,6 +110,8 @@ class Controller(Record):
     host: str
     pid: int
     since: str
+    nonce: str = ""
+    """Of this one, among all that there have been."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +141,14 @@ class RolloutRecord(Record):
     """Why it was paused or aborted."""
     by: str = ""
     """Who promoted, paused or aborted it: a person, or the controller."""
+    request: str = ""
+    """Unique to one step: how a writer recognises its own write after a lost reply."""
+
+    @property
+    def terms(self) -> str:
+        """What the candidate has to get through, as a hash."""
+        said = [self.id, self.stages, self.bake_seconds, self.min_requests, self.band]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     @property
     def over(self) -> bool:
@@ -173,6 +187,13 @@ class HistoryEntry(Record):
     """For a rollback: the generation whose content this one repeats."""
     passed: dict[str, str] = field(default_factory=dict)
     """Guards that said no, each with the reason for which it was passed."""
+    signature: str | None = None
+    """Ed25519 (see ``signing``), in base64: what is published again must have been published."""
+
+    def signed_part(self) -> dict[str, Any]:
+        """All that it says."""
+        return {name: value for name, value in asdict(self).items() if name != "signature"}
+
     documents: str | None = None
     """SHA-256 of the files that it was written in; None where these are not kept."""
 

@@ -7,6 +7,7 @@ take part fare; ``controller`` watches them, and goes on, or aborts, by itself.
 from ratectl.rollout.controller import Controlling, Progress
 from ratectl.rollout.differences import Differences
 from ratectl.rollout.judge import Group, Judge, Verdict
+from ratectl.rollout.presence import controller_of
 from ratectl.rollout.steps import (
     STAGES,
     Terms,
@@ -32,6 +33,7 @@ __all__ = [
     "Verdict",
     "abort",
     "advance",
+    "controller_of",
     "pause",
     "promote",
     "read_rollout",

@@ -6,6 +6,7 @@ Times are the judge's own (monotonic), so it does not matter whose clock is righ
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,6 +21,15 @@ __all__ = ["Group", "Judge", "Verdict"]
 
 _LATE_SECONDS: Final = 4.0
 """A report may come so much later than two intervals after the last one."""
+
+_LEAST_PATIENCE: Final = 8.0
+"""Nobody is given less time than that, however often it reports."""
+
+_ERRORS: Final = 4.0
+"""Standard errors by which shares have to differ as well: less is chance, looked at so often."""
+
+_FEW: Final = 50
+"""Requests that say nothing yet about a share of them."""
 
 _BLIND_SECONDS: Final = 3.0
 """Who has not looked for so long cannot tell who was silent meanwhile."""
@@ -62,8 +72,12 @@ class _Agent:
 
     heard: float
     """When its last report was seen."""
+    interval: float = 2.0
+    """Seconds between its reports."""
     report: tuple[str, str] | None = None
     """When it began to count, and when it last reported."""
+    counting: bool = False
+    """Whether ``before`` is of this stage."""
     before: tuple[int, int] = (0, 0)
     """Requests and refusals when the stage began."""
     joined: bool = False
@@ -77,15 +91,17 @@ class Judge:
     def __init__(self, rollout: RolloutRecord) -> None:
         self._id = rollout.id
         self._generation = rollout.generation
-        self._enough = max(1, rollout.min_requests)
+        self._enough = max(_FEW, rollout.min_requests)
         self._band = rollout.band
         self._known: dict[str, _Agent] = {}
         self._looked: float | None = None
+        self._trouble: str | None = None
+        """What was found once is not forgotten, whatever becomes of who caused it."""
 
     def begin_stage(self) -> None:
         """Count from now on."""
         for agent in self._known.values():
-            agent.report, agent.requests, agent.refused = None, 0, 0
+            agent.counting, agent.requests, agent.refused = False, 0, 0
 
     def look(
         self,
@@ -107,12 +123,13 @@ class Judge:
             if agent.joined:
                 joined.append(record.id)
         there = {record.id for record in agents}
-        trouble = self._rejection(agents) or self._death(agents, there, now)
+        self._trouble = self._trouble or self._rejection(agents) or self._death(there, now)
         for gone in set(self._known) - there:
             del self._known[gone]
         candidates, others = self._group(joined=True), self._group(joined=False)
+        self._trouble = self._trouble or self._difference(candidates, others)
         return Verdict(
-            trouble or self._difference(candidates, others),
+            self._trouble,
             [each.id for each in agents if included(self._id, each.id, percent)],
             joined,
             candidates,
@@ -120,19 +137,20 @@ class Judge:
         )
 
     def _listen(self, agent: _Agent, record: AgentRecord, beat: Beat | None, now: float) -> None:
+        agent.interval = record.interval
         joined = record.rollout == self._id
         if joined != agent.joined:
             # What it decided on the other side says nothing about this one.
-            agent.joined, agent.report, agent.requests, agent.refused = joined, None, 0, 0
+            agent.joined, agent.counting, agent.requests, agent.refused = joined, False, 0, 0
             agent.heard = now
         if beat is None or (joined and beat.generation != self._generation):
             return
         said = (beat.since, beat.reported)
-        if said == agent.report:
-            return
-        if agent.report is None or agent.report[0] != beat.since:
-            agent.before = (beat.requests, beat.refused)
-        agent.report, agent.heard = said, now
+        if said != agent.report:
+            agent.heard = now
+        if not agent.counting or (agent.report and agent.report[0] != beat.since):
+            agent.before, agent.counting = (beat.requests, beat.refused), True
+        agent.report = said
         agent.requests = beat.requests - agent.before[0]
         agent.refused = beat.refused - agent.before[1]
 
@@ -142,13 +160,12 @@ class Judge:
                 return f"{each.id} rejects it: {each.error}"
         return None
 
-    def _death(self, agents: Sequence[AgentRecord], there: set[str], now: float) -> str | None:
+    def _death(self, there: set[str], now: float) -> str | None:
         """One that takes part and went silent. Who signs off in good order does so in time."""
-        intervals = {record.id: record.interval for record in agents}
         for name, agent in self._known.items():
             silent = now - agent.heard
-            interval = intervals.get(name, _LATE_SECONDS / 2)
-            if agent.joined and silent > 2 * interval + _LATE_SECONDS:
+            patience = max(_LEAST_PATIENCE, 2 * agent.interval + _LATE_SECONDS)
+            if agent.joined and silent > patience:
                 gone = "" if name in there else ", and is gone"
                 return f"{name} took it, was not heard of for {silent:.0f} s{gone}"
         return None
@@ -159,7 +176,7 @@ class Judge:
             return None
         if min(candidates.requests, others.requests) < self._enough:
             return None
-        if abs(one - other) <= self._band:
+        if abs(one - other) <= max(self._band, _chance(candidates, others)):
             return None
         return (
             f"agents that run it refuse {one:.1f}% of {candidates.requests} requests, the others "
@@ -173,3 +190,9 @@ class Judge:
             sum(agent.requests for agent in members),
             sum(agent.refused for agent in members),
         )
+
+
+def _chance(one: Group, other: Group) -> float:
+    """By how many points two shares may well differ that are the same."""
+    share = (one.refused + other.refused) / (one.requests + other.requests)
+    return 100 * _ERRORS * math.sqrt(share * (1 - share) * (1 / one.requests + 1 / other.requests))

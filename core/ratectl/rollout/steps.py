@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from ratectl.errors import Conflict, NotFound, UsageError
+from ratectl.errors import BundleError, Conflict, NotFound, UsageError
 from ratectl.generations import Live, read_live, read_rollouts
 from ratectl.heads import signed, swap_head
 from ratectl.publish import Trial, commit, is_live, no_rollout, upload
@@ -68,7 +69,7 @@ class Terms(NamedTuple):
             raise UsageError("a stage is a share of all agents, from 0.01% to 100%")
         if any(two <= one for one, two in zip(self.stages, self.stages[1:], strict=False)):
             raise UsageError("each stage is larger than the one before it, like 1%,10%,50%")
-        if self.bake_seconds < 0 or self.min_requests < 0:
+        if not 0 <= self.bake_seconds < math.inf or self.min_requests < 0:
             raise UsageError("a stage lasts 0 seconds or more, and takes 0 requests or more")
         if self.band is not None and not 0 < self.band <= 100:
             raise UsageError("a band is a number of percentage points above 0, up to 100")
@@ -97,6 +98,20 @@ class Underway:
                 f"({self.record.state}): see `ratectl rollout status`"
             )
         return candidate
+
+    @property
+    def stage(self) -> int:
+        """The stage that it is in, by what the head says, which may be signed.
+
+        :raises Conflict: the rollout is over, or its terms are not those that it began with.
+        """
+        candidate = self.candidate
+        if self.record.terms != candidate.terms or candidate.percent not in self.record.stages:
+            raise Conflict(
+                f"the terms of the rollout of generation {self.record.generation} were changed "
+                "since it began: `ratectl rollout abort` ends it"
+            )
+        return self.record.stages.index(candidate.percent)
 
 
 def start(
@@ -127,28 +142,24 @@ def start(
         raise UsageError("nothing is live that a candidate could be tried beside: publish it")
     if is_live(store, base, tree, beside):
         return None
-    rollout = _fresh_id()
-    trial = Trial(rollout, terms.stages[0], mode)
+    record = RolloutRecord(
+        id=_fresh_id(),
+        generation=base.next,
+        base=base.generation,
+        mode=mode,
+        stages=list(terms.stages),
+        bake_seconds=terms.bake_seconds,
+        min_requests=terms.min_requests,
+        band=terms.band,
+        author=provenance.author,
+        started=utc_now(),
+        updated=utc_now(),
+    )
+    trial = Trial(record.id, record.percent, mode, record.terms)
     action = "shadow" if mode == "shadow" else "canary"
     content = upload(store, tree, action, summary or {}, trial, beside)
-
-    def others(entry: HistoryEntry) -> list[Put]:
-        record = RolloutRecord(
-            id=rollout,
-            generation=entry.generation,
-            base=base.generation,
-            mode=mode,
-            stages=list(terms.stages),
-            bake_seconds=terms.bake_seconds,
-            min_requests=terms.min_requests,
-            band=terms.band,
-            author=entry.author,
-            started=entry.time,
-            updated=entry.time,
-        )
-        return [Put(rollout_key(entry.generation), record.encode())]
-
-    return commit(store, base, content, provenance, others, signer=signer)
+    put = Put(rollout_key(record.generation), record.encode())
+    return commit(store, base, content, provenance, [put], signer=signer)
 
 
 def _fresh_id() -> str:
@@ -156,20 +167,45 @@ def _fresh_id() -> str:
 
 
 def read_rollout(store: Store, generation: int | None = None) -> Underway:
-    """The rollout of a generation (by default, the last one that there was).
+    """The rollout of a generation (by default, the one under way, or else the last there was).
 
     :raises NotFound: there is none.
     """
     live = read_live(store)
+    candidate = live.head.candidate if live.head else None
     if generation is None:
-        known = read_rollouts(store)
+        known = [candidate.generation] if candidate else list(read_rollouts(store))
         if not known:
             raise NotFound("there has been no rollout: ratectl apply --canary 5%")
         generation = max(known)
     item = store.get(rollout_key(generation))
-    if item is None:
+    revision = item.mod_revision if item else 0
+    try:
+        if item is not None:
+            return Underway(live, RolloutRecord.decode(item.value), revision)
+    except BundleError:
+        if candidate is None or candidate.generation != generation:
+            raise
+    if candidate is None or candidate.generation != generation:
         raise NotFound(f"generation {generation} was not published as a candidate")
-    return Underway(live, RolloutRecord.decode(item.value), item.mod_revision)
+    return Underway(live, _stand_in(live.generation, candidate), revision)
+
+
+def _stand_in(base: int, candidate: Candidate) -> RolloutRecord:
+    """For a record that was lost: enough to end the rollout by."""
+    return RolloutRecord(
+        id=candidate.rollout,
+        generation=candidate.generation,
+        base=base,
+        mode=candidate.mode,
+        stages=[candidate.percent],
+        bake_seconds=0.0,
+        min_requests=0,
+        band=None,
+        author="",
+        started=utc_now(),
+        updated=utc_now(),
+    )
 
 
 def advance(store: Store, rollout: Underway, signer: Signer | None = None) -> None:
@@ -177,7 +213,8 @@ def advance(store: Store, rollout: Underway, signer: Signer | None = None) -> No
 
     :raises Conflict: the rollout or the head was changed meanwhile.
     """
-    record = replace(rollout.record, stage=rollout.record.stage + 1, updated=utc_now())
+    stage = rollout.stage + 1
+    record = replace(rollout.record, stage=stage, updated=utc_now())
     candidate = replace(rollout.candidate, percent=record.percent)
     _write(store, rollout, record, replace(rollout.head, candidate=candidate), signer)
 
@@ -242,10 +279,18 @@ def _ended(rollout: Underway, state: str, by: str, reason: str) -> RolloutRecord
 def _write(
     store: Store, rollout: Underway, record: RolloutRecord, head: Head, signer: Signer | None
 ) -> None:
-    head = signed(store, replace(head, sequence=head.sequence + 1), signer)
+    head = signed(store, replace(head, sequence=head.sequence + 1), signer, rollout.head)
+    record = replace(record, request=uuid.uuid4().hex)
     key = rollout_key(record.generation)
+
+    def landed() -> bool | None:
+        item = store.get(key)
+        if item is not None and RolloutRecord.decode(item.value).request == record.request:
+            return True
+        return None if read_live(store).mod_revision == rollout.live.mod_revision else False
+
     others, compare = [Put(key, record.encode())], [Compare(key, rollout.mod_revision)]
-    if not swap_head(store, rollout.live, head, others, compare):
+    if not swap_head(store, rollout.live, head, others, compare, landed=landed):
         raise _changed(record.generation)
 
 

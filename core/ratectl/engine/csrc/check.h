@@ -301,14 +301,26 @@ core_check_many(Core *core, PyObject *args)
 
 /* Afterwards ------------------------------------------------------------------------------------ */
 
+/* The engine that made its own notes of a decision, in which it stands first; NULL: it made none. */
+static inline PyObject *
+noting(const Decision *d)
+{
+    if (likely(d->notes == NULL) || !PyTuple_Check(d->notes))
+        return NULL;
+    return PyTuple_GetItem(d->notes, 0);
+}
+
 static PyObject *
 decision_release(Decision *d, PyObject *unused)
 {
     (void)unused;
-    if (likely(d->notes == NULL && (d->attributes == NULL || !d->selection->holds)))
+    PyObject *engine = noting(d);
+    if (unlikely(engine != NULL))
+        return PyObject_CallMethod(engine, "release", "O", d);
+    if (likely(d->attributes == NULL || !d->selection->holds))
         Py_RETURN_NONE;
     Core *core = d->selection->core;
-    if (d->notes != NULL || core->busy || d->selection->swaps != core->swaps)
+    if (core->busy || d->selection->swaps != core->swaps)
         return PyObject_CallMethod(core->engine, "release", "O", d);
     for (Py_ssize_t i = 0; i < Py_SIZE((PyObject *)d); i++)
         if (d->charges[i].slot != NULL)
@@ -319,9 +331,13 @@ decision_release(Decision *d, PyObject *unused)
 static PyObject *
 decision_settle(Decision *d, PyObject *actual)
 {
-    if (d->selection == NULL)
-        return PyObject_CallFunctionObjArgs(settle_nothing, d, actual, NULL);
-    return PyObject_CallMethod(d->selection->core->engine, "settle", "OO", d, actual);
+    PyObject *engine = noting(d);
+    if (likely(engine == NULL)) {
+        if (d->selection == NULL)
+            return PyObject_CallFunctionObjArgs(settle_nothing, d, actual, NULL);
+        engine = d->selection->core->engine;
+    }
+    return PyObject_CallMethod(engine, "settle", "OO", d, actual);
 }
 
 #endif

@@ -1,0 +1,230 @@
+"""From a head to what is enforced: late news, damaged heads, files that come in pairs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from etcd_server import wait_for
+from ratectl.agent import last_good
+from ratectl.agent.last_good import LastGood, Slot, take_slot
+from ratectl.policy.bundle import digest
+from ratectl.records import CONTROLLER, HEAD, Candidate, Controller, Head
+from ratectl.rollout import Terms, promote, read_rollout, start
+from ratectl.usage import read_agents
+from support import ME, publish_policies, simple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import ratectl
+    from ratectl.stores.base import Store
+
+    Make = Callable[..., ratectl.Agent]
+
+ACME = {"tenant": "acme"}
+
+
+def controlled_by(rollout: str) -> bytes:
+    return Controller(rollout=rollout, host="here", pid=1, since="now", nonce="n").encode()
+
+
+def test_who_looked_before_a_change_and_comes_after_it_changes_nothing(
+    store: Store, store_url: str, make_agent: Make
+):
+    publish_policies(store, simple("5/s"))
+    stale = store.get(HEAD)
+    agent = make_agent(store_url)
+    publish_policies(store, simple("6/s"))
+    assert agent.wait_for_generation(2, 5)
+    assert agent._adoption is not None
+    agent._adoption.see(store, {HEAD: stale})
+    assert (agent.generation, agent.status.rejected) == (2, None)
+
+
+def test_a_restored_store_is_believed(store: Store, store_url: str, make_agent: Make):
+    """Its revisions are lower: they count from when it was listed anew."""
+    publish_policies(store, simple("5/s"))
+    old = store.get(HEAD)
+    assert old is not None
+    agent = make_agent(store_url)
+    publish_policies(store, simple("6/s"))
+    assert agent.wait_for_generation(2, 5)
+    assert agent._adoption is not None
+    agent._adoption.anew()
+    agent._adoption.see(store, {HEAD: old})
+    assert agent.generation == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'{"format":1,"sequence":1e999,"live":{"generation":2,"bundle":"b"}}',
+        b"[" * 100_000,
+        b'{"format":1,"sequence":2,"live":{"generation":2,"bundle":"b"},"candidate":{"percent":1}}',
+        b"",
+    ],
+    ids=["infinite", "deep", "half a candidate", "empty"],
+)
+def test_a_head_that_cannot_be_read_is_rejected_not_taken_for_an_outage(
+    store: Store, store_url: str, make_agent: Make, head: bytes
+):
+    publish_policies(store, simple("5/s"))
+    agent = make_agent(store_url)
+    store.put(HEAD, head)
+    wait_for(lambda: agent.status.state == "rejected", "it is rejected")
+    assert agent.status.connected
+    assert agent.generation == 1
+
+
+def test_the_controller_of_another_rollout_is_none_of_this_one(
+    store: Store, store_url: str, make_agent: Make
+):
+    publish_policies(store, simple("5/s"))
+    agent = make_agent(store_url)
+    store.put(CONTROLLER, controlled_by("another"))
+    assert start(store, simple("6/s"), ME, Terms.of([100.0])) is not None
+    wait_for(lambda: agent.status.sequence == 2, "it has seen the candidate")
+    assert agent.generation == 1
+    store.put(CONTROLLER, controlled_by(read_rollout(store).record.id))
+    assert agent.wait_for_generation(2, 5)
+
+
+def test_an_unexpected_failure_rejects_a_generation_and_says_what_it_was(
+    store: Store, store_url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch
+):
+    publish_policies(store, simple("5/s"))
+    agent = make_agent(store_url)
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("what nobody thought of")
+
+    monkeypatch.setattr(agent._enforcement, "enforce", broken)
+    publish_policies(store, simple("6/s"))
+    wait_for(lambda: agent.status.rejected == 2, "it is rejected")
+    assert "ZeroDivisionError: what nobody thought of" in (agent.status.error or "")
+    assert agent.status.connected
+    assert not list(agent._slot.folder.glob("trying"))  # type: ignore[union-attr]
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+def good(number: int, *, candidate: bool = False) -> LastGood:
+    data = f"bytes of bundle {number}".encode()
+    sha256 = digest(data)
+    live = Head(sequence=number, generation=number, bundle=sha256)
+    if candidate:
+        tried = Candidate(generation=number, bundle=sha256, rollout="r", percent=50)
+        live = Head(sequence=number, generation=number - 1, bundle="b" * 64, candidate=tried)
+    return LastGood(number, "environment", sha256, live, data)
+
+
+@pytest.fixture
+def slot(tmp_path: Path) -> Slot:
+    return take_slot(tmp_path, "store", "me")
+
+
+def before(slot: Slot) -> int | None:
+    assert slot.folder is not None
+    path = slot.folder / "last-good.before"
+    return last_good._read(path).generation if path.exists() else None
+
+
+def test_the_generation_before_is_kept(slot: Slot):
+    for number in (1, 2, 3):
+        slot.save(good(number))
+    assert (slot.load(), before(slot)) == (good(3), 2)
+    slot.save(replace(good(3), head=replace(good(3).head, sequence=9)))
+    assert before(slot) == 2, "the same bytes are no other generation"
+
+
+def test_a_candidate_is_never_what_was_before(slot: Slot):
+    slot.save(good(1))
+    slot.save(good(2, candidate=True))
+    assert before(slot) == 1
+    slot.save(good(3))
+    assert before(slot) == 1, "it may have been aborted"
+
+
+def test_where_one_is_refused_it_is_the_one_before(slot: Slot):
+    slot.save(good(1))
+    slot.save(good(2))
+    assert slot.load(lambda each: each.generation != 2) == good(1)
+    assert slot.load(lambda each: False) is None
+
+
+def test_a_damaged_file_leaves_the_one_before_and_is_reported(slot: Slot):
+    slot.save(good(1))
+    slot.save(good(2))
+    assert slot.folder is not None
+    own = slot.folder / "last-good"
+    own.write_bytes(own.read_bytes()[:-3])
+    assert slot.load() == good(1)
+    assert "truncated or changed" in str(slot.trouble)
+
+
+def test_a_file_whose_head_speaks_of_another_generation_is_damaged(slot: Slot):
+    slot.save(replace(good(1), head=good(2).head))
+    with pytest.raises(Exception, match="truncated or changed"):
+        slot.load()
+
+
+@pytest.mark.parametrize("step", ["link", "replace"])
+def test_at_no_moment_is_there_none(slot: Slot, monkeypatch: pytest.MonkeyPatch, step: str):
+    slot.save(good(1))
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    if step == "link":
+        monkeypatch.setattr(os, "link", dies)
+    else:
+        monkeypatch.setattr("pathlib.Path.replace", dies)
+    with pytest.raises(KeyboardInterrupt):
+        slot.save(good(2))
+    monkeypatch.undo()
+    assert slot.load() == good(1)
+
+
+def test_what_was_promoted_is_persisted_though_the_disk_was_full_before(
+    store: Store, store_url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch
+):
+    publish_policies(store, simple("5/s"))
+    agent = make_agent(store_url)
+    save = Slot.save
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Slot, "save", full)
+    assert start(store, simple("6/s"), ME, Terms.of([100.0])) is not None
+    store.put(CONTROLLER, controlled_by(read_rollout(store).record.id))
+    assert agent.wait_for_generation(2, 5)
+    wait_for(lambda: "No space" in (agent.status.error or ""), "that is reported")
+    monkeypatch.setattr(Slot, "save", save)
+    promote(store, read_rollout(store), "Ada")
+    wait_for(lambda: {each.rollout for each in read_agents(store)} == {None}, "it is promoted")
+    wait_for(lambda: agent.status.error is None, "all is well")
+    assert agent._slot is not None
+    persisted = agent._slot.load()
+    assert persisted is not None
+    assert (persisted.generation, persisted.rollout) == (2, None)
+
+
+def test_an_aborted_candidate_is_not_started_with(store: Store, store_url: str, make_agent: Make):
+    publish_policies(store, simple("5/s"))
+    agent = make_agent(store_url, id="me")
+    assert start(store, simple("6/s"), ME, Terms.of([100.0])) is not None
+    store.put(CONTROLLER, controlled_by(read_rollout(store).record.id))
+    assert agent.wait_for_generation(2, 5)
+    head = Head.decode(store.get(HEAD).value)  # type: ignore[union-attr]
+    store.put(HEAD, replace(head, sequence=9, candidate=None).encode())
+    wait_for(lambda: agent.generation == 1, "it is back")
+    assert agent._slot is not None
+    wait_for(lambda: agent._slot.load().generation == 1, "on disk as well")  # type: ignore[union-attr]
+    assert before(agent._slot) in (None, 1)
