@@ -9,28 +9,24 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from ratectl.errors import Conflict, NotFound, OutcomeUnknown
-from ratectl.generations import Live, read_entry, read_history, read_live
+from ratectl.blobs import collect_garbage, still_stored, want_blob, want_if_kept, write_blob
+from ratectl.errors import Conflict
+from ratectl.generations import Live, read_entry, read_live
 from ratectl.heads import ensure_environment, lost_race, signed, swap_head
 from ratectl.policy.bundle import digest, encode_origins, encode_policies
 from ratectl.records import (
-    BUNDLES,
-    MANIFESTS,
     Candidate,
     Head,
     HistoryEntry,
-    Manifest,
-    chunk_key,
     history_key,
     rollout_key,
     utc_now,
 )
 from ratectl.sets import owners_blob
 from ratectl.signing import Untrusted
-from ratectl.stores.base import MAX_OPS, Compare, Delete, Put
+from ratectl.stores.base import Compare, Delete, Put
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,11 +37,9 @@ if TYPE_CHECKING:
     from ratectl.stores.base import Item, Op, Store
 
 __all__ = [
-    "CHUNK_BYTES",
     "KEPT",
     "Provenance",
     "Trial",
-    "collect_garbage",
     "commit",
     "is_live",
     "no_rollout",
@@ -54,14 +48,8 @@ __all__ = [
     "upload",
 ]
 
-CHUNK_BYTES: Final = 512 * 1024
-"""A third of what etcd accepts in a request by default."""
-
 KEPT: Final = 1_000
 """Generations kept in the history."""
-
-GARBAGE_AGE: Final = timedelta(hours=1)
-"""A blob that no kept generation names lives this long: a slow publisher may still want it."""
 
 _COLLECT_EVERY: Final = 50
 _ATTEMPTS: Final = 20
@@ -180,7 +168,7 @@ def upload(
         digest(bundle),
         _address(origins),
         summary,
-        [_write_blob(store, blob) for blob in blobs if blob is not None],
+        [write_blob(store, blob) for blob in blobs if blob is not None],
         documents=_address(files),
         owners=_address(owners),
         trial=trial,
@@ -223,15 +211,15 @@ def rollback(
         return None
     if signer is not None:
         _vouched_for(store, entry, signer)
-    manifests = [_want_blob(store, blob) for blob in (entry.bundle, entry.owners) if blob]
+    manifests = [want_blob(store, blob) for blob in (entry.bundle, entry.owners) if blob]
     content = Content(
         "rollback",
         entry.bundle,
-        _if_kept(store, entry.origins, manifests),
+        want_if_kept(store, entry.origins, manifests),
         summary or {},
         manifests,
         rollback_of=to,
-        documents=_if_kept(store, entry.documents, manifests),
+        documents=want_if_kept(store, entry.documents, manifests),
         owners=entry.owners,
     )
     return commit(store, base, content, provenance, signer=signer)
@@ -273,7 +261,7 @@ def commit(
         if read_live(store).mod_revision != base.mod_revision:
             raise lost_race(store, base)
         # Only a manifest moved: another publisher wants the same bytes. That is no conflict.
-        manifests = [_still_stored(store, item) for item in manifests]
+        manifests = [still_stored(store, item) for item in manifests]
     else:
         raise Conflict("the same bytes are being published by many at once: apply again")
     if entry.generation % _COLLECT_EVERY == 0:
@@ -319,99 +307,3 @@ def _entry(generation: int, content: Content, provenance: Provenance) -> History
         set=provenance.set,
         passed=dict(provenance.passed),
     )
-
-
-def _write_blob(store: Store, data: bytes) -> Item:
-    """Upload the chunks, then the manifest; returns the manifest as stored."""
-    sha256 = digest(data)
-    try:
-        return _want_blob(store, sha256)
-    except NotFound:
-        pass
-    chunks = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
-    for number, chunk in enumerate(chunks):
-        _put(store, chunk_key(sha256, number), chunk)
-    manifest = Manifest(size=len(data), chunks=len(chunks), wanted=utc_now())
-    _put(store, MANIFESTS + sha256, manifest.encode())
-    return _stored(store, sha256)
-
-
-def _want_blob(store: Store, sha256: str) -> Item:
-    """Mark a stored blob as wanted, so that nobody collects it meanwhile."""
-    while True:
-        item = _stored(store, sha256)
-        known = Manifest.decode(item.value)
-        wanted = Manifest(size=known.size, chunks=known.chunks, wanted=utc_now())
-        # Compared, because the collector may be deleting the chunks just now.
-        if store.txn([Compare(item.key, item.mod_revision)], [Put(item.key, wanted.encode())]).ok:
-            return _stored(store, sha256)
-
-
-def _if_kept(store: Store, sha256: str | None, manifests: list[Item]) -> str | None:
-    """Want what is a comfort, and no condition: None where it is gone."""
-    if sha256 is not None:
-        try:
-            manifests.append(_want_blob(store, sha256))
-        except NotFound:
-            return None
-    return sha256
-
-
-def _stored(store: Store, sha256: str) -> Item:
-    item = store.get(MANIFESTS + sha256)
-    if item is None:
-        raise NotFound(f"bundle {sha256[:12]} is no longer in the store")
-    return item
-
-
-def _still_stored(store: Store, manifest: Item) -> Item:
-    """:raises Conflict: a collector by whose clock it was an hour old has taken it away."""
-    try:
-        return _stored(store, manifest.key.removeprefix(MANIFESTS))
-    except NotFound as error:
-        raise Conflict(
-            f"{error}: it was collected before it could go live, so some machine's clock is wrong. "
-            "Apply again"
-        ) from None
-
-
-def _put(store: Store, key: str, value: bytes) -> None:
-    """Write content-addressed bytes: twice does no harm, so a lost reply is retried."""
-    try:
-        store.put(key, value)
-    except OutcomeUnknown:
-        store.put(key, value)
-
-
-def collect_garbage(store: Store, *, age: timedelta = GARBAGE_AGE) -> int:
-    """Delete blobs that no kept generation names and nobody wanted for ``age``.
-
-    Returns how many.
-    """
-    entries = read_history(store)
-    named = {blob for entry in entries for blob in entry.blobs}
-    live = read_live(store)
-    if live.head is not None:
-        named.add(live.head.bundle)
-    oldest = datetime.now(UTC) - age
-    deleted = 0
-    for item in store.list(MANIFESTS).items:
-        sha256 = item.key.removeprefix(MANIFESTS)
-        wanted = datetime.fromisoformat(Manifest.decode(item.value).wanted)
-        if sha256 not in named and wanted < oldest:
-            deleted += _delete_blob(store, item, sha256)
-    return deleted
-
-
-def _delete_blob(store: Store, manifest: Item, sha256: str) -> bool:
-    keys = [chunk.key for chunk in store.list(f"{BUNDLES}{sha256}/").items]
-    first, rest = keys[: MAX_OPS - 2], keys[MAX_OPS - 2 :]
-    mine = store.txn(
-        [Compare(manifest.key, manifest.mod_revision)],
-        [Delete(manifest.key), *(Delete(key) for key in first)],
-    ).ok
-    # Chunks beyond one transaction: nobody can name them any more without writing them again.
-    while mine and rest:
-        batch, rest = rest[:MAX_OPS], rest[MAX_OPS:]
-        store.txn([Compare(manifest.key, 0)], [Delete(key) for key in batch])
-    return mine

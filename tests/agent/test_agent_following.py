@@ -9,9 +9,10 @@ import pytest
 
 from etcd_server import wait_for
 from ratectl.agent import adoption
+from ratectl.blobs import CHUNK_BYTES
 from ratectl.errors import UsageError
 from ratectl.policy.bundle import digest, encode_policies
-from ratectl.publish import CHUNK_BYTES, rollback
+from ratectl.publish import rollback
 from ratectl.records import AGENTS, BUNDLES, HEAD, MANIFESTS, USAGE, AgentRecord, Head, Manifest
 from ratectl.stores.base import Put
 from ratectl.usage import read_agents, read_usage, totals

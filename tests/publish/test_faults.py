@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ratectl import publish as publishing
+from ratectl import blobs
+from ratectl.blobs import collect_garbage
 from ratectl.errors import Conflict, StoreUnavailable
 from ratectl.generations import read_history, read_live
 from ratectl.policy.bundle import digest, encode_policies
-from ratectl.publish import collect_garbage, publish
+from ratectl.publish import publish
 from ratectl.records import HEAD, MANIFESTS
 from ratectl.rollout import Terms, read_rollout, start
 from support import ME, publish_policies, simple
@@ -83,7 +84,7 @@ def test_what_a_collector_with_another_clock_takes_away_is_never_published(
 ):
     """The publisher's clock is years behind, so its bytes look old as soon as they are there."""
     publish_policies(store, simple("1/s"))
-    monkeypatch.setattr(publishing, "utc_now", lambda: "2020-01-01T00:00:00.000Z")
+    monkeypatch.setattr(blobs, "utc_now", lambda: "2020-01-01T00:00:00.000Z")
     collected: list[int] = []
     slow: Store = Interrupted(store, lambda: collected.append(collect_garbage(store)))  # type: ignore[assignment]
     with pytest.raises(Conflict, match="some machine's clock is wrong"):

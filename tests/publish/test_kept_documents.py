@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratectl import documents as kept
+from ratectl.blobs import collect_garbage
 from ratectl.documents import (
     Beside,
     Documents,
@@ -26,7 +27,7 @@ from ratectl.errors import BundleError
 from ratectl.generations import read_entry
 from ratectl.policy import load_valid
 from ratectl.policy.policy_files import is_policy_file
-from ratectl.publish import collect_garbage, publish, rollback
+from ratectl.publish import publish, rollback
 from ratectl.records import MANIFESTS
 from ratectl.rollout import Terms, start
 from support import ME, publish_policies, simple

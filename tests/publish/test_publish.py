@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flaky import Flaky
+from ratectl import blobs as blobs_of
 from ratectl import heads
 from ratectl import publish as publishing
+from ratectl.blobs import collect_garbage
 from ratectl.errors import Conflict, NotFound, OutcomeUnknown
 from ratectl.generations import (
     read_entry,
@@ -20,7 +22,7 @@ from ratectl.generations import (
 )
 from ratectl.policy.bundle import digest, encode_policies
 from ratectl.policy.model import PolicyTree, SourceMap
-from ratectl.publish import collect_garbage, publish, rollback
+from ratectl.publish import publish, rollback
 from ratectl.records import BUNDLES, HEAD, MANIFESTS, Head, Manifest, history_key
 from ratectl.stores.base import Put
 from support import ME, publish_policies, simple
@@ -135,29 +137,29 @@ def test_garbage_of_a_failed_push_is_collected_and_never_what_is_live(store: Sto
 def test_a_bundle_that_somebody_publishes_right_now_is_not_collected(store: Store):
     """The collector read the manifest before the publisher renewed it."""
     data = encode_policies(simple("7/s"))
-    publishing._write_blob(store, data)
+    blobs_of.write_blob(store, data)
     stale = store.get(MANIFESTS + digest(data))
     assert stale is not None
-    publishing._want_blob(store, digest(data))
-    assert not publishing._delete_blob(store, stale, digest(data))
+    blobs_of.want_blob(store, digest(data))
+    assert not blobs_of.delete_blob(store, stale, digest(data))
     assert store.get(MANIFESTS + digest(data)) is not None
 
 
 def test_publishing_goes_on_when_another_renews_the_same_manifest(store: Store):
     tree = simple("7/s")
     data = encode_policies(tree)
-    original = publishing._write_blob
+    original = publishing.write_blob
 
     def renewed_meanwhile(target: Store, blob: bytes) -> object:
         item = original(target, blob)
-        publishing._want_blob(target, digest(blob))
+        blobs_of.want_blob(target, digest(blob))
         return item
 
-    publishing._write_blob = renewed_meanwhile  # type: ignore[assignment]
+    publishing.write_blob = renewed_meanwhile  # type: ignore[assignment]
     try:
         assert publish_policies(store, tree).bundle == digest(data)
     finally:
-        publishing._write_blob = original
+        publishing.write_blob = original
 
 
 def test_a_lost_reply_to_an_applied_write_is_found_out_by_reading(store: Store):
