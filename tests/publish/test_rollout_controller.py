@@ -11,7 +11,17 @@ from flaky import Flaky
 from publish.reports import agent, beat
 from ratectl.errors import Conflict, StoreUnavailable
 from ratectl.records import AGENTS, BEATS, CONTROLLER, Controller, rollout_key
-from ratectl.rollout import Controlling, Progress, Terms, abort, pause, read_rollout, resume, start
+from ratectl.rollout import (
+    Controlling,
+    Judge,
+    Progress,
+    Terms,
+    abort,
+    pause,
+    read_rollout,
+    resume,
+    start,
+)
 from ratectl.stores.base import Put
 from support import ME, publish_policies, simple
 
@@ -19,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ratectl.records import RolloutRecord
+    from ratectl.rollout import Verdict
     from ratectl.stores.base import Store
 
 AUTHOR = "Ada"
@@ -218,3 +229,21 @@ def test_a_reply_that_is_lost_on_the_way_is_no_obstacle(world: World):
     )
     assert control.run(600).state == "promoted"
     assert flaky.lost == 1
+
+
+def test_who_was_suspended_looks_again_before_going_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """Between what it saw and what it was about to do, a minute goes by and an agent dies."""
+    look = Judge.look
+
+    def suspended(*args: Any) -> Verdict:
+        verdict = look(*args)
+        if world.now >= 60 and world.reports:
+            world.reports = False
+            world.now += 60
+        return verdict
+
+    monkeypatch.setattr(Judge, "look", suspended)
+    final = world.run(600)
+    assert (final.state, final.stage) == ("aborted", 0)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Controlling", "Progress"]
 
 _LOOK_SECONDS: Final = 0.5
+_FRESH_SECONDS: Final = 3.0
 _BY: Final = "the controller"
 
 
@@ -100,6 +101,7 @@ class Controlling:
         return self._record
 
     def _see(self) -> None:
+        looked = self._clock()
         rollout = read_rollout(self._store, self._record.generation)
         self._record = rollout.record
         if self._record.over:
@@ -122,7 +124,8 @@ class Controlling:
             abort(self._store, rollout, _BY, verdict.trouble, self._signer)
             self._record = read_rollout(self._store, self._record.generation).record
         self._tell(self._progress(verdict, waiting))
-        if not waiting:
+        # Whoever was suspended in between would go on by what was true then.
+        if not waiting and self._clock() - looked < _FRESH_SECONDS:
             self._go_on(rollout, stage)
 
     def _go_on(self, rollout: Underway, stage: int) -> None:
@@ -149,6 +152,8 @@ class Controlling:
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             return f"for {missing[0]}{more} to run it"
+        if verdict.unheard:
+            return f"for {verdict.unheard[0]} to report"
         last = stage + 1 == len(record.stages)
         if last and not self._tried:
             return "for any agent to try it"

@@ -57,6 +57,8 @@ class Verdict(NamedTuple):
     """Agents that are to take part and are there."""
     joined: Sequence[str]
     """Those of them that do."""
+    unheard: Sequence[str]
+    """Those of these of whom nobody knows whether they live: after a time of not looking."""
     candidates: Group
     others: Group
 
@@ -76,6 +78,8 @@ class _Agent:
     """Seconds between its reports."""
     report: tuple[str, str] | None = None
     """When it began to count, and when it last reported."""
+    unheard: bool = True
+    """Whether no report of it was seen to come since somebody has been looking."""
     counting: bool = False
     """Whether ``before`` is of this stage."""
     before: tuple[int, int] = (0, 0)
@@ -119,7 +123,7 @@ class Judge:
             agent = self._known.setdefault(record.id, _Agent(now))
             self._listen(agent, record, reports.get(record.id), now)
             if blind:
-                agent.heard = now
+                agent.heard, agent.unheard = now, True
             if agent.joined:
                 joined.append(record.id)
         there = {record.id for record in agents}
@@ -132,6 +136,7 @@ class Judge:
             self._trouble,
             [each.id for each in agents if included(self._id, each.id, percent)],
             joined,
+            [name for name in joined if self._known[name].unheard],
             candidates,
             others,
         )
@@ -147,7 +152,7 @@ class Judge:
             return
         said = (beat.since, beat.reported)
         if said != agent.report:
-            agent.heard = now
+            agent.heard, agent.unheard = now, agent.report is None
         if not agent.counting or (agent.report and agent.report[0] != beat.since):
             agent.before, agent.counting = (beat.requests, beat.refused), True
         agent.report = said
