@@ -130,8 +130,8 @@ class Agent:
         elif self._trust is not None:
             raise UsageError("a directory is not signed: public_keys are for a store")
         else:
-            self._follow_file()
             self._follow_directory()
+            self._follow_file()
         _agents.add(self)
 
     # Deciding -----------------------------------------------------------------------------------
