@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ratectl.records import HistoryEntry
     from ratectl.refusals import Refusals
     from ratectl.sets import Merged
+    from ratectl.signing import Signer
     from ratectl.stores.base import Store
     from ratectl_cli.session import Session
     from ratectl_cli.sets import Choice
@@ -160,7 +161,7 @@ def guarded(session: Session, store: Store, proposal: Proposal) -> Proposal:
     )
 
 
-def sign_guard(proposal: Proposal, key: str | None) -> Proposal:
+def sign_guard(proposal: Proposal, key: Signer | None) -> Proposal:
     """The same, with what speaks against publishing it unsigned, if it would be."""
     from ratectl.guards import UNSIGNED, Objection
 

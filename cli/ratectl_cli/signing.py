@@ -9,8 +9,9 @@ import typer
 if TYPE_CHECKING:
     from ratectl.generations import Live
     from ratectl.signing import Signer
+    from ratectl.stores.base import Store
 
-__all__ = ["Sign", "signer_for"]
+__all__ = ["Sign", "key_of", "signed_as_wanted", "signer_for"]
 
 Sign = Annotated[
     str | None,
@@ -24,19 +25,38 @@ Sign = Annotated[
 ]
 
 
-def signer_for(path: str | None, base: Live, *, unsigned: bool = False) -> Signer | None:
+def key_of(path: str | None) -> Signer | None:
     """The key in a file, if one is named.
 
-    :raises Refused: none is named, but what is live is signed; ``unsigned``: that is meant.
+    :raises UsageError: it cannot be used.
     """
     from ratectl.signing import Signer
+
+    return None if path is None else Signer.load(path)
+
+
+def signer_for(path: str | None, base: Live) -> Signer | None:
+    """The same.
+
+    :raises Refused: none is named, but what is live is signed.
+    """
     from ratectl_cli.errors import Refused
 
-    if path is not None:
-        return Signer.load(path)
-    if base.head is not None and base.head.signature is not None and not unsigned:
+    if path is None and base.head is not None and base.head.signature is not None:
         raise Refused(
             "what is live is signed, and agents that hold public keys would refuse this: "
             "add --sign KEY"
         )
-    return None
+    return key_of(path)
+
+
+def signed_as_wanted(store: Store, base: Live, signer: Signer | None, *, unsigned: bool) -> bool:
+    """Whether what is live is signed by this key; without one, whether it may stay as it is."""
+    from ratectl.generations import read_environment
+
+    if base.head is None or signer is None:
+        return base.head is None or base.head.signature is None or not unsigned
+    environment = read_environment(store)
+    return environment is not None and signer.has_signed(
+        "head", environment.id, base.head.signed_part(), base.head.signature
+    )

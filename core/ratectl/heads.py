@@ -48,14 +48,14 @@ def signed(store: Store, head: Head, signer: Signer | None, of: Head | None = No
     if signer is None:
         return replace(head, signature=None)
     environment = ensure_environment(store).id
-    if of is not None:
-        try:
-            signer.trust.prove("head", of.signed_part(), of.signature, environment)
-        except Untrusted as error:
-            raise Untrusted(
-                f"what is live would be signed as well, and cannot be vouched for: {error}. "
-                "Publish it with this key first, from its files"
-            ) from None
+    signer.check(environment)
+    if of is not None and not signer.has_signed(
+        "head", environment, of.signed_part(), of.signature
+    ):
+        raise Untrusted(
+            "what is live would be signed as well, and cannot be vouched for: it was not signed by "
+            "this key, or was changed since. Apply its files with this key first"
+        )
     return replace(head, signature=signer.sign("head", environment, head.signed_part()))
 
 

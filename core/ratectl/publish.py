@@ -123,8 +123,11 @@ def publish(
     summary: Mapping[str, int] | None = None,
     signer: Signer | None = None,
     beside: Beside | None = None,
+    anew: bool = False,
 ) -> HistoryEntry | None:
     """Make ``tree`` the live generation; None when it already is, to the letter of its bundle.
+
+    ``anew``: also if it is, to have it signed by another key, or by none.
 
     ``base`` is the head that the decision to publish was made on (read now when not given).
     Owners that are others than before make a generation of the same tree.
@@ -136,7 +139,7 @@ def publish(
     """
     base = base or read_live(store)
     no_rollout(base)
-    if is_live(store, base, tree, beside):
+    if not anew and is_live(store, base, tree, beside):
         return None
     content = upload(store, tree, "apply", summary or {}, beside=beside)
     return commit(store, base, content, provenance, signer=signer)
@@ -278,14 +281,14 @@ def _signed_entry(store: Store, entry: HistoryEntry, signer: Signer | None) -> H
 
 def _vouched_for(store: Store, entry: HistoryEntry, signer: Signer) -> None:
     """:raises Untrusted: this key has not signed what is to be published again."""
-    try:
-        environment = ensure_environment(store).id
-        signer.trust.prove("generation", entry.signed_part(), entry.signature, environment)
-    except Untrusted as error:
+    environment = ensure_environment(store).id
+    signer.check(environment)
+    if not signer.has_signed("generation", environment, entry.signed_part(), entry.signature):
         raise Untrusted(
-            f"generation {entry.generation} would be signed, and cannot be vouched for: {error}. "
-            "Apply its files instead"
-        ) from None
+            f"generation {entry.generation} would be signed, and cannot be vouched for: it was not "
+            "signed by this key, or was changed since. Apply its files instead "
+            f"(ratectl pull --generation {entry.generation})"
+        )
 
 
 def _entry(generation: int, content: Content, provenance: Provenance) -> HistoryEntry:

@@ -80,17 +80,26 @@ class Signer:
 
         :raises Untrusted: the store calls itself another environment than this key is for.
         """
+        self.check(environment)
+        return base64.b64encode(self._key.sign(message(kind, environment, said))).decode("ascii")
+
+    def check(self, environment: str) -> None:
+        """:raises Untrusted: the key is for another environment."""
         if self.environment not in (None, environment):
             raise Untrusted(
                 f"the store says that it is environment {environment}, and the key is for "
                 f"{self.environment}"
             )
-        return base64.b64encode(self._key.sign(message(kind, environment, said))).decode("ascii")
 
-    @property
-    def trust(self) -> Trust:
-        """What this key has signed, and nothing else."""
-        return Trust([(self._key.public_key(), self.environment)])
+    def has_signed(
+        self, kind: str, environment: str, said: Mapping[str, Any], signature: str | None
+    ) -> bool:
+        """Whether a signature of what is said is by this key."""
+        try:
+            Trust([(self._key.public_key(), None)]).prove(kind, said, signature, environment)
+        except Untrusted:
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)

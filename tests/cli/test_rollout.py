@@ -347,3 +347,59 @@ def test_what_a_candidate_in_shadow_would_do(
         {"scope": "/shop", "limit": "spike", "newly_refused": 6, "newly_allowed": 0}
     ]
     assert {agent.generation for agent in agents} == {1}
+
+
+def test_what_is_live_is_signed_anew_by_another_key(
+    cli: Cli, published: str, tmp_path: Path
+) -> None:
+    """Signing is turned on, and keys are replaced, without a change of policies."""
+    for name in ("old", "new"):
+        assert cli("key", "generate", name).code == 0
+    assert cli("apply", "policies", "--yes", "--sign", "nowhere.key").code == 64
+    assert cli("apply", "policies", "--yes", "--sign", "old.pub").code == 64
+    assert cli("apply", "policies", "--yes", "--sign", "old.key").code == 0
+    with Agent(
+        published, id="edge", state_dir=tmp_path / "agents", public_keys=["old.pub", "new.pub"]
+    ) as agent:
+        assert agent.generation == 2
+        again = cli("apply", "policies", "--yes", "--sign", "old.key")
+        assert "nothing to do: generation 2" in again.out
+        assert "nothing to do" in cli("apply", "policies", "--yes").out, "no key is needed for that"
+        assert cli("apply", "policies", "--yes", "--sign", "new.key", "--shadow").code == 77
+        assert cli("apply", "policies", "--yes", "--sign", "new.key").code == 0
+        assert agent.wait_for_generation(3, 5)
+    refused = cli("rollback", "--yes", "--to", "1", "--sign", "new.key")
+    assert "generation 1 is live" not in refused.err
+    assert (
+        cli("apply", "policies", "--yes", "--sign", "new.key", "--allow-unsigned", "x").code == 64
+    )
+    assert cli("apply", "policies", "--yes", "--allow-unsigned", "moving to mTLS").code == 0
+    with open_store(published) as store:
+        head = read_live(store).head
+    assert head is not None
+    assert (head.generation, head.signature) == (4, None)
+
+
+def test_what_another_key_has_signed_is_not_vouched_for(
+    cli: Cli, tree: Path, published: str
+) -> None:
+    for name in ("old", "new"):
+        assert cli("key", "generate", name).code == 0
+    for rate in ("51/s", "52/s"):
+        (tree / "all.yaml").write_text(TREE.replace("50/s", rate))
+        assert cli("apply", "policies", "--yes", "--sign", "old.key").code == 0
+    run = cli("rollback", "--yes", "--sign", "new.key")
+    assert run.code == 77
+    assert "it was not signed by this key" in run.err
+    assert "ratectl pull --generation 2" in run.err
+    (tree / "all.yaml").write_text(TREE)
+    shadow = cli("apply", "policies", "--yes", "--shadow", "--sign", "new.key")
+    assert shadow.code == 77
+    assert "Apply its files with this key first" in shadow.err
+
+
+def test_a_shadow_candidate_is_not_paused(cli: Cli, edited: str) -> None:
+    assert cli("apply", "policies", "--yes", "--shadow").code == 0
+    run = cli("rollout", "pause")
+    assert run.code == 77
+    assert "has no stages" in run.err

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ratectl.errors import UsageError
+from ratectl_cli.errors import Refused
 from ratectl_cli.session import Session, session_of
 from ratectl_cli.sets import Prune, SetName, Take, choice_of
-from ratectl_cli.signing import Sign
+from ratectl_cli.signing import Sign, key_of, signed_as_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ratectl.acknowledgement import Enough
     from ratectl.plan import SavedPlan
     from ratectl.rollout import Terms
+    from ratectl.signing import Signer
     from ratectl.stores.base import Store
     from ratectl_cli.publication import Proposal
 
@@ -149,7 +151,8 @@ def apply(
       65   invalid policies, or a damaged plan
       69   store unreachable
       75   a stale plan, or somebody else published meanwhile, or tries a candidate
-      77   nothing to apply, a guard refuses it, or it belongs to another set
+      77   nothing to apply, a guard refuses it, it belongs to another set, or what is live beside
+           it was not signed by the same key
       124  published, but not enough agents run it in time (--wait), or it is still being tried
     """
     from ratectl import guards
@@ -161,6 +164,9 @@ def apply(
     trial = _trial(canary, shadow, {"bake": bake, "min-requests": min_requests, "band": band})
     if trial is not None and wanted is not None:
         raise UsageError("--wait and --wait-for are for what goes live at once: leave them out")
+    if sign is not None and allow_unsigned.strip():
+        raise UsageError("--sign signs, and --allow-unsigned ends that: give one of them")
+    signer = key_of(sign)
     choice = choice_of(set_, prune=prune, take=take_ownership)
     reasons = {
         guards.EMPTY: allow_empty,
@@ -187,18 +193,24 @@ def apply(
                     session, store, path, loaded, provenance, choice
                 )
         publication.warn(session, proposal)
-        if publication.is_live(proposal):
+        same = publication.is_live(proposal)
+        unsigned = bool(allow_unsigned.strip())
+        if same and signed_as_wanted(store, proposal.base, signer, unsigned=unsigned):
             return _unchanged(session, proposal, store, path, wanted)
+        if same and trial is not None:
+            raise Refused("what is live says the same: apply it to have it signed")
         source = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
         publication.show_changes(session, proposal, publication.title_of(proposal, source))
-        proposal = publication.pass_guards(session, publication.sign_guard(proposal, sign), reasons)
+        proposal = publication.pass_guards(
+            session, publication.sign_guard(proposal, signer), reasons
+        )
         if dry_run:
             publication.answer_dry(session, proposal)
             return 0
         if trial is not None:
-            return _try(session, proposal, store, trial, sign, yes=yes, shadow=shadow)
+            return _try(session, proposal, store, trial, signer, yes=yes, shadow=shadow)
         session.confirm(f"Publish as generation {proposal.base.next}?", yes=yes)
-        return _publish(session, proposal, store, path, wanted, sign)
+        return _publish(session, proposal, store, path, wanted, signer)
 
 
 def _trial(canary: str | None, shadow: bool, terms: "Mapping[str, Any]") -> "Terms | None":
@@ -227,7 +239,7 @@ def _try(
     proposal: "Proposal",
     store: "Store",
     terms: "Terms",
-    sign: str | None,
+    signer: "Signer | None",
     *,
     yes: bool,
     shadow: bool,
@@ -236,9 +248,7 @@ def _try(
     from ratectl.usage import read_agents
     from ratectl_cli import rollouts
     from ratectl_cli.errors import NobodyThere
-    from ratectl_cli.signing import signer_for
 
-    signer = signer_for(sign, proposal.base, unsigned=True)
     if not shadow and not read_agents(store):
         raise NobodyThere("no agent is there to try it: start one, or apply without --canary")
     how = "in shadow" if shadow else f"in {terms.stages[0]:g}% of all agents"
@@ -316,13 +326,10 @@ def _publish(
     store: "Store",
     path: str,
     wanted: "Enough | None",
-    sign: str | None,
+    signer: "Signer | None",
 ) -> int:
     from ratectl.publish import publish
     from ratectl_cli import publication, waiting
-    from ratectl_cli.signing import signer_for
-
-    signer = signer_for(sign, proposal.base, unsigned=True)
 
     with session.busy("publishing"):
         entry = publish(
@@ -333,6 +340,7 @@ def _publish(
             summary=proposal.summary,
             signer=signer,
             beside=proposal.beside,
+            anew=publication.is_live(proposal),
         )
     if entry is None:
         return _unchanged(session, proposal, store, path, wanted)

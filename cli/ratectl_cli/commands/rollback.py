@@ -47,7 +47,7 @@ def rollback(
       64   wrong arguments, no such generation, or nobody to ask and no --yes
       69   store unreachable
       75   somebody else published meanwhile, or tries a candidate
-      77   there is no generation to go back to, or what is live is signed and no key is named
+      77   there is no generation to go back to, or it was not signed by the key that is named
     """
     from dataclasses import replace
 

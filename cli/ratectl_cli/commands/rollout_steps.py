@@ -58,7 +58,7 @@ def run(ctx: typer.Context, sign: Sign = None) -> int:
       65   there has been none
       69   store unreachable
       75   it is over, or somebody else controls it
-      77   what is live is signed, and no key is named
+      77   it is evaluated in shadow; or what is live is signed, and not by the key that is named
       124  neither promoted nor aborted in time
     """
     from ratectl.rollout import controller_of, read_rollout, resume
@@ -68,8 +68,7 @@ def run(ctx: typer.Context, sign: Sign = None) -> int:
     with session.store() as store:
         rollout = read_rollout(store)
         _ = rollout.candidate  # there must be one
-        if rollout.record.mode == "shadow":
-            raise Refused("a shadow candidate has no stages: ratectl rollout promote, or abort")
+        _staged(rollout)
         signer = signer_for(sign, rollout.live)
         if rollout.record.state == "paused":
             resume(store, rollout, _author())
@@ -98,13 +97,16 @@ def pause(ctx: typer.Context, reason: Reason = "") -> int:
       65  there has been no rollout
       69  store unreachable
       75  it is over, or was changed meanwhile
+      77  it is evaluated in shadow: there are no stages
     """
     from ratectl.rollout import pause as pause_it
     from ratectl.rollout import read_rollout
 
     session = session_of(ctx)
     with session.store() as store:
-        pause_it(store, read_rollout(store), _author(), reason)
+        rollout = read_rollout(store)
+        _staged(rollout)
+        pause_it(store, rollout, _author(), reason)
         _answer(session, store, read_rollout(store))
     return 0
 
@@ -125,7 +127,7 @@ def promote(ctx: typer.Context, yes: Yes = False, reason: Reason = "", sign: Sig
       65  there has been no rollout
       69  store unreachable
       75  it is over, or was changed meanwhile
-      77  what is live is signed, and no key is named
+      77  what is live is signed, and not by the key that is named
     """
     from ratectl.rollout import promote as make_live
     from ratectl.rollout import read_rollout
@@ -154,7 +156,7 @@ def abort(ctx: typer.Context, reason: Reason = "", sign: Sign = None) -> int:
       65  there has been no rollout
       69  store unreachable
       75  it is over, or was changed meanwhile
-      77  what is live is signed, and no key is named
+      77  what is live is signed, and not by the key that is named
     """
     from ratectl.rollout import abort as end_it
     from ratectl.rollout import read_rollout
@@ -166,6 +168,12 @@ def abort(ctx: typer.Context, reason: Reason = "", sign: Sign = None) -> int:
         end_it(store, rollout, _author(), reason, signer)
         _answer(session, store, read_rollout(store, rollout.record.generation))
     return 0
+
+
+def _staged(rollout: "Underway") -> None:
+    """:raises Refused: it has no stages."""
+    if rollout.record.mode == "shadow" and not rollout.record.over:
+        raise Refused("a shadow candidate has no stages: ratectl rollout promote, or abort")
 
 
 def _author() -> str:
