@@ -715,3 +715,15 @@ def test_an_environment_to_insist_on_is_not_empty(tmp_path: Path, make_agent: Ma
     for empty in ("", " "):
         with pytest.raises(UsageError, match="environment is empty"):
             make_agent(f"sqlite:///{tmp_path}/r.db", public_keys=[keys.public], environment=empty)
+
+
+def test_who_looked_before_a_change_and_comes_after_it_is_no_attacker(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+):
+    stale = published.get(HEAD)
+    agent = make_agent(store_url, public_keys=[keys.public])
+    assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
+    assert agent.wait_for_generation(3, 5)
+    assert agent._adoption is not None
+    agent._adoption.see(published, {HEAD: stale})
+    assert (agent.generation, agent.status.rejected) == (3, None)

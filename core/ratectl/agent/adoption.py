@@ -188,8 +188,6 @@ class Adoption:
         try:
             head = Live.of(item).head
             assert head is not None
-            if self._trust is not None:
-                self.anew()  # whoever can change the head can change that as well
             environment = self._environment_of(store)
             if self._trust is not None:
                 self._obey(self._trust, head, environment)
@@ -215,9 +213,8 @@ class Adoption:
         :raises Untrusted: they may not.
         """
         if self._trust is not None:
-            found = read_environment(store)
+            environment = self._environment_of(store)
             known = self._accepted[0] if self._accepted else None
-            environment = found.id if found else None
             self._trust.prove(
                 "panic", switches.signed_part(), switches.signature, environment, known
             )
@@ -342,7 +339,8 @@ class Adoption:
         return cooperative(Pacer(sleep=self._rest))
 
     def _environment_of(self, store: Store) -> str | None:
-        if self._environment is None:
+        # Where nobody is trusted who only writes: whoever changes the head can change that as well.
+        if self._environment is None or self._trust is not None:
             environment = read_environment(store)
             self._environment = environment.id if environment else None
         return self._environment
