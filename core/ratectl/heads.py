@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.errors import Conflict, NotFound, OutcomeUnknown, StoreUnavailable
 from ratectl.generations import read_entry, read_live
@@ -14,14 +14,14 @@ from ratectl.signing import Untrusted
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ratectl.generations import Live
-    from ratectl.records import Head
+    from ratectl.records import Head, HistoryEntry, RolloutRecord
     from ratectl.signing import Signer
     from ratectl.stores.base import Op, Store
 
-__all__ = ["ensure_environment", "lost_race", "signed", "swap_head"]
+__all__ = ["ensure_environment", "lost_race", "signature", "signed", "swap_head", "vouch"]
 
 _READ_BACK_SECONDS: Final = 3.0
 
@@ -45,47 +45,66 @@ def signed(store: Store, head: Head, signer: Signer | None, of: Head | None = No
 
     :raises Untrusted: it is not, or the store is another environment's.
     """
-    if signer is None:
-        return replace(head, signature=None)
+    if signer is not None and of is not None:
+        vouch(store, signer, "head", of, "what is live", "Apply its files with this key first")
+    return replace(head, signature=signature(store, signer, "head", head.signed_part()))
+
+
+def signature(
+    store: Store, signer: Signer | None, kind: str, said: Mapping[str, Any]
+) -> str | None:
+    """The signature of what is said in this store; None where nobody signs.
+
+    :raises Untrusted: the key is for another environment.
+    """
+    return None if signer is None else signer.sign(kind, ensure_environment(store).id, said)
+
+
+def vouch(
+    store: Store, signer: Signer, kind: str, of: Head | HistoryEntry, what: str, remedy: str
+) -> None:
+    """Return if the key has signed what is about to be signed once more.
+
+    :raises Untrusted: it has not, or is for another environment.
+    """
     environment = ensure_environment(store).id
     signer.check(environment)
-    if of is not None and not signer.has_signed(
-        "head", environment, of.signed_part(), of.signature
-    ):
+    if not signer.has_signed(kind, environment, of.signed_part(), of.signature):
         raise Untrusted(
-            "what is live would be signed as well, and cannot be vouched for: it was not signed by "
-            "this key, or was changed since. Apply its files with this key first"
+            f"{what} would be signed as well, and cannot be vouched for: it was not signed by this "
+            f"key, or was changed since. {remedy}"
         )
-    return replace(head, signature=signer.sign("head", environment, head.signed_part()))
 
 
 def swap_head(
     store: Store,
     base: Live,
     head: Head,
+    key: str,
+    record: HistoryEntry | RolloutRecord,
     others: Sequence[Op] = (),
     compare: Sequence[Compare] = (),
-    *,
-    landed: Callable[[], bool | None] | None = None,
 ) -> bool:
-    """Put ``head`` in the place of ``base``, and write ``others`` with it; False if that failed.
+    """Put ``head`` in the place of ``base``, and write ``record`` and others with it.
 
-    ``landed`` is asked when the reply was lost: whether this write is in the store (None: neither
-    it nor another is). Without it the head itself tells.
+    False if that failed. Where the reply was lost, the record's ``request`` tells whose write it is
+    that is in the store.
 
     :raises OutcomeUnknown: the reply was lost, and re-reading did not settle it.
     """
+    write = [Put(HEAD, head.encode()), Put(key, record.encode()), *others]
     try:
-        return store.txn(
-            [Compare(HEAD, base.mod_revision), *compare], [Put(HEAD, head.encode()), *others]
-        ).ok
+        return store.txn([Compare(HEAD, base.mod_revision), *compare], write).ok
     except OutcomeUnknown as lost:
 
-        def head_landed() -> bool | None:
-            now = read_live(store)
-            return None if now.mod_revision == base.mod_revision else now.head == head
+        def landed() -> bool | None:
+            """None where neither this write nor another is there yet."""
+            item = store.get(key)
+            if item is not None and type(record).decode(item.value).request == record.request:
+                return True
+            return None if read_live(store).mod_revision == base.mod_revision else False
 
-        return _settle(landed or head_landed, head, lost)
+        return _settle(landed, head, lost)
 
 
 def _settle(landed: Callable[[], bool | None], head: Head, lost: OutcomeUnknown) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ratectl.errors import BundleError, Conflict, OutcomeUnknown, StoreUnavailable
-from ratectl.heads import ensure_environment
+from ratectl.heads import signature
 from ratectl.policy.scopes import scope_problem
 from ratectl.records import utc_now
 from ratectl.stores.base import Compare, Put
@@ -222,7 +222,9 @@ def change_switches(
         except StoreUnavailable as error:
             raise lost or error from None
         before, unreadable = _as_known(item)
-        after = _signed(store, change(before), signer)
+        after = change(before)
+        said = after.signed_part()
+        after = replace(after, signature=signature(store, signer, "panic", said))
         changed = Changed(before, after, unreadable)
         first = first or changed
         if lost is not None and after.on == before.on:
@@ -234,13 +236,6 @@ def change_switches(
         except OutcomeUnknown as error:
             lost = error  # whether it was written is found by reading
     raise Conflict("the kill switch is being turned by many at once: try again")
-
-
-def _signed(store: Store, switches: Switches, signer: Signer | None) -> Switches:
-    if signer is None:
-        return switches
-    environment = ensure_environment(store).id
-    return replace(switches, signature=signer.sign("panic", environment, switches.signed_part()))
 
 
 def _of(item: Item | None) -> Switches:

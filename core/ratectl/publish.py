@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from ratectl.blobs import collect_garbage, still_stored, want_blob, want_if_kept, write_blob
 from ratectl.errors import Conflict
 from ratectl.generations import Live, read_entry, read_live
-from ratectl.heads import ensure_environment, lost_race, signed, swap_head
+from ratectl.heads import ensure_environment, lost_race, signature, signed, swap_head, vouch
 from ratectl.policy.bundle import digest, encode_origins, encode_policies
 from ratectl.records import (
     Candidate,
@@ -25,8 +25,7 @@ from ratectl.records import (
     utc_now,
 )
 from ratectl.sets import owners_blob
-from ratectl.signing import Untrusted
-from ratectl.stores.base import Compare, Delete, Put
+from ratectl.stores.base import Compare, Delete
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -213,7 +212,8 @@ def rollback(
     ):
         return None
     if signer is not None:
-        _vouched_for(store, entry, signer)
+        remedy = f"Apply its files instead (ratectl pull --generation {to})"
+        vouch(store, signer, "generation", entry, f"generation {to}", remedy)
     manifests = [want_blob(store, blob) for blob in (entry.bundle, entry.owners) if blob]
     content = Content(
         "rollback",
@@ -242,24 +242,19 @@ def commit(
     :raises Conflict: the head is not ``base`` any more.
     :raises OutcomeUnknown: the reply was lost and re-reading did not settle it.
     """
-    entry = _signed_entry(store, _entry(base.next, content, provenance), signer)
+    entry = _entry(base.next, content, provenance)
+    said = entry.signed_part()
+    entry = replace(entry, signature=signature(store, signer, "generation", said))
     head = signed(store, content.head(base), signer, base.head if content.trial else None)
-    key = history_key(entry.generation)
-    write: list[Op] = [Put(key, entry.encode()), *others]
+    write = [*others]
     if entry.generation > KEPT:
         oldest = entry.generation - KEPT
         write += [Delete(history_key(oldest)), Delete(rollout_key(oldest))]
-
-    def landed() -> bool | None:
-        item = store.get(key)
-        if item is not None:
-            return HistoryEntry.decode(item.value).request == entry.request
-        return None if read_live(store).mod_revision == base.mod_revision else False
-
+    key = history_key(entry.generation)
     manifests = content.manifests
     for _ in range(_ATTEMPTS):
         compare = [Compare(item.key, item.mod_revision) for item in manifests]
-        if swap_head(store, base, head, write, compare, landed=landed):
+        if swap_head(store, base, head, key, entry, write, compare):
             break
         if read_live(store).mod_revision != base.mod_revision:
             raise lost_race(store, base)
@@ -270,25 +265,6 @@ def commit(
     if entry.generation % _COLLECT_EVERY == 0:
         collect_garbage(store)
     return entry
-
-
-def _signed_entry(store: Store, entry: HistoryEntry, signer: Signer | None) -> HistoryEntry:
-    if signer is None:
-        return entry
-    environment = ensure_environment(store).id
-    return replace(entry, signature=signer.sign("generation", environment, entry.signed_part()))
-
-
-def _vouched_for(store: Store, entry: HistoryEntry, signer: Signer) -> None:
-    """:raises Untrusted: this key has not signed what is to be published again."""
-    environment = ensure_environment(store).id
-    signer.check(environment)
-    if not signer.has_signed("generation", environment, entry.signed_part(), entry.signature):
-        raise Untrusted(
-            f"generation {entry.generation} would be signed, and cannot be vouched for: it was not "
-            "signed by this key, or was changed since. Apply its files instead "
-            f"(ratectl pull --generation {entry.generation})"
-        )
 
 
 def _entry(generation: int, content: Content, provenance: Provenance) -> HistoryEntry:

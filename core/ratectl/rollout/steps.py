@@ -282,15 +282,8 @@ def _write(
     head = signed(store, replace(head, sequence=head.sequence + 1), signer, rollout.head)
     record = replace(record, request=uuid.uuid4().hex)
     key = rollout_key(record.generation)
-
-    def landed() -> bool | None:
-        item = store.get(key)
-        if item is not None and RolloutRecord.decode(item.value).request == record.request:
-            return True
-        return None if read_live(store).mod_revision == rollout.live.mod_revision else False
-
-    others, compare = [Put(key, record.encode())], [Compare(key, rollout.mod_revision)]
-    if not swap_head(store, rollout.live, head, others, compare, landed=landed):
+    unchanged = [Compare(key, rollout.mod_revision)]
+    if not swap_head(store, rollout.live, head, key, record, compare=unchanged):
         raise _changed(record.generation)
 
 
