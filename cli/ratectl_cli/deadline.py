@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ratectl_cli.errors import TimedOut
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = ["Deadline"]
+
+_SHARE: Final = 0.9
 
 
 class Deadline:
@@ -26,6 +28,11 @@ class Deadline:
     def left(self) -> float | None:
         """Seconds until the time is up; None without a limit."""
         return None if self._seconds is None else max(0.0, self._ends - time.monotonic())
+
+    def share(self) -> float | None:
+        """The same for a part of the command: time is left to say more than that it is up."""
+        left = self.left()
+        return None if left is None else left * _SHARE
 
     @contextmanager
     def running(self) -> Iterator[None]:

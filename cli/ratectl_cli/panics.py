@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ratectl.errors import BundleError, Conflict, RatectlError, StoreError, UsageError
 from ratectl_cli.render import panic as render
+from ratectl_cli.waiting import Waited, exit_code, waited_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +44,7 @@ class Turned:
     place: str
     """Path of the file; empty for the store."""
     changed: Changed
-    waited: tuple[Outcome, Standing] | None = None
+    waited: Waited | None = None
 
 
 class Place(Protocol):
@@ -146,13 +147,13 @@ class InStore:
             live = read_live(store)
         return signer_for(self._key, live)
 
-    def _waited(self, store: Store, switches: Switches) -> tuple[Outcome, Standing]:
+    def _waited(self, store: Store, switches: Switches) -> Waited:
         from ratectl.acknowledgement import Enough, wait_until
 
-        left = self._session.deadline.left()
-        seconds = _PATIENCE if left is None else left * 0.9  # to say more than that time is up
-        with self._session.busy("waiting for agents"):
+        def look(seconds: float) -> tuple[Outcome, Standing]:
             return wait_until(lambda: standing(store, switches), Enough(), seconds)
+
+        return waited_for(self._session, _PATIENCE, look)
 
     def answer_status(self) -> None:
         """See ``Place``."""
@@ -203,9 +204,7 @@ def answer_turned(session: Session, turned: Turned, scope: str | None) -> int:
         render.turned_data(turned),
         lambda: render.turned_blocks(turned, scope, quiet=session.options.quiet),
     )
-    if turned.waited is None:
-        return 0
-    return {"reached": 0, "rejected": 1, "nobody": 1, "timeout": 124}[turned.waited[0]]
+    return exit_code(turned.waited)
 
 
 def known_switches(session: Session, store: Store) -> Switches:

@@ -58,10 +58,9 @@ def control(
     from ratectl.rollout import Controlling
 
     narrator = _Narrator(session)
-    left = session.deadline.left()
     controlling = Controlling(store, rollout.record, signer=signer, tell=narrator.hear)
     try:
-        record = controlling.run(None if left is None else left * 0.9)
+        record = controlling.run(session.deadline.share())
     except KeyboardInterrupt:
         session.say(
             "nobody new takes part while nobody controls it: `ratectl rollout run` goes on, "

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ratectl_cli.text import bold, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ratectl.acknowledgement import Enough, Outcome, Standing
     from ratectl.stores.base import Store
     from ratectl_cli.session import Session
     from ratectl_cli.text import Block
 
-__all__ = ["Waited", "agents_blocks", "agents_data", "exit_code", "wait"]
+__all__ = ["Waited", "agents_blocks", "agents_data", "exit_code", "wait", "waited_for"]
 
 _PATIENCE: Final = 60.0
 """Seconds to wait for agents where no --timeout is given."""
@@ -35,11 +35,19 @@ def wait(session: Session, store: Store, generation: int, wanted: Enough | None)
 
     if wanted is None:
         return None
-    left = session.deadline.left()
-    seconds = _PATIENCE if left is None else left * 0.9  # to say more than that time is up
+    return waited_for(
+        session, _PATIENCE, lambda seconds: wait_for(store, generation, wanted, seconds)
+    )
+
+
+def waited_for(
+    session: Session, patience: float, look: Callable[[float], tuple[Outcome, Standing]]
+) -> Waited:
+    """What ``look`` finds within the seconds that it gets: ``patience`` without ``--timeout``."""
+    share = session.deadline.share()
+    seconds = patience if share is None else share
     with session.busy("waiting for agents"):
-        outcome, standing = wait_for(store, generation, wanted, seconds)
-    return Waited(outcome, standing, seconds)
+        return Waited(*look(seconds), seconds)
 
 
 def exit_code(waited: Waited | None) -> int:

@@ -101,9 +101,9 @@ def turned_data(turned: Turned) -> dict[str, Any]:
         "agents": None
         if turned.waited is None
         else {
-            "outcome": turned.waited[0],
-            "obeying": [each.id for each in turned.waited[1].running],
-            "behind": [each.id for each in turned.waited[1].behind],
+            "outcome": turned.waited.outcome,
+            "obeying": [each.id for each in turned.waited.standing.running],
+            "behind": [each.id for each in turned.waited.standing.behind],
         },
     }
 
@@ -137,7 +137,7 @@ def turned_blocks(turned: Turned, scope: str | None, *, quiet: bool) -> Iterator
 def _waited_blocks(turned: Turned) -> Iterator[Block]:
     if turned.waited is None:
         return
-    outcome, standing = turned.waited
+    outcome, standing, _ = turned.waited
     if outcome == "nobody":
         yield [bold("no agent is there: nobody obeys it", "yellow")]
     else:

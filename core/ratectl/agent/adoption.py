@@ -112,14 +112,12 @@ class Adoption:
             if good is None:
                 return
             goal = _Goal(good.environment, good.generation, good.bundle, good.rollout)
-            self._begin(goal)
-            self._enforcement.enforce(verified(good.data, good.bundle), good.generation)
+            with self._probation(goal):
+                self._enforcement.enforce(verified(good.data, good.bundle), good.generation)
         except BundleError as error:
-            self._quarantine.end()
             _log.error("%s; waiting for the store", error)
             self._state.problem("disk", str(error))
             return
-        self._quarantine.in_force()
         self._in_force = goal
         if self._slot.trouble is not None:
             _log.error("%s; going on with generation %d", self._slot.trouble, good.generation)
@@ -264,13 +262,8 @@ class Adoption:
             return
         self._check(goal)
         data = read_blob(store, goal.bundle)
-        self._begin(goal)
-        try:
+        with self._probation(goal):
             spent = self._enforce(goal, data)
-        except Exception as error:
-            self._quarantine.end()
-            raise _rejecting(error) from error
-        self._quarantine.in_force()
         self._in_force = goal
         self._state.problem(
             "generation",
@@ -301,14 +294,8 @@ class Adoption:
         if self._beside.failed is not None and self._beside.failed[0] == wanted.rollout:
             raise BundleError(self._beside.failed[1])
         data = read_blob(store, wanted.bundle)
-        self._begin(goal)
-        try:
-            with self._cooperative():
-                self._beside.begin(wanted, self._verified(goal, data))
-        except Exception as error:
-            self._quarantine.end()
-            raise _rejecting(error) from error
-        self._quarantine.in_force()
+        with self._probation(goal), self._cooperative():
+            self._beside.begin(wanted, self._verified(goal, data))
 
     def _enforce(self, goal: _Goal, data: bytes) -> list[list[Any]]:
         """Returns what is not needed any more."""
@@ -345,9 +332,24 @@ class Adoption:
             self._environment = environment.id if environment else None
         return self._environment
 
-    def _begin(self, goal: _Goal) -> None:
+    @contextlib.contextmanager
+    def _probation(self, goal: _Goal) -> Iterator[None]:
+        """Put a generation in force, or evaluate it: its time begins when the body is done.
+
+        :raises BundleError: the body failed. Whatever goes wrong with a generation rejects it: it
+            must not look like an outage.
+        """
         tried = goal.rollout is not None
         self._quarantine.begin(goal.generation, goal.bundle, candidate=tried)
+        try:
+            yield
+        except BundleError:
+            self._quarantine.end()
+            raise
+        except Exception as error:
+            self._quarantine.end()
+            raise BundleError(f"it cannot be enforced: {type(error).__name__}: {error}") from error
+        self._quarantine.in_force()
 
     def _promoted(self, store: Store, goal: _Goal, head: Head) -> None:
         if not self._slot.promoted(head):
@@ -380,13 +382,6 @@ class Adoption:
     def _note(self, concern: str, text: str, **changes: Any) -> None:
         if self._state.problem(concern, text, **changes):
             _log.warning("%s", text)
-
-
-def _rejecting(error: Exception) -> BundleError:
-    """Whatever goes wrong with a generation rejects it: it must not look like an outage."""
-    if isinstance(error, BundleError):
-        return error
-    return BundleError(f"it cannot be enforced: {type(error).__name__}: {error}")
 
 
 def _controlled(item: Item | None) -> str | None:
