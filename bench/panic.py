@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from bench.figures import show
-from etcd_server import EtcdServer, find_etcd
+from bench.stores import places
 from ratectl.panic import Switch, change_switches
 from ratectl.policy.model import Policy, PolicyTree
 from ratectl.publish import Provenance, publish
@@ -123,18 +122,8 @@ class Bench:
 
 
 def run() -> dict[str, object]:
-    with tempfile.TemporaryDirectory() as folder:
-        server = EtcdServer.start() if find_etcd() else None
-        urls = {"SQLite": f"sqlite:///{folder}/rates.db"}
-        if server is None:
-            print("  (no etcd installed: SQLite only)")
-        else:
-            urls["etcd"] = server.store_url("bench")
-        try:
-            return {name: _of(name, url, f"{folder}/state") for name, url in urls.items()}
-        finally:
-            if server is not None:
-                server.stop()
+    with places() as found:
+        return {name: _of(name, url, found.state_dir) for name, url in found.urls.items()}
 
 
 def _of(name: str, url: str, state_dir: str) -> dict[str, Any]:

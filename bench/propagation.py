@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from bench.figures import show
-from etcd_server import EtcdServer, find_etcd
+from bench.stores import places
 from ratectl.policy.model import Policy, PolicyTree
 from ratectl.publish import Provenance, publish
 from ratectl.records import AGENTS, AgentRecord
@@ -100,14 +99,8 @@ def _tree(number: int) -> PolicyTree:
 
 
 def run() -> dict[str, object]:
-    with tempfile.TemporaryDirectory() as folder:
-        server = EtcdServer.start() if find_etcd() else None
-        urls = {"SQLite": f"sqlite:///{folder}/rates.db"}
-        if server is None:
-            print("  (no etcd installed: SQLite only)")
-        else:
-            urls["etcd"] = server.store_url("bench")
-        fleets = {name: Fleet(url, f"{folder}/state") for name, url in urls.items()}
+    with places() as found:
+        fleets = {name: Fleet(url, found.state_dir) for name, url in found.urls.items()}
         taken: dict[str, list[float]] = {name: [] for name in fleets}
         try:
             for number in range(1, ROUNDS + 1):
@@ -116,6 +109,4 @@ def run() -> dict[str, object]:
         finally:
             for fleet in fleets.values():
                 fleet.close()
-            if server is not None:
-                server.stop()
         return {name: show(f"{name}: {AGENTS_RUN} agents", ms) for name, ms in taken.items()}

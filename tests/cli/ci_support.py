@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from cli_support import Cli
+
 ROOT = Path(__file__).parents[2]
 PACKAGED = ROOT / "cli" / "ratectl_cli" / "examples" / "ci"
 WORKFLOW = PACKAGED / "github" / "workflow.yaml"
@@ -141,3 +143,14 @@ def missing(machine: Machine, scripts: Iterable[str]) -> list[list[str]]:
 def evaluate(python: str, look_up: Any) -> Any:
     """The value of an expression of a pipeline, with names and operators as Python's."""
     return eval(python, {"__builtins__": {}}, {"look_up": look_up})
+
+
+def with_pipeline(cli: Cli, place: Path, tools: Path, kind: str) -> Machine:
+    """A machine in a repository whose branch ``limits`` begins with policies and a pipeline."""
+    git("init", "-q", "-b", "main")
+    git("commit", "-q", "--allow-empty", "-m", "nothing yet")
+    git("switch", "-q", "-c", "limits")
+    assert cli("init", "--ci", kind).code == 0
+    git("add", ".")
+    git("commit", "-q", "-m", "limits: a start")
+    return Machine(place, tools)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from ci_github import Job, Runner
-from ci_support import ACTION, Machine, change, git, missing
+from ci_support import ACTION, Machine, change, git, missing, with_pipeline
 
 from etcd_server import wait_for
 from ratectl import Agent
@@ -37,13 +37,7 @@ def pull_request(repository: str = "acme/limits") -> dict[str, Any]:
 
 @pytest.fixture
 def machine(cli: Cli, clean_place: Path, tmp_path: Path) -> Machine:
-    git("init", "-q", "-b", "main")
-    git("commit", "-q", "--allow-empty", "-m", "nothing yet")
-    git("switch", "-q", "-c", "limits")
-    assert cli("init", "--ci", "github").code == 0
-    git("add", ".")
-    git("commit", "-q", "-m", "limits: a start")
-    return Machine(clean_place, tmp_path / "tools")
+    return with_pipeline(cli, clean_place, tmp_path / "tools", "github")
 
 
 @pytest.fixture

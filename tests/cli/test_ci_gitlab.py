@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from ci_gitlab import Runner, jobs_of, script_of
-from ci_support import JOBS, Machine, change, git, missing
+from ci_support import JOBS, Machine, change, git, missing, with_pipeline
 
 from etcd_server import wait_for
 from ratectl import Agent
@@ -59,13 +59,7 @@ def notes() -> Iterator[Any]:
 
 @pytest.fixture
 def machine(cli: Cli, clean_place: Path, tmp_path: Path) -> Machine:
-    git("init", "-q", "-b", "main")
-    git("commit", "-q", "--allow-empty", "-m", "nothing yet")
-    git("switch", "-q", "-c", "limits")
-    assert cli("init", "--ci", "gitlab").code == 0
-    git("add", ".")
-    git("commit", "-q", "-m", "limits: a start")
-    return Machine(clean_place, tmp_path / "tools")
+    return with_pipeline(cli, clean_place, tmp_path / "tools", "gitlab")
 
 
 @pytest.fixture

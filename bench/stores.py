@@ -1,0 +1,40 @@
+"""Stores to measure on: a file, and a real etcd where one is installed."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from etcd_server import EtcdServer, find_etcd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Places", "places"]
+
+
+class Places(NamedTuple):
+    """Where to measure."""
+
+    urls: dict[str, str]
+    """Of a fresh store of each kind, by its name."""
+    state_dir: str
+    """For agents."""
+
+
+@contextmanager
+def places() -> Iterator[Places]:
+    """Fresh stores, gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = EtcdServer.start() if find_etcd() else None
+        urls = {"SQLite": f"sqlite:///{folder}/rates.db"}
+        if server is None:
+            print("  (no etcd installed: SQLite only)")
+        else:
+            urls["etcd"] = server.store_url("bench")
+        try:
+            yield Places(urls, f"{folder}/state")
+        finally:
+            if server is not None:
+                server.stop()
