@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -15,7 +16,7 @@ from ratectl.policy.bundle import digest
 from ratectl.records import CONTROLLER, HEAD, Candidate, Controller, Head
 from ratectl.rollout import Terms, promote, read_rollout, start
 from ratectl.usage import read_agents
-from support import ME, publish_policies, simple
+from support import ME, policies, publish_policies, simple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -228,3 +229,63 @@ def test_an_aborted_candidate_is_not_started_with(store: Store, store_url: str, 
     assert agent._slot is not None
     wait_for(lambda: agent._slot.load().generation == 1, "on disk as well")  # type: ignore[union-attr]
     assert before(agent._slot) in (None, 1)
+
+
+# Probation, as the agent goes about it -----------------------------------------------------------
+
+
+def noted(agent: ratectl.Agent) -> bool:
+    """Whether its slot says that a generation is on probation."""
+    assert agent._slot is not None
+    assert agent._slot.folder is not None
+    return (agent._slot.folder / "trying").exists()
+
+
+def later(agent: ratectl.Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the probation go by, and the agent look at the clock twice."""
+    assert agent._adoption is not None
+    tended: list[int] = []
+    tend = agent._adoption.tend
+
+    def counted() -> None:
+        tend()
+        tended.append(1)
+
+    monkeypatch.setattr(agent._adoption._quarantine, "_clock", lambda: time.monotonic() + 11)
+    monkeypatch.setattr(agent._adoption, "tend", counted)
+    wait_for(lambda: len(tended) > 1, "it has looked")
+
+
+def test_what_is_live_is_on_probation_until_it_has_served(
+    store: Store, store_url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch
+):
+    publish_policies(store, simple("5/s"))
+    agent = make_agent(store_url)
+    assert noted(agent)
+    later(agent, monkeypatch)
+    assert not noted(agent)
+
+
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+def test_a_candidate_is_on_probation_while_it_is_one(
+    store: Store,
+    store_url: str,
+    make_agent: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: Literal["enforce", "shadow"],
+):
+    publish_policies(store, simple("5/s"))
+    agent = make_agent(store_url)
+    assert start(store, simple("6/s"), ME, Terms.of([100.0]), mode=mode) is not None
+    store.put(CONTROLLER, controlled_by(read_rollout(store).record.id))
+    wait_for(lambda: agent.generation == 2 or agent._beside.rollout, "it has the candidate")
+    later(agent, monkeypatch)
+    assert noted(agent)
+
+
+def test_what_was_rejected_is_on_no_probation(store: Store, store_url: str, make_agent: Make):
+    publish_policies(store, simple("5/s"))
+    agent = make_agent(store_url)
+    publish_policies(store, policies(**{"/": {"limits": {"spike": {"burst": 3}}}}))
+    wait_for(lambda: agent.status.rejected == 2, "it is rejected")
+    assert not noted(agent)

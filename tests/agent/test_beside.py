@@ -233,3 +233,14 @@ def test_a_forked_child_evaluates_by_itself(store: Store, store_url: str, agent:
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 1
     assert report(agent).requests == 0
+
+
+def test_a_decision_in_the_place_of_another_is_not_taken_for_it(store: Store, agent: ratectl.Agent):
+    """Identities are used again: what it would refuse now has nothing to give back."""
+    begun(store, agent, policies(**{"/": {"limits": {"slots": SLOTS}}}))
+    trial = agent._beside._trial
+    assert trial is not None
+    held = agent.check("/", ACME)
+    assert id(held) in trial._outstanding
+    assert not trial.decided("/", ACME, 1, time.monotonic_ns(), held), "its one slot is taken"
+    assert id(held) not in trial._outstanding

@@ -247,3 +247,18 @@ def test_who_was_suspended_looks_again_before_going_on(
     monkeypatch.setattr(Judge, "look", suspended)
     final = world.run(600)
     assert (final.state, final.stage) == ("aborted", 0)
+
+
+def test_a_key_whose_reply_was_lost_is_its_own(world: World):
+    """Nobody renews it: it is written again, and not taken for another's."""
+    flaky = Flaky(world.store, applied=True, key=CONTROLLER)
+    world.report()
+    control = Controlling(
+        flaky,  # type: ignore[arg-type]
+        world.rollout,
+        clock=lambda: world.now,
+        sleep=world.sleep,
+    )
+    assert control.run(600).state == "promoted"
+    assert flaky.lost == 1
+    assert world.now < 130

@@ -219,3 +219,13 @@ def test_a_difference_that_chance_explains_is_none(requests: int, trouble: bool)
 
 def test_a_few_requests_say_nothing_of_a_share():
     assert Stage(min_requests=0).counted((0, 49), (49, 0)).trouble is None
+
+
+def test_a_report_that_was_there_already_is_no_sign_of_life():
+    """It may be as old as its lease."""
+    stage = Stage()
+    stage.look([], [])
+    late = [agent("new", joined=True)]
+    assert stage.look(late, [beat("new", 0, joined=True)]).unheard == ["new"]
+    assert stage.look(late, [beat("new", 0, joined=True)]).unheard == ["new"]
+    assert stage.look(late, [beat("new", 1, joined=True)]).unheard == []
