@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ratectl
+from agent.signatures import EVIL, GOOD, Keys
+from ratectl.publish import publish
+from support import ME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from ratectl.stores.base import Store
 
 
 @pytest.fixture
@@ -27,3 +32,17 @@ def make_agent(tmp_path: Path) -> Iterator[Callable[..., ratectl.Agent]]:
     yield make
     for agent in made:
         agent.close()
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    """Those of whom agents are told to trust."""
+    return Keys(tmp_path, "platform")
+
+
+@pytest.fixture
+def published(store: Store, keys: Keys) -> Store:
+    """Generation 1, which is no use to anyone, then 2, which is ``GOOD``; both are signed."""
+    for tree in (EVIL, GOOD):
+        assert publish(store, tree, ME, signer=keys.signer) is not None
+    return store

@@ -14,28 +14,22 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from agent.signatures import ACME, EVIL, GOOD, Keys, environment_of, head_of, signed, upload
 from etcd_server import wait_for
-from ratectl.errors import Conflict, UsageError
-from ratectl.generations import read_entry, read_live
+from ratectl.errors import UsageError
 from ratectl.panic import PANIC, Switch, Switches, change_switches
 from ratectl.policy.bundle import digest, encode_policies
 from ratectl.publish import publish, rollback
 from ratectl.records import (
-    BUNDLES,
     ENVIRONMENT,
     HEAD,
-    MANIFESTS,
     Candidate,
     Environment,
     Head,
-    Manifest,
-    history_key,
-    rollout_key,
 )
-from ratectl.rollout import Controlling, Terms, abort, advance, promote, read_rollout, start
-from ratectl.signing import Signer, Untrusted, generate_key, message
+from ratectl.rollout import Controlling, Terms, read_rollout, start
+from ratectl.signing import Signer, generate_key, message
 from ratectl.stores import open_store
-from ratectl.stores.base import Delete, Put
 from ratectl.usage import read_agents
 from support import ME, simple
 
@@ -44,66 +38,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import ratectl
-    from ratectl.policy.model import PolicyTree
     from ratectl.stores.base import Store
 
     Make = Callable[..., ratectl.Agent]
-
-ACME = {"tenant": "acme"}
-GOOD, EVIL = simple("1/day", burst=2), simple("1000/s", burst=100_000)
-
-
-class Keys:
-    """A key pair, in files."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.public = folder / f"{name}.pub"
-        private = folder / f"{name}.key"
-        generate_key(private, self.public)
-        self.signer = Signer.load(private)
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Keys:
-    return Keys(tmp_path, "platform")
-
-
-@pytest.fixture
-def published(store: Store, keys: Keys) -> Store:
-    """Generation 1, which is no use to anyone, then 2, which is ``GOOD``; both are signed."""
-    for tree in (EVIL, GOOD):
-        assert publish(store, tree, ME, signer=keys.signer) is not None
-    return store
-
-
-def head_of(store: Store) -> Head:
-    head = read_live(store).head
-    assert head is not None
-    return head
-
-
-def environment_of(store: Store) -> str:
-    item = store.get(ENVIRONMENT)
-    assert item is not None
-    return Environment.decode(item.value).id
-
-
-def upload(store: Store, data: bytes, sha256: str | None = None) -> str:
-    """Put bytes where a bundle of this hash would be."""
-    sha256 = sha256 or digest(data)
-    manifest = Manifest(size=len(data), chunks=1, wanted="2026-01-01T00:00:00.000Z")
-    puts = [
-        Put(f"{BUNDLES}{sha256}/00000", data),
-        Put(MANIFESTS + sha256, manifest.encode()),
-    ]
-    others = [Delete(each.key) for each in store.list(f"{BUNDLES}{sha256}/").items[1:]]
-    store.txn((), [*puts, *others])
-    return sha256
-
-
-def signed(store: Store, head: Head, signer: Signer, environment: str | None = None) -> Head:
-    environment = environment or environment_of(store)
-    return replace(head, signature=signer.sign("head", environment, head.signed_part()))
 
 
 def flipped(signature: str | None) -> str:
@@ -567,108 +504,6 @@ def test_a_switch_that_nobody_trusted_has_turned_is_not_obeyed(
     wait_for(lambda: reason in (agent.status.error or ""), f"{reason!r} is said", 10)
     assert [each.scope for each in agent.status.panic] in ([], ["/nobody/goes/there"])
     assert [bool(agent.check("/", ACME)) for _ in range(3)] == [True, True, False]
-
-
-# What honest signers will not sign ---------------------------------------------------------------
-
-
-def evil_head(store: Store) -> Head:
-    """What somebody who can write the store, and not sign, would like to have signed."""
-    bundle = upload(store, encode_policies(EVIL))
-    return replace(head_of(store), bundle=bundle, generation=9, latest=9)
-
-
-@pytest.mark.parametrize("step", ["start", "advance", "abort", "promote"])
-def test_no_step_of_a_rollout_signs_a_live_generation_that_its_key_has_not(
-    published: Store, store_url: str, make_agent: Make, keys: Keys, step: str
-):
-    agent = make_agent(store_url, public_keys=[keys.public])
-    terms = Terms.of([50.0, 100.0])
-    if step != "start":
-        assert start(published, simple("3/s"), ME, terms, signer=keys.signer) is not None
-    published.put(HEAD, evil_head(published).encode())
-    steps: dict[str, Callable[[], object]] = {
-        "start": lambda: start(published, simple("3/s"), ME, terms, signer=keys.signer),
-        "advance": lambda: advance(published, read_rollout(published), keys.signer),
-        "abort": lambda: abort(published, read_rollout(published), "Ada", "", keys.signer),
-        "promote": lambda: promote(published, read_rollout(published), "Ada", "", keys.signer),
-    }
-    with pytest.raises(Untrusted, match="cannot be vouched for"):
-        steps[step]()
-    wait_for(lambda: "was changed since" in (agent.status.error or ""), "it is refused")
-    assert agent.check("/", ACME).capacity == 2
-    assert publish_signed(published, simple("4/s"), keys) == 10, "what is published from files is"
-    assert agent.wait_for_generation(10, 5)
-
-
-def publish_signed(store: Store, tree: PolicyTree, keys: Keys) -> int:
-    head = replace(head_of(store), candidate=None)
-    store.put(HEAD, head.encode())
-    entry = publish(store, tree, ME, signer=keys.signer)
-    assert entry is not None
-    return entry.generation
-
-
-def test_rollback_signs_nothing_that_its_key_has_not_signed_before(published: Store, keys: Keys):
-    entry = read_entry(published, 1)
-    forged = replace(entry, bundle=upload(published, encode_policies(simple("9999/s"))))
-    published.put(history_key(1), forged.encode())
-    with pytest.raises(Untrusted, match="Apply its files instead"):
-        rollback(published, 1, ME, signer=keys.signer)
-    published.put(history_key(1), entry.encode())
-    assert rollback(published, 1, ME, signer=keys.signer) is not None
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"stages": [1.0]}, {"bake_seconds": 0.0}, {"min_requests": 0}, {"band": None}],
-    ids=lambda each: next(iter(each)),
-)
-def test_a_controller_goes_by_the_terms_that_were_signed(
-    published: Store, keys: Keys, change: dict[str, Any]
-):
-    terms = Terms.of([1.0, 100.0], bake_seconds=3600.0)
-    assert start(published, simple("3/s"), ME, terms, signer=keys.signer) is not None
-    record = replace(read_rollout(published).record, **change)
-    published.put(rollout_key(record.generation), record.encode())
-    with pytest.raises(Conflict, match="terms of the rollout of generation 3 were changed"):
-        Controlling(published, record, signer=keys.signer).run(10)
-    with pytest.raises(Conflict, match="were changed"):
-        advance(published, read_rollout(published), keys.signer)
-    abort(published, read_rollout(published), "Ada", "", keys.signer)
-
-
-def test_the_stage_is_what_the_head_says(published: Store, keys: Keys):
-    terms = Terms.of([1.0, 50.0, 100.0])
-    assert start(published, simple("3/s"), ME, terms, signer=keys.signer) is not None
-    record = replace(read_rollout(published).record, stage=2)
-    published.put(rollout_key(record.generation), record.encode())
-    advance(published, read_rollout(published), keys.signer)
-    candidate = head_of(published).candidate
-    assert candidate is not None
-    assert candidate.percent == 50.0
-
-
-def test_a_key_that_is_bound_signs_and_is_trusted_for_one_environment(
-    published: Store, store_url: str, make_agent: Make, keys: Keys, tmp_path: Path
-):
-    here = environment_of(published)
-    private, public = tmp_path / "bound.key", tmp_path / "bound.pub"
-    generate_key(private, public, here)
-    bound = Signer.load(private)
-    assert publish(published, simple("3/s"), ME, signer=bound) is not None
-    agent = make_agent(store_url, public_keys=[public])
-    assert agent.generation == 3
-    # Another environment's store that says it is this one, and then what it really is.
-    published.put(ENVIRONMENT, Environment(id="f" * 32, created="then").encode())
-    with pytest.raises(Untrusted, match="the key is for"):
-        publish(published, simple("4/s"), ME, signer=bound)
-    newcomer = make_agent(
-        store_url, public_keys=[public], state_dir=tmp_path / "new", ready_timeout=0
-    )
-    head = signed(published, replace(head_of(published), sequence=9), keys.signer, "f" * 32)
-    published.put(HEAD, head.encode())
-    wait_for(lambda: "by no key" in (newcomer.status.error or ""), "it is refused", 10)
 
 
 def test_a_forked_child_knows_what_its_parent_has_accepted(
