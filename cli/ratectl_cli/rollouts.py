@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from ratectl_cli.session import Session
     from ratectl_cli.text import Block
 
-__all__ = ["answer_rollout", "control", "exit_code", "standing", "terms_of"]
+__all__ = ["answer_rollout", "controlled", "standing", "terms_of"]
 
 _COLOURS = {"promoted": "green", "aborted": "red", "paused": "yellow"}
 
 
-def terms_of(canary: str, bake: float, min_requests: int, band: str) -> Terms:
-    """What ``--canary 1%,10%`` and its companions say.
+def terms_of(canary: str, bake: float | None, min_requests: int | None, band: str | None) -> Terms:
+    """What ``--canary 1%,10%`` and its companions say; None for what was not said.
 
     :raises UsageError: one of them cannot be read.
     """
@@ -37,11 +37,19 @@ def terms_of(canary: str, bake: float, min_requests: int, band: str) -> Terms:
         raise UsageError(
             f"--canary takes shares of all agents, like 5% or 1%,10%,50%, not {canary!r}"
         ) from None
-    try:
-        points = None if band == "none" else _number(band)
-    except ValueError:
-        raise UsageError(f"--band takes percentage points, like 5, or none, not {band!r}") from None
-    return Terms.of(stages, bake_seconds=bake, min_requests=min_requests, band=points)
+    said: dict[str, float | None] = {}
+    if bake is not None:
+        said["bake_seconds"] = bake
+    if min_requests is not None:
+        said["min_requests"] = min_requests
+    if band is not None:
+        try:
+            said["band"] = None if band == "none" else _number(band)
+        except ValueError:
+            raise UsageError(
+                f"--band takes percentage points, like 5, or none, not {band!r}"
+            ) from None
+    return Terms.of(stages, **said)
 
 
 def _number(text: str) -> float:
@@ -51,10 +59,12 @@ def _number(text: str) -> float:
     return float(text.removesuffix("%"))
 
 
-def control(
-    session: Session, store: Store, rollout: Underway, signer: Signer | None
-) -> tuple[RolloutRecord, Verdict | None]:
-    """Control a rollout until it is over, or the time is up; says what happens meanwhile."""
+def controlled(session: Session, store: Store, rollout: Underway, signer: Signer | None) -> int:
+    """Control a rollout until it is over, or the time is up, and print how it stands then.
+
+    Says what happens meanwhile. Returns the exit code: 0 promoted, 1 aborted, 124 neither in time.
+    """
+    from ratectl.generations import read_live
     from ratectl.rollout import Controlling
 
     narrator = _Narrator(session)
@@ -67,11 +77,7 @@ def control(
             "`ratectl rollout abort` ends it"
         )
         raise
-    return record, narrator.verdict
-
-
-def exit_code(record: RolloutRecord) -> int:
-    """0 promoted, 1 aborted, 124 neither in time."""
+    answer_rollout(session, record, read_live(store), narrator.verdict)
     return {"promoted": 0, "aborted": 1}.get(record.state, 124)
 
 

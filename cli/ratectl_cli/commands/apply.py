@@ -5,20 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.errors import Refused
-from ratectl_cli.session import Session, session_of
+from ratectl_cli.session import session_of
 from ratectl_cli.sets import Prune, SetName, Take, choice_of
-from ratectl_cli.signing import Sign, key_of, signed_as_wanted
+from ratectl_cli.signing import Sign, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ratectl.acknowledgement import Enough
-    from ratectl.plan import SavedPlan
     from ratectl.rollout import Terms
-    from ratectl.signing import Signer
-    from ratectl.stores.base import Store
-    from ratectl_cli.publication import Proposal
 
 
 def _reason(flag: str, why: str) -> Any:
@@ -156,145 +151,61 @@ def apply(
       124  published, but not enough agents run it in time (--wait), or it is still being tried
     """
     from ratectl import guards
-    from ratectl_cli import publication
+    from ratectl_cli.applying import Manner, applied, planned
     from ratectl_cli.policies import read_plan, read_usable
+    from ratectl_cli.publication import compare_with_live, provenance_of
 
     session = session_of(ctx)
-    wanted = _wanted(wait, wait_for)
-    trial = _trial(canary, shadow, {"bake": bake, "min-requests": min_requests, "band": band})
-    if trial is not None and wanted is not None:
-        raise UsageError("--wait and --wait-for are for what goes live at once: leave them out")
-    if sign is not None and allow_unsigned.strip():
-        raise UsageError("--sign signs, and --allow-unsigned ends that: give one of them")
-    signer = key_of(sign)
+    manner = Manner(
+        wanted=_wanted(wait, wait_for),
+        terms=_terms(canary, shadow, {"bake": bake, "min-requests": min_requests, "band": band}),
+        shadow=shadow,
+        signer=key_of(sign),
+        reasons={
+            guards.EMPTY: allow_empty,
+            guards.REMOVALS: allow_removals,
+            guards.GROWTH: allow_growth,
+            guards.BELOW_USE: allow_below_use,
+            guards.PROTECTED: allow_protected,
+            guards.UNSIGNED: allow_unsigned,
+        },
+        yes=yes,
+        dry_run=dry_run,
+    )
+    manner.check()
     choice = choice_of(set_, prune=prune, take=take_ownership)
-    reasons = {
-        guards.EMPTY: allow_empty,
-        guards.REMOVALS: allow_removals,
-        guards.GROWTH: allow_growth,
-        guards.BELOW_USE: allow_below_use,
-        guards.PROTECTED: allow_protected,
-        guards.UNSIGNED: allow_unsigned,
-    }
     with session.busy("reading policies"):
         plan = read_plan(path)
+        if plan is not None and choice is not None:
+            raise UsageError("a saved plan knows which set it is for: leave out --set")
+        loaded = None
         if plan is None:
             empty, part = bool(allow_empty.strip()), choice is not None
             loaded = read_usable(path, empty=empty, part=part)
-        elif choice is not None:
-            raise UsageError("a saved plan knows which set it is for: leave out --set")
     with session.store() as store:
         with session.busy("comparing with the live generation"):
-            if plan is not None:
-                proposal = _planned(session, store, plan, message)
+            if loaded is None:
+                assert plan is not None
+                proposal = planned(session, store, plan, message)
             else:
-                provenance = publication.provenance_of(path, message)
-                proposal = publication.compare_with_live(
-                    session, store, path, loaded, provenance, choice
-                )
-        publication.warn(session, proposal)
-        same = publication.is_live(proposal)
-        unsigned = bool(allow_unsigned.strip())
-        if same and signed_as_wanted(store, proposal.base, signer, unsigned=unsigned):
-            return _unchanged(session, proposal, store, path, wanted)
-        if same and trial is not None:
-            raise Refused("what is live says the same: apply it to have it signed")
+                provenance = provenance_of(path, message)
+                proposal = compare_with_live(session, store, path, loaded, provenance, choice)
         source = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
-        publication.show_changes(session, proposal, publication.title_of(proposal, source))
-        proposal = publication.pass_guards(
-            session, publication.sign_guard(proposal, signer), reasons
-        )
-        if dry_run:
-            publication.answer_dry(session, proposal)
-            return 0
-        if trial is not None:
-            return _try(session, proposal, store, trial, signer, yes=yes, shadow=shadow)
-        session.confirm(f"Publish as generation {proposal.base.next}?", yes=yes)
-        return _publish(session, proposal, store, path, wanted, signer)
+        return applied(session, store, proposal, path, source, manner)
 
 
-def _trial(canary: str | None, shadow: bool, terms: "Mapping[str, Any]") -> "Terms | None":
+def _terms(canary: str | None, shadow: bool, given: "Mapping[str, Any]") -> "Terms | None":
+    from ratectl.rollout import Terms
     from ratectl_cli.rollouts import terms_of
 
     if shadow and canary is not None:
         raise UsageError("--shadow enforces nothing anywhere, so it has no --canary: choose one")
-    given = [name for name, value in terms.items() if value is not None]
-    if canary is None and given:
-        raise UsageError(f"--{given[0]} is for the stages of a --canary")
+    said = [name for name, value in given.items() if value is not None]
+    if canary is None and said:
+        raise UsageError(f"--{said[0]} is for the stages of a --canary")
     if shadow:
-        return terms_of("100", 0, 0, "none")
-    if canary is None:
-        return None
-    bake, least, band = terms.values()
-    return terms_of(
-        canary,
-        60.0 if bake is None else bake,
-        100 if least is None else least,
-        "5" if band is None else band,
-    )
-
-
-def _try(
-    session: Session,
-    proposal: "Proposal",
-    store: "Store",
-    terms: "Terms",
-    signer: "Signer | None",
-    *,
-    yes: bool,
-    shadow: bool,
-) -> int:
-    from ratectl.rollout import read_rollout, start
-    from ratectl.usage import read_agents
-    from ratectl_cli import rollouts
-    from ratectl_cli.errors import NobodyThere
-
-    if not shadow and not read_agents(store):
-        raise NobodyThere("no agent is there to try it: start one, or apply without --canary")
-    how = "in shadow" if shadow else f"in {terms.stages[0]:g}% of all agents"
-    session.confirm(f"Try generation {proposal.base.next} {how}?", yes=yes)
-    entry = start(
-        store,
-        proposal.published,
-        proposal.provenance,
-        terms,
-        mode="shadow" if shadow else "enforce",
-        base=proposal.base,
-        summary=proposal.summary,
-        signer=signer,
-        beside=proposal.beside,
-    )
-    assert entry is not None, "what is live already was found out before"
-    rollout = read_rollout(store, entry.generation)
-    if shadow:
-        rollouts.answer_rollout(session, rollout.record, rollout.live, None)
-        return 0
-    record, verdict = rollouts.control(session, store, rollout, signer)
-    live = read_rollout(store, entry.generation).live
-    rollouts.answer_rollout(session, record, live, verdict)
-    return rollouts.exit_code(record)
-
-
-def _planned(session: Session, store: "Store", plan: "SavedPlan", message: str) -> "Proposal":
-    """What a saved plan says, as of whoever applies it now."""
-    from dataclasses import replace
-
-    from ratectl.plan import still_live
-    from ratectl.provenance import gather
-    from ratectl.sets import Owners, owners_blob, read_owners
-    from ratectl_cli.policies import tree_to_compare
-    from ratectl_cli.publication import guarded, propose
-
-    base = still_live(store, plan)
-    provenance = replace(
-        plan.provenance, author=gather(".").author, message=message or plan.provenance.message
-    )
-    old = tree_to_compare(session, store, base)
-    proposal = propose("apply", base, old, plan.tree(), provenance)
-    before = read_owners(store, owners_blob(store, base))
-    reowned = (plan.beside.owners or Owners()) != before
-    proposal = replace(proposal, beside=plan.beside, reowned=reowned)
-    return guarded(session, store, proposal)
+        return Terms.of([100.0], bake_seconds=0.0, min_requests=0, band=None)
+    return None if canary is None else terms_of(canary, *given.values())
 
 
 def _wanted(wait: bool, wait_for: str | None) -> "Enough | None":
@@ -308,45 +219,6 @@ def _wanted(wait: bool, wait_for: str | None) -> "Enough | None":
         return Enough.parse(wait_for)
     except ValueError as error:
         raise UsageError(f"--wait-for {error}") from None
-
-
-def _unchanged(
-    session: Session, proposal: "Proposal", store: "Store", path: str, wanted: "Enough | None"
-) -> int:
-    from ratectl_cli import publication, waiting
-
-    waited = waiting.wait(session, store, proposal.base.generation, wanted)
-    publication.answer_unchanged(session, proposal, f"says the same as {path}", waited)
-    return waiting.exit_code(waited)
-
-
-def _publish(
-    session: Session,
-    proposal: "Proposal",
-    store: "Store",
-    path: str,
-    wanted: "Enough | None",
-    signer: "Signer | None",
-) -> int:
-    from ratectl.publish import publish
-    from ratectl_cli import publication, waiting
-
-    with session.busy("publishing"):
-        entry = publish(
-            store,
-            proposal.published,
-            proposal.provenance,
-            base=proposal.base,
-            summary=proposal.summary,
-            signer=signer,
-            beside=proposal.beside,
-            anew=publication.is_live(proposal),
-        )
-    if entry is None:
-        return _unchanged(session, proposal, store, path, wanted)
-    waited = waiting.wait(session, store, entry.generation, wanted)
-    publication.answer_published(session, proposal, entry, waited)
-    return waiting.exit_code(waited)
 
 
 __all__ = ["apply"]

@@ -78,10 +78,7 @@ def run(ctx: typer.Context, sign: Sign = None) -> int:
                 session.say(f"process {other.pid} on {other.host} controls it, and goes on")
                 _answer(session, store, rollout)
                 return 0
-        record, verdict = rollouts.control(session, store, rollout, signer)
-        live = read_rollout(store, record.generation).live
-        rollouts.answer_rollout(session, record, live, verdict)
-    return rollouts.exit_code(record)
+        return rollouts.controlled(session, store, rollout, signer)
 
 
 def pause(ctx: typer.Context, reason: Reason = "") -> int:

@@ -1,0 +1,157 @@
+"""Applying a proposal: shown, guarded and asked about, it goes live, or is tried first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ratectl.errors import UsageError
+from ratectl_cli import publication, waiting
+from ratectl_cli.errors import NobodyThere, Refused
+from ratectl_cli.signing import signed_as_wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratectl.acknowledgement import Enough
+    from ratectl.plan import SavedPlan
+    from ratectl.rollout import Terms
+    from ratectl.signing import Signer
+    from ratectl.stores.base import Store
+    from ratectl_cli.publication import Proposal
+    from ratectl_cli.session import Session
+
+__all__ = ["Manner", "applied", "planned"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How something is applied, whatever it says."""
+
+    wanted: Enough | None
+    """Agents to wait for."""
+    terms: Terms | None
+    """What it has to get through first; None where it goes live at once."""
+    shadow: bool
+    """Whether it is tried without being enforced."""
+    signer: Signer | None
+    reasons: Mapping[str, str]
+    """Why guards are passed."""
+    yes: bool
+    dry_run: bool
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether signing ends."""
+        from ratectl.guards import UNSIGNED
+
+        return bool(self.reasons[UNSIGNED].strip())
+
+    def check(self) -> None:
+        """:raises UsageError: parts of it do not go together."""
+        if self.terms is not None and self.wanted is not None:
+            raise UsageError("--wait and --wait-for are for what goes live at once: leave them out")
+        if self.signer is not None and self.unsigned:
+            raise UsageError("--sign signs, and --allow-unsigned ends that: give one of them")
+
+
+def applied(
+    session: Session, store: Store, proposal: Proposal, path: str, source: str, manner: Manner
+) -> int:
+    """Apply a proposal; returns the exit code.
+
+    :raises Refused: a guard says no.
+    """
+    publication.warn(session, proposal)
+    same = publication.is_live(proposal)
+    if same and signed_as_wanted(store, proposal.base, manner.signer, unsigned=manner.unsigned):
+        return _unchanged(session, proposal, store, path, manner.wanted)
+    if same and manner.terms is not None:
+        raise Refused("what is live says the same: apply it to have it signed")
+    publication.show_changes(session, proposal, publication.title_of(proposal, source))
+    proposal = publication.sign_guard(proposal, manner.signer)
+    proposal = publication.pass_guards(session, proposal, manner.reasons)
+    if manner.dry_run:
+        publication.answer_dry(session, proposal)
+        return 0
+    if manner.terms is not None:
+        return _try(session, store, proposal, manner.terms, manner)
+    session.confirm(f"Publish as generation {proposal.base.next}?", yes=manner.yes)
+    return _publish(session, store, proposal, path, manner)
+
+
+def _try(session: Session, store: Store, proposal: Proposal, terms: Terms, manner: Manner) -> int:
+    from ratectl.rollout import read_rollout, start
+    from ratectl.usage import read_agents
+    from ratectl_cli import rollouts
+
+    if not manner.shadow and not read_agents(store):
+        raise NobodyThere("no agent is there to try it: start one, or apply without --canary")
+    how = "in shadow" if manner.shadow else f"in {terms.stages[0]:g}% of all agents"
+    session.confirm(f"Try generation {proposal.base.next} {how}?", yes=manner.yes)
+    entry = start(
+        store,
+        proposal.published,
+        proposal.provenance,
+        terms,
+        mode="shadow" if manner.shadow else "enforce",
+        base=proposal.base,
+        summary=proposal.summary,
+        signer=manner.signer,
+        beside=proposal.beside,
+    )
+    assert entry is not None, "what is live already was found out before"
+    rollout = read_rollout(store, entry.generation)
+    if manner.shadow:
+        rollouts.answer_rollout(session, rollout.record, rollout.live, None)
+        return 0
+    return rollouts.controlled(session, store, rollout, manner.signer)
+
+
+def _publish(session: Session, store: Store, proposal: Proposal, path: str, manner: Manner) -> int:
+    from ratectl.publish import publish
+
+    with session.busy("publishing"):
+        entry = publish(
+            store,
+            proposal.published,
+            proposal.provenance,
+            base=proposal.base,
+            summary=proposal.summary,
+            signer=manner.signer,
+            beside=proposal.beside,
+            anew=publication.is_live(proposal),
+        )
+    if entry is None:
+        return _unchanged(session, proposal, store, path, manner.wanted)
+    waited = waiting.wait(session, store, entry.generation, manner.wanted)
+    publication.answer_published(session, proposal, entry, waited)
+    return waiting.exit_code(waited)
+
+
+def _unchanged(
+    session: Session, proposal: Proposal, store: Store, path: str, wanted: Enough | None
+) -> int:
+    waited = waiting.wait(session, store, proposal.base.generation, wanted)
+    publication.answer_unchanged(session, proposal, f"says the same as {path}", waited)
+    return waiting.exit_code(waited)
+
+
+def planned(session: Session, store: Store, plan: SavedPlan, message: str) -> Proposal:
+    """What a saved plan says, as of whoever applies it now."""
+    from ratectl.plan import still_live
+    from ratectl.provenance import gather
+    from ratectl.sets import Owners, owners_blob, read_owners
+    from ratectl_cli.policies import tree_to_compare
+    from ratectl_cli.publication import guarded, propose
+
+    base = still_live(store, plan)
+    provenance = replace(
+        plan.provenance, author=gather(".").author, message=message or plan.provenance.message
+    )
+    old = tree_to_compare(session, store, base)
+    proposal = propose("apply", base, old, plan.tree(), provenance)
+    before = read_owners(store, owners_blob(store, base))
+    reowned = (plan.beside.owners or Owners()) != before
+    proposal = replace(proposal, beside=plan.beside, reowned=reowned)
+    return guarded(session, store, proposal)
