@@ -12,21 +12,33 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from cli_support import ratectl
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Start = Callable[..., subprocess.Popen[str]]
+
 PROGRAM = [sys.executable, "-c", "from ratectl_cli.app import main; main()"]
 
 
-def start(*words: str, **options: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
-        [*PROGRAM, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts the program; none outlives its test, however that ends."""
+    with contextlib.ExitStack() as running:
+
+        def start(*words: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [*PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            running.enter_context(process)
+            running.callback(process.kill)
+            return process
+
+        yield start
 
 
 class Terminal:
@@ -106,7 +118,9 @@ def test_completion(clean_place: Path) -> None:
     assert complete("ratectl", "history", "-o", "j") in (["json"], [])
 
 
-def test_a_reader_that_leaves_is_no_error(clean_place: Path, published: str, tree: Path) -> None:
+def test_a_reader_that_leaves_is_no_error(
+    clean_place: Path, published: str, tree: Path, start: Start
+) -> None:
     limits = "".join(f"  limit-{n}: {{rate: {n + 1}/s}}\n" for n in range(5000))
     (tree / "many.yaml").write_text(f"apiVersion: ratectl/v1\nscope: /many\nlimits:\n{limits}")
     for words in (("explain", "/many"), ("explain", "/many", "-o", "json")):
@@ -117,11 +131,10 @@ def test_a_reader_that_leaves_is_no_error(clean_place: Path, published: str, tre
         assert process.stderr is not None
         assert process.stderr.read() == ""
         assert process.wait(20) == 0
-        process.stderr.close()
-    with start("version", "-o", "json") as process:
-        assert process.stdout is not None
-        process.stdout.close()
-        assert process.wait(20) == 0
+    process = start("version", "-o", "json")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(20) == 0
 
 
 def test_output_that_cannot_be_written_is_an_error(clean_place: Path) -> None:
@@ -199,7 +212,12 @@ def test_progress_appears_on_a_terminal_after_a_second_and_goes_away(
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_agent_run_follows_and_stops_cleanly(
-    tmp_path: Path, clean_place: Path, tree: Path, published: str, stop: signal.Signals
+    tmp_path: Path,
+    clean_place: Path,
+    tree: Path,
+    published: str,
+    stop: signal.Signals,
+    start: Start,
 ) -> None:
     process = start("agent", "run", "--id", "edge-9", "--state-dir", str(tmp_path / "agent"))
     assert process.stderr is not None
@@ -217,7 +235,9 @@ def test_agent_run_follows_and_stops_cleanly(
     assert '"edge-9"' not in ratectl("agents", "-o", "json").stdout, "it signs off"
 
 
-def test_agent_run_starts_without_its_store(tmp_path: Path, clean_place: Path) -> None:
+def test_agent_run_starts_without_its_store(
+    tmp_path: Path, clean_place: Path, start: Start
+) -> None:
     url = "etcd://127.0.0.1:1/nowhere"
     process = start(
         "agent", "run", "--store", url, "--state-dir", str(tmp_path / "agent"), "-o", "json"
@@ -229,6 +249,41 @@ def test_agent_run_starts_without_its_store(tmp_path: Path, clean_place: Path) -
     assert '"kind": "AgentRun"' in out
     assert "is not reachable" in err + more
     assert re.search(r"\d\d:\d\d", err)
+
+
+EVERY_STEP = """
+import os, signal, sys, threading
+from ratectl_cli.commands.agent_run import _stop_signals
+
+def steps_until(signalled):
+    steps = 0
+    def trace(frame, event, argument):
+        nonlocal steps
+        steps += 1
+        if steps == signalled:
+            signal.raise_signal(signal.SIGTERM)
+        return trace
+    with _stop_signals() as wait:
+        late = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+        late.start()
+        sys.settrace(trace)
+        wait()
+        sys.settrace(None)
+        late.join()
+    return steps
+
+signalled = 1
+while steps_until(signalled) >= signalled:
+    signalled += 1
+print("heard")
+"""
+
+
+def test_agent_run_hears_a_signal_at_any_step_of_its_wait(clean_place: Path) -> None:
+    """A handler that wants a lock which the interrupted wait holds would never return."""
+    command = [sys.executable, "-c", EVERY_STEP]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (run.stdout, run.stderr) == ("heard\n", "")
 
 
 def _read_until(process: subprocess.Popen[str], text: str, seen: str = "") -> str:

@@ -3,8 +3,8 @@
 import contextlib
 import logging
 import signal
-import threading
 import time
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +14,7 @@ from ratectl_cli.logs import logging_to_stderr
 from ratectl_cli.session import session_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
 _PATIENCE = 1.0
@@ -81,7 +81,7 @@ def run(
         level = logging.DEBUG
     if session.options.timeout is not None:
         raise UsageError("an agent runs until it is stopped: it takes no --timeout")
-    with logging_to_stderr(level) as log, _stop_signals() as stop:
+    with logging_to_stderr(level) as log, _stop_signals() as wait_for_one:
         url = session.store_url
         with Agent(
             url,
@@ -96,8 +96,7 @@ def run(
                 log.info("generation %d is in force, from disk", status.generation)
             elif not status.generation:
                 log.info("no generation yet: on_error answers (%s)", status.error or "waiting")
-            while not stop.wait(3600):
-                pass
+            wait_for_one()
             log.info("stopping")
         data = {"id": agent.id, "generation": agent.generation or None}
         session.answer("AgentRun", data, list)
@@ -106,29 +105,30 @@ def run(
 
 
 @contextlib.contextmanager
-def _stop_signals() -> "Iterator[threading.Event]":
-    """An event that the first signal sets; one that comes later ends the process at once.
+def _stop_signals() -> "Iterator[Callable[[], object]]":
+    """What waits for the first signal; one that comes later ends the process at once.
 
     Not a second one at the same moment: `timeout` and terminals signal the whole process group,
     wrappers pass the signal on, and so one wish to stop may arrive twice.
     """
-    stop = threading.Event()
-    first = 0.0
+    # Not an Event: a handler that sets one deadlocks where it interrupts the middle of a wait.
+    came: SimpleQueue[int] = SimpleQueue()
+    first: float | None = None
     before: dict[signal.Signals, object] = {}
 
     def on_signal(number: int, _frame: "FrameType | None") -> None:
         nonlocal first
-        if stop.is_set() and time.monotonic() - first > _PATIENCE:
+        if first is None:
+            first = time.monotonic()
+            came.put(number)
+        elif time.monotonic() - first > _PATIENCE:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        elif not stop.is_set():
-            first = time.monotonic()
-            stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         before[number] = signal.signal(number, on_signal)
     try:
-        yield stop
+        yield came.get
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]

@@ -255,7 +255,10 @@ class Agent:
     # Living -------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stop following; decisions go on with what is in force. Safe to call twice."""
+        """Stop following; decisions go on with what is in force. Safe to call twice.
+
+        Not for signal handlers: ``sys.exit()`` there is enough, as agents are closed at exit.
+        """
         if self._closed:
             return
         self._closed = True
