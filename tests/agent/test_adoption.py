@@ -42,8 +42,7 @@ def test_who_looked_before_a_change_and_comes_after_it_changes_nothing(
     agent = make_agent(store_url)
     publish_policies(store, simple("6/s"))
     assert agent.wait_for_generation(2, 5)
-    assert agent._adoption is not None
-    agent._adoption.see(store, {HEAD: stale})
+    agent._following.adoption.see(store, {HEAD: stale})
     assert (agent.generation, agent.status.rejected) == (2, None)
 
 
@@ -55,9 +54,8 @@ def test_a_restored_store_is_believed(store: Store, store_url: str, make_agent: 
     agent = make_agent(store_url)
     publish_policies(store, simple("6/s"))
     assert agent.wait_for_generation(2, 5)
-    assert agent._adoption is not None
-    agent._adoption.anew()
-    agent._adoption.see(store, {HEAD: old})
+    agent._following.adoption.anew()
+    agent._following.adoption.see(store, {HEAD: old})
     assert agent.generation == 1
 
 
@@ -104,12 +102,12 @@ def test_an_unexpected_failure_rejects_a_generation_and_says_what_it_was(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("what nobody thought of")
 
-    monkeypatch.setattr(agent._enforcement, "enforce", broken)
+    monkeypatch.setattr(agent._following.enforcement, "enforce", broken)
     publish_policies(store, simple("6/s"))
     wait_for(lambda: agent.status.rejected == 2, "it is rejected")
     assert "ZeroDivisionError: what nobody thought of" in (agent.status.error or "")
     assert agent.status.connected
-    assert not list(agent._slot.folder.glob("trying"))  # type: ignore[union-attr]
+    assert not list(agent._following.slot.folder.glob("trying"))
 
 
 # Files ------------------------------------------------------------------------------------------
@@ -211,8 +209,7 @@ def test_what_was_promoted_is_persisted_though_the_disk_was_full_before(
     promote(store, read_rollout(store), "Ada")
     wait_for(lambda: {each.rollout for each in read_agents(store)} == {None}, "it is promoted")
     wait_for(lambda: agent.status.error is None, "all is well")
-    assert agent._slot is not None
-    persisted = agent._slot.load()
+    persisted = agent._following.slot.load()
     assert persisted is not None
     assert (persisted.generation, persisted.rollout) == (2, None)
 
@@ -226,9 +223,8 @@ def test_an_aborted_candidate_is_not_started_with(store: Store, store_url: str, 
     head = Head.decode(store.get(HEAD).value)  # type: ignore[union-attr]
     store.put(HEAD, replace(head, sequence=9, candidate=None).encode())
     wait_for(lambda: agent.generation == 1, "it is back")
-    assert agent._slot is not None
-    wait_for(lambda: agent._slot.load().generation == 1, "on disk as well")  # type: ignore[union-attr]
-    assert before(agent._slot) in (None, 1)
+    wait_for(lambda: agent._following.slot.load().generation == 1, "on disk as well")
+    assert before(agent._following.slot) in (None, 1)
 
 
 # Probation, as the agent goes about it -----------------------------------------------------------
@@ -236,23 +232,23 @@ def test_an_aborted_candidate_is_not_started_with(store: Store, store_url: str, 
 
 def noted(agent: ratectl.Agent) -> bool:
     """Whether its slot says that a generation is on probation."""
-    assert agent._slot is not None
-    assert agent._slot.folder is not None
-    return (agent._slot.folder / "trying").exists()
+    assert agent._following.slot.folder is not None
+    return (agent._following.slot.folder / "trying").exists()
 
 
 def later(agent: ratectl.Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the probation go by, and the agent look at the clock twice."""
-    assert agent._adoption is not None
     tended: list[int] = []
-    tend = agent._adoption.tend
+    tend = agent._following.adoption.tend
 
     def counted() -> None:
         tend()
         tended.append(1)
 
-    monkeypatch.setattr(agent._adoption._quarantine, "_clock", lambda: time.monotonic() + 11)
-    monkeypatch.setattr(agent._adoption, "tend", counted)
+    monkeypatch.setattr(
+        agent._following.adoption._quarantine, "_clock", lambda: time.monotonic() + 11
+    )
+    monkeypatch.setattr(agent._following.adoption, "tend", counted)
     wait_for(lambda: len(tended) > 1, "it has looked")
 
 
@@ -278,7 +274,9 @@ def test_a_candidate_is_on_probation_while_it_is_one(
     agent = make_agent(store_url)
     assert start(store, simple("6/s"), ME, Terms.of([100.0]), mode=mode) is not None
     store.put(CONTROLLER, controlled_by(read_rollout(store).record.id))
-    wait_for(lambda: agent.generation == 2 or agent._beside.rollout, "it has the candidate")
+    wait_for(
+        lambda: agent.generation == 2 or agent._following.beside.rollout, "it has the candidate"
+    )
     later(agent, monkeypatch)
     assert noted(agent)
 

@@ -10,7 +10,7 @@ import pytest
 
 from etcd_server import wait_for
 from policy.conditions import FROM, NOON, UNTIL, excepted, exception, ns
-from ratectl.agent import agent as module
+from ratectl.agent import following
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.wall import WallClock
 from ratectl.engine.pure import PureEngine
@@ -58,7 +58,7 @@ class Wall:
     def put(self, at: int) -> None:
         self.ns = at
         if self.agent is not None:
-            changed = self.agent._enforcement._changed
+            changed = self.agent._following.enforcement._changed
             with changed:
                 changed.notify_all()
 
@@ -71,7 +71,7 @@ class Wall:
 def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
     """The wall clock of the agents that a test makes."""
     wall = Wall()
-    monkeypatch.setattr(module, "Enforcement", functools.partial(Enforcement, now_ns=wall))
+    monkeypatch.setattr(following, "Enforcement", functools.partial(Enforcement, now_ns=wall))
     return wall
 
 
@@ -88,7 +88,7 @@ def starts_and_ends(agent: ratectl.Agent, wall: Wall) -> None:
     wall.put(ns(FROM))
     becomes(agent, 3)
     wall.put(ns(UNTIL) - 1)
-    agent._enforcement.keep_time()
+    agent._following.enforcement.keep_time()
     assert capacity(agent) == 3
     wall.put(ns(UNTIL))
     becomes(agent, 10)

@@ -156,8 +156,7 @@ def test_what_cannot_be_read_is_read_once(
     wait_for(lambda: agent.status.rejected == 2, "rejection")
     before = agent.status
     monkeypatch.setattr(adoption, "verified", lambda *_: pytest.fail("once was enough"))
-    assert agent._sync is not None
-    agent._sync._adoption.see(store, {HEAD: store.get(HEAD)})
+    agent._following.sync._adoption.see(store, {HEAD: store.get(HEAD)})
     assert agent.status == before
     assert "upgrade ratectl" in (before.error or "")
 

@@ -240,3 +240,41 @@ def test_a_directory_that_does_not_validate_is_an_error_at_the_start(
     write(tmp_path / "policies", "{rate: 1/fortnight}")
     with pytest.raises(PolicyError, match="fortnight"):
         make_agent(str(tmp_path / "policies"))
+
+
+FORKED_FROM_A_DIRECTORY = """
+import os, sys, time, warnings
+from pathlib import Path
+warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 on: threads exist while forking
+import ratectl
+file = Path("policies", "all.yaml")
+agent = ratectl.Agent("policies", state_dir="state")
+text = file.read_text()
+file.unlink()
+file.parent.rmdir()
+child = os.fork()
+if not child:
+    before = [bool(agent.check("/")) for _ in range(2)]
+    file.parent.mkdir()
+    file.write_text(text.replace("1/day, burst: 1", "unlimited"))
+    deadline = time.monotonic() + 20
+    while not (after := agent.check("/")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    good = before == [True, False] and after and agent.status.error is None
+    os._exit(0 if good else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_child_forked_while_its_directory_is_away_decides_and_goes_on_to_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "all.yaml").write_text(
+        "{apiVersion: ratectl/v1, scope: /, limits: {x: {rate: 1/day, burst: 1}}}\n"
+    )
+    command = [sys.executable, "-c", FORKED_FROM_A_DIRECTORY]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (run.returncode, run.stderr) == (0, "")

@@ -35,11 +35,11 @@ SLOTS = {"algorithm": "concurrency", "max": 1}
 def begun(store: Store, agent: ratectl.Agent, tree: PolicyTree) -> None:
     """Have an agent evaluate a candidate."""
     assert start(store, tree, ME, TERMS, mode="shadow") is not None
-    wait_for(lambda: agent._beside.rollout, "it evaluates the candidate")
+    wait_for(lambda: agent._following.beside.rollout, "it evaluates the candidate")
 
 
 def report(agent: ratectl.Agent) -> BesideReport:
-    found = agent._beside.report()
+    found = agent._following.beside.report()
     assert found is not None
     return found
 
@@ -73,7 +73,7 @@ def test_agents_report_it_and_all_of_them_are_added_up(
 ):
     other = make_agent(store_url, id="other")
     begun(store, agent, simple("1/day", burst=3))
-    wait_for(lambda: other._beside.rollout, "the other evaluates it too")
+    wait_for(lambda: other._following.beside.rollout, "the other evaluates it too")
     for each in (agent, other):
         for _ in range(5):
             each.check("/", ACME)
@@ -95,8 +95,8 @@ def test_when_it_ends_nothing_is_evaluated_any_more(store: Store, agent: ratectl
     else:
         promote(store, read_rollout(store), "Ada")
         assert agent.wait_for_generation(2, 5)
-    wait_for(lambda: agent._beside.rollout is None, "it is over")
-    assert agent._beside.report() is None
+    wait_for(lambda: agent._following.beside.rollout is None, "it is over")
+    assert agent._following.beside.report() is None
     assert agent.check("/", ACME).capacity == (5 if end == "abort" else 3)
 
 
@@ -131,7 +131,7 @@ def test_one_that_cannot_be_evaluated_is_rejected_and_nothing_else_happens(
     wait_for(lambda: agent.status.rejected == 2, "it is rejected")
     assert "has no rate" in (agent.status.error or "")
     assert agent.check("/", ACME).generation == 1
-    assert agent._beside.rollout is None
+    assert agent._following.beside.rollout is None
 
 
 def test_one_that_fails_while_it_is_evaluated_disturbs_no_decision(
@@ -142,7 +142,7 @@ def test_one_that_fails_while_it_is_evaluated_disturbs_no_decision(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError
 
-    trial = agent._beside._trial
+    trial = agent._following.beside._trial
     assert trial is not None
     monkeypatch.setattr(trial._engine, "check", broken)
     assert [agent.check("/", ACME).allowed for _ in range(6)] == [True] * 5 + [False]
@@ -154,9 +154,9 @@ def test_a_restarted_agent_goes_on_evaluating(
 ):
     begun(store, agent, simple("1/day", burst=3))
     agent.close()
-    assert agent._beside.rollout is None
+    assert agent._following.beside.rollout is None
     again = make_agent(store_url)
-    wait_for(lambda: again._beside.rollout, "it evaluates the candidate")
+    wait_for(lambda: again._following.beside.rollout, "it evaluates the candidate")
 
 
 def test_slots_of_scopes_that_nothing_covers_yet_are_given_back_to_it(
@@ -188,7 +188,7 @@ def test_what_is_outstanding_is_bounded(
     monkeypatch.setattr(beside, "_OUTSTANDING", 2)
     begun(store, agent, policies(**{"/": {"limits": {"slots": {**SLOTS, "max": 9}}}}))
     held = [agent.check("/", {"tenant": str(number)}) for number in range(4)]
-    trial = agent._beside._trial
+    trial = agent._following.beside._trial
     assert trial is not None
     assert len(trial._outstanding) == 2
     assert set(trial._outstanding) == {id(each) for each in held[2:]}
@@ -198,14 +198,14 @@ def test_one_whose_exception_cannot_begin_is_evaluated_no_more(
     store: Store, agent: ratectl.Agent, monkeypatch: pytest.MonkeyPatch
 ):
     begun(store, agent, simple("1/day", burst=3))
-    trial = agent._beside._trial
+    trial = agent._following.beside._trial
     assert trial is not None
 
     def broken() -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(trial.enforcement, "keep_time", broken)
-    wait_for(lambda: agent._beside.rollout is None, "it is over")
+    wait_for(lambda: agent._following.beside.rollout is None, "it is over")
     assert agent.check("/", ACME)
     advance_head(store)
     wait_for(lambda: agent.status.rejected == 2, "it is rejected when it is looked at again")
@@ -225,10 +225,10 @@ def test_a_forked_child_evaluates_by_itself(store: Store, store_url: str, agent:
     if child == 0:
         agent.check("/", ACME)
         deadline = time.monotonic() + 10
-        while agent._beside.rollout is None and time.monotonic() < deadline:
+        while agent._following.beside.rollout is None and time.monotonic() < deadline:
             time.sleep(0.05)
         agent.check("/", ACME)
-        found = agent._beside.report()
+        found = agent._following.beside.report()
         os._exit(found.requests if found else 99)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 1
@@ -238,7 +238,7 @@ def test_a_forked_child_evaluates_by_itself(store: Store, store_url: str, agent:
 def test_a_decision_in_the_place_of_another_is_not_taken_for_it(store: Store, agent: ratectl.Agent):
     """Identities are used again: what it would refuse now has nothing to give back."""
     begun(store, agent, policies(**{"/": {"limits": {"slots": SLOTS}}}))
-    trial = agent._beside._trial
+    trial = agent._following.beside._trial
     assert trial is not None
     held = agent.check("/", ACME)
     assert id(held) in trial._outstanding

@@ -142,7 +142,9 @@ def test_a_promoted_candidate_is_not_loaded_again(store: Store, fleet: list[rate
     promote(store, read_rollout(store), "Ada")
     wait_for(lambda: {each.rollout for each in read_agents(store)} == {None}, "all know")
     assert [agent.status.applied for agent in fleet] == applied
-    wait_for(lambda: fleet[0]._slot.load().rollout is None, "it is no candidate on disk either")
+    wait_for(
+        lambda: fleet[0]._following.slot.load().rollout is None, "it is no candidate on disk either"
+    )
 
 
 def test_whoever_rejects_a_candidate_takes_what_is_live(

@@ -559,6 +559,5 @@ def test_who_looked_before_a_change_and_comes_after_it_is_no_attacker(
     agent = make_agent(store_url, public_keys=[keys.public])
     assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
     assert agent.wait_for_generation(3, 5)
-    assert agent._adoption is not None
-    agent._adoption.see(published, {HEAD: stale})
+    agent._following.adoption.see(published, {HEAD: stale})
     assert (agent.generation, agent.status.rejected) == (3, None)

@@ -6,38 +6,26 @@ import asyncio
 import atexit
 import logging
 import os
-import threading
 import time
 import weakref
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from ratectl.agent.adoption import Adoption
-from ratectl.agent.beside import Beside
-from ratectl.agent.directory import DirectorySync
-from ratectl.agent.enforcement import Enforcement
-from ratectl.agent.last_good import default_state_dir, take_slot
-from ratectl.agent.report import Reporter
-from ratectl.agent.state import AgentState
-from ratectl.agent.switches import FileSwitches, StoreSwitches, Switchboard
-from ratectl.agent.sync import StoreSync
-from ratectl.agent.wall import WallClock
+from ratectl.agent.following import Settings, follow
+from ratectl.agent.last_good import default_state_dir
 from ratectl.engine import open_engine
 from ratectl.engine.decision import Decision
 from ratectl.engine.table import DEFAULT_MAX_BYTES
 from ratectl.errors import UsageError
 from ratectl.signing import Trust
-from ratectl.stores import check_url, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
-    from ratectl.agent.last_good import Slot
     from ratectl.agent.state import AgentStatus
     from ratectl.engine.base import Request
-    from ratectl.stores.base import Store
 
 __all__ = ["Agent"]
 
@@ -95,43 +83,28 @@ class Agent:
             raise UsageError(f"on_error is 'allow' or 'deny', not {on_error!r}")
         if report_interval < 0.05:
             raise UsageError("report_interval is at least 0.05 seconds")
-        self._source = os.fspath(source)
         self._allow_on_error = on_error == "allow"
-        self._wanted_id = id
-        self._state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
-        self._report_interval = report_interval
-        self._trust = Trust.load(public_keys, environment)
-        self._open_engine = partial(open_engine, time.monotonic_ns, max_bytes=max_bytes)
-        self._engine = self._open_engine()
+        self._errors = 0
+        self._error_logged = 0.0
+        self._closed = False
+        open_new = partial(open_engine, time.monotonic_ns, max_bytes=max_bytes)
+        self._engine = open_new()
         self._engine.guard(self._failed, self._unready)
         if type(self).check is Agent.check:
             # The engine's own function: where it is compiled, no Python stands before it.
             self.check = self._engine.check  # type: ignore[method-assign,assignment]
-        self._wall = WallClock()
-        self._enforcement = Enforcement(self._engine, self._wall)
-        self._errors = 0
-        self._error_logged = 0.0
-        self._closed = False
-        self._state = AgentState()
-        self._slot: Slot | None = None
-        self._adoption: Adoption | None = None
-        self._sync: StoreSync | None = None
-        self._reporter: Reporter | None = None
-        self._directory: DirectorySync | None = None
-        self._board = Switchboard(self._engine, self._state)
-        self._switches: list[FileSwitches | StoreSwitches] = []
-        self._threads: list[threading.Thread] = []
-        if "://" in self._source:
-            check_url(self._source)
-            self._follow_file()
-            self._follow_store()
-            if not self._state.now.generation:
-                self.wait_ready(ready_timeout)
-        elif self._trust is not None:
-            raise UsageError("a directory is not signed: public_keys are for a store")
-        else:
-            self._follow_directory()
-            self._follow_file()
+        settings = Settings(
+            source=os.fspath(source),
+            wanted_id=id,
+            state_dir=Path(state_dir) if state_dir is not None else default_state_dir(),
+            report_interval=report_interval,
+            trust=Trust.load(public_keys, environment),
+            open_engine=open_new,
+            errors=lambda: self._errors,
+        )
+        self._following = follow(settings, self._engine)
+        if not self.generation:
+            self.wait_ready(ready_timeout)
         _agents.add(self)
 
     # Deciding -----------------------------------------------------------------------------------
@@ -232,17 +205,17 @@ class Agent:
     @property
     def id(self) -> str:
         """How this agent appears in ``ratectl agents``."""
-        return self._slot.id if self._slot else f"directory-{os.getpid()}"
+        return self._following.id
 
     @property
     def status(self) -> AgentStatus:
         """Generation in force, connection, and the last trouble."""
-        return self._state.now
+        return self._following.state.now
 
     @property
     def generation(self) -> int:
         """Generation in force; 0 before any."""
-        return self._state.now.generation
+        return self._following.state.now.generation
 
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Wait (seconds) until any generation is in force; False on time-out."""
@@ -250,7 +223,7 @@ class Agent:
 
     def wait_for_generation(self, generation: int, timeout: float | None = None) -> bool:
         """Wait (seconds) until at least ``generation`` is in force; False on time-out."""
-        return self._state.wait_for_generation(generation, timeout)
+        return self._following.state.wait_for_generation(generation, timeout)
 
     # Living -------------------------------------------------------------------------------------
 
@@ -263,18 +236,7 @@ class Agent:
             return
         self._closed = True
         _agents.discard(self)
-        parts = (self._sync, self._reporter, self._directory, self._enforcement, *self._switches)
-        for part in parts:
-            if part is not None:
-                part.stop()
-        for thread in self._threads:
-            thread.join(timeout=10)
-        if self._reporter is not None:
-            self._reporter.sign_off()
-        if self._sync is not None:
-            self._sync.close()
-        if self._slot is not None:
-            self._slot.release()
+        self._following.close()
 
     def __enter__(self) -> Self:
         return self
@@ -287,86 +249,10 @@ class Agent:
     ) -> None:
         self.close()
 
-    def _follow_file(self, delay: float = 0.0) -> None:
-        file = FileSwitches(self._state_dir, self._board, self._state)
-        file.look()
-        self._switches = [file]
-        self._start("panic-file", file.run, delay)
-
-    def _follow_store(self, delay: float = 0.0) -> None:
-        slot = self._slot = take_slot(self._state_dir, self._source, self._wanted_id)
-        if slot.problem:
-            _log.warning("%s; going on without last-good", slot.problem)
-            self._state.problem("disk", slot.problem)
-        stop = threading.Event()
-        beside = self._beside = Beside(self._engine, self._wall, self._open_engine)
-        before = self._adoption.accepted if self._adoption is not None else None
-        adoption = self._adoption = Adoption(
-            self._enforcement, self._state, slot, self._trust, stop.wait, beside, before
-        )
-        folder = slot.folder.parent if slot.folder else None
-        switches = StoreSwitches(self._board, self._state, folder, adoption.prove)
-        switches.start_from_disk()
-        self._switches.append(switches)
-        sync = self._sync = StoreSync(self._open_store, self._state, adoption, switches, stop)
-        if not self._state.now.generation:
-            adoption.start_from_disk()
-        self._reporter = Reporter(
-            slot.id,
-            sync,
-            self._engine,
-            self._state,
-            self._wall,
-            lambda: self._errors,
-            self._report_interval,
-            beside,
-        )
-        self._start("panic", switches.run, delay)
-        self._start("sync", sync.run, delay)
-        self._start("report", self._reporter.run, delay)
-        self._start("exceptions", self._enforcement.run, delay)
-
-    def _open_store(self) -> Store:
-        return open_store(self._source)
-
-    def _follow_directory(self) -> None:
-        path = Path(self._source)
-        if not path.exists():
-            raise UsageError(f"{self._source!r} is neither a store URL nor a directory of policies")
-        directory = self._directory = DirectorySync(
-            path, self._enforcement, self._state, self._wall
-        )
-        directory.load()
-        self._start("directory", directory.run, 0.0)
-        self._start("exceptions", self._enforcement.run, 0.0)
-
-    def _start(self, name: str, run: Callable[[], None], delay: float) -> None:
-        def body() -> None:
-            if delay:
-                time.sleep(delay)
-            run()
-
-        thread = threading.Thread(target=body, name=f"ratectl-{name}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
     def _after_fork_in_child(self) -> None:
         """The child decides at once with what it inherited, and follows the store on its own."""
         self._engine.after_fork(child=True)
-        self._enforcement.after_fork_in_child()
-        status = self._state.now
-        self._state = AgentState()
-        self._state.update(**{name: getattr(status, name) for name in status.__slots__})
-        self._board = self._board.inherited(self._state)
-        self._threads = []
-        if self._slot is not None:
-            self._slot.release(forked=True)
-        self._follow_file(delay=0.2)
-        if self._sync is not None:
-            # A child that execs or exits at once must not have connected for nothing.
-            self._follow_store(delay=0.2)
-        elif self._directory is not None:
-            self._follow_directory()
+        self._following = self._following.in_child()
 
 
 _agents: weakref.WeakSet[Agent] = weakref.WeakSet()

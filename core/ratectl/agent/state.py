@@ -57,9 +57,9 @@ class AgentStatus:
 class AgentState:
     """The current ``AgentStatus``, replaced whole, with a way to wait for changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, status: AgentStatus | None = None) -> None:
         self._changed = threading.Condition()
-        self._status = AgentStatus()
+        self._status = status or AgentStatus()
 
     @property
     def now(self) -> AgentStatus:

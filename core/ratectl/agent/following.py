@@ -1,0 +1,232 @@
+"""What an agent follows, a store or a directory, and the threads that do it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from ratectl.agent.adoption import Adoption
+from ratectl.agent.beside import Beside
+from ratectl.agent.directory import DirectorySync
+from ratectl.agent.enforcement import Enforcement
+from ratectl.agent.last_good import take_slot
+from ratectl.agent.report import Reporter
+from ratectl.agent.state import AgentState
+from ratectl.agent.switches import FileSwitches, StoreSwitches, Switchboard
+from ratectl.agent.sync import StoreSync
+from ratectl.agent.wall import WallClock
+from ratectl.errors import UsageError
+from ratectl.stores import check_url, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ratectl.agent.last_good import Slot
+    from ratectl.engine.base import Engine
+    from ratectl.signing import Trust
+
+__all__ = ["DirectoryFollowing", "Following", "Settings", "StoreFollowing", "follow"]
+
+_log = logging.getLogger("ratectl.agent")
+
+_CHILD_WAITS: Final = 0.2
+"""Seconds: a child that execs or exits at once must not have connected for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an agent was told, and what it tells."""
+
+    source: str
+    wanted_id: str | None
+    state_dir: Path
+    report_interval: float
+    trust: Trust | None
+    open_engine: Callable[[], Engine]
+    errors: Callable[[], int]
+    """How many decisions have failed."""
+
+
+class _Part(Protocol):
+    """What has a thread of its own."""
+
+    def run(self) -> None:
+        """Go on until ``stop``. Never raises."""
+
+    def stop(self) -> None:
+        """Ask the thread to end."""
+
+
+class Following(ABC):
+    """Keeps an engine on what one source says, and on the kill switch of a file."""
+
+    def __init__(self, settings: Settings, engine: Engine, before: Self | None = None) -> None:
+        """``before``: of the process that forked this one, whose threads are not here."""
+        self.settings = settings
+        self.engine = engine
+        if before is None:
+            self.state = AgentState()
+            self.board = Switchboard(engine, self.state)
+            self.wall = WallClock()
+            self.enforcement = Enforcement(engine, self.wall)
+        else:
+            self.state = AgentState(before.state.now)
+            self.board = before.board.inherited(self.state)
+            self.wall = before.wall
+            self.enforcement = before.enforcement
+            self.enforcement.after_fork_in_child()
+        self._delay = 0.0 if before is None else _CHILD_WAITS
+        self._parts: list[_Part] = []
+        self._threads: list[threading.Thread] = []
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """How the agent appears in ``ratectl agents``."""
+
+    def in_child(self) -> Self:
+        """The same for a forked child; the engine decides there already."""
+        return type(self)(self.settings, self.engine, self)
+
+    def close(self) -> None:
+        """Stop all threads, then let go of what they used."""
+        for part in self._parts:
+            part.stop()
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+    def _file(self) -> FileSwitches:
+        """The kill switch's file, looked at once."""
+        file = FileSwitches(self.settings.state_dir, self.board, self.state)
+        file.look()
+        return file
+
+    def _run(self, parts: Mapping[str, _Part]) -> None:
+        """Give each a thread: the last thing to do, since what fails before leaves none behind."""
+        self._parts.extend(parts.values())
+        for name, part in parts.items():
+            run = partial(self._run_later, part)
+            thread = threading.Thread(target=run, name=f"ratectl-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _run_later(self, part: _Part) -> None:
+        time.sleep(self._delay)
+        part.run()
+
+
+class StoreFollowing(Following):
+    """Follows the head of a store, and reports there."""
+
+    slot: Slot
+    adoption: Adoption
+
+    def __init__(self, settings: Settings, engine: Engine, before: Self | None = None) -> None:
+        super().__init__(settings, engine, before)
+        if before is not None:
+            before.slot.release(forked=True)
+        file = self._file()
+        slot = self.slot = take_slot(settings.state_dir, settings.source, settings.wanted_id)
+        if slot.problem:
+            _log.warning("%s; going on without last-good", slot.problem)
+            self.state.problem("disk", slot.problem)
+        stop = threading.Event()
+        self.beside = Beside(engine, self.wall, settings.open_engine)
+        self.adoption = Adoption(
+            self.enforcement,
+            self.state,
+            slot,
+            settings.trust,
+            stop.wait,
+            self.beside,
+            None if before is None else before.adoption.accepted,
+        )
+        folder = slot.folder.parent if slot.folder else None
+        switches = StoreSwitches(self.board, self.state, folder, self.adoption.prove)
+        switches.start_from_disk()
+        self.sync = StoreSync(
+            partial(open_store, settings.source), self.state, self.adoption, switches, stop
+        )
+        if not self.state.now.generation:
+            self.adoption.start_from_disk()
+        self._reporter = Reporter(
+            slot.id,
+            self.sync,
+            engine,
+            self.state,
+            self.wall,
+            settings.errors,
+            settings.report_interval,
+            self.beside,
+        )
+        self._run(
+            {
+                "panic-file": file,
+                "panic": switches,
+                "sync": self.sync,
+                "report": self._reporter,
+                "exceptions": self.enforcement,
+            }
+        )
+
+    @property
+    def id(self) -> str:
+        return self.slot.id
+
+    def close(self) -> None:
+        super().close()
+        self._reporter.sign_off()
+        self.sync.close()
+        self.slot.release()
+
+
+class DirectoryFollowing(Following):
+    """Follows a directory of YAML, for development."""
+
+    def __init__(self, settings: Settings, engine: Engine, before: Self | None = None) -> None:
+        """Load it at once; a child decides by what it inherited, until its thread has loaded it.
+
+        :raises UsageError: it is not there.
+        :raises PolicyError: it does not validate.
+        """
+        super().__init__(settings, engine, before)
+        path = Path(settings.source)
+        directory = DirectorySync(path, self.enforcement, self.state, self.wall)
+        if before is None:
+            if not path.exists():
+                raise UsageError(
+                    f"{settings.source!r} is neither a store URL nor a directory of policies"
+                )
+            directory.load()
+        self._run(
+            {
+                "panic-file": self._file(),
+                "directory": directory,
+                "exceptions": self.enforcement,
+            }
+        )
+
+    @property
+    def id(self) -> str:
+        return f"directory-{os.getpid()}"
+
+
+def follow(settings: Settings, engine: Engine) -> Following:
+    """Keep ``engine`` on what a source says: the URL of a store, or a directory.
+
+    :raises UsageError: it is neither, or cannot be used so.
+    :raises PolicyError: it is a directory that does not validate.
+    """
+    if "://" in settings.source:
+        check_url(settings.source)
+        return StoreFollowing(settings, engine)
+    if settings.trust is not None:
+        raise UsageError("a directory is not signed: public_keys are for a store")
+    return DirectoryFollowing(settings, engine)
