@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from ratectl.engine.base import Identity
     from ratectl.engine.choice import LimitChoice, Mask
-    from ratectl.engine.group import Counters, Group, Maker, Stood
+    from ratectl.engine.counters import Counters
+    from ratectl.engine.group import Group, Maker, Stood
 
 __all__ = ["Family"]
 

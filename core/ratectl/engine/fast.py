@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine import _fast
 from ratectl.engine.control import Active, checked_cost
+from ratectl.engine.counters import plain
 from ratectl.engine.decision import Decision, checked_actual, described
 from ratectl.engine.fast_group import FastGroup
 from ratectl.engine.fast_table import FastTable
-from ratectl.engine.group import plain
 from ratectl.engine.pure import PureEngine
 from ratectl.engine.settle import nothing_charged
 from ratectl.errors import UsageError
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from ratectl.engine.base import LimitPlan, Mirror, Request, ScopePlan, State
     from ratectl.engine.choice import Conditions
     from ratectl.engine.control import Lock, Spent
-    from ratectl.engine.group import Counters, Group, Maker
+    from ratectl.engine.counters import Counters
+    from ratectl.engine.group import Group, Maker
     from ratectl.engine.settle import Charged, Look
     from ratectl.engine.succession import Kin
     from ratectl.engine.table import Table

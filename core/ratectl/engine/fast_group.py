@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ratectl.engine.base import Algorithm, LimitPlan, State
-    from ratectl.engine.group import Counters, Key, Stood
+    from ratectl.engine.counters import Counters, Key
+    from ratectl.engine.group import Stood
 
 __all__ = ["FastGroup"]
 

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from ratectl.engine import _fast
     from ratectl.engine.base import State
+    from ratectl.engine.counters import Key
     from ratectl.engine.family import Family
-    from ratectl.engine.group import Group, Key
+    from ratectl.engine.group import Group
     from ratectl.engine.settle import Look
 
 __all__ = ["FastTable"]

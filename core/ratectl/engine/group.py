@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from itertools import count
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ratectl.engine.base import LimitUsage
+from ratectl.engine.counters import plain, shown
 from ratectl.engine.decision import NEVER
 from ratectl.engine.migrate import migrate
 from ratectl.engine.quota import Quota
@@ -15,12 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ratectl.engine.base import Algorithm, Identity, LimitPlan, State
+    from ratectl.engine.counters import Counters, Key
     from ratectl.engine.family import Family
 
-__all__ = ["Counters", "Group", "Key", "Maker", "Stood", "fixed", "lend", "plain"]
-
-Key = object
-"""A value (str), None for an absent attribute, a tuple of these, or a digest of a long one."""
+__all__ = ["Group", "Maker", "Stood", "fixed", "lend"]
 
 Stood = dict["Group", tuple["State", int]]
 """Where groups stand for one request, as far as looked at: lines of seeds part and meet again."""
@@ -28,36 +26,7 @@ Stood = dict["Group", tuple["State", int]]
 _serials = count(1)
 """Numbers for buckets: one that was made anew is not the one that a request was charged to."""
 
-_LONG_KEY: Final = 256
 _PENDING: Final = 32
-_TOP: Final = 32
-
-
-class Counters:
-    """What one identity has seen; outlives changes of its parameters."""
-
-    __slots__ = ("allowed", "lowest", "never", "refused", "refused_keys", "shadow_refused")
-
-    def __init__(self) -> None:
-        self.allowed = 0
-        self.refused = 0
-        self.never = 0
-        self.shadow_refused = 0
-        self.lowest: int | None = None
-        self.refused_keys: dict[Key, int] = {}
-
-    def refuse(self, key: Key, *, never: bool) -> None:
-        if never:
-            self.never += 1
-        else:
-            self.refused += 1
-        # Space-saving (Metwally et al. 2005): a new key takes over the least count.
-        counts = self.refused_keys
-        if key not in counts and len(counts) >= _TOP:
-            rarest = min(counts, key=counts.__getitem__)
-            counts[key] = counts.pop(rarest) + 1
-        else:
-            counts[key] = counts.get(key, 0) + 1
 
 
 class Maker(Protocol):
@@ -410,7 +379,7 @@ class Group:
             most=self.algorithm.most,
             lowest=lowest,
             keys=len(self.buckets),
-            top_refused=tuple((_shown(key), count) for key, count in top),
+            top_refused=tuple((shown(key), count) for key, count in top),
         )
 
 
@@ -427,23 +396,3 @@ def lend(seed: Group | Family | None, until: int | None) -> None:
         else:
             seed.lent_until = max(seed.lent_until, until)
         seed = seed.seed
-
-
-def plain(key: Key) -> Key:
-    """A key as it is stored: text, with a digest in place of what is too long to keep."""
-    if isinstance(key, tuple):
-        return tuple([plain(part) for part in key])
-    if key is None:
-        return key
-    text = key if isinstance(key, str) else str(key)
-    if len(text) <= _LONG_KEY:
-        return text
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _shown(key: Key) -> str:
-    if isinstance(key, tuple):
-        return ", ".join(_shown(part) for part in key) or "(all)"
-    if isinstance(key, bytes):
-        return f"(long: {key.hex()[:16]})"
-    return "(absent)" if key is None else str(key)

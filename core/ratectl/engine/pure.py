@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.control import ControlledEngine, checked_cost
+from ratectl.engine.counters import Counters
 from ratectl.engine.decision import NEVER, UNKNOWN, Decision, checked_actual
-from ratectl.engine.group import Counters, Group
+from ratectl.engine.group import Group
 from ratectl.engine.settle import Charged, nothing_charged, release, settle, slots_of
 from ratectl.engine.table import DEFAULT_MAX_BYTES, Table
 from ratectl.errors import UsageError

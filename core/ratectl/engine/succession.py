@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.base import LimitPlan
 from ratectl.engine.choice import LimitChoice
+from ratectl.engine.comparison import Comparison
 from ratectl.engine.family import Family
 from ratectl.engine.group import Group
 from ratectl.engine.migrate import migrate
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ratectl.engine.base import Algorithm, Identity, PlanSet, State
-    from ratectl.engine.group import Counters, Maker
+    from ratectl.engine.counters import Counters
+    from ratectl.engine.group import Maker
     from ratectl.engine.table import Table
 
 __all__ = ["Succession"]
@@ -46,34 +48,6 @@ _UNKNOWN_YET: Final = -1
 
 Kin = Group | Family
 """The buckets of one identity: a family where its plan depends on the request."""
-
-
-class Comparison:
-    """Whether two generations say the same of limits: what many scopes inherit is compared once.
-
-    What is compared lives as long as both generations do.
-    """
-
-    def __init__(self) -> None:
-        self.known: dict[tuple[int, int], bool] = {}
-
-    def same(self, one: object, other: object) -> bool:
-        """Equality, pair by pair: a scope's part and, nested, those of the scopes above."""
-        if one is other:
-            return True
-        pair = (id(one), id(other))
-        known = self.known.get(pair)
-        if known is None:
-            if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other) == 2:
-                known = self.same(one[0], other[0]) and self.same(one[1], other[1])
-            else:
-                known = one == other
-            self.known[pair] = known
-        return known
-
-    def choices(self, old: LimitChoice, new: LimitChoice) -> tuple[bool, bool]:
-        """Whether they select the same buckets, and whether for the same parameters."""
-        return self.same(old.shape, new.shape), self.same(old.content, new.content)
 
 
 @dataclass(slots=True)

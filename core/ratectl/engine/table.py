@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ratectl.engine.base import State
+    from ratectl.engine.counters import Key
     from ratectl.engine.family import Family
-    from ratectl.engine.group import Group, Key
+    from ratectl.engine.group import Group
     from ratectl.engine.settle import Look
 
 __all__ = ["DEFAULT_MAX_BYTES", "Table"]

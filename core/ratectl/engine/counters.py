@@ -1,0 +1,62 @@
+"""What the buckets of one identity have seen, and how their keys are kept and shown."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final
+
+__all__ = ["Counters", "Key", "plain", "shown"]
+
+Key = object
+"""A value (str), None for an absent attribute, a tuple of these, or a digest of a long one."""
+
+_LONG_KEY: Final = 256
+_TOP: Final = 32
+
+
+class Counters:
+    """What one identity has seen; outlives changes of its parameters."""
+
+    __slots__ = ("allowed", "lowest", "never", "refused", "refused_keys", "shadow_refused")
+
+    def __init__(self) -> None:
+        self.allowed = 0
+        self.refused = 0
+        self.never = 0
+        self.shadow_refused = 0
+        self.lowest: int | None = None
+        self.refused_keys: dict[Key, int] = {}
+
+    def refuse(self, key: Key, *, never: bool) -> None:
+        if never:
+            self.never += 1
+        else:
+            self.refused += 1
+        # Space-saving (Metwally et al. 2005): a new key takes over the least count.
+        counts = self.refused_keys
+        if key not in counts and len(counts) >= _TOP:
+            rarest = min(counts, key=counts.__getitem__)
+            counts[key] = counts.pop(rarest) + 1
+        else:
+            counts[key] = counts.get(key, 0) + 1
+
+
+def plain(key: Key) -> Key:
+    """A key as it is stored: text, with a digest in place of what is too long to keep."""
+    if isinstance(key, tuple):
+        return tuple([plain(part) for part in key])
+    if key is None:
+        return key
+    text = key if isinstance(key, str) else str(key)
+    if len(text) <= _LONG_KEY:
+        return text
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def shown(key: Key) -> str:
+    """A key as people read it."""
+    if isinstance(key, tuple):
+        return ", ".join(shown(part) for part in key) or "(all)"
+    if isinstance(key, bytes):
+        return f"(long: {key.hex()[:16]})"
+    return "(absent)" if key is None else str(key)
