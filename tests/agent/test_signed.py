@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from agent.signatures import ACME, EVIL, GOOD, Keys, environment_of, head_of, signed, upload
 from etcd_server import wait_for
 from ratectl.errors import UsageError
-from ratectl.panic import PANIC, Switch, Switches, change_switches
 from ratectl.policy.bundle import digest, encode_policies
 from ratectl.publish import publish, rollback
 from ratectl.records import (
@@ -424,86 +423,6 @@ def test_a_signature_covers_every_field_of_a_head():
     }
     assert len(messages) == len(others) + 3
     assert Head.decode(replace(head, signature="s").encode()).signed_part() == head.signed_part()
-
-
-def turned(store: Store, signer: Signer | None, scope: str = "/") -> Switches:
-    switch = Switch.now(scope, "open", "INC-42", "Ada")
-    return change_switches(store, lambda known: known.turned_on(switch), signer).after
-
-
-def test_a_signed_switch_is_obeyed(published: Store, store_url: str, make_agent: Make, keys: Keys):
-    agent = make_agent(store_url, public_keys=[keys.public])
-    turned(published, keys.signer)
-    wait_for(lambda: agent.status.panic, "it obeys")
-    assert all(agent.check("/", ACME) for _ in range(10))
-
-
-def unsigned_switch(store: Store, keys: Keys, evil: Keys) -> str:
-    turned(store, None)
-    return "not signed"
-
-
-def switch_signed_by_another_key(store: Store, keys: Keys, evil: Keys) -> str:
-    turned(store, evil.signer)
-    return "by no key that this agent trusts"
-
-
-def widened_switch(store: Store, keys: Keys, evil: Keys) -> str:
-    """Signed for one scope, and changed to mean every one."""
-    real = turned(store, keys.signer, "/nobody/goes/there")
-    on = (replace(real.on[0], scope="/"),)
-    store.put(PANIC, replace(real, sequence=real.sequence + 1, on=on).encode())
-    return "by no key that this agent trusts"
-
-
-def switch_of_another_environment(store: Store, keys: Keys, evil: Keys) -> str:
-    switch = Switch.now("/", "open", "INC-42", "Ada")
-    record = Switches().turned_on(switch)
-    signature = keys.signer.sign("panic", "f" * 32, record.signed_part())
-    store.put(PANIC, replace(record, signature=signature).encode())
-    return "by no key that this agent trusts"
-
-
-def head_signature_for_a_switch(store: Store, keys: Keys, evil: Keys) -> str:
-    record = Switches().turned_on(Switch.now("/", "open", "INC-42", "Ada"))
-    store.put(PANIC, replace(record, signature=head_of(store).signature).encode())
-    return "by no key that this agent trusts"
-
-
-def switch_that_was_turned_off_since(store: Store, keys: Keys, evil: Keys) -> str:
-    turned(store, keys.signer)
-    item = store.get(PANIC)
-    assert item is not None
-    change_switches(store, lambda known: known.turned_off(), keys.signer)
-    store.put(PANIC, item.value)
-    return "is older than what is obeyed"
-
-
-@pytest.mark.parametrize(
-    "tamper",
-    [
-        unsigned_switch,
-        switch_signed_by_another_key,
-        widened_switch,
-        switch_of_another_environment,
-        head_signature_for_a_switch,
-        switch_that_was_turned_off_since,
-    ],
-    ids=lambda each: each.__name__,
-)
-def test_a_switch_that_nobody_trusted_has_turned_is_not_obeyed(
-    published: Store,
-    store_url: str,
-    make_agent: Make,
-    keys: Keys,
-    tmp_path: Path,
-    tamper: Callable[[Store, Keys, Keys], str],
-):
-    agent = make_agent(store_url, public_keys=[keys.public])
-    reason = tamper(published, keys, Keys(tmp_path, "evil"))
-    wait_for(lambda: reason in (agent.status.error or ""), f"{reason!r} is said", 10)
-    assert [each.scope for each in agent.status.panic] in ([], ["/nobody/goes/there"])
-    assert [bool(agent.check("/", ACME)) for _ in range(3)] == [True, True, False]
 
 
 def test_a_forked_child_knows_what_its_parent_has_accepted(
