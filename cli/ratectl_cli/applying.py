@@ -85,8 +85,15 @@ def _try(session: Session, store: Store, proposal: Proposal, terms: Terms, manne
     from ratectl.usage import read_agents
     from ratectl_cli import rollouts
 
-    if not manner.shadow and not read_agents(store):
-        raise NobodyThere("no agent is there to try it: start one, or apply without --canary")
+    if not manner.shadow:
+        agents = read_agents(store)
+        if not agents:
+            raise NobodyThere("no agent is there to try it: start one, or apply without --canary")
+        if len(agents) == 1 and terms.compares:
+            raise NobodyThere(
+                f"{agents[0].id} is alone, and nobody is there to compare it with: say --band none "
+                "as well, or apply without --canary"
+            )
     how = "in shadow" if manner.shadow else f"in {terms.stages[0]:g}% of all agents"
     session.confirm(f"Try generation {proposal.base.next} {how}?", yes=manner.yes)
     entry = start(

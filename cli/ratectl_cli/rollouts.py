@@ -49,7 +49,12 @@ def terms_of(canary: str, bake: float | None, min_requests: int | None, band: st
             raise UsageError(
                 f"--band takes percentage points, like 5, or none, not {band!r}"
             ) from None
-    return Terms.of(stages, **said)
+    terms = Terms.of(stages, **said)
+    if stages[0] == 100 and terms.compares:
+        raise UsageError(
+            "of 100% nobody is left to compare with: begin smaller, or say --band none as well"
+        )
+    return terms
 
 
 def _number(text: str) -> float:
@@ -110,7 +115,7 @@ class _Narrator:
         if news == self._said or record.over:
             return
         self._said = news
-        waiting = f": waiting {progress.waiting}" if progress.waiting else ""
+        waiting = f": {progress.waiting}" if progress.waiting else ""
         who = "" if verdict is None else f", {_agents(verdict)}, {_traffic(verdict.candidates)}"
         self._session.say(f"{record.percent:g}%{who}{waiting}")
 

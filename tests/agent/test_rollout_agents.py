@@ -172,7 +172,7 @@ def test_what_nobody_can_try_is_not_promoted(store: Store):
     start(store, simple("9/s"), ME, TERMS)
     control = Controlled(store, seconds=2)
     assert control.join().state == "running"
-    assert control.seen[-1].waiting == "for any agent to try it"
+    assert control.seen[-1].waiting == "waiting for any agent to try it"
 
 
 def test_an_agent_that_never_acknowledges_is_named_and_waited_for(
@@ -183,13 +183,13 @@ def test_an_agent_that_never_acknowledges_is_named_and_waited_for(
     start(store, simple("9/s"), ME, TERMS)
     control = Controlled(store, seconds=2)
     assert control.join().state == "running"
-    assert control.seen[-1].waiting == "for stuck to run it"
+    assert control.seen[-1].waiting == "waiting for stuck to run it"
 
 
 def test_a_stage_with_too_little_traffic_proves_nothing(store: Store, fleet: list[ratectl.Agent]):
-    start(store, simple("9/s"), ME, Terms.of([100.0], bake_seconds=0, min_requests=50))
+    start(store, simple("9/s"), ME, Terms.of([100.0], bake_seconds=0, min_requests=50, band=None))
     control = Controlled(store)
-    control.until(lambda progress: progress.waiting == "for enough requests")
+    control.until(lambda progress: progress.waiting == "waiting for enough requests")
     for number in range(60):
         fleet[number % 6].check("/", {"tenant": str(number)})
     assert control.join().state == "promoted"

@@ -109,7 +109,7 @@ def test_a_candidate_that_an_agent_rejects_is_aborted(
 def test_out_of_time_it_stays_a_candidate_that_can_be_ended(
     cli: Cli, edited: str, agents: list[Agent]
 ) -> None:
-    words = ("apply", "policies", "--yes", "--canary", "100%", "--timeout", "3")
+    words = ("apply", "policies", "--yes", "--canary", "100%", "--band", "none", "--timeout", "3")
     run = cli(*words)
     assert run.code == 124
     assert "generation 2, tried beside generation 1: running at 100%" in run.out
@@ -182,7 +182,7 @@ def test_what_a_candidate_changed_is_not_blamed_on_it_unless_it_went_live(
 
 
 def test_ctrl_c_leaves_it_and_says_how_to_go_on(edited: str, agents: list[Agent]) -> None:
-    words = ["apply", "policies", "--yes", "--canary", "100%"]
+    words = ["apply", "policies", "--yes", "--canary", "100%", "--band", "none"]
     with subprocess.Popen(
         [sys.executable, "-c", "from ratectl_cli.app import main; main()", *words],
         stdout=subprocess.PIPE,
@@ -212,6 +212,7 @@ def test_ctrl_c_leaves_it_and_says_how_to_go_on(edited: str, agents: list[Agent]
         (("--canary", "5%", "--bake", "inf"), "0 seconds or more"),
         (("--canary", "10%,5%"), "larger than the one before"),
         (("--canary", "5%", "--band", "0"), "percentage points"),
+        (("--canary", "100%"), "nobody is left to compare with"),
         (("--canary", "5%", "--band", "wide"), "--band takes percentage points"),
         (("--canary", "5%", "--bake", "-1"), "--bake"),
         (("--canary", "5%", "--shadow"), "choose one"),
@@ -231,8 +232,21 @@ def test_what_cannot_be_tried(cli: Cli, edited: str, words: tuple[str, ...], sai
         assert read_live(store).next == 2
 
 
+def test_one_agent_alone_is_no_canary(cli: Cli, edited: str) -> None:
+    report_agent(edited)
+    run = cli("apply", "policies", "--yes", "--canary", "5%")
+    assert run.code == 1
+    assert "edge-1 is alone" in run.err
+    assert "--band none" in run.err
+    with open_store(edited) as store:
+        assert read_live(store).next == 2
+    alone = cli("apply", "policies", "--yes", "--canary", "5%", "--band", "none", "--timeout", "1")
+    assert alone.code == 124
+
+
 def test_it_is_shown_and_asked_first(cli: Cli, edited: str) -> None:
     report_agent(edited)
+    report_agent(edited, id="edge-2")
     assert cli("apply", "policies", "--canary", "5%").code == 64, "nobody to ask"
     dry = cli("apply", "policies", "--canary", "5%", "--dry-run")
     assert dry.code == 0
@@ -242,8 +256,12 @@ def test_it_is_shown_and_asked_first(cli: Cli, edited: str) -> None:
     assert "Try generation 2 in 5% of all agents?" in declined.err
 
 
-def test_status_of_a_running_one(cli: Cli, edited: str, golden: Golden) -> None:
+def test_status_of_a_running_one(
+    cli: Cli, edited: str, golden: Golden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ratectl.rollout.steps._fresh_id", lambda: f"{15:032x}")  # tries edge-2
     report_agent(edited)
+    report_agent(edited, id="edge-2")
     cli("apply", "policies", "--yes", "--canary", "5%", "--timeout", "1")
     golden("rollout_status", cli("rollout", "status").out)
 
@@ -274,7 +292,10 @@ def test_signed_from_end_to_end(
         with open_store(edited) as store:
             wait_for(lambda: read_agents(store), "it reports")
         monkeypatch.setenv("RATECTL_SIGN_KEY", "platform.key")
-        assert cli("apply", "policies", "--yes", "--canary", "100%", *QUICK).code == 0
+        assert (
+            cli("apply", "policies", "--yes", "--canary", "100%", "--band", "none", *QUICK).code
+            == 0
+        )
         assert agent.wait_for_generation(3, 5)
         assert cli("rollback", "--yes", "--to", "2").code == 0
         assert agent.wait_for_generation(4, 5)
@@ -317,6 +338,7 @@ def test_an_agent_process_takes_public_keys(
 
 def test_what_a_script_reads(cli: Cli, edited: str) -> None:
     report_agent(edited)
+    report_agent(edited, id="edge-2")
     started = time.monotonic()
     run = cli("apply", "policies", "--yes", "--canary", "5%", "--timeout", "1", "-o", "json")
     assert time.monotonic() - started < 5

@@ -46,6 +46,8 @@ class World:
         self.now = 0.0
         self.requests = 0
         self.rate = 10
+        self.rates = {"new": 1.0, "old": 1.0}
+        """Who is there, and how much of the requests each decides."""
         self.down = False
         self.reports = True
         self.seen: list[Progress] = []
@@ -62,10 +64,11 @@ class World:
     def report(self) -> None:
         self.requests += self.rate
         id_, base = self.rollout.id, self.rollout.base
-        for name, joined in (("new", True), ("old", False)):
+        for name, share in self.rates.items():
+            joined = name == "new"
             generation = self.rollout.generation if joined else base
             record = agent(name, generation=generation, rollout=id_ if joined else None)
-            counted = beat(name, self.now, self.requests, generation=generation)
+            counted = beat(name, self.now, int(self.requests * share), generation=generation)
             self.store.txn(
                 (), [Put(AGENTS + name, record.encode()), Put(BEATS + name, counted.encode())]
             )
@@ -104,6 +107,46 @@ def test_a_stage_waits_for_enough_requests(world: World):
     world.rate = 1
     assert world.run(600).state == "promoted"
     assert 200 <= world.now <= 205
+
+
+def test_the_others_need_enough_requests_as_well(world: World):
+    world.rates["old"] = 0.1
+    assert world.run(90).stage == 0
+    assert world.seen[-1].waiting == "waiting for enough requests on both sides to compare"
+    assert world.run(1200).state == "promoted"
+    assert world.now > 200
+
+
+def test_what_was_compared_with_nobody_is_not_for_everybody(world: World):
+    del world.rates["old"]
+    final = world.run(600)
+    assert (final.state, final.stage) == ("running", 0)
+    assert world.seen[-1].waiting == "waiting for other agents to compare with"
+
+
+def test_an_empty_stage_is_no_way_to_everybody(world: World):
+    del world.rates["new"]
+    assert world.run(600).stage == 0
+    assert world.seen[-1].waiting == "waiting for any agent to try it"
+
+
+def test_once_compared_it_may_be_for_everybody_though_another_controls_it(world: World):
+    assert world.run(90).stage == 1
+    store = world.store
+    store.delete(AGENTS + "old")
+    store.delete(BEATS + "old")
+    del world.rates["old"]
+    assert world.run(600).state == "promoted"
+
+
+@pytest.mark.parametrize("terms", [{"band": None}, {"min_requests": 0}])
+def test_where_nothing_is_to_be_compared_nobody_is_waited_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch, terms: dict[str, Any]
+):
+    monkeypatch.setattr("ratectl.rollout.judge.included", lambda _, name, percent: name == "new")
+    world = World(store, **terms)
+    del world.rates["old"]
+    assert world.run(600).state == "promoted"
 
 
 def test_out_of_time_it_is_left_as_it_is(world: World):

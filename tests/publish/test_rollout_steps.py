@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaky import Flaky
+from publish.reports import agent
 from ratectl import heads
 from ratectl import publish as publishing
 from ratectl.errors import Conflict, NotFound, OutcomeUnknown, UsageError
@@ -16,7 +17,7 @@ from ratectl.generations import lived, read_entry, read_live
 from ratectl.membership import included
 from ratectl.plan import Base
 from ratectl.publish import publish, rollback
-from ratectl.records import HEAD, Head, rollout_key
+from ratectl.records import AGENTS, HEAD, Head, rollout_key
 from ratectl.rollout import (
     Terms,
     abort,
@@ -60,6 +61,29 @@ def test_a_candidate_stands_beside_the_live_generation(store: Store):
     assert (candidate.generation, candidate.bundle, candidate.percent) == (2, entry.bundle, 5.0)
     record = read_rollout(store).record
     assert (record.base, record.stages, record.state) == (1, [5.0, 25.0, 50.0, 100.0], "running")
+
+
+@pytest.mark.parametrize("percent", [1.0, 34.0, 99.0])
+def test_the_first_stage_has_somebody_in_it_and_leaves_somebody(store: Store, percent: float):
+    names = ["a", "b", "c"]
+    publish_policies(store, simple("5/s"))
+    for name in names:
+        store.put(AGENTS + name, agent(name).encode())
+    assert start(store, simple("9/s"), ME, Terms.of([percent, 100.0])) is not None
+    id_ = read_rollout(store).record.id
+    assert 1 <= sum(included(id_, name, percent) for name in names) <= 2
+
+
+@pytest.mark.parametrize(("percent", "names"), [(1.0, ["a"]), (100.0, ["a", "b"])])
+def test_where_nobody_can_be_left_the_first_stage_has_everybody(
+    store: Store, percent: float, names: list[str]
+):
+    publish_policies(store, simple("5/s"))
+    for name in names:
+        store.put(AGENTS + name, agent(name).encode())
+    assert start(store, simple("9/s"), ME, Terms.of([percent])) is not None
+    id_ = read_rollout(store).record.id
+    assert all(included(id_, name, percent) for name in names)
 
 
 def test_stages_grow_until_it_is_promoted(store: Store):

@@ -81,7 +81,8 @@ def apply(
             "--min-requests",
             metavar="N",
             min=0,
-            help="What each stage must have decided.  [default: 100]",
+            help="What each stage must have decided, to be compared with others.  "
+            "[default: 100]; 0 waits for neither",
         ),
     ] = None,
     band: Annotated[
@@ -141,7 +142,7 @@ def apply(
     Exit codes:
       0    published, or live already
       1    declined; or published, but an agent rejects it, or none is there (--wait); or tried
-           and aborted, or no agent is there to try it (--canary)
+           and aborted, or no agents are there to try it (--canary)
       64   wrong arguments, or nobody to ask and no --yes
       65   invalid policies, or a damaged plan
       69   store unreachable

@@ -135,6 +135,8 @@ class RolloutRecord(Record):
     started: str
     updated: str
     stage: int = 0
+    compared: bool = False
+    """Whether, in a stage before this one, those that run it could be compared with others."""
     state: str = "running"
     """``running``, ``paused``, ``promoted`` or ``aborted``."""
     reason: str = ""

@@ -16,7 +16,7 @@ from ratectl.rollout.steps import abort, advance, promote, read_rollout
 from ratectl.usage import read_agents, read_beats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ratectl.records import RolloutRecord
     from ratectl.rollout.steps import Underway
@@ -28,6 +28,8 @@ __all__ = ["Controlling", "Progress"]
 _LOOK_SECONDS: Final = 0.5
 _FRESH_SECONDS: Final = 3.0
 _BY: Final = "the controller"
+_EVERYBODY: Final = 100.0
+_ANYBODY: Final = "waiting for any agent to try it"
 
 
 class Progress(NamedTuple):
@@ -39,7 +41,7 @@ class Progress(NamedTuple):
     seconds: float
     """Since the stage began, or was begun anew."""
     waiting: str
-    """What it takes to go on; empty where it goes on."""
+    """Why it does not go on, like ``waiting for enough requests``; empty where it does."""
 
 
 class Controlling:
@@ -130,7 +132,7 @@ class Controlling:
 
     def _go_on(self, rollout: Underway, stage: int) -> None:
         if stage + 1 < len(self._record.stages):
-            advance(self._store, rollout, self._signer)
+            advance(self._store, rollout, self._signer, compared=self._judge.compared)
         else:
             promote(self._store, rollout, _BY, "", self._signer)
         self._record = read_rollout(self._store, self._record.generation).record
@@ -151,17 +153,28 @@ class Controlling:
             return f"paused: {record.reason}" if record.reason else "paused"
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            return f"for {missing[0]}{more} to run it"
+            return f"waiting for {missing[0]}{more} to run it"
         if verdict.unheard:
-            return f"for {verdict.unheard[0]} to report"
+            return f"waiting for {verdict.unheard[0]} to report"
         last = stage + 1 == len(record.stages)
         if last and not self._tried:
-            return "for any agent to try it"
+            return _ANYBODY
         if self._clock() - self._since < record.bake_seconds:
-            return "for this stage to have lasted long enough"
+            return "waiting for this stage to have lasted long enough"
         if verdict.joined and verdict.candidates.requests < record.min_requests:
-            return "for enough requests"
-        return ""
+            return "waiting for enough requests"
+        return self._uncompared(verdict, record.stages[stage + 1 :])
+
+    def _uncompared(self, verdict: Verdict, following: Sequence[float]) -> str:
+        """Why it has to be compared first; before everybody has it, that was done at least once."""
+        record = self._record
+        if record.band is None or not record.min_requests or self._judge.compared:
+            return ""
+        if verdict.joined and verdict.others.agents:
+            return "waiting for enough requests on both sides to compare"
+        if record.compared or (following and following[0] < _EVERYBODY):
+            return ""
+        return "waiting for other agents to compare with" if verdict.joined else _ANYBODY
 
     def _progress(self, verdict: Verdict | None, waiting: str) -> Progress:
         return Progress(self._record, verdict, self._clock() - self._since, waiting)

@@ -99,11 +99,14 @@ class Judge:
         self._band = rollout.band
         self._known: dict[str, _Agent] = {}
         self._looked: float | None = None
+        self.compared = False
+        """Whether there was enough to compare by, in this stage."""
         self._trouble: str | None = None
         """What was found once is not forgotten, whatever becomes of who caused it."""
 
     def begin_stage(self) -> None:
         """Count from now on."""
+        self.compared = False
         for agent in self._known.values():
             agent.counting, agent.requests, agent.refused = False, 0, 0
 
@@ -181,6 +184,7 @@ class Judge:
             return None
         if min(candidates.requests, others.requests) < self._enough:
             return None
+        self.compared = True
         if abs(one - other) <= max(self._band, _chance(candidates, others)):
             return None
         return (

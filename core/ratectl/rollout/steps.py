@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from ratectl.errors import BundleError, Conflict, NotFound, UsageError
 from ratectl.generations import Live, read_live, read_rollouts
 from ratectl.heads import signed, swap_head
+from ratectl.membership import included
 from ratectl.publish import Trial, commit, is_live, no_rollout, upload
 from ratectl.records import RolloutRecord, rollout_key, utc_now
 from ratectl.stores.base import Compare, Put
+from ratectl.usage import read_agents
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +42,9 @@ __all__ = [
 STAGES: Final = (25.0, 50.0, 100.0)
 """Percent of all agents that take part, stage by stage, after the first."""
 
+_HASHES: Final = 200_000
+"""How many to try at most, some tenths of a second, for an id that tries the right agents first."""
+
 
 class Terms(NamedTuple):
     """What a candidate has to get through."""
@@ -50,6 +55,11 @@ class Terms(NamedTuple):
     min_requests: int = 100
     band: float | None = 5.0
     """Percentage points."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether those that run it are compared with others, before everybody does."""
+        return self.band is not None and self.min_requests > 0
 
     @classmethod
     def of(cls, stages: Sequence[float], **others: float | None) -> Terms:
@@ -142,8 +152,9 @@ def start(
         raise UsageError("nothing is live that a candidate could be tried beside: publish it")
     if is_live(store, base, tree, beside):
         return None
+    there = [] if mode == "shadow" else [each.id for each in read_agents(store)]
     record = RolloutRecord(
-        id=_fresh_id(),
+        id=_id_for(there, terms.stages[0]),
         generation=base.next,
         base=base.generation,
         mode=mode,
@@ -160,6 +171,16 @@ def start(
     content = upload(store, tree, action, summary or {}, trial, beside)
     put = Put(rollout_key(record.generation), record.encode())
     return commit(store, base, content, provenance, [put], signer=signer)
+
+
+def _id_for(agents: Sequence[str], percent: float) -> str:
+    """An id by which somebody is in the first stage, and not everybody, if that can be."""
+    most = len(agents) if percent == 100 or len(agents) == 1 else len(agents) - 1
+    for _ in range(_HASHES // max(1, len(agents))):
+        fresh = _fresh_id()
+        if not agents or 1 <= sum(included(fresh, each, percent) for each in agents) <= most:
+            break
+    return fresh
 
 
 def _fresh_id() -> str:
@@ -208,13 +229,18 @@ def _stand_in(base: int, candidate: Candidate) -> RolloutRecord:
     )
 
 
-def advance(store: Store, rollout: Underway, signer: Signer | None = None) -> None:
+def advance(
+    store: Store, rollout: Underway, signer: Signer | None = None, *, compared: bool = False
+) -> None:
     """Begin the next stage.
+
+    ``compared``: whether there was enough to compare by in this one.
 
     :raises Conflict: the rollout or the head was changed meanwhile.
     """
     stage = rollout.stage + 1
-    record = replace(rollout.record, stage=stage, updated=utc_now())
+    compared = compared or rollout.record.compared
+    record = replace(rollout.record, stage=stage, compared=compared, updated=utc_now())
     candidate = replace(rollout.candidate, percent=record.percent)
     _write(store, rollout, record, replace(rollout.head, candidate=candidate), signer)
 
