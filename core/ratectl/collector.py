@@ -40,18 +40,18 @@ def pause() -> Pause | None:
     """Pause the collector until ``resume``; None where it does not run anyway."""
     if not gc.isenabled():
         return None
-    gc.disable()
     paused = Pause()
-    _pauses.add(paused)
+    _pauses.add(paused)  # first: a child that is forked in between must know
+    gc.disable()
     return paused
 
 
 def resume(paused: Pause | None) -> None:
     """End a pause; what was built in it is not looked at until the next full pass."""
     if paused is not None:
-        _pauses.discard(paused)
         _set_aside()
         gc.enable()
+        _pauses.discard(paused)
 
 
 def _set_aside() -> None:

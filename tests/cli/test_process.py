@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -82,11 +83,13 @@ class Terminal:
 
 
 def test_help_is_fast(clean_place: Path) -> None:
+    """By the processor's time, which others on the machine take less of."""
     times = []
     for _ in range(10):
-        started = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert ratectl("--help").returncode == 0
-        times.append(time.monotonic() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
         if min(times) < 0.2:
             break
     assert min(times) < 0.25

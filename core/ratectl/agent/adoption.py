@@ -67,9 +67,9 @@ class Adoption:
         trust: Trust | None,
         rest: Callable[[float], object],
         beside: Beside,
-        accepted: tuple[str, Head] | None = None,
+        before: Adoption | None = None,
     ) -> None:
-        """``accepted``: the newest head that was obeyed, and its environment, if that is known."""
+        """``before``: of the process that forked this one, with what its engine enforces."""
         self._enforcement = enforcement
         self._beside = beside
         self._state = state
@@ -86,7 +86,12 @@ class Adoption:
         """The rollout that somebody controls now."""
         self._newest: dict[str, int] = {}
         """The revision of each key as it was last seen."""
-        self._accepted = accepted
+        self._accepted: tuple[str, Head] | None = None
+        """The newest head that was obeyed, and its environment."""
+        if before is not None:
+            # What the parent enforces is no news here: to adopt it again would be another trial,
+            # and a worker that ends soon a death of it.
+            self._in_force, self._accepted = before._in_force, before._accepted  # noqa: SLF001
         if trust is not None:
             self._remember(trust)
 
@@ -97,11 +102,6 @@ class Adoption:
             with contextlib.suppress(BundleError):
                 trust.verify(head, environment, known, newest)
                 self._accepted = environment, head
-
-    @property
-    def accepted(self) -> tuple[str, Head] | None:
-        """For one that takes over from this."""
-        return self._accepted
 
     # From disk ----------------------------------------------------------------------------------
 

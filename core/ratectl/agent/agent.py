@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 import os
 import time
-import weakref
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ratectl.agent.following import Settings, follow
 from ratectl.agent.last_good import default_state_dir
+from ratectl.agent.processes import belongs
 from ratectl.engine import open_engine
 from ratectl.engine.decision import Decision
 from ratectl.engine.table import DEFAULT_MAX_BYTES
@@ -103,9 +102,13 @@ class Agent:
             errors=lambda: self._errors,
         )
         self._following = follow(settings, self._engine)
-        if not self.generation:
-            self.wait_ready(ready_timeout)
-        _agents.add(self)
+        belongs(self)
+        try:
+            if not self.generation:
+                self.wait_ready(ready_timeout)
+        except BaseException:  # whoever interrupts has no agent to close
+            self.close()
+            raise
 
     # Deciding -----------------------------------------------------------------------------------
 
@@ -235,7 +238,6 @@ class Agent:
         if self._closed:
             return
         self._closed = True
-        _agents.discard(self)
         self._following.close()
 
     def __enter__(self) -> Self:
@@ -249,42 +251,6 @@ class Agent:
     ) -> None:
         self.close()
 
-    def _after_fork_in_child(self) -> None:
-        """The child decides at once with what it inherited, and follows the store on its own."""
-        self._engine.after_fork(child=True)
-        self._following = self._following.in_child()
-
-
-_agents: weakref.WeakSet[Agent] = weakref.WeakSet()
-_forking: list[Agent] = []
-
-
-def _before_fork() -> None:
-    _forking[:] = _agents
-    for agent in _forking:
-        agent._engine.before_fork()  # noqa: SLF001
-
-
-def _after_fork_in_parent() -> None:
-    for agent in _forking:
-        agent._engine.after_fork(child=False)  # noqa: SLF001
-    _forking.clear()
-
-
-def _after_fork_in_child() -> None:
-    for agent in _forking:
-        agent._after_fork_in_child()  # noqa: SLF001
-    _forking.clear()
-
-
-@atexit.register
-def _close_all() -> None:
-    for agent in list(_agents):
-        agent.close()
-
-
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_after_fork_in_child,
-)
+    def _follow_in_child(self) -> None:
+        if not self._closed:
+            self._following = self._following.in_child()

@@ -88,6 +88,7 @@ class DirectorySync:
             except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
                 text = str(error)
                 if not isinstance(error, PolicyError):
+                    self._seen = None  # it may be over by the next look
                     text = f"{type(error).__name__}: {error}"
                 refused = self._state.now.generation + 1
                 if self._state.problem("generation", text, rejected=refused):

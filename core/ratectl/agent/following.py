@@ -109,13 +109,17 @@ class Following(ABC):
         return file
 
     def _run(self, parts: Mapping[str, _Part]) -> None:
-        """Give each a thread: the last thing to do, since what fails before leaves none behind."""
+        """Give each a thread: the last thing to do, since what fails leaves none behind."""
         self._parts.extend(parts.values())
-        for name, part in parts.items():
-            run = partial(self._run_later, part)
-            thread = threading.Thread(target=run, name=f"ratectl-{name}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        try:
+            for name, part in parts.items():
+                run = partial(self._run_later, part)
+                thread = threading.Thread(target=run, name=f"ratectl-{name}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        except BaseException:
+            self.close()
+            raise
 
     def _run_later(self, part: _Part) -> None:
         time.sleep(self._delay)
@@ -146,7 +150,7 @@ class StoreFollowing(Following):
             settings.trust,
             stop.wait,
             self.beside,
-            None if before is None else before.adoption.accepted,
+            None if before is None else before.adoption,
         )
         folder = slot.folder.parent if slot.folder else None
         switches = StoreSwitches(self.board, self.state, folder, self.adoption.prove)

@@ -1,0 +1,240 @@
+"""Agents and the processes that they live in: forks, workers, and starts that fail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import ratectl
+from etcd_server import wait_for
+from ratectl.agent import directory, processes
+from ratectl.usage import read_agents
+from support import publish_policies, simple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ratectl.stores.base import Store
+
+    Make = Callable[..., ratectl.Agent]
+
+ACME = {"tenant": "acme"}
+
+# Each in a process of its own: forking the test runner would fork its threads' locks as well.
+HEAD = """
+import json, multiprocessing, os, signal, sys, threading, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 on: threads exist while forking
+import ratectl
+"""
+
+
+def run(script: str, *words: str, **settings: Any) -> Any:
+    command = [sys.executable, "-c", HEAD + script, *words]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, **settings
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+WORKERS = """
+url, state = sys.argv[1:]
+from ratectl.publish import Provenance, publish
+from ratectl.stores import open_store
+from ratectl.usage import read_agents
+from support import simple
+
+agent = ratectl.Agent(url, state_dir=state, report_interval=0.1, ready_timeout=10)
+
+def work(wanted):
+    with open_store(url) as store:
+        while agent.id not in {each.id for each in read_agents(store)}:
+            time.sleep(0.01)
+    agent.wait_for_generation(wanted, 20)
+
+seen = []
+for wanted in (1, 1, 1, 2):
+    if wanted == 2:
+        agent._following.sync.stop()  # so that the worker is the one to adopt it
+        with open_store(url) as store:
+            publish(store, simple("6/s"), Provenance("ada"))
+    worker = multiprocessing.get_context("fork").Process(target=work, args=[wanted])
+    worker.start()
+    worker.join()
+    with open_store(url) as store:
+        seen.append([worker.exitcode, len(read_agents(store))])
+print(json.dumps(seen))
+agent.close()
+"""
+
+
+def test_a_worker_that_ends_soon_in_good_order_did_not_die_of_what_it_ran(
+    store: Store, store_url: str, tmp_path: Path
+):
+    publish_policies(store, simple("5/s"))
+    state = tmp_path / "state"
+    env = {"PYTHONPATH": ":".join(sys.path), "PATH": ""}
+    seen = run(WORKERS, store_url, str(state), env=env)
+    assert seen == [[0, 1]] * 4, "each worker signs off"
+    assert not list(state.rglob("trying"))
+
+
+DIRECTORY = """
+from pathlib import Path
+Path("policies").mkdir()
+Path("policies/a.yaml").write_text(
+    "{apiVersion: ratectl/v1, scope: /, limits: {x: {rate: 1/day, burst: 2}}}"
+)
+"""
+
+NO_THREADS = """
+agents = [ratectl.Agent("policies", state_dir="state") for _ in range(2)]
+parent, start = os.getpid(), threading.Thread.start
+def refuse(self):
+    if os.getpid() != parent:
+        raise RuntimeError("can't start new thread")
+    start(self)
+threading.Thread.start = refuse
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    os._exit(sum(agent.check("/").allowed for agent in agents))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_where_a_child_can_start_no_threads_all_agents_decide_all_the_same(tmp_path: Path):
+    assert run(DIRECTORY + NO_THREADS, cwd=tmp_path) == 2
+
+
+CLOSED = """
+agent = ratectl.Agent("policies", state_dir="state")
+agent.close()
+lock, held, forking = agent._engine._lock, threading.Event(), threading.Event()
+def decide():
+    with lock:
+        held.set()
+        forking.wait(0.2)  # in the middle of a decision
+threading.Thread(target=decide).start()
+held.wait()
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    os._exit(agent.check("/").allowed)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_child_decides_with_an_agent_that_was_closed(tmp_path: Path):
+    import os
+
+    env = {**os.environ, "RATECTL_ENGINE": "pure"}
+    assert run(DIRECTORY + CLOSED, cwd=tmp_path, env=env) == 1
+
+
+class Recorded:
+    """An agent that says what happens to its engine."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self._engine: Any = self
+
+    def before_fork(self) -> None:
+        self.seen.append("held")
+
+    def after_fork(self, *, child: bool) -> None:
+        self.seen.append("released")
+
+    def close(self) -> None:
+        pass
+
+
+def test_of_two_threads_that_fork_the_second_waits_until_the_first_is_done():
+    agent = Recorded()
+    processes.belongs(agent)  # type: ignore[arg-type]
+    entering = threading.Event()
+
+    def fork() -> None:
+        entering.set()
+        processes._before_fork()
+        processes._after_fork_in_parent()
+
+    processes._before_fork()
+    other = threading.Thread(target=fork)
+    other.start()
+    entering.wait()
+    other.join(0.1)
+    processes._after_fork_in_parent()
+    other.join()
+    assert agent.seen == ["held", "released"] * 2
+
+
+def ours() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("ratectl-")]
+
+
+def test_who_interrupts_the_wait_for_policies_leaves_no_agent_behind(
+    store: Store, store_url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(self: ratectl.Agent, timeout: float) -> bool:
+        wait_for(lambda: read_agents(store), "it reports")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ratectl.Agent, "wait_ready", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make_agent(store_url)
+    assert ours() == []
+    assert read_agents(store) == []
+
+
+@pytest.mark.parametrize("source", ["store", "directory"])
+def test_where_a_thread_cannot_be_started_none_is_left(
+    store_url: str,
+    make_agent: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+):
+    (tmp_path / "a.yaml").write_text("{apiVersion: ratectl/v1, scope: /}")
+    place = store_url if source == "store" else str(tmp_path / "a.yaml")
+    start = threading.Thread.start
+    with monkeypatch.context() as patch:
+
+        def refuse(self: threading.Thread) -> None:
+            if self.name == "ratectl-exceptions":
+                raise RuntimeError("can't start new thread")
+            start(self)
+
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            make_agent(place, id="web")
+    assert ours() == []
+    if source == "store":
+        assert make_agent(store_url, id="web", ready_timeout=0).id == "web", "the id is free"
+
+
+def test_a_directory_that_cannot_be_read_for_a_moment_is_read_again(
+    make_agent: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = tmp_path / "policies.yaml"
+    said = "{{apiVersion: ratectl/v1, scope: /, limits: {{x: {{rate: {}/s}}}}}}"
+    file.write_text(said.format(10))
+    agent = make_agent(str(file))
+    load, failing = directory.load_valid, [OSError(24, "Too many open files")]
+
+    def load_again(paths: list[Path]) -> object:
+        if failing:
+            raise failing.pop()
+        return load(paths)
+
+    monkeypatch.setattr(directory, "load_valid", load_again)
+    file.write_text(said.format(11))
+    assert agent.wait_for_generation(2, 10)
+    wait_for(lambda: agent.status.error is None, "nothing is wrong any more")
+    assert not failing
