@@ -190,7 +190,11 @@ def test_read_only_for_this_user(unprivileged: Path) -> None:
     try:
         os.seteuid(user)
         assert "permission" in refused(path)
-        assert "may write" in refused(unprivileged / "new" / "store.db")
+        with (
+            SqliteStore(unprivileged / "new" / "store.db") as store,
+            pytest.raises(StoreMisconfigured, match="may write"),
+        ):
+            store.put("a", b"1")
         os.seteuid(os.getuid())
         path.chmod(0)
         os.seteuid(user)
@@ -346,7 +350,25 @@ def test_problems(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatc
 def test_an_old_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sqlite3.sqlite_version_info", (3, 8, 0))
     with SqliteStore(path) as store, pytest.raises(StoreMisconfigured, match="too old"):
-        store.get("a")
+        store.put("a", b"1")
+
+
+def test_to_read_what_is_not_there_creates_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "no" / "such" / "store.db"
+    with SqliteStore(path) as store:
+        assert store.get("a") is None
+        empty = store.list("")
+        assert (empty.items, empty.revision) == ((), 1)
+        assert store.list("", 1) == empty
+        with pytest.raises(UsageError, match="not there yet"):
+            store.list("", 2)
+        assert list(tmp_path.iterdir()) == []
+        with SqliteStore(path) as other:
+            other.put("a", b"1")
+        item = store.get("a")
+        assert item is not None
+        assert item.value == b"1"
+        assert store.list("", 1) == empty
 
 
 def test_many_processes_create_one_file(path: Path) -> None:

@@ -17,7 +17,7 @@ from ratectl.errors import StoreError, StoreMisconfigured, StoreUnavailable
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Database", "FileId", "is_busy"]
+__all__ = ["FIRST_REVISION", "Database", "FileId", "is_busy"]
 
 FileId = tuple[int, int]
 """Device and inode: what a path means now, as opposed to what was opened."""
@@ -25,6 +25,8 @@ FileId = tuple[int, int]
 APPLICATION_ID = int.from_bytes(b"rctl", "big")
 SCHEMA_VERSION = 1
 OLDEST_SQLITE = (3, 24, 0)
+FIRST_REVISION = 1
+"""Of a store in which nothing was ever written."""
 
 # A row of ``log`` is one write; ``id`` is revision << 16 | position, so that the primary key is
 # also the order of history. ``previous`` is the row it replaced, which compaction forgets, and
@@ -120,6 +122,18 @@ class Database:
         self._opened_once = True
         return connection, found
 
+    def is_absent(self) -> bool:
+        """Whether there is no file yet, as far as anybody can tell: one was never opened here."""
+        if self._opened_once:
+            return False
+        try:
+            os.stat(self._bytes_path)  # noqa: PTH116 - as below
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # opening says what is wrong
+        return False
+
     def file_id(self) -> FileId:
         """What is at the path now.
 
@@ -202,7 +216,8 @@ class Database:
         for statement in _SCHEMA:
             connection.execute(statement)
         # Revision 1 is the empty store, as in etcd: 0 stays free to mean "absent".
-        connection.execute("INSERT INTO meta VALUES (1, ?, 1, 0, 0)", (secrets.token_hex(16),))
+        said = (secrets.token_hex(16), FIRST_REVISION)
+        connection.execute("INSERT INTO meta VALUES (1, ?, ?, 0, 0)", said)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")

@@ -24,7 +24,7 @@ from ratectl.stores.base import (
 from ratectl.stores.sqlite import log
 from ratectl.stores.sqlite.channel import Channel
 from ratectl.stores.sqlite.doctor import describe, find_problems
-from ratectl.stores.sqlite.file import Database
+from ratectl.stores.sqlite.file import FIRST_REVISION, Database
 from ratectl.stores.sqlite.lease import SqliteLease
 from ratectl.stores.sqlite.watch import SqliteWatch
 
@@ -69,13 +69,19 @@ class SqliteStore(Store):
     # -- the interface -------------------------------------------------------------------------
 
     def get(self, key: str) -> Item | None:
-        """See :meth:`Store.get`."""
+        """See :meth:`Store.get`. Like ``list``, it creates no file."""
+        if self._is_absent():
+            return None
         with self._reading() as db:
             return log.item(db, key)
 
     def list(self, prefix: str, revision: int | None = None) -> Snapshot:
         """See :meth:`Store.list`."""
         _check_revision(revision)
+        if self._is_absent():
+            if revision not in (None, FIRST_REVISION):
+                raise _future(revision, FIRST_REVISION)
+            return Snapshot((), FIRST_REVISION)
         with self._reading() as db:
             db.execute("BEGIN")
             meta = log.meta(db)
@@ -147,6 +153,9 @@ class SqliteStore(Store):
             watch.close()
         self._reads.close()
         self._writes.close()
+
+    def _is_absent(self) -> bool:
+        return not self._closed and self._database.is_absent()
 
     # -- transactions --------------------------------------------------------------------------
 
