@@ -364,8 +364,10 @@ def test_the_question(cli: Cli, tree: Path, store_url: str, answer: str, code: i
 
 
 def test_the_default_store_is_private_and_below_the_state_directory(
-    cli: Cli, tmp_path: Path
+    cli: Cli, tree: Path, tmp_path: Path
 ) -> None:
     assert cli("history").code == 0
+    assert not (tmp_path / "state").exists(), "to look creates nothing"
+    assert cli("apply", "policies", "--yes").code == 0
     path = tmp_path / "state" / "ratectl" / "ratectl.db"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
