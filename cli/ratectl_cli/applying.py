@@ -157,8 +157,16 @@ def planned(session: Session, store: Store, plan: SavedPlan, message: str) -> Pr
         plan.provenance, author=gather(".").author, message=message or plan.provenance.message
     )
     old = tree_to_compare(session, store, base)
-    proposal = propose("apply", base, old, plan.tree(), provenance)
+    tree = plan.tree()
+    merged = plan.merged(tree)
     before = read_owners(store, owners_blob(store, base))
-    reowned = (plan.beside.owners or Owners()) != before
-    proposal = replace(proposal, beside=plan.beside, reowned=reowned)
+    proposal = replace(
+        propose("apply", base, old, tree, provenance),
+        beside=plan.beside,
+        merged=merged,
+        reowned=(plan.beside.owners or Owners()) != before,
+    )
+    if merged is not None and publication.is_live(proposal):
+        # Applied before: what was to be pruned is gone, and what was to be taken is its own.
+        proposal = replace(proposal, merged=replace(merged, pruned=(), taken=()))
     return guarded(session, store, proposal)

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
     from ratectl.documents import Beside
     from ratectl.generations import Live
+    from ratectl.moved import Item
     from ratectl.policy.loader import Loaded
     from ratectl.policy.model import PolicyTree
-    from ratectl.sets import Item, Merged, Owners
+    from ratectl.sets import Merged, Owners
     from ratectl.stores.base import Store
     from ratectl_cli.text import Block
 
@@ -176,16 +177,9 @@ def _instead_of_sets(generation: int, owners: Owners) -> str:
 
 def set_data(name: str | None, merged: Merged | None) -> dict[str, Any]:
     """A set for programs: what it leaves, removes and takes."""
+    from ratectl.moved import Moved
 
-    def items(found: Sequence[Item]) -> list[dict[str, Any]]:
-        return [item._asdict() for item in found]
-
-    return {
-        "set": name,
-        "left": items(merged.left) if merged else [],
-        "pruned": items(merged.pruned) if merged else [],
-        "taken": items(merged.taken) if merged else [],
-    }
+    return {"set": name, **(merged.moved if merged else Moved()).data()}
 
 
 def set_lines(merged: Merged | None) -> Iterator[tuple[str, str]]:

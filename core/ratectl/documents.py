@@ -85,6 +85,10 @@ class Documents:
 
         :raises TypeError, ValueError: it did not.
         """
+        if not isinstance(data, list) or not all(isinstance(each, dict) for each in data):
+            raise TypeError("documents are a list of files")
+        if any(not {"path", "text"} <= set(each) <= set(PolicyFile._fields) for each in data):
+            raise TypeError(f"files have {', '.join(PolicyFile._fields)}")
         files = tuple(PolicyFile(**each) for each in data)
         for file in files:
             if not (isinstance(file.path, str) and isinstance(file.text, str)):

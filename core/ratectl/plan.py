@@ -2,18 +2,20 @@
 
 A plan holds all that it would publish, so that what was reviewed is what goes live, whatever has
 become of the files since. It is bound to the environment and to the generation that it was compared
-with. It is no credential: who may apply it may publish anything.
+with. It is no credential: who may apply it may publish anything. A checksum tells whether a file is
+as it was saved; it is no signature: who can change the one can work out the other.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ratectl.documents import Beside, Documents
 from ratectl.errors import BundleError, Conflict, NotFound
 from ratectl.generations import read_entry, read_environment, read_live
+from ratectl.moved import Moved
 from ratectl.policy.bundle import (
     decode_origins,
     decode_policies,
@@ -23,20 +25,21 @@ from ratectl.policy.bundle import (
 )
 from ratectl.publish import Provenance, is_live
 from ratectl.records import utc_now
-from ratectl.sets import Owners
+from ratectl.sets import Merged, Owners
 
 if TYPE_CHECKING:
     from ratectl.generations import Live
     from ratectl.policy.model import PolicyTree
     from ratectl.stores.base import Store
 
-__all__ = ["Base", "SavedPlan", "is_plan", "save_plan", "still_live"]
+__all__ = ["Base", "SavedPlan", "checksum", "is_plan", "save_plan", "still_live"]
 
 _API: Final = "ratectl/v1"
 _KIND: Final = "SavedPlan"
+_SUM: Final = "sha256"
 _FIELDS: Final = {
     "apiVersion", "kind", "created", "source", "environment", "base", "provenance", "bundle",
-    "policies", "origins", "documents", "owners",
+    "policies", "origins", "documents", "owners", "moved", _SUM,
 }  # fmt: skip
 _NAMED: Final = 5
 """Generations named, at most, that a plan did not know of."""
@@ -70,6 +73,8 @@ class SavedPlan:
     policies: bytes
     origins: bytes | None
     beside: Beside
+    moved: Moved | None
+    """Where only a set is published."""
 
     def tree(self) -> PolicyTree:
         """What it would publish.
@@ -78,6 +83,13 @@ class SavedPlan:
         """
         tree = decode_policies(self.policies)
         return tree if self.origins is None else replace(tree, sources=decode_origins(self.origins))
+
+    def merged(self, tree: PolicyTree) -> Merged | None:
+        """How its set, if it is of one, becomes a part of ``tree``, which it would publish."""
+        name, moved = self.provenance.set, self.moved
+        if name is None or moved is None:
+            return None
+        return Merged(name, tree, tree, self.beside.owners or Owners(), *moved, conflicts=())
 
     def encode(self) -> bytes:
         """The text of a file: JSON, a line for each field."""
@@ -93,8 +105,9 @@ class SavedPlan:
             "policies": self.policies.decode(),
             "origins": None if self.origins is None else self.origins.decode(),
             **self._beside(),
+            "moved": None if self.moved is None else self.moved.data(),
         }
-        return (json.dumps(value, indent=1) + "\n").encode()
+        return (json.dumps({**value, _SUM: checksum(value)}, indent=1) + "\n").encode()
 
     def _beside(self) -> dict[str, Any]:
         documents, owners = self.beside
@@ -110,56 +123,88 @@ class SavedPlan:
         :raises BundleError: it is none, of another version, or was changed since it was saved.
         """
         try:
-            value = json.loads(data)
-            if value.get("apiVersion") != _API or set(value) != _FIELDS:
-                raise BundleError("a plan saved by another version of ratectl: plan again")
-            policies = value["policies"].encode()
-            if digest(policies) != value["bundle"]:
-                raise BundleError(
-                    f"a plan for bundle {str(value['bundle'])[:12]}, but its policies are those of "
-                    f"{digest(policies)[:12]}: it was changed since it was saved; plan again"
-                )
-            base, origins = value["base"], value["origins"]
-            documents, owners = value["documents"], value["owners"]
-            return cls(
-                created=_text(value["created"]),
-                source=_text(value["source"]),
-                environment=None if value["environment"] is None else _text(value["environment"]),
-                base=None if base is None else _base(base),
-                provenance=_provenance(value["provenance"]),
-                policies=policies,
-                origins=None if origins is None else origins.encode(),
-                beside=Beside(
-                    None if documents is None else Documents.of(documents),
-                    None if owners is None else Owners.from_data(owners),
-                ),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return cls._of(_intact(data))
+        except (ValueError, TypeError, RecursionError) as error:
             raise BundleError(f"not a readable plan: {error}") from None
 
+    @classmethod
+    def _of(cls, value: dict[str, Any]) -> Self:
+        base, origins, environment = value["base"], value["origins"], value["environment"]
+        documents, owners, moved = value["documents"], value["owners"], value["moved"]
+        return cls(
+            created=_text("created", value["created"]),
+            source=_text("source", value["source"]),
+            environment=None if environment is None else _text("environment", environment),
+            base=None if base is None else _base(base),
+            provenance=_provenance(value["provenance"]),
+            policies=_text("policies", value["policies"]).encode(),
+            origins=None if origins is None else _text("origins", origins).encode(),
+            beside=Beside(
+                None if documents is None else Documents.of(documents),
+                None if owners is None else Owners.from_data(owners),
+            ),
+            moved=None if moved is None else Moved.from_data(moved),
+        )
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+
+def checksum(value: dict[str, Any]) -> str:
+    """SHA-256 of all that a plan says, in hex, however it is laid out."""
+    said = {name: each for name, each in value.items() if name != _SUM}
+    return digest(json.dumps(said, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _intact(data: bytes) -> dict[str, Any]:
+    """The fields of a plan, as they were saved.
+
+    :raises BundleError: they are others.
+    :raises ValueError, TypeError, RecursionError: it is no JSON, or not of fields.
+    """
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise TypeError("it has no fields")
+    if value.get("apiVersion") != _API or set(value) != _FIELDS:
+        raise BundleError("a plan saved by another version of ratectl: plan again")
+    if value[_SUM] != checksum(value):
+        raise BundleError(
+            "it was changed or damaged since it was saved: its checksum is another one; plan again"
+        )
     return value
 
 
-def _base(value: dict[str, Any]) -> Base:
-    base = Base(**value)
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is no text: {value!r}")
+    return value
+
+
+def _fields(name: str, value: object, wanted: type[Any]) -> dict[str, Any]:
+    names = [field.name for field in fields(wanted)]
+    if not isinstance(value, dict) or set(value) != set(names):
+        raise TypeError(f"{name} has to have {', '.join(names)}")
+    return value
+
+
+def _base(value: object) -> Base:
+    base = Base(**_fields("base", value, Base))
+    _text("the bundle of a base", base.bundle)
     if type(base.generation) is not int:
         raise TypeError("the generation of a base is a whole number")
     return base
 
 
-def _provenance(value: dict[str, Any]) -> Provenance:
-    found = Provenance(**value)
-    _text(found.author)
-    _text(found.message)
-    if found.set is not None:
-        _text(found.set)
+def _provenance(value: object) -> Provenance:
+    found = Provenance(**_fields("provenance", value, Provenance))
+    for name in ("author", "message"):
+        _text(name, getattr(found, name))
+    for name in ("commit", "set"):
+        if getattr(found, name) is not None:
+            _text(name, getattr(found, name))
+    if not (found.dirty is None or isinstance(found.dirty, bool)):
+        raise TypeError("dirty is true, false or null")
+    if not isinstance(found.passed, dict):
+        raise TypeError("passed names guards")
     for guard, reason in found.passed.items():
-        _text(guard)
-        _text(reason)
+        _text(guard, reason)
     return found
 
 
@@ -176,6 +221,7 @@ def save_plan(
     provenance: Provenance,
     source: str,
     beside: Beside | None = None,
+    moved: Moved | None = None,
 ) -> SavedPlan:
     """A plan to publish ``tree`` where ``base`` is live."""
     environment = read_environment(store)
@@ -188,6 +234,7 @@ def save_plan(
         policies=encode_policies(tree),
         origins=encode_origins(tree) if tree.sources else None,
         beside=beside or Beside(),
+        moved=moved,
     )
 
 

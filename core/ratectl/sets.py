@@ -11,10 +11,11 @@ import json
 import re
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ratectl.errors import BundleError, NotFound
 from ratectl.generations import read_blob, read_entry
+from ratectl.moved import Item, Moved
 from ratectl.policy import check_loaded, codes
 from ratectl.policy.bundle import digest, encode_document
 from ratectl.policy.check import check_tree
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from ratectl.stores.base import Store
 
 __all__ = [
-    "Item",
     "Merged",
     "Owners",
     "judged",
@@ -84,12 +84,17 @@ class Owners:
     def from_data(cls, data: Mapping[str, Mapping[str, str]]) -> Self:
         """What ``data`` said.
 
-        :raises TypeError, KeyError, ValueError: it did not, or names what cannot be.
+        :raises TypeError, ValueError: it did not, or names what cannot be.
         """
+        if not isinstance(data, dict):
+            raise TypeError("owners are of scopes, and of exceptions")
+        for name in ("scopes", "exceptions"):
+            if not isinstance(data.get(name), dict):
+                raise TypeError(f"owners of {name} are missing")
         owners = cls(dict(data["scopes"]), dict(data["exceptions"]))
-        for text in (*owners.scopes, *owners.exceptions, *owners.sets):
-            if not isinstance(text, str):
-                raise TypeError(f"{text!r} is no text")
+        for owner in (*owners.scopes.values(), *owners.exceptions.values()):
+            if not isinstance(owner, str):
+                raise TypeError(f"{owner!r} is no name of a set")
         problems = [*map(scope_problem, owners.scopes), *map(set_problem, owners.sets)]
         for problem in filter(None, problems):
             raise ValueError(problem)
@@ -144,17 +149,6 @@ def part_of(tree: PolicyTree, owners: Owners, name: str | None) -> PolicyTree:
 # Merging ----------------------------------------------------------------------------------------
 
 
-class Item(NamedTuple):
-    """A document, as it is named to people, and who owned it before."""
-
-    kind: Literal["Policy", "Exception"]
-    scope: str
-    owner: str | None
-
-    def __str__(self) -> str:
-        return self.scope if self.kind == "Policy" else f"an exception at {self.scope}"
-
-
 @dataclass(frozen=True, slots=True)
 class Merged:
     """What is live, together with what a set now says."""
@@ -174,6 +168,11 @@ class Merged:
     """What the set owns from now on, and others, or nobody, did before."""
     conflicts: tuple[Diagnostic, ...]
     """What the set says of documents that are not its own."""
+
+    @property
+    def moved(self) -> Moved:
+        """What is to be said of it."""
+        return Moved(self.left, self.pruned, self.taken)
 
 
 def merge(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -323,54 +322,6 @@ def test_a_plan_of_another_environment_is_refused(cli: Cli, edited: str, tmp_pat
     assert "which is another one" in run.err
     by_hand(other, TIGHTER, "the very same, elsewhere")
     assert cli("apply", "plan.json", "--yes", "--store", other).code == 75
-
-
-@pytest.mark.parametrize("change", [{"generation": 9}, {"bundle": "0" * 64}])
-def test_a_generation_of_the_same_number_may_be_another(
-    cli: Cli, edited: str, change: dict[str, Any]
-) -> None:
-    """As in a store that was restored from a backup."""
-    assert cli("plan", "policies", "--out", "plan.json").code == 0
-    plan = Path("plan.json")
-    saved = json.loads(plan.read_text())
-    plan.write_text(json.dumps({**saved, "base": {**saved["base"], **change}}, indent=1))
-    assert cli("apply", "plan.json", "--yes").code == 75
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda plan: {**plan, "policies": plan["policies"].replace("40", "41")}, "plan again"),
-        (lambda plan: {**plan, "bundle": "0" * 64}, "it was changed since it was saved"),
-        (lambda plan: {**plan, "apiVersion": "ratectl/v2"}, "another version"),
-        (lambda plan: {**plan, "extra": 1}, "another version"),
-        (lambda plan: {k: v for k, v in plan.items() if k != "base"}, "another version"),
-        (lambda plan: {**plan, "base": {"generation": "1"}}, "not a readable plan"),
-        (lambda plan: {**plan, "base": [1]}, "not a readable plan"),
-        (lambda plan: {**plan, "base": {**plan["base"], "generation": "1"}}, "not a readable plan"),
-        (lambda plan: {**plan, "provenance": {"author": 5}}, "not a readable plan"),
-        (lambda plan: {**plan, "policies": None}, "not a readable plan"),
-        (lambda plan: {**plan, "environment": 7}, "not a readable plan"),
-        (lambda plan: {**plan, "documents": [{"path": "a.yaml"}]}, "not a readable plan"),
-        (lambda plan: {**plan, "documents": [{"path": 1, "text": ""}]}, "not a readable plan"),
-    ],
-)
-def test_a_damaged_plan_is_refused(cli: Cli, edited: str, change: Any, words: str) -> None:
-    assert cli("plan", "policies", "--out", "plan.json").code == 0
-    plan = Path("plan.json")
-    plan.write_text(json.dumps(change(json.loads(plan.read_text())), indent=1))
-    run = cli("apply", "plan.json", "--yes")
-    assert run.code == 65, run.err
-    assert words in run.err
-    assert "plan.json: " in run.err
-    assert generations(cli) == 1
-
-
-def test_a_plan_that_was_cut_off_is_refused(cli: Cli, edited: str) -> None:
-    assert cli("plan", "policies", "--out", "plan.json").code == 0
-    plan = Path("plan.json")
-    plan.write_bytes(plan.read_bytes()[:-40])
-    assert cli("apply", "plan.json", "--yes").code == 65
 
 
 def test_policies_written_as_json_are_no_plan(cli: Cli, published: str) -> None:

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from ratectl.documents import Beside
 from ratectl.errors import BundleError, NotFound
 from ratectl.generations import read_entry, read_live, read_tree
+from ratectl.moved import Item
 from ratectl.policy.bundle import digest, encode_document, encode_policies
 from ratectl.policy.model import Exemption, PolicyTree, SourceMap, with_exceptions
 from ratectl.publish import publish, rollback
 from ratectl.records import MANIFESTS
 from ratectl.rollout import Terms, start
-from ratectl.sets import Item, Merged, Owners, merge, owners_blob, part_of, read_owners, set_problem
+from ratectl.sets import Merged, Owners, merge, owners_blob, part_of, read_owners, set_problem
 from support import ME, policies, simple
 
 if TYPE_CHECKING:

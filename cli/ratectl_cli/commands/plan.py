@@ -156,7 +156,13 @@ def _saved(store: "Store", proposal: "Proposal", path: str) -> "SavedPlan":
     from ratectl.plan import save_plan
 
     return save_plan(
-        store, proposal.base, proposal.published, proposal.provenance, path, proposal.beside
+        store,
+        proposal.base,
+        proposal.published,
+        proposal.provenance,
+        path,
+        proposal.beside,
+        proposal.merged.moved if proposal.merged else None,
     )
 
 
