@@ -96,6 +96,7 @@ def _try(session: Session, store: Store, proposal: Proposal, terms: Terms, manne
             )
     how = "in shadow" if manner.shadow else f"in {terms.stages[0]:g}% of all agents"
     session.confirm(f"Try generation {proposal.base.next} {how}?", yes=manner.yes)
+    session.deadline.changing("ratectl rollout status")
     entry = start(
         store,
         proposal.published,
@@ -118,6 +119,7 @@ def _try(session: Session, store: Store, proposal: Proposal, terms: Terms, manne
 def _publish(session: Session, store: Store, proposal: Proposal, path: str, manner: Manner) -> int:
     from ratectl.publish import publish
 
+    session.deadline.changing("ratectl history")
     with session.busy("publishing"):
         entry = publish(
             store,

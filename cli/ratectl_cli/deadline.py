@@ -5,25 +5,54 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ratectl_cli.errors import TimedOut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
+    from collections.abc import Callable, Iterator
+    from types import CodeType, FrameType
 
-__all__ = ["Deadline"]
+__all__ = ["Deadline", "tidy"]
+
+_T = TypeVar("_T")
 
 _SHARE: Final = 0.9
 
+_GRACE: Final = 1.0
+"""Seconds to clean up in. What takes longer, or took the end of the time for an error to be lived
+with, is interrupted again."""
+
+_SOON: Final = 0.01
+
+
+_TIDY: Final[set[CodeType]] = set()
+
+_F = TypeVar("_F", bound="Callable[..., object]")
+
+
+def tidy(function: _F) -> _F:
+    """Leaves nothing behind, if it is interrupted once only: what it does then is let be.
+
+    For what ends by itself: files and processes of this machine, never a store.
+    """
+    _TIDY.add(function.__code__)
+    return function
+
+
+class _TimeUp(BaseException):
+    """Not an Exception: whoever outlives whatever he meets must not outlive this."""
+
 
 class Deadline:
-    """Raises ``TimedOut`` in the main thread when the time is up; does nothing without one."""
+    """Ends a command when its time is up; does nothing without a limit."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
         self._ends = 0.0
+        self._running = False
+        self._rung = False
+        self._tells: str | None = None
 
     def left(self) -> float | None:
         """Seconds until the time is up; None without a limit."""
@@ -34,24 +63,35 @@ class Deadline:
         left = self.left()
         return None if left is None else left * _SHARE
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Count down while the body runs."""
-        if self._seconds is None:
-            yield
-            return
+    def changing(self, tells: str) -> None:
+        """From now on something may have been changed: ``tells`` is the command that says so."""
+        self._tells = tells
+
+    def within(self, body: Callable[[], _T]) -> _T:
+        """What ``body`` returns, which runs in the main thread.
+
+        :raises TimedOut: it takes too long. ``finally`` and the like have a second each, but for
+            what is ``tidy``.
+        """
         seconds = self._seconds
-
-        def ring(_signal: int, _frame: FrameType | None) -> None:
-            raise TimedOut(seconds)
-
-        before = signal.signal(signal.SIGALRM, ring)
-        self._start(seconds)
+        if seconds is None:
+            return body()
+        before = signal.signal(signal.SIGALRM, self._ring)
         try:
-            yield
+            self._running = True
+            self._start(seconds)
+            return body()
+        except _TimeUp:
+            self._running = False
+        except Exception as error:
+            self._running = False
+            if not _is_of_time(error):
+                raise
         finally:
+            self._running = False
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+        raise TimedOut(seconds, self._tells)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -66,6 +106,43 @@ class Deadline:
         finally:
             self._start(left)
 
+    @contextmanager
+    def optional(self) -> Iterator[None]:
+        """Leave the body when the time is up, without ending the command: all else is done."""
+        try:
+            yield
+        except _TimeUp:
+            return
+
     def _start(self, seconds: float) -> None:
         self._ends = time.monotonic() + seconds
         signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def _ring(self, _signal: int, frame: FrameType | None) -> None:
+        if not self._running:
+            return
+        if frame is None or frame.f_code in self._careful:
+            # Raised here it might get past those who wait for it.
+            signal.setitimer(signal.ITIMER_REAL, _SOON)
+            return
+        signal.setitimer(signal.ITIMER_REAL, _GRACE)
+        if self._rung and _in_tidy(frame):
+            return
+        self._rung = True
+        raise _TimeUp
+
+    _careful: Final = frozenset({within.__code__, _ring.__code__})
+
+
+def _in_tidy(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code not in _TIDY:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _is_of_time(error: BaseException) -> bool:
+    """Whether an error came of the end of the time: something failed as it was left."""
+    before = error.__context__
+    while before is not None and not isinstance(before, _TimeUp):
+        before = before.__context__
+    return before is not None

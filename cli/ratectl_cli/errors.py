@@ -76,7 +76,9 @@ class NothingPublished(core.RatectlError):
 class TimedOut(core.RatectlError):
     """The command took longer than ``--timeout``."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, tells: str | None = None) -> None:
+        """``tells``: the command that tells what was changed; None where nothing was."""
+        self.tells = tells
         super().__init__(f"not done within {seconds:g} s")
 
 
@@ -167,8 +169,8 @@ def _hint(error: BaseException) -> str | None:
         return "; ".join(notes)
     if isinstance(error, core.StoreUnavailable):
         return "check --store and RATECTL_STORE; `ratectl doctor` looks closer"
-    if isinstance(error, TimedOut):
-        return "a publication under way may have happened: see `ratectl history`"
+    if isinstance(error, TimedOut) and error.tells:
+        return f"what was under way may have happened: see `{error.tells}`"
     if isinstance(error, core.StoreUnauthenticated):
         return "set RATECTL_ETCD_USER and RATECTL_ETCD_PASSWORD_FILE, or the client certificate"
     return None

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ratectl_cli.deadline import tidy
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,6 +19,7 @@ _READABLE = 0o666
 """As a new file is by default; the process's umask takes its bits away."""
 
 
+@tidy
 def write_whole(path: Path, data: bytes) -> None:
     """Write or replace a file at once. One that is there keeps its mode, and its links.
 
@@ -41,6 +44,7 @@ def _replace(target: Path, data: bytes) -> None:
             raise
 
 
+@tidy
 def write_all(root: Path, files: Mapping[str, bytes]) -> None:
     """Write or replace files below a folder, all of them or none; folders come with them.
 

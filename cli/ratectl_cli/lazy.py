@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
@@ -60,8 +61,8 @@ class Command(typer.core.TyperCommand):
         """Run the command within its time."""
         session = begin(ctx, take(ctx, [param.name for param in self.shared]))
         try:
-            with logged(session.options), session.deadline.running():
-                return super().invoke(ctx)
+            with logged(session.options):
+                return session.deadline.within(partial(super().invoke, ctx))
         except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt:

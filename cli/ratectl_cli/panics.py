@@ -96,6 +96,8 @@ class InFile:
         """
         from ratectl.panic import change_switch_file
 
+        tells = f"ratectl panic --local --state-dir {self._path.parent}"
+        self._session.deadline.changing(tells)
         turned = Turned(str(self._path), change_switch_file(self._path, change))
         if turned.changed.after.on and not (self._path.parent / "agents").is_dir():
             self._session.warn(
@@ -134,7 +136,9 @@ class InStore:
         from ratectl.panic import change_switches
 
         with self._session.store() as store:
-            changed = change_switches(store, change, self._signer(store))
+            signer = self._signer(store)
+            self._session.deadline.changing("ratectl panic")
+            changed = change_switches(store, change, signer)
             waited = self._waited(store, changed.after) if self._wait else None
         return Turned("", changed, waited)
 
@@ -175,7 +179,11 @@ class InStore:
 
         if scope == "/":
             return
-        with suppress(RatectlError), self._session.store() as store:
+        with (
+            suppress(RatectlError),
+            self._session.deadline.optional(),
+            self._session.store() as store,
+        ):
             tree = tree_to_compare(self._session, store, read_live(store))
             declared = tree.policies if tree else ()
             if not any(f"{each}/".startswith(f"{scope}/") for each in declared):

@@ -72,6 +72,7 @@ def controlled(session: Session, store: Store, rollout: Underway, signer: Signer
     from ratectl.generations import read_live
     from ratectl.rollout import Controlling
 
+    session.deadline.changing("ratectl rollout status")
     narrator = _Narrator(session)
     controlling = Controlling(store, rollout.record, signer=signer, tell=narrator.hear)
     try:

@@ -149,7 +149,8 @@ def apply(
       75   a stale plan, or somebody else published meanwhile, or tries a candidate
       77   nothing to apply, a guard refuses it, it belongs to another set, or what is live beside
            it was not signed by the same key
-      124  published, but not enough agents run it in time (--wait), or it is still being tried
+      124  out of time: not enough agents run it (--wait), it is still being tried (--canary), or
+           earlier: `ratectl history` says what is live
     """
     from ratectl import guards
     from ratectl_cli.applying import Manner, applied, planned

@@ -38,7 +38,7 @@ def off(
       69   store unreachable
       75   others were turning switches all the time
       77   what is live is signed, and no key is named
-      124  it is off, but not every agent obeys in time (--wait)
+      124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` says what is on
     """
     from ratectl_cli import panics
     from ratectl_cli.policies import scope_of

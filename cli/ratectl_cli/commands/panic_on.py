@@ -71,7 +71,7 @@ def on(
       69   store unreachable: --local needs none
       75   others were turning switches all the time
       77   what is live is signed, and no key is named
-      124  it is on, but not every agent obeys in time (--wait)
+      124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` says what is on
     """
     from ratectl_cli import panics
 

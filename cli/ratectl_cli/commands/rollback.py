@@ -82,6 +82,7 @@ def rollback(
         title = f"generation {target} against generation {base.generation}, which is live"
         publication.show_changes(session, proposal, title)
         session.confirm(f"Publish generation {target} again, as generation {base.next}?", yes=yes)
+        session.deadline.changing("ratectl history")
         again = publish_again(
             store, target, provenance, base=base, summary=proposal.summary, signer=signer
         )

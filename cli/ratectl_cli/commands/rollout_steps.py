@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Reason = Annotated[str, typer.Option("--reason", metavar="WHY", help="Why, for the record.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 
+_TELLS = "ratectl rollout status"
+
 
 def status(ctx: typer.Context) -> int:
     """Show how a rollout stands, or how it ended.
@@ -71,6 +73,7 @@ def run(ctx: typer.Context, sign: Sign = None) -> int:
         _staged(rollout)
         signer = signer_for(sign, rollout.live)
         if rollout.record.state == "paused":
+            session.deadline.changing(_TELLS)
             resume(store, rollout, _author())
             rollout = read_rollout(store, rollout.record.generation)
             other = controller_of(store)
@@ -103,6 +106,7 @@ def pause(ctx: typer.Context, reason: Reason = "") -> int:
     with session.store() as store:
         rollout = read_rollout(store)
         _staged(rollout)
+        session.deadline.changing(_TELLS)
         pause_it(store, rollout, _author(), reason)
         _answer(session, store, read_rollout(store))
     return 0
@@ -135,6 +139,7 @@ def promote(ctx: typer.Context, yes: Yes = False, reason: Reason = "", sign: Sig
         generation = rollout.candidate.generation
         signer = signer_for(sign, rollout.live)
         session.confirm(f"Make generation {generation} live in every agent?", yes=yes)
+        session.deadline.changing(_TELLS)
         make_live(store, rollout, _author(), reason, signer)
         _answer(session, store, read_rollout(store, generation))
     return 0
@@ -162,6 +167,7 @@ def abort(ctx: typer.Context, reason: Reason = "", sign: Sign = None) -> int:
     with session.store() as store:
         rollout = read_rollout(store)
         signer = signer_for(sign, rollout.live)
+        session.deadline.changing(_TELLS)
         end_it(store, rollout, _author(), reason, signer)
         _answer(session, store, read_rollout(store, rollout.record.generation))
     return 0

@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 from ratectl.errors import RatectlError
+from ratectl_cli.deadline import tidy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,6 +152,7 @@ class Fleet:
         }
         return {**total, "slowest_ms": round(max(each["slowest_ns"] for each in said) / 1e6, 3)}
 
+    @tidy
     def close(self) -> None:
         """End all, and wait for it."""
         self._starting.join()
