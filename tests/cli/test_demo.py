@@ -21,7 +21,7 @@ from ratectl.stores import open_store
 from ratectl.traffic import generate, write_log
 from ratectl_cli.demo.feed import Feed, plan_feed, scope_of
 from ratectl_cli.demo.fleet import DemoFailed
-from ratectl_cli.demo.stage import AUTHOR
+from ratectl_cli.demo.stage import AUTHOR, set_up
 from ratectl_cli.demo.story import Phase, Story
 
 if TYPE_CHECKING:
@@ -318,3 +318,17 @@ def test_parts_of_the_site_are_scopes(route: str, scope: str) -> None:
     """Whatever a log says was asked for, the scope is one."""
     request = next(generate(1))
     assert scope_of(request._replace(attributes={"route": route})) == scope
+
+
+def test_the_folder_goes_though_the_store_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impatient(_: str) -> None:
+        raise KeyboardInterrupt
+
+    place = set_up(f"sqlite:///{tmp_path}/x.db", keep=False)
+    folder = place.__enter__().folder
+    monkeypatch.setattr("ratectl_cli.demo.stage._clear", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        place.__exit__(None, None, None)
+    assert not folder.exists()

@@ -61,11 +61,13 @@ def set_up(store: str | None, *, keep: bool) -> Iterator[Stage]:
     finally:
         os.chdir(before)
         if not keep:
-            if store is not None:
-                with suppress(RatectlError):
-                    _only_ours(own)
-                    _clear(own)
-            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                if store is not None:
+                    with suppress(RatectlError):
+                        _only_ours(own)
+                        _clear(own)
+            finally:  # a store that says nothing is waited for until somebody loses patience
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _anywhere(url: str) -> str:
