@@ -12,10 +12,11 @@ from ratectl_cli.render import panic as render
 from ratectl_cli.waiting import Waited, exit_code, waited_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ratectl.acknowledgement import Outcome, Standing
     from ratectl.panic import Changed, Switches
+    from ratectl.records import AgentRecord
     from ratectl.signing import Signer
     from ratectl.stores.base import Store
     from ratectl_cli.session import Session
@@ -45,6 +46,10 @@ class Turned:
     """Path of the file; empty for the store."""
     changed: Changed
     waited: Waited | None = None
+    here: Path | None = None
+    """The file that this machine's usual agents obey as well; None where that is what changed."""
+    agents: Sequence[AgentRecord] = ()
+    """All that the store knows: some may obey files."""
 
 
 class Place(Protocol):
@@ -140,7 +145,8 @@ class InStore:
             self._session.deadline.changing("ratectl panic")
             changed = change_switches(store, change, signer)
             waited = self._waited(store, changed.after) if self._wait else None
-        return Turned("", changed, waited)
+            agents = _known_agents(store)
+        return Turned("", changed, waited, self._here, agents)
 
     def _signer(self, store: Store) -> Signer | None:
         from ratectl.generations import Live, read_live
@@ -188,6 +194,15 @@ class InStore:
             declared = tree.policies if tree else ()
             if not any(f"{each}/".startswith(f"{scope}/") for each in declared):
                 self._session.warn(f"no policy is at or below {scope}: is it spelt right?")
+
+
+def _known_agents(store: Store) -> Sequence[AgentRecord]:
+    """Agents, where the store still says: what was turned is turned whatever it says now."""
+    from ratectl.usage import read_agents
+
+    with suppress(StoreError, BundleError):
+        return read_agents(store)
+    return ()
 
 
 def standing(store: Store, switches: Switches) -> Standing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from typing import TYPE_CHECKING
 
@@ -223,6 +224,55 @@ def test_a_file_that_cannot_be_written_is_an_error(cli: Cli, tmp_path: Path) -> 
     run = cli(*ON, "--local", "--state-dir", str(tmp_path))
     assert run.code == 0, "what is there is no file, and replaced"
     assert (tmp_path / "panic.json").is_file()
+
+
+# -- by the store, while a file says otherwise
+
+
+def test_off_claims_nothing_that_a_file_here_denies(
+    cli: Cli, published: str, golden: Golden, tmp_path: Path
+) -> None:
+    (tmp_path / "state" / "ratectl" / "agents").mkdir(parents=True)
+    assert cli("panic", "on", "--scope", "/", "--reason", "INC-1", "--local").code == 0
+    assert cli("panic", "on", "--scope", "/", "--reason", "INC-2").code == 0
+    said = []
+    for words in (("panic", "off"), ("panic", "off")):
+        run = cli(*words)
+        assert (run.code, run.err) == (0, "")
+        said.append(f"$ ratectl {' '.join(words)}\n{run.out}")
+    golden("panic-off-by-file", "\n".join(said))
+    found = cli("panic", "off", "-o", "json").document
+    assert found["switches"] == []
+    assert [each["scope"] for each in found["local"]["switches"]] == ["/"]
+    state_file(tmp_path).write_text("junk")
+    assert f"warning: {state_file(tmp_path)}: the kill switch's record" in cli("panic", "off").out
+
+
+def test_off_claims_nothing_that_an_agent_elsewhere_denies(cli: Cli, published: str) -> None:
+    assert cli(*ON).code == 0
+    obeyed = [Obeyed(scope="/", mode="open", source="file")]
+    report_agent(published, id="edge-1", panic=obeyed)
+    report_agent(published, id="edge-2")
+    run = cli("panic", "off", "-o", "text")
+    assert run.out == (
+        "the switch at /shop is off\nalso on: edge-1 obeys a file of its own: open /\n"
+    )
+    assert cli("panic", "off", "-o", "json").document["obeying_files"] == ["edge-1"]
+
+
+def test_off_by_a_file_does_not_know_what_the_store_says(cli: Cli) -> None:
+    cli(*ON, "--local")
+    out = cli("panic", "off", "--local", "--store", DEAD).out
+    assert "is off: limits hold again there, unless the store says otherwise\n" in out
+
+
+def test_the_printed_follow_shows_that_switch(cli: Cli, tmp_path: Path) -> None:
+    place = tmp_path / "a place"
+    run = cli(*ON, "--local", "--state-dir", str(place))
+    follow = next(line for line in run.out.splitlines() if line.startswith("follow: "))
+    program, *words = shlex.split(follow.removeprefix("follow: "))
+    assert program == "ratectl"
+    assert "INC-42: checkout refuses everybody" in cli(*words).out
 
 
 def test_names_and_reasons_drive_no_terminal(cli: Cli, published: str) -> None:

@@ -35,12 +35,18 @@ __all__ = [
 ]
 
 _NAMED: Final = 10
+_AGAIN: Final = ": limits hold again there"
+_UNASKED: Final = ", unless the store says otherwise"
 
 
 def undo(scope: str, place: str = "") -> str:
     """The command that turns a switch off."""
-    where = f" --local --state-dir {shlex.quote(str(Path(place).parent))}" if place else ""
-    return f"ratectl panic off --scope {scope}{where}"
+    return f"ratectl panic off --scope {scope}{_local(place)}"
+
+
+def _local(place: str) -> str:
+    """The options that mean the file at ``place``; none for the store."""
+    return f" --local --state-dir {shlex.quote(str(Path(place).parent))}" if place else ""
 
 
 def switch_text(switch: Switch) -> str:
@@ -98,6 +104,8 @@ def turned_data(turned: Turned) -> dict[str, Any]:
     return {
         "file": turned.place or None,
         "switches": _switches_data(turned.changed.after),
+        "local": file_data(turned.here) if turned.here else None,
+        "obeying_files": [id_ for id_, _ in by_files(turned.agents)],
         "agents": None
         if turned.waited is None
         else {
@@ -111,16 +119,15 @@ def turned_data(turned: Turned) -> dict[str, Any]:
 def turned_blocks(turned: Turned, scope: str | None, *, quiet: bool) -> Iterator[Block]:
     """A turn for people."""
     before, after = turned.changed.before.modes, turned.changed.after
+    here, problem = _load(turned.here) if turned.here else (None, None)
     now = {each.scope: each for each in after.on}
     if scope in now and turned.changed.after.on != turned.changed.before.on:
         how = "open" if now[scope].mode == "open" else "in shadow"
         yield [bold(f"limits are {how} at and below {scope}", "red"), ", from now on"]
     else:
         over = [each for each in before if each not in now]
-        left = Waivers(after.modes)
         for each in over:
-            again = "" if left.at(each) else ": limits hold again there"
-            yield [bold(f"the switch at {each} is off", "green"), again]
+            yield [bold(f"the switch at {each} is off", "green"), _again(each, turned, here)]
         if not over:
             yield f"no switch was on{f' at {scope}' if scope else ''}"
     if turned.place:
@@ -129,9 +136,33 @@ def turned_blocks(turned: Turned, scope: str | None, *, quiet: bool) -> Iterator
     for other in after.on:
         if other.scope != scope:
             yield [bold("also on: ", "red"), switch_text(other)]
+    yield from _file_blocks(turned, here, problem)
     if scope in now and not quiet:
         yield [dim("undo:   "), undo(scope, turned.place)]
-        yield [dim("follow: "), f"ratectl panic{' status --local' if turned.place else ''}"]
+        follow = f" status{_local(turned.place)}" if turned.place else ""
+        yield [dim("follow: "), f"ratectl panic{follow}"]
+
+
+def _again(scope: str, turned: Turned, here: Switches | None) -> str:
+    """That limits hold again at a scope, as far as that is known."""
+    if turned.place:
+        return "" if Waivers(turned.changed.after.modes).at(scope) else _AGAIN + _UNASKED
+    on = dict(turned.changed.after.modes)
+    on |= here.modes if here else {}
+    obeyed = [each for agent in turned.agents for each in agent.panic if each.source == "file"]
+    on |= {each.scope: "open" for each in obeyed}
+    return "" if Waivers(on).at(scope) else _AGAIN
+
+
+def _file_blocks(turned: Turned, here: Switches | None, problem: str | None) -> Iterator[Block]:
+    """What is on by files, whatever the store says."""
+    for each in here.on if here else ():
+        off = undo(each.scope, str(turned.here))
+        yield [bold("also on: ", "red"), f"{switch_text(each)}, by a file here: {off}"]
+    if problem:
+        yield [bold("warning: ", "yellow"), f"{turned.here}: {problem}"]
+    for agent, text in by_files(turned.agents):
+        yield [bold("also on: ", "red"), f"{agent} obeys a file of its own: {text}"]
 
 
 def _waited_blocks(turned: Turned) -> Iterator[Block]:
