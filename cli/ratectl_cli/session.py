@@ -143,8 +143,23 @@ class Session:
 
     @property
     def store_url(self) -> str:
-        """The store of this run: the option, the environment variable, or the default."""
-        return self.options.store or os.environ.get("RATECTL_STORE") or default_store()
+        """The store of this run: the option, the environment variable, or the default.
+
+        :raises UsageError: what names it is empty. A pipeline whose secret is not set would
+            publish to a file that nobody looks at.
+        """
+        named = self.named_store
+        if named is None:
+            named = _not_empty("RATECTL_STORE", os.environ.get("RATECTL_STORE"), "unset it")
+        return default_store() if named is None else named
+
+    @property
+    def named_store(self) -> str | None:
+        """The store that the option names, if it does.
+
+        :raises UsageError: it is empty.
+        """
+        return _not_empty("--store", self.options.store, "leave it out")
 
     @contextmanager
     def store(self) -> Iterator[Store]:
@@ -179,6 +194,12 @@ def default_store() -> str:
     from ratectl.agent.last_good import default_state_dir
 
     return f"sqlite:///{Path(default_state_dir()).absolute() / 'ratectl.db'}"
+
+
+def _not_empty(name: str, value: str | None, otherwise: str) -> str | None:
+    if value is None or value.strip():
+        return value
+    raise UsageError(f"{name} is empty: name a store, like etcd://host:2379/prod, or {otherwise}")
 
 
 class _Progress:

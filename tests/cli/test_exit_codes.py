@@ -118,8 +118,26 @@ def test_a_bad_setting_is_a_usage_error(
     monkeypatch.setenv("RATECTL_STORE", "nonsense")
     assert cli("history").code == 64
     assert cli("doctor").code == 64
-    monkeypatch.setenv("RATECTL_STORE", "")
-    assert cli("history").code == 0, "empty is unset"
+
+
+@pytest.mark.parametrize("command", ["history", "doctor", "demo"])
+def test_an_empty_store_is_not_the_default_one(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """A pipeline whose secret is not set would publish to a file that nobody looks at."""
+    run = cli(command, "--store", "")
+    assert (run.code, run.out) == (64, "")
+    assert "--store is empty: name a store, like etcd://host:2379/prod, or leave it out" in run.err
+    monkeypatch.setenv("RATECTL_STORE", " ")
+    run = cli(command, "--store", "")
+    assert "--store is empty" in run.err
+    if command == "demo":  # which has a store of its own
+        return
+    run = cli(command)
+    assert (run.code, run.out) == (64, "")
+    assert "RATECTL_STORE is empty: name a store, like etcd://host:2379/prod, or unset" in run.err
+    assert not (tmp_path / "state").exists()
+    assert cli(command, "--store", f"sqlite:///{tmp_path}/other.db").code in (0, 1)
 
 
 def test_invalid_policies_exit_65_with_every_finding(cli: Cli, tree: Path, store_url: str) -> None:
