@@ -61,7 +61,10 @@ def applied(
     """Apply a proposal; returns the exit code.
 
     :raises Refused: a guard says no.
+    :raises Conflict: a candidate is being tried.
     """
+    from ratectl.publish import no_rollout
+
     publication.warn(session, proposal)
     same = publication.is_live(proposal)
     if same and signed_as_wanted(store, proposal.base, manner.signer, unsigned=manner.unsigned):
@@ -71,6 +74,7 @@ def applied(
     publication.show_changes(session, proposal, publication.title_of(proposal, source))
     proposal = publication.sign_guard(proposal, manner.signer)
     proposal = publication.pass_guards(session, proposal, manner.reasons)
+    no_rollout(proposal.base)
     if manner.dry_run:
         publication.answer_dry(session, proposal)
         return 0

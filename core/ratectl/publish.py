@@ -39,6 +39,7 @@ __all__ = [
     "KEPT",
     "Provenance",
     "Trial",
+    "being_tried",
     "commit",
     "is_live",
     "no_rollout",
@@ -183,11 +184,19 @@ def _address(blob: bytes | None) -> str | None:
 
 def no_rollout(base: Live) -> None:
     """:raises Conflict: a candidate is being tried beside the live generation."""
-    if base.head is not None and base.head.candidate is not None:
-        raise Conflict(
-            f"generation {base.head.candidate.generation} is being tried beside generation "
-            f"{base.generation}: `ratectl rollout promote` or `ratectl rollout abort` first"
-        )
+    tried = being_tried(base)
+    if tried is not None:
+        raise Conflict(tried)
+
+
+def being_tried(base: Live) -> str | None:
+    """Why nothing can be published now: a candidate is being tried; None where none is."""
+    if base.head is None or base.head.candidate is None:
+        return None
+    return (
+        f"generation {base.head.candidate.generation} is being tried beside generation "
+        f"{base.generation}: `ratectl rollout promote` or `ratectl rollout abort` first"
+    )
 
 
 def rollback(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.effects import RELIEFS
+from ratectl.publish import being_tried
 from ratectl_cli.render.changes import (
     SIGNS,
     change_blocks,
@@ -47,6 +48,12 @@ class Planned:
     has_changes: bool
     replayed: Replayed | None = None
     """What recorded traffic notices, if that was asked."""
+
+    @property
+    def candidate(self) -> int | None:
+        """The generation that is being tried now: until that is over, nothing can be applied."""
+        head = self.proposal.base.head
+        return head.candidate.generation if head and head.candidate else None
 
     @property
     def own(self) -> list[Change]:
@@ -139,6 +146,7 @@ def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
         "has_changes": planned.has_changes,
         "reporting": planned.proposal.reporting,
         "replay": replayed_data(planned.replayed),
+        "candidate": planned.candidate,
         "saved": saved,
     }
 
@@ -168,6 +176,9 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
         yield from [""] if proposal.objections or saved is not None else []
     for each in proposal.objections:
         yield [bold("guarded: ", "yellow"), f"{each.message} ({each.flag} REASON)"]
+    tried = being_tried(proposal.base)
+    if tried is not None:
+        yield [bold("notice: ", "yellow"), tried]
     if saved is not None:
         yield [dim("apply: "), f"ratectl apply {saved}"]
 
@@ -210,6 +221,7 @@ def plan_markdown(planned: Planned) -> str:
         lines += [f"Generation {proposal.base.generation}, which is live, says the same.", ""]
         lines += _of_set(proposal)
         lines += replayed_markdown(planned.replayed) if planned.replayed else ()
+        lines += _notice(proposal)
         return "\n".join(lines)
     lines += [f"{escaped(planned.title)} ({declared(proposal.summary)} declared).", ""]
     if proposal.changes:
@@ -219,6 +231,7 @@ def plan_markdown(planned: Planned) -> str:
     lines += _of_set(proposal)
     if planned.replayed is not None:
         lines += replayed_markdown(planned.replayed)
+    lines += _notice(proposal)
     for each in proposal.objections:
         lines += [f"**Guarded**: {escaped(each.message)} ({code(f'{each.flag} REASON')}).", ""]
     lines += _findings(planned)
@@ -229,6 +242,11 @@ def _of_set(proposal: Proposal) -> Iterator[str]:
     for word, text in set_lines(proposal.merged):
         yield f"**{word.capitalize()}**: {escaped(text)}."
         yield ""
+
+
+def _notice(proposal: Proposal) -> list[str]:
+    tried = being_tried(proposal.base)
+    return [] if tried is None else [f"**Notice**: {escaped(tried)}.", ""]
 
 
 def _table(planned: Planned) -> Iterator[str]:
