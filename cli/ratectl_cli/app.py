@@ -1,7 +1,9 @@
 """The command line's entry: wiring, and the one place where exceptions become exit codes."""
 
 import contextlib
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -171,8 +173,23 @@ def _report(session: Session, failure: "Failure") -> None:
         session.answer("Error", failure_data(failure), list)
 
 
+def _fill_streams() -> None:
+    """Have three standard streams, where some were closed (``>&-``): they lead nowhere then.
+
+    A file that is opened later must not get the number of one, and be written over by messages.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the first that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+
+
 def main() -> None:
     """Entry point of the ``ratectl`` script."""
+    _fill_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

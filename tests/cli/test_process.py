@@ -152,6 +152,38 @@ def test_output_that_cannot_be_written_is_an_error(clean_place: Path) -> None:
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.parametrize(
+    ("closing", "words", "code"),
+    [
+        (">&-", "plan policies", 0),
+        (">&-", "plan policies -o json", 0),
+        ("2>&-", "plan policies", 0),
+        ("2>&-", "plan nothing-here", 65),
+        ("<&-", "plan policies --out plan.json", 0),
+        ("<&-", "apply - --yes", 77),
+        ("<&-", "apply policies", 64),
+        ("<&- >&- 2>&-", "apply policies --yes", 0),
+        ("<&- >&- 2>&-", "apply nothing-here", 65),
+    ],
+)
+def test_streams_that_are_closed_are_no_error(
+    clean_place: Path, tree: Path, store_url: str, closing: str, words: str, code: int
+) -> None:
+    run = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closing}', "sh", *PROGRAM, *words.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == code, run.stderr
+    assert "Traceback" not in run.stderr
+    assert "internal" not in run.stderr
+    if words == "apply policies --yes":
+        assert ratectl("history", "-o", "json").stdout.count('"generation": 1') == 1
+    if "plan.json" in words:
+        assert Path("plan.json").read_bytes().startswith(b"{")
+
+
 def test_pipes_get_whole_plain_lines_whatever_the_width(
     clean_place: Path, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
