@@ -96,8 +96,8 @@ def plan(
       2    planned, and there is something to apply (--detailed-exitcode)
       64   wrong arguments, an invalid map, or no such log
       65   invalid policies
-      69   store unreachable, or the log cannot be read
-      77   nothing to apply, or it belongs to another set
+      69   store unreachable, or the log cannot be read, or the plan not written
+      77   nothing to apply, it belongs to another set, or the plan may not be written there
     """
     from pathlib import Path
 
@@ -110,6 +110,8 @@ def plan(
     session = session_of(ctx)
     if not session.text and format_ is not Format.TEXT:
         raise UsageError(f"--format {format_} is text: leave out -o {session.options.output}")
+    if out is not None and out in ("", "-"):
+        raise UsageError(f"--out takes the name of a file, not {out!r}: the plan is saved to it")
     choice = choice_of(set_, prune=prune, take=take_ownership)
     outputs = _github_file() if github_output else None
     recording = _recording(path, replay, map_file)
@@ -118,7 +120,7 @@ def plan(
     provenance = publication.provenance_of(path, message)
     with session.store() as store, session.busy("comparing with the live generation"):
         proposal = publication.compare_with_live(session, store, path, loaded, provenance, choice)
-        saved = _saved(store, proposal, path) if out else None
+        saved = None if out is None else _saved(store, proposal, path)
     planned = Planned(
         proposal,
         title=publication.title_of(proposal, path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -180,7 +181,7 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
     if tried is not None:
         yield [bold("notice: ", "yellow"), tried]
     if saved is not None:
-        yield [dim("apply: "), f"ratectl apply {saved}"]
+        yield [dim("apply: "), f"ratectl apply {shlex.quote(saved)}"]
 
 
 def _notes(planned: Planned, change: Change) -> Iterator[Piece]:
