@@ -118,7 +118,30 @@ def _contents(store: Store, at: datetime) -> Iterator[Finding]:
         elif live.head.signature is not None:
             detail = f"generation {live.generation} is signed, for environment {environment.id}"
             yield Finding("signature", "ok", detail, {"environment": environment.id})
+    yield from _rollout(store, live)
     yield from _agents(store, live, at)
+
+
+def _rollout(store: Store, live: Live) -> Iterator[Finding]:
+    """Whether somebody would notice that a candidate is bad, where agents enforce one."""
+    from ratectl.rollout import controller_of
+    from ratectl_cli.rollouts import controller_text
+
+    candidate = live.head.candidate if live.head else None
+    if candidate is None or candidate.mode == "shadow":
+        return
+    what = f"generation {candidate.generation} is tried at {candidate.percent:g}%"
+    controller = controller_of(store, candidate.rollout)
+    if controller is not None:
+        yield Finding("rollout", "ok", f"{what}, controlled by {controller_text(controller)}")
+        return
+    yield Finding(
+        "rollout",
+        "warning",
+        f"{what}, and nobody controls it: `ratectl rollout run` goes on, `ratectl rollout abort` "
+        "ends it",
+        {"generation": candidate.generation},
+    )
 
 
 def _policies(store: Store, live: Live) -> Finding:

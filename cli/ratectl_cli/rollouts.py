@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from ratectl_cli.render import times
 from ratectl_cli.text import Column, Styled, Table, bold, dim, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ratectl.generations import Live
-    from ratectl.records import RolloutRecord
+    from ratectl.records import Controller, RolloutRecord
     from ratectl.rollout import Differences, Group, Progress, Terms, Underway, Verdict
     from ratectl.signing import Signer
     from ratectl.stores.base import Store
     from ratectl_cli.session import Session
     from ratectl_cli.text import Block
 
-__all__ = ["answer_rollout", "controlled", "standing", "terms_of"]
+__all__ = ["answer_rollout", "controlled", "controller_text", "standing", "terms_of"]
 
 _COLOURS = {"promoted": "green", "aborted": "red", "paused": "yellow"}
+_NOBODY: Final = Styled("nobody controls it, so nobody new takes part", "yellow")
 
 
 def terms_of(canary: str, bake: float | None, min_requests: int | None, band: str | None) -> Terms:
@@ -138,13 +140,31 @@ def answer_rollout(
     live: Live,
     verdict: Verdict | None,
     differences: Differences | None = None,
+    controller: Controller | None = None,
 ) -> None:
-    """Print how a rollout stands; of one in shadow, what the candidate would do otherwise."""
+    """Print how a rollout stands; of one in shadow, what the candidate would do otherwise.
+
+    ``controller``: who controls it now; None where nobody does.
+    """
     session.answer(
         "Rollout",
-        {**_data(record, live, verdict), "shadow": _differences_data(differences)},
-        lambda: _blocks(session, record, verdict, differences),
+        {
+            **_data(record, live, verdict),
+            "controller": _controller_data(controller),
+            "shadow": _differences_data(differences),
+        },
+        lambda: _blocks(session, record, verdict, differences, controller),
     )
+
+
+def _controller_data(found: Controller | None) -> dict[str, Any] | None:
+    return None if found is None else {"host": found.host, "pid": found.pid, "since": found.since}
+
+
+def controller_text(found: Controller) -> str:
+    """``process 4711 on node-a, which began 3 min ago``."""
+    began = times.ago(found.since, times.now())
+    return f"process {found.pid} on {found.host}, which began {began}"
 
 
 def _differences_data(found: Differences | None) -> dict[str, Any] | None:
@@ -204,6 +224,7 @@ def _blocks(
     record: RolloutRecord,
     verdict: Verdict | None,
     differences: Differences | None,
+    controller: Controller | None,
 ) -> Iterator[Block]:
     state = bold(record.state, _COLOURS.get(record.state, "cyan"))
     how = "evaluated beside" if record.mode == "shadow" else "tried beside"
@@ -217,6 +238,8 @@ def _blocks(
         yield [dim("because:  "), record.reason]
     if record.mode != "shadow":
         yield [dim("stages:   "), _stages(record)]
+        if not record.over:
+            yield [dim("control:  "), controller_text(controller) if controller else _NOBODY]
     if differences is not None and not record.over:
         yield from _difference_blocks(differences, verdict)
     elif verdict is not None and not record.over:

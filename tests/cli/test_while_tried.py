@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
-from cli_support import TREE
+from cli_support import TREE, report_agent
+
+from ratectl.rollout import read_rollout
+from ratectl.rollout.presence import Presence
+from ratectl.stores import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,3 +52,54 @@ def test_a_plan_says_that_it_cannot_be_applied_yet(cli: Cli, tree: Path, tried: 
     assert cli("rollout", "abort").code == 0
     assert FIRST not in cli("plan", "policies").out
     assert cli("plan", "policies", "-o", "json").document["candidate"] is None
+
+
+@pytest.fixture
+def abandoned(cli: Cli, tree: Path, published: str) -> str:
+    """Generation 2 is tried in every agent, and its controller is gone."""
+    report_agent(published)
+    (tree / "all.yaml").write_text(TREE.replace("50/s", "51/s"))
+    words = ("--canary", "100%", "--band", "none", "--timeout", "0.5")
+    assert cli("apply", "policies", "--yes", *words).code == 124
+    return published
+
+
+def test_a_candidate_that_nobody_controls_is_warned_of(cli: Cli, abandoned: str) -> None:
+    nobody = "control:  nobody controls it, so nobody new takes part\n"
+    assert nobody in cli("rollout", "status").out
+    assert cli("rollout", "status", "-o", "json").document["controller"] is None
+    said = (
+        "warning  rollout   generation 2 is tried at 100%, and nobody controls it: `ratectl "
+        "rollout run` goes on, `ratectl rollout abort` ends it\n"
+    )
+    assert said in cli("doctor").out
+    with open_store(abandoned) as store:
+        presence = Presence(store, read_rollout(store).record.id, time.monotonic)
+        assert presence.keep()
+        here = f"process {os.getpid()} on {socket.gethostname()}, which began "
+        assert f"control:  {here}" in cli("rollout", "status").out
+        found = cli("rollout", "status", "-o", "json").document["controller"]
+        assert (found["host"], found["pid"]) == (socket.gethostname(), os.getpid())
+        assert f"ok       rollout   generation 2 is tried at 100%, controlled by {here}" in (
+            cli("doctor").out
+        )
+        presence.leave()
+    assert cli("rollout", "abort").code == 0
+    assert "control:" not in cli("rollout", "status").out
+    assert " rollout   " not in cli("doctor").out
+
+
+def test_one_in_shadow_needs_no_controller(cli: Cli, tried: str) -> None:
+    assert "control:" not in cli("rollout", "status").out
+    assert " rollout   " not in cli("doctor").out
+
+
+def test_whoever_waits_for_another_controller_says_so(cli: Cli, abandoned: str) -> None:
+    with open_store(abandoned) as store:
+        presence = Presence(store, read_rollout(store).record.id, time.monotonic)
+        assert presence.keep()
+        run = cli("rollout", "run", "--timeout", "0.5")
+        presence.leave()
+    assert run.code == 124
+    who = f"process {os.getpid()} on {socket.gethostname()}"
+    assert run.err == f"100%: waiting to see whether {who} is still there, which controls it\n"

@@ -62,7 +62,18 @@ def _examine(session: "Session") -> "list[Finding]":
     except RatectlError as error:
         findings.append(Finding("store", "failed", str(error)))
     findings.append(examine_engine())
-    order = ("store", "tls", "auth", "policies", "signature", "panic", "agents", "clock", "engine")
+    order = (
+        "store",
+        "tls",
+        "auth",
+        "policies",
+        "signature",
+        "rollout",
+        "panic",
+        "agents",
+        "clock",
+        "engine",
+    )
     return sorted(findings, key=lambda finding: order.index(finding.check))
 
 

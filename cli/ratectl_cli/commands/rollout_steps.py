@@ -21,7 +21,7 @@ _TELLS = "ratectl rollout status"
 def status(ctx: typer.Context) -> int:
     """Show how a rollout stands, or how it ended.
 
-    Of the last one there was.
+    Of the last one there was; and which process controls it, if one does.
 
     Examples:
       ratectl rollout status
@@ -76,8 +76,8 @@ def run(ctx: typer.Context, sign: Sign = None) -> int:
             session.deadline.changing(_TELLS)
             resume(store, rollout, _author())
             rollout = read_rollout(store, rollout.record.generation)
-            other = controller_of(store)
-            if other is not None and other.rollout == rollout.record.id:
+            other = controller_of(store, rollout.record.id)
+            if other is not None:
                 session.say(f"process {other.pid} on {other.host} controls it, and goes on")
                 _answer(session, store, rollout)
                 return 0
@@ -186,16 +186,18 @@ def _author() -> str:
 
 
 def _answer(session: Session, store: "Store", rollout: "Underway") -> None:
-    from ratectl.rollout import Differences
+    from ratectl.rollout import Differences, controller_of
     from ratectl.usage import read_usage
     from ratectl_cli import rollouts
 
-    verdict = differences = None
-    if not rollout.record.over:
+    record = rollout.record
+    verdict = differences = controller = None
+    if not record.over:
         verdict = rollouts.standing(store, rollout)
-        if rollout.record.mode == "shadow":
-            differences = Differences.of(rollout.record, read_usage(store))
-    rollouts.answer_rollout(session, rollout.record, rollout.live, verdict, differences)
+        controller = controller_of(store, record.id)
+        if record.mode == "shadow":
+            differences = Differences.of(record, read_usage(store))
+    rollouts.answer_rollout(session, record, rollout.live, verdict, differences, controller)
 
 
 __all__ = ["abort", "pause", "promote", "run", "status"]

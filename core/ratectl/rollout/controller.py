@@ -37,7 +37,8 @@ class Progress(NamedTuple):
 
     record: RolloutRecord
     verdict: Verdict | None
-    """None before anybody looked, and while the store is out of reach."""
+    """None before anybody looked, while another controller may be there, and while the store is out
+    of reach."""
     seconds: float
     """Since the stage began, or was begun anew."""
     waiting: str
@@ -94,6 +95,8 @@ class Controlling:
         try:
             if self._presence.keep():
                 self._see()
+            else:
+                self._tell(self._progress(None, self._presence.doubt()))
         except Deposed as deposed:
             raise Conflict(str(deposed)) from None
         except (Conflict, OutcomeUnknown):

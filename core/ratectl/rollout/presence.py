@@ -27,10 +27,11 @@ class Deposed(Exception):
     """Somebody else is in control, or nobody can be."""
 
 
-def controller_of(store: Store) -> Controller | None:
-    """Who is in control of a rollout now, as far as anybody can tell."""
+def controller_of(store: Store, rollout: str | None = None) -> Controller | None:
+    """Who is in control of a rollout (by its id; None for any) now, as far as anybody can tell."""
     item = store.get(CONTROLLER)
-    return None if item is None else _read(item)
+    found = None if item is None else _read(item)
+    return found if found is not None and rollout in (None, found.rollout) else None
 
 
 def _read(item: Item) -> Controller | None:
@@ -75,6 +76,15 @@ class Presence:
         if now >= self._tried_until:
             raise Deposed(self._other())
         return False
+
+    def doubt(self) -> str:
+        """What ``keep`` waits for where it is false.
+
+        :raises StoreError: nobody can tell now.
+        """
+        other = controller_of(self._store)
+        who = "another controller" if other is None else f"process {other.pid} on {other.host}"
+        return f"waiting to see whether {who} is still there, which controls it"
 
     def leave(self) -> None:
         """Give the key up; if the store is out of reach, it goes by itself."""
