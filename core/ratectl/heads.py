@@ -125,15 +125,15 @@ def _settle(landed: Callable[[], bool | None], head: Head, lost: OutcomeUnknown)
         time.sleep(0.1)
 
 
-def lost_race(store: Store, base: Live) -> Conflict:
-    """What to say to somebody whose base is not the head any more."""
+def lost_race(store: Store, base: Live, again: str) -> Conflict:
+    """What to say to somebody whose base is not the head any more; ``again``: what to do then."""
     now = read_live(store)
     if now.head is None:
         return Conflict(f"generation {base.generation} was live, now none is: the head is gone")
     if now.generation == base.generation:
         return Conflict(
             f"a rollout was started or ended meanwhile, beside generation {base.generation}: "
-            "look at `ratectl rollout status` and apply again"
+            f"look at `ratectl rollout status` and {again}"
         )
     try:
         winner = read_entry(store, now.generation)
@@ -143,5 +143,5 @@ def lost_race(store: Store, base: Live) -> Conflict:
     return Conflict(
         f"{what} was published meanwhile; this was based on "
         f"{f'generation {base.generation}' if base.head else 'an empty store'}: "
-        "look at the change and apply again"
+        f"look at the change and {again}"
     )

@@ -261,16 +261,17 @@ def commit(
         write += [Delete(history_key(oldest)), Delete(rollout_key(oldest))]
     key = history_key(entry.generation)
     manifests = content.manifests
+    again = "roll back again" if content.action == "rollback" else "apply again"
     for _ in range(_ATTEMPTS):
         compare = [Compare(item.key, item.mod_revision) for item in manifests]
         if swap_head(store, base, head, key, entry, write, compare):
             break
         if read_live(store).mod_revision != base.mod_revision:
-            raise lost_race(store, base)
+            raise lost_race(store, base, again)
         # Only a manifest moved: another publisher wants the same bytes. That is no conflict.
         manifests = [still_stored(store, item) for item in manifests]
     else:
-        raise Conflict("the same bytes are being published by many at once: apply again")
+        raise Conflict(f"the same bytes are being published by many at once: {again}")
     if entry.generation % _COLLECT_EVERY == 0:
         collect_garbage(store)
     return entry

@@ -1,17 +1,21 @@
 """``ratectl rollback``."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ratectl.errors import UsageError
+from ratectl.errors import BundleError, NotFound, UsageError
 from ratectl_cli.errors import NothingPublished, Refused
-from ratectl_cli.session import session_of
+from ratectl_cli.session import Session, session_of
 from ratectl_cli.signing import Sign, signer_for
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ratectl.generations import Live
     from ratectl.publish import Provenance
+    from ratectl.records import HistoryEntry
     from ratectl.stores.base import Store
 
 
@@ -23,7 +27,8 @@ def rollback(
             "--to",
             metavar="GEN",
             min=1,
-            help="Generation to publish again.  [default: the one before the live one]",
+            help="Generation to publish again.  [default: the one before the live one, unless that "
+            "is a rollback]",
         ),
     ] = None,
     message: Annotated[
@@ -35,7 +40,8 @@ def rollback(
     """Publish an earlier generation again.
 
     History is never rewritten: the old content, and who owned it, becomes a new generation. Shows
-    what requests would notice, and asks. No guard refuses it: it is the way out.
+    what requests would notice, and asks. No guard refuses it: it is the way out. After a rollback,
+    another one says where to (--to): the generation before is the one that was rolled back.
 
     Examples:
       ratectl rollback
@@ -53,6 +59,7 @@ def rollback(
 
     from ratectl.generations import read_live, read_tree
     from ratectl.provenance import gather
+    from ratectl.publish import no_rollout
     from ratectl.publish import rollback as publish_again
     from ratectl.sets import owners_blob
     from ratectl_cli import publication
@@ -79,6 +86,9 @@ def rollback(
         if publication.is_live(proposal):
             publication.answer_unchanged(session, proposal, what)
             return 0
+        no_rollout(base)
+        _warn_of_aborted(session, store, target)
+        _warn_of_owners(session, store, base, entry)
         title = f"generation {target} against generation {base.generation}, which is live"
         publication.show_changes(session, proposal, title)
         session.confirm(f"Publish generation {target} again, as generation {base.next}?", yes=yes)
@@ -100,10 +110,61 @@ def _target(store: "Store", base: "Live", to: int | None) -> int:
         if to == base.generation:
             raise UsageError(f"generation {to} is the live one: nothing to go back to")
         return to
-    before = [each.generation for each in lived(store) if each.generation < base.generation]
+    before = [each for each in lived(store) if each.generation < base.generation]
     if not before:
         raise Refused(f"generation {base.generation} is live: none before it is kept")
-    return before[0]
+    again = _rolled_back(store, base)
+    if again is not None:
+        older = [each.generation for each in before if each.generation < again]
+        raise _which(base.generation, before[0].generation, again, older)
+    return before[0].generation
+
+
+def _rolled_back(store: "Store", base: "Live") -> int | None:
+    """The generation that what is live is a rollback to; None where it is none."""
+    from ratectl.generations import read_entry
+
+    with suppress(NotFound):
+        return read_entry(store, base.generation).rollback_of
+    return None
+
+
+def _which(live: int, left: int, again: int, older: "Sequence[int]") -> UsageError:
+    """For a rollback after a rollback: one more step would bring back what was rolled back."""
+    error = UsageError(
+        f"generation {live}, which is live, is a rollback from generation {left} to {again}: say "
+        "with --to which one is meant now"
+    )
+    further = f"--to {older[0]} goes back further" if older else f"none older than {again} is kept"
+    error.add_note(f"--to {left} brings back what was rolled back; {further}")
+    return error
+
+
+def _warn_of_aborted(session: Session, store: "Store", target: int) -> None:
+    from ratectl.generations import read_rollouts
+
+    tried = read_rollouts(store).get(target)
+    if tried is not None and tried.state == "aborted":
+        why = f": {tried.reason}" if tried.reason else ""
+        session.warn(f"generation {target} was never live: {tried.by} aborted it{why}")
+
+
+def _warn_of_owners(session: Session, store: "Store", base: "Live", entry: "HistoryEntry") -> None:
+    """Warn where sets lose what they own, as the generation does not know them."""
+    from ratectl.sets import owners_blob, read_owners
+
+    with suppress(NotFound, BundleError):
+        known = read_owners(store, entry.owners).sets
+        now = read_owners(store, owners_blob(store, base)).sets
+        lost = [name for name in now if name not in known]
+        if lost:
+            one = len(lost) == 1
+            who = f"{'set' if one else 'sets'} {', '.join(lost)}"
+            loses = "loses what it owns" if one else "lose what they own"
+            session.warn(
+                f"{who} {loses}: generation {entry.generation} is from before "
+                f"{'it' if one else 'them'}"
+            )
 
 
 def _who(author: str, message: str) -> "Provenance":
