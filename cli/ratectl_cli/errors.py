@@ -10,17 +10,18 @@
 75  a lost race: what was decided on has moved
 77  refused by a guard, or permission denied
 124 out of time
-130 interrupted
+130 interrupted by Ctrl-C; 128 and its number for another signal
 ==  ===========================================================================================
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from ratectl import errors as core
 from ratectl.signing import Untrusted
+from ratectl_cli.signals import Terminated
 
 if TYPE_CHECKING:
     from ratectl.policy.diagnostics import Diagnostic
@@ -83,10 +84,16 @@ class TimedOut(core.RatectlError):
 
 
 class Interrupted(core.RatectlError):
-    """Ctrl-C."""
+    """Ctrl-C, or another signal that ends a command as that does."""
 
-    def __init__(self) -> None:
+    def __init__(self, exit_code: int = INTERRUPTED) -> None:
+        self.exit_code = exit_code
         super().__init__("interrupted")
+
+    @classmethod
+    def by(cls, interrupt: KeyboardInterrupt) -> Self:
+        """What an interrupt means."""
+        return cls(interrupt.exit_code if isinstance(interrupt, Terminated) else INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +140,8 @@ def explain_error(error: BaseException) -> Failure:
     for kind, code, exit_code in _KINDS:
         if isinstance(error, kind):
             diagnostics = tuple(getattr(error, "diagnostics", ()))
-            return Failure(code, exit_code, _message(error), _hint(error), diagnostics)
+            ends = error.exit_code if isinstance(error, Interrupted) else exit_code
+            return Failure(code, ends, _message(error), _hint(error), diagnostics)
     return Failure(
         "bug",
         BUG,

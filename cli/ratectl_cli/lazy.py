@@ -65,8 +65,8 @@ class Command(typer.core.TyperCommand):
                 return session.deadline.within(partial(super().invoke, ctx))
         except (typer.Exit, typer.Abort):
             raise
-        except KeyboardInterrupt:
-            raise CommandFailed(session) from Interrupted()
+        except KeyboardInterrupt as interrupt:
+            raise CommandFailed(session) from Interrupted.by(interrupt)
         except Exception as error:
             raise CommandFailed(session) from error
 

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl_cli.render import times
+from ratectl_cli.signals import ended_by_signals
 from ratectl_cli.text import Column, Styled, Table, bold, dim, plural
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def controlled(session: Session, store: Store, rollout: Underway, signer: Signer
     narrator = _Narrator(session)
     controlling = Controlling(store, rollout.record, signer=signer, tell=narrator.hear)
     try:
-        record = controlling.run(session.deadline.share())
+        with ended_by_signals():
+            record = controlling.run(session.deadline.share())
     except KeyboardInterrupt:
         session.say(
             "nobody new takes part while nobody controls it: `ratectl rollout run` goes on, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from cli_support import TREE, report_agent
 from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.generations import read_environment, read_live
-from ratectl.rollout import Controlling, Terms, read_rollout, start
+from ratectl.rollout import Controlling, Terms, controller_of, read_rollout, start
 from ratectl.stores import open_store
 from ratectl.usage import read_agents
 from support import ME, policies
@@ -181,7 +182,12 @@ def test_what_a_candidate_changed_is_not_blamed_on_it_unless_it_went_live(
     assert {each["generation"] for each in values} == {1, 3}
 
 
-def test_ctrl_c_leaves_it_and_says_how_to_go_on(edited: str, agents: list[Agent]) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_leaves_it_and_says_how_to_go_on(
+    edited: str, agents: list[Agent], number: signal.Signals, code: int
+) -> None:
     words = ["apply", "policies", "--yes", "--canary", "100%", "--band", "none"]
     with subprocess.Popen(
         [sys.executable, "-c", "from ratectl_cli.app import main; main()", *words],
@@ -192,12 +198,16 @@ def test_ctrl_c_leaves_it_and_says_how_to_go_on(edited: str, agents: list[Agent]
         try:
             assert process.stderr is not None
             assert process.stderr.readline().startswith("100%")
-            process.send_signal(2)
+            process.send_signal(number)
+            process.send_signal(number)  # a wrapper passes on what the whole group got already
             _, err = process.communicate(timeout=20)
         finally:
             process.kill()
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "`ratectl rollout run` goes on" in err
+    assert err.endswith("error: interrupted\n")
+    with open_store(edited) as store:
+        assert controller_of(store) is None, "another one need not wait for its lease"
     with open_store(edited) as store:
         assert read_rollout(store).record.state == "running"
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
-import threading
 from contextlib import contextmanager, suppress
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -17,11 +15,10 @@ from ratectl.generations import read_history, read_live
 from ratectl.stores import open_store
 from ratectl.stores.base import MAX_OPS, Delete
 from ratectl_cli.errors import Refused
+from ratectl_cli.signals import ended_by_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import FrameType
-
 
 __all__ = ["AUTHOR", "Stage", "set_up"]
 
@@ -55,7 +52,7 @@ def set_up(store: str | None, *, keep: bool) -> Iterator[Stage]:
         _clear(own)
         with as_file(files("ratectl_cli") / "examples" / "policies") as example:
             shutil.copytree(example, folder / "policies")
-        with _environment({"RATECTL_STORE": own, "RATECTL_AUTHOR": AUTHOR}), _ended_by_signals():
+        with _environment({"RATECTL_STORE": own, "RATECTL_AUTHOR": AUTHOR}), ended_by_signals():
             os.chdir(folder)
             yield Stage(folder, own)
     finally:
@@ -113,21 +110,3 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let a polite kill end the demo as Ctrl-C does: with everything taken away."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {each: signal.signal(each, end) for each in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -16,6 +16,7 @@ from ratectl.stores import open_store
 from ratectl.usage import read_agents, read_usage, totals
 from ratectl_cli.demo.acks import AckWatch
 from ratectl_cli.demo.fleet import DemoFailed, Fleet
+from ratectl_cli.signals import Terminated
 from ratectl_cli.text import Column, Table, bold, dim
 
 if TYPE_CHECKING:
@@ -255,10 +256,8 @@ class Story:
         text = out.getvalue() if isinstance(out, io.StringIO) else None
         line = shlex.join(["ratectl", *words])
         self.commands.append({"command": line, "exit_code": code, "output": text})
-        if code == 130:
-            raise KeyboardInterrupt
         if code > 128:  # a signal asked us to end
-            raise SystemExit(code)
+            raise Terminated(code - 128)
         if code:
             raise DemoFailed(f"`{line}` ended with exit code {code}")
 
