@@ -27,6 +27,17 @@ _JOBS: Final = ".gitlab/ratectl.yml"
 _WORKFLOW: Final = ".github/workflows/ratectl.yaml"
 _ACTION: Final = ".github/actions/ratectl/action.yml"
 
+_BEGINS: Final = {Platform.GITHUB: _WORKFLOW, Platform.GITLAB: _ENTRY}
+"""What the platform reads first."""
+
+_CALLS: Final = {Platform.GITHUB: str(Path(_ACTION).parent), Platform.GITLAB: _JOBS}
+"""What that names, where it is ratectl's or runs it."""
+
+_REMEDIES: Final = {
+    Platform.GITHUB: f"no job of it uses ./{_CALLS[Platform.GITHUB]}. Rename it and run this again",
+    Platform.GITLAB: f"add `include: [{{local: {_JOBS}}}]` to it",
+}
+
 _PLACES: Final[Mapping[Platform, Mapping[str, str]]] = {
     Platform.GITHUB: {"workflow.yaml": _WORKFLOW, "action.yaml": _ACTION},
     Platform.GITLAB: {"pipeline.yaml": _ENTRY, "jobs.yaml": _JOBS},
@@ -41,9 +52,11 @@ def pipeline_files(platform: Platform, top: Path) -> dict[Path, bytes]:
     return {top / place: (source / name).read_bytes() for name, place in places}
 
 
-def settings_file(platform: Platform) -> str:
-    """The file that says what is to be set before the first pipeline runs."""
-    return _WORKFLOW if platform is Platform.GITHUB else _JOBS
+def settings_file(platform: Platform, top: Path, kept: Container[Path]) -> str | None:
+    """The file that says what to set before the first pipeline runs, where it is ratectl's."""
+    if platform is Platform.GITHUB:
+        return None if _is_foreign(platform, top, kept) else _WORKFLOW
+    return _JOBS
 
 
 def cautions(platform: Platform, top: Path, kept: Container[Path]) -> list[str]:
@@ -55,10 +68,15 @@ def cautions(platform: Platform, top: Path, kept: Container[Path]) -> list[str]:
             f"pipelines are read at the top of a repository, which is {repository}: move them "
             "there, and say in them where the policies are"
         )
-    entry = top / _ENTRY
-    if platform is Platform.GITLAB and entry in kept and _JOBS not in _text(entry):
-        found.append(f"{entry} is yours and was kept: add `include: [{{local: {_JOBS}}}]` to it")
+    if _is_foreign(platform, top, kept):
+        found.append(f"{top / _BEGINS[platform]} is yours and was kept: {_REMEDIES[platform]}")
     return found
+
+
+def _is_foreign(platform: Platform, top: Path, kept: Container[Path]) -> bool:
+    """Whether the file that the platform begins with was kept, and runs nothing of ratectl's."""
+    entry = top / _BEGINS[platform]
+    return entry in kept and _CALLS[platform] not in _text(entry)
 
 
 def _repository_around(folder: Path) -> Path | None:

@@ -96,6 +96,27 @@ def test_a_gitlab_pipeline_that_does_not_include_the_jobs_is_told_how(
     assert cli("init", "--ci", "gitlab").err == ""
 
 
+def test_a_github_workflow_of_somebody_else_is_told_apart(cli: Cli, clean_place: Path) -> None:
+    place = ".github/workflows/ratectl.yaml"
+    workflow = clean_place / place
+    workflow.parent.mkdir(parents=True)
+    workflow.write_text("on: push\njobs: {mine: {runs-on: x, steps: [{run: make}]}}\n")
+    run = cli("init", "--ci", "github")
+    assert run.code == 0
+    assert run.err == (
+        f"warning: {place} is yours and was kept: no job of it uses ./.github/actions/ratectl. "
+        "Rename it and run this again\n"
+    )
+    assert "before the first pipeline" not in run.out
+    workflow.unlink()
+    run = cli("init", "--ci", "github")
+    assert run.err == ""
+    assert f"before the first pipeline: set what {place} begins with" in run.out
+    workflow.with_name("ratectl.yaml").write_bytes(WORKFLOW.read_bytes())
+    (clean_place / ".github" / "actions" / "ratectl" / "action.yml").unlink()
+    assert cli("init", "--ci", "github").err == ""
+
+
 def test_below_the_top_of_a_repository_nobody_reads_it(cli: Cli, clean_place: Path) -> None:
     git("init", "-q")
     run = cli("init", "limits", "--ci", "github")

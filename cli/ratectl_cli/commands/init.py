@@ -84,7 +84,8 @@ def init(
         "kept": [str(path) for path in kept],
         "next": following,
     }
-    session.answer("Init", data, lambda: _blocks(files, kept, following, ci))
+    settings = settings_file(ci, top, kept) if ci is not None else None
+    session.answer("Init", data, lambda: _blocks(files, kept, following, settings))
     if ci is not None:
         for caution in cautions(ci, top, kept):
             session.warn(caution)
@@ -186,7 +187,7 @@ def _blocks(
     files: "Iterable[Path]",
     kept: "Iterable[Path]",
     following: "Sequence[str]",
-    ci: Platform | None,
+    settings: str | None,
 ) -> "Iterator[Block]":
     for path in files:
         yield [bold("wrote ", "green"), str(path)]
@@ -195,8 +196,8 @@ def _blocks(
     yield dim("next:")
     for command in following:
         yield f"  {command}"
-    if ci is not None:
-        yield [dim("before the first pipeline: "), f"set what {settings_file(ci)} begins with"]
+    if settings is not None:
+        yield [dim("before the first pipeline: "), f"set what {settings} begins with"]
 
 
 __all__ = ["init"]
