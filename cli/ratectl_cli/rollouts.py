@@ -155,7 +155,7 @@ def answer_rollout(
             "controller": _controller_data(controller),
             "shadow": _differences_data(differences),
         },
-        lambda: _blocks(session, record, verdict, differences, controller),
+        lambda: _blocks(session, record, live, verdict, differences, controller),
     )
 
 
@@ -224,6 +224,7 @@ def _group_data(group: Group) -> dict[str, Any]:
 def _blocks(
     session: Session,
     record: RolloutRecord,
+    live: Live,
     verdict: Verdict | None,
     differences: Differences | None,
     controller: Controller | None,
@@ -252,7 +253,7 @@ def _blocks(
         yield [dim("trouble:  "), Styled(verdict.trouble, "red")]
     if session.options.quiet:
         return
-    if record.state == "promoted":
+    if record.state == "promoted" and live.generation == record.generation:
         yield [dim("undo:     "), f"ratectl rollback --to {record.base}"]
     elif not record.over:
         go_on = "promote" if record.mode == "shadow" else "run"

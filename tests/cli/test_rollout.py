@@ -66,8 +66,10 @@ def test_a_canary_goes_through_its_stages_and_becomes_live(
     assert "canary, promoted" in history.out
     assert cli("history", "-o", "json").document["generations"][0]["rollout"] == "promoted"
     assert cli("rollout", "status").code == 0
+    assert "undo:     ratectl rollback --to 1" in cli("rollout", "status").out
     assert cli("rollback", "--yes").code == 0
     assert cli("history", "-o", "json").document["generations"][0]["rollback_of"] == 1
+    assert "undo:" not in cli("rollout", "status").out, "something else is live"
 
 
 def test_it_prints_one_document(cli: Cli, edited: str, agents: list[Agent]) -> None:
