@@ -22,6 +22,8 @@ __all__ = [
 ]
 
 _KEY = "ratectl.options"
+_LONGEST = 1e9
+"""Seconds: some thirty years. What is much longer no timer of the system takes."""
 
 
 class Output(StrEnum):
@@ -51,6 +53,12 @@ class Options:
     verbose: int = 0
     no_input: bool = False
     timeout: float | None = None
+
+
+def _for_a_timer(seconds: float | None) -> float | None:
+    if seconds is not None and seconds > _LONGEST:
+        raise typer.BadParameter(f"it is longer than {_LONGEST:.0f} seconds: leave it out")
+    return seconds
 
 
 def _declare(
@@ -85,6 +93,7 @@ def _declare(
             "--timeout",
             metavar="SECONDS",
             min=0.1,
+            callback=_for_a_timer,
             help="Give up (exit 124) when the command takes longer.",
         ),
     ] = None,

@@ -66,7 +66,7 @@ class Signer:
         :raises UsageError: it is not there, not readable, or no Ed25519 key.
         """
         ed25519, serialization = _cryptography()
-        environment, data = _unbound(_read(path))
+        environment, data = _unbound(_read(path), path)
         try:
             key = serialization.load_pem_private_key(data, password=None)
         except (ValueError, TypeError) as error:
@@ -225,18 +225,21 @@ def generate_key(private: Path, public: Path, environment: str | None = None) ->
         raise
 
 
-def _unbound(data: bytes) -> tuple[str | None, bytes]:
+def _unbound(data: bytes, path: str | os.PathLike[str]) -> tuple[str | None, bytes]:
     """The environment that stands before a key, and the key.
 
-    :raises UsageError: something else stands there.
+    :raises UsageError: something else stands there, or there is no key. It is not quoted: it may be
+        a part of a private key.
     """
     before, begin, key = data.partition(b"-----BEGIN ")
+    if not begin:
+        raise UsageError(f"{path} holds no key in PEM: ratectl key generate makes one")
     said = before.strip()
     if not said:
         return None, begin + key
     environment = said.removeprefix(_ENVIRONMENT.encode())
     if environment == said or not environment.isalnum():
-        raise UsageError(f"before a key stands {said[:80]!r}, which is no environment")
+        raise UsageError(f"{path}: what stands before the key is no environment")
     return environment.decode("ascii"), begin + key
 
 
@@ -257,7 +260,7 @@ def _public_keys(path: str | os.PathLike[str]) -> list[tuple[Ed25519PublicKey, s
         raise UsageError(f"{path} holds no public keys in PEM, or something else behind them")
     keys: list[tuple[Ed25519PublicKey, str | None]] = []
     for block in blocks:
-        environment, pem = _unbound(block.lstrip())
+        environment, pem = _unbound(block.lstrip(), path)
         try:
             key = serialization.load_pem_public_key(pem + end + b"\n")
         except ValueError as error:
@@ -269,6 +272,8 @@ def _public_keys(path: str | os.PathLike[str]) -> list[tuple[Ed25519PublicKey, s
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
+    if not os.fspath(path):
+        raise UsageError("the name of a key's file is empty: name one, or leave it out")
     try:
         return Path(path).read_bytes()
     except OSError as error:

@@ -68,6 +68,13 @@ def closed_port() -> int:
         ("history", "-o", "xml"),
         ("history", "--timeout", "0"),
         ("history", "--timeout", "soon"),
+        ("history", "--timeout", "1e400"),
+        ("history", "--timeout", "1e10"),
+        ("plan", ""),
+        ("validate", "policies", ""),
+        ("check", "/shop", "--policies", ""),
+        ("diff", "policies", "--to", "1"),
+        ("diff",),
         ("history", "--color", "pink"),
         ("show", "latest"),
         ("explain", "shop"),
@@ -294,6 +301,53 @@ def test_applying_nothing_exits_77(cli: Cli, clean_place: Path, published: str) 
         assert cli("validate", path).code == 1
     assert cli("apply", "-", "--yes", stdin="").code == 77
     assert cli("apply", "nowhere", "--yes").code == 65, "a wrong path is an error, not nothing"
+
+
+def test_what_applies_nothing_all_the_same_is_named(
+    cli: Cli, clean_place: Path, published: str
+) -> None:
+    (clean_place / "empty").mkdir()
+    run = cli("apply", "empty", "--yes")
+    assert run.err.endswith("\n  hint: if it is meant, add --allow-empty REASON\n")
+    assert "--allow-empty" not in cli("plan", "empty").err, "which has no such option"
+    run = cli("apply", "empty", "--yes", "--allow-empty", "x", "--allow-removals", "x")
+    assert run.code == 0
+
+
+def test_two_things_to_compare_with_are_one_too_many(cli: Cli, published: str) -> None:
+    assert "--to is in place of PATH: leave one of them out" in (
+        cli("diff", "policies", "--to", "1").err
+    )
+    assert "what to compare with? Give PATH, or --to GEN" in cli("diff").err
+
+
+def test_an_empty_path_is_called_that(cli: Cli, clean_place: Path) -> None:
+    for words in (("plan", ""), ("fmt", ""), ("test", ""), ("explain", "/", "--policies", "")):
+        run = cli(*words)
+        assert (run.code, run.out) == (64, "")
+        assert "a path to read policies from is empty" in run.err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("MC4CAQAwBQYDK2VwBCIEIOF", "my.key holds no key in PEM"),
+        ("MC4CAQAwBQYDK2VwBCIEIOF\n-----BEGIN PRIVATE KEY-----\n", "no environment"),
+        ("-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIOF\n", "my.key is no private key"),
+    ],
+)
+def test_a_damaged_key_is_named_and_never_quoted(
+    cli: Cli, clean_place: Path, published: str, text: str, said: str
+) -> None:
+    (clean_place / "my.key").write_text(text)
+    run = cli("apply", "policies", "--yes", "--sign", "my.key")
+    assert run.code == 64
+    assert "my.key" in run.err
+    assert said in run.err
+    assert "MC4C" not in run.err
+    run = cli("apply", "policies", "--yes", "--sign", "")
+    assert run.code == 64
+    assert "the name of a key's file is empty" in run.err
 
 
 def test_rolling_back_the_first_generation_exits_77(cli: Cli, published: str) -> None:

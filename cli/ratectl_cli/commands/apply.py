@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ratectl.errors import UsageError
+from ratectl_cli.errors import Refused
 from ratectl_cli.session import session_of
 from ratectl_cli.sets import Prune, SetName, Take, choice_of
 from ratectl_cli.signing import Sign, key_of
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ratectl.acknowledgement import Enough
+    from ratectl.policy.loader import Loaded
     from ratectl.rollout import Terms
 
 
@@ -154,7 +156,7 @@ def apply(
     """
     from ratectl import guards
     from ratectl_cli.applying import Manner, applied, planned
-    from ratectl_cli.policies import read_plan, read_usable
+    from ratectl_cli.policies import read_plan
     from ratectl_cli.publication import compare_with_live, provenance_of
 
     session = session_of(ctx)
@@ -182,8 +184,7 @@ def apply(
             raise UsageError("a saved plan knows which set it is for: leave out --set")
         loaded = None
         if plan is None:
-            empty, part = bool(allow_empty.strip()), choice is not None
-            loaded = read_usable(path, empty=empty, part=part)
+            loaded = _loaded(path, empty=bool(allow_empty.strip()), part=choice is not None)
     with session.store() as store:
         with session.busy("comparing with the live generation"):
             if loaded is None:
@@ -194,6 +195,16 @@ def apply(
                 proposal = compare_with_live(session, store, path, loaded, provenance, choice)
         source = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
         return applied(session, store, proposal, path, source, manner)
+
+
+def _loaded(path: str, *, empty: bool, part: bool) -> "Loaded":
+    from ratectl_cli.policies import read_usable
+
+    try:
+        return read_usable(path, empty=empty, part=part)
+    except Refused as refused:
+        refused.add_note("if it is meant, add --allow-empty REASON")
+        raise
 
 
 def _terms(canary: str | None, shadow: bool, given: "Mapping[str, Any]") -> "Terms | None":

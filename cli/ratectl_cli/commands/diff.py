@@ -60,7 +60,9 @@ def diff(
     from ratectl_cli.policies import entry_of
 
     session = session_of(ctx)
-    if (path is None) == (to is None):
+    if path is not None and to is not None:
+        raise UsageError("--to is in place of PATH: leave one of them out")
+    if path is None and to is None:
         raise UsageError("what to compare with? Give PATH, or --to GEN")
     choice = choice_of(set_, prune=prune)
     if choice is not None:

@@ -72,7 +72,7 @@ def explain(
     if live and policies is not None:
         raise UsageError("--live and --policies name two sources: give one")
     generation = None
-    files = policies or "policies"
+    files = "policies" if policies is None else policies
     with session.busy("reading policies"):
         if live:
             with session.store() as store:

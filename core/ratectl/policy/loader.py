@@ -83,7 +83,7 @@ def load(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None = None)
     """Read the policies at ``paths``: files, directories (all ``.yaml`` and ``.yml`` in them) and
     ``-`` for ``stdin``.
 
-    :raises UsageError: no path at all, or ``-`` without ``stdin``.
+    :raises UsageError: no path at all, an empty one, or ``-`` without ``stdin``.
     """
     return load_sources(find_sources(paths, stdin))
 

@@ -64,10 +64,12 @@ class Sources:
 def find_sources(paths: Sequence[str | os.PathLike[str]], stdin: bytes | None) -> Sources:
     """The files at ``paths``: files, directories and ``-``.
 
-    :raises UsageError: no path at all, or ``-`` without ``stdin``.
+    :raises UsageError: no path at all, an empty one, or ``-`` without ``stdin``.
     """
     if not paths:
         raise UsageError("no path to read policies from")
+    if not all(os.fspath(path) for path in paths):
+        raise UsageError("a path to read policies from is empty: say . for the folder you are in")
     sources = Sources()
     for given in paths:
         path = os.fspath(given)
