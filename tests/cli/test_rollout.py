@@ -278,6 +278,14 @@ def test_status_of_a_running_one(
     golden("rollout_status", cli("rollout", "status").out)
 
 
+@pytest.mark.parametrize("name", ["", "keys/"])
+def test_a_key_has_a_name(cli: Cli, clean_place: Path, name: str) -> None:
+    run = cli("key", "generate", name)
+    assert run.code == 64
+    assert "a key has a name" in run.err
+    assert list(clean_place.iterdir()) == []
+
+
 def test_signed_from_end_to_end(
     cli: Cli, tree: Path, edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

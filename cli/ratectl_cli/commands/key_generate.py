@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ratectl.errors import UsageError
 from ratectl_cli.session import session_of
 from ratectl_cli.text import dim
 
@@ -44,6 +45,8 @@ def generate(
     from ratectl.signing import generate_key
 
     session = session_of(ctx)
+    if not name or name.endswith("/"):
+        raise UsageError(f"a key has a name, like platform or keys/platform, not {name!r}")
     private, public = Path(f"{name}.key"), Path(f"{name}.pub")
     environment = None
     if bind:
