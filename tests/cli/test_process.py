@@ -288,7 +288,7 @@ def test_agent_run_starts_without_its_store(
 
 EVERY_STEP = """
 import os, signal, sys, threading
-from ratectl_cli.commands.agent_run import _stop_signals
+from ratectl_cli.signals import waiting_for_signals
 
 def steps_until(signalled):
     steps = 0
@@ -298,7 +298,7 @@ def steps_until(signalled):
         if steps == signalled:
             signal.raise_signal(signal.SIGTERM)
         return trace
-    with _stop_signals() as wait:
+    with waiting_for_signals() as wait:
         late = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
         late.start()
         sys.settrace(trace)

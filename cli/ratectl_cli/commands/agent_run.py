@@ -1,24 +1,14 @@
 """``ratectl agent run``."""
 
-import contextlib
 import logging
-import signal
-import time
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ratectl.errors import UsageError
 from ratectl_cli.logs import logging_to_stderr
 from ratectl_cli.session import session_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
-
-_PATIENCE = 1.0
-"""Seconds after which another signal means: now."""
+from ratectl_cli.signals import waiting_for_signals
 
 
 def run(
@@ -81,7 +71,7 @@ def run(
         level = logging.DEBUG
     if session.options.timeout is not None:
         raise UsageError("an agent runs until it is stopped: it takes no --timeout")
-    with logging_to_stderr(level) as log, _stop_signals() as wait_for_one:
+    with logging_to_stderr(level) as log, waiting_for_signals() as wait_for_one:
         url = session.store_url
         with Agent(
             url,
@@ -102,36 +92,6 @@ def run(
         session.answer("AgentRun", data, list)
         log.info("stopped on generation %d", agent.generation)
     return 0
-
-
-@contextlib.contextmanager
-def _stop_signals() -> "Iterator[Callable[[], object]]":
-    """What waits for the first signal; one that comes later ends the process at once.
-
-    Not a second one at the same moment: `timeout` and terminals signal the whole process group,
-    wrappers pass the signal on, and so one wish to stop may arrive twice.
-    """
-    # Not an Event: a handler that sets one deadlocks where it interrupts the middle of a wait.
-    came: SimpleQueue[int] = SimpleQueue()
-    first: float | None = None
-    before: dict[signal.Signals, object] = {}
-
-    def on_signal(number: int, _frame: "FrameType | None") -> None:
-        nonlocal first
-        if first is None:
-            first = time.monotonic()
-            came.put(number)
-        elif time.monotonic() - first > _PATIENCE:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before[number] = signal.signal(number, on_signal)
-    try:
-        yield came.get
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
 
 
 __all__ = ["run"]
