@@ -127,7 +127,7 @@ def _rollout(store: Store, live: Live) -> Iterator[Finding]:
     from ratectl.rollout import controller_of
     from ratectl_cli.rollouts import controller_text
 
-    candidate = live.head.candidate if live.head else None
+    candidate = live.candidate
     if candidate is None or candidate.mode == "shadow":
         return
     what = f"generation {candidate.generation} is tried at {candidate.percent:g}%"

@@ -32,6 +32,7 @@ def terms_of(canary: str, bake: float | None, min_requests: int | None, band: st
     :raises UsageError: one of them cannot be read.
     """
     from ratectl.errors import UsageError
+    from ratectl.membership import EVERYBODY
     from ratectl.rollout import Terms
 
     try:
@@ -53,7 +54,7 @@ def terms_of(canary: str, bake: float | None, min_requests: int | None, band: st
                 f"--band takes percentage points, like 5, or none, not {band!r}"
             ) from None
     terms = Terms.of(stages, **said)
-    if stages[0] == 100 and terms.compares:
+    if stages[0] == EVERYBODY and terms.compares:
         raise UsageError(
             "of 100% nobody is left to compare with: begin smaller, or say --band none as well"
         )

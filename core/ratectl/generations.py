@@ -24,6 +24,7 @@ from ratectl.records import (
 
 if TYPE_CHECKING:
     from ratectl.policy.model import PolicyTree
+    from ratectl.records import Candidate
     from ratectl.stores.base import Item, Store
 
 __all__ = [
@@ -57,6 +58,11 @@ class Live:
     def generation(self) -> int:
         """The live generation; 0 before the first."""
         return self.head.generation if self.head else 0
+
+    @property
+    def candidate(self) -> Candidate | None:
+        """What is tried beside it."""
+        return self.head.candidate if self.head else None
 
     @property
     def next(self) -> int:

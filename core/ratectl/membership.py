@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-__all__ = ["included", "place"]
+__all__ = ["EVERYBODY", "included", "place"]
+
+EVERYBODY: Final = 100.0
+"""Percent."""
 
 _PLACES: Final = 10_000
 

@@ -191,10 +191,10 @@ def no_rollout(base: Live) -> None:
 
 def being_tried(base: Live) -> str | None:
     """Why nothing can be published now: a candidate is being tried; None where none is."""
-    if base.head is None or base.head.candidate is None:
+    if base.candidate is None:
         return None
     return (
-        f"generation {base.head.candidate.generation} is being tried beside generation "
+        f"generation {base.candidate.generation} is being tried beside generation "
         f"{base.generation}: `ratectl rollout promote` or `ratectl rollout abort` first"
     )
 

@@ -86,6 +86,16 @@ def test_where_nobody_can_be_left_the_first_stage_has_everybody(
     assert all(included(id_, name, percent) for name in names)
 
 
+def test_more_agents_than_can_be_looked_at_are_tried_as_chance_has_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ratectl.rollout.steps._HASHES", 1)
+    publish_policies(store, simple("5/s"))
+    for name in ("a", "b"):
+        store.put(AGENTS + name, agent(name).encode())
+    assert start(store, simple("9/s"), ME, TERMS) is not None
+
+
 def test_stages_grow_until_it_is_promoted(store: Store):
     publish_policies(store, simple("5/s"))
     entry = tried(store)

@@ -64,7 +64,7 @@ def agent_data(
     from ratectl_cli.render.panic import obeyed_data
 
     last = max(agent.reported, seen.get(agent.id, ""))
-    candidate = live.head.candidate if live.head else None
+    candidate = live.candidate
     tries = candidate is not None and agent.rollout == candidate.rollout
     return {
         "id": agent.id,

@@ -53,8 +53,8 @@ class Planned:
     @property
     def candidate(self) -> int | None:
         """The generation that is being tried now: until that is over, nothing can be applied."""
-        head = self.proposal.base.head
-        return head.candidate.generation if head and head.candidate else None
+        candidate = self.proposal.base.candidate
+        return candidate.generation if candidate else None
 
     @property
     def own(self) -> list[Change]:

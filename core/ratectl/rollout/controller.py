@@ -10,9 +10,10 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.errors import Conflict, OutcomeUnknown, StoreError
+from ratectl.membership import EVERYBODY
 from ratectl.rollout.judge import Judge, Verdict
 from ratectl.rollout.presence import Deposed, Presence
-from ratectl.rollout.steps import abort, advance, promote, read_rollout
+from ratectl.rollout.steps import Terms, abort, advance, promote, read_rollout
 from ratectl.usage import read_agents, read_beats
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ __all__ = ["Controlling", "Progress"]
 _LOOK_SECONDS: Final = 0.5
 _FRESH_SECONDS: Final = 3.0
 _BY: Final = "the controller"
-_EVERYBODY: Final = 100.0
 _ANYBODY: Final = "waiting for any agent to try it"
 
 
@@ -170,12 +170,11 @@ class Controlling:
 
     def _uncompared(self, verdict: Verdict, following: Sequence[float]) -> str:
         """Why it has to be compared first; before everybody has it, that was done at least once."""
-        record = self._record
-        if record.band is None or not record.min_requests or self._judge.compared:
+        if self._judge.compared or not Terms.said(self._record).compares:
             return ""
         if verdict.joined and verdict.others.agents:
             return "waiting for enough requests on both sides to compare"
-        if record.compared or (following and following[0] < _EVERYBODY):
+        if self._record.compared or (following and following[0] < EVERYBODY):
             return ""
         return "waiting for other agents to compare with" if verdict.joined else _ANYBODY
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from ratectl.errors import BundleError, Conflict, NotFound, UsageError
 from ratectl.generations import Live, read_live, read_rollouts
 from ratectl.heads import signed, swap_head
-from ratectl.membership import included
+from ratectl.membership import EVERYBODY, included
 from ratectl.publish import Trial, commit, is_live, no_rollout, upload
 from ratectl.records import RolloutRecord, rollout_key, utc_now
 from ratectl.stores.base import Compare, Put
@@ -39,7 +39,7 @@ __all__ = [
     "start",
 ]
 
-STAGES: Final = (25.0, 50.0, 100.0)
+STAGES: Final = (25.0, 50.0, EVERYBODY)
 """Percent of all agents that take part, stage by stage, after the first."""
 
 _HASHES: Final = 200_000
@@ -60,6 +60,11 @@ class Terms(NamedTuple):
     def compares(self) -> bool:
         """Whether those that run it are compared with others, before everybody does."""
         return self.band is not None and self.min_requests > 0
+
+    @classmethod
+    def said(cls, record: RolloutRecord) -> Terms:
+        """Those that a rollout began with."""
+        return cls(record.stages, record.bake_seconds, record.min_requests, record.band)
 
     @classmethod
     def of(cls, stages: Sequence[float], **others: float | None) -> Terms:
@@ -175,11 +180,13 @@ def start(
 
 def _id_for(agents: Sequence[str], percent: float) -> str:
     """An id by which somebody is in the first stage, and not everybody, if that can be."""
-    most = len(agents) if percent == 100 or len(agents) == 1 else len(agents) - 1
+    fresh = _fresh_id()
+    left = 1 if percent < EVERYBODY and len(agents) > 1 else 0
     for _ in range(_HASHES // max(1, len(agents))):
-        fresh = _fresh_id()
-        if not agents or 1 <= sum(included(fresh, each, percent) for each in agents) <= most:
+        there = sum(included(fresh, each, percent) for each in agents)
+        if not agents or 1 <= there <= len(agents) - left:
             break
+        fresh = _fresh_id()
     return fresh
 
 
@@ -193,7 +200,7 @@ def read_rollout(store: Store, generation: int | None = None) -> Underway:
     :raises NotFound: there is none.
     """
     live = read_live(store)
-    candidate = live.head.candidate if live.head else None
+    candidate = live.candidate
     if generation is None:
         known = [candidate.generation] if candidate else list(read_rollouts(store))
         if not known:
