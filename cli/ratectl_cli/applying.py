@@ -174,5 +174,6 @@ def planned(session: Session, store: Store, plan: SavedPlan, message: str) -> Pr
     )
     if merged is not None and publication.is_live(proposal):
         # Applied before: what was to be pruned is gone, and what was to be taken is its own.
-        proposal = replace(proposal, merged=replace(merged, pruned=(), taken=()))
+        moved = merged.moved._replace(pruned=(), taken=())
+        proposal = replace(proposal, merged=replace(merged, moved=moved))
     return guarded(session, store, proposal)

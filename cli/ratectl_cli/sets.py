@@ -186,16 +186,17 @@ def set_lines(merged: Merged | None) -> Iterator[tuple[str, str]]:
     """A word and what it is about, for each thing that is worth saying of a set."""
     if merged is None:
         return
-    if merged.taken:
+    moved = merged.moved
+    if moved.taken:
         owners: dict[str, list[Item]] = {}
-        for each in merged.taken:
+        for each in moved.taken:
             owners.setdefault(each.owner or "nobody", []).append(each)
         taken = [f"from {owner}: {_listed(items)}" for owner, items in sorted(owners.items())]
         yield "taken", f"set {merged.name} takes over, {'; '.join(taken)}"
-    if merged.pruned:
-        yield "pruned", f"set {merged.name} no longer holds {_listed(merged.pruned)}"
-    if merged.left:
-        left = f"set {merged.name} no longer holds {_listed(merged.left)}"
+    if moved.pruned:
+        yield "pruned", f"set {merged.name} no longer holds {_listed(moved.pruned)}"
+    if moved.left:
+        left = f"set {merged.name} no longer holds {_listed(moved.left)}"
         yield "left", f"{left}, which stays as it is (--prune removes it)"
 
 

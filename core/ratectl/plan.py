@@ -89,7 +89,7 @@ class SavedPlan:
         name, moved = self.provenance.set, self.moved
         if name is None or moved is None:
             return None
-        return Merged(name, tree, tree, self.beside.owners or Owners(), *moved, conflicts=())
+        return Merged(name, tree, tree, self.beside.owners or Owners(), moved)
 
     def encode(self) -> bytes:
         """The text of a file: JSON, a line for each field."""

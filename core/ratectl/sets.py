@@ -160,19 +160,9 @@ class Merged:
     published: PolicyTree
     """The same, with the places to keep: every set's files have its name before them."""
     owners: Owners
-    left: tuple[Item, ...]
-    """What the set owns and does not hold any more; it stays."""
-    pruned: tuple[Item, ...]
-    """The same, where it does not stay."""
-    taken: tuple[Item, ...]
-    """What the set owns from now on, and others, or nobody, did before."""
-    conflicts: tuple[Diagnostic, ...]
+    moved: Moved
+    conflicts: tuple[Diagnostic, ...] = ()
     """What the set says of documents that are not its own."""
-
-    @property
-    def moved(self) -> Moved:
-        """What is to be said of it."""
-        return Moved(self.left, self.pruned, self.taken)
 
 
 def merge(
@@ -302,9 +292,7 @@ class _Draft:
             _tree((document, shown) for document, shown, _ in self.found),
             _tree((document, kept) for document, _, kept in self.found),
             Owners(self.scopes, self.exceptions),
-            _sorted(self.left),
-            _sorted(self.pruned),
-            _sorted(self.taken),
+            Moved(_sorted(self.left), _sorted(self.pruned), _sorted(self.taken)),
             tuple(sorted(self.conflicts, key=lambda each: each.sort_key)),
         )
 

@@ -55,7 +55,7 @@ def combined(part: PolicyTree, live: PolicyTree, owners: Owners, **options: Any)
 
 
 def said_of(merged: Merged) -> tuple[object, ...]:
-    return (*merged.left, *merged.pruned, *merged.taken, *merged.conflicts)
+    return (*merged.moved.left, *merged.moved.pruned, *merged.moved.taken, *merged.conflicts)
 
 
 # -- merging
@@ -75,11 +75,11 @@ def test_what_it_no_longer_holds_stays_unless_pruned() -> None:
     owners = Owners({"/a": "one", "/b": "one", "/c": "two"}, owned(live, "one").exceptions)
     gone = (Item("Policy", "/b", "one"), Item("Exception", "/b", "one"))
     left = combined(tree_of({"/a": 1}), live, owners)
-    assert (left.left, left.pruned) == (gone, ())
+    assert (left.moved.left, left.moved.pruned) == (gone, ())
     assert encode_policies(left.tree) == encode_policies(live)
     assert left.owners == owners
     pruned = combined(tree_of({"/a": 1}), live, owners, prune=True)
-    assert (pruned.left, pruned.pruned) == ((), gone)
+    assert (pruned.moved.left, pruned.moved.pruned) == ((), gone)
     assert encode_policies(pruned.tree) == encode_policies(tree_of({"/a": 1, "/c": 3}))
     assert pruned.owners == Owners({"/a": "one", "/c": "two"}, {})
 
@@ -103,7 +103,7 @@ def test_ownership_is_taken_at_a_scope_and_below_of_what_the_set_holds() -> None
     live = tree_of({"/": 0, "/a": 1, "/a/b": 2, "/ab": 3}, ("/a/b", UNTIL[0]))
     part = tree_of({"/a": 1, "/ab": 3}, ("/a/b", UNTIL[0]))
     merged = combined(part, live, owned(live, "two"), take=["/a"])
-    assert merged.taken == (Item("Policy", "/a", "two"), Item("Exception", "/a/b", "two"))
+    assert merged.moved.taken == (Item("Policy", "/a", "two"), Item("Exception", "/a/b", "two"))
     assert ["/ab" in each.message for each in merged.conflicts] == [True]
     assert merged.owners.scopes == {"/": "two", "/a": "one", "/a/b": "two", "/ab": "one"}
     assert set(merged.owners.exceptions.values()) == {"one"}
@@ -116,7 +116,7 @@ def test_new_exceptions_at_a_scope_replace_those_before() -> None:
     assert encode_policies(merged.tree) == encode_policies(
         tree_of({"/a": 1}, ("/a", UNTIL[2]), ("/b", UNTIL[0]))
     )
-    assert merged.left == (Item("Exception", "/b", "one"),)
+    assert merged.moved.left == (Item("Exception", "/b", "one"),)
     others = Owners(owners.scopes, dict.fromkeys(owners.exceptions, "two"))
     merged = combined(tree_of({"/a": 1}, ("/a", UNTIL[2])), live, others)
     assert len(merged.tree.exceptions) == 4, "those of others stay"
