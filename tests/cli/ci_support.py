@@ -6,10 +6,11 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cli_support import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -86,9 +87,8 @@ class Machine:
         self.tools.mkdir(parents=True)
         self._log = self.tools / "calls"
         self._log.touch()
-        main = "from ratectl_cli.app import main; main()"
         recording = _RECORDING.format(log=shlex.quote(str(self._log)))
-        self.tool("ratectl", f'{recording}exec {shlex.quote(sys.executable)} -c "{main}" "$@"\n')
+        self.tool("ratectl", f'{recording}exec {shlex.join(PROGRAM)} "$@"\n')
         self.tool("pip", recording)
         self.tool("python", f'{recording}[ "$1 $2" = "-m pip" ]\n')
 

@@ -18,6 +18,8 @@ from ratectl_cli.app import run
 if TYPE_CHECKING:
     import pytest
 
+PROGRAM = [sys.executable, "-c", "from ratectl_cli.app import main; main()"]
+"""The command line, as a process of its own."""
 GOLDEN = Path(__file__).parent / "golden"
 EXAMPLES = Path(__file__).parents[2] / "policies"
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -171,7 +173,7 @@ class Cli:
 def ratectl(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command line as a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", "from ratectl_cli.app import main; main()", *words],
+        [*PROGRAM, *words],
         capture_output=True,
         text=True,
         timeout=30,

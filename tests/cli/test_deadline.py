@@ -81,40 +81,35 @@ def test_whoever_lives_with_even_that_is_asked_again() -> None:
     assert 1 < took(0.1, body) < 3
 
 
-def test_a_clean_up_that_hangs_is_cut_off() -> None:
+def cleaning(seconds: float, done: list[str]) -> Callable[[], None]:
+    """A body that never ends by itself, and takes so long to clean up."""
+
     def body() -> None:
         try:
             time.sleep(EVER)
         finally:
-            time.sleep(EVER)
+            time.sleep(seconds)
+            done.append("clean")
 
-    assert 1 < took(0.1, body) < 3
+    return body
+
+
+def test_a_clean_up_that_hangs_is_cut_off() -> None:
+    assert 1 < took(0.1, cleaning(EVER, [])) < 3
 
 
 def test_a_clean_up_of_half_a_second_gets_done() -> None:
-    done = []
-
-    def body() -> None:
-        try:
-            time.sleep(EVER)
-        finally:
-            time.sleep(0.5)
-            done.append("clean")
-
-    assert took(0.1, body) < 1.5
+    done: list[str] = []
+    assert took(0.1, cleaning(0.5, done)) < 1.5
     assert done == ["clean"]
 
 
 def test_what_is_tidy_is_interrupted_once() -> None:
-    done = []
+    done: list[str] = []
 
     @tidy
     def write() -> None:
-        try:
-            time.sleep(EVER)
-        finally:
-            time.sleep(1.5)
-            done.append("clean")
+        cleaning(1.5, done)()
 
     assert took(0.1, write) < 3
     assert done == ["clean"]

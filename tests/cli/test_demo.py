@@ -7,13 +7,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cli_support import PROGRAM
 
 from ratectl.policy import load_valid
 from ratectl.publish import Provenance, publish
@@ -69,7 +69,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def command(*words: str) -> list[str]:
-    return [sys.executable, "-c", "from ratectl_cli.app import main; main()", "demo", *words]
+    return [*PROGRAM, "demo", *words]
 
 
 @pytest.fixture

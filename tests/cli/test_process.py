@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cli_support import ratectl
+from cli_support import PROGRAM, ratectl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Start = Callable[..., subprocess.Popen[str]]
-
-PROGRAM = [sys.executable, "-c", "from ratectl_cli.app import main; main()"]
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from cli_support import TREE, report_agent
+from cli_support import PROGRAM, TREE, report_agent
 
 from etcd_server import wait_for
 from ratectl import Agent
@@ -192,7 +191,7 @@ def test_a_signal_leaves_it_and_says_how_to_go_on(
 ) -> None:
     words = ["apply", "policies", "--yes", "--canary", "100%", "--band", "none"]
     with subprocess.Popen(
-        [sys.executable, "-c", "from ratectl_cli.app import main; main()", *words],
+        [*PROGRAM, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -340,7 +339,7 @@ def test_an_agent_process_takes_public_keys(
     assert cli("key", "generate", "platform").code == 0
     words = ["agent", "run", "--id", "edge", "--public-key", "platform.pub"]
     with subprocess.Popen(
-        [sys.executable, "-c", "from ratectl_cli.app import main; main()", *words],
+        [*PROGRAM, *words],
         stderr=subprocess.PIPE,
         text=True,
     ) as process:

@@ -79,10 +79,11 @@ class World:
             raise StoreUnavailable("etcd.example:2379", "connection refused")
         return getattr(self.store, name)
 
-    def run(self, seconds: float | None = None) -> RolloutRecord:
+    def run(self, seconds: float | None = None, store: object = None) -> RolloutRecord:
+        """Control it, in ``store`` if another one stands before the world's."""
         self.report()
         self.control = Controlling(
-            self,  # type: ignore[arg-type]
+            store or self,  # type: ignore[arg-type]
             self.rollout,
             tell=self.seen.append,
             clock=lambda: self.now,
@@ -263,14 +264,7 @@ def test_changed_terms_end_the_controller(world: World):
 
 def test_a_reply_that_is_lost_on_the_way_is_no_obstacle(world: World):
     flaky = Flaky(world.store, applied=True)
-    world.report()
-    control = Controlling(
-        flaky,  # type: ignore[arg-type]
-        world.rollout,
-        clock=lambda: world.now,
-        sleep=world.sleep,
-    )
-    assert control.run(600).state == "promoted"
+    assert world.run(600, flaky).state == "promoted"
     assert flaky.lost == 1
 
 
@@ -295,13 +289,6 @@ def test_who_was_suspended_looks_again_before_going_on(
 def test_a_key_whose_reply_was_lost_is_its_own(world: World):
     """Nobody renews it: it is written again, and not taken for another's."""
     flaky = Flaky(world.store, applied=True, key=CONTROLLER)
-    world.report()
-    control = Controlling(
-        flaky,  # type: ignore[arg-type]
-        world.rollout,
-        clock=lambda: world.now,
-        sleep=world.sleep,
-    )
-    assert control.run(600).state == "promoted"
+    assert world.run(600, flaky).state == "promoted"
     assert flaky.lost == 1
     assert world.now < 130
