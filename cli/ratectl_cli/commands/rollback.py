@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ratectl.generations import Live
-    from ratectl.publish import Provenance
     from ratectl.records import HistoryEntry
     from ratectl.stores.base import Store
+    from ratectl_cli.publication import Proposal
 
 
 def rollback(
@@ -55,15 +55,11 @@ def rollback(
       75   somebody else published meanwhile, or tries a candidate
       77   there is no generation to go back to, or it was not signed by the key that is named
     """
-    from dataclasses import replace
-
-    from ratectl.generations import read_live, read_tree
-    from ratectl.provenance import gather
+    from ratectl.generations import read_live
     from ratectl.publish import no_rollout
     from ratectl.publish import rollback as publish_again
-    from ratectl.sets import owners_blob
     from ratectl_cli import publication
-    from ratectl_cli.policies import entry_of, tree_to_compare
+    from ratectl_cli.policies import entry_of
 
     session = session_of(ctx)
     with session.store() as store:
@@ -74,13 +70,7 @@ def rollback(
             target = _target(store, base, to)
             signer = signer_for(sign, base)
             entry = entry_of(store, target)
-            tree = read_tree(store, entry)
-            old = tree_to_compare(session, store, base)
-            reowned = entry.owners != owners_blob(store, base)
-        author = gather(".").author
-        provenance = _who(author, message)
-        proposal = publication.propose("rollback", base, old, tree, provenance)
-        proposal = replace(proposal, reowned=reowned)
+            proposal = _proposed(session, store, base, entry, message)
         proposal = publication.guarded(session, store, proposal)
         what = f"has the content of generation {target}"
         if publication.is_live(proposal):
@@ -94,13 +84,32 @@ def rollback(
         session.confirm(f"Publish generation {target} again, as generation {base.next}?", yes=yes)
         session.deadline.changing("ratectl history")
         again = publish_again(
-            store, target, provenance, base=base, summary=proposal.summary, signer=signer
+            store, target, proposal.provenance, base=base, summary=proposal.summary, signer=signer
         )
         if again is None:
             publication.answer_unchanged(session, proposal, what)
         else:
             publication.answer_published(session, proposal, again)
     return 0
+
+
+def _proposed(
+    session: Session, store: "Store", base: "Live", entry: "HistoryEntry", message: str
+) -> "Proposal":
+    """The content of an earlier generation, beside what is live."""
+    from dataclasses import replace
+
+    from ratectl.generations import read_tree
+    from ratectl.provenance import gather
+    from ratectl.publish import Provenance
+    from ratectl.sets import owners_blob
+    from ratectl_cli.policies import tree_to_compare
+    from ratectl_cli.publication import propose
+
+    tree, old = read_tree(store, entry), tree_to_compare(session, store, base)
+    provenance = Provenance(author=gather(".").author, message=message)
+    proposal = propose("rollback", base, old, tree, provenance)
+    return replace(proposal, reowned=entry.owners != owners_blob(store, base))
 
 
 def _target(store: "Store", base: "Live", to: int | None) -> int:
@@ -165,12 +174,6 @@ def _warn_of_owners(session: Session, store: "Store", base: "Live", entry: "Hist
                 f"{who} {loses}: generation {entry.generation} is from before "
                 f"{'it' if one else 'them'}"
             )
-
-
-def _who(author: str, message: str) -> "Provenance":
-    from ratectl.publish import Provenance
-
-    return Provenance(author, message)
 
 
 __all__ = ["rollback"]

@@ -102,8 +102,8 @@ class Agent:
             errors=lambda: self._errors,
         )
         self._following = follow(settings, self._engine)
-        belongs(self)
         try:
+            belongs(self)
             if not self.generation:
                 self.wait_ready(ready_timeout)
         except BaseException:  # whoever interrupts has no agent to close

@@ -137,10 +137,7 @@ class StoreFollowing(Following):
         if before is not None:
             before.slot.release(forked=True)
         file = self._file()
-        slot = self.slot = take_slot(settings.state_dir, settings.source, settings.wanted_id)
-        if slot.problem:
-            _log.warning("%s; going on without last-good", slot.problem)
-            self.state.problem("disk", slot.problem)
+        slot = self.slot = self._taken_slot()
         stop = threading.Event()
         self.beside = Beside(engine, self.wall, settings.open_engine)
         self.adoption = Adoption(
@@ -179,6 +176,14 @@ class StoreFollowing(Following):
                 "exceptions": self.enforcement,
             }
         )
+
+    def _taken_slot(self) -> Slot:
+        told = self.settings
+        slot = take_slot(told.state_dir, told.source, told.wanted_id)
+        if slot.problem:
+            _log.warning("%s; going on without last-good", slot.problem)
+            self.state.problem("disk", slot.problem)
+        return slot
 
     @property
     def id(self) -> str:
