@@ -319,6 +319,48 @@ def test_agent_run_hears_a_signal_at_any_step_of_its_wait(clean_place: Path) -> 
     assert (run.stdout, run.stderr) == ("heard\n", "")
 
 
+LATER = """
+import signal
+from ratectl_cli import signals
+
+signals._PATIENCE = -1.0  # any second signal is a later one
+with signals.{hearing}() as wait:
+    try:
+        signal.raise_signal(signal.SIGTERM)
+        wait()
+    except signals.Terminated:
+        pass
+    print("asked", flush=True)
+    signal.raise_signal(signal.SIGTERM)
+    print("deaf")
+"""
+
+
+@pytest.mark.parametrize("hearing", ["waiting_for_signals", "ended_by_signals"])
+def test_a_later_signal_ends_the_process_at_once(clean_place: Path, hearing: str) -> None:
+    command = [sys.executable, "-c", LATER.format(hearing=hearing)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGTERM, "asked\n", "")
+
+
+IGNORED = """
+import signal
+from ratectl_cli.signals import ended_by_signals
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with ended_by_signals():
+    signal.raise_signal(signal.SIGHUP)
+    print("goes on")
+"""
+
+
+def test_a_signal_that_is_ignored_stays_so(clean_place: Path) -> None:
+    """As with ``nohup``."""
+    command = [sys.executable, "-c", IGNORED]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "goes on\n", "")
+
+
 def _read_until(process: subprocess.Popen[str], text: str, seen: str = "") -> str:
     assert process.stderr is not None
     while text not in seen:

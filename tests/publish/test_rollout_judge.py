@@ -77,6 +77,17 @@ def test_a_new_stage_counts_anew():
     assert stage.look(agents, reports).candidates == (1, 0, 0)
 
 
+def test_each_stage_is_compared_anew():
+    stage = Stage()
+    stage.counted((99, 0), (100, 0))
+    assert not stage.judge.compared, "too few"
+    stage = Stage()
+    stage.counted((100, 0), (100, 0))
+    assert stage.judge.compared
+    stage.judge.begin_stage()
+    assert not stage.judge.compared
+
+
 def test_a_rejection_ends_it():
     verdict = Stage().look(
         [agent("old"), agent("new", rejected=GENERATION, error="spike has no rate")], []

@@ -86,6 +86,16 @@ def test_where_nobody_can_be_left_the_first_stage_has_everybody(
     assert all(included(id_, name, percent) for name in names)
 
 
+def test_what_was_compared_in_one_stage_was_compared(store: Store):
+    publish_policies(store, simple("5/s"))
+    tried(store)
+    seen = []
+    for compared in (False, True, False):
+        advance(store, read_rollout(store), compared=compared)
+        seen.append(read_rollout(store).record.compared)
+    assert seen == [False, True, True]
+
+
 def test_more_agents_than_can_be_looked_at_are_tried_as_chance_has_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
