@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -178,13 +177,15 @@ def _fill_streams() -> None:
 
     A file that is opened later must not get the number of one, and be written over by messages.
     """
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+    streams = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+    for number, _ in enumerate(streams):
         try:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the first that is free
+    for number, (name, mode) in enumerate(streams):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def main() -> None:

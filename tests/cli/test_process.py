@@ -361,6 +361,21 @@ def test_a_signal_that_is_ignored_stays_so(clean_place: Path) -> None:
     assert (run.returncode, run.stdout, run.stderr) == (0, "goes on\n", "")
 
 
+FILLED = """
+import os, sys
+from ratectl_cli.app import _fill_streams
+_fill_streams()
+with open(sys.argv[1], "w") as file:
+    print([os.get_inheritable(each) for each in range(3)], file.fileno() > 2, file=file)
+"""
+
+
+def test_streams_that_are_filled_are_there_for_whoever_is_started(clean_place: Path) -> None:
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    subprocess.run([*closed, sys.executable, "-c", FILLED, "seen"], check=True, timeout=20)
+    assert Path("seen").read_text() == "[True, True, True] True\n"
+
+
 def _read_until(process: subprocess.Popen[str], text: str, seen: str = "") -> str:
     assert process.stderr is not None
     while text not in seen:
