@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
@@ -12,10 +13,11 @@ import pytest
 from etcd_helpers import Recorder, environment
 
 from etcd_server import EtcdServer, require_etcd, wait_for
-from ratectl.errors import StoreError, UsageError
+from ratectl.errors import StoreError, StoreUnavailable, UsageError
 from ratectl.stores.base import Put
 from ratectl.stores.etcd import EtcdStore, paging
 from ratectl.stores.etcd.channel import resolve, target
+from ratectl.stores.etcd.lease import EtcdLease
 from ratectl.stores.etcd.rpc import RANGE, Channel, Scope
 from ratectl.stores.etcd.settings import Address, Settings
 from ratectl.stores.sqlite import SqliteStore
@@ -144,6 +146,41 @@ def test_lease_life(store: EtcdStore) -> None:
         recorder.until_key("kept", None)
         kept.revoke()
         assert not kept.renew()
+
+
+def test_a_renewal_costs_no_thread(store: EtcdStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a stream of gRPC's would: of 200 agents in one process, each needs one all the time."""
+    lease = store.lease(5)
+    started: list[str] = []
+    start = threading.Thread.start
+
+    def spying(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", spying)
+    assert lease.renew()
+    assert started == []
+
+
+def test_a_renewal_that_is_never_answered_is_no_renewal() -> None:
+    """A server that ends the stream in good order without a word; a proxy on its way out, say."""
+
+    class Silent(grpc.GenericRpcHandler):  # type: ignore[misc]
+        def service(self, _: object) -> object:
+            return grpc.stream_stream_rpc_method_handler(lambda requests, _: iter(()))
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers([Silent()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with EtcdStore.from_url(f"etcd://127.0.0.1:{port}/prod") as store:
+            lease = EtcdLease(store.client, 1, 5.0, store.timeout)
+            with pytest.raises(StoreUnavailable, match="without a reply"):
+                lease.renew()
+    finally:
+        server.stop(None).wait()
 
 
 def test_impossible_leases(store: EtcdStore, tmp_path: Path) -> None:

@@ -179,8 +179,8 @@ class Client:
                 )
         except ChannelClosed as error:
             raise self._channel_closed() from error
-        except StopIteration as error:
-            raise StoreUnavailable(self.address, "the stream ended without a reply") from error
+        if reply is None:
+            raise StoreUnavailable(self.address, "the stream ended without a reply")
         header: m.ResponseHeader | None = getattr(reply, "header", None)
         if header is not None and header.cluster_id:
             self.cluster_id = header.cluster_id

@@ -43,11 +43,10 @@ Metadata = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[Q, R]):
-    """A remote procedure: its path, the class of its replies, and how to call it."""
+    """A remote procedure: its path, and the class of its replies."""
 
     path: str
     reply: type[R]
-    streaming: bool = False
     needs_leader: bool = True
 
 
@@ -59,7 +58,7 @@ COMPACT: Final[Method[m.CompactionRequest, m.CompactionResponse]] = Method(
     "/etcdserverpb.KV/Compact", m.CompactionResponse
 )
 WATCH: Final[Method[m.WatchRequest, m.WatchResponse]] = Method(
-    "/etcdserverpb.Watch/Watch", m.WatchResponse, streaming=True
+    "/etcdserverpb.Watch/Watch", m.WatchResponse
 )
 LEASE_GRANT: Final[Method[m.LeaseGrantRequest, m.LeaseGrantResponse]] = Method(
     "/etcdserverpb.Lease/LeaseGrant", m.LeaseGrantResponse
@@ -68,7 +67,7 @@ LEASE_REVOKE: Final[Method[m.LeaseRevokeRequest, m.LeaseRevokeResponse]] = Metho
     "/etcdserverpb.Lease/LeaseRevoke", m.LeaseRevokeResponse
 )
 LEASE_KEEP_ALIVE: Final[Method[m.LeaseKeepAliveRequest, m.LeaseKeepAliveResponse]] = Method(
-    "/etcdserverpb.Lease/LeaseKeepAlive", m.LeaseKeepAliveResponse, streaming=True
+    "/etcdserverpb.Lease/LeaseKeepAlive", m.LeaseKeepAliveResponse
 )
 AUTHENTICATE: Final[Method[m.AuthenticateRequest, m.AuthenticateResponse]] = Method(
     "/etcdserverpb.Auth/Authenticate", m.AuthenticateResponse
@@ -175,8 +174,11 @@ class Channel:
 
     def call(
         self, method: Method[Q, R], request: Q, metadata: Metadata, scope: Scope, seconds: float
-    ) -> R:
-        """One request, one reply (the first one, of a stream).
+    ) -> R | None:
+        """One request, one reply; None from a server that ends a stream without one.
+
+        A procedure that streams can be called so as well, if it answers each request once: on the
+        wire that is a stream of one, and it costs no thread, as gRPC's streams do.
 
         :raises grpc.RpcError: as gRPC reports it.
         :raises Cancelled: by ``scope.cancel()``.
@@ -185,8 +187,7 @@ class Channel:
         with self._lock:
             self._calls += 1
         try:
-            call = self._first_of_stream if method.streaming else self._unary
-            reply = call(method, request, metadata, scope, seconds)
+            reply = self._unary(method, request, metadata, scope, seconds)
         finally:
             with self._lock:
                 self._calls -= 1
@@ -196,31 +197,20 @@ class Channel:
         self.patient = False
         return reply
 
-    def _first_of_stream(
-        self, method: Method[Q, R], request: Q, metadata: Metadata, scope: Scope, seconds: float
-    ) -> R:
-        call, replies = self.stream(method, (request,), metadata, seconds)
-        scope.attach(call)
-        try:
-            return next(replies)
-        finally:
-            call.cancel()
-            scope.attach(None)
-
     def _unary(
         self, method: Method[Q, R], request: Q, metadata: Metadata, scope: Scope, seconds: float
-    ) -> R:
+    ) -> R | None:
         options = {"timeout": seconds, "metadata": metadata, "wait_for_ready": self.patient}
         try:
-            stub = self._stub(method)
+            stub = self._stub(method, self._raw.unary_unary)
             if not scope.cancellable:
-                return cast("R", stub(request, **options))
+                return cast("R | None", stub(request, **options))
             future = stub.future(request, **options)
         except ValueError as error:  # how gRPC says it
             raise ChannelClosed from error
         try:
             scope.attach(future)
-            return cast("R", future.result())
+            return cast("R | None", future.result())
         except grpc.FutureCancelledError as error:
             raise Cancelled from error
         finally:
@@ -238,7 +228,7 @@ class Channel:
         :raises ChannelClosed: nothing was sent.
         """
         try:
-            call = self._stub(method)(
+            call = self._stub(method, self._raw.stream_stream)(
                 iter(requests), timeout=seconds, metadata=metadata, wait_for_ready=self.patient
             )
         except ValueError as error:
@@ -260,10 +250,9 @@ class Channel:
             raw, self._raw = self._raw, _Closed()
             raw.close()
 
-    def _stub(self, method: Method[Q, R]) -> Any:
+    def _stub(self, method: Method[Q, R], factory: Any) -> Any:
         stub = self._stubs.get(method.path)
         if stub is None:
-            factory = self._raw.stream_stream if method.streaming else self._raw.unary_unary
             stub = self._stubs[method.path] = factory(
                 method.path,
                 request_serializer=methodcaller("SerializeToString"),
