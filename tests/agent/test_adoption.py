@@ -12,9 +12,12 @@ import pytest
 from etcd_server import wait_for
 from ratectl.agent import last_good
 from ratectl.agent.last_good import LastGood, Slot, take_slot
+from ratectl.agent.state import AgentState
+from ratectl.membership import included
 from ratectl.policy.bundle import digest
 from ratectl.records import CONTROLLER, HEAD, Candidate, Controller, Head
-from ratectl.rollout import Terms, promote, read_rollout, start
+from ratectl.rollout import Terms, promote, read_rollout, start, steps
+from ratectl.stores.base import Item
 from ratectl.usage import read_agents
 from support import ME, policies, publish_policies, simple
 
@@ -23,11 +26,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import ratectl
+    from ratectl.agent.state import AgentStatus
+    from ratectl.policy.model import PolicyTree
     from ratectl.stores.base import Store
 
     Make = Callable[..., ratectl.Agent]
 
 ACME = {"tenant": "acme"}
+ROLLOUT = "7d1f0b1e52ab4c0f9e0d6a3c2b1a0f5e"
 
 
 def controlled_by(rollout: str) -> bytes:
@@ -91,6 +97,60 @@ def test_the_controller_of_another_rollout_is_none_of_this_one(
     assert agent.generation == 1
     store.put(CONTROLLER, controlled_by(read_rollout(store).record.id))
     assert agent.wait_for_generation(2, 5)
+
+
+def test_a_controller_who_comes_or_goes_costs_those_who_take_no_part_nothing(
+    store: Store, store_url: str, make_agent: Make
+):
+    """Of ten thousand, most: they would all read the head, and report, at the same moment."""
+    publish_policies(store, simple("5/s"))
+    start(store, simple("6/s"), ME, Terms.of([1.0]))
+    rollout = read_rollout(store).record.id
+    out = next(each for each in map(str, range(100)) if not included(rollout, each, 1))
+    agent = make_agent(store_url, id=out)
+    assert agent.wait_for_generation(1, 5)
+    wait_for(lambda: agent.status.sequence == 2, "it has seen the candidate")
+    seen, revision = agent.status, store.get(HEAD).mod_revision  # type: ignore[union-attr]
+    unreadable: Any = object()
+    comes = Item(CONTROLLER, controlled_by(rollout), revision + 1)
+    for item in (comes, None):
+        agent._following.adoption.see(unreadable, {CONTROLLER: item})
+        assert agent.status is seen
+
+
+@pytest.mark.parametrize(
+    ("tree", "rejected"),
+    [(simple("6/s"), None), (policies(**{"/": {"limits": {"spike": {"burst": 3}}}}), 2)],
+    ids=["of others", "that it rejects"],
+)
+def test_a_candidate_is_one_piece_of_news(
+    store: Store,
+    store_url: str,
+    make_agent: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    tree: PolicyTree,
+    rejected: int | None,
+):
+    """To have seen it and to reject it is not two: somebody would hear of one without the other."""
+    publish_policies(store, simple("5/s"))
+    store.put(CONTROLLER, controlled_by(ROLLOUT))
+    assert not included(ROLLOUT, "me", 0.01)
+    agent = make_agent(store_url, id="me")
+    assert agent.wait_for_generation(1, 5)
+    wait_for(lambda: agent.status.sequence == 1 and agent.status.applied, "it is settled")
+    told: list[tuple[int, int | None]] = []
+    set_status = AgentState._set
+
+    def spying(self: AgentState, status: AgentStatus) -> None:
+        told.append((status.sequence, status.rejected))
+        set_status(self, status)
+
+    monkeypatch.setattr(AgentState, "_set", spying)
+    monkeypatch.setattr(steps, "_fresh_id", lambda: ROLLOUT)
+    shares = [100.0 if rejected else 0.01]
+    assert start(store, tree, ME, Terms.of(shares)) is not None
+    wait_for(lambda: agent.status.sequence == 2, "it has seen the candidate")
+    assert told == [(2, rejected)]
 
 
 def test_an_unexpected_failure_rejects_a_generation_and_says_what_it_was(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from ratectl.usage import read_agents
 from support import ME, policies, publish_policies, simple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import ratectl
     from ratectl.stores.base import Store
@@ -45,7 +46,21 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return seen
 
 
+@pytest.fixture
+def crowded() -> Iterator[None]:
+    """For 1,600 threads in one interpreter, as no host has them.
+
+    Whoever waits for the interpreter's lock takes a mutex at every switch interval, to ask for it.
+    When hundreds do, every 5 ms, they can be all that the machine is busy with, for many seconds.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.02)
+    yield
+    sys.setswitchinterval(interval)
+
+
 @pytest.mark.etcd
+@pytest.mark.usefixtures("crowded")
 def test_of_200_agents_only_those_hashed_in_ever_load_a_poisoned_candidate_and_all_come_back(
     etcd_server: object,
     make_agent: Make,

@@ -84,6 +84,8 @@ class Adoption:
         self._environment: str | None = None
         self._controlled: str | None = None
         """The rollout that somebody controls now."""
+        self._head: Item | None = None
+        """As it was last seen."""
         self._newest: dict[str, int] = {}
         """The revision of each key as it was last seen."""
         self._accepted: tuple[str, Head] | None = None
@@ -159,10 +161,16 @@ class Adoption:
         :raises StoreError: what the head names could not be fetched.
         """
         with self._applying:
+            before = self._controlled
             if CONTROLLER in items and self._is_news(items[CONTROLLER]):
                 self._controlled = _controlled(items[CONTROLLER])
             if HEAD in items and self._is_news(items[HEAD]):
-                self._see(store, items[HEAD])
+                self._head = items[HEAD]
+                self._see(store, self._head)
+            elif self._head is not None and self._controlled != before:
+                # Whoever waited for somebody in control waits no more. The head is not read for
+                # it: every agent would, at the same moment.
+                self._see(store, self._head)
 
     def _is_news(self, item: Item | None) -> bool:
         """Whoever looked before something changed may come with it afterwards."""
@@ -231,11 +239,10 @@ class Adoption:
         except (BundleError, NotFound) as error:
             assert head.candidate is not None
             refusal = refusal or (head.candidate.generation, error)
-        self._state.update(sequence=head.sequence)
         if refusal is None:
-            self._state.problem("generation", None, rejected=None)
+            self._state.problem("generation", None, sequence=head.sequence, rejected=None)
         else:
-            self._reject(*refusal)
+            self._reject(*refusal, sequence=head.sequence)
 
     def _goals(self, head: Head, environment: str | None) -> Iterator[_Goal]:
         candidate = head.candidate
@@ -375,9 +382,9 @@ class Adoption:
         self._beside.end()
         self._quarantine.end()
 
-    def _reject(self, generation: int, error: RatectlError) -> None:
+    def _reject(self, generation: int, error: RatectlError, **changes: Any) -> None:
         text = f"generation {generation or '?'} rejected: {error}"
-        self._note("generation", text, rejected=generation)
+        self._note("generation", text, rejected=generation, **changes)
 
     def _note(self, concern: str, text: str, **changes: Any) -> None:
         if self._state.problem(concern, text, **changes):

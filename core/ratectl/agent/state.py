@@ -66,9 +66,15 @@ class AgentState:
         return self._status
 
     def update(self, **changes: Any) -> None:
+        """Set fields. Nobody is woken, and nothing reported, where that is how it is already."""
         with self._changed:
-            self._status = replace(self._status, **changes)
-            self._changed.notify_all()
+            status = replace(self._status, **changes)
+            if status != self._status:
+                self._set(status)
+
+    def _set(self, status: AgentStatus) -> None:
+        self._status = status
+        self._changed.notify_all()
 
     def problem(self, concern: str, text: str | None, **changes: Any) -> bool:
         """Note a problem, or (None) that there is none any more; True when that is news."""
@@ -95,4 +101,5 @@ class AgentState:
 
     def wake(self) -> None:
         """Make every waiter look again."""
-        self.update()
+        with self._changed:
+            self._set(replace(self._status))

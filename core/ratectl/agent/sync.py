@@ -99,11 +99,7 @@ class StoreSync:
             return
         self._set_connected()
         if isinstance(event, Events):
-            changed = {change.key: change.item for change in event.changes}
-            if CONTROLLER in changed:
-                # Whoever waited for somebody in control looks at the head again.
-                changed.setdefault(HEAD, store.get(HEAD))
-            self._see(store, changed)
+            self._see(store, {change.key: change.item for change in event.changes})
         elif isinstance(event, Resync):
             _log.info("resynchronised with the store: %s", event.reason)
             self._begin(store, event.snapshot)
