@@ -87,17 +87,18 @@ def examine_store(store: Store, at: datetime) -> Iterator[Finding]:
 def _status(store: Store) -> Iterator[Finding]:
     status = store.status()
     address = status.detail.get("address") or status.detail.get("path") or store.url
+    found = f"{status.backend} {status.version} at {address}"
     yield Finding(
         "store",
-        "ok",
-        f"{status.backend} {status.version} at {address}",
+        "warning" if status.absent else "ok",
+        f"{found}: nothing is there yet; the first apply makes it" if status.absent else found,
         {
             "backend": status.backend,
             "version": status.version,
             "revision": status.revision,
             "compacted": status.compacted,
             "size_bytes": status.size_bytes,
-            "detail": dict(status.detail),
+            "properties": dict(status.detail),
         },
     )
     for problem in status.problems:

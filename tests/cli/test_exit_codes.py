@@ -439,6 +439,11 @@ def test_the_default_store_is_private_and_below_the_state_directory(
     cli: Cli, tree: Path, tmp_path: Path
 ) -> None:
     assert cli("history").code == 0
+    doctor = cli("doctor", "-o", "json")
+    assert doctor.code == 0
+    found = {each["check"]: each for each in doctor.document["findings"]}
+    assert found["store"]["verdict"] == "warning", "it may be another file that was meant"
+    assert found["store"]["detail"].endswith("nothing is there yet; the first apply makes it")
     assert not (tmp_path / "state").exists(), "to look creates nothing"
     assert cli("apply", "policies", "--yes").code == 0
     path = tmp_path / "state" / "ratectl" / "ratectl.db"

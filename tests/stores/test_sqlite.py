@@ -362,6 +362,8 @@ def test_to_read_what_is_not_there_creates_nothing(tmp_path: Path) -> None:
         assert store.list("", 1) == empty
         with pytest.raises(UsageError, match="not there yet"):
             store.list("", 2)
+        status = store.status()
+        assert (status.absent, status.revision, status.problems) == (True, 1, ())
         assert list(tmp_path.iterdir()) == []
         with SqliteStore(path) as other:
             other.put("a", b"1")
@@ -369,11 +371,13 @@ def test_to_read_what_is_not_there_creates_nothing(tmp_path: Path) -> None:
         assert item is not None
         assert item.value == b"1"
         assert store.list("", 1) == empty
+        assert not store.status().absent
 
 
 def test_many_processes_create_one_file(path: Path) -> None:
     url = f"sqlite:///{path}"
-    processes = [python("print(store.status().detail['identity'])", url) for _ in range(6)]
+    code = "store.put('a', b''); print(store.status().detail['identity'])"
+    processes = [python(code, url) for _ in range(6)]
     assert len({finish(process) for process in processes}) == 1
 
 

@@ -167,6 +167,8 @@ class Status:
     size_bytes: int
     detail: Mapping[str, str]
     problems: tuple[str, ...] = ()
+    absent: bool = False
+    """Nothing is there yet; the first write makes it."""
 
 
 class Lease(ABC):

@@ -8,11 +8,14 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ratectl.stores.base import Status
+from ratectl.stores.sqlite.file import FIRST_REVISION
+
 if TYPE_CHECKING:
     from ratectl.stores.sqlite.file import Database
     from ratectl.stores.sqlite.log import Meta
 
-__all__ = ["describe", "find_problems"]
+__all__ = ["absent", "describe", "find_problems"]
 
 WAL_TOO_LARGE = 64 * 1024 * 1024
 
@@ -40,6 +43,19 @@ def describe(database: Database, db: sqlite3.Connection, meta: Meta) -> dict[str
             else "fixed"
         ),
     }
+
+
+def absent(database: Database) -> Status:
+    """Where there is no file yet."""
+    return Status(
+        backend="sqlite",
+        version=sqlite3.sqlite_version,
+        revision=FIRST_REVISION,
+        compacted=0,
+        size_bytes=0,
+        detail={"path": str(database.path)},
+        absent=True,
+    )
 
 
 def has_wal_reset_bug(version: tuple[int, ...]) -> bool:

@@ -23,7 +23,7 @@ from ratectl.stores.base import (
 )
 from ratectl.stores.sqlite import log
 from ratectl.stores.sqlite.channel import Channel
-from ratectl.stores.sqlite.doctor import describe, find_problems
+from ratectl.stores.sqlite.doctor import absent, describe, find_problems
 from ratectl.stores.sqlite.file import FIRST_REVISION, Database
 from ratectl.stores.sqlite.lease import SqliteLease
 from ratectl.stores.sqlite.watch import SqliteWatch
@@ -131,7 +131,9 @@ class SqliteStore(Store):
             writer.compact(revision)
 
     def status(self) -> Status:
-        """See :meth:`Store.status`."""
+        """See :meth:`Store.status`. Like ``list``, it creates no file."""
+        if self._is_absent():
+            return absent(self._database)
         with self._reading() as db:
             meta = log.meta(db)
             detail = describe(self._database, db, meta)
