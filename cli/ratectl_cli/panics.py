@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,8 +101,7 @@ class InFile:
         """
         from ratectl.panic import change_switch_file
 
-        tells = f"ratectl panic --local --state-dir {shlex.quote(str(self._path.parent))}"
-        self._session.deadline.changing(tells)
+        self._session.deadline.changing(f"ratectl panic{render.local_options(str(self._path))}")
         turned = Turned(str(self._path), change_switch_file(self._path, change))
         if turned.changed.after.on and not (self._path.parent / "agents").is_dir():
             self._session.warn(

@@ -166,8 +166,7 @@ def _controller_data(found: Controller | None) -> dict[str, Any] | None:
 
 def controller_text(found: Controller) -> str:
     """``process 4711 on node-a, which began 3 min ago``."""
-    began = times.ago(found.since, times.now())
-    return f"process {found.pid} on {found.host}, which began {began}"
+    return f"{found}, which began {times.ago(found.since, times.now())}"
 
 
 def _differences_data(found: Differences | None) -> dict[str, Any] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
+from ratectl.records import exactly
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -41,17 +43,14 @@ class Moved(NamedTuple):
 
         :raises TypeError, ValueError: it did not.
         """
-        if not isinstance(data, dict) or set(data) != set(cls._fields):
-            raise TypeError(f"documents of a set are {', '.join(cls._fields)}")
+        data = exactly("documents of a set are", cls._fields, data)
         if not all(isinstance(items, list) for items in data.values()):
             raise TypeError("documents of a set are lists")
         return cls(*(tuple(map(_item_of, data[name])) for name in cls._fields))
 
 
-def _item_of(data: Mapping[str, Any]) -> Item:
-    if not isinstance(data, dict) or set(data) != set(Item._fields):
-        raise TypeError(f"a document of a set has {', '.join(Item._fields)}")
-    item = Item(**data)
+def _item_of(data: object) -> Item:
+    item = Item(**exactly("a document of a set has", Item._fields, data))
     if item.kind not in ("Policy", "Exception"):
         raise ValueError(f"{item.kind!r} is no kind of document")
     if not isinstance(item.scope, str) or not isinstance(item.owner, str | None):

@@ -24,7 +24,7 @@ from ratectl.policy.bundle import (
     encode_policies,
 )
 from ratectl.publish import Provenance, is_live
-from ratectl.records import utc_now
+from ratectl.records import exactly, utc_now
 from ratectl.sets import Merged, Owners
 
 if TYPE_CHECKING:
@@ -177,15 +177,12 @@ def _text(name: str, value: object) -> str:
     return value
 
 
-def _fields(name: str, value: object, wanted: type[Any]) -> dict[str, Any]:
-    names = [field.name for field in fields(wanted)]
-    if not isinstance(value, dict) or set(value) != set(names):
-        raise TypeError(f"{name} has to have {', '.join(names)}")
-    return value
+def _names(of: type[Base | Provenance]) -> list[str]:
+    return [field.name for field in fields(of)]
 
 
 def _base(value: object) -> Base:
-    base = Base(**_fields("base", value, Base))
+    base = Base(**exactly("base has to have", _names(Base), value))
     _text("the bundle of a base", base.bundle)
     if type(base.generation) is not int:
         raise TypeError("the generation of a base is a whole number")
@@ -193,7 +190,7 @@ def _base(value: object) -> Base:
 
 
 def _provenance(value: object) -> Provenance:
-    found = Provenance(**_fields("provenance", value, Provenance))
+    found = Provenance(**exactly("provenance has to have", _names(Provenance), value))
     for name in ("author", "message"):
         _text(name, getattr(found, name))
     for name in ("commit", "set"):

@@ -78,7 +78,7 @@ def run(ctx: typer.Context, sign: Sign = None) -> int:
             rollout = read_rollout(store, rollout.record.generation)
             other = controller_of(store, rollout.record.id)
             if other is not None:
-                session.say(f"process {other.pid} on {other.host} controls it, and goes on")
+                session.say(f"{other} controls it, and goes on")
                 _answer(session, store, rollout)
                 return 0
         return rollouts.controlled(session, store, rollout, signer)

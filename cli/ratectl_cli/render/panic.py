@@ -23,6 +23,7 @@ __all__ = [
     "by_files",
     "file_blocks",
     "local_data",
+    "local_options",
     "obeyed_data",
     "obeyed_text",
     "status_blocks",
@@ -41,10 +42,10 @@ _UNASKED: Final = ", unless the store says otherwise"
 
 def undo(scope: str, place: str = "") -> str:
     """The command that turns a switch off."""
-    return f"ratectl panic off --scope {scope}{_local(place)}"
+    return f"ratectl panic off --scope {scope}{local_options(place)}"
 
 
-def _local(place: str) -> str:
+def local_options(place: str) -> str:
     """The options that mean the file at ``place``; none for the store."""
     return f" --local --state-dir {shlex.quote(str(Path(place).parent))}" if place else ""
 
@@ -139,7 +140,7 @@ def turned_blocks(turned: Turned, scope: str | None, *, quiet: bool) -> Iterator
     yield from _file_blocks(turned, here, problem)
     if scope in now and not quiet:
         yield [dim("undo:   "), undo(scope, turned.place)]
-        follow = f" status{_local(turned.place)}" if turned.place else ""
+        follow = f" status{local_options(turned.place)}" if turned.place else ""
         yield [dim("follow: "), f"ratectl panic{follow}"]
 
 

@@ -166,11 +166,11 @@ class Adoption:
                 self._controlled = _controlled(items[CONTROLLER])
             if HEAD in items and self._is_news(items[HEAD]):
                 self._head = items[HEAD]
-                self._see(store, self._head)
-            elif self._head is not None and self._controlled != before:
-                # Whoever waited for somebody in control waits no more. The head is not read for
-                # it: every agent would, at the same moment.
-                self._see(store, self._head)
+            elif self._head is None or self._controlled == before:
+                return
+            # Whoever waited for somebody in control waits no more. The head is not read for that:
+            # every agent would, at the same moment.
+            self._see(store, self._head)
 
     def _is_news(self, item: Item | None) -> bool:
         """Whoever looked before something changed may come with it afterwards."""

@@ -157,16 +157,7 @@ class StoreFollowing(Following):
         )
         if not self.state.now.generation:
             self.adoption.start_from_disk()
-        self._reporter = Reporter(
-            slot.id,
-            self.sync,
-            engine,
-            self.state,
-            self.wall,
-            settings.errors,
-            settings.report_interval,
-            self.beside,
-        )
+        self._reporter = self._new_reporter()
         self._run(
             {
                 "panic-file": file,
@@ -184,6 +175,19 @@ class StoreFollowing(Following):
             _log.warning("%s; going on without last-good", slot.problem)
             self.state.problem("disk", slot.problem)
         return slot
+
+    def _new_reporter(self) -> Reporter:
+        told = self.settings
+        return Reporter(
+            self.slot.id,
+            self.sync,
+            self.engine,
+            self.state,
+            self.wall,
+            told.errors,
+            told.report_interval,
+            self.beside,
+        )
 
     @property
     def id(self) -> str:

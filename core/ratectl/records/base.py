@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ratectl.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "AGENTS",
@@ -23,6 +26,7 @@ __all__ = [
     "USAGE",
     "Record",
     "chunk_key",
+    "exactly",
     "history_key",
     "rollout_key",
     "utc_now",
@@ -59,6 +63,16 @@ def chunk_key(sha256: str, number: int) -> str:
 def utc_now() -> str:
     """Wall-clock time as ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def exactly(said: str, names: Sequence[str], value: object) -> dict[str, Any]:
+    """``value``, which is to have these fields and no others.
+
+    :raises TypeError: it has others; ``said`` begins the message, which ends with the names.
+    """
+    if not isinstance(value, dict) or set(value) != set(names):
+        raise TypeError(f"{said} {', '.join(names)}")
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,6 +113,9 @@ class Controller(Record):
     nonce: str = ""
     """Of this one, among all that there have been."""
 
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutRecord(Record):

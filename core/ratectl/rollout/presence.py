@@ -82,8 +82,7 @@ class Presence:
 
         :raises StoreError: nobody can tell now.
         """
-        other = controller_of(self._store)
-        who = "another controller" if other is None else f"process {other.pid} on {other.host}"
+        who = controller_of(self._store) or "another controller"
         return f"waiting to see whether {who} is still there, which controls it"
 
     def leave(self) -> None:
@@ -116,4 +115,4 @@ class Presence:
         other = controller_of(self._store)
         if other is None:
             return "another controller was here until now: try again"
-        return f"process {other.pid} on {other.host} controls a rollout since {other.since}"
+        return f"{other} controls a rollout since {other.since}"
