@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ratectl.records import HistoryEntry
     from ratectl.stores.base import Store
 
-__all__ = ["ME", "Link", "policies", "publish_policies", "simple"]
+__all__ = ["ME", "POISON", "ROLLOUT", "Link", "policies", "publish_policies", "simple"]
 
 ME = Provenance("tester <tester@example.org>", "a test")
 
@@ -30,6 +30,13 @@ def policies(**scopes: dict[str, Any]) -> PolicyTree:
 def simple(rate: str = "2/s", **fields: Any) -> PolicyTree:
     """One limit, ``spike``, per tenant, at ``/``."""
     return policies(**{"/": {"limits": {"spike": {"rate": rate, "per": "tenant", **fields}}}})
+
+
+POISON = policies(**{"/": {"limits": {"spike": {"burst": 3}}}})
+"""A limit without a rate: `ratectl` would not publish it, and no agent runs it."""
+
+ROLLOUT = "7d1f0b1e52ab4c0f9e0d6a3c2b1a0f5e"
+"""An id, which decides who takes part."""
 
 
 def publish_policies(store: Store, tree: PolicyTree) -> HistoryEntry:

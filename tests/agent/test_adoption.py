@@ -19,7 +19,7 @@ from ratectl.records import CONTROLLER, HEAD, Candidate, Controller, Head
 from ratectl.rollout import Terms, promote, read_rollout, start, steps
 from ratectl.stores.base import Item
 from ratectl.usage import read_agents
-from support import ME, policies, publish_policies, simple
+from support import ME, POISON, ROLLOUT, publish_policies, simple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     Make = Callable[..., ratectl.Agent]
 
 ACME = {"tenant": "acme"}
-ROLLOUT = "7d1f0b1e52ab4c0f9e0d6a3c2b1a0f5e"
 
 
 def controlled_by(rollout: str) -> bytes:
@@ -120,7 +119,7 @@ def test_a_controller_who_comes_or_goes_costs_those_who_take_no_part_nothing(
 
 @pytest.mark.parametrize(
     ("tree", "rejected"),
-    [(simple("6/s"), None), (policies(**{"/": {"limits": {"spike": {"burst": 3}}}}), 2)],
+    [(simple("6/s"), None), (POISON, 2)],
     ids=["of others", "that it rejects"],
 )
 def test_a_candidate_is_one_piece_of_news(
@@ -344,6 +343,6 @@ def test_a_candidate_is_on_probation_while_it_is_one(
 def test_what_was_rejected_is_on_no_probation(store: Store, store_url: str, make_agent: Make):
     publish_policies(store, simple("5/s"))
     agent = make_agent(store_url)
-    publish_policies(store, policies(**{"/": {"limits": {"spike": {"burst": 3}}}}))
+    publish_policies(store, POISON)
     wait_for(lambda: agent.status.rejected == 2, "it is rejected")
     assert not noted(agent)

@@ -15,7 +15,7 @@ from ratectl.generations import read_live
 from ratectl.records import HEAD
 from ratectl.rollout import Differences, Terms, abort, promote, read_rollout, start
 from ratectl.usage import read_agents, read_usage
-from support import ME, policies, publish_policies, simple
+from support import ME, POISON, policies, publish_policies, simple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,8 +126,7 @@ def test_corrected_costs_are_corrected_there_too(store: Store, agent: ratectl.Ag
 def test_one_that_cannot_be_evaluated_is_rejected_and_nothing_else_happens(
     store: Store, agent: ratectl.Agent
 ):
-    poison = policies(**{"/": {"limits": {"spike": {"burst": 3}}}})
-    assert start(store, poison, ME, TERMS, mode="shadow") is not None
+    assert start(store, POISON, ME, TERMS, mode="shadow") is not None
     wait_for(lambda: agent.status.rejected == 2, "it is rejected")
     assert "has no rate" in (agent.status.error or "")
     assert agent.check("/", ACME).generation == 1

@@ -23,7 +23,7 @@ from ratectl.rollout import (
 )
 from ratectl.stores.base import Put
 from ratectl.usage import read_agents
-from support import ME, policies, publish_policies, simple
+from support import ME, POISON, publish_policies, simple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,7 +150,7 @@ def test_a_promoted_candidate_is_not_loaded_again(store: Store, fleet: list[rate
 def test_whoever_rejects_a_candidate_takes_what_is_live(
     store: Store, store_url: str, fleet: list[ratectl.Agent], make_agent: Make
 ):
-    start(store, policies(**{"/": {"limits": {"spike": {"burst": 3}}}}), ME, TERMS)
+    start(store, POISON, ME, TERMS)
     final = Controlled(store).join()
     assert final.state == "aborted"
     assert "has no rate" in final.reason

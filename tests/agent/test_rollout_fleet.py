@@ -16,7 +16,7 @@ from ratectl.publish import Provenance
 from ratectl.rollout import Controlling, Terms, read_rollout, start, steps
 from ratectl.stores import open_store
 from ratectl.usage import read_agents
-from support import ME, policies, publish_policies, simple
+from support import ME, POISON, ROLLOUT, publish_policies, simple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     Make = Callable[..., ratectl.Agent]
 
 AGENTS = 200
-ROLLOUT = "7d1f0b1e52ab4c0f9e0d6a3c2b1a0f5e"
-POISON = policies(**{"/": {"limits": {"spike": {"burst": 3}}}})
-"""A limit without a rate: `ratectl` would not publish it, and no agent runs it."""
 
 
 @pytest.fixture

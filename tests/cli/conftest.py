@@ -100,3 +100,10 @@ def golden(tmp_path: Path) -> Golden:
         assert text == path.read_text(), f"{path.name} differs: see RATECTL_UPDATE_GOLDEN"
 
     return compare
+
+
+@pytest.fixture
+def edited(tree: Path, published: str) -> str:
+    """``TREE`` is live, and the files ask for a little more."""
+    (tree / "all.yaml").write_text(TREE.replace("50/s", "51/s"))
+    return published

@@ -127,26 +127,6 @@ def test_a_bad_setting_is_a_usage_error(
     assert cli("doctor").code == 64
 
 
-@pytest.mark.parametrize("command", ["history", "doctor", "demo"])
-def test_an_empty_store_is_not_the_default_one(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    """A pipeline whose secret is not set would publish to a file that nobody looks at."""
-    run = cli(command, "--store", "")
-    assert (run.code, run.out) == (64, "")
-    assert "--store is empty: name a store, like etcd://host:2379/prod, or leave it out" in run.err
-    monkeypatch.setenv("RATECTL_STORE", " ")
-    run = cli(command, "--store", "")
-    assert "--store is empty" in run.err
-    if command == "demo":  # which has a store of its own
-        return
-    run = cli(command)
-    assert (run.code, run.out) == (64, "")
-    assert "RATECTL_STORE is empty: name a store, like etcd://host:2379/prod, or unset" in run.err
-    assert not (tmp_path / "state").exists()
-    assert cli(command, "--store", f"sqlite:///{tmp_path}/other.db").code in (0, 1)
-
-
 def test_invalid_policies_exit_65_with_every_finding(cli: Cli, tree: Path, store_url: str) -> None:
     (tree / "bad.yaml").write_text(
         "apiVersion: ratectl/v1\nscope: /bad\nlimits: {a: {rat: 1/s}, b: {rate: -1/s}}\n"
@@ -301,53 +281,6 @@ def test_applying_nothing_exits_77(cli: Cli, clean_place: Path, published: str) 
         assert cli("validate", path).code == 1
     assert cli("apply", "-", "--yes", stdin="").code == 77
     assert cli("apply", "nowhere", "--yes").code == 65, "a wrong path is an error, not nothing"
-
-
-def test_what_applies_nothing_all_the_same_is_named(
-    cli: Cli, clean_place: Path, published: str
-) -> None:
-    (clean_place / "empty").mkdir()
-    run = cli("apply", "empty", "--yes")
-    assert run.err.endswith("\n  hint: if it is meant, add --allow-empty REASON\n")
-    assert "--allow-empty" not in cli("plan", "empty").err, "which has no such option"
-    run = cli("apply", "empty", "--yes", "--allow-empty", "x", "--allow-removals", "x")
-    assert run.code == 0
-
-
-def test_two_things_to_compare_with_are_one_too_many(cli: Cli, published: str) -> None:
-    assert "--to is in place of PATH: leave one of them out" in (
-        cli("diff", "policies", "--to", "1").err
-    )
-    assert "what to compare with? Give PATH, or --to GEN" in cli("diff").err
-
-
-def test_an_empty_path_is_called_that(cli: Cli, clean_place: Path) -> None:
-    for words in (("plan", ""), ("fmt", ""), ("test", ""), ("explain", "/", "--policies", "")):
-        run = cli(*words)
-        assert (run.code, run.out) == (64, "")
-        assert "a path to read policies from is empty" in run.err
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("MC4CAQAwBQYDK2VwBCIEIOF", "my.key holds no key in PEM"),
-        ("MC4CAQAwBQYDK2VwBCIEIOF\n-----BEGIN PRIVATE KEY-----\n", "no environment"),
-        ("-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIOF\n", "my.key is no private key"),
-    ],
-)
-def test_a_damaged_key_is_named_and_never_quoted(
-    cli: Cli, clean_place: Path, published: str, text: str, said: str
-) -> None:
-    (clean_place / "my.key").write_text(text)
-    run = cli("apply", "policies", "--yes", "--sign", "my.key")
-    assert run.code == 64
-    assert "my.key" in run.err
-    assert said in run.err
-    assert "MC4C" not in run.err
-    run = cli("apply", "policies", "--yes", "--sign", "")
-    assert run.code == 64
-    assert "the name of a key's file is empty" in run.err
 
 
 def test_rolling_back_the_first_generation_exits_77(cli: Cli, published: str) -> None:

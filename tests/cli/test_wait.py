@@ -5,18 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from cli_support import TREE, report_agent
+from cli_support import report_agent
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cli_support import Cli
-
-
-@pytest.fixture
-def edited(tree: Path, published: str) -> str:
-    (tree / "all.yaml").write_text(TREE.replace("50/s", "51/s"))
-    return published
 
 
 def test_every_agent_runs_it(cli: Cli, edited: str) -> None:
