@@ -17,7 +17,7 @@ from ratectl.membership import included
 from ratectl.policy.bundle import digest
 from ratectl.records import CONTROLLER, HEAD, Candidate, Controller, Head
 from ratectl.rollout import Terms, promote, read_rollout, start, steps
-from ratectl.stores.base import Item
+from ratectl.stores.base import Delete, Item
 from ratectl.usage import read_agents
 from support import ME, POISON, ROLLOUT, publish_policies, simple
 
@@ -115,6 +115,19 @@ def test_a_controller_who_comes_or_goes_costs_those_who_take_no_part_nothing(
     for item in (comes, None):
         agent._following.adoption.see(unreadable, {CONTROLLER: item})
         assert agent.status is seen
+
+
+def test_what_was_rejected_is_none_of_this_agent_when_nobody_controls_it(
+    store: Store, store_url: str, make_agent: Make
+):
+    publish_policies(store, simple("5/s"))
+    agent = make_agent(store_url)
+    assert start(store, POISON, ME, Terms.of([100.0])) is not None
+    store.put(CONTROLLER, controlled_by(read_rollout(store).record.id))
+    wait_for(lambda: agent.status.rejected == 2, "it is rejected")
+    store.txn((), [Delete(CONTROLLER)])
+    wait_for(lambda: agent.status.state == "serving", "it would not try it now")
+    assert agent.status.error is None
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,7 @@ def test_a_plan_that_is_deeper_than_can_be_read_is_refused(cli: Cli, planned: Pa
         ({"extra": 1}, "another version"),
         ({"base": {"generation": 1}}, "base has to have generation, bundle"),
         ({"base": [1]}, "base has to have generation, bundle"),
+        ({"base": {"generation": 1, "bundle": "", "x": 1}}, "base has to have generation, bundle"),
         ({"base": {"bundle": "", "generation": "1"}}, "the generation of a base is a whole number"),
         ({"base": {"bundle": 1, "generation": 1}}, "the bundle of a base is no text: 1"),
         ({"provenance": {"author": 5}}, "provenance has to have author, message,"),
@@ -172,6 +173,10 @@ def test_a_plan_that_is_deeper_than_can_be_read_is_refused(cli: Cli, planned: Pa
         ({"owners": {"scopes": {}}}, "owners of exceptions are missing"),
         ({"owners": {"scopes": {"/": []}, "exceptions": {}}}, "[] is no name of a set"),
         ({"moved": {}}, "documents of a set are left, pruned, taken"),
+        (
+            {"moved": {"left": [], "pruned": [], "taken": [], "lost": []}},
+            "documents of a set are left, pruned, taken",
+        ),
         ({"moved": {"left": 1, "pruned": [], "taken": []}}, "documents of a set are lists"),
         ({"moved": {"left": [1], "pruned": [], "taken": []}}, "a document of a set has kind,"),
     ],
