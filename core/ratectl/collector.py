@@ -12,12 +12,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["pause", "paused_collector", "resume"]
+__all__ = ["Pause", "end", "pause", "paused_collector", "pauses", "resume"]
 
 Pause = object
 
-_pauses: set[Pause] = set()
-"""Those that last: a child must not inherit one from a thread that is not there to end it."""
+
+class _Pauses:
+    """Number of pauses under way: the last one to end turns the collector on again.
+
+    A forked child begins with none: threads that would end them are not there.
+    """
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+pauses = _Pauses()
 
 _CAN_SET_ASIDE = sys.implementation.name == "cpython" and sys.version_info < (3, 14)
 """From 3.14 on freezing walks all objects, and passes of the collector are short by themselves."""
@@ -28,30 +40,52 @@ _setting_aside = threading.Lock()
 
 @contextmanager
 def paused_collector() -> Iterator[None]:
-    """Pause the cycle collector: what is built here has no cycles, and it triples the time."""
-    paused = pause()
+    """Pause the cycle collector: what is built here has no cycles, and it triples the time.
+
+    Whatever interrupts the block, the collector goes on after it.
+    """
+    paused = False
     try:
+        if gc.isenabled():
+            paused = True
+            pauses.count += 1
+            gc.disable()
         yield
     finally:
-        resume(paused)
+        try:
+            if paused:
+                _set_aside()
+        finally:  # no call but that of `gc.enable`
+            if paused:
+                pauses.count -= 1
+                if pauses.count < 1:
+                    pauses.count = 0
+                    gc.enable()
 
 
 def pause() -> Pause | None:
-    """Pause the collector until ``resume``; None where it does not run anyway."""
+    """Pause the collector until ``resume`` or ``end``; None where it does not run anyway."""
     if not gc.isenabled():
         return None
-    paused = Pause()
-    _pauses.add(paused)  # first: a child that is forked in between must know
+    pauses.count += 1  # first: a child that is forked in between must know
     gc.disable()
-    return paused
+    return Pause()
 
 
 def resume(paused: Pause | None) -> None:
-    """End a pause; what was built in it is not looked at until the next full pass."""
+    """End a long pause; what was built in it is not looked at until the next full pass."""
     if paused is not None:
         _set_aside()
-        gc.enable()
-        _pauses.discard(paused)
+        end(paused)
+
+
+def end(paused: Pause | None) -> None:
+    """End a short pause."""
+    if paused is not None:
+        pauses.count -= 1
+        if pauses.count < 1:
+            pauses.count = 0
+            gc.enable()
 
 
 def _set_aside() -> None:
@@ -77,8 +111,8 @@ def _set_aside() -> None:
 
 
 def _after_fork_in_child() -> None:
-    if _pauses:
-        _pauses.clear()
+    if pauses.count:
+        pauses.count = 0
         gc.enable()
 
 

@@ -171,9 +171,9 @@ def test_of_two_buckets_the_stricter_holds_what_either_does() -> None:
     for swapped in (False, True):
         one = of.spent(2, 0)
         old = of.resumed(one, 0)
-        of.charge(one, 3, 0)
+        of.attempt(one, 3, 0)
         other = Concurrency(9, 5).resumed(one, 0)
-        of.charge(other, 1, 1)
+        of.attempt(other, 1, 1)
         assert of.same(of.resumed(old, 0), of.resumed(old, 0), 0)
         assert not of.same(old, one, 1)
         strict = of.stricter(other, one, 1) if swapped else of.stricter(one, other, 1)

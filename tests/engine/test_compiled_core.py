@@ -198,7 +198,7 @@ def test_keys_that_share_a_bucket_share_large_counts_as_well() -> None:
     slowly = 0
     of: Any = fast.FastEngine(lambda: 0, max_buckets=1)
     of.swap(plan_set(1, by_scope(Limit("/", "l", window(WIDE, 60), T))))
-    by_python = of._decide
+    by_python = of._made
 
     def decide(*request: Any) -> Any:
         nonlocal slowly
@@ -206,7 +206,7 @@ def test_keys_that_share_a_bucket_share_large_counts_as_well() -> None:
         return by_python(*request)
 
     assert of.check("/", {"tenant": "first"})
-    of._decide = decide
+    of._made = decide
     for number in range(1, 100):
         assert of.check("/", {"tenant": "late"}, 40_000).remaining == WIDE - 40_000 * number
     assert slowly == 1

@@ -69,7 +69,7 @@ def test_nothing_is_resolved_while_checks_wait() -> None:
         make = choice._make
 
         def made(mask: int, make: Any = make) -> Any:
-            waiting.append(engine._lock.locked())
+            waiting.append(bool(engine._turns.turn & 1))
             return make(mask)
 
         choice._make = made

@@ -55,18 +55,16 @@ def test_what_is_outdone_never_refuses_alone(
     ).scopes["/"].limits  # fmt: skip
     mine, theirs = plans
     now = START
-    states = [(plan, plan.algorithm.full(now)) for plan in (mine, theirs)]
+    states = {plan: plan.algorithm.full(now) for plan in (mine, theirs)}
     for gap, cost, elsewhere in traffic:
         now += gap
-        waits = [plan.algorithm.wait(state, cost, now) for plan, state in states]
-        if elsewhere:
-            if not waits[1]:
-                theirs.algorithm.charge(states[1][1], cost, now)
-            continue
-        assert not waits[0] or waits[1], (now - START, cost)
-        if not any(waits):
-            for plan, state in states:
-                plan.algorithm.charge(state, cost, now)
+        waits = {plan: plan.algorithm.attempt(states[plan], cost, now)[0] for plan in states}
+        if not elsewhere:
+            assert not waits[mine] or waits[theirs], (now - START, cost)
+        asked = [theirs] if elsewhere else [mine, theirs]
+        if not any(waits[plan] for plan in asked):
+            for plan in asked:
+                _, states[plan], _, _ = plan.algorithm.attempt(states[plan], cost, now)
 
 
 def greedy(one: dict[str, object], other: dict[str, object]) -> bool:
@@ -74,14 +72,14 @@ def greedy(one: dict[str, object], other: dict[str, object]) -> bool:
     plans: tuple[LimitPlan, ...] = compile_tree(
         tree({"/": {"limits": {"spike": one}, "budgets": {"all": other}}}), 1
     ).scopes["/"].limits  # fmt: skip
-    states = [(plan, plan.algorithm.full(START)) for plan in plans]
+    states = {plan: plan.algorithm.full(START) for plan in plans}
     for at in range(START, START + 120 * S, S // 20):
-        waits = [plan.algorithm.wait(state, 1, at) for plan, state in states]
+        waits = [plan.algorithm.attempt(states[plan], 1, at)[0] for plan in plans]
         if waits[0] and not waits[1]:
             return True
         if not any(waits):
-            for plan, state in states:
-                plan.algorithm.charge(state, 1, at)
+            for plan in plans:
+                _, states[plan], _, _ = plan.algorithm.attempt(states[plan], 1, at)
     return False
 
 

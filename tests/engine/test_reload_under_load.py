@@ -1,7 +1,7 @@
 """Reloading while threads ask: each decision is the oracle's for the same serial order.
 
-An engine reads its clock once for each check and swap, while nothing else can happen. So a clock
-that never gives the same instant twice records the order in which they took place.
+An engine makes a decision only if nothing has happened since it last read its clock. So a clock
+that never gives the same instant twice records the order in which checks and swaps took place.
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ class Journal:
         self.now = 10**15
         self.mine = threading.local()
         self.steps = itertools.cycle((1, 999, 10**6, 7 * 10**6, 3, 20 * 10**6))
+        self.reading = threading.Lock()
 
     def __call__(self) -> int:
-        self.now += next(self.steps)
-        self.mine.now = self.now
-        return self.now
+        with self.reading:
+            self.now += next(self.steps)
+            self.mine.now = now = self.now
+        return now
 
 
 @pytest.fixture(autouse=True)

@@ -109,7 +109,7 @@ class _Trial:
         self._slots = slots
         self.enforcement = enforcement
         self._engine = engine
-        self._counting = threading.Lock()
+        self._counting = threading.RLock()  # a finalizer may decide as well
         self._requests = 0
         self._refused: Counter[_By] = Counter()
         self._allowed: Counter[_By] = Counter()

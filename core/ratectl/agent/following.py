@@ -100,7 +100,8 @@ class Following(ABC):
         for part in self._parts:
             part.stop()
         for thread in self._threads:
-            thread.join(timeout=10)
+            if thread is not threading.current_thread():  # a finalizer may run in any thread
+                thread.join(timeout=10)
 
     def _file(self) -> FileSwitches:
         """The kill switch's file, looked at once."""

@@ -10,6 +10,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ratectl.collector import Pause, end, pause
+
 if TYPE_CHECKING:
     from ratectl.engine.base import Engine
 
@@ -33,9 +35,11 @@ class Member(Protocol):
 _members: weakref.WeakSet[Member] = weakref.WeakSet()
 """Also closed ones: they decide on."""
 
-_forking: list[Member] = []
+_forking: list[tuple[list[Member], Pause | None]] = []
+"""Agents whose engines stand still, and no finalizer runs, for a fork. One fork may come in the
+middle of another, in a finalizer or a signal handler."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 """Held by who forks, from before until after, and by who reads or changes ``_members``."""
 
 
@@ -50,25 +54,29 @@ def belongs(agent: Member) -> None:
 
 
 def _before_fork() -> None:
+    paused = pause()
     _lock.acquire()
-    _forking[:] = _members
-    for agent in _forking:
+    agents = list(_members)
+    _forking.append((agents, paused))
+    for agent in agents:
         agent._engine.before_fork()  # noqa: SLF001
     _watch_workers()
 
 
 def _after_fork_in_parent() -> None:
-    for agent in _forking:
+    agents, paused = _forking.pop() if _forking else ([], None)
+    for agent in agents:
         agent._engine.after_fork(child=False)  # noqa: SLF001
-    _forking.clear()
-    _lock.release()
+    if _lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+        _lock.release()
+    end(paused)
 
 
 def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603  who held it is not here
-    _lock = threading.Lock()
-    agents = _forking[:]
+    global _lock  # noqa: PLW0603  its other owners are not here
+    agents, _ = _forking.pop() if _forking else ([], None)
     _forking.clear()
+    _lock = threading.RLock()
     # All decide before any follows: to follow takes threads, and there may be none.
     for agent in agents:
         agent._engine.after_fork(child=True)  # noqa: SLF001

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ratectl.engine.base import Engine
+    from ratectl.engine.fast import FastEngine
 
 __all__ = ["engine_type", "open_engine", "why_not_compiled"]
 
@@ -32,7 +33,7 @@ def open_engine(clock: Callable[[], int], *, max_bytes: int = DEFAULT_MAX_BYTES)
     return engine_type()(clock, max_bytes=max_bytes)
 
 
-def engine_type() -> type[PureEngine]:
+def engine_type() -> type[PureEngine | FastEngine]:
     """The engine that ``RATECTL_ENGINE`` asks for; by default the compiled one, if there is one.
 
     :raises UsageError: it does not exist, or is not built.

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ratectl.engine.concurrency import SlotState
+from ratectl.engine.concurrency import Slot, SlotState
 from ratectl.engine.quota import QuotaState
 from ratectl.engine.sliding_window import WindowState
 from ratectl.engine.token_bucket import TokenState
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Algorithm",
+    "Bucket",
     "Engine",
     "EngineUsage",
     "Identity",
@@ -34,12 +35,21 @@ __all__ = [
 
 State = TokenState | WindowState | QuotaState | SlotState
 
+Bucket = tuple[State, int, int]
+"""State of one key, the epoch of its group's parameters that it follows, and its serial number: a
+bucket that was made anew has another one."""
+
 
 class Algorithm(Protocol):
     """The maths of one kind of limit, with its parameters; a state fits the kind that made it.
 
-    Times are in nanoseconds. A wait is 0 for now, ``NEVER`` for never, and ``UNKNOWN``.
+    States of token buckets, windows and quotas never change: what changes a bucket returns another
+    state. Times are in nanoseconds. A wait is 0 for now, ``NEVER`` for never, and ``UNKNOWN``.
     """
+
+    @property
+    def holds(self) -> bool:
+        """True where slots are taken, and held until they are released."""
 
     @property
     def most(self) -> int:
@@ -57,13 +67,16 @@ class Algorithm(Protocol):
     def at(self, state: Any, now: int) -> int:
         """``now``, or the bucket's own time if that is later."""
 
-    def wait(self, state: Any, cost: int, now: int) -> int:
-        """How long until ``cost`` is admitted."""
+    def advance(self, state: Any, now: int) -> Any:
+        """Return the state as of ``now``: what has passed by then is forgotten."""
 
-    def charge(self, state: Any, cost: int, now: int) -> int:
-        """Take ``cost``, just admitted by ``wait``; returns what remains."""
+    def attempt(self, state: Any, cost: int, now: int) -> tuple[int, Any, int, Slot | None]:
+        """Take ``cost`` if it is to be had: the wait, the state, what remains, and the slot taken.
 
-    def settle(self, state: Any, more: int, now: int, since: int, cost: int) -> None:
+        Where it is not, the state is as of ``now``, and the wait is how long until it would be.
+        """
+
+    def settle(self, state: Any, more: int, now: int, since: int, cost: int) -> Any:
         """Charge ``more``, admitted or not; or refund, where it is negative.
 
         What is refunded was charged at ``since``. The bucket never gets fuller than if it had not

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ratectl.engine.counters import exact_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -49,11 +51,7 @@ class Conditions:
     def holding(self, attributes: Mapping[str, str]) -> Mask:
         """The conditions that hold for a request."""
         mask = self._all
-        for name, known in self._known:
-            value = attributes.get(name)
-            bits = known.get(value)
-            if bits is None:
-                bits = self._learn(name, value, known)
+        for bits in self.masks(attributes):
             mask &= bits
         return mask
 
@@ -61,15 +59,16 @@ class Conditions:
         """For each attribute, the conditions that its value leaves possible."""
         masks = []
         for name, known in self._known:
-            value = attributes.get(name)
+            value: object = attributes.get(name)
+            if value is not None and value.__class__ is not str:
+                value = exact_text(value)
             bits = known.get(value)
             masks.append(self._learn(name, value, known) if bits is None else bits)
         return masks
 
-    def _learn(self, name: str, value: object, known: dict[object, Mask]) -> Mask:
-        text = value if value is None or isinstance(value, str) else str(value)
-        bits = self._possible(name, text)
-        if text is None or len(text) <= _LONG:
+    def _learn(self, name: str, value: Any, known: dict[object, Mask]) -> Mask:
+        bits = self._possible(name, value)
+        if value is None or len(value) <= _LONG:
             _remember(known, value, bits)
         return bits
 

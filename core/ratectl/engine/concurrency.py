@@ -11,6 +11,7 @@ Nobody can tell when the next release will come: a wait is ``UNKNOWN``.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final
 
 from ratectl.engine.decision import NEVER, UNKNOWN
@@ -19,6 +20,9 @@ __all__ = ["FOREVER", "Concurrency", "Slot", "SlotState"]
 
 FOREVER: Final = 1 << 100
 """Later than any instant."""
+
+_PIECE: Final = 64
+"""Slots looked at together when some have ended."""
 
 
 class Slot:
@@ -40,10 +44,9 @@ class Slot:
 
 
 class _Batch:
-    """Slots in the order in which they end, and what they hold together.
+    """Slots in the order in which they end, and the sum of their costs.
 
-    The order is that in which they were taken, even where the clock steps back: none ends before
-    those that are held already.
+    A new slot ends no earlier than those that are held already, even where the clock steps back.
     """
 
     __slots__ = ("held", "slots", "soonest")
@@ -52,65 +55,81 @@ class _Batch:
         self.held = 0
         self.slots: dict[Slot, None] = {}
         self.soonest = FOREVER
-        """No slot ends before."""
+        """No slot ends before this instant."""
 
     def take(self, cost: int, until: int) -> Slot:
+        """Add a slot."""
         if self.slots:
             until = max(until, next(reversed(self.slots)).until)
-        else:
-            self.soonest = until
         slot = Slot(self, cost, until)
+        # No call from here on: nothing comes between (see ``control``).
+        if not self.slots:
+            self.soonest = until
         self.slots[slot] = None
         self.held += cost
         return slot
 
     def expire(self, now: int) -> None:
-        """Free what was held for too long; called only when ``soonest`` has come."""
-        ended = []
-        self.soonest = FOREVER
-        for slot in self.slots:
-            if slot.until > now:
-                self.soonest = slot.until
-                break
-            ended.append(slot)
-        for slot in ended:
-            slot.release()
+        """Free slots that were held for too long; needed only when ``soonest`` has come."""
+        while first := list(islice(self.slots, _PIECE)):
+            for slot in first:
+                if slot.until > now:
+                    self.soonest = slot.until
+                    return
+                slot.release()
 
 
 class SlotState:
     """A bucket: batches, each with the instant from which this bucket no longer counts it."""
 
-    __slots__ = ("batches", "epoch", "newest", "own", "serial")
+    __slots__ = ("batches", "newest", "own")
 
-    def __init__(self) -> None:
-        self.batches: list[tuple[_Batch, int]] = []
+    def __init__(self, batches: tuple[tuple[_Batch, int], ...] = ()) -> None:
+        self.batches = batches
         self.own: _Batch | None = None
         """The batch that takes new slots; None after a copy, which shares all there were."""
         self.newest: Slot | None = None
         """The slot that was taken last."""
-        self.epoch = 0
-        self.serial = 0
 
-    def take(self, cost: int, until: int) -> None:
-        """Take slots, by ``until`` at most."""
-        if self.own is None:
-            self.own = _Batch()
-            self.batches.append((self.own, FOREVER))
-        self.newest = self.own.take(cost, until)
+    def take(self, cost: int, until: int) -> Slot:
+        """Take a slot, held by ``until`` at most."""
+        own = self.own
+        if own is None:
+            own = _Batch()
+            self._add(own)
+            self.own = own
+        self.newest = slot = own.take(cost, until)
+        return slot
+
+    def _add(self, batch: _Batch) -> None:
+        while True:
+            before = self.batches
+            after = (*before, (batch, FOREVER))
+            if self.batches is before:
+                self.batches = after
+                return
+
+    def prune(self, now: int) -> None:
+        """Let go of batches that do not count any more."""
+        before = self.batches
+        after = _live(self, now)
+        if self.batches is before:
+            self.batches = after
 
     def copy(self, until: int = FOREVER) -> SlotState:
         """A bucket that begins as this one, with what that holds until ``until`` at most."""
         self.own = None
-        twin = SlotState()
-        twin.batches = [(batch, min(end, until)) for batch, end in self.batches if batch.held]
-        twin.epoch = self.epoch
-        return twin
+        return SlotState(
+            tuple((batch, min(end, until)) for batch, end in self.batches if batch.held)
+        )
 
 
 class Concurrency:
     """Parameters: at most ``most`` held at once, each for ``hold_ns`` nanoseconds at most."""
 
     __slots__ = ("_key", "hold_ns", "most")
+
+    holds: Final = True
 
     def __init__(self, most: int, hold_ns: int) -> None:
         if most < 0 or hold_ns <= 0:
@@ -136,20 +155,24 @@ class Concurrency:
             state.take(used, now + self.hold_ns)
         return state
 
-    def wait(self, state: SlotState, cost: int, now: int) -> int:
-        """0 is now, ``NEVER`` is never; otherwise ``UNKNOWN``."""
+    def advance(self, state: SlotState, now: int) -> SlotState:  # noqa: ARG002
+        """Return the state itself: slots end when they are next counted."""
+        return state
+
+    def attempt(
+        self, state: SlotState, cost: int, now: int
+    ) -> tuple[int, SlotState, int, Slot | None]:
+        """Take ``cost`` slots if they are free (see ``Algorithm.attempt``)."""
         if cost > self.most:
-            return NEVER
-        return 0 if self.used(state, now) + cost <= self.most else UNKNOWN
+            return NEVER, state, 0, None
+        left = self.most - self.used(state, now) - cost
+        if left < 0:
+            return UNKNOWN, state, 0, None
+        return 0, state, left, state.take(cost, now + self.hold_ns) if cost else None
 
-    def charge(self, state: SlotState, cost: int, now: int) -> int:
-        """Take ``cost`` slots (see ``newest``), just admitted; returns how many are left."""
-        if cost:
-            state.take(cost, now + self.hold_ns)
-        return self.most - self.used(state, now)
-
-    def settle(self, state: SlotState, more: int, now: int, since: int, cost: int) -> None:
+    def settle(self, state: SlotState, more: int, now: int, since: int, cost: int) -> SlotState:  # noqa: ARG002
         """Nothing: slots are held, not spent, and a request holds those it was admitted with."""
+        return state
 
     def remaining(self, state: SlotState, now: int) -> int:
         """What is free."""
@@ -166,16 +189,16 @@ class Concurrency:
     def used(self, state: SlotState, now: int) -> int:
         """What is held."""
         held = 0
-        gone = False
+        spent = False
         for batch, end in state.batches:
             if now >= batch.soonest:
                 batch.expire(now)
             if now < end and batch.held:
                 held += batch.held
-            elif batch is not state.own:
-                gone = True
-        if gone:
-            state.batches = _live(state, now)
+            else:
+                spent = spent or batch is not state.own
+        if spent:
+            state.prune(now)
         return held
 
     def at(self, state: SlotState, now: int) -> int:
@@ -202,15 +225,13 @@ class Concurrency:
         ends: dict[_Batch, int] = {}
         for batch, end in (*one.copy().batches, *other.copy().batches):
             ends[batch] = max(end, ends.get(batch, end))
-        both = SlotState()
-        both.batches = list(ends.items())
-        return both
+        return SlotState(tuple(ends.items()))
 
 
-def _live(state: SlotState, now: int) -> list[tuple[_Batch, int]]:
+def _live(state: SlotState, now: int) -> tuple[tuple[_Batch, int], ...]:
     """The batches that still count, and the bucket's own."""
-    return [
+    return tuple(
         (batch, end)
         for batch, end in state.batches
         if (batch.held and now < end) or batch is state.own
-    ]
+    )

@@ -1,32 +1,52 @@
-"""What engines have in common: plans in force, swaps, usage and forks. Deciding is their own."""
+"""What engines have in common: plans in force, swaps, usage and forks. Deciding is their own.
+
+**No decision holds a lock while code of others may run.** Others are finalizers and callbacks of
+weak references (run by the cycle collector), signal handlers, attribute mappings, other threads;
+asynchronous exceptions come at the same places. A decision reads, then writes all that it changes
+in one step that nothing can come between, if ``turn`` is still what it was when reading began.
+Otherwise it reads again. So whatever interrupts a decision finds the buckets as they were before
+it or after it, and may decide by itself.
+
+What takes more than one step (a swap, a new bucket, a settlement) is done ``_alone``: under a
+lock, with an odd ``turn``, without the cycle collector, on texts that were read before. Decisions
+wait for it. Where one is asked for from inside it, which leaves signal handlers, ``on_error``
+answers; a release or a settlement is done right afterwards.
+
+The one step is code without a call: CPython looks for signals, other threads and asynchronous
+exceptions only at calls, at the start of functions and at the end of loops, and collects garbage
+only where containers are made. Where there is no global interpreter lock, all is done ``_alone``.
+"""
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
+import time
+from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from ratectl.collector import pauses
+from ratectl.engine.active import Active
 from ratectl.engine.base import Engine, EngineUsage, PlanSet, ScopePlan
-from ratectl.engine.concurrency import Concurrency
 from ratectl.engine.family import Family
-from ratectl.engine.group import Group
-from ratectl.engine.succession import Kin, Succession
+from ratectl.engine.succession import Kin, Step, Succession
 from ratectl.engine.waivers import NO_WAIVERS, Waivers
-from ratectl.errors import UsageError
 from ratectl.pacing import breathe, paced, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from types import TracebackType
+    from collections.abc import Callable, Iterator, Mapping
 
     from ratectl.engine.base import LimitUsage, Mirror
-    from ratectl.engine.choice import Mask
     from ratectl.engine.decision import Decision
-    from ratectl.engine.group import Maker
+    from ratectl.engine.group import Group, Maker
     from ratectl.engine.table import Table
     from ratectl.engine.waivers import Waiver
 
-__all__ = ["Active", "ControlledEngine", "Lock", "Spent", "checked_cost"]
+__all__ = ["Busy", "ControlledEngine", "Spent", "Turn"]
+
+T = TypeVar("T")
 
 Spent = list[Any] | dict[Any, Any]
 """What is not needed any more (see ``pacing.release``)."""
@@ -37,74 +57,26 @@ _MAX_ALIASES: Final = 100_000
 _PIECES: Final = 8
 """Pieces of a swap done at a time under the lock: some tens of microseconds."""
 
-_MAX_SELECTIONS: Final = 10_000
-"""Sets of conditions remembered with their groups, for each scope."""
+_WAITS: Final = (*([50e-6] * 20), *([1e-3] * 1_000))
+"""Seconds between looks of a decision that waits for a change: one is over in microseconds, unless
+whoever is at it waits for something else."""
 
 
-def checked_cost(cost: object) -> None:
-    """:raises UsageError: not a cost."""
-    if not isinstance(cost, int) or isinstance(cost, bool) or cost < 0:
-        raise UsageError(f"cost is a whole number, 0 or more, not {cost!r}")
+class Turn(Protocol):
+    """Counter of an engine's changes: odd while one is under way."""
+
+    turn: int
 
 
-class Lock(Protocol):
-    """What guards an engine."""
+class _Turn:
+    __slots__ = ("turn",)
 
-    def __enter__(self) -> object: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None: ...
-
-    def acquire(self) -> object: ...
-
-    def release(self) -> None: ...
+    def __init__(self) -> None:
+        self.turn = 0
 
 
-class Active:
-    """A scope's plan with its groups at hand; None where these depend on the request.
-
-    Groups that hold slots are charged last.
-    """
-
-    __slots__ = ("_by_mask", "groups", "holds", "kin", "plan", "shadow")
-
-    def __init__(self, plan: ScopePlan, kin: tuple[Kin, ...], *, shadow: bool = False) -> None:
-        self.plan = plan
-        self.kin = kin
-        self.shadow = shadow
-        """Whether none of the groups may refuse."""
-        self.holds = False
-        """Whether any of the groups so far holds slots."""
-        self.groups: tuple[Group, ...] | None = None
-        if plan.conditions is None:
-            self.groups = self._in_order(each for each in kin if isinstance(each, Group))
-        self._by_mask: dict[Mask, tuple[Group, ...]] = {}
-
-    def select(self, attributes: Mapping[str, str]) -> tuple[Group, ...]:
-        """The groups of a request whose attributes matter."""
-        assert self.plan.conditions is not None
-        mask = self.plan.conditions.holding(attributes)
-        groups = self._by_mask.get(mask)
-        if groups is None:
-            found = [each.group(mask) if isinstance(each, Family) else each for each in self.kin]
-            groups = self._in_order(each for each in found if each is not None)
-            if len(self._by_mask) >= _MAX_SELECTIONS:
-                self._by_mask.clear()
-            self._by_mask[mask] = groups
-        return groups
-
-    def of(self, attributes: Mapping[str, str]) -> tuple[Group, ...]:
-        """The groups of a request."""
-        return self.select(attributes) if self.groups is None else self.groups
-
-    def _in_order(self, groups: Iterable[Group]) -> tuple[Group, ...]:
-        ordered = tuple(sorted(groups, key=_holds))
-        self.holds = self.holds or any(map(_holds, ordered))
-        return ordered
+class Busy(RuntimeError):
+    """Raised to a decision that cannot wait for a change of the engine."""
 
 
 class ControlledEngine(Engine):
@@ -112,8 +84,12 @@ class ControlledEngine(Engine):
 
     def __init__(self, clock: Callable[[], int], maker: Maker, table: Table) -> None:
         self._clock = clock
-        self._swapping = threading.Lock()
-        self._lock: Lock = self._new_lock()
+        self._swapping = threading.RLock()
+        self._lock: Any = threading.RLock()
+        self._turns: Turn = self._new_turns()
+        self._later: deque[Callable[[], object]] = deque()
+        """Releases and settlements that were asked for while the engine was being changed."""
+        self._quick = getattr(sys, "_is_gil_enabled", lambda: True)()
         self._plans = PlanSet(0)
         self._active: dict[str, Active | None] = {}
         self._shared: dict[tuple[str, Waiver | None], Active] = {}
@@ -138,7 +114,64 @@ class ControlledEngine(Engine):
     def plan(self, scope: str) -> ScopePlan | None:
         return self._plans.find(scope)
 
-    # What requests ask for, under the lock ------------------------------------------------------
+    # Changes ------------------------------------------------------------------------------------
+
+    def _new_turns(self) -> Turn:
+        return _Turn()
+
+    def _alone(self, work: Callable[..., T], *args: Any) -> T:
+        """Do something that takes more than one step; nobody decides meanwhile."""
+        turns = self._turns
+        paused = False
+        try:
+            if pauses.count or gc.isenabled():
+                paused = True
+                pauses.count += 1
+                gc.disable()
+            with self._lock:
+                try:
+                    turns.turn |= 1
+                    return work(*args)
+                finally:
+                    turns.turn = (turns.turn | 1) + 1
+        finally:  # no call but that of `gc.enable`: an exception may come after it, not before
+            if paused:
+                pauses.count -= 1
+                if pauses.count < 1:
+                    pauses.count = 0
+                    gc.enable()
+            if self._later:
+                self._catch_up()
+
+    def _changing(self) -> bool:
+        """Return True if this very thread is changing the engine."""
+        return bool(self._turns.turn & 1 and self._lock._is_owned())  # noqa: SLF001
+
+    def _await_turn(self) -> None:
+        """Wait until nobody changes the engine.
+
+        :raises Busy: that is not to be waited for.
+        """
+        if self._changing():
+            raise Busy("asked for while this very thread was changing the engine")
+        for wait in _WAITS:
+            if not self._turns.turn & 1:
+                return
+            time.sleep(wait)
+        raise Busy(
+            "the engine has been changed for more than a second, and is not to be waited for"
+        )
+
+    def _catch_up(self) -> None:
+        """Do what was put off."""
+        while self._later and not self._changing():
+            try:
+                work = self._later.popleft()
+            except IndexError:
+                return
+            work()
+
+    # What requests ask for, alone ---------------------------------------------------------------
 
     def _activate(self, scope: str) -> Active | None:
         """Find what decides a scope seen for the first time since all was forgotten."""
@@ -190,11 +223,12 @@ class ControlledEngine(Engine):
     # Waivers ------------------------------------------------------------------------------------
 
     def waive(self, by_scope: Mapping[str, Waiver]) -> None:
-        waivers = Waivers(by_scope)
-        with self._lock:
-            self._waivers = waivers
-            spent = self._forget()
+        spent = self._alone(self._waive, Waivers(by_scope))
         release(*spent)
+
+    def _waive(self, waivers: Waivers) -> list[Spent]:
+        self._waivers = waivers
+        return self._forget()
 
     def waived(self, scope: str) -> Waiver | None:
         return self._waivers.at(scope)
@@ -202,8 +236,7 @@ class ControlledEngine(Engine):
     # Mirrors ------------------------------------------------------------------------------------
 
     def mirror(self, mirror: Mirror | None) -> None:
-        with self._lock:
-            self._mirror = mirror
+        self._mirror = mirror
 
     # Swaps --------------------------------------------------------------------------------------
 
@@ -220,17 +253,21 @@ class ControlledEngine(Engine):
 
     def _swap(self, plans: PlanSet, now: int | None, pause: Callable[[], object]) -> list[Spent]:
         """Returns what is not needed any more, so that it can be let go of bit by bit."""
+        if self._succession.under_way:  # whoever was at it was interrupted
+            self._piecewise(self._succession.rest(), pause)
         before = self._plans
         step = self._succession.prepare(before, plans, pause)
-        with self._lock:
-            instant = self._clock() if now is None else now
-            self._succession.start(step, instant)
-            self._plans = plans
-            spent = self._forget()
+        instant, spent = self._alone(self._start, step, now)
         self._piecewise(self._succession.rest(), pause)
         self._tend(instant, pause)
         # Plans belong to whoever made them, who may go on reading them.
         return [*spent, *step.spent(), list(paced(before.scopes.values()))]
+
+    def _start(self, step: Step, now: int | None) -> tuple[int, list[Spent]]:
+        instant = self._clock() if now is None else now
+        spent = self._forget()
+        self._succession.start(step, instant, self)
+        return instant, [*spent, *self._forget()]
 
     def usage(self, *, pause: Callable[[], object] = breathe) -> EngineUsage:
         with self._swapping:
@@ -238,14 +275,13 @@ class ControlledEngine(Engine):
             limits: list[LimitUsage] = []
             self._tend(now, pause)
             self._piecewise(self._count(limits, now), pause)
-        with self._lock:
-            return EngineUsage(
-                generation=self._plans.generation,
-                limits=tuple(limits),
-                no_policy=self._count_no_policy(),
-                buckets=len(self._table),
-                overflowed=self._table.overflowed,
-            )
+        return EngineUsage(
+            generation=self._plans.generation,
+            limits=tuple(limits),
+            no_policy=self._count_no_policy(),
+            buckets=len(self._table),
+            overflowed=self._table.overflowed,
+        )
 
     def _count_no_policy(self) -> int:
         return self._no_policy
@@ -263,35 +299,32 @@ class ControlledEngine(Engine):
         self._piecewise(self._table.tend(groups, now), pause)
 
     def _piecewise(self, work: Iterator[None], pause: Callable[[], object]) -> None:
-        """Do something large under the lock, which others get between any two pieces of it."""
-        more = True
-        while more:
-            with self._lock:
-                more = sum(1 for _ in islice(work, _PIECES)) == _PIECES
+        """Do something large; others get their turn between any two pieces of it."""
+        while self._alone(_some_of, work):
             pause()
+        pause()
 
     # Forks --------------------------------------------------------------------------------------
-
-    def _new_lock(self) -> Lock:
-        return threading.Lock()
 
     def before_fork(self) -> None:
         self._swapping.acquire()
         self._lock.acquire()
 
     def after_fork(self, *, child: bool) -> None:
+        self._lock.release()
+        self._swapping.release()
         if child:
-            self._lock = self._new_lock()
-            self._swapping = threading.Lock()
             self.mirror(None)  # what it holds may be held for ever
-        else:
-            self._lock.release()
-            self._swapping.release()
+            # A fork from inside a change goes on with it in the child.
+            if not self._changing():
+                self._lock = threading.RLock()
+                self._swapping = threading.RLock()
+
+
+def _some_of(work: Iterator[None]) -> bool:
+    """Do a few pieces of some work; False when it is done."""
+    return sum(1 for _ in islice(work, _PIECES)) == _PIECES
 
 
 def _groups_of(kin: Kin) -> list[Group]:
     return kin.members() if isinstance(kin, Family) else [kin]
-
-
-def _holds(group: Group) -> bool:
-    return isinstance(group.algorithm, Concurrency)

@@ -36,21 +36,33 @@ class Counters:
         counts = self.refused_keys
         if key not in counts and len(counts) >= _TOP:
             rarest = min(counts, key=counts.__getitem__)
-            counts[key] = counts.pop(rarest) + 1
+            counts[key] = counts.pop(rarest, 0) + 1  # another thread may have been sooner
         else:
             counts[key] = counts.get(key, 0) + 1
 
 
 def plain(key: Key) -> Key:
-    """A key as it is stored: text, with a digest in place of what is too long to keep."""
-    if isinstance(key, tuple):
+    """Return a key as it is stored: text, with a digest in place of what is too long to keep.
+
+    Runs the code of values that are no texts.
+    """
+    if key.__class__ is str:
+        text: str = key
+    elif isinstance(key, tuple):
         return tuple([plain(part) for part in key])
-    if key is None:
+    elif key is None:
         return key
-    text = key if isinstance(key, str) else str(key)
+    else:
+        text = exact_text(key)
     if len(text) <= _LONG_KEY:
         return text
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def exact_text(value: object) -> str:
+    """Return the text of a value, free of classes whose comparison would run code of others."""
+    text = value if isinstance(value, str) else str(value)
+    return text if text.__class__ is str else str.__str__(text)
 
 
 def shown(key: Key) -> str:

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
     from ratectl.engine.base import Engine
 
-__all__ = ["NEVER", "UNKNOWN", "Decision", "Reason", "checked_actual", "described"]
+__all__ = [
+    "NEVER",
+    "UNKNOWN",
+    "Decision",
+    "Reason",
+    "checked_actual",
+    "checked_cost",
+    "described",
+]
 
 Reason = Literal["ok", "limited", "never", "shadow", "no_policy", "error"]
 
@@ -23,10 +31,32 @@ UNKNOWN: Final = -2
 """In place of a wait in nanoseconds: until others release what they hold."""
 
 
-def checked_actual(actual: object) -> None:
-    """:raises UsageError: not a cost that a request may have had."""
-    if not isinstance(actual, int) or isinstance(actual, bool) or actual < 0:
-        raise UsageError(f"an actual cost is a whole number, 0 or more, not {actual!r}")
+def checked_cost(cost: object) -> int:
+    """Return a cost as a plain number.
+
+    :raises UsageError: it is no cost.
+    """
+    return _whole("cost", cost)
+
+
+def checked_actual(actual: object) -> int:
+    """Return an actual cost as a plain number.
+
+    :raises UsageError: it is no cost that a request may have had.
+    """
+    return _whole("an actual cost", actual)
+
+
+def _whole(name: str, number: object) -> int:
+    if isinstance(number, int) and not isinstance(number, bool):
+        plain = int.__index__(number)  # a class of its own may compare and compute as it likes
+        if plain >= 0:
+            return plain
+    try:
+        shown = repr(number)[:100]
+    except Exception:  # noqa: BLE001  of what cannot be shown, too
+        shown = f"a {type(number).__name__} that cannot be shown"
+    raise UsageError(f"{name} is a whole number, 0 or more, not {shown}")
 
 
 class Decision(metaclass=ABCMeta):

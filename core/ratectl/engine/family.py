@@ -12,7 +12,7 @@ from ratectl.engine.decision import NEVER
 from ratectl.engine.group import lend
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from ratectl.engine.base import Identity
     from ratectl.engine.choice import LimitChoice, Mask
@@ -59,6 +59,14 @@ class Family:
         """What any bucket here, or one that it began as, ever held below empty."""
         before = 0 if self.seed is None else self.seed.owed
         return max((before, *(group.owed for group in self.groups.values())))
+
+    @property
+    def names(self) -> Iterable[str]:
+        """Attributes that tell which bucket a request has here."""
+        found = set(self.choice.conditions.attributes)
+        for group in self.groups.values():
+            found.update(group.per)
+        return found
 
     def group(self, mask: Mask) -> Group | None:
         """The group where just these conditions of the path hold; None where the limit does not."""

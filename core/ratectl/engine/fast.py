@@ -10,26 +10,28 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine import _fast
-from ratectl.engine.control import Active, checked_cost
+from ratectl.engine.active import Active
+from ratectl.engine.attributes import Reader, exact_scope
 from ratectl.engine.counters import plain
-from ratectl.engine.decision import Decision, checked_actual, described
+from ratectl.engine.deciding import DecidingEngine
+from ratectl.engine.decision import Decision, checked_actual, checked_cost, described
 from ratectl.engine.fast_group import FastGroup
 from ratectl.engine.fast_table import FastTable
-from ratectl.engine.pure import PureEngine
 from ratectl.engine.settle import nothing_charged
+from ratectl.engine.table import DEFAULT_MAX_BYTES
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from ratectl.engine.attributes import Attributes
     from ratectl.engine.base import LimitPlan, Mirror, Request, ScopePlan, State
     from ratectl.engine.choice import Conditions
-    from ratectl.engine.control import Lock, Spent
+    from ratectl.engine.control import Spent, Turn
     from ratectl.engine.counters import Counters
     from ratectl.engine.group import Group, Maker
     from ratectl.engine.settle import Charged, Look
@@ -47,8 +49,15 @@ _MAX_VALUES: Final = 4_096
 
 _LONG: Final = 256
 
+_NOTHING: Final[Mapping[str, str]] = {}
+
+
+def _settle_nothing(_: object, actual: object) -> None:
+    checked_actual(actual)
+
+
 Decision.register(_fast.Decision)
-_fast.bind(described, lambda _, actual: checked_actual(actual))
+_fast.bind(described, _settle_nothing)
 
 
 class _FastMaker:
@@ -63,32 +72,6 @@ class _FastMaker:
 
     def group(self, limit: LimitPlan, genesis: State | None, counters: Counters) -> Group:
         return FastGroup(self._core, limit, genesis, counters)
-
-
-class _BusyLock:
-    """A lock that the core can see: while it is held, all checks come to Python and wait.
-
-    Where a mirror wants to know of them, they always come to Python.
-    """
-
-    def __init__(self, core: _fast.Core) -> None:
-        self._lock = threading.Lock()
-        self._core = core
-        self.mirrored = False
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def acquire(self) -> None:
-        self._lock.acquire()
-        self._core.busy = 1
-
-    def release(self) -> None:
-        self._core.busy = self.mirrored
-        self._lock.release()
 
 
 class _Classes:
@@ -154,7 +137,7 @@ class _FastActive(Active):
         self.fast.choose(state, self._core.select(self.plan.scope, stores, self.shadow))
 
 
-class FastEngine(PureEngine):
+class FastEngine(DecidingEngine):
     """See :class:`~ratectl.engine.base.Engine`.
 
     ``max_bytes`` bounds what its buckets take, and ``max_buckets`` their number as well. Keys are
@@ -168,7 +151,7 @@ class FastEngine(PureEngine):
         self,
         clock: Callable[[], int] = time.monotonic_ns,
         *,
-        max_bytes: int | None = None,
+        max_bytes: int = DEFAULT_MAX_BYTES,
         max_buckets: int | None = None,
         secret: bytes | None = None,
         key_bits: int = 64,
@@ -179,7 +162,7 @@ class FastEngine(PureEngine):
         self._key_bits = key_bits
         self._classes: dict[int, tuple[Conditions, _Classes]] = {}
         self._core_active: dict[str, _fast.Active | None] = {}
-        super().__init__(clock, **_bounds(max_bytes, max_buckets))
+        super().__init__(clock, *self._parts(max_bytes, max_buckets))
         # The core's own functions are what callers get: no Python frame stands before them.
         self.check = self._core.check  # type: ignore[method-assign]
         if self._own_clock:
@@ -202,10 +185,8 @@ class FastEngine(PureEngine):
         )
         return _FastMaker(self._core), FastTable(self._core)
 
-    _lock: _BusyLock
-
-    def _new_lock(self) -> Lock:
-        return _BusyLock(self._core)
+    def _new_turns(self) -> Turn:
+        return self._core
 
     def guard(
         self, failed: Callable[[str, Exception], Decision], unready: Callable[[], Decision]
@@ -219,57 +200,59 @@ class FastEngine(PureEngine):
         # Before anything is loaded the core asks nobody else: what is waived is for Python to see.
         self._core.unready = None if self._waivers else self._unready
 
+    def check(
+        self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: int = 1,
+        now: int | None = None,
+    ) -> Decision:  # fmt: skip
+        return self._core.check(scope, attributes, cost, now)  # instances have the core's own
+
     # Deciding what the core does not ------------------------------------------------------------
 
     def _slowly(
         self, scope: str, attributes: Mapping[str, str], cost: int, now: int | None
     ) -> Decision:
         if cost.__class__ is not int or cost < 0:
-            checked_cost(cost)
-        with self._lock:
-            if now is None:
-                now = self._clock()
-            decision = self._core.attempt(scope, attributes, cost, now)
-            if decision is None:
-                decision = self._decide(scope, attributes, cost, now)
-            mirror = self._mirror
+            cost = checked_cost(cost)
+        if scope.__class__ is not str:
+            scope = exact_scope(scope)
+        readable = attributes if attributes.__class__ is dict else Reader(attributes)
+        decided = None
+        if now is not None or self._own_clock:
+            if self._core.turn & 1:
+                self._await_turn()
+            decided = self._core.attempt(scope, readable, cost, now, False)
+        if decided is None:
+            decided = self._decide_alone(scope, readable, cost, now)
+        decision, now = decided
+        mirror = self._mirror
         if mirror is not None and mirror.decided(scope, attributes, cost, now, decision):
             self._keep_notes(decision)
         return decision
 
+    def _decide_now(
+        self, scope: str, attributes: Attributes, cost: int, now: int | None
+    ) -> tuple[Decision, int]:
+        if now is None:
+            now = self._clock()
+        return self._core.attempt(scope, attributes, cost, now, True) or super()._decide_now(
+            scope, attributes, cost, now
+        )
+
     def _keep_notes(self, decision: Decision) -> None:
         """Have the core call ``release`` for a decision that holds nothing by itself."""
-        with self._lock:
-            charged = self._recall(decision)
-            self._note(decision, charged or nothing_charged(self))
+        charged = self._recall(decision)
+        self._note(decision, charged or nothing_charged(self))
 
     def mirror(self, mirror: Mirror | None) -> None:
-        with self._lock:
-            self._mirror = mirror
-            self._lock.mirrored = mirror is not None
+        self._mirror = mirror
+        self._core.mirrored = mirror is not None
 
     def check_many(self, requests: Iterable[Request], now: int | None = None) -> list[Decision]:
         instant = self._clock() if now is None else now
         return self._core.check_many(requests, instant)
 
     def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
-        checked_cost(cost)
-        return self._core.gate(scope, names, cost)
-
-    def _admit(self, active: Active, looks: list[Look], cost: int, now: int) -> Decision:
-        decision = super()._admit(active, looks, cost, now)
-        for group, key, state, untracked, wait in looks:
-            assert isinstance(group, FastGroup)
-            if not untracked or (cost and not wait):
-                group.write(key, state)
-        return decision
-
-    def _refuse(self, looks: list[Look], attributes: Mapping[str, str], now: int) -> Decision:
-        decision = super()._refuse(looks, attributes, now)
-        for group, key, state, untracked, _ in looks:
-            if not untracked:
-                group.buckets[key] = state
-        return decision
+        return self._core.gate(scope, names, checked_cost(cost))
 
     def _recall(self, decision: Decision) -> Charged | None:
         if not isinstance(decision, _fast.Decision):
@@ -288,8 +271,7 @@ class FastEngine(PureEngine):
             if slot is not None:
                 slots.append(slot)
             if group is not None:  # else it is gone, and nobody starts from it any more
-                charged_as: Any = _Charged(serial)
-                looks.append((group, key, charged_as, not serial, refused))
+                looks.append((group, key, None, serial, refused))
         return (self, looks, scope, attributes, now, cost, cost, slots)
 
     def _note(self, decision: Decision, charged: Charged) -> None:
@@ -330,20 +312,6 @@ class FastEngine(PureEngine):
     def bytes(self) -> int:
         """What its buckets take now, with all that finds them."""
         return self._core.bytes
-
-
-class _Charged:
-    """In place of the state of a bucket that the core charged."""
-
-    __slots__ = ("serial",)
-
-    def __init__(self, serial: int) -> None:
-        self.serial = serial
-
-
-def _bounds(max_bytes: int | None, max_buckets: int | None) -> dict[str, Any]:
-    bounds: dict[str, Any] = {"max_buckets": max_buckets}
-    return bounds if max_bytes is None else {**bounds, "max_bytes": max_bytes}
 
 
 def _texts_are_hashed_with_a_secret() -> bool:

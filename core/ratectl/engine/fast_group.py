@@ -6,16 +6,16 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine import _fast
-from ratectl.engine.concurrency import FOREVER, Concurrency, SlotState
+from ratectl.engine.concurrency import FOREVER, Concurrency, Slot, SlotState
 from ratectl.engine.group import Group, fixed
-from ratectl.engine.quota import Quota, QuotaState
-from ratectl.engine.sliding_window import SlidingWindow, WindowState
-from ratectl.engine.token_bucket import TokenBucket, TokenState
+from ratectl.engine.quota import Quota
+from ratectl.engine.sliding_window import SlidingWindow
+from ratectl.engine.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ratectl.engine.base import Algorithm, LimitPlan, State
+    from ratectl.engine.base import Algorithm, Bucket, LimitPlan, State
     from ratectl.engine.counters import Counters, Key
     from ratectl.engine.group import Stood
 
@@ -77,62 +77,78 @@ class _PackedSlots(SlotState):
 
     __slots__ = ()
 
-    def take(self, cost: int, until: int) -> None:
+    def take(self, cost: int, until: int) -> Slot:
         if _is_packed(self.own) and (abs(until) > _fast.MOST or cost > _fast.MOST):
             self.own = None  # the others end before; this one does where that can be said
-        super().take(cost, until)
+        return super().take(cost, until)
 
 
-def _fields(state: State) -> tuple[Any, ...] | None:
+def _fields(kind: int, state: Any) -> tuple[Any, ...] | None:
     """What is packed of a state; None where it has to be boxed."""
-    if isinstance(state, TokenState):
-        return (state.level >> 64, state.level & _HALF, state.at, state.high_at)
-    if isinstance(state, WindowState):
-        return (state.head, state.since, *state.ring)
-    if isinstance(state, QuotaState):
-        return (state.start, state.end, state.since, state.used)
+    if isinstance(state, SlotState):
+        return _slot_fields(state)
+    if kind == _TOKENS:
+        level, at, high_at = state
+        return (level >> 64, level & _HALF, at, high_at)
+    if kind == _WINDOW:
+        head, since, ring, _ = state
+        return (head, since, *ring)
+    fields: tuple[Any, ...] | None = state if kind == _QUOTA else None
+    return fields
+
+
+def _slot_fields(state: SlotState) -> tuple[Any, ...] | None:
     newest = None if state.newest is None else state.newest.until
-    if _is_packed(state.own) and [batch for batch, _ in state.batches] == [state.own]:
+    if _is_packed(state.own) and [state.own] == [batch for batch, _ in state.batches]:
         return (state.own, newest)
     return None if any(batch.held for batch, _ in state.batches) else (None, newest)
 
 
-def _parted(state: SlotState) -> SlotState:
+def _parted(bucket: Bucket) -> Bucket:
     """A bucket that others may begin as: its next slots are its own, as after a copy."""
-    state.own = None
-    return state
+    state, _, _ = bucket
+    if isinstance(state, SlotState):
+        state.own = None
+    return bucket
 
 
 def _is_packed(batch: object) -> bool:
     return isinstance(batch, _fast.Batch)
 
 
-def _unpacked(packed: Any) -> State | None:
-    """The state of which these are the fields; a boxed one is itself, and None nobody's."""
-    if packed.__class__ is not tuple:
-        state: State | None = packed
-        return state
+def _packed(kind: int, bucket: Bucket) -> tuple[int, int, tuple[Any, ...]] | list[Any]:
+    """The epoch, the serial number and the fields of a bucket; a list is to be boxed as it is."""
+    state, epoch, serial = bucket
+    fields = _fields(kind, state)
+    return list(bucket) if fields is None else (epoch, serial, fields)
+
+
+def _unpacked(packed: Any) -> Bucket | None:
+    """The bucket that was packed or boxed; None is nobody's."""
+    if packed is None:
+        return None
+    if packed.__class__ is list:
+        boxed: Bucket = tuple(packed)
+        return boxed
     kind, epoch, serial, *fields = packed
-    made: State
     if kind == _TOKENS:
-        made = TokenState((fields[0] << 64) | fields[1], fields[2])
-        made.high_at = fields[3]
-    elif kind == _WINDOW:
-        made = WindowState(*fields[:2])
-        made.ring = fields[2:]
-        made.total = sum(made.ring)
-    elif kind == _QUOTA:
-        made = QuotaState(*fields)
-    else:
-        made = _PackedSlots()
-        own, newest = fields
-        if own is not None:
-            made.own = own
-            made.batches.append((own, FOREVER))
-        if newest is not None:
-            made.newest = _Ended(newest)  # type: ignore[assignment]  # has what is asked of it
-    made.epoch = epoch
-    made.serial = serial
+        high, low, at, high_at = fields
+        return ((high << 64) | low, at, high_at), epoch, serial
+    if kind == _WINDOW:
+        head, since, *ring = fields
+        return (head, since, tuple(ring), sum(ring)), epoch, serial
+    if kind == _QUOTA:
+        return tuple(fields), epoch, serial
+    return _unpacked_slots(*fields), epoch, serial
+
+
+def _unpacked_slots(own: Any, newest: int | None) -> SlotState:
+    made = _PackedSlots()
+    if own is not None:
+        made.own = own
+        made.batches = ((own, FOREVER),)
+    if newest is not None:
+        made.newest = _Ended(newest)  # type: ignore[assignment]  # has what is asked of it
     return made
 
 
@@ -144,15 +160,17 @@ class _Buckets:
     def __init__(self, store: _fast.Group) -> None:
         self._store = store
 
-    def get(self, key: int) -> State | None:
+    def get(self, key: int) -> Bucket | None:
         return _unpacked(self._store.get(key))
 
-    def __setitem__(self, key: int, state: State) -> None:
-        store, fields = self._store, _fields(state)
-        if fields is None or not store.set(key, state.epoch, state.serial, fields):
-            store.set(key, 0, 0, state)
-        elif isinstance(state, QuotaState):
-            store.know(state.start, state.end)
+    def __setitem__(self, key: int, bucket: Bucket) -> None:
+        store = self._store
+        kind = store.rule.kind
+        if not store.set(key, _packed(kind, bucket)):
+            store.set(key, list(bucket))
+        elif kind == _QUOTA:
+            (start, end, _, _), _, _ = bucket  # type: ignore[misc]  # that of a quota
+            store.know(start, end)
 
     def __len__(self) -> int:
         return self._store.count
@@ -166,15 +184,19 @@ class _Shared:
     def __init__(self, store: _fast.Group) -> None:
         self._store = store
 
-    def get(self, slot: int) -> State | None:
+    def get(self, slot: int) -> Bucket | None:
         return _unpacked(self._store.get_shared(slot))
 
-    __getitem__ = get
+    def __getitem__(self, slot: int) -> Bucket:
+        bucket = self.get(slot)
+        if bucket is None:
+            raise KeyError(slot)
+        return bucket
 
-    def __setitem__(self, slot: int, state: State) -> None:
-        store, fields = self._store, _fields(state)
-        if fields is None or not store.set_shared(slot, state.epoch, state.serial, fields):
-            store.set_shared(slot, 0, 0, state)
+    def __setitem__(self, slot: int, bucket: Bucket) -> None:
+        store = self._store
+        if not store.set_shared(slot, _packed(store.rule.kind, bucket)):
+            store.set_shared(slot, list(bucket))
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._store.shared_slots())
@@ -210,8 +232,8 @@ def _tell_epoch(group: FastGroup) -> None:
 
 
 def _tell_genesis(group: FastGroup) -> None:
-    genesis = group.genesis
-    group.store.set_genesis(None if genesis is None else _fields(genesis) or False)
+    store, genesis = group.store, group.genesis
+    store.set_genesis(None if genesis is None else _fields(store.rule.kind, genesis) or False)
 
 
 def _tell_seed(group: FastGroup) -> None:
@@ -244,13 +266,6 @@ class FastGroup(Group):
         self.buckets = _Buckets(self.store)  # type: ignore[assignment]
         self.overflow = _Shared(self.store)  # type: ignore[assignment]
 
-    def find(self, attributes: Mapping[str, str], now: int) -> tuple[Key, State, bool]:
-        key = self.store.key(attributes)
-        state = self._tracked_alone(key)
-        if state is None:
-            return key, self.first_touch(key, attributes, now), True
-        return key, state, False
-
     def seeded(self, now: int) -> bool:
         until = self.store.seed_until  # the core lets go of a seed as well
         return super().seeded(now) if until == _ALWAYS else now < until
@@ -258,47 +273,38 @@ class FastGroup(Group):
     def key(self, attributes: Mapping[str, str]) -> Key:
         return self.store.key(attributes)
 
+    def _new_serial(self) -> int:
+        return self.store.serial()
+
     def slot(self, key: Key) -> int:
         assert isinstance(key, int)
         return key & 255
-
-    def write(self, key: Key, state: State) -> None:
-        """Put back a bucket that was changed: the key's own, or the one that it shares."""
-        assert isinstance(key, int)
-        if self.store.get(key) is not None:
-            self.buckets[key] = state
-        else:
-            self.overflow[self.slot(key)] = state
 
     def stands(self, attributes: Mapping[str, str], now: int, stood: Stood) -> tuple[State, int]:
         known = self in stood
         state, at = super().stands(attributes, now, stood)
         if not known and isinstance(state, SlotState) and state.own is not None:
             key: Any = self.key(attributes)
-            if self.store.get(key) is not None:
-                self.buckets[key] = _parted(state)
+            bucket = self.buckets.get(key)
+            if bucket is not None:
+                self.buckets[key] = _parted(bucket)
+            state.own = None
         return state, at
 
-    def _shared(self, key: Key) -> State | None:
-        state = super()._shared(key)
-        if isinstance(state, SlotState) and state.own is not None:
-            self.overflow[self.slot(key)] = _parted(state)
-        return state
+    def _shared(self, key: Key) -> Bucket | None:
+        bucket = super()._shared(key)
+        if bucket is not None and isinstance(bucket[0], SlotState) and bucket[0].own is not None:
+            bucket = self.overflow[self.slot(key)] = _parted(bucket)
+        return bucket
 
     def count_refusal(self, key: Key, attributes: Mapping[str, str], *, never: bool) -> None:
         counters: Any = self.counters
         counters.refuse(key, super().key(attributes), never)
 
-    def correct(
-        self, key: Key, state: State, more: int, now: int, since: int, cost: int
-    ) -> None:  # fmt: skip
-        super().correct(key, state, more, now, since, cost)
-        self.write(key, state)
-
     def change(self, algorithm: Algorithm, genesis: State | None, now: int) -> None:
         old = self.algorithm
         before, after = rule_of(fixed(old)), rule_of(fixed(algorithm))
-        shared: dict[int, State] = {}
+        shared: dict[int, Bucket] = {}
         if (before.kind, before.size) != (after.kind, after.size):
             shared = {slot: self.overflow[slot] for slot in list(self.overflow)}
             self.store.clear_shared()
@@ -306,8 +312,8 @@ class FastGroup(Group):
         native = _follows(old, algorithm, before, after)
         self._foreign = self._foreign or not native
         self.store.changed(now, before, after, native)
-        for slot, state in shared.items():
-            self.overflow[slot] = self._caught_up(state)
+        for slot, bucket in shared.items():
+            self.overflow[slot] = self._caught_up(bucket)
 
     def changed_often(self) -> bool:
         return super().changed_often() or self._foreign or self.store.former > 0

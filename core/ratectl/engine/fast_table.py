@@ -60,7 +60,7 @@ class FastTable(Table):
 
     def insert(
         self, group: Group, key: Key, state: State, now: int, held: Sequence[Look] = ()
-    ) -> State:
+    ) -> int:
         assert isinstance(group, FastGroup)
         assert isinstance(key, int)
         stores: list[Any] = [
@@ -109,10 +109,10 @@ class FastTable(Table):
                 return
 
     def _look(self, group: FastGroup, key: int, now: int) -> None:
-        state = group.buckets.get(key)
-        if state is None:
+        bucket = group.buckets.get(key)
+        if bucket is None:
             return
         if not self.evicts:
             group.tracked(key)  # it follows what changed, and that is all
-        elif group.evictable(key, state, now):
+        elif group.evictable(key, bucket, now):
             group.store.remove(key)

@@ -6,15 +6,16 @@ from itertools import count
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ratectl.engine.base import LimitUsage
+from ratectl.engine.concurrency import SlotState
 from ratectl.engine.counters import plain, shown
 from ratectl.engine.decision import NEVER
 from ratectl.engine.migrate import migrate
 from ratectl.engine.quota import Quota
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from ratectl.engine.base import Algorithm, Identity, LimitPlan, State
+    from ratectl.engine.base import Algorithm, Bucket, Identity, LimitPlan, State
     from ratectl.engine.counters import Counters, Key
     from ratectl.engine.family import Family
 
@@ -24,7 +25,7 @@ Stood = dict["Group", tuple["State", int]]
 """Where groups stand for one request, as far as looked at: lines of seeds part and meet again."""
 
 _serials = count(1)
-"""Numbers for buckets: one that was made anew is not the one that a request was charged to."""
+"""Serial numbers of buckets: a bucket that was made anew differs from the one that was charged."""
 
 _PENDING: Final = 32
 
@@ -46,7 +47,6 @@ class Group:
         "_alike",
         "_changes",
         "_passed",
-        "_single",
         "algorithm",
         "buckets",
         "budget",
@@ -64,6 +64,7 @@ class Group:
         "seed",
         "seed_until",
         "shadow",
+        "single",
     )
 
     def __init__(self, limit: LimitPlan, genesis: State | None, counters: Counters) -> None:
@@ -76,8 +77,8 @@ class Group:
         self.algorithm: Algorithm = limit.algorithm
         self.genesis = genesis
         self.counters = counters
-        self.buckets: dict[Key, State] = {}
-        self.overflow: dict[int, State] = {}
+        self.buckets: dict[Key, Bucket] = {}
+        self.overflow: dict[int, Bucket] = {}
         self.epoch = 0
         self.retired_at: int | None = None
         self.lent_until: int | None = NEVER
@@ -86,7 +87,8 @@ class Group:
         self.seed_until: int | None = None
         self.owed = 0
         """What any bucket here, or one that it began as, ever held below empty."""
-        self._single = limit.per[0] if len(limit.per) == 1 else None
+        self.single = limit.per[0] if len(limit.per) == 1 else None
+        """The attribute that buckets are counted per, where there is just one."""
         self._changes: list[tuple[int, Algorithm, Algorithm]] = []
         self._passed: list[tuple[int, Algorithm]] = []
 
@@ -94,32 +96,32 @@ class Group:
     def identity(self) -> Identity:
         return (self.scope, self.name, self.budget)
 
-    def find(self, attributes: Mapping[str, str], now: int) -> tuple[Key, State, bool]:
-        """The key of a request, its state at the current parameters, and whether it is untracked.
+    @property
+    def names(self) -> Iterable[str]:
+        """Attributes that tell which bucket a request has here."""
+        return self.per
 
-        An untracked state is a scratch copy: it must be inserted into the table to be kept.
+    def find(self, key: Key, attributes: Mapping[str, str], now: int) -> tuple[State, int]:
+        """Return the state of a key at the current parameters, and the serial number of its bucket.
+
+        Number 0 is an untracked key: its bucket must be inserted into the table to be kept.
         """
-        key: Key = ()
-        if self._single is not None:
-            key = attributes.get(self._single)
-        elif self.per:
-            key = self._raw(attributes)
-        try:
-            state = self.buckets[key]
-        except KeyError:
-            key = plain(key)
-            known = self.buckets.get(key)
-            if known is None:
-                return key, self._first_touch(key, attributes, now)[0], True
-            state = known
-        if state.epoch != self.epoch:
-            state = self.buckets[key] = self._caught_up(state)
-        return key, state, False
+        bucket = self._tracked_alone(key)
+        if bucket is None:
+            return self._first_touch(key, attributes, now)[0], 0
+        state, _, serial = bucket
+        return state, serial
 
-    def _raw(self, attributes: Mapping[str, str]) -> Key:
-        if self._single is not None:
-            return attributes.get(self._single)
-        return tuple([attributes.get(name) for name in self.per])
+    def key(self, attributes: Mapping[str, str]) -> Key:
+        """Return the key of a request: the values by which its bucket is found.
+
+        Runs the code of whoever made ``attributes`` and its values.
+        """
+        if self.single is not None:
+            key: Key = attributes.get(self.single)
+        else:
+            key = tuple([attributes.get(name) for name in self.per])
+        return plain(key)
 
     def sources(
         self,
@@ -138,11 +140,11 @@ class Group:
         found = stood.get(self)
         if found is None:
             key = self.key(attributes)
-            state = self._tracked_alone(key)
-            if state is None:
+            bucket = self._tracked_alone(key)
+            if bucket is None:
                 found = self._first_touch(key, attributes, now, stood)
             else:
-                found = state, self._own(now)
+                found = bucket[0], self._own(now)
             stood[self] = found
         return found
 
@@ -170,10 +172,9 @@ class Group:
             self.seed = None
         shared = self._shared(key)
         if inherited is None:
-            return (self.initial(at) if shared is None else shared.copy()), at
+            return (self.initial(at) if shared is None else _begun(shared[0])), at
         if shared is not None:
-            inherited = self.algorithm.stricter(inherited, shared, at)
-        inherited.epoch = self.epoch
+            inherited = self.algorithm.stricter(inherited, shared[0], at)
         return inherited, at
 
     def plant(self, seed: Group | Family, now: int, *, alike: bool) -> None:
@@ -232,7 +233,7 @@ class Group:
                 before = algorithm
             yield state, at
 
-    def _shared(self, key: Key) -> State | None:
+    def _shared(self, key: Key) -> Bucket | None:
         """The overflow bucket of an untracked key, if it has one."""
         if not self.overflow:
             return None
@@ -244,21 +245,19 @@ class Group:
 
     def initial(self, now: int) -> State:
         """A new bucket: full, or as far as the genesis bucket has come since the last change."""
-        state = self.algorithm.full(now) if self.genesis is None else self.genesis.copy()
-        state.epoch = self.epoch
-        return state
+        return self.algorithm.full(now) if self.genesis is None else _begun(self.genesis)
 
-    def evictable(self, key: Key, state: State, now: int) -> bool:
+    def evictable(self, key: Key, bucket: Bucket, now: int) -> bool:
         """Whether forgetting this bucket could not be noticed."""
-        if state.epoch != self.epoch:
-            state = self.buckets[key] = self._caught_up(state)
+        if bucket[1] != self.epoch:
+            bucket = self.buckets[key] = self._caught_up(bucket)
         if self.seeded(now):
             return False
         initial = self.initial(now)
-        if not self.algorithm.same(state, initial, now):
+        if not self.algorithm.same(bucket[0], initial, now):
             return False
         shared = self._shared(key)
-        return shared is None or self.algorithm.same(shared, initial, now)
+        return shared is None or self.algorithm.same(shared[0], initial, now)
 
     def adopt(self, plan: LimitPlan, now: int) -> None:
         """Follow a new plan for the same buckets."""
@@ -273,7 +272,8 @@ class Group:
 
     def change(self, algorithm: Algorithm, genesis: State | None, now: int) -> None:
         """New parameters from ``now`` on; buckets follow when they are next touched."""
-        self._changes.append((now, fixed(self.algorithm), fixed(algorithm)))
+        change = (now, fixed(self.algorithm), fixed(algorithm))
+        self._changes = [*self._changes, change]
         self.algorithm = algorithm
         self.genesis = genesis
         self.epoch += 1
@@ -298,61 +298,70 @@ class Group:
             self.overflow[slot] = self._caught_up(self.overflow[slot])
         del self._changes[: len(self._changes) - (self.epoch - before)]
 
-    def _caught_up(self, state: State) -> State:
-        behind = self.epoch - state.epoch
-        if behind:
-            for now, old, new in self._changes[len(self._changes) - behind :]:
-                state = migrate(old, new, state, now)
-            state.epoch = self.epoch
-            state.serial = next(_serials)
-        return state
+    def _caught_up(self, bucket: Bucket) -> Bucket:
+        state, epoch, _ = bucket
+        behind = self.epoch - epoch
+        if not behind:
+            return bucket
+        for now, old, new in self._changes[len(self._changes) - behind :]:
+            state = migrate(old, new, state, now)
+        return state, self.epoch, self._new_serial()
+
+    def _new_serial(self) -> int:
+        return next(_serials)
 
     def slot(self, key: Key) -> int:
         """Which shared bucket an untrackable key falls into; Python keys the hash per process."""
         return hash(key) & 255
 
-    def keep(self, key: Key, state: State) -> State:
-        """Track a bucket from now on."""
-        state.serial = next(_serials)
-        self.buckets[key] = state
-        return state
+    def keep(self, key: Key, state: State) -> int:
+        """Track a bucket from now on; returns its serial number."""
+        serial = self._new_serial()
+        self.buckets[key] = (state, self.epoch, serial)
+        return serial
 
-    def share(self, key: Key, state: State) -> State:
-        """Let a key that cannot be tracked share this bucket with others."""
-        state.serial = next(_serials)
-        self.overflow[self.slot(key)] = state
-        return state
+    def share(self, key: Key, state: State) -> int:
+        """Let a key without room share a bucket with others; returns its serial number."""
+        serial = self._new_serial()
+        self.overflow[self.slot(key)] = (state, self.epoch, serial)
+        return serial
 
-    def tracked(self, key: Key) -> State | None:
+    def write(self, key: Key, state: State, serial: int) -> None:
+        """Put a state that was changed in place of the old one: the key's own, or a shared one."""
+        bucket = (state, self.epoch, serial)
+        if self.buckets.get(key) is not None:
+            self.buckets[key] = bucket
+        else:
+            self.overflow[self.slot(key)] = bucket
+
+    def tracked(self, key: Key) -> Bucket | None:
         """The bucket of a key, or the one that it shares, at the current parameters."""
-        state = self._tracked_alone(key)
-        return self._shared(key) if state is None else state
+        bucket = self._tracked_alone(key)
+        return self._shared(key) if bucket is None else bucket
 
-    def _tracked_alone(self, key: Key) -> State | None:
+    def _tracked_alone(self, key: Key) -> Bucket | None:
         """The bucket that a key has to itself, at the current parameters."""
-        state = self.buckets.get(key)
-        if state is not None and state.epoch != self.epoch:
-            state = self.buckets[key] = self._caught_up(state)
-        return state
+        bucket = self.buckets.get(key)
+        if bucket is not None and bucket[1] != self.epoch:
+            bucket = self.buckets[key] = self._caught_up(bucket)
+        return bucket
 
     def first_touch(self, key: Key, attributes: Mapping[str, str], now: int) -> State:
         """A scratch copy of the bucket that an untracked key behaves as."""
         return self._first_touch(key, attributes, now)[0]
-
-    def key(self, attributes: Mapping[str, str]) -> Key:
-        """The key of a request, as buckets are found by it."""
-        return plain(self._raw(attributes))
 
     def count_refusal(self, key: Key, attributes: Mapping[str, str], *, never: bool) -> None:  # noqa: ARG002
         """Count a refused request of these attributes."""
         self.counters.refuse(key, never=never)
 
     def correct(
-        self, key: Key, state: State, more: int, now: int, since: int, cost: int  # noqa: ARG002
+        self, key: Key, bucket: Bucket, more: int, now: int, since: int, cost: int
     ) -> None:  # fmt: skip
         """Settle the bucket of a key (see ``Algorithm.settle``)."""
         algorithm, now = self.algorithm, self._own(now)
-        algorithm.settle(state, more, now, since, cost)
+        state, _, serial = bucket
+        state = algorithm.settle(state, more, now, since, cost)
+        self.write(key, state, serial)
         owed = algorithm.used(state, now) - algorithm.most
         if owed > self.owed:
             self.owed = owed
@@ -381,6 +390,11 @@ class Group:
             keys=len(self.buckets),
             top_refused=tuple((shown(key), count) for key, count in top),
         )
+
+
+def _begun(state: State) -> State:
+    """A state for another bucket that begins as this one."""
+    return state.copy() if isinstance(state, SlotState) else state
 
 
 def fixed(algorithm: Algorithm) -> Algorithm:

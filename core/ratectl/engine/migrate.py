@@ -22,61 +22,54 @@ one algorithm to another            what is missing from a full bucket (tokens, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ratectl.engine.concurrency import Concurrency, SlotState
-from ratectl.engine.quota import Quota, QuotaState
-from ratectl.engine.sliding_window import SLOTS, SlidingWindow, WindowState
-from ratectl.engine.token_bucket import TokenBucket, TokenState
+from ratectl.engine.concurrency import Concurrency
+from ratectl.engine.quota import Quota
+from ratectl.engine.sliding_window import SLOTS, SlidingWindow
+from ratectl.engine.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from ratectl.engine.base import Algorithm, State
+    from ratectl.engine.sliding_window import WindowState
+    from ratectl.engine.token_bucket import TokenState
 
 __all__ = ["migrate"]
 
 
-def migrate(old: Algorithm, new: Algorithm, state: State, now: int) -> State:
+def migrate(old: Algorithm, new: Algorithm, state: Any, now: int) -> State:
     """The state under ``new`` of a bucket that was ``state`` under ``old`` until ``now``.
 
     Never more than the old state would admit at ``now``, save by what the table above says.
     """
     if isinstance(old, TokenBucket) and isinstance(new, TokenBucket):
-        assert isinstance(state, TokenState)
-        level, at = old.level(state, now), max(now, state.at)
-        refilled = TokenState(min(level * new.per_token // old.per_token, new.capacity), at)
-        refilled.high_at = at if level > old.half else state.high_at
-        return refilled
+        return _refilled(old, new, state, now)
     if isinstance(old, SlidingWindow) and isinstance(new, SlidingWindow):
-        assert isinstance(state, WindowState)
         return _rewindow(old, new, state, now)
     if isinstance(old, Quota) and old.same_window(new):
-        assert isinstance(state, QuotaState)
-        moved = state.copy()
-        old.used(moved, now)  # begin the window that has come
-        return moved
+        return old.advance(state, now)
     if isinstance(old, Concurrency) and isinstance(new, Concurrency):
-        assert isinstance(state, SlotState)
         return new.resumed(state, now)
-    state = state if isinstance(state, SlotState) else state.copy()
     return new.spent(old.used(state, now), old.at(state, now))
 
 
+def _refilled(old: TokenBucket, new: TokenBucket, state: TokenState, now: int) -> TokenState:
+    level, at = old.level(state, now), old.at(state, now)
+    _, _, high_at = state
+    kept = min(level * new.per_token // old.per_token, new.capacity)
+    return kept, at, at if level > old.half else high_at
+
+
 def _rewindow(old: SlidingWindow, new: SlidingWindow, state: WindowState, now: int) -> WindowState:
-    state = state.copy()
-    old.used(state, now)  # forget what has passed
+    state = old.advance(state, now)
     if old.slot_ns == new.slot_ns:
         return state
-    now = max(now, state.head * old.slot_ns)
-    moved = new.full(now)
-    moved.since = state.since
-    for slot in range(state.head - SLOTS + 1, state.head + 1):
-        count = state.ring[slot % SLOTS]
+    newest, since, ring, _ = state
+    now = old.at(state, now)
+    head = now // new.slot_ns
+    moved = [0] * SLOTS
+    for slot in range(newest - SLOTS + 1, newest + 1):
         latest = min((slot + 1) * old.slot_ns - 1, now)
-        if count and latest // new.slot_ns > moved.head - SLOTS:
-            _count(moved, latest // new.slot_ns, count)
-    return moved
-
-
-def _count(state: WindowState, slot: int, count: int) -> None:
-    state.ring[slot % SLOTS] += count
-    state.total += count
+        if latest // new.slot_ns > head - SLOTS:
+            moved[latest // new.slot_ns % SLOTS] += ring[slot % SLOTS]
+    return head, since, tuple(moved), sum(moved)

@@ -1,35 +1,46 @@
 """The pure-Python engine: the executable specification of what an engine does.
 
-One lock around each decision. A check reads every limit first and writes only when all admit it,
-so a refusal consumes nothing anywhere.
+A check looks at every limit first and charges only when all admit it, so a refusal consumes nothing
+anywhere. ``control`` says how decisions keep out of each other's way.
 """
 
 from __future__ import annotations
 
+from operator import setitem
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.engine.control import ControlledEngine, checked_cost
-from ratectl.engine.counters import Counters
-from ratectl.engine.decision import NEVER, UNKNOWN, Decision, checked_actual
+from ratectl.engine.attributes import Reader, exact_scope
+from ratectl.engine.counters import Counters, plain
+from ratectl.engine.deciding import (
+    DecidingEngine,
+    advanced,
+    count_admitted,
+    count_refused,
+    free,
+)
+from ratectl.engine.decision import Decision, checked_cost
 from ratectl.engine.group import Group
-from ratectl.engine.settle import Charged, nothing_charged, release, settle, slots_of
+from ratectl.engine.settle import nothing_charged
 from ratectl.engine.table import DEFAULT_MAX_BYTES, Table
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from ratectl.engine.base import LimitPlan, Request, State
-    from ratectl.engine.control import Active
-    from ratectl.engine.decision import Reason
-    from ratectl.engine.group import Maker
+    from ratectl.engine.active import Active
+    from ratectl.engine.base import Bucket, LimitPlan, Request, State
+    from ratectl.engine.concurrency import Slot
     from ratectl.engine.settle import Look
 
 __all__ = ["PureEngine"]
 
 _NOTHING: Final[Mapping[str, str]] = {}
 
-_new_object = object.__new__
+_NEVER_SEEN: Final[Any] = object()
+_UNDEFINED: Final[Any] = None
+
+_TRIES: Final = 4
+"""A decision that others interrupt so often is made alone."""
 
 
 class _PureMaker:
@@ -42,7 +53,7 @@ class _PureMaker:
         return Group(limit, genesis, counters)
 
 
-class PureEngine(ControlledEngine):
+class PureEngine(DecidingEngine):
     """See :class:`~ratectl.engine.base.Engine`.
 
     ``max_bytes`` bounds what its buckets take, and ``max_buckets`` their number as well.
@@ -57,23 +68,17 @@ class PureEngine(ControlledEngine):
         max_bytes: int = DEFAULT_MAX_BYTES,
         max_buckets: int | None = None,
     ) -> None:
-        super().__init__(clock, *self._parts(max_bytes, max_buckets))
-
-    def _parts(self, max_bytes: int, max_buckets: int | None) -> tuple[Maker, Table]:
-        return _PureMaker(), Table(max_bytes, max_buckets)
+        super().__init__(clock, _PureMaker(), Table(max_bytes, max_buckets))
 
     def check(
         self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: int = 1,
         now: int | None = None,
     ) -> Decision:  # fmt: skip
         if cost.__class__ is not int or cost < 0:
-            checked_cost(cost)
+            cost = checked_cost(cost)
         try:
-            with self._lock:
-                if now is None:
-                    now = self._clock()
-                decision = self._decide(scope, attributes, cost, now)
-                mirror = self._mirror
+            decision, now = self._decide(scope, attributes, cost, now)
+            mirror = self._mirror
             if mirror is not None and mirror.decided(scope, attributes, cost, now, decision):
                 decision._charged = decision._charged or nothing_charged(self)  # noqa: SLF001
             return decision
@@ -90,7 +95,7 @@ class PureEngine(ControlledEngine):
         ]
 
     def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
-        checked_cost(cost)
+        cost = checked_cost(cost)
         count, check = len(names), self.check
 
         def gate(*values: str | None) -> bool:
@@ -103,158 +108,173 @@ class PureEngine(ControlledEngine):
 
         return gate
 
-    def _decide(self, scope: str, attributes: Mapping[str, str], cost: int, now: int) -> Decision:
-        """Decide a request at an instant, under the lock."""
-        try:
-            active = self._active[scope]
-        except KeyError:
-            active = self._activate(scope)
+    # Deciding in one step -----------------------------------------------------------------------
+
+    def _decide(
+        self, scope: str, attributes: Mapping[str, str], cost: int, now: int | None
+    ) -> tuple[Decision, int]:
+        if scope.__class__ is not str:
+            scope = exact_scope(scope)
+        if attributes.__class__ is not dict:
+            attributes = Reader(attributes)  # type: ignore[assignment]  # it has all that is asked
+        turns = self._turns
+        for _ in range(_TRIES):
+            turn = turns.turn
+            if turn & 1 or self._later or not self._quick:
+                break
+            active = self._active.get(scope, _NEVER_SEEN)
+            if active is _NEVER_SEEN:
+                break
+            # Read anew in each try: decisions come in the order of their instants.
+            instant = self._clock() if now is None else now
+            try:
+                decision = self._attempt(turn, active, scope, attributes, cost, instant)
+            except Exception:
+                if turns.turn == turn:
+                    raise
+                continue  # what was read was being changed
+            if decision is not None:
+                return decision, instant
+            if turns.turn == turn:
+                break
+        return self._decide_alone(scope, attributes, cost, now)
+
+    def _attempt(  # noqa: C901  the calls of smaller functions would take as long as deciding
+        self, turn: int, active: Active | None, scope: str,
+        attributes: Mapping[str, str], cost: int, now: int,
+    ) -> Decision | None:  # fmt: skip
+        """Decide a request whose buckets are all there.
+
+        Return None where something has to be made first, or was changed by others since ``turn``.
+        """
         if active is None:
-            return self._uncovered()
-        groups = active.groups
+            return self._leave(turn)
+        groups = active.known(attributes) if active.groups is None else active.groups
         if groups is None:
-            groups = active.select(attributes)
+            return None
+        if active.plain:
+            return self._attempt_one(turn, groups[0], scope, attributes, cost, now)
         looks: list[Look] = []
-        refused = False
-        for group in groups:
-            key, state, untracked = group.find(attributes, now)
-            wait = group.algorithm.wait(state, cost, now)
-            looks.append((group, key, state, untracked, wait))
-            if wait and not group.shadow:
-                refused = True
-        if refused and not active.shadow:
-            return self._refuse(looks, attributes, now)
-        decision = self._admit(active, looks, cost, now)
-        slots = slots_of(looks) if active.holds and cost else ()
-        decision._charged = (self, looks, scope, attributes, now, cost, cost, slots)  # noqa: SLF001
-        return decision
-
-    def _uncovered(self) -> Decision:
-        stand_in = self._stand_in()
-        if stand_in is not None:
-            return stand_in()
-        self._no_policy += 1
-        return Decision(True, "no_policy", self._plans.generation)
-
-    def release(self, decision: Decision) -> None:
-        charged = self._recall(decision)
-        if charged is not None and charged[-1]:
-            with self._lock:
-                self._bring(charged)
-                release(charged)
-        mirror = self._mirror
-        if mirror is not None:
-            mirror.released(decision)
-
-    def settle(self, decision: Decision, actual: int, now: int | None = None) -> None:
-        checked_actual(actual)
-        with self._lock:
-            if now is None:
-                now = self._clock()
-            charged = self._recall(decision)
-            if charged is None:
-                return
-            self._bring(charged)
-            scope, attributes = charged[2:4]
-            groups = self._governing(scope, attributes)
-            self._note(decision, settle(charged, actual, groups, now, self._table))
-            mirror = self._mirror
-        if mirror is not None:
-            mirror.settled(decision, actual, now)
-
-    def _governing(self, scope: str, attributes: Mapping[str, str]) -> tuple[Group, ...]:
-        """The groups that count such a request now."""
-        if self._waivers:
-            return self._counting(scope, attributes)
-        active = self._active[scope] if scope in self._active else self._activate(scope)
-        return active.of(attributes) if active is not None else ()
-
-    def _recall(self, decision: Decision) -> Charged | None:
-        """What a decision charged; None for nothing."""
-        return decision._charged  # noqa: SLF001
-
-    def _note(self, decision: Decision, charged: Charged) -> None:
-        decision._charged = charged  # noqa: SLF001
-
-    def _bring(self, charged: Charged) -> None:
-        """A swap under way reaches what was charged first."""
-        for group, *_ in charged[1]:
-            self._succession.bring(group.identity)
-
-    def _admit(self, active: Active, looks: list[Look], cost: int, now: int) -> Decision:
+        tables, keys, made, lefts = [], [], [], []
+        slots: list[Slot] = []
+        refused = kept = False
         tightest: Group | None = None
-        least, bucket = 0, None
-        shadowed: Look | None = None
-        for look in looks:
-            group, key, state, untracked, wait = look
-            counters = group.counters
-            if wait:
-                counters.shadow_refused += 1
-                if shadowed is None or _outweighs(wait, shadowed[4]):
-                    shadowed = look
-                continue
-            if untracked and cost:
-                state = self._table.insert(group, key, state, now, looks)
-            left = group.algorithm.charge(state, cost, now)
-            counters.allowed += 1
-            lowest = counters.lowest
-            if lowest is None or left < lowest:
-                counters.lowest = left
-            if (tightest is None or left < least) and not group.shadow:
-                tightest, least, bucket = group, left, state
-        if shadowed is not None:
-            group, _, state, _, _ = shadowed
-            left = group.algorithm.remaining(state, now)
-            return self._answer(group, state, True, "shadow", left, 0, now)
-        if tightest is None or bucket is None:
-            return Decision(True, "ok", self._plans.generation, scope=active.plan.scope)
-        return self._answer(tightest, bucket, True, "ok", least, 0, now)
-
-    def _refuse(self, looks: list[Look], attributes: Mapping[str, str], now: int) -> Decision:
-        decisive: Look | None = None
-        for look in looks:
-            group, key, _, _, wait = look
-            if not wait:
-                continue
-            if group.shadow:
-                group.counters.shadow_refused += 1
-                continue
-            group.count_refusal(key, attributes, never=wait == NEVER)
-            if decisive is None or _outweighs(wait, decisive[4]):
-                decisive = look
-        assert decisive is not None, "somebody refused"
-        group, _, state, _, wait = decisive
-        left = group.algorithm.remaining(state, now)
-        if wait == NEVER:
-            return self._answer(group, state, False, "never", left, None, now)
-        known = None if wait == UNKNOWN else wait
-        return self._answer(group, state, False, "limited", left, known, now)
-
-    def _answer(
-        self,
-        group: Group,
-        state: State,
-        allowed: bool,
-        reason: Reason,
-        left: int,
-        wait: int | None,
-        now: int,
-    ) -> Decision:
-        algorithm = group.algorithm
-        reset = algorithm.reset_after(state, now)
-        # What the constructor would do, in half the time.
-        decision = _new_object(Decision)
-        decision.allowed = allowed
-        decision.reason = reason
-        decision.generation = self._plans.generation
-        decision.limit = group.name
-        decision.scope = group.scope
-        decision.capacity = algorithm.most
-        decision.remaining = left
-        decision.retry_after_ns = wait
-        decision.reset_after_ns = reset if reset >= 0 else None
-        decision._charged = None  # noqa: SLF001
+        least, state_then = 0, _UNDEFINED
+        try:
+            for group in groups:
+                single = group.single
+                key = group.key(attributes) if single is None else attributes.get(single)
+                if key.__class__ is not str and single is not None:
+                    key = plain(key)
+                buckets = group.buckets
+                bucket = buckets.get(key)
+                if bucket is None:
+                    return None
+                state, epoch, serial = bucket
+                if epoch != group.epoch:
+                    return None
+                wait, after, left, slot = group.algorithm.attempt(state, cost, now)
+                looks.append((group, key, state, serial, wait))
+                if wait:
+                    refused = refused or not group.shadow
+                    continue
+                tables.append(buckets)
+                keys.append(key)
+                made.append((after, epoch, serial))
+                lefts.append(left)
+                if (tightest is None or left < least) and not group.shadow:
+                    tightest, least, state_then = group, left, after
+                if slot is not None:
+                    slots.append(slot)
+            if refused and not active.shadow:
+                return self._refuse_if(turn, looks, attributes, now)
+            if tightest is None or len(lefts) < len(looks):
+                decision = self._admission(active, looks, tightest, state_then, least, now)
+            else:
+                decision = self._answer(tightest, state_then, True, "ok", least, 0, now)
+            decision._charged = (self, looks, scope, attributes, now, cost, cost, slots)  # noqa: SLF001
+            kept = self._put(turn, tables, keys, made)
+        finally:
+            if slots and not kept:
+                free(slots)
+        if not kept:
+            return None
+        count_admitted(looks, lefts)
         return decision
+
+    def _attempt_one(
+        self, turn: int, group: Group, scope: str,
+        attributes: Mapping[str, str], cost: int, now: int,
+    ) -> Decision | None:  # fmt: skip
+        """Decide a request that one limit counts."""
+        single = group.single
+        key = group.key(attributes) if single is None else attributes.get(single)
+        if key.__class__ is not str and single is not None:
+            key = plain(key)
+        buckets = group.buckets
+        bucket = buckets.get(key)
+        if bucket is None:
+            return None
+        state, epoch, serial = bucket
+        if epoch != group.epoch:
+            return None
+        wait, after, left, _ = group.algorithm.attempt(state, cost, now)
+        looks: list[Look] = [(group, key, state, serial, wait)]
+        if wait:
+            return self._refuse_if(turn, looks, attributes, now)
+        decision = self._answer(group, after, True, "ok", left, 0, now)
+        decision._charged = (self, looks, scope, attributes, now, cost, cost, ())  # noqa: SLF001
+        bucket = (after, epoch, serial)
+        turns = self._turns
+        if turns.turn != turn:
+            return None
+        turns.turn = turn + 2  # no call from the line before on: nothing comes between
+        buckets[key] = bucket
+        counters = group.counters
+        counters.allowed += 1
+        lowest = counters.lowest
+        if lowest is None or left < lowest:
+            counters.lowest = left
+        return decision
+
+    def _leave(self, turn: int) -> Decision | None:
+        """Answer a request that no policy covers."""
+        decision = Decision(True, "no_policy", self._plans.generation)
+        if not self._put(turn):
+            return None
+        self._no_policy += 1
+        return decision
+
+    def _refuse_if(
+        self, turn: int, looks: list[Look], attributes: Mapping[str, str], now: int
+    ) -> Decision | None:
+        """Refuse a request, if nobody has changed anything since ``turn``."""
+        refusal = self._refusal(looks, now)
+        tables, keys, made = [], [], []
+        for group, key, state, serial in advanced(looks, now):
+            tables.append(group.buckets)
+            keys.append(key)
+            made.append((state, group.epoch, serial))
+        if not self._put(turn, tables, keys, made):
+            return None
+        count_refused(looks, attributes)
+        return refusal
+
+    def _put(
+        self, turn: int, tables: Sequence[dict[Any, Any]] = (), keys: Sequence[object] = (),
+        made: Sequence[Bucket] = (),
+    ) -> bool:  # fmt: skip
+        """Put buckets in place of those they were made of; False if others were faster.
+
+        Whoever changes nothing takes a turn as well: else an earlier decision might come after it.
+        """
+        turns = self._turns
+        putting: Any = map(setitem, tables, keys, made)
+        if turns.turn != turn:
+            return False
+        turns.turn = turn + 2  # no call from the line before on, save for the next, all of it in C
+        any(putting)
+        return True
 
 
 def _whole_request(
@@ -267,13 +287,3 @@ def _whole_request(
     whole: tuple[Any, ...] = (*request, *(_NOTHING, 1)[len(request) - 1 :])
     scope, attributes, cost = whole
     return scope, attributes, cost
-
-
-def _outweighs(wait: int, other: int) -> bool:
-    """Never beats unknown, which beats every known wait: no refusal promises what it cannot keep.
-
-    Of two known waits the longer one is reported.
-    """
-    if wait >= 0 and other >= 0:
-        return wait > other
-    return other != NEVER and (wait == NEVER or (wait == UNKNOWN and other != UNKNOWN))

@@ -36,33 +36,21 @@ class WallOffset:
         self.ns = ns
 
 
-class QuotaState:
-    """``used`` of the window from ``start`` to ``end`` (wall clock).
+QuotaState = tuple[int, int, int, int]
+"""Count of one calendar window, ``(start, end, since, used)``; a charge makes another.
 
-    ``since``: when it was first counted in, by the engine's clock, as far as anything is counted:
-    a window in which nothing is might as well be a new one.
-    """
-
-    __slots__ = ("end", "epoch", "serial", "since", "start", "used")
-
-    def __init__(self, start: int, end: int, since: int, used: int = 0) -> None:
-        self.start = start
-        self.end = end
-        self.since = since
-        self.used = used
-        self.epoch = 0
-        self.serial = 0
-
-    def copy(self) -> QuotaState:
-        twin = QuotaState(self.start, self.end, self.since, self.used)
-        twin.epoch = self.epoch
-        return twin
+``start`` and ``end``: first instant of the window and first one after it, by the wall clock.
+``since``: instant of the first count, by the engine's clock, as far as anything is counted: an
+empty window might as well be a new one. ``used``: cost admitted in this window.
+"""
 
 
 class Quota:
     """Parameters: at most ``most`` in each ``window``. ``now`` is the engine's clock."""
 
     __slots__ = ("_key", "blocked", "most", "offset", "window")
+
+    holds: Final = False
 
     def __init__(
         self, most: int, window: CalendarWindow, offset: WallOffset, *, blocked: bool = False
@@ -88,50 +76,50 @@ class Quota:
 
     def full(self, now: int) -> QuotaState:
         """A window in which nothing was admitted."""
-        return QuotaState(*self.window.around(now + self.offset.ns), now)
+        return (*self.window.around(now + self.offset.ns), now, 0)
 
     def spent(self, used: int, now: int) -> QuotaState:
         """A window in which ``used`` was admitted already."""
-        state = self.full(now)
-        state.since = now + 1  # whose requests are counted, nobody knows: none so far is refunded
-        state.used = used
-        return state
+        # Nobody knows whose requests are counted: none so far is refunded.
+        return (*self.window.around(now + self.offset.ns), now + 1, used)
 
-    def wait(self, state: QuotaState, cost: int, now: int) -> int:
-        """Nanoseconds until ``cost`` is admitted: 0 is now, ``NEVER`` is never."""
+    def advance(self, state: QuotaState, now: int) -> QuotaState:
+        """Begin the window that has come by ``now``."""
+        return self._present(state, now)[0]
+
+    def attempt(self, state: QuotaState, cost: int, now: int) -> tuple[int, QuotaState, int, None]:
+        """Count ``cost`` if there is room (see ``Algorithm.attempt``)."""
+        state, wall = self._present(state, now)
+        start, end, since, used = state
+        left = self.most - used - cost
         if cost > self.most or self.blocked:
-            return NEVER
-        wall = self._advance(state, now)
-        return 0 if state.used + cost <= self.most else state.end - wall
+            return NEVER, state, 0, None
+        if left < 0:
+            return end - wall, state, 0, None
+        if not used:
+            since = now
+        return 0, (start, end, since, used + cost), left, None
 
-    def charge(self, state: QuotaState, cost: int, now: int) -> int:
-        """Count ``cost``, which ``wait`` just admitted; returns what is left."""
-        self._advance(state, now)
-        if not state.used:
-            state.since = now
-        state.used += cost
-        return self.most - state.used
-
-    def settle(self, state: QuotaState, more: int, now: int, since: int, cost: int) -> None:  # noqa: ARG002
+    def settle(self, state: QuotaState, more: int, now: int, since: int, cost: int) -> QuotaState:  # noqa: ARG002
         """Count ``more``, above ``most`` if need be; or refund what this window counted.
 
         What was counted before the window began is none of its own.
         """
-        self._advance(state, now)
-        if more > 0 and not state.used:
-            state.since = now
-        if more > 0 or since >= state.since:
-            state.used = max(0, state.used + more)
+        start, end, began, used = self.advance(state, now)
+        if more > 0 and not used:
+            began = now
+        if more > 0 or since >= began:
+            used = max(0, used + more)
+        return start, end, began, used
 
     def remaining(self, state: QuotaState, now: int) -> int:
         """What the window still admits."""
-        self._advance(state, now)
-        return max(0, self.most - state.used)
+        return max(0, self.most - self.used(state, now))
 
     def reset_after(self, state: QuotaState, now: int) -> int:
         """Nanoseconds until nothing is counted any more."""
-        wall = self._advance(state, now)
-        return state.end - wall if state.used else 0
+        (_, end, _, used), wall = self._present(state, now)
+        return end - wall if used else 0
 
     def settled_after(self, owed: int = 0) -> int:  # noqa: ARG002
         """Nanoseconds after which every window is empty again."""
@@ -139,12 +127,13 @@ class Quota:
 
     def used(self, state: QuotaState, now: int) -> int:
         """What is counted now."""
-        self._advance(state, now)
-        return state.used
+        *_, used = self.advance(state, now)
+        return used
 
     def at(self, state: QuotaState, now: int) -> int:
         """``now``, or when the bucket's window began, if the wall clock has stepped back since."""
-        return max(now, state.start - self.offset.ns)
+        start, *_ = state
+        return max(now, start - self.offset.ns)
 
     def same_window(self, other: object) -> bool:
         """Whether ``other`` is a quota over the same windows, of whatever count."""
@@ -152,25 +141,22 @@ class Quota:
 
     def same(self, one: QuotaState, other: QuotaState, now: int) -> bool:
         """Whether two windows answer alike from ``now`` on."""
-        one, other = one.copy(), other.copy()  # a look leaves no trace: the clock may step back
-        self._advance(one, now)
-        self._advance(other, now)
-        return one.used == other.used and (not one.used or one.end == other.end)
+        _, end, _, used = self.advance(one, now)
+        _, other_end, _, other_used = self.advance(other, now)
+        return used == other_used and (not used or end == other_end)
 
     def stricter(self, one: QuotaState, other: QuotaState, now: int) -> QuotaState:
         """A window that admits no more than either."""
-        one, other = one.copy(), other.copy()
-        self._advance(one, now)
-        self._advance(other, now)
-        later = one if one.end >= other.end else other
-        since = now + 1  # as in ``spent``
-        return QuotaState(later.start, later.end, since, max(one.used, other.used))
+        start, end, _, used = self.advance(one, now)
+        other_start, other_end, _, other_used = self.advance(other, now)
+        if other_end > end:
+            start, end = other_start, other_end
+        return start, end, now + 1, max(used, other_used)  # since: as in ``spent``
 
-    def _advance(self, state: QuotaState, now: int) -> int:
-        """Begin the window that has come; returns the wall clock, which is read just once."""
+    def _present(self, state: QuotaState, now: int) -> tuple[QuotaState, int]:
+        """The window at ``now``, and the wall clock, which is read just once."""
         wall = now + self.offset.ns
-        if wall >= state.end:
-            state.start, state.end = self.window.around(wall)
-            state.since = now
-            state.used = 0
-        return wall
+        _, end, _, _ = state
+        if wall >= end:
+            state = (*self.window.around(wall), now, 0)
+        return state, wall

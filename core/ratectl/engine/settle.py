@@ -8,21 +8,25 @@ the one charged: it is corrected as well, as if the actual cost had been charged
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ratectl.engine.concurrency import Slot, SlotState
+from ratectl.engine.attributes import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ratectl.engine.base import Engine, State
+    from ratectl.engine.attributes import Attributes
+    from ratectl.engine.base import Engine
+    from ratectl.engine.concurrency import Slot
+    from ratectl.engine.family import Family
     from ratectl.engine.group import Group, Stood
     from ratectl.engine.table import Table
 
-__all__ = ["Charged", "Look", "nothing_charged", "release", "settle", "slots_of"]
+__all__ = ["Charged", "Look", "nothing_charged", "read_all", "release", "settle"]
 
-Look = tuple["Group", object, "State", bool, int]
-"""One limit's view of a request: group, key, state, whether untracked, and wait."""
+Look = tuple["Group", object, Any, int, int]
+"""One limit's view of a request: group, key, state, serial number of the bucket (0: untracked), and
+wait. Of a request that the compiled core decided, the state is not known."""
 
 Charged = tuple["Engine", list[Look], str, "Mapping[str, str]", int, int, int, "Sequence[Slot]"]
 """What an allowed decision remembers: engine, looks, scope, attributes, instant; the cost as last
@@ -35,17 +39,6 @@ Lines = dict["Group", "list[Group] | None"]
 def nothing_charged(engine: Engine) -> Charged:
     """Of a request that no limit met, whose release somebody wants to be told of all the same."""
     return engine, [], "/", {}, 0, 0, 0, ()
-
-
-def slots_of(looks: Sequence[Look]) -> list[Slot]:
-    """The slots that were just taken."""
-    slots = []
-    for look in looks:
-        state = look[2]
-        if not look[4] and isinstance(state, SlotState):
-            assert state.newest is not None
-            slots.append(state.newest)
-    return slots
 
 
 def release(charged: Charged) -> None:
@@ -68,6 +61,18 @@ def settle(
     return engine, looks, scope, attributes, since, actual, min(least, actual), slots
 
 
+def read_all(groups: Sequence[Group], looks: Sequence[Look], attributes: Attributes) -> None:
+    """Read whatever a settlement may have to know of a request, before it changes anything."""
+    if attributes.__class__ is Reader:
+        kins: list[Group | Family] = [*groups, *(group for group, *_ in looks)]
+        for kin in kins:
+            seed: Group | Family | None = kin
+            while seed is not None:
+                for name in seed.names:
+                    attributes.get(name)
+                seed = seed.seed
+
+
 def _settle_one(
     look: Look,
     groups: Sequence[Group],
@@ -75,31 +80,32 @@ def _settle_one(
     correction: tuple[int, int, int, int],
     table: Table,
 ) -> None:
-    group, key, charged, _, _ = look
+    group, key, _, serial, _ = look
     more, now, since, cost = correction
-    state = group.tracked(key)
-    if state is None and more > 0:
-        state = _begun(group, key, attributes, now, table)
-    if state is not None:
-        same = state.serial == charged.serial
-        group.correct(key, state, more, now, since, cost if same else 0)
+    bucket = group.tracked(key)
+    if bucket is None and more > 0:
+        _begin(group, key, attributes, now, table)
+        bucket = group.tracked(key)
+    if bucket is not None:
+        group.correct(key, bucket, more, now, since, cost if bucket[2] == serial else 0)
     for heir in _heirs(group, groups, attributes, now):
         key = heir.key(attributes)
-        state = heir.tracked(key)
-        if state is not None:
-            heir.correct(key, state, more, now, since, 0)
+        bucket = heir.tracked(key)
+        if bucket is not None:
+            heir.correct(key, bucket, more, now, since, 0)
         elif more > 0 and heir.retired_at is None:
             # It begins as the bucket just corrected. Later, a debt might be forgotten.
-            _begun(heir, key, attributes, now, table)
+            _begin(heir, key, attributes, now, table)
 
 
-def _begun(
+def _begin(
     group: Group, key: object, attributes: Mapping[str, str], now: int, table: Table
-) -> State:
+) -> None:
     state = group.first_touch(key, attributes, now)
     if group.retired_at is not None:
-        return group.keep(key, state)  # for those who start from it
-    return table.insert(group, key, state, now)
+        group.keep(key, state)  # for those who start from it
+    else:
+        table.insert(group, key, state, now)
 
 
 def _heirs(

@@ -21,29 +21,15 @@ SLOTS: Final = 16
 """Sub-windows kept: fifteen cover the window, one more is being filled."""
 
 
-class WindowState:
-    """A window: ``ring[i % SLOTS]`` counts sub-window i, for the SLOTS ending at ``head``.
+WindowState = tuple[int, int, tuple[int, ...], int]
+"""Counts of one window, ``(head, since, ring, total)``; a charge makes another.
 
-    ``since``: when it began, as far as anything is counted: a window in which nothing is might as
-    well be a new one. What was charged before is not told apart.
-    """
+``ring[i % SLOTS]`` counts sub-window i, for the SLOTS that end with number ``head``; ``total`` is
+their sum. ``since``: instant when the window began, as far as anything is counted: an empty window
+might as well be a new one. Requests charged before that instant cannot be told apart.
+"""
 
-    __slots__ = ("epoch", "head", "ring", "serial", "since", "total")
-
-    def __init__(self, head: int, since: int) -> None:
-        self.head = head
-        self.since = since
-        self.ring = [0] * SLOTS
-        self.total = 0
-        self.epoch = 0
-        self.serial = 0
-
-    def copy(self) -> WindowState:
-        twin = WindowState(self.head, self.since)
-        twin.ring = self.ring.copy()
-        twin.total = self.total
-        twin.epoch = self.epoch
-        return twin
+_EMPTY: Final = (0,) * SLOTS
 
 
 class SlidingWindow:
@@ -53,6 +39,8 @@ class SlidingWindow:
     """
 
     __slots__ = ("_key", "blocked", "most", "slot_ns", "window_ns")
+
+    holds: Final = False
 
     def __init__(self, most: int, window_ns: int, *, blocked: bool = False) -> None:
         """``blocked`` refuses even a cost of zero: the written rate was 0."""
@@ -72,72 +60,92 @@ class SlidingWindow:
 
     def full(self, now: int) -> WindowState:
         """A window in which nothing was admitted: all of ``most`` is free."""
-        return WindowState(now // self.slot_ns, now)
+        return now // self.slot_ns, now, _EMPTY, 0
 
     def spent(self, used: int, now: int) -> WindowState:
         """A window in which ``used`` was admitted just now."""
-        state = self.full(now)
-        state.since = now + 1  # whose requests are counted, nobody knows: none so far is refunded
-        state.ring[state.head % SLOTS] = state.total = used
-        return state
+        head = now // self.slot_ns
+        # Nobody knows whose requests are counted: none so far is refunded.
+        return head, now + 1, _added(_EMPTY, head, used), used
 
     def at(self, state: WindowState, now: int) -> int:
         """``now``, or the window's own time if that is later."""
-        return max(now, state.head * self.slot_ns)
+        head, *_ = state
+        return max(now, head * self.slot_ns)
+
+    def advance(self, state: WindowState, now: int) -> WindowState:
+        """Forget the sub-windows that have passed by ``now``."""
+        head = now // self.slot_ns
+        before, since, ring, total = state
+        if head <= before:
+            return state
+        if not total or head - before >= SLOTS:
+            return head, since, _EMPTY, 0
+        counts = list(ring)
+        for slot in range(before + 1, head + 1):
+            counts[slot % SLOTS] = 0
+        return head, since, tuple(counts), sum(counts)
 
     def wait(self, state: WindowState, cost: int, now: int) -> int:
         """Nanoseconds until ``cost`` is admitted: 0 is now, ``NEVER`` is never."""
-        self._advance(state, now)
+        head, _, ring, total = self.advance(state, now)
         if cost > self.most or self.blocked:
             return NEVER
-        excess = state.total + cost - self.most
+        excess = total + cost - self.most
         if excess <= 0:
             return 0
-        for slot in range(state.head - SLOTS + 1, state.head + 1):
-            excess -= state.ring[slot % SLOTS]
+        for slot in range(head - SLOTS + 1, head + 1):
+            excess -= ring[slot % SLOTS]
             if excess <= 0:
                 return self._forgotten(slot) - now
         raise AssertionError("a ring's counts add up to its total")
 
-    def charge(self, state: WindowState, cost: int, now: int) -> int:
-        """Count ``cost``, which ``wait`` just admitted; returns what is left of ``most``."""
-        self._advance(state, now)
-        if not state.total:
-            state.since = now
-        state.ring[state.head % SLOTS] += cost
-        state.total += cost
-        return self.most - state.total
+    def attempt(
+        self, state: WindowState, cost: int, now: int
+    ) -> tuple[int, WindowState, int, None]:
+        """Count ``cost`` if there is room (see ``Algorithm.attempt``)."""
+        head, since, ring, total = state
+        if now // self.slot_ns > head:
+            head, since, ring, total = state = self.advance(state, now)
+        left = self.most - total - cost
+        if left < 0 or self.blocked:
+            return self.wait(state, cost, now), state, 0, None
+        if not total:
+            since = now
+        at = head % SLOTS
+        counts = list(ring)
+        counts[at] += cost
+        return 0, (head, since, tuple(counts), total + cost), left, None
 
-    def settle(self, state: WindowState, more: int, now: int, since: int, cost: int) -> None:  # noqa: ARG002
+    def settle(self, state: WindowState, more: int, now: int, since: int, cost: int) -> WindowState:  # noqa: ARG002
         """Count ``more`` now, above ``most`` if need be; or refund what was counted at ``since``.
 
         There is nothing to refund once the window has passed that, and where it began as something
         else since.
         """
-        self._advance(state, now)
-        slot = state.head
+        state = self.advance(state, now)
+        head, began, ring, total = state
+        slot = head
         if more < 0:
             slot = since // self.slot_ns
-            if since < state.since or slot <= state.head - SLOTS:
-                return
-            more = -min(-more, state.ring[slot % SLOTS])
-        elif not state.total:
-            state.since = now
-        state.ring[slot % SLOTS] += more
-        state.total += more
+            if since < began or slot <= head - SLOTS:
+                return state
+            more = -min(-more, ring[slot % SLOTS])
+        elif not total:
+            began = now
+        return head, began, _added(ring, slot, more), total + more
 
     def remaining(self, state: WindowState, now: int) -> int:
         """What the window still admits at once."""
-        self._advance(state, now)
-        return max(0, self.most - state.total)
+        return max(0, self.most - self.used(state, now))
 
     def reset_after(self, state: WindowState, now: int) -> int:
         """Nanoseconds until nothing is counted any more."""
-        self._advance(state, now)
-        if not state.total:
+        head, _, ring, total = self.advance(state, now)
+        if not total:
             return 0
-        for slot in range(state.head, state.head - SLOTS, -1):
-            if state.ring[slot % SLOTS]:
+        for slot in range(head, head - SLOTS, -1):
+            if ring[slot % SLOTS]:
                 return self._forgotten(slot) - now
         raise AssertionError("a ring's counts add up to its total")
 
@@ -147,48 +155,29 @@ class SlidingWindow:
 
     def used(self, state: WindowState, now: int) -> int:
         """What is counted now."""
-        self._advance(state, now)
-        return state.total
+        *_, total = self.advance(state, now)
+        return total
 
     def same(self, one: WindowState, other: WindowState, now: int) -> bool:
         """Whether two windows answer alike from ``now`` on."""
-        if not one.total and not other.total:
-            return True
-        one, other = one.copy(), other.copy()  # a look leaves no trace: the clock may step back
-        self._advance(one, now)
-        self._advance(other, now)
-        return one.total == other.total == 0 or (one.head == other.head and one.ring == other.ring)
+        head, _, ring, total = self.advance(one, now)
+        against, _, counts, count = self.advance(other, now)
+        return total == count == 0 or (head == against and ring == counts)
 
     def stricter(self, one: WindowState, other: WindowState, now: int) -> WindowState:
         """A window that admits no more than either."""
-        now = max(now, one.head * self.slot_ns, other.head * self.slot_ns)
-        one, other = one.copy(), other.copy()
-        self._advance(one, now)
-        self._advance(other, now)
-        merged = self.full(now)
-        merged.since = now + 1  # as in ``spent``
-        merged.ring = [max(pair) for pair in zip(one.ring, other.ring, strict=True)]
-        merged.total = sum(merged.ring)
-        return merged
+        now = max(self.at(one, now), self.at(other, now))
+        _, _, first, _ = self.advance(one, now)
+        _, _, second, _ = self.advance(other, now)
+        ring = tuple(map(max, first, second))
+        return now // self.slot_ns, now + 1, ring, sum(ring)  # since: as in ``spent``
 
     def _forgotten(self, slot: int) -> int:
         """The instant at which sub-window ``slot`` is no longer counted."""
         return (slot + SLOTS) * self.slot_ns
 
-    def _advance(self, state: WindowState, now: int) -> None:
-        """Forget the sub-windows that have passed by ``now``."""
-        head = now // self.slot_ns
-        passed = head - state.head
-        if passed <= 0:
-            return
-        if not state.total:
-            state.head = head
-            return
-        if passed >= SLOTS:
-            state.ring = [0] * SLOTS
-            state.total = 0
-        else:
-            for slot in range(state.head + 1, head + 1):
-                state.total -= state.ring[slot % SLOTS]
-                state.ring[slot % SLOTS] = 0
-        state.head = head
+
+def _added(ring: tuple[int, ...], slot: int, count: int) -> tuple[int, ...]:
+    """The ring with ``count`` more in one sub-window."""
+    at = slot % SLOTS
+    return (*ring[:at], ring[at] + count, *ring[at + 1 :])

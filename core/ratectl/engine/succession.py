@@ -27,15 +27,17 @@ from ratectl.engine.comparison import Comparison
 from ratectl.engine.family import Family
 from ratectl.engine.group import Group
 from ratectl.engine.migrate import migrate
-from ratectl.engine.token_bucket import TokenBucket, TokenState
+from ratectl.engine.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ratectl.engine.base import Algorithm, Identity, PlanSet, State
+    from ratectl.engine.control import ControlledEngine
     from ratectl.engine.counters import Counters
     from ratectl.engine.group import Maker
     from ratectl.engine.table import Table
+    from ratectl.engine.token_bucket import TokenState
 
 __all__ = ["Succession"]
 
@@ -50,13 +52,28 @@ Kin = Group | Family
 """The buckets of one identity: a family where its plan depends on the request."""
 
 
+class _Grown:
+    """Genesis bucket that many limits share; dated when the swap has its instant."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, state: TokenState) -> None:
+        self.state = state
+
+    def date(self, now: int) -> None:
+        """Tell the bucket when it began."""
+        level, at, _ = self.state
+        if at == _UNKNOWN_YET:
+            self.state = level, now, now
+
+
 @dataclass(slots=True)
 class Step:
     """One swap: what was prepared without the engine's lock, and what of it is still to be done."""
 
     plans: PlanSet
-    genesis: dict[Identity, State] = field(default_factory=dict)
-    grown: list[TokenState] = field(default_factory=list)
+    genesis: dict[Identity, State | _Grown] = field(default_factory=dict)
+    grown: list[_Grown] = field(default_factory=list)
     """Those of them that were full until then: one for each kind of change."""
     partial: dict[Identity, tuple[LimitPlan, LimitPlan]] = field(default_factory=dict)
     """New identity: (old, new) where the old genesis bucket was not full either."""
@@ -75,15 +92,10 @@ class Step:
     """The buckets in use until then; not to be changed, as ``rest`` is on its way through."""
     begun: dict[Identity, Kin] = field(default_factory=dict)
     """Buckets of then that nobody had used, and from which others start."""
-    before: dict[Identity, State] = field(default_factory=dict)
+    before: dict[Identity, State | _Grown] = field(default_factory=dict)
     """The genesis buckets until then."""
     gone: set[Identity] = field(default_factory=set)
     """Limits that are no more, and whose buckets were set aside."""
-
-    def date(self, grown: TokenState) -> None:
-        """Tell a new genesis bucket when it began."""
-        if grown.at == _UNKNOWN_YET:
-            grown.at = grown.high_at = self.now
 
     def old(self, identity: Identity) -> Kin | None:
         """The buckets until then."""
@@ -107,9 +119,14 @@ class Succession:
         self._maker = maker
         self._table = table
         self._kins: dict[Identity, Kin] = {}
-        self._genesis: dict[Identity, State] = {}
+        self._genesis: dict[Identity, State | _Grown] = {}
         self._counters: dict[Identity, dict[tuple[str, ...], Counters]] = {}
         self._step: Step | None = None
+
+    @property
+    def under_way(self) -> bool:
+        """True while a swap has not reached all buckets."""
+        return self._step is not None
 
     def kins(self) -> list[Kin]:
         """All that are in use, once no swap is under way."""
@@ -162,7 +179,7 @@ class Succession:
         """The buckets before the swap, begun now if nobody had asked for them."""
         kin = step.old(identity)
         if kin is None:
-            kin = self._new_kin(step.lending[identity], step.before.get(identity))
+            kin = self._new_kin(step.lending[identity], _state_of(step.before.get(identity)))
             step.begun[identity] = kin
         return kin
 
@@ -197,20 +214,21 @@ class Succession:
     def _genesis_of(self, identity: Identity) -> State | None:
         """What an untouched bucket is; None for full."""
         step = self._step
-        if step is None:
-            return self._genesis.get(identity)
-        pair = step.partial.pop(identity, None)
-        if pair is not None:
+        pair = step.partial.get(identity) if step is not None else None
+        if step is not None and pair is not None:
             self._migrate_genesis(step, *pair)
         found = self._genesis.get(identity)
-        if isinstance(found, TokenState):
-            step.date(found)
-        return found
+        if step is not None and isinstance(found, _Grown):
+            found.date(step.now)
+        return _state_of(found)
 
     def _migrate_genesis(self, step: Step, old: LimitPlan, new: LimitPlan) -> None:
-        state = migrate(old.algorithm, new.algorithm, step.before[old.identity], step.now)
+        before = _state_of(step.before[old.identity])
+        assert before is not None
+        state = migrate(old.algorithm, new.algorithm, before, step.now)
         if not new.algorithm.same(state, new.algorithm.full(step.now), step.now):
             self._genesis[new.identity] = state
+        step.partial.pop(new.identity, None)
 
     def prepare(self, old: PlanSet, new: PlanSet, pause: Callable[[], object]) -> Step:
         """Compare two sets of plans; touches nothing that a check reads.
@@ -218,7 +236,7 @@ class Succession:
         Plans for the groups in use are made already. ``pause`` is called now and then.
         """
         step = Step(new)
-        shared: dict[tuple[Algorithm, Algorithm], TokenState | None] = {}
+        shared: dict[tuple[Algorithm, Algorithm], _Grown | None] = {}
         for scope, plan in new.scopes.items():
             pause()
             same = old.scopes.get(scope)
@@ -248,7 +266,7 @@ class Succession:
         step: Step,
         old: LimitPlan,
         new: LimitPlan,
-        shared: dict[tuple[Algorithm, Algorithm], TokenState | None],
+        shared: dict[tuple[Algorithm, Algorithm], _Grown | None],
     ) -> None:
         if old.identity in self._genesis:
             step.partial[new.identity] = (old, new)
@@ -262,12 +280,14 @@ class Succession:
             if state is not None:
                 step.genesis[new.identity] = state
 
-    def start(self, step: Step, now: int) -> None:
-        """The swap itself, under the engine's lock: at this instant all limits change."""
+    def start(self, step: Step, now: int, engine: ControlledEngine) -> None:
+        """The swap itself: at this instant all limits change, and ``engine`` has the new plans."""
         step.now = now
+        # No call until all is said: nothing comes between (see ``control``).
         step.kins, self._kins = self._kins, {}
         step.before, self._genesis = self._genesis, step.genesis
         self._step = step
+        engine._plans = step.plans  # noqa: SLF001
         self._table.behind = self.behind
 
     def rest(self) -> Iterator[None]:
@@ -278,10 +298,10 @@ class Succession:
             self.bring(identity)
             yield
         while step.partial:
-            self._migrate_genesis(step, *step.partial.popitem()[1])
+            self._migrate_genesis(step, *next(reversed(step.partial.values())))
             yield
-        for state in step.grown:
-            step.date(state)
+        for grown in step.grown:
+            grown.date(step.now)
             yield
         self._step = self._table.behind = None
 
@@ -365,11 +385,13 @@ def _make_plans(limit: LimitPlan | LimitChoice, kin: Kin | None, compared: Compa
             limit.plan(mask)
 
 
-def _grown(old: Algorithm, new: Algorithm) -> TokenState | None:
+def _state_of(genesis: State | _Grown | None) -> State | None:
+    return genesis.state if isinstance(genesis, _Grown) else genesis
+
+
+def _grown(old: Algorithm, new: Algorithm) -> _Grown | None:
     """A full bucket after the change, if it is no longer full; when that was is not known yet."""
     if not isinstance(old, TokenBucket) or not isinstance(new, TokenBucket):
         return None
-    state = migrate(old, new, old.full(0), 0)
-    assert isinstance(state, TokenState)
-    state.at = _UNKNOWN_YET
-    return state if state.level < new.capacity else None
+    level = new.level(migrate(old, new, old.full(0), 0), 0)  # type: ignore[arg-type]
+    return None if level >= new.capacity else _Grown((level, _UNKNOWN_YET, _UNKNOWN_YET))

@@ -65,10 +65,10 @@ class Table:
 
     def insert(
         self, group: Group, key: Key, state: State, now: int, held: Sequence[Look] = ()
-    ) -> State:
-        """Track an untracked key from now on; returns the state to charge.
+    ) -> int:
+        """Track an untracked key from now on; returns the serial number of its bucket.
 
-        What the caller ``held`` in its looks is about to be charged: it is not evicted now.
+        Buckets of the looks ``held`` are about to be charged: they are not evicted now.
         """
         self._sweep(_LOOK_EACH, now, held)
         if self._count >= self._max:
@@ -120,19 +120,21 @@ class Table:
 
     def _sweep(self, looks: int, now: int, held: Sequence[Look]) -> None:
         for _ in range(min(looks, len(self._queue))):
-            group, key = self._queue.popleft()
-            state = group.buckets.get(key)
-            if group.retired_at is not None or state is None:
+            group, key = self._queue[0]
+            bucket = group.buckets.get(key)
+            if group.retired_at is not None or bucket is None:
+                self._queue.popleft()
                 continue
             if (
-                not any(state is one[2] for one in held)
-                and self.evicts
+                self.evicts
                 and not (self.behind and self.behind(group))
-                and group.evictable(key, state, now)
+                and group.evictable(key, bucket, now)
+                and not any(of is group and other == key for of, other, *_ in held)
             ):
+                self._queue.popleft()
                 del group.buckets[key]
                 self._count -= 1
             else:
                 if not self.evicts:
                     group.tracked(key)  # it follows what changed, and that is all
-                self._queue.append((group, key))
+                self._queue.rotate(-1)

@@ -21,27 +21,13 @@ __all__ = ["TokenBucket", "TokenState"]
 WEEK_NS: Final = 604_800_000_000_000
 
 
-class TokenState:
-    """A bucket: its level in ticks when it was last written, at ``at`` (nanoseconds).
+TokenState = tuple[int, int, int]
+"""Content of one bucket, ``(level, at, high_at)``; a charge makes another.
 
-    ``high_at``: when it was last found more than half full, at a charge or refund; or when it
-    began, as what was before is not known. Below zero it is in debt.
-    """
-
-    __slots__ = ("at", "epoch", "high_at", "level", "serial")
-
-    def __init__(self, level: int, at: int) -> None:
-        self.level = level
-        self.at = at
-        self.high_at = at
-        self.epoch = 0
-        self.serial = 0
-
-    def copy(self) -> TokenState:
-        twin = TokenState(self.level, self.at)
-        twin.high_at = self.high_at
-        twin.epoch = self.epoch
-        return twin
+``level``: ticks in the bucket at ``at``, the instant (nanoseconds) of the last change; below zero
+the bucket is in debt. ``high_at``: last instant, at a charge or refund, when the bucket was more
+than half full; for a new bucket the instant when it began, as its past is not known.
+"""
 
 
 class TokenBucket:
@@ -51,6 +37,8 @@ class TokenBucket:
     """
 
     __slots__ = ("_key", "burst", "capacity", "half", "most", "per_ns", "per_token")
+
+    holds: Final = False
 
     def __init__(self, numerator: int, denominator: int, burst: int) -> None:
         if numerator < 0 or denominator <= 0 or burst < 0:
@@ -70,49 +58,55 @@ class TokenBucket:
 
     def full(self, now: int) -> TokenState:
         """A bucket that has never been drawn from."""
-        return TokenState(self.capacity, now)
+        return self.capacity, now, now
 
     def spent(self, used: int, now: int) -> TokenState:
         """A bucket from which ``used`` tokens are missing."""
-        return TokenState(max(0, self.capacity - used * self.per_token), now)
+        return max(0, self.capacity - used * self.per_token), now, now
 
     def at(self, state: TokenState, now: int) -> int:
         """``now``, or the bucket's own time if that is later."""
-        return max(now, state.at)
+        _, at, _ = state
+        return max(now, at)
 
     def level(self, state: TokenState, now: int) -> int:
         """Ticks in the bucket at ``now``."""
-        if now <= state.at:
-            return state.level
-        level = state.level + (now - state.at) * self.per_ns
-        return min(self.capacity, level)
+        level, at, _ = state
+        return level if now <= at else min(self.capacity, level + (now - at) * self.per_ns)
 
     def wait(self, state: TokenState, cost: int, now: int) -> int:
         """Nanoseconds until ``cost`` is admitted, rounded up: 0 is now, ``NEVER`` is never."""
-        missing = cost * self.per_token - state.level
+        level, at, _ = state
+        missing = cost * self.per_token - level
         if missing <= 0 and self.per_ns:
             return 0
         if cost > self.burst or not self.per_ns:
             return NEVER
         # Counted from the bucket's own time: a clock that stepped back waits longer.
-        ready = state.at + -(-missing // self.per_ns)
+        ready = at + -(-missing // self.per_ns)
         return ready - now if ready > now else 0
 
-    def charge(self, state: TokenState, cost: int, now: int) -> int:
-        """Take ``cost``, which ``wait`` just admitted; returns the tokens left, rounded down."""
+    def advance(self, state: TokenState, now: int) -> TokenState:  # noqa: ARG002
+        """Return the state itself: tokens accrue when it is next drawn from."""
+        return state
+
+    def attempt(self, state: TokenState, cost: int, now: int) -> tuple[int, TokenState, int, None]:
+        """Take ``cost`` if it is there (see ``Algorithm.attempt``)."""
         per_token = self.per_token
-        level = state.level
-        if now > state.at:
-            level += (now - state.at) * self.per_ns
+        level, at, high_at = state
+        if now > at:
+            level += (now - at) * self.per_ns
             if level > self.capacity:
                 level = self.capacity
-            state.at = now
+            at = now
+        left = level - cost * per_token
+        if left < 0 or not self.per_ns:
+            return self.wait(state, cost, now), state, 0, None
         if level > self.half:
-            state.high_at = state.at
-        state.level = level = level - cost * per_token
-        return level // per_token
+            high_at = at
+        return 0, (left, at, high_at), left // per_token, None
 
-    def settle(self, state: TokenState, more: int, now: int, since: int, cost: int) -> None:
+    def settle(self, state: TokenState, more: int, now: int, since: int, cost: int) -> TokenState:
         """Charge ``more`` tokens, into debt if need be; or refund, as ``Algorithm.settle`` says.
 
         A refund must not exceed the room that the bucket had at every instant since the charge:
@@ -120,19 +114,17 @@ class TokenBucket:
         what was refilled since; and half the bucket, unless it was fuller than that meanwhile.
         """
         level = self.level(state, now)
-        at = max(now, state.at)
+        _, at, high_at = state
+        at = max(now, at)
         refund = -more * self.per_token
         if refund > 0:
             room = cost * self.per_token - (at - since) * self.per_ns
-            if state.high_at < since:
+            if high_at < since:
                 room = max(room, self.capacity - self.half)
-            elif state.high_at == since:  # at one instant, nobody knows what came first
+            elif high_at == since:  # at one instant, nobody knows what came first
                 room = max(room, min(self.capacity - self.half, cost * self.per_token))
             refund = max(0, min(refund, room, self.capacity - level))
-        if max(level, level + refund) > self.half:
-            state.high_at = at
-        state.level = level + refund
-        state.at = at
+        return level + refund, at, at if max(level, level + refund) > self.half else high_at
 
     def remaining(self, state: TokenState, now: int) -> int:
         """Whole tokens in the bucket."""
@@ -140,7 +132,7 @@ class TokenBucket:
 
     def reset_after(self, state: TokenState, now: int) -> int:
         """Nanoseconds until the bucket is full; ``NEVER`` when it does not refill."""
-        level, at = state.level, state.at
+        level, at, _ = state
         if now > at:
             level += (now - at) * self.per_ns
             at = now
@@ -166,5 +158,5 @@ class TokenBucket:
 
     def stricter(self, one: TokenState, other: TokenState, now: int) -> TokenState:
         """A bucket that admits no more than either."""
-        at = max(now, one.at, other.at)
-        return TokenState(min(self.level(one, at), self.level(other, at)), at)
+        at = max(self.at(one, now), self.at(other, now))
+        return min(self.level(one, at), self.level(other, at)), at, at

@@ -79,6 +79,7 @@ core_traverse(Core *core, visitproc visit, void *arg)
 static int
 core_clear(Core *core)
 {
+    core->generation = core->own_clock = 0; /* whoever asks all the same is told by `check` */
     Py_CLEAR(core->active);
     forget_recent(core);
     Py_CLEAR(core->slowly);
@@ -183,7 +184,8 @@ static PyMethodDef core_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 static PyMemberDef core_members[] = {
-    {"busy", T_INT, offsetof(Core, busy), 0, NULL},
+    {"turn", T_LONGLONG, offsetof(Core, turn), 0, NULL},
+    {"mirrored", T_BOOL, offsetof(Core, mirrored), 0, NULL},
     {"no_policy", T_LONGLONG, offsetof(Core, no_policy), 0, NULL},
     {"failed", T_OBJECT, offsetof(Core, failed), 0, NULL},
     {"unready", T_OBJECT, offsetof(Core, unready), 0, NULL},

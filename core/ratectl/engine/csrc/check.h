@@ -42,8 +42,8 @@ decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
         d->cost = q->cost;
         for (int i = 0; i < charges; i++) {
             const Look *l = &q->looks[i];
-            d->charges[i] = (Charge){l->key, l->slot, l->untracked ? 0 : l->bucket->head.serial,
-                                     l->wait != 0};
+            /* Nothing of its bucket: a finalizer that ran meanwhile may have had that evicted. */
+            d->charges[i] = (Charge){l->key, l->slot, l->serial, l->wait != 0};
         }
     }
     PyObject_GC_Track((PyObject *)d);
@@ -69,9 +69,10 @@ no_policy(Core *core)
 static PyObject *
 slowly(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObject *now)
 {
-    PyObject *one = cost ? NULL : PyLong_FromLong(1);
+    PyObject *one = cost ? NULL : PyLong_FromLong(1), *function = Py_NewRef(core->slowly);
     PyObject *decision = PyObject_CallFunctionObjArgs(
-        core->slowly, scope, attributes, cost ? cost : one, now ? now : Py_None, NULL);
+        function, scope, attributes, cost ? cost : one, now ? now : Py_None, NULL);
+    Py_DECREF(function);
     Py_XDECREF(one);
     return decision;
 }
@@ -80,7 +81,8 @@ slowly(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObje
 static PyObject *
 failing(Core *core, PyObject *scope)
 {
-    if (core->failed == Py_None || PyErr_ExceptionMatches(core->usage_error) ||
+    if (core->failed == NULL || core->failed == Py_None ||
+        PyErr_ExceptionMatches(core->usage_error) ||
         !PyErr_ExceptionMatches(PyExc_Exception))
         return NULL;
     PyObject *type, *error, *traceback;
@@ -88,7 +90,9 @@ failing(Core *core, PyObject *scope)
     PyErr_NormalizeException(&type, &error, &traceback);
     if (traceback != NULL)
         PyException_SetTraceback(error, traceback);
-    PyObject *decision = PyObject_CallFunctionObjArgs(core->failed, scope, error, NULL);
+    PyObject *function = Py_NewRef(core->failed);
+    PyObject *decision = PyObject_CallFunctionObjArgs(function, scope, error, NULL);
+    Py_DECREF(function);
     Py_XDECREF(type);
     Py_XDECREF(error);
     Py_XDECREF(traceback);
@@ -113,7 +117,7 @@ active_of(Core *core, PyObject *scope)
     Known *known = &core->recent[((uintptr_t)scope >> 5) % RECENT];
     if (likely(known->scope == scope))
         return known->active;
-    PyObject *active = PyDict_GetItemWithError(core->active, scope);
+    PyObject *active = core->active ? PyDict_GetItemWithError(core->active, scope) : NULL;
     if (active != NULL) {
         Known before = *known;
         *known = (Known){Py_NewRef(scope), Py_NewRef(active)};
@@ -123,10 +127,11 @@ active_of(Core *core, PyObject *scope)
     return active;
 }
 
-/* Decide what can be decided here. A new reference; Py_None: Python's work; NULL: an error. `clock`
-   is as for `decide`, and then `at` the instant. */
+/* Decide what can be decided here. A new reference; Py_None: Python's work; NULL: an error. The
+   instant is `*at`, or becomes it where the clock is read. */
 static PyObject *
-check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 at, int clock)
+check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at, int clock,
+           Asker asker)
 {
     Request q;
     if (unlikely(!PyUnicode_CheckExact(scope)))
@@ -135,7 +140,7 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 at, 
     if (unlikely(active == NULL))
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     if (unlikely(active == Py_None))
-        return core->busy && clock != 2 ? Py_NewRef(Py_None) : no_policy(core);
+        return keeps_out(core, asker) ? Py_NewRef(Py_None) : no_policy(core);
     Source source = source_of(attributes);
     i64 answer;
     Py_INCREF(active);
@@ -143,10 +148,12 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 at, 
     Py_DECREF(active);
     if (likely(q.selection != NULL)) {
         q.cost = cost;
-        q.now = at;
-        answer = decide(core, &q, &source, 1, clock);
-        if (likely(answer >= 0))
+        q.now = *at;
+        answer = decide(core, &q, &source, 1, clock, asker);
+        if (likely(answer >= 0)) {
+            *at = q.now;
             return decision_of(&q, scope, attributes, (int)answer);
+        }
         Py_DECREF((PyObject *)q.selection);
     }
     return answer == SLOW ? Py_NewRef(Py_None) : NULL;
@@ -182,10 +189,13 @@ check(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObjec
     i64 units, at = 0;
     PyObject *decision = Py_None;
     int clock = now == NULL || now == Py_None;
-    if (unlikely(core->generation == 0 && core->unready != Py_None))
+    if (unlikely(core->generation == 0 && core->unready != Py_None)) {
+        if (core->unready == NULL) /* as core_clear leaves it */
+            return PyErr_Format(PyExc_RuntimeError, "this engine has been collected");
         return PyObject_CallNoArgs(core->unready);
+    }
     if (likely(cost_of(cost, &units) && (clock ? core->own_clock : instant_of(now, &at))))
-        decision = check_here(core, scope, attributes, units, at, clock);
+        decision = check_here(core, scope, attributes, units, &at, clock, CALLER);
     else
         Py_INCREF(decision);
     if (unlikely(decision == Py_None)) {
@@ -234,17 +244,24 @@ core_check(Core *core, PyObject *const *args, Py_ssize_t nargs, PyObject *kwname
     return check(core, given[0], given[1] ? given[1] : empty_attributes, given[2], given[3]);
 }
 
-/* attempt(scope, attributes, cost, now): the same under the engine's lock; None: Python's work. */
+/* attempt(scope, attributes, cost, now, alone) -> (decision, now) or None: Python's work. `now` may
+   be None: the clock is read here. `alone`: Python is changing things, and asks. */
 static PyObject *
 core_attempt(Core *core, PyObject *args)
 {
     PyObject *scope, *attributes, *cost, *now;
-    i64 units, at;
-    if (!PyArg_ParseTuple(args, "OOOO", &scope, &attributes, &cost, &now))
+    i64 units, at = 0;
+    int alone;
+    if (!PyArg_ParseTuple(args, "OOOOp", &scope, &attributes, &cost, &now, &alone))
         return NULL;
-    if (!cost_of(cost, &units) || !instant_of(now, &at))
+    int clock = now == Py_None;
+    if (!cost_of(cost, &units) || !(clock ? core->own_clock : instant_of(now, &at)))
         Py_RETURN_NONE;
-    return check_here(core, scope, attributes, units, at, 2);
+    PyObject *decision =
+        check_here(core, scope, attributes, units, &at, clock, alone ? ALONE : SEEN);
+    if (decision == NULL || decision == Py_None)
+        return decision;
+    return Py_BuildValue("(NL)", decision, at);
 }
 
 /* check_many(requests, now=None): decisions in order, all as of one reading of the clock. */
@@ -254,41 +271,36 @@ core_check_many(Core *core, PyObject *args)
     PyObject *requests, *now = NULL, *decisions = NULL, *read = NULL;
     if (!PyArg_ParseTuple(args, "O|O", &requests, &now))
         return NULL;
-    if ((requests = PySequence_Fast(requests, "check_many() takes a list of requests")) == NULL)
+    /* A copy: others may change a list meanwhile. */
+    if ((requests = PySequence_Tuple(requests)) == NULL)
         return NULL;
     if (now == NULL || now == Py_None)
         now = read = PyLong_FromLongLong(monotonic_ns());
     i64 at = 0;
     int here = now != NULL && instant_of(now, &at);
-    int is_list = PyList_CheckExact(requests);
-    Py_ssize_t count = is_list ? PyList_Size(requests) : PyTuple_Size(requests);
+    Py_ssize_t count = PyTuple_Size(requests);
     if (now != NULL)
         decisions = PyList_New(count);
     for (Py_ssize_t i = 0; decisions != NULL && i < count; i++) {
-        PyObject *request =
-            is_list ? PyList_GetItem(requests, i) : PyTuple_GetItem(requests, i);
-        Py_ssize_t size = request != NULL && PyTuple_Check(request) ? PyTuple_Size(request) : 0;
-        if (request == NULL || size < 1 || size > 3) {
-            if (request != NULL)
-                PyErr_Format(core->usage_error,
-                             "request %zd is not (scope, attributes) or (scope, attributes, cost)",
-                             i);
+        PyObject *request = PyTuple_GetItem(requests, i);
+        Py_ssize_t size = PyTuple_Check(request) ? PyTuple_Size(request) : 0;
+        if (size < 1 || size > 3) {
+            PyErr_Format(core->usage_error,
+                         "request %zd is not (scope, attributes) or (scope, attributes, cost)", i);
             Py_CLEAR(decisions);
             break;
         }
-        Py_INCREF(request);
         PyObject *scope = PyTuple_GetItem(request, 0);
         PyObject *attributes = size > 1 ? PyTuple_GetItem(request, 1) : empty_attributes;
         PyObject *decision = Py_None;
         i64 units = 1;
         if (likely(here && core->generation && (size < 3 || cost_of(PyTuple_GetItem(request, 2), &units))))
-            decision = check_here(core, scope, attributes, units, at, 0);
+            decision = check_here(core, scope, attributes, units, &at, 0, CALLER);
         if (decision == Py_None)
             decision = check(core, scope, attributes,
                              size > 2 ? PyTuple_GetItem(request, 2) : NULL, now);
         else if (decision == NULL)
             decision = failing(core, scope);
-        Py_DECREF(request);
         if (decision == NULL)
             Py_CLEAR(decisions);
         else
@@ -310,18 +322,30 @@ noting(const Decision *d)
     return PyTuple_GetItem(d->notes, 0);
 }
 
+/* A method of an engine that nobody else may hold any more when it returns. */
+static PyObject *
+call_engine(PyObject *engine, const char *name, const char *format, Decision *d, PyObject *more)
+{
+    Py_INCREF(engine);
+    PyObject *done = PyObject_CallMethod(engine, name, format, d, more);
+    Py_DECREF(engine);
+    return done;
+}
+
 static PyObject *
 decision_release(Decision *d, PyObject *unused)
 {
     (void)unused;
     PyObject *engine = noting(d);
     if (unlikely(engine != NULL))
-        return PyObject_CallMethod(engine, "release", "O", d);
+        return call_engine(engine, "release", "O", d, NULL);
     if (likely(d->attributes == NULL || !d->selection->holds))
         Py_RETURN_NONE;
     Core *core = d->selection->core;
-    if (core->busy || d->selection->swaps != core->swaps)
-        return PyObject_CallMethod(core->engine, "release", "O", d);
+    if (core == NULL || core->engine == NULL)
+        Py_RETURN_NONE; /* its engine is being collected */
+    if (keeps_out(core, CALLER) || d->selection->swaps != core->swaps)
+        return call_engine(core->engine, "release", "O", d, NULL);
     for (Py_ssize_t i = 0; i < Py_SIZE((PyObject *)d); i++)
         if (d->charges[i].slot != NULL)
             slot_free(d->charges[i].slot);
@@ -333,11 +357,12 @@ decision_settle(Decision *d, PyObject *actual)
 {
     PyObject *engine = noting(d);
     if (likely(engine == NULL)) {
-        if (d->selection == NULL)
+        Core *core = d->selection ? d->selection->core : NULL;
+        if (core == NULL || core->engine == NULL) /* nothing to settle, or no engine any more */
             return PyObject_CallFunctionObjArgs(settle_nothing, d, actual, NULL);
-        engine = d->selection->core->engine;
+        engine = core->engine;
     }
-    return PyObject_CallMethod(engine, "settle", "OO", d, actual);
+    return call_engine(engine, "settle", "OO", d, actual);
 }
 
 #endif

@@ -28,10 +28,21 @@ typedef struct Core {
     PyObject *usage_error;
     i64 generation, no_policy;
     u64 swaps;
-    int busy;               /* Python changes things under the engine's lock */
+    i64 turn;               /* odd while Python changes things; see control.py */
+    char mirrored;          /* Python wants to see every decision */
     int own_clock;          /* read here */
     Known recent[RECENT];
 } Core;
+
+/* Who asks: a caller; Python, which has seen the request; or Python, which is changing things. */
+typedef enum { CALLER, SEEN, ALONE } Asker;
+
+/* Whether a request is Python's to decide now: it changes things, or wants to see all requests. */
+static inline int
+keeps_out(const Core *core, Asker asker)
+{
+    return ((core->turn & 1) && asker != ALONE) || (core->mirrored && asker == CALLER);
+}
 
 typedef struct {
     Group *group;
@@ -39,7 +50,7 @@ typedef struct {
     u64 key;
     i64 wait;
     Slot *slot;
-    int untracked;
+    u32 serial;     /* of the bucket; 0: it is not tracked */
 } Look;
 
 /* A request while it is being decided. */
@@ -188,7 +199,6 @@ look(Request *q, const u64 *keys, Scratch *scratch)
         Look *l = &q->looks[i];
         Group *g = l->group = q->selection->groups[i];
         Bucket *b = group_find(g, l->key = keys[i]);
-        l->untracked = b == NULL;
         l->slot = NULL;
         if (unlikely(b == NULL)) {
             if (first_touch(g, keys[i], q->now, &scratch[i]) < 0)
@@ -198,6 +208,7 @@ look(Request *q, const u64 *keys, Scratch *scratch)
             return SLOW;
         }
         l->bucket = (Packed *)b;
+        l->serial = b->serial;
         l->wait = wait_of(g->rule, l->bucket, q->cost, q->now);
         if (unlikely(l->wait)) {
             if (l->wait == SLOW)
@@ -299,7 +310,7 @@ begin(Request *q, Look *l)
         ring_fill((Window *)b, scratch->window.ring.broad.counts, own);
     b->serial = next_serial(g->common);
     l->bucket = (Packed *)b;
-    l->untracked = 0;
+    l->serial = b->serial;
 }
 
 /* Charge all that admit; with `details`, find out what a decision says. */
@@ -318,7 +329,7 @@ admit(Request *q, int details)
                 shadowed = i;
             continue;
         }
-        if (unlikely(l->untracked && q->cost))
+        if (unlikely(!l->serial && q->cost))
             begin(q, l);
         i128 left = charge(g->rule, l->bucket, q->cost, q->now, l->slot);
         c->allowed++;
@@ -406,7 +417,7 @@ admit_one(Request *q, u64 key, int details)
     Bucket *b = group_find(g, key);
     if (b == NULL || b->epoch != g->epoch || tokens_wait(r, &((Packed *)b)->tokens, q->cost, q->now))
         return SLOW;
-    *l = (Look){.group = g, .bucket = (Packed *)b, .key = key};
+    *l = (Look){.group = g, .bucket = (Packed *)b, .key = key, .serial = b->serial};
     tokens_charge(r, &l->bucket->tokens, q->cost, q->now);
     i128 left = level_of(&l->bucket->tokens);
     g->counters->allowed++;
@@ -431,7 +442,7 @@ static i64 decide_all(Core *core, Request *q, const Source *source, const u64 *k
 /* Decide. 1: admitted and charged; 0: refused; SLOW; -1: an error. `q` owns its selection, holds
    the cost and, unless the core reads the clock, the instant. */
 static i64
-decide(Core *core, Request *q, const Source *source, int details, int read_clock)
+decide(Core *core, Request *q, const Source *source, int details, int read_clock, Asker asker)
 {
     u64 keys[MOST_LIMITS];
     q->rule = NULL;
@@ -440,9 +451,9 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
     if (unlikely(keys_of(q->selection, source, keys) < 0))
         return -1;
     /* From here on, nothing runs Python code until all is charged. */
-    if (unlikely(q->selection->swaps != core->swaps || (core->busy && read_clock != 2)))
+    if (unlikely(q->selection->swaps != core->swaps || keeps_out(core, asker)))
         return SLOW;
-    if (read_clock == 1)
+    if (read_clock)
         q->now = monotonic_ns();
     if (q->selection->count == 1) {
         i64 answer = admit_one(q, keys[0], details);

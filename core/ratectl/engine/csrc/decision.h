@@ -87,7 +87,7 @@ decision_dealloc(Decision *d)
     Py_ssize_t size = Py_SIZE((PyObject *)d);
     PyObject_GC_UnTrack((PyObject *)d);
     if (d->selection != NULL) {
-        if (unlikely(d->selection->holds && d->attributes != NULL))
+        if (unlikely(d->selection->holds))
             for (Py_ssize_t i = 0; i < size; i++)
                 Py_XDECREF((PyObject *)d->charges[i].slot);
         Py_DECREF((PyObject *)d->selection);

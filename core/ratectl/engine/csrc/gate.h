@@ -64,6 +64,8 @@ gate_call(Gate *gate, PyObject *const *args, Py_ssize_t nargs)
 {
     Core *core = gate->core;
     Source source = {.names = gate->each_name, .values = args, .count = nargs};
+    if (unlikely(core == NULL)) /* as gate_clear leaves it */
+        return PyErr_Format(PyExc_RuntimeError, "this engine has been collected");
     if (unlikely(nargs != gate->count)) {
         PyErr_Format(PyExc_TypeError, "this gate takes %zd values, not %zd", gate->count, nargs);
         return NULL;
@@ -73,7 +75,7 @@ gate_call(Gate *gate, PyObject *const *args, Py_ssize_t nargs)
         q.selection = gate_select(gate, &source);
         if (likely(q.selection != NULL && !q.selection->holds)) {
             q.cost = gate->cost;
-            i64 answer = decide(core, &q, &source, 0, 1);
+            i64 answer = decide(core, &q, &source, 0, 1, CALLER);
             Py_DECREF((PyObject *)q.selection);
             if (likely(answer >= 0))
                 return PyBool_FromLong((long)answer);

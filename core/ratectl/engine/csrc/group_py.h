@@ -76,28 +76,30 @@ static PyType_Spec rule_spec = {
 
 /* Packing --------------------------------------------------------------------------------------- */
 
+/* The fields of a bucket. It is a copy: to make objects may run the collector, and finalizers may
+   have the bucket itself evicted. */
 static PyObject *
-packed_fields(const Rule *r, const Packed *b)
+packed_fields(Kind kind, const Packed *b)
 {
     const Bucket *h = &b->head;
-    if (r->kind == TOKENS)
-        return Py_BuildValue("(iIILKLL)", r->kind, h->epoch, h->serial, b->tokens.high, b->tokens.low,
+    if (kind == TOKENS)
+        return Py_BuildValue("(iIILKLL)", kind, h->epoch, h->serial, b->tokens.high, b->tokens.low,
                              b->tokens.at, b->tokens.high_at);
-    if (r->kind == QUOTA)
-        return Py_BuildValue("(iIILLLL)", r->kind, h->epoch, h->serial, b->quota.start,
-                             b->quota.end, b->quota.since, b->quota.used);
-    if (r->kind == HELD) {
+    if (kind == QUOTA)
+        return Py_BuildValue("(iIILLLL)", kind, h->epoch, h->serial, b->quota.start, b->quota.end,
+                             b->quota.since, b->quota.used);
+    if (kind == HELD) {
         PyObject *newest = b->held.newest == NO_SLOT ? Py_NewRef(Py_None)
                                                      : PyLong_FromLongLong(b->held.newest);
         if (newest == NULL)
             return NULL;
-        return Py_BuildValue("(iIION)", r->kind, h->epoch, h->serial,
+        return Py_BuildValue("(iIION)", kind, h->epoch, h->serial,
                              b->held.own ? (PyObject *)b->held.own : Py_None, newest);
     }
     PyObject *fields = PyTuple_New(5 + SLOTS);
     if (fields == NULL)
         return NULL;
-    i64 numbers[5] = {r->kind, h->epoch, h->serial, b->window.slot, b->window.since};
+    i64 numbers[5] = {kind, h->epoch, h->serial, b->window.slot, b->window.since};
     for (int i = 0; i < 5 + SLOTS; i++) {
         PyObject *number = i < 5 ? PyLong_FromLongLong(numbers[i])
                                  : PyLong_FromUnsignedLongLong(count_in(&b->window, i - 5));
@@ -147,6 +149,7 @@ pack(const Rule *r, Packed *into, u32 epoch, u32 serial, PyObject *fields, Budge
         PyObject *own = PyTuple_GetItem(fields, 0), *newest = PyTuple_GetItem(fields, 1);
         b.held.newest = newest == Py_None ? NO_SLOT : field(fields, 1, &odd);
         b.held.own = own == Py_None ? NULL : (struct Batch *)own;
+        odd |= own != Py_None && TYPE(own) != batch_type;
         if (!odd)
             Py_XINCREF((PyObject *)b.held.own);
     } else {
@@ -193,12 +196,23 @@ unpacked(Group *g, const Rule *r, const Bucket *b, int shared)
 {
     if (b == NULL)
         Py_RETURN_NONE;
-    if (!(b->epoch & BOXED))
-        return packed_fields(r, (const Packed *)b);
-    PyObject *number = boxed_number(b, shared);
-    PyObject *state = number ? PyDict_GetItemWithError(g->boxed, number) : NULL;
-    Py_XDECREF(number);
-    return Py_XNewRef(state);
+    if (b->epoch & BOXED) {
+        PyObject *number = boxed_number(b, shared);
+        PyObject *boxed = number ? PyDict_GetItemWithError(g->boxed, number) : NULL;
+        Py_XINCREF(boxed);
+        Py_XDECREF(number);
+        return boxed;
+    }
+    Kind kind = r->kind;
+    Packed copy;
+    u64 counts[SLOTS];
+    memcpy(&copy, b, r->size);
+    if (kind == WINDOW && is_broad(&copy.window))
+        ring_unfold(&copy.window, counts);
+    PyObject *own = kind == HELD ? Py_XNewRef((PyObject *)copy.held.own) : NULL;
+    PyObject *fields = packed_fields(kind, &copy);
+    Py_XDECREF(own);
+    return fields;
 }
 
 static int
@@ -207,10 +221,18 @@ unbox(Group *g, Bucket *b, int shared)
     if (!(b->epoch & BOXED))
         return 0;
     PyObject *number = boxed_number(b, shared);
+    b->epoch = 0;
     int done = number ? PyDict_DelItem(g->boxed, number) : -1;
     Py_XDECREF(number);
-    b->epoch = 0;
     return done;
+}
+
+/* The serial number of a bucket to be made. */
+static PyObject *
+group_serial(Group *g, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLong(next_serial(g->common));
 }
 
 static PyObject *
@@ -244,45 +266,45 @@ former_remove(Group *g, u64 key)
     memmove(table, table + 1, (size_t)(&g->former[--g->former_count] - table) * sizeof *table);
 }
 
-static PyObject *
-store(Group *g, Bucket *b, int shared, unsigned int epoch, unsigned int serial, PyObject *value)
+/* Put a bucket in place of the one that is there: (epoch, serial, fields) or, where it cannot be
+   packed, a list to box. 0 where the fields do not fit; -1 for an error. */
+static int
+store(Group *g, Bucket *b, int shared, PyObject *value)
 {
-    int packed = PyTuple_Check(value);
-    if (packed) {
+    if (PyTuple_Check(value)) {
+        unsigned int epoch, serial;
+        PyObject *fields;
+        if (!PyArg_ParseTuple(value, "IIO!", &epoch, &serial, &PyTuple_Type, &fields))
+            return -1;
         u32 before = b->epoch;
-        if (pack(g->rule, (Packed *)b, epoch, serial, value, &g->common->budget)) {
-            if (before & BOXED) {
-                u32 now = b->epoch;
-                b->epoch = before;
-                int failed = unbox(g, b, shared);
-                b->epoch = now;
-                if (failed)
-                    return NULL;
-            }
-            Py_RETURN_TRUE;
+        if (!pack(g->rule, (Packed *)b, epoch, serial, fields, &g->common->budget))
+            return 0;
+        if (before & BOXED) {
+            b->epoch = before;
+            int failed = unbox(g, b, shared);
+            b->epoch = epoch;
+            return failed ? -1 : 1;
         }
-        Py_RETURN_FALSE;
+        return 1;
     }
     PyObject *number = boxed_number(b, shared);
     int failed = number ? PyDict_SetItem(g->boxed, number, value) : -1;
     Py_XDECREF(number);
     if (failed)
-        return NULL;
+        return -1;
     bucket_end(g->rule->kind, &g->common->budget, b);
     b->epoch = BOXED;
     b->serial = 0;
-    Py_RETURN_TRUE;
+    return 1;
 }
 
-/* set(key, epoch, serial, value): write a tracked bucket. `value` is a tuple of fields, or a state
-   to box. False where the fields do not fit. */
+/* set(key, bucket): write a tracked bucket, see `store`. */
 static PyObject *
 group_set(Group *g, PyObject *args)
 {
     unsigned long long key;
-    unsigned int epoch, serial;
     PyObject *value;
-    if (!PyArg_ParseTuple(args, "KIIO", &key, &epoch, &serial, &value))
+    if (!PyArg_ParseTuple(args, "KO", &key, &value))
         return NULL;
     Bucket *b = group_find(g, key);
     if (b == NULL) {
@@ -293,7 +315,8 @@ group_set(Group *g, PyObject *args)
         memset(b, 0, g->rule->size);
         b->key = key;
     }
-    return store(g, b, 0, epoch, serial, value);
+    int done = store(g, b, 0, value);
+    return done < 0 ? NULL : PyBool_FromLong(done);
 }
 
 /* add(key, now, held) -> whether there was room for a new bucket, which must be set next. `held`
@@ -360,14 +383,14 @@ static PyObject *
 group_set_shared(Group *g, PyObject *args)
 {
     unsigned long long slot;
-    unsigned int epoch, serial;
     PyObject *value;
-    if (!PyArg_ParseTuple(args, "KIIO", &slot, &epoch, &serial, &value))
+    if (!PyArg_ParseTuple(args, "KO", &slot, &value))
         return NULL;
     Bucket *b = shared_bucket(g, slot);
     if (b == NULL && (b = share(g, slot)) == NULL)
         return PyErr_NoMemory();
-    return store(g, b, 1, epoch, serial, value);
+    int done = store(g, b, 1, value);
+    return done < 0 ? NULL : PyBool_FromLong(done);
 }
 
 static PyObject *

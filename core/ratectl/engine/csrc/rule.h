@@ -208,13 +208,10 @@ static inline i64
 quota_wait(const Rule *r, Quota *b, i64 cost, i64 now)
 {
     i64 wall;
-    int never = cost > r->most || r->blocked;
-    if (wall_at(r, now, &wall) < 0)
+    if (wall_at(r, now, &wall) < 0 || quota_advance(r, b, now, wall) < 0)
         return SLOW;
-    if (never) /* what remains is told all the same: of which window, if this one has passed? */
-        return wall < b->end || r->even || (wall >= r->starts && wall < r->ends) ? NEVER : SLOW;
-    if (quota_advance(r, b, now, wall) < 0)
-        return SLOW;
+    if (unlikely(cost > r->most || r->blocked))
+        return NEVER;
     return b->used + cost <= r->most ? 0 : b->end - wall;
 }
 

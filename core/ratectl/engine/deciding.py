@@ -1,0 +1,326 @@
+"""Deciding alone, releasing and settling: what engines do where more than one step is needed.
+
+Each engine decides most requests by itself, in one step (see ``control``).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ratectl.engine.attributes import readable, with_all_read
+from ratectl.engine.control import Busy, ControlledEngine
+from ratectl.engine.decision import NEVER, UNKNOWN, Decision, checked_actual
+from ratectl.engine.settle import read_all, release, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ratectl.engine.active import Active
+    from ratectl.engine.attributes import Attributes, Reader
+    from ratectl.engine.base import State
+    from ratectl.engine.concurrency import Slot
+    from ratectl.engine.decision import Reason
+    from ratectl.engine.group import Group
+    from ratectl.engine.settle import Charged, Look
+
+__all__ = ["DecidingEngine", "advanced", "count_admitted", "count_refused", "free"]
+
+_new_object = object.__new__
+
+
+class DecidingEngine(ControlledEngine):
+    """An engine without ``check``."""
+
+    # Deciding alone -----------------------------------------------------------------------------
+
+    def _decide_alone(
+        self, scope: str, attributes: Mapping[str, str] | Reader, cost: int, now: int | None
+    ) -> tuple[Decision, int]:
+        """Decide while nobody else does; returns the instant as well."""
+        if self._turns.turn & 1:
+            self._await_turn()
+        texts = readable(attributes)
+        alone = partial(self._alone, self._decide_now, scope, texts, cost, now)
+        return with_all_read(texts, alone)
+
+    def _decide_now(
+        self, scope: str, attributes: Attributes, cost: int, now: int | None
+    ) -> tuple[Decision, int]:
+        """Decide, making what is not there yet."""
+        instant = self._clock() if now is None else now
+        return self._made(scope, attributes, cost, instant), instant
+
+    def _made(self, scope: str, attributes: Attributes, cost: int, now: int) -> Decision:
+        try:
+            active = self._active[scope]
+        except KeyError:
+            active = self._activate(scope)
+        if active is None:
+            return self._uncovered()
+        looks: list[Look] = []
+        states: list[tuple[Group, object, Any, int]] = []
+        lefts: list[int] = []
+        slots: list[Slot] = []
+        refused = kept = False
+        tightest: Group | None = None
+        least, state_then = 0, None
+        try:
+            for group in active.of(attributes):
+                key = group.key(attributes)
+                state, serial = group.find(key, attributes, now)
+                wait, after, left, slot = group.algorithm.attempt(state, cost, now)
+                looks.append((group, key, state, serial, wait))
+                if wait:
+                    refused = refused or not group.shadow
+                    continue
+                states.append((group, key, after, serial))
+                lefts.append(left)
+                if (tightest is None or left < least) and not group.shadow:
+                    tightest, least, state_then = group, left, after
+                if slot is not None:
+                    slots.append(slot)
+            if refused and not active.shadow:
+                return self._refuse_now(looks, attributes, now)
+            looks = self._write(looks, states, cost, now)
+            kept = True
+        finally:
+            if not kept:
+                free(slots)
+        decision = self._admission(active, looks, tightest, state_then, least, now)
+        decision._charged = (self, looks, scope, attributes, now, cost, cost, slots)  # noqa: SLF001
+        count_admitted(looks, lefts)
+        return decision
+
+    def _refuse_now(self, looks: list[Look], attributes: Attributes, now: int) -> Decision:
+        for group, key, state, serial in advanced(looks, now):
+            if serial:
+                group.write(key, state, serial)
+        count_refused(looks, attributes)
+        return self._refusal(looks, now)
+
+    def _write(
+        self, looks: list[Look], states: list[tuple[Group, object, Any, int]], cost: int, now: int
+    ) -> list[Look]:
+        """Put charged buckets in place; returns the looks with the numbers of new buckets."""
+        for group, key, state, serial in states:
+            if serial:
+                group.write(key, state, serial)
+            elif cost:
+                new = self._table.insert(group, key, state, now, looks)
+                looks = [_numbered(look, group, new) for look in looks]
+        return looks
+
+    def _uncovered(self) -> Decision:
+        stand_in = self._stand_in()
+        if stand_in is not None:
+            return stand_in()
+        self._no_policy += 1
+        return Decision(True, "no_policy", self._plans.generation)
+
+    # Afterwards ---------------------------------------------------------------------------------
+
+    def release(self, decision: Decision) -> None:
+        if not self._may_wait():
+            self._later.append(partial(self.release, decision))
+            return
+        charged = self._recall(decision)
+        if charged is not None:
+            *_, slots = charged
+            if slots and not self._release_if_current(charged):
+                self._alone(self._release, charged)
+        mirror = self._mirror
+        if mirror is not None:
+            mirror.released(decision)
+
+    def _release_if_current(self, charged: Charged) -> bool:
+        """Free slots whose buckets have followed every change; False where some have not."""
+        if not self._quick or self._succession.under_way:
+            return False
+        _, looks, *_, slots = charged
+        for group, key, *_ in looks:
+            bucket = group.buckets.get(key)
+            if bucket is None or bucket[1] != group.epoch:
+                return False
+        free(slots)
+        return True
+
+    def _release(self, charged: Charged) -> None:
+        self._bring(charged)
+        release(charged)
+
+    def settle(self, decision: Decision, actual: int, now: int | None = None) -> None:
+        actual = checked_actual(actual)
+        if now is None:
+            now = self._clock()
+        if not self._may_wait():
+            self._later.append(partial(self.settle, decision, actual, now))
+            return
+        charged = self._recall(decision)
+        if charged is None:
+            return
+        _, _, _, attributes, *_ = charged
+        texts = readable(attributes)
+        alone = partial(self._alone, self._settle, decision, actual, texts, now)
+        with_all_read(texts, alone)
+        mirror = self._mirror
+        if mirror is not None:
+            mirror.settled(decision, actual, now)
+
+    def _settle(self, decision: Decision, actual: int, attributes: Attributes, now: int) -> None:
+        charged = self._recall(decision)
+        assert charged is not None
+        self._bring(charged)
+        engine, looks, scope, _, *rest = charged
+        charged = (engine, looks, scope, attributes, *rest)
+        groups = self._governing(scope, attributes)
+        read_all(groups, looks, attributes)
+        self._note(decision, settle(charged, actual, groups, now, self._table))
+
+    def _may_wait(self) -> bool:
+        """Wait until nobody changes the engine; False where that is not to be waited for."""
+        try:
+            self._await_turn()
+        except Busy:
+            return False
+        return True
+
+    def _governing(self, scope: str, attributes: Mapping[str, str]) -> tuple[Group, ...]:
+        """The groups that count such a request now."""
+        if self._waivers:
+            return self._counting(scope, attributes)
+        active = self._active[scope] if scope in self._active else self._activate(scope)
+        return active.of(attributes) if active is not None else ()
+
+    def _recall(self, decision: Decision) -> Charged | None:
+        """What a decision charged; None for nothing."""
+        return decision._charged  # noqa: SLF001
+
+    def _note(self, decision: Decision, charged: Charged) -> None:
+        decision._charged = charged  # noqa: SLF001
+
+    def _bring(self, charged: Charged) -> None:
+        """A swap under way reaches what was charged first."""
+        for group, *_ in charged[1]:
+            self._succession.bring(group.identity)
+
+    # Answers ------------------------------------------------------------------------------------
+
+    def _admission(
+        self, active: Active, looks: list[Look], tightest: Group | None, state: Any, left: int,
+        now: int,
+    ) -> Decision:  # fmt: skip
+        """Answer of a request that is admitted: by the limit with the least remaining."""
+        refusing = _decisive(looks, shadow=True)
+        if refusing is not None:
+            group, state, _ = refusing
+            left = group.algorithm.remaining(state, now)
+            return self._answer(group, state, True, "shadow", left, 0, now)
+        if tightest is None:
+            return Decision(True, "ok", self._plans.generation, scope=active.plan.scope)
+        return self._answer(tightest, state, True, "ok", left, 0, now)
+
+    def _refusal(self, looks: list[Look], now: int) -> Decision:
+        """Answer of a request that is refused: by the limit that refuses it for longest."""
+        refusing = _decisive(looks, shadow=False)
+        assert refusing is not None, "somebody refused"
+        group, state, wait = refusing
+        left = group.algorithm.remaining(state, now)
+        if wait == NEVER:
+            return self._answer(group, state, False, "never", left, None, now)
+        known = None if wait == UNKNOWN else wait
+        return self._answer(group, state, False, "limited", left, known, now)
+
+    def _answer(
+        self,
+        group: Group,
+        state: State,
+        allowed: bool,
+        reason: Reason,
+        left: int,
+        wait: int | None,
+        now: int,
+    ) -> Decision:
+        algorithm = group.algorithm
+        reset = algorithm.reset_after(state, now)
+        # What the constructor would do, in half the time.
+        decision = _new_object(Decision)
+        decision.allowed = allowed
+        decision.reason = reason
+        decision.generation = self._plans.generation
+        decision.limit = group.name
+        decision.scope = group.scope
+        decision.capacity = algorithm.most
+        decision.remaining = left
+        decision.retry_after_ns = wait
+        decision.reset_after_ns = reset if reset >= 0 else None
+        decision._charged = None  # noqa: SLF001
+        return decision
+
+
+def advanced(looks: list[Look], now: int) -> list[tuple[Group, object, Any, int]]:
+    """Buckets whose windows have gone on since they were last asked, as of ``now``."""
+    found = []
+    for group, key, state, serial, _ in looks:
+        after = group.algorithm.advance(state, now)
+        if after is not state:
+            found.append((group, key, after, serial))
+    return found
+
+
+def count_admitted(looks: list[Look], lefts: list[int]) -> None:
+    """Count a request that was admitted; ``lefts`` is what remains in each limit that did."""
+    remaining = iter(lefts)
+    for group, _, _, _, wait in looks:
+        counters = group.counters
+        if wait:
+            counters.shadow_refused += 1
+            continue
+        counters.allowed += 1
+        left = next(remaining)
+        lowest = counters.lowest
+        if lowest is None or left < lowest:
+            counters.lowest = left
+
+
+def count_refused(looks: list[Look], attributes: Mapping[str, str]) -> None:
+    """Count a request that was refused."""
+    for group, key, _, _, wait in looks:
+        if wait and group.shadow:
+            group.counters.shadow_refused += 1
+        elif wait:
+            group.count_refusal(key, attributes, never=wait == NEVER)
+
+
+def free(slots: Sequence[Slot]) -> None:
+    """Give slots back."""
+    for slot in slots:
+        slot.release()
+
+
+def _numbered(look: Look, of: Group, serial: int) -> Look:
+    """The look, with the number of its bucket if that is in this group."""
+    group, key, state, _, wait = look
+    return (group, key, state, serial, wait) if group is of else look
+
+
+def _decisive(looks: list[Look], *, shadow: bool) -> tuple[Group, Any, int] | None:
+    """The group, the state and the wait of the limit whose refusal is reported."""
+    decisive: tuple[Group, Any, int] | None = None
+    longest = 0
+    for group, _, state, _, wait in looks:
+        if not wait or (group.shadow and not shadow):
+            continue
+        if decisive is None or _outweighs(wait, longest):
+            decisive, longest = (group, state, wait), wait
+    return decisive
+
+
+def _outweighs(wait: int, other: int) -> bool:
+    """Never beats unknown, which beats every known wait: no refusal promises what it cannot keep.
+
+    Of two known waits the longer one is reported.
+    """
+    if wait >= 0 and other >= 0:
+        return wait > other
+    return other != NEVER and (wait == NEVER or (wait == UNKNOWN and other != UNKNOWN))
