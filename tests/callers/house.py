@@ -1,0 +1,128 @@
+"""An engine with one exhaustible limit, and what must hold after any caller has been at it."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from engine.engines import ENGINES
+from policy.trees import tree
+from ratectl.compile import compile_tree
+from ratectl.engine.decision import Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratectl.engine.base import Engine
+
+__all__ = ["BURST", "KINDS", "ROUNDS", "House", "guarded", "watchdog"]
+
+ROUNDS: Final = 60 if os.environ.get("RATECTL_SOAK") != "1" else 5_000
+"""How often a caller does what it does."""
+
+BURST: Final = 40
+"""What the limit admits: nothing comes back while a test lasts."""
+
+KINDS: Final[dict[str, dict[str, Any]]] = {
+    "tokens": {"rate": "1/week", "burst": BURST},
+    "window": {"algorithm": "sliding-window", "rate": f"{BURST}/week"},
+    "quota": {"algorithm": "quota", "rate": f"{BURST}/month"},
+    "slots": {"algorithm": "concurrency", "max": BURST, "hold": "7day"},
+    "several": {},
+}
+_HANGS: Final = 60.0
+"""Seconds after which a test hangs."""
+
+
+@contextmanager
+def watchdog(seconds: float = _HANGS) -> Iterator[None]:
+    """End the process with the stacks of all threads if the body hangs."""
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def guarded(engine: Engine, *, allow: bool = True) -> list[Exception]:
+    """Have an engine answer by ``on_error``, as agents do; returns the failures it will meet."""
+    failures: list[Exception] = []
+
+    def failed(scope: str, error: Exception) -> Decision:
+        failures.append(error)
+        return Decision(allow, "error", engine.generation, retry_after_ns=None)
+
+    engine.guard(failed, lambda: Decision(allow, "error", 0, retry_after_ns=None))
+    return failures
+
+
+class House:
+    """One engine, with one kind of limit at ``/a``, counted per tenant."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.kind = kind
+        self.engine = ENGINES[name](time.monotonic_ns, max_buckets=100_000)
+        self.failures = guarded(self.engine)
+        self.generation = 0
+        self.reload()
+        self.admitted: list[Decision] = []
+        """Decisions that the limit admitted and nobody has released."""
+
+    def limits(self) -> dict[str, Any]:
+        """The limits in force: of one kind, or one of each."""
+        kinds = {self.kind: KINDS[self.kind]} if KINDS[self.kind] else {**KINDS}
+        return {name: {**said, "per": "tenant"} for name, said in kinds.items() if said}
+
+    def reload(self, **more: dict[str, Any]) -> None:
+        """Publish the same limits again, and ``more``."""
+        self.generation += 1
+        said = {"/a": {"limits": {**self.limits(), **more}}, "/other": {"limits": {}}}
+        self.engine.swap(compile_tree(tree(said), self.generation))
+
+    def ask(self, attributes: Any = None, cost: Any = 1, scope: Any = "/a") -> Decision:
+        """Decide, and remember what was admitted by the limit of tenant ``t``."""
+        decision = self.engine.check(scope, _T if attributes is None else attributes, cost)
+        if decision.allowed and decision.limit is not None and cost:
+            self.admitted.append(decision)
+        return decision
+
+    def left(self, tenant: str = "t") -> int | None:
+        """What remains for a tenant."""
+        return self.engine.check("/a", {"tenant": tenant}, 0).remaining
+
+    @property
+    def holds(self) -> bool:
+        return self.kind == "slots"
+
+    def check_all_is_well(self, *, failures: int | None = 0) -> None:
+        """Nothing hangs or leaks, and no more was admitted than there was."""
+        assert gc.isenabled(), "the collector is off"
+        if failures is not None:
+            assert len(self.failures) == failures, self.failures[:3]
+        assert len(self.admitted) <= BURST
+        done: list[Decision] = []
+        other = threading.Thread(target=lambda: done.append(self.ask({"tenant": "new"})))
+        other.start()
+        other.join(20)
+        assert done, "another thread cannot decide"
+        assert done[0].reason == "ok"
+        done[0].release()
+        for decision in self.admitted:
+            decision.release()
+        if self.holds:
+            assert self.left() == BURST, "a slot leaked"
+        usage = self.engine.usage()
+        assert usage.generation == self.generation
+
+
+_T: Final = {"tenant": "t"}
+
+
+def each_house() -> list[tuple[str, str]]:
+    """Each engine with each kind of limit."""
+    return [(name, kind) for name in ENGINES for kind in KINDS]

@@ -1,0 +1,124 @@
+"""Exceptions that arrive at any moment: time limits by signals, threads that are told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from callers.house import BURST, ROUNDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from callers.house import House
+
+OTHER = {"tenant": "other"}
+
+
+class Late(BaseException):
+    """Raised when the time for something is over."""
+
+
+def _check(house: House, number: int) -> None:
+    house.engine.check("/a", OTHER).release()
+
+
+def _meet_new_keys(house: House, number: int) -> None:
+    house.engine.check("/a", {"tenant": f"new{number % 15_000}"}).release()
+
+
+def _settle(house: House, number: int) -> None:
+    decision = house.engine.check("/a", OTHER)
+    decision.settle(number % 3)
+    decision.release()
+
+
+def _refuse(house: House, number: int) -> None:
+    house.engine.check("/a", OTHER, BURST + 1)
+
+
+def _read_usage(house: House, number: int) -> None:
+    house.engine.usage()
+
+
+def _reload(house: House, number: int) -> None:
+    house.reload(**{f"extra{number % 2}": {"rate": "1000/s", "per": "tenant"}})
+
+
+WORKS: list[Callable[[House, int], None]] = [
+    _check, _meet_new_keys, _settle, _refuse, _read_usage, _reload,
+]  # fmt: skip
+each_work = pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name__.strip("_"))
+
+
+def check_limits_hold(house: House) -> None:
+    """What nobody interrupts is as exact as ever; a slot may stay with who was interrupted."""
+    admitted = sum(house.ask({"tenant": "last"}).reason == "ok" for _ in range(2 * BURST))
+    assert admitted == BURST
+    house.reload()
+    house.check_all_is_well(failures=None)
+
+
+@each_work
+def test_time_limits_by_signals(house: House, work: Callable[[House, int], None]) -> None:
+    came = False
+
+    def handle(*_: object) -> None:
+        nonlocal came
+        came = True
+        raise Late
+
+    before = signal.signal(signal.SIGALRM, handle)
+    number = 0
+    try:
+        for delay in range(3 * ROUNDS):
+            came = False
+            with contextlib.suppress(Late):
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 * (20 + delay % 211))
+                begun = time.monotonic()
+                while not came and time.monotonic() < begun + 2:
+                    number += 1
+                    work(house, number)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    check_limits_hold(house)
+
+
+@each_work
+def test_threads_that_are_told_to_stop(house: House, work: Callable[[House, int], None]) -> None:
+    """As libraries do that bound how long a function may take in a thread."""
+    rounds = 3 * ROUNDS
+    begun = caught = 0
+
+    def run() -> None:
+        nonlocal begun, caught
+        number = 0
+        for begun in range(1, rounds + 1):
+            try:
+                while caught < begun:
+                    number += 1
+                    work(house, number)
+            except Late:
+                caught = begun
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    tell: Any = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    for delay in range(1, rounds + 1):
+        while begun < delay:
+            time.sleep(1e-5)
+        time.sleep(1e-5 * (delay % 17))
+        tell(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Late))
+        told = time.monotonic()
+        while caught < delay and time.monotonic() < told + 1:
+            time.sleep(1e-5)
+        caught = delay  # it is lost where a callback of the collector was interrupted
+    thread.join(30)
+    assert not thread.is_alive()
+    check_limits_hold(house)
