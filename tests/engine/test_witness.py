@@ -51,7 +51,7 @@ def segmentation_fault():
 
 
 class Died:
-    """What a script has left."""
+    """A script's exit status, errors and notes."""
 
     def __init__(self, folder: Path, script: str) -> None:
         self.process = subprocess.run(
