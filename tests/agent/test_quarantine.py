@@ -379,6 +379,17 @@ def test_the_last_of_several_signals_is_told(machine: Machine):
     assert "crashed (SIGBUS)" in str(machine.start().refusal(LIVE))
 
 
+def test_notes_leave_no_file_open(machine: Machine):
+    """Nor do they use up the places for witnesses, of which there are 64."""
+    process = machine.start()
+    process.begin(LIVE)
+    open_at_first = process._note._witness
+    for _ in range(100):
+        process.end()
+        process.begin(LIVE)
+    assert process._note._witness == open_at_first
+
+
 def test_without_a_folder_nothing_is_remembered():
     process = Quarantine(None)
     process.begin(CANDIDATE)
