@@ -42,7 +42,8 @@ import ratectl
 
 STAMP = {stamp}
 agent = ratectl.Agent(os.environ["STORE"], state_dir=os.environ["STATE"], report_interval=0.2)
-agent.wait_for_generation(int(os.environ.get("GENERATION", "1")), 10)
+if "GENERATION" in os.environ:
+    agent.wait_for_generation(int(os.environ["GENERATION"]), 10)
 
 
 def decided():

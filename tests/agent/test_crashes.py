@@ -279,6 +279,13 @@ def test_the_generation_of_a_neighbour_comes_before_what_is_left_alone(
 SIGNALS = ("SIGTERM", "SIGINT", "SIGKILL", "SIGHUP", "SIGQUIT", "SIGABRT", "SIGSEGV")
 
 
+def take_it(url: str, state: Path) -> None:
+    """Run an agent until what is live is on its disk."""
+    with Victim(url, state) as victim:
+        victim.until(1)
+        wait_for(lambda: list(state.rglob("last-good")), "it is on disk")
+
+
 @once
 @pytest.mark.parametrize("name", SIGNALS)
 def test_agents_that_are_ended_again_and_again_start_with_what_is_live(tmp_path: Path, name: str):
@@ -286,6 +293,7 @@ def test_agents_that_are_ended_again_and_again_start_with_what_is_live(tmp_path:
     url, state = f"sqlite:///{tmp_path}/rates.db", tmp_path / "state"
     with open_store(url) as store:
         publish_policies(store, simple("1000/s"))
+    take_it(url, state)
     for _ in range(4 * ROUNDS):
         with Victim(url, state) as victim:
             assert victim.tells() == [1, "ok", None, None]
@@ -304,9 +312,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     scopes = {f"/s{number}": {"limits": limits} for number in range(3_000)}
     with open_store(url) as store:
         publish_policies(store, policies(**{"/": {"limits": limits}}, **scopes))
-    with Victim(url, folder / "state") as victim:
-        assert victim.tells() == [1, "ok", None, None]
-        wait_for(lambda: list(folder.rglob("last-good")), "it is on disk")
+    take_it(url, folder / "state")
     return url, folder / "state"
 
 
