@@ -71,6 +71,7 @@ def test_a_generation_that_crashes_its_process_twice_is_left_alone(
 
 
 @witnessed
+@pytest.mark.servers
 def test_a_generation_that_crashes_workers_forked_with_it_is_left_alone(tmp_path: Path):
     """The process that loaded it decides nothing, and lives."""
     url = f"sqlite:///{tmp_path}/rates.db"

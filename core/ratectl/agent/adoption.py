@@ -79,8 +79,7 @@ class Adoption:
         self._accepted: tuple[str, Head] | None = None
         """The newest head that was obeyed, and its environment."""
         if before is not None:
-            # What the parent enforces is no news here: to adopt it again would be another trial,
-            # and a worker that ends soon a death of it.
+            # What the parent enforces is no news here: it is not fetched and applied again.
             self._in_force, self._accepted = before._in_force, before._accepted  # noqa: SLF001
             before._quarantine.leave_to_parent()  # noqa: SLF001
         if trust is not None:
@@ -106,6 +105,7 @@ class Adoption:
             self._start_from_disk()
         elif inherited.rollout is None:
             self._go_on_in_child(inherited)
+        self._say_quarantine()
 
     def _go_on_in_child(self, goal: Goal) -> None:
         """Put what the parent enforces on probation here too, unless workers have died of it.
@@ -124,7 +124,6 @@ class Adoption:
             if good is None and self._in_force is None:
                 good = self._slot.load(self._usable_as_last_resort)
             if good is None:
-                self._say_quarantine()
                 return
             goal = Goal.of(good)
             with self._quarantine.trying(goal.trial):
@@ -146,7 +145,6 @@ class Adoption:
             source="last-good",
             applied=utc_now(),
         )
-        self._say_quarantine()
 
     def _usable(self, good: LastGood) -> bool:
         suspicion = self._quarantine.refusal(Goal.of(good).trial)
