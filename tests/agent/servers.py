@@ -109,7 +109,8 @@ class Service:
 
     @contextmanager
     def gunicorn(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-        address = ["--bind", f"127.0.0.1:{self._port}"]
+        # A worker that was forked a moment ago misses SIGTERM: the master has to lose patience.
+        address = ["--bind", f"127.0.0.1:{self._port}", "--graceful-timeout", "3"]
         if gunicorn.version_info >= (25, 1):
             address.append("--no-control-socket")  # it would lie in the user's home
         with self._running("gunicorn", "service:wsgi", *address, *options) as process:
