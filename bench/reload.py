@@ -215,9 +215,9 @@ class Journal:
 
 
 PARTS = (
-    ("ratectl.agent.sync", "read_blob", "read from the store"),
-    ("ratectl.agent.sync", "verified", "verify"),
-    ("ratectl.agent.sync", "release", "let go"),
+    ("ratectl.agent.adoption", "read_blob", "read from the store"),
+    ("ratectl.agent.adoption", "verified", "verify"),
+    ("ratectl.agent.adoption", "release", "let go"),
     ("ratectl.activation", "digest", "hash"),
     ("ratectl.activation", "decode_policies", "decode"),
     ("ratectl.activation", "too_much_inherited", "count what is inherited"),

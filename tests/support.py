@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,27 @@ if TYPE_CHECKING:
     from ratectl.records import HistoryEntry
     from ratectl.stores.base import Store
 
-__all__ = ["ME", "POISON", "ROLLOUT", "Link", "policies", "publish_policies", "simple"]
+__all__ = [
+    "CRASHING",
+    "ME",
+    "POISON",
+    "ROLLOUT",
+    "Link",
+    "policies",
+    "publish_policies",
+    "simple",
+]
 
 ME = Provenance("tester <tester@example.org>", "a test")
+
+CRASHING = {
+    **os.environ,
+    "ASAN_OPTIONS": ":".join(
+        [os.environ.get("ASAN_OPTIONS", "")]
+        + [f"handle_{each}=0" for each in ("segv", "sigbus", "abort", "sigill", "sigfpe")]
+    ),
+}
+"""Environment of a process that is to crash: under a sanitizer it ends like any other."""
 
 
 def policies(**scopes: dict[str, Any]) -> PolicyTree:

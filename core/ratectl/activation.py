@@ -1,7 +1,8 @@
 """Activation: what bytes must pass before an agent enforces them.
 
 Size, hash, strict parse, compile, then a self-check: the plans decide synthetic requests on a
-scratch engine. Whatever fails rejects the generation whole; nothing of it is ever enforced.
+scratch engine of the kind that will enforce them: plans that crash it do so on probation, and not
+at a request. Whatever fails rejects the generation whole; nothing of it is ever enforced.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.collector import paused_collector
 from ratectl.compile import Compiled, compiled
+from ratectl.engine import engine_type
 from ratectl.engine.base import PlanSet
 from ratectl.engine.choice import LimitChoice
-from ratectl.engine.pure import PureEngine
 from ratectl.errors import BundleError
 from ratectl.pacing import paced
 from ratectl.policy.bundle import decode_policies, digest
 from ratectl.policy.inherited import too_much_inherited
 
 if TYPE_CHECKING:
-    from ratectl.engine.base import LimitPlan, ScopePlan
+    from collections.abc import Callable
+
+    from ratectl.engine.base import Engine, LimitPlan, ScopePlan
     from ratectl.engine.quota import WallOffset
     from ratectl.policy.model import PolicyTree
 
@@ -81,30 +84,42 @@ def activated(
     """Compile a tree and check it by deciding with it.
 
     :raises BundleError: it must not be enforced.
+    :raises UsageError: the engine that was asked for does not exist.
     """
     too_much = too_much_inherited(tree)
     if too_much:
         scope, message = too_much
         raise BundleError(f"{scope}: {message}")
     made = compiled(tree, generation, offset, now_ns)
+    engine = engine_type()
     try:
-        _self_check(made.plans)
+        _self_check(made.plans, engine)
     except Exception as error:
         raise BundleError(f"self-check failed: {type(error).__name__}: {error}") from error
     return made
 
 
-def _self_check(plans: PlanSet) -> None:
+def _self_check(plans: PlanSet, make: Callable[[Callable[[], int]], Engine]) -> None:
     widest = max((len(plan.limits) for plan in paced(plans.scopes.values())), default=0)
     checked = max(1, min(_CHECKED_SCOPES, _CHECKED_LIMITS // max(1, widest)))
     stride = max(1, len(plans.scopes) // checked)
     for plan in paced(islice(plans.scopes.values(), 0, None, stride)):
         # An engine for each: to swap all plans in, and to free them, would take as long.
-        engine = PureEngine(lambda: 0)
+        engine = make(lambda: 0)
         engine.swap(PlanSet(plans.generation, {plan.scope: plan}), now=0)
         for attributes in _synthetic_attributes(plan):
             for cost in (0, 1):
                 engine.check(plan.scope, attributes, cost, now=cost)
+        _break_cycles(engine)
+
+
+def _break_cycles(engine: Engine) -> None:
+    """Empty a scratch engine: it and its compiled core refer to each other, also by its plans.
+
+    What is in cycles would stay until the collector's next full pass.
+    """
+    engine.swap(PlanSet(0), now=0)
+    vars(engine).clear()
 
 
 def _synthetic_attributes(plan: ScopePlan) -> list[dict[str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import time
 from dataclasses import replace
@@ -16,7 +18,7 @@ from ratectl.agent.state import AgentState
 from ratectl.membership import included
 from ratectl.policy.bundle import digest
 from ratectl.records import CONTROLLER, HEAD, Candidate, Controller, Head
-from ratectl.rollout import Terms, promote, read_rollout, start, steps
+from ratectl.rollout import Terms, abort, promote, read_rollout, start, steps
 from ratectl.stores.base import Delete, Item
 from ratectl.usage import read_agents
 from support import ME, POISON, ROLLOUT, publish_policies, simple
@@ -179,7 +181,7 @@ def test_an_unexpected_failure_rejects_a_generation_and_says_what_it_was(
     wait_for(lambda: agent.status.rejected == 2, "it is rejected")
     assert "ZeroDivisionError: what nobody thought of" in (agent.status.error or "")
     assert agent.status.connected
-    assert not list(agent._following.slot.folder.glob("trying"))
+    assert noted(agent)["generation"] == 1
 
 
 # Files ------------------------------------------------------------------------------------------
@@ -302,10 +304,13 @@ def test_an_aborted_candidate_is_not_started_with(store: Store, store_url: str, 
 # Probation, as the agent goes about it -----------------------------------------------------------
 
 
-def noted(agent: ratectl.Agent) -> bool:
-    """Whether its slot says that a generation is on probation."""
+def noted(agent: ratectl.Agent) -> dict[str, Any]:
+    """Return the trial that is noted in the agent's slot."""
     assert agent._following.slot.folder is not None
-    return (agent._following.slot.folder / "trying").exists()
+    with contextlib.suppress(FileNotFoundError):
+        trial: dict[str, Any] = json.loads((agent._following.slot.folder / "trying").read_bytes())
+        return trial
+    return {}
 
 
 def later(agent: ratectl.Agent, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,9 +334,9 @@ def test_what_is_live_is_on_probation_until_it_has_served(
 ):
     publish_policies(store, simple("5/s"))
     agent = make_agent(store_url)
-    assert noted(agent)
+    assert noted(agent)["generation"] == 1
     later(agent, monkeypatch)
-    assert not noted(agent)
+    assert noted(agent) == {}
 
 
 @pytest.mark.parametrize("mode", ["enforce", "shadow"])
@@ -350,7 +355,33 @@ def test_a_candidate_is_on_probation_while_it_is_one(
         lambda: agent.generation == 2 or agent._following.beside.rollout, "it has the candidate"
     )
     later(agent, monkeypatch)
-    assert noted(agent)
+    assert noted(agent)["generation"] == 2
+
+
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+def test_a_candidate_that_was_ended_is_on_probation_no_longer(
+    store: Store, store_url: str, make_agent: Make, mode: Literal["enforce", "shadow"]
+):
+    publish_policies(store, simple("5/s"))
+    agent = make_agent(store_url)
+    assert start(store, simple("6/s"), ME, Terms.of([100.0]), mode=mode) is not None
+    store.put(CONTROLLER, controlled_by(read_rollout(store).record.id))
+    wait_for(lambda: noted(agent)["generation"] == 2, "it has the candidate")
+    abort(store, read_rollout(store), "Ada", "no more")
+    wait_for(lambda: noted(agent)["generation"] == 1, "it has what is live")
+
+
+def test_a_candidate_that_was_promoted_is_noted_as_live(
+    store: Store, store_url: str, make_agent: Make
+):
+    publish_policies(store, simple("5/s"))
+    agent = make_agent(store_url)
+    assert start(store, simple("6/s"), ME, Terms.of([100.0])) is not None
+    store.put(CONTROLLER, controlled_by(read_rollout(store).record.id))
+    assert agent.wait_for_generation(2, 5)
+    promote(store, read_rollout(store), "Ada")
+    wait_for(lambda: agent.status.rollout is None, "it has heard of it")
+    wait_for(lambda: noted(agent)["candidate"] is False, "it is noted")
 
 
 def test_what_was_rejected_is_on_no_probation(store: Store, store_url: str, make_agent: Make):
@@ -358,4 +389,4 @@ def test_what_was_rejected_is_on_no_probation(store: Store, store_url: str, make
     agent = make_agent(store_url)
     publish_policies(store, POISON)
     wait_for(lambda: agent.status.rejected == 2, "it is rejected")
-    assert not noted(agent)
+    assert noted(agent)["generation"] == 1, "what is in force stays on it"

@@ -13,8 +13,9 @@ import pytest
 import ratectl
 from etcd_server import wait_for
 from ratectl.agent import directory, processes
+from ratectl.engine import engine_type
 from ratectl.usage import read_agents
-from support import publish_policies, simple
+from support import CRASHING, publish_policies, simple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +84,43 @@ def test_a_worker_that_ends_soon_in_good_order_did_not_die_of_what_it_ran(
     seen = run(WORKERS, store_url, str(state), env=env)
     assert seen == [[0, 1]] * 4, "each worker signs off"
     assert not list(state.rglob("trying"))
+
+
+ENDING = """
+url, state, how = sys.argv[1:]
+agent = ratectl.Agent(url, state_dir=state, ready_timeout=10)
+seen = []
+for _ in range(5):
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        decision = agent.check("/", {"tenant": "acme"})
+        os.write(write, json.dumps([decision.generation, agent.status.problems]).encode())
+        if how == "fault":
+            import ctypes
+            ctypes.string_at(0)
+        os._exit(0)
+    os.waitpid(child, 0)
+    seen.append(json.loads(os.read(read, 65536)))
+agent.close()
+again = ratectl.Agent(url, state_dir=state, ready_timeout=10)
+seen.append([again.generation, again.status.problems])
+print(json.dumps(seen))
+again.close()
+"""
+
+
+@pytest.mark.parametrize("how", ["exit", "fault"])
+def test_children_that_end_at_once_are_no_evidence_against_their_parent(
+    store: Store, store_url: str, tmp_path: Path, how: str
+):
+    """Those that crash are evidence for children of the same slot, where there is nothing else."""
+    publish_policies(store, simple("5/s"))
+    seen = run(ENDING, store_url, str(tmp_path / "state"), how, env=CRASHING)
+    assert [generation for generation, _ in seen] == [1] * 6
+    assert [bool(problems) for _, problems in seen] == [
+        how == "fault" and crashes >= 2 and engine_type().name != "pure" for crashes in range(5)
+    ] + [False]
 
 
 DIRECTORY = """

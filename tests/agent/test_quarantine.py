@@ -1,34 +1,23 @@
-"""A generation that a process died with is left alone for a while."""
+"""A generation that a process died with is left alone for a while; most deaths are no evidence."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from etcd_server import wait_for
 from ratectl.agent.quarantine import PROBATION_SECONDS, Quarantine
-from ratectl.rollout import Controlling, Terms, read_rollout, start
-from ratectl.usage import read_agents
-from support import ME, publish_policies, simple
+from ratectl.agent.trial_note import Trial
+from ratectl.errors import BundleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import ratectl
-    from ratectl.stores.base import Store
-
-    Make = Callable[..., ratectl.Agent]
-
 BUNDLE = "b" * 64
+LIVE = Trial(7, BUNDLE, candidate=False)
+CANDIDATE = Trial(7, BUNDLE, candidate=True)
+OTHER = Trial(8, "c" * 64, candidate=False)
+SEGFAULT = b"11\n"
 
 
 class Machine:
@@ -36,6 +25,7 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.note = folder / "trying"
         self.now = 1000.0
 
     def start(self) -> Quarantine:
@@ -47,244 +37,363 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def died(machine: Machine, *, candidate: bool = False, times: int = 1) -> Quarantine:
-    """The process that starts after others have died with ``BUNDLE``."""
+def died(machine: Machine, trial: Trial = LIVE, *, times: int = 1) -> Quarantine:
+    """Return the process that starts after others have ended without a word."""
     for _ in range(times):
-        machine.start().begin(7, BUNDLE, candidate=candidate)
+        machine.start().begin(trial)
     return machine.start()
 
 
-def served(machine: Machine) -> None:
+def crashed(machine: Machine, trial: Trial = LIVE, *, times: int = 1) -> Quarantine:
+    """Return the process that starts after others have crashed, with a witness."""
+    for _ in range(times):
+        machine.start().begin(trial)
+        crash_now(machine)
+    return machine.start()
+
+
+def crash_now(machine: Machine) -> None:
+    """Leave what the handler of a fatal signal leaves."""
+    with machine.note.open("ab") as note:
+        note.write(SEGFAULT)
+
+
+def served(machine: Machine, trial: Trial = LIVE) -> None:
     process = machine.start()
-    process.begin(7, BUNDLE, candidate=False)
+    process.begin(trial)
     process.in_force()
     machine.now += PROBATION_SECONDS
-    process.tend()
+    assert process.tend()
+
+
+# Evidence ---------------------------------------------------------------------------------------
 
 
 def test_a_candidate_that_a_process_died_with_is_refused_for_five_minutes(machine: Machine):
-    refusal = died(machine, candidate=True).refusal(BUNDLE)
+    refusal = died(machine, CANDIDATE).refusal(CANDIDATE)
     assert refusal is not None
-    assert "process died with generation 7 (once)" in refusal
+    assert "process died with generation 7, once" in refusal
     machine.now += 299
-    assert machine.start().refusal(BUNDLE) is not None
-    assert machine.start().refusal("c" * 64) is None
+    assert machine.start().refusal(CANDIDATE) is not None
+    assert machine.start().refusal(OTHER) is None
     machine.now += 2
-    assert machine.start().refusal(BUNDLE) is None
+    assert machine.start().refusal(CANDIDATE) is None
 
 
-def test_what_is_live_gets_a_second_chance(machine: Machine):
-    """A deployment may end a process at any moment."""
-    assert died(machine).refusal(BUNDLE) is None
-    refusal = died(machine).refusal(BUNDLE)
-    assert refusal is not None
-    assert "(2 times)" in refusal
-
-
-def test_what_had_served_gets_a_third(machine: Machine):
+def test_deaths_without_a_witness_are_no_evidence_against_what_is_live(machine: Machine):
+    assert died(machine, times=20).refusal(LIVE) is None
     served(machine)
-    refusals = [died(machine).refusal(BUNDLE) is not None for _ in range(3)]
+    assert died(machine, times=20).refusal(LIVE) is None
+
+
+def test_deaths_as_a_candidate_are_no_evidence_once_it_is_live(machine: Machine):
+    process = died(machine, CANDIDATE, times=5)
+    assert process.refusal(CANDIDATE) is not None
+    assert process.refusal(LIVE) is None
+
+
+def test_deaths_while_live_are_no_evidence_when_it_is_a_candidate(machine: Machine):
+    assert died(machine, times=5).refusal(CANDIDATE) is None
+
+
+def test_the_second_crash_is_evidence_against_what_is_live(machine: Machine):
+    assert crashed(machine).refusal(LIVE) is None
+    died(machine, times=3)
+    refusal = crashed(machine).refusal(LIVE)
+    assert refusal is not None
+    assert "process crashed (SIGSEGV) with generation 7, 2 times" in refusal
+
+
+def test_the_third_crash_is_evidence_against_what_had_served(machine: Machine):
+    served(machine)
+    refusals = [crashed(machine).refusal(LIVE) is not None for _ in range(3)]
     assert refusals == [False, False, True]
 
 
-def test_each_further_death_doubles_that_up_to_a_day(machine: Machine):
+def test_a_crash_as_a_candidate_counts_when_it_is_live(machine: Machine):
+    crashed(machine, CANDIDATE)
+    assert crashed(machine).refusal(LIVE) is not None
+
+
+def test_what_crashes_while_live_is_refused_as_a_candidate_as_well(machine: Machine):
+    assert crashed(machine, times=2).refusal(CANDIDATE) is not None
+
+
+def test_each_further_death_doubles_the_time_up_to_a_day(machine: Machine):
     lasted = []
     for _ in range(12):
-        again = died(machine, candidate=True)
+        again = died(machine, CANDIDATE)
         begun = machine.now
-        while again.refusal(BUNDLE):
+        while again.refusal(CANDIDATE):
             machine.now += 60
         lasted.append(machine.now - begun)
     assert lasted[:4] == [300, 600, 1200, 2400]
     assert lasted[-1] == 86_400
 
 
+def test_a_clock_that_was_set_back_does_not_make_it_last(machine: Machine):
+    machine.now += 100 * 86_400
+    process = died(machine, CANDIDATE)
+    machine.now -= 10 * 86_400
+    assert process.refusal(CANDIDATE) is not None
+    machine.now += 10 * 86_400 + 301
+    assert process.refusal(CANDIDATE) is None
+
+
+def test_a_generation_that_has_served_is_known(machine: Machine):
+    assert not died(machine).has_served(BUNDLE)
+    served(machine)
+    assert crashed(machine, times=5).has_served(BUNDLE)
+
+
+def test_the_newest_are_remembered(machine: Machine):
+    died(machine, CANDIDATE)
+    for number in range(99):
+        machine.start().begin(Trial(number, f"{number:064d}", candidate=True))
+    assert machine.start().refusal(CANDIDATE) is not None
+    machine.start().begin(Trial(200, "d" * 64, candidate=True))
+    assert machine.start().refusal(CANDIDATE) is None, "a hundred others came since"
+
+
+# Probation --------------------------------------------------------------------------------------
+
+
 def test_a_process_that_ends_in_good_order_died_of_nothing(machine: Machine):
     process = machine.start()
-    process.begin(7, BUNDLE, candidate=True)
-    process.end()
-    assert machine.start().refusal(BUNDLE) is None
+    process.begin(CANDIDATE)
+    process.close()
+    assert machine.start().refusal(CANDIDATE) is None
 
 
-def test_one_that_lives_on_for_a_while_died_of_nothing(machine: Machine):
+def test_what_begins_after_the_end_is_not_noted(machine: Machine):
+    """A thread that outlives its agent's close may still be about to apply something."""
+    process = machine.start()
+    process.close()
+    process.begin(CANDIDATE)
+    assert machine.start().refusal(CANDIDATE) is None
+
+
+def test_one_that_lives_for_a_while_died_of_nothing(machine: Machine):
     for _ in range(3):
         served(machine)
-    assert machine.start().refusal(BUNDLE) is None
-    assert not (machine.folder / "trying").exists()
+    assert machine.start().refusal(LIVE) is None
+    assert not machine.note.exists()
 
 
 def test_its_time_begins_when_it_is_in_force(machine: Machine):
     """To compile a large one takes long, and the process may die of it afterwards."""
     process = machine.start()
-    process.begin(7, BUNDLE, candidate=False)
+    process.begin(LIVE)
     machine.now += PROBATION_SECONDS
-    process.tend()
-    assert (machine.folder / "trying").exists()
+    assert not process.tend()
     process.in_force()
-    process.tend()
-    assert (machine.folder / "trying").exists()
+    assert not process.tend()
+    assert machine.note.exists()
 
 
 def test_a_candidate_is_on_probation_for_as_long_as_it_is_one(machine: Machine):
     process = machine.start()
-    process.begin(7, BUNDLE, candidate=True)
+    process.begin(CANDIDATE)
     process.in_force()
     machine.now += 3600
-    process.tend()
-    assert machine.start().refusal(BUNDLE) is not None
+    assert not process.tend()
+    assert machine.start().refusal(CANDIDATE) is not None
 
 
-def test_one_that_was_promoted_in_time_has_served(machine: Machine):
+def test_a_candidate_that_was_promoted_is_live(machine: Machine):
+    """A death after the promotion is no evidence, as for anything live."""
     process = machine.start()
-    process.begin(7, BUNDLE, candidate=True)
+    process.begin(CANDIDATE)
+    process.in_force()
+    process.promoted()
+    assert machine.start().refusal(CANDIDATE) is None
+
+
+def test_a_candidate_that_was_promoted_in_time_has_served(machine: Machine):
+    process = machine.start()
+    process.begin(CANDIDATE)
     process.in_force()
     process.promoted()
     machine.now += PROBATION_SECONDS
     process.tend()
-    assert not (machine.folder / "trying").exists()
+    assert not machine.note.exists()
+    assert process.has_served(BUNDLE)
 
 
-def test_a_clock_that_was_set_back_does_not_make_it_last(machine: Machine):
-    machine.now += 100 * 86_400
-    process = died(machine, candidate=True)
-    machine.now -= 10 * 86_400
-    refusal = process.refusal(BUNDLE)
-    assert refusal is not None, "not before a day has gone by"
-    machine.now += 10 * 86_400 + 301
-    assert process.refusal(BUNDLE) is None
+def test_what_is_in_force_stays_on_probation_while_another_is_applied(machine: Machine):
+    process = machine.start()
+    process.begin(LIVE)
+    process.in_force()
+    process.begin(OTHER)
+    process.end()
+    machine.now += PROBATION_SECONDS
+    assert process.tend()
+    assert process.has_served(BUNDLE)
+    assert not process.has_served(OTHER.bundle)
 
 
-def test_who_cannot_be_noted_is_not_taken_for_the_one_before(
+def test_of_two_on_probation_the_newer_is_blamed(machine: Machine):
+    """Otherwise one that crashes at each start would take what is in force with it."""
+    for _ in range(2):
+        process = machine.start()
+        process.begin(LIVE)
+        process.in_force()
+        process.begin(OTHER)
+        crash_now(machine)
+    assert machine.start().refusal(OTHER) is not None
+    assert machine.start().refusal(LIVE) is None
+
+
+def test_what_is_in_force_is_blamed_again_once_the_newer_one_has_failed(machine: Machine):
+    for _ in range(2):
+        process = machine.start()
+        process.begin(LIVE)
+        process.in_force()
+        process.begin(OTHER)
+        process.end()
+        crash_now(machine)
+    assert machine.start().refusal(LIVE) is not None
+
+
+def test_what_is_live_is_on_probation_beside_a_candidate_in_shadow(machine: Machine):
+    process = machine.start()
+    process.begin(LIVE)
+    process.in_force()
+    shadow = Trial(8, OTHER.bundle, candidate=True)
+    process.begin(shadow, shadow=True)
+    machine.now += PROBATION_SECONDS
+    assert process.tend()
+    assert process.has_served(BUNDLE)
+    again = machine.start()
+    assert again.refusal(shadow) is not None
+    assert again.refusal(Trial(7, BUNDLE, candidate=True)) is None
+
+
+def test_a_candidate_evaluated_no_longer_is_not_blamed(machine: Machine):
+    process = machine.start()
+    process.begin(CANDIDATE, shadow=True)
+    process.end(shadow=True)
+    assert machine.start().refusal(CANDIDATE) is None
+
+
+@pytest.mark.parametrize("error", [BundleError("no good"), KeyError("x"), KeyboardInterrupt()])
+def test_an_exception_while_it_is_applied_is_no_death(machine: Machine, error: BaseException):
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else BundleError
+    with pytest.raises(expected), machine.start().trying(CANDIDATE):
+        raise error
+    assert machine.start().refusal(CANDIDATE) is None
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+def test_one_that_cannot_be_noted_is_not_taken_for_the_one_before(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ):
     process = machine.start()
-    process.begin(7, BUNDLE, candidate=True)
+    process.begin(CANDIDATE)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_text", full)
-    process.begin(8, "c" * 64, candidate=True)
+    monkeypatch.setattr("os.write", full)
+    process.begin(Trial(8, OTHER.bundle, candidate=True))
     monkeypatch.undo()
-    assert machine.start().refusal(BUNDLE) is None
+    assert machine.start().refusal(CANDIDATE) is None
+    process.begin(Trial(9, "d" * 64, candidate=True))
+    assert machine.start().refusal(Trial(9, "d" * 64, candidate=True)) is not None
 
 
-def test_the_newest_are_remembered(machine: Machine):
-    died(machine, candidate=True)
-    for number in range(99):
-        machine.start().begin(number, f"{number:064d}", candidate=True)
-    assert machine.start().refusal(BUNDLE) is not None
-    machine.start().begin(200, "d" * 64, candidate=True)
-    assert machine.start().refusal(BUNDLE) is None, "a hundred others came since"
+def test_a_note_that_cannot_be_removed_is_no_evidence(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+):
+    """Otherwise it would be counted again at each start."""
+    machine.start().begin(CANDIDATE)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.unlink", refused)
+    assert machine.start().refusal(CANDIDATE) is None
+
+
+DAMAGED = [
+    b"",
+    b"\xff",
+    b"[]",
+    b"{}",
+    b"7",
+    b"[7]",
+    b'{"bundle": 1}',
+    b'{"x": 1}',
+    b'[{"generation": 7, "bundle": "%s", "candidate": true}]' % BUNDLE.encode(),
+    b'{"generation": 7, "bundle": "%s"}' % BUNDLE.encode(),
+    b'{"generation": "7", "bundle": "%s", "candidate": true}' % BUNDLE.encode(),
+    b'{"generation": 7, "bundle": ["x"], "candidate": true}',
+    b'{"generation": 7, "bundle": "%s", "candidate": 1}' % BUNDLE.encode(),
+    b'{"generation": 7, "bundle": "%s", "candi' % BUNDLE.encode(),
+    b"[" * 100_000,
+    b'{"%s": {"generation": 1, "deaths": null, "served": false, "until": 0}}' % BUNDLE.encode(),
+    b'{"%s": {"generation": 1e999, "deaths": 1, "served": false}}' % BUNDLE.encode(),
+    b'{"%s": {"generation": 7, "served": 0, "crashes": 5, "as_candidate": 5, "signal": 0}}'
+    % BUNDLE.encode(),
+]
 
 
 @pytest.mark.parametrize("name", ["trying", "quarantine"])
+@pytest.mark.parametrize("crash", [b"", b"\n" + SEGFAULT], ids=["", "crash"])
+@pytest.mark.parametrize("content", DAMAGED)
+def test_damaged_notes_are_no_notes(machine: Machine, name: str, content: bytes, crash: bytes):
+    (machine.folder / name).write_bytes(content + crash)
+    for _ in range(3):
+        process = machine.start()
+        assert process.refusal(LIVE) is None
+        assert process.refusal(CANDIDATE) is None
+
+
+@pytest.mark.parametrize("name", ["trying", "quarantine"])
+def test_a_huge_file_is_not_read_whole(machine: Machine, name: str):
+    machine.start().begin(CANDIDATE)
+    with (machine.folder / name).open("ab") as file:
+        file.truncate(1 << 40)  # a hole: to read it would take all memory
+    process = machine.start()
+    assert (process.refusal(CANDIDATE) is None) == (name == "trying")
+
+
 @pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\xff",
-        b"[]",
-        b"{}",
-        b'{"bundle": 1}',
-        b'{"x": 1}',
-        b"[" * 100_000,
-        b'{"%s": {"generation": 1, "deaths": null, "served": false, "until": 0}}' % BUNDLE.encode(),
-        b'{"%s": {"generation": 1e999, "deaths": 1, "served": false}}' % BUNDLE.encode(),
-    ],
+    "lines", [b"1", b"11", b"9\n", b"x\n", b"11 x\n", b"11\n\n", b"\xff\n", b"11\n00\n", b"00\n"]
 )
-def test_damaged_notes_are_no_notes(machine: Machine, name: str, content: bytes):
-    (machine.folder / name).write_bytes(content)
-    assert machine.start().refusal(BUNDLE) is None
+def test_what_is_no_line_of_a_witness_is_no_crash(machine: Machine, lines: bytes):
+    for _ in range(3):
+        machine.start().begin(LIVE)
+        with machine.note.open("ab") as note:
+            note.write(lines)
+    assert machine.start().refusal(LIVE) is None
+
+
+def test_the_last_of_several_signals_is_told(machine: Machine):
+    for lines in (b"11\n00\n06\n", b"06\n07\n"):
+        machine.start().begin(LIVE)
+        with machine.note.open("ab") as note:
+            note.write(lines)
+    assert "crashed (SIGBUS)" in str(machine.start().refusal(LIVE))
+
+
+def test_notes_leave_no_file_open(machine: Machine):
+    """Nor do they use up the places for witnesses, of which there are 64."""
+    process = machine.start()
+    process.begin(LIVE)
+    open_at_first = process._note._witness
+    for _ in range(100):
+        process.end()
+        process.begin(LIVE)
+    assert process._note._witness == open_at_first
 
 
 def test_without_a_folder_nothing_is_remembered():
     process = Quarantine(None)
-    process.begin(7, BUNDLE, candidate=True)
+    process.begin(CANDIDATE)
     process.in_force()
     process.tend()
-    process.end()
-    assert process.refusal(BUNDLE) is None
-
-
-VICTIM = """
-import sys, time, ratectl
-agent = ratectl.Agent(sys.argv[1], id="victim", state_dir=sys.argv[2], report_interval=0.1)
-print(agent.generation, agent.status.source, flush=True)
-agent.wait_for_generation(int(sys.argv[3]), 30)
-print("took", agent.generation, flush=True)
-time.sleep(60)
-"""
-
-
-@contextmanager
-def victim(url: str, state: Path, until: int) -> Iterator[subprocess.Popen[str]]:
-    words = [sys.executable, "-c", VICTIM, url, str(state), str(until)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def said(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def test_an_agent_that_dies_twice_of_a_generation_starts_with_the_one_before(
-    store: Store, store_url: str, tmp_path: Path
-):
-    publish_policies(store, simple("5/s"))
-    with victim(store_url, tmp_path, 2) as first:
-        assert said(first) == "1 store"
-        publish_policies(store, simple("6/s"))
-        assert said(first) == "took 2"
-        wait_for(lambda: list(tmp_path.rglob("last-good.before")), "generation 2 is on disk")
-        os.kill(first.pid, signal.SIGSEGV)
-    with victim(store_url, tmp_path, 2) as second:
-        assert said(second).startswith("2 "), "it may have been chance"
-        assert said(second) == "took 2"
-        os.kill(second.pid, signal.SIGSEGV)
-    with victim(store_url, tmp_path, 3) as third:
-        assert said(third) == "1 last-good"
-        (record,) = wait_for(
-            lambda: (found := [each for each in read_agents(store) if each.rejected]) and found,
-            "the refusal is reported",
-        )
-        assert (record.generation, record.state, record.rejected) == (1, "rejected", 2)
-        assert "process died with generation 2 (2 times)" in str(record.error)
-        publish_policies(store, simple("7/s"))
-        assert said(third) == "took 3", "another generation is another matter"
-
-
-def test_an_agent_that_dies_of_a_candidate_rejects_it_when_it_starts_again(
-    store: Store, store_url: str, tmp_path: Path
-):
-    publish_policies(store, simple("5/s"))
-    with victim(store_url, tmp_path, 2) as first:
-        assert said(first) == "1 store"
-        assert start(store, simple("6/s"), ME, Terms.of([100.0], min_requests=0)) is not None
-        watching = threading.Thread(
-            target=Controlling(store, read_rollout(store).record).run, args=(60,)
-        )
-        watching.start()
-        assert said(first) == "took 2"
-        os.kill(first.pid, signal.SIGKILL)
-    with victim(store_url, tmp_path, 9) as second:
-        assert said(second).startswith("1 ")
-        watching.join(20)
-        record = read_rollout(store).record
-        assert record.state == "aborted"
-        assert "died with generation 2 (once)" in record.reason
-        assert second.poll() is None
-
-
-def test_closing_an_agent_leaves_no_suspicion(store: Store, store_url: str, make_agent: Make):
-    publish_policies(store, simple("5/s"))
-    make_agent(store_url, id="me").close()
-    started = time.monotonic()
-    again = make_agent(store_url, id="me")
-    assert again.generation == 1
-    assert again.status.rejected is None
-    assert time.monotonic() - started < PROBATION_SECONDS
+    process.close()
+    assert process.refusal(CANDIDATE) is None

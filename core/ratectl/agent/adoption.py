@@ -11,19 +11,19 @@ import logging
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ratectl.activation import verified
+from ratectl.agent.goal import Goal, controlled, goals
 from ratectl.agent.last_good import LastGood
 from ratectl.agent.quarantine import Quarantine
 from ratectl.errors import BundleError, NotFound
 from ratectl.generations import Live, read_blob, read_environment
-from ratectl.membership import included
 from ratectl.pacing import Pacer, cooperative, release
-from ratectl.records import CONTROLLER, HEAD, Controller, utc_now
+from ratectl.records import CONTROLLER, HEAD, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from ratectl.agent.beside import Beside
@@ -40,20 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Adoption"]
 
 _log = logging.getLogger("ratectl.agent")
-
-
-class _Goal(NamedTuple):
-    """A generation to enforce; of a rollout, where it is a candidate."""
-
-    environment: str | None
-    generation: int
-    bundle: str
-    rollout: str | None
-
-    @property
-    def content(self) -> tuple[str | None, int, str]:
-        """What is enforced, whatever it is enforced as."""
-        return self[:3]
 
 
 class Adoption:
@@ -78,9 +64,11 @@ class Adoption:
         self._rest = rest
         self._applying = threading.Lock()
         self._quarantine = Quarantine(slot.folder)
-        self._in_force: _Goal | None = None
-        self._refused: tuple[_Goal, str] | None = None
+        self._in_force: Goal | None = None
+        self._refused: tuple[Goal, str] | None = None
         """What cannot be read, however often it is looked at, and why."""
+        self._left_alone: str | None = None
+        """Why a generation on disk was not tried; None once the store has been heard."""
         self._environment: str | None = None
         self._controlled: str | None = None
         """The rollout that somebody controls now."""
@@ -91,9 +79,9 @@ class Adoption:
         self._accepted: tuple[str, Head] | None = None
         """The newest head that was obeyed, and its environment."""
         if before is not None:
-            # What the parent enforces is no news here: to adopt it again would be another trial,
-            # and a worker that ends soon a death of it.
+            # What the parent enforces is no news here: it is not fetched and applied again.
             self._in_force, self._accepted = before._in_force, before._accepted  # noqa: SLF001
+            before._quarantine.leave_to_parent()  # noqa: SLF001
         if trust is not None:
             self._remember(trust)
 
@@ -107,14 +95,38 @@ class Adoption:
 
     # From disk ----------------------------------------------------------------------------------
 
-    def start_from_disk(self) -> None:
-        """Enforce last-good, if there is one; says so in the state if it cannot be used."""
+    def start(self) -> None:
+        """Enforce last-good, if there is one; or, in a forked child, go on with the parent's.
+
+        The state tells of what cannot be used.
+        """
+        inherited = self._in_force
+        if inherited is None:
+            self._start_from_disk()
+        elif inherited.rollout is None:
+            self._go_on_in_child(inherited)
+        self._say_quarantine()
+
+    def _go_on_in_child(self, goal: Goal) -> None:
+        """Put what the parent enforces on probation here too, unless workers have died of it.
+
+        A candidate is on trial in the parent alone: that a worker ends soon says nothing of it.
+        """
+        if self._quarantine.refusal(goal.trial) is not None:
+            self._start_from_disk()
+        if self._in_force is goal:
+            with self._quarantine.trying(goal.trial):
+                pass  # the engine enforces it already
+
+    def _start_from_disk(self) -> None:
         try:
             good = self._slot.load(self._usable)
+            if good is None and self._in_force is None:
+                good = self._slot.load(self._usable_as_last_resort)
             if good is None:
                 return
-            goal = _Goal(good.environment, good.generation, good.bundle, good.rollout)
-            with self._probation(goal):
+            goal = Goal.of(good)
+            with self._quarantine.trying(goal.trial):
                 self._enforcement.enforce(verified(good.data, good.bundle), good.generation)
         except BundleError as error:
             _log.error("%s; waiting for the store", error)
@@ -135,8 +147,15 @@ class Adoption:
         )
 
     def _usable(self, good: LastGood) -> bool:
-        if self._quarantine.refusal(good.bundle) is not None:
-            return False
+        suspicion = self._quarantine.refusal(Goal.of(good).trial)
+        self._left_alone = self._left_alone or suspicion
+        return suspicion is None and self._trusted(good)
+
+    def _usable_as_last_resort(self, good: LastGood) -> bool:
+        return self._quarantine.has_served(good.bundle) and self._trusted(good)
+
+    def _trusted(self, good: LastGood) -> bool:
+        """:raises BundleError: it is not."""
         if self._trust is not None:
             known = self._accepted[0] if self._accepted else good.environment
             try:
@@ -163,7 +182,7 @@ class Adoption:
         with self._applying:
             before = self._controlled
             if CONTROLLER in items and self._is_news(items[CONTROLLER]):
-                self._controlled = _controlled(items[CONTROLLER])
+                self._controlled = controlled(items[CONTROLLER])
             if HEAD in items and self._is_news(items[HEAD]):
                 self._head = items[HEAD]
             elif self._head is None or self._controlled == before:
@@ -228,7 +247,8 @@ class Adoption:
     def _pursue(self, store: Store, head: Head, environment: str | None, seen: float) -> None:
         """Enforce the first that can be of what the head wants."""
         refusal: tuple[int, RatectlError] | None = None
-        for goal in self._goals(head, environment):
+        controlled_now = self._controlled
+        for goal in goals(head, environment, self._slot.id, self._in_force, controlled_now):
             try:
                 self._adopt(store, head, goal, seen)
                 break
@@ -239,26 +259,14 @@ class Adoption:
         except (BundleError, NotFound) as error:
             assert head.candidate is not None
             refusal = refusal or (head.candidate.generation, error)
+        self._left_alone = None
+        self._say_quarantine()
         if refusal is None:
             self._state.problem("generation", None, sequence=head.sequence, rejected=None)
         else:
             self._reject(*refusal, sequence=head.sequence)
 
-    def _goals(self, head: Head, environment: str | None) -> Iterator[_Goal]:
-        candidate = head.candidate
-        if candidate is not None and self._takes_part(candidate):
-            yield _Goal(environment, candidate.generation, candidate.bundle, candidate.rollout)
-        yield _Goal(environment, head.generation, head.bundle, None)
-
-    def _takes_part(self, candidate: Candidate) -> bool:
-        if candidate.mode != "enforce":
-            return False
-        if not included(candidate.rollout, self._slot.id, candidate.percent):
-            return False
-        joined = self._in_force is not None and self._in_force.rollout == candidate.rollout
-        return joined or self._controlled == candidate.rollout
-
-    def _adopt(self, store: Store, head: Head, goal: _Goal, seen: float) -> None:
+    def _adopt(self, store: Store, head: Head, goal: Goal, seen: float) -> None:
         if self._in_force is not None and goal.content == self._in_force.content:
             promoted = self._in_force.rollout is not None and goal.rollout is None
             self._in_force = goal
@@ -269,7 +277,7 @@ class Adoption:
             return
         self._check(goal)
         data = read_blob(store, goal.bundle)
-        with self._probation(goal):
+        with self._quarantine.trying(goal.trial):
             spent = self._enforce(goal, data)
         self._in_force = goal
         self._state.problem(
@@ -294,17 +302,18 @@ class Adoption:
         wanted = candidate if candidate is not None and candidate.mode == "shadow" else None
         if wanted is None or self._beside.rollout != wanted.rollout:
             self._beside.end()
+            self._quarantine.end(shadow=True)
         if wanted is None or self._beside.rollout is not None:
             return
-        goal = _Goal(self._environment, wanted.generation, wanted.bundle, wanted.rollout)
+        goal = Goal(self._environment, wanted.generation, wanted.bundle, wanted.rollout)
         self._check(goal)
         if self._beside.failed is not None and self._beside.failed[0] == wanted.rollout:
             raise BundleError(self._beside.failed[1])
         data = read_blob(store, wanted.bundle)
-        with self._probation(goal), self._cooperative():
+        with self._quarantine.trying(goal.trial, shadow=True), self._cooperative():
             self._beside.begin(wanted, self._verified(goal, data))
 
-    def _enforce(self, goal: _Goal, data: bytes) -> list[list[Any]]:
+    def _enforce(self, goal: Goal, data: bytes) -> list[list[Any]]:
         """Returns what is not needed any more."""
         with self._cooperative():
             tree = self._verified(goal, data)
@@ -313,15 +322,29 @@ class Adoption:
             del tree
         return spent
 
-    def _check(self, goal: _Goal) -> None:
+    def _check(self, goal: Goal) -> None:
         """:raises BundleError: it is known that it must not be tried."""
         if self._refused is not None and goal == self._refused[0]:
             raise BundleError(self._refused[1])
-        suspected = self._quarantine.refusal(goal.bundle)
-        if suspected is not None:
-            raise BundleError(suspected)
+        suspicion = self._quarantine.refusal(goal.trial)
+        if suspicion is not None and not self._is_last_resort(goal):
+            raise BundleError(suspicion)
 
-    def _verified(self, goal: _Goal, data: bytes) -> PolicyTree:
+    def _is_last_resort(self, goal: Goal) -> bool:
+        """Return True for what has served before, as live, while nothing is in force."""
+        served = goal.rollout is None and self._quarantine.has_served(goal.bundle)
+        return served and self._in_force is None
+
+    def _say_quarantine(self) -> None:
+        """Say in the status what is left alone, or is enforced for want of another."""
+        text, goal = self._left_alone, self._in_force
+        suspicion = None if goal is None else self._quarantine.refusal(goal.trial)
+        if goal is not None and suspicion is not None:
+            text = f"generation {goal.generation} is enforced for want of another: {suspicion}"
+        if self._state.problem("quarantine", text) and text is not None:
+            _log.warning("%s", text)
+
+    def _verified(self, goal: Goal, data: bytes) -> PolicyTree:
         try:
             return verified(data, goal.bundle)
         except BundleError as error:
@@ -339,26 +362,7 @@ class Adoption:
             self._environment = environment.id if environment else None
         return self._environment
 
-    @contextlib.contextmanager
-    def _probation(self, goal: _Goal) -> Iterator[None]:
-        """Put a generation in force, or evaluate it: its time begins when the body is done.
-
-        :raises BundleError: the body failed. Whatever goes wrong with a generation rejects it: it
-            must not look like an outage.
-        """
-        tried = goal.rollout is not None
-        self._quarantine.begin(goal.generation, goal.bundle, candidate=tried)
-        try:
-            yield
-        except BundleError:
-            self._quarantine.end()
-            raise
-        except Exception as error:
-            self._quarantine.end()
-            raise BundleError(f"it cannot be enforced: {type(error).__name__}: {error}") from error
-        self._quarantine.in_force()
-
-    def _promoted(self, store: Store, goal: _Goal, head: Head) -> None:
+    def _promoted(self, store: Store, goal: Goal, head: Head) -> None:
         if not self._slot.promoted(head):
             data = read_blob(store, goal.bundle)
             self._slot.save(LastGood(goal.generation, goal.environment, goal.bundle, head, data))
@@ -375,12 +379,13 @@ class Adoption:
 
     def tend(self) -> None:
         """Note now and then that the process lives on."""
-        self._quarantine.tend()
+        if self._quarantine.tend():
+            self._say_quarantine()
 
     def close(self) -> None:
         """The process ends in good order."""
         self._beside.end()
-        self._quarantine.end()
+        self._quarantine.close()
 
     def _reject(self, generation: int, error: RatectlError, **changes: Any) -> None:
         text = f"generation {generation or '?'} rejected: {error}"
@@ -389,13 +394,3 @@ class Adoption:
     def _note(self, concern: str, text: str, **changes: Any) -> None:
         if self._state.problem(concern, text, **changes):
             _log.warning("%s", text)
-
-
-def _controlled(item: Item | None) -> str | None:
-    if item is None:
-        return None
-    try:
-        return Controller.decode(item.value).rollout
-    except BundleError as error:
-        _log.warning("%s", error)
-        return None

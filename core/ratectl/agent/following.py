@@ -156,8 +156,7 @@ class StoreFollowing(Following):
         self.sync = StoreSync(
             partial(open_store, settings.source), self.state, self.adoption, switches, stop
         )
-        if not self.state.now.generation:
-            self.adoption.start_from_disk()
+        self.adoption.start()
         self._reporter = self._new_reporter()
         self._run(
             {

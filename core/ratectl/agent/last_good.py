@@ -82,7 +82,7 @@ class Slot:
         """The generation to start from: this slot's own, else the newest of its neighbours.
 
         Where ``usable`` says no, or raises, or a file is damaged, it is the one before; what was
-        wrong is in ``trouble`` then.
+        wrong is in ``trouble`` then. Neighbours are asked where all of its own are unwanted.
 
         :raises BundleError: there are some, and all that are this slot's own are wrong.
         """
@@ -90,16 +90,18 @@ class Slot:
         if self.folder is None:
             return None
         own = [path for name in (_FILE, _BEFORE) if (path := self.folder / name).exists()]
+        unwanted = False
         for path in own:
             try:
                 good = _read(path)
                 if usable(good):
                     return good
+                unwanted = True
             except BundleError as error:
                 self.trouble = self.trouble or str(error)
-        if self.trouble is not None:
+        if self.trouble is not None and not unwanted:
             raise BundleError(self.trouble)
-        return None if own else self._neighbours(usable)
+        return self._neighbours(usable)
 
     def _neighbours(self, usable: Callable[[LastGood], bool]) -> LastGood | None:
         assert self.folder is not None

@@ -1,13 +1,13 @@
-"""Generations that this process has died of: not tried again at once, whatever the store says.
+"""Generations that this agent's process has died with: not tried again for a while.
 
-Before a generation is put in force, a file in the agent's slot says so; it goes when the process
-has outlived its first seconds with it, or ends in good order. A file that is still there at the
-next start was left by a process that died: the generation is left alone for some minutes then, for
-twice as long each time it happens again.
+A note on disk (``trial_note``) names what a process tries, from before it is enforced until the
+process has lived with it for some seconds, or has ended in good order. The next process in the
+slot reads what was left. Of several at a time, the newest is noted: what changed last is to blame.
 
-How many deaths that takes depends on what else may have been the reason. A candidate is there to
-be tried: one is enough. What is live gets a second chance, since a deployment may end a process
-at any moment, and what had served before a third.
+A candidate of a rollout is there to be tried: one death in its time is enough. For a live
+generation only a crash counts, with the witness of it in the note: a deployment may end a process
+at any moment, and how does not matter. One crash may be chance, so it takes two; three where the
+generation has served before. Quarantine lasts for minutes, and twice as long each time.
 """
 
 from __future__ import annotations
@@ -16,50 +16,102 @@ import contextlib
 import json
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from ratectl.agent.trial_note import Trial, TrialNote, read_bounded
+from ratectl.errors import BundleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 __all__ = ["PROBATION_SECONDS", "Quarantine"]
 
 PROBATION_SECONDS: Final = 10.0
-"""A process that lives so long with a generation does not die of it; a candidate is on probation
-for as long as it is one."""
+"""Time after which a process that lives with a generation will not die of it; a candidate is on
+probation for as long as it is one."""
 
 _FIRST_SECONDS: Final = 300.0
-_MOST_SECONDS: Final = 86_400.0
-_LIVE_DEATHS: Final = 2
-_SERVED_DEATHS: Final = 3
+_MAX_SECONDS: Final = 86_400.0
+_CRASHES: Final = 2
+_SERVED_CRASHES: Final = 3
 _REMEMBERED: Final = 100
+_FILE: Final = "quarantine"
 
-_TRYING: Final = "trying"
-_DEATHS: Final = "quarantine"
+_APPLYING: Final = "applying"
+_IN_FORCE: Final = "in force"
+_SHADOW: Final = "shadow"
 
 
 @dataclass(slots=True)
 class _Deaths:
+    """Number of deaths of one kind, and the time of the last one."""
+
+    times: int = 0
+    last: float = 0.0
+    """Seconds since 1970 (wall clock): it has to outlive the process."""
+
+    @classmethod
+    def load(cls, saved: dict[str, Any]) -> Self:
+        """:raises ValueError, TypeError, KeyError, OverflowError: it is damaged."""
+        return cls(int(saved["times"]), float(saved["last"]))
+
+    def add(self, now: float) -> None:
+        self.times, self.last = self.times + 1, now
+
+    def seconds_left(self, tolerated: int, now: float) -> float:
+        """Return how long a generation is still to be left alone; 0 or less where it is not."""
+        suspected = self.times - tolerated
+        if suspected <= 0:
+            return 0.0
+        seconds = min(_FIRST_SECONDS * 2.0 ** min(suspected - 1, 20), _MAX_SECONDS)
+        # A clock that was set back must not make it last for ever.
+        return min(self.last + seconds - now, seconds)
+
+
+@dataclass(slots=True)
+class _Record:
+    """Memory of one generation."""
+
     generation: int
-    deaths: int = 0
     served: bool = False
-    until: float = 0.0
-    """Wall clock, in seconds since 1970: it has to outlive the process."""
+    """Whether a process has lived through its probation."""
+    as_candidate: _Deaths = field(default_factory=_Deaths)
+    """Deaths of any kind in the time of a rollout."""
+    crashes: _Deaths = field(default_factory=_Deaths)
+    """Deaths with a witness, as a candidate or live."""
+    signal: str | None = None
+    """Name of the signal of the last crash."""
+
+    def seconds_left(self, now: float) -> float:
+        """Return how long it is to be left alone as a live generation."""
+        return self.crashes.seconds_left((_SERVED_CRASHES if self.served else _CRASHES) - 1, now)
+
+    @classmethod
+    def load(cls, saved: dict[str, Any]) -> Self:
+        """:raises ValueError, TypeError, KeyError, OverflowError: it is damaged."""
+        return cls(
+            int(saved["generation"]),
+            bool(saved["served"]),
+            _Deaths.load(saved["as_candidate"]),
+            _Deaths.load(saved["crashes"]),
+            None if saved["signal"] is None else str(saved["signal"]),
+        )
 
 
 @dataclass(slots=True)
 class _Attempt:
-    generation: int
-    bundle: str
-    candidate: bool
+    """A trial in this process."""
+
+    trial: Trial
     since: float | None = None
-    """When it was in force; None before."""
+    """Time of enforcement (monotonic seconds); None before."""
 
 
 class Quarantine:
-    """What is remembered in one slot's folder; without a folder, nothing is. Thread-safe."""
+    """Memory of deaths in one slot's folder; without a folder there is none. Thread-safe."""
 
     def __init__(
         self,
@@ -67,120 +119,161 @@ class Quarantine:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._folder = folder
+        self._path = None if folder is None else folder / _FILE
+        self._note = TrialNote(folder)
         self._clock = clock
         self._wall = wall
         self._lock = threading.Lock()
-        self._attempt: _Attempt | None = None
+        self._attempts: dict[str, _Attempt] = {}
+        """By role, newest last: that one is to blame if the process dies."""
         self._known = self._load()
         self._autopsy()
 
-    def refusal(self, bundle: str) -> str | None:
-        """Why a bundle must not be tried now; None where it may be."""
-        known = self._known.get(bundle)
-        # A clock that was set back must not make it last for ever.
-        left = 0.0 if known is None else min(known.until - self._wall(), _MOST_SECONDS)
-        if known is None or left <= 0:
+    # Looking up ---------------------------------------------------------------------------------
+
+    def refusal(self, trial: Trial) -> str | None:
+        """Return why a generation must not be tried now; None where it may be."""
+        record = self._known.get(trial.bundle)
+        if record is None:
             return None
-        until = datetime.fromtimestamp(self._wall() + left, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        times = "once" if known.deaths == 1 else f"{known.deaths} times"
+        now = self._wall()
+        deaths, died, left = record.crashes, f"crashed ({record.signal})", record.seconds_left(now)
+        if trial.candidate and record.as_candidate.seconds_left(0, now) > left:
+            deaths, died = record.as_candidate, "died"
+            left = deaths.seconds_left(0, now)
+        if left <= 0:
+            return None
+        until = datetime.fromtimestamp(now + left, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        times = "once" if deaths.times == 1 else f"{deaths.times} times"
         return (
-            f"this agent's process died with generation {known.generation} ({times}); "
+            f"this agent's process {died} with generation {record.generation}, {times}; "
             f"it is not tried again before {until}"
         )
 
-    def begin(self, generation: int, bundle: str, *, candidate: bool) -> None:
-        """Note that a bundle is about to be put in force."""
+    def has_served(self, bundle: str) -> bool:
+        """Return True if a process of this slot has lived through the bundle's probation."""
+        record = self._known.get(bundle)
+        return record is not None and record.served
+
+    # Probation ----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def trying(self, trial: Trial, *, shadow: bool = False) -> Iterator[None]:
+        """Note that the body is about to enforce a generation, or to evaluate it in shadow.
+
+        Its time begins when the body is done.
+
+        :raises BundleError: the body failed. Whatever goes wrong with a generation rejects it: it
+            must not look like an outage.
+        """
+        self.begin(trial, shadow=shadow)
+        try:
+            yield
+        except BaseException as error:
+            self.end(shadow=shadow)
+            if isinstance(error, BundleError) or not isinstance(error, Exception):
+                raise
+            raise BundleError(f"it cannot be enforced: {type(error).__name__}: {error}") from error
+        if not shadow:
+            self.in_force()
+
+    def begin(self, trial: Trial, *, shadow: bool = False) -> None:
+        """Note that a generation is about to be put in force, or evaluated in shadow."""
+        role = _SHADOW if shadow else _APPLYING
         with self._lock:
-            self._attempt = _Attempt(generation, bundle, candidate)
-            self._strike_out()  # where the next line fails, nobody else is to be blamed
-            said = {"generation": generation, "bundle": bundle, "candidate": candidate}
-            # Not synced: what a machine's crash takes with it was not the generation's doing.
-            self._write(_TRYING, said)
+            self._attempts.pop(role, None)
+            self._attempts[role] = _Attempt(trial)
+            self._write_note()
 
     def in_force(self) -> None:
-        """Note that it is: its time begins."""
+        """Start the time of what was begun, in place of the attempt before it."""
         with self._lock:
-            if self._attempt is not None:
-                self._attempt.since = self._clock()
+            attempt = self._attempts.pop(_APPLYING, None)
+            if attempt is not None:
+                attempt.since = self._clock()
+                self._attempts.pop(_IN_FORCE, None)
+                self._attempts[_IN_FORCE] = attempt
+                self._write_note()
+
+    def end(self, *, shadow: bool = False) -> None:
+        """Note that what was begun failed in good order, or is evaluated in shadow no longer.
+
+        The generation in force stays on probation.
+        """
+        with self._lock:
+            if self._attempts.pop(_SHADOW if shadow else _APPLYING, None) is not None:
+                self._write_note()
 
     def promoted(self) -> None:
-        """Note that the candidate is one no more."""
+        """Note that the candidate in force has become live."""
         with self._lock:
-            if self._attempt is not None:
-                self._attempt.candidate = False
+            attempt = self._attempts.get(_IN_FORCE)
+            if attempt is not None:
+                attempt.trial = replace(attempt.trial, candidate=False)
+                self._write_note()
 
-    def tend(self) -> None:
-        """Note that the process lives on, if it has done so for long enough."""
+    def tend(self) -> bool:
+        """Return True if the process has just lived long enough for a probation to end."""
         with self._lock:
-            attempt = self._attempt
-            if attempt is None or attempt.candidate or attempt.since is None:
-                return
-            if self._clock() - attempt.since >= PROBATION_SECONDS:
-                self._known.pop(attempt.bundle, None)
-                self._known[attempt.bundle] = _Deaths(attempt.generation, served=True)
-                self._save()
-                self._attempt = None
-                self._strike_out()
+            attempt = self._attempts.get(_IN_FORCE)
+            if attempt is None or attempt.trial.candidate or attempt.since is None:
+                return False
+            if self._clock() - attempt.since < PROBATION_SECONDS:
+                return False
+            del self._attempts[_IN_FORCE]
+            self._write_note()
+            self._remember(attempt.trial.bundle, _Record(attempt.trial.generation, served=True))
+            return True
 
-    def end(self) -> None:
-        """The attempt ended in good order: the process refused it, or closed its agent."""
+    def close(self) -> None:
+        """End in good order: nothing is noted from now on."""
         with self._lock:
-            self._attempt = None
-            self._strike_out()
+            self._attempts.clear()
+            self._write_note()
+            self._note = TrialNote(None)
 
-    def _strike_out(self) -> None:
-        if self._folder is not None:
-            with contextlib.suppress(OSError):
-                (self._folder / _TRYING).unlink(missing_ok=True)
+    def leave_to_parent(self) -> None:
+        """Let go of the parent's note, after a fork."""
+        self._note.leave_to_parent()
+
+    def _write_note(self) -> None:
+        newest = next(reversed(self._attempts.values()), None)
+        self._note.write(None if newest is None else newest.trial)
+
+    # Memory -------------------------------------------------------------------------------------
 
     def _autopsy(self) -> None:
-        """Hold what the last process died with against it."""
-        left = self._read(_TRYING) or {}
-        bundle, generation = left.get("bundle"), left.get("generation")
-        if not isinstance(bundle, str) or type(generation) is not int:
+        """Count what the last process died with."""
+        left = self._note.take()  # before it is counted: a kill in between must not count it twice
+        if left is None or not (left.trial.candidate or left.crash):
             return
-        known = self._known.pop(bundle, None) or _Deaths(generation)
-        self._known[bundle] = known
-        known.deaths += 1
-        enough = _SERVED_DEATHS if known.served else _LIVE_DEATHS
-        suspected = known.deaths - (0 if left.get("candidate") is True else enough - 1)
-        if suspected > 0:
-            seconds = min(_FIRST_SECONDS * 2 ** min(suspected - 1, 20), _MOST_SECONDS)
-            known.until = self._wall() + seconds
-        self._save()
-        self._strike_out()
+        trial, crash = left
+        record = self._known.get(trial.bundle) or _Record(trial.generation)
+        now = self._wall()
+        if trial.candidate:
+            record.as_candidate.add(now)
+        if crash is not None:
+            record.crashes.add(now)
+            record.signal = crash
+        self._remember(trial.bundle, record)
 
-    def _load(self) -> dict[str, _Deaths]:
-        found: dict[str, _Deaths] = {}
-        for bundle, said in (self._read(_DEATHS) or {}).items():
-            with contextlib.suppress(TypeError, ValueError, KeyError, OverflowError):
-                found[bundle] = _Deaths(
-                    int(said["generation"]),
-                    int(said["deaths"]),
-                    bool(said["served"]),
-                    float(said["until"]),
-                )
-        return found
-
-    def _save(self) -> None:
+    def _remember(self, bundle: str, record: _Record) -> None:
+        self._known.pop(bundle, None)
+        self._known[bundle] = record
         self._known = dict(list(self._known.items())[-_REMEMBERED:])
-        self._write(_DEATHS, {bundle: asdict(said) for bundle, said in self._known.items()})
-
-    def _read(self, name: str) -> dict[str, Any] | None:
-        """What a file says; None where there is none, or none that can be read."""
-        if self._folder is None:
-            return None
-        try:
-            found = json.loads((self._folder / name).read_bytes())
-        except (OSError, ValueError, RecursionError):
-            return None
-        return found if isinstance(found, dict) else None
-
-    def _write(self, name: str, said: dict[str, Any]) -> None:
-        if self._folder is None:
+        if self._path is None:
             return
-        beside = self._folder / f"{name}.new"
+        saved = {bundle: asdict(record) for bundle, record in self._known.items()}
+        beside = self._path.with_name(f"{_FILE}.new")
         with contextlib.suppress(OSError):  # a full disk must not keep policies from being enforced
-            beside.write_text(json.dumps(said), "utf-8")
-            beside.replace(self._folder / name)
+            beside.write_text(json.dumps(saved), "utf-8")
+            beside.replace(self._path)
+
+    def _load(self) -> dict[str, _Record]:
+        content = None if self._path is None else read_bounded(self._path)
+        found: dict[str, _Record] = {}
+        with contextlib.suppress(ValueError, AttributeError, RecursionError):
+            for bundle, saved in json.loads(content or b"{}").items():
+                with contextlib.suppress(TypeError, ValueError, KeyError, OverflowError):
+                    found[bundle] = _Record.load(saved)
+        return found

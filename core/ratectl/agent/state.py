@@ -29,7 +29,8 @@ class AgentStatus:
     connected: bool = False
     """Whether the store (or directory) answered last time."""
     problems: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong now, by what it concerns: ``store``, ``generation``, ``disk`` or ``panic…``."""
+    """What is wrong now, by what it concerns: ``store``, ``generation``, ``quarantine``, ``disk``
+    or ``panic…``."""
     rejected: int | None = None
     """The generation that was refused and is live in the store all the same."""
     applied: str | None = None

@@ -9,6 +9,7 @@
      slots.h       slots of concurrency limits     decide.h      look, then charge all or none
      table.h       buckets by key, bounded         check.h       check, check_many, release, settle
      counters.h    what was seen                   gate.h        the answer alone
+     witness.h     what crashes leave behind
 
    Under the GIL, C code that runs no Python is atomic: that is the lock. The limited API, on which
    this is built, does not exist on free-threaded Python, where the build fails and pure.py serves. */
@@ -17,6 +18,7 @@
 #define Py_LIMITED_API 0x030B0000
 #endif
 #include "gate.h"
+#include "witness.h"
 
 /* The core -------------------------------------------------------------------------------------- */
 
@@ -249,6 +251,9 @@ static PyMethodDef module_methods[] = {
      "Nothing: what a call of C code costs."},
     {"now", now_call, METH_NOARGS, "The clock of engines, in nanoseconds: time.monotonic_ns()'s."},
     {"bind", bind_call, METH_VARARGS, NULL},
+    {"witness", witness_call, METH_O,
+     "Have a crash of this process write the number of its signal to an open file."},
+    {"dismiss", dismiss_call, METH_O, "Have it write nothing any more to that file."},
     {NULL, NULL, 0, NULL},
 };
 static struct PyModuleDef module_def = {

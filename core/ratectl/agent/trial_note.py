@@ -1,0 +1,165 @@
+"""Note on disk of the generation that this process is trying, and of the crash that ended it.
+
+The first line of the file names the generation; the process writes it before it enforces it. Where
+the engine is the compiled one, a fatal signal appends a line with its number (see
+``engine/csrc/witness.h``). Any other death (SIGKILL, a power cut) leaves the first line alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ratectl.engine import engine_type
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["LeftTrial", "Trial", "TrialNote", "read_bounded"]
+
+_log = logging.getLogger("ratectl.agent")
+
+_MAX_BYTES: Final = 1 << 20
+"""Size of a file beyond which it is not one of ours."""
+
+_FATAL: Final = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
+"""Signals that the witness notes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A generation that a process tries."""
+
+    generation: int
+    bundle: str
+    candidate: bool
+    """True for a candidate of a rollout, False for a live generation."""
+
+
+class LeftTrial(NamedTuple):
+    """Trial that was on when its process ended, and how that ended."""
+
+    trial: Trial
+    crash: str | None
+    """Name of the signal that it crashed with; None where nothing tells of a crash."""
+
+
+class TrialNote:
+    """The file ``trying`` of a slot; without a folder, nothing is noted. Not thread-safe."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._path = None if folder is None else folder / "trying"
+        self._written: Trial | None = None
+        self._witness: int | None = None
+        """Descriptor of the file, while a crash would append to it."""
+
+    def take(self) -> LeftTrial | None:
+        """Remove what the process before has left, and return it.
+
+        None where it cannot be read, or cannot be removed: it would count again at each start.
+        """
+        content = None if self._path is None else read_bounded(self._path)
+        if self._path is None or not _removed(self._path) or content is None:
+            return None
+        noted, _, crash = content.partition(b"\n")
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+            return LeftTrial(_trial(json.loads(noted)), _signal_name(crash))
+        return None
+
+    def write(self, trial: Trial | None) -> None:
+        """Replace the note; None removes it. A full disk does not stop the process."""
+        if self._path is None or trial == self._written:
+            return
+        before, self._witness, self._written = self._witness, None, None
+        with contextlib.suppress(OSError):
+            if trial is not None:
+                self._witness = _witnessed(_replaced(self._path, trial))
+                self._written = trial
+        if self._written is None:
+            _removed(self._path)  # where this cannot be noted, nothing else is to be blamed for it
+        _close(before)
+
+    def leave_to_parent(self) -> None:
+        """Close this process's copy after a fork: the note is the parent's."""
+        if self._witness is not None:
+            os.close(self._witness)
+        self._path = self._witness = None
+
+
+def read_bounded(path: Path) -> bytes | None:
+    """Return a small file's content; None where it cannot be read or is too large to be ours."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError:
+        return None
+    return content if len(content) <= _MAX_BYTES else None
+
+
+def _removed(path: Path) -> bool:
+    """Remove a file; False where it is still there."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _log.debug("%s cannot be removed: %s", path, error)
+        return False
+    return True
+
+
+def _trial(noted: dict[str, Any]) -> Trial:
+    """:raises KeyError, TypeError: it is damaged."""
+    trial = Trial(noted["generation"], noted["bundle"], noted["candidate"])
+    if [type(of) for of in (trial.generation, trial.bundle, trial.candidate)] != [int, str, bool]:
+        raise TypeError("not a trial")
+    return trial
+
+
+def _signal_name(lines: bytes) -> str | None:
+    """Return the name of the last signal noted; None where the last line names none.
+
+    A process that has survived a signal (the host mends it) notes 00.
+    """
+    *_, last, rest = [b"", *lines.split(b"\n")]
+    return next((each.name for each in _FATAL if last == b"%02d" % each and not rest), None)
+
+
+def _replaced(path: Path, trial: Trial) -> int:
+    """Write a note beside, rename it, and return its descriptor.
+
+    Not synced: what a machine's crash takes with it was not the generation's doing.
+    """
+    beside = path.with_name(f"{path.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+    file = os.open(beside, flags, 0o600)
+    try:
+        os.write(file, json.dumps(asdict(trial)).encode() + b"\n")
+        beside.replace(path)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def _witnessed(file: int) -> int | None:
+    """Have a crash append to a file; close it where the engine has no witness."""
+    if engine_type().name != "pure":
+        from ratectl.engine import _fast
+
+        if _fast.witness(file):
+            return file
+        _log.warning("too many agents are on probation: a crash would leave no witness")
+    os.close(file)
+    return None
+
+
+def _close(witness: int | None) -> None:
+    if witness is not None:
+        from ratectl.engine import _fast
+
+        _fast.dismiss(witness)
+        os.close(witness)

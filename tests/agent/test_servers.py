@@ -1,0 +1,109 @@
+"""Real servers restart their workers at any moment, and every worker decides by what is live."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.servers import ROUNDS, Service, once
+from etcd_server import wait_for
+from ratectl.stores import open_store
+from support import publish_policies, simple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [once, pytest.mark.servers]
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    url = f"sqlite:///{tmp_path}/rates.db"
+    with open_store(url) as store:
+        publish_policies(store, simple("1000/s"))
+    return Service(tmp_path / "service", url)
+
+
+def innocent(answers: list[dict[str, Any]]) -> None:
+    """Assert that every process decided by the live generation, and found nothing wrong."""
+    told = [(a["generation"], a["reason"], a["rejected"], a["problems"]) for a in answers]
+    assert told == [(1, "ok", None, {})] * len(answers)
+
+
+def replace_worker(service: Service, signum: signal.Signals) -> None:
+    """Send a signal to the youngest worker until another has started in its place.
+
+    One that was forked a moment ago ignores SIGTERM until it has handlers of its own.
+    """
+    begun = service.journal()
+
+    def replaced() -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(begun[-1]["pid"], signum)
+        return len(service.journal()) > len(begun)
+
+    wait_for(replaced, "another worker", 20, 0.2)
+
+
+def test_uvicorn_that_reloads_on_every_save_always_enforces_what_is_live(service: Service):
+    with service.uvicorn("--reload"):
+        for stamp in range(1, 6 * ROUNDS + 2):
+            answer = wait_for(
+                lambda stamp=stamp: found if (found := service.ask())["stamp"] == stamp - 1 else 0,
+                "the code as saved",
+                20,
+                0.05,
+            )
+            innocent([answer])
+            service.save(stamp)
+    assert len(service.journal()) >= 6 * ROUNDS
+    innocent(service.journal())
+
+
+def test_workers_of_uvicorn_survive_restarts_and_kills(service: Service):
+    for _ in range(ROUNDS):
+        begun = len(service.journal())
+        with service.uvicorn("--workers", "2") as master:
+            service.until_started(begun + 2)
+            for _ in range(3):
+                replace_worker(service, signal.SIGKILL)
+            for restart in range(1, 3):
+                master.send_signal(signal.SIGHUP)
+                service.until_started(begun + 5 + 2 * restart)
+            innocent([service.ask()])
+    innocent(service.journal())
+
+
+@pytest.mark.parametrize("loading", [(), ("--preload",)], ids=["own", "preloaded"])
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGABRT, signal.SIGTERM])
+def test_workers_of_gunicorn_survive_reloads_and_signals(
+    service: Service, loading: tuple[str, ...], signum: signal.Signals
+):
+    # The master that loads the code itself decides as well.
+    masters = len(loading)
+    with service.gunicorn("--workers", "2", *loading) as master:
+        service.until_started(masters + 2)
+        for reload in range(1, 1 + 2 * ROUNDS):
+            master.send_signal(signal.SIGHUP)
+            service.until_started(masters + 2 + 2 * reload)
+        for _ in range(4 * ROUNDS):
+            replace_worker(service, signum)
+        innocent([service.ask()])
+    innocent(service.journal())
+
+
+@pytest.mark.parametrize("loading", [(), ("--preload",)], ids=["own", "preloaded"])
+def test_gunicorn_that_is_ended_again_and_again_starts_with_what_is_live(
+    service: Service, loading: tuple[str, ...]
+):
+    for turn in range(4 * ROUNDS):
+        begun = len(service.journal())
+        with service.gunicorn("--workers", "2", *loading) as master:
+            service.until_started(begun + len(loading) + 2)
+            innocent([service.ask()])
+            master.send_signal([signal.SIGTERM, signal.SIGKILL][turn % 2])
+    innocent(service.journal())
