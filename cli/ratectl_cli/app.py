@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 import typer.main
 
+from ratectl.urls import scrubbed
 from ratectl_cli.errors import BUG, explain_error
 from ratectl_cli.lazy import CommandFailed, Entry, LazyGroup
 from ratectl_cli.options import Options, guess_color, guess_output
@@ -156,7 +157,7 @@ def _fail(error: BaseException, arguments: "Sequence[str]") -> int:
     if failure.exit_code == BUG and session.options.verbose:
         import traceback
 
-        sys.stderr.write("".join(traceback.format_exception(error)))
+        sys.stderr.write(scrubbed("".join(traceback.format_exception(error))))
     with contextlib.suppress(OSError):  # nowhere left to say it
         _report(session, failure)
     return failure.exit_code

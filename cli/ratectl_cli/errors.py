@@ -16,11 +16,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from ratectl import errors as core
 from ratectl.signing import Untrusted
+from ratectl.urls import scrubbed
 from ratectl_cli.signals import Terminated
 
 if TYPE_CHECKING:
@@ -133,7 +134,13 @@ _KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
 
 
 def explain_error(error: BaseException) -> Failure:
-    """What to say of an exception, and how to exit."""
+    """Return what to say of an exception, and how to exit. No password in a URL is repeated."""
+    failure = _explained(error)
+    hint = failure.hint and scrubbed(failure.hint)
+    return replace(failure, message=scrubbed(failure.message), hint=hint)
+
+
+def _explained(error: BaseException) -> Failure:
     usage = _usage(error)
     if usage:
         return usage

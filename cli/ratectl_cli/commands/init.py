@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ratectl.files import named_path
 from ratectl_cli.errors import Refused
 from ratectl_cli.pipelines import Platform, cautions, pipeline_files, settings_file
 from ratectl_cli.session import session_of
@@ -66,7 +67,7 @@ def init(
       77  what it would write is there already, or cannot be written
     """
     session = session_of(ctx)
-    top = Path(directory)
+    top = named_path("DIR", directory)
     example = _FULL if full else _SMALL
     try:
         files, kept = _wanted(top, example, ci)

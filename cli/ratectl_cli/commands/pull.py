@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratectl.errors import UsageError
+from ratectl.files import named_path
 from ratectl_cli.errors import Refused
 from ratectl_cli.session import Session, session_of
 from ratectl_cli.text import bold, plural
@@ -72,6 +73,7 @@ def pull(
     from ratectl_cli.pulled import parts_of, pulled_files
 
     session = session_of(ctx)
+    folder = named_path("DIR", directory)
     with session.store() as store, session.busy("reading policies"):
         entry = entry_of(store, generation)
         live = read_live(store).generation == entry.generation
@@ -91,7 +93,7 @@ def pull(
             _answer(session, entry, files, states, directory=None, live=live)
     else:
         with session.busy("writing policies"):
-            states = _write(Path(directory), entry, files, force=force)
+            states = _write(folder, entry, files, force=force)
         _answer(session, entry, files, states, directory=directory, live=live)
     _remark(session, entry, files)
     return 0

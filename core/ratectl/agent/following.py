@@ -24,6 +24,7 @@ from ratectl.agent.sync import StoreSync
 from ratectl.agent.wall import WallClock
 from ratectl.errors import UsageError
 from ratectl.stores import check_url, open_store
+from ratectl.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -215,7 +216,7 @@ class DirectoryFollowing(Following):
         if before is None:
             if not path.exists():
                 raise UsageError(
-                    f"{settings.source!r} is neither a store URL nor a directory of policies"
+                    f"{shown(settings.source)!r} is neither a store URL nor a directory of policies"
                 )
             directory.load()
         self._run(

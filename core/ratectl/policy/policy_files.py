@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import UsageError
+from ratectl.files import named_path
 from ratectl.policy import codes
 from ratectl.policy.diagnostics import Diagnostic, Span
 from ratectl.policy.yaml_text import MAX_BYTES
@@ -68,8 +69,8 @@ def find_sources(paths: Sequence[str | os.PathLike[str]], stdin: bytes | None) -
     """
     if not paths:
         raise UsageError("no path to read policies from")
-    if not all(os.fspath(path) for path in paths):
-        raise UsageError("a path to read policies from is empty: say . for the folder you are in")
+    for path in paths:
+        named_path("a path to read policies from", os.fspath(path))
     sources = Sources()
     for given in paths:
         path = os.fspath(given)

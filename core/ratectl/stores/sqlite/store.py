@@ -27,6 +27,7 @@ from ratectl.stores.sqlite.doctor import absent, describe, find_problems
 from ratectl.stores.sqlite.file import FIRST_REVISION, Database
 from ratectl.stores.sqlite.lease import SqliteLease
 from ratectl.stores.sqlite.watch import SqliteWatch
+from ratectl.urls import holds_password, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -204,10 +205,13 @@ class SqliteStore(Store):
 
 def _path_of(url: str) -> str:
     scheme, _, rest = url.partition("://")
+    url = shown(url)
     hint = "write sqlite:///relative/path.db or sqlite:////absolute/path.db"
     if scheme != "sqlite" or not rest.startswith("/"):
         raise UsageError(f"store {url!r} does not name a file: {hint}")
     path = rest[1:]
+    if holds_password(path):
+        raise UsageError(f"store {url!r}: a file has no user or password: {hint}")
     if not path or path == ":memory:":
         raise UsageError(f"store {url!r}: several processes share a store, so it is a file: {hint}")
     if path.endswith("/") or "\0" in path or "?" in path:
