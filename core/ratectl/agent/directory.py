@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from ratectl.agent.wall import WallClock
 
 __all__ = ["DirectorySync"]
-
-_log = logging.getLogger("ratectl.agent")
 
 _POLL_SECONDS: Final = 0.25
 
@@ -91,8 +88,8 @@ class DirectorySync:
                     self._seen = None  # it may be over by the next look
                     text = f"{type(error).__name__}: {error}"
                 refused = self._state.now.generation + 1
-                if self._state.problem("generation", text, rejected=refused):
-                    _log.error("%s: keeping what is in force: %s", self._path, text)
+                said = f"{self._path}: keeping what is in force: {text}"
+                self._state.problem("generation", said, rejected=refused)
 
     def _fingerprint(self) -> object:
         files = [self._path] if self._path.is_file() else sorted(self._path.rglob("*"))

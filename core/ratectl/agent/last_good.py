@@ -15,7 +15,6 @@ import re
 import secrets
 import socket
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.errors import BundleError
@@ -24,20 +23,15 @@ from ratectl.records import Head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-__all__ = ["LastGood", "Slot", "default_state_dir", "take_slot"]
+__all__ = ["LastGood", "Slot", "take_slot"]
 
 _FORMAT: Final = 1
 _MAX_SLOTS: Final = 4_096
 _FILE: Final = "last-good"
 _BEFORE: Final = "last-good.before"
 _ACCEPTED: Final = "accepted"
-
-
-def default_state_dir() -> Path:
-    """``$XDG_STATE_HOME/ratectl``, or ``~/.local/state/ratectl``."""
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "ratectl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +213,7 @@ def take_slot(state_dir: Path, source: str, agent_id: str | None) -> Slot:
         problem = f"all {_MAX_SLOTS} slots in {store_dir} are taken"
     except OSError as error:
         problem = f"cannot keep state in {store_dir}: {error.strerror or error}"
-    return Slot(None, wanted or _fresh_id(), None, problem)
+    return Slot(None, wanted or _fresh_id(), None, f"{problem}; going on without last-good")
 
 
 def _candidates(store_dir: Path, wanted: str | None) -> Iterator[tuple[Path, str | None]]:

@@ -23,7 +23,7 @@ from ratectl.stores.base import (
 )
 from ratectl.stores.sqlite import log
 from ratectl.stores.sqlite.channel import Channel
-from ratectl.stores.sqlite.doctor import absent, describe, find_problems
+from ratectl.stores.sqlite.doctor import absent, describe, find_damage, find_problems
 from ratectl.stores.sqlite.file import FIRST_REVISION, Database
 from ratectl.stores.sqlite.lease import SqliteLease
 from ratectl.stores.sqlite.watch import SqliteWatch
@@ -138,6 +138,7 @@ class SqliteStore(Store):
         with self._reading() as db:
             meta = log.meta(db)
             detail = describe(self._database, db, meta)
+            damage = find_damage(self._database.path, db)
         wal = self._database.wal_bytes()
         return Status(
             backend="sqlite",
@@ -146,7 +147,7 @@ class SqliteStore(Store):
             compacted=meta.compacted,
             size_bytes=self._database.path.stat().st_size + wal,
             detail=detail,
-            problems=find_problems(self._database.path, wal),
+            problems=(*damage, *find_problems(self._database.path, wal)),
         )
 
     def close(self) -> None:
