@@ -1,7 +1,7 @@
 """Paths that people name, folders that are made, and reading files within bounds.
 
-``open_beneath`` follows no link, on the way or at the end: what it opens lies below the folder,
-also where somebody exchanges folders for links meanwhile. (A hard link is a file like any other.)
+``Beneath`` follows no link, on the way or at the end: what it opens lies below the folder, also
+where somebody exchanges folders for links meanwhile. (A hard link is a file like any other.)
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from ratectl.errors import UsageError
 from ratectl.urls import shown
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
-    "CLOSED", "ENTERABLE", "make_folder", "named_path", "open_beneath", "read_at_most", "read_file",
+    "CLOSED", "ENTERABLE", "NOT_REGULAR", "Beneath", "left_repository", "make_folder", "named_path",
+    "parts_below", "read_at_most", "read_file",
 ]  # fmt: skip
 
 CLOSED: Final = 0o700
@@ -28,6 +29,8 @@ CLOSED: Final = 0o700
 
 ENTERABLE: Final = 0o711
 """Mode of a folder in which others may open a file whose name they know; they cannot list it."""
+
+NOT_REGULAR: Final = "it is no regular file"
 
 _CHUNK: Final = 16_384
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -76,24 +79,88 @@ def make_folder(path: Path, mode: int) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
 
-def open_beneath(root: str, parts: Sequence[str]) -> int:
-    """Open the regular file at ``parts`` below the folder ``root``, following no link.
+def parts_below(root: str, real: str) -> tuple[str, ...] | None:
+    """Return the parts of a real path from a real folder; None where it is not below that.
 
-    :raises OSError: there is none, it cannot be read, or something on the way is a link by now.
+    What is hidden there counts as not below: Git's own files may hold credentials. (Names that
+    begin with two dots are no hidden ones: Kubernetes mounts files behind ``..data``.)
     """
-    folder = os.open(root, _FOLDER)
+    above = f"{root.rstrip('/')}/"
+    if not real.startswith(above):
+        return None
+    parts = tuple(real[len(above) :].split("/"))
+    hidden = any(part.startswith(".") and not part.startswith("..") for part in parts)
+    return None if hidden else parts
+
+
+def left_repository(path: str) -> str | None:
+    """Return the Git work tree that a path, by its name, lies in, but by its links leads out of.
+
+    None where it leads out of none. Who commits to a repository is not who runs a command on it:
+    a link in there must not choose what the command reads. Elsewhere a link is as good as a path.
+    """
     try:
-        for part in parts[:-1]:
-            inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        file = os.open(parts[-1], _FILE, dir_fd=folder)
-    finally:
-        os.close(folder)
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise OSError(errno.EINVAL, "it is no regular file")
-    return file
+        real = os.path.realpath(path)
+        folder = os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120 - keeps links
+    except (OSError, ValueError):  # the working directory is gone, or it can be no path
+        return None
+    while True:
+        if os.path.lexists(f"{folder}/.git"):
+            top = os.path.realpath(folder)
+            git = f"{top.rstrip('/')}/.git"
+            if real == git or real.startswith(f"{git}/") or not _is_within(real, top):
+                return folder
+        above = os.path.dirname(folder)  # noqa: PTH120
+        if above == folder:
+            return None
+        folder = above
+
+
+def _is_within(real: str, top: str) -> bool:
+    return real == top or real.startswith(f"{top.rstrip('/')}/")
+
+
+class Beneath:
+    """Opens regular files below folders, following no link. Keeps the last folder open."""
+
+    def __init__(self) -> None:
+        self._place: tuple[str, Sequence[str]] | None = None
+        self._folder = -1
+
+    def open(self, root: str, parts: Sequence[str]) -> int:
+        """Open the file at ``parts`` below the folder ``root``, for reading.
+
+        :raises OSError: there is none, it cannot be read, or a link is on the way by now.
+        """
+        file = os.open(parts[-1], _FILE, dir_fd=self._enter(root, parts[:-1]))
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise OSError(errno.EINVAL, NOT_REGULAR)
+        return file
+
+    def _enter(self, root: str, parts: Sequence[str]) -> int:
+        if self._place != (root, parts):
+            self.close()
+            self._folder = os.open(root, _FOLDER)
+            for part in parts:
+                outer = self._folder
+                self._folder = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=outer)
+                os.close(outer)
+            self._place = root, parts
+        return self._folder
+
+    def close(self) -> None:
+        """Close the folder. Safe to call twice."""
+        self._place = None
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def read_at_most(file: int, limit: int) -> bytes:

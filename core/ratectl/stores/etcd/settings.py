@@ -13,10 +13,10 @@ import ipaddress
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import UsageError
+from ratectl.files import read_file
 from ratectl.urls import shown
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ VARIABLES: Final[Mapping[str, str]] = {
 
 _FORM: Final = "etcd://host:port[,host:port]/environment"
 _TLS_VARIABLES: Final = ("CA", "CERT", "KEY", "SERVER_NAME")
+_MAX_BYTES: Final = 1_000_000
+"""Of a file that holds a password, a certificate or a key."""
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -201,9 +203,10 @@ def _file(values: Mapping[str, str], variable: str) -> bytes | None:
 
 def _read(variable: str, path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"{variable}: cannot read {path}: {error.strerror}") from error
+        return read_file(path, _MAX_BYTES)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"{variable}: cannot read {path}: {why}") from error
 
 
 def _check(condition: bool, message: str) -> None:
