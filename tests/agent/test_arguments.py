@@ -35,7 +35,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refusal(*given: Any, **options: Any) -> str:
-    """What an agent says that cannot be made."""
+    """Return the message with which the arguments are refused."""
     with pytest.raises(UsageError) as raised:
         ratectl.Agent(*given, **options)
     return str(raised.value)

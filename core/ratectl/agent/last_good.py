@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.errors import BundleError
+from ratectl.files import CLOSED, make_folder
 from ratectl.policy.bundle import digest
 from ratectl.records import Head
 
@@ -83,7 +84,7 @@ class Slot:
         self.trouble = None
         if self.folder is None:
             return None
-        own = [path for name in (_FILE, _BEFORE) if (path := self.folder / name).exists()]
+        own = [path for name in (_FILE, _BEFORE) if os.path.lexists(path := self.folder / name)]
         for path in own:
             try:
                 good = _read(path)
@@ -98,7 +99,7 @@ class Slot:
     def _neighbours(self, usable: Callable[[LastGood], bool]) -> LastGood | None:
         assert self.folder is not None
         found = [path for name in (_FILE, _BEFORE) for path in self.folder.parent.glob(f"*/{name}")]
-        for path in sorted(found, key=lambda path: -path.stat().st_mtime):
+        for path in sorted(found, key=_age):
             # What is wrong with a neighbour's is the neighbour's to report.
             with contextlib.suppress(BundleError):
                 good = _read(path)
@@ -199,14 +200,22 @@ class Slot:
             self._lock = None
 
 
+def _age(path: Path) -> float:
+    """Orders files, the newest first; one that is gone by now comes last."""
+    try:
+        return -path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def take_slot(state_dir: Path, source: str, agent_id: str | None) -> Slot:
     """Lock a slot for the store (or directory) ``source``; never fails, see ``Slot.problem``."""
     store_dir = state_dir / "agents" / digest(source.encode())[:16]
     wanted = _safe(agent_id) if agent_id else None
     try:
-        store_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(store_dir, CLOSED)
         for folder, name in _candidates(store_dir, wanted):
-            folder.mkdir(exist_ok=True, mode=0o700)
+            folder.mkdir(exist_ok=True, mode=CLOSED)
             lock = _lock(folder)
             if lock is not None:
                 return Slot(folder, name or _persisted_id(folder), lock, None)
