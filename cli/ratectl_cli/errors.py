@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
@@ -171,11 +172,19 @@ def _usage(error: BaseException) -> Failure | None:
 
 def _message(error: BaseException) -> str:
     if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{(error.strerror or str(error)).lower()}"
+        return _os_message(error)
     if isinstance(error, core.PolicyError):
         return "the policies are not valid"
     return str(error) or type(error).__name__
+
+
+def _os_message(error: OSError) -> str:
+    why = (error.strerror or str(error) or type(error).__name__).lower()
+    if error.filename:
+        return f"{os.fsdecode(error.filename)}: {why}"
+    if isinstance(error, FileNotFoundError) and not os.path.exists("."):  # noqa: PTH110
+        return "the working directory is gone: go to one that is there"
+    return f"input or output failed: {why}"
 
 
 def _hint(error: BaseException) -> str | None:

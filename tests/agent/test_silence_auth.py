@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.test_silence import RETRIES, Log, says, well
+from agent.said import RETRIES, Log, says, well
 from etcd_server import EtcdServer, wait_for
 from ratectl.stores import open_store
 from ratectl.usage import read_agents
@@ -97,7 +97,7 @@ LOSSES = [
     (User.delete, User.add, WRONG),
     (User.change_password, User.change_password_back, WRONG),
 ]
-"""How a user loses all rights, gets them again, and what is said meanwhile."""
+"""Ways to take a user's rights away and to give them back, and the problem in the meantime."""
 
 
 def named(each: object) -> str:

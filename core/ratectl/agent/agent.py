@@ -84,6 +84,8 @@ class Agent:
         self._allow_on_error = on_error == "allow"
         self._errors = 0
         self._error_logged = 0.0
+        self._failed_last: tuple[float, str] | None = None
+        """When a decision failed last (monotonic), and why."""
         self._closed = False
         open_new = partial(open_engine, time.monotonic_ns, max_bytes=max_bytes)
         self._engine = open_new()
@@ -99,6 +101,7 @@ class Agent:
             trust=Trust.load(keys_of(public_keys), environment),
             open_engine=open_new,
             errors=lambda: self._errors,
+            failing=self._failing,
         )
         self._following = follow(settings, self._engine)
         try:
@@ -192,8 +195,16 @@ class Agent:
         self._errors += 1
         return Decision(self._allow_on_error, "error", 0, retry_after_ns=None)
 
+    def _failing(self) -> str | None:
+        """Return what to say of decisions that fail; None where none did within the last minute."""
+        failed = self._failed_last
+        if failed is None or time.monotonic() - failed[0] > _LOG_ERRORS_EVERY:
+            return None
+        return f"decisions fail, and on_error answers them: {failed[1]}"
+
     def _failed(self, scope: str, error: Exception) -> Decision:
         self._errors += 1
+        self._failed_last = time.monotonic(), f"{type(error).__name__}: {error}"
         if time.monotonic() - self._error_logged > _LOG_ERRORS_EVERY or self._errors == 1:
             self._error_logged = time.monotonic()
             _log.error("deciding %r failed, on_error answers", scope, exc_info=error)

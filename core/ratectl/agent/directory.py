@@ -14,6 +14,7 @@ from ratectl.records import utc_now
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
     from pathlib import Path
 
     from ratectl.agent.enforcement import Enforcement
@@ -29,12 +30,18 @@ class DirectorySync:
     """Keeps an engine on what a directory says; generations count from 1 in this process."""
 
     def __init__(
-        self, path: Path, enforcement: Enforcement, state: AgentState, wall: WallClock
+        self,
+        path: Path,
+        enforcement: Enforcement,
+        state: AgentState,
+        wall: WallClock,
+        failing: Callable[[], str | None],
     ) -> None:
         self._path = path
         self._enforcement = enforcement
         self._state = state
         self._wall = wall
+        self._failing = failing
         self._stop = threading.Event()
         self._seen: object = None
         self._bundle: str | None = None
@@ -46,7 +53,7 @@ class DirectorySync:
         """
         started = time.monotonic()
         fingerprint = self._fingerprint()
-        if fingerprint == self._seen:
+        if fingerprint is not None and fingerprint == self._seen:
             return
         self._seen = fingerprint
         tree = load_valid([self._path]).tree
@@ -80,6 +87,7 @@ class DirectorySync:
         """Reload on changes until ``stop``. Never raises."""
         while not self._stop.wait(_POLL_SECONDS):
             self._wall.refresh()
+            self._state.problem("decisions", self._failing())
             try:
                 self.load()
             except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
@@ -92,7 +100,10 @@ class DirectorySync:
                 self._state.problem("generation", said, rejected=refused)
 
     def _fingerprint(self) -> object:
-        files = [self._path] if self._path.is_file() else sorted(self._path.rglob("*"))
+        try:
+            files = [self._path] if self._path.is_file() else sorted(self._path.rglob("*"))
+        except OSError:  # one may not even look: loading says so
+            return None
         return [
             (str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino)
             for path in files

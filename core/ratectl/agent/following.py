@@ -50,6 +50,8 @@ class Settings:
     open_engine: Callable[[], Engine]
     errors: Callable[[], int]
     """How many decisions have failed."""
+    failing: Callable[[], str | None]
+    """What to say of decisions that failed of late; None for nothing."""
 
 
 class _Part(Protocol):
@@ -188,6 +190,7 @@ class StoreFollowing(Following):
             self.state,
             self.wall,
             told.errors,
+            told.failing,
             told.report_interval,
             self.beside,
         )
@@ -214,7 +217,7 @@ class DirectoryFollowing(Following):
         """
         super().__init__(settings, engine, before)
         path = Path(settings.source)
-        directory = DirectorySync(path, self.enforcement, self.state, self.wall)
+        directory = DirectorySync(path, self.enforcement, self.state, self.wall, settings.failing)
         if before is None:
             _check_there(path)
             directory.load()

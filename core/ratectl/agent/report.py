@@ -49,6 +49,7 @@ class Reporter:
         state: AgentState,
         wall: WallClock,
         errors: Callable[[], int],
+        failing: Callable[[], str | None],
         interval: float,
         beside: Beside,
     ) -> None:
@@ -58,6 +59,7 @@ class Reporter:
         self._state = state
         self._wall = wall
         self._errors = errors
+        self._failing = failing
         self._interval = interval
         self._beside = beside
         self._stop = threading.Event()
@@ -73,6 +75,7 @@ class Reporter:
     def run(self) -> None:
         """Report until ``stop``. Never raises."""
         while not self._stop.is_set():
+            self._state.problem("decisions", self._failing())
             seen = self._state.now
             self._wall.refresh()
             self._report(seen)

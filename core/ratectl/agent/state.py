@@ -33,7 +33,7 @@ class AgentStatus:
     """Whether the store (or directory) answered last time."""
     problems: Mapping[str, str] = field(default_factory=dict)
     """What is wrong now, by what it concerns: ``store``, ``generation``, ``report``, ``disk``,
-    ``exceptions``, ``process`` or ``panic…``."""
+    ``decisions``, ``exceptions``, ``process`` or ``panic…``."""
     rejected: int | None = None
     """The generation that was refused and is live in the store all the same."""
     applied: str | None = None
@@ -57,7 +57,7 @@ class AgentStatus:
 
     @property
     def _waits_for(self) -> str | None:
-        """What is to come before policies are in force, where that is no problem (yet)."""
+        """Return the step that is missing before policies are in force; None when they are."""
         if self.generation:
             return None
         what = "the first policies to be read" if self.connected else "the store's first answer"

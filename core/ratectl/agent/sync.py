@@ -120,8 +120,9 @@ class StoreSync:
     def look(self) -> None:
         """Read the head now, beside the watch. Never raises.
 
-        A store that refuses may let a watch go on that it had admitted: the thread begins anew
-        then, and its own first call tells when the store no longer refuses.
+        A store that refuses this call may still serve the watch, which it admitted earlier. Then
+        the watch is closed: the thread starts again, and its first call succeeds when the store no
+        longer refuses.
         """
         if self.store is None:
             return

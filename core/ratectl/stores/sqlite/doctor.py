@@ -73,7 +73,10 @@ def find_damage(path: Path, db: sqlite3.Connection) -> tuple[str, ...]:
 def find_problems(path: Path, wal_bytes: int) -> tuple[str, ...]:
     """Sentences for ``ratectl doctor``."""
     found = []
-    info = path.stat()
+    try:
+        info = path.stat()
+    except OSError:  # gone since: the next call says so
+        return ()
     kind = _file_system(info.st_dev)
     if kind in _NETWORK or kind.startswith("fuse.sshfs"):
         found.append(

@@ -158,6 +158,16 @@ class Database:
             )
         return info.st_dev, info.st_ino
 
+    def size(self) -> int:
+        """Bytes of the file.
+
+        :raises StoreError: there is none any more.
+        """
+        try:
+            return os.stat(self._bytes_path).st_size  # noqa: PTH116 - as above
+        except OSError as error:
+            raise self._explain_os(error) from error
+
     def wal_id(self) -> int | None:
         """Inode of the write-ahead log; None when there is none.
 

@@ -145,7 +145,7 @@ class SqliteStore(Store):
             version=sqlite3.sqlite_version,
             revision=meta.revision,
             compacted=meta.compacted,
-            size_bytes=self._database.path.stat().st_size + wal,
+            size_bytes=self._database.size() + wal,
             detail=detail,
             problems=(*damage, *find_problems(self._database.path, wal)),
         )
