@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 import typer.main
 
+from ratectl.urls import scrubbed
 from ratectl_cli.errors import BUG, explain_error
 from ratectl_cli.lazy import CommandFailed, Entry, LazyGroup
 from ratectl_cli.options import Options, guess_color, guess_output
 from ratectl_cli.session import Session
+from ratectl_cli.terminal import safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,10 +158,18 @@ def _fail(error: BaseException, arguments: "Sequence[str]") -> int:
     if failure.exit_code == BUG and session.options.verbose:
         import traceback
 
-        sys.stderr.write("".join(traceback.format_exception(error)))
-    with contextlib.suppress(OSError):  # nowhere left to say it
+        sys.stderr.write(scrubbed("".join(traceback.format_exception(error))))
+    try:
         _report(session, failure)
+    except Exception:  # noqa: BLE001  an exit code without a word helps nobody
+        _say_plainly(failure)
     return failure.exit_code
+
+
+def _say_plainly(failure: "Failure") -> None:
+    """Say it on standard error all the same: standard output is full, or a module unreadable."""
+    with contextlib.suppress(OSError):  # nowhere is left to say it
+        os.write(2, f"error: {safe(failure.message)}\n".encode(errors="backslashreplace"))
 
 
 def _report(session: Session, failure: "Failure") -> None:

@@ -16,11 +16,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from ratectl import errors as core
 from ratectl.signing import Untrusted
+from ratectl.urls import scrubbed
 from ratectl_cli.signals import Terminated
 
 if TYPE_CHECKING:
@@ -133,7 +135,13 @@ _KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
 
 
 def explain_error(error: BaseException) -> Failure:
-    """What to say of an exception, and how to exit."""
+    """Return what to say of an exception, and how to exit. No password in a URL is repeated."""
+    failure = _explained(error)
+    hint = failure.hint and scrubbed(failure.hint)
+    return replace(failure, message=scrubbed(failure.message), hint=hint)
+
+
+def _explained(error: BaseException) -> Failure:
     usage = _usage(error)
     if usage:
         return usage
@@ -164,11 +172,19 @@ def _usage(error: BaseException) -> Failure | None:
 
 def _message(error: BaseException) -> str:
     if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{(error.strerror or str(error)).lower()}"
+        return _os_message(error)
     if isinstance(error, core.PolicyError):
         return "the policies are not valid"
     return str(error) or type(error).__name__
+
+
+def _os_message(error: OSError) -> str:
+    why = (error.strerror or str(error) or type(error).__name__).lower()
+    if error.filename:
+        return f"{os.fsdecode(error.filename)}: {why}"
+    if isinstance(error, FileNotFoundError) and not os.path.exists("."):  # noqa: PTH110
+        return "the working directory is gone: go to one that is there"
+    return f"input or output failed: {why}"
 
 
 def _hint(error: BaseException) -> str | None:

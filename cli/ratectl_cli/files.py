@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,7 @@ from ratectl_cli.deadline import tidy
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["write_all", "write_whole"]
+__all__ = ["holds_just", "leads_out", "write_all", "write_whole"]
 
 _READABLE = 0o666
 """As a new file is by default; the process's umask takes its bits away."""
@@ -65,6 +66,18 @@ def write_all(root: Path, files: Mapping[str, bytes]) -> None:
                 _swap(draft, target, was)
             was.pop_all()
         folders.pop_all()
+
+
+def leads_out(root: Path, folder: Path) -> bool:
+    """Return True for a folder below ``root``, by its name, that is elsewhere, by its links."""
+    real_root, real = os.path.realpath(root), os.path.realpath(folder)
+    return os.path.commonpath((real_root, real)) != real_root
+
+
+def holds_just(path: Path, data: bytes) -> bool:
+    """Return True for a file, and no link to one, that holds just these bytes."""
+    info = path.lstat()
+    return stat.S_ISREG(info.st_mode) and info.st_size == len(data) and path.read_bytes() == data
 
 
 def _draft(draft: Path, target: Path, data: bytes) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ratectl.errors import BundleError, Conflict, RatectlError, StoreError, UsageError
@@ -13,6 +12,7 @@ from ratectl_cli.waiting import Waited, exit_code, waited_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from ratectl.acknowledgement import Outcome, Standing
     from ratectl.panic import Changed, Switches
@@ -74,17 +74,26 @@ def place_of(
 
     :raises UsageError: options that do not go together.
     """
-    from ratectl.agent.last_good import default_state_dir
+    from ratectl.agent.arguments import state_dir_of
     from ratectl.panic import switch_file
 
     if not local:
         if state_dir is not None:
             raise UsageError("--state-dir is for --local: add that, or leave it out")
-        return InStore(session, switch_file(default_state_dir()), wait=wait, key=key)
+        return InStore(session, _usual_file(), wait=wait, key=key)
     if wait:
         raise UsageError("--wait asks the store who obeys, and --local does without: leave one out")
-    folder = default_state_dir() if state_dir is None else Path(state_dir)
-    return InFile(session, switch_file(folder.absolute()))
+    return InFile(session, switch_file(state_dir_of(state_dir)))
+
+
+def _usual_file() -> Path | None:
+    """The file of this machine's usual agents; None for a user without a home directory."""
+    from ratectl.agent.arguments import default_state_dir
+    from ratectl.panic import switch_file
+
+    with suppress(UsageError):
+        return switch_file(default_state_dir())
+    return None
 
 
 class InFile:
@@ -122,7 +131,7 @@ class InFile:
 class InStore:
     """Switches in the store, which every agent obeys."""
 
-    def __init__(self, session: Session, here: Path, *, wait: bool, key: str | None) -> None:
+    def __init__(self, session: Session, here: Path | None, *, wait: bool, key: str | None) -> None:
         """``here``: the file of this machine's usual agents, to be shown beside.
 
         ``key``: the file of the private key to sign with.

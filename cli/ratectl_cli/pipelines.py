@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ratectl.files import left_repository, read_file
 from ratectl.git import GitFailed, ask
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Platform(StrEnum):
     GITLAB = "gitlab"
 
 
+_MAX_BYTES: Final = 1_000_000
 _ENTRY: Final = ".gitlab-ci.yml"
 _JOBS: Final = ".gitlab/ratectl.yml"
 _WORKFLOW: Final = ".github/workflows/ratectl.yaml"
@@ -89,7 +91,10 @@ def _repository_around(folder: Path) -> Path | None:
 
 
 def _text(path: Path) -> str:
+    """What a file of the repository says; nothing where it cannot be read, or is no file of it."""
+    if not path.is_file() or left_repository(str(path)) is not None:
+        return ""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_file(path, _MAX_BYTES).decode("utf-8", "replace")
     except OSError:
         return ""

@@ -39,6 +39,8 @@ __all__ = [
     "tree_to_compare",
 ]
 
+_MAX_PLAN: Final = 1024**3
+"""Bytes of a saved plan: four times what a bundle may have."""
 _REMOVES_ALL: Final = ": publishing it would remove every limit"
 
 
@@ -86,21 +88,22 @@ def read_plan(path: str) -> SavedPlan | None:
 
     :raises BundleError: it is one, but damaged, or of another version.
     """
-    from pathlib import Path
+    import os
 
+    from ratectl.files import read_file
     from ratectl.plan import SavedPlan, is_plan
 
-    place = Path(path)
-    if path == "-" or not place.is_file():
+    if path == "-" or not os.path.isfile(path):  # noqa: PTH113  False also where one may not look
         return None
-    with place.open("rb") as file:
-        head = file.read(4096)
-        if not is_plan(head):
-            return None
-        try:
-            return SavedPlan.decode(head + file.read())
-        except BundleError as error:
-            raise BundleError(f"{path}: {error}") from None
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            if not is_plan(file.read(4096)):
+                return None
+        return SavedPlan.decode(read_file(path, _MAX_PLAN))
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from None
+    except OSError:
+        return None  # reading it as policies says what is wrong
 
 
 def read_usable(path: str, *, empty: bool = False, part: bool = False) -> Loaded:

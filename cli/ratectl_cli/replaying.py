@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratectl.errors import UsageError
+from ratectl.files import left_repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -97,9 +98,15 @@ def _log(recording: Recording) -> Iterator[tuple[Any, int | None]]:
 
 @contextmanager
 def _opened(name: str, option: str) -> Iterator[Any]:
+    repository = left_repository(name)
+    if repository is not None:
+        raise UsageError(
+            f"{option} {name} leads out of the repository {repository} by a link: name the place "
+            "that it leads to"
+        )
     try:
         file = Path(name).open("rb")  # noqa: SIM115  closed below
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError) as error:
+    except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"{option} {name}: {why.lower()}") from error
     with file:

@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.errors import UsageError
@@ -191,9 +190,9 @@ def begin(ctx: typer.Context, options: Options) -> Session:
 
 def default_store() -> str:
     """An SQLite file in ratectl's state directory."""
-    from ratectl.agent.last_good import default_state_dir
+    from ratectl.agent.arguments import default_state_dir
 
-    return f"sqlite:///{Path(default_state_dir()).absolute() / 'ratectl.db'}"
+    return f"sqlite:///{default_state_dir() / 'ratectl.db'}"
 
 
 def _not_empty(name: str, value: str | None, otherwise: str) -> str | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
     from ratectl.generations import Live
@@ -28,10 +31,14 @@ Sign = Annotated[
 def key_of(path: str | None) -> Signer | None:
     """The key in a file, if one is named.
 
-    :raises UsageError: it cannot be used.
+    :raises UsageError: it cannot be used, or the variable that is to name it is empty: a pipeline
+        whose secret is not set would publish without a signature.
     """
     from ratectl.signing import Signer
 
+    named = os.environ.get("RATECTL_SIGN_KEY")
+    if path is None and named is not None and not named.strip():
+        raise UsageError("RATECTL_SIGN_KEY is empty: name a private key's file, or unset it")
     return None if path is None else Signer.load(path)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ratectl.errors import BundleError, Conflict, OutcomeUnknown, StoreUnavailable
+from ratectl.files import ENTERABLE, make_folder
 from ratectl.heads import signature
 from ratectl.policy.scopes import scope_problem
 from ratectl.records import utc_now
@@ -292,11 +293,15 @@ def change_switch_file(path: Path, change: Callable[[Switches], Switches]) -> Ch
 
 
 def save_switches(path: Path, switches: Switches) -> None:
-    """Write a file whole, readable for everybody; folders that lack are made.
+    """Write a file whole, readable for everybody. Folders that are not there are made.
+
+    Others may enter them and read what they know by name, but not list them: agents of another
+    user have to find the file, and their own folders are closed anyway. A folder that is there
+    keeps its mode.
 
     :raises OSError: it could not be written; what was there is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, ENTERABLE)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".panic-", delete=False) as beside:
         try:
             beside.write(switches.encode() + b"\n")

@@ -58,10 +58,11 @@ def load_at(paths: Sequence[str], revision: str) -> Loaded | None:
 
 def _place(given: str) -> _Place:
     path = Path(given)
-    directory = path.is_dir()
+    # Not Path.is_dir, which raises where one may not look.
+    directory = os.path.isdir(path)  # noqa: PTH112
     folder = path if directory else path.parent
-    if not folder.is_dir():
-        raise UsageError(f"no such file or directory: {printable(given)}")
+    if not os.path.isdir(folder):  # noqa: PTH112
+        raise UsageError(f"no such file or directory, or none to look at: {printable(given)}")
     try:
         prefix = os.fsdecode(ask(folder, "rev-parse", "--show-prefix").removesuffix(b"\n"))
     except GitFailed as error:

@@ -15,13 +15,14 @@ import base64
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ratectl.errors import BundleError, UsageError
+from ratectl.files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
         Ed25519PrivateKey,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Signer", "Trust", "Untrusted", "generate_key", "message", "same"]
 
 
+_MAX_BYTES: Final = 1_000_000
+"""Of a file that holds keys."""
 _ENVIRONMENT: Final = "ratectl-environment: "
 """Stands before a key that is for one environment."""
 
@@ -275,7 +278,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
     if not os.fspath(path):
         raise UsageError("the name of a key's file is empty: name one, or leave it out")
     try:
-        return Path(path).read_bytes()
+        return read_file(path, _MAX_BYTES)
     except OSError as error:
         raise UsageError(f"cannot read the key {path}: {error.strerror or error}") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +11,7 @@ from etcd_server import wait_for
 from policy.conditions import FROM, NOON, UNTIL, excepted, exception, ns
 from ratectl.agent import following
 from ratectl.agent.enforcement import Enforcement
+from ratectl.agent.state import AgentState
 from ratectl.agent.wall import WallClock
 from ratectl.engine.pure import PureEngine
 from ratectl.errors import BundleError
@@ -229,9 +229,12 @@ def test_what_fails_to_start_is_not_tried_without_pause(
     monkeypatch.setattr("ratectl.agent.enforcement.activated", refuse)
     made._changed = Waiting()  # type: ignore[assignment]
     wall.ns = ns(FROM)
-    with caplog.at_level(logging.CRITICAL):
-        made.run()
+    made._state = state = AgentState()
+    made.run()
     assert waits == [0.0, 1.0, 1.0, 1.0]
+    said = "exceptions cannot start or end; keeping what is in force: no"
+    assert state.now.problems == {"exceptions": said}
+    assert [each.getMessage() for each in caplog.records] == [said], "once"
 
 
 def test_asked_to_stop_before_it_waits_it_does_not_wait() -> None:

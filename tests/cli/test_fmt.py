@@ -85,11 +85,25 @@ def test_comments_in_braces_are_told_and_kept(cli: Cli, tree: Path) -> None:
 
 
 def test_a_link_stays_a_link(cli: Cli, tree: Path, tmp_path: Path) -> None:
-    (tmp_path / "real.yaml").write_text(UGLY)
-    (tree / "ugly.yaml").symlink_to(tmp_path / "real.yaml")
-    assert cli("fmt").code == 0
+    real = tmp_path / "real.yaml"
+    real.write_text(UGLY)
+    (tree / "ugly.yaml").symlink_to(real)
+    run = cli("fmt")
+    assert (run.code, "error[RC124]" in run.err) == (65, True)
+    assert real.read_text() == UGLY, "it is no part of the tree"
+    assert cli("fmt", "policies/ugly.yaml").code == 0, "the link itself was asked for"
     assert (tree / "ugly.yaml").is_symlink()
-    assert (tmp_path / "real.yaml").read_text() == FINE
+    assert real.read_text() == FINE
+
+
+def test_a_link_inside_the_tree_stays_a_link(cli: Cli, tree: Path) -> None:
+    (tree / "z").mkdir()
+    (tree / "z" / "real.yaml").write_text(UGLY)
+    (tree / "ugly.yaml").symlink_to("z/real.yaml")
+    run = cli("fmt")
+    assert (run.code, run.err) == (0, "")
+    assert (tree / "ugly.yaml").is_symlink()
+    assert (tree / "z" / "real.yaml").read_text() == FINE
 
 
 def test_a_change_of_meaning_is_never_written(

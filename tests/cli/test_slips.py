@@ -57,6 +57,39 @@ def test_an_empty_path_is_called_that(cli: Cli, clean_place: Path) -> None:
         assert "a path to read policies from is empty" in run.err
 
 
+@pytest.mark.parametrize("given", ["", " "])
+def test_an_empty_option_or_argument_is_not_the_working_directory(
+    cli: Cli, clean_place: Path, published: str, given: str
+) -> None:
+    before = sorted(clean_place.rglob("*"))
+    for words in (
+        ("pull", given),
+        ("init", given),
+        ("agent", "run", "--state-dir", given),
+        ("agent", "run", "--id", given),
+        ("agent", "run", "--public-key", given),
+        ("panic", "on", "--scope", "/", "--reason", "x", "--local", "--state-dir", given),
+        ("panic", "off", "--local", "--state-dir", given),
+        ("panic", "status", "--local", "--state-dir", given),
+        ("plan", "policies", "--out", given),
+        ("validate", given),
+        ("check", "/", "--policies", given),
+        ("key", "generate", given),
+    ):
+        run = cli(*words)
+        assert (run.code, run.out) == (64, ""), words
+    assert sorted(clean_place.rglob("*")) == before
+
+
+def test_an_empty_variable_for_the_key_does_not_publish_unsigned(
+    cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATECTL_SIGN_KEY", "")
+    run = cli("apply", "policies", "--yes")
+    assert run.code == 64
+    assert "RATECTL_SIGN_KEY is empty: name a private key's file, or unset it" in run.err
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

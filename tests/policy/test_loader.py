@@ -68,6 +68,7 @@ class TestMessages:
             codes.NOT_FOUND,  # TestFiles
             codes.UNREADABLE,  # TestFiles
             codes.NO_FILES,  # TestFiles
+            codes.LINK_OUT,  # test_links.py
             codes.OWNED,  # tests/cli/test_sets.py: no text has it by itself
         }
         assert {code for code in CODES if f"[{code}]" not in shown} == tested_below
@@ -249,10 +250,12 @@ class TestFiles:
         assert loaded.ok
 
     def test_linked_directories_are_followed(self, tmp_path: Path) -> None:
-        self.write(tmp_path / "real", "a.yaml")
-        (tmp_path / "policies").mkdir()
-        (tmp_path / "policies" / "team").symlink_to("../real")
-        assert len(load([tmp_path / "policies"]).tree.policies) == 1
+        """Those inside the tree; see test_links.py for others."""
+        self.write(tmp_path / "policies" / "z", "a.yaml")
+        (tmp_path / "policies" / "team").symlink_to("z")
+        loaded = load([tmp_path / "policies"])
+        assert len(loaded.tree.policies) == 1
+        assert loaded.files == (str(tmp_path / "policies" / "team" / "a.yaml"),), "and read once"
 
     def test_a_missing_path(self, tmp_path: Path) -> None:
         missing = str(tmp_path / "no")
@@ -262,9 +265,14 @@ class TestFiles:
             " (mend the path, or create it)"
         )
 
-    @pytest.mark.parametrize("path", ["a\0b", "\ud800", "x/" * 3000], ids=["nul", "lone", "long"])
+    @pytest.mark.parametrize("path", ["\ud800", "x/" * 3000], ids=["lone", "long"])
     def test_impossible_paths(self, path: str) -> None:
         assert found_codes(load([path])) in ([codes.NOT_FOUND], [codes.UNREADABLE])
+
+    @pytest.mark.parametrize("path", ["a\0b", "", " ", "etcd://host/prod"])
+    def test_what_is_no_path_is_an_error_of_usage(self, path: str) -> None:
+        with pytest.raises(UsageError, match="a path to read policies from"):
+            load([path])
 
     def test_a_link_to_nowhere_is_not_skipped(self, tmp_path: Path) -> None:
         self.write(tmp_path, "a.yaml")
@@ -292,10 +300,15 @@ class TestFiles:
         assert found_codes(loaded) == [codes.UNREADABLE]
         assert "cannot read" in loaded.diagnostics[0].message
 
-    def test_a_pipe_in_a_directory_does_not_block(self, tmp_path: Path) -> None:
+    def test_a_pipe_in_a_directory_does_not_block_and_is_no_policy(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe.yaml")
         self.write(tmp_path, "a.yaml")
-        assert load([tmp_path]).ok
+        (found,) = load([tmp_path]).diagnostics
+        name = str(tmp_path / "pipe.yaml")
+        assert str(found) == (
+            f"{name}: error[RC121]: cannot read {name}: it is no regular file"
+            " (put a file there, or remove it)"
+        )
 
     def test_a_directory_without_policy_files(self, tmp_path: Path) -> None:
         (tmp_path / "readme.md").write_text("x")

@@ -45,6 +45,10 @@ def unreadable(folder: Path) -> None:
     (folder / "a.yaml").symlink_to(folder / "nowhere")
 
 
+def link_out(folder: Path) -> None:
+    (folder / "a.yaml").symlink_to("/etc/hostname")
+
+
 def no_policies(folder: Path) -> None:
     (folder / "a.yaml").write_text("# nothing\n")
 
@@ -58,6 +62,7 @@ BUILT: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "RC121": (unreadable, {"RC121"}),
     "RC122": (lambda folder: None, {"RC122"}),
     "RC123": (no_policies, {"RC118", "RC123"}),
+    "RC124": (link_out, {"RC124"}),
 }
 """Findings that no text on a page shows: files that have them, and what else comes with them."""
 

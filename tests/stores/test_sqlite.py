@@ -69,11 +69,18 @@ def mode(path: Path) -> int:
         "sqlite:///folder/",
         "sqlite:///a.db?mode=ro",
         "sqlite:///~/a.db",
-        "sqlite:///a\0b",
+        "sqlite:///root:x@host/a.db",
     ],
 )
 def test_urls_that_name_no_file_say_what_to_write(url: str) -> None:
     with pytest.raises(UsageError, match=r"write sqlite:///relative/path\.db or sqlite:////abs"):
+        open_store(url)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///a\0b", " sqlite:///a.db", "sqlite:///a.db\n"])
+def test_a_url_with_blanks_around_it_or_control_characters_is_refused(url: str) -> None:
+    """They come from a file or a shell, and would become a part of the file's name."""
+    with pytest.raises(UsageError, match="take them out"):
         open_store(url)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance.store_helpers import Follower, finish, python
-from ratectl.errors import StoreUnavailable
+from ratectl.errors import StoreMisconfigured, StoreUnavailable
 from ratectl.stores.base import Interrupted, Progress
 from ratectl.stores.sqlite import SqliteStore
 
@@ -99,6 +99,42 @@ def test_deleted_file_is_an_outage_until_there_is_a_new_one(
     assert item is not None
     assert item.value == b"anew"
     assert len(interruptions(follower)) == 1, "one outage, one event"
+
+
+def test_emptied_file_is_an_outage_and_no_new_store(store: SqliteStore, path: Path) -> None:
+    os.truncate(path, 0)
+    for call in (lambda: store.get("p/a"), lambda: store.put("p/a", b"")):
+        with pytest.raises((StoreUnavailable, StoreMisconfigured)) as raised:
+            call()
+        assert any(said in str(raised.value) for said in ("was emptied", "any more", "damaged"))
+    store.close()
+    with SqliteStore(path) as other:
+        other._database._opened_once = True  # as in a process that had it open
+        os.truncate(path, 0)
+        with pytest.raises(StoreUnavailable, match="the file was emptied; restore it, or remove"):
+            other.get("p/a")
+        assert path.stat().st_size == 0, "and it is not made anew"
+
+
+@pytest.mark.parametrize("ends", [("-wal",), ("-wal", "-shm")])
+def test_removed_write_ahead_log_is_not_written_to_any_more(
+    store: SqliteStore, path: Path, ends: tuple[str, ...]
+) -> None:
+    """What was written to it would be seen by nobody else."""
+    for end in ends:
+        Path(f"{path}{end}").unlink()
+    store.put("p/a", b"after")
+    script = (
+        "import sys; from ratectl.stores import open_store\n"
+        "print(open_store(sys.argv[1]).get('p/a').value)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script, f"sqlite:///{path}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "b'after'\n"
 
 
 def test_backup_restored_in_place(store: SqliteStore, watch: Watch, path: Path) -> None:

@@ -85,7 +85,7 @@ def run(
             if status.source == "last-good":
                 log.info("generation %d is in force, from disk", status.generation)
             elif not status.generation:
-                log.info("no generation yet: on_error answers (%s)", status.error or "waiting")
+                log.info("no generation yet: %s", status.error)
             wait_for_one()
             log.info("stopping")
         data = {"id": agent.id, "generation": agent.generation or None}

@@ -89,8 +89,7 @@ def _files(session: Session, names: list[str], result: _Result) -> _Result:
             raise PolicyError(loaded.diagnostics)
         sources = find_sources(names, None)
         changes: dict[str, str] = {}
-        for name in loaded.files:
-            data = sources.read(name)
+        for name, data in sources.read_all():
             if isinstance(data, Diagnostic):  # gone since it was loaded
                 raise PolicyError([data])
             text, kept = _formatted(data)
@@ -101,8 +100,9 @@ def _files(session: Session, names: list[str], result: _Result) -> _Result:
                 changes[name] = text
         result.changed += changes
         for name, text in changes.items():
-            if not result.check:
-                write_whole(Path(sources.paths[name] or name), text.encode())
+            place = sources.paths[name]
+            if place is not None and not result.check:
+                write_whole(Path(place.real), text.encode())
     _remark(session, result.kept)
     return result
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ratectl.files import named_path
 from ratectl_cli.errors import Refused
+from ratectl_cli.files import leads_out
 from ratectl_cli.pipelines import Platform, cautions, pipeline_files, settings_file
 from ratectl_cli.session import session_of
 from ratectl_cli.text import bold, dim
@@ -66,12 +68,12 @@ def init(
       77  what it would write is there already, or cannot be written
     """
     session = session_of(ctx)
-    top = Path(directory)
+    top = named_path("DIR", directory)
     example = _FULL if full else _SMALL
     try:
         files, kept = _wanted(top, example, ci)
         for path in files:
-            _check_way(path)
+            _check_way(top, path)
         _write(files)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
@@ -152,8 +154,13 @@ def _files(
             yield (*above, entry.name), entry
 
 
-def _check_way(path: Path) -> None:
-    """See that folders can be made for ``path``, before anything is written."""
+def _check_way(top: Path, path: Path) -> None:
+    """See that folders can be made for ``path``, before anything is written.
+
+    :raises Refused: something is in the way, or a link leads out of ``top``.
+    """
+    if leads_out(top, path.parent):
+        raise Refused(f"{path.parent} leads out of {top} by a link: remove that link")
     for above in path.parents:
         if above.is_dir():
             return

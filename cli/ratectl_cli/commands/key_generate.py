@@ -45,7 +45,7 @@ def generate(
     from ratectl.signing import generate_key
 
     session = session_of(ctx)
-    if not name or name.endswith("/"):
+    if not name.strip() or name.endswith("/"):
         raise UsageError(f"a key has a name, like platform or keys/platform, not {name!r}")
     private, public = Path(f"{name}.key"), Path(f"{name}.pub")
     environment = None

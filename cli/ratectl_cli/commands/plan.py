@@ -110,7 +110,7 @@ def plan(
     session = session_of(ctx)
     if not session.text and format_ is not Format.TEXT:
         raise UsageError(f"--format {format_} is text: leave out -o {session.options.output}")
-    if out is not None and out in ("", "-"):
+    if out is not None and out.strip() in ("", "-"):
         raise UsageError(f"--out takes the name of a file, not {out!r}: the plan is saved to it")
     choice = choice_of(set_, prune=prune, take=take_ownership)
     outputs = _github_file() if github_output else None

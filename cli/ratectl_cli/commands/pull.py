@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratectl.errors import UsageError
+from ratectl.files import named_path
 from ratectl_cli.errors import Refused
+from ratectl_cli.files import holds_just, leads_out
 from ratectl_cli.session import Session, session_of
 from ratectl_cli.text import bold, plural
 
@@ -72,6 +74,7 @@ def pull(
     from ratectl_cli.pulled import parts_of, pulled_files
 
     session = session_of(ctx)
+    folder = named_path("DIR", directory)
     with session.store() as store, session.busy("reading policies"):
         entry = entry_of(store, generation)
         live = read_live(store).generation == entry.generation
@@ -91,7 +94,7 @@ def pull(
             _answer(session, entry, files, states, directory=None, live=live)
     else:
         with session.busy("writing policies"):
-            states = _write(Path(directory), entry, files, force=force)
+            states = _write(folder, entry, files, force=force)
         _answer(session, entry, files, states, directory=directory, live=live)
     _remark(session, entry, files)
     return 0
@@ -134,16 +137,13 @@ def _state(root: Path, file: "Pulled") -> str:
     :raises Refused: it would lie elsewhere, as links lead out of the folder, or is no file.
     """
     target = root / file.path
-    real_root, folder = os.path.realpath(root), os.path.realpath(target.parent)
-    if os.path.commonpath((real_root, folder)) != real_root:
-        raise Refused(f"{target.parent} leads out of {root}, to {folder}: remove that link")
+    if leads_out(root, target.parent):
+        raise Refused(f"{target.parent} leads out of {root} by a link: remove that link")
     if not os.path.lexists(target):
         return "written"
     if target.is_dir():
         raise Refused(f"{target} is in the way: it is a folder")
-    if target.is_file() and target.read_bytes() == file.text.encode():
-        return "unchanged"
-    return "replaced"
+    return "unchanged" if holds_just(target, file.text.encode()) else "replaced"
 
 
 def _refuse_strays(root: Path, entry: "HistoryEntry", files: "Sequence[Pulled]") -> None:
@@ -153,7 +153,7 @@ def _refuse_strays(root: Path, entry: "HistoryEntry", files: "Sequence[Pulled]")
     """
     from ratectl.policy import codes
     from ratectl.policy.loader import load_sources
-    from ratectl.policy.policy_files import find_sources
+    from ratectl.policy.policy_files import find_sources, printable
 
     if not os.path.lexists(root):
         return
@@ -162,22 +162,31 @@ def _refuse_strays(root: Path, entry: "HistoryEntry", files: "Sequence[Pulled]")
     sources = find_sources([root], None)
     ours = {os.path.realpath(root / file.path) for file in files}
     sources.paths = {
-        name: path
-        for name, path in sources.paths.items()
-        if path is None or os.path.realpath(path) not in ours
+        name: place
+        for name, place in sources.paths.items()
+        if place is None or place.real not in ours
     }
-    if not sources.paths:
+    names = {printable(str(root / file.path)) for file in files}
+    sources.diagnostics = [
+        each
+        for each in sources.diagnostics
+        if each.span.file not in names and each.code != codes.NO_FILES
+    ]
+    if not sources.paths and not sources.diagnostics:
         return
     loaded = load_sources(sources)
-    strays = {source.file for source in loaded.tree.sources.values()} | {
-        found.span.file
+    wrong = tuple(
+        found
         for found in loaded.diagnostics
         if found.severity == "error" and found.code != codes.NO_POLICIES
-    }
+    )
+    strays = {source.file for source in loaded.tree.sources.values()}
+    strays |= {found.span.file for found in wrong}
     if strays:
         raise Refused(
             f"{_listed(sorted(strays))}: no part of generation {entry.generation}, and pull "
-            "removes no file: remove what would be applied as well, or pull into another folder"
+            "removes no file: remove what would be applied as well, or pull into another folder",
+            wrong,
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import BundleError, RatectlError
 from ratectl.generations import read_history, read_live
-from ratectl.stores import open_store
+from ratectl.stores import check_url, open_store
 from ratectl.stores.base import MAX_OPS, Delete
 from ratectl_cli.errors import Refused
 from ratectl_cli.signals import ended_by_signals
@@ -43,7 +43,10 @@ def set_up(store: str | None, *, keep: bool) -> Iterator[Stage]:
     commands it prints are the commands that run.
 
     :raises Refused: the environment holds what is not the demo's.
+    :raises UsageError: ``store`` is no URL of a store.
     """
+    if store:
+        check_url(store)
     folder = Path(tempfile.mkdtemp(prefix="ratectl-demo-"))
     before = Path.cwd()
     own = _anywhere(store) if store else f"sqlite:///{folder / 'demo.db'}"

@@ -186,11 +186,13 @@ def _obedience(behind: Sequence[str], there: int) -> Iterator[Block]:
 # -- what is on
 
 
-def status_data(switches: Switches, here: Path, agents: Sequence[AgentRecord]) -> dict[str, Any]:
+def status_data(
+    switches: Switches, here: Path | None, agents: Sequence[AgentRecord]
+) -> dict[str, Any]:
     """All that is on, for programs."""
     return {
         "switches": _switches_data(switches),
-        "local": file_data(here),
+        "local": file_data(here) if here else None,
         "agents": [
             {
                 "id": each.id,
@@ -207,9 +209,11 @@ def obeyed_data(agent: AgentRecord) -> list[dict[str, str]]:
     return [{"scope": each.scope, "mode": each.mode, "source": each.source} for each in agent.panic]
 
 
-def status_blocks(switches: Switches, here: Path, agents: Sequence[AgentRecord]) -> Iterator[Block]:
+def status_blocks(
+    switches: Switches, here: Path | None, agents: Sequence[AgentRecord]
+) -> Iterator[Block]:
     """All that is on, for people."""
-    local, problem = _load(here)
+    local, problem = _load(here) if here else (None, None)
     if switches.on or (local and local.on):
         yield _table([(each, "store") for each in switches.on] + _of_file(local))
     else:

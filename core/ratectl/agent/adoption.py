@@ -129,13 +129,12 @@ class Adoption:
             with self._quarantine.trying(goal.trial):
                 self._enforcement.enforce(verified(good.data, good.bundle), good.generation)
         except BundleError as error:
-            _log.error("%s; waiting for the store", error)
-            self._state.problem("disk", str(error))
+            self._state.problem("disk", f"{error}; waiting for the store")
             return
         self._in_force = goal
         if self._slot.trouble is not None:
-            _log.error("%s; going on with generation %d", self._slot.trouble, good.generation)
-            self._state.problem("disk", self._slot.trouble)
+            going_on = f"going on with generation {good.generation}"
+            self._state.problem("disk", f"{self._slot.trouble}; {going_on}")
         if self._trust is not None and self._accepted is None and good.environment is not None:
             self._accepted = good.environment, good.head
         self._state.update(
@@ -203,10 +202,13 @@ class Adoption:
     def _see(self, store: Store, item: Item | None) -> None:
         if item is None:
             # Absence is not an instruction: policies end by publishing others.
-            if self._state.now.generation:
-                self._note(
-                    "generation", "the store has no live generation; keeping the one in force"
+            nothing = "the store has no live generation; keeping the one in force"
+            if not self._state.now.generation:
+                nothing = (
+                    f"nothing is published in {store.url} yet, so on_error answers every request: "
+                    "publish with `ratectl apply PATH`, or mend the URL if policies should be there"
                 )
+            self._state.problem("generation", nothing)
             return
         seen = time.monotonic()
         head: Head | None = None
@@ -230,7 +232,7 @@ class Adoption:
             try:
                 self._slot.accept(environment, head)
             except OSError as error:
-                self._note("disk", f"cannot note what was accepted: {error}")
+                self._state.problem("disk", f"cannot note what was accepted: {error}")
 
     def prove(self, store: Store, switches: Switches) -> None:
         """Return if switches of the store may be obeyed, as far as keys are concerned.
@@ -341,8 +343,7 @@ class Adoption:
         suspicion = None if goal is None else self._quarantine.refusal(goal.trial)
         if goal is not None and suspicion is not None:
             text = f"generation {goal.generation} is enforced for want of another: {suspicion}"
-        if self._state.problem("quarantine", text) and text is not None:
-            _log.warning("%s", text)
+        self._state.problem("quarantine", text)
 
     def _verified(self, goal: Goal, data: bytes) -> PolicyTree:
         try:
@@ -371,7 +372,7 @@ class Adoption:
         try:
             persist()
         except OSError as error:
-            self._note("disk", f"cannot persist generation {generation}: {error}")
+            self._state.problem("disk", f"cannot persist generation {generation}: {error}")
         else:
             self._state.problem("disk", self._slot.problem)
 
@@ -389,8 +390,4 @@ class Adoption:
 
     def _reject(self, generation: int, error: RatectlError, **changes: Any) -> None:
         text = f"generation {generation or '?'} rejected: {error}"
-        self._note("generation", text, rejected=generation, **changes)
-
-    def _note(self, concern: str, text: str, **changes: Any) -> None:
-        if self._state.problem(concern, text, **changes):
-            _log.warning("%s", text)
+        self._state.problem("generation", text, rejected=generation, **changes)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
+from ratectl.agent.arguments import id_of, keys_of, source_of, state_dir_of
 from ratectl.agent.following import Settings, follow
-from ratectl.agent.last_good import default_state_dir
 from ratectl.agent.processes import belongs
 from ratectl.engine import open_engine
 from ratectl.engine.decision import Decision
@@ -20,6 +18,7 @@ from ratectl.errors import UsageError
 from ratectl.signing import Trust
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
@@ -80,11 +79,13 @@ class Agent:
         """
         if on_error not in ("allow", "deny"):
             raise UsageError(f"on_error is 'allow' or 'deny', not {on_error!r}")
-        if report_interval < 0.05:
+        if not report_interval >= 0.05:  # which a NaN is not either
             raise UsageError("report_interval is at least 0.05 seconds")
         self._allow_on_error = on_error == "allow"
         self._errors = 0
         self._error_logged = 0.0
+        self._failed_last: tuple[float, str] | None = None
+        """When a decision failed last (monotonic), and why."""
         self._closed = False
         open_new = partial(open_engine, time.monotonic_ns, max_bytes=max_bytes)
         self._engine = open_new()
@@ -93,22 +94,28 @@ class Agent:
             # The engine's own function: where it is compiled, no Python stands before it.
             self.check = self._engine.check  # type: ignore[method-assign,assignment]
         settings = Settings(
-            source=os.fspath(source),
-            wanted_id=id,
-            state_dir=Path(state_dir) if state_dir is not None else default_state_dir(),
+            source=source_of(source),
+            wanted_id=id_of(id),
+            state_dir=state_dir_of(state_dir),
             report_interval=report_interval,
-            trust=Trust.load(public_keys, environment),
+            trust=Trust.load(keys_of(public_keys), environment),
             open_engine=open_new,
             errors=lambda: self._errors,
+            failing=self._failing,
         )
         self._following = follow(settings, self._engine)
         try:
             belongs(self)
-            if not self.generation:
-                self.wait_ready(ready_timeout)
+            if not self.generation and not self.wait_ready(ready_timeout):
+                self._say_waiting()
         except BaseException:  # whoever interrupts has no agent to close
             self.close()
             raise
+
+    def _say_waiting(self) -> None:
+        """Log that nothing is in force, where no problem that was logged says why."""
+        if not self.status.problems:
+            _log.warning("%s", self.status.error)
 
     # Deciding -----------------------------------------------------------------------------------
 
@@ -188,8 +195,16 @@ class Agent:
         self._errors += 1
         return Decision(self._allow_on_error, "error", 0, retry_after_ns=None)
 
+    def _failing(self) -> str | None:
+        """Return what to say of decisions that fail; None where none did within the last minute."""
+        failed = self._failed_last
+        if failed is None or time.monotonic() - failed[0] > _LOG_ERRORS_EVERY:
+            return None
+        return f"decisions fail, and on_error answers them: {failed[1]}"
+
     def _failed(self, scope: str, error: Exception) -> Decision:
         self._errors += 1
+        self._failed_last = time.monotonic(), f"{type(error).__name__}: {error}"
         if time.monotonic() - self._error_logged > _LOG_ERRORS_EVERY or self._errors == 1:
             self._error_logged = time.monotonic()
             _log.error("deciding %r failed, on_error answers", scope, exc_info=error)
@@ -252,5 +267,10 @@ class Agent:
         self.close()
 
     def _follow_in_child(self) -> None:
-        if not self._closed:
+        if self._closed:
+            return
+        try:
             self._following = self._following.in_child()
+        except Exception as error:
+            self._following.lost_in_child(error)
+            raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -15,6 +14,7 @@ from ratectl.records import utc_now
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
     from pathlib import Path
 
     from ratectl.agent.enforcement import Enforcement
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DirectorySync"]
 
-_log = logging.getLogger("ratectl.agent")
-
 _POLL_SECONDS: Final = 0.25
 
 
@@ -32,12 +30,18 @@ class DirectorySync:
     """Keeps an engine on what a directory says; generations count from 1 in this process."""
 
     def __init__(
-        self, path: Path, enforcement: Enforcement, state: AgentState, wall: WallClock
+        self,
+        path: Path,
+        enforcement: Enforcement,
+        state: AgentState,
+        wall: WallClock,
+        failing: Callable[[], str | None],
     ) -> None:
         self._path = path
         self._enforcement = enforcement
         self._state = state
         self._wall = wall
+        self._failing = failing
         self._stop = threading.Event()
         self._seen: object = None
         self._bundle: str | None = None
@@ -49,7 +53,7 @@ class DirectorySync:
         """
         started = time.monotonic()
         fingerprint = self._fingerprint()
-        if fingerprint == self._seen:
+        if fingerprint is not None and fingerprint == self._seen:
             return
         self._seen = fingerprint
         tree = load_valid([self._path]).tree
@@ -83,6 +87,7 @@ class DirectorySync:
         """Reload on changes until ``stop``. Never raises."""
         while not self._stop.wait(_POLL_SECONDS):
             self._wall.refresh()
+            self._state.problem("decisions", self._failing())
             try:
                 self.load()
             except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
@@ -91,11 +96,14 @@ class DirectorySync:
                     self._seen = None  # it may be over by the next look
                     text = f"{type(error).__name__}: {error}"
                 refused = self._state.now.generation + 1
-                if self._state.problem("generation", text, rejected=refused):
-                    _log.error("%s: keeping what is in force: %s", self._path, text)
+                said = f"{self._path}: keeping what is in force: {text}"
+                self._state.problem("generation", said, rejected=refused)
 
     def _fingerprint(self) -> object:
-        files = [self._path] if self._path.is_file() else sorted(self._path.rglob("*"))
+        try:
+            files = [self._path] if self._path.is_file() else sorted(self._path.rglob("*"))
+        except OSError:  # one may not even look: loading says so
+            return None
         return [
             (str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino)
             for path in files

@@ -15,6 +15,7 @@ from ratectl.pacing import cooperative, release
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ratectl.agent.state import AgentState
     from ratectl.agent.wall import WallClock
     from ratectl.engine.base import Engine
     from ratectl.policy.model import PolicyTree
@@ -31,9 +32,15 @@ class Enforcement:
     """Swaps plans into an engine, and again whenever an exception starts or ends."""
 
     def __init__(
-        self, engine: Engine, wall: WallClock, now_ns: Callable[[], int] = time.time_ns
+        self,
+        engine: Engine,
+        wall: WallClock,
+        now_ns: Callable[[], int] = time.time_ns,
+        state: AgentState | None = None,
     ) -> None:
+        """``state``: where to note that an exception cannot start or end."""
         self._engine = engine
+        self._state = state
         self._wall = wall
         self._now_ns = now_ns
         self._swapping = threading.Lock()
@@ -89,10 +96,18 @@ class Enforcement:
         while self._wait(failed):
             try:
                 self.keep_time()
-                failed = False
-            except Exception:  # noqa: BLE001  the thread must outlive whatever it meets
-                failed = True
-                _log.exception("exceptions could not start or end; keeping what is in force")
+                failed = self._note(None)
+            except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
+                failed = self._note(error)
+
+    def _note(self, error: Exception | None) -> bool:
+        """Note what keeps exceptions from starting or ending; returns whether anything does."""
+        if error is not None:
+            _log.debug("keeping time", exc_info=error)
+        if self._state is not None:
+            text = f"exceptions cannot start or end; keeping what is in force: {error}"
+            self._state.problem("exceptions", None if error is None else text)
+        return error is not None
 
     def _wait(self, failed: bool) -> bool:
         """Sleep until there may be something to do; False when it is time to end."""
@@ -108,8 +123,9 @@ class Enforcement:
             self._changed.wait(wait)
             return not self._stopped
 
-    def after_fork_in_child(self) -> None:
-        """A thread that is not here may have held the locks."""
+    def after_fork_in_child(self, state: AgentState) -> None:
+        """Go on with new locks: a thread that is not here may have held them."""
+        self._state = state
         self._swapping = threading.Lock()
         self._changed = threading.Condition()
 

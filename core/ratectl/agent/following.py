@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self
@@ -24,6 +23,7 @@ from ratectl.agent.sync import StoreSync
 from ratectl.agent.wall import WallClock
 from ratectl.errors import UsageError
 from ratectl.stores import check_url, open_store
+from ratectl.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from ratectl.signing import Trust
 
 __all__ = ["DirectoryFollowing", "Following", "Settings", "StoreFollowing", "follow"]
-
-_log = logging.getLogger("ratectl.agent")
 
 _CHILD_WAITS: Final = 0.2
 """Seconds: a child that execs or exits at once must not have connected for nothing."""
@@ -52,6 +50,8 @@ class Settings:
     open_engine: Callable[[], Engine]
     errors: Callable[[], int]
     """How many decisions have failed."""
+    failing: Callable[[], str | None]
+    """What to say of decisions that failed of late; None for nothing."""
 
 
 class _Part(Protocol):
@@ -75,13 +75,13 @@ class Following(ABC):
             self.state = AgentState()
             self.board = Switchboard(engine, self.state)
             self.wall = WallClock()
-            self.enforcement = Enforcement(engine, self.wall)
+            self.enforcement = Enforcement(engine, self.wall, state=self.state)
         else:
             self.state = AgentState(before.state.now)
             self.board = before.board.inherited(self.state)
             self.wall = before.wall
             self.enforcement = before.enforcement
-            self.enforcement.after_fork_in_child()
+            self.enforcement.after_fork_in_child(self.state)
         self._delay = 0.0 if before is None else _CHILD_WAITS
         self._parts: list[_Part] = []
         self._threads: list[threading.Thread] = []
@@ -94,6 +94,12 @@ class Following(ABC):
     def in_child(self) -> Self:
         """The same for a forked child; the engine decides there already."""
         return type(self)(self.settings, self.engine, self)
+
+    def lost_in_child(self, error: Exception) -> None:
+        """Note in a forked child that nothing is followed there; the threads are the parent's."""
+        self.state = AgentState(replace(self.state.now, connected=False))
+        text = f"this forked process follows nothing, and keeps what is in force: {error}"
+        self.state.problem("process", text)
 
     def close(self) -> None:
         """Stop all threads, then let go of what they used."""
@@ -172,7 +178,6 @@ class StoreFollowing(Following):
         told = self.settings
         slot = take_slot(told.state_dir, told.source, told.wanted_id)
         if slot.problem:
-            _log.warning("%s; going on without last-good", slot.problem)
             self.state.problem("disk", slot.problem)
         return slot
 
@@ -185,6 +190,7 @@ class StoreFollowing(Following):
             self.state,
             self.wall,
             told.errors,
+            told.failing,
             told.report_interval,
             self.beside,
         )
@@ -211,12 +217,9 @@ class DirectoryFollowing(Following):
         """
         super().__init__(settings, engine, before)
         path = Path(settings.source)
-        directory = DirectorySync(path, self.enforcement, self.state, self.wall)
+        directory = DirectorySync(path, self.enforcement, self.state, self.wall, settings.failing)
         if before is None:
-            if not path.exists():
-                raise UsageError(
-                    f"{settings.source!r} is neither a store URL nor a directory of policies"
-                )
+            _check_there(path)
             directory.load()
         self._run(
             {
@@ -229,6 +232,21 @@ class DirectoryFollowing(Following):
     @property
     def id(self) -> str:
         return f"directory-{os.getpid()}"
+
+
+def _check_there(path: Path) -> None:
+    """Refuse a path of nothing. One that cannot be looked at is left to loading, which says why.
+
+    :raises UsageError: there is nothing.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"{shown(str(path))!r} is neither a store URL nor a directory of policies"
+        ) from None
+    except OSError:
+        return
 
 
 def follow(settings: Settings, engine: Engine) -> Following:

@@ -15,29 +15,24 @@ import re
 import secrets
 import socket
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.errors import BundleError
+from ratectl.files import CLOSED, make_folder
 from ratectl.policy.bundle import digest
 from ratectl.records import Head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-__all__ = ["LastGood", "Slot", "default_state_dir", "take_slot"]
+__all__ = ["LastGood", "Slot", "take_slot"]
 
 _FORMAT: Final = 1
 _MAX_SLOTS: Final = 4_096
 _FILE: Final = "last-good"
 _BEFORE: Final = "last-good.before"
 _ACCEPTED: Final = "accepted"
-
-
-def default_state_dir() -> Path:
-    """``$XDG_STATE_HOME/ratectl``, or ``~/.local/state/ratectl``."""
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "ratectl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +84,7 @@ class Slot:
         self.trouble = None
         if self.folder is None:
             return None
-        own = [path for name in (_FILE, _BEFORE) if (path := self.folder / name).exists()]
+        own = [path for name in (_FILE, _BEFORE) if os.path.lexists(path := self.folder / name)]
         unwanted = False
         for path in own:
             try:
@@ -106,7 +101,7 @@ class Slot:
     def _neighbours(self, usable: Callable[[LastGood], bool]) -> LastGood | None:
         assert self.folder is not None
         found = [path for name in (_FILE, _BEFORE) for path in self.folder.parent.glob(f"*/{name}")]
-        for path in sorted(found, key=lambda path: -path.stat().st_mtime):
+        for path in sorted(found, key=_age):
             # What is wrong with a neighbour's is the neighbour's to report.
             with contextlib.suppress(BundleError):
                 good = _read(path)
@@ -207,21 +202,29 @@ class Slot:
             self._lock = None
 
 
+def _age(path: Path) -> float:
+    """Orders files, the newest first; one that is gone by now comes last."""
+    try:
+        return -path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def take_slot(state_dir: Path, source: str, agent_id: str | None) -> Slot:
     """Lock a slot for the store (or directory) ``source``; never fails, see ``Slot.problem``."""
     store_dir = state_dir / "agents" / digest(source.encode())[:16]
     wanted = _safe(agent_id) if agent_id else None
     try:
-        store_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(store_dir, CLOSED)
         for folder, name in _candidates(store_dir, wanted):
-            folder.mkdir(exist_ok=True, mode=0o700)
+            folder.mkdir(exist_ok=True, mode=CLOSED)
             lock = _lock(folder)
             if lock is not None:
                 return Slot(folder, name or _persisted_id(folder), lock, None)
         problem = f"all {_MAX_SLOTS} slots in {store_dir} are taken"
     except OSError as error:
         problem = f"cannot keep state in {store_dir}: {error.strerror or error}"
-    return Slot(None, wanted or _fresh_id(), None, problem)
+    return Slot(None, wanted or _fresh_id(), None, f"{problem}; going on without last-good")
 
 
 def _candidates(store_dir: Path, wanted: str | None) -> Iterator[tuple[Path, str | None]]:

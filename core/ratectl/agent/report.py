@@ -35,6 +35,7 @@ LEASE_SECONDS: Final = 15.0
 """An agent that stops reporting is forgotten by the store after this."""
 
 _RENEW_SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 0.5
 
 
 class Reporter:
@@ -48,6 +49,7 @@ class Reporter:
         state: AgentState,
         wall: WallClock,
         errors: Callable[[], int],
+        failing: Callable[[], str | None],
         interval: float,
         beside: Beside,
     ) -> None:
@@ -57,6 +59,7 @@ class Reporter:
         self._state = state
         self._wall = wall
         self._errors = errors
+        self._failing = failing
         self._interval = interval
         self._beside = beside
         self._stop = threading.Event()
@@ -64,6 +67,7 @@ class Reporter:
         self._renewed = 0.0
         self._reported: AgentStatus | None = None
         self._told_errors = 0
+        self._failing_since: float | None = None
         self._usage_due = 0.0
         self._started = utc_now()
         self._meter = UsageMeter(agent_id, time.monotonic())
@@ -71,6 +75,7 @@ class Reporter:
     def run(self) -> None:
         """Report until ``stop``. Never raises."""
         while not self._stop.is_set():
+            self._state.problem("decisions", self._failing())
             seen = self._state.now
             self._wall.refresh()
             self._report(seen)
@@ -91,13 +96,36 @@ class Reporter:
                 self._reported, self._told_errors = status, record.errors
             if due:
                 self._report_usage(store, lease)
+            self._succeeded()
         except RatectlError as error:
-            # The watch reports the outage; reporting goes on when the store is back.
             _log.debug("reporting: %s", error)
-            self._begin_anew(0.5)
+            self._fail(error)
+            self._begin_anew(_RETRY_SECONDS if error.transient else _RENEW_SECONDS)
         except Exception:  # noqa: BLE001  the thread must outlive whatever it meets
             _log.exception("reporting failed unexpectedly")
             self._begin_anew(self._interval)
+
+    def _succeeded(self) -> None:
+        if self._failing_since is not None:
+            self._failing_since = None
+            self._state.problem("report", None)
+
+    def _fail(self, error: RatectlError) -> None:
+        """Note what keeps reports back, unless the store does not answer at all.
+
+        The watch notes that, and a store that refuses reads as well is noted by looking. What is
+        left is a store that can be read and not written: by this user, or by nobody.
+        """
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+            if not error.transient:
+                self._sync.look()
+        lasting = not error.transient or now - self._failing_since > _RENEW_SECONDS
+        if lasting and self._state.now.connected:
+            self._state.problem(
+                "report", f"`ratectl agents` does not show this agent, which cannot report: {error}"
+            )
 
     def _begin_anew(self, seconds: float) -> None:
         """Report everything again, after a while and under a new lease: the old one may end."""
@@ -141,7 +169,7 @@ class Reporter:
             id=self._id,
             generation=status.generation,
             state=status.state,
-            error=status.error,
+            error=status.known_problems,
             rejected=status.rejected,
             applied=status.applied,
             swap_ms=status.swap_ms,

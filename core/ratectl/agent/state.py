@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from ratectl.records import Obeyed
 
 __all__ = ["AgentState", "AgentStatus"]
+
+_log = logging.getLogger("ratectl.agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,8 @@ class AgentStatus:
     connected: bool = False
     """Whether the store (or directory) answered last time."""
     problems: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong now, by what it concerns: ``store``, ``generation``, ``quarantine``, ``disk``
-    or ``panic…``."""
+    """What is wrong now, by what it concerns: ``store``, ``generation``, ``quarantine``,
+    ``report``, ``disk``, ``decisions``, ``exceptions``, ``process`` or ``panic…``."""
     rejected: int | None = None
     """The generation that was refused and is live in the store all the same."""
     applied: str | None = None
@@ -44,8 +47,21 @@ class AgentStatus:
 
     @property
     def error(self) -> str | None:
-        """All problems in one line; None when there are none."""
+        """All problems in one line; None when there are none, and policies are in force."""
+        return self.known_problems or self._waits_for
+
+    @property
+    def known_problems(self) -> str | None:
+        """All problems in one line; None when there are none (yet)."""
         return "; ".join(self.problems.values()) or None
+
+    @property
+    def _waits_for(self) -> str | None:
+        """Return the step that is missing before policies are in force; None when they are."""
+        if self.generation:
+            return None
+        what = "the first policies to be read" if self.connected else "the store's first answer"
+        return f"waiting for {what}: on_error answers every request until then"
 
     @property
     def state(self) -> str:
@@ -77,17 +93,24 @@ class AgentState:
         self._status = status
         self._changed.notify_all()
 
-    def problem(self, concern: str, text: str | None, **changes: Any) -> bool:
-        """Note a problem, or (None) that there is none any more; True when that is news."""
+    def problem(self, concern: str, text: str | None, **changes: Any) -> None:
+        """Note a problem, or (None) that it is over. Only what is news is logged.
+
+        The end is logged as a warning too: a log that shows the problem has to show its end.
+        """
         with self._changed:
-            known = self._status.problems
-            news = known.get(concern) != text
-            if news or changes:
-                problems = {name: said for name, said in known.items() if name != concern}
+            known = self._status.problems.get(concern)
+            if text != known or changes:
+                problems = {
+                    name: said for name, said in self._status.problems.items() if name != concern
+                }
                 if text is not None:
                     problems[concern] = text
                 self.update(problems=problems, **changes)
-        return news
+        if text is None and known is not None:
+            _log.warning("no longer: %s", known)
+        elif text != known:
+            _log.warning("%s", text)
 
     def wait_for_generation(self, at_least: int, timeout: float | None) -> bool:
         """Wait (seconds) until a generation of at least this number is enforced."""

@@ -116,7 +116,7 @@ class StoreSwitches:
         except FileNotFoundError:
             return
         except (OSError, BundleError) as error:
-            _log.warning("%s, remembering switches, is of no use: %s", self._file, error)
+            self._note(f"{self._file}, which remembers switches, is of no use: {error}")
             return
         if remembered.sequence > self._board.known("store").sequence:
             self._board.obey("store", remembered)
@@ -124,7 +124,11 @@ class StoreSwitches:
     def see(self, store: Store, item: Item | None) -> None:
         """React to the record as it is in the store; None where there is none."""
         if item is None:
-            return  # absence is no instruction: a switch is turned off by a record that says so
+            # Absence is no instruction: a switch is turned off by a record that says so.
+            gone = "the kill switch's record is gone from the store; what was on stays on"
+            on = self._board.known("store").on
+            self._state.problem("panic", f"{gone}: turn the switch again" if on else None)
+            return
         try:
             switches = Switches.decode(item.value)
             self._proves(store, switches)
@@ -157,8 +161,7 @@ class StoreSwitches:
             _log.warning("cannot remember switches in %s: %s", self._file, error)
 
     def _note(self, text: str) -> None:
-        if self._state.problem("panic", text):
-            _log.warning("%s", text)
+        self._state.problem("panic", text)
 
     @contextmanager
     def looking(self, store: Store) -> Iterator[None]:
@@ -222,8 +225,7 @@ class FileSwitches:
                 self._seen = seen
         except (OSError, BundleError) as error:
             text = f"{self._path} cannot be used, what was on stays on: {error}"
-            if self._state.problem("panic-file", text):
-                _log.warning("%s", text)
+            self._state.problem("panic-file", text)
         else:
             self._state.problem("panic-file", None)
 

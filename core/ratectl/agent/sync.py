@@ -7,7 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Final
 
-from ratectl.errors import StoreError
+from ratectl.errors import RatectlError
 from ratectl.panic import PANIC
 from ratectl.records import CONTROLLER, HEAD
 from ratectl.stores.base import Events, Interrupted, Resync
@@ -79,7 +79,8 @@ class StoreSync:
 
     def _see(self, store: Store, items: dict[str, Item | None]) -> None:
         """React to what is in the store: to the kill switch first, since the rest may take long."""
-        self._switches.see(store, items.get(PANIC))
+        if PANIC in items:
+            self._switches.see(store, items[PANIC])
         with self._switches.looking(store):
             self._adoption.see(store, items)
 
@@ -114,17 +115,30 @@ class StoreSync:
         self._next_look = now + _ANTI_ENTROPY_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311
         if first:
             return
+        self.look()
+
+    def look(self) -> None:
+        """Read the head now, beside the watch. Never raises.
+
+        A store that refuses this call may still serve the watch, which it admitted earlier. Then
+        the watch is closed: the thread starts again, and its first call succeeds when the store no
+        longer refuses.
+        """
+        if self.store is None:
+            return
         try:
             self._see(self.store, _all_of(self.store.list(HEAD)))
         except Exception as error:  # noqa: BLE001
             self._trouble(error)
+            if self._watch is not None and not getattr(error, "transient", False):
+                self._watch.close()
 
     def _trouble(self, error: Exception) -> None:
-        if not isinstance(error, StoreError):
+        text = str(error)
+        if not isinstance(error, RatectlError):
             _log.debug("unexpected", exc_info=error)
-        text = str(error) or type(error).__name__
-        if self._state.problem("store", text, connected=False):
-            _log.warning("%s", text)
+            text = f"following the store failed: {type(error).__name__}: {error}"
+        self._state.problem("store", text, connected=False)
 
     def _set_connected(self) -> None:
         if not self._state.now.connected:

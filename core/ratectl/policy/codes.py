@@ -36,6 +36,7 @@ NOT_FOUND: Final = "RC120"
 UNREADABLE: Final = "RC121"
 NO_FILES: Final = "RC122"
 NO_POLICIES: Final = "RC123"
+LINK_OUT: Final = "RC124"
 # RC13x, RC14x: documents and their fields (loader.py, explain_errors.py)
 NOT_A_MAPPING: Final = "RC130"
 API_VERSION: Final = "RC131"
@@ -109,6 +110,7 @@ CODES: Final[dict[str, str]] = {
     UNREADABLE: "a file or directory cannot be read",
     NO_FILES: "a directory holds no policy files",
     NO_POLICIES: "no file holds a policy",
+    LINK_OUT: "a link leads out of the tree",
     NOT_A_MAPPING: "a document is not a mapping",
     API_VERSION: "apiVersion is missing or not readable by this version",
     KIND: "the kind of document is not known",

@@ -91,8 +91,7 @@ def load(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None = None)
 def load_sources(sources: Sources) -> Loaded:
     """Read the policies of files that are found already, in their order; there is at least one."""
     loading = _Loading(list(sources.diagnostics))
-    for name in sources.paths:
-        data = sources.read(name)
+    for name, data in sources.read_all():
         if isinstance(data, Diagnostic):
             loading.found.append(data)
             loading.unread.add(name)

@@ -49,8 +49,7 @@ def load_on_path(
     wanted = {each.encode() for each in ancestry(scope)}
     sources = find_sources(paths, stdin)
     kept: dict[str, bytes] = {}
-    for name in sources.paths:
-        data = sources.read(name)
+    for name, data in sources.read_all():
         if isinstance(data, Diagnostic):
             return None
         rest = _relevant(data, wanted)

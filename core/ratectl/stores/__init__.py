@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratectl.errors import UsageError
+from ratectl.urls import shown
 
 if TYPE_CHECKING:
     from ratectl.stores.base import Store
@@ -31,6 +32,7 @@ def open_store(url: str, *, timeout: float = 4.0) -> Store:
 
     :raises UsageError: the URL is not one of these forms.
     """
+    _check_text(url)
     scheme, separator, _ = url.partition("://")
     if separator and scheme == "sqlite":
         from ratectl.stores.sqlite import SqliteStore
@@ -41,6 +43,18 @@ def open_store(url: str, *, timeout: float = 4.0) -> Store:
 
         return EtcdStore.from_url(url, timeout=timeout)
     raise UsageError(
-        f"store {url!r} is not a store URL; use sqlite:///path/to/file.db "
+        f"store {shown(url)!r} is not a store URL; use sqlite:///path/to/file.db "
         "or etcd://host:port[,host:port]/environment"
     )
+
+
+def _check_text(url: str) -> None:
+    """Refuse what a file or a shell added: it would become a part of a path.
+
+    :raises UsageError: there are blanks around the URL, or control characters in it.
+    """
+    if url != url.strip() or any(ord(each) < 32 or ord(each) == 127 for each in url):
+        raise UsageError(
+            f"store {shown(url)!r} has blanks or line ends around it, or control characters in it: "
+            "take them out"
+        )

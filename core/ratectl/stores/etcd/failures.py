@@ -29,6 +29,7 @@ __all__ = [
     "RevisionCompacted",
     "RevisionInFuture",
     "connection_failed",
+    "explain",
     "is_cancelled",
     "is_lost",
     "is_stale_token",
@@ -112,7 +113,7 @@ def translate(
     error.__traceback__ = None  # its frames would keep the channel alive; see fork.py
     status, cause = code(error), text(error)
     if is_stale_token(error) or status is Code.PERMISSION_DENIED:
-        return StoreUnauthenticated(f"store {address} refuses access: {_explain(cause)}")
+        return StoreUnauthenticated(f"store {address} refuses access: {explain(cause)}")
     if status is Code.DEADLINE_EXCEEDED:
         cause = f"no reply within {round(seconds, 1):g} s ({cause})"
     if "Received message larger than max" in cause and not write:
@@ -125,7 +126,7 @@ def translate(
             f"store {address} did not confirm the write ({cause}): it may have been applied or "
             "may still be; read again before repeating it"
         )
-    return StoreUnavailable(address, _explain(cause))
+    return StoreUnavailable(address, explain(cause))
 
 
 def _refusal(status: object, cause: str, address: str) -> RatectlError | None:
@@ -148,7 +149,8 @@ _REFUSALS: Final[dict[str, Callable[[str, str], RatectlError]]] = {
     "required revision has been compacted": lambda _, cause: RevisionCompacted(cause),
     "required revision is a future revision": lambda _, cause: RevisionInFuture(cause),
     "authentication failed": lambda address, cause: StoreUnauthenticated(
-        f"store {address} refuses user or password: {cause}"
+        f"store {address} refuses user or password: {cause} (RATECTL_ETCD_USER and "
+        "RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE say which)"
     ),
     "requested lease not found": lambda _, cause: LeaseGone(
         f"the lease has ended: make a new one and write the keys again ({cause})"
@@ -166,6 +168,9 @@ _REFUSALS: Final[dict[str, Callable[[str, str], RatectlError]]] = {
 
 
 _EXPLANATIONS: Final = {
+    "permission denied": (
+        "the user needs a role that may read and write the keys below /ratectl/ENVIRONMENT/"
+    ),
     "user name is empty": (
         "set RATECTL_ETCD_USER and RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE"
     ),
@@ -184,7 +189,7 @@ _EXPLANATIONS: Final = {
 }
 
 
-def _explain(cause: str) -> str:
+def explain(cause: str) -> str:
     """The cause in its own words, and what it means where these are obscure."""
     for part, meaning in _EXPLANATIONS.items():
         if part in cause:

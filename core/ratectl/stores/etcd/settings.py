@@ -13,10 +13,11 @@ import ipaddress
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import UsageError
+from ratectl.files import read_file
+from ratectl.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +46,8 @@ VARIABLES: Final[Mapping[str, str]] = {
 
 _FORM: Final = "etcd://host:port[,host:port]/environment"
 _TLS_VARIABLES: Final = ("CA", "CERT", "KEY", "SERVER_NAME")
+_MAX_BYTES: Final = 1_000_000
+"""Of a file that holds a password, a certificate or a key."""
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -78,21 +81,22 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """``host``, ``host:port``, ``1.2.3.4:port`` or ``[::1]:port``."""
+        """Read ``host``, ``host:port``, ``1.2.3.4:port`` or ``[::1]:port``.
+
+        :raises UsageError: it is none of these. It is not quoted: it may be a password.
+        """
         host, port = text, ""
         if text.startswith("["):
             host, _, rest = text[1:].partition("]")
-            _check(not rest or rest.startswith(":"), f"address {text!r} is not [host]:port")
+            _check(not rest or rest.startswith(":"), "an address is not [host]:port")
             port = rest[1:]
-            _check(Address(host, 0).is_ip, f"{host!r} is not an IPv6 address")
+            _check(Address(host, 0).is_ip, "what stands in brackets is not an IPv6 address")
         else:
-            _check(
-                text.count(":") < 2, f"write an IPv6 address in brackets: [{text}]:{DEFAULT_PORT}"
-            )
+            _check(text.count(":") < 2, f"write an IPv6 address in brackets: [::1]:{DEFAULT_PORT}")
             host, _, port = text.partition(":")
-            _check(_HOST.fullmatch(host) is not None, f"{text!r} is not host:port")
+            _check(_HOST.fullmatch(host) is not None, "an address is not host:port")
         number = int(port) if port.isdecimal() and port.isascii() else 0 if port else DEFAULT_PORT
-        _check(0 < number < 65536, f"{port!r} is not a port")
+        _check(0 < number < 65536, "a port is not a number from 1 to 65535")
         return cls(host, number)
 
 
@@ -123,17 +127,26 @@ class Settings:
         :raises UsageError: something is malformed, contradictory or cannot be read.
         """
         scheme, _, rest = url.partition("://")
-        _check(scheme in ("etcd", "etcds"), f"{scheme!r} is not etcd or etcds; use {_FORM}")
-        # Not quoting the URL: it may hold a password.
+        place = f"store URL {shown(url)!r}"
+        _check(
+            scheme in ("etcd", "etcds"), f"{place}: the scheme is not etcd or etcds; use {_FORM}"
+        )
         _check(
             "@" not in rest,
-            "a store URL must not hold a user or password; set RATECTL_ETCD_USER and "
+            f"{place} must not hold a user or password; set RATECTL_ETCD_USER and "
             "RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE instead",
         )
         hosts, _, environment = rest.partition("/")
-        _check(bool(environment), f"store URL {url!r} names no environment; use {_FORM}")
-        parse_environment(environment)
-        addresses = tuple(dict.fromkeys(Address.parse(part) for part in hosts.split(",")))
+        _check(bool(environment), f"{place} names no environment; use {_FORM}")
+        _check(
+            _NAME.fullmatch(environment) is not None,
+            f"{place} takes no options, and its environment may hold only letters, digits, '.', "
+            f"'_' and '-'; use {_FORM}",
+        )
+        try:
+            addresses = tuple(dict.fromkeys(Address.parse(part) for part in hosts.split(",")))
+        except UsageError as error:
+            raise UsageError(f"{place}: {error}") from None
         values = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
         user, password = credentials(values)
         tls = scheme == "etcds"
@@ -141,7 +154,7 @@ class Settings:
             for name in _TLS_VARIABLES:
                 _check(
                     f"RATECTL_ETCD_{name}" not in values,
-                    f"RATECTL_ETCD_{name} is set, but {url!r} is plaintext; use etcds://",
+                    f"RATECTL_ETCD_{name} is set, but {shown(url)!r} is plaintext; use etcds://",
                 )
         ca, cert, key = (_file(values, f"RATECTL_ETCD_{name}") for name in ("CA", "CERT", "KEY"))
         _check((cert is None) == (key is None), "set both RATECTL_ETCD_CERT and RATECTL_ETCD_KEY")
@@ -190,9 +203,10 @@ def _file(values: Mapping[str, str], variable: str) -> bytes | None:
 
 def _read(variable: str, path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"{variable}: cannot read {path}: {error.strerror}") from error
+        return read_file(path, _MAX_BYTES)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"{variable}: cannot read {path}: {why}") from error
 
 
 def _check(condition: bool, message: str) -> None:

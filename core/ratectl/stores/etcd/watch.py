@@ -18,7 +18,7 @@ import grpc
 from ratectl.errors import StoreError, StoreUnauthenticated, StoreUnavailable, UsageError
 from ratectl.stores.base import Change, Events, Interrupted, Item, Progress, Resync, Watch
 from ratectl.stores.etcd import messages as m
-from ratectl.stores.etcd.failures import is_cancelled, names_stale_token
+from ratectl.stores.etcd.failures import explain, is_cancelled, names_stale_token
 from ratectl.stores.etcd.keys import range_end
 from ratectl.stores.etcd.rpc import Cancelled, Scope
 from ratectl.stores.etcd.stream import StreamEnded, StreamSuspended, WatchStream
@@ -283,7 +283,9 @@ class EtcdWatch(Watch):
         if names_stale_token(reason) and self._client.forget(token):
             raise _Reopen
         if names_stale_token(reason) or "permission denied" in reason:
-            raise StoreUnauthenticated(f"store {self._client.address} refuses the watch: {reason}")
+            raise StoreUnauthenticated(
+                f"store {self._client.address} refuses the watch: {explain(reason)}"
+            )
         raise StoreUnavailable(self._client.address, f"the server cancelled the watch: {reason}")
 
     def _check_continuity(self, header: m.ResponseHeader) -> None:

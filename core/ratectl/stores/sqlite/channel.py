@@ -38,6 +38,7 @@ class Channel:
         self.file: FileId | None = None
         self.opened = 0
         """How many connections there have been; a new number means a new connection."""
+        self._wal: int | None = None
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -103,13 +104,15 @@ class Channel:
         if self._connection is not None:
             # A replaced file must not be written to under its old inode: nobody would see it.
             try:
-                if self.database.file_id() == self.file:
-                    return self._connection
+                file, wal = self.database.file_id(), self.database.wal_id()
             except StoreUnavailable:
-                self._drop()
+                self._drop_all()
                 raise
-            self._drop()
+            if (file, wal) == (self.file, self._wal):
+                return self._connection
+            self._drop_all()
         self._connection, self.file = self.database.connect(self.timeout)
+        self._wal = self.database.wal_id()
         self.opened += 1
         if self._closed:  # close() gave up its turn to us
             self._drop()
@@ -136,6 +139,24 @@ class Channel:
             connection.execute("ROLLBACK")
         except sqlite3.Error:
             self._drop()
+
+    def _drop_all(self) -> None:
+        """Close this connection and those of the same store that no call is using.
+
+        Connections of one process share what SQLite keeps in memory of a file: as long as one is
+        open, the next one would share what was lost. Those in use find that out by themselves.
+        """
+        self._drop()
+        with _registry_lock:
+            same = [channel for channel in _registry if channel.database is self.database]
+        for channel in same:
+            channel.drop_if_idle()
+
+    def drop_if_idle(self) -> None:
+        """Close the connection, unless a call is using it; the next call opens another."""
+        if self._lock.acquire(blocking=False):
+            self._drop()
+            self._lock.release()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ratectl.stores.base import Status
-from ratectl.stores.sqlite.file import FIRST_REVISION
+from ratectl.stores.sqlite.file import FIRST_REVISION, damaged
 
 if TYPE_CHECKING:
     from ratectl.stores.sqlite.file import Database
     from ratectl.stores.sqlite.log import Meta
 
-__all__ = ["absent", "describe", "find_problems"]
+__all__ = ["absent", "describe", "find_damage", "find_problems"]
 
 WAL_TOO_LARGE = 64 * 1024 * 1024
 
@@ -64,10 +64,19 @@ def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
     return version < (3, 51, 3) and not backported
 
 
+def find_damage(path: Path, db: sqlite3.Connection) -> tuple[str, ...]:
+    """A sentence for ``ratectl doctor`` if pages of the file are damaged, also unused ones."""
+    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    return () if verdict == "ok" else (damaged(str(path), " ".join(verdict.split())) + ".",)
+
+
 def find_problems(path: Path, wal_bytes: int) -> tuple[str, ...]:
     """Sentences for ``ratectl doctor``."""
     found = []
-    info = path.stat()
+    try:
+        info = path.stat()
+    except OSError:  # gone since: the next call says so
+        return ()
     kind = _file_system(info.st_dev)
     if kind in _NETWORK or kind.startswith("fuse.sshfs"):
         found.append(

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ratectl.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from ratectl.files import CLOSED, make_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FIRST_REVISION", "Database", "FileId", "is_busy"]
+__all__ = ["FIRST_REVISION", "Database", "FileId", "damaged", "is_busy"]
 
 FileId = tuple[int, int]
 """Device and inode: what a path means now, as opposed to what was opened."""
@@ -64,6 +65,14 @@ _SETTINGS = (
 def is_busy(error: sqlite3.Error) -> bool:
     """Another connection holds the lock that this one wants."""
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def damaged(path: str, why: str) -> str:
+    """Return what to say of a file that is damaged, and what to do about it."""
+    return (
+        f"{path} is damaged ({why}): stop every process that uses it, move it away with its -wal "
+        "and -shm files, and restore a backup or publish again"
+    )
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -137,13 +146,38 @@ class Database:
     def file_id(self) -> FileId:
         """What is at the path now.
 
-        :raises StoreUnavailable: nothing.
+        :raises StoreUnavailable: nothing, or an empty file where there was a store.
         """
         try:
             info = os.stat(self._bytes_path)  # noqa: PTH116 - on every call; Path doubles its cost
         except OSError as error:
             raise self._explain_os(error) from error
+        if not info.st_size and self._opened_once and stat.S_ISREG(info.st_mode):
+            raise StoreUnavailable(
+                str(self.path), "the file was emptied; restore it, or remove it to begin anew"
+            )
         return info.st_dev, info.st_ino
+
+    def size(self) -> int:
+        """Bytes of the file.
+
+        :raises StoreError: there is none any more.
+        """
+        try:
+            return os.stat(self._bytes_path).st_size  # noqa: PTH116 - as above
+        except OSError as error:
+            raise self._explain_os(error) from error
+
+    def wal_id(self) -> int | None:
+        """Inode of the write-ahead log; None when there is none.
+
+        It stays as long as any connection is open. Where it was removed or replaced all the same,
+        a connection sees nothing of what others write, and they see nothing of what it writes.
+        """
+        try:
+            return os.stat(self._wal).st_ino  # noqa: PTH116 - on every call
+        except OSError:
+            return None
 
     def wal_bytes(self) -> int:
         """Size of the write-ahead log; 0 when there is none."""
@@ -161,13 +195,10 @@ class Database:
             raise self._explain_os(error) from error
         if not stat.S_ISREG(info.st_mode):
             raise StoreMisconfigured(f"{self.path} is not a file; name one in the store URL")
-        return info.st_dev, info.st_ino
+        return self.file_id()
 
     def _create(self) -> None:
-        folder = self.path.parent
-        missing = [p for p in (folder, *folder.parents) if not p.exists()]
-        for path in reversed(missing):
-            path.mkdir(mode=0o700, exist_ok=True)
+        make_folder(self.path.parent, CLOSED)
         # Before SQLite does it: the WAL and its index take over this mode.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         os.close(os.open(self.path, flags, 0o600))
@@ -242,14 +273,12 @@ class Database:
                 "its -wal and -shm files, and its folder"
             )
         if code == sqlite3.SQLITE_NOTADB:
-            return StoreMisconfigured(
-                f"{path} is not a SQLite database: name another file in the store URL"
-            )
+            mend = ": name another file in the store URL"
+            if self._opened_once:
+                mend = " any more: restore a backup, or move it away and publish again"
+            return StoreMisconfigured(f"{path} is not a SQLite database{mend}")
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT):
-            return StoreMisconfigured(
-                f"{path} is damaged ({error}): stop every process that uses it, move it away "
-                "with its -wal and -shm files, and restore a backup or publish again"
-            )
+            return StoreMisconfigured(damaged(path, str(error)))
         return StoreUnavailable(path, str(error))
 
     def _explain_os(self, error: OSError) -> StoreError:

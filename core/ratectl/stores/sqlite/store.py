@@ -23,10 +23,11 @@ from ratectl.stores.base import (
 )
 from ratectl.stores.sqlite import log
 from ratectl.stores.sqlite.channel import Channel
-from ratectl.stores.sqlite.doctor import absent, describe, find_problems
+from ratectl.stores.sqlite.doctor import absent, describe, find_damage, find_problems
 from ratectl.stores.sqlite.file import FIRST_REVISION, Database
 from ratectl.stores.sqlite.lease import SqliteLease
 from ratectl.stores.sqlite.watch import SqliteWatch
+from ratectl.urls import holds_password, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -137,15 +138,16 @@ class SqliteStore(Store):
         with self._reading() as db:
             meta = log.meta(db)
             detail = describe(self._database, db, meta)
+            damage = find_damage(self._database.path, db)
         wal = self._database.wal_bytes()
         return Status(
             backend="sqlite",
             version=sqlite3.sqlite_version,
             revision=meta.revision,
             compacted=meta.compacted,
-            size_bytes=self._database.path.stat().st_size + wal,
+            size_bytes=self._database.size() + wal,
             detail=detail,
-            problems=find_problems(self._database.path, wal),
+            problems=(*damage, *find_problems(self._database.path, wal)),
         )
 
     def close(self) -> None:
@@ -204,10 +206,13 @@ class SqliteStore(Store):
 
 def _path_of(url: str) -> str:
     scheme, _, rest = url.partition("://")
+    url = shown(url)
     hint = "write sqlite:///relative/path.db or sqlite:////absolute/path.db"
     if scheme != "sqlite" or not rest.startswith("/"):
         raise UsageError(f"store {url!r} does not name a file: {hint}")
     path = rest[1:]
+    if holds_password(path):
+        raise UsageError(f"store {url!r}: a file has no user or password: {hint}")
     if not path or path == ":memory:":
         raise UsageError(f"store {url!r}: several processes share a store, so it is a file: {hint}")
     if path.endswith("/") or "\0" in path or "?" in path:

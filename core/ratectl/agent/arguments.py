@@ -1,0 +1,95 @@
+"""Arguments of an agent, checked: an empty one is an error, and never the working directory."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ratectl.errors import UsageError
+from ratectl.files import named_path
+from ratectl.urls import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["default_state_dir", "id_of", "keys_of", "source_of", "state_dir_of"]
+
+_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_LIKE_A_URL: Final = re.compile(r"(?:sqlite|etcds?):", re.IGNORECASE)
+_FORMS: Final = (
+    "a store's URL, like etcd://host:2379/prod or sqlite:////var/lib/rates.db, or a directory of "
+    "policies"
+)
+
+
+def source_of(given: object) -> str:
+    """Return the source as a store's URL, or as the absolute path of a directory.
+
+    :raises UsageError: it is neither. A URL's own form is checked where the store is opened.
+    """
+    if isinstance(given, str) and not given.strip():
+        raise UsageError(f"source is empty: name {_FORMS}")
+    if isinstance(given, str) and "://" in given:
+        return given
+    path = named_path("source", given)
+    if _LIKE_A_URL.match(str(path)):
+        raise UsageError(f"source {shown(str(given))!r} is not {_FORMS}")
+    # Absolute from the start: a later chdir must not lead to another directory.
+    return os.path.abspath(path)  # noqa: PTH100 - keeps links
+
+
+def id_of(given: str | None) -> str | None:
+    """Return the id that was given; None where one is to be made up.
+
+    :raises UsageError: it holds what an id may not.
+    """
+    if given is not None and not _ID.fullmatch(given):
+        raise UsageError(
+            f"id {given!r} has to be 1 to 128 letters, digits, '.', '_', '~' and '-'; leave it out "
+            "to have one made up"
+        )
+    return given
+
+
+def state_dir_of(given: object) -> Path:
+    """Return the absolute path of the state directory, which need not be there.
+
+    :raises UsageError: it is empty or no path, or there is no default.
+    """
+    if given is None:
+        return default_state_dir()
+    return Path(os.path.abspath(named_path("state_dir", given)))  # noqa: PTH100 - keeps links
+
+
+def default_state_dir() -> Path:
+    """Return ``$XDG_STATE_HOME/ratectl``, or ``~/.local/state/ratectl``.
+
+    A relative ``$XDG_STATE_HOME`` is passed over, as its specification says.
+
+    :raises UsageError: there is no home directory.
+    """
+    base = os.environ.get("XDG_STATE_HOME")
+    if base and Path(base).is_absolute():
+        return Path(base) / "ratectl"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise UsageError(
+            "there is no home directory to keep state in: name a state directory, or set "
+            "XDG_STATE_HOME or HOME"
+        ) from None
+    return home.absolute() / ".local" / "state" / "ratectl"
+
+
+def keys_of(
+    given: Sequence[str | os.PathLike[str]] | None,
+) -> Sequence[str | os.PathLike[str]] | None:
+    """Return the files of public keys; None where everybody is trusted.
+
+    :raises UsageError: it is one path instead of a list.
+    """
+    if isinstance(given, str | bytes | os.PathLike):
+        raise UsageError("public_keys is a list of files: write [FILE], also for a single one")
+    return given

@@ -1,0 +1,79 @@
+"""URLs as people may see them: in messages, logs, JSON and records.
+
+A URL that is wrong may hold a password where none belongs. No message prints a URL that was not
+checked: it prints what ``shown`` returns.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["holds_password", "scrubbed", "shown"]
+
+_HIDDEN: Final = "…"
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/*")
+_LAST_AT: Final = re.compile(r".*(?:@|%40)", re.DOTALL | re.IGNORECASE)
+_PASSWORD: Final = re.compile(r"[^/]*:[^/]*(?:@|%40)", re.IGNORECASE)
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[A-Za-z0-9._-]*)(?::(\d*))?")
+_HOST_ONLY: Final = re.compile(r"[A-Za-z0-9._-]*(?=:)")
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,30}")
+_PATTERN: Final = re.compile(r"etcds?://host:port(?:\[|/)")
+"""What messages tell users to write."""
+_IN_TEXT: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^\s'\"`]+")
+
+
+def shown(url: str) -> str:
+    """Return ``url`` without what may be secret.
+
+    Hidden are: what stands before an ``@``, a host or port that cannot be one, the values (not the
+    names) of a query, and a fragment. A file's path after ``sqlite:///`` is shown as it is.
+    """
+    match = _SCHEME.match(url)
+    scheme = match[0] if match else ""
+    rest = url[len(scheme) :]
+    if scheme.startswith("sqlite:///") and not holds_password(rest):
+        path, mark, query = rest.partition("?")
+        return f"{scheme}{path}{_query(mark, query)}"
+    secret = _LAST_AT.match(rest)
+    rest = rest[secret.end() :] if secret else rest
+    at = f"{_HIDDEN}@" if secret else ""
+    place, mark, query = _parted(rest)
+    hosts, slash, path = place.partition("/")
+    return f"{scheme}{at}{','.join(map(_host, hosts.split(',')))}{slash}{path}{_query(mark, query)}"
+
+
+def holds_password(path: str) -> bool:
+    """Return True for a path that begins as ``user:password@host``."""
+    return _PASSWORD.match(path) is not None
+
+
+def scrubbed(text: str) -> str:
+    """Return a text in which every URL is as ``shown`` returns it, but for our own pattern."""
+    return _IN_TEXT.sub(
+        lambda match: match[0] if _PATTERN.match(match[0]) else shown(match[0]), text
+    )
+
+
+def _parted(text: str) -> tuple[str, str, str]:
+    """Part a text at its first ``?`` or ``#``."""
+    end = next((at for at, character in enumerate(text) if character in "?#"), len(text))
+    return text[:end], text[end : end + 1], text[end + 1 :]
+
+
+def _host(text: str) -> str:
+    if _HOST.fullmatch(text):
+        return text
+    host = _HOST_ONLY.match(text)
+    return f"{host[0]}:{_HIDDEN}" if host and text.count(":") == 1 else _HIDDEN
+
+
+def _query(mark: str, query: str) -> str:
+    if mark != "?":
+        return f"{mark}{_HIDDEN}" if mark else ""
+    return mark + "&".join(map(_parameter, re.split("[&;]", query)))
+
+
+def _parameter(text: str) -> str:
+    name, equals, _ = text.partition("=")
+    return f"{name}={_HIDDEN}" if equals and _NAME.fullmatch(name) else _HIDDEN

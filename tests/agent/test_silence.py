@@ -1,0 +1,184 @@
+"""An agent that enforces nothing, or something old, says so: in its status, and once in the log."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.said import RETRIES, Log, says, well
+from etcd_server import wait_for
+from ratectl.panic import PANIC, Switch, change_switches
+from ratectl.stores import open_store
+from ratectl.usage import read_agents
+from support import publish_policies, simple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import ratectl
+    from etcd_server import EtcdServer
+    from ratectl.stores.base import Store
+
+    Make = Callable[..., ratectl.Agent]
+
+ACME = {"tenant": "acme"}
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Log:
+    return Log(caplog)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A store with generation 1."""
+    path = tmp_path / "folder" / "rates.db"
+    with open_store(f"sqlite:///{path}") as store:
+        publish_policies(store, simple())
+    return path
+
+
+# -- nothing was ever published --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+def test_a_store_in_which_nothing_was_published_is_told_from_one_that_fails(
+    store: Store, store_url: str, make_agent: Make, log: Log, on_error: str
+) -> None:
+    agent = make_agent(store_url, on_error=on_error, ready_timeout=0.5)
+    said = says(agent, "nothing is published in ")
+    assert store.url in said, "the environment may be misspelt"
+    assert "on_error answers every request" in said
+    assert "`ratectl apply PATH`" in said
+    assert (agent.status.connected, agent.status.state) == (True, "waiting")
+    decision = agent.check("/shop", ACME)
+    assert (decision.reason, decision.allowed) == ("error", on_error == "allow")
+    (record,) = wait_for(lambda: read_agents(store), "it reports")
+    wait_for(lambda: read_agents(store)[0].error == said, "`ratectl agents` shows it")
+    assert record.state == "waiting"
+    time.sleep(RETRIES)
+    assert [said] == log.warnings
+    publish_policies(store, simple())
+    well(agent)
+    wait_for(lambda: log.warnings == [said, f"no longer: {said}"], "the end is logged")
+    wait_for(lambda: read_agents(store)[0].error is None, "`ratectl agents` shows that it is over")
+
+
+def test_what_was_published_elsewhere_is_not_in_force_here(
+    store: Store, store_url: str, make_agent: Make
+) -> None:
+    """A misspelt environment, or another file, is a store like any other."""
+    publish_policies(store, simple())
+    other = store_url.replace(".db", "-other.db") if "sqlite" in store_url else f"{store_url}x"
+    agent = make_agent(other, ready_timeout=0.5)
+    said = says(agent, "nothing is published in ")
+    assert other.rpartition("/")[2] in said
+
+
+def test_a_status_says_what_it_waits_for_before_anything_is_known(
+    make_agent: Make, log: Log
+) -> None:
+    """A server that takes a connection and says nothing; agents do not wait for it for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"etcd://127.0.0.1:{silent.getsockname()[1]}/prod"
+        agent = make_agent(url, ready_timeout=0.2)
+        said = "waiting for the store's first answer: on_error answers every request until then"
+        assert agent.status.error == said
+        assert log.warnings == [said]
+        assert agent.check("/shop", ACME).reason == "error"
+        said = says(agent, "is not reachable", 15)
+        time.sleep(RETRIES)
+        agent.close()
+    log.once()
+
+
+@pytest.mark.etcd
+def test_a_server_without_tls_is_named_where_tls_is_expected(
+    etcd_server: EtcdServer, make_agent: Make, log: Log
+) -> None:
+    url = etcd_server.store_url("prod").replace("etcd://", "etcds://")
+    agent = make_agent(url, ready_timeout=0.2)
+    assert "TLS" in says(agent, "is not reachable", 15)
+
+
+# -- decisions that fail ---------------------------------------------------------------------------
+
+
+class Broken(dict[str, str]):
+    """Attributes that cannot be looked at."""
+
+    def get(self, *_: object) -> str:
+        raise ZeroDivisionError("a mapping of the service's own")
+
+
+@pytest.mark.parametrize("kind", ["store", "directory"])
+def test_decisions_that_fail_are_reported_while_they_do(
+    file: Path, make_agent: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Every request of the service may be answered by ``on_error``."""
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "all.yaml").write_text(
+        "apiVersion: ratectl/v1\nscope: /\nlimits: {spike: {rate: 2/s, per: tenant}}\n"
+    )
+    agent = make_agent(f"sqlite:///{file}" if kind == "store" else folder)
+    assert agent.check("/shop", Broken()).reason == "error"
+    said = "decisions fail, and on_error answers them: ZeroDivisionError: a mapping of the service"
+    says(agent, said)
+    monkeypatch.setattr("ratectl.agent.agent._LOG_ERRORS_EVERY", 0.0)
+    well(agent)
+
+
+# -- the kill switch, exceptions, forks ------------------------------------------------------------
+
+
+def test_a_deleted_record_of_the_kill_switch_is_reported_and_obeyed(
+    store: Store, store_url: str, make_agent: Make, log: Log
+) -> None:
+    publish_policies(store, simple())
+    agent = make_agent(store_url)
+    switch = Switch.now("/shop", "open", "INC-1", "ada")
+    change_switches(store, lambda known: known.turned_on(switch))
+    wait_for(lambda: agent.status.panic, "it is obeyed")
+    store.delete(PANIC)
+    says(agent, "the kill switch's record is gone from the store; what was on stays on")
+    assert agent.status.panic
+    change_switches(store, lambda known: known.turned_on(switch).turned_off())
+    well(agent)
+    wait_for(lambda: not agent.status.panic, "it is off")
+    log.once()
+
+
+def test_a_forked_child_that_cannot_follow_says_so(
+    file: Path, make_agent: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = make_agent(f"sqlite:///{file}")
+    parent = os.getpid()
+    start = threading.Thread.start
+
+    def fails_in_child(thread: threading.Thread) -> None:
+        if os.getpid() != parent:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fails_in_child)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        said = f"{agent.status.connected} {agent.status.error} {agent.check('/', ACME).reason}"
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        assert pipe.read() == (
+            "False this forked process follows nothing, and keeps what is in force: "
+            "can't start new thread ok"
+        )
+    assert agent.status.error is None

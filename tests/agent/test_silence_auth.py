@@ -1,0 +1,207 @@
+"""An agent whose user may not read or write its environment any more says so, on a real etcd."""
+
+from __future__ import annotations
+
+import base64
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.said import RETRIES, Log, says, well
+from etcd_server import EtcdServer, wait_for
+from ratectl.stores import open_store
+from ratectl.usage import read_agents
+from support import publish_policies, simple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import ratectl
+    from ratectl.stores.base import Store
+
+    Make = Callable[..., ratectl.Agent]
+
+pytestmark = [pytest.mark.etcd, pytest.mark.faults]
+
+ACME = {"tenant": "acme"}
+PASSWORD = "hunter2"
+REFUSED = "refuses access: etcdserver: permission denied (the user needs a role that may read and"
+WRONG = "refuses user or password: etcdserver: authentication failed, invalid user ID or password"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EtcdServer]:
+    """Authentication is enabled."""
+    server = EtcdServer.start()
+    server.enable_auth()
+    yield server
+    server.stop()
+
+
+class User:
+    """A user of one environment, whose rights ``root`` changes."""
+
+    def __init__(self, server: EtcdServer) -> None:
+        self._server = server
+        self.name = f"u{uuid.uuid4().hex[:8]}"
+        self.url = server.store_url(self.name)
+        self._keys = f"/ratectl/{self.name}/"
+        server.add_user(self.name, PASSWORD, self._keys, server.token())
+
+    def _call(self, path: str, body: dict[str, object]) -> None:
+        self._server.call(f"/v3/auth/{path}", body, self._server.token())
+
+    def _range(self) -> dict[str, str]:
+        end = self._keys[:-1] + chr(ord(self._keys[-1]) + 1)
+        return {"key": _b64(self._keys), "range_end": _b64(end)}
+
+    def grant(self, kind: str = "READWRITE") -> None:
+        permission = {"permType": kind, **self._range()}
+        self._call("role/grant", {"name": self.name, "perm": permission})
+
+    def revoke(self) -> None:
+        self._call("role/revoke", {"role": self.name, **self._range()})
+
+    def only_read(self) -> None:
+        self.grant("READ")  # in the place of what was granted for these keys
+
+    def leave_role(self) -> None:
+        self._call("user/revoke", {"name": self.name, "role": self.name})
+
+    def take_role(self) -> None:
+        self._call("user/grant", {"user": self.name, "role": self.name})
+
+    def delete(self) -> None:
+        self._call("user/delete", {"name": self.name})
+
+    def add(self) -> None:
+        self._call("user/add", {"name": self.name, "password": PASSWORD})
+        self.take_role()
+
+    def change_password(self, password: str = "other") -> None:
+        self._call("user/changepw", {"name": self.name, "password": password})
+
+    def change_password_back(self) -> None:
+        self.change_password(PASSWORD)
+
+
+def _b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+LOSSES = [
+    (User.revoke, User.grant, REFUSED),
+    (User.leave_role, User.take_role, REFUSED),
+    (User.delete, User.add, WRONG),
+    (User.change_password, User.change_password_back, WRONG),
+]
+"""Ways to take a user's rights away and to give them back, and the problem in the meantime."""
+
+
+def named(each: object) -> str:
+    return getattr(each, "__name__", "")
+
+
+@pytest.fixture
+def user(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> User:
+    """A user in whose environment generation 1 is live; the process acts as him."""
+    user = User(server)
+    monkeypatch.setenv("RATECTL_ETCD_USER", user.name)
+    monkeypatch.setenv("RATECTL_ETCD_PASSWORD", PASSWORD)
+    with open_store(user.url) as store:
+        publish_policies(store, simple())
+    return user
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Log:
+    return Log(caplog)
+
+
+@pytest.fixture
+def admin(server: EtcdServer, user: User, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """The store as root sees it."""
+    with monkeypatch.context() as patch:
+        patch.setenv("RATECTL_ETCD_USER", "root")
+        patch.setenv("RATECTL_ETCD_PASSWORD", "root-secret")
+        store = open_store(user.url)
+    with store:
+        yield store
+
+
+@pytest.mark.parametrize(("lose", "regain", "said"), LOSSES, ids=named)
+def test_a_user_without_rights_at_the_start_is_reported(
+    user: User,
+    make_agent: Make,
+    log: Log,
+    lose: Callable[[User], None],
+    regain: Callable[[User], None],
+    said: str,
+) -> None:
+    lose(user)
+    agent = make_agent(user.url, ready_timeout=0.5)
+    problem = says(agent, said)
+    assert (agent.status.connected, agent.generation) == (False, 0)
+    assert agent.check("/shop", ACME).reason == "error"
+    time.sleep(RETRIES)
+    assert log.warnings == [problem]
+    regain(user)
+    assert agent.wait_ready(15)
+    well(agent)
+    wait_for(lambda: log.warnings == [problem, f"no longer: {problem}"], "the end is logged")
+
+
+@pytest.mark.parametrize(("lose", "regain", "said"), LOSSES, ids=named)
+def test_a_user_whose_rights_are_revoked_while_it_watches_is_reported(
+    user: User,
+    make_agent: Make,
+    admin: Store,
+    log: Log,
+    lose: Callable[[User], None],
+    regain: Callable[[User], None],
+    said: str,
+) -> None:
+    """etcd lets a watch go on that it had admitted: the agent has to find out by itself."""
+    agent = make_agent(user.url)
+    assert agent.generation == 1
+    lose(user)
+    problem = says(agent, said, 15)
+    assert agent.status.connected is False
+    assert agent.check("/shop", ACME).reason in ("ok", "limited"), "what is in force stays"
+    for _ in range(8):
+        time.sleep(RETRIES / 4)
+        assert agent.status.error == problem, "it does not come and go"
+    assert log.warnings == [problem]
+    publish_policies(admin, simple("9/s"))
+    time.sleep(0.5)
+    assert agent.status.error == problem
+    regain(user)
+    assert agent.wait_for_generation(2, 15)
+    well(agent)
+    wait_for(lambda: log.warnings[-1].startswith("no longer: "), "the end is logged")
+    log.once()
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_user_who_may_only_read_follows_and_is_said_not_to_report(
+    user: User, make_agent: Make, admin: Store, log: Log, later: bool
+) -> None:
+    if not later:
+        user.only_read()
+    agent = make_agent(user.url)
+    assert agent.generation == 1
+    if later:
+        user.only_read()
+    problem = says(agent, "`ratectl agents` does not show this agent, which cannot report", 15)
+    assert "permission denied" in problem
+    assert agent.status.connected
+    publish_policies(admin, simple("9/s"))
+    assert agent.wait_for_generation(2, 10)
+    time.sleep(RETRIES)
+    assert log.warnings == [problem]
+    user.grant()
+    well(agent, 15)
+    wait_for(lambda: read_agents(admin), "it reports")
+    wait_for(lambda: log.warnings[1:] == [f"no longer: {problem}"], "the end is logged")

@@ -1,0 +1,220 @@
+"""An agent of a SQLite file that is damaged, replaced or locked says so."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.said import RETRIES, Log, says, well
+from etcd_server import wait_for
+from ratectl.stores import open_store
+from support import publish_policies, simple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import ratectl
+
+    Make = Callable[..., ratectl.Agent]
+
+ACME = {"tenant": "acme"}
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Log:
+    return Log(caplog)
+
+
+def remove(path: Path) -> None:
+    for end in ("", "-wal", "-shm"):
+        Path(f"{path}{end}").unlink(missing_ok=True)
+
+
+def garbage_in_the_header(path: Path) -> None:
+    path.write_bytes(b"X" * 100 + path.read_bytes()[100:])
+
+
+def garbage_behind_the_header(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xa5" * (len(data) - 4096))
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def a_text(path: Path) -> None:
+    path.write_text("a text\n" * 3000)
+
+
+def a_directory(path: Path) -> None:
+    remove(path)
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    remove(path)
+    os.mkfifo(path)
+
+
+def of_another_application(path: Path) -> None:
+    beside = path.with_name("other.db")
+    other = sqlite3.connect(beside)
+    other.execute("CREATE TABLE shopping (item TEXT)")
+    other.commit()
+    other.close()
+    remove(path)
+    beside.rename(path)
+
+
+def deleted(path: Path) -> None:
+    remove(path)
+
+
+def folder_deleted(path: Path) -> None:
+    remove(path)
+    path.parent.rmdir()
+
+
+BEFORE = [
+    (garbage_in_the_header, "is not a SQLite database: name another file"),
+    (garbage_behind_the_header, "is damaged"),
+    (truncated, "is damaged"),
+    (a_text, "is not a SQLite database: name another file"),
+    (a_directory, "is not a file; name one in the store URL"),
+    (a_pipe, "is not a file; name one in the store URL"),
+    (of_another_application, "is a database of another program; it was not touched"),
+    (emptied, "nothing is published in"),
+    (deleted, "nothing is published in"),
+    (folder_deleted, "nothing is published in"),
+]
+
+DURING = [
+    (a_directory, "is not a file; name one in the store URL"),
+    (a_pipe, "is not a file; name one in the store URL"),
+    (of_another_application, "is a database of another program"),
+    (deleted, "the file is gone; restore it"),
+    (folder_deleted, "the file is gone; restore it"),
+]
+
+
+def in_another_process(damage: Callable[[Path], None], path: Path) -> None:
+    """Damage a file. To open it in this process would end SQLite's locks of this process."""
+    code = f"from agent import test_silence_sqlite as t; t.{damage.__name__}(t.Path({str(path)!r}))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A store with generation 1."""
+    path = tmp_path / "folder" / "rates.db"
+    with open_store(f"sqlite:///{path}") as store:
+        publish_policies(store, simple())
+    return path
+
+
+@pytest.mark.parametrize(("damage", "said"), BEFORE, ids=lambda each: getattr(each, "__name__", ""))
+def test_a_file_that_is_no_store_is_reported_at_the_start(
+    file: Path, make_agent: Make, log: Log, damage: Callable[[Path], None], said: str
+) -> None:
+    damage(file)
+    agent = make_agent(f"sqlite:///{file}", ready_timeout=0.5)
+    assert str(file) in says(agent, said)
+    assert agent.check("/shop", ACME).reason == "error"
+    time.sleep(RETRIES)
+    assert len(log.warnings) == 1, log.warnings
+
+
+@pytest.mark.parametrize(("damage", "said"), DURING, ids=lambda each: getattr(each, "__name__", ""))
+def test_a_file_that_is_no_store_any_more_is_reported(
+    file: Path, make_agent: Make, log: Log, damage: Callable[[Path], None], said: str
+) -> None:
+    agent = make_agent(f"sqlite:///{file}")
+    assert agent.generation == 1
+    in_another_process(damage, file)
+    problem = says(agent, said)
+    assert str(file) in problem
+    assert agent.status.connected is False
+    time.sleep(RETRIES)
+    assert log.warnings == [problem]
+    assert agent.check("/shop", ACME).reason in ("ok", "limited"), "what is in force stays"
+    replace(agent, file)
+    wait_for(lambda: log.warnings == [problem, f"no longer: {problem}"], "the end is logged")
+
+
+def replace(agent: ratectl.Agent, file: Path) -> None:
+    """Put a store with other policies at this path, and wait until the agent enforces them."""
+    if file.is_dir():
+        file.rmdir()
+    remove(file)
+    beside = file.with_name("beside.db")
+    publish(f"sqlite:///{beside}")
+    beside.rename(file)
+    wait_for(lambda: agent.check("/shop", {"tenant": "new"}).capacity == 9, "it follows")
+    well(agent)
+
+
+def test_a_file_that_is_emptied_is_reported_and_not_taken_for_a_new_store(
+    file: Path, make_agent: Make, log: Log
+) -> None:
+    """What SQLite finds and writes at that moment varies; tests/stores has each by itself."""
+    agent = make_agent(f"sqlite:///{file}")
+    in_another_process(emptied, file)
+    wait_for(lambda: any(str(file) in each for each in log.warnings), "it is logged")
+    time.sleep(RETRIES)
+    log.once()
+    assert agent.generation == 1
+    assert "nothing is published" not in (agent.status.error or "")
+    replace(agent, file)
+
+
+@pytest.mark.parametrize("ends", [("-wal",), ("-wal", "-shm")])
+def test_an_agent_whose_write_ahead_log_was_removed_follows_on(
+    file: Path, make_agent: Make, ends: tuple[str, ...]
+) -> None:
+    """Without the mend it reads and writes a deleted file, and misses what others publish."""
+    url = f"sqlite:///{file}"
+    agent = make_agent(url)
+    for end in ends:
+        Path(f"{file}{end}").unlink()
+    wait_for(lambda: Path(f"{file}-wal").exists(), "it has opened the file again")
+    code = "import sys; from agent import test_silence_sqlite as t; t.publish(sys.argv[1])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code, url], check=True, env=environment)
+    wait_for(lambda: agent.check("/shop", {"tenant": "new"}).capacity == 9, "it follows")
+    well(agent)
+
+
+def publish(url: str) -> None:
+    with open_store(url) as store:
+        publish_policies(store, simple("9/s"))
+
+
+def test_a_store_that_can_be_read_and_not_written_is_reported(
+    file: Path, make_agent: Make, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ratectl.agent.report._RENEW_SECONDS", 0.5)
+    agent = make_agent(f"sqlite:///{file}")
+    writer = sqlite3.connect(file, isolation_level=None)
+    try:
+        writer.execute("BEGIN IMMEDIATE")
+        said = says(agent, "`ratectl agents` does not show this agent, which cannot report", 20)
+        assert "keeps it locked" in said
+        assert agent.status.connected
+        writer.execute("ROLLBACK")
+    finally:
+        writer.close()
+    well(agent)
+    wait_for(lambda: log.warnings == [said, f"no longer: {said}"], "the end is logged")

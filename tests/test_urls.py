@@ -1,0 +1,72 @@
+"""URLs as people see them: no password, token or odd part of one is shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from ratectl.urls import scrubbed, shown
+
+SECRET = "hunter2"
+
+LEAKY = [
+    "etcd://root:hunter2@host:2379/prod",
+    "etcd://root:hunter2@a:1,b:2/prod",
+    "etcd://hunter2@host/prod",
+    "etcd://root:hun@ter2:hunter2@host/prod",
+    "etcd://root:hunter2/x@host/prod",
+    "etcd://root:x?hunter2@host/prod",
+    "etcd://root:hunter2%40host/prod",
+    "etcd:/root:hunter2@host/prod",
+    "etcd:root:hunter2@host/prod",
+    "etcd:///root:hunter2@host/prod",
+    "root:hunter2@host/prod",
+    "etcd//root:hunter2@host",
+    "etcd://host/prod?password=hunter2",
+    "etcd://host/prod?token=hunter2&x=1",
+    "etcd://host/prod?x=1;colour=hunter2",
+    "etcd://host/prod?hunter2",
+    "etcd://host/prod?pass%77ord=hunter2",
+    "etcd://host/prod#hunter2",
+    "etcd://root:hunter2/prod",
+    "etcd://[hunter2]:1/prod",
+    "etcd://a b hunter2/prod",
+    "sqlite:///rates.db?password=hunter2",
+    "sqlite:////var/rates.db?key=hunter2",
+    "sqlite://root:hunter2@host/db",
+    "sqlite:///root:hunter2@host/db",
+    "postgres://root:hunter2@host/db",
+]
+"""URLs that hold a password or token, most of them by mistake."""
+
+
+@pytest.mark.parametrize("url", LEAKY)
+def test_no_secret_is_shown(url: str) -> None:
+    assert SECRET not in shown(url)
+    assert SECRET not in scrubbed(f"it said {shown(url)}, twice: ({shown(url)})")
+    if ":/" in url and " " not in url:
+        assert SECRET not in scrubbed(f"unexpected argument ({url})")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "etcd://127.0.0.1:2379/prod",
+        "etcds://a.example:1,b:2,c/prod",
+        "etcd://[::1]:2379/prod",
+        "etcd://a,/prod",
+        "sqlite:///rates.db",
+        "sqlite:////var/lib/a b%20#@.db",
+        "redis://x",
+        "policies/shop",
+        "",
+    ],
+)
+def test_a_url_without_a_secret_is_shown_as_it_is(url: str) -> None:
+    assert shown(url) == url
+
+
+def test_names_of_options_are_shown_and_their_values_are_not() -> None:
+    assert shown("etcd://h/prod?password=x&token=y&z") == "etcd://h/prod?password=…&token=…&…"
+    assert shown("etcd://root:x@h:1/prod") == "etcd://…@h:1/prod"
+    assert shown("etcd://root:x/prod") == "etcd://root:…/prod"
+    assert shown("etcd://h/prod#x") == "etcd://h/prod#…"
