@@ -151,12 +151,12 @@ class StoreFollowing(Following):
         )
         folder = slot.folder.parent if slot.folder else None
         switches = StoreSwitches(self.board, self.state, folder, self.adoption.prove)
-        switches.start_from_disk()
         self.sync = StoreSync(
             partial(open_store, settings.source), self.state, self.adoption, switches, stop
         )
         if not self.state.now.generation:
             self.adoption.start_from_disk()
+        switches.start_from_disk()  # to prove them takes the environment, which that found
         self._reporter = self._new_reporter()
         self._run(
             {
