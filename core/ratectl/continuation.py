@@ -22,7 +22,6 @@ from ratectl.stores.base import Compare, Put
 from ratectl.usage import read_agents
 
 if TYPE_CHECKING:
-    from ratectl.records import AgentRecord
     from ratectl.signing import Signer
     from ratectl.stores.base import Store
 
@@ -40,8 +39,8 @@ __all__ = [
 ]
 
 _BELIEVED_MS: Final = 5 * 31_557_600_000
-"""Agents' reports are not signed. A report of a sequence more than 5 years ahead does not count: a
-forged one must bring no fresh sequence near the bound of 10 years, at which readers refuse it."""
+"""Agents' reports are not signed. To a signer, a sequence more than 5 years ahead does not count: a
+forged report must have nobody sign a number near the bound of 10 years, which readers refuse."""
 
 
 class Signable(Protocol):
@@ -117,7 +116,7 @@ def _outrun(store: Store, record: Numbered, revision: int) -> str | None:
 
     A record that was replaced since it was read is not judged: comparing revisions finds that out.
     """
-    newest = _newest_reported(store, record.REPORTED)
+    newest = _newest_believed(_reported(store, record.REPORTED))
     if newest <= record.sequence:
         return None
     item = store.get(record.KEY)
@@ -129,18 +128,22 @@ def _outrun(store: Store, record: Numbered, revision: int) -> str | None:
     )
 
 
-def fresh_sequence(store: Store, kind: type[Numbered]) -> int:
+def fresh_sequence(store: Store, kind: type[Numbered], signer: Signer | None) -> int:
     """Return a sequence that beats every honest one: the time, or more if agents report more."""
-    return max(now_ms(), _newest_reported(store, kind.REPORTED) + 1)
+    reported = _reported(store, kind.REPORTED)
+    newest = max(reported, default=0) if signer is None else _newest_believed(reported)
+    return max(now_ms(), newest + 1)
 
 
-def _newest_reported(store: Store, field: str) -> int:
-    """Return the highest sequence that agents have obeyed; 0 if their reports cannot be read."""
-    agents: list[AgentRecord] = []
+def _reported(store: Store, field: str) -> list[int]:
+    """Return the sequences that agents have obeyed; none if their reports cannot be read."""
     with suppress(StoreError):
-        agents = read_agents(store)
+        return [getattr(agent, field) for agent in read_agents(store)]
+    return []
+
+
+def _newest_believed(reported: list[int]) -> int:
     most = now_ms() + _BELIEVED_MS
-    reported = (getattr(agent, field) for agent in agents)
     return max((each for each in reported if each <= most), default=0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,8 @@ from ratectl.records import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ratectl.policy.model import PolicyTree
     from ratectl.records import Candidate
     from ratectl.stores.base import Item, Store
@@ -33,6 +36,7 @@ __all__ = [
     "highest_generation",
     "live_entry",
     "lived",
+    "read_after",
     "read_base",
     "read_blob",
     "read_entry",
@@ -136,6 +140,14 @@ def highest_generation(store: Store) -> int:
         if item.key == history_key(number) and (not highest or number <= highest + LEAP):
             highest = number
     return highest
+
+
+def read_after(store: Store, generation: int) -> Iterator[HistoryEntry]:
+    """Return the entries of later generations that can be read."""
+    for item in store.list(HISTORY).items:
+        if item.key > history_key(generation):
+            with suppress(BundleError):
+                yield HistoryEntry.decode(item.value)
 
 
 def live_entry(store: Store, live: Live) -> HistoryEntry:

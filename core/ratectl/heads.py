@@ -10,12 +10,20 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ratectl.continuation import check_identity, doubt_newest, fresh_sequence, refused, signature
+from ratectl.continuation import (
+    check_identity,
+    doubt,
+    doubt_newest,
+    fresh_sequence,
+    refused,
+    signature,
+)
 from ratectl.errors import BundleError, Conflict, NotFound, OutcomeUnknown, StoreUnavailable
 from ratectl.generations import (
     LEAP,
     Fresh,
     highest_generation,
+    read_after,
     read_base,
     read_entry,
 )
@@ -50,7 +58,7 @@ def publishing_base(store: Store, signer: Signer | None = None, base: Live | Non
     why = None if base.fresh else _discontinued(store, signer, base)
     if why is None:
         return base
-    numbers = Fresh(fresh_sequence(store, Head), _fresh_generation(store, base), why)
+    numbers = Fresh(fresh_sequence(store, Head, signer), _fresh_generation(store, base), why)
     return replace(base, fresh=numbers)
 
 
@@ -62,11 +70,25 @@ def _discontinued(store: Store, signer: Signer | None, base: Live) -> str | None
         gone = "there is a history and no head: somebody deleted it"
         return gone if highest_generation(store) else None
     if signer is not None:
-        return doubt_newest(store, signer, base.head, base.mod_revision)
+        return doubt_newest(store, signer, base.head, base.mod_revision) or _outdated(
+            store, signer, base.head
+        )
     latest = base.head.latest
     if store.get(history_key(latest)) is None and latest > highest_generation(store) + LEAP:
         return f"it says that generation {latest} was the last, and the history ends before"
     return None
+
+
+def _outdated(store: Store, signer: Signer, head: Head) -> str | None:
+    """Return which later generation the history holds that this key has signed; None for none."""
+    later = (entry for entry in read_after(store, head.latest) if not doubt(store, signer, entry))
+    entry = next(later, None)
+    if entry is None:
+        return None
+    return (
+        f"it says that generation {head.latest} was the last, and this key has signed generation "
+        f"{entry.generation}: an old head was put back"
+    )
 
 
 def _fresh_generation(store: Store, base: Live) -> int:

@@ -23,7 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from ratectl.continuation import doubt_newest, fresh_sequence, signature
-from ratectl.errors import BundleError, Conflict, OutcomeUnknown, StoreUnavailable
+from ratectl.errors import (
+    BundleError,
+    Conflict,
+    OutcomeUnknown,
+    StoreUnavailable,
+    UsageError,
+)
 from ratectl.policy.scopes import scope_problem
 from ratectl.records import now_ms, sequence_problem, utc_now
 from ratectl.signing import Untrusted
@@ -235,6 +241,7 @@ def change_switches(
     of a store before it was restored.
 
     :raises Untrusted: ``signer`` must not repeat what the record says, and ``alone`` is false.
+    :raises UsageError: more would be on than a record may hold.
     :raises Conflict: others change it all the time.
     :raises OutcomeUnknown: the reply was lost, and re-reading did not settle it.
     """
@@ -251,6 +258,7 @@ def change_switches(
         after = change(replace(known, on=()) if alone or wrong else known)
         after = replace(after, sequence=_sequence(store, known, after, wrong, signer))
         after = replace(after, signature=signature(store, signer, after))
+        _check_size(after)
         first = first or Changed(known, after, wrong and _complaint(known, wrong))
         if lost is not None and after.on == known.on:
             return replace(first, after=known)
@@ -261,6 +269,14 @@ def change_switches(
         except OutcomeUnknown as error:
             lost = error  # whether it was written is found by reading
     raise Conflict("the kill switch is being turned by many at once: try again")
+
+
+def _check_size(switches: Switches) -> None:
+    """:raises UsageError: no reader would take the record: too much would be on."""
+    try:
+        Switches.decode(switches.encode())
+    except BundleError as error:
+        raise UsageError(f"too much would be on at the same time: {error}. {_REMEDY}") from None
 
 
 def _judged(store: Store, item: Item | None, signer: Signer | None) -> tuple[Switches, str | None]:
@@ -285,7 +301,7 @@ def _sequence(
     if wrong is None and signer is None:
         return after.sequence
     continued = wrong is None and known.sequence > 0
-    return known.sequence + 1 if continued else fresh_sequence(store, Switches)
+    return known.sequence + 1 if continued else fresh_sequence(store, Switches, signer)
 
 
 def _complaint(known: Switches, wrong: str) -> str:
@@ -332,6 +348,7 @@ def change_switch_file(
     ``alone``: as for ``change_switches``.
 
     :raises OSError: it could not be done; what was there is untouched.
+    :raises UsageError: more would be on than a file may hold.
     """
     discarded = None
     try:
@@ -342,6 +359,7 @@ def change_switch_file(
         before, discarded = Switches(), str(error)
     after = change(replace(before, on=()) if alone else before)
     if after.on:
+        _check_size(after)
         save_switches(path, after)
     else:
         path.unlink(missing_ok=True)

@@ -264,3 +264,18 @@ def test_what_a_key_for_another_environment_would_sign_is_not_written(
     assert read_live(published).generation == 2
     assert read_switches(published).sequence == 0
     assert environment_of(published) != "f" * 32
+
+
+def test_a_head_of_before_is_known_by_what_its_key_has_signed_since(
+    published: Store, keys: Keys
+) -> None:
+    """No agent is there, and none has to be."""
+    first = published.get(HEAD)
+    assert first is not None
+    assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
+    published.put(HEAD, first.value)
+    with pytest.raises(Untrusted, match="this key has signed generation 3: an old head was put"):
+        start(published, simple("4/s"), ME, Terms.of([50.0]), signer=keys.signer)
+    entry = publish(published, simple("4/s"), ME, signer=keys.signer)
+    assert entry is not None
+    assert entry.generation == 4

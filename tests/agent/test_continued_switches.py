@@ -20,7 +20,8 @@ from agent.signatures import (
 )
 from etcd_server import wait_for
 from publish.reports import agent as agent_report
-from ratectl.panic import PANIC, Switch, Switches, read_switches
+from ratectl.errors import UsageError
+from ratectl.panic import MAX_SWITCHES, PANIC, Switch, Switches, read_switches
 from ratectl.records import AGENTS, ENVIRONMENT, HEAD, now_ms
 from ratectl.signing import Untrusted
 
@@ -223,3 +224,15 @@ def test_text_that_cannot_be_written_again_keeps_nobody_from_turning_a_switch(
     wait_for(lambda: "cannot be read" in (agent.status.error or ""), "it is reported")
     turn_on(store, "/b")
     obeys(agent, "/b")
+
+
+def test_more_switches_than_readers_take_are_not_written(
+    store: Store, store_url: str, make_agent: Make
+) -> None:
+    agent = make_agent(store_url, ready_timeout=0)
+    on = tuple(Switch.now(f"/{number}", "open", "r", "a") for number in range(MAX_SWITCHES))
+    store.put(PANIC, Switches(now_ms(), on).encode())
+    with pytest.raises(UsageError, match="at most 500"):
+        turn_on(store, "/")
+    turn_on(store, "/", alone=True)
+    obeys(agent, "/")

@@ -16,7 +16,7 @@ from ratectl.generations import read_entry, read_live
 from ratectl.panic import PANIC, Switch, Switches, load_switches, read_switches
 from ratectl.plan import SavedPlan, checksum
 from ratectl.policy.bundle import digest, encode_policies
-from ratectl.records import HEAD, Candidate, Head, history_key
+from ratectl.records import HEAD, Candidate, Head, history_key, rollout_key
 from ratectl.sets import Owners
 from ratectl.stores import open_store
 from support import simple
@@ -211,6 +211,25 @@ def test_a_rollback_by_default_does_not_go_by_a_forged_head(cli: Cli, store: Sto
     run = cli("rollback", "--yes", *KEY)
     assert run.code == 77
     assert "Say with --to which generation is meant" in run.err
+
+
+def test_a_rollback_by_default_does_not_go_by_what_nobody_signs(
+    cli: Cli, store: Store, tree: Path
+) -> None:
+    """What became of a candidate is not signed, nor that an entry was removed."""
+    text = (tree / "all.yaml").read_text()
+    (tree / "all.yaml").write_text(text.replace("50/s", "151/s"))
+    assert cli("apply", "policies", "--yes", "--shadow", *KEY).code == 0
+    assert cli("rollout", "abort", *KEY).code == 0
+    (tree / "all.yaml").write_text(text.replace("50/s", "152/s"))
+    assert cli("apply", "policies", "--yes", *KEY).code == 0
+    item = store.get(rollout_key(3))
+    assert item is not None
+    store.put(rollout_key(3), item.value.replace(b'"aborted"', b'"promoted"'))
+    run = cli("rollback", "--yes", *KEY)
+    assert run.code == 77
+    assert "generation 3 is not known to have been live before generation 4" in run.err
+    assert cli("rollback", "--yes", "--to", "2", *KEY).code == 0
 
 
 # -- sets

@@ -55,7 +55,7 @@ def rollback(
       69   store unreachable
       75   somebody else published meanwhile, or tries a candidate
       77   there is no generation to go back to, or it was not signed by the key that is named; or
-           what is live was not, and no generation is named
+           what is live was not, or the one before was a candidate, and no generation is named
     """
     from ratectl.generations import read_base
     from ratectl.heads import publishing_base
@@ -131,11 +131,24 @@ def _vouch(
 
     if signer is not None:
         vouch_for_entry(store, signer, entry)
-    if base.fresh is not None and not named:
+    if named:
+        return
+    if base.fresh is not None:
         raise Refused(
             f"what is live cannot be vouched for: {base.fresh.because}. Say with --to which "
             "generation is meant"
         )
+    if signer is not None and not _right_before(base, entry):
+        raise Refused(
+            f"generation {entry.generation} is not known to have been live before generation "
+            f"{base.generation}: nobody signs what became of a candidate, or that an entry of the "
+            "history was removed. Say with --to which generation is meant"
+        )
+
+
+def _right_before(base: "Live", entry: "HistoryEntry") -> bool:
+    """Return True where signed records prove that a generation was live before ``base``."""
+    return entry.generation == base.generation - 1 and entry.action in ("apply", "rollback")
 
 
 def _target(store: "Store", base: "Live", to: int | None) -> int:

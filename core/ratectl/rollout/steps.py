@@ -106,7 +106,7 @@ class Underway:
     @property
     def candidate(self) -> Candidate:
         """:raises Conflict: the rollout is over."""
-        candidate = self.head.candidate
+        candidate = self.live.candidate
         if candidate is None or candidate.rollout != self.record.id:
             raise Conflict(
                 f"the rollout of generation {self.record.generation} is over "
