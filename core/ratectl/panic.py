@@ -20,13 +20,14 @@ import stat
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 
 from ratectl.continuation import doubt_newest, fresh_sequence, signature
 from ratectl.errors import (
     BundleError,
     Conflict,
     OutcomeUnknown,
+    RatectlError,
     StoreUnavailable,
     UsageError,
 )
@@ -56,6 +57,8 @@ __all__ = [
     "save_switches",
     "switch_file",
 ]
+
+E = TypeVar("E", bound=RatectlError)
 
 PANIC: Final = "head/panic"
 
@@ -254,7 +257,7 @@ def change_switches(
             raise lost or error from None
         known, wrong = _judged(store, item, signer)
         if wrong is not None and signer is not None and not alone:
-            raise Untrusted(f"{_complaint(known, wrong)}. {_REMEDY}")
+            raise _with_remedy(Untrusted(_complaint(known, wrong)))
         after = change(replace(known, on=()) if alone or wrong else known)
         after = replace(after, sequence=_sequence(store, known, after, wrong, signer))
         after = replace(after, signature=signature(store, signer, after))
@@ -276,7 +279,13 @@ def _check_size(switches: Switches) -> None:
     try:
         Switches.decode(switches.encode())
     except BundleError as error:
-        raise UsageError(f"too much would be on at the same time: {error}. {_REMEDY}") from None
+        found = UsageError(f"too much would be on at the same time: {error}")
+        raise _with_remedy(found) from None
+
+
+def _with_remedy(error: E) -> E:
+    error.add_note(_REMEDY)
+    return error
 
 
 def _judged(store: Store, item: Item | None, signer: Signer | None) -> tuple[Switches, str | None]:

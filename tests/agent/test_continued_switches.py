@@ -109,7 +109,7 @@ def test_an_old_record_that_was_put_back_is_not_continued_while_agents_know_bett
 def test_an_old_record_that_was_put_back_and_continued_is_not_obeyed_afterwards(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
-    """Nobody was there to say that there had been a newer one."""
+    """No agent was running that could have reported the newer one."""
     agent = make_agent(store_url, id="me", public_keys=[keys.public])
     opened = turn_on(published, "/", keys.signer)
     obeys(agent, "/")

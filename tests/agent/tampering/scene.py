@@ -86,9 +86,9 @@ def _capacity(tree: PolicyTree) -> int:
 
 
 class Row(NamedTuple):
-    """A tampering: its name, what the enemy does, and a part of what the agent says of it.
+    """A tampering: its name, what the enemy does, and a part of the error that the agent reports.
 
-    ``said`` is None where there is nothing to say: what the agent enforces is signed still.
+    ``said`` is None where the agent reports none: what it enforces is still signed.
     """
 
     name: str
@@ -205,7 +205,7 @@ class Scene:
     # Honest signers -----------------------------------------------------------------------------
 
     def honest_actions(self) -> dict[str, Callable[[], object]]:
-        """What honest operators do next, who know nothing of the tampering."""
+        """Return the next actions of honest operators, who know nothing of the tampering."""
         signer, store = self.operator, self.store
         return {
             "turn a switch on": lambda: turn_on(store, SHOP, signer),
