@@ -75,6 +75,8 @@ class Live:
     """Why the head cannot be read, for whoever is to replace it."""
     fresh: Fresh | None = None
     """Numbers of the next head, where a publisher must not continue this one."""
+    judged: bool = False
+    """Whether ``heads.publishing_base`` has said so, or that it may be continued."""
 
     @classmethod
     def of(cls, item: Item | None) -> Live:

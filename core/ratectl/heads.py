@@ -47,7 +47,8 @@ _APPLY: Final = "Apply its files with this key first"
 def publishing_base(store: Store, signer: Signer | None = None, base: Live | None = None) -> Live:
     """Return the head that a publisher is about to replace, with ``fresh`` numbers if needed.
 
-    ``base``: the head that the decision to publish was made on (read now when not given).
+    ``base``: the head that the decision to publish was made on (read now when not given). It is
+    judged once: what was going to continue a head must not start afresh later on.
 
     :raises Untrusted: the key is for another environment, or the store has lost its identity.
     :raises BundleError: no number is left for a generation.
@@ -55,11 +56,12 @@ def publishing_base(store: Store, signer: Signer | None = None, base: Live | Non
     if signer is not None:
         check_identity(store, signer)
     base = base or read_base(store)
-    why = None if base.fresh else _discontinued(store, signer, base)
-    if why is None:
+    if base.judged:
         return base
-    numbers = Fresh(fresh_sequence(store, Head, signer), _fresh_generation(store, base), why)
-    return replace(base, fresh=numbers)
+    why, numbers = _discontinued(store, signer, base), None
+    if why is not None:
+        numbers = Fresh(fresh_sequence(store, Head, signer), _fresh_generation(store, base), why)
+    return replace(base, fresh=numbers, judged=True)
 
 
 def _discontinued(store: Store, signer: Signer | None, base: Live) -> str | None:

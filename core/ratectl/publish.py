@@ -140,6 +140,9 @@ def publish(
     ``base`` is the head that the decision to publish was made on (read now when not given).
     Owners that are others than before make a generation of the same tree.
 
+    ``signer`` signs the whole tree: whoever merged parts of what is live into it has to vouch for
+    them first (``heads.must_continue``).
+
     :raises Conflict: somebody published since ``base`` (the message says who and when), or a
         rollout is under way.
     :raises OutcomeUnknown: the reply was lost and re-reading did not settle it. Publishing again is

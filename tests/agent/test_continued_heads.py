@@ -23,6 +23,7 @@ from agent.signatures import (
 from publish.reports import agent as agent_report
 from ratectl.errors import BundleError
 from ratectl.generations import read_entry, read_live
+from ratectl.heads import publishing_base
 from ratectl.panic import PANIC, read_switches
 from ratectl.publish import publish, rollback
 from ratectl.records import (
@@ -279,3 +280,14 @@ def test_a_head_of_before_is_known_by_what_its_key_has_signed_since(
     entry = publish(published, simple("4/s"), ME, signer=keys.signer)
     assert entry is not None
     assert entry.generation == 4
+
+
+def test_what_was_going_to_continue_a_head_does_not_start_afresh_later_on(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+) -> None:
+    """A set is merged into an old head that was put back, and agents report only afterwards."""
+    base = publishing_base(published, keys.signer)
+    assert base.fresh is None
+    published.put(AGENTS + "a", agent_report("a", sequence=9).encode())
+    assert publish(published, simple("3/s"), ME, base=base, signer=keys.signer) is not None
+    assert head_of(published).sequence == 3, "which agents that have seen 9 refuse"

@@ -1,8 +1,8 @@
 """README.md and the pages of docs/: what they print of the example tree, and of a recorded log.
 
 Blocks that begin with three backticks and `console example` run in the order of their page, in a
-folder that holds the tree. A line of only `…` stands for any lines. With `2>&1`, errors and warnings
-are shown as well. RATECTL_UPDATE_GOLDEN=1 writes the outputs of blocks without such a line anew.
+folder that holds the tree. A line of only `…` stands for any lines. With `2>&1`, errors are shown
+as well. RATECTL_UPDATE_GOLDEN=1 writes the outputs of blocks without such a line anew.
 """
 
 from __future__ import annotations

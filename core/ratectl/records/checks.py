@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from types import NoneType, UnionType
@@ -58,48 +59,70 @@ def check_fields(record: Any) -> None:
 
     :raises TypeError: one does not; the message names it.
     """
-    for name, kind in _declared(record.__class__).items():
+    for name, fits in _fields(record.__class__):
         value = getattr(record, name)
-        if not _fits(value, kind):
+        if not fits(value):
             raise TypeError(f"{name} cannot be {value!r:.100}")
 
 
+Fits = Callable[[Any], bool]
+
+
 @cache
-def _declared(kind: Any) -> dict[str, Any]:
+def _fields(kind: Any) -> list[tuple[str, Fits]]:
     hints = get_type_hints(kind)
-    return {each.name: hints[each.name] for each in fields(kind)}
+    return [(each.name, _fits(hints[each.name])) for each in fields(kind)]
 
 
-def _fits(value: object, kind: Any) -> bool:
-    """Return True for a value of a type as JSON has it: ``true`` is no number, ``"1"`` neither."""
+def _fits(kind: Any) -> Fits:
+    """Return a test for values of a type, as JSON has them: ``true`` is no number, nor ``"1"``."""
     origin, of = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return any(_fits(value, each) for each in of)
+        return _any_of([_fits(each) for each in of])
     if origin is Literal:
-        return isinstance(value, str) and value in of
+        return lambda value: isinstance(value, str) and value in of
     if origin is list:
-        return isinstance(value, list) and all(_fits(each, of[0]) for each in value)
+        return _list_of(_fits(of[0]))
     if origin is dict:
-        return isinstance(value, dict) and all(
-            _fits(name, of[0]) and _fits(each, of[1]) for name, each in value.items()
-        )
-    return _fits_plain(value, kind)
+        return _dict_of(_fits(of[0]), _fits(of[1]))
+    return _PLAIN.get(kind) or (lambda value: isinstance(value, kind))
 
 
-def _fits_plain(value: object, kind: Any) -> bool:
-    if kind in (int, bool, NoneType):
-        return type(value) is kind
-    if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-    if kind is str:
-        return isinstance(value, str) and _encodable(value)
-    return isinstance(value, kind)
+def _any_of(tests: list[Fits]) -> Fits:
+    return lambda value: any(fits(value) for fits in tests)
+
+
+def _list_of(item: Fits) -> Fits:
+    return lambda value: isinstance(value, list) and all(map(item, value))
+
+
+def _dict_of(name: Fits, item: Fits) -> Fits:
+    return lambda value: (
+        isinstance(value, dict) and all(map(name, value)) and all(map(item, value.values()))
+    )
+
+
+def _is_text(value: Any) -> bool:
+    """Return False for half a surrogate pair as well: JSON can hold it, and UTF-8 cannot."""
+    return isinstance(value, str) and (value.isascii() or _encodable(value))
 
 
 def _encodable(text: str) -> bool:
-    """Return False for half a surrogate pair: JSON can hold it, and UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+_PLAIN: Final[dict[Any, Fits]] = {
+    int: lambda value: type(value) is int,
+    bool: lambda value: type(value) is bool,
+    NoneType: lambda value: value is None,
+    float: _is_number,
+    str: _is_text,
+}
