@@ -13,6 +13,7 @@ import pytest
 
 from agent.tampering.scene import Scene
 from agent.tampering.table import TAMPERINGS
+from etcd_server import wait_for
 from ratectl.errors import RatectlError
 from ratectl.records import AGENTS
 
@@ -45,7 +46,8 @@ def try_it(scene: Scene, row: Row) -> None:
     row.tamper(scene)
     scene.check_agent("at once")
     if row.said is not None:
-        assert row.said in (scene.agent.status.error or "nothing")
+        said = row.said
+        wait_for(lambda: said in (scene.agent.status.error or ""), f"{said!r} is reported")
     scene.restart()
     scene.check_agent("after a restart")
     scene.wait_for_report()
@@ -97,7 +99,7 @@ def test_honest_operators_are_not_kept_from_acting_by_a_scene_without_tampering(
         if name in ("advance the rollout", "promote the rollout"):
             continue  # none is under way
         scene.act(name, action, refused=())
-    assert scene.agent.status.error is None
+    wait_for(lambda: scene.agent.status.error is None, "its watch has seen the last turn as well")
 
 
 @pytest.mark.etcd
