@@ -266,3 +266,7 @@ def hinting(command: str) -> Iterator[None]:
     except StoreError as error:
         error.add_note(_LOCALLY.format(command=command))
         raise
+    except BundleError as error:  # such as an identity that is gone; others have a remedy already
+        if not getattr(error, "__notes__", None):
+            error.add_note(_LOCALLY.format(command=command))
+        raise

@@ -16,7 +16,7 @@ from ratectl.generations import read_entry, read_live
 from ratectl.panic import PANIC, Switch, Switches, load_switches, read_switches
 from ratectl.plan import SavedPlan, checksum
 from ratectl.policy.bundle import digest, encode_policies
-from ratectl.records import HEAD, Candidate, Head, history_key, rollout_key
+from ratectl.records import ENVIRONMENT, HEAD, Candidate, Head, history_key, rollout_key
 from ratectl.sets import Owners
 from ratectl.stores import open_store
 from support import simple
@@ -331,3 +331,11 @@ def test_sets_without_a_head_lose_nothing(
     assert cli("rollback", "--to", "2", "--yes", *KEY).code == 0
     assert apply_payments(cli, *KEY)[0] == 0
     assert head_of(shared).generation == 4
+
+
+def test_without_an_identity_there_is_a_file(cli: Cli, store: Store) -> None:
+    store.delete(ENVIRONMENT)
+    run = cli(*SHOP, *KEY)
+    assert run.code == 77
+    assert "somebody deleted 'environment'" in run.err
+    assert "hint: `ratectl panic on --local` needs no store" in run.err
