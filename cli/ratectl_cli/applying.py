@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ratectl.errors import UsageError
 from ratectl_cli import publication, waiting
 from ratectl_cli.errors import NobodyThere, Refused
-from ratectl_cli.signing import signed_as_wanted
+from ratectl_cli.signing import signed_as_wanted, warn_of_fresh_start
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,17 +62,23 @@ def applied(
 
     :raises Refused: a guard says no.
     :raises Conflict: a candidate is being tried.
+    :raises Untrusted: what is live is to be repeated, and the key has not signed it.
     """
+    from ratectl.heads import must_continue, publishing_base
     from ratectl.publish import no_rollout
 
     publication.warn(session, proposal)
+    proposal = replace(proposal, base=publishing_base(store, manner.signer, proposal.base))
     same = publication.is_live(proposal)
-    if same and signed_as_wanted(store, proposal.base, manner.signer, unsigned=manner.unsigned):
+    if same and signed_as_wanted(proposal.base, unsigned=manner.unsigned):
         return _unchanged(session, proposal, store, path, manner.wanted)
+    if manner.terms is not None and manner.signer is not None:
+        must_continue(proposal.base)
+    warn_of_fresh_start(session, proposal.base)
     if same and manner.terms is not None:
         raise Refused("what is live says the same: apply it to have it signed")
     publication.show_changes(session, proposal, publication.title_of(proposal, source))
-    proposal = publication.sign_guard(proposal, manner.signer)
+    proposal = publication.sign_guard(store, proposal, manner.signer)
     proposal = publication.pass_guards(session, proposal, manner.reasons)
     no_rollout(proposal.base)
     if manner.dry_run:

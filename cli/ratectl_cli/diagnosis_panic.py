@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ratectl.errors import BundleError
 from ratectl_cli.diagnosis import Finding
 from ratectl_cli.render.panic import by_files, switch_text
+from ratectl_cli.render.times import seconds_since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,8 +41,18 @@ def examine_switches(
     return switches, findings or [Finding("panic", "ok", "no switch is on")]
 
 
+def _age(switches: Switches, at: datetime) -> float:
+    """Return how many seconds ago the last turn was, or more.
+
+    A sequence is a time, or later; a signed one counts on from the time of the first turn.
+    """
+    turned = (seconds_since(each.time, at) for each in switches.on)
+    ages = [at.timestamp() - switches.sequence / 1_000, *(age for age in turned if age is not None)]
+    return min(ages)
+
+
 def _behind(switches: Switches, agents: Sequence[AgentRecord], at: datetime) -> Iterator[Finding]:
-    age = at.timestamp() - switches.sequence / 1_000  # a sequence is a time, or later
+    age = _age(switches, at)
     for agent in agents:
         if agent.panic_sequence < switches.sequence and age > _GRACE_SECONDS:
             text = f"{agent.id} does not go by what was turned last: it obeys "

@@ -55,8 +55,8 @@ class Turned:
 class Place(Protocol):
     """Where switches lie."""
 
-    def turn(self, change: Callable[[Switches], Switches]) -> Turned:
-        """Change what is on there."""
+    def turn(self, change: Callable[[Switches], Switches], *, alone: bool = False) -> Turned:
+        """Change what is on there; ``alone``: nothing else stays on."""
 
     def answer_status(self) -> None:
         """Print what is on there."""
@@ -103,7 +103,7 @@ class InFile:
         self._session = session
         self._path = path
 
-    def turn(self, change: Callable[[Switches], Switches]) -> Turned:
+    def turn(self, change: Callable[[Switches], Switches], *, alone: bool = False) -> Turned:
         """See ``Place``.
 
         :raises OSError: the file cannot be written.
@@ -111,7 +111,7 @@ class InFile:
         from ratectl.panic import change_switch_file
 
         self._session.deadline.changing(f"ratectl panic{render.local_options(str(self._path))}")
-        turned = Turned(str(self._path), change_switch_file(self._path, change))
+        turned = Turned(str(self._path), change_switch_file(self._path, change, alone=alone))
         if turned.changed.after.on and not (self._path.parent / "agents").is_dir():
             self._session.warn(
                 f"no agent has kept its state in {self._path.parent} so far: agents of another "
@@ -141,29 +141,27 @@ class InStore:
         self._here = here
         self._wait = wait
 
-    def turn(self, change: Callable[[Switches], Switches]) -> Turned:
+    def turn(self, change: Callable[[Switches], Switches], *, alone: bool = False) -> Turned:
         """See ``Place``.
 
         :raises StoreError: they were not turned, or nobody knows.
+        :raises Untrusted: the key must not sign what is in the store.
         """
         from ratectl.panic import change_switches
 
         with self._session.store() as store:
             signer = self._signer(store)
             self._session.deadline.changing("ratectl panic")
-            changed = change_switches(store, change, signer)
+            changed = change_switches(store, change, signer, alone=alone)
             waited = self._waited(store, changed.after) if self._wait else None
             agents = _known_agents(store)
         return Turned("", changed, waited, self._here, agents)
 
     def _signer(self, store: Store) -> Signer | None:
-        from ratectl.generations import Live, read_live
+        from ratectl.generations import read_base
         from ratectl_cli.signing import signer_for
 
-        live = Live(None, 0)
-        with suppress(BundleError):
-            live = read_live(store)
-        return signer_for(self._key, live)
+        return signer_for(self._key, read_base(store))
 
     def _waited(self, store: Store, switches: Switches) -> Waited:
         from ratectl.acknowledgement import Enough, wait_until
@@ -181,6 +179,9 @@ class InStore:
         with self._session.store() as store:
             switches = read_switches(store)
             agents = read_agents(store)
+            signed = _is_signed(store)
+        if signed and switches.on and switches.signature is None:
+            self._session.warn("this is not signed: agents that hold public keys do not obey it")
         data = render.status_data(switches, self._here, agents)
         self._session.answer(
             "Panic", data, lambda: render.status_blocks(switches, self._here, agents)
@@ -202,6 +203,14 @@ class InStore:
             declared = tree.policies if tree else ()
             if not any(f"{each}/".startswith(f"{scope}/") for each in declared):
                 self._session.warn(f"no policy is at or below {scope}: is it spelt right?")
+
+
+def _is_signed(store: Store) -> bool:
+    """Return True where the live generation is signed."""
+    from ratectl.generations import read_base
+
+    head = read_base(store).head
+    return head is not None and head.signature is not None
 
 
 def _known_agents(store: Store) -> Sequence[AgentRecord]:
@@ -228,8 +237,8 @@ def standing(store: Store, switches: Switches) -> Standing:
 
 def answer_turned(session: Session, turned: Turned, scope: str | None) -> int:
     """Print what was turned at ``scope`` (None for everywhere); returns the exit code."""
-    if turned.changed.unreadable:
-        session.warn(f"{turned.changed.unreadable}: it was replaced")
+    if turned.changed.discarded:
+        session.warn(f"{turned.changed.discarded}: it was replaced")
     session.answer(
         "PanicTurned",
         render.turned_data(turned),
@@ -265,4 +274,8 @@ def hinting(command: str) -> Iterator[None]:
         raise
     except StoreError as error:
         error.add_note(_LOCALLY.format(command=command))
+        raise
+    except BundleError as error:  # such as an identity that is gone; others have a remedy already
+        if not getattr(error, "__notes__", None):
+            error.add_note(_LOCALLY.format(command=command))
         raise

@@ -180,12 +180,12 @@ def live_tree(store: Store) -> LiveTree:
 
     :raises NothingPublished: there is none.
     """
-    from ratectl.generations import read_entry, read_live, read_tree
+    from ratectl.generations import live_entry, read_live, read_tree
 
     live = read_live(store)
     if live.head is None:
         raise NothingPublished(store.url)
-    return LiveTree(live.generation, read_tree(store, read_entry(store, live.generation)))
+    return LiveTree(live.generation, read_tree(store, live_entry(store, live)))
 
 
 def tree_to_compare(session: Session, store: Store, live: Live) -> PolicyTree | None:
@@ -193,12 +193,12 @@ def tree_to_compare(session: Session, store: Store, live: Live) -> PolicyTree | 
 
     A damaged generation must not keep anybody from publishing a good one.
     """
-    from ratectl.generations import read_entry, read_tree
+    from ratectl.generations import live_entry, read_tree
 
     if live.head is None:
         return None
     try:
-        return read_tree(store, read_entry(store, live.generation))
+        return read_tree(store, live_entry(store, live))
     except (BundleError, NotFound) as error:
         session.warn(f"generation {live.generation} cannot be read: {error}")
         return None
@@ -209,11 +209,13 @@ def entry_of(store: Store, generation: int | None) -> HistoryEntry:
 
     :raises UsageError: there is no generation of this number.
     """
-    from ratectl.generations import read_entry, read_live
+    from ratectl.generations import highest_generation, read_base, read_entry
 
-    live = read_live(store)
-    if live.head is None:
-        raise NothingPublished(store.url)
+    live = read_base(store)
+    if live.head is None and (generation is None or not highest_generation(store)):
+        raise (
+            NothingPublished(store.url) if live.unreadable is None else BundleError(live.unreadable)
+        )
     try:
         return read_entry(store, live.generation if generation is None else generation)
     except NotFound as error:

@@ -117,11 +117,13 @@ def compare_with_live(
 
     :raises PolicyError, Refused: they cannot be published (see ``whole_of``).
     """
-    from ratectl.generations import read_live
+    from ratectl.generations import read_base
     from ratectl_cli.policies import tree_to_compare
     from ratectl_cli.sets import whole_of
 
-    base = read_live(store)
+    base = read_base(store)
+    if base.unreadable is not None:
+        session.warn(f"{base.unreadable}. It is compared with nothing")
     old = tree_to_compare(session, store, base)
     whole = whole_of(store, base, old, loaded, choice)
     if choice is not None:
@@ -161,19 +163,39 @@ def guarded(session: Session, store: Store, proposal: Proposal) -> Proposal:
     )
 
 
-def sign_guard(proposal: Proposal, key: Signer | None) -> Proposal:
-    """The same, with what speaks against publishing it unsigned, if it would be."""
+def sign_guard(store: Store, proposal: Proposal, key: Signer | None) -> Proposal:
+    """Return the proposal with objections to signing it, or to leaving it unsigned."""
+    objection = _unsigned(proposal) if key is None else _unverified(store, proposal, key)
+    if objection is None:
+        return proposal
+    return replace(proposal, objections=[*proposal.objections, objection])
+
+
+def _unsigned(proposal: Proposal) -> Objection | None:
     from ratectl.guards import UNSIGNED, Objection
 
     head = proposal.base.head
-    if key is not None or head is None or head.signature is None:
-        return proposal
-    objection = Objection(
+    if head is None or head.signature is None:
+        return None
+    return Objection(
         UNSIGNED,
         "what is live is signed, and agents that hold public keys would refuse this "
         "(--sign KEY signs it)",
     )
-    return replace(proposal, objections=[*proposal.objections, objection])
+
+
+def _unverified(store: Store, proposal: Proposal, key: Signer) -> Objection | None:
+    from ratectl.guards import UNVERIFIED, Objection
+    from ratectl_cli.signing import unverified
+
+    why = unverified(store, proposal, key)
+    if why is None:
+        return None
+    return Objection(
+        UNVERIFIED,
+        f"what other sets own would be signed as well, and cannot be vouched for: {why} "
+        "(look at it first: `ratectl show`)",
+    )
 
 
 def pass_guards(session: Session, proposal: Proposal, reasons: Mapping[str, str]) -> Proposal:
@@ -294,7 +316,7 @@ def is_live(proposal: Proposal) -> bool:
     from ratectl.policy.bundle import digest, encode_policies
 
     head = proposal.base.head
-    if head is None or proposal.reowned:
+    if head is None or proposal.base.fresh or proposal.reowned:
         return False
     return head.bundle == digest(encode_policies(proposal.tree))
 

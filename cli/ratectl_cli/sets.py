@@ -128,6 +128,7 @@ def whole_of(
     from ratectl_cli.errors import Refused
     from ratectl_cli.policies import publishable
 
+    _refuse_without_head(store, base, choice)
     owners = read_owners(store, owners_blob(store, base))
     if choice is None:
         if owners:
@@ -161,6 +162,22 @@ def whole_of(
     if not loaded.ok:
         raise PolicyError(loaded.diagnostics)
     return Whole(loaded, merged, owners)
+
+
+def _refuse_without_head(store: Store, base: Live, choice: Choice | None) -> None:
+    """Return if publishing takes nothing from sets, where the head is gone or cannot be read.
+
+    :raises Refused: sets own parts of the last generation, or a set is to be published.
+    """
+    from ratectl.generations import highest_generation, read_entry
+    from ratectl_cli.errors import Refused
+
+    last = 0 if base.head is not None else highest_generation(store)
+    if last and (choice is not None or read_entry(store, last).owners):
+        raise Refused(
+            f"nothing is live that can be read, and sets own parts of generation {last}, the last "
+            f"one: publish it again first (`ratectl rollback --to {last}`)"
+        )
 
 
 def _instead_of_sets(generation: int, owners: Owners) -> str:

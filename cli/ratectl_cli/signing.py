@@ -13,8 +13,17 @@ if TYPE_CHECKING:
     from ratectl.generations import Live
     from ratectl.signing import Signer
     from ratectl.stores.base import Store
+    from ratectl_cli.publication import Proposal
+    from ratectl_cli.session import Session
 
-__all__ = ["Sign", "key_of", "signed_as_wanted", "signer_for"]
+__all__ = [
+    "Sign",
+    "key_of",
+    "signed_as_wanted",
+    "signer_for",
+    "unverified",
+    "warn_of_fresh_start",
+]
 
 Sign = Annotated[
     str | None,
@@ -57,13 +66,44 @@ def signer_for(path: str | None, base: Live) -> Signer | None:
     return key_of(path)
 
 
-def signed_as_wanted(store: Store, base: Live, signer: Signer | None, *, unsigned: bool) -> bool:
-    """Whether what is live is signed by this key; without one, whether it may stay as it is."""
-    from ratectl.generations import read_environment
+def signed_as_wanted(base: Live, *, unsigned: bool) -> bool:
+    """Return True where the head need not be written again for the sake of its signature.
 
-    if base.head is None or signer is None:
-        return base.head is None or base.head.signature is None or not unsigned
-    environment = read_environment(store)
-    return environment is not None and signer.has_signed(
-        "head", environment.id, base.head.signed_part(), base.head.signature
-    )
+    ``base``: as ``heads.publishing_base`` returned it. ``unsigned``: whether signing is to end.
+    """
+    if base.fresh is not None:
+        return False
+    return base.head is None or base.head.signature is None or not unsigned
+
+
+def warn_of_fresh_start(session: Session, base: Live) -> None:
+    """Warn that the next head does not continue the one in the store."""
+    if base.fresh is not None:
+        session.warn(
+            f"generation {base.next} starts afresh, and repeats nothing of what is live: "
+            f"{base.fresh.because}"
+        )
+
+
+def unverified(store: Store, proposal: Proposal, signer: Signer) -> str | None:
+    """Return why ``signer`` cannot vouch for what other sets own; None if it can.
+
+    Publishing a set signs everything of other sets as well, and who owns it.
+    """
+    from ratectl.continuation import doubt
+    from ratectl.generations import live_entry
+    from ratectl.policy.model import PolicyTree
+    from ratectl.sets import others_untouched, read_owners
+
+    base, merged = proposal.base, proposal.merged
+    if merged is None or base.head is None:
+        return None
+    if base.fresh is not None:
+        return base.fresh.because
+    entry = live_entry(store, base)
+    why = doubt(store, signer, entry)
+    if why is not None:
+        return f"the history entry of generation {entry.generation}: {why}"
+    owners = read_owners(store, entry.owners)
+    untouched = others_untouched(merged, proposal.old or PolicyTree({}), owners)
+    return None if untouched else "the plan says something else of it than what is live"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import BundleError, NotFound
 from ratectl.policy.bundle import MAX_BUNDLE_BYTES, decode_origins, decode_policies, digest
@@ -23,13 +24,20 @@ from ratectl.records import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ratectl.policy.model import PolicyTree
     from ratectl.records import Candidate
     from ratectl.stores.base import Item, Store
 
 __all__ = [
+    "Fresh",
     "Live",
+    "highest_generation",
+    "live_entry",
     "lived",
+    "read_after",
+    "read_base",
     "read_blob",
     "read_entry",
     "read_environment",
@@ -40,15 +48,35 @@ __all__ = [
 ]
 
 
+LEAP: Final = 1_000
+"""Generations have numbers in a row: no publisher wrote a number so far above all the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Numbers for a head that does not continue the one in the store."""
+
+    sequence: int
+    generation: int
+    because: str
+    """What is wrong with the head in the store."""
+
+
 @dataclass(frozen=True, slots=True)
 class Live:
     """The head as read, and the revision to compare it by when replacing it.
 
-    ``head`` is None, and ``mod_revision`` 0, before the first generation.
+    ``head`` is None before the first generation, and ``mod_revision`` 0.
     """
 
     head: Head | None
     mod_revision: int
+    unreadable: str | None = None
+    """Why the head cannot be read, for whoever is to replace it."""
+    fresh: Fresh | None = None
+    """Numbers of the next head, where a publisher must not continue this one."""
+    judged: bool = False
+    """Whether ``heads.publishing_base`` has said so, or that it may be continued."""
 
     @classmethod
     def of(cls, item: Item | None) -> Live:
@@ -67,7 +95,16 @@ class Live:
     @property
     def next(self) -> int:
         """The number that the next generation gets."""
+        if self.fresh is not None:
+            return self.fresh.generation
         return self.head.latest + 1 if self.head else 1
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence that the next head gets."""
+        if self.fresh is not None:
+            return self.fresh.sequence
+        return self.head.sequence + 1 if self.head else 1
 
 
 def read_environment(store: Store) -> Environment | None:
@@ -84,21 +121,74 @@ def read_live(store: Store) -> Live:
     return Live.of(store.get(HEAD))
 
 
+def read_base(store: Store) -> Live:
+    """Return the head for a publisher, who may replace one that cannot be read."""
+    item = store.get(HEAD)
+    try:
+        return Live.of(item)
+    except BundleError as error:
+        return Live(None, item.mod_revision if item else 0, unreadable=str(error))
+
+
+def highest_generation(store: Store) -> int:
+    """Return the highest number that the history holds, as keys tell; 0 for an empty history.
+
+    A number that lies far above all others does not count.
+    """
+    highest = 0
+    for item in store.list(HISTORY).items:
+        digits = item.key.removeprefix(HISTORY)
+        number = int(digits) if digits.isdecimal() else 0
+        if item.key == history_key(number) and (not highest or number <= highest + LEAP):
+            highest = number
+    return highest
+
+
+def read_after(store: Store, generation: int) -> Iterator[HistoryEntry]:
+    """Return the entries of later generations that can be read."""
+    for item in store.list(HISTORY).items:
+        if item.key > history_key(generation):
+            with suppress(BundleError):
+                yield HistoryEntry.decode(item.value)
+
+
+def live_entry(store: Store, live: Live) -> HistoryEntry:
+    """Return the history entry of the live generation.
+
+    :raises NotFound: there is none.
+    :raises BundleError: it cannot be read, or names other policies than the head does.
+    """
+    entry = read_entry(store, live.generation)
+    if live.head is not None and entry.bundle != live.head.bundle:
+        raise BundleError(
+            f"the history entry of generation {live.generation} was changed: it names policies "
+            f"{entry.bundle[:12]}, and the head names {live.head.bundle[:12]}"
+        )
+    return entry
+
+
 def read_entry(store: Store, generation: int) -> HistoryEntry:
     """The history entry of a generation.
 
     :raises NotFound: there is none: never published, or older than what is kept.
+    :raises BundleError: what lies there cannot be read, or is the entry of another generation.
     """
     item = store.get(history_key(generation))
     if item is None:
-        live = read_live(store)
+        live = read_base(store)
         if generation >= live.next or generation < 1:
             known = (
                 f"the live one is {live.generation}" if live.head else "nothing is published yet"
             )
             raise NotFound(f"there is no generation {generation}: {known}")
         raise NotFound(f"generation {generation} is older than the history that is kept")
-    return HistoryEntry.decode(item.value)
+    entry = HistoryEntry.decode(item.value)
+    if entry.generation != generation:
+        raise BundleError(
+            f"the history entry of generation {generation} is that of generation "
+            f"{entry.generation}: somebody put it there"
+        )
+    return entry
 
 
 def read_history(store: Store) -> list[HistoryEntry]:

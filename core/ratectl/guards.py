@@ -24,6 +24,7 @@ __all__ = [
     "PROTECTED",
     "REMOVALS",
     "UNSIGNED",
+    "UNVERIFIED",
     "Objection",
     "objections",
     "unanswered",
@@ -35,7 +36,8 @@ GROWTH: Final = "growth"
 BELOW_USE: Final = "below-use"
 PROTECTED: Final = "protected"
 UNSIGNED: Final = "unsigned"
-"""Not for ``objections``: whoever publishes knows whether it will be signed."""
+UNVERIFIED: Final = "unverified"
+"""Neither is for ``objections``: whoever publishes knows the key."""
 
 _REMOVED: Final = 5
 """One scope in so many may go; so a push from half of a repository does not pass."""

@@ -1,79 +1,127 @@
-"""Writing the head: one compare-and-swap, whose outcome is known even if its reply is lost."""
+"""Writing the head: one compare-and-swap, whose outcome is known even if its reply is lost.
+
+A publisher repeats nothing of a head that it must not continue (see ``continuation``): the head
+that replaces it gets fresh numbers.
+"""
 
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from ratectl.errors import Conflict, NotFound, OutcomeUnknown, StoreUnavailable
-from ratectl.generations import read_entry, read_live
-from ratectl.records import ENVIRONMENT, HEAD, Environment, utc_now
-from ratectl.signing import Untrusted
+from ratectl.continuation import (
+    check_identity,
+    doubt,
+    doubt_newest,
+    fresh_sequence,
+    refused,
+    signature,
+)
+from ratectl.errors import BundleError, Conflict, NotFound, OutcomeUnknown, StoreUnavailable
+from ratectl.generations import (
+    LEAP,
+    Fresh,
+    highest_generation,
+    read_after,
+    read_base,
+    read_entry,
+)
+from ratectl.records import HEAD, MAX_GENERATION, Head, history_key
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from ratectl.generations import Live
-    from ratectl.records import Head, HistoryEntry, RolloutRecord
+    from ratectl.records import HistoryEntry, RolloutRecord
     from ratectl.signing import Signer
     from ratectl.stores.base import Op, Store
 
-__all__ = ["ensure_environment", "lost_race", "signature", "signed", "swap_head", "vouch"]
+__all__ = ["lost_race", "must_continue", "publishing_base", "signed", "swap_head"]
 
 _READ_BACK_SECONDS: Final = 3.0
+_APPLY: Final = "Apply its files with this key first"
 
 
-def ensure_environment(store: Store) -> Environment:
-    """The store's identity, given to it now if it has none."""
-    for _ in range(2):
-        item = store.get(ENVIRONMENT)
-        if item is not None:
-            return Environment.decode(item.value)
-        fresh = Environment(id=uuid.uuid4().hex, created=utc_now())
-        store.txn([Compare(ENVIRONMENT, 0)], [Put(ENVIRONMENT, fresh.encode())])
-    raise StoreUnavailable(store.url, "the environment's identity did not stay written")
+def publishing_base(store: Store, signer: Signer | None = None, base: Live | None = None) -> Live:
+    """Return the head that a publisher is about to replace, with ``fresh`` numbers if needed.
 
+    ``base``: the head that the decision to publish was made on (read now when not given). It is
+    judged once: what was going to continue a head must not start afresh later on.
 
-def signed(store: Store, head: Head, signer: Signer | None, of: Head | None = None) -> Head:
-    """The same head, signed where somebody signs.
-
-    ``of``: the head that part of it was taken from. That has to be signed by the same key: to sign
-    what anybody may have written would be to say it.
-
-    :raises Untrusted: it is not, or the store is another environment's.
+    :raises Untrusted: the key is for another environment, or the store has lost its identity.
+    :raises BundleError: no number is left for a generation.
     """
-    if signer is not None and of is not None:
-        vouch(store, signer, "head", of, "what is live", "Apply its files with this key first")
-    return replace(head, signature=signature(store, signer, "head", head.signed_part()))
+    if signer is not None:
+        check_identity(store, signer)
+    base = base or read_base(store)
+    if base.judged:
+        return base
+    why, numbers = _discontinued(store, signer, base), None
+    if why is not None:
+        numbers = Fresh(fresh_sequence(store, Head, signer), _fresh_generation(store, base), why)
+    return replace(base, fresh=numbers, judged=True)
 
 
-def signature(
-    store: Store, signer: Signer | None, kind: str, said: Mapping[str, Any]
-) -> str | None:
-    """The signature of what is said in this store; None where nobody signs.
-
-    :raises Untrusted: the key is for another environment.
-    """
-    return None if signer is None else signer.sign(kind, ensure_environment(store).id, said)
-
-
-def vouch(
-    store: Store, signer: Signer, kind: str, of: Head | HistoryEntry, what: str, remedy: str
-) -> None:
-    """Return if the key has signed what is about to be signed once more.
-
-    :raises Untrusted: it has not, or is for another environment.
-    """
-    environment = ensure_environment(store).id
-    signer.check(environment)
-    if not signer.has_signed(kind, environment, of.signed_part(), of.signature):
-        raise Untrusted(
-            f"{what} would be signed as well, and cannot be vouched for: it was not signed by this "
-            f"key, or was changed since. {remedy}"
+def _discontinued(store: Store, signer: Signer | None, base: Live) -> str | None:
+    """Return why the next head must not continue this one; None where it may."""
+    if base.unreadable is not None:
+        return base.unreadable
+    if base.head is None:
+        gone = "there is a history and no head: somebody deleted it"
+        return gone if highest_generation(store) else None
+    if signer is not None:
+        return doubt_newest(store, signer, base.head, base.mod_revision) or _outdated(
+            store, signer, base.head
         )
+    latest = base.head.latest
+    if store.get(history_key(latest)) is None and latest > highest_generation(store) + LEAP:
+        return f"it says that generation {latest} was the last, and the history ends before"
+    return None
+
+
+def _outdated(store: Store, signer: Signer, head: Head) -> str | None:
+    """Return which later generation the history holds that this key has signed; None for none."""
+    later = (entry for entry in read_after(store, head.latest) if not doubt(store, signer, entry))
+    entry = next(later, None)
+    if entry is None:
+        return None
+    return (
+        f"it says that generation {head.latest} was the last, and this key has signed generation "
+        f"{entry.generation}: an old head was put back"
+    )
+
+
+def _fresh_generation(store: Store, base: Live) -> int:
+    """Return the number after the last one; what a forged head says counts only within reason."""
+    highest = highest_generation(store)
+    latest = base.head.latest if base.head else 0
+    if highest < latest <= highest + LEAP:
+        highest = latest
+    if highest >= MAX_GENERATION:
+        raise BundleError(
+            f"the history holds generation {highest}, and no number is left after it: delete "
+            f"{history_key(highest)!r} from the store, which nobody published"
+        )
+    return highest + 1
+
+
+def must_continue(base: Live) -> None:
+    """Return if what is live may be repeated in the next head.
+
+    :raises Untrusted: it may not.
+    """
+    if base.fresh is not None:
+        raise refused("what is live", base.fresh.because, _APPLY)
+
+
+def signed(store: Store, head: Head, signer: Signer | None) -> Head:
+    """Return a head with the signature of ``signer``, or with none.
+
+    :raises Untrusted: the key is for another environment, or the store has lost its identity.
+    """
+    return replace(head, signature=signature(store, signer, head))
 
 
 def swap_head(
@@ -102,7 +150,7 @@ def swap_head(
             item = store.get(key)
             if item is not None and type(record).decode(item.value).request == record.request:
                 return True
-            return None if read_live(store).mod_revision == base.mod_revision else False
+            return None if read_base(store).mod_revision == base.mod_revision else False
 
         return _settle(landed, head, lost)
 
@@ -127,7 +175,7 @@ def _settle(landed: Callable[[], bool | None], head: Head, lost: OutcomeUnknown)
 
 def lost_race(store: Store, base: Live, again: str) -> Conflict:
     """What to say to somebody whose base is not the head any more; ``again``: what to do then."""
-    now = read_live(store)
+    now = read_base(store)
     if now.head is None:
         return Conflict(f"generation {base.generation} was live, now none is: the head is gone")
     if now.generation == base.generation:

@@ -5,8 +5,11 @@ agents watch: turning a switch touches no policy, and is written by compare-and-
 record as a file in a state directory holds for the agents of that directory, store or no store.
 
 ``sequence`` grows with every record and never falls, also where a store was restored or made anew:
-it is at least the time in milliseconds. An agent takes no record for news that is older than what
+it begins as the time in milliseconds. An agent takes no record for news that is older than what
 it knows. Turning off writes a record as well, since an absent one says nothing.
+
+A signer adds a switch only to a record that it may continue (see ``continuation``). Any other
+record has to be discarded: see ``change_switches``.
 """
 
 from __future__ import annotations
@@ -15,16 +18,23 @@ import json
 import os
 import stat
 import tempfile
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 
-from ratectl.errors import BundleError, Conflict, OutcomeUnknown, StoreUnavailable
+from ratectl.continuation import doubt_newest, fresh_sequence, signature
+from ratectl.errors import (
+    BundleError,
+    Conflict,
+    OutcomeUnknown,
+    RatectlError,
+    StoreUnavailable,
+    UsageError,
+)
 from ratectl.files import ENTERABLE, make_folder
-from ratectl.heads import signature
 from ratectl.policy.scopes import scope_problem
-from ratectl.records import utc_now
+from ratectl.records import now_ms, sequence_problem, utc_now
+from ratectl.signing import Untrusted
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:
@@ -49,6 +59,8 @@ __all__ = [
     "switch_file",
 ]
 
+E = TypeVar("E", bound=RatectlError)
+
 PANIC: Final = "head/panic"
 
 MAX_SWITCHES: Final = 500
@@ -60,8 +72,12 @@ MAX_TEXT: Final = 500
 _FORMAT: Final = 1
 _MODES: Final[dict[str, Waiver]] = {"open": "open", "shadow": "shadow"}
 _MAX_BYTES: Final = 1_000_000
-_MAX_SEQUENCE: Final = 2**53
 _ATTEMPTS: Final = 20
+_NAMED: Final = 5
+_REMEDY: Final = (
+    "`ratectl panic off` discards it; so does `ratectl panic on --only`, which turns on one switch "
+    "alone"
+)
 _READABLE: Final = 0o644
 """Whoever turns a switch may be another user than the agents: root, say."""
 
@@ -88,6 +104,10 @@ class Switch:
 class Switches:
     """All that is on, at most one at each scope, by scope."""
 
+    KIND: ClassVar[str] = "panic"
+    KEY: ClassVar[str] = PANIC
+    REPORTED: ClassVar[str] = "panic_sequence"
+
     sequence: int = 0
     """0: nobody has ever turned a switch."""
     on: tuple[Switch, ...] = ()
@@ -109,7 +129,7 @@ class Switches:
         return self._next([each for each in self.on if scope not in (None, each.scope)])
 
     def _next(self, on: list[Switch]) -> Self:
-        sequence = max(self.sequence + 1, time.time_ns() // 1_000_000)
+        sequence = max(self.sequence + 1, now_ms())
         on.sort(key=lambda each: each.scope)
         return replace(self, sequence=sequence, on=tuple(on), signature=None)
 
@@ -144,9 +164,11 @@ class Switches:
             raise ValueError("it is no JSON object")
         if value.get("format") != _FORMAT:
             raise ValueError(f"its format is {value.get('format')!r}, not {_FORMAT}")
-        sequence, switches = value.get("sequence"), value.get("switches")
-        if type(sequence) is not int or not 0 < sequence <= _MAX_SEQUENCE:
-            raise ValueError(f"its sequence is {sequence!r}, no whole number above 0")
+        sequence: Any = value.get("sequence")
+        switches: Any = value.get("switches")
+        problem = sequence_problem(sequence)
+        if problem:
+            raise ValueError(problem)
         if not isinstance(switches, list) or len(switches) > MAX_SWITCHES:
             raise ValueError(f"its switches are no list of at most {MAX_SWITCHES}")
         on = tuple(map(_checked_switch, switches))
@@ -177,6 +199,10 @@ def _text(said: dict[str, Any], name: str) -> str:
     text = said.get(name)
     if not isinstance(text, str):
         raise ValueError(f"the {name} of a switch is {text!r:.100}, no text")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the {name} of a switch is no text that UTF-8 can hold") from None
     if len(text) > MAX_TEXT and name != "scope":  # a scope has bounds of its own
         raise ValueError(f"the {name} of a switch has more than {MAX_TEXT} characters")
     return text
@@ -191,8 +217,8 @@ class Changed:
 
     before: Switches
     after: Switches
-    unreadable: str | None = None
-    """What was wrong with a record that this one replaced."""
+    discarded: str | None = None
+    """What was wrong with a record that this one replaced, and of which it repeats nothing."""
 
 
 def read_switches(store: Store) -> Switches:
@@ -204,14 +230,22 @@ def read_switches(store: Store) -> Switches:
 
 
 def change_switches(
-    store: Store, change: Callable[[Switches], Switches], signer: Signer | None = None
+    store: Store,
+    change: Callable[[Switches], Switches],
+    signer: Signer | None = None,
+    *,
+    alone: bool = False,
 ) -> Changed:
     """Write what ``change`` makes of the record, which others may be changing as well.
 
-    A record that cannot be read is no obstacle: it counts as empty, and is replaced. One that says
-    the same already is written anew: agents may remember another, of a store before it was
-    restored.
+    ``alone``: ``change`` is to begin with an empty record, so that nothing else is on afterwards.
 
+    Without a signer, a record that cannot be read is no obstacle: it counts as empty, and is
+    replaced. A record that says the same already is written again: agents may remember another,
+    of a store before it was restored.
+
+    :raises Untrusted: ``signer`` must not repeat what the record says, and ``alone`` is false.
+    :raises UsageError: more would be on than a record may hold.
     :raises Conflict: others change it all the time.
     :raises OutcomeUnknown: the reply was lost, and re-reading did not settle it.
     """
@@ -222,32 +256,76 @@ def change_switches(
             item = store.get(PANIC)
         except StoreUnavailable as error:
             raise lost or error from None
-        before, unreadable = _as_known(item)
-        after = change(before)
-        said = after.signed_part()
-        after = replace(after, signature=signature(store, signer, "panic", said))
-        changed = Changed(before, after, unreadable)
-        first = first or changed
-        if lost is not None and after.on == before.on:
-            return Changed(first.before, before, first.unreadable)
+        known, wrong = _judged(store, item, signer)
+        if wrong is not None and signer is not None and not alone:
+            raise _with_remedy(Untrusted(_complaint(known, wrong)))
+        after = change(replace(known, on=()) if alone or wrong else known)
+        after = replace(after, sequence=_sequence(store, known, after, wrong, signer))
+        after = replace(after, signature=signature(store, signer, after))
+        _check_size(after)
+        first = first or Changed(known, after, wrong and _complaint(known, wrong))
+        if lost is not None and after.on == known.on:
+            return replace(first, after=known)
         try:
             mod_revision = item.mod_revision if item else 0
             if store.txn([Compare(PANIC, mod_revision)], [Put(PANIC, after.encode())]).ok:
-                return Changed(first.before, after, first.unreadable)
+                return replace(first, after=after)
         except OutcomeUnknown as error:
             lost = error  # whether it was written is found by reading
     raise Conflict("the kill switch is being turned by many at once: try again")
 
 
-def _of(item: Item | None) -> Switches:
-    return Switches() if item is None else Switches.decode(item.value)
-
-
-def _as_known(item: Item | None) -> tuple[Switches, str | None]:
+def _check_size(switches: Switches) -> None:
+    """:raises UsageError: no reader would take the record: too much would be on."""
     try:
-        return _of(item), None
+        Switches.decode(switches.encode())
+    except BundleError as error:
+        found = UsageError(f"too much would be on at the same time: {error}")
+        raise _with_remedy(found) from None
+
+
+def _with_remedy(error: E) -> E:
+    error.add_note(_REMEDY)
+    return error
+
+
+def _judged(store: Store, item: Item | None, signer: Signer | None) -> tuple[Switches, str | None]:
+    """Return the record in the store, and why the next one must not repeat it."""
+    try:
+        record = _of(item)
     except BundleError as error:
         return Switches(), str(error)
+    if signer is None or item is None:
+        return record, None
+    return record, doubt_newest(store, signer, record, item.mod_revision)
+
+
+def _sequence(
+    store: Store, known: Switches, after: Switches, wrong: str | None, signer: Signer | None
+) -> int:
+    """Return the sequence of the record that comes after ``known``.
+
+    A signed one counts on from the record that it continues, whatever the time: where an old record
+    was put back, its continuation stays older than what agents have obeyed since.
+    """
+    if wrong is None and signer is None:
+        return after.sequence
+    continued = wrong is None and known.sequence > 0
+    return known.sequence + 1 if continued else fresh_sequence(store, Switches, signer)
+
+
+def _complaint(known: Switches, wrong: str) -> str:
+    """Return what is wrong with the record in the store, and what is on in it."""
+    if not known.sequence:
+        return wrong  # it cannot be read, and the message says so
+    on = "; ".join(f"{each.mode} {each.scope} by {each.author}" for each in known.on[:_NAMED])
+    more = f" and {len(known.on) - _NAMED} more" if len(known.on) > _NAMED else ""
+    named = f"the kill switch's record in the store ({on or 'nothing is on'}{more})"
+    return f"{named} cannot be vouched for: {wrong}"
+
+
+def _of(item: Item | None) -> Switches:
+    return Switches() if item is None else Switches.decode(item.value)
 
 
 # -- as a file
@@ -272,24 +350,30 @@ def load_switches(path: Path) -> Switches:
         return Switches.decode(file.read(_MAX_BYTES + 1))
 
 
-def change_switch_file(path: Path, change: Callable[[Switches], Switches]) -> Changed:
+def change_switch_file(
+    path: Path, change: Callable[[Switches], Switches], *, alone: bool = False
+) -> Changed:
     """Write what ``change`` makes of a file; none where nothing is on.
 
+    ``alone``: as for ``change_switches``.
+
     :raises OSError: it could not be done; what was there is untouched.
+    :raises UsageError: more would be on than a file may hold.
     """
-    unreadable = None
+    discarded = None
     try:
         before = load_switches(path)
     except FileNotFoundError:
         before = Switches()
     except BundleError as error:
-        before, unreadable = Switches(), str(error)
-    after = change(before)
+        before, discarded = Switches(), str(error)
+    after = change(replace(before, on=()) if alone else before)
     if after.on:
+        _check_size(after)
         save_switches(path, after)
     else:
         path.unlink(missing_ok=True)
-    return Changed(before, after, unreadable)
+    return Changed(before, after, discarded)
 
 
 def save_switches(path: Path, switches: Switches) -> None:

@@ -8,13 +8,15 @@ head and adds the history entry. Of two publishers exactly one wins.
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ratectl.blobs import collect_garbage, still_stored, want_blob, want_if_kept, write_blob
-from ratectl.errors import Conflict
-from ratectl.generations import Live, read_entry, read_live
-from ratectl.heads import ensure_environment, lost_race, signature, signed, swap_head, vouch
+from ratectl.continuation import ensure_environment, signature, vouch
+from ratectl.errors import BundleError, Conflict
+from ratectl.generations import Live, read_base, read_entry
+from ratectl.heads import lost_race, publishing_base, signed, swap_head
 from ratectl.policy.bundle import digest, encode_origins, encode_policies
 from ratectl.records import (
     Candidate,
@@ -46,6 +48,7 @@ __all__ = [
     "publish",
     "rollback",
     "upload",
+    "vouch_for_entry",
 ]
 
 KEPT: Final = 1_000
@@ -53,6 +56,10 @@ KEPT: Final = 1_000
 
 _COLLECT_EVERY: Final = 50
 _ATTEMPTS: Final = 20
+_APPLY_INSTEAD: Final = (
+    "Apply its files instead, from where they are reviewed; `ratectl pull --generation {}` shows "
+    "what the store holds, which anybody may have written"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,7 @@ class Content:
 
     def head(self, base: Live) -> Head:
         """The head that publishes it where ``base`` is the head."""
-        sequence = base.head.sequence + 1 if base.head else 1
+        sequence = base.next_sequence
         if self.trial is None:
             return Head(
                 sequence=sequence, generation=base.next, bundle=self.bundle, latest=base.next
@@ -127,17 +134,21 @@ def publish(
 ) -> HistoryEntry | None:
     """Make ``tree`` the live generation; None when it already is, to the letter of its bundle.
 
-    ``anew``: also if it is, to have it signed by another key, or by none.
+    ``anew``: also if it is, to have it signed by no key. A signer publishes it in any case where it
+    must not continue the head in the store, which gets fresh numbers then (see ``heads``).
 
     ``base`` is the head that the decision to publish was made on (read now when not given).
     Owners that are others than before make a generation of the same tree.
+
+    ``signer`` signs the whole tree: whoever merged parts of what is live into it has to vouch for
+    them first (``heads.must_continue``).
 
     :raises Conflict: somebody published since ``base`` (the message says who and when), or a
         rollout is under way.
     :raises OutcomeUnknown: the reply was lost and re-reading did not settle it. Publishing again is
         safe: it cannot make a second generation of the same content.
     """
-    base = base or read_live(store)
+    base = publishing_base(store, signer, base)
     no_rollout(base)
     if not anew and is_live(store, base, tree, beside):
         return None
@@ -147,7 +158,7 @@ def publish(
 
 def is_live(store: Store, base: Live, tree: PolicyTree, beside: Beside | None) -> bool:
     """Whether the tree is live already, and owned as it is to be."""
-    if base.head is None or base.head.bundle != digest(encode_policies(tree)):
+    if base.fresh or base.head is None or base.head.bundle != digest(encode_policies(tree)):
         return False
     return beside is None or owners_blob(store, base) == _address(beside.encode()[1])
 
@@ -190,8 +201,11 @@ def no_rollout(base: Live) -> None:
 
 
 def being_tried(base: Live) -> str | None:
-    """Why nothing can be published now: a candidate is being tried; None where none is."""
-    if base.candidate is None:
+    """Why nothing can be published now: a candidate is being tried; None where none is.
+
+    A candidate of a head that must not be continued keeps nobody from publishing.
+    """
+    if base.candidate is None or base.fresh is not None:
         return None
     return (
         f"generation {base.candidate.generation} is being tried beside generation "
@@ -211,18 +225,18 @@ def rollback(
     :raises Conflict: somebody published since ``base``, or a rollout is under way.
     :raises Untrusted: the key of ``signer`` has not signed generation ``to``.
     """
-    base = base or read_live(store)
+    base = publishing_base(store, signer, base)
     no_rollout(base)
     entry = read_entry(store, to)
     if (
         base.head is not None
+        and base.fresh is None
         and base.head.bundle == entry.bundle
         and owners_blob(store, base) == entry.owners
     ):
         return None
     if signer is not None:
-        remedy = f"Apply its files instead (ratectl pull --generation {to})"
-        vouch(store, signer, "generation", entry, f"generation {to}", remedy)
+        vouch_for_entry(store, signer, entry)
     manifests = [want_blob(store, blob) for blob in (entry.bundle, entry.owners) if blob]
     content = Content(
         "rollback",
@@ -235,6 +249,15 @@ def rollback(
         owners=entry.owners,
     )
     return commit(store, base, content, provenance, signer=signer)
+
+
+def vouch_for_entry(store: Store, signer: Signer, entry: HistoryEntry) -> None:
+    """Return if ``signer`` may publish a generation again.
+
+    :raises Untrusted: it has not signed that generation.
+    """
+    generation = entry.generation
+    vouch(store, signer, entry, f"generation {generation}", _APPLY_INSTEAD.format(generation))
 
 
 def commit(
@@ -252,9 +275,8 @@ def commit(
     :raises OutcomeUnknown: the reply was lost and re-reading did not settle it.
     """
     entry = _entry(base.next, content, provenance)
-    said = entry.signed_part()
-    entry = replace(entry, signature=signature(store, signer, "generation", said))
-    head = signed(store, content.head(base), signer, base.head if content.trial else None)
+    entry = replace(entry, signature=signature(store, signer, entry))
+    head = signed(store, content.head(base), signer)
     write = [*others]
     if entry.generation > KEPT:
         oldest = entry.generation - KEPT
@@ -266,14 +288,15 @@ def commit(
         compare = [Compare(item.key, item.mod_revision) for item in manifests]
         if swap_head(store, base, head, key, entry, write, compare):
             break
-        if read_live(store).mod_revision != base.mod_revision:
+        if read_base(store).mod_revision != base.mod_revision:
             raise lost_race(store, base, again)
         # Only a manifest moved: another publisher wants the same bytes. That is no conflict.
         manifests = [still_stored(store, item) for item in manifests]
     else:
         raise Conflict(f"the same bytes are being published by many at once: {again}")
     if entry.generation % _COLLECT_EVERY == 0:
-        collect_garbage(store)
+        with suppress(BundleError):  # what cannot be read may name blobs: none is collected then
+            collect_garbage(store)
     return entry
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ratectl.errors import BundleError, NotFound
-from ratectl.generations import read_blob, read_entry
+from ratectl.generations import live_entry, read_blob
 from ratectl.moved import Item, Moved
 from ratectl.policy import check_loaded, codes
 from ratectl.policy.bundle import digest, encode_document
@@ -36,6 +36,7 @@ __all__ = [
     "Owners",
     "judged",
     "merge",
+    "others_untouched",
     "owners_blob",
     "part_of",
     "read_owners",
@@ -125,7 +126,7 @@ def owners_blob(store: Store, live: Live) -> str | None:
     if live.head is None:
         return None
     try:
-        return read_entry(store, live.generation).owners
+        return live_entry(store, live).owners
     except NotFound:
         return None
 
@@ -308,6 +309,27 @@ def judged(loaded: Loaded, merged: Merged, live: PolicyTree, owners: Owners) -> 
     # Files of the set are named as nowhere in what is live: nothing of its own is ever known.
     found = tuple(each for each in checked.diagnostics if _finding(each) not in known)
     return replace(checked, diagnostics=found)
+
+
+def others_untouched(merged: Merged, live: PolicyTree, owners: Owners) -> bool:
+    """Return True where all that others own stays as it is live, or was taken over by this set."""
+    before, now = _owned(live, owners), _owned(merged.tree, merged.owners)
+    kept = all(
+        now.get(each) == said or now.get(each, said)[1] == merged.name
+        for each, said in before.items()
+    )
+    return kept and all(
+        owner == merged.name or before.get(each) == (document, owner)
+        for each, (document, owner) in now.items()
+    )
+
+
+def _owned(tree: PolicyTree, owners: Owners) -> dict[str, tuple[bytes, str | None]]:
+    """Return every document of a tree and its owner, by id."""
+    return {
+        _id(document): (encode_document(document), owners.of(document))
+        for document, _ in _documents(tree)
+    }
 
 
 def _finding(found: Diagnostic) -> tuple[str, Span, str]:

@@ -70,6 +70,8 @@ class Signer:
         """
         ed25519, serialization = _cryptography()
         environment, data = _unbound(_read(path), path)
+        if data.count(b"-----BEGIN ") > 1:
+            raise UsageError(f"{path} holds more than one key: nobody can tell which is to sign")
         try:
             key = serialization.load_pem_private_key(data, password=None)
         except (ValueError, TypeError) as error:

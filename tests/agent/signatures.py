@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from etcd_server import wait_for
 from ratectl.generations import read_live
+from ratectl.panic import Switch, change_switches
 from ratectl.policy.bundle import digest
 from ratectl.records import (
     BUNDLES,
@@ -17,6 +19,7 @@ from ratectl.records import (
 )
 from ratectl.signing import Signer, generate_key
 from ratectl.stores.base import Delete, Put
+from ratectl.usage import read_agents
 from support import simple
 
 if TYPE_CHECKING:
@@ -24,21 +27,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import ratectl
+    from ratectl.panic import Switches
+    from ratectl.records import AgentRecord
     from ratectl.stores.base import Store
 
     Make = Callable[..., ratectl.Agent]
 
 ACME = {"tenant": "acme"}
+MINUTE_MS = 60_000
+YEAR_MS = 31_557_600_000
 GOOD, EVIL = simple("1/day", burst=2), simple("1000/s", burst=100_000)
 
 
 class Keys:
     """A key pair, in files."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, environment: str | None = None) -> None:
         self.public = folder / f"{name}.pub"
         private = folder / f"{name}.key"
-        generate_key(private, self.public)
+        generate_key(private, self.public, environment)
         self.signer = Signer.load(private)
 
 
@@ -70,3 +77,37 @@ def upload(store: Store, data: bytes, sha256: str | None = None) -> str:
 def signed(store: Store, head: Head, signer: Signer, environment: str | None = None) -> Head:
     environment = environment or environment_of(store)
     return replace(head, signature=signer.sign("head", environment, head.signed_part()))
+
+
+def sign_switches(
+    store: Store, switches: Switches, signer: Signer, environment: str | None = None
+) -> Switches:
+    environment = environment or environment_of(store)
+    return replace(switches, signature=signer.sign("panic", environment, switches.signed_part()))
+
+
+def turn_on(store: Store, scope: str, signer: Signer | None = None, **how: Any) -> Switches:
+    """Turn a switch on in the store, and return the record."""
+    switch = Switch.now(scope, "open", "INC-42", "Ada")
+    return change_switches(store, lambda on: on.turned_on(switch), signer, **how).after
+
+
+def turn_off(store: Store, signer: Signer | None = None, **how: Any) -> Switches:
+    """Turn every switch of the store off, and return the record."""
+    return change_switches(store, lambda on: on.turned_off(), signer, **how).after
+
+
+def obeys(agent: ratectl.Agent, *scopes: str) -> None:
+    """Wait until an agent obeys switches at these scopes and no others."""
+    wait_for(
+        lambda: [each.scope for each in agent.status.panic] == list(scopes), f"it obeys {scopes}"
+    )
+
+
+def reports(store: Store, **wanted: int) -> None:
+    """Wait until some agent reports these values."""
+
+    def told(agent: AgentRecord) -> bool:
+        return all(getattr(agent, name) == value for name, value in wanted.items())
+
+    wait_for(lambda: any(map(told, read_agents(store))), f"{wanted} is reported")

@@ -395,6 +395,11 @@ def test_keys_are_made_once_and_for_their_owner(tmp_path: Path):
     public.write_bytes(b"something else\n" + public.read_bytes())
     with pytest.raises(UsageError, match="is no environment"):
         Signer.load(public)
+    another = tmp_path / "another.key"
+    generate_key(another, tmp_path / "another.pub")
+    another.write_bytes(private.read_bytes() + another.read_bytes())
+    with pytest.raises(UsageError, match="more than one key"):
+        Signer.load(another)
     shutil.rmtree(tmp_path)
     with pytest.raises(UsageError, match="cannot read the key"):
         Signer.load(private)

@@ -227,7 +227,6 @@ def test_what_doctor_finds_is_never_that_its_time_is_up(
 def test_reading_changes_nothing_and_there_is_nothing_to_look_for(
     cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratectl.generations.read_live", forever)
     for words in (
         ("history",),
         ("plan", "policies"),
@@ -235,7 +234,10 @@ def test_reading_changes_nothing_and_there_is_nothing_to_look_for(
         ("rollback", "--yes"),
         ("panic", "on", "--scope", "/", "--reason", "x", "--wait"),
     ):
-        run = cli(*words, "--timeout", "0.2")
+        with monkeypatch.context() as patch:
+            for slow in ("read_live", "read_base"):
+                patch.setattr(f"ratectl.generations.{slow}", forever)
+            run = cli(*words, "--timeout", "0.2")
         assert (run.code, run.err) == (124, "error: not done within 0.2 s\n"), words
     assert "no switch is on" in cli("panic").out
 

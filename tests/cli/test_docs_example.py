@@ -1,8 +1,8 @@
 """README.md and the pages of docs/: what they print of the example tree, and of a recorded log.
 
 Blocks that begin with three backticks and `console example` run in the order of their page, in a
-folder that holds the tree. A line of only `…` stands for any lines. RATECTL_UPDATE_GOLDEN=1 writes
-the outputs of blocks without such a line anew.
+folder that holds the tree. A line of only `…` stands for any lines. With `2>&1`, errors are shown
+as well. RATECTL_UPDATE_GOLDEN=1 writes the outputs of blocks without such a line anew.
 """
 
 from __future__ import annotations
@@ -94,9 +94,10 @@ def run(command: str, cli: Cli, place: Path) -> str:
         assert before.count(edit[1]) == 1, command
         (place / edit[3]).write_text(before.replace(edit[1], edit[2]), encoding="utf-8")
         return ""
-    program, *words = shlex.split(command, comments=True)
+    program, *words = shlex.split(command.removesuffix(" 2>&1"), comments=True)
     assert program == "ratectl"
-    return cli(*words).out
+    ran = cli(*words)
+    return ran.err + ran.out if command.endswith(" 2>&1") else ran.out
 
 
 def assert_shown(shown: str, out: str, command: str) -> None:

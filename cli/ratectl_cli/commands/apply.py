@@ -33,6 +33,9 @@ AllowBelowUse = Annotated[
 ]
 AllowProtected = Annotated[str, _reason("--allow-protected", "change protected scopes")]
 AllowUnsigned = Annotated[str, _reason("--allow-unsigned", "end the signing of generations")]
+AllowUnverified = Annotated[
+    str, _reason("--allow-unverified", "sign what other sets own, which this key has not signed")
+]
 
 
 def apply(
@@ -109,6 +112,7 @@ def apply(
     allow_below_use: AllowBelowUse = "",
     allow_protected: AllowProtected = "",
     allow_unsigned: AllowUnsigned = "",
+    allow_unverified: AllowUnverified = "",
 ) -> int:
     """Publish policies as the next generation.
 
@@ -172,6 +176,7 @@ def apply(
             guards.BELOW_USE: allow_below_use,
             guards.PROTECTED: allow_protected,
             guards.UNSIGNED: allow_unsigned,
+            guards.UNVERIFIED: allow_unverified,
         },
         yes=yes,
         dry_run=dry_run,

@@ -50,7 +50,7 @@ def generate(
     private, public = Path(f"{name}.key"), Path(f"{name}.pub")
     environment = None
     if bind:
-        from ratectl.heads import ensure_environment
+        from ratectl.continuation import ensure_environment
 
         with session.store() as store:
             environment = ensure_environment(store).id

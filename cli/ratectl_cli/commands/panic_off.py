@@ -26,6 +26,9 @@ def off(
     while they were open. Turns off what the store says, or with --local what a file on this
     machine says: who turned a switch on by a file turns it off by the same.
 
+    Without --scope it replaces the store's record, whatever that says: also one that your key has
+    not signed, and that `panic on --sign` therefore refuses to add to.
+
     Examples:
       ratectl panic off
       ratectl panic off --scope /payments --wait
@@ -37,7 +40,8 @@ def off(
       64   wrong arguments
       69   store unreachable
       75   others were turning switches all the time
-      77   what is live is signed, and no key is named
+      77   what is live is signed, and no key is named; or the record was not signed by this key
+           (--scope)
       124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` says what is on
     """
     from ratectl_cli import panics
@@ -46,7 +50,7 @@ def off(
     session = session_of(ctx)
     wanted = None if scope is None else scope_of(scope)
     place = panics.place_of(session, local=local, state_dir=state_dir, wait=wait, key=sign)
-    turned = place.turn(lambda known: known.turned_off(wanted))
+    turned = place.turn(lambda known: known.turned_off(wanted), alone=wanted is None)
     return panics.answer_turned(session, turned, wanted)
 
 

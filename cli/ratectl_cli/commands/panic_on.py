@@ -43,6 +43,10 @@ def on(
     shadow: Annotated[
         bool, typer.Option("--shadow", help="Go on counting what would have been refused.")
     ] = False,
+    only: Annotated[
+        bool,
+        typer.Option("--only", help="Turn off every other switch, whoever turned it on."),
+    ] = False,
     local: Local = False,
     state_dir: StateDir = None,
     wait: Wait = False,
@@ -57,6 +61,9 @@ def on(
 
     With --shadow limits are still asked and counted, as if each said `mode: shadow`.
 
+    With --sign, the switches that are on already are signed as well, so they must have been signed
+    by the same key; --only repeats none of them.
+
     When the store is down, --local does the same on one machine: run it on each.
 
     Examples:
@@ -70,7 +77,8 @@ def on(
       64   wrong arguments
       69   store unreachable: --local needs none
       75   others were turning switches all the time
-      77   what is live is signed, and no key is named
+      77   what is live is signed, and no key is named; or what is on already was not signed by
+           this key: add --only
       124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` says what is on
     """
     from ratectl_cli import panics
@@ -79,7 +87,7 @@ def on(
     switch = _switch(scope, reason, shadow=shadow)
     place = panics.place_of(session, local=local, state_dir=state_dir, wait=wait, key=sign)
     with panics.hinting("on"):
-        turned = place.turn(lambda known: known.turned_on(switch))
+        turned = place.turn(lambda known: known.turned_on(switch), alone=only)
     code = panics.answer_turned(session, turned, switch.scope)
     if isinstance(place, panics.InStore):
         place.warn_of_undeclared(switch.scope)

@@ -8,13 +8,14 @@ import typer
 from ratectl.errors import BundleError, NotFound, UsageError
 from ratectl_cli.errors import NothingPublished, Refused
 from ratectl_cli.session import Session, session_of
-from ratectl_cli.signing import Sign, signer_for
+from ratectl_cli.signing import Sign, signer_for, warn_of_fresh_start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ratectl.generations import Live
     from ratectl.records import HistoryEntry
+    from ratectl.signing import Signer
     from ratectl.stores.base import Store
     from ratectl_cli.publication import Proposal
 
@@ -53,9 +54,11 @@ def rollback(
       64   wrong arguments, no such generation, or nobody to ask and no --yes
       69   store unreachable
       75   somebody else published meanwhile, or tries a candidate
-      77   there is no generation to go back to, or it was not signed by the key that is named
+      77   there is no generation to go back to, or it was not signed by the key that is named; or
+           what is live was not, or the one before was a candidate, and no generation is named
     """
-    from ratectl.generations import read_live
+    from ratectl.generations import read_base
+    from ratectl.heads import publishing_base
     from ratectl.publish import no_rollout
     from ratectl.publish import rollback as publish_again
     from ratectl_cli import publication
@@ -64,12 +67,14 @@ def rollback(
     session = session_of(ctx)
     with session.store() as store:
         with session.busy("comparing with the live generation"):
-            base = read_live(store)
-            if base.head is None:
+            base = read_base(store)
+            signer = signer_for(sign, base)
+            base = publishing_base(store, signer, base)
+            if base.head is None and base.fresh is None:
                 raise NothingPublished(store.url)
             target = _target(store, base, to)
-            signer = signer_for(sign, base)
             entry = entry_of(store, target)
+            _vouch(store, base, entry, signer, named=to is not None)
             proposal = _proposed(session, store, base, entry, message)
         proposal = publication.guarded(session, store, proposal)
         what = f"has the content of generation {target}"
@@ -77,9 +82,11 @@ def rollback(
             publication.answer_unchanged(session, proposal, what)
             return 0
         no_rollout(base)
+        warn_of_fresh_start(session, base)
         _warn_of_aborted(session, store, target)
         _warn_of_owners(session, store, base, entry)
-        title = f"generation {target} against generation {base.generation}, which is live"
+        against = f"generation {base.generation}, which is live" if base.head else "nothing"
+        title = f"generation {target} against {against}"
         publication.show_changes(session, proposal, title)
         session.confirm(f"Publish generation {target} again, as generation {base.next}?", yes=yes)
         session.deadline.changing("ratectl history")
@@ -112,9 +119,43 @@ def _proposed(
     return replace(proposal, reowned=entry.owners != owners_blob(store, base))
 
 
+def _vouch(
+    store: "Store", base: "Live", entry: "HistoryEntry", signer: "Signer | None", *, named: bool
+) -> None:
+    """Return if a key may sign that a generation is published again.
+
+    :raises Untrusted: the key has not signed that generation.
+    :raises Refused: which one is meant follows from a head that the key has not signed.
+    """
+    from ratectl.publish import vouch_for_entry
+
+    if signer is not None:
+        vouch_for_entry(store, signer, entry)
+    if named:
+        return
+    if base.fresh is not None:
+        raise Refused(
+            f"what is live cannot be vouched for: {base.fresh.because}. Say with --to which "
+            "generation is meant"
+        )
+    if signer is not None and not _right_before(base, entry):
+        raise Refused(
+            f"generation {entry.generation} is not known to have been live before generation "
+            f"{base.generation}: nobody signs what became of a candidate, or that an entry of the "
+            "history was removed. Say with --to which generation is meant"
+        )
+
+
+def _right_before(base: "Live", entry: "HistoryEntry") -> bool:
+    """Return True where signed records prove that a generation was live before ``base``."""
+    return entry.generation == base.generation - 1 and entry.action in ("apply", "rollback")
+
+
 def _target(store: "Store", base: "Live", to: int | None) -> int:
     from ratectl.generations import lived
 
+    if to is None and base.head is None:
+        raise Refused("nothing is live that can be read: say with --to which generation is meant")
     if to is not None:
         if to == base.generation:
             raise UsageError(f"generation {to} is the live one: nothing to go back to")

@@ -122,15 +122,14 @@ def turned_blocks(turned: Turned, scope: str | None, *, quiet: bool) -> Iterator
     before, after = turned.changed.before.modes, turned.changed.after
     here, problem = _load(turned.here) if turned.here else (None, None)
     now = {each.scope: each for each in after.on}
+    over = [each for each in before if each not in now]
     if scope in now and turned.changed.after.on != turned.changed.before.on:
         how = "open" if now[scope].mode == "open" else "in shadow"
         yield [bold(f"limits are {how} at and below {scope}", "red"), ", from now on"]
-    else:
-        over = [each for each in before if each not in now]
-        for each in over:
-            yield [bold(f"the switch at {each} is off", "green"), _again(each, turned, here)]
-        if not over:
-            yield f"no switch was on{f' at {scope}' if scope else ''}"
+    elif not over:
+        yield f"no switch was on{f' at {scope}' if scope else ''}"
+    for each in over:
+        yield [bold(f"the switch at {each} is off", "green"), _again(each, turned, here)]
     if turned.place:
         yield f"for agents that keep their state in {Path(turned.place).parent}, and no others"
     yield from _waited_blocks(turned)

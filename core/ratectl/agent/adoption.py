@@ -135,15 +135,21 @@ class Adoption:
         if self._slot.trouble is not None:
             going_on = f"going on with generation {good.generation}"
             self._state.problem("disk", f"{self._slot.trouble}; {going_on}")
-        if self._trust is not None and self._accepted is None and good.environment is not None:
-            self._accepted = good.environment, good.head
         self._state.update(
             generation=good.generation,
-            sequence=good.head.sequence,
+            sequence=self._newest_sequence(good),
             rollout=good.rollout,
             source="last-good",
             applied=utc_now(),
         )
+
+    def _newest_sequence(self, good: LastGood) -> int:
+        """Return the sequence of the newest head that was accepted, as far as the disk tells."""
+        if self._trust is None or good.environment is None:
+            return good.head.sequence
+        if self._accepted is None or self._accepted[1].sequence < good.head.sequence:
+            self._accepted = good.environment, good.head
+        return self._accepted[1].sequence
 
     def _usable(self, good: LastGood) -> bool:
         suspicion = self._quarantine.refusal(Goal.of(good).trial)
@@ -234,16 +240,17 @@ class Adoption:
             except OSError as error:
                 self._state.problem("disk", f"cannot note what was accepted: {error}")
 
-    def prove(self, store: Store, switches: Switches) -> None:
-        """Return if switches of the store may be obeyed, as far as keys are concerned.
+    def prove(self, store: Store | None, switches: Switches) -> None:
+        """Return if switches of the store, or (None) from disk, may be obeyed.
 
-        :raises Untrusted: they may not.
+        :raises Untrusted: this agent holds keys, and none of them has signed the switches.
         """
         if self._trust is not None:
-            environment = self._environment_of(store)
             known = self._accepted[0] if self._accepted else None
+            here = known or self._trust.environment
+            environment = here if store is None else self._environment_of(store)
             self._trust.prove(
-                "panic", switches.signed_part(), switches.signature, environment, known
+                switches.KIND, switches.signed_part(), switches.signature, environment, known
             )
 
     def _pursue(self, store: Store, head: Head, environment: str | None, seen: float) -> None:

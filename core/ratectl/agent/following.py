@@ -158,11 +158,11 @@ class StoreFollowing(Following):
         )
         folder = slot.folder.parent if slot.folder else None
         switches = StoreSwitches(self.board, self.state, folder, self.adoption.prove)
-        switches.start_from_disk()
         self.sync = StoreSync(
             partial(open_store, settings.source), self.state, self.adoption, switches, stop
         )
         self.adoption.start()
+        switches.start_from_disk()  # to prove them takes the environment, which that found
         self._reporter = self._new_reporter()
         self._run(
             {

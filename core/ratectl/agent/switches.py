@@ -92,11 +92,12 @@ class StoreSwitches:
         board: Switchboard,
         state: AgentState,
         folder: Path | None,
-        proves: Callable[[Store, Switches], None],
+        proves: Callable[[Store | None, Switches], None],
     ) -> None:
         """``folder``: of this store in the state directory; None to remember nothing.
 
-        ``proves`` raises ``BundleError`` for a record of the store that is not to be obeyed.
+        ``proves`` raises ``BundleError`` for a record that must not be obeyed; it comes from a
+        store, or (None) from disk.
         """
         self._proves = proves
         self._board = board
@@ -113,6 +114,7 @@ class StoreSwitches:
             return
         try:
             remembered = load_switches(self._file)
+            self._proves(None, remembered)
         except FileNotFoundError:
             return
         except (OSError, BundleError) as error:
@@ -142,12 +144,16 @@ class StoreSwitches:
             self._go_by(switches)
 
     def _go_by(self, switches: Switches) -> None:
-        known = self._board.known("store").sequence
-        if switches.sequence < known:
+        known = self._board.known("store")
+        if switches.sequence < known.sequence:
             said = f"the kill switch's record ({switches.sequence}) is older than what is obeyed"
-            self._note(f"{said} ({known}), which stays on: turn the switch again")
+            self._note(f"{said} ({known.sequence}), which stays on: turn the switch again")
             return
-        if switches.sequence > known:
+        if switches.sequence == known.sequence and switches.on != known.on:
+            said = f"the kill switch's record ({switches.sequence}) has the sequence of another one"
+            self._note(f"{said}, which stays on: turn the switch again")
+            return
+        if switches.sequence > known.sequence:
             self._board.obey("store", switches)
             self._remember(switches)
         self._state.problem("panic", None)

@@ -39,6 +39,12 @@ from ratectl.records.base import (
     rollout_key,
     utc_now,
 )
+from ratectl.records.checks import (
+    MAX_GENERATION,
+    generation_problem,
+    now_ms,
+    sequence_problem,
+)
 from ratectl.records.published import (
     Candidate,
     Controller,
@@ -66,6 +72,7 @@ __all__ = [
     "HEAD",
     "HISTORY",
     "MANIFESTS",
+    "MAX_GENERATION",
     "ROLLOUTS",
     "USAGE",
     "AgentRecord",
@@ -84,7 +91,10 @@ __all__ = [
     "UsageRecord",
     "chunk_key",
     "exactly",
+    "generation_problem",
     "history_key",
+    "now_ms",
     "rollout_key",
+    "sequence_problem",
     "utc_now",
 ]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from ratectl.errors import BundleError
+from ratectl.records.checks import check_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +94,9 @@ class Record:
             value = json.loads(data)
             if value.pop("format") != FORMAT:
                 raise BundleError(f"{cls.__name__} has a newer format: upgrade ratectl")
-            return cls._build(value)
+            record = cls._build(value)
+            record.check()
+            return record
         except (
             ValueError,
             KeyError,
@@ -103,6 +106,13 @@ class Record:
             RecursionError,
         ) as error:
             raise BundleError(f"not a readable {cls.__name__}: {error}") from None
+
+    def check(self) -> None:
+        """Return if every value may be one that an honest writer wrote.
+
+        :raises TypeError, ValueError: one may not; the message names it.
+        """
+        check_fields(self)
 
     @classmethod
     def _build(cls, value: dict[str, Any]) -> Self:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from datetime import datetime
+from typing import Any, ClassVar, Final, Literal, Self
 
-from ratectl.records.base import FORMAT, Record
+from ratectl.records.base import FORMAT, HEAD, Record
+from ratectl.records.checks import check_fields, generation_problem, sequence_problem
+
+_REMEDY: Final = (
+    "Nobody published that: apply the policies again, or go back (`ratectl rollback --to GEN`)"
+)
 
 __all__ = [
     "Candidate",
@@ -27,6 +33,12 @@ class Environment(Record):
     id: str
     created: str
 
+    def check(self) -> None:
+        """See ``Record.check``."""
+        check_fields(self)
+        if not (self.id.isascii() and self.id.isalnum()):
+            raise ValueError(f"an identity has letters and digits alone, not {self.id!r:.100}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -43,10 +55,20 @@ class Candidate:
     terms: str = ""
     """SHA-256 of what it has to get through (``RolloutRecord.terms``): signed with the head."""
 
+    def check(self) -> None:
+        """See ``Record.check``."""
+        check_fields(self)
+        if not 0 < self.percent <= 100:
+            raise ValueError(f"a candidate's share is {self.percent!r}%, not above 0 and up to 100")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head(Record):
     """The live generation. ``sequence`` grows with every write of the head."""
+
+    KIND: ClassVar[str] = "head"
+    KEY: ClassVar[str] = HEAD
+    REPORTED: ClassVar[str] = "sequence"
 
     sequence: int
     generation: int
@@ -76,29 +98,38 @@ class Head(Record):
 
     @classmethod
     def _build(cls, value: dict[str, Any]) -> Self:
-        live, candidate = value["live"], value.get("candidate")
-        signature = value.get("signature")
+        live, candidate, latest = value["live"], value.get("candidate"), value.get("latest", 0)
+        if type(latest) is not int:
+            raise TypeError(f"latest cannot be {latest!r:.100}")
         return cls(
-            sequence=int(value["sequence"]),
-            generation=int(live["generation"]),
-            bundle=str(live["bundle"]),
+            sequence=value["sequence"],
+            generation=live["generation"],
+            bundle=live["bundle"],
             candidate=None if candidate is None else _candidate(candidate),
-            latest=int(value.get("latest", 0)),
-            signature=None if signature is None else str(signature),
+            latest=latest,
+            signature=value.get("signature"),
         )
+
+    def check(self) -> None:
+        """See ``Record.check``."""
+        check_fields(self)
+        tried = self.candidate
+        if tried is not None:
+            tried.check()
+        numbers = (self.generation, self.latest, self.latest if tried is None else tried.generation)
+        problems = (sequence_problem(self.sequence), *map(generation_problem, numbers))
+        for problem in filter(None, problems):
+            raise ValueError(f"{problem}. {_REMEDY}")
 
 
 def _candidate(value: dict[str, Any]) -> Candidate:
-    mode = value["mode"]
-    if mode not in ("enforce", "shadow"):
-        raise ValueError(f"a candidate's mode is enforce or shadow, not {mode!r}")
     return Candidate(
-        generation=int(value["generation"]),
-        bundle=str(value["bundle"]),
-        rollout=str(value["rollout"]),
-        percent=float(value["percent"]),
-        mode=mode,
-        terms=str(value.get("terms", "")),
+        generation=value["generation"],
+        bundle=value["bundle"],
+        rollout=value["rollout"],
+        percent=value["percent"],
+        mode=value["mode"],
+        terms=value.get("terms", ""),
     )
 
 
@@ -149,6 +180,14 @@ class RolloutRecord(Record):
     request: str = ""
     """Unique to one step: how a writer recognises its own write after a lost reply."""
 
+    def check(self) -> None:
+        """See ``Record.check``."""
+        check_fields(self)
+        if not self.stages or any(not 0 < each <= 100 for each in self.stages) or self.stage < 0:
+            raise ValueError(f"stages are shares above 0% and up to 100%, not {self.stages!r:.100}")
+        if self.bake_seconds < 0 or self.min_requests < 0:
+            raise ValueError("a stage lasts 0 seconds or more, and takes 0 requests or more")
+
     @property
     def terms(self) -> str:
         """What the candidate has to get through, as a hash."""
@@ -169,6 +208,8 @@ class RolloutRecord(Record):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry(Record):
     """One published generation: never changed, dropped only when it is among the oldest."""
+
+    KIND: ClassVar[str] = "generation"
 
     generation: int
     bundle: str
@@ -222,3 +263,9 @@ class Manifest(Record):
     chunks: int
     wanted: str
     """When somebody last meant to publish it: younger than an hour is not garbage."""
+
+    def check(self) -> None:
+        """See ``Record.check``."""
+        check_fields(self)
+        if datetime.fromisoformat(self.wanted).tzinfo is None:
+            raise ValueError(f"wanted is a time without its offset from UTC: {self.wanted}")

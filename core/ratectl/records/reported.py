@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from ratectl.records.base import Record
+from ratectl.records.checks import check_fields, sequence_problem
 
 __all__ = [
     "AgentRecord",
@@ -70,6 +71,14 @@ class AgentRecord(Record):
         ]
         known = cls.__dataclass_fields__
         return cls(panic=obeyed, **{name: of for name, of in value.items() if name in known})
+
+    def check(self) -> None:
+        """See ``Record.check``."""
+        check_fields(self)
+        for sequence in (self.sequence, self.panic_sequence):
+            problem = sequence_problem(sequence)
+            if sequence != 0 and problem:
+                raise ValueError(problem)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

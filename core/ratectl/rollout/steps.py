@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ratectl.errors import BundleError, Conflict, NotFound, UsageError
 from ratectl.generations import Live, read_live, read_rollouts
-from ratectl.heads import signed, swap_head
+from ratectl.heads import must_continue, publishing_base, signed, swap_head
 from ratectl.membership import EVERYBODY, included
 from ratectl.publish import Trial, commit, is_live, no_rollout, upload
 from ratectl.records import RolloutRecord, rollout_key, utc_now
@@ -106,7 +106,7 @@ class Underway:
     @property
     def candidate(self) -> Candidate:
         """:raises Conflict: the rollout is over."""
-        candidate = self.head.candidate
+        candidate = self.live.candidate
         if candidate is None or candidate.rollout != self.record.id:
             raise Conflict(
                 f"the rollout of generation {self.record.generation} is over "
@@ -148,13 +148,16 @@ def start(
 
     :raises UsageError: nothing is live, or the terms cannot be gone by.
     :raises Conflict: somebody published since ``base``, or another rollout is under way.
+    :raises Untrusted: ``signer`` must not repeat what is live.
     :raises OutcomeUnknown: as for ``publish``.
     """
     terms.check()
-    base = base or read_live(store)
-    no_rollout(base)
+    base = publishing_base(store, signer, base)
     if base.head is None:
         raise UsageError("nothing is live that a candidate could be tried beside: publish it")
+    if signer is not None:
+        must_continue(base)
+    no_rollout(base)
     if is_live(store, base, tree, beside):
         return None
     there = [] if mode == "shadow" else [each.id for each in read_agents(store)]
@@ -312,7 +315,9 @@ def _ended(rollout: Underway, state: str, by: str, reason: str) -> RolloutRecord
 def _write(
     store: Store, rollout: Underway, record: RolloutRecord, head: Head, signer: Signer | None
 ) -> None:
-    head = signed(store, replace(head, sequence=head.sequence + 1), signer, rollout.head)
+    if signer is not None:
+        must_continue(publishing_base(store, signer, rollout.live))
+    head = signed(store, replace(head, sequence=head.sequence + 1), signer)
     record = replace(record, request=uuid.uuid4().hex)
     key = rollout_key(record.generation)
     unchanged = [Compare(key, rollout.mod_revision)]

@@ -1,0 +1,128 @@
+"""Checks of values where records are read: their types, and the bounds of numbers.
+
+Whoever can write the store can write anything. A value that no honest writer writes is refused
+here, before it is compared, added to, or signed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+
+__all__ = ["MAX_GENERATION", "check_fields", "generation_problem", "now_ms", "sequence_problem"]
+
+MAX_GENERATION: Final = 9_999_999_999
+"""Keys of the history have ten digits: enough for a publication every second, for 317 years."""
+
+_LEAD_YEARS: Final = 10
+"""A sequence may be a time, in milliseconds. It may lie this far in the future: clocks that are
+wrong by a day or by a year make no honest record look forged."""
+
+_YEAR_MS: Final = 31_557_600_000
+_BUILT_MS: Final = 1_793_491_200_000
+"""2026-11-01: a clock that shows an earlier time is wrong, and this time counts in its place."""
+
+
+def now_ms() -> int:
+    """Return the wall-clock time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def sequence_problem(sequence: object) -> str | None:
+    """Return why no honest writer wrote this sequence; None where one may have."""
+    if type(sequence) is int and 0 < sequence <= _latest_ms():
+        return None
+    return (
+        f"its sequence is {sequence!r:.40}, no whole number from 1 to {_latest_ms()} "
+        f"(the time {_LEAD_YEARS} years from now, in milliseconds)"
+    )
+
+
+def _latest_ms() -> int:
+    return max(now_ms(), _BUILT_MS) + _LEAD_YEARS * _YEAR_MS
+
+
+def generation_problem(generation: object) -> str | None:
+    """Return why this is no number of a generation; None where it is one."""
+    if type(generation) is int and 0 < generation <= MAX_GENERATION:
+        return None
+    return f"a generation has a whole number from 1 to {MAX_GENERATION}, not {generation!r:.40}"
+
+
+def check_fields(record: Any) -> None:
+    """Return if each field of a dataclass holds a value of the type that it declares.
+
+    :raises TypeError: one does not; the message names it.
+    """
+    for name, fits in _fields(record.__class__):
+        value = getattr(record, name)
+        if not fits(value):
+            raise TypeError(f"{name} cannot be {value!r:.100}")
+
+
+Fits = Callable[[Any], bool]
+
+
+@cache
+def _fields(kind: Any) -> list[tuple[str, Fits]]:
+    hints = get_type_hints(kind)
+    return [(each.name, _fits(hints[each.name])) for each in fields(kind)]
+
+
+def _fits(kind: Any) -> Fits:
+    """Return a test for values of a type, as JSON has them: ``true`` is no number, nor ``"1"``."""
+    origin, of = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return _any_of([_fits(each) for each in of])
+    if origin is Literal:
+        return lambda value: isinstance(value, str) and value in of
+    if origin is list:
+        return _list_of(_fits(of[0]))
+    if origin is dict:
+        return _dict_of(_fits(of[0]), _fits(of[1]))
+    return _PLAIN.get(kind) or (lambda value: isinstance(value, kind))
+
+
+def _any_of(tests: list[Fits]) -> Fits:
+    return lambda value: any(fits(value) for fits in tests)
+
+
+def _list_of(item: Fits) -> Fits:
+    return lambda value: isinstance(value, list) and all(map(item, value))
+
+
+def _dict_of(name: Fits, item: Fits) -> Fits:
+    return lambda value: (
+        isinstance(value, dict) and all(map(name, value)) and all(map(item, value.values()))
+    )
+
+
+def _is_text(value: Any) -> bool:
+    """Return False for half a surrogate pair as well: JSON can hold it, and UTF-8 cannot."""
+    return isinstance(value, str) and (value.isascii() or _encodable(value))
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+_PLAIN: Final[dict[Any, Fits]] = {
+    int: lambda value: type(value) is int,
+    bool: lambda value: type(value) is bool,
+    NoneType: lambda value: value is None,
+    float: _is_number,
+    str: _is_text,
+}

@@ -1,0 +1,293 @@
+"""A signer repeats a head only if its own key has signed it; else it starts afresh, or refuses."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.signatures import (
+    GOOD,
+    MINUTE_MS,
+    YEAR_MS,
+    Keys,
+    environment_of,
+    head_of,
+    reports,
+    signed,
+    turn_off,
+    turn_on,
+)
+from publish.reports import agent as agent_report
+from ratectl.errors import BundleError
+from ratectl.generations import read_entry, read_live
+from ratectl.heads import publishing_base
+from ratectl.panic import PANIC, read_switches
+from ratectl.publish import publish, rollback
+from ratectl.records import (
+    AGENTS,
+    ENVIRONMENT,
+    HEAD,
+    HISTORY,
+    MAX_GENERATION,
+    Candidate,
+    HistoryEntry,
+    history_key,
+    now_ms,
+)
+from ratectl.rollout import Terms, abort, advance, promote, read_rollout, start
+from ratectl.signing import Untrusted
+from support import ME, simple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import ratectl
+    from ratectl.stores.base import Store
+
+    Make = Callable[..., ratectl.Agent]
+
+
+@pytest.mark.parametrize("forged", [{"latest": 2**53}, {"sequence": 2**53}, {"latest": 10**7}])
+def test_numbers_of_a_forged_head_are_not_signed(
+    published: Store, store_url: str, make_agent: Make, keys: Keys, forged: dict[str, int]
+) -> None:
+    agent = make_agent(store_url, public_keys=[keys.public])
+    published.put(HEAD, replace(head_of(published), **forged).encode())
+    entry = publish(published, simple("3/s"), ME, signer=keys.signer)
+    assert entry is not None
+    assert entry.generation == 3
+    assert head_of(published).latest == 3
+    assert head_of(published).sequence < time.time() * 1_000 + YEAR_MS
+    assert agent.wait_for_generation(3, 5)
+
+
+def unsigned(store: Store, keys: Keys) -> None:
+    store.put(HEAD, replace(head_of(store), signature=None).encode())
+
+
+def changed(store: Store, keys: Keys) -> None:
+    store.put(HEAD, replace(head_of(store), sequence=now_ms() + 9 * YEAR_MS).encode())
+
+
+def unreadable(store: Store, keys: Keys) -> None:
+    store.put(HEAD, b"junk")
+
+
+def deleted(store: Store, keys: Keys) -> None:
+    store.delete(HEAD)
+
+
+def with_a_candidate(store: Store, keys: Keys) -> None:
+    """No signer can end this rollout: that would continue the head."""
+    candidate = Candidate(generation=3, bundle="b" * 64, rollout="r", percent=100.0)
+    store.put(HEAD, replace(head_of(store), candidate=candidate).encode())
+
+
+def of_before(store: Store, keys: Keys) -> None:
+    """Put the head of generation 1 back, which was signed, where an agent has seen that of 2."""
+    reports(store, sequence=2)
+    first = replace(
+        head_of(store), sequence=1, generation=1, latest=1, bundle=read_entry(store, 1).bundle
+    )
+    store.put(HEAD, signed(store, first, keys.signer).encode())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [unsigned, changed, unreadable, deleted, with_a_candidate, of_before],
+    ids=lambda each: each.__name__,
+)
+@pytest.mark.parametrize("how", ["publish", "publish the same", "rollback"])
+def test_whatever_became_of_the_head_files_are_published_and_followed(
+    published: Store,
+    store_url: str,
+    make_agent: Make,
+    keys: Keys,
+    damage: Callable[[Store, Keys], None],
+    how: str,
+) -> None:
+    agent = make_agent(store_url, public_keys=[keys.public])
+    damage(published, keys)
+    if how == "rollback":
+        entry = rollback(published, 2, ME, signer=keys.signer)
+    else:
+        entry = publish(
+            published, simple("3/s") if how == "publish" else GOOD, ME, signer=keys.signer
+        )
+    assert entry is not None
+    assert entry.generation == 3
+    assert agent.wait_for_generation(3, 5)
+    first = head_of(published)
+    assert abs(first.sequence - now_ms()) < MINUTE_MS
+    assert publish(published, simple("4/s"), ME, signer=keys.signer) is not None
+    assert head_of(published).sequence == first.sequence + 1, "from there on it is continued"
+    assert agent.wait_for_generation(4, 5)
+    assert agent.status.error is None
+    assert read_entry(published, 1).action == "apply", "no number was given twice"
+
+
+@pytest.mark.parametrize(
+    "damage", [unsigned, changed, with_a_candidate, of_before], ids=lambda each: each.__name__
+)
+def test_no_candidate_is_tried_beside_what_its_key_has_not_signed_last(
+    published: Store,
+    store_url: str,
+    make_agent: Make,
+    keys: Keys,
+    damage: Callable[[Store, Keys], None],
+) -> None:
+    make_agent(store_url, public_keys=[keys.public])
+    damage(published, keys)
+    before = published.get(HEAD)
+    with pytest.raises(Untrusted, match="Apply its files with this key first"):
+        start(published, simple("3/s"), ME, Terms.of([50.0]), signer=keys.signer)
+    assert published.get(HEAD) == before
+
+
+@pytest.mark.parametrize("step", ["advance", "abort", "promote"])
+def test_no_step_continues_a_head_of_before(
+    published: Store, store_url: str, make_agent: Make, keys: Keys, step: str
+) -> None:
+    """A candidate that was aborted is put back, together with its record."""
+    make_agent(store_url, public_keys=[keys.public])
+    assert start(published, simple("3/s"), ME, Terms.of([50.0, 100.0]), signer=keys.signer)
+    old = [(item.key, item.value) for item in published.list("").items if item.key != PANIC]
+    abort(published, read_rollout(published), "Ada", "", keys.signer)
+    reports(published, sequence=head_of(published).sequence)
+    for key, value in old:
+        if not key.startswith(AGENTS):
+            published.put(key, value)
+    steps: dict[str, Callable[[], object]] = {
+        "advance": lambda: advance(published, read_rollout(published), keys.signer),
+        "abort": lambda: abort(published, read_rollout(published), "Ada", "", keys.signer),
+        "promote": lambda: promote(published, read_rollout(published), "Ada", "", keys.signer),
+    }
+    with pytest.raises(Untrusted, match="an old one was put back"):
+        steps[step]()
+
+
+def test_a_store_that_lost_its_identity_gets_no_new_one_from_a_signer(
+    published: Store, keys: Keys
+) -> None:
+    item = published.get(ENVIRONMENT)
+    published.delete(ENVIRONMENT)
+    for attempt in (
+        lambda: publish(published, simple("3/s"), ME, signer=keys.signer),
+        lambda: rollback(published, 1, ME, signer=keys.signer),
+        lambda: turn_off(published, keys.signer, alone=True),
+    ):
+        with pytest.raises(Untrusted, match="somebody deleted 'environment'"):
+            attempt()
+    published.delete(HEAD)
+    with pytest.raises(Untrusted, match="somebody deleted 'environment'"):
+        publish(published, simple("3/s"), ME, signer=keys.signer)
+    assert published.get(ENVIRONMENT) is None
+    assert item is not None
+    published.put(ENVIRONMENT, item.value)
+    assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
+
+
+def test_a_new_store_is_given_numbers_from_one(store: Store, keys: Keys) -> None:
+    assert publish(store, GOOD, ME, signer=keys.signer) is not None
+    head = head_of(store)
+    assert (head.sequence, head.generation) == (1, 1)
+
+
+def test_a_rollback_signs_no_entry_of_another_generation(published: Store, keys: Keys) -> None:
+    """Both are signed: somebody swapped them."""
+    assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
+    one, two = (published.get(history_key(number)) for number in (1, 2))
+    assert one is not None
+    assert two is not None
+    published.put(history_key(1), two.value)
+    published.put(history_key(2), one.value)
+    for generation in (1, 2):
+        with pytest.raises(BundleError, match="is that of generation"):
+            rollback(published, generation, ME, signer=keys.signer)
+
+
+def test_planted_history_does_not_use_up_the_numbers(published: Store, keys: Keys) -> None:
+    item = published.get(history_key(2))
+    assert item is not None
+    far = replace(HistoryEntry.decode(item.value), generation=MAX_GENERATION)
+    published.put(history_key(MAX_GENERATION), far.encode())
+    published.put(f"{HISTORY}1", b"junk")
+    published.put(HEAD, replace(head_of(published), latest=MAX_GENERATION, signature=None).encode())
+    entry = publish(published, simple("3/s"), ME, signer=keys.signer)
+    assert entry is not None
+    assert entry.generation == 3
+    for number in (1, 2, 3):
+        published.delete(history_key(number))
+    published.delete(HEAD)
+    with pytest.raises(BundleError, match=f"delete 'history/{MAX_GENERATION}' from the store"):
+        publish(published, simple("4/s"), ME, signer=keys.signer)
+
+
+def test_numbers_of_an_unsigned_head_are_continued_within_reason(store: Store) -> None:
+    assert publish(store, GOOD, ME) is not None
+    for latest, then in ((900, 901), (10**9, 902)):
+        store.put(HEAD, replace(head_of(store), latest=latest).encode())
+        entry = publish(store, simple(f"{then}/s"), ME)
+        assert entry is not None
+        assert entry.generation == then
+
+
+def test_a_history_that_cannot_be_read_keeps_nobody_from_publishing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ratectl.publish._COLLECT_EVERY", 1)
+    store.put(history_key(7), b"junk")
+    assert publish(store, GOOD, ME) is not None
+    assert read_live(store).generation == 8
+
+
+def test_an_agent_whose_reports_cannot_be_read_does_not_count(published: Store, keys: Keys) -> None:
+    record = agent_report("a").encode().replace(b'"sequence":0', b'"sequence":"9"')
+    published.put(AGENTS + "a", record)
+    assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
+    assert head_of(published).sequence == 3
+
+
+def test_what_a_key_for_another_environment_would_sign_is_not_written(
+    published: Store, keys: Keys, tmp_path: Path
+) -> None:
+    bound = Keys(tmp_path, "bound", "f" * 32).signer
+    for attempt in (
+        lambda: publish(published, simple("3/s"), ME, signer=bound),
+        lambda: turn_on(published, "/a", bound, alone=True),
+    ):
+        with pytest.raises(Untrusted, match="and the key is for"):
+            attempt()
+    assert read_live(published).generation == 2
+    assert read_switches(published).sequence == 0
+    assert environment_of(published) != "f" * 32
+
+
+def test_a_head_of_before_is_known_by_what_its_key_has_signed_since(
+    published: Store, keys: Keys
+) -> None:
+    """No agent is there, and none has to be."""
+    first = published.get(HEAD)
+    assert first is not None
+    assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
+    published.put(HEAD, first.value)
+    with pytest.raises(Untrusted, match="this key has signed generation 3: an old head was put"):
+        start(published, simple("4/s"), ME, Terms.of([50.0]), signer=keys.signer)
+    entry = publish(published, simple("4/s"), ME, signer=keys.signer)
+    assert entry is not None
+    assert entry.generation == 4
+
+
+def test_what_was_going_to_continue_a_head_does_not_start_afresh_later_on(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+) -> None:
+    """A set is merged into an old head that was put back, and agents report only afterwards."""
+    base = publishing_base(published, keys.signer)
+    assert base.fresh is None
+    published.put(AGENTS + "a", agent_report("a", sequence=9).encode())
+    assert publish(published, simple("3/s"), ME, base=base, signer=keys.signer) is not None
+    assert head_of(published).sequence == 3, "which agents that have seen 9 refuse"

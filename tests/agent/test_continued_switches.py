@@ -1,0 +1,238 @@
+"""A signer adds switches only to a record that its own key has signed; otherwise it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.signatures import (
+    ACME,
+    MINUTE_MS,
+    YEAR_MS,
+    Keys,
+    obeys,
+    reports,
+    sign_switches,
+    turn_off,
+    turn_on,
+)
+from etcd_server import wait_for
+from publish.reports import agent as agent_report
+from ratectl.errors import UsageError
+from ratectl.panic import MAX_SWITCHES, PANIC, Switch, Switches, read_switches
+from ratectl.records import AGENTS, ENVIRONMENT, HEAD, now_ms
+from ratectl.signing import Untrusted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import ratectl
+    from ratectl.stores.base import Store
+
+    Make = Callable[..., ratectl.Agent]
+
+
+def test_a_signer_does_not_sign_a_planted_switch_together_with_its_own(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+) -> None:
+    agent = make_agent(store_url, public_keys=[keys.public])
+    turn_on(published, "/")
+    wait_for(lambda: "not signed" in (agent.status.error or ""), "the planted switch is refused")
+    with pytest.raises(
+        Untrusted, match=r"\(open / by Ada\) cannot be vouched for: it is not signed"
+    ):
+        turn_on(published, "/shop", keys.signer)
+    assert [each.scope for each in read_switches(published).on] == ["/"], "nothing was written"
+    assert agent.status.panic == ()
+    assert [bool(agent.check("/", ACME)) for _ in range(3)] == [True, True, False]
+
+
+def test_a_planted_switch_is_discarded_by_turning_on_one_alone_or_by_turning_all_off(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+) -> None:
+    agent = make_agent(store_url, public_keys=[keys.public])
+    turn_on(published, "/")
+    turn_on(published, "/shop", keys.signer, alone=True)
+    obeys(agent, "/shop")
+    published.put(PANIC, Switches(now_ms() + YEAR_MS, read_switches(published).on).encode())
+    turn_off(published, keys.signer, alone=True)
+    obeys(agent)
+    turn_on(published, "/a", keys.signer)
+    turn_on(published, "/b", keys.signer)
+    obeys(agent, "/a", "/b")
+    assert agent.status.error is None
+
+
+@pytest.mark.parametrize("ahead", [2**53 - 1, 10 * YEAR_MS - MINUTE_MS, 6 * YEAR_MS])
+def test_a_forged_sequence_is_neither_signed_nor_outbid(
+    published: Store, store_url: str, make_agent: Make, keys: Keys, ahead: int
+) -> None:
+    agent = make_agent(store_url, public_keys=[keys.public])
+    published.put(PANIC, Switches(min(now_ms() + ahead, 2**53 - 1)).encode())
+    with pytest.raises(Untrusted):
+        turn_on(published, "/shop", keys.signer)
+    after = turn_on(published, "/shop", keys.signer, alone=True)
+    assert abs(after.sequence - now_ms()) < MINUTE_MS
+    obeys(agent, "/shop")
+    assert turn_off(published, keys.signer).sequence == after.sequence + 1
+    obeys(agent)
+
+
+def test_switches_of_another_key_or_environment_are_not_signed_on(
+    published: Store, keys: Keys, tmp_path: Path
+) -> None:
+    for signer, environment in ((Keys(tmp_path, "b").signer, None), (keys.signer, "f" * 32)):
+        planted = Switches().turned_on(Switch.now("/", "open", "r", "a"))
+        published.put(PANIC, sign_switches(published, planted, signer, environment).encode())
+        with pytest.raises(Untrusted, match="it was not signed by this key"):
+            turn_on(published, "/shop", keys.signer)
+
+
+def test_an_old_record_that_was_put_back_is_not_continued_while_agents_know_better(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+) -> None:
+    agent = make_agent(store_url, public_keys=[keys.public])
+    opened = turn_on(published, "/", keys.signer)
+    closed = turn_off(published, keys.signer)
+    obeys(agent)
+    reports(published, panic_sequence=closed.sequence)
+    published.put(PANIC, opened.encode())
+    with pytest.raises(Untrusted, match="an old one was put back"):
+        turn_on(published, "/shop", keys.signer)
+    turn_on(published, "/shop", keys.signer, alone=True)
+    obeys(agent, "/shop")
+
+
+def test_an_old_record_that_was_put_back_and_continued_is_not_obeyed_afterwards(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+) -> None:
+    """No agent was running that could have reported the newer one."""
+    agent = make_agent(store_url, id="me", public_keys=[keys.public])
+    opened = turn_on(published, "/", keys.signer)
+    obeys(agent, "/")
+    turn_off(published, keys.signer)
+    obeys(agent)
+    agent.close()
+    published.put(PANIC, opened.encode())
+    turn_on(published, "/shop", keys.signer)
+    again = make_agent(store_url, id="me", public_keys=[keys.public])
+    wait_for(lambda: "turn the switch again" in (again.status.error or ""), "it is refused")
+    assert again.status.panic == ()
+    turn_on(published, "/shop", keys.signer, alone=True)
+    obeys(again, "/shop")
+
+
+def test_a_fresh_start_beats_every_signed_record_before_it(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+) -> None:
+    agent = make_agent(store_url, public_keys=[keys.public])
+    before = [turn_on(published, "/", keys.signer), turn_on(published, "/a", keys.signer)]
+    obeys(agent, "/", "/a")
+    published.delete(PANIC)
+    turn_off(published, keys.signer, alone=True)
+    obeys(agent)
+    for record in before:
+        published.put(PANIC, record.encode())
+        wait_for(lambda: "is older than what is obeyed" in (agent.status.error or ""), "refused")
+        assert agent.status.panic == ()
+
+
+def test_a_signer_whose_clock_was_a_year_ahead_leaves_nobody_stuck(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+) -> None:
+    agent = make_agent(store_url, public_keys=[keys.public])
+    ahead = replace(
+        Switches().turned_on(Switch.now("/", "open", "r", "a")), sequence=now_ms() + YEAR_MS
+    )
+    published.put(PANIC, sign_switches(published, ahead, keys.signer).encode())
+    obeys(agent, "/")
+    reports(published, panic_sequence=ahead.sequence)
+    published.delete(PANIC)
+    assert turn_off(published, keys.signer).sequence == ahead.sequence + 1
+    obeys(agent)
+
+
+def test_a_forged_report_brings_no_sequence_near_the_bound(published: Store, keys: Keys) -> None:
+    published.put(AGENTS + "a", agent_report("a", panic_sequence=now_ms() + 9 * YEAR_MS).encode())
+    assert abs(turn_on(published, "/a", keys.signer).sequence - now_ms()) < MINUTE_MS
+    published.put(AGENTS + "b", agent_report("b", panic_sequence=now_ms() + 4 * YEAR_MS).encode())
+    with pytest.raises(Untrusted, match="agents have obeyed"):
+        turn_on(published, "/b", keys.signer)
+    fresh = turn_on(published, "/b", keys.signer, alone=True)
+    assert fresh.sequence <= now_ms() + 4 * YEAR_MS + MINUTE_MS
+    assert turn_on(published, "/c", keys.signer).sequence == fresh.sequence + 1
+
+
+def test_an_agent_that_is_given_keys_forgets_what_nobody_has_signed(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+) -> None:
+    agent = make_agent(store_url, id="me")
+    published.put(
+        PANIC, Switches(now_ms() + YEAR_MS).turned_on(Switch.now("/", "open", "r", "a")).encode()
+    )
+    obeys(agent, "/")
+    agent.close()
+    published.delete(PANIC)
+    again = make_agent(store_url, id="me", public_keys=[keys.public])
+    assert again.status.panic == ()
+    assert [bool(again.check("/", ACME)) for _ in range(3)] == [True, True, False]
+    turn_on(published, "/shop", keys.signer)
+    obeys(again, "/shop")
+
+
+def test_a_signed_switch_is_obeyed_after_a_restart_without_the_store(
+    published: Store, store_url: str, make_agent: Make, keys: Keys, tmp_path: Path
+) -> None:
+    agent = make_agent(store_url, id="me", public_keys=[keys.public])
+    turn_on(published, "/", keys.signer)
+    obeys(agent, "/")
+    agent.close()
+    for key in (HEAD, PANIC, ENVIRONMENT):
+        published.delete(key)
+    again = make_agent(store_url, id="me", public_keys=[keys.public], ready_timeout=0)
+    assert all(again.check("/", ACME) for _ in range(5))
+    again.close()
+    (file,) = (tmp_path / "state").rglob("panic.json")
+    record = Switches.decode(file.read_bytes())
+    file.write_bytes(replace(record, sequence=record.sequence + 1).encode())
+    third = make_agent(store_url, id="me", public_keys=[keys.public], ready_timeout=0)
+    assert third.status.panic == ()
+
+
+def test_another_record_of_the_sequence_that_is_obeyed_is_reported(
+    store: Store, store_url: str, make_agent: Make
+) -> None:
+    agent = make_agent(store_url, ready_timeout=0)
+    record = turn_on(store, "/a")
+    obeys(agent, "/a")
+    store.put(PANIC, replace(record, on=()).encode())
+    wait_for(lambda: "has the sequence of another one" in (agent.status.error or ""), "reported")
+    obeys(agent, "/a")
+
+
+def test_text_that_cannot_be_written_again_keeps_nobody_from_turning_a_switch(
+    store: Store, store_url: str, make_agent: Make
+) -> None:
+    """Half a surrogate pair: JSON can hold it, UTF-8 cannot."""
+    agent = make_agent(store_url, ready_timeout=0)
+    record = turn_on(store, "/a").encode()
+    obeys(agent, "/a")
+    store.put(PANIC, record.replace(b'"INC-42"', b'"\\ud800"'))
+    wait_for(lambda: "cannot be read" in (agent.status.error or ""), "it is reported")
+    turn_on(store, "/b")
+    obeys(agent, "/b")
+
+
+def test_more_switches_than_readers_take_are_not_written(
+    store: Store, store_url: str, make_agent: Make
+) -> None:
+    agent = make_agent(store_url, ready_timeout=0)
+    on = tuple(Switch.now(f"/{number}", "open", "r", "a") for number in range(MAX_SWITCHES))
+    store.put(PANIC, Switches(now_ms(), on).encode())
+    with pytest.raises(UsageError, match="at most 500"):
+        turn_on(store, "/")
+    turn_on(store, "/", alone=True)
+    obeys(agent, "/")

@@ -1,0 +1,113 @@
+"""No tampering is enforced by an agent that holds keys, nor signed by an honest operator.
+
+Each row of the table is tried on a running agent, on one that starts again, and once more after
+honest operators have acted who know nothing of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.tampering.scene import Scene
+from agent.tampering.table import TAMPERINGS
+from etcd_server import wait_for
+from ratectl.errors import RatectlError
+from ratectl.records import AGENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import ratectl
+    from agent.tampering.scene import Row
+
+    Make = Callable[..., ratectl.Agent]
+
+ROWS = [
+    pytest.param(row, id=f"{kind}: {row.name}") for kind, rows in TAMPERINGS.items() for row in rows
+]
+SAMPLE = [
+    pytest.param(rows[position], id=f"{kind}: {rows[position].name}")
+    for kind, rows in TAMPERINGS.items()
+    for position in (0, -1)
+]
+
+
+@pytest.fixture
+def scene(tmp_path: Path, make_agent: Make) -> Iterator[Scene]:
+    with Scene(f"sqlite:///{tmp_path}/rates.db", tmp_path, make_agent) as found:
+        yield found
+
+
+def try_it(scene: Scene, row: Row) -> None:
+    row.tamper(scene)
+    scene.check_agent("at once")
+    if row.said is not None:
+        said = row.said
+        wait_for(lambda: said in (scene.agent.status.error or ""), f"{said!r} is reported")
+    scene.restart()
+    scene.check_agent("after a restart")
+    scene.wait_for_report()
+    scene.note_records()
+    for name, action in scene.honest_actions().items():
+        scene.act(name, action)
+    scene.restart()
+    scene.check_agent("after a restart, with honest help")
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_tampering_is_neither_enforced_nor_signed(scene: Scene, row: Row) -> None:
+    scene.misled = row in TAMPERINGS["environments"]
+    try_it(scene, row)
+
+
+OLD = [row for rows in TAMPERINGS.values() for row in rows if "old" in (row.said or "")]
+
+
+@pytest.mark.parametrize("row", OLD, ids=lambda row: row.name)
+def test_old_records_that_are_continued_while_no_agent_is_there_are_not_enforced(
+    scene: Scene, row: Row
+) -> None:
+    """A signer has no memory, and nobody tells it: agents do have one."""
+    scene.agent.close()
+    row.tamper(scene)
+    scene.misled = True
+    for name in ("turn a switch on", "try a candidate", "abort the rollout"):
+        scene.agent.close()
+        scene.store.delete(AGENTS + scene.agent.id)
+        with contextlib.suppress(RatectlError):
+            scene.honest_actions()[name]()
+        scene.restart()
+        scene.check_agent(f"after an attempt to {name}")
+
+
+@pytest.mark.parametrize("row", TAMPERINGS["environments"], ids=lambda row: row.name)
+def test_a_bound_key_signs_for_no_other_environment(scene: Scene, row: Row) -> None:
+    scene.bind()
+    try_it(scene, row)
+
+
+def test_honest_operators_are_not_kept_from_acting_by_a_scene_without_tampering(
+    scene: Scene,
+) -> None:
+    """Otherwise the table would prove nothing."""
+    scene.note_records()
+    for name, action in scene.honest_actions().items():
+        if name in ("advance the rollout", "promote the rollout"):
+            continue  # none is under way
+        scene.act(name, action, refused=())
+    wait_for(lambda: scene.agent.status.error is None, "its watch has seen the last turn as well")
+
+
+@pytest.mark.etcd
+@pytest.mark.parametrize("row", SAMPLE)
+def test_nor_on_etcd(
+    tmp_path: Path, make_agent: Make, request: pytest.FixtureRequest, row: Row
+) -> None:
+    url = request.getfixturevalue("etcd_server").store_url(f"tampered-{tmp_path.name}")
+    with Scene(url, tmp_path, make_agent) as scene:
+        scene.misled = row in TAMPERINGS["environments"]
+        try_it(scene, row)

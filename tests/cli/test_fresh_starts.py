@@ -1,0 +1,341 @@
+"""What the command line does about records that nobody can vouch for: refuse, or start afresh."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.signatures import upload
+from etcd_server import wait_for
+from ratectl import Agent
+from ratectl.generations import read_entry, read_live
+from ratectl.panic import PANIC, Switch, Switches, load_switches, read_switches
+from ratectl.plan import SavedPlan, checksum
+from ratectl.policy.bundle import digest, encode_policies
+from ratectl.records import ENVIRONMENT, HEAD, Candidate, Head, history_key, rollout_key
+from ratectl.sets import Owners
+from ratectl.stores import open_store
+from support import simple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cli_support import Cli
+
+    from ratectl.stores.base import Store
+
+SHOP = ("panic", "on", "--scope", "/shop", "--reason", "INC-42")
+KEY = ("--sign", "platform.key")
+
+
+@pytest.fixture
+def signed(cli: Cli, published: str) -> str:
+    """A store whose live generation, 2, is signed by ``platform.key``."""
+    for name in ("platform", "new"):
+        assert cli("key", "generate", name).code == 0
+    assert cli("apply", "policies", "--yes", *KEY).code == 0
+    return published
+
+
+@pytest.fixture
+def store(signed: str) -> Iterator[Store]:
+    with open_store(signed) as found:
+        yield found
+
+
+def head_of(store: Store) -> Head:
+    head = read_live(store).head
+    assert head is not None
+    return head
+
+
+def plant(store: Store, scope: str = "/") -> None:
+    """Have an unsigned switch on."""
+    switch = Switch.now(scope, "open", "free for all", "Mallory <m@example.org>")
+    store.put(PANIC, Switches().turned_on(switch).encode())
+
+
+# -- switches
+
+
+def test_a_planted_switch_is_shown_refused_and_discarded(
+    cli: Cli, signed: str, store: Store, tmp_path: Path
+) -> None:
+    plant(store)
+    assert "this is not signed: agents that hold public keys do not obey it" in cli("panic").err
+    for words in (SHOP, ("panic", "off", "--scope", "/shop")):
+        run = cli(*words, *KEY)
+        assert run.code == 77
+        assert "(open / by Mallory <m@example.org>) cannot be vouched for: it is not sig" in run.err
+        assert "`ratectl panic off` discards it" in run.err
+        assert "`ratectl panic on --only`" in run.err
+    assert [each.scope for each in read_switches(store).on] == ["/"]
+    with Agent(
+        signed, id="edge", state_dir=tmp_path / "a", public_keys=["platform.pub"],
+        report_interval=0.1,
+    ) as agent:  # fmt: skip
+        run = cli(*SHOP, "--only", "--wait", *KEY)
+        assert run.code == 0
+        assert "limits are open at and below /shop, from now on\n" in run.out
+        assert "the switch at / is off: limits hold again there\n" in run.out
+        assert run.err.startswith("warning: the kill switch's record in the store (open /")
+        assert run.err.endswith("it is not signed: it was replaced\n")
+        assert [each.scope for each in agent.status.panic] == ["/shop"]
+        plant(store)
+        run = cli("panic", "off", "--wait", *KEY)
+        assert run.code == 0
+        assert "it was replaced" in run.err
+        wait_for(lambda: not agent.status.panic, "nothing is on")
+    assert cli(*SHOP, *KEY).err == ""
+
+
+def test_a_switch_that_another_key_has_turned_is_not_dropped_silently(
+    cli: Cli, store: Store
+) -> None:
+    assert cli("panic", "on", "--scope", "/small", "--reason", "x", "--sign", "new.key").code == 0
+    run = cli(*SHOP, *KEY)
+    assert run.code == 77
+    assert "it was not signed by this key, or was changed since" in run.err
+    assert [each.scope for each in read_switches(store).on] == ["/small"]
+
+
+def test_a_signed_turn_replaces_no_unreadable_record_unasked(cli: Cli, store: Store) -> None:
+    store.put(PANIC, b'{"format":1,"sequence":9007199254740991,"switches":[]}')
+    assert "10 years from now" in cli("panic").err
+    run = cli(*SHOP, *KEY)
+    assert run.code == 77
+    assert "cannot be read" in run.err
+    assert "`ratectl panic off` discards it" in run.err
+    assert cli("panic", "off", *KEY).code == 0
+    assert cli(*SHOP, *KEY).code == 0
+
+
+def test_one_switch_alone_is_on_in_a_file_and_without_keys(cli: Cli, published: str) -> None:
+    for local in ([], ["--local", "--state-dir", "agents"]):
+        assert cli("panic", "on", "--scope", "/small", "--reason", "x", *local).code == 0
+        run = cli(*SHOP, "--only", *local)
+        assert run.code == 0
+        assert "the switch at /small is off" in run.out
+    with open_store(published) as store:
+        assert [each.scope for each in read_switches(store).on] == ["/shop"]
+    assert [each.scope for each in load_switches(Path("agents/panic.json")).on] == ["/shop"]
+
+
+# -- heads
+
+
+def test_signing_and_another_key_start_afresh_and_say_so(cli: Cli, signed: str) -> None:
+    with open_store(signed) as store:
+        run = cli("apply", "policies", "--yes", "--sign", "new.key")
+        assert run.code == 0
+        assert (
+            "warning: generation 3 starts afresh, and repeats nothing of what is live: it was not "
+            "signed by this key" in run.err
+        )
+        assert head_of(store).sequence > 1_700_000_000_000
+    again = cli("apply", "policies", "--yes", "--sign", "new.key")
+    assert "nothing to do: generation 3" in again.out
+    assert again.err == ""
+
+
+def forged(store: Store) -> None:
+    """Have the head name a candidate, an old generation, and numbers of its own."""
+    candidate = Candidate(generation=9, bundle="b" * 64, rollout="r", percent=100.0)
+    head = replace(head_of(store), generation=1, candidate=candidate, latest=9)
+    store.put(HEAD, head.encode())
+
+
+def beyond(store: Store) -> None:
+    """Have the head say that it is of another millennium."""
+    value = json.loads(head_of(store).encode())
+    store.put(HEAD, json.dumps({**value, "sequence": 2**53 - 1}).encode())
+
+
+def gone(store: Store) -> None:
+    store.delete(HEAD)
+
+
+@pytest.mark.parametrize("damage", [forged, beyond, gone], ids=lambda each: each.__name__)
+def test_files_are_published_whatever_became_of_the_head(
+    cli: Cli, store: Store, damage: Callable[[Store], None]
+) -> None:
+    damage(store)
+    run = cli("apply", "policies", "--yes", *KEY)
+    assert run.code == 0
+    number = 10 if damage is forged else 3
+    assert f"generation {number} is live" in run.out
+    assert f"generation {number} starts afresh, and repeats nothing" in run.err
+    assert head_of(store).generation == number
+
+
+@pytest.mark.parametrize("damage", [forged, beyond, gone], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("key", [KEY, ()], ids=["signed", "unsigned"])
+def test_a_rollback_after_damage_says_where_to(
+    cli: Cli, store: Store, damage: Callable[[Store], None], key: tuple[str, ...]
+) -> None:
+    damage(store)
+    run = cli("rollback", "--yes", *key)
+    if damage is forged and not key:
+        assert run.code == 77
+        assert "what is live is signed" in run.err
+        return
+    assert run.code == 77
+    run = cli("rollback", "--yes", "--to", "2", *key)
+    assert run.code == 0
+    assert head_of(store).bundle == read_entry(store, 2).bundle
+
+
+def test_a_forged_head_ends_no_rollout_and_is_no_obstacle(cli: Cli, store: Store) -> None:
+    forged(store)
+    for words in (("rollout", "abort"), ("rollout", "promote", "--yes"), ("rollout", "run")):
+        run = cli(*words, *KEY)
+        assert run.code in (77, 75)
+    shadow = cli("apply", "policies", "--yes", "--shadow", *KEY)
+    assert shadow.code == 77
+    assert "Apply its files with this key first" in shadow.err
+
+
+def test_a_rollback_by_default_does_not_go_by_a_forged_head(cli: Cli, store: Store) -> None:
+    """It would go back further than anybody wants."""
+    for _ in range(2):
+        text = Path("policies/all.yaml").read_text()
+        Path("policies/all.yaml").write_text(text.replace("50/s", "151/s"))
+        cli("apply", "policies", "--yes", *KEY)
+        Path("policies/all.yaml").write_text(text)
+        cli("apply", "policies", "--yes", *KEY)
+    store.put(HEAD, replace(head_of(store), generation=4, signature=None).encode())
+    run = cli("rollback", "--yes", *KEY)
+    assert run.code == 77
+    assert "Say with --to which generation is meant" in run.err
+
+
+def test_a_rollback_by_default_does_not_go_by_what_nobody_signs(
+    cli: Cli, store: Store, tree: Path
+) -> None:
+    """What became of a candidate is not signed, nor that an entry was removed."""
+    text = (tree / "all.yaml").read_text()
+    (tree / "all.yaml").write_text(text.replace("50/s", "151/s"))
+    assert cli("apply", "policies", "--yes", "--shadow", *KEY).code == 0
+    assert cli("rollout", "abort", *KEY).code == 0
+    (tree / "all.yaml").write_text(text.replace("50/s", "152/s"))
+    assert cli("apply", "policies", "--yes", *KEY).code == 0
+    item = store.get(rollout_key(3))
+    assert item is not None
+    store.put(rollout_key(3), item.value.replace(b'"aborted"', b'"promoted"'))
+    run = cli("rollback", "--yes", *KEY)
+    assert run.code == 77
+    assert "generation 3 is not known to have been live before generation 4" in run.err
+    assert cli("rollback", "--yes", "--to", "2", *KEY).code == 0
+
+
+# -- sets
+
+EDGE = "apiVersion: ratectl/v1\nscope: /\nlimits: {spike: {rate: 50/s, per: client}}\n"
+PAYMENTS = "apiVersion: ratectl/v1\nscope: /payments\nlimits: {spike: {burst: 300}}\n"
+
+
+def write(name: str, text: str) -> str:
+    Path(name).mkdir(exist_ok=True)
+    Path(name, "all.yaml").write_text(text)
+    return name
+
+
+@pytest.fixture
+def shared(cli: Cli, store_url: str) -> Iterator[Store]:
+    """A store in which two sets have signed parts: generation 2 is live."""
+    for name in ("platform", "new"):
+        assert cli("key", "generate", name).code == 0
+    for name, text in (("edge", EDGE), ("payments", PAYMENTS)):
+        assert cli("apply", write(name, text), "--set", name, "--yes", *KEY).code == 0
+    write("payments", PAYMENTS.replace("300", "301"))
+    with open_store(store_url) as store:
+        yield store
+
+
+def apply_payments(cli: Cli, *more: str) -> tuple[int, str]:
+    run = cli("apply", "payments", "--set", "payments", "--yes", *more)
+    return run.code, run.err
+
+
+def test_a_set_is_signed_together_with_what_its_key_has_signed(cli: Cli, shared: Store) -> None:
+    assert apply_payments(cli, *KEY)[0] == 0
+    assert head_of(shared).sequence == 3
+
+
+def test_what_other_sets_own_is_signed_only_if_this_key_has_signed_it(
+    cli: Cli, shared: Store
+) -> None:
+    code, said = apply_payments(cli, "--sign", "new.key")
+    assert code == 77
+    assert "what other sets own would be signed as well, and cannot be vouched for" in said
+    assert "add --allow-unverified REASON" in said
+    code, _ = apply_payments(cli, "--sign", "new.key", "--allow-unverified", "a new key; reviewed")
+    assert code == 0
+    passed = cli("history", "-o", "json").document["generations"][0]["passed"]
+    assert passed == {"unverified": "a new key; reviewed"}
+    assert apply_payments(cli, "--sign", "new.key")[0] == 0, "nothing to do"
+
+
+def test_forged_owners_are_not_signed(cli: Cli, shared: Store) -> None:
+    owners = Owners({"/": "payments", "/payments": "payments"}).encode()
+    entry = replace(read_entry(shared, 2), owners=upload(shared, owners))
+    shared.put(history_key(2), entry.encode())
+    code, said = apply_payments(cli, *KEY)
+    assert code == 77
+    assert "the history entry of generation 2: it was not signed by this key, or was" in said
+
+
+def test_a_history_entry_that_names_other_policies_than_the_head_is_no_base(
+    cli: Cli, shared: Store
+) -> None:
+    good = shared.get(history_key(2))
+    assert good is not None
+    evil = upload(shared, encode_policies(simple("9999/s")))
+    shared.put(history_key(2), replace(read_entry(shared, 2), bundle=evil).encode())
+    code, said = apply_payments(cli, *KEY)
+    assert code == 65
+    assert "the history entry of generation 2 was changed" in said
+    assert cli("plan", "payments", "--set", "payments").code == 65
+
+
+def test_a_plan_that_says_something_else_of_other_sets_is_not_signed(
+    cli: Cli, shared: Store
+) -> None:
+    """It was made while somebody had tampered with what is live."""
+    assert cli("plan", "payments", "--set", "payments", "--out", "plan.json").code == 0
+    document = json.loads(Path("plan.json").read_text())
+    evil = document["policies"].replace('"50/s"', '"9999/s"')
+    assert evil != document["policies"]
+    document |= {"policies": evil, "bundle": digest(evil.encode()), "origins": None}
+    Path("evil.json").write_text(json.dumps({**document, "sha256": checksum(document)}, indent=1))
+    assert SavedPlan.decode(Path("evil.json").read_bytes()).tree().policies
+    run = cli("apply", "evil.json", "--yes", *KEY)
+    assert run.code == 77
+    assert "the plan says something else of it than what is live" in run.err
+    assert cli("apply", "plan.json", "--yes", *KEY).code == 0
+
+
+@pytest.mark.parametrize("damage", [beyond, gone], ids=lambda each: each.__name__)
+def test_sets_without_a_head_lose_nothing(
+    cli: Cli, shared: Store, damage: Callable[[Store], None]
+) -> None:
+    damage(shared)
+    for words in (("payments", "--set", "payments"), ("edge",)):
+        run = cli("apply", *words, "--yes", *KEY)
+        assert run.code == 77
+        assert "`ratectl rollback --to 2`" in run.err
+    assert cli("rollback", "--to", "2", "--yes", *KEY).code == 0
+    assert apply_payments(cli, *KEY)[0] == 0
+    assert head_of(shared).generation == 4
+
+
+def test_without_an_identity_there_is_a_file(cli: Cli, store: Store) -> None:
+    store.delete(ENVIRONMENT)
+    run = cli(*SHOP, *KEY)
+    assert run.code == 77
+    assert "somebody deleted 'environment'" in run.err
+    assert "hint: `ratectl panic on --local` needs no store" in run.err
