@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test lint format unit bench fuzz instructions sanitize clean
+.PHONY: help demo test lint format unit soak bench fuzz instructions sanitize clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test    set up and run every check, with a real etcd"
 	@echo "make lint    formatting, lint, types, import contracts"
 	@echo "make unit    the tests alone, on each engine"
+	@echo "make soak    what takes hours: hostile callers a million times, servers restarted at length"
 	@echo "make sanitize       the compiled engine under ASan and UBSan"
 	@echo "make fuzz    hostile policies by chance, for FUZZ_SECONDS=600"
 	@echo "make bench   figures: deciding, beside other libraries; loading, publishing, replaying"
@@ -36,6 +37,14 @@ unit: .venv/dev .venv/etcd
 	    RATECTL_ENGINE=c $(BIN)/pytest -n 2 --dist loadgroup || exit 1; \
 	elif [ -n "$$RATECTL_REQUIRE_C" ]; then echo "the compiled engine was not built"; exit 1; fi
 	RATECTL_ENGINE=pure $(BIN)/pytest -n 2 --dist loadgroup
+
+# What the suite does scaled down, at length: some hours, once for a change of these parts.
+soak: .venv/dev
+	for engine in c pure; do \
+	    RATECTL_SOAK=1 RATECTL_ENGINE=$$engine $(BIN)/pytest -n 2 $(SOAKED_TESTS) || exit 1; \
+	done
+
+SOAKED_TESTS ?= tests/callers tests/agent/test_servers.py tests/agent/test_crashes.py
 
 format: .venv/dev
 	$(BIN)/ruff format .

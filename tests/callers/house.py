@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
     from ratectl.engine.base import Engine
 
-__all__ = ["BURST", "KINDS", "ROUNDS", "House", "guarded", "watchdog"]
+__all__ = ["BURST", "KINDS", "ROUNDS", "SOAK", "House", "guarded", "watchdog"]
 
-ROUNDS: Final = 60 if os.environ.get("RATECTL_SOAK") != "1" else 5_000
+SOAK: Final = os.environ.get("RATECTL_SOAK") == "1"
+
+ROUNDS: Final = 600 if SOAK else 60
 """How often a caller does what it does."""
 
 BURST: Final = 40
@@ -35,7 +37,7 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
     "slots": {"algorithm": "concurrency", "max": BURST, "hold": "7day"},
     "several": {},
 }
-_HANGS: Final = 60.0
+_HANGS: Final = 3_600.0 if SOAK else 60.0
 """Seconds after which a test hangs."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import multiprocessing
 import os
 import random
@@ -200,25 +199,4 @@ def test_workers_of_multiprocessing(house: House) -> None:
     for worker in workers:
         worker.join(30)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    house.check_all_is_well()
-
-
-class Context(dict[str, Any]):
-    """Attributes that keep what was decided about them."""
-
-
-def test_decisions_kept_in_their_own_attributes_leak_nothing(house: House) -> None:
-    def keep(number: int) -> None:
-        context = Context(tenant=str(number % 10))
-        context["decision"] = house.engine.check("/a", context)
-        context["decision"].release()
-
-    for number in range(2_000):  # decisions to be used again lie ready then
-        keep(number)
-    gc.collect()
-    before = sys.getallocatedblocks()
-    for number in range(10 * ROUNDS):
-        keep(number)
-    gc.collect()
-    assert sys.getallocatedblocks() - before < ROUNDS
     house.check_all_is_well()
