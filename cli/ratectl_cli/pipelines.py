@@ -91,7 +91,7 @@ def _repository_around(folder: Path) -> Path | None:
 
 
 def _text(path: Path) -> str:
-    """What a file of the repository says; nothing where it cannot be read, or is no file of it."""
+    """Return the text of a file of the repository; "" if it cannot be read or lies outside."""
     if not path.is_file() or left_repository(str(path)) is not None:
         return ""
     try:

@@ -94,7 +94,7 @@ class House:
         return decision
 
     def left(self, tenant: str = "t") -> int | None:
-        """What remains for a tenant."""
+        """Return what remains for a tenant."""
         return self.engine.check("/a", {"tenant": tenant}, 0).remaining
 
     @property

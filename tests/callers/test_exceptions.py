@@ -58,7 +58,7 @@ each_work = pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name_
 
 
 def check_limits_hold(house: House) -> None:
-    """What nobody interrupts is as exact as ever; a slot may stay with who was interrupted."""
+    """Other tenants get exactly the burst; an interrupted caller may keep a slot."""
     admitted = sum(house.ask({"tenant": "last"}).reason == "ok" for _ in range(2 * BURST))
     assert admitted == BURST
     house.reload()

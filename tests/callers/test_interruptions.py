@@ -93,7 +93,7 @@ def collecting_all_the_time() -> Iterator[None]:
 
 
 def _busy(house: House, number: int) -> None:
-    """What the interrupted code does: decide, with old keys and new ones, and let go."""
+    """The work that is interrupted: decide, with old keys and new ones, and release."""
     decision = house.ask(TENANTS[number % 50])
     if decision.limit is not None and house.admitted and house.admitted[-1] is decision:
         house.admitted.pop()

@@ -43,7 +43,7 @@ class Reading(Mapping[str, Any]):
 
 
 class OnlyGet:
-    """What the engine asks of a mapping, and nothing else."""
+    """A mapping with the one method that the engine needs."""
 
     def get(self, name: str) -> str | None:
         return "t" if name == "tenant" else None
@@ -122,7 +122,7 @@ def _waiving(house: House) -> Any:
 
 
 def _asking_another_thread(house: House) -> Any:
-    """It waits for a thread that decides: a lock held meanwhile would hang both."""
+    """The mapping waits for a thread that decides; a lock held meanwhile would hang both."""
 
     def act() -> None:
         other = threading.Thread(target=house.ask)

@@ -157,7 +157,7 @@ def _in_child(house: House, number: int) -> None:
 
 
 def test_children_forked_while_threads_decide(house: House) -> None:
-    """What a child inherits is whole, whatever the other threads were at."""
+    """A child inherits a whole engine, whatever the other threads were doing."""
     stop = threading.Event()
 
     def work(number: int) -> None:

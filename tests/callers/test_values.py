@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Text(str):
-    """A text that says of itself whatever a test wants."""
+    """A text whose methods a test replaces."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What the command line does about records that nobody can vouch for: refuse, or start afresh."""
+"""The command line refuses records that nobody can prove, or starts afresh."""
 
 from __future__ import annotations
 

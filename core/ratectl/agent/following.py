@@ -51,7 +51,7 @@ class Settings:
     errors: Callable[[], int]
     """How many decisions have failed."""
     failing: Callable[[], str | None]
-    """What to say of decisions that failed of late; None for nothing."""
+    """Returns the problem of recent decisions; None if none failed."""
 
 
 class _Part(Protocol):

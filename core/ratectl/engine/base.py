@@ -37,7 +37,7 @@ State = TokenState | WindowState | QuotaState | SlotState
 
 Bucket = tuple[State, int, int]
 """State of one key, the epoch of its group's parameters that it follows, and its serial number: a
-bucket that was made anew has another one."""
+bucket that is made again gets another one."""
 
 
 class Algorithm(Protocol):
@@ -71,9 +71,9 @@ class Algorithm(Protocol):
         """Return the state as of ``now``: what has passed by then is forgotten."""
 
     def attempt(self, state: Any, cost: int, now: int) -> tuple[int, Any, int, Slot | None]:
-        """Take ``cost`` if it is to be had: the wait, the state, what remains, and the slot taken.
+        """Take ``cost`` if it is available. Return the wait, state, remaining cost and slot taken.
 
-        Where it is not, the state is as of ``now``, and the wait is how long until it would be.
+        If it is not available, the state is as of ``now``, and the wait is the time until it is.
         """
 
     def settle(self, state: Any, more: int, now: int, since: int, cost: int) -> Any:

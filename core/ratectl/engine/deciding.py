@@ -193,7 +193,7 @@ class DecidingEngine(ControlledEngine):
         return active.of(attributes) if active is not None else ()
 
     def _recall(self, decision: Decision) -> Charged | None:
-        """What a decision charged; None for nothing."""
+        """Return the record of what a decision charged; None if it charged nothing."""
         return decision._charged  # noqa: SLF001
 
     def _note(self, decision: Decision, charged: Charged) -> None:

@@ -25,7 +25,7 @@ Stood = dict["Group", tuple["State", int]]
 """Where groups stand for one request, as far as looked at: lines of seeds part and meet again."""
 
 _serials = count(1)
-"""Serial numbers of buckets: a bucket that was made anew differs from the one that was charged."""
+"""Serial numbers of buckets: a bucket that is made again differs from the one that was charged."""
 
 _PENDING: Final = 32
 

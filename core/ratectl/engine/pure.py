@@ -125,7 +125,7 @@ class PureEngine(DecidingEngine):
             active = self._active.get(scope, _NEVER_SEEN)
             if active is _NEVER_SEEN:
                 break
-            # Read anew in each try: decisions come in the order of their instants.
+            # Each try reads the clock again: decisions come in the order of their instants.
             instant = self._clock() if now is None else now
             try:
                 decision = self._attempt(turn, active, scope, attributes, cost, instant)

@@ -283,7 +283,7 @@ class Succession:
     def start(self, step: Step, now: int, engine: ControlledEngine) -> None:
         """The swap itself: at this instant all limits change, and ``engine`` has the new plans."""
         step.now = now
-        # No call until all is said: nothing comes between (see ``control``).
+        # No call among these lines, so nothing comes between them (see ``control``).
         step.kins, self._kins = self._kins, {}
         step.before, self._genesis = self._genesis, step.genesis
         self._step = step

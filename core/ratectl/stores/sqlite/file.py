@@ -154,7 +154,7 @@ class Database:
             raise self._explain_os(error) from error
         if not info.st_size and self._opened_once and stat.S_ISREG(info.st_mode):
             raise StoreUnavailable(
-                str(self.path), "the file was emptied; restore it, or remove it to begin anew"
+                str(self.path), "the file was emptied; restore it, or remove it to begin again"
             )
         return info.st_dev, info.st_ino
 
@@ -284,7 +284,7 @@ class Database:
     def _explain_os(self, error: OSError) -> StoreError:
         path = str(self.path)
         if isinstance(error, FileNotFoundError) and self._opened_once:
-            return StoreUnavailable(path, "the file is gone; restore it, or restart to begin anew")
+            return StoreUnavailable(path, "the file is gone; restore it, or restart to begin again")
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return StoreUnavailable(path, "the disk is full; free some space")
         if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError) or (
