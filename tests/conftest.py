@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +13,16 @@ import pytest
 import profiles  # noqa: F401 - importing it loads the profile of property tests
 from etcd_server import EtcdServer
 from ratectl.stores import open_store
+from support import STANDARD_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ratectl.stores.base import Store
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STANDARD_ERROR] = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from ratectl.policy.model import Policy, PolicyTree
 from ratectl.publish import Provenance, publish
 
@@ -21,11 +23,15 @@ __all__ = [
     "ME",
     "POISON",
     "ROLLOUT",
+    "STANDARD_ERROR",
     "Link",
     "policies",
     "publish_policies",
     "simple",
 ]
+
+STANDARD_ERROR: pytest.StashKey[int] = pytest.StashKey()
+"""Descriptor of what standard error is outside of the tests, where pytest does not capture it."""
 
 ME = Provenance("tester <tester@example.org>", "a test")
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import faulthandler
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from callers.house import House, each_house, watchdog
+from callers.house import SOAK, House, each_house
+from support import STANDARD_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+HANGS: Final = 3_600.0 if SOAK else 60.0
+"""Seconds after which a test hangs."""
+
 
 @pytest.fixture(autouse=True)
-def _hangs() -> Iterator[None]:
-    with watchdog():
-        yield
+def _watchdog(pytestconfig: pytest.Config) -> Iterator[None]:
+    """End the process, and print the stacks of all threads, if a test hangs."""
+    printed_to = pytestconfig.stash[STANDARD_ERROR]
+    faulthandler.dump_traceback_later(HANGS, exit=True, file=printed_to)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(params=each_house(), ids=lambda case: "-".join(case))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 import os
 import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.engines import ENGINES
@@ -16,11 +14,9 @@ from ratectl.compile import compile_tree
 from ratectl.engine.decision import Decision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ratectl.engine.base import Engine
 
-__all__ = ["BURST", "KINDS", "ROUNDS", "SOAK", "House", "guarded", "watchdog"]
+__all__ = ["BURST", "KINDS", "ROUNDS", "SOAK", "House", "guarded"]
 
 SOAK: Final = os.environ.get("RATECTL_SOAK") == "1"
 
@@ -37,18 +33,6 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
     "slots": {"algorithm": "concurrency", "max": BURST, "hold": "7day"},
     "several": {},
 }
-_HANGS: Final = 3_600.0 if SOAK else 60.0
-"""Seconds after which a test hangs."""
-
-
-@contextmanager
-def watchdog(seconds: float = _HANGS) -> Iterator[None]:
-    """End the process with the stacks of all threads if the body hangs."""
-    faulthandler.dump_traceback_later(seconds, exit=True)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
 
 
 def guarded(engine: Engine, *, allow: bool = True) -> list[Exception]:
