@@ -11,6 +11,7 @@ from ratectl.agent.trial_note import Trial
 from ratectl.errors import BundleError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 BUNDLE = "b" * 64
@@ -27,14 +28,24 @@ class Machine:
         self.folder = folder
         self.note = folder / "trying"
         self.now = 1000.0
+        self._started: list[Quarantine] = []
 
     def start(self) -> Quarantine:
-        return Quarantine(self.folder, lambda: self.now, lambda: self.now)
+        started = Quarantine(self.folder, lambda: self.now, lambda: self.now)
+        self._started.append(started)
+        return started
+
+    def close(self) -> None:
+        """Close what processes that ended without a word had open, which are this one."""
+        for each in self._started:
+            each.close()
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(tmp_path)
+    yield machine
+    machine.close()
 
 
 def died(machine: Machine, trial: Trial = LIVE, *, times: int = 1) -> Quarantine:
