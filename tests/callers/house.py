@@ -16,8 +16,9 @@ from ratectl.engine.decision import Decision
 if TYPE_CHECKING:
     from ratectl.engine.base import Engine
 
-__all__ = ["BURST", "KINDS", "ROUNDS", "SOAK", "House", "guarded"]
+__all__ = ["BURST", "KINDS", "ROUNDS", "SANITIZED", "SOAK", "House", "guarded"]
 
+SANITIZED: Final = os.environ.get("RATECTL_SANITIZED") == "1"
 SOAK: Final = os.environ.get("RATECTL_SOAK") == "1"
 
 ROUNDS: Final = 600 if SOAK else 60

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import sys
 from collections import UserDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from callers.house import BURST, SOAK
+from callers.house import BURST, SANITIZED, SOAK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,6 +137,6 @@ def test_nothing_leaks(house: House) -> None:
         if number % 10_000 == 0:
             gc.collect()  # a reload makes young garbage old, which then waits for a full pass
     assert _objects() - objects < FEW_OBJECTS
-    if os.environ.get("RATECTL_SANITIZED") != "1":  # which keeps what is freed for a while
+    if not SANITIZED:  # the sanitizer keeps what is freed for a while
         assert _resident() - memory < FEW_BYTES
     house.check_all_is_well()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import greenlet
 import pytest
 
-from callers.house import BURST, ROUNDS, House
+from callers.house import BURST, ROUNDS, SANITIZED, House
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,6 +123,7 @@ def test_tasks_that_are_cancelled(house: House) -> None:
     house.check_all_is_well()
 
 
+@pytest.mark.skipif(SANITIZED, reason="greenlets copy stacks, which is an error to the sanitizer")
 def test_greenlets_that_switch_in_the_middle_of_a_decision(house: House) -> None:
     """As with gevent: a mapping waits for something, and another greenlet decides."""
     done: list[Any] = []
