@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import threading
 from contextlib import contextmanager
+from operator import call
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ _CAN_SET_ASIDE = sys.implementation.name == "cpython" and sys.version_info < (3,
 """From 3.14 on freezing walks all objects, and passes of the collector are short by themselves."""
 
 _host_freezes = False
-_setting_aside = threading.Lock()
 
 
 @contextmanager
@@ -98,16 +97,9 @@ def _set_aside() -> None:
     not leave them frozen: nothing is done.
     """
     global _host_freezes  # noqa: PLW0603  counting frozen objects is slow: one look is enough
-    if _host_freezes or not _CAN_SET_ASIDE or not _setting_aside.acquire(blocking=False):
-        return
-    try:
-        if gc.get_freeze_count():
-            _host_freezes = True
-        else:
-            gc.freeze()
-            gc.unfreeze()
-    finally:
-        _setting_aside.release()
+    if not _host_freezes and _CAN_SET_ASIDE:
+        # One call of C code, which no thread and no exception comes into; it ends at a count.
+        _host_freezes = any(map(call, (gc.get_freeze_count, gc.freeze, gc.unfreeze)))
 
 
 def _after_fork_in_child() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+
 from ratectl.agent.state import AgentState
 
 
@@ -20,3 +24,29 @@ def test_a_wake_up_is_one_though_nothing_changed():
     state.wake()
     assert state.wait_for_change(seen, 0) is not seen
     assert state.now == seen
+
+
+class Late(BaseException):
+    """Raised when the time for something is over."""
+
+
+def test_time_limits_while_waiting_keep_no_lock():
+    """An agent that could not change its state any more would follow nothing."""
+
+    def handle(*_: object) -> None:
+        raise Late
+
+    state = AgentState()
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        for number in range(4_000):
+            with contextlib.suppress(Late):
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 * (15 + number % 97))
+                while True:
+                    state.wait_for_generation(9, 30e-6)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    other = threading.Thread(target=lambda: state.update(generation=9), daemon=True)
+    other.start()
+    other.join(10)
+    assert state.wait_for_generation(9, 0)

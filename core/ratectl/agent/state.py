@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ratectl.records import Obeyed
 
@@ -72,11 +75,15 @@ class AgentStatus:
 
 
 class AgentState:
-    """The current ``AgentStatus``, replaced whole, with a way to wait for changes."""
+    """The current ``AgentStatus``, replaced whole, with a way to wait for changes.
+
+    Who waits takes no lock: an exception that a time limit raises in there could keep it for ever.
+    """
 
     def __init__(self, status: AgentStatus | None = None) -> None:
-        self._changed = threading.Condition()
+        self._changing = threading.RLock()
         self._status = status or AgentStatus()
+        self._waiting: list[SimpleQueue[None]] = []
 
     @property
     def now(self) -> AgentStatus:
@@ -84,21 +91,23 @@ class AgentState:
 
     def update(self, **changes: Any) -> None:
         """Set fields. Nobody is woken, and nothing reported, where that is how it is already."""
-        with self._changed:
+        with self._changing:
             status = replace(self._status, **changes)
             if status != self._status:
                 self._set(status)
 
     def _set(self, status: AgentStatus) -> None:
         self._status = status
-        self._changed.notify_all()
+        for news in tuple(self._waiting):
+            if news.empty():
+                news.put(None)
 
     def problem(self, concern: str, text: str | None, **changes: Any) -> None:
         """Note a problem, or (None) that it is over. Only what is news is logged.
 
         The end is logged as a warning too: a log that shows the problem has to show its end.
         """
-        with self._changed:
+        with self._changing:
             known = self._status.problems.get(concern)
             if text != known or changes:
                 problems = {
@@ -114,16 +123,30 @@ class AgentState:
 
     def wait_for_generation(self, at_least: int, timeout: float | None) -> bool:
         """Wait (seconds) until a generation of at least this number is enforced."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._status.generation >= at_least, timeout)
+        return self._wait_until(lambda: self._status.generation >= at_least, timeout)
 
     def wait_for_change(self, seen: AgentStatus, timeout: float) -> AgentStatus:
         """Wait (seconds) until the status is no longer ``seen``; returns the newest."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._status is not seen, timeout)
-            return self._status
+        self._wait_until(lambda: self._status is not seen, timeout)
+        return self._status
+
+    def _wait_until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
+        until = None if timeout is None else time.monotonic() + timeout
+        news: SimpleQueue[None] = SimpleQueue()
+        try:
+            self._waiting.append(news)
+            while not reached():
+                left = None if until is None else until - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                with contextlib.suppress(Empty):
+                    news.get(timeout=left)
+            return True
+        finally:
+            if news in self._waiting:
+                self._waiting.remove(news)
 
     def wake(self) -> None:
         """Make every waiter look again."""
-        with self._changed:
+        with self._changing:
             self._set(replace(self._status))
