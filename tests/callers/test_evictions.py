@@ -1,0 +1,124 @@
+"""Buckets that are evicted in the middle of a decision about them."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from callers.house import ROUNDS, House, each_house
+from callers.test_interruptions import Acting, Garbage, collecting_all_the_time, fork, interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ratectl.engine.decision import Decision
+
+BUCKETS: Final = 8
+"""Size of the table: a few new keys evict all that may be evicted."""
+
+
+@pytest.fixture(params=each_house(), ids=lambda case: "-".join(case))
+def small(request: pytest.FixtureRequest) -> House:
+    """An engine with a table of a few buckets."""
+    return House(*request.param, max_buckets=BUCKETS)
+
+
+class Flood:
+    """Asks for new keys, so that other buckets have to go; every now and then reloads or forks."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.ran = 0
+
+    def __call__(self) -> None:
+        for _ in range(2 * BUCKETS):
+            self.ran += 1
+            self.house.engine.check("/a", {"tenant": f"flood{self.ran}"}).release()
+        if self.ran % 7 == 0:
+            self.house.reload(extra={"rate": "1000/s", "per": "tenant"})
+        if self.ran % 50 == 0:
+            fork(self.house)
+
+
+def by_finalizers(flood: Flood, work: Callable[[int], None]) -> None:
+    with collecting_all_the_time():
+        for number in range(ROUNDS):
+            Garbage(flood)
+            work(number)
+    gc.collect()
+
+
+def by_weak_references(flood: Flood, work: Callable[[int], None]) -> None:
+    kept: list[Any] = []
+    with collecting_all_the_time():
+        for number in range(ROUNDS):
+            garbage = Garbage(lambda: None)
+            kept.append(weakref.ref(garbage, lambda _: flood()))
+            del garbage
+            work(number)
+    gc.collect()
+
+
+def by_the_collector(flood: Flood, work: Callable[[int], None]) -> None:
+    def callback(phase: str, info: Any) -> None:
+        flood()
+
+    gc.callbacks.append(callback)
+    try:
+        with collecting_all_the_time():
+            for number in range(ROUNDS):
+                Garbage(lambda: None)
+                work(number)
+    finally:
+        gc.callbacks.remove(callback)
+
+
+def by_signals(flood: Flood, work: Callable[[int], None]) -> None:
+    with interrupted(flood, 1e-3) as ran:
+        number = 0
+        while ran[0] < ROUNDS:
+            number += 1
+            work(number)
+
+
+@pytest.mark.parametrize(
+    "interrupt",
+    [by_finalizers, by_weak_references, by_the_collector, by_signals],
+    ids=lambda interrupt: interrupt.__name__,
+)
+def test_buckets_evicted_in_the_middle_of_a_decision(
+    small: House, interrupt: Callable[[Flood, Callable[[int], None]], None]
+) -> None:
+    kept: list[Decision] = []
+
+    def work(number: int) -> None:
+        decision = small.engine.check("/a", {"tenant": str(number % (2 * BUCKETS))}, number % 3)
+        if number % 5:
+            decision.settle(number % 4)
+            decision.release()
+        else:
+            kept.append(decision)
+        small.engine.check_many([("/a", {"tenant": str(key)}) for key in range(3)])
+        if number % 10 == 0:
+            small.engine.usage()
+
+    flood = Flood(small)
+    interrupt(flood, work)
+    assert flood.ran >= ROUNDS
+    for decision in kept:  # their buckets are gone
+        decision.settle(1)
+        decision.release()
+    small.reload()
+    small.check_all_is_well(failures=None)
+
+
+def test_buckets_evicted_by_the_mapping_that_names_them(small: House) -> None:
+    flood = Flood(small)
+    for _ in range(ROUNDS):
+        decision = small.engine.check("/a", Acting(flood))
+        decision.settle(2)
+        decision.release()
+    small.check_all_is_well()
