@@ -32,11 +32,15 @@ class Flood:
     def __init__(self, house: House) -> None:
         self.house = house
         self.ran = 0
+        self.kept: list[Decision] = []
+        """Decisions that are in use, so that the next one has to be allocated."""
 
     def __call__(self) -> None:
         for _ in range(2 * BUCKETS):
             self.ran += 1
-            self.house.engine.check("/a", {"tenant": f"flood{self.ran}"}).release()
+            decision = self.house.engine.check("/a", {"tenant": f"flood{self.ran}"})
+            decision.release()
+            self.kept.append(decision)
         if self.ran % 7 == 0:
             self.house.reload(extra={"rate": "1000/s", "per": "tenant"})
         if self.ran % 50 == 0:
@@ -122,3 +126,23 @@ def test_buckets_evicted_by_the_mapping_that_names_them(small: House) -> None:
         decision.settle(2)
         decision.release()
     small.check_all_is_well()
+
+
+@pytest.mark.parametrize("cost", [0, 1, 1000])
+def test_the_bucket_is_evicted_while_the_answer_is_made(small: House, cost: int) -> None:
+    """The collector runs where the answer is allocated."""
+    flood, evicted = Flood(small), 0
+    check, attributes, kept = small.engine.check, {"tenant": "t"}, flood.kept
+    kept += [check("/a", {"tenant": str(number)}, 0) for number in range(2_000)]
+    for _ in range(ROUNDS):
+        kept.append(check("/a", attributes))
+        with collecting_all_the_time():
+            gc.disable()
+            garbage = [Garbage(flood) for _ in range(6)]
+            before = flood.ran
+            del garbage
+            gc.enable()
+            kept.append(check("/a", attributes, cost))
+        evicted += flood.ran > before
+    assert evicted > ROUNDS / 2
+    small.check_all_is_well(failures=None)
