@@ -10,9 +10,9 @@ from operator import call
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
-__all__ = ["Pause", "end", "pause", "paused_collector", "pauses", "resume"]
+__all__ = ["Pause", "end", "pause", "paused_collector", "pauses", "pausing", "resume"]
 
 Pause = object
 
@@ -85,6 +85,23 @@ def end(paused: Pause | None) -> None:
         if pauses.count < 1:
             pauses.count = 0
             gc.enable()
+
+
+def pausing() -> Generator[None]:
+    """Return a generator that pauses the collector from its first step until it is closed."""
+    paused = False
+    try:
+        if gc.isenabled():
+            paused = True
+            pauses.count += 1
+            gc.disable()
+        yield
+    finally:  # no call but that of `gc.enable`
+        if paused:
+            pauses.count -= 1
+            if pauses.count < 1:
+                pauses.count = 0
+                gc.enable()
 
 
 def _set_aside() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from ratectl.usage import read_agents
 from support import CRASHING, publish_policies, simple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from ratectl.stores.base import Store
@@ -170,10 +171,49 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_a_child_decides_with_an_agent_that_was_closed(tmp_path: Path):
-    import os
-
     env = {**os.environ, "RATECTL_ENGINE": "pure"}
     assert run(DIRECTORY + CLOSED, cwd=tmp_path, env=env) == 1
+
+
+INTERRUPTED = """
+import gc
+from pathlib import Path
+agent = ratectl.Agent("policies", state_dir="state")
+reloading, printed = threading.Event(), []
+def reload():
+    with agent._engine._swapping:
+        reloading.set()
+        time.sleep(0.3)
+class Late(BaseException):
+    pass
+def interrupt(*_):
+    raise Late
+signal.signal(signal.SIGALRM, interrupt)
+sys.unraisablehook = lambda caught: printed.append(caught.exc_type.__name__)
+threading.Thread(target=reload).start()
+reloading.wait()
+signal.setitimer(signal.ITIMER_REAL, 0.05, float(sys.argv[1]))
+child = os.fork()
+signal.setitimer(signal.ITIMER_REAL, 0)
+file = Path("policies/a.yaml")
+if child:
+    file.write_text(file.read_text().replace("burst: 2", "burst: 3"))
+followed = agent.wait_for_generation(2, 10)
+if not child:
+    os._exit(bool(agent.check("/")) + 2 * followed + 4 * gc.isenabled())
+ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(json.dumps([followed, gc.isenabled(), ended, set(printed) <= {"Late"}, len(printed) > 0]))
+"""
+
+
+@pytest.mark.parametrize("again", ["0", "0.01"], ids=["once", "again and again"])
+@pytest.mark.parametrize("engine", ["pure", "c"])
+def test_an_exception_while_a_fork_waits_leaves_parent_and_child_in_order(
+    tmp_path: Path, engine: str, again: str
+):
+    env = {**os.environ, "RATECTL_ENGINE": engine}
+    seen = run(DIRECTORY + INTERRUPTED, again, cwd=tmp_path, env=env)
+    assert seen == [True, True, 7, True, True]
 
 
 class Recorded:
@@ -183,11 +223,12 @@ class Recorded:
         self.seen: list[str] = []
         self._engine: Any = self
 
-    def before_fork(self) -> None:
+    def standstill(self) -> Generator[None]:
         self.seen.append("held")
-
-    def after_fork(self, *, child: bool) -> None:
-        self.seen.append("released")
+        try:
+            yield
+        finally:
+            self.seen.append("released")
 
     def close(self) -> None:
         pass

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import greenlet
@@ -172,10 +172,11 @@ def test_children_forked_while_threads_decide(house: House) -> None:
         thread.start()
     try:
         for number in range(10):
-            house.engine.before_fork()
-            child = os.fork()
-            house.engine.after_fork(child=not child)
+            with closing(house.engine.standstill()) as held:
+                next(held)
+                child = os.fork()
             if not child:
+                house.engine.after_fork_in_child()
                 code = 1
                 try:
                     signal.signal(signal.SIGALRM, signal.SIG_DFL)

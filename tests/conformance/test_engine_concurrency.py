@@ -326,8 +326,11 @@ def test_after_a_fork_slots_can_be_released(rig: Rig) -> None:
     rig.write({"/": slots()})
     held = take(rig, 2)
     for child in (False, True):
-        rig.engine.before_fork()
-        rig.engine.after_fork(child=child)
+        fork = rig.engine.standstill()
+        next(fork)
+        fork.close()
+        if child:
+            rig.engine.after_fork_in_child()
     held.release()
     assert rig.left() == 3
 

@@ -139,13 +139,14 @@ def test_it_outlives_a_swap(engine: Engine):
 def test_a_forked_child_has_none(engine: Engine):
     told = Told()
     engine.mirror(told)
-    engine.before_fork()
+    held = engine.standstill()
+    next(held)
     child = os.fork()
+    held.close()
     if child == 0:
-        engine.after_fork(child=True)
+        engine.after_fork_in_child()
         engine.check("/", ACME)
         os._exit(len(told.seen))
-    engine.after_fork(child=False)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     engine.check("/", ACME)

@@ -93,13 +93,16 @@ def test_swaps_at_one_instant_neither_make_nor_lose_a_token(rig: Rig) -> None:
 def test_fork_waits_for_the_lock_and_lets_it_go(rig: Rig) -> None:
     rig.publish(Limit("/", "l", rate(1, burst=2)))
     for child in (False, True):
-        rig.engine.before_fork()
+        fork = rig.engine.standstill()
+        next(fork)
         late: list[bool] = []
         other = threading.Thread(target=lambda late=late: late.append(rig.ask().allowed))
         if not child:  # after a fork, the child has no other threads
             other.start()
             assert late == []
-        rig.engine.after_fork(child=child)
+        fork.close()
+        if child:
+            rig.engine.after_fork_in_child()
         if not child:
             other.join(10)
             assert late == [True]

@@ -8,11 +8,15 @@ import os
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from inspect import GEN_SUSPENDED, getgeneratorstate
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ratectl.collector import Pause, end, pause
+from ratectl.collector import pausing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from ratectl.engine.base import Engine
 
 __all__ = ["belongs"]
@@ -32,12 +36,15 @@ class Member(Protocol):
         """Does nothing the second time."""
 
 
+_TRIES: Final = 1_000
+"""How often a hook of fork begins again: what fails each time (no stack is left) ends as well."""
+
 _members: weakref.WeakSet[Member] = weakref.WeakSet()
 """Also closed ones: they decide on."""
 
-_forking: list[tuple[list[Member], Pause | None]] = []
-"""Agents whose engines stand still, and no finalizer runs, for a fork. One fork may come in the
-middle of another, in a finalizer or a signal handler."""
+_forking: list[_Fork] = []
+"""Forks under way. One fork may come in the middle of another, in a finalizer or a signal
+handler."""
 
 _lock = threading.RLock()
 """Held by who forks, from before until after, and by who reads or changes ``_members``."""
@@ -53,38 +60,92 @@ def belongs(agent: Member) -> None:
 # Forks ------------------------------------------------------------------------------------------
 
 
+class _Fork:
+    """All that is held for one fork: no finalizer runs, and all engines stand still.
+
+    Each thing is held by a generator of its own, from its first step until it is closed. So an
+    exception at any moment, of a signal handler for example, leaves no doubt about what is held.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[object, Generator[None]] = {}
+
+    def hold(self) -> None:
+        """Take what is not held yet. Safe to repeat."""
+        self._hold("collector", pausing)
+        self._hold("members", partial(_holding, _lock))
+        if self not in _forking:
+            _forking.append(self)
+        for agent in list(_members):
+            self._hold(agent, agent._engine.standstill)  # noqa: SLF001
+        _watch_workers()
+
+    def _hold(self, what: object, make: Callable[[], Generator[None]]) -> None:
+        known = self._held.get(what)
+        if known is None or getgeneratorstate(known) != GEN_SUSPENDED:
+            self._held[what] = make()
+            next(self._held[what])
+
+    def let_go(self) -> None:
+        """Release all that is held, in reverse order. Safe to repeat."""
+        for held in reversed(self._held.values()):
+            held.close()
+
+    def let_go_in_child(self) -> None:
+        """Release all that is held, and take new locks. Safe to repeat."""
+        global _lock  # noqa: PLW0603  its other owners are not here
+        self.let_go()
+        _lock = threading.RLock()
+        for agent in list(_members):
+            agent._engine.after_fork_in_child()  # noqa: SLF001
+
+
+def _holding(lock: threading.RLock) -> Generator[None]:
+    with lock:
+        yield
+
+
+def _insist(work: Callable[[], object]) -> None:
+    """Do something that may be repeated to its end, whatever interrupts it.
+
+    The interruption is raised afterwards. Interpreters print it and go on, since it is raised in a
+    hook of fork: a hook that stops halfway would keep locks for ever.
+    """
+    interruption: BaseException | None = None
+    for _ in range(_TRIES):
+        try:
+            work()
+            break
+        except BaseException as error:  # noqa: BLE001
+            interruption = error
+    if interruption is not None:
+        raise interruption
+
+
 def _before_fork() -> None:
-    paused = pause()
-    _lock.acquire()
-    agents = list(_members)
-    _forking.append((agents, paused))
-    for agent in agents:
-        agent._engine.before_fork()  # noqa: SLF001
-    _watch_workers()
+    _insist(_Fork().hold)
 
 
 def _after_fork_in_parent() -> None:
-    agents, paused = _forking.pop() if _forking else ([], None)
-    for agent in agents:
-        agent._engine.after_fork(child=False)  # noqa: SLF001
-    if _lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
-        _lock.release()
-    end(paused)
+    if _forking:
+        _insist(_forking.pop().let_go)
 
 
 def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603  its other owners are not here
-    agents, _ = _forking.pop() if _forking else ([], None)
-    _forking.clear()
-    _lock = threading.RLock()
+    fork = _forking.pop() if _forking else _Fork()
     # All decide before any follows: to follow takes threads, and there may be none.
-    for agent in agents:
-        agent._engine.after_fork(child=True)  # noqa: SLF001
-    for agent in agents:
-        try:
-            agent._follow_in_child()  # noqa: SLF001
-        except Exception:  # noqa: BLE001  nobody who forks expects anything from it
-            _log.exception("a forked child goes on with what is in force, and follows nothing")
+    try:
+        _insist(fork.let_go_in_child)
+    finally:
+        for agent in list(_members):
+            _follow_in_child(agent)
+
+
+def _follow_in_child(agent: Member) -> None:
+    try:
+        agent._follow_in_child()  # noqa: SLF001
+    except BaseException:  # noqa: BLE001  nobody who forks expects anything from it
+        _log.exception("a forked child goes on with what is in force, and follows nothing")
 
 
 os.register_at_fork(

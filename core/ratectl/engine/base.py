@@ -12,7 +12,7 @@ from ratectl.engine.sliding_window import WindowState
 from ratectl.engine.token_bucket import TokenState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from ratectl.engine.choice import Conditions, LimitChoice
     from ratectl.engine.decision import Decision
@@ -343,9 +343,13 @@ class Engine(ABC):
         """Counts so far; resets each limit's ``lowest``. ``pause`` is as for ``swap``."""
 
     @abstractmethod
-    def before_fork(self) -> None:
-        """Wait until no check is half done, and keep others from starting."""
+    def standstill(self) -> Generator[None]:
+        """Return a generator that holds the engine still for a fork.
+
+        Its first step waits until no change is half done, and keeps others from starting; closing
+        it lets them go on. An exception at any moment leaves it in one of the two states.
+        """
 
     @abstractmethod
-    def after_fork(self, *, child: bool) -> None:
-        """Go on, in the parent or (with fresh locks) in the child."""
+    def after_fork_in_child(self) -> None:
+        """Take fresh locks, after the standstill has ended. Safe to repeat."""

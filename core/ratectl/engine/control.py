@@ -36,7 +36,7 @@ from ratectl.engine.waivers import NO_WAIVERS, Waivers
 from ratectl.pacing import breathe, paced, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from ratectl.engine.base import LimitUsage, Mirror
     from ratectl.engine.decision import Decision
@@ -306,19 +306,16 @@ class ControlledEngine(Engine):
 
     # Forks --------------------------------------------------------------------------------------
 
-    def before_fork(self) -> None:
-        self._swapping.acquire()
-        self._lock.acquire()
+    def standstill(self) -> Generator[None]:
+        with self._swapping, self._lock:
+            yield
 
-    def after_fork(self, *, child: bool) -> None:
-        self._lock.release()
-        self._swapping.release()
-        if child:
-            self.mirror(None)  # what it holds may be held for ever
-            # A fork from inside a change goes on with it in the child.
-            if not self._changing():
-                self._lock = threading.RLock()
-                self._swapping = threading.RLock()
+    def after_fork_in_child(self) -> None:
+        self.mirror(None)  # what it holds may be held for ever
+        # A fork from inside a change goes on with it in the child.
+        if not self._changing():
+            self._lock = threading.RLock()
+            self._swapping = threading.RLock()
 
 
 def _some_of(work: Iterator[None]) -> bool:
