@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self
@@ -251,6 +252,10 @@ class Agent:
         Not for signal handlers: ``sys.exit()`` there is enough, as agents are closed at exit.
         """
         if self._closed:
+            return
+        if self._following.runs_here:
+            # A finalizer may run amid a call of the store that is to be closed.
+            threading.Thread(target=self.close, name="ratectl-close", daemon=True).start()
             return
         self._closed = True
         self._following.close()

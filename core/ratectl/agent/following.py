@@ -101,13 +101,17 @@ class Following(ABC):
         text = f"this forked process follows nothing, and keeps what is in force: {error}"
         self.state.problem("process", text)
 
+    @property
+    def runs_here(self) -> bool:
+        """True in the threads of the agent, which cannot wait for their own end."""
+        return threading.current_thread() in self._threads
+
     def close(self) -> None:
-        """Stop all threads, then let go of what they used."""
+        """Stop all threads, then let go of what they used. Not for those threads."""
         for part in self._parts:
             part.stop()
         for thread in self._threads:
-            if thread is not threading.current_thread():  # a finalizer may run in any thread
-                thread.join(timeout=10)
+            thread.join(timeout=10)
 
     def _file(self) -> FileSwitches:
         """The kill switch's file, looked at once."""
