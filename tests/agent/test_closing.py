@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from etcd_server import wait_for
+from ratectl.agent import agent as agent_module
+from ratectl.agent import following, last_good
+from ratectl.agent.adoption import Adoption
+from ratectl.agent.last_good import Slot
+from ratectl.agent.report import Reporter
+from ratectl.agent.switches import StoreSwitches
+from ratectl.agent.sync import StoreSync
 from ratectl.stores import open_store
 from ratectl.stores.sqlite.channel import Channel
+from ratectl.stores.sqlite.lease import SqliteLease
 from ratectl.usage import read_agents
 from support import publish_policies, simple
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
-    from pathlib import Path
 
     import ratectl
 
@@ -70,3 +79,113 @@ def test_a_finalizer_in_a_thread_of_the_agent_closes_it(
         wait_for(lambda: not threads(), "all threads have ended", seconds=8)
         assert read_agents(store) == []
     assert make_agent(url, id="web").id == "web", "the id is free"
+
+
+def open_files() -> int:
+    """Return the number of open descriptors of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def interrupted_once(
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, *, after: bool = False
+) -> None:
+    """Have the next call of a method raise KeyboardInterrupt, before it does its work or after."""
+    real = getattr(owner, name)
+    calls: list[None] = []
+
+    def interrupted(*given: Any, **named: Any) -> Any:
+        first, result = not calls, None
+        calls.append(None)
+        if after or not first:
+            result = real(*given, **named)
+        if first:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (threading.Thread, "join"),
+        (Reporter, "sign_off"),
+        (SqliteLease, "revoke"),
+        (StoreSync, "close"),
+        (Slot, "release"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_close_that_was_interrupted_is_done_by_the_next_one(
+    url: str,
+    make_agent: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    name: str,
+    after: bool,
+):
+    agent = make_agent(url, id="web")
+    with open_store(url) as store:
+        wait_for(lambda: read_agents(store), "the agent reports")
+        with monkeypatch.context() as patch:
+            interrupted_once(patch, owner, name, after=after)
+            with pytest.raises(KeyboardInterrupt):
+                agent.close()
+        agent.close()
+        assert threads() == []
+        assert read_agents(store) == []
+    assert make_agent(url, id="web").id == "web", "the id is free"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (last_good, "_persisted_id"),
+        (following, "Beside"),
+        (Adoption, "start"),
+        (StoreSwitches, "start_from_disk"),
+        (threading.Thread, "start"),
+        (agent_module, "follow"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_start_that_was_interrupted_leaves_nothing_behind(
+    url: str,
+    make_agent: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    after: bool,
+):
+    make_agent(url).close()  # imports, and makes the folder of the first slot
+    descriptors = open_files()
+    with monkeypatch.context() as patch:
+        interrupted_once(patch, owner, name, after=after)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            make_agent(url)
+    del caught
+    gc.collect()
+    wait_for(lambda: not threads(), "all threads have ended")
+    assert open_files() == descriptors
+    with open_store(url) as store:
+        assert read_agents(store) == []
+
+
+def test_a_finalizer_may_close_an_agent_that_is_being_closed(
+    url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch
+):
+    agent = make_agent(url, id="web")
+    drop = Channel._drop
+
+    def drop_after_finalizer(self: Channel) -> None:
+        Owner(agent)  # the channel's lock is held here
+        drop(self)
+
+    monkeypatch.setattr(Channel, "_drop", drop_after_finalizer)
+    closing = threading.Thread(target=agent.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()

@@ -87,7 +87,10 @@ class Agent:
         self._error_logged = 0.0
         self._failed_last: tuple[float, str] | None = None
         """When a decision failed last (monotonic), and why."""
+        self._closing = False
+        """Whether anybody has begun to close it: a forked child follows nothing then."""
         self._closed = False
+        self._closes = threading.RLock()
         open_new = partial(open_engine, time.monotonic_ns, max_bytes=max_bytes)
         self._engine = open_new()
         self._engine.guard(self._failed, self._unready)
@@ -106,6 +109,7 @@ class Agent:
         )
         self._following = follow(settings, self._engine)
         try:
+            self._following.start()
             belongs(self)
             if not self.generation and not self.wait_ready(ready_timeout):
                 self._say_waiting()
@@ -251,14 +255,17 @@ class Agent:
 
         Not for signal handlers: ``sys.exit()`` there is enough, as agents are closed at exit.
         """
-        if self._closed:
+        self._closing = True
+        if self._closed or self._closes._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
             return
         if self._following.runs_here:
             # A finalizer may run amid a call of the store that is to be closed.
             threading.Thread(target=self.close, name="ratectl-close", daemon=True).start()
             return
-        self._closed = True
-        self._following.close()
+        with self._closes:
+            if not self._closed:
+                self._following.close()
+                self._closed = True  # an exception before this leaves it to the next call
 
     def __enter__(self) -> Self:
         return self
@@ -272,7 +279,8 @@ class Agent:
         self.close()
 
     def _follow_in_child(self) -> None:
-        if self._closed:
+        if self._closing:
+            self._closed = True  # its threads, store and record are those of the parent
             return
         try:
             self._following = self._following.in_child()

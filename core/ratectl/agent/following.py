@@ -26,7 +26,7 @@ from ratectl.stores import check_url, open_store
 from ratectl.urls import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from ratectl.agent.last_good import Slot
     from ratectl.engine.base import Engine
@@ -83,7 +83,7 @@ class Following(ABC):
             self.enforcement = before.enforcement
             self.enforcement.after_fork_in_child(self.state)
         self._delay = 0.0 if before is None else _CHILD_WAITS
-        self._parts: list[_Part] = []
+        self._parts: dict[str, _Part] = {}
         self._threads: list[threading.Thread] = []
 
     @property
@@ -92,8 +92,10 @@ class Following(ABC):
         """How the agent appears in ``ratectl agents``."""
 
     def in_child(self) -> Self:
-        """The same for a forked child; the engine decides there already."""
-        return type(self)(self.settings, self.engine, self)
+        """Return what follows in a forked child, started; the engine decides there already."""
+        following = type(self)(self.settings, self.engine, self)
+        following.start()
+        return following
 
     def lost_in_child(self, error: Exception) -> None:
         """Note in a forked child that nothing is followed there; the threads are the parent's."""
@@ -107,11 +109,15 @@ class Following(ABC):
         return threading.current_thread() in self._threads
 
     def close(self) -> None:
-        """Stop all threads, then let go of what they used. Not for those threads."""
-        for part in self._parts:
+        """Stop all threads, then let go of what they used. Not for those threads.
+
+        Safe to repeat, also after an exception at any moment.
+        """
+        for part in self._parts.values():
             part.stop()
         for thread in self._threads:
-            thread.join(timeout=10)
+            if thread.is_alive():
+                thread.join(timeout=10)
 
     def _file(self) -> FileSwitches:
         """The kill switch's file, looked at once."""
@@ -119,18 +125,21 @@ class Following(ABC):
         file.look()
         return file
 
-    def _run(self, parts: Mapping[str, _Part]) -> None:
-        """Give each a thread: the last thing to do, since what fails leaves none behind."""
-        self._parts.extend(parts.values())
+    def start(self) -> None:
+        """Enforce what is on disk, and give each part a thread. An exception leaves none behind."""
         try:
-            for name, part in parts.items():
+            self._start_from_disk()
+            for name, part in self._parts.items():
                 run = partial(self._run_later, part)
                 thread = threading.Thread(target=run, name=f"ratectl-{name}", daemon=True)
-                thread.start()
                 self._threads.append(thread)
+                thread.start()
         except BaseException:
             self.close()
             raise
+
+    def _start_from_disk(self) -> None:  # noqa: B027  nothing is kept of a directory
+        """Enforce what an earlier process has kept."""
 
     def _run_later(self, part: _Part) -> None:
         time.sleep(self._delay)
@@ -148,9 +157,18 @@ class StoreFollowing(Following):
         if before is not None:
             before.slot.release(forked=True)
         file = self._file()
-        slot = self.slot = self._taken_slot()
+        self.slot = self._taken_slot()
+        try:
+            self._prepare(file, before)
+        except BaseException:
+            self.slot.release()
+            raise
+
+    def _prepare(self, file: FileSwitches, before: Self | None) -> None:
+        """Make the parts."""
+        settings, slot = self.settings, self.slot
         stop = threading.Event()
-        self.beside = Beside(engine, self.wall, settings.open_engine)
+        self.beside = Beside(self.engine, self.wall, settings.open_engine)
         self.adoption = Adoption(
             self.enforcement,
             self.state,
@@ -161,22 +179,22 @@ class StoreFollowing(Following):
             None if before is None else before.adoption,
         )
         folder = slot.folder.parent if slot.folder else None
-        switches = StoreSwitches(self.board, self.state, folder, self.adoption.prove)
+        self._switches = StoreSwitches(self.board, self.state, folder, self.adoption.prove)
         self.sync = StoreSync(
-            partial(open_store, settings.source), self.state, self.adoption, switches, stop
+            partial(open_store, settings.source), self.state, self.adoption, self._switches, stop
         )
-        self.adoption.start()
-        switches.start_from_disk()  # to prove them takes the environment, which that found
         self._reporter = self._new_reporter()
-        self._run(
-            {
-                "panic-file": file,
-                "panic": switches,
-                "sync": self.sync,
-                "report": self._reporter,
-                "exceptions": self.enforcement,
-            }
-        )
+        self._parts = {
+            "panic-file": file,
+            "panic": self._switches,
+            "sync": self.sync,
+            "report": self._reporter,
+            "exceptions": self.enforcement,
+        }
+
+    def _start_from_disk(self) -> None:
+        self.adoption.start()
+        self._switches.start_from_disk()  # to prove them takes the environment, which that found
 
     def _taken_slot(self) -> Slot:
         told = self.settings
@@ -225,13 +243,11 @@ class DirectoryFollowing(Following):
         if before is None:
             _check_there(path)
             directory.load()
-        self._run(
-            {
-                "panic-file": self._file(),
-                "directory": directory,
-                "exceptions": self.enforcement,
-            }
-        )
+        self._parts = {
+            "panic-file": self._file(),
+            "directory": directory,
+            "exceptions": self.enforcement,
+        }
 
     @property
     def id(self) -> str:
@@ -254,7 +270,7 @@ def _check_there(path: Path) -> None:
 
 
 def follow(settings: Settings, engine: Engine) -> Following:
-    """Keep ``engine`` on what a source says: the URL of a store, or a directory.
+    """Return what keeps ``engine`` on a store (a URL) or a directory of policies once started.
 
     :raises UsageError: it is neither, or cannot be used so.
     :raises PolicyError: it is a directory that does not validate.

@@ -15,6 +15,8 @@ import re
 import secrets
 import socket
 from dataclasses import dataclass, replace
+from functools import partial
+from io import FileIO
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.errors import BundleError
@@ -64,7 +66,9 @@ class LastGood:
 class Slot:
     """A locked folder, or nothing but a random id where the disk cannot be written."""
 
-    def __init__(self, folder: Path | None, agent_id: str, lock: int | None, problem: str | None):
+    def __init__(
+        self, folder: Path | None, agent_id: str, lock: FileIO | None, problem: str | None
+    ):
         self.folder = folder
         self.id = agent_id
         self.problem = problem
@@ -194,12 +198,16 @@ class Slot:
 
     def release(self, *, forked: bool = False) -> None:
         """Give the slot up. After a fork the child closes its copy; the parent keeps the lock."""
-        if self._lock is not None:
+        if self._lock is not None and not self._lock.closed:
             with contextlib.suppress(OSError):
                 if not forked:
                     fcntl.flock(self._lock, fcntl.LOCK_UN)
-                os.close(self._lock)
-            self._lock = None
+            self._lock.close()
+
+    def __del__(self) -> None:
+        """Close the lock's file. A forked child does not unlock it: that is the parent's."""
+        if self._lock is not None:
+            self._lock.close()
 
 
 def _age(path: Path) -> float:
@@ -220,7 +228,7 @@ def take_slot(state_dir: Path, source: str, agent_id: str | None) -> Slot:
             folder.mkdir(exist_ok=True, mode=CLOSED)
             lock = _lock(folder)
             if lock is not None:
-                return Slot(folder, name or _persisted_id(folder), lock, None)
+                return _locked_slot(folder, name, lock)
         problem = f"all {_MAX_SLOTS} slots in {store_dir} are taken"
     except OSError as error:
         problem = f"cannot keep state in {store_dir}: {error.strerror or error}"
@@ -238,14 +246,26 @@ def _candidates(store_dir: Path, wanted: str | None) -> Iterator[tuple[Path, str
             yield store_dir / f"id-{name}", name
 
 
-def _lock(folder: Path) -> int | None:
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _locked_slot(folder: Path, name: str | None, lock: FileIO) -> Slot:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return Slot(folder, name or _persisted_id(folder), lock, None)
+    except BaseException:
+        lock.close()
+        raise
+
+
+def _lock(folder: Path) -> FileIO | None:
+    # A file object, unlike its number, is closed wherever an exception comes.
+    file = FileIO(folder / "lock", "ab", opener=partial(os.open, mode=0o600))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(handle)
+        file.close()
         return None
-    return handle
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def _persisted_id(folder: Path) -> str:

@@ -194,9 +194,9 @@ class Reporter:
 
     def sign_off(self) -> None:
         """After the thread has ended: take this agent's records out of the store, if it answers."""
-        lease, self._lease = self._lease, None
-        if lease is not None and self._state.now.connected:
+        if self._lease is not None and self._state.now.connected:
             try:
-                lease.revoke()
+                self._lease.revoke()
             except RatectlError as error:
                 _log.debug("signing off: %s", error)
+        self._lease = None
