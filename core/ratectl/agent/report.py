@@ -101,8 +101,8 @@ class Reporter:
             _log.debug("reporting: %s", error)
             self._fail(error)
             self._begin_anew(_RETRY_SECONDS if error.transient else _RENEW_SECONDS)
-        except Exception:  # noqa: BLE001  the thread must outlive whatever it meets
-            _log.exception("reporting failed unexpectedly")
+        except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
+            self._fail_unexpectedly(error)
             self._begin_anew(self._interval)
 
     def _succeeded(self) -> None:
@@ -126,6 +126,17 @@ class Reporter:
             self._state.problem(
                 "report", f"`ratectl agents` does not show this agent, which cannot report: {error}"
             )
+
+    def _fail_unexpectedly(self, error: Exception) -> None:
+        """Note an error of this program, and log where it was raised: once, until it is over."""
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+            _log.error("reporting failed unexpectedly", exc_info=error)
+        self._state.problem(
+            "report",
+            "`ratectl agents` and `ratectl usage` do not show all of this agent, whose reports "
+            f"fail: {type(error).__name__}: {error}",
+        )
 
     def _begin_anew(self, seconds: float) -> None:
         """Report everything again, after a while and under a new lease: the old one may end."""

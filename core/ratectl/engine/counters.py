@@ -66,9 +66,11 @@ def exact_text(value: object) -> str:
 
 
 def shown(key: Key) -> str:
-    """A key as people read it."""
+    """Return a key as people read it, in Unicode: with escapes for what is none (``\\udcff``)."""
     if isinstance(key, tuple):
         return ", ".join(shown(part) for part in key) or "(all)"
     if isinstance(key, bytes):
         return f"(long: {key.hex()[:16]})"
-    return "(absent)" if key is None else str(key)
+    if key is None:
+        return "(absent)"
+    return str(key).encode("utf-8", "backslashreplace").decode()
