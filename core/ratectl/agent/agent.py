@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -209,17 +210,17 @@ class Agent:
 
     def _failed(self, scope: str, error: Exception) -> Decision:
         self._errors += 1
-        self._failed_last = time.monotonic(), f"{type(error).__name__}: {error}"
+        self._failed_last = time.monotonic(), _text_of(error)
         if time.monotonic() - self._error_logged > _LOG_ERRORS_EVERY or self._errors == 1:
             self._error_logged = time.monotonic()
-            _log.error("deciding %r failed, on_error answers", scope, exc_info=error)
+            _log_anyway(logging.ERROR, "deciding %r failed, on_error answers", scope, error)
         allowed = self._allow_on_error
         try:
             plan = self._engine.plan(scope)
             if plan is not None:
                 allowed = plan.allow_on_error
         except Exception:  # noqa: BLE001  a scope that is not even a string
-            _log.debug("no plan for %r", scope)
+            _log_anyway(logging.DEBUG, "no plan for %r", scope)
         allowed = allowed or self._engine.waived(scope) is not None
         return Decision(allowed, "error", self._engine.generation, retry_after_ns=None)
 
@@ -287,3 +288,18 @@ class Agent:
         except Exception as error:
             self._following.lost_in_child(error)
             raise
+
+
+def _text_of(error: Exception) -> str:
+    """Return an error as one text, in Unicode; its own code may fail."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}".encode("utf-8", "backslashreplace").decode()
+    except Exception:  # noqa: BLE001  of what cannot be shown, too
+        return f"a {name} that cannot be shown"
+
+
+def _log_anyway(level: int, text: str, scope: str, error: Exception | None = None) -> None:
+    """Log, though the host's handlers may fail: that is no failure of a decision."""
+    with contextlib.suppress(Exception):
+        _log.log(level, text, scope, exc_info=error)

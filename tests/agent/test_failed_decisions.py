@@ -1,0 +1,101 @@
+"""``on_error`` answers where a decision fails, whatever the error and the host's logging do."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import ratectl
+
+
+class Unshowable(Exception):
+    """An error without a text."""
+
+    def __str__(self) -> str:
+        raise ValueError("cannot be shown")
+
+
+class NoRepr:
+    """A value that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise ValueError("no repr")
+
+
+class Failing:
+    """Attributes that raise an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def get(self, name: str) -> str:
+        raise self._error
+
+
+class Broken(logging.Handler):
+    """A log handler that fails."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise RuntimeError("the handler is broken")
+
+
+@pytest.fixture(params=["c", "pure"])
+def agent(
+    request: pytest.FixtureRequest,
+    make_agent: Callable[..., ratectl.Agent],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> ratectl.Agent:
+    """Return an agent of a directory with one limit, on each engine."""
+    monkeypatch.setenv("RATECTL_ENGINE", request.param)
+    file = tmp_path / "a.yaml"
+    limits = {"spike": {"rate": "5/s", "per": "tenant"}}
+    file.write_text(json.dumps({"apiVersion": "ratectl/v1", "scope": "/", "limits": limits}))
+    return make_agent(str(file))
+
+
+@pytest.fixture
+def broken_log() -> Iterator[None]:
+    """Log through a handler that fails."""
+    logger, handler = logging.getLogger("ratectl.agent"), Broken()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.mark.parametrize("error", [Unshowable(), KeyError(NoRepr())], ids=["error", "argument"])
+def test_an_error_that_cannot_be_shown_is_answered_by_on_error(
+    agent: ratectl.Agent, error: Exception
+):
+    hostile: Any = Failing(error)
+    assert agent.check("/", hostile).reason == "error"
+    assert agent.check_many([("/", hostile)])[0].reason == "error"
+    said = agent._failing()
+    assert said is not None
+    assert f"a {type(error).__name__} that cannot be shown" in said
+
+
+def test_an_error_that_is_no_unicode_can_be_reported(agent: ratectl.Agent):
+    hostile: Any = Failing(ValueError("\udcff"))
+    assert agent.check("/", hostile).reason == "error"
+    said = agent._failing()
+    assert said is not None
+    assert said.encode().endswith(b"ValueError: \\udcff")
+
+
+@pytest.mark.usefixtures("broken_log")
+def test_a_log_handler_that_fails_is_no_failure_of_a_decision(agent: ratectl.Agent):
+    hostile: Any = Failing(RuntimeError("no attributes"))
+    assert agent.check("/", hostile).reason == "error"
+    scope: Any = 5
+    assert agent.check(scope, hostile).reason == "error"
