@@ -75,6 +75,8 @@ class Live:
     """Why the head cannot be read, for whoever is to replace it."""
     fresh: Fresh | None = None
     """Numbers of the next head, where a publisher must not continue this one."""
+    first: int = 1
+    """Sequence of the next head where there is none: a time, where somebody signs."""
     judged: bool = False
     """Whether ``heads.publishing_base`` has said so, or that it may be continued."""
 
@@ -104,7 +106,7 @@ class Live:
         """The sequence that the next head gets."""
         if self.fresh is not None:
             return self.fresh.sequence
-        return self.head.sequence + 1 if self.head else 1
+        return self.head.sequence + 1 if self.head else self.first
 
 
 def read_environment(store: Store) -> Environment | None:

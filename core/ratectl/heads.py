@@ -26,6 +26,7 @@ from ratectl.generations import (
     read_after,
     read_base,
     read_entry,
+    read_environment,
 )
 from ratectl.records import HEAD, MAX_GENERATION, Head, history_key
 from ratectl.stores.base import Compare, Put
@@ -61,7 +62,9 @@ def publishing_base(store: Store, signer: Signer | None = None, base: Live | Non
     why, numbers = _discontinued(store, signer, base), None
     if why is not None:
         numbers = Fresh(fresh_sequence(store, Head, signer), _fresh_generation(store, base), why)
-    return replace(base, fresh=numbers, judged=True)
+    # Whoever deletes a head, the history and the identity can put the identity back later on.
+    first = 1 if signer is None or base.head else fresh_sequence(store, Head, signer)
+    return replace(base, fresh=numbers, first=first, judged=True)
 
 
 def _discontinued(store: Store, signer: Signer | None, base: Live) -> str | None:
@@ -69,8 +72,7 @@ def _discontinued(store: Store, signer: Signer | None, base: Live) -> str | None
     if base.unreadable is not None:
         return base.unreadable
     if base.head is None:
-        gone = "there is a history and no head: somebody deleted it"
-        return gone if highest_generation(store) else None
+        return _deleted(store, signer)
     if signer is not None:
         return doubt_newest(store, signer, base.head, base.mod_revision) or _outdated(
             store, signer, base.head
@@ -78,6 +80,18 @@ def _discontinued(store: Store, signer: Signer | None, base: Live) -> str | None
     latest = base.head.latest
     if store.get(history_key(latest)) is None and latest > highest_generation(store) + LEAP:
         return f"it says that generation {latest} was the last, and the history ends before"
+    return None
+
+
+def _deleted(store: Store, signer: Signer | None) -> str | None:
+    """Return what tells that there was a head; None where nothing does."""
+    if highest_generation(store):
+        return "there is a history and no head: somebody deleted it"
+    if signer is not None and read_environment(store) is not None:
+        return (
+            "the store has an identity, and neither a head nor a history: if anything was ever "
+            "published, somebody deleted it"
+        )
     return None
 
 

@@ -143,7 +143,8 @@ class Scene:
 
     def _head_of_generation_1(self) -> Head:
         bundle = digest(encode_policies(EVIL))
-        return signed(self.store, Head(sequence=1, generation=1, bundle=bundle), self.signer)
+        sequence = head_of(self.store).sequence - 1
+        return signed(self.store, Head(sequence=sequence, generation=1, bundle=bundle), self.signer)
 
     def __enter__(self) -> Self:
         return self
