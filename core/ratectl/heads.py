@@ -61,9 +61,11 @@ def publishing_base(store: Store, signer: Signer | None = None, base: Live | Non
         return base
     why, numbers = _discontinued(store, signer, base), None
     if why is not None:
-        numbers = Fresh(fresh_sequence(store, Head, signer), _fresh_generation(store, base), why)
+        numbers = Fresh(
+            fresh_sequence(store, Head, signer, base.head), _fresh_generation(store, base), why
+        )
     # Whoever deletes a head, the history and the identity can put the identity back later on.
-    first = 1 if signer is None or base.head else fresh_sequence(store, Head, signer)
+    first = 1 if signer is None or base.head else fresh_sequence(store, Head, signer, base.head)
     return replace(base, fresh=numbers, first=first, judged=True)
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from agent.signatures import (
+    DAY_MS,
     EVIL,
     GOOD,
-    YEAR_MS,
     Keys,
     environment_of,
     head_of,
@@ -288,7 +288,7 @@ class Scene:
             assert record.bundle in self.honest, f"{when}: {record} was signed"
             assert record.owners is None, f"{when}: {record} was signed"
         if hasattr(record, "sequence"):
-            assert record.sequence <= now_ms() + 5 * YEAR_MS, f"{when}: {record} was signed"
+            assert record.sequence <= now_ms() + DAY_MS, f"{when}: {record} was signed"
 
     # What the enemy does ------------------------------------------------------------------------
 
