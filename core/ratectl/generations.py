@@ -79,6 +79,9 @@ class Live:
     """Sequence of the next head where there is none: a time, where somebody signs."""
     judged: bool = False
     """Whether ``heads.publishing_base`` has said so, or that it may be continued."""
+    entry: HistoryEntry | None = None
+    """The history entry of the live generation, as it was judged. Whoever publishes goes by this
+    one: the store may hold another one a moment later."""
 
     @classmethod
     def of(cls, item: Item | None) -> Live:
@@ -160,11 +163,14 @@ def live_entry(store: Store, live: Live) -> HistoryEntry:
     :raises NotFound: there is none.
     :raises BundleError: it cannot be read, or names other policies than the head does.
     """
+    if live.entry is not None:
+        return live.entry
     entry = read_entry(store, live.generation)
     if live.head is not None and entry.bundle != live.head.bundle:
         raise BundleError(
-            f"the history entry of generation {live.generation} was changed: it names policies "
-            f"{entry.bundle[:12]}, and the head names {live.head.bundle[:12]}"
+            f"the history entry of generation {live.generation} was changed: "
+            f"{history_key(live.generation)!r} names policies {entry.bundle[:12]}, and the head "
+            f"names {live.head.bundle[:12]}"
         )
     return entry
 
@@ -184,10 +190,15 @@ def read_entry(store: Store, generation: int) -> HistoryEntry:
             )
             raise NotFound(f"there is no generation {generation}: {known}")
         raise NotFound(f"generation {generation} is older than the history that is kept")
-    entry = HistoryEntry.decode(item.value)
+    try:
+        entry = HistoryEntry.decode(item.value)
+    except BundleError as error:
+        raise BundleError(
+            f"the history entry of generation {generation} ({item.key!r}) is damaged: {error}"
+        ) from None
     if entry.generation != generation:
         raise BundleError(
-            f"the history entry of generation {generation} is that of generation "
+            f"the history entry of generation {generation} ({item.key!r}) is that of generation "
             f"{entry.generation}: somebody put it there"
         )
     return entry
