@@ -106,13 +106,13 @@ class Whole:
     def beside(self, store: Store, base: Live, path: str) -> Beside:
         """What to keep with it."""
         from ratectl.documents import Beside, Documents, read_documents
-        from ratectl.generations import read_entry
+        from ratectl.generations import live_entry
 
         if self.merged is None:
             return Beside(Documents.read(path, self.loaded))
         documents = Documents.read(path, self.loaded, self.merged.name)
         if base.head is not None:
-            others = read_documents(store, read_entry(store, base.generation))
+            others = read_documents(store, live_entry(store, base))
             documents = documents.beside(others, self.merged.name)
         return Beside(documents, self.merged.owners)
 

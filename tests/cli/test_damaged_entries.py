@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.signatures import upload
+from ratectl.documents import Documents, read_documents
 from ratectl.generations import read_entry, read_live
 from ratectl.policy.bundle import encode_policies
 from ratectl.records import HEAD, MANIFESTS, history_key
 from ratectl.sets import Owners
 from ratectl.stores import open_store
+from ratectl.stores.sqlite.store import SqliteStore
 from support import simple
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from cli_support import Cli
 
-    from ratectl.stores.base import Store
+    from ratectl.stores.base import Item, Store
 
 KEY = ("--sign", "platform.key")
 EVIL = Owners({"/": "evil"}).encode()
@@ -218,3 +220,33 @@ def test_owners_whose_bytes_were_deleted_are_given_up_by_a_whole_tree(
     assert run.code == 0, run.err
     assert "who owns what of generation 2 is gone" in run.err
     assert read_entry(store, 3).owners is None
+
+
+def test_a_set_is_signed_with_the_entry_that_was_proved(
+    cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store answers the first read of the entry honestly, and later ones with a forged one."""
+    cli("key", "generate", "platform")
+    shared(cli, KEY)
+    honest = read_entry(store, 2)
+    kept = read_documents(store, honest)
+    files = [each._replace(text=each.text.replace("50/s", "9999/s")) for each in kept.files]
+    forged = replace(honest, documents=upload(store, Documents(tuple(files)).encode() or b""))
+    reads: list[str] = []
+    get = SqliteStore.get
+
+    def lie(self: SqliteStore, key: str) -> Item | None:
+        item = get(self, key)
+        if item is None or key != history_key(2):
+            return item
+        reads.append(key)
+        return item if len(reads) == 1 else replace(item, value=forged.encode())
+
+    monkeypatch.setattr(SqliteStore, "get", lie)
+    folder = write("payments", "/payments", "60/s")
+    assert cli("apply", folder, "--set", "payments", "--yes", *KEY).code == 0
+    monkeypatch.undo()
+    assert reads, "the entry was read"
+    texts = [each.text for each in read_documents(store, read_entry(store, 3)).files]
+    assert any("60/s" in text for text in texts)
+    assert not any("9999/s" in text for text in texts)
