@@ -123,6 +123,17 @@ def test_a_whole_tree_starts_afresh_and_says_what_is_damaged(
     assert again.err == ""
 
 
+def test_guards_compare_with_what_the_head_names(
+    cli: Cli, store: Store, key: tuple[str, ...]
+) -> None:
+    """Whoever forgets --set after the damage would remove what other sets own."""
+    shared(cli, key)
+    no_entry(store)
+    run = cli("apply", "tree", "--yes", *key)
+    assert run.code == 77
+    assert "it removes 1 of 2 scopes" in run.err
+
+
 @pytest.mark.parametrize("damage", [*UNREADABLE, forged_owners, deleted], ids=lambda d: d.__name__)
 def test_a_rollback_to_an_earlier_generation_starts_afresh(
     cli: Cli, store: Store, key: tuple[str, ...], damage: Callable[[Store], None]
