@@ -106,26 +106,28 @@ def propose(
 def compare_with_live(
     session: Session,
     store: Store,
+    base: Live,
     path: str,
     loaded: Loaded,
     provenance: Provenance,
     choice: Choice | None = None,
+    signer: Signer | None = None,
 ) -> Proposal:
-    """Propose policies that were read at ``path``, beside the live generation.
+    """Propose policies that were read at ``path``, beside the live generation of ``base``.
 
-    ``choice``: they are only a set's part of it.
+    ``choice``: they are only a set's part of it. ``signer`` is going to sign what is published.
 
     :raises PolicyError, Refused: they cannot be published (see ``whole_of``).
     """
-    from ratectl.generations import read_base
     from ratectl_cli.policies import tree_to_compare
     from ratectl_cli.sets import whole_of
 
-    base = read_base(store)
     if base.unreadable is not None:
         session.warn(f"{base.unreadable}. It is compared with nothing")
     old = tree_to_compare(session, store, base)
-    whole = whole_of(store, base, old, loaded, choice)
+    whole = whole_of(store, base, old, loaded, choice, signer)
+    if whole.disowned is not None:
+        session.warn(f"{whole.disowned}. No set owns anything of the whole tree from PATH")
     if choice is not None:
         provenance = replace(provenance, set=choice.name)
     found = whole.loaded
@@ -165,7 +167,7 @@ def guarded(session: Session, store: Store, proposal: Proposal) -> Proposal:
 
 def sign_guard(store: Store, proposal: Proposal, key: Signer | None) -> Proposal:
     """Return the proposal with objections to signing it, or to leaving it unsigned."""
-    objection = _unsigned(proposal) if key is None else _unverified(store, proposal, key)
+    objection = _unsigned(proposal) if key is None else _unverified(store, proposal)
     if objection is None:
         return proposal
     return replace(proposal, objections=[*proposal.objections, objection])
@@ -184,11 +186,11 @@ def _unsigned(proposal: Proposal) -> Objection | None:
     )
 
 
-def _unverified(store: Store, proposal: Proposal, key: Signer) -> Objection | None:
+def _unverified(store: Store, proposal: Proposal) -> Objection | None:
     from ratectl.guards import UNVERIFIED, Objection
     from ratectl_cli.signing import unverified
 
-    why = unverified(store, proposal, key)
+    why = unverified(store, proposal)
     if why is None:
         return None
     return Objection(

@@ -75,8 +75,13 @@ class Live:
     """Why the head cannot be read, for whoever is to replace it."""
     fresh: Fresh | None = None
     """Numbers of the next head, where a publisher must not continue this one."""
+    first: int = 1
+    """Sequence of the next head where there is none: a time, where somebody signs."""
     judged: bool = False
     """Whether ``heads.publishing_base`` has said so, or that it may be continued."""
+    entry: HistoryEntry | None = None
+    """The history entry of the live generation, as it was judged. Whoever publishes goes by this
+    one: the store may hold another one a moment later."""
 
     @classmethod
     def of(cls, item: Item | None) -> Live:
@@ -104,7 +109,7 @@ class Live:
         """The sequence that the next head gets."""
         if self.fresh is not None:
             return self.fresh.sequence
-        return self.head.sequence + 1 if self.head else 1
+        return self.head.sequence + 1 if self.head else self.first
 
 
 def read_environment(store: Store) -> Environment | None:
@@ -158,11 +163,14 @@ def live_entry(store: Store, live: Live) -> HistoryEntry:
     :raises NotFound: there is none.
     :raises BundleError: it cannot be read, or names other policies than the head does.
     """
+    if live.entry is not None:
+        return live.entry
     entry = read_entry(store, live.generation)
     if live.head is not None and entry.bundle != live.head.bundle:
         raise BundleError(
-            f"the history entry of generation {live.generation} was changed: it names policies "
-            f"{entry.bundle[:12]}, and the head names {live.head.bundle[:12]}"
+            f"the history entry of generation {live.generation} was changed: "
+            f"{history_key(live.generation)!r} names policies {entry.bundle[:12]}, and the head "
+            f"names {live.head.bundle[:12]}"
         )
     return entry
 
@@ -182,10 +190,15 @@ def read_entry(store: Store, generation: int) -> HistoryEntry:
             )
             raise NotFound(f"there is no generation {generation}: {known}")
         raise NotFound(f"generation {generation} is older than the history that is kept")
-    entry = HistoryEntry.decode(item.value)
+    try:
+        entry = HistoryEntry.decode(item.value)
+    except BundleError as error:
+        raise BundleError(
+            f"the history entry of generation {generation} ({item.key!r}) is damaged: {error}"
+        ) from None
     if entry.generation != generation:
         raise BundleError(
-            f"the history entry of generation {generation} is that of generation "
+            f"the history entry of generation {generation} ({item.key!r}) is that of generation "
             f"{entry.generation}: somebody put it there"
         )
     return entry

@@ -157,10 +157,16 @@ def publish(
 
 
 def is_live(store: Store, base: Live, tree: PolicyTree, beside: Beside | None) -> bool:
-    """Whether the tree is live already, and owned as it is to be."""
+    """Return True where the tree is live already, and owned as it is to be.
+
+    What cannot be read is never live already.
+    """
     if base.fresh or base.head is None or base.head.bundle != digest(encode_policies(tree)):
         return False
-    return beside is None or owners_blob(store, base) == _address(beside.encode()[1])
+    try:
+        return beside is None or owners_blob(store, base) == _address(beside.encode()[1])
+    except BundleError:
+        return False
 
 
 def upload(
