@@ -26,6 +26,15 @@ def test_a_wake_up_is_one_though_nothing_changed():
     assert state.now == seen
 
 
+def test_a_problem_does_not_hide_that_on_error_answers():
+    state = AgentState()
+    state.problem("store", "it is away")
+    assert "it is away; waiting for the store's first answer: on_error" in str(state.now.error)
+    assert state.now.known_problems == "it is away"
+    state.problem("store", None, generation=1)
+    assert state.now.error is None
+
+
 class Late(BaseException):
     """Raised when the time for something is over."""
 

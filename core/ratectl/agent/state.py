@@ -51,7 +51,7 @@ class AgentStatus:
     @property
     def error(self) -> str | None:
         """All problems in one line; None when there are none, and policies are in force."""
-        return self.known_problems or self._waits_for
+        return "; ".join(filter(None, (self.known_problems, self._waits_for))) or None
 
     @property
     def known_problems(self) -> str | None:
@@ -61,8 +61,8 @@ class AgentStatus:
     @property
     def _waits_for(self) -> str | None:
         """Return the step that is missing before policies are in force; None when they are."""
-        if self.generation:
-            return None
+        if self.generation or "generation" in self.problems:
+            return None  # or that problem says that nothing is in force
         what = "the first policies to be read" if self.connected else "the store's first answer"
         return f"waiting for {what}: on_error answers every request until then"
 
