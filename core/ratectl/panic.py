@@ -31,7 +31,7 @@ from ratectl.errors import (
     StoreUnavailable,
     UsageError,
 )
-from ratectl.files import ENTERABLE, make_folder
+from ratectl.files import ENTERABLE, NOT_REGULAR, make_folder, read_at_most
 from ratectl.policy.scopes import scope_problem
 from ratectl.records import now_ms, sequence_problem, utc_now
 from ratectl.signing import Untrusted
@@ -344,10 +344,12 @@ def load_switches(path: Path) -> Switches:
     """
     # Without waiting for whoever might write into a pipe of this name.
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(handle, "rb") as file:  # noqa: PTH123
+    try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise BundleError("it is no regular file")
-        return Switches.decode(file.read(_MAX_BYTES + 1))
+            raise BundleError(NOT_REGULAR)
+        return Switches.decode(read_at_most(handle, _MAX_BYTES + 1))
+    finally:
+        os.close(handle)
 
 
 def change_switch_file(
