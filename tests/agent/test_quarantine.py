@@ -362,6 +362,12 @@ DAMAGED = [
     b"[" * 100_000,
     b'{"%s": {"generation": 1, "deaths": null, "served": false, "until": 0}}' % BUNDLE.encode(),
     b'{"%s": {"generation": 1e999, "deaths": 1, "served": false}}' % BUNDLE.encode(),
+    *(
+        b'{"%s": {"generation": 7, "served": false, "as_candidate": {"times": 3, "last": %s}, '
+        b'"crashes": {"times": 3, "last": %s}, "signal": "SIGSEGV"}}'
+        % (BUNDLE.encode(), last, last)
+        for last in (b"NaN", b"Infinity", b"-Infinity")
+    ),
     b'{"%s": {"generation": 7, "served": 0, "crashes": 5, "as_candidate": 5, "signal": 0}}'
     % BUNDLE.encode(),
 ]

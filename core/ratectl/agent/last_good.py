@@ -33,6 +33,10 @@ _MAX_SLOTS: Final = 4_096
 _FILE: Final = "last-good"
 _BEFORE: Final = "last-good.before"
 _ACCEPTED: Final = "accepted"
+_DAMAGED: Final = (
+    OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, BundleError,
+)  # fmt: skip
+"""Raised in reading a file that is not as it was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,15 +287,18 @@ def _read(path: Path) -> LastGood:
     try:
         header_line, _, data = path.read_bytes().partition(b"\n")
         header: dict[str, Any] = json.loads(header_line)
+        environment = header["environment"]
+        if not isinstance(environment, str | None):
+            raise TypeError(f"its environment is {environment!r:.100}, no text")
         good = LastGood(
             int(header["generation"]),
-            header["environment"],
+            environment,
             str(header["bundle"]),
             Head.decode(json.dumps(header["head"]).encode()),
             data,
         )
         intact = header["format"] == _FORMAT and digest(data) == good.bundle and good.belongs()
-    except (OSError, ValueError, KeyError, TypeError, BundleError) as error:
+    except _DAMAGED as error:
         raise BundleError(f"last-good file {path} cannot be used: {error}") from None
     if not intact:
         raise BundleError(f"last-good file {path} cannot be used: it is truncated or changed")

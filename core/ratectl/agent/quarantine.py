@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -56,7 +57,10 @@ class _Deaths:
     @classmethod
     def load(cls, saved: dict[str, Any]) -> Self:
         """:raises ValueError, TypeError, KeyError, OverflowError: it is damaged."""
-        return cls(int(saved["times"]), float(saved["last"]))
+        times, last = int(saved["times"]), float(saved["last"])
+        if not math.isfinite(last):
+            raise ValueError(f"{last} is no time")
+        return cls(times, last)
 
     def add(self, now: float) -> None:
         self.times, self.last = self.times + 1, now
