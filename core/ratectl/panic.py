@@ -378,16 +378,15 @@ def change_switch_file(
     return Changed(before, after, discarded)
 
 
-def save_switches(path: Path, switches: Switches) -> None:
+def save_switches(path: Path, switches: Switches, mode: int = ENTERABLE) -> None:
     """Write a file whole, readable for everybody. Folders that are not there are made.
 
-    Others may enter them and read what they know by name, but not list them: agents of another
-    user have to find the file, and their own folders are closed anyway. A folder that is there
-    keeps its mode.
+    ``mode``: of these folders. Others may enter them and read what they know by name, but not list
+    them: agents of another user have to find the file. A folder that is there keeps its mode.
 
     :raises OSError: it could not be written; what was there is untouched.
     """
-    make_folder(path.parent, ENTERABLE)
+    make_folder(path.parent, mode)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".panic-", delete=False) as beside:
         try:
             beside.write(switches.encode() + b"\n")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
 from ratectl.errors import BundleError
+from ratectl.files import CLOSED
 from ratectl.panic import PANIC, Switches, load_switches, save_switches, switch_file
 from ratectl.records import Obeyed
 from ratectl.signing import Untrusted
@@ -162,7 +163,7 @@ class StoreSwitches:
         if self._file is None:
             return
         try:
-            save_switches(self._file, switches)
+            save_switches(self._file, switches, CLOSED)
         except OSError as error:
             _log.warning("cannot remember switches in %s: %s", self._file, error)
 
