@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,10 @@ import pytest
 
 from etcd_server import wait_for
 from ratectl.agent.state import AgentState
-from ratectl.agent.switches import FileSwitches, Switchboard
+from ratectl.agent.switches import FileSwitches, StoreSwitches, Switchboard
 from ratectl.engine import engine_type
 from ratectl.errors import BundleError
-from ratectl.panic import Switch, change_switches, load_switches, switch_file
+from ratectl.panic import PANIC, Switch, change_switches, load_switches, switch_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,3 +76,40 @@ def turn_on(store: Store) -> None:
         scope="/", mode="open", reason="INC-1", author="me", time="2026-11-23T11:58:00Z"
     )
     change_switches(store, lambda on: on.turned_on(switch))
+
+
+def test_switches_that_cannot_be_remembered_are_a_problem_until_they_are(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """After a restart without the store they would be off."""
+    state = AgentState()
+    folder = tmp_path / "state"
+    folder.write_text("no folder")
+    switches = StoreSwitches(Switchboard(engine_type()(), state), state, folder, lambda *_: None)
+    turn_on(store)
+    for _ in range(2):
+        switches.see(store, store.get(PANIC))
+    assert "cannot remember the kill switch" in state.now.problems["panic-disk"]
+    assert len([each for each in caplog.records if "remember" in each.message]) == 1
+    folder.unlink()
+    switches.see(store, store.get(PANIC))
+    assert "panic-disk" not in state.now.problems
+    assert load_switches(switch_file(folder)).on
+    assert state.now.panic
+
+
+def test_a_folder_that_is_not_writable_is_said_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """The file that is written beside has another name each time."""
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device", f"{tmp_path}/{time.monotonic_ns()}")
+
+    state = AgentState()
+    switches = StoreSwitches(Switchboard(engine_type()(), state), state, tmp_path, lambda *_: None)
+    turn_on(store)
+    monkeypatch.setattr(os, "fsync", full)
+    for _ in range(3):
+        switches.see(store, store.get(PANIC))
+    assert len([each for each in caplog.records if "remember" in each.message]) == 1

@@ -104,6 +104,8 @@ class StoreSwitches:
         self._board = board
         self._state = state
         self._file = None if folder is None else switch_file(folder)
+        self._unsaved = False
+        """True while what is obeyed could not be remembered: each look tries again."""
         self._seeing = threading.Lock()
         self._changed = threading.Condition()
         self._stopped = False
@@ -156,6 +158,8 @@ class StoreSwitches:
             return
         if switches.sequence > known.sequence:
             self._board.obey("store", switches)
+            self._unsaved = True
+        if self._unsaved:
             self._remember(switches)
         self._state.problem("panic", None)
 
@@ -165,7 +169,13 @@ class StoreSwitches:
         try:
             save_switches(self._file, switches, CLOSED)
         except OSError as error:
-            _log.warning("cannot remember switches in %s: %s", self._file, error)
+            why = f"{error.strerror or error}; a restart without the store would not know it"
+            self._state.problem(
+                "panic-disk", f"cannot remember the kill switch's record in {self._file}: {why}"
+            )
+        else:
+            self._unsaved = False
+            self._state.problem("panic-disk", None)
 
     def _note(self, text: str) -> None:
         self._state.problem("panic", text)
