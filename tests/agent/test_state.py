@@ -35,6 +35,19 @@ def test_a_problem_does_not_hide_that_on_error_answers():
     assert state.now.error is None
 
 
+def test_what_is_enforced_from_disk_waits_for_the_store():
+    """The store may have had others for hours."""
+    state = AgentState()
+    state.update(generation=3, source="last-good")
+    said = "waiting for the store's first answer: generation 3 is enforced from disk until then"
+    assert state.now.error == said
+    assert state.now.known_problems is None
+    state.problem("store", "it is away")
+    assert state.now.error == "it is away"
+    state.problem("store", None, connected=True)
+    assert state.now.error is None
+
+
 class Late(BaseException):
     """Raised when the time for something is over."""
 

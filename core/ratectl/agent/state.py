@@ -50,7 +50,7 @@ class AgentStatus:
 
     @property
     def error(self) -> str | None:
-        """All problems in one line; None when there are none, and policies are in force."""
+        """All problems in one line; None when there are none and nothing is waited for."""
         return "; ".join(filter(None, (self.known_problems, self._waits_for))) or None
 
     @property
@@ -60,11 +60,19 @@ class AgentStatus:
 
     @property
     def _waits_for(self) -> str | None:
-        """Return the step that is missing before policies are in force; None when they are."""
-        if self.generation or "generation" in self.problems:
-            return None  # or that problem says that nothing is in force
-        what = "the first policies to be read" if self.connected else "the store's first answer"
-        return f"waiting for {what}: on_error answers every request until then"
+        """Return the step that is missing before the store's policies are in force, if one is.
+
+        None where a problem tells of it already.
+        """
+        first = "waiting for the store's first answer"
+        if self.generation:
+            unheard = self.source == "last-good" and not self.connected
+            until = f"generation {self.generation} is enforced from disk until then"
+            return f"{first}: {until}" if unheard and "store" not in self.problems else None
+        if "generation" in self.problems:
+            return None
+        what = "waiting for the first policies to be read" if self.connected else first
+        return f"{what}: on_error answers every request until then"
 
     @property
     def state(self) -> str:
