@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 
 from ratectl.agent.state import AgentState
 
@@ -72,3 +73,22 @@ def test_time_limits_while_waiting_keep_no_lock():
     other.start()
     other.join(10)
     assert state.wait_for_generation(9, 0)
+
+
+def test_a_signal_at_the_end_of_the_time_does_not_make_waiting_endless():
+    """CPython 3.11 passes a negative rest on to ``SimpleQueue``, which takes it for "for ever"."""
+    over = time.monotonic() + 15
+
+    def handle(*_: object) -> None:
+        if time.monotonic() > over:
+            raise Late
+
+    state = AgentState()
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+        for _ in range(2_000):
+            assert not state.wait_for_generation(9, 3e-4)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,13 +83,15 @@ class AgentStatus:
 class AgentState:
     """The current ``AgentStatus``, replaced whole, with a way to wait for changes.
 
-    Who waits takes no lock: an exception that a time limit raises in there could keep it for ever.
+    Waiters take no lock of the state: an exception that a time limit raises in there could keep it
+    for ever.
     """
 
     def __init__(self, status: AgentStatus | None = None) -> None:
         self._changing = threading.RLock()
         self._status = status or AgentStatus()
-        self._waiting: list[SimpleQueue[None]] = []
+        self._waiting: list[threading.Lock] = []
+        """One for each waiter, who waits for it to be released."""
 
     @property
     def now(self) -> AgentStatus:
@@ -107,8 +107,8 @@ class AgentState:
     def _set(self, status: AgentStatus) -> None:
         self._status = status
         for news in tuple(self._waiting):
-            if news.empty():
-                news.put(None)
+            if news.locked():  # nobody else releases it
+                news.release()
 
     def problem(self, concern: str, text: str | None, **changes: Any) -> None:
         """Note a problem, or (None) that it is over. Only what is news is logged.
@@ -140,15 +140,16 @@ class AgentState:
 
     def _wait_until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
         until = None if timeout is None else time.monotonic() + timeout
-        news: SimpleQueue[None] = SimpleQueue()
+        news = threading.Lock()
+        news.acquire()
         try:
             self._waiting.append(news)
             while not reached():
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                with contextlib.suppress(Empty):
-                    news.get(timeout=left)
+                # Not a SimpleQueue: with a signal at the wrong moment its time limit is none.
+                news.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX))
             return True
         finally:
             if news in self._waiting:
