@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +25,7 @@ POLICY = "apiVersion: ratectl/v1\nscope: /\nlimits: {l: {rate: 5/s, per: tenant}
 def generations_by_rights(policy: Path, closed: Path) -> list[int]:
     """Return what is in force while ``closed`` is readable, closed, and readable again."""
     state, wall = AgentState(), WallClock()
-    enforcement = Enforcement(engine_type()(), wall, state=state)
+    enforcement = Enforcement(engine_type()(time.monotonic_ns), wall, state=state)
     directory = DirectorySync(policy.parent.parent, enforcement, state, wall, lambda: None)
     found = []
     for content, mode in ((POLICY, 0o755), (POLICY.replace("5", "9"), 0o000), (None, 0o755)):

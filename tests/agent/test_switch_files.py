@@ -47,7 +47,7 @@ def test_a_folder_in_place_of_the_file_is_logged_once(
 ):
     switch_file(tmp_path).mkdir()
     state = AgentState()
-    file = FileSwitches(tmp_path, Switchboard(engine_type()(), state), state)
+    file = FileSwitches(tmp_path, Switchboard(engine_type()(time.monotonic_ns), state), state)
     held = []
     for _ in range(3):
         file.look()
@@ -85,7 +85,9 @@ def test_switches_that_cannot_be_remembered_are_a_problem_until_they_are(
     state = AgentState()
     folder = tmp_path / "state"
     folder.write_text("no folder")
-    switches = StoreSwitches(Switchboard(engine_type()(), state), state, folder, lambda *_: None)
+    switches = StoreSwitches(
+        Switchboard(engine_type()(time.monotonic_ns), state), state, folder, lambda *_: None
+    )
     turn_on(store)
     for _ in range(2):
         switches.see(store, store.get(PANIC))
@@ -107,7 +109,9 @@ def test_a_folder_that_is_not_writable_is_said_once(
         raise OSError(28, "No space left on device", f"{tmp_path}/{time.monotonic_ns()}")
 
     state = AgentState()
-    switches = StoreSwitches(Switchboard(engine_type()(), state), state, tmp_path, lambda *_: None)
+    switches = StoreSwitches(
+        Switchboard(engine_type()(time.monotonic_ns), state), state, tmp_path, lambda *_: None
+    )
     turn_on(store)
     monkeypatch.setattr(os, "fsync", full)
     for _ in range(3):
