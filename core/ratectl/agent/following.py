@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -145,8 +146,15 @@ class StoreFollowing(Following):
             before.slot.release(forked=True)
         file = self._file()
         slot = self.slot = self._taken_slot()
-        stop = threading.Event()
-        self.beside = Beside(engine, self.wall, settings.open_engine)
+        with ExitStack() as undoing:
+            undoing.callback(slot.release)
+            self._begin(file, undoing, before)
+            undoing.pop_all()
+
+    def _begin(self, file: FileSwitches, undoing: ExitStack, before: Self | None) -> None:
+        """Start from disk, then the threads. ``undoing``: what to do if that fails."""
+        settings, slot, stop = self.settings, self.slot, threading.Event()
+        self.beside = Beside(self.engine, self.wall, settings.open_engine)
         self.adoption = Adoption(
             self.enforcement,
             self.state,
@@ -156,6 +164,7 @@ class StoreFollowing(Following):
             self.beside,
             None if before is None else before.adoption,
         )
+        undoing.callback(self.adoption.close)
         folder = slot.folder.parent if slot.folder else None
         switches = StoreSwitches(self.board, self.state, folder, self.adoption.prove)
         self.sync = StoreSync(
