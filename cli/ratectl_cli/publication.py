@@ -219,13 +219,13 @@ def pass_guards(session: Session, proposal: Proposal, reasons: Mapping[str, str]
     return replace(proposal, provenance=replace(proposal.provenance, passed=passed))
 
 
-def provenance_of(path: str, message: str) -> Provenance:
-    """Who publishes what lies at ``path``, or comes through a pipe (``-``)."""
+def provenance_of(session: Session, path: str, message: str) -> Provenance:
+    """Return who publishes what lies at ``path``, or comes through a pipe (``-``)."""
     from ratectl.provenance import gather
 
-    found = gather("." if path == "-" else path, message)
-    # What comes through a pipe is not what the repository holds.
-    return replace(found, commit=None, dirty=None) if path == "-" else found
+    if path == "-":  # what comes through a pipe is not what the repository holds
+        return replace(gather(".", message), commit=None, dirty=None)
+    return gather(path, message, warn=session.warn)
 
 
 def title_of(proposal: Proposal, source: str) -> str:

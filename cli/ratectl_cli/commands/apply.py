@@ -196,7 +196,7 @@ def apply(
                 assert plan is not None
                 proposal = planned(session, store, plan, message)
             else:
-                provenance = provenance_of(path, message)
+                provenance = provenance_of(session, path, message)
                 proposal = compare_with_live(session, store, path, loaded, provenance, choice)
         source = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
         return applied(session, store, proposal, path, source, manner)

@@ -117,7 +117,7 @@ def plan(
     recording = _recording(path, replay, map_file)
     with session.busy("reading policies"):
         loaded = read_usable(path, part=choice is not None)
-    provenance = publication.provenance_of(path, message)
+    provenance = publication.provenance_of(session, path, message)
     with session.store() as store, session.busy("comparing with the live generation"):
         proposal = publication.compare_with_live(session, store, path, loaded, provenance, choice)
         saved = None if out is None else _saved(store, proposal, path)
