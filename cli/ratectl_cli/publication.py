@@ -149,7 +149,7 @@ def guarded(session: Session, store: Store, proposal: Proposal) -> Proposal:
 
     warn_of_switches(session, store)
     try:
-        records = read_usage(store)
+        records = read_usage(store, session.warn)
     except StoreError as error:
         session.warn(f"what limits do now is not known: {error}")
         records = []
