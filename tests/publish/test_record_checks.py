@@ -26,6 +26,7 @@ from ratectl.records import (
     RolloutRecord,
     UsageRecord,
     now_ms,
+    sequence_problem,
 )
 
 if TYPE_CHECKING:
@@ -174,6 +175,15 @@ READERS: dict[str, Callable[[int], object]] = {
     "switches": lambda number: Switches.decode(changed(SWITCHES, "sequence", number)),
     "agent": lambda number: AgentRecord.decode(changed(AGENT, "panic_sequence", number)),
 }
+
+
+def test_the_reason_is_the_same_at_every_look() -> None:
+    """An agent logs a reason when it changes: a time in it would fill the log."""
+    before = now_ms()
+    reason = sequence_problem(2**53)
+    while now_ms() == before:
+        pass
+    assert sequence_problem(2**53) == reason
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -47,8 +47,8 @@ def sequence_problem(sequence: object) -> str | None:
     if type(sequence) is int and 0 < sequence <= _latest_ms():
         return None
     return (
-        f"its sequence is {sequence!r:.40}, no whole number from 1 to {_latest_ms()} "
-        f"(the time {_LEAD_YEARS} years from now, in milliseconds)"
+        f"its sequence is {sequence!r:.40}, no whole number from 1 to the time {_LEAD_YEARS} years "
+        "from now in milliseconds"
     )
 
 
