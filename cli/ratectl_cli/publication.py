@@ -312,11 +312,14 @@ def _answer_unpublished(
 
 
 def is_live(proposal: Proposal) -> bool:
-    """Whether publishing would change nothing at all."""
+    """Return True where publishing would change nothing at all.
+
+    What is live and cannot be read is to be written anew.
+    """
     from ratectl.policy.bundle import digest, encode_policies
 
     head = proposal.base.head
-    if head is None or proposal.base.fresh or proposal.reowned:
+    if head is None or proposal.base.fresh or proposal.reowned or proposal.old is None:
         return False
     return head.bundle == digest(encode_policies(proposal.tree))
 

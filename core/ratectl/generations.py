@@ -43,6 +43,7 @@ __all__ = [
     "read_environment",
     "read_history",
     "read_live",
+    "read_manifest",
     "read_rollouts",
     "read_tree",
 ]
@@ -222,7 +223,7 @@ def read_blob(store: Store, sha256: str) -> bytes:
     item = store.get(MANIFESTS + sha256)
     if item is None:
         raise NotFound(f"bundle {sha256[:12]} is not in the store")
-    manifest = Manifest.decode(item.value)
+    manifest = read_manifest(item)
     if not 0 <= manifest.size <= MAX_BUNDLE_BYTES:
         raise BundleError(f"bundle {sha256[:12]} says it has {manifest.size} bytes")
     chunks = store.list(f"{BUNDLES}{sha256}/").items
@@ -235,6 +236,20 @@ def read_blob(store: Store, sha256: str) -> bytes:
     if digest(data) != sha256:
         raise BundleError(f"bundle {sha256[:12]} is corrupt: its bytes hash to {digest(data)[:12]}")
     return data
+
+
+def read_manifest(item: Item) -> Manifest:
+    """Return the manifest of a blob.
+
+    :raises BundleError: it cannot be read; the message names its key.
+    """
+    try:
+        return Manifest.decode(item.value)
+    except BundleError as error:
+        raise BundleError(
+            f"{item.key} is damaged ({error}): apply the policies that it belongs to once more, "
+            "which writes it anew"
+        ) from None
 
 
 def read_tree(store: Store, entry: HistoryEntry) -> PolicyTree:
