@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ratectl.errors import BundleError, NotFound
 from ratectl.policy.bundle import MAX_BUNDLE_BYTES, decode_origins, decode_policies, digest
@@ -24,11 +24,13 @@ from ratectl.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ratectl.policy.model import PolicyTree
     from ratectl.records import Candidate
     from ratectl.stores.base import Item, Store
+
+R = TypeVar("R", HistoryEntry, RolloutRecord)
 
 __all__ = [
     "Fresh",
@@ -192,16 +194,41 @@ def read_entry(store: Store, generation: int) -> HistoryEntry:
     return entry
 
 
-def read_history(store: Store) -> list[HistoryEntry]:
-    """Every kept generation, newest first."""
+def read_history(store: Store, warn: Callable[[str], None] | None = None) -> list[HistoryEntry]:
+    """Return every kept generation, newest first.
+
+    With ``warn``, an entry that cannot be read is left out, and told.
+
+    :raises BundleError: one cannot be read, and nobody is told.
+    """
     items = store.list(HISTORY).items
-    return [HistoryEntry.decode(item.value) for item in reversed(items)]
+    return list(_records(HistoryEntry, reversed(items), warn))
 
 
-def read_rollouts(store: Store) -> dict[int, RolloutRecord]:
-    """Every rollout that is remembered, by the generation that it tries, or tried."""
-    found = (RolloutRecord.decode(item.value) for item in store.list(ROLLOUTS).items)
+def read_rollouts(
+    store: Store, warn: Callable[[str], None] | None = None
+) -> dict[int, RolloutRecord]:
+    """Return every rollout that is remembered, by the generation that it tries, or tried.
+
+    See ``read_history`` for those that cannot be read.
+    """
+    found = _records(RolloutRecord, store.list(ROLLOUTS).items, warn)
     return {record.generation: record for record in found}
+
+
+def _records(
+    kind: type[R], items: Iterable[Item], warn: Callable[[str], None] | None
+) -> Iterator[R]:
+    for item in items:
+        try:
+            yield kind.decode(item.value)
+        except BundleError as error:
+            if warn is None:
+                raise BundleError(
+                    f"{item.key} is damaged ({error}); what names a generation goes on without it: "
+                    "ratectl rollback --to N"
+                ) from None
+            warn(f"{item.key} is left out: {error}")
 
 
 def lived(store: Store) -> list[HistoryEntry]:
