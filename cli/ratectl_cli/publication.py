@@ -151,7 +151,7 @@ def guarded(session: Session, store: Store, proposal: Proposal) -> Proposal:
 
     warn_of_switches(session, store)
     try:
-        records = read_usage(store)
+        records = read_usage(store, session.warn)
     except StoreError as error:
         session.warn(f"what limits do now is not known: {error}")
         records = []
@@ -221,13 +221,13 @@ def pass_guards(session: Session, proposal: Proposal, reasons: Mapping[str, str]
     return replace(proposal, provenance=replace(proposal.provenance, passed=passed))
 
 
-def provenance_of(path: str, message: str) -> Provenance:
-    """Who publishes what lies at ``path``, or comes through a pipe (``-``)."""
+def provenance_of(session: Session, path: str, message: str) -> Provenance:
+    """Return who publishes what lies at ``path``, or comes through a pipe (``-``)."""
     from ratectl.provenance import gather
 
-    found = gather("." if path == "-" else path, message)
-    # What comes through a pipe is not what the repository holds.
-    return replace(found, commit=None, dirty=None) if path == "-" else found
+    if path == "-":  # what comes through a pipe is not what the repository holds
+        return replace(gather(".", message), commit=None, dirty=None)
+    return gather(path, message, warn=session.warn)
 
 
 def title_of(proposal: Proposal, source: str) -> str:
@@ -314,11 +314,14 @@ def _answer_unpublished(
 
 
 def is_live(proposal: Proposal) -> bool:
-    """Whether publishing would change nothing at all."""
+    """Return True where publishing would change nothing at all.
+
+    What is live and cannot be read is to be written anew.
+    """
     from ratectl.policy.bundle import digest, encode_policies
 
     head = proposal.base.head
-    if head is None or proposal.base.fresh or proposal.reowned:
+    if head is None or proposal.base.fresh or proposal.reowned or proposal.old is None:
         return False
     return head.bundle == digest(encode_policies(proposal.tree))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ratectl.errors import BundleError, NotFound
 from ratectl.policy.bundle import MAX_BUNDLE_BYTES, decode_origins, decode_policies, digest
@@ -24,11 +24,13 @@ from ratectl.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ratectl.policy.model import PolicyTree
     from ratectl.records import Candidate
     from ratectl.stores.base import Item, Store
+
+R = TypeVar("R", HistoryEntry, RolloutRecord)
 
 __all__ = [
     "Fresh",
@@ -43,6 +45,7 @@ __all__ = [
     "read_environment",
     "read_history",
     "read_live",
+    "read_manifest",
     "read_rollouts",
     "read_tree",
 ]
@@ -204,16 +207,41 @@ def read_entry(store: Store, generation: int) -> HistoryEntry:
     return entry
 
 
-def read_history(store: Store) -> list[HistoryEntry]:
-    """Every kept generation, newest first."""
+def read_history(store: Store, warn: Callable[[str], None] | None = None) -> list[HistoryEntry]:
+    """Return every kept generation, newest first.
+
+    With ``warn``, an entry that cannot be read is left out, and told.
+
+    :raises BundleError: one cannot be read, and nobody is told.
+    """
     items = store.list(HISTORY).items
-    return [HistoryEntry.decode(item.value) for item in reversed(items)]
+    return list(_records(HistoryEntry, reversed(items), warn))
 
 
-def read_rollouts(store: Store) -> dict[int, RolloutRecord]:
-    """Every rollout that is remembered, by the generation that it tries, or tried."""
-    found = (RolloutRecord.decode(item.value) for item in store.list(ROLLOUTS).items)
+def read_rollouts(
+    store: Store, warn: Callable[[str], None] | None = None
+) -> dict[int, RolloutRecord]:
+    """Return every rollout that is remembered, by the generation that it tries, or tried.
+
+    See ``read_history`` for those that cannot be read.
+    """
+    found = _records(RolloutRecord, store.list(ROLLOUTS).items, warn)
     return {record.generation: record for record in found}
+
+
+def _records(
+    kind: type[R], items: Iterable[Item], warn: Callable[[str], None] | None
+) -> Iterator[R]:
+    for item in items:
+        try:
+            yield kind.decode(item.value)
+        except BundleError as error:
+            if warn is None:
+                raise BundleError(
+                    f"{item.key} is damaged ({error}); what names a generation goes on without it: "
+                    "ratectl rollback --to N"
+                ) from None
+            warn(f"{item.key} is left out: {error}")
 
 
 def lived(store: Store) -> list[HistoryEntry]:
@@ -235,7 +263,7 @@ def read_blob(store: Store, sha256: str) -> bytes:
     item = store.get(MANIFESTS + sha256)
     if item is None:
         raise NotFound(f"bundle {sha256[:12]} is not in the store")
-    manifest = Manifest.decode(item.value)
+    manifest = read_manifest(item)
     if not 0 <= manifest.size <= MAX_BUNDLE_BYTES:
         raise BundleError(f"bundle {sha256[:12]} says it has {manifest.size} bytes")
     chunks = store.list(f"{BUNDLES}{sha256}/").items
@@ -248,6 +276,20 @@ def read_blob(store: Store, sha256: str) -> bytes:
     if digest(data) != sha256:
         raise BundleError(f"bundle {sha256[:12]} is corrupt: its bytes hash to {digest(data)[:12]}")
     return data
+
+
+def read_manifest(item: Item) -> Manifest:
+    """Return the manifest of a blob.
+
+    :raises BundleError: it cannot be read; the message names its key.
+    """
+    try:
+        return Manifest.decode(item.value)
+    except BundleError as error:
+        raise BundleError(
+            f"{item.key} is damaged ({error}): apply the policies that it belongs to once more, "
+            "which writes it anew"
+        ) from None
 
 
 def read_tree(store: Store, entry: HistoryEntry) -> PolicyTree:

@@ -197,7 +197,7 @@ def apply(
                 assert plan is not None
                 proposal = planned(session, store, plan, message, manner.signer)
             else:
-                provenance = provenance_of(path, message)
+                provenance = provenance_of(session, path, message)
                 base = publishing_base(store, manner.signer)
                 proposal = compare_with_live(
                     session, store, base, path, loaded, provenance, choice, manner.signer

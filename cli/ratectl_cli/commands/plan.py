@@ -118,7 +118,7 @@ def plan(
     recording = _recording(path, replay, map_file)
     with session.busy("reading policies"):
         loaded = read_usable(path, part=choice is not None)
-    provenance = publication.provenance_of(path, message)
+    provenance = publication.provenance_of(session, path, message)
     with session.store() as store, session.busy("comparing with the live generation"):
         base = read_base(store)
         proposal = publication.compare_with_live(

@@ -200,7 +200,7 @@ def _which(live: int, left: int, again: int, older: "Sequence[int]") -> UsageErr
 def _warn_of_aborted(session: Session, store: "Store", target: int) -> None:
     from ratectl.generations import read_rollouts
 
-    tried = read_rollouts(store).get(target)
+    tried = read_rollouts(store, session.warn).get(target)
     if tried is not None and tried.state == "aborted":
         why = f": {tried.reason}" if tried.reason else ""
         session.warn(f"generation {target} was never live: {tried.by} aborted it{why}")
