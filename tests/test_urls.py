@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 import pytest
 
 from ratectl.urls import scrubbed, shown
@@ -35,6 +37,13 @@ LEAKY = [
     "sqlite://root:hunter2@host/db",
     "sqlite:///root:hunter2@host/db",
     "postgres://root:hunter2@host/db",
+    "etcd://host/prod;password=hunter2",
+    "etcd://host;hunter2/prod",
+    "etcd://root:x'hunter2@host/prod",
+    'etcd://root:x"hunter2@host/prod',
+    "etcd://root:x`hunter2@host/prod",
+    "etcd://root:x y\thunter2@host/prod",
+    "etcd:\\\\root:hunter2@host/prod",
 ]
 """URLs that hold a password or token, most of them by mistake."""
 
@@ -43,7 +52,11 @@ LEAKY = [
 def test_no_secret_is_shown(url: str) -> None:
     assert SECRET not in shown(url)
     assert SECRET not in scrubbed(f"it said {shown(url)}, twice: ({shown(url)})")
-    if ":/" in url and " " not in url:
+    for argument in (url, f"--id={url}", f"--{url}", f"-{url}", f"--attr=a={url}", f"a={url}"):
+        for repeated in (argument, repr(argument), f"'{argument}'", str(PurePath(argument))):
+            text = scrubbed(f"unexpected argument ({repeated})", ["history", argument])
+            assert SECRET not in text
+    if ":/" in url and not set(url) & set(" '\"`\t"):
         assert SECRET not in scrubbed(f"unexpected argument ({url})")
 
 

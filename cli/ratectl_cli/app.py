@@ -154,11 +154,11 @@ def _fail(error: BaseException, arguments: "Sequence[str]") -> int:
     else:
         output, color = guess_output(arguments), guess_color(arguments)
         session = Session(Options(output=output, color=color, verbose=1))
-    failure = explain_error(error)
+    failure = explain_error(error, arguments)
     if failure.exit_code == BUG and session.options.verbose:
         import traceback
 
-        sys.stderr.write(scrubbed("".join(traceback.format_exception(error))))
+        sys.stderr.write(scrubbed("".join(traceback.format_exception(error)), arguments))
     try:
         _report(session, failure)
     except Exception:  # noqa: BLE001  an exit code without a word helps nobody

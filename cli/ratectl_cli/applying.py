@@ -156,27 +156,30 @@ def _unchanged(
     return waiting.exit_code(waited)
 
 
-def planned(session: Session, store: Store, plan: SavedPlan, message: str) -> Proposal:
+def planned(
+    session: Session, store: Store, plan: SavedPlan, message: str, signer: Signer | None
+) -> Proposal:
     """What a saved plan says, as of whoever applies it now."""
+    from ratectl.heads import owners_to_respect, publishing_base
     from ratectl.plan import still_live
     from ratectl.provenance import gather
-    from ratectl.sets import Owners, owners_blob, read_owners
+    from ratectl.sets import Owners
     from ratectl_cli.policies import tree_to_compare
     from ratectl_cli.publication import guarded, propose
 
-    base = still_live(store, plan)
+    base = publishing_base(store, signer, still_live(store, plan))
     provenance = replace(
         plan.provenance, author=gather(".").author, message=message or plan.provenance.message
     )
     old = tree_to_compare(session, store, base)
     tree = plan.tree()
     merged = plan.merged(tree)
-    before = read_owners(store, owners_blob(store, base))
+    before, disowned = owners_to_respect(store, base, signer)
     proposal = replace(
         propose("apply", base, old, tree, provenance),
         beside=plan.beside,
         merged=merged,
-        reowned=(plan.beside.owners or Owners()) != before,
+        reowned=disowned is not None or (plan.beside.owners or Owners()) != before,
     )
     if merged is not None and publication.is_live(proposal):
         # Applied before: what was to be pruned is gone, and what was to be taken is its own.

@@ -163,12 +163,15 @@ def _policies(store: Store, live: Live) -> Finding:
 
 
 def _agents(store: Store, live: Live, at: datetime) -> Iterator[Finding]:
-    from ratectl.usage import read_agents, read_beats
+    from ratectl.usage import read_agents, read_beats, read_usage
     from ratectl_cli.commands.agents import agent_data
     from ratectl_cli.diagnosis_panic import examine_switches
 
-    seen = {record.id: record.reported for record in read_beats(store)}
-    records = read_agents(store)
+    unreadable: list[str] = []
+    seen = {record.id: record.reported for record in read_beats(store, unreadable.append)}
+    records = read_agents(store, unreadable.append)
+    read_usage(store, unreadable.append)
+    yield from (Finding("reports", "warning", problem) for problem in unreadable)
     switches, findings = examine_switches(store, records, at)
     yield from findings
     agents = [agent_data(agent, live, seen, switches.sequence) for agent in records]

@@ -26,6 +26,8 @@ from ratectl.urls import scrubbed
 from ratectl_cli.signals import Terminated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ratectl.policy.diagnostics import Diagnostic
 
 __all__ = [
@@ -134,11 +136,14 @@ _KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
 )
 
 
-def explain_error(error: BaseException) -> Failure:
-    """Return what to say of an exception, and how to exit. No password in a URL is repeated."""
+def explain_error(error: BaseException, given: Sequence[str]) -> Failure:
+    """Return what to say of an exception, and how to exit.
+
+    No password in a URL is repeated, nor in any of the arguments ``given``.
+    """
     failure = _explained(error)
-    hint = failure.hint and scrubbed(failure.hint)
-    return replace(failure, message=scrubbed(failure.message), hint=hint)
+    hint = failure.hint and scrubbed(failure.hint, given)
+    return replace(failure, message=scrubbed(failure.message, given), hint=hint)
 
 
 def _explained(error: BaseException) -> Failure:

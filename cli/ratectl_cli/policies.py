@@ -191,14 +191,20 @@ def live_tree(store: Store) -> LiveTree:
 def tree_to_compare(session: Session, store: Store, live: Live) -> PolicyTree | None:
     """The live policies; None where there are none, or none that can be read.
 
-    A damaged generation must not keep anybody from publishing a good one.
+    A damaged generation must not keep anybody from publishing a good one. The head names the
+    policies as well: where only the history entry is damaged, guards still compare with them.
     """
-    from ratectl.generations import live_entry, read_tree
+    from ratectl.generations import live_entry, read_blob, read_tree
+    from ratectl.policy.bundle import decode_policies
 
     if live.head is None:
         return None
     try:
-        return read_tree(store, live_entry(store, live))
+        try:
+            entry = live_entry(store, live)
+        except (BundleError, NotFound):
+            return decode_policies(read_blob(store, live.head.bundle))
+        return read_tree(store, entry)
     except (BundleError, NotFound) as error:
         session.warn(f"generation {live.generation} cannot be read: {error}")
         return None

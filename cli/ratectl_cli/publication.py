@@ -106,26 +106,28 @@ def propose(
 def compare_with_live(
     session: Session,
     store: Store,
+    base: Live,
     path: str,
     loaded: Loaded,
     provenance: Provenance,
     choice: Choice | None = None,
+    signer: Signer | None = None,
 ) -> Proposal:
-    """Propose policies that were read at ``path``, beside the live generation.
+    """Propose policies that were read at ``path``, beside the live generation of ``base``.
 
-    ``choice``: they are only a set's part of it.
+    ``choice``: they are only a set's part of it. ``signer`` is going to sign what is published.
 
     :raises PolicyError, Refused: they cannot be published (see ``whole_of``).
     """
-    from ratectl.generations import read_base
     from ratectl_cli.policies import tree_to_compare
     from ratectl_cli.sets import whole_of
 
-    base = read_base(store)
     if base.unreadable is not None:
         session.warn(f"{base.unreadable}. It is compared with nothing")
     old = tree_to_compare(session, store, base)
-    whole = whole_of(store, base, old, loaded, choice)
+    whole = whole_of(store, base, old, loaded, choice, signer)
+    if whole.disowned is not None:
+        session.warn(f"{whole.disowned}. No set owns anything of the whole tree from PATH")
     if choice is not None:
         provenance = replace(provenance, set=choice.name)
     found = whole.loaded
@@ -149,7 +151,7 @@ def guarded(session: Session, store: Store, proposal: Proposal) -> Proposal:
 
     warn_of_switches(session, store)
     try:
-        records = read_usage(store)
+        records = read_usage(store, session.warn)
     except StoreError as error:
         session.warn(f"what limits do now is not known: {error}")
         records = []
@@ -165,7 +167,7 @@ def guarded(session: Session, store: Store, proposal: Proposal) -> Proposal:
 
 def sign_guard(store: Store, proposal: Proposal, key: Signer | None) -> Proposal:
     """Return the proposal with objections to signing it, or to leaving it unsigned."""
-    objection = _unsigned(proposal) if key is None else _unverified(store, proposal, key)
+    objection = _unsigned(proposal) if key is None else _unverified(store, proposal)
     if objection is None:
         return proposal
     return replace(proposal, objections=[*proposal.objections, objection])
@@ -184,11 +186,11 @@ def _unsigned(proposal: Proposal) -> Objection | None:
     )
 
 
-def _unverified(store: Store, proposal: Proposal, key: Signer) -> Objection | None:
+def _unverified(store: Store, proposal: Proposal) -> Objection | None:
     from ratectl.guards import UNVERIFIED, Objection
     from ratectl_cli.signing import unverified
 
-    why = unverified(store, proposal, key)
+    why = unverified(store, proposal)
     if why is None:
         return None
     return Objection(
@@ -219,13 +221,13 @@ def pass_guards(session: Session, proposal: Proposal, reasons: Mapping[str, str]
     return replace(proposal, provenance=replace(proposal.provenance, passed=passed))
 
 
-def provenance_of(path: str, message: str) -> Provenance:
-    """Who publishes what lies at ``path``, or comes through a pipe (``-``)."""
+def provenance_of(session: Session, path: str, message: str) -> Provenance:
+    """Return who publishes what lies at ``path``, or comes through a pipe (``-``)."""
     from ratectl.provenance import gather
 
-    found = gather("." if path == "-" else path, message)
-    # What comes through a pipe is not what the repository holds.
-    return replace(found, commit=None, dirty=None) if path == "-" else found
+    if path == "-":  # what comes through a pipe is not what the repository holds
+        return replace(gather(".", message), commit=None, dirty=None)
+    return gather(path, message, warn=session.warn)
 
 
 def title_of(proposal: Proposal, source: str) -> str:
@@ -312,11 +314,14 @@ def _answer_unpublished(
 
 
 def is_live(proposal: Proposal) -> bool:
-    """Whether publishing would change nothing at all."""
+    """Return True where publishing would change nothing at all.
+
+    What is live and cannot be read is to be written anew.
+    """
     from ratectl.policy.bundle import digest, encode_policies
 
     head = proposal.base.head
-    if head is None or proposal.base.fresh or proposal.reowned:
+    if head is None or proposal.base.fresh or proposal.reowned or proposal.old is None:
         return False
     return head.bundle == digest(encode_policies(proposal.tree))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ratectl.policy.loader import Loaded
     from ratectl.policy.model import PolicyTree
     from ratectl.sets import Merged, Owners
+    from ratectl.signing import Signer
     from ratectl.stores.base import Store
     from ratectl_cli.text import Block
 
@@ -92,48 +93,63 @@ class Whole:
     merged: Merged | None
     """Where only a set is published."""
     before: Owners
+    disowned: str | None = None
+    """Why owners do not count, where a whole tree is published in spite of them."""
 
     @property
     def reowned(self) -> bool:
         """Whether publishing it changes who owns what."""
-        return self.merged is not None and self.merged.owners != self.before
+        if self.merged is None:
+            return self.disowned is not None
+        return self.merged.owners != self.before
 
     def beside(self, store: Store, base: Live, path: str) -> Beside:
         """What to keep with it."""
         from ratectl.documents import Beside, Documents, read_documents
-        from ratectl.generations import read_entry
+        from ratectl.generations import live_entry
 
         if self.merged is None:
             return Beside(Documents.read(path, self.loaded))
         documents = Documents.read(path, self.loaded, self.merged.name)
         if base.head is not None:
-            others = read_documents(store, read_entry(store, base.generation))
+            others = read_documents(store, live_entry(store, base))
             documents = documents.beside(others, self.merged.name)
         return Beside(documents, self.merged.owners)
 
 
 def whole_of(
-    store: Store, base: Live, live: PolicyTree | None, loaded: Loaded, choice: Choice | None
+    store: Store,
+    base: Live,
+    live: PolicyTree | None,
+    loaded: Loaded,
+    choice: Choice | None,
+    signer: Signer | None = None,
 ) -> Whole:
     """What publishing what was read would make live, where ``live`` is, of ``base``.
+
+    A whole tree is published whatever somebody did to the owners of the live generation: they count
+    where they can be read and, for a ``signer``, where its key has signed them.
 
     :raises PolicyError: it does not hold together.
     :raises Refused: a set says what belongs to another, or a whole tree would be published in
         place of sets.
-    :raises BundleError, NotFound: what is live, or who owns it, cannot be read.
+    :raises BundleError, NotFound: what is live, or who owns it, cannot be read, and a set is to be
+        published beside it.
     """
     from ratectl.errors import BundleError, PolicyError
+    from ratectl.heads import owners_to_respect
     from ratectl.policy.model import PolicyTree
-    from ratectl.sets import judged, merge, owners_blob, read_owners
+    from ratectl.sets import judged, merge
     from ratectl_cli.errors import Refused
     from ratectl_cli.policies import publishable
 
-    _refuse_without_head(store, base, choice)
-    owners = read_owners(store, owners_blob(store, base))
+    _refuse_without_head(store, base, choice, signer)
     if choice is None:
+        owners, disowned = owners_to_respect(store, base, signer)
         if owners:
             raise Refused(_instead_of_sets(base.generation, owners))
-        return Whole(publishable(loaded, live), None, owners)
+        return Whole(publishable(loaded, live), None, owners, disowned)
+    owners = _owners(store, base)
     if live is None and base.head is not None:
         raise BundleError(
             f"generation {base.generation} cannot be read, so no set can be published beside the "
@@ -164,20 +180,61 @@ def whole_of(
     return Whole(loaded, merged, owners)
 
 
-def _refuse_without_head(store: Store, base: Live, choice: Choice | None) -> None:
+def _owners(store: Store, base: Live) -> Owners:
+    """Return who owns what, for a set that is published beside others.
+
+    :raises BundleError, NotFound: it cannot be read; says how to start afresh.
+    """
+    from ratectl.errors import BundleError, NotFound
+    from ratectl.sets import owners_blob, read_owners
+
+    try:
+        return read_owners(store, owners_blob(store, base))
+    except (BundleError, NotFound) as error:
+        error.add_note(
+            "to start afresh, apply the files of the whole tree without --set, or go back to an "
+            "earlier generation (`ratectl rollback --to GEN`)"
+        )
+        raise
+
+
+def _refuse_without_head(
+    store: Store, base: Live, choice: Choice | None, signer: Signer | None
+) -> None:
     """Return if publishing takes nothing from sets, where the head is gone or cannot be read.
 
     :raises Refused: sets own parts of the last generation, or a set is to be published.
     """
-    from ratectl.generations import highest_generation, read_entry
+    from ratectl.generations import highest_generation
     from ratectl_cli.errors import Refused
 
     last = 0 if base.head is not None else highest_generation(store)
-    if last and (choice is not None or read_entry(store, last).owners):
+    if not last:
+        return
+    if _has_owners(store, last, signer):
         raise Refused(
             f"nothing is live that can be read, and sets own parts of generation {last}, the last "
             f"one: publish it again first (`ratectl rollback --to {last}`)"
         )
+    if choice is not None:
+        raise Refused(
+            "nothing is live that can be read, so no set can be published beside the others: apply "
+            "the files of the whole tree without --set first, or go back to an earlier generation "
+            "(`ratectl rollback --to GEN`)"
+        )
+
+
+def _has_owners(store: Store, generation: int, signer: Signer | None) -> bool:
+    """Return True where sets own parts of a generation, by an entry that can be vouched for."""
+    from ratectl.continuation import doubt
+    from ratectl.errors import BundleError, NotFound
+    from ratectl.generations import read_entry
+
+    try:
+        entry = read_entry(store, generation)
+    except (BundleError, NotFound):
+        return False
+    return entry.owners is not None and (signer is None or doubt(store, signer, entry) is None)
 
 
 def _instead_of_sets(generation: int, owners: Owners) -> str:

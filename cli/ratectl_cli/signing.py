@@ -85,25 +85,19 @@ def warn_of_fresh_start(session: Session, base: Live) -> None:
         )
 
 
-def unverified(store: Store, proposal: Proposal, signer: Signer) -> str | None:
-    """Return why ``signer`` cannot vouch for what other sets own; None if it can.
+def unverified(store: Store, proposal: Proposal) -> str | None:
+    """Return why its signer cannot vouch for what other sets own; None if it can.
 
     Publishing a set signs everything of other sets as well, and who owns it.
     """
-    from ratectl.continuation import doubt
-    from ratectl.generations import live_entry
     from ratectl.policy.model import PolicyTree
-    from ratectl.sets import others_untouched, read_owners
+    from ratectl.sets import others_untouched, owners_blob, read_owners
 
     base, merged = proposal.base, proposal.merged
     if merged is None or base.head is None:
         return None
     if base.fresh is not None:
         return base.fresh.because
-    entry = live_entry(store, base)
-    why = doubt(store, signer, entry)
-    if why is not None:
-        return f"the history entry of generation {entry.generation}: {why}"
-    owners = read_owners(store, entry.owners)
+    owners = read_owners(store, owners_blob(store, base))
     untouched = others_untouched(merged, proposal.old or PolicyTree({}), owners)
     return None if untouched else "the plan says something else of it than what is live"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from ratectl.errors import Conflict, NotFound, OutcomeUnknown
-from ratectl.generations import read_history, read_live
+from ratectl.errors import BundleError, Conflict, NotFound, OutcomeUnknown
+from ratectl.generations import read_blob, read_history, read_live, read_manifest
 from ratectl.policy.bundle import digest
 from ratectl.records import BUNDLES, MANIFESTS, Manifest, chunk_key, utc_now
 from ratectl.stores.base import MAX_OPS, Compare, Delete, Put
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHUNK_BYTES",
     "collect_garbage",
+    "is_intact",
     "still_stored",
     "want_blob",
     "want_if_kept",
@@ -35,25 +36,52 @@ GARBAGE_AGE: Final = timedelta(hours=1)
 
 
 def write_blob(store: Store, data: bytes) -> Item:
-    """Upload the chunks, then the manifest; returns the manifest as stored."""
+    """Upload the chunks, then the manifest; returns the manifest as stored.
+
+    What is there already is verified, and written anew where it is damaged.
+    """
     sha256 = digest(data)
     try:
-        return want_blob(store, sha256)
-    except NotFound:
-        pass
+        wanted = want_blob(store, sha256)
+    except (NotFound, BundleError):
+        wanted = None
+    if wanted is not None and is_intact(store, sha256):
+        return wanted
     chunks = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
     for number, chunk in enumerate(chunks):
         _put(store, chunk_key(sha256, number), chunk)
+    _delete_others(store, sha256, len(chunks))
     manifest = Manifest(size=len(data), chunks=len(chunks), wanted=utc_now())
     _put(store, MANIFESTS + sha256, manifest.encode())
     return _stored(store, sha256)
 
 
+def is_intact(store: Store, sha256: str) -> bool:
+    """Return True for a blob that can be read, and holds the bytes that its hash names."""
+    try:
+        read_blob(store, sha256)
+    except (NotFound, BundleError):
+        return False
+    return True
+
+
+def _delete_others(store: Store, sha256: str, count: int) -> None:
+    """Delete what lies among the chunks of a blob and is none: whoever reads it counts them."""
+    chunks = {chunk_key(sha256, number) for number in range(count)}
+    for found in store.list(f"{BUNDLES}{sha256}/").items:
+        if found.key not in chunks:
+            store.delete(found.key)
+
+
 def want_blob(store: Store, sha256: str) -> Item:
-    """Mark a stored blob as wanted, so that nobody collects it meanwhile."""
+    """Mark a stored blob as wanted, so that nobody collects it meanwhile.
+
+    :raises NotFound: it is not there.
+    :raises BundleError: its manifest cannot be read.
+    """
     while True:
         item = _stored(store, sha256)
-        known = Manifest.decode(item.value)
+        known = read_manifest(item)
         wanted = Manifest(size=known.size, chunks=known.chunks, wanted=utc_now())
         # Compared, because the collector may be deleting the chunks just now.
         if store.txn([Compare(item.key, item.mod_revision)], [Put(item.key, wanted.encode())]).ok:
@@ -61,11 +89,11 @@ def want_blob(store: Store, sha256: str) -> Item:
 
 
 def want_if_kept(store: Store, sha256: str | None, manifests: list[Item]) -> str | None:
-    """Want what is a comfort, and no condition: None where it is gone."""
+    """Want what is a comfort, and no condition: None where it is gone or damaged."""
     if sha256 is not None:
         try:
             manifests.append(want_blob(store, sha256))
-        except NotFound:
+        except (NotFound, BundleError):
             return None
     return sha256
 
@@ -110,10 +138,17 @@ def collect_garbage(store: Store, *, age: timedelta = GARBAGE_AGE) -> int:
     deleted = 0
     for item in store.list(MANIFESTS).items:
         sha256 = item.key.removeprefix(MANIFESTS)
-        wanted = datetime.fromisoformat(Manifest.decode(item.value).wanted)
-        if sha256 not in named and wanted < oldest:
+        if sha256 not in named and _was_wanted(item) < oldest:
             deleted += delete_blob(store, item, sha256)
     return deleted
+
+
+def _was_wanted(item: Item) -> datetime:
+    """Return when a blob was last wanted: just now where that cannot be read."""
+    try:
+        return datetime.fromisoformat(Manifest.decode(item.value).wanted)
+    except BundleError:  # it may be of a newer version
+        return datetime.now(UTC)
 
 
 def delete_blob(store: Store, manifest: Item, sha256: str) -> bool:

@@ -38,9 +38,10 @@ __all__ = [
     "vouch",
 ]
 
-_BELIEVED_MS: Final = 5 * 31_557_600_000
-"""Agents' reports are not signed. To a signer, a sequence more than 5 years ahead does not count: a
-forged report must have nobody sign a number near the bound of 10 years, which readers refuse."""
+_BELIEVED_MS: Final = 86_400_000
+"""Agents' reports are not signed. To a signer, a sequence more than a day ahead does not count:
+once such a number is signed and obeyed, no fresh start that does not know of it
+wins until its time."""
 
 
 class Signable(Protocol):
@@ -128,11 +129,19 @@ def _outrun(store: Store, record: Numbered, revision: int) -> str | None:
     )
 
 
-def fresh_sequence(store: Store, kind: type[Numbered], signer: Signer | None) -> int:
-    """Return a sequence that beats every honest one: the time, or more if agents report more."""
+def fresh_sequence(
+    store: Store, kind: type[Numbered], signer: Signer | None, old: Numbered | None
+) -> int:
+    """Return a sequence that beats every honest one: the time, or more if more is known.
+
+    ``old``: the record that is replaced, if it can be read. Its sequence counts where ``signer``
+    itself has signed it. Agents' reports count as well, for a signer within a day from now.
+    """
     reported = _reported(store, kind.REPORTED)
-    newest = max(reported, default=0) if signer is None else _newest_believed(reported)
-    return max(now_ms(), newest + 1)
+    if signer is None:
+        return max([now_ms(), *(each + 1 for each in reported)])
+    proved = old.sequence if old is not None and doubt(store, signer, old) is None else 0
+    return max(now_ms(), _newest_believed(reported) + 1, proved + 1)
 
 
 def _reported(store: Store, field: str) -> list[int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from ratectl.errors import UsageError
-from ratectl.urls import shown
+from ratectl.urls import looks_like_url, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ def named_path(what: str, given: object) -> Path:
         )
     if "\0" in text:
         raise UsageError(f"{what} holds a null character, which no path does")
-    if "://" in text:
+    if "://" in text or looks_like_url(text):
         raise UsageError(f"{what} is a path, and {shown(text)!r} is a URL")
     return Path(text)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ratectl.errors import BundleError, NotFound
 from ratectl.policy.bundle import MAX_BUNDLE_BYTES, decode_origins, decode_policies, digest
@@ -24,11 +24,13 @@ from ratectl.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ratectl.policy.model import PolicyTree
     from ratectl.records import Candidate
     from ratectl.stores.base import Item, Store
+
+R = TypeVar("R", HistoryEntry, RolloutRecord)
 
 __all__ = [
     "Fresh",
@@ -43,6 +45,7 @@ __all__ = [
     "read_environment",
     "read_history",
     "read_live",
+    "read_manifest",
     "read_rollouts",
     "read_tree",
 ]
@@ -75,8 +78,13 @@ class Live:
     """Why the head cannot be read, for whoever is to replace it."""
     fresh: Fresh | None = None
     """Numbers of the next head, where a publisher must not continue this one."""
+    first: int = 1
+    """Sequence of the next head where there is none: a time, where somebody signs."""
     judged: bool = False
     """Whether ``heads.publishing_base`` has said so, or that it may be continued."""
+    entry: HistoryEntry | None = None
+    """The history entry of the live generation, as it was judged. Whoever publishes goes by this
+    one: the store may hold another one a moment later."""
 
     @classmethod
     def of(cls, item: Item | None) -> Live:
@@ -104,7 +112,7 @@ class Live:
         """The sequence that the next head gets."""
         if self.fresh is not None:
             return self.fresh.sequence
-        return self.head.sequence + 1 if self.head else 1
+        return self.head.sequence + 1 if self.head else self.first
 
 
 def read_environment(store: Store) -> Environment | None:
@@ -158,11 +166,14 @@ def live_entry(store: Store, live: Live) -> HistoryEntry:
     :raises NotFound: there is none.
     :raises BundleError: it cannot be read, or names other policies than the head does.
     """
+    if live.entry is not None:
+        return live.entry
     entry = read_entry(store, live.generation)
     if live.head is not None and entry.bundle != live.head.bundle:
         raise BundleError(
-            f"the history entry of generation {live.generation} was changed: it names policies "
-            f"{entry.bundle[:12]}, and the head names {live.head.bundle[:12]}"
+            f"the history entry of generation {live.generation} was changed: "
+            f"{history_key(live.generation)!r} names policies {entry.bundle[:12]}, and the head "
+            f"names {live.head.bundle[:12]}"
         )
     return entry
 
@@ -182,25 +193,55 @@ def read_entry(store: Store, generation: int) -> HistoryEntry:
             )
             raise NotFound(f"there is no generation {generation}: {known}")
         raise NotFound(f"generation {generation} is older than the history that is kept")
-    entry = HistoryEntry.decode(item.value)
+    try:
+        entry = HistoryEntry.decode(item.value)
+    except BundleError as error:
+        raise BundleError(
+            f"the history entry of generation {generation} ({item.key!r}) is damaged: {error}"
+        ) from None
     if entry.generation != generation:
         raise BundleError(
-            f"the history entry of generation {generation} is that of generation "
+            f"the history entry of generation {generation} ({item.key!r}) is that of generation "
             f"{entry.generation}: somebody put it there"
         )
     return entry
 
 
-def read_history(store: Store) -> list[HistoryEntry]:
-    """Every kept generation, newest first."""
+def read_history(store: Store, warn: Callable[[str], None] | None = None) -> list[HistoryEntry]:
+    """Return every kept generation, newest first.
+
+    With ``warn``, an entry that cannot be read is left out, and told.
+
+    :raises BundleError: one cannot be read, and nobody is told.
+    """
     items = store.list(HISTORY).items
-    return [HistoryEntry.decode(item.value) for item in reversed(items)]
+    return list(_records(HistoryEntry, reversed(items), warn))
 
 
-def read_rollouts(store: Store) -> dict[int, RolloutRecord]:
-    """Every rollout that is remembered, by the generation that it tries, or tried."""
-    found = (RolloutRecord.decode(item.value) for item in store.list(ROLLOUTS).items)
+def read_rollouts(
+    store: Store, warn: Callable[[str], None] | None = None
+) -> dict[int, RolloutRecord]:
+    """Return every rollout that is remembered, by the generation that it tries, or tried.
+
+    See ``read_history`` for those that cannot be read.
+    """
+    found = _records(RolloutRecord, store.list(ROLLOUTS).items, warn)
     return {record.generation: record for record in found}
+
+
+def _records(
+    kind: type[R], items: Iterable[Item], warn: Callable[[str], None] | None
+) -> Iterator[R]:
+    for item in items:
+        try:
+            yield kind.decode(item.value)
+        except BundleError as error:
+            if warn is None:
+                raise BundleError(
+                    f"{item.key} is damaged ({error}); what names a generation goes on without it: "
+                    "ratectl rollback --to N"
+                ) from None
+            warn(f"{item.key} is left out: {error}")
 
 
 def lived(store: Store) -> list[HistoryEntry]:
@@ -222,7 +263,7 @@ def read_blob(store: Store, sha256: str) -> bytes:
     item = store.get(MANIFESTS + sha256)
     if item is None:
         raise NotFound(f"bundle {sha256[:12]} is not in the store")
-    manifest = Manifest.decode(item.value)
+    manifest = read_manifest(item)
     if not 0 <= manifest.size <= MAX_BUNDLE_BYTES:
         raise BundleError(f"bundle {sha256[:12]} says it has {manifest.size} bytes")
     chunks = store.list(f"{BUNDLES}{sha256}/").items
@@ -235,6 +276,20 @@ def read_blob(store: Store, sha256: str) -> bytes:
     if digest(data) != sha256:
         raise BundleError(f"bundle {sha256[:12]} is corrupt: its bytes hash to {digest(data)[:12]}")
     return data
+
+
+def read_manifest(item: Item) -> Manifest:
+    """Return the manifest of a blob.
+
+    :raises BundleError: it cannot be read; the message names its key.
+    """
+    try:
+        return Manifest.decode(item.value)
+    except BundleError as error:
+        raise BundleError(
+            f"{item.key} is damaged ({error}): apply the policies that it belongs to once more, "
+            "which writes it anew"
+        ) from None
 
 
 def read_tree(store: Store, entry: HistoryEntry) -> PolicyTree:

@@ -23,11 +23,14 @@ from ratectl.generations import (
     LEAP,
     Fresh,
     highest_generation,
+    live_entry,
     read_after,
     read_base,
     read_entry,
+    read_environment,
 )
 from ratectl.records import HEAD, MAX_GENERATION, Head, history_key
+from ratectl.sets import Owners, read_owners
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:
@@ -38,7 +41,14 @@ if TYPE_CHECKING:
     from ratectl.signing import Signer
     from ratectl.stores.base import Op, Store
 
-__all__ = ["lost_race", "must_continue", "publishing_base", "signed", "swap_head"]
+__all__ = [
+    "lost_race",
+    "must_continue",
+    "owners_to_respect",
+    "publishing_base",
+    "signed",
+    "swap_head",
+]
 
 _READ_BACK_SECONDS: Final = 3.0
 _APPLY: Final = "Apply its files with this key first"
@@ -46,6 +56,8 @@ _APPLY: Final = "Apply its files with this key first"
 
 def publishing_base(store: Store, signer: Signer | None = None, base: Live | None = None) -> Live:
     """Return the head that a publisher is about to replace, with ``fresh`` numbers if needed.
+
+    The history entry of the live generation is judged with it: it says who owns what.
 
     ``base``: the head that the decision to publish was made on (read now when not given). It is
     judged once: what was going to continue a head must not start afresh later on.
@@ -58,10 +70,37 @@ def publishing_base(store: Store, signer: Signer | None = None, base: Live | Non
     base = base or read_base(store)
     if base.judged:
         return base
-    why, numbers = _discontinued(store, signer, base), None
+    entry, damage = _live_entry(store, signer, base)
+    why, numbers = _discontinued(store, signer, base) or damage, None
     if why is not None:
-        numbers = Fresh(fresh_sequence(store, Head, signer), _fresh_generation(store, base), why)
-    return replace(base, fresh=numbers, judged=True)
+        numbers = Fresh(
+            fresh_sequence(store, Head, signer, base.head), _fresh_generation(store, base), why
+        )
+    # Whoever deletes a head, the history and the identity can put the identity back later on.
+    first = 1 if signer is None or base.head else fresh_sequence(store, Head, signer, base.head)
+    return replace(base, fresh=numbers, first=first, judged=True, entry=entry)
+
+
+def _live_entry(
+    store: Store, signer: Signer | None, base: Live
+) -> tuple[HistoryEntry | None, str | None]:
+    """Return the history entry of the live generation, and why it must not be continued.
+
+    Whoever signs a head signs the entry of its generation as well. Without keys, an entry may be
+    older than the history that is kept.
+    """
+    if base.head is None:
+        return None, None
+    try:
+        entry = live_entry(store, base)
+    except NotFound:
+        key = history_key(base.generation)
+        gone = f"the history entry of generation {base.generation} ({key!r}) is gone"
+        return None, None if signer is None else gone
+    except BundleError as error:
+        return None, str(error)
+    why = None if signer is None else doubt(store, signer, entry)
+    return entry, why and f"the history entry of generation {entry.generation}: {why}"
 
 
 def _discontinued(store: Store, signer: Signer | None, base: Live) -> str | None:
@@ -69,8 +108,7 @@ def _discontinued(store: Store, signer: Signer | None, base: Live) -> str | None
     if base.unreadable is not None:
         return base.unreadable
     if base.head is None:
-        gone = "there is a history and no head: somebody deleted it"
-        return gone if highest_generation(store) else None
+        return _deleted(store, signer)
     if signer is not None:
         return doubt_newest(store, signer, base.head, base.mod_revision) or _outdated(
             store, signer, base.head
@@ -78,6 +116,18 @@ def _discontinued(store: Store, signer: Signer | None, base: Live) -> str | None
     latest = base.head.latest
     if store.get(history_key(latest)) is None and latest > highest_generation(store) + LEAP:
         return f"it says that generation {latest} was the last, and the history ends before"
+    return None
+
+
+def _deleted(store: Store, signer: Signer | None) -> str | None:
+    """Return what tells that there was a head; None where nothing does."""
+    if highest_generation(store):
+        return "there is a history and no head: somebody deleted it"
+    if signer is not None and read_environment(store) is not None:
+        return (
+            "the store has an identity, and neither a head nor a history: if anything was ever "
+            "published, somebody deleted it"
+        )
     return None
 
 
@@ -105,6 +155,26 @@ def _fresh_generation(store: Store, base: Live) -> int:
             f"{history_key(highest)!r} from the store, which nobody published"
         )
     return highest + 1
+
+
+def owners_to_respect(store: Store, live: Live, signer: Signer | None) -> tuple[Owners, str | None]:
+    """Return who owns what of a judged head, and why some or all of it does not count.
+
+    What does not count keeps nobody from publishing a whole tree: it cannot be read, or the key of
+    ``signer`` has not signed it, so that anybody may have written it.
+    """
+    named = f"who owns what of generation {live.generation}"
+    try:
+        entry = live_entry(store, live) if live.head else None
+        owners = read_owners(store, entry.owners if entry else None)
+    except NotFound as error:
+        return Owners(), f"{named} is gone: {error}"
+    except BundleError as error:
+        return Owners(), f"{named} cannot be read: {error}"
+    why = doubt(store, signer, entry) if signer and entry and owners else None
+    if why is None:
+        return owners, None
+    return Owners(), f"{named} (sets {', '.join(owners.sets)}) does not count: {why}"
 
 
 def must_continue(base: Live) -> None:

@@ -31,7 +31,7 @@ from ratectl.errors import (
     StoreUnavailable,
     UsageError,
 )
-from ratectl.files import ENTERABLE, make_folder
+from ratectl.files import ENTERABLE, NOT_REGULAR, make_folder, read_at_most
 from ratectl.policy.scopes import scope_problem
 from ratectl.records import now_ms, sequence_problem, utc_now
 from ratectl.signing import Untrusted
@@ -311,7 +311,7 @@ def _sequence(
     if wrong is None and signer is None:
         return after.sequence
     continued = wrong is None and known.sequence > 0
-    return known.sequence + 1 if continued else fresh_sequence(store, Switches, signer)
+    return known.sequence + 1 if continued else fresh_sequence(store, Switches, signer, known)
 
 
 def _complaint(known: Switches, wrong: str) -> str:
@@ -344,10 +344,12 @@ def load_switches(path: Path) -> Switches:
     """
     # Without waiting for whoever might write into a pipe of this name.
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(handle, "rb") as file:  # noqa: PTH123
+    try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise BundleError("it is no regular file")
-        return Switches.decode(file.read(_MAX_BYTES + 1))
+            raise BundleError(NOT_REGULAR)
+        return Switches.decode(read_at_most(handle, _MAX_BYTES + 1))
+    finally:
+        os.close(handle)
 
 
 def change_switch_file(
@@ -376,16 +378,15 @@ def change_switch_file(
     return Changed(before, after, discarded)
 
 
-def save_switches(path: Path, switches: Switches) -> None:
+def save_switches(path: Path, switches: Switches, mode: int = ENTERABLE) -> None:
     """Write a file whole, readable for everybody. Folders that are not there are made.
 
-    Others may enter them and read what they know by name, but not list them: agents of another
-    user have to find the file, and their own folders are closed anyway. A folder that is there
-    keeps its mode.
+    ``mode``: of these folders. Others may enter them and read what they know by name, but not list
+    them: agents of another user have to find the file. A folder that is there keeps its mode.
 
     :raises OSError: it could not be written; what was there is untouched.
     """
-    make_folder(path.parent, ENTERABLE)
+    make_folder(path.parent, mode)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".panic-", delete=False) as beside:
         try:
             beside.write(switches.encode() + b"\n")

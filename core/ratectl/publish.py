@@ -12,7 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from ratectl.blobs import collect_garbage, still_stored, want_blob, want_if_kept, write_blob
+from ratectl.blobs import (
+    collect_garbage,
+    is_intact,
+    still_stored,
+    want_blob,
+    want_if_kept,
+    write_blob,
+)
 from ratectl.continuation import ensure_environment, signature, vouch
 from ratectl.errors import BundleError, Conflict
 from ratectl.generations import Live, read_base, read_entry
@@ -157,10 +164,18 @@ def publish(
 
 
 def is_live(store: Store, base: Live, tree: PolicyTree, beside: Beside | None) -> bool:
-    """Whether the tree is live already, and owned as it is to be."""
+    """Return True where the tree is live already, and owned as it is to be.
+
+    What cannot be read is never live already.
+    """
     if base.fresh or base.head is None or base.head.bundle != digest(encode_policies(tree)):
         return False
-    return beside is None or owners_blob(store, base) == _address(beside.encode()[1])
+    if not is_intact(store, base.head.bundle):
+        return False
+    try:
+        return beside is None or owners_blob(store, base) == _address(beside.encode()[1])
+    except BundleError:
+        return False
 
 
 def upload(

@@ -64,11 +64,11 @@ def _place(given: str) -> _Place:
     if not os.path.isdir(folder):  # noqa: PTH112
         raise UsageError(f"no such file or directory, or none to look at: {printable(given)}")
     try:
-        prefix = os.fsdecode(ask(folder, "rev-parse", "--show-prefix").removesuffix(b"\n"))
-    except GitFailed as error:
+        top = os.fsdecode(ask(folder, "rev-parse", "--show-toplevel").removesuffix(b"\n"))
+        inside = (folder.resolve() if directory else folder.resolve() / path.name).relative_to(top)
+    except (GitFailed, ValueError) as error:
         raise UsageError(f"cannot find the repository of {printable(given)}: {error}") from None
-    inside = prefix.rstrip("/") if directory else prefix + path.name
-    return _Place(folder, inside, directory)
+    return _Place(folder, "" if inside == Path() else inside.as_posix(), directory)
 
 
 def _commit(place: _Place, revision: str) -> str:

@@ -7,9 +7,13 @@ checked: it prints what ``shown`` returns.
 from __future__ import annotations
 
 import re
-from typing import Final
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["holds_password", "scrubbed", "shown"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["holds_password", "looks_like_url", "scrubbed", "shown"]
 
 _HIDDEN: Final = "…"
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/*")
@@ -20,6 +24,10 @@ _HOST_ONLY: Final = re.compile(r"[A-Za-z0-9._-]*(?=:)")
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,30}")
 _PATTERN: Final = re.compile(r"etcds?://host:port(?:\[|/)")
 """What messages tell users to write."""
+_SECRET: Final = re.compile(r".*://|.*:.*(?:@|%40)", re.DOTALL | re.IGNORECASE)
+"""Text that holds a URL, or has a place for a password without being one."""
+_BEGINS_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|etcds?:/", re.IGNORECASE)
+_BEGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/.*", re.DOTALL)
 _IN_TEXT: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^\s'\"`]+")
 
 
@@ -27,18 +35,19 @@ def shown(url: str) -> str:
     """Return ``url`` without what may be secret.
 
     Hidden are: what stands before an ``@``, a host or port that cannot be one, the values (not the
-    names) of a query, and a fragment. A file's path after ``sqlite:///`` is shown as it is.
+    names) of a query or of parameters after ``;``, and a fragment. A file's path after
+    ``sqlite:///`` is shown as it is.
     """
     match = _SCHEME.match(url)
     scheme = match[0] if match else ""
     rest = url[len(scheme) :]
     if scheme.startswith("sqlite:///") and not holds_password(rest):
-        path, mark, query = rest.partition("?")
+        path, mark, query = _parted(rest, "?")
         return f"{scheme}{path}{_query(mark, query)}"
     secret = _LAST_AT.match(rest)
     rest = rest[secret.end() :] if secret else rest
     at = f"{_HIDDEN}@" if secret else ""
-    place, mark, query = _parted(rest)
+    place, mark, query = _parted(rest, "?#;")
     hosts, slash, path = place.partition("/")
     return f"{scheme}{at}{','.join(map(_host, hosts.split(',')))}{slash}{path}{_query(mark, query)}"
 
@@ -48,16 +57,41 @@ def holds_password(path: str) -> bool:
     return _PASSWORD.match(path) is not None
 
 
-def scrubbed(text: str) -> str:
-    """Return a text in which every URL is as ``shown`` returns it, but for our own pattern."""
+def scrubbed(text: str, given: Iterable[str] = ()) -> str:
+    """Return a text in which every URL is as ``shown`` returns it, but for our own pattern.
+
+    ``given``: words that users have written, such as arguments. Where a text repeats one of them,
+    it is hidden whole, whatever quotes or blanks its password holds, and without ``://`` as well.
+    """
+    for word in sorted(map(_value, given), key=len, reverse=True):
+        if _SECRET.match(word) and not _PATTERN.match(word):
+            for form in (word, repr(word)[1:-1], _escaped(word), str(PurePath(word))):
+                text = text.replace(form, shown(word))
     return _IN_TEXT.sub(
         lambda match: match[0] if _PATTERN.match(match[0]) else shown(match[0]), text
     )
 
 
-def _parted(text: str) -> tuple[str, str, str]:
-    """Part a text at its first ``?`` or ``#``."""
-    end = next((at for at, character in enumerate(text) if character in "?#"), len(text))
+def looks_like_url(path: str) -> bool:
+    """Return True for a path that somebody may have meant as a URL of a store."""
+    return _BEGINS_URL.match(path) is not None or holds_password(path)
+
+
+def _value(word: str) -> str:
+    """Return the URL in an argument, from its scheme on, or the value of an option, or the word."""
+    url = _BEGIN.search(word)
+    if url:
+        return url[0]
+    return word.partition("=")[2] or word.lstrip("-") if word.startswith("-") else word
+
+
+def _escaped(word: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in word)
+
+
+def _parted(text: str, marks: str) -> tuple[str, str, str]:
+    """Part a text at the first of these characters."""
+    end = next((at for at, character in enumerate(text) if character in marks), len(text))
     return text[:end], text[end : end + 1], text[end + 1 :]
 
 
@@ -69,7 +103,7 @@ def _host(text: str) -> str:
 
 
 def _query(mark: str, query: str) -> str:
-    if mark != "?":
+    if mark not in ("?", ";"):
         return f"{mark}{_HIDDEN}" if mark else ""
     return mark + "&".join(map(_parameter, re.split("[&;]", query)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,10 +10,12 @@ from ratectl.errors import BundleError
 from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, Beat, Record, UsageRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ratectl.records import LimitReport
     from ratectl.stores.base import Snapshot, Store
+
+    Warn = Callable[[str], None]
 
 __all__ = ["LimitTotal", "Totals", "read_agents", "read_beats", "read_usage", "totals"]
 
@@ -82,25 +83,31 @@ class Totals:
     omitted: int
 
 
-def read_agents(store: Store) -> list[AgentRecord]:
-    """Every agent that reported within its lease, by id; see ``read_usage``."""
-    return list(_readable(AgentRecord, store.list(AGENTS)))
+def read_agents(store: Store, warn: Warn | None = None) -> list[AgentRecord]:
+    """Return every agent that reported within its lease, by id; see ``read_usage``."""
+    return list(_readable(AgentRecord, store.list(AGENTS), warn))
 
 
-def read_beats(store: Store) -> list[Beat]:
-    """Every agent's last sign of life, by id; see ``read_usage``."""
-    return list(_readable(Beat, store.list(BEATS)))
+def read_beats(store: Store, warn: Warn | None = None) -> list[Beat]:
+    """Return every agent's last sign of life, by id; see ``read_usage``."""
+    return list(_readable(Beat, store.list(BEATS), warn))
 
 
-def read_usage(store: Store) -> list[UsageRecord]:
-    """Every usage record, by agent; unreadable ones (of another version) are left out."""
-    return list(_readable(UsageRecord, store.list(USAGE)))
+def read_usage(store: Store, warn: Warn | None = None) -> list[UsageRecord]:
+    """Return every usage record, by agent.
+
+    Unreadable ones, of another version or written by no agent, are left out; ``warn`` is told.
+    """
+    return list(_readable(UsageRecord, store.list(USAGE), warn))
 
 
-def _readable(kind: type[R], found: Snapshot) -> Iterator[R]:
+def _readable(kind: type[R], found: Snapshot, warn: Warn | None) -> Iterator[R]:
     for item in found.items:
-        with suppress(BundleError):
+        try:
             yield kind.decode(item.value)
+        except BundleError as error:
+            if warn is not None:
+                warn(f"{item.key} is left out: {error}")
 
 
 def totals(records: list[UsageRecord], scope: str = "/") -> Totals:

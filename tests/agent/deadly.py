@@ -91,7 +91,7 @@ agent = Agent(sys.argv[1], id="victim", state_dir=sys.argv[2], report_interval=0
 before = None
 while True:
     decision, status = agent.check("/", {"tenant": "acme"}), agent.status
-    now = [decision.generation, decision.reason, status.rejected, status.error]
+    now = [decision.generation, decision.reason, status.rejected, status.known_problems]
     if now != before:
         print(json.dumps(now), flush=True)
     before = now
@@ -131,7 +131,7 @@ class Victim:
         self.process.stdout.close()
 
     def tells(self) -> list[Any] | None:
-        """Wait for news: generation, reason, rejected, error; None when it has died."""
+        """Wait for news: generation, reason, rejected, problems; None when it has died."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         with contextlib.suppress(ValueError):  # killed in the middle of a line

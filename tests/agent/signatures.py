@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 ACME = {"tenant": "acme"}
 MINUTE_MS = 60_000
+DAY_MS = 86_400_000
 YEAR_MS = 31_557_600_000
 GOOD, EVIL = simple("1/day", burst=2), simple("1000/s", burst=100_000)
 

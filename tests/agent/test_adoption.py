@@ -216,6 +216,12 @@ def test_the_generation_before_is_kept(slot: Slot):
     assert before(slot) == 2, "the same bytes are no other generation"
 
 
+def test_what_has_not_served_does_not_take_the_place_of_what_has(slot: Slot):
+    for number in (1, 2, 3):
+        slot.save(good(number), lambda bundle: bundle == good(1).bundle)
+    assert before(slot) == 1
+
+
 def test_a_candidate_is_never_what_was_before(slot: Slot):
     slot.save(good(1))
     slot.save(good(2, candidate=True))

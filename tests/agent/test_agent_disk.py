@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -71,13 +72,22 @@ def test_with_neither_store_nor_last_good_on_error_answers_and_says_so(make_agen
     wait_for(lambda: "127.0.0.1:9" in (agent.status.error or ""), "the outage is reported", 8)
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "header", "empty", "not even text"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("truncate", "flip", "header", "empty", "not even text"),
+        *("infinite", "deep", "environment"),
+    ],
+)
 def test_a_corrupt_last_good_is_refused_and_reported(tmp_path: Path, make_agent: Make, damage: str):
     url = f"sqlite:///{tmp_path}/rates.db"
     seeded(tmp_path, make_agent, url)
     path = last_good_file(tmp_path)
     data = path.read_bytes()
     damaged = {
+        "infinite": data.replace(b'"generation": 1', b'"generation": Infinity'),
+        "deep": b"[" * 100_000,
+        "environment": re.sub(rb'"environment": "[^"]*"', b'"environment": 5', data),
         "truncate": data[:-5],
         "flip": data[:-5] + bytes([data[-5] ^ 1]) + data[-4:],
         "header": b'{"format": 1}\n' + data,
@@ -134,6 +144,20 @@ def test_slots_are_exclusive_while_held_and_keep_their_id(tmp_path: Path):
     assert elsewhere.folder.parent != again.folder.parent
     for slot in (two, again, elsewhere):
         slot.release()
+
+
+def test_an_agent_that_cannot_start_keeps_no_slot(
+    tmp_path: Path, make_agent: Make, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    url = f"sqlite:///{tmp_path}/rates.db"
+    monkeypatch.setattr("ratectl.agent.adoption.Adoption.start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make_agent(url, id="me")
+    monkeypatch.undo()
+    assert make_agent(url, id="me", ready_timeout=0).id == "me"
 
 
 def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.signatures import (
+    ACME,
     GOOD,
     MINUTE_MS,
     YEAR_MS,
@@ -20,6 +21,7 @@ from agent.signatures import (
     turn_off,
     turn_on,
 )
+from etcd_server import wait_for
 from publish.reports import agent as agent_report
 from ratectl.errors import BundleError
 from ratectl.generations import read_entry, read_live
@@ -89,10 +91,10 @@ def with_a_candidate(store: Store, keys: Keys) -> None:
 
 def of_before(store: Store, keys: Keys) -> None:
     """Put the head of generation 1 back, which was signed, where an agent has seen that of 2."""
-    reports(store, sequence=2)
-    first = replace(
-        head_of(store), sequence=1, generation=1, latest=1, bundle=read_entry(store, 1).bundle
-    )
+    head = head_of(store)
+    reports(store, sequence=head.sequence)
+    bundle = read_entry(store, 1).bundle
+    first = replace(head, sequence=head.sequence - 1, generation=1, latest=1, bundle=bundle)
     store.put(HEAD, signed(store, first, keys.signer).encode())
 
 
@@ -191,10 +193,41 @@ def test_a_store_that_lost_its_identity_gets_no_new_one_from_a_signer(
     assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
 
 
-def test_a_new_store_is_given_numbers_from_one(store: Store, keys: Keys) -> None:
-    assert publish(store, GOOD, ME, signer=keys.signer) is not None
+def test_a_new_store_gets_generation_one_and_a_sequence_of_now(store: Store, keys: Keys) -> None:
+    base = publishing_base(store, keys.signer)
+    assert base.fresh is None, "there is nothing to warn of"
+    assert publish(store, GOOD, ME, base=base, signer=keys.signer) is not None
+    head = head_of(store)
+    assert head.generation == 1
+    assert abs(head.sequence - now_ms()) < MINUTE_MS
+
+
+def test_a_new_store_without_keys_is_given_numbers_from_one(store: Store) -> None:
+    assert publish(store, GOOD, ME) is not None
     head = head_of(store)
     assert (head.sequence, head.generation) == (1, 1)
+
+
+@pytest.mark.parametrize("identity", ["kept", "put back"])
+def test_files_are_followed_after_the_head_and_the_history_were_deleted(
+    published: Store, store_url: str, make_agent: Make, keys: Keys, identity: str
+) -> None:
+    """No report tells the publisher of the past, and the identity may come back later on."""
+    agent = make_agent(store_url, public_keys=[keys.public], report_interval=60.0)
+    kept = published.get(ENVIRONMENT)
+    assert kept is not None
+    for item in published.list("").items:
+        if item.key != PANIC and (item.key != ENVIRONMENT or identity == "put back"):
+            published.delete(item.key)
+    base = publishing_base(published, keys.signer)
+    if identity == "put back":
+        assert base.fresh is None
+        published.put(ENVIRONMENT, kept.value)
+    else:
+        assert base.fresh is not None
+        assert "if anything was ever published, somebody deleted it" in base.fresh.because
+    assert publish(published, simple("3/s"), ME, base=base, signer=keys.signer) is not None
+    wait_for(lambda: agent.check("/", ACME, 0).capacity == 3, "it is followed")
 
 
 def test_a_rollback_signs_no_entry_of_another_generation(published: Store, keys: Keys) -> None:
@@ -248,8 +281,9 @@ def test_a_history_that_cannot_be_read_keeps_nobody_from_publishing(
 def test_an_agent_whose_reports_cannot_be_read_does_not_count(published: Store, keys: Keys) -> None:
     record = agent_report("a").encode().replace(b'"sequence":0', b'"sequence":"9"')
     published.put(AGENTS + "a", record)
+    known = head_of(published).sequence
     assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
-    assert head_of(published).sequence == 3
+    assert head_of(published).sequence == known + 1
 
 
 def test_what_a_key_for_another_environment_would_sign_is_not_written(
@@ -288,6 +322,7 @@ def test_what_was_going_to_continue_a_head_does_not_start_afresh_later_on(
     """A set is merged into an old head that was put back, and agents report only afterwards."""
     base = publishing_base(published, keys.signer)
     assert base.fresh is None
-    published.put(AGENTS + "a", agent_report("a", sequence=9).encode())
+    known = head_of(published).sequence
+    published.put(AGENTS + "a", agent_report("a", sequence=known + 9).encode())
     assert publish(published, simple("3/s"), ME, base=base, signer=keys.signer) is not None
-    assert head_of(published).sequence == 3, "which agents that have seen 9 refuse"
+    assert head_of(published).sequence == known + 1, "which agents that have seen more refuse"

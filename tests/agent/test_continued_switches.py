@@ -9,12 +9,15 @@ import pytest
 
 from agent.signatures import (
     ACME,
+    DAY_MS,
     MINUTE_MS,
     YEAR_MS,
     Keys,
+    head_of,
     obeys,
     reports,
     sign_switches,
+    signed,
     turn_off,
     turn_on,
 )
@@ -22,8 +25,10 @@ from etcd_server import wait_for
 from publish.reports import agent as agent_report
 from ratectl.errors import UsageError
 from ratectl.panic import MAX_SWITCHES, PANIC, Switch, Switches, read_switches
+from ratectl.publish import publish
 from ratectl.records import AGENTS, ENVIRONMENT, HEAD, now_ms
 from ratectl.signing import Untrusted
+from support import ME, simple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +71,7 @@ def test_a_planted_switch_is_discarded_by_turning_on_one_alone_or_by_turning_all
     assert agent.status.error is None
 
 
-@pytest.mark.parametrize("ahead", [2**53 - 1, 10 * YEAR_MS - MINUTE_MS, 6 * YEAR_MS])
+@pytest.mark.parametrize("ahead", [2**53 - 1, 10 * YEAR_MS - MINUTE_MS, YEAR_MS])
 def test_a_forged_sequence_is_neither_signed_nor_outbid(
     published: Store, store_url: str, make_agent: Make, keys: Keys, ahead: int
 ) -> None:
@@ -140,14 +145,19 @@ def test_a_fresh_start_beats_every_signed_record_before_it(
         assert agent.status.panic == ()
 
 
-def test_a_signer_whose_clock_was_a_year_ahead_leaves_nobody_stuck(
+def switch_of_a_clock_ahead(store: Store, keys: Keys, ahead: int) -> Switches:
+    """Turn a switch on as a signer does whose clock is ahead by so many milliseconds."""
+    turned = Switches().turned_on(Switch.now("/", "open", "r", "a"))
+    ahead_of_all = sign_switches(store, replace(turned, sequence=now_ms() + ahead), keys.signer)
+    store.put(PANIC, ahead_of_all.encode())
+    return ahead_of_all
+
+
+def test_a_signer_whose_clock_was_hours_ahead_is_outbid_by_agents_reports(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
     agent = make_agent(store_url, public_keys=[keys.public])
-    ahead = replace(
-        Switches().turned_on(Switch.now("/", "open", "r", "a")), sequence=now_ms() + YEAR_MS
-    )
-    published.put(PANIC, sign_switches(published, ahead, keys.signer).encode())
+    ahead = switch_of_a_clock_ahead(published, keys, DAY_MS - MINUTE_MS)
     obeys(agent, "/")
     reports(published, panic_sequence=ahead.sequence)
     published.delete(PANIC)
@@ -155,15 +165,67 @@ def test_a_signer_whose_clock_was_a_year_ahead_leaves_nobody_stuck(
     obeys(agent)
 
 
-def test_a_forged_report_brings_no_sequence_near_the_bound(published: Store, keys: Keys) -> None:
-    published.put(AGENTS + "a", agent_report("a", panic_sequence=now_ms() + 9 * YEAR_MS).encode())
-    assert abs(turn_on(published, "/a", keys.signer).sequence - now_ms()) < MINUTE_MS
-    published.put(AGENTS + "b", agent_report("b", panic_sequence=now_ms() + 4 * YEAR_MS).encode())
+def test_a_signer_whose_clock_was_a_year_ahead_is_outbid_by_its_own_key(
+    published: Store, store_url: str, make_agent: Make, keys: Keys
+) -> None:
+    agent = make_agent(store_url, public_keys=[keys.public])
+    ahead = switch_of_a_clock_ahead(published, keys, YEAR_MS)
+    obeys(agent, "/")
+    another = agent_report("b", panic_sequence=ahead.sequence + MINUTE_MS)
+    published.put(AGENTS + "b", another.encode())
+    assert turn_off(published, keys.signer, alone=True).sequence == ahead.sequence + 1
+    obeys(agent)
+
+
+def test_a_signer_whose_clock_was_a_year_ahead_is_outbid_by_a_clock_set_ahead(
+    published: Store, store_url: str, make_agent: Make, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record is gone: only a report tells of the number, and anybody may have sent it."""
+    agent = make_agent(store_url, public_keys=[keys.public])
+    ahead = switch_of_a_clock_ahead(published, keys, YEAR_MS)
+    obeys(agent, "/")
+    published.delete(PANIC)
+    turn_off(published, keys.signer, alone=True)
+    wait_for(lambda: "is older than what is obeyed" in (agent.status.error or ""), "refused")
+    monkeypatch.setattr("ratectl.continuation.now_ms", lambda: ahead.sequence + MINUTE_MS)
+    published.delete(PANIC)
+    turn_off(published, keys.signer, alone=True)
+    obeys(agent)
+
+
+@pytest.mark.parametrize("ahead", [9 * YEAR_MS, 4 * YEAR_MS, DAY_MS + MINUTE_MS])
+def test_a_forged_report_of_more_than_a_day_ahead_is_not_outbid(
+    published: Store, keys: Keys, ahead: int
+) -> None:
+    forged = now_ms() + ahead
+    report = agent_report("ghost", sequence=forged, panic_sequence=forged)
+    published.put(AGENTS + "ghost", report.encode())
+    first = turn_on(published, "/a", keys.signer)
+    assert abs(first.sequence - now_ms()) < MINUTE_MS
+    assert turn_on(published, "/b", keys.signer).sequence == first.sequence + 1
+    published.put(HEAD, b"junk")
+    assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
+    assert abs(head_of(published).sequence - now_ms()) < MINUTE_MS
+    assert publish(published, simple("4/s"), ME, signer=keys.signer) is not None
+    assert abs(head_of(published).sequence - now_ms()) < MINUTE_MS
+
+
+def test_a_report_of_less_than_a_day_ahead_is_outbid(published: Store, keys: Keys) -> None:
+    told = now_ms() + DAY_MS - MINUTE_MS
+    assert turn_on(published, "/a", keys.signer).sequence < told
+    published.put(AGENTS + "b", agent_report("b", panic_sequence=told).encode())
     with pytest.raises(Untrusted, match="agents have obeyed"):
         turn_on(published, "/b", keys.signer)
-    fresh = turn_on(published, "/b", keys.signer, alone=True)
-    assert fresh.sequence <= now_ms() + 4 * YEAR_MS + MINUTE_MS
-    assert turn_on(published, "/c", keys.signer).sequence == fresh.sequence + 1
+    assert turn_on(published, "/b", keys.signer, alone=True).sequence == told + 1
+
+
+def test_a_fresh_start_goes_past_what_its_own_key_has_signed(published: Store, keys: Keys) -> None:
+    """The head is discarded, since a later generation was signed; its number still counts."""
+    old = replace(head_of(published), sequence=now_ms() + YEAR_MS)
+    assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
+    published.put(HEAD, signed(published, old, keys.signer).encode())
+    assert publish(published, simple("4/s"), ME, signer=keys.signer) is not None
+    assert head_of(published).sequence == old.sequence + 1
 
 
 def test_an_agent_that_is_given_keys_forgets_what_nobody_has_signed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -237,6 +238,7 @@ def test_what_never_served_is_refused_even_where_there_is_nothing_else(
     wait_for(lambda: agent.status.rejected == 1, "it is refused")
     assert agent.check("/", ACME).reason == "error"
     assert "crashed (SIGSEGV) with generation 1, 2 times" in (agent.status.error or "")
+    assert "on_error answers every request" in (agent.status.error or "")
     publish_policies(store, simple("6/s"))
     assert agent.wait_for_generation(2, 5)
     assert agent.status.error is None
@@ -272,6 +274,65 @@ def test_the_generation_of_a_neighbour_comes_before_what_is_left_alone(
     assert again.generation == 1
     wait_for(lambda: again.status.rejected == 2, "the store is heard")
     assert again.generation == 1
+
+
+def persisted(slot: Path) -> int:
+    """Return the number of the generation on disk."""
+    header, _, _ = (slot / "last-good").read_bytes().partition(b"\n")
+    return int(json.loads(header)["generation"])
+
+
+def take_and_crash(make: Make, url: str, slot: Path, generation: int) -> None:
+    """Have an agent persist a generation, and crash twice with it."""
+    with open_store(url) as store:
+        publish_policies(store, simple(f"{generation + 4}/s"))
+        agent = make(url)
+        wait_for(lambda: persisted(slot) == generation, "it is on disk")
+        agent.close()
+        crash(slot, generation, live_bundle(store))
+
+
+def test_several_bad_generations_in_a_row_leave_what_has_served(
+    store: Store, store_url: str, make: Make, slot: Path
+):
+    serve(slot, 1, live_bundle(store))
+    for generation in (2, 3, 4):
+        take_and_crash(make, store_url, slot, generation)
+    agent = make(store_url)
+    assert agent.check("/", ACME).generation == 1
+    wait_for(lambda: agent.status.rejected == 4, "the store is heard")
+    assert agent.generation == 1
+
+
+def test_one_that_crashed_once_does_not_take_the_place_of_what_has_served(
+    store: Store, store_url: str, make: Make, slot: Path
+):
+    serve(slot, 1, live_bundle(store))
+    take_and_crash(make, store_url, slot, 2)
+    Quarantine(slot).close()
+    (slot / "quarantine").write_text(
+        (slot / "quarantine").read_text().replace('"times": 2', '"times": 1')
+    )
+    second = live_bundle(store)
+    take_and_crash(make, store_url, slot, 3)
+    crash(slot, 2, second, times=1)
+    assert make(store_url).generation == 1
+
+
+def test_what_was_taken_from_a_neighbour_is_kept(
+    store: Store, store_url: str, make: Make, slot: Path
+):
+    """The neighbour may take the next bad generation as well."""
+    neighbour = slot.with_name("id-other")
+    shutil.copytree(slot, neighbour)
+    take_and_crash(make, store_url, slot, 2)
+    (slot / "last-good.before").unlink()
+    agent = make(store_url)
+    assert agent.generation == 1
+    agent.close()
+    shutil.rmtree(neighbour)
+    take_and_crash(make, store_url, slot, 3)
+    assert make(store_url).generation == 1
 
 
 # Deaths that are no evidence --------------------------------------------------------------------

@@ -151,6 +151,22 @@ def test_a_clock_that_was_set_back_does_not_make_it_last(machine: Machine):
     assert process.refusal(CANDIDATE) is None
 
 
+@pytest.mark.parametrize("kind", ["as a candidate", "live"])
+def test_deaths_in_a_wrong_future_count_from_when_the_clock_is_right(machine: Machine, kind: str):
+    machine.now += 1000 * 86_400
+    if kind == "live":
+        crashed(machine, LIVE, times=2)
+    else:
+        died(machine, CANDIDATE)
+    machine.now -= 990 * 86_400
+    tried = LIVE if kind == "live" else CANDIDATE
+    assert machine.start().refusal(tried) is not None
+    machine.now += 299
+    assert machine.start().refusal(tried) is not None, "each start does not begin it anew"
+    machine.now += 2
+    assert machine.start().refusal(tried) is None
+
+
 def test_a_generation_that_has_served_is_known(machine: Machine):
     assert not died(machine).has_served(BUNDLE)
     served(machine)
@@ -346,6 +362,12 @@ DAMAGED = [
     b"[" * 100_000,
     b'{"%s": {"generation": 1, "deaths": null, "served": false, "until": 0}}' % BUNDLE.encode(),
     b'{"%s": {"generation": 1e999, "deaths": 1, "served": false}}' % BUNDLE.encode(),
+    *(
+        b'{"%s": {"generation": 7, "served": false, "as_candidate": {"times": 3, "last": %s}, '
+        b'"crashes": {"times": 3, "last": %s}, "signal": "SIGSEGV"}}'
+        % (BUNDLE.encode(), last, last)
+        for last in (b"NaN", b"Infinity", b"-Infinity")
+    ),
     b'{"%s": {"generation": 7, "served": 0, "crashes": 5, "as_candidate": 5, "signal": 0}}'
     % BUNDLE.encode(),
 ]

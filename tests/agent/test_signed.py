@@ -98,7 +98,7 @@ def unsigned_by_an_older_writer(scene: Scene) -> str:
 def wrong_key(scene: Scene) -> str:
     forged = replace(
         scene.head,
-        sequence=9,
+        sequence=scene.head.sequence + 9,
         generation=9,
         latest=9,
         bundle=upload(scene.store, encode_policies(EVIL)),
@@ -164,7 +164,7 @@ def old_generation(scene: Scene) -> str:
 
 def another_head_of_the_same_sequence(scene: Scene) -> str:
     scene.store.put(HEAD, scene.twin.encode())
-    return "another head of sequence 2"
+    return f"another head of sequence {scene.head.sequence}"
 
 
 def other_environment(scene: Scene) -> str:
@@ -222,8 +222,10 @@ def test_what_was_tampered_with_is_refused_and_the_old_generation_keeps_serving(
     assert publish(store, EVIL, ME, signer=keys.signer) is not None
     first = head_of(store)
     assert publish(store, GOOD, ME, signer=keys.signer) is not None
-    foreign = Head(sequence=9, generation=9, bundle=upload(store, encode_policies(EVIL)))
-    later = Head(sequence=3, generation=3, bundle=digest(encode_policies(simple("7/s"))))
+    sequence = head_of(store).sequence + 1
+    evil, missing = upload(store, encode_policies(EVIL)), digest(encode_policies(simple("7/s")))
+    foreign = Head(sequence=sequence, generation=9, bundle=evil)
+    later = Head(sequence=sequence, generation=3, bundle=missing)
     scene = Scene(
         store,
         Keys(tmp_path, "evil").signer,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 
 from ratectl.agent.state import AgentState
 
@@ -24,6 +25,28 @@ def test_a_wake_up_is_one_though_nothing_changed():
     state.wake()
     assert state.wait_for_change(seen, 0) is not seen
     assert state.now == seen
+
+
+def test_a_problem_does_not_hide_that_on_error_answers():
+    state = AgentState()
+    state.problem("store", "it is away")
+    assert "it is away; waiting for the store's first answer: on_error" in str(state.now.error)
+    assert state.now.known_problems == "it is away"
+    state.problem("store", None, generation=1)
+    assert state.now.error is None
+
+
+def test_what_is_enforced_from_disk_waits_for_the_store():
+    """The store may have had others for hours."""
+    state = AgentState()
+    state.update(generation=3, source="last-good")
+    said = "waiting for the store's first answer: generation 3 is enforced from disk until then"
+    assert state.now.error == said
+    assert state.now.known_problems is None
+    state.problem("store", "it is away")
+    assert state.now.error == "it is away"
+    state.problem("store", None, connected=True)
+    assert state.now.error is None
 
 
 class Late(BaseException):
@@ -50,3 +73,22 @@ def test_time_limits_while_waiting_keep_no_lock():
     other.start()
     other.join(10)
     assert state.wait_for_generation(9, 0)
+
+
+def test_a_signal_at_the_end_of_the_time_does_not_make_waiting_endless():
+    """CPython 3.11 passes a negative rest on to ``SimpleQueue``, which takes it for "for ever"."""
+    over = time.monotonic() + 15
+
+    def handle(*_: object) -> None:
+        if time.monotonic() > over:
+            raise Late
+
+    state = AgentState()
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+        for _ in range(2_000):
+            assert not state.wait_for_generation(9, 3e-4)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -133,7 +133,8 @@ def test_the_bucket_is_evicted_while_the_answer_is_made(small: House, cost: int)
     """The collector runs where the answer is allocated."""
     flood, evicted = Flood(small), 0
     check, attributes, kept = small.engine.check, {"tenant": "t"}, flood.kept
-    kept += [check("/a", {"tenant": str(number)}, 0) for number in range(2_000)]
+    gc.collect()  # the answers of other tests
+    kept += [check("/a", attributes, 0) for _ in range(2_000)]
     for _ in range(ROUNDS):
         kept.append(check("/a", attributes))
         with collecting_all_the_time():
@@ -144,5 +145,6 @@ def test_the_bucket_is_evicted_while_the_answer_is_made(small: House, cost: int)
             gc.enable()
             kept.append(check("/a", attributes, cost))
         evicted += flood.ran > before
-    assert evicted > ROUNDS / 2
+    if small.kind != "quota":  # none is evicted that was used; without one, the collector is paused
+        assert evicted > ROUNDS / 2
     small.check_all_is_well(failures=None)

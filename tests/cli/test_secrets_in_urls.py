@@ -69,6 +69,48 @@ def test_a_url_in_the_place_of_another_word_is_not_repeated(
     assert not [path for path in Path().rglob("*") if "etcd" in path.name]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "etcd://root:x'hunter2@host/prod",
+        'etcd://root:x"hunter2@host/prod',
+        "etcd://root:x hunter2@host/prod",
+        "etcd://root:x\thunter2@host/prod",
+        "etcd://host/prod;password=hunter2",
+        "etcd:root:hunter2@host/prod",
+        "etcd:/root:hunter2@host/prod",
+        "root:hunter2@host/prod",
+    ],
+)
+def test_no_argument_that_holds_a_password_is_repeated(cli: Cli, published: str, url: str) -> None:
+    for words in (
+        (url,),
+        (f"--{url}",),
+        ("agent", "run", "--public-key", url),
+        ("apply", "policies", "--sign", url),
+        ("apply", "policies", "--wait-for", url),
+        ("apply", "policies", "--canary", url),
+        ("apply", "policies", f"--canary={url}"),
+        ("check", url),
+        ("history", url),
+        ("history", "--timeout", url),
+        ("history", "-o", url),
+        ("rollback", "--to", url),
+        ("panic", "on", "--scope", url, "--reason", "x"),
+        ("plan", url),
+        ("test", url),
+        ("validate", url),
+        ("validate", "policies", "--base", url),
+        ("init", url),
+        ("pull", url),
+        ("key", "generate", url),
+    ):
+        run = cli(*words)
+        assert run.code != 0, words
+        assert SECRET not in run.out + run.err, words
+    assert not [path for path in Path().rglob("*") if SECRET in str(path)]
+
+
 @pytest.mark.parametrize("url", LEAKY)
 def test_no_error_of_the_library_repeats_it(
     url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -514,7 +514,11 @@ def test_nobody_guesses_who_owns_what(cli: Cli, sets: str) -> None:
             item.key for item in store.list("bundles/").items if item.value == _owners_bytes(cli)
         )
         store.put(blob, b"x")
-    for words in (("apply", "edge", "--set", "edge"), ("apply", "edge"), ("pull",)):
+    whole = cli("apply", "edge", "--yes")
+    assert whole.code == 77, "guards hold for whoever forgets --set"
+    assert "warning: who owns what of generation 2 cannot be read" in whole.err
+    assert "it removes 2 of 4 scopes" in whole.err
+    for words in (("apply", "edge", "--set", "edge"), ("pull",)):
         run = cli(*words, "--yes") if words[0] == "apply" else cli(*words)
         assert run.code == 65, run.err
     assert cli("rollback", "--yes").code == 0

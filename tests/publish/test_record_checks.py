@@ -13,14 +13,20 @@ from ratectl.panic import Switch, Switches
 from ratectl.records import (
     MAX_GENERATION,
     AgentRecord,
+    Beat,
+    BesideReport,
     Candidate,
     Controller,
     Environment,
     Head,
     HistoryEntry,
+    LimitReport,
     Manifest,
+    Obeyed,
     RolloutRecord,
+    UsageRecord,
     now_ms,
+    sequence_problem,
 )
 
 if TYPE_CHECKING:
@@ -47,10 +53,25 @@ ROLLOUT = RolloutRecord(
 AGENT = AgentRecord(
     id="a", generation=2, state="serving", error=None, rejected=None, applied=NOW, swap_ms=1.0,
     started=NOW, reported=NOW, host="h", pid=1, version="1", engine="c", sequence=5,
+    panic=[Obeyed(scope="/", mode="open", source="store")],
 )  # fmt: skip
 SWITCHES = Switches(7, (Switch(scope="/", mode="open", reason="r", author="a", time=NOW),))
 CONTROLLER = Controller(rollout="r", host="h", pid=1, since=NOW)
 ENVIRONMENT = Environment(id="f" * 32, created=NOW)
+BEAT = Beat(id="a", generation=2, since=NOW, reported=NOW, requests=5, refused=1)
+LIMIT = LimitReport(
+    scope="/", limit="spike", shadow=False, most=10, allowed=5, refused=1, never=0,
+    shadow_refused=0, keys=1, recent_allowed=5, recent_refused=1, peak=0.5,
+    top_refused=[("acme", 1)], overrides=["gold"],
+)  # fmt: skip
+BESIDE = BesideReport(
+    rollout="r", generation=3, requests=5, newly_refused=1, newly_allowed=0,
+    limits=[("/", "spike", 1, 0)],
+)  # fmt: skip
+USAGE = UsageRecord(
+    id="a", generation=2, since=NOW, reported=NOW, recent_seconds=60.0, limits=[LIMIT],
+    omitted=0, no_policy=0, errors=0, buckets=1, overflowed=0, beside=BESIDE,
+)  # fmt: skip
 MANIFEST = Manifest(size=10, chunks=1, wanted=NOW)
 
 GOOD: dict[str, Any] = {
@@ -62,11 +83,14 @@ GOOD: dict[str, Any] = {
     "controller": CONTROLLER,
     "environment": ENVIRONMENT,
     "manifest": MANIFEST,
+    "beat": BEAT,
+    "usage": USAGE,
 }
 
 NOT_A_NUMBER: list[Any] = [True, 2.0, "2", None, [2], -1, 0, 2**53, 10**400]
 """What stands where a sequence or the number of a generation is expected."""
 NO_SHARE: list[Any] = [0, -5.0, 100.01, float("nan"), float("inf"), "5", True, None]
+NO_COUNT: list[Any] = [True, 2.0, "2", None, [2], -1, 2**63, 10**400]
 NO_TEXT: list[Any] = [1, None, True, ["x"], {}, "\ud800"]
 
 BAD: list[tuple[str, str, Any]] = [
@@ -91,6 +115,30 @@ BAD: list[tuple[str, str, Any]] = [
     ("rollout", "band", "none"), ("rollout", "reason", "\ud800"),
     ("controller", "rollout", 1), ("controller", "pid", "1"),
     *(("environment", "id", bad) for bad in [*NO_TEXT, "", "a b", "a\nb", "é"]),
+    *(("usage", f"limits.0.{name}", bad)
+      for name in (
+          "most", "allowed", "refused", "never", "shadow_refused", "keys", "recent_allowed",
+          "recent_refused",
+      )
+      for bad in NO_COUNT),
+    *(("usage", name, bad)
+      for name in ("omitted", "no_policy", "errors", "buckets", "overflowed", "limits")
+      for bad in NO_COUNT),
+    *(("usage", "limits.0.peak", bad) for bad in (True, "1", -0.1, 1.1, float("nan"), [1])),
+    *(("usage", f"limits.0.{name}", bad) for name in ("scope", "limit") for bad in NO_TEXT),
+    *(("usage", f"limits.0.{name}", bad) for name in ("shadow", "budget") for bad in (0, "", None)),
+    *(("usage", "limits.0.overrides", bad) for bad in (5, "gold", [5], [["gold"]], None)),
+    *(("usage", "limits.0.top_refused", bad)
+      for bad in (5, "ab", [5], ["ab"], [["a"]], [["a", "1"]], [[1, 1]], [["a", 1, 1]], None)),
+    ("usage", "recent_seconds", -1.0), ("usage", "recent_seconds", "60"),
+    ("usage", "recent_seconds", float("inf")), ("usage", "beside", 5), ("usage", "beside", []),
+    *(("usage", f"beside.{name}", bad)
+      for name in ("generation", "requests", "newly_refused", "newly_allowed") for bad in NO_COUNT),
+    *(("usage", "beside.limits", bad)
+      for bad in (5, ["/"], [["/", "spike", 1]], [["/", "spike", "1", 0]], [[1, "spike", 1, 0]])),
+    *(("usage", "beside.rollout", bad) for bad in NO_TEXT),
+    *(("beat", name, bad) for name in ("requests", "refused") for bad in NO_COUNT),
+    *(("agent", f"panic.0.{name}", bad) for name in ("scope", "mode", "source") for bad in NO_TEXT),
     ("manifest", "size", "10"), ("manifest", "size", True), ("manifest", "chunks", 1.0),
     ("manifest", "wanted", "later"), ("manifest", "wanted", "2026-11-27T12:00:00"),
 ]  # fmt: skip
@@ -127,6 +175,15 @@ READERS: dict[str, Callable[[int], object]] = {
     "switches": lambda number: Switches.decode(changed(SWITCHES, "sequence", number)),
     "agent": lambda number: AgentRecord.decode(changed(AGENT, "panic_sequence", number)),
 }
+
+
+def test_the_reason_is_the_same_at_every_look() -> None:
+    """An agent logs a reason when it changes: a time in it would fill the log."""
+    before = now_ms()
+    reason = sequence_problem(2**53)
+    while now_ms() == before:
+        pass
+    assert sequence_problem(2**53) == reason
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -37,8 +37,8 @@ def agents(ctx: typer.Context) -> int:
     session = session_of(ctx)
     with session.store() as store:
         live = read_live(store)
-        found = read_agents(store)
-        seen = {record.id: record.reported for record in read_beats(store)}
+        found = read_agents(store, session.warn)
+        seen = {record.id: record.reported for record in read_beats(store, session.warn)}
         switches = known_switches(session, store)
     rows = [agent_data(agent, live, seen, switches.sequence) for agent in found]
     data = {

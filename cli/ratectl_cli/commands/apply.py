@@ -159,6 +159,7 @@ def apply(
            earlier: `ratectl history` says what is live
     """
     from ratectl import guards
+    from ratectl.heads import publishing_base
     from ratectl_cli.applying import Manner, applied, planned
     from ratectl_cli.policies import read_plan
     from ratectl_cli.publication import compare_with_live, provenance_of
@@ -194,10 +195,13 @@ def apply(
         with session.busy("comparing with the live generation"):
             if loaded is None:
                 assert plan is not None
-                proposal = planned(session, store, plan, message)
+                proposal = planned(session, store, plan, message, manner.signer)
             else:
-                provenance = provenance_of(path, message)
-                proposal = compare_with_live(session, store, path, loaded, provenance, choice)
+                provenance = provenance_of(session, path, message)
+                base = publishing_base(store, manner.signer)
+                proposal = compare_with_live(
+                    session, store, base, path, loaded, provenance, choice, manner.signer
+                )
         source = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
         return applied(session, store, proposal, path, source, manner)
 

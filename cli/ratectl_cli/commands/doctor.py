@@ -71,6 +71,7 @@ def _examine(session: "Session") -> "list[Finding]":
         "rollout",
         "panic",
         "agents",
+        "reports",
         "clock",
         "engine",
     )

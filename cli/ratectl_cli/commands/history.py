@@ -38,8 +38,9 @@ def history(
     session = session_of(ctx)
     with session.store() as store:
         live = read_live(store).generation
-        entries = read_history(store)
-        tried = {number: record.state for number, record in read_rollouts(store).items()}
+        entries = read_history(store, session.warn)
+        rollouts = read_rollouts(store, session.warn)
+        tried = {number: record.state for number, record in rollouts.items()}
     shown = entries[:limit]
     data = {
         "live": live or None,

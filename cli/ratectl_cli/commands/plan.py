@@ -101,6 +101,7 @@ def plan(
     """
     from pathlib import Path
 
+    from ratectl.generations import read_base
     from ratectl_cli import publication
     from ratectl_cli.files import write_whole
     from ratectl_cli.policies import read_usable
@@ -117,9 +118,12 @@ def plan(
     recording = _recording(path, replay, map_file)
     with session.busy("reading policies"):
         loaded = read_usable(path, part=choice is not None)
-    provenance = publication.provenance_of(path, message)
+    provenance = publication.provenance_of(session, path, message)
     with session.store() as store, session.busy("comparing with the live generation"):
-        proposal = publication.compare_with_live(session, store, path, loaded, provenance, choice)
+        base = read_base(store)
+        proposal = publication.compare_with_live(
+            session, store, base, path, loaded, provenance, choice
+        )
         saved = None if out is None else _saved(store, proposal, path)
     planned = Planned(
         proposal,

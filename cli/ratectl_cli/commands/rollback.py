@@ -57,7 +57,7 @@ def rollback(
       77   there is no generation to go back to, or it was not signed by the key that is named; or
            what is live was not, or the one before was a candidate, and no generation is named
     """
-    from ratectl.generations import read_base
+    from ratectl.generations import highest_generation, read_base
     from ratectl.heads import publishing_base
     from ratectl.publish import no_rollout
     from ratectl.publish import rollback as publish_again
@@ -70,7 +70,7 @@ def rollback(
             base = read_base(store)
             signer = signer_for(sign, base)
             base = publishing_base(store, signer, base)
-            if base.head is None and base.fresh is None:
+            if base.head is None and base.unreadable is None and not highest_generation(store):
                 raise NothingPublished(store.url)
             target = _target(store, base, to)
             entry = entry_of(store, target)
@@ -116,7 +116,7 @@ def _proposed(
     tree, old = read_tree(store, entry), tree_to_compare(session, store, base)
     provenance = Provenance(author=gather(".").author, message=message)
     proposal = propose("rollback", base, old, tree, provenance)
-    return replace(proposal, reowned=entry.owners != owners_blob(store, base))
+    return replace(proposal, reowned=not base.fresh and entry.owners != owners_blob(store, base))
 
 
 def _vouch(
@@ -125,7 +125,7 @@ def _vouch(
     """Return if a key may sign that a generation is published again.
 
     :raises Untrusted: the key has not signed that generation.
-    :raises Refused: which one is meant follows from a head that the key has not signed.
+    :raises Refused: which one is meant follows from what cannot be proved.
     """
     from ratectl.publish import vouch_for_entry
 
@@ -133,16 +133,21 @@ def _vouch(
         vouch_for_entry(store, signer, entry)
     if named:
         return
-    if base.fresh is not None:
-        raise Refused(
-            f"what is live cannot be vouched for: {base.fresh.because}. Say with --to which "
-            "generation is meant"
-        )
+    _refuse_fresh(base)
     if signer is not None and not _right_before(base, entry):
         raise Refused(
             f"generation {entry.generation} is not known to have been live before generation "
             f"{base.generation}: nobody signs what became of a candidate, or that an entry of the "
             "history was removed. Say with --to which generation is meant"
+        )
+
+
+def _refuse_fresh(base: "Live") -> None:
+    """:raises Refused: what is live cannot be proved, so nothing follows from it."""
+    if base.fresh is not None:
+        raise Refused(
+            f"what is live cannot be vouched for: {base.fresh.because}. Say with --to which "
+            "generation is meant"
         )
 
 
@@ -157,9 +162,11 @@ def _target(store: "Store", base: "Live", to: int | None) -> int:
     if to is None and base.head is None:
         raise Refused("nothing is live that can be read: say with --to which generation is meant")
     if to is not None:
-        if to == base.generation:
+        if to == base.generation and base.fresh is None:
             raise UsageError(f"generation {to} is the live one: nothing to go back to")
         return to
+    if base.entry is None:
+        _refuse_fresh(base)
     before = [each for each in lived(store) if each.generation < base.generation]
     if not before:
         raise Refused(f"generation {base.generation} is live: none before it is kept")
@@ -193,7 +200,7 @@ def _which(live: int, left: int, again: int, older: "Sequence[int]") -> UsageErr
 def _warn_of_aborted(session: Session, store: "Store", target: int) -> None:
     from ratectl.generations import read_rollouts
 
-    tried = read_rollouts(store).get(target)
+    tried = read_rollouts(store, session.warn).get(target)
     if tried is not None and tried.state == "aborted":
         why = f": {tried.reason}" if tried.reason else ""
         session.warn(f"generation {target} was never live: {tried.by} aborted it{why}")

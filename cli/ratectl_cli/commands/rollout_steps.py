@@ -196,7 +196,7 @@ def _answer(session: Session, store: "Store", rollout: "Underway") -> None:
         verdict = rollouts.standing(store, rollout)
         controller = controller_of(store, record.id)
         if record.mode == "shadow":
-            differences = Differences.of(record, read_usage(store))
+            differences = Differences.of(record, read_usage(store, session.warn))
     rollouts.answer_rollout(session, record, rollout.live, verdict, differences, controller)
 
 

@@ -42,7 +42,7 @@ def usage(
     with session.store() as store, session.busy("reading usage"):
         live = read_live(store)
         tree = tree_to_compare(session, store, live)
-        records, agents = read_usage(store), read_agents(store)
+        records, agents = read_usage(store, session.warn), read_agents(store, session.warn)
         switches = known_switches(session, store)
     named = scope is not None
     report = Report.of(records, len(agents), live.generation, tree, wanted, listed=named)

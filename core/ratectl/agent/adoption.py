@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ratectl.activation import verified
-from ratectl.agent.goal import Goal, controlled, goals
+from ratectl.agent.goal import NOTHING_IN_FORCE, Goal, controlled, goals, nothing_live
 from ratectl.agent.last_good import LastGood
 from ratectl.agent.quarantine import Quarantine
 from ratectl.errors import BundleError, NotFound
@@ -86,7 +86,7 @@ class Adoption:
             self._remember(trust)
 
     def _remember(self, trust: Trust) -> None:
-        """What was accepted on this machine before, as far as it is proved."""
+        """Recall what was accepted on this machine before, as far as it is proved."""
         for environment, head in self._slot.accepted():
             known, newest = self._accepted or (None, None)
             with contextlib.suppress(BundleError):
@@ -129,9 +129,11 @@ class Adoption:
             with self._quarantine.trying(goal.trial):
                 self._enforcement.enforce(verified(good.data, good.bundle), good.generation)
         except BundleError as error:
-            self._state.problem("disk", f"{error}; waiting for the store")
+            self._state.problem("disk", str(error))
             return
         self._in_force = goal
+        if self._left_alone is not None:  # a neighbour may replace it, and the next may be bad too
+            self._persisting(good.generation, partial(self._save, good))
         if self._slot.trouble is not None:
             going_on = f"going on with generation {good.generation}"
             self._state.problem("disk", f"{self._slot.trouble}; {going_on}")
@@ -173,7 +175,7 @@ class Adoption:
     # From the store -----------------------------------------------------------------------------
 
     def anew(self) -> None:
-        """It may be another store now: read its identity again, and go by its revisions."""
+        """Read the store's identity again, and go by its revisions: it may be another one now."""
         self._environment = None
         self._newest.clear()
 
@@ -208,13 +210,7 @@ class Adoption:
     def _see(self, store: Store, item: Item | None) -> None:
         if item is None:
             # Absence is not an instruction: policies end by publishing others.
-            nothing = "the store has no live generation; keeping the one in force"
-            if not self._state.now.generation:
-                nothing = (
-                    f"nothing is published in {store.url} yet, so on_error answers every request: "
-                    "publish with `ratectl apply PATH`, or mend the URL if policies should be there"
-                )
-            self._state.problem("generation", nothing)
+            self._state.problem("generation", nothing_live(store, self._state.now.generation))
             return
         seen = time.monotonic()
         head: Head | None = None
@@ -302,7 +298,7 @@ class Adoption:
         )
         _log.info("generation %d is in force", goal.generation)
         good = LastGood(goal.generation, goal.environment, goal.bundle, head, data)
-        self._persisting(goal.generation, partial(self._slot.save, good))
+        self._persisting(goal.generation, partial(self._save, good))
         with self._cooperative():
             release(*spent)
 
@@ -373,7 +369,10 @@ class Adoption:
     def _promoted(self, store: Store, goal: Goal, head: Head) -> None:
         if not self._slot.promoted(head):
             data = read_blob(store, goal.bundle)
-            self._slot.save(LastGood(goal.generation, goal.environment, goal.bundle, head, data))
+            self._save(LastGood(goal.generation, goal.environment, goal.bundle, head, data))
+
+    def _save(self, good: LastGood) -> None:
+        self._slot.save(good, self._quarantine.has_served)
 
     def _persisting(self, generation: int, persist: Callable[[], None]) -> None:
         try:
@@ -391,10 +390,11 @@ class Adoption:
             self._say_quarantine()
 
     def close(self) -> None:
-        """The process ends in good order."""
+        """End in good order."""
         self._beside.end()
         self._quarantine.close()
 
     def _reject(self, generation: int, error: RatectlError, **changes: Any) -> None:
-        text = f"generation {generation or '?'} rejected: {error}"
+        nothing = "" if self._state.now.generation else f"; {NOTHING_IN_FORCE}"
+        text = f"generation {generation or '?'} rejected: {error}{nothing}"
         self._state.problem("generation", text, rejected=generation, **changes)

@@ -10,7 +10,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from ratectl.agent.arguments import id_of, keys_of, source_of, state_dir_of
+from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, state_dir_of
 from ratectl.agent.following import Settings, follow
 from ratectl.agent.processes import belongs
 from ratectl.engine import open_engine
@@ -103,7 +103,7 @@ class Agent:
             wanted_id=id_of(id),
             state_dir=state_dir_of(state_dir),
             report_interval=report_interval,
-            trust=Trust.load(keys_of(public_keys), environment),
+            trust=Trust.load(keys_of(public_keys), environment_of(environment)),
             open_engine=open_new,
             errors=lambda: self._errors,
             failing=self._failing,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ratectl.errors import UsageError
 from ratectl.files import named_path
 from ratectl.urls import shown
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["default_state_dir", "id_of", "keys_of", "source_of", "state_dir_of"]
+__all__ = [
+    "default_state_dir", "environment_of", "id_of", "keys_of", "source_of", "state_dir_of",
+]  # fmt: skip
 
 _ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _LIKE_A_URL: Final = re.compile(r"(?:sqlite|etcds?):", re.IGNORECASE)
@@ -40,17 +40,17 @@ def source_of(given: object) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - keeps links
 
 
-def id_of(given: str | None) -> str | None:
+def id_of(given: object) -> str | None:
     """Return the id that was given; None where one is to be made up.
 
     :raises UsageError: it holds what an id may not.
     """
-    if given is not None and not _ID.fullmatch(given):
-        raise UsageError(
-            f"id {given!r} has to be 1 to 128 letters, digits, '.', '_', '~' and '-'; leave it out "
-            "to have one made up"
-        )
-    return given
+    if given is None or (isinstance(given, str) and _ID.fullmatch(given)):
+        return given
+    raise UsageError(
+        f"id {given!r} has to be 1 to 128 letters, digits, '.', '_', '~' and '-'; leave it out "
+        "to have one made up"
+    )
 
 
 def state_dir_of(given: object) -> Path:
@@ -83,13 +83,27 @@ def default_state_dir() -> Path:
     return home.absolute() / ".local" / "state" / "ratectl"
 
 
-def keys_of(
-    given: Sequence[str | os.PathLike[str]] | None,
-) -> Sequence[str | os.PathLike[str]] | None:
+def keys_of(given: object) -> list[str | os.PathLike[str]] | None:
     """Return the files of public keys; None where everybody is trusted.
 
-    :raises UsageError: it is one path instead of a list.
+    :raises UsageError: it is no list of paths.
     """
-    if isinstance(given, str | bytes | os.PathLike):
+    if given is None:
+        return None
+    if isinstance(given, str | bytes | os.PathLike) or not isinstance(given, Iterable):
         raise UsageError("public_keys is a list of files: write [FILE], also for a single one")
-    return given
+    files = list(given)
+    wrong = [type(each).__name__ for each in files if not isinstance(each, str | os.PathLike)]
+    if wrong:
+        raise UsageError(f"a file of public_keys is a path: write a text or a Path, not {wrong[0]}")
+    return files
+
+
+def environment_of(given: object) -> str | None:
+    """Return the environment that was given; None where it is not known beforehand.
+
+    :raises UsageError: it is no text.
+    """
+    if given is None or isinstance(given, str):
+        return given
+    raise UsageError(f"environment is a text, not {type(given).__name__}")

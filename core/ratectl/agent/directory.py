@@ -100,12 +100,13 @@ class DirectorySync:
                 self._state.problem("generation", said, rejected=refused)
 
     def _fingerprint(self) -> object:
+        """Return what tells files from others; their ctime also tells that they became readable."""
         try:
             files = [self._path] if self._path.is_file() else sorted(self._path.rglob("*"))
         except OSError:  # one may not even look: loading says so
             return None
         return [
-            (str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            (str(path), stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
             for path in files
             if (stat := _stat(path)) is not None
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from ratectl.agent.trial_note import Trial
 from ratectl.errors import BundleError
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
     from ratectl.agent.last_good import LastGood
     from ratectl.records import Head
-    from ratectl.stores.base import Item
+    from ratectl.stores.base import Item, Store
 
-__all__ = ["Goal", "controlled", "goals"]
+__all__ = ["NOTHING_IN_FORCE", "Goal", "controlled", "goals", "nothing_live"]
+
+NOTHING_IN_FORCE: Final = "nothing is in force: on_error answers every request"
 
 _log = logging.getLogger("ratectl.agent")
 
@@ -76,3 +78,13 @@ def controlled(item: Item | None) -> str | None:
     except BundleError as error:
         _log.warning("%s", error)
         return None
+
+
+def nothing_live(store: Store, in_force: int) -> str:
+    """Return the problem of a store that has no head; ``in_force`` is 0 where nothing is."""
+    if in_force:
+        return "the store has no live generation; keeping the one in force"
+    return (
+        f"nothing is published in {store.url} yet, so on_error answers every request: "
+        "publish with `ratectl apply PATH`, or mend the URL if policies should be there"
+    )

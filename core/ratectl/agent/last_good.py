@@ -35,6 +35,10 @@ _MAX_SLOTS: Final = 4_096
 _FILE: Final = "last-good"
 _BEFORE: Final = "last-good.before"
 _ACCEPTED: Final = "accepted"
+_DAMAGED: Final = (
+    OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, BundleError,
+)  # fmt: skip
+"""Raised in reading a file that is not as it was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,11 @@ class Slot:
                     return good
         return None
 
-    def save(self, good: LastGood) -> None:
+    def save(self, good: LastGood, has_served: Callable[[str], bool] = lambda _: False) -> None:
         """Persist a generation: written beside, synced, renamed. The one before it is kept.
+
+        A bundle that ``has_served`` is kept rather than one that has not: several bad generations
+        in a row must not leave bad ones alone.
 
         :raises OSError: it could not be (the disk is full, say); the old file is untouched.
         """
@@ -134,7 +141,7 @@ class Slot:
             file.write(good.data)  # by itself: to put it behind the header is to copy it
             file.flush()
             os.fsync(file.fileno())
-        self._keep_before(good)
+        self._keep_before(good, has_served)
         beside.replace(self.folder / _FILE)
         folder = os.open(self.folder, os.O_RDONLY)
         try:
@@ -142,16 +149,25 @@ class Slot:
         finally:
             os.close(folder)
 
-    def _keep_before(self, good: LastGood) -> None:
+    def _keep_before(self, good: LastGood, has_served: Callable[[str], bool]) -> None:
         """Keep what is there now, unless it is the same, or a candidate: that may be no good."""
         assert self.folder is not None
         own, link = self.folder / _FILE, self.folder / f"{_BEFORE}.new"
         with contextlib.suppress(BundleError, FileNotFoundError):
             kept = _read(own)
-            if kept.bundle != good.bundle and kept.rollout is None:
+            if kept.bundle == good.bundle or kept.rollout is not None:
+                return
+            if has_served(kept.bundle) or not self._before_has(has_served):
                 link.unlink(missing_ok=True)
                 os.link(own, link)  # at no moment is there neither
                 link.replace(self.folder / _BEFORE)
+
+    def _before_has(self, has_served: Callable[[str], bool]) -> bool:
+        """Return True if the generation before is there, intact, and has served."""
+        assert self.folder is not None
+        with contextlib.suppress(BundleError):
+            return has_served(_read(self.folder / _BEFORE).bundle)
+        return False
 
     def promoted(self, head: Head) -> bool:
         """Note that what is persisted, as a candidate, has become what ``head`` says is live.
@@ -291,15 +307,18 @@ def _read(path: Path) -> LastGood:
     try:
         header_line, _, data = path.read_bytes().partition(b"\n")
         header: dict[str, Any] = json.loads(header_line)
+        environment = header["environment"]
+        if not isinstance(environment, str | None):
+            raise TypeError(f"its environment is {environment!r:.100}, no text")
         good = LastGood(
             int(header["generation"]),
-            header["environment"],
+            environment,
             str(header["bundle"]),
             Head.decode(json.dumps(header["head"]).encode()),
             data,
         )
         intact = header["format"] == _FORMAT and digest(data) == good.bundle and good.belongs()
-    except (OSError, ValueError, KeyError, TypeError, BundleError) as error:
+    except _DAMAGED as error:
         raise BundleError(f"last-good file {path} cannot be used: {error}") from None
     if not intact:
         raise BundleError(f"last-good file {path} cannot be used: it is truncated or changed")

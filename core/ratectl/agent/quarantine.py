@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -56,7 +57,10 @@ class _Deaths:
     @classmethod
     def load(cls, saved: dict[str, Any]) -> Self:
         """:raises ValueError, TypeError, KeyError, OverflowError: it is damaged."""
-        return cls(int(saved["times"]), float(saved["last"]))
+        times, last = int(saved["times"]), float(saved["last"])
+        if not math.isfinite(last):
+            raise ValueError(f"{last} is no time")
+        return cls(times, last)
 
     def add(self, now: float) -> None:
         self.times, self.last = self.times + 1, now
@@ -67,8 +71,13 @@ class _Deaths:
         if suspected <= 0:
             return 0.0
         seconds = min(_FIRST_SECONDS * 2.0 ** min(suspected - 1, 20), _MAX_SECONDS)
-        # A clock that was set back must not make it last for ever.
+        # A clock that is set back while the process runs must not make it last for ever.
         return min(self.last + seconds - now, seconds)
+
+    def correct(self, now: float) -> bool:
+        """Set a last time in the future to ``now``; return True if there was one."""
+        before, self.last = self.last, min(self.last, now)
+        return self.last != before
 
 
 @dataclass(slots=True)
@@ -127,6 +136,7 @@ class Quarantine:
         self._attempts: dict[str, _Attempt] = {}
         """By role, newest last: that one is to blame if the process dies."""
         self._known = self._load()
+        self._correct_times()
         self._autopsy()
 
     # Looking up ---------------------------------------------------------------------------------
@@ -261,6 +271,16 @@ class Quarantine:
         self._known.pop(bundle, None)
         self._known[bundle] = record
         self._known = dict(list(self._known.items())[-_REMEMBERED:])
+        self._save()
+
+    def _correct_times(self) -> None:
+        """Have deaths that a wrong clock dated count from now, once and for all."""
+        now = self._wall()
+        deaths = [each for of in self._known.values() for each in (of.as_candidate, of.crashes)]
+        if [each for each in deaths if each.correct(now)]:
+            self._save()
+
+    def _save(self) -> None:
         if self._path is None:
             return
         saved = {bundle: asdict(record) for bundle, record in self._known.items()}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,8 +48,8 @@ class AgentStatus:
 
     @property
     def error(self) -> str | None:
-        """All problems in one line; None when there are none, and policies are in force."""
-        return self.known_problems or self._waits_for
+        """All problems in one line; None when there are none and nothing is waited for."""
+        return "; ".join(filter(None, (self.known_problems, self._waits_for))) or None
 
     @property
     def known_problems(self) -> str | None:
@@ -60,11 +58,19 @@ class AgentStatus:
 
     @property
     def _waits_for(self) -> str | None:
-        """Return the step that is missing before policies are in force; None when they are."""
+        """Return the step that is missing before the store's policies are in force, if one is.
+
+        None where a problem tells of it already.
+        """
+        first = "waiting for the store's first answer"
         if self.generation:
+            unheard = self.source == "last-good" and not self.connected
+            until = f"generation {self.generation} is enforced from disk until then"
+            return f"{first}: {until}" if unheard and "store" not in self.problems else None
+        if "generation" in self.problems:
             return None
-        what = "the first policies to be read" if self.connected else "the store's first answer"
-        return f"waiting for {what}: on_error answers every request until then"
+        what = "waiting for the first policies to be read" if self.connected else first
+        return f"{what}: on_error answers every request until then"
 
     @property
     def state(self) -> str:
@@ -77,13 +83,15 @@ class AgentStatus:
 class AgentState:
     """The current ``AgentStatus``, replaced whole, with a way to wait for changes.
 
-    Who waits takes no lock: an exception that a time limit raises in there could keep it for ever.
+    Waiters take no lock of the state: an exception that a time limit raises in there could keep it
+    for ever.
     """
 
     def __init__(self, status: AgentStatus | None = None) -> None:
         self._changing = threading.RLock()
         self._status = status or AgentStatus()
-        self._waiting: list[SimpleQueue[None]] = []
+        self._waiting: list[threading.Lock] = []
+        """One for each waiter, who waits for it to be released."""
 
     @property
     def now(self) -> AgentStatus:
@@ -99,8 +107,8 @@ class AgentState:
     def _set(self, status: AgentStatus) -> None:
         self._status = status
         for news in tuple(self._waiting):
-            if news.empty():
-                news.put(None)
+            if news.locked():  # nobody else releases it
+                news.release()
 
     def problem(self, concern: str, text: str | None, **changes: Any) -> None:
         """Note a problem, or (None) that it is over. Only what is news is logged.
@@ -132,15 +140,16 @@ class AgentState:
 
     def _wait_until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
         until = None if timeout is None else time.monotonic() + timeout
-        news: SimpleQueue[None] = SimpleQueue()
+        news = threading.Lock()
+        news.acquire()
         try:
             self._waiting.append(news)
             while not reached():
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                with contextlib.suppress(Empty):
-                    news.get(timeout=left)
+                # Not a SimpleQueue: with a signal at the wrong moment its time limit is none.
+                news.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX))
             return True
         finally:
             if news in self._waiting:

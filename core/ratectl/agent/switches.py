@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
 from ratectl.errors import BundleError
+from ratectl.files import CLOSED
 from ratectl.panic import PANIC, Switches, load_switches, save_switches, switch_file
 from ratectl.records import Obeyed
 from ratectl.signing import Untrusted
@@ -103,6 +104,8 @@ class StoreSwitches:
         self._board = board
         self._state = state
         self._file = None if folder is None else switch_file(folder)
+        self._unsaved = False
+        """True while what is obeyed could not be remembered: each look tries again."""
         self._seeing = threading.Lock()
         self._changed = threading.Condition()
         self._stopped = False
@@ -155,6 +158,8 @@ class StoreSwitches:
             return
         if switches.sequence > known.sequence:
             self._board.obey("store", switches)
+            self._unsaved = True
+        if self._unsaved:
             self._remember(switches)
         self._state.problem("panic", None)
 
@@ -162,9 +167,15 @@ class StoreSwitches:
         if self._file is None:
             return
         try:
-            save_switches(self._file, switches)
+            save_switches(self._file, switches, CLOSED)
         except OSError as error:
-            _log.warning("cannot remember switches in %s: %s", self._file, error)
+            why = f"{error.strerror or error}; a restart without the store would not know it"
+            self._state.problem(
+                "panic-disk", f"cannot remember the kill switch's record in {self._file}: {why}"
+            )
+        else:
+            self._unsaved = False
+            self._state.problem("panic-disk", None)
 
     def _note(self, text: str) -> None:
         self._state.problem("panic", text)

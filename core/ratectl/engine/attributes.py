@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ratectl.engine.counters import exact_text
+from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,8 +58,12 @@ class Reader:
 
     def read(self, name: str) -> None:
         """Read an attribute, which may run code of the mapping and of the value."""
-        value = self._source.get(name)
-        self._texts[name] = None if value is None else exact_text(value)
+        try:
+            value = self._source.get(name)
+            text = None if value is None else exact_text(value)
+        except UsageError as error:  # not ours: the caller of the engine has made no mistake
+            raise RuntimeError(f"reading attribute {name!r} failed") from error
+        self._texts[name] = text
 
 
 def exact_scope(scope: object) -> str:
@@ -66,16 +71,16 @@ def exact_scope(scope: object) -> str:
 
     :raises TypeError: it is no text.
     """
-    if not isinstance(scope, str):
+    if not issubclass(type(scope), str):
         raise TypeError(f"a scope is a text, not a {type(scope).__name__}")
     return exact_text(scope)
 
 
 def readable(attributes: Mapping[str, object] | Reader) -> Attributes:
     """Return attributes that can be read without running anybody's code."""
-    if attributes.__class__ is Reader:
+    if type(attributes) is Reader:
         return attributes
-    if attributes.__class__ is dict:
+    if type(attributes) is dict:
         names, values = set(map(type, list(attributes))), set(map(type, list(attributes.values())))
         if names <= _TEXT and values <= _TEXT_OR_NONE:
             return attributes
@@ -84,7 +89,7 @@ def readable(attributes: Mapping[str, object] | Reader) -> Attributes:
 
 def with_all_read(attributes: Attributes, work: Callable[[], T]) -> T:
     """Return what ``work`` returns, once the attributes that it asks for have been read."""
-    if attributes.__class__ is not Reader:
+    if type(attributes) is not Reader:
         return work()
     while True:
         attributes.closed = True

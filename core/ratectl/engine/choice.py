@@ -60,7 +60,7 @@ class Conditions:
         masks = []
         for name, known in self._known:
             value: object = attributes.get(name)
-            if value is not None and value.__class__ is not str:
+            if value is not None and type(value) is not str:
                 value = exact_text(value)
             bits = known.get(value)
             masks.append(self._learn(name, value, known) if bits is None else bits)

@@ -49,20 +49,23 @@ class _Batch:
     A new slot ends no earlier than those that are held already, even where the clock steps back.
     """
 
-    __slots__ = ("held", "slots", "soonest")
+    __slots__ = ("held", "latest", "slots", "soonest")
 
     def __init__(self) -> None:
         self.held = 0
         self.slots: dict[Slot, None] = {}
+        self.latest = 0
+        """End of the slot that was added last, in nanoseconds."""
         self.soonest = FOREVER
         """No slot ends before this instant."""
 
     def take(self, cost: int, until: int) -> Slot:
-        """Add a slot."""
+        """Add a slot; only while nobody else decides."""
         if self.slots:
-            until = max(until, next(reversed(self.slots)).until)
+            until = max(until, self.latest)
         slot = Slot(self, cost, until)
-        # No call from here on: nothing comes between (see ``control``).
+        # No call from here on: a release may come from anywhere (see ``control``).
+        self.latest = until
         if not self.slots:
             self.soonest = until
         self.slots[slot] = None

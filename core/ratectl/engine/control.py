@@ -20,6 +20,7 @@ only where containers are made. Where there is no global interpreter lock, all i
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 import threading
 import time
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from ratectl.engine.waivers import Waiver
 
 __all__ = ["Busy", "ControlledEngine", "Spent", "Turn"]
+
+_log = logging.getLogger("ratectl.engine")
 
 T = TypeVar("T")
 
@@ -129,11 +132,13 @@ class ControlledEngine(Engine):
                 pauses.count += 1
                 gc.disable()
             with self._lock:
+                odd = turns.turn | 1
+                after = odd + 1  # made before: there may be no memory for a number afterwards
                 try:
-                    turns.turn |= 1
+                    turns.turn = odd
                     return work(*args)
                 finally:
-                    turns.turn = (turns.turn | 1) + 1
+                    turns.turn = after
         finally:  # no call but that of `gc.enable`: an exception may come after it, not before
             if paused:
                 pauses.count -= 1
@@ -169,7 +174,10 @@ class ControlledEngine(Engine):
                 work = self._later.popleft()
             except IndexError:
                 return
-            work()
+            try:
+                work()
+            except Exception:  # noqa: BLE001  whoever comes by did not ask for it
+                _log.exception("what was put off while the engine was being changed has failed")
 
     # What requests ask for, alone ---------------------------------------------------------------
 

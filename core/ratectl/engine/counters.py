@@ -46,9 +46,9 @@ def plain(key: Key) -> Key:
 
     Runs the code of values that are no texts.
     """
-    if key.__class__ is str:
+    if type(key) is str:
         text: str = key
-    elif isinstance(key, tuple):
+    elif type(key) is tuple:
         return tuple([plain(part) for part in key])
     elif key is None:
         return key
@@ -61,8 +61,9 @@ def plain(key: Key) -> Key:
 
 def exact_text(value: object) -> str:
     """Return the text of a value, free of classes whose comparison would run code of others."""
-    text = value if isinstance(value, str) else str(value)
-    return text if text.__class__ is str else str.__str__(text)
+    # Not `isinstance`, which goes by what an object says of its class.
+    text = value if issubclass(type(value), str) else str(value)
+    return text if type(text) is str else str.__str__(text)
 
 
 def shown(key: Key) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine import _fast
 from ratectl.engine.active import Active
-from ratectl.engine.attributes import Reader, exact_scope
+from ratectl.engine.attributes import exact_scope, readable
 from ratectl.engine.counters import plain
 from ratectl.engine.deciding import DecidingEngine
 from ratectl.engine.decision import Decision, checked_actual, checked_cost, described
@@ -86,7 +86,7 @@ class _Classes:
         """The state of a request; None where its values are not to be remembered."""
         values = [attributes.get(name) for name in self._conditions.attributes]
         if self.chooser.states >= _MAX_STATES or any(
-            value is not None and value.__class__ is not str for value in values
+            value is not None and type(value) is not str for value in values
         ):
             return None
         classes = []
@@ -211,18 +211,18 @@ class FastEngine(DecidingEngine):
     def _slowly(
         self, scope: str, attributes: Mapping[str, str], cost: int, now: int | None
     ) -> Decision:
-        if cost.__class__ is not int or cost < 0:
+        if type(cost) is not int or cost < 0:
             cost = checked_cost(cost)
-        if scope.__class__ is not str:
+        if type(scope) is not str:
             scope = exact_scope(scope)
-        readable = attributes if attributes.__class__ is dict else Reader(attributes)
+        texts = readable(attributes)
         decided = None
         if now is not None or self._own_clock:
             if self._core.turn & 1:
                 self._await_turn()
-            decided = self._core.attempt(scope, readable, cost, now, False)
+            decided = self._core.attempt(scope, texts, cost, now, False)
         if decided is None:
-            decided = self._decide_alone(scope, readable, cost, now)
+            decided = self._decide_alone(scope, texts, cost, now)
         decision, now = decided
         mirror = self._mirror
         if mirror is not None and mirror.decided(scope, attributes, cost, now, decision):

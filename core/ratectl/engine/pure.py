@@ -16,7 +16,6 @@ from ratectl.engine.deciding import (
     advanced,
     count_admitted,
     count_refused,
-    free,
 )
 from ratectl.engine.decision import Decision, checked_cost
 from ratectl.engine.group import Group
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from ratectl.engine.active import Active
     from ratectl.engine.base import Bucket, LimitPlan, Request, State
-    from ratectl.engine.concurrency import Slot
     from ratectl.engine.settle import Look
 
 __all__ = ["PureEngine"]
@@ -74,7 +72,7 @@ class PureEngine(DecidingEngine):
         self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: int = 1,
         now: int | None = None,
     ) -> Decision:  # fmt: skip
-        if cost.__class__ is not int or cost < 0:
+        if type(cost) is not int or cost < 0:
             cost = checked_cost(cost)
         try:
             decision, now = self._decide(scope, attributes, cost, now)
@@ -89,10 +87,15 @@ class PureEngine(DecidingEngine):
 
     def check_many(self, requests: Iterable[Request], now: int | None = None) -> list[Decision]:
         instant = self._clock() if now is None else now
-        return [
-            self.check(*_whole_request(number, request), now=instant)
-            for number, request in enumerate(requests)
-        ]
+        decisions: list[Decision] = []
+        try:
+            for number, request in enumerate(tuple(requests)):
+                decisions.append(self.check(*_whole_request(number, request), now=instant))
+        except BaseException:
+            for decision in decisions:  # nobody else will
+                decision.release()
+            raise
+        return decisions
 
     def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
         cost = checked_cost(cost)
@@ -113,9 +116,9 @@ class PureEngine(DecidingEngine):
     def _decide(
         self, scope: str, attributes: Mapping[str, str], cost: int, now: int | None
     ) -> tuple[Decision, int]:
-        if scope.__class__ is not str:
+        if type(scope) is not str:
             scope = exact_scope(scope)
-        if attributes.__class__ is not dict:
+        if type(attributes) is not dict:
             attributes = Reader(attributes)  # type: ignore[assignment]  # it has all that is asked
         turns = self._turns
         for _ in range(_TRIES):
@@ -145,7 +148,9 @@ class PureEngine(DecidingEngine):
     ) -> Decision | None:  # fmt: skip
         """Decide a request whose buckets are all there.
 
-        Return None where something has to be made first, or was changed by others since ``turn``.
+        Return None where something has to be made first, was changed by others since ``turn``, or
+        takes more than one step: slots are taken alone, as those of a request that is refused in
+        the end must not be seen by others.
         """
         if active is None:
             return self._leave(turn)
@@ -154,50 +159,44 @@ class PureEngine(DecidingEngine):
             return None
         if active.plain:
             return self._attempt_one(turn, groups[0], scope, attributes, cost, now)
+        if groups and groups[-1].algorithm.holds:
+            return None
         looks: list[Look] = []
         tables, keys, made, lefts = [], [], [], []
-        slots: list[Slot] = []
-        refused = kept = False
+        refused = False
         tightest: Group | None = None
         least, state_then = 0, _UNDEFINED
-        try:
-            for group in groups:
-                single = group.single
-                key = group.key(attributes) if single is None else attributes.get(single)
-                if key.__class__ is not str and single is not None:
-                    key = plain(key)
-                buckets = group.buckets
-                bucket = buckets.get(key)
-                if bucket is None:
-                    return None
-                state, epoch, serial = bucket
-                if epoch != group.epoch:
-                    return None
-                wait, after, left, slot = group.algorithm.attempt(state, cost, now)
-                looks.append((group, key, state, serial, wait))
-                if wait:
-                    refused = refused or not group.shadow
-                    continue
-                tables.append(buckets)
-                keys.append(key)
-                made.append((after, epoch, serial))
-                lefts.append(left)
-                if (tightest is None or left < least) and not group.shadow:
-                    tightest, least, state_then = group, left, after
-                if slot is not None:
-                    slots.append(slot)
-            if refused and not active.shadow:
-                return self._refuse_if(turn, looks, attributes, now)
-            if tightest is None or len(lefts) < len(looks):
-                decision = self._admission(active, looks, tightest, state_then, least, now)
-            else:
-                decision = self._answer(tightest, state_then, True, "ok", least, 0, now)
-            decision._charged = (self, looks, scope, attributes, now, cost, cost, slots)  # noqa: SLF001
-            kept = self._put(turn, tables, keys, made)
-        finally:
-            if slots and not kept:
-                free(slots)
-        if not kept:
+        for group in groups:
+            single = group.single
+            key = group.key(attributes) if single is None else attributes.get(single)
+            if type(key) is not str and single is not None:
+                key = plain(key)
+            buckets = group.buckets
+            bucket = buckets.get(key)
+            if bucket is None:
+                return None
+            state, epoch, serial = bucket
+            if epoch != group.epoch:
+                return None
+            wait, after, left, _ = group.algorithm.attempt(state, cost, now)
+            looks.append((group, key, state, serial, wait))
+            if wait:
+                refused = refused or not group.shadow
+                continue
+            tables.append(buckets)
+            keys.append(key)
+            made.append((after, epoch, serial))
+            lefts.append(left)
+            if (tightest is None or left < least) and not group.shadow:
+                tightest, least, state_then = group, left, after
+        if refused and not active.shadow:
+            return self._refuse_if(turn, looks, attributes, now)
+        if tightest is None or len(lefts) < len(looks):
+            decision = self._admission(active, looks, tightest, state_then, least, now)
+        else:
+            decision = self._answer(tightest, state_then, True, "ok", least, 0, now)
+        decision._charged = (self, looks, scope, attributes, now, cost, cost, ())  # noqa: SLF001
+        if not self._put(turn, tables, keys, made):
             return None
         count_admitted(looks, lefts)
         return decision
@@ -209,7 +208,7 @@ class PureEngine(DecidingEngine):
         """Decide a request that one limit counts."""
         single = group.single
         key = group.key(attributes) if single is None else attributes.get(single)
-        if key.__class__ is not str and single is not None:
+        if type(key) is not str and single is not None:
             key = plain(key)
         buckets = group.buckets
         bucket = buckets.get(key)

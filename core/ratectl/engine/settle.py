@@ -63,7 +63,7 @@ def settle(
 
 def read_all(groups: Sequence[Group], looks: Sequence[Look], attributes: Attributes) -> None:
     """Read whatever a settlement may have to know of a request, before it changes anything."""
-    if attributes.__class__ is Reader:
+    if type(attributes) is Reader:
         kins: list[Group | Family] = [*groups, *(group for group, *_ in looks)]
         for kin in kins:
             seed: Group | Family | None = kin

@@ -25,6 +25,7 @@ from ratectl.files import (
 from ratectl.policy import codes
 from ratectl.policy.diagnostics import Diagnostic, Span
 from ratectl.policy.yaml_text import MAX_BYTES
+from ratectl.urls import looks_like_url, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -155,6 +156,8 @@ class _Finder:
         try:
             mode = os.stat(path).st_mode  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError, ValueError):
+            if looks_like_url(path):
+                name = printable(shown(path))
             message, hint = f"no such file or directory: {name}", "mend the path, or create it"
             self._say(Diagnostic(codes.NOT_FOUND, message, Span(name), hint=hint))
             return

@@ -6,18 +6,27 @@ here, before it is compared, added to, or signed.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["MAX_GENERATION", "check_fields", "generation_problem", "now_ms", "sequence_problem"]
+__all__ = [
+    "MAX_GENERATION",
+    "check_counts",
+    "check_fields",
+    "generation_problem",
+    "now_ms",
+    "sequence_problem",
+]
 
 MAX_GENERATION: Final = 9_999_999_999
 """Keys of the history have ten digits: enough for a publication every second, for 317 years."""
+
+_TOO_LARGE: Final = 2**63
+"""Sums of smaller numbers, and their products with a share, are never infinite."""
 
 _LEAD_YEARS: Final = 10
 """A sequence may be a time, in milliseconds. It may lie this far in the future: clocks that are
@@ -38,8 +47,8 @@ def sequence_problem(sequence: object) -> str | None:
     if type(sequence) is int and 0 < sequence <= _latest_ms():
         return None
     return (
-        f"its sequence is {sequence!r:.40}, no whole number from 1 to {_latest_ms()} "
-        f"(the time {_LEAD_YEARS} years from now, in milliseconds)"
+        f"its sequence is {sequence!r:.40}, no whole number from 1 to the time {_LEAD_YEARS} years "
+        "from now in milliseconds"
     )
 
 
@@ -65,6 +74,17 @@ def check_fields(record: Any) -> None:
             raise TypeError(f"{name} cannot be {value!r:.100}")
 
 
+def check_counts(record: Any) -> None:
+    """Return if no number of a dataclass is negative.
+
+    :raises ValueError: one is; the message names it.
+    """
+    for name, _ in _fields(record.__class__):
+        value = getattr(record, name)
+        if isinstance(value, int | float) and value < 0:
+            raise ValueError(f"{name} cannot be {value!r}, less than nothing")
+
+
 Fits = Callable[[Any], bool]
 
 
@@ -83,8 +103,12 @@ def _fits(kind: Any) -> Fits:
         return lambda value: isinstance(value, str) and value in of
     if origin is list:
         return _list_of(_fits(of[0]))
+    if origin is tuple:
+        return _tuple_of([_fits(each) for each in of])
     if origin is dict:
         return _dict_of(_fits(of[0]), _fits(of[1]))
+    if is_dataclass(kind):
+        return _record_of(kind)
     return _PLAIN.get(kind) or (lambda value: isinstance(value, kind))
 
 
@@ -102,6 +126,20 @@ def _dict_of(name: Fits, item: Fits) -> Fits:
     )
 
 
+def _tuple_of(items: list[Fits]) -> Fits:
+    return lambda value: (
+        isinstance(value, tuple)
+        and len(value) == len(items)
+        and all(fits(item) for fits, item in zip(items, value, strict=True))
+    )
+
+
+def _record_of(kind: Any) -> Fits:
+    return lambda value: (
+        isinstance(value, kind) and all(fits(getattr(value, name)) for name, fits in _fields(kind))
+    )
+
+
 def _is_text(value: Any) -> bool:
     """Return False for half a surrogate pair as well: JSON can hold it, and UTF-8 cannot."""
     return isinstance(value, str) and (value.isascii() or _encodable(value))
@@ -115,12 +153,16 @@ def _encodable(text: str) -> bool:
     return True
 
 
+def _is_integer(value: Any) -> bool:
+    return type(value) is int and abs(value) < _TOO_LARGE
+
+
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) < _TOO_LARGE
 
 
 _PLAIN: Final[dict[Any, Fits]] = {
-    int: lambda value: type(value) is int,
+    int: _is_integer,
     bool: lambda value: type(value) is bool,
     NoneType: lambda value: value is None,
     float: _is_number,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from ratectl.records.base import Record
-from ratectl.records.checks import check_fields, sequence_problem
+from ratectl.records.checks import check_counts, check_fields, sequence_problem
 
 __all__ = [
     "AgentRecord",
@@ -65,12 +65,8 @@ class AgentRecord(Record):
 
     @classmethod
     def _build(cls, value: dict[str, Any]) -> Self:
-        obeyed = [
-            Obeyed(scope=str(each["scope"]), mode=str(each["mode"]), source=str(each["source"]))
-            for each in value.pop("panic", ())
-        ]
-        known = cls.__dataclass_fields__
-        return cls(panic=obeyed, **{name: of for name, of in value.items() if name in known})
+        value["panic"] = [Obeyed(**_known(Obeyed, each)) for each in value.get("panic", ())]
+        return cls(**_known(cls, value))
 
     def check(self) -> None:
         """See ``Record.check``."""
@@ -92,6 +88,11 @@ class Beat(Record):
     requests: int
     """Decided since it started; never more than there were (see ``agent.usage``)."""
     refused: int
+
+    def check(self) -> None:
+        """See ``Record.check``."""
+        check_fields(self)
+        check_counts(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,15 +158,31 @@ class UsageRecord(Record):
 
     @classmethod
     def _build(cls, value: dict[str, Any]) -> Self:
-        beside = value.get("beside")
-        if beside is not None:
-            limits = [tuple(each) for each in beside.pop("limits")]
-            value["beside"] = BesideReport(**beside, limits=limits)
-        known = LimitReport.__dataclass_fields__
+        if value.get("beside") is not None:
+            value["beside"] = BesideReport(
+                **_known(BesideReport, _with_tuples(value["beside"], "limits"))
+            )
         value["limits"] = [
-            LimitReport(**{name: item for name, item in limit.items() if name in known})
+            LimitReport(**_known(LimitReport, _with_tuples(limit, "top_refused")))
             for limit in value["limits"]
         ]
-        return cls(
-            **{name: item for name, item in value.items() if name in cls.__dataclass_fields__}
-        )
+        return cls(**_known(cls, value))
+
+    def check(self) -> None:
+        """See ``Record.check``."""
+        check_fields(self)
+        for counted in (self, *self.limits, *filter(None, [self.beside])):
+            check_counts(counted)
+        for limit in self.limits:
+            if limit.peak is not None and limit.peak > 1:
+                raise ValueError(f"peak cannot be {limit.peak!r}, more than full")
+
+
+def _known(kind: Any, value: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that a dataclass has: a newer version may write more."""
+    return {name: item for name, item in value.items() if name in kind.__dataclass_fields__}
+
+
+def _with_tuples(value: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a JSON object with tuples in place of the arrays in one of its fields."""
+    return {**value, name: [tuple(each) for each in value.get(name, ())]}

@@ -93,7 +93,7 @@ DISK: Final = [
     Row("evil bytes in last-good", lambda s: last_good(s, BAD)),
     Row("an evil last-good", evil()),
     Row("an evil, unsigned last-good", evil(signature=None)),
-    Row("an evil last-good of a later sequence", evil(sequence=9)),
+    Row("an evil last-good of a later sequence", lambda s: evil(sequence=s.head.sequence + 9)(s)),
     Row("an evil candidate in last-good", evil_candidate),
     Row("two bundles in last-good", twice),
     Row("text for the generation in last-good", lambda s: last_good(s, generation="2")),

@@ -21,7 +21,11 @@ UNREADABLE: Final = "not a readable Environment"
 def another_store(scene: Scene) -> None:
     """Bring everything of an environment whose publisher uses the same key."""
     scene.put_identity()
-    scene.put_head(scene.foreign(replace(scene.head, sequence=9, generation=9, bundle=scene.evil)))
+    scene.put_head(
+        scene.foreign(
+            replace(scene.head, sequence=scene.head.sequence + 9, generation=9, bundle=scene.evil)
+        )
+    )
     scene.put_switches(opened(scene), scene.signer, environment=FOREIGN)
     entry = replace(scene.entry(1), generation=2)
     signature = scene.signer.sign("generation", FOREIGN, entry.signed_part())
@@ -30,7 +34,9 @@ def another_store(scene: Scene) -> None:
 
 def no_identity_and_a_foreign_head(scene: Scene) -> None:
     scene.store.delete(ENVIRONMENT)
-    scene.put_head(scene.foreign(replace(scene.head, sequence=9, bundle=scene.evil)))
+    scene.put_head(
+        scene.foreign(replace(scene.head, sequence=scene.head.sequence + 9, bundle=scene.evil))
+    )
 
 
 def published_under_another_identity(scene: Scene) -> None:
@@ -41,7 +47,9 @@ def published_under_another_identity(scene: Scene) -> None:
     try:
         publish(scene.store, EVIL, ME, signer=scene.operator)
     except RatectlError:  # a bound key
-        scene.put_head(scene.foreign(replace(scene.head, sequence=9, bundle=scene.evil)))
+        scene.put_head(
+            scene.foreign(replace(scene.head, sequence=scene.head.sequence + 9, bundle=scene.evil))
+        )
     scene.store.put(ENVIRONMENT, here.value)
 
 

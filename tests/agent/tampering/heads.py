@@ -42,7 +42,9 @@ def flipped(signature: str) -> str:
 
 
 def signed_by_the_enemy(scene: Scene) -> None:
-    head = replace(scene.head, sequence=9, generation=9, latest=9, bundle=scene.evil)
+    head = replace(
+        scene.head, sequence=scene.head.sequence + 9, generation=9, latest=9, bundle=scene.evil
+    )
     scene.store.put(HEAD, signed(scene.store, head, scene.enemy).encode())
 
 
@@ -50,7 +52,9 @@ def signed_as(kind: str) -> Callable[[Scene], None]:
     """Use a signature of the trusted key for these very words, as another kind of record."""
 
     def tamper(scene: Scene) -> None:
-        head = replace(scene.head, sequence=9, generation=9, latest=9, bundle=scene.evil)
+        head = replace(
+            scene.head, sequence=scene.head.sequence + 9, generation=9, latest=9, bundle=scene.evil
+        )
         here = environment_of(scene.store)
         scene.put_head(head, signature=scene.signer.sign(kind, here, head.signed_part()))
 
@@ -77,7 +81,11 @@ def live_twice_in_other_letters(scene: Scene) -> None:
 
 
 HEADS: Final = [
-    Row("the signature taken away", lambda s: s.put_head(signature=None, sequence=9), UNSIGNED),
+    Row(
+        "the signature taken away",
+        lambda s: s.put_head(signature=None, sequence=s.head.sequence + 9),
+        UNSIGNED,
+    ),
     Row("evil, and unsigned", lambda s: evil(s, signature=None), UNSIGNED),
     Row("evil, under a good signature", evil, NO_KEY),
     Row("signed by the enemy", signed_by_the_enemy, NO_KEY),
@@ -101,7 +109,9 @@ HEADS: Final = [
     Row("under the signature of switches", lambda s: evil(s, signature=s.opened.signature), NO_KEY),
     Row(
         "signed for another environment",
-        lambda s: s.put_head(s.foreign(replace(s.head, sequence=9, bundle=s.evil))),
+        lambda s: s.put_head(
+            s.foreign(replace(s.head, sequence=s.head.sequence + 9, bundle=s.evil))
+        ),
         NO_KEY,
     ),
     Row("another sequence", lambda s: s.put_head(sequence=s.head.sequence + 5), NO_KEY),

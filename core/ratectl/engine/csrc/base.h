@@ -177,7 +177,8 @@ text_hash(const Secret *secret, PyObject *text, int *failed)
     return mixed(hash);
 }
 
-/* The hash of any value as a key has it; absent and None are one value of their own. */
+/* The hash of any value as a key has it; absent and None are one value of their own. A value whose
+   text is made by code of others is SLOW in *failed: Python reads it, once. */
 static u64
 value_hash(const Secret *secret, PyObject *value, int *failed)
 {
@@ -185,13 +186,38 @@ value_hash(const Secret *secret, PyObject *value, int *failed)
         return mixed(~secret->k1);
     if (likely(PyUnicode_CheckExact(value)))
         return text_hash(secret, value, failed);
-    PyObject *text = PyUnicode_Check(value) ? PyUnicode_FromObject(value) : PyObject_Str(value);
+    if (!PyLong_CheckExact(value)) {
+        *failed = SLOW;
+        return 0;
+    }
+    PyObject *text = PyObject_Str(value);
     if (text == NULL) {
         *failed = -1;
         return 0;
     }
     u64 hash = text_hash(secret, text, failed);
     Py_DECREF(text);
+    return hash;
+}
+
+/* The hash of a value whose text may be made by code of others. */
+static u64
+read_value_hash(const Secret *secret, PyObject *value, int *failed)
+{
+    u64 hash = value_hash(secret, value, failed);
+    if (likely(*failed != SLOW))
+        return hash;
+    *failed = 0;
+    /* An exact str, as the hash of any other may run code: str(value) may be of another class. */
+    PyObject *made = PyUnicode_Check(value) ? Py_NewRef(value) : PyObject_Str(value);
+    PyObject *text = made == NULL ? NULL : PyUnicode_FromObject(made);
+    Py_XDECREF(made);
+    hash = 0;
+    if (text == NULL)
+        *failed = -1;
+    else
+        hash = text_hash(secret, text, failed);
+    Py_XDECREF(text);
     return hash;
 }
 

@@ -69,11 +69,15 @@ no_policy(Core *core)
 static PyObject *
 slowly(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObject *now)
 {
+    /* Attributes may ask for another decision: each takes the stack of several calls of Python. */
+    if (Py_EnterRecursiveCall(" while deciding"))
+        return NULL;
     PyObject *one = cost ? NULL : PyLong_FromLong(1), *function = Py_NewRef(core->slowly);
     PyObject *decision = PyObject_CallFunctionObjArgs(
         function, scope, attributes, cost ? cost : one, now ? now : Py_None, NULL);
     Py_DECREF(function);
     Py_XDECREF(one);
+    Py_LeaveRecursiveCall();
     return decision;
 }
 
@@ -129,13 +133,15 @@ active_of(Core *core, PyObject *scope)
 
 /* Decide what can be decided here. A new reference; Py_None: Python's work; NULL: an error. The
    instant is `*at`, or becomes it where the clock is read. */
-static PyObject *
+static __attribute__((noinline)) PyObject *
 check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at, int clock,
            Asker asker)
 {
     Request q;
     if (unlikely(!PyUnicode_CheckExact(scope)))
         return Py_NewRef(Py_None);
+    if (unlikely(!PyDict_CheckExact(attributes) && asker == CALLER))
+        return Py_NewRef(Py_None); /* it is read once, in Python, which remembers its texts */
     PyObject *active = active_of(core, scope);
     if (unlikely(active == NULL))
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
@@ -264,6 +270,22 @@ core_attempt(Core *core, PyObject *args)
     return Py_BuildValue("(NL)", decision, at);
 }
 
+/* Give back what the first `count` decisions of a list hold, and the list, as nobody gets them. */
+static void
+release_all(PyObject **decisions, Py_ssize_t count)
+{
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *done = PyObject_CallMethod(PyList_GetItem(*decisions, i), "release", NULL);
+        if (done == NULL)
+            PyErr_Clear();
+        Py_XDECREF(done);
+    }
+    Py_CLEAR(*decisions);
+    PyErr_Restore(type, error, traceback);
+}
+
 /* check_many(requests, now=None): decisions in order, all as of one reading of the clock. */
 static PyObject *
 core_check_many(Core *core, PyObject *args)
@@ -287,7 +309,7 @@ core_check_many(Core *core, PyObject *args)
         if (size < 1 || size > 3) {
             PyErr_Format(core->usage_error,
                          "request %zd is not (scope, attributes) or (scope, attributes, cost)", i);
-            Py_CLEAR(decisions);
+            release_all(&decisions, i);
             break;
         }
         PyObject *scope = PyTuple_GetItem(request, 0);
@@ -302,7 +324,7 @@ core_check_many(Core *core, PyObject *args)
         else if (decision == NULL)
             decision = failing(core, scope);
         if (decision == NULL)
-            Py_CLEAR(decisions);
+            release_all(&decisions, i);
         else
             PyList_SetItem(decisions, i, decision);
     }

@@ -388,8 +388,9 @@ shown_key(const Core *core, const Group *g, const Source *source)
     return shown;
 }
 
-/* Count who was refused. Python code may run: the decision has been made. */
-static void
+/* Count who was refused. Python code may run: the decision has been made. -1 for what is to end more
+   than a decision. */
+static __attribute__((noinline)) int
 count_refused(const Core *core, const Request *q, const Source *source)
 {
     for (int i = 0; i < q->count; i++) {
@@ -397,11 +398,14 @@ count_refused(const Core *core, const Request *q, const Source *source)
         if (!l->wait || l->group->shadow || counted_before(l->group->counters, l->key))
             continue;
         PyObject *shown = shown_key(core, l->group, source);
-        if (shown == NULL)
+        if (likely(shown != NULL))
+            count_newly(l->group->counters, l->key, shown);
+        else if (PyErr_ExceptionMatches(PyExc_Exception))
             PyErr_Clear(); /* counts of keys are approximate */
         else
-            count_newly(l->group->counters, l->key, shown);
+            return -1;
     }
+    return 0;
 }
 
 /* The same for the commonest case, a request to one token bucket that admits it; SLOW: it is another
@@ -437,7 +441,7 @@ admit_one(Request *q, u64 key, int details)
     return 1;
 }
 
-static i64 decide_all(Core *core, Request *q, const Source *source, const u64 *keys, int details);
+static i64 decide_all(Core *core, Request *q, const u64 *keys, int details);
 
 /* Decide. 1: admitted and charged; 0: refused; SLOW; -1: an error. `q` owns its selection, holds
    the cost and, unless the core reads the clock, the instant. */
@@ -448,23 +452,30 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
     q->rule = NULL;
     if (unlikely(q->selection->count > MOST_LIMITS))
         return SLOW;
-    if (unlikely(keys_of(q->selection, source, keys) < 0))
-        return -1;
+    i64 answer = keys_of(q->selection, source, keys);
+    if (unlikely(answer < 0))
+        return answer;
     /* From here on, nothing runs Python code until all is charged. */
     if (unlikely(q->selection->swaps != core->swaps || keeps_out(core, asker)))
         return SLOW;
     if (read_clock)
         q->now = monotonic_ns();
     if (q->selection->count == 1) {
-        i64 answer = admit_one(q, keys[0], details);
+        answer = admit_one(q, keys[0], details);
         if (likely(answer == 1))
             return 1;
     }
-    return decide_all(core, q, source, keys, details);
+    answer = decide_all(core, q, keys, details);
+    /* Here, and not there: code of others needs the stack. */
+    if (unlikely(answer == 0) && unlikely(count_refused(core, q, source) < 0)) {
+        Py_CLEAR(q->rule);
+        return -1;
+    }
+    return answer;
 }
 
 static __attribute__((noinline)) i64
-decide_all(Core *core, Request *q, const Source *source, const u64 *keys, int details)
+decide_all(Core *core, Request *q, const u64 *keys, int details)
 {
     Scratch scratch[MOST_LIMITS];
     i64 answer = look(q, keys, scratch);
@@ -477,7 +488,6 @@ decide_all(Core *core, Request *q, const Source *source, const u64 *keys, int de
         admit(q, details);
     } else if (answer == 0) {
         refuse(q, details);
-        count_refused(core, q, source);
     }
     return answer;
 }

@@ -82,7 +82,11 @@ gate_call(Gate *gate, PyObject *const *args, Py_ssize_t nargs)
         } else {
             Py_XDECREF((PyObject *)q.selection);
         }
-        PyErr_Clear();
+        if (unlikely(PyErr_Occurred() != NULL)) {
+            if (!PyErr_ExceptionMatches(PyExc_Exception))
+                return NULL;
+            PyErr_Clear();
+        }
     }
     return gate_check(gate, &source);
 }

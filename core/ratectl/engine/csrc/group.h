@@ -88,7 +88,7 @@ attributes_key(Group *g, PyObject *attributes, int *failed)
             *failed = -1;
             return 0;
         }
-        key = key_step(key, value_hash(&g->common->secret, value, failed));
+        key = key_step(key, read_value_hash(&g->common->secret, value, failed));
         Py_XDECREF(value);
         if (*failed)
             return 0;

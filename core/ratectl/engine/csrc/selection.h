@@ -73,7 +73,8 @@ source_get(const Source *source, PyObject *name)
     return NULL;
 }
 
-/* The keys of a request in each group. Python code may run; -1 for an error. */
+/* The keys of a request in each group. Names that compare themselves may run Python code. SLOW, or -1
+   for an error. */
 static int
 keys_of(const Selection *s, const Source *source, u64 *keys)
 {
@@ -98,7 +99,7 @@ keys_of(const Selection *s, const Source *source, u64 *keys)
                 hash = value_hash(&g->common->secret, value, &failed);
                 Py_XDECREF(value);
                 if (unlikely(failed))
-                    return -1;
+                    return failed;
                 if (used < 4) {
                     known[used] = name;
                     hashes[used++] = hash;

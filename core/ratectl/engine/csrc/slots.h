@@ -15,7 +15,7 @@ typedef struct Slot {
 
 typedef struct Batch {
     PyObject_HEAD
-    i64 held, soonest;
+    i64 held, soonest, latest; /* latest: end of the slot that was added last */
     Slot *first, *last;     /* owned, in the order in which they end */
 } Batch;
 
@@ -60,7 +60,7 @@ batch_new(void)
 {
     Batch *batch = PyObject_New(Batch, batch_type);
     if (batch != NULL) {
-        batch->held = 0;
+        batch->held = batch->latest = 0;
         batch->soonest = FOREVER;
         batch->first = batch->last = NULL;
     }
@@ -71,7 +71,8 @@ batch_new(void)
 static void
 batch_take(Batch *batch, Slot *slot, i64 cost, i64 until)
 {
-    slot->until = batch->last && batch->last->until > until ? batch->last->until : until;
+    slot->until = batch->first && batch->latest > until ? batch->latest : until;
+    batch->latest = slot->until;
     slot->cost = cost;
     slot->batch = batch;
     if (batch->first == NULL)

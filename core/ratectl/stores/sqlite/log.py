@@ -1,6 +1,10 @@
 """What is in the file: keys, revisions, history, leases. Every function runs in a transaction.
 
 Keys are stored as UTF-8 bytes, which SQLite compares as etcd does.
+
+SQLite stores a value of any type in any column. Who can write the file can write the number 5
+where bytes belong. Such a value is read as no bytes at all, which is no record of any kind: readers
+say that they cannot read it, and whoever writes the key replaces it.
 """
 
 from __future__ import annotations
@@ -40,6 +44,11 @@ COMPACT_EVERY = 256
 
 _SHIFT = 16
 _MAX_POSITION = (1 << _SHIFT) - 1
+
+_VALUE = "CASE typeof(log.value) WHEN 'blob' THEN log.value ELSE x'' END"
+_VALUE_OR_DELETED = "CASE WHEN typeof(value) IN ('blob', 'null') THEN value ELSE x'' END"
+_MAX_REVISION = 2**47 - 1
+"""Positions of later revisions would be no integers for SQLite."""
 
 # One poll of a watch reads about this much; the rest follows at once.
 _BATCH_BYTES = 4 * 1024 * 1024
@@ -81,20 +90,36 @@ def meta(db: sqlite3.Connection) -> Meta:
     """Where the store stands."""
     row = db.execute("SELECT identity, revision, compacted, replaced_bytes FROM meta").fetchone()
     if row is None:
-        raise sqlite3.DatabaseError("table meta is empty")
+        raise _damage("table meta is empty")
+    identity, *numbers = row
+    if not isinstance(identity, str) or not all(map(_is_revision, numbers)):
+        raise _damage("table meta holds values of other types, or out of bounds")
     return Meta(*row)
+
+
+def _is_revision(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value <= _MAX_REVISION
+
+
+def _damage(why: str) -> sqlite3.DatabaseError:
+    """Return an error like SQLite's own for a damaged file."""
+    error = sqlite3.DatabaseError(why)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
 
 
 def read_lease_due(db: sqlite3.Connection) -> float | None:
     """When the next lease ends, by the wall clock."""
-    (due,) = db.execute("SELECT min(deadline) FROM leases").fetchone()
+    (due,) = db.execute(
+        "SELECT min(deadline) FROM leases WHERE typeof(deadline) = 'real'"
+    ).fetchone()
     return None if due is None else float(due)
 
 
 def item(db: sqlite3.Connection, key: str) -> Item | None:
     """The newest value of a key."""
     row = db.execute(
-        "SELECT log.id, log.value FROM current JOIN log ON log.id = current.id"
+        f"SELECT log.id, {_VALUE} FROM current JOIN log ON log.id = current.id"  # noqa: S608
         " WHERE current.key = ?",
         (encode(key),),
     ).fetchone()
@@ -106,20 +131,20 @@ def items(db: sqlite3.Connection, prefix: str, revision: int, *, newest: bool) -
     start, end = bounds(prefix)
     if newest:
         rows = db.execute(
-            "SELECT current.key, log.id, log.value FROM current CROSS JOIN log"
+            f"SELECT current.key, log.id, {_VALUE} FROM current CROSS JOIN log"  # noqa: S608
             " ON log.id = current.id WHERE current.key >= ? AND current.key < ?"
             " ORDER BY current.key",
             (start, end),
         )
     else:
         rows = db.execute(
-            "SELECT log.key, log.id, log.value FROM"
+            f"SELECT log.key, log.id, {_VALUE} FROM"  # noqa: S608
             " (SELECT max(id) AS id FROM log WHERE key >= ? AND key < ? AND +id < ? GROUP BY key)"
             " AS latest CROSS JOIN log ON log.id = latest.id"
             " WHERE log.value IS NOT NULL ORDER BY log.key",
             (start, end, (revision + 1) << _SHIFT),
         )
-    found = tuple(Item(key.decode(), value, id_ >> _SHIFT) for key, id_, value in rows)
+    found = tuple(Item(_name(key), value, id_ >> _SHIFT) for key, id_, value in rows)
     return Snapshot(found, revision)
 
 
@@ -130,7 +155,8 @@ def changes(
     start, end = bounds(prefix)
     rows = db.execute(
         # The + keeps SQLite on the primary key, which is the order of history.
-        "SELECT id, key, value FROM log WHERE id >= ? AND +key >= ? AND +key < ? ORDER BY id",
+        f"SELECT id, key, {_VALUE_OR_DELETED} FROM log"  # noqa: S608
+        " WHERE id >= ? AND +key >= ? AND +key < ? ORDER BY id",
         (first << _SHIFT, start, end),
     )
     found: list[Events] = []
@@ -146,8 +172,13 @@ def changes(
 
 
 def _change(revision: int, key: bytes, value: bytes | None) -> Change:
-    name = key.decode()
+    name = _name(key)
     return Change(name, None if value is None else Item(name, value, revision))
+
+
+def _name(key: bytes) -> str:
+    """Return a key as text, which nobody can write again where it is no UTF-8."""
+    return key.decode(errors="replace")
 
 
 # -- writing ---------------------------------------------------------------------------------------
@@ -210,7 +241,8 @@ class Writer:
         """Delete a lease and its keys, as a revision of its own."""
         self.end_revision()
         for (key,) in self.db.execute(
-            "SELECT key FROM current WHERE lease = ? ORDER BY key", (number,)
+            "SELECT key FROM current WHERE lease = ? AND typeof(key) = 'blob' ORDER BY key",
+            (number,),
         ).fetchall():
             self.delete(key)
         self.db.execute("DELETE FROM leases WHERE id = ?", (number,))
@@ -263,14 +295,18 @@ class Writer:
             self.end_lease(number)
 
     def _written_at(self, key: str) -> int:
-        row = self.db.execute("SELECT id FROM current WHERE key = ?", (encode(key),)).fetchone()
+        row = self.db.execute(
+            "SELECT CAST(id AS INTEGER) FROM current WHERE key = ?", (encode(key),)
+        ).fetchone()
         return 0 if row is None else int(row[0]) >> _SHIFT
 
     def _replace(self, key: bytes) -> int | None:
-        row = self.db.execute("SELECT id, size FROM current WHERE key = ?", (key,)).fetchone()
+        row = self.db.execute(
+            "SELECT CAST(id AS INTEGER), CAST(size AS INTEGER) FROM current WHERE key = ?", (key,)
+        ).fetchone()
         if row is None:
             return None
-        self._replaced_bytes += row[1]
+        self._replaced_bytes += min(max(0, row[1]), KEEP_BYTES)
         return int(row[0])
 
     def _next_id(self) -> int:

@@ -1,0 +1,73 @@
+"""No command runs what a proposed change names in files that look like a Git repository."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli_support import Cli
+
+
+def git(*words: str) -> str:
+    who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+    done = subprocess.run(
+        ["git", *who, *words], check=True, capture_output=True, text=True, timeout=30
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def ran(tree: Path, tmp_path: Path) -> Path:
+    """The file that the proposer's command would make."""
+    ran = tmp_path / "ran"
+    (tree / "objects").mkdir()
+    (tree / "objects" / "x").touch()
+    (tree / "refs" / "heads").mkdir(parents=True)
+    (tree / "refs" / "heads" / "main").write_text("0" * 39 + "1\n")
+    (tree / "HEAD").write_text("ref: refs/heads/main\n")
+    (tree / "config").write_text(
+        "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = .\n"
+        f'\tfsmonitor = "touch {ran}; false"\n'
+    )
+    git("init", "-q", "-b", "main")
+    git("add", "-A")
+    git("commit", "-q", "-m", "proposed")
+    return ran
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plan", "policies"),
+        ("plan", "policies", "--out", "saved.plan"),
+        ("apply", "policies", "--dry-run"),
+        ("apply", "policies", "--yes"),
+        ("validate", "policies", "--base", "HEAD"),
+    ],
+)
+def test_no_command_of_the_proposer_runs(
+    cli: Cli, store_url: str, ran: Path, words: tuple[str, ...]
+) -> None:
+    run = cli(*words)
+    assert not ran.exists()
+    assert run.code in (0, 1), run.err
+
+
+def test_the_commit_is_recorded_all_the_same(cli: Cli, store_url: str, ran: Path) -> None:
+    assert cli("apply", "policies", "--yes").code == 0
+    (entry,) = cli("history", "-o", "json").document["generations"]
+    assert (entry["commit"], entry["dirty"]) == (git("rev-parse", "HEAD"), False)
+
+
+def test_a_commit_that_is_not_recorded_is_told(cli: Cli, store_url: str, tree: Path) -> None:
+    git("init", "-q", "--bare", "policies")
+    for words in (("plan", "policies"), ("apply", "policies", "--yes")):
+        run = cli(*words)
+        assert run.code == 0
+        assert "the commit is not recorded" in run.err
+        assert "is a bare Git repository, or looks like one" in run.err
