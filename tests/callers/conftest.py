@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from callers.house import SOAK, House, each_house
+from callers.house import SANITIZED, SOAK, House, each_house
 from support import STANDARD_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HANGS: Final = 3_600.0 if SOAK else 60.0
+HANGS: Final = 3_600.0 if SOAK else 300.0 if SANITIZED else 60.0
 """Seconds after which a test hangs."""
 
 

@@ -68,7 +68,8 @@ def by_weak_references(flood: Flood, work: Callable[[int], None]) -> None:
 
 def by_the_collector(flood: Flood, work: Callable[[int], None]) -> None:
     def callback(phase: str, info: Any) -> None:
-        flood()
+        if phase == "stop":
+            flood()
 
     gc.callbacks.append(callback)
     try:

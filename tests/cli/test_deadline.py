@@ -235,8 +235,8 @@ def test_reading_changes_nothing_and_there_is_nothing_to_look_for(
         ("panic", "on", "--scope", "/", "--reason", "x", "--wait"),
     ):
         with monkeypatch.context() as patch:
-            for slow in ("read_live", "read_base"):
-                patch.setattr(f"ratectl.generations.{slow}", forever)
+            for slow in ("generations.read_live", "generations.read_base", "heads.publishing_base"):
+                patch.setattr(f"ratectl.{slow}", forever)
             run = cli(*words, "--timeout", "0.2")
         assert (run.code, run.err) == (124, "error: not done within 0.2 s\n"), words
     assert "no switch is on" in cli("panic").out

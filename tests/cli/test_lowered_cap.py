@@ -79,7 +79,7 @@ def test_no_such_revision_is_a_wrong_argument(
 def test_no_repository_is_a_wrong_argument(cli: Cli, tree: Path) -> None:
     run = cli("validate", "policies", "--base", "HEAD")
     assert run.code == 64
-    assert "cannot find the repository of policies: not a git repository" in run.err
+    assert "cannot find the repository of policies: policies lies in no Git repository" in run.err
     assert cli("validate", "-", "--base", "HEAD", stdin="scope: /").code == 64
 
 
