@@ -36,7 +36,7 @@ GARBAGE_AGE: Final = timedelta(hours=1)
 
 
 def write_blob(store: Store, data: bytes) -> Item:
-    """Upload the chunks, then the manifest; returns the manifest as stored.
+    """Upload the chunks, then the manifest; return the manifest as stored.
 
     What is there already is verified, and written anew where it is damaged.
     """

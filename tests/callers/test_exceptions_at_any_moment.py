@@ -1,4 +1,4 @@
-"""Exceptions that arrive at any moment: time limits by signals, threads that are told to stop."""
+"""Exceptions that arrive at any moment, as those of time limits by signals."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def test_a_forged_head_ends_no_rollout_and_is_no_obstacle(cli: Cli, store: Store
 
 
 def test_a_rollback_by_default_does_not_go_by_a_forged_head(cli: Cli, store: Store) -> None:
-    """It would go back further than anybody wants."""
+    """By the forged head, it would go back too far."""
     for _ in range(2):
         text = Path("policies/all.yaml").read_text()
         Path("policies/all.yaml").write_text(text.replace("50/s", "151/s"))

@@ -1,4 +1,4 @@
-"""Blobs that are damaged in the store are written anew by whoever publishes the same bytes."""
+"""Damaged blobs in the store are written again by whoever publishes the same bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What engines have in common: plans in force, swaps, usage and forks. Deciding is their own.
+"""The common part of engines: plans in force, swaps, usage and forks. Deciding is their own.
 
 **No decision holds a lock while code of others may run.** Others are finalizers and callbacks of
 weak references (run by the cycle collector), signal handlers, attribute mappings, other threads;
