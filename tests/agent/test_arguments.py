@@ -93,7 +93,7 @@ def test_a_source_that_names_nothing_is_refused(place: Path, given: object, said
         ({"id": 5}, "id 5 has to be"),
         ({"id": b"edge"}, "id b'edge' has to be"),
         ({"public_keys": []}, "public_keys is empty"),
-        ({"public_keys": iter([])}, "public_keys is empty"),
+        pytest.param({"public_keys": iter([])}, "public_keys is empty", id="an empty iterator"),
         ({"public_keys": 5}, "public_keys is a list of files: write [FILE]"),
         ({"public_keys": [None]}, "a file of public_keys is a path: write a text or a Path"),
         ({"public_keys": ["a.pub"], "environment": 5}, "environment is a text, not int"),
