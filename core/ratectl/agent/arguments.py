@@ -33,9 +33,9 @@ def source_of(given: object) -> str:
         raise UsageError(f"source is empty: name {_FORMS}")
     if isinstance(given, str) and "://" in given:
         return given
-    path = named_path("source", given)
-    if _LIKE_A_URL.match(str(path)):
+    if isinstance(given, str | Path) and _LIKE_A_URL.match(str(given)):
         raise UsageError(f"source {shown(str(given))!r} is not {_FORMS}")
+    path = named_path("source", given)
     # Absolute from the start: a later chdir must not lead to another directory.
     return os.path.abspath(path)  # noqa: PTH100 - keeps links
 
