@@ -166,11 +166,16 @@ class PureEngine(DecidingEngine):
         refused = False
         tightest: Group | None = None
         least, state_then = 0, _UNDEFINED
+        name: str | None = None
         for group in groups:
             single = group.single
-            key = group.key(attributes) if single is None else attributes.get(single)
-            if type(key) is not str and single is not None:
-                key = plain(key)
+            if single is None:
+                key = group.key(attributes)
+            elif single is not name:
+                key = attributes.get(single)
+                if type(key) is not str:
+                    key = plain(key)
+            name = single
             buckets = group.buckets
             bucket = buckets.get(key)
             if bucket is None:
