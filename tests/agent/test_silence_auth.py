@@ -142,7 +142,8 @@ def test_a_user_without_rights_at_the_start_is_reported(
 ) -> None:
     lose(user)
     agent = make_agent(user.url, ready_timeout=0.5)
-    problem = says(agent, said)
+    assert says(agent, said).endswith("on_error answers every request until then")
+    problem = agent.status.problems["store"]
     assert (agent.status.connected, agent.generation) == (False, 0)
     assert agent.check("/shop", ACME).reason == "error"
     time.sleep(RETRIES)
