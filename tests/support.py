@@ -15,6 +15,8 @@ from ratectl.policy.model import Policy, PolicyTree
 from ratectl.publish import Provenance, publish
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ratectl.records import HistoryEntry
     from ratectl.stores.base import Store
 
@@ -25,6 +27,7 @@ __all__ = [
     "ROLLOUT",
     "STANDARD_ERROR",
     "Link",
+    "embed_repository",
     "policies",
     "publish_policies",
     "simple",
@@ -69,6 +72,19 @@ def publish_policies(store: Store, tree: PolicyTree) -> HistoryEntry:
     entry = publish(store, tree, ME)
     assert entry is not None
     return entry
+
+
+def embed_repository(folder: Path, command: str) -> None:
+    """Write files that make Git take a folder for a repository, with a command in its settings."""
+    (folder / "objects").mkdir(parents=True)
+    (folder / "objects" / "x").touch()
+    (folder / "refs" / "heads").mkdir(parents=True)
+    (folder / "refs" / "heads" / "main").write_text("0" * 39 + "1\n")
+    (folder / "HEAD").write_text("ref: refs/heads/main\n")
+    (folder / "config").write_text(
+        '[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = "."\n'
+        f'\tfsmonitor = "{command}"\n\thooksPath = "."\n[user]\n\tname = Mallory\n'
+    )
 
 
 class Link:

@@ -136,19 +136,28 @@ def whole_of(
     :raises BundleError, NotFound: what is live, or who owns it, cannot be read, and a set is to be
         published beside it.
     """
-    from ratectl.errors import BundleError, PolicyError
     from ratectl.heads import owners_to_respect
-    from ratectl.policy.model import PolicyTree
-    from ratectl.sets import judged, merge
     from ratectl_cli.errors import Refused
     from ratectl_cli.policies import publishable
 
     _refuse_without_head(store, base, choice, signer)
-    if choice is None:
-        owners, disowned = owners_to_respect(store, base, signer)
-        if owners:
-            raise Refused(_instead_of_sets(base.generation, owners))
-        return Whole(publishable(loaded, live), None, owners, disowned)
+    if choice is not None:
+        return _with_set(store, base, live, loaded, choice)
+    owners, disowned = owners_to_respect(store, base, signer)
+    if owners:
+        raise Refused(_instead_of_sets(base.generation, owners))
+    return Whole(publishable(loaded, live), None, owners, disowned)
+
+
+def _with_set(
+    store: Store, base: Live, live: PolicyTree | None, loaded: Loaded, choice: Choice
+) -> Whole:
+    """Return what is live with one set of it replaced by what was read; raises as ``whole_of``."""
+    from ratectl.errors import BundleError, PolicyError
+    from ratectl.policy.model import PolicyTree
+    from ratectl.sets import judged, merge
+    from ratectl_cli.errors import Refused
+
     owners = _owners(store, base)
     if live is None and base.head is not None:
         raise BundleError(

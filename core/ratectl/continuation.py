@@ -171,22 +171,24 @@ def refused(what: str, why: str, remedy: str) -> Untrusted:
     return Untrusted(f"{what} would be signed as well, and cannot be vouched for: {why}. {remedy}")
 
 
-def check_identity(store: Store, signer: Signer) -> None:
-    """Return if ``signer`` may sign for this store, which may have no identity yet.
+def check_identity(store: Store, signer: Signer) -> str | None:
+    """Return the identity of this store, for which ``signer`` may sign; None where it has none yet.
 
     :raises Untrusted: the key is for another environment, or the store has lost its identity. A new
         one would help nobody: agents that hold keys belong to the old one.
     """
     item = store.get(ENVIRONMENT)
     if item is not None:
-        signer.check(Environment.decode(item.value).id)
-    elif store.get(HEAD) or store.list(HISTORY).items:
+        identity = Environment.decode(item.value).id
+        signer.check(identity)
+        return identity
+    if store.get(HEAD) or store.list(HISTORY).items:
         raise Untrusted(
             f"the store holds generations, and no identity: somebody deleted {ENVIRONMENT!r}. Put "
             "it back from a backup: agents that hold public keys obey no other environment"
         )
+    return None
 
 
 def _environment(store: Store, signer: Signer) -> str:
-    check_identity(store, signer)
-    return ensure_environment(store).id
+    return check_identity(store, signer) or ensure_environment(store).id

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ratectl
+from agent.said import Log
 from agent.signatures import EVIL, GOOD, Keys
 from ratectl.publish import publish
 from support import ME
@@ -46,3 +47,9 @@ def published(store: Store, keys: Keys) -> Store:
     for tree in (EVIL, GOOD):
         assert publish(store, tree, ME, signer=keys.signer) is not None
     return store
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Log:
+    """Warnings that agents log during a test."""
+    return Log(caplog)

@@ -31,11 +31,6 @@ ACME = {"tenant": "acme"}
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Log:
-    return Log(caplog)
-
-
-@pytest.fixture
 def file(tmp_path: Path) -> Path:
     """A store with generation 1."""
     path = tmp_path / "folder" / "rates.db"

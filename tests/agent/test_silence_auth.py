@@ -116,11 +116,6 @@ def user(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> User:
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Log:
-    return Log(caplog)
-
-
-@pytest.fixture
 def admin(server: EtcdServer, user: User, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """The store as root sees it."""
     with monkeypatch.context() as patch:

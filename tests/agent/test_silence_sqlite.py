@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 ACME = {"tenant": "acme"}
 
 
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Log:
-    return Log(caplog)
-
-
 def remove(path: Path) -> None:
     for end in ("", "-wal", "-shm"):
         Path(f"{path}{end}").unlink(missing_ok=True)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support import embed_repository
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -25,15 +27,7 @@ def git(*words: str) -> str:
 def ran(tree: Path, tmp_path: Path) -> Path:
     """The file that the proposer's command would make."""
     ran = tmp_path / "ran"
-    (tree / "objects").mkdir()
-    (tree / "objects" / "x").touch()
-    (tree / "refs" / "heads").mkdir(parents=True)
-    (tree / "refs" / "heads" / "main").write_text("0" * 39 + "1\n")
-    (tree / "HEAD").write_text("ref: refs/heads/main\n")
-    (tree / "config").write_text(
-        "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = .\n"
-        f'\tfsmonitor = "touch {ran}; false"\n'
-    )
+    embed_repository(tree, f"touch {ran}; false")
     git("init", "-q", "-b", "main")
     git("add", "-A")
     git("commit", "-q", "-m", "proposed")

@@ -12,6 +12,7 @@ from ratectl.errors import UsageError
 from ratectl.git import ask
 from ratectl.provenance import author, gather
 from ratectl.revision import load_at
+from support import embed_repository
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,19 +44,6 @@ def git(folder: Path, *words: str) -> str:
         ["git", "-C", str(folder), *words], check=True, capture_output=True, text=True, timeout=30
     )
     return done.stdout.strip()
-
-
-def embed_repository(folder: Path, command: str) -> None:
-    """Write files that make Git take a folder for a repository, with a command in its settings."""
-    (folder / "objects").mkdir(parents=True)
-    (folder / "objects" / "x").touch()
-    (folder / "refs" / "heads").mkdir(parents=True)
-    (folder / "refs" / "heads" / "main").write_text("0" * 39 + "1\n")
-    (folder / "HEAD").write_text("ref: refs/heads/main\n")
-    (folder / "config").write_text(
-        '[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = "."\n'
-        f'\tfsmonitor = "{command}"\n\thooksPath = "."\n[user]\n\tname = Mallory\n'
-    )
 
 
 @pytest.mark.parametrize("place", ["policies", "policies/team"])

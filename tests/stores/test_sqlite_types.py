@@ -22,11 +22,6 @@ HALF_PAIR = "CAST(x'74eda0bf' AS TEXT)"
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "store.db"
-
-
-@pytest.fixture
 def store(path: Path) -> Iterator[SqliteStore]:
     with SqliteStore(path) as opened:
         opened.put("p/a", b"1")
