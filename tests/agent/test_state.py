@@ -49,6 +49,19 @@ def test_what_is_enforced_from_disk_waits_for_the_store():
     assert state.now.error is None
 
 
+def test_a_waiter_is_woken_by_what_it_waits_for():
+    state = AgentState()
+    reached: list[bool] = []
+    waiter = threading.Thread(
+        target=lambda: reached.append(state.wait_for_generation(2, None)), daemon=True
+    )
+    waiter.start()
+    state.update(generation=1)
+    state.update(generation=2)
+    waiter.join(10)
+    assert reached == [True]
+
+
 class Late(BaseException):
     """Raised when the time for something is over."""
 
