@@ -33,7 +33,7 @@ lint: .venv/dev
 
 # The whole suite on each engine: on the compiled one, where it was built, and on the pure one.
 unit: .venv/dev .venv/etcd
-	if $(BIN)/python -c 'import ratectl.engine._fast'; then \
+	if $(BIN)/python -c 'import ratectl.engine.native._fast'; then \
 	    RATECTL_ENGINE=c $(BIN)/pytest -n 2 --dist loadgroup || exit 1; \
 	elif [ -n "$$RATECTL_REQUIRE_C" ]; then echo "the compiled engine was not built"; exit 1; fi
 	RATECTL_ENGINE=pure $(BIN)/pytest -n 2 --dist loadgroup
@@ -67,7 +67,7 @@ fuzz: .venv/dev .venv/atheris
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@
 
-.venv/installed: .venv/python pyproject.toml $(wildcard core/ratectl/engine/csrc/*)
+.venv/installed: .venv/python pyproject.toml $(wildcard core/ratectl/engine/native/csrc/*)
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
@@ -101,7 +101,7 @@ sanitize: .venv/dev
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED) && cp -r core $(SANITIZED)/
 	$(CC) -std=c11 $(SANITIZERS) -shared -fPIC $$($(BIN)/python -c \
 	    'import sysconfig; print("-I" + sysconfig.get_paths()["include"])') \
-	    core/ratectl/engine/csrc/_fast.c -o $(SANITIZED)/core/ratectl/engine/_fast.abi3.so
+	    core/ratectl/engine/native/csrc/_fast.c -o $(SANITIZED)/core/ratectl/engine/native/_fast.abi3.so
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 PYTHONMALLOC=malloc \
 	    PYTHONPATH=$(CURDIR)/$(SANITIZED)/core RATECTL_ENGINE=c RATECTL_SANITIZED=1 \

@@ -9,15 +9,15 @@ import time
 from typing import TYPE_CHECKING
 
 from bench.figures import show
-from ratectl.agent.beside import Beside
-from ratectl.agent.wall import WallClock
-from ratectl.compile import compile_tree
+from ratectl.agent.shadow import Beside
+from ratectl.agent.wall_clock import WallClock
+from ratectl.compiler.plans import compile_tree
 from ratectl.engine import open_engine
-from ratectl.policy.model import Policy, PolicyTree
+from ratectl.policy.language.model import Policy, PolicyTree
 from ratectl.records import Candidate
 
 if TYPE_CHECKING:
-    from ratectl.engine.base import Engine
+    from ratectl.engine.api import Engine
 
 CHECKS = 20_000
 TURNS = 30

@@ -11,9 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bench.figures import show
-from ratectl.compile import compile_tree
+from ratectl.compiler.plans import compile_tree
 from ratectl.engine.pure import PureEngine
-from ratectl.policy.model import Policy, PolicyTree
+from ratectl.policy.language.model import Policy, PolicyTree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ratectl.compile import compile_tree
-from ratectl.engine.fast import FastEngine
-from ratectl.engine.table import DEFAULT_MAX_BYTES
-from ratectl.policy.model import Policy, PolicyTree
+from ratectl.compiler.plans import compile_tree
+from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
+from ratectl.engine.native.engine import FastEngine
+from ratectl.policy.language.model import Policy, PolicyTree
 
 KEYS = 10_000_000
 GROWN = 1_000_000

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.figures import show
 from ratectl.policy.bundle import encode_policies
-from ratectl.policy.model import Policy, PolicyTree
+from ratectl.policy.language.model import Policy, PolicyTree
 
 SCOPES = 10_000
 ROUNDS = 9
@@ -23,13 +23,13 @@ ROUNDS = 9
 _ROUND = """
 import json, sys, time
 from pathlib import Path
-from ratectl.activation import activate
-from ratectl.collector import paused_collector
-from ratectl.compile import compile_tree
+from ratectl.compiler.activation import activate
+from ratectl.runtime.gc_pause import paused_collector
+from ratectl.compiler.plans import compile_tree
 from ratectl.engine.pure import PureEngine
 from ratectl.policy.bundle import decode_policies, digest, encode_policies
-from ratectl.policy.check import check_tree
-from ratectl.policy.resolve import resolve
+from ratectl.policy.validation.tree import check_tree
+from ratectl.policy.resolution.resolver import resolve
 
 data = Path(sys.argv[1]).read_bytes()
 taken = {}

@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from bench.figures import show
 from bench.stores import places
-from ratectl.panic import Switch, change_switches
-from ratectl.policy.model import Policy, PolicyTree
-from ratectl.publish import Provenance, publish
+from ratectl.kill_switch.switches import Switch, change_switches
+from ratectl.policy.language.model import Policy, PolicyTree
+from ratectl.publishing.publish import Provenance, publish
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:

@@ -2,8 +2,9 @@
 
 Three levels, several limits each; every generation changes the rate of every endpoint. The reload
 is the real one: the bytes are verified, compiled, checked and swapped in, and what was in force is
-let go. It runs *in slices*, as the threads of an agent do (``ratectl.pacing``), and for comparison
-*in one go*. Beside it runs a load. *tight*: a thread that decides without end; what keeps it
+let go. It runs *in slices*, as the threads of an agent do (see ``ratectl.runtime.cooperative``),
+and for comparison *in one go*. Beside it runs a load. *tight*: a thread that decides without end;
+what keeps it
 waiting is the time from one decision to the next. *waking*: two threads that wake up each
 millisecond to decide one request; how much later than it asked to each is done. The machine makes
 threads wait as well: *quiet* is the same load for as long without a reload.
@@ -33,23 +34,23 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import ratectl.pacing
+import ratectl.runtime.cooperative
 from bench.figures import percentile, show
-from ratectl.activation import verified
 from ratectl.agent import Agent
 from ratectl.agent.enforcement import Enforcement
-from ratectl.agent.wall import WallClock
+from ratectl.agent.wall_clock import WallClock
+from ratectl.compiler.activation import verified
 from ratectl.engine.pure import PureEngine
-from ratectl.pacing import Pacer, cooperative, release
 from ratectl.policy.bundle import digest, encode_policies
-from ratectl.policy.model import Policy, PolicyTree
-from ratectl.publish import Provenance, publish
+from ratectl.policy.language.model import Policy, PolicyTree
+from ratectl.publishing.publish import Provenance, publish
+from ratectl.runtime.cooperative import Pacer, cooperative, release
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ratectl.engine.base import Engine
+    from ratectl.engine.api import Engine
 
 TEAMS = 100
 SCOPES = 10_000
@@ -218,11 +219,11 @@ PARTS = (
     ("ratectl.agent.adoption", "read_blob", "read from the store"),
     ("ratectl.agent.adoption", "verified", "verify"),
     ("ratectl.agent.adoption", "release", "let go"),
-    ("ratectl.activation", "digest", "hash"),
-    ("ratectl.activation", "decode_policies", "decode"),
-    ("ratectl.activation", "too_much_inherited", "count what is inherited"),
-    ("ratectl.activation", "compiled", "compile"),
-    ("ratectl.activation", "_self_check", "self-check"),
+    ("ratectl.compiler.activation", "digest", "hash"),
+    ("ratectl.compiler.activation", "decode_policies", "decode"),
+    ("ratectl.compiler.activation", "too_much_inherited", "count what is inherited"),
+    ("ratectl.compiler.activation", "compiled", "compile"),
+    ("ratectl.compiler.activation", "_self_check", "self-check"),
 )
 
 
@@ -242,7 +243,7 @@ def followed(engine: Any) -> Iterator[Journal]:
             journal.slices.append((start, time.perf_counter_ns(), used))
             super().end()
 
-    replaced: list[tuple[Any, str, Any]] = [(ratectl.pacing, "Pacer", Pacer)]
+    replaced: list[tuple[Any, str, Any]] = [(ratectl.runtime.cooperative, "Pacer", Pacer)]
     for module, attribute, name in PARTS:
         owner = importlib.import_module(module)
         replaced.append((owner, attribute, getattr(owner, attribute)))
@@ -251,7 +252,7 @@ def followed(engine: Any) -> Iterator[Journal]:
     succession = getattr(engine, "_succession", None)
     journal.follow(succession, "prepare", "swap: prepare")
     journal.follow(succession, "apply", "swap: apply")
-    ratectl.pacing.Pacer = Watched  # type: ignore[misc]
+    ratectl.runtime.cooperative.Pacer = Watched  # type: ignore[misc]
     gc.callbacks.append(journal.collector)
     try:
         yield journal
@@ -411,7 +412,7 @@ def engines() -> dict[str, tuple[Callable[..., Engine], int]]:
     """The engines there are, and how many buckets each is to hold."""
     found: dict[str, tuple[Callable[..., Engine], int]] = {"pure": (PureEngine, 100_000)}
     with contextlib.suppress(ImportError):
-        fast = importlib.import_module("ratectl.engine.fast").FastEngine
+        fast = importlib.import_module("ratectl.engine.native.engine").FastEngine
         found["c"] = (fast, 1_000_000)
     return found
 
@@ -463,7 +464,7 @@ _PUBLISH = """
 import sys
 from pathlib import Path
 from ratectl.policy.bundle import decode_policies
-from ratectl.publish import Provenance, publish
+from ratectl.publishing.publish import Provenance, publish
 from ratectl.stores import open_store
 tree = decode_policies(Path(sys.argv[2]).read_bytes())
 store = open_store(sys.argv[1])

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from bench.figures import show
 from bench.loading import measure
-from ratectl.compile import compile_tree
+from ratectl.compiler.plans import compile_tree
 from ratectl.policy.bundle import encode_policies
-from ratectl.policy.model import Policy, PolicyTree
+from ratectl.policy.language.model import Policy, PolicyTree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ratectl.engine.base import PlanSet
+    from ratectl.engine.api import PlanSet
 
 SCOPES = 10_000
 SMALL = 10

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.figures import show
-from ratectl.activation import activate_tree
+from ratectl.compiler.activation import activate_tree
 from ratectl.engine import open_engine
-from ratectl.policy.model import Policy, PolicyTree
+from ratectl.policy.language.model import Policy, PolicyTree
 from ratectl.simulate import Traffic, read_map, replay
 from ratectl.traffic import AccessLog, Shape, generate, write_log
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from hypothesis import strategies as st
 
-from ratectl.activation import activate
-from ratectl.policy import load_checked
+from ratectl.compiler.activation import activate
 from ratectl.policy.bundle import decode_policies, digest, encode_policies
-from ratectl.policy.canonical import format_text
 from ratectl.policy.codes import CODES
-from ratectl.policy.model import Across, Algorithm, Cap, LimitFields, Mode, OnError, Policy
+from ratectl.policy.format import format_text
+from ratectl.policy.language.model import Across, Algorithm, Cap, LimitFields, Mode, OnError, Policy
+from ratectl.policy.read import load_checked
 
 if TYPE_CHECKING:
-    from ratectl.policy.loader import Loaded
+    from ratectl.policy.loading.loader import Loaded
 
 __all__ = ["KEYWORDS", "SEEDS", "check_anything", "load_text", "mutants"]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ratectl.policy.model import Policy, PolicyTree
-from ratectl.publish import Provenance, publish
+from ratectl.policy.language.model import Policy, PolicyTree
+from ratectl.publishing.publish import Provenance, publish
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -34,7 +34,7 @@ def python_call(_: Setting) -> Candidate:
 def c_call(_: Setting) -> Candidate:
     """The compiled engine's own empty function; without it, a built-in that hardly looks."""
     try:
-        from ratectl.engine._fast import floor
+        from ratectl.engine.native._fast import floor
     except ImportError:
         return Candidate("floor", "call(key)", {"call": callable})
     return Candidate("floor", f"call({_arguments(floor)})", {"call": floor})
@@ -53,7 +53,7 @@ def clock(_: Setting) -> Candidate:
 
 
 def clock_in_c(_: Setting) -> Candidate:
-    from ratectl.engine._fast import now
+    from ratectl.engine.native._fast import now
 
     return Candidate("floor", "now()", {"now": now})
 

@@ -62,7 +62,7 @@ def policies(setting: Setting) -> str:
 def engines() -> list[Side]:
     """The engines that are there, fastest first."""
     try:
-        import ratectl.engine.fast  # noqa: F401
+        import ratectl.engine.native.engine  # noqa: F401
     except ImportError:
         return ["pure"]
     return ["c", "pure"]
@@ -73,7 +73,7 @@ def _class(engine: str) -> Callable[..., Any]:
         from ratectl.engine.pure import PureEngine
 
         return PureEngine
-    from ratectl.engine.fast import FastEngine
+    from ratectl.engine.native.engine import FastEngine
 
     return FastEngine  # type: ignore[no-any-return]
 
@@ -98,8 +98,8 @@ def _folder(setting: Setting) -> Path:
 @cache
 def engine_on(name: str, setting: Setting) -> Any:
     """An engine of this name that runs the policies."""
-    from ratectl.compile import compile_tree
-    from ratectl.policy import load_valid
+    from ratectl.compiler.plans import compile_tree
+    from ratectl.policy.read import load_valid
 
     make = _class(name)
     engine = make(time.monotonic_ns, **_roomy(make, setting.keys))

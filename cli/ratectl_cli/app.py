@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 import typer.main
 
-from ratectl.urls import scrubbed
+from ratectl.runtime.urls import scrubbed
 from ratectl_cli.errors import BUG, explain_error
-from ratectl_cli.lazy import CommandFailed, Entry, LazyGroup
-from ratectl_cli.options import Options, guess_color, guess_output
-from ratectl_cli.session import Session
-from ratectl_cli.terminal import safe
+from ratectl_cli.framework.lazy import CommandFailed, Entry, LazyGroup
+from ratectl_cli.framework.options import Options, guess_color, guess_output
+from ratectl_cli.framework.session import Session
+from ratectl_cli.framework.terminal import safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

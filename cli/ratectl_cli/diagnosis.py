@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from ratectl.generations import Live
+    from ratectl.history.generations import Live
     from ratectl.stores.base import Store
 
 __all__ = ["Finding", "examine_engine", "examine_link", "examine_store"]
@@ -106,7 +106,7 @@ def _status(store: Store) -> Iterator[Finding]:
 
 
 def _contents(store: Store, at: datetime) -> Iterator[Finding]:
-    from ratectl.generations import read_environment, read_live
+    from ratectl.history.generations import read_environment, read_live
 
     environment = read_environment(store)
     live = read_live(store)
@@ -126,7 +126,7 @@ def _contents(store: Store, at: datetime) -> Iterator[Finding]:
 def _rollout(store: Store, live: Live) -> Iterator[Finding]:
     """Whether somebody would notice that a candidate is bad, where agents enforce one."""
     from ratectl.rollout import controller_of
-    from ratectl_cli.rollouts import controller_text
+    from ratectl_cli.prompts.rollouts import controller_text
 
     candidate = live.candidate
     if candidate is None or candidate.mode == "shadow":
@@ -146,8 +146,8 @@ def _rollout(store: Store, live: Live) -> Iterator[Finding]:
 
 
 def _policies(store: Store, live: Live) -> Finding:
-    from ratectl.activation import activate
-    from ratectl.generations import read_blob
+    from ratectl.compiler.activation import activate
+    from ratectl.history.generations import read_blob
     from ratectl_cli.render.times import now_ns
 
     assert live.head is not None
@@ -163,7 +163,7 @@ def _policies(store: Store, live: Live) -> Finding:
 
 
 def _agents(store: Store, live: Live, at: datetime) -> Iterator[Finding]:
-    from ratectl.usage import read_agents, read_beats, read_usage
+    from ratectl.fleet.usage import read_agents, read_beats, read_usage
     from ratectl_cli.commands.agents import agent_data
     from ratectl_cli.diagnosis_panic import examine_switches
 
@@ -189,7 +189,7 @@ def _agents(store: Store, live: Live, at: datetime) -> Iterator[Finding]:
 
 def _is_fresh(store: Store, live: Live, at: datetime) -> bool:
     """Whether the live generation is so new that agents may still be fetching it."""
-    from ratectl.generations import read_entry
+    from ratectl.history.generations import read_entry
     from ratectl_cli.render.times import seconds_since
 
     if live.head is None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from ratectl.panic import Switches
+    from ratectl.kill_switch.switches import Switches
     from ratectl.records import AgentRecord
     from ratectl.stores.base import Store
 
@@ -27,7 +27,7 @@ def examine_switches(
     store: Store, agents: Sequence[AgentRecord], at: datetime
 ) -> tuple[Switches, list[Finding]]:
     """What is on, and what there is to say of it."""
-    from ratectl.panic import Switches, read_switches
+    from ratectl.kill_switch.switches import Switches, read_switches
 
     try:
         switches, findings = read_switches(store), []

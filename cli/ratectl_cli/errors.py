@@ -21,14 +21,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from ratectl import errors as core
-from ratectl.signing import Untrusted
-from ratectl.urls import scrubbed
-from ratectl_cli.signals import Terminated
+from ratectl.runtime.urls import scrubbed
+from ratectl.signing.signatures import Untrusted
+from ratectl_cli.framework.signals import Terminated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratectl.policy.diagnostics import Diagnostic
+    from ratectl.diagnostics import Diagnostic
 
 __all__ = [
     "BUG",

@@ -7,8 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ratectl.files import left_repository, read_file
-from ratectl.git import GitFailed, ask
+from ratectl.runtime.files import left_repository, read_file
+from ratectl.runtime.git import GitFailed, ask
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping

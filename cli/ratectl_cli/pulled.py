@@ -10,23 +10,23 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ratectl.documents import FileNames, intact
-from ratectl.policy import check_loaded
 from ratectl.policy.bundle import encode_policies
-from ratectl.policy.loader import load_sources
-from ratectl.policy.model import PolicyTree
-from ratectl.policy.policy_files import Sources
+from ratectl.policy.language.model import PolicyTree
+from ratectl.policy.loading.files import Sources
+from ratectl.policy.loading.loader import load_sources
+from ratectl.policy.read import check_loaded
 from ratectl.policy.rules import family
-from ratectl.sets import part_of
+from ratectl.publishing.ownership import part_of
+from ratectl.publishing.source_files import FileNames, intact
 from ratectl_cli.render.policy_yaml import policy_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ratectl.documents import PolicyFile
-    from ratectl.policy.loader import Loaded
-    from ratectl.policy.model import Exemption
-    from ratectl.sets import Owners
+    from ratectl.policy.language.model import Exemption
+    from ratectl.policy.loading.loader import Loaded
+    from ratectl.publishing.ownership import Owners
+    from ratectl.publishing.source_files import PolicyFile
 
 __all__ = ["Part", "Pulled", "parts_of", "pulled_files", "stream"]
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratectl.policy.diagnostics import Diagnostic
+    from ratectl.diagnostics import Diagnostic
 
 __all__ = [
     "BundleError",

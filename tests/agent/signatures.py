@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from etcd_server import wait_for
-from ratectl.generations import read_live
-from ratectl.panic import Switch, change_switches
+from ratectl.fleet.usage import read_agents
+from ratectl.history.generations import read_live
+from ratectl.kill_switch.switches import Switch, change_switches
 from ratectl.policy.bundle import digest
 from ratectl.records import (
     BUNDLES,
@@ -17,9 +18,8 @@ from ratectl.records import (
     Head,
     Manifest,
 )
-from ratectl.signing import Signer, generate_key
+from ratectl.signing.signatures import Signer, generate_key
 from ratectl.stores.base import Delete, Put
-from ratectl.usage import read_agents
 from support import simple
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import ratectl
-    from ratectl.panic import Switches
+    from ratectl.kill_switch.switches import Switches
     from ratectl.records import AgentRecord
     from ratectl.stores.base import Store
 

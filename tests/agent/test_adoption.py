@@ -15,12 +15,12 @@ from etcd_server import wait_for
 from ratectl.agent import last_good
 from ratectl.agent.last_good import LastGood, Slot, take_slot
 from ratectl.agent.state import AgentState
-from ratectl.membership import included
+from ratectl.fleet.membership import included
+from ratectl.fleet.usage import read_agents
 from ratectl.policy.bundle import digest
 from ratectl.records import CONTROLLER, HEAD, Candidate, Controller, Head
 from ratectl.rollout import Terms, abort, promote, read_rollout, start, steps
 from ratectl.stores.base import Delete, Item
-from ratectl.usage import read_agents
 from support import ME, POISON, ROLLOUT, publish_policies, simple
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import ratectl
     from ratectl.agent.state import AgentStatus
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.language.model import PolicyTree
     from ratectl.stores.base import Store
 
     Make = Callable[..., ratectl.Agent]

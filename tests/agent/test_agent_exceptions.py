@@ -12,7 +12,7 @@ from policy.conditions import FROM, NOON, UNTIL, excepted, exception, ns
 from ratectl.agent import following
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.state import AgentState
-from ratectl.agent.wall import WallClock
+from ratectl.agent.wall_clock import WallClock
 from ratectl.engine.pure import PureEngine
 from ratectl.errors import BundleError
 from support import publish_policies
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import ratectl
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.language.model import PolicyTree
     from ratectl.stores.base import Store
 
     Make = Callable[..., ratectl.Agent]

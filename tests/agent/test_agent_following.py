@@ -9,13 +9,13 @@ import pytest
 
 from etcd_server import wait_for
 from ratectl.agent import adoption
-from ratectl.blobs import CHUNK_BYTES
 from ratectl.errors import UsageError
+from ratectl.fleet.usage import read_agents, read_usage, totals
+from ratectl.history.blobs import CHUNK_BYTES
 from ratectl.policy.bundle import digest, encode_policies
-from ratectl.publish import rollback
+from ratectl.publishing.publish import rollback
 from ratectl.records import AGENTS, BUNDLES, HEAD, MANIFESTS, USAGE, AgentRecord, Head, Manifest
 from ratectl.stores.base import Put
-from ratectl.usage import read_agents, read_usage, totals
 from support import ME, policies, publish_policies, simple
 
 if TYPE_CHECKING:

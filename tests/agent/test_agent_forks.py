@@ -15,7 +15,7 @@ import ratectl
 from etcd_server import wait_for
 from ratectl.agent import directory, processes
 from ratectl.engine import engine_type
-from ratectl.usage import read_agents
+from ratectl.fleet.usage import read_agents
 from support import CRASHING, publish_policies, simple
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def run(script: str, *words: str, **settings: Any) -> Any:
 
 WORKERS = """
 url, state = sys.argv[1:]
-from ratectl.publish import Provenance, publish
+from ratectl.publishing.publish import Provenance, publish
 from ratectl.stores import open_store
-from ratectl.usage import read_agents
+from ratectl.fleet.usage import read_agents
 from support import simple
 
 agent = ratectl.Agent(url, state_dir=state, report_interval=0.1, ready_timeout=10)

@@ -17,7 +17,8 @@ from conformance.test_engine_waivers import KINDS
 from engine.engines import ENGINES
 from etcd_server import wait_for
 from ratectl.agent import adoption
-from ratectl.panic import (
+from ratectl.fleet.usage import read_agents
+from ratectl.kill_switch.switches import (
     PANIC,
     Switch,
     Switches,
@@ -27,7 +28,6 @@ from ratectl.panic import (
     switch_file,
 )
 from ratectl.records import Obeyed
-from ratectl.usage import read_agents
 from support import policies, publish_policies, simple
 
 if TYPE_CHECKING:

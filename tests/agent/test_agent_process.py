@@ -15,7 +15,7 @@ import pytest
 
 from etcd_server import wait_for
 from ratectl.errors import PolicyError, UsageError
-from ratectl.usage import read_agents
+from ratectl.fleet.usage import read_agents
 from support import policies, publish_policies, simple
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from ratectl.agent.last_good import Slot
 from ratectl.agent.report import Reporter
 from ratectl.agent.switches import StoreSwitches
 from ratectl.agent.sync import StoreSync
+from ratectl.fleet.usage import read_agents
 from ratectl.stores import open_store
 from ratectl.stores.sqlite.channel import Channel
 from ratectl.stores.sqlite.lease import SqliteLease
-from ratectl.usage import read_agents
 from support import publish_policies, simple
 
 if TYPE_CHECKING:

@@ -22,12 +22,12 @@ from agent.signatures import (
     turn_on,
 )
 from etcd_server import wait_for
-from publish.reports import agent as agent_report
+from fleet.reports import agent as agent_report
 from ratectl.errors import BundleError
-from ratectl.generations import read_entry, read_live
-from ratectl.heads import publishing_base
-from ratectl.panic import PANIC, read_switches
-from ratectl.publish import publish, rollback
+from ratectl.history.generations import read_entry, read_live
+from ratectl.kill_switch.switches import PANIC, read_switches
+from ratectl.publishing.head import publishing_base
+from ratectl.publishing.publish import publish, rollback
 from ratectl.records import (
     AGENTS,
     ENVIRONMENT,
@@ -40,7 +40,7 @@ from ratectl.records import (
     now_ms,
 )
 from ratectl.rollout import Terms, abort, advance, promote, read_rollout, start
-from ratectl.signing import Untrusted
+from ratectl.signing.signatures import Untrusted
 from support import ME, simple
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def test_numbers_of_an_unsigned_head_are_continued_within_reason(store: Store) -
 def test_a_history_that_cannot_be_read_keeps_nobody_from_publishing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratectl.publish._COLLECT_EVERY", 1)
+    monkeypatch.setattr("ratectl.publishing.publish._COLLECT_EVERY", 1)
     store.put(history_key(7), b"junk")
     assert publish(store, GOOD, ME) is not None
     assert read_live(store).generation == 8

@@ -22,12 +22,12 @@ from agent.signatures import (
     turn_on,
 )
 from etcd_server import wait_for
-from publish.reports import agent as agent_report
+from fleet.reports import agent as agent_report
 from ratectl.errors import UsageError
-from ratectl.panic import MAX_SWITCHES, PANIC, Switch, Switches, read_switches
-from ratectl.publish import publish
+from ratectl.kill_switch.switches import MAX_SWITCHES, PANIC, Switch, Switches, read_switches
+from ratectl.publishing.publish import publish
 from ratectl.records import AGENTS, ENVIRONMENT, HEAD, now_ms
-from ratectl.signing import Untrusted
+from ratectl.signing.signatures import Untrusted
 from support import ME, simple
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def test_a_signer_whose_clock_was_a_year_ahead_is_outbid_by_a_clock_set_ahead(
     published.delete(PANIC)
     turn_off(published, keys.signer, alone=True)
     wait_for(lambda: "is older than what is obeyed" in (agent.status.error or ""), "refused")
-    monkeypatch.setattr("ratectl.continuation.now_ms", lambda: ahead.sequence + MINUTE_MS)
+    monkeypatch.setattr("ratectl.signing.continuation.now_ms", lambda: ahead.sequence + MINUTE_MS)
     published.delete(PANIC)
     turn_off(published, keys.signer, alone=True)
     obeys(agent)

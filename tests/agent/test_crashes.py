@@ -17,10 +17,10 @@ from agent.servers import ROUNDS, Service, once, witnessed
 from etcd_server import wait_for
 from ratectl.agent.quarantine import PROBATION_SECONDS, Quarantine
 from ratectl.agent.trial_note import Trial
-from ratectl.generations import read_live
+from ratectl.fleet.usage import read_agents
+from ratectl.history.generations import read_live
 from ratectl.rollout import Controlling, Terms, read_rollout, start
 from ratectl.stores import open_store
-from ratectl.usage import read_agents
 from support import ME, policies, publish_policies, simple
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from other_user import NOBODY, as_user, open_folder
 from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.state import AgentState
-from ratectl.agent.wall import WallClock
+from ratectl.agent.wall_clock import WallClock
 from ratectl.engine import engine_type
 from ratectl.errors import PolicyError
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import ratectl.agent.enforcement as enforcement_module
 from ratectl.agent.enforcement import Enforcement
-from ratectl.agent.wall import WallClock
+from ratectl.agent.wall_clock import WallClock
 from ratectl.engine.pure import PureEngine
 from ratectl.errors import BundleError
-from ratectl.policy.model import Exemption, Policy, PolicyTree
+from ratectl.policy.language.model import Exemption, Policy, PolicyTree
 
 if TYPE_CHECKING:
     import pytest

@@ -12,7 +12,7 @@ import pytest
 import ratectl
 from etcd_server import wait_for
 from other_user import NOBODY, as_user, open_folder, require_root
-from ratectl.panic import Switch, change_switch_file, save_switches, switch_file
+from ratectl.kill_switch.switches import Switch, change_switch_file, save_switches, switch_file
 from ratectl.stores import open_store
 from support import publish_policies, simple
 

@@ -12,8 +12,8 @@ import ratectl.agent.agent as agent_module
 from engine.engines import ENGINES
 from oracle import Answer, Oracle, documents
 from ratectl import Agent
-from ratectl.policy import load_valid
-from ratectl.publish import Provenance, publish
+from ratectl.policy.read import load_valid
+from ratectl.publishing.publish import Provenance, publish
 from ratectl.stores import open_store
 from ratectl.traffic import AccessLog, Request, generate, ordered
 from ratectl.traffic.request import NS

@@ -9,7 +9,7 @@ import pytest
 
 from etcd_server import wait_for
 from ratectl.agent.usage import UsageMeter
-from ratectl.usage import read_usage
+from ratectl.fleet.usage import read_usage
 from support import publish_policies, simple
 
 if TYPE_CHECKING:

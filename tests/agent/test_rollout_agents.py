@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etcd_server import wait_for
-from ratectl.membership import included
+from ratectl.fleet.membership import included
+from ratectl.fleet.usage import read_agents
 from ratectl.records import CONTROLLER
 from ratectl.rollout import (
     Controlling,
@@ -22,7 +23,6 @@ from ratectl.rollout import (
     start,
 )
 from ratectl.stores.base import Put
-from ratectl.usage import read_agents
 from support import ME, POISON, publish_policies, simple
 
 if TYPE_CHECKING:

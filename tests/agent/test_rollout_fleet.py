@@ -11,11 +11,11 @@ import pytest
 
 from etcd_server import wait_for
 from ratectl.agent.adoption import Adoption
-from ratectl.membership import included
-from ratectl.publish import Provenance
+from ratectl.fleet.membership import included
+from ratectl.fleet.usage import read_agents
+from ratectl.publishing.publish import Provenance
 from ratectl.rollout import Controlling, Terms, read_rollout, start, steps
 from ratectl.stores import open_store
-from ratectl.usage import read_agents
 from support import ME, POISON, ROLLOUT, publish_policies, simple
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from agent.signatures import ACME, EVIL, GOOD, Keys, environment_of, head_of, signed, upload
 from etcd_server import wait_for
 from ratectl.errors import UsageError
+from ratectl.fleet.usage import read_agents
 from ratectl.policy.bundle import digest, encode_policies
-from ratectl.publish import publish, rollback
+from ratectl.publishing.publish import publish, rollback
 from ratectl.records import (
     ENVIRONMENT,
     HEAD,
@@ -27,9 +28,8 @@ from ratectl.records import (
     Head,
 )
 from ratectl.rollout import Controlling, Terms, read_rollout, start
-from ratectl.signing import Signer, generate_key, message
+from ratectl.signing.signatures import Signer, generate_key, message
 from ratectl.stores import open_store
-from ratectl.usage import read_agents
 from support import ME, simple
 
 if TYPE_CHECKING:

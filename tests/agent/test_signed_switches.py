@@ -9,14 +9,14 @@ import pytest
 
 from agent.signatures import ACME, Keys, head_of
 from etcd_server import wait_for
-from ratectl.panic import PANIC, Switch, Switches, change_switches
+from ratectl.kill_switch.switches import PANIC, Switch, Switches, change_switches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     import ratectl
-    from ratectl.signing import Signer
+    from ratectl.signing.signatures import Signer
     from ratectl.stores.base import Store
 
     Make = Callable[..., ratectl.Agent]

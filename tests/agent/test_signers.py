@@ -10,9 +10,9 @@ import pytest
 from agent.signatures import ACME, EVIL, Keys, environment_of, head_of, signed, upload
 from etcd_server import wait_for
 from ratectl.errors import Conflict
-from ratectl.generations import read_entry
+from ratectl.history.generations import read_entry
 from ratectl.policy.bundle import encode_policies
-from ratectl.publish import publish, rollback
+from ratectl.publishing.publish import publish, rollback
 from ratectl.records import (
     ENVIRONMENT,
     HEAD,
@@ -22,7 +22,7 @@ from ratectl.records import (
     rollout_key,
 )
 from ratectl.rollout import Controlling, Terms, abort, advance, promote, read_rollout, start
-from ratectl.signing import Signer, Untrusted, generate_key
+from ratectl.signing.signatures import Signer, Untrusted, generate_key
 from support import ME, simple
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import ratectl
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.language.model import PolicyTree
     from ratectl.stores.base import Store
 
     Make = Callable[..., ratectl.Agent]

@@ -12,9 +12,9 @@ import pytest
 
 from agent.said import RETRIES, Log, says, well
 from etcd_server import wait_for
-from ratectl.panic import PANIC, Switch, change_switches
+from ratectl.fleet.usage import read_agents
+from ratectl.kill_switch.switches import PANIC, Switch, change_switches
 from ratectl.stores import open_store
-from ratectl.usage import read_agents
 from support import publish_policies, simple
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 
 from agent.said import RETRIES, Log, says, well
 from etcd_server import EtcdServer, wait_for
+from ratectl.fleet.usage import read_agents
 from ratectl.stores import open_store
-from ratectl.usage import read_agents
 from support import publish_policies, simple
 
 if TYPE_CHECKING:

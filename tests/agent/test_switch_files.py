@@ -15,7 +15,7 @@ from ratectl.agent.state import AgentState
 from ratectl.agent.switches import FileSwitches, StoreSwitches, Switchboard
 from ratectl.engine import engine_type
 from ratectl.errors import BundleError
-from ratectl.panic import PANIC, Switch, change_switches, load_switches, switch_file
+from ratectl.kill_switch.switches import PANIC, Switch, change_switches, load_switches, switch_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable

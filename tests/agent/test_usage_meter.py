@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ratectl.agent.usage import UsageMeter
-from ratectl.engine.base import EngineUsage, LimitUsage
+from ratectl.engine.api import EngineUsage, LimitUsage
+from ratectl.fleet.usage import totals
 from ratectl.records import UsageRecord
 from ratectl.stores.base import MAX_VALUE_BYTES
-from ratectl.usage import totals
 
 
 def counted(limit: str, overrides: tuple[str, ...] = (), **changes: Any) -> LimitUsage:

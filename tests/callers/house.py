@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.engines import ENGINES
 from policy.trees import tree
-from ratectl.compile import compile_tree
+from ratectl.compiler.plans import compile_tree
 from ratectl.engine.decision import Decision
 
 if TYPE_CHECKING:
-    from ratectl.engine.base import Engine
+    from ratectl.engine.api import Engine
 
 __all__ = ["BURST", "KINDS", "ROUNDS", "SANITIZED", "SOAK", "House", "guarded"]
 

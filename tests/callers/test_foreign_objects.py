@@ -12,7 +12,7 @@ import pytest
 from callers.house import BURST, ROUNDS, House, guarded
 from engine.engines import ENGINES
 from policy.trees import tree
-from ratectl.compile import compile_tree
+from ratectl.compiler.plans import compile_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

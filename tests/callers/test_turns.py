@@ -10,12 +10,12 @@ import pytest
 from callers.house import BURST, KINDS, House, guarded
 from engine.engines import MakeEngine, each_engine
 from policy.trees import tree
-from ratectl.compile import compile_tree
+from ratectl.compiler.plans import compile_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ratectl.engine.base import Engine
+    from ratectl.engine.api import Engine
 
 SECOND = "region"
 """The attribute that is read after the first bucket was."""

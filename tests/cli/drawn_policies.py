@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ratectl.policy.instants import Instant
-from ratectl.policy.model import Exemption, Policy, PolicyTree, with_exceptions
+from ratectl.policy.language.instants import Instant
+from ratectl.policy.language.model import Exemption, Policy, PolicyTree, with_exceptions
 
 tricky = st.sampled_from(
     ["no", "yes", "on", "y", "N", "null", "1e3", "010", "0x1F", "1_000", "12.30", "1.5", "7",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cli_support import TREE
 
-from ratectl import publish as publishing
-from ratectl.policy import load_valid
-from ratectl.publish import Provenance, publish
+from ratectl.policy.read import load_valid
+from ratectl.publishing import publish as publishing
+from ratectl.publishing.publish import Provenance, publish
 from ratectl.records import history_key
 from ratectl.stores import open_store
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cli_support import CHECKOUT, GLOBAL, TEAM, Cli, limit_report, report_agent
 
-from ratectl.generations import read_entry, read_tree
-from ratectl.policy import load_valid
+from ratectl.history.generations import read_entry, read_tree
+from ratectl.policy.read import load_valid
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:

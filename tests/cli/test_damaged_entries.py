@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.signatures import upload
-from ratectl.documents import Documents, read_documents
-from ratectl.generations import read_entry, read_live
+from ratectl.history.generations import read_entry, read_live
 from ratectl.policy.bundle import encode_policies
+from ratectl.publishing.ownership import Owners
+from ratectl.publishing.source_files import Documents, read_documents
 from ratectl.records import HEAD, MANIFESTS, history_key
-from ratectl.sets import Owners
 from ratectl.stores import open_store
 from ratectl.stores.sqlite.store import SqliteStore
 from support import simple

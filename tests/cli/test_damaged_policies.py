@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ratectl.generations import read_live
+from ratectl.history.generations import read_live
 from ratectl.records import MANIFESTS, chunk_key
 from ratectl.stores import open_store
 

@@ -14,9 +14,9 @@ from cli_support import TREE, report_agent
 from etcd_server import EtcdServer
 from ratectl.errors import RatectlError, StoreError
 from ratectl.rollout.presence import Presence
-from ratectl_cli import deadline as deadlines
-from ratectl_cli.deadline import Deadline, tidy
 from ratectl_cli.errors import TimedOut
+from ratectl_cli.framework import deadline as deadlines
+from ratectl_cli.framework.deadline import Deadline, tidy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -216,7 +216,7 @@ def test_what_doctor_finds_is_never_that_its_time_is_up(
     cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes whatever fails for a finding."""
-    for slow in ("ratectl.activation.activate", "ratectl.activation._self_check"):
+    for slow in ("ratectl.compiler.activation.activate", "ratectl.compiler.activation._self_check"):
         with monkeypatch.context() as patch:
             patch.setattr(slow, forever)
             run = cli("doctor", "--timeout", "0.3")
@@ -245,12 +245,12 @@ def test_reading_changes_nothing_and_there_is_nothing_to_look_for(
 @pytest.mark.parametrize(
     ("slow", "words", "tells"),
     [
-        ("ratectl.publish.publish", ("apply", "policies"), "ratectl history"),
-        ("ratectl.publish.rollback", ("rollback", "--to", "1"), "ratectl history"),
+        ("ratectl.publishing.publish.publish", ("apply", "policies"), "ratectl history"),
+        ("ratectl.publishing.publish.rollback", ("rollback", "--to", "1"), "ratectl history"),
         ("ratectl.rollout.start", ("apply", "policies", "--shadow"), "ratectl rollout status"),
-        ("ratectl.panic.change_switches", ("panic", "off"), "ratectl panic"),
+        ("ratectl.kill_switch.switches.change_switches", ("panic", "off"), "ratectl panic"),
         (
-            "ratectl.panic.change_switch_file",
+            "ratectl.kill_switch.switches.change_switch_file",
             ("panic", "off", "--local", "--state-dir", "/nowhere"),
             "ratectl panic --local --state-dir /nowhere",
         ),
@@ -296,7 +296,7 @@ def test_a_step_of_a_rollout_may_have_been_taken(
 def test_a_warning_about_a_switch_that_is_on_may_be_left_out(
     cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratectl_cli.policies.tree_to_compare", forever)
+    monkeypatch.setattr("ratectl_cli.inputs.policies.tree_to_compare", forever)
     run = cli("panic", "on", "--scope", "/shop", "--reason", "x", "--timeout", "0.5")
     assert (run.code, run.err) == (0, "")
 

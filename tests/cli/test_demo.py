@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cli_support import PROGRAM
 
-from ratectl.policy import load_valid
-from ratectl.publish import Provenance, publish
+from ratectl.policy.read import load_valid
+from ratectl.publishing.publish import Provenance, publish
 from ratectl.stores import open_store
 from ratectl.traffic import generate, write_log
 from ratectl_cli.demo.feed import Feed, plan_feed, scope_of

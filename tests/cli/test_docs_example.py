@@ -19,7 +19,7 @@ import pytest
 import yaml
 from cli_support import EXAMPLES
 
-from ratectl.policy import load_checked
+from ratectl.policy.read import load_checked
 
 if TYPE_CHECKING:
     from cli_support import Cli

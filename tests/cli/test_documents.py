@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from ratectl_cli.lazy import Entry
+    from ratectl_cli.framework.lazy import Entry
 
 CASES = [
     (("validate", "policies"), "Validation"),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ratectl.policy import load_checked
-from ratectl.policy.resolve import Resolver
+from ratectl.policy.read import load_checked
+from ratectl.policy.resolution.resolver import Resolver
 from ratectl.testing import run_tests
 
 if TYPE_CHECKING:
-    from ratectl.policy.limits import Limit
+    from ratectl.policy.resolution.effective_limit import Limit
 
 POLICIES = Path(__file__).parents[2] / "policies"
 FILES = sorted(path.relative_to(POLICIES).as_posix() for path in POLICIES.rglob("*.yaml"))

@@ -16,10 +16,10 @@ from ratectl.errors import (
     StoreMisconfigured,
     StoreUnauthenticated,
 )
-from ratectl.policy import load_valid
-from ratectl.publish import Provenance, publish
+from ratectl.policy.read import load_valid
+from ratectl.publishing.publish import Provenance, publish
 from ratectl.stores import open_store
-from ratectl_cli.session import Session
+from ratectl_cli.framework.session import Session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -236,7 +236,7 @@ def test_other_errors_have_their_codes(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("ratectl.generations.read_live", fail)
+    monkeypatch.setattr("ratectl.history.generations.read_live", fail)
     run = cli("history")
     assert run.code == code
     assert "Traceback" not in run.err
@@ -300,7 +300,7 @@ def test_init_never_overwrites(cli: Cli, clean_place: Path) -> None:
 
 
 def test_time_up_exits_124(cli: Cli, store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratectl.generations.read_live", lambda _: time.sleep(10))
+    monkeypatch.setattr("ratectl.history.generations.read_live", lambda _: time.sleep(10))
     started = time.monotonic()
     run = cli("history", "--timeout", "0.2")
     assert run.code == 124
@@ -312,7 +312,7 @@ def test_ctrl_c_exits_130(cli: Cli, store_url: str, monkeypatch: pytest.MonkeyPa
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ratectl.generations.read_live", interrupt)
+    monkeypatch.setattr("ratectl.history.generations.read_live", interrupt)
     assert cli("history").code == 130
     assert cli("history", "-o", "json").document["exit_code"] == 130
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cli_support import CHECKOUT, GLOBAL, TEAM
 
-from ratectl.compile import compile_tree
-from ratectl.engine.choice import LimitChoice
-from ratectl.policy import load_valid
-from ratectl.policy.instants import Instant
+from ratectl.compiler.plans import compile_tree
+from ratectl.engine.conditional_limit import LimitChoice
+from ratectl.policy.language.instants import Instant
+from ratectl.policy.read import load_valid
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cli_support import Cli
 
-    from ratectl.engine.base import ScopePlan
+    from ratectl.engine.api import ScopePlan
 
 VALUES: dict[str, tuple[str | None, ...]] = {
     "tier": (None, "gold", "free"),

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from ratectl.policy.loader import load
+from ratectl.policy.loading.loader import load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,10 +110,10 @@ def test_a_change_of_meaning_is_never_written(
     cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the formatter does: the bundles are compared."""
-    from ratectl.policy import canonical
+    from ratectl.policy import format as canonical
 
     wrong = canonical.Formatted(UGLY.replace("1 / sec", "2/s"), ())
-    monkeypatch.setattr("ratectl.policy.canonical.format_text", lambda text: wrong)
+    monkeypatch.setattr("ratectl.policy.format.format_text", lambda text: wrong)
     (tree / "all.yaml").write_text(UGLY)
     run = cli("fmt")
     assert "stays as it is" in run.err
@@ -127,7 +127,7 @@ def test_a_write_that_fails_leaves_the_file(
         raise OSError(28, os.strerror(28))
 
     (tree / "ugly.yaml").write_text(UGLY)
-    monkeypatch.setattr("ratectl_cli.files.os.fsync", full)
+    monkeypatch.setattr("ratectl_cli.framework.files.os.fsync", full)
     assert cli("fmt").code == 69
     assert (tree / "ugly.yaml").read_text() == UGLY
     assert sorted(path.name for path in tree.iterdir()) == ["all.yaml", "ugly.yaml"]

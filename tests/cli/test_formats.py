@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft4Validator
 from junitparser import JUnitXml
 
-from ratectl.policy.diagnostics import Diagnostic, Span
+from ratectl.diagnostics import Diagnostic, Span
 from ratectl_cli.render.formats import FORMATS, render
 from ratectl_cli.render.formats.github import summary
 

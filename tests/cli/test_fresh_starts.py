@@ -12,12 +12,12 @@ import pytest
 from agent.signatures import upload
 from etcd_server import wait_for
 from ratectl import Agent
-from ratectl.generations import read_entry, read_live
-from ratectl.panic import PANIC, Switch, Switches, load_switches, read_switches
-from ratectl.plan import SavedPlan, checksum
+from ratectl.history.generations import read_entry, read_live
+from ratectl.kill_switch.switches import PANIC, Switch, Switches, load_switches, read_switches
 from ratectl.policy.bundle import digest, encode_policies
+from ratectl.publishing.ownership import Owners
+from ratectl.publishing.saved_plan import SavedPlan, checksum
 from ratectl.records import ENVIRONMENT, HEAD, Candidate, Head, history_key, rollout_key
-from ratectl.sets import Owners
 from ratectl.stores import open_store
 from support import simple
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from cli_support import TREE, limit_report, report_agent
 
-from ratectl.policy import load_valid
-from ratectl.publish import Provenance, publish
+from ratectl.policy.read import load_valid
+from ratectl.publishing.publish import Provenance, publish
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:

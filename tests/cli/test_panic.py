@@ -12,7 +12,7 @@ from cli_support import limit_report, report_agent
 
 import ratectl
 from etcd_server import wait_for
-from ratectl.panic import PANIC, Switch, Switches
+from ratectl.kill_switch.switches import PANIC, Switch, Switches
 from ratectl.records import Obeyed
 from ratectl.stores import open_store
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cli_support import TREE, limit_report, report_agent
 
-from ratectl.policy import load_valid
-from ratectl.publish import Provenance, publish
-from ratectl.refusals import Refusals
+from ratectl.changes.refusal_estimate import Refusals
+from ratectl.policy.read import load_valid
+from ratectl.publishing.publish import Provenance, publish
 from ratectl.stores import open_store
 from ratectl_cli.render.refusals import share_text
 
@@ -339,7 +339,7 @@ def test_a_plan_that_cannot_be_written_leaves_what_was_there(
         raise OSError(28, "No space left on device")
 
     Path("plan.json").write_text("before")
-    monkeypatch.setattr("ratectl_cli.files.os.fsync", full)
+    monkeypatch.setattr("ratectl_cli.framework.files.os.fsync", full)
     assert cli("plan", "policies", "--out", "plan.json").code == 69
     assert Path("plan.json").read_text() == "before"
     assert not list(Path().glob(".ratectl-*"))

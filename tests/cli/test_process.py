@@ -286,7 +286,7 @@ def test_agent_run_starts_without_its_store(
 
 EVERY_STEP = """
 import os, signal, sys, threading
-from ratectl_cli.signals import waiting_for_signals
+from ratectl_cli.framework.signals import waiting_for_signals
 
 def steps_until(signalled):
     steps = 0
@@ -345,7 +345,7 @@ def test_a_later_signal_ends_the_process_at_once(clean_place: Path, hearing: str
 
 IGNORED = """
 import signal
-from ratectl_cli.signals import ended_by_signals
+from ratectl_cli.framework.signals import ended_by_signals
 
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 with ended_by_signals():

@@ -9,21 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ratectl.diagnostics import Diagnostic, Span
 from ratectl.policy.bundle import encode_policies
-from ratectl.policy.diagnostics import Diagnostic, Span
-from ratectl.policy.loader import load
+from ratectl.policy.loading.loader import load
+from ratectl_cli.framework.terminal import Stream, cells, pad, safe
+from ratectl_cli.framework.text import Column, Styled, Table, aligned, plural, show
 from ratectl_cli.render.diagnostics import diagnostic_blocks
 from ratectl_cli.render.labels import bucket_label
 from ratectl_cli.render.policy_yaml import policy_lines
 from ratectl_cli.render.times import ago, wait
-from ratectl_cli.terminal import Stream, cells, pad, safe
-from ratectl_cli.text import Column, Styled, Table, aligned, plural, show
 
 from cli_support import MemoryStream  # isort: skip
 from drawn_policies import trees  # isort: skip
 
 if TYPE_CHECKING:
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.language.model import PolicyTree
 
 AT = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 

@@ -8,9 +8,9 @@ import pytest
 from cli_support import TREE
 
 from ratectl.errors import Conflict
-from ratectl.generations import read_live
-from ratectl.publish import Provenance, publish
-from ratectl.publish import rollback as publish_again
+from ratectl.history.generations import read_live
+from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing.publish import rollback as publish_again
 from ratectl.stores import open_store
 from support import simple
 

@@ -14,10 +14,10 @@ from cli_support import PROGRAM, TREE, report_agent
 
 from etcd_server import wait_for
 from ratectl import Agent
-from ratectl.generations import read_live
+from ratectl.fleet.usage import read_agents
+from ratectl.history.generations import read_live
 from ratectl.rollout import Controlling, Terms, controller_of, read_rollout, start
 from ratectl.stores import open_store
-from ratectl.usage import read_agents
 from support import ME, POISON, policies
 
 if TYPE_CHECKING:

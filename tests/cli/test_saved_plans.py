@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ratectl.errors import BundleError
-from ratectl.plan import SavedPlan, checksum
+from ratectl.publishing.saved_plan import SavedPlan, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from ratectl.policy.kinds import KINDS
-from ratectl.policy.schema import policy_schema, schema_text
+from ratectl.policy.language.kinds import KINDS
+from ratectl.policy.language.schema import policy_schema, schema_text
 
 if TYPE_CHECKING:
     from cli_support import Cli

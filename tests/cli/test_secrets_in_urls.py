@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ratectl
+from leaky_urls import LEAKY, SECRET
 from ratectl.errors import UsageError
 from ratectl.stores import open_store
-from test_urls import LEAKY, SECRET
 
 if TYPE_CHECKING:
     from cli_support import Cli

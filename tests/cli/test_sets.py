@@ -14,21 +14,21 @@ from drawn_policies import trees
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratectl.documents import Beside, PolicyFile
 from ratectl.policy.bundle import digest, encode_document, encode_policies
-from ratectl.policy.loader import load, load_sources
-from ratectl.policy.policy_files import Sources
-from ratectl.publish import Provenance, publish
-from ratectl.sets import Owners
+from ratectl.policy.loading.files import Sources
+from ratectl.policy.loading.loader import load, load_sources
+from ratectl.publishing.ownership import Owners
+from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing.source_files import Beside, PolicyFile
 from ratectl.stores import open_store
+from ratectl_cli.framework.session import Session
 from ratectl_cli.pulled import parts_of, pulled_files
-from ratectl_cli.session import Session
 
 if TYPE_CHECKING:
     from cli_support import Cli, Result
 
     from conftest import Golden
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.language.model import PolicyTree
 
 EDGE = """\
 # What everybody gets

@@ -10,9 +10,9 @@ from cli_support import PROGRAM, TREE
 
 from etcd_server import wait_for
 from ratectl import Agent
-from ratectl.generations import read_environment, read_live
+from ratectl.fleet.usage import read_agents
+from ratectl.history.generations import read_environment, read_live
 from ratectl.stores import open_store
-from ratectl.usage import read_agents
 
 if TYPE_CHECKING:
     from pathlib import Path

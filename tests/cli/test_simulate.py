@@ -214,7 +214,7 @@ def test_other_failures(cli: Cli, place: Path, store_url: str) -> None:
 
 def test_on_a_terminal(cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bar while it takes long, and none left behind in the result."""
-    monkeypatch.setattr("ratectl_cli.progress._PATIENCE", 0.0)
+    monkeypatch.setattr("ratectl_cli.framework.progress._PATIENCE", 0.0)
     run = cli("simulate", "tight", *BY, tty=True)
     assert run.code == 0
     assert "replaying access.log" in run.err

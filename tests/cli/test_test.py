@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 from junitparser import JUnitXml
 
-from ratectl.policy import load_valid
-from ratectl.policy.canonical import Formatted
+from ratectl.policy.format import Formatted
+from ratectl.policy.read import load_valid
 from ratectl.testing import run_tests
 from ratectl_cli.render.testing import junit_text
 
@@ -281,7 +281,7 @@ def test_fmt_writes_tests_too(cli: Cli, good: Path) -> None:
 def test_fmt_keeps_what_a_test_says(cli: Cli, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were the canonical form wrong, the file would stay as it is."""
     changed = Formatted(GOOD.replace("allowed: 5", "allowed: 6"), ())
-    monkeypatch.setattr("ratectl.policy.canonical.format_text", lambda text: changed)
+    monkeypatch.setattr("ratectl.policy.format.format_text", lambda text: changed)
     assert cli("fmt", "policies/small_test.yaml").code == 0
     assert (good / "small_test.yaml").read_text() == GOOD
 

@@ -14,8 +14,8 @@ from cli_support import PROGRAM, TREE, ratectl
 import ratectl as library
 from other_user import NOBODY, as_user, open_folder, require_root
 from ratectl.policy import codes
-from ratectl.policy.loader import load_sources
-from ratectl.policy.policy_files import find_sources
+from ratectl.policy.loading.files import find_sources
+from ratectl.policy.loading.loader import load_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,9 +9,9 @@ import pytest
 
 from etcd_server import wait_for
 from ratectl import Agent
+from ratectl.fleet.usage import read_usage
 from ratectl.records import Beat
 from ratectl.stores import open_store
-from ratectl.usage import read_usage
 
 if TYPE_CHECKING:
     from pathlib import Path

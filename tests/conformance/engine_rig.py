@@ -10,15 +10,15 @@ import pytest
 from engine.engines import ENGINES
 from engine.plans import by_scope, plan_set, verdict
 from policy.trees import tree
-from ratectl.compile import compile_tree
-from ratectl.engine.quota import WallOffset
+from ratectl.compiler.plans import compile_tree
+from ratectl.engine.algorithms.quota import WallOffset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from engine.engines import MakeEngine
     from engine.model import Limit, Verdict
-    from ratectl.engine.base import Engine, LimitUsage
+    from ratectl.engine.api import Engine, LimitUsage
 
 
 class Rig:

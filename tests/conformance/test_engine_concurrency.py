@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from conformance.engine_rig import ENGINES, Rig
 from conformance.test_engine_threads import EACH, THREADS, together
 from engine.plans import verdict
-from ratectl.engine.concurrency import Concurrency
+from ratectl.engine.algorithms.concurrency import Concurrency
 
 if TYPE_CHECKING:
     from ratectl.engine.decision import Decision

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conformance.test_engine_concurrency import SECOND, Said, other, slots, take
-from ratectl.engine.concurrency import Concurrency
+from ratectl.engine.algorithms.concurrency import Concurrency
 
 if TYPE_CHECKING:
     from conformance.engine_rig import Rig

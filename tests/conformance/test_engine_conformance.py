@@ -14,7 +14,7 @@ from engine.rules import SECOND, Tokens, Window
 
 if TYPE_CHECKING:
     from conformance.engine_rig import Rig
-    from ratectl.engine.base import Engine
+    from ratectl.engine.api import Engine
 
 MS = SECOND // 1000
 HOUR = 3_600 * SECOND

@@ -10,12 +10,12 @@ import pytest
 
 from conformance.engine_rig import ENGINES
 from policy.trees import tree
-from ratectl.compile import compile_tree
+from ratectl.compiler.plans import compile_tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ratectl.engine.base import Engine
+    from ratectl.engine.api import Engine
     from ratectl.engine.decision import Decision
 
 ACME = {"tenant": "acme"}

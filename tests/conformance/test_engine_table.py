@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from conformance.engine_rig import Rig
     from engine.model import Verdict
     from engine.rules import Rule
-    from ratectl.engine.base import Engine
+    from ratectl.engine.api import Engine
 
 T = ("tenant",)
 AGE = 10**9

@@ -11,11 +11,11 @@ from conformance.engine_rig import ENGINES, Rig
 from engine.plans import verdict
 from policy.conditions import FROM, excepted, exception, ns
 from policy.trees import tree
-from ratectl.compile import compile_tree
+from ratectl.compiler.plans import compile_tree
 from ratectl.engine.decision import Decision
 
 if TYPE_CHECKING:
-    from ratectl.engine.base import Engine
+    from ratectl.engine.api import Engine
     from ratectl.engine.waivers import Waiver
 
 Said = dict[str, dict[str, Any]]

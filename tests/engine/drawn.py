@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.model import Limit
 from engine.rules import SECOND, Quota, Slots, Tokens, Wall, Window
-from ratectl.engine.quota import WallOffset
+from ratectl.engine.algorithms.quota import WallOffset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -16,7 +16,7 @@ from ratectl.engine.pure import PureEngine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ratectl.engine.base import Engine
+    from ratectl.engine.api import Engine
 
 __all__ = ["ENGINES", "MakeEngine", "each_engine"]
 
@@ -30,7 +30,7 @@ class MakeEngine(Protocol):
 def _found() -> dict[str, MakeEngine]:
     found: dict[str, MakeEngine] = {PureEngine.name: PureEngine}
     try:
-        from ratectl.engine.fast import FastEngine
+        from ratectl.engine.native.engine import FastEngine
     except ImportError:
         if os.environ.get("RATECTL_REQUIRE_C") == "1":
             raise

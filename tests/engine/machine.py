@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from engine.drawn import Request
     from engine.engines import MakeEngine
     from engine.model import Charge, Published, Verdict
-    from ratectl.engine.base import LimitUsage
+    from ratectl.engine.api import LimitUsage
     from ratectl.engine.decision import Decision
 
 LAST = 4 * 10**18

@@ -8,19 +8,19 @@ from zoneinfo import ZoneInfo
 
 from engine.model import Verdict
 from engine.rules import Quota, Rule, Slots, Tokens, Window
-from ratectl.engine.base import LimitPlan, PlanSet, ScopePlan
-from ratectl.engine.calendar import CalendarWindow
-from ratectl.engine.concurrency import Concurrency
-from ratectl.engine.quota import Quota as EngineQuota
-from ratectl.engine.quota import WallOffset
-from ratectl.engine.sliding_window import SlidingWindow
-from ratectl.engine.token_bucket import TokenBucket
+from ratectl.engine.algorithms.calendar import CalendarWindow
+from ratectl.engine.algorithms.concurrency import Concurrency
+from ratectl.engine.algorithms.quota import Quota as EngineQuota
+from ratectl.engine.algorithms.quota import WallOffset
+from ratectl.engine.algorithms.sliding_window import SlidingWindow
+from ratectl.engine.algorithms.token_bucket import TokenBucket
+from ratectl.engine.api import LimitPlan, PlanSet, ScopePlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from engine.model import Limit, Published
-    from ratectl.engine.base import Algorithm
+    from ratectl.engine.api import Algorithm
     from ratectl.engine.decision import Decision
 
 FIELDS = Verdict._fields

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from fractions import Fraction
 
-    from ratectl.engine.base import Engine
+    from ratectl.engine.api import Engine
 
 Admitted = tuple[int, int]
 """An instant in nanoseconds, and the cost admitted at it."""

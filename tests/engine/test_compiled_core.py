@@ -19,16 +19,16 @@ import pytest
 from engine.model import Limit
 from engine.plans import by_scope, plan_set, rate, verdict, window
 from policy.trees import tree
-from ratectl.compile import compile_tree
+from ratectl.compiler.plans import compile_tree
 from ratectl.errors import UsageError
 
-fast = pytest.importorskip("ratectl.engine.fast")
+fast = pytest.importorskip("ratectl.engine.native.engine")
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.rules import Rule
-    from ratectl.engine.fast import FastEngine
+    from ratectl.engine.native.engine import FastEngine
 
 T = ("tenant",)
 AGE = 10**9
@@ -239,7 +239,7 @@ def test_a_hundred_thousand_keys_have_as_many_fingerprints() -> None:
 
 
 KEYS = """
-import ratectl.engine.fast as fast
+import ratectl.engine.native.engine as fast
 from engine.model import Limit
 from engine.plans import by_scope, plan_set, rate
 keys = []

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from policy.conditions import NOON, excepted, exception, ns, override
 from policy.trees import tree
-from ratectl.compile import compile_tree
+from ratectl.compiler.plans import compile_tree
 from ratectl.engine.pure import PureEngine
-from ratectl.policy.matchers import Matcher
+from ratectl.policy.language.matchers import Matcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pytest
 
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.language.model import PolicyTree
 
 MANY = {f"header-{n}": "x" for n in range(1_000)}
 

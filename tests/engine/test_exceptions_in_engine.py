@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from engine.engines import each_engine
 from engine.promises import assert_token_promise, assert_window_promise
 from policy.conditions import FROM, excepted, exception, ns
-from ratectl.compile import compile_tree
+from ratectl.compiler.plans import compile_tree
 
 if TYPE_CHECKING:
     from engine.engines import MakeEngine
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.language.model import PolicyTree
 
 NS = 10**9
 START = ns(FROM)

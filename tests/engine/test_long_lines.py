@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.engines import each_engine
-from ratectl.compile import compile_tree
-from ratectl.engine.family import Family
-from ratectl.engine.group import Group
+from ratectl.compiler.plans import compile_tree
+from ratectl.engine.buckets.bucket_set import Group
+from ratectl.engine.buckets.variants import Family
 from ratectl.engine.pure import PureEngine
-from ratectl.policy.model import Policy, PolicyTree
+from ratectl.policy.language.model import Policy, PolicyTree
 
 if TYPE_CHECKING:
     from engine.engines import MakeEngine
-    from ratectl.engine.base import Engine
+    from ratectl.engine.api import Engine
 
 EDITS = 60
 GOLD = {"tier": "gold", "tenant": "a"}

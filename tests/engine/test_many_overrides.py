@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from engine.engines import each_engine
 from policy.trees import limits
-from ratectl.compile import compile_tree
-from ratectl.engine.choice import LimitChoice
+from ratectl.compiler.plans import compile_tree
+from ratectl.engine.conditional_limit import LimitChoice
 from ratectl.engine.decision import NEVER
 from ratectl.engine.pure import PureEngine
 from ratectl.errors import BundleError
-from ratectl.policy.model import Policy, PolicyTree
+from ratectl.policy.language.model import Policy, PolicyTree
 
 if TYPE_CHECKING:
     from engine.engines import MakeEngine

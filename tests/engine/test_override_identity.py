@@ -7,8 +7,8 @@ import random
 import pytest
 
 from engine.test_overrides_oracle import Documents, policies
-from ratectl.policy.model import PolicyTree
-from ratectl.policy.resolve import Resolver
+from ratectl.policy.language.model import PolicyTree
+from ratectl.policy.resolution.resolver import Resolver
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -14,9 +14,9 @@ import pytest
 
 from engine.engines import each_engine
 from oracle import Answer, Oracle
-from ratectl.compile import compile_tree
-from ratectl.policy.check import check_tree
-from ratectl.policy.model import Policy, PolicyTree
+from ratectl.compiler.plans import compile_tree
+from ratectl.policy.language.model import Policy, PolicyTree
+from ratectl.policy.validation.tree import check_tree
 
 if TYPE_CHECKING:
     from engine.engines import MakeEngine

@@ -16,11 +16,11 @@ import pytest
 
 from engine.plans import verdict
 from policy.trees import tree
-from ratectl.compile import compile_tree
+from ratectl.compiler.plans import compile_tree
+from ratectl.engine.algorithms.quota import WallOffset
 from ratectl.engine.pure import PureEngine
-from ratectl.engine.quota import WallOffset
 
-fast = pytest.importorskip("ratectl.engine.fast")
+fast = pytest.importorskip("ratectl.engine.native.engine")
 
 if TYPE_CHECKING:
     from ratectl.engine.decision import Decision

@@ -15,12 +15,12 @@ from support import CRASHING
 if TYPE_CHECKING:
     from pathlib import Path
 
-_fast = pytest.importorskip("ratectl.engine._fast")
+_fast = pytest.importorskip("ratectl.engine.native._fast")
 
 # Each in a process of its own: most of them die.
 HEAD = """
 import ctypes, faulthandler, mmap, os, signal, sys, tempfile
-from ratectl.engine import _fast
+from ratectl.engine.native import _fast
 
 C = ctypes.CDLL(None, use_errno=True)
 WATCHED = [signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT]

@@ -31,13 +31,13 @@ def main() -> int:
         import yaml
 
         import hostile
-        from ratectl.policy import strict_yaml
+        from ratectl.policy.yaml import reader
 
-    fast = strict_yaml._LOADER
+    fast = reader._LOADER
 
     def both_parsers(data: bytes) -> None:
         for parser in (yaml.SafeLoader, fast):
-            strict_yaml._LOADER = parser
+            reader._LOADER = parser
             hostile.check_anything(data)
 
     atheris.Setup(_options(sys.argv[0], seconds), both_parsers)

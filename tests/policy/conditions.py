@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from policy.trees import tree
-from ratectl.policy.instants import Instant
-from ratectl.policy.model import Exemption, with_exceptions
-from ratectl.policy.resolve import Resolver
+from ratectl.policy.language.instants import Instant
+from ratectl.policy.language.model import Exemption, with_exceptions
+from ratectl.policy.resolution.resolver import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ratectl.policy.limits import Limit
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.policy.resolution.effective_limit import Limit
 
 FROM, NOON, UNTIL = (f"2026-11-27T{hour:02}:00Z" for hour in (6, 12, 18))
 

@@ -21,8 +21,8 @@ from ratectl.policy.bundle import (
     encode_origins,
     encode_policies,
 )
-from ratectl.policy.model import Exemption, PolicyTree, SourceMap, with_exceptions
-from ratectl.policy.pieces import split
+from ratectl.policy.bundle_pieces import split
+from ratectl.policy.language.model import Exemption, PolicyTree, SourceMap, with_exceptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

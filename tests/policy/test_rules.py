@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ratectl.policy import load_checked
 from ratectl.policy.codes import CODES
+from ratectl.policy.read import load_checked
 from ratectl.policy.rules import family, page, page_codes
-from ratectl.policy.yaml_text import MAX_BYTES, MAX_PROBLEMS
+from ratectl.policy.yaml.text import MAX_BYTES, MAX_PROBLEMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

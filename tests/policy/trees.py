@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
-from ratectl.policy.check import check_tree
-from ratectl.policy.model import Policy, PolicyTree, SourceMap
+from ratectl.policy.language.model import Policy, PolicyTree, SourceMap
+from ratectl.policy.validation.tree import check_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ratectl.policy.diagnostics import Diagnostic
+    from ratectl.diagnostics import Diagnostic
 
 Written = dict[str, dict[str, Any]]
 

@@ -12,10 +12,10 @@ import pytest
 from logs import ONE, START, calls, generated, log, traffic
 
 from engine.engines import each_engine
-from ratectl.activation import activate_tree
-from ratectl.policy import load_valid
-from ratectl.policy.instants import Instant
-from ratectl.policy.model import Exemption, with_exceptions
+from ratectl.compiler.activation import activate_tree
+from ratectl.policy.language.instants import Instant
+from ratectl.policy.language.model import Exemption, with_exceptions
+from ratectl.policy.read import load_valid
 from ratectl.simulate import LimitCount, Traffic, read_map, replay
 from ratectl.simulate.timeline import MOST_BUCKETS, Timeline
 from support import policies
@@ -158,7 +158,7 @@ def test_buckets_keep_their_requests_when_they_widen() -> None:
 _MEASURE = """
 import sys
 from itertools import islice
-from ratectl.policy.model import Policy, PolicyTree
+from ratectl.policy.language.model import Policy, PolicyTree
 from ratectl.simulate import Traffic, read_map, replay
 
 MAP = b"apiVersion: ratectl/v1\\nkind: TrafficMap\\nformat: combined\\nscope: /\\n" \\

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from logs import START, log, traffic
 
-from ratectl.policy.instants import Instant
-from ratectl.policy.model import Exemption, with_exceptions
+from ratectl.policy.language.instants import Instant
+from ratectl.policy.language.model import Exemption, with_exceptions
 from ratectl.simulate import replay
 from support import policies
 

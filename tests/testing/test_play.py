@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from suites import differences, policy, report, result
 
 from engine.engines import each_engine
-from ratectl.compile import compile_tree
-from ratectl.policy import load_valid
-from ratectl.policy.resolve import resolve
-from ratectl.policy.testcase import Effective
+from ratectl.compiler.plans import compile_tree
+from ratectl.policy.language.testcase import Effective
+from ratectl.policy.read import load_valid
+from ratectl.policy.resolution.resolver import resolve
 from ratectl.testing.expect import of_effective
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 from suites import case, policy, report, suite
 
-from ratectl.compile import compile_tree
+from ratectl.compiler.plans import compile_tree
 from ratectl.errors import PolicyError, UsageError
-from ratectl.policy import load_valid
+from ratectl.policy.read import load_valid
 from ratectl.testing import Item, load_suite, run_tests
 from ratectl.testing.coverage import Meter
 from ratectl.testing.play import play
 from ratectl.testing.world import World
 
 if TYPE_CHECKING:
-    from ratectl.engine.base import PlanSet
+    from ratectl.engine.api import PlanSet
 
 EXAMPLES = Path(__file__).parents[2] / "policies"
 SHOP = policy("/shop", "limits: {spike: {rate: 10/s}, steady: {rate: 100/s}}")

@@ -1,6 +1,6 @@
 """``ratectl agent``: commands that run in an agent's place."""
 
-from ratectl_cli.lazy import Entry
+from ratectl_cli.framework.lazy import Entry
 
 __all__ = ["COMMANDS"]
 

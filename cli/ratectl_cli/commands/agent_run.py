@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.logs import logging_to_stderr
-from ratectl_cli.session import session_of
-from ratectl_cli.signals import waiting_for_signals
+from ratectl_cli.framework.logs import logging_to_stderr
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.framework.signals import waiting_for_signals
 
 
 def run(

@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ratectl_cli.session import session_of
-from ratectl_cli.text import Column, Styled, Table, bold
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.framework.text import Column, Styled, Table, bold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ratectl.generations import Live
+    from ratectl.history.generations import Live
     from ratectl.records import AgentRecord
-    from ratectl_cli.text import Block, Line
+    from ratectl_cli.framework.text import Block, Line
 
 
 def agents(ctx: typer.Context) -> int:
@@ -29,9 +29,9 @@ def agents(ctx: typer.Context) -> int:
       0   always, if the store answers
       69  store unreachable
     """
-    from ratectl.generations import read_live
-    from ratectl.usage import read_agents, read_beats
-    from ratectl_cli.panics import known_switches
+    from ratectl.fleet.usage import read_agents, read_beats
+    from ratectl.history.generations import read_live
+    from ratectl_cli.prompts.kill_switch import known_switches
     from ratectl_cli.render.panic import switch_data
 
     session = session_of(ctx)

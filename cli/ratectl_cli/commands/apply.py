@@ -6,15 +6,15 @@ import typer
 
 from ratectl.errors import UsageError
 from ratectl_cli.errors import Refused
-from ratectl_cli.session import session_of
-from ratectl_cli.sets import Prune, SetName, Take, choice_of
-from ratectl_cli.signing import Sign, key_of
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.inputs.signing import Sign, key_of
+from ratectl_cli.prompts.sets import Prune, SetName, Take, choice_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ratectl.acknowledgement import Enough
-    from ratectl.policy.loader import Loaded
+    from ratectl.fleet.convergence import Enough
+    from ratectl.policy.loading.loader import Loaded
     from ratectl.rollout import Terms
 
 
@@ -158,11 +158,11 @@ def apply(
       124  out of time: not enough agents run it (--wait), it is still being tried (--canary), or
            earlier: `ratectl history` says what is live
     """
-    from ratectl import guards
-    from ratectl.heads import publishing_base
-    from ratectl_cli.applying import Manner, applied, planned
-    from ratectl_cli.policies import read_plan
-    from ratectl_cli.publication import compare_with_live, provenance_of
+    from ratectl.changes import guards
+    from ratectl.publishing.head import publishing_base
+    from ratectl_cli.inputs.policies import read_plan
+    from ratectl_cli.prompts.applying import Manner, applied, planned
+    from ratectl_cli.prompts.publication import compare_with_live, provenance_of
 
     session = session_of(ctx)
     manner = Manner(
@@ -207,7 +207,7 @@ def apply(
 
 
 def _loaded(path: str, *, empty: bool, part: bool) -> "Loaded":
-    from ratectl_cli.policies import read_usable
+    from ratectl_cli.inputs.policies import read_usable
 
     try:
         return read_usable(path, empty=empty, part=part)
@@ -218,7 +218,7 @@ def _loaded(path: str, *, empty: bool, part: bool) -> "Loaded":
 
 def _terms(canary: str | None, shadow: bool, given: "Mapping[str, Any]") -> "Terms | None":
     from ratectl.rollout import Terms
-    from ratectl_cli.rollouts import terms_of
+    from ratectl_cli.prompts.rollouts import terms_of
 
     if shadow and canary is not None:
         raise UsageError("--shadow enforces nothing anywhere, so it has no --canary: choose one")
@@ -231,7 +231,7 @@ def _terms(canary: str | None, shadow: bool, given: "Mapping[str, Any]") -> "Ter
 
 
 def _wanted(wait: bool, wait_for: str | None) -> "Enough | None":
-    from ratectl.acknowledgement import Enough
+    from ratectl.fleet.convergence import Enough
 
     if wait_for is None:
         return Enough() if wait else None

@@ -6,11 +6,11 @@ import typer
 
 from ratectl.errors import NotFound
 from ratectl_cli.commands.history import action_text, commit_text, message_text
-from ratectl_cli.session import session_of
-from ratectl_cli.text import Column, Table, bold
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.framework.text import Column, Table, bold
 
 if TYPE_CHECKING:
-    from ratectl.blame import Blamed
+    from ratectl.history.blame import Blamed
 
 
 def blame(
@@ -32,8 +32,8 @@ def blame(
       65  nothing is published, no policy covers the scope, or a damaged generation
       69  store unreachable
     """
-    from ratectl.blame import blame as find
-    from ratectl_cli.policies import entry_of, scope_of
+    from ratectl.history.blame import blame as find
+    from ratectl_cli.inputs.policies import entry_of, scope_of
 
     session = session_of(ctx)
     scope = scope_of(scope)

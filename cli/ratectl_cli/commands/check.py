@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ratectl_cli.commands.explain import Attributes
-from ratectl_cli.session import session_of
-from ratectl_cli.text import Styled, aligned, bold, plural
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.framework.text import Styled, aligned, bold, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ratectl.engine.decision import Decision
-    from ratectl_cli.session import Session
-    from ratectl_cli.text import Block, Piece
+    from ratectl_cli.framework.session import Session
+    from ratectl_cli.framework.text import Block, Piece
 
 _LISTED = 20
 """More decisions than these are summed up."""
@@ -55,7 +55,7 @@ def check(
       65  invalid policies, or nothing is published
       69  store unreachable
     """
-    from ratectl_cli.policies import attributes_of, scope_of
+    from ratectl_cli.inputs.policies import attributes_of, scope_of
 
     session = session_of(ctx)
     scope_of(scope)
@@ -74,10 +74,10 @@ def check(
 
 def _engine(session: "Session", policies: str | None) -> tuple[Any, int | None]:
     """An engine that runs the policies, and their generation."""
-    from ratectl.activation import activate_tree
-    from ratectl.agent.wall import WallClock
+    from ratectl.agent.wall_clock import WallClock
+    from ratectl.compiler.activation import activate_tree
     from ratectl.engine import open_engine
-    from ratectl_cli.policies import live_tree, read_valid
+    from ratectl_cli.inputs.policies import live_tree, read_valid
     from ratectl_cli.render.times import now_ns
 
     generation: int | None = None

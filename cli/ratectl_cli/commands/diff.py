@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.session import Session, session_of
-from ratectl_cli.sets import Prune, SetName, choice_of, set_blocks, set_data, whole_of
+from ratectl_cli.framework.session import Session, session_of
+from ratectl_cli.prompts.sets import Prune, SetName, choice_of, set_blocks, set_data, whole_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl.compare import Change
-    from ratectl.policy.model import PolicyTree
+    from ratectl.changes.compare import Change
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.publishing.ownership import Merged
     from ratectl.records import HistoryEntry
-    from ratectl.sets import Merged
     from ratectl.stores.base import Store
-    from ratectl_cli.sets import Choice
-    from ratectl_cli.text import Block
+    from ratectl_cli.framework.text import Block
+    from ratectl_cli.prompts.sets import Choice
 
 
 def diff(
@@ -57,7 +57,7 @@ def diff(
       69  store unreachable
       77  PATH holds what belongs to another set, or nothing (--set)
     """
-    from ratectl_cli.policies import entry_of
+    from ratectl_cli.inputs.policies import entry_of
 
     session = session_of(ctx)
     if path is not None and to is not None:
@@ -79,9 +79,9 @@ def diff(
 
 def _of_set(session: Session, path: str, choice: "Choice") -> int:
     """Compare what publishing the set would make live."""
-    from ratectl.generations import read_entry, read_live, read_tree
+    from ratectl.history.generations import read_entry, read_live, read_tree
     from ratectl_cli.errors import NothingPublished
-    from ratectl_cli.policies import read_usable
+    from ratectl_cli.inputs.policies import read_usable
 
     with session.busy("reading policies"):
         loaded = read_usable(path, part=True)
@@ -96,7 +96,7 @@ def _of_set(session: Session, path: str, choice: "Choice") -> int:
 
 
 def _read(session: Session, path: str) -> "PolicyTree":
-    from ratectl_cli.policies import read_valid
+    from ratectl_cli.inputs.policies import read_valid
 
     with session.busy("reading policies"):
         return read_valid([path]).tree
@@ -105,8 +105,8 @@ def _read(session: Session, path: str) -> "PolicyTree":
 def _generation(
     store: "Store", live: "HistoryEntry", number: int | None
 ) -> "tuple[PolicyTree, str]":
-    from ratectl.generations import read_tree
-    from ratectl_cli.policies import entry_of
+    from ratectl.history.generations import read_tree
+    from ratectl_cli.inputs.policies import entry_of
 
     if number is None or number == live.generation:
         return read_tree(store, live), f"generation {live.generation} (live)"
@@ -120,7 +120,7 @@ def _answer(
     title: str,
     merged: "Merged | None" = None,
 ) -> int:
-    from ratectl.compare import compare
+    from ratectl.changes.compare import compare
     from ratectl.policy.bundle import encode_policies
     from ratectl_cli.render.changes import change_data
     from ratectl_cli.render.times import now_ns

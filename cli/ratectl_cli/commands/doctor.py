@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ratectl.errors import RatectlError
-from ratectl_cli.session import session_of
-from ratectl_cli.text import aligned, bold, plural
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.framework.text import aligned, bold, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ratectl_cli.diagnosis import Finding
-    from ratectl_cli.session import Session
-    from ratectl_cli.text import Block, Piece
+    from ratectl_cli.framework.session import Session
+    from ratectl_cli.framework.text import Block, Piece
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": ""}
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.session import session_of
+from ratectl_cli.framework.session import session_of
 
 Attributes = Annotated[
     list[str] | None,
@@ -59,8 +59,8 @@ def explain(
       65  invalid policies at or above SCOPE, or nothing is published
       69  store unreachable (with --live)
     """
-    from ratectl.policy.resolve import Resolver
-    from ratectl_cli.policies import attributes_of, instant_of, live_tree, read_for, scope_of
+    from ratectl.policy.resolution.resolver import Resolver
+    from ratectl_cli.inputs.policies import attributes_of, instant_of, live_tree, read_for, scope_of
     from ratectl_cli.render.delta import above_of, delta_data
     from ratectl_cli.render.explanation import explanation_blocks, explanation_data
     from ratectl_cli.render.times import now_ns

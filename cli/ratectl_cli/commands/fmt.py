@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ratectl.errors import PolicyError, UsageError
-from ratectl_cli.files import write_whole
-from ratectl_cli.session import Session, session_of
-from ratectl_cli.text import bold, plural
+from ratectl_cli.framework.files import write_whole
+from ratectl_cli.framework.session import Session, session_of
+from ratectl_cli.framework.text import bold, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl_cli.text import Block
+    from ratectl_cli.framework.text import Block
 
 Paths = Annotated[
     list[str] | None,
@@ -79,9 +79,9 @@ def fmt(
 
 def _files(session: Session, names: list[str], result: _Result) -> _Result:
     """Format the files, or see whether they would change."""
-    from ratectl.policy.diagnostics import Diagnostic
-    from ratectl.policy.loader import load
-    from ratectl.policy.policy_files import find_sources
+    from ratectl.diagnostics import Diagnostic
+    from ratectl.policy.loading.files import find_sources
+    from ratectl.policy.loading.loader import load
 
     with session.busy("formatting policies"):
         loaded = load(names)
@@ -109,8 +109,8 @@ def _files(session: Session, names: list[str], result: _Result) -> _Result:
 
 def _stream(session: Session, check: bool) -> int:
     """Format standard input to standard output."""
-    from ratectl.policy.loader import load
-    from ratectl_cli.policies import read_stdin
+    from ratectl.policy.loading.loader import load
+    from ratectl_cli.inputs.policies import read_stdin
 
     data = read_stdin()
     loaded = load(["-"], stdin=data)
@@ -131,8 +131,8 @@ def _stream(session: Session, check: bool) -> int:
 def _formatted(data: bytes) -> tuple[str, tuple[int, ...]]:
     """The canonical text; the very same if its meaning would not be."""
     from ratectl.policy.bundle import encode_policies
-    from ratectl.policy.canonical import format_text
-    from ratectl.policy.loader import load
+    from ratectl.policy.format import format_text
+    from ratectl.policy.loading.loader import load
 
     formatted = format_text(data.decode("utf-8-sig"))
     before, after = load(["-"], stdin=data), load(["-"], stdin=formatted.text.encode())

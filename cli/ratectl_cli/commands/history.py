@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ratectl_cli.session import session_of
-from ratectl_cli.text import Column, Styled, Table, bold
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.framework.text import Column, Styled, Table, bold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ratectl.records import HistoryEntry
-    from ratectl_cli.text import Block, Line
+    from ratectl_cli.framework.text import Block, Line
 
 
 def history(
@@ -33,7 +33,7 @@ def history(
       0   always, if the store answers
       69  store unreachable
     """
-    from ratectl.generations import read_history, read_live, read_rollouts
+    from ratectl.history.generations import read_history, read_live, read_rollouts
 
     session = session_of(ctx)
     with session.store() as store:

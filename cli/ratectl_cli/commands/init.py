@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ratectl.files import named_path
+from ratectl.runtime.files import named_path
 from ratectl_cli.errors import Refused
-from ratectl_cli.files import leads_out
+from ratectl_cli.framework.files import leads_out
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.framework.text import bold, dim
 from ratectl_cli.pipelines import Platform, cautions, pipeline_files, settings_file
-from ratectl_cli.session import session_of
-from ratectl_cli.text import bold, dim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from importlib.resources.abc import Traversable
 
-    from ratectl_cli.text import Block
+    from ratectl_cli.framework.text import Block
 
 _FOLDER = "policies"
 _SMALL, _FULL = "start", "policies"
@@ -139,7 +139,7 @@ def _modeline(depth: int) -> bytes:
 
 def _schema(path: Path) -> dict[Path, bytes]:
     """The schema, unless there is one: it may be newer than this version's."""
-    from ratectl.policy.schema import schema_text
+    from ratectl.policy.language.schema import schema_text
 
     return {} if os.path.lexists(path) else {path: schema_text().encode("ascii")}
 

@@ -1,6 +1,6 @@
 """``ratectl key``: keys that generations are signed with."""
 
-from ratectl_cli.lazy import Entry
+from ratectl_cli.framework.lazy import Entry
 
 __all__ = ["COMMANDS"]
 

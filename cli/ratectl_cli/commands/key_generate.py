@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.session import session_of
-from ratectl_cli.text import dim
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.framework.text import dim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl_cli.text import Block
+    from ratectl_cli.framework.text import Block
 
 
 def generate(
@@ -42,7 +42,7 @@ def generate(
       64  a file is there already, or cannot be written; or cryptography is not installed
       69  store unreachable (--bind)
     """
-    from ratectl.signing import generate_key
+    from ratectl.signing.signatures import generate_key
 
     session = session_of(ctx)
     if not name.strip() or name.endswith("/"):
@@ -50,7 +50,7 @@ def generate(
     private, public = Path(f"{name}.key"), Path(f"{name}.pub")
     environment = None
     if bind:
-        from ratectl.continuation import ensure_environment
+        from ratectl.signing.continuation import ensure_environment
 
         with session.store() as store:
             environment = ensure_environment(store).id

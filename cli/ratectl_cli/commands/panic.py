@@ -1,6 +1,6 @@
 """``ratectl panic``: the kill switch."""
 
-from ratectl_cli.lazy import Entry
+from ratectl_cli.framework.lazy import Entry
 
 __all__ = ["COMMANDS", "DEFAULT"]
 

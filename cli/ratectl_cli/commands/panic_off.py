@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from ratectl_cli.commands.panic_on import Local, StateDir, Wait
-from ratectl_cli.session import session_of
-from ratectl_cli.signing import Sign
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.inputs.signing import Sign
 
 
 def off(
@@ -44,14 +44,14 @@ def off(
            (--scope)
       124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` says what is on
     """
-    from ratectl_cli import panics
-    from ratectl_cli.policies import scope_of
+    from ratectl_cli.inputs.policies import scope_of
+    from ratectl_cli.prompts import kill_switch
 
     session = session_of(ctx)
     wanted = None if scope is None else scope_of(scope)
-    place = panics.place_of(session, local=local, state_dir=state_dir, wait=wait, key=sign)
+    place = kill_switch.place_of(session, local=local, state_dir=state_dir, wait=wait, key=sign)
     turned = place.turn(lambda known: known.turned_off(wanted), alone=wanted is None)
-    return panics.answer_turned(session, turned, wanted)
+    return kill_switch.answer_turned(session, turned, wanted)
 
 
 __all__ = ["off"]

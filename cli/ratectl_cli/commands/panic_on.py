@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.session import session_of
-from ratectl_cli.signing import Sign
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.inputs.signing import Sign
 
 if TYPE_CHECKING:
-    from ratectl.panic import Switch
+    from ratectl.kill_switch.switches import Switch
 
 Local = Annotated[
     bool,
@@ -81,15 +81,15 @@ def on(
            this key: add --only
       124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` says what is on
     """
-    from ratectl_cli import panics
+    from ratectl_cli.prompts import kill_switch
 
     session = session_of(ctx)
     switch = _switch(scope, reason, shadow=shadow)
-    place = panics.place_of(session, local=local, state_dir=state_dir, wait=wait, key=sign)
-    with panics.hinting("on"):
+    place = kill_switch.place_of(session, local=local, state_dir=state_dir, wait=wait, key=sign)
+    with kill_switch.hinting("on"):
         turned = place.turn(lambda known: known.turned_on(switch), alone=only)
-    code = panics.answer_turned(session, turned, switch.scope)
-    if isinstance(place, panics.InStore):
+    code = kill_switch.answer_turned(session, turned, switch.scope)
+    if isinstance(place, kill_switch.InStore):
         place.warn_of_undeclared(switch.scope)
     return code
 
@@ -97,9 +97,9 @@ def on(
 def _switch(scope: str, reason: str, *, shadow: bool) -> "Switch":
     from pathlib import Path
 
-    from ratectl.panic import MAX_TEXT, Switch
-    from ratectl.provenance import author
-    from ratectl_cli.policies import scope_of
+    from ratectl.kill_switch.switches import MAX_TEXT, Switch
+    from ratectl.publishing.provenance import author
+    from ratectl_cli.inputs.policies import scope_of
 
     reason = reason.strip()
     if not reason:

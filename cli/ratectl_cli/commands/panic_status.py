@@ -3,7 +3,7 @@
 import typer
 
 from ratectl_cli.commands.panic_on import Local, StateDir
-from ratectl_cli.session import session_of
+from ratectl_cli.framework.session import session_of
 
 
 def status(ctx: typer.Context, local: Local = False, state_dir: StateDir = None) -> int:
@@ -23,11 +23,11 @@ def status(ctx: typer.Context, local: Local = False, state_dir: StateDir = None)
       65  the record cannot be read: `ratectl panic off` replaces it
       69  store unreachable: --local needs none
     """
-    from ratectl_cli import panics
+    from ratectl_cli.prompts import kill_switch
 
     session = session_of(ctx)
-    place = panics.place_of(session, local=local, state_dir=state_dir, wait=False)
-    with panics.hinting("status"):
+    place = kill_switch.place_of(session, local=local, state_dir=state_dir, wait=False)
+    with kill_switch.hinting("status"):
         place.answer_status()
     return 0
 

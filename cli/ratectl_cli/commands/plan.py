@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.session import Session, session_of
-from ratectl_cli.sets import Prune, SetName, Take, choice_of
+from ratectl_cli.framework.session import Session, session_of
+from ratectl_cli.prompts.sets import Prune, SetName, Take, choice_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ratectl.plan import SavedPlan
+    from ratectl.publishing.saved_plan import SavedPlan
     from ratectl.stores.base import Store
-    from ratectl_cli.publication import Proposal
+    from ratectl_cli.inputs.replays import Recording
+    from ratectl_cli.prompts.publication import Proposal
     from ratectl_cli.render.plan import Planned
     from ratectl_cli.render.replayed import Replayed
-    from ratectl_cli.replaying import Recording
 
 
 class Format(StrEnum):
@@ -101,12 +101,12 @@ def plan(
     """
     from pathlib import Path
 
-    from ratectl.generations import read_base
-    from ratectl_cli import publication
-    from ratectl_cli.files import write_whole
-    from ratectl_cli.policies import read_usable
+    from ratectl.history.generations import read_base
+    from ratectl_cli.framework.files import write_whole
+    from ratectl_cli.inputs.policies import read_usable
+    from ratectl_cli.inputs.replays import no_request
+    from ratectl_cli.prompts import publication
     from ratectl_cli.render.plan import Planned
-    from ratectl_cli.replaying import no_request
 
     session = session_of(ctx)
     if not session.text and format_ is not Format.TEXT:
@@ -146,7 +146,7 @@ def plan(
 
 
 def _recording(path: str, log: str | None, map_file: str | None) -> "Recording | None":
-    from ratectl_cli.replaying import Recording
+    from ratectl_cli.inputs.replays import Recording
 
     if log is None and map_file is None:
         return None
@@ -159,7 +159,7 @@ def _recording(path: str, log: str | None, map_file: str | None) -> "Recording |
 
 
 def _saved(store: "Store", proposal: "Proposal", path: str) -> "SavedPlan":
-    from ratectl.plan import save_plan
+    from ratectl.publishing.saved_plan import save_plan
 
     return save_plan(
         store,
@@ -176,9 +176,9 @@ def _replayed(
     session: Session, proposal: "Proposal", recording: "Recording | None"
 ) -> "Replayed | None":
     """The log through the policies planned, and through the live ones where they can be read."""
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl_cli.inputs.replays import replay_recording
     from ratectl_cli.render.replayed import Replayed
-    from ratectl_cli.replaying import replay_recording
 
     if recording is None:
         return None

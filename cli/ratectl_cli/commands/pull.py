@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratectl.errors import UsageError
-from ratectl.files import named_path
+from ratectl.runtime.files import named_path
 from ratectl_cli.errors import Refused
-from ratectl_cli.files import holds_just, leads_out
-from ratectl_cli.session import Session, session_of
-from ratectl_cli.text import bold, plural
+from ratectl_cli.framework.files import holds_just, leads_out
+from ratectl_cli.framework.session import Session, session_of
+from ratectl_cli.framework.text import bold, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ratectl.records import HistoryEntry
+    from ratectl_cli.framework.text import Block
     from ratectl_cli.pulled import Pulled
-    from ratectl_cli.text import Block
 
 _NAMED = 10
 """Files named, at most, in a refusal."""
@@ -67,10 +67,10 @@ def pull(
       69  store unreachable
       77  files are in the way, or cannot be written
     """
-    from ratectl.documents import read_documents
-    from ratectl.generations import read_live, read_tree
-    from ratectl.sets import read_owners
-    from ratectl_cli.policies import entry_of
+    from ratectl.history.generations import read_live, read_tree
+    from ratectl.publishing.ownership import read_owners
+    from ratectl.publishing.source_files import read_documents
+    from ratectl_cli.inputs.policies import entry_of
     from ratectl_cli.pulled import parts_of, pulled_files
 
     session = session_of(ctx)
@@ -110,7 +110,7 @@ def _write(root: Path, entry: "HistoryEntry", files: "Sequence[Pulled]", *, forc
 
     :raises Refused: something is, or it cannot be written.
     """
-    from ratectl_cli.files import write_all
+    from ratectl_cli.framework.files import write_all
 
     try:
         states = {file.path: _state(root, file) for file in files}
@@ -152,8 +152,8 @@ def _refuse_strays(root: Path, entry: "HistoryEntry", files: "Sequence[Pulled]")
     :raises Refused: it does, or something that nobody can read.
     """
     from ratectl.policy import codes
-    from ratectl.policy.loader import load_sources
-    from ratectl.policy.policy_files import find_sources, printable
+    from ratectl.policy.loading.files import find_sources, printable
+    from ratectl.policy.loading.loader import load_sources
 
     if not os.path.lexists(root):
         return

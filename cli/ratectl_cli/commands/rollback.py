@@ -7,17 +7,17 @@ import typer
 
 from ratectl.errors import BundleError, NotFound, UsageError
 from ratectl_cli.errors import NothingPublished, Refused
-from ratectl_cli.session import Session, session_of
-from ratectl_cli.signing import Sign, signer_for, warn_of_fresh_start
+from ratectl_cli.framework.session import Session, session_of
+from ratectl_cli.inputs.signing import Sign, signer_for, warn_of_fresh_start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratectl.generations import Live
+    from ratectl.history.generations import Live
     from ratectl.records import HistoryEntry
-    from ratectl.signing import Signer
+    from ratectl.signing.signatures import Signer
     from ratectl.stores.base import Store
-    from ratectl_cli.publication import Proposal
+    from ratectl_cli.prompts.publication import Proposal
 
 
 def rollback(
@@ -57,12 +57,12 @@ def rollback(
       77   there is no generation to go back to, or it was not signed by the key that is named; or
            what is live was not, or the one before was a candidate, and no generation is named
     """
-    from ratectl.generations import highest_generation, read_base
-    from ratectl.heads import publishing_base
-    from ratectl.publish import no_rollout
-    from ratectl.publish import rollback as publish_again
-    from ratectl_cli import publication
-    from ratectl_cli.policies import entry_of
+    from ratectl.history.generations import highest_generation, read_base
+    from ratectl.publishing.head import publishing_base
+    from ratectl.publishing.publish import no_rollout
+    from ratectl.publishing.publish import rollback as publish_again
+    from ratectl_cli.inputs.policies import entry_of
+    from ratectl_cli.prompts import publication
 
     session = session_of(ctx)
     with session.store() as store:
@@ -106,12 +106,12 @@ def _proposed(
     """The content of an earlier generation, beside what is live."""
     from dataclasses import replace
 
-    from ratectl.generations import read_tree
-    from ratectl.provenance import gather
-    from ratectl.publish import Provenance
-    from ratectl.sets import owners_blob
-    from ratectl_cli.policies import tree_to_compare
-    from ratectl_cli.publication import propose
+    from ratectl.history.generations import read_tree
+    from ratectl.publishing.ownership import owners_blob
+    from ratectl.publishing.provenance import gather
+    from ratectl.publishing.publish import Provenance
+    from ratectl_cli.inputs.policies import tree_to_compare
+    from ratectl_cli.prompts.publication import propose
 
     tree, old = read_tree(store, entry), tree_to_compare(session, store, base)
     provenance = Provenance(author=gather(".").author, message=message)
@@ -127,7 +127,7 @@ def _vouch(
     :raises Untrusted: the key has not signed that generation.
     :raises Refused: which one is meant follows from what cannot be proved.
     """
-    from ratectl.publish import vouch_for_entry
+    from ratectl.publishing.publish import vouch_for_entry
 
     if signer is not None:
         vouch_for_entry(store, signer, entry)
@@ -157,7 +157,7 @@ def _right_before(base: "Live", entry: "HistoryEntry") -> bool:
 
 
 def _target(store: "Store", base: "Live", to: int | None) -> int:
-    from ratectl.generations import lived
+    from ratectl.history.generations import lived
 
     if to is None and base.head is None:
         raise Refused("nothing is live that can be read: say with --to which generation is meant")
@@ -179,7 +179,7 @@ def _target(store: "Store", base: "Live", to: int | None) -> int:
 
 def _rolled_back(store: "Store", base: "Live") -> int | None:
     """The generation that what is live is a rollback to; None where it is none."""
-    from ratectl.generations import read_entry
+    from ratectl.history.generations import read_entry
 
     with suppress(NotFound):
         return read_entry(store, base.generation).rollback_of
@@ -198,7 +198,7 @@ def _which(live: int, left: int, again: int, older: "Sequence[int]") -> UsageErr
 
 
 def _warn_of_aborted(session: Session, store: "Store", target: int) -> None:
-    from ratectl.generations import read_rollouts
+    from ratectl.history.generations import read_rollouts
 
     tried = read_rollouts(store, session.warn).get(target)
     if tried is not None and tried.state == "aborted":
@@ -208,7 +208,7 @@ def _warn_of_aborted(session: Session, store: "Store", target: int) -> None:
 
 def _warn_of_owners(session: Session, store: "Store", base: "Live", entry: "HistoryEntry") -> None:
     """Warn where sets lose what they own, as the generation does not know them."""
-    from ratectl.sets import owners_blob, read_owners
+    from ratectl.publishing.ownership import owners_blob, read_owners
 
     with suppress(NotFound, BundleError):
         known = read_owners(store, entry.owners).sets

@@ -1,6 +1,6 @@
 """``ratectl rollout``: a candidate that is tried beside the live generation."""
 
-from ratectl_cli.lazy import Entry
+from ratectl_cli.framework.lazy import Entry
 
 __all__ = ["COMMANDS"]
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratectl_cli.errors import Refused
-from ratectl_cli.session import Session, session_of
-from ratectl_cli.signing import Sign, signer_for
+from ratectl_cli.framework.session import Session, session_of
+from ratectl_cli.inputs.signing import Sign, signer_for
 
 if TYPE_CHECKING:
     from ratectl.rollout import Underway
@@ -64,7 +64,7 @@ def run(ctx: typer.Context, sign: Sign = None) -> int:
       124  neither promoted nor aborted in time
     """
     from ratectl.rollout import controller_of, read_rollout, resume
-    from ratectl_cli import rollouts
+    from ratectl_cli.prompts import rollouts
 
     session = session_of(ctx)
     with session.store() as store:
@@ -180,15 +180,15 @@ def _staged(rollout: "Underway") -> None:
 
 
 def _author() -> str:
-    from ratectl.provenance import gather
+    from ratectl.publishing.provenance import gather
 
     return gather(".").author
 
 
 def _answer(session: Session, store: "Store", rollout: "Underway") -> None:
+    from ratectl.fleet.usage import read_usage
     from ratectl.rollout import Differences, controller_of
-    from ratectl.usage import read_usage
-    from ratectl_cli import rollouts
+    from ratectl_cli.prompts import rollouts
 
     record = rollout.record
     verdict = differences = controller = None

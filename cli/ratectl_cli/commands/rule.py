@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.session import session_of
-from ratectl_cli.text import bold, dim
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.framework.text import bold, dim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl_cli.text import Block
+    from ratectl_cli.framework.text import Block
 
 
 def rule(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.session import session_of
+from ratectl_cli.framework.session import session_of
 
 
 def schema(
@@ -29,8 +29,8 @@ def schema(
       0   printed
       64  there is no such kind
     """
-    from ratectl.policy.kinds import KINDS
-    from ratectl.policy.schema import schema_text
+    from ratectl.policy.language.kinds import KINDS
+    from ratectl.policy.language.schema import schema_text
 
     session = session_of(ctx)
     if kind is not None and kind not in KINDS:

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratectl_cli.commands.history import action_text, commit_text, entry_data
-from ratectl_cli.session import session_of
-from ratectl_cli.text import dim, plural
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.framework.text import dim, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.publishing.ownership import Owners
     from ratectl.records import HistoryEntry
-    from ratectl.sets import Owners
-    from ratectl_cli.text import Block
+    from ratectl_cli.framework.text import Block
 
 
 def show(
@@ -40,9 +40,9 @@ def show(
       65  nothing is published, or the stored bytes are damaged
       69  store unreachable
     """
-    from ratectl.generations import read_live, read_tree
-    from ratectl.sets import read_owners
-    from ratectl_cli.policies import entry_of
+    from ratectl.history.generations import read_live, read_tree
+    from ratectl.publishing.ownership import read_owners
+    from ratectl_cli.inputs.policies import entry_of
     from ratectl_cli.render.policy_yaml import document_data
 
     session = session_of(ctx)
@@ -80,7 +80,7 @@ def _blocks(
 
 def _owned(tree: "PolicyTree", owners: "Owners") -> "Iterator[str]":
     """``set payments owns /payments, /payments/checkout, 1 exception``."""
-    from ratectl.sets import part_of
+    from ratectl.publishing.ownership import part_of
 
     for name in owners.sets:
         part = part_of(tree, owners, name)

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.session import session_of
+from ratectl_cli.framework.session import session_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.language.model import PolicyTree
     from ratectl.simulate import Outcome, Report
+    from ratectl_cli.framework.session import Session
     from ratectl_cli.render.simulation import Inputs
-    from ratectl_cli.session import Session
 
 
 def simulate(
@@ -73,8 +73,8 @@ def simulate(
       69  store unreachable, or the log cannot be read
     """
     from ratectl.simulate import Assertion
+    from ratectl_cli.inputs.replays import Recording, replay_recording
     from ratectl_cli.render.simulation import Inputs
-    from ratectl_cli.replaying import Recording, replay_recording
 
     session = session_of(ctx)
     if [path, log, against].count("-") > 1:
@@ -91,7 +91,7 @@ def simulate(
 
 def _policies(session: "Session", path: str, against: str | None) -> "list[tuple[str, PolicyTree]]":
     """The policies asked about, then those to compare with."""
-    from ratectl_cli.policies import live_tree, read_valid
+    from ratectl_cli.inputs.policies import live_tree, read_valid
 
     found = [(path, read_valid([path]).tree)]
     if against == "live":
@@ -106,8 +106,8 @@ def _policies(session: "Session", path: str, against: str | None) -> "list[tuple
 def _answer(
     session: "Session", inputs: "Inputs", report: "Report", outcomes: "Sequence[Outcome]"
 ) -> int:
+    from ratectl_cli.inputs.replays import no_request
     from ratectl_cli.render.simulation import simulation_blocks, simulation_data
-    from ratectl_cli.replaying import no_request
 
     session.answer(
         "Simulation",

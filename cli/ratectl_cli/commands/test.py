@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratectl.errors import PolicyError, UsageError
-from ratectl_cli.session import session_of
-from ratectl_cli.text import bold
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.framework.text import bold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ratectl.policy.loader import Loaded
+    from ratectl.policy.loading.loader import Loaded
     from ratectl.testing import Report
-    from ratectl_cli.session import Session
+    from ratectl_cli.framework.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def test(
 
 def _run(session: "Session", wanted: _Wanted) -> int:
     from ratectl.testing import Suite
-    from ratectl_cli.policies import read_checked
+    from ratectl_cli.inputs.policies import read_checked
     from ratectl_cli.render.formats.junit import junit
     from ratectl_cli.render.testing import junit_text
 

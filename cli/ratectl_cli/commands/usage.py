@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ratectl_cli.session import session_of
+from ratectl_cli.framework.session import session_of
 
 
 def usage(
@@ -30,10 +30,10 @@ def usage(
       64  wrong arguments
       69  store unreachable
     """
-    from ratectl.generations import read_live
-    from ratectl.usage import read_agents, read_usage
-    from ratectl_cli.panics import known_switches
-    from ratectl_cli.policies import scope_of, tree_to_compare
+    from ratectl.fleet.usage import read_agents, read_usage
+    from ratectl.history.generations import read_live
+    from ratectl_cli.inputs.policies import scope_of, tree_to_compare
+    from ratectl_cli.prompts.kill_switch import known_switches
     from ratectl_cli.render.panic import banner, switch_data
     from ratectl_cli.render.usage import Report, usage_blocks, usage_data
 

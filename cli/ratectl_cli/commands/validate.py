@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.session import Session, session_of
-from ratectl_cli.text import Line, bold, plural
+from ratectl_cli.framework.session import Session, session_of
+from ratectl_cli.framework.text import Line, bold, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl.policy.loader import Loaded
-    from ratectl_cli.selection import Selected
-    from ratectl_cli.text import Block
+    from ratectl.policy.loading.loader import Loaded
+    from ratectl_cli.framework.text import Block
+    from ratectl_cli.inputs.selection import Selected
 
 
 class Format(StrEnum):
@@ -116,8 +116,8 @@ def validate(
       64  wrong arguments, or no such revision
       69  store unreachable (with --base live)
     """
-    from ratectl_cli.policies import base_tree, read_checked
-    from ratectl_cli.selection import Selection
+    from ratectl_cli.inputs.policies import base_tree, read_checked
+    from ratectl_cli.inputs.selection import Selection
 
     session = session_of(ctx)
     form = _settle(session, form)

@@ -4,8 +4,8 @@ import platform
 
 import typer
 
-from ratectl_cli.session import session_of
-from ratectl_cli.text import Line, aligned, bold
+from ratectl_cli.framework.session import session_of
+from ratectl_cli.framework.text import Line, aligned, bold
 
 
 def version(ctx: typer.Context) -> int:

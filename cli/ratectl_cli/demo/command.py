@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ratectl_cli.session import session_of
+from ratectl_cli.framework.session import session_of
 
 if TYPE_CHECKING:
     from ratectl_cli.demo.feed import FeedFigures
@@ -95,7 +95,7 @@ def demo(
 
 
 def _source(figures: "FeedFigures") -> str:
-    from ratectl_cli.text import plural
+    from ratectl_cli.framework.text import plural
 
     if figures.requests is None:
         return figures.source

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 from ratectl.errors import RatectlError
-from ratectl_cli.deadline import tidy
+from ratectl_cli.framework.deadline import tidy
 
 if TYPE_CHECKING:
     from pathlib import Path

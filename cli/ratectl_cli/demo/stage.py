@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import BundleError, RatectlError
-from ratectl.generations import read_history, read_live
+from ratectl.history.generations import read_history, read_live
 from ratectl.stores import check_url, open_store
 from ratectl.stores.base import MAX_OPS, Delete
 from ratectl_cli.errors import Refused
-from ratectl_cli.signals import ended_by_signals
+from ratectl_cli.framework.signals import ended_by_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

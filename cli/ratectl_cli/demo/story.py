@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ratectl.generations import read_entry, read_live
+from ratectl.fleet.usage import read_agents, read_usage, totals
+from ratectl.history.generations import read_entry, read_live
 from ratectl.stores import open_store
-from ratectl.usage import read_agents, read_usage, totals
 from ratectl_cli.demo.acks import AckWatch
 from ratectl_cli.demo.fleet import DemoFailed, Fleet
-from ratectl_cli.signals import Terminated
-from ratectl_cli.text import Column, Table, bold, dim
+from ratectl_cli.framework.signals import Terminated
+from ratectl_cli.framework.text import Column, Table, bold, dim
 
 if TYPE_CHECKING:
     from ratectl.records import HistoryEntry
     from ratectl_cli.demo.acks import Ack
     from ratectl_cli.demo.feed import Feed
     from ratectl_cli.demo.stage import Stage
-    from ratectl_cli.session import Session
-    from ratectl_cli.text import Line
+    from ratectl_cli.framework.session import Session
+    from ratectl_cli.framework.text import Line
 
 __all__ = ["Plan", "Story"]
 

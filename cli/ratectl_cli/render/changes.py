@@ -6,14 +6,14 @@ from collections import Counter, defaultdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl_cli.framework.text import Styled, aligned, bold, dim, plural
 from ratectl_cli.render.labels import bucket_label
-from ratectl_cli.text import Styled, aligned, bold, dim, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ratectl.compare import Change, Named
-    from ratectl_cli.text import Block, Piece
+    from ratectl.changes.compare import Change, Named
+    from ratectl_cli.framework.text import Block, Piece
 
 __all__ = [
     "SIGNS", "change_blocks", "change_data", "change_name", "changes_line", "followers_text",
@@ -120,7 +120,7 @@ def followers_text(changes: Sequence[Change]) -> dict[Named, str]:
 
 def _followers(changes: Sequence[Change]) -> dict[Named, Counter[str]]:
     """How many scopes and overrides change just as a change does, and because of it."""
-    from ratectl.compare import with_leaders
+    from ratectl.changes.compare import with_leaders
 
     counts: dict[Named, Counter[str]] = defaultdict(Counter)
     for change, leader in with_leaders(changes):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.policy.model import exception_key
-from ratectl.policy.places import override_ref
-from ratectl.policy.scopes import ancestry
+from ratectl.policy.language.model import exception_key
+from ratectl.policy.language.scopes import ancestry
+from ratectl.policy.resolution.conditions import override_ref
+from ratectl_cli.framework.text import aligned, bold, dim
 from ratectl_cli.render.labels import place_data, place_text, quoted
-from ratectl_cli.text import aligned, bold, dim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ratectl.policy.limits import Setting
-    from ratectl.policy.matchers import Matcher
-    from ratectl.policy.model import Exemption, PolicyTree
-    from ratectl.policy.resolve import Resolved
-    from ratectl_cli.text import Block, Piece
+    from ratectl.policy.language.matchers import Matcher
+    from ratectl.policy.language.model import Exemption, PolicyTree
+    from ratectl.policy.resolution.effective_limit import Setting
+    from ratectl.policy.resolution.resolver import Resolved
+    from ratectl_cli.framework.text import Block, Piece
 
 __all__ = ["condition_blocks", "exceptions_data", "overrides_data"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ratectl.policy.scopes import nearest, parent
+from ratectl.policy.language.scopes import nearest, parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.language.model import PolicyTree
 
 __all__ = ["above_of", "delta_data"]
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl_cli.terminal import cells
-from ratectl_cli.text import Styled, bold, dim, plural
+from ratectl_cli.framework.terminal import cells
+from ratectl_cli.framework.text import Styled, bold, dim, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ratectl.policy.diagnostics import Diagnostic, Span
-    from ratectl_cli.terminal import Stream
-    from ratectl_cli.text import Block
+    from ratectl.diagnostics import Diagnostic, Span
+    from ratectl_cli.framework.terminal import Stream
+    from ratectl_cli.framework.text import Block
 
 __all__ = ["count", "diagnostic_blocks", "diagnostic_data", "place_blocks", "tally"]
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.policy.instants import Instant
+from ratectl.policy.language.instants import Instant
+from ratectl_cli.framework.text import Styled, aligned, bold, dim
 from ratectl_cli.render.conditions import condition_blocks, exceptions_data, overrides_data
 from ratectl_cli.render.labels import bucket_label, origin_data, place_text, quoted
-from ratectl_cli.text import Styled, aligned, bold, dim
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from ratectl.policy.limits import Limit, Problem, Setting
-    from ratectl.policy.model import PolicyTree
-    from ratectl.policy.resolve import Resolved
-    from ratectl_cli.text import Block, Line, Piece
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.policy.resolution.effective_limit import Limit, Problem, Setting
+    from ratectl.policy.resolution.resolver import Resolved
+    from ratectl_cli.framework.text import Block, Line, Piece
 
 __all__ = ["explanation_blocks", "explanation_data", "limit_blocks"]
 

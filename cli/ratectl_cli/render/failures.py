@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ratectl_cli.errors import BUG
-from ratectl_cli.text import bold, dim
+from ratectl_cli.framework.text import bold, dim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ratectl_cli.errors import Failure
-    from ratectl_cli.terminal import Stream
-    from ratectl_cli.text import Block
+    from ratectl_cli.framework.terminal import Stream
+    from ratectl_cli.framework.text import Block
 
 __all__ = ["failure_blocks", "failure_data"]
 

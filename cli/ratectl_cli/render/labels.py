@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ratectl.policy.limits import Setting
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.policy.resolution.effective_limit import Setting
 
 __all__ = ["bucket_label", "origin_data", "place_data", "place_text", "quoted"]
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.waivers import Waivers
+from ratectl_cli.framework.text import Column, Styled, Table, bold, dim, plural
 from ratectl_cli.render import times
-from ratectl_cli.text import Column, Styled, Table, bold, dim, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ratectl.panic import Switch, Switches
+    from ratectl.kill_switch.switches import Switch, Switches
     from ratectl.records import AgentRecord
-    from ratectl_cli.panics import Turned
-    from ratectl_cli.text import Block, Line
+    from ratectl_cli.framework.text import Block, Line
+    from ratectl_cli.prompts.kill_switch import Turned
 
 __all__ = [
     "banner",
@@ -258,8 +258,8 @@ def file_blocks(path: Path) -> Iterator[Block]:
 def _load(path: Path) -> tuple[Switches | None, str | None]:
     """What a file says, or what is wrong with it."""
     from ratectl.errors import BundleError
-    from ratectl.panic import Switches as Nothing
-    from ratectl.panic import load_switches
+    from ratectl.kill_switch.switches import Switches as Nothing
+    from ratectl.kill_switch.switches import load_switches
 
     try:
         return load_switches(path), None

@@ -6,8 +6,10 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.effects import RELIEFS
-from ratectl.publish import being_tried
+from ratectl.changes.limits import RELIEFS
+from ratectl.publishing.publish import being_tried
+from ratectl_cli.framework.text import Styled, bold, dim, plural
+from ratectl_cli.prompts.sets import set_blocks, set_lines
 from ratectl_cli.render.changes import (
     SIGNS,
     change_blocks,
@@ -20,19 +22,17 @@ from ratectl_cli.render.labels import origin_data, place_text
 from ratectl_cli.render.markdown import code, escaped, small
 from ratectl_cli.render.refusals import refusals_data, refusals_text, share_text
 from ratectl_cli.render.replayed import replayed_blocks, replayed_data, replayed_markdown
-from ratectl_cli.sets import set_blocks, set_lines
-from ratectl_cli.text import Styled, bold, dim, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl.compare import Change
-    from ratectl.exposure import Use
-    from ratectl.policy.limits import Clip
-    from ratectl.refusals import Refusals
-    from ratectl_cli.publication import Proposal
+    from ratectl.changes.compare import Change
+    from ratectl.changes.peak_usage import Use
+    from ratectl.changes.refusal_estimate import Refusals
+    from ratectl.policy.resolution.effective_limit import Clip
+    from ratectl_cli.framework.text import Block, Piece
+    from ratectl_cli.prompts.publication import Proposal
     from ratectl_cli.render.replayed import Replayed
-    from ratectl_cli.text import Block, Piece
 
 __all__ = ["Planned", "plan_blocks", "plan_data", "plan_markdown"]
 
@@ -139,7 +139,7 @@ def _clip_data(clip: Clip | None) -> dict[str, Any] | None:
 
 def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
     """A plan for programs; ``saved`` is the file that it was saved to."""
-    from ratectl_cli.publication import proposal_data
+    from ratectl_cli.prompts.publication import proposal_data
 
     return {
         **proposal_data(planned.proposal),
@@ -154,7 +154,7 @@ def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
 
 def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterator[Block]:
     """A plan for people."""
-    from ratectl_cli.publication import declared
+    from ratectl_cli.prompts.publication import declared
 
     proposal = planned.proposal
     if not planned.has_changes:
@@ -214,7 +214,7 @@ def _of_use(planned: Planned) -> Iterator[Block]:
 
 def plan_markdown(planned: Planned) -> str:
     """A plan as a comment on a merge request, in what GitHub and GitLab both understand."""
-    from ratectl_cli.publication import declared
+    from ratectl_cli.prompts.publication import declared
 
     proposal = planned.proposal
     lines = [f"### ratectl plan: {escaped(changes_line(proposal.changes))}", ""]

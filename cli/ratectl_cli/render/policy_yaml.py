@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl.policy.model import Exemption, Policy, PolicyTree
+    from ratectl.policy.language.model import Exemption, Policy, PolicyTree
 
 __all__ = ["document_data", "policy_lines"]
 

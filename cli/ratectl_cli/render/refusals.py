@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ratectl_cli.text import plural
+from ratectl_cli.framework.text import plural
 
 if TYPE_CHECKING:
-    from ratectl.refusals import Refusals
+    from ratectl.changes.refusal_estimate import Refusals
 
 __all__ = ["percent", "refusals_data", "refusals_text", "share_text"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ratectl_cli.framework.text import bold, plural
 from ratectl_cli.render.markdown import code, escaped
 from ratectl_cli.render.refusals import percent
 from ratectl_cli.render.simulation import (
@@ -15,13 +16,12 @@ from ratectl_cli.render.simulation import (
     span_text,
     total_blocks,
 )
-from ratectl_cli.text import bold, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ratectl.simulate import LimitCount, Report, Side
-    from ratectl_cli.text import Block
+    from ratectl_cli.framework.text import Block
 
 __all__ = ["Replayed", "replayed_blocks", "replayed_data", "replayed_markdown"]
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ratectl_cli.framework.text import Column, Styled, Table, aligned, bold, dim, plural
 from ratectl_cli.render import times
 from ratectl_cli.render.labels import bucket_label
 from ratectl_cli.render.sparkline import gathered, sparkline
-from ratectl_cli.text import Column, Styled, Table, aligned, bold, dim, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ratectl.simulate import LimitCount, Outcome, Report, Side
-    from ratectl_cli.terminal import Stream
-    from ratectl_cli.text import Block, Line, Piece
+    from ratectl_cli.framework.terminal import Stream
+    from ratectl_cli.framework.text import Block, Line, Piece
 
 __all__ = [
     "Inputs", "instants_data", "limit_blocks", "limit_label", "limit_pairs", "reading_data",

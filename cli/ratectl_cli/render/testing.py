@@ -7,20 +7,20 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
 
+from ratectl_cli.framework.terminal import Stream, safe
+from ratectl_cli.framework.text import Column, Table, aligned, bold, dim, plural, show
 from ratectl_cli.render.diagnostics import place_blocks
 from ratectl_cli.render.explanation import explanation_data, limit_blocks
 from ratectl_cli.render.formats.junit import report_text
-from ratectl_cli.terminal import Stream, safe
-from ratectl_cli.text import Column, Table, aligned, bold, dim, plural, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from fractions import Fraction
 
-    from ratectl.policy.diagnostics import Span
-    from ratectl.policy.model import PolicyTree
+    from ratectl.diagnostics import Span
+    from ratectl.policy.language.model import PolicyTree
     from ratectl.testing import Coverage, Item, Report, Result, Sent, Share, StepFailure
-    from ratectl_cli.text import Block, Line, Piece
+    from ratectl_cli.framework.text import Block, Line, Piece
 
 __all__ = ["junit_text", "report_blocks", "report_data"]
 
@@ -103,7 +103,7 @@ def _came(sent: Sent, times: int) -> str:
     if sent.first_refused is None:
         left = f", {decision.remaining} left" if decision.limit else ""
         return f"{words}; the last{by}: {decision.reason}{left}"
-    from ratectl.policy.durations import Duration
+    from ratectl.policy.language.durations import Duration
 
     wait = decision.retry_after_ns
     retry = "waiting does not help" if wait is None else f"retry after {Duration(wait)}"

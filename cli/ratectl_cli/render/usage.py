@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl_cli.framework.text import Column, Styled, Table, bold, dim
 from ratectl_cli.render import times
 from ratectl_cli.render.labels import bucket_label
-from ratectl_cli.text import Column, Styled, Table, bold, dim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ratectl.policy.limits import Limit
-    from ratectl.policy.model import PolicyTree
-    from ratectl.policy.resolve import Resolver
+    from ratectl.fleet.usage import LimitTotal, Totals
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.policy.resolution.effective_limit import Limit
+    from ratectl.policy.resolution.resolver import Resolver
     from ratectl.records import UsageRecord
-    from ratectl.usage import LimitTotal, Totals
-    from ratectl_cli.terminal import Stream
-    from ratectl_cli.text import Block, Line
+    from ratectl_cli.framework.terminal import Stream
+    from ratectl_cli.framework.text import Block, Line
 
 __all__ = ["Report", "usage_blocks", "usage_data"]
 
@@ -68,9 +68,9 @@ class Report:
         listed: bool,
     ) -> Report:
         """Join reports and rules; ``listed``: include limits of the scope that none reports."""
-        from ratectl.policy.model import PolicyTree as Tree
-        from ratectl.policy.resolve import Resolver
-        from ratectl.usage import totals
+        from ratectl.fleet.usage import totals
+        from ratectl.policy.language.model import PolicyTree as Tree
+        from ratectl.policy.resolution.resolver import Resolver
 
         resolver = Resolver(tree or Tree({}), times.now_ns())
         here = resolver.at(asked)

@@ -13,28 +13,28 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ratectl.activation import verified
 from ratectl.agent.goal import NOTHING_IN_FORCE, Goal, controlled, goals, nothing_live
 from ratectl.agent.last_good import LastGood
 from ratectl.agent.quarantine import Quarantine
+from ratectl.compiler.activation import verified
 from ratectl.errors import BundleError, NotFound
-from ratectl.generations import Live, read_blob, read_environment
-from ratectl.pacing import Pacer, cooperative, release
+from ratectl.history.generations import Live, read_blob, read_environment
 from ratectl.records import CONTROLLER, HEAD, utc_now
+from ratectl.runtime.cooperative import Pacer, cooperative, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
-    from ratectl.agent.beside import Beside
     from ratectl.agent.enforcement import Enforcement
     from ratectl.agent.last_good import Slot
+    from ratectl.agent.shadow import Beside
     from ratectl.agent.state import AgentState
     from ratectl.errors import RatectlError
-    from ratectl.panic import Switches
-    from ratectl.policy.model import PolicyTree
+    from ratectl.kill_switch.switches import Switches
+    from ratectl.policy.language.model import PolicyTree
     from ratectl.records import Candidate, Head
-    from ratectl.signing import Trust
+    from ratectl.signing.signatures import Trust
     from ratectl.stores.base import Item, Store
 
 __all__ = ["Adoption"]

@@ -14,10 +14,10 @@ from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, s
 from ratectl.agent.following import Settings, follow
 from ratectl.agent.processes import belongs
 from ratectl.engine import open_engine
+from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.decision import Decision
-from ratectl.engine.table import DEFAULT_MAX_BYTES
 from ratectl.errors import UsageError
-from ratectl.signing import Trust
+from ratectl.signing.signatures import Trust
 
 if TYPE_CHECKING:
     import os
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ratectl.agent.state import AgentStatus
-    from ratectl.engine.base import Request
+    from ratectl.engine.api import Request
 
 __all__ = ["Agent"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from ratectl.errors import UsageError
-from ratectl.files import named_path
-from ratectl.urls import shown
+from ratectl.runtime.files import named_path
+from ratectl.runtime.urls import shown
 
 __all__ = [
     "default_state_dir", "environment_of", "id_of", "keys_of", "source_of", "state_dir_of",

@@ -7,10 +7,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import PolicyError
-from ratectl.pacing import Pacer, cooperative, release
-from ratectl.policy import load_valid
 from ratectl.policy.bundle import digest, encode_policies
 from ratectl.records import utc_now
+from ratectl.runtime.cooperative import Pacer, cooperative, release
 
 if TYPE_CHECKING:
     import os
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from ratectl.agent.enforcement import Enforcement
     from ratectl.agent.state import AgentState
-    from ratectl.agent.wall import WallClock
+    from ratectl.agent.wall_clock import WallClock
 
 __all__ = ["DirectorySync"]
 
@@ -56,6 +55,8 @@ class DirectorySync:
         if fingerprint is not None and fingerprint == self._seen:
             return
         self._seen = fingerprint
+        from ratectl.policy.read import load_valid  # an agent of a store reads no YAML
+
         tree = load_valid([self._path]).tree
         generation = self._state.now.generation
         spent: list[list[object]] = []

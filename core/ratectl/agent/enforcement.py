@@ -7,18 +7,18 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from ratectl.activation import activated
-from ratectl.compile import Compiled
-from ratectl.engine.base import PlanSet
-from ratectl.pacing import cooperative, release
+from ratectl.compiler.activation import activated
+from ratectl.compiler.plans import Compiled
+from ratectl.engine.api import PlanSet
+from ratectl.runtime.cooperative import cooperative, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ratectl.agent.state import AgentState
-    from ratectl.agent.wall import WallClock
-    from ratectl.engine.base import Engine
-    from ratectl.policy.model import PolicyTree
+    from ratectl.agent.wall_clock import WallClock
+    from ratectl.engine.api import Engine
+    from ratectl.policy.language.model import PolicyTree
 
 __all__ = ["Enforcement"]
 

@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from ratectl.agent.adoption import Adoption
-from ratectl.agent.beside import Beside
 from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import take_slot
 from ratectl.agent.report import Reporter
+from ratectl.agent.shadow import Beside
 from ratectl.agent.state import AgentState
 from ratectl.agent.switches import FileSwitches, StoreSwitches, Switchboard
 from ratectl.agent.sync import StoreSync
-from ratectl.agent.wall import WallClock
+from ratectl.agent.wall_clock import WallClock
 from ratectl.errors import UsageError
+from ratectl.runtime.urls import shown
 from ratectl.stores import check_url, open_store
-from ratectl.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ratectl.agent.last_good import Slot
-    from ratectl.engine.base import Engine
-    from ratectl.signing import Trust
+    from ratectl.engine.api import Engine
+    from ratectl.signing.signatures import Trust
 
 __all__ = ["DirectoryFollowing", "Following", "Settings", "StoreFollowing", "follow"]
 

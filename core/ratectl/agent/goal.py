@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from ratectl.agent.trial_note import Trial
 from ratectl.errors import BundleError
-from ratectl.membership import included
+from ratectl.fleet.membership import included
 from ratectl.records import Controller
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from io import FileIO
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.errors import BundleError
-from ratectl.files import CLOSED, make_folder
 from ratectl.policy.bundle import digest
 from ratectl.records import Head
+from ratectl.runtime.files import CLOSED, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,12 +12,12 @@ from functools import partial
 from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ratectl.collector import pausing
+from ratectl.runtime.gc_pause import pausing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from ratectl.engine.base import Engine
+    from ratectl.engine.api import Engine
 
 __all__ = ["belongs"]
 

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.usage import UsageMeter
 from ratectl.errors import RatectlError
-from ratectl.pacing import cooperative, release
 from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, utc_now
+from ratectl.runtime.cooperative import cooperative, release
 from ratectl.stores.base import Put
 from ratectl.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ratectl.agent.beside import Beside
+    from ratectl.agent.shadow import Beside
     from ratectl.agent.state import AgentState, AgentStatus
     from ratectl.agent.sync import StoreSync
-    from ratectl.agent.wall import WallClock
-    from ratectl.engine.base import Engine
+    from ratectl.agent.wall_clock import WallClock
+    from ratectl.engine.api import Engine
     from ratectl.stores.base import Lease, Store
 
 __all__ = ["Reporter"]

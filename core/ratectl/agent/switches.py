@@ -13,17 +13,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
 from ratectl.errors import BundleError
-from ratectl.files import CLOSED
-from ratectl.panic import PANIC, Switches, load_switches, save_switches, switch_file
+from ratectl.kill_switch.switches import PANIC, Switches, load_switches, save_switches, switch_file
 from ratectl.records import Obeyed
-from ratectl.signing import Untrusted
+from ratectl.runtime.files import CLOSED
+from ratectl.signing.signatures import Untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ratectl.agent.state import AgentState
-    from ratectl.engine.base import Engine
+    from ratectl.engine.api import Engine
     from ratectl.engine.waivers import Waiver
     from ratectl.stores.base import Item, Store
 

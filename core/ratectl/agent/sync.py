@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import RatectlError
-from ratectl.panic import PANIC
+from ratectl.kill_switch.switches import PANIC
 from ratectl.records import CONTROLLER, HEAD
 from ratectl.stores.base import Events, Interrupted, Resync
 

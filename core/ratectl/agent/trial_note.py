@@ -2,7 +2,7 @@
 
 The first line of the file names the generation; the process writes it before it enforces it. Where
 the engine is the compiled one, a fatal signal appends a line with its number (see
-``engine/csrc/witness.h``). Any other death (SIGKILL, a power cut) leaves the first line alone.
+``witness.h``). Any other death (SIGKILL, a power cut) leaves the first line alone.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _replaced(path: Path, trial: Trial) -> int:
 def _witnessed(file: int) -> int | None:
     """Have a crash append to a file; close it where the engine has no witness."""
     if engine_type().name != "pure":
-        from ratectl.engine import _fast
+        from ratectl.engine.native import _fast
 
         if _fast.witness(file):
             return file
@@ -159,7 +159,7 @@ def _witnessed(file: int) -> int | None:
 
 def _close(witness: int | None) -> None:
     if witness is not None:
-        from ratectl.engine import _fast
+        from ratectl.engine.native import _fast
 
         _fast.dismiss(witness)
         os.close(witness)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ratectl.pacing import paced
-from ratectl.policy.scopes import ancestry
+from ratectl.policy.language.scopes import ancestry
 from ratectl.records import Beat, LimitReport, UsageRecord, utc_now
+from ratectl.runtime.cooperative import paced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ratectl.engine.base import EngineUsage, LimitUsage
+    from ratectl.engine.api import EngineUsage, LimitUsage
 
 __all__ = ["UsageMeter"]
 

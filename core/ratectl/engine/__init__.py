@@ -10,15 +10,15 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING
 
+from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.pure import PureEngine
-from ratectl.engine.table import DEFAULT_MAX_BYTES
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ratectl.engine.base import Engine
-    from ratectl.engine.fast import FastEngine
+    from ratectl.engine.api import Engine
+    from ratectl.engine.native.engine import FastEngine
 
 __all__ = ["engine_type", "open_engine", "why_not_compiled"]
 
@@ -49,7 +49,7 @@ def engine_type() -> type[PureEngine | FastEngine]:
             f"RATECTL_ENGINE=c, but there is no compiled engine here ({problem}): install a C "
             "compiler and then ratectl again, or use auto"
         )
-    from ratectl.engine.fast import FastEngine
+    from ratectl.engine.native.engine import FastEngine
 
     return FastEngine
 
@@ -58,7 +58,7 @@ def engine_type() -> type[PureEngine | FastEngine]:
 def why_not_compiled() -> str:
     """Why there is no compiled engine here; empty where there is one."""
     try:
-        import ratectl.engine._fast  # noqa: F401
+        import ratectl.engine.native._fast  # noqa: F401
     except ImportError as error:
         return str(error)
     return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ratectl.engine.counters import exact_text
+from ratectl.engine.buckets.counters import exact_text
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:

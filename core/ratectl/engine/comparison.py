@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ratectl.engine.choice import LimitChoice
+    from ratectl.engine.conditional_limit import LimitChoice
 
 __all__ = ["Comparison"]
 

@@ -28,21 +28,21 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from ratectl.collector import pauses
-from ratectl.engine.active import Active
-from ratectl.engine.base import Engine, EngineUsage, PlanSet, ScopePlan
-from ratectl.engine.family import Family
-from ratectl.engine.succession import Kin, Step, Succession
+from ratectl.engine.active_scope import Active
+from ratectl.engine.api import Engine, EngineUsage, PlanSet, ScopePlan
+from ratectl.engine.buckets.reload import Kin, Step, Succession
+from ratectl.engine.buckets.variants import Family
 from ratectl.engine.waivers import NO_WAIVERS, Waivers
-from ratectl.pacing import breathe, paced, release
+from ratectl.runtime.cooperative import breathe, paced, release
+from ratectl.runtime.gc_pause import pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
-    from ratectl.engine.base import LimitUsage, Mirror
+    from ratectl.engine.api import LimitUsage, Mirror
+    from ratectl.engine.buckets.bucket_set import Group, Maker
+    from ratectl.engine.buckets.table import Table
     from ratectl.engine.decision import Decision
-    from ratectl.engine.group import Group, Maker
-    from ratectl.engine.table import Table
     from ratectl.engine.waivers import Waiver
 
 __all__ = ["Busy", "ControlledEngine", "Spent", "Turn"]

@@ -9,20 +9,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ratectl.engine.attributes import readable, with_all_read
+from ratectl.engine.buckets.settle import read_all, release, settle
 from ratectl.engine.control import Busy, ControlledEngine
 from ratectl.engine.decision import NEVER, UNKNOWN, Decision, checked_actual
-from ratectl.engine.settle import read_all, release, settle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ratectl.engine.active import Active
+    from ratectl.engine.active_scope import Active
+    from ratectl.engine.algorithms.concurrency import Slot
+    from ratectl.engine.api import State
     from ratectl.engine.attributes import Attributes, Reader
-    from ratectl.engine.base import State
-    from ratectl.engine.concurrency import Slot
+    from ratectl.engine.buckets.bucket_set import Group
+    from ratectl.engine.buckets.settle import Charged, Look
     from ratectl.engine.decision import Reason
-    from ratectl.engine.group import Group
-    from ratectl.engine.settle import Charged, Look
 
 __all__ = ["DecidingEngine", "advanced", "count_admitted", "count_refused", "free"]
 

@@ -10,7 +10,7 @@ from ratectl.errors import UsageError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ratectl.engine.base import Engine
+    from ratectl.engine.api import Engine
 
 __all__ = [
     "NEVER",

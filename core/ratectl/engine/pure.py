@@ -10,7 +10,10 @@ from operator import setitem
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.attributes import Reader, exact_scope
-from ratectl.engine.counters import Counters, plain
+from ratectl.engine.buckets.bucket_set import Group
+from ratectl.engine.buckets.counters import Counters, plain
+from ratectl.engine.buckets.settle import nothing_charged
+from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES, Table
 from ratectl.engine.deciding import (
     DecidingEngine,
     advanced,
@@ -18,17 +21,14 @@ from ratectl.engine.deciding import (
     count_refused,
 )
 from ratectl.engine.decision import Decision, checked_cost
-from ratectl.engine.group import Group
-from ratectl.engine.settle import nothing_charged
-from ratectl.engine.table import DEFAULT_MAX_BYTES, Table
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from ratectl.engine.active import Active
-    from ratectl.engine.base import Bucket, LimitPlan, Request, State
-    from ratectl.engine.settle import Look
+    from ratectl.engine.active_scope import Active
+    from ratectl.engine.api import Bucket, LimitPlan, Request, State
+    from ratectl.engine.buckets.settle import Look
 
 __all__ = ["PureEngine"]
 
@@ -52,7 +52,7 @@ class _PureMaker:
 
 
 class PureEngine(DecidingEngine):
-    """See :class:`~ratectl.engine.base.Engine`.
+    """See :class:`~ratectl.engine.api.Engine`.
 
     ``max_bytes`` bounds what its buckets take, and ``max_buckets`` their number as well.
     """

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ratectl.collector import paused_collector
 from ratectl.errors import BundleError
-from ratectl.pacing import paced, release
-from ratectl.policy.model import (
+from ratectl.policy.bundle_pieces import split
+from ratectl.policy.language.model import (
     Exemption,
     Policy,
     PolicyTree,
@@ -27,14 +26,15 @@ from ratectl.policy.model import (
     _Model,
     with_exceptions,
 )
-from ratectl.policy.pieces import split
+from ratectl.runtime.cooperative import paced, release
+from ratectl.runtime.gc_pause import paused_collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pydantic_core import ErrorDetails
 
-    from ratectl.policy.pieces import Pieces
+    from ratectl.policy.bundle_pieces import Pieces
 
 __all__ = [
     "FORMAT",

@@ -83,7 +83,7 @@ TEST_EMPTY: Final = "RC403"
 TEST_MISFIT: Final = "RC404"
 TEST_SCOPE: Final = "RC405"
 TEST_LIMIT: Final = "RC406"
-# RC50x: sets (ratectl.sets)
+# RC50x: sets (ratectl.publishing.ownership)
 OWNED: Final = "RC501"
 
 CODES: Final[dict[str, str]] = {

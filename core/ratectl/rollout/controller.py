@@ -10,18 +10,18 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.errors import Conflict, OutcomeUnknown, StoreError
-from ratectl.membership import EVERYBODY
+from ratectl.fleet.membership import EVERYBODY
+from ratectl.fleet.usage import read_agents, read_beats
 from ratectl.rollout.judge import Judge, Verdict
 from ratectl.rollout.presence import Deposed, Presence
 from ratectl.rollout.steps import Terms, abort, advance, promote, read_rollout
-from ratectl.usage import read_agents, read_beats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ratectl.records import RolloutRecord
     from ratectl.rollout.steps import Underway
-    from ratectl.signing import Signer
+    from ratectl.signing.signatures import Signer
     from ratectl.stores.base import Store
 
 __all__ = ["Controlling", "Progress"]

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ratectl.membership import included
+from ratectl.fleet.membership import included
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

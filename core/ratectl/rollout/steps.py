@@ -8,22 +8,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ratectl.errors import BundleError, Conflict, NotFound, UsageError
-from ratectl.generations import Live, read_live, read_rollouts
-from ratectl.heads import must_continue, publishing_base, signed, swap_head
-from ratectl.membership import EVERYBODY, included
-from ratectl.publish import Trial, commit, is_live, no_rollout, upload
+from ratectl.fleet.membership import EVERYBODY, included
+from ratectl.fleet.usage import read_agents
+from ratectl.history.generations import Live, read_live, read_rollouts
+from ratectl.publishing.head import must_continue, publishing_base, signed, swap_head
+from ratectl.publishing.publish import Trial, commit, is_live, no_rollout, upload
 from ratectl.records import RolloutRecord, rollout_key, utc_now
 from ratectl.stores.base import Compare, Put
-from ratectl.usage import read_agents
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ratectl.documents import Beside
-    from ratectl.policy.model import PolicyTree
-    from ratectl.publish import Provenance
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.publishing.publish import Provenance
+    from ratectl.publishing.source_files import Beside
     from ratectl.records import Candidate, Head, HistoryEntry
-    from ratectl.signing import Signer
+    from ratectl.signing.signatures import Signer
     from ratectl.stores.base import Store
 
 __all__ = [

@@ -1,6 +1,6 @@
 """Simulation: recorded traffic through policies, in virtual time.
 
-    from ratectl.policy import load_valid
+    from ratectl.policy.read import load_valid
     from ratectl.simulate import Traffic, read_map, replay
 
     with open("access.log.gz", "rb") as log:

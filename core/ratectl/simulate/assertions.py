@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import UsageError
-from ratectl.policy.scopes import scope_problem
+from ratectl.policy.language.scopes import scope_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable

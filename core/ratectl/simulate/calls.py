@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from ratectl.policy.scopes import scope_problem
+from ratectl.policy.language.scopes import scope_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ratectl.policy.scopes import scope_problem
+from ratectl.policy.language.scopes import scope_problem
 
 __all__ = [
     "ACCESS_FIELDS",

@@ -14,18 +14,18 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from ratectl.activation import activate_tree
-from ratectl.collector import paused_collector
+from ratectl.compiler.activation import activate_tree
 from ratectl.engine import open_engine
+from ratectl.runtime.gc_pause import paused_collector
 from ratectl.simulate.report import Change, Report, ScopeCount, Side, Slice, limit_counts
 from ratectl.simulate.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ratectl.engine.base import Engine, LimitUsage
+    from ratectl.engine.api import Engine, LimitUsage
     from ratectl.engine.decision import Decision
-    from ratectl.policy.model import LimitFields, PolicyTree
+    from ratectl.policy.language.model import LimitFields, PolicyTree
     from ratectl.simulate.calls import Call
     from ratectl.simulate.sources import Traffic
 

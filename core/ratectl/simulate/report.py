@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ratectl.engine.base import EngineUsage, LimitUsage
+    from ratectl.engine.api import EngineUsage, LimitUsage
     from ratectl.simulate.sources import Reading
 
 __all__ = ["Change", "LimitCount", "Report", "ScopeCount", "Side", "Slice", "limit_counts"]

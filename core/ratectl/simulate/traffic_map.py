@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+from ratectl.diagnostics import Diagnostic, Span
 from ratectl.errors import UsageError
 from ratectl.policy import codes
-from ratectl.policy.diagnostics import Diagnostic, Span
-from ratectl.policy.loader import with_source_lines
-from ratectl.policy.strict_yaml import read
+from ratectl.policy.loading.loader import with_source_lines
+from ratectl.policy.yaml.reader import read
 from ratectl.simulate.model import (
     ACCESS_FIELDS,
     Attribute,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from ratectl.policy.strict_yaml import Node
+    from ratectl.policy.yaml.reader import Node
 
 __all__ = ["MapError", "read_map"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratectl.errors import UsageError
-from ratectl.urls import shown
+from ratectl.runtime.urls import shown
 
 if TYPE_CHECKING:
     from ratectl.stores.base import Store

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from ratectl.engine.base import EngineUsage, Identity, LimitUsage, PlanSet
+    from ratectl.engine.api import EngineUsage, Identity, LimitUsage, PlanSet
 
 __all__ = ["Coverage", "Item", "Meter", "Share"]
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ratectl.policy.durations import Duration
+from ratectl.policy.language.durations import Duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl.policy.limits import Limit
-    from ratectl.policy.model import LimitFields
-    from ratectl.policy.rates import Rate
-    from ratectl.policy.resolve import Resolved
-    from ratectl.policy.testcase import Effective, Expectation
+    from ratectl.policy.language.model import LimitFields
+    from ratectl.policy.language.rates import Rate
+    from ratectl.policy.language.testcase import Effective, Expectation
+    from ratectl.policy.resolution.effective_limit import Limit
+    from ratectl.policy.resolution.resolver import Resolved
     from ratectl.testing.results import Sent
 
 __all__ = ["Difference", "budgets_of", "of_effective", "of_requests"]

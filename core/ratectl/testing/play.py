@@ -6,16 +6,16 @@ import time
 from typing import TYPE_CHECKING
 
 from ratectl.engine import open_engine
-from ratectl.policy.durations import Duration
-from ratectl.policy.loader import source_line
+from ratectl.policy.language.durations import Duration
+from ratectl.policy.loading.loader import source_line
 from ratectl.testing.expect import budgets_of, of_effective, of_requests
 from ratectl.testing.results import Mismatch, Result, Sent, StepFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ratectl.policy.resolve import Resolved
-    from ratectl.policy.testcase import Effective, Step, WrittenTest
+    from ratectl.policy.language.testcase import Effective, Step, WrittenTest
+    from ratectl.policy.resolution.resolver import Resolved
     from ratectl.testing.coverage import Meter
     from ratectl.testing.expect import Difference
     from ratectl.testing.world import World

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ratectl.diagnostics import Span
     from ratectl.engine.decision import Decision
-    from ratectl.policy.diagnostics import Span
-    from ratectl.policy.durations import Duration
-    from ratectl.policy.resolve import Resolved
-    from ratectl.policy.testcase import Step
+    from ratectl.policy.language.durations import Duration
+    from ratectl.policy.language.testcase import Step
+    from ratectl.policy.resolution.resolver import Resolved
     from ratectl.testing.coverage import Coverage
 
 __all__ = ["Mismatch", "Report", "Result", "Sent", "StepFailure"]

@@ -6,8 +6,8 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ratectl.collector import paused_collector
 from ratectl.errors import UsageError
+from ratectl.runtime.gc_pause import paused_collector
 from ratectl.testing.coverage import Meter
 from ratectl.testing.play import play
 from ratectl.testing.results import Report
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from ratectl.policy.loader import Loaded
+    from ratectl.policy.loading.loader import Loaded
     from ratectl.testing.results import Result
 
 __all__ = ["Suite", "load_suite", "run_tests"]
@@ -83,7 +83,7 @@ def load_suite(
     :raises PolicyError: a policy or a test is not valid.
     :raises UsageError: ``pattern`` is not a regular expression.
     """
-    from ratectl.policy import load_valid
+    from ratectl.policy.read import load_valid
 
     return Suite(load_valid(paths, stdin=stdin), pattern)
 

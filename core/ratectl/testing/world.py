@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ratectl.activation import activate_tree
-from ratectl.policy.places import override_name
-from ratectl.policy.resolve import Resolver
+from ratectl.compiler.activation import activate_tree
+from ratectl.policy.resolution.conditions import override_name
+from ratectl.policy.resolution.resolver import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ratectl.engine.base import PlanSet
-    from ratectl.policy.model import PolicyTree
-    from ratectl.policy.resolve import Resolved
+    from ratectl.engine.api import PlanSet
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.policy.resolution.resolver import Resolved
 
 __all__ = ["World"]
 

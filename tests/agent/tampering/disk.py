@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent.signatures import EVIL, YEAR_MS
 from agent.tampering.scene import FOREIGN, Row, Scene, everybody, opened, switch
-from ratectl.panic import Switches
+from ratectl.kill_switch.switches import Switches
 from ratectl.policy.bundle import encode_policies
 from ratectl.records import now_ms
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.signatures import environment_of, upload
 from agent.tampering.scene import FOREIGN, NO_KEY, TRIED, Row, Scene
 from ratectl.policy.bundle import digest, encode_policies
+from ratectl.publishing.ownership import Owners
 from ratectl.records import CONTROLLER, MAX_GENERATION, history_key, rollout_key
 from ratectl.rollout import read_rollout
-from ratectl.sets import Owners
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ratectl.signing import Signer
+    from ratectl.signing.signatures import Signer
 
 __all__ = ["HISTORY", "ROLLOUTS"]
 

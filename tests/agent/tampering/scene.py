@@ -21,13 +21,13 @@ from agent.signatures import (
     turn_on,
     upload,
 )
-from publish.reports import agent as agent_report
+from fleet.reports import agent as agent_report
 from ratectl.agent.sync import _all_of
 from ratectl.errors import RatectlError
-from ratectl.membership import included
-from ratectl.panic import PANIC, Switch, Switches
+from ratectl.fleet.membership import included
+from ratectl.kill_switch.switches import PANIC, Switch, Switches
 from ratectl.policy.bundle import digest, encode_policies
-from ratectl.publish import publish, rollback
+from ratectl.publishing.publish import publish, rollback
 from ratectl.records import (
     AGENTS,
     CONTROLLER,
@@ -42,7 +42,7 @@ from ratectl.records import (
     now_ms,
 )
 from ratectl.rollout import Terms, abort, advance, promote, read_rollout, start
-from ratectl.signing import Signer, Trust
+from ratectl.signing.signatures import Signer, Trust
 from ratectl.stores import open_store
 from support import ME, simple
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import ratectl
-    from ratectl.policy.model import PolicyTree
+    from ratectl.policy.language.model import PolicyTree
     from ratectl.stores.base import Item, Store
 
 __all__ = [

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent.signatures import YEAR_MS
 from agent.tampering.scene import FOREIGN, NO_KEY, UNSIGNED, Row, Scene, opened, switch
-from publish.reports import agent as agent_report
-from ratectl.panic import MAX_SWITCHES, PANIC, Switches
+from fleet.reports import agent as agent_report
+from ratectl.kill_switch.switches import MAX_SWITCHES, PANIC, Switches
 from ratectl.records import AGENTS, now_ms
 
 if TYPE_CHECKING:

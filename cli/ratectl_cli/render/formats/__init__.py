@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratectl.policy.diagnostics import Diagnostic, Severity
+    from ratectl.diagnostics import Diagnostic, Severity
 
 __all__ = ["FORMATS", "render"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ratectl_cli.terminal import safe
+from ratectl_cli.framework.terminal import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ratectl.policy.diagnostics import Diagnostic
+    from ratectl.diagnostics import Diagnostic
 
 __all__ = ["concise"]
 

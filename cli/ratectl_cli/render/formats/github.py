@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ratectl_cli.framework.terminal import safe
 from ratectl_cli.render.formats.places import explained, relative, uri_path
-from ratectl_cli.terminal import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ratectl.policy.diagnostics import Diagnostic
+    from ratectl.diagnostics import Diagnostic
 
 __all__ = ["summary", "workflow_commands"]
 

@@ -10,7 +10,7 @@ from ratectl_cli.render.formats.places import explained, fingerprints, relative
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratectl.policy.diagnostics import Diagnostic
+    from ratectl.diagnostics import Diagnostic
 
 __all__ = ["code_quality"]
 

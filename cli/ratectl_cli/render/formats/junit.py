@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from ratectl_cli.framework.terminal import safe
 from ratectl_cli.render.formats.places import explained
-from ratectl_cli.terminal import safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratectl.policy.diagnostics import Diagnostic, Severity
+    from ratectl.diagnostics import Diagnostic, Severity
 
 __all__ = ["junit", "report_text"]
 

@@ -8,12 +8,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratectl_cli.terminal import safe
+from ratectl_cli.framework.terminal import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ratectl.policy.diagnostics import Diagnostic
+    from ratectl.diagnostics import Diagnostic
 
 __all__ = ["explained", "fingerprints", "relative", "uri_path"]
 

@@ -12,7 +12,7 @@ from ratectl_cli.render.formats.places import explained, fingerprints, relative
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratectl.policy.diagnostics import Diagnostic, Span
+    from ratectl.diagnostics import Diagnostic, Span
 
 __all__ = ["sarif"]
 

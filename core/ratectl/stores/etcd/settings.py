@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import UsageError
-from ratectl.files import read_file
-from ratectl.urls import shown
+from ratectl.runtime.files import read_file
+from ratectl.runtime.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ratectl.errors import StoreError, StoreMisconfigured, StoreUnavailable
-from ratectl.files import CLOSED, make_folder
+from ratectl.runtime.files import CLOSED, make_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

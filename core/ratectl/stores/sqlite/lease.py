@@ -5,26 +5,36 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ratectl.errors import UsageError
 from ratectl.stores.base import Lease
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-
-    from ratectl.stores.sqlite.log import Writer
 
 __all__ = ["SqliteLease"]
 
 MIN_TTL = 2.0
 
 
+class LeaseRows(Protocol):
+    """A write transaction, as a lease uses it (see ``log.Writer``)."""
+
+    db: sqlite3.Connection
+
+    def end_lease(self, number: int) -> None:
+        """Delete the row of a lease and the keys written under it."""
+
+
 class SqliteLease(Lease):
     """A lease in the file; it outlives this object and this process."""
 
-    def __init__(self, writing: Callable[[], AbstractContextManager[Writer]], ttl: float) -> None:
+    def __init__(
+        self, writing: Callable[[], AbstractContextManager[LeaseRows]], ttl: float
+    ) -> None:
         if not (math.isfinite(ttl) and ttl >= MIN_TTL):
             raise UsageError(f"a lease of {ttl} s is not possible; use {MIN_TTL:g} s or more")
         self.ttl = float(ttl)

@@ -16,7 +16,8 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.errors import StoreError, UsageError
-from ratectl.stores.base import Change, Events, Item, Snapshot
+from ratectl.stores.base import Change, Events, Item, Put, Snapshot
+from ratectl.stores.sqlite.lease import SqliteLease
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -202,9 +203,6 @@ class Writer:
 
     def apply(self, op: Op) -> None:
         """Do one operation, as part of the revision in the making."""
-        from ratectl.stores.base import Put
-        from ratectl.stores.sqlite.lease import SqliteLease
-
         if not isinstance(op, Put):
             self.delete(encode(op.key))
             return

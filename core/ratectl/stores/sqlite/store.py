@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ratectl.errors import Compacted, StoreError, UsageError
+from ratectl.runtime.urls import holds_password, shown
 from ratectl.stores.base import (
     MAX_OPS,
     MAX_VALUE_BYTES,
@@ -27,7 +28,6 @@ from ratectl.stores.sqlite.doctor import absent, describe, find_damage, find_pro
 from ratectl.stores.sqlite.file import FIRST_REVISION, Database
 from ratectl.stores.sqlite.lease import SqliteLease
 from ratectl.stores.sqlite.watch import SqliteWatch
-from ratectl.urls import holds_password, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

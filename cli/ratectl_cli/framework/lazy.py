@@ -1,0 +1,187 @@
+"""Commands by name, imported only when used: `--help` stays fast however many there are."""
+
+import importlib
+import importlib.util
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
+import typer.core
+import typer.main
+
+from ratectl_cli.errors import USAGE, Interrupted
+from ratectl_cli.framework.logs import logged
+from ratectl_cli.framework.options import shared_params, take
+from ratectl_cli.framework.session import Session, begin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Command", "CommandFailed", "Entry", "LazyGroup", "build"]
+
+_BLOCKS = ("Examples:", "Exit codes:")
+
+
+class Entry(NamedTuple):
+    """Where a command is, and what `--help` says of it without looking there."""
+
+    section: str
+    target: str
+    """``module:function``; or ``module`` of a group's own table, ``COMMANDS``, of which ``DEFAULT``
+    is meant where none is named."""
+    summary: str
+
+    @property
+    def exists(self) -> bool:
+        """Whether the module is installed."""
+        try:
+            return importlib.util.find_spec(self.target.partition(":")[0]) is not None
+        except ModuleNotFoundError:
+            return False
+
+
+class CommandFailed(Exception):
+    """A command ended with an error, after its options were known."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        super().__init__()
+
+
+class Command(typer.core.TyperCommand):
+    """A command that takes the shared options too, and runs in a session."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.shared = shared_params()
+        self.params.extend(self.shared)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command within its time."""
+        session = begin(ctx, take(ctx, [param.name for param in self.shared]))
+        try:
+            with logged(session.options):
+                return session.deadline.within(partial(super().invoke, ctx))
+        except (typer.Exit, typer.Abort):
+            raise
+        except KeyboardInterrupt as interrupt:
+            raise CommandFailed(session) from Interrupted.by(interrupt)
+        except Exception as error:
+            raise CommandFailed(session) from error
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Its own options first, then the shared ones."""
+        _write_options(self, ctx, formatter, self.shared)
+
+
+class LazyGroup(typer.core.TyperGroup):
+    """Commands from a table; ``default`` is the one meant where none is named."""
+
+    def __init__(
+        self,
+        *args: Any,
+        table: "Mapping[str, Entry] | None" = None,
+        default: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(*args, **kwargs)
+        self.table: Mapping[str, Entry] = table or {}
+        self.default = default
+        # Typer looks here for what a misspelt name may have meant.
+        self.commands = dict.fromkeys(self.table)  # type: ignore[assignment]
+        self.shared = shared_params()
+        self.params.extend(self.shared)
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  Typer's signature
+        """Every command that is installed."""
+        return [name for name, entry in self.table.items() if entry.exists]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        """Import a command."""
+        entry = self.table.get(cmd_name)
+        return build(cmd_name, entry) if entry and entry.exists else None
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Without a word, help; but no success: a script that lost its command must notice."""
+        if self.default is not None and _names_none(args, self.table):
+            args = [self.default, *args]
+        if not args and not ctx.resilient_parsing:
+            sys.stderr.write(ctx.get_help() + "\n")
+            raise typer.Exit(USAGE)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Note the shared options given before the command's name."""
+        take(ctx, [param.name for param in self.shared])
+        return super().invoke(ctx)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Commands first: they are what one looks for."""
+        self.format_commands(ctx, formatter)
+        _write_options(self, ctx, formatter, self.shared)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Commands by section, without importing them."""
+        names = self.list_commands(ctx)
+        width = max(map(len, names), default=0)
+        for section in dict.fromkeys(self.table[name].section for name in names):
+            with formatter.section(section):
+                formatter.write_dl(
+                    [
+                        (name.ljust(width), self.table[name].summary)
+                        for name in names
+                        if self.table[name].section == section
+                    ]
+                )
+
+
+def _names_none(args: list[str], table: "Mapping[str, Entry]") -> bool:
+    """Whether there are options at most, and none that asks for help."""
+    return not (args and not args[0].startswith("-")) and not any(
+        word in table or word in ("-h", "--help") for word in args
+    )
+
+
+def build(name: str, entry: Entry) -> Any:
+    """The command, or group of commands, that an entry names."""
+    module_name, _, function_name = entry.target.partition(":")
+    module = importlib.import_module(module_name)
+    if not function_name:
+        return LazyGroup(
+            name=name,
+            table=module.COMMANDS,
+            default=getattr(module, "DEFAULT", None),
+            help=entry.summary,
+            rich_markup_mode=None,
+        )
+    function: Callable[..., Any] = getattr(module, function_name)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(name, cls=Command, help=help_text(function.__doc__ or ""))(function)
+    return typer.main.get_command(app)
+
+
+def help_text(docstring: str) -> str:
+    """The docstring, with its examples and exit codes marked as not to be re-wrapped."""
+    import inspect
+
+    lines = inspect.cleandoc(docstring).splitlines()
+    return "\n".join(f"\b\n{line}" if line in _BLOCKS else line for line in lines)
+
+
+def _write_options(command: Any, ctx: Any, formatter: Any, shared: list[Any]) -> None:
+    arguments: list[tuple[str, str]] = []
+    own: list[tuple[str, str]] = []
+    common: list[tuple[str, str]] = []
+    for param in command.get_params(ctx):
+        record = param.get_help_record(ctx)
+        if record is not None:
+            if param.param_type_name == "argument":
+                # Its type is no word for people: PATH <list[str]>.
+                arguments.append((record[0].partition(" <")[0], record[1]))
+            else:
+                (common if param in shared else own).append(record)
+    for title, records in (("Arguments", arguments), ("Options", own), ("Shared options", common)):
+        if records:
+            with formatter.section(title):
+                formatter.write_dl(records)

@@ -1,0 +1,62 @@
+"""What core logs, on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from ratectl_cli.framework.terminal import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratectl_cli.framework.options import Options
+
+__all__ = ["logged", "logging_to_stderr"]
+
+
+class _Safe(logging.Formatter):
+    """Each record is one line: what it quotes comes from elsewhere."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        lines = text.split("\n") if record.exc_info else [text]
+        return "\n".join(safe(line) for line in lines)
+
+
+@contextlib.contextmanager
+def logging_to_stderr(level: int) -> Iterator[logging.Logger]:
+    """Log to standard error while the body runs."""
+    log = logging.getLogger("ratectl")
+    if any(isinstance(handler.formatter, _Safe) for handler in log.handlers):
+        yield log  # once is enough
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Safe("%(asctime)s %(levelname)-7s %(message)s"))
+    before = log.level
+    log.setLevel(level)
+    log.addHandler(handler)
+    try:
+        yield log
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+@contextlib.contextmanager
+def logged(options: Options) -> Iterator[None]:
+    """``-vv`` shows what core logs while a command runs."""
+    if options.verbose < 2:
+        # Without a handler, Python would print warnings raw: they may quote anything.
+        log = logging.getLogger("ratectl")
+        silent = logging.NullHandler()
+        log.addHandler(silent)
+        try:
+            yield
+        finally:
+            log.removeHandler(silent)
+        return
+    with logging_to_stderr(logging.DEBUG):
+        yield

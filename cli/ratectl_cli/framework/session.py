@@ -1,0 +1,243 @@
+"""What every command needs: its options, the store, and ways to answer, to ask and to say."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl.errors import UsageError
+from ratectl_cli.errors import Declined
+from ratectl_cli.framework.deadline import Deadline
+from ratectl_cli.framework.output import document, encode
+from ratectl_cli.framework.terminal import Stream, safe
+from ratectl_cli.framework.text import Styled, bold, show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import TextIO
+
+    import typer
+
+    from ratectl.stores.base import Store
+    from ratectl_cli.framework.options import Options
+    from ratectl_cli.framework.text import Block, Line
+
+__all__ = ["Session", "session_of"]
+
+_KEY: Final = "ratectl.session"
+_STORE_SECONDS: Final = 4.0
+"""For one call of a store, so that an unreachable one is reported within five seconds."""
+
+_PATIENCE: Final = 1.0
+"""Seconds before progress is shown."""
+
+
+class Session:
+    """One run of one command."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.out = Stream.of(sys.stdout, options.color)
+        self.err = Stream.of(sys.stderr, options.color)
+        self.deadline = Deadline(options.timeout)
+        self.answered = False
+        """Whether the result has been printed."""
+
+    @property
+    def text(self) -> bool:
+        """Whether a person reads the result, as far as one can know."""
+        return self.options.output == "text"
+
+    # Saying -------------------------------------------------------------------------------------
+
+    def answer(
+        self, kind: str, data: dict[str, Any], blocks: Callable[[], Iterable[Block]]
+    ) -> None:
+        """Print the result on standard output: as text, or as the one document of this run."""
+        self.answered = True
+        with _reader_may_leave(self.out.file):
+            if self.text:
+                show(self.out, blocks())
+            else:
+                self.out.file.write(encode(document(kind, data), self.options.output))
+            self.out.file.flush()
+
+    def show(self, blocks: Iterable[Block]) -> None:
+        """Print a part of a result on standard output; nothing where a document is due."""
+        if self.text:
+            with _reader_may_leave(self.out.file):
+                show(self.out, blocks)
+                self.out.file.flush()
+
+    def emit(self, text: str) -> None:
+        """Write a result whose form another program prescribes, as it is."""
+        self.answered = True
+        with _reader_may_leave(self.out.file):
+            self.out.write(text)
+            self.out.file.flush()
+
+    def say(self, *lines: Line) -> None:
+        """Print messages on standard error, unless ``--quiet``."""
+        if not self.options.quiet:
+            self.complain(lines)
+
+    def warn(self, message: str) -> None:
+        """Print a warning on standard error, even with ``--quiet``."""
+        self.complain([[bold("warning: ", "yellow"), message]])
+
+    def complain(self, blocks: Iterable[Block]) -> None:
+        """Print on standard error, whatever the options."""
+        with _reader_may_leave(self.err.file):
+            show(self.err, blocks)
+            self.err.file.flush()
+
+    # Asking -------------------------------------------------------------------------------------
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Return when the answer is yes.
+
+        :raises UsageError: nobody can be asked, and ``--yes`` was not given.
+        :raises Declined: the answer is not yes.
+        """
+        if yes:
+            return
+        if self.options.no_input:
+            raise UsageError(f"{question} Add --yes (--no-input forbids to ask)")
+        if not self.text:
+            raise UsageError(f"{question} Add --yes (-o {self.options.output} never asks)")
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(f"{question} Add --yes: there is no terminal to ask on")
+        with self.deadline.paused():
+            sys.stderr.write(f"{safe(question)} [y/N] ")
+            sys.stderr.flush()
+            given = sys.stdin.readline()
+            if not given.endswith("\n"):
+                sys.stderr.write("\n")
+        if given.strip().lower() not in ("y", "yes"):
+            raise Declined("declined: nothing was changed")
+
+    # Waiting ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def busy(self, doing: str) -> Iterator[None]:
+        """Show on a terminal what takes longer than a second."""
+        if not self.err.terminal or self.options.quiet:
+            yield
+            return
+        progress = _Progress(self.err, safe(doing))
+        timer = threading.Timer(_PATIENCE, progress.start)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            progress.stop()
+
+    # The store ----------------------------------------------------------------------------------
+
+    @property
+    def store_url(self) -> str:
+        """The store of this run: the option, the environment variable, or the default.
+
+        :raises UsageError: what names it is empty. A pipeline whose secret is not set would
+            publish to a file that nobody looks at.
+        """
+        named = self.named_store
+        if named is None:
+            named = _not_empty("RATECTL_STORE", os.environ.get("RATECTL_STORE"), "unset it")
+        return default_store() if named is None else named
+
+    @property
+    def named_store(self) -> str | None:
+        """The store that the option names, if it does.
+
+        :raises UsageError: it is empty.
+        """
+        return _not_empty("--store", self.options.store, "leave it out")
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """The opened store."""
+        from ratectl.stores import open_store
+
+        seconds = _STORE_SECONDS
+        if self.options.timeout is not None:
+            # The store's own words say more than "time is up": let it fail first.
+            seconds = min(seconds, self.options.timeout * 0.9)
+        with open_store(self.store_url, timeout=seconds) as store:
+            if self.options.verbose:
+                self.say(Styled(f"store {store.url}", "dim"))
+            yield store
+
+
+def session_of(ctx: typer.Context) -> Session:
+    """The session that ``ctx`` belongs to."""
+    found = ctx.meta.get(_KEY)
+    assert isinstance(found, Session)
+    return found
+
+
+def begin(ctx: typer.Context, options: Options) -> Session:
+    """Make the session of a command about to run."""
+    session = ctx.meta[_KEY] = Session(options)
+    return session
+
+
+def default_store() -> str:
+    """An SQLite file in ratectl's state directory."""
+    from ratectl.agent.arguments import default_state_dir
+
+    return f"sqlite:///{default_state_dir() / 'ratectl.db'}"
+
+
+def _not_empty(name: str, value: str | None, otherwise: str) -> str | None:
+    if value is None or value.strip():
+        return value
+    raise UsageError(f"{name} is empty: name a store, like etcd://host:2379/prod, or {otherwise}")
+
+
+class _Progress:
+    """A spinner that may never get to start."""
+
+    def __init__(self, stream: Stream, text: str) -> None:
+        self._stream = stream
+        self._text = text
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._status: Any = None
+
+    def start(self) -> None:
+        with self._lock:
+            if self._stopped:
+                return
+            from rich.console import Console
+
+            console = Console(
+                file=self._stream.file, force_terminal=True, no_color=not self._stream.colour
+            )
+            self._status = console.status(self._text)
+            self._status.start()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            if self._status is not None:
+                self._status.stop()
+
+
+@contextmanager
+def _reader_may_leave(file: TextIO) -> Iterator[None]:
+    """``ratectl history | head -1``: a reader that has enough is no failure."""
+    try:
+        yield
+    except BrokenPipeError:
+        # What is still buffered must not fail again when the interpreter ends.
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, file.fileno())
+            os.close(nowhere)

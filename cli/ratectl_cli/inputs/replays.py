@@ -1,0 +1,113 @@
+"""Logs and traffic maps of the command line, and replays of them: for `simulate` and `plan`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ratectl.errors import UsageError
+from ratectl.runtime.files import left_repository
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.simulate import Report
+    from ratectl.simulate.model import TrafficMap
+    from ratectl_cli.framework.session import Session
+
+__all__ = ["Recording", "no_request", "replay_recording"]
+
+
+class Recording(NamedTuple):
+    """A log, and what its lines mean."""
+
+    log: str
+    """A file, or ``-`` for standard input."""
+    map: str
+    made: TrafficMap
+    option: str
+    """The one that named the log, for messages."""
+
+    @classmethod
+    def of(cls, log: str, map_file: str, option: str) -> Recording:
+        """Read the map.
+
+        :raises MapError: the map is none.
+        :raises UsageError: there is no such file.
+        """
+        from ratectl.policy.yaml.text import MAX_BYTES
+        from ratectl.simulate import read_map
+
+        with _opened(map_file, "--map") as file:
+            made = read_map(file.read(MAX_BYTES + 1), map_file)
+        return cls(log, map_file, made, option)
+
+
+def replay_recording(
+    session: Session,
+    recording: Recording,
+    policies: Sequence[tuple[str, PolicyTree]],
+    *,
+    window_ns: int = 60_000_000_000,
+) -> Report:
+    """Replay through one or two named sets of policies, with a bar while it takes long.
+
+    :raises UsageError: there is no such log, or its header lacks what the map names.
+    :raises OSError: the log cannot be read.
+    """
+    from ratectl.simulate import Traffic, replay
+    from ratectl_cli.framework.progress import progress_bar
+
+    log = recording.log
+    with (
+        _log(recording) as (file, size),
+        progress_bar(session, f"replaying {log}", size) as passed,
+    ):
+        return replay(Traffic(file, recording.made, window_ns=window_ns, passed=passed), policies)
+
+
+def no_request(session: Session, log: str, report: Report) -> None:
+    """Say that, and why, a log held no request."""
+    from ratectl_cli.framework.text import bold
+    from ratectl_cli.render.simulation import skipped_blocks
+
+    if session.text:
+        what = f"no line of {log} could be replayed"
+        session.complain([[bold("error: ", "red"), what], *skipped_blocks(report)])
+
+
+@contextmanager
+def _log(recording: Recording) -> Iterator[tuple[Any, int | None]]:
+    """The log, and its size where that is known."""
+    import os
+    import stat
+    import sys
+
+    name, option = recording.log, recording.option
+    if name == "-":
+        if sys.stdin.isatty():
+            raise UsageError(f"{option} - reads standard input, which is a terminal")
+        yield sys.stdin.buffer, None
+        return
+    with _opened(name, option) as file:
+        status = os.fstat(file.fileno())
+        yield file, status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+@contextmanager
+def _opened(name: str, option: str) -> Iterator[Any]:
+    repository = left_repository(name)
+    if repository is not None:
+        raise UsageError(
+            f"{option} {name} leads out of the repository {repository} by a link: name the place "
+            "that it leads to"
+        )
+    try:
+        file = Path(name).open("rb")  # noqa: SIM115  closed below
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{option} {name}: {why.lower()}") from error
+    with file:
+        yield file

@@ -1,0 +1,1 @@
+"""What commands that change something share: questions, confirmations and waiting."""

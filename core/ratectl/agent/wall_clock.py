@@ -1,0 +1,23 @@
+"""How far the wall clock is ahead of the monotonic one, for quotas."""
+
+from __future__ import annotations
+
+import time
+
+from ratectl.engine.algorithms.quota import WallOffset
+
+__all__ = ["WallClock"]
+
+
+class WallClock(WallOffset):
+    """An offset that is looked up again now and then: clocks are set, and machines sleep."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read both clocks."""
+        self.ns = time.time_ns() - time.monotonic_ns()

@@ -1,0 +1,1 @@
+"""Compare two policy trees, and judge what the difference puts at risk."""

@@ -1,0 +1,138 @@
+"""Guards: changes that have taken services down elsewhere need a word of their own to be made.
+
+Each guard can be passed, by a reason that the history keeps. What is not known, such as how full
+buckets are, is no reason to refuse.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ratectl.policy.bundle import encode_policies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ratectl.changes.compare import Change, Named
+    from ratectl.changes.peak_usage import Use
+    from ratectl.policy.language.model import PolicyTree
+
+__all__ = [
+    "BELOW_USE",
+    "EMPTY",
+    "GROWTH",
+    "PROTECTED",
+    "REMOVALS",
+    "UNSIGNED",
+    "UNVERIFIED",
+    "Objection",
+    "objections",
+    "unanswered",
+]
+
+EMPTY: Final = "empty"
+REMOVALS: Final = "removals"
+GROWTH: Final = "growth"
+BELOW_USE: Final = "below-use"
+PROTECTED: Final = "protected"
+UNSIGNED: Final = "unsigned"
+UNVERIFIED: Final = "unverified"
+"""Neither is for ``objections``: whoever publishes knows the key."""
+
+_REMOVED: Final = 5
+"""One scope in so many may go; so a push from half of a repository does not pass."""
+_GROWN: Final = 2
+_SMALL: Final = 64 * 1024
+"""Bytes: a bundle up to this size may grow as it likes. Agents have no trouble with it, and a tree
+of three scopes soon doubles."""
+_NAMED: Final = 5
+
+
+class Objection(NamedTuple):
+    """What a guard says against a change."""
+
+    guard: str
+    message: str
+
+    @property
+    def flag(self) -> str:
+        """The option that passes it, with a reason."""
+        return f"--allow-{self.guard}"
+
+
+def objections(
+    old: PolicyTree | None,
+    new: PolicyTree,
+    changes: Sequence[Change],
+    uses: Mapping[Named, Use],
+) -> list[Objection]:
+    """What speaks against ``new`` where ``old`` is live; nothing where nothing is."""
+    if old is None or not old.policies:
+        return []
+    found = [
+        (EMPTY, _emptied(old, new)),
+        (REMOVALS, _removed(old, new)),
+        (GROWTH, _grown(old, new)),
+        (BELOW_USE, _below_use(changes, uses)),
+        (PROTECTED, _protected(old, new, changes)),
+    ]
+    return [Objection(guard, message) for guard, message in found if message]
+
+
+def _emptied(old: PolicyTree, new: PolicyTree) -> str:
+    if new.policies:
+        return ""
+    return f"it removes every policy: nothing would limit what {len(old.policies)} scopes do now"
+
+
+def _removed(old: PolicyTree, new: PolicyTree) -> str:
+    gone = sorted(set(old.policies) - set(new.policies))
+    if not new.policies or len(gone) * _REMOVED <= len(old.policies):
+        return ""
+    return (
+        f"it removes {len(gone)} of {len(old.policies)} scopes, more than one in {_REMOVED}: "
+        f"{_listed(gone)}"
+    )
+
+
+def _grown(old: PolicyTree, new: PolicyTree) -> str:
+    before, after = len(encode_policies(old)), len(encode_policies(new))
+    if after <= max(_SMALL, _GROWN * before):
+        return ""
+    return f"the bundle grows from {before} to {after} bytes, more than {_GROWN} times as large"
+
+
+def _below_use(changes: Sequence[Change], uses: Mapping[Named, Use]) -> str:
+    cut = [
+        f"{change.limit} of {change.scope} to {change.most} (lately {use.peak} at {use.scope})"
+        for change in changes
+        if not change.inherited and (use := uses.get(change.named)) is not None and use.over
+    ]
+    return f"it cuts below what was used of late: {_listed(cut)}" if cut else ""
+
+
+def _protected(old: PolicyTree, new: PolicyTree, changes: Sequence[Change]) -> str:
+    guarded = {
+        scope
+        for tree in (old, new)
+        for scope, policy in tree.policies.items()
+        if policy.protected and scope in old.policies
+    }
+    unguarded = {
+        scope
+        for scope in guarded
+        if old.policies[scope].protected
+        and (scope not in new.policies or not new.policies[scope].protected)
+    }
+    touched = {change.scope for change in changes if change.scope in guarded} | unguarded
+    return f"it changes what is protected: {_listed(sorted(touched))}" if touched else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def unanswered(found: Sequence[Objection], reasons: Mapping[str, str]) -> Iterator[Objection]:
+    """Those for which no reason was given."""
+    return (each for each in found if not reasons.get(each.guard, "").strip())

@@ -1,0 +1,1 @@
+"""Compile a resolved policy tree into the plans that an engine runs."""

@@ -1,0 +1,134 @@
+"""Activation: what bytes must pass before an agent enforces them.
+
+Size, hash, strict parse, compile, then a self-check: the plans decide synthetic requests on a
+scratch engine of the kind that will enforce them: plans that crash it do so on probation, and not
+at a request. Whatever fails rejects the generation whole; nothing of it is ever enforced.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from ratectl.compiler.plans import Compiled, compiled
+from ratectl.engine import engine_type
+from ratectl.engine.api import PlanSet
+from ratectl.engine.conditional_limit import LimitChoice
+from ratectl.errors import BundleError
+from ratectl.policy.bundle import decode_policies, digest
+from ratectl.policy.resolution.inherited_size import too_much_inherited
+from ratectl.runtime.cooperative import paced
+from ratectl.runtime.gc_pause import paused_collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ratectl.engine.algorithms.quota import WallOffset
+    from ratectl.engine.api import Engine, LimitPlan, ScopePlan
+    from ratectl.policy.language.model import PolicyTree
+
+__all__ = ["activate", "activate_tree", "activated", "verified"]
+
+_CHECKED_SCOPES: Final = 200
+"""Evenly spread over the tree; times six requests each, about a thousand."""
+
+_CHECKED_LIMITS: Final = 10_000
+"""Of all those scopes at most, while there is more than one: a request looks at each of them."""
+
+_SYNTHETIC: Final = (None, "", "self-check")
+"""Values of the attributes of synthetic requests; None leaves them out."""
+
+
+def activate(
+    data: bytes,
+    sha256: str,
+    generation: int,
+    offset: WallOffset | None = None,
+    now_ns: int | None = None,
+) -> PlanSet:
+    """Verify and compile the bytes of a generation; the rest as for ``compile_tree``.
+
+    :raises BundleError: they must not be enforced; the message says why.
+    """
+    with paused_collector():
+        return activate_tree(verified(data, sha256), generation, offset, now_ns)
+
+
+def verified(data: bytes, sha256: str) -> PolicyTree:
+    """The tree that the bytes of a generation hold.
+
+    :raises BundleError: they are not those bytes, or no bundle; the message says why.
+    """
+    if digest(data) != sha256:
+        raise BundleError(f"bundle {sha256[:12]} is corrupt: its bytes hash to {digest(data)[:12]}")
+    with paused_collector():
+        return decode_policies(data)
+
+
+def activate_tree(
+    tree: PolicyTree,
+    generation: int,
+    offset: WallOffset | None = None,
+    now_ns: int | None = None,
+) -> PlanSet:
+    """Compile a tree and check it by deciding with it: see ``activated``."""
+    return activated(tree, generation, offset, now_ns).plans
+
+
+def activated(
+    tree: PolicyTree,
+    generation: int,
+    offset: WallOffset | None = None,
+    now_ns: int | None = None,
+) -> Compiled:
+    """Compile a tree and check it by deciding with it.
+
+    :raises BundleError: it must not be enforced.
+    :raises UsageError: the engine that was asked for does not exist.
+    """
+    too_much = too_much_inherited(tree)
+    if too_much:
+        scope, message = too_much
+        raise BundleError(f"{scope}: {message}")
+    made = compiled(tree, generation, offset, now_ns)
+    engine = engine_type()
+    try:
+        _self_check(made.plans, engine)
+    except Exception as error:
+        raise BundleError(f"self-check failed: {type(error).__name__}: {error}") from error
+    return made
+
+
+def _self_check(plans: PlanSet, make: Callable[[Callable[[], int]], Engine]) -> None:
+    widest = max((len(plan.limits) for plan in paced(plans.scopes.values())), default=0)
+    checked = max(1, min(_CHECKED_SCOPES, _CHECKED_LIMITS // max(1, widest)))
+    stride = max(1, len(plans.scopes) // checked)
+    for plan in paced(islice(plans.scopes.values(), 0, None, stride)):
+        # An engine for each: to swap all plans in, and to free them, would take as long.
+        engine = make(lambda: 0)
+        engine.swap(PlanSet(plans.generation, {plan.scope: plan}), now=0)
+        for attributes in _synthetic_attributes(plan):
+            for cost in (0, 1):
+                engine.check(plan.scope, attributes, cost, now=cost)
+        _break_cycles(engine)
+
+
+def _break_cycles(engine: Engine) -> None:
+    """Empty a scratch engine: it and its compiled core refer to each other, also by its plans.
+
+    What is in cycles would stay until the collector's next full pass.
+    """
+    engine.swap(PlanSet(0), now=0)
+    vars(engine).clear()
+
+
+def _synthetic_attributes(plan: ScopePlan) -> list[dict[str, str]]:
+    names = {name for limit in plan.limits for name in _counted_by(limit)}
+    if plan.conditions is not None:
+        names.update(plan.conditions.attributes)
+    return [{} if value is None else dict.fromkeys(names, value) for value in _SYNTHETIC]
+
+
+def _counted_by(limit: LimitPlan | LimitChoice) -> tuple[str, ...]:
+    plan = limit.plan(0) if isinstance(limit, LimitChoice) else limit
+    return plan.per if plan is not None else ()

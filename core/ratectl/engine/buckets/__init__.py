@@ -1,0 +1,1 @@
+"""Buckets: their sets, the table that bounds them, and what a reload does to them."""

@@ -1,0 +1,203 @@
+"""Limits whose parameters depend on the request: which conditions hold, and the plan for them.
+
+The engine does not know what a condition says. It asks, for each attribute that any condition
+mentions, which conditions a value leaves possible, remembers the answer, and intersects: the cost
+of choosing depends on the number of these attributes alone, not on that of conditions, and requests
+to limits without conditions pay nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ratectl.engine.buckets.counters import exact_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from ratectl.engine.api import Identity, LimitPlan
+
+__all__ = ["Conditions", "Extent", "LimitChoice", "Mask", "Numbering"]
+
+Mask = int
+"""A set of conditions: bit i for the i-th along the path."""
+
+_REMEMBERED: Final = 4_096
+"""Values of one attribute, and sets of conditions, that are remembered."""
+
+_LONG: Final = 256
+
+
+class Conditions:
+    """The conditions along the path of a scope: a function from attributes to those that hold.
+
+    ``possible(name, value)`` tells which conditions a value of the attribute does not rule
+    out. Not thread-safe: its engine's lock guards it.
+    """
+
+    __slots__ = ("_all", "_known", "_possible", "attributes")
+
+    def __init__(
+        self,
+        attributes: tuple[str, ...],
+        count: int,
+        possible: Callable[[str, str | None], Mask],
+    ) -> None:
+        self.attributes = attributes
+        self._all: Mask = (1 << count) - 1
+        self._possible = possible
+        self._known: list[tuple[str, dict[object, Mask]]] = [(name, {}) for name in attributes]
+
+    def holding(self, attributes: Mapping[str, str]) -> Mask:
+        """The conditions that hold for a request."""
+        mask = self._all
+        for bits in self.masks(attributes):
+            mask &= bits
+        return mask
+
+    def masks(self, attributes: Mapping[str, str]) -> list[Mask]:
+        """For each attribute, the conditions that its value leaves possible."""
+        masks = []
+        for name, known in self._known:
+            value: object = attributes.get(name)
+            if value is not None and type(value) is not str:
+                value = exact_text(value)
+            bits = known.get(value)
+            masks.append(self._learn(name, value, known) if bits is None else bits)
+        return masks
+
+    def _learn(self, name: str, value: Any, known: dict[object, Mask]) -> Mask:
+        bits = self._possible(name, value)
+        if value is None or len(value) <= _LONG:
+            _remember(known, value, bits)
+        return bits
+
+
+class Numbering:
+    """The conditions that touch a limit, as bits of a *local* mask.
+
+    ``positions`` are those along the path, and ``refs`` their names. Limits of many scopes share
+    one: it is as large as there are conditions. Its engine's lock guards it.
+    """
+
+    __slots__ = ("_bits", "_local", "_named", "_position", "_relevant")
+
+    def __init__(self, positions: Sequence[int], refs: Sequence[str]) -> None:
+        self._bits = [1 << position for position in positions]
+        self._position = {bit: 1 << local for local, bit in enumerate(self._bits)}
+        self._relevant: Mask = sum(self._position)
+        self._named = {ref: 1 << local for local, ref in enumerate(refs)}
+        self._local: dict[Mask, Mask] = {}
+
+    def local(self, mask: Mask) -> Mask:
+        """The conditions of this limit among those that hold."""
+        mask &= self._relevant
+        found = self._local.get(mask)
+        if found is None:
+            found = sum(self._position[bit] for bit in _bits(mask))
+            _remember(self._local, mask, found)
+        return found
+
+    def of_path(self, local: Mask) -> Mask:
+        """The conditions of a local mask as they are numbered along the path."""
+        return sum(self._bits[bit.bit_length() - 1] for bit in _bits(local))
+
+    def named(self, refs: Iterable[str]) -> Mask | None:
+        """The local mask of the conditions of these names; None where one is not known."""
+        found = 0
+        for ref in refs:
+            bit = self._named.get(ref)
+            if bit is None:
+                return None
+            found |= bit
+        return found
+
+
+class Extent(NamedTuple):
+    """A bound of how long the buckets of a limit take to fill, whichever conditions meet in it."""
+
+    most: int
+    """No bucket admits more at once."""
+    each_ns: int
+    """One token comes in this time, unless none ever comes: then there is nothing to wait for."""
+    span_ns: int
+    """No window is longer, and nothing is held for longer."""
+
+    def joined(self, other: Extent) -> Extent:
+        """What bounds both."""
+        return Extent(
+            max(self.most, other.most),
+            max(self.each_ns, other.each_ns),
+            max(self.span_ns, other.span_ns),
+        )
+
+    def settled_after(self, owed: int) -> int:
+        """As for an algorithm."""
+        return max((self.most + owed) * self.each_ns, self.span_ns)
+
+
+class LimitChoice:
+    """A limit or budget that has one plan for each set of conditions that touches it.
+
+    Its sets of conditions are local (``numbering``), so that conditions of other limits may come
+    and go. ``shape`` is equal in two generations exactly where equal local masks mean the same
+    requests and the same buckets; ``content`` where the plans are equal as well. ``make`` gets a
+    mask of the path, and must not fail; None from it means that there is nothing to decide.
+    """
+
+    __slots__ = (
+        "_make", "_plans", "budget", "conditions", "content", "extent", "local", "name", "named",
+        "numbering", "scope", "shape",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        scope: str,
+        name: str,
+        *,
+        budget: bool,
+        conditions: Conditions,
+        numbering: Numbering,
+        shape: object,
+        content: object,
+        extent: Extent,
+        make: Callable[[Mask], LimitPlan | None],
+    ) -> None:
+        self.scope = scope
+        self.name = name
+        self.budget = budget
+        self.conditions = conditions
+        self.numbering = numbering
+        self.local = numbering.local
+        self.named = numbering.named
+        self.shape = shape
+        self.content = content
+        self.extent = extent
+        self._make = make
+        self._plans: dict[Mask, LimitPlan | None] = {}
+
+    @property
+    def identity(self) -> Identity:
+        return (self.scope, self.name, self.budget)
+
+    def plan(self, local: Mask) -> LimitPlan | None:
+        """What decides where exactly these of its conditions hold."""
+        try:
+            return self._plans[local]
+        except KeyError:
+            plan = self._make(self.numbering.of_path(local))
+            _remember(self._plans, local, plan)
+            return plan
+
+
+def _bits(mask: Mask) -> Iterator[Mask]:
+    while mask:
+        bit = mask & -mask
+        yield bit
+        mask ^= bit
+
+
+def _remember(known: dict[Any, Any], key: object, value: object) -> None:
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    known[key] = value

@@ -1,0 +1,1 @@
+"""The engine on the compiled core, and the C sources of that core."""

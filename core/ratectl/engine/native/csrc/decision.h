@@ -1,0 +1,290 @@
+/* Decisions: decision.py's class, and what one must remember to be released or settled. */
+#ifndef RATECTL_DECISION_H
+#define RATECTL_DECISION_H
+
+#include "selection.h"
+
+typedef enum { OK, LIMITED, NEVER_PASSES, SHADOW, NO_POLICY } Reason;
+
+/* What was charged in one group. */
+typedef struct {
+    u64 key;
+    Slot *slot;
+    u32 serial;     /* of the bucket; 0: it is not tracked */
+    int refused;    /* in shadow: nothing was charged */
+} Charge;
+
+typedef struct {
+    PyObject_VAR_HEAD
+    Selection *selection;           /* NULL: no policy, or nothing to remember */
+    PyObject *scope, *attributes;   /* as they were asked for; NULL where nothing was charged */
+    PyObject *notes;                /* Python's, in place of `charges`, once it has settled */
+    i64 generation, now, cost;
+    i64 retry_after;
+    Rule *rule;         /* of the bucket that decided, or NULL */
+    union {
+        struct { i64 remaining, reset_after; } counts;
+        struct { u64 low; i64 high, ahead; } tokens;    /* divided only when asked for */
+    } left;
+    int decisive;                   /* the group that decided, or -1 */
+    Reason reason;
+    Charge charges[];
+} Decision;
+
+static PyTypeObject *decision_type;
+static PyObject *reasons[5], *seconds_divisor;
+static PyObject *describe_decision, *settle_nothing; /* decision.py's */
+
+#define MOST_SPARE 1024
+#define SPARE_CHARGES 6
+
+/* Decisions that nobody has any more, to be used again: most live for microseconds. */
+static Decision *spare_decisions[MOST_SPARE];
+static int spare_count;
+
+static Decision *
+decision_alloc(int charges)
+{
+    Decision *d;
+    if (spare_count && charges <= SPARE_CHARGES) {
+        d = spare_decisions[--spare_count];
+        PyObject_InitVar((PyVarObject *)d, decision_type, charges);
+    } else {
+        d = PyObject_GC_NewVar(Decision, decision_type,
+                               charges < SPARE_CHARGES ? SPARE_CHARGES : charges);
+        if (d == NULL)
+            return NULL;
+        Py_SET_SIZE((PyVarObject *)d, charges);
+    }
+    d->selection = NULL;
+    d->scope = d->attributes = d->notes = NULL;
+    d->rule = NULL;
+    return d;
+}
+
+static int
+decision_traverse(Decision *d, visitproc visit, void *arg)
+{
+    Py_VISIT(TYPE(d));
+    Py_VISIT(d->selection);
+    Py_VISIT(d->attributes);
+    Py_VISIT(d->notes);
+    return 0;
+}
+
+static int
+decision_clear(Decision *d)
+{
+    Py_CLEAR(d->attributes);
+    Py_CLEAR(d->notes);
+    return 0;
+}
+
+static void
+decision_dealloc(Decision *d)
+{
+    PyTypeObject *type = TYPE(d);
+    Py_ssize_t size = Py_SIZE((PyObject *)d);
+    PyObject_GC_UnTrack((PyObject *)d);
+    if (d->selection != NULL) {
+        if (unlikely(d->selection->holds))
+            for (Py_ssize_t i = 0; i < size; i++)
+                Py_XDECREF((PyObject *)d->charges[i].slot);
+        Py_DECREF((PyObject *)d->selection);
+    }
+    Py_XDECREF((PyObject *)d->rule);
+    Py_XDECREF(d->scope);
+    Py_XDECREF(d->attributes);
+    Py_XDECREF(d->notes);
+    if (size <= SPARE_CHARGES && spare_count < MOST_SPARE)
+        spare_decisions[spare_count++] = d;
+    else
+        PyObject_GC_Del(d);
+    Py_DECREF(type);
+}
+
+/* Attributes ------------------------------------------------------------------------------------ */
+
+static Group *
+decisive_group(const Decision *d)
+{
+    return d->decisive < 0 ? NULL : d->selection->groups[d->decisive];
+}
+
+static int
+is_allowed(const Decision *d)
+{
+    return d->reason != LIMITED && d->reason != NEVER_PASSES;
+}
+
+static PyObject *
+number_or_none(i64 number)
+{
+    return number < 0 ? Py_NewRef(Py_None) : PyLong_FromLongLong(number);
+}
+
+static PyObject *
+seconds_or_none(i64 number)
+{
+    if (number < 0)
+        return Py_NewRef(Py_None);
+    PyObject *ns = PyLong_FromLongLong(number);
+    PyObject *seconds = ns ? PyNumber_TrueDivide(ns, seconds_divisor) : NULL;
+    Py_XDECREF(ns);
+    return seconds;
+}
+
+static i128
+level_left(const Decision *d)
+{
+    return (i128)((u128)(u64)d->left.tokens.high << 64 | d->left.tokens.low);
+}
+
+static i64
+reset_of_decision(const Decision *d)
+{
+    if (d->rule == NULL)
+        return 0;
+    return d->rule->kind == TOKENS ? tokens_reset(d->rule, level_left(d), d->left.tokens.ahead)
+                                   : d->left.counts.reset_after;
+}
+
+#define GETTER(name) static PyObject *get_##name(Decision *d, void *unused)
+GETTER(allowed) { (void)unused; return PyBool_FromLong(is_allowed(d)); }
+GETTER(reason) { (void)unused; return Py_NewRef(reasons[d->reason]); }
+GETTER(generation) { (void)unused; return PyLong_FromLongLong(d->generation); }
+GETTER(retry_after_ns) { (void)unused; return number_or_none(d->retry_after); }
+GETTER(reset_after_ns) { (void)unused; return number_or_none(reset_of_decision(d)); }
+GETTER(retry_after) { (void)unused; return seconds_or_none(d->retry_after); }
+GETTER(reset_after) { (void)unused; return seconds_or_none(reset_of_decision(d)); }
+GETTER(limit)
+{
+    (void)unused;
+    Group *g = decisive_group(d);
+    return Py_NewRef(g ? g->name : Py_None);
+}
+GETTER(scope)
+{
+    (void)unused;
+    Group *g = decisive_group(d);
+    return Py_NewRef(g ? g->scope : d->selection ? d->selection->scope : Py_None);
+}
+GETTER(capacity)
+{
+    (void)unused;
+    return d->rule ? PyLong_FromLongLong(d->rule->most) : Py_NewRef(Py_None);
+}
+GETTER(remaining)
+{
+    (void)unused;
+    if (d->rule == NULL)
+        return Py_NewRef(Py_None);
+    return PyLong_FromLongLong(d->rule->kind == TOKENS ? tokens_left(d->rule, level_left(d))
+                                                       : d->left.counts.remaining);
+}
+
+/* What Python needs to release or settle: None where there is nothing to. Once it has made notes of
+   its own (`_notes`), these are kept instead. */
+GETTER(notes)
+{
+    (void)unused;
+    return Py_NewRef(d->notes ? d->notes : Py_None);
+}
+
+static int
+set_notes(Decision *d, PyObject *notes, void *unused)
+{
+    (void)unused;
+    PyObject *before = d->notes;
+    d->notes = Py_XNewRef(notes);
+    Py_XDECREF(before);
+    return 0;
+}
+
+/* (scope, attributes, now, cost, [(group, key, serial, slot or None, refused)]), or None. */
+static PyObject *
+decision_charges(Decision *d, PyObject *unused)
+{
+    (void)unused;
+    if (d->attributes == NULL)
+        Py_RETURN_NONE;
+    PyObject *charges = PyList_New(Py_SIZE((PyObject *)d));
+    for (Py_ssize_t i = 0; charges != NULL && i < Py_SIZE((PyObject *)d); i++) {
+        const Charge *c = &d->charges[i];
+        PyObject *charge =
+            Py_BuildValue("(OKIOi)", d->selection->groups[i], c->key, c->serial,
+                          c->slot ? (PyObject *)c->slot : Py_None, c->refused);
+        if (charge == NULL)
+            Py_CLEAR(charges);
+        else
+            PyList_SetItem(charges, i, charge);
+    }
+    if (charges == NULL)
+        return NULL;
+    return Py_BuildValue("(OOLLN)", d->scope, d->attributes, d->now, d->cost, charges);
+}
+
+static int
+decision_bool(Decision *d)
+{
+    return is_allowed(d);
+}
+
+static PyObject *
+decision_repr(PyObject *d)
+{
+    return PyObject_CallFunctionObjArgs(describe_decision, d, NULL);
+}
+
+static PyObject *
+decision_enter(PyObject *d, PyObject *unused)
+{
+    (void)unused;
+    return Py_NewRef((PyObject *)d);
+}
+
+static PyObject *decision_release(Decision *d, PyObject *unused);
+static PyObject *decision_settle(Decision *d, PyObject *actual);
+
+static PyObject *
+decision_exit(Decision *d, PyObject *args)
+{
+    (void)args;
+    return decision_release(d, NULL);
+}
+
+static PyMethodDef decision_methods[] = {
+    {"release", (PyCFunction)decision_release, METH_NOARGS,
+     "Give back the slots that concurrency limits hold for the request, now that it is over."},
+    {"settle", (PyCFunction)decision_settle, METH_O,
+     "Correct the cost, now that it is known: charge the difference, or refund it."},
+    {"_charges", (PyCFunction)decision_charges, METH_NOARGS, NULL},
+    {"__enter__", (PyCFunction)decision_enter, METH_NOARGS, NULL},
+    {"__exit__", (PyCFunction)decision_exit, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+static PyGetSetDef decision_getset[] = {
+#define READ(name) {#name, (getter)get_##name, NULL, NULL, NULL}
+    READ(allowed), READ(reason), READ(generation), READ(limit), READ(scope), READ(capacity),
+    READ(remaining), READ(retry_after_ns), READ(reset_after_ns), READ(retry_after),
+    READ(reset_after),
+    {"_notes", (getter)get_notes, (setter)set_notes, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+static PyType_Slot decision_slots[] = {
+    {Py_tp_dealloc, decision_dealloc},
+    {Py_tp_traverse, decision_traverse},
+    {Py_tp_clear, decision_clear},
+    {Py_tp_methods, decision_methods},
+    {Py_tp_getset, decision_getset},
+    {Py_tp_repr, decision_repr},
+    {Py_nb_bool, decision_bool},
+    {Py_tp_doc, "May this request pass, and what decided; see ratectl.Decision."},
+    {0, NULL},
+};
+static PyType_Spec decision_spec = {
+    "ratectl.engine.native._fast.Decision", offsetof(Decision, charges), sizeof(Charge),
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, decision_slots,
+};
+
+#endif

@@ -1,0 +1,475 @@
+/* Rules and groups as Python sees them: fast.py keeps them up to date, and reads and writes single
+   buckets where a request is Python's to decide. */
+#ifndef RATECTL_GROUP_PY_H
+#define RATECTL_GROUP_PY_H
+
+#include "group.h"
+
+/* Rules ----------------------------------------------------------------------------------------- */
+
+static PyObject *
+rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    int kind, blocked;
+    long long most, per_ns, per_token, slot_ns, hold_ns, even;
+    PyObject *offset;
+    if (kwargs != NULL && PyDict_Size(kwargs)) {
+        PyErr_SetString(PyExc_TypeError, "Rule() takes no keyword arguments");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "ipLLLLLLO", &kind, &blocked, &most, &per_ns, &per_token, &slot_ns,
+                          &hold_ns, &even, &offset))
+        return NULL;
+    if (kind != WIDE && (most > MOST_COUNT || per_ns > MOST_TIME || per_token > MOST_TIME ||
+                         slot_ns > MOST_TIME / 64 || hold_ns > MOST_TIME / 64)) {
+        PyErr_SetString(PyExc_OverflowError, "a limit too large for the compiled core");
+        return NULL;
+    }
+    Rule *r = (Rule *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (r == NULL)
+        return NULL;
+    if (kind == TOKENS && per_ns && (i128)most * per_token > (i128)per_ns * MOST_TIME) {
+        Py_DECREF((PyObject *)r);
+        PyErr_SetString(PyExc_OverflowError, "a bucket that fills too slowly");
+        return NULL;
+    }
+    r->kind = (Kind)kind;
+    r->blocked = blocked;
+    r->most = most;
+    r->per_ns = per_ns;
+    r->per_token = per_token;
+    r->capacity = (i128)most * per_token;
+    r->half = r->capacity / 2;
+    r->slot_ns = slot_ns;
+    r->hold_ns = hold_ns;
+    r->even = even;
+    r->starts = r->ends = INT64_MIN;
+    r->size = bucket_size(r->kind);
+    r->offset = Py_NewRef(offset);
+    return (PyObject *)r;
+}
+
+static void
+rule_dealloc(Rule *r)
+{
+    PyTypeObject *type = TYPE(r);
+    Py_XDECREF(r->offset);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(r);
+    Py_DECREF(type);
+}
+
+static PyMemberDef rule_members[] = {
+    {"kind", T_INT, offsetof(Rule, kind), READONLY, NULL},
+    {"size", T_UINT, offsetof(Rule, size), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+static PyType_Slot rule_slots[] = {
+    {Py_tp_new, rule_new},
+    {Py_tp_dealloc, rule_dealloc},
+    {Py_tp_members, rule_members},
+    {Py_tp_doc, "Rule(kind, blocked, most, per_ns, per_token, slot_ns, hold_ns, even, offset)"},
+    {0, NULL},
+};
+static PyType_Spec rule_spec = {
+    "ratectl.engine.native._fast.Rule", sizeof(Rule), 0, Py_TPFLAGS_DEFAULT, rule_slots,
+};
+
+/* Packing --------------------------------------------------------------------------------------- */
+
+/* The fields of a bucket. It is a copy: to make objects may run the collector, and finalizers may
+   have the bucket itself evicted. */
+static PyObject *
+packed_fields(Kind kind, const Packed *b)
+{
+    const Bucket *h = &b->head;
+    if (kind == TOKENS)
+        return Py_BuildValue("(iIILKLL)", kind, h->epoch, h->serial, b->tokens.high, b->tokens.low,
+                             b->tokens.at, b->tokens.high_at);
+    if (kind == QUOTA)
+        return Py_BuildValue("(iIILLLL)", kind, h->epoch, h->serial, b->quota.start, b->quota.end,
+                             b->quota.since, b->quota.used);
+    if (kind == HELD) {
+        PyObject *newest = b->held.newest == NO_SLOT ? Py_NewRef(Py_None)
+                                                     : PyLong_FromLongLong(b->held.newest);
+        if (newest == NULL)
+            return NULL;
+        return Py_BuildValue("(iIION)", kind, h->epoch, h->serial,
+                             b->held.own ? (PyObject *)b->held.own : Py_None, newest);
+    }
+    PyObject *fields = PyTuple_New(5 + SLOTS);
+    if (fields == NULL)
+        return NULL;
+    i64 numbers[5] = {kind, h->epoch, h->serial, b->window.slot, b->window.since};
+    for (int i = 0; i < 5 + SLOTS; i++) {
+        PyObject *number = i < 5 ? PyLong_FromLongLong(numbers[i])
+                                 : PyLong_FromUnsignedLongLong(count_in(&b->window, i - 5));
+        if (number == NULL || PyTuple_SetItem(fields, i, number) < 0) {
+            Py_DECREF(fields);
+            return NULL;
+        }
+    }
+    return fields;
+}
+
+static i64
+field(PyObject *fields, Py_ssize_t i, int *odd)
+{
+    int overflow;
+    long long value = PyLong_AsLongLongAndOverflow(PyTuple_GetItem(fields, i), &overflow);
+    if (overflow || value > MOST_TIME || value < -MOST_TIME)
+        *odd = 1;
+    return value;
+}
+
+/* Fill a bucket, which may own what it does not come to own now. 0 where the fields do not fit: the
+   bucket is as it was. */
+static int
+pack(const Rule *r, Packed *into, u32 epoch, u32 serial, PyObject *fields, Budget *budget)
+{
+    Packed b;
+    int odd = 0;
+    Py_ssize_t expected[] = {0, 4, 2 + SLOTS, 4, 2};
+    if (r->kind == WIDE || PyTuple_Size(fields) != expected[r->kind])
+        return 0;
+    memcpy(&b, into, sizeof(Bucket));
+    b.head.epoch = epoch;
+    b.head.serial = serial;
+    if (r->kind == TOKENS) {
+        b.tokens.high = field(fields, 0, &odd);
+        b.tokens.low = PyLong_AsUnsignedLongLong(PyTuple_GetItem(fields, 1));
+        b.tokens.at = field(fields, 2, &odd);
+        b.tokens.high_at = field(fields, 3, &odd);
+        odd |= too_deep(r, level_of(&b.tokens));
+    } else if (r->kind == QUOTA) {
+        b.quota.start = field(fields, 0, &odd);
+        b.quota.end = field(fields, 1, &odd);
+        b.quota.since = field(fields, 2, &odd);
+        b.quota.used = field(fields, 3, &odd);
+    } else if (r->kind == HELD) {
+        PyObject *own = PyTuple_GetItem(fields, 0), *newest = PyTuple_GetItem(fields, 1);
+        b.held.newest = newest == Py_None ? NO_SLOT : field(fields, 1, &odd);
+        b.held.own = own == Py_None ? NULL : (struct Batch *)own;
+        odd |= own != Py_None && TYPE(own) != batch_type;
+        if (!odd)
+            Py_XINCREF((PyObject *)b.held.own);
+    } else {
+        u64 counts[SLOTS], *own = NULL;
+        b.window.slot = field(fields, 0, &odd);
+        b.window.since = field(fields, 1, &odd);
+        odd |= b.window.slot > MOST_TIME / r->slot_ns || b.window.slot < -MOST_TIME / r->slot_ns;
+        for (int i = 0; i < SLOTS; i++)
+            counts[i] = (u64)field(fields, 2 + i, &odd);
+        u64 largest = largest_of(counts);
+        odd = odd || largest > (u64)MOST_TIME / 64 ||
+              (largest > MOST_NARROW && (own = counts_new(budget)) == NULL);
+        ring_fill(&b.window, counts, own);
+    }
+    if (PyErr_Occurred())
+        PyErr_Clear();
+    if (odd)
+        return 0;
+    if (into->head.key)
+        bucket_end(r->kind, budget, &into->head);
+    memcpy(into, &b, r->size);
+    return 1;
+}
+
+/* Groups ---------------------------------------------------------------------------------------- */
+
+static PyObject *
+group_key(Group *g, PyObject *attributes)
+{
+    int failed = 0;
+    u64 key = attributes_key(g, attributes, &failed);
+    return failed ? NULL : PyLong_FromUnsignedLongLong(key);
+}
+
+/* Numbers of boxed states: keys of tracked buckets; those that share have their own range. */
+static PyObject *
+boxed_number(const Bucket *b, int shared)
+{
+    return shared ? PyLong_FromLongLong(-(i64)b->key) : PyLong_FromUnsignedLongLong(b->key);
+}
+
+static PyObject *
+unpacked(Group *g, const Rule *r, const Bucket *b, int shared)
+{
+    if (b == NULL)
+        Py_RETURN_NONE;
+    if (b->epoch & BOXED) {
+        PyObject *number = boxed_number(b, shared);
+        PyObject *boxed = number ? PyDict_GetItemWithError(g->boxed, number) : NULL;
+        Py_XINCREF(boxed);
+        Py_XDECREF(number);
+        return boxed;
+    }
+    Kind kind = r->kind;
+    Packed copy;
+    u64 counts[SLOTS];
+    memcpy(&copy, b, r->size);
+    if (kind == WINDOW && is_broad(&copy.window))
+        ring_unfold(&copy.window, counts);
+    PyObject *own = kind == HELD ? Py_XNewRef((PyObject *)copy.held.own) : NULL;
+    PyObject *fields = packed_fields(kind, &copy);
+    Py_XDECREF(own);
+    return fields;
+}
+
+static int
+unbox(Group *g, Bucket *b, int shared)
+{
+    if (!(b->epoch & BOXED))
+        return 0;
+    PyObject *number = boxed_number(b, shared);
+    b->epoch = 0;
+    int done = number ? PyDict_DelItem(g->boxed, number) : -1;
+    Py_XDECREF(number);
+    return done;
+}
+
+/* The serial number of a bucket to be made. */
+static PyObject *
+group_serial(Group *g, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLong(next_serial(g->common));
+}
+
+static PyObject *
+group_get(Group *g, PyObject *key)
+{
+    u64 k = PyLong_AsUnsignedLongLong(key);
+    if (PyErr_Occurred())
+        return NULL;
+    Bucket *b = group_find(g, k);
+    if (b != NULL || !g->former_count)
+        return unpacked(g, g->rule, b, 0);
+    Table *table;
+    b = former_find(g, k, &table);
+    return unpacked(g, b ? (const Rule *)table->rule : g->rule, b, 0);
+}
+
+/* Forget a bucket that is packed as under a former rule. */
+static void
+former_remove(Group *g, u64 key)
+{
+    Table *table;
+    Bucket *b = former_find(g, key, &table);
+    if (b == NULL)
+        return;
+    unbox(g, b, 0);
+    table_remove(table, b);
+    if (table->count)
+        return;
+    table_drop(table, UINT32_MAX);
+    Py_CLEAR(table->rule);
+    memmove(table, table + 1, (size_t)(&g->former[--g->former_count] - table) * sizeof *table);
+}
+
+/* Put a bucket in place of the one that is there: (epoch, serial, fields) or, where it cannot be
+   packed, a list to box. 0 where the fields do not fit; -1 for an error. */
+static int
+store(Group *g, Bucket *b, int shared, PyObject *value)
+{
+    if (PyTuple_Check(value)) {
+        unsigned int epoch, serial;
+        PyObject *fields;
+        if (!PyArg_ParseTuple(value, "IIO!", &epoch, &serial, &PyTuple_Type, &fields))
+            return -1;
+        u32 before = b->epoch;
+        if (!pack(g->rule, (Packed *)b, epoch, serial, fields, &g->common->budget))
+            return 0;
+        if (before & BOXED) {
+            b->epoch = before;
+            int failed = unbox(g, b, shared);
+            b->epoch = epoch;
+            return failed ? -1 : 1;
+        }
+        return 1;
+    }
+    PyObject *number = boxed_number(b, shared);
+    int failed = number ? PyDict_SetItem(g->boxed, number, value) : -1;
+    Py_XDECREF(number);
+    if (failed)
+        return -1;
+    bucket_end(g->rule->kind, &g->common->budget, b);
+    b->epoch = BOXED;
+    b->serial = 0;
+    return 1;
+}
+
+/* set(key, bucket): write a tracked bucket, see `store`. */
+static PyObject *
+group_set(Group *g, PyObject *args)
+{
+    unsigned long long key;
+    PyObject *value;
+    if (!PyArg_ParseTuple(args, "KO", &key, &value))
+        return NULL;
+    Bucket *b = group_find(g, key);
+    if (b == NULL) {
+        former_remove(g, key);
+        b = table_add(&g->table, key, 1);
+        if (b == NULL)
+            return PyErr_NoMemory();
+        memset(b, 0, g->rule->size);
+        b->key = key;
+    }
+    int done = store(g, b, 0, value);
+    return done < 0 ? NULL : PyBool_FromLong(done);
+}
+
+/* add(key, now, held) -> whether there was room for a new bucket, which must be set next. `held`
+   are (group, key) of buckets that are about to be charged. */
+static PyObject *
+group_add(Group *g, PyObject *args)
+{
+    unsigned long long key;
+    PyObject *now, *held;
+    int failed = 0;
+    if (!PyArg_ParseTuple(args, "KOO!", &key, &now, &PyList_Type, &held))
+        return NULL;
+    i64 at = clamped(now, &failed);
+    if (failed)
+        return NULL;
+    at = at > MOST_TIME ? MOST_TIME : at < -MOST_TIME ? -MOST_TIME : at;
+    Bucket *kept[64];
+    int count = 0;
+    for (Py_ssize_t i = 0; i < PyList_Size(held) && count < 64; i++) {
+        Group *of;
+        unsigned long long other;
+        if (!PyArg_ParseTuple(PyList_GetItem(held, i), "O!K", group_type, &of, &other))
+            return NULL;
+        if ((kept[count] = group_find(of, other)) != NULL)
+            count++;
+    }
+    Bucket *b = track(g, key, at, kept, count);
+    if (b == NULL) {
+        g->common->overflowed++;
+        Py_RETURN_FALSE;
+    }
+    memset(b, 0, g->rule->size);
+    b->key = key;
+    Py_RETURN_TRUE;
+}
+
+static PyObject *
+group_remove(Group *g, PyObject *key)
+{
+    u64 k = PyLong_AsUnsignedLongLong(key);
+    if (PyErr_Occurred())
+        return NULL;
+    Bucket *b = group_find(g, k);
+    if (b == NULL) {
+        former_remove(g, k);
+    } else {
+        if (unbox(g, b, 0) < 0)
+            return NULL;
+        table_remove(&g->table, b);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+group_get_shared(Group *g, PyObject *slot)
+{
+    u64 at = PyLong_AsUnsignedLongLong(slot);
+    if (PyErr_Occurred())
+        return NULL;
+    return unpacked(g, g->rule, shared_bucket(g, at), 1);
+}
+
+static PyObject *
+group_set_shared(Group *g, PyObject *args)
+{
+    unsigned long long slot;
+    PyObject *value;
+    if (!PyArg_ParseTuple(args, "KO", &slot, &value))
+        return NULL;
+    Bucket *b = shared_bucket(g, slot);
+    if (b == NULL && (b = share(g, slot)) == NULL)
+        return PyErr_NoMemory();
+    int done = store(g, b, 1, value);
+    return done < 0 ? NULL : PyBool_FromLong(done);
+}
+
+static PyObject *
+group_shared_slots(Group *g, PyObject *unused)
+{
+    (void)unused;
+    PyObject *slots = PyList_New(0);
+    for (u64 slot = 0; slots != NULL && g->shared != NULL && slot < SHARED; slot++) {
+        if (shared_bucket(g, slot) == NULL)
+            continue;
+        PyObject *number = PyLong_FromUnsignedLongLong(slot);
+        if (number == NULL || PyList_Append(slots, number) < 0)
+            Py_CLEAR(slots);
+        Py_XDECREF(number);
+    }
+    return slots;
+}
+
+static void
+free_shared(Group *g)
+{
+    for (u64 slot = 0; g->shared != NULL && slot < SHARED; slot++) {
+        Bucket *b = shared_bucket(g, slot);
+        if (b == NULL)
+            continue;
+        bucket_end(g->rule->kind, &g->common->budget, b);
+        if (unbox(g, b, 1) < 0)
+            PyErr_Clear();
+    }
+    PyMem_Free(g->shared);
+    g->shared = NULL;
+}
+
+static PyObject *
+group_clear_shared(Group *g, PyObject *unused)
+{
+    (void)unused;
+    free_shared(g);
+    Py_RETURN_NONE;
+}
+
+/* behind(at, most) -> (at, keys): buckets that have not followed all changes, from place `at` on;
+   the last answer's `at` is -1. */
+static PyObject *
+group_behind(Group *g, PyObject *args)
+{
+    long long at;
+    int most;
+    if (!PyArg_ParseTuple(args, "Li", &at, &most))
+        return NULL;
+    PyObject *keys = PyList_New(0);
+    int table = (int)(at >> 32);
+    u32 place = (u32)at;
+    while (keys != NULL && most-- > 0) {
+        if (table > g->former_count) {
+            at = -1;
+            break;
+        }
+        Table *t = table < g->former_count ? &g->former[table] : &g->table;
+        u32 chunk = place / CHUNK;
+        if (chunk >= t->chunk_count) {
+            table++;
+            place = 0;
+        } else if (place % CHUNK >= t->chunks[chunk].fresh) {
+            place = (chunk + 1) * CHUNK;
+        } else {
+            Bucket *b = bucket_of(t, place++);
+            at = (long long)table << 32 | place;
+            if (b->key == 0 || (t == &g->table && !(b->epoch & BOXED) &&
+                                (b->epoch == g->epoch || catch_up(g, b) == 0)))
+                continue;
+            PyObject *key = PyLong_FromUnsignedLongLong(b->key);
+            if (key == NULL || PyList_Append(keys, key) < 0)
+                Py_CLEAR(keys);
+            Py_XDECREF(key);
+        }
+        at = (long long)table << 32 | place;
+    }
+    return keys == NULL ? NULL : Py_BuildValue("(LN)", at, keys);
+}
+
+#endif

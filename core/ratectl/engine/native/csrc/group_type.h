@@ -1,0 +1,349 @@
+/* The type `Group`: its parameters, its life, and its methods' table. */
+#ifndef RATECTL_GROUP_TYPE_H
+#define RATECTL_GROUP_TYPE_H
+
+#include "group_py.h"
+
+/* Let what remained least become tokens, before the rule that says what a token is changes. */
+static void
+flush_lowest(Group *g)
+{
+    if (!g->has_lowest)
+        return;
+    i64 left = g->rule->kind == TOKENS ? tokens_left(g->rule, g->lowest) : (i64)g->lowest;
+    Counters *c = g->counters;
+    if (!c->has_lowest || left < c->lowest)
+        c->lowest = left;
+    c->has_lowest = 1;
+    g->has_lowest = 0;
+}
+
+static PyObject *
+group_flush(Group *g, PyObject *unused)
+{
+    (void)unused;
+    flush_lowest(g);
+    Py_RETURN_NONE;
+}
+
+static int
+group_set_rule(Group *g, PyObject *value, void *unused)
+{
+    (void)unused;
+    if (value == NULL || TYPE(value) != rule_type) {
+        PyErr_SetString(PyExc_TypeError, "a rule is a Rule");
+        return -1;
+    }
+    Rule *new = (Rule *)value, *old = g->rule;
+    if (old == NULL) {
+        table_init(&g->table, &g->common->budget, new);
+    } else if (old->kind != new->kind || old->size != new->size) {
+        flush_lowest(g);
+        genesis_end(g);
+        if (g->table.count) {
+            Table *former = PyMem_Realloc(g->former, ((size_t)g->former_count + 1) * sizeof *former);
+            if (former == NULL) {
+                PyErr_NoMemory();
+                return -1;
+            }
+            g->former = former;
+            former[g->former_count] = g->table;
+            former[g->former_count++].rule = Py_NewRef((PyObject *)old);
+        } else {
+            table_drop(&g->table, UINT32_MAX);
+        }
+        table_init(&g->table, &g->common->budget, new);
+        g->hand = 0;
+    } else {
+        flush_lowest(g);
+    }
+    g->rule = (Rule *)Py_NewRef(value);
+    Py_XDECREF((PyObject *)old);
+    return 0;
+}
+
+static PyObject *
+group_get_rule(Group *g, void *unused)
+{
+    (void)unused;
+    return Py_XNewRef((PyObject *)g->rule);
+}
+
+/* set_genesis(fields): a tuple, None for a full bucket, False for one that cannot be packed. */
+static PyObject *
+group_set_genesis(Group *g, PyObject *fields)
+{
+    Packed genesis;
+    genesis_end(g);
+    g->odd_genesis = 0;
+    if (fields == Py_None)
+        Py_RETURN_NONE;
+    memset(&genesis, 0, sizeof genesis);
+    if (!PyTuple_Check(fields) || g->rule->kind == HELD ||
+        !pack(g->rule, &genesis, 0, 0, fields, &g->common->budget)) {
+        g->odd_genesis = 1;
+    } else {
+        g->genesis = PyMem_Malloc(sizeof genesis);
+        if (g->genesis == NULL) {
+            bucket_end(g->rule->kind, &g->common->budget, &genesis.head);
+            return PyErr_NoMemory();
+        }
+        *g->genesis = genesis;
+    }
+    Py_RETURN_NONE;
+}
+
+/* changed(now, before, after, native): the buckets' parameters changed at that instant. */
+static PyObject *
+group_changed(Group *g, PyObject *args)
+{
+    PyObject *now;
+    Rule *before, *after;
+    int native, failed = 0;
+    if (!PyArg_ParseTuple(args, "OO!O!p", &now, rule_type, &before, rule_type, &after, &native))
+        return NULL;
+    i64 at = clamped(now, &failed);
+    if (failed)
+        return NULL;
+    size_t count = (size_t)g->change_count + 1;
+    Change *changes = PyMem_Realloc(g->changes, count * sizeof *changes);
+    if (changes == NULL)
+        return PyErr_NoMemory();
+    native = native && at < MOST_TIME && at > -MOST_TIME;
+    changes[g->change_count++] = (Change){
+        at, (Rule *)Py_NewRef((PyObject *)before), (Rule *)Py_NewRef((PyObject *)after), native};
+    g->changes = changes;
+    Py_RETURN_NONE;
+}
+
+static void
+forget_changes(Group *g, int count)
+{
+    for (int i = 0; i < count; i++) {
+        Py_DECREF((PyObject *)g->changes[i].before);
+        Py_DECREF((PyObject *)g->changes[i].after);
+    }
+    g->change_count -= count;
+    if (g->change_count)
+        memmove(g->changes, g->changes + count, (size_t)g->change_count * sizeof *g->changes);
+}
+
+/* forget(count): the first changes, which every bucket has followed. */
+static PyObject *
+group_forget(Group *g, PyObject *count)
+{
+    long n = PyLong_AsLong(count);
+    if (PyErr_Occurred())
+        return NULL;
+    forget_changes(g, n < 0 ? 0 : n < g->change_count ? (int)n : g->change_count);
+    Py_RETURN_NONE;
+}
+
+/* know(start, end): the present window of a quota's calendar. */
+static PyObject *
+group_know(Group *g, PyObject *args)
+{
+    long long start, end;
+    if (!PyArg_ParseTuple(args, "LL", &start, &end))
+        return NULL;
+    if (start > -MOST_TIME && end < MOST_TIME) {
+        g->rule->starts = start;
+        g->rule->ends = end;
+    }
+    Py_RETURN_NONE;
+}
+
+/* drop(chunks) -> how many are left: let go of the buckets of a group that retired. */
+static PyObject *
+group_drop(Group *g, PyObject *chunks)
+{
+    long most = PyLong_AsLong(chunks);
+    if (PyErr_Occurred())
+        return NULL;
+    if (g->former_count) {
+        Table *t = &g->former[g->former_count - 1];
+        if (table_drop(t, (u32)most))
+            return PyLong_FromLong(1);
+        Py_CLEAR(t->rule);
+        g->former_count--;
+        return PyLong_FromLong(1);
+    }
+    return PyLong_FromUnsignedLong(table_drop(&g->table, (u32)most));
+}
+
+static i64
+group_count(const Group *g)
+{
+    i64 count = g->table.count;
+    for (int i = 0; i < g->former_count; i++)
+        count += g->former[i].count;
+    return count;
+}
+
+static PyObject *
+group_retire(Group *g, PyObject *unused)
+{
+    (void)unused;
+    flush_lowest(g);
+    if (!g->retired)
+        g->common->budget.buckets -= group_count(g);
+    g->retired = g->table.retired = 1;
+    for (int i = 0; i < g->former_count; i++)
+        g->former[i].retired = 1;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+group_get_count(Group *g, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLongLong(group_count(g));
+}
+
+static PyObject *
+group_get_former(Group *g, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(g->former_count);
+}
+
+/* The keys of buckets that are not packed. */
+static PyObject *
+group_get_boxed(Group *g, void *unused)
+{
+    (void)unused;
+    return PyDict_Keys(g->boxed);
+}
+
+static void
+group_dealloc(Group *g)
+{
+    PyTypeObject *type = TYPE(g);
+    if (g->common != NULL) {
+        Common *common = g->common;
+        g->next->previous = g->previous;
+        g->previous->next = g->next;
+        if (common->hand == g)
+            common->hand = g->next == g ? NULL : g->next;
+        if (g->rule != NULL) {
+            genesis_end(g);
+            free_shared(g);
+            for (int i = 0; i < g->former_count; i++) {
+                table_drop(&g->former[i], UINT32_MAX);
+                Py_CLEAR(g->former[i].rule);
+            }
+            table_drop(&g->table, UINT32_MAX);
+        }
+        common_release(common);
+    }
+    forget_changes(g, g->change_count);
+    PyMem_Free(g->changes);
+    PyMem_Free(g->former);
+    Py_XDECREF((PyObject *)g->rule);
+    Py_XDECREF((PyObject *)g->counters);
+    Py_XDECREF(g->scope);
+    Py_XDECREF(g->name);
+    Py_XDECREF(g->per);
+    Py_XDECREF(g->boxed);
+    Py_XDECREF(g->owner);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(g);
+    Py_DECREF(type);
+}
+
+static PyObject *
+interned(PyObject *names)
+{
+    Py_ssize_t count = PyTuple_Size(names);
+    PyObject *copy = PyTuple_New(count);
+    for (Py_ssize_t i = 0; copy != NULL && i < count; i++) {
+        PyObject *name = PyUnicode_FromObject(PyTuple_GetItem(names, i));
+        if (name == NULL) {
+            Py_CLEAR(copy);
+            break;
+        }
+        PyUnicode_InternInPlace(&name);
+        PyTuple_SetItem(copy, i, name);
+    }
+    return copy;
+}
+
+/* A group of an engine, with no rule yet. */
+static PyObject *
+group_new(Common *common, PyObject *scope, PyObject *name, PyObject *per, PyObject *counters)
+{
+    Group *g = (Group *)((allocfunc)PyType_GetSlot(group_type, Py_tp_alloc))(group_type, 0);
+    if (g == NULL)
+        return NULL;
+    g->scope = Py_NewRef(scope);
+    g->name = Py_NewRef(name);
+    g->counters = (Counters *)Py_NewRef(counters);
+    g->per = interned(per);
+    g->boxed = PyDict_New();
+    if (g->per == NULL || g->boxed == NULL) {
+        Py_DECREF((PyObject *)g);
+        return NULL;
+    }
+    g->per_count = PyTuple_Size(g->per);
+    g->only = g->per_count == 1 ? PyTuple_GetItem(g->per, 0) : NULL;
+    g->seed_until = INT64_MIN;
+    g->common = common;
+    common->references++;
+    if (common->hand == NULL) {
+        common->hand = g->next = g->previous = g;
+    } else {
+        g->next = common->hand;
+        g->previous = common->hand->previous;
+        g->previous->next = g->next->previous = g;
+    }
+    return (PyObject *)g;
+}
+
+static PyMethodDef group_methods[] = {
+    {"key", (PyCFunction)group_key, METH_O, NULL},
+    {"serial", (PyCFunction)group_serial, METH_NOARGS, NULL},
+    {"get", (PyCFunction)group_get, METH_O, NULL},
+    {"set", (PyCFunction)group_set, METH_VARARGS, NULL},
+    {"add", (PyCFunction)group_add, METH_VARARGS, NULL},
+    {"remove", (PyCFunction)group_remove, METH_O, NULL},
+    {"get_shared", (PyCFunction)group_get_shared, METH_O, NULL},
+    {"set_shared", (PyCFunction)group_set_shared, METH_VARARGS, NULL},
+    {"shared_slots", (PyCFunction)group_shared_slots, METH_NOARGS, NULL},
+    {"clear_shared", (PyCFunction)group_clear_shared, METH_NOARGS, NULL},
+    {"set_genesis", (PyCFunction)group_set_genesis, METH_O, NULL},
+    {"changed", (PyCFunction)group_changed, METH_VARARGS, NULL},
+    {"forget", (PyCFunction)group_forget, METH_O, NULL},
+    {"know", (PyCFunction)group_know, METH_VARARGS, NULL},
+    {"behind", (PyCFunction)group_behind, METH_VARARGS, NULL},
+    {"drop", (PyCFunction)group_drop, METH_O, NULL},
+    {"flush", (PyCFunction)group_flush, METH_NOARGS, NULL},
+    {"retire", (PyCFunction)group_retire, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+static PyMemberDef group_members[] = {
+    {"epoch", T_UINT, offsetof(Group, epoch), 0, NULL},
+    {"shadow", T_INT, offsetof(Group, shadow), 0, NULL},
+    {"seed_until", T_LONGLONG, offsetof(Group, seed_until), 0, NULL},
+    {"owner", T_OBJECT, offsetof(Group, owner), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+static PyGetSetDef group_getset[] = {
+    {"rule", (getter)group_get_rule, (setter)group_set_rule, NULL, NULL},
+    {"count", (getter)group_get_count, NULL, NULL, NULL},
+    {"former", (getter)group_get_former, NULL, NULL, NULL},
+    {"boxed", (getter)group_get_boxed, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+static PyType_Slot group_slots[] = {
+    {Py_tp_dealloc, group_dealloc},
+    {Py_tp_methods, group_methods},
+    {Py_tp_members, group_members},
+    {Py_tp_getset, group_getset},
+    {Py_tp_doc, "The packed buckets of one identity; see fast.py."},
+    {0, NULL},
+};
+static PyType_Spec group_spec = {
+    "ratectl.engine.native._fast.Group", sizeof(Group), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, group_slots,
+};
+
+#endif

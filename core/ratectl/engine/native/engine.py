@@ -1,0 +1,320 @@
+"""The engine on the compiled core (``_fast``).
+
+The core decides requests by itself on packed buckets, in nanoseconds. What it leaves to Python
+(a key's first touch after a limit was newly declared, a bucket whose algorithm has changed, numbers
+beyond 61 bits, a scope's first request) is decided here as ``pure`` decides it: buckets are
+unpacked, changed, and packed again. Those that cannot be packed are *boxed*, kept as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl.engine.active_scope import Active
+from ratectl.engine.attributes import exact_scope, readable
+from ratectl.engine.buckets.counters import plain
+from ratectl.engine.buckets.settle import nothing_charged
+from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
+from ratectl.engine.deciding import DecidingEngine
+from ratectl.engine.decision import Decision, checked_actual, checked_cost, described
+from ratectl.engine.native import _fast
+from ratectl.engine.native.bucket_set import FastGroup
+from ratectl.engine.native.table import FastTable
+from ratectl.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from ratectl.engine.api import LimitPlan, Mirror, Request, ScopePlan, State
+    from ratectl.engine.attributes import Attributes
+    from ratectl.engine.buckets.bucket_set import Group, Maker
+    from ratectl.engine.buckets.counters import Counters
+    from ratectl.engine.buckets.reload import Kin
+    from ratectl.engine.buckets.settle import Charged, Look
+    from ratectl.engine.buckets.table import Table
+    from ratectl.engine.conditional_limit import Conditions
+    from ratectl.engine.control import Spent, Turn
+    from ratectl.engine.waivers import Waiver
+
+__all__ = ["FastEngine"]
+
+_MAX_STATES: Final = 50_000
+"""Of one chooser: what comes beyond them is chosen here each time, until the next swap."""
+
+_MAX_VALUES: Final = 4_096
+"""Values of one attribute whose class is remembered."""
+
+_LONG: Final = 256
+
+_NOTHING: Final[Mapping[str, str]] = {}
+
+
+def _settle_nothing(_: object, actual: object) -> None:
+    checked_actual(actual)
+
+
+Decision.register(_fast.Decision)
+_fast.bind(described, _settle_nothing)
+
+
+class _FastMaker:
+    """Groups and counters of the core."""
+
+    def __init__(self, core: _fast.Core) -> None:
+        self._core = core
+
+    def counters(self) -> Counters:
+        counters: Any = _fast.Counters()
+        return counters  # type: ignore[no-any-return]  # it has all that Counters has
+
+    def group(self, limit: LimitPlan, genesis: State | None, counters: Counters) -> Group:
+        return FastGroup(self._core, limit, genesis, counters)
+
+
+class _Classes:
+    """Teaches a chooser of the core which values of attributes leave which conditions possible."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._conditions = conditions
+        self._by_mask: list[dict[int, int]] = [{} for _ in conditions.attributes]
+        self.chooser = _fast.Chooser(conditions.attributes)
+
+    def learn(self, attributes: Mapping[str, str]) -> int | None:
+        """The state of a request; None where its values are not to be remembered."""
+        values = [attributes.get(name) for name in self._conditions.attributes]
+        if self.chooser.states >= _MAX_STATES or any(
+            value is not None and type(value) is not str for value in values
+        ):
+            return None
+        classes = []
+        masks = self._conditions.masks(attributes)
+        for value, mask, numbers, memo in zip(
+            values, masks, self._by_mask, self.chooser.memos, strict=True
+        ):
+            number = numbers.setdefault(mask, len(numbers))
+            classes.append(number)
+            if value is None or len(value) <= _LONG:
+                if len(memo) >= _MAX_VALUES:
+                    memo.clear()
+                memo[value] = number
+        return self.chooser.learn(tuple(classes))
+
+
+class _FastActive(Active):
+    """An active scope, and what the core knows of it."""
+
+    __slots__ = ("_classes", "_core", "fast")
+
+    def __init__(
+        self,
+        plan: ScopePlan,
+        kin: tuple[Kin, ...],
+        core: _fast.Core,
+        classes: _Classes | None,
+        *,
+        shadow: bool,
+    ) -> None:
+        super().__init__(plan, kin, shadow=shadow)
+        self._core = core
+        self._classes = classes
+        self.fast = _fast.Active(None if classes is None else classes.chooser)
+        if self.groups is not None:
+            self._choose(None, self.groups)
+
+    def select(self, attributes: Mapping[str, str]) -> tuple[Group, ...]:
+        groups = super().select(attributes)
+        assert self._classes is not None
+        state = self._classes.learn(attributes)
+        if state is not None:
+            self._choose(state, groups)
+        return groups
+
+    def _choose(self, state: int | None, groups: tuple[Group, ...]) -> None:
+        stores = tuple([group.store for group in groups if isinstance(group, FastGroup)])
+        self.fast.choose(state, self._core.select(self.plan.scope, stores, self.shadow))
+
+
+class FastEngine(DecidingEngine):
+    """See :class:`~ratectl.engine.api.Engine`.
+
+    ``max_bytes`` bounds what its buckets take, and ``max_buckets`` their number as well. Keys are
+    kept as fingerprints of ``key_bits``, keyed by ``secret`` (16 bytes, by default random): both
+    are for tests.
+    """
+
+    name = "c"
+
+    def __init__(
+        self,
+        clock: Callable[[], int] = time.monotonic_ns,
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        max_buckets: int | None = None,
+        secret: bytes | None = None,
+        key_bits: int = 64,
+    ) -> None:
+        self._own_clock = clock is time.monotonic_ns
+        key = os.urandom(16) if secret is None else secret
+        self._secret = (int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little"))
+        self._key_bits = key_bits
+        self._classes: dict[int, tuple[Conditions, _Classes]] = {}
+        self._core_active: dict[str, _fast.Active | None] = {}
+        super().__init__(clock, *self._parts(max_bytes, max_buckets))
+        # The core's own functions are what callers get: no Python frame stands before them.
+        self.check = self._core.check  # type: ignore[method-assign]
+        if self._own_clock:
+            self.check_many = self._core.check_many  # type: ignore[method-assign,assignment]
+
+    def _parts(self, max_bytes: int, max_buckets: int | None) -> tuple[Maker, Table]:
+        if max_bytes < 1 or (max_buckets is not None and max_buckets < 1):
+            raise ValueError("a table holds at least one bucket")
+        self._core = _fast.Core(
+            self._own_clock,
+            not _texts_are_hashed_with_a_secret(),
+            *self._secret,
+            self._key_bits,
+            max_bytes,
+            sys.maxsize if max_buckets is None else max_buckets,
+            self._slowly,
+            self,
+            plain,
+            UsageError,
+        )
+        return _FastMaker(self._core), FastTable(self._core)
+
+    def _new_turns(self) -> Turn:
+        return self._core
+
+    def guard(
+        self, failed: Callable[[str, Exception], Decision], unready: Callable[[], Decision]
+    ) -> None:
+        super().guard(failed, unready)
+        self._core.failed = failed
+        self._core.unready = None if self._waivers else unready
+
+    def waive(self, by_scope: Mapping[str, Waiver]) -> None:
+        super().waive(by_scope)
+        # Before anything is loaded the core asks nobody else: what is waived is for Python to see.
+        self._core.unready = None if self._waivers else self._unready
+
+    def check(
+        self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: int = 1,
+        now: int | None = None,
+    ) -> Decision:  # fmt: skip
+        return self._core.check(scope, attributes, cost, now)  # instances have the core's own
+
+    # Deciding what the core does not ------------------------------------------------------------
+
+    def _slowly(
+        self, scope: str, attributes: Mapping[str, str], cost: int, now: int | None
+    ) -> Decision:
+        if type(cost) is not int or cost < 0:
+            cost = checked_cost(cost)
+        if type(scope) is not str:
+            scope = exact_scope(scope)
+        texts = readable(attributes)
+        decided = None
+        if now is not None or self._own_clock:
+            if self._core.turn & 1:
+                self._await_turn()
+            decided = self._core.attempt(scope, texts, cost, now, False)
+        if decided is None:
+            decided = self._decide_alone(scope, texts, cost, now)
+        decision, now = decided
+        mirror = self._mirror
+        if mirror is not None and mirror.decided(scope, attributes, cost, now, decision):
+            self._keep_notes(decision)
+        return decision
+
+    def _decide_now(
+        self, scope: str, attributes: Attributes, cost: int, now: int | None
+    ) -> tuple[Decision, int]:
+        if now is None:
+            now = self._clock()
+        return self._core.attempt(scope, attributes, cost, now, True) or super()._decide_now(
+            scope, attributes, cost, now
+        )
+
+    def _keep_notes(self, decision: Decision) -> None:
+        """Have the core call ``release`` for a decision that holds nothing by itself."""
+        charged = self._recall(decision)
+        self._note(decision, charged or nothing_charged(self))
+
+    def mirror(self, mirror: Mirror | None) -> None:
+        self._mirror = mirror
+        self._core.mirrored = mirror is not None
+
+    def check_many(self, requests: Iterable[Request], now: int | None = None) -> list[Decision]:
+        instant = self._clock() if now is None else now
+        return self._core.check_many(requests, instant)
+
+    def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
+        return self._core.gate(scope, names, checked_cost(cost))
+
+    def _recall(self, decision: Decision) -> Charged | None:
+        if not isinstance(decision, _fast.Decision):
+            return super()._recall(decision)
+        if decision._notes is not None:  # noqa: SLF001
+            notes: Charged = decision._notes  # noqa: SLF001
+            return notes
+        charged = decision._charges()  # noqa: SLF001
+        if charged is None:
+            return None
+        scope, attributes, now, cost, charges = charged
+        looks: list[Look] = []
+        slots = []
+        for store, key, serial, slot, refused in charges:
+            group = store.owner()
+            if slot is not None:
+                slots.append(slot)
+            if group is not None:  # else it is gone, and nobody starts from it any more
+                looks.append((group, key, None, serial, refused))
+        return (self, looks, scope, attributes, now, cost, cost, slots)
+
+    def _note(self, decision: Decision, charged: Charged) -> None:
+        if isinstance(decision, _fast.Decision):
+            decision._notes = charged  # noqa: SLF001
+        else:
+            super()._note(decision, charged)
+
+    # What the core knows ------------------------------------------------------------------------
+
+    def _new_active(self, plan: ScopePlan, kins: tuple[Kin, ...], *, shadow: bool) -> Active:
+        classes = self._classes_of(plan.conditions)
+        return _FastActive(plan, kins, self._core, classes, shadow=shadow)
+
+    def _classes_of(self, conditions: Conditions | None) -> _Classes | None:
+        if conditions is None:
+            return None
+        known = self._classes.get(id(conditions))
+        if known is None:
+            known = self._classes[id(conditions)] = (conditions, _Classes(conditions))
+        return known[1]
+
+    def _remember(self, scope: str, active: Active | None) -> None:
+        super()._remember(scope, active)
+        self._core_active[scope] = active.fast if isinstance(active, _FastActive) else None
+
+    def _forget(self) -> list[Spent]:
+        spent = [*super()._forget(), self._core_active, self._classes]
+        self._core_active = {}
+        self._classes = {}
+        self._core.install(self._core_active, self._plans.generation)
+        return spent
+
+    def _count_no_policy(self) -> int:
+        return self._no_policy + self._core.no_policy
+
+    @property
+    def bytes(self) -> int:
+        """What its buckets take now, with all that finds them."""
+        return self._core.bytes
+
+
+def _texts_are_hashed_with_a_secret() -> bool:
+    """Whether this process's ``hash`` of a text is one that nobody outside can know."""
+    seed = os.environ.get("PYTHONHASHSEED", "random")
+    return bool(sys.flags.hash_randomization) and seed in ("", "random")

@@ -1,0 +1,1 @@
+"""Generations that were published: reading them, their bytes, and who changed what."""

@@ -1,0 +1,106 @@
+"""Which generation last changed each effective value at a scope, and so whom to ask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ratectl.changes.limits import FIELDS, noticed
+from ratectl.errors import BundleError, NotFound
+from ratectl.history.generations import read_entry, read_rollouts, read_tree
+from ratectl.policy.resolution.resolver import Resolver
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.policy.resolution.effective_limit import Limit
+    from ratectl.records import HistoryEntry
+    from ratectl.stores.base import Store
+
+__all__ = ["Blamed", "blame"]
+
+
+class _Value(NamedTuple):
+    """An effective value, as it is compared and as it is shown."""
+
+    compared: object
+    shown: str
+
+
+class Blamed(NamedTuple):
+    """A value, and the generation that made it what it is."""
+
+    limit: str | None
+    """None for ``on_error``; ``budget NAME`` for one of a budget."""
+    field: str
+    value: str
+    entry: HistoryEntry
+    certain: bool
+    """False where the history that is kept, or can be read, begins with this value."""
+
+
+_Named = tuple[str | None, str]
+
+
+def blame(store: Store, live: HistoryEntry, scope: str) -> list[Blamed] | None:
+    """Every effective value at ``scope``, for requests that satisfy no condition.
+
+    ``live`` is the generation whose values these are. None where no policy covers the scope.
+    """
+    values = _values(read_tree(store, live), scope)
+    if values is None:
+        return None
+    since = dict.fromkeys(values, live)
+    settled: set[_Named] = set()
+    later, before = live, values
+    tried = read_rollouts(store)
+    for generation in range(live.generation - 1, 0, -1):
+        if generation in tried and tried[generation].state != "promoted":
+            continue  # it never went live
+        try:
+            older = read_entry(store, generation)
+            if older.bundle != later.bundle:
+                before = _values(read_tree(store, older), scope) or {}
+        except (NotFound, BundleError):
+            return _told(values, since, settled)
+        for named in values.keys() - settled:
+            if named in before and before[named].compared == values[named].compared:
+                since[named] = older
+            else:
+                settled.add(named)
+        if len(settled) == len(values):
+            break
+        later = older
+    return _told(values, since, set(values))
+
+
+def _told(
+    values: Mapping[_Named, _Value], since: Mapping[_Named, HistoryEntry], settled: set[_Named]
+) -> list[Blamed]:
+    return [
+        Blamed(*named, value.shown, since[named], named in settled)
+        for named, value in values.items()
+    ]
+
+
+def _values(tree: PolicyTree, scope: str) -> dict[_Named, _Value] | None:
+    resolved = Resolver(tree).at(scope)
+    if resolved is None:
+        return None
+    on_error = str(resolved.on_error.value)
+    found: dict[_Named, _Value] = {(None, "on_error"): _Value(on_error, on_error)}
+    for name, limit in resolved.limits.items():
+        _add(found, name, limit)
+    for owner, budget in resolved.budgets:
+        where = "" if owner == resolved.scope else f" of {owner}"
+        _add(found, f"budget {budget.name}{where}", budget)
+    return found
+
+
+def _add(found: dict[_Named, _Value], name: str, limit: Limit) -> None:
+    for field in FIELDS:
+        value = getattr(limit, field)
+        if value is None or value == ():
+            continue
+        shown = ", ".join(value) if isinstance(value, tuple) else str(value)
+        found[name, field] = _Value(noticed(limit, field), shown)

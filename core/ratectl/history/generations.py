@@ -1,0 +1,304 @@
+"""Reading generations back from a store."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from ratectl.errors import BundleError, NotFound
+from ratectl.policy.bundle import MAX_BUNDLE_BYTES, decode_origins, decode_policies, digest
+from ratectl.records import (
+    BUNDLES,
+    ENVIRONMENT,
+    HEAD,
+    HISTORY,
+    MANIFESTS,
+    ROLLOUTS,
+    Environment,
+    Head,
+    HistoryEntry,
+    Manifest,
+    RolloutRecord,
+    history_key,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.records import Candidate
+    from ratectl.stores.base import Item, Store
+
+R = TypeVar("R", HistoryEntry, RolloutRecord)
+
+__all__ = [
+    "Fresh",
+    "Live",
+    "highest_generation",
+    "live_entry",
+    "lived",
+    "read_after",
+    "read_base",
+    "read_blob",
+    "read_entry",
+    "read_environment",
+    "read_history",
+    "read_live",
+    "read_manifest",
+    "read_rollouts",
+    "read_tree",
+]
+
+
+LEAP: Final = 1_000
+"""Generations have numbers in a row: no publisher wrote a number so far above all the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Numbers for a head that does not continue the one in the store."""
+
+    sequence: int
+    generation: int
+    because: str
+    """What is wrong with the head in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The head as read, and the revision to compare it by when replacing it.
+
+    ``head`` is None before the first generation, and ``mod_revision`` 0.
+    """
+
+    head: Head | None
+    mod_revision: int
+    unreadable: str | None = None
+    """Why the head cannot be read, for whoever is to replace it."""
+    fresh: Fresh | None = None
+    """Numbers of the next head, where a publisher must not continue this one."""
+    first: int = 1
+    """Sequence of the next head where there is none: a time, where somebody signs."""
+    judged: bool = False
+    """Whether ``heads.publishing_base`` has said so, or that it may be continued."""
+    entry: HistoryEntry | None = None
+    """The history entry of the live generation, as it was judged. Whoever publishes goes by this
+    one: the store may hold another one a moment later."""
+
+    @classmethod
+    def of(cls, item: Item | None) -> Live:
+        return cls(Head.decode(item.value), item.mod_revision) if item else cls(None, 0)
+
+    @property
+    def generation(self) -> int:
+        """The live generation; 0 before the first."""
+        return self.head.generation if self.head else 0
+
+    @property
+    def candidate(self) -> Candidate | None:
+        """What is tried beside it."""
+        return self.head.candidate if self.head else None
+
+    @property
+    def next(self) -> int:
+        """The number that the next generation gets."""
+        if self.fresh is not None:
+            return self.fresh.generation
+        return self.head.latest + 1 if self.head else 1
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence that the next head gets."""
+        if self.fresh is not None:
+            return self.fresh.sequence
+        return self.head.sequence + 1 if self.head else self.first
+
+
+def read_environment(store: Store) -> Environment | None:
+    """The store's identity; None where nothing was ever published."""
+    item = store.get(ENVIRONMENT)
+    return Environment.decode(item.value) if item else None
+
+
+def read_live(store: Store) -> Live:
+    """The head.
+
+    :raises BundleError: it is not readable.
+    """
+    return Live.of(store.get(HEAD))
+
+
+def read_base(store: Store) -> Live:
+    """Return the head for a publisher, who may replace one that cannot be read."""
+    item = store.get(HEAD)
+    try:
+        return Live.of(item)
+    except BundleError as error:
+        return Live(None, item.mod_revision if item else 0, unreadable=str(error))
+
+
+def highest_generation(store: Store) -> int:
+    """Return the highest number that the history holds, as keys tell; 0 for an empty history.
+
+    A number that lies far above all others does not count.
+    """
+    highest = 0
+    for item in store.list(HISTORY).items:
+        digits = item.key.removeprefix(HISTORY)
+        number = int(digits) if digits.isdecimal() else 0
+        if item.key == history_key(number) and (not highest or number <= highest + LEAP):
+            highest = number
+    return highest
+
+
+def read_after(store: Store, generation: int) -> Iterator[HistoryEntry]:
+    """Return the entries of later generations that can be read."""
+    for item in store.list(HISTORY).items:
+        if item.key > history_key(generation):
+            with suppress(BundleError):
+                yield HistoryEntry.decode(item.value)
+
+
+def live_entry(store: Store, live: Live) -> HistoryEntry:
+    """Return the history entry of the live generation.
+
+    :raises NotFound: there is none.
+    :raises BundleError: it cannot be read, or names other policies than the head does.
+    """
+    if live.entry is not None:
+        return live.entry
+    entry = read_entry(store, live.generation)
+    if live.head is not None and entry.bundle != live.head.bundle:
+        raise BundleError(
+            f"the history entry of generation {live.generation} was changed: "
+            f"{history_key(live.generation)!r} names policies {entry.bundle[:12]}, and the head "
+            f"names {live.head.bundle[:12]}"
+        )
+    return entry
+
+
+def read_entry(store: Store, generation: int) -> HistoryEntry:
+    """The history entry of a generation.
+
+    :raises NotFound: there is none: never published, or older than what is kept.
+    :raises BundleError: what lies there cannot be read, or is the entry of another generation.
+    """
+    item = store.get(history_key(generation))
+    if item is None:
+        live = read_base(store)
+        if generation >= live.next or generation < 1:
+            known = (
+                f"the live one is {live.generation}" if live.head else "nothing is published yet"
+            )
+            raise NotFound(f"there is no generation {generation}: {known}")
+        raise NotFound(f"generation {generation} is older than the history that is kept")
+    try:
+        entry = HistoryEntry.decode(item.value)
+    except BundleError as error:
+        raise BundleError(
+            f"the history entry of generation {generation} ({item.key!r}) is damaged: {error}"
+        ) from None
+    if entry.generation != generation:
+        raise BundleError(
+            f"the history entry of generation {generation} ({item.key!r}) is that of generation "
+            f"{entry.generation}: somebody put it there"
+        )
+    return entry
+
+
+def read_history(store: Store, warn: Callable[[str], None] | None = None) -> list[HistoryEntry]:
+    """Return every kept generation, newest first.
+
+    With ``warn``, an entry that cannot be read is left out, and told.
+
+    :raises BundleError: one cannot be read, and nobody is told.
+    """
+    items = store.list(HISTORY).items
+    return list(_records(HistoryEntry, reversed(items), warn))
+
+
+def read_rollouts(
+    store: Store, warn: Callable[[str], None] | None = None
+) -> dict[int, RolloutRecord]:
+    """Return every rollout that is remembered, by the generation that it tries, or tried.
+
+    See ``read_history`` for those that cannot be read.
+    """
+    found = _records(RolloutRecord, store.list(ROLLOUTS).items, warn)
+    return {record.generation: record for record in found}
+
+
+def _records(
+    kind: type[R], items: Iterable[Item], warn: Callable[[str], None] | None
+) -> Iterator[R]:
+    for item in items:
+        try:
+            yield kind.decode(item.value)
+        except BundleError as error:
+            if warn is None:
+                raise BundleError(
+                    f"{item.key} is damaged ({error}); what names a generation goes on without it: "
+                    "ratectl rollback --to N"
+                ) from None
+            warn(f"{item.key} is left out: {error}")
+
+
+def lived(store: Store) -> list[HistoryEntry]:
+    """Every kept generation that went live, newest first."""
+    tried = read_rollouts(store)
+    return [
+        entry
+        for entry in read_history(store)
+        if entry.generation not in tried or tried[entry.generation].state == "promoted"
+    ]
+
+
+def read_blob(store: Store, sha256: str) -> bytes:
+    """Fetch a blob by its hash and verify it: size, then hash.
+
+    :raises NotFound: it is not there.
+    :raises BundleError: what is there is not what the hash names.
+    """
+    item = store.get(MANIFESTS + sha256)
+    if item is None:
+        raise NotFound(f"bundle {sha256[:12]} is not in the store")
+    manifest = read_manifest(item)
+    if not 0 <= manifest.size <= MAX_BUNDLE_BYTES:
+        raise BundleError(f"bundle {sha256[:12]} says it has {manifest.size} bytes")
+    chunks = store.list(f"{BUNDLES}{sha256}/").items
+    data = b"".join(chunk.value for chunk in chunks)
+    if len(chunks) != manifest.chunks or len(data) != manifest.size:
+        raise BundleError(
+            f"bundle {sha256[:12]} is incomplete: {len(data)} of {manifest.size} bytes in "
+            f"{len(chunks)} of {manifest.chunks} chunks"
+        )
+    if digest(data) != sha256:
+        raise BundleError(f"bundle {sha256[:12]} is corrupt: its bytes hash to {digest(data)[:12]}")
+    return data
+
+
+def read_manifest(item: Item) -> Manifest:
+    """Return the manifest of a blob.
+
+    :raises BundleError: it cannot be read; the message names its key.
+    """
+    try:
+        return Manifest.decode(item.value)
+    except BundleError as error:
+        raise BundleError(
+            f"{item.key} is damaged ({error}): apply the policies that it belongs to once more, "
+            "which writes it anew"
+        ) from None
+
+
+def read_tree(store: Store, entry: HistoryEntry) -> PolicyTree:
+    """The policies of a generation, with their origins where these are known."""
+    tree = decode_policies(read_blob(store, entry.bundle))
+    if entry.origins is None:
+        return tree
+    try:
+        sources = decode_origins(read_blob(store, entry.origins))
+    except (NotFound, BundleError):
+        return tree  # where a value was written is a comfort, never a condition
+    return replace(tree, sources=sources)

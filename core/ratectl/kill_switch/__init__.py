@@ -1,0 +1,1 @@
+"""The kill switch: scopes below which agents refuse nothing for a while."""

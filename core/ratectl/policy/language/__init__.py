@@ -1,0 +1,1 @@
+"""The policy language: the models of documents, and the values in them."""

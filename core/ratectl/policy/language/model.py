@@ -1,0 +1,384 @@
+"""The policy language as pydantic models: the one definition of what may be written.
+
+The same models read YAML documents and published bundles, so an agent and ``ratectl validate``
+cannot disagree. Every field is optional where it may be inherited: None means "not said here".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from ratectl.diagnostics import Span
+from ratectl.policy.language.durations import Duration
+from ratectl.policy.language.instants import Instant
+from ratectl.policy.language.matchers import Matcher
+from ratectl.policy.language.rates import UNIT_NS, Rate
+from ratectl.policy.language.resets import Resets
+from ratectl.policy.language.scopes import scope_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = [
+    "API_VERSION",
+    "MAX_BURST",
+    "Algorithm",
+    "Cap",
+    "Exemption",
+    "LimitFields",
+    "Match",
+    "Mode",
+    "OnError",
+    "Override",
+    "Policy",
+    "PolicyTree",
+    "SourceMap",
+    "exception_key",
+    "with_exceptions",
+]
+
+API_VERSION = "ratectl/v1"
+
+MAX_BURST = 10**9
+"""Largest burst, largest count of a window, and most slots."""
+
+MIN_HOLD_NS = 10**6
+MAX_HOLD_NS = 52 * UNIT_NS["week"]
+
+Algorithm = Literal["token-bucket", "sliding-window", "quota", "concurrency"]
+Across = Literal["cluster"]
+Mode = Literal["enforce", "shadow", "off"]
+OnError = Literal["allow", "deny"]
+
+
+def _check_scope(scope: str) -> str:
+    problem = scope_problem(scope)
+    if problem:
+        raise PydanticCustomError("scope", "{reason}", {"reason": problem})
+    return scope
+
+
+def _as_list(value: Any) -> Any:
+    """``per: tenant`` is short for ``per: [tenant]``."""
+    return (value,) if isinstance(value, str) else value
+
+
+def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise PydanticCustomError("repeated", "{name} is named twice", {"name": repr(name)})
+        seen.add(name)
+    return names
+
+
+def _check_network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise PydanticCustomError("network", "{reason}", {"reason": str(error)}) from None
+
+
+def _check_hold(hold: Duration) -> Duration:
+    if not MIN_HOLD_NS <= hold.ns <= MAX_HOLD_NS:
+        reason = f"{hold} is out of range for hold: write 0.001s to 52week"
+        raise PydanticCustomError("duration", "{reason}", {"reason": reason})
+    return hold
+
+
+Scope = Annotated[str, AfterValidator(_check_scope)]
+Network = Annotated[str, AfterValidator(_check_network)]
+# No dots: "limits.spike.rate" names a field without doubt.
+LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+AttributeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
+Burst = Annotated[int, Field(ge=0, le=MAX_BURST)]
+Hold = Annotated[Duration, AfterValidator(_check_hold)]
+Per = Annotated[
+    tuple[AttributeName, ...],
+    BeforeValidator(_as_list),
+    AfterValidator(_unique),
+    Field(max_length=8, strict=False),
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class LimitFields(_Model):
+    """What one document says of one limit; merged by field along the path."""
+
+    algorithm: Algorithm | None = Field(
+        None,
+        description="token-bucket (bursts, then a steady pace), sliding-window (never more than n "
+        "in any window), quota (at most n in each calendar window) or concurrency (at most max at "
+        "the same time). Inherited; token-bucket where nothing is said.",
+        examples=["sliding-window"],
+    )
+    rate: Rate | None = Field(
+        None,
+        description="<number>/<duration> with s, min, h, day, week (and month, for quotas); 0/s "
+        "refuses all, unlimited passes all.",
+        examples=["100/s", "50/30s", "0.5/s", "500_000/day"],
+    )
+    burst: Burst | None = Field(
+        None,
+        description="Requests admitted at once from a full bucket: the total, not an extra. "
+        "Default: the rate per second, rounded up, at least 1. Token-bucket only.",
+        examples=[200],
+    )
+    max: Burst | None = Field(
+        None,
+        description="Requests admitted and not yet over, at most. Concurrency only.",
+        examples=[50],
+    )
+    hold: Hold | None = Field(
+        None,
+        description="How long a request counts that never says it is over: longer than any "
+        "should take. Default: 60s. Concurrency only.",
+        examples=["60s", "1.5min", "2h"],
+    )
+    per: Per | None = Field(
+        None,
+        description="Attributes the limit is counted by: one bucket for each combination of "
+        "their values. [] counts everything in one bucket.",
+        examples=["tenant", ["tenant", "route"]],
+    )
+    mode: Mode | None = Field(
+        None,
+        description="enforce (default), shadow (evaluated and counted, never refused) or off.",
+        examples=["shadow"],
+    )
+    resets: Resets | None = Field(
+        None,
+        description="When a quota's window begins: a time of day and a zone, with a weekday "
+        "(weeks) or a day of the month (months) before it. Default: midnight UTC, Monday, the "
+        "first. Quota only.",
+        examples=["00:00 Europe/Berlin", "Mon 06:00 UTC", "31 00:00 UTC"],
+    )
+    across: Across | None = Field(
+        None,
+        description="cluster: one limit for all agents together, instead of one in each.",
+        examples=["cluster"],
+    )
+
+
+class Cap(_Model):
+    """The most that a scope at or below may ask of the limit of this name."""
+
+    rate: Rate | None = Field(
+        None, description="Fastest pace, compared per second.", examples=["400/s"]
+    )
+    burst: Burst | None = Field(
+        None,
+        description="Largest burst; for windows, largest count; for concurrency, largest max.",
+        examples=[1000],
+    )
+
+
+Match = Annotated[dict[AttributeName, Matcher], Field(min_length=1, max_length=16)]
+
+
+class Override(_Model):
+    """What else a scope says of the requests whose attributes match."""
+
+    name: LimitName = Field(
+        description="Names the override in explanations and in usage; unique in its document.",
+        examples=["gold"],
+    )
+    description: Annotated[str, Field(max_length=1000)] | None = Field(
+        None, description="For people.", examples=["Customers who pay for more"]
+    )
+    match: Match = Field(
+        description="Which requests: a matcher for each attribute, and all must hold. A value, a "
+        "list of values (any of), a glob with *, {not: …}, {cidr: …} or {exists: true}.",
+        examples=[{"tier": ["gold", "platinum"], "route": "/v1/*"}],
+    )
+    limits: Annotated[dict[LimitName, LimitFields], Field(min_length=1)] = Field(
+        description="Merged over the limits, field by field.",
+        examples=[{"spike": {"rate": "400/s", "burst": 800}}],
+    )
+
+
+def _unique_overrides(overrides: tuple[Override, ...]) -> tuple[Override, ...]:
+    _unique(tuple(override.name for override in overrides))
+    return overrides
+
+
+class Policy(_Model):
+    """What one scope says. One document of kind ``Policy`` per scope in a tree."""
+
+    scope: Scope = Field(
+        description="Whose traffic: / or a path.", examples=["/", "/payments/checkout"]
+    )
+    description: Annotated[str, Field(max_length=1000)] | None = Field(
+        None, description="For people.", examples=["Card and wallet payments"]
+    )
+    owner: Annotated[str, Field(max_length=200)] | None = Field(
+        None, description="Who answers for this scope.", examples=["team-payments"]
+    )
+    on_error: OnError | None = Field(
+        None,
+        description="What a failure of the limiter itself does to a request: allow (default) "
+        "or deny. Inherited.",
+        examples=["deny"],
+    )
+    protected: bool | None = Field(
+        None, description="A plan that changes this scope needs a named bypass.", examples=[True]
+    )
+    unset: Annotated[tuple[LimitName, ...], AfterValidator(_unique), Field(strict=False)] = Field(
+        (), description="Limits to stop inheriting here and below.", examples=[["nightly"]]
+    )
+    limits: dict[LimitName, LimitFields] = Field(
+        default_factory=dict,
+        description="Inherited by every scope below, merged field by field.",
+        examples=[{"spike": {"rate": "100/s", "burst": 200, "per": "tenant"}}],
+    )
+    caps: dict[LimitName, Cap] = Field(
+        default_factory=dict,
+        description="No scope at or below may ask for more.",
+        examples=[{"spike": {"rate": "400/s", "burst": 1000}}],
+    )
+    budgets: dict[LimitName, LimitFields] = Field(
+        default_factory=dict,
+        description="One bucket for this whole subtree: every request at or below this scope "
+        "draws from it as well. Not inherited, unset, capped or overridden.",
+        examples=[{"fleet": {"rate": "5000/s", "burst": 10000}}],
+    )
+    overrides: Annotated[
+        tuple[Override, ...],
+        AfterValidator(_unique_overrides),
+        Field(strict=False, max_length=10_000),
+    ] = Field(
+        (),
+        description="Other limits for requests that match. Every override that matches applies, "
+        "in this order; inherited by every scope below.",
+        examples=[
+            [{"name": "gold", "match": {"tier": "gold"}, "limits": {"spike": {"rate": "400/s"}}}]
+        ],
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], Field(strict=False, max_length=256)] | None = (
+        Field(
+            None,
+            description="Networks whose word is taken for where a request came from, where "
+            "limits count per ip. Inherited.",
+            examples=[["10.0.0.0/8", "2001:db8::/32"]],
+        )
+    )
+
+
+class Exemption(_Model):
+    """A document of kind ``Exception``: other limits for a time, reviewed, over by itself."""
+
+    scope: Scope = Field(description="Whose traffic; a declared scope.", examples=["/payments"])
+    reason: Annotated[str, Field(min_length=1, max_length=1000)] = Field(
+        description="Why, for people.", examples=["CHG-8841 black friday"]
+    )
+    owner: Annotated[str, Field(max_length=200)] | None = Field(
+        None, description="Who answers for it.", examples=["team-payments"]
+    )
+    begins: Instant | None = Field(
+        None,
+        alias="from",
+        description="Since when, with its zone. At once where nothing is said.",
+        examples=["2026-11-27T00:00+01:00"],
+    )
+    until: Instant = Field(
+        description="The instant at which it is over, with its zone.",
+        examples=["2026-11-30T00:00+01:00"],
+    )
+    match: Match | None = Field(
+        None,
+        description="Which requests; all of the scope where nothing is said. Only attributes that "
+        "the limits count per, or that an override of these limits matches on.",
+        examples=[{"tenant": "acme"}],
+    )
+    limits: dict[LimitName, LimitFields] = Field(
+        default_factory=dict,
+        description="Merged over the limits in force at the scope and below, field by field.",
+        examples=[{"spike": {"rate": "300/s"}}],
+    )
+    budgets: dict[LimitName, LimitFields] = Field(
+        default_factory=dict,
+        description="Merged over budgets of this very scope, field by field.",
+        examples=[{"fleet": {"rate": "8000/s"}}],
+    )
+
+    @property
+    def ref(self) -> str:
+        """Names it where a bucket or a value is explained."""
+        return f"exception@{self.scope} until {self.until}"
+
+    def active(self, now_ns: int) -> bool:
+        """Whether it holds at this instant of the wall clock."""
+        began = self.begins is None or self.begins.ns <= now_ns
+        return began and now_ns < self.until.ns
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMap:
+    """Where each value of one document was written.
+
+    ``at["limits.spike.rate"] == (12, 24, 29)``: line, column and end column of the value
+    (of the key, where the value is a mapping). ``at[""]`` is the document's start.
+    """
+
+    file: str
+    at: Mapping[str, tuple[int, int, int]]
+
+    def span(self, path: str) -> Span:
+        """The place of a field, or of its nearest enclosing one."""
+        while path not in self.at and path:
+            path = path.rpartition(".")[0]
+        return Span(self.file, *self.at.get(path, (1, 1, 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTree:
+    """Every policy by scope, and every exception; what a generation publishes.
+
+    The order of policies does not matter, and exceptions are kept in one order. ``sources`` has
+    policies by scope and exceptions by ``exception_key``; it may lack any (a tree built in memory,
+    or a bundle without its origins).
+    """
+
+    policies: Mapping[str, Policy]
+    sources: Mapping[str, SourceMap] = field(default_factory=dict)
+    exceptions: tuple[Exemption, ...] = ()
+
+    def next_change(self, now_ns: int) -> int | None:
+        """The next instant at which an exception begins or is over; None for never."""
+        instants = [
+            at.ns for each in self.exceptions for at in (each.begins, each.until) if at is not None
+        ]
+        return min((ns for ns in instants if ns > now_ns), default=None)
+
+    def span(self, scope: str, path: str = "") -> Span:
+        """The place of a field of the document of ``scope``; just its name where unknown."""
+        source = self.sources.get(scope)
+        return source.span(path) if source else Span(f"<{scope}>")
+
+
+def with_exceptions(
+    tree: PolicyTree, exceptions: Iterable[tuple[Exemption, SourceMap | None]]
+) -> PolicyTree:
+    """The tree with these exceptions, whatever the order in which they were found."""
+    ordered = sorted(exceptions, key=lambda found: found[0].model_dump_json(by_alias=True))
+    sources = {
+        exception_key(position): source
+        for position, (_, source) in enumerate(ordered)
+        if source is not None
+    }
+    return PolicyTree(
+        tree.policies, {**tree.sources, **sources}, tuple(exception for exception, _ in ordered)
+    )
+
+
+def exception_key(position: int) -> str:
+    """Where the origins keep the source of the exception at this position; no scope is so named."""
+    return f"exception {position}"

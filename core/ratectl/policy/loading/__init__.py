@@ -1,0 +1,1 @@
+"""Find policy files, and turn them into a tree or into findings."""

@@ -1,0 +1,299 @@
+"""Which files hold policies, and their bytes.
+
+A tree is what lies in the folders that are named, and the files that are. Links inside it are
+followed, links out of it are errors: who adds a file to a tree must not choose what is read beside
+it, for findings quote the lines that they are about.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Final
+
+from ratectl.diagnostics import Diagnostic, Span
+from ratectl.errors import UsageError
+from ratectl.policy import codes
+from ratectl.policy.yaml.text import MAX_BYTES
+from ratectl.runtime.files import (
+    NOT_REGULAR,
+    Beneath,
+    left_repository,
+    named_path,
+    parts_below,
+    read_at_most,
+)
+from ratectl.runtime.urls import looks_like_url, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+__all__ = ["STDIN", "Place", "Sources", "find_sources", "is_policy_file", "printable"]
+
+STDIN: Final = "<stdin>"
+"""Name of the file that ``-`` stands for."""
+
+_SUFFIXES: Final = (".yaml", ".yml")
+_PERMIT: Final = "make it readable for this user"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file to read: one that was named itself, or one below a folder that was."""
+
+    path: str
+    """Path as given by the user, or as found below a folder."""
+    root: str = ""
+    """The real path of the folder; empty for a file that was named itself."""
+    parts: tuple[str, ...] = ()
+    """The way from there to the file itself, through no link."""
+
+    @property
+    def real(self) -> str:
+        """Its path without links."""
+        return f"{self.root.rstrip('/')}/{'/'.join(self.parts)}" if self.parts else _real(self.path)
+
+    def read(self, beneath: Beneath) -> bytes:
+        """Return at most one byte more than a file may have.
+
+        :raises OSError: it cannot be read.
+        """
+        if self.root:
+            file = beneath.open(self.root, self.parts)
+        else:
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return read_at_most(file, MAX_BYTES + 1)
+        finally:
+            os.close(file)
+
+
+@dataclass(slots=True)
+class Sources:
+    """Files in order of reading, each once, and what kept others from being found."""
+
+    paths: dict[str, Place | None] = field(default_factory=dict)
+    """Name to show → where the file is; None where the bytes are ``held``."""
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+    held: dict[str, bytes] = field(default_factory=dict)
+    """Name → bytes, of what does not lie in a file: standard input, or a commit."""
+    _seen: set[str | None] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, held: Mapping[str, bytes]) -> Sources:
+        """Bytes at hand, under their names."""
+        return cls(dict.fromkeys(held), held=dict(held))
+
+    def read_all(self) -> Iterator[tuple[str, bytes | Diagnostic]]:
+        """Read every file: its name, and its bytes or why it has none.
+
+        The bytes are at most one more than is allowed, so that nothing fills memory.
+        """
+        with Beneath() as beneath:
+            for name, place in self.paths.items():
+                if place is None:
+                    yield name, self.held[name][: MAX_BYTES + 1]
+                    continue
+                try:
+                    yield name, place.read(beneath)
+                except OSError as error:
+                    yield name, _unreadable(name, error)
+
+    def add(self, name: str, place: Place | None) -> None:
+        """Add a file once, by its real path: else it would declare its scopes twice."""
+        real = None if place is None else place.real
+        if real in self._seen:
+            return
+        self._seen.add(real)
+        while name in self.paths:  # two names may show alike
+            name += "'"
+        self.paths[name] = place
+
+
+def find_sources(paths: Sequence[str | os.PathLike[str]], stdin: bytes | None) -> Sources:
+    """The files at ``paths``: files, directories and ``-``.
+
+    :raises UsageError: no path at all, an empty one, or ``-`` without ``stdin``.
+    """
+    if not paths:
+        raise UsageError("no path to read policies from")
+    given = [os.fspath(path) for path in paths]
+    finder = _Finder(Sources(), [path for path in given if path != "-"])
+    for path in given:
+        if path == "-":
+            if stdin is None:
+                raise UsageError("'-' needs the bytes of standard input")
+            finder.sources.held[STDIN] = stdin
+            finder.sources.add(STDIN, None)
+        else:
+            named_path("a path to read policies from", path)
+            finder.add(path)
+    return finder.sources
+
+
+def is_policy_file(parts: Sequence[str]) -> bool:
+    """Whether a directory's file of this path is read: neither hidden nor something else."""
+    return parts[-1].endswith(_SUFFIXES) and not any(part.startswith(".") for part in parts)
+
+
+_Found = tuple[tuple[str, ...], Place]
+"""A file or folder below a directory: the parts of its path from there, and where it is."""
+
+
+class _Finder:
+    """Finds the files of one tree, which may have several roots."""
+
+    def __init__(self, sources: Sources, named: Sequence[str]) -> None:
+        self.sources = sources
+        self._named = {_real(path): path for path in named if left_repository(path) is None}
+        """Real path → the path that the user gave. Links to these paths may be followed."""
+
+    def add(self, path: str) -> None:
+        """Add the file, or the files of the folder, that was named."""
+        name = _shown(path)
+        try:
+            mode = os.stat(path).st_mode  # noqa: PTH116
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            if looks_like_url(path):
+                name = printable(shown(path))
+            message, hint = f"no such file or directory: {name}", "mend the path, or create it"
+            self._say(Diagnostic(codes.NOT_FOUND, message, Span(name), hint=hint))
+            return
+        except OSError as error:
+            self._say(_unreadable(name, error))
+            return
+        repository = left_repository(path)
+        if repository is not None:
+            self._say(_leads_out(name, f"the repository {_shown(repository)}"))
+        elif stat.S_ISDIR(mode):
+            self._add_folder(path, name)
+        else:
+            self.sources.add(name, Place(path))
+
+    def _add_folder(self, path: str, name: str) -> None:
+        problems = len(self.sources.diagnostics)
+        found = sorted(self._walk(path, name), key=lambda file: file[0])
+        for parts, place in found:
+            self.sources.add(_below(name, parts), place)
+        if not found and len(self.sources.diagnostics) == problems:
+            message = f"no policy files in {name}"
+            hint = "write at least one file that ends in .yaml or .yml"
+            self._say(Diagnostic(codes.NO_FILES, message, Span(name), hint=hint))
+
+    def _say(self, found: Diagnostic) -> None:
+        self.sources.diagnostics.append(found)
+
+    def _walk(self, top: str, name: str) -> Iterator[_Found]:
+        """Files below ``top``; hidden ones are skipped, and no directory is entered twice.
+
+        Real paths are derived, not asked for: that would cost more than reading the files.
+        """
+        root = _real(top)
+        entered = {root}
+        pending: list[_Found] = [((), Place(top, root))]
+        while pending:
+            parts, folder = pending.pop()
+            fresh: list[_Found] = []
+            for entry in self._listed(folder, _below(name, parts)):
+                here = (*parts, entry.name)
+                try:
+                    kind = _kind(entry)
+                    place = self._placed(entry, folder) if kind else None
+                except OSError as error:
+                    self._say(_unreadable(_below(name, here), error))
+                    continue
+                if kind and place is None:
+                    self._say(_leads_out(_below(name, here), name))
+                elif kind == "other":
+                    self._say(_unreadable(_below(name, here), OSError(0, NOT_REGULAR)))
+                elif kind == "file" and place:
+                    yield here, place
+                elif place and place.real not in entered:
+                    entered.add(place.real)
+                    fresh.append((here, place))
+            pending += reversed(fresh)
+
+    def _listed(self, folder: Place, name: str) -> Sequence[os.DirEntry[str]]:
+        """Return the entries of a folder that are not hidden, by name."""
+        try:
+            with os.scandir(folder.path) as listed:
+                shown = (entry for entry in listed if not entry.name.startswith("."))
+                return sorted(shown, key=lambda entry: entry.name)
+        except OSError as error:
+            self._say(_unreadable(name, error))
+            return ()
+
+    def _placed(self, entry: os.DirEntry[str], folder: Place) -> Place | None:
+        """Return the place of an entry; None for a link that leads out of the tree."""
+        if not entry.is_symlink():
+            return Place(entry.path, folder.root, (*folder.parts, entry.name))
+        real = _real(entry.path)
+        for root in (folder.root, *self._named):
+            parts = () if real == root and _is_folder(entry) else parts_below(root, real)
+            if parts is not None:
+                return Place(entry.path, root, parts)
+        return Place(self._named[real]) if real in self._named else None
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Return ``folder``, ``file`` (of policies), ``other`` (a pipe of such a name) or nothing.
+
+    A link to nowhere counts as a file: reading it says what is wrong.
+    """
+    if _is_folder(entry):
+        return "folder"
+    if not entry.name.endswith(_SUFFIXES):
+        return ""
+    if not entry.is_symlink():
+        return "file" if entry.is_file() else "other"
+    other = os.path.exists(entry.path) and not os.path.isfile(entry.path)  # noqa: PTH110, PTH113
+    return "other" if other else "file"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    if entry.is_symlink():  # also one to what this user may not look at, which is no error here
+        return os.path.isdir(entry.path)  # noqa: PTH112
+    return entry.is_dir()
+
+
+def _real(path: str) -> str:
+    """Return a path without links, as far as that is known."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # the working directory is gone, or it can be no path
+        return path
+
+
+def _unreadable(name: str, error: OSError) -> Diagnostic:
+    why = error.strerror or "input/output error"
+    why = why[:1].lower() + why[1:]
+    hint = "put a file there, or remove it" if why == NOT_REGULAR else _PERMIT
+    return Diagnostic(codes.UNREADABLE, f"cannot read {name}: {why}", Span(name), hint=hint)
+
+
+def _leads_out(name: str, of: str) -> Diagnostic:
+    message = f"{name} is a link that leads out of {of}, or to what is hidden there: it is not read"
+    hint = "put the file itself there, or name the place that it leads to as well"
+    return Diagnostic(codes.LINK_OUT, message, Span(name), hint=hint)
+
+
+def _below(name: str, parts: Sequence[str]) -> str:
+    """Return the name to show for the file at ``parts`` below a folder of this name."""
+    if not parts:
+        return name
+    below = "" if name == "." else f"{name.rstrip('/')}/"
+    return f"{below}{printable('/'.join(parts))}"
+
+
+def _shown(path: str) -> str:
+    """A path in its usual form, fit for a terminal."""
+    return printable(str(PurePath(path)))
+
+
+def printable(name: str) -> str:
+    """A name fit for a terminal: file names may hold any bytes."""
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

@@ -1,0 +1,325 @@
+"""Plain words for what pydantic says of a document, at the place that it says it of."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING, Final, get_args
+
+from ratectl.diagnostics import Diagnostic, Span
+from ratectl.policy import codes
+from ratectl.policy.language.model import Across, Algorithm, Cap, LimitFields, Mode, OnError
+from ratectl.policy.language.shapes import Shape
+from ratectl.policy.language.testcase import Expectation, Reason, Step
+from ratectl.policy.yaml.nodes import BROKEN, Node, Place
+from ratectl.policy.yaml.syntax_errors import NO_SPACE_AFTER_COLON
+from ratectl.policy.yaml.text import cut, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from pydantic import BaseModel, ValidationError
+    from pydantic_core import ErrorDetails
+
+__all__ = ["closest", "explain_errors"]
+
+_CHOICES: Final = {
+    "across": get_args(Across),
+    "algorithm": get_args(Algorithm),
+    "mode": get_args(Mode),
+    "on_error": get_args(OnError),
+    "reason": get_args(Reason),
+}
+
+_EXAMPLES: Final = {
+    "absent": "write a list of limits, like [hourly]",
+    "attributes": "write attributes: {<name>: <text>}",
+    "budgets": "write budgets: {<name>: {rate: 5000/s}}",
+    "caps": "write caps: {<name>: {rate: 400/s}}",
+    "effective": "write effective: {limits: {<name>: {rate: 100/s}}}",
+    "expect": "write expect: {allowed: 600, limit: spike}",
+    "limits": "write limits: {<name>: {rate: 100/s}}",
+    "name": "write what is tested",
+    "per": "write one attribute or a list of them, like [tenant, route]",
+    "scope": "write whose traffic it is, like scope: /payments",
+    "steps": "write a list: [{scope: /payments, times: 200, expect: {allowed: 100}}]",
+    "trusted_proxies": "write a list of networks, like [10.0.0.0/8]",
+    "unset": "write a list of limits, like [nightly]",
+}
+
+_MISSING: Final = {
+    "match": "write which requests it is for, like match: {tier: gold}",
+    "limits": "write what holds for them, like limits: {<name>: {rate: 400/s}}",
+    "reason": "write why, for those who read it later",
+    "until": "write when it is over, like until: 2026-11-30T00:00+01:00",
+}
+
+_Words = tuple[str, str, str]
+"""Code, message and hint."""
+
+
+def explain_errors(
+    error: ValidationError, model: type[BaseModel], root: Node, file: str
+) -> Iterator[Diagnostic]:
+    """A finding for each of pydantic's errors, except of values that were refused already.
+
+    ``model`` is that of the whole document.
+    """
+    for detail in error.errors(include_url=False):
+        node, place = _locate(root, detail)
+        if detail["type"] == "too_short" and detail["input"]:
+            continue  # it is as if empty because its items have errors, which are told
+        if node is None or node.value is not BROKEN:
+            code, message, hint = _words(detail, model)
+            yield Diagnostic(code, message, Span(file, *place), hint=hint)
+
+
+def _words(detail: ErrorDetails, document: type[BaseModel]) -> _Words:
+    if detail["type"] == "extra_forbidden":
+        return _unknown(detail, Shape(document).at(detail["loc"][:-1]).model or document)
+    return _EXPLANATIONS.get(detail["type"], _other)(detail)
+
+
+def closest(word: str, known: Collection[str]) -> str | None:
+    """The known word that was probably meant."""
+    if len(word) > 64:  # nobody misspells that long, and comparing costs its square
+        return None
+    found = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def _locate(root: Node, detail: ErrorDetails) -> tuple[Node | None, Place]:
+    """The value that an error is about and where to point; no value where the key is wrong."""
+    node, parent, key = root, root, ""
+    for part in detail["loc"]:
+        child = node.children.get(part)
+        if child is None:  # "[key]", or a field that is missing
+            return (None, parent.keys[key]) if part == "[key]" else (None, node.place)
+        node, parent, key = child, node, str(part)
+    if detail["type"] == "extra_forbidden":
+        return None, parent.keys[key]
+    if detail["type"] == "repeated" and isinstance(node.value, list):
+        again = [node.value.index(item) < at for at, item in enumerate(node.value)].index(True)
+        return node, node.children[again].place
+    return node, parent.place_of(key) if key in parent.keys else node.place
+
+
+def _field(detail: ErrorDetails) -> str:
+    names = [part for part in detail["loc"] if isinstance(part, str) and part != "[key]"]
+    name = cut(names[-1]) if names else "the document"
+    return name if name.isprintable() else repr(name)
+
+
+def _kind(value: object) -> str:
+    kinds = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "a list"}
+    return kinds.get(type(value), "a mapping")
+
+
+def _of(detail: ErrorDetails) -> str:
+    """The subject of a message: the field, or an item of it."""
+    field = _field(detail)
+    return f"an item of {field}" if isinstance(detail["loc"][-1], int) else field
+
+
+def _unknown(detail: ErrorDetails, model: type[BaseModel]) -> _Words:
+    """A field that ``model`` does not have."""
+    name = str(detail["loc"][-1])
+    message = f"unknown field {quoted(name)}"
+    if "limits" in model.model_fields and name in LimitFields.model_fields:
+        return (
+            codes.UNKNOWN_FIELD,
+            message,
+            f"write it in a limit: limits: {{<name>: {{{name}: …}}}}",
+        )
+    if model is Step and name in Expectation.model_fields:
+        return codes.UNKNOWN_FIELD, message, f"write it in expect: {{{name}: …}}"
+    header = ("apiVersion", "kind") if len(detail["loc"]) == 1 else ()
+    fields = [field.alias or key for key, field in model.model_fields.items()]
+    known = [*header, *fields]
+    if model is Cap and name in LimitFields.model_fields:
+        return codes.UNKNOWN_FIELD, message, f"caps hold only {' and '.join(known)}"
+    meant = closest(name, known)
+    allowed = f"known here: {', '.join(known)}"
+    hint = f"did you mean {meant!r}? {allowed}" if meant else f"delete it; {allowed}"
+    return codes.UNKNOWN_FIELD, message, hint
+
+
+def _missing(detail: ErrorDetails) -> _Words:
+    name = _field(detail)
+    if name == "name" and "overrides" in detail["loc"]:
+        return codes.MISSING_FIELD, "name is missing", "name the override, like name: gold"
+    hint = _MISSING.get(name) or _EXAMPLES.get(name, "write it")
+    return codes.MISSING_FIELD, f"{name} is missing", hint
+
+
+def _choice(detail: ErrorDetails) -> _Words:
+    field, value = _field(detail), detail["input"]
+    allowed = _CHOICES.get(field, ())
+    shown = quoted(value) if isinstance(value, str) else _what(value)
+    one_of = f"write {_any_of(allowed)}"
+    meant = closest(value, allowed) if isinstance(value, str) else None
+    if meant is None and value is False and "off" in allowed:
+        meant = "off"
+    hint = f"did you mean {meant!r}? {one_of}" if meant else one_of
+    return codes.CHOICE, f"{field} cannot be {shown}", hint
+
+
+def _any_of(words: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _integer(detail: ErrorDetails) -> _Words:
+    value = detail["input"]
+    digits = isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value)
+    hint = f"write {value} without quotes" if digits else "write a whole number, like 200"
+    return codes.TYPE, f"{_of(detail)} must be a whole number, not {_what(value)}", hint
+
+
+def _boolean(detail: ErrorDetails) -> _Words:
+    message = f"{_of(detail)} must be true or false, not {_what(detail['input'])}"
+    return codes.TYPE, message, "write true or false, without quotes"
+
+
+def _text(detail: ErrorDetails) -> _Words:
+    value = detail["input"]
+    hint = "quote it" if isinstance(value, bool | int | float) else "write one text"
+    return codes.TYPE, f"{_of(detail)} must be text, not {_kind(value)}", hint
+
+
+def _list(detail: ErrorDetails) -> _Words:
+    field = _field(detail)
+    message = f"{field} must be a list, not {_what(detail['input'])}"
+    return codes.TYPE, message, _EXAMPLES.get(field, "write a list, like [a, b]")
+
+
+def _mapping(detail: ErrorDetails) -> _Words:
+    value = detail["input"]
+    message = f"{_of(detail)} must be a mapping, not {_what(value)}"
+    if isinstance(value, str) and (match := NO_SPACE_AFTER_COLON.match(value)):
+        return codes.TYPE, message, f"put a space after the colon of {cut(match['key'])!r}"
+    return codes.TYPE, message, _example(detail) or "write fields"
+
+
+def _example(detail: ErrorDetails) -> str | None:
+    """What to write at the place of an error, or in the part that holds it."""
+    parts = [part for part in reversed(detail["loc"]) if part in _EXAMPLES]
+    return _EXAMPLES[str(parts[0])] if parts else None
+
+
+def _what(value: object) -> str:
+    """The kind of a value, with the value where that is short."""
+    if isinstance(value, str):
+        return f"the text {quoted(value)}"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else _kind(value)
+
+
+def _name(detail: ErrorDetails) -> _Words:
+    listed = "per" in detail["loc"][2:]
+    attribute = listed or "attributes" in detail["loc"]
+    what = "an attribute" if attribute else "a limit"
+    first = "the first a letter, digit or '_'" if attribute else "the first a letter or digit"
+    marks = "'.', '_' and '-'" if attribute else "'_' and '-'"
+    hint = f"use letters, digits, {marks}, at most 64, {first}"
+    if listed and re.search(r"\w[, ]+\w", detail["input"]):
+        hint = "write several as a list, like [tenant, route]"
+    return codes.NAME, f"{quoted(str(detail['input']))} cannot name {what}", hint
+
+
+def _too_small(detail: ErrorDetails) -> _Words:
+    message = f"{_of(detail)} must be at least {detail['ctx']['ge']}, not {detail['input']}"
+    return codes.RANGE, message, "write a larger number"
+
+
+def _too_big(detail: ErrorDetails) -> _Words:
+    message = f"{_of(detail)} must be at most {detail['ctx']['le']}, not {detail['input']}"
+    return codes.RANGE, message, "write a smaller number"
+
+
+def _too_long(detail: ErrorDetails) -> _Words:
+    most, size = detail["ctx"]["max_length"], len(detail["input"])
+    unit = "characters" if detail["type"] == "string_too_long" else "items"
+    message = f"{_of(detail)} holds {size} {unit}; at most {most} are allowed"
+    return codes.RANGE, message, "shorten it"
+
+
+def _empty(detail: ErrorDetails) -> _Words:
+    field = _field(detail)
+    hint = _MISSING.get(field) or _example(detail) or "write something"
+    return codes.RANGE, f"{field} is empty", hint
+
+
+def _ordinal(detail: ErrorDetails) -> _Words:
+    message = f"{_field(detail)} {detail['msg']}, not {_what(detail['input'])}"
+    return codes.TYPE, message, "write which request it is, like 601, or none"
+
+
+def _own(code: str, hint: str) -> Callable[[ErrorDetails], _Words]:
+    """The reason is in our own words already: what comes after the colon is the hint."""
+
+    def explain(detail: ErrorDetails) -> _Words:
+        reason = str(detail["msg"])
+        match = re.search(r": (?=(?:write|use) )", reason)
+        if match is None:
+            return code, reason, hint
+        return code, reason[: match.start()], reason[match.end() :]
+
+    return explain
+
+
+def _written(code: str, hint: str) -> Callable[[ErrorDetails], _Words]:
+    """Of a value that is text of a form of its own."""
+
+    def explain(detail: ErrorDetails) -> _Words:
+        value = detail["input"]
+        if isinstance(value, bool | list | dict):
+            return code, f"{_field(detail)} must be text, not {_what(value)}", hint
+        return _own(code, hint)(detail)
+
+    return explain
+
+
+def _moment(detail: ErrorDetails) -> _Words:
+    dated = re.match(r"\s*\d{4}-", str(detail["input"]))
+    hint = "write a duration since the start, like 30s, or a date and a time with a zone"
+    return _written(codes.INSTANT if dated else codes.DURATION, hint)(detail)
+
+
+def _repeated(detail: ErrorDetails) -> _Words:
+    return codes.REPEATED, f"{_field(detail)}: {detail['msg']}", "delete one"
+
+
+def _other(detail: ErrorDetails) -> _Words:
+    return codes.TYPE, f"{_of(detail)} is not valid", str(detail["msg"]).lower()
+
+
+_EXPLANATIONS: Final[Mapping[str, Callable[[ErrorDetails], _Words]]] = {
+    "missing": _missing,
+    "literal_error": _choice,
+    "int_type": _integer,
+    "bool_type": _boolean,
+    "string_type": _text,
+    "tuple_type": _list,
+    "dict_type": _mapping,
+    "model_type": _mapping,
+    "string_pattern_mismatch": _name,
+    "greater_than_equal": _too_small,
+    "less_than_equal": _too_big,
+    "string_too_long": _too_long,
+    "too_long": _too_long,
+    "string_too_short": _empty,
+    "too_short": _empty,
+    "ordinal": _ordinal,
+    "duration": _written(codes.DURATION, "write <number><unit>, like 30s"),
+    "instant": _written(
+        codes.INSTANT, "write a date, a time and a zone, like 2026-11-30T00:00+01:00"
+    ),
+    "moment": _moment,
+    "rate": _written(codes.RATE, "write <number>/<duration>, like 100/s"),
+    "scope": _own(codes.SCOPE, "write / or a path like /payments/checkout"),
+    "repeated": _repeated,
+    "resets": _own(codes.RESETS, 'write a time and a zone, like "00:00 Europe/Berlin"'),
+    "matcher": _own(codes.MATCHER, "write a text, a list of texts, {not: …} or {cidr: …}"),
+    "network": _own(codes.NETWORK, "write a network, like 10.0.0.0/8"),
+}

@@ -1,0 +1,1 @@
+"""Resolve what holds at a scope: inheritance, overrides, exceptions and caps."""

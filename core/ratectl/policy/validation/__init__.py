@@ -1,0 +1,1 @@
+"""Check that a policy tree holds together."""

@@ -1,0 +1,230 @@
+"""Semantic rules of exceptions: each means something, fits in, and is over one day."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from ratectl.diagnostics import Diagnostic
+from ratectl.policy import codes
+from ratectl.policy.language.matchers import disjoint_somewhere
+from ratectl.policy.language.model import PolicyTree, exception_key
+from ratectl.policy.resolution.resolver import Resolver
+from ratectl.policy.validation.caps import evasions, excesses
+from ratectl.policy.yaml.text import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
+
+    from ratectl.diagnostics import Severity
+    from ratectl.policy.language.model import Exemption, LimitFields
+    from ratectl.policy.resolution.resolver import Resolved
+
+__all__ = ["check_exceptions"]
+
+_FIXED = ("algorithm", "per", "resets", "across")
+"""Fields that select buckets: an exception keeps the buckets of the limit that it changes."""
+
+
+def check_exceptions(
+    tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str], now_ns: int | None
+) -> Iterator[Diagnostic]:
+    """The findings of all exceptions; ``now_ns`` is the wall clock's, None leaves out what is over.
+
+    ``broken`` as for ``check_tree``.
+    """
+    for position, exception in enumerate(tree.exceptions):
+        if exception.scope not in broken:
+            yield from _Checker(tree, resolver, position, exception).findings(now_ns)
+    yield from _conflicts(tree)
+
+
+class _Checker:
+    def __init__(
+        self, tree: PolicyTree, resolver: Resolver, position: int, exception: Exemption
+    ) -> None:
+        self.tree = tree
+        self.resolver = resolver
+        self.exception = exception
+        self.key = exception_key(position)
+
+    def findings(self, now_ns: int | None) -> Iterator[Diagnostic]:
+        exception = self.exception
+        begins = exception.begins
+        if begins is not None and begins.ns >= exception.until.ns:
+            yield self._finding(
+                codes.EXCEPTION_TIMES,
+                "until",
+                f"the exception is over at {exception.until}, before it begins at {begins}",
+                "write an instant after from",
+            )
+            return
+        if now_ns is not None and exception.until.ns <= now_ns:
+            yield self._finding(
+                codes.EXCEPTION_OVER,
+                "until",
+                f"the exception has been over since {exception.until}",
+                "remove the document",
+                severity="warning",
+            )
+        if not exception.limits and not exception.budgets:
+            yield self._finding(
+                codes.INCOMPLETE, "", "the exception changes nothing", "give it limits or budgets"
+            )
+        policy = self.tree.policies.get(exception.scope)
+        if policy is None:
+            yield self._finding(
+                codes.EXCEPTION_TARGET,
+                "scope",
+                f"no policy declares the scope {exception.scope}",
+                "write the exception for a declared scope, or declare this one",
+            )
+            return
+        for name in exception.budgets:
+            if name not in policy.budgets:
+                yield self._finding(
+                    codes.EXCEPTION_TARGET,
+                    f"budgets.{name}",
+                    f"{exception.scope} declares no budget {quoted(name)}",
+                    "an exception changes budgets of its own scope: write it for theirs",
+                )
+        yield from self._in_force()
+
+    def _finding(
+        self, code: str, path: str, message: str, hint: str, severity: Severity = "error"
+    ) -> Diagnostic:
+        return Diagnostic(code, message, self.tree.span(self.key, path), severity, hint)
+
+    def _in_force(self) -> Iterator[Diagnostic]:
+        """What it makes of the limits at its scope, while it alone is in force."""
+        exception = self.exception
+        scope = exception.scope
+        alone = PolicyTree(self.tree.policies, self.tree.sources, (exception,))
+        begins = exception.begins.ns if exception.begins else exception.until.ns - 1
+        resolver = Resolver(alone, begins, self.resolver)
+        place = resolver.places.at(scope)
+        own = 0
+        if exception.match:
+            own = 1 << len(place.conditions) - 1
+        resolved, before = resolver.where(scope, own), self.resolver.at(scope)
+        if resolved is None or before is None:
+            return
+        for name, said in exception.limits.items():
+            problem = resolved.problems.get(name)
+            if problem:
+                field = problem.field if getattr(said, problem.field or "-", None) else ""
+                path = f"limits.{name}.{field}" if field else f"limits.{name}"
+                yield self._finding(problem.code, path, problem.message, problem.hint)
+            if name in before.fields:
+                yield from self._keeps_buckets("limits", name, said)
+            cap = before.caps.get(name)
+            if cap:
+                for finding in (
+                    *evasions(self.tree, name, said, None, cap),
+                    *excesses(self.tree, name, said, resolved.limits.get(name), cap),
+                ):
+                    yield finding.at(self.tree.span(self.key, f"limits.{name}.{finding.field}"))
+        for name, said in exception.budgets.items():
+            yield from self._keeps_buckets("budgets", name, said)
+            problem = resolved.broken_budgets.get(name)
+            if problem:
+                yield self._finding(problem.code, f"budgets.{name}", problem.message, problem.hint)
+        yield from self._matches_by_bucket(before)
+
+    def _keeps_buckets(self, part: str, name: str, said: LimitFields) -> Iterator[Diagnostic]:
+        for field in _FIXED:
+            if getattr(said, field) is not None:
+                yield self._finding(
+                    codes.EXCEPTION_BUCKET,
+                    f"{part}.{name}.{field}",
+                    f"an exception keeps the buckets of '{name}', so it cannot change its {field}",
+                    "change rate, burst or mode"
+                    + (", or write an override" if part == "limits" else ""),
+                )
+
+    def _matches_by_bucket(self, before: Resolved) -> Iterator[Diagnostic]:
+        """A bucket is never in an exception for some of its requests and not for others."""
+        if not self.exception.match:
+            return
+        for name in self.exception.limits:
+            yield from self._splits(name, self._known(name, before), "")
+            for below in self._said_below(name):
+                yield from self._splits(name, self._known(name, below), f"at {below.scope} ")
+        for name in self.exception.budgets:
+            budget = self.tree.policies[self.exception.scope].budgets.get(name)
+            yield from self._splits(name, set(budget.per or ()) if budget else set(), "")
+
+    def _splits(self, name: str, known: set[str], where: str) -> Iterator[Diagnostic]:
+        for attribute in self.exception.match or ():
+            if attribute not in known:
+                by = ", ".join(sorted(known)) or "nothing"
+                yield self._finding(
+                    codes.EXCEPTION_BUCKET,
+                    f"match.{attribute}",
+                    f"{where}'{name}' is counted per {by}, so an exception cannot be for some "
+                    f"values of {attribute}",
+                    f"match on {' or '.join(sorted(known))}"
+                    if known
+                    else "leave match out, or write an override",
+                )
+
+    def _said_below(self, name: str) -> Iterator[Resolved]:
+        """The scopes below whose own documents may count the limit by something else."""
+        above = self.exception.scope.rstrip("/") + "/"
+        for scope, policy in self.tree.policies.items():
+            if scope != self.exception.scope and scope.startswith(above):
+                said = policy.limits.get(name)
+                if name in policy.unset or (said is not None and said.per is not None):
+                    resolved = self.resolver.at(scope)
+                    if resolved is not None and name in resolved.fields:
+                        yield resolved
+
+    def _known(self, name: str, at: Resolved) -> set[str]:
+        """The attributes that select a bucket: ``per``, and what the limit's overrides match on."""
+        known: set[str] = set()
+        if name in at.fields and "per" in at.fields[name]:
+            known.update(at.fields[name]["per"].value)
+        known.update(self.exception.limits[name].per or ())
+        for condition in self.resolver.places.at(at.scope).conditions:
+            if name in condition.limits:
+                known.update(condition.match)
+        return known
+
+
+def _conflicts(tree: PolicyTree) -> Iterator[Diagnostic]:
+    """Two that set one field at one scope at the same time, for requests that both are for."""
+    by_scope: dict[str, list[tuple[int, Exemption]]] = {}
+    for position, exception in enumerate(tree.exceptions):
+        by_scope.setdefault(exception.scope, []).append((position, exception))
+    for group in by_scope.values():
+        for (first, one), (second, other) in combinations(group, 2):
+            if not _overlap(one, other) or disjoint_somewhere(one.match or {}, other.match or {}):
+                continue
+            for path in sorted(_paths(one) & _paths(other)):
+                at = tree.span(exception_key(second), path)
+                there = tree.span(exception_key(first), path)
+                later, earlier = (at, there) if there <= at else (there, at)
+                yield Diagnostic(
+                    codes.EXCEPTION_CONFLICT,
+                    f"two exceptions of {one.scope} set {path} at the same time",
+                    later,
+                    hint="let one end before the other begins, or match on different values",
+                    notes=(f"the other is at {earlier}",),
+                )
+
+
+def _overlap(one: Exemption, other: Exemption) -> bool:
+    def starts(each: Exemption) -> int:
+        return each.begins.ns if each.begins else -(2**63)
+
+    return starts(one) < other.until.ns and starts(other) < one.until.ns
+
+
+def _paths(exception: Exemption) -> set[str]:
+    return {
+        f"{part}.{name}.{field}"
+        for part, said in (("limits", exception.limits), ("budgets", exception.budgets))
+        for name, fields in said.items()
+        for field in fields.model_fields_set
+    }

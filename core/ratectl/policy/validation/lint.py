@@ -1,0 +1,202 @@
+"""Lint: trees that hold together, but probably not as meant. Every finding is a warning.
+
+A rule says nothing where it is not certain. Each looks at a scope's own document and at what that
+changes, never at everything that is in force there, so that a large tree costs what it has lines.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from ratectl.diagnostics import Diagnostic
+from ratectl.policy import codes
+from ratectl.policy.loading.model_errors import closest
+from ratectl.policy.resolution.effective_limit import BUILT_IN
+from ratectl.policy.validation.redundant_limits import pointless
+from ratectl.policy.validation.steps import steps_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
+
+    from ratectl.policy.language.model import Policy, PolicyTree
+    from ratectl.policy.language.rates import Rate
+    from ratectl.policy.resolution.effective_limit import Limit, Setting
+    from ratectl.policy.resolution.resolver import Resolved, Resolver
+
+__all__ = ["lint_tree"]
+
+_ADDRESS: Final = "ip"
+"""The attribute that is only as good as the proxies before the service."""
+
+_MOST_SUGGESTED: Final = 200
+"""Names of each kind that a misspelt one is compared with."""
+
+_MOST_GUESSES: Final = 50
+"""Misspelt names that are compared at all: nobody reads more, and comparing costs milliseconds."""
+
+
+def lint_tree(
+    tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str] = frozenset()
+) -> Iterator[Diagnostic]:
+    """Every finding, rule by rule. ``broken``: declared scopes that could not be read."""
+    linter = _Linter(tree, resolver, broken)
+    yield from linter.findings()
+
+
+class _Linter:
+    def __init__(self, tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str]) -> None:
+        self.tree = tree
+        self.steps = list(steps_of(tree, resolver, broken))
+        self._broken = sorted(broken)
+        self._definers: dict[str, list[str]] = defaultdict(list)
+        for policy, *_ in self.steps:
+            named = {name for each in policy.overrides for name in each.limits}
+            for name in named.union(policy.limits):
+                self._definers[name].append(policy.scope)
+
+    def findings(self) -> Iterator[Diagnostic]:
+        yield from self._pointless()
+        yield from self._addresses()
+        yield from self._unused_caps()
+        yield from self._deciding_caps()
+
+    def _finding(
+        self, code: str, scope: str, path: str, message: str, hint: str, *notes: str
+    ) -> Diagnostic:
+        return Diagnostic(code, message, self.tree.span(scope, path), "warning", hint, notes)
+
+    def _pointless(self) -> Iterator[Diagnostic]:
+        """Limits and budgets that another bucket on their path outdoes."""
+        for found in pointless(self.steps):
+            by = found.by
+            what = f"budget '{by.name}' of {found.owner}" if found.budget else f"limit '{by.name}'"
+            burst = "" if by.burst is None else f", burst {by.burst}"
+            bound = f"{by.rate}{burst}" if by.rate is not None else f"{by.max}"
+            part = "budgets" if found.budget else "limits"
+            field = "rate" if by.rate is not None else "max"
+            place = self.tree.span(by.settings[field].scope, f"{part}.{by.name}.{field}")
+            yield self._finding(
+                codes.POINTLESS,
+                found.scope,
+                found.path,
+                f"{found.what} refuses nothing that {what} does not refuse",
+                f"make it tighter than {bound}, or remove it",
+                f"{part[:-1]} '{by.name}' is set at {place}",
+            )
+
+    def _addresses(self) -> Iterator[Diagnostic]:
+        """Counting per address where nothing says whose word is taken for it."""
+        for policy, _, here, _ in self.steps:
+            if here.trusted_proxies.scope != BUILT_IN:
+                continue
+            for part, said in (("limits", policy.limits), ("budgets", policy.budgets)):
+                for name, fields in said.items():
+                    if fields.per and _ADDRESS in fields.per and fields.mode != "off":
+                        yield self._finding(
+                            codes.PER_IP,
+                            policy.scope,
+                            f"{part}.{name}.per",
+                            f"'{name}' counts per {_ADDRESS}, and nothing says which proxies stand "
+                            "before the service",
+                            "name them in trusted_proxies, or write trusted_proxies: [] "
+                            "where there are none",
+                        )
+
+    def _unused_caps(self) -> Iterator[Diagnostic]:
+        """Caps on what is defined neither here, nor above, nor below."""
+        guesses = _MOST_GUESSES
+        for policy, _, here, _ in self.steps:
+            for name, cap in policy.caps.items():
+                if name in here.fields or name in policy.unset or not cap.model_fields_set:
+                    continue
+                below = self._definers.get(name, [])
+                if _any_within(below, policy.scope) or _any_within(self._broken, policy.scope):
+                    continue
+                meant = closest(name, self._names_near(policy.scope, here)) if guesses else None
+                guesses = max(guesses - 1, 0)
+                yield self._finding(
+                    codes.CAP_UNUSED,
+                    policy.scope,
+                    f"caps.{name}",
+                    f"the cap on '{name}' caps nothing: no scope at, above or below "
+                    "defines this limit",
+                    f"did you mean '{meant}'?" if meant else "remove it, or check the limit's name",
+                )
+
+    def _names_near(self, scope: str, here: Resolved) -> list[str]:
+        below = (name for name, found in self._definers.items() if _any_within(found, scope))
+        return [*islice(here.fields, _MOST_SUGGESTED), *islice(below, _MOST_SUGGESTED)]
+
+    def _deciding_caps(self) -> Iterator[Diagnostic]:
+        """Caps that everything at and below inherits more than: they are the limit, in disguise."""
+        users: dict[tuple[str, str, str], bool] = {}
+        for policy, _, here, conditional in self.steps:
+            for name in {*policy.limits, *policy.caps, *conditional}:
+                limit = here.limits.get(name)
+                if limit is None or limit.mode == "off":
+                    continue
+                for field, tightest in here.caps.get(name, {}).items():
+                    for cap in tightest.history():
+                        key = (cap.scope, name, field)
+                        more = name not in conditional and _inherits_more(limit, field, cap)
+                        users[key] = users.get(key, True) and more
+        for policy, _, here, _ in self.steps:
+            for name in policy.caps:
+                fields = [f for f in ("rate", "burst") if users.get((policy.scope, name, f))]
+                if fields and not _any_within(self._broken, policy.scope):
+                    yield self._deciding_cap(policy, name, fields, here.limits[name])
+
+    def _deciding_cap(
+        self, policy: Policy, name: str, fields: list[str], limit: Limit
+    ) -> Diagnostic:
+        cap = policy.caps[name]
+        capped = " and ".join(f"{field} {getattr(cap, field)}" for field in fields)
+        written = {"token-bucket": fields, "concurrency": ["max"]}.get(limit.algorithm, ["rate"])
+        write = ", ".join(f"{field}: {getattr(limit, field)}" for field in written)
+        return self._finding(
+            codes.CAP_DECIDES,
+            policy.scope,
+            f"caps.{name}.{fields[0]}" if len(fields) == 1 else f"caps.{name}",
+            f"every scope at or below {policy.scope} inherits more than this cap allows: "
+            f"{capped} is what all of them get",
+            f"say so beside the cap: limits: {{{name}: {{{write}}}}}",
+        )
+
+
+def _any_within(scopes: list[str], top: str) -> bool:
+    """Whether one of the sorted scopes is ``top`` or below it."""
+    below = top.rstrip("/") + "/"
+    for start in (top, below):
+        at = bisect_left(scopes, start)
+        if at < len(scopes) and (scopes[at] == top or scopes[at].startswith(below)):
+            return True
+    return False
+
+
+def _inherits_more(limit: Limit, field: str, cap: Setting) -> bool:
+    """Whether a value from above the cap's scope exceeds it. (One from below is an error.)"""
+    bucket = limit.algorithm == "token-bucket"
+    slots = limit.algorithm == "concurrency"
+    asked = limit.settings.get("max" if slots else field if bucket else "rate")
+    if asked is None or len(asked.scope) >= len(cap.scope):  # both lie on one path
+        return False
+    if slots:
+        return field == "burst" and bool(asked.value > cap.value)
+    if field == "rate":
+        return _comparable(limit, cap.value) and bool(asked.value.exceeds(cap.value))
+    if bucket:
+        return limit.burst is not None and bool(asked.value > cap.value)
+    return not asked.value.unlimited and bool(asked.value.numerator > cap.value)
+
+
+def _comparable(limit: Limit, cap: Rate) -> bool:
+    """Whether the cap could be written as the limit: calendar windows are of one unit or none."""
+    if limit.rate is None:
+        return False
+    if limit.algorithm == "quota":
+        return (limit.rate.unit, 1) == (cap.unit, cap.multiple)
+    return cap.unit != "month"

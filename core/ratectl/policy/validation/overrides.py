@@ -1,0 +1,213 @@
+"""Semantic rules of overrides: each makes usable limits below the caps, alone and with others.
+
+An override is judged as a request meets it: together with every override along the path that
+matches whenever it does. Two that can match one request are judged together as well; for more the
+number of combinations explodes, and agents fall back (``Resolver.limit``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from ratectl.diagnostics import Diagnostic
+from ratectl.policy import codes
+from ratectl.policy.language.matchers import covers_all, disjoint_somewhere
+from ratectl.policy.resolution.conditions import bits
+from ratectl.policy.validation.caps import evasions, excesses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratectl.policy.language.model import Override, Policy, PolicyTree
+    from ratectl.policy.resolution.conditions import Condition, Conditions
+    from ratectl.policy.resolution.effective_limit import Problem
+    from ratectl.policy.resolution.resolver import Resolved, Resolver
+    from ratectl.policy.validation.baseline import Base
+
+__all__ = ["Company", "check_overrides"]
+
+
+def check_overrides(
+    tree: PolicyTree, resolver: Resolver, policy: Policy, base: Base | None = None
+) -> Iterator[Diagnostic]:
+    """The findings of one document's overrides; ``base``: an earlier state of the tree."""
+    if policy.overrides:
+        yield from _Checker(tree, resolver, policy, base).findings()
+
+
+class _Checker:
+    def __init__(
+        self, tree: PolicyTree, resolver: Resolver, policy: Policy, base: Base | None
+    ) -> None:
+        self.base = base
+        self.tree = tree
+        self.resolver = resolver
+        self.policy = policy
+        place = resolver.places.at(policy.scope)
+        self.conditions = place.conditions
+        self.company = Company(self.conditions)
+        self.first = place.inherited.bit_length()
+
+    def findings(self) -> Iterator[Diagnostic]:
+        wrong: set[tuple[int, str]] = set()
+        for number, override in enumerate(self.policy.overrides):
+            own = self.first + number
+            alone = self.company.always_with(own)
+            resolved = self.resolver.where(self.policy.scope, alone | 1 << own)
+            without = self.resolver.where(self.policy.scope, alone)
+            if resolved is None or without is None:
+                continue
+            for name in override.limits:
+                problem = resolved.problems.get(name)
+                if problem:
+                    wrong.add((own, name))
+                    yield self._unusable(number, name, problem)
+                yield from self._caps(number, override, name, resolved, without)
+            yield from self._shadowed(number, override, alone)
+        yield from self._pairs(wrong)
+
+    def _unusable(self, number: int, name: str, problem: Problem, more: str = "") -> Diagnostic:
+        said = self.policy.overrides[number].limits[name]
+        path = f"overrides.{number}.limits.{name}"
+        if problem.field and getattr(said, problem.field, None) is not None:
+            path += f".{problem.field}"
+        return Diagnostic(
+            problem.code,
+            f"override '{self.policy.overrides[number].name}'{more}: {problem.message}",
+            self.tree.span(self.policy.scope, path),
+            hint=problem.hint,
+        )
+
+    def _caps(
+        self, number: int, override: Override, name: str, resolved: Resolved, without: Resolved
+    ) -> Iterator[Diagnostic]:
+        """The same as for a document's own limits."""
+        said = override.limits[name]
+        path = f"overrides.{number}.limits.{name}"
+        cap = resolved.caps.get(name)
+        if not cap:
+            return
+        inherited = without.fields.get(name)
+        for finding in (
+            *evasions(self.tree, name, said, inherited, cap),
+            *excesses(self.tree, name, said, resolved.limits.get(name), cap),
+        ):
+            via = resolved.fields[name][finding.field].via
+            if via is None or via.bit != self.first + number:
+                continue  # a later override's, and found there
+            limit = resolved.limits.get(name)
+            stood = (
+                self.base is not None
+                and limit is not None
+                and finding.code == codes.CAP_EXCEEDED
+                and self.base.said(
+                    self.policy, name, finding.field, said, limit.algorithm, override
+                )
+            )
+            span = self.tree.span(self.policy.scope, f"{path}.{finding.field}")
+            yield finding.at(span, stood=stood)
+
+    def _pairs(self, wrong: set[tuple[int, str]]) -> Iterator[Diagnostic]:
+        """Problems that only two overrides together have, shown at the later one."""
+        for number, override in enumerate(self.policy.overrides):
+            own = self.first + number
+            for other in self.company.maybe_with(own):
+                shared = set(override.limits) & self.conditions[other].limits
+                if other >= own or not shared:
+                    continue
+                mask = 1 << own | 1 << other
+                mask |= self.company.always_with(own) | self.company.always_with(other)
+                resolved = self.resolver.where(self.policy.scope, mask)
+                for name in sorted(shared):
+                    problem = resolved.problems.get(name) if resolved else None
+                    if problem and not {(own, name), (other, name)} & wrong:
+                        more = f" together with {self.conditions[other].via.ref}"
+                        yield self._unusable(number, name, problem, more)
+
+    def _shadowed(self, number: int, override: Override, always: int) -> Iterator[Diagnostic]:
+        """Every value is beaten by a later override that matches whenever this one does."""
+        beaten: dict[tuple[str, str], str] = {}
+        for position in bits(always >> self.first):
+            if position > number:
+                later = self.policy.overrides[position]
+                for name, said in later.limits.items():
+                    fields = set(said.model_fields_set)
+                    if said.algorithm is not None:  # drops what it lacks
+                        fields |= set(override.limits.get(name, said).model_fields_set)
+                    for field in fields:
+                        beaten.setdefault((name, field), later.name)
+        own = [
+            (name, field)
+            for name, said in override.limits.items()
+            for field in said.model_fields_set
+        ]
+        if own and all(each in beaten for each in own):
+            by = " and ".join(f"'{name}'" for name in sorted({beaten[each] for each in own}))
+            yield Diagnostic(
+                codes.SHADOWED,
+                f"override '{override.name}' has no effect: {by} below it matches whenever it does",
+                self.tree.span(self.policy.scope, f"overrides.{number}.name"),
+                "warning",
+                f"move it behind {by}, or remove it",
+            )
+
+
+class Company:
+    """Which conditions can hold for one request, found without comparing all pairs.
+
+    Those that list exact values of the attribute that most list are looked up by these values.
+    """
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._conditions = conditions
+        listing = Counter(
+            name for each in conditions for name, matcher in each.match.items() if matcher.exact
+        )
+        self._key = listing.most_common(1)[0][0] if listing else ""
+        self._listed: dict[str, list[int]] = defaultdict(list)
+        self._others: list[int] = []
+        for position, each in enumerate(conditions):
+            values = self._values(each)
+            for value in values:
+                self._listed[value].append(position)
+            if not values:
+                self._others.append(position)
+
+    def _values(self, condition: Condition) -> tuple[str, ...]:
+        matcher = condition.match.get(self._key)
+        return (matcher.exact or ()) if matcher is not None else ()
+
+    def maybe_with(self, position: int) -> list[int]:
+        """The others that no matcher rules out."""
+        condition = self._conditions[position]
+        values = self._values(condition)
+        near = set(self._others)
+        if values:
+            near.update(each for value in values for each in self._listed[value])
+        else:
+            near = set(range(len(self._conditions)))
+        near.discard(position)
+        return [
+            each
+            for each in sorted(near)
+            if not disjoint_somewhere(condition.match, self._conditions[each].match)
+        ]
+
+    def always_with(self, position: int) -> int:
+        """The others that hold whenever this one does."""
+        match = self._conditions[position].match
+        mask = 0
+        for each in self.maybe_with(position):
+            if covers_all(self._conditions[each].match, match):
+                mask |= 1 << each
+        return mask
+
+    def held_with(self, position: int) -> int:
+        """The others that hold only where this one does as well."""
+        match = self._conditions[position].match
+        mask = 0
+        for each in self.maybe_with(position):
+            if covers_all(match, self._conditions[each].match):
+                mask |= 1 << each
+        return mask

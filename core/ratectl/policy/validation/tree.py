@@ -1,0 +1,180 @@
+"""Semantic rules over a whole tree: caps hold, limits are complete, names mean something.
+
+Every scope is checked, and every finding is reported. An agent does not run these rules: it clips
+(``resolve``) and never rejects a generation for a cap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ratectl.diagnostics import Diagnostic
+from ratectl.policy import codes
+from ratectl.policy.language.scopes import ancestry, parent
+from ratectl.policy.resolution.resolver import Resolver
+from ratectl.policy.validation.baseline import Base
+from ratectl.policy.validation.caps import cap_note, evasions, excesses, nothing_to_cap
+from ratectl.policy.validation.exceptions import check_exceptions
+from ratectl.policy.validation.lint import lint_tree
+from ratectl.policy.validation.overrides import check_overrides
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
+
+    from ratectl.diagnostics import Severity
+    from ratectl.policy.language.model import LimitFields, Policy, PolicyTree
+    from ratectl.policy.resolution.effective_limit import Problem
+    from ratectl.policy.resolution.resolver import Resolved
+    from ratectl.policy.validation.caps import CapFinding
+
+__all__ = ["check_tree"]
+
+
+def check_tree(
+    tree: PolicyTree,
+    broken: AbstractSet[str] = frozenset(),
+    now_ns: int | None = None,
+    base: PolicyTree | None = None,
+) -> list[Diagnostic]:
+    """Every semantic finding, in order of place.
+
+    ``broken``: declared scopes that could not be read. What lies below them inherits who knows
+    what, so it is left for when they are mended. ``now_ns``: the wall clock's time, to tell which
+    exceptions are over; None does not tell. ``base``: an earlier state; values above a cap that
+    stood in it are warnings.
+    """
+    resolver = Resolver(tree)
+    before = Base(base) if base is not None else None
+    found: list[Diagnostic] = []
+    for scope, policy in tree.policies.items():
+        if not broken.isdisjoint(ancestry(scope)):
+            continue
+        here = resolver.at(scope)
+        above_scope = parent(scope)
+        above = resolver.at(above_scope) if above_scope else None
+        if here is not None:
+            found += _Checker(tree, policy, above, here, before).findings()
+            found += check_overrides(tree, resolver, policy, before)
+    found += check_exceptions(tree, resolver, broken, now_ns)
+    found += lint_tree(tree, resolver, broken)
+    return sorted(found, key=lambda finding: finding.sort_key)
+
+
+class _Checker:
+    """The findings of one document, given what holds above it and at it."""
+
+    def __init__(
+        self,
+        tree: PolicyTree,
+        policy: Policy,
+        above: Resolved | None,
+        here: Resolved,
+        base: Base | None,
+    ) -> None:
+        self.tree = tree
+        self.policy = policy
+        self.above = above
+        self.here = here
+        self.base = base
+
+    def findings(self) -> Iterator[Diagnostic]:
+        yield from self._unset()
+        for name, said in self.policy.limits.items():
+            yield from self._usable("limits", name)
+            yield from self._below_caps(name, said)
+        for name in self.policy.budgets:
+            yield from self._usable("budgets", name)
+        yield from self._across()
+        yield from self._cap_units()
+
+    def _across(self) -> Iterator[Diagnostic]:
+        for part, said in (("limits", self.policy.limits), ("budgets", self.policy.budgets)):
+            for name, fields in said.items():
+                if fields.across is not None and self._problem(part, name) is None:
+                    yield self._finding(
+                        codes.ACROSS_LOCAL,
+                        f"{part}.{name}.across",
+                        f"'{name}' is enforced in each agent for now, not across the cluster",
+                        "set what one agent may admit, until a release shares it",
+                        severity="warning",
+                    )
+
+    def _finding(
+        self,
+        code: str,
+        path: str,
+        message: str,
+        hint: str,
+        *notes: str,
+        severity: Severity = "error",
+    ) -> Diagnostic:
+        span = self.tree.span(self.policy.scope, path)
+        return Diagnostic(code, message, span, severity, hint, notes)
+
+    def _unset(self) -> Iterator[Diagnostic]:
+        for index, name in enumerate(self.policy.unset):
+            path = f"unset.{index}"
+            cap = self.here.caps.get(name)
+            if cap:
+                yield self._finding(
+                    codes.CAP_EVADED,
+                    path,
+                    f"limit '{name}' is capped, so it cannot be unset",
+                    "loosen it up to the cap instead, or ask the cap's owner",
+                    cap_note(self.tree, name, cap),
+                )
+            elif self.above is None or name not in self.above.fields:
+                yield self._finding(
+                    codes.UNSET_NOTHING,
+                    path,
+                    f"unset names '{name}', which is not inherited here",
+                    "remove it, or check the limit's name",
+                    severity="warning",
+                )
+
+    def _problem(self, part: str, name: str) -> Problem | None:
+        problems = self.here.problems if part == "limits" else self.here.broken_budgets
+        return problems.get(name)
+
+    def _usable(self, part: str, name: str) -> Iterator[Diagnostic]:
+        problem = self._problem(part, name)
+        if problem:
+            path = f"{part}.{name}.{problem.field}" if problem.field else f"{part}.{name}"
+            yield self._finding(problem.code, path, problem.message, problem.hint)
+
+    def _below_caps(self, name: str, said: LimitFields) -> Iterator[Diagnostic]:
+        cap = self.here.caps.get(name)
+        if not cap:
+            return
+        inherited = self.above.fields.get(name) if self.above else None
+        limit = self.here.limits.get(name)
+        for finding in (
+            *evasions(self.tree, name, said, inherited, cap),
+            *excesses(self.tree, name, said, limit, cap),
+            *(() if name in self.policy.caps else self._nothing_to_cap(name)),
+        ):
+            stood = (
+                self.base is not None
+                and limit is not None
+                and finding.code == codes.CAP_EXCEEDED
+                and self.base.said(self.policy, name, finding.field, said, limit.algorithm)
+            )
+            span = self.tree.span(self.policy.scope, f"limits.{name}.{finding.field}")
+            yield finding.at(span, stood=stood)
+
+    def _cap_units(self) -> Iterator[Diagnostic]:
+        for name, cap in self.policy.caps.items():
+            if cap.rate is None and cap.burst is None:
+                yield self._finding(
+                    codes.INCOMPLETE,
+                    f"caps.{name}",
+                    f"the cap on '{name}' caps nothing",
+                    "give it a rate, a burst, or both",
+                )
+            elif "burst" not in self.here.caps[name]:
+                for finding in self._nothing_to_cap(name):
+                    yield finding.at(self.tree.span(self.policy.scope, f"caps.{name}.rate"))
+
+    def _nothing_to_cap(self, name: str) -> Iterator[CapFinding]:
+        return nothing_to_cap(self.tree, name, self.here.limits.get(name), self.here.caps[name])

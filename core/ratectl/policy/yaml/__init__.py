@@ -1,0 +1,1 @@
+"""Strict YAML: text to plain values, each with its place in the file."""

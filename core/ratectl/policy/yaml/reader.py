@@ -1,0 +1,434 @@
+"""Strict YAML: a text becomes plain values, each with its place, and every problem is reported.
+
+Only what all YAML readers agree on passes. Built on the parser's events, not on its objects: no
+tag is ever resolved, nothing recurses, and each bound is checked before memory is spent on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from ratectl.diagnostics import Diagnostic, Severity, Span
+from ratectl.policy import codes
+from ratectl.policy.yaml.nodes import BROKEN, Broken, Document, Node, Place, Reading, expanded
+from ratectl.policy.yaml.scalars import Surprise, read_plain
+from ratectl.policy.yaml.syntax_errors import NO_SPACE_AFTER_COLON, explain_syntax
+from ratectl.policy.yaml.text import (
+    FORBIDDEN,
+    FORBIDDEN_IN_KEYS,
+    MAX_BYTES,
+    MAX_PROBLEMS,
+    cut,
+    decode,
+    named,
+    quoted,
+    too_many,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "BROKEN",
+    "MAX_ALIASED_NODES",
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_DOCUMENT_NODES",
+    "MAX_FILE_NODES",
+    "MAX_PROBLEMS",
+    "Document",
+    "Node",
+    "Place",
+    "Reading",
+    "read",
+]
+
+MAX_DEPTH: Final = 32
+"""Collections inside each other; a policy needs 5."""
+
+MAX_DOCUMENT_NODES: Final = 50_000
+"""Keys, values and collections of one document."""
+
+MAX_FILE_NODES: Final = 1_000_000
+"""The same of one file: 10,000 policies of 90 each."""
+
+MAX_ALIASED_NODES: Final = 1_000
+"""What all aliases of a document may add to it, written out."""
+
+_DOCUMENT_COST: Final = 10  # a document takes the time and memory of this many values
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read(data: bytes, file: str) -> Reading:
+    """Read all documents of a file; never raises for what the file holds."""
+    text, lines, refused = decode(data, file)
+    if refused:
+        return Reading((), refused, lines, complete=False)
+    reader = _Reader(file, lines)
+    reader.run(text)
+    return Reading(tuple(reader.documents), tuple(reader.found), lines, reader.complete)
+
+
+class _Stop(Exception):
+    """Reading this file cannot go on; the reason is reported."""
+
+
+class _Malformed(Exception):
+    """The parser gave up."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _events(text: str) -> Iterator[Any]:
+    try:
+        yield from yaml.parse(text, Loader=_LOADER)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # Not only YAMLError: the pure-Python scanner passes any number to chr().
+        raise _Malformed(error) from error
+
+
+class _Frame:
+    """A collection that is being read. ``key`` is None where the next value is dropped."""
+
+    __slots__ = ("flow", "is_map", "key", "node", "on_key")
+
+    def __init__(self, node: Node, *, is_map: bool, flow: bool) -> None:
+        self.node = node
+        self.is_map = is_map
+        self.flow = flow
+        self.on_key = is_map
+        self.key: str | None = None
+
+
+class _Reader:
+    """Events to documents. One per file."""
+
+    def __init__(self, file: str, lines: tuple[str, ...]) -> None:
+        self.file = file
+        self.lines = lines
+        self.documents: list[Document] = []
+        self.found: list[Diagnostic] = []
+        self.complete = False
+        self._file_nodes = self._nodes = 0
+        self._start_document()
+        self._nodes = 0
+
+    def run(self, text: str) -> None:
+        handlers = {
+            yaml.ScalarEvent: self._scalar,
+            yaml.MappingStartEvent: self._start_mapping,
+            yaml.SequenceStartEvent: self._start_sequence,
+            yaml.MappingEndEvent: self._end_collection,
+            yaml.SequenceEndEvent: self._end_collection,
+            yaml.AliasEvent: self._alias,
+            yaml.DocumentStartEvent: self._document,
+            yaml.DocumentEndEvent: self._end_document,
+        }
+        try:
+            for event in _events(text):
+                handler = handlers.get(type(event))
+                if handler is not None:
+                    handler(event)
+        except _Stop:
+            self._abandon_document()
+        except _Malformed as malformed:
+            self._malformed(malformed.error)
+            self._abandon_document()
+        else:
+            self.complete = True
+            if not self.documents and not self.found:
+                message, hint = "the file holds no document", "write a policy or delete the file"
+                self._report(codes.EMPTY_FILE, (0, 0, 0), message, hint, severity="warning")
+
+    def _malformed(self, error: Exception) -> None:
+        mark = getattr(error, "problem_mark", None)
+        if mark is not None and "nesting depth" in str(getattr(error, "problem", "")):
+            # Newer parsers have a bound of their own, which they meet while they look ahead.
+            self._too_deep((mark.line + 1, mark.column + 1, mark.column + 2))
+        else:
+            self.found.append(explain_syntax(error, self.lines, self.file))
+
+    # Documents
+
+    def _start_document(self) -> None:
+        self._stack: list[_Frame] = []
+        self._anchors: dict[str, Node] = {}
+        self._root: Node | None = None
+        self._file_nodes += self._nodes
+        self._nodes = _DOCUMENT_COST
+        self._aliased = 0
+        self._found_before = len(self.found)
+
+    def _document(self, event: Any) -> None:
+        self._start_document()
+        if event.version or event.tags:
+            line = event.start_mark.line + 1
+            place = (line, 1, len(self.lines[line - 1]) + 1)
+            self._report(codes.DIRECTIVE, place, "directives are not allowed", "delete the line")
+
+    def _end_document(self, _event: Any) -> None:
+        if self._root is not None:
+            ok = len(self.found) == self._found_before
+            self.documents.append(Document(self._root, ok))
+            self._root = None
+
+    def _abandon_document(self) -> None:
+        """Keep what was read of a document that did not end: it may name its scope."""
+        line = self.found[-1].span.line
+        if self._root is not None:
+            self.documents.append(Document(self._root, ok=False, unread_from=line))
+        elif self.documents:  # what follows may have been meant as a part of it
+            self.documents[-1] = replace(self.documents[-1], ok=False, unread_from=line)
+
+    # Values
+
+    def _scalar(self, event: Any) -> None:
+        self._count(event)
+        frame = self._stack[-1] if self._stack else None
+        if frame is not None and frame.on_key:
+            self._key(event, frame)
+            return
+        place = self._place(event)
+        text: str = event.value
+        value: Any = text
+        if event.tag is not None:
+            value = self._refuse_tag(event, place)
+        elif not event.style:  # unquoted
+            if not text and frame is None:
+                return  # nothing between two document marks
+            value = self._plain(text, frame, place)
+        elif event.style == '"' and (match := FORBIDDEN.search(text)):
+            message = f"the character {named(match[0])} is not allowed"
+            value = self._report(codes.CHARACTER, place, message, "delete it")
+        node = Node(value, place)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        self._attach(node)
+
+    def _plain(self, text: str, frame: _Frame | None, place: Place) -> Any:
+        value = read_plain(text)
+        if not isinstance(value, Surprise):
+            return value
+        key = frame.key if frame is not None and frame.is_map else None
+        if key == "mode" and value.code == codes.WORD:
+            # `off` is a word of the language, and no boolean fits there.
+            if text == "off":
+                return text
+            return self._report(value.code, place, value.message, "write enforce, shadow or off")
+        if not text and key is not None and frame is not None:
+            return self._no_value(key, frame, value)
+        if not text and frame is not None and not frame.is_map:
+            return self._report(value.code, place, "the list item is empty", value.hint)
+        return self._report(value.code, place, value.message, value.hint)
+
+    def _no_value(self, key: str, frame: _Frame, value: Surprise) -> Broken:
+        keys: Any = frame.node.keys
+        if NO_SPACE_AFTER_COLON.fullmatch(key):
+            frame.key = None
+            name = key.partition(":")[0]
+            message = f"no space after the colon of {quoted(name)}"
+            return self._report(codes.SYNTAX, keys.pop(key), message, f"write '{cut(name)}: …'")
+        message = f"{quoted(key)} has no value"
+        return self._report(value.code, keys[key], message, value.hint)
+
+    def _alias(self, event: Any) -> None:
+        self._count(event)
+        place = self._place(event)
+        if self._stack and self._stack[-1].on_key:
+            self._bad_key(self._stack[-1], place, "an alias as a key is not allowed")
+            return
+        self._attach(self._aliased_node(event.anchor, place))
+
+    def _aliased_node(self, name: str, place: Place) -> Node:
+        broken = Node(BROKEN, place)
+        target = self._anchors.get(name)
+        if target is None:
+            message = f"no anchor &{name} before this alias"
+            self._report(codes.ALIAS, place, message, "quote it if you mean the text")
+            return broken
+        if any(frame.node is target for frame in self._stack):
+            message = f"the alias *{name} stands inside its own anchor"
+            self._report(codes.ALIAS, place, message, "write the value out")
+            return broken
+        if self._aliased > MAX_ALIASED_NODES:
+            return broken  # reported once in a document
+        size, depth = expanded(target, MAX_ALIASED_NODES - self._aliased)
+        self._aliased += size
+        if self._aliased > MAX_ALIASED_NODES:
+            message = f"aliases repeat more than {MAX_ALIASED_NODES} values in this document"
+            self._report(codes.ALIAS_SIZE, place, message, "use fewer aliases: inherit the limits")
+            return broken
+        if depth + len(self._stack) > MAX_DEPTH:
+            self._too_deep(place)
+            return broken
+        node = Node(target.value, place)
+        node.keys, node.children = target.keys, target.children
+        return node
+
+    # Collections
+
+    def _start_mapping(self, event: Any) -> None:
+        node = Node({}, (0, 0, 0))
+        node.keys, node.children = {}, {}
+        self._start_collection(event, node, is_map=True)
+
+    def _start_sequence(self, event: Any) -> None:
+        node = Node([], (0, 0, 0))
+        node.children = {}
+        self._start_collection(event, node, is_map=False)
+
+    def _start_collection(self, event: Any, node: Node, *, is_map: bool) -> None:
+        self._count(event)
+        place = self._place(event)
+        if not event.flow_style:
+            place = (*place[:2], place[1] + 1)
+        node.place = place
+        if event.tag is not None:
+            self._refuse_tag(event, place)
+        if len(self._stack) >= MAX_DEPTH:
+            self._too_deep(place)
+            raise _Stop
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        if self._stack and self._stack[-1].on_key:
+            self._bad_key(self._stack[-1], place, "a list or mapping as a key is not allowed")
+        else:
+            self._attach(node)
+        self._stack.append(_Frame(node, is_map=is_map, flow=bool(event.flow_style)))
+
+    def _end_collection(self, event: Any) -> None:
+        frame = self._stack.pop()
+        node = frame.node
+        if frame.flow and not node.keys:
+            line, column, _ = node.place
+            end = event.end_mark
+            same_line = end.line + 1 == line
+            node.place = (
+                line,
+                column,
+                (end.column if same_line else len(self.lines[line - 1])) + 1,
+            )
+
+    def _attach(self, node: Node) -> None:
+        """Put a value where it belongs. Its collection may still be filled later."""
+        if not self._stack:
+            self._root = node
+            return
+        frame = self._stack[-1]
+        children: Any = frame.node.children
+        if not frame.is_map:
+            children[len(children)] = node
+            frame.node.value.append(node.value)
+            return
+        frame.on_key = True
+        if frame.key is not None:
+            children[frame.key] = node
+            frame.node.value[frame.key] = node.value
+
+    # Keys
+
+    def _key(self, event: Any, frame: _Frame) -> None:
+        place = self._place(event)
+        text: str = event.value
+        node = frame.node
+        if not node.keys:
+            node.place = place
+        frame.on_key = False
+        frame.key = None
+        if event.tag is not None:
+            self._refuse_tag(event, place)
+        elif text in node.keys:
+            first = Span(self.file, *node.keys[text])
+            message = f"the key {quoted(text)} is written twice"
+            note = f"first written at {first}"
+            self._report(codes.DUPLICATE_KEY, place, message, "delete or rename one", note)
+        elif self._key_is_text(event, place):
+            frame.key = text
+            keys: Any = node.keys
+            keys[text] = place
+        if event.anchor is not None:
+            self._anchors[event.anchor] = Node(text, place)
+
+    def _key_is_text(self, event: Any, place: Place) -> bool:
+        text: str = event.value
+        if event.style or "\t" in text:
+            match = FORBIDDEN_IN_KEYS.search(text)
+            if match:
+                message = f"the character {named(match[0])} is not allowed in a key"
+                self._report(codes.CHARACTER, place, message, "delete it")
+            return match is None
+        if text == "<<":
+            hint = "write the fields out: limits are inherited from the scopes above"
+            self._report(codes.MERGE_KEY, place, "merge keys are not allowed", hint)
+            return False
+        value = read_plain(text)
+        if isinstance(value, str):
+            return True
+        if not text:
+            self._report(codes.KEY, place, "the key is missing", "write a name before the colon")
+            return False
+        hint = "quote it if you mean the text"
+        if isinstance(value, Surprise) and value.code != codes.NULL:
+            self._report(value.code, place, f"as a key, {value.message}", hint)
+            return False
+        kind = {Surprise: "null", bool: "a boolean"}.get(type(value), "a number")
+        self._report(codes.KEY, place, f"the key {cut(text)} is {kind}, not text", hint)
+        return False
+
+    def _bad_key(self, frame: _Frame, place: Place, message: str) -> None:
+        self._report(codes.KEY, place, message, "write the key as text")
+        frame.key = None
+        frame.on_key = False
+
+    # Bounds and findings
+
+    def _count(self, event: Any) -> None:
+        self._nodes += 1
+        if self._nodes <= MAX_DOCUMENT_NODES and self._file_nodes + self._nodes <= MAX_FILE_NODES:
+            return
+        what, bound = "document", MAX_DOCUMENT_NODES
+        if self._nodes <= bound:
+            what, bound = "file", MAX_FILE_NODES
+        message = f"the {what} holds more than {bound} keys and values"
+        self._report(codes.TOO_LARGE, self._place(event), message, f"split the {what}")
+        raise _Stop
+
+    def _place(self, event: Any) -> Place:
+        start, end = event.start_mark, event.end_mark
+        if start.line >= len(self.lines):  # libyaml ends the last line itself where nothing does
+            column = len(self.lines[-1]) + 1
+            return (len(self.lines), column, column + 1)
+        line, column = start.line + 1, start.column + 1
+        last = end.column if end.line == start.line else len(self.lines[start.line])
+        return (line, column, max(last, column) + 1)
+
+    def _refuse_tag(self, event: Any, place: Place) -> Broken:
+        tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+        message = f"the tag {quoted(tag)} is not allowed"
+        return self._report(codes.TAG, place, message, "delete it; quote the value if it is text")
+
+    def _too_deep(self, place: Place) -> None:
+        message = f"nested more than {MAX_DEPTH} levels deep"
+        self._report(codes.TOO_DEEP, place, message, "a policy needs only five levels")
+
+    def _report(
+        self,
+        code: str,
+        place: Place,
+        message: str,
+        hint: str,
+        *notes: str,
+        severity: Severity = "error",
+    ) -> Broken:
+        if len(self.found) >= MAX_PROBLEMS:
+            self.found.append(too_many(self.file))
+            raise _Stop
+        span = Span(self.file, *place)
+        self.found.append(Diagnostic(code, message, span, severity, hint, notes))
+        return BROKEN

@@ -1,0 +1,284 @@
+"""Plain words for what a YAML scanner or parser says of malformed text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl.diagnostics import Diagnostic, Span
+from ratectl.policy import codes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["NO_SPACE_AFTER_COLON", "explain_syntax"]
+
+NO_SPACE_AFTER_COLON: Final = re.compile(r"(?P<key>[A-Za-z][\w.-]*):(?!//)(?P<value>[^\s:,}\]]+)")
+"""A field whose colon lacks its space; URLs are left alone."""
+
+_FIELD_WITHOUT_SPACE = re.compile(rf"[\s{{-]*{NO_SPACE_AFTER_COLON.pattern}")
+_LEADING_TAB = re.compile(r" *\t")
+_BEYOND_UNICODE = re.compile(r"\\U(?!0010|000)[0-9A-Fa-f]{8}")
+_CLOSING = {"{": "}", "[": "]"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What the parser said. Lines and columns count from 0 here; -1 where it named no place."""
+
+    said: str
+    line: int
+    column: int
+    start_line: int
+    start_column: int
+    lines: Sequence[str]
+
+    def text(self, line: int) -> str:
+        return self.lines[line] if 0 <= line < len(self.lines) else ""
+
+    @property
+    def before(self) -> str:
+        return self.text(self.line)[: self.column]
+
+    @property
+    def character(self) -> str:
+        """The character at the failure; empty at the end of a line."""
+        return self.text(self.line)[self.column : self.column + 1]
+
+    @property
+    def line_above(self) -> int:
+        """The nearest line above that is not blank."""
+        line = self.line - 1
+        while line > 0 and not self.lines[line].strip():
+            line -= 1
+        return line
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    message: str
+    hint: str
+    line: int = -1  # -1: where the parser failed
+    column: int = 0
+    width: int = 1
+    note_failure: bool = False
+    code: str = codes.SYNTAX
+
+
+def explain_syntax(error: Exception, lines: Sequence[str], file: str) -> Diagnostic:
+    """The finding for an exception of the parser."""
+    failure = _failure(error, lines)
+    finding = _explain(failure)
+    line, column = finding.line, finding.column
+    if line < 0:
+        line, column = failure.line, failure.column
+    # The parser may fail one line after the last.
+    line = min(line, len(lines) - 1)
+    column = min(column, len(failure.text(line)))
+    span = Span(file, line + 1, column + 1, column + 1 + finding.width)
+    notes: tuple[str, ...] = ()
+    if finding.note_failure:
+        notes = (f"reading stopped at {file}:{failure.line + 1}:{failure.column + 1}",)
+    return Diagnostic(finding.code, finding.message, span, hint=finding.hint, notes=notes)
+
+
+def _failure(error: Exception, lines: Sequence[str]) -> _Failure:
+    start: Any = getattr(error, "context_mark", None)
+    mark: Any = getattr(error, "problem_mark", None) or start
+    said = f"{getattr(error, 'context', None) or ''}: {getattr(error, 'problem', None) or error}"
+    line, column = (mark.line, mark.column) if mark else _beyond_unicode(lines)
+    return _Failure(
+        said,
+        line,
+        column,
+        start.line if start else -1,
+        start.column if start else -1,
+        lines,
+    )
+
+
+def _beyond_unicode(lines: Sequence[str]) -> tuple[int, int]:
+    """The first escape that is no character: the pure-Python scanner does not say where it is."""
+    for number, line in enumerate(lines):
+        if match := _BEYOND_UNICODE.search(line):
+            return number, match.start()
+    return 0, 0
+
+
+def _explain(failure: _Failure) -> _Finding:
+    tab = _LEADING_TAB.match(failure.text(failure.line))
+    if "tab character" in failure.said or (tab and "any token" in failure.said):
+        column = tab.end() - 1 if tab else failure.column
+        return _Finding("a tab is used for indentation", "use spaces", failure.line, column)
+    for words, explain in _EXPLANATIONS:
+        if any(word in failure.said for word in words):
+            return explain(failure)
+    return _Finding("this is not well-formed YAML", "see the line above, or quote the text")
+
+
+def _directive(failure: _Failure) -> _Finding:
+    line = failure.line
+    return _Finding(
+        "directives are not allowed",
+        "delete the line",
+        line,
+        0,
+        max(1, len(failure.text(line))),
+        code=codes.DIRECTIVE,
+    )
+
+
+def _tag(failure: _Failure) -> _Finding:
+    line, column = failure.start_line, failure.start_column
+    message, hint = "tags are not allowed", "delete it; quote the value if it is text"
+    return _Finding(message, hint, line, column, code=codes.TAG)
+
+
+def _missing_space(failure: _Failure, line: int) -> _Finding | None:
+    match = _FIELD_WITHOUT_SPACE.match(failure.text(line))
+    if match is None:
+        return None
+    key = match["key"]
+    message = f"no space after the colon of {key[:60]!r}"
+    return _Finding(
+        message, f"write '{key[:60]}: …'", line, match.start("key"), min(len(key), 60) + 1
+    )
+
+
+def _second_colon(failure: _Failure) -> _Finding:
+    missing = _missing_space(failure, failure.line) or _missing_space(failure, failure.line_above)
+    if missing:
+        return missing
+    if re.search(r":\s", failure.before):
+        return _Finding(
+            "a second colon stands on this line", "quote the text, or start a new line for the key"
+        )
+    above = failure.line_above
+    if above >= 0 and ":" not in failure.text(above):
+        message, hint = "this line is not 'key: value'", "write a colon and a space after the key"
+        return _Finding(message, hint, above, 0, max(1, len(failure.text(above))))
+    indent = len(failure.before) - len(failure.before.lstrip())
+    return _Finding(
+        "this field is indented below something that already has a value",
+        "align it with the field above",
+        failure.line,
+        indent,
+        max(1, failure.column - indent),
+    )
+
+
+def _no_colon(failure: _Failure) -> _Finding:
+    line, column = failure.start_line, failure.start_column
+    return _missing_space(failure, line) or _Finding(
+        "this line is not 'key: value'",
+        "write a colon and a space after the key, or quote the text",
+        line,
+        column,
+        max(1, len(failure.text(line).rstrip()) - column),
+    )
+
+
+def _flow(failure: _Failure) -> _Finding:
+    line, column = failure.start_line, failure.start_column
+    opening = failure.text(line)[column : column + 1]
+    closing = _CLOSING.get(opening, "}")
+    if line != failure.line and failure.character not in ("]", "}"):
+        return _Finding(
+            f"the {opening!r} is not closed, or a comma is missing in it",
+            f"write {closing!r} where it ends",
+            line,
+            column,
+            note_failure=True,
+        )
+    return _Finding(f"a comma or {closing!r} is missing before this", "write it, or quote the text")
+
+
+def _quote(failure: _Failure) -> _Finding:
+    line, column = failure.start_line, failure.start_column
+    quote = failure.text(line)[column : column + 1]
+    return _Finding(
+        f"the quote {quote} is not closed", f"write {quote} where it ends", line, column
+    )
+
+
+def _escape(failure: _Failure) -> _Finding:
+    # One parser points at the backslash, the other at what follows it.
+    column = max(failure.text(failure.line).rfind("\\", 0, failure.column + 1), 0)
+    return _Finding(
+        "this escape is not a character",
+        r"write the character itself, '\\' for a backslash, or use single quotes",
+        failure.line,
+        column,
+        2,
+    )
+
+
+def _start(failure: _Failure) -> _Finding:
+    return _Finding(f"unquoted text cannot start with {failure.character!r}", "quote it")
+
+
+def _anchor(failure: _Failure) -> _Finding:
+    line, column = failure.start_line, failure.start_column
+    sign = failure.text(line)[column : column + 1]
+    what = "an alias" if sign == "*" else "an anchor"
+    return _Finding(f"{sign!r} starts {what}, but no name follows", "quote the text", line, column)
+
+
+def _misplaced(failure: _Failure) -> _Finding:
+    if failure.character in ("]", "}"):
+        return _Finding(f"the {failure.character!r} closes nothing", "delete it, or quote the text")
+    if failure.character == ":":
+        return _Finding("the key is missing", "write a name before the colon")
+    if failure.before.strip():
+        return _Finding("more text follows a finished value", "quote the whole value")
+    return _Finding("the indentation fits no line above", "align it with its siblings")
+
+
+def _list_item(_failure: _Failure) -> _Finding:
+    return _Finding("a list item is expected here", "start it with '- ', or mend the indentation")
+
+
+def _content(failure: _Failure) -> _Finding:
+    if failure.character in ("]", "}") and failure.said.startswith("while parsing a block"):
+        return _misplaced(failure)
+    if failure.character == ":":
+        return _Finding("the key is missing", "write a name before the colon")
+    return _Finding("a value is missing before this", "write it, or delete the comma")
+
+
+def _after_document(failure: _Failure) -> _Finding:
+    if failure.character in ("]", "}"):
+        return _misplaced(failure)
+    return _Finding(
+        "this line is outside the document above",
+        "align it with the first field, or start a new document with ---",
+    )
+
+
+def _block_text(failure: _Failure) -> _Finding:
+    return _Finding(
+        "the start of this block of text is not readable",
+        "write '|' or '>' alone and the text below it, indented",
+        failure.start_line,
+        failure.start_column,
+    )
+
+
+# Words of libyaml and of the pure-Python parser alike; the first that fits explains.
+_EXPLANATIONS: Final[tuple[tuple[tuple[str, ...], Callable[[_Failure], _Finding]], ...]] = (
+    (("directive", "incompatible YAML"), _directive),
+    (("a tag", "tag handle"), _tag),
+    (("mapping values are not allowed",), _second_colon),
+    (("could not find expected ':'",), _no_colon),
+    (("flow mapping: ", "flow sequence: "), _flow),
+    (("escape", "chr()", "too large to convert"), _escape),
+    (("quoted scalar",), _quote),
+    (("any token",), _start),
+    (("an alias", "an anchor"), _anchor),
+    (("block scalar",), _block_text),
+    (("node content",), _content),
+    (("block mapping",), _misplaced),
+    (("block collection",), _list_item),
+    (("document start",), _after_document),
+)

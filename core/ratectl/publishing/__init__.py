@@ -1,0 +1,1 @@
+"""Publish a policy tree as the next generation."""

@@ -1,0 +1,280 @@
+"""Saved plans: decided on once, carried out later, and only where nothing has moved meanwhile.
+
+A plan holds all that it would publish, so that what was reviewed is what goes live, whatever has
+become of the files since. It is bound to the environment and to the generation that it was compared
+with. It is no credential: who may apply it may publish anything. A checksum tells whether a file is
+as it was saved; it is no signature: who can change the one can work out the other.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from ratectl.errors import BundleError, Conflict, NotFound
+from ratectl.history.generations import read_entry, read_environment, read_live
+from ratectl.policy.bundle import (
+    decode_origins,
+    decode_policies,
+    digest,
+    encode_origins,
+    encode_policies,
+)
+from ratectl.publishing.handover import Moved
+from ratectl.publishing.ownership import Merged, Owners
+from ratectl.publishing.publish import Provenance, is_live
+from ratectl.publishing.source_files import Beside, Documents
+from ratectl.records import exactly, utc_now
+
+if TYPE_CHECKING:
+    from ratectl.history.generations import Live
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.stores.base import Store
+
+__all__ = ["Base", "SavedPlan", "checksum", "is_plan", "save_plan", "still_live"]
+
+_API: Final = "ratectl/v1"
+_KIND: Final = "SavedPlan"
+_SUM: Final = "sha256"
+_FIELDS: Final = {
+    "apiVersion", "kind", "created", "source", "environment", "base", "provenance", "bundle",
+    "policies", "origins", "documents", "owners", "moved", _SUM,
+}  # fmt: skip
+_NAMED: Final = 5
+"""Generations named, at most, that a plan did not know of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The head that a plan was compared with."""
+
+    generation: int
+    bundle: str
+
+    @classmethod
+    def of(cls, live: Live) -> Self | None:
+        head = live.head
+        return cls(head.generation, head.bundle) if head else None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """See the module. ``policies`` and ``origins`` are bytes as bundles have them."""
+
+    created: str
+    """ISO 8601, UTC."""
+    source: str
+    """Where the policies were read, for people."""
+    environment: str | None
+    """None: nothing had been published yet."""
+    base: Base | None
+    provenance: Provenance
+    policies: bytes
+    origins: bytes | None
+    beside: Beside
+    moved: Moved | None
+    """Where only a set is published."""
+
+    def tree(self) -> PolicyTree:
+        """What it would publish.
+
+        :raises BundleError: it is no tree of policies that this version can run.
+        """
+        tree = decode_policies(self.policies)
+        return tree if self.origins is None else replace(tree, sources=decode_origins(self.origins))
+
+    def merged(self, tree: PolicyTree) -> Merged | None:
+        """How its set, if it is of one, becomes a part of ``tree``, which it would publish."""
+        name, moved = self.provenance.set, self.moved
+        if name is None or moved is None:
+            return None
+        return Merged(name, tree, tree, self.beside.owners or Owners(), moved)
+
+    def encode(self) -> bytes:
+        """The text of a file: JSON, a line for each field."""
+        value = {
+            "apiVersion": _API,
+            "kind": _KIND,
+            "created": self.created,
+            "source": self.source,
+            "environment": self.environment,
+            "base": asdict(self.base) if self.base else None,
+            "provenance": asdict(self.provenance),
+            "bundle": digest(self.policies),
+            "policies": self.policies.decode(),
+            "origins": None if self.origins is None else self.origins.decode(),
+            **self._beside(),
+            "moved": None if self.moved is None else self.moved.data(),
+        }
+        return (json.dumps({**value, _SUM: checksum(value)}, indent=1) + "\n").encode()
+
+    def _beside(self) -> dict[str, Any]:
+        documents, owners = self.beside
+        return {
+            "documents": None if documents is None else documents.data(),
+            "owners": None if owners is None else owners.data(),
+        }
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read a saved plan.
+
+        :raises BundleError: it is none, of another version, or was changed since it was saved.
+        """
+        try:
+            return cls._of(_intact(data))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise BundleError(f"not a readable plan: {error}") from None
+
+    @classmethod
+    def _of(cls, value: dict[str, Any]) -> Self:
+        base, origins, environment = value["base"], value["origins"], value["environment"]
+        documents, owners, moved = value["documents"], value["owners"], value["moved"]
+        return cls(
+            created=_text("created", value["created"]),
+            source=_text("source", value["source"]),
+            environment=None if environment is None else _text("environment", environment),
+            base=None if base is None else _base(base),
+            provenance=_provenance(value["provenance"]),
+            policies=_text("policies", value["policies"]).encode(),
+            origins=None if origins is None else _text("origins", origins).encode(),
+            beside=Beside(
+                None if documents is None else Documents.of(documents),
+                None if owners is None else Owners.from_data(owners),
+            ),
+            moved=None if moved is None else Moved.from_data(moved),
+        )
+
+
+def checksum(value: dict[str, Any]) -> str:
+    """SHA-256 of all that a plan says, in hex, however it is laid out."""
+    said = {name: each for name, each in value.items() if name != _SUM}
+    return digest(json.dumps(said, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _intact(data: bytes) -> dict[str, Any]:
+    """The fields of a plan, as they were saved.
+
+    :raises BundleError: they are others.
+    :raises ValueError, TypeError, RecursionError: it is no JSON, or not of fields.
+    """
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise TypeError("it has no fields")
+    if value.get("apiVersion") != _API or set(value) != _FIELDS:
+        raise BundleError("a plan saved by another version of ratectl: plan again")
+    if value[_SUM] != checksum(value):
+        raise BundleError(
+            "it was changed or damaged since it was saved: its checksum is another one; plan again"
+        )
+    return value
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is no text: {value!r}")
+    return value
+
+
+def _names(of: type[Base | Provenance]) -> list[str]:
+    return [field.name for field in fields(of)]
+
+
+def _base(value: object) -> Base:
+    base = Base(**exactly("base has to have", _names(Base), value))
+    _text("the bundle of a base", base.bundle)
+    if type(base.generation) is not int:
+        raise TypeError("the generation of a base is a whole number")
+    return base
+
+
+def _provenance(value: object) -> Provenance:
+    found = Provenance(**exactly("provenance has to have", _names(Provenance), value))
+    for name in ("author", "message"):
+        _text(name, getattr(found, name))
+    for name in ("commit", "set"):
+        if getattr(found, name) is not None:
+            _text(name, getattr(found, name))
+    if not (found.dirty is None or isinstance(found.dirty, bool)):
+        raise TypeError("dirty is true, false or null")
+    if not isinstance(found.passed, dict):
+        raise TypeError("passed names guards")
+    for guard, reason in found.passed.items():
+        _text(guard, reason)
+    return found
+
+
+def is_plan(head: bytes) -> bool:
+    """Whether a file that begins so is meant as a saved plan: no file of policies does."""
+    begins = head.lstrip()
+    return begins.startswith(b"{") and b'"kind": "SavedPlan"' in begins[:200]
+
+
+def save_plan(
+    store: Store,
+    base: Live,
+    tree: PolicyTree,
+    provenance: Provenance,
+    source: str,
+    beside: Beside | None = None,
+    moved: Moved | None = None,
+) -> SavedPlan:
+    """A plan to publish ``tree`` where ``base`` is live."""
+    environment = read_environment(store)
+    return SavedPlan(
+        created=utc_now(),
+        source=source,
+        environment=environment.id if environment else None,
+        base=Base.of(base),
+        provenance=provenance,
+        policies=encode_policies(tree),
+        origins=encode_origins(tree) if tree.sources else None,
+        beside=beside or Beside(),
+        moved=moved,
+    )
+
+
+def still_live(store: Store, plan: SavedPlan) -> Live:
+    """The head, if it is the one that the plan was compared with, or what the plan asks for.
+
+    :raises Conflict: it is another one, or of another environment; says what moved.
+    """
+    found = read_environment(store)
+    environment = found.id if found else None
+    now = read_live(store)
+    if plan.environment in (environment, None) and is_live(store, now, plan.tree(), plan.beside):
+        return now  # applied before: to do so again is safe
+    if environment != plan.environment:
+        raise Conflict(_elsewhere(plan, environment, store.url))
+    if Base.of(now) != plan.base:
+        raise Conflict(f"the plan is stale: {_moved(store, plan, now)}. Plan again")
+    return now
+
+
+def _elsewhere(plan: SavedPlan, environment: str | None, url: str) -> str:
+    if plan.environment is None:
+        return f"the plan is stale: it is for an empty store, which {url} was then. Plan again"
+    here = "which nothing was ever published to" if environment is None else "which is another one"
+    return f"the plan is for environment {plan.environment[:12]}, not for {url}, {here}"
+
+
+def _moved(store: Store, plan: SavedPlan, now: Live) -> str:
+    """Whatever was published since, newest first."""
+    base = plan.base.generation if plan.base else 0
+    compared = f"it was compared with generation {base}" if base else "it is for an empty store"
+    if now.head is None:
+        return f"{compared}, and none is live now"
+    if now.generation <= base:
+        return f"{compared}, and generation {now.generation} is live now: the store went back"
+    named = []
+    for generation in range(now.generation, max(base, now.generation - _NAMED), -1):
+        try:
+            entry = read_entry(store, generation)
+        except NotFound:
+            continue
+        why = f": {entry.message}" if entry.message else ""
+        named.append(f"{generation} ({entry.action} by {entry.author}, {entry.time}{why})")
+    more = now.generation - base - len(named)
+    since = "; ".join(named) + (f"; and {more} more" if more > 0 else "")
+    return f"{compared}, and since then was published {since}"

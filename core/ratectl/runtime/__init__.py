@@ -1,0 +1,1 @@
+"""Small helpers below everything else: files, Git, URLs, pauses of the collector."""

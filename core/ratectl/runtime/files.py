@@ -1,0 +1,192 @@
+"""Paths that people name, folders that are made, and reading files within bounds.
+
+``Beneath`` follows no link, on the way or at the end: what it opens lies below the folder, also
+where somebody exchanges folders for links meanwhile. (A hard link is a file like any other.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from ratectl.errors import UsageError
+from ratectl.runtime.urls import looks_like_url, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "CLOSED", "ENTERABLE", "NOT_REGULAR", "Beneath", "left_repository", "make_folder", "named_path",
+    "parts_below", "read_at_most", "read_file",
+]  # fmt: skip
+
+CLOSED: Final = 0o700
+"""Mode of a folder that is for its owner alone."""
+
+ENTERABLE: Final = 0o711
+"""Mode of a folder in which others may open a file whose name they know; they cannot list it."""
+
+NOT_REGULAR: Final = "it is no regular file"
+
+_CHUNK: Final = 16_384
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+
+
+def named_path(what: str, given: object) -> Path:
+    """Return the path that somebody gave, for ``what`` (a word for the error).
+
+    An empty one would mean the working directory, which nobody named. ``Path("")`` cannot be told
+    from ``Path(".")``: a text ``"."`` can.
+
+    :raises UsageError: it is empty or blank, no text or path, or a URL.
+    """
+    if isinstance(given, bytes) or not isinstance(given, str | os.PathLike):
+        raise UsageError(f"{what} is a path: write a text or a Path, not {type(given).__name__}")
+    text = os.fspath(given)
+    if not isinstance(text, str):
+        raise UsageError(f"{what} is a path of text, not of {type(text).__name__}")
+    if not text.strip():
+        raise UsageError(f"{what} is empty: name it, or leave it out")
+    if text == "." and not isinstance(given, str):
+        raise UsageError(
+            f"{what} is an empty Path, or the working directory: write '.' or Path.cwd() for that"
+        )
+    if "\0" in text:
+        raise UsageError(f"{what} holds a null character, which no path does")
+    if "://" in text or looks_like_url(text):
+        raise UsageError(f"{what} is a path, and {shown(text)!r} is a URL")
+    return Path(text)
+
+
+def make_folder(path: Path, mode: int) -> None:
+    """Make a folder and those above it that are not there, each with exactly this mode.
+
+    A folder that is there keeps its mode.
+
+    :raises OSError: it could not be made.
+    """
+    missing = [each for each in (path, *path.parents) if not os.path.lexists(each)]
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # somebody else was faster
+            folder.mkdir(mode)
+            folder.chmod(mode)  # whatever the process's umask takes away
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+
+
+def parts_below(root: str, real: str) -> tuple[str, ...] | None:
+    """Return the parts of a real path from a real folder; None where it is not below that.
+
+    What is hidden there counts as not below: Git's own files may hold credentials. (Names that
+    begin with two dots are no hidden ones: Kubernetes mounts files behind ``..data``.)
+    """
+    above = f"{root.rstrip('/')}/"
+    if not real.startswith(above):
+        return None
+    parts = tuple(real[len(above) :].split("/"))
+    hidden = any(part.startswith(".") and not part.startswith("..") for part in parts)
+    return None if hidden else parts
+
+
+def left_repository(path: str) -> str | None:
+    """Return the Git work tree that a path, by its name, lies in, but by its links leads out of.
+
+    None where it leads out of none. Who commits to a repository is not who runs a command on it:
+    a link in there must not choose what the command reads. Elsewhere a link is as good as a path.
+    """
+    try:
+        real = os.path.realpath(path)
+        folder = os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120 - keeps links
+    except (OSError, ValueError):  # the working directory is gone, or it can be no path
+        return None
+    while True:
+        if os.path.lexists(f"{folder}/.git"):
+            top = os.path.realpath(folder)
+            git = f"{top.rstrip('/')}/.git"
+            if real == git or real.startswith(f"{git}/") or not _is_within(real, top):
+                return folder
+        above = os.path.dirname(folder)  # noqa: PTH120
+        if above == folder:
+            return None
+        folder = above
+
+
+def _is_within(real: str, top: str) -> bool:
+    return real == top or real.startswith(f"{top.rstrip('/')}/")
+
+
+class Beneath:
+    """Opens regular files below folders, following no link. Keeps the last folder open."""
+
+    def __init__(self) -> None:
+        self._place: tuple[str, Sequence[str]] | None = None
+        self._folder = -1
+
+    def open(self, root: str, parts: Sequence[str]) -> int:
+        """Open the file at ``parts`` below the folder ``root``, for reading.
+
+        :raises OSError: there is none, it cannot be read, or a link is on the way by now.
+        """
+        file = os.open(parts[-1], _FILE, dir_fd=self._enter(root, parts[:-1]))
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise OSError(errno.EINVAL, NOT_REGULAR)
+        return file
+
+    def _enter(self, root: str, parts: Sequence[str]) -> int:
+        if self._place != (root, parts):
+            self.close()
+            self._folder = os.open(root, _FOLDER)
+            for part in parts:
+                outer = self._folder
+                self._folder = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=outer)
+                os.close(outer)
+            self._place = root, parts
+        return self._folder
+
+    def close(self) -> None:
+        """Close the folder. Safe to call twice."""
+        self._place = None
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_at_most(file: int, limit: int) -> bytes:
+    """Read an open file to its end, or to its first ``limit`` bytes; the rest stays unread."""
+    chunks: list[bytes] = []
+    size = 0
+    while size < limit:
+        # In chunks: asking for so many at once would clear as much memory, and a pipe gives less.
+        data = os.read(file, min(_CHUNK, limit - size))
+        if not data:
+            break
+        chunks.append(data)
+        size += len(data)
+    return b"".join(chunks)
+
+
+def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Read a file that somebody named: at most ``limit`` bytes, whatever it is.
+
+    :raises OSError: it cannot be read, or holds more than that.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = read_at_most(file, limit + 1)
+    finally:
+        os.close(file)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit} bytes", os.fspath(path))
+    return data

@@ -1,0 +1,1 @@
+"""Sign what is published, and verify it."""

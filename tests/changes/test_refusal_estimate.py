@@ -1,0 +1,305 @@
+"""How much of recent traffic a change would have refused: bounds that hold on real engines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ratectl.agent.usage import UsageMeter
+from ratectl.changes.compare import compare
+from ratectl.changes.refusal_estimate import Refusals, refusals
+from ratectl.compiler.activation import activate_tree
+from ratectl.engine import open_engine
+from support import policies
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ratectl.engine.api import Engine
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.records import UsageRecord
+
+MINUTE = 60 * 10**9
+START = MINUTE // 2
+"""So that the minute of traffic lies in two of the calendar."""
+Call = tuple[int, str]
+"""When, in nanoseconds, and of which tenant."""
+
+
+def run(tree: PolicyTree, calls: Sequence[Call]) -> tuple[Engine, int]:
+    """An engine that decided all of these, and how many it refused."""
+    engine = open_engine(lambda: START)
+    engine.swap(activate_tree(tree, 1, now_ns=START), START)
+    asked = [engine.check("/a", {"tenant": tenant}, 1, START + at) for at, tenant in calls]
+    return engine, sum(not decision.allowed for decision in asked)
+
+
+def report(tree: PolicyTree, calls: Sequence[Call], agent: str = "edge") -> UsageRecord:
+    """What an agent reports that started a minute ago and met this traffic."""
+    engine, _ = run(tree, calls)
+    return UsageMeter(agent, 0.0).read(engine.usage(), 60.0, 0)
+
+
+def foretold(old: PolicyTree, new: PolicyTree, *traffic: Sequence[Call]) -> Refusals:
+    """What is said of the one change from ``old`` to ``new``; each agent has traffic of its own."""
+    records = [report(old, calls, f"edge-{number}") for number, calls in enumerate(traffic)]
+    changes = compare(old, new)
+    return refusals(old, new, changes, records)[changes[0].named]
+
+
+def limit(**fields: Any) -> PolicyTree:
+    return policies(**{"/a": {"limits": {"l": fields}}})
+
+
+def steady(per_second: int, tenants: str = "x") -> list[Call]:
+    """A minute of evenly spread traffic."""
+    step = 10**9 // per_second
+    return [
+        (at, tenants[number % len(tenants)]) for number, at in enumerate(range(0, MINUTE, step))
+    ]
+
+
+# -- laws
+
+
+@st.composite
+def limits(draw: st.DrawFn) -> dict[str, Any]:
+    algorithm = draw(st.sampled_from(["token-bucket", "sliding-window", "quota", "concurrency"]))
+    fields: dict[str, Any] = {"algorithm": algorithm, "mode": draw(modes)}
+    if draw(st.booleans()):
+        fields["per"] = "tenant"
+    if algorithm == "concurrency":
+        return {**fields, "max": draw(some), "hold": draw(st.sampled_from(["1s", "9s"]))}
+    unit = "min" if algorithm == "quota" else draw(st.sampled_from(["s", "2s", "20s"]))
+    fields["rate"] = f"{draw(st.integers(0, 6))}/{unit}"
+    if algorithm == "token-bucket":
+        fields["burst"] = draw(some)
+    return fields
+
+
+some = st.integers(1, 6)
+modes = st.sampled_from(["enforce", "enforce", "shadow"])
+
+
+@st.composite
+def changes_of_a_limit(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Mostly in one field only: so that they can be compared at all."""
+    old, new = draw(limits()), draw(limits())
+    if draw(st.integers(0, 3)):
+        name = draw(st.sampled_from(sorted(set(old) - {"per", "algorithm", "mode"})))
+        new = {**old, name: new.get(name, old[name]), "mode": "enforce"}
+        if old["algorithm"] == "quota":
+            new["rate"] = f"{draw(some)}/min"
+    return old, new
+
+
+@st.composite
+def rushes(draw: st.DrawFn) -> list[Call]:
+    """Traffic that comes in rushes, each of one tenant."""
+    found: list[Call] = []
+    for _ in range(draw(st.integers(1, 8))):
+        begin, gap = draw(st.integers(0, 50)), draw(st.sampled_from([0, 50, 300, 450]))
+        tenant, count = draw(st.sampled_from("xxy")), draw(st.integers(1, 12))
+        found += [(begin * 10**9 + gap * 10**6 * number, tenant) for number in range(count)]
+    return sorted(found)
+
+
+@settings(max_examples=5 * settings.default.max_examples)  # most changes have plain answers
+@given(change=changes_of_a_limit(), agents=st.lists(rushes(), min_size=1, max_size=2))
+def test_what_is_foretold_is_what_engines_do(
+    change: tuple[dict[str, Any], dict[str, Any]], agents: list[list[Call]]
+) -> None:
+    """Of agents that began with the minute, so that nothing from before it counts."""
+    old, new = (limit(**fields) for fields in change)
+    if not compare(old, new):
+        return
+    told = foretold(old, new, *agents)
+    was, now = (sum(run(tree, calls)[1] for calls in agents) for tree in (old, new))
+    assert told.requests == sum(map(len, agents))
+    assert told.refused == was
+    assert told.least <= now <= told.most
+
+
+# -- what is known
+
+
+def told(old: dict[str, Any], new: dict[str, Any], *agents: Sequence[Call]) -> tuple[int, int, int]:
+    """Refused, and at least and at most refused after the change; of a minute of traffic."""
+    return foretold(limit(**old), limit(**new), *agents)[1:]
+
+
+SLOW = {"rate": "10/s", "burst": 20}
+EACH = {**SLOW, "per": "tenant"}
+SHADOW = {**EACH, "mode": "shadow"}
+
+
+def test_what_a_limit_refused_in_shadow_it_refuses_when_it_is_enforced() -> None:
+    calls = steady(40, "xxxy")  # 30/s of one tenant, 10/s of the other
+    _, refused = run(limit(**EACH), calls)
+    assert refused > 1000
+    assert told(SHADOW, EACH, calls) == (0, refused, refused)
+    assert told(EACH, SHADOW, calls) == (refused, 0, 0)
+
+
+def test_one_bucket_admits_no_more_than_its_pace() -> None:
+    """An old limit that refused nothing and one that refused as well."""
+    calls = steady(20)
+    wide = {"rate": "25/s", "burst": 50}
+    assert told(wide, SLOW, calls) == (0, 1200 - 620, 720)
+    narrow = {"rate": "16/s", "burst": 16}
+    refused = run(limit(**narrow), calls)[1]
+    assert told(narrow, SLOW, calls)[:2] == (refused, 1200 - 620)
+
+
+def test_each_agent_has_a_bucket_of_its_own() -> None:
+    wide = {"rate": "25/s", "burst": 50}
+    one = told(wide, SLOW, steady(20))
+    assert told(wide, SLOW, steady(20), steady(5)) == (0, one[1], one[2] + 180)
+
+
+def test_buckets_that_never_held_as_much_refuse_nothing() -> None:
+    calls = steady(40, "xyz")
+    assert told({**EACH, "rate": "20/s"}, {**EACH, "rate": "20/s", "burst": 5}, calls) == (0, 0, 0)
+
+
+def test_a_slower_pace_keeps_its_share_of_many_buckets() -> None:
+    """How the traffic divides into buckets is not known: there is nothing to say of the least."""
+    assert told({**EACH, "rate": "20/s"}, EACH, steady(40, "xyz")) == (0, 0, 1200)
+
+
+def test_who_refuses_all_and_who_none() -> None:
+    calls = steady(20)
+    refused = run(limit(**SLOW), calls)[1]
+    assert told(SLOW, {"rate": "0/s"}, calls) == (refused, 1200, 1200)
+    assert told(SLOW, {"rate": "unlimited"}, calls) == (refused, 0, 0)
+    old, new = limit(**SLOW), policies(**{"/a": {}})
+    assert foretold(old, new, calls)[2:] == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (EACH, {**EACH, "per": "client"}),
+        (EACH, {**EACH, "algorithm": "concurrency", "rate": None, "burst": None, "max": 5}),
+        ({**EACH, "rate": "20/min", "burst": 100}, {**EACH, "rate": "10/min", "burst": 30}),
+    ],
+    ids=["counted otherwise", "another algorithm", "slower than the minute"],
+)
+def test_what_does_not_follow_is_left_open(old: dict[str, Any], new: dict[str, Any]) -> None:
+    new = {name: value for name, value in new.items() if value is not None}
+    assert told(old, new, steady(40, "xy"))[1:] == (0, 2400)
+
+
+def at(*seconds: float) -> list[Call]:
+    return [(round(each * 10**9), "x") for each in seconds]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "calls"),
+    [
+        ({"rate": "2/s", "burst": 2}, {"rate": "1/s", "burst": 1}, at(0, 0, 0.5)),
+        ({"rate": "10/s", "burst": 2}, {"rate": "9/s", "burst": 2}, at(0, 0, 0.1)),
+        (
+            {"algorithm": "concurrency", "max": 2, "hold": "1s"},
+            {"algorithm": "concurrency", "max": 2, "hold": "9s"},
+            at(0, 0, 5, 5),
+        ),
+        (
+            {"algorithm": "sliding-window", "rate": "9/40s"},
+            {"algorithm": "sliding-window", "rate": "2/40s"},
+            at(0, 0, 0, 50, 50, 50),
+        ),
+    ],
+    ids=["rounding of both", "rounding of the pace", "slots that leak later", "a window begun"],
+)
+def test_the_edges_of_what_follows(
+    old: dict[str, Any], new: dict[str, Any], calls: list[Call]
+) -> None:
+    """Of one bucket, though the limits do not say so."""
+    old, new = ({**fields, "per": "tenant"} for fields in (old, new))
+    for each in ({}, {"per": ()}):
+        _, least, most = told({**old, **each}, {**new, **each}, calls)
+        assert least <= run(limit(**new), calls)[1] <= most
+
+
+# -- what is not known
+
+
+def test_nothing_is_said_of_what_nobody_reports() -> None:
+    old, new = limit(**SHADOW), limit(**EACH)
+    assert refusals(old, new, compare(old, new), []) == {}
+    engine, _ = run(old, steady(5))
+    meter = UsageMeter("edge", 0.0)
+    assert refusals(old, new, compare(old, new), [meter.read(engine.usage(), 60.0, 0)])
+    idle = meter.read(engine.usage(), 130.0, 0)
+    assert [each.recent_allowed for each in idle.limits] == [0]
+    assert refusals(old, new, compare(old, new), [idle]) == {}
+
+
+@pytest.mark.parametrize("runs", [{**EACH, "burst": 9}, SHADOW], ids=["smaller", "in shadow"])
+def test_an_agent_that_runs_other_rules_says_nothing_of_these(runs: dict[str, Any]) -> None:
+    old, new = limit(**EACH), limit(**{**EACH, "burst": 30})
+    (known,) = refusals(old, new, compare(old, new), [report(limit(**runs), steady(40))]).values()
+    assert (known.refused > 0) is (runs is not SHADOW)
+    assert (known.least, known.most) == (0, 2400)
+
+
+def test_requests_that_do_not_cost_one_each_contradict_themselves_and_are_left_open() -> None:
+    """A thousand that only look, and one that takes."""
+    old, new = limit(**SLOW), limit(**{**SLOW, "rate": "9/s"})
+    engine, _ = run(old, at(0))
+    for when, _ in steady(20):
+        assert engine.check("/a", {}, 0, START + when).allowed
+    record = UsageMeter("edge", 0.0).read(engine.usage(), 60.0, 0)
+    (known,) = refusals(old, new, compare(old, new), [record]).values()
+    assert (known.least, known.most) == (0, 1201)
+
+
+def trees(below: dict[str, Any], **changed: Any) -> tuple[PolicyTree, PolicyTree]:
+    """``/a`` is enforced from now on, and something else changes beside it."""
+    return (
+        policies(**{"/a": {"limits": {"l": SHADOW}}, **below}),
+        policies(**{"/a": {"limits": {"l": EACH}, **changed.pop("beside", {})}, **changed}),
+    )
+
+
+GOLD = [{"name": "gold", "match": {"tier": "gold"}, "limits": {"l": {"burst": 90}}}]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"/a/b": {}}, {"beside": {"overrides": GOLD}}],
+    ids=["a scope takes some", "an override takes some"],
+)
+def test_requests_that_move_to_other_buckets_leave_it_open(changed: dict[str, Any]) -> None:
+    old, new = trees({}, **changed)
+    found = refusals(old, new, compare(old, new), [report(old, steady(40))])
+    known = found["/a", "l", None]
+    assert (known.requests, known.least, known.most) == (2400, 0, 2400)
+
+
+def test_scopes_below_count_for_the_change_that_they_follow() -> None:
+    below = {"/a/b": {"description": "has buckets of its own"}}
+    old, new = trees(below, **below)
+    engine, _ = run(old, steady(40))
+    for when, _ in steady(20):
+        engine.check("/a/b", {"tenant": "x"}, 1, START + when)
+    record = UsageMeter("edge", 0.0).read(engine.usage(), 60.0, 0)
+    (known,) = refusals(old, new, compare(old, new), [record]).values()
+    enforced = run(policies(**{"/a": {"limits": {"l": EACH}}}), steady(20))[1]
+    assert known.requests == 2400 + 1200
+    assert known.most == run(limit(**EACH), steady(40))[1] + enforced == known.least
+
+
+def test_budgets_count_apart_from_limits_of_the_same_name() -> None:
+    """And of the whole subtree, whatever scopes come below."""
+
+    def budget(below: dict[str, Any], **fields: Any) -> PolicyTree:
+        said = {"limits": {"l": {"rate": "unlimited"}}, "budgets": {"l": fields}}
+        return policies(**{"/a": said}, **below)
+
+    known = foretold(budget({}, **SLOW, mode="shadow"), budget({"/a/b": {}}, **SLOW), steady(20))
+    assert known.least == known.most == run(limit(**SLOW), steady(20))[1] > 0

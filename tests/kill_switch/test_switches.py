@@ -1,0 +1,220 @@
+"""The kill switch's record: what it holds, who may write it at once, and what is no record."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flaky import Flaky
+from ratectl.errors import BundleError, Conflict, OutcomeUnknown, StoreUnavailable
+from ratectl.kill_switch.switches import (
+    MAX_SWITCHES,
+    PANIC,
+    Switch,
+    Switches,
+    change_switches,
+    read_switches,
+)
+from ratectl.stores import open_store
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from ratectl.stores.base import Item, Store, TxnResult
+
+TIME = "2026-11-23T11:58:00.000Z"
+SCOPES = ("/", "/a", "/a/b", "/c")
+
+
+def switch(scope: str = "/", **said: Any) -> Switch:
+    return Switch(
+        **{"scope": scope, "mode": "open", "reason": "INC-1", "author": "me", "time": TIME, **said}
+    )
+
+
+def turn_on(store: Store, scope: str = "/") -> Switches:
+    return change_switches(store, lambda on: on.turned_on(switch(scope))).after
+
+
+texts = st.text(max_size=30)
+switches = st.builds(
+    Switch,
+    scope=st.sampled_from(SCOPES),
+    mode=st.sampled_from(("open", "shadow")),
+    reason=texts,
+    author=texts,
+    time=texts,
+)
+
+
+@given(st.lists(st.one_of(switches, st.sampled_from(SCOPES), st.none()), max_size=8))
+def test_it_says_what_was_turned_last_and_grows_with_every_turn(turns: list[Any]) -> None:
+    record, on = Switches(), dict[str, Switch]()
+    for turn in turns:
+        before = record.sequence
+        if isinstance(turn, Switch):
+            record = record.turned_on(turn)
+            on[turn.scope] = turn
+        else:
+            record = record.turned_off(turn)
+            on = {} if turn is None else {at: of for at, of in on.items() if at != turn}
+        assert record.sequence > before
+        assert record.on == tuple(on[scope] for scope in sorted(on))
+        assert Switches.decode(record.encode()) == record
+
+
+def test_a_sequence_never_falls_where_a_clock_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time_ns", lambda: 5_000_000_000)
+    first = Switches().turned_on(switch())
+    monkeypatch.setattr("time.time_ns", lambda: 1_000_000_000)
+    assert (first.sequence, first.turned_off().sequence) == (5_000, 5_001)
+
+
+GOOD = json.loads(Switches(3, (switch(),)).encode())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("format", 2, "format is 2"),
+        ("format", None, "format is None"),
+        ("sequence", 0, "sequence is 0"),
+        ("sequence", True, "sequence is True"),
+        ("sequence", 1.5, "sequence is 1.5"),
+        ("sequence", 10**30, "no whole number"),
+        ("switches", {}, "no list"),
+        ("switches", [GOOD["switches"][0]] * 2, "two switches at /"),
+        ("switches", ["/"], "'/' is no switch"),
+        ("switches", [{}] * (MAX_SWITCHES + 1), "at most"),
+        ("scope", "payments", "starts with '/'"),
+        ("scope", "/a/", "does not end with"),
+        ("scope", "/" + "a" * 2_000, "at most"),
+        ("scope", 7, "the scope of a switch is 7"),
+        ("mode", "off", "neither open nor shadow"),
+        ("mode", ["open"], "no text"),
+        ("reason", None, "the reason of a switch"),
+        ("reason", "x" * 501, "more than 500 characters"),
+        ("author", 0, "the author of a switch"),
+        ("time", {}, "the time of a switch"),
+    ],
+)
+def test_what_is_no_record_is_refused_with_the_reason(path: str, value: Any, said: str) -> None:
+    record = json.loads(json.dumps(GOOD))
+    if path in record:
+        record[path] = value
+    else:
+        record["switches"][0][path] = value
+    with pytest.raises(BundleError, match="kill switch's record cannot be read") as error:
+        Switches.decode(json.dumps(record).encode())
+    assert said in str(error.value)
+
+
+def test_fields_of_a_later_version_are_passed_over() -> None:
+    record = json.loads(json.dumps(GOOD))
+    record["note"] = record["switches"][0]["ticket"] = "later"
+    assert Switches.decode(json.dumps(record).encode()) == Switches(3, (switch(),))
+
+
+@given(st.binary(max_size=200))
+def test_bytes_are_a_record_or_are_refused(data: bytes) -> None:
+    try:
+        Switches.decode(data)
+    except BundleError:
+        return
+    raise AssertionError("a record by chance")
+
+
+def test_many_hands_turn_switches_at_once_and_none_is_lost(store_url: str, store: Store) -> None:
+    scopes = [f"/{name}" for name in "abcdef"]
+
+    def turn(scope: str) -> None:
+        with open_store(store_url) as own:
+            turn_on(own, scope)
+
+    hands = [threading.Thread(target=turn, args=[scope]) for scope in scopes]
+    for hand in hands:
+        hand.start()
+    for hand in hands:
+        hand.join()
+    assert [each.scope for each in read_switches(store).on] == scopes
+
+
+def test_a_record_that_cannot_be_read_is_replaced_and_named(store: Store) -> None:
+    store.put(PANIC, b"junk")
+    with pytest.raises(BundleError):
+        read_switches(store)
+    changed = change_switches(store, lambda on: on.turned_on(switch("/a")))
+    assert "cannot be read" in str(changed.discarded)
+    assert read_switches(store) == changed.after
+    assert changed.after.on == (switch("/a"),)
+
+
+def test_off_is_written_even_where_nothing_is_on(store: Store) -> None:
+    """Agents may remember what the store does not."""
+    one = change_switches(store, lambda on: on.turned_off()).after
+    two = change_switches(store, lambda on: on.turned_off()).after
+    assert 0 < one.sequence < two.sequence == read_switches(store).sequence
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_lost_reply_is_settled_by_reading(store: Store, applied: bool) -> None:
+    turn_on(store, "/a")
+    flaky: Any = Flaky(store, applied=applied, key=PANIC)
+    then: list[Item | None] = []
+    flaky.between.append(lambda: then.append(store.get(PANIC)))
+    changed = change_switches(flaky, lambda on: on.turned_on(switch("/b")))
+    assert flaky.lost == 1
+    assert [each.scope for each in changed.before.on] == ["/a"]
+    assert [each.scope for each in changed.after.on] == ["/a", "/b"]
+    assert read_switches(store) == changed.after
+    assert (store.get(PANIC) == then[0]) is applied, "what was written is not written again"
+
+
+def test_a_lost_reply_and_another_hand_meanwhile(store: Store) -> None:
+    flaky: Any = Flaky(store, applied=True, key=PANIC)
+    flaky.between.append(lambda: turn_on(store, "/b"))
+    changed = change_switches(flaky, lambda on: on.turned_on(switch("/a")))
+    assert [each.scope for each in changed.after.on] == ["/a", "/b"]
+    assert read_switches(store) == changed.after
+
+
+class Gone:
+    """A store that takes a write without a reply, and is gone from then on."""
+
+    def __init__(self) -> None:
+        self._written = False
+
+    def get(self, key: str) -> Item | None:
+        if self._written:
+            raise StoreUnavailable("here", "gone")
+        return None
+
+    def txn(self, *args: object) -> NoReturn:
+        self._written = True
+        raise OutcomeUnknown("the reply was lost")
+
+
+def test_what_cannot_be_settled_is_said_to_be_unknown() -> None:
+    gone: Any = Gone()
+    with pytest.raises(OutcomeUnknown, match="the reply was lost"):
+        turn_on(gone)
+
+
+class Overtaken(Flaky):
+    """A store in which somebody else is always sooner."""
+
+    def txn(self, *args: Any) -> TxnResult:
+        turn_on(self._store, "/other")
+        return self._store.txn(*args)
+
+
+def test_a_race_without_end_is_lost(store: Store) -> None:
+    overtaken: Any = Overtaken(store, applied=True)
+    with pytest.raises(Conflict, match="many at once"):
+        turn_on(overtaken)
+    assert [each.scope for each in read_switches(store).on] == ["/other"]

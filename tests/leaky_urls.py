@@ -1,0 +1,40 @@
+"""URLs that hold a secret where none belongs."""
+
+SECRET = "hunter2"
+
+LEAKY = [
+    "etcd://root:hunter2@host:2379/prod",
+    "etcd://root:hunter2@a:1,b:2/prod",
+    "etcd://hunter2@host/prod",
+    "etcd://root:hun@ter2:hunter2@host/prod",
+    "etcd://root:hunter2/x@host/prod",
+    "etcd://root:x?hunter2@host/prod",
+    "etcd://root:hunter2%40host/prod",
+    "etcd:/root:hunter2@host/prod",
+    "etcd:root:hunter2@host/prod",
+    "etcd:///root:hunter2@host/prod",
+    "root:hunter2@host/prod",
+    "etcd//root:hunter2@host",
+    "etcd://host/prod?password=hunter2",
+    "etcd://host/prod?token=hunter2&x=1",
+    "etcd://host/prod?x=1;colour=hunter2",
+    "etcd://host/prod?hunter2",
+    "etcd://host/prod?pass%77ord=hunter2",
+    "etcd://host/prod#hunter2",
+    "etcd://root:hunter2/prod",
+    "etcd://[hunter2]:1/prod",
+    "etcd://a b hunter2/prod",
+    "sqlite:///rates.db?password=hunter2",
+    "sqlite:////var/rates.db?key=hunter2",
+    "sqlite://root:hunter2@host/db",
+    "sqlite:///root:hunter2@host/db",
+    "postgres://root:hunter2@host/db",
+    "etcd://host/prod;password=hunter2",
+    "etcd://host;hunter2/prod",
+    "etcd://root:x'hunter2@host/prod",
+    'etcd://root:x"hunter2@host/prod',
+    "etcd://root:x`hunter2@host/prod",
+    "etcd://root:x y\thunter2@host/prod",
+    "etcd:\\\\root:hunter2@host/prod",
+]
+"""URLs that hold a password or token, most of them by mistake."""

@@ -1,0 +1,37 @@
+"""Places that serve again for other exceptions."""
+
+from __future__ import annotations
+
+import pytest
+
+from ratectl.policy.language.model import Exemption, Policy, PolicyTree
+from ratectl.policy.resolution.conditions import Places
+
+NOW = 1_800_000_000 * 10**9
+OVERRIDE = [{"name": "o", "match": {"tier": "gold"}, "limits": {"l": {"rate": "2/s"}}}]
+POLICIES = {
+    scope: Policy.model_validate({"scope": scope, **said})
+    for scope, said in {
+        "/": {"limits": {"l": {"rate": "1/s", "per": "tenant"}}, "overrides": OVERRIDE},
+        "/a": {},
+        "/a/b": {"overrides": OVERRIDE},
+        "/c": {"overrides": OVERRIDE},
+    }.items()
+}
+
+
+@pytest.mark.parametrize("at", [("/",), ("/a",), ("/a/b",), ("/", "/a/b"), ("/a", "/a", "/c"), ()])
+@pytest.mark.parametrize("match", [None, {"tenant": "acme"}])
+def test_places_begun_from_those_without_exceptions_are_the_same(
+    at: tuple[str, ...], match: dict[str, str] | None
+) -> None:
+    said = {"reason": "r", "until": "2030-01-01T00:00Z", "limits": {"l": {"rate": "3/s"}}}
+    exceptions = tuple(
+        Exemption.model_validate({**said, "scope": scope, **({"match": match} if match else {})})
+        for scope in at
+    )
+    tree = PolicyTree(POLICIES, exceptions=exceptions)
+    whole = Places(tree, NOW)
+    again = Places(tree, NOW, Places(tree, None))
+    for scope in ("/", "/a", "/a/b", "/a/b/x", "/c"):
+        assert again.at(scope) == whole.at(scope)

@@ -1,0 +1,269 @@
+"""Laws of resolution, each on the same thousand random trees: making these is what takes time.
+
+The strategies are those of ``trees``: what is added to the language there is held to these laws.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policy.trees import (
+    DAYS,
+    NAMES,
+    REQUESTS,
+    SCOPES,
+    Written,
+    exceptions,
+    limits,
+    overrides,
+    tree,
+    with_overrides,
+    written,
+)
+from ratectl.policy.bundle import decode_policies, encode_policies
+from ratectl.policy.language.instants import Instant
+from ratectl.policy.language.model import Exemption, with_exceptions
+from ratectl.policy.language.scopes import ancestry
+from ratectl.policy.loading.files import Sources
+from ratectl.policy.loading.loader import load_sources
+from ratectl.policy.resolution.resolver import Resolver, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.policy.resolution.effective_limit import Limit, Setting
+    from ratectl.policy.resolution.resolver import Resolved
+
+NOW = Instant.parse(DAYS[0]).ns
+MASKS = 8
+"""Sets of conditions tried at a scope: all of them, up to three conditions."""
+
+
+class Case(NamedTuple):
+    """A tree, and what else a law needs to try on it. Laws may change it: each gets a copy."""
+
+    said: Written
+    scope: str
+    name: str
+    own: dict[str, Any]
+    others: list[dict[str, Any]]
+    chance: random.Random
+    exceptions: list[dict[str, Any]]
+
+    @property
+    def tree(self) -> PolicyTree:
+        """The documents, exceptions included."""
+        return excepted(self.said, self.exceptions)
+
+
+cases = st.builds(
+    Case,
+    st.builds(with_overrides, written, overrides),
+    st.sampled_from(SCOPES),
+    st.sampled_from(NAMES),
+    limits,
+    st.lists(limits, min_size=1, max_size=2),
+    st.builds(random.Random, st.integers(0, 2**32)),
+    exceptions,
+)
+
+
+def excepted(said: Written, amended: list[dict[str, Any]]) -> PolicyTree:
+    found = [Exemption.model_validate({"reason": "a law", **each}) for each in amended]
+    return with_exceptions(tree(said), [(each, None) for each in found])
+
+
+def at(policies: PolicyTree, scope: str) -> Resolved:
+    """What holds there for requests that satisfy no condition."""
+    resolved = Resolver(policies).at(scope)
+    assert resolved is not None
+    return resolved
+
+
+def everywhere(
+    policies: PolicyTree, now: int | None = NOW
+) -> dict[tuple[str, int], Resolved | None]:
+    """What holds at each scope for each request; the order of names in a document says nothing."""
+    resolver = Resolver(policies, now)
+    found = {
+        (scope, number): resolver.select(scope, request)
+        for scope in (*SCOPES, "/a/b/c/d", "/z")
+        for number, request in enumerate(REQUESTS)
+    }
+    return {scope: resolved and _in_order(resolved) for scope, resolved in found.items()}
+
+
+def _in_order(resolved: Resolved) -> Resolved:
+    budgets = sorted(resolved.budgets, key=lambda each: (len(each[0]), each[1].name))
+    return resolved._replace(budgets=tuple(budgets))
+
+
+def deeper_beats_shallower(case: Case) -> None:
+    """What a document says holds at its scope, whatever the scopes above come to say."""
+    said, scope, name, own, others, *_ = case
+    said.setdefault(scope, {"limits": {}})["limits"][name] = own
+    for up, other in zip(list(ancestry(scope))[1:], others, strict=False):
+        said.setdefault(up, {"limits": {}})["limits"][name] = other
+        fields = at(tree(said), scope).fields[name]
+        for field, value in own.items():
+            setting = fields[field]
+            assert (setting.scope, str(setting.value)) == (scope, str(_read(field, value)))
+
+
+def _read(field: str, value: Any) -> Any:
+    policy = tree({"/": {"limits": {"x": {field: value}}}}).policies["/"]
+    return getattr(policy.limits["x"], field)
+
+
+def caps_always_hold(case: Case) -> None:
+    """For requests that satisfy whatever conditions, also such as cannot meet."""
+    policies = case.tree
+    resolver = Resolver(policies, NOW)
+    for scope in case.said:
+        every = range(1 << len(resolver.places.at(scope).conditions))
+        for mask in every if len(every) <= MASKS else case.chance.sample(every, MASKS):
+            resolved = resolver.where(scope, mask)
+            assert resolved is not None
+            found = [resolver.limit(scope, name, mask) for name in resolved.problems]
+            for limit in (*resolved.limits.values(), *filter(None, found)):
+                _below_caps(policies, scope, limit)
+
+
+def _below_caps(policies: PolicyTree, scope: str, limit: Limit) -> None:
+    for up in ancestry(scope):
+        policy = policies.policies.get(up)
+        cap = policy.caps.get(limit.name) if policy is not None else None
+        if cap is None:
+            continue
+        if cap.burst is not None and limit.max is not None:
+            assert limit.max <= cap.burst
+        if limit.rate is None:
+            continue
+        if cap.rate is not None:
+            assert not limit.rate.exceeds(cap.rate)
+        if cap.burst is not None and limit.burst is not None:
+            assert limit.burst <= cap.burst
+        window = limit.algorithm != "token-bucket" and not limit.rate.unlimited
+        if cap.burst is not None and window:
+            assert limit.rate.numerator <= cap.burst
+
+
+def unset_and_set_again_is_replaced_whole(case: Case) -> None:
+    """As if nobody above had ever said anything of it."""
+    said, scope, name, fresh, *_ = case
+    document = said.setdefault(scope, {"limits": {}})
+    document["limits"][name] = fresh
+    document["unset"] = [name]
+    without = copy.deepcopy(said)
+    for up in list(ancestry(scope))[1:]:
+        without.get(up, {"limits": {}})["limits"].pop(name, None)
+    replaced, alone = Resolver(tree(said)), Resolver(tree(without))
+    for place in (each for each in (*SCOPES, "/a/b/c/d") if scope in ancestry(each)):
+        resolved, other = replaced.at(place), alone.at(place)
+        assert resolved is not None
+        assert other is not None
+        assert resolved.fields.get(name) == other.fields.get(name)
+        assert resolved.limits.get(name) == other.limits.get(name)
+    fields = at(tree(said), scope).fields[name]
+    assert set(fields) == set(fresh)
+    assert {setting.scope for setting in fields.values()} <= {scope}
+    assert {setting.over for setting in fields.values()} <= {None}
+    for request in REQUESTS:
+        resolved = Resolver(case.tree, NOW).select(scope, request)
+        assert resolved is not None
+        who = {said.scope for each in resolved.fields[name].values() for said in each.history()}
+        assert who <= {scope}
+
+
+def neither_the_order_nor_the_files_matter(case: Case) -> None:
+    """Documents in any order, in any number of files of any names."""
+    said, chance = case.said, case.chance
+    shuffled = list(said)
+    chance.shuffle(shuffled)
+    files: dict[str, list[str]] = {}
+    for scope in shuffled:
+        body = {k: v for k, v in said[scope].items() if k not in ("owner", "description")}
+        text = json.dumps({"apiVersion": "ratectl/v1", "scope": scope, **body}, sort_keys=True)
+        files.setdefault(chance.choice("abc"), []).append(text)
+    for amended in case.exceptions:
+        head = {"apiVersion": "ratectl/v1", "kind": "Exception", "reason": "a law"}
+        texts = files.setdefault(chance.choice("abcd"), [])
+        texts.insert(chance.randrange(len(texts) + 1), json.dumps({**head, **amended}))
+    if not said:
+        return
+    loaded = load_sources(
+        Sources.of({name: "\n---\n".join(texts).encode() for name, texts in files.items()})
+    )
+    assert loaded.diagnostics == ()
+    assert loaded.tree.exceptions == case.tree.exceptions
+    assert everywhere(loaded.tree) == everywhere(case.tree)
+
+
+def a_tree_is_what_its_bundle_says(case: Case) -> None:
+    policies = case.tree
+    data = encode_policies(policies)
+    read = decode_policies(data)
+    assert dict(read.policies) == dict(policies.policies)
+    assert read.exceptions == policies.exceptions
+    assert encode_policies(read) == data
+    assert everywhere(read) == everywhere(policies)
+
+
+def only_the_path_has_a_say(case: Case) -> None:
+    """Not neighbours, nor scopes below."""
+    said, scope, amended = case.said, case.scope, case.exceptions
+    path = {up: of for up, of in said.items() if up in ancestry(scope)}
+    here = [each for each in amended if each["scope"] in ancestry(scope)]
+    for request in REQUESTS:
+        alone = resolve(excepted(path, here), scope, request, NOW)
+        assert _without_places(alone) == _without_places(resolve(case.tree, scope, request, NOW))
+
+
+def _without_places(resolved: Resolved | None) -> Any:
+    """What holds, without the number of an exception among all of them."""
+
+    def plain(fields: Mapping[str, Setting]) -> Any:
+        return {
+            field: [(each.value, each.scope, each.via and each.via.ref) for each in said.history()]
+            for field, said in fields.items()
+        }
+
+    if resolved is None:
+        return None
+    limits = {name: each._replace(settings={}) for name, each in resolved.limits.items()}
+    who = {name: plain(each.settings) for name, each in resolved.limits.items()}
+    budgets = [(at, each._replace(settings={})) for at, each in resolved.budgets]
+    fields = {name: plain(each) for name, each in resolved.fields.items()}
+    return limits, who, budgets, fields, resolved.caps, resolved.problems, resolved.matched
+
+
+def what_is_over_or_not_begun_has_no_say(case: Case) -> None:
+    day = case.chance.choice([Instant.parse(DAYS[-1]).ns, NOW - 1])
+    pending = [each for each in case.exceptions if day >= NOW or "from" in each]
+    found = everywhere(excepted(case.said, pending), now=day)
+    assert found == everywhere(tree(case.said), now=None)
+
+
+LAWS = (
+    deeper_beats_shallower,
+    caps_always_hold,
+    unset_and_set_again_is_replaced_whole,
+    neither_the_order_nor_the_files_matter,
+    a_tree_is_what_its_bundle_says,
+    only_the_path_has_a_say,
+    what_is_over_or_not_begun_has_no_say,
+)
+
+
+@settings(max_examples=1_000)
+@given(cases)
+def test_every_law_holds(case: Case) -> None:
+    for law in LAWS:
+        law(copy.deepcopy(case))

@@ -1,0 +1,383 @@
+"""The canonical form: idempotent, and nothing lost on the way there."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from ratectl.policy.bundle import encode_policies
+from ratectl.policy.format import format_text
+from ratectl.policy.format.layout import comments
+from ratectl.policy.language.kinds import KINDS
+from ratectl.policy.language.model import LimitFields
+from ratectl.policy.loading.loader import load
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "policies").rglob("*.yaml"))
+INVALID = sorted((ROOT / "tests" / "invalid_policies").glob("*.yaml"))
+
+CASES = {
+    "order of fields": (
+        """\
+        # heading
+        owner: a
+        scope: /a
+        apiVersion: ratectl/v1
+        """,
+        """\
+        # heading
+        apiVersion: ratectl/v1
+        scope: /a
+        owner: a
+        """,
+    ),
+    "comments go with the field below": (
+        """\
+        apiVersion: ratectl/v1
+        limits:
+          # of spike
+          spike: {rate: 1/s}  # beside
+
+        # why this scope
+        scope: /a
+        """,
+        """\
+        apiVersion: ratectl/v1
+
+        # why this scope
+        scope: /a
+        limits:
+          # of spike
+          spike: {rate: 1/s}  # beside
+        """,
+    ),
+    "fields of a limit, their comments, and the indentation": (
+        """\
+        apiVersion: ratectl/v1
+        scope: /a
+        limits:
+            spike:
+                # of per
+                per:
+                - x
+                # of rate
+                rate: 10 / second
+            # the end
+        """,
+        """\
+        apiVersion: ratectl/v1
+        scope: /a
+        limits:
+          spike:
+            # of rate
+            rate: 10/s
+            # of per
+            per: x
+          # the end
+        """,
+    ),
+    "rates": (
+        """\
+        apiVersion: ratectl/v1
+        scope: /a
+        limits:
+          a: {rate: 500_000/days}
+          b: {rate: "10 / minute"}
+          c: {rate: 10/1h}
+          d: {rate: 50 / 30 seconds}
+          e: {rate: 0.50/s}
+          f: {rate: unlimited}
+          g:   {rate: 1/months}
+          rate: {rate: 60/min}
+        """,
+        """\
+        apiVersion: ratectl/v1
+        scope: /a
+        limits:
+          a: {rate: 500_000/day}
+          b: {rate: 10/min}
+          c: {rate: 10/h}
+          d: {rate: 50/30s}
+          e: {rate: 0.50/s}
+          f: {rate: unlimited}
+          g: {rate: 1/month}
+          rate: {rate: 60/min}
+        """,
+    ),
+    "braces": (
+        """\
+        apiVersion: ratectl/v1
+        scope: /a
+        unset: [ a,b ]
+        limits:
+          a: { per: [ x ],rate: 1/s }
+          b: {rate: 1/s,
+              per: [x,
+                    z]}
+          c: {}
+        """,
+        """\
+        apiVersion: ratectl/v1
+        scope: /a
+        unset: [a, b]
+        limits:
+          a: {rate: 1/s, per: x}
+          b: {rate: 1/s, per: [x, z]}
+          c: {}
+        """,
+    ),
+    "names keep their order": (
+        """\
+        apiVersion: ratectl/v1
+        scope: /a
+        limits: {rate: {rate: 1/s}, burst: {rate: 1/s}, algorithm: {rate: 1/s}}
+        """,
+        """\
+        apiVersion: ratectl/v1
+        scope: /a
+        limits: {rate: {rate: 1/s}, burst: {rate: 1/s}, algorithm: {rate: 1/s}}
+        """,
+    ),
+    "around documents": (
+        """\
+        # heading
+
+        ---
+        # first
+        apiVersion: ratectl/v1
+        scope:   /a
+        # end of the first
+        ---   # second
+        scope: /b
+        apiVersion: ratectl/v1
+        ...
+        # the end
+
+
+        """,
+        """\
+        # heading
+
+        ---
+        # first
+        apiVersion: ratectl/v1
+        scope: /a
+        # end of the first
+        ---   # second
+        apiVersion: ratectl/v1
+        scope: /b
+        ...
+        # the end
+        """,
+    ),
+    "block texts, quotes and what is no comment": (
+        """\
+        apiVersion: ratectl/v1
+        scope: /a
+        owner:   'a # b'
+        description: |
+          # not a comment
+          per:   x
+        """,
+        """\
+        apiVersion: ratectl/v1
+        scope: /a
+        description: |
+          # not a comment
+          per:   x
+        owner: 'a # b'
+        """,
+    ),
+    "anchors keep the order": (
+        """\
+        limits:
+          a: {rate: &r 1/s}
+          b: {rate: *r}
+        apiVersion:   ratectl/v1
+        scope: /a
+        """,
+        """\
+        limits:
+          a: {rate: &r 1/s}
+          b: {rate: *r}
+        apiVersion: ratectl/v1
+        scope: /a
+        """,
+    ),
+}
+
+
+def meaning(text: str) -> bytes:
+    loaded = load(["-"], stdin=text.encode())
+    assert loaded.ok, loaded.diagnostics
+    return encode_policies(loaded.tree)
+
+
+@pytest.mark.parametrize(("before", "after"), CASES.values(), ids=list(CASES))
+def test_cases(before: str, after: str) -> None:
+    before, after = textwrap.dedent(before), textwrap.dedent(after)
+    formatted = format_text(before)
+    assert formatted.text == after
+    assert formatted.kept == ()
+    assert format_text(after).text == after
+    assert meaning(before) == meaning(after)
+
+
+def test_a_mapping_too_wide_for_one_line() -> None:
+    """A hundred columns; its fields fit again."""
+    head = "apiVersion: ratectl/v1\nscope: /a\nlimits:\n"
+    names = ", ".join(f"attribute-{n}" for n in range(6))
+    wide = f"{head}  a: {{burst: 10, rate: 1/s, per: [{names}]}}  # why\n"
+    assert format_text(wide).text == (
+        f"{head}  a:\n    rate: 1/s\n    burst: 10\n    per: [{names}]  # why\n"
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_example_tree_is_canonical(path: Path) -> None:
+    text = path.read_text()
+    assert format_text(text).text == text, f"run: ratectl fmt {path.relative_to(ROOT)}"
+
+
+def test_a_document_whose_comments_would_be_lost_stays() -> None:
+    text = (
+        "apiVersion:   ratectl/v1\nscope: /a\n---\nscope:  /b\napiVersion: ratectl/v1\n"
+        "limits:\n  a: {\n    rate:  1/s,  # why\n  }\n"
+    )
+    formatted = format_text(text)
+    assert formatted.kept == (4,)
+    assert formatted.text == text.replace("apiVersion:   ", "apiVersion: ")
+
+
+@pytest.mark.parametrize(
+    "anchored",
+    ["&a # why\n{}limits: {{x: {{rate: 1/s}}}}\n", "{}limits: &a # why\n  x: {{rate: 1/s}}\n"],
+)
+def test_a_comment_behind_an_anchor_stays(anchored: str) -> None:
+    text = anchored.format("apiVersion: ratectl/v1\nscope: /a\n")
+    formatted = format_text(text)
+    assert (formatted.text, formatted.kept) == (text, (1,))
+
+
+@pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
+def test_no_text_breaks_it(path: Path) -> None:
+    """The command refuses these; the function must not fail, whatever it is given."""
+    text = path.read_bytes().decode("utf-8", "replace")
+    assert format_text(text).text.endswith("\n")
+
+
+def test_line_ends_and_byte_order_marks() -> None:
+    text = "\ufeffapiVersion: ratectl/v1\r\nscope: /a\r\n\r\n"
+    assert format_text(text).text == "apiVersion: ratectl/v1\nscope: /a\n"
+
+
+blanks = st.sampled_from(["", "\n", "\n\n"])
+remarks = st.sampled_from(["", "# a remark\n", "# one\n# two: [\n", "#\n\n# x\n"])
+beside = st.sampled_from(["", " # beside", "   # far #"])
+rates = st.sampled_from(["1/s", "10 / minute", "'5 /1 h'", '"7/week"', "0.5/s", "unlimited"])
+keys = st.sampled_from(["x", "[x]", "[ x ]", "[x,z]", "[]", "['x']"])
+
+
+@st.composite
+def limit(draw: st.DrawFn, indent: str) -> str:
+    fields = {"rate": draw(rates), "per": draw(keys), "mode": "shadow", "burst": "1_0"}
+    fields["burst"] = draw(st.sampled_from(["1_000", "5"]))
+    names = draw(st.permutations(list(fields)))[: draw(st.integers(1, 4))]
+    if draw(st.booleans()):
+        gap = draw(st.sampled_from([" ", "", "   ", f"\n{indent}    "]))
+        return "{" + f",{gap}".join(f"{name}:  {fields[name]}" for name in names) + gap + "}"
+    deeper = indent + draw(st.sampled_from(["  ", "    "]))
+    lines = []
+    for name in names:
+        remark = draw(remarks)
+        lines += [f"{deeper}{line}" if line else "" for line in remark.splitlines()]
+        lines.append(f"{deeper}{name}: {fields[name]}{draw(beside)}")
+    return "\n" + "\n".join(lines)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> str:
+    indent = draw(st.sampled_from(["  ", "   "]))
+    limits = "".join(
+        f"{draw(blanks)}{indent}{name}: {draw(limit(indent))}\n"
+        for name in draw(st.lists(st.sampled_from(["a", "rate", "per"]), unique=True, min_size=1))
+    )
+    quoted = draw(
+        st.sampled_from(["plain words", "'it''s'", '"a\\tb # c"', "|\n  # x\n  y", ">-\n  a\n  b"])
+    )
+    parts = [
+        f"apiVersion:  ratectl/v1{draw(beside)}\n",
+        f"scope: /a{draw(beside)}\n",
+        f"description: {quoted}\n",
+        f"unset:\n- b  # gone\n{indent}# end\n",
+        f"limits:{draw(beside)}\n{limits}",
+    ]
+    order = draw(st.permutations(parts))[:]
+    text = "".join(draw(blanks) + draw(remarks) + part for part in order)
+    return text + draw(remarks)
+
+
+@given(policies())
+def test_idempotent_and_nothing_is_lost(text: str) -> None:
+    formatted = format_text(text)
+    assert meaning(formatted.text) == meaning(text)
+    assert sorted(comments(formatted.text)) == sorted(comments(text))
+    assert format_text(formatted.text).text == formatted.text
+
+
+class _Step(BaseModel):
+    name: str
+    match: dict[str, str | list[str]]
+    limits: dict[str, LimitFields]
+
+
+class _Plan(BaseModel):
+    scope: str
+    steps: list[_Step] | None = None
+
+
+def test_models_within_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their fields are ordered, dash and all; attributes of other people are left alone."""
+    monkeypatch.setitem(KINDS, "Plan", _Plan)  # type: ignore[misc]
+    before = """\
+    apiVersion: ratectl/v1
+    kind: Plan
+    steps:
+    - limits: {spike: {burst: 1, rate: 1 / s}}
+      # which
+      match: {rate: 10 / s, per: [x], algorithm: a}
+      name: one
+    - {match: {a: b}, name: two}
+    - # nameless
+      match: {a: b}
+      limits:
+        spike:
+          burst: 1
+          rate: 1/sec
+    scope: /a
+    """
+    after = """\
+    apiVersion: ratectl/v1
+    kind: Plan
+    scope: /a
+    steps:
+      - name: one
+        # which
+        match: {rate: 10 / s, per: [x], algorithm: a}
+        limits: {spike: {rate: 1/s, burst: 1}}
+      - {name: two, match: {a: b}}
+      # nameless
+      - match: {a: b}
+        limits:
+          spike:
+            rate: 1/s
+            burst: 1
+    """
+    formatted = format_text(textwrap.dedent(before))
+    assert formatted.text == textwrap.dedent(after)
+    assert format_text(formatted.text).text == formatted.text

@@ -1,0 +1,126 @@
+"""Many publishers at once, whose replies get lost: every push exactly once, and nobody deceived."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import TYPE_CHECKING
+
+from ratectl.errors import Conflict, OutcomeUnknown
+from ratectl.history.generations import read_history, read_live
+from ratectl.policy.bundle import digest, encode_policies
+from ratectl.publishing.publish import publish
+from ratectl.records import HEAD, history_key
+from ratectl.stores import open_store
+from support import ME, policies
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ratectl.policy.language.model import PolicyTree
+    from ratectl.stores.base import Compare, Op, Store, TxnResult
+
+PUSHERS, PUSHES = {"etcd": 50, "sqlite": 20}, 20
+"""A file on one machine has fewer writers."""
+SEED = 20_261_125
+LOST = 0.1
+"""Of head swaps that are applied, and of others: so many replies never come."""
+
+
+class Lossy:
+    """Passes everything on, but now and then the answer to a swap of the head never comes."""
+
+    def __init__(self, store: Store, seed: int) -> None:
+        self._store = store
+        self._chance = random.Random(seed)
+        self.applied = self.dropped = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def txn(
+        self, compare: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()
+    ) -> TxnResult:
+        if not any(op.key == HEAD for op in success):
+            return self._store.txn(compare, success, failure)
+        if self._chance.random() < LOST:
+            self.dropped += 1
+            raise OutcomeUnknown("the request was lost")
+        result = self._store.txn(compare, success, failure)
+        if result.ok and self._chance.random() < LOST:
+            self.applied += 1
+            raise OutcomeUnknown("the reply was lost")
+        return result
+
+
+class Pusher(threading.Thread):
+    """Publishes twenty trees, each until it is sure of it."""
+
+    def __init__(self, url: str, number: int) -> None:
+        super().__init__()
+        self.url, self.number = url, number
+        self.done: list[tuple[int, str]] = []
+        """Generation and content, as it was told."""
+        self.conflicts = self.unknown = self.found = self.applied = self.dropped = 0
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            with open_store(self.url, timeout=60) as store:
+                lossy = Lossy(store, SEED + self.number)
+                for push in range(PUSHES):
+                    self.push(lossy, f"{self.number}-{push}")
+                self.applied, self.dropped = lossy.applied, lossy.dropped
+        except BaseException as error:  # noqa: BLE001  reported by the test
+            self.error = error
+
+    def push(self, lossy: Lossy, name: str) -> None:
+        while True:
+            try:
+                entry = publish(lossy, tree(name), ME)  # type: ignore[arg-type]
+            except Conflict:
+                self.conflicts += 1
+            except OutcomeUnknown:
+                self.unknown += 1
+            else:
+                # None: a push of which nothing was known is live, and nothing came after it.
+                self.found += entry is None
+                self.done += [(entry.generation, name)] if entry is not None else []
+                return
+
+
+def tree(name: str) -> PolicyTree:
+    return policies(**{"/": {"description": name, "limits": {"a": {"rate": "1/s"}}}})
+
+
+def test_many_pushers_of_twenty_pushes_with_lost_replies(store: Store, store_url: str) -> None:
+    kind = store_url.partition(":")[0]
+    pushers = [Pusher(store_url, number) for number in range(PUSHERS[kind])]
+    pushes = len(pushers) * PUSHES
+    for pusher in pushers:
+        pusher.start()
+    for pusher in pushers:
+        pusher.join()
+    assert [pusher.error for pusher in pushers if pusher.error] == []
+
+    def total(what: str) -> int:
+        return sum(getattr(pusher, what) for pusher in pushers)
+
+    figures = {
+        name: total(name) for name in ("applied", "dropped", "conflicts", "unknown", "found")
+    }
+    print(f"\n{len(pushers)} pushers of {PUSHES} pushes on {kind}: {figures}")
+    history = {entry.generation: entry for entry in read_history(store)}
+    assert sorted(history) == list(range(1, pushes + 1)), "none twice, and no gap"
+    assert read_live(store).generation == pushes
+    bundles = [entry.bundle for entry in history.values()]
+    assert len(set(bundles)) == len(bundles), "each content once"
+    told = dict(told for pusher in pushers for told in pusher.done)
+    assert len(told) + total("found") == pushes
+    assert all(
+        history[generation].bundle == digest(encode_policies(tree(name)))
+        for generation, name in told.items()
+    )
+    assert figures["applied"] > pushes / 50
+    assert figures["dropped"] > pushes / 50
+    assert store.get(history_key(1)) is not None
