@@ -20,7 +20,8 @@ from bench.figures import show
 from bench.stores import places
 from ratectl.kill_switch.switches import Switch, change_switches
 from ratectl.policy.language.model import Policy, PolicyTree
-from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing._publish import publish
+from ratectl.publishing.provenance import Provenance
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from bench.figures import show
 from bench.stores import places
 from ratectl.policy.language.model import Policy, PolicyTree
-from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing._publish import publish
+from ratectl.publishing.provenance import Provenance
 from ratectl.records import AGENTS, AgentRecord
 from ratectl.stores import open_store
 from ratectl.stores.base import Events

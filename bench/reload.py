@@ -43,7 +43,8 @@ from ratectl.compiler.activation import verified
 from ratectl.engine.pure import PureEngine
 from ratectl.policy.bundle import digest, encode_policies
 from ratectl.policy.language.model import Policy, PolicyTree
-from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing._publish import publish
+from ratectl.publishing.provenance import Provenance
 from ratectl.runtime.cooperative import Pacer, cooperative, release
 from ratectl.stores import open_store
 
@@ -464,7 +465,8 @@ _PUBLISH = """
 import sys
 from pathlib import Path
 from ratectl.policy.bundle import decode_policies
-from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing.provenance import Provenance
+from ratectl.publishing._publish import publish
 from ratectl.stores import open_store
 tree = decode_policies(Path(sys.argv[2]).read_bytes())
 store = open_store(sys.argv[1])

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ratectl.policy.language.model import Policy, PolicyTree
-from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing._publish import publish
+from ratectl.publishing.provenance import Provenance
 
 if TYPE_CHECKING:
     from pathlib import Path

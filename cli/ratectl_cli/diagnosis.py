@@ -126,7 +126,7 @@ def _contents(store: Store, at: datetime) -> Iterator[Finding]:
 def _rollout(store: Store, live: Live) -> Iterator[Finding]:
     """Whether somebody would notice that a candidate is bad, where agents enforce one."""
     from ratectl.rollout import controller_of
-    from ratectl_cli.prompts.rollouts import controller_text
+    from ratectl_cli.render.rollout import controller_text
 
     candidate = live.candidate
     if candidate is None or candidate.mode == "shadow":

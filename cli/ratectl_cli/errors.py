@@ -37,9 +37,6 @@ __all__ = [
     "Declined",
     "Failure",
     "Interrupted",
-    "NobodyThere",
-    "NothingPublished",
-    "Refused",
     "TimedOut",
     "explain_error",
 ]
@@ -55,27 +52,8 @@ TIMEOUT: Final = 124
 INTERRUPTED: Final = 130
 
 
-class Refused(core.RatectlError):
-    """A guard says no: nothing to publish, or something would be overwritten."""
-
-    def __init__(self, message: str, diagnostics: tuple[Diagnostic, ...] = ()) -> None:
-        self.diagnostics = diagnostics
-        super().__init__(message)
-
-
 class Declined(core.RatectlError):
     """The person asked said no."""
-
-
-class NobodyThere(core.RatectlError):
-    """No agent is there that could do what is asked of agents."""
-
-
-class NothingPublished(core.RatectlError):
-    """The store holds no generation yet."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(f"nothing is published in {url} yet; publish with `ratectl apply PATH`")
 
 
 class TimedOut(core.RatectlError):
@@ -116,7 +94,7 @@ _KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
     (core.PolicyError, "invalid_policy", INVALID),
     (Untrusted, "untrusted", GUARD),
     (core.BundleError, "unreadable_bundle", INVALID),
-    (NothingPublished, "nothing_published", INVALID),
+    (core.NothingPublished, "nothing_published", INVALID),
     (core.NotFound, "not_found", INVALID),
     (core.StoreUnavailable, "store_unavailable", UNAVAILABLE),
     (core.StoreUnauthenticated, "store_unauthenticated", GUARD),
@@ -125,9 +103,9 @@ _KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
     (core.Conflict, "conflict", RACE),
     (core.Compacted, "compacted", RACE),
     (core.StoreError, "store_error", UNAVAILABLE),
-    (Refused, "refused", GUARD),
+    (core.Refused, "refused", GUARD),
     (Declined, "declined", FINDINGS),
-    (NobodyThere, "no_agents", FINDINGS),
+    (core.NoAgents, "no_agents", FINDINGS),
     (TimedOut, "timeout", TIMEOUT),
     (Interrupted, "interrupted", INTERRUPTED),
     (KeyboardInterrupt, "interrupted", INTERRUPTED),
@@ -180,6 +158,9 @@ def _message(error: BaseException) -> str:
         return _os_message(error)
     if isinstance(error, core.PolicyError):
         return "the policies are not valid"
+    if isinstance(error, core.GuardRefused):
+        options = " ".join(f"--allow-{guard} REASON" for guard in error.guards)
+        return f"{error}. If it is meant, add {options}"
     return str(error) or type(error).__name__
 
 

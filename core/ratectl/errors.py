@@ -5,6 +5,10 @@ RatectlError
 ├── PolicyError              invalid policies; carries every diagnostic
 ├── BundleError              stored bytes are not a bundle this version can read
 ├── NotFound                 a generation or key that is not there
+├── NothingPublished         the store holds no generation yet
+├── NoAgents                 no agent is there that could do what is asked of agents
+├── Refused                  a rule forbids it: ownership, a missing signature, a file in the way
+│   └── GuardRefused         a guard objects, and no reason was given
 └── StoreError
     ├── StoreUnavailable     no answer; nothing was written (transient)
     ├── StoreUnauthenticated credentials missing, wrong or not sufficient
@@ -27,10 +31,14 @@ __all__ = [
     "BundleError",
     "Compacted",
     "Conflict",
+    "GuardRefused",
+    "NoAgents",
     "NotFound",
+    "NothingPublished",
     "OutcomeUnknown",
     "PolicyError",
     "RatectlError",
+    "Refused",
     "StoreError",
     "StoreMisconfigured",
     "StoreUnauthenticated",
@@ -66,6 +74,33 @@ class BundleError(RatectlError):
 
 class NotFound(RatectlError):
     """A generation, bundle or key that is not there."""
+
+
+class NothingPublished(RatectlError):
+    """The store holds no generation yet."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"nothing is published in {url} yet; publish with `ratectl apply PATH`")
+
+
+class NoAgents(RatectlError):
+    """No agent is there that could do what is asked of agents."""
+
+
+class Refused(RatectlError):
+    """A rule forbids the change. ``diagnostics``: documents that break the rule, if any do."""
+
+    def __init__(self, message: str, diagnostics: Sequence[Diagnostic] = ()) -> None:
+        self.diagnostics = tuple(diagnostics)
+        super().__init__(message)
+
+
+class GuardRefused(Refused):
+    """Guards object to a change, and no reason was given. ``guards``: their names."""
+
+    def __init__(self, message: str, guards: Sequence[str]) -> None:
+        self.guards = tuple(guards)
+        super().__init__(message)
 
 
 class StoreError(RatectlError):

@@ -9,7 +9,7 @@ import pytest
 import ratectl
 from agent.said import Log
 from agent.signatures import EVIL, GOOD, Keys
-from ratectl.publishing.publish import publish
+from ratectl.publishing._publish import publish
 from support import ME
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from ratectl.fleet.membership import included
 from ratectl.fleet.usage import read_agents
 from ratectl.policy.bundle import digest
 from ratectl.records import CONTROLLER, HEAD, Candidate, Controller, Head
-from ratectl.rollout import Terms, abort, promote, read_rollout, start, steps
+from ratectl.rollout import Terms, _start, abort, promote, read_rollout
+from ratectl.rollout._start import start
 from ratectl.stores.base import Delete, Item
 from support import ME, POISON, ROLLOUT, publish_policies, simple
 
@@ -160,7 +161,7 @@ def test_a_candidate_is_one_piece_of_news(
         set_status(self, status)
 
     monkeypatch.setattr(AgentState, "_set", spying)
-    monkeypatch.setattr(steps, "_fresh_id", lambda: ROLLOUT)
+    monkeypatch.setattr(_start, "_fresh_id", lambda: ROLLOUT)
     shares = [100.0 if rejected else 0.01]
     assert start(store, tree, ME, Terms.of(shares)) is not None
     wait_for(lambda: agent.status.sequence == 2, "it has seen the candidate")

@@ -13,7 +13,7 @@ from ratectl.errors import UsageError
 from ratectl.fleet.usage import read_agents, read_usage, totals
 from ratectl.history.blobs import CHUNK_BYTES
 from ratectl.policy.bundle import digest, encode_policies
-from ratectl.publishing.publish import rollback
+from ratectl.publishing._publish import rollback
 from ratectl.records import AGENTS, BUNDLES, HEAD, MANIFESTS, USAGE, AgentRecord, Head, Manifest
 from ratectl.stores.base import Put
 from support import ME, policies, publish_policies, simple

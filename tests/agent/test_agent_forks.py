@@ -13,9 +13,10 @@ import pytest
 
 import ratectl
 from etcd_server import wait_for
-from ratectl.agent import directory, processes
+from ratectl.agent import processes
 from ratectl.engine import engine_type
 from ratectl.fleet.usage import read_agents
+from ratectl.policy import read
 from support import CRASHING, publish_policies, simple
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def run(script: str, *words: str, **settings: Any) -> Any:
 
 WORKERS = """
 url, state = sys.argv[1:]
-from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing.provenance import Provenance
+from ratectl.publishing._publish import publish
 from ratectl.stores import open_store
 from ratectl.fleet.usage import read_agents
 from support import simple
@@ -308,14 +310,14 @@ def test_a_directory_that_cannot_be_read_for_a_moment_is_read_again(
     said = "{{apiVersion: ratectl/v1, scope: /, limits: {{x: {{rate: {}/s}}}}}}"
     file.write_text(said.format(10))
     agent = make_agent(str(file))
-    load, failing = directory.load_valid, [OSError(24, "Too many open files")]
+    load, failing = read.load_valid, [OSError(24, "Too many open files")]
 
     def load_again(paths: list[Path]) -> object:
         if failing:
             raise failing.pop()
         return load(paths)
 
-    monkeypatch.setattr(directory, "load_valid", load_again)
+    monkeypatch.setattr(read, "load_valid", load_again)
     file.write_text(said.format(11))
     assert agent.wait_for_generation(2, 10)
     wait_for(lambda: agent.status.error is None, "nothing is wrong any more")

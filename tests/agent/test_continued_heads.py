@@ -26,8 +26,8 @@ from fleet.reports import agent as agent_report
 from ratectl.errors import BundleError
 from ratectl.history.generations import read_entry, read_live
 from ratectl.kill_switch.switches import PANIC, read_switches
+from ratectl.publishing._publish import publish, rollback
 from ratectl.publishing.head import publishing_base
-from ratectl.publishing.publish import publish, rollback
 from ratectl.records import (
     AGENTS,
     ENVIRONMENT,
@@ -39,7 +39,8 @@ from ratectl.records import (
     history_key,
     now_ms,
 )
-from ratectl.rollout import Terms, abort, advance, promote, read_rollout, start
+from ratectl.rollout import Terms, abort, advance, promote, read_rollout
+from ratectl.rollout._start import start
 from ratectl.signing.signatures import Untrusted
 from support import ME, simple
 
@@ -272,7 +273,7 @@ def test_numbers_of_an_unsigned_head_are_continued_within_reason(store: Store) -
 def test_a_history_that_cannot_be_read_keeps_nobody_from_publishing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratectl.publishing.publish._COLLECT_EVERY", 1)
+    monkeypatch.setattr("ratectl.publishing._publish._COLLECT_EVERY", 1)
     store.put(history_key(7), b"junk")
     assert publish(store, GOOD, ME) is not None
     assert read_live(store).generation == 8

@@ -19,7 +19,8 @@ from ratectl.agent.quarantine import PROBATION_SECONDS, Quarantine
 from ratectl.agent.trial_note import Trial
 from ratectl.fleet.usage import read_agents
 from ratectl.history.generations import read_live
-from ratectl.rollout import Controlling, Terms, read_rollout, start
+from ratectl.rollout import Controlling, Terms, read_rollout
+from ratectl.rollout._start import start
 from ratectl.stores import open_store
 from support import ME, policies, publish_policies, simple
 

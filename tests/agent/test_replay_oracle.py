@@ -13,7 +13,8 @@ from engine.engines import ENGINES
 from oracle import Answer, Oracle, documents
 from ratectl import Agent
 from ratectl.policy.read import load_valid
-from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing._publish import publish
+from ratectl.publishing.provenance import Provenance
 from ratectl.stores import open_store
 from ratectl.traffic import AccessLog, Request, generate, ordered
 from ratectl.traffic.request import NS

@@ -20,8 +20,8 @@ from ratectl.rollout import (
     presence,
     promote,
     read_rollout,
-    start,
 )
+from ratectl.rollout._start import start
 from ratectl.stores.base import Put
 from support import ME, POISON, publish_policies, simple
 

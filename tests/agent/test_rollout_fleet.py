@@ -13,8 +13,9 @@ from etcd_server import wait_for
 from ratectl.agent.adoption import Adoption
 from ratectl.fleet.membership import included
 from ratectl.fleet.usage import read_agents
-from ratectl.publishing.publish import Provenance
-from ratectl.rollout import Controlling, Terms, read_rollout, start, steps
+from ratectl.publishing.provenance import Provenance
+from ratectl.rollout import Controlling, Terms, _start, read_rollout
+from ratectl.rollout._start import start
 from ratectl.stores import open_store
 from support import ME, POISON, ROLLOUT, publish_policies, simple
 
@@ -64,7 +65,7 @@ def test_of_200_agents_only_those_hashed_in_ever_load_a_poisoned_candidate_and_a
     monkeypatch: pytest.MonkeyPatch,
     loaded: list[tuple[str, int]],
 ):
-    monkeypatch.setattr(steps, "_fresh_id", lambda: ROLLOUT)
+    monkeypatch.setattr(_start, "_fresh_id", lambda: ROLLOUT)
     url = etcd_server.store_url("fleet-of-200")  # type: ignore[attr-defined]
     ids = [f"agent-{number:03d}" for number in range(AGENTS)]
     hashed_in = {each for each in ids if included(ROLLOUT, each, 2)}

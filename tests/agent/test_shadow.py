@@ -14,7 +14,8 @@ from ratectl.agent import shadow
 from ratectl.fleet.usage import read_agents, read_usage
 from ratectl.history.generations import read_live
 from ratectl.records import HEAD
-from ratectl.rollout import Differences, Terms, abort, promote, read_rollout, start
+from ratectl.rollout import Differences, Terms, abort, promote, read_rollout
+from ratectl.rollout._start import start
 from support import ME, POISON, policies, publish_policies, simple
 
 if TYPE_CHECKING:

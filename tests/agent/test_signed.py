@@ -19,7 +19,7 @@ from etcd_server import wait_for
 from ratectl.errors import UsageError
 from ratectl.fleet.usage import read_agents
 from ratectl.policy.bundle import digest, encode_policies
-from ratectl.publishing.publish import publish, rollback
+from ratectl.publishing._publish import publish, rollback
 from ratectl.records import (
     ENVIRONMENT,
     HEAD,
@@ -27,7 +27,8 @@ from ratectl.records import (
     Environment,
     Head,
 )
-from ratectl.rollout import Controlling, Terms, read_rollout, start
+from ratectl.rollout import Controlling, Terms, read_rollout
+from ratectl.rollout._start import start
 from ratectl.signing.signatures import Signer, generate_key, message
 from ratectl.stores import open_store
 from support import ME, simple

@@ -12,7 +12,7 @@ from etcd_server import wait_for
 from ratectl.errors import Conflict
 from ratectl.history.generations import read_entry
 from ratectl.policy.bundle import encode_policies
-from ratectl.publishing.publish import publish, rollback
+from ratectl.publishing._publish import publish, rollback
 from ratectl.records import (
     ENVIRONMENT,
     HEAD,
@@ -21,7 +21,8 @@ from ratectl.records import (
     history_key,
     rollout_key,
 )
-from ratectl.rollout import Controlling, Terms, abort, advance, promote, read_rollout, start
+from ratectl.rollout import Controlling, Terms, abort, advance, promote, read_rollout
+from ratectl.rollout._start import start
 from ratectl.signing.signatures import Signer, Untrusted, generate_key
 from support import ME, simple
 

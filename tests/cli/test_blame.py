@@ -9,8 +9,9 @@ import pytest
 from cli_support import TREE
 
 from ratectl.policy.read import load_valid
-from ratectl.publishing import publish as publishing
-from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing import _publish as publishing
+from ratectl.publishing._publish import publish
+from ratectl.publishing.provenance import Provenance
 from ratectl.records import history_key
 from ratectl.stores import open_store
 

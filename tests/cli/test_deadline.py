@@ -245,8 +245,8 @@ def test_reading_changes_nothing_and_there_is_nothing_to_look_for(
 @pytest.mark.parametrize(
     ("slow", "words", "tells"),
     [
-        ("ratectl.publishing.publish.publish", ("apply", "policies"), "ratectl history"),
-        ("ratectl.publishing.publish.rollback", ("rollback", "--to", "1"), "ratectl history"),
+        ("ratectl.publishing._publish.publish", ("apply", "policies"), "ratectl history"),
+        ("ratectl.publishing._publish.rollback", ("rollback", "--to", "1"), "ratectl history"),
         ("ratectl.rollout.start", ("apply", "policies", "--shadow"), "ratectl rollout status"),
         ("ratectl.kill_switch.switches.change_switches", ("panic", "off"), "ratectl panic"),
         (

@@ -16,7 +16,8 @@ import pytest
 from cli_support import PROGRAM
 
 from ratectl.policy.read import load_valid
-from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing._publish import publish
+from ratectl.publishing.provenance import Provenance
 from ratectl.stores import open_store
 from ratectl.traffic import generate, write_log
 from ratectl_cli.demo.feed import Feed, plan_feed, scope_of

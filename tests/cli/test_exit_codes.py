@@ -17,7 +17,8 @@ from ratectl.errors import (
     StoreUnauthenticated,
 )
 from ratectl.policy.read import load_valid
-from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing._publish import publish
+from ratectl.publishing.provenance import Provenance
 from ratectl.stores import open_store
 from ratectl_cli.framework.session import Session
 

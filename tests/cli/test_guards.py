@@ -9,7 +9,8 @@ import pytest
 from cli_support import TREE, limit_report, report_agent
 
 from ratectl.policy.read import load_valid
-from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing._publish import publish
+from ratectl.publishing.provenance import Provenance
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from cli_support import TREE, limit_report, report_agent
 
 from ratectl.changes.refusal_estimate import Refusals
 from ratectl.policy.read import load_valid
-from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing._publish import publish
+from ratectl.publishing.provenance import Provenance
 from ratectl.stores import open_store
 from ratectl_cli.render.refusals import share_text
 

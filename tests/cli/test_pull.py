@@ -18,7 +18,8 @@ from ratectl.policy.language.model import PolicyTree
 from ratectl.policy.loading.files import Sources
 from ratectl.policy.loading.loader import load_sources
 from ratectl.policy.read import load_valid
-from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing._publish import publish
+from ratectl.publishing.provenance import Provenance
 from ratectl.publishing.source_files import Beside, Documents, PolicyFile, is_safe
 from ratectl.stores import open_store
 from ratectl_cli.pulled import Part, pulled_files, stream

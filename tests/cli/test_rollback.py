@@ -9,8 +9,9 @@ from cli_support import TREE
 
 from ratectl.errors import Conflict
 from ratectl.history.generations import read_live
-from ratectl.publishing.publish import Provenance, publish
-from ratectl.publishing.publish import rollback as publish_again
+from ratectl.publishing._publish import publish
+from ratectl.publishing._publish import rollback as publish_again
+from ratectl.publishing.provenance import Provenance
 from ratectl.stores import open_store
 from support import simple
 

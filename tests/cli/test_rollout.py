@@ -16,7 +16,8 @@ from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.fleet.usage import read_agents
 from ratectl.history.generations import read_live
-from ratectl.rollout import Controlling, Terms, controller_of, read_rollout, start
+from ratectl.rollout import Controlling, Terms, controller_of, read_rollout
+from ratectl.rollout._start import start
 from ratectl.stores import open_store
 from support import ME, POISON, policies
 
@@ -249,7 +250,7 @@ def test_it_is_shown_and_asked_first(cli: Cli, edited: str) -> None:
 def test_status_of_a_running_one(
     cli: Cli, edited: str, golden: Golden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratectl.rollout.steps._fresh_id", lambda: f"{15:032x}")  # tries edge-2
+    monkeypatch.setattr("ratectl.rollout._start._fresh_id", lambda: f"{15:032x}")  # tries edge-2
     report_agent(edited)
     report_agent(edited, id="edge-2")
     cli("apply", "policies", "--yes", "--canary", "5%", "--timeout", "1")

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from ratectl.policy.bundle import digest, encode_document, encode_policies
 from ratectl.policy.loading.files import Sources
 from ratectl.policy.loading.loader import load, load_sources
+from ratectl.publishing._publish import publish
 from ratectl.publishing.ownership import Owners
-from ratectl.publishing.publish import Provenance, publish
+from ratectl.publishing.provenance import Provenance
 from ratectl.publishing.source_files import Beside, PolicyFile
 from ratectl.stores import open_store
 from ratectl_cli.framework.session import Session

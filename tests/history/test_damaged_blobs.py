@@ -11,7 +11,7 @@ from ratectl.errors import BundleError
 from ratectl.history.blobs import collect_garbage, want_blob, write_blob
 from ratectl.history.generations import read_blob, read_live
 from ratectl.policy.bundle import digest, encode_policies
-from ratectl.publishing.publish import rollback
+from ratectl.publishing._publish import rollback
 from ratectl.records import MANIFESTS, Manifest, chunk_key, utc_now
 from support import ME, publish_policies, simple
 

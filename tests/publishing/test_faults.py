@@ -12,9 +12,10 @@ from ratectl.history import blobs
 from ratectl.history.blobs import collect_garbage
 from ratectl.history.generations import read_history, read_live
 from ratectl.policy.bundle import digest, encode_policies
-from ratectl.publishing.publish import publish
+from ratectl.publishing._publish import publish
 from ratectl.records import HEAD, MANIFESTS
-from ratectl.rollout import Terms, read_rollout, start
+from ratectl.rollout import Terms, read_rollout
+from ratectl.rollout._start import start
 from support import ME, publish_policies, simple
 
 if TYPE_CHECKING:

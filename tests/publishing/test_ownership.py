@@ -13,6 +13,7 @@ from ratectl.errors import BundleError, NotFound
 from ratectl.history.generations import read_entry, read_live, read_tree
 from ratectl.policy.bundle import digest, encode_document, encode_policies
 from ratectl.policy.language.model import Exemption, PolicyTree, SourceMap, with_exceptions
+from ratectl.publishing._publish import publish, rollback
 from ratectl.publishing.handover import Item
 from ratectl.publishing.ownership import (
     Merged,
@@ -23,10 +24,10 @@ from ratectl.publishing.ownership import (
     read_owners,
     set_problem,
 )
-from ratectl.publishing.publish import publish, rollback
 from ratectl.publishing.source_files import Beside
 from ratectl.records import MANIFESTS
-from ratectl.rollout import Terms, start
+from ratectl.rollout import Terms
+from ratectl.rollout._start import start
 from support import ME, policies, simple
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from ratectl.history.generations import (
 )
 from ratectl.policy.bundle import digest, encode_policies
 from ratectl.policy.language.model import PolicyTree, SourceMap
+from ratectl.publishing import _publish as publishing
 from ratectl.publishing import head
-from ratectl.publishing import publish as publishing
-from ratectl.publishing.publish import publish, rollback
+from ratectl.publishing._publish import publish, rollback
 from ratectl.records import BUNDLES, HEAD, MANIFESTS, Head, Manifest, history_key
 from ratectl.stores.base import Put
 from support import ME, publish_policies, simple

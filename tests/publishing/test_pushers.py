@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ratectl.errors import Conflict, OutcomeUnknown
 from ratectl.history.generations import read_history, read_live
 from ratectl.policy.bundle import digest, encode_policies
-from ratectl.publishing.publish import publish
+from ratectl.publishing._publish import publish
 from ratectl.records import HEAD, history_key
 from ratectl.stores import open_store
 from support import ME, policies

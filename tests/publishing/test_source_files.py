@@ -18,7 +18,7 @@ from ratectl.history.generations import read_entry
 from ratectl.policy.loading.files import is_policy_file
 from ratectl.policy.read import load_valid
 from ratectl.publishing import source_files as kept
-from ratectl.publishing.publish import publish, rollback
+from ratectl.publishing._publish import publish, rollback
 from ratectl.publishing.source_files import (
     Beside,
     Documents,
@@ -29,7 +29,8 @@ from ratectl.publishing.source_files import (
     read_documents,
 )
 from ratectl.records import MANIFESTS
-from ratectl.rollout import Terms, start
+from ratectl.rollout import Terms
+from ratectl.rollout._start import start
 from support import ME, publish_policies, simple
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def test_a_candidate_has_them_too(store: Store) -> None:
 def test_they_are_collected_with_their_generation(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratectl.publishing.publish.KEPT", 1)
+    monkeypatch.setattr("ratectl.publishing._publish.KEPT", 1)
     publish(store, simple(), ME, beside=Beside(files(TEXT)))
     publish_policies(store, simple("3/s"))
     assert collect_garbage(store, age=timedelta(0)) == 2, "the bundle, and its files"

@@ -11,17 +11,8 @@ from flaky import Flaky
 from fleet.reports import agent, beat
 from ratectl.errors import Conflict, StoreUnavailable
 from ratectl.records import AGENTS, BEATS, CONTROLLER, Controller, rollout_key
-from ratectl.rollout import (
-    Controlling,
-    Judge,
-    Progress,
-    Terms,
-    abort,
-    pause,
-    read_rollout,
-    resume,
-    start,
-)
+from ratectl.rollout import Controlling, Judge, Progress, Terms, abort, pause, read_rollout, resume
+from ratectl.rollout._start import start
 from ratectl.stores.base import Put
 from support import ME, publish_policies, simple
 

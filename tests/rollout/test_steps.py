@@ -13,21 +13,13 @@ from fleet.reports import agent
 from ratectl.errors import Conflict, NotFound, OutcomeUnknown, UsageError
 from ratectl.fleet.membership import included
 from ratectl.history.generations import lived, read_entry, read_live
+from ratectl.publishing import _publish as publishing
 from ratectl.publishing import head as publishing_head
-from ratectl.publishing import publish as publishing
-from ratectl.publishing.publish import publish, rollback
+from ratectl.publishing._publish import publish, rollback
 from ratectl.publishing.saved_plan import Base
 from ratectl.records import AGENTS, HEAD, Head, rollout_key
-from ratectl.rollout import (
-    Terms,
-    abort,
-    advance,
-    pause,
-    promote,
-    read_rollout,
-    resume,
-    start,
-)
+from ratectl.rollout import Terms, abort, advance, pause, promote, read_rollout, resume
+from ratectl.rollout._start import start
 from support import ME, publish_policies, simple
 
 if TYPE_CHECKING:
@@ -99,7 +91,7 @@ def test_what_was_compared_in_one_stage_was_compared(store: Store):
 def test_more_agents_than_can_be_looked_at_are_tried_as_chance_has_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ratectl.rollout.steps._HASHES", 1)
+    monkeypatch.setattr("ratectl.rollout._start._HASHES", 1)
     publish_policies(store, simple("5/s"))
     for name in ("a", "b"):
         store.put(AGENTS + name, agent(name).encode())

@@ -4,17 +4,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ratectl.errors import UsageError
-from ratectl_cli.errors import Refused
+from ratectl.errors import Refused, UsageError
 from ratectl_cli.framework.session import session_of
+from ratectl_cli.inputs.sets import Prune, SetName, Take, choice_of
 from ratectl_cli.inputs.signing import Sign, key_of
-from ratectl_cli.prompts.sets import Prune, SetName, Take, choice_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ratectl.fleet.convergence import Enough
-    from ratectl.policy.loading.loader import Loaded
+    from ratectl.publishing.reading import PolicySource
     from ratectl.rollout import Terms
 
 
@@ -159,10 +158,11 @@ def apply(
            earlier: `ratectl history` says what is live
     """
     from ratectl.changes import guards
-    from ratectl.publishing.head import publishing_base
-    from ratectl_cli.inputs.policies import read_plan
-    from ratectl_cli.prompts.applying import Manner, applied, planned
-    from ratectl_cli.prompts.publication import compare_with_live, provenance_of
+    from ratectl.publishing.propose import propose
+    from ratectl.publishing.saved_plan import read_plan
+    from ratectl_cli.prompts import publication
+    from ratectl_cli.prompts.applying import Manner, applied
+    from ratectl_cli.render.times import now_ns
 
     session = session_of(ctx)
     manner = Manner(
@@ -182,35 +182,32 @@ def apply(
         yes=yes,
         dry_run=dry_run,
     )
-    manner.check()
     choice = choice_of(set_, prune=prune, take=take_ownership)
     with session.busy("reading policies"):
         plan = read_plan(path)
         if plan is not None and choice is not None:
             raise UsageError("a saved plan knows which set it is for: leave out --set")
-        loaded = None
-        if plan is None:
-            loaded = _loaded(path, empty=bool(allow_empty.strip()), part=choice is not None)
+        source = plan or _source(path, empty=bool(allow_empty.strip()), part=choice is not None)
     with session.store() as store:
         with session.busy("comparing with the live generation"):
-            if loaded is None:
-                assert plan is not None
-                proposal = planned(session, store, plan, message, manner.signer)
-            else:
-                provenance = provenance_of(session, path, message)
-                base = publishing_base(store, manner.signer)
-                proposal = compare_with_live(
-                    session, store, base, path, loaded, provenance, choice, manner.signer
-                )
-        source = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
-        return applied(session, store, proposal, path, source, manner)
+            proposal = propose(
+                store,
+                source,
+                message=message,
+                choice=choice,
+                signer=manner.signer,
+                now_ns=now_ns(),
+            )
+        publication.warn(session, proposal)
+        title = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
+        return applied(session, proposal, path, title, manner)
 
 
-def _loaded(path: str, *, empty: bool, part: bool) -> "Loaded":
-    from ratectl_cli.inputs.policies import read_usable
+def _source(path: str, *, empty: bool, part: bool) -> "PolicySource":
+    from ratectl_cli.inputs.policies import read_source
 
     try:
-        return read_usable(path, empty=empty, part=part)
+        return read_source(path, allow_empty=empty, part=part)
     except Refused as refused:
         refused.add_note("if it is meant, add --allow-empty REASON")
         raise

@@ -33,12 +33,13 @@ def blame(
       69  store unreachable
     """
     from ratectl.history.blame import blame as find
-    from ratectl_cli.inputs.policies import entry_of, scope_of
+    from ratectl.history.trees import find_entry
+    from ratectl_cli.inputs.policies import scope_of
 
     session = session_of(ctx)
     scope = scope_of(scope)
     with session.store() as store, session.busy("reading generations"):
-        live = entry_of(store, None)
+        live = find_entry(store, None)
         found = find(store, live, scope)
     if found is None:
         raise NotFound(f"no policy of generation {live.generation} covers {scope}")

@@ -77,7 +77,8 @@ def _engine(session: "Session", policies: str | None) -> tuple[Any, int | None]:
     from ratectl.agent.wall_clock import WallClock
     from ratectl.compiler.activation import activate_tree
     from ratectl.engine import open_engine
-    from ratectl_cli.inputs.policies import live_tree, read_valid
+    from ratectl.history.trees import live_tree
+    from ratectl_cli.inputs.policies import read_valid
     from ratectl_cli.render.times import now_ns
 
     generation: int | None = None

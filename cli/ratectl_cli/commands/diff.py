@@ -6,7 +6,8 @@ import typer
 
 from ratectl.errors import UsageError
 from ratectl_cli.framework.session import Session, session_of
-from ratectl_cli.prompts.sets import Prune, SetName, choice_of, set_blocks, set_data, whole_of
+from ratectl_cli.inputs.sets import Prune, SetName, choice_of
+from ratectl_cli.render.sets import set_blocks, set_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
     from ratectl.changes.compare import Change
     from ratectl.policy.language.model import PolicyTree
     from ratectl.publishing.ownership import Merged
+    from ratectl.publishing.sets import SetChoice
     from ratectl.records import HistoryEntry
     from ratectl.stores.base import Store
     from ratectl_cli.framework.text import Block
-    from ratectl_cli.prompts.sets import Choice
 
 
 def diff(
@@ -57,7 +58,7 @@ def diff(
       69  store unreachable
       77  PATH holds what belongs to another set, or nothing (--set)
     """
-    from ratectl_cli.inputs.policies import entry_of
+    from ratectl.history.trees import find_entry
 
     session = session_of(ctx)
     if path is not None and to is not None:
@@ -71,26 +72,27 @@ def diff(
         return _of_set(session, path, choice)
     tree = None if path is None else _read(session, path)
     with session.store() as store, session.busy("comparing"):
-        live = entry_of(store, None)
+        live = find_entry(store, None)
         old, base = _generation(store, live, from_)
         new, target = (tree, path) if tree is not None else _generation(store, live, to)
     return _answer(session, old, new, f"{target} against {base}")
 
 
-def _of_set(session: Session, path: str, choice: "Choice") -> int:
+def _of_set(session: Session, path: str, choice: "SetChoice") -> int:
     """Compare what publishing the set would make live."""
+    from ratectl.errors import NothingPublished
     from ratectl.history.generations import read_entry, read_live, read_tree
-    from ratectl_cli.errors import NothingPublished
-    from ratectl_cli.inputs.policies import read_usable
+    from ratectl.publishing.sets import assemble
+    from ratectl_cli.inputs.policies import read_source
 
     with session.busy("reading policies"):
-        loaded = read_usable(path, part=True)
+        source = read_source(path, part=True)
     with session.store() as store, session.busy("comparing"):
         base = read_live(store)
         if base.head is None:
             raise NothingPublished(store.url)
         live = read_tree(store, read_entry(store, base.generation))
-        whole = whole_of(store, base, live, loaded, choice)
+        whole = assemble(store, base, live, source, choice)
     title = f"set {choice.name} of {path} against generation {base.generation} (live)"
     return _answer(session, live, whole.loaded.tree, title, whole.merged)
 
@@ -106,11 +108,11 @@ def _generation(
     store: "Store", live: "HistoryEntry", number: int | None
 ) -> "tuple[PolicyTree, str]":
     from ratectl.history.generations import read_tree
-    from ratectl_cli.inputs.policies import entry_of
+    from ratectl.history.trees import find_entry
 
     if number is None or number == live.generation:
         return read_tree(store, live), f"generation {live.generation} (live)"
-    return read_tree(store, entry_of(store, number)), f"generation {number}"
+    return read_tree(store, find_entry(store, number)), f"generation {number}"
 
 
 def _answer(

@@ -59,8 +59,9 @@ def explain(
       65  invalid policies at or above SCOPE, or nothing is published
       69  store unreachable (with --live)
     """
+    from ratectl.history.trees import live_tree
     from ratectl.policy.resolution.resolver import Resolver
-    from ratectl_cli.inputs.policies import attributes_of, instant_of, live_tree, read_for, scope_of
+    from ratectl_cli.inputs.policies import attributes_of, instant_of, read_for, scope_of
     from ratectl_cli.render.delta import above_of, delta_data
     from ratectl_cli.render.explanation import explanation_blocks, explanation_data
     from ratectl_cli.render.times import now_ns

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ratectl.errors import Refused
 from ratectl.runtime.files import named_path
-from ratectl_cli.errors import Refused
 from ratectl_cli.framework.files import leads_out
 from ratectl_cli.framework.session import session_of
 from ratectl_cli.framework.text import bold, dim

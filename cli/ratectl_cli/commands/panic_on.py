@@ -1,15 +1,12 @@
 """``ratectl panic on``."""
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from ratectl.errors import UsageError
 from ratectl_cli.framework.session import session_of
 from ratectl_cli.inputs.signing import Sign
-
-if TYPE_CHECKING:
-    from ratectl.kill_switch.switches import Switch
 
 Local = Annotated[
     bool,
@@ -81,10 +78,12 @@ def on(
            this key: add --only
       124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` says what is on
     """
+    from ratectl.kill_switch.turning import new_switch
+    from ratectl.publishing.provenance import author
     from ratectl_cli.prompts import kill_switch
 
     session = session_of(ctx)
-    switch = _switch(scope, reason, shadow=shadow)
+    switch = new_switch(scope, reason, author(Path()), "shadow" if shadow else "open")
     place = kill_switch.place_of(session, local=local, state_dir=state_dir, wait=wait, key=sign)
     with kill_switch.hinting("on"):
         turned = place.turn(lambda known: known.turned_on(switch), alone=only)
@@ -92,21 +91,6 @@ def on(
     if isinstance(place, kill_switch.InStore):
         place.warn_of_undeclared(switch.scope)
     return code
-
-
-def _switch(scope: str, reason: str, *, shadow: bool) -> "Switch":
-    from pathlib import Path
-
-    from ratectl.kill_switch.switches import MAX_TEXT, Switch
-    from ratectl.publishing.provenance import author
-    from ratectl_cli.inputs.policies import scope_of
-
-    reason = reason.strip()
-    if not reason:
-        raise UsageError("--reason is empty: say why, for everybody who wonders")
-    if len(reason) > MAX_TEXT:
-        raise UsageError(f"--reason has {len(reason)} characters, more than {MAX_TEXT}")
-    return Switch.now(scope_of(scope), "shadow" if shadow else "open", reason, author(Path()))
 
 
 __all__ = ["Local", "StateDir", "Wait", "on"]

@@ -7,15 +7,13 @@ import typer
 
 from ratectl.errors import UsageError
 from ratectl_cli.framework.session import Session, session_of
-from ratectl_cli.prompts.sets import Prune, SetName, Take, choice_of
+from ratectl_cli.inputs.sets import Prune, SetName, Take, choice_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ratectl.publishing.saved_plan import SavedPlan
-    from ratectl.stores.base import Store
+    from ratectl.publishing.proposal import Proposal
     from ratectl_cli.inputs.replays import Recording
-    from ratectl_cli.prompts.publication import Proposal
     from ratectl_cli.render.plan import Planned
     from ratectl_cli.render.replayed import Replayed
 
@@ -101,12 +99,14 @@ def plan(
     """
     from pathlib import Path
 
-    from ratectl.history.generations import read_base
+    from ratectl.publishing.propose import propose
     from ratectl_cli.framework.files import write_whole
-    from ratectl_cli.inputs.policies import read_usable
+    from ratectl_cli.inputs.policies import read_source
     from ratectl_cli.inputs.replays import no_request
     from ratectl_cli.prompts import publication
     from ratectl_cli.render.plan import Planned
+    from ratectl_cli.render.publication import title_of
+    from ratectl_cli.render.times import now_ns
 
     session = session_of(ctx)
     if not session.text and format_ is not Format.TEXT:
@@ -117,21 +117,18 @@ def plan(
     outputs = _github_file() if github_output else None
     recording = _recording(path, replay, map_file)
     with session.busy("reading policies"):
-        loaded = read_usable(path, part=choice is not None)
-    provenance = publication.provenance_of(session, path, message)
+        source = read_source(path, part=choice is not None)
     with session.store() as store, session.busy("comparing with the live generation"):
-        base = read_base(store)
-        proposal = publication.compare_with_live(
-            session, store, base, path, loaded, provenance, choice
-        )
-        saved = None if out is None else _saved(store, proposal, path)
+        proposal = propose(store, source, message=message, choice=choice, now_ns=now_ns())
+        saved = None if out is None else proposal.save()
+    publication.warn(session, proposal)
     planned = Planned(
         proposal,
-        title=publication.title_of(proposal, path),
-        has_changes=not publication.is_live(proposal),
+        title=title_of(proposal, path),
+        has_changes=not proposal.is_live,
         replayed=_replayed(session, proposal, recording),
     )
-    publication.warn(session, proposal)
+    publication.warn_of_policies(session, proposal)
     if planned.replayed is not None and not planned.replayed.report.requests:
         _answer(session, planned, None, format_)
         no_request(session, planned.replayed.log, planned.replayed.report)
@@ -156,20 +153,6 @@ def _recording(path: str, log: str | None, map_file: str | None) -> "Recording |
     if path == log == "-":
         raise UsageError("standard input can be read only once: give one -")
     return Recording.of(log, map_file, "--replay")
-
-
-def _saved(store: "Store", proposal: "Proposal", path: str) -> "SavedPlan":
-    from ratectl.publishing.saved_plan import save_plan
-
-    return save_plan(
-        store,
-        proposal.base,
-        proposal.published,
-        proposal.provenance,
-        path,
-        proposal.beside,
-        proposal.merged.moved if proposal.merged else None,
-    )
 
 
 def _replayed(

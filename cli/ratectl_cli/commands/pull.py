@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ratectl.errors import UsageError
+from ratectl.errors import Refused, UsageError
 from ratectl.runtime.files import named_path
-from ratectl_cli.errors import Refused
 from ratectl_cli.framework.files import holds_just, leads_out
 from ratectl_cli.framework.session import Session, session_of
 from ratectl_cli.framework.text import bold, plural
@@ -68,15 +67,15 @@ def pull(
       77  files are in the way, or cannot be written
     """
     from ratectl.history.generations import read_live, read_tree
+    from ratectl.history.trees import find_entry
     from ratectl.publishing.ownership import read_owners
     from ratectl.publishing.source_files import read_documents
-    from ratectl_cli.inputs.policies import entry_of
     from ratectl_cli.pulled import parts_of, pulled_files
 
     session = session_of(ctx)
     folder = named_path("DIR", directory)
     with session.store() as store, session.busy("reading policies"):
-        entry = entry_of(store, generation)
+        entry = find_entry(store, generation)
         live = read_live(store).generation == entry.generation
         tree = read_tree(store, entry)
         owners = read_owners(store, entry.owners)

@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ratectl_cli.errors import Refused
 from ratectl_cli.framework.session import Session, session_of
-from ratectl_cli.inputs.signing import Sign, signer_for
+from ratectl_cli.inputs.signing import Sign, key_of
 
 if TYPE_CHECKING:
     from ratectl.rollout import Underway
@@ -63,15 +62,17 @@ def run(ctx: typer.Context, sign: Sign = None) -> int:
       77   it is evaluated in shadow; or what is live is signed, and not by the key that is named
       124  neither promoted nor aborted in time
     """
-    from ratectl.rollout import controller_of, read_rollout, resume
+    from ratectl.rollout import controller_of, read_rollout, require_stages, resume
+    from ratectl.signing.continuation import require_signer
     from ratectl_cli.prompts import rollouts
 
     session = session_of(ctx)
     with session.store() as store:
         rollout = read_rollout(store)
         _ = rollout.candidate  # there must be one
-        _staged(rollout)
-        signer = signer_for(sign, rollout.live)
+        require_stages(rollout)
+        signer = key_of(sign)
+        require_signer(rollout.live.head, signer)
         if rollout.record.state == "paused":
             session.deadline.changing(_TELLS)
             resume(store, rollout, _author())
@@ -105,7 +106,6 @@ def pause(ctx: typer.Context, reason: Reason = "") -> int:
     session = session_of(ctx)
     with session.store() as store:
         rollout = read_rollout(store)
-        _staged(rollout)
         session.deadline.changing(_TELLS)
         pause_it(store, rollout, _author(), reason)
         _answer(session, store, read_rollout(store))
@@ -132,12 +132,14 @@ def promote(ctx: typer.Context, yes: Yes = False, reason: Reason = "", sign: Sig
     """
     from ratectl.rollout import promote as make_live
     from ratectl.rollout import read_rollout
+    from ratectl.signing.continuation import require_signer
 
     session = session_of(ctx)
     with session.store() as store:
         rollout = read_rollout(store)
         generation = rollout.candidate.generation
-        signer = signer_for(sign, rollout.live)
+        signer = key_of(sign)
+        require_signer(rollout.live.head, signer)
         session.confirm(f"Make generation {generation} live in every agent?", yes=yes)
         session.deadline.changing(_TELLS)
         make_live(store, rollout, _author(), reason, signer)
@@ -166,17 +168,10 @@ def abort(ctx: typer.Context, reason: Reason = "", sign: Sign = None) -> int:
     session = session_of(ctx)
     with session.store() as store:
         rollout = read_rollout(store)
-        signer = signer_for(sign, rollout.live)
         session.deadline.changing(_TELLS)
-        end_it(store, rollout, _author(), reason, signer)
+        end_it(store, rollout, _author(), reason, key_of(sign))
         _answer(session, store, read_rollout(store, rollout.record.generation))
     return 0
-
-
-def _staged(rollout: "Underway") -> None:
-    """:raises Refused: it has no stages."""
-    if rollout.record.mode == "shadow" and not rollout.record.over:
-        raise Refused("a shadow candidate has no stages: ratectl rollout promote, or abort")
 
 
 def _author() -> str:
@@ -186,18 +181,10 @@ def _author() -> str:
 
 
 def _answer(session: Session, store: "Store", rollout: "Underway") -> None:
-    from ratectl.fleet.usage import read_usage
-    from ratectl.rollout import Differences, controller_of
+    from ratectl.rollout import status_of
     from ratectl_cli.prompts import rollouts
 
-    record = rollout.record
-    verdict = differences = controller = None
-    if not record.over:
-        verdict = rollouts.standing(store, rollout)
-        controller = controller_of(store, record.id)
-        if record.mode == "shadow":
-            differences = Differences.of(record, read_usage(store, session.warn))
-    rollouts.answer_rollout(session, record, rollout.live, verdict, differences, controller)
+    rollouts.answer_rollout(session, status_of(store, rollout, session.warn))
 
 
 __all__ = ["abort", "pause", "promote", "run", "status"]

@@ -41,13 +41,13 @@ def show(
       69  store unreachable
     """
     from ratectl.history.generations import read_live, read_tree
+    from ratectl.history.trees import find_entry
     from ratectl.publishing.ownership import read_owners
-    from ratectl_cli.inputs.policies import entry_of
     from ratectl_cli.render.policy_yaml import document_data
 
     session = session_of(ctx)
     with session.store() as store, session.busy("reading policies"):
-        entry = entry_of(store, generation)
+        entry = find_entry(store, generation)
         live = read_live(store).generation
         tree = read_tree(store, entry)
         owners = read_owners(store, entry.owners)

@@ -91,7 +91,8 @@ def simulate(
 
 def _policies(session: "Session", path: str, against: str | None) -> "list[tuple[str, PolicyTree]]":
     """The policies asked about, then those to compare with."""
-    from ratectl_cli.inputs.policies import live_tree, read_valid
+    from ratectl.history.trees import live_tree
+    from ratectl_cli.inputs.policies import read_valid
 
     found = [(path, read_valid([path]).tree)]
     if against == "live":

@@ -32,7 +32,8 @@ def usage(
     """
     from ratectl.fleet.usage import read_agents, read_usage
     from ratectl.history.generations import read_live
-    from ratectl_cli.inputs.policies import scope_of, tree_to_compare
+    from ratectl.history.trees import tree_to_compare
+    from ratectl_cli.inputs.policies import scope_of
     from ratectl_cli.prompts.kill_switch import known_switches
     from ratectl_cli.render.panic import banner, switch_data
     from ratectl_cli.render.usage import Report, usage_blocks, usage_data
@@ -41,11 +42,13 @@ def usage(
     wanted = scope_of(scope) if scope is not None else "/"
     with session.store() as store, session.busy("reading usage"):
         live = read_live(store)
-        tree = tree_to_compare(session, store, live)
+        policies = tree_to_compare(store, live, session.warn)
         records, agents = read_usage(store, session.warn), read_agents(store, session.warn)
         switches = known_switches(session, store)
     named = scope is not None
-    report = Report.of(records, len(agents), live.generation, tree, wanted, listed=named)
+    report = Report.of(
+        records, len(agents), live.generation, policies and policies.tree, wanted, listed=named
+    )
     data = {**usage_data(report), "panic": [switch_data(each) for each in switches.on]}
     session.answer(
         "Usage", data, lambda: [*banner(switches, agents), *usage_blocks(report, session.out)]

@@ -10,11 +10,10 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ratectl.errors import BundleError, RatectlError
+from ratectl.errors import BundleError, RatectlError, Refused
 from ratectl.history.generations import read_history, read_live
 from ratectl.stores import check_url, open_store
 from ratectl.stores.base import MAX_OPS, Delete
-from ratectl_cli.errors import Refused
 from ratectl_cli.framework.signals import ended_by_signals
 
 if TYPE_CHECKING:

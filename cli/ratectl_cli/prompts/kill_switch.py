@@ -1,36 +1,40 @@
-"""Kill switches for commands: where they lie, turning them, and who obeys."""
+"""Kill switches on the command line: in the store, or in a file of this machine."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ratectl.agent.arguments import default_state_dir, state_dir_of
 from ratectl.errors import BundleError, Conflict, RatectlError, StoreError, UsageError
-from ratectl_cli.prompts.waiting import Waited, exit_code, waited_for
+from ratectl.fleet.usage import read_agents
+from ratectl.history.generations import read_base
+from ratectl.kill_switch import turning
+from ratectl.kill_switch.switches import (
+    Switches,
+    change_switch_file,
+    read_switches,
+    switch_file,
+)
+from ratectl_cli.inputs.signing import key_of
+from ratectl_cli.prompts.waiting import waited_for
 from ratectl_cli.render import panic as render
+from ratectl_cli.render.panic import Turned
+from ratectl_cli.render.waited import exit_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from ratectl.fleet.convergence import Outcome, Standing
-    from ratectl.kill_switch.switches import Changed, Switches
-    from ratectl.records import AgentRecord
-    from ratectl.signing.signatures import Signer
+    from ratectl.kill_switch.switches import Switch
     from ratectl.stores.base import Store
     from ratectl_cli.framework.session import Session
+    from ratectl_cli.render.waited import Waited
 
 __all__ = [
-    "InFile",
-    "InStore",
-    "Turned",
-    "answer_turned",
-    "hinting",
-    "known_switches",
-    "place_of",
+    "InFile", "InStore", "answer_turned", "hinting", "known_switches", "place_of",
     "warn_of_switches",
-]
+]  # fmt: skip
 
 _PATIENCE: Final = 10.0
 """Seconds to wait for agents where no --timeout is given: they take less than one."""
@@ -38,28 +42,14 @@ _PATIENCE: Final = 10.0
 _LOCALLY: Final = "`ratectl panic {command} --local` needs no store: run it on each machine"
 
 
-@dataclass(frozen=True, slots=True)
-class Turned:
-    """A change of switches, and what agents made of it, if they were waited for."""
-
-    place: str
-    """Path of the file; empty for the store."""
-    changed: Changed
-    waited: Waited | None = None
-    here: Path | None = None
-    """The file that this machine's usual agents obey as well; None where that is what changed."""
-    agents: Sequence[AgentRecord] = ()
-    """All that the store knows: some may obey files."""
-
-
 class Place(Protocol):
-    """Where switches lie."""
+    """A place that holds switches."""
 
     def turn(self, change: Callable[[Switches], Switches], *, alone: bool = False) -> Turned:
-        """Change what is on there; ``alone``: nothing else stays on."""
+        """Change the switches; ``alone``: no other stays on."""
 
     def answer_status(self) -> None:
-        """Print what is on there."""
+        """Print the switches that are on."""
 
 
 def place_of(
@@ -70,13 +60,10 @@ def place_of(
     wait: bool = False,
     key: str | None = None,
 ) -> Place:
-    """The store, or with ``--local`` a file.
+    """Return the store, or with ``--local`` a file.
 
     :raises UsageError: options that do not go together.
     """
-    from ratectl.agent.arguments import state_dir_of
-    from ratectl.kill_switch.switches import switch_file
-
     if not local:
         if state_dir is not None:
             raise UsageError("--state-dir is for --local: add that, or leave it out")
@@ -87,10 +74,7 @@ def place_of(
 
 
 def _usual_file() -> Path | None:
-    """The file of this machine's usual agents; None for a user without a home directory."""
-    from ratectl.agent.arguments import default_state_dir
-    from ratectl.kill_switch.switches import switch_file
-
+    """Return the file of this machine's usual agents; None for a user without a home directory."""
     with suppress(UsageError):
         return switch_file(default_state_dir())
     return None
@@ -108,8 +92,6 @@ class InFile:
 
         :raises OSError: the file cannot be written.
         """
-        from ratectl.kill_switch.switches import change_switch_file
-
         self._session.deadline.changing(f"ratectl panic{render.local_options(str(self._path))}")
         turned = Turned(str(self._path), change_switch_file(self._path, change, alone=alone))
         if turned.changed.after.on and not (self._path.parent / "agents").is_dir():
@@ -121,10 +103,11 @@ class InFile:
 
     def answer_status(self) -> None:
         """See ``Place``."""
+        file = turning.read_switch_file(self._path)
         self._session.answer(
             "Panic",
-            render.local_data(self._path),
-            lambda: render.file_blocks(self._path),
+            render.local_data(file),
+            lambda: render.file_blocks(file),
         )
 
 
@@ -144,95 +127,53 @@ class InStore:
     def turn(self, change: Callable[[Switches], Switches], *, alone: bool = False) -> Turned:
         """See ``Place``.
 
-        :raises StoreError: they were not turned, or nobody knows.
-        :raises Untrusted: the key must not sign what is in the store.
+        :raises StoreError, Refused, Untrusted: see ``ratectl.kill_switch.turning.change``.
         """
-        from ratectl.kill_switch.switches import change_switches
-
         with self._session.store() as store:
-            signer = self._signer(store)
+            signer = key_of(self._key)
             self._session.deadline.changing("ratectl panic")
-            changed = change_switches(store, change, signer, alone=alone)
+            changed = turning.change(store, change, only=alone, signer=signer)
             waited = self._waited(store, changed.after) if self._wait else None
-            agents = _known_agents(store)
-        return Turned("", changed, waited, self._here, agents)
-
-    def _signer(self, store: Store) -> Signer | None:
-        from ratectl.history.generations import read_base
-        from ratectl_cli.inputs.signing import signer_for
-
-        return signer_for(self._key, read_base(store))
+            agents = turning.known_agents(store)
+        return Turned("", changed, waited, self._file(), agents)
 
     def _waited(self, store: Store, switches: Switches) -> Waited:
-        from ratectl.fleet.convergence import Enough, wait_until
-
-        def look(seconds: float) -> tuple[Outcome, Standing]:
-            return wait_until(lambda: standing(store, switches), Enough(), seconds)
-
-        return waited_for(self._session, _PATIENCE, look)
+        return waited_for(
+            self._session,
+            _PATIENCE,
+            lambda seconds: turning.wait_until_obeyed(store, switches, seconds),
+        )
 
     def answer_status(self) -> None:
         """See ``Place``."""
-        from ratectl.fleet.usage import read_agents
-        from ratectl.kill_switch.switches import read_switches
-
         with self._session.store() as store:
             switches = read_switches(store)
             agents = read_agents(store)
             signed = _is_signed(store)
         if signed and switches.on and switches.signature is None:
             self._session.warn("this is not signed: agents that hold public keys do not obey it")
-        data = render.status_data(switches, self._here, agents)
-        self._session.answer(
-            "Panic", data, lambda: render.status_blocks(switches, self._here, agents)
-        )
+        here = self._file()
+        data = render.status_data(switches, here, agents)
+        self._session.answer("Panic", data, lambda: render.status_blocks(switches, here, agents))
+
+    def _file(self) -> turning.SwitchFile | None:
+        return None if self._here is None else turning.read_switch_file(self._here)
 
     def warn_of_undeclared(self, scope: str) -> None:
-        """Warn where the scope may be misspelt. Reads policies: do what counts before."""
-        from ratectl.history.generations import read_live
-        from ratectl_cli.inputs.policies import tree_to_compare
-
-        if scope == "/":
-            return
+        """Warn where the scope may be misspelt. Reads policies: call it last."""
         with (
             suppress(RatectlError),
             self._session.deadline.optional(),
             self._session.store() as store,
         ):
-            tree = tree_to_compare(self._session, store, read_live(store))
-            declared = tree.policies if tree else ()
-            if not any(f"{each}/".startswith(f"{scope}/") for each in declared):
+            if not turning.is_declared(store, scope, self._session.warn):
                 self._session.warn(f"no policy is at or below {scope}: is it spelt right?")
 
 
 def _is_signed(store: Store) -> bool:
     """Return True where the live generation is signed."""
-    from ratectl.history.generations import read_base
-
     head = read_base(store).head
     return head is not None and head.signature is not None
-
-
-def _known_agents(store: Store) -> Sequence[AgentRecord]:
-    """Agents, where the store still says: what was turned is turned whatever it says now."""
-    from ratectl.fleet.usage import read_agents
-
-    with suppress(StoreError, BundleError):
-        return read_agents(store)
-    return ()
-
-
-def standing(store: Store, switches: Switches) -> Standing:
-    """Agents by whether they obey a record."""
-    from ratectl.fleet.convergence import Standing as Found
-    from ratectl.fleet.usage import read_agents
-
-    agents = read_agents(store)
-    return Found(
-        [each for each in agents if each.panic_sequence >= switches.sequence],
-        [],
-        [each for each in agents if each.panic_sequence < switches.sequence],
-    )
 
 
 def answer_turned(session: Session, turned: Turned, scope: str | None) -> int:
@@ -248,20 +189,17 @@ def answer_turned(session: Session, turned: Turned, scope: str | None) -> int:
 
 
 def known_switches(session: Session, store: Store) -> Switches:
-    """What is on in the store; nothing, with a warning, where that cannot be read."""
-    from ratectl.kill_switch.switches import Switches as Nothing
-    from ratectl.kill_switch.switches import read_switches
-
+    """Return the switches in the store; none, with a warning, if they cannot be read."""
     try:
         return read_switches(store)
     except BundleError as error:
         session.warn(str(error))
-        return Nothing()
+        return Switches()
 
 
-def warn_of_switches(session: Session, store: Store) -> None:
-    """Warn whoever is about to change policies that they are not enforced."""
-    for switch in known_switches(session, store).on:
+def warn_of_switches(session: Session, switches: Iterable[Switch]) -> None:
+    """Warn somebody who changes policies that they are not enforced below some scopes."""
+    for switch in switches:
         session.warn(f"{render.switch_text(switch)}. Undo: {render.undo(switch.scope)}")
 
 

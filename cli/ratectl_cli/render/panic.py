@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,12 +14,14 @@ from ratectl_cli.render import times
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ratectl.kill_switch.switches import Switch, Switches
+    from ratectl.kill_switch.switches import Changed, Switch, Switches
+    from ratectl.kill_switch.turning import SwitchFile
     from ratectl.records import AgentRecord
     from ratectl_cli.framework.text import Block, Line
-    from ratectl_cli.prompts.kill_switch import Turned
+    from ratectl_cli.render.waited import Waited
 
 __all__ = [
+    "Turned",
     "banner",
     "by_files",
     "file_blocks",
@@ -38,6 +41,20 @@ __all__ = [
 _NAMED: Final = 10
 _AGAIN: Final = ": limits hold again there"
 _UNASKED: Final = ", unless the store says otherwise"
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """A change of switches, and what agents made of it, if they were waited for."""
+
+    place: str
+    """Path of the file that was changed; empty for the store."""
+    changed: Changed
+    waited: Waited | None = None
+    here: SwitchFile | None = None
+    """File that the usual agents of this machine obey as well; None if that is what changed."""
+    agents: Sequence[AgentRecord] = ()
+    """Agents that the store knows: some may obey files."""
 
 
 def undo(scope: str, place: str = "") -> str:
@@ -120,7 +137,7 @@ def turned_data(turned: Turned) -> dict[str, Any]:
 def turned_blocks(turned: Turned, scope: str | None, *, quiet: bool) -> Iterator[Block]:
     """A turn for people."""
     before, after = turned.changed.before.modes, turned.changed.after
-    here, problem = _load(turned.here) if turned.here else (None, None)
+    here = turned.here.switches if turned.here else None
     now = {each.scope: each for each in after.on}
     over = [each for each in before if each not in now]
     if scope in now and turned.changed.after.on != turned.changed.before.on:
@@ -136,7 +153,7 @@ def turned_blocks(turned: Turned, scope: str | None, *, quiet: bool) -> Iterator
     for other in after.on:
         if other.scope != scope:
             yield [bold("also on: ", "red"), switch_text(other)]
-    yield from _file_blocks(turned, here, problem)
+    yield from _file_blocks(turned)
     if scope in now and not quiet:
         yield [dim("undo:   "), undo(scope, turned.place)]
         follow = f" status{local_options(turned.place)}" if turned.place else ""
@@ -154,13 +171,14 @@ def _again(scope: str, turned: Turned, here: Switches | None) -> str:
     return "" if Waivers(on).at(scope) else _AGAIN
 
 
-def _file_blocks(turned: Turned, here: Switches | None, problem: str | None) -> Iterator[Block]:
-    """What is on by files, whatever the store says."""
-    for each in here.on if here else ():
-        off = undo(each.scope, str(turned.here))
+def _file_blocks(turned: Turned) -> Iterator[Block]:
+    """Yield the switches that files turn on, whatever the store says."""
+    here = turned.here
+    for each in here.switches.on if here and here.switches else ():
+        off = undo(each.scope, str(here.path) if here else "")
         yield [bold("also on: ", "red"), f"{switch_text(each)}, by a file here: {off}"]
-    if problem:
-        yield [bold("warning: ", "yellow"), f"{turned.here}: {problem}"]
+    if here and here.problem:
+        yield [bold("warning: ", "yellow"), f"{here.path}: {here.problem}"]
     for agent, text in by_files(turned.agents):
         yield [bold("also on: ", "red"), f"{agent} obeys a file of its own: {text}"]
 
@@ -186,7 +204,7 @@ def _obedience(behind: Sequence[str], there: int) -> Iterator[Block]:
 
 
 def status_data(
-    switches: Switches, here: Path | None, agents: Sequence[AgentRecord]
+    switches: Switches, here: SwitchFile | None, agents: Sequence[AgentRecord]
 ) -> dict[str, Any]:
     """All that is on, for programs."""
     return {
@@ -209,16 +227,16 @@ def obeyed_data(agent: AgentRecord) -> list[dict[str, str]]:
 
 
 def status_blocks(
-    switches: Switches, here: Path | None, agents: Sequence[AgentRecord]
+    switches: Switches, here: SwitchFile | None, agents: Sequence[AgentRecord]
 ) -> Iterator[Block]:
     """All that is on, for people."""
-    local, problem = _load(here) if here else (None, None)
+    local = here.switches if here else None
     if switches.on or (local and local.on):
         yield _table([(each, "store") for each in switches.on] + _of_file(local))
     else:
         yield "no switch is on"
-    if problem:
-        yield [bold("warning: ", "yellow"), f"{here}: {problem}"]
+    if here and here.problem:
+        yield [bold("warning: ", "yellow"), f"{here.path}: {here.problem}"]
     behind = [each.id for each in agents if each.panic_sequence < switches.sequence]
     if switches.on and not agents:
         yield [bold("no agent is there: nobody obeys it", "yellow")]
@@ -228,47 +246,29 @@ def status_blocks(
         yield f"{agent} obeys a file of its own: {text}"
 
 
-def local_data(path: Path) -> dict[str, Any]:
-    """All that a file says, for programs, where the store is not asked."""
-    return {"switches": None, "local": file_data(path), "agents": None}
+def local_data(file: SwitchFile) -> dict[str, Any]:
+    """Return a file for programs, where the store is not asked."""
+    return {"switches": None, "local": file_data(file), "agents": None}
 
 
-def file_data(path: Path) -> dict[str, Any]:
-    """What a file says, for programs."""
-    switches, problem = _load(path)
+def file_data(file: SwitchFile) -> dict[str, Any]:
+    """Return a file for programs."""
     return {
-        "file": str(path),
-        "switches": _switches_data(switches) if switches else None,
-        "problem": problem,
+        "file": str(file.path),
+        "switches": _switches_data(file.switches) if file.switches else None,
+        "problem": file.problem,
     }
 
 
-def file_blocks(path: Path) -> Iterator[Block]:
-    """What a file says, for people."""
-    switches, problem = _load(path)
-    if problem:
-        yield [bold("warning: ", "yellow"), f"{path}: {problem}"]
-    elif switches and switches.on:
-        yield f"{path}:"
-        yield _table(_of_file(switches))
+def file_blocks(file: SwitchFile) -> Iterator[Block]:
+    """Yield the switches of a file for people."""
+    if file.problem:
+        yield [bold("warning: ", "yellow"), f"{file.path}: {file.problem}"]
+    elif file.switches and file.switches.on:
+        yield f"{file.path}:"
+        yield _table(_of_file(file.switches))
     else:
-        yield f"no switch is on in {path}"
-
-
-def _load(path: Path) -> tuple[Switches | None, str | None]:
-    """What a file says, or what is wrong with it."""
-    from ratectl.errors import BundleError
-    from ratectl.kill_switch.switches import Switches as Nothing
-    from ratectl.kill_switch.switches import load_switches
-
-    try:
-        return load_switches(path), None
-    except FileNotFoundError:
-        return Nothing(), None
-    except OSError as error:
-        return None, (error.strerror or str(error)).lower()
-    except BundleError as error:
-        return None, str(error)
+        yield f"no switch is on in {file.path}"
 
 
 def _of_file(switches: Switches | None) -> list[tuple[Switch, str]]:

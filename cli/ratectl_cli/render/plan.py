@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.changes.limits import RELIEFS
-from ratectl.publishing.publish import being_tried
+from ratectl.publishing._publish import being_tried
 from ratectl_cli.framework.text import Styled, bold, dim, plural
-from ratectl_cli.prompts.sets import set_blocks, set_lines
 from ratectl_cli.render.changes import (
     SIGNS,
     change_blocks,
@@ -20,8 +19,10 @@ from ratectl_cli.render.changes import (
 )
 from ratectl_cli.render.labels import origin_data, place_text
 from ratectl_cli.render.markdown import code, escaped, small
+from ratectl_cli.render.publication import declared, flag_of, proposal_data
 from ratectl_cli.render.refusals import refusals_data, refusals_text, share_text
 from ratectl_cli.render.replayed import replayed_blocks, replayed_data, replayed_markdown
+from ratectl_cli.render.sets import set_blocks, set_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from ratectl.changes.peak_usage import Use
     from ratectl.changes.refusal_estimate import Refusals
     from ratectl.policy.resolution.effective_limit import Clip
+    from ratectl.publishing.proposal import Proposal
     from ratectl_cli.framework.text import Block, Piece
-    from ratectl_cli.prompts.publication import Proposal
     from ratectl_cli.render.replayed import Replayed
 
 __all__ = ["Planned", "plan_blocks", "plan_data", "plan_markdown"]
@@ -139,8 +140,6 @@ def _clip_data(clip: Clip | None) -> dict[str, Any] | None:
 
 def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
     """A plan for programs; ``saved`` is the file that it was saved to."""
-    from ratectl_cli.prompts.publication import proposal_data
-
     return {
         **proposal_data(planned.proposal),
         "changes": [planned.data(change) for change in planned.proposal.changes],
@@ -154,8 +153,6 @@ def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
 
 def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterator[Block]:
     """A plan for people."""
-    from ratectl_cli.prompts.publication import declared
-
     proposal = planned.proposal
     if not planned.has_changes:
         yield f"no changes: generation {proposal.base.generation}, which is live, says the same"
@@ -176,7 +173,7 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
         yield from replayed_blocks(planned.replayed, unfold=unfold)
         yield from [""] if proposal.objections or saved is not None else []
     for each in proposal.objections:
-        yield [bold("guarded: ", "yellow"), f"{each.message} ({each.flag} REASON)"]
+        yield [bold("guarded: ", "yellow"), f"{each.message} ({flag_of(each.guard)} REASON)"]
     tried = being_tried(proposal.base)
     if tried is not None:
         yield [bold("notice: ", "yellow"), tried]
@@ -214,8 +211,6 @@ def _of_use(planned: Planned) -> Iterator[Block]:
 
 def plan_markdown(planned: Planned) -> str:
     """A plan as a comment on a merge request, in what GitHub and GitLab both understand."""
-    from ratectl_cli.prompts.publication import declared
-
     proposal = planned.proposal
     lines = [f"### ratectl plan: {escaped(changes_line(proposal.changes))}", ""]
     if not planned.has_changes:
@@ -234,7 +229,8 @@ def plan_markdown(planned: Planned) -> str:
         lines += replayed_markdown(planned.replayed)
     lines += _notice(proposal)
     for each in proposal.objections:
-        lines += [f"**Guarded**: {escaped(each.message)} ({code(f'{each.flag} REASON')}).", ""]
+        option = code(f"{flag_of(each.guard)} REASON")
+        lines += [f"**Guarded**: {escaped(each.message)} ({option}).", ""]
     lines += _findings(planned)
     return "\n".join(lines)
 

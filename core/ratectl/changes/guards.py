@@ -1,26 +1,26 @@
-"""Guards: changes that have taken services down elsewhere need a word of their own to be made.
+"""Guards: object to changes of a kind that has taken services down elsewhere.
 
-Each guard can be passed, by a reason that the history keeps. What is not known, such as how full
-buckets are, is no reason to refuse.
+Each guard can be passed with a reason, which the history keeps. A guard does not object because a
+fact is unknown, such as how full buckets are.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ratectl.policy.bundle import encode_policies
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ratectl.changes.compare import Change, Named
     from ratectl.changes.peak_usage import Use
+    from ratectl.policy.bundle import EncodedTree
     from ratectl.policy.language.model import PolicyTree
 
 __all__ = [
     "BELOW_USE",
     "EMPTY",
     "GROWTH",
+    "GUARDS",
     "PROTECTED",
     "REMOVALS",
     "UNSIGNED",
@@ -37,7 +37,9 @@ BELOW_USE: Final = "below-use"
 PROTECTED: Final = "protected"
 UNSIGNED: Final = "unsigned"
 UNVERIFIED: Final = "unverified"
-"""Neither is for ``objections``: whoever publishes knows the key."""
+"""This guard and the one before it depend on the publisher's key (see ``publishing.proposal``)."""
+
+GUARDS: Final = (EMPTY, REMOVALS, GROWTH, BELOW_USE, PROTECTED, UNSIGNED, UNVERIFIED)
 
 _REMOVED: Final = 5
 """One scope in so many may go; so a push from half of a repository does not pass."""
@@ -49,32 +51,27 @@ _NAMED: Final = 5
 
 
 class Objection(NamedTuple):
-    """What a guard says against a change."""
+    """An objection of a guard to a change."""
 
     guard: str
     message: str
 
-    @property
-    def flag(self) -> str:
-        """The option that passes it, with a reason."""
-        return f"--allow-{self.guard}"
-
 
 def objections(
-    old: PolicyTree | None,
-    new: PolicyTree,
+    old: EncodedTree | None,
+    new: EncodedTree,
     changes: Sequence[Change],
     uses: Mapping[Named, Use],
 ) -> list[Objection]:
-    """What speaks against ``new`` where ``old`` is live; nothing where nothing is."""
-    if old is None or not old.policies:
+    """Return the objections to replacing ``old``, which is live, by ``new``."""
+    if old is None or not old.tree.policies:
         return []
     found = [
-        (EMPTY, _emptied(old, new)),
-        (REMOVALS, _removed(old, new)),
-        (GROWTH, _grown(old, new)),
+        (EMPTY, _emptied(old.tree, new.tree)),
+        (REMOVALS, _removed(old.tree, new.tree)),
+        (GROWTH, _grown(len(old.policies), len(new.policies))),
         (BELOW_USE, _below_use(changes, uses)),
-        (PROTECTED, _protected(old, new, changes)),
+        (PROTECTED, _protected(old.tree, new.tree, changes)),
     ]
     return [Objection(guard, message) for guard, message in found if message]
 
@@ -95,8 +92,7 @@ def _removed(old: PolicyTree, new: PolicyTree) -> str:
     )
 
 
-def _grown(old: PolicyTree, new: PolicyTree) -> str:
-    before, after = len(encode_policies(old)), len(encode_policies(new))
+def _grown(before: int, after: int) -> str:
     if after <= max(_SMALL, _GROWN * before):
         return ""
     return f"the bundle grows from {before} to {after} bytes, more than {_GROWN} times as large"
@@ -134,5 +130,5 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def unanswered(found: Sequence[Objection], reasons: Mapping[str, str]) -> Iterator[Objection]:
-    """Those for which no reason was given."""
+    """Return the objections for which no reason was given."""
     return (each for each in found if not reasons.get(each.guard, "").strip())

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ratectl.errors import BundleError, NotFound
-from ratectl.policy.bundle import MAX_BUNDLE_BYTES, decode_origins, decode_policies, digest
+from ratectl.policy.bundle import (
+    MAX_BUNDLE_BYTES,
+    EncodedTree,
+    decode_origins,
+    decode_policies,
+    digest,
+)
 from ratectl.records import (
     BUNDLES,
     ENVIRONMENT,
@@ -41,6 +47,7 @@ __all__ = [
     "read_after",
     "read_base",
     "read_blob",
+    "read_encoded",
     "read_entry",
     "read_environment",
     "read_history",
@@ -293,12 +300,18 @@ def read_manifest(item: Item) -> Manifest:
 
 
 def read_tree(store: Store, entry: HistoryEntry) -> PolicyTree:
-    """The policies of a generation, with their origins where these are known."""
-    tree = decode_policies(read_blob(store, entry.bundle))
-    if entry.origins is None:
-        return tree
-    try:
-        sources = decode_origins(read_blob(store, entry.origins))
-    except (NotFound, BundleError):
-        return tree  # where a value was written is a comfort, never a condition
-    return replace(tree, sources=sources)
+    """Return the policies of a generation, with their origins where these are known."""
+    return read_encoded(store, entry.bundle, entry.origins).tree
+
+
+def read_encoded(store: Store, bundle: str, origins: str | None = None) -> EncodedTree:
+    """Return the policies at an address, with their bytes, and with origins where these are known.
+
+    :raises NotFound, BundleError: the bundle cannot be read. Unreadable origins are left out.
+    """
+    data = read_blob(store, bundle)
+    tree = decode_policies(data)
+    if origins is not None:
+        with suppress(NotFound, BundleError):
+            tree = replace(tree, sources=decode_origins(read_blob(store, origins)))
+    return EncodedTree(tree, data, bundle)

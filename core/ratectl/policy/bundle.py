@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMAT",
     "MAX_BUNDLE_BYTES",
+    "EncodedTree",
     "decode_origins",
     "decode_policies",
     "digest",
@@ -88,6 +90,25 @@ def encode_document(document: Policy | Exemption) -> bytes:
     """The canonical bytes of one document: those that say the same have the same."""
     said = document.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
     return _canonical(said)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTree:
+    """A policy tree with its bundle bytes and their address: a tree is encoded once."""
+
+    tree: PolicyTree
+    policies: bytes
+    address: str
+    """SHA-256 of ``policies``, in hexadecimal."""
+
+    @classmethod
+    def of(cls, tree: PolicyTree | Self) -> Self:
+        """Encode a tree, unless it is encoded already."""
+        if isinstance(tree, cls):
+            return tree
+        assert isinstance(tree, PolicyTree)
+        policies = encode_policies(tree)
+        return cls(tree, policies, digest(policies))
 
 
 def decode_policies(data: bytes) -> PolicyTree:

@@ -1,1 +1,1 @@
-"""Publish a policy tree as the next generation."""
+"""Publish a policy tree as the next generation. The way in: ``ratectl.publishing.propose``."""

@@ -1,4 +1,4 @@
-"""Saved plans: decided on once, carried out later, and only where nothing has moved meanwhile.
+"""Saved plans: publications decided on now and applied later, if nothing was published meanwhile.
 
 A plan holds all that it would publish, so that what was reviewed is what goes live, whatever has
 become of the files since. It is bound to the environment and to the generation that it was compared
@@ -9,30 +9,33 @@ as it was saved; it is no signature: who can change the one can work out the oth
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ratectl.errors import BundleError, Conflict, NotFound
 from ratectl.history.generations import read_entry, read_environment, read_live
 from ratectl.policy.bundle import (
+    EncodedTree,
     decode_origins,
     decode_policies,
     digest,
     encode_origins,
-    encode_policies,
 )
+from ratectl.publishing._publish import is_live
 from ratectl.publishing.handover import Moved
 from ratectl.publishing.ownership import Merged, Owners
-from ratectl.publishing.publish import Provenance, is_live
+from ratectl.publishing.provenance import Provenance
 from ratectl.publishing.source_files import Beside, Documents
 from ratectl.records import exactly, utc_now
+from ratectl.runtime.files import read_file
 
 if TYPE_CHECKING:
     from ratectl.history.generations import Live
     from ratectl.policy.language.model import PolicyTree
     from ratectl.stores.base import Store
 
-__all__ = ["Base", "SavedPlan", "checksum", "is_plan", "save_plan", "still_live"]
+__all__ = ["Base", "SavedPlan", "checksum", "is_plan", "read_plan", "save_plan", "still_live"]
 
 _API: Final = "ratectl/v1"
 _KIND: Final = "SavedPlan"
@@ -41,6 +44,8 @@ _FIELDS: Final = {
     "apiVersion", "kind", "created", "source", "environment", "base", "provenance", "bundle",
     "policies", "origins", "documents", "owners", "moved", _SUM,
 }  # fmt: skip
+_MAX_PLAN: Final = 1024**3
+"""Bytes of a saved plan: four times what a bundle may have."""
 _NAMED: Final = 5
 """Generations named, at most, that a plan did not know of."""
 
@@ -76,16 +81,18 @@ class SavedPlan:
     moved: Moved | None
     """Where only a set is published."""
 
-    def tree(self) -> PolicyTree:
-        """What it would publish.
+    def encoded(self) -> EncodedTree:
+        """Return the tree that it would publish.
 
         :raises BundleError: it is no tree of policies that this version can run.
         """
         tree = decode_policies(self.policies)
-        return tree if self.origins is None else replace(tree, sources=decode_origins(self.origins))
+        if self.origins is not None:
+            tree = replace(tree, sources=decode_origins(self.origins))
+        return EncodedTree(tree, self.policies, digest(self.policies))
 
     def merged(self, tree: PolicyTree) -> Merged | None:
-        """How its set, if it is of one, becomes a part of ``tree``, which it would publish."""
+        """Return how its set becomes a part of ``tree``; None for the plan of a whole tree."""
         name, moved = self.provenance.set, self.moved
         if name is None or moved is None:
             return None
@@ -211,16 +218,35 @@ def is_plan(head: bytes) -> bool:
     return begins.startswith(b"{") and b'"kind": "SavedPlan"' in begins[:200]
 
 
+def read_plan(path: str | os.PathLike[str]) -> SavedPlan | None:
+    """Return the saved plan in the file ``path``; None if the path names something else.
+
+    :raises BundleError: the plan is damaged, or of another version.
+    """
+    if os.fspath(path) == "-" or not os.path.isfile(path):  # noqa: PTH113  False if not allowed
+        return None
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            if not is_plan(file.read(4096)):
+                return None
+        return SavedPlan.decode(read_file(path, _MAX_PLAN))
+    except BundleError as error:
+        raise BundleError(f"{os.fspath(path)}: {error}") from None
+    except OSError:
+        return None  # reading it as policies says what is wrong
+
+
 def save_plan(
     store: Store,
     base: Live,
     tree: PolicyTree,
+    encoded: EncodedTree,
     provenance: Provenance,
     source: str,
     beside: Beside | None = None,
     moved: Moved | None = None,
 ) -> SavedPlan:
-    """A plan to publish ``tree`` where ``base`` is live."""
+    """Return a plan to publish ``tree`` while ``base`` is live. ``encoded``: its bytes."""
     environment = read_environment(store)
     return SavedPlan(
         created=utc_now(),
@@ -228,7 +254,7 @@ def save_plan(
         environment=environment.id if environment else None,
         base=Base.of(base),
         provenance=provenance,
-        policies=encode_policies(tree),
+        policies=encoded.policies,
         origins=encode_origins(tree) if tree.sources else None,
         beside=beside or Beside(),
         moved=moved,
@@ -243,7 +269,7 @@ def still_live(store: Store, plan: SavedPlan) -> Live:
     found = read_environment(store)
     environment = found.id if found else None
     now = read_live(store)
-    if plan.environment in (environment, None) and is_live(store, now, plan.tree(), plan.beside):
+    if plan.environment in (environment, None) and is_live(store, now, plan.encoded(), plan.beside):
         return now  # applied before: to do so again is safe
     if environment != plan.environment:
         raise Conflict(_elsewhere(plan, environment, store.url))

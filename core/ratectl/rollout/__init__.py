@@ -8,6 +8,7 @@ from ratectl.rollout.controller import Controlling, Progress
 from ratectl.rollout.differences import Differences
 from ratectl.rollout.judge import Group, Judge, Verdict
 from ratectl.rollout.presence import controller_of
+from ratectl.rollout.status import RolloutStatus, status_of
 from ratectl.rollout.steps import (
     STAGES,
     Terms,
@@ -17,9 +18,10 @@ from ratectl.rollout.steps import (
     pause,
     promote,
     read_rollout,
+    require_stages,
     resume,
-    start,
 )
+from ratectl.rollout.trial import Mode, check_agents, try_out
 
 __all__ = [
     "STAGES",
@@ -27,16 +29,21 @@ __all__ = [
     "Differences",
     "Group",
     "Judge",
+    "Mode",
     "Progress",
+    "RolloutStatus",
     "Terms",
     "Underway",
     "Verdict",
     "abort",
     "advance",
+    "check_agents",
     "controller_of",
     "pause",
     "promote",
     "read_rollout",
+    "require_stages",
     "resume",
-    "start",
+    "status_of",
+    "try_out",
 ]

@@ -5,24 +5,21 @@ from __future__ import annotations
 import math
 import uuid
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ratectl.errors import BundleError, Conflict, NotFound, UsageError
-from ratectl.fleet.membership import EVERYBODY, included
-from ratectl.fleet.usage import read_agents
-from ratectl.history.generations import Live, read_live, read_rollouts
+from ratectl.errors import BundleError, Conflict, NotFound, Refused, UsageError
+from ratectl.fleet.membership import EVERYBODY
+from ratectl.history.generations import read_live, read_rollouts
 from ratectl.publishing.head import must_continue, publishing_base, signed, swap_head
-from ratectl.publishing.publish import Trial, commit, is_live, no_rollout, upload
 from ratectl.records import RolloutRecord, rollout_key, utc_now
+from ratectl.signing.continuation import require_signer
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from ratectl.policy.language.model import PolicyTree
-    from ratectl.publishing.publish import Provenance
-    from ratectl.publishing.source_files import Beside
-    from ratectl.records import Candidate, Head, HistoryEntry
+    from ratectl.history.generations import Live
+    from ratectl.records import Candidate, Head
     from ratectl.signing.signatures import Signer
     from ratectl.stores.base import Store
 
@@ -35,15 +32,12 @@ __all__ = [
     "pause",
     "promote",
     "read_rollout",
+    "require_stages",
     "resume",
-    "start",
 ]
 
 STAGES: Final = (25.0, 50.0, EVERYBODY)
 """Percent of all agents that take part, stage by stage, after the first."""
-
-_HASHES: Final = 200_000
-"""How many to try at most, some tenths of a second, for an id that tries the right agents first."""
 
 
 class Terms(NamedTuple):
@@ -127,74 +121,6 @@ class Underway:
                 "since it began: `ratectl rollout abort` ends it"
             )
         return self.record.stages.index(candidate.percent)
-
-
-def start(
-    store: Store,
-    tree: PolicyTree,
-    provenance: Provenance,
-    terms: Terms,
-    *,
-    mode: Literal["enforce", "shadow"] = "enforce",
-    base: Live | None = None,
-    summary: Mapping[str, int] | None = None,
-    signer: Signer | None = None,
-    beside: Beside | None = None,
-) -> HistoryEntry | None:
-    """Publish ``tree`` as a candidate beside the live generation; None when that says the same.
-
-    ``mode``: whether agents that take part enforce it, or every agent evaluates it as well and
-    enforces nothing of it (``terms`` say nothing then).
-
-    :raises UsageError: nothing is live, or the terms cannot be gone by.
-    :raises Conflict: somebody published since ``base``, or another rollout is under way.
-    :raises Untrusted: ``signer`` must not repeat what is live.
-    :raises OutcomeUnknown: as for ``publish``.
-    """
-    terms.check()
-    base = publishing_base(store, signer, base)
-    if base.head is None:
-        raise UsageError("nothing is live that a candidate could be tried beside: publish it")
-    if signer is not None:
-        must_continue(base)
-    no_rollout(base)
-    if is_live(store, base, tree, beside):
-        return None
-    there = [] if mode == "shadow" else [each.id for each in read_agents(store)]
-    record = RolloutRecord(
-        id=_id_for(there, terms.stages[0]),
-        generation=base.next,
-        base=base.generation,
-        mode=mode,
-        stages=list(terms.stages),
-        bake_seconds=terms.bake_seconds,
-        min_requests=terms.min_requests,
-        band=terms.band,
-        author=provenance.author,
-        started=utc_now(),
-        updated=utc_now(),
-    )
-    trial = Trial(record.id, record.percent, mode, record.terms)
-    action = "shadow" if mode == "shadow" else "canary"
-    content = upload(store, tree, action, summary or {}, trial, beside)
-    put = Put(rollout_key(record.generation), record.encode())
-    return commit(store, base, content, provenance, [put], signer=signer)
-
-
-def _id_for(agents: Sequence[str], percent: float) -> str:
-    """An id by which somebody is in the first stage, and not everybody, if that can be."""
-    fresh = _fresh_id()
-    left = 1 if percent < EVERYBODY and len(agents) > 1 else 0
-    for _ in range(_HASHES // max(1, len(agents))):
-        there = sum(included(fresh, each, percent) for each in agents)
-        if not agents or 1 <= there <= len(agents) - left:
-            break
-        fresh = _fresh_id()
-    return fresh
-
-
-def _fresh_id() -> str:
-    return uuid.uuid4().hex
 
 
 def read_rollout(store: Store, generation: int | None = None) -> Underway:
@@ -284,11 +210,22 @@ def abort(
     _write(store, rollout, _ended(rollout, "aborted", by, reason), head, signer)
 
 
+def require_stages(rollout: Underway) -> None:
+    """Return if a rollout goes through stages, or is over.
+
+    :raises Refused: its candidate is only evaluated in shadow.
+    """
+    if rollout.record.mode == "shadow" and not rollout.record.over:
+        raise Refused("a shadow candidate has no stages: ratectl rollout promote, or abort")
+
+
 def pause(store: Store, rollout: Underway, by: str, reason: str) -> None:
     """Stay in this stage until ``resume``.
 
     :raises Conflict: the rollout is over, or was changed meanwhile.
+    :raises Refused: it has no stages.
     """
+    require_stages(rollout)
     _state(store, rollout, "paused", by, reason)
 
 
@@ -315,6 +252,7 @@ def _ended(rollout: Underway, state: str, by: str, reason: str) -> RolloutRecord
 def _write(
     store: Store, rollout: Underway, record: RolloutRecord, head: Head, signer: Signer | None
 ) -> None:
+    require_signer(rollout.live.head, signer)
     if signer is not None:
         must_continue(publishing_base(store, signer, rollout.live))
     head = signed(store, replace(head, sequence=head.sequence + 1), signer)

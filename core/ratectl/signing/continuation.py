@@ -15,13 +15,14 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
-from ratectl.errors import StoreError, StoreUnavailable
+from ratectl.errors import Refused, StoreError, StoreUnavailable
 from ratectl.fleet.usage import read_agents
 from ratectl.records import ENVIRONMENT, HEAD, HISTORY, Environment, now_ms, utc_now
 from ratectl.signing.signatures import Untrusted
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:
+    from ratectl.records import Head
     from ratectl.signing.signatures import Signer
     from ratectl.stores.base import Store
 
@@ -34,6 +35,7 @@ __all__ = [
     "ensure_environment",
     "fresh_sequence",
     "refused",
+    "require_signer",
     "signature",
     "vouch",
 ]
@@ -79,6 +81,18 @@ def ensure_environment(store: Store) -> Environment:
         fresh = Environment(id=uuid.uuid4().hex, created=utc_now())
         store.txn([Compare(ENVIRONMENT, 0)], [Put(ENVIRONMENT, fresh.encode())])
     raise StoreUnavailable(store.url, "the environment's identity did not stay written")
+
+
+def require_signer(head: Head | None, signer: Signer | None) -> None:
+    """Return if a change beside ``head`` may be made: unsigned only where nothing is signed.
+
+    :raises Refused: the head is signed, and there is no signer.
+    """
+    if signer is None and head is not None and head.signature is not None:
+        raise Refused(
+            "what is live is signed, and agents that hold public keys would refuse this: "
+            "add --sign KEY"
+        )
 
 
 def signature(store: Store, signer: Signer | None, record: Signable) -> str | None:

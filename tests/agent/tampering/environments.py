@@ -8,7 +8,7 @@ from typing import Final
 from agent.signatures import EVIL, environment_of
 from agent.tampering.scene import FOREIGN, NO_KEY, Row, Scene, opened
 from ratectl.errors import RatectlError
-from ratectl.publishing.publish import publish
+from ratectl.publishing._publish import publish
 from ratectl.records import ENVIRONMENT, history_key
 from support import ME
 

@@ -27,7 +27,7 @@ from ratectl.errors import RatectlError
 from ratectl.fleet.membership import included
 from ratectl.kill_switch.switches import PANIC, Switch, Switches
 from ratectl.policy.bundle import digest, encode_policies
-from ratectl.publishing.publish import publish, rollback
+from ratectl.publishing._publish import publish, rollback
 from ratectl.records import (
     AGENTS,
     CONTROLLER,
@@ -41,7 +41,8 @@ from ratectl.records import (
     history_key,
     now_ms,
 )
-from ratectl.rollout import Terms, abort, advance, promote, read_rollout, start
+from ratectl.rollout import Terms, abort, advance, promote, read_rollout
+from ratectl.rollout._start import start
 from ratectl.signing.signatures import Signer, Trust
 from ratectl.stores import open_store
 from support import ME, simple

@@ -1,4 +1,6 @@
-"""Publishing: a tree becomes the next generation, atomically and at any size.
+"""Make a tree the next generation, atomically and at any size. No guard is asked here.
+
+Private: see ``ratectl.publishing.proposal`` for the way in.
 
 The bytes go first, in chunks under their hash, which nobody reads yet. Then one transaction, which
 compares the head with what the publisher saw and the blobs' manifests with what it wrote, swaps the
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ratectl.errors import BundleError, Conflict
@@ -22,7 +24,7 @@ from ratectl.history.blobs import (
     write_blob,
 )
 from ratectl.history.generations import Live, read_base, read_entry
-from ratectl.policy.bundle import digest, encode_origins, encode_policies
+from ratectl.policy.bundle import EncodedTree, digest, encode_origins
 from ratectl.publishing.head import lost_race, publishing_base, signed, swap_head
 from ratectl.publishing.ownership import owners_blob
 from ratectl.records import (
@@ -40,13 +42,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ratectl.policy.language.model import PolicyTree
+    from ratectl.publishing.provenance import Provenance
     from ratectl.publishing.source_files import Beside
     from ratectl.signing.signatures import Signer
     from ratectl.stores.base import Item, Op, Store
 
 __all__ = [
     "KEPT",
-    "Provenance",
     "Trial",
     "being_tried",
     "commit",
@@ -67,20 +69,6 @@ _APPLY_INSTEAD: Final = (
     "Apply its files instead, from where they are reviewed; `ratectl pull --generation {}` shows "
     "what the store holds, which anybody may have written"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Who publishes, why, and from which state of which repository."""
-
-    author: str
-    message: str = ""
-    commit: str | None = None
-    dirty: bool | None = None
-    passed: Mapping[str, str] = field(default_factory=dict)
-    """Guards that said no (see ``guards``), and why it was done all the same."""
-    set: str | None = None
-    """The part of the tree that is published (see ``sets``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +118,7 @@ class Trial(NamedTuple):
 
 def publish(
     store: Store,
-    tree: PolicyTree,
+    tree: PolicyTree | EncodedTree,
     provenance: Provenance,
     *,
     base: Live | None = None,
@@ -155,6 +143,7 @@ def publish(
     :raises OutcomeUnknown: the reply was lost and re-reading did not settle it. Publishing again is
         safe: it cannot make a second generation of the same content.
     """
+    tree = EncodedTree.of(tree)
     base = publishing_base(store, signer, base)
     no_rollout(base)
     if not anew and is_live(store, base, tree, beside):
@@ -163,12 +152,14 @@ def publish(
     return commit(store, base, content, provenance, signer=signer)
 
 
-def is_live(store: Store, base: Live, tree: PolicyTree, beside: Beside | None) -> bool:
+def is_live(
+    store: Store, base: Live, tree: PolicyTree | EncodedTree, beside: Beside | None
+) -> bool:
     """Return True where the tree is live already, and owned as it is to be.
 
     What cannot be read is never live already.
     """
-    if base.fresh or base.head is None or base.head.bundle != digest(encode_policies(tree)):
+    if base.fresh or base.head is None or base.head.bundle != EncodedTree.of(tree).address:
         return False
     if not is_intact(store, base.head.bundle):
         return False
@@ -180,7 +171,7 @@ def is_live(store: Store, base: Live, tree: PolicyTree, beside: Beside | None) -
 
 def upload(
     store: Store,
-    tree: PolicyTree,
+    tree: PolicyTree | EncodedTree,
     action: str,
     summary: Mapping[str, int],
     trial: Trial | None = None,
@@ -188,13 +179,13 @@ def upload(
 ) -> Content:
     """Write what a generation consists of, under its hashes: nobody reads it yet."""
     ensure_environment(store)
-    bundle = encode_policies(tree)
-    origins = encode_origins(tree) if tree.sources else None
+    encoded = EncodedTree.of(tree)
+    origins = encode_origins(encoded.tree) if encoded.tree.sources else None
     files, owners = beside.encode() if beside else (None, None)
-    blobs = (bundle, origins, files, owners)
+    blobs = (encoded.policies, origins, files, owners)
     return Content(
         action,
-        digest(bundle),
+        encoded.address,
         _address(origins),
         summary,
         [write_blob(store, blob) for blob in blobs if blob is not None],

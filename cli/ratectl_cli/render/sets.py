@@ -1,0 +1,54 @@
+"""Sets of a tree, as text and as data: what publishing one leaves, removes and takes over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ratectl.publishing.handover import Moved
+from ratectl_cli.framework.text import bold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ratectl.publishing.handover import Item
+    from ratectl.publishing.ownership import Merged
+    from ratectl_cli.framework.text import Block
+
+__all__ = ["set_blocks", "set_data", "set_lines"]
+
+_NAMED = 10
+"""Documents named, at most, in a line."""
+
+
+def set_data(name: str | None, merged: Merged | None) -> dict[str, Any]:
+    """A set for programs: what it leaves, removes and takes."""
+    return {"set": name, **(merged.moved if merged else Moved()).data()}
+
+
+def set_lines(merged: Merged | None) -> Iterator[tuple[str, str]]:
+    """A word and what it is about, for each thing that is worth saying of a set."""
+    if merged is None:
+        return
+    moved = merged.moved
+    if moved.taken:
+        owners: dict[str, list[Item]] = {}
+        for each in moved.taken:
+            owners.setdefault(each.owner or "nobody", []).append(each)
+        taken = [f"from {owner}: {_listed(items)}" for owner, items in sorted(owners.items())]
+        yield "taken", f"set {merged.name} takes over, {'; '.join(taken)}"
+    if moved.pruned:
+        yield "pruned", f"set {merged.name} no longer holds {_listed(moved.pruned)}"
+    if moved.left:
+        left = f"set {merged.name} no longer holds {_listed(moved.left)}"
+        yield "left", f"{left}, which stays as it is (--prune removes it)"
+
+
+def set_blocks(merged: Merged | None) -> Iterator[Block]:
+    """The same for people."""
+    for word, text in set_lines(merged):
+        yield [bold(f"{word}: ", "yellow"), text]
+
+
+def _listed(found: Sequence[object]) -> str:
+    more = len(found) - _NAMED
+    return ", ".join(map(str, found[:_NAMED])) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,63 @@
+"""Agents that were waited for after a change, as text, data and exit code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ratectl_cli.framework.text import bold, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ratectl.fleet.convergence import Outcome, Standing
+    from ratectl_cli.framework.text import Block
+
+__all__ = ["Waited", "agents_blocks", "agents_data", "exit_code"]
+
+_NAMED: Final = 10
+
+
+class Waited(NamedTuple):
+    """Result of waiting for agents: how they stand, and seconds that were allowed."""
+
+    outcome: Outcome
+    standing: Standing
+    seconds: float
+
+
+def exit_code(waited: Waited | None) -> int:
+    """Return 0 if enough agents run it, or none were waited for."""
+    if waited is None:
+        return 0
+    return {"reached": 0, "rejected": 1, "nobody": 1, "timeout": 124}[waited.outcome]
+
+
+def agents_data(waited: Waited | None) -> dict[str, Any] | None:
+    """Return the agents for programs; None if none were waited for."""
+    if waited is None:
+        return None
+    standing = waited.standing
+    return {
+        "outcome": waited.outcome,
+        "running": [each.id for each in standing.running],
+        "rejected": [{"id": each.id, "error": each.error} for each in standing.rejected],
+        "behind": [{"id": each.id, "generation": each.generation} for each in standing.behind],
+    }
+
+
+def agents_blocks(waited: Waited | None) -> Iterator[Block]:
+    """Yield the agents for people; nothing if none were waited for."""
+    if waited is None:
+        return
+    standing = waited.standing
+    if waited.outcome == "nobody":
+        yield [bold("no agent is there: nobody runs it", "yellow")]
+        return
+    after = f" after {waited.seconds:.0f} s" if waited.outcome == "timeout" else ""
+    yield f"it runs in {len(standing.running)} of {plural(standing.there, 'agent')}{after}"
+    for each in standing.rejected:
+        yield [bold("rejected ", "red"), f"by {each.id}: {each.error}"]
+    if waited.outcome == "timeout":
+        behind = [f"{each.id} (generation {each.generation})" for each in standing.behind[:_NAMED]]
+        more = len(standing.behind) - len(behind)
+        yield f"not yet: {', '.join(behind)}" + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,211 @@
+"""Propose a publication: compare policies with the live generation, and ask the guards.
+
+Proposing and applying is the one way to publish::
+
+    with open_store("etcd://127.0.0.1:2379/prod") as store:
+        proposal = propose(store, "policies/", message="CHG-8841: tighter checkout")
+        for change in proposal.changes:
+            print(change)
+        entry = proposal.apply({"removals": "CHG-8841: the old shop is closed"})
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from ratectl.changes import guards
+from ratectl.changes.compare import compare, summarise
+from ratectl.changes.peak_usage import uses
+from ratectl.changes.refusal_estimate import refusals
+from ratectl.errors import BundleError, StoreError, UsageError
+from ratectl.fleet.usage import read_usage, totals
+from ratectl.history.trees import tree_to_compare
+from ratectl.kill_switch.switches import read_switches
+from ratectl.policy.bundle import EncodedTree
+from ratectl.publishing.head import owners_to_respect, publishing_base
+from ratectl.publishing.ownership import Owners
+from ratectl.publishing.proposal import Proposal
+from ratectl.publishing.provenance import gather
+from ratectl.publishing.reading import STDIN, PolicySource, read_source
+from ratectl.publishing.saved_plan import SavedPlan, read_plan, still_live
+from ratectl.publishing.sets import assemble
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from ratectl.history.generations import Live
+    from ratectl.kill_switch.switches import Switch
+    from ratectl.publishing.provenance import Provenance
+    from ratectl.publishing.sets import SetChoice
+    from ratectl.signing.signatures import Signer
+    from ratectl.stores.base import Store
+
+__all__ = ["draft", "guarded", "propose"]
+
+
+def propose(
+    store: Store,
+    source: str | os.PathLike[str] | PolicySource | SavedPlan,
+    *,
+    message: str = "",
+    author: str | None = None,
+    choice: SetChoice | None = None,
+    signer: Signer | None = None,
+    allow_empty: bool = False,
+    now_ns: int | None = None,
+) -> Proposal:
+    """Compare policies with the live generation, ask the guards, and return the proposal.
+
+    ``source``: a path of policies or of a saved plan, or what was read from one. ``message``: why,
+    for the history. ``author``: default as in ``provenance.gather``. ``choice``: the policies are
+    one set of the tree. ``signer``: signs what is published. ``allow_empty``: there may be no
+    policy at all; the guard ``empty`` still objects. ``now_ns``: the time by which exceptions are
+    in force (nanoseconds since 1970; default: now).
+
+    :raises PolicyError: the policies are invalid.
+    :raises Refused: there are no policies, or ownership forbids it.
+    :raises Conflict: a saved plan is stale.
+    :raises Untrusted: the key is for another environment.
+    """
+    if not isinstance(source, PolicySource | SavedPlan):
+        plan = read_plan(source)
+        source = plan or read_source(source, part=choice is not None, allow_empty=allow_empty)
+    if isinstance(source, SavedPlan):
+        if choice is not None:
+            raise UsageError("a saved plan knows which set it is for: leave out --set")
+        return _of_plan(store, source, message, author, signer, now_ns)
+    return _of_policies(store, source, message, author, choice, signer, now_ns)
+
+
+def _of_policies(
+    store: Store,
+    source: PolicySource,
+    message: str,
+    author: str | None,
+    choice: SetChoice | None,
+    signer: Signer | None,
+    now_ns: int | None,
+) -> Proposal:
+    warnings: list[str] = []
+    provenance = _provenance(source.path, message, author, warnings)
+    base = publishing_base(store, signer)
+    if base.unreadable is not None:
+        warnings.append(f"{base.unreadable}. It is compared with nothing")
+    live = tree_to_compare(store, base, warnings.append)
+    whole = assemble(store, base, None if live is None else live.tree, source, choice, signer)
+    if whole.disowned is not None:
+        warnings.append(f"{whole.disowned}. No set owns anything of the whole tree from PATH")
+    if choice is not None:
+        provenance = replace(provenance, set=choice.name)
+    tree = whole.loaded.tree
+    encoded = EncodedTree.of(tree)
+    proposal = draft(store, "apply", source.path, base, live, encoded, provenance, now_ns)
+    return guarded(
+        replace(
+            proposal,
+            published=whole.merged.published if whole.merged else tree,
+            signer=signer,
+            diagnostics=whole.loaded.diagnostics,
+            warnings=warnings,
+            beside=whole.beside(store, base),
+            merged=whole.merged,
+            reowned=whole.reowned,
+        )
+    )
+
+
+def _of_plan(
+    store: Store,
+    plan: SavedPlan,
+    message: str,
+    author: str | None,
+    signer: Signer | None,
+    now_ns: int | None,
+) -> Proposal:
+    """Return the proposal of a saved plan; its author is whoever applies it now."""
+    warnings: list[str] = []
+    base = publishing_base(store, signer, still_live(store, plan))
+    provenance = replace(
+        plan.provenance,
+        author=gather(".", by=author).author,
+        message=message or plan.provenance.message,
+    )
+    live = tree_to_compare(store, base, warnings.append)
+    new = plan.encoded()
+    merged = plan.merged(new.tree)
+    before, disowned = owners_to_respect(store, base, signer)
+    proposal = replace(
+        draft(store, "apply", plan.source, base, live, new, provenance, now_ns),
+        signer=signer,
+        warnings=warnings,
+        beside=plan.beside,
+        merged=merged,
+        reowned=disowned is not None or (plan.beside.owners or Owners()) != before,
+    )
+    if merged is not None and proposal.is_live:
+        # Applied before: what was to be pruned is gone, and what was to be taken is its own.
+        moved = merged.moved._replace(pruned=(), taken=())
+        proposal = replace(proposal, merged=replace(merged, moved=moved))
+    return guarded(proposal)
+
+
+def _provenance(path: str, message: str, author: str | None, warnings: list[str]) -> Provenance:
+    if path == STDIN:  # what comes through a pipe is not what the repository holds
+        return replace(gather(".", message, by=author), commit=None, dirty=None)
+    return gather(path, message, by=author, warn=warnings.append)
+
+
+def draft(
+    store: Store,
+    action: Literal["apply", "rollback"],
+    source: str,
+    base: Live,
+    live: EncodedTree | None,
+    new: EncodedTree,
+    provenance: Provenance,
+    now_ns: int | None = None,
+) -> Proposal:
+    """Return a proposal with the changes, before any guard was asked."""
+    at = time.time_ns() if now_ns is None else now_ns
+    changes = compare(None if live is None else live.tree, new.tree, at)
+    return Proposal(
+        store=store,
+        action=action,
+        source=source,
+        base=base,
+        live=live,
+        new=new,
+        published=new.tree,
+        changes=changes,
+        summary=summarise(new.tree, changes),
+        provenance=provenance,
+    )
+
+
+def guarded(proposal: Proposal) -> Proposal:
+    """Return a proposal with the usage that agents report, and the objections of guards."""
+    store, changes = proposal.store, proposal.changes
+    warnings = [*proposal.warnings]
+    switches: Sequence[Switch] = ()
+    try:
+        switches = read_switches(store).on
+    except BundleError as error:
+        warnings.append(str(error))
+    try:
+        records = read_usage(store, warnings.append)
+    except StoreError as error:
+        warnings.append(f"what limits do now is not known: {error}")
+        records = []
+    found = uses(changes, totals(records).limits)
+    return replace(
+        proposal,
+        warnings=warnings,
+        switches=switches,
+        reporting=len(records),
+        uses=found,
+        refusals=refusals(proposal.old, proposal.tree, changes, records),
+        objections=guards.objections(proposal.live, proposal.new, changes, found),
+    )

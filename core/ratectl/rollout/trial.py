@@ -1,0 +1,69 @@
+"""Try an approved proposal in some agents first, or in shadow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from ratectl.errors import NoAgents, Refused
+from ratectl.fleet.usage import read_agents
+from ratectl.rollout._start import start
+from ratectl.rollout.steps import read_rollout
+
+if TYPE_CHECKING:
+    from ratectl.publishing.proposal import Approval
+    from ratectl.rollout.steps import Terms, Underway
+    from ratectl.stores.base import Store
+
+__all__ = ["Mode", "check_agents", "try_out"]
+
+Mode = Literal["enforce", "shadow"]
+
+
+def check_agents(store: Store, terms: Terms, mode: Mode = "enforce") -> None:
+    """Return if there are agents that can try a candidate, and be compared with others.
+
+    :raises NoAgents: there are none, or only one where agents are to be compared.
+    """
+    if mode == "shadow":
+        return
+    agents = read_agents(store)
+    if not agents:
+        raise NoAgents("no agent is there to try it: start one, or apply without --canary")
+    if len(agents) == 1 and terms.compares:
+        raise NoAgents(
+            f"{agents[0].id} is alone, and nobody is there to compare it with: say --band none "
+            "as well, or apply without --canary"
+        )
+
+
+def try_out(approval: Approval, terms: Terms, mode: Mode = "enforce") -> Underway:
+    """Publish an approved proposal as a candidate, and return the rollout that tries it.
+
+    ``mode``: ``enforce``: agents that take part enforce it, stage by stage, for as long as a
+    ``Controlling`` runs. ``shadow``: every agent evaluates it beside the live generation, and
+    enforces nothing of it.
+
+    :raises NoAgents: see ``check_agents``.
+    :raises Refused: what is live says the same, or the proposal is a rollback.
+    :raises UsageError: nothing is live, or the terms are out of range.
+    :raises Conflict: somebody published since the proposal was made, or a rollout is under way.
+    """
+    of = approval.proposal
+    if of.again is not None:
+        raise Refused("a rollback is not tried: it goes live at once")
+    check_agents(of.store, terms, mode)
+    entry = start(
+        of.store,
+        replace(of.new, tree=of.published),
+        of.provenance,
+        terms,
+        mode=mode,
+        base=of.base,
+        summary=of.summary,
+        signer=of.signer,
+        beside=of.beside,
+    )
+    if entry is None:
+        raise Refused("what is live says the same: there is nothing to try")
+    return read_rollout(of.store, entry.generation)
