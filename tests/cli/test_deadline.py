@@ -235,7 +235,14 @@ def test_reading_changes_nothing_and_there_is_nothing_to_look_for(
         ("panic", "on", "--scope", "/", "--reason", "x", "--wait"),
     ):
         with monkeypatch.context() as patch:
-            for slow in ("generations.read_live", "generations.read_base", "heads.publishing_base"):
+            for slow in (
+                "publishing.rollback.read_base",
+                "publishing.propose.publishing_base",
+                "kill_switch.turning.read_base",
+                "history.trees.read_base",
+                "history.generations.read_live",
+                "history.generations.read_base",
+            ):
                 patch.setattr(f"ratectl.{slow}", forever)
             run = cli(*words, "--timeout", "0.2")
         assert (run.code, run.err) == (124, "error: not done within 0.2 s\n"), words
@@ -247,10 +254,14 @@ def test_reading_changes_nothing_and_there_is_nothing_to_look_for(
     [
         ("ratectl.publishing._publish.publish", ("apply", "policies"), "ratectl history"),
         ("ratectl.publishing._publish.rollback", ("rollback", "--to", "1"), "ratectl history"),
-        ("ratectl.rollout.start", ("apply", "policies", "--shadow"), "ratectl rollout status"),
-        ("ratectl.kill_switch.switches.change_switches", ("panic", "off"), "ratectl panic"),
         (
-            "ratectl.kill_switch.switches.change_switch_file",
+            "ratectl.rollout._start.commit",
+            ("apply", "policies", "--shadow"),
+            "ratectl rollout status",
+        ),
+        ("ratectl.kill_switch.turning.change_switches", ("panic", "off"), "ratectl panic"),
+        (
+            "ratectl_cli.prompts.kill_switch.change_switch_file",
             ("panic", "off", "--local", "--state-dir", "/nowhere"),
             "ratectl panic --local --state-dir /nowhere",
         ),
@@ -296,7 +307,7 @@ def test_a_step_of_a_rollout_may_have_been_taken(
 def test_a_warning_about_a_switch_that_is_on_may_be_left_out(
     cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratectl_cli.inputs.policies.tree_to_compare", forever)
+    monkeypatch.setattr("ratectl.kill_switch.turning.tree_to_compare", forever)
     run = cli("panic", "on", "--scope", "/shop", "--reason", "x", "--timeout", "0.5")
     assert (run.code, run.err) == (0, "")
 

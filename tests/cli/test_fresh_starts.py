@@ -313,7 +313,7 @@ def test_a_plan_that_says_something_else_of_other_sets_is_not_signed(
     assert evil != document["policies"]
     document |= {"policies": evil, "bundle": digest(evil.encode()), "origins": None}
     Path("evil.json").write_text(json.dumps({**document, "sha256": checksum(document)}, indent=1))
-    assert SavedPlan.decode(Path("evil.json").read_bytes()).tree().policies
+    assert SavedPlan.decode(Path("evil.json").read_bytes()).encoded().tree.policies
     run = cli("apply", "evil.json", "--yes", *KEY)
     assert run.code == 77
     assert "the plan says something else of it than what is live" in run.err

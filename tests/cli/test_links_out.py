@@ -181,7 +181,7 @@ def test_a_password_file_without_end_is_not_read_to_its_end(
 def test_a_saved_plan_without_end_is_not_read_to_its_end(
     cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratectl_cli.inputs.policies._MAX_PLAN", 1000)
+    monkeypatch.setattr("ratectl.publishing.saved_plan._MAX_PLAN", 1000)
     Path("saved.plan").write_bytes(b'{"kind": "SavedPlan"' + b" " * 2000)
     os.truncate("saved.plan", 9 * 1024**2)
     run = cli("apply", "saved.plan", "--yes")

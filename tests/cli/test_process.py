@@ -321,7 +321,7 @@ def test_agent_run_hears_a_signal_at_any_step_of_its_wait(clean_place: Path) -> 
 
 LATER = """
 import signal
-from ratectl_cli import signals
+from ratectl_cli.framework import signals
 
 signals._PATIENCE = -1.0  # any second signal is a later one
 with signals.{hearing}() as wait:

@@ -43,12 +43,11 @@ def usage(
     with session.store() as store, session.busy("reading usage"):
         live = read_live(store)
         policies = tree_to_compare(store, live, session.warn)
+        tree = None if policies is None else policies.tree
         records, agents = read_usage(store, session.warn), read_agents(store, session.warn)
         switches = known_switches(session, store)
     named = scope is not None
-    report = Report.of(
-        records, len(agents), live.generation, policies and policies.tree, wanted, listed=named
-    )
+    report = Report.of(records, len(agents), live.generation, tree, wanted, listed=named)
     data = {**usage_data(report), "panic": [switch_data(each) for each in switches.on]}
     session.answer(
         "Usage", data, lambda: [*banner(switches, agents), *usage_blocks(report, session.out)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 import threading
 from contextlib import contextmanager
@@ -31,6 +32,9 @@ __all__ = ["Session", "session_of"]
 _KEY: Final = "ratectl.session"
 _STORE_SECONDS: Final = 4.0
 """For one call of a store, so that an unreachable one is reported within five seconds."""
+
+_TURN: Final = 0.2
+"""Seconds of one wait for an answer."""
 
 _PATIENCE: Final = 1.0
 """Seconds before progress is shown."""
@@ -114,7 +118,7 @@ class Session:
         with self.deadline.paused():
             sys.stderr.write(f"{safe(question)} [y/N] ")
             sys.stderr.flush()
-            given = sys.stdin.readline()
+            given = _typed_line(sys.stdin)
             if not given.endswith("\n"):
                 sys.stderr.write("\n")
         if given.strip().lower() not in ("y", "yes"):
@@ -228,6 +232,17 @@ class _Progress:
             self._stopped = True
             if self._status is not None:
                 self._status.stop()
+
+
+def _typed_line(file: TextIO) -> str:
+    """Read a line from a terminal.
+
+    It waits in short turns: a signal that arrives right before a blocking read would not be handled
+    until the next key.
+    """
+    while not select.select([file], [], [], _TURN)[0]:
+        pass
+    return file.readline()
 
 
 @contextmanager

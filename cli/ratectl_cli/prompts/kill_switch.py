@@ -131,6 +131,7 @@ class InStore:
         """
         with self._session.store() as store:
             signer = key_of(self._key)
+            turning.require_key(store, signer)
             self._session.deadline.changing("ratectl panic")
             changed = turning.change(store, change, only=alone, signer=signer)
             waited = self._waited(store, changed.after) if self._wait else None

@@ -38,6 +38,7 @@ __all__ = [
     "known_agents",
     "new_switch",
     "read_switch_file",
+    "require_key",
     "standing",
     "turn_off",
     "turn_on",
@@ -113,8 +114,16 @@ def change(
     :raises Untrusted: the signer must not repeat what is in the store.
     :raises StoreError: the switches were not changed, or the outcome is unknown.
     """
-    require_signer(read_base(store).head, signer)
+    require_key(store, signer)
     return change_switches(store, how, signer, alone=only)
+
+
+def require_key(store: Store, signer: Signer | None) -> None:
+    """Return if switches may be changed: unsigned only where nothing is signed.
+
+    :raises Refused: what is live is signed, and there is no signer.
+    """
+    require_signer(read_base(store).head, signer)
 
 
 def standing(store: Store, switches: Switches) -> Standing:
