@@ -78,12 +78,16 @@ agent.close()
 """
 
 
+SANITIZER = ("LD_PRELOAD", "ASAN_OPTIONS", "PYTHONMALLOC")
+
+
 def test_a_worker_that_ends_soon_in_good_order_did_not_die_of_what_it_ran(
     store: Store, store_url: str, tmp_path: Path
 ):
     publish_policies(store, simple("5/s"))
     state = tmp_path / "state"
-    env = {"PYTHONPATH": ":".join(sys.path), "PATH": ""}
+    sanitizer = {name: os.environ[name] for name in SANITIZER if name in os.environ}
+    env = {"PYTHONPATH": ":".join(sys.path), "PATH": "", **sanitizer}
     seen = run(WORKERS, store_url, str(state), env=env)
     assert seen == [[0, 1]] * 4, "each worker signs off"
     assert not list(state.rglob("trying"))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from etcd_server import wait_for
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -102,3 +104,22 @@ def test_a_log_handler_that_fails_is_no_failure_of_a_decision(agent: ratectl.Age
     assert agent.check("/", hostile).reason == "error"
     scope: Any = 5
     assert agent.check(scope, hostile).reason == "error"
+
+
+@pytest.mark.usefixtures("broken_log")
+def test_a_log_handler_that_fails_ends_no_thread_of_the_agent(agent: ratectl.Agent, tmp_path: Path):
+    file = tmp_path / "a.yaml"
+    valid = file.read_text()
+    file.write_text("no policies")
+    wait_for(lambda: agent.status.error, "the agent notices the invalid file")
+    file.write_text(valid.replace("5/s", "6/s"))
+    assert agent.wait_for_generation(2, 10)
+
+
+def test_a_log_record_names_the_line_that_logged(
+    make_agent: Callable[..., ratectl.Agent], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "ratectl.agent")
+    make_agent(f"sqlite:///{tmp_path}/rates.db", ready_timeout=0).close()
+    wait_for(lambda: caplog.records, "the agent says that nothing is published")
+    assert caplog.records[0].filename != "log.py"

@@ -7,7 +7,6 @@ persisting. Whatever fails on the way rejects that generation whole; the one in 
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from functools import partial
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratectl.agent.goal import NOTHING_IN_FORCE, Goal, controlled, goals, nothing_live
 from ratectl.agent.last_good import LastGood
+from ratectl.agent.log import log
 from ratectl.agent.quarantine import Quarantine
 from ratectl.compiler.activation import verified
 from ratectl.errors import BundleError, NotFound
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from ratectl.stores.base import Item, Store
 
 __all__ = ["Adoption"]
-
-_log = logging.getLogger("ratectl.agent")
 
 
 class Adoption:
@@ -296,7 +294,7 @@ class Adoption:
             applied=utc_now(),
             swap_ms=round((time.monotonic() - seen) * 1e3, 3),
         )
-        _log.info("generation %d is in force", goal.generation)
+        log.info("generation %d is in force", goal.generation)
         good = LastGood(goal.generation, goal.environment, goal.bundle, head, data)
         self._persisting(goal.generation, partial(self._save, good))
         with self._cooperative():

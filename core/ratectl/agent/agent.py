@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import threading
 import time
 from functools import partial
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, state_dir_of
 from ratectl.agent.following import Settings, follow
+from ratectl.agent.log import log
 from ratectl.agent.processes import belongs
 from ratectl.engine import open_engine
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Agent"]
 
-_log = logging.getLogger("ratectl.agent")
 
 _NOTHING: Final[Mapping[str, str]] = {}
 _LOG_ERRORS_EVERY: Final = 60.0
@@ -121,7 +119,7 @@ class Agent:
     def _say_waiting(self) -> None:
         """Log that nothing is in force, where no problem that was logged says why."""
         if not self.status.problems:
-            _log.warning("%s", self.status.error)
+            log.warning("%s", self.status.error)
 
     # Deciding -----------------------------------------------------------------------------------
 
@@ -213,14 +211,14 @@ class Agent:
         self._failed_last = time.monotonic(), _text_of(error)
         if time.monotonic() - self._error_logged > _LOG_ERRORS_EVERY or self._errors == 1:
             self._error_logged = time.monotonic()
-            _log_anyway(logging.ERROR, "deciding %r failed, on_error answers", scope, error)
+            log.error("deciding %r failed, on_error answers", scope, exc_info=error)
         allowed = self._allow_on_error
         try:
             plan = self._engine.plan(scope)
             if plan is not None:
                 allowed = plan.allow_on_error
         except Exception:  # noqa: BLE001  a scope that is not even a string
-            _log_anyway(logging.DEBUG, "no plan for %r", scope)
+            log.debug("no plan for %r", scope)
         allowed = allowed or self._engine.waived(scope) is not None
         return Decision(allowed, "error", self._engine.generation, retry_after_ns=None)
 
@@ -297,9 +295,3 @@ def _text_of(error: Exception) -> str:
         return f"{name}: {error}".encode("utf-8", "backslashreplace").decode()
     except Exception:  # noqa: BLE001  of what cannot be shown, too
         return f"a {name} that cannot be shown"
-
-
-def _log_anyway(level: int, text: str, scope: str, error: Exception | None = None) -> None:
-    """Log, though the host's handlers may fail: that is no failure of a decision."""
-    with contextlib.suppress(Exception):
-        _log.log(level, text, scope, exc_info=error)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from ratectl.agent.log import log
 from ratectl.compiler.activation import activated
 from ratectl.compiler.plans import Compiled
 from ratectl.engine.api import PlanSet
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Enforcement"]
 
-_log = logging.getLogger("ratectl.agent")
 
 _LOOK_SECONDS: Final = 1.0
 """How late a step of the wall clock is noticed, where there are exceptions."""
@@ -86,7 +85,7 @@ class Enforcement:
                 return
             with cooperative():
                 spent = self._swap(self._tree, self._generation)
-            _log.info("generation %d: exceptions as of now", self._generation)
+            log.info("generation %d: exceptions as of now", self._generation)
         with cooperative():
             release(*spent)
 
@@ -103,7 +102,7 @@ class Enforcement:
     def _note(self, error: Exception | None) -> bool:
         """Note what keeps exceptions from starting or ending; returns whether anything does."""
         if error is not None:
-            _log.debug("keeping time", exc_info=error)
+            log.debug("keeping time", exc_info=error)
         if self._state is not None:
             text = f"exceptions cannot start or end; keeping what is in force: {error}"
             self._state.problem("exceptions", None if error is None else text)

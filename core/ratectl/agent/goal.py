@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
+from ratectl.agent.log import log
 from ratectl.agent.trial_note import Trial
 from ratectl.errors import BundleError
 from ratectl.fleet.membership import included
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["NOTHING_IN_FORCE", "Goal", "controlled", "goals", "nothing_live"]
 
 NOTHING_IN_FORCE: Final = "nothing is in force: on_error answers every request"
-
-_log = logging.getLogger("ratectl.agent")
 
 
 class Goal(NamedTuple):
@@ -76,7 +74,7 @@ def controlled(item: Item | None) -> str | None:
     try:
         return Controller.decode(item.value).rollout
     except BundleError as error:
-        _log.warning("%s", error)
+        log.warning("%s", error)
         return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import sys
 import threading
@@ -12,6 +11,7 @@ from functools import partial
 from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from ratectl.agent.log import log
 from ratectl.runtime.gc_pause import pausing
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ratectl.engine.api import Engine
 
 __all__ = ["belongs"]
-
-_log = logging.getLogger("ratectl.agent")
 
 
 class Member(Protocol):
@@ -145,7 +143,7 @@ def _follow_in_child(agent: Member) -> None:
     try:
         agent._follow_in_child()  # noqa: SLF001
     except BaseException:  # noqa: BLE001  nobody who forks expects anything from it
-        _log.exception("a forked child goes on with what is in force, and follows nothing")
+        log.exception("a forked child goes on with what is in force, and follows nothing")
 
 
 os.register_at_fork(

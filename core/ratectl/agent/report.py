@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import threading
@@ -10,6 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from ratectl.agent.log import log
 from ratectl.agent.usage import UsageMeter
 from ratectl.errors import RatectlError
 from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, utc_now
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Reporter"]
 
-_log = logging.getLogger("ratectl.agent")
 
 LEASE_SECONDS: Final = 15.0
 """An agent that stops reporting is forgotten by the store after this."""
@@ -98,7 +97,7 @@ class Reporter:
                 self._report_usage(store, lease)
             self._succeeded()
         except RatectlError as error:
-            _log.debug("reporting: %s", error)
+            log.debug("reporting: %s", error)
             self._fail(error)
             self._begin_anew(_RETRY_SECONDS if error.transient else _RENEW_SECONDS)
         except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
@@ -131,7 +130,7 @@ class Reporter:
         """Note an error of this program, and log where it was raised: once, until it is over."""
         if self._failing_since is None:
             self._failing_since = time.monotonic()
-            _log.error("reporting failed unexpectedly", exc_info=error)
+            log.error("reporting failed unexpectedly", exc_info=error)
         self._state.problem(
             "report",
             "`ratectl agents` and `ratectl usage` do not show all of this agent, whose reports "
@@ -209,5 +208,5 @@ class Reporter:
             try:
                 self._lease.revoke()
             except RatectlError as error:
-                _log.debug("signing off: %s", error)
+                log.debug("signing off: %s", error)
         self._lease = None

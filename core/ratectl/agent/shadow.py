@@ -5,12 +5,12 @@ its own that begin full. It decides nothing; where it would have decided otherwi
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.enforcement import Enforcement
+from ratectl.agent.log import log
 from ratectl.records import BesideReport
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Beside"]
 
-_log = logging.getLogger("ratectl.agent")
 
 _OUTSTANDING: Final = 16_384
 """Decisions remembered until they are settled or released."""
@@ -65,13 +64,13 @@ class Beside:
         trial = _Trial(candidate, engine, enforcement, slots=_has_slots(tree))
         self._trial = trial
         self._engine.mirror(trial)
-        _log.info("generation %d is evaluated beside what is in force", candidate.generation)
+        log.info("generation %d is evaluated beside what is in force", candidate.generation)
 
     def end(self) -> None:
         """Evaluate nothing any more."""
         if self._trial is not None:
             self._engine.mirror(None)
-            _log.info("generation %d is no longer evaluated", self._trial.candidate.generation)
+            log.info("generation %d is no longer evaluated", self._trial.candidate.generation)
             self._trial = None
 
     def report(self) -> BesideReport | None:
@@ -82,7 +81,7 @@ class Beside:
         try:
             trial.enforcement.keep_time()
         except Exception as error:  # noqa: BLE001  what is only tried must not keep reports back
-            _log.exception("generation %d is evaluated no more", trial.candidate.generation)
+            log.exception("generation %d is evaluated no more", trial.candidate.generation)
             self.end()
             self.failed = trial.candidate.rollout, f"an exception of it cannot begin: {error}"
             return None
@@ -183,7 +182,7 @@ class _Trial:
     def _fail(self) -> None:
         if not self._failed:
             self._failed = True
-            _log.exception(
+            log.exception(
                 "evaluating generation %d failed: what is in force decides as ever",
                 self.candidate.generation,
             )

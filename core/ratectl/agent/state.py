@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from ratectl.agent.log import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from ratectl.records import Obeyed
 
 __all__ = ["AgentState", "AgentStatus"]
-
-_log = logging.getLogger("ratectl.agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +124,9 @@ class AgentState:
                     problems[concern] = text
                 self.update(problems=problems, **changes)
         if text is None and known is not None:
-            _log.warning("no longer: %s", known)
+            log.warning("no longer: %s", known)
         elif text != known:
-            _log.warning("%s", text)
+            log.warning("%s", text)
 
     def wait_for_generation(self, at_least: int, timeout: float | None) -> bool:
         """Wait (seconds) until a generation of at least this number is enforced."""

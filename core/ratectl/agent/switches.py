@@ -7,11 +7,11 @@ asks a store that hangs hangs with it.
 
 from __future__ import annotations
 
-import logging
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
+from ratectl.agent.log import log
 from ratectl.errors import BundleError
 from ratectl.kill_switch.switches import PANIC, Switches, load_switches, save_switches, switch_file
 from ratectl.records import Obeyed
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FileSwitches", "StoreSwitches", "Switchboard"]
 
-_log = logging.getLogger("ratectl.agent")
 
 Source = Literal["store", "file"]
 
@@ -76,9 +75,9 @@ class Switchboard:
             )
         for switch in set(switches.on) - set(before.on):
             at, why = switch.scope, switch.reason
-            _log.warning("panic, says the %s: %s at and below %s: %s", source, switch.mode, at, why)
+            log.warning("panic, says the %s: %s at and below %s: %s", source, switch.mode, at, why)
         for scope in set(before.modes) - set(switches.modes):
-            _log.warning("panic is over at %s, says the %s", scope, source)
+            log.warning("panic is over at %s, says the %s", scope, source)
 
     def inherited(self, state: AgentState) -> Switchboard:
         """For a forked child, where a thread that is not there may have held the lock."""
@@ -210,7 +209,7 @@ class StoreSwitches:
         try:
             self.see(store, store.get(PANIC))
         except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
-            _log.debug("looking for switches: %s", error)
+            log.debug("looking for switches: %s", error)
 
     def stop(self) -> None:
         """Ask the thread to end."""
@@ -265,7 +264,7 @@ class FileSwitches:
             try:
                 self.look()
             except Exception:  # noqa: BLE001  the thread must outlive whatever it meets
-                _log.exception("looking at %s failed", self._path)
+                log.exception("looking at %s failed", self._path)
 
     def stop(self) -> None:
         """Ask the thread to end."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from typing import TYPE_CHECKING, Final
 
+from ratectl.agent.log import log
 from ratectl.errors import RatectlError
 from ratectl.kill_switch.switches import PANIC
 from ratectl.records import CONTROLLER, HEAD
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["StoreSync"]
 
-_log = logging.getLogger("ratectl.agent")
 
 _ANTI_ENTROPY_SECONDS: Final = 60.0
 """How long a watch that lies could go unnoticed (with jitter of a quarter)."""
@@ -102,7 +101,7 @@ class StoreSync:
         if isinstance(event, Events):
             self._see(store, {change.key: change.item for change in event.changes})
         elif isinstance(event, Resync):
-            _log.info("resynchronised with the store: %s", event.reason)
+            log.info("resynchronised with the store: %s", event.reason)
             self._begin(store, event.snapshot)
 
     def look_again(self) -> None:
@@ -136,7 +135,7 @@ class StoreSync:
     def _trouble(self, error: Exception) -> None:
         text = str(error)
         if not isinstance(error, RatectlError):
-            _log.debug("unexpected", exc_info=error)
+            log.debug("unexpected", exc_info=error)
             text = f"following the store failed: {type(error).__name__}: {error}"
         self._state.problem("store", text, connected=False)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import signal
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ratectl.agent.log import log
 from ratectl.engine import engine_type
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LeftTrial", "Trial", "TrialNote", "read_bounded"]
 
-_log = logging.getLogger("ratectl.agent")
 
 _MAX_BYTES: Final = 1 << 20
 """Size of a file beyond which it is not one of ours."""
@@ -106,7 +105,7 @@ def _removed(path: Path) -> bool:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        _log.debug("%s cannot be removed: %s", path, error)
+        log.debug("%s cannot be removed: %s", path, error)
         return False
     return True
 
@@ -152,7 +151,7 @@ def _witnessed(file: int) -> int | None:
 
         if _fast.witness(file):
             return file
-        _log.warning("too many agents are on probation: a crash would leave no witness")
+        log.warning("too many agents are on probation: a crash would leave no witness")
     os.close(file)
     return None
 
