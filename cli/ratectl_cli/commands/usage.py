@@ -30,29 +30,23 @@ def usage(
       64  wrong arguments
       69  store unreachable
     """
-    from ratectl.fleet.usage import read_agents, read_usage
-    from ratectl.history.generations import read_live
-    from ratectl.history.trees import tree_to_compare
+    from ratectl.health.usage_report import read_usage_report
     from ratectl_cli.inputs.policies import scope_of
-    from ratectl_cli.prompts.kill_switch import known_switches
     from ratectl_cli.render.panic import banner, switch_data
-    from ratectl_cli.render.usage import Report, usage_blocks, usage_data
+    from ratectl_cli.render.times import now_ns
+    from ratectl_cli.render.usage import usage_blocks, usage_data
 
     session = session_of(ctx)
-    wanted = scope_of(scope) if scope is not None else "/"
+    wanted = None if scope is None else scope_of(scope)
     with session.store() as store, session.busy("reading usage"):
-        live = read_live(store)
-        policies = tree_to_compare(store, live, session.warn)
-        tree = None if policies is None else policies.tree
-        records, agents = read_usage(store, session.warn), read_agents(store, session.warn)
-        switches = known_switches(session, store)
-    named = scope is not None
-    report = Report.of(records, len(agents), live.generation, tree, wanted, listed=named)
-    data = {**usage_data(report), "panic": [switch_data(each) for each in switches.on]}
+        report = read_usage_report(store, wanted, session.warn, now_ns())
+    data = {**usage_data(report), "panic": [switch_data(each) for each in report.switches.on]}
     session.answer(
-        "Usage", data, lambda: [*banner(switches, agents), *usage_blocks(report, session.out)]
+        "Usage",
+        data,
+        lambda: [*banner(report.switches, report.agents), *usage_blocks(report, session.out)],
     )
-    if not records:
+    if not report.totals.reporting:
         session.say("no agent has reported usage lately: ratectl agents")
     return 0
 

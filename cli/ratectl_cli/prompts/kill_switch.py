@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ratectl_cli.render.waited import Waited
 
 __all__ = [
-    "InFile", "InStore", "answer_turned", "hinting", "known_switches", "place_of",
+    "InFile", "InStore", "answer_turned", "hinting", "place_of",
     "warn_of_switches",
 ]  # fmt: skip
 
@@ -187,15 +187,6 @@ def answer_turned(session: Session, turned: Turned, scope: str | None) -> int:
         lambda: render.turned_blocks(turned, scope, quiet=session.options.quiet),
     )
     return exit_code(turned.waited)
-
-
-def known_switches(session: Session, store: Store) -> Switches:
-    """Return the switches in the store; none, with a warning, if they cannot be read."""
-    try:
-        return read_switches(store)
-    except BundleError as error:
-        session.warn(str(error))
-        return Switches()
 
 
 def warn_of_switches(session: Session, switches: Iterable[Switch]) -> None:

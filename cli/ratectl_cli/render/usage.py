@@ -1,8 +1,7 @@
-"""Usage of limits: rules in force, how full, how fast, and who is refused."""
+"""Usage of limits, as text and as data: the limit in force, how full its buckets are, refusals."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl_cli.framework.text import Column, Styled, Table, bold, dim
@@ -12,15 +11,12 @@ from ratectl_cli.render.labels import bucket_label
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ratectl.fleet.usage import LimitTotal, Totals
-    from ratectl.policy.language.model import PolicyTree
+    from ratectl.health.usage_report import UsageReport, UsageRow
     from ratectl.policy.resolution.effective_limit import Limit
-    from ratectl.policy.resolution.resolver import Resolver
-    from ratectl.records import UsageRecord
     from ratectl_cli.framework.terminal import Stream
     from ratectl_cli.framework.text import Block, Line
 
-__all__ = ["Report", "usage_blocks", "usage_data"]
+__all__ = ["usage_blocks", "usage_data"]
 
 _NEAR: Final = 0.8
 _BAR: Final = 10
@@ -28,100 +24,18 @@ _TOP_LIMITS: Final = 5
 _TOP_KEYS: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    scope: str
-    name: str
-    budget: bool
-    rule: Limit | None
-    """In force by the live generation; None where that does not have it."""
-    total: LimitTotal | None
-    """None where no agent reports it."""
-    overrides: tuple[str, ...] = ()
-
-    @property
-    def label(self) -> str:
-        label = bucket_label(self.name, self.scope, self.overrides)
-        return f"budget {label}" if self.budget else label
+def _label(row: UsageRow) -> str:
+    label = bucket_label(row.name, row.scope, row.overrides)
+    return f"budget {label}" if row.budget else label
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What `ratectl usage` shows."""
-
-    scope: str
-    asked: str
-    generation: int
-    agents: int
-    totals: Totals
-    rows: Sequence[_Row]
-
-    @classmethod
-    def of(
-        cls,
-        records: list[UsageRecord],
-        agents: int,
-        generation: int,
-        tree: PolicyTree | None,
-        asked: str,
-        *,
-        listed: bool,
-    ) -> Report:
-        """Join reports and rules; ``listed``: include limits of the scope that none reports."""
-        from ratectl.fleet.usage import totals
-        from ratectl.policy.language.model import PolicyTree as Tree
-        from ratectl.policy.resolution.resolver import Resolver
-
-        resolver = Resolver(tree or Tree({}), times.now_ns())
-        here = resolver.at(asked)
-        scope = asked
-        if here is not None and not _declares_below(tree, asked):
-            scope = here.scope  # whose buckets an undeclared scope uses
-        total = totals(records, scope)
-        rows = []
-        for each in total.limits:
-            declared = tree is not None and each.scope in tree.policies
-            rule = _rule_of(resolver, each) if declared else None
-            rows.append(_Row(each.scope, each.limit, each.budget, rule, each, each.overrides))
-        if listed and here is not None:
-            known = {(row.scope, row.name, row.budget) for row in rows if not row.overrides}
-            silent = [(here.scope, limit, False) for limit in here.limits.values()]
-            silent += [(owner, budget, True) for owner, budget in here.budgets]
-            rows += [
-                _Row(owner, limit.name, budget, limit, None)
-                for owner, limit, budget in silent
-                if (owner, limit.name, budget) not in known
-            ]
-        return cls(scope, asked, generation, agents, total, rows)
-
-
-def _rule_of(resolver: Resolver, total: LimitTotal) -> Limit | None:
-    """The limit or budget that a total counts; None where the tree has no such buckets (any more).
-
-    What selects a bucket is all that has a say in its parameters, so they are those of requests
-    for which nothing else holds.
-    """
-    conditions = resolver.places.at(total.scope).conditions
-    bits = {each.via.ref: 1 << position for position, each in enumerate(conditions)}
-    matched = sum(bits.get(ref, 0) for ref in total.overrides)
-    found = None
-    if not total.budget:
-        found = resolver.limit(total.scope, total.limit, matched)
-    else:
-        resolved = resolver.where(total.scope, matched)
-        named = (total.scope, total.limit)
-        budgets = resolved.budgets if resolved else ()
-        found = next((each for owner, each in budgets if (owner, each.name) == named), None)
-    return found if found is not None and found.touched == total.overrides else None
-
-
-def usage_data(report: Report) -> dict[str, Any]:
+def usage_data(report: UsageReport) -> dict[str, Any]:
     """Raw numbers; null is unknown."""
     totals = report.totals
     return {
         "scope": report.scope,
         "generation": report.generation or None,
-        "agents": report.agents,
+        "agents": len(report.agents),
         "reporting": totals.reporting,
         "newest": totals.newest,
         "oldest": totals.oldest,
@@ -132,12 +46,12 @@ def usage_data(report: Report) -> dict[str, Any]:
     }
 
 
-def usage_blocks(report: Report, stream: Stream) -> Iterator[Block]:
+def usage_blocks(report: UsageReport, stream: Stream) -> Iterator[Block]:
     """Title, table, and what else there is to know."""
     totals = report.totals
     age = None if totals.oldest is None else times.seconds_since(totals.oldest, times.now())
     old = "?" if age is None else times.span(max(0.0, age))
-    reporting = f"{totals.reporting}/{report.agents} agents"
+    reporting = f"{totals.reporting}/{len(report.agents)} agents"
     title = f" · generation {report.generation or '?'} · {reporting} · data {old} old"
     yield [bold(report.scope), title]
     if report.scope != report.asked:
@@ -158,12 +72,7 @@ def usage_blocks(report: Report, stream: Stream) -> Iterator[Block]:
         yield f"{totals.omitted} less active limits are not in the reports"
 
 
-def _declares_below(tree: PolicyTree | None, scope: str) -> bool:
-    below = scope.rstrip("/") + "/"
-    return any(each == scope or each.startswith(below) for each in (tree.policies if tree else ()))
-
-
-def _row_data(row: _Row) -> dict[str, Any]:
+def _row_data(row: UsageRow) -> dict[str, Any]:
     rule, total = row.rule, row.total
     return {
         "scope": row.scope,
@@ -198,9 +107,9 @@ def _row_data(row: _Row) -> dict[str, Any]:
     }
 
 
-def _cells(row: _Row, stream: Stream) -> Sequence[Line]:
+def _cells(row: UsageRow, stream: Stream) -> Sequence[Line]:
     total = row.total
-    names: list[Line] = [row.scope, bold(row.label), _rule(row.rule)]
+    names: list[Line] = [row.scope, bold(_label(row)), _rule(row.rule)]
     if total is None:
         return [*names, "?", "?", "?", "?", "?", "?"]
     refused = total.refused + total.never
@@ -242,11 +151,11 @@ def _used(peak: float | None, stream: Stream) -> Line:
     return [Styled("█" * full + "░" * (_BAR - full), colour), f" {percent:>4}"]
 
 
-def _refused(rows: Sequence[_Row]) -> Iterator[Block]:
+def _refused(rows: Sequence[UsageRow]) -> Iterator[Block]:
     found = [(row, row.total) for row in rows if row.total is not None and row.total.top_refused]
     found.sort(key=lambda each: -(each[1].refused + each[1].never))
     for row, total in found[:_TOP_LIMITS]:
         keys = " · ".join(
             f"{key} {count}" for key, count in total.top_refused.most_common(_TOP_KEYS)
         )
-        yield [dim(f"most refused by {row.label} @ {row.scope} (approximate): "), keys]
+        yield [dim(f"most refused by {_label(row)} @ {row.scope} (approximate): "), keys]

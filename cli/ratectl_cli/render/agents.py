@@ -1,0 +1,98 @@
+"""Agents, as text and as data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ratectl_cli.framework.text import Column, Styled, Table, bold
+from ratectl_cli.render import times
+from ratectl_cli.render.panic import obeyed_data, obeyed_text, switch_data
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ratectl.health.fleet import Fleet
+    from ratectl.records import AgentRecord
+    from ratectl_cli.framework.text import Block, Line
+
+__all__ = ["agents_blocks", "fleet_data"]
+
+
+def fleet_data(fleet: Fleet) -> dict[str, Any]:
+    """Return the agents of an environment for programs."""
+    rows = [_agent_data(fleet, agent) for agent in fleet.agents]
+    return {
+        "generation": fleet.live.generation or None,
+        "agents": rows,
+        "behind": sum(1 for row in rows if row["behind"]),
+        "rejected": sum(1 for row in rows if row["state"] == "rejected"),
+        "panic": [switch_data(each) for each in fleet.switches.on],
+    }
+
+
+def _agent_data(fleet: Fleet, agent: AgentRecord) -> dict[str, Any]:
+    return {
+        "id": agent.id,
+        "generation": agent.generation or None,
+        "behind": fleet.is_behind(agent),
+        "candidate": fleet.tries_candidate(agent),
+        "state": agent.state,
+        "rejected": agent.rejected,
+        "error": agent.error,
+        "last_seen": fleet.seen[agent.id],
+        "applied": agent.applied,
+        "swap_ms": agent.swap_ms,
+        "started": agent.started,
+        "host": agent.host,
+        "pid": agent.pid,
+        "version": agent.version,
+        "engine": agent.engine,
+        "errors": agent.errors,
+        "panic": obeyed_data(agent),
+        "panic_behind": not fleet.obeys(agent),
+    }
+
+
+def agents_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Return the agents for people."""
+    if not rows:
+        return []
+    titles: tuple[str, ...] = (
+        "AGENT", "GENERATION", "STATE", "LAST SEEN", "HOST", "PID", "ENGINE", "SWAP MS", "ERROR"
+    )  # fmt: skip
+    right = ("GENERATION", "PID", "SWAP MS")
+    free = ("AGENT", "HOST", "PANIC", "ERROR")
+    panic = any(row["panic"] or row["panic_behind"] for row in rows)
+    if panic:
+        titles = (*titles[:3], "PANIC", *titles[3:])
+    table = Table([Column(title, title in right, title in free) for title in titles])
+    at = times.now()
+    for row in rows:
+        generation = str(row["generation"] or "-")
+        note = "behind " if row["behind"] else "candidate " if row["candidate"] else ""
+        number: Line = [Styled(note, "yellow"), generation] if note else generation
+        colour = {"serving": "green", "rejected": "red"}.get(row["state"], "yellow")
+        swap = row["swap_ms"]
+        table.rows.append(
+            (
+                bold(row["id"]),
+                number,
+                Styled(row["state"], colour),
+                *((_panic(row),) if panic else ()),
+                times.ago(row["last_seen"], at),
+                row["host"],
+                str(row["pid"]),
+                row["engine"],
+                "?" if swap is None else f"{swap:.1f}",
+                row["error"] or "-",
+            )
+        )
+    return [table]
+
+
+def _panic(row: Mapping[str, Any]) -> Line:
+    """Return the kill switches that an agent obeys."""
+    said = [Styled("not yet", "yellow")] if row["panic_behind"] else []
+    if row["panic"]:
+        said.append(Styled(f"{', ' if said else ''}{obeyed_text(row['panic'])}", "red"))
+    return said or "-"

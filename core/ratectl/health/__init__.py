@@ -1,0 +1,1 @@
+"""Health of an environment: agents, usage, and what `ratectl doctor` examines."""

@@ -1,0 +1,120 @@
+"""Join what agents report of limits with the limits of the live generation."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ratectl.fleet.usage import read_agents, read_usage, totals
+from ratectl.health.fleet import known_switches
+from ratectl.history.generations import read_live
+from ratectl.history.trees import tree_to_compare
+from ratectl.policy.language.model import PolicyTree
+from ratectl.policy.resolution.resolver import Resolver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ratectl.fleet.usage import LimitTotal, Totals
+    from ratectl.kill_switch.switches import Switches
+    from ratectl.policy.resolution.effective_limit import Limit
+    from ratectl.records import AgentRecord
+    from ratectl.stores.base import Store
+
+__all__ = ["UsageReport", "UsageRow", "read_usage_report"]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """One limit or budget, as some overrides select its buckets."""
+
+    scope: str
+    name: str
+    budget: bool
+    rule: Limit | None
+    """The limit in force; None if the live generation does not have it."""
+    total: LimitTotal | None
+    """Usage over all agents; None if none reports it."""
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """Usage of the limits at and below a scope."""
+
+    scope: str
+    """Scope whose buckets are used: the nearest declared one, if ``asked`` is not declared."""
+    asked: str
+    generation: int
+    """The live generation; 0 if there is none."""
+    agents: Sequence[AgentRecord]
+    switches: Switches
+    totals: Totals
+    rows: Sequence[UsageRow]
+
+
+def read_usage_report(
+    store: Store,
+    scope: str | None,
+    warn: Callable[[str], None],
+    now_ns: int | None = None,
+) -> UsageReport:
+    """Return the usage at and below a scope; None for all.
+
+    A named scope also lists its limits that no agent reports. ``warn`` is called for unreadable
+    records. ``now_ns``: the time by which exceptions are in force (since 1970; default: now).
+    """
+    live = read_live(store)
+    policies = tree_to_compare(store, live, warn)
+    records, agents = read_usage(store, warn), read_agents(store, warn)
+    switches = known_switches(store, warn)
+    tree = PolicyTree({}) if policies is None else policies.tree
+    resolver = Resolver(tree, time.time_ns() if now_ns is None else now_ns)
+    asked = "/" if scope is None else scope
+    here = resolver.at(asked)
+    top = asked
+    if here is not None and not _declares_below(tree, asked):
+        top = here.scope
+    total = totals(records, top)
+    rows = [_row(tree, resolver, each) for each in total.limits]
+    if scope is not None and here is not None:
+        known = {(row.scope, row.name, row.budget) for row in rows if not row.overrides}
+        silent = [(here.scope, limit, False) for limit in here.limits.values()]
+        silent += [(owner, budget, True) for owner, budget in here.budgets]
+        rows += [
+            UsageRow(owner, limit.name, budget, limit, None)
+            for owner, limit, budget in silent
+            if (owner, limit.name, budget) not in known
+        ]
+    return UsageReport(top, asked, live.generation, agents, switches, total, rows)
+
+
+def _row(tree: PolicyTree, resolver: Resolver, total: LimitTotal) -> UsageRow:
+    rule = _rule_of(resolver, total) if total.scope in tree.policies else None
+    return UsageRow(total.scope, total.limit, total.budget, rule, total, total.overrides)
+
+
+def _rule_of(resolver: Resolver, total: LimitTotal) -> Limit | None:
+    """Return the limit or budget that a total counts; None if the tree has no such buckets.
+
+    The overrides that select a bucket are all that set its parameters. So the parameters are those
+    of requests that match just these overrides.
+    """
+    conditions = resolver.places.at(total.scope).conditions
+    bits = {each.via.ref: 1 << position for position, each in enumerate(conditions)}
+    matched = sum(bits.get(ref, 0) for ref in total.overrides)
+    found = None
+    if not total.budget:
+        found = resolver.limit(total.scope, total.limit, matched)
+    else:
+        resolved = resolver.where(total.scope, matched)
+        named = (total.scope, total.limit)
+        budgets = resolved.budgets if resolved else ()
+        found = next((each for owner, each in budgets if (owner, each.name) == named), None)
+    return found if found is not None and found.touched == total.overrides else None
+
+
+def _declares_below(tree: PolicyTree, scope: str) -> bool:
+    below = scope.rstrip("/") + "/"
+    return any(each == scope or each.startswith(below) for each in tree.policies)
