@@ -123,7 +123,6 @@ _KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
     (core.StoreMisconfigured, "store_misconfigured", UNAVAILABLE),
     (core.OutcomeUnknown, "outcome_unknown", UNAVAILABLE),
     (core.Conflict, "conflict", RACE),
-    (core.Compacted, "compacted", RACE),
     (core.StoreError, "store_error", UNAVAILABLE),
     (Refused, "refused", GUARD),
     (Declined, "declined", FINDINGS),

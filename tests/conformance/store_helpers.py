@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ratectl.stores.base import Events, Interrupted, Progress, Resync
+from ratectl.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ratectl.stores.base import Item, Watch, WatchEvent
+    from ratectl.stores.base import Item, Store, Watch, WatchEvent
 
 
 class Follower:
@@ -75,6 +78,17 @@ class Follower:
                     self.state[change.key] = change.item
         else:
             assert isinstance(event, Progress | Interrupted)
+
+
+def compact(store: Store, revision: int) -> None:
+    """Have the store forget its history before ``revision``, as its operator might or it does."""
+    if isinstance(store, SqliteStore):
+        with store._writing() as writer:
+            writer.compact(revision)
+        return
+    server, _, _ = store.url.partition("://")[2].partition("/")
+    body = json.dumps({"revision": str(revision), "physical": True}).encode()
+    urllib.request.urlopen(f"http://{server}/v3/kv/compaction", body).close()
 
 
 def python(code: str, *args: str) -> subprocess.Popen[str]:

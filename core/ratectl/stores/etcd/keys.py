@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ratectl.errors import UsageError
+from ratectl.stores.arguments import encode_key, encode_prefix
 
 __all__ = ["Keys", "range_end"]
 
@@ -25,19 +25,14 @@ class Keys:
 
         :raises UsageError: it is empty or not encodable.
         """
-        if not key:
-            raise UsageError("an empty key cannot be used")
-        return self.below(key)
+        return self.prefix + encode_key(key)
 
     def below(self, prefix: str) -> bytes:
         """A key prefix (possibly empty) as etcd holds it.
 
         :raises UsageError: it is not encodable.
         """
-        try:
-            return self.prefix + prefix.encode()
-        except UnicodeEncodeError as error:
-            raise UsageError(f"key {prefix!r} is not valid Unicode: {error.reason}") from error
+        return self.prefix + encode_prefix(prefix)
 
     def decode(self, key: bytes) -> str:
         """A key as ratectl knows it; what somebody else wrote may be any bytes."""

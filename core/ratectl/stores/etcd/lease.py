@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from ratectl.errors import UsageError
+from ratectl.stores.arguments import check_ttl
 from ratectl.stores.base import Lease
 from ratectl.stores.etcd import messages as m
 from ratectl.stores.etcd.failures import LeaseGone
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from ratectl.stores.etcd.client import Client
 
 __all__ = ["EtcdLease"]
-
-_MIN_TTL: Final = 2
 
 
 class EtcdLease(Lease):
@@ -35,8 +33,7 @@ class EtcdLease(Lease):
     @classmethod
     def grant(cls, client: Client, ttl: float, timeout: float) -> EtcdLease:
         """A new lease. One whose grant was not confirmed ends by itself, holding nothing."""
-        if not ttl >= _MIN_TTL or math.isinf(ttl):
-            raise UsageError(f"a lease needs a TTL of at least {_MIN_TTL} s, not {ttl:g}")
+        check_ttl(ttl)
         request = m.LeaseGrantRequest(ttl=math.ceil(ttl))
         reply = client.call(LEASE_GRANT, request, Scope(timeout))
         return cls(client, reply.lease_id, float(reply.ttl), timeout)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUTHENTICATE",
-    "COMPACT",
     "LEASE_GRANT",
     "LEASE_KEEP_ALIVE",
     "LEASE_REVOKE",
@@ -54,9 +53,6 @@ RANGE: Final[Method[m.RangeRequest, m.RangeResponse]] = Method(
     "/etcdserverpb.KV/Range", m.RangeResponse
 )
 TXN: Final[Method[m.TxnRequest, m.TxnResponse]] = Method("/etcdserverpb.KV/Txn", m.TxnResponse)
-COMPACT: Final[Method[m.CompactionRequest, m.CompactionResponse]] = Method(
-    "/etcdserverpb.KV/Compact", m.CompactionResponse
-)
 WATCH: Final[Method[m.WatchRequest, m.WatchResponse]] = Method(
     "/etcdserverpb.Watch/Watch", m.WatchResponse
 )

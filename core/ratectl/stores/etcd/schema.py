@@ -43,10 +43,8 @@ RequestOp: request_range 1 RangeRequest /request, request_put 2 PutRequest /requ
   request_delete_range 3 DeleteRangeRequest /request
 ResponseOp: response_range 1 RangeResponse /response, response_put 2 PutResponse /response,
   response_delete_range 3 DeleteRangeResponse /response
-TxnRequest: compare 1 Compare*, success 2 RequestOp*, failure 3 RequestOp*
+TxnRequest: compare 1 Compare*, success 2 RequestOp*
 TxnResponse: header 1 ResponseHeader, succeeded 2 bool, responses 3 ResponseOp*
-CompactionRequest: revision 1 int64, physical 2 bool
-CompactionResponse: header 1 ResponseHeader
 
 WatchCreateRequest: key 1 bytes, range_end 2 bytes, start_revision 3 int64,
   progress_notify 4 bool, fragment 8 bool

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from ratectl.errors import UsageError
 from ratectl.runtime.files import read_file
 from ratectl.runtime.urls import shown
+from ratectl.stores.base import Protection, Security
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,6 +120,23 @@ class Settings:
     def address(self) -> str:
         """The addresses as one text, for messages."""
         return ",".join(map(str, self.addresses))
+
+    def security(self) -> Security:
+        """Return how a store with these settings is secured."""
+        mutual = ", with a client certificate" if self.cert else ""
+        if self.tls:
+            transport = Protection("ok", f"on{mutual}")
+        elif all(address.is_loopback for address in self.addresses):
+            transport = Protection("ok", "off, but nothing leaves this machine")
+        else:
+            text = "off: anybody on the way can read and change policies"
+            transport = Protection("warning", text)
+        if self.user:
+            return Security(transport, Protection("ok", f"user {self.user}"))
+        if self.cert:
+            return Security(transport, Protection("ok", "client certificate"))
+        text = "none: whoever reaches the store can publish"
+        return Security(transport, Protection("warning", text))
 
     @classmethod
     def from_url(cls, url: str, environ: Mapping[str, str] | None = None) -> Settings:

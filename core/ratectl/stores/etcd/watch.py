@@ -55,8 +55,8 @@ class Keyspace(Protocol):
     keys: Keys
     timeout: float
 
-    def snapshot(self, prefix: str, revision: int | None, scope: Scope) -> Snapshot:
-        """All items below ``prefix`` at one revision."""
+    def snapshot(self, prefix: str, scope: Scope) -> Snapshot:
+        """Return all items below ``prefix`` at one revision."""
 
     def newest(self, scope: Scope) -> int:
         """The cluster's newest revision."""
@@ -165,7 +165,7 @@ class EtcdWatch(Watch):
 
     def _relist(self) -> Iterator[Resync]:
         with self._calls() as scope:
-            snapshot = self._space.snapshot(self._prefix, None, scope)
+            snapshot = self._space.snapshot(self._prefix, scope)
         self._cluster_id = self._client.cluster_id
         yield Resync(snapshot, self._reason)
         self._reason = ""

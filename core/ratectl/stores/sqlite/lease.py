@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from ratectl.errors import UsageError
+from ratectl.stores.arguments import check_ttl
 from ratectl.stores.base import Lease
 
 if TYPE_CHECKING:
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 __all__ = ["SqliteLease"]
-
-MIN_TTL = 2.0
 
 
 class LeaseRows(Protocol):
@@ -35,8 +32,7 @@ class SqliteLease(Lease):
     def __init__(
         self, writing: Callable[[], AbstractContextManager[LeaseRows]], ttl: float
     ) -> None:
-        if not (math.isfinite(ttl) and ttl >= MIN_TTL):
-            raise UsageError(f"a lease of {ttl} s is not possible; use {MIN_TTL:g} s or more")
+        check_ttl(ttl)
         self.ttl = float(ttl)
         # Random: a counter would start again after a restore, and a lease that an old process
         # still renews would be somebody else's.

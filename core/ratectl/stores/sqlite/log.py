@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.errors import StoreError, UsageError
+from ratectl.stores.arguments import encode_key, encode_prefix
 from ratectl.stores.base import Change, Events, Item, Put, Snapshot
 from ratectl.stores.sqlite.lease import SqliteLease
 
@@ -29,7 +30,6 @@ __all__ = [
     "Writer",
     "bounds",
     "changes",
-    "encode",
     "item",
     "items",
     "meta",
@@ -65,22 +65,9 @@ class Meta(NamedTuple):
     replaced_bytes: int
 
 
-def encode(key: str, *, prefix: bool = False) -> bytes:
-    """A key as stored.
-
-    :raises UsageError: it is empty or not valid Unicode.
-    """
-    if not key and not prefix:
-        raise UsageError("a key cannot be empty")
-    try:
-        return key.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"key {key!r} is not valid Unicode") from error
-
-
 def bounds(prefix: str) -> tuple[bytes, bytes]:
-    """From (inclusive) and to (exclusive); no byte of UTF-8 is as large as 0xFF."""
-    start = encode(prefix, prefix=True)
+    """Return the first key below a prefix and the first after; no byte of UTF-8 is 0xFF."""
+    start = encode_prefix(prefix)
     return start, start + b"\xff"
 
 
@@ -122,31 +109,21 @@ def item(db: sqlite3.Connection, key: str) -> Item | None:
     row = db.execute(
         f"SELECT log.id, {_VALUE} FROM current JOIN log ON log.id = current.id"  # noqa: S608
         " WHERE current.key = ?",
-        (encode(key),),
+        (encode_key(key),),
     ).fetchone()
     return None if row is None else Item(key, row[1], row[0] >> _SHIFT)
 
 
-def items(db: sqlite3.Connection, prefix: str, revision: int, *, newest: bool) -> Snapshot:
-    """Everything below ``prefix`` at a revision that is kept; ``newest``: it is the latest."""
-    start, end = bounds(prefix)
-    if newest:
-        rows = db.execute(
-            f"SELECT current.key, log.id, {_VALUE} FROM current CROSS JOIN log"  # noqa: S608
-            " ON log.id = current.id WHERE current.key >= ? AND current.key < ?"
-            " ORDER BY current.key",
-            (start, end),
-        )
-    else:
-        rows = db.execute(
-            f"SELECT log.key, log.id, {_VALUE} FROM"  # noqa: S608
-            " (SELECT max(id) AS id FROM log WHERE key >= ? AND key < ? AND +id < ? GROUP BY key)"
-            " AS latest CROSS JOIN log ON log.id = latest.id"
-            " WHERE log.value IS NOT NULL ORDER BY log.key",
-            (start, end, (revision + 1) << _SHIFT),
-        )
+def items(db: sqlite3.Connection, prefix: str) -> Snapshot:
+    """Return every item below ``prefix``, as of the newest revision."""
+    rows = db.execute(
+        f"SELECT current.key, log.id, {_VALUE} FROM current CROSS JOIN log"  # noqa: S608
+        " ON log.id = current.id WHERE current.key >= ? AND current.key < ?"
+        " ORDER BY current.key",
+        bounds(prefix),
+    )
     found = tuple(Item(_name(key), value, id_ >> _SHIFT) for key, id_, value in rows)
-    return Snapshot(found, revision)
+    return Snapshot(found, meta(db).revision)
 
 
 def changes(
@@ -204,7 +181,7 @@ class Writer:
     def apply(self, op: Op) -> None:
         """Do one operation, as part of the revision in the making."""
         if not isinstance(op, Put):
-            self.delete(encode(op.key))
+            self.delete(encode_key(op.key))
             return
         number = None
         if op.lease is not None:
@@ -215,7 +192,7 @@ class Writer:
                 raise StoreError(
                     f"the lease for {op.key!r} has ended: make a new one and write the keys again"
                 )
-        self.put(encode(op.key), op.value, number)
+        self.put(encode_key(op.key), op.value, number)
 
     def put(self, key: bytes, value: bytes, lease: int | None) -> None:
         """Write a key."""
@@ -294,7 +271,7 @@ class Writer:
 
     def _written_at(self, key: str) -> int:
         row = self.db.execute(
-            "SELECT CAST(id AS INTEGER) FROM current WHERE key = ?", (encode(key),)
+            "SELECT CAST(id AS INTEGER) FROM current WHERE key = ?", (encode_key(key),)
         ).fetchone()
         return 0 if row is None else int(row[0]) >> _SHIFT
 

@@ -10,18 +10,10 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ratectl.errors import Compacted, StoreError, UsageError
+from ratectl.errors import StoreError, UsageError
 from ratectl.runtime.urls import holds_password, shown
-from ratectl.stores.base import (
-    MAX_OPS,
-    MAX_VALUE_BYTES,
-    Capabilities,
-    Put,
-    Snapshot,
-    Status,
-    Store,
-    TxnResult,
-)
+from ratectl.stores.arguments import check_revision, check_txn
+from ratectl.stores.base import Protection, Security, Snapshot, Status, Store, TxnResult
 from ratectl.stores.sqlite import log
 from ratectl.stores.sqlite.channel import Channel
 from ratectl.stores.sqlite.doctor import absent, describe, find_damage, find_problems
@@ -47,8 +39,6 @@ WATCH_TIMEOUT = 0.5
 class SqliteStore(Store):
     """One connection for reads and one for writes: readers never wait for a writer."""
 
-    capabilities = Capabilities(scope="machine", unknown_outcomes=False)
-
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 4.0) -> None:
         # Absolute from the start: a later chdir must not lead to another file.
         self._database = Database(Path(os.path.abspath(path)))  # noqa: PTH100 - keeps symlinks
@@ -67,6 +57,15 @@ class SqliteStore(Store):
         """
         return cls(_path_of(url), timeout=timeout)
 
+    @classmethod
+    def security(cls, url: str) -> Security:
+        """See :meth:`Store.security`: the permissions of the file decide."""
+        _path_of(url)
+        return Security(
+            Protection("skipped", "a local file needs none"),
+            Protection("skipped", "file permissions decide"),
+        )
+
     # -- the interface -------------------------------------------------------------------------
 
     def get(self, key: str) -> Item | None:
@@ -76,40 +75,26 @@ class SqliteStore(Store):
         with self._reading() as db:
             return log.item(db, key)
 
-    def list(self, prefix: str, revision: int | None = None) -> Snapshot:
+    def list(self, prefix: str) -> Snapshot:
         """See :meth:`Store.list`."""
-        _check_revision(revision)
         if self._is_absent():
-            if revision not in (None, FIRST_REVISION):
-                raise _future(revision, FIRST_REVISION)
             return Snapshot((), FIRST_REVISION)
         with self._reading() as db:
             db.execute("BEGIN")
-            meta = log.meta(db)
-            at = meta.revision if revision is None else revision
-            if at < meta.compacted:
-                raise Compacted(at, meta.compacted)
-            if at > meta.revision:
-                raise _future(at, meta.revision)
-            return log.items(db, prefix, at, newest=at == meta.revision)
+            return log.items(db, prefix)
 
-    def txn(
-        self,
-        compare: Sequence[Compare],
-        success: Sequence[Op],
-        failure: Sequence[Op] = (),
-    ) -> TxnResult:
+    def txn(self, compare: Sequence[Compare], ops: Sequence[Op]) -> TxnResult:
         """See :meth:`Store.txn`."""
-        _check_txn(compare, success, failure)
+        check_txn(compare, ops)
         with self._writing() as writer:
             ok = writer.holds(compare)
-            for op in success if ok else failure:
+            for op in ops if ok else ():
                 writer.apply(op)
         return TxnResult(ok, writer.revision)
 
     def watch(self, prefix: str, from_revision: int) -> Watch:
         """See :meth:`Store.watch`."""
-        _check_revision(from_revision)
+        check_revision(from_revision)
         if self._closed:
             raise UsageError(f"the store {self._database.path} is closed; open it again")
         timeout = min(self._reads.timeout, WATCH_TIMEOUT)
@@ -120,16 +105,6 @@ class SqliteStore(Store):
     def lease(self, ttl: float) -> Lease:
         """See :meth:`Store.lease`."""
         return SqliteLease(self._writing, ttl)
-
-    def compact(self, revision: int) -> None:
-        """See :meth:`Store.compact`."""
-        _check_revision(revision)
-        with self._writing() as writer:
-            if revision <= writer.compacted:
-                raise Compacted(revision, writer.compacted)
-            if revision > writer.revision:
-                raise _future(revision, writer.revision)
-            writer.compact(revision)
 
     def status(self) -> Status:
         """See :meth:`Store.status`. Like ``list``, it creates no file."""
@@ -220,28 +195,3 @@ def _path_of(url: str) -> str:
     if path.startswith("~"):
         raise UsageError(f"store {url!r}: ~ is not expanded: {hint}")
     return path
-
-
-def _check_revision(revision: int | None) -> None:
-    if revision is not None and revision < 1:
-        raise UsageError(f"revision {revision} is not possible; the first one is 1")
-
-
-def _future(asked: int, newest: int) -> UsageError:
-    return UsageError(f"revision {asked} is not there yet; the newest is {newest}")
-
-
-def _check_txn(compare: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]) -> None:
-    size = 0
-    for ops in (success, failure):
-        keys = {op.key for op in ops}
-        if len(keys) != len(ops):
-            raise UsageError("a key occurs twice in one transaction; write each key once")
-        size += sum(len(op.value) for op in ops if isinstance(op, Put))
-    longest = max(len(compare), len(success), len(failure))
-    if longest > MAX_OPS:
-        raise UsageError(f"a transaction of {longest} operations; at most {MAX_OPS} are possible")
-    if size > MAX_VALUE_BYTES:
-        raise UsageError(
-            f"a transaction with {size} bytes of values; at most {MAX_VALUE_BYTES} are possible"
-        )

@@ -118,7 +118,7 @@ class SqliteWatch(Watch):
             self._pending.extend(events)
             self._next = upto + 1
             return upto == meta.revision
-        snapshot = log.items(db, self._prefix, meta.revision, newest=True)
+        snapshot = log.items(db, self._prefix)
         self._pending.append(Resync(snapshot, reason))
         self._next = meta.revision + 1
         return True
