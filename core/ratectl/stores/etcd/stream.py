@@ -1,6 +1,6 @@
 """One etcd watch stream, readable with a timeout.
 
-gRPC's reply iterator blocks without one, so a thread reads it into a queue. The thread holds at
+gRPC's reply iterator blocks without one, so a thread reads it into an inbox. The thread holds at
 most ``_AHEAD`` replies and no reference to the watch; it ends with its call.
 """
 
@@ -10,10 +10,12 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from ratectl.runtime.wakeup import Wakeup
 from ratectl.stores.etcd import messages as m
 from ratectl.stores.etcd.fork import GATE
 from ratectl.stores.etcd.rpc import WATCH
@@ -38,13 +40,39 @@ class StreamSuspended(StreamEnded):
     """The stream was closed because the process is about to fork."""
 
 
+class _Inbox:
+    """Replies that were read and not received yet, oldest first. ``put`` never blocks."""
+
+    def __init__(self) -> None:
+        self._replies: deque[m.WatchResponse | Exception] = deque()
+        self._wakeup = Wakeup()
+
+    def put(self, reply: m.WatchResponse | Exception) -> None:
+        """Add a reply, or the reason why there will be no more."""
+        self._replies.append(reply)
+        self._wakeup.set()
+
+    def get(self, seconds: float) -> m.WatchResponse | Exception | None:
+        """Take the oldest reply; None if there is none within ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(IndexError):
+                return self._replies.popleft()
+            if not self._wakeup.wait(deadline - time.monotonic()):
+                return None
+
+    def clear(self) -> None:
+        """Drop all replies."""
+        self._replies.clear()
+
+
 class WatchStream:
     """A stream with one watcher. ``close`` may be called from any thread, repeatedly."""
 
     def __init__(self, client: Client, create: m.WatchCreateRequest, scope: Scope) -> None:
         self._requests: queue.SimpleQueue[m.WatchRequest | None] = queue.SimpleQueue()
         self._requests.put(m.WatchRequest(create_request=create))
-        self._replies: queue.SimpleQueue[m.WatchResponse | Exception] = queue.SimpleQueue()
+        self._replies = _Inbox()
         self._room = threading.Semaphore(_AHEAD)
         self.opened = time.monotonic()
         with GATE.passing():
@@ -68,9 +96,8 @@ class WatchStream:
         :raises grpc.RpcError: the call failed, or was closed.
         :raises StreamEnded: the server ended it.
         """
-        try:
-            reply = self._replies.get(timeout=seconds)
-        except queue.Empty:
+        reply = self._replies.get(seconds)
+        if reply is None:
             return None
         if isinstance(reply, Exception):
             self._replies.put(reply)  # it stays ended
@@ -100,22 +127,20 @@ class WatchStream:
         if threading.current_thread() is not self._reader:
             self._reader.join(_JOIN_SECONDS)
         # gRPC's errors hold their call, and a call its channel: let go of them now.
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._replies.get_nowait()
+        self._replies.clear()
         self._replies.put(reason)
 
 
 def _read(
     replies: Iterator[m.WatchResponse],
-    into: queue.SimpleQueue[m.WatchResponse | Exception],
+    inbox: _Inbox,
     room: threading.Semaphore,
 ) -> None:
     try:
         for reply in replies:
-            into.put(reply)
+            inbox.put(reply)
             room.acquire()
     except grpc.RpcError as error:
-        into.put(error)
+        inbox.put(error)
     else:
-        into.put(StreamEnded())
+        inbox.put(StreamEnded())
