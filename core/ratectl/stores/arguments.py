@@ -1,6 +1,6 @@
 """Checks of arguments that every backend makes, so that all refuse the same calls.
 
-etcd refuses most of these itself, but some servers only with other limits.
+An etcd server has limits of its own, which may be higher or lower.
 """
 
 from __future__ import annotations

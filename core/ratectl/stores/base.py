@@ -180,12 +180,12 @@ class Protection:
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """How a store is secured, by its URL and the settings of this process."""
+    """Protections of a store, by its URL and the settings of this process."""
 
     transport: Protection
     """Encryption between this process and the store."""
     access: Protection
-    """Credentials: how the store knows who may write."""
+    """Credentials that decide who may read and write."""
 
 
 class Lease(ABC):

@@ -1,4 +1,4 @@
-"""Reading many keys in pages, all of them at one revision."""
+"""Reads of many keys in pages, all at one revision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["PAGE", "read_pages"]
 
 PAGE: Final = 256
-"""Keys asked for at once; fewer where they turn out to be large."""
+"""Keys in one request; fewer if the reply is too large."""
 
 
 def read_pages(client: Client, keys: Keys, prefix: str, scope: Scope) -> Snapshot:

@@ -56,10 +56,10 @@ class EtcdStore(Store):
         Credentials and certificates come from ``RATECTL_ETCD_*``; see
         :data:`ratectl.stores.etcd.settings.VARIABLES`.
 
-        Several addresses are members of one cluster; every one that is up is used. Several host
-        names are resolved when connecting, and again when no member can be reached. With TLS and
-        several addresses, all certificates must carry one common name: RATECTL_ETCD_SERVER_NAME,
-        or else the URL's first host.
+        Several addresses are members of one cluster; every member that is up is used. Several
+        host names are resolved when connecting, and again when no member can be reached. With TLS
+        and several addresses, all certificates must carry one common name:
+        RATECTL_ETCD_SERVER_NAME, or else the first host of the URL.
 
         :raises UsageError: the URL or a setting is wrong.
         """
@@ -81,12 +81,12 @@ class EtcdStore(Store):
 
     @classmethod
     def from_etcd3(cls, client: Any, environment: str, *, timeout: float = 4.0) -> Self:
-        """Use the channel of an existing ``etcd3`` client, which stays the caller's to close.
+        """Return a store on the channel of an ``etcd3`` client. The caller closes that client.
 
-        Its token is used until it expires; to get new ones, RATECTL_ETCD_USER and
-        RATECTL_ETCD_PASSWORD must be set, for such a client does not keep its password.
+        The client's token is used until it expires. New tokens need RATECTL_ETCD_USER and
+        RATECTL_ETCD_PASSWORD: an etcd3 client does not keep its password.
 
-        :raises UsageError: this is not an etcd3 client that is known.
+        :raises UsageError: the object is not a known kind of etcd3 client.
         """
         address, adopted = adopt(client)
         url = f"etcd://{address}/{parse_environment(environment)}"
@@ -95,7 +95,7 @@ class EtcdStore(Store):
     # -- reading ---------------------------------------------------------------------------------
 
     def get(self, key: str) -> Item | None:
-        """The newest value of a key, or None (linearizable)."""
+        """See :meth:`Store.get` (linearizable)."""
         request = m.RangeRequest(key=self.keys.key(key))
         reply = self.client.call(RANGE, request, Scope(self.timeout))
         return next((Item(key, kv.value, kv.mod_revision) for kv in reply.kvs), None)
@@ -115,18 +115,18 @@ class EtcdStore(Store):
                     raise StoreUnavailable(self.client.address, str(error)) from error
 
     def newest(self, scope: Scope) -> int:
-        """The cluster's newest revision (linearizable)."""
+        """Return the cluster's newest revision (linearizable)."""
         request = m.RangeRequest(key=self.keys.prefix, count_only=True)
         return self.client.call(RANGE, request, scope).header.revision
 
     # -- writing ---------------------------------------------------------------------------------
 
     def txn(self, compare: Sequence[Compare], ops: Sequence[Op]) -> TxnResult:
-        """One atomic transaction; sent once.
+        """See :meth:`Store.txn`. The request is sent once.
 
-        ``StoreUnavailable`` means that it certainly was not applied: no connection, or a refusal.
-        Anything else without a reply is ``OutcomeUnknown``, a broken connection and a timeout
-        included, even where gRPC may never have sent it.
+        ``StoreUnavailable`` means that it was certainly not applied: no connection, or a refusal.
+        Every other call without a reply is ``OutcomeUnknown``, also after a broken connection or a
+        timeout, and also if gRPC may never have sent it.
         """
         check_txn(compare, ops)
         request = m.TxnRequest(
@@ -134,10 +134,10 @@ class EtcdStore(Store):
                 m.Compare(
                     result=_EQUAL,
                     target=_MOD_REVISION,
-                    key=self.keys.key(each.key),
-                    mod_revision=each.mod_revision,
+                    key=self.keys.key(condition.key),
+                    mod_revision=condition.mod_revision,
                 )
-                for each in compare
+                for condition in compare
             ],
             success=map(self._op, ops),
         )
@@ -156,7 +156,7 @@ class EtcdStore(Store):
         return m.RequestOp(request_put=m.PutRequest(key=key, value=op.value, lease=lease))
 
     def lease(self, ttl: float) -> Lease:
-        """A new lease; etcd counts whole seconds and rounds up, see its ``ttl``."""
+        """See :meth:`Store.lease`. etcd counts whole seconds: ``ttl`` is rounded up."""
         return EtcdLease.grant(self.client, ttl, self.timeout)
 
     # -- the rest --------------------------------------------------------------------------------
@@ -171,11 +171,11 @@ class EtcdStore(Store):
         return watch
 
     def status(self) -> Status:
-        """The cluster as one member sees it, and whether every member of the URL answers."""
+        """See :meth:`Store.status`: as one member reports it. Silent members are problems."""
         return read_status(self.client, self.keys, Scope(self.timeout), self._link)
 
     def close(self) -> None:
-        """End watches and release the connection (not that of an etcd3 client)."""
+        """End all watches and close the connection (but not that of an etcd3 client)."""
         if self.client.inherited:
             return
         with self._lock:

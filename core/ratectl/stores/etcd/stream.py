@@ -33,11 +33,11 @@ _JOIN_SECONDS: Final = 0.5
 
 
 class StreamEnded(Exception):
-    """The stream is over, without an error from gRPC."""
+    """Raised when the stream has ended without an error of gRPC."""
 
 
 class StreamSuspended(StreamEnded):
-    """The stream was closed because the process is about to fork."""
+    """Raised when the stream was closed because the process is about to fork."""
 
 
 class _Inbox:
@@ -91,22 +91,22 @@ class WatchStream:
         GATE.add_stream(self)
 
     def receive(self, seconds: float) -> m.WatchResponse | None:
-        """The next reply; None if there is none within ``seconds``.
+        """Return the next reply; None if there is none within ``seconds``.
 
         :raises grpc.RpcError: the call failed, or was closed.
-        :raises StreamEnded: the server ended it.
+        :raises StreamEnded: the server ended the stream.
         """
         reply = self._replies.get(seconds)
         if reply is None:
             return None
         if isinstance(reply, Exception):
-            self._replies.put(reply)  # it stays ended
+            self._replies.put(reply)  # the next call raises it as well
             raise reply
         self._room.release()
         return reply
 
     def ask_progress(self) -> None:
-        """Ask where the server is; it answers at once, once it has delivered what it had."""
+        """Ask for the server's revision. It replies when it has sent all earlier events."""
         self._requests.put(m.WatchRequest(progress_request=m.WatchProgressRequest()))
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class WatchStream:
         self._end(StreamEnded())
 
     def suspend(self) -> None:
-        """``close``, before a fork."""
+        """Close the stream before a fork."""
         self._end(StreamSuspended())
 
     def _end(self, reason: StreamEnded) -> None:
@@ -126,7 +126,7 @@ class WatchStream:
         self._room.release(_AHEAD)
         if threading.current_thread() is not self._reader:
             self._reader.join(_JOIN_SECONDS)
-        # gRPC's errors hold their call, and a call its channel: let go of them now.
+        # gRPC's errors refer to their call, and a call to its channel: drop them now.
         self._replies.clear()
         self._replies.put(reason)
 

@@ -1,4 +1,4 @@
-"""Leases: a row with a wall-clock deadline, ended by whichever process notices first."""
+"""Leases: rows with a wall-clock deadline. The next process that uses the store ends them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["SqliteLease"]
 
 
 class LeaseRows(Protocol):
-    """A write transaction, as a lease uses it (see ``log.Writer``)."""
+    """The part of a write transaction that a lease uses (see ``log.Writer``)."""
 
     db: sqlite3.Connection
 
@@ -34,8 +34,8 @@ class SqliteLease(Lease):
     ) -> None:
         check_ttl(ttl)
         self.ttl = float(ttl)
-        # Random: a counter would start again after a restore, and a lease that an old process
-        # still renews would be somebody else's.
+        # Random: a counter would start again after a restore, and a process that still renews a
+        # lease from before it would renew that of another process.
         self.number = secrets.randbits(62)
         self._writing = writing
         with writing() as writer:

@@ -1,4 +1,4 @@
-"""The embedded store: many processes of one machine on one SQLite file."""
+"""The embedded backend: many processes of one machine use one SQLite file."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ __all__ = ["SqliteStore"]
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 ASIDE_SECONDS = 0.1
-"""Longest wait for a turn to checkpoint or to end leases: a later call can do either as well."""
+"""Longest wait for other writers before a checkpoint or ending leases: a later call can do both."""
 
 WATCH_TIMEOUT = 0.5
-"""Longest wait for a lock in a watch: closing one waits for that."""
+"""Longest wait for a lock in a watch: closing the watch waits for it."""
 
 
 class SqliteStore(Store):
-    """One connection for reads and one for writes: readers never wait for a writer."""
+    """A store with one connection for reads and one for writes: readers never wait for a writer."""
 
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 4.0) -> None:
-        # Absolute from the start: a later chdir must not lead to another file.
+        # Absolute: a later chdir must not lead to another file.
         self._database = Database(Path(os.path.abspath(path)))  # noqa: PTH100 - keeps symlinks
         self.url = f"sqlite:///{self._database.path}"
-        # Writes first: see the order in which channels stop for a fork.
+        # Writes first: channels stop in this order before a fork.
         self._writes = Channel(self._database, timeout)
         self._reads = Channel(self._database, timeout)
         self._watches: weakref.WeakSet[SqliteWatch] = weakref.WeakSet()
@@ -51,7 +51,7 @@ class SqliteStore(Store):
 
     @classmethod
     def from_url(cls, url: str, *, timeout: float = 4.0) -> Self:
-        """``sqlite:///relative/path.db`` or ``sqlite:////absolute/path.db``.
+        """Open ``sqlite:///relative/path.db`` or ``sqlite:////absolute/path.db``.
 
         :raises UsageError: another form, or a database in memory.
         """
@@ -145,7 +145,7 @@ class SqliteStore(Store):
             if due is None or due > time.time():
                 yield db
                 return
-        # On a full disk or behind a stuck writer, reading matters more than expiry.
+        # On a full disk or behind a stuck writer, read all the same: leases end later.
         with contextlib.suppress(StoreError), self._writing(ASIDE_SECONDS):
             pass
         with self._reads.use() as db:
@@ -161,12 +161,12 @@ class SqliteStore(Store):
             writer.finish()
 
     def _checkpoint(self) -> None:
-        """Move the log into the file, while an (empty) write transaction keeps writers out.
+        """Move the log into the file, while an (empty) write transaction keeps other writers out.
 
-        SQLite 3.7.0 to 3.51.2 can corrupt a file when a checkpoint runs while another connection
-        commits ("WAL-reset bug", https://sqlite.org/wal.html#walresetbug). Passive: it never waits
-        for readers, what they still need is moved the next time. The next transaction then starts
-        the log from its beginning.
+        SQLite 3.7.0 to 3.51.2 can corrupt a file if a checkpoint runs while another connection
+        commits ("WAL-reset bug", https://sqlite.org/wal.html#walresetbug). A passive checkpoint
+        does not wait for readers: pages that they need are moved the next time. The next
+        transaction then starts the log from its beginning.
         """
         with (
             contextlib.suppress(StoreError),
