@@ -29,6 +29,8 @@ LEAKY = [
     "sqlite://root:hunter2@host/db",
     "sqlite:///root:hunter2@host/db",
     "postgres://root:hunter2@host/db",
+    "memory://root:hunter2@x",
+    "memory://x?password=hunter2",
     "etcd://host/prod;password=hunter2",
     "etcd://host;hunter2/prod",
     "etcd://root:x'hunter2@host/prod",

@@ -101,7 +101,6 @@ _KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
     (core.StoreMisconfigured, "store_misconfigured", UNAVAILABLE),
     (core.OutcomeUnknown, "outcome_unknown", UNAVAILABLE),
     (core.Conflict, "conflict", RACE),
-    (core.Compacted, "compacted", RACE),
     (core.StoreError, "store_error", UNAVAILABLE),
     (core.Refused, "refused", GUARD),
     (Declined, "declined", FINDINGS),

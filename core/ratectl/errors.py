@@ -14,8 +14,7 @@ RatectlError
     ├── StoreUnauthenticated credentials missing, wrong or not sufficient
     ├── StoreMisconfigured   the store answers but cannot be used (too old, foreign data)
     ├── OutcomeUnknown       a write timed out: it may have been applied; re-read
-    ├── Conflict             somebody else wrote first
-    └── Compacted            the asked revision is no longer kept
+    └── Conflict             somebody else wrote first
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BundleError",
-    "Compacted",
     "Conflict",
     "GuardRefused",
     "NoAgents",
@@ -134,12 +132,3 @@ class OutcomeUnknown(StoreError):
 
 class Conflict(StoreError):
     """Somebody else wrote first; what the caller decided on is stale."""
-
-
-class Compacted(StoreError):
-    """The asked revision is older than what the store keeps."""
-
-    def __init__(self, asked: int, oldest: int) -> None:
-        self.asked = asked
-        self.oldest = oldest
-        super().__init__(f"revision {asked} is compacted; the oldest kept is {oldest}")

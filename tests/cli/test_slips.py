@@ -32,6 +32,25 @@ def test_an_empty_store_is_not_the_default_one(
     assert cli(command, "--store", f"sqlite:///{tmp_path}/other.db").code in (0, 1)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("history",), ("apply", "policies", "--yes"), ("doctor",), ("agent", "run"), ("demo",)],
+)
+def test_a_store_in_memory_is_refused(
+    cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """It would end with the command, and nothing would be kept."""
+    run = cli(*words, "--store", "memory://x")
+    assert (run.code, run.out) == (64, "")
+    assert "--store: memory:// is a store inside one process" in run.err
+    assert "Name a file, like sqlite:///rates.db, or a server" in run.err
+    if words != ("demo",):
+        monkeypatch.setenv("RATECTL_STORE", "memory://x")
+        run = cli(*words)
+        assert (run.code, run.out) == (64, "")
+        assert "RATECTL_STORE: memory:// is a store inside one process" in run.err
+
+
 def test_what_applies_nothing_all_the_same_is_named(
     cli: Cli, clean_place: Path, published: str
 ) -> None:

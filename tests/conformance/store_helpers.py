@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ratectl.stores.base import Events, Interrupted, Progress, Resync
+from ratectl.stores import in_one_process, open_store
+from ratectl.stores.base import Compare, Delete, Events, Interrupted, Progress, Put, Resync
+from ratectl.stores.memory import MemoryStore
+from ratectl.stores.memory.contents import Draft, contents_of
+from ratectl.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ratectl.stores.base import Item, Watch, WatchEvent
+    from ratectl.stores.base import Item, Store, Watch, WatchEvent
 
 
 class Follower:
@@ -77,8 +83,49 @@ class Follower:
             assert isinstance(event, Progress | Interrupted)
 
 
-def python(code: str, *args: str) -> subprocess.Popen[str]:
-    """Start another process: ``store`` is open in it; ``args`` begin with the store's URL."""
+def compact(store: Store, revision: int) -> None:
+    """Have the store forget its history before ``revision``, as its operator might or it does."""
+    if isinstance(store, SqliteStore):
+        with store._writing() as writer:
+            writer.compact(revision)
+        return
+    if isinstance(store, MemoryStore):
+        contents_of(store.url).change(Draft.compact, revision)
+        return
+    server, _, _ = store.url.partition("://")[2].partition("/")
+    body = json.dumps({"revision": str(revision), "physical": True}).encode()
+    urllib.request.urlopen(f"http://{server}/v3/kv/compaction", body).close()
+
+
+class _Thread(threading.Thread):
+    """Code in a thread, in place of a process."""
+
+    error: BaseException | None = None
+
+    def __init__(self, code: str, url: str, args: tuple[str, ...]) -> None:
+        super().__init__()
+        self._code = code
+        self._url = url
+        self._args = list(args)
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with open_store(self._url) as store:
+                names = {"store": store, "args": self._args}
+                exec(self._code, {**names, "Compare": Compare, "Delete": Delete, "Put": Put})
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+def python(code: str, url: str, *args: str) -> subprocess.Popen[str] | _Thread:
+    """Run code in another process: ``store`` is open in it.
+
+    A store that no other process can open is used by a thread.
+    """
+    if in_one_process(url):
+        return _Thread(code, url, args)
     head = (
         "import sys\n"
         "from ratectl.stores import open_store\n"
@@ -88,15 +135,20 @@ def python(code: str, *args: str) -> subprocess.Popen[str]:
     )
     body = "".join(f"    {line}\n" for line in code.strip().splitlines())
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", head + body, *args],
+        [sys.executable, "-W", "error", "-c", head + body, url, *args],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 30.0) -> str:
-    """Its output; fails if it failed."""
+def finish(process: subprocess.Popen[str] | _Thread, seconds: float = 30.0) -> str:
+    """Wait until the code has run, and return its output; fails if it failed."""
+    if isinstance(process, _Thread):
+        process.join(seconds)
+        assert not process.is_alive()
+        assert process.error is None
+        return ""
     try:
         output, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:

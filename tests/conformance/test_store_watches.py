@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance.store_helpers import Follower, finish, python
+from conformance.store_helpers import Follower, compact, finish, python
 from ratectl.errors import UsageError
 from ratectl.stores import open_store
 from ratectl.stores.base import Change, Delete, Events, Item, Put
@@ -129,7 +129,7 @@ def test_compacted_history_is_a_resync(store: Store) -> None:
     store.delete("p/b")
     store.put("q/a", b"other")
     last = store.put("p/a", b"2")
-    store.compact(last)
+    compact(store, last)
     with store.watch("p/", first) as watch:
         follower = Follower(watch)
         follower.until(lambda: follower.resyncs)
@@ -147,7 +147,7 @@ def test_a_watch_from_the_compacted_revision_still_has_it(store: Store) -> None:
     store.put("p/a", b"1")
     at = store.put("p/b", b"2")
     last = store.put("p/b", b"3")
-    store.compact(at)
+    compact(store, at)
     with store.watch("p/", at) as watch:
         follower = Follower(watch)
         follower.until_key("p/b", b"3")

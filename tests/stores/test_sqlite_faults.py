@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance.store_helpers import Follower, finish, python
+from conformance.store_helpers import Follower, compact, finish, python
 from ratectl.errors import StoreMisconfigured, StoreUnavailable
 from ratectl.stores.base import Interrupted, Progress
 from ratectl.stores.sqlite import SqliteStore
@@ -173,7 +173,7 @@ def test_resync_when_history_was_compacted_while_away(store: SqliteStore, path: 
         with SqliteStore(path) as other, watch._channel._lock:  # type: ignore[attr-defined]
             for n in range(10):
                 last = other.put("p/a", b"%d" % n)
-            other.compact(last)
+            compact(other, last)
         assert not hidden.exists()
         follower.until_key("p/a", b"9")
     assert "compacted" in follower.resyncs[0].reason

@@ -4,15 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ratectl.errors import RatectlError
 from ratectl_cli.framework.session import session_of
 from ratectl_cli.framework.text import aligned, bold, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ratectl_cli.diagnosis import Finding
-    from ratectl_cli.framework.session import Session
+    from ratectl.health import Check
     from ratectl_cli.framework.text import Block, Piece
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": ""}
@@ -34,63 +32,36 @@ def doctor(ctx: typer.Context) -> int:
       1   something failed
       64  wrong arguments or settings
     """
+    from ratectl.health import examine
+    from ratectl_cli.render.times import now
+
     session = session_of(ctx)
     with session.busy("looking"):
-        findings = _examine(session)
-    failed = sum(1 for finding in findings if finding.verdict == "failed")
-    warnings = sum(1 for finding in findings if finding.verdict == "warning")
+        checks = examine(session.store_url, now(), session.store)
+    failed = sum(1 for check in checks if check.status == "failed")
+    warnings = sum(1 for check in checks if check.status == "warning")
     data = {
         "healthy": not failed,
         "failed": failed,
         "warnings": warnings,
-        "findings": [_data(finding) for finding in findings],
+        "findings": [_data(check) for check in checks],
     }
-    session.answer("Doctor", data, lambda: _blocks(findings, failed, warnings))
+    session.answer("Doctor", data, lambda: _blocks(checks, failed, warnings))
     return 1 if failed else 0
 
 
-def _examine(session: "Session") -> "list[Finding]":
-    from ratectl.stores import check_url
-    from ratectl_cli.diagnosis import Finding, examine_engine, examine_link, examine_store
-    from ratectl_cli.render.times import now
-
-    check_url(session.store_url)
-    findings = list(examine_link(session.store_url))
-    try:
-        with session.store() as store:
-            findings = [*examine_store(store, now()), *findings]
-    except RatectlError as error:
-        findings.append(Finding("store", "failed", str(error)))
-    findings.append(examine_engine())
-    order = (
-        "store",
-        "tls",
-        "auth",
-        "policies",
-        "signature",
-        "rollout",
-        "panic",
-        "agents",
-        "reports",
-        "clock",
-        "engine",
-    )
-    return sorted(findings, key=lambda finding: order.index(finding.check))
-
-
-def _data(finding: "Finding") -> dict[str, Any]:
+def _data(check: "Check") -> dict[str, Any]:
     return {
-        "check": finding.check,
-        "verdict": finding.verdict,
-        "detail": finding.detail,
-        **finding.more,
+        "check": check.name,
+        "verdict": check.status,
+        "detail": check.message,
+        **check.details,
     }
 
 
-def _blocks(findings: "Sequence[Finding]", failed: int, warnings: int) -> "Iterator[Block]":
+def _blocks(checks: "Sequence[Check]", failed: int, warnings: int) -> "Iterator[Block]":
     rows: list[list[Piece]] = [
-        [bold(finding.verdict, _COLOURS[finding.verdict]), finding.check, finding.detail]
-        for finding in findings
+        [bold(check.status, _COLOURS[check.status]), check.name, check.message] for check in checks
     ]
     yield from aligned(rows)
     word = bold(f"{failed} failed", "red") if failed else bold("healthy", "green")

@@ -149,20 +149,23 @@ class Session:
         """The store of this run: the option, the environment variable, or the default.
 
         :raises UsageError: what names it is empty. A pipeline whose secret is not set would
-            publish to a file that nobody looks at.
+            publish to a file that nobody looks at. Or it lives in one process only.
         """
         named = self.named_store
         if named is None:
             named = _not_empty("RATECTL_STORE", os.environ.get("RATECTL_STORE"), "unset it")
+            _check_outlives("RATECTL_STORE", named)
         return default_store() if named is None else named
 
     @property
     def named_store(self) -> str | None:
         """The store that the option names, if it does.
 
-        :raises UsageError: it is empty.
+        :raises UsageError: it is empty, or lives in one process only.
         """
-        return _not_empty("--store", self.options.store, "leave it out")
+        named = _not_empty("--store", self.options.store, "leave it out")
+        _check_outlives("--store", named)
+        return named
 
     @contextmanager
     def store(self) -> Iterator[Store]:
@@ -203,6 +206,18 @@ def _not_empty(name: str, value: str | None, otherwise: str) -> str | None:
     if value is None or value.strip():
         return value
     raise UsageError(f"{name} is empty: name a store, like etcd://host:2379/prod, or {otherwise}")
+
+
+def _check_outlives(name: str, url: str | None) -> None:
+    """:raises UsageError: the store would end with this command."""
+    from ratectl.stores import in_one_process
+
+    if url is not None and in_one_process(url):
+        raise UsageError(
+            f"{name}: {url.partition('://')[0]}:// is a store inside one process, for tests: it "
+            "would end with this command, and no other process sees it. Name a file, like "
+            "sqlite:///rates.db, or a server, like etcd://host:2379/prod"
+        )
 
 
 class _Progress:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.waivers import Waivers
+from ratectl.kill_switch import wording
+from ratectl.kill_switch.wording import by_files
 from ratectl_cli.framework.text import Column, Styled, Table, bold, dim, plural
 from ratectl_cli.render import times
 
@@ -68,11 +70,8 @@ def local_options(place: str) -> str:
 
 
 def switch_text(switch: Switch) -> str:
-    """``limits are open at and below /a: INC-42 (Ada, 3 min ago)``."""
-    who = switch.author.partition(" <")[0]
-    how = "open" if switch.mode == "open" else "in shadow"
-    since = times.ago(switch.time, times.now())
-    return f"limits are {how} at and below {switch.scope}: {switch.reason} ({who}, {since})"
+    """Return a sentence about a switch that is on."""
+    return wording.switch_text(switch, times.now())
 
 
 def banner(switches: Switches, agents: Sequence[AgentRecord]) -> Iterator[Block]:
@@ -89,14 +88,6 @@ def obeyed_text(obeyed: Sequence[Mapping[str, str]]) -> str:
         f"{each['mode']} {each['scope']}{' (file)' if each['source'] == 'file' else ''}"
         for each in obeyed
     )
-
-
-def by_files(agents: Sequence[AgentRecord]) -> Iterator[tuple[str, str]]:
-    """Agents that obey files, and what those say."""
-    for agent in agents:
-        own = [f"{each.mode} {each.scope}" for each in agent.panic if each.source == "file"]
-        if own:
-            yield agent.id, ", ".join(own)
 
 
 def switch_data(switch: Switch) -> dict[str, Any]:

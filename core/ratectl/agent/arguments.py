@@ -11,13 +11,16 @@ from typing import Final
 from ratectl.errors import UsageError
 from ratectl.runtime.files import named_path
 from ratectl.runtime.urls import shown
+from ratectl.stores.registry import BACKENDS
 
 __all__ = [
     "default_state_dir", "environment_of", "id_of", "keys_of", "source_of", "state_dir_of",
 ]  # fmt: skip
 
 _ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-_LIKE_A_URL: Final = re.compile(r"(?:sqlite|etcds?):", re.IGNORECASE)
+_LIKE_A_URL: Final = re.compile(
+    f"(?:{'|'.join(scheme for backend in BACKENDS for scheme in backend.schemes)}):", re.IGNORECASE
+)
 _FORMS: Final = (
     "a store's URL, like etcd://host:2379/prod or sqlite:////var/lib/rates.db, or a directory of "
     "policies"

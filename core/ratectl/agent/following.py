@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 from ratectl.agent.adoption import Adoption
 from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
-from ratectl.agent.last_good import take_slot
+from ratectl.agent.last_good import slot_without_disk, take_slot
 from ratectl.agent.report import Reporter
 from ratectl.agent.shadow import Beside
 from ratectl.agent.state import AgentState
@@ -23,7 +23,7 @@ from ratectl.agent.sync import StoreSync
 from ratectl.agent.wall_clock import WallClock
 from ratectl.errors import UsageError
 from ratectl.runtime.urls import shown
-from ratectl.stores import check_url, open_store
+from ratectl.stores import check_url, in_one_process, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,6 +198,8 @@ class StoreFollowing(Following):
 
     def _taken_slot(self) -> Slot:
         told = self.settings
+        if in_one_process(told.source):  # a later process has nothing to start from
+            return slot_without_disk(told.wanted_id)
         slot = take_slot(told.state_dir, told.source, told.wanted_id)
         if slot.problem:
             self.state.problem("disk", slot.problem)

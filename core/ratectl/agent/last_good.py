@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["LastGood", "Slot", "take_slot"]
+__all__ = ["LastGood", "Slot", "slot_without_disk", "take_slot"]
 
 _FORMAT: Final = 1
 _MAX_SLOTS: Final = 4_096
@@ -234,6 +234,11 @@ def _age(path: Path) -> float:
         return 0.0
 
 
+def slot_without_disk(agent_id: str | None, problem: str | None = None) -> Slot:
+    """Return a slot that keeps nothing."""
+    return Slot(None, (_safe(agent_id) if agent_id else None) or _fresh_id(), None, problem)
+
+
 def take_slot(state_dir: Path, source: str, agent_id: str | None) -> Slot:
     """Lock a slot for the store (or directory) ``source``; never fails, see ``Slot.problem``."""
     store_dir = state_dir / "agents" / digest(source.encode())[:16]
@@ -248,7 +253,7 @@ def take_slot(state_dir: Path, source: str, agent_id: str | None) -> Slot:
         problem = f"all {_MAX_SLOTS} slots in {store_dir} are taken"
     except OSError as error:
         problem = f"cannot keep state in {store_dir}: {error.strerror or error}"
-    return Slot(None, wanted or _fresh_id(), None, f"{problem}; going on without last-good")
+    return slot_without_disk(agent_id, f"{problem}; going on without last-good")
 
 
 def _candidates(store_dir: Path, wanted: str | None) -> Iterator[tuple[Path, str | None]]:

@@ -1,1 +1,8 @@
-"""Health of an environment: agents, usage, and what `ratectl doctor` examines."""
+"""Health of an environment: what `ratectl doctor` examines."""
+
+from __future__ import annotations
+
+from ratectl.health.checks import Check, Status
+from ratectl.health.examination import examine
+
+__all__ = ["Check", "Status", "examine"]

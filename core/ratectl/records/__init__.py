@@ -1,24 +1,24 @@
-"""What the store holds: keys, and the JSON records under them.
+"""Records in the store: their keys, and their JSON.
 
 =========================  ====================================================================
 key                        value
 =========================  ====================================================================
 ``environment``            identity of the environment, written once
-``head``                   the live generation, and a candidate beside it: what agents watch
-``head/controller``        who controls a rollout now (under a lease); agents watch this as well
-``head/panic``             kill switches that are on (see ``panic``); and this
-``history/<generation>``   who published what, when, from which commit
-``rollouts/<generation>``  how a candidate is to be tried, how far it got, and how it ended
-``manifests/<sha256>``     size and number of chunks of a blob, and when it was last wanted
-``bundles/<sha256>/<n>``   the blob, in chunks: policies, where they were written (origins), the
-                           files that they were written in (documents), or who owns them (owners)
-``agents/<id>``            what an agent runs (under a lease)
-``usage/<id>``             what an agent has counted (under the same lease)
-``beats/<id>``             that it lives, and how much it has decided: what is looked at often
+``head``                   the live generation and its candidate; agents watch this key
+``head/controller``        the controller of a rollout (under a lease); agents watch this key
+``head/panic``             kill switches that are on (see ``kill_switch``); agents watch this key
+``history/<generation>``   author, time, commit and summary of a published generation
+``rollouts/<generation>``  terms, progress and end of the rollout of a candidate
+``manifests/<sha256>``     size and number of chunks of a blob, and its last use by a publisher
+``bundles/<sha256>/<n>``   chunks of a blob: policies, the positions of their values in files
+                           (origins), those files (documents), or owners of documents (owners)
+``agents/<id>``            generation and state of an agent (under a lease)
+``usage/<id>``             counts of an agent (under the same lease)
+``beats/<id>``             last report and number of decisions of an agent: small, read often
 =========================  ====================================================================
 
-Records are read tolerantly (an older reader ignores fields that a newer writer adds), except for
-``format``, which says when that would be wrong.
+An older reader ignores fields that a newer writer adds. A newer writer raises ``format`` if that
+would be wrong.
 """
 
 from ratectl.records.base import (

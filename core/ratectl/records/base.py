@@ -1,4 +1,4 @@
-"""Keys, and how every record is read and written."""
+"""Keys of records, and reading and writing of all records."""
 
 from __future__ import annotations
 
@@ -48,39 +48,41 @@ FORMAT = 1
 
 
 def history_key(generation: int) -> str:
-    """Padded, so that keys sort as numbers."""
+    """Return the key of a history entry, padded so that keys sort as numbers."""
     return f"{HISTORY}{generation:010d}"
 
 
 def rollout_key(generation: int) -> str:
-    """Of the rollout that tries this generation."""
+    """Return the key of the rollout of a generation."""
     return f"{ROLLOUTS}{generation:010d}"
 
 
 def chunk_key(sha256: str, number: int) -> str:
+    """Return the key of a chunk of a blob."""
     return f"{BUNDLES}{sha256}/{number:05d}"
 
 
 def utc_now() -> str:
-    """Wall-clock time as ISO 8601 in UTC, to the millisecond."""
+    """Return the wall-clock time as ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def exactly(said: str, names: Sequence[str], value: object) -> dict[str, Any]:
-    """``value``, which is to have these fields and no others.
+def exactly(subject: str, names: Sequence[str], value: object) -> dict[str, Any]:
+    """Return ``value`` if it is an object with these fields and no others.
 
-    :raises TypeError: it has others; ``said`` begins the message, which ends with the names.
+    :raises TypeError: it is not; the message is ``subject`` and the names.
     """
     if not isinstance(value, dict) or set(value) != set(names):
-        raise TypeError(f"{said} {', '.join(names)}")
+        raise TypeError(f"{subject} {', '.join(names)}")
     return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Common reading and writing of records."""
+    """Base of records: reading and writing."""
 
     def encode(self) -> bytes:
+        """Return the record as JSON."""
         value = {"format": FORMAT, **asdict(self)}
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -88,7 +90,7 @@ class Record:
     def decode(cls, data: bytes) -> Self:
         """Read a record.
 
-        :raises BundleError: not such a record, or of a newer format.
+        :raises BundleError: it is no such record, or has a newer format.
         """
         try:
             value = json.loads(data)
@@ -108,9 +110,9 @@ class Record:
             raise BundleError(f"not a readable {cls.__name__}: {error}") from None
 
     def check(self) -> None:
-        """Return if every value may be one that an honest writer wrote.
+        """Check that ratectl may have written every value.
 
-        :raises TypeError, ValueError: one may not; the message names it.
+        :raises TypeError, ValueError: it cannot have written one; the message names it.
         """
         check_fields(self)
 

@@ -1,7 +1,7 @@
 """Checks of values where records are read: their types, and the bounds of numbers.
 
-Whoever can write the store can write anything. A value that no honest writer writes is refused
-here, before it is compared, added to, or signed.
+Another program with write access can store any value. A value that ratectl never writes is refused
+here, before it is compared, added or signed.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ __all__ = [
 ]
 
 MAX_GENERATION: Final = 9_999_999_999
-"""Keys of the history have ten digits: enough for a publication every second, for 317 years."""
+"""Keys of the history have ten digits: enough for one publication a second for 317 years."""
 
 _TOO_LARGE: Final = 2**63
-"""Sums of smaller numbers, and their products with a share, are never infinite."""
+"""Sums of smaller numbers, and their products with a percentage, are never infinite."""
 
 _LEAD_YEARS: Final = 10
-"""A sequence may be a time, in milliseconds. It may lie this far in the future: clocks that are
-wrong by a day or by a year make no honest record look forged."""
+"""A sequence may be a time in milliseconds, up to this far in the future. So a record is accepted
+if its writer's clock was wrong by a day or a year."""
 
 _YEAR_MS: Final = 31_557_600_000
 _BUILT_MS: Final = 1_793_491_200_000
-"""2026-11-01: a clock that shows an earlier time is wrong, and this time counts in its place."""
+"""2026-11-01: a clock that shows an earlier time is wrong, and this time is used instead."""
 
 
 def now_ms() -> int:
@@ -43,7 +43,7 @@ def now_ms() -> int:
 
 
 def sequence_problem(sequence: object) -> str | None:
-    """Return why no honest writer wrote this sequence; None where one may have."""
+    """Return why ratectl cannot have written this sequence; None if it can."""
     if type(sequence) is int and 0 < sequence <= _latest_ms():
         return None
     return (
@@ -57,14 +57,14 @@ def _latest_ms() -> int:
 
 
 def generation_problem(generation: object) -> str | None:
-    """Return why this is no number of a generation; None where it is one."""
+    """Return why this is not the number of a generation; None if it is one."""
     if type(generation) is int and 0 < generation <= MAX_GENERATION:
         return None
     return f"a generation has a whole number from 1 to {MAX_GENERATION}, not {generation!r:.40}"
 
 
 def check_fields(record: Any) -> None:
-    """Return if each field of a dataclass holds a value of the type that it declares.
+    """Check that each field of a dataclass holds a value of its declared type.
 
     :raises TypeError: one does not; the message names it.
     """
@@ -75,7 +75,7 @@ def check_fields(record: Any) -> None:
 
 
 def check_counts(record: Any) -> None:
-    """Return if no number of a dataclass is negative.
+    """Check that no number of a dataclass is negative.
 
     :raises ValueError: one is; the message names it.
     """
@@ -91,22 +91,22 @@ Fits = Callable[[Any], bool]
 @cache
 def _fields(kind: Any) -> list[tuple[str, Fits]]:
     hints = get_type_hints(kind)
-    return [(each.name, _fits(hints[each.name])) for each in fields(kind)]
+    return [(field.name, _fits(hints[field.name])) for field in fields(kind)]
 
 
 def _fits(kind: Any) -> Fits:
-    """Return a test for values of a type, as JSON has them: ``true`` is no number, nor ``"1"``."""
-    origin, of = get_origin(kind), get_args(kind)
+    """Return a test for JSON values of a type: ``true`` and ``"1"`` are no numbers."""
+    origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return _any_of([_fits(each) for each in of])
+        return _any_of([_fits(arg) for arg in args])
     if origin is Literal:
-        return lambda value: isinstance(value, str) and value in of
+        return lambda value: isinstance(value, str) and value in args
     if origin is list:
-        return _list_of(_fits(of[0]))
+        return _list_of(_fits(args[0]))
     if origin is tuple:
-        return _tuple_of([_fits(each) for each in of])
+        return _tuple_of([_fits(arg) for arg in args])
     if origin is dict:
-        return _dict_of(_fits(of[0]), _fits(of[1]))
+        return _dict_of(_fits(args[0]), _fits(args[1]))
     if is_dataclass(kind):
         return _record_of(kind)
     return _PLAIN.get(kind) or (lambda value: isinstance(value, kind))
@@ -141,7 +141,7 @@ def _record_of(kind: Any) -> Fits:
 
 
 def _is_text(value: Any) -> bool:
-    """Return False for half a surrogate pair as well: JSON can hold it, and UTF-8 cannot."""
+    """Return True for text that UTF-8 can encode. JSON can also hold half a surrogate pair."""
     return isinstance(value, str) and (value.isascii() or _encodable(value))
 
 

@@ -1,4 +1,4 @@
-"""What publishers write: generations, what is live, and rollouts."""
+"""Records of publishers: the environment, the head, history, rollouts and blobs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment(Record):
-    """A store's own identity: a restored or foreign store has another."""
+    """Identity of an environment, stored with it. Another environment has another."""
 
     id: str
     created: str
@@ -47,13 +47,13 @@ class Candidate:
     generation: int
     bundle: str
     rollout: str
-    """Id of the rollout: with an agent's own it says whether that agent takes part."""
+    """Id of the rollout. It decides, with an agent's id, if that agent takes part."""
     percent: float
-    """Share of all agents that take part, in hundredths of a percent at the finest."""
+    """Percentage of all agents that take part, to 0.01%."""
     mode: Literal["enforce", "shadow"] = "enforce"
-    """``shadow``: every agent evaluates it beside the live one, and enforces nothing of it."""
+    """``shadow``: every agent evaluates it beside the live generation, and does not enforce it."""
     terms: str = ""
-    """SHA-256 of what it has to get through (``RolloutRecord.terms``): signed with the head."""
+    """SHA-256 of the terms of its rollout (``RolloutRecord.terms``): signed with the head."""
 
     def check(self) -> None:
         """See ``Record.check``."""
@@ -76,15 +76,15 @@ class Head(Record):
     """SHA-256 of the policies' bytes."""
     candidate: Candidate | None = None
     latest: int = 0
-    """The highest number that a generation has had, also one that never went live."""
+    """Highest number of a generation so far, also of one that never went live."""
     signature: str | None = None
-    """Ed25519 (see ``signing``), in base64; None where nobody signs."""
+    """Ed25519 (see ``signing``), in base64; None if it is not signed."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "latest", max(self.latest, self.generation))
 
     def signed_part(self) -> dict[str, Any]:
-        """All that it says, as JSON would have it."""
+        """Return everything except the signature, as JSON."""
         return {
             "sequence": self.sequence,
             "live": {"generation": self.generation, "bundle": self.bundle},
@@ -93,6 +93,7 @@ class Head(Record):
         }
 
     def encode(self) -> bytes:
+        """See ``Record.encode``."""
         value = {"format": FORMAT, **self.signed_part(), "signature": self.signature}
         return json.dumps(value, separators=(",", ":")).encode()
 
@@ -135,14 +136,14 @@ def _candidate(value: dict[str, Any]) -> Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controller(Record):
-    """Who watches over a rollout at this moment: while nobody does, nobody new takes part."""
+    """The process that controls a rollout. Without one, no more agents take part."""
 
     rollout: str
     host: str
     pid: int
     since: str
     nonce: str = ""
-    """Of this one, among all that there have been."""
+    """Distinguishes this controller from all earlier ones."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -150,71 +151,72 @@ class Controller(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutRecord(Record):
-    """How a candidate is tried, how far it got, and how that ended."""
+    """A rollout: its terms, its progress and its end."""
 
     id: str
     generation: int
     base: int
-    """The generation that is live meanwhile."""
+    """The generation that is live during the rollout."""
     mode: str
     stages: list[float]
-    """Percent of all agents, stage by stage; after the last comes the promotion."""
+    """Percentage of all agents in each stage. After the last stage comes the promotion."""
     bake_seconds: float
-    """How long each stage lasts at least."""
+    """Shortest length of a stage."""
     min_requests: int
-    """How many requests agents that take part must have decided in each stage."""
+    """Fewest requests that participating agents must have decided in each stage."""
     band: float | None
-    """By how many percentage points their refusals may differ from the others'; None for any."""
+    """Largest allowed difference of refusals between both groups of agents, in percentage points;
+    None for any."""
     author: str
     started: str
     updated: str
     stage: int = 0
     compared: bool = False
-    """Whether, in a stage before this one, those that run it could be compared with others."""
+    """True if, in an earlier stage, participating agents could be compared with the others."""
     state: str = "running"
     """``running``, ``paused``, ``promoted`` or ``aborted``."""
     reason: str = ""
-    """Why it was paused or aborted."""
+    """Reason of a pause or an abort."""
     by: str = ""
-    """Who promoted, paused or aborted it: a person, or the controller."""
+    """The person or controller that promoted, paused or aborted it."""
     request: str = ""
-    """Unique to one step: how a writer recognises its own write after a lost reply."""
+    """Unique to one step. After a lost reply, a writer recognises its own write by it."""
 
     def check(self) -> None:
         """See ``Record.check``."""
         check_fields(self)
-        if not self.stages or any(not 0 < each <= 100 for each in self.stages) or self.stage < 0:
+        if not self.stages or any(not 0 < stage <= 100 for stage in self.stages) or self.stage < 0:
             raise ValueError(f"stages are shares above 0% and up to 100%, not {self.stages!r:.100}")
         if self.bake_seconds < 0 or self.min_requests < 0:
             raise ValueError("a stage lasts 0 seconds or more, and takes 0 requests or more")
 
     @property
     def terms(self) -> str:
-        """What the candidate has to get through, as a hash."""
-        said = [self.id, self.stages, self.bake_seconds, self.min_requests, self.band]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+        """Hash of everything that the candidate has to pass."""
+        terms = [self.id, self.stages, self.bake_seconds, self.min_requests, self.band]
+        return hashlib.sha256(json.dumps(terms).encode()).hexdigest()
 
     @property
     def over(self) -> bool:
-        """Whether it has been decided."""
+        """True after the promotion or the abort."""
         return self.state in ("promoted", "aborted")
 
     @property
     def percent(self) -> float:
-        """Of the stage that it is in."""
+        """Percentage of agents in the current stage."""
         return self.stages[min(self.stage, len(self.stages) - 1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry(Record):
-    """One published generation: never changed, dropped only when it is among the oldest."""
+    """One published generation. Entries never change; only the oldest are deleted."""
 
     KIND: ClassVar[str] = "generation"
 
     generation: int
     bundle: str
     origins: str | None
-    """SHA-256 of where each value was written; None where that is not known."""
+    """SHA-256 of the positions of all values in files; None where they are unknown."""
     action: str
     """``apply``, ``rollback``, or ``canary`` and ``shadow`` for one published as a candidate."""
     author: str
@@ -223,46 +225,46 @@ class HistoryEntry(Record):
     commit: str | None
     """Git commit of the applied tree; None outside a repository."""
     dirty: bool | None
-    """Whether the tree differed from that commit."""
+    """True if the tree differed from that commit."""
     summary: dict[str, int]
-    """``scopes``, ``limits``, ``budgets``, ``overrides`` and ``exceptions`` declared; ``added``,
-    ``removed``, ``changed`` against the last. Entries of earlier versions lack some of them."""
+    """Numbers of declared ``scopes``, ``limits``, ``budgets``, ``overrides`` and ``exceptions``;
+    ``added``, ``removed`` and ``changed`` since the last. Entries of older versions lack some."""
     request: str
-    """Unique to one attempt: how a writer recognises its own write after a lost reply."""
+    """Unique to one attempt. After a lost reply, a writer recognises its own write by it."""
     rollback_of: int | None = None
-    """For a rollback: the generation whose content this one repeats."""
+    """For a rollback: the generation whose contents this one repeats."""
     passed: dict[str, str] = field(default_factory=dict)
-    """Guards that said no, each with the reason for which it was passed."""
+    """Guards that refused the publication, and the reasons given for bypassing them."""
     signature: str | None = None
-    """Ed25519 (see ``signing``), in base64: what is published again must have been published."""
+    """Ed25519 (see ``signing``), in base64: proof, for a rollback, that this was published."""
 
     def signed_part(self) -> dict[str, Any]:
-        """All that it says."""
+        """Return everything except the signature."""
         return {name: value for name, value in asdict(self).items() if name != "signature"}
 
     documents: str | None = None
-    """SHA-256 of the files that it was written in; None where these are not kept."""
+    """SHA-256 of the source files; None where they are not kept."""
 
     owners: str | None = None
-    """SHA-256 of which set owns what (see ``sets``); None where nobody owns anything."""
+    """SHA-256 of the owners of documents (see ``publishing.ownership``); None without owners."""
     set: str | None = None
     """The set that was published; None for a whole tree."""
 
     @property
     def blobs(self) -> list[str]:
-        """Every blob that it names."""
+        """SHA-256 of every blob that the entry refers to."""
         blobs = (self.bundle, self.origins, self.documents, self.owners)
         return [sha256 for sha256 in blobs if sha256]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest(Record):
-    """How to read a blob back."""
+    """Size and number of chunks of a blob."""
 
     size: int
     chunks: int
     wanted: str
-    """When somebody last meant to publish it: younger than an hour is not garbage."""
+    """When a publisher last used it. A blob used within the last hour is not garbage."""
 
     def check(self) -> None:
         """See ``Record.check``."""

@@ -1,4 +1,4 @@
-"""What agents write of themselves."""
+"""Records of agents: their states and their usage."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class Obeyed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRecord(Record):
-    """What an agent says of itself."""
+    """State of an agent, as it reports it."""
 
     id: str
     generation: int
-    """The generation it enforces; 0 for none yet."""
+    """The generation that it enforces; 0 before the first."""
     state: str
     """``serving``, ``rejected`` (keeps serving ``generation``) or ``waiting`` (has none yet)."""
     error: str | None
     rejected: int | None
-    """The generation it refused, while ``state`` is ``rejected``."""
+    """The generation that it refused, while ``state`` is ``rejected``."""
     applied: str | None
-    """When it swapped to ``generation``."""
+    """When it began to enforce ``generation`` (ISO 8601, UTC)."""
     swap_ms: float | None
-    """How long that took, from seeing the head to enforcing it, in milliseconds."""
+    """Milliseconds from seeing the head to enforcing it."""
     started: str
     reported: str
     host: str
@@ -56,16 +56,16 @@ class AgentRecord(Record):
     rollout: str | None = None
     """The rollout whose candidate it runs."""
     sequence: int = 0
-    """Of the newest head that it accepted."""
+    """Sequence of the newest head that it accepted."""
     interval: float = 2.0
     """Seconds between its usage reports."""
     panic: list[Obeyed] = field(default_factory=list)
     panic_sequence: int = 0
-    """Of the store's record of switches that it obeys; 0 for none."""
+    """Sequence of the store's record of switches that it obeys; 0 for none."""
 
     @classmethod
     def _build(cls, value: dict[str, Any]) -> Self:
-        value["panic"] = [Obeyed(**_known(Obeyed, each)) for each in value.get("panic", ())]
+        value["panic"] = [Obeyed(**_known(Obeyed, obeyed)) for obeyed in value.get("panic", ())]
         return cls(**_known(cls, value))
 
     def check(self) -> None:
@@ -79,14 +79,14 @@ class AgentRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat(Record):
-    """A sign of life, written with every usage record and far smaller."""
+    """A small record that an agent is alive, written with every usage record."""
 
     id: str
     generation: int
     since: str
     reported: str
     requests: int
-    """Decided since it started; never more than there were (see ``agent.usage``)."""
+    """Decisions since its start; never more than were made (see ``agent.usage``)."""
     refused: int
 
     def check(self) -> None:
@@ -97,7 +97,7 @@ class Beat(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitReport:
-    """Counts of one limit in one agent, or of those of its buckets that some overrides select.
+    """Counts of one limit in one agent, or of its buckets that certain overrides select.
 
     ``recent_*`` cover ``UsageRecord.recent_seconds``.
     """
@@ -114,33 +114,33 @@ class LimitReport:
     recent_allowed: int
     recent_refused: int
     peak: float | None
-    """Fullest use of any one bucket recently, 0 to 1; None when nothing was admitted."""
+    """Highest recent use of a single bucket, 0 to 1; None if nothing was admitted."""
     top_refused: list[tuple[str, int]] = field(default_factory=list)
     budget: bool = False
-    """Whether it is a budget of ``scope``, drawn from by the whole subtree."""
+    """True for a budget of ``scope``: all requests at or below it use its bucket."""
     overrides: list[str] = field(default_factory=list)
-    """Those that select these buckets, among all of the limit's."""
+    """Names of the overrides that select these buckets; empty if none does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BesideReport:
-    """What a candidate in shadow would have decided otherwise in one agent."""
+    """Differences between a shadow candidate's decisions and those of one agent."""
 
     rollout: str
     generation: int
     requests: int
-    """Decided by both since the agent began to evaluate it."""
+    """Requests decided by both since the agent began to evaluate the candidate."""
     newly_refused: int
-    """Let pass, and the candidate would have refused."""
+    """Requests that were allowed, and that the candidate would have refused."""
     newly_allowed: int
-    """Refused, and the candidate would have let pass."""
+    """Requests that were refused, and that the candidate would have allowed."""
     limits: list[tuple[str, str, int, int]] = field(default_factory=list)
-    """By which limits, most first: scope, limit (of whichever refused), and both numbers."""
+    """Limits that refused, most first: scope, limit, newly refused, newly allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRecord(Record):
-    """What an agent has counted since it started, most active limits first."""
+    """Counts of an agent since its start, most active limits first."""
 
     id: str
     generation: int
@@ -149,7 +149,7 @@ class UsageRecord(Record):
     recent_seconds: float
     limits: list[LimitReport]
     omitted: int
-    """Less active limits left out to bound the record."""
+    """Number of less active limits that were left out to bound the record."""
     no_policy: int
     errors: int
     buckets: int
@@ -171,18 +171,18 @@ class UsageRecord(Record):
     def check(self) -> None:
         """See ``Record.check``."""
         check_fields(self)
-        for counted in (self, *self.limits, *filter(None, [self.beside])):
-            check_counts(counted)
+        for counts in (self, *self.limits, *filter(None, [self.beside])):
+            check_counts(counts)
         for limit in self.limits:
             if limit.peak is not None and limit.peak > 1:
                 raise ValueError(f"peak cannot be {limit.peak!r}, more than full")
 
 
 def _known(kind: Any, value: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields that a dataclass has: a newer version may write more."""
+    """Return the fields that the dataclass has. A newer version may write more."""
     return {name: item for name, item in value.items() if name in kind.__dataclass_fields__}
 
 
 def _with_tuples(value: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a JSON object with tuples in place of the arrays in one of its fields."""
-    return {**value, name: [tuple(each) for each in value.get(name, ())]}
+    return {**value, name: [tuple(array) for array in value.get(name, ())]}

@@ -1,1 +1,1 @@
-"""Small helpers below everything else: files, Git, URLs, pauses of the collector."""
+"""Helpers without knowledge of rate limits: files, Git, URLs, times, threads, the collector."""

@@ -1,18 +1,17 @@
-"""Building large things beside threads that must not wait: work in slices, rests between them.
+"""Cooperative background work: large loops in short slices, with rests for request threads.
 
-CPython runs one thread at a time. One that computes without end lets another in only when that has
-waited for five milliseconds (``sys.getswitchinterval``, which is the host's to change, not ours),
-and never within one call into C. So whoever builds, compares or frees what has thousands of parts
-does it ``paced``, part by part: inside ``cooperative()``, as the threads of an agent are, a slice
-of work is followed by a rest in which the others go on. Anywhere else ``paced`` changes nothing and
-costs nothing: in a command nobody is waiting.
+CPython runs one thread at a time. A thread that computes without pause gives way to another only
+after that has waited for five milliseconds (``sys.getswitchinterval``, a setting of the host
+application), and never within one call into C. So code that builds, compares or frees thousands of
+parts iterates with ``paced``. Inside ``cooperative()``, where the threads of an agent run, each
+slice of work is followed by a rest in which other threads run. Elsewhere ``paced`` changes nothing
+and costs nothing: in a command no other thread waits.
 
-A rest really sleeps: to give up the lock and take it back at once would often be sooner than the
-thread that waits for it wakes up. The price: beside threads that never rest themselves, each slice
-has to wait for the five milliseconds, and the work takes its time.
+A rest really sleeps. To release the interpreter's lock and take it back at once is often faster
+than the waiting thread wakes up. The price: beside threads that never rest, each slice waits for
+five milliseconds, and the work takes longer.
 
-Never rest holding a lock that the others want: ``paced`` is for what builds, not for what a
-decision may run into.
+Never rest while holding a lock that a request may wait for.
 """
 
 from __future__ import annotations
@@ -31,22 +30,23 @@ if TYPE_CHECKING:
 __all__ = ["Kept", "Pacer", "breathe", "cooperative", "paced", "release"]
 
 SLICE_SECONDS: Final = 250e-6
-"""Of work at a time, and the rest of a millisecond for what takes longer than it should."""
+"""Length of a slice. It leaves most of a millisecond for a step that takes longer."""
 
 REST_SECONDS: Final = 50e-6
-"""Long enough for a waiting thread to wake up and take over; the system makes more of it."""
+"""Length of a rest: enough for a waiting thread to take over. The system sleeps for longer."""
 
 T = TypeVar("T")
 
-_left: deque[Mapping[Any, object]] = deque()
-"""Of those that nobody keeps alive any more."""
+_discarded: deque[Mapping[Any, object]] = deque()
+"""Containers of ``Kept`` objects that were freed: the next ``release`` empties them."""
 
 
 class Pacer:
-    """Rests whenever a slice of work is done. The cycle collector is paused in between.
+    """A clock of slices and rests for one thread. The cycle collector is paused during slices.
 
-    What is built has no cycles, and passes over it take longer than building it. The others have
-    their collector while they run: it never sees what was built, save in a full pass.
+    The objects built have no cycles, and collecting them takes longer than building them. The
+    collector runs in the rests, for other threads. It looks at the built objects in a full pass
+    only.
     """
 
     def __init__(
@@ -65,31 +65,31 @@ class Pacer:
         self._due = self._clock() + SLICE_SECONDS
 
     def end(self) -> None:
-        """End a slice: the collector goes on as it did."""
+        """End a slice: the collector is as it was before."""
         paused, self._paused = self._paused, None
         resume(paused)
 
     def breathe(self) -> None:
-        """Rest if the slice is done."""
+        """Rest if the slice has taken its time."""
         if self._clock() >= self._due:
             self.end()
             self._sleep(REST_SECONDS)
             self.begin()
 
     def over(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items; rests after each that completes a slice."""
+        """Yield the items, and rest after each item that completes a slice."""
         for item in items:
             yield item
             self.breathe()
 
 
 _pacer: ContextVar[Pacer | None] = ContextVar("ratectl_pacer", default=None)
-"""A context of its own for each thread: a pacer is never another thread's."""
+"""The pacer of this thread: each thread has a context of its own."""
 
 
 @contextmanager
 def cooperative(pacer: Pacer | None = None) -> Iterator[None]:
-    """Let what is ``paced`` in this block rest. Inside another such block it changes nothing."""
+    """Let ``paced`` loops in this block rest. Inside another such block it changes nothing."""
     if _pacer.get() is not None:
         yield
         return
@@ -104,23 +104,23 @@ def cooperative(pacer: Pacer | None = None) -> Iterator[None]:
 
 
 def paced(items: Iterable[T]) -> Iterable[T]:
-    """The same items, with rests between them where the thread is cooperative."""
+    """Return the items, with rests between them if the thread is cooperative."""
     pacer = _pacer.get()
     return items if pacer is None else pacer.over(items)
 
 
 def breathe() -> None:
-    """Rest now, if it is time and the thread is cooperative: between steps that are no loop."""
+    """Rest if the slice is over and the thread is cooperative. For steps outside of loops."""
     pacer = _pacer.get()
     if pacer is not None:
         pacer.breathe()
 
 
 class Kept:
-    """What large containers hold, for whoever keeps them alive to hold as well.
+    """References to large containers. An object that uses the containers holds this one as well.
 
-    Once the last of these is gone, it is let go bit by bit, by the next ``release`` in whichever
-    thread: not at once by the one that came by, which may be a request's.
+    When this object is freed, perhaps by a request, the contents are not freed at once: the next
+    ``release``, in any thread, frees them step by step.
     """
 
     __slots__ = ("_containers",)
@@ -128,25 +128,25 @@ class Kept:
     def __init__(self, *containers: Mapping[Any, object]) -> None:
         self._containers = containers
 
-    def __del__(self, left: deque[Mapping[Any, object]] = _left) -> None:
-        left.extend(self._containers)
+    def __del__(self, discarded: deque[Mapping[Any, object]] = _discarded) -> None:
+        discarded.extend(self._containers)
 
 
-def release(*held: list[Any] | dict[Any, Any]) -> None:
-    """Empty these, one item at a time: to free all that is in them at once takes long.
+def release(*containers: list[Any] | dict[Any, Any]) -> None:
+    """Empty containers one item at a time, with rests: to free all at once takes long.
 
-    Of containers that belong to others, collect what is in them; drop those, then call this.
-    What was ``Kept`` goes as well, if nobody has it any more.
+    To free containers of another owner, collect their items in a list, drop the containers, and
+    release the list. Containers of ``Kept`` objects that were freed are emptied as well.
     """
     breathe()
-    for each in held:
-        _empty(each)
-    while _left:
-        with suppress(IndexError):  # another thread was sooner
-            _empty(list(paced(_left.popleft().values())))
+    for container in containers:
+        _empty(container)
+    while _discarded:
+        with suppress(IndexError):  # another thread took it
+            _empty(list(paced(_discarded.popleft().values())))
 
 
-def _empty(held: list[Any] | dict[Any, Any]) -> None:
-    let_go = held.popitem if isinstance(held, dict) else held.pop
-    for _ in paced(range(len(held))):
-        let_go()
+def _empty(container: list[Any] | dict[Any, Any]) -> None:
+    drop_one = container.popitem if isinstance(container, dict) else container.pop
+    for _ in paced(range(len(container))):
+        drop_one()

@@ -1,7 +1,7 @@
-"""Paths that people name, folders that are made, and reading files within bounds.
+"""Checks of paths, creation of folders, and reads of files with size limits.
 
-``Beneath`` follows no link, on the way or at the end: what it opens lies below the folder, also
-where somebody exchanges folders for links meanwhile. (A hard link is a file like any other.)
+``Beneath`` follows no symbolic link: a file that it opens lies below the folder, even if somebody
+replaces folders by links meanwhile. (A hard link is a file like any other.)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 CLOSED: Final = 0o700
-"""Mode of a folder that is for its owner alone."""
+"""Mode of a folder for its owner alone."""
 
 ENTERABLE: Final = 0o711
 """Mode of a folder in which others may open a file whose name they know; they cannot list it."""
@@ -38,10 +38,10 @@ _FILE: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 
 
 def named_path(what: str, given: object) -> Path:
-    """Return the path that somebody gave, for ``what`` (a word for the error).
+    """Return an argument as a path. ``what`` names the argument in errors.
 
-    An empty one would mean the working directory, which nobody named. ``Path("")`` cannot be told
-    from ``Path(".")``: a text ``"."`` can.
+    An empty argument is refused: it would mean the working directory. ``Path("")`` equals
+    ``Path(".")``, so both are refused; the text ``"."`` is accepted.
 
     :raises UsageError: it is empty or blank, no text or path, or a URL.
     """
@@ -64,17 +64,17 @@ def named_path(what: str, given: object) -> Path:
 
 
 def make_folder(path: Path, mode: int) -> None:
-    """Make a folder and those above it that are not there, each with exactly this mode.
+    """Create a folder and its missing parents, each with exactly this mode.
 
-    A folder that is there keeps its mode.
+    An existing folder keeps its mode.
 
-    :raises OSError: it could not be made.
+    :raises OSError: a folder could not be created.
     """
-    missing = [each for each in (path, *path.parents) if not os.path.lexists(each)]
+    missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
     for folder in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # somebody else was faster
+        with contextlib.suppress(FileExistsError):  # another process created it
             folder.mkdir(mode)
-            folder.chmod(mode)  # whatever the process's umask takes away
+            folder.chmod(mode)  # the umask may have removed bits
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
@@ -82,8 +82,8 @@ def make_folder(path: Path, mode: int) -> None:
 def parts_below(root: str, real: str) -> tuple[str, ...] | None:
     """Return the parts of a real path from a real folder; None where it is not below that.
 
-    What is hidden there counts as not below: Git's own files may hold credentials. (Names that
-    begin with two dots are no hidden ones: Kubernetes mounts files behind ``..data``.)
+    A path with a hidden part counts as not below: Git's own files may hold credentials. (Names
+    that begin with two dots are not hidden: Kubernetes mounts files behind ``..data``.)
     """
     above = f"{root.rstrip('/')}/"
     if not real.startswith(above):
@@ -94,15 +94,15 @@ def parts_below(root: str, real: str) -> tuple[str, ...] | None:
 
 
 def left_repository(path: str) -> str | None:
-    """Return the Git work tree that a path, by its name, lies in, but by its links leads out of.
+    """Return the Git work tree that contains a path, if links in the path lead out of it.
 
-    None where it leads out of none. Who commits to a repository is not who runs a command on it:
-    a link in there must not choose what the command reads. Elsewhere a link is as good as a path.
+    Return None if they do not. The author of a commit is not the user who runs a command on it: a
+    link in a repository must not choose what the command reads. Other links are followed.
     """
     try:
         real = os.path.realpath(path)
         folder = os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120 - keeps links
-    except (OSError, ValueError):  # the working directory is gone, or it can be no path
+    except (OSError, ValueError):  # the working directory is gone, or it cannot be a path
         return None
     while True:
         if os.path.lexists(f"{folder}/.git"):
@@ -121,7 +121,7 @@ def _is_within(real: str, top: str) -> bool:
 
 
 class Beneath:
-    """Opens regular files below folders, following no link. Keeps the last folder open."""
+    """Opener of regular files below folders. It follows no link, and keeps the last folder open."""
 
     def __init__(self) -> None:
         self._place: tuple[str, Sequence[str]] | None = None
@@ -130,7 +130,7 @@ class Beneath:
     def open(self, root: str, parts: Sequence[str]) -> int:
         """Open the file at ``parts`` below the folder ``root``, for reading.
 
-        :raises OSError: there is none, it cannot be read, or a link is on the way by now.
+        :raises OSError: there is none, it cannot be read, or a part of the path is a link.
         """
         file = os.open(parts[-1], _FILE, dir_fd=self._enter(root, parts[:-1]))
         if not stat.S_ISREG(os.fstat(file).st_mode):
@@ -168,7 +168,7 @@ def read_at_most(file: int, limit: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while size < limit:
-        # In chunks: asking for so many at once would clear as much memory, and a pipe gives less.
+        # In chunks: one large read would allocate as much memory, and a pipe returns less.
         data = os.read(file, min(_CHUNK, limit - size))
         if not data:
             break
@@ -178,9 +178,9 @@ def read_at_most(file: int, limit: int) -> bytes:
 
 
 def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
-    """Read a file that somebody named: at most ``limit`` bytes, whatever it is.
+    """Return the contents of a file of any kind: at most ``limit`` bytes.
 
-    :raises OSError: it cannot be read, or holds more than that.
+    :raises OSError: it cannot be read, or is larger.
     """
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

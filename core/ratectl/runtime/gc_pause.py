@@ -1,4 +1,4 @@
-"""Building large trees of objects without the cycle collector walking them over and over."""
+"""Pauses of the cycle collector while large trees of objects are built."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ class _Pauses:
 pauses = _Pauses()
 
 _CAN_SET_ASIDE = sys.implementation.name == "cpython" and sys.version_info < (3, 14)
-"""From 3.14 on freezing walks all objects, and passes of the collector are short by themselves."""
+"""From 3.14 on, freezing walks all objects, and passes of the collector are short anyway."""
 
 _host_freezes = False
 
 
 @contextmanager
 def paused_collector() -> Iterator[None]:
-    """Pause the cycle collector: what is built here has no cycles, and it triples the time."""
+    """Pause the cycle collector: it would triple the time, and the objects have no cycles."""
     yield from pausing(long=True)
 
 
 def pause() -> Pause | None:
-    """Pause the collector until ``resume`` or ``end``; None where it does not run anyway."""
+    """Pause the collector until ``resume`` or ``end``. Return None if it is off already."""
     if not gc.isenabled():
         return None
-    pauses.count += 1  # first: a child that is forked in between must know
+    pauses.count += 1  # before disabling: a child that is forked in between must enable it
     gc.disable()
     return Pause()
 
 
 def resume(paused: Pause | None) -> None:
-    """End a long pause; what was built in it is not looked at until the next full pass."""
+    """End a long pause. The collector skips the new objects until its next full pass."""
     if paused is not None:
         _set_aside()
         end(paused)
@@ -71,8 +71,8 @@ def end(paused: Pause | None) -> None:
 def pausing(*, long: bool = False) -> Generator[None]:
     """Return a generator that pauses the collector from its first step until it is closed.
 
-    Whatever interrupts it, the collector goes on. What was built in a ``long`` pause is not looked
-    at until the next full pass.
+    An exception at any point leaves the collector on. After a ``long`` pause, the collector skips
+    the new objects until its next full pass.
     """
     paused = False
     try:
@@ -85,7 +85,7 @@ def pausing(*, long: bool = False) -> Generator[None]:
         try:
             if paused and long:
                 _set_aside()
-        finally:  # no call but that of `gc.enable`, where `end` could be interrupted
+        finally:  # inlined: a call of `end` could be interrupted before it begins
             if paused:
                 pauses.count -= 1
                 if pauses.count < 1:
@@ -94,17 +94,17 @@ def pausing(*, long: bool = False) -> Generator[None]:
 
 
 def _set_aside() -> None:
-    """Make all young objects old, without looking at any of them.
+    """Move all young objects to the oldest generation, without walking them.
 
-    The first pass after a pause would walk all that was built in it, in whichever thread comes by:
-    a request's. To freeze it for good is not for a library to do: what others have just made would
-    be frozen with it, and stay when it becomes garbage. Frozen and unfrozen, both wait for a full
-    pass, and are no reason for one. Where the process keeps frozen objects of its own, that would
-    not leave them frozen: nothing is done.
+    Otherwise the first pass after a pause walks all new objects, perhaps in the thread of a
+    request. A library must not freeze objects for good: new objects of the application would be
+    frozen as well, and never be collected. Frozen and unfrozen at once, they wait for a full pass
+    and do not cause one. Nothing is done in a process that has frozen objects of its own:
+    unfreezing would unfreeze those.
     """
-    global _host_freezes  # noqa: PLW0603  counting frozen objects is slow: one look is enough
+    global _host_freezes  # noqa: PLW0603  counting frozen objects is slow: once is enough
     if not _host_freezes and _CAN_SET_ASIDE:
-        # One call of C code, which no thread and no exception comes into; it ends at a count.
+        # One call into C, so no thread and no exception interrupts it; it stops at a count above 0.
         _host_freezes = any(map(call, (gc.get_freeze_count, gc.freeze, gc.unfreeze)))
 
 

@@ -1,9 +1,9 @@
-"""Asking Git, as a program of its own: nothing here writes to a repository or a work tree.
+"""Read-only calls of the program ``git``.
 
-Who proposes a change chooses the files of a work tree, but never a ``.git``: Git itself refuses to
-commit one. So the repository that answers is the one whose ``.git`` is nearest. Left alone, Git
-would also take a folder with the files ``HEAD``, ``objects`` and ``refs`` for a repository, and
-run the commands that the settings beside them name.
+The author of a change chooses the files of a work tree, but cannot add a ``.git``: Git refuses to
+commit one. So the repository asked is the one whose ``.git`` is nearest. Without this rule, Git
+also accepts a folder with the files ``HEAD``, ``objects`` and ``refs`` as a repository, and runs
+commands from the settings in it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["GitFailed", "NoRepository", "ask", "setting", "work_tree"]
 
-_OTHERS_BUSINESS: Final = frozenset((
+_HOOK_VARIABLES: Final = frozenset((
     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE",
     "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY",
     "GIT_PREFIX", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE",
 ))  # fmt: skip
-"""Set in hooks, where they name the repository that runs the hook: ours is the one of the path."""
+"""Variables that Git sets in hooks. They name the hook's repository; we ask that of the path."""
 
 _SAFE: Final = (
     "--no-pager",
@@ -33,34 +33,34 @@ _SAFE: Final = (
     "-c", "core.fsmonitor=",
     "-c", "core.hooksPath=/dev/null",
 )  # fmt: skip
-"""Keeps Git from running commands. The empty monitor is none for every version of Git."""
+"""Options that keep Git from running commands. An empty monitor is off in every version."""
 
 _BARE: Final = ("HEAD", "objects", "refs")
-"""The files by which Git knows a repository that has no work tree."""
+"""Files by which Git recognises a repository without a work tree."""
 
 
 class GitFailed(Exception):
-    """Raised when Git is not installed, takes too long, or refuses; the text is its own."""
+    """Raised when Git is not installed, takes too long, or fails; the text is Git's."""
 
     def __init__(self, text: str, code: int | None = None) -> None:
         super().__init__(text)
         self.code = code
-        """Exit code of Git, where it ended by itself."""
+        """Exit code of Git; None if it did not run to its end."""
 
 
 class NoRepository(GitFailed):
-    """Raised when a folder lies in no repository."""
+    """Raised when a folder is in no repository."""
 
 
 def work_tree(folder: Path) -> Path | None:
     """Return the nearest folder, at or above this one, that holds a ``.git``."""
-    return next((each for each in _upwards(folder) if os.path.lexists(each / ".git")), None)
+    return next((path for path in _upwards(folder) if os.path.lexists(path / ".git")), None)
 
 
 def ask(folder: Path, *words: str, given: bytes = b"", seconds: float = 5.0) -> bytes:
-    """Return the answer of Git in the work tree that holds ``folder``.
+    """Return Git's output for a command in the work tree that contains ``folder``.
 
-    :raises GitFailed: there is none.
+    :raises GitFailed: there is no work tree, or the command fails.
     """
     top = work_tree(folder)
     if top is not None:
@@ -74,22 +74,22 @@ def ask(folder: Path, *words: str, given: bytes = b"", seconds: float = 5.0) -> 
 
 
 def setting(folder: Path, name: str) -> bytes:
-    """Return the value of a setting of the work tree that holds ``folder``, else of the user.
+    """Return the value of a setting of the work tree that contains ``folder``, else of the user.
 
-    :raises GitFailed: nobody has set it.
+    :raises GitFailed: it is not set.
     """
     return _run(work_tree(folder) or Path(os.sep), ("config", name), b"", 5.0)
 
 
 def _upwards(folder: Path) -> Iterator[Path]:
-    """Yield a folder and those above it, up to where the user wants no repository looked for."""
+    """Yield a folder and its parents, up to one in ``GIT_CEILING_DIRECTORIES``."""
     try:
         real = folder.resolve()
     except (OSError, RuntimeError):
         raise GitFailed(f"{folder} cannot be found") from None
     ceilings = os.environ.get("GIT_CEILING_DIRECTORIES", "").split(os.pathsep)
     yield real
-    yield from takewhile(lambda each: str(each) not in ceilings, real.parents)
+    yield from takewhile(lambda path: str(path) not in ceilings, real.parents)
 
 
 def _looks_bare(folder: Path) -> bool:
@@ -97,13 +97,11 @@ def _looks_bare(folder: Path) -> bool:
 
 
 def _run(top: Path, words: tuple[str, ...], given: bytes, seconds: float) -> bytes:
-    environment = {
-        name: value for name, value in os.environ.items() if name not in _OTHERS_BUSINESS
-    }
+    environment = {name: value for name, value in os.environ.items() if name not in _HOOK_VARIABLES}
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     try:
-        done = subprocess.run(  # noqa: S603  fixed words; what users give comes after a separator
-            ["git", "-C", str(top), *_SAFE, *words],  # noqa: S607  the user's own
+        done = subprocess.run(  # noqa: S603  fixed words; users' words come after a separator
+            ["git", "-C", str(top), *_SAFE, *words],  # noqa: S607  the user's git
             input=given,
             capture_output=True,
             timeout=seconds,

@@ -1,7 +1,7 @@
-"""URLs as people may see them: in messages, logs, JSON and records.
+"""URLs without secrets, for messages, logs, JSON and records.
 
-A URL that is wrong may hold a password where none belongs. No message prints a URL that was not
-checked: it prints what ``shown`` returns.
+A wrong URL may hold a password in any place. A message never prints an unchecked URL, but the text
+that ``shown`` returns.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[A-Za-z0-9._-]*)(?::(\d*))?")
 _HOST_ONLY: Final = re.compile(r"[A-Za-z0-9._-]*(?=:)")
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,30}")
 _PATTERN: Final = re.compile(r"etcds?://host:port(?:\[|/)")
-"""What messages tell users to write."""
+"""The form of URLs that messages recommend."""
 _SECRET: Final = re.compile(r".*://|.*:.*(?:@|%40)", re.DOTALL | re.IGNORECASE)
-"""Text that holds a URL, or has a place for a password without being one."""
+"""Text that contains a URL, or a password before an ``@``."""
 _BEGINS_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|etcds?:/", re.IGNORECASE)
 _BEGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/.*", re.DOTALL)
 _IN_TEXT: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^\s'\"`]+")
 
 
 def shown(url: str) -> str:
-    """Return ``url`` without what may be secret.
+    """Return ``url`` without parts that may be secret.
 
-    Hidden are: what stands before an ``@``, a host or port that cannot be one, the values (not the
-    names) of a query or of parameters after ``;``, and a fragment. A file's path after
-    ``sqlite:///`` is shown as it is.
+    Hidden are the part before an ``@``, an invalid host or port, the values (not the names) of a
+    query or of parameters after ``;``, and a fragment. A path after ``sqlite:///`` is not changed.
     """
     match = _SCHEME.match(url)
     scheme = match[0] if match else ""
@@ -58,10 +57,10 @@ def holds_password(path: str) -> bool:
 
 
 def scrubbed(text: str, given: Iterable[str] = ()) -> str:
-    """Return a text in which every URL is as ``shown`` returns it, but for our own pattern.
+    """Return a text with every URL as ``shown`` returns it, except the pattern in our messages.
 
-    ``given``: words that users have written, such as arguments. Where a text repeats one of them,
-    it is hidden whole, whatever quotes or blanks its password holds, and without ``://`` as well.
+    ``given`` are words that users wrote, such as arguments. They are found in the text as a whole,
+    whatever quotes or blanks a password holds, and also without ``://``.
     """
     for word in sorted(map(_value, given), key=len, reverse=True):
         if _SECRET.match(word) and not _PATTERN.match(word):
@@ -73,12 +72,12 @@ def scrubbed(text: str, given: Iterable[str] = ()) -> str:
 
 
 def looks_like_url(path: str) -> bool:
-    """Return True for a path that somebody may have meant as a URL of a store."""
+    """Return True for a path that a user may have meant as a URL of a store."""
     return _BEGINS_URL.match(path) is not None or holds_password(path)
 
 
 def _value(word: str) -> str:
-    """Return the URL in an argument, from its scheme on, or the value of an option, or the word."""
+    """Return the URL in an argument (from its scheme on), else an option's value, else the word."""
     url = _BEGIN.search(word)
     if url:
         return url[0]
@@ -90,7 +89,7 @@ def _escaped(word: str) -> str:
 
 
 def _parted(text: str, marks: str) -> tuple[str, str, str]:
-    """Part a text at the first of these characters."""
+    """Split a text at the first of these characters: before, character, after."""
     end = next((at for at, character in enumerate(text) if character in marks), len(text))
     return text[:end], text[end : end + 1], text[end + 1 :]
 

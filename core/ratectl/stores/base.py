@@ -1,11 +1,11 @@
-"""The store interface: what every backend promises, and all that the rest of ratectl may use.
+"""The store interface: the promises of every backend, and no more than ratectl uses.
 
 A store is a small, ordered, transactional key-value space for one environment. Keys are relative
 (``head``, ``history/0000000412``); a backend adds its own prefix. Values are bytes. One int64
 *revision* counts transactions, and all keys written by one transaction share it.
 
 Modelled on etcd's KV, Watch and Lease services, reduced to what SQLite can honour as well;
-``tests/conformance`` runs the same tests on both.
+``tests/conformance`` runs the same tests on every backend.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_OPS",
     "MAX_VALUE_BYTES",
-    "Capabilities",
+    "MIN_TTL",
     "Change",
     "Compare",
     "Delete",
@@ -31,8 +31,10 @@ __all__ = [
     "Lease",
     "Op",
     "Progress",
+    "Protection",
     "Put",
     "Resync",
+    "Security",
     "Snapshot",
     "Status",
     "Store",
@@ -47,10 +49,13 @@ MAX_OPS = 128
 MAX_VALUE_BYTES = 1_000_000
 """Largest value and largest transaction payload; etcd refuses requests above 1.5 MiB."""
 
+MIN_TTL = 2.0
+"""Shortest time to live of a lease, in seconds: etcd's minimum."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A key as stored. ``mod_revision`` is the revision of its last write."""
+    """One key and its value. ``mod_revision`` is the revision of the key's last write."""
 
     key: str
     value: bytes
@@ -94,7 +99,7 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class TxnResult:
-    """``ok``: every compare held and ``success`` was applied; else ``failure`` was.
+    """Result of a transaction. ``ok``: every compare held, and the operations were applied.
 
     ``revision`` is the store's revision after the transaction.
     """
@@ -130,7 +135,7 @@ class Progress:
 class Resync:
     """The watch could not be continued (compaction, a restored or wiped store).
 
-    ``snapshot`` replaces everything known: a key that it does not hold does not exist.
+    ``snapshot`` replaces everything seen before: a key that it does not hold does not exist.
     """
 
     snapshot: Snapshot
@@ -139,7 +144,7 @@ class Resync:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The store stopped answering; the watch goes on trying by itself. ``error`` says why."""
+    """The store stopped answering; the watch keeps trying by itself. ``error`` holds the cause."""
 
     error: Exception
 
@@ -148,17 +153,8 @@ WatchEvent = Events | Progress | Resync | Interrupted
 
 
 @dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a backend can be relied on for beyond the common promises."""
-
-    scope: Literal["machine", "cluster"]
-    unknown_outcomes: bool
-    """Writes can raise ``OutcomeUnknown``."""
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
-    """What a store says of itself; ``problems`` are sentences for ``ratectl doctor``."""
+    """Version, size and health of a store; ``problems`` are sentences for ``ratectl doctor``."""
 
     backend: str
     version: str
@@ -168,18 +164,42 @@ class Status:
     detail: Mapping[str, str]
     problems: tuple[str, ...] = ()
     absent: bool = False
-    """Nothing is there yet; the first write makes it."""
+    """True where nothing is stored yet: the first write creates the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """One protection of a store, as ``ratectl doctor`` reports it.
+
+    ``state`` is ``skipped`` where this kind of store needs no such protection.
+    """
+
+    state: Literal["ok", "warning", "skipped"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """Protections of a store, by its URL and the settings of this process."""
+
+    transport: Protection
+    """Encryption between this process and the store."""
+    access: Protection
+    """Credentials that decide who may read and write."""
 
 
 class Lease(ABC):
-    """A promise to delete keys unless renewed. Thread-safe."""
+    """A time to live shared by several keys: the store deletes them unless it is renewed.
+
+    Thread-safe.
+    """
 
     ttl: float
     """Seconds after the last renewal when the store deletes the keys (>= 2)."""
 
     @abstractmethod
     def renew(self) -> bool:
-        """Renew once; False when the lease is gone (make a new one and write the keys again).
+        """Renew once. Return False if the lease has ended: take a new one, write the keys again.
 
         :raises StoreUnavailable: no answer; the lease may still be alive.
         """
@@ -212,7 +232,7 @@ class Watch(ABC):
 
 
 class Store(ABC):
-    """A connection to one environment. Thread-safe. Not usable in a forked child: open anew.
+    """A connection to one environment. Thread-safe. A forked child opens its own.
 
     Opening does not connect: the first call does. Every call may raise ``StoreUnavailable``,
     ``StoreUnauthenticated`` and ``StoreMisconfigured``; a call takes at most ``timeout`` seconds.
@@ -221,29 +241,36 @@ class Store(ABC):
     url: str
     """The URL as opened, free of secrets."""
 
-    capabilities: Capabilities
-
+    @classmethod
     @abstractmethod
-    def get(self, key: str) -> Item | None:
-        """The newest value of a key, or None."""
+    def from_url(cls, url: str, *, timeout: float = 4.0) -> Self:
+        """Return the store of a URL.
 
+        :raises UsageError: the URL or a setting is wrong.
+        """
+
+    @classmethod
     @abstractmethod
-    def list(self, prefix: str, revision: int | None = None) -> Snapshot:
-        """Every item whose key starts with ``prefix``, all read at one revision.
+    def security(cls, url: str) -> Security:
+        """Return how the store of a URL is secured, without connecting.
 
-        :raises Compacted: ``revision`` is no longer kept.
+        :raises UsageError: the URL or a setting is wrong.
         """
 
     @abstractmethod
-    def txn(
-        self,
-        compare: Sequence[Compare],
-        success: Sequence[Op],
-        failure: Sequence[Op] = (),
-    ) -> TxnResult:
-        """Apply ``success`` if every compare holds, else ``failure``: atomically, as one revision.
+    def get(self, key: str) -> Item | None:
+        """Return the newest value of a key, or None."""
 
-        A transaction without effect (no operations) makes no revision.
+    @abstractmethod
+    def list(self, prefix: str) -> Snapshot:
+        """Return every item whose key starts with ``prefix``, all read at one revision."""
+
+    @abstractmethod
+    def txn(self, compare: Sequence[Compare], ops: Sequence[Op]) -> TxnResult:
+        """Apply the operations if every compare holds: atomically, as one revision.
+
+        A transaction without effect (a compare fails, or only absent keys are deleted) makes no
+        revision.
 
         :raises OutcomeUnknown: no reply; the write may have been applied. Re-read to find out.
         :raises UsageError: a key twice, over ``MAX_OPS`` operations or ``MAX_VALUE_BYTES`` bytes.
@@ -251,36 +278,29 @@ class Store(ABC):
 
     @abstractmethod
     def watch(self, prefix: str, from_revision: int) -> Watch:
-        """Everything below ``prefix`` from ``from_revision`` on (inclusive), until closed.
+        """Return a watch of all keys below ``prefix``, from ``from_revision`` on (inclusive).
 
-        Reconnects by itself; whatever happened meanwhile is delivered, or covered by a Resync.
+        It reconnects by itself. Changes during an outage are delivered, or covered by a Resync.
         """
 
     @abstractmethod
     def lease(self, ttl: float) -> Lease:
-        """A new lease of ``ttl`` seconds (>= 2)."""
-
-    @abstractmethod
-    def compact(self, revision: int) -> None:
-        """Forget history before ``revision``; current values stay.
-
-        :raises Compacted: it is forgotten already.
-        """
+        """Return a new lease of ``ttl`` seconds (>= 2)."""
 
     @abstractmethod
     def status(self) -> Status:
-        """Version, size and health, for ``doctor``."""
+        """Return version, size and health, for ``ratectl doctor``."""
 
     @abstractmethod
     def close(self) -> None:
-        """Release connections; ends its watches. Safe to call twice."""
+        """Release connections and end all watches. Safe to call twice."""
 
     def put(self, key: str, value: bytes, lease: Lease | None = None) -> int:
-        """Write one key unconditionally; returns the revision."""
+        """Write one key unconditionally. Return the revision."""
         return self.txn((), (Put(key, value, lease),)).revision
 
     def delete(self, key: str) -> int:
-        """Delete one key unconditionally; returns the revision."""
+        """Delete one key unconditionally. Return the revision."""
         return self.txn((), (Delete(key),)).revision
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
-"""Running on the channel of somebody else's ``etcd3`` client, without importing etcd3.
+"""A client on the channel of an application's ``etcd3`` client. It does not import etcd3.
 
-Two shapes exist: etcd3 0.12 holds one channel, its successors hold endpoints that have one each.
-Only the channel is used: such an endpoint bars itself for minutes after one error.
+Two shapes exist: etcd3 0.12 holds one channel, its successors hold endpoints with one channel each.
+Only the channel is used: such an endpoint refuses all calls for minutes after one error.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ __all__ = ["adopt"]
 
 
 class _Borrowed:
-    """A connection that is not ours to open, replace or close."""
+    """A connection that the application opened, and closes."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    def channel(self, scope: Scope) -> Channel:  # noqa: ARG002 - it is there already
+    def channel(self, scope: Scope) -> Channel:  # noqa: ARG002 - the channel is open
+        """Return the application's channel."""
         return self._channel
 
     def lost(self, since: float) -> None:  # noqa: ARG002
-        """There is only this channel, and some only connect while a call waits on them."""
+        """Let the next call wait: in some versions a channel connects only while a call waits."""
         self._channel.patient = True
 
     def close(self) -> None:
-        """Nothing to do: its owner closes it."""
+        """Do nothing: the application closes its channel."""
 
 
 def adopt(etcd3_client: Any) -> tuple[str, Client]:
-    """The address of an etcd3 client, and our client on its channel.
+    """Return the address of an etcd3 client, and ratectl's client on its channel.
 
     :raises UsageError: it has no channel where known versions have it.
     """

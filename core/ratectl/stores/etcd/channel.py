@@ -26,15 +26,15 @@ _MEMBER_SECONDS: Final = 1.5
 
 
 def silent_members(settings: Settings, timeout: float, scope: Scope) -> list[str]:
-    """One sentence for each member that cannot be reached, asking all at once."""
+    """Return a sentence for each member that does not answer. All are asked at the same time."""
     name = _server_name(settings)
     answers: dict[Address, str] = {}
 
     def ask(address: Address, seconds: float) -> None:
-        alone = replace(settings, addresses=(address,), server_name=name)
+        member = replace(settings, addresses=(address,), server_name=name)
         channel = None
         try:
-            channel = open_channel(alone, target(alone, Scope(seconds)), timeout)
+            channel = open_channel(member, target(member, Scope(seconds)), timeout)
             channel.call(STATUS, m.StatusRequest(), (), Scope(seconds), seconds)
         except grpc.RpcError as error:
             answers[address] = text(error)
@@ -53,11 +53,11 @@ def silent_members(settings: Settings, timeout: float, scope: Scope) -> list[str
         thread.start()
     for thread in threads:
         thread.join(seconds + 0.5)
-    return [f"member {address} does not answer: {why}" for address, why in answers.items()]
+    return [f"member {address} does not answer: {cause}" for address, cause in answers.items()]
 
 
 def open_channel(settings: Settings, target_name: str, timeout: float) -> Channel:
-    """A channel to ``target_name``; it connects with the first call."""
+    """Return a channel to ``target_name``; it connects with the first call."""
     options = _options(settings, timeout)
     if not settings.tls:
         return Channel(grpc.insecure_channel(target_name, options=options))
@@ -67,25 +67,25 @@ def open_channel(settings: Settings, target_name: str, timeout: float) -> Channe
 
 def _options(settings: Settings, timeout: float) -> list[tuple[str, int | str]]:
     options: list[tuple[str, int | str]] = [
-        # Pings find a dead or frozen peer. etcd refuses more than one in 5 s; the keepalive
-        # timeout alone does not notice a stopped process, the http2 one does.
+        # Pings detect a dead or frozen server. etcd refuses more than one in 5 s. The keepalive
+        # timeout alone does not detect a stopped process; the http2 ping timeout does.
         ("grpc.keepalive_time_ms", 10_000),
         ("grpc.keepalive_timeout_ms", 3_000),
         ("grpc.http2.ping_timeout_ms", 3_000),
         ("grpc.http2.max_pings_without_data", 0),
-        # Live again within 3 s after a server returns, and a connection that hangs fails with
-        # its cause before the call's own deadline hides it.
+        # Reconnect within 3 s after a server returns. A connection attempt that hangs fails
+        # before the call's deadline, so that the error names the cause.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.min_reconnect_backoff_ms", max(500, int(timeout * 750))),
         ("grpc.dns_min_time_between_resolutions_ms", 2_000),
-        # A write must never be sent twice: no retries by gRPC, no retry policy out of DNS.
+        # A write must never be sent twice: no retries by gRPC, no retry policy from DNS.
         ("grpc.enable_retries", 0),
         ("grpc.service_config_disable_resolution", 1),
-        # Several members: use all that are up. A store never shares another one's connection.
+        # Use every member that is up. Each store has connections of its own.
         ("grpc.lb_policy_name", "round_robin"),
         ("grpc.use_local_subchannel_pool", 1),
-        # The store is infrastructure beside the service: web proxies do not apply.
+        # HTTP proxies are for the web, not for the store.
         ("grpc.enable_http_proxy", 0),
         ("grpc.max_receive_message_length", _MAX_MESSAGE),
         ("grpc.max_send_message_length", _MAX_MESSAGE),
@@ -103,9 +103,9 @@ def _server_name(settings: Settings) -> str | None:
 
 
 def target(settings: Settings, scope: Scope) -> str:
-    """gRPC's name for all members.
+    """Return the gRPC target that names all members.
 
-    gRPC resolves one host name by itself, but knows no list of them: several are resolved here.
+    gRPC resolves one host name itself. It accepts no list of names, so several are resolved here.
 
     :raises StoreUnavailable: no name can be resolved.
     """
@@ -116,11 +116,11 @@ def target(settings: Settings, scope: Scope) -> str:
 
 
 def resolve(addresses: Sequence[Address], scope: Scope) -> list[tuple[str, int]]:
-    """IP address and port of every member whose name resolves in time.
+    """Return IP address and port of every member whose name resolves in time.
 
-    :raises StoreUnavailable: none does.
+    :raises StoreUnavailable: no name does.
     """
-    found: list[list[tuple[str, int]]] = [[] for _ in addresses]
+    resolved: list[list[tuple[str, int]]] = [[] for _ in addresses]
     errors: list[str] = []
 
     def look_up(index: int, address: Address) -> None:
@@ -129,13 +129,13 @@ def resolve(addresses: Sequence[Address], scope: Scope) -> list[tuple[str, int]]
         except OSError as error:
             errors.append(f"{address.host}: {error.strerror or error}")
         else:
-            found[index] = [(str(answer[4][0]), int(answer[4][1])) for answer in answers]
+            resolved[index] = [(str(answer[4][0]), int(answer[4][1])) for answer in answers]
 
     threads = []
     for index, address in enumerate(addresses):
         if address.is_ip:
-            found[index] = [(address.host, address.port)]
-        else:  # getaddrinfo knows no timeout; a thread that stays behind ends by itself
+            resolved[index] = [(address.host, address.port)]
+        else:  # getaddrinfo has no timeout; a thread that takes longer ends by itself
             thread = threading.Thread(target=look_up, args=(index, address), daemon=True)
             thread.start()
             threads.append(thread)
@@ -143,19 +143,19 @@ def resolve(addresses: Sequence[Address], scope: Scope) -> list[tuple[str, int]]
     while not waiting.expired() and (running := [t for t in threads if t.is_alive()]):
         running[0].join(min(0.1, waiting.remaining()))
         scope.check()
-    if not any(found):
+    if not any(resolved):
         raise StoreUnavailable(
             ",".join(map(str, addresses)), "; ".join(errors) or "host names do not resolve in time"
         )
-    return [_preferred(answers, found) for answers in found if answers]
+    return [_preferred(answers, resolved) for answers in resolved if answers]
 
 
 def _preferred(
-    answers: list[tuple[str, int]], everyone: list[list[tuple[str, int]]]
+    answers: list[tuple[str, int]], members: list[list[tuple[str, int]]]
 ) -> tuple[str, int]:
-    """The address whose family all members have, if there is one (IPv4 first)."""
+    """Return an address of the family that all members have (IPv4 first), else the first."""
     for is_v6 in (False, True):
-        if all(any((":" in ip) == is_v6 for ip, _ in each) for each in everyone if each):
+        if all(any((":" in ip) == is_v6 for ip, _ in member) for member in members if member):
             return next(answer for answer in answers if (":" in answer[0]) == is_v6)
     return answers[0]
 
@@ -164,6 +164,6 @@ def _join(addresses: list[tuple[str, int]]) -> str:
     unique = list(dict.fromkeys(addresses))
     if all(":" not in ip for ip, _ in unique):
         return "ipv4:" + ",".join(f"{ip}:{port}" for ip, port in unique)
-    # One target holds one family: IPv4 addresses among IPv6 ones travel in their mapped form.
+    # A target holds one address family: beside IPv6, IPv4 addresses are written in mapped form.
     mapped = ((ip if ":" in ip else f"::ffff:{ip}", port) for ip, port in unique)
     return "ipv6:" + ",".join(f"[{ip}]:{port}" for ip, port in mapped)

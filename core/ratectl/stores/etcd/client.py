@@ -1,4 +1,4 @@
-"""Calls to etcd with a deadline, a token, and errors of ratectl's own."""
+"""Calls to etcd with a deadline and a token. Errors are ratectl's."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ _TOKEN_SPREADS: Final = 0.05  # seconds until every member knows a new token
 
 
 class Connection(Protocol):
-    """Where channels come from."""
+    """A source of channels."""
 
     def channel(self, scope: Scope) -> Channel:
-        """The channel to call on."""
+        """Return the channel to call on."""
 
     def lost(self, since: float) -> None:
-        """A call begun at ``since`` (monotonic) reached no member."""
+        """Note that a call begun at ``since`` (monotonic) reached no member."""
 
     def close(self) -> None:
-        """Release what is ours."""
+        """Close the channels that this object opened."""
 
 
 class Client:
-    """Calls to one etcd cluster; thread-safe, bound to the process that made it.
+    """A client of one etcd cluster. Thread-safe; a forked child cannot use it.
 
-    ``members``: how many there are to try. ``token``: a fixed one, where no password is known.
+    ``members`` is the number of members to try. ``token`` is used where no password is known.
     """
 
     def __init__(
@@ -78,22 +78,22 @@ class Client:
         self._closed = False
 
     def call(self, method: Method[Q, R], request: Q, scope: Scope, *, write: bool = False) -> R:
-        """One request, one reply, within ``scope``.
+        """Send one request and return its reply, within ``scope``.
 
-        A write is sent once: it is repeated only after etcd refused its token, which applies
-        nothing. A read that got lost is repeated; where there are several members, a silent
-        one costs it only half of its time.
+        A write is sent once. It is repeated only if etcd refused its token, and so did not apply
+        it. A read without a reply is repeated; with several members, an attempt takes at most half
+        of the time, so that a silent member does not use up all of it.
 
-        :raises StoreError: as ``failures.translate`` says.
-        :raises Cancelled: the scope was.
+        :raises StoreError: the error that ``failures.translate`` returns.
+        :raises Cancelled: the scope was cancelled.
         """
-        seconds = part = scope.remaining()
+        seconds = limit = scope.remaining()
         if self._members > 1 and not write:
-            part = seconds / 2
+            limit = seconds / 2
         for attempt in range(1, _ATTEMPTS + 1):
             token, began = self.token(scope), time.monotonic()
             try:
-                return self._send(method, request, scope, token, min(part, scope.remaining()))
+                return self._send(method, request, scope, token, min(limit, scope.remaining()))
             except grpc.RpcError as error:
                 again = (
                     self.forget(token) if is_stale_token(error) else not write and is_lost(error)
@@ -107,9 +107,9 @@ class Client:
     def stream(
         self, method: Method[Q, R], requests: Iterable[Q], scope: Scope
     ) -> tuple[Call, Iterator[R], str]:
-        """Open a stream: its handle, its replies, and the token it was opened with.
+        """Open a stream. Return its handle, its replies, and the token that it was opened with.
 
-        :raises StoreError: there is no connection or no token to be had.
+        :raises StoreError: there is no connection, or no token.
         """
         token = self.token(scope)
         try:
@@ -118,7 +118,7 @@ class Client:
             raise self._channel_closed() from error
 
     def token(self, scope: Scope) -> str:
-        """The token to send, authenticating if there is none; empty where none is needed."""
+        """Return the token to send; authenticate if there is none. Empty where none is needed."""
         token = self._token
         if token is not None:
             return token
@@ -132,28 +132,31 @@ class Client:
             self._token_lock.release()
 
     def forget(self, token: str) -> bool:
-        """Drop a token that etcd refused; False if no other can be had."""
+        """Drop a token that etcd refused. Return False if no other can be requested."""
         if self._user is None:
             return False
-        if self._token == token:  # no lock: a race costs one more authentication at worst
+        if self._token == token:  # no lock: a race costs one authentication more
             self._token = None
         return True
 
     def translate(
         self, error: grpc.RpcError, seconds: float, began: float, *, write: bool = False
     ) -> RatectlError:
-        """The error to raise for gRPC's, for a call of ``seconds`` since ``began``."""
+        """Return the error to raise for a gRPC error of a call that began at ``began``.
+
+        ``seconds`` is the time that the call had; ``began`` is by the monotonic clock.
+        """
         if connection_failed(error):
             self.lost(began)
         return translate(error, self.address, seconds, write=write)
 
     def lost(self, since: float) -> None:
-        """Nobody answers on the connection used at ``since`` (monotonic): take another one."""
+        """Open another connection for later calls: that used at ``since`` (monotonic) is silent."""
         self._connection.lost(since)
 
     @property
     def inherited(self) -> bool:
-        """Whether this process is a forked child of the one that opened the connection."""
+        """True in a forked child of the process that opened the connection."""
         return self._pid != os.getpid()
 
     def check_usable(self) -> None:
@@ -208,7 +211,7 @@ class Client:
 
 
 def _metadata(token: str, method: Method[Q, R]) -> Metadata:
-    # As call metadata: gRPC refuses to send call credentials over plaintext.
+    # The token is call metadata: gRPC refuses to send call credentials without TLS.
     pairs = (("token", token),) if token else ()
-    # A member cut off from the others answers "no leader" instead of being silently stale.
+    # With it, a member cut off from the others refuses ("no leader") instead of reading old data.
     return (*pairs, ("hasleader", "true")) if method.needs_leader else pairs

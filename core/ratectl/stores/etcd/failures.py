@@ -1,7 +1,7 @@
-"""gRPC's and etcd's errors → ratectl's, keeping their own words.
+"""Translation of gRPC's and etcd's errors to ratectl's. The original text is kept.
 
-The line that matters is between "certainly not applied" and "unknown" for writes. Only two kinds
-are certain: gRPC could not connect at all, and etcd answered with a refusal.
+For writes, "certainly not applied" and "unknown" must not be confused. A write was certainly not
+applied in two cases only: gRPC could not connect at all, or etcd answered with a refusal.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 Code = grpc.StatusCode
 
-# How gRPC's load balancers and resolvers say that a call never left this process.
+# Texts of gRPC's load balancers and resolvers for a call that never left this process.
 _NOT_SENT: Final = (
     "failed to connect to all addresses",
     "connections to all backends failing",
@@ -53,54 +53,54 @@ _STALE_TOKEN: Final = ("invalid auth token", "revision of auth store is old", "u
 
 
 class RevisionCompacted(StoreError):
-    """etcd: the asked revision is compacted (the caller knows which one it asked for)."""
+    """Raised when etcd has compacted the revision of a read."""
 
 
 class LeaseGone(StoreError):
-    """The lease has expired or was revoked."""
+    """Raised when a lease has expired or was revoked."""
 
 
 class ReplyTooLarge(StoreMisconfigured):
-    """The reply to a read is over this side's limit: ask for less at once."""
+    """Raised when a reply is over gRPC's limit on this side: the caller asks for less at once."""
 
 
 class RevisionInFuture(StoreError):
-    """etcd: the asked revision does not exist yet."""
+    """Raised when etcd has not reached the revision of a read."""
 
 
 def code(error: grpc.RpcError) -> object:
-    """The status code."""
+    """Return the status code."""
     return cast("grpc.Call", error).code()
 
 
 def text(error: grpc.RpcError) -> str:
-    """gRPC's or etcd's own text."""
+    """Return the text of gRPC or etcd."""
     details = cast("grpc.Call", error).details()
     return str(details) if details else str(code(error))
 
 
 def connection_failed(error: grpc.RpcError) -> bool:
-    """Whether the request certainly was not sent."""
+    """Return True if the request was certainly not sent."""
     return code(error) is Code.UNAVAILABLE and text(error).lower().startswith(_NOT_SENT)
 
 
 def names_stale_token(reason: str) -> bool:
-    """Whether etcd refused only because of the token, in its own words."""
+    """Return True if etcd's text is a refusal because of the token."""
     return any(part in reason for part in _STALE_TOKEN)
 
 
 def is_stale_token(error: grpc.RpcError) -> bool:
-    """Whether the call was refused, and not applied, only because of its token."""
+    """Return True if the call was refused, and not applied, because of its token."""
     return code(error) is Code.UNAUTHENTICATED or names_stale_token(text(error))
 
 
 def is_cancelled(error: Exception) -> bool:
-    """Whether the call was ended by this side."""
+    """Return True if this side ended the call."""
     return isinstance(error, grpc.RpcError) and code(error) is Code.CANCELLED
 
 
 def is_lost(error: grpc.RpcError) -> bool:
-    """Whether a read may succeed when repeated at once, on another connection or member."""
+    """Return True if a read may succeed at once on another connection or member."""
     if code(error) is Code.DEADLINE_EXCEEDED:
         return True
     return code(error) is Code.UNAVAILABLE and not connection_failed(error)
@@ -109,7 +109,7 @@ def is_lost(error: grpc.RpcError) -> bool:
 def translate(
     error: grpc.RpcError, address: str, seconds: float, *, write: bool = False
 ) -> RatectlError:
-    """The error to raise for ``error``; ``write``: applied or not matters."""
+    """Return the error to raise for ``error``. ``write``: the call may have changed the store."""
     error.__traceback__ = None  # its frames would keep the channel alive; see fork.py
     status, cause = code(error), text(error)
     if is_stale_token(error) or status is Code.PERMISSION_DENIED:
@@ -130,7 +130,7 @@ def translate(
 
 
 def _refusal(status: object, cause: str, address: str) -> RatectlError | None:
-    """What etcd says when it has certainly not applied a request; None for anything else."""
+    """Return the error for a refusal of etcd, which applied nothing; None for other errors."""
     for part, make in _REFUSALS.items():
         if part in cause:
             return make(address, cause)
@@ -190,7 +190,7 @@ _EXPLANATIONS: Final = {
 
 
 def explain(cause: str) -> str:
-    """The cause in its own words, and what it means where these are obscure."""
+    """Return the cause, followed by an explanation if there is one."""
     for part, meaning in _EXPLANATIONS.items():
         if part in cause:
             return f"{cause} ({meaning})"

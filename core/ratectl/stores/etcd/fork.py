@@ -1,11 +1,11 @@
-"""Forking with gRPC in the process: let go of it before, begin anew after.
+"""Forks of a process that uses gRPC: shut gRPC down before the fork, start it again after.
 
-gRPC does not survive a fork while it works: children were seen to abort and to hang, whatever
-GRPC_ENABLE_FORK_SUPPORT said. It does once it is shut down, and it shuts down when its last
-channel is gone. So before any ``os.fork`` (``multiprocessing``'s too; ``subprocess`` does not fork
-in this sense) calls under way are waited for, streams and channels are closed, and gRPC's threads
-are seen to end. The parent connects again with its next call, and its watches go on where they
-were without an ``Interrupted``. The child cannot use inherited stores and opens its own.
+gRPC does not survive a fork while it is active: children aborted or hung, whatever the value of
+GRPC_ENABLE_FORK_SUPPORT. It survives when it is shut down, and it shuts down when its last channel
+is closed. So before any ``os.fork`` (also that of ``multiprocessing``; ``subprocess`` does not call
+it) this module waits for the calls under way, closes streams and channels, and waits until gRPC's
+threads have ended. The parent connects again with its next call, and its watches continue without
+an ``Interrupted``. The child cannot use inherited stores and opens its own.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 __all__ = ["GATE", "Gate"]
 
 DRAIN_SECONDS: Final = 5.0
-"""The longest that a fork waits for calls under way."""
+"""Longest wait of a fork for calls under way."""
 
 
 SHUTDOWN_SECONDS: Final = 0.3
-"""The longest that a fork waits for gRPC's threads; others in the process may keep them."""
+"""Longest wait of a fork for gRPC's threads: other users of gRPC may keep them running."""
 
 _THREADS: Final = ("event_engine", "grpc_", "lifeguard", "default-executo", "resolver-execut")
 
 
 class Suspendable(Protocol):
-    """What holds streams or channels."""
+    """An owner of a stream or a channel."""
 
     def suspend(self) -> None:
-        """Close them; they will be needed again after a fork."""
+        """Close it before a fork."""
 
 
 class Gate:
-    """Lets calls through, except while the process forks."""
+    """Counts calls that use gRPC, and holds new ones back while the process forks."""
 
     def __init__(self) -> None:
         self._open = threading.Condition()
@@ -54,20 +54,20 @@ class Gate:
         self._armed = False
 
     def add_stream(self, stream: Suspendable) -> None:
-        """Have an open stream closed before a fork."""
+        """Register an open stream, to be closed before a fork."""
         with self._open:
             self._streams.add(stream)
             self._arm()
 
     def add_link(self, link: Suspendable) -> None:
-        """Have an open channel closed before a fork, after the streams."""
+        """Register an open channel, to be closed before a fork, after the streams."""
         with self._open:
             self._links.add(link)
             self._arm()
 
     @contextmanager
     def passing(self) -> Iterator[None]:
-        """Around everything that uses gRPC for a moment; waits while the process forks."""
+        """Surround a short use of gRPC; wait while the process forks."""
         depth = getattr(self._mine, "depth", 0)
         with self._open:
             self._open.wait_for(lambda: depth or not self._forks)
@@ -82,10 +82,10 @@ class Gate:
                 self._open.notify_all()
 
     def _arm(self) -> None:
-        """Have the interpreter call us; once, and not before gRPC has done the same.
+        """Register the fork handlers once, after gRPC has registered its own.
 
-        What was registered last is called first before a fork. gRPC registers with its first
-        channel (where its fork support is on), and closing channels after its turn would hang.
+        The handler registered last is called first before a fork. gRPC registers with its first
+        channel (if its fork support is on). To close channels after gRPC's handler would hang.
         """
         if not self._armed and hasattr(os, "register_at_fork"):
             self._armed = True
@@ -96,7 +96,7 @@ class Gate:
             )
 
     def before_fork(self) -> None:
-        """Let no more calls in, wait for those inside, close everything."""
+        """Hold new calls back, wait for those under way, close streams and channels."""
         with self._open:
             self._forks += 1
             self._open.wait_for(lambda: not self._calls, DRAIN_SECONDS)
@@ -107,28 +107,27 @@ class Gate:
         _wait_for_shutdown()
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Let calls through again."""
         with self._open:
             self._forks -= 1
             self._open.notify_all()
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: the threads that hold locks or count as calls do not exist here."""
+        """Start with fresh locks and counts: the parent's other threads do not exist here."""
         self.__init__()  # type: ignore[misc]
         self._armed = True
 
 
 def _wait_for_shutdown() -> None:
-    """Let gRPC's own threads end, as they do when its last channel is gone.
+    """Wait until gRPC's threads have ended, which they do when its last channel is closed.
 
-    After that nothing of gRPC can be caught in the middle by a fork, whether or not its own fork
-    handlers work in this version.
+    Then a fork cannot interrupt gRPC, whether or not the fork handlers of its version work.
     """
     tasks = Path("/proc/self/task")
     end = time.monotonic() + SHUTDOWN_SECONDS
     while time.monotonic() < end:
         time.sleep(0.001)
-        with contextlib.suppress(OSError):  # a thread that ends while it is looked at
+        with contextlib.suppress(OSError):  # a thread ended meanwhile
             names = [(task / "comm").read_text() for task in tasks.iterdir()]
             if not any(name.startswith(_THREADS) for name in names):
                 return

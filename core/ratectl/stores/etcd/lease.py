@@ -1,11 +1,11 @@
-"""Leases: etcd deletes their keys when nobody renews them in time."""
+"""Leases of etcd."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from ratectl.errors import UsageError
+from ratectl.stores.arguments import check_ttl
 from ratectl.stores.base import Lease
 from ratectl.stores.etcd import messages as m
 from ratectl.stores.etcd.failures import LeaseGone
@@ -16,14 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["EtcdLease"]
 
-_MIN_TTL: Final = 2
-
 
 class EtcdLease(Lease):
     """See :class:`~ratectl.stores.base.Lease`.
 
-    etcd's clock counts, and a restart or a new leader starts it afresh at the full ``ttl``: the
-    keys may outlive a holder by more than ``ttl``. A holder needs its own monotonic deadline.
+    etcd measures the time. A restart or a new leader sets it back to the full ``ttl``, so the keys
+    may stay for longer than ``ttl`` after the last renewal. A holder needs a deadline of its own.
     """
 
     def __init__(self, client: Client, lease_id: int, ttl: float, timeout: float) -> None:
@@ -34,15 +32,14 @@ class EtcdLease(Lease):
 
     @classmethod
     def grant(cls, client: Client, ttl: float, timeout: float) -> EtcdLease:
-        """A new lease. One whose grant was not confirmed ends by itself, holding nothing."""
-        if not ttl >= _MIN_TTL or math.isinf(ttl):
-            raise UsageError(f"a lease needs a TTL of at least {_MIN_TTL} s, not {ttl:g}")
+        """Return a new lease. A lease whose grant got no reply holds no keys and expires."""
+        check_ttl(ttl)
         request = m.LeaseGrantRequest(ttl=math.ceil(ttl))
         reply = client.call(LEASE_GRANT, request, Scope(timeout))
         return cls(client, reply.lease_id, float(reply.ttl), timeout)
 
     def renew(self) -> bool:
-        """Renew once; False when the lease is gone."""
+        """See :meth:`Lease.renew`."""
         request = m.LeaseKeepAliveRequest(lease_id=self.lease_id)
         try:
             # etcd has no error for a lease that is gone, only a TTL of 0.
@@ -51,7 +48,7 @@ class EtcdLease(Lease):
             return False
 
     def revoke(self) -> None:
-        """End the lease, deleting its keys."""
+        """See :meth:`Lease.revoke`."""
         request = m.LeaseRevokeRequest(lease_id=self.lease_id)
         try:
             self.client.call(LEASE_REVOKE, request, Scope(self._timeout), write=True)

@@ -1,4 +1,4 @@
-"""The channel in use, and when to take another one."""
+"""The channel in use, and its replacement when it fails."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _REPLACE_EVERY: Final = 0.25
 
 
 class Link:
-    """Opens a channel with the first call, and a new one when the last was lost.
+    """A connection to a cluster: a channel opened by the first call, and replaced when it fails.
 
-    Left alone, a channel reconnects by itself, but in many versions of gRPC (1.78 is one) only
-    while a call waits on it, which calls that fail at once never do; and a peer that vanished
-    without a word can hold its connection for minutes. A new channel connects now, and looks host
-    names up again.
+    A channel reconnects by itself, but in many versions of gRPC (1.78 is one) only while a call
+    waits on it, and calls that fail at once do not wait. A server that vanished without closing its
+    connection can keep the channel for minutes. A new channel connects at once, and resolves host
+    names again.
     """
 
     def __init__(self, settings: Settings, timeout: float) -> None:
@@ -39,7 +39,7 @@ class Link:
         self._closed = False
 
     def channel(self, scope: Scope) -> Channel:
-        """The channel to call on.
+        """Return the channel to call on.
 
         :raises StoreUnavailable: no host name resolves.
         :raises ChannelClosed: ``close`` was called.
@@ -58,7 +58,7 @@ class Link:
             self._lock.release()
 
     def lost(self, since: float) -> None:
-        """A call begun at ``since`` (monotonic) found nobody: do not rely on its channel."""
+        """Have the channel replaced if it was open at ``since`` (monotonic): a call failed."""
         if since >= self._opened:
             self._lost = True
 
@@ -77,16 +77,16 @@ class Link:
             channel.close()
 
     def problems(self, scope: Scope) -> list[str]:
-        """Members that do not answer, and a password that travels in the open."""
+        """Return problems as sentences: silent members, a password without TLS."""
         settings = self._settings
-        found = []
+        problems = []
         local = all(address.is_loopback for address in settings.addresses)
         if settings.password and not settings.tls and not local:
-            found.append("the password travels unencrypted: use etcds:// and TLS on the servers")
+            problems.append("the password travels unencrypted: use etcds:// and TLS on the servers")
         if len(settings.addresses) > 1:
             with GATE.passing():
-                found.extend(silent_members(settings, self._timeout, scope))
-        return found
+                problems.extend(silent_members(settings, self._timeout, scope))
+        return problems
 
     def _replace(self, scope: Scope) -> None:
         name = target(self._settings, scope)

@@ -104,29 +104,15 @@ if TYPE_CHECKING:
     class TxnRequest(Message):
         compare: list[Compare]
         success: list[RequestOp]
-        failure: list[RequestOp]
 
         def __init__(
-            self,
-            *,
-            compare: Iterable[Compare] = ...,
-            success: Iterable[RequestOp] = ...,
-            failure: Iterable[RequestOp] = ...,
+            self, *, compare: Iterable[Compare] = ..., success: Iterable[RequestOp] = ...
         ) -> None: ...
 
     class TxnResponse(Message):
         header: ResponseHeader
         succeeded: bool
         responses: list[ResponseOp]
-
-    class CompactionRequest(Message):
-        revision: int
-        physical: bool
-
-        def __init__(self, *, revision: int = ..., physical: bool = ...) -> None: ...
-
-    class CompactionResponse(Message):
-        header: ResponseHeader
 
     class WatchCreateRequest(Message):
         key: bytes

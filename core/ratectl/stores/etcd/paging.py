@@ -1,4 +1,4 @@
-"""Reading many keys in pages, all of them at one revision."""
+"""Reads of many keys in pages, all at one revision."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ if TYPE_CHECKING:
 __all__ = ["PAGE", "read_pages"]
 
 PAGE: Final = 256
-"""Keys asked for at once; fewer where they turn out to be large."""
+"""Keys in one request; fewer if the reply is too large."""
 
 
-def read_pages(
-    client: Client, keys: Keys, prefix: str, revision: int | None, scope: Scope
-) -> Snapshot:
-    """Every item below ``prefix`` at ``revision``, or at that of the first page.
+def read_pages(client: Client, keys: Keys, prefix: str, scope: Scope) -> Snapshot:
+    """Return every item below ``prefix``, at the revision of the first page.
 
-    :raises RevisionCompacted: that revision went away, possibly between two pages.
+    :raises RevisionCompacted: that revision was compacted between two pages.
+    :raises RevisionInFuture: the store was wiped between two pages.
     """
     start = keys.below(prefix)
     end = range_end(start)
-    limit = PAGE
+    limit, revision = PAGE, 0
     items: list[Item] = []
     while True:
-        request = m.RangeRequest(key=start, range_end=end, limit=limit, revision=revision or 0)
+        request = m.RangeRequest(key=start, range_end=end, limit=limit, revision=revision)
         try:
             reply = client.call(RANGE, request, scope)
         except ReplyTooLarge:

@@ -1,4 +1,4 @@
-"""etcd's remote calls, typed; the one module, with ``channel``, that touches gRPC's untyped API."""
+"""etcd's remote calls, with types. Only this module and ``channel`` use gRPC's untyped API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUTHENTICATE",
-    "COMPACT",
     "LEASE_GRANT",
     "LEASE_KEEP_ALIVE",
     "LEASE_REVOKE",
@@ -43,7 +42,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[Q, R]):
-    """A remote procedure: its path, and the class of its replies."""
+    """A remote procedure: its path and the class of its replies."""
 
     path: str
     reply: type[R]
@@ -54,9 +53,6 @@ RANGE: Final[Method[m.RangeRequest, m.RangeResponse]] = Method(
     "/etcdserverpb.KV/Range", m.RangeResponse
 )
 TXN: Final[Method[m.TxnRequest, m.TxnResponse]] = Method("/etcdserverpb.KV/Txn", m.TxnResponse)
-COMPACT: Final[Method[m.CompactionRequest, m.CompactionResponse]] = Method(
-    "/etcdserverpb.KV/Compact", m.CompactionResponse
-)
 WATCH: Final[Method[m.WatchRequest, m.WatchResponse]] = Method(
     "/etcdserverpb.Watch/Watch", m.WatchResponse
 )
@@ -78,22 +74,22 @@ STATUS: Final[Method[m.StatusRequest, m.StatusResponse]] = Method(
 
 
 class Cancelled(Exception):
-    """The scope of a call was cancelled by ``Scope.cancel``."""
+    """Raised when ``Scope.cancel`` ended a call."""
 
 
 class ChannelClosed(Exception):
-    """The channel was closed before the call began."""
+    """Raised when the channel was closed before the call began."""
 
 
 class Call(Protocol):
     """A call under way."""
 
     def cancel(self) -> object:
-        """End it; a blocked receiver gets an error at once."""
+        """End the call; a blocked receiver gets an error at once."""
 
 
 class Scope:
-    """How long a group of calls may take; ``cancel`` ends them from another thread."""
+    """Time limit of a group of calls; ``cancel`` ends them from another thread."""
 
     def __init__(self, seconds: float, *, cancellable: bool = False) -> None:
         self.seconds = seconds
@@ -104,11 +100,11 @@ class Scope:
         self._cancelled = False
 
     def remaining(self) -> float:
-        """Seconds left; never zero or less, which gRPC would take as an error of its own."""
+        """Return the seconds left, always above zero: gRPC raises an error of its own for zero."""
         return max(0.001, self._end - time.monotonic())
 
     def expired(self) -> bool:
-        """Whether no time is left."""
+        """Return True if no time is left."""
         return time.monotonic() >= self._end
 
     def cancel(self) -> None:
@@ -120,7 +116,7 @@ class Scope:
             call.cancel()
 
     def acquire(self, lock: Lock) -> bool:
-        """Take ``lock`` within the time left, staying cancellable; False if that fails."""
+        """Take ``lock`` within the time left. Return False if that fails; ``cancel`` ends it."""
         while not lock.acquire(timeout=min(0.2, self.remaining())):
             self.check()
             if self.expired():
@@ -133,7 +129,7 @@ class Scope:
             raise Cancelled
 
     def attach(self, call: Call | None) -> None:
-        """Name the call that ``cancel`` has to end."""
+        """Set the call that ``cancel`` has to end."""
         with self._lock:
             self._call = call
             cancelled = self._cancelled
@@ -144,7 +140,7 @@ class Scope:
 
 
 class _Closed:
-    """Takes the place of a closed channel."""
+    """Stand-in for a closed channel."""
 
     def unary_unary(self, *_: Any, **__: Any) -> Any:
         """:raises ValueError: always, as gRPC does."""
@@ -153,14 +149,14 @@ class _Closed:
     stream_stream = unary_unary
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing."""
 
 
 class Channel:
     """A gRPC channel with typed calls.
 
-    ``owned``: close it together with this object. ``patient``: calls wait for a connection
-    instead of failing with the last attempt's error.
+    ``owned``: ``close`` closes the gRPC channel as well. ``patient``: calls wait for a connection
+    instead of failing with the error of the last attempt.
     """
 
     def __init__(self, raw: Any, *, owned: bool = True) -> None:
@@ -175,13 +171,13 @@ class Channel:
     def call(
         self, method: Method[Q, R], request: Q, metadata: Metadata, scope: Scope, seconds: float
     ) -> R | None:
-        """One request, one reply; None from a server that ends a stream without one.
+        """Send one request and return its reply; None if the server ends a stream without one.
 
-        A procedure that streams can be called so as well, if it answers each request once: on the
-        wire that is a stream of one, and it costs no thread, as gRPC's streams do.
+        A streaming procedure that answers each request once can be called like this as well: on
+        the wire it is a stream of one message. It needs no thread, as gRPC's streams do.
 
-        :raises grpc.RpcError: as gRPC reports it.
-        :raises Cancelled: by ``scope.cancel()``.
+        :raises grpc.RpcError: the call failed.
+        :raises Cancelled: ``scope.cancel()`` was called.
         :raises ChannelClosed: nothing was sent.
         """
         with self._lock:
@@ -206,7 +202,7 @@ class Channel:
             if not scope.cancellable:
                 return cast("R | None", stub(request, **options))
             future = stub.future(request, **options)
-        except ValueError as error:  # how gRPC says it
+        except ValueError as error:  # gRPC's error for a closed channel
             raise ChannelClosed from error
         try:
             scope.attach(future)
@@ -223,7 +219,7 @@ class Channel:
         metadata: Metadata,
         seconds: float | None = None,
     ) -> tuple[Call, Iterator[R]]:
-        """Open a stream: the handle to cancel it, and its replies.
+        """Open a stream. Return the handle to cancel it, and its replies.
 
         :raises ChannelClosed: nothing was sent.
         """
@@ -236,7 +232,7 @@ class Channel:
         return call, call
 
     def retire(self) -> None:
-        """Close as soon as no call is under way (streams do not count)."""
+        """Close as soon as no call is under way (streams are not counted)."""
         with self._lock:
             self._retired = True
             close = not self._calls
@@ -244,7 +240,7 @@ class Channel:
             self.close()
 
     def close(self) -> None:
-        """Close the channel, if it is ours, and let go of it."""
+        """Drop the channel, and close it if it is owned."""
         self._stubs.clear()
         if self._owned:
             raw, self._raw = self._raw, _Closed()

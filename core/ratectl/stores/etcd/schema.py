@@ -1,8 +1,8 @@
-"""The few etcd v3 messages that ratectl sends, with etcd's documented field numbers.
+"""The etcd v3 messages that ratectl uses, with etcd's documented field numbers.
 
-Generated code would tie ratectl to one protobuf major version, and registering etcd's own file
-names in the global pool collides with any other etcd client in the process. So the messages are a
-table here, with names of our own, in a pool of our own: only numbers and types reach the wire.
+Generated code would tie ratectl to one protobuf major version, and etcd's file names in protobuf's
+global pool collide with any other etcd client in the process. So the messages are a table here,
+with names and a descriptor pool of ratectl's own: only numbers and types are sent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["MESSAGES", "message_class"]
 _PACKAGE: Final = "ratectl.stores.etcd"
 
 # One message a block: "name number type"; "*" marks a repeated field, "/group" a member of a oneof.
-# Enums travel as varints, so int32 stands for them.
+# Enums are encoded as varints, so int32 is used for them.
 _TABLE: Final = """
 KeyValue: key 1 bytes, mod_revision 3 int64, value 5 bytes, lease 6 int64
 Event: kind 1 int32, kv 2 KeyValue
@@ -43,10 +43,8 @@ RequestOp: request_range 1 RangeRequest /request, request_put 2 PutRequest /requ
   request_delete_range 3 DeleteRangeRequest /request
 ResponseOp: response_range 1 RangeResponse /response, response_put 2 PutResponse /response,
   response_delete_range 3 DeleteRangeResponse /response
-TxnRequest: compare 1 Compare*, success 2 RequestOp*, failure 3 RequestOp*
+TxnRequest: compare 1 Compare*, success 2 RequestOp*
 TxnResponse: header 1 ResponseHeader, succeeded 2 bool, responses 3 ResponseOp*
-CompactionRequest: revision 1 int64, physical 2 bool
-CompactionResponse: header 1 ResponseHeader
 
 WatchCreateRequest: key 1 bytes, range_end 2 bytes, start_revision 3 int64,
   progress_notify 4 bool, fragment 8 bool

@@ -1,10 +1,10 @@
-"""Where an etcd environment is and how to get in: the URL, and what must not be in a URL.
+"""Settings of an etcd environment: its URL, and the credentials that must not be in a URL.
 
     etcd://host:port[,host:port]/environment      plaintext
     etcds://host:port[,host:port]/environment     TLS
 
 User, password and certificates come from the environment (``RATECTL_ETCD_*``, see ``VARIABLES``):
-URLs end up in process lists, logs and shell histories.
+URLs appear in process lists, logs and shell histories.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from ratectl.errors import UsageError
 from ratectl.runtime.files import read_file
 from ratectl.runtime.urls import shown
+from ratectl.stores.base import Protection, Security
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,12 +43,12 @@ VARIABLES: Final[Mapping[str, str]] = {
     "RATECTL_ETCD_KEY": "PEM file of the client certificate's private key",
     "RATECTL_ETCD_SERVER_NAME": "name the server's certificate must carry, if not the URL's host",
 }
-"""Environment variable → what it sets."""
+"""Environment variables and their meanings."""
 
 _FORM: Final = "etcd://host:port[,host:port]/environment"
 _TLS_VARIABLES: Final = ("CA", "CERT", "KEY", "SERVER_NAME")
 _MAX_BYTES: Final = 1_000_000
-"""Of a file that holds a password, a certificate or a key."""
+"""Largest file that is read for a password, a certificate or a key."""
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -65,7 +66,7 @@ class Address:
 
     @property
     def is_ip(self) -> bool:
-        """Whether the host needs no resolving."""
+        """True if the host is an IP address."""
         try:
             ipaddress.ip_address(self.host)
         except ValueError:
@@ -74,7 +75,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the traffic stays on this machine."""
+        """True if the traffic stays on this machine."""
         if self.is_ip:
             return ipaddress.ip_address(self.host).is_loopback
         return self.host == "localhost"
@@ -83,7 +84,7 @@ class Address:
     def parse(cls, text: str) -> Address:
         """Read ``host``, ``host:port``, ``1.2.3.4:port`` or ``[::1]:port``.
 
-        :raises UsageError: it is none of these. It is not quoted: it may be a password.
+        :raises UsageError: it is none of these. The text is not quoted: it may be a password.
         """
         host, port = text, ""
         if text.startswith("["):
@@ -102,7 +103,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything needed to connect."""
+    """Address, environment, TLS and credentials of a cluster."""
 
     url: str
     addresses: tuple[Address, ...]
@@ -117,14 +118,31 @@ class Settings:
 
     @property
     def address(self) -> str:
-        """The addresses as one text, for messages."""
+        """All addresses as one text, for messages."""
         return ",".join(map(str, self.addresses))
+
+    def security(self) -> Security:
+        """Return how a store with these settings is secured."""
+        mutual = ", with a client certificate" if self.cert else ""
+        if self.tls:
+            transport = Protection("ok", f"on{mutual}")
+        elif all(address.is_loopback for address in self.addresses):
+            transport = Protection("ok", "off, but nothing leaves this machine")
+        else:
+            text = "off: anybody on the way can read and change policies"
+            transport = Protection("warning", text)
+        if self.user:
+            return Security(transport, Protection("ok", f"user {self.user}"))
+        if self.cert:
+            return Security(transport, Protection("ok", "client certificate"))
+        text = "none: whoever reaches the store can publish"
+        return Security(transport, Protection("warning", text))
 
     @classmethod
     def from_url(cls, url: str, environ: Mapping[str, str] | None = None) -> Settings:
         """Read a URL and the ``RATECTL_ETCD_*`` variables.
 
-        :raises UsageError: something is malformed, contradictory or cannot be read.
+        :raises UsageError: a value is malformed, two contradict, or a file cannot be read.
         """
         scheme, _, rest = url.partition("://")
         place = f"store URL {shown(url)!r}"
@@ -163,7 +181,7 @@ class Settings:
 
 
 def credentials(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """User and password from the environment; both or neither."""
+    """Return user and password from environment variables: both or neither."""
     values = {k: v for k, v in environ.items() if v}
     user = values.get("RATECTL_ETCD_USER")
     password = values.get("RATECTL_ETCD_PASSWORD")
@@ -182,7 +200,7 @@ def credentials(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
 
 
 def parse_environment(name: str) -> str:
-    """``name`` if it can name an environment.
+    """Return ``name`` if it is a valid name of an environment.
 
     :raises UsageError: it holds characters other than letters, digits, ``.``, ``_`` and ``-``.
     """

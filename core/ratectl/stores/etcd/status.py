@@ -1,4 +1,4 @@
-"""What an etcd cluster says of itself, and what of that needs mending."""
+"""Status of an etcd cluster, and problems that its operator should solve."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["MINIMUM_VERSION", "compacted_revision", "read_status"]
 
 MINIMUM_VERSION: Final = (3, 5, 13)
-"""The first release in which a watch keeps every event across a compaction and leases are not
-revoked by a deposed leader. Answers to progress requests, which the watch relies on, are in order
-since 3.5.8; 3.5.0 to 3.5.2 can corrupt data when killed."""
+"""First release whose watches lose no event across a compaction, and whose former leader cannot
+revoke leases. Replies to progress requests, which watches here rely on, are in order since 3.5.8.
+3.5.0 to 3.5.2 can corrupt data when killed."""
 
 _PROBE_EVERY: Final = 0.1
 _PROBE_SECONDS: Final = 2.0
 
 
 def read_status(client: Client, keys: Keys, scope: Scope, link: Link | None) -> Status:
-    """Ask one member for the cluster's state, and each for a sign of life."""
+    """Return the status that one member reports, and the members that do not answer."""
     reply = client.call(STATUS, m.StatusRequest(), scope)
     problems = [*_problems(reply), *(link.problems(scope) if link else ())]
     return Status(
@@ -83,9 +83,9 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def compacted_revision(client: Client, keys: Keys, scope: Scope) -> int:
-    """The oldest revision that can still be read; 0 if nothing was compacted, or no answer came.
+    """Return the oldest readable revision; 0 if nothing was compacted, or no reply came in time.
 
-    etcd tells it only to a watcher that asks for older ones.
+    etcd reports it only to a watcher that starts at an older revision.
     """
     create = m.WatchCreateRequest(key=keys.prefix, start_revision=1)
     try:
@@ -96,7 +96,7 @@ def compacted_revision(client: Client, keys: Keys, scope: Scope) -> int:
         for _ in range(int(_PROBE_SECONDS / _PROBE_EVERY)):
             reply = stream.receive(min(_PROBE_EVERY, scope.remaining()))
             if reply is None:
-                stream.ask_progress()  # unanswered until the watcher has been looked at
+                stream.ask_progress()  # answered after etcd has checked the watcher
             elif reply.compact_revision or not reply.created:
                 return reply.compact_revision
             if scope.expired():

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from ratectl.errors import Compacted, StoreError, UsageError
-from ratectl.stores.base import (
-    MAX_OPS,
-    MAX_VALUE_BYTES,
-    Capabilities,
-    Delete,
-    Item,
-    Put,
-    Snapshot,
-    Store,
-    TxnResult,
-)
+from ratectl.errors import StoreUnavailable, UsageError
+from ratectl.stores.arguments import check_revision, check_txn
+from ratectl.stores.base import Delete, Item, Store, TxnResult
 from ratectl.stores.etcd import messages as m
 from ratectl.stores.etcd.adopt import adopt
 from ratectl.stores.etcd.client import Client
@@ -28,15 +19,15 @@ from ratectl.stores.etcd.keys import Keys
 from ratectl.stores.etcd.lease import EtcdLease
 from ratectl.stores.etcd.link import Link
 from ratectl.stores.etcd.paging import read_pages
-from ratectl.stores.etcd.rpc import COMPACT, RANGE, TXN, Scope
+from ratectl.stores.etcd.rpc import RANGE, TXN, Scope
 from ratectl.stores.etcd.settings import Settings, parse_environment
-from ratectl.stores.etcd.status import compacted_revision, read_status
+from ratectl.stores.etcd.status import read_status
 from ratectl.stores.etcd.watch import EtcdWatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratectl.stores.base import Compare, Lease, Op, Status, Watch
+    from ratectl.stores.base import Compare, Lease, Op, Security, Snapshot, Status, Watch
 
 __all__ = ["EtcdStore"]
 
@@ -46,8 +37,6 @@ _MOD_REVISION: Final = 2
 
 class EtcdStore(Store):
     """See :class:`~ratectl.stores.base.Store`; open it with ``from_url`` or ``from_etcd3``."""
-
-    capabilities = Capabilities(scope="cluster", unknown_outcomes=True)
 
     def __init__(
         self, client: Client, url: str, environment: str, timeout: float, link: Link | None = None
@@ -61,16 +50,16 @@ class EtcdStore(Store):
         self._lock = threading.Lock()
 
     @classmethod
-    def from_url(cls, url: str, *, timeout: float = 4.0) -> EtcdStore:
+    def from_url(cls, url: str, *, timeout: float = 4.0) -> Self:
         """Open ``etcd://host:port[,host:port]/environment`` (``etcds://``: TLS).
 
         Credentials and certificates come from ``RATECTL_ETCD_*``; see
         :data:`ratectl.stores.etcd.settings.VARIABLES`.
 
-        Several addresses are members of one cluster; every one that is up is used. Several host
-        names are resolved when connecting, and again when no member can be reached. With TLS and
-        several addresses, all certificates must carry one common name: RATECTL_ETCD_SERVER_NAME,
-        or else the URL's first host.
+        Several addresses are members of one cluster; every member that is up is used. Several
+        host names are resolved when connecting, and again when no member can be reached. With TLS
+        and several addresses, all certificates must carry one common name:
+        RATECTL_ETCD_SERVER_NAME, or else the first host of the URL.
 
         :raises UsageError: the URL or a setting is wrong.
         """
@@ -86,13 +75,18 @@ class EtcdStore(Store):
         return cls(client, url, settings.environment, timeout, link)
 
     @classmethod
-    def from_etcd3(cls, client: Any, environment: str, *, timeout: float = 4.0) -> EtcdStore:
-        """Use the channel of an existing ``etcd3`` client, which stays the caller's to close.
+    def security(cls, url: str) -> Security:
+        """See :meth:`Store.security`: TLS, and a user or a client certificate."""
+        return Settings.from_url(url).security()
 
-        Its token is used until it expires; to get new ones, RATECTL_ETCD_USER and
-        RATECTL_ETCD_PASSWORD must be set, for such a client does not keep its password.
+    @classmethod
+    def from_etcd3(cls, client: Any, environment: str, *, timeout: float = 4.0) -> Self:
+        """Return a store on the channel of an ``etcd3`` client. The caller closes that client.
 
-        :raises UsageError: this is not an etcd3 client that is known.
+        The client's token is used until it expires. New tokens need RATECTL_ETCD_USER and
+        RATECTL_ETCD_PASSWORD: an etcd3 client does not keep its password.
+
+        :raises UsageError: the object is not a known kind of etcd3 client.
         """
         address, adopted = adopt(client)
         url = f"etcd://{address}/{parse_environment(environment)}"
@@ -101,63 +95,53 @@ class EtcdStore(Store):
     # -- reading ---------------------------------------------------------------------------------
 
     def get(self, key: str) -> Item | None:
-        """The newest value of a key, or None (linearizable)."""
+        """See :meth:`Store.get` (linearizable)."""
         request = m.RangeRequest(key=self.keys.key(key))
         reply = self.client.call(RANGE, request, Scope(self.timeout))
         return next((Item(key, kv.value, kv.mod_revision) for kv in reply.kvs), None)
 
-    def list(self, prefix: str, revision: int | None = None) -> Snapshot:
-        """Every item below ``prefix``, read in pages at one revision."""
-        if revision is not None:
-            _check_revision(revision)
-        return self.snapshot(prefix, revision, Scope(self.timeout))
+    def list(self, prefix: str) -> Snapshot:
+        """Return every item below ``prefix``, read in pages at one revision."""
+        return self.snapshot(prefix, Scope(self.timeout))
 
-    def snapshot(self, prefix: str, revision: int | None, scope: Scope) -> Snapshot:
-        """``list`` within ``scope``."""
+    def snapshot(self, prefix: str, scope: Scope) -> Snapshot:
+        """Return ``list(prefix)``, read within ``scope``."""
         while True:
             try:
-                return read_pages(self.client, self.keys, prefix, revision, scope)
+                return read_pages(self.client, self.keys, prefix, scope)
             except (RevisionCompacted, RevisionInFuture) as error:
-                # Compacted (or wiped) between two pages of "now": "now" has moved on.
-                if revision is None and not scope.expired():
-                    continue
-                raise self._no_such_revision(error, revision or 0, scope) from error
+                # Compacted or wiped between two pages: start over at the newest revision.
+                if scope.expired():
+                    raise StoreUnavailable(self.client.address, str(error)) from error
 
     def newest(self, scope: Scope) -> int:
-        """The cluster's newest revision (linearizable)."""
+        """Return the cluster's newest revision (linearizable)."""
         request = m.RangeRequest(key=self.keys.prefix, count_only=True)
         return self.client.call(RANGE, request, scope).header.revision
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def txn(
-        self,
-        compare: Sequence[Compare],
-        success: Sequence[Op],
-        failure: Sequence[Op] = (),
-    ) -> TxnResult:
-        """One atomic transaction; sent once.
+    def txn(self, compare: Sequence[Compare], ops: Sequence[Op]) -> TxnResult:
+        """See :meth:`Store.txn`. The request is sent once.
 
-        ``StoreUnavailable`` means that it certainly was not applied: no connection, or a refusal.
-        Anything else without a reply is ``OutcomeUnknown``, a broken connection and a timeout
-        included, even where gRPC may never have sent it.
+        ``StoreUnavailable`` means that it was certainly not applied: no connection, or a refusal.
+        Every other call without a reply is ``OutcomeUnknown``, also after a broken connection or a
+        timeout, and also if gRPC may never have sent it.
         """
-        _check_limits(compare, success, failure)
+        check_txn(compare, ops)
         request = m.TxnRequest(
             compare=[
                 m.Compare(
                     result=_EQUAL,
                     target=_MOD_REVISION,
-                    key=self.keys.key(each.key),
-                    mod_revision=each.mod_revision,
+                    key=self.keys.key(condition.key),
+                    mod_revision=condition.mod_revision,
                 )
-                for each in compare
+                for condition in compare
             ],
-            success=map(self._op, success),
-            failure=map(self._op, failure),
+            success=map(self._op, ops),
         )
-        writes = bool(success or failure)
-        reply = self.client.call(TXN, request, Scope(self.timeout), write=writes)
+        reply = self.client.call(TXN, request, Scope(self.timeout), write=bool(ops))
         return TxnResult(reply.succeeded, reply.header.revision)
 
     def _op(self, op: Op) -> m.RequestOp:
@@ -172,23 +156,14 @@ class EtcdStore(Store):
         return m.RequestOp(request_put=m.PutRequest(key=key, value=op.value, lease=lease))
 
     def lease(self, ttl: float) -> Lease:
-        """A new lease; etcd counts whole seconds and rounds up, see its ``ttl``."""
+        """See :meth:`Store.lease`. etcd counts whole seconds: ``ttl`` is rounded up."""
         return EtcdLease.grant(self.client, ttl, self.timeout)
-
-    def compact(self, revision: int) -> None:
-        """Forget what was overwritten before ``revision``, in the whole cluster."""
-        _check_revision(revision)
-        scope = Scope(self.timeout)
-        try:
-            self.client.call(COMPACT, m.CompactionRequest(revision=revision), scope, write=True)
-        except (RevisionCompacted, RevisionInFuture) as error:
-            raise self._no_such_revision(error, revision, scope) from error
 
     # -- the rest --------------------------------------------------------------------------------
 
     def watch(self, prefix: str, from_revision: int) -> Watch:
         """See :class:`~ratectl.stores.etcd.watch.EtcdWatch`."""
-        _check_revision(from_revision)
+        check_revision(from_revision)
         self.client.check_usable()
         watch = EtcdWatch(self, prefix, from_revision, self._forget)
         with self._lock:
@@ -196,11 +171,11 @@ class EtcdStore(Store):
         return watch
 
     def status(self) -> Status:
-        """The cluster as one member sees it, and whether every member of the URL answers."""
+        """See :meth:`Store.status`: as one member reports it. Silent members are problems."""
         return read_status(self.client, self.keys, Scope(self.timeout), self._link)
 
     def close(self) -> None:
-        """End watches and release the connection (not that of an etcd3 client)."""
+        """End all watches and close the connection (but not that of an etcd3 client)."""
         if self.client.inherited:
             return
         with self._lock:
@@ -212,33 +187,3 @@ class EtcdStore(Store):
     def _forget(self, watch: Watch) -> None:
         with self._lock:
             self._watches.discard(watch)
-
-    def _no_such_revision(self, error: StoreError, asked: int, scope: Scope) -> Exception:
-        if isinstance(error, RevisionInFuture):
-            return UsageError(f"revision {asked} is not reached yet in {self.url}")
-        return Compacted(asked, compacted_revision(self.client, self.keys, scope))
-
-
-def _check_revision(revision: int) -> None:
-    if revision < 1:
-        raise UsageError(f"revision {revision} does not exist; the first is 1")
-
-
-def _check_limits(compare: Sequence[Compare], *branches: Sequence[Op]) -> None:
-    """What etcd would refuse, or worse, only some servers.
-
-    :raises UsageError: over a limit, or a key twice.
-    """
-    size = 0
-    for ops in (compare, *branches):
-        if len(ops) > MAX_OPS:
-            raise UsageError(f"{len(ops)} operations in one transaction; at most {MAX_OPS} fit")
-    for ops in branches:
-        seen: set[str] = set()
-        for op in ops:
-            if op.key in seen:
-                raise UsageError(f"key {op.key!r} twice in one transaction")
-            seen.add(op.key)
-            size += len(op.value) if isinstance(op, Put) else 0
-    if size > MAX_VALUE_BYTES:
-        raise UsageError(f"{size} bytes in one transaction; at most {MAX_VALUE_BYTES} fit")

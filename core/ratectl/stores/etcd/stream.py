@@ -1,6 +1,6 @@
 """One etcd watch stream, readable with a timeout.
 
-gRPC's reply iterator blocks without one, so a thread reads it into a queue. The thread holds at
+gRPC's reply iterator blocks without one, so a thread reads it into an inbox. The thread holds at
 most ``_AHEAD`` replies and no reference to the watch; it ends with its call.
 """
 
@@ -10,10 +10,12 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from ratectl.runtime.wakeup import Wakeup
 from ratectl.stores.etcd import messages as m
 from ratectl.stores.etcd.fork import GATE
 from ratectl.stores.etcd.rpc import WATCH
@@ -31,11 +33,37 @@ _JOIN_SECONDS: Final = 0.5
 
 
 class StreamEnded(Exception):
-    """The stream is over, without an error from gRPC."""
+    """Raised when the stream has ended without an error of gRPC."""
 
 
 class StreamSuspended(StreamEnded):
-    """The stream was closed because the process is about to fork."""
+    """Raised when the stream was closed because the process is about to fork."""
+
+
+class _Inbox:
+    """Replies that were read and not received yet, oldest first. ``put`` never blocks."""
+
+    def __init__(self) -> None:
+        self._replies: deque[m.WatchResponse | Exception] = deque()
+        self._wakeup = Wakeup()
+
+    def put(self, reply: m.WatchResponse | Exception) -> None:
+        """Add a reply, or the reason why there will be no more."""
+        self._replies.append(reply)
+        self._wakeup.set()
+
+    def get(self, seconds: float) -> m.WatchResponse | Exception | None:
+        """Take the oldest reply; None if there is none within ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(IndexError):
+                return self._replies.popleft()
+            if not self._wakeup.wait(deadline - time.monotonic()):
+                return None
+
+    def clear(self) -> None:
+        """Drop all replies."""
+        self._replies.clear()
 
 
 class WatchStream:
@@ -44,7 +72,7 @@ class WatchStream:
     def __init__(self, client: Client, create: m.WatchCreateRequest, scope: Scope) -> None:
         self._requests: queue.SimpleQueue[m.WatchRequest | None] = queue.SimpleQueue()
         self._requests.put(m.WatchRequest(create_request=create))
-        self._replies: queue.SimpleQueue[m.WatchResponse | Exception] = queue.SimpleQueue()
+        self._replies = _Inbox()
         self._room = threading.Semaphore(_AHEAD)
         self.opened = time.monotonic()
         with GATE.passing():
@@ -63,23 +91,22 @@ class WatchStream:
         GATE.add_stream(self)
 
     def receive(self, seconds: float) -> m.WatchResponse | None:
-        """The next reply; None if there is none within ``seconds``.
+        """Return the next reply; None if there is none within ``seconds``.
 
         :raises grpc.RpcError: the call failed, or was closed.
-        :raises StreamEnded: the server ended it.
+        :raises StreamEnded: the server ended the stream.
         """
-        try:
-            reply = self._replies.get(timeout=seconds)
-        except queue.Empty:
+        reply = self._replies.get(seconds)
+        if reply is None:
             return None
         if isinstance(reply, Exception):
-            self._replies.put(reply)  # it stays ended
+            self._replies.put(reply)  # the next call raises it as well
             raise reply
         self._room.release()
         return reply
 
     def ask_progress(self) -> None:
-        """Ask where the server is; it answers at once, once it has delivered what it had."""
+        """Ask for the server's revision. It replies when it has sent all earlier events."""
         self._requests.put(m.WatchRequest(progress_request=m.WatchProgressRequest()))
 
     def close(self) -> None:
@@ -87,7 +114,7 @@ class WatchStream:
         self._end(StreamEnded())
 
     def suspend(self) -> None:
-        """``close``, before a fork."""
+        """Close the stream before a fork."""
         self._end(StreamSuspended())
 
     def _end(self, reason: StreamEnded) -> None:
@@ -99,23 +126,21 @@ class WatchStream:
         self._room.release(_AHEAD)
         if threading.current_thread() is not self._reader:
             self._reader.join(_JOIN_SECONDS)
-        # gRPC's errors hold their call, and a call its channel: let go of them now.
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._replies.get_nowait()
+        # gRPC's errors refer to their call, and a call to its channel: drop them now.
+        self._replies.clear()
         self._replies.put(reason)
 
 
 def _read(
     replies: Iterator[m.WatchResponse],
-    into: queue.SimpleQueue[m.WatchResponse | Exception],
+    inbox: _Inbox,
     room: threading.Semaphore,
 ) -> None:
     try:
         for reply in replies:
-            into.put(reply)
+            inbox.put(reply)
             room.acquire()
     except grpc.RpcError as error:
-        into.put(error)
+        inbox.put(error)
     else:
-        into.put(StreamEnded())
+        inbox.put(StreamEnded())

@@ -1,8 +1,8 @@
-"""A watch that survives what servers and networks do.
+"""A watch that survives failures of servers and networks.
 
-It resumes after the last revision it delivered whole; where that is impossible (compaction, a
-wiped or exchanged store) it lists again and says so. An application-level ping finds a server that
-is connected but does not answer, whatever the gRPC version makes of such a peer.
+It resumes after the last revision that it delivered whole. Where that is impossible (compaction, a
+wiped or exchanged store) it lists all keys again and yields a ``Resync``. Progress requests serve
+as pings: they detect a server that is connected but does not answer, in every version of gRPC.
 """
 
 from __future__ import annotations
@@ -33,48 +33,48 @@ if TYPE_CHECKING:
 __all__ = ["EtcdWatch", "Keyspace"]
 
 PING_AFTER: Final = 3.0
-"""Seconds of silence after which the server is asked for a sign of life."""
+"""Seconds of silence after which the watch pings the server."""
 
 PING_TIMEOUT: Final = 4.0
-"""Seconds it may take to give one, before the watch reconnects."""
+"""Seconds to wait for the reply before the watch reconnects."""
 
 MAX_PATIENCE: Final = 60.0
-"""The longest ``PING_TIMEOUT`` grows for a server that accepts watches, then is long silent."""
+"""Longest wait for a reply, if a server accepts watches but then needs long to answer."""
 
 _STEP: Final = 1.0
-_FIRST_STEP: Final = 0.2  # until the first answer, which tells that the watch is up to date
+_FIRST_STEP: Final = 0.2  # until the first reply, which means that the watch is up to date
 _BACKOFF: Final = (0.05, 1.0)
-_BACKOFF_REFUSED: Final = (0.5, 10.0)  # every attempt costs etcd a slow password hash
+_BACKOFF_REFUSED: Final = (0.5, 10.0)  # each attempt makes etcd compute a slow password hash
 _DELETE: Final = 1
 
 
 class Keyspace(Protocol):
-    """What a watch needs of its store."""
+    """The part of a store that a watch uses."""
 
     client: Client
     keys: Keys
     timeout: float
 
-    def snapshot(self, prefix: str, revision: int | None, scope: Scope) -> Snapshot:
-        """All items below ``prefix`` at one revision."""
+    def snapshot(self, prefix: str, scope: Scope) -> Snapshot:
+        """Return all items below ``prefix`` at one revision."""
 
     def newest(self, scope: Scope) -> int:
-        """The cluster's newest revision."""
+        """Return the cluster's newest revision."""
 
 
 class _Relist(Exception):
-    """The watch cannot be continued from where it was."""
+    """Raised when the watch cannot continue at its revision."""
 
 
 class _Reopen(Exception):
-    """The stream ended for a reason that is mended already: no outage to report."""
+    """Raised when a new stream will work at once: there is no outage to report."""
 
 
 class EtcdWatch(Watch):
     """See :class:`~ratectl.stores.base.Watch`. Iterate from one thread at a time.
 
-    While nothing changes, ``Progress`` comes about every ``PING_AFTER`` seconds: proof that the
-    store is there.
+    While nothing changes, it yields ``Progress`` about every ``PING_AFTER`` seconds, which shows
+    that the store answers.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class EtcdWatch(Watch):
         self._prefix = prefix
         self._key = space.keys.below(prefix)
         self._next = from_revision
-        self._reason = ""  # why to list again; empty: continue at _next
+        self._reason = ""  # of a resync that is due; empty: continue at _next
         self._cluster_id = space.client.cluster_id
         self._patience = PING_TIMEOUT
         self._reported = ""
@@ -98,9 +98,9 @@ class EtcdWatch(Watch):
         self._scope: Scope | None = None
 
     def close(self) -> None:
-        """End the watch, whatever it is waiting for."""
+        """See :meth:`Watch.close`."""
         self._closed.set()
-        if self._client.inherited:  # nothing of it lives here, and its locks may be held for ever
+        if self._client.inherited:  # its threads are not here, and its locks may be held for ever
             return
         with self._lock:
             stream, scope = self._stream, self._scope
@@ -122,7 +122,7 @@ class EtcdWatch(Watch):
             except (_Reopen, StreamSuspended):
                 self._pause(_BACKOFF)
             except (Cancelled, StreamEnded, StoreError, grpc.RpcError) as error:
-                if is_cancelled(error):  # another call found the channel dead, and replaced it
+                if is_cancelled(error):  # another call replaced a dead channel
                     self._pause(_BACKOFF)
                 else:
                     outage = self._describe(error)
@@ -145,7 +145,7 @@ class EtcdWatch(Watch):
         return StoreUnavailable(self._client.address, "the server ended the watch")
 
     def _interrupted(self, outage: StoreError) -> Iterator[Interrupted]:
-        """Report an outage once (again if its cause changes), then wait a little."""
+        """Report an outage once, and again if its cause changes; then wait a little."""
         text = f"{type(outage).__name__}: {outage}"
         if text != self._reported:
             self._reported = text
@@ -165,7 +165,7 @@ class EtcdWatch(Watch):
 
     def _relist(self) -> Iterator[Resync]:
         with self._calls() as scope:
-            snapshot = self._space.snapshot(self._prefix, None, scope)
+            snapshot = self._space.snapshot(self._prefix, scope)
         self._cluster_id = self._client.cluster_id
         yield Resync(snapshot, self._reason)
         self._reason = ""
@@ -174,7 +174,7 @@ class EtcdWatch(Watch):
     # -- one stream ------------------------------------------------------------------------------
 
     def _follow(self) -> Iterator[WatchEvent]:
-        """Deliver from one stream until it breaks."""
+        """Deliver events of one stream until it fails."""
         with self._open() as stream:
             pending: list[m.Event] = []
             for reply in self._replies(stream):
@@ -197,7 +197,7 @@ class EtcdWatch(Watch):
             range_end=range_end(self._key),
             start_revision=self._next,
             progress_notify=True,
-            fragment=True,  # else a large backlog is over gRPC's limit, for ever
+            fragment=True,  # else a large backlog exceeds gRPC's limit at every attempt
         )
         with self._calls() as scope:
             stream = WatchStream(self._client, create, scope)
@@ -215,7 +215,7 @@ class EtcdWatch(Watch):
 
     @contextmanager
     def _calls(self) -> Iterator[Scope]:
-        """Calls that ``close`` can end."""
+        """Return a scope for calls that ``close`` can end."""
         scope = Scope(self._space.timeout, cancellable=True)
         with self._lock:
             self._scope = scope
@@ -228,13 +228,17 @@ class EtcdWatch(Watch):
                 self._scope = None
 
     def _deliver(self, pending: list[m.Event], *, whole: bool) -> Iterator[Events]:
-        """Take every complete revision out of ``pending``; the last is, if ``whole``."""
+        """Yield every complete revision, and remove it from ``pending``.
+
+        ``whole``: the last revision in ``pending`` is complete as well.
+        """
         groups = [list(group) for _, group in groupby(pending, key=_revision)]
         pending[:] = [] if whole or not groups else groups.pop()
         for group in groups:
             revision = _revision(group[0])
             yield Events(revision, tuple(map(self._change, group)))
-            self._next = revision + 1  # after the yield: an abandoned event is delivered again
+            # After the yield: an abandoned event is delivered again.
+            self._next = revision + 1
 
     def _change(self, event: m.Event) -> Change:
         key = self._space.keys.decode(event.kv.key)
@@ -243,15 +247,15 @@ class EtcdWatch(Watch):
         return Change(key, Item(key, event.kv.value, event.kv.mod_revision))
 
     def _replies(self, stream: WatchStream) -> Iterator[m.WatchResponse]:
-        """Replies as they come, asking for a sign of life in between.
+        """Yield replies as they come, and ping the server in between.
 
-        :raises StoreUnavailable: none came.
+        :raises StoreUnavailable: it did not reply in time.
         """
         reply = stream.receive(self._space.timeout)
         if reply is None:
             raise self._silent(stream, self._space.timeout)
         yield reply
-        alive, quiet = False, 0.0  # seconds; time that the consumer takes does not count
+        alive, quiet = False, 0.0  # seconds of silence, without the time that the consumer takes
         while True:
             step = _STEP if alive else _FIRST_STEP
             reply = stream.receive(step)
@@ -262,8 +266,8 @@ class EtcdWatch(Watch):
             quiet += step
             if quiet >= PING_AFTER + self._patience:
                 if not alive:
-                    # etcd does not answer while it brings a watcher up to date, which may take
-                    # long: do not begin again for ever at the same point.
+                    # etcd sends nothing while it brings a watcher up to date, which may take long.
+                    # Wait longer the next time, or the watch would never get past this point.
                     self._patience = min(MAX_PATIENCE, self._patience * 2)
                 raise self._silent(stream, quiet)
             if quiet >= PING_AFTER or not alive:
@@ -274,7 +278,7 @@ class EtcdWatch(Watch):
         return StoreUnavailable(self._client.address, f"silent for {seconds:g} s")
 
     def _refuse(self, reply: m.WatchResponse, token: str) -> None:
-        """Raise for a reply that ends the watch."""
+        """Raise an error if a reply ends the watch."""
         if reply.compact_revision:
             raise _Relist(f"revision {self._next} was compacted (at {reply.compact_revision})")
         if not reply.canceled:
@@ -289,16 +293,16 @@ class EtcdWatch(Watch):
         raise StoreUnavailable(self._client.address, f"the server cancelled the watch: {reason}")
 
     def _check_continuity(self, header: m.ResponseHeader) -> None:
-        """Whether this is still the history that the watch has seen.
+        """Check that the store still has the history that the watch has seen.
 
-        :raises _Relist: it is not.
+        :raises _Relist: it has another.
         """
         if self._cluster_id and header.cluster_id != self._cluster_id:
             raise _Relist("the address now leads to another cluster")
         self._cluster_id = header.cluster_id
         seen = self._next - 1
         if header.revision < seen:
-            # A member that lags behind says so too: the cluster as a whole has the answer.
+            # A member that lags behind looks the same: ask the whole cluster.
             with self._calls() as scope:
                 newest = self._space.newest(scope)
             if newest < seen:

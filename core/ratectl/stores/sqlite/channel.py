@@ -1,4 +1,4 @@
-"""One connection behind a lock, reopened when the file was replaced, never carried over a fork."""
+"""One connection behind a lock: reopened if the file was replaced, closed before a fork."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _registry_lock = threading.Lock()
 _registry: weakref.WeakSet[Channel] = weakref.WeakSet()
 _serial = itertools.count()
 _stranded: list[sqlite3.Connection] = []
-"""Connections inherited by a fork: to close (or collect) one here would harm the parent's locks."""
+"""Inherited connections in a forked child. To close or free one would break the parent's locks."""
 
 
 class Channel:
-    """A connection for one thread at a time. ``timeout`` bounds what a caller waits."""
+    """A connection for one thread at a time. A caller waits ``timeout`` seconds at most."""
 
     def __init__(self, database: Database, timeout: float) -> None:
         self.database = database
         self.timeout = timeout
         self.file: FileId | None = None
         self.opened = 0
-        """How many connections there have been; a new number means a new connection."""
+        """Number of connections opened so far; a new number means a new connection."""
         self._wal: int | None = None
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.Lock()
@@ -50,15 +50,15 @@ class Channel:
 
     @contextlib.contextmanager
     def use(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for the time of a ``with`` block; rolls back what is not committed."""
+        """Return the connection for a ``with`` block. Uncommitted changes are rolled back."""
         with self._until(time.monotonic() + self.timeout) as connection:
             yield connection
 
     @contextlib.contextmanager
     def transaction(self, patience: float | None = None) -> Iterator[sqlite3.Connection]:
-        """A write transaction: committed at the end of the block, or not at all.
+        """Return a write transaction for a ``with`` block; its end commits.
 
-        ``patience`` shortens the time to wait for its turn.
+        ``patience`` (seconds) shortens the wait for other writers.
         """
         wait = self.timeout if patience is None else min(patience, self.timeout)
         deadline = time.monotonic() + wait
@@ -90,7 +90,7 @@ class Channel:
                     self._roll_back(connection)
         except sqlite3.Error as error:
             if not is_busy(error):
-                self._drop()  # after an I/O error or damage: whatever it had cached is suspect
+                self._drop()  # after an I/O error or damage its cache may be wrong
             raise self.database.explain(error) from error
         finally:
             self._lock.release()
@@ -99,10 +99,10 @@ class Channel:
         if self._forked_busy:
             raise StoreMisconfigured(
                 f"the store {self.database.path} was busy when this process was forked: "
-                "open it anew in the child"
+                "open it again in the child"
             )
         if self._connection is not None:
-            # A replaced file must not be written to under its old inode: nobody would see it.
+            # Do not write to the old inode of a replaced file: no other process would see it.
             try:
                 file, wal = self.database.file_id(), self.database.wal_id()
             except StoreUnavailable:
@@ -114,13 +114,13 @@ class Channel:
         self._connection, self.file = self.database.connect(self.timeout)
         self._wal = self.database.wal_id()
         self.opened += 1
-        if self._closed:  # close() gave up its turn to us
+        if self._closed:  # closed while it was opened
             self._drop()
             raise UsageError(f"the store {self.database.path} is closed; open it again")
         return self._connection
 
     def _begin(self, connection: sqlite3.Connection, deadline: float) -> None:
-        # Own waiting: SQLite's backs off to naps of 100 ms, which starves one writer among many.
+        # SQLite's own wait sleeps up to 100 ms, which starves one writer among many.
         connection.execute("PRAGMA busy_timeout = 0")
         try:
             while True:
@@ -141,10 +141,10 @@ class Channel:
             self._drop()
 
     def _drop_all(self) -> None:
-        """Close this connection and those of the same store that no call is using.
+        """Close this connection and the idle ones of the same store.
 
-        Connections of one process share what SQLite keeps in memory of a file: as long as one is
-        open, the next one would share what was lost. Those in use find that out by themselves.
+        All connections of a process share SQLite's memory of a file: while one is open, the next
+        would use the lost file as well. A call that is using a connection detects that itself.
         """
         self._drop()
         with _registry_lock:
@@ -153,7 +153,7 @@ class Channel:
             channel.drop_if_idle()
 
     def drop_if_idle(self) -> None:
-        """Close the connection, unless a call is using it; the next call opens another."""
+        """Close the connection unless a call is using it. The next call opens another."""
         if self._lock.acquire(blocking=False):
             self._drop()
             self._lock.release()
@@ -167,17 +167,17 @@ class Channel:
     # -- fork ----------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """Wait for the call in progress, close the connection and hold new calls back."""
+        """Wait for the call under way, close the connection and hold new calls back."""
         self._held_for_fork = self._lock.acquire(timeout=self.timeout)
         if self._held_for_fork:
             self._drop()
 
     def after_fork(self, *, child: bool) -> None:
-        """Let calls in again."""
+        """Let calls through again."""
         if self._held_for_fork:
             self._held_for_fork = False
             self._lock.release()
-        elif child:  # another thread's call outlasted our patience; that thread is not here
+        elif child:  # a call of another thread took too long; that thread is not in the child
             self._lock = threading.Lock()
             self._forked_busy = True
             if self._connection is not None:
@@ -187,7 +187,7 @@ class Channel:
 
 def _before_fork() -> None:
     _registry_lock.acquire()
-    # Oldest first: a writer may be waiting for a channel of its store that was made later.
+    # Oldest first: a writer may wait for a newer channel of its store.
     for channel in sorted(_registry, key=lambda c: c.serial):
         channel.before_fork()
 

@@ -1,4 +1,4 @@
-"""What a store says of itself, and what an operator should mend."""
+"""Status of a SQLite store, and problems that its operator should solve."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NETWORK = {"9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "nfs", "nfs4", "
 
 
 def describe(database: Database, db: sqlite3.Connection, meta: Meta) -> dict[str, str]:
-    """Details for a reader; sizes in bytes."""
+    """Return details for people; sizes are in bytes."""
 
     def one(sql: str) -> int:
         return int(db.execute(sql).fetchone()[0])
@@ -46,7 +46,7 @@ def describe(database: Database, db: sqlite3.Connection, meta: Meta) -> dict[str
 
 
 def absent(database: Database) -> Status:
-    """Where there is no file yet."""
+    """Return the status of a store that has no file yet."""
     return Status(
         backend="sqlite",
         version=sqlite3.sqlite_version,
@@ -59,42 +59,42 @@ def absent(database: Database) -> Status:
 
 
 def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
-    """https://sqlite.org/wal.html#walresetbug."""
+    """Return True for versions with https://sqlite.org/wal.html#walresetbug."""
     backported = (3, 44, 6) <= version < (3, 45) or (3, 50, 7) <= version < (3, 51)
     return version < (3, 51, 3) and not backported
 
 
 def find_damage(path: Path, db: sqlite3.Connection) -> tuple[str, ...]:
-    """A sentence for ``ratectl doctor`` if pages of the file are damaged, also unused ones."""
+    """Return a sentence for ``ratectl doctor`` if a page of the file is damaged, even if unused."""
     (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
     return () if verdict == "ok" else (damaged(str(path), " ".join(verdict.split())) + ".",)
 
 
 def find_problems(path: Path, wal_bytes: int) -> tuple[str, ...]:
-    """Sentences for ``ratectl doctor``."""
-    found = []
+    """Return sentences for ``ratectl doctor``."""
+    problems = []
     try:
         info = path.stat()
-    except OSError:  # gone since: the next call says so
+    except OSError:  # deleted meanwhile: the next call reports it
         return ()
     kind = _file_system(info.st_dev)
     if kind in _NETWORK or kind.startswith("fuse.sshfs"):
-        found.append(
+        problems.append(
             f"{path} is on a network file system ({kind}): used from two hosts it will be "
             "corrupted; put it on a local disk or use etcd."
         )
     if wal_bytes > WAL_TOO_LARGE:
-        found.append(
+        problems.append(
             f"{path}-wal has {wal_bytes} bytes: some process keeps an old read transaction open "
             "(an idle sqlite3 shell, for example); find it with `fuser` and end it."
         )
     if info.st_mode & stat.S_IWOTH:
-        found.append(f"{path} is writable by every user: `chmod o-w` it.")
-    return tuple(found)
+        problems.append(f"{path} is writable by every user: `chmod o-w` it.")
+    return tuple(problems)
 
 
 def _file_system(device: int) -> str:
-    """The type of a mounted file system; empty where the system does not tell (not Linux)."""
+    """Return the type of a mounted file system; empty where it is unknown (not Linux)."""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     try:
         mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()

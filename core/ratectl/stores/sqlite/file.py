@@ -1,4 +1,4 @@
-"""One SQLite file: who may create it, its schema, and what its errors mean."""
+"""One SQLite file: its creation, its schema, and explanations of its errors."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["FIRST_REVISION", "Database", "FileId", "damaged", "is_busy"]
 
 FileId = tuple[int, int]
-"""Device and inode: what a path means now, as opposed to what was opened."""
+"""Device and inode of a file. A path may lead to another file than the one that was opened."""
 
 APPLICATION_ID = int.from_bytes(b"rctl", "big")
 SCHEMA_VERSION = 1
 OLDEST_SQLITE = (3, 24, 0)
 FIRST_REVISION = 1
-"""Of a store in which nothing was ever written."""
+"""Revision of a store in which nothing was ever written."""
 
-# A row of ``log`` is one write; ``id`` is revision << 16 | position, so that the primary key is
-# also the order of history. ``previous`` is the row it replaced, which compaction forgets, and
-# ``value`` comes last so that reading the others does not walk a large value.
+# A row of ``log`` is one write. ``id`` is revision << 16 | position, so that the primary key is
+# also the order of history. ``previous`` is the row that it replaced, which compaction deletes.
+# ``value`` comes last, so that reading the other columns does not read a large value.
 _SCHEMA = (
     """CREATE TABLE meta (
         one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -51,24 +51,24 @@ _SCHEMA = (
 )
 
 _SETTINGS = (
-    # FULL syncs the WAL on every commit: with NORMAL a power cut may take back acknowledged
-    # writes, and a generation that was live would be gone.
+    # FULL syncs the WAL on every commit. With NORMAL, a power cut may undo acknowledged writes, and
+    # a generation that was live would be lost.
     "PRAGMA synchronous = FULL",
-    # Checkpoints are run by SqliteStore, never beside a writer: see there.
+    # SqliteStore runs checkpoints, never beside a writer: see there.
     "PRAGMA wal_autocheckpoint = 0",
-    # Cuts the WAL back when it is restarted, so that its size tells when to checkpoint.
+    # Truncates the WAL when it is restarted, so that its size shows when to checkpoint.
     "PRAGMA journal_size_limit = 0",
     "PRAGMA trusted_schema = OFF",
 )
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Another connection holds the lock that this one wants."""
+    """Return True if another connection holds the lock that this one waits for."""
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def damaged(path: str, why: str) -> str:
-    """Return what to say of a file that is damaged, and what to do about it."""
+    """Return a message about a damaged file, with the remedy."""
     return (
         f"{path} is damaged ({why}): stop every process that uses it, move it away with its -wal "
         "and -shm files, and restore a backup or publish again"
@@ -80,7 +80,7 @@ def _code(error: sqlite3.Error) -> int:
 
 
 class Database:
-    """The file at ``path``: created at most once, then only ever opened."""
+    """The file at ``path``: created at most once, then only opened."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,7 +91,7 @@ class Database:
     # -- opening -------------------------------------------------------------------------------
 
     def connect(self, seconds: float) -> tuple[sqlite3.Connection, FileId]:
-        """A checked connection; waits at most about ``seconds`` for locks.
+        """Return a checked connection; wait about ``seconds`` at most for locks.
 
         :raises sqlite3.Error: pass it to :meth:`explain`.
         """
@@ -105,13 +105,13 @@ class Database:
             try:
                 return self._connect_once(seconds)
             except sqlite3.Error as error:
-                # Several processes creating one file; SQLite does not wait in every such case.
+                # Several processes create one file: SQLite does not wait in all such cases.
                 if not is_busy(error) or time.monotonic() >= deadline:
                     raise
             time.sleep(random.uniform(0.001, 0.01))  # noqa: S311 - spreads retries
 
     def _connect_once(self, seconds: float) -> tuple[sqlite3.Connection, FileId]:
-        found = self._find_or_create()
+        file_id = self._find_or_create()
         connection = sqlite3.connect(
             f"file:{quote(self._bytes_path)}?mode=rw",
             uri=True,
@@ -125,14 +125,14 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        if opened != found:
+        if opened != file_id:
             connection.close()
             raise StoreUnavailable(str(self.path), "the file was replaced while opening it")
         self._opened_once = True
-        return connection, found
+        return connection, file_id
 
     def is_absent(self) -> bool:
-        """Whether there is no file yet, as far as anybody can tell: one was never opened here."""
+        """Return True if there is no file, and this object has never opened one."""
         if self._opened_once:
             return False
         try:
@@ -140,13 +140,13 @@ class Database:
         except FileNotFoundError:
             return True
         except OSError:
-            return False  # opening says what is wrong
+            return False  # opening it reports the error
         return False
 
     def file_id(self) -> FileId:
-        """What is at the path now.
+        """Return the file that the path leads to now.
 
-        :raises StoreUnavailable: nothing, or an empty file where there was a store.
+        :raises StoreUnavailable: there is none, or an empty file where there was a store.
         """
         try:
             info = os.stat(self._bytes_path)  # noqa: PTH116 - on every call; Path doubles its cost
@@ -159,9 +159,9 @@ class Database:
         return info.st_dev, info.st_ino
 
     def size(self) -> int:
-        """Bytes of the file.
+        """Return the size of the file in bytes.
 
-        :raises StoreError: there is none any more.
+        :raises StoreError: the file is gone.
         """
         try:
             return os.stat(self._bytes_path).st_size  # noqa: PTH116 - as above
@@ -169,10 +169,10 @@ class Database:
             raise self._explain_os(error) from error
 
     def wal_id(self) -> int | None:
-        """Inode of the write-ahead log; None when there is none.
+        """Return the inode of the write-ahead log; None if there is none.
 
-        It stays as long as any connection is open. Where it was removed or replaced all the same,
-        a connection sees nothing of what others write, and they see nothing of what it writes.
+        SQLite keeps it as long as any connection is open. If somebody removed or replaced it, this
+        connection and those of other processes do not see each other's writes.
         """
         try:
             return os.stat(self._wal).st_ino  # noqa: PTH116 - on every call
@@ -180,7 +180,7 @@ class Database:
             return None
 
     def wal_bytes(self) -> int:
-        """Size of the write-ahead log; 0 when there is none."""
+        """Return the size of the write-ahead log in bytes; 0 if there is none."""
         try:
             return os.stat(self._wal).st_size  # noqa: PTH116 - on every write
         except OSError:
@@ -199,14 +199,14 @@ class Database:
 
     def _create(self) -> None:
         make_folder(self.path.parent, CLOSED)
-        # Before SQLite does it: the WAL and its index take over this mode.
+        # Created here, not by SQLite: the WAL and its index get the same mode.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         os.close(os.open(self.path, flags, 0o600))
 
     # -- schema --------------------------------------------------------------------------------
 
     def _is_new(self, connection: sqlite3.Connection) -> bool:
-        """Empty, so that we may have it; refuses what is not ours."""
+        """Return True for an empty database; refuse that of another program or a newer ratectl."""
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if application == APPLICATION_ID and version == SCHEMA_VERSION:
@@ -225,7 +225,7 @@ class Database:
         return True
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN")  # one snapshot: another process may be creating the schema
+        connection.execute("BEGIN")  # one snapshot: another process may create the schema meanwhile
         new = self._is_new(connection)  # before anything is written
         connection.execute("COMMIT")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -247,8 +247,8 @@ class Database:
         for statement in _SCHEMA:
             connection.execute(statement)
         # Revision 1 is the empty store, as in etcd: 0 stays free to mean "absent".
-        said = (secrets.token_hex(16), FIRST_REVISION)
-        connection.execute("INSERT INTO meta VALUES (1, ?, ?, 0, 0)", said)
+        first_row = (secrets.token_hex(16), FIRST_REVISION)
+        connection.execute("INSERT INTO meta VALUES (1, ?, ?, 0, 0)", first_row)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
@@ -256,7 +256,7 @@ class Database:
     # -- errors --------------------------------------------------------------------------------
 
     def explain(self, error: sqlite3.Error) -> StoreError:
-        """What a SQLite error means for the user, and what to do."""
+        """Return the error to raise for a SQLite error, with the remedy."""
         path, code = str(self.path), _code(error)
         if is_busy(error):
             return StoreUnavailable(path, "another process keeps it locked; find it with `fuser`")

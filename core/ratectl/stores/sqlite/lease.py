@@ -1,13 +1,12 @@
-"""Leases: a row with a wall-clock deadline, ended by whichever process notices first."""
+"""Leases: rows with a wall-clock deadline. The next process that uses the store ends them."""
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from ratectl.errors import UsageError
+from ratectl.stores.arguments import check_ttl
 from ratectl.stores.base import Lease
 
 if TYPE_CHECKING:
@@ -17,11 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SqliteLease"]
 
-MIN_TTL = 2.0
-
 
 class LeaseRows(Protocol):
-    """A write transaction, as a lease uses it (see ``log.Writer``)."""
+    """The part of a write transaction that a lease uses (see ``log.Writer``)."""
 
     db: sqlite3.Connection
 
@@ -35,11 +32,10 @@ class SqliteLease(Lease):
     def __init__(
         self, writing: Callable[[], AbstractContextManager[LeaseRows]], ttl: float
     ) -> None:
-        if not (math.isfinite(ttl) and ttl >= MIN_TTL):
-            raise UsageError(f"a lease of {ttl} s is not possible; use {MIN_TTL:g} s or more")
+        check_ttl(ttl)
         self.ttl = float(ttl)
-        # Random: a counter would start again after a restore, and a lease that an old process
-        # still renews would be somebody else's.
+        # Random: a counter would start again after a restore, and a process that still renews a
+        # lease from before it would renew that of another process.
         self.number = secrets.randbits(62)
         self._writing = writing
         with writing() as writer:

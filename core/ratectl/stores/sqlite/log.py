@@ -1,10 +1,10 @@
-"""What is in the file: keys, revisions, history, leases. Every function runs in a transaction.
+"""Contents of the file: keys, revisions, history, leases. Every function runs in a transaction.
 
 Keys are stored as UTF-8 bytes, which SQLite compares as etcd does.
 
-SQLite stores a value of any type in any column. Who can write the file can write the number 5
-where bytes belong. Such a value is read as no bytes at all, which is no record of any kind: readers
-say that they cannot read it, and whoever writes the key replaces it.
+SQLite stores a value of any type in any column: another program can write the number 5 where bytes
+belong. Such a value is read as empty bytes, which are no record of any kind. Readers report that
+they cannot read it, and the next write of the key replaces it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.errors import StoreError, UsageError
+from ratectl.stores.arguments import encode_key, encode_prefix
 from ratectl.stores.base import Change, Events, Item, Put, Snapshot
 from ratectl.stores.sqlite.lease import SqliteLease
 
@@ -29,7 +30,6 @@ __all__ = [
     "Writer",
     "bounds",
     "changes",
-    "encode",
     "item",
     "items",
     "meta",
@@ -38,7 +38,7 @@ __all__ = [
 
 KEEP_REVISIONS = 10_000
 KEEP_BYTES = 64 * 1024 * 1024
-"""Replaced values kept as history, in bytes: large values shorten history, not the disk."""
+"""Bytes of replaced values kept as history: large values shorten it, and do not fill the disk."""
 
 COMPACT_EVERY = 256
 """Revisions between automatic compactions: each costs about a millisecond."""
@@ -49,9 +49,9 @@ _MAX_POSITION = (1 << _SHIFT) - 1
 _VALUE = "CASE typeof(log.value) WHEN 'blob' THEN log.value ELSE x'' END"
 _VALUE_OR_DELETED = "CASE WHEN typeof(value) IN ('blob', 'null') THEN value ELSE x'' END"
 _MAX_REVISION = 2**47 - 1
-"""Positions of later revisions would be no integers for SQLite."""
+"""Ids of later revisions would exceed SQLite's integers."""
 
-# One poll of a watch reads about this much; the rest follows at once.
+# A poll of a watch reads about this much; the next poll follows at once.
 _BATCH_BYTES = 4 * 1024 * 1024
 _CHANGE_BYTES = 1024
 
@@ -65,22 +65,9 @@ class Meta(NamedTuple):
     replaced_bytes: int
 
 
-def encode(key: str, *, prefix: bool = False) -> bytes:
-    """A key as stored.
-
-    :raises UsageError: it is empty or not valid Unicode.
-    """
-    if not key and not prefix:
-        raise UsageError("a key cannot be empty")
-    try:
-        return key.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"key {key!r} is not valid Unicode") from error
-
-
 def bounds(prefix: str) -> tuple[bytes, bytes]:
-    """From (inclusive) and to (exclusive); no byte of UTF-8 is as large as 0xFF."""
-    start = encode(prefix, prefix=True)
+    """Return the first key below a prefix and the first after; no byte of UTF-8 is 0xFF."""
+    start = encode_prefix(prefix)
     return start, start + b"\xff"
 
 
@@ -88,7 +75,10 @@ def bounds(prefix: str) -> tuple[bytes, bytes]:
 
 
 def meta(db: sqlite3.Connection) -> Meta:
-    """Where the store stands."""
+    """Return the row of ``meta``: identity, revision and size of history.
+
+    :raises sqlite3.DatabaseError: it is missing or damaged.
+    """
     row = db.execute("SELECT identity, revision, compacted, replaced_bytes FROM meta").fetchone()
     if row is None:
         raise _damage("table meta is empty")
@@ -110,7 +100,7 @@ def _damage(why: str) -> sqlite3.DatabaseError:
 
 
 def read_lease_due(db: sqlite3.Connection) -> float | None:
-    """When the next lease ends, by the wall clock."""
+    """Return when the next lease ends, by the wall clock; None without leases."""
     (due,) = db.execute(
         "SELECT min(deadline) FROM leases WHERE typeof(deadline) = 'real'"
     ).fetchone()
@@ -118,41 +108,31 @@ def read_lease_due(db: sqlite3.Connection) -> float | None:
 
 
 def item(db: sqlite3.Connection, key: str) -> Item | None:
-    """The newest value of a key."""
+    """Return the newest value of a key."""
     row = db.execute(
         f"SELECT log.id, {_VALUE} FROM current JOIN log ON log.id = current.id"  # noqa: S608
         " WHERE current.key = ?",
-        (encode(key),),
+        (encode_key(key),),
     ).fetchone()
     return None if row is None else Item(key, row[1], row[0] >> _SHIFT)
 
 
-def items(db: sqlite3.Connection, prefix: str, revision: int, *, newest: bool) -> Snapshot:
-    """Everything below ``prefix`` at a revision that is kept; ``newest``: it is the latest."""
-    start, end = bounds(prefix)
-    if newest:
-        rows = db.execute(
-            f"SELECT current.key, log.id, {_VALUE} FROM current CROSS JOIN log"  # noqa: S608
-            " ON log.id = current.id WHERE current.key >= ? AND current.key < ?"
-            " ORDER BY current.key",
-            (start, end),
-        )
-    else:
-        rows = db.execute(
-            f"SELECT log.key, log.id, {_VALUE} FROM"  # noqa: S608
-            " (SELECT max(id) AS id FROM log WHERE key >= ? AND key < ? AND +id < ? GROUP BY key)"
-            " AS latest CROSS JOIN log ON log.id = latest.id"
-            " WHERE log.value IS NOT NULL ORDER BY log.key",
-            (start, end, (revision + 1) << _SHIFT),
-        )
-    found = tuple(Item(_name(key), value, id_ >> _SHIFT) for key, id_, value in rows)
-    return Snapshot(found, revision)
+def items(db: sqlite3.Connection, prefix: str) -> Snapshot:
+    """Return every item below ``prefix``, as of the newest revision."""
+    rows = db.execute(
+        f"SELECT current.key, log.id, {_VALUE} FROM current CROSS JOIN log"  # noqa: S608
+        " ON log.id = current.id WHERE current.key >= ? AND current.key < ?"
+        " ORDER BY current.key",
+        bounds(prefix),
+    )
+    below = tuple(Item(_name(key), value, id_ >> _SHIFT) for key, id_, value in rows)
+    return Snapshot(below, meta(db).revision)
 
 
 def changes(
     db: sqlite3.Connection, prefix: str, first: int, newest: int
 ) -> tuple[list[Events], int]:
-    """Whole revisions from ``first`` on, and the revision up to which that is all there is."""
+    """Return whole revisions from ``first`` on, and the last revision that they cover."""
     start, end = bounds(prefix)
     rows = db.execute(
         # The + keeps SQLite on the primary key, which is the order of history.
@@ -160,16 +140,16 @@ def changes(
         " WHERE id >= ? AND +key >= ? AND +key < ? ORDER BY id",
         (first << _SHIFT, start, end),
     )
-    found: list[Events] = []
+    events: list[Events] = []
     room = _BATCH_BYTES
     with contextlib.closing(rows):
         for revision, group in itertools.groupby(rows, lambda row: int(row[0]) >> _SHIFT):
             batch = tuple(_change(revision, key, value) for _, key, value in group)
-            found.append(Events(revision, batch))
+            events.append(Events(revision, batch))
             room -= sum(_CHANGE_BYTES + len(c.item.value if c.item else b"") for c in batch)
             if room <= 0:
-                return found, revision
-    return found, newest
+                return events, revision
+    return events, newest
 
 
 def _change(revision: int, key: bytes, value: bytes | None) -> Change:
@@ -178,7 +158,7 @@ def _change(revision: int, key: bytes, value: bytes | None) -> Change:
 
 
 def _name(key: bytes) -> str:
-    """Return a key as text, which nobody can write again where it is no UTF-8."""
+    """Return a key as text. Bytes that are not UTF-8 are replaced."""
     return key.decode(errors="replace")
 
 
@@ -186,7 +166,7 @@ def _name(key: bytes) -> str:
 
 
 class Writer:
-    """Revisions in the making, inside a write transaction. Begins by ending the leases due."""
+    """A write transaction: builds revisions. It begins by ending the leases that are due."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
@@ -194,17 +174,17 @@ class Writer:
         self.revision = self._before.revision
         self.compacted = self._before.compacted
         self._replaced_bytes = self._before.replaced_bytes
-        self._position = 0  # in the revision being made; 0: nothing written yet
+        self._position = 0  # in the current revision; 0: nothing written yet
         self._end_leases_due()
 
     def holds(self, compare: Sequence[Compare]) -> bool:
-        """Every compare is true."""
+        """Return True if every compare holds."""
         return all(self._written_at(c.key) == c.mod_revision for c in compare)
 
     def apply(self, op: Op) -> None:
-        """Do one operation, as part of the revision in the making."""
+        """Apply one operation as part of the current revision."""
         if not isinstance(op, Put):
-            self.delete(encode(op.key))
+            self.delete(encode_key(op.key))
             return
         number = None
         if op.lease is not None:
@@ -215,7 +195,7 @@ class Writer:
                 raise StoreError(
                     f"the lease for {op.key!r} has ended: make a new one and write the keys again"
                 )
-        self.put(encode(op.key), op.value, number)
+        self.put(encode_key(op.key), op.value, number)
 
     def put(self, key: bytes, value: bytes, lease: int | None) -> None:
         """Write a key."""
@@ -247,13 +227,13 @@ class Writer:
         self.end_revision()
 
     def end_revision(self) -> None:
-        """What follows belongs to the next revision."""
+        """End the current revision: later operations belong to the next."""
         self._position = 0
 
     def compact(self, revision: int) -> None:
-        """Forget what had been replaced by ``revision``, and deletes before it.
+        """Delete values that were replaced up to ``revision``, and deletes before it.
 
-        Deletes at exactly ``revision`` stay, so that a watch from there still sees them.
+        Deletes at ``revision`` itself stay, so that a watch from there still sees them.
         """
         window = (self.compacted << _SHIFT, (revision + 1) << _SHIFT)
         dead = "id IN (SELECT previous FROM log WHERE id >= ? AND id < ?)"
@@ -270,7 +250,7 @@ class Writer:
         self.compacted = revision
 
     def finish(self) -> None:
-        """Compact when it is time, and record where the store stands. Call before the commit."""
+        """Compact if it is time, and update ``meta``. Call it before the commit."""
         target = 0
         if self.revision // COMPACT_EVERY != self._before.revision // COMPACT_EVERY:
             target = self.revision - KEEP_REVISIONS
@@ -294,7 +274,7 @@ class Writer:
 
     def _written_at(self, key: str) -> int:
         row = self.db.execute(
-            "SELECT CAST(id AS INTEGER) FROM current WHERE key = ?", (encode(key),)
+            "SELECT CAST(id AS INTEGER) FROM current WHERE key = ?", (encode_key(key),)
         ).fetchone()
         return 0 if row is None else int(row[0]) >> _SHIFT
 

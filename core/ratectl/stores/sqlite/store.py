@@ -1,4 +1,4 @@
-"""The embedded store: many processes of one machine on one SQLite file."""
+"""The embedded backend: many processes of one machine use one SQLite file."""
 
 from __future__ import annotations
 
@@ -10,18 +10,10 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ratectl.errors import Compacted, StoreError, UsageError
+from ratectl.errors import StoreError, UsageError
 from ratectl.runtime.urls import holds_password, shown
-from ratectl.stores.base import (
-    MAX_OPS,
-    MAX_VALUE_BYTES,
-    Capabilities,
-    Put,
-    Snapshot,
-    Status,
-    Store,
-    TxnResult,
-)
+from ratectl.stores.arguments import check_revision, check_txn
+from ratectl.stores.base import Protection, Security, Snapshot, Status, Store, TxnResult
 from ratectl.stores.sqlite import log
 from ratectl.stores.sqlite.channel import Channel
 from ratectl.stores.sqlite.doctor import absent, describe, find_damage, find_problems
@@ -38,22 +30,20 @@ __all__ = ["SqliteStore"]
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 ASIDE_SECONDS = 0.1
-"""Longest wait for a turn to checkpoint or to end leases: a later call can do either as well."""
+"""Longest wait for other writers before a checkpoint or ending leases: a later call can do both."""
 
 WATCH_TIMEOUT = 0.5
-"""Longest wait for a lock in a watch: closing one waits for that."""
+"""Longest wait for a lock in a watch: closing the watch waits for it."""
 
 
 class SqliteStore(Store):
-    """One connection for reads and one for writes: readers never wait for a writer."""
-
-    capabilities = Capabilities(scope="machine", unknown_outcomes=False)
+    """A store with one connection for reads and one for writes: readers never wait for a writer."""
 
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 4.0) -> None:
-        # Absolute from the start: a later chdir must not lead to another file.
+        # Absolute: a later chdir must not lead to another file.
         self._database = Database(Path(os.path.abspath(path)))  # noqa: PTH100 - keeps symlinks
         self.url = f"sqlite:///{self._database.path}"
-        # Writes first: see the order in which channels stop for a fork.
+        # Writes first: channels stop in this order before a fork.
         self._writes = Channel(self._database, timeout)
         self._reads = Channel(self._database, timeout)
         self._watches: weakref.WeakSet[SqliteWatch] = weakref.WeakSet()
@@ -61,11 +51,20 @@ class SqliteStore(Store):
 
     @classmethod
     def from_url(cls, url: str, *, timeout: float = 4.0) -> Self:
-        """``sqlite:///relative/path.db`` or ``sqlite:////absolute/path.db``.
+        """Open ``sqlite:///relative/path.db`` or ``sqlite:////absolute/path.db``.
 
         :raises UsageError: another form, or a database in memory.
         """
         return cls(_path_of(url), timeout=timeout)
+
+    @classmethod
+    def security(cls, url: str) -> Security:
+        """See :meth:`Store.security`: the permissions of the file decide."""
+        _path_of(url)
+        return Security(
+            Protection("skipped", "a local file needs none"),
+            Protection("skipped", "file permissions decide"),
+        )
 
     # -- the interface -------------------------------------------------------------------------
 
@@ -76,40 +75,26 @@ class SqliteStore(Store):
         with self._reading() as db:
             return log.item(db, key)
 
-    def list(self, prefix: str, revision: int | None = None) -> Snapshot:
+    def list(self, prefix: str) -> Snapshot:
         """See :meth:`Store.list`."""
-        _check_revision(revision)
         if self._is_absent():
-            if revision not in (None, FIRST_REVISION):
-                raise _future(revision, FIRST_REVISION)
             return Snapshot((), FIRST_REVISION)
         with self._reading() as db:
             db.execute("BEGIN")
-            meta = log.meta(db)
-            at = meta.revision if revision is None else revision
-            if at < meta.compacted:
-                raise Compacted(at, meta.compacted)
-            if at > meta.revision:
-                raise _future(at, meta.revision)
-            return log.items(db, prefix, at, newest=at == meta.revision)
+            return log.items(db, prefix)
 
-    def txn(
-        self,
-        compare: Sequence[Compare],
-        success: Sequence[Op],
-        failure: Sequence[Op] = (),
-    ) -> TxnResult:
+    def txn(self, compare: Sequence[Compare], ops: Sequence[Op]) -> TxnResult:
         """See :meth:`Store.txn`."""
-        _check_txn(compare, success, failure)
+        check_txn(compare, ops)
         with self._writing() as writer:
             ok = writer.holds(compare)
-            for op in success if ok else failure:
+            for op in ops if ok else ():
                 writer.apply(op)
         return TxnResult(ok, writer.revision)
 
     def watch(self, prefix: str, from_revision: int) -> Watch:
         """See :meth:`Store.watch`."""
-        _check_revision(from_revision)
+        check_revision(from_revision)
         if self._closed:
             raise UsageError(f"the store {self._database.path} is closed; open it again")
         timeout = min(self._reads.timeout, WATCH_TIMEOUT)
@@ -120,16 +105,6 @@ class SqliteStore(Store):
     def lease(self, ttl: float) -> Lease:
         """See :meth:`Store.lease`."""
         return SqliteLease(self._writing, ttl)
-
-    def compact(self, revision: int) -> None:
-        """See :meth:`Store.compact`."""
-        _check_revision(revision)
-        with self._writing() as writer:
-            if revision <= writer.compacted:
-                raise Compacted(revision, writer.compacted)
-            if revision > writer.revision:
-                raise _future(revision, writer.revision)
-            writer.compact(revision)
 
     def status(self) -> Status:
         """See :meth:`Store.status`. Like ``list``, it creates no file."""
@@ -170,7 +145,7 @@ class SqliteStore(Store):
             if due is None or due > time.time():
                 yield db
                 return
-        # On a full disk or behind a stuck writer, reading matters more than expiry.
+        # On a full disk or behind a stuck writer, read all the same: leases end later.
         with contextlib.suppress(StoreError), self._writing(ASIDE_SECONDS):
             pass
         with self._reads.use() as db:
@@ -186,12 +161,12 @@ class SqliteStore(Store):
             writer.finish()
 
     def _checkpoint(self) -> None:
-        """Move the log into the file, while an (empty) write transaction keeps writers out.
+        """Move the log into the file, while an (empty) write transaction keeps other writers out.
 
-        SQLite 3.7.0 to 3.51.2 can corrupt a file when a checkpoint runs while another connection
-        commits ("WAL-reset bug", https://sqlite.org/wal.html#walresetbug). Passive: it never waits
-        for readers, what they still need is moved the next time. The next transaction then starts
-        the log from its beginning.
+        SQLite 3.7.0 to 3.51.2 can corrupt a file if a checkpoint runs while another connection
+        commits ("WAL-reset bug", https://sqlite.org/wal.html#walresetbug). A passive checkpoint
+        does not wait for readers: pages that they need are moved the next time. The next
+        transaction then starts the log from its beginning.
         """
         with (
             contextlib.suppress(StoreError),
@@ -220,28 +195,3 @@ def _path_of(url: str) -> str:
     if path.startswith("~"):
         raise UsageError(f"store {url!r}: ~ is not expanded: {hint}")
     return path
-
-
-def _check_revision(revision: int | None) -> None:
-    if revision is not None and revision < 1:
-        raise UsageError(f"revision {revision} is not possible; the first one is 1")
-
-
-def _future(asked: int, newest: int) -> UsageError:
-    return UsageError(f"revision {asked} is not there yet; the newest is {newest}")
-
-
-def _check_txn(compare: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]) -> None:
-    size = 0
-    for ops in (success, failure):
-        keys = {op.key for op in ops}
-        if len(keys) != len(ops):
-            raise UsageError("a key occurs twice in one transaction; write each key once")
-        size += sum(len(op.value) for op in ops if isinstance(op, Put))
-    longest = max(len(compare), len(success), len(failure))
-    if longest > MAX_OPS:
-        raise UsageError(f"a transaction of {longest} operations; at most {MAX_OPS} are possible")
-    if size > MAX_VALUE_BYTES:
-        raise UsageError(
-            f"a transaction with {size} bytes of values; at most {MAX_VALUE_BYTES} are possible"
-        )

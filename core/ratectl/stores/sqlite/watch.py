@@ -1,4 +1,4 @@
-"""Watching by polling ``PRAGMA data_version``: a few microseconds when nothing was committed."""
+"""Watches that poll ``PRAGMA data_version``: a few microseconds if nothing was committed."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ __all__ = ["SqliteWatch"]
 POLL_SECONDS = 0.02
 PROGRESS_SECONDS = 5.0
 MAX_PAUSE = 0.5
-"""Between attempts while the file cannot be read."""
+"""Longest pause between attempts while the file cannot be read, in seconds."""
 
 
 class SqliteWatch(Watch):
-    """A watch with a connection of its own: ``data_version`` counts what all others commit."""
+    """A watch with its own connection, whose ``data_version`` counts the commits of all others."""
 
     def __init__(
         self, channel: Channel, prefix: str, first: int, poll: float = POLL_SECONDS
     ) -> None:
-        log.bounds(prefix)  # refuse a bad prefix here, not in the thread that iterates
+        log.bounds(prefix)  # refuses a bad prefix here, not in the thread that iterates
         self._channel = channel
         self._prefix = prefix
         self._next = first
@@ -43,7 +43,7 @@ class SqliteWatch(Watch):
         self._stop = threading.Event()
         self._pending: deque[WatchEvent] = deque()
         self._source: tuple[FileId | None, str] | None = None  # the file that events came from
-        self._seen: tuple[int, int] | None = None  # connection and data_version all is read of
+        self._seen: tuple[int, int] | None = None  # connection and data_version read completely
         self._lease_due: float | None = None
         self._progress_due = 0.0
         self._error = ""
@@ -73,7 +73,7 @@ class SqliteWatch(Watch):
                 self._error = str(error)
                 self._pending.append(Interrupted(error))
             self._seen = None
-            self._progress_due = 0.0  # tell when it answers again
+            self._progress_due = 0.0  # yield Progress as soon as it answers again
             self._pause = min(self._pause * 2, MAX_PAUSE)
         except Exception:
             if not self._stop.is_set():  # closing makes the channel refuse
@@ -83,11 +83,11 @@ class SqliteWatch(Watch):
             self._pause = self._poll_seconds
 
     def _end_leases(self) -> None:
-        # Whoever cannot write leaves it to the other processes, and tries again in a while.
+        # A process that cannot write leaves it to the others, and tries again in a second.
         self._lease_due = time.time() + 1.0
         with contextlib.suppress(StoreError), self._channel.transaction() as db:
             log.Writer(db).finish()
-            self._seen = None  # own commits do not change this connection's data_version
+            self._seen = None  # its own commits do not change its data_version
 
     def _look(self, db: sqlite3.Connection) -> None:
         (version,) = db.execute("PRAGMA data_version").fetchone()
@@ -102,7 +102,7 @@ class SqliteWatch(Watch):
             self._pending.append(Progress(self._next - 1))
 
     def _read(self, db: sqlite3.Connection) -> bool:
-        """Queue what is new; False when there is more than one batch."""
+        """Queue new events. Return False if there is more than one batch."""
         meta = log.meta(db)
         self._lease_due = log.read_lease_due(db)
         source = (self._channel.file, meta.identity)
@@ -110,15 +110,15 @@ class SqliteWatch(Watch):
         if known is not None and known != source:
             reason = "the file was replaced by another"
         elif meta.revision < self._next - 1:
-            reason = f"the store went back to revision {meta.revision} (restored or made anew)"
+            reason = f"the store went back to revision {meta.revision} (restored or recreated)"
         elif self._next < meta.compacted:
             reason = f"revisions before {meta.compacted} are compacted"
         else:
-            events, upto = log.changes(db, self._prefix, self._next, meta.revision)
+            events, covered = log.changes(db, self._prefix, self._next, meta.revision)
             self._pending.extend(events)
-            self._next = upto + 1
-            return upto == meta.revision
-        snapshot = log.items(db, self._prefix, meta.revision, newest=True)
+            self._next = covered + 1
+            return covered == meta.revision
+        snapshot = log.items(db, self._prefix)
         self._pending.append(Resync(snapshot, reason))
         self._next = meta.revision + 1
         return True

@@ -1,0 +1,94 @@
+"""Checks of agents: their reports, clocks, generations and kill switches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ratectl.fleet.usage import read_agents, read_beats, read_usage
+from ratectl.health.checks import GRACE_SECONDS, Check
+from ratectl.health.kill_switches import check_switches
+from ratectl.history.generations import read_entry
+from ratectl.runtime.times import ago, seconds_since
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from ratectl.history.generations import Live
+    from ratectl.records import AgentRecord
+    from ratectl.stores.base import Store
+
+__all__ = ["check_agents"]
+
+_SKEW_SECONDS: Final = 5.0
+_STALE_SECONDS: Final = 10.0
+"""Agents report every two seconds."""
+
+
+class _Seen(NamedTuple):
+    """An agent's record, and the time of its newest report (ISO 8601)."""
+
+    record: AgentRecord
+    last: str
+
+
+def check_agents(store: Store, live: Live, at: datetime) -> Iterator[Check]:
+    """Check reports, kill switches, clocks and the generation of every agent."""
+    unreadable: list[str] = []
+    beats = {beat.id: beat.reported for beat in read_beats(store, unreadable.append)}
+    records = read_agents(store, unreadable.append)
+    read_usage(store, unreadable.append)
+    yield from (Check("reports", "warning", problem) for problem in unreadable)
+    yield from check_switches(store, records, at)
+    agents = [_Seen(each, max(each.reported, beats.get(each.id, ""))) for each in records]
+    if not agents:
+        yield Check("clock", "skipped", "no agent to compare with")
+        yield Check("agents", "warning", "none has reported lately")
+        return
+    yield from _check_clocks(agents, at)
+    fresh = _is_fresh(store, live, at)
+    troubles = [check for agent in agents for check in _check_agent(agent, live, at, fresh=fresh)]
+    yield from troubles
+    if not troubles:
+        yield Check("agents", "ok", f"{len(agents)} serving generation {live.generation}")
+
+
+def _is_fresh(store: Store, live: Live, at: datetime) -> bool:
+    """Return True if the live generation is so new that agents may still be fetching it."""
+    if live.head is None:
+        return False
+    age = seconds_since(read_entry(store, live.generation).time, at)
+    return age is not None and age < GRACE_SECONDS
+
+
+def _check_clocks(agents: Sequence[_Seen], at: datetime) -> Iterator[Check]:
+    """Check that no agent has reported from the future."""
+    ahead = {
+        agent.record.id: -age
+        for agent in agents
+        if (age := seconds_since(agent.last, at)) is not None and age < -_SKEW_SECONDS
+    }
+    for name, seconds in ahead.items():
+        message = f"the clock of agent {name} is {seconds:.0f} s ahead of this machine's"
+        yield Check("clock", "warning", message)
+    if not ahead:
+        yield Check("clock", "ok", "no agent's is ahead of this machine's")
+
+
+def _check_agent(agent: _Seen, live: Live, at: datetime, *, fresh: bool) -> Iterator[Check]:
+    """Yield what is wrong with an agent. ``fresh``: the live generation has just been published."""
+    record, name = agent.record, agent.record.id
+    candidate = live.candidate
+    tries_candidate = candidate is not None and record.rollout == candidate.rollout
+    behind = record.generation != live.generation and not tries_candidate
+    if record.state == "rejected":
+        yield Check("agents", "failed", f"{name}: {record.error}")
+    elif behind and not fresh:
+        enforced = f"generation {record.generation}" if record.generation else "none"
+        message = f"{name} enforces {enforced}; generation {live.generation} is live"
+        yield Check("agents", "failed", message)
+    elif record.error:
+        yield Check("agents", "warning", f"{name}: {record.error}")
+    age = seconds_since(agent.last, at)
+    if age is None or age > _STALE_SECONDS:
+        yield Check("agents", "warning", f"{name} was last seen {ago(agent.last, at)}")

@@ -1,0 +1,101 @@
+"""The kinds of stores: a new backend is a folder beside this file and a line in ``BACKENDS``.
+
+A backend is imported when one of its URLs is opened, so that using SQLite does not load gRPC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from ratectl.errors import UsageError
+from ratectl.runtime.urls import shown
+
+if TYPE_CHECKING:
+    from ratectl.stores.base import Security, Store
+
+__all__ = ["BACKENDS", "Backend", "check_url", "in_one_process", "open_store", "security_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One kind of store."""
+
+    schemes: tuple[str, ...]
+    form: str
+    """Form of its URLs, for messages."""
+    module: str
+    store: str
+    """Name of its subclass of ``Store`` in ``module``."""
+    one_process: bool = False
+    """True where other processes cannot open the same store."""
+
+    def load(self) -> type[Store]:
+        """Import the backend."""
+        store: type[Store] = getattr(import_module(self.module), self.store)
+        return store
+
+
+_ETCD_FORM: Final = "etcd://host:port[,host:port]/environment"
+BACKENDS: Final = (
+    Backend(("sqlite",), "sqlite:///path/to/file.db", "ratectl.stores.sqlite", "SqliteStore"),
+    Backend(("etcd", "etcds"), _ETCD_FORM, "ratectl.stores.etcd", "EtcdStore"),
+    Backend(("memory",), "memory://name", "ratectl.stores.memory", "MemoryStore", one_process=True),
+)
+
+
+def open_store(url: str, *, timeout: float = 4.0) -> Store:
+    """Open the store of a URL. ``timeout`` bounds each call, in seconds.
+
+    :raises UsageError: no backend knows the URL; the message names the forms that exist.
+    """
+    return _backend_of(url).load().from_url(url, timeout=timeout)
+
+
+def check_url(url: str) -> None:
+    """Check that a URL names a store, without connecting.
+
+    :raises UsageError: it does not; the message says what to write.
+    """
+    open_store(url).close()
+
+
+def security_of(url: str) -> Security:
+    """Return how the store of a URL is secured, without connecting.
+
+    :raises UsageError: no backend knows the URL, or one of its settings is wrong.
+    """
+    return _backend_of(url).load().security(url)
+
+
+def in_one_process(url: str) -> bool:
+    """Return True for a store that no other process can open."""
+    backend = _find(url)
+    return backend is not None and backend.one_process
+
+
+def _backend_of(url: str) -> Backend:
+    _check_text(url)
+    backend = _find(url)
+    if backend is None:
+        forms = " or ".join(each.form for each in BACKENDS if not each.one_process)
+        raise UsageError(f"store {shown(url)!r} is not a store URL; use {forms}")
+    return backend
+
+
+def _find(url: str) -> Backend | None:
+    scheme, separator, _ = url.partition("://")
+    return next((each for each in BACKENDS if separator and scheme in each.schemes), None)
+
+
+def _check_text(url: str) -> None:
+    """Refuse blanks and control characters: they would become part of a path.
+
+    :raises UsageError: there are blanks around the URL, or control characters in it.
+    """
+    if url != url.strip() or any(ord(character) < 32 or ord(character) == 127 for character in url):
+        raise UsageError(
+            f"store {shown(url)!r} has blanks or line ends around it, or control characters in it: "
+            "take them out"
+        )

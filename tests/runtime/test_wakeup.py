@@ -1,0 +1,67 @@
+"""Wake-ups end a wait, and so does a time limit, whatever signals come."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ratectl.runtime.wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def slow_handler() -> Iterator[None]:
+    """A handler of SIGALRM that takes 0.2 s."""
+    before = signal.signal(signal.SIGALRM, lambda *_: time.sleep(0.2))
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("slow_handler")
+def test_a_handler_that_returns_after_the_time_limit_does_not_lift_it() -> None:
+    wakeup = Wakeup()
+    rescue = threading.Timer(10, wakeup.set)
+    rescue.start()
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    started = time.monotonic()
+    assert not wakeup.wait(0.2)
+    assert time.monotonic() - started < 5
+    rescue.cancel()
+
+
+def test_set_before_the_wait() -> None:
+    wakeup = Wakeup()
+    wakeup.set()
+    wakeup.set()
+    assert wakeup.wait(10)
+    assert not wakeup.wait(0)
+
+
+def test_set_during_the_wait() -> None:
+    wakeup = Wakeup()
+    threading.Timer(0.05, wakeup.set).start()
+    assert wakeup.wait(10)
+
+
+def test_no_time_is_no_wait() -> None:
+    assert not Wakeup().wait(-1)
+
+
+def test_many_threads_set_it() -> None:
+    wakeup = Wakeup()
+    threads = [
+        threading.Thread(target=lambda: [wakeup.set() for _ in range(2_000)]) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        wakeup.wait(0.001)
+    for thread in threads:
+        thread.join()
