@@ -127,7 +127,7 @@ def test_a_write_that_fails_leaves_the_file(
         raise OSError(28, os.strerror(28))
 
     (tree / "ugly.yaml").write_text(UGLY)
-    monkeypatch.setattr("ratectl_cli.framework.files.os.fsync", full)
+    monkeypatch.setattr("ratectl.runtime.whole_files.os.fsync", full)
     assert cli("fmt").code == 69
     assert (tree / "ugly.yaml").read_text() == UGLY
     assert sorted(path.name for path in tree.iterdir()) == ["all.yaml", "ugly.yaml"]

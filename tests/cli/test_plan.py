@@ -340,7 +340,7 @@ def test_a_plan_that_cannot_be_written_leaves_what_was_there(
         raise OSError(28, "No space left on device")
 
     Path("plan.json").write_text("before")
-    monkeypatch.setattr("ratectl_cli.framework.files.os.fsync", full)
+    monkeypatch.setattr("ratectl.runtime.whole_files.os.fsync", full)
     assert cli("plan", "policies", "--out", "plan.json").code == 69
     assert Path("plan.json").read_text() == "before"
     assert not list(Path().glob(".ratectl-*"))

@@ -14,16 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratectl.policy.bundle import encode_policies
+from ratectl.policy.format.tree_text import policy_lines
 from ratectl.policy.language.model import PolicyTree
 from ratectl.policy.loading.files import Sources
 from ratectl.policy.loading.loader import load_sources
 from ratectl.policy.read import load_valid
 from ratectl.publishing._publish import publish
+from ratectl.publishing.export import Part, pulled_files, stream
 from ratectl.publishing.provenance import Provenance
 from ratectl.publishing.source_files import Beside, Documents, PolicyFile, is_safe
 from ratectl.stores import open_store
-from ratectl_cli.pulled import Part, pulled_files, stream
-from ratectl_cli.render.policy_yaml import policy_lines
 
 if TYPE_CHECKING:
     from cli_support import Cli
@@ -334,7 +334,7 @@ def test_a_full_disk_leaves_everything_as_it_was(
         return real(*words, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"ratectl_cli.framework.files.os.{call}", fail)
+        patch.setattr(f"ratectl.runtime.whole_files.os.{call}", fail)
         run = cli("pull", "--force")
     if calls < at:
         assert run.code == 0
@@ -353,7 +353,7 @@ def test_a_new_folder_is_gone_as_well(
         raise Full
 
     with monkeypatch.context() as patch:
-        patch.setattr("ratectl_cli.framework.files.os.fsync", fail)
+        patch.setattr("ratectl.runtime.whole_files.os.fsync", fail)
         assert cli("pull", "new/folder").code == 77
     assert not Path("new").exists()
 

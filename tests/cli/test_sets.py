@@ -18,12 +18,12 @@ from ratectl.policy.bundle import digest, encode_document, encode_policies
 from ratectl.policy.loading.files import Sources
 from ratectl.policy.loading.loader import load, load_sources
 from ratectl.publishing._publish import publish
+from ratectl.publishing.export import parts_of, pulled_files
 from ratectl.publishing.ownership import Owners
 from ratectl.publishing.provenance import Provenance
 from ratectl.publishing.source_files import Beside, PolicyFile
 from ratectl.stores import open_store
 from ratectl_cli.framework.session import Session
-from ratectl_cli.pulled import parts_of, pulled_files
 
 if TYPE_CHECKING:
     from cli_support import Cli, Result

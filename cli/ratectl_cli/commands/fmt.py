@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ratectl.errors import PolicyError, UsageError
-from ratectl_cli.framework.files import write_whole
+from ratectl.runtime.whole_files import write_whole
+from ratectl_cli.framework.deadline import tidy
 from ratectl_cli.framework.session import Session, session_of
 from ratectl_cli.framework.text import bold, plural
 
@@ -102,7 +103,7 @@ def _files(session: Session, names: list[str], result: _Result) -> _Result:
         for name, text in changes.items():
             place = sources.paths[name]
             if place is not None and not result.check:
-                write_whole(Path(place.real), text.encode())
+                tidy(write_whole)(Path(place.real), text.encode())
     _remark(session, result.kept)
     return result
 

@@ -9,10 +9,10 @@ import typer
 
 from ratectl.errors import Refused
 from ratectl.runtime.files import named_path
-from ratectl_cli.framework.files import leads_out
+from ratectl.runtime.whole_files import leads_out
+from ratectl_cli.commands.init_pipelines import Platform, cautions, pipeline_files, settings_file
 from ratectl_cli.framework.session import session_of
 from ratectl_cli.framework.text import bold, dim
-from ratectl_cli.pipelines import Platform, cautions, pipeline_files, settings_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -100,7 +100,8 @@ def plan(
     from pathlib import Path
 
     from ratectl.publishing.propose import propose
-    from ratectl_cli.framework.files import write_whole
+    from ratectl.runtime.whole_files import write_whole
+    from ratectl_cli.framework.deadline import tidy
     from ratectl_cli.inputs.policies import read_source
     from ratectl_cli.inputs.replays import no_request
     from ratectl_cli.prompts import publication
@@ -134,7 +135,7 @@ def plan(
         no_request(session, planned.replayed.log, planned.replayed.report)
         return 1
     if saved is not None and out is not None:
-        write_whole(Path(out), saved.encode())
+        tidy(write_whole)(Path(out), saved.encode())
     if outputs is not None:
         with outputs.open("a", encoding="utf-8") as file:
             file.write(planned.github_lines())

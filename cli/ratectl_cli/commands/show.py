@@ -42,8 +42,8 @@ def show(
     """
     from ratectl.history.generations import read_live, read_tree
     from ratectl.history.trees import find_entry
+    from ratectl.policy.format.tree_text import document_data
     from ratectl.publishing.ownership import read_owners
-    from ratectl_cli.render.policy_yaml import document_data
 
     session = session_of(ctx)
     with session.store() as store, session.busy("reading policies"):
@@ -64,7 +64,7 @@ def show(
 def _blocks(
     entry: "HistoryEntry", tree: "PolicyTree", live: int, owners: "Owners"
 ) -> "Iterator[Block]":
-    from ratectl_cli.render.policy_yaml import policy_lines
+    from ratectl.policy.format.tree_text import policy_lines
 
     state = ", live" if entry.generation == live else ""
     yield dim(f"# generation {entry.generation}{state}")

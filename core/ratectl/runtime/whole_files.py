@@ -1,4 +1,4 @@
-"""Writing files whole: a reader sees what was there or what is there now, never a part."""
+"""Write files whole: a reader sees the old contents or the new, never a part."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratectl_cli.framework.deadline import tidy
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,7 +18,6 @@ _READABLE = 0o666
 """As a new file is by default; the process's umask takes its bits away."""
 
 
-@tidy
 def write_whole(path: Path, data: bytes) -> None:
     """Write or replace a file at once. One that is there keeps its mode, and its links.
 
@@ -45,7 +42,6 @@ def _replace(target: Path, data: bytes) -> None:
             raise
 
 
-@tidy
 def write_all(root: Path, files: Mapping[str, bytes]) -> None:
     """Write or replace files below a folder, all of them or none; folders come with them.
 
