@@ -1,14 +1,16 @@
-"""The command line's entry: wiring, and the one place where exceptions become exit codes."""
+"""Entry point of the command line: table of commands, and exceptions to exit codes."""
 
 import contextlib
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 import typer.main
 
 from ratectl.runtime.urls import scrubbed
+from ratectl.version import __version__
 from ratectl_cli.errors import BUG, explain_error
 from ratectl_cli.framework.lazy import CommandFailed, Entry, LazyGroup
 from ratectl_cli.framework.options import Options, guess_color, guess_output
@@ -25,9 +27,7 @@ __all__ = ["COMMANDS", "main", "run"]
 _HERE: Final = "ratectl_cli.commands"
 
 COMMANDS: Final[dict[str, Entry]] = {
-    "init": Entry(
-        "Write policies", f"{_HERE}.init:init", "Write a small tree of policies to start from."
-    ),
+    "init": Entry("Write policies", f"{_HERE}.init:init", "Write example policies to start from."),
     "validate": Entry(
         "Write policies",
         f"{_HERE}.validate:validate",
@@ -38,24 +38,22 @@ COMMANDS: Final[dict[str, Entry]] = {
         f"{_HERE}.rule:rule",
         "Explain a code that `ratectl validate` reports.",
     ),
-    "fmt": Entry(
-        "Write policies", f"{_HERE}.fmt:fmt", "Write policy files in their canonical form."
-    ),
+    "fmt": Entry("Write policies", f"{_HERE}.fmt:fmt", "Format policy files."),
     "schema": Entry(
         "Write policies",
         f"{_HERE}.schema:schema",
         "Print the JSON Schema of policy files, for editors.",
     ),
-    "test": Entry(
-        "Write policies", f"{_HERE}.test:test", "Run the tests that stand beside the policies."
-    ),
+    "test": Entry("Write policies", f"{_HERE}.test:test", "Run the tests of policies."),
     "explain": Entry(
         "Write policies",
         f"{_HERE}.explain:explain",
-        "Show which limits hold at a scope, and who said so.",
+        "Show which limits apply at a scope, and where they come from.",
     ),
     "check": Entry(
-        "Write policies", f"{_HERE}.check:check", "Decide requests as an agent would, from here."
+        "Write policies",
+        f"{_HERE}.check:check",
+        "Decide requests on this machine, as an agent would.",
     ),
     "simulate": Entry(
         "Write policies",
@@ -65,41 +63,49 @@ COMMANDS: Final[dict[str, Entry]] = {
     "plan": Entry("Publish", f"{_HERE}.plan:plan", "Show what publishing policies would change."),
     "apply": Entry("Publish", f"{_HERE}.apply:apply", "Publish policies as the next generation."),
     "rollout": Entry(
-        "Publish", f"{_HERE}.rollout", "Try a candidate in some agents first, then in more."
+        "Publish", f"{_HERE}.rollout", "Try a new generation in some agents first, then in more."
     ),
     "diff": Entry(
         "Publish",
         f"{_HERE}.diff:diff",
         "Compare policies with the live generation, or two generations.",
     ),
-    "pull": Entry("Publish", f"{_HERE}.pull:pull", "Write what is live as files of policies."),
+    "pull": Entry("Publish", f"{_HERE}.pull:pull", "Write the live policies to files."),
     "rollback": Entry(
         "Publish", f"{_HERE}.rollback:rollback", "Publish an earlier generation again."
     ),
     "panic": Entry(
-        "Publish", f"{_HERE}.panic", "Turn limits off at once, and on again: the kill switch."
+        "Publish", f"{_HERE}.panic", "Turn limits off at once, and on again (kill switch)."
     ),
-    "history": Entry("Publish", f"{_HERE}.history:history", "List who published what, and when."),
+    "history": Entry(
+        "Publish", f"{_HERE}.history:history", "List generations: who published what, and when."
+    ),
     "blame": Entry(
         "Publish",
         f"{_HERE}.blame:blame",
         "Show which generation last changed each value at a scope.",
     ),
     "show": Entry("Publish", f"{_HERE}.show:show", "Print the policies of a generation as YAML."),
-    "agents": Entry("Watch", f"{_HERE}.agents:agents", "List agents and what they enforce."),
+    "agents": Entry(
+        "Watch", f"{_HERE}.agents:agents", "List agents and the generation that each enforces."
+    ),
     "usage": Entry("Watch", f"{_HERE}.usage:usage", "Show how much of each limit is used."),
-    "doctor": Entry("Watch", f"{_HERE}.doctor:doctor", "Look for what is wrong, and say so."),
-    "key": Entry("Run", f"{_HERE}.key", "Make keys that generations are signed with."),
+    "doctor": Entry(
+        "Watch",
+        f"{_HERE}.doctor:doctor",
+        "Check the store, the agents and this machine for problems.",
+    ),
+    "key": Entry("Run", f"{_HERE}.key", "Make keys to sign generations with."),
     "agent": Entry("Run", f"{_HERE}.agent", "Run an agent process."),
     "demo": Entry(
-        "Run", "ratectl_cli.demo.command:demo", "Watch policies, agents and traffic at work."
+        "Run", "ratectl_cli.demo.command:demo", "Run a demonstration with real agents and traffic."
     ),
     "version": Entry("Run", f"{_HERE}.version:version", "Print the version and the engine."),
 }
 
 
 class _Root(LazyGroup):
-    """All commands."""
+    """Group of all commands."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, table=COMMANDS, **kwargs)
@@ -107,8 +113,6 @@ class _Root(LazyGroup):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from ratectl.version import __version__
-
         sys.stdout.write(f"ratectl {__version__}\n")
         raise typer.Exit
 
@@ -125,7 +129,7 @@ def _root(
 
 
 def command() -> Any:
-    """The command line as a Typer command."""
+    """Return the command line as a Typer command."""
     app = typer.Typer(
         cls=_Root,
         rich_markup_mode=None,
@@ -137,13 +141,13 @@ def command() -> Any:
 
 
 def run(arguments: "Sequence[str]") -> int:
-    """Run a command line; returns the exit code. Never raises."""
+    """Run a command line; return the exit code. Never raises."""
     try:
-        code = command().main(list(arguments), prog_name="ratectl", standalone_mode=False)
+        code = command().main(list(arguments), prog_name="ratectl", standalone_mode=False, obj=run)
         sys.stdout.flush()
-    except SystemExit as exit_:  # shell completion ends so
+    except SystemExit as exit_:  # shell completion
         return exit_.code if isinstance(exit_.code, int) else 0
-    except BaseException as error:  # noqa: BLE001  a traceback is no message
+    except BaseException as error:  # noqa: BLE001  users get a message, no traceback
         return _fail(error, arguments)
     return code if isinstance(code, int) else 0
 
@@ -156,26 +160,24 @@ def _fail(error: BaseException, arguments: "Sequence[str]") -> int:
         session = Session(Options(output=output, color=color, verbose=1))
     failure = explain_error(error, arguments)
     if failure.exit_code == BUG and session.options.verbose:
-        import traceback
-
         sys.stderr.write(scrubbed("".join(traceback.format_exception(error)), arguments))
     try:
         _report(session, failure)
-    except Exception:  # noqa: BLE001  an exit code without a word helps nobody
-        _say_plainly(failure)
+    except Exception:  # noqa: BLE001  print at least the message
+        _report_plainly(failure)
     return failure.exit_code
 
 
-def _say_plainly(failure: "Failure") -> None:
-    """Say it on standard error all the same: standard output is full, or a module unreadable."""
-    with contextlib.suppress(OSError):  # nowhere is left to say it
+def _report_plainly(failure: "Failure") -> None:
+    """Print an error where reporting failed: standard output is full, or a module is unreadable."""
+    with contextlib.suppress(OSError):  # standard error is closed too
         os.write(2, f"error: {safe(failure.message)}\n".encode(errors="backslashreplace"))
 
 
 def _report(session: Session, failure: "Failure") -> None:
     from ratectl_cli.render.failures import failure_blocks, failure_data
 
-    if session.text or session.answered:  # one document, whatever happens after it
+    if session.text or session.answered:  # the one document is printed already
         unfold = bool(session.options.verbose)
         session.complain(failure_blocks(failure, session.err, unfold=unfold))
     else:
@@ -183,16 +185,17 @@ def _report(session: Session, failure: "Failure") -> None:
 
 
 def _fill_streams() -> None:
-    """Have three standard streams, where some were closed (``>&-``): they lead nowhere then.
+    """Open standard streams that are closed (``>&-``), so that they lead nowhere.
 
-    A file that is opened later must not get the number of one, and be written over by messages.
+    Otherwise a file that is opened later could get the number of a standard stream, and messages
+    would be written into it.
     """
     streams = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
     for number, _ in enumerate(streams):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the first that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number
     for number, (name, mode) in enumerate(streams):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))

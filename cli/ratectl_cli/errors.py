@@ -1,13 +1,13 @@
-"""From an exception to what the user reads, and to the exit code that scripts read.
+"""Messages and exit codes of errors; scripts rely on the exit codes.
 
 ==  ===========================================================================================
  0  yes, or done
  1  no: findings, differences, refused, declined, degraded
-64  usage: a wrong argument, option or URL, or an answer is needed and cannot be asked for
+64  usage: a wrong argument, option or URL, or a question is needed and nobody can be asked
 65  invalid policies, or stored bytes that cannot be read
 69  the store is unreachable or cannot be used
 70  a bug in ratectl
-75  a lost race: what was decided on has moved
+75  a lost race: the state that the command was based on has changed
 77  refused by a guard, or permission denied
 124 out of time
 130 interrupted by Ctrl-C; 128 and its number for another signal
@@ -20,10 +20,11 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
+import typer
+
 from ratectl import errors as core
 from ratectl.runtime.urls import scrubbed
 from ratectl.signing.signatures import Untrusted
-from ratectl_cli.framework.signals import Terminated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,7 @@ __all__ = [
     "Declined",
     "Failure",
     "Interrupted",
+    "Terminated",
     "TimedOut",
     "explain_error",
 ]
@@ -53,20 +55,28 @@ INTERRUPTED: Final = 130
 
 
 class Declined(core.RatectlError):
-    """The person asked said no."""
+    """Raised when the answer to a question was no."""
 
 
 class TimedOut(core.RatectlError):
-    """The command took longer than ``--timeout``."""
+    """Raised when the command takes longer than ``--timeout``."""
 
     def __init__(self, seconds: float, tells: str | None = None) -> None:
-        """``tells``: the command that tells what was changed; None where nothing was."""
+        """``tells``: the command that shows what was changed; None if nothing was."""
         self.tells = tells
         super().__init__(f"not done within {seconds:g} s")
 
 
+class Terminated(KeyboardInterrupt):
+    """Raised when a signal such as SIGTERM asks the command to end; handled like Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
+        super().__init__(f"ended by signal {number}")
+
+
 class Interrupted(core.RatectlError):
-    """Ctrl-C, or another signal that ends a command as that does."""
+    """Raised when Ctrl-C or a similar signal has ended a command."""
 
     def __init__(self, exit_code: int = INTERRUPTED) -> None:
         self.exit_code = exit_code
@@ -74,13 +84,13 @@ class Interrupted(core.RatectlError):
 
     @classmethod
     def by(cls, interrupt: KeyboardInterrupt) -> Self:
-        """What an interrupt means."""
+        """Return the error for an interrupt."""
         return cls(interrupt.exit_code if isinstance(interrupt, Terminated) else INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as shown: ``code`` is stable, for programs."""
+    """An error as it is printed; ``code`` is stable, for programs."""
 
     code: str
     exit_code: int
@@ -114,9 +124,9 @@ _KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
 
 
 def explain_error(error: BaseException, given: Sequence[str]) -> Failure:
-    """Return what to say of an exception, and how to exit.
+    """Return the message and the exit code for an exception.
 
-    No password in a URL is repeated, nor in any of the arguments ``given``.
+    Passwords in URLs are removed, also those in the arguments ``given``.
     """
     failure = _explained(error)
     hint = failure.hint and scrubbed(failure.hint, given)
@@ -136,14 +146,12 @@ def _explained(error: BaseException) -> Failure:
         "bug",
         BUG,
         f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
-        "this is a bug in ratectl: please report it, with what -v prints",
+        "this is a bug in ratectl: please report it, with the output of -v",
     )
 
 
 def _usage(error: BaseException) -> Failure | None:
-    """A wrong command line, as Typer words it."""
-    import typer
-
+    """Return the failure for a wrong command line, with Typer's message; None for other errors."""
     if not isinstance(error, typer.TyperException):
         return None
     ctx = getattr(error, "ctx", None)
@@ -159,7 +167,7 @@ def _message(error: BaseException) -> str:
         return "the policies are not valid"
     if isinstance(error, core.GuardRefused):
         options = " ".join(f"--allow-{guard} REASON" for guard in error.guards)
-        return f"{error}. If it is meant, add {options}"
+        return f"{error}. If this is intended, add {options}"
     return str(error) or type(error).__name__
 
 
@@ -168,18 +176,18 @@ def _os_message(error: OSError) -> str:
     if error.filename:
         return f"{os.fsdecode(error.filename)}: {why}"
     if isinstance(error, FileNotFoundError) and not os.path.exists("."):  # noqa: PTH110
-        return "the working directory is gone: go to one that is there"
+        return "the working directory no longer exists: change to another one"
     return f"input or output failed: {why}"
 
 
 def _hint(error: BaseException) -> str | None:
     notes = getattr(error, "__notes__", None)
-    if notes:  # whoever added them knows what was being done
+    if notes:  # added where the context of the error is known
         return "; ".join(notes)
     if isinstance(error, core.StoreUnavailable):
-        return "check --store and RATECTL_STORE; `ratectl doctor` looks closer"
+        return "check --store and RATECTL_STORE; `ratectl doctor` shows more"
     if isinstance(error, TimedOut) and error.tells:
-        return f"what was under way may have happened: see `{error.tells}`"
+        return f"the change may have been made: see `{error.tells}`"
     if isinstance(error, core.StoreUnauthenticated):
         return "set RATECTL_ETCD_USER and RATECTL_ETCD_PASSWORD_FILE, or the client certificate"
     return None

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,6 +149,20 @@ class MemoryStream(io.TextIOWrapper):
         return buffer.getvalue().decode(self.encoding)
 
 
+class TypedInput(io.TextIOWrapper):
+    """Standard input with a file descriptor, which commands wait for; a terminal if it says so."""
+
+    def __init__(self, data: bytes, *, tty: bool) -> None:
+        file = tempfile.TemporaryFile()
+        file.write(data)
+        file.seek(0)
+        super().__init__(file, encoding="utf-8")
+        self._tty = tty
+
+    def isatty(self) -> bool:
+        return self._tty
+
+
 @dataclass
 class Cli:
     """Calls the command line in this process."""
@@ -162,8 +177,8 @@ class Cli:
             MemoryStream(tty=tty, encoding=encoding),
             MemoryStream(tty=tty, encoding=encoding),
         )
-        with self.monkeypatch.context() as patch:
-            patch.setattr(sys, "stdin", MemoryStream(data, tty=tty))
+        with TypedInput(data, tty=tty) as typed, self.monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", typed)
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
             code = run(words)

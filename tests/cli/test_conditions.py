@@ -277,7 +277,7 @@ class TestUse:
         self, cli: Cli, policies: Path, live: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = SimpleNamespace(monotonic_ns=lambda: 1_000_000_000)
-        monkeypatch.setattr("ratectl_cli.commands.check.time", clock)
+        monkeypatch.setattr("ratectl_cli.inputs.engines.time", clock)
         words = ("check", "/payments/checkout", "-a", "tenant=acme", "-a", "tier=gold")
         many = (*words, "-n", "801", "-o", "json")
         assert cli(*many).document["first_refused"] == 801

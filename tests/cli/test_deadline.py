@@ -287,19 +287,21 @@ def test_where_something_may_have_happened_the_command_that_tells_is_named(
     monkeypatch.setattr(slow, forever)
     run = cli(*words, *yes, "-q", "--timeout", "0.5")
     assert run.code == 124
-    hint = f"hint: what was under way may have happened: see `{tells}`"
+    hint = f"hint: the change may have been made: see `{tells}`"
     assert run.err.endswith(f"error: not done within 0.5 s\n  {hint}\n")
 
 
-@pytest.mark.parametrize("slow", ["abort", "promote"])
+@pytest.mark.parametrize(
+    ("slow", "step"), [("abort_rollout", "abort"), ("promote_candidate", "promote")]
+)
 def test_a_step_of_a_rollout_may_have_been_taken(
-    cli: Cli, tree: Path, published: str, monkeypatch: pytest.MonkeyPatch, slow: str
+    cli: Cli, tree: Path, published: str, monkeypatch: pytest.MonkeyPatch, slow: str, step: str
 ) -> None:
     (tree / "all.yaml").write_text(TREE.replace("50/s", "49/s"))
     assert cli("apply", "policies", "--yes", "--shadow").code == 0
-    monkeypatch.setattr(f"ratectl.rollout.{slow}", forever)
-    yes = ("--yes",) if slow == "promote" else ()
-    run = cli("rollout", slow, *yes, "--timeout", "0.3")
+    monkeypatch.setattr(f"ratectl_cli.prompts.rollouts.{slow}", forever)
+    yes = ("--yes",) if step == "promote" else ()
+    run = cli("rollout", step, *yes, "--timeout", "0.3")
     assert run.code == 124
     assert "see `ratectl rollout status`" in run.err
 

@@ -47,7 +47,7 @@ def test_the_page_prints_what_is_printed(
 ) -> None:
     shutil.copytree(EXAMPLES, clean_place / "policies")
     frozen = SimpleNamespace(monotonic_ns=lambda: 1_000_000_000)
-    monkeypatch.setattr("ratectl_cli.commands.check.time", frozen)
+    monkeypatch.setattr("ratectl_cli.inputs.engines.time", frozen)
     check(PAGES[name], cli, clean_place, recorded=False)
 
 

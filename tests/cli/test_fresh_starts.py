@@ -66,7 +66,9 @@ def test_a_planted_switch_is_shown_refused_and_discarded(
     cli: Cli, signed: str, store: Store, tmp_path: Path
 ) -> None:
     plant(store)
-    assert "this is not signed: agents that hold public keys do not obey it" in cli("panic").err
+    assert (
+        "the switches are not signed: agents with public keys do not obey them" in cli("panic").err
+    )
     for words in (SHOP, ("panic", "off", "--scope", "/shop")):
         run = cli(*words, *KEY)
         assert run.code == 77
@@ -81,7 +83,7 @@ def test_a_planted_switch_is_shown_refused_and_discarded(
         run = cli(*SHOP, "--only", "--wait", *KEY)
         assert run.code == 0
         assert "limits are open at and below /shop, from now on\n" in run.out
-        assert "the switch at / is off: limits hold again there\n" in run.out
+        assert "the switch at / is off: limits apply again there\n" in run.out
         assert run.err.startswith("warning: the kill switch's record in the store (open /")
         assert run.err.endswith("it is not signed: it was replaced\n")
         assert [each.scope for each in agent.status.panic] == ["/shop"]

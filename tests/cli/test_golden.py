@@ -30,7 +30,7 @@ unset: [nightly]
 def frozen_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """`check` decides at one instant."""
     clock = SimpleNamespace(monotonic_ns=lambda: 1_000_000_000)
-    monkeypatch.setattr("ratectl_cli.commands.check.time", clock)
+    monkeypatch.setattr("ratectl_cli.inputs.engines.time", clock)
 
 
 def test_help(cli: Cli, golden: Golden) -> None:

@@ -132,7 +132,7 @@ def test_an_agent_that_does_not_obey_in_time(cli: Cli, published: str) -> None:
 def test_a_misspelt_scope_is_turned_on_and_warned_of(cli: Cli, published: str) -> None:
     run = cli("panic", "on", "--scope", "/shpo", "--reason", "INC-1")
     assert run.code == 0
-    assert run.err == "warning: no policy is at or below /shpo: is it spelt right?\n"
+    assert run.err == "warning: no policy is at or below /shpo: is the scope correct?\n"
     for scope in ("/shop", "/shop/cart", "/small", "/"):
         assert cli("panic", "on", "--scope", scope, "--reason", "INC-1").err == ""
 
@@ -263,7 +263,7 @@ def test_off_claims_nothing_that_an_agent_elsewhere_denies(cli: Cli, published: 
 def test_off_by_a_file_does_not_know_what_the_store_says(cli: Cli) -> None:
     cli(*ON, "--local")
     out = cli("panic", "off", "--local", "--store", DEAD).out
-    assert "is off: limits hold again there, unless the store says otherwise\n" in out
+    assert "is off: limits apply again there, unless a switch in the store is on\n" in out
 
 
 def test_the_printed_follow_shows_that_switch(cli: Cli, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_use_that_is_missing_or_zero_is_unknown(cli: Cli, edited: str, peak: flo
 
 def test_that_nobody_reports_use_is_said(cli: Cli, edited: str) -> None:
     assert (
-        "no agent reports usage: how full buckets are, and what would be refused, is not known"
+        "no agent reports usage: it is unknown how full buckets are and what would be refused"
         in cli("plan", "policies").out
     )
 
@@ -139,7 +139,7 @@ class TestRefusals:
         return published
 
     def test_what_was_refused_in_shadow_is_refused_from_now_on(self, cli: Cli, probe: str) -> None:
-        assert "refused lately: 0% → 4.2% of 1200 requests\n" in cli("plan", "policies").out
+        assert "refused recently: 0% → 4.2% of 1200 requests\n" in cli("plan", "policies").out
         (row,) = [
             line
             for line in cli("plan", "policies", "--format", "markdown").out.splitlines()
@@ -158,19 +158,19 @@ class TestRefusals:
             probe, limits=[limit_report("/shop/cart", "probe", most=1)], generation=2
         )  # 900 allowed, 60 refused
         (tree / "all.yaml").write_text(TREE)
-        assert "refused lately: 6.2% → 0% of 960 requests\n" in cli("plan", "policies").out
+        assert "refused recently: 6.2% → 0% of 960 requests\n" in cli("plan", "policies").out
 
     def test_bounds_are_called_an_estimate(self, cli: Cli, edited: str) -> None:
         report_agent(edited, limits=[limit_report("/", "spike", recent_refused=0, peak=0.9)])
         out = cli("plan", "policies").out
-        assert "refused lately: 0% → at most 34.4% of 900 requests (estimate)\n" in out
+        assert "refused recently: 0% → at most 34.4% of 900 requests (estimate)\n" in out
 
     def test_what_does_not_follow_is_a_question_mark(
         self, cli: Cli, tree: Path, published: str
     ) -> None:
         (tree / "all.yaml").write_text(TREE.replace("100, per: client", "100, per: tenant"))
         report_agent(published, limits=[limit_report("/", "spike", most=100)])
-        assert "refused lately: 6.2% → ? of 960 requests\n" in cli("plan", "policies").out
+        assert "refused recently: 6.2% → ? of 960 requests\n" in cli("plan", "policies").out
 
     def test_a_limit_that_nobody_reports_is_one_as_well(
         self, cli: Cli, tree: Path, published: str
@@ -178,7 +178,7 @@ class TestRefusals:
         idle = {"recent_allowed": 0, "recent_refused": 0, "peak": None}
         report_agent(published, limits=[limit_report("/shop/cart", "probe", most=1, **idle)])
         (tree / "all.yaml").write_text(self.ENFORCED)
-        assert "refused lately: ?\n" in cli("plan", "policies").out
+        assert "refused recently: ?\n" in cli("plan", "policies").out
         (change,) = cli("plan", "policies", "-o", "json").document["changes"]
         assert change["refusals"] is None
 

@@ -107,7 +107,7 @@ def test_what_changes_nothing_is_replayed_all_the_same(cli: Cli, tree: Path, pla
     (tree / "all.yaml").write_text(TREE)
     run = cli(*PLAN, "--detailed-exitcode")
     assert run.code == 0
-    assert "answered differently: 0 newly refused, 0 newly admitted" in run.out
+    assert "decided differently: 0 newly refused, 0 newly admitted" in run.out
     assert "**Replayed** 1199 requests" in cli(*PLAN, "--format", "markdown").out
 
 
@@ -133,7 +133,7 @@ def test_what_is_live_and_cannot_be_read_is_not_guessed(cli: Cli, place: str) ->
     document = cli(*PLAN, "-o", "json").document["replay"]
     assert (document["before"], document["newly_refused"]) == (None, None)
     assert document["after"]["refused"] > 0
-    assert "what is live could not be read" in cli(*PLAN, "--format", "markdown").out
+    assert "the live policies could not be read" in cli(*PLAN, "--format", "markdown").out
 
 
 # -- bad input

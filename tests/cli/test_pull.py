@@ -123,7 +123,7 @@ def test_without_its_files_it_is_written_anew(cli: Cli, store_url: str) -> None:
     publish_as(store_url, COMMENTED, beside=False)
     run = cli("pull", "out")
     assert run.code == 0
-    assert "written anew, without comments: global.yaml, shop/cart.yaml, shop.yaml" in run.err
+    assert "generated, without comments: global.yaml, shop/cart.yaml, shop.yaml" in run.err
     assert sorted(contents("out")) == [
         "global.yaml", "shop.yaml", "shop/cart.yaml", "small.yaml", "small/tiny.yaml",
     ]  # fmt: skip

@@ -134,7 +134,7 @@ def test_resumed_while_somebody_controls_it(cli: Cli, edited: str, agents: list[
         assert cli("rollout", "pause").code == 0
         run = cli("rollout", "run")
         assert run.code == 0
-        assert "controls it, and goes on" in run.err
+        assert "controls it, and continues" in run.err
         assert "running at 100%" in run.out
         assert cli("rollout", "abort", "--reason", "enough").code == 0
         thread.join(20)
@@ -283,7 +283,7 @@ def test_what_a_candidate_in_shadow_would_do(
     )
     out = cli("rollout", "status").out
     assert "evaluated in 3 of 3 agents, 15 requests" in out
-    assert "6 (40.00%) refused that pass" in out
+    assert "6 (40.00%) refused that are allowed now" in out
     assert "/shop  spike        6         0" in out
     shadow = cli("rollout", "status", "-o", "json").document["shadow"]
     assert shadow["limits"] == [

@@ -82,7 +82,7 @@ def test_unfolded(cli: Cli, golden: Golden, place: Path) -> None:
     lines = [json.dumps({"at": 1_800_000_000, "part": str(n)}) for n in range(30) for _ in range(2)]
     words = ("simulate", "many.yaml", "--map", "many.map.yaml", "--log", "-")
     run = cli(*words, stdin="\n".join(lines))
-    assert "10 more scopes with less (-v lists them)" in run.out
+    assert "10 more scopes with fewer refusals (-v lists them)" in run.out
     assert cli(*words, "-v", stdin="\n".join(lines)).out.count("/many/s") == 30
     golden("simulate-unfolded", cli("simulate", "tight", *BY, "-v").out)
 
@@ -153,7 +153,7 @@ def test_nothing_to_replay(cli: Cli, golden: Golden, place: Path) -> None:
     golden("simulate-nothing", run.err)
     (place / "access.log").write_text("")
     assert cli("simulate", "tight", *BY).err == (
-        "error: no line of access.log could be replayed\nit holds no lines\n"
+        "error: no line of access.log could be replayed\nthe log has no lines\n"
     )
     run = cli("simulate", "tight", *BY, "-o", "json", "--assert", "refused == 0")
     assert (run.code, run.err) == (1, "")

@@ -56,17 +56,15 @@ def test_what_applies_nothing_all_the_same_is_named(
 ) -> None:
     (clean_place / "empty").mkdir()
     run = cli("apply", "empty", "--yes")
-    assert run.err.endswith("\n  hint: if it is meant, add --allow-empty REASON\n")
+    assert run.err.endswith("\n  hint: if this is intended, add --allow-empty REASON\n")
     assert "--allow-empty" not in cli("plan", "empty").err, "which has no such option"
     run = cli("apply", "empty", "--yes", "--allow-empty", "x", "--allow-removals", "x")
     assert run.code == 0
 
 
 def test_two_things_to_compare_with_are_one_too_many(cli: Cli, published: str) -> None:
-    assert "--to is in place of PATH: leave one of them out" in (
-        cli("diff", "policies", "--to", "1").err
-    )
-    assert "what to compare with? Give PATH, or --to GEN" in cli("diff").err
+    assert "--to replaces PATH: leave one of them out" in (cli("diff", "policies", "--to", "1").err)
+    assert "nothing to compare: give PATH, or --to GEN" in cli("diff").err
 
 
 def test_an_empty_path_is_called_that(cli: Cli, clean_place: Path) -> None:

@@ -65,7 +65,7 @@ def abandoned(cli: Cli, tree: Path, published: str) -> str:
 
 
 def test_a_candidate_that_nobody_controls_is_warned_of(cli: Cli, abandoned: str) -> None:
-    nobody = "control:  nobody controls it, so nobody new takes part\n"
+    nobody = "control:  no process controls it, so no more agents join\n"
     assert nobody in cli("rollout", "status").out
     assert cli("rollout", "status", "-o", "json").document["controller"] is None
     said = (

@@ -1,1 +1,1 @@
-"""One module per command: parse, call core, render."""
+"""One module for each command: parse options, call the library, print the result."""

@@ -1,4 +1,4 @@
-"""``ratectl agent``: commands that run in an agent's place."""
+"""``ratectl agent``: commands that run an agent."""
 
 from ratectl_cli.framework.lazy import Entry
 

@@ -18,7 +18,7 @@ def run(
         typer.Option(
             "--id",
             metavar="ID",
-            help="How it appears in `ratectl agents`.  [default: made up, and kept]",
+            help="Name of the agent in `ratectl agents`.  [default: generated once, and kept]",
         ),
     ] = None,
     state_dir: Annotated[
@@ -26,7 +26,7 @@ def run(
         typer.Option(
             "--state-dir",
             metavar="DIR",
-            help="Where its id and the last good generation are kept.  "
+            help="Directory for its id and the last good generation.  "
             "[default: $XDG_STATE_HOME/ratectl]",
         ),
     ] = None,
@@ -35,7 +35,8 @@ def run(
         typer.Option(
             "--public-key",
             metavar="FILE",
-            help="Obey only what one of these keys has signed; may be given more than once.",
+            help="Obey only what this key has signed. Repeatable: one of the keys must have "
+            "signed it.",
         ),
     ] = None,
     environment: Annotated[
@@ -43,16 +44,16 @@ def run(
         typer.Option(
             "--environment",
             metavar="ID",
-            help="With --public-key: the store's identity, as `ratectl doctor` says it.  "
-            "[default: the first that it meets]",
+            help="With --public-key: the identity of the store, which `ratectl doctor` shows.  "
+            "[default: the first that the agent finds]",
         ),
     ] = None,
 ) -> int:
     """Run an agent until stopped.
 
     Follows the store, logs every change of generation on standard error, and reports what it
-    enforces. Starts from the last good generation when the store is down. SIGTERM or Ctrl-C
-    ends it cleanly.
+    enforces. If the store is down, starts with the last good generation. SIGTERM or Ctrl-C ends it
+    cleanly.
 
     Examples:
       ratectl agent run

@@ -2,14 +2,15 @@
 
 import typer
 
+from ratectl_cli.framework import clock
 from ratectl_cli.framework.session import session_of
 
 
 def agents(ctx: typer.Context) -> int:
-    """List agents and what they enforce.
+    """List agents and the generation that each enforces.
 
-    An agent that stops reporting is forgotten after some fifteen seconds. While a kill switch is
-    on, PANIC shows what each obeys of it (see `ratectl panic`).
+    An agent that stops reporting disappears after about 15 seconds. While a kill switch is on, the
+    column PANIC shows which switches each agent obeys (see `ratectl panic`).
 
     Examples:
       ratectl agents
@@ -26,9 +27,9 @@ def agents(ctx: typer.Context) -> int:
     with session.store() as store:
         fleet = read_fleet(store, session.warn)
     data = fleet_data(fleet)
-    session.answer("Agents", data, lambda: agents_blocks(data["agents"]))
+    session.answer("Agents", data, lambda: agents_blocks(data["agents"], clock.now()))
     if not fleet.agents:
-        session.say("no agent has reported lately: ratectl agent run")
+        session.say("no agent has reported recently: ratectl agent run")
     return 0
 
 

@@ -1,39 +1,34 @@
 """``ratectl apply``."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from ratectl.errors import Refused, UsageError
+from ratectl_cli.commands.options import Message, Prune, SetName, Sign, TakeOwnership, Yes
 from ratectl_cli.framework.session import session_of
-from ratectl_cli.inputs.sets import Prune, SetName, Take, choice_of
-from ratectl_cli.inputs.signing import Sign, key_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ratectl.fleet.convergence import Enough
-    from ratectl.publishing.reading import PolicySource
-    from ratectl.rollout import Terms
 
 
 def _reason(flag: str, why: str) -> Any:
-    """The option that passes a guard."""
-    return typer.Option(flag, metavar="REASON", help=f"Why to {why}.")
+    """Declare the option that passes a guard."""
+    return typer.Option(flag, metavar="REASON", help=f"Reason to {why}.")
 
 
 AllowEmpty = Annotated[str, _reason("--allow-empty", "remove every policy")]
 AllowRemovals = Annotated[
     str, _reason("--allow-removals", "remove more than a fifth of all scopes")
 ]
-AllowGrowth = Annotated[str, _reason("--allow-growth", "more than double a large bundle")]
+AllowGrowth = Annotated[
+    str, _reason("--allow-growth", "more than double the size of a large bundle")
+]
 AllowBelowUse = Annotated[
-    str, _reason("--allow-below-use", "cut limits below what was used lately")
+    str, _reason("--allow-below-use", "set limits below their recent peak usage")
 ]
 AllowProtected = Annotated[str, _reason("--allow-protected", "change protected scopes")]
-AllowUnsigned = Annotated[str, _reason("--allow-unsigned", "end the signing of generations")]
+AllowUnsigned = Annotated[
+    str, _reason("--allow-unsigned", "publish without a signature after signed generations")
+]
 AllowUnverified = Annotated[
-    str, _reason("--allow-unverified", "sign what other sets own, which this key has not signed")
+    str, _reason("--allow-unverified", "sign policies of other sets that this key has not signed")
 ]
 
 
@@ -45,29 +40,37 @@ def apply(
             metavar="PATH|PLAN", help="File or directory of policies, - for stdin, or a saved plan."
         ),
     ],
-    message: Annotated[
-        str, typer.Option("-m", "--message", metavar="MSG", help="Why, for the history.")
-    ] = "",
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    message: Message = "",
+    yes: Yes = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Return when every agent runs it, or one rejects it.")
+        bool,
+        typer.Option(
+            "--wait", help="Return when every agent runs the generation, or one rejects it."
+        ),
     ] = False,
     wait_for: Annotated[
         str | None,
-        typer.Option("--wait-for", metavar="N|P%", help="The same, for so many agents."),
+        typer.Option(
+            "--wait-for",
+            metavar="N|P%",
+            help="Return when this number or share of agents runs the generation, or one "
+            "rejects it.",
+        ),
     ] = None,
     canary: Annotated[
         str | None,
         typer.Option(
             "--canary",
             metavar="P%[,P%…]",
-            help="Try it in so many agents first, then in more, and control that from here.",
+            help="Try it in this share of agents first, then in more; this command controls the "
+            "rollout.",
         ),
     ] = None,
     shadow: Annotated[
         bool,
         typer.Option(
-            "--shadow", help="Have agents evaluate it beside what is live, and enforce nothing."
+            "--shadow",
+            help="Let agents evaluate it beside the live generation, without enforcing it.",
         ),
     ] = False,
     bake: Annotated[
@@ -76,7 +79,7 @@ def apply(
             "--bake",
             metavar="SECONDS",
             min=0,
-            help="How long each stage lasts at least.  [default: 60]",
+            help="Shortest duration of a stage.  [default: 60]",
         ),
     ] = None,
     min_requests: Annotated[
@@ -85,8 +88,8 @@ def apply(
             "--min-requests",
             metavar="N",
             min=0,
-            help="What each stage must have decided, to be compared with others.  "
-            "[default: 100]; 0 waits for neither",
+            help="Requests that a stage must decide, and the other agents too, before they are "
+            "compared.  [default: 100]; 0: compare at once",
         ),
     ] = None,
     band: Annotated[
@@ -94,16 +97,17 @@ def apply(
         typer.Option(
             "--band",
             metavar="POINTS|none",
-            help="By how many percentage points refusals may differ from the other agents'.  "
-            "[default: 5]",
+            help="Largest difference between the refusals of these and the other agents, in "
+            "percentage points.  [default: 5]",
         ),
     ] = None,
     sign: Sign = None,
     set_: SetName = None,
     prune: Prune = False,
-    take_ownership: Take = None,
+    take_ownership: TakeOwnership = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Do all but ask and publish; guards refuse as well.")
+        bool,
+        typer.Option("--dry-run", help="Do everything except ask and publish; guards can refuse."),
     ] = False,
     allow_empty: AllowEmpty = "",
     allow_removals: AllowRemovals = "",
@@ -115,26 +119,26 @@ def apply(
 ) -> int:
     """Publish policies as the next generation.
 
-    Validates PATH, shows what requests would notice against the live generation, asks, and
-    publishes: all of it or nothing. PATH is the whole tree: what it does not hold is removed.
-    Policies that are live already make no generation. A value above a cap is a warning where the
-    live generation says the same: agents clip it, and the cap may be lowered at once. A plan that
-    `ratectl plan --out` saved publishes what it holds, if the generation that it was compared with
-    is still live.
+    Validates PATH, shows which changes requests would notice, asks, and publishes everything or
+    nothing. PATH is the whole tree: policies that it does not contain are removed. If PATH is live
+    already, no generation is made. A value above a cap is a warning if the live generation has the
+    same value: agents clip it, so a cap can be lowered at once. A plan that `ratectl plan --out`
+    saved publishes its content, if the generation that it was compared with is still live.
 
-    --wait and --wait-for return when agents run the generation, which is live in any case; after
-    --timeout, or else a minute, they give up.
+    --wait and --wait-for return when agents run the generation. They give up after --timeout, or
+    after a minute; the generation is live in any case.
 
-    --canary publishes a candidate beside the live generation: agents try it, stage by stage, for
-    as long as this command controls them. It is aborted when one of them rejects it or dies of it,
-    or refuses much more or less than the others do, and becomes live after the last stage. One
-    share is followed by 25%, 50% and 100%; several are all there is. See `ratectl rollout`.
+    --canary publishes a candidate beside the live generation. Agents try it in stages, while this
+    command controls them. The candidate is aborted if an agent rejects it, if an agent that tries
+    it dies, or if it refuses many more or many fewer requests than the other agents do. After the
+    last stage it becomes live. One share is followed by 25%, 50% and 100%; if you give several
+    shares, no others are added. See `ratectl rollout`.
 
-    --set publishes a part of a tree that several repositories own: what is live of others stays as
-    it is, and PATH becomes what the set owns. A scope has one owner.
+    --set publishes a part of a tree that several repositories own: PATH becomes the part of this
+    set, and the live policies of other sets stay as they are. A scope has one owner.
 
-    Guards refuse what has taken services down elsewhere: each can be passed by an option of its
-    own, with a reason, which the history keeps.
+    Guards refuse changes that often cause outages. Each guard has an option that passes it, with a
+    reason, which the history keeps.
 
     Examples:
       ratectl apply policies/
@@ -146,28 +150,26 @@ def apply(
 
     Exit codes:
       0    published, or live already
-      1    declined; or published, but an agent rejects it, or none is there (--wait); or tried
-           and aborted, or no agents are there to try it (--canary)
+      1    declined; or published, but an agent rejects it, or there is no agent (--wait); or tried
+           and aborted, or there are no agents to try it (--canary)
       64   wrong arguments, or nobody to ask and no --yes
       65   invalid policies, or a damaged plan
       69   store unreachable
       75   a stale plan, or somebody else published meanwhile, or tries a candidate
-      77   nothing to apply, a guard refuses it, it belongs to another set, or what is live beside
-           it was not signed by the same key
+      77   nothing to apply, a guard refuses it, it belongs to another set, or the live policies of
+           other sets were not signed by the same key
       124  out of time: not enough agents run it (--wait), it is still being tried (--canary), or
-           earlier: `ratectl history` says what is live
+           earlier: `ratectl history` shows what is live
     """
     from ratectl.changes import guards
-    from ratectl.publishing.propose import propose
-    from ratectl.publishing.saved_plan import read_plan
-    from ratectl_cli.prompts import publication
-    from ratectl_cli.prompts.applying import Manner, applied
-    from ratectl_cli.render.times import now_ns
+    from ratectl_cli.inputs.sets import choice_of
+    from ratectl_cli.inputs.signing import key_of
+    from ratectl_cli.prompts import applying
 
-    session = session_of(ctx)
-    manner = Manner(
-        wanted=_wanted(wait, wait_for),
-        terms=_terms(canary, shadow, {"bake": bake, "min-requests": min_requests, "band": band}),
+    terms = {"bake": bake, "min-requests": min_requests, "band": band}
+    manner = applying.Manner(
+        wanted=applying.wanted_agents(wait, wait_for),
+        terms=applying.rollout_terms(canary, shadow, terms),
         shadow=shadow,
         signer=key_of(sign),
         reasons={
@@ -183,61 +185,7 @@ def apply(
         dry_run=dry_run,
     )
     choice = choice_of(set_, prune=prune, take=take_ownership)
-    with session.busy("reading policies"):
-        plan = read_plan(path)
-        if plan is not None and choice is not None:
-            raise UsageError("a saved plan knows which set it is for: leave out --set")
-        source = plan or _source(path, empty=bool(allow_empty.strip()), part=choice is not None)
-    with session.store() as store:
-        with session.busy("comparing with the live generation"):
-            proposal = propose(
-                store,
-                source,
-                message=message,
-                choice=choice,
-                signer=manner.signer,
-                now_ns=now_ns(),
-            )
-        publication.warn(session, proposal)
-        title = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
-        return applied(session, proposal, path, title, manner)
-
-
-def _source(path: str, *, empty: bool, part: bool) -> "PolicySource":
-    from ratectl_cli.inputs.policies import read_source
-
-    try:
-        return read_source(path, allow_empty=empty, part=part)
-    except Refused as refused:
-        refused.add_note("if it is meant, add --allow-empty REASON")
-        raise
-
-
-def _terms(canary: str | None, shadow: bool, given: "Mapping[str, Any]") -> "Terms | None":
-    from ratectl.rollout import Terms
-    from ratectl_cli.prompts.rollouts import terms_of
-
-    if shadow and canary is not None:
-        raise UsageError("--shadow enforces nothing anywhere, so it has no --canary: choose one")
-    said = [name for name, value in given.items() if value is not None]
-    if canary is None and said:
-        raise UsageError(f"--{said[0]} is for the stages of a --canary")
-    if shadow:
-        return Terms.of([100.0], bake_seconds=0.0, min_requests=0, band=None)
-    return None if canary is None else terms_of(canary, *given.values())
-
-
-def _wanted(wait: bool, wait_for: str | None) -> "Enough | None":
-    from ratectl.fleet.convergence import Enough
-
-    if wait_for is None:
-        return Enough() if wait else None
-    if wait:
-        raise UsageError("--wait is for every agent, --wait-for for some: give one of them")
-    try:
-        return Enough.parse(wait_for)
-    except ValueError as error:
-        raise UsageError(f"--wait-for {error}") from None
+    return applying.applied(session_of(ctx), path, message, choice, manner)
 
 
 __all__ = ["apply"]

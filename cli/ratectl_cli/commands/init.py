@@ -1,6 +1,7 @@
 """``ratectl init``."""
 
 import os
+import shlex
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,37 +26,41 @@ _SMALL, _FULL = "start", "policies"
 """Folders among the package's examples."""
 
 _SHOWN = {_SMALL: "/shop/cart --attr tier=gold", _FULL: "/payments/checkout --attr tier=gold"}
-"""What is worth explaining first."""
+"""Arguments of `ratectl explain` to try first."""
 
 _SCHEMA = Path("schemas") / "policy.v1.schema.json"
-"""Where the JSON Schema is, beside the policies: commit both, and editors work offline."""
+"""JSON Schema beside the policies. Commit both, so that editors work offline."""
 
 
 def init(
     ctx: typer.Context,
     directory: Annotated[
-        str, typer.Argument(metavar="DIR", help="Where to put the folder `policies`.")
+        str, typer.Argument(metavar="DIR", help="Directory in which the folder `policies` is made.")
     ] = ".",
     full: Annotated[
-        bool, typer.Option("--full", help="A whole company's policies: every feature once.")
+        bool,
+        typer.Option(
+            "--full", help="Write the policies of an example company, with every feature."
+        ),
     ] = False,
     ci: Annotated[
         Platform | None,
         typer.Option(
             "--ci",
             metavar="|".join(Platform),
-            help="Write a pipeline as well; DIR is the top of the repository.",
+            help="Also write a pipeline; DIR is the top of the repository.",
         ),
     ] = None,
 ) -> int:
-    """Write a small tree of policies to start from.
+    """Write example policies to start from.
 
-    Two commented policies and their tests, in DIR/policies: edit them. Their JSON Schema goes to
-    DIR/schemas, and the first line of each file tells editors where it is. Never overwrites a
-    file.
+    Writes two commented policies and their tests to DIR/policies: edit them. Writes their JSON
+    Schema to DIR/schemas; the first line of each file tells editors where it is. Never overwrites
+    a file.
 
-    A pipeline checks and plans policies on merge requests, publishes them from the main branch,
-    and looks for drift on a schedule. With --ci, what is there already is kept, the policies too.
+    With --ci, also writes a pipeline. It checks and plans policies on merge requests, publishes
+    them from the main branch, and looks on a schedule for changes that were made without it. Files
+    that exist already are kept, policies too.
 
     Examples:
       ratectl init
@@ -65,7 +70,7 @@ def init(
 
     Exit codes:
       0   written
-      77  what it would write is there already, or cannot be written
+      77  a file exists already, or cannot be written
     """
     session = session_of(ctx)
     top = named_path("DIR", directory)
@@ -95,18 +100,18 @@ def init(
 
 
 def _wanted(top: Path, example: str, ci: Platform | None) -> tuple[dict[Path, bytes], list[Path]]:
-    """What to write, and what stays as it is.
+    """Return the files to write, by path, and the paths that are kept.
 
-    :raises Refused: something is there already, and nothing else is wanted.
+    :raises Refused: files exist already, and nothing else is to be written.
     """
     target = top / _FOLDER
-    found = _held(target)
-    if ci is None and found:
-        more = f" and {len(found) - 10} more" if len(found) > 10 else ""
-        listed = ", ".join(found[:10]) + more
+    existing = _existing_files(target)
+    if ci is None and existing:
+        more = f" and {len(existing) - 10} more" if len(existing) > 10 else ""
+        listed = ", ".join(existing[:10]) + more
         raise Refused(f"{target} holds files already, and init never overwrites: {listed}")
-    files = {} if found else _tree(target, example) | _schema(top / _SCHEMA)
-    kept = [target] if found else []
+    files = {} if existing else _tree(target, example) | _schema(top / _SCHEMA)
+    kept = [target] if existing else []
     for path, data in (pipeline_files(ci, top) if ci else {}).items():
         if os.path.lexists(path):
             kept.append(path)
@@ -118,7 +123,7 @@ def _wanted(top: Path, example: str, ci: Platform | None) -> tuple[dict[Path, by
     return files, kept
 
 
-def _held(target: Path) -> list[str]:
+def _existing_files(target: Path) -> list[str]:
     if os.path.lexists(target) and not target.is_dir():
         raise Refused(f"{target} is in the way: it is not a folder")
     return sorted(str(path) for path in target.rglob("*") if not path.is_dir())
@@ -133,12 +138,12 @@ def _tree(target: Path, example: str) -> dict[Path, bytes]:
 
 
 def _modeline(depth: int) -> bytes:
-    """The comment by which editors find the schema of a file so many levels below DIR."""
+    """Return the comment that names the schema for editors; ``depth`` is the level below DIR."""
     return f"# yaml-language-server: $schema={'../' * depth}{_SCHEMA.as_posix()}\n".encode()
 
 
 def _schema(path: Path) -> dict[Path, bytes]:
-    """The schema, unless there is one: it may be newer than this version's."""
+    """Return the schema, unless it exists: it may be newer than that of this version."""
     from ratectl.policy.language.schema import schema_text
 
     return {} if os.path.lexists(path) else {path: schema_text().encode("ascii")}
@@ -155,12 +160,12 @@ def _files(
 
 
 def _check_way(top: Path, path: Path) -> None:
-    """See that folders can be made for ``path``, before anything is written.
+    """Check that the folders of ``path`` can be made, before anything is written.
 
     :raises Refused: something is in the way, or a link leads out of ``top``.
     """
     if leads_out(top, path.parent):
-        raise Refused(f"{path.parent} leads out of {top} by a link: remove that link")
+        raise Refused(f"{path.parent} is a link that leads out of {top}: remove the link")
     for above in path.parents:
         if above.is_dir():
             return
@@ -176,9 +181,7 @@ def _write(files: "Mapping[Path, bytes]") -> None:
 
 
 def _next(target: Path, example: str | None) -> list[str]:
-    """What to run now; ``example`` is the tree that was written, None where it was kept."""
-    import shlex
-
+    """Return the commands to run next; ``example`` is the tree that was written, None if kept."""
     place = shlex.quote(str(target) + os.sep)
     begin = [f"ratectl validate {place}", f"ratectl test {place}"]
     if example is None:
@@ -204,7 +207,7 @@ def _blocks(
     for command in following:
         yield f"  {command}"
     if settings is not None:
-        yield [dim("before the first pipeline: "), f"set what {settings} begins with"]
+        yield [dim("before the first pipeline: "), f"fill in the settings at the top of {settings}"]
 
 
 __all__ = ["init"]

@@ -1,4 +1,4 @@
-"""Pipelines that ``ratectl init --ci`` writes: which files, and where their platform reads them."""
+"""Pipelines that ``ratectl init --ci`` writes: their files and places in a repository."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Platform", "cautions", "pipeline_files", "settings_file"]
 
 
 class Platform(StrEnum):
-    """What runs pipelines."""
+    """Platforms that run pipelines."""
 
     GITHUB = "github"
     GITLAB = "gitlab"
@@ -30,10 +30,10 @@ _WORKFLOW: Final = ".github/workflows/ratectl.yaml"
 _ACTION: Final = ".github/actions/ratectl/action.yml"
 
 _BEGINS: Final = {Platform.GITHUB: _WORKFLOW, Platform.GITLAB: _ENTRY}
-"""What the platform reads first."""
+"""File that the platform reads first."""
 
 _CALLS: Final = {Platform.GITHUB: str(Path(_ACTION).parent), Platform.GITLAB: _JOBS}
-"""What that names, where it is ratectl's or runs it."""
+"""Text in that file if it is ours or uses our files."""
 
 _REMEDIES: Final = {
     Platform.GITHUB: f"no job of it uses ./{_CALLS[Platform.GITHUB]}. Rename it and run this again",
@@ -48,41 +48,41 @@ _PLACES: Final[Mapping[Platform, Mapping[str, str]]] = {
 
 
 def pipeline_files(platform: Platform, top: Path) -> dict[Path, bytes]:
-    """The files of a pipeline for the repository at ``top``."""
+    """Return the files of a pipeline for the repository at ``top``."""
     source = resources.files("ratectl_cli") / "examples" / "ci" / platform.value
     places = _PLACES[platform].items()
     return {top / place: (source / name).read_bytes() for name, place in places}
 
 
 def settings_file(platform: Platform, top: Path, kept: Container[Path]) -> str | None:
-    """The file that says what to set before the first pipeline runs, where it is ratectl's."""
+    """Return the file with settings to fill in before the first pipeline; None if not ours."""
     if platform is Platform.GITHUB:
         return None if _is_foreign(platform, top, kept) else _WORKFLOW
     return _JOBS
 
 
 def cautions(platform: Platform, top: Path, kept: Container[Path]) -> list[str]:
-    """Why the pipeline that was written would never run, and what to do about it."""
-    found = []
+    """Return warnings that the pipeline would never run, each with a remedy."""
+    messages = []
     repository = _repository_around(top)
     if repository is not None:
-        found.append(
-            f"pipelines are read at the top of a repository, which is {repository}: move them "
-            "there, and say in them where the policies are"
+        messages.append(
+            f"pipelines must be at the top of a repository, which is {repository}: move them "
+            "there, and name the folder of the policies in them"
         )
     if _is_foreign(platform, top, kept):
-        found.append(f"{top / _BEGINS[platform]} is yours and was kept: {_REMEDIES[platform]}")
-    return found
+        messages.append(f"{top / _BEGINS[platform]} existed and was kept: {_REMEDIES[platform]}")
+    return messages
 
 
 def _is_foreign(platform: Platform, top: Path, kept: Container[Path]) -> bool:
-    """Whether the file that the platform begins with was kept, and runs nothing of ratectl's."""
+    """Return True if the file that the platform reads first was kept and does not use ratectl."""
     entry = top / _BEGINS[platform]
     return entry in kept and _CALLS[platform] not in _text(entry)
 
 
 def _repository_around(folder: Path) -> Path | None:
-    """The repository that ``folder`` lies below the top of, if any."""
+    """Return the repository that contains ``folder`` below its top; None if there is none."""
     try:
         top = ask(folder, "rev-parse", "--show-toplevel").decode(errors="replace").rstrip("\n")
     except GitFailed:

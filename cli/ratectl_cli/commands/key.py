@@ -1,4 +1,4 @@
-"""``ratectl key``: keys that generations are signed with."""
+"""``ratectl key``: keys to sign generations with."""
 
 from ratectl_cli.framework.lazy import Entry
 

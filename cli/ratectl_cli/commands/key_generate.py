@@ -18,19 +18,20 @@ if TYPE_CHECKING:
 def generate(
     ctx: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The files are NAME.key and NAME.pub.")
+        str, typer.Argument(metavar="NAME", help="Name of the files NAME.key and NAME.pub.")
     ],
     bind: Annotated[
         bool,
-        typer.Option("--bind", help="For the environment of the store, and no other: see --store."),
+        typer.Option("--bind", help="Bind the keys to the environment of the store (see --store)."),
     ] = False,
 ) -> int:
     """Make a key pair in two files.
 
-    NAME.key signs what is published (--sign); keep it where the pipeline has it and nobody else.
-    NAME.pub goes to the agents (--public-key): those that hold public keys obey nobody else.
-    Never writes over a file. With --bind both files name the environment: the key signs for no
-    other, and agents take what it has signed for no other.
+    NAME.key is the private key, which signs generations (--sign). Give it to the pipeline and to
+    nobody else. NAME.pub is the public key for agents (--public-key): an agent with public keys
+    obeys only what one of them has signed. Never overwrites a file. With --bind both files name
+    the environment: the private key signs for no other environment, and agents accept its
+    signatures for no other.
 
     Examples:
       ratectl key generate platform --bind --store etcd://etcd:2379/prod
@@ -39,9 +40,10 @@ def generate(
 
     Exit codes:
       0   made
-      64  a file is there already, or cannot be written; or cryptography is not installed
+      64  a file exists already, or cannot be written; or cryptography is not installed
       69  store unreachable (--bind)
     """
+    from ratectl.signing.continuation import ensure_environment
     from ratectl.signing.signatures import generate_key
 
     session = session_of(ctx)
@@ -50,8 +52,6 @@ def generate(
     private, public = Path(f"{name}.key"), Path(f"{name}.pub")
     environment = None
     if bind:
-        from ratectl.signing.continuation import ensure_environment
-
         with session.store() as store:
             environment = ensure_environment(store).id
     generate_key(private, public, environment)

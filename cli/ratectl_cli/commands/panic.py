@@ -7,12 +7,12 @@ __all__ = ["COMMANDS", "DEFAULT"]
 _HERE = "ratectl_cli.commands"
 
 COMMANDS = {
-    "on": Entry(
-        "Commands", f"{_HERE}.panic_on:on", "Refuse nothing at and below a scope, from now on."
-    ),
-    "off": Entry("Commands", f"{_HERE}.panic_off:off", "Enforce limits again."),
+    "on": Entry("Commands", f"{_HERE}.panic_on:on", "Turn off all limits at and below a scope."),
+    "off": Entry("Commands", f"{_HERE}.panic_off:off", "Turn limits on again."),
     "status": Entry(
-        "Commands", f"{_HERE}.panic_status:status", "Show which switches are on, and who obeys."
+        "Commands",
+        f"{_HERE}.panic_status:status",
+        "Show which switches are on, and which agents obey.",
     ),
 }
 

@@ -4,30 +4,33 @@ from typing import Annotated
 
 import typer
 
-from ratectl_cli.commands.panic_on import Local, StateDir, Wait
+from ratectl_cli.commands.options import Local, Sign, StateDir, WaitForSwitch
 from ratectl_cli.framework.session import session_of
-from ratectl_cli.inputs.signing import Sign
 
 
 def off(
     ctx: typer.Context,
     scope: Annotated[
         str | None,
-        typer.Option("--scope", metavar="SCOPE", help="The switch at this scope.  [default: all]"),
+        typer.Option(
+            "--scope",
+            metavar="SCOPE",
+            help="Turn off the switch at this scope.  [default: all switches]",
+        ),
     ] = None,
     local: Local = False,
     state_dir: StateDir = None,
-    wait: Wait = False,
+    wait: WaitForSwitch = False,
     sign: Sign = None,
 ) -> int:
-    """Enforce limits again.
+    """Turn limits on again.
 
-    Buckets are as they were left, and have filled since: nobody is refused for what was let pass
-    while they were open. Turns off what the store says, or with --local what a file on this
-    machine says: who turned a switch on by a file turns it off by the same.
+    Buckets are as they were before, and have filled since: no request is refused because of
+    requests that were allowed meanwhile. Turns off switches in the store, or with --local in a
+    file on this machine. A switch that was turned on in a file must be turned off in that file.
 
-    Without --scope it replaces the store's record, whatever that says: also one that your key has
-    not signed, and that `panic on --sign` therefore refuses to add to.
+    Without --scope, it replaces the record in the store, even if your key has not signed that
+    record (`panic on --sign` does not add to such a record).
 
     Examples:
       ratectl panic off
@@ -36,13 +39,14 @@ def off(
 
     Exit codes:
       0    it is off, or was not on
-      1    it is off, but no agent is there (--wait)
+      1    it is off, but there is no agent (--wait)
       64   wrong arguments
       69   store unreachable
-      75   others were turning switches all the time
-      77   what is live is signed, and no key is named; or the record was not signed by this key
-           (--scope)
-      124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` says what is on
+      75   other commands changed switches all the time
+      77   the live generation is signed, and --sign is missing; or the record was not signed by
+           this
+           key (--scope)
+      124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` shows what is on
     """
     from ratectl_cli.inputs.policies import scope_of
     from ratectl_cli.prompts import kill_switch

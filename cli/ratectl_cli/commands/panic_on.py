@@ -5,63 +5,46 @@ from typing import Annotated
 
 import typer
 
+from ratectl_cli.commands.options import Local, Sign, StateDir, WaitForSwitch
 from ratectl_cli.framework.session import session_of
-from ratectl_cli.inputs.signing import Sign
-
-Local = Annotated[
-    bool,
-    typer.Option(
-        "--local",
-        help="By a file on this machine, for the agents of one state directory: needs no store.",
-    ),
-]
-StateDir = Annotated[
-    str | None,
-    typer.Option(
-        "--state-dir",
-        metavar="DIR",
-        help="Where those agents keep their state.  [default: $XDG_STATE_HOME/ratectl]",
-    ),
-]
-Wait = Annotated[
-    bool, typer.Option("--wait", help="Return when every agent obeys: within a second, or so.")
-]
 
 
 def on(
     ctx: typer.Context,
     scope: Annotated[
         str,
-        typer.Option("--scope", metavar="SCOPE", help="At and below this scope; / is everywhere."),
+        typer.Option(
+            "--scope",
+            metavar="SCOPE",
+            help="Scope to turn limits off at and below; / for everywhere.",
+        ),
     ],
     reason: Annotated[
-        str, typer.Option("--reason", metavar="REASON", help="Why, for everybody who wonders.")
+        str, typer.Option("--reason", metavar="REASON", help="Reason, shown to other people.")
     ],
     shadow: Annotated[
-        bool, typer.Option("--shadow", help="Go on counting what would have been refused.")
+        bool, typer.Option("--shadow", help="Count what would have been refused.")
     ] = False,
     only: Annotated[
         bool,
-        typer.Option("--only", help="Turn off every other switch, whoever turned it on."),
+        typer.Option("--only", help="Turn off every other switch."),
     ] = False,
     local: Local = False,
     state_dir: StateDir = None,
-    wait: Wait = False,
+    wait: WaitForSwitch = False,
     sign: Sign = None,
 ) -> int:
-    """Refuse nothing at and below a scope, from now on.
+    """Turn off all limits at and below a scope.
 
-    Every agent lets every request there pass, without asking a limit or a budget, until `ratectl
-    panic off`. Policies, counts and buckets stay as they are, and publishing goes on as ever.
-    Asks nothing, since every second counts: it is undone as fast. At a scope where a switch is on
-    already, this one takes its place.
+    Every agent allows every request there, without asking a limit or a budget, until `ratectl
+    panic off`. Policies, counts and buckets stay as they are, and publishing works as usual. Asks
+    no question, because every second counts; turning it off is as fast. A switch that is on at
+    this scope already is replaced.
 
-    With --shadow limits are still asked and counted, as if each said `mode: shadow`.
+    With --sign, the switches that are on already are signed again, so they must have been signed
+    by the same key; --only turns them off instead.
 
-    With --sign, the switches that are on already are signed as well, so they must have been signed
-    by the same key; --only repeats none of them.
-
-    When the store is down, --local does the same on one machine: run it on each.
+    If the store is down, --local does the same on one machine: run it on each machine.
 
     Examples:
       ratectl panic on --scope / --reason "INC-42: limits refuse everybody" --wait
@@ -70,13 +53,14 @@ def on(
 
     Exit codes:
       0    it is on
-      1    it is on, but no agent is there (--wait)
+      1    it is on, but there is no agent (--wait)
       64   wrong arguments
       69   store unreachable: --local needs none
-      75   others were turning switches all the time
-      77   what is live is signed, and no key is named; or what is on already was not signed by
-           this key: add --only
-      124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` says what is on
+      75   other commands changed switches all the time
+      77   the live generation is signed, and --sign is missing; or a switch that is on was not
+           signed
+           by this key: add --only
+      124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` shows what is on
     """
     from ratectl.kill_switch.turning import new_switch
     from ratectl.publishing.provenance import author
@@ -93,4 +77,4 @@ def on(
     return code
 
 
-__all__ = ["Local", "StateDir", "Wait", "on"]
+__all__ = ["on"]

@@ -2,15 +2,15 @@
 
 import typer
 
-from ratectl_cli.commands.panic_on import Local, StateDir
+from ratectl_cli.commands.options import Local, StateDir
 from ratectl_cli.framework.session import session_of
 
 
 def status(ctx: typer.Context, local: Local = False, state_dir: StateDir = None) -> int:
-    """Show which switches are on, and who obeys.
+    """Show which switches are on, and which agents obey.
 
-    Those of the store, those of a file on this machine, and what agents say that they obey: a file
-    of another machine is seen there. With --local only the file.
+    Shows switches in the store, switches in a file on this machine, and switches that agents
+    report: these include files on other machines. With --local, shows only the file.
 
     Examples:
       ratectl panic

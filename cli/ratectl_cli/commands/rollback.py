@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from ratectl_cli.commands.options import Message, Sign, Yes
+from ratectl_cli.framework import clock
 from ratectl_cli.framework.session import session_of
-from ratectl_cli.inputs.signing import Sign, key_of
 
 
 def rollback(
@@ -16,21 +17,20 @@ def rollback(
             "--to",
             metavar="GEN",
             min=1,
-            help="Generation to publish again.  [default: the one before the live one, unless that "
-            "is a rollback]",
+            help="Generation to publish again.  [default: the one before the live one, unless "
+            "the live "
+            "one is a rollback]",
         ),
     ] = None,
-    message: Annotated[
-        str, typer.Option("-m", "--message", metavar="MSG", help="Why, for the history.")
-    ] = "",
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    message: Message = "",
+    yes: Yes = False,
     sign: Sign = None,
 ) -> int:
     """Publish an earlier generation again.
 
-    History is never rewritten: the old content, and who owned it, becomes a new generation. Shows
-    what requests would notice, and asks. No guard refuses it: it is the way out. After a rollback,
-    another one says where to (--to): the generation before is the one that was rolled back.
+    History is never rewritten: the old policies, and their owners, become a new generation. Shows
+    which changes requests would notice, and asks. No guard refuses a rollback. After a rollback,
+    another one needs --to, because the generation before is the one that was rolled back.
 
     Examples:
       ratectl rollback
@@ -42,18 +42,22 @@ def rollback(
       64   wrong arguments, no such generation, or nobody to ask and no --yes
       69   store unreachable
       75   somebody else published meanwhile, or tries a candidate
-      77   there is no generation to go back to, or it was not signed by the key that is named; or
-           what is live was not, or the one before was a candidate, and no generation is named
+      77   there is no generation to go back to; a signature is needed and --sign is missing; the
+           key
+           did not sign that generation; or, without --to, the key did not sign the live generation,
+           or the one before was a candidate
     """
     from ratectl.publishing.rollback import propose_rollback
+    from ratectl_cli.inputs.signing import key_of
     from ratectl_cli.prompts import publication
-    from ratectl_cli.render.times import now_ns
 
     session = session_of(ctx)
     signer = key_of(sign)
     with session.store() as store:
         with session.busy("comparing with the live generation"):
-            proposal = propose_rollback(store, to, message=message, signer=signer, now_ns=now_ns())
+            proposal = propose_rollback(
+                store, to, message=message, signer=signer, now_ns=clock.now_ns()
+            )
         publication.warn(session, proposal)
         base, what = proposal.base, f"has the content of {proposal.source}"
         if proposal.is_live:

@@ -1,26 +1,19 @@
 """``ratectl rollout status``, ``run``, ``pause``, ``promote`` and ``abort``."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ratectl_cli.framework.session import Session, session_of
-from ratectl_cli.inputs.signing import Sign, key_of
+from ratectl_cli.commands.options import Sign, Yes
+from ratectl_cli.framework.session import session_of
 
-if TYPE_CHECKING:
-    from ratectl.rollout import Underway
-    from ratectl.stores.base import Store
-
-Reason = Annotated[str, typer.Option("--reason", metavar="WHY", help="Why, for the record.")]
-Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
-
-_TELLS = "ratectl rollout status"
+Reason = Annotated[str, typer.Option("--reason", metavar="WHY", help="Reason, for the record.")]
 
 
 def status(ctx: typer.Context) -> int:
-    """Show how a rollout stands, or how it ended.
+    """Show the state of the last rollout.
 
-    Of the last one there was; and which process controls it, if one does.
+    Also shows which process controls it, if one does.
 
     Examples:
       ratectl rollout status
@@ -29,66 +22,45 @@ def status(ctx: typer.Context) -> int:
     Exit codes:
       0   running, paused or promoted
       1   aborted
-      65  there has been none
+      65  there has been no rollout
       69  store unreachable
     """
-    from ratectl.rollout import read_rollout
+    from ratectl_cli.prompts import rollouts
 
-    session = session_of(ctx)
-    with session.store() as store:
-        rollout = read_rollout(store)
-        _answer(session, store, rollout)
-    return 1 if rollout.record.state == "aborted" else 0
+    return rollouts.show_status(session_of(ctx))
 
 
 def run(ctx: typer.Context, sign: Sign = None) -> int:
-    """Control a rollout from here, from stage to stage.
+    """Control a rollout: move it from stage to stage.
 
-    Goes on where another controller has ended, and where the rollout was paused. While this runs,
-    agents that are to take part do so; the candidate is aborted when one of them rejects it or
-    dies of it, or when they refuse much more or less than the others, and promoted after its last
-    stage. After --timeout it is left as it is: nobody new takes part then.
+    Continues after a pause, or after another controller has ended. Agents take part only while a
+    controller runs. The candidate is aborted if an agent rejects it, if an agent that tries it
+    dies, or if it refuses many more or many fewer requests than the other agents do. It is
+    promoted after its last stage. After --timeout the rollout stays as it is, but no more agents
+    join.
 
     Examples:
       ratectl rollout run
       ratectl rollout run --timeout 3600
 
     Exit codes:
-      0    promoted; or resumed, and whoever controls it goes on
+      0    promoted; or resumed, and another process controls it
       1    aborted
-      65   there has been none
+      65   there has been no rollout
       69   store unreachable
-      75   it is over, or somebody else controls it
-      77   it is evaluated in shadow; or what is live is signed, and not by the key that is named
+      75   it has ended, or another process controls it
+      77   it is evaluated in shadow; or the live generation is signed, and not by the key of --sign
       124  neither promoted nor aborted in time
     """
-    from ratectl.rollout import controller_of, read_rollout, require_stages, resume
-    from ratectl.signing.continuation import require_signer
     from ratectl_cli.prompts import rollouts
 
-    session = session_of(ctx)
-    with session.store() as store:
-        rollout = read_rollout(store)
-        _ = rollout.candidate  # there must be one
-        require_stages(rollout)
-        signer = key_of(sign)
-        require_signer(rollout.live.head, signer)
-        if rollout.record.state == "paused":
-            session.deadline.changing(_TELLS)
-            resume(store, rollout, _author())
-            rollout = read_rollout(store, rollout.record.generation)
-            other = controller_of(store, rollout.record.id)
-            if other is not None:
-                session.say(f"{other} controls it, and goes on")
-                _answer(session, store, rollout)
-                return 0
-        return rollouts.controlled(session, store, rollout, signer)
+    return rollouts.run(session_of(ctx), sign)
 
 
 def pause(ctx: typer.Context, reason: Reason = "") -> int:
-    """Stay in this stage until `rollout run`.
+    """Stay in the current stage until `rollout run`.
 
-    Who takes part goes on doing so; a stage begins anew after a pause.
+    Agents that take part continue to do so. After the pause the stage starts again.
 
     Examples:
       ratectl rollout pause --reason "looking at /payments"
@@ -97,25 +69,19 @@ def pause(ctx: typer.Context, reason: Reason = "") -> int:
       0   paused
       65  there has been no rollout
       69  store unreachable
-      75  it is over, or was changed meanwhile
+      75  it has ended, or was changed meanwhile
       77  it is evaluated in shadow: there are no stages
     """
-    from ratectl.rollout import pause as pause_it
-    from ratectl.rollout import read_rollout
+    from ratectl_cli.prompts import rollouts
 
-    session = session_of(ctx)
-    with session.store() as store:
-        rollout = read_rollout(store)
-        session.deadline.changing(_TELLS)
-        pause_it(store, rollout, _author(), reason)
-        _answer(session, store, read_rollout(store))
+    rollouts.pause(session_of(ctx), reason)
     return 0
 
 
 def promote(ctx: typer.Context, yes: Yes = False, reason: Reason = "", sign: Sign = None) -> int:
     """Make the candidate live now.
 
-    Whatever stages it has not been through: every agent takes it.
+    Skips the stages that are left: every agent runs the candidate.
 
     Examples:
       ratectl rollout promote
@@ -127,30 +93,19 @@ def promote(ctx: typer.Context, yes: Yes = False, reason: Reason = "", sign: Sig
       64  nobody to ask, and no --yes
       65  there has been no rollout
       69  store unreachable
-      75  it is over, or was changed meanwhile
-      77  what is live is signed, and not by the key that is named
+      75  it has ended, or was changed meanwhile
+      77  the live generation is signed, and not by the key of --sign
     """
-    from ratectl.rollout import promote as make_live
-    from ratectl.rollout import read_rollout
-    from ratectl.signing.continuation import require_signer
+    from ratectl_cli.prompts import rollouts
 
-    session = session_of(ctx)
-    with session.store() as store:
-        rollout = read_rollout(store)
-        generation = rollout.candidate.generation
-        signer = key_of(sign)
-        require_signer(rollout.live.head, signer)
-        session.confirm(f"Make generation {generation} live in every agent?", yes=yes)
-        session.deadline.changing(_TELLS)
-        make_live(store, rollout, _author(), reason, signer)
-        _answer(session, store, read_rollout(store, generation))
+    rollouts.promote(session_of(ctx), reason, sign, yes=yes)
     return 0
 
 
 def abort(ctx: typer.Context, reason: Reason = "", sign: Sign = None) -> int:
-    """Have every agent go back to what is live.
+    """End the rollout: every agent returns to the live generation.
 
-    At once: to abort is the safe way, so nobody is asked.
+    Happens at once and without a question, because aborting is safe.
 
     Examples:
       ratectl rollout abort --reason "checkout refuses too much"
@@ -159,32 +114,13 @@ def abort(ctx: typer.Context, reason: Reason = "", sign: Sign = None) -> int:
       0   aborted
       65  there has been no rollout
       69  store unreachable
-      75  it is over, or was changed meanwhile
-      77  what is live is signed, and not by the key that is named
+      75  it has ended, or was changed meanwhile
+      77  the live generation is signed, and not by the key of --sign
     """
-    from ratectl.rollout import abort as end_it
-    from ratectl.rollout import read_rollout
-
-    session = session_of(ctx)
-    with session.store() as store:
-        rollout = read_rollout(store)
-        session.deadline.changing(_TELLS)
-        end_it(store, rollout, _author(), reason, key_of(sign))
-        _answer(session, store, read_rollout(store, rollout.record.generation))
-    return 0
-
-
-def _author() -> str:
-    from ratectl.publishing.provenance import gather
-
-    return gather(".").author
-
-
-def _answer(session: Session, store: "Store", rollout: "Underway") -> None:
-    from ratectl.rollout import status_of
     from ratectl_cli.prompts import rollouts
 
-    rollouts.answer_rollout(session, status_of(store, rollout, session.warn))
+    rollouts.abort(session_of(ctx), reason, sign)
+    return 0
 
 
 __all__ = ["abort", "pause", "promote", "run", "status"]

@@ -13,7 +13,7 @@ def schema(
     ctx: typer.Context,
     kind: Annotated[
         str | None,
-        typer.Option("--kind", metavar="KIND", help="Documents of this kind only, like Policy."),
+        typer.Option("--kind", metavar="KIND", help="Only documents of this kind, like Policy."),
     ] = None,
 ) -> int:
     """Print the JSON Schema of policy files, for editors.

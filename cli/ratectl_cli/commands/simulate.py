@@ -1,31 +1,24 @@
 """``ratectl simulate``."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ratectl.errors import UsageError
 from ratectl_cli.framework.session import session_of
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ratectl.policy.language.model import PolicyTree
-    from ratectl.simulate import Outcome, Report
-    from ratectl_cli.framework.session import Session
-    from ratectl_cli.render.simulation import Inputs
-
 
 def simulate(
     ctx: typer.Context,
     path: Annotated[
-        str, typer.Argument(metavar="PATH", help="A file, a directory, or - for stdin.")
+        str, typer.Argument(metavar="PATH", help="File or directory of policies, or - for stdin.")
     ],
-    log: Annotated[
-        str, typer.Option("--log", metavar="FILE", help="Traffic to replay; - for stdin.")
-    ],
+    log: Annotated[str, typer.Option("--log", metavar="FILE", help="Log to replay; - for stdin.")],
     map_file: Annotated[
-        str, typer.Option("--map", metavar="FILE", help="How its lines become requests.")
+        str,
+        typer.Option(
+            "--map", metavar="FILE", help="Map that tells how lines of the log become requests."
+        ),
     ],
     against: Annotated[
         str | None,
@@ -34,7 +27,7 @@ def simulate(
     assertions: Annotated[
         list[str] | None,
         typer.Option(
-            "--assert", metavar="TEXT", help="Such as 'refused < 1%'; repeat it for more."
+            "--assert", metavar="TEXT", help="Assertion, like 'refused < 1%'. Repeatable."
         ),
     ] = None,
     window: Annotated[
@@ -44,19 +37,20 @@ def simulate(
             metavar="SECONDS",
             min=0,
             max=86_400,
-            help="Put lines in order that are up to this late.",
+            help="Sort lines that are out of order by up to this time.",
         ),
     ] = 60,
 ) -> int:
     """Replay recorded traffic through policies.
 
-    Shows what they would refuse, or refuse differently. Reads an access log of Apache or nginx,
-    JSON lines or CSV, plain or gzipped, by a map that says which field is what. Time is what the
-    log says, so days of traffic take seconds. Buckets start full; what agents have counted is
-    neither seen nor touched.
+    Shows which requests the policies would refuse; with --against, which they would decide
+    differently. Reads an access log of Apache or nginx, JSON lines or CSV, plain or gzipped; the
+    map tells what each field means. The times come from the log, so days of traffic take seconds.
+    Buckets start full: requests that agents have counted are not included, and nothing is counted
+    for agents.
 
-    Assert on all requests, on a scope with all below it, on a limit, or on a limit at a scope:
-    refused, admitted or shadow, as a share or a number.
+    An assertion is about all requests, a scope and all scopes below it, a limit, or a limit at a
+    scope. It compares refused, admitted or shadow with a share or a number.
 
     Examples:
       ratectl simulate policies/ --log access.log.gz --map web.map.yaml
@@ -72,55 +66,19 @@ def simulate(
       65  invalid policies, or nothing is published
       69  store unreachable, or the log cannot be read
     """
-    from ratectl.simulate import Assertion
-    from ratectl_cli.inputs.replays import Recording, replay_recording
-    from ratectl_cli.render.simulation import Inputs
+    from ratectl_cli.prompts.simulating import simulated
 
-    session = session_of(ctx)
     if [path, log, against].count("-") > 1:
         raise UsageError("standard input can be read only once: give one -")
-    wanted = [Assertion.parse(text) for text in assertions or ()]
-    with session.busy("reading policies"):
-        recording = Recording.of(log, map_file, "--log")
-        policies = _policies(session, path, against)
-    inputs = Inputs(path, log, map_file, against and policies[1][0])
-    report = replay_recording(session, recording, policies, window_ns=int(window * 1e9))
-    outcomes = [assertion.judge(report.sides[0]) for assertion in wanted]
-    return _answer(session, inputs, report, outcomes)
-
-
-def _policies(session: "Session", path: str, against: str | None) -> "list[tuple[str, PolicyTree]]":
-    """The policies asked about, then those to compare with."""
-    from ratectl.history.trees import live_tree
-    from ratectl_cli.inputs.policies import read_valid
-
-    found = [(path, read_valid([path]).tree)]
-    if against == "live":
-        with session.store() as store:
-            generation, tree = live_tree(store)
-        found.append((f"generation {generation}", tree))
-    elif against is not None:
-        found.append((against, read_valid([against]).tree))
-    return found
-
-
-def _answer(
-    session: "Session", inputs: "Inputs", report: "Report", outcomes: "Sequence[Outcome]"
-) -> int:
-    from ratectl_cli.inputs.replays import no_request
-    from ratectl_cli.render.simulation import simulation_blocks, simulation_data
-
-    session.answer(
-        "Simulation",
-        simulation_data(inputs, report, outcomes),
-        lambda: simulation_blocks(
-            inputs, report, outcomes, session.out, unfold=bool(session.options.verbose)
-        ),
+    return simulated(
+        session_of(ctx),
+        path,
+        log,
+        map_file,
+        against=against,
+        assertions=assertions or (),
+        window_ns=int(window * 1e9),
     )
-    if not report.requests:
-        no_request(session, inputs.log, report)
-        return 1
-    return 0 if all(outcome.holds for outcome in outcomes) else 1
 
 
 __all__ = ["simulate"]

@@ -1,1 +1,1 @@
-"""``ratectl demo``: the whole of ratectl at work, in a quarter of a minute."""
+"""``ratectl demo``: a demonstration of policies, agents and traffic in about 15 seconds."""

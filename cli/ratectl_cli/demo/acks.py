@@ -1,4 +1,4 @@
-"""Seeing agents acknowledge: a watch on their records, with the time at which each was seen."""
+"""Acknowledgements of agents: a watch on their records, with the time of each."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["Ack", "AckWatch"]
 
 
 class Ack(NamedTuple):
-    """An agent's record that says it enforces a generation."""
+    """Record of an agent that enforces a generation."""
 
     agent: str
     generation: int
     seen: float
-    """When it was in the store, by the wall clock (which the history's times are of, too)."""
+    """Wall-clock time at which the record was seen in the store, like the times of the history."""
     swap_ms: float | None
 
 
@@ -44,7 +44,7 @@ class AckWatch:
         self._thread.start()
 
     def wait(self, agents: Sequence[str], generation: int, seconds: float) -> list[Ack]:
-        """The acknowledgements of ``generation``, of every agent.
+        """Return the acknowledgements of ``generation`` by every agent.
 
         :raises DemoFailed: not all of them came in time.
         """
@@ -68,7 +68,7 @@ class AckWatch:
                 elif isinstance(event, Resync):
                     self._note(event.snapshot.items)
         except StoreError:
-            pass  # whoever waits runs out of time, and says for what
+            pass  # ``wait`` runs out of time and reports it
 
     def _note(self, items: Iterable[Item | None]) -> None:
         seen = time.time()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratectl_cli.framework.session import session_of
+from ratectl_cli.framework.text import plural
 
 if TYPE_CHECKING:
     from ratectl_cli.demo.feed import FeedFigures
@@ -21,7 +22,9 @@ def demo(
             "generated traffic.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the generated traffic.")] = 1,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Seed of the generated traffic.")
+    ] = 1,
     speed: Annotated[
         float | None,
         typer.Option(
@@ -29,7 +32,8 @@ def demo(
             metavar="FACTOR",
             min=0.001,
             max=1e9,
-            help="How much faster than recorded.  [default: 150 requests a second for each agent]",
+            help="Speed relative to the recording.  [default: 150 requests a second for each "
+            "agent]",
         ),
     ] = None,
     duration: Annotated[
@@ -39,22 +43,20 @@ def demo(
             metavar="SECONDS",
             min=6,
             max=3600,
-            help="For how long traffic flows: a third of it before, during and after the change.",
+            help="Duration of the traffic: a third each before, during and after the change.",
         ),
     ] = 7.5,
     agents: Annotated[
-        int, typer.Option("--agents", metavar="N", min=1, max=8, help="Agent processes.")
+        int, typer.Option("--agents", metavar="N", min=1, max=8, help="Number of agent processes.")
     ] = 2,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Leave the policies and the store to look at.")
-    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the policies and the store.")] = False,
 ) -> int:
-    """Watch policies, agents and traffic at work.
+    """Run a demonstration with real agents and traffic.
 
-    Publishes example policies, starts agent processes under traffic like a website's, tightens a
-    limit, and rolls back; prints each command with its real output. Works on a temporary SQLite
-    store; --store names another, whose environment must be empty or an earlier demo's, and is
-    emptied at the end. RATECTL_STORE is not touched.
+    Publishes example policies, starts agent processes under traffic like that of a website,
+    tightens a limit, and rolls back. Prints each command with its real output. Uses a temporary
+    SQLite store. --store names another store; its environment must be empty or left from an
+    earlier demo, and is emptied at the end. RATECTL_STORE is ignored.
 
     Examples:
       ratectl demo
@@ -62,7 +64,7 @@ def demo(
       ratectl demo --log access.log.gz --keep
 
     Exit codes:
-      0    everything shown really happened
+      0    everything happened as shown
       1    something did not
       64   wrong arguments, or a log that cannot be replayed
       69   store unreachable
@@ -79,7 +81,7 @@ def demo(
         feed, figures = plan_feed(seed, log, speed, agents=agents, stretch=duration / 3)
     plan = Plan(feed, _source(figures), agents, duration / 3)
     with set_up(session.named_store, keep=keep) as stage:
-        story = Story(session, stage, plan)
+        story = Story(session, stage, plan, ctx.obj)
         problem = None
         try:
             story.show()
@@ -90,13 +92,11 @@ def demo(
         data = {"succeeded": problem is None, "problem": problem, **story.data()}
         session.answer("Demo", data, list)
         if problem is not None and session.text:
-            session.warn(f"the demo did not show what it should: {problem}")
+            session.warn(f"the demo failed: {problem}")
     return 0 if problem is None else 1
 
 
 def _source(figures: "FeedFigures") -> str:
-    from ratectl_cli.framework.text import plural
-
     if figures.requests is None:
         return figures.source
     notes = [f"{plural(figures.malformed, 'malformed line')} skipped"] if figures.malformed else []

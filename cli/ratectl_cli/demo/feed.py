@@ -1,4 +1,4 @@
-"""The traffic of the demo: where it comes from, how fast, and which agent gets which request."""
+"""Traffic of the demo: its source, its speed, and its division among agents."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["Feed", "FeedFigures", "plan_feed", "scope_of"]
 
 _PER_SECOND: Final = 150
-"""Requests a second that each agent decides, when no speed is asked for."""
+"""Requests a second that each agent decides, unless a speed is given."""
 
-_SHAPE: Final = Shape(rate=4, rhythm=0)  # a day takes minutes here: a rhythm would only confuse
+_SHAPE: Final = Shape(rate=4, rhythm=0)  # a day takes minutes here: no daily rhythm
 _MOST: Final = 200_000
-"""Lines of a log that are replayed; then it begins again."""
+"""Most lines of a log that are replayed before it starts again."""
 
 _FEWEST: Final = 10
 _WINDOW_NS: Final = 60 * NS
@@ -33,10 +33,9 @@ _PART = re.compile(r"/[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Everything an agent process must know to replay its share of the traffic.
+    """Parameters of the traffic that an agent process replays.
 
-    One stretch of traffic is repeated, so that what agents do before a change and after it can be
-    compared.
+    One stretch of traffic is repeated, so that decisions before and after a change can be compared.
     """
 
     seed: int
@@ -44,16 +43,16 @@ class Feed:
     speed: float
     """Seconds of recorded time in a second."""
     stretch: float
-    """Seconds, as replayed, after which the traffic begins again."""
+    """Seconds of the replay after which the traffic starts again."""
     share: int = 0
     shares: int = 1
 
     def requests(self) -> Iterator[tuple[float, Request]]:
-        """This agent's requests without end, each with the second at which it is due."""
+        """Yield this agent's requests without end, each with the second at which it is due."""
         recorded = _read(self.log)[0] if self.log else generate(self.seed, _SHAPE, start_ns=0)
         first = next(iter(recorded)).at_ns if self.log else 0
-        timed = (((each.at_ns - first) / NS / self.speed, each) for each in recorded)
-        stretch = list(takewhile(lambda each: each[0] < self.stretch, timed))
+        timed = (((request.at_ns - first) / NS / self.speed, request) for request in recorded)
+        stretch = list(takewhile(lambda pair: pair[0] < self.stretch, timed))
         mine = stretch[self.share :: self.shares]
         if not mine:
             return
@@ -64,11 +63,11 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class FeedFigures:
-    """What the demo says of its traffic."""
+    """Figures of the traffic that the demo prints."""
 
     source: str
     requests: int | None
-    """In the log; None where traffic is generated."""
+    """Requests in the log; None for generated traffic."""
     malformed: int
     late: int
 
@@ -76,9 +75,9 @@ class FeedFigures:
 def plan_feed(
     seed: int, log: str | None, speed: float | None, *, agents: int, stretch: float
 ) -> tuple[Feed, FeedFigures]:
-    """Look at the traffic and choose its speed, unless one is given.
+    """Read the log, if any, and choose the speed, unless one is given.
 
-    :raises UsageError: the log cannot be read, or holds nothing to replay.
+    :raises UsageError: the log cannot be read, or contains too few requests.
     """
     rate = _PER_SECOND * agents
     if log is None:
@@ -95,7 +94,7 @@ def plan_feed(
         )
     span = max(1.0, (requests[-1].at_ns - requests[0].at_ns) / NS)
     speed = speed or max(1.0, rate * span / len(requests))
-    # A log that ends sooner begins again sooner.
+    # A shorter log starts again sooner.
     stretch = min(stretch, span / speed + 1 / rate)
     return Feed(seed, str(Path(log).absolute()), speed, stretch), figures
 
@@ -108,6 +107,6 @@ def _read(log: str) -> tuple[list[Request], FeedFigures]:
 
 
 def scope_of(request: Request) -> str:
-    """Each part of the site is a scope below ``/web``; what is no part is the site itself."""
+    """Return the scope of a request: a part of the site below ``/web``, or the site itself."""
     route = request.attributes.get("route", "")
     return f"/web{route}" if _PART.fullmatch(route) else "/web"

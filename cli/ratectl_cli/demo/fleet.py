@@ -1,4 +1,4 @@
-"""The agent processes of the demo, as seen from the process that shows it."""
+"""Agent processes of the demo, controlled by the process that shows it."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _STOP_SECONDS = 10.0
 
 
 class DemoFailed(RatectlError):
-    """Something that the demo was to show did not happen."""
+    """Raised when something that the demo shows did not happen."""
 
 
 class AgentProcess:
-    """One process with an agent, deciding its share of the traffic."""
+    """A process with an agent that decides its share of the traffic."""
 
     def __init__(self, name: str, store: str, feed: Feed, folder: Path) -> None:
         self.name = name
         self._errors = folder / f"{name}.err"
-        self._said: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self._messages: SimpleQueue[dict[str, Any]] = SimpleQueue()
         with self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ratectl_cli.demo.worker"],
@@ -50,42 +50,42 @@ class AgentProcess:
         }  # fmt: skip
         threading.Thread(target=self._listen, daemon=True).start()
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # its end is noticed where it is waited for
+        with contextlib.suppress(BrokenPipeError):  # ``hear`` reports that it has ended
             self._process.stdin.write(json.dumps(settings) + "\n")
             self._process.stdin.flush()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._said.put(json.loads(line))
+            self._messages.put(json.loads(line))
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def hear(self, seconds: float) -> dict[str, Any]:
-        """The next thing it says.
+        """Return the next message of the process.
 
-        :raises DemoFailed: it says nothing, or has died.
+        :raises DemoFailed: there is none in time, or the process has died.
         """
         with contextlib.suppress(Empty):
-            return self._said.get(timeout=seconds)
-        raise DemoFailed(f"agent process {self.name} says nothing{self._last_words()}")
+            return self._messages.get(timeout=seconds)
+        raise DemoFailed(f"agent process {self.name} gives no answer{self._last_words()}")
 
     def check(self) -> None:
-        """:raises DemoFailed: it has ended by itself."""
+        """:raises DemoFailed: the process has ended by itself."""
         code = self._process.poll()
         if code is not None:
             raise DemoFailed(f"agent process {self.name} ended with {code}{self._last_words()}")
 
     def ask_to_end(self) -> None:
-        """Close its input: it says what it did, and ends."""
+        """Close the input of the process: it reports its figures, and ends."""
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
 
     def end(self) -> None:
-        """Wait for it to end, and insist."""
+        """Wait until the process ends; kill it if it does not."""
         self.ask_to_end()
         try:
             self._process.wait(_STOP_SECONDS)
@@ -101,7 +101,7 @@ class AgentProcess:
 
 
 class Fleet:
-    """All agent processes; ended when left, whatever happened."""
+    """All agent processes. They end when the context is left, also after errors."""
 
     def __init__(self, count: int, store: str, feed: Feed, folder: Path) -> None:
         self.agents: list[AgentProcess] = []
@@ -115,8 +115,8 @@ class Fleet:
             except OSError as error:
                 self._problem = error
 
-        # Ctrl-C interrupts the main thread only: here it cannot come between a process and the
-        # note that it exists.
+        # Ctrl-C interrupts only the main thread. In this thread it cannot come between the start of
+        # a process and the note that it exists.
         self._starting = threading.Thread(target=start)
         self._starting.start()
         try:
@@ -137,24 +137,24 @@ class Fleet:
         return [agent.name for agent in self.agents]
 
     def check(self) -> None:
-        """:raises DemoFailed: one of them has ended by itself."""
+        """:raises DemoFailed: one of the processes has ended by itself."""
         for agent in self.agents:
             agent.check()
 
     def finish(self) -> dict[str, Any]:
-        """End all; returns what they did together."""
+        """End all processes; return the sums of their figures."""
         for agent in self.agents:
             agent.ask_to_end()
-        said = [agent.hear(_STOP_SECONDS) for agent in self.agents]
+        figures = [agent.hear(_STOP_SECONDS) for agent in self.agents]
         self.close()
         total = {
-            name: sum(each[name] for each in said) for name in ("decided", "refused", "errors")
+            name: sum(one[name] for one in figures) for name in ("decided", "refused", "errors")
         }
-        return {**total, "slowest_ms": round(max(each["slowest_ns"] for each in said) / 1e6, 3)}
+        return {**total, "slowest_ms": round(max(one["slowest_ns"] for one in figures) / 1e6, 3)}
 
     @tidy
     def close(self) -> None:
-        """End all, and wait for it."""
+        """End all processes, and wait for them."""
         self._starting.join()
         for agent in self.agents:
             agent.ask_to_end()

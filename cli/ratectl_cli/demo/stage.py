@@ -1,4 +1,4 @@
-"""What the demo stands on, and takes away again: a folder, a store, and settings of its own."""
+"""Surroundings of the demo: a folder, a store and environment variables, removed afterwards."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["AUTHOR", "Stage", "set_up"]
 
 AUTHOR: Final = "ratectl demo"
-"""Author of every generation that the demo publishes: how it knows an environment as its own."""
+"""Author of all generations of the demo, which shows that an environment belongs to the demo."""
 
 
 class Stage:
-    """The demo's folder and store."""
+    """Folder and store of the demo."""
 
     def __init__(self, folder: Path, store: str) -> None:
         self.folder = folder
@@ -36,13 +36,13 @@ class Stage:
 
 @contextmanager
 def set_up(store: str | None, *, keep: bool) -> Iterator[Stage]:
-    """Everything ready for the first command; taken away at the end, unless ``keep``.
+    """Prepare everything for the first command, and remove it at the end, unless ``keep``.
 
-    The working directory and the environment variables are the demo's meanwhile, so that the
-    commands it prints are the commands that run.
+    Meanwhile the working directory and the environment variables are those of the demo, so that the
+    printed commands are the commands that run.
 
-    :raises Refused: the environment holds what is not the demo's.
-    :raises UsageError: ``store`` is no URL of a store.
+    :raises Refused: the environment contains records that are not the demo's.
+    :raises UsageError: ``store`` is not the URL of a store.
     """
     if store:
         check_url(store)
@@ -65,18 +65,18 @@ def set_up(store: str | None, *, keep: bool) -> Iterator[Stage]:
                     with suppress(RatectlError):
                         _only_ours(own)
                         _clear(own)
-            finally:  # a store that says nothing is waited for until somebody loses patience
+            finally:  # also if the user interrupts the wait for a store that does not answer
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def _anywhere(url: str) -> str:
-    """The URL, meaning the same from any working directory."""
+    """Return the URL with an absolute path, which is valid in any working directory."""
     path = url.removeprefix("sqlite:///")
     return url if path == url or path.startswith("/") else f"sqlite:///{Path(path).absolute()}"
 
 
 def _only_ours(url: str) -> None:
-    """:raises Refused: the environment holds what is not an earlier demo's."""
+    """:raises Refused: the environment contains records that are not of an earlier demo."""
     with open_store(url) as store:
         if not store.list("").items:
             return
@@ -93,7 +93,7 @@ def _only_ours(url: str) -> None:
 
 
 def _clear(url: str) -> None:
-    """Delete what an earlier demo left."""
+    """Delete the records of an earlier demo."""
     with open_store(url) as store:
         keys = [item.key for item in store.list("").items]
         for at in range(0, len(keys), MAX_OPS):

@@ -1,4 +1,4 @@
-"""What the demo shows, in order; and the proof that each of it really happened."""
+"""Acts of the demo in order, and checks that each of them really happened."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from ratectl.history.generations import read_entry, read_live
 from ratectl.stores import open_store
 from ratectl_cli.demo.acks import AckWatch
 from ratectl_cli.demo.fleet import DemoFailed, Fleet
-from ratectl_cli.framework.signals import Terminated
+from ratectl_cli.errors import Terminated
 from ratectl_cli.framework.text import Column, Table, bold, dim
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ratectl.records import HistoryEntry
     from ratectl_cli.demo.acks import Ack
     from ratectl_cli.demo.feed import Feed
@@ -35,27 +37,27 @@ EDITED: Final = "web/site.yaml"
 
 _ACK_SECONDS: Final = 10.0
 _RISE: Final = 0.03
-"""By how much the share of refused requests must rise for anybody to believe it."""
+"""Least rise of the share of refused requests that counts as an effect."""
 
 _SETTLE_SECONDS: Final = 0.5
-"""After a change: until reports from before it have arrived."""
+"""Seconds after a change until earlier reports have arrived."""
 
 _REFILL_SECONDS: Final = 1.5
-"""After the rollback: until buckets that were kept low have filled somewhat."""
+"""Seconds after the rollback until buckets have filled somewhat."""
 
 
 class Plan(NamedTuple):
-    """How the demo is to go."""
+    """Parameters of the demo."""
 
     feed: Feed
     source: str
     agents: int
     seconds: float
-    """For which each of the three acts lets traffic flow."""
+    """Seconds of traffic in each of the three acts."""
 
 
 class Phase(NamedTuple):
-    """What the limit that is changed did in one act."""
+    """Decisions of the changed limit in one act."""
 
     name: str
     seconds: float
@@ -70,18 +72,20 @@ class Phase(NamedTuple):
 
 @dataclass(slots=True)
 class Story:
-    """One showing."""
+    """One run of the demo."""
 
     session: Session
     stage: Stage
     plan: Plan
+    run_command: Callable[[Sequence[str]], int]
+    """Runs a command line of ratectl and returns its exit code."""
     commands: list[dict[str, Any]] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
     acks: list[dict[str, Any]] = field(default_factory=list)
     decided: dict[str, Any] = field(default_factory=dict)
 
     def show(self) -> None:
-        """From the first policies to the rollback.
+        """Run all acts, from the first policies to the rollback.
 
         :raises DemoFailed: something did not happen.
         """
@@ -135,24 +139,27 @@ class Story:
         path.write_text(text.replace(LOOSE, TIGHT), encoding="utf-8")
         self.say(f"Some clients take more than their part. Edit policies/{EDITED}:")
         self.session.show([[bold(f"- {LOOSE}", "red")], [bold(f"+ {TIGHT}", "green")]])
-        why = ("--allow-below-use", "some take too much")  # a guard says no: it is in use
+        why = (
+            "--allow-below-use",
+            "some take too much",
+        )  # a guard refuses it without a reason: the limit is in use
         self.run("apply", "policies/", "-m", "tighten the website", *why, "--yes")
 
     def _acknowledged(self, acks: AckWatch, fleet: Fleet, generation: int) -> None:
-        """Say how long after publishing each agent's acknowledgement was in the store."""
-        found = acks.wait(fleet.names, generation, _ACK_SECONDS)
+        """Print how long after publishing each agent's acknowledgement was in the store."""
+        acknowledged = acks.wait(fleet.names, generation, _ACK_SECONDS)
         entry = self._entry(generation)
         published = datetime.fromisoformat(entry.time).timestamp()
         self.acks += [
             {"agent": a.agent, "generation": generation, "swap_ms": a.swap_ms,
              "ms": max(1, round((a.seen - published) * 1e3))}
-            for a in found
+            for a in acknowledged
         ]  # fmt: skip
-        for ack, said in zip(found, self.acks[-len(found) :], strict=True):
-            self.session.show([_acknowledgement(ack, said["ms"])])
+        for ack, figures in zip(acknowledged, self.acks[-len(acknowledged) :], strict=True):
+            self.session.show([_acknowledgement(ack, figures["ms"])])
 
     def _traffic(self, name: str, fleet: Fleet, settle: float = _SETTLE_SECONDS) -> None:
-        """Let traffic flow, and count what the changed limit did meanwhile."""
+        """Let traffic flow, and count the decisions of the changed limit meanwhile."""
         self._sleep(settle, fleet)
         begun, before = time.monotonic(), self._counts()
         with self.session.busy("traffic flows"):
@@ -171,11 +178,11 @@ class Story:
     # Proof --------------------------------------------------------------------------------------
 
     def _counts(self) -> tuple[int, int]:
-        """Requests that the limit ``spike`` of ``/web`` allowed and refused so far."""
+        """Return the requests that the limit ``spike`` of ``/web`` has allowed and refused."""
         with open_store(self.stage.store) as store:
-            found = totals(read_usage(store), "/web").limits
-        of = [limit for limit in found if (limit.scope, limit.limit) == ("/web", "spike")]
-        return sum(limit.allowed for limit in of), sum(limit.refused for limit in of)
+            limits = totals(read_usage(store), "/web").limits
+        spikes = [limit for limit in limits if (limit.scope, limit.limit) == ("/web", "spike")]
+        return sum(limit.allowed for limit in spikes), sum(limit.refused for limit in spikes)
 
     def _entry(self, generation: int) -> HistoryEntry:
         with open_store(self.stage.store) as store:
@@ -191,9 +198,9 @@ class Story:
             raise DemoFailed("not every agent enforces the generation rolled back to")
 
     def _prove(self) -> None:
-        """Show figures of the whole.
+        """Print figures of the whole demo.
 
-        :raises DemoFailed: what was shown is not what was said.
+        :raises DemoFailed: the live policies or the figures are not as expected.
         """
         with open_store(self.stage.store) as store:
             live = read_live(store)
@@ -206,7 +213,7 @@ class Story:
         for phase in self.phases:
             count = f"{phase.allowed + phase.refused:,}"
             table.rows.append([phase.name, count, bold(f"{phase.share:.1%}")])
-        ms = [each["ms"] for each in self.acks]
+        ms = [ack["ms"] for ack in self.acks]
         did = self.decided
         acknowledged = f"Agents acknowledged {min(ms)} to {max(ms)} ms after a publication."
         decided = (
@@ -232,19 +239,17 @@ class Story:
     # Showing ------------------------------------------------------------------------------------
 
     def say(self, *lines: str) -> None:
-        """Explain, as comments of a shell."""
+        """Print comments of a shell."""
         self.session.show(["", *([dim(f"# {line}")] for line in lines)])
 
     def _typed(self, *words: str) -> None:
         self.session.show([[bold(f"$ {shlex.join(words)}", "cyan")]])
 
     def run(self, *words: str) -> None:
-        """Print a command line and run that very command, here.
+        """Print a command line and run this command in this process.
 
         :raises DemoFailed: it did not succeed.
         """
-        from ratectl_cli.app import run
-
         if self.commands:
             self.session.show([""])
         self._typed("ratectl", *words)
@@ -252,7 +257,7 @@ class Story:
         out = sys.stdout if self.session.text else io.StringIO()
         colour = "always" if self.session.text and self.session.out.colour else "never"
         with redirect_stdout(out), redirect_stderr(out):
-            code = run([*words, "--color", colour])
+            code = self.run_command([*words, "--color", colour])
         text = out.getvalue() if isinstance(out, io.StringIO) else None
         line = shlex.join(["ratectl", *words])
         self.commands.append({"command": line, "exit_code": code, "output": text})
@@ -262,7 +267,7 @@ class Story:
             raise DemoFailed(f"`{line}` ended with exit code {code}")
 
     def data(self) -> dict[str, Any]:
-        """Everything, for programs."""
+        """Return everything for programs."""
         return {
             "commands": self.commands,
             "acknowledgements": self.acks,
@@ -277,5 +282,5 @@ def _acknowledgement(ack: Ack, ms: int) -> Line:
     swap = (
         "" if ack.swap_ms is None else f", of which {ack.swap_ms:.1f} to fetch, check and swap it"
     )
-    said = f" enforces generation {ack.generation}: {ms} ms after it was published{swap}"
-    return [bold(ack.agent), said]
+    text = f" enforces generation {ack.generation}: {ms} ms after it was published{swap}"
+    return [bold(ack.agent), text]

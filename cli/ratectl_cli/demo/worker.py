@@ -1,7 +1,7 @@
-"""An agent process of the demo: a service that asks its agent before it answers a request.
+"""Agent process of the demo: a service that asks its agent before it answers a request.
 
-Started with one line of JSON on its standard input; ends when that input ends, so that it cannot
-outlive the demo, however that dies. Says one line when ready and one with what it did.
+It reads one line of JSON from standard input, and ends when that input ends, so that it never
+outlives the demo. It prints one line when it is ready and one with its figures.
 """
 
 from __future__ import annotations

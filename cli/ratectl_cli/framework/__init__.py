@@ -1,1 +1,1 @@
-"""What every command is built on: options, the session, deadlines, signals and output."""
+"""Foundation of every command: options, session, deadlines, signals and output."""

@@ -1,4 +1,4 @@
-"""``--timeout``: the whole command, not just one call, ends in time."""
+"""``--timeout``: limit the duration of a whole command."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _T = TypeVar("_T")
 _SHARE: Final = 0.9
 
 _GRACE: Final = 1.0
-"""Seconds to clean up in. What takes longer, or took the end of the time for an error to be lived
-with, is interrupted again."""
+"""Seconds to clean up. Code that takes longer, or that handled the end of the time like an ordinary
+error and continued, is interrupted again."""
 
 _SOON: Final = 0.01
 
@@ -32,20 +32,20 @@ _F = TypeVar("_F", bound="Callable[..., object]")
 
 
 def tidy(function: _F) -> _F:
-    """Leaves nothing behind, if it is interrupted once only: what it does then is let be.
+    """Mark a function that cleans up by itself: it is interrupted once, then left alone.
 
-    For what ends by itself: files and processes of this machine, never a store.
+    For work that ends by itself: files and processes of this machine, never a store.
     """
     _TIDY.add(function.__code__)
     return function
 
 
 class _TimeUp(BaseException):
-    """Not an Exception: whoever outlives whatever he meets must not outlive this."""
+    """Raised when the time is up. Not an Exception, so that no handler of errors catches it."""
 
 
 class Deadline:
-    """Ends a command when its time is up; does nothing without a limit."""
+    """Time limit of a command; does nothing without a limit."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
@@ -55,23 +55,23 @@ class Deadline:
         self._tells: str | None = None
 
     def left(self) -> float | None:
-        """Seconds until the time is up; None without a limit."""
+        """Return the seconds until the time is up; None without a limit."""
         return None if self._seconds is None else max(0.0, self._ends - time.monotonic())
 
     def share(self) -> float | None:
-        """The same for a part of the command: time is left to say more than that it is up."""
+        """Return the seconds for a part of the command, which leaves time to report its result."""
         left = self.left()
         return None if left is None else left * _SHARE
 
     def changing(self, tells: str) -> None:
-        """From now on something may have been changed: ``tells`` is the command that says so."""
+        """Note that something may have been changed; ``tells`` is the command that shows it."""
         self._tells = tells
 
     def within(self, body: Callable[[], _T]) -> _T:
-        """What ``body`` returns, which runs in the main thread.
+        """Run ``body`` in the main thread and return its result.
 
-        :raises TimedOut: it takes too long. ``finally`` and the like have a second each, but for
-            what is ``tidy``.
+        :raises TimedOut: it takes too long. ``finally`` blocks and the like have a second each;
+            functions marked ``tidy`` have all the time that they need.
         """
         seconds = self._seconds
         if seconds is None:
@@ -122,7 +122,7 @@ class Deadline:
         if not self._running:
             return
         if frame is None or frame.f_code in self._careful:
-            # Raised here it might get past those who wait for it.
+            # Raised here, it might not pass through the handlers of ``within``.
             signal.setitimer(signal.ITIMER_REAL, _SOON)
             return
         signal.setitimer(signal.ITIMER_REAL, _GRACE)
@@ -141,7 +141,7 @@ def _in_tidy(frame: FrameType | None) -> bool:
 
 
 def _is_of_time(error: BaseException) -> bool:
-    """Whether an error came of the end of the time: something failed as it was left."""
+    """Return True if an error was raised while the end of the time was handled."""
     before = error.__context__
     while before is not None and not isinstance(before, _TimeUp):
         before = before.__context__

@@ -1,7 +1,8 @@
-"""Commands by name, imported only when used: `--help` stays fast however many there are."""
+"""Commands that are imported only when they are used, so that `--help` stays fast."""
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,17 +25,17 @@ _BLOCKS = ("Examples:", "Exit codes:")
 
 
 class Entry(NamedTuple):
-    """Where a command is, and what `--help` says of it without looking there."""
+    """Location of a command, and its line in `--help`."""
 
     section: str
     target: str
-    """``module:function``; or ``module`` of a group's own table, ``COMMANDS``, of which ``DEFAULT``
-    is meant where none is named."""
+    """``module:function`` for a command; ``module`` for a group, with a table ``COMMANDS`` and the
+    name of its default command, ``DEFAULT``."""
     summary: str
 
     @property
     def exists(self) -> bool:
-        """Whether the module is installed."""
+        """True if the module is installed."""
         try:
             return importlib.util.find_spec(self.target.partition(":")[0]) is not None
         except ModuleNotFoundError:
@@ -42,7 +43,7 @@ class Entry(NamedTuple):
 
 
 class CommandFailed(Exception):
-    """A command ended with an error, after its options were known."""
+    """Raised when a command failed after its options were known."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -50,7 +51,7 @@ class CommandFailed(Exception):
 
 
 class Command(typer.core.TyperCommand):
-    """A command that takes the shared options too, and runs in a session."""
+    """A command that also takes the shared options, and runs in a session."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,7 +59,7 @@ class Command(typer.core.TyperCommand):
         self.params.extend(self.shared)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command within its time."""
+        """Run the command within its time limit."""
         session = begin(ctx, take(ctx, [param.name for param in self.shared]))
         try:
             with logged(session.options):
@@ -71,12 +72,12 @@ class Command(typer.core.TyperCommand):
             raise CommandFailed(session) from error
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Its own options first, then the shared ones."""
+        """Write the command's own options, then the shared ones."""
         _write_options(self, ctx, formatter, self.shared)
 
 
 class LazyGroup(typer.core.TyperGroup):
-    """Commands from a table; ``default`` is the one meant where none is named."""
+    """Commands from a table; ``default`` runs if none is named."""
 
     def __init__(
         self,
@@ -88,23 +89,26 @@ class LazyGroup(typer.core.TyperGroup):
         super().__init__(*args, **kwargs)
         self.table: Mapping[str, Entry] = table or {}
         self.default = default
-        # Typer looks here for what a misspelt name may have meant.
+        # Typer searches these names for corrections of a misspelt one.
         self.commands = dict.fromkeys(self.table)  # type: ignore[assignment]
         self.shared = shared_params()
         self.params.extend(self.shared)
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  Typer's signature
-        """Every command that is installed."""
+        """Return the names of all installed commands."""
         return [name for name, entry in self.table.items() if entry.exists]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        """Import a command."""
+        """Import a command and return it."""
         entry = self.table.get(cmd_name)
         return build(cmd_name, entry) if entry and entry.exists else None
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Without a word, help; but no success: a script that lost its command must notice."""
-        if self.default is not None and _names_none(args, self.table):
+        """Print help if no command is named, and exit with an error code.
+
+        A script that lost the name of its command must fail.
+        """
+        if self.default is not None and _is_default(args, self.table):
             args = [self.default, *args]
         if not args and not ctx.resilient_parsing:
             sys.stderr.write(ctx.get_help() + "\n")
@@ -112,17 +116,17 @@ class LazyGroup(typer.core.TyperGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Note the shared options given before the command's name."""
+        """Note the shared options before the command's name."""
         take(ctx, [param.name for param in self.shared])
         return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Commands first: they are what one looks for."""
+        """Write commands first, because users look for them."""
         self.format_commands(ctx, formatter)
         _write_options(self, ctx, formatter, self.shared)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Commands by section, without importing them."""
+        """Write commands by section, without importing them."""
         names = self.list_commands(ctx)
         width = max(map(len, names), default=0)
         for section in dict.fromkeys(self.table[name].section for name in names):
@@ -136,15 +140,15 @@ class LazyGroup(typer.core.TyperGroup):
                 )
 
 
-def _names_none(args: list[str], table: "Mapping[str, Entry]") -> bool:
-    """Whether there are options at most, and none that asks for help."""
+def _is_default(args: list[str], table: "Mapping[str, Entry]") -> bool:
+    """Return True if the arguments name no command and do not ask for help."""
     return not (args and not args[0].startswith("-")) and not any(
         word in table or word in ("-h", "--help") for word in args
     )
 
 
 def build(name: str, entry: Entry) -> Any:
-    """The command, or group of commands, that an entry names."""
+    """Return the command, or group of commands, of an entry."""
     module_name, _, function_name = entry.target.partition(":")
     module = importlib.import_module(module_name)
     if not function_name:
@@ -162,9 +166,7 @@ def build(name: str, entry: Entry) -> Any:
 
 
 def help_text(docstring: str) -> str:
-    """The docstring, with its examples and exit codes marked as not to be re-wrapped."""
-    import inspect
-
+    """Return the docstring with examples and exit codes marked as not to be wrapped."""
     lines = inspect.cleandoc(docstring).splitlines()
     return "\n".join(f"\b\n{line}" if line in _BLOCKS else line for line in lines)
 
@@ -177,7 +179,7 @@ def _write_options(command: Any, ctx: Any, formatter: Any, shared: list[Any]) ->
         record = param.get_help_record(ctx)
         if record is not None:
             if param.param_type_name == "argument":
-                # Its type is no word for people: PATH <list[str]>.
+                # Leave out the type: PATH <list[str]>.
                 arguments.append((record[0].partition(" <")[0], record[1]))
             else:
                 (common if param in shared else own).append(record)

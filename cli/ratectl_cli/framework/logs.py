@@ -1,4 +1,4 @@
-"""What core logs, on standard error."""
+"""Logs of the library on standard error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["logged", "logging_to_stderr"]
 
 
 class _Safe(logging.Formatter):
-    """Each record is one line: what it quotes comes from elsewhere."""
+    """Formatter that makes each record one safe line: records may quote untrusted text."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -31,7 +31,7 @@ def logging_to_stderr(level: int) -> Iterator[logging.Logger]:
     """Log to standard error while the body runs."""
     log = logging.getLogger("ratectl")
     if any(isinstance(handler.formatter, _Safe) for handler in log.handlers):
-        yield log  # once is enough
+        yield log  # it is logged already
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Safe("%(asctime)s %(levelname)-7s %(message)s"))
@@ -47,9 +47,9 @@ def logging_to_stderr(level: int) -> Iterator[logging.Logger]:
 
 @contextlib.contextmanager
 def logged(options: Options) -> Iterator[None]:
-    """``-vv`` shows what core logs while a command runs."""
+    """Log while a command runs, if ``-vv`` is given."""
     if options.verbose < 2:
-        # Without a handler, Python would print warnings raw: they may quote anything.
+        # Without a handler, Python would print warnings, and these may quote untrusted text.
         log = logging.getLogger("ratectl")
         silent = logging.NullHandler()
         log.addHandler(silent)

@@ -23,11 +23,11 @@ __all__ = [
 
 _KEY = "ratectl.options"
 _LONGEST = 1e9
-"""Seconds: some thirty years. What is much longer no timer of the system takes."""
+"""Longest --timeout, in seconds: about 30 years. Timers of the system take no much longer one."""
 
 
 class Output(StrEnum):
-    """Forms of a result."""
+    """Formats of a result."""
 
     TEXT = "text"
     JSON = "json"
@@ -35,7 +35,7 @@ class Output(StrEnum):
 
 
 class Color(StrEnum):
-    """When to use colour."""
+    """Choices for colour."""
 
     AUTO = "auto"
     ALWAYS = "always"
@@ -44,7 +44,7 @@ class Color(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the shared options say; None where nothing was said."""
+    """Values of the shared options; None for options that were not given."""
 
     store: str | None = None
     output: str = "text"
@@ -73,7 +73,7 @@ def _declare(
     ] = None,
     output: Annotated[
         Output | None,
-        typer.Option("-o", "--output", metavar="text|json|yaml", help="Form of the result."),
+        typer.Option("-o", "--output", metavar="text|json|yaml", help="Format of the result."),
     ] = None,
     color: Annotated[
         Color | None,
@@ -83,10 +83,16 @@ def _declare(
     verbose: Annotated[
         int,
         typer.Option(
-            "-v", "--verbose", count=True, show_default=False, help="Say more; -vv: log everything."
+            "-v",
+            "--verbose",
+            count=True,
+            show_default=False,
+            help="Print more; -vv also prints the log.",
         ),
     ] = 0,
-    no_input: Annotated[bool, typer.Option("--no-input", help="Never ask; fail instead.")] = False,
+    no_input: Annotated[
+        bool, typer.Option("--no-input", help="Never ask a question; fail instead.")
+    ] = False,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -94,45 +100,45 @@ def _declare(
             metavar="SECONDS",
             min=0.1,
             callback=_for_a_timer,
-            help="Give up (exit 124) when the command takes longer.",
+            help="Stop with exit code 124 when the command takes longer.",
         ),
     ] = None,
 ) -> None:
-    """Never called: Typer reads the parameters."""
+    """Declare the shared options for Typer. Never called."""
 
 
 def shared_params() -> "list[typer.core.TyperOption]":
-    """The shared options, as parameters for a command."""
+    """Return the shared options as parameters for a command."""
     declaring = typer.Typer(add_completion=False)
     declaring.command()(_declare)
-    found = typer.main.get_command(declaring).params
-    return [param for param in found if isinstance(param, typer.core.TyperOption)]
+    params = typer.main.get_command(declaring).params
+    return [param for param in params if isinstance(param, typer.core.TyperOption)]
 
 
 def take(ctx: typer.Context, names: "Sequence[str]") -> Options:
     """Move the shared options out of the context's parameters; later ones win."""
-    said: Options = ctx.meta.get(_KEY, Options())
+    options: Options = ctx.meta.get(_KEY, Options())
     changes: dict[str, Any] = {}
     for name in names:
         value = ctx.params.pop(name, None)
         if value is not None and value is not False and value != 0:
             changes[name] = str(value) if isinstance(value, StrEnum) else value
-    said = ctx.meta[_KEY] = replace(said, **changes)
-    return said
+    options = ctx.meta[_KEY] = replace(options, **changes)
+    return options
 
 
 def guess_output(arguments: "Sequence[str]") -> str:
-    """The output that was asked for, in arguments that do not parse."""
+    """Return the output format in arguments that cannot be parsed."""
     return _guess(arguments, "-o", "--output", Output, "text")
 
 
 def guess_color(arguments: "Sequence[str]") -> str:
-    """When colour was asked for, in arguments that do not parse."""
+    """Return the choice of colour in arguments that cannot be parsed."""
     return _guess(arguments, None, "--color", Color, "auto")
 
 
 def _guess(
-    arguments: "Sequence[str]", short: str | None, long: str, values: type[StrEnum], found: str
+    arguments: "Sequence[str]", short: str | None, long: str, values: type[StrEnum], guess: str
 ) -> str:
     for at, word in enumerate(arguments):
         value = ""
@@ -144,5 +150,5 @@ def _guess(
             value = word.removeprefix(f"{long}=")
         elif short and word.startswith(short):
             value = word.removeprefix(short)
-        found = value if value in list(values) else found
-    return found
+        guess = value if value in list(values) else guess
+    return guess

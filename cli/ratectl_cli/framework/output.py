@@ -1,4 +1,4 @@
-"""The one versioned document that ``-o json`` and ``-o yaml`` print."""
+"""The versioned document that ``-o json`` and ``-o yaml`` print."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ API_VERSION: Final = "ratectl/v1"
 
 
 def document(kind: str, data: dict[str, Any]) -> dict[str, Any]:
-    """The document of a result."""
+    """Return the document of a result."""
     return {"apiVersion": API_VERSION, "kind": kind, **data}
 
 
 def encode(value: dict[str, Any], output: str) -> str:
-    """The document's text, in ASCII: whatever it holds is safe on a terminal, in any locale."""
+    """Return the document as ASCII text, which is safe on a terminal and in any locale."""
     if output == "json":
         return json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
     import yaml

@@ -1,4 +1,4 @@
-"""What every command needs: its options, the store, and ways to answer, to ask and to say."""
+"""Session of a command: its options, the store, and functions to print and to ask."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     import typer
+    from rich.status import Status
 
     from ratectl.stores.base import Store
     from ratectl_cli.framework.options import Options
@@ -31,7 +32,7 @@ __all__ = ["Session", "session_of"]
 
 _KEY: Final = "ratectl.session"
 _STORE_SECONDS: Final = 4.0
-"""For one call of a store, so that an unreachable one is reported within five seconds."""
+"""Seconds for one call of a store: an unreachable one is reported within five seconds."""
 
 _TURN: Final = 0.2
 """Seconds of one wait for an answer."""
@@ -49,14 +50,14 @@ class Session:
         self.err = Stream.of(sys.stderr, options.color)
         self.deadline = Deadline(options.timeout)
         self.answered = False
-        """Whether the result has been printed."""
+        """True once the result has been printed."""
 
     @property
     def text(self) -> bool:
-        """Whether a person reads the result, as far as one can know."""
+        """True if the result is printed for people, not as JSON or YAML."""
         return self.options.output == "text"
 
-    # Saying -------------------------------------------------------------------------------------
+    # Printing -----------------------------------------------------------------------------------
 
     def answer(
         self, kind: str, data: dict[str, Any], blocks: Callable[[], Iterable[Block]]
@@ -71,14 +72,14 @@ class Session:
             self.out.file.flush()
 
     def show(self, blocks: Iterable[Block]) -> None:
-        """Print a part of a result on standard output; nothing where a document is due."""
+        """Print a part of a result on standard output; nothing if a document will be printed."""
         if self.text:
             with _reader_may_leave(self.out.file):
                 show(self.out, blocks)
                 self.out.file.flush()
 
     def emit(self, text: str) -> None:
-        """Write a result whose form another program prescribes, as it is."""
+        """Print a result in a format of another program, without changes."""
         self.answered = True
         with _reader_may_leave(self.out.file):
             self.out.write(text)
@@ -94,7 +95,7 @@ class Session:
         self.complain([[bold("warning: ", "yellow"), message]])
 
     def complain(self, blocks: Iterable[Block]) -> None:
-        """Print on standard error, whatever the options."""
+        """Print on standard error, with any options."""
         with _reader_may_leave(self.err.file):
             show(self.err, blocks)
             self.err.file.flush()
@@ -102,7 +103,7 @@ class Session:
     # Asking -------------------------------------------------------------------------------------
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Return when the answer is yes.
+        """Ask a question; return if the answer is yes.
 
         :raises UsageError: nobody can be asked, and ``--yes`` was not given.
         :raises Declined: the answer is not yes.
@@ -110,7 +111,7 @@ class Session:
         if yes:
             return
         if self.options.no_input:
-            raise UsageError(f"{question} Add --yes (--no-input forbids to ask)")
+            raise UsageError(f"{question} Add --yes (--no-input forbids questions)")
         if not self.text:
             raise UsageError(f"{question} Add --yes (-o {self.options.output} never asks)")
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -118,17 +119,17 @@ class Session:
         with self.deadline.paused():
             sys.stderr.write(f"{safe(question)} [y/N] ")
             sys.stderr.flush()
-            given = _typed_line(sys.stdin)
-            if not given.endswith("\n"):
+            answer = _typed_line(sys.stdin)
+            if not answer.endswith("\n"):
                 sys.stderr.write("\n")
-        if given.strip().lower() not in ("y", "yes"):
+        if answer.strip().lower() not in ("y", "yes"):
             raise Declined("declined: nothing was changed")
 
     # Waiting ------------------------------------------------------------------------------------
 
     @contextmanager
     def busy(self, doing: str) -> Iterator[None]:
-        """Show on a terminal what takes longer than a second."""
+        """Show a spinner on a terminal if the body takes longer than a second."""
         if not self.err.terminal or self.options.quiet:
             yield
             return
@@ -146,10 +147,10 @@ class Session:
 
     @property
     def store_url(self) -> str:
-        """The store of this run: the option, the environment variable, or the default.
+        """URL of the store: from the option, the environment variable, or the default.
 
-        :raises UsageError: what names it is empty. A pipeline whose secret is not set would
-            publish to a file that nobody looks at. Or it lives in one process only.
+        :raises UsageError: the option or variable is empty, because a pipeline whose secret is not
+            set would publish to a file that nobody reads; or the store lives in one process only.
         """
         named = self.named_store
         if named is None:
@@ -159,9 +160,9 @@ class Session:
 
     @property
     def named_store(self) -> str | None:
-        """The store that the option names, if it does.
+        """URL of the store that the option names; None without the option.
 
-        :raises UsageError: it is empty, or lives in one process only.
+        :raises UsageError: it is empty, or the store lives in one process only.
         """
         named = _not_empty("--store", self.options.store, "leave it out")
         _check_outlives("--store", named)
@@ -169,12 +170,12 @@ class Session:
 
     @contextmanager
     def store(self) -> Iterator[Store]:
-        """The opened store."""
+        """Open the store."""
         from ratectl.stores import open_store
 
         seconds = _STORE_SECONDS
         if self.options.timeout is not None:
-            # The store's own words say more than "time is up": let it fail first.
+            # The store's error is more precise than "time is up", so it should come first.
             seconds = min(seconds, self.options.timeout * 0.9)
         with open_store(self.store_url, timeout=seconds) as store:
             if self.options.verbose:
@@ -183,20 +184,20 @@ class Session:
 
 
 def session_of(ctx: typer.Context) -> Session:
-    """The session that ``ctx`` belongs to."""
-    found = ctx.meta.get(_KEY)
-    assert isinstance(found, Session)
-    return found
+    """Return the session that ``ctx`` belongs to."""
+    session = ctx.meta.get(_KEY)
+    assert isinstance(session, Session)
+    return session
 
 
 def begin(ctx: typer.Context, options: Options) -> Session:
-    """Make the session of a command about to run."""
+    """Return a new session for a command that is about to run."""
     session = ctx.meta[_KEY] = Session(options)
     return session
 
 
 def default_store() -> str:
-    """An SQLite file in ratectl's state directory."""
+    """Return the URL of an SQLite file in ratectl's state directory."""
     from ratectl.agent.arguments import default_state_dir
 
     return f"sqlite:///{default_state_dir() / 'ratectl.db'}"
@@ -221,26 +222,22 @@ def _check_outlives(name: str, url: str | None) -> None:
 
 
 class _Progress:
-    """A spinner that may never get to start."""
+    """A spinner that may be stopped before it has started."""
 
     def __init__(self, stream: Stream, text: str) -> None:
         self._stream = stream
         self._text = text
         self._lock = threading.Lock()
         self._stopped = False
-        self._status: Any = None
+        self._status: Status | None = None
 
     def start(self) -> None:
         with self._lock:
             if self._stopped:
                 return
-            from rich.console import Console
+            from ratectl_cli.framework.drawing import start_spinner
 
-            console = Console(
-                file=self._stream.file, force_terminal=True, no_color=not self._stream.colour
-            )
-            self._status = console.status(self._text)
-            self._status.start()
+            self._status = start_spinner(self._stream, self._text)
 
     def stop(self) -> None:
         with self._lock:
@@ -252,7 +249,7 @@ class _Progress:
 def _typed_line(file: TextIO) -> str:
     """Read a line from a terminal.
 
-    It waits in short turns: a signal that arrives right before a blocking read would not be handled
+    Waits in short turns: a signal that arrives right before a blocking read would not be handled
     until the next key.
     """
     while not select.select([file], [], [], _TURN)[0]:
@@ -262,11 +259,11 @@ def _typed_line(file: TextIO) -> str:
 
 @contextmanager
 def _reader_may_leave(file: TextIO) -> Iterator[None]:
-    """``ratectl history | head -1``: a reader that has enough is no failure."""
+    """Ignore that a reader has closed the pipe, as in ``ratectl history | head -1``."""
     try:
         yield
     except BrokenPipeError:
-        # What is still buffered must not fail again when the interpreter ends.
+        # Buffered output must not fail again when the interpreter ends.
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, file.fileno())

@@ -9,31 +9,25 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
+from ratectl_cli.errors import Terminated
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
-__all__ = ["Terminated", "ended_by_signals", "waiting_for_signals"]
+__all__ = ["ended_by_signals", "waiting_for_signals"]
 
 _PATIENCE: Final = 1.0
-"""Seconds for which a second signal is the same wish."""
-
-
-class Terminated(KeyboardInterrupt):
-    """A signal asked the command to end: SIGTERM, say. Whoever minds Ctrl-C minds it too."""
-
-    def __init__(self, number: int) -> None:
-        self.exit_code = 128 + number
-        super().__init__(f"ended by signal {number}")
+"""Seconds in which a second signal counts as the same request."""
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Let a polite kill end the body as Ctrl-C does: once, so that it can tidy up.
+    """End the body by SIGTERM and SIGHUP as by Ctrl-C: once, so that it can clean up.
 
-    What is ignored stays so (`nohup`).
+    Signals that are ignored stay ignored (`nohup`).
 
-    :raises Terminated: where the signal comes.
+    :raises Terminated: where the signal arrives.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -42,27 +36,29 @@ def ended_by_signals() -> Iterator[None]:
     def end(number: int) -> None:
         raise Terminated(number)
 
-    wishes = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    heard = [each for each in wishes if signal.getsignal(each) not in (signal.SIG_IGN, None)]
-    with _hearing(heard, end):
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handled = [
+        number for number in signals if signal.getsignal(number) not in (signal.SIG_IGN, None)
+    ]
+    with _handling(handled, end):
         yield
 
 
 @contextmanager
 def waiting_for_signals() -> Iterator[Callable[[], int]]:
-    """What waits for SIGTERM or Ctrl-C, and returns the number of the signal."""
-    # Not an Event: a handler that sets one deadlocks where it interrupts the middle of a wait.
-    came: SimpleQueue[int] = SimpleQueue()
-    with _hearing((signal.SIGTERM, signal.SIGINT), came.put):
-        yield came.get
+    """Yield a function that waits for SIGTERM or Ctrl-C, and returns the signal's number."""
+    # Not an Event: a handler that sets one deadlocks if it interrupts a wait.
+    received: SimpleQueue[int] = SimpleQueue()
+    with _handling((signal.SIGTERM, signal.SIGINT), received.put):
+        yield received.get
 
 
 @contextmanager
-def _hearing(numbers: Iterable[signal.Signals], first: Callable[[int], object]) -> Iterator[None]:
-    """Do something at the first of these signals; one that comes later ends the process at once.
+def _handling(numbers: Iterable[signal.Signals], first: Callable[[int], object]) -> Iterator[None]:
+    """Call ``first`` at the first of these signals; a later signal ends the process at once.
 
-    Not a second one at the same moment: `timeout` and terminals signal the whole process group,
-    wrappers pass the signal on, and so one wish may arrive twice.
+    A second signal within a second is ignored: `timeout` and terminals signal the whole process
+    group and wrappers pass the signal on, so one request may arrive twice.
     """
     since: float | None = None
 
@@ -75,9 +71,9 @@ def _hearing(numbers: Iterable[signal.Signals], first: Callable[[int], object]) 
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    before = {each: signal.signal(each, on_signal) for each in numbers}
+    before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

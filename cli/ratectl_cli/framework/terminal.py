@@ -1,9 +1,10 @@
-"""What a stream can show: colour, a terminal's width, characters beyond ASCII, and no surprises."""
+"""Abilities of an output stream (colour, width, Unicode), and text that is safe to show."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,14 +17,14 @@ __all__ = ["Stream", "cells", "pad", "safe"]
 _PLAIN: Final = str.maketrans(
     {"→": "->", "·": "-", "✂": "clipped by", "█": "#", "░": ".", "…": "...", "●": "*", "×": "x"}
 )
-"""What stands for our own symbols where the encoding lacks them."""
+"""Replacements of our symbols for encodings that lack them."""
 
 
 def safe(text: str) -> str:
-    """The text with everything escaped that could drive a terminal, break a line or deceive.
+    """Escape characters that could control a terminal, break a line or deceive.
 
-    Names, messages and keys come from other people; ``isprintable`` is false for control,
-    format (bidirectional, zero-width) and line-separating characters.
+    Names, messages and keys come from other people. ``isprintable`` is false for control, format
+    (bidirectional, zero-width) and line-separating characters.
     """
     if text.isprintable():
         return text
@@ -31,11 +32,9 @@ def safe(text: str) -> str:
 
 
 def cells(text: str) -> int:
-    """Columns that printable text takes on a terminal."""
+    """Return the columns that printable text takes on a terminal."""
     if text.isascii():
         return len(text)
-    import unicodedata
-
     width = 0
     for character in text:
         if unicodedata.category(character) in ("Mn", "Me", "Cf"):
@@ -45,25 +44,25 @@ def cells(text: str) -> int:
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
-    """The text, aligned in a column of ``width``."""
+    """Return the text, aligned in a column of ``width``."""
     space = " " * (width - cells(text))
     return space + text if right else text + space
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Standard output or error, judged by itself: one may be a pipe and the other a terminal."""
+    """Standard output or error; one may be a pipe and the other a terminal."""
 
     file: TextIO
     terminal: bool
-    """A person looks at it: tables, progress and questions are welcome."""
+    """True for a terminal: tables, progress and questions are useful."""
     colour: bool
     symbols: bool
-    """The encoding holds more than ASCII."""
+    """True if the encoding has more than ASCII."""
 
     @classmethod
     def of(cls, file: TextIO, colour: str, environ: Mapping[str, str] = os.environ) -> Stream:
-        """Judge a stream; ``colour`` is ``auto``, ``always`` or ``never``."""
+        """Inspect a stream; ``colour`` is ``auto``, ``always`` or ``never``."""
         dumb = environ.get("TERM") == "dumb"
         terminal = file.isatty() and not dumb
         encoding = (getattr(file, "encoding", None) or "").lower().replace("-", "")
@@ -75,7 +74,7 @@ class Stream:
         return shutil.get_terminal_size().columns
 
     def write(self, text: str) -> None:
-        """Write text that is fit to be shown; see ``safe``.
+        """Write text that is safe to show; see ``safe``.
 
         Characters that the encoding lacks are written as escapes.
         """

@@ -1,7 +1,7 @@
-"""Text to show, before it is known where: styled pieces, lines and tables.
+"""Text to print: styled pieces, lines and tables, independent of the output stream.
 
-On a terminal a table is drawn by Rich; in a pipe it is plain aligned text, whole whatever its
-width, so that tools can read it. Every piece is made safe on its way out.
+On a terminal a table is drawn by Rich; in a pipe it is plain aligned text, never cut, so that
+tools can read it. Every piece is made safe when it is written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class Styled(NamedTuple):
-    """Text and how it looks: words such as ``bold red``."""
+    """Text and its style: words such as ``bold red``."""
 
     text: str
     style: str = ""
@@ -46,7 +46,7 @@ _CODES: Final = {
 
 
 class Column(NamedTuple):
-    """A column's title; numbers read better on the right, free text may be wrapped."""
+    """Title of a column, and its alignment; columns of free text may wrap."""
 
     title: str
     right: bool = False
@@ -65,17 +65,17 @@ Block = Line | Table
 
 
 def bold(text: object, colour: str = "") -> Styled:
-    """Text that matters."""
+    """Return important text."""
     return Styled(str(text), f"bold {colour}".strip())
 
 
 def dim(text: object) -> Styled:
-    """Text that can be passed over."""
+    """Return less important text."""
     return Styled(str(text), "dim")
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 scope``, ``2 scopes``, ``0 matches``."""
+    """Return ``1 scope``, ``2 scopes``, ``0 matches``."""
     ending = "" if count == 1 else "es" if noun.endswith(("ch", "s")) else "s"
     return f"{count} {noun}{ending}"
 
@@ -108,7 +108,9 @@ def _paint(piece: Styled) -> str:
 
 def _show_table(stream: Stream, table: Table) -> None:
     if stream.terminal:
-        _draw(stream, table)
+        from ratectl_cli.framework.drawing import draw_table
+
+        draw_table(stream, table.columns, [[_pieces(cell) for cell in row] for row in table.rows])
         return
     titles = [_pieces(bold(column.title)) for column in table.columns]
     rows = [titles, *([_pieces(cell) for cell in row] for row in table.rows)]
@@ -123,40 +125,8 @@ def _show_table(stream: Stream, table: Table) -> None:
         stream.write("  ".join(parts).rstrip(" ") + "\n")
 
 
-def _draw(stream: Stream, table: Table) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    console = Console(
-        file=stream.file,
-        force_terminal=True,
-        no_color=not stream.colour,
-        color_system="standard" if stream.colour else None,
-        highlight=False,
-        width=stream.width,
-    )
-    drawn = RichTable(
-        box=box.SIMPLE_HEAD if stream.symbols else box.ASCII2,
-        header_style="bold",
-        pad_edge=False,
-        show_edge=False,
-    )
-    for column in table.columns:
-        drawn.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            overflow="fold",
-            no_wrap=not column.wraps,
-        )
-    for row in table.rows:
-        drawn.add_row(*(Text.assemble(*_pieces(cell)) for cell in row))
-    console.print(drawn)
-
-
 def aligned(rows: Sequence[Sequence[Piece]], gap: str = "  ") -> list[Line]:
-    """Rows of pieces as lines whose columns line up; the last column is never padded."""
+    """Return rows of pieces as lines with aligned columns; the last column is not padded."""
     count = max((len(row) for row in rows), default=0)
     widths = [
         max((cells(safe(_text(row[at]))) for row in rows if len(row) > at + 1), default=0)

@@ -1,1 +1,1 @@
-"""What commands read: policies, logs, keys and filters named on the command line."""
+"""Inputs that the command line names: policies, logs, keys and filters."""

@@ -1,13 +1,19 @@
-"""Logs and traffic maps of the command line, and replays of them: for `simulate` and `plan`."""
+"""Logs and maps that the command line names, and replays of them."""
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratectl.errors import UsageError
+from ratectl.policy.yaml.text import MAX_BYTES
 from ratectl.runtime.files import left_repository
+from ratectl.simulate import Traffic, read_map, replay
+from ratectl_cli.framework.progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,29 +23,26 @@ if TYPE_CHECKING:
     from ratectl.simulate.model import TrafficMap
     from ratectl_cli.framework.session import Session
 
-__all__ = ["Recording", "no_request", "replay_recording"]
+__all__ = ["Recording", "replay_recording"]
 
 
 class Recording(NamedTuple):
-    """A log, and what its lines mean."""
+    """A log, and the map of its lines to requests."""
 
     log: str
     """A file, or ``-`` for standard input."""
     map: str
     made: TrafficMap
     option: str
-    """The one that named the log, for messages."""
+    """Option that names the log, for messages."""
 
     @classmethod
     def of(cls, log: str, map_file: str, option: str) -> Recording:
         """Read the map.
 
-        :raises MapError: the map is none.
+        :raises MapError: it is not a map.
         :raises UsageError: there is no such file.
         """
-        from ratectl.policy.yaml.text import MAX_BYTES
-        from ratectl.simulate import read_map
-
         with _opened(map_file, "--map") as file:
             made = read_map(file.read(MAX_BYTES + 1), map_file)
         return cls(log, map_file, made, option)
@@ -52,14 +55,11 @@ def replay_recording(
     *,
     window_ns: int = 60_000_000_000,
 ) -> Report:
-    """Replay through one or two named sets of policies, with a bar while it takes long.
+    """Replay through one or two named sets of policies, with a progress bar if it takes long.
 
-    :raises UsageError: there is no such log, or its header lacks what the map names.
+    :raises UsageError: there is no such log, or its header lacks a field that the map names.
     :raises OSError: the log cannot be read.
     """
-    from ratectl.simulate import Traffic, replay
-    from ratectl_cli.framework.progress import progress_bar
-
     log = recording.log
     with (
         _log(recording) as (file, size),
@@ -68,23 +68,9 @@ def replay_recording(
         return replay(Traffic(file, recording.made, window_ns=window_ns, passed=passed), policies)
 
 
-def no_request(session: Session, log: str, report: Report) -> None:
-    """Say that, and why, a log held no request."""
-    from ratectl_cli.framework.text import bold
-    from ratectl_cli.render.simulation import skipped_blocks
-
-    if session.text:
-        what = f"no line of {log} could be replayed"
-        session.complain([[bold("error: ", "red"), what], *skipped_blocks(report)])
-
-
 @contextmanager
 def _log(recording: Recording) -> Iterator[tuple[Any, int | None]]:
-    """The log, and its size where that is known."""
-    import os
-    import stat
-    import sys
-
+    """Open the log; yield it and its size in bytes, None if unknown."""
     name, option = recording.log, recording.option
     if name == "-":
         if sys.stdin.isatty():

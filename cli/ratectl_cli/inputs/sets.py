@@ -1,35 +1,18 @@
-"""Options that choose a set of a tree: ``--set NAME``, ``--prune`` and ``--take-ownership``."""
+"""The set of a tree that ``--set``, ``--prune`` and ``--take-ownership`` choose."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from ratectl.errors import UsageError
+from ratectl.publishing.ownership import set_problem
+from ratectl.publishing.sets import SetChoice
+from ratectl_cli.inputs.policies import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ratectl.publishing.sets import SetChoice
-
-__all__ = ["Prune", "SetName", "Take", "choice_of"]
-
-SetName = Annotated[
-    str | None,
-    typer.Option("--set", metavar="NAME", help="PATH is only what this set owns of the tree."),
-]
-Prune = Annotated[
-    bool, typer.Option("--prune", help="Remove what the set owns and PATH does not hold.")
-]
-Take = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--take-ownership",
-        metavar="SCOPE",
-        help="Let the set take over what PATH says at and below SCOPE. Repeatable.",
-    ),
-]
+__all__ = ["choice_of"]
 
 
 def choice_of(
@@ -39,14 +22,10 @@ def choice_of(
 
     :raises UsageError: an option is wrong.
     """
-    from ratectl.publishing.ownership import set_problem
-    from ratectl.publishing.sets import SetChoice
-    from ratectl_cli.inputs.policies import scope_of
-
     if name is None:
         if prune or take:
             raise UsageError(
-                f"{'--prune' if prune else '--take-ownership'} is for a set: add --set NAME"
+                f"{'--prune' if prune else '--take-ownership'} needs a set: add --set NAME"
             )
         return None
     problem = set_problem(name)

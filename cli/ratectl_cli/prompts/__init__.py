@@ -1,1 +1,1 @@
-"""What commands that change something share: questions, confirmations and waiting."""
+"""Flows of commands that take more than one step: read, compare, ask, publish, wait, answer."""

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ratectl.changes import guards
 from ratectl.errors import Refused, UsageError
+from ratectl.fleet.convergence import Enough
 from ratectl.publishing.head import must_continue
 from ratectl.publishing.proposal import check_reasons
-from ratectl.rollout import RolloutStatus, check_agents, try_out
+from ratectl.publishing.propose import propose
+from ratectl.publishing.saved_plan import read_plan
+from ratectl.rollout import RolloutStatus, Terms, check_agents, try_out
+from ratectl_cli.framework import clock
+from ratectl_cli.inputs.policies import read_source
 from ratectl_cli.prompts import publication, rollouts, waiting
 from ratectl_cli.render.publication import passed_blocks, title_of
-from ratectl_cli.render.waited import exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ratectl.fleet.convergence import Enough
     from ratectl.publishing.proposal import Approval, Proposal
-    from ratectl.rollout import Mode, Terms
+    from ratectl.publishing.reading import PolicySource
+    from ratectl.publishing.sets import SetChoice
+    from ratectl.rollout import Mode
     from ratectl.signing.signatures import Signer
     from ratectl_cli.framework.session import Session
 
-__all__ = ["Manner", "applied"]
+__all__ = ["Manner", "applied", "rollout_terms", "wanted_agents"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +52,88 @@ class Manner:
 
     def __post_init__(self) -> None:
         if self.terms is not None and self.wanted is not None:
-            raise UsageError("--wait and --wait-for are for what goes live at once: leave them out")
+            raise UsageError("a rollout does not go live at once: leave out --wait and --wait-for")
         check_reasons(self.reasons, self.signer)
 
 
-def applied(session: Session, proposal: Proposal, path: str, source: str, manner: Manner) -> int:
-    """Apply a proposal; returns the exit code.
+def rollout_terms(canary: str | None, shadow: bool, given: Mapping[str, Any]) -> Terms | None:
+    """Return the terms of a rollout; None to publish at once.
+
+    ``given``: by option name, the terms that are for ``--canary`` only, in the order of
+    ``rollouts.terms_of``.
+
+    :raises UsageError: options contradict each other.
+    """
+    if shadow and canary is not None:
+        raise UsageError(
+            "--shadow enforces the candidate in no agent, --canary in some: choose one"
+        )
+    if canary is not None:
+        return rollouts.terms_of(canary, *given.values())
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(f"--{name} needs --canary: it is about its stages")
+    return Terms.of([100.0], bake_seconds=0.0, min_requests=0, band=None) if shadow else None
+
+
+def wanted_agents(wait: bool, wait_for: str | None) -> Enough | None:
+    """Return the agents to wait for; None to wait for none.
+
+    :raises UsageError: options contradict each other, or ``--wait-for`` is no number or share.
+    """
+    if wait_for is None:
+        return Enough() if wait else None
+    if wait:
+        raise UsageError("--wait waits for every agent, --wait-for for some of them: give one")
+    try:
+        return Enough.parse(wait_for)
+    except ValueError as error:
+        raise UsageError(f"--wait-for {error}") from None
+
+
+def applied(
+    session: Session, path: str, message: str, choice: SetChoice | None, manner: Manner
+) -> int:
+    """Apply the policies or the saved plan at a path; return the exit code.
+
+    :raises UsageError: a set was chosen for a saved plan.
+    :raises PolicyError, Refused, Conflict, Untrusted: see ``propose`` and ``_apply``.
+    """
+    with session.busy("reading policies"):
+        plan = read_plan(path)
+        if plan is not None and choice is not None:
+            raise UsageError("a saved plan contains its set: leave out --set")
+        empty = bool(manner.reasons[guards.EMPTY].strip())
+        source = plan or _source(path, empty=empty, part=choice is not None)
+    with session.store() as store:
+        with session.busy("comparing with the live generation"):
+            proposal = propose(
+                store,
+                source,
+                message=message,
+                choice=choice,
+                signer=manner.signer,
+                now_ns=clock.now_ns(),
+            )
+        publication.warn(session, proposal)
+        title = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
+        return _apply(session, proposal, path, title, manner)
+
+
+def _source(path: str, *, empty: bool, part: bool) -> PolicySource:
+    try:
+        return read_source(path, allow_empty=empty, part=part)
+    except Refused as refused:
+        refused.add_note("if this is intended, add --allow-empty REASON")
+        raise
+
+
+def _apply(session: Session, proposal: Proposal, path: str, source: str, manner: Manner) -> int:
+    """Show a proposal, ask, and publish it or try it first; return the exit code.
 
     :raises Refused: a guard objects.
     :raises Conflict: a candidate is being tried.
-    :raises Untrusted: what is live is to be repeated, and the key has not signed it.
+    :raises Untrusted: the live policies would be published again, and the key has not signed them.
     """
     publication.warn_of_policies(session, proposal)
     if proposal.is_settled(manner.reasons):
@@ -64,7 +142,7 @@ def applied(session: Session, proposal: Proposal, path: str, source: str, manner
         must_continue(proposal.base)
     publication.warn_of_fresh_start(session, proposal)
     if manner.terms is not None and proposal.is_live:
-        raise Refused("what is live says the same: apply it to have it signed")
+        raise Refused("the live policies are the same: to sign them, apply without a rollout")
     publication.show_changes(session, proposal, title_of(proposal, source))
     approval = proposal.approve(manner.reasons)
     session.show(passed_blocks(approval.proposal))
@@ -100,10 +178,10 @@ def _publish(session: Session, approval: Approval, path: str, manner: Manner) ->
         return _unchanged(session, proposal, path, manner.wanted)
     waited = waiting.wait(session, proposal.store, entry.generation, manner.wanted)
     publication.answer_published(session, proposal, entry, waited)
-    return exit_code(waited)
+    return waiting.exit_code(waited)
 
 
 def _unchanged(session: Session, proposal: Proposal, path: str, wanted: Enough | None) -> int:
     waited = waiting.wait(session, proposal.store, proposal.base.generation, wanted)
-    publication.answer_unchanged(session, proposal, f"says the same as {path}", waited)
-    return exit_code(waited)
+    publication.answer_unchanged(session, proposal, f"has the same policies as {path}", waited)
+    return waiting.exit_code(waited)

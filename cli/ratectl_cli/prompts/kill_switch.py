@@ -16,11 +16,12 @@ from ratectl.kill_switch.switches import (
     read_switches,
     switch_file,
 )
+from ratectl.kill_switch.wording import switch_text
+from ratectl_cli.framework import clock
 from ratectl_cli.inputs.signing import key_of
-from ratectl_cli.prompts.waiting import waited_for
+from ratectl_cli.prompts.waiting import exit_code, waited_for
 from ratectl_cli.render import panic as render
 from ratectl_cli.render.panic import Turned
-from ratectl_cli.render.waited import exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -66,10 +67,14 @@ def place_of(
     """
     if not local:
         if state_dir is not None:
-            raise UsageError("--state-dir is for --local: add that, or leave it out")
+            raise UsageError(
+                "--state-dir is only for --local: add --local, or leave out --state-dir"
+            )
         return InStore(session, _usual_file(), wait=wait, key=key)
     if wait:
-        raise UsageError("--wait asks the store who obeys, and --local does without: leave one out")
+        raise UsageError(
+            "--wait asks the store which agents obey, and --local uses no store: leave one out"
+        )
     return InFile(session, switch_file(state_dir_of(state_dir)))
 
 
@@ -96,8 +101,8 @@ class InFile:
         turned = Turned(str(self._path), change_switch_file(self._path, change, alone=alone))
         if turned.changed.after.on and not (self._path.parent / "agents").is_dir():
             self._session.warn(
-                f"no agent has kept its state in {self._path.parent} so far: agents of another "
-                "user look elsewhere (--state-dir)"
+                f"no agent has used the state directory {self._path.parent} yet: agents of another "
+                "user use another one (--state-dir)"
             )
         return turned
 
@@ -107,17 +112,17 @@ class InFile:
         self._session.answer(
             "Panic",
             render.local_data(file),
-            lambda: render.file_blocks(file),
+            lambda: render.file_blocks(file, clock.now()),
         )
 
 
 class InStore:
-    """Switches in the store, which every agent obeys."""
+    """Switches in the store, which all agents obey."""
 
     def __init__(self, session: Session, here: Path | None, *, wait: bool, key: str | None) -> None:
-        """``here``: the file of this machine's usual agents, to be shown beside.
+        """``here``: the file of this machine's usual agents, which is shown as well.
 
-        ``key``: the file of the private key to sign with.
+        ``key``: file of the private key to sign with.
         """
         self._key = key
         self._session = session
@@ -152,10 +157,14 @@ class InStore:
             agents = read_agents(store)
             signed = _is_signed(store)
         if signed and switches.on and switches.signature is None:
-            self._session.warn("this is not signed: agents that hold public keys do not obey it")
+            self._session.warn(
+                "the switches are not signed: agents with public keys do not obey them"
+            )
         here = self._file()
         data = render.status_data(switches, here, agents)
-        self._session.answer("Panic", data, lambda: render.status_blocks(switches, here, agents))
+        self._session.answer(
+            "Panic", data, lambda: render.status_blocks(switches, here, agents, clock.now())
+        )
 
     def _file(self) -> turning.SwitchFile | None:
         return None if self._here is None else turning.read_switch_file(self._here)
@@ -168,7 +177,7 @@ class InStore:
             self._session.store() as store,
         ):
             if not turning.is_declared(store, scope, self._session.warn):
-                self._session.warn(f"no policy is at or below {scope}: is it spelt right?")
+                self._session.warn(f"no policy is at or below {scope}: is the scope correct?")
 
 
 def _is_signed(store: Store) -> bool:
@@ -184,20 +193,20 @@ def answer_turned(session: Session, turned: Turned, scope: str | None) -> int:
     session.answer(
         "PanicTurned",
         render.turned_data(turned),
-        lambda: render.turned_blocks(turned, scope, quiet=session.options.quiet),
+        lambda: render.turned_blocks(turned, scope, clock.now(), quiet=session.options.quiet),
     )
     return exit_code(turned.waited)
 
 
 def warn_of_switches(session: Session, switches: Iterable[Switch]) -> None:
-    """Warn somebody who changes policies that they are not enforced below some scopes."""
+    """Warn that policies are not enforced at and below the scopes of switches."""
     for switch in switches:
-        session.warn(f"{render.switch_text(switch)}. Undo: {render.undo(switch.scope)}")
+        session.warn(f"{switch_text(switch, clock.now())}. Undo: {render.undo(switch.scope)}")
 
 
 @contextmanager
 def hinting(command: str) -> Iterator[None]:
-    """Say what is left to do where the store is of no use."""
+    """Add a hint about ``--local`` to an error of the store."""
     try:
         yield
     except Conflict:

@@ -1,4 +1,4 @@
-"""Show a proposal, and answer what became of it: shared by `apply`, `plan` and `rollback`."""
+"""Output about a proposal, shared by `apply`, `plan` and `rollback`."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ __all__ = [
 
 def warn(session: Session, proposal: Proposal) -> None:
     """Print warnings about the store, the repository and kill switches."""
-    for each in proposal.warnings:
-        session.warn(each)
+    for warning in proposal.warnings:
+        session.warn(warning)
     warn_of_switches(session, proposal.switches)
 
 

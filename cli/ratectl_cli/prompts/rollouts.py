@@ -1,15 +1,31 @@
-"""Rollouts on the command line: their terms, and controlling one."""
+"""Rollouts on the command line: their terms, their steps, and a controller."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import UsageError
 from ratectl.fleet.membership import EVERYBODY
 from ratectl.history.generations import read_live
-from ratectl.rollout import Controlling, RolloutStatus, Terms
+from ratectl.publishing.provenance import gather
+from ratectl.rollout import (
+    Controlling,
+    RolloutStatus,
+    Terms,
+    controller_of,
+    read_rollout,
+    require_stages,
+    resume,
+    status_of,
+)
+from ratectl.rollout import abort as abort_rollout
+from ratectl.rollout import pause as pause_rollout
+from ratectl.rollout import promote as promote_candidate
+from ratectl.signing.continuation import require_signer
+from ratectl_cli.framework import clock
 from ratectl_cli.framework.signals import ended_by_signals
+from ratectl_cli.inputs.signing import key_of
 from ratectl_cli.render.rollout import agents_text, rollout_blocks, rollout_data, traffic_text
 
 if TYPE_CHECKING:
@@ -18,53 +34,56 @@ if TYPE_CHECKING:
     from ratectl.stores.base import Store
     from ratectl_cli.framework.session import Session
 
-__all__ = ["answer_rollout", "controlled", "terms_of"]
+__all__ = [
+    "abort", "answer_rollout", "controlled", "pause", "promote", "run", "show_status", "terms_of",
+]  # fmt: skip
+
+_TELLS: Final = "ratectl rollout status"
+"""Command that shows what a step changed, after an interruption."""
 
 
 def terms_of(canary: str, bake: float | None, min_requests: int | None, band: str | None) -> Terms:
-    """What ``--canary 1%,10%`` and its companions say; None for what was not said.
+    """Return the terms of ``--canary 1%,10%`` and its companions; None means the default.
 
     :raises UsageError: one of them cannot be read.
     """
     try:
-        stages = [_number(each.strip()) for each in canary.split(",")]
+        stages = [_number(share.strip()) for share in canary.split(",")]
     except ValueError:
         raise UsageError(
             f"--canary takes shares of all agents, like 5% or 1%,10%,50%, not {canary!r}"
         ) from None
-    said: dict[str, float | None] = {}
+    terms: dict[str, float | None] = {}
     if bake is not None:
-        said["bake_seconds"] = bake
+        terms["bake_seconds"] = bake
     if min_requests is not None:
-        said["min_requests"] = min_requests
+        terms["min_requests"] = min_requests
     if band is not None:
         try:
-            said["band"] = None if band == "none" else _number(band)
+            terms["band"] = None if band == "none" else _number(band)
         except ValueError:
             raise UsageError(
                 f"--band takes percentage points, like 5, or none, not {band!r}"
             ) from None
-    terms = Terms.of(stages, **said)
-    if stages[0] == EVERYBODY and terms.compares:
-        raise UsageError(
-            "of 100% nobody is left to compare with: begin smaller, or say --band none as well"
-        )
-    return terms
+    result = Terms.of(stages, **terms)
+    if stages[0] == EVERYBODY and result.compares:
+        raise UsageError("--canary 100% leaves no control group: start smaller, or add --band none")
+    return result
 
 
 def _number(text: str) -> float:
-    """``5``, ``5%`` or ``0.5%``."""
+    """Return ``5``, ``5%`` or ``0.5%`` as a number."""
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?%?", text):
         raise ValueError(text)
     return float(text.removesuffix("%"))
 
 
 def controlled(session: Session, store: Store, rollout: Underway, signer: Signer | None) -> int:
-    """Control a rollout until it is over, or the time is up, and print how it stands then.
+    """Control a rollout until it has ended or the time is up, and print its state then.
 
-    Says what happens meanwhile. Returns the exit code: 0 promoted, 1 aborted, 124 neither in time.
+    Prints what happens meanwhile. Returns the exit code: 0 promoted, 1 aborted, 124 out of time.
     """
-    session.deadline.changing("ratectl rollout status")
+    session.deadline.changing(_TELLS)
     narrator = _Narrator(session)
     controlling = Controlling(store, rollout.record, signer=signer, tell=narrator.hear)
     try:
@@ -72,7 +91,7 @@ def controlled(session: Session, store: Store, rollout: Underway, signer: Signer
             record = controlling.run(session.deadline.share())
     except KeyboardInterrupt:
         session.say(
-            "nobody new takes part while nobody controls it: `ratectl rollout run` goes on, "
+            "no more agents join while no process controls it: `ratectl rollout run` continues, "
             "`ratectl rollout abort` ends it"
         )
         raise
@@ -81,11 +100,11 @@ def controlled(session: Session, store: Store, rollout: Underway, signer: Signer
 
 
 class _Narrator:
-    """Says what is new, once."""
+    """Prints progress of a rollout, each change once."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._said: object = None
+        self._last_news: object = None
         self.verdict: Verdict | None = None
 
     def hear(self, progress: Progress) -> None:
@@ -93,9 +112,9 @@ class _Narrator:
         self.verdict = verdict or self.verdict
         joined = len(verdict.joined) if verdict else None
         news = (record.stage, record.state, joined, progress.waiting)
-        if news == self._said or record.over:
+        if news == self._last_news or record.over:
             return
-        self._said = news
+        self._last_news = news
         waiting = f": {progress.waiting}" if progress.waiting else ""
         who = (
             ""
@@ -106,6 +125,81 @@ class _Narrator:
 
 
 def answer_rollout(session: Session, status: RolloutStatus) -> None:
-    """Print how a rollout stands."""
+    """Print the state of a rollout."""
     quiet = session.options.quiet
-    session.answer("Rollout", rollout_data(status), lambda: rollout_blocks(status, quiet=quiet))
+    session.answer(
+        "Rollout", rollout_data(status), lambda: rollout_blocks(status, clock.now(), quiet=quiet)
+    )
+
+
+# Steps of `ratectl rollout` ----------------------------------------------------------------------
+
+
+def show_status(session: Session) -> int:
+    """Print how the last rollout stands; return 1 if it was aborted, else 0."""
+    with session.store() as store:
+        rollout = read_rollout(store)
+        _answer(session, store, rollout)
+    return 1 if rollout.record.state == "aborted" else 0
+
+
+def run(session: Session, sign: str | None) -> int:
+    """Resume a rollout that is paused, and control it unless another process does.
+
+    ``sign``: file of the private key. Returns the exit code.
+    """
+    with session.store() as store:
+        rollout = read_rollout(store)
+        _ = rollout.candidate  # there must be one
+        require_stages(rollout)
+        signer = key_of(sign)
+        require_signer(rollout.live.head, signer)
+        if rollout.record.state == "paused":
+            session.deadline.changing(_TELLS)
+            resume(store, rollout, _author())
+            rollout = read_rollout(store, rollout.record.generation)
+            other = controller_of(store, rollout.record.id)
+            if other is not None:
+                session.say(f"{other} controls it, and continues")
+                _answer(session, store, rollout)
+                return 0
+        return controlled(session, store, rollout, signer)
+
+
+def pause(session: Session, reason: str) -> None:
+    """Keep a rollout in its stage."""
+    with session.store() as store:
+        rollout = read_rollout(store)
+        session.deadline.changing(_TELLS)
+        pause_rollout(store, rollout, _author(), reason)
+        _answer(session, store, read_rollout(store))
+
+
+def promote(session: Session, reason: str, sign: str | None, *, yes: bool) -> None:
+    """Ask, then make the candidate live in every agent."""
+    with session.store() as store:
+        rollout = read_rollout(store)
+        generation = rollout.candidate.generation
+        signer = key_of(sign)
+        require_signer(rollout.live.head, signer)
+        session.confirm(f"Make generation {generation} live in every agent?", yes=yes)
+        session.deadline.changing(_TELLS)
+        promote_candidate(store, rollout, _author(), reason, signer)
+        _answer(session, store, read_rollout(store, generation))
+
+
+def abort(session: Session, reason: str, sign: str | None) -> None:
+    """Send every agent back to the live generation."""
+    with session.store() as store:
+        rollout = read_rollout(store)
+        session.deadline.changing(_TELLS)
+        abort_rollout(store, rollout, _author(), reason, key_of(sign))
+        _answer(session, store, read_rollout(store, rollout.record.generation))
+
+
+def _author() -> str:
+    return gather(".").author
+
+
+def _answer(session: Session, store: Store, rollout: Underway) -> None:
+    answer_rollout(session, status_of(store, rollout, session.warn))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ratectl.stores.base import Store
     from ratectl_cli.framework.session import Session
 
-__all__ = ["wait", "waited_for"]
+__all__ = ["exit_code", "wait", "waited_for"]
 
 _PATIENCE: Final = 60.0
 """Seconds to wait for agents where no --timeout is given."""
@@ -37,3 +37,10 @@ def waited_for(
     seconds = patience if share is None else share
     with session.busy("waiting for agents"):
         return Waited(*look(seconds), seconds)
+
+
+def exit_code(waited: Waited | None) -> int:
+    """Return 0 if enough agents run it, or none were waited for."""
+    if waited is None:
+        return 0
+    return {"reached": 0, "rejected": 1, "nobody": 1, "timeout": 124}[waited.outcome]

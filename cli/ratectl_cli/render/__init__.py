@@ -1,1 +1,1 @@
-"""From core's values to text and data: no I/O, no decisions."""
+"""Values of the library as text and data: no I/O, no decisions."""

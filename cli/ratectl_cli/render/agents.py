@@ -10,6 +10,7 @@ from ratectl_cli.render.panic import obeyed_data, obeyed_text, switch_data
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from ratectl.health.fleet import Fleet
     from ratectl.records import AgentRecord
@@ -26,7 +27,7 @@ def fleet_data(fleet: Fleet) -> dict[str, Any]:
         "agents": rows,
         "behind": sum(1 for row in rows if row["behind"]),
         "rejected": sum(1 for row in rows if row["state"] == "rejected"),
-        "panic": [switch_data(each) for each in fleet.switches.on],
+        "panic": [switch_data(switch) for switch in fleet.switches.on],
     }
 
 
@@ -53,7 +54,7 @@ def _agent_data(fleet: Fleet, agent: AgentRecord) -> dict[str, Any]:
     }
 
 
-def agents_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
+def agents_blocks(rows: Sequence[Mapping[str, Any]], now: datetime) -> list[Block]:
     """Return the agents for people."""
     if not rows:
         return []
@@ -66,7 +67,6 @@ def agents_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     if panic:
         titles = (*titles[:3], "PANIC", *titles[3:])
     table = Table([Column(title, title in right, title in free) for title in titles])
-    at = times.now()
     for row in rows:
         generation = str(row["generation"] or "-")
         note = "behind " if row["behind"] else "candidate " if row["candidate"] else ""
@@ -79,7 +79,7 @@ def agents_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
                 number,
                 Styled(row["state"], colour),
                 *((_panic(row),) if panic else ()),
-                times.ago(row["last_seen"], at),
+                times.ago(row["last_seen"], now),
                 row["host"],
                 str(row["pid"]),
                 row["engine"],
@@ -92,7 +92,7 @@ def agents_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
 
 def _panic(row: Mapping[str, Any]) -> Line:
     """Return the kill switches that an agent obeys."""
-    said = [Styled("not yet", "yellow")] if row["panic_behind"] else []
+    parts = [Styled("not yet", "yellow")] if row["panic_behind"] else []
     if row["panic"]:
-        said.append(Styled(f"{', ' if said else ''}{obeyed_text(row['panic'])}", "red"))
-    return said or "-"
+        parts.append(Styled(f"{', ' if parts else ''}{obeyed_text(row['panic'])}", "red"))
+    return parts or "-"

@@ -1,4 +1,4 @@
-"""What a publication changes, grouped by scope, with what follows from above folded."""
+"""Changes of a publication, grouped by scope; inherited changes are counted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.changes.compare import with_leaders
 from ratectl_cli.framework.text import Styled, aligned, bold, dim, plural
 from ratectl_cli.render.labels import bucket_label
 
@@ -38,9 +39,9 @@ def change_blocks(
     unfold: bool = False,
     notes: Callable[[Change], Iterable[Piece]] = lambda _: (),
 ) -> Iterator[Block]:
-    """The changes by scope; ``unfold`` lists those that follow from a scope above as well.
+    """Yield the changes by scope; ``unfold`` also lists changes that scopes inherit.
 
-    ``notes`` stand below a change, a line each.
+    ``notes``: lines to print below a change.
     """
     below = {} if unfold else followers_text(changes)
     shown = [change for change in changes if unfold or not change.inherited]
@@ -56,7 +57,7 @@ def change_blocks(
 
 
 def changes_line(changes: Sequence[Change]) -> str:
-    """``3 changes: 2 tightened, 1 added``."""
+    """Return ``3 changes: 2 tightened, 1 added``."""
     own = [change for change in changes if not change.inherited]
     counts = Counter[str](change.kind for change in own)
     kinds = ", ".join(f"{counts[kind]} {kind}" for kind in SIGNS if counts[kind])
@@ -64,8 +65,11 @@ def changes_line(changes: Sequence[Change]) -> str:
 
 
 def change_data(change: Change) -> dict[str, Any]:
-    """A change for programs: ``limit`` is null for ``on_error``; ``override`` and ``exception``, of
-    which at most one is not null, say whose requests it is for."""
+    """Return a change for programs.
+
+    ``limit`` is null for ``on_error``. At most one of ``override`` and ``exception`` is set: the
+    change is for the requests that it matches.
+    """
     return {
         "scope": change.scope,
         "limit": change.limit,
@@ -79,12 +83,12 @@ def change_data(change: Change) -> dict[str, Any]:
 
 
 def by_exception(change: Change) -> bool:
-    """Whether it is for the requests of an exception, not of an override."""
+    """Return True if the change is for requests of an exception, not of an override."""
     return change.via is not None and " until " in change.via
 
 
 def change_name(change: Change) -> str:
-    """``spike``, ``spike [gold]`` or ``spike [exception]``: when that ends is said beside it."""
+    """Return ``spike``, ``spike [gold]`` or ``spike [exception]``, whose end is shown beside it."""
     name = change.limit or "on_error"
     if by_exception(change):
         return f"{name} [exception]"
@@ -106,22 +110,20 @@ def _rows(change: Change) -> Iterator[list[Piece]]:
 
 
 def _words(change: Change, text: str | None) -> str:
-    """The column before says ``on_error`` already."""
+    """Return a value without the name ``on_error``, which the line shows already."""
     return (text or "").removeprefix("on_error ") if change.limit is None else text or ""
 
 
 def followers_text(changes: Sequence[Change]) -> dict[Named, str]:
-    """What follows from each change, in words."""
+    """Return, by change, a text that counts the changes that follow from it."""
     return {
-        named: _following(counts, of_override=named[2] is not None)
-        for named, counts in _followers(changes).items()
+        (scope, limit, override): _following(counts, of_override=override is not None)
+        for (scope, limit, override), counts in _followers(changes).items()
     }
 
 
 def _followers(changes: Sequence[Change]) -> dict[Named, Counter[str]]:
-    """How many scopes and overrides change just as a change does, and because of it."""
-    from ratectl.changes.compare import with_leaders
-
+    """Count, by change, the scopes and overrides that inherit it."""
     counts: dict[Named, Counter[str]] = defaultdict(Counter)
     for change, leader in with_leaders(changes):
         if leader is not change:
@@ -130,15 +132,16 @@ def _followers(changes: Sequence[Change]) -> dict[Named, Counter[str]]:
 
 
 def _following(counts: Counter[str], *, of_override: bool) -> str:
-    """``and 2 overrides, 1 scope below``.
+    """Return ``and 2 overrides, 1 scope below``.
 
-    Every scope below has what an override changes; only those that speak of its limits are judged
-    anew, and counted.
+    All scopes below inherit what an override changes. Only scopes that redefine its limits are
+    resolved again, so only these are counted.
     """
     parts = []
     if counts["override"]:
         parts.append(plural(counts["override"], "override"))
     if counts["scope"]:
-        below = "below that speak of it" if of_override else "below"
-        parts.append(f"{plural(counts['scope'], 'scope')} {below}")
+        one = counts["scope"] == 1
+        redefines = f" that redefine{'s' if one else ''} it" if of_override else ""
+        parts.append(f"{plural(counts['scope'], 'scope')} below{redefines}")
     return f"and {', '.join(parts)}" if parts else ""

@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 __all__ = ["condition_blocks", "exceptions_data", "overrides_data"]
 
 _LISTED: Final = 10
-"""More conditions that do not hold than these are counted."""
+"""Most conditions that do not hold and are listed; more are counted."""
 
 _WORDS: Final = 60
-"""Characters of a matcher or a value in text; the data has all of them."""
+"""Most characters of a matcher or a value in text. Data is complete."""
 
 
 def overrides_data(
     tree: PolicyTree, resolved: Resolved, attributes: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Every override along the path, from ``/`` down, in file order."""
-    found = []
+    """Return every override along the path, from ``/`` down, in file order."""
+    rows = []
     sets = _values_set(resolved)
     for scope in _path(resolved):
         policy = tree.policies.get(scope)
         for position, override in enumerate(policy.overrides if policy else ()):
             path = f"overrides.{position}"
             failed = _failed(override.match, attributes)
-            found.append(
+            rows.append(
                 {
                     "name": override.name,
                     "scope": scope,
@@ -52,24 +52,24 @@ def overrides_data(
                     "origin": place_data(tree, scope, f"{path}.name"),
                 }
             )
-    return found
+    return rows
 
 
 def exceptions_data(
     tree: PolicyTree, resolved: Resolved, attributes: Mapping[str, str], now_ns: int | None
 ) -> list[dict[str, Any]]:
-    """Every exception along the path, by when it begins; none where no time is known."""
+    """Return every exception along the path, in order of its start; none without a time."""
     if now_ns is None:
         return []
     path = set(_path(resolved))
     sets = _values_set(resolved)
-    found = []
+    rows = []
     for position, exception in enumerate(tree.exceptions):
         if exception.scope in path:
             key = exception_key(position)
             failed = _failed(exception.match or {}, attributes)
             state = _state(exception, now_ns)
-            found.append(
+            rows.append(
                 {
                     "scope": exception.scope,
                     "ref": exception.ref,
@@ -87,57 +87,66 @@ def exceptions_data(
                     "origin": place_data(tree, key, ""),
                 }
             )
-    return found
+    return rows
 
 
 def condition_blocks(data: Mapping[str, Any], *, unfold: bool) -> Iterator[Block]:
-    """Those that apply, with their places; then those that do not, briefly, and why."""
-    # What is over has nothing more to say to a reader.
-    known = [each for each in data["exceptions"] if each["state"] != "over"]
-    both = [("override ", each) for each in data["overrides"]] + [("", each) for each in known]
-    applied = [(kind, each) for kind, each in both if each["applies"]]
+    """Yield overrides and exceptions that apply, with places; then the others, with reasons."""
+    # Exceptions that have ended are of no interest to a reader.
+    exceptions = [condition for condition in data["exceptions"] if condition["state"] != "over"]
+    conditions = [("override ", condition) for condition in data["overrides"]] + [
+        ("", condition) for condition in exceptions
+    ]
+    applied = [(kind, condition) for kind, condition in conditions if condition["applies"]]
     if applied:
         yield ""
         yield bold("applied")
-        yield from aligned([_applied_row(kind, each) for kind, each in applied])
-    others = [(kind, each) for kind, each in both if not each["applies"]]
+        yield from aligned([_applied_row(kind, condition) for kind, condition in applied])
+    others = [(kind, condition) for kind, condition in conditions if not condition["applies"]]
     if not others:
         return
     yield ""
     yield bold("not applied")
     shown = others if unfold else _nearest(others)
-    for kind, each in shown:
-        yield f"  {kind}{_named(each)}: {', '.join(_reasons(each))}"
+    for kind, condition in shown:
+        yield f"  {kind}{_named(condition)}: {', '.join(_reasons(condition))}"
     if len(shown) < len(others):
         yield dim(f"  and {len(others) - len(shown)} more (-v lists them)")
 
 
 def _nearest(others: Sequence[tuple[str, dict[str, Any]]]) -> Sequence[tuple[str, dict[str, Any]]]:
-    """Those to list, in their order: exceptions to come, then what failed by the fewest."""
+    """Return the conditions to list, in their order.
+
+    Exceptions to come go first, then conditions that the fewest attributes fail.
+    """
     ranked = sorted(others, key=lambda other: (bool(other[0]), len(other[1]["failed"])))
-    kept = {id(each) for _, each in ranked[:_LISTED]}
+    kept = {id(condition) for _, condition in ranked[:_LISTED]}
     return [other for other in others if id(other[1]) in kept]
 
 
-def _applied_row(kind: str, each: Mapping[str, Any]) -> list[Piece]:
-    more = each.get("reason", "")
-    if not each["sets"]:
-        more = "; ".join(filter(None, (more, "every value of it is beaten")))
-    place = dim(place_text(each["origin"])) if each["origin"]["file"] else ""
-    return [f"  {kind}{each['ref']}", place, more] if more else [f"  {kind}{each['ref']}", place]
+def _applied_row(kind: str, condition: Mapping[str, Any]) -> list[Piece]:
+    more = condition.get("reason", "")
+    if not condition["sets"]:
+        more = "; ".join(filter(None, (more, "all its values are overridden")))
+    place = dim(place_text(condition["origin"])) if condition["origin"]["file"] else ""
+    return (
+        [f"  {kind}{condition['ref']}", place, more]
+        if more
+        else [f"  {kind}{condition['ref']}", place]
+    )
 
 
-def _named(each: Mapping[str, Any]) -> str:
-    """What is to come is told with its whole span of time."""
-    if each.get("state") == "later":
-        return f"exception@{each['scope']} from {each['from']} until {each['until']}"
-    return str(each["ref"])
+def _named(condition: Mapping[str, Any]) -> str:
+    """Return the name of a condition; an exception to come has both ends of its time span."""
+    if condition.get("state") == "later":
+        return f"exception@{condition['scope']} from {condition['from']} until {condition['until']}"
+    return str(condition["ref"])
 
 
-def _reasons(each: Mapping[str, Any]) -> Iterator[str]:
-    if each.get("state") == "later":
+def _reasons(condition: Mapping[str, Any]) -> Iterator[str]:
+    if condition.get("state") == "later":
         yield "not yet in force"
-    for failed in each["failed"]:
+    for failed in condition["failed"]:
         if failed["value"] is None:
             yield f"{failed['attribute']} is absent"
         else:
@@ -173,17 +182,17 @@ def _state(exception: Exemption, now_ns: int) -> str:
 
 
 def _values_set(resolved: Resolved) -> dict[tuple[str, str], list[str]]:
-    """The values in force that each override or exception set, by its document and place there."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """Return effective values by the document and place of the override or exception."""
+    values: dict[tuple[str, str], list[str]] = {}
 
     def note(path: str, settings: Mapping[str, Setting]) -> None:
         for field, setting in settings.items():
             if setting.via is not None:
                 place = setting.via.source, setting.via.path
-                found.setdefault(place, []).append(f"{path}.{field}")
+                values.setdefault(place, []).append(f"{path}.{field}")
 
     for name, limit in resolved.limits.items():
         note(f"limits.{name}", limit.settings)
     for _, budget in resolved.budgets:
         note(f"budgets.{budget.name}", budget.settings)
-    return found
+    return values

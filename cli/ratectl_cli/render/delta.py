@@ -1,4 +1,4 @@
-"""What an explanation says that the one of the scope above does not."""
+"""Difference between the explanation of a scope and that of the scope above."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["above_of", "delta_data"]
 
 
 def above_of(scope: str, tree: PolicyTree) -> str | None:
-    """The scope that ``scope`` is compared with: the nearest declared one above it."""
+    """Return the nearest declared scope above ``scope``; None at the top."""
     up = parent(scope)
     return nearest(up, tree.policies) if up else None
 
 
 def delta_data(data: Mapping[str, Any], above: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The explanation without what ``above`` says as well; the whole of it where that is None."""
+    """Return the explanation without what ``above`` contains; all of it if ``above`` is None."""
     if above is None:
         return {**data, "delta": {"from": None, "removed": []}}
     whole = {limit["name"]: limit for limit in above["limits"]}
@@ -52,13 +52,13 @@ def delta_data(data: Mapping[str, Any], above: Mapping[str, Any] | None) -> dict
 
 
 def _differing(limit: Mapping[str, Any], above: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Fields whose value in force is another one than above."""
+    """Yield fields whose effective value differs from that above."""
     for name, field in limit["fields"].items():
         beaten = above["fields"].get(name)
         if beaten is None or beaten["value"] != field["value"]:
             yield name, field
     for name in above["fields"]:
-        # No longer said, so a default: such as the mode of a limit that was replaced whole.
+        # No longer set, so a default: for example the mode of a limit that was replaced whole.
         if name not in limit["fields"] and limit[name] not in (None, above[name]):
             yield (
                 name,
@@ -67,12 +67,12 @@ def _differing(limit: Mapping[str, Any], above: Mapping[str, Any]) -> Iterator[t
 
 
 def _without(data: Mapping[str, Any], above: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
-    """What the path above has not: by its place, which neither changes on the way down."""
+    """Return the items of ``part`` that the path above lacks. Their places identify them."""
     if part == "budgets":
-        known = [(each["bucket"]["scope"], each["name"]) for each in above[part]]
-        return [each for each in data[part] if (each["bucket"]["scope"], each["name"]) not in known]
+        known = [(item["bucket"]["scope"], item["name"]) for item in above[part]]
+        return [item for item in data[part] if (item["bucket"]["scope"], item["name"]) not in known]
     return [
-        each
-        for each in data[part]
-        if each["scope"] == data["declared_scope"] != above["declared_scope"]
+        item
+        for item in data[part]
+        if item["scope"] == data["declared_scope"] != above["declared_scope"]
     ]

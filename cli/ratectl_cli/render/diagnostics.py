@@ -1,4 +1,4 @@
-"""Findings about policy files: the place, the line, what is wrong with it, how to mend it."""
+"""Findings about policy files, as text and as data: place, source line, message, hint."""
 
 from __future__ import annotations
 
@@ -23,60 +23,63 @@ _MOST: Final = 100
 
 
 def diagnostic_blocks(
-    found: Sequence[Diagnostic], stream: Stream, *, unfold: bool = False
+    findings: Sequence[Diagnostic], stream: Stream, *, unfold: bool = False
 ) -> Iterator[Block]:
-    """Each finding with its source line, separated by empty lines.
+    """Yield finding finding with its source line, separated by empty lines.
 
-    Of very many only the first are shown, errors before warnings; ``unfold`` shows all.
+    Of more than 100 findings only the first are shown, errors before warnings. ``unfold`` shows
+    all.
     """
-    shown = found
-    if len(found) > _MOST and not unfold:
-        shown = sorted(found, key=lambda each: each.severity != "error")[:_MOST]
-    for each in shown:
-        yield from _one(each, stream)
+    shown = findings
+    if len(findings) > _MOST and not unfold:
+        shown = sorted(findings, key=lambda finding: finding.severity != "error")[:_MOST]
+    for finding in shown:
+        yield from _one(finding, stream)
         yield ""
-    if len(shown) < len(found):
-        yield f"and {len(found) - len(shown)} more: -v shows them, -o json holds them"
+    if len(shown) < len(findings):
+        yield f"and {len(findings) - len(shown)} more: -v shows them, -o json holds them"
         yield ""
 
 
-def count(found: Iterable[Diagnostic], severity: str) -> int:
-    """How many findings are of one severity."""
-    return sum(1 for each in found if each.severity == severity)
+def count(findings: Iterable[Diagnostic], severity: str) -> int:
+    """Return the number of findings of one severity."""
+    return sum(1 for finding in findings if finding.severity == severity)
 
 
-def tally(found: Sequence[Diagnostic]) -> str:
-    """``2 errors and 1 warning``."""
-    errors, warnings = count(found, "error"), count(found, "warning")
+def tally(findings: Sequence[Diagnostic]) -> str:
+    """Return ``2 errors and 1 warning``."""
+    errors, warnings = count(findings, "error"), count(findings, "warning")
     parts = [plural(errors, "error")] if errors else []
     parts += [plural(warnings, "warning")] if warnings else []
     return " and ".join(parts) or "no findings"
 
 
-def diagnostic_data(found: Diagnostic) -> dict[str, Any]:
-    """A finding for programs."""
-    span = found.span
+def diagnostic_data(finding: Diagnostic) -> dict[str, Any]:
+    """Return a finding for programs."""
+    span = finding.span
     return {
-        "code": found.code,
-        "severity": found.severity,
-        "message": found.message,
+        "code": finding.code,
+        "severity": finding.severity,
+        "message": finding.message,
         "file": span.file,
         "line": span.line or None,
         "column": span.column or None,
         "end_column": span.end_column or None,
-        "hint": found.hint,
-        "notes": list(found.notes),
-        "source_line": found.source_line,
+        "hint": finding.hint,
+        "notes": list(finding.notes),
+        "source_line": finding.source_line,
     }
 
 
-def _one(found: Diagnostic, stream: Stream) -> Iterator[Block]:
-    colour = _COLOURS[found.severity]
-    yield [bold(f"{found.severity}[{found.code}]", colour), bold(f": {found.message}")]
-    yield from place_blocks([(found.span, found.hint or "")], found.source_line, stream, colour)
-    shown = found.source_line is not None
-    margin = " " * (len(str(found.span.line)) if shown else 0)
-    for note in [f"hint: {found.hint}" if found.hint and not shown else "", *found.notes]:
+def _one(finding: Diagnostic, stream: Stream) -> Iterator[Block]:
+    colour = _COLOURS[finding.severity]
+    yield [bold(f"{finding.severity}[{finding.code}]", colour), bold(f": {finding.message}")]
+    yield from place_blocks(
+        [(finding.span, finding.hint or "")], finding.source_line, stream, colour
+    )
+    shown = finding.source_line is not None
+    margin = " " * (len(str(finding.span.line)) if shown else 0)
+    for note in [f"hint: {finding.hint}" if finding.hint and not shown else "", *finding.notes]:
         if note:
             yield [dim(f"{margin} = "), note]
 
@@ -84,7 +87,10 @@ def _one(found: Diagnostic, stream: Stream) -> Iterator[Block]:
 def place_blocks(
     marks: Sequence[tuple[Span, str]], source_line: str | None, stream: Stream, colour: str
 ) -> Iterator[Block]:
-    """A place and its line, where that is known; ``marks`` are places in it, each with a remark."""
+    """Yield a place and its source line, if known.
+
+    ``marks`` are places in the line, each with a remark.
+    """
     span = marks[0][0]
     number = str(span.line) if source_line is not None else ""
     margin = " " * len(number)
@@ -95,7 +101,7 @@ def place_blocks(
     shown = None
     for at, remark in marks:
         line, before, width = _excerpt(source_line, at, stream.symbols)
-        if line != shown:  # of a very long line each place has its own part
+        if line != shown:  # each place in a very long line has its own excerpt
             yield [dim(f"{number} |"), f" {line}" if line else ""]
             shown = line
         caret = f" {' ' * before}{'^' * width}"
@@ -103,9 +109,10 @@ def place_blocks(
 
 
 def _excerpt(source: str, span: Span, symbols: bool) -> tuple[str, int, int]:
-    """The line (cut around the place if it is very long), columns before the mark, and its width.
+    """Return the line, the columns before the mark, and the width of the mark.
 
-    A tab is shown as one space: then no terminal disagrees about columns.
+    A very long line is cut around the place. A tab is shown as one space, so that columns are the
+    same on every terminal.
     """
     line = source.replace("\t", " ")
     start = min(max(span.column - 1, 0), len(line))

@@ -1,6 +1,6 @@
-"""What holds at a scope, value by value: who said it, what it beat, what clipped it.
+"""Effective values at a scope: where each was defined, what it overrides, which cap clips it.
 
-The text is made of the data, so both always say the same.
+The text is made from the data, so both always agree.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ def explanation_data(
     attributes: Mapping[str, str],
     now_ns: int | None = None,
 ) -> dict[str, Any]:
-    """The whole explanation for programs. ``now_ns`` is the instant that ``resolved`` is for; None
-    where exceptions were left out."""
+    """Return the whole explanation for programs.
+
+    ``now_ns``: the instant that ``resolved`` is for; None if exceptions were left out.
+    """
     data: dict[str, Any] = {
         "scope": scope,
         "declared_scope": resolved.scope if resolved else None,
@@ -69,7 +71,7 @@ def explanation_data(
 def explanation_blocks(
     data: Mapping[str, Any], source: str, *, unfold: bool = False
 ) -> Iterator[Block]:
-    """The same, aligned for reading; ``unfold`` lists every condition that does not hold."""
+    """Yield the explanation for people; ``unfold`` lists every condition that does not hold."""
     attributes = " ".join(f"{name}={quoted(value)}" for name, value in data["attributes"].items())
     title = " · ".join(part for part in (source, attributes) if part)
     yield [bold(data["scope"]), f" · {title}"]
@@ -78,7 +80,8 @@ def explanation_blocks(
         return
     if data["declared_scope"] != data["scope"]:
         yield dim(
-            f"not declared: {data['declared_scope']}, the nearest above, holds with its buckets"
+            f"not declared: uses the limits and buckets of {data['declared_scope']}, "
+            "the nearest scope above"
         )
     yield from _body(data)
     yield from condition_blocks(data, unfold=unfold)
@@ -101,7 +104,7 @@ def _body(data: Mapping[str, Any]) -> Iterator[Block]:
             yield "no limits: requests pass"
         return
     for name in delta["removed"]:
-        yield [bold(name), f"  not here; {delta['from']} has it"]
+        yield [bold(name), f"  not set here, only at {delta['from']}"]
     if not rows and not delta["removed"]:
         yield f"nothing differs from {delta['from']}"
 
@@ -109,7 +112,7 @@ def _body(data: Mapping[str, Any]) -> Iterator[Block]:
 def limit_blocks(
     data: Mapping[str, Any], names: Collection[str], *, on_error: bool = False
 ) -> list[Line]:
-    """Of an explanation, the limits and budgets of these names, and on_error if it is asked for."""
+    """Return the limits and budgets of these names, and with ``on_error`` that field."""
     rows: list[Sequence[Piece]] = []
     if on_error:
         rows += [("",), *_field_rows("on_error", data["on_error"])]
@@ -155,7 +158,7 @@ def _limit(
 
 
 def _resets_by_day(limit: Limit) -> bool:
-    """Minutes and hours begin with the clock's: there is no time of day to say."""
+    """Return True if ``resets`` matters: minutes and hours follow the clock."""
     return limit.rate is not None and limit.rate.unit not in ("min", "h")
 
 
@@ -202,7 +205,7 @@ def _limit_rows(limit: Mapping[str, Any], title: str = "") -> list[Sequence[Piec
     rows: list[Sequence[Piece]] = [("",), head]
     if limit["problem"]:
         unusable = (
-            f"what applies makes no limit together ({limit['problem']}): the last is left out"
+            f"the values make no limit together ({limit['problem']}): the last one is ignored"
         )
         rows.append(("  problem", Styled(unusable, "yellow")))
     for name, field in limit["fields"].items():

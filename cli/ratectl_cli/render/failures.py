@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratectl_cli.errors import BUG
 from ratectl_cli.framework.text import bold, dim
+from ratectl_cli.render.diagnostics import diagnostic_blocks, diagnostic_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,10 +19,8 @@ __all__ = ["failure_blocks", "failure_data"]
 
 
 def failure_blocks(failure: Failure, stream: Stream, *, unfold: bool = False) -> Iterator[Block]:
-    """What a person reads on standard error."""
+    """Yield an error for people, on standard error."""
     if failure.diagnostics:
-        from ratectl_cli.render.diagnostics import diagnostic_blocks
-
         yield from diagnostic_blocks(failure.diagnostics, stream, unfold=unfold)
     word = "internal error: " if failure.exit_code == BUG else "error: "
     yield [bold(word, "red"), failure.message]
@@ -30,16 +29,11 @@ def failure_blocks(failure: Failure, stream: Stream, *, unfold: bool = False) ->
 
 
 def failure_data(failure: Failure) -> dict[str, Any]:
-    """What a program reads."""
-    diagnostics = []
-    if failure.diagnostics:
-        from ratectl_cli.render.diagnostics import diagnostic_data
-
-        diagnostics = [diagnostic_data(found) for found in failure.diagnostics]
+    """Return an error for programs."""
     return {
         "code": failure.code,
         "message": failure.message,
         "hint": failure.hint,
         "exit_code": failure.exit_code,
-        "diagnostics": diagnostics,
+        "diagnostics": [diagnostic_data(finding) for finding in failure.diagnostics],
     }

@@ -1,7 +1,8 @@
-"""How buckets, places and values are named, wherever they are shown."""
+"""Names of buckets, places and values."""
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,14 +15,14 @@ __all__ = ["bucket_label", "origin_data", "place_data", "place_text", "quoted"]
 
 
 def bucket_label(limit: str, scope: str, overrides: Sequence[str]) -> str:
-    """``spike [gold, charges@/]``: a limit and what selects its buckets at ``scope``."""
+    """Return ``spike [gold, charges@/]``: a limit and the overrides that select its bucket."""
     if not overrides:
         return limit
     return f"{limit} [{', '.join(_short(ref, scope) for ref in overrides)}]"
 
 
 def _short(ref: str, scope: str) -> str:
-    """Without the scope where it goes without saying; two overrides never get one name."""
+    """Return a reference without its scope if that is ``scope``; the result stays unique."""
     name, _, rest = ref.partition("@")
     where, _, more = rest.partition(" ")
     if where != scope:
@@ -30,7 +31,10 @@ def _short(ref: str, scope: str) -> str:
 
 
 def place_data(tree: PolicyTree, source: str, path: str) -> dict[str, Any]:
-    """Where a document (a scope, or an ``exception_key``) says something; null where unknown."""
+    """Return the file, line and column of a path in a document; null where unknown.
+
+    ``source``: the scope of a policy, or an ``exception_key``.
+    """
     known = tree.sources.get(source)
     if known is None:
         return {"file": None, "line": None, "column": None}
@@ -39,7 +43,7 @@ def place_data(tree: PolicyTree, source: str, path: str) -> dict[str, Any]:
 
 
 def origin_data(tree: PolicyTree, path: str, setting: Setting) -> dict[str, Any] | None:
-    """Where a value was written; null for what is built in."""
+    """Return the place that defines a value; None for a built-in default."""
     if not setting.scope:
         return None
     via = setting.via
@@ -55,12 +59,10 @@ def origin_data(tree: PolicyTree, path: str, setting: Setting) -> dict[str, Any]
 
 
 def place_text(place: Mapping[str, Any]) -> str:
-    """``payments/team.yaml:8:17``."""
+    """Return ``payments/team.yaml:8:17``."""
     return f"{place['file']}:{place['line']}:{place['column']}"
 
 
 def quoted(value: str) -> str:
-    """As one would type it in a shell."""
-    import shlex
-
+    """Return the value quoted for a shell."""
     return shlex.quote(value)

@@ -1,4 +1,4 @@
-"""Text that is safe in Markdown, as GitHub and GitLab both understand it."""
+"""Text that is safe in the Markdown of GitHub and GitLab."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Final
 __all__ = ["code", "escaped", "small"]
 
 _MARKS: Final = "|`*_[]~@\\"
-"""What Markdown might take for its own, or for somebody to notify."""
+"""Characters that Markdown may interpret, and @, which notifies people."""
 
 
 def code(text: str | None) -> str:
-    """In HTML, as it may hold backquotes; nothing for nothing."""
+    """Return HTML code, because the text may contain backquotes; empty for empty text."""
     return f"<code>{escaped(text)}</code>" if text else ""
 
 
 def small(text: str) -> str:
-    """A line of its own in a cell; nothing for nothing."""
+    """Return a line of its own in a cell; empty for empty text."""
     return f"<br><sub>{escaped(text)}</sub>" if text else ""
 
 
 def escaped(text: str) -> str:
-    """On one line, and none of it markup."""
+    """Return the text on one line, without markup."""
     safe = html.escape(" ".join(text.split()))
     for character in _MARKS:
         safe = safe.replace(character, f"&#{ord(character)};")

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.waivers import Waivers
-from ratectl.kill_switch import wording
-from ratectl.kill_switch.wording import by_files
+from ratectl.kill_switch.wording import by_files, switch_text
 from ratectl_cli.framework.text import Column, Styled, Table, bold, dim, plural
 from ratectl_cli.render import times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from ratectl.kill_switch.switches import Changed, Switch, Switches
     from ratectl.kill_switch.turning import SwitchFile
@@ -34,15 +34,14 @@ __all__ = [
     "status_blocks",
     "status_data",
     "switch_data",
-    "switch_text",
     "turned_blocks",
     "turned_data",
     "undo",
 ]
 
 _NAMED: Final = 10
-_AGAIN: Final = ": limits hold again there"
-_UNASKED: Final = ", unless the store says otherwise"
+_AGAIN: Final = ": limits apply again there"
+_UNASKED: Final = ", unless a switch in the store is on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,38 +59,33 @@ class Turned:
 
 
 def undo(scope: str, place: str = "") -> str:
-    """The command that turns a switch off."""
+    """Return the command that turns a switch off."""
     return f"ratectl panic off --scope {scope}{local_options(place)}"
 
 
 def local_options(place: str) -> str:
-    """The options that mean the file at ``place``; none for the store."""
+    """Return the options for the file at ``place``; empty for the store."""
     return f" --local --state-dir {shlex.quote(str(Path(place).parent))}" if place else ""
 
 
-def switch_text(switch: Switch) -> str:
-    """Return a sentence about a switch that is on."""
-    return wording.switch_text(switch, times.now())
-
-
-def banner(switches: Switches, agents: Sequence[AgentRecord]) -> Iterator[Block]:
-    """What stands above a page of limits that nobody enforces."""
+def banner(switches: Switches, agents: Sequence[AgentRecord], now: datetime) -> Iterator[Block]:
+    """Yield the switches that are on, to be printed above limits that are not enforced."""
     for switch in switches.on:
-        yield [bold("PANIC ", "red"), switch_text(switch)]
+        yield [bold("PANIC ", "red"), switch_text(switch, now)]
     for agent, text in by_files(agents):
         yield [bold("PANIC ", "red"), f"{agent} obeys a file of its own: {text}"]
 
 
 def obeyed_text(obeyed: Sequence[Mapping[str, str]]) -> str:
-    """``open /a, shadow / (file)``."""
+    """Return ``open /a, shadow / (file)``."""
     return ", ".join(
-        f"{each['mode']} {each['scope']}{' (file)' if each['source'] == 'file' else ''}"
-        for each in obeyed
+        f"{switch['mode']} {switch['scope']}{' (file)' if switch['source'] == 'file' else ''}"
+        for switch in obeyed
     )
 
 
 def switch_data(switch: Switch) -> dict[str, Any]:
-    """A switch for programs."""
+    """Return a switch for programs."""
     return {
         "scope": switch.scope,
         "mode": switch.mode,
@@ -102,14 +96,14 @@ def switch_data(switch: Switch) -> dict[str, Any]:
 
 
 def _switches_data(switches: Switches) -> list[dict[str, Any]]:
-    return [switch_data(each) for each in switches.on]
+    return [switch_data(switch) for switch in switches.on]
 
 
 # -- turning
 
 
 def turned_data(turned: Turned) -> dict[str, Any]:
-    """A turn for programs: what is on now, and who obeys."""
+    """Return a change for programs: the switches that are on now, and the agents that obey."""
     return {
         "file": turned.place or None,
         "switches": _switches_data(turned.changed.after),
@@ -119,55 +113,62 @@ def turned_data(turned: Turned) -> dict[str, Any]:
         if turned.waited is None
         else {
             "outcome": turned.waited.outcome,
-            "obeying": [each.id for each in turned.waited.standing.running],
-            "behind": [each.id for each in turned.waited.standing.behind],
+            "obeying": [agent.id for agent in turned.waited.standing.running],
+            "behind": [agent.id for agent in turned.waited.standing.behind],
         },
     }
 
 
-def turned_blocks(turned: Turned, scope: str | None, *, quiet: bool) -> Iterator[Block]:
-    """A turn for people."""
+def turned_blocks(
+    turned: Turned, scope: str | None, now: datetime, *, quiet: bool
+) -> Iterator[Block]:
+    """Yield a change of switches for people."""
     before, after = turned.changed.before.modes, turned.changed.after
     here = turned.here.switches if turned.here else None
-    now = {each.scope: each for each in after.on}
-    over = [each for each in before if each not in now]
-    if scope in now and turned.changed.after.on != turned.changed.before.on:
-        how = "open" if now[scope].mode == "open" else "in shadow"
+    on = {each.scope: each for each in after.on}
+    over = [each for each in before if each not in on]
+    if scope in on and turned.changed.after.on != turned.changed.before.on:
+        how = "open" if on[scope].mode == "open" else "in shadow"
         yield [bold(f"limits are {how} at and below {scope}", "red"), ", from now on"]
     elif not over:
         yield f"no switch was on{f' at {scope}' if scope else ''}"
     for each in over:
         yield [bold(f"the switch at {each} is off", "green"), _again(each, turned, here)]
     if turned.place:
-        yield f"for agents that keep their state in {Path(turned.place).parent}, and no others"
+        yield f"only for agents with the state directory {Path(turned.place).parent}"
     yield from _waited_blocks(turned)
     for other in after.on:
         if other.scope != scope:
-            yield [bold("also on: ", "red"), switch_text(other)]
-    yield from _file_blocks(turned)
-    if scope in now and not quiet:
+            yield [bold("also on: ", "red"), switch_text(other, now)]
+    yield from _file_blocks(turned, now)
+    if scope in on and not quiet:
         yield [dim("undo:   "), undo(scope, turned.place)]
         follow = f" status{local_options(turned.place)}" if turned.place else ""
         yield [dim("follow: "), f"ratectl panic{follow}"]
 
 
 def _again(scope: str, turned: Turned, here: Switches | None) -> str:
-    """That limits hold again at a scope, as far as that is known."""
+    """Return a note that limits apply again; empty if another known switch is on there."""
     if turned.place:
         return "" if Waivers(turned.changed.after.modes).at(scope) else _AGAIN + _UNASKED
     on = dict(turned.changed.after.modes)
     on |= here.modes if here else {}
-    obeyed = [each for agent in turned.agents for each in agent.panic if each.source == "file"]
-    on |= {each.scope: "open" for each in obeyed}
+    obeyed = [
+        switch for agent in turned.agents for switch in agent.panic if switch.source == "file"
+    ]
+    on |= {switch.scope: "open" for switch in obeyed}
     return "" if Waivers(on).at(scope) else _AGAIN
 
 
-def _file_blocks(turned: Turned) -> Iterator[Block]:
+def _file_blocks(turned: Turned, now: datetime) -> Iterator[Block]:
     """Yield the switches that files turn on, whatever the store says."""
     here = turned.here
-    for each in here.switches.on if here and here.switches else ():
-        off = undo(each.scope, str(here.path) if here else "")
-        yield [bold("also on: ", "red"), f"{switch_text(each)}, by a file here: {off}"]
+    for switch in here.switches.on if here and here.switches else ():
+        off = undo(switch.scope, str(here.path) if here else "")
+        yield [
+            bold("also on: ", "red"),
+            f"{switch_text(switch, now)}, in a file on this machine: {off}",
+        ]
     if here and here.problem:
         yield [bold("warning: ", "yellow"), f"{here.path}: {here.problem}"]
     for agent, text in by_files(turned.agents):
@@ -181,7 +182,7 @@ def _waited_blocks(turned: Turned) -> Iterator[Block]:
     if outcome == "nobody":
         yield [bold("no agent is there: nobody obeys it", "yellow")]
     else:
-        yield from _obedience([each.id for each in standing.behind], standing.there)
+        yield from _obedience([agent.id for agent in standing.behind], standing.there)
 
 
 def _obedience(behind: Sequence[str], there: int) -> Iterator[Block]:
@@ -197,33 +198,36 @@ def _obedience(behind: Sequence[str], there: int) -> Iterator[Block]:
 def status_data(
     switches: Switches, here: SwitchFile | None, agents: Sequence[AgentRecord]
 ) -> dict[str, Any]:
-    """All that is on, for programs."""
+    """Return all switches that are on, for programs."""
     return {
         "switches": _switches_data(switches),
         "local": file_data(here) if here else None,
         "agents": [
             {
-                "id": each.id,
-                "obeys": each.panic_sequence >= switches.sequence,
-                "panic": obeyed_data(each),
+                "id": agent.id,
+                "obeys": agent.panic_sequence >= switches.sequence,
+                "panic": obeyed_data(agent),
             }
-            for each in agents
+            for agent in agents
         ],
     }
 
 
 def obeyed_data(agent: AgentRecord) -> list[dict[str, str]]:
-    """What an agent obeys, for programs."""
-    return [{"scope": each.scope, "mode": each.mode, "source": each.source} for each in agent.panic]
+    """Return the switches that an agent obeys, for programs."""
+    return [
+        {"scope": switch.scope, "mode": switch.mode, "source": switch.source}
+        for switch in agent.panic
+    ]
 
 
 def status_blocks(
-    switches: Switches, here: SwitchFile | None, agents: Sequence[AgentRecord]
+    switches: Switches, here: SwitchFile | None, agents: Sequence[AgentRecord], now: datetime
 ) -> Iterator[Block]:
-    """All that is on, for people."""
+    """Yield all switches that are on, for people."""
     local = here.switches if here else None
     if switches.on or (local and local.on):
-        yield _table([(each, "store") for each in switches.on] + _of_file(local))
+        yield _table([(each, "store") for each in switches.on] + _of_file(local), now)
     else:
         yield "no switch is on"
     if here and here.problem:
@@ -251,29 +255,28 @@ def file_data(file: SwitchFile) -> dict[str, Any]:
     }
 
 
-def file_blocks(file: SwitchFile) -> Iterator[Block]:
+def file_blocks(file: SwitchFile, now: datetime) -> Iterator[Block]:
     """Yield the switches of a file for people."""
     if file.problem:
         yield [bold("warning: ", "yellow"), f"{file.path}: {file.problem}"]
     elif file.switches and file.switches.on:
         yield f"{file.path}:"
-        yield _table(_of_file(file.switches))
+        yield _table(_of_file(file.switches), now)
     else:
         yield f"no switch is on in {file.path}"
 
 
 def _of_file(switches: Switches | None) -> list[tuple[Switch, str]]:
-    return [(each, "file here") for each in switches.on] if switches else []
+    return [(switch, "local file") for switch in switches.on] if switches else []
 
 
-def _table(rows: Sequence[tuple[Switch, str]]) -> Table:
+def _table(rows: Sequence[tuple[Switch, str]], now: datetime) -> Table:
     titles = ("SCOPE", "MODE", "SINCE", "BY", "REASON", "FROM")
     table = Table([Column(title, wraps=title in ("BY", "REASON")) for title in titles])
-    at = times.now()
     for switch, source in rows:
         mode: Line = Styled(switch.mode, "red" if switch.mode == "open" else "yellow")
         who = switch.author.partition(" <")[0]
         table.rows.append(
-            (bold(switch.scope), mode, times.ago(switch.time, at), who, switch.reason, source)
+            (bold(switch.scope), mode, times.ago(switch.time, now), who, switch.reason, source)
         )
     return table

@@ -38,71 +38,72 @@ if TYPE_CHECKING:
 __all__ = ["Planned", "plan_blocks", "plan_data", "plan_markdown"]
 
 _ROWS: Final = 200
-"""In a comment, which may not be long."""
+"""Most rows of a table in a comment: platforms limit the size of comments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A proposal that is not published, and what is known of the limits that it changes."""
+    """Proposal that `plan` shows, and its effect on recorded traffic."""
 
     proposal: Proposal
     title: str
     has_changes: bool
     replayed: Replayed | None = None
-    """What recorded traffic notices, if that was asked."""
+    """Replay of recorded traffic; None without --replay."""
 
     @property
     def candidate(self) -> int | None:
-        """The generation that is being tried now: until that is over, nothing can be applied."""
+        """Generation that is being tried; nothing can be applied until its rollout has ended."""
         candidate = self.proposal.base.candidate
         return candidate.generation if candidate else None
 
     @property
     def own(self) -> list[Change]:
-        """The changes that follow from no other."""
+        """Changes that do not follow from a change at a scope above."""
         return [change for change in self.proposal.changes if not change.inherited]
 
     def github_lines(self) -> str:
-        """What later steps of a GitHub job can read."""
+        """Return outputs for later steps of a GitHub job."""
         base = self.proposal.base.generation
         changes = len(self.own)
         return f"has_changes={str(self.has_changes).lower()}\nchanges={changes}\nbase={base}\n"
 
     def use(self, change: Change) -> Use | None:
-        """How full the fullest bucket was of late; None where nobody knows."""
+        """Return the recent peak of the fullest bucket of a limit; None if unknown."""
         return self.proposal.uses.get(change.named)
 
     def use_text(self, change: Change) -> str:
-        """Nothing where nobody knows."""
+        """Return a sentence about the recent peak usage; empty if unknown."""
         use = self.use(change)
         if use is None:
             return ""
         where = "" if use.scope == change.scope else f" at {use.scope}"
-        if not use.over:
-            return f"the fullest bucket lately held {use.peak}{where}"
-        return (
-            f"the fullest bucket lately held {use.peak}{where}: more than the {change.most} to be"
-        )
+        held = f"the fullest bucket recently held {use.peak}{where}"
+        return f"{held}: above the new limit of {change.most}" if use.over else held
 
     def refusals(self, change: Change) -> Refusals | None:
-        """What it would have refused of late; None where nobody knows what there was."""
+        """Return what a limit would have refused recently; None if unknown."""
         return self.proposal.refusals.get(change.named)
 
     def refusals_text(self, change: Change) -> str:
-        """Nothing where nothing can be asked; ``?`` where nobody knows of a limit that is there."""
-        found = self.refusals(change)
-        if found is not None:
-            return f"refused lately: {refusals_text(found)}"
-        asked = self.proposal.reporting and change.old and change.kind not in RELIEFS
-        return "refused lately: ?" if asked else ""
+        """Return a sentence about recent refusals.
+
+        It is empty if there is no earlier limit to compare with, and ``?`` if agents report usage,
+        but not that of this limit.
+        """
+        refusals = self.refusals(change)
+        if refusals is not None:
+            return f"refused recently: {refusals_text(refusals)}"
+        expected = self.proposal.reporting and change.old and change.kind not in RELIEFS
+        return "refused recently: ?" if expected else ""
 
     def place(self, change: Change) -> str:
-        """Where what makes the difference is said; nothing where that is not known."""
+        """Return the place that defines the changed value; empty if unknown."""
         origin = self._origin(change)
         return place_text(origin) if origin and origin["file"] else ""
 
     def cap_text(self, change: Change) -> str:
-        """What a cap has to do with it; nothing where it has not."""
+        """Return how a cap clips the value, or no longer does; empty without a cap."""
         origin = change.origin
         if origin and origin.clip:
             clip = origin.clip
@@ -113,7 +114,7 @@ class Planned:
         return ""
 
     def data(self, change: Change) -> dict[str, Any]:
-        """A change for programs."""
+        """Return a change for programs."""
         use = self.use(change)
         return {
             **change_data(change),
@@ -132,14 +133,14 @@ class Planned:
 
 
 def _clip_data(clip: Clip | None) -> dict[str, Any] | None:
-    """A value as it is asked for, as a cap has it, and whose cap that is."""
+    """Return the value that was asked for, the clipped value, and the scope of the cap."""
     if clip is None:
         return None
     return {"asked": str(clip.asked), "value": str(clip.value), "cap": clip.cap.scope}
 
 
 def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
-    """A plan for programs; ``saved`` is the file that it was saved to."""
+    """Return a plan for programs; ``saved`` is the file that it was saved to."""
     return {
         **proposal_data(planned.proposal),
         "changes": [planned.data(change) for change in planned.proposal.changes],
@@ -152,10 +153,11 @@ def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
 
 
 def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterator[Block]:
-    """A plan for people."""
+    """Yield a plan for people; ``saved`` is the file that it was saved to."""
     proposal = planned.proposal
     if not planned.has_changes:
-        yield f"no changes: generation {proposal.base.generation}, which is live, says the same"
+        live = f"generation {proposal.base.generation}, which is live,"
+        yield f"no changes: {live} has the same policies"
     else:
         yield planned.title
         if proposal.changes:
@@ -164,7 +166,7 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
                 proposal.changes, unfold=unfold, notes=lambda change: _notes(planned, change)
             )
             yield ""
-            yield from _of_use(planned)
+            yield from _usage_note(planned)
         else:
             yield "no request will notice: only descriptions, owners, caps or spelling differ"
         yield f"{changes_line(proposal.changes)} ({declared(proposal.summary)} declared)"
@@ -172,8 +174,9 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
     if planned.replayed is not None:
         yield from replayed_blocks(planned.replayed, unfold=unfold)
         yield from [""] if proposal.objections or saved is not None else []
-    for each in proposal.objections:
-        yield [bold("guarded: ", "yellow"), f"{each.message} ({flag_of(each.guard)} REASON)"]
+    for objection in proposal.objections:
+        option = f"{flag_of(objection.guard)} REASON"
+        yield [bold("guarded: ", "yellow"), f"{objection.message} ({option})"]
     tried = being_tried(proposal.base)
     if tried is not None:
         yield [bold("notice: ", "yellow"), tried]
@@ -183,9 +186,9 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
 
 def _notes(planned: Planned, change: Change) -> Iterator[Piece]:
     place, cap, use = planned.place(change), planned.cap_text(change), planned.use(change)
-    said = f"said at {place}" if place else ""
-    if cap or said:
-        yield dim("; ".join(filter(None, (cap, said))))
+    defined = f"defined at {place}" if place else ""
+    if cap or defined:
+        yield dim("; ".join(filter(None, (cap, defined))))
     if use is not None:
         yield Styled(planned.use_text(change), "bold yellow" if use.over else "dim")
     refused = planned.refusals(change)
@@ -195,14 +198,14 @@ def _notes(planned: Planned, change: Change) -> Iterator[Piece]:
         yield Styled(text, "bold yellow" if more else "dim")
 
 
-def _of_use(planned: Planned) -> Iterator[Block]:
-    """Who said how full buckets were; that nobody did is said as well."""
+def _usage_note(planned: Planned) -> Iterator[Block]:
+    """Yield a note if a limit gets tighter and no agent reports usage."""
     cut = [change for change in planned.own if change.before and change.kind not in RELIEFS]
     if not cut:
         return
     if not planned.proposal.reporting:
         yield dim(
-            "no agent reports usage: how full buckets are, and what would be refused, is not known"
+            "no agent reports usage: it is unknown how full buckets are and what would be refused"
         )
 
 
@@ -210,11 +213,14 @@ def _of_use(planned: Planned) -> Iterator[Block]:
 
 
 def plan_markdown(planned: Planned) -> str:
-    """A plan as a comment on a merge request, in what GitHub and GitLab both understand."""
+    """Return a plan as a comment on a merge request, in Markdown for GitHub and GitLab."""
     proposal = planned.proposal
     lines = [f"### ratectl plan: {escaped(changes_line(proposal.changes))}", ""]
     if not planned.has_changes:
-        lines += [f"Generation {proposal.base.generation}, which is live, says the same.", ""]
+        lines += [
+            f"Generation {proposal.base.generation}, which is live, has the same policies.",
+            "",
+        ]
         lines += _of_set(proposal)
         lines += replayed_markdown(planned.replayed) if planned.replayed else ()
         lines += _notice(proposal)
@@ -228,9 +234,9 @@ def plan_markdown(planned: Planned) -> str:
     if planned.replayed is not None:
         lines += replayed_markdown(planned.replayed)
     lines += _notice(proposal)
-    for each in proposal.objections:
-        option = code(f"{flag_of(each.guard)} REASON")
-        lines += [f"**Guarded**: {escaped(each.message)} ({option}).", ""]
+    for objection in proposal.objections:
+        option = code(f"{flag_of(objection.guard)} REASON")
+        lines += [f"**Guarded**: {escaped(objection.message)} ({option}).", ""]
     lines += _findings(planned)
     return "\n".join(lines)
 
@@ -248,8 +254,8 @@ def _notice(proposal: Proposal) -> list[str]:
 
 def _table(planned: Planned) -> Iterator[str]:
     known = any(planned.use(change) or planned.refusals(change) for change in planned.own)
-    titles = ["", "scope", "limit", "before", "after", "said at"]
-    titles += ["fullest bucket lately", "refused lately"] if known else []
+    titles = ["", "scope", "limit", "before", "after", "defined at"]
+    titles += ["fullest bucket recently", "refused recently"] if known else []
     yield f"| {' | '.join(titles)} |"
     yield "|---" * len(titles) + "|"
     below = followers_text(planned.proposal.changes)
@@ -290,9 +296,9 @@ def _most(change: Change) -> str:
 
 
 def _findings(planned: Planned) -> Iterator[str]:
-    found = planned.proposal.diagnostics
-    if found:
-        yield f"{plural(len(found), 'warning')}:"
+    findings = planned.proposal.diagnostics
+    if findings:
+        yield f"{plural(len(findings), 'warning')}:"
         yield ""
-        yield from (f"- {code(str(each))}" for each in found[:_ROWS])
+        yield from (f"- {code(str(finding))}" for finding in findings[:_ROWS])
         yield ""

@@ -67,10 +67,14 @@ def proposal_data(proposal: Proposal) -> dict[str, Any]:
         "dirty": provenance.dirty,
         "summary": dict(proposal.summary),
         "changes": [change_data(change) for change in proposal.changes],
-        "diagnostics": [diagnostic_data(found) for found in proposal.diagnostics],
+        "diagnostics": [diagnostic_data(finding) for finding in proposal.diagnostics],
         "objections": [
-            {"guard": each.guard, "message": each.message, "flag": flag_of(each.guard)}
-            for each in proposal.objections
+            {
+                "guard": objection.guard,
+                "message": objection.message,
+                "flag": flag_of(objection.guard),
+            }
+            for objection in proposal.objections
         ],
         "passed": dict(provenance.passed),
         **set_data(provenance.set, proposal.merged),
@@ -78,10 +82,10 @@ def proposal_data(proposal: Proposal) -> dict[str, Any]:
 
 
 def passed_blocks(proposal: Proposal) -> Iterator[Block]:
-    """Yield a line for each guard that was passed, with the reason."""
+    """Yield a line for objection guard that was passed, with the reason."""
     passed = proposal.provenance.passed
-    for each in proposal.objections:
-        yield [bold("passed: ", "yellow"), f"{each.message} ({passed[each.guard]})"]
+    for objection in proposal.objections:
+        yield [bold("passed: ", "yellow"), f"{objection.message} ({passed[objection.guard]})"]
 
 
 def published_data(

@@ -1,4 +1,4 @@
-"""How much of recent traffic a change would have refused, in words and as data."""
+"""Share of recent requests that a change would have refused, as text and as data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["percent", "refusals_data", "refusals_text", "share_text"]
 
 
 def percent(count: int, total: int) -> str:
-    """``4.2%``; 0% and 100% are said only of none and all."""
+    """Return ``4.2%``. Only none is 0%, and only all is 100%."""
     if count in (0, total):
         return "100%" if count else "0%"
     share = 100 * count / total
@@ -22,38 +22,40 @@ def percent(count: int, total: int) -> str:
     return f"{share:.1f}%" if share < 99.95 else ">99.9%"
 
 
-def refusals_text(found: Refusals) -> str:
-    """``0% → at most 20.0% of 960 requests (estimate)``."""
-    estimated = found.least != found.most and not _open(found)
-    requests = plural(found.requests, "request")
-    return f"{share_text(found)} of {requests}{' (estimate)' if estimated else ''}"
+def refusals_text(refusals: Refusals) -> str:
+    """Return ``0% → at most 20.0% of 960 requests (estimate)``."""
+    estimated = refusals.least != refusals.most and not _is_unknown(refusals)
+    requests = plural(refusals.requests, "request")
+    return f"{share_text(refusals)} of {requests}{' (estimate)' if estimated else ''}"
 
 
-def share_text(found: Refusals) -> str:
-    """``0% → 4.2%``; ``?`` for what does not follow."""
-    return f"{percent(found.refused, found.requests)} → {_foretold(found)}"
+def share_text(refusals: Refusals) -> str:
+    """Return ``0% → 4.2%``; ``?`` if the share after the change cannot be estimated."""
+    return f"{percent(refusals.refused, refusals.requests)} → {_estimate(refusals)}"
 
 
-def refusals_data(found: Refusals | None) -> dict[str, Any] | None:
-    """Shares, 0 to 1; null where no agent reports the limit. ``least`` 0 and ``most`` 1: unknown,
-    equal: known."""
-    if found is None:
+def refusals_data(refusals: Refusals | None) -> dict[str, Any] | None:
+    """Return shares from 0 to 1; None if no agent reports the limit.
+
+    ``least`` 0 and ``most`` 1 mean unknown; equal values mean exact.
+    """
+    if refusals is None:
         return None
     names = ("refused", "least", "most")
-    shares = {name: round(getattr(found, name) / found.requests, 6) for name in names}
-    return {"requests": found.requests, **shares}
+    shares = {name: round(getattr(refusals, name) / refusals.requests, 6) for name in names}
+    return {"requests": refusals.requests, **shares}
 
 
-def _foretold(found: Refusals) -> str:
-    least, most = (percent(count, found.requests) for count in (found.least, found.most))
-    if _open(found):
+def _estimate(refusals: Refusals) -> str:
+    least, most = (percent(count, refusals.requests) for count in (refusals.least, refusals.most))
+    if _is_unknown(refusals):
         return "?"
-    if found.least == found.most or least == most:
+    if refusals.least == refusals.most or least == most:
         return least
-    if found.most == found.requests:
+    if refusals.most == refusals.requests:
         return f"at least {least}"
-    return f"{least} to {most}" if found.least else f"at most {most}"
+    return f"{least} to {most}" if refusals.least else f"at most {most}"
 
 
-def _open(found: Refusals) -> bool:
-    return not found.least and found.most == found.requests
+def _is_unknown(refusals: Refusals) -> bool:
+    return not refusals.least and refusals.most == refusals.requests

@@ -1,4 +1,4 @@
-"""What recorded traffic would notice of a plan: as text, as data, and in Markdown."""
+"""Effect of a plan on recorded traffic: as text, as data, and in Markdown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Replayed", "replayed_blocks", "replayed_data", "replayed_markdown"]
 
 _ROWS: Final = 50
-"""In a comment, which may not be long."""
+"""Most rows of a table in a comment: platforms limit the size of comments."""
 _TITLES: Final = (
     "limit", "at", "requests", "refused before", "refused after", "in shadow before",
     "in shadow after",
@@ -34,7 +34,7 @@ _TITLES: Final = (
 
 
 class Replayed(NamedTuple):
-    """A replay through the policies planned, then through the live ones, where these are known."""
+    """A replay through the planned policies, and through the live ones if they can be read."""
 
     log: str
     map: str
@@ -61,7 +61,7 @@ class Replayed(NamedTuple):
 
 
 def replayed_data(replayed: Replayed | None) -> dict[str, Any] | None:
-    """Numbers of requests; ``before`` is null where what is live cannot be read."""
+    """Return numbers of requests; ``before`` is null if the live policies cannot be read."""
     if replayed is None:
         return None
     report = replayed.report
@@ -76,7 +76,7 @@ def replayed_data(replayed: Replayed | None) -> dict[str, Any] | None:
         "after": _side_data(replayed.after),
         "newly_refused": replayed.newly_refused if known else None,
         "newly_admitted": replayed.newly_admitted if known else None,
-        "limits": [_limit_data(found) for _, found in limit_pairs(report)],
+        "limits": [_limit_data(counts) for _, counts in limit_pairs(report)],
     }
 
 
@@ -86,9 +86,9 @@ def _side_data(side: Side | None) -> dict[str, Any] | None:
     return {"refused": side.refused, "shadow": side.shadow, "no_policy": side.no_policy}
 
 
-def _limit_data(found: list[LimitCount | None]) -> dict[str, Any]:
-    """A limit on both sides; null where it is not there, or what is there is not known."""
-    after, before = (*found, None)[:2]
+def _limit_data(counts: list[LimitCount | None]) -> dict[str, Any]:
+    """Return a limit on both sides; null on a side that lacks it or is unknown."""
+    after, before = (*counts, None)[:2]
     one = after or before
     assert one is not None
     return {
@@ -111,7 +111,7 @@ def _count_data(one: LimitCount | None) -> dict[str, int] | None:
 
 
 def replayed_blocks(replayed: Replayed, *, unfold: bool) -> Iterator[Block]:
-    """Totals, and the limits that refused anything; ``unfold`` lists the others as well."""
+    """Yield totals, and the limits that refused requests; ``unfold`` lists all limits."""
     report = replayed.report
     if not report.requests:
         return
@@ -131,7 +131,7 @@ def _what(replayed: Replayed) -> str:
 
 
 def replayed_markdown(replayed: Replayed) -> Iterator[str]:
-    """A paragraph, and a table of the limits that refused anything."""
+    """Yield a paragraph, and a table of the limits that refused requests."""
     report = replayed.report
     if not report.requests:
         yield f"Nothing of {code(replayed.log)} could be replayed."
@@ -154,7 +154,7 @@ def _totals(replayed: Replayed) -> str:
     requests = replayed.report.requests
     after = f"{replayed.after.refused} ({percent(replayed.after.refused, requests)}) refused"
     if replayed.before is None:
-        return f"{after}; what is live could not be read."
+        return f"{after}; the live policies could not be read."
     was = replayed.before.refused
     return (
         f"{was} ({percent(was, requests)}) → {after}, {replayed.newly_refused} of them newly; "
@@ -173,12 +173,12 @@ def _skipped(report: Report) -> str:
 
 
 def _row(pair: tuple[tuple[str, str], list[LimitCount | None]]) -> str:
-    """Nothing where nothing was refused."""
-    (scope, label), found = pair
-    there = [one for one in found if one is not None]
+    """Return the row of a limit; empty if it refused nothing."""
+    (scope, label), counts = pair
+    there = [one for one in counts if one is not None]
     if not any(one.refused or one.shadow_refused for one in there):
         return ""
-    after, before = (*found, None)[:2]
+    after, before = (*counts, None)[:2]
     cells = [code(label), code(scope), str(there[0].decided)]
     for name in ("refused", "shadow_refused"):
         cells += [_cell(before, name), _cell(after, name)]

@@ -9,6 +9,7 @@ from ratectl_cli.render import times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from ratectl.records import Controller, RolloutRecord
     from ratectl.rollout import Differences, Group, RolloutStatus, Verdict
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["agents_text", "controller_text", "rollout_blocks", "rollout_data", "traffic_text"]
 
 _COLOURS = {"promoted": "green", "aborted": "red", "paused": "yellow"}
-_NOBODY: Final = Styled("nobody controls it, so nobody new takes part", "yellow")
+_NOBODY: Final = Styled("no process controls it, so no more agents join", "yellow")
 
 
 def agents_text(verdict: Verdict) -> str:
@@ -33,26 +34,28 @@ def traffic_text(group: Group) -> str:
     return f"{group.share:.1f}% of {plural(group.requests, 'request')} refused"
 
 
-def _controller_data(found: Controller | None) -> dict[str, Any] | None:
-    return None if found is None else {"host": found.host, "pid": found.pid, "since": found.since}
+def _controller_data(controller: Controller | None) -> dict[str, Any] | None:
+    if controller is None:
+        return None
+    return {"host": controller.host, "pid": controller.pid, "since": controller.since}
 
 
-def controller_text(found: Controller) -> str:
-    """``process 4711 on node-a, which began 3 min ago``."""
-    return f"{found}, which began {times.ago(found.since, times.now())}"
+def controller_text(controller: Controller, now: datetime) -> str:
+    """Return ``process 4711 on node-a, started 3 min ago``."""
+    return f"{controller}, started {times.ago(controller.since, now)}"
 
 
-def _differences_data(found: Differences | None) -> dict[str, Any] | None:
-    if found is None:
+def _differences_data(differences: Differences | None) -> dict[str, Any] | None:
+    if differences is None:
         return None
     return {
-        "agents": found.agents,
-        "requests": found.requests,
-        "newly_refused": found.newly_refused,
-        "newly_allowed": found.newly_allowed,
+        "agents": differences.agents,
+        "requests": differences.requests,
+        "newly_refused": differences.newly_refused,
+        "newly_allowed": differences.newly_allowed,
         "limits": [
             {"scope": scope, "limit": limit, "newly_refused": refused, "newly_allowed": allowed}
-            for (scope, limit), (refused, allowed) in found.limits
+            for (scope, limit), (refused, allowed) in differences.limits
         ],
     }
 
@@ -98,7 +101,7 @@ def _group_data(group: Group) -> dict[str, Any]:
     return {"agents": group.agents, "requests": group.requests, "refused": group.refused}
 
 
-def rollout_blocks(status: RolloutStatus, *, quiet: bool) -> Iterator[Block]:
+def rollout_blocks(status: RolloutStatus, now: datetime, *, quiet: bool) -> Iterator[Block]:
     """Yield how a rollout stands, for people."""
     record, verdict, differences = status.record, status.verdict, status.differences
     state = bold(record.state, _COLOURS.get(record.state, "cyan"))
@@ -116,7 +119,7 @@ def rollout_blocks(status: RolloutStatus, *, quiet: bool) -> Iterator[Block]:
         if not record.over:
             yield [
                 dim("control:  "),
-                controller_text(status.controller) if status.controller else _NOBODY,
+                controller_text(status.controller, now) if status.controller else _NOBODY,
             ]
     if differences is not None and not record.over:
         yield from _difference_blocks(differences, verdict)
@@ -132,35 +135,38 @@ def rollout_blocks(status: RolloutStatus, *, quiet: bool) -> Iterator[Block]:
         yield [dim("undo:     "), f"ratectl rollback --to {record.base}"]
     elif not record.over:
         go_on = "promote" if record.mode == "shadow" else "run"
-        yield [dim("go on:    "), f"ratectl rollout {go_on}"]
+        yield [dim("continue: "), f"ratectl rollout {go_on}"]
         yield [dim("end it:   "), "ratectl rollout abort --reason …"]
 
 
-def _difference_blocks(found: Differences, verdict: Verdict | None) -> Iterator[Block]:
-    there = found.agents
+def _difference_blocks(differences: Differences, verdict: Verdict | None) -> Iterator[Block]:
+    there = differences.agents
     if verdict is not None:
         there = max(there, verdict.candidates.agents + verdict.others.agents)
-    asked = plural(found.requests, "request")
-    yield [dim("agents:   "), f"evaluated in {found.agents} of {plural(there, 'agent')}, {asked}"]
+    asked = plural(differences.requests, "request")
+    yield [
+        dim("agents:   "),
+        f"evaluated in {differences.agents} of {plural(there, 'agent')}, {asked}",
+    ]
     for number, what in (
-        (found.newly_refused, "refused that pass"),
-        (found.newly_allowed, "let pass that are refused"),
+        (differences.newly_refused, "refused that are allowed now"),
+        (differences.newly_allowed, "allowed that are refused now"),
     ):
-        share = f" ({number / found.requests:.2%})" if found.requests else ""
+        share = f" ({number / differences.requests:.2%})" if differences.requests else ""
         yield [dim("would be: "), f"{number}{share} {what}"]
-    if found.limits:
+    if differences.limits:
         table = Table(
-            [Column("SCOPE"), Column("LIMIT"), Column("REFUSED", True), Column("LET PASS", True)]
+            [Column("SCOPE"), Column("LIMIT"), Column("REFUSED", True), Column("ALLOWED", True)]
         )
         table.rows += [
             (scope or "-", limit or "-", str(refused), str(allowed))
-            for (scope, limit), (refused, allowed) in found.limits
+            for (scope, limit), (refused, allowed) in differences.limits
         ]
         yield table
 
 
 def _stages(record: RolloutRecord) -> str:
-    shares = ", ".join(f"{each:g}%" for each in record.stages)
+    shares = ", ".join(f"{share:g}%" for share in record.stages)
     band = "any difference" if record.band is None else f"{record.band:g} points apart at most"
     requests = plural(record.min_requests, "request")
     return f"{shares}; each {record.bake_seconds:g} s and {requests}, {band}"

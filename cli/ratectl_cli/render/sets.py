@@ -1,4 +1,4 @@
-"""Sets of a tree, as text and as data: what publishing one leaves, removes and takes over."""
+"""Sets of a tree, as text and as data: what publishing a set leaves, removes and takes over."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 __all__ = ["set_blocks", "set_data", "set_lines"]
 
 _NAMED = 10
-"""Documents named, at most, in a line."""
+"""Most documents that a line names."""
 
 
 def set_data(name: str | None, merged: Merged | None) -> dict[str, Any]:
-    """A set for programs: what it leaves, removes and takes."""
+    """Return what a set leaves, removes and takes over, for programs."""
     return {"set": name, **(merged.moved if merged else Moved()).data()}
 
 
 def set_lines(merged: Merged | None) -> Iterator[tuple[str, str]]:
-    """A word and what it is about, for each thing that is worth saying of a set."""
+    """Yield a label and a sentence for each effect on other policies; nothing without a set."""
     if merged is None:
         return
     moved = merged.moved
     if moved.taken:
         owners: dict[str, list[Item]] = {}
-        for each in moved.taken:
-            owners.setdefault(each.owner or "nobody", []).append(each)
+        for item in moved.taken:
+            owners.setdefault(item.owner or "nobody", []).append(item)
         taken = [f"from {owner}: {_listed(items)}" for owner, items in sorted(owners.items())]
         yield "taken", f"set {merged.name} takes over, {'; '.join(taken)}"
     if moved.pruned:
@@ -44,11 +44,11 @@ def set_lines(merged: Merged | None) -> Iterator[tuple[str, str]]:
 
 
 def set_blocks(merged: Merged | None) -> Iterator[Block]:
-    """The same for people."""
+    """Yield the effects on other policies for people."""
     for word, text in set_lines(merged):
         yield [bold(f"{word}: ", "yellow"), text]
 
 
-def _listed(found: Sequence[object]) -> str:
-    more = len(found) - _NAMED
-    return ", ".join(map(str, found[:_NAMED])) + (f" and {more} more" if more > 0 else "")
+def _listed(items: Sequence[object]) -> str:
+    more = len(items) - _NAMED
+    return ", ".join(map(str, items[:_NAMED])) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""What a replay found, as text and as data."""
+"""Result of a replay, as text and as data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NO_POLICY: Final = "(no policy)"
 
 
 class Inputs(NamedTuple):
-    """What was given on the command line."""
+    """Names of the policies, the log and the map, as given on the command line."""
 
     policies: str
     log: str
@@ -43,7 +43,7 @@ class Inputs(NamedTuple):
 
 
 def simulation_data(inputs: Inputs, report: Report, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Raw numbers, ISO times."""
+    """Return numbers and ISO times for programs."""
     sides = [_side_data(side, report.requests) for side in report.sides]
     return {
         "log": inputs.log,
@@ -89,12 +89,12 @@ def simulation_data(inputs: Inputs, report: Report, outcomes: Sequence[Outcome])
 
 
 def instants_data(report: Report) -> dict[str, Any]:
-    """When the requests began and ended; null where there are none."""
+    """Return the times of the first and the last request; null without requests."""
     return {"first": _iso(report.first_ns), "last": _iso(report.last_ns)}
 
 
 def reading_data(report: Report) -> dict[str, Any]:
-    """What of the log was replayed, and why the rest was not."""
+    """Return how much of the log was replayed, and why lines were skipped."""
     reading = report.reading
     return {
         "lines": reading.lines,
@@ -130,18 +130,18 @@ def _side_data(side: Side, requests: int) -> dict[str, Any]:
         ],
         "limits": [
             {
-                "scope": each.scope,
-                "limit": each.limit,
-                "overrides": list(each.overrides),
-                "budget": each.budget,
-                "shadow": each.shadow,
-                "admitted": each.admitted,
-                "refused": each.refused,
-                "never": each.never,
-                "shadow_refused": each.shadow_refused,
-                "top_refused": [{"key": key, "refused": count} for key, count in each.top_refused],
+                "scope": limit.scope,
+                "limit": limit.limit,
+                "overrides": list(limit.overrides),
+                "budget": limit.budget,
+                "shadow": limit.shadow,
+                "admitted": limit.admitted,
+                "refused": limit.refused,
+                "never": limit.never,
+                "shadow_refused": limit.shadow_refused,
+                "top_refused": [{"key": key, "refused": count} for key, count in limit.top_refused],
             }
-            for each in side.limits
+            for limit in side.limits
         ],
     }
 
@@ -157,9 +157,9 @@ def simulation_blocks(
     *,
     unfold: bool = False,
 ) -> Iterator[Block]:
-    """Totals, timeline, tables, what was skipped, and the assertions.
+    """Yield totals, a timeline, tables, skipped lines, and the assertions.
 
-    ``unfold``: also list what nothing is to be said about.
+    ``unfold``: also list scopes and limits that refused nothing.
     """
     if not report.requests:
         return
@@ -178,7 +178,7 @@ def simulation_blocks(
 
 
 def skipped_blocks(report: Report) -> Iterator[Block]:
-    """Lines that were not replayed as they stand, and why."""
+    """Yield the lines that were skipped or moved, and why."""
     reading = report.reading
     parts = []
     if reading.malformed:
@@ -193,15 +193,15 @@ def skipped_blocks(report: Report) -> Iterator[Block]:
     if reading.late:
         late = times.wait(reading.most_late_ns)
         moved = plural(reading.late, "request")
-        yield [Styled("out of order: ", "yellow"), f"{moved} moved up in time, by up to {late}"]
+        yield [Styled("out of order: ", "yellow"), f"{moved} moved up by up to {late}"]
     if reading.damaged:
         yield [Styled("the log was not read to its end: ", "yellow"), reading.damaged]
     if not reading.lines:
-        yield "it holds no lines"
+        yield "the log has no lines"
 
 
 def span_text(report: Report) -> str:
-    """From when until when the requests came."""
+    """Return the times of the first and the last request."""
     assert report.first_ns is not None
     assert report.last_ns is not None
     length = times.span((report.last_ns - report.first_ns) / 1e9)
@@ -209,7 +209,7 @@ def span_text(report: Report) -> str:
 
 
 def total_blocks(report: Report) -> Iterator[Line]:
-    """Requests by answer, on each side, and those that were answered differently."""
+    """Yield requests by decision on each side, and those that were decided differently."""
     rows: list[list[Piece]] = []
     for side in reversed(report.sides):
         admitted = report.requests - side.refused
@@ -228,7 +228,7 @@ def total_blocks(report: Report) -> Iterator[Line]:
         newly = sum(change.newly_refused for change in report.changes)
         admitted = sum(change.newly_admitted for change in report.changes)
         yield [
-            "answered differently: ",
+            "decided differently: ",
             bold(newly, "red" if newly else ""), " newly refused, ",
             bold(admitted, "green" if admitted else ""), " newly admitted",
         ]  # fmt: skip
@@ -246,7 +246,7 @@ def _timeline(report: Report, stream: Stream) -> Iterator[Line]:
         [
             name,
             Styled(sparkline(values, symbols=stream.symbols).ljust(len(columns)), style),
-            f"most {max(values)}",
+            f"max {max(values)}",
         ]
         for name, values, style in drawn
     ]
@@ -268,31 +268,35 @@ def _scopes(report: Report, *, unfold: bool) -> Iterator[Block]:
             table.rows.append([name, str(row[0].requests), *_counts(counts)])
     yield table
     if len(rows) > len(shown):
-        yield dim(f"{plural(len(rows) - len(shown), 'more scope')} with less (-v lists them)")
+        more = plural(len(rows) - len(shown), "more scope")
+        yield dim(f"{more} with fewer refusals (-v lists them)")
 
 
 def limit_pairs(report: Report) -> Iterator[tuple[tuple[str, str], list[LimitCount | None]]]:
-    """Each limit by scope and label, with its counts on each side; None where it is not there."""
+    """Yield each limit by scope and label, with its counts on each side.
+
+    The counts are None on a side without the limit.
+    """
     sides = [{(one.scope, limit_label(one)): one for one in side.limits} for side in report.sides]
     for key in dict.fromkeys(key for side in sides for key in side):
         yield key, [side.get(key) for side in sides]
 
 
 def limit_blocks(report: Report, *, unfold: bool, now: str = "NOW") -> Iterator[Block]:
-    """A table of limits; ``unfold`` lists those that refused nothing as well.
+    """Yield a table of limits; ``unfold`` also lists those that refused nothing.
 
-    ``now`` is the title of what the new side does, where there are two.
+    ``now``: title of the columns of the new side, if there are two sides.
     """
     titles = ["LIMIT", "AT", "DECIDED", *_titles(len(report.sides) > 1, now)]
     table = Table([Column(title, title not in ("LIMIT", "AT")) for title in titles])
     quiet = 0
-    for (scope, label), found in limit_pairs(report):
-        there = [one for one in found if one is not None]
+    for (scope, label), counts in limit_pairs(report):
+        there = [one for one in counts if one is not None]
         if not unfold and not any(one.refused or one.shadow_refused for one in there):
             quiet += 1
             continue
         name: Line = [bold(label), Styled(" SHADOW", "yellow") if there[0].shadow else ""]
-        cells = _counts([_limit_counts(one) for one in found])
+        cells = _counts([_limit_counts(one) for one in counts])
         table.rows.append([name, scope, str(there[0].decided), *cells])
     if table.rows:
         yield ""
@@ -303,7 +307,7 @@ def limit_blocks(report: Report, *, unfold: bool, now: str = "NOW") -> Iterator[
 
 
 def limit_label(one: LimitCount) -> str:
-    """``spike [gold]`` or ``budget fleet``."""
+    """Return ``spike [gold]`` or ``budget fleet``."""
     label = bucket_label(one.limit, one.scope, one.overrides)
     return f"budget {label}" if one.budget else label
 
@@ -318,16 +322,16 @@ def _titles(compared: bool, now: str = "NOW") -> list[str]:
     return ["REFUSED", "SHARE", "SHADOW", "SHARE"]
 
 
-def _counts(found: Sequence[tuple[int, int, int] | None]) -> list[Line]:
-    """Refused and shadow of the new side; before, now and change where there are two."""
-    new = found[0]
-    if len(found) == 1:
+def _counts(counts: Sequence[tuple[int, int, int] | None]) -> list[Line]:
+    """Return cells for refused and shadow; before, now and change if there are two sides."""
+    new = counts[0]
+    if len(counts) == 1:
         assert new is not None
         return [
             *(_red(new[0]), _share(new[0], new[2])),
             *(str(new[1]), _share(new[1], new[2])),
         ]
-    old = found[1]
+    old = counts[1]
     cells: list[Line] = []
     for at in (0, 1):
         was, now = old[at] if old else None, new[at] if new else None

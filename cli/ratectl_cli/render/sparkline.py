@@ -1,4 +1,4 @@
-"""Numbers over time in one line."""
+"""Numbers over time in one line of text."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ _ASCII: Final = " .:-=+*#@"
 
 
 def gathered(values: Sequence[int], most: int) -> tuple[list[int], int]:
-    """The values, as many neighbours added up as it takes to have at most ``most``; and how many
-    these are."""
+    """Add up neighbours until at most ``most`` values are left; return them and the group size."""
     each = max(1, -(-len(values) // most))
     return [sum(values[at : at + each]) for at in range(0, len(values), each)], each
 
 
 def sparkline(values: Sequence[int], *, symbols: bool) -> str:
-    """A bar for each value, the largest full; blank only where it is zero."""
+    """Return a bar for each value. The largest is full, and only zero is blank."""
     steps = _BLOCKS if symbols else _ASCII
     top = max(values, default=0) or 1
     highest = len(steps) - 1

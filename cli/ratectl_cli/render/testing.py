@@ -1,12 +1,14 @@
-"""Tests of policies: what passed, what failed and why, and how much was tested."""
+"""Results of policy tests, as text, as data and as JUnit XML."""
 
 from __future__ import annotations
 
 import io
+from fractions import Fraction
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
 
+from ratectl.policy.language.durations import Duration
 from ratectl_cli.framework.terminal import Stream, safe
 from ratectl_cli.framework.text import Column, Table, aligned, bold, dim, plural, show
 from ratectl_cli.render.diagnostics import place_blocks
@@ -15,7 +17,6 @@ from ratectl_cli.render.formats.junit import report_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from fractions import Fraction
 
     from ratectl.diagnostics import Span
     from ratectl.policy.language.model import PolicyTree
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["junit_text", "report_blocks", "report_data"]
 
 _LISTED: Final = 8
-"""Names of what was not tested, without -v."""
+"""Most untested names that are listed without -v."""
 
 
 def report_blocks(
@@ -37,7 +38,7 @@ def report_blocks(
     threshold: float | None,
     unfold: bool,
 ) -> Iterator[Block]:
-    """A line for each test, what failed below it; then how much was tested, and the outcome."""
+    """Yield a line for each test, with its failures; then coverage, and the outcome."""
     heads = aligned([_head(result) for result in report.results])
     for result, head in zip(report.results, heads, strict=True):
         yield head
@@ -65,36 +66,41 @@ def _headline(report: Report) -> Line:
 
 
 def _failure(failure: StepFailure, tree: PolicyTree, stream: Stream) -> Iterator[Block]:
-    """A step that found something else: what it did, what differs, and the limits in force."""
+    """Yield a failed step: its action, the differences, and the limits in force."""
     yield [bold(f"step {failure.number} at {failure.after}"), f": {_asked(failure)}"]
     if failure.sent is not None:
         yield _came(failure.sent, failure.step.times)
-    for line, found in groupby(failure.mismatches, lambda each: (each.span.line, each.source_line)):
-        marks = [(each.span, f"expected {each.expected}, got {each.got}") for each in found]
+    for line, mismatches in groupby(
+        failure.mismatches, lambda mismatch: (mismatch.span.line, mismatch.source_line)
+    ):
+        marks = [
+            (mismatch.span, f"expected {mismatch.expected}, got {mismatch.got}")
+            for mismatch in mismatches
+        ]
         yield from place_blocks(marks, line[1], stream, "red")
     if failure.resolved is None:
         yield "no policy covers this scope"
     else:
         scope, attributes = failure.step.scope, failure.step.attributes
         data = explanation_data(tree, scope, failure.resolved, attributes)
-        on_error = any(each.field == "on_error" for each in failure.mismatches)
+        on_error = any(mismatch.field == "on_error" for mismatch in failure.mismatches)
         yield from limit_blocks(data, failure.limits, on_error=on_error)
 
 
 def _asked(failure: StepFailure) -> str:
-    """What a step did, in words."""
+    """Return the action of a step in words."""
     step = failure.step
     attributes = " ".join(f"{name}={value}" for name, value in step.attributes.items())
     place = f"{step.scope} · {attributes}" if attributes else step.scope
     if failure.sent is None:
-        return f"what holds at {place}"
+        return f"limits at {place}"
     cost = "" if step.cost == 1 else f" of cost {step.cost}"
     pace = f", one every {step.every}" if step.every and step.times > 1 else ""
     return f"{plural(step.times, 'request')}{cost} to {place}{pace}"
 
 
 def _came(sent: Sent, times: int) -> str:
-    """What became of the requests."""
+    """Return the decisions of a step in words."""
     decision = sent.decisive
     by = f" by {decision.limit} @ {decision.scope}" if decision.limit else ""
     words = f"allowed {sent.allowed} of {times}"
@@ -103,8 +109,6 @@ def _came(sent: Sent, times: int) -> str:
     if sent.first_refused is None:
         left = f", {decision.remaining} left" if decision.limit else ""
         return f"{words}; the last{by}: {decision.reason}{left}"
-    from ratectl.policy.language.durations import Duration
-
     wait = decision.retry_after_ns
     retry = "waiting does not help" if wait is None else f"retry after {Duration(wait)}"
     return f"{words}; first refused: request {sent.first_refused}{by}, {decision.reason}: {retry}"
@@ -132,7 +136,7 @@ def _coverage(coverage: Coverage, threshold: float | None, *, unfold: bool) -> I
     if threshold is None:
         yield [bold(shown), " of scopes, limits and overrides"]
     elif coverage.percent >= threshold:
-        yield [bold(shown, "green"), f", at least {threshold:g}% as asked for"]
+        yield [bold(shown, "green"), f", at least the threshold of {threshold:g}%"]
     else:
         yield [bold(shown, "red"), f" is below {threshold:g}%"]
 
@@ -155,13 +159,11 @@ _WORDS: Final = {
 
 
 def _share(part: Share) -> str:
-    from fractions import Fraction
-
     return _percent(Fraction(100 * part.covered, part.total))
 
 
 def _percent(value: Fraction) -> str:
-    """Rounded down: 100% is all."""
+    """Return a percentage, rounded down: only all is 100%."""
     return f"{int(value * 10) / 10:.1f}%"
 
 
@@ -171,7 +173,7 @@ def _percent(value: Fraction) -> str:
 def report_data(
     report: Report, tree: PolicyTree, pattern: str | None, threshold: float | None
 ) -> dict[str, Any]:
-    """The whole report."""
+    """Return the whole report for programs."""
     coverage = report.coverage
     return {
         "passed": report.passed,
@@ -213,13 +215,13 @@ def _failure_data(failure: StepFailure, tree: PolicyTree) -> dict[str, Any]:
         "sent": _sent_data(failure.sent),
         "mismatches": [
             {
-                "field": each.field,
-                "expected": each.expected,
-                "got": each.got,
-                **_place_data(each.span),
-                "source_line": each.source_line,
+                "field": mismatch.field,
+                "expected": mismatch.expected,
+                "got": mismatch.got,
+                **_place_data(mismatch.span),
+                "source_line": mismatch.source_line,
             }
-            for each in failure.mismatches
+            for mismatch in failure.mismatches
         ],
         "explanation": data,
     }
@@ -256,7 +258,7 @@ def _item_data(item: Item) -> dict[str, Any]:
 
 
 def junit_text(report: Report, tree: PolicyTree) -> str:
-    """JUnit XML: a suite for each file, a case for each test."""
+    """Return JUnit XML: a suite for each file, a case for each test."""
     by_file: dict[str, list[Result]] = {}
     for result in report.results:
         by_file.setdefault(result.span.file, []).append(result)
@@ -276,12 +278,12 @@ def _suite(file: str, results: Sequence[Result], tree: PolicyTree) -> ElementTre
         time=_seconds(sum(result.seconds for result in results)),
     )
     for result in results:
-        said = {
+        attributes = {
             "classname": safe(file),
             "name": safe(result.name),
             "time": _seconds(result.seconds),
         }
-        case = ElementTree.SubElement(suite, "testcase", said)
+        case = ElementTree.SubElement(suite, "testcase", attributes)
         if not result.passed:
             first = result.failures[0].mismatches[0]
             message = safe(f"{first.field}: expected {first.expected}, got {first.got}")
@@ -295,7 +297,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _plain(result: Result, tree: PolicyTree) -> str:
-    """The failures as text."""
+    """Return the failures as text."""
     out = io.StringIO()
     stream = Stream(out, terminal=False, colour=False, symbols=True)
     for failure in result.failures:

@@ -1,4 +1,4 @@
-"""Usage of limits, as text and as data: the limit in force, how full its buckets are, refusals."""
+"""Usage of limits, as text and as data: current limit, peak usage, refusals."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl_cli.framework.text import Column, Styled, Table, bold, dim
 from ratectl_cli.render import times
 from ratectl_cli.render.labels import bucket_label
+from ratectl_cli.render.panic import banner, switch_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from ratectl.health.usage_report import UsageReport, UsageRow
     from ratectl.policy.resolution.effective_limit import Limit
@@ -30,7 +32,7 @@ def _label(row: UsageRow) -> str:
 
 
 def usage_data(report: UsageReport) -> dict[str, Any]:
-    """Raw numbers; null is unknown."""
+    """Return usage for programs; null means unknown."""
     totals = report.totals
     return {
         "scope": report.scope,
@@ -43,13 +45,15 @@ def usage_data(report: UsageReport) -> dict[str, Any]:
         "errors": totals.errors,
         "omitted": totals.omitted,
         "limits": [_row_data(row) for row in report.rows],
+        "panic": [switch_data(switch) for switch in report.switches.on],
     }
 
 
-def usage_blocks(report: UsageReport, stream: Stream) -> Iterator[Block]:
-    """Title, table, and what else there is to know."""
+def usage_blocks(report: UsageReport, stream: Stream, now: datetime) -> Iterator[Block]:
+    """Yield switches that are on, a title, a table, and the keys that were refused most."""
+    yield from banner(report.switches, report.agents, now)
     totals = report.totals
-    age = None if totals.oldest is None else times.seconds_since(totals.oldest, times.now())
+    age = None if totals.oldest is None else times.seconds_since(totals.oldest, now)
     old = "?" if age is None else times.span(max(0.0, age))
     reporting = f"{totals.reporting}/{len(report.agents)} agents"
     title = f" · generation {report.generation or '?'} · {reporting} · data {old} old"
@@ -147,14 +151,16 @@ def _used(peak: float | None, stream: Stream) -> Line:
     percent = f"{peak:.0%}"
     if not stream.terminal:
         return Styled(percent, colour)
-    full = int(peak * _BAR)  # full only when it is
+    full = int(peak * _BAR)  # only a full bucket has a full bar
     return [Styled("█" * full + "░" * (_BAR - full), colour), f" {percent:>4}"]
 
 
 def _refused(rows: Sequence[UsageRow]) -> Iterator[Block]:
-    found = [(row, row.total) for row in rows if row.total is not None and row.total.top_refused]
-    found.sort(key=lambda each: -(each[1].refused + each[1].never))
-    for row, total in found[:_TOP_LIMITS]:
+    rows_refused = [
+        (row, row.total) for row in rows if row.total is not None and row.total.top_refused
+    ]
+    rows_refused.sort(key=lambda pair: -(pair[1].refused + pair[1].never))
+    for row, total in rows_refused[:_TOP_LIMITS]:
         keys = " · ".join(
             f"{key} {count}" for key, count in total.top_refused.most_common(_TOP_KEYS)
         )

@@ -1,4 +1,4 @@
-"""Agents that were waited for after a change, as text, data and exit code."""
+"""Agents that were waited for after a change, as text and as data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ratectl.fleet.convergence import Outcome, Standing
     from ratectl_cli.framework.text import Block
 
-__all__ = ["Waited", "agents_blocks", "agents_data", "exit_code"]
+__all__ = ["Waited", "agents_blocks", "agents_data"]
 
 _NAMED: Final = 10
 
@@ -25,13 +25,6 @@ class Waited(NamedTuple):
     seconds: float
 
 
-def exit_code(waited: Waited | None) -> int:
-    """Return 0 if enough agents run it, or none were waited for."""
-    if waited is None:
-        return 0
-    return {"reached": 0, "rejected": 1, "nobody": 1, "timeout": 124}[waited.outcome]
-
-
 def agents_data(waited: Waited | None) -> dict[str, Any] | None:
     """Return the agents for programs; None if none were waited for."""
     if waited is None:
@@ -39,9 +32,9 @@ def agents_data(waited: Waited | None) -> dict[str, Any] | None:
     standing = waited.standing
     return {
         "outcome": waited.outcome,
-        "running": [each.id for each in standing.running],
-        "rejected": [{"id": each.id, "error": each.error} for each in standing.rejected],
-        "behind": [{"id": each.id, "generation": each.generation} for each in standing.behind],
+        "running": [agent.id for agent in standing.running],
+        "rejected": [{"id": agent.id, "error": agent.error} for agent in standing.rejected],
+        "behind": [{"id": agent.id, "generation": agent.generation} for agent in standing.behind],
     }
 
 
@@ -55,9 +48,11 @@ def agents_blocks(waited: Waited | None) -> Iterator[Block]:
         return
     after = f" after {waited.seconds:.0f} s" if waited.outcome == "timeout" else ""
     yield f"it runs in {len(standing.running)} of {plural(standing.there, 'agent')}{after}"
-    for each in standing.rejected:
-        yield [bold("rejected ", "red"), f"by {each.id}: {each.error}"]
+    for agent in standing.rejected:
+        yield [bold("rejected ", "red"), f"by {agent.id}: {agent.error}"]
     if waited.outcome == "timeout":
-        behind = [f"{each.id} (generation {each.generation})" for each in standing.behind[:_NAMED]]
+        behind = [
+            f"{agent.id} (generation {agent.generation})" for agent in standing.behind[:_NAMED]
+        ]
         more = len(standing.behind) - len(behind)
         yield f"not yet: {', '.join(behind)}" + (f" and {more} more" if more > 0 else "")

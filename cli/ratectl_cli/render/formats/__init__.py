@@ -1,45 +1,40 @@
-"""Findings in the forms that other programs read: pure functions from findings to text."""
+"""Findings in the formats that other programs read: pure functions from findings to text."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from ratectl_cli.render.formats.concise import concise
+from ratectl_cli.render.formats.github import workflow_commands
+from ratectl_cli.render.formats.gitlab import code_quality
+from ratectl_cli.render.formats.junit import junit
+from ratectl_cli.render.formats.sarif import sarif
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ratectl.diagnostics import Diagnostic, Severity
 
 __all__ = ["FORMATS", "render"]
 
-FORMATS = ("concise", "github", "gitlab", "junit", "sarif")
-"""Beside ``full`` and ``json``, which every command speaks."""
+_WRITERS: Final[dict[str, Callable[[Sequence[Diagnostic]], str]]] = {
+    "concise": concise,
+    "github": workflow_commands,
+    "gitlab": code_quality,
+    "sarif": sarif,
+}
+
+FORMATS: Final = (*_WRITERS, "junit")
+"""Formats of findings. ``full`` and ``json`` are forms of every command's result."""
 
 
 def render(
-    name: str, found: Sequence[Diagnostic], files: Sequence[str], fail_level: Severity
+    name: str, findings: Sequence[Diagnostic], files: Sequence[str], fail_level: Severity
 ) -> str:
-    """The findings of ``files`` in one of ``FORMATS``, with its last line ended.
+    """Return the findings of ``files`` in one of ``FORMATS``, with a newline at the end.
 
-    ``fail_level``: the least severity that counts as a failure, where a format knows failures.
+    ``fail_level``: the least severity that counts as a failure, in a format that has failures.
     """
-    if name == "concise":
-        from ratectl_cli.render.formats.concise import concise
-
-        return concise(found)
-    if name == "github":
-        from ratectl_cli.render.formats.github import workflow_commands
-
-        return workflow_commands(found)
-    if name == "gitlab":
-        from ratectl_cli.render.formats.gitlab import code_quality
-
-        return code_quality(found)
     if name == "junit":
-        from ratectl_cli.render.formats.junit import junit
-
-        return junit(found, files, fail_level)
-    if name == "sarif":
-        from ratectl_cli.render.formats.sarif import sarif
-
-        return sarif(found)
-    raise ValueError(f"{name!r} is not one of {', '.join(FORMATS)}")
+        return junit(findings, files, fail_level)
+    return _WRITERS[name](findings)

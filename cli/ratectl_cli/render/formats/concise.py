@@ -1,4 +1,4 @@
-"""One line for each finding, as editors and ``grep`` read them."""
+"""Concise findings: one line each, as editors and ``grep`` read them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["concise"]
 
 
-def concise(found: Iterable[Diagnostic]) -> str:
-    """``file:line:column: error[RC201]: message (hint)``."""
-    return "".join(f"{safe(str(each))}\n" for each in found)
+def concise(findings: Iterable[Diagnostic]) -> str:
+    """Return lines such as ``file:line:column: error[RC201]: message (hint)``."""
+    return "".join(f"{safe(str(finding))}\n" for finding in findings)

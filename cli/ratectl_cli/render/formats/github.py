@@ -1,6 +1,6 @@
-"""Workflow commands: GitHub Actions shows each as an annotation in the pull request.
+"""Findings as workflow commands, which GitHub Actions shows as annotations in the pull request.
 
-Of each kind GitHub shows ten for a step, so errors come first; ``summary`` is for the rest.
+GitHub shows ten annotations of each kind for a step, so errors come first; ``summary`` lists all.
 """
 
 from __future__ import annotations
@@ -23,41 +23,41 @@ _MOST_IN_SUMMARY: Final = 1_000
 _MARKUP: Final = frozenset("\\`*_[]<>|&~#@")
 
 
-def workflow_commands(found: Iterable[Diagnostic]) -> str:
-    """One command for each finding, errors first."""
-    ordered = sorted(found, key=lambda each: each.severity != "error")
-    return "".join(f"{_command(each)}\n" for each in ordered)
+def workflow_commands(findings: Iterable[Diagnostic]) -> str:
+    """Return one command for finding finding, errors first."""
+    ordered = sorted(findings, key=lambda finding: finding.severity != "error")
+    return "".join(f"{_command(finding)}\n" for finding in ordered)
 
 
-def summary(found: Sequence[Diagnostic], headline: str) -> str:
-    """All findings as a Markdown table, for the summary of a workflow's step."""
-    ordered = sorted(found, key=lambda each: each.severity != "error")[:_MOST_IN_SUMMARY]
+def summary(findings: Sequence[Diagnostic], headline: str) -> str:
+    """Return the findings as a Markdown table, for the summary of a workflow's step."""
+    ordered = sorted(findings, key=lambda finding: finding.severity != "error")[:_MOST_IN_SUMMARY]
     lines = [f"### ratectl validate: {_cell(headline)}", ""]
     if ordered:
         lines += ["| Place | Finding |", "| --- | --- |"]
-    for each in ordered:
-        text = f"{each.severity} {each.code}: {explained(each, between=' - ')}"
-        lines.append(f"| {_cell(str(each.span))} | {_cell(text)} |")
-    if len(ordered) < len(found):
-        lines += ["", f"and {len(found) - len(ordered)} more"]
+    for finding in ordered:
+        text = f"{finding.severity} {finding.code}: {explained(finding, between=' - ')}"
+        lines.append(f"| {_cell(str(finding.span))} | {_cell(text)} |")
+    if len(ordered) < len(findings):
+        lines += ["", f"and {len(findings) - len(ordered)} more"]
     return "\n".join(lines) + "\n\n"
 
 
-def _command(found: Diagnostic) -> str:
-    span = found.span
+def _command(finding: Diagnostic) -> str:
+    span = finding.span
     properties: dict[str, str] = {}
     if uri_path(span.file) is not None:
         properties["file"] = relative(span.file)
         if span.line:
             properties |= {"line": str(span.line), "col": str(span.column)}
             properties |= {"endLine": str(span.line), "endColumn": str(span.end_column)}
-    properties["title"] = f"ratectl {found.code}"
+    properties["title"] = f"ratectl {finding.code}"
     listed = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
-    return f"::{found.severity} {listed}::{_data(explained(found))}"
+    return f"::{finding.severity} {listed}::{_data(explained(finding))}"
 
 
 def _data(text: str) -> str:
-    """What may stand behind the second ``::``: anything else would end the command."""
+    """Escape the text after the second ``::``, where some characters would end the command."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
@@ -66,5 +66,5 @@ def _property(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text in a table, with nothing in it that Markdown or HTML would act on."""
+    """Return text for a table cell, without markup for Markdown or HTML."""
     return "".join(f"&#{ord(mark)};" if mark in _MARKUP else mark for mark in safe(text))

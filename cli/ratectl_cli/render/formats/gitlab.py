@@ -1,4 +1,4 @@
-"""GitLab's code quality report: findings in the merge request's widget and in its diff."""
+"""Findings as a code quality report, which GitLab shows in the merge request and its diff."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["code_quality"]
 _SEVERITIES: Final = {"error": "major", "warning": "minor"}
 
 
-def code_quality(found: Sequence[Diagnostic]) -> str:
-    """A JSON list; GitLab pairs the reports of two branches by fingerprint."""
+def code_quality(findings: Sequence[Diagnostic]) -> str:
+    """Return a JSON list; GitLab pairs findings of two branches by fingerprint."""
     report = [
         {
-            "description": f"{each.code}: {explained(each, between='; ')}",
-            "check_name": each.code,
+            "description": f"{finding.code}: {explained(finding, between='; ')}",
+            "check_name": finding.code,
             "fingerprint": fingerprint,
-            "severity": _SEVERITIES[each.severity],
+            "severity": _SEVERITIES[finding.severity],
             "location": {
-                "path": relative(each.span.file),
-                "lines": {"begin": max(each.span.line, 1)},
+                "path": relative(finding.span.file),
+                "lines": {"begin": max(finding.span.line, 1)},
             },
         }
-        for each, fingerprint in zip(found, fingerprints(found), strict=True)
+        for finding, fingerprint in zip(findings, fingerprints(findings), strict=True)
     ]
     return json.dumps(report, indent=2) + "\n"

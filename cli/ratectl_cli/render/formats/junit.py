@@ -1,4 +1,4 @@
-"""JUnit XML: a suite for each file, a case for each finding, and one for a file without any."""
+"""Findings as JUnit XML: a suite for each file, a case for each finding, or one that passes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["junit", "report_text"]
 
 
-def junit(found: Sequence[Diagnostic], files: Sequence[str], fail_level: Severity) -> str:
-    """A report in which findings below ``fail_level`` are cases that passed, with a remark."""
+def junit(findings: Sequence[Diagnostic], files: Sequence[str], fail_level: Severity) -> str:
+    """Return a report; findings below ``fail_level`` are cases that pass, with a remark."""
     by_file: dict[str, list[Diagnostic]] = {file: [] for file in files}
-    for each in found:
-        by_file.setdefault(each.span.file, []).append(each)
+    for finding in findings:
+        by_file.setdefault(finding.span.file, []).append(finding)
     suites = [_suite(file, of_file, fail_level) for file, of_file in by_file.items()]
     return report_text("ratectl validate", suites)
 
 
 def report_text(name: str, suites: Sequence[ElementTree.Element]) -> str:
-    """A whole report; its counts are the sums of the suites'."""
+    """Return a whole report; its counts are the sums of its suites."""
     root = ElementTree.Element("testsuites", name=name)
     for count in ("tests", "failures", "errors"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))
@@ -37,31 +37,31 @@ def report_text(name: str, suites: Sequence[ElementTree.Element]) -> str:
     return f"{data.decode()}\n"
 
 
-def _suite(file: str, found: Sequence[Diagnostic], fail_level: Severity) -> ElementTree.Element:
-    failed = [fail_level in ("warning", each.severity) for each in found]
+def _suite(file: str, findings: Sequence[Diagnostic], fail_level: Severity) -> ElementTree.Element:
+    failed = [fail_level in ("warning", finding.severity) for finding in findings]
     suite = ElementTree.Element(
         "testsuite",
         name=safe(file),
-        tests=str(len(found) or 1),
+        tests=str(len(findings) or 1),
         failures=str(sum(failed)),
         errors="0",
     )
-    if not found:
+    if not findings:
         ElementTree.SubElement(suite, "testcase", classname=safe(file), name="no findings")
-    for each, fails in zip(found, failed, strict=True):
-        place = f"{each.span.line}:{each.span.column} " if each.span.line else ""
+    for finding, fails in zip(findings, failed, strict=True):
+        place = f"{finding.span.line}:{finding.span.column} " if finding.span.line else ""
         case = ElementTree.SubElement(
-            suite, "testcase", classname=safe(file), name=f"{place}{each.code}"
+            suite, "testcase", classname=safe(file), name=f"{place}{finding.code}"
         )
         if fails:
-            attributes = {"type": each.severity, "message": safe(each.message)}
-            ElementTree.SubElement(case, "failure", attributes).text = _detail(each)
+            attributes = {"type": finding.severity, "message": safe(finding.message)}
+            ElementTree.SubElement(case, "failure", attributes).text = _detail(finding)
         else:
-            ElementTree.SubElement(case, "system-out").text = _detail(each)
+            ElementTree.SubElement(case, "system-out").text = _detail(finding)
     return suite
 
 
-def _detail(found: Diagnostic) -> str:
-    source = "" if found.source_line is None else f"\n| {safe(found.source_line)}"
-    place = safe(str(found.span))
-    return f"{place}: {found.severity}[{found.code}]: {explained(found)}{source}"
+def _detail(finding: Diagnostic) -> str:
+    source = "" if finding.source_line is None else f"\n| {safe(finding.source_line)}"
+    place = safe(str(finding.span))
+    return f"{place}: {finding.severity}[{finding.code}]: {explained(finding)}{source}"

@@ -1,4 +1,4 @@
-"""What the formats have in common: a finding's text, its file, and an identity that lasts."""
+"""Text, file and stable identity of a finding, for all formats."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ __all__ = ["explained", "fingerprints", "relative", "uri_path"]
 _STDIN = "<stdin>"
 
 
-def explained(found: Diagnostic, *, between: str = "\n") -> str:
-    """Everything that is said of a finding but its place."""
-    hint = f"hint: {found.hint}" if found.hint else None
-    parts = [found.message, *([hint] if hint else []), *found.notes]
+def explained(finding: Diagnostic, *, between: str = "\n") -> str:
+    """Return the message, the hint and the notes of a finding, without its place."""
+    hint = f"hint: {finding.hint}" if finding.hint else None
+    parts = [finding.message, *([hint] if hint else []), *finding.notes]
     return between.join(safe(part) for part in parts)
 
 
 def uri_path(file: str) -> str | None:
-    """The path of a file, with ``/``; None for standard input, which has none."""
+    """Return the path of a file with ``/``; None for standard input."""
     return None if file == _STDIN else Path(file).as_posix()
 
 
 def relative(file: str) -> str:
-    """The file as seen from the working directory, where that holds it: CI shows no other."""
+    """Return the path of a file relative to the working directory, if it is below it.
+
+    CI systems link only such paths.
+    """
     path = uri_path(file) or "stdin"
     if os.path.isabs(path):  # noqa: PTH117 - of a text, not of a file
         near = Path(os.path.relpath(path)).as_posix()
@@ -41,15 +44,15 @@ def relative(file: str) -> str:
     return path
 
 
-def fingerprints(found: Iterable[Diagnostic]) -> Iterator[str]:
-    """For each finding an identity that survives the lines above it being edited.
+def fingerprints(findings: Iterable[Diagnostic]) -> Iterator[str]:
+    """Yield for finding finding an identity that stays when lines above it are edited.
 
-    Equal findings in one file are told apart by their order.
+    Equal findings in one file are numbered in their order.
     """
     seen: Counter[str] = Counter()
-    for each in found:
-        source = (each.source_line or "").strip()
-        said = "\0".join((each.code, relative(each.span.file), each.message, source))
-        seen[said] += 1
-        text = f"{said}\0{seen[said]}"
+    for finding in findings:
+        source = (finding.source_line or "").strip()
+        content = "\0".join((finding.code, relative(finding.span.file), finding.message, source))
+        seen[content] += 1
+        text = f"{content}\0{seen[content]}"
         yield hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

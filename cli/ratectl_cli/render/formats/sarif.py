@@ -1,4 +1,4 @@
-"""SARIF 2.1.0, as code scanning services read it."""
+"""Findings as SARIF 2.1.0, for code scanning services."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from ratectl.policy.codes import CODES
+from ratectl.policy.rules import family, page
+from ratectl.version import __version__
 from ratectl_cli.render.formats.places import explained, fingerprints, relative
 
 if TYPE_CHECKING:
@@ -20,19 +23,17 @@ _SCHEMA: Final = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
 _ROOT: Final = "%SRCROOT%"
-"""Whatever directory the service finds the files in."""
+"""Name of the repository's directory; the service replaces it."""
 
 
-def sarif(found: Sequence[Diagnostic]) -> str:
-    """One run, with the rules that were broken and a result for each finding."""
-    from ratectl.version import __version__
-
-    rules = list(dict.fromkeys(sorted(each.code for each in found)))
+def sarif(findings: Sequence[Diagnostic]) -> str:
+    """Return one run, with the rules that were broken and a result for finding finding."""
+    rules = list(dict.fromkeys(sorted(finding.code for finding in findings)))
     results = [
-        _result(each, rules.index(each.code), fingerprint)
-        for each, fingerprint in zip(found, fingerprints(found), strict=True)
+        _result(finding, rules.index(finding.code), fingerprint)
+        for finding, fingerprint in zip(findings, fingerprints(findings), strict=True)
     ]
-    severities = {each.code: each.severity for each in found}
+    severities = {finding.code: finding.severity for finding in findings}
     driver = {
         "name": "ratectl",
         "version": __version__,
@@ -43,9 +44,6 @@ def sarif(found: Sequence[Diagnostic]) -> str:
 
 
 def _rule(code: str, severity: str) -> dict[str, Any]:
-    from ratectl.policy.codes import CODES
-    from ratectl.policy.rules import family, page
-
     title = CODES.get(code, code)
     rule: dict[str, Any] = {
         "id": code,
@@ -60,13 +58,13 @@ def _rule(code: str, severity: str) -> dict[str, Any]:
     return rule
 
 
-def _result(found: Diagnostic, rule: int, fingerprint: str) -> dict[str, Any]:
+def _result(finding: Diagnostic, rule: int, fingerprint: str) -> dict[str, Any]:
     return {
-        "ruleId": found.code,
+        "ruleId": finding.code,
         "ruleIndex": rule,
-        "level": found.severity,
-        "message": {"text": explained(found)},
-        "locations": [{"physicalLocation": _location(found.span, found.source_line)}],
+        "level": finding.severity,
+        "message": {"text": explained(finding)},
+        "locations": [{"physicalLocation": _location(finding.span, finding.source_line)}],
         "partialFingerprints": {"ratectlFinding/v1": fingerprint},
     }
 

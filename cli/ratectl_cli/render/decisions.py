@@ -1,0 +1,93 @@
+"""Decisions of an engine, as text and as data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl_cli.framework.text import Styled, aligned, bold, plural
+from ratectl_cli.render.times import wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ratectl.engine.decision import Decision
+    from ratectl_cli.framework.text import Block, Piece
+
+__all__ = ["decisions_blocks", "decisions_data"]
+
+_LISTED: Final = 20
+"""More decisions than these are summed up."""
+
+
+def decisions_data(decisions: Sequence[Decision]) -> dict[str, Any]:
+    """Return decisions for programs: counts, the first refusal, and each decision if few."""
+    allowed = sum(1 for decision in decisions if decision)
+    first = next((at for at, decision in enumerate(decisions, 1) if not decision), None)
+    listed = decisions if len(decisions) <= _LISTED else ()
+    return {
+        "allowed": allowed,
+        "refused": len(decisions) - allowed,
+        "first_refused": first,
+        "reasons": dict(Counter(decision.reason for decision in decisions)),
+        "decisions": [_decision_data(decision) for decision in listed],
+        "last": _decision_data(decisions[-1]),
+    }
+
+
+def _decision_data(decision: Decision) -> dict[str, Any]:
+    return {
+        "allowed": decision.allowed,
+        "reason": decision.reason,
+        "limit": decision.limit,
+        "scope": decision.scope,
+        "capacity": decision.capacity,
+        "remaining": decision.remaining,
+        "retry_after": decision.retry_after,
+        "reset_after": decision.reset_after,
+    }
+
+
+def decisions_blocks(scope: str, decisions: Sequence[Decision], source: str) -> Iterator[Block]:
+    """Yield decisions for people; ``source`` names the policies."""
+    if len(decisions) == 1:
+        yield [*_verdict(decisions[0]), f" · {source}"]
+        return
+    if len(decisions) <= _LISTED:
+        rows: list[list[Piece]] = [
+            [f"{at:>2}", *_words(decision)] for at, decision in enumerate(decisions, 1)
+        ]
+        yield from aligned(rows)
+    allowed = sum(1 for decision in decisions if decision)
+    refused = len(decisions) - allowed
+    yield f"{scope} · {source} · {plural(len(decisions), 'request')}"
+    yield [bold("allowed", "green"), f" {allowed}, ", bold("refused", "red"), f" {refused}"]
+    first = next((at for at, decision in enumerate(decisions) if not decision), None)
+    if first is not None:
+        yield [f"first refused: request {first + 1}, ", *_verdict(decisions[first])]
+
+
+def _verdict(decision: Decision) -> list[Piece]:
+    verdict, by, *rest = _words(decision)
+    return [verdict, " ", by, *(piece for word in rest for piece in (", ", word))]
+
+
+def _words(decision: Decision) -> list[Piece]:
+    """Return the verdict, the limit that decided, and what is left or how long to wait."""
+    verdict = bold("allowed", "green") if decision else bold("refused", "red")
+    if decision.reason == "no_policy":
+        return [verdict, "no policy covers the scope"]
+    if decision.limit is None:
+        return [verdict, "by no limit"]
+    words: list[Piece] = [verdict, f"by {decision.limit} @ {decision.scope}"]
+    if decision.reason == "never":
+        words.append("waiting does not help")
+    elif decision.reason == "limited" and decision.retry_after_ns is None:
+        words.append("until a slot is released")
+    elif decision.reason == "limited" and decision.retry_after_ns is not None:
+        words.append(f"retry after {wait(decision.retry_after_ns)}")
+    else:
+        words.append(f"{decision.remaining} of {decision.capacity} left")
+    if decision.reason == "shadow":
+        words.append(Styled("SHADOW would refuse", "yellow"))
+    return words
