@@ -8,7 +8,7 @@ import pytest
 from cli_support import report_agent
 
 from ratectl.errors import StoreUnavailable
-from ratectl.fleet.convergence import Enough, Standing, wait_for
+from ratectl.fleet.convergence import Enough, Standing, wait_for_agents
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def waited(
         now += seconds
         meanwhile(round(now, 3))
 
-    outcome, standing = wait_for(store, 5, wanted, 10.0, clock=lambda: now, sleep=sleep)
+    outcome, standing = wait_for_agents(
+        store, 5, wanted, seconds=10.0, clock=lambda: now, sleep=sleep
+    )
     return outcome, standing, now
 
 

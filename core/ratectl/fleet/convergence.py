@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ratectl.records import AgentRecord
     from ratectl.stores.base import Store
 
-__all__ = ["Enough", "Outcome", "Standing", "wait_for", "wait_until"]
+__all__ = ["EVERY_AGENT", "Enough", "Outcome", "Standing", "wait_for_agents", "wait_until"]
 
 Outcome = Literal["reached", "rejected", "nobody", "timeout"]
 
@@ -56,6 +56,9 @@ class Enough(NamedTuple):
         if self.number is not None:
             return self.number
         return max(1, math.ceil(there * self.percent / 100))
+
+
+EVERY_AGENT: Final = Enough()
 
 
 def _runs(agent: AgentRecord, generation: int) -> bool:
@@ -97,12 +100,12 @@ class Standing:
         return "reached" if len(self.running) >= wanted.of(self.there) else None
 
 
-def wait_for(
+def wait_for_agents(
     store: Store,
     generation: int,
-    wanted: Enough,
-    seconds: float,
+    wanted: Enough = EVERY_AGENT,
     *,
+    seconds: float,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> tuple[Outcome, Standing]:
