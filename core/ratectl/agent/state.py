@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ratectl.agent.log import log
+from ratectl.runtime.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,8 +91,8 @@ class AgentState:
     def __init__(self, status: AgentStatus | None = None) -> None:
         self._changing = threading.RLock()
         self._status = status or AgentStatus()
-        self._waiting: list[threading.Lock] = []
-        """One for each waiter, who waits for it to be released."""
+        self._waiting: list[Wakeup] = []
+        """One for each waiter."""
 
     @property
     def now(self) -> AgentStatus:
@@ -105,9 +107,8 @@ class AgentState:
 
     def _set(self, status: AgentStatus) -> None:
         self._status = status
-        for news in tuple(self._waiting):
-            if news.locked():  # nobody else releases it
-                news.release()
+        for wakeup in tuple(self._waiting):
+            wakeup.set()
 
     def problem(self, concern: str, text: str | None, **changes: Any) -> None:
         """Note a problem, or (None) that it is over. Only what is news is logged.
@@ -139,20 +140,18 @@ class AgentState:
 
     def _wait_until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
         until = None if timeout is None else time.monotonic() + timeout
-        news = threading.Lock()
-        news.acquire()
+        wakeup = Wakeup()
         try:
-            self._waiting.append(news)
+            self._waiting.append(wakeup)
             while not reached():
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                # Not a SimpleQueue: with a signal at the wrong moment its time limit is none.
-                news.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX))
+                wakeup.wait(math.inf if left is None else left)
             return True
         finally:
-            if news in self._waiting:
-                self._waiting.remove(news)
+            if wakeup in self._waiting:
+                self._waiting.remove(wakeup)
 
     def wake(self) -> None:
         """Make every waiter look again."""
