@@ -67,7 +67,7 @@ fuzz: .venv/dev .venv/atheris
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@
 
-.venv/installed: .venv/python pyproject.toml $(wildcard core/ratectl/engine/native/csrc/*)
+.venv/installed: .venv/python pyproject.toml setup.py $(wildcard core/ratectl/engine/native/csrc/*)
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 

@@ -40,7 +40,7 @@ def examine_engine() -> Finding:
     """Whether this process can decide."""
     import time
 
-    from ratectl.engine import open_engine
+    from ratectl.engine import describe_engine, open_engine
 
     try:
         engine = open_engine(time.monotonic_ns)
@@ -49,7 +49,7 @@ def examine_engine() -> Finding:
         return Finding("engine", "failed", str(error))
     if not decision.allowed or decision.reason != "no_policy":
         return Finding("engine", "failed", f"{engine.name} answers {decision!r} without policies")
-    return Finding("engine", "ok", engine.name)
+    return Finding("engine", "ok", describe_engine())
 
 
 def examine_link(url: str) -> Iterator[Finding]:
