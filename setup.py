@@ -44,7 +44,7 @@ class BuildCore(build_ext):
             super().run()
         except (BaseError, CCompilerError) as error:
             # Of a command that failed, its program; the arguments would fill a page.
-            failure = re.sub(r"Command '\['([^']+)'.*\]'", r"\1", str(error))
+            failure = re.sub(r"Command '\['([^']+)'.*\]'", r"\1", str(error)).rstrip(".")
             self.warn(f"THE COMPILED CORE WAS NOT BUILT: {failure}")
             self.warn("ratectl will decide in pure Python: the same answers, more slowly")
         roots = [Path(self.build_lib), *([Path("core")] if inplace else [])]

@@ -13,6 +13,10 @@ from typing import Final
 
 import pytest
 
+from support import once
+
+pytestmark = once
+
 ROOT: Final = Path(__file__).parents[2]
 OWN: Final = {"ratectl", "ratectl_cli"}
 SIGNING: Final = "signing needs the package cryptography: pip install 'ratectl[signing]'"
