@@ -10,6 +10,7 @@ after the other, in fewer rounds. What is measured how: ``bench.deciding``.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,10 +122,8 @@ def run() -> dict[str, object]:
     ratios = _ratios(results)
     promised = targets.targets(results, KEYS)
     targets.show(promised)
-    drawn = plot.draw(results, machine.title(), KEYS)
-    for path in (DRAWN,) if QUICK else (DRAWN, SHOWN):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(drawn, "utf-8")
+    DRAWN.parent.mkdir(exist_ok=True)
+    DRAWN.write_text(plot.draw(results, machine.title(), KEYS), "utf-8")
     return {
         "machine": machine.describe(),
         "keys": KEYS,
@@ -132,3 +131,9 @@ def run() -> dict[str, object]:
         "targets": targets.as_json(promised),
         **results.as_json(),
     }
+
+
+def record() -> None:
+    """Replace the picture in the documentation by that of the last run."""
+    shutil.copy(DRAWN, SHOWN)
+    print(f"  recorded in {SHOWN.relative_to(HERE.parent)}")

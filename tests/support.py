@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ratectl.engine import why_not_compiled
 from ratectl.policy.language.model import Policy, PolicyTree
 from ratectl.publishing._publish import publish
 from ratectl.publishing.provenance import Provenance
@@ -29,10 +30,16 @@ __all__ = [
     "STANDARD_ERROR",
     "Link",
     "embed_repository",
+    "once",
     "policies",
     "publish_policies",
     "simple",
 ]
+
+once = pytest.mark.skipif(
+    os.environ.get("RATECTL_ENGINE") == "pure" and not why_not_compiled(),
+    reason="servers, packages and long loops run once: with the compiled engine",
+)
 
 STANDARD_ERROR: pytest.StashKey[int] = pytest.StashKey()
 """Descriptor of what standard error is outside of the tests, where pytest does not capture it."""

@@ -16,22 +16,18 @@ import gunicorn
 import pytest
 
 from etcd_server import free_port, wait_for
-from ratectl.engine import engine_type, why_not_compiled
+from ratectl.engine import engine_type
 from support import CRASHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["ROUNDS", "Service", "once", "witnessed"]
+__all__ = ["ROUNDS", "Service", "witnessed"]
 
 ROUNDS: Final = 10 if os.environ.get("RATECTL_SOAK") == "1" else 1
 """Factor for loops: the long ones run with ``RATECTL_SOAK=1``."""
 
-once = pytest.mark.skipif(
-    os.environ.get("RATECTL_ENGINE") == "pure" and not why_not_compiled(),
-    reason="real servers and long loops run once: with the compiled engine",
-)
 witnessed = pytest.mark.skipif(
     engine_type().name == "pure", reason="the pure engine has no crash witness"
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from agent.deadly import CRASHES, Victim, leave_crash, planted
-from agent.servers import ROUNDS, Service, once, witnessed
+from agent.servers import ROUNDS, Service, witnessed
 from etcd_server import wait_for
 from ratectl.agent.quarantine import PROBATION_SECONDS, Quarantine
 from ratectl.agent.trial_note import Trial
@@ -22,7 +22,7 @@ from ratectl.history.generations import read_live
 from ratectl.rollout import Controlling, Terms, read_rollout
 from ratectl.rollout._start import start
 from ratectl.stores import open_store
-from support import ME, policies, publish_policies, simple
+from support import ME, once, policies, publish_policies, simple
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.servers import ROUNDS, Service, once
+from agent.servers import ROUNDS, Service
 from etcd_server import wait_for
 from ratectl.stores import open_store
-from support import publish_policies, simple
+from support import once, publish_policies, simple
 
 if TYPE_CHECKING:
     from pathlib import Path

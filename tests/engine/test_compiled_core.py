@@ -22,7 +22,7 @@ from policy.trees import tree
 from ratectl.compiler.plans import compile_tree
 from ratectl.errors import UsageError
 
-fast = pytest.importorskip("ratectl.engine.native.engine")
+fast = pytest.importorskip("ratectl.engine.native.engine", exc_type=ImportError)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

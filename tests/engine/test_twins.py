@@ -20,7 +20,7 @@ from ratectl.compiler.plans import compile_tree
 from ratectl.engine.algorithms.quota import WallOffset
 from ratectl.engine.pure import PureEngine
 
-fast = pytest.importorskip("ratectl.engine.native.engine")
+fast = pytest.importorskip("ratectl.engine.native.engine", exc_type=ImportError)
 
 if TYPE_CHECKING:
     from ratectl.engine.decision import Decision

@@ -17,10 +17,11 @@ from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import slot_without_disk, take_slot
 from ratectl.agent.report import Reporter
 from ratectl.agent.shadow import Beside
-from ratectl.agent.state import AgentState
+from ratectl.agent.state import AgentState, AgentStatus
 from ratectl.agent.switches import FileSwitches, StoreSwitches, Switchboard
 from ratectl.agent.sync import StoreSync
 from ratectl.agent.wall_clock import WallClock
+from ratectl.engine import describe_engine
 from ratectl.errors import UsageError
 from ratectl.runtime.urls import shown
 from ratectl.stores import check_url, in_one_process, open_store
@@ -72,7 +73,7 @@ class Following(ABC):
         self.settings = settings
         self.engine = engine
         if before is None:
-            self.state = AgentState()
+            self.state = AgentState(AgentStatus(engine=describe_engine()))
             self.board = Switchboard(engine, self.state)
             self.wall = WallClock()
             self.enforcement = Enforcement(engine, self.wall, state=self.state)

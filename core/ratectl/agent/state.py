@@ -23,6 +23,8 @@ __all__ = ["AgentState", "AgentStatus"]
 class AgentStatus:
     """A moment of an agent."""
 
+    engine: str = ""
+    """Name of the engine that decides: ``c``, or ``pure`` and why there is no compiled core."""
     generation: int = 0
     """The generation it enforces; 0 before any."""
     sequence: int = 0
