@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ratectl.engine.algorithms.quota import WallOffset
-    from ratectl.engine.api import Engine, LimitPlan, ScopePlan
+    from ratectl.engine.api import Engine, ScopePlan
+    from ratectl.engine.limit_plan import LimitPlan
     from ratectl.policy.language.model import PolicyTree
 
 __all__ = ["activate", "activate_tree", "activated", "verified"]

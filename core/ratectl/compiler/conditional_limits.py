@@ -17,7 +17,7 @@ from ratectl.runtime.cooperative import Kept, paced
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ratectl.engine.api import LimitPlan
+    from ratectl.engine.limit_plan import LimitPlan
     from ratectl.policy.language.model import Cap, LimitFields, Override, Policy, PolicyTree
     from ratectl.policy.resolution.conditions import Place
     from ratectl.policy.resolution.effective_limit import Limit

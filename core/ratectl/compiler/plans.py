@@ -13,7 +13,8 @@ from ratectl.engine.algorithms.concurrency import Concurrency
 from ratectl.engine.algorithms.quota import Quota, WallOffset
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from ratectl.engine.algorithms.token_bucket import TokenBucket
-from ratectl.engine.api import Algorithm, LimitPlan, PlanSet, ScopePlan
+from ratectl.engine.api import PlanSet, ScopePlan
+from ratectl.engine.limit_plan import LimitPlan
 from ratectl.errors import BundleError
 from ratectl.policy.resolution.conditions import NOWHERE
 from ratectl.policy.resolution.resolver import Resolver
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ratectl.engine.algorithms.calendar import Unit
+    from ratectl.engine.algorithms.protocol import Algorithm
     from ratectl.engine.conditional_limit import LimitChoice
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.language.rates import Rate
@@ -155,11 +157,17 @@ def _plan(offset: WallOffset, scope: str, limit: Limit, budget: bool) -> LimitPl
         return None  # nothing to decide
     algorithm = _algorithm_of(limit, offset)
     return LimitPlan(
-        scope, limit.name, algorithm, limit.per, limit.mode == "shadow", budget, limit.touched
+        scope=scope,
+        name=limit.name,
+        algorithm=algorithm,
+        per=limit.per,
+        shadow=limit.mode == "shadow",
+        budget=budget,
+        overrides=limit.touched,
     )
 
 
-def _algorithm_of(limit: Limit, offset: WallOffset) -> Algorithm:
+def _algorithm_of(limit: Limit, offset: WallOffset) -> Algorithm[Any]:
     if limit.rate is None:
         assert limit.max is not None
         assert limit.hold is not None
@@ -187,7 +195,7 @@ def _quota(rate: Rate, resets: Resets, offset: WallOffset) -> Quota:
 
 
 @lru_cache(maxsize=65_536)
-def _algorithm(kind: str, rate: Rate, burst: int | None) -> Algorithm:
+def _algorithm(kind: str, rate: Rate, burst: int | None) -> Algorithm[Any]:
     """Equal parameters share one object, which makes comparing generations cheap."""
     window = rate.window_ns
     if window is None:
