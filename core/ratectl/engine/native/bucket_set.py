@@ -38,7 +38,7 @@ def _unpacked(packed: Any) -> Bucket | None:
     if packed.__class__ is list:
         boxed: Bucket = tuple(packed)
         return boxed
-    kind, epoch, serial, *fields = packed
+    kind, epoch, serial, fields = packed
     packing = packing_of_kind(kind)
     assert packing is not None, "only kinds with a packing are packed"
     return packing.state(fields), epoch, serial

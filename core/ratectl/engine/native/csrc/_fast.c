@@ -1,15 +1,16 @@
 /* ratectl.engine.native._fast: the compiled core of the engine.
 
-   It decides what can be decided without Python, on packed buckets, and tells fast.py of the rest,
-   which then does what pure.py does. One translation unit, in headers to be read in this order:
+   It decides, on packed buckets, all requests that need no Python, and passes the others to
+   native/engine.py, which does the same as pure.py. One translation unit; read its headers in this
+   order:
 
      base.h        integers, memory, keyed hashes  group*.h      the buckets of one limit
-     rule.h        rules, buckets, arithmetic      selection.h   which groups decide a request
-     windows.h     that of sliding windows         decision.h    the answer
+     rule.h        rules, buckets, arithmetic      selection.h   choice of a request's groups
+     windows.h     arithmetic of sliding windows   decision.h    the answer
      slots.h       slots of concurrency limits     decide.h      look, then charge all or none
-     table.h       buckets by key, bounded         check.h       check, check_many, release, settle
-     counters.h    what was seen                   gate.h        the answer alone
-     witness.h     what crashes leave behind
+     kinds.h       the table of algorithms         check.h       check, check_many, release, settle
+     table.h       buckets by key, bounded         gate.h        the answer alone
+     counters.h    counts of requests              witness.h     a record of crashes
 
    Under the GIL, C code that runs no Python is atomic: that is the lock. The limited API, on which
    this is built, does not exist on free-threaded Python, where the build fails and pure.py serves. */

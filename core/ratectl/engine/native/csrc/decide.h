@@ -68,6 +68,9 @@ typedef struct {
     Look looks[MOST_LIMITS];
 } Request;
 
+/* The four switches by kind that each decision goes through. They are no table of functions
+   (kinds.h): the compiler inlines them here, and a predicted branch costs less than a call. */
+
 static inline i64
 wait_of(const Rule *r, Packed *b, i64 cost, i64 now)
 {
@@ -174,13 +177,13 @@ first_touch(Group *g, u64 key, i64 now, Scratch *into)
     if (unlikely(shared != NULL)) {
         if (shared->epoch != g->epoch && catch_up(g, shared) < 0)
             return -1;
-        if (r->kind == HELD && ((Held *)shared)->own)
+        if (kind_of(r)->holds && ((Held *)shared)->own)
             return -1; /* a copy shares its slots */
         memcpy(scratch, shared, r->size);
     } else if (g->genesis) {
         memcpy(scratch, g->genesis, r->size);
     } else {
-        full_bucket(r, scratch, now);
+        kind_of(r)->full(r, scratch, now);
     }
     if (r->kind == WINDOW && unlikely(is_broad(&scratch->window)))
         ring_unfold(&scratch->window, into->counts);
@@ -268,7 +271,7 @@ make_slots(Request *q)
 {
     for (int i = 0; i < q->count; i++) {
         Look *l = &q->looks[i];
-        if (l->wait || l->group->rule->kind != HELD)
+        if (l->wait || !kind_of(l->group->rule)->holds)
             continue;
         if (l->bucket->held.own == NULL &&
             (l->bucket->held.own = (struct Batch *)batch_new()) == NULL)
@@ -343,7 +346,7 @@ admit(Request *q, int details)
             tightest = i;
             break;
         }
-        i64 whole = g->rule->kind == TOKENS ? tokens_left(g->rule, left) : (i64)left;
+        i64 whole = whole_left(g->rule, left);
         if (tightest < 0 || whole < least) {
             tightest = i;
             least = whole;

@@ -129,81 +129,7 @@ shared_bucket(Group *g, u64 key)
     return b->key ? b : NULL;
 }
 
-static void
-full_bucket(const Rule *r, Packed *b, i64 now)
-{
-    switch (r->kind) {
-    case TOKENS:
-        b->tokens.at = b->tokens.high_at = now;
-        set_level(&b->tokens, r->capacity);
-        break;
-    case WINDOW:
-        memset(&b->window.ring, 0, sizeof b->window.ring);
-        b->window.slot = floor_div(now, r->slot_ns);
-        b->window.since = now;
-        break;
-    case QUOTA: /* its window begins with the first look at it */
-        b->quota = (Quota){.start = INT64_MIN, .end = INT64_MIN, .since = now};
-        break;
-    default:
-        b->held.own = NULL;
-        b->held.newest = NO_SLOT;
-    }
-}
-
-/* Changes of parameters: what migrate.py says, where it takes no Python -------------------------- */
-
-/* Of a copy whose ring is unfolded. */
-static void
-rewindowed(const Rule *old, const Rule *new, Window *b, i64 now)
-{
-    window_advance(old, b, now);
-    if (old->slot_ns == new->slot_ns)
-        return;
-    u64 moved[SLOTS] = {0};
-    if (b->slot * old->slot_ns > now)
-        now = b->slot * old->slot_ns;
-    i64 head = floor_div(now, new->slot_ns);
-    for (i64 slot = b->slot - SLOTS + 1; slot <= b->slot; slot++) {
-        i64 latest = (slot + 1) * old->slot_ns - 1;
-        i64 to = floor_div(latest < now ? latest : now, new->slot_ns);
-        if (to > head - SLOTS)
-            moved[to & (SLOTS - 1)] += count_in(b, slot);
-    }
-    b->slot = head;
-    memcpy(b->ring.broad.counts, moved, RING_BYTES);
-}
-
-static int
-changed(const Change *c, Packed *b)
-{
-    if (c->after->kind == TOKENS) { /* a token is cut alike in both */
-        i128 level = level_at(c->before, &b->tokens, c->now);
-        i64 at = c->now > b->tokens.at ? c->now : b->tokens.at;
-        if (level > c->before->half)
-            b->tokens.high_at = at;
-        level = level < c->after->capacity ? level : c->after->capacity;
-        if (too_deep(c->after, level))
-            return -1;
-        set_level(&b->tokens, level);
-        b->tokens.at = at;
-        return 0;
-    }
-    if (c->after->kind == HELD) { /* what is held would be shared with the bucket before */
-        if (held_used(&b->held, c->now))
-            return -1;
-        Py_CLEAR(b->held.own);
-        b->held.newest = NO_SLOT;
-        return 0;
-    }
-    if (c->after->kind == WINDOW) {
-        rewindowed(c->before, c->after, &b->window, c->now);
-        return 0;
-    }
-    i64 wall; /* a quota over the same windows */
-    return wall_at(c->before, c->now, &wall) < 0 ||
-           quota_advance(c->before, &b->quota, c->now, wall) < 0 ? -1 : 0;
-}
+/* Changes of parameters: as `migrate` in Python, where the core can do it -------------------------- */
 
 /* Let a bucket follow the changes since it was last touched; -1 where that is Python's work. */
 static int
@@ -221,17 +147,18 @@ catch_up(Group *g, Bucket *bucket)
     Packed moved;
     u64 counts[SLOTS];
     memcpy(&moved, bucket, g->rule->size);
-    if (g->rule->kind == WINDOW)
-        ring_unfold(&moved.window, counts);
-    if (g->rule->kind == HELD && behind > 1 && held_used(&moved.held, first[behind - 1].now))
+    const KindTable *kind = kind_of(g->rule);
+    if (kind->detach != NULL)
+        kind->detach(&moved, counts);
+    if (kind->holds && behind > 1 && held_used(&moved.held, first[behind - 1].now))
         return -1;
     for (u32 i = 0; i < behind; i++)
-        if (changed(&first[i], &moved) < 0)
+        if (kind->change(first[i].before, first[i].after, &moved, first[i].now) < 0)
             return -1;
     moved.head.epoch = g->epoch;
     moved.head.serial = next_serial(g->common);
-    if (g->rule->kind == WINDOW)
-        return ring_fold(&g->common->budget, (Window *)bucket, &moved.window) - 1;
+    if (kind->replace != NULL)
+        return kind->replace(&g->common->budget, (Packed *)bucket, &moved);
     memcpy(bucket, &moved, g->rule->size);
     return 0;
 }
@@ -248,17 +175,6 @@ genesis_end(Group *g)
 
 /* Making room ----------------------------------------------------------------------------------- */
 
-static int
-same_bucket(const Rule *r, Packed *one, Packed *other, i64 now)
-{
-    switch (r->kind) {
-    case TOKENS: return level_at(r, &one->tokens, now) == level_at(r, &other->tokens, now);
-    case WINDOW: return window_same(r, &one->window, &other->window, now);
-    case QUOTA: return quota_same(r, &one->quota, &other->quota, now);
-    default: return !held_used(&one->held, now) && !held_used(&other->held, now);
-    }
-}
-
 /* Whether forgetting a bucket could not be noticed. */
 static int
 evictable(Group *g, Bucket *bucket, i64 now)
@@ -267,22 +183,23 @@ evictable(Group *g, Bucket *bucket, i64 now)
     if (g->rule->kind == WIDE || g->odd_genesis || bucket->epoch & BOXED || now < g->seed_until)
         return 0;
     /* What holds no slot now held none after any change either. */
-    if (g->rule->kind == HELD && !g->former_count)
+    const KindTable *kind = kind_of(g->rule);
+    if (kind->holds && !g->former_count)
         return !g->shared && !held_used(&((Packed *)bucket)->held, now);
     if (bucket->epoch != g->epoch && catch_up(g, bucket) < 0)
         return 0;
     if (g->genesis)
         memcpy(&initial, g->genesis, g->rule->size);
     else
-        full_bucket(g->rule, &initial, now);
-    if (!same_bucket(g->rule, (Packed *)bucket, &initial, now))
+        kind->full(g->rule, &initial, now);
+    if (!kind->same(g->rule, (Packed *)bucket, &initial, now))
         return 0;
     Bucket *shared = shared_bucket(g, bucket->key);
     if (shared == NULL)
         return 1;
     if (shared->epoch != g->epoch && catch_up(g, shared) < 0)
         return 0;
-    return same_bucket(g->rule, (Packed *)shared, &initial, now);
+    return kind->same(g->rule, (Packed *)shared, &initial, now);
 }
 
 /* The next bucket that the hand points at; NULL where it points at none, and only moves on. */

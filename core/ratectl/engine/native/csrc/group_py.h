@@ -20,6 +20,10 @@ rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTuple(args, "ipLLLLLLO", &kind, &blocked, &most, &per_ns, &per_token, &slot_ns,
                           &hold_ns, &even, &offset))
         return NULL;
+    if (kind < WIDE || kind > HELD) {
+        PyErr_SetString(PyExc_ValueError, "no such kind of rule");
+        return NULL;
+    }
     if (kind != WIDE && (most > MOST_COUNT || per_ns > MOST_TIME || per_token > MOST_TIME ||
                          slot_ns > MOST_TIME / 64 || hold_ns > MOST_TIME / 64)) {
         PyErr_SetString(PyExc_OverflowError, "a limit too large for the compiled core");
@@ -44,7 +48,7 @@ rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     r->hold_ns = hold_ns;
     r->even = even;
     r->starts = r->ends = INT64_MIN;
-    r->size = bucket_size(r->kind);
+    r->size = kinds[kind].size;
     r->offset = Py_NewRef(offset);
     return (PyObject *)r;
 }
@@ -60,7 +64,6 @@ rule_dealloc(Rule *r)
 
 static PyMemberDef rule_members[] = {
     {"kind", T_INT, offsetof(Rule, kind), READONLY, NULL},
-    {"size", T_UINT, offsetof(Rule, size), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 static PyType_Slot rule_slots[] = {
@@ -76,97 +79,22 @@ static PyType_Spec rule_spec = {
 
 /* Packing --------------------------------------------------------------------------------------- */
 
-/* The fields of a bucket. It is a copy: to make objects may run the collector, and finalizers may
-   have the bucket itself evicted. */
-static PyObject *
-packed_fields(Kind kind, const Packed *b)
-{
-    const Bucket *h = &b->head;
-    if (kind == TOKENS)
-        return Py_BuildValue("(iIILKLL)", kind, h->epoch, h->serial, b->tokens.high, b->tokens.low,
-                             b->tokens.at, b->tokens.high_at);
-    if (kind == QUOTA)
-        return Py_BuildValue("(iIILLLL)", kind, h->epoch, h->serial, b->quota.start, b->quota.end,
-                             b->quota.since, b->quota.used);
-    if (kind == HELD) {
-        PyObject *newest = b->held.newest == NO_SLOT ? Py_NewRef(Py_None)
-                                                     : PyLong_FromLongLong(b->held.newest);
-        if (newest == NULL)
-            return NULL;
-        return Py_BuildValue("(iIION)", kind, h->epoch, h->serial,
-                             b->held.own ? (PyObject *)b->held.own : Py_None, newest);
-    }
-    PyObject *fields = PyTuple_New(5 + SLOTS);
-    if (fields == NULL)
-        return NULL;
-    i64 numbers[5] = {kind, h->epoch, h->serial, b->window.slot, b->window.since};
-    for (int i = 0; i < 5 + SLOTS; i++) {
-        PyObject *number = i < 5 ? PyLong_FromLongLong(numbers[i])
-                                 : PyLong_FromUnsignedLongLong(count_in(&b->window, i - 5));
-        if (number == NULL || PyTuple_SetItem(fields, i, number) < 0) {
-            Py_DECREF(fields);
-            return NULL;
-        }
-    }
-    return fields;
-}
-
-static i64
-field(PyObject *fields, Py_ssize_t i, int *odd)
-{
-    int overflow;
-    long long value = PyLong_AsLongLongAndOverflow(PyTuple_GetItem(fields, i), &overflow);
-    if (overflow || value > MOST_TIME || value < -MOST_TIME)
-        *odd = 1;
-    return value;
-}
-
 /* Fill a bucket, which may own what it does not come to own now. 0 where the fields do not fit: the
    bucket is as it was. */
 static int
 pack(const Rule *r, Packed *into, u32 epoch, u32 serial, PyObject *fields, Budget *budget)
 {
     Packed b;
-    int odd = 0;
-    Py_ssize_t expected[] = {0, 4, 2 + SLOTS, 4, 2};
-    if (r->kind == WIDE || PyTuple_Size(fields) != expected[r->kind])
+    const KindTable *kind = kind_of(r);
+    if (kind->pack == NULL || PyTuple_Size(fields) != kind->field_count)
         return 0;
     memcpy(&b, into, sizeof(Bucket));
     b.head.epoch = epoch;
     b.head.serial = serial;
-    if (r->kind == TOKENS) {
-        b.tokens.high = field(fields, 0, &odd);
-        b.tokens.low = PyLong_AsUnsignedLongLong(PyTuple_GetItem(fields, 1));
-        b.tokens.at = field(fields, 2, &odd);
-        b.tokens.high_at = field(fields, 3, &odd);
-        odd |= too_deep(r, level_of(&b.tokens));
-    } else if (r->kind == QUOTA) {
-        b.quota.start = field(fields, 0, &odd);
-        b.quota.end = field(fields, 1, &odd);
-        b.quota.since = field(fields, 2, &odd);
-        b.quota.used = field(fields, 3, &odd);
-    } else if (r->kind == HELD) {
-        PyObject *own = PyTuple_GetItem(fields, 0), *newest = PyTuple_GetItem(fields, 1);
-        b.held.newest = newest == Py_None ? NO_SLOT : field(fields, 1, &odd);
-        b.held.own = own == Py_None ? NULL : (struct Batch *)own;
-        odd |= own != Py_None && TYPE(own) != batch_type;
-        if (!odd)
-            Py_XINCREF((PyObject *)b.held.own);
-    } else {
-        u64 counts[SLOTS], *own = NULL;
-        b.window.slot = field(fields, 0, &odd);
-        b.window.since = field(fields, 1, &odd);
-        odd |= b.window.slot > MOST_TIME / r->slot_ns || b.window.slot < -MOST_TIME / r->slot_ns;
-        for (int i = 0; i < SLOTS; i++)
-            counts[i] = (u64)field(fields, 2 + i, &odd);
-        u64 largest = largest_of(counts);
-        odd = odd || largest > (u64)MOST_TIME / 64 ||
-              (largest > MOST_NARROW && (own = counts_new(budget)) == NULL);
-        ring_fill(&b.window, counts, own);
-    }
+    int fits = kind->pack(r, &b, fields, budget);
     if (PyErr_Occurred())
         PyErr_Clear();
-    if (odd)
+    if (!fits)
         return 0;
     if (into->head.key)
         bucket_end(r->kind, budget, &into->head);
@@ -203,16 +131,14 @@ unpacked(Group *g, const Rule *r, const Bucket *b, int shared)
         Py_XDECREF(number);
         return boxed;
     }
-    Kind kind = r->kind;
+    const KindTable *kind = kind_of(r);
     Packed copy;
     u64 counts[SLOTS];
     memcpy(&copy, b, r->size);
-    if (kind == WINDOW && is_broad(&copy.window))
-        ring_unfold(&copy.window, counts);
-    PyObject *own = kind == HELD ? Py_XNewRef((PyObject *)copy.held.own) : NULL;
-    PyObject *fields = packed_fields(kind, &copy);
-    Py_XDECREF(own);
-    return fields;
+    if (kind->detach != NULL)
+        kind->detach(&copy, counts);
+    PyObject *fields = kind->fields(&copy);
+    return fields ? Py_BuildValue("(iIIN)", r->kind, copy.head.epoch, copy.head.serial, fields) : NULL;
 }
 
 static int

@@ -10,7 +10,7 @@ flush_lowest(Group *g)
 {
     if (!g->has_lowest)
         return;
-    i64 left = g->rule->kind == TOKENS ? tokens_left(g->rule, g->lowest) : (i64)g->lowest;
+    i64 left = whole_left(g->rule, g->lowest);
     Counters *c = g->counters;
     if (!c->has_lowest || left < c->lowest)
         c->lowest = left;
@@ -37,7 +37,7 @@ group_set_rule(Group *g, PyObject *value, void *unused)
     Rule *new = (Rule *)value, *old = g->rule;
     if (old == NULL) {
         table_init(&g->table, &g->common->budget, new);
-    } else if (old->kind != new->kind || old->size != new->size) {
+    } else if (old->kind != new->kind) {
         flush_lowest(g);
         genesis_end(g);
         if (g->table.count) {
@@ -79,7 +79,7 @@ group_set_genesis(Group *g, PyObject *fields)
     if (fields == Py_None)
         Py_RETURN_NONE;
     memset(&genesis, 0, sizeof genesis);
-    if (!PyTuple_Check(fields) || g->rule->kind == HELD ||
+    if (!PyTuple_Check(fields) || kind_of(g->rule)->holds ||
         !pack(g->rule, &genesis, 0, 0, fields, &g->common->budget)) {
         g->odd_genesis = 1;
     } else {

@@ -77,17 +77,6 @@ typedef union {
     Held held;
 } Packed;
 
-static inline u32
-bucket_size(Kind kind)
-{
-    switch (kind) {
-    case TOKENS: return sizeof(Tokens);
-    case WINDOW: return sizeof(Window);
-    case QUOTA: return sizeof(Quota);
-    default: return sizeof(Held);
-    }
-}
-
 /* Token buckets --------------------------------------------------------------------------------- */
 
 static inline i128
@@ -147,6 +136,13 @@ static inline i64
 tokens_left(const Rule *r, i128 level)
 {
     return level <= 0 ? 0 : (i64)wide_div((u128)level, (u64)r->per_token);
+}
+
+/* What remains, of a token bucket's ticks or of another kind's counts, in units of cost. */
+static inline i64
+whole_left(const Rule *r, i128 left)
+{
+    return r->kind == TOKENS ? tokens_left(r, left) : (i64)left;
 }
 
 static inline i64

@@ -406,7 +406,7 @@ selection_create(struct Core *core, PyObject *scope, i64 generation, u64 swaps, 
             return NULL;
         }
         s->groups[s->count++] = (Group *)Py_NewRef((PyObject *)g);
-        s->holds |= g->rule->kind == HELD;
+        s->holds |= kind_of(g->rule)->holds;
     }
     if (s->groups == NULL) {
         Py_DECREF((PyObject *)s);

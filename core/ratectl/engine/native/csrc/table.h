@@ -9,7 +9,7 @@
 #ifndef RATECTL_TABLE_H
 #define RATECTL_TABLE_H
 
-#include "slots.h"
+#include "kinds.h"
 
 #define CHUNK 1024
 #define NO_CHUNK UINT32_MAX
@@ -390,10 +390,8 @@ table_add(Table *t, u64 key, int force)
 static inline void
 bucket_end(Kind kind, Budget *budget, Bucket *b)
 {
-    if (kind == WINDOW)
-        ring_free(budget, (Window *)b);
-    else if (kind == HELD)
-        Py_CLEAR(((Held *)b)->own);
+    if (kinds[kind].end != NULL)
+        kinds[kind].end(budget, (Packed *)b);
 }
 
 static void
@@ -414,7 +412,7 @@ table_drop(Table *t, u32 most)
 {
     while (t->chunk_count && most--) {
         Chunk *c = &t->chunks[t->chunk_count - 1];
-        for (u16 at = 0; at < c->fresh && (t->kind == WINDOW || t->kind == HELD); at++) {
+        for (u16 at = 0; at < c->fresh && kinds[t->kind].end != NULL; at++) {
             Bucket *b = (Bucket *)(c->buckets + (size_t)at * t->size);
             if (b->key)
                 bucket_end(t->kind, t->budget, b);
