@@ -314,7 +314,7 @@ def _decisive(looks: list[Look], *, shadow: bool) -> tuple[Group, Any, int] | No
 
 
 def _outweighs(wait: int, other: int) -> bool:
-    """Return True if a refusal's wait is reported in preference to another one's.
+    """Return True if a refusal's wait is reported rather than another wait.
 
     ``NEVER`` comes first, then ``UNKNOWN``, then the longer wait: at the reported instant, no limit
     refuses.

@@ -433,7 +433,7 @@ class Group:
 
 
 def lend(seed: Seed | None, until: int | None) -> None:
-    """Mark a seed, and its own line of seeds, as lent until then; None is for ever."""
+    """Mark a seed and its own seeds as lent until then; None is for ever."""
     while seed is not None:
         if until is None or seed.lent_until is None:
             seed.lent_until = None

@@ -142,7 +142,7 @@ class _QuotaPacking(Packing[Quota, QuotaState]):
         return (start, end, since, used)
 
     def written(self, store: _fast.Group, state: QuotaState) -> None:
-        """Teach the core the present calendar window."""
+        """Store the present calendar window in the core."""
         start, end, _, _ = state
         store.know(start, end)
 

@@ -1,4 +1,4 @@
-/* A group: the packed buckets of one identity, and what a check must know to use them. */
+/* A group: the packed buckets of one identity, and their present rule. */
 #ifndef RATECTL_GROUP_H
 #define RATECTL_GROUP_H
 
@@ -7,19 +7,19 @@
 
 #define SHARED 256      /* overflow buckets of a group, by the lowest bits of a key */
 
-/* What all groups of an engine have in common; counted by reference. */
+/* Data that all groups of an engine share; counted by reference. */
 typedef struct {
     Py_ssize_t references;
     Secret secret;
     Budget budget;
     u32 serial;
     i64 overflowed;
-    int sweeping;           /* buckets may be judged: no swap is under way */
-    int evicts;             /* buckets may be forgotten: not in tests whose clock steps back */
-    struct Group *hand;     /* whose buckets are looked at next */
+    int sweeping;           /* eviction is possible: no swap is under way */
+    int evicts;             /* eviction is on; off in tests whose clock steps back */
+    struct Group *hand;     /* group whose buckets are examined next */
 } Common;
 
-/* New parameters from `now` on; `native` where buckets can follow here. */
+/* A change of parameters at `now`. `native`: this core can convert the buckets. */
 typedef struct {
     i64 now;
     Rule *before, *after;
@@ -33,16 +33,16 @@ typedef struct Group {
     Rule *rule;
     Counters *counters;
     PyObject *scope, *name, *per;   /* per: a tuple of interned names */
-    PyObject *owner;                /* fast.py's weak reference to the group around this one */
+    PyObject *owner;                /* weak reference to the FastGroup around this one */
     Py_ssize_t per_count;
-    PyObject *only;                 /* the name, where there is one; not owned */
+    PyObject *only;                 /* the name, if there is only one; borrowed */
     u32 epoch;
     int shadow, retired;
-    i64 seed_until;                 /* until then, untracked keys start from a seed: SLOW */
+    i64 seed_until;                 /* until then, Python starts untracked keys from a seed */
     Packed *genesis;                /* an untouched bucket; NULL for a full one */
-    int odd_genesis;                /* it cannot be packed */
+    int odd_genesis;                /* the genesis bucket cannot be packed */
     Table table;
-    Table *former;                  /* buckets still packed as they were under another rule */
+    Table *former;                  /* buckets that are still packed by an earlier rule */
     int former_count;
     char *shared;                   /* SHARED packed buckets, or NULL */
     Change *changes;
@@ -72,7 +72,7 @@ common_release(Common *common)
 
 /* Keys ------------------------------------------------------------------------------------------ */
 
-/* The key of a request with these attributes; may run Python code where they are no plain dict. */
+/* The key of a request. May run Python code if the attributes are no plain dict. */
 static u64
 attributes_key(Group *g, PyObject *attributes, int *failed)
 {
@@ -101,12 +101,12 @@ attributes_key(Group *g, PyObject *attributes, int *failed)
 static inline Bucket *
 group_find(Group *g, u64 key)
 {
-    if (!g->per_count) /* there is one key, and so one bucket */
+    if (!g->per_count) /* one key, and so one bucket */
         return g->table.count ? (Bucket *)g->table.chunks[0].buckets : NULL;
     return table_find(&g->table, key);
 }
 
-/* A bucket that is still packed as under a former rule, and the table that it lies in. */
+/* A bucket that is still packed by an earlier rule, and its table. */
 static Bucket *
 former_find(Group *g, u64 key, Table **table)
 {
@@ -131,7 +131,7 @@ shared_bucket(Group *g, u64 key)
 
 /* Changes of parameters: as `migrate` in Python, where the core can do it -------------------------- */
 
-/* Let a bucket follow the changes since it was last touched; -1 where that is Python's work. */
+/* Convert a bucket by the changes since it was last touched. -1: Python has to do it. */
 static int
 catch_up(Group *g, Bucket *bucket)
 {
@@ -163,7 +163,7 @@ catch_up(Group *g, Bucket *bucket)
     return 0;
 }
 
-/* Let go of the genesis bucket: untouched ones are full. */
+/* Free the genesis bucket: untouched buckets are full. */
 static void
 genesis_end(Group *g)
 {
@@ -175,14 +175,14 @@ genesis_end(Group *g)
 
 /* Making room ----------------------------------------------------------------------------------- */
 
-/* Whether forgetting a bucket could not be noticed. */
+/* True if evicting a bucket is invisible. */
 static int
 evictable(Group *g, Bucket *bucket, i64 now)
 {
     Packed initial;
     if (g->rule->kind == WIDE || g->odd_genesis || bucket->epoch & BOXED || now < g->seed_until)
         return 0;
-    /* What holds no slot now held none after any change either. */
+    /* A bucket that holds no slot now held none after any change either. */
     const KindTable *kind = kind_of(g->rule);
     if (kind->holds && !g->former_count)
         return !g->shared && !held_used(&((Packed *)bucket)->held, now);
@@ -202,7 +202,7 @@ evictable(Group *g, Bucket *bucket, i64 now)
     return kind->same(g->rule, (Packed *)shared, &initial, now);
 }
 
-/* The next bucket that the hand points at; NULL where it points at none, and only moves on. */
+/* The next bucket that the hand points at. NULL: there is none at this place; the hand moves on. */
 static inline Bucket *
 under_hand(Common *common)
 {
@@ -222,8 +222,8 @@ under_hand(Common *common)
     return b->key ? b : NULL;
 }
 
-/* Look at a few buckets, in turn, and forget those that nobody would miss. `held` are about to be
-   charged. */
+/* Examine a few buckets, in turn, and evict the ones whose eviction is invisible. The buckets in
+   `held` are about to be charged, and stay. */
 static void
 sweep(Common *common, int looks, i64 now, Bucket *const *held, int held_count)
 {
@@ -242,7 +242,7 @@ sweep(Common *common, int looks, i64 now, Bucket *const *held, int held_count)
     }
 }
 
-/* Track a key from now on: a bucket to fill, or NULL where there is no room for it. */
+/* Track a key from now on. Returns a bucket to fill; NULL if there is no room. */
 static Bucket *
 track(Group *g, u64 key, i64 now, Bucket *const *held, int held_count)
 {
@@ -255,8 +255,7 @@ track(Group *g, u64 key, i64 now, Bucket *const *held, int held_count)
     return b;
 }
 
-/* The bucket that a key without room shares with others, to be filled. NULL where there is no memory
-   at all. */
+/* The shared bucket of a key without room, to be filled. NULL: out of memory. */
 static Bucket *
 share(Group *g, u64 key)
 {

@@ -1,5 +1,5 @@
-/* Rules and groups as Python sees them: fast.py keeps them up to date, and reads and writes single
-   buckets where a request is Python's to decide. */
+/* Rules and groups for Python: native/bucket_set.py keeps them up to date, and reads and writes
+   single buckets for the requests that Python decides. */
 #ifndef RATECTL_GROUP_PY_H
 #define RATECTL_GROUP_PY_H
 
@@ -79,8 +79,8 @@ static PyType_Spec rule_spec = {
 
 /* Packing --------------------------------------------------------------------------------------- */
 
-/* Fill a bucket, which may own what it does not come to own now. 0 where the fields do not fit: the
-   bucket is as it was. */
+/* Fill a bucket, and free what it owned before. 0 if the fields do not fit: the bucket is
+   unchanged. */
 static int
 pack(const Rule *r, Packed *into, u32 epoch, u32 serial, PyObject *fields, Budget *budget)
 {
@@ -112,7 +112,7 @@ group_key(Group *g, PyObject *attributes)
     return failed ? NULL : PyLong_FromUnsignedLongLong(key);
 }
 
-/* Numbers of boxed states: keys of tracked buckets; those that share have their own range. */
+/* Numbers of boxed states: the key for tracked buckets, negative numbers for shared ones. */
 static PyObject *
 boxed_number(const Bucket *b, int shared)
 {
@@ -138,7 +138,9 @@ unpacked(Group *g, const Rule *r, const Bucket *b, int shared)
     if (kind->detach != NULL)
         kind->detach(&copy, counts);
     PyObject *fields = kind->fields(&copy);
-    return fields ? Py_BuildValue("(iIIN)", r->kind, copy.head.epoch, copy.head.serial, fields) : NULL;
+    if (fields == NULL)
+        return NULL;
+    return Py_BuildValue("(iIIN)", r->kind, copy.head.epoch, copy.head.serial, fields);
 }
 
 static int
@@ -153,7 +155,7 @@ unbox(Group *g, Bucket *b, int shared)
     return done;
 }
 
-/* The serial number of a bucket to be made. */
+/* The serial number of the next bucket. */
 static PyObject *
 group_serial(Group *g, PyObject *unused)
 {
@@ -175,7 +177,7 @@ group_get(Group *g, PyObject *key)
     return unpacked(g, b ? (const Rule *)table->rule : g->rule, b, 0);
 }
 
-/* Forget a bucket that is packed as under a former rule. */
+/* Remove a bucket that is still packed by an earlier rule. */
 static void
 former_remove(Group *g, u64 key)
 {
@@ -192,8 +194,8 @@ former_remove(Group *g, u64 key)
     memmove(table, table + 1, (size_t)(&g->former[--g->former_count] - table) * sizeof *table);
 }
 
-/* Put a bucket in place of the one that is there: (epoch, serial, fields) or, where it cannot be
-   packed, a list to box. 0 where the fields do not fit; -1 for an error. */
+/* Replace a bucket by (epoch, serial, fields) or by a list, which is boxed. 0: the fields do not
+   fit; -1: an error. */
 static int
 store(Group *g, Bucket *b, int shared, PyObject *value)
 {
@@ -224,7 +226,7 @@ store(Group *g, Bucket *b, int shared, PyObject *value)
     return 1;
 }
 
-/* set(key, bucket): write a tracked bucket, see `store`. */
+/* set(key, bucket): write a tracked bucket (see `store`). */
 static PyObject *
 group_set(Group *g, PyObject *args)
 {
@@ -245,8 +247,8 @@ group_set(Group *g, PyObject *args)
     return done < 0 ? NULL : PyBool_FromLong(done);
 }
 
-/* add(key, now, held) -> whether there was room for a new bucket, which must be set next. `held`
-   are (group, key) of buckets that are about to be charged. */
+/* add(key, now, held) -> True if there was room for a new bucket, which must be set next. `held`:
+   (group, key) of buckets that are about to be charged, and must not be evicted. */
 static PyObject *
 group_add(Group *g, PyObject *args)
 {
@@ -358,8 +360,8 @@ group_clear_shared(Group *g, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* behind(at, most) -> (at, keys): buckets that have not followed all changes, from place `at` on;
-   the last answer's `at` is -1. */
+/* behind(at, most) -> (at, keys): keys of buckets that have not followed all changes, from place
+   `at` on. The returned place is where to go on; -1 at the end. */
 static PyObject *
 group_behind(Group *g, PyObject *args)
 {

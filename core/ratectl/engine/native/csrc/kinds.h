@@ -200,8 +200,9 @@ quota_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
 {
     i64 wall;
     (void)after;
-    return wall_at(before, now, &wall) < 0 || quota_advance(before, &copy->quota, now, wall) < 0 ? -1
-                                                                                                 : 0;
+    if (wall_at(before, now, &wall) < 0)
+        return -1;
+    return quota_advance(before, &copy->quota, now, wall);
 }
 
 static PyObject *
