@@ -23,7 +23,8 @@ from ratectl.policy.validation.tree import check_tree
 
 if TYPE_CHECKING:
     from engine.engines import MakeEngine
-    from ratectl.engine.api import LimitPlan, PlanSet
+    from ratectl.engine.api import PlanSet
+    from ratectl.engine.limit_plan import LimitPlan
 
 S = 10**9
 
@@ -173,7 +174,7 @@ def test_engines_run_what_resolution_says(make: MakeEngine, said: Written) -> No
             if most is None:
                 assert limit.rate is not None
                 most = limit.rate.numerator
-            assert plan.algorithm.most == most
+            assert plan.algorithm.capacity == most
             assert (plan.per, plan.shadow) == (limit.per, limit.mode == "shadow")
         blocked = [
             limit

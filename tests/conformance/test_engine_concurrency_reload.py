@@ -170,11 +170,11 @@ def test_of_two_buckets_the_stricter_holds_what_either_does() -> None:
     of = Concurrency(9, 10)
     for swapped in (False, True):
         one = of.spent(2, 0)
-        old = of.resumed(one, 0)
+        old = of.continued(of, one, 0)
         of.attempt(one, 3, 0)
-        other = Concurrency(9, 5).resumed(one, 0)
+        other = Concurrency(9, 5).continued(of, one, 0)
         of.attempt(other, 1, 1)
-        assert of.same(of.resumed(old, 0), of.resumed(old, 0), 0)
+        assert of.same(of.continued(of, old, 0), of.continued(of, old, 0), 0)
         assert not of.same(old, one, 1)
         strict = of.stricter(other, one, 1) if swapped else of.stricter(one, other, 1)
         assert [of.used(strict, now) for now in (1, 5, 9, 10, 11)] == [6, 6, 6, 1, 0]

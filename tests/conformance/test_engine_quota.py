@@ -13,8 +13,8 @@ import pytest
 from engine.plans import verdict
 from engine.promises import assert_exact_retry
 from ratectl.engine.algorithms.calendar import CalendarWindow
+from ratectl.engine.algorithms.protocol import NEVER
 from ratectl.engine.algorithms.quota import Quota, WallOffset
-from ratectl.engine.decision import NEVER
 
 if TYPE_CHECKING:
     from conformance.engine_rig import Rig

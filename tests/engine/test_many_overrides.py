@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from engine.engines import each_engine
 from policy.trees import limits
 from ratectl.compiler.plans import compile_tree
+from ratectl.engine.algorithms.protocol import NEVER
 from ratectl.engine.conditional_limit import LimitChoice
-from ratectl.engine.decision import NEVER
 from ratectl.engine.pure import PureEngine
 from ratectl.errors import BundleError
 from ratectl.policy.language.model import Policy, PolicyTree

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.log import log
+from ratectl.policy.resolution.algorithms.registry import holds_slots
 from ratectl.records import BesideReport
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Beside:
         engine = self._make()
         enforcement = Enforcement(engine, self._wall)
         enforcement.enforce(tree, candidate.generation)
-        trial = _Trial(candidate, engine, enforcement, slots=_has_slots(tree))
+        trial = _Trial(candidate, engine, enforcement, slots=holds_slots(tree))
         self._trial = trial
         self._engine.mirror(trial)
         log.info("generation %d is evaluated beside what is in force", candidate.generation)
@@ -86,16 +87,6 @@ class Beside:
             self.failed = trial.candidate.rollout, f"an exception of it cannot begin: {error}"
             return None
         return trial.report()
-
-
-def _has_slots(tree: PolicyTree) -> bool:
-    """Whether any limit of it is held until a request is over."""
-    return any(
-        fields.algorithm == "concurrency"
-        for policy in tree.policies.values()
-        for limits in (policy.limits, policy.budgets, *(each.limits for each in policy.overrides))
-        for fields in limits.values()
-    )
 
 
 class _Trial:

@@ -1,9 +1,13 @@
-"""What requests can notice of a limit, and how one that became another is called."""
+"""Differences between limits that requests can notice, and the kinds of change."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from ratectl.policy.resolution.algorithms.protocol import sign
+from ratectl.policy.resolution.algorithms.registry import rules_of
+from ratectl.policy.resolution.fields import FIELDS, NOTICED_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -11,8 +15,8 @@ if TYPE_CHECKING:
     from ratectl.policy.resolution.effective_limit import Clip, Limit, Setting
 
 __all__ = [
-    "BUDGET", "FIELDS", "RELIEFS", "Buckets", "Change", "Kind", "Named", "Origin", "amounts",
-    "effect", "kind_of", "most_of", "noticed", "origin_of", "text_of",
+    "BUDGET", "RELIEFS", "Buckets", "Change", "Kind", "Named", "Origin", "effect", "kind_of",
+    "most_of", "origin_of", "text_of",
 ]  # fmt: skip
 
 Named = tuple[str, str | None, str | None]
@@ -23,8 +27,6 @@ Buckets = tuple[str, str, tuple[str, ...], bool]
 
 BUDGET: Final = "budget "
 """What the names of budgets begin with, in a change."""
-
-FIELDS = ("algorithm", "rate", "burst", "max", "hold", "per", "resets", "mode")
 
 Kind = Literal[
     "added", "removed", "tightened", "loosened", "clipped", "unclipped", "enforced", "shadowed",
@@ -98,7 +100,7 @@ def effect(limit: Limit | None) -> tuple[object, ...] | None:
         return None
     if limit.mode == "off" or limit.unlimited:
         return (limit.mode if limit.mode == "off" else "unlimited",)
-    return tuple([noticed(limit, name) for name in FIELDS])
+    return tuple([row.noticed_value(limit) for row in NOTICED_FIELDS])
 
 
 def kind_of(old: Limit | None, new: Limit | None) -> Kind:
@@ -111,7 +113,7 @@ def kind_of(old: Limit | None, new: Limit | None) -> Kind:
         return "changed"
     if not (old.unlimited or new.unlimited) and {old.mode, new.mode} == {"shadow", "enforce"}:
         return "enforced" if new.mode == "enforce" else "shadowed"
-    signs = {_sign(_strictness(old), _strictness(new)), *amounts(old, new)} - {0}
+    signs = {sign(_strictness(old), _strictness(new)), *rules_of(new).tightenings(old, new)} - {0}
     if signs == {1}:
         return "clipped" if _clipped(old, new) else "tightened"
     if signs == {-1}:
@@ -123,20 +125,7 @@ def text_of(limit: Limit | None) -> str | None:
     """A limit in words; None where there is none."""
     if limit is None:
         return None
-    parts = [limit.algorithm]
-    if limit.rate is None:
-        parts.append(f"max {limit.max} hold {limit.hold}")
-    else:
-        parts.append(str(limit.rate))
-    if limit.burst is not None:
-        parts.append(f"burst {limit.burst}")
-    if limit.resets is not None and limit.rate and limit.rate.unit not in ("min", "h"):
-        parts.append(f"resets {limit.resets}")
-    if limit.per:
-        parts.append(f"per {', '.join(limit.per)}")
-    if limit.mode != "enforce":
-        parts.append(limit.mode)
-    return " ".join(parts)
+    return " ".join(filter(None, (row.text(limit) for row in FIELDS)))
 
 
 def origin_of(old: Limit | None, new: Limit | None, *, budget: bool = False) -> Origin | None:
@@ -151,30 +140,14 @@ def origin_of(old: Limit | None, new: Limit | None, *, budget: bool = False) -> 
             return Origin(f"caps.{new.name}.{clip.field}", clip.cap, clip)
         lifted = old.clips.get(name) if old is not None else None
         return Origin(f"{said}.{name}", new.settings[name], lifted=lifted)
-    return Origin(said, new.settings["max" if new.rate is None else "rate"])
-
-
-def noticed(limit: Limit, name: str) -> object:
-    """What requests can notice of one field."""
-    if name == "hold":
-        return limit.hold and limit.hold.ns
-    if name != "rate" or limit.rate is None:
-        return getattr(limit, name)
-    rate = limit.rate
-    if rate.unlimited:
-        return "unlimited"
-    if limit.algorithm == "token-bucket":
-        return rate.per_second
-    return (rate.count, rate.window_ns or rate.unit)
+    return Origin(said, new.settings[rules_of(new).required])
 
 
 def most_of(limit: Limit | None) -> int | None:
-    """What a full bucket admits at once; None where nothing is refused."""
+    """Return the cost that a full bucket admits at once; None if the limit refuses nothing."""
     if limit is None or limit.unlimited or limit.mode != "enforce":
         return None
-    if limit.rate is None:
-        return limit.max
-    return limit.burst if limit.algorithm == "token-bucket" else limit.rate.count
+    return rules_of(limit).capacity(limit)
 
 
 def _clipped(wide: Limit, narrow: Limit) -> bool:
@@ -186,28 +159,15 @@ def _clipped(wide: Limit, narrow: Limit) -> bool:
 def _said_anew(old: Limit | None, new: Limit) -> Iterator[str]:
     """Fields that something says of ``new`` (defaults follow from others) and that differ; first
     the one that may change most."""
-    for name in FIELDS if old is None else ("mode", *FIELDS[:-1]):
-        if name in new.settings and (old is None or noticed(old, name) != noticed(new, name)):
-            yield name
+    rows = NOTICED_FIELDS
+    if old is not None:
+        rows = tuple(sorted(rows, key=lambda row: row.name != "mode"))
+    for row in rows:
+        if row.name in new.settings and (
+            old is None or row.noticed_value(old) != row.noticed_value(new)
+        ):
+            yield row.name
 
 
 def _strictness(limit: Limit) -> int:
     return {"off": 0, "shadow": 1, "enforce": 2}[limit.mode]
-
-
-def amounts(old: Limit, new: Limit) -> Iterator[int]:
-    """1 for each amount that became tighter, -1 looser."""
-    if old.rate is None or new.rate is None:
-        yield _sign(new.max or 0, old.max or 0)
-        if old.hold and new.hold:  # a slot that leaks is missed for longer
-            yield _sign(old.hold.ns, new.hold.ns)
-        return
-    yield old.rate.exceeds(new.rate) - new.rate.exceeds(old.rate)
-    if old.burst is not None and new.burst is not None:
-        yield _sign(new.burst, old.burst)
-    elif old.algorithm != "token-bucket" and not (old.rate.unlimited or new.rate.unlimited):
-        yield _sign(new.rate.numerator, old.rate.numerator)
-
-
-def _sign(smaller: int, larger: int) -> int:
-    return (larger > smaller) - (larger < smaller)

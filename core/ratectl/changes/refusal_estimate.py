@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.changes.compare import with_leaders
-from ratectl.changes.limits import amounts
-from ratectl.policy.language.rates import NS, UNIT_NS
+from ratectl.policy.language.rates import NS
 from ratectl.policy.language.scopes import ancestry, nearest, parent
+from ratectl.policy.resolution.algorithms.registry import rules_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from ratectl.records import LimitReport, UsageRecord
 
 __all__ = ["Refusals", "refusals"]
-
-_SHORTEST_MONTH: Final = 28 * UNIT_NS["day"]
 
 
 class Refusals(NamedTuple):
@@ -120,7 +118,8 @@ def _bounds(old: Limit, new: Limit | None, report: LimitReport, seconds: float) 
         return 0, requests  # the agent runs other rules than are live
     least, most = _compared(old, new, report, seconds)
     if least < most and not new.per:
-        least = max(least, requests - _admitted_at_most(new, seconds, requests))
+        admitted = rules_of(new).admitted_at_most(new, Fraction(seconds) * NS)
+        least = max(least, 0 if admitted is None else requests - admitted)
     return (least, most) if least <= most else (0, requests)  # so they do not cost 1 each
 
 
@@ -130,13 +129,14 @@ def _compared(old: Limit, new: Limit, report: LimitReport, seconds: float) -> tu
     nothing = (0, allowed + refused)
     if (old.algorithm, old.per, old.resets) != (new.algorithm, new.per, new.resets):
         return nothing
-    signs = {*amounts(old, new)} - {0}
+    signs = {*rules_of(new).tightenings(old, new)} - {0}
     if not signs:
         return refused, refused
     used = math.ceil((report.peak or 0.0) * report.most)  # 0 is unknown
     if used and not refused and _fits(used, old, new):
         return 0, 0
-    if max(_memory(old), _memory(new)) > seconds * NS:
+    rules = rules_of(new)
+    if max(rules.memory_ns(old), rules.memory_ns(new)) > seconds * NS:
         return nothing  # what was admitted before the traffic was watched may still count
     if signs == {-1}:
         return 0, refused
@@ -146,13 +146,7 @@ def _compared(old: Limit, new: Limit, report: LimitReport, seconds: float) -> tu
 
 def _fits(used: int, old: Limit, new: Limit) -> bool:
     """Whether buckets that ``old`` never filled further than this never fill up in ``new``."""
-    if used > _size(new):
-        return False
-    if old.rate is None or new.rate is None:
-        return old.hold == new.hold
-    if new.algorithm == "token-bucket":
-        return not old.rate.exceeds(new.rate)
-    return (old.rate.multiple, old.rate.unit) == (new.rate.multiple, new.rate.unit)
+    return used <= _size(new) and rules_of(new).counts_no_longer(old, new)
 
 
 def _kept(used: int, old: Limit, new: Limit) -> Fraction:
@@ -162,43 +156,14 @@ def _kept(used: int, old: Limit, new: Limit) -> Fraction:
     one of half the pace beyond half of that, rounded up. So a bucket of such a size admits half of
     them, these or others: whoever admits whatever fits admits most. So with any share.
     """
-    if not used or old.rate is None or new.rate is None:
+    pace = rules_of(new).pace_kept(old, new)
+    if not used or not pace:
         return Fraction(0)
-    slower = Fraction(1)
-    if new.algorithm == "token-bucket":
-        was, now = old.rate.per_second, new.rate.per_second
-        slower = min(slower, now / was) if was and now else Fraction(0)
-    elif (old.rate.multiple, old.rate.unit) != (new.rate.multiple, new.rate.unit):
-        return Fraction(0)
-    if slower == 1 and used <= _size(new):
-        return slower
-    return min(slower, Fraction(_size(new) - 1, used))
-
-
-def _admitted_at_most(limit: Limit, seconds: float, requests: int) -> int:
-    """What one bucket admits in so many seconds, full when they begin."""
-    rate = limit.rate
-    if rate is None:
-        return requests  # however fast they come, each may be over when the next one does
-    if limit.algorithm == "token-bucket":
-        return _size(limit) + math.floor((rate.per_second or 0) * Fraction(seconds))
-    windows = math.ceil(seconds * NS / (rate.window_ns or _SHORTEST_MONTH))
-    return _size(limit) * (windows + (limit.algorithm == "quota"))
+    if pace == 1 and used <= _size(new):
+        return pace
+    return min(pace, Fraction(_size(new) - 1, used))
 
 
 def _size(limit: Limit) -> int:
-    """What a full bucket admits at once, in any mode."""
-    most = limit.burst if limit.algorithm == "token-bucket" else limit.max
-    if most is None and limit.rate is not None:
-        most = limit.rate.count
-    return most or 0
-
-
-def _memory(limit: Limit) -> float:
-    """For how long a request counts, at most, in nanoseconds."""
-    rate = limit.rate
-    if rate is None:
-        return math.inf
-    if limit.algorithm != "token-bucket":
-        return rate.window_ns or math.inf
-    return float(NS * _size(limit) / rate.per_second) if rate.per_second else math.inf
+    """Return the cost that a full bucket admits at once, in any mode."""
+    return rules_of(limit).capacity(limit) or 0

@@ -1,6 +1,6 @@
-"""The engine: buckets and the maths on them. Knows nothing of policies, files or stores.
+"""The engine: buckets and their arithmetic. It knows no policies, files or stores.
 
-``pure`` is the specification; ``fast`` does the same on a compiled core, where one was built.
+``pure`` is the specification; ``native`` does the same on a compiled core, if one was built.
 ``open_engine`` chooses; ``RATECTL_ENGINE`` may name one (``auto``, ``c``, ``pure``).
 """
 
@@ -28,9 +28,9 @@ _BUILD_FAILURE: Final = Path(__file__).with_name("native") / "build_failure.txt"
 
 
 def open_engine(clock: Callable[[], int], *, max_bytes: int = DEFAULT_MAX_BYTES) -> Engine:
-    """A new engine reading ``clock`` (nanoseconds, never stepping back by promise or by luck).
+    """Return a new engine that reads ``clock`` (nanoseconds; it should never step back).
 
-    ``max_bytes`` bounds its buckets.
+    ``max_bytes`` bounds the memory of its buckets.
 
     :raises UsageError: ``RATECTL_ENGINE`` names an engine that does not exist, or is not built.
     """
@@ -38,7 +38,7 @@ def open_engine(clock: Callable[[], int], *, max_bytes: int = DEFAULT_MAX_BYTES)
 
 
 def engine_type() -> type[PureEngine | FastEngine]:
-    """Return the engine that ``RATECTL_ENGINE`` names; by default the compiled one, if it is there.
+    """Return the engine that ``RATECTL_ENGINE`` names; by default the compiled one, if built.
 
     :raises UsageError: it does not exist, or is not built.
     """
@@ -79,7 +79,7 @@ def _wanted() -> str:
 
 @cache
 def why_not_compiled() -> str:
-    """Return the reason why there is no compiled core here; empty where there is one."""
+    """Return the reason why there is no compiled engine here; an empty text if there is one."""
     try:
         import ratectl.engine.native._fast  # noqa: F401
     except ImportError as error:

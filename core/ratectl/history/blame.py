@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ratectl.changes.limits import FIELDS, noticed
 from ratectl.errors import BundleError, NotFound
 from ratectl.history.generations import read_entry, read_rollouts, read_tree
+from ratectl.policy.resolution.fields import NOTICED_FIELDS
 from ratectl.policy.resolution.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -98,9 +98,9 @@ def _values(tree: PolicyTree, scope: str) -> dict[_Named, _Value] | None:
 
 
 def _add(found: dict[_Named, _Value], name: str, limit: Limit) -> None:
-    for field in FIELDS:
-        value = getattr(limit, field)
+    for field in NOTICED_FIELDS:
+        value = getattr(limit, field.name)
         if value is None or value == ():
             continue
         shown = ", ".join(value) if isinstance(value, tuple) else str(value)
-        found[name, field] = _Value(noticed(limit, field), shown)
+        found[name, field.name] = _Value(field.noticed_value(limit), shown)

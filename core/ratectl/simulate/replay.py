@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.compiler.activation import activate_tree
 from ratectl.engine import open_engine
+from ratectl.policy.resolution.algorithms.registry import holds_slots
 from ratectl.runtime.gc_pause import paused_collector
 from ratectl.simulate.report import Change, Report, ScopeCount, Side, Slice, limit_counts
 from ratectl.simulate.timeline import Timeline
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.api import Engine, LimitUsage
     from ratectl.engine.decision import Decision
-    from ratectl.policy.language.model import LimitFields, PolicyTree
+    from ratectl.policy.language.model import PolicyTree
     from ratectl.simulate.calls import Call
     from ratectl.simulate.sources import Traffic
 
@@ -122,7 +123,7 @@ class _Player:
         self.engine: Engine = open_engine(lambda: self.now)
         self.counts = _Counts(_Scopes([self.engine]))
         self.check = self.engine.check
-        if _holds_slots(tree):
+        if holds_slots(tree):
             self.check = self._check_and_release
 
     def _check_and_release(
@@ -173,16 +174,6 @@ class _Player:
         usage = self.engine.usage()
         limits = (*chain.from_iterable(self._ended.values()), *usage.limits)
         return Side(self.name, scopes, limit_counts(replace(usage, limits=limits)))
-
-
-def _holds_slots(tree: PolicyTree) -> bool:
-    """Whether any concurrency limit is written anywhere."""
-    policies = tree.policies.values()
-    parts: list[Mapping[str, LimitFields]] = [policy.limits for policy in policies]
-    parts += [policy.budgets for policy in policies]
-    parts += [override.limits for policy in policies for override in policy.overrides]
-    parts += [part for each in tree.exceptions for part in (each.limits, each.budgets)]
-    return any(said.algorithm == "concurrency" for part in parts for said in part.values())
 
 
 class _Scopes:

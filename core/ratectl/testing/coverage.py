@@ -7,7 +7,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from ratectl.engine.api import EngineUsage, Identity, LimitUsage, PlanSet
+    from ratectl.engine.api import EngineUsage, LimitUsage, PlanSet
+    from ratectl.engine.limit_plan import Identity
 
 __all__ = ["Coverage", "Item", "Meter", "Share"]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.policy.language.durations import Duration
+from ratectl.policy.language.rates import Rate
+from ratectl.policy.resolution.algorithms.registry import rules_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ratectl.policy.language.model import LimitFields
-    from ratectl.policy.language.rates import Rate
     from ratectl.policy.language.testcase import Effective, Expectation
     from ratectl.policy.resolution.effective_limit import Limit
     from ratectl.policy.resolution.resolver import Resolved
@@ -83,18 +84,12 @@ def _of_limit(path: str, fields: LimitFields, limit: Limit | None) -> Iterator[D
         if expected is None or field == "scope":  # whose a budget is has chosen it already
             continue
         got = getattr(limit, field)
-        same = _same_rate(limit, expected, got) if field == "rate" else expected == got
+        same = expected == got
+        if isinstance(expected, Rate) and isinstance(got, Rate):
+            rules = rules_of(limit)
+            same = rules.noticed_rate(expected) == rules.noticed_rate(got)
         if not same:
             yield Difference(f"{path}.{field}", _shown(expected), _shown(got))
-
-
-def _same_rate(limit: Limit, one: Rate, other: Rate) -> bool:
-    """A bucket knows only its pace; a window promises its count in its very length."""
-    if one.unlimited or other.unlimited or limit.algorithm == "token-bucket":
-        return one.per_second == other.per_second
-    if limit.algorithm == "quota":
-        return one == other
-    return (one.window_ns, one.per_second) == (other.window_ns, other.per_second)
 
 
 def _summary(limit: Limit) -> str:

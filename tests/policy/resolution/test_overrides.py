@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from policy.conditions import NOON, excepted, exception, limit, ns, override, shown
 from policy.trees import NAMES, limits, tree
+from ratectl.policy.resolution.algorithms.registry import ALGORITHMS
 from ratectl.policy.resolution.conditions import bits
-from ratectl.policy.resolution.effective_limit import FIELDS
 from ratectl.policy.resolution.resolver import Resolver
 
 BASE = {"limits": {"x": {"rate": "10/s", "burst": 20, "per": ["tenant"]}}}
@@ -253,7 +253,7 @@ def test_agents_have_a_usable_limit_whatever_conditions_come_together(
                 found = resolver.limit(scope, name, mask)
                 if found is None:
                     continue
-                assert set(found.settings) <= FIELDS[found.algorithm]
+                assert set(found.settings) <= ALGORITHMS[found.algorithm].fields
                 assert (found.rate is None) is (found.algorithm == "concurrency")
                 refs = {conditions[bit].via.ref for bit in bits(mask)}
                 assert set(found.touched) <= refs

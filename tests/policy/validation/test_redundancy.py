@@ -13,7 +13,7 @@ from ratectl.policy.resolution.resolver import resolve
 from ratectl.policy.validation.redundancy import outdone
 
 if TYPE_CHECKING:
-    from ratectl.engine.api import LimitPlan
+    from ratectl.engine.limit_plan import LimitPlan
     from ratectl.policy.resolution.effective_limit import Limit
 
 S = 10**9

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ratectl.policy.resolution.effective_limit import FIELDS, Setting, Via
+from ratectl.policy.resolution.algorithms.registry import ALGORITHMS
+from ratectl.policy.resolution.effective_limit import Setting, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,7 +56,7 @@ def merge_fields(
     """One limit: what is said now beats what was said before, field by field."""
     merged: dict[str, Setting] = dict(inherited) if inherited else {}
     if said.algorithm is not None and inherited:
-        has = FIELDS[said.algorithm]
+        has = ALGORITHMS[said.algorithm].fields
         merged = {name: setting for name, setting in merged.items() if name in has}
     for name, value in said.__dict__.items():
         if value is not None:

@@ -18,8 +18,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.policy.language.scopes import parent
+from ratectl.policy.resolution.building import build_limit
 from ratectl.policy.resolution.conditions import NOWHERE, Place, Places
-from ratectl.policy.resolution.effective_limit import BUILT_IN, Limit, Problem, Setting, finish
+from ratectl.policy.resolution.effective_limit import BUILT_IN, Limit, Problem, Setting
 from ratectl.policy.resolution.merge import merge_caps, merge_fields, merge_further, merge_limits
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class Resolver:
             ):
                 finished = above.limits.get(name)
             if finished is None:
-                finished = finish(name, said, cap, conditional=bool(matched))
+                finished = build_limit(name, said, cap, conditional=bool(matched))
             if isinstance(finished, Problem):
                 problems[name] = finished
                 finished = self._without(name, said, fields, cap)
@@ -180,7 +181,7 @@ class Resolver:
     def _without(self, name: str, amended: Fields, fields: Named, cap: Fields) -> Limit | None:
         """A limit that an exception makes unusable goes on as if that were not there."""
         said = fields.get(name)
-        finished = None if said is None or said is amended else finish(name, said, cap)
+        finished = None if said is None or said is amended else build_limit(name, said, cap)
         return finished if isinstance(finished, Limit) else None
 
     def limit(self, scope: str, name: str, matched: int) -> Limit | None:
@@ -227,11 +228,11 @@ def _own_budgets(
         for exception, via in place.in_force(matched):
             if exception.scope == policy.scope and name in exception.budgets:
                 fields = merge_fields(fields, exception.budgets[name], policy.scope, via)
-        budget = finish(name, fields, {}, budget=True)
+        budget = build_limit(name, fields, {}, budget=True)
         if isinstance(budget, Problem):
             broken[name] = budget
             if fields is not own:  # as for limits: as if the exceptions were not there
-                budget = finish(name, own, {}, budget=True)
+                budget = build_limit(name, own, {}, budget=True)
         if isinstance(budget, Limit):
             found.append((policy.scope, budget))
     return found, broken

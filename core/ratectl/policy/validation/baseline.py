@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratectl.policy.language.rates import Rate
+from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, algorithm_name
 from ratectl.policy.resolution.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Base:
             return False
         resolved = self._resolver.where(policy.scope, matched)
         merged = resolved.fields.get(name, {}) if resolved else {}
-        return (merged["algorithm"].value if "algorithm" in merged else "token-bucket") == algorithm
+        return algorithm_name(merged) == algorithm
 
     def _override(
         self, policy: Policy, override: Override
@@ -69,6 +70,5 @@ def _same(one: object, other: object, algorithm: str) -> bool:
     """``60/min`` and ``1/s`` are one pace for a bucket, and two promises for a window."""
     if not isinstance(one, Rate) or not isinstance(other, Rate):
         return one == other
-    if algorithm == "token-bucket" or one.unlimited or other.unlimited:
-        return one.per_second == other.per_second
-    return one.per_second == other.per_second and one.count == other.count
+    rules = ALGORITHMS[algorithm]
+    return rules.noticed_rate(one) == rules.noticed_rate(other)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
 from ratectl.policy.language.rates import Rate
+from ratectl.policy.resolution.algorithms.registry import rules_of
+from ratectl.policy.resolution.fields import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,14 +66,14 @@ def evasions(
         )
     if inherited is None:
         return
-    for field, default in (("algorithm", "token-bucket"), ("per", ())):
-        value = getattr(said, field)
-        before = inherited[field].value if field in inherited else default
+    for field in FIELDS:
+        value = getattr(said, field.name) if field.kept_below_cap else None
+        before = inherited[field.name].value if field.name in inherited else field.default
         if value is not None and value != before:
             yield CapFinding(
                 codes.CAP_EVADED,
-                field,
-                f"limit '{name}' is capped, so its {field} cannot change from "
+                field.name,
+                f"limit '{name}' is capped, so its {field.name} cannot change from "
                 f"{_text(before)} to {_text(value)}",
                 "define a limit of another name, or ask the cap's owner",
                 note,
@@ -122,16 +124,13 @@ def _same_unit(said: LimitFields, limit: Limit, cap: Fields, note: str) -> Itera
     ceiling = cap["rate"].value if "rate" in cap else None
     if ceiling is None or ceiling.unlimited or said.rate is None:
         return
-    quota = limit.algorithm == "quota"
-    monthly = ceiling.unit == "month"
-    if (quota and (ceiling.unit, ceiling.multiple) != (said.rate.unit, 1)) or (
-        monthly and not quota
-    ):
+    rules = rules_of(limit)
+    if not rules.comparable(said.rate, ceiling):
         yield CapFinding(
             codes.MISFIT,
             "rate",
             f"rate {said.rate} and its cap {ceiling} are not in the same calendar unit"
-            if quota
+            if rules.calendar
             else f"only quotas can be held to a cap per month, like {ceiling}",
             "write both in the same unit",
             note,

@@ -9,6 +9,7 @@ from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
 from ratectl.policy.language.matchers import disjoint_somewhere
 from ratectl.policy.language.model import PolicyTree, exception_key
+from ratectl.policy.resolution.fields import FIELDS
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.validation.caps import evasions, excesses
 from ratectl.policy.yaml.text import quoted
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_exceptions"]
 
-_FIXED = ("algorithm", "per", "resets", "across")
-"""Fields that select buckets: an exception keeps the buckets of the limit that it changes."""
+_FIXED = tuple(field.name for field in FIELDS if field.selects_bucket)
+"""Fields that an exception cannot set: it keeps the buckets of the limit that it changes."""
 
 
 def check_exceptions(

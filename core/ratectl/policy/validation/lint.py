@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
+from ratectl.policy.language.rates import Rate
 from ratectl.policy.loading.model_errors import closest
+from ratectl.policy.resolution.algorithms.registry import rules_of
 from ratectl.policy.resolution.effective_limit import BUILT_IN
 from ratectl.policy.validation.redundant_limits import pointless
 from ratectl.policy.validation.steps import steps_of
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from ratectl.policy.language.model import Policy, PolicyTree
-    from ratectl.policy.language.rates import Rate
     from ratectl.policy.resolution.effective_limit import Limit, Setting
     from ratectl.policy.resolution.resolver import Resolved, Resolver
 
@@ -75,9 +76,9 @@ class _Linter:
             by = found.by
             what = f"budget '{by.name}' of {found.owner}" if found.budget else f"limit '{by.name}'"
             burst = "" if by.burst is None else f", burst {by.burst}"
-            bound = f"{by.rate}{burst}" if by.rate is not None else f"{by.max}"
+            field = rules_of(by).required
+            bound = f"{getattr(by, field)}{burst}"
             part = "budgets" if found.budget else "limits"
-            field = "rate" if by.rate is not None else "max"
             place = self.tree.span(by.settings[field].scope, f"{part}.{by.name}.{field}")
             yield self._finding(
                 codes.POINTLESS,
@@ -155,7 +156,7 @@ class _Linter:
     ) -> Diagnostic:
         cap = policy.caps[name]
         capped = " and ".join(f"{field} {getattr(cap, field)}" for field in fields)
-        written = {"token-bucket": fields, "concurrency": ["max"]}.get(limit.algorithm, ["rate"])
+        written = dict.fromkeys(filter(None, map(rules_of(limit).capped_field, fields)))
         write = ", ".join(f"{field}: {getattr(limit, field)}" for field in written)
         return self._finding(
             codes.CAP_DECIDES,
@@ -179,24 +180,13 @@ def _any_within(scopes: list[str], top: str) -> bool:
 
 def _inherits_more(limit: Limit, field: str, cap: Setting) -> bool:
     """Whether a value from above the cap's scope exceeds it. (One from below is an error.)"""
-    bucket = limit.algorithm == "token-bucket"
-    slots = limit.algorithm == "concurrency"
-    asked = limit.settings.get("max" if slots else field if bucket else "rate")
+    rules = rules_of(limit)
+    capped = rules.capped_field(field)
+    asked = limit.settings.get(capped) if capped else None
     if asked is None or len(asked.scope) >= len(cap.scope):  # both lie on one path
         return False
-    if slots:
-        return field == "burst" and bool(asked.value > cap.value)
     if field == "rate":
-        return _comparable(limit, cap.value) and bool(asked.value.exceeds(cap.value))
-    if bucket:
-        return limit.burst is not None and bool(asked.value > cap.value)
-    return not asked.value.unlimited and bool(asked.value.numerator > cap.value)
-
-
-def _comparable(limit: Limit, cap: Rate) -> bool:
-    """Whether the cap could be written as the limit: calendar windows are of one unit or none."""
-    if limit.rate is None:
-        return False
-    if limit.algorithm == "quota":
-        return (limit.rate.unit, 1) == (cap.unit, cap.multiple)
-    return cap.unit != "month"
+        assert limit.rate is not None
+        return rules.comparable(limit.rate, cap.value) and bool(asked.value.exceeds(cap.value))
+    count = asked.value.numerator if isinstance(asked.value, Rate) else asked.value
+    return not limit.unlimited and bool(count > cap.value)

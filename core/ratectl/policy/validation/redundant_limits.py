@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ratectl.policy.resolution.algorithms.registry import rules_of
+from ratectl.policy.resolution.fields import EXPLAINED_FIELDS
 from ratectl.policy.validation.redundancy import outdone
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pointless", "pointless"]
 
-_DECISIVE: Final = ("rate", "burst", "max", "hold", "resets", "per", "algorithm")
+_DECISIVE: Final = tuple(field.name for field in EXPLAINED_FIELDS if field.decides)
 
 
 class Pointless(NamedTuple):
@@ -138,7 +140,7 @@ def _budgets(scope: str, here: Resolved) -> Iterator[Pointless]:
                 continue
             if owner == scope and budget.name < other.name and outdone(other, budget):
                 continue
-            path = f"budgets.{budget.name}.{'max' if budget.rate is None else 'rate'}"
+            path = f"budgets.{budget.name}.{rules_of(budget).required}"
             yield Pointless(scope, path, f"budget '{budget.name}'", other, owner, True)
             break
 
