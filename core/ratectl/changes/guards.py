@@ -1,7 +1,7 @@
-"""Guards: changes that have taken services down elsewhere need a word of their own to be made.
+"""Guards: dangerous changes, of kinds that have caused outages elsewhere, need explicit permission.
 
-Each guard can be passed, by a reason that the history keeps. What is not known, such as how full
-buckets are, is no reason to refuse.
+Each guard can be passed with a reason, which the history keeps. Missing data, such as unknown use
+of buckets, never refuses a change.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ BELOW_USE: Final = "below-use"
 PROTECTED: Final = "protected"
 UNSIGNED: Final = "unsigned"
 UNVERIFIED: Final = "unverified"
-"""Neither is for ``objections``: whoever publishes knows the key."""
+"""``objections`` checks neither of these two: only the publisher knows the key."""
 
 _REMOVED: Final = 5
-"""One scope in so many may go; so a push from half of a repository does not pass."""
+"""One scope in so many may be removed. This stops a push of an incomplete checkout."""
 _GROWN: Final = 2
 _SMALL: Final = 64 * 1024
-"""Bytes: a bundle up to this size may grow as it likes. Agents have no trouble with it, and a tree
-of three scopes soon doubles."""
+"""Bytes: a bundle up to this size may grow freely. Agents have no trouble with it, and a tree of
+three scopes soon doubles."""
 _NAMED: Final = 5
 
 
 class Objection(NamedTuple):
-    """What a guard says against a change."""
+    """A guard's objection to a change."""
 
     guard: str
     message: str
 
     @property
     def flag(self) -> str:
-        """The option that passes it, with a reason."""
+        """Option of the command line that passes the guard, with a reason."""
         return f"--allow-{self.guard}"
 
 
@@ -66,7 +66,7 @@ def objections(
     changes: Sequence[Change],
     uses: Mapping[Named, Use],
 ) -> list[Objection]:
-    """What speaks against ``new`` where ``old`` is live; nothing where nothing is."""
+    """Return the objections to ``new`` while ``old`` is live; none if nothing is live."""
     if old is None or not old.policies:
         return []
     found = [
@@ -82,7 +82,7 @@ def objections(
 def _emptied(old: PolicyTree, new: PolicyTree) -> str:
     if new.policies:
         return ""
-    return f"it removes every policy: nothing would limit what {len(old.policies)} scopes do now"
+    return f"it removes every policy: the {len(old.policies)} scopes would have no limits"
 
 
 def _removed(old: PolicyTree, new: PolicyTree) -> str:
@@ -104,11 +104,11 @@ def _grown(old: PolicyTree, new: PolicyTree) -> str:
 
 def _below_use(changes: Sequence[Change], uses: Mapping[Named, Use]) -> str:
     cut = [
-        f"{change.limit} of {change.scope} to {change.most} (lately {use.peak} at {use.scope})"
+        f"{change.limit} of {change.scope} to {change.most} (recently {use.peak} at {use.scope})"
         for change in changes
         if not change.inherited and (use := uses.get(change.named)) is not None and use.over
     ]
-    return f"it cuts below what was used of late: {_listed(cut)}" if cut else ""
+    return f"it cuts limits below recent peak usage: {_listed(cut)}" if cut else ""
 
 
 def _protected(old: PolicyTree, new: PolicyTree, changes: Sequence[Change]) -> str:
@@ -125,7 +125,7 @@ def _protected(old: PolicyTree, new: PolicyTree, changes: Sequence[Change]) -> s
         and (scope not in new.policies or not new.policies[scope].protected)
     }
     touched = {change.scope for change in changes if change.scope in guarded} | unguarded
-    return f"it changes what is protected: {_listed(sorted(touched))}" if touched else ""
+    return f"it changes protected scopes: {_listed(sorted(touched))}" if touched else ""
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -134,5 +134,5 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def unanswered(found: Sequence[Objection], reasons: Mapping[str, str]) -> Iterator[Objection]:
-    """Those for which no reason was given."""
+    """Return the objections for which no reason was given."""
     return (each for each in found if not reasons.get(each.guard, "").strip())

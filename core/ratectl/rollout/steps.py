@@ -1,4 +1,7 @@
-"""What can happen to a rollout; each step is one compare-and-swap of head and record."""
+"""Steps of a rollout: start, advance, pause, promote, abort.
+
+Each step is one compare-and-swap of the head and the rollout's record.
+"""
 
 from __future__ import annotations
 
@@ -40,35 +43,37 @@ __all__ = [
 ]
 
 STAGES: Final = (25.0, 50.0, EVERYBODY)
-"""Percent of all agents that take part, stage by stage, after the first."""
+"""Default stages after the first one: percent of all agents that take part."""
 
 _HASHES: Final = 200_000
-"""How many to try at most, some tenths of a second, for an id that tries the right agents first."""
+"""Most hashes to compute in the search for a rollout id (some tenths of a second)."""
 
 
 class Terms(NamedTuple):
-    """What a candidate has to get through."""
+    """Conditions that a candidate has to meet in each stage."""
 
     stages: Sequence[float]
-    """Percent of all agents, growing."""
+    """Percent of all agents, in growing order."""
     bake_seconds: float = 60.0
+    """Shortest time of a stage."""
     min_requests: int = 100
+    """Least number of requests in a stage."""
     band: float | None = 5.0
-    """Percentage points."""
+    """Largest allowed difference of refused shares, in percentage points; None: no comparison."""
 
     @property
     def compares(self) -> bool:
-        """Whether those that run it are compared with others, before everybody does."""
+        """True if agents with the candidate are compared with others before all run it."""
         return self.band is not None and self.min_requests > 0
 
     @classmethod
     def said(cls, record: RolloutRecord) -> Terms:
-        """Those that a rollout began with."""
+        """Return the terms in a rollout's record."""
         return cls(record.stages, record.bake_seconds, record.min_requests, record.band)
 
     @classmethod
     def of(cls, stages: Sequence[float], **others: float | None) -> Terms:
-        """Terms with the usual stages after the first, where only that is given.
+        """Return terms; a single stage is followed by the default ones.
 
         :raises UsageError: the stages do not grow, or a value is out of range.
         """
@@ -79,7 +84,7 @@ class Terms(NamedTuple):
         return terms
 
     def check(self) -> None:
-        """:raises UsageError: nobody can go by these."""
+        """:raises UsageError: the stages do not grow, or a value is out of range."""
         if not self.stages or any(not 0.01 <= each <= 100 for each in self.stages):
             raise UsageError("a stage is a share of all agents, from 0.01% to 100%")
         if any(two <= one for one, two in zip(self.stages, self.stages[1:], strict=False)):
@@ -92,7 +97,7 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Underway:
-    """A rollout as read, and the revisions to compare it by."""
+    """A rollout as read, with the revisions to compare in the next step."""
 
     live: Live
     record: RolloutRecord
@@ -116,9 +121,9 @@ class Underway:
 
     @property
     def stage(self) -> int:
-        """The stage that it is in, by what the head says, which may be signed.
+        """Index of the current stage, by the head, which may be signed (the record is not).
 
-        :raises Conflict: the rollout is over, or its terms are not those that it began with.
+        :raises Conflict: the rollout is over, or its terms were changed since it began.
         """
         candidate = self.candidate
         if self.record.terms != candidate.terms or candidate.percent not in self.record.stages:
@@ -141,20 +146,20 @@ def start(
     signer: Signer | None = None,
     beside: Beside | None = None,
 ) -> HistoryEntry | None:
-    """Publish ``tree`` as a candidate beside the live generation; None when that says the same.
+    """Publish ``tree`` as a candidate beside the live generation; None if that has equal content.
 
-    ``mode``: whether agents that take part enforce it, or every agent evaluates it as well and
-    enforces nothing of it (``terms`` say nothing then).
+    ``mode``: ``enforce``: the agents that take part enforce it. ``shadow``: every agent evaluates
+    it, and no agent enforces it; ``terms`` have no effect.
 
-    :raises UsageError: nothing is live, or the terms cannot be gone by.
+    :raises UsageError: nothing is live, or the terms are out of range.
     :raises Conflict: somebody published since ``base``, or another rollout is under way.
-    :raises Untrusted: ``signer`` must not repeat what is live.
+    :raises Untrusted: ``signer`` must not repeat the live head.
     :raises OutcomeUnknown: as for ``publish``.
     """
     terms.check()
     base = publishing_base(store, signer, base)
     if base.head is None:
-        raise UsageError("nothing is live that a candidate could be tried beside: publish it")
+        raise UsageError("a rollout needs a live generation, and there is none: publish first")
     if signer is not None:
         must_continue(base)
     no_rollout(base)
@@ -182,7 +187,7 @@ def start(
 
 
 def _id_for(agents: Sequence[str], percent: float) -> str:
-    """An id by which somebody is in the first stage, and not everybody, if that can be."""
+    """Return an id for which some agents are in the first stage and some are not, if possible."""
     fresh = _fresh_id()
     left = 1 if percent < EVERYBODY and len(agents) > 1 else 0
     for _ in range(_HASHES // max(1, len(agents))):
@@ -198,7 +203,7 @@ def _fresh_id() -> str:
 
 
 def read_rollout(store: Store, generation: int | None = None) -> Underway:
-    """The rollout of a generation (by default, the one under way, or else the last there was).
+    """Return the rollout of a generation (default: the one under way, else the latest).
 
     :raises NotFound: there is none.
     """
@@ -223,7 +228,7 @@ def read_rollout(store: Store, generation: int | None = None) -> Underway:
 
 
 def _stand_in(base: int, candidate: Candidate) -> RolloutRecord:
-    """For a record that was lost: enough to end the rollout by."""
+    """Return a record in place of a lost one, with enough content to end the rollout."""
     return RolloutRecord(
         id=candidate.rollout,
         generation=candidate.generation,
@@ -244,7 +249,7 @@ def advance(
 ) -> None:
     """Begin the next stage.
 
-    ``compared``: whether there was enough to compare by in this one.
+    ``compared``: True if there were enough requests to compare in this stage.
 
     :raises Conflict: the rollout or the head was changed meanwhile.
     """
@@ -275,7 +280,7 @@ def promote(
 def abort(
     store: Store, rollout: Underway, by: str, reason: str, signer: Signer | None = None
 ) -> None:
-    """Have everybody go back to the live generation.
+    """Make all agents go back to the live generation.
 
     :raises Conflict: the rollout or the head was changed meanwhile.
     """
@@ -293,7 +298,7 @@ def pause(store: Store, rollout: Underway, by: str, reason: str) -> None:
 
 
 def resume(store: Store, rollout: Underway, by: str) -> None:
-    """Go on.
+    """Continue after ``pause``.
 
     :raises Conflict: the rollout is over, or was changed meanwhile.
     """
