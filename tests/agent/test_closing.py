@@ -57,7 +57,7 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["ratectl-report", "ratectl-sync"])
-def test_a_finalizer_in_a_thread_of_the_agent_closes_it(
+def test_agent_can_be_closed_by_a_finalizer_in_its_own_thread(
     url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch, name: str
 ):
     agent = make_agent(url, id="web")
@@ -117,7 +117,7 @@ def interrupted_once(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_close_that_was_interrupted_is_done_by_the_next_one(
+def test_interrupted_close_is_finished_by_the_next_close(
     url: str,
     make_agent: Make,
     monkeypatch: pytest.MonkeyPatch,
@@ -144,7 +144,7 @@ def test_close_that_was_interrupted_is_done_by_the_next_one(
     ("owner", "name"),
     [
         (last_good, "_persisted_id"),
-        (following, "Beside"),
+        (following, "ShadowEvaluator"),
         (Adoption, "start"),
         (StoreSwitches, "start_from_disk"),
         (threading.Thread, "start"),
@@ -152,7 +152,7 @@ def test_close_that_was_interrupted_is_done_by_the_next_one(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_start_that_was_interrupted_leaves_nothing_behind(
+def test_interrupted_start_leaves_nothing_behind(
     url: str,
     make_agent: Make,
     monkeypatch: pytest.MonkeyPatch,

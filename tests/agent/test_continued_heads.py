@@ -104,7 +104,7 @@ def of_before(store: Store, keys: Keys) -> None:
     ids=lambda each: each.__name__,
 )
 @pytest.mark.parametrize("how", ["publish", "publish the same", "rollback"])
-def test_whatever_became_of_the_head_files_are_published_and_followed(
+def test_files_are_published_and_followed_after_any_damage_to_the_head(
     published: Store,
     store_url: str,
     make_agent: Make,
@@ -135,7 +135,7 @@ def test_whatever_became_of_the_head_files_are_published_and_followed(
 @pytest.mark.parametrize(
     "damage", [unsigned, changed, with_a_candidate, of_before], ids=lambda each: each.__name__
 )
-def test_no_candidate_is_tried_beside_what_its_key_has_not_signed_last(
+def test_no_candidate_starts_beside_a_head_that_the_key_did_not_sign_last(
     published: Store,
     store_url: str,
     make_agent: Make,
@@ -151,7 +151,7 @@ def test_no_candidate_is_tried_beside_what_its_key_has_not_signed_last(
 
 
 @pytest.mark.parametrize("step", ["advance", "abort", "promote"])
-def test_no_step_continues_a_head_of_before(
+def test_no_rollout_step_continues_an_old_head(
     published: Store, store_url: str, make_agent: Make, keys: Keys, step: str
 ) -> None:
     """A candidate that was aborted is put back, together with its record."""
@@ -172,7 +172,7 @@ def test_no_step_continues_a_head_of_before(
         steps[step]()
 
 
-def test_a_store_that_lost_its_identity_gets_no_new_one_from_a_signer(
+def test_signer_gives_no_new_identity_to_a_store_that_lost_its_own(
     published: Store, keys: Keys
 ) -> None:
     item = published.get(ENVIRONMENT)
@@ -182,10 +182,10 @@ def test_a_store_that_lost_its_identity_gets_no_new_one_from_a_signer(
         lambda: rollback(published, 1, ME, signer=keys.signer),
         lambda: turn_off(published, keys.signer, alone=True),
     ):
-        with pytest.raises(Untrusted, match="somebody deleted 'environment'"):
+        with pytest.raises(Untrusted, match="'environment' was deleted"):
             attempt()
     published.delete(HEAD)
-    with pytest.raises(Untrusted, match="somebody deleted 'environment'"):
+    with pytest.raises(Untrusted, match="'environment' was deleted"):
         publish(published, simple("3/s"), ME, signer=keys.signer)
     assert published.get(ENVIRONMENT) is None
     assert item is not None
@@ -193,7 +193,9 @@ def test_a_store_that_lost_its_identity_gets_no_new_one_from_a_signer(
     assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
 
 
-def test_a_new_store_gets_generation_one_and_a_sequence_of_now(store: Store, keys: Keys) -> None:
+def test_signed_new_store_starts_with_generation_one_and_a_time_sequence(
+    store: Store, keys: Keys
+) -> None:
     base = publishing_base(store, keys.signer)
     assert base.fresh is None, "there is nothing to warn of"
     assert publish(store, GOOD, ME, base=base, signer=keys.signer) is not None
@@ -202,14 +204,14 @@ def test_a_new_store_gets_generation_one_and_a_sequence_of_now(store: Store, key
     assert abs(head.sequence - now_ms()) < MINUTE_MS
 
 
-def test_a_new_store_without_keys_is_given_numbers_from_one(store: Store) -> None:
+def test_unsigned_new_store_starts_with_generation_and_sequence_one(store: Store) -> None:
     assert publish(store, GOOD, ME) is not None
     head = head_of(store)
     assert (head.sequence, head.generation) == (1, 1)
 
 
 @pytest.mark.parametrize("identity", ["kept", "put back"])
-def test_files_are_followed_after_the_head_and_the_history_were_deleted(
+def test_publication_is_followed_after_head_and_history_were_deleted(
     published: Store, store_url: str, make_agent: Make, keys: Keys, identity: str
 ) -> None:
     """No report tells the publisher of the past, and the identity may come back later on."""
@@ -230,7 +232,7 @@ def test_files_are_followed_after_the_head_and_the_history_were_deleted(
     wait_for(lambda: agent.check("/", ACME, 0).capacity == 3, "it is followed")
 
 
-def test_a_rollback_signs_no_entry_of_another_generation(published: Store, keys: Keys) -> None:
+def test_rollback_does_not_sign_a_swapped_history_entry(published: Store, keys: Keys) -> None:
     """Both are signed: somebody swapped them."""
     assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
     one, two = (published.get(history_key(number)) for number in (1, 2))
@@ -243,7 +245,7 @@ def test_a_rollback_signs_no_entry_of_another_generation(published: Store, keys:
             rollback(published, generation, ME, signer=keys.signer)
 
 
-def test_planted_history_does_not_use_up_the_numbers(published: Store, keys: Keys) -> None:
+def test_planted_history_does_not_exhaust_generation_numbers(published: Store, keys: Keys) -> None:
     item = published.get(history_key(2))
     assert item is not None
     far = replace(HistoryEntry.decode(item.value), generation=MAX_GENERATION)
@@ -260,7 +262,7 @@ def test_planted_history_does_not_use_up_the_numbers(published: Store, keys: Key
         publish(published, simple("4/s"), ME, signer=keys.signer)
 
 
-def test_numbers_of_an_unsigned_head_are_continued_within_reason(store: Store) -> None:
+def test_numbers_of_an_unsigned_head_are_continued_only_if_plausible(store: Store) -> None:
     assert publish(store, GOOD, ME) is not None
     for latest, then in ((900, 901), (10**9, 902)):
         store.put(HEAD, replace(head_of(store), latest=latest).encode())
@@ -269,7 +271,7 @@ def test_numbers_of_an_unsigned_head_are_continued_within_reason(store: Store) -
         assert entry.generation == then
 
 
-def test_a_history_that_cannot_be_read_keeps_nobody_from_publishing(
+def test_unreadable_history_does_not_prevent_publishing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratectl.publishing.publish._COLLECT_EVERY", 1)
@@ -278,7 +280,7 @@ def test_a_history_that_cannot_be_read_keeps_nobody_from_publishing(
     assert read_live(store).generation == 8
 
 
-def test_an_agent_whose_reports_cannot_be_read_does_not_count(published: Store, keys: Keys) -> None:
+def test_agent_with_unreadable_reports_does_not_count(published: Store, keys: Keys) -> None:
     record = agent_report("a").encode().replace(b'"sequence":0', b'"sequence":"9"')
     published.put(AGENTS + "a", record)
     known = head_of(published).sequence
@@ -286,7 +288,7 @@ def test_an_agent_whose_reports_cannot_be_read_does_not_count(published: Store, 
     assert head_of(published).sequence == known + 1
 
 
-def test_what_a_key_for_another_environment_would_sign_is_not_written(
+def test_key_for_another_environment_writes_nothing(
     published: Store, keys: Keys, tmp_path: Path
 ) -> None:
     bound = Keys(tmp_path, "bound", "f" * 32).signer
@@ -294,16 +296,14 @@ def test_what_a_key_for_another_environment_would_sign_is_not_written(
         lambda: publish(published, simple("3/s"), ME, signer=bound),
         lambda: turn_on(published, "/a", bound, alone=True),
     ):
-        with pytest.raises(Untrusted, match="and the key is for"):
+        with pytest.raises(Untrusted, match="but the key is for"):
             attempt()
     assert read_live(published).generation == 2
     assert read_switches(published).sequence == 0
     assert environment_of(published) != "f" * 32
 
 
-def test_a_head_of_before_is_known_by_what_its_key_has_signed_since(
-    published: Store, keys: Keys
-) -> None:
+def test_old_head_is_recognised_by_later_signed_history(published: Store, keys: Keys) -> None:
     """No agent is there, and none has to be."""
     first = published.get(HEAD)
     assert first is not None
@@ -316,7 +316,7 @@ def test_a_head_of_before_is_known_by_what_its_key_has_signed_since(
     assert entry.generation == 4
 
 
-def test_what_was_going_to_continue_a_head_does_not_start_afresh_later_on(
+def test_publication_that_continues_a_head_does_not_switch_to_a_fresh_start(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
     """A set is merged into an old head that was put back, and agents report only afterwards."""

@@ -41,7 +41,7 @@ ACME = {"tenant": "acme"}
 @witnessed
 @pytest.mark.parametrize("how", CRASHES)
 @pytest.mark.parametrize("when", ["applying", "deciding"])
-def test_a_generation_that_crashes_its_process_twice_is_left_alone(
+def test_generation_that_crashed_its_process_twice_is_quarantined(
     store: Store,
     store_url: str,
     tmp_path: Path,
@@ -73,7 +73,7 @@ def test_a_generation_that_crashes_its_process_twice_is_left_alone(
 
 @witnessed
 @pytest.mark.servers
-def test_a_generation_that_crashes_workers_forked_with_it_is_left_alone(tmp_path: Path):
+def test_generation_that_crashes_forked_workers_is_quarantined(tmp_path: Path):
     """The process that loaded it decides nothing, and lives."""
     url = f"sqlite:///{tmp_path}/rates.db"
     service = Service(tmp_path / "service", url)
@@ -94,7 +94,7 @@ def test_a_generation_that_crashes_workers_forked_with_it_is_left_alone(tmp_path
         assert (answer["generation"], answer["reason"], answer["rejected"]) == (1, "ok", 2)
 
 
-def test_the_pure_engine_has_no_evidence_against_what_is_live(
+def test_pure_engine_records_no_crashes_of_a_live_generation(
     store: Store, store_url: str, tmp_path: Path
 ):
     state, engine = tmp_path / "state", {"RATECTL_ENGINE": "pure"}
@@ -108,7 +108,7 @@ def test_the_pure_engine_has_no_evidence_against_what_is_live(
         victim.until(2)
 
 
-def test_an_agent_that_dies_of_a_candidate_rejects_it_when_it_starts_again(
+def test_agent_that_died_with_a_candidate_rejects_it_after_restart(
     store: Store, store_url: str, tmp_path: Path
 ):
     """A candidate is there to be tried: one death of any kind is enough."""
@@ -166,7 +166,7 @@ def serve(slot: Path, generation: int, bundle: str) -> None:
     process.begin(Trial(generation, bundle, candidate=False))
     process.in_force()
     now = PROBATION_SECONDS
-    assert process.tend()
+    assert process.end_probation_if_due()
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def slot(store: Store, store_url: str, make: Make, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("on_disk", [True, False], ids=["on disk", "in the store alone"])
-def test_what_has_served_is_enforced_where_there_is_nothing_else(
+def test_served_generation_is_enforced_if_no_other_is_usable(
     store: Store, store_url: str, make: Make, slot: Path, on_disk: bool
 ):
     serve(slot, 1, live_bundle(store))
@@ -193,7 +193,7 @@ def test_what_has_served_is_enforced_where_there_is_nothing_else(
     assert agent.check("/", ACME).generation == 1
     wait_for(lambda: agent.status.source == "store", "the store is heard")
     error = wait_for(lambda: agent.status.error, "it is said")
-    assert error.startswith("generation 1 is enforced for want of another: this agent's process")
+    assert error.startswith("generation 1 is enforced as no other is usable: this agent's process")
     assert "crashed (SIGSEGV) with generation 1, 3 times" in error
     assert agent.status.rejected is None
     publish_policies(store, simple("6/s"))
@@ -201,7 +201,7 @@ def test_what_has_served_is_enforced_where_there_is_nothing_else(
     wait_for(lambda: agent.status.error is None, "there is another now")
 
 
-def test_what_has_served_is_enforced_while_the_store_is_away(
+def test_served_generation_is_enforced_while_the_store_is_unreachable(
     store: Store, make: Make, slot: Path, tmp_path: Path
 ):
     nobody = "etcd://127.0.0.1:9/dead"
@@ -214,10 +214,10 @@ def test_what_has_served_is_enforced_while_the_store_is_away(
         shutil.copy(slot / name, theirs / name)
     again = make(nobody)
     assert again.generation == 1
-    assert "for want of another" in again.status.problems["quarantine"]
+    assert "as no other is usable" in again.status.problems["quarantine"]
 
 
-def test_it_is_mentioned_no_longer_once_it_has_lived(
+def test_quarantine_is_no_longer_reported_after_probation(
     store: Store, store_url: str, make: Make, slot: Path, monkeypatch: pytest.MonkeyPatch
 ):
     serve(slot, 1, live_bundle(store))
@@ -230,7 +230,7 @@ def test_it_is_mentioned_no_longer_once_it_has_lived(
     assert agent.generation == 1
 
 
-def test_what_never_served_is_refused_even_where_there_is_nothing_else(
+def test_unproven_generation_is_refused_even_if_no_other_is_usable(
     store: Store, store_url: str, make: Make, slot: Path
 ):
     crash(slot, 1, live_bundle(store))
@@ -244,7 +244,7 @@ def test_what_never_served_is_refused_even_where_there_is_nothing_else(
     assert agent.status.error is None
 
 
-def test_what_is_left_alone_on_disk_is_mentioned_while_the_store_is_away(
+def test_quarantined_last_good_is_reported_while_the_store_is_unreachable(
     store: Store, make: Make, slot: Path, tmp_path: Path
 ):
     nobody = "etcd://127.0.0.1:9/dead"
@@ -257,7 +257,7 @@ def test_what_is_left_alone_on_disk_is_mentioned_while_the_store_is_away(
     assert "crashed (SIGSEGV) with generation 1" in agent.status.problems["quarantine"]
 
 
-def test_the_generation_of_a_neighbour_comes_before_what_is_left_alone(
+def test_neighbours_generation_is_preferred_to_a_quarantined_one(
     store: Store, store_url: str, make: Make, slot: Path
 ):
     """Also where it has served: there is something else."""
@@ -292,7 +292,7 @@ def take_and_crash(make: Make, url: str, slot: Path, generation: int) -> None:
         crash(slot, generation, live_bundle(store))
 
 
-def test_several_bad_generations_in_a_row_leave_what_has_served(
+def test_served_generation_stays_on_disk_after_several_bad_ones(
     store: Store, store_url: str, make: Make, slot: Path
 ):
     serve(slot, 1, live_bundle(store))
@@ -304,7 +304,7 @@ def test_several_bad_generations_in_a_row_leave_what_has_served(
     assert agent.generation == 1
 
 
-def test_one_that_crashed_once_does_not_take_the_place_of_what_has_served(
+def test_generation_that_crashed_once_does_not_replace_a_served_one(
     store: Store, store_url: str, make: Make, slot: Path
 ):
     serve(slot, 1, live_bundle(store))
@@ -319,7 +319,7 @@ def test_one_that_crashed_once_does_not_take_the_place_of_what_has_served(
     assert make(store_url).generation == 1
 
 
-def test_what_was_taken_from_a_neighbour_is_kept(
+def test_generation_taken_from_a_neighbour_is_persisted(
     store: Store, store_url: str, make: Make, slot: Path
 ):
     """The neighbour may take the next bad generation as well."""
@@ -350,7 +350,7 @@ def take_it(url: str, state: Path) -> None:
 
 @once
 @pytest.mark.parametrize("name", SIGNALS)
-def test_agents_that_are_ended_again_and_again_start_with_what_is_live(tmp_path: Path, name: str):
+def test_agents_start_with_the_live_generation_after_repeated_ends(tmp_path: Path, name: str):
     """Also by signals that look like a crash: a supervisor may have lost its patience."""
     url, state = f"sqlite:///{tmp_path}/rates.db", tmp_path / "state"
     with open_store(url) as store:
@@ -379,7 +379,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 
 
 @once
-def test_agents_that_are_killed_at_any_moment_start_with_what_is_live(large: tuple[str, Path]):
+def test_agents_start_with_the_live_generation_after_kills_at_any_moment(large: tuple[str, Path]):
     """Most of them die while they apply it."""
     chance, told = random.Random(7), []
     for _ in range(8 * ROUNDS):

@@ -41,7 +41,7 @@ def generations_by_rights(policy: Path, closed: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ["shop/root.yaml", "shop"])
-def test_what_becomes_readable_is_news(name: str):
+def test_file_that_becomes_readable_is_loaded(name: str):
     """Its size, its time and its place are as they were when nobody could read it."""
     with open_folder() as folder:
         (folder / "shop").mkdir()

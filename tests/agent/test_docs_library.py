@@ -19,7 +19,7 @@ def test_the_page_has_blocks_that_print() -> None:
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_blocks_print_what_stands_below_them(
+def test_blocks_print_the_documented_output(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, printed = BLOCKS[number]

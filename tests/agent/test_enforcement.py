@@ -48,7 +48,7 @@ class _Waits(threading.Condition):
         return False
 
 
-def test_a_boundary_that_fails_is_not_tried_again_at_once(
+def test_failed_start_of_an_exception_is_not_retried_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [BEFORE_NS]

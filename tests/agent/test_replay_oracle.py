@@ -216,7 +216,7 @@ PLAYS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("play", PLAYS)
-def test_generated_traffic(
+def test_generated_traffic_is_decided_as_by_the_oracle(
     followed: tuple[Agent, Callable[[str, int], None]], clock: Clock, play: str
 ) -> None:
     """20,000 generated requests, thousands of times as fast, through reloads."""
@@ -228,7 +228,7 @@ def test_generated_traffic(
 
 @pytest.mark.reallog
 @pytest.mark.parametrize("play", PLAYS)
-def test_the_real_log(
+def test_recorded_traffic_is_decided_as_by_the_oracle(
     followed: tuple[Agent, Callable[[str, int], None]],
     clock: Clock,
     play: str,

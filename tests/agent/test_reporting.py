@@ -32,7 +32,7 @@ def refused_keys(store: Store) -> set[str]:
 
 
 @pytest.mark.parametrize("engine", ["c", "pure"])
-def test_a_refused_key_that_is_no_unicode_is_reported_with_escapes(
+def test_refused_key_with_invalid_unicode_is_reported_escaped(
     store: Store, store_url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch, engine: str
 ):
     publish_policies(store, simple("1/day", burst=1))

@@ -41,7 +41,7 @@ def unsigned_switch(store: Store, keys: Keys, evil: Keys) -> str:
 
 def switch_signed_by_another_key(store: Store, keys: Keys, evil: Keys) -> str:
     turned(store, evil.signer)
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def widened_switch(store: Store, keys: Keys, evil: Keys) -> str:
@@ -49,7 +49,7 @@ def widened_switch(store: Store, keys: Keys, evil: Keys) -> str:
     real = turned(store, keys.signer, "/nobody/goes/there")
     on = (replace(real.on[0], scope="/"),)
     store.put(PANIC, replace(real, sequence=real.sequence + 1, on=on).encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def switch_of_another_environment(store: Store, keys: Keys, evil: Keys) -> str:
@@ -57,13 +57,13 @@ def switch_of_another_environment(store: Store, keys: Keys, evil: Keys) -> str:
     record = Switches().turned_on(switch)
     signature = keys.signer.sign("panic", "f" * 32, record.signed_part())
     store.put(PANIC, replace(record, signature=signature).encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def head_signature_for_a_switch(store: Store, keys: Keys, evil: Keys) -> str:
     record = Switches().turned_on(Switch.now("/", "open", "INC-42", "Ada"))
     store.put(PANIC, replace(record, signature=head_of(store).signature).encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def switch_that_was_turned_off_since(store: Store, keys: Keys, evil: Keys) -> str:
@@ -72,7 +72,7 @@ def switch_that_was_turned_off_since(store: Store, keys: Keys, evil: Keys) -> st
     assert item is not None
     change_switches(store, lambda known: known.turned_off(), keys.signer)
     store.put(PANIC, item.value)
-    return "is older than what is obeyed"
+    return "is older than the one that is obeyed"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def switch_that_was_turned_off_since(store: Store, keys: Keys, evil: Keys) -> st
     ],
     ids=lambda each: each.__name__,
 )
-def test_a_switch_that_nobody_trusted_has_turned_is_not_obeyed(
+def test_switch_without_a_trusted_signature_is_not_obeyed(
     published: Store,
     store_url: str,
     make_agent: Make,

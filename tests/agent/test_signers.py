@@ -43,7 +43,7 @@ def evil_head(store: Store) -> Head:
 
 
 @pytest.mark.parametrize("step", ["start", "advance", "abort", "promote"])
-def test_no_step_of_a_rollout_signs_a_live_generation_that_its_key_has_not(
+def test_no_rollout_step_signs_a_live_generation_of_another_key(
     published: Store, store_url: str, make_agent: Make, keys: Keys, step: str
 ):
     agent = make_agent(store_url, public_keys=[keys.public])
@@ -73,7 +73,7 @@ def publish_signed(store: Store, tree: PolicyTree, keys: Keys) -> int:
     return entry.generation
 
 
-def test_rollback_signs_nothing_that_its_key_has_not_signed_before(published: Store, keys: Keys):
+def test_rollback_signs_only_what_its_key_signed_before(published: Store, keys: Keys):
     entry = read_entry(published, 1)
     forged = replace(entry, bundle=upload(published, encode_policies(simple("9999/s"))))
     published.put(history_key(1), forged.encode())
@@ -88,9 +88,7 @@ def test_rollback_signs_nothing_that_its_key_has_not_signed_before(published: St
     [{"stages": [1.0]}, {"bake_seconds": 0.0}, {"min_requests": 0}, {"band": None}],
     ids=lambda each: next(iter(each)),
 )
-def test_a_controller_goes_by_the_terms_that_were_signed(
-    published: Store, keys: Keys, change: dict[str, Any]
-):
+def test_controller_uses_the_signed_terms(published: Store, keys: Keys, change: dict[str, Any]):
     terms = Terms.of([1.0, 100.0], bake_seconds=3600.0)
     assert start(published, simple("3/s"), ME, terms, signer=keys.signer) is not None
     record = replace(read_rollout(published).record, **change)
@@ -102,7 +100,7 @@ def test_a_controller_goes_by_the_terms_that_were_signed(
     abort(published, read_rollout(published), "Ada", "", keys.signer)
 
 
-def test_the_stage_is_what_the_head_says(published: Store, keys: Keys):
+def test_stage_comes_from_the_head(published: Store, keys: Keys):
     terms = Terms.of([1.0, 50.0, 100.0])
     assert start(published, simple("3/s"), ME, terms, signer=keys.signer) is not None
     record = replace(read_rollout(published).record, stage=2)
@@ -113,7 +111,7 @@ def test_the_stage_is_what_the_head_says(published: Store, keys: Keys):
     assert candidate.percent == 50.0
 
 
-def test_a_key_that_is_bound_signs_and_is_trusted_for_one_environment(
+def test_bound_key_is_valid_for_one_environment_only(
     published: Store, store_url: str, make_agent: Make, keys: Keys, tmp_path: Path
 ):
     here = environment_of(published)

@@ -43,7 +43,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("on_error", ["allow", "deny"])
-def test_a_store_in_which_nothing_was_published_is_told_from_one_that_fails(
+def test_empty_store_is_distinguished_from_a_failing_one(
     store: Store, store_url: str, make_agent: Make, log: Log, on_error: str
 ) -> None:
     agent = make_agent(store_url, on_error=on_error, ready_timeout=0.5)
@@ -61,11 +61,11 @@ def test_a_store_in_which_nothing_was_published_is_told_from_one_that_fails(
     assert [said] == log.warnings
     publish_policies(store, simple())
     well(agent)
-    wait_for(lambda: log.warnings == [said, f"no longer: {said}"], "the end is logged")
+    wait_for(lambda: log.warnings == [said, f"resolved: {said}"], "the end is logged")
     wait_for(lambda: read_agents(store)[0].error is None, "`ratectl agents` shows that it is over")
 
 
-def test_what_was_published_elsewhere_is_not_in_force_here(
+def test_publication_in_another_environment_is_not_enforced(
     store: Store, store_url: str, make_agent: Make
 ) -> None:
     """A misspelt environment, or another file, is a store like any other."""
@@ -76,9 +76,7 @@ def test_what_was_published_elsewhere_is_not_in_force_here(
     assert other.rpartition("/")[2] in said
 
 
-def test_a_status_says_what_it_waits_for_before_anything_is_known(
-    make_agent: Make, log: Log
-) -> None:
+def test_status_names_the_missing_step_before_the_first_answer(make_agent: Make, log: Log) -> None:
     """A server that takes a connection and says nothing; agents do not wait for it for ever."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"etcd://127.0.0.1:{silent.getsockname()[1]}/prod"
@@ -113,7 +111,7 @@ class Broken(dict[str, str]):
 
 
 @pytest.mark.parametrize("kind", ["store", "directory"])
-def test_decisions_that_fail_are_reported_while_they_do(
+def test_failing_decisions_are_reported_while_they_fail(
     file: Path, make_agent: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Every request of the service may be answered by ``on_error``."""
@@ -133,7 +131,7 @@ def test_decisions_that_fail_are_reported_while_they_do(
 # -- the kill switch, exceptions, forks ------------------------------------------------------------
 
 
-def test_a_deleted_record_of_the_kill_switch_is_reported_and_obeyed(
+def test_deleted_kill_switch_record_is_reported_and_still_obeyed(
     store: Store, store_url: str, make_agent: Make, log: Log
 ) -> None:
     publish_policies(store, simple())
@@ -150,7 +148,7 @@ def test_a_deleted_record_of_the_kill_switch_is_reported_and_obeyed(
     log.once()
 
 
-def test_a_forked_child_that_cannot_follow_says_so(
+def test_forked_child_that_cannot_follow_reports_it(
     file: Path, make_agent: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = make_agent(f"sqlite:///{file}")
@@ -173,7 +171,7 @@ def test_a_forked_child_that_cannot_follow_says_so(
     os.close(writing)
     with os.fdopen(reading) as pipe:
         assert pipe.read() == (
-            "False this forked process follows nothing, and keeps what is in force: "
+            "False this forked process gets no updates and keeps the policies in force: "
             "can't start new thread ok"
         )
     assert agent.status.error is None

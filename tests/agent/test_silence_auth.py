@@ -146,7 +146,7 @@ def test_a_user_without_rights_at_the_start_is_reported(
     regain(user)
     assert agent.wait_ready(15)
     well(agent)
-    wait_for(lambda: log.warnings == [problem, f"no longer: {problem}"], "the end is logged")
+    wait_for(lambda: log.warnings == [problem, f"resolved: {problem}"], "the end is logged")
 
 
 @pytest.mark.parametrize(("lose", "regain", "said"), LOSSES, ids=named)
@@ -176,12 +176,12 @@ def test_a_user_whose_rights_are_revoked_while_it_watches_is_reported(
     regain(user)
     assert agent.wait_for_generation(2, 15)
     well(agent)
-    wait_for(lambda: log.warnings[-1].startswith("no longer: "), "the end is logged")
+    wait_for(lambda: log.warnings[-1].startswith("resolved: "), "the end is logged")
     log.once()
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_a_user_who_may_only_read_follows_and_is_said_not_to_report(
+def test_read_only_user_follows_and_its_missing_reports_are_a_problem(
     user: User, make_agent: Make, admin: Store, log: Log, later: bool
 ) -> None:
     if not later:
@@ -190,7 +190,7 @@ def test_a_user_who_may_only_read_follows_and_is_said_not_to_report(
     assert agent.generation == 1
     if later:
         user.only_read()
-    problem = says(agent, "`ratectl agents` does not show this agent, which cannot report", 15)
+    problem = says(agent, "`ratectl agents` does not show this agent: it cannot report", 15)
     assert "permission denied" in problem
     assert agent.status.connected
     publish_policies(admin, simple("9/s"))
@@ -200,4 +200,4 @@ def test_a_user_who_may_only_read_follows_and_is_said_not_to_report(
     user.grant()
     well(agent, 15)
     wait_for(lambda: read_agents(admin), "it reports")
-    wait_for(lambda: log.warnings[1:] == [f"no longer: {problem}"], "the end is logged")
+    wait_for(lambda: log.warnings[1:] == [f"resolved: {problem}"], "the end is logged")

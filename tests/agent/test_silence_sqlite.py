@@ -121,7 +121,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("damage", "said"), BEFORE, ids=lambda each: getattr(each, "__name__", ""))
-def test_a_file_that_is_no_store_is_reported_at_the_start(
+def test_file_that_is_not_a_store_is_reported_at_start(
     file: Path, make_agent: Make, log: Log, damage: Callable[[Path], None], said: str
 ) -> None:
     damage(file)
@@ -133,7 +133,7 @@ def test_a_file_that_is_no_store_is_reported_at_the_start(
 
 
 @pytest.mark.parametrize(("damage", "said"), DURING, ids=lambda each: getattr(each, "__name__", ""))
-def test_a_file_that_is_no_store_any_more_is_reported(
+def test_file_that_stops_being_a_store_is_reported(
     file: Path, make_agent: Make, log: Log, damage: Callable[[Path], None], said: str
 ) -> None:
     agent = make_agent(f"sqlite:///{file}")
@@ -146,7 +146,7 @@ def test_a_file_that_is_no_store_any_more_is_reported(
     assert log.warnings == [problem]
     assert agent.check("/shop", ACME).reason in ("ok", "limited"), "what is in force stays"
     replace(agent, file)
-    wait_for(lambda: log.warnings == [problem, f"no longer: {problem}"], "the end is logged")
+    wait_for(lambda: log.warnings == [problem, f"resolved: {problem}"], "the end is logged")
 
 
 def replace(agent: ratectl.Agent, file: Path) -> None:
@@ -161,7 +161,7 @@ def replace(agent: ratectl.Agent, file: Path) -> None:
     well(agent)
 
 
-def test_a_file_that_is_emptied_is_reported_and_not_taken_for_a_new_store(
+def test_emptied_file_is_reported_and_not_taken_for_a_new_store(
     file: Path, make_agent: Make, log: Log
 ) -> None:
     """What SQLite finds and writes at that moment varies; tests/stores has each by itself."""
@@ -176,7 +176,7 @@ def test_a_file_that_is_emptied_is_reported_and_not_taken_for_a_new_store(
 
 
 @pytest.mark.parametrize("ends", [("-wal",), ("-wal", "-shm")])
-def test_an_agent_whose_write_ahead_log_was_removed_follows_on(
+def test_agent_follows_after_its_write_ahead_log_was_removed(
     file: Path, make_agent: Make, ends: tuple[str, ...]
 ) -> None:
     """Without the mend it reads and writes a deleted file, and misses what others publish."""
@@ -197,7 +197,7 @@ def publish(url: str) -> None:
         publish_policies(store, simple("9/s"))
 
 
-def test_a_store_that_can_be_read_and_not_written_is_reported(
+def test_read_only_store_is_reported(
     file: Path, make_agent: Make, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratectl.agent.report._RENEW_SECONDS", 0.5)
@@ -205,11 +205,11 @@ def test_a_store_that_can_be_read_and_not_written_is_reported(
     writer = sqlite3.connect(file, isolation_level=None)
     try:
         writer.execute("BEGIN IMMEDIATE")
-        said = says(agent, "`ratectl agents` does not show this agent, which cannot report", 20)
+        said = says(agent, "`ratectl agents` does not show this agent: it cannot report", 20)
         assert "keeps it locked" in said
         assert agent.status.connected
         writer.execute("ROLLBACK")
     finally:
         writer.close()
     well(agent)
-    wait_for(lambda: log.warnings == [said, f"no longer: {said}"], "the end is logged")
+    wait_for(lambda: log.warnings == [said, f"resolved: {said}"], "the end is logged")

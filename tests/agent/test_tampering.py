@@ -59,7 +59,7 @@ def try_it(scene: Scene, row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_tampering_is_neither_enforced_nor_signed(scene: Scene, row: Row) -> None:
+def test_tampering_is_neither_enforced_nor_signed(scene: Scene, row: Row) -> None:
     scene.misled = row in TAMPERINGS["environments"]
     try_it(scene, row)
 
@@ -68,9 +68,7 @@ OLD = [row for rows in TAMPERINGS.values() for row in rows if "old" in (row.said
 
 
 @pytest.mark.parametrize("row", OLD, ids=lambda row: row.name)
-def test_old_records_that_are_continued_while_no_agent_is_there_are_not_enforced(
-    scene: Scene, row: Row
-) -> None:
+def test_old_records_continued_without_agents_are_not_enforced(scene: Scene, row: Row) -> None:
     """A signer has no memory, and nobody tells it: agents do have one."""
     scene.agent.close()
     row.tamper(scene)
@@ -90,7 +88,7 @@ def test_a_bound_key_signs_for_no_other_environment(scene: Scene, row: Row) -> N
     try_it(scene, row)
 
 
-def test_honest_operators_are_not_kept_from_acting_by_a_scene_without_tampering(
+def test_honest_operators_can_act_without_tampering(
     scene: Scene,
 ) -> None:
     """Otherwise the table would prove nothing."""
@@ -104,7 +102,7 @@ def test_honest_operators_are_not_kept_from_acting_by_a_scene_without_tampering(
 
 @pytest.mark.etcd
 @pytest.mark.parametrize("row", SAMPLE)
-def test_nor_on_etcd(
+def test_tampering_is_neither_enforced_nor_signed_on_etcd(
     tmp_path: Path, make_agent: Make, request: pytest.FixtureRequest, row: Row
 ) -> None:
     url = request.getfixturevalue("etcd_server").store_url(f"tampered-{tmp_path.name}")

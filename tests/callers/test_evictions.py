@@ -94,7 +94,7 @@ def by_signals(flood: Flood, work: Callable[[int], None]) -> None:
     [by_finalizers, by_weak_references, by_the_collector, by_signals],
     ids=lambda interrupt: interrupt.__name__,
 )
-def test_buckets_evicted_in_the_middle_of_a_decision(
+def test_buckets_can_be_evicted_in_the_middle_of_a_decision(
     small: House, interrupt: Callable[[Flood, Callable[[int], None]], None]
 ) -> None:
     kept: list[Decision] = []
@@ -120,7 +120,7 @@ def test_buckets_evicted_in_the_middle_of_a_decision(
     small.check_all_is_well(failures=None)
 
 
-def test_buckets_evicted_by_the_mapping_that_names_them(small: House) -> None:
+def test_attribute_mapping_can_evict_its_own_buckets(small: House) -> None:
     flood = Flood(small)
     for _ in range(ROUNDS):
         decision = small.engine.check("/a", Acting(flood))
@@ -130,7 +130,7 @@ def test_buckets_evicted_by_the_mapping_that_names_them(small: House) -> None:
 
 
 @pytest.mark.parametrize("cost", [0, 1, 1000])
-def test_the_bucket_is_evicted_while_the_answer_is_made(small: House, cost: int) -> None:
+def test_bucket_can_be_evicted_while_the_answer_is_allocated(small: House, cost: int) -> None:
     """The collector runs where the answer is allocated."""
     flood, evicted = Flood(small), 0
     check, attributes, kept = small.engine.check, {"tenant": "t"}, flood.kept

@@ -66,7 +66,9 @@ def check_limits_hold(house: House) -> None:
 
 
 @each_work
-def test_time_limits_by_signals(house: House, work: Callable[[House, int], None]) -> None:
+def test_signal_time_limits_leave_the_engine_intact(
+    house: House, work: Callable[[House, int], None]
+) -> None:
     came = False
 
     def handle(*_: object) -> None:
@@ -91,7 +93,9 @@ def test_time_limits_by_signals(house: House, work: Callable[[House, int], None]
 
 
 @each_work
-def test_threads_that_are_told_to_stop(house: House, work: Callable[[House, int], None]) -> None:
+def test_asynchronous_thread_exceptions_leave_the_engine_intact(
+    house: House, work: Callable[[House, int], None]
+) -> None:
     """As libraries do that bound how long a function may take in a thread."""
     rounds = 3 * ROUNDS
     begun = caught = 0

@@ -106,7 +106,7 @@ def _busy(house: House, number: int) -> None:
 
 
 @each_act
-def test_finalizers(house: House, act: Act) -> None:
+def test_decisions_in_finalizers(house: House, act: Act) -> None:
     ran = 0
 
     def finalize() -> None:
@@ -126,7 +126,7 @@ def test_finalizers(house: House, act: Act) -> None:
 
 
 @each_act
-def test_callbacks_of_weak_references(house: House, act: Act) -> None:
+def test_decisions_in_weak_reference_callbacks(house: House, act: Act) -> None:
     kept: list[Any] = []
     with collecting_all_the_time():
         for number in range(ROUNDS):
@@ -140,7 +140,7 @@ def test_callbacks_of_weak_references(house: House, act: Act) -> None:
 
 
 @each_act
-def test_callbacks_of_the_collector(house: House, act: Act) -> None:
+def test_decisions_in_collector_callbacks(house: House, act: Act) -> None:
     def callback(phase: str, info: Any) -> None:
         act(house)
 
@@ -202,7 +202,7 @@ def interrupted(handler: Callable[[], Any], seconds: float = 2e-4) -> Iterator[l
 
 
 @each_act
-def test_signal_handlers(house: House, act: Act) -> None:
+def test_decisions_in_signal_handlers(house: House, act: Act) -> None:
     with interrupted(lambda: act(house)) as ran:
         number = 0
         while ran[0] < ROUNDS:
@@ -248,7 +248,7 @@ class Acting:
         return "other"
 
 
-def test_a_finalizer_that_waits_for_a_thread_that_decides(house: House) -> None:
+def test_finalizer_may_wait_for_a_deciding_thread(house: House) -> None:
     """A lock of the host's: held by who decides, and asked for by a finalizer."""
     logging, stop = threading.RLock(), threading.Event()
 

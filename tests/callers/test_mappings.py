@@ -209,7 +209,7 @@ SLOW = {"ten thousand", "reloading", "asking another thread", "forking", "decidi
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
-def test_a_mapping_that_means_a_tenant_is_counted_as_that_tenant(
+def test_unusual_mapping_is_counted_as_its_tenant(
     house: House, make: Make, request: pytest.FixtureRequest
 ) -> None:
     slow = request.node.callspec.id.split("-", 2)[-1] in SLOW
@@ -220,7 +220,7 @@ def test_a_mapping_that_means_a_tenant_is_counted_as_that_tenant(
     house.check_all_is_well()
 
 
-def test_a_mapping_that_says_something_else_each_time_is_some_tenant(house: House) -> None:
+def test_changing_mapping_is_counted_as_one_of_its_tenants(house: House) -> None:
     for _ in range(ROUNDS):
         decision = house.ask(Fickle())
         decision.settle(2)
@@ -265,7 +265,7 @@ def _boom(*_: object) -> Any:
 
 
 @pytest.mark.parametrize("make", FAILING.values(), ids=FAILING)
-def test_a_mapping_that_cannot_be_read_is_answered_by_on_error(house: House, make: Make) -> None:
+def test_unreadable_mapping_is_answered_by_on_error(house: House, make: Make) -> None:
     for _ in range(20):
         decision = house.ask(make(house))
         assert (decision.allowed, decision.reason) == (True, "error")
@@ -274,7 +274,7 @@ def test_a_mapping_that_cannot_be_read_is_answered_by_on_error(house: House, mak
 
 
 @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_what_ends_a_program_passes_through(house: House, error: type[BaseException]) -> None:
+def test_base_exceptions_pass_through_check(house: House, error: type[BaseException]) -> None:
     make = _raising(error)
     for _ in range(20):
         with pytest.raises(error):

@@ -71,7 +71,7 @@ def test_a_refusal_between_two_buckets_changes_nothing(make: MakeEngine, cost: i
     assert engine.check("/a", Between(lambda: engine.check("/a", {}, cost)), BURST).allowed
 
 
-def test_what_is_asked_for_amid_a_change_is_done_right_after_it(house: House) -> None:
+def test_request_in_the_middle_of_a_change_takes_effect_after_it(house: House) -> None:
     held, spent = (
         house.engine.check("/a", {"tenant": "t"}),
         house.engine.check("/a", {"tenant": "u"}),

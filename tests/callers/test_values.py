@@ -109,7 +109,7 @@ OTHERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("value", SAME.values(), ids=SAME)
-def test_what_has_the_text_of_a_tenant_is_that_tenant(house: House, value: Any) -> None:
+def test_value_with_a_tenants_text_is_that_tenant(house: House, value: Any) -> None:
     attributes = {"tenant": value}
     for _ in range(BURST):
         assert house.ask(attributes).allowed
@@ -119,7 +119,7 @@ def test_what_has_the_text_of_a_tenant_is_that_tenant(house: House, value: Any) 
 
 
 @pytest.mark.parametrize("value", OTHERS.values(), ids=OTHERS)
-def test_any_other_value_is_a_tenant_of_its_own(house: House, value: Any) -> None:
+def test_every_other_value_is_a_separate_tenant(house: House, value: Any) -> None:
     attributes = {"tenant": value}
     for _ in range(BURST):
         assert house.ask(attributes).reason == "ok"
@@ -148,7 +148,7 @@ COSTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("cost", COSTS.values(), ids=COSTS)
-def test_what_is_no_cost_is_an_error_of_the_caller(house: House, cost: Any) -> None:
+def test_invalid_cost_is_a_usage_error(house: House, cost: Any) -> None:
     with pytest.raises(UsageError, match="cost is a whole number"):
         house.engine.check("/a", {"tenant": "t"}, cost)
     with pytest.raises(UsageError, match="cost is a whole number"):
@@ -169,7 +169,7 @@ def test_a_cost_beyond_all_limits_is_never_admitted(house: House, bits: int) -> 
     house.check_all_is_well()
 
 
-def test_numbers_with_a_name_or_habits_are_costs_like_others(house: House) -> None:
+def test_integer_subclasses_are_valid_costs(house: House) -> None:
     assert house.ask(cost=Level.ONE).allowed
     decision = house.ask(cost=Whole(1))  # it raises when compared: the limiter cannot decide
     assert decision.reason in ("ok", "error")
@@ -200,7 +200,7 @@ BROKEN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("scope", SCOPES.values(), ids=SCOPES)
-def test_a_scope_that_nobody_declared_has_no_policy(house: House, scope: Any) -> None:
+def test_undeclared_scope_has_no_policy(house: House, scope: Any) -> None:
     for _ in range(3):
         decision = house.ask(scope=scope)
         assert (decision.allowed, decision.reason) == (True, "no_policy")
@@ -208,7 +208,7 @@ def test_a_scope_that_nobody_declared_has_no_policy(house: House, scope: Any) ->
 
 
 @pytest.mark.parametrize("scope", BROKEN.values(), ids=BROKEN)
-def test_what_is_no_scope_is_answered_by_on_error(house: House, scope: Any) -> None:
+def test_invalid_scope_is_answered_by_on_error(house: House, scope: Any) -> None:
     for _ in range(3):
         decision = house.ask(scope=scope)
         assert (decision.allowed, decision.reason) == (True, "error")
@@ -218,7 +218,7 @@ def test_what_is_no_scope_is_answered_by_on_error(house: House, scope: Any) -> N
 @pytest.mark.parametrize(
     "scope", [Text("/a"), Liar("/a"), Explosive("/a")], ids=lambda s: type(s).__name__
 )
-def test_a_scope_of_another_class_of_texts_is_that_scope(house: House, scope: Any) -> None:
+def test_scope_of_a_string_subclass_is_that_scope(house: House, scope: Any) -> None:
     for _ in range(BURST + 1):
         house.ask(scope=scope)
     assert house.left() == 0

@@ -109,7 +109,7 @@ def rushes(draw: st.DrawFn) -> list[Call]:
 
 @settings(max_examples=5 * settings.default.max_examples)  # most changes have plain answers
 @given(change=changes_of_a_limit(), agents=st.lists(rushes(), min_size=1, max_size=2))
-def test_what_is_foretold_is_what_engines_do(
+def test_estimate_holds_on_real_engines(
     change: tuple[dict[str, Any], dict[str, Any]], agents: list[list[Call]]
 ) -> None:
     """Of agents that began with the minute, so that nothing from before it counts."""
@@ -136,7 +136,7 @@ EACH = {**SLOW, "per": "tenant"}
 SHADOW = {**EACH, "mode": "shadow"}
 
 
-def test_what_a_limit_refused_in_shadow_it_refuses_when_it_is_enforced() -> None:
+def test_shadow_refusals_become_refusals_when_enforced() -> None:
     calls = steady(40, "xxxy")  # 30/s of one tenant, 10/s of the other
     _, refused = run(limit(**EACH), calls)
     assert refused > 1000
@@ -144,7 +144,7 @@ def test_what_a_limit_refused_in_shadow_it_refuses_when_it_is_enforced() -> None
     assert told(EACH, SHADOW, calls) == (refused, 0, 0)
 
 
-def test_one_bucket_admits_no_more_than_its_pace() -> None:
+def test_one_bucket_admits_at_most_its_burst_and_rate() -> None:
     """An old limit that refused nothing and one that refused as well."""
     calls = steady(20)
     wide = {"rate": "25/s", "burst": 50}
@@ -160,17 +160,17 @@ def test_each_agent_has_a_bucket_of_its_own() -> None:
     assert told(wide, SLOW, steady(20), steady(5)) == (0, one[1], one[2] + 180)
 
 
-def test_buckets_that_never_held_as_much_refuse_nothing() -> None:
+def test_buckets_with_a_lower_peak_refuse_nothing() -> None:
     calls = steady(40, "xyz")
     assert told({**EACH, "rate": "20/s"}, {**EACH, "rate": "20/s", "burst": 5}, calls) == (0, 0, 0)
 
 
-def test_a_slower_pace_keeps_its_share_of_many_buckets() -> None:
+def test_lower_rate_keeps_its_share_over_many_buckets() -> None:
     """How the traffic divides into buckets is not known: there is nothing to say of the least."""
     assert told({**EACH, "rate": "20/s"}, EACH, steady(40, "xyz")) == (0, 0, 1200)
 
 
-def test_who_refuses_all_and_who_none() -> None:
+def test_limits_that_refuse_all_and_limits_that_refuse_none() -> None:
     calls = steady(20)
     refused = run(limit(**SLOW), calls)[1]
     assert told(SLOW, {"rate": "0/s"}, calls) == (refused, 1200, 1200)
@@ -188,7 +188,7 @@ def test_who_refuses_all_and_who_none() -> None:
     ],
     ids=["counted otherwise", "another algorithm", "slower than the minute"],
 )
-def test_what_does_not_follow_is_left_open(old: dict[str, Any], new: dict[str, Any]) -> None:
+def test_unknown_effect_gives_the_widest_bounds(old: dict[str, Any], new: dict[str, Any]) -> None:
     new = {name: value for name, value in new.items() if value is not None}
     assert told(old, new, steady(40, "xy"))[1:] == (0, 2400)
 
@@ -215,7 +215,7 @@ def at(*seconds: float) -> list[Call]:
     ],
     ids=["rounding of both", "rounding of the pace", "slots that leak later", "a window begun"],
 )
-def test_the_edges_of_what_follows(
+def test_edges_of_known_effects(
     old: dict[str, Any], new: dict[str, Any], calls: list[Call]
 ) -> None:
     """Of one bucket, though the limits do not say so."""
@@ -228,7 +228,7 @@ def test_the_edges_of_what_follows(
 # -- what is not known
 
 
-def test_nothing_is_said_of_what_nobody_reports() -> None:
+def test_no_estimate_without_reports() -> None:
     old, new = limit(**SHADOW), limit(**EACH)
     assert refusals(old, new, compare(old, new), []) == {}
     engine, _ = run(old, steady(5))
@@ -240,14 +240,14 @@ def test_nothing_is_said_of_what_nobody_reports() -> None:
 
 
 @pytest.mark.parametrize("runs", [{**EACH, "burst": 9}, SHADOW], ids=["smaller", "in shadow"])
-def test_an_agent_that_runs_other_rules_says_nothing_of_these(runs: dict[str, Any]) -> None:
+def test_agent_with_other_policies_gives_the_widest_bounds(runs: dict[str, Any]) -> None:
     old, new = limit(**EACH), limit(**{**EACH, "burst": 30})
     (known,) = refusals(old, new, compare(old, new), [report(limit(**runs), steady(40))]).values()
     assert (known.refused > 0) is (runs is not SHADOW)
     assert (known.least, known.most) == (0, 2400)
 
 
-def test_requests_that_do_not_cost_one_each_contradict_themselves_and_are_left_open() -> None:
+def test_contradicting_bounds_by_other_costs_give_the_widest_bounds() -> None:
     """A thousand that only look, and one that takes."""
     old, new = limit(**SLOW), limit(**{**SLOW, "rate": "9/s"})
     engine, _ = run(old, at(0))
@@ -274,14 +274,16 @@ GOLD = [{"name": "gold", "match": {"tier": "gold"}, "limits": {"l": {"burst": 90
     [{"/a/b": {}}, {"beside": {"overrides": GOLD}}],
     ids=["a scope takes some", "an override takes some"],
 )
-def test_requests_that_move_to_other_buckets_leave_it_open(changed: dict[str, Any]) -> None:
+def test_requests_that_move_to_other_buckets_give_the_widest_bounds(
+    changed: dict[str, Any],
+) -> None:
     old, new = trees({}, **changed)
     found = refusals(old, new, compare(old, new), [report(old, steady(40))])
     known = found["/a", "l", None]
     assert (known.requests, known.least, known.most) == (2400, 0, 2400)
 
 
-def test_scopes_below_count_for_the_change_that_they_follow() -> None:
+def test_scopes_below_count_for_their_leading_change() -> None:
     below = {"/a/b": {"description": "has buckets of its own"}}
     old, new = trees(below, **below)
     engine, _ = run(old, steady(40))

@@ -66,7 +66,7 @@ def test_full_buckets_are_evicted(rig: Rig) -> None:
     assert usage.buckets == usage.limits[0].keys < 10
 
 
-def test_a_bucket_about_to_be_charged_is_not_evicted(rig: Rig) -> None:
+def test_bucket_of_the_current_request_is_not_evicted(rig: Rig) -> None:
     """New keys of one limit make room at the cost of full buckets, but not of this request's."""
     for bound in (1_000, 2):
         rig.bound(bound)
@@ -96,7 +96,7 @@ def test_a_bucket_that_paid_an_inherited_debt_is_not_evicted(rig: Rig) -> None:
     assert rig.left(6 * SECOND, scope="/a", tenant="a") == 10
 
 
-def test_a_bucket_below_a_grown_one_is_not_evicted(rig: Rig) -> None:
+def test_bucket_slightly_below_the_default_bucket_is_not_evicted(rig: Rig) -> None:
     """Not even by a fraction of a token: its key would get the fraction."""
     rig.publish(Limit("/", "l", rate(1, burst=10), T))
     rig.ask(1, 0, tenant="a")
@@ -143,7 +143,7 @@ def test_overflow_never_admits_too_much(rig: Rig, rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", LONG, ids=["token-bucket", "sliding-window"])
-def test_overflow_leaves_own_buckets_alone(rig: Rig, rule: Rule) -> None:
+def test_overflow_does_not_affect_existing_buckets(rig: Rig, rule: Rule) -> None:
     full_table(rig, rule)
     crowd(rig, 600, 0, cost=2)
     assert [rig.left(0, tenant=f"own{number}") for number in range(20)] == [3] * 20
@@ -171,7 +171,7 @@ def shared_slot(rig: Rig, tenant: str, at: int) -> None:
 
 
 @pytest.mark.parametrize("rule", LONG, ids=["token-bucket", "sliding-window"])
-def test_a_key_that_was_sharing_keeps_what_it_used(rig: Rig, rule: Rule) -> None:
+def test_key_from_a_shared_bucket_keeps_its_use(rig: Rig, rule: Rule) -> None:
     """Whether it shares on, or gets a bucket of its own once there is room."""
     full_table(rig, rule)
     assert rig.ask(2, 0, tenant="late").allowed
@@ -198,7 +198,7 @@ def test_eviction_cannot_be_noticed_beside_shared_buckets(rig: Rig) -> None:
 
 @pytest.mark.parametrize("rule", [*LONG, rate(1, 7, burst=5)], ids=str)
 @pytest.mark.parametrize("after", [*LONG, rate(1, AGE, burst=3)], ids=str)
-def test_shared_buckets_migrate_too(rig: Rig, rule: Rule, after: Rule) -> None:
+def test_shared_buckets_migrate(rig: Rig, rule: Rule, after: Rule) -> None:
     full_table(rig, rule)
     crowd(rig, 300, 0, cost=2)
     rig.publish(Limit("/", "l", after, T))
@@ -210,7 +210,7 @@ def test_shared_buckets_migrate_too(rig: Rig, rule: Rule, after: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", LONG, ids=["token-bucket", "sliding-window"])
-def test_sharing_forgives_no_inherited_debt(rig: Rig, rule: Rule) -> None:
+def test_shared_bucket_keeps_inherited_debt(rig: Rig, rule: Rule) -> None:
     """A key of a new scope that must share a bucket still owes what it owed before."""
     root = Limit("/", "l", rule, T)
     full_table(rig, rule, bound=300)

@@ -196,7 +196,7 @@ class StoreMachine(RuleBasedStateMachine):
         return bool(earlier) and self.below(prefix, max(earlier)) != self.below(prefix, revision)
 
 
-def test_model(store_url: str, request: pytest.FixtureRequest) -> None:
+def test_store_matches_a_naive_model(store_url: str, request: pytest.FixtureRequest) -> None:
     class Machine(StoreMachine):
         @staticmethod
         def make_url() -> str:  # type: ignore[override]

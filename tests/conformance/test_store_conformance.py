@@ -167,7 +167,7 @@ def test_impossible_revisions(store: Store) -> None:
 # -- compaction ------------------------------------------------------------------------------------
 
 
-def test_compaction_keeps_what_is_current(store: Store) -> None:
+def test_compaction_keeps_current_values(store: Store) -> None:
     first = store.put("a", b"1")
     store.put("b", b"1")
     third = store.put("a", b"2")
@@ -259,7 +259,7 @@ def test_failure_branch(store: Store) -> None:
     assert store.txn([Compare("a", 0)], [Put("won", b"")], [Put("lost", b"")]).ok
 
 
-def test_without_effect_there_is_no_revision(store: Store) -> None:
+def test_transaction_without_effect_makes_no_revision(store: Store) -> None:
     revision = store.put("a", b"")
     assert store.txn((), ()) == TxnResult(True, revision)
     assert store.txn([Compare("a", 0)], [Put("x", b"")]) == TxnResult(False, revision)
@@ -324,7 +324,7 @@ def test_capabilities(store: Store, store_url: str) -> None:
     assert store.capabilities.unknown_outcomes is not local
 
 
-def test_a_closed_store_says_so(store: Store) -> None:
+def test_closed_store_raises_a_clear_error(store: Store) -> None:
     store.put("a", b"1")
     store.close()
     store.close()

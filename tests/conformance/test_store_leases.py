@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 
 
-def test_expiry_deletes_every_key_and_is_watched(store: Store) -> None:
+def test_expiry_deletes_every_key_and_is_seen_by_watches(store: Store) -> None:
     """One test for what takes the time of an expiry."""
     lost, kept = store.lease(2), store.lease(2)
     assert lost.ttl >= 2
@@ -127,7 +127,7 @@ class ForeignLease(Lease):
         pass
 
 
-def test_a_lease_of_another_kind_of_store_is_refused(store: Store) -> None:
+def test_lease_of_another_store_is_refused(store: Store) -> None:
     with pytest.raises(UsageError):
         store.put("a", b"", ForeignLease())
     assert store.get("a") is None

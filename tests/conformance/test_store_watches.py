@@ -195,7 +195,7 @@ def test_another_process_is_seen(store: Store, store_url: str) -> None:
     ]
 
 
-def test_a_consumer_ends_with_the_state_of_the_store(store: Store, store_url: str) -> None:
+def test_watch_consumer_ends_with_the_state_of_the_store(store: Store, store_url: str) -> None:
     """Writers in two processes, deletes and transactions among them; nothing is lost."""
     code = """
 import random

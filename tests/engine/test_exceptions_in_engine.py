@@ -141,7 +141,7 @@ def test_buckets_keep_their_level(
     ],
 )
 @each_engine
-def test_what_was_counted_stays_counted(
+def test_counts_survive_start_and_end(
     make: MakeEngine, part: str, match: Any, base: dict[str, Any], raised: dict[str, Any]
 ) -> None:
     subject = run(make, part, base, raised, match)
@@ -170,7 +170,7 @@ def test_slots_held_across_start_and_end_are_given_back_once(make: MakeEngine, m
 
 
 @each_engine
-def test_a_key_that_the_match_leaves_out_goes_on_undisturbed(make: MakeEngine) -> None:
+def test_key_outside_the_match_is_not_affected(make: MakeEngine) -> None:
     subject = run(make, "limits", {"rate": "1/h", "burst": 10}, {"burst": 3}, ACME)
     subject.ask(4, tenant="other")
     for now in (START, END):
@@ -178,7 +178,7 @@ def test_a_key_that_the_match_leaves_out_goes_on_undisturbed(make: MakeEngine) -
 
 
 @each_engine
-def test_it_is_counted_under_the_name_of_the_limit(make: MakeEngine) -> None:
+def test_exception_is_counted_under_its_limits_name(make: MakeEngine) -> None:
     """Usage before, during and after adds up; with a match, under the exception's own name."""
     subject = run(make, "limits", {"rate": "1/h", "burst": 10}, {"burst": 9}, None)
     for now in (START - 1, START, END):
@@ -188,7 +188,7 @@ def test_it_is_counted_under_the_name_of_the_limit(make: MakeEngine) -> None:
 
 
 @each_engine
-def test_the_ends_of_many_exceptions_are_the_starts_of_others(make: MakeEngine) -> None:
+def test_bucket_keeps_its_state_through_many_successive_exceptions(make: MakeEngine) -> None:
     """A bucket that goes through ten of them in turn, each a nanosecond after its last request."""
     said = {"/": {"limits": {"x": {"rate": "1/h", "burst": 10, "per": ["tenant"]}}}}
     chain = [

@@ -63,7 +63,7 @@ def come_and_go(engine: object, clock: Clock, each: int = 50) -> int:
 
 @each_engine
 @pytest.mark.parametrize("change", CHANGES)
-def test_after_a_change_of(make: MakeEngine, change: str) -> None:
+def test_buckets_are_forgotten_after_a_change_of(make: MakeEngine, change: str) -> None:
     before, after, costs = CHANGES[change]
     clock = Clock()
     engine = make(clock, max_buckets=10_000)
@@ -79,7 +79,7 @@ def test_after_a_change_of(make: MakeEngine, change: str) -> None:
 
 
 @each_engine
-def test_where_an_untouched_bucket_began_far_from_full(make: MakeEngine) -> None:
+def test_buckets_are_forgotten_if_untouched_ones_began_far_from_full(make: MakeEngine) -> None:
     """And what comes first to a key then is kept as small as ever."""
     clock = Clock()
     engine = make(clock, max_buckets=10_000)
@@ -97,7 +97,7 @@ def test_where_an_untouched_bucket_began_far_from_full(make: MakeEngine) -> None
 
 
 @each_engine
-def test_after_more_scopes_were_asked_for_than_are_remembered(
+def test_buckets_are_forgotten_after_requests_of_very_many_scopes(
     make: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "_MAX_ALIASES", 10)
@@ -113,7 +113,7 @@ def test_after_more_scopes_were_asked_for_than_are_remembered(
 
 
 @each_engine
-def test_an_engine_that_forgets_nothing_follows_every_change(make: MakeEngine) -> None:
+def test_engine_without_eviction_follows_every_change(make: MakeEngine) -> None:
     """As in tests whose clock steps back; also when nobody comes to the bucket meanwhile."""
     left = []
     for looks in (False, True):

@@ -59,7 +59,7 @@ def line(kin: Group | Family | None) -> int:
 
 @each_engine
 @pytest.mark.parametrize("edits", [12, EDITS])
-def test_what_was_drawn_stays_drawn_however_long_the_line(make: MakeEngine, edits: int) -> None:
+def test_charged_tokens_stay_charged_through_a_long_lineage(make: MakeEngine, edits: int) -> None:
     """Of a request that each generation charges, and with 2^60 ways back to where it began."""
     engine = make(lambda: 0)
     now = edit(engine, edits, charged=True)
@@ -67,7 +67,7 @@ def test_what_was_drawn_stays_drawn_however_long_the_line(make: MakeEngine, edit
     assert engine.usage().overflowed == 0
 
 
-def test_each_group_of_a_line_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_group_of_a_lineage_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = PureEngine(lambda: 0)
     now = edit(engine, 12)
     asked = []
@@ -93,7 +93,7 @@ def test_each_group_of_a_line_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(asked) < 100
 
 
-def test_a_line_ends_though_every_generation_is_asked() -> None:
+def test_lineage_is_forgotten_even_if_every_generation_has_requests() -> None:
     engine = PureEngine(lambda: 0)
     edit(engine, EDITS, charged=True)
     (kin,) = engine._succession.kins()

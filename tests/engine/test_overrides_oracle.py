@@ -120,7 +120,7 @@ def answer(decision: Decision) -> Answer:
 
 @pytest.mark.parametrize("seed", range(100))
 @each_engine
-def test_decisions_across_edits_are_those_of_the_oracle(make: MakeEngine, seed: int) -> None:
+def test_decisions_across_edits_match_the_oracle(make: MakeEngine, seed: int) -> None:
     chance = random.Random(seed)
     documents = Documents(chance)
     engine, oracle = make(lambda: 0), Oracle()

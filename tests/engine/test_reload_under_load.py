@@ -71,7 +71,7 @@ def _published(generation: int) -> Published:
 
 
 @each_engine
-def test_every_decision_is_that_of_the_serial_order(make: MakeEngine) -> None:
+def test_every_decision_matches_the_oracle_in_serial_order(make: MakeEngine) -> None:
     clock = Journal()
     engine = make(clock)
     engine.swap(plan_set(1, _published(1)))
@@ -118,7 +118,7 @@ def test_generations_in_any_order_migrate_as_the_oracle_says(make: MakeEngine, s
 
 @each_engine
 @pytest.mark.parametrize("seed", range(20))
-def test_a_swap_under_way_has_taken_place_for_whoever_asks(
+def test_requests_during_a_swap_see_it_as_done(
     seed: int, make: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its work is done in pieces; requests between them reach some limits before it does."""
@@ -161,7 +161,7 @@ def _compare(
 
 
 @each_engine
-def test_the_clock_is_read_once_each_in_order(make: MakeEngine) -> None:
+def test_each_decision_reads_the_clock_once_in_order(make: MakeEngine) -> None:
     """What the test above rests on."""
     clock = Journal()
     engine = make(clock)

@@ -228,7 +228,7 @@ class Pair:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_both_engines_decide_alike_whatever_is_said(seed: int) -> None:
+def test_both_engines_decide_alike(seed: int) -> None:
     pair = Pair(seed)
     pair.publish()
     for _ in range(400):

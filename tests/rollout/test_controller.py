@@ -99,7 +99,7 @@ def world(store: Store, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(store)
 
 
-def test_each_stage_lasts_as_long_as_was_said(world: World):
+def test_each_stage_lasts_its_bake_time(world: World):
     assert world.run(600).state == "promoted"
     assert 120 <= world.now <= 125
 
@@ -110,7 +110,7 @@ def test_a_stage_waits_for_enough_requests(world: World):
     assert 200 <= world.now <= 205
 
 
-def test_the_others_need_enough_requests_as_well(world: World):
+def test_comparison_needs_enough_requests_of_other_agents(world: World):
     world.rates["old"] = 0.1
     assert world.run(90).stage == 0
     assert world.seen[-1].waiting == "waiting for enough requests on both sides to compare"
@@ -118,20 +118,20 @@ def test_the_others_need_enough_requests_as_well(world: World):
     assert world.now > 200
 
 
-def test_what_was_compared_with_nobody_is_not_for_everybody(world: World):
+def test_last_stage_needs_a_comparison(world: World):
     del world.rates["old"]
     final = world.run(600)
     assert (final.state, final.stage) == ("running", 0)
     assert world.seen[-1].waiting == "waiting for other agents to compare with"
 
 
-def test_an_empty_stage_is_no_way_to_everybody(world: World):
+def test_empty_stage_does_not_lead_to_the_last_stage(world: World):
     del world.rates["new"]
     assert world.run(600).stage == 0
     assert world.seen[-1].waiting == "waiting for any agent to try it"
 
 
-def test_once_compared_it_may_be_for_everybody_though_another_controls_it(world: World):
+def test_comparison_of_an_earlier_controller_is_enough(world: World):
     assert world.run(90).stage == 1
     store = world.store
     store.delete(AGENTS + "old")
@@ -141,7 +141,7 @@ def test_once_compared_it_may_be_for_everybody_though_another_controls_it(world:
 
 
 @pytest.mark.parametrize("terms", [{"band": None}, {"min_requests": 0}])
-def test_where_nothing_is_to_be_compared_nobody_is_waited_for(
+def test_rollout_without_comparison_waits_for_no_other_agents(
     store: Store, monkeypatch: pytest.MonkeyPatch, terms: dict[str, Any]
 ):
     monkeypatch.setattr("ratectl.rollout.judge.included", lambda _, name, percent: name == "new")
@@ -150,21 +150,21 @@ def test_where_nothing_is_to_be_compared_nobody_is_waited_for(
     assert world.run(600).state == "promoted"
 
 
-def test_out_of_time_it_is_left_as_it_is(world: World):
+def test_controller_out_of_time_leaves_the_rollout(world: World):
     assert world.run(90).state == "running"
     assert read_rollout(world.store).record.stage == 1
     assert world.store.get(CONTROLLER) is None
 
 
-def test_silence_ends_it_within_ten_seconds(world: World):
+def test_silent_agent_aborts_the_rollout_within_ten_seconds(world: World):
     world.at[30] = lambda: setattr(world, "reports", False)
     final = world.run(600)
     assert (final.state, final.by) == ("aborted", "the controller")
-    assert "new took it, was not heard of" in final.reason
+    assert "new took it, and has not reported" in final.reason
     assert world.now <= 40
 
 
-def test_a_store_that_is_out_of_reach_for_a_while_is_waited_for(world: World):
+def test_controller_waits_for_an_unreachable_store(world: World):
     world.at[30] = lambda: setattr(world, "down", True)
     world.at[70] = lambda: setattr(world, "down", False)
     final = world.run(600)
@@ -172,19 +172,19 @@ def test_a_store_that_is_out_of_reach_for_a_while_is_waited_for(world: World):
     assert any("is not reachable" in each.waiting for each in world.seen)
 
 
-def test_one_that_never_comes_back_leaves_it_as_it_is(world: World):
+def test_lost_store_leaves_the_rollout_unchanged(world: World):
     world.at[30] = lambda: setattr(world, "down", True)
     assert world.run(90).state == "running"
 
 
-def test_somebody_else_ends_it(world: World):
+def test_controller_ends_when_another_process_ends_the_rollout(world: World):
     world.at[30] = lambda: abort(world.store, read_rollout(world.store), AUTHOR, "enough")
     final = world.run(600)
     assert (final.state, final.by, final.reason) == ("aborted", AUTHOR, "enough")
     assert world.now < 32
 
 
-def test_a_stage_begins_anew_after_a_pause(world: World):
+def test_stage_starts_again_after_a_pause(world: World):
     world.at[50] = lambda: pause(world.store, read_rollout(world.store), AUTHOR, "lunch")
     world.at[80] = lambda: resume(world.store, read_rollout(world.store), AUTHOR)
     assert world.run(600).state == "promoted"
@@ -192,7 +192,7 @@ def test_a_stage_begins_anew_after_a_pause(world: World):
     assert any(each.waiting == "paused: lunch" for each in world.seen)
 
 
-def test_who_was_deposed_says_by_whom(world: World):
+def test_deposed_controller_names_the_new_one(world: World):
     def depose() -> None:
         assert world.control._presence._lease is not None
         world.control._presence._lease.revoke()
@@ -206,7 +206,7 @@ def test_who_was_deposed_says_by_whom(world: World):
     assert world.store.get(CONTROLLER) is not None, "it is not ours to end"
 
 
-def test_who_takes_part_is_judged_during_a_pause_as_well(world: World):
+def test_agents_are_judged_during_a_pause_too(world: World):
     world.at[10] = lambda: pause(world.store, read_rollout(world.store), AUTHOR, "lunch")
     world.at[30] = lambda: setattr(world, "reports", False)
     final = world.run(600)
@@ -214,7 +214,9 @@ def test_who_takes_part_is_judged_during_a_pause_as_well(world: World):
     assert world.now <= 40
 
 
-def test_a_stage_begins_when_everybody_is_in_it(world: World, monkeypatch: pytest.MonkeyPatch):
+def test_stage_begins_when_all_its_agents_have_joined(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
     late = {"new", "slow"}
     monkeypatch.setattr("ratectl.rollout.judge.included", lambda _, name, percent: name in late)
     slow = agent("slow", generation=1)
@@ -224,14 +226,14 @@ def test_a_stage_begins_when_everybody_is_in_it(world: World, monkeypatch: pytes
     assert 159 <= world.now <= 165
 
 
-def test_a_store_that_is_away_at_the_start_is_waited_for(world: World):
+def test_controller_waits_for_an_unreachable_store_at_start(world: World):
     world.report()
     world.down = True
     world.at[5] = lambda: setattr(world, "down", False)
     assert world.run(600).state == "promoted"
 
 
-def test_a_key_that_somebody_took_away_is_put_back(world: World):
+def test_deleted_controller_key_is_written_again(world: World):
     world.at[30] = lambda: world.store.delete(CONTROLLER)
     there: list[bool] = []
     world.at[40] = lambda: there.append(world.store.get(CONTROLLER) is not None)
@@ -239,7 +241,7 @@ def test_a_key_that_somebody_took_away_is_put_back(world: World):
     assert there == [True]
 
 
-def test_the_key_outlives_its_first_lease(world: World):
+def test_controller_key_outlives_its_first_lease(world: World):
     there: list[bool] = []
     world.at[50] = lambda: there.append(world.store.get(CONTROLLER) is not None)
     world.run(60)
@@ -247,7 +249,7 @@ def test_the_key_outlives_its_first_lease(world: World):
 
 
 @pytest.mark.parametrize("record", [b"{}", b"\xff", b'{"format":2}', b'{"format":1,"id":"x"}'])
-def test_a_record_that_cannot_be_read_is_nobodys(world: World, record: bytes):
+def test_unreadable_agent_records_are_ignored(world: World, record: bytes):
     world.store.txn((), [Put(AGENTS + "strange", record), Put(BEATS + "strange", record)])
     assert world.run(600).state == "promoted"
 
@@ -262,13 +264,13 @@ def test_changed_terms_end_the_controller(world: World):
         world.run(600)
 
 
-def test_a_reply_that_is_lost_on_the_way_is_no_obstacle(world: World):
+def test_lost_reply_does_not_stop_the_controller(world: World):
     flaky = Flaky(world.store, applied=True)
     assert world.run(600, flaky).state == "promoted"
     assert flaky.lost == 1
 
 
-def test_who_was_suspended_looks_again_before_going_on(
+def test_suspended_controller_looks_again_before_it_advances(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
     """Between what it saw and what it was about to do, a minute goes by and an agent dies."""
@@ -286,7 +288,7 @@ def test_who_was_suspended_looks_again_before_going_on(
     assert (final.state, final.stage) == ("aborted", 0)
 
 
-def test_a_key_whose_reply_was_lost_is_its_own(world: World):
+def test_controller_key_with_a_lost_reply_is_its_own(world: World):
     """Nobody renews it: it is written again, and not taken for another's."""
     flaky = Flaky(world.store, applied=True, key=CONTROLLER)
     assert world.run(600, flaky).state == "promoted"

@@ -22,7 +22,7 @@ from agent.signatures import (
     upload,
 )
 from fleet.reports import agent as agent_report
-from ratectl.agent.sync import _all_of
+from ratectl.agent.sync import _watched_items
 from ratectl.errors import RatectlError
 from ratectl.fleet.membership import included
 from ratectl.kill_switch.switches import PANIC, Switch, Switches
@@ -68,7 +68,7 @@ __all__ = [
 ]
 
 UNSIGNED: Final = "it is not signed"
-NO_KEY: Final = "by no key that this agent trusts"
+NO_KEY: Final = "not from a key that this agent trusts"
 
 NEXT: Final = simple("1/day", burst=3)
 """What an honest operator publishes after the tampering."""
@@ -171,7 +171,7 @@ class Scene:
         """Have an agent see the store as it is now, and return when it has."""
         sync = agent._following.sync  # type: ignore[attr-defined]
         with contextlib.suppress(RatectlError):
-            items = _all_of(self.store.list(HEAD))
+            items = _watched_items(self.store.list(HEAD))
             sync._see(self.store, items)
 
     def start_from_disk(self) -> None:
@@ -271,7 +271,7 @@ class Scene:
         with contextlib.suppress(RatectlError, AssertionError):
             record: Any = kind.decode(item.value)
             here = environment_of(self.store)
-            trust.prove(record.KIND, record.signed_part(), record.signature, here)
+            trust.verify_signature(record.KIND, record.signed_part(), record.signature, here)
             return record
         return None
 

@@ -76,7 +76,11 @@ SWITCHES: Final = [
     Row("a switch under the signature of none", evil(), NO_KEY),
     Row("a switch under a later sequence", later(lambda known: known + 9), NO_KEY),
     Row("a switch of a larger scope", widened, NO_KEY),
-    Row("a switch that is off put back", lambda s: s.put_switches(s.opened), "older than what is"),
+    Row(
+        "a switch that is off put back",
+        lambda s: s.put_switches(s.opened),
+        "older than the one that is",
+    ),
     Row(
         "a switch that is off, under a later sequence",
         lambda s: s.put_switches(replace(s.opened, sequence=s.closed.sequence + 1)),

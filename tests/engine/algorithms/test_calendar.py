@@ -135,7 +135,9 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("of", "now", "start", "end"), TABLE.values(), ids=TABLE.keys())
-def test_by_the_calendar(of: CalendarWindow, now: str, start: str, end: str) -> None:
+def test_windows_of_known_calendar_dates(
+    of: CalendarWindow, now: str, start: str, end: str
+) -> None:
     assert of.around(ns(now)) == (ns(start), ns(end))
     assert of.around(ns(start)) == of.around(ns(end) - 1) == (ns(start), ns(end))
 
@@ -179,7 +181,7 @@ def second_reading(of: CalendarWindow, zone: str, now: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_a_second_reading_agrees_around_every_change_of_the_clocks(zone: str) -> None:
+def test_second_implementation_agrees_around_every_clock_change(zone: str) -> None:
     local = ZoneInfo(zone)
     for year in (2011, 2026):
         noons = [datetime(year, 1, 1, 12, tzinfo=UTC) + timedelta(days=n) for n in range(366)]
@@ -205,7 +207,7 @@ zones = st.sampled_from(ZONES)
     zones, times, st.sampled_from(("day", "week", "month")), st.integers(0, 6),
     st.integers(1, 31), nows,
 )  # fmt: skip
-def test_a_second_reading_agrees(
+def test_second_implementation_agrees(
     zone: str, at: time, unit: str, weekday: int, day: int, now: int
 ) -> None:
     of = window(unit, zone, str(at), weekday=weekday, day=day)
