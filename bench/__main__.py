@@ -1,4 +1,4 @@
-"""``python -m bench [name] …``, of those in ``BENCHES``; all of them without a name.
+"""Run benchmarks: ``python -m bench [name] …``, names as in ``BENCHES``; without a name, all.
 
 Prints its figures and writes them to ``bench/out/<name>.json``.
 """

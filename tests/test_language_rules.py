@@ -1,6 +1,6 @@
-"""Every rule of the language, in a sentence, and the tests that hold it.
+"""Rules of the policy language, each in a sentence, with the tests that check it.
 
-Whoever adds a rule adds a line here; whoever renames a test is told where it was relied on.
+A new rule needs a line here; a renamed test fails here until its line is changed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ RULES: dict[str, tuple[str, ...]] = {
         f"{RESOLVE}::test_unset_stops_inheriting_here_and_below",
         f"{OVERRIDES}::test_unset_drops_what_overrides_above_said_too",
     ),
-    "a name that is unset and said is replaced whole": (
+    "a name in both unset and limits is replaced whole": (
         f"{RESOLVE}::test_unset_and_set_in_one_document_is_replaced_whole",
         f"{LAWS}::unset_and_set_again_is_replaced_whole",
     ),
@@ -103,7 +103,7 @@ RULES: dict[str, tuple[str, ...]] = {
         f"{CHECK}::test_bad_trees",
         f"{CHECK}::test_a_finding_says_which_cap_and_what_to_write",
     ),
-    "what stood there before its cap was lowered is a warning": (
+    "a value from before its cap was lowered is a warning": (
         "policy/validation/test_baseline.py::test_what_stood_there_is_a_warning",
         "policy/validation/test_baseline.py::test_what_is_new_or_changed_is_an_error",
     ),
@@ -155,7 +155,7 @@ RULES: dict[str, tuple[str, ...]] = {
         f"{RESOLVE}::test_an_undeclared_scope_is_its_nearest_declared_ancestor",
         f"{ENGINE}::test_an_undeclared_scope_uses_its_nearest_ancestors_buckets",
     ),
-    "what no policy covers passes, says no_policy and is counted": (
+    "requests without a policy pass with the reason no_policy, and are counted": (
         f"{ENGINE}::test_scope_without_policy_passes_and_is_counted",
     ),
     "on_error answers for failures of the limiter, and before any policy": (
@@ -177,7 +177,7 @@ RULES: dict[str, tuple[str, ...]] = {
         "engine/test_cost_of_choosing.py::test_choosing_does_not_grow_with_scopes_or_overrides",
     ),
     # Buckets
-    "the overrides with a say select the bucket": (
+    "the overrides that set parameters select the bucket": (
         f"{OVERRIDES}::test_a_bucket_is_selected_by_the_overrides_with_a_say_alone",
         "engine/test_overrides_oracle.py::test_decisions_across_edits_match_the_oracle",
     ),
@@ -187,11 +187,11 @@ RULES: dict[str, tuple[str, ...]] = {
         f"{TIMED}::test_buckets_keep_their_level",
         f"{TIMED}::test_counts_survive_start_and_end",
     ),
-    "the match of an exception may use only what selects buckets": (
+    "the match of an exception may use only per attributes": (
         f"{EXCEPTIONS}::test_its_match_may_name_only_what_selects_buckets",
     ),
     "absence is a key of its own": (f"{ENGINE}::test_absent_and_empty_are_different_keys",),
-    "an untracked key behaves as the genesis bucket": (
+    "an untracked key behaves as the default bucket": (
         f"{MIGRATION}::test_burst_growth_gives_capacity_not_tokens_to_untracked_keys",
         f"{QUOTA}::test_untracked_keys_start_from_the_genesis_bucket",
     ),
@@ -237,7 +237,7 @@ RULES: dict[str, tuple[str, ...]] = {
         f"{CALENDAR}::test_windows_of_known_calendar_dates",
         f"{CALENDAR}::test_second_implementation_agrees_around_every_clock_change",
     ),
-    "a clock that steps back reopens no window": (
+    "a clock that steps back does not reopen a window": (
         f"{QUOTA}::test_a_step_back_does_not_reopen_a_window",
         f"{QUOTA}::test_a_change_after_a_step_back_does_not_reopen_a_window",
     ),
@@ -291,7 +291,7 @@ RULES: dict[str, tuple[str, ...]] = {
         f"{ENGINE}::test_shadow_limit_never_refuses_but_reports_it",
     ),
     # Strict loading
-    "what is not strict YAML, or no policy, is refused with a code and a place": (
+    "text that is not strict YAML, or not a policy, is refused with a code and a place": (
         f"{LOADER}::test_exact_rendering",
         f"{LOADER}::test_every_code_has_a_file_or_a_named_test",
     ),
@@ -308,14 +308,14 @@ RULES: dict[str, tuple[str, ...]] = {
     "neither the order nor the files of documents matter": (
         f"{LAWS}::neither_the_order_nor_the_files_matter",
     ),
-    "only the path has a say": (f"{LAWS}::only_the_path_has_a_say",),
+    "only documents on the path have an effect": (f"{LAWS}::only_the_path_has_a_say",),
     "a bundle says what its documents say": (f"{LAWS}::a_tree_is_what_its_bundle_says",),
 }
 
 
 @cache
 def named_in(path: Path) -> frozenset[str]:
-    """Tests of a file, and laws: functions that one test of it runs in turn."""
+    """Return the tests of a file, and its laws: functions that one of its tests calls."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     laws = {
@@ -335,7 +335,9 @@ def test_every_rule_names_existing_tests(rule: str) -> None:
     assert RULES[rule]
     for test in RULES[rule]:
         file, _, name = test.partition("::")
-        assert name in named_in(HERE / file), f"{test} is gone: what holds that {rule}?"
+        assert name in named_in(HERE / file), (
+            f"{test} is missing, so nothing checks the rule: {rule}"
+        )
 
 
 def test_missing_test_is_noticed() -> None:

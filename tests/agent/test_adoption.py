@@ -1,4 +1,4 @@
-"""From a head to what is enforced: late news, damaged heads, files that come in pairs."""
+"""Adoption of generations: stale reads, damaged heads, last-good and the previous one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_stale_head_read_is_ignored(store: Store, store_url: str, make_agent: Ma
 
 
 def test_head_of_a_restored_store_is_followed(store: Store, store_url: str, make_agent: Make):
-    """Its revisions are lower: they count from when it was listed anew."""
+    """Its revisions are lower: after a new list they count from there."""
     publish_policies(store, simple("5/s"))
     old = store.get(HEAD)
     assert old is not None
@@ -101,7 +101,7 @@ def test_controller_of_another_rollout_does_not_count(
 def test_controller_change_costs_other_agents_no_reads(
     store: Store, store_url: str, make_agent: Make
 ):
-    """Of ten thousand, most: they would all read the head, and report, at the same moment."""
+    """Most of ten thousand agents: all would read the head, and report, at the same moment."""
     publish_policies(store, simple("5/s"))
     start(store, simple("6/s"), ME, Terms.of([1.0]))
     rollout = read_rollout(store).record.id
@@ -143,7 +143,7 @@ def test_candidate_changes_the_status_once(
     tree: PolicyTree,
     rejected: int | None,
 ):
-    """To have seen it and to reject it is not two: somebody would hear of one without the other."""
+    """The status must not change between reading the head and rejecting the candidate."""
     publish_policies(store, simple("5/s"))
     store.put(CONTROLLER, controlled_by(ROLLOUT))
     assert not included(ROLLOUT, "me", 0.01)
@@ -211,7 +211,7 @@ def test_previous_generation_is_kept(slot: Slot):
         slot.save(good(number))
     assert (slot.load(), before(slot)) == (good(3), 2)
     slot.save(replace(good(3), head=replace(good(3).head, sequence=9)))
-    assert before(slot) == 2, "the same bytes are no other generation"
+    assert before(slot) == 2, "equal bytes are not another generation"
 
 
 def test_unproven_generation_does_not_replace_a_served_one(slot: Slot):
@@ -309,7 +309,7 @@ def test_agent_does_not_start_with_an_aborted_candidate(
     assert before(agent._following.slot) in (None, 1)
 
 
-# Probation, as the agent goes about it -----------------------------------------------------------
+# Probation in a running agent --------------------------------------------------------------------
 
 
 def noted(agent: ratectl.Agent) -> dict[str, Any]:
@@ -395,4 +395,4 @@ def test_rejected_generation_is_not_on_probation(store: Store, store_url: str, m
     agent = make_agent(store_url)
     publish_policies(store, POISON)
     wait_for(lambda: agent.status.rejected == 2, "it is rejected")
-    assert noted(agent)["generation"] == 1, "what is in force stays on it"
+    assert noted(agent)["generation"] == 1, "the generation in force stays on probation"

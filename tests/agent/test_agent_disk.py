@@ -1,4 +1,4 @@
-"""What an agent keeps on disk: its id, and the last generation that it enforced."""
+"""State of an agent on disk: its id, and the last generation that it enforced."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_starts_from_last_good_when_the_store_is_gone(tmp_path: Path, make_agent
     url = f"sqlite:///{tmp_path}/rates.db"
     first_id = seeded(tmp_path, make_agent, url)
     (tmp_path / "rates.db").unlink()
-    (tmp_path / "rates.db").mkdir()  # whatever opens this finds no store
+    (tmp_path / "rates.db").mkdir()  # a connection finds no store there
     agent = make_agent(url, ready_timeout=0)
     assert agent.check("/", ACME).generation == 1
     assert agent.status.source == "last-good"
@@ -109,7 +109,7 @@ def test_a_corrupt_last_good_is_replaced_by_the_store(tmp_path: Path, make_agent
     agent = make_agent(url)
     assert agent.wait_ready(5)
     wait_for(lambda: last_good_file(tmp_path).read_bytes() != b"junk", "a new last-good")
-    wait_for(lambda: agent.status.error is None, "the damage is mended and no longer reported")
+    wait_for(lambda: agent.status.error is None, "the damage is repaired and no longer reported")
 
 
 def test_process_without_last_good_uses_its_neighbours(tmp_path: Path, make_agent: Make):

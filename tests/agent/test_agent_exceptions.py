@@ -1,4 +1,4 @@
-"""Exceptions start and end by themselves in a running agent, by the wall clock."""
+"""Exceptions start and end in a running agent, by the wall clock."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ limits: {{x: {{burst: 3}}}}
 
 
 class Wall:
-    """A wall clock that stands where it is put, and wakes whoever goes by it."""
+    """A wall clock that the test sets; setting it wakes the waiting threads."""
 
     def __init__(self) -> None:
         self.ns = ns(FROM) - 1
@@ -118,7 +118,7 @@ def test_exception_starts_and_ends_with_a_directory(
 def test_step_of_the_wall_clock_is_noticed_without_a_wake_up(
     tmp_path: Path, make_agent: Make, wall: Wall
 ) -> None:
-    """A step of the wall clock is seen at the next look."""
+    """The thread notices a step of the wall clock at its next check."""
     (tmp_path / "p.yaml").write_text(DIRECTORY)
     agent = make_agent(str(tmp_path))
     wall.put(ns(NOON))
@@ -152,7 +152,7 @@ def test_exception_is_in_force_after_start_from_last_good(
     make_agent(url, id="edge").close()
     for file in tmp_path.glob("rates.db*"):
         file.unlink()
-    (tmp_path / "rates.db").mkdir()  # no store, nor can there be one
+    (tmp_path / "rates.db").mkdir()  # no store can exist there
     wall.ns = ns(NOON)
     agent = wall.follow(make_agent(url, id="edge", ready_timeout=0))
     assert (agent.status.source, capacity(agent)) == ("last-good", 3)
@@ -215,13 +215,13 @@ def test_plans_are_swapped_only_when_an_exception_starts_or_ends() -> None:
 def test_failing_exception_is_retried_with_pauses(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The instant has passed, so waiting for it would be no waiting."""
+    """The instant of the change has passed, so waiting for it would not pause at all."""
     wall = Wall()
     made = enforcement(TREE, wall, PureEngine(lambda: 0))
     waits: list[float | None] = []
 
     class Waiting:
-        """Stands for the condition: nobody waits, and the third time it is over."""
+        """Replaces the condition: no wait takes time, and the third one ends the thread."""
 
         def __enter__(self) -> None:
             return None

@@ -1,4 +1,4 @@
-"""An agent follows its store: list, watch, verify, swap, acknowledge."""
+"""Following of a store by an agent: list, watch, verify, swap, acknowledge."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_rejects_a_bad_generation_as_a_whole_and_reports_why(
 def test_unreadable_bundle_is_fetched_once(
     store: Store, store_url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch
 ):
-    """An agent that is older than its publishers looks at the head every minute."""
+    """An agent older than its publishers reads the head every minute, but not the bundle."""
     publish_policies(store, simple("1/day", burst=2))
     agent = make_agent(store_url)
     put_raw_generation(store, b'{"format":2,"policies":[{"later":"shape"}]}', 2)
@@ -233,7 +233,7 @@ def test_a_closed_agent_leaves_no_record_and_no_thread(
     assert store.get(AGENTS + agent.id) is None
     assert store.get(USAGE + agent.id) is None
     assert not [t for t in set(threading.enumerate()) - before if t.name.startswith("ratectl-")]
-    assert agent.check("/", ACME), "decisions go on with what is in force"
+    assert agent.check("/", ACME), "decisions go on by the policies in force"
 
 
 def test_two_agents_of_one_service_have_two_ids(store: Store, store_url: str, make_agent: Make):

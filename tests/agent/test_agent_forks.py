@@ -1,4 +1,4 @@
-"""Agents and the processes that they live in: forks, workers, and starts that fail."""
+"""Agents and processes: forks, workers, and failed starts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ACME = {"tenant": "acme"}
 
-# Each in a process of its own: forking the test runner would fork its threads' locks as well.
+# Each test runs in its own process: a fork of the test runner would copy its threads' locks.
 HEAD = """
 import json, multiprocessing, os, signal, sys, threading, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 on: threads exist while forking
@@ -116,7 +116,7 @@ again.close()
 def test_early_end_of_children_is_no_evidence_against_the_parents_generation(
     store: Store, store_url: str, tmp_path: Path, how: str
 ):
-    """Those that crash are evidence for children of the same slot, where there is nothing else."""
+    """Crashes of children count for other children of the same slot only."""
     publish_policies(store, simple("5/s"))
     seen = run(ENDING, store_url, str(tmp_path / "state"), how, env=CRASHING)
     assert [generation for generation, _ in seen] == [1] * 6
@@ -221,7 +221,7 @@ def test_exception_while_a_fork_waits_breaks_neither_parent_nor_child(
 
 
 class Recorded:
-    """An agent that says what happens to its engine."""
+    """An agent that records the calls of its engine."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -319,5 +319,5 @@ def test_temporarily_unreadable_directory_is_read_again(
     monkeypatch.setattr(read, "load_valid", load_again)
     file.write_text(said.format(11))
     assert agent.wait_for_generation(2, 10)
-    wait_for(lambda: agent.status.error is None, "nothing is wrong any more")
+    wait_for(lambda: agent.status.error is None, "no problem is left")
     assert not failing

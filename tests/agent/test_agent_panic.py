@@ -1,4 +1,4 @@
-"""The kill switch as agents obey it: from the store or a file, across restarts, for each limit."""
+"""Kill switches in agents: from the store or a file, across restarts, for each algorithm."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ACME = {"tenant": "acme", "tier": "gold"}
 DEAD = "etcd://127.0.0.1:9/dead"
 """The discard port: nothing listens there."""
 WITHIN = 1.0
-"""Seconds, as the issue promises; machines of tests are shared, so the figure is the bench's."""
+"""Promised seconds. The benchmark measures the real time, as test machines are shared."""
 ON_STORE = Obeyed(scope="/", mode="open", source="store")
 
 
@@ -62,7 +62,7 @@ def turn_off(store: Store, scope: str | None = None) -> Switches:
 
 
 def closed(store: Store, *scopes: str) -> None:
-    """Publish policies that refuse everything, at ``/`` and wherever is said."""
+    """Publish policies that refuse everything, at ``/`` and at the given scopes."""
     none = {"limits": {"l": {"rate": "0/s"}}}
     publish_policies(store, policies(**({"/": none} | dict.fromkeys(scopes, none))))
 
@@ -99,12 +99,12 @@ def test_switch_opens_and_closes_and_is_reported(
     assert agent.check("/", ACME).reason == "ok"
     assert gate("acme")
     assert all(agent.check_many([("/", ACME), ("/a/b",)]))
-    wait_for(lambda: record(store).panic == [ON_STORE], "it says what it obeys")
+    wait_for(lambda: record(store).panic == [ON_STORE], "the status shows the switch")
     assert record(store).panic_sequence == on.sequence
     off = turn_off(store)
     closes(agent)
     assert not gate("acme")
-    wait_for(lambda: record(store).panic == [], "it says that it is over")
+    wait_for(lambda: record(store).panic == [], "the status shows no switch")
     assert record(store).panic_sequence == off.sequence
 
 
@@ -250,7 +250,7 @@ def test_waiting_requests_pass_when_a_switch_is_turned_on(
     assert asyncio.run(wait()) < 2 * WITHIN
 
 
-# -- records that say nothing
+# -- records that change nothing
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_unreadable_switch_record_is_reported_and_changes_nothing(
     wait_for(lambda: "cannot be read" in (record(store).error or ""), "in the store as well")
     turn_off(store)
     closes(agent, "/a")
-    wait_for(lambda: agent.status.error is None, "it is mended, and no longer reported")
+    wait_for(lambda: agent.status.error is None, "the record is repaired, and the problem is over")
 
 
 def test_deleted_switch_record_changes_nothing(
@@ -286,7 +286,7 @@ def test_deleted_switch_record_changes_nothing(
     turn_on(store)
     opens(agent)
     store.delete(PANIC)
-    turn_on(store, "/elsewhere")  # the agent sees this after that
+    turn_on(store, "/elsewhere")  # the agent sees this after the deletion
     closes(agent)
     store.delete(PANIC)
     turn_on(store)
@@ -297,7 +297,7 @@ def test_deleted_switch_record_changes_nothing(
     assert agent.check("/", ACME).reason == "ok"
     assert agent.status.panic == (ON_STORE,)
     turn_off(store)
-    wait_for(lambda: not agent.status.panic, "off is said, not left out")
+    wait_for(lambda: not agent.status.panic, "a record says off; a missing record does not")
 
 
 def test_older_switch_record_is_ignored_and_reported(
@@ -334,7 +334,7 @@ def test_agent_without_store_obeys_saved_switches(tmp_path: Path, make_agent: Ma
         wait_for(lambda: [*(tmp_path / "state").rglob("last-good")], "policies are on disk")
         agent.close()
     (tmp_path / "rates.db").unlink()
-    (tmp_path / "rates.db").mkdir()  # whatever opens this finds no store
+    (tmp_path / "rates.db").mkdir()  # a connection finds no store there
     again = make_agent(url, ready_timeout=0, id="another")
     assert [bool(again.check(at, ACME)) for at in ("/", "/a")] == [False, True]
     again.close()
@@ -418,7 +418,7 @@ def test_a_directory_of_policies_has_a_kill_switch_too(tmp_path: Path, make_agen
 def test_forked_child_obeys_and_follows_switches(
     store: Store, store_url: str, tmp_path: Path
 ) -> None:
-    """In a process of its own: forking the test runner would fork its threads' locks as well."""
+    """In its own process: a fork of the test runner would copy its threads' locks."""
     closed(store)
     turn_on(store)
     script = f"""

@@ -116,7 +116,7 @@ def test_acquire_waits_for_a_slot(store: Store, store_url: str, make_agent: Make
 
 
 def test_forked_child_releases_only_its_own_slots(store: Store, store_url: str, make_agent: Make):
-    """It begins with a copy of what is held, and what it gives back stays its own."""
+    """The child starts with a copy of the held slots, and its releases do not affect the parent."""
     slots(store, 2)
     agent = make_agent(store_url)
     held = agent.check("/", cost=2)
@@ -140,7 +140,7 @@ def test_without_policies_there_is_nothing_to_release_or_settle(make_agent: Make
 def test_forked_child_decides_at_once_and_reports_under_its_own_id(
     store: Store, store_url: str, tmp_path: Path
 ):
-    """In a process of its own: forking the test runner would fork its threads' locks as well."""
+    """In its own process: a fork of the test runner would copy its threads' locks."""
     publish_policies(store, simple("1/day", burst=3))
     script = f"""
 import json, os, sys, time, warnings
@@ -196,8 +196,11 @@ def test_a_failure_of_the_limiter_is_answered_by_on_error(
         ),
     )
     agent = make_agent(store_url)
-    wait_for(lambda: [r for r in read_agents(store) if r.generation == 1], "it is known before")
-    broken: Any = object()  # no mapping at all
+    wait_for(
+        lambda: [r for r in read_agents(store) if r.generation == 1],
+        "the failure is reported before",
+    )
+    broken: Any = object()  # not a mapping
     decision = agent.check("/", broken)
     assert (decision.allowed, decision.reason) == (True, "error")
     decision = agent.check("/strict/er", broken)

@@ -1,4 +1,4 @@
-"""Arguments of an agent that name nothing, or something else than they seem to."""
+"""Arguments of an agent that are empty, or mean something else than they seem to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ limits: {spike: {rate: 2/s, per: tenant}}
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory that holds policies: whoever follows it by mistake succeeds."""
+    """A working directory with policies: following it by mistake would succeed."""
     folder = tmp_path / "cwd"
     folder.mkdir()
     (folder / "all.yaml").write_text(POLICY)
@@ -73,7 +73,7 @@ NO_SOURCE: list[tuple[object, str]] = [
 def test_unusable_source_is_refused(place: Path, given: object, said: str) -> None:
     assert said in refusal(given)
     assert [path.name for path in place.iterdir()] == ["all.yaml"]
-    assert not (place.parent / "xdg").exists(), "nothing was kept for it"
+    assert not (place.parent / "xdg").exists(), "no state was kept for it"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_source_without_permission_is_reported_as_unreadable(place: Path, make_a
     closed = place / "closed"
     closed.mkdir()
     if os.geteuid() == 0:
-        (closed / "loop").symlink_to("loop")  # also an error that is no absence
+        (closed / "loop").symlink_to("loop")  # an error other than "not found"
         with pytest.raises(ratectl.PolicyError, match="cannot read"):
             make_agent(closed / "loop")
     else:

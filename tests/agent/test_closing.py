@@ -1,4 +1,4 @@
-"""Agents are closed by finalizers in their own threads, and again after an interruption."""
+"""Closing of agents: by finalizers in their own threads, and again after an interruption."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def open_files() -> int:
 def interrupted_once(
     monkeypatch: pytest.MonkeyPatch, owner: type, name: str, *, after: bool = False
 ) -> None:
-    """Have the next call of a method raise KeyboardInterrupt, before it does its work or after."""
+    """Make the next call of a method raise KeyboardInterrupt, before or after its work."""
     real = getattr(owner, name)
     calls: list[None] = []
 
@@ -160,7 +160,7 @@ def test_interrupted_start_leaves_nothing_behind(
     name: str,
     after: bool,
 ):
-    make_agent(url).close()  # imports, and makes the folder of the first slot
+    make_agent(url).close()  # import modules, and create the folder of the first slot
     descriptors = open_files()
     with monkeypatch.context() as patch:
         interrupted_once(patch, owner, name, after=after)

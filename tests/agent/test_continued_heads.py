@@ -1,4 +1,4 @@
-"""A signer repeats a head only if its own key has signed it; else it starts afresh, or refuses."""
+"""Continuation of heads: a signer continues only heads of its own key; else it starts afresh."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def deleted(store: Store, keys: Keys) -> None:
 
 
 def with_a_candidate(store: Store, keys: Keys) -> None:
-    """No signer can end this rollout: that would continue the head."""
+    """Add an unsigned candidate: no signer may end its rollout, as that would continue the head."""
     candidate = Candidate(generation=3, bundle="b" * 64, rollout="r", percent=100.0)
     store.put(HEAD, replace(head_of(store), candidate=candidate).encode())
 
 
 def of_before(store: Store, keys: Keys) -> None:
-    """Put the head of generation 1 back, which was signed, where an agent has seen that of 2."""
+    """Put the signed head of generation 1 back, after an agent has obeyed that of 2."""
     head = head_of(store)
     reports(store, sequence=head.sequence)
     bundle = read_entry(store, 1).bundle
@@ -126,7 +126,7 @@ def test_files_are_published_and_followed_after_any_damage_to_the_head(
     first = head_of(published)
     assert abs(first.sequence - now_ms()) < MINUTE_MS
     assert publish(published, simple("4/s"), ME, signer=keys.signer) is not None
-    assert head_of(published).sequence == first.sequence + 1, "from there on it is continued"
+    assert head_of(published).sequence == first.sequence + 1, "later publications continue it"
     assert agent.wait_for_generation(4, 5)
     assert agent.status.error is None
     assert read_entry(published, 1).action == "apply", "no number was given twice"
@@ -154,7 +154,7 @@ def test_no_candidate_starts_beside_a_head_that_the_key_did_not_sign_last(
 def test_no_rollout_step_continues_an_old_head(
     published: Store, store_url: str, make_agent: Make, keys: Keys, step: str
 ) -> None:
-    """A candidate that was aborted is put back, together with its record."""
+    """The head of an aborted candidate is put back, with the rollout's record."""
     make_agent(store_url, public_keys=[keys.public])
     assert start(published, simple("3/s"), ME, Terms.of([50.0, 100.0]), signer=keys.signer)
     old = [(item.key, item.value) for item in published.list("").items if item.key != PANIC]
@@ -214,7 +214,7 @@ def test_unsigned_new_store_starts_with_generation_and_sequence_one(store: Store
 def test_publication_is_followed_after_head_and_history_were_deleted(
     published: Store, store_url: str, make_agent: Make, keys: Keys, identity: str
 ) -> None:
-    """No report tells the publisher of the past, and the identity may come back later on."""
+    """No report tells the publisher of earlier heads, and the identity may be restored later."""
     agent = make_agent(store_url, public_keys=[keys.public], report_interval=60.0)
     kept = published.get(ENVIRONMENT)
     assert kept is not None
@@ -233,7 +233,7 @@ def test_publication_is_followed_after_head_and_history_were_deleted(
 
 
 def test_rollback_does_not_sign_a_swapped_history_entry(published: Store, keys: Keys) -> None:
-    """Both are signed: somebody swapped them."""
+    """Both entries are signed, and were swapped."""
     assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
     one, two = (published.get(history_key(number)) for number in (1, 2))
     assert one is not None
@@ -304,7 +304,7 @@ def test_key_for_another_environment_writes_nothing(
 
 
 def test_old_head_is_recognised_by_later_signed_history(published: Store, keys: Keys) -> None:
-    """No agent is there, and none has to be."""
+    """The publisher notices it without any agent."""
     first = published.get(HEAD)
     assert first is not None
     assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
@@ -319,10 +319,10 @@ def test_old_head_is_recognised_by_later_signed_history(published: Store, keys: 
 def test_publication_that_continues_a_head_does_not_switch_to_a_fresh_start(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
-    """A set is merged into an old head that was put back, and agents report only afterwards."""
+    """A set is merged into an old head that was put back; agents report only afterwards."""
     base = publishing_base(published, keys.signer)
     assert base.fresh is None
     known = head_of(published).sequence
     published.put(AGENTS + "a", agent_report("a", sequence=known + 9).encode())
     assert publish(published, simple("3/s"), ME, base=base, signer=keys.signer) is not None
-    assert head_of(published).sequence == known + 1, "which agents that have seen more refuse"
+    assert head_of(published).sequence == known + 1, "agents that obeyed a newer head refuse it"

@@ -1,4 +1,4 @@
-"""A signer adds switches only to a record that its own key has signed; otherwise it refuses."""
+"""Continuation of switches: a signer adds switches only to a record of its own key."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_old_record_is_not_continued_if_agents_have_obeyed_a_newer_one(
 def test_continuation_of_an_old_record_is_not_obeyed(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
-    """No agent was running that could have reported the newer one."""
+    """No agent was running to report the newer record."""
     agent = make_agent(store_url, id="me", public_keys=[keys.public])
     opened = turn_on(published, "/", keys.signer)
     obeys(agent, "/")
@@ -148,7 +148,7 @@ def test_fresh_start_has_a_higher_sequence_than_all_signed_records(
 
 
 def switch_of_a_clock_ahead(store: Store, keys: Keys, ahead: int) -> Switches:
-    """Turn a switch on as a signer does whose clock is ahead by so many milliseconds."""
+    """Turn a switch on as a signer whose clock is ahead by so many milliseconds."""
     turned = Switches().turned_on(Switch.now("/", "open", "r", "a"))
     ahead_of_all = sign_switches(store, replace(turned, sequence=now_ms() + ahead), keys.signer)
     store.put(PANIC, ahead_of_all.encode())
@@ -182,7 +182,7 @@ def test_fresh_start_exceeds_a_clock_a_year_ahead_by_the_own_signature(
 def test_fresh_start_exceeds_a_clock_a_year_ahead_by_setting_the_clock(
     published: Store, store_url: str, make_agent: Make, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record is gone: only a report tells of the number, and anybody may have sent it."""
+    """The record is gone: only a report names the number, and reports are not signed."""
     agent = make_agent(store_url, public_keys=[keys.public])
     ahead = switch_of_a_clock_ahead(published, keys, YEAR_MS)
     obeys(agent, "/")
@@ -226,7 +226,7 @@ def test_report_of_less_than_a_day_ahead_counts(published: Store, keys: Keys) ->
 def test_fresh_start_exceeds_sequences_that_its_own_key_signed(
     published: Store, keys: Keys
 ) -> None:
-    """The head is discarded, since a later generation was signed; its number still counts."""
+    """The head is discarded, since a later generation was signed, but its sequence counts."""
     old = replace(head_of(published), sequence=now_ms() + YEAR_MS)
     assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
     published.put(HEAD, signed(published, old, keys.signer).encode())
@@ -284,7 +284,7 @@ def test_different_record_with_the_obeyed_sequence_is_reported(
 def test_unencodable_text_does_not_block_the_kill_switch(
     store: Store, store_url: str, make_agent: Make
 ) -> None:
-    """Half a surrogate pair: JSON can hold it, UTF-8 cannot."""
+    """Half a surrogate pair: JSON can express it, UTF-8 cannot."""
     agent = make_agent(store_url, ready_timeout=0)
     record = turn_on(store, "/a").encode()
     obeys(agent, "/a")

@@ -1,4 +1,4 @@
-"""A generation that crashes its process is left alone; one that only was there is not."""
+"""Quarantine after real crashes, and none after other deaths."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_generation_that_crashed_its_process_twice_is_quarantined(
         publish_policies(store, simple("6/s"))
         assert first.dies() == -signal.Signals[name]
     with Victim(store_url, state, env) as second:
-        assert second.dies() == -signal.Signals[name], "once may be chance: it is tried again"
+        assert second.dies() == -signal.Signals[name], "one crash may be chance: it is tried again"
     with Victim(store_url, state, env) as third:
         told = third.tells()
         assert told is not None
@@ -74,7 +74,7 @@ def test_generation_that_crashed_its_process_twice_is_quarantined(
 @witnessed
 @pytest.mark.servers
 def test_generation_that_crashes_forked_workers_is_quarantined(tmp_path: Path):
-    """The process that loaded it decides nothing, and lives."""
+    """The process that loads the generation decides nothing, and survives."""
     url = f"sqlite:///{tmp_path}/rates.db"
     service = Service(tmp_path / "service", url)
     with open_store(url) as store:
@@ -111,7 +111,7 @@ def test_pure_engine_records_no_crashes_of_a_live_generation(
 def test_agent_that_died_with_a_candidate_rejects_it_after_restart(
     store: Store, store_url: str, tmp_path: Path
 ):
-    """A candidate is there to be tried: one death of any kind is enough."""
+    """For a candidate one death of any kind is enough."""
     state = tmp_path / "state"
     publish_policies(store, simple("5/s"))
     with Victim(store_url, state) as first:
@@ -132,7 +132,7 @@ def test_agent_that_died_with_a_candidate_rejects_it_after_restart(
         assert second.process.poll() is None
 
 
-# Never less than there was ----------------------------------------------------------------------
+# A served generation is never lost ---------------------------------------------------------------
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def serve(slot: Path, generation: int, bundle: str) -> None:
 
 @pytest.fixture
 def slot(store: Store, store_url: str, make: Make, tmp_path: Path) -> Path:
-    """Slot of an agent that has persisted generation 1, and ended."""
+    """Slot of an ended agent that has persisted generation 1."""
     publish_policies(store, simple("5/s"))
     agent = make(store_url)
     assert agent.generation == 1
@@ -198,7 +198,7 @@ def test_served_generation_is_enforced_if_no_other_is_usable(
     assert agent.status.rejected is None
     publish_policies(store, simple("6/s"))
     assert agent.wait_for_generation(2, 5)
-    wait_for(lambda: agent.status.error is None, "there is another now")
+    wait_for(lambda: agent.status.error is None, "another generation is in force")
 
 
 def test_served_generation_is_enforced_while_the_store_is_unreachable(
@@ -226,7 +226,7 @@ def test_quarantine_is_no_longer_reported_after_probation(
     assert agent.status.error is not None
     quarantine = agent._following.adoption._quarantine
     monkeypatch.setattr(quarantine, "_clock", lambda: time.monotonic() + PROBATION_SECONDS)
-    wait_for(lambda: agent.status.error is None, "it has lived through it")
+    wait_for(lambda: agent.status.error is None, "the probation is over")
     assert agent.generation == 1
 
 
@@ -260,7 +260,7 @@ def test_quarantined_last_good_is_reported_while_the_store_is_unreachable(
 def test_neighbours_generation_is_preferred_to_a_quarantined_one(
     store: Store, store_url: str, make: Make, slot: Path
 ):
-    """Also where it has served: there is something else."""
+    """Even if the quarantined one has served, since another is usable."""
     shutil.copytree(slot, slot.with_name("id-other"))
     publish_policies(store, simple("6/s"))
     agent = make(store_url)
@@ -283,7 +283,7 @@ def persisted(slot: Path) -> int:
 
 
 def take_and_crash(make: Make, url: str, slot: Path, generation: int) -> None:
-    """Have an agent persist a generation, and crash twice with it."""
+    """Make an agent persist a generation, and crash twice with it."""
     with open_store(url) as store:
         publish_policies(store, simple(f"{generation + 4}/s"))
         agent = make(url)
@@ -322,7 +322,7 @@ def test_generation_that_crashed_once_does_not_replace_a_served_one(
 def test_generation_taken_from_a_neighbour_is_persisted(
     store: Store, store_url: str, make: Make, slot: Path
 ):
-    """The neighbour may take the next bad generation as well."""
+    """The neighbour may persist the next bad generation too."""
     neighbour = slot.with_name("id-other")
     shutil.copytree(slot, neighbour)
     take_and_crash(make, store_url, slot, 2)
@@ -335,14 +335,14 @@ def test_generation_taken_from_a_neighbour_is_persisted(
     assert make(store_url).generation == 1
 
 
-# Deaths that are no evidence --------------------------------------------------------------------
+# Deaths that do not count ------------------------------------------------------------------------
 
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGKILL", "SIGHUP", "SIGQUIT", "SIGABRT", "SIGSEGV")
 
 
 def take_it(url: str, state: Path) -> None:
-    """Run an agent until what is live is on its disk."""
+    """Run an agent until the live generation is on its disk."""
     with Victim(url, state) as victim:
         victim.until(1)
         wait_for(lambda: list(state.rglob("last-good")), "it is on disk")
@@ -351,7 +351,7 @@ def take_it(url: str, state: Path) -> None:
 @once
 @pytest.mark.parametrize("name", SIGNALS)
 def test_agents_start_with_the_live_generation_after_repeated_ends(tmp_path: Path, name: str):
-    """Also by signals that look like a crash: a supervisor may have lost its patience."""
+    """Also by signals that look like a crash, as a supervisor may send them."""
     url, state = f"sqlite:///{tmp_path}/rates.db", tmp_path / "state"
     with open_store(url) as store:
         publish_policies(store, simple("1000/s"))
@@ -367,7 +367,7 @@ def test_agents_start_with_the_live_generation_after_repeated_ends(tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """Store and state directory of a large tree, once it was taken: to apply it takes a while."""
+    """Store and state directory with a large tree on disk, which takes a while to apply."""
     folder = tmp_path_factory.mktemp("large")
     url = f"sqlite:///{folder}/rates.db"
     limits = {f"limit-{number}": {"rate": "1000/s", "per": "tenant"} for number in range(5)}
@@ -380,7 +380,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 
 @once
 def test_agents_start_with_the_live_generation_after_kills_at_any_moment(large: tuple[str, Path]):
-    """Most of them die while they apply it."""
+    """Most of them die while they apply the generation."""
     chance, told = random.Random(7), []
     for _ in range(8 * ROUNDS):
         with Victim(*large) as victim:

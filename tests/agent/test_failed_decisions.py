@@ -1,4 +1,4 @@
-"""``on_error`` answers where a decision fails, whatever the error and the host's logging do."""
+"""``on_error`` answers failed decisions, even if the error or the host's logging fails too."""
 
 from __future__ import annotations
 

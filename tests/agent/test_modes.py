@@ -40,7 +40,7 @@ def mode(path: Path) -> int:
 
 
 def turn_on(state_dir: Path) -> None:
-    """Turn the switch by file, as ``ratectl panic on --local`` does."""
+    """Turn the switch on by file, as ``ratectl panic on --local`` does."""
     change_switch_file(switch_file(state_dir), lambda known: known.turned_on(OPEN))
 
 
@@ -126,11 +126,11 @@ def test_root_can_write_the_switch_file_in_another_users_state_folder(
         with umask(0o077):
             turn_on(folder / "mine" / "state")
         assert as_user(NOBODY, starts) == ["file"]
-        assert mode(folder / "mine" / "state") == 0o700, "it was there"
+        assert mode(folder / "mine" / "state") == 0o700, "it existed before"
 
 
 def test_unreadable_switch_file_is_reported(make_agent: Make) -> None:
-    """The folder was closed to other users after the file was written."""
+    """The folder was made private after the file was written."""
     require_root()
     with open_folder() as folder:
         turn_on(folder / "state")

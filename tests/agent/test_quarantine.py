@@ -1,4 +1,4 @@
-"""A generation that a process died with is left alone for a while; most deaths are no evidence."""
+"""Quarantine of generations after deaths of processes, and deaths that do not count."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEGFAULT = b"11\n"
 
 
 class Machine:
-    """A folder and two clocks; each ``start`` is a process."""
+    """A folder and two clocks; each ``start`` simulates a process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class Machine:
         return started
 
     def close(self) -> None:
-        """Close what processes that ended without a word had open, which are this one."""
+        """Close the files of simulated processes that died."""
         for each in self._started:
             each.close()
 
@@ -49,14 +49,14 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def died(machine: Machine, trial: Trial = LIVE, *, times: int = 1) -> Quarantine:
-    """Return the process that starts after others have ended without a word."""
+    """Return the process that starts after others were killed."""
     for _ in range(times):
         machine.start().begin(trial)
     return machine.start()
 
 
 def crashed(machine: Machine, trial: Trial = LIVE, *, times: int = 1) -> Quarantine:
-    """Return the process that starts after others have crashed, with a witness."""
+    """Return the process that starts after others had recorded crashes."""
     for _ in range(times):
         machine.start().begin(trial)
         crash_now(machine)
@@ -64,7 +64,7 @@ def crashed(machine: Machine, trial: Trial = LIVE, *, times: int = 1) -> Quarant
 
 
 def crash_now(machine: Machine) -> None:
-    """Leave what the handler of a fatal signal leaves."""
+    """Append the line that the handler of a fatal signal writes."""
     with machine.note.open("ab") as note:
         note.write(SEGFAULT)
 
@@ -162,7 +162,7 @@ def test_deaths_dated_in_the_future_count_from_the_next_start(machine: Machine, 
     tried = LIVE if kind == "live" else CANDIDATE
     assert machine.start().refusal(tried) is not None
     machine.now += 299
-    assert machine.start().refusal(tried) is not None, "each start does not begin it anew"
+    assert machine.start().refusal(tried) is not None, "a start does not restart the time"
     machine.now += 2
     assert machine.start().refusal(tried) is None
 
@@ -179,7 +179,7 @@ def test_only_the_newest_hundred_generations_are_remembered(machine: Machine):
         machine.start().begin(Trial(number, f"{number:064d}", candidate=True))
     assert machine.start().refusal(CANDIDATE) is not None
     machine.start().begin(Trial(200, "d" * 64, candidate=True))
-    assert machine.start().refusal(CANDIDATE) is None, "a hundred others came since"
+    assert machine.start().refusal(CANDIDATE) is None, "a hundred others came later"
 
 
 # Probation --------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_normal_end_of_a_process_is_no_death(machine: Machine):
 
 
 def test_nothing_is_noted_after_close(machine: Machine):
-    """A thread that outlives its agent's close may still be about to apply something."""
+    """A thread that outlives ``close`` may still apply a generation."""
     process = machine.start()
     process.close()
     process.begin(CANDIDATE)
@@ -208,7 +208,7 @@ def test_death_after_probation_does_not_count(machine: Machine):
 
 
 def test_probation_begins_when_the_generation_is_in_force(machine: Machine):
-    """To compile a large one takes long, and the process may die of it afterwards."""
+    """Compiling a large generation takes long, and the process may die afterwards."""
     process = machine.start()
     process.begin(LIVE)
     machine.now += PROBATION_SECONDS
@@ -228,7 +228,7 @@ def test_probation_of_a_candidate_does_not_end(machine: Machine):
 
 
 def test_promoted_candidate_counts_as_live(machine: Machine):
-    """A death after the promotion is no evidence, as for anything live."""
+    """A death without a recorded crash does not count after the promotion."""
     process = machine.start()
     process.begin(CANDIDATE)
     process.in_force()
@@ -260,7 +260,7 @@ def test_generation_in_force_stays_on_probation_while_another_is_applied(machine
 
 
 def test_newer_of_two_generations_is_blamed(machine: Machine):
-    """Otherwise one that crashes at each start would take what is in force with it."""
+    """Otherwise a generation that crashes at each start would quarantine the one in force."""
     for _ in range(2):
         process = machine.start()
         process.begin(LIVE)
@@ -334,7 +334,7 @@ def test_unwritable_note_does_not_blame_the_previous_generation(
 def test_note_that_cannot_be_removed_does_not_count(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ):
-    """Otherwise it would be counted again at each start."""
+    """Otherwise the death would count again at each start."""
     machine.start().begin(CANDIDATE)
 
     def refused(*_: object, **__: object) -> None:
@@ -388,7 +388,7 @@ def test_damaged_notes_are_ignored(machine: Machine, name: str, content: bytes, 
 def test_huge_file_is_not_read_completely(machine: Machine, name: str):
     machine.start().begin(CANDIDATE)
     with (machine.folder / name).open("ab") as file:
-        file.truncate(1 << 40)  # a hole: to read it would take all memory
+        file.truncate(1 << 40)  # a sparse file: reading all of it would fill the memory
     process = machine.start()
     assert (process.refusal(CANDIDATE) is None) == (name == "trying")
 
@@ -413,7 +413,7 @@ def test_last_of_several_signals_is_reported(machine: Machine):
 
 
 def test_notes_leak_no_open_files(machine: Machine):
-    """Nor do they use up the places for witnesses, of which there are 64."""
+    """The 64 places for witnesses are not used up either."""
     process = machine.start()
     process.begin(LIVE)
     open_at_first = process._note._witness

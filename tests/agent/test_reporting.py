@@ -1,4 +1,4 @@
-"""Usage reports go out whatever the keys are; what keeps them back is in the agent's status."""
+"""Usage reports: with any keys, and with failures that the status reports."""
 
 from __future__ import annotations
 

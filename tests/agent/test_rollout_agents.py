@@ -1,4 +1,4 @@
-"""What agents make of a candidate: who takes part, from when on, and how they come back."""
+"""Agents in a rollout: which agents join, when they join, and how they go back."""
 
 from __future__ import annotations
 
@@ -142,9 +142,7 @@ def test_a_promoted_candidate_is_not_loaded_again(store: Store, fleet: list[rate
     promote(store, read_rollout(store), "Ada")
     wait_for(lambda: {each.rollout for each in read_agents(store)} == {None}, "all know")
     assert [agent.status.applied for agent in fleet] == applied
-    wait_for(
-        lambda: fleet[0]._following.slot.load().rollout is None, "it is no candidate on disk either"
-    )
+    wait_for(lambda: fleet[0]._following.slot.load().rollout is None, "on disk it is live as well")
 
 
 def test_agent_that_rejects_a_candidate_enforces_the_live_generation(
@@ -154,7 +152,9 @@ def test_agent_that_rejects_a_candidate_enforces_the_live_generation(
     final = Controlled(store).join()
     assert final.state == "aborted"
     assert "has no rate" in final.reason
-    wait_for(lambda: {each.state for each in read_agents(store)} == {"serving"}, "all are well")
+    wait_for(
+        lambda: {each.state for each in read_agents(store)} == {"serving"}, "no agent has a problem"
+    )
     assert running(fleet) == [1] * 6
 
 

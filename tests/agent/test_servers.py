@@ -1,4 +1,4 @@
-"""Real servers restart their workers at any moment, and every worker decides by what is live."""
+"""Real servers with restarts of workers: every worker decides by the live generation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def service(tmp_path: Path) -> Service:
 
 
 def innocent(answers: list[dict[str, Any]]) -> None:
-    """Assert that every process decided by the live generation, and found nothing wrong."""
+    """Assert that every process decided by the live generation and had no problem."""
     told = [(a["generation"], a["reason"], a["rejected"], a["problems"]) for a in answers]
     assert told == [(1, "ok", None, {})] * len(answers)
 
@@ -37,7 +37,7 @@ def innocent(answers: list[dict[str, Any]]) -> None:
 def replace_worker(service: Service, signum: signal.Signals) -> None:
     """Send a signal to the youngest worker until another has started in its place.
 
-    One that was forked a moment ago ignores SIGTERM until it has handlers of its own.
+    A worker that was just forked ignores SIGTERM until it has installed its handlers.
     """
     begun = service.journal()
 
@@ -83,7 +83,7 @@ def test_uvicorn_workers_survive_restarts_and_kills(service: Service):
 def test_gunicorn_workers_survive_reloads_and_signals(
     service: Service, loading: tuple[str, ...], signum: signal.Signals
 ):
-    # The master that loads the code itself decides as well.
+    # With preload, the master decides as well.
     masters = len(loading)
     with service.gunicorn("--workers", "2", *loading) as master:
         service.until_started(masters + 2)

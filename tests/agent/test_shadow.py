@@ -1,4 +1,4 @@
-"""A candidate in shadow is evaluated beside what is in force, and decides nothing."""
+"""Shadow evaluation: a candidate sees the requests and decides none of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SLOTS = {"algorithm": "concurrency", "max": 1}
 
 
 def begun(store: Store, agent: ratectl.Agent, tree: PolicyTree) -> None:
-    """Have an agent evaluate a candidate."""
+    """Make an agent evaluate a candidate in shadow."""
     assert start(store, tree, ME, TERMS, mode="shadow") is not None
     wait_for(lambda: agent._following.shadow.rollout, "it evaluates the candidate")
 
@@ -105,7 +105,7 @@ def test_end_of_the_rollout_ends_the_evaluation(store: Store, agent: ratectl.Age
 
 
 def test_release_frees_the_candidates_slots_too(store: Store, agent: ratectl.Agent):
-    """Also where what is in force holds none."""
+    """Even if the policies in force have no concurrency limit."""
     begun(store, agent, policies(**{"/": {"limits": {"slots": SLOTS}}}))
     for _ in range(3):
         with agent.check("/", ACME) as decision:
@@ -214,7 +214,7 @@ def test_candidate_whose_exception_cannot_begin_is_no_longer_evaluated(
 
 
 def advance_head(store: Store) -> None:
-    """Have agents look at the head again."""
+    """Make agents read the head again."""
     head = read_live(store).head
     assert head is not None
     store.put(HEAD, replace(head, sequence=head.sequence + 1).encode())
@@ -239,7 +239,7 @@ def test_forked_child_evaluates_the_candidate_itself(
 
 
 def test_reused_object_id_does_not_confuse_decisions(store: Store, agent: ratectl.Agent):
-    """Identities are used again: what it would refuse now has nothing to give back."""
+    """Python reuses ``id()``: a refused request must not release an earlier slot."""
     begun(store, agent, policies(**{"/": {"limits": {"slots": SLOTS}}}))
     trial = agent._following.shadow._trial
     assert trial is not None

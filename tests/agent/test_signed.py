@@ -1,4 +1,4 @@
-"""Agents that hold public keys obey what one of these keys has signed, and nothing else."""
+"""Agents with public keys obey only heads that one of these keys has signed."""
 
 from __future__ import annotations
 
@@ -62,23 +62,23 @@ def test_agent_follows_signed_generations(
 
 
 class Scene(NamedTuple):
-    """A store whose head is good, and what an attacker has who can write it, but not sign."""
+    """A store with a good head, and the data of an attacker who can write it but not sign."""
 
     store: Store
     evil: Signer
-    """A key that nobody trusts."""
+    """A key that no agent trusts."""
     first: Head
-    """The head of generation 1, which was good once."""
+    """The signed head of generation 1, which is no longer live."""
     head: Head
     foreign: Head
     """Signed by the trusted key, for environment ``fff…``."""
     later: Head
-    """Signed for this environment, and its bytes are not there."""
+    """Signed for this environment; the bytes of its bundle are missing."""
     twin: Head
-    """Signed, of the same sequence as ``head``, and says something else."""
+    """Signed; it has the sequence of ``head`` and other content."""
 
 
-# Each does something to the store, and returns what the agent says of it.
+# Each of these functions changes the store, and returns a part of the agent's error.
 
 
 def stripped(scene: Scene) -> str:
@@ -168,7 +168,7 @@ def another_head_of_the_same_sequence(scene: Scene) -> str:
 
 
 def other_environment(scene: Scene) -> str:
-    """A head that the trusted key signed for another environment, and that one's identity."""
+    """Put a head that the trusted key signed for another environment, and its identity."""
     scene.store.put(HEAD, scene.foreign.encode())
     return "not from a key that this agent trusts"
 
@@ -187,7 +187,7 @@ def no_environment(scene: Scene) -> str:
 
 
 def flipped_byte_of_the_bundle(scene: Scene) -> str:
-    """A signed head whose bytes were changed where they lie."""
+    """Publish a signed head, and change the bytes of its bundle in the store."""
     data = bytearray(encode_policies(simple("7/s")))
     sha256 = digest(bytes(data))
     data[len(data) // 2] ^= 1
@@ -238,7 +238,7 @@ def test_tampered_store_is_refused_and_the_old_generation_stays(
     agent = make_agent(store_url, id="me", public_keys=[keys.public])
     assert agent.generation == 2
     reason = tamper(scene)
-    wait_for(lambda: reason in (agent.status.error or ""), f"{reason!r} is said", 10)
+    wait_for(lambda: reason in (agent.status.error or ""), f"{reason!r} is reported", 10)
     (record,) = wait_for(
         lambda: (found := [each for each in read_agents(store) if each.error]) and found,
         "the refusal is reported",
@@ -253,7 +253,7 @@ def test_tampered_store_is_refused_and_the_old_generation_stays(
     assert restarted.check("/", ACME).generation == 2, "from disk"
     restarted.close()
 
-    # Who has never run anything knows neither an older head nor an environment.
+    # A new agent knows neither an older head nor an environment.
     ancient = (old_generation, another_head_of_the_same_sequence, other_environments_store)
     if tamper not in ancient:
         newcomer = make_agent(
@@ -308,7 +308,7 @@ def test_last_good_is_verified_too(
 def test_signature_of_any_trusted_key_is_enough(
     published: Store, store_url: str, make_agent: Make, keys: Keys, tmp_path: Path
 ):
-    """So that a key can be replaced: agents get the new one first, then publishers do."""
+    """This allows key rotation: agents get the new key first, then publishers do."""
     new = Keys(tmp_path, "new")
     both = tmp_path / "both.pub"
     both.write_bytes(new.public.read_bytes() + b"\n" + keys.public.read_bytes())

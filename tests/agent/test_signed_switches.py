@@ -1,4 +1,4 @@
-"""Agents that hold public keys obey no kill switch that none of these keys has signed."""
+"""Agents with public keys obey only kill switches that one of these keys has signed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def switch_signed_by_another_key(store: Store, keys: Keys, evil: Keys) -> str:
 
 
 def widened_switch(store: Store, keys: Keys, evil: Keys) -> str:
-    """Signed for one scope, and changed to mean every one."""
+    """Change the scope of a signed switch to ``/``."""
     real = turned(store, keys.signer, "/nobody/goes/there")
     on = (replace(real.on[0], scope="/"),)
     store.put(PANIC, replace(real, sequence=real.sequence + 1, on=on).encode())
@@ -97,6 +97,6 @@ def test_switch_without_a_trusted_signature_is_not_obeyed(
 ):
     agent = make_agent(store_url, public_keys=[keys.public])
     reason = tamper(published, keys, Keys(tmp_path, "evil"))
-    wait_for(lambda: reason in (agent.status.error or ""), f"{reason!r} is said", 10)
+    wait_for(lambda: reason in (agent.status.error or ""), f"{reason!r} is reported", 10)
     assert [each.scope for each in agent.status.panic] in ([], ["/nobody/goes/there"])
     assert [bool(agent.check("/", ACME)) for _ in range(3)] == [True, True, False]

@@ -1,4 +1,4 @@
-"""What honest signers do not sign: nothing that somebody else may have written."""
+"""Honest signers sign nothing that somebody else may have written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def evil_head(store: Store) -> Head:
-    """What somebody who can write the store, and not sign, would like to have signed."""
+    """Put an unsigned evil head into the store, which an attacker wants to have signed."""
     bundle = upload(store, encode_policies(EVIL))
     return replace(head_of(store), bundle=bundle, generation=9, latest=9)
 
@@ -61,7 +61,9 @@ def test_no_rollout_step_signs_a_live_generation_of_another_key(
         steps[step]()
     wait_for(lambda: "was changed since" in (agent.status.error or ""), "it is refused")
     assert agent.check("/", ACME).capacity == 2
-    assert publish_signed(published, simple("4/s"), keys) == 10, "what is published from files is"
+    assert publish_signed(published, simple("4/s"), keys) == 10, (
+        "a publication from files is signed"
+    )
     assert agent.wait_for_generation(10, 5)
 
 
@@ -121,7 +123,7 @@ def test_bound_key_is_valid_for_one_environment_only(
     assert publish(published, simple("3/s"), ME, signer=bound) is not None
     agent = make_agent(store_url, public_keys=[public])
     assert agent.generation == 3
-    # Another environment's store that says it is this one, and then what it really is.
+    # Another environment's store first claims this identity, then shows its real one.
     published.put(ENVIRONMENT, Environment(id="f" * 32, created="then").encode())
     with pytest.raises(Untrusted, match="the key is for"):
         publish(published, simple("4/s"), ME, signer=bound)

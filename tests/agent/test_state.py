@@ -1,4 +1,4 @@
-"""What an agent knows of itself: what is news, and what is not."""
+"""Status of an agent: its texts, its changes, and threads that wait for them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_status_with_a_problem_still_says_that_on_error_answers():
 
 
 def test_status_says_that_last_good_is_enforced_until_the_store_answers():
-    """The store may have had others for hours."""
+    """The store may have had newer generations for hours."""
     state = AgentState()
     state.update(generation=3, source="last-good")
     said = "waiting for the store's first answer: generation 3 is enforced from disk until then"
@@ -63,11 +63,11 @@ def test_waiter_is_woken_by_its_condition():
 
 
 class Late(BaseException):
-    """Raised when the time for something is over."""
+    """Raised by a time limit."""
 
 
 def test_time_limit_exception_in_a_waiter_leaves_no_lock_held():
-    """An agent that could not change its state any more would follow nothing."""
+    """With a held lock the agent could no longer change its state, and would follow nothing."""
 
     def handle(*_: object) -> None:
         raise Late
@@ -89,7 +89,7 @@ def test_time_limit_exception_in_a_waiter_leaves_no_lock_held():
 
 
 def test_signal_at_the_timeout_does_not_make_the_wait_endless():
-    """CPython 3.11 passes a negative rest on to ``SimpleQueue``, which takes it for "for ever"."""
+    """CPython 3.11 gives ``SimpleQueue`` a negative remaining time, which means "for ever"."""
     over = time.monotonic() + 15
 
     def handle(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Files of the kill switch: what an agent finds in place of one, and what it keeps itself."""
+"""Files of the kill switch: the operator's file, and the agent's copy of the store's record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def open_files() -> int:
 
 @pytest.mark.parametrize("kind", ["folder", "pipe"])
 def test_switch_path_that_is_not_a_regular_file_is_refused_and_closed(tmp_path: Path, kind: str):
-    """Docker makes a folder where a file that is to be mounted is not there."""
+    """Docker creates a folder in place of a missing file that it has to mount."""
     path = switch_file(tmp_path)
     path.mkdir() if kind == "folder" else os.mkfifo(path)
     before = open_files()
@@ -51,7 +51,9 @@ def test_a_folder_in_place_of_the_file_is_logged_once(
     held = []
     for _ in range(3):
         file.look()
-        held.append(os.open(tmp_path, os.O_RDONLY))  # other descriptors come and go meanwhile
+        held.append(
+            os.open(tmp_path, os.O_RDONLY)
+        )  # other descriptors are opened and closed meanwhile
     for each in held:
         os.close(each)
     assert len(caplog.records) == 1
@@ -61,7 +63,7 @@ def test_a_folder_in_place_of_the_file_is_logged_once(
 def test_recreated_state_folder_is_private(
     store: Store, store_url: str, tmp_path: Path, make_agent: Make
 ):
-    """Somebody has removed the state directory while the agent runs."""
+    """The state directory is removed while the agent runs."""
     agent = make_agent(store_url)
     wait_for(lambda: agent.status.connected, "the store is heard")
     shutil.rmtree(tmp_path / "state")
@@ -81,7 +83,7 @@ def turn_on(store: Store) -> None:
 def test_unsaved_switches_are_a_problem_until_they_are_saved(
     store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    """After a restart without the store they would be off."""
+    """Otherwise they would be off after a restart without the store."""
     state = AgentState()
     folder = tmp_path / "state"
     folder.write_text("no folder")
@@ -103,7 +105,7 @@ def test_unsaved_switches_are_a_problem_until_they_are_saved(
 def test_unwritable_folder_is_logged_once(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    """The file that is written beside has another name each time."""
+    """The temporary file has another name each time."""
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device", f"{tmp_path}/{time.monotonic_ns()}")

@@ -1,7 +1,7 @@
-"""No tampering is enforced by an agent that holds keys, nor signed by an honest operator.
+"""Tampering: no agent with keys enforces it, and no honest operator signs it.
 
-Each row of the table is tried on a running agent, on one that starts again, and once more after
-honest operators have acted who know nothing of it.
+Each row of the table is tested on a running agent, on a restarted one, and again after actions of
+honest operators who do not know of it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ OLD = [row for rows in TAMPERINGS.values() for row in rows if "old" in (row.said
 
 @pytest.mark.parametrize("row", OLD, ids=lambda row: row.name)
 def test_old_records_continued_without_agents_are_not_enforced(scene: Scene, row: Row) -> None:
-    """A signer has no memory, and nobody tells it: agents do have one."""
+    """A signer keeps no state and gets no reports here, but agents remember what they obeyed."""
     scene.agent.close()
     row.tamper(scene)
     scene.misled = True
@@ -91,13 +91,13 @@ def test_a_bound_key_signs_for_no_other_environment(scene: Scene, row: Row) -> N
 def test_honest_operators_can_act_without_tampering(
     scene: Scene,
 ) -> None:
-    """Otherwise the table would prove nothing."""
+    """Otherwise the refusals in the table would prove nothing."""
     scene.note_records()
     for name, action in scene.honest_actions().items():
         if name in ("advance the rollout", "promote the rollout"):
-            continue  # none is under way
+            continue  # no rollout is under way
         scene.act(name, action, refused=())
-    wait_for(lambda: scene.agent.status.error is None, "its watch has seen the last turn as well")
+    wait_for(lambda: scene.agent.status.error is None, "the watch has delivered the last turn too")
 
 
 @pytest.mark.etcd

@@ -1,4 +1,4 @@
-"""What an agent makes of its engine's counts."""
+"""Usage records of an agent, computed from its engine's counts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_records_round_trip_and_add_up_by_overrides() -> None:
 
 
 def test_record_size_is_bounded_with_many_overrides() -> None:
-    """The most active are kept; the rest is counted as left out."""
+    """The most active limits are kept; the number of others is in ``omitted``."""
     scope = "/" + "s" * 200
     many = [
         counted(
@@ -66,7 +66,7 @@ def test_record_size_is_bounded_with_many_overrides() -> None:
 
 
 def test_recent_seconds_match_the_recent_counts() -> None:
-    """However irregularly usage is read."""
+    """Even if usage is read at irregular times."""
     meter = UsageMeter("edge", 0.0)
     found = [
         (record.recent_seconds, record.limits[0].recent_allowed)

@@ -1,4 +1,4 @@
-"""Buckets that are evicted in the middle of a decision about them."""
+"""Evictions of buckets in the middle of decisions that use them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ratectl.engine.decision import Decision
 
 BUCKETS: Final = 8
-"""Size of the table: a few new keys evict all that may be evicted."""
+"""Size of the table: a few new keys evict all buckets that may be evicted."""
 
 
 @pytest.fixture(params=each_house(), ids=lambda case: "-".join(case))
@@ -27,13 +27,13 @@ def small(request: pytest.FixtureRequest) -> House:
 
 
 class Flood:
-    """Asks for new keys, so that other buckets have to go; every now and then reloads or forks."""
+    """Requests new keys, so that other buckets are evicted; sometimes reloads or forks."""
 
     def __init__(self, house: House) -> None:
         self.house = house
         self.ran = 0
         self.kept: list[Decision] = []
-        """Decisions that are in use, so that the next one has to be allocated."""
+        """Decisions in use, so that the engine has to allocate the next one."""
 
     def __call__(self) -> None:
         for _ in range(2 * BUCKETS):
@@ -134,7 +134,7 @@ def test_bucket_can_be_evicted_while_the_answer_is_allocated(small: House, cost:
     """The collector runs where the answer is allocated."""
     flood, evicted = Flood(small), 0
     check, attributes, kept = small.engine.check, {"tenant": "t"}, flood.kept
-    gc.collect()  # the answers of other tests
+    gc.collect()  # free decisions of other tests
     kept += [check("/a", attributes, 0) for _ in range(2_000)]
     for _ in range(ROUNDS):
         kept.append(check("/a", attributes))
@@ -146,6 +146,8 @@ def test_bucket_can_be_evicted_while_the_answer_is_allocated(small: House, cost:
             gc.enable()
             kept.append(check("/a", attributes, cost))
         evicted += flood.ran > before
-    if small.kind != "quota":  # none is evicted that was used; without one, the collector is paused
+    if (
+        small.kind != "quota"
+    ):  # used buckets are not evicted; without free ones, the collector is paused
         assert evicted > ROUNDS / 2
     small.check_all_is_well(failures=None)

@@ -1,4 +1,4 @@
-"""Objects of the caller are read once, before anything is decided, as what they really are."""
+"""Objects of the caller are read once, before the decision, by their real type."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class Stop(BaseException):
-    """Raised to end more than a decision."""
+    """A base exception, which must not be swallowed."""
 
 
 class Hashing(str):
-    """A text with a hash of its own."""
+    """A string subclass with another hash."""
 
     __slots__ = ()
 
@@ -32,14 +32,14 @@ class Hashing(str):
 
 
 class Named:
-    """A value whose text is of a class of its own."""
+    """A value whose ``str()`` is a string subclass."""
 
     def __str__(self) -> str:
         return Hashing("t")
 
 
 class Proxy:
-    """An object that says that it is of another class, as those of web frameworks do."""
+    """A proxy that claims another class, as web frameworks use."""
 
     def __init__(self, stands_for: Any) -> None:
         self._stands_for = stands_for
@@ -60,7 +60,7 @@ class Proxy:
 
 
 class Counting:
-    """A mapping that can be read for some time only."""
+    """A mapping that fails after a number of reads."""
 
     def __init__(self, end: BaseException | None = None, after: int = 1) -> None:
         self.reads = 0
@@ -135,7 +135,7 @@ def test_gate_passes_base_exceptions_through(house: House) -> None:
 
 
 class Asking:
-    """A mapping that asks for another decision, as deep as it goes."""
+    """A mapping that requests another decision when it is read, recursively."""
 
     def __init__(self, house: House) -> None:
         self._house = house
@@ -169,7 +169,7 @@ def test_failing_requests_keep_nothing(house: House, error: BaseException) -> No
 
 
 def test_requests_may_interrupt_the_taking_of_a_slot() -> None:
-    """A profile function stands for another thread, which comes to the same places by chance."""
+    """A profile function simulates another thread at every possible place."""
     for make in ENGINES.values():
         engine = make(time.monotonic_ns)
         guarded(engine)

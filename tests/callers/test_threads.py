@@ -1,4 +1,4 @@
-"""Many threads, reloads among them, and whoever else takes turns: greenlets, tasks, children."""
+"""Decisions in many threads, with reloads; in greenlets, tasks and forked children."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_cancelled_tasks_release_their_slots(house: House) -> None:
 
 @pytest.mark.skipif(SANITIZED, reason="greenlets copy stacks, which is an error to the sanitizer")
 def test_greenlets_may_switch_in_the_middle_of_a_decision(house: House) -> None:
-    """As with gevent: a mapping waits for something, and another greenlet decides."""
+    """As with gevent: a mapping waits for I/O, and another greenlet decides."""
     done: list[Any] = []
 
     class Waiting:
@@ -158,7 +158,7 @@ def _in_child(house: House, number: int) -> None:
 
 
 def test_children_forked_while_threads_decide_have_an_intact_engine(house: House) -> None:
-    """A child inherits a whole engine, whatever the other threads were doing."""
+    """A child inherits an intact engine, whatever the other threads were doing."""
     stop = threading.Event()
 
     def work(number: int) -> None:

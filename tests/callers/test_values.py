@@ -1,4 +1,4 @@
-"""Scopes, values and costs of every kind: an answer or a clear error, at once."""
+"""Scopes, values and costs of every type give an answer or a clear error, at once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Text(str):
-    """A text whose methods a test replaces."""
+    """A string subclass whose methods a test replaces."""
 
     __slots__ = ()
 
 
 class Liar(Text):
-    """Equal to everything, and hashed alike."""
+    """An object that equals everything, with a fixed hash."""
 
     __slots__ = ()
 
@@ -35,7 +35,7 @@ class Liar(Text):
 
 
 class Explosive(Text):
-    """Cannot be hashed or compared, and has no length."""
+    """An object that cannot be hashed or compared, and has no length."""
 
     __slots__ = ()
 
@@ -50,7 +50,7 @@ class Explosive(Text):
 
 
 class Named:
-    """An object whose text is that of another class of texts."""
+    """An object whose ``str()`` is a string subclass."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -60,7 +60,7 @@ class Named:
 
 
 class Whole(int):
-    """A number with habits of its own."""
+    """An integer subclass with changed methods."""
 
     def __lt__(self, other: object) -> bool:
         raise RuntimeError("compared")
@@ -70,7 +70,7 @@ class Whole(int):
 
 
 class Level(enum.IntEnum):
-    """A number that has a name."""
+    """An integer enumeration."""
 
     ONE = 1
 
@@ -82,7 +82,7 @@ SAME: dict[str, Any] = {
     "explosive": Explosive("t"),
     "named": Named("t"),
 }
-"""Values that all are tenant ``t``."""
+"""Values that all mean tenant ``t``."""
 
 OTHERS: dict[str, Any] = {
     "empty": "",
@@ -105,7 +105,7 @@ OTHERS: dict[str, Any] = {
     "liar": Liar("x"),
     "explosive": Explosive("y"),
 }
-"""Values that each are a tenant of their own."""
+"""Values that each are a separate tenant."""
 
 
 @pytest.mark.parametrize("value", SAME.values(), ids=SAME)
@@ -196,7 +196,7 @@ BROKEN: dict[str, Any] = {
     "tuple": ("/a",),
     "class": str,
 }
-"""What is no scope."""
+"""Values that are not valid scopes."""
 
 
 @pytest.mark.parametrize("scope", SCOPES.values(), ids=SCOPES)

@@ -1,4 +1,4 @@
-"""What a change does to requests, overrides and exceptions included."""
+"""Effect of changes on requests, with overrides and exceptions."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_reasons_and_past_exceptions_are_no_change() -> None:
 
 
 def test_exceptions_with_equal_names_are_both_shown() -> None:
-    """Two exceptions of one name, for different requests."""
+    """Two exceptions with the same name, for different requests."""
     pair = [{**FRIDAY, "match": {"tenant": name}} for name in ("acme", "zeta")]
     found = compare(tree(one()), tree(one(), *pair))
     assert len(found) == 2
@@ -230,7 +230,7 @@ def test_an_override_of_no_other_value_still_has_its_own_bucket() -> None:
     assert (change.kind, f"{change.before} where tier=gold") == ("added", change.after)
     over = {**GOLD, "name": "over", "limits": {"spike": {"burst": 300}}}
     beaten = compare(tree(one(over)), tree(one(same, over)))
-    assert beaten == [], "another one beats all that it says"
+    assert beaten == [], "another override beats all its values"
 
 
 _limit = st.fixed_dictionaries(
@@ -258,7 +258,7 @@ _scopes = st.dictionaries(st.sampled_from(["/a", "/a/b", "/a/b/c"]), _document)
 
 
 def alone(whole: PolicyTree, scope: str) -> dict[tuple[str, str], Limit | None]:
-    """What holds at a scope for the requests of each override by itself."""
+    """Return the limits at a scope when only one override matches, for each override."""
     resolver = Resolver(whole)
     conditions = resolver.places.at(scope).conditions
     company = Company(conditions)
@@ -317,7 +317,7 @@ def kinds(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str | Non
     ],
 )
 def test_changed_concurrency_limit(new: dict[str, Any], kind: str, text: str) -> None:
-    """A longer hold is tighter: what leaks is missed for longer."""
+    """A longer hold is tighter: a leaked slot is missing for longer."""
     assert kinds(SLOTS, new) == [(kind, f"concurrency {text} per tenant")]
 
 
@@ -331,7 +331,7 @@ def test_the_same_hold_in_other_words_is_no_change() -> None:
 
 
 def test_large_trees_are_compared_quickly() -> None:
-    """Overrides at the root of ten thousand scopes, of which some speak of the same limit."""
+    """Overrides at the root of ten thousand scopes, some of which set the same limit."""
     tiers = [
         {"name": f"t{n}", "match": {"tier": f"t{n}"}, "limits": {"spike": {"rate": f"{n + 1}/s"}}}
         for n in range(100)
@@ -365,7 +365,7 @@ CAPPED = {"spike": {"rate": "60/s", "burst": 150}}
 def by_cap(
     old: dict[str, Any] | None, new: dict[str, Any] | None, **limit: Any
 ) -> list[tuple[str, str]]:
-    """The changes at ``/a/b``, whose cap goes from ``old`` to ``new``."""
+    """Return the changes at ``/a/b`` when its cap goes from ``old`` to ``new``."""
     trees = [
         policies(**one(), **{"/a/b": {"caps": {"spike": cap}} if cap else {}}) for cap in (old, new)
     ]
@@ -395,7 +395,7 @@ def test_a_cap_that_clipped_already_makes_a_limit_tighter_or_looser() -> None:
 
 
 def test_limit_with_a_lower_own_value_is_not_called_clipped() -> None:
-    """Though a cap has a say in another of its fields."""
+    """Even if a cap clips another of its fields."""
     assert by_cap(None, {"rate": "60/s"}, burst=150) == [
         ("tightened", "token-bucket 60/s burst 150 per tenant")
     ]
@@ -442,7 +442,7 @@ def test_burst_of_a_cap_clips_concurrency_and_windows_and_is_named(kind: str) ->
     ],
 )
 def test_modes(old: dict[str, Any], new: dict[str, Any], kind: str) -> None:
-    """One that passes all refuses nobody in either mode: it is not called enforced."""
+    """An unlimited limit refuses nothing in either mode, so its change is not called enforced."""
     ((found, _),) = kinds(old, new)
     assert found == kind
 

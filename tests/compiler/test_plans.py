@@ -1,4 +1,4 @@
-"""From policies to plans: what an engine is given to run."""
+"""Compilation of policies to the plans of an engine."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_equal_parameters_share_one_object_across_generations() -> None:
 @each_engine
 @given(written)
 def test_engines_run_the_resolved_limits(make: MakeEngine, said: Written) -> None:
-    """Each limit in force is in the plan, and a first request sees its full bucket."""
+    """Each limit in force is in the plan, and a first request finds its bucket full."""
     policies = tree(said)
     try:
         plans = compile_tree(policies, 1)
@@ -198,7 +198,7 @@ def test_a_quota_becomes_a_calendars_windows() -> None:
 @pytest.mark.parametrize("algorithm", ["token-bucket", "sliding-window", "quota"])
 @each_engine
 def test_agent_clips_to_deeper_caps(make: MakeEngine, cap: str, algorithm: str) -> None:
-    """``validate`` finds no error here, so compiling must not fail."""
+    """``validate`` reports no error here, so compilation must not fail."""
     said = {
         "/": one(rate="unlimited", algorithm=algorithm),
         "/a": {"caps": {"spike": {"rate": cap}}},

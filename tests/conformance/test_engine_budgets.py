@@ -1,4 +1,4 @@
-"""Budgets: one bucket for a whole subtree, drawn from with the limits, all or nothing."""
+"""Budgets: one bucket for a whole subtree, charged together with the limits, all or nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOUR = 3_600 * SECOND
 
 
 def bucket(burst: int, **fields: Any) -> dict[str, Any]:
-    """One an hour: at one instant, just its burst."""
+    """Return a bucket that refills one token an hour: at one instant, it admits its burst."""
     return {"rate": "1/h", "burst": burst, **fields}
 
 
@@ -123,7 +123,7 @@ def test_a_limit_and_a_budget_of_one_name_are_two_buckets(rig: Rig) -> None:
     rig.write({"/": limit("x", **bucket(5)), "/a": {}})
     assert [rig.left(scope="/"), rig.left(scope="/a")] == [0, 3]
     rig.write({"/": budget("x", **bucket(7)), "/a": {}})
-    assert rig.left() == 7, "what went is gone, and takes nothing from a limit of its name"
+    assert rig.left() == 7, "a removed budget does not affect a limit of its name"
 
 
 def test_budget_per_key(rig: Rig) -> None:
@@ -216,7 +216,7 @@ def test_newly_declared_scopes_do_not_change_a_budget(rig: Rig) -> None:
     ]
     for number, said in enumerate(trees, start=2):
         rig.write(said)
-        assert rig.usage("b", "/a", budget=True).keys == 1, "it is not begun anew"
+        assert rig.usage("b", "/a", budget=True).keys == 1, "the bucket does not start again"
         assert rig.ask(1, scope="/a/b/c").remaining == 9 - number
     assert rig.usage("b", "/a", budget=True).allowed == 5
     assert rig.left(scope="/a") == 4
@@ -263,21 +263,21 @@ TENANTS = ("x", "y", None)
 
 
 def _above(scope: str) -> Iterator[str]:
-    """``scope`` and what is above it, nearest first."""
+    """Return ``scope`` and its ancestors, nearest first."""
     parts = scope.strip("/").split("/") if scope != "/" else []
     for depth in range(len(parts), -1, -1):
         yield "/" + "/".join(parts[:depth])
 
 
 class Naive:
-    """Numbers taken, by owner and key. Buckets are counts: they give nothing back."""
+    """Naive model: charged numbers by owner and key. Buckets never refill."""
 
     def __init__(self, said: Said) -> None:
         self.said = said
         self.taken: Counter[tuple[object, ...]] = Counter()
 
     def rewrite(self, said: Said) -> None:
-        """Budgets that are there no more are forgotten."""
+        """Publish budgets; removed ones are forgotten."""
 
         def kept(scope: str, name: str) -> bool:
             of = said.get(scope, {}).get("budgets", {}).get(name)
@@ -390,7 +390,7 @@ steps = st.lists(
 def test_reloads_keep_the_state_of_budgets(
     name: str, steps: list[tuple[Said, list[tuple[str, str | None, int]]]]
 ) -> None:
-    """Counts and modes change, budgets come and go, scopes are declared and dropped."""
+    """Counts and modes change; budgets and scopes are added and removed."""
     rig, naive = Rig(ENGINES[name]), Naive({})
     for said, asked in steps:
         rig.write(said)

@@ -1,4 +1,4 @@
-"""Concurrency: so many at the same time, given back by releases, whatever was published since."""
+"""Concurrency: a number of slots at the same time, freed by releases, also after publications."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_context_manager_releases_after_any_end(rig: Rig) -> None:
         assert rig.left() == 1
         with rig.engine.check("/", {}, 2) as refused:
             assert not refused
-        assert rig.left() == 1, "a refusal has nothing to give back"
+        assert rig.left() == 1, "a refusal holds no slot to release"
     assert rig.left() == 3
     with pytest.raises(KeyError), rig.engine.check("/", {}):
         raise KeyError
@@ -113,7 +113,7 @@ def test_a_slot_that_is_never_released_is_free_after_hold(rig: Rig) -> None:
         assert rig.left(at * SECOND) == left
     held = take(rig, 3, 12 * SECOND)
     for of in leaked:
-        of.release()  # too late: the slots are others' now
+        of.release()  # too late: other requests have the slots now
     assert rig.left(12 * SECOND) == 0
     held.release()
     assert rig.left(12 * SECOND) == 3
@@ -185,7 +185,7 @@ def test_refusal_without_free_slot_charges_nothing_else(rig: Rig) -> None:
     with take(rig):
         assert [rig.ask().limit for _ in range(5)] == ["l"] * 5
     assert rig.ask().allowed
-    assert rig.ask().limit == "l", "or t was charged for what was refused"
+    assert rig.ask().limit == "l", "t was charged for a refused request"
 
 
 def test_a_release_gives_back_slots_and_no_tokens(rig: Rig) -> None:
@@ -229,7 +229,7 @@ def test_shadow_slots_are_held_and_refuse_nothing(rig: Rig) -> None:
     rig.write({"/": slots(2)})
     assert rig.left() == 0
     held[3].release()
-    assert rig.left() == 0, "it held none here"
+    assert rig.left() == 0, "it held no slot here"
     held[0].release()
     assert rig.left() == 1
 
@@ -339,7 +339,7 @@ def test_after_a_fork_slots_can_be_released(rig: Rig) -> None:
 
 
 class Naive:
-    """Slots as [cost, end]; a change of parameters ends them within the new hold."""
+    """Naive model: slots as [cost, end]; a change of parameters ends them within the new hold."""
 
     def __init__(self) -> None:
         self.most, self.hold = 0, 0
@@ -415,7 +415,7 @@ SHAPES: list[Said] = [
 
 @pytest.mark.parametrize("seed", range(40))
 def test_publications_never_exceed_max_and_lose_no_slot(rig: Rig, seed: int) -> None:
-    """One tenant asks at one place. Scopes are declared and keys change; all stay declared."""
+    """One tenant sends requests at one scope. Scopes are declared and keys change."""
     chance = random.Random(seed)
     small = seed % 2 == 0
     rig.bound(3 if small else 1_000)
@@ -433,7 +433,7 @@ def test_publications_never_exceed_max_and_lose_no_slot(rig: Rig, seed: int) -> 
                 held.append(decision)
         elif held:
             held.pop(chance.randrange(len(held))).release()
-        if shape != 3:  # in shadow it admits all
+        if shape != 3:  # a shadow limit admits all
             assert len(held) <= 3 or shape > 3
     chance.shuffle(held)
     for decision in held:

@@ -1,4 +1,4 @@
-"""Slots across publications: what is held stays so, and every release arrives."""
+"""Slots across publications: held slots stay held, and every release reaches its bucket."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ SWAPS = [
 def test_held_slots_count_as_missing_in_another_algorithm(
     rig: Rig, fields: dict[str, Any], touched: bool
 ) -> None:
-    """Whether the bucket is looked at before the release or after."""
+    """The result is the same if the bucket is read before the release or after it."""
     rig.write({"/": slots(5)})
     held = take(rig, 3)
     take(rig, 1).release()
@@ -156,7 +156,7 @@ def test_missing_amount_of_another_algorithm_is_held_for_hold(
     rig.write({"/": slots(5, hold="10s")})
     assert rig.left() == 2
     spent.release()
-    assert rig.left() == 2, "it took no slot"
+    assert rig.left() == 2, "the request took no slot"
     assert [rig.left(at * SECOND) for at in (9, 10)] == [2, 5]
 
 
@@ -183,7 +183,7 @@ def test_stricter_of_two_buckets_holds_the_slots_of_both() -> None:
 
 
 def test_tokens_not_given_by_growth_give_no_slots_until_hold(rig: Rig) -> None:
-    """The genesis bucket goes on as slots: keys never seen share it, and it ends."""
+    """The default bucket becomes slots: keys never seen share it until it ends."""
     rig.write({"/": other(rate="1/h", burst=2, per="tenant")})
     rig.write({"/": other(rate="1/h", burst=5, per="tenant")})
     rig.write({"/": slots(5, per="tenant", hold="10s")})

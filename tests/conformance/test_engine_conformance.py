@@ -1,4 +1,4 @@
-"""What every engine does, one behaviour a test: times, promises, keys, scopes, what is reported."""
+"""Behaviour of every engine: times, promises, keys, scopes, reports."""
 
 from __future__ import annotations
 
@@ -48,7 +48,14 @@ WINDOW_TABLE = [
     (15, 2, False, 1, 1, 4),
     (16, 2, True, 0, 0, 16),
     (18, 1, False, 0, 1, 14),
-    (17, 1, False, 0, 2, 15),  # stepped back: what was forgotten stays so, nothing more is
+    (
+        17,
+        1,
+        False,
+        0,
+        2,
+        15,
+    ),  # stepped back: forgotten sub-windows stay forgotten, and no others are
     (19, 2, True, 0, 0, 16),
     (100, 4, True, 0, 0, 16),
 ]
@@ -83,7 +90,7 @@ RULES = [
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_algorithms_keep_their_promises(rig: Rig, rule: Tokens | Window) -> None:
-    """A greedy crowd with random pauses never gets more than was promised."""
+    """Greedy requests with random pauses never get more than promised."""
     rig.publish(Limit("/", "l", rule))
     chance = random.Random(str(rule))
     pause = rule.length // 15 if isinstance(rule, Window) else int(1 / rule.rate) + 1
@@ -123,7 +130,7 @@ def test_rational_rates_do_not_drift(rig: Rig) -> None:
 
 
 def test_all_or_nothing(rig: Rig) -> None:
-    """What one limit refuses, no other is charged for, in either order."""
+    """If one limit refuses, no other is charged, in either order."""
     for names in (("l", "m"), ("m", "l")):
         rig.publish(Limit("/", names[0], rate(1, burst=5), T), Limit("/", names[1], window(2), T))
         tenant = names[0]
@@ -398,7 +405,7 @@ def test_most_refused_keys_are_found_among_thousands(rig: Rig) -> None:
 
 
 def test_count_of_a_top_refused_key_is_never_too_low(rig: Rig) -> None:
-    """The counts of top keys may be too high, by what they took over, but never too low."""
+    """Counts of top keys may be too high (they take over others' counts), but never too low."""
     rig.publish(Limit("/", "l", rate(0), T))
     for number in range(640):
         rig.ask(tenant=str(number % 64))

@@ -1,4 +1,4 @@
-"""What a publication does to buckets: each written rule, by name. None mints a token."""
+"""Migration of buckets by publications: each written rule. None mints a token."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_bucket_refills_at_the_old_rate_until_the_swap(rig: Rig) -> None:
 
 
 def test_untouched_bucket_migrates_through_every_change(rig: Rig) -> None:
-    """However late it is touched, and however many changes were between (also above 32)."""
+    """Even if it is touched late, and after many changes (also above 32)."""
     rig.publish(one(rate(1, burst=1_000)))
     rig.ask(1_000, tenant="a")
     for second in range(1, 101):
@@ -123,7 +123,7 @@ def test_a_level_between_two_ticks_is_rounded_down(rig: Rig) -> None:
 
 
 def test_rate_changes_under_load_keep_the_promise(rig: Rig) -> None:
-    """What passes in any span is at most the greatest burst and the fastest rate."""
+    """Any span admits at most the largest burst and the fastest rate."""
     log, now = [], 0
     for step in range(300):
         if step % 10 == 0:
@@ -176,7 +176,7 @@ def test_shorter_window_forgets_older_requests(rig: Rig) -> None:
 
 
 def test_a_shorter_window_does_not_count_the_oldest_again(rig: Rig) -> None:
-    """What is just too old for the new ring is gone, not counted as the newest."""
+    """Counts just too old for the new ring are dropped, not counted as the newest."""
     for admitted in range(30):
         rig.publish(one(Window(10, 30)))
         rig.ask(3, admitted, tenant="a")
@@ -223,7 +223,7 @@ def test_more_counted_than_the_burst_is_an_empty_bucket(rig: Rig) -> None:
 
 
 def test_a_grown_burst_is_remembered_through_a_window(rig: Rig) -> None:
-    """The tokens that growth did not give are not given by changing the algorithm either."""
+    """A change of the algorithm does not give the tokens that growth did not give."""
     rig.publish(one(rate(1, burst=10)))
     rig.publish(one(rate(1, burst=100)))
     rig.publish(one(window(100, 15)))
@@ -271,7 +271,7 @@ def test_inherited_state_does_not_depend_on_other_keys(rig: Rig, used: bool) -> 
 
 @pytest.mark.parametrize("used", [False, True])
 def test_tightening_the_ancestor_does_not_tighten_the_new_scope(rig: Rig, used: bool) -> None:
-    """It inherits what the generation before held, not what the ancestor has become."""
+    """The scope inherits the ancestor's state of the previous generation, not the tightened one."""
     rig.publish(one(rate(1, burst=10)))
     if used:
         rig.ask(1, tenant="other")
@@ -328,7 +328,7 @@ def test_scopes_declared_below_each_other_inherit_in_turn(rig: Rig) -> None:
 
 
 def test_tightening_an_ancestor_far_up_does_not_tighten_the_scope(rig: Rig) -> None:
-    """A seed is set aside however far up the line it is, and however long the line still needs it.
+    """A seed is dropped at any depth of the lineage, however long the lineage still needs it.
 
     The scope between changes, so that it needs its own seed for longer than before.
     """

@@ -1,4 +1,4 @@
-"""A mirror is told of every decision, on every way to ask, and of nothing else."""
+"""A mirror is called for every decision, on every way to decide, and for nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SAID: dict[str, dict[str, Any]] = {
 
 
 class Told:
-    """Remembers all that it is told."""
+    """A mirror that records its calls."""
 
     def __init__(self, *, holds: bool = False) -> None:
         self.holds = holds

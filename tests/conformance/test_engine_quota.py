@@ -1,4 +1,4 @@
-"""Quotas: so many in each calendar window, by a wall clock that need not behave."""
+"""Quotas: a number in each calendar window, by a wall clock that may step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ns(written: str) -> int:
 
 
 TEN = ns("2026-11-24T10:00:00+00:00")
-"""What the wall clock shows when the engine's shows 0."""
+"""Wall clock time at the engine's time 0."""
 
 
 def quota(rate: str = "5/day", **fields: Any) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def test_quota_by_the_clock(rig: Rig) -> None:
 
 
 def test_no_more_than_the_count_in_each_local_day(rig: Rig) -> None:
-    """Counted by the dates of Berlin, a change of the clocks among them."""
+    """Counted by the dates of Berlin, with a clock change among them."""
     rig.offset.ns = ns("2026-10-20T00:00:00+00:00") + 123_456_789
     rig.write(quota("7/day", resets=BERLIN))
     chance = random.Random(7)
@@ -202,7 +202,7 @@ def test_an_engine_clock_that_steps_back_mints_nothing(rig: Rig) -> None:
 
 @pytest.mark.parametrize("ask", ["wait", "reset_after"])
 def test_a_wait_is_never_negative_though_the_offset_moves_meanwhile(ask: str) -> None:
-    """Another thread looks the wall clock up: whatever it finds, a refusal names a wait."""
+    """Another thread refreshes the offset: a refusal names a valid wait for any new value."""
 
     class Restless(WallOffset):
         __slots__ = ()
@@ -293,7 +293,7 @@ SWAPS = [
 
 @pytest.mark.parametrize("fields", SWAPS, ids=["token-bucket", "sliding-window"])
 def test_change_between_quota_and_other_algorithms(rig: Rig, fields: dict[str, Any]) -> None:
-    """What is missing is missing from the new one as well, in both directions."""
+    """The missing amount is missing from the new bucket too, in both directions."""
     rig.write(other(**fields))
     rig.ask(3)
     rig.write(quota("7/day"))
@@ -330,7 +330,7 @@ def test_a_window_that_ended_before_the_change_is_full(rig: Rig, fields: dict[st
 
 
 def test_untracked_keys_start_from_the_genesis_bucket(rig: Rig) -> None:
-    """Growth of a token bucket's burst gives capacity, not tokens: not by way of a quota either."""
+    """Growth of a burst gives capacity, not tokens, even through a change to a quota and back."""
     tokens = {"rate": "1/h", "per": "tenant"}
     rig.write(other(burst=10, **tokens))
     rig.write(other(burst=100, **tokens))
@@ -369,7 +369,7 @@ def test_changed_per_starts_from_the_counted_state(rig: Rig) -> None:
 
 
 def test_eviction_cannot_be_noticed(rig: Rig) -> None:
-    """A small table against a large one, over many windows and a reload in some."""
+    """A small table decides like a large one, over many windows with some reloads."""
     small, large = rig.another(max_buckets=6), rig.another()
     chance = random.Random(3)
     now = 0
@@ -411,7 +411,7 @@ def test_stricter_of_two_windows_admits_no_more_than_either() -> None:
     offset = WallOffset(TEN)
     of = Quota(5, CalendarWindow("day"), offset)
     today = of.spent(4, 0)
-    tomorrow = of.spent(2, 14 * HOUR)  # seen before the wall clock stepped back
+    tomorrow = of.spent(2, 14 * HOUR)  # read before the wall clock stepped back
     for one, two in ((today, tomorrow), (tomorrow, today)):
         _, end, _, used = of.stricter(one, two, 0)
         assert (used, end) == (4, tomorrow[1])

@@ -1,4 +1,4 @@
-"""Settling: a cost known only afterwards is corrected wherever it was charged. Nothing minted."""
+"""Settle: a cost known only afterwards is corrected in every charged bucket. Mints nothing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_settle_charges_more_or_refunds(rig: Rig, fields: dict[str, Any]) -> Non
 
 @KINDS
 def test_excess_of_an_earlier_settle_is_refunded(rig: Rig, fields: dict[str, Any]) -> None:
-    """Of tokens, as many as were charged at first: the bucket may have been full meanwhile."""
+    """A token bucket gets back at most the first charge: it may have been full meanwhile."""
     rig.write({"/": one(**fields)})
     decision = ask(rig, 4)
     decision.settle(7)
@@ -87,7 +87,7 @@ def test_settle_into_debt_makes_later_requests_wait(rig: Rig, fields: dict[str, 
 
 
 def test_a_debt_is_paid_at_the_rate(rig: Rig) -> None:
-    """Once paid, all is as if the request had cost that much from the start."""
+    """After that, the state is as if the request had cost that much from the start."""
     rig.write({"/": one(**TOKENS)})
     ask(rig, 0).settle(40)
     assert ask(rig, 1).retry_after_ns == 31 * SECOND
@@ -129,7 +129,7 @@ def test_without_a_policy_there_is_nothing_to_settle(rig: Rig) -> None:
 
 @pytest.mark.parametrize("actual", [-1, 1.0, True, "1", None])
 def test_invalid_actual_cost_is_refused(rig: Rig, actual: Any) -> None:
-    """Of a refused request as well: the call is wrong whatever was decided."""
+    """Also for a refused request: the call is wrong, whatever the decision."""
     rig.write({"/": one(**TOKENS)})
     for decision in (ask(rig, 1), ask(rig, 99), rig.another().check("/", {})):
         with pytest.raises(UsageError, match="actual cost is a whole number"):
@@ -150,7 +150,7 @@ def test_settle_corrects_every_charged_limit_and_budget(rig: Rig) -> None:
     assert lowest == {"fleet": 6, "t": 6, "q": 6, "s": 6, "off": None}
     enforced: Said = {"/a": {"limits": {"t": TOKENS, "q": QUOTA, "s": TOKENS}}}
     rig.write({"/": {"budgets": {"fleet": WINDOW}}, **enforced})
-    assert rig.left() == 8, "the budget's"
+    assert rig.left() == 8, "the bucket of the budget"
     rig.write(enforced)
     for gone in ("t", "q", "s"):
         assert (rig.ask(0, scope="/a").limit, rig.left(scope="/a")) == (gone, 8)
@@ -209,7 +209,7 @@ def test_refund_after_another_refund_mints_nothing(rig: Rig) -> None:
     first.settle(0)
     assert ask(rig, 6)
     second.settle(0)
-    assert rig.left() == 4, "had both cost nothing, ten less six"
+    assert rig.left() == 4, "as if both had cost nothing: ten minus six"
 
 
 def test_second_refund_mints_nothing(rig: Rig) -> None:
@@ -233,7 +233,7 @@ def test_late_refund_to_a_bucket_that_never_filled(rig: Rig) -> None:
     slow.settle(1)
     assert rig.left() == 4
     slow.settle(0)
-    assert rig.left() == 5, "to half the burst; above, nobody knows"
+    assert rig.left() == 5, "up to half the burst; above it is uncertain"
 
 
 def test_refund_goes_to_the_sub_window_of_the_charge(rig: Rig) -> None:
@@ -365,7 +365,7 @@ steps = st.lists(
 
 
 def _twins(rig: Rig, done: list[tuple[Any, ...]], change: Any) -> None:
-    """One engine is asked for more and settled to less; the other is asked for less at once."""
+    """Return an engine that charges more and settles to less, and one that charges less at once."""
     settled, plain = rig.another(), rig.another()
 
     def write(said: Said) -> None:

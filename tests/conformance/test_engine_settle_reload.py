@@ -1,4 +1,4 @@
-"""Settling across publications: what was charged is found again, and what began as it."""
+"""Settle across publications: the charged bucket is found again, and so are its heirs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_scope_declared_meanwhile_is_charged_too(rig: Rig, touched: bool) -> Non
 
 @pytest.mark.parametrize("before", [False, True])
 def test_scope_declared_meanwhile_inherits_a_debt(rig: Rig, before: bool) -> None:
-    """Neither one made after the scope was declared, nor one made before."""
+    """Neither a debt from before the declaration of the scope, nor one from after it."""
     said = {"/": one(**TOKENS, per="tenant")}
     rig.write(said)
     decision = ask(rig, 2, scope="/a/b", tenant="x")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = ("tenant",)
 AGE = 10**9
-"""Seconds in which nothing of note refills."""
+"""Seconds in which refill is negligible."""
 
 CHANGES = [
     (rate(5, burst=5), window(6, 2)),
@@ -33,7 +33,7 @@ CHANGES = [
 
 
 def _replay(engine: Engine, seed: int) -> list[Verdict]:
-    """Thousands of requests with bursts, pauses and publications among them."""
+    """Replay thousands of requests with bursts, pauses and publications."""
     chance = random.Random(seed)
     now, said = 0, []
     for step in range(3_000):
@@ -53,7 +53,7 @@ def test_tiny_and_huge_tables_decide_alike(rig: Rig) -> None:
         huge, tiny = rig.another(10**6), rig.another(120)
         assert _replay(tiny, seed) == _replay(huge, seed)
         assert tiny.usage().overflowed == 0
-        assert huge.usage().buckets <= 120, "or nothing was evicted"
+        assert huge.usage().buckets <= 120, "nothing was evicted"
 
 
 def test_full_buckets_are_evicted(rig: Rig) -> None:
@@ -67,7 +67,7 @@ def test_full_buckets_are_evicted(rig: Rig) -> None:
 
 
 def test_bucket_of_the_current_request_is_not_evicted(rig: Rig) -> None:
-    """New keys of one limit make room at the cost of full buckets, but not of this request's."""
+    """New keys of one limit evict full buckets, but not those of the current request."""
     for bound in (1_000, 2):
         rig.bound(bound)
         rig.publish(Limit("/", "l", rate(1), T), Limit("/", "m", rate(1, burst=5), ("route",)))
@@ -78,13 +78,13 @@ def test_bucket_of_the_current_request_is_not_evicted(rig: Rig) -> None:
 
 
 def sweep(rig: Rig, at: int, scope: str = "/") -> None:
-    """Enough new keys that every old bucket is looked at."""
+    """Request enough new keys that the engine checks every old bucket for eviction."""
     for number in range(20):
         rig.ask(1, at, scope, tenant=f"sweep{number}")
 
 
 def test_a_bucket_that_paid_an_inherited_debt_is_not_evicted(rig: Rig) -> None:
-    """Without it, the key would inherit once more."""
+    """Without its bucket, the key would inherit again."""
     root = Limit("/", "l", rate(1, burst=10), T)
     rig.publish(root)
     rig.ask(3, 0, tenant="a")
@@ -97,7 +97,7 @@ def test_a_bucket_that_paid_an_inherited_debt_is_not_evicted(rig: Rig) -> None:
 
 
 def test_bucket_slightly_below_the_default_bucket_is_not_evicted(rig: Rig) -> None:
-    """Not even by a fraction of a token: its key would get the fraction."""
+    """Even if only a fraction of a token is missing: its key would get the fraction."""
     rig.publish(Limit("/", "l", rate(1, burst=10), T))
     rig.ask(1, 0, tenant="a")
     rig.publish(Limit("/", "l", rate(1, burst=100), T), at=SECOND // 2)
@@ -118,7 +118,7 @@ def crowd(rig: Rig, count: int, at: int, cost: int = 1) -> None:
 
 
 def full_table(rig: Rig, rule: Rule, bound: int = 20) -> None:
-    """A table whose every bucket is in debt for ages: nothing can be evicted."""
+    """Fill a table with buckets in long debt: nothing can be evicted."""
     rig.bound(bound)
     rig.publish(Limit("/", "l", rule, T))
     for number in range(bound):
@@ -162,7 +162,7 @@ def test_overflow_ends_when_buckets_can_be_evicted(rig: Rig) -> None:
 
 
 def shared_slot(rig: Rig, tenant: str, at: int) -> None:
-    """Overflow until the shared bucket that ``tenant`` falls into has been drawn from."""
+    """Overflow the table until the shared bucket of ``tenant`` has been charged."""
     for number in range(100_000):
         if rig.left(at, tenant=tenant) != 5:
             return
@@ -172,7 +172,7 @@ def shared_slot(rig: Rig, tenant: str, at: int) -> None:
 
 @pytest.mark.parametrize("rule", LONG, ids=["token-bucket", "sliding-window"])
 def test_key_from_a_shared_bucket_keeps_its_use(rig: Rig, rule: Rule) -> None:
-    """Whether it shares on, or gets a bucket of its own once there is room."""
+    """The key may still share, or get its own bucket once there is room."""
     full_table(rig, rule)
     assert rig.ask(2, 0, tenant="late").allowed
     assert rig.left(0, tenant="late") == 3
@@ -182,7 +182,7 @@ def test_key_from_a_shared_bucket_keeps_its_use(rig: Rig, rule: Rule) -> None:
 
 
 def test_eviction_cannot_be_noticed_beside_shared_buckets(rig: Rig) -> None:
-    """A full bucket is not exchanged for a share in one that others have drained."""
+    """A key with a full bucket does not get a shared bucket that others have emptied."""
     rig.bound(1)
     rig.publish(Limit("/", "l", rate(1, 10, burst=5), T))
     rig.ask(2, 0, tenant="own")
@@ -211,7 +211,7 @@ def test_shared_buckets_migrate(rig: Rig, rule: Rule, after: Rule) -> None:
 
 @pytest.mark.parametrize("rule", LONG, ids=["token-bucket", "sliding-window"])
 def test_shared_bucket_keeps_inherited_debt(rig: Rig, rule: Rule) -> None:
-    """A key of a new scope that must share a bucket still owes what it owed before."""
+    """A key of a new scope that has to share a bucket keeps its debt."""
     root = Limit("/", "l", rule, T)
     full_table(rig, rule, bound=300)
     rig.publish(root, Limit("/a", "l", rule, T))

@@ -1,4 +1,4 @@
-"""Waivers: nothing refused at and below a scope, for every kind of limit, on every way to ask."""
+"""Waivers: no refusals at and below a scope, for every algorithm, on every way to decide."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ WAYS = pytest.mark.parametrize("way", [by_check, by_check_many, by_gate])
 
 
 def exhaust(rig: Rig, said: Said) -> int:
-    """Publish, and use up what there is; returns the cost that is now refused."""
+    """Publish, and exhaust the limit; return a cost that is now refused."""
     rig.write(said)
     cost = 5_000_000_000 if "5000000000" in str(said) else 1
     rig.engine.check("/a", ACME, cost)
@@ -79,7 +79,7 @@ def exhaust(rig: Rig, said: Said) -> int:
     return cost
 
 
-# -- every kind of limit, on every way to ask
+# -- every algorithm, on every way to decide
 
 
 @ALL_KINDS
@@ -137,7 +137,7 @@ def test_waiver_affects_only_its_scope_and_below(rig: Rig, waiver: Waiver) -> No
 def test_waiver_of_an_undeclared_scope_does_not_affect_its_neighbours(
     rig: Rig, waiver: Waiver
 ) -> None:
-    """Its neighbours are governed by the same plan, and counted in the same buckets."""
+    """Its neighbours use the same plan and the same buckets."""
     rig.write(limit(rate="0/s"))
     for order in (("/a/x", "/a", "/", "/a/x/y"), ("/a", "/a/x/y", "/a/x", "/")):
         rig.engine.waive({"/a/x": waiver})
@@ -208,7 +208,7 @@ def test_waiver_does_not_give_a_scope_a_policy(rig: Rig) -> None:
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("make", ENGINES.values(), ids=ENGINES)
 def test_shadow_waiver_equals_shadow_mode_of_every_limit(make: Any, seed: int) -> None:
-    """The same counts, and the same buckets afterwards, as with ``mode: shadow`` everywhere."""
+    """The counts and the later buckets equal those with ``mode: shadow`` everywhere."""
     chance = random.Random(seed)
     said = {
         "/": {
@@ -257,7 +257,7 @@ def test_shadow_waiver_equals_shadow_mode_of_every_limit(make: Any, seed: int) -
     assert counts[0] == counts[1]
 
 
-# -- what was decided before, or meanwhile
+# -- decisions before the waiver, or during it
 
 
 @EITHER
@@ -270,7 +270,9 @@ def test_slots_are_released_across_a_waiver(rig: Rig, waiver: Waiver) -> None:
     before.release()
     before.release()
     rig.engine.waive({})
-    assert rig.left() == (4 if waiver == "open" else 3), "what open let pass holds nothing"
+    assert rig.left() == (4 if waiver == "open" else 3), (
+        "a request that open let pass holds no slot"
+    )
     for decision in during:
         decision.release()
         decision.settle(7)
@@ -294,7 +296,7 @@ def test_cost_settled_during_a_waiver_reaches_the_heir(rig: Rig, waiver: Waiver)
     rig.write(limit(rate="1/h", burst=10))
     before = rig.engine.check("/a", {}, 2)
     rig.write({**limit(rate="1/h", burst=10), "/a": {"limits": {"l": {"rate": "1/h"}}}})
-    assert rig.ask(scope="/a").remaining == 7, "which goes on from the bucket charged"
+    assert rig.ask(scope="/a").remaining == 7, "the heir continues the charged bucket"
     rig.engine.waive({"/": waiver})
     before.settle(6)
     rig.engine.waive({})
@@ -327,7 +329,7 @@ def test_waiver_does_not_wait_for_a_swap(rig: Rig) -> None:
     assert asked == [True, False] * (len(asked) // 2)
 
 
-# -- when there is nothing to decide with
+# -- without policies
 
 
 @EITHER

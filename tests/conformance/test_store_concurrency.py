@@ -1,4 +1,4 @@
-"""Many writers, and a model: nothing is lost, and every old revision reads as it was."""
+"""Many writers, and a naive model: no write is lost, and old revisions stay readable."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ OPS = st.lists(st.tuples(KEYS, st.none() | VALUES), max_size=5, unique_by=lambda
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """A store beside a dict of every revision."""
+    """A store, compared with a dictionary of every revision."""
 
     make_url: Callable[[], str]
 

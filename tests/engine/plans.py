@@ -44,7 +44,7 @@ def algorithm(rule: Rule, offset: WallOffset | None = None) -> Algorithm:
 
 
 def by_scope(*limits: Limit, bare: Iterable[str] = ()) -> Published:
-    """Limits as they would be published; ``bare`` scopes are declared and have none."""
+    """Return limits by scope, as published; ``bare`` scopes are declared without limits."""
     published: dict[str, list[Limit]] = {scope: [] for scope in bare}
     for limit in limits:
         published.setdefault(limit.scope, []).append(limit)
@@ -52,7 +52,7 @@ def by_scope(*limits: Limit, bare: Iterable[str] = ()) -> Published:
 
 
 def plan_set(generation: int, published: Published, offset: WallOffset | None = None) -> PlanSet:
-    """Limits of the scope itself first, then the budgets on its path from ``/`` down."""
+    """Return the plans: limits of a scope first, then the budgets on its path from ``/`` down."""
     shared: dict[Rule, Algorithm] = {}
     plans: dict[Limit, LimitPlan] = {}
     for limit in (each for limits in published.values() for each in limits):
@@ -74,7 +74,7 @@ def _covers(above: str, scope: str) -> bool:
 
 
 def verdict(decision: Decision) -> Verdict:
-    """Every field of a decision."""
+    """Return every field of a decision."""
     return Verdict(*[getattr(decision, name) for name in FIELDS])
 
 

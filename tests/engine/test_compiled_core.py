@@ -1,4 +1,4 @@
-"""What is the compiled core's own: memory, references, fingerprints, and its clock."""
+"""Tests of the compiled core only: memory, references, fingerprints, and its clock."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 T = ("tenant",)
 AGE = 10**9
-"""Seconds in which nothing of note refills."""
+"""Seconds in which refill is negligible."""
 
 AHEAD = rate(1, AGE // 100, burst=10**9)
 
 
 def engine(*limits: Limit, **bounds: Any) -> FastEngine:
-    """A compiled engine on the real clock, which it reads by itself."""
+    """A compiled engine that reads the real clock itself."""
     made: FastEngine = fast.FastEngine(**bounds)
     made.swap(plan_set(1, by_scope(*limits)))
     return made
@@ -48,7 +48,7 @@ def engine(*limits: Limit, **bounds: Any) -> FastEngine:
 
 
 def _mixed(of: FastEngine, request: tuple[str, dict[str, str]]) -> Callable[[], int]:
-    """A round of 10,000 decisions of every outcome; returns how many."""
+    """Make 10,000 decisions of every outcome; return their number."""
     scope, attributes = request
     admits, refuses = of.gate(scope, "tenant"), of.gate("/never", "tenant")
     many = [request] * 1_000 + [("/never", attributes)] * 500 + [("/nobody's",)] * 10
@@ -138,9 +138,11 @@ def test_flood_of_keys_stays_within_the_memory_limit_and_resets_no_bucket(
     usage = of.usage()
     assert not gate("victim")
     assert usage.overflowed > 0
-    assert usage.buckets > budget / (100 if kind == "c" else 600), "or it keeps less than it may"
+    assert usage.buckets > budget / (100 if kind == "c" else 600), (
+        "the engine keeps too few buckets"
+    )
     if kind == "c":
-        # What is shared by keys without room comes on top, once for each limit.
+        # Shared buckets for keys without room come on top, once for each limit.
         assert of.bytes <= budget
     # 256 shared buckets of three each, and one for each key that had room.
     assert usage.limits[0].allowed <= 3 + usage.buckets + 3 * 256
@@ -161,7 +163,7 @@ def test_refilled_buckets_free_their_memory() -> None:
 
 
 WIDE = 10**9
-"""More than a packed sub-window can count."""
+"""Count above the range of a packed sub-window."""
 
 
 def test_wide_window_takes_more_memory_only_for_keys_with_large_counts() -> None:
@@ -179,7 +181,7 @@ def test_wide_window_takes_more_memory_only_for_keys_with_large_counts() -> None
         assert left == [WIDE - 1 - 40_000 * n for n in (1, 2, 3)]
     assert of.bytes == wide + 9_000 * 16 * 8
     clock[0] = 10**12
-    for number in range(10_000):  # each looks at two of before, which are forgotten
+    for number in range(10_000):  # each request reads two older buckets, which are forgotten
         of.check("/", {"tenant": f"late{number}"}, 70_000)
         of.check("/", {"tenant": f"late{number}"}, 1_000)
     assert of.usage().buckets <= 10_001
@@ -194,7 +196,7 @@ def test_wide_window_takes_more_memory_only_for_keys_with_large_counts() -> None
 
 
 def test_shared_bucket_holds_large_counts() -> None:
-    """Decided in the core: only the first such count is Python's to write."""
+    """The core decides them: Python writes only the first such count."""
     slowly = 0
     of: Any = fast.FastEngine(lambda: 0, max_buckets=1)
     of.swap(plan_set(1, by_scope(Limit("/", "l", window(WIDE, 60), T))))
@@ -258,7 +260,7 @@ assert not set(keys[0]) & set(keys[2])
 
 
 def test_known_hash_seed_does_not_reveal_colliding_keys() -> None:
-    """Python's hash of a text is known then, so the core hashes with a secret of its own."""
+    """Python's string hash is known then, so the core hashes with its own secret."""
 
     def keys(seed: str) -> str:
         path = str(Path(__file__).parents[1])
@@ -266,7 +268,7 @@ def test_known_hash_seed_does_not_reveal_colliding_keys() -> None:
         return subprocess.check_output([sys.executable, "-c", KEYS], env=env, text=True)
 
     said = [keys(seed) for seed in ("0", "1", "random")]
-    assert said[0] == said[1], "hashed here: the secret alone decides"
+    assert said[0] == said[1], "hashed by the core: only the secret decides"
     assert said[0] != said[2], "hashed by Python, which has a secret too"
 
 

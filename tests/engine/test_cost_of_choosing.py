@@ -1,4 +1,4 @@
-"""What choosing among overrides costs, in calls: attributes that no rule mentions cost nothing."""
+"""Cost of choosing overrides, in calls: attributes that no rule mentions cost nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MANY = {f"header-{n}": "x" for n in range(1_000)}
 
 
 class Recording(Mapping[str, str]):
-    """Attributes that remember which of them were asked for."""
+    """Attributes that record which of them were read."""
 
     def __init__(self, said: Mapping[str, str]) -> None:
         self._said = said
@@ -79,7 +79,7 @@ def test_conditions_of_other_scopes_cost_nothing() -> None:
 
 
 def calls(made: PureEngine, tier: str) -> Counter[str]:
-    """Functions of the library that a check calls, once it has been asked before."""
+    """Return the library functions that a repeated check calls."""
     attributes = {"tier": tier, "tenant": "acme"}
     made.check("/s0", attributes)
     found: Counter[str] = Counter()
@@ -105,7 +105,7 @@ def crowd(scopes: int, overrides: int) -> PolicyTree:
 
 
 def test_choosing_does_not_grow_with_scopes_or_overrides() -> None:
-    """The very same calls, for a value seen before."""
+    """For a value seen before, the calls are identical."""
     small, large = engine(crowd(1, 1)), engine(crowd(50, 300))
     for tier in ("t0", "none"):
         found = calls(small, tier)

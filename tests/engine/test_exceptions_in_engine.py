@@ -1,4 +1,4 @@
-"""Exceptions that start and end under traffic: buckets stay, and nobody gets tokens by it."""
+"""Exceptions that start and end under traffic keep buckets and mint no tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PACES = st.sampled_from((1, 2, 5, 10, 50))
 
 
 class Run:
-    """An engine that follows a tree's exceptions by its own clock, as agents and replays do."""
+    """An engine that applies a tree's exceptions by its own clock, as agents and replays do."""
 
     def __init__(self, make: MakeEngine, policies: PolicyTree, now: int = START - 5 * NS) -> None:
         self.policies = policies
@@ -59,7 +59,7 @@ class Run:
 def run(
     make: MakeEngine, part: str, base: dict[str, Any], raised: dict[str, Any], match: Any
 ) -> Run:
-    """One limit or budget, ``x`` per tenant, and an exception of it from START to END."""
+    """Run one limit or budget, ``x`` per tenant, with an exception from START to END."""
     said = {"/": {"limits": {}, part: {"x": {**base, "per": ["tenant"]}}}}
     return Run(make, excepted(said, exception(match=match, **TIMES, **{part: {"x": raised}})))
 
@@ -69,7 +69,7 @@ matches = st.sampled_from((None, ACME, {"tenant": "a*"}))
 
 
 def asked(chance: random.Random, subject: Run, most: int) -> list[tuple[int, int]]:
-    """What random traffic was granted before, during and after."""
+    """Return the cost granted to random traffic before, during and after the exception."""
     log = []
     now = subject.now
     while now < END + 5 * NS:
@@ -110,9 +110,9 @@ def test_no_window_admits_more_than_the_larger_count(
 def test_buckets_keep_their_level(
     make: MakeEngine, part: str, match: Any, burst: int, other: int, before: int, during: int
 ) -> None:
-    """Tokens = min(tokens, burst), at the start and at the end; for keys never seen as well.
+    """Tokens = min(tokens, burst) at the start and at the end, also for keys never seen.
 
-    The rate is so slow that no token comes in between.
+    The rate is so slow that no token is added meanwhile.
     """
     subject = run(make, part, {"rate": "1/h", "burst": burst}, {"burst": other}, match)
     subject.at(START - 1).ask(min(before, burst))
@@ -189,7 +189,7 @@ def test_exception_is_counted_under_its_limits_name(make: MakeEngine) -> None:
 
 @each_engine
 def test_bucket_keeps_its_state_through_many_successive_exceptions(make: MakeEngine) -> None:
-    """A bucket that goes through ten of them in turn, each a nanosecond after its last request."""
+    """A bucket migrates through ten of them, each a nanosecond after its last request."""
     said = {"/": {"limits": {"x": {"rate": "1/h", "burst": 10, "per": ["tenant"]}}}}
     chain = [
         exception(

@@ -1,6 +1,6 @@
-"""Many edits within one refill: buckets that begin as others did, which began as others did.
+"""Long lineages: many edits within one refill, so that buckets inherit from heirs of heirs.
 
-How often a group is asked, and how many are kept, is looked up in the engine in Python.
+Numbers of reads and of kept groups come from the pure engine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GOLD = {"tier": "gold", "tenant": "a"}
 
 
 def flipped(generation: int) -> PolicyTree:
-    """Two overrides that swap their requests with each generation: both have been anybody's."""
+    """Return two overrides that swap their requests with each generation."""
     tiers = ("gold", "silver") if generation % 2 else ("silver", "gold")
     policy = {
         "scope": "/",
@@ -39,7 +39,7 @@ def flipped(generation: int) -> PolicyTree:
 
 
 def edit(engine: Engine, edits: int, *, charged: bool = False) -> int:
-    """Publish so often, a millisecond apart; returns when."""
+    """Publish that many times, a millisecond apart; return the time."""
     now = 0
     for generation in range(1, edits + 1):
         now += 10**6
@@ -50,7 +50,7 @@ def edit(engine: Engine, edits: int, *, charged: bool = False) -> int:
 
 
 def line(kin: Group | Family | None) -> int:
-    """How many are behind, by the longest way."""
+    """Return the number of groups behind this one, by the longest path."""
     if kin is None:
         return 0
     members = kin.groups.values() if isinstance(kin, Family) else ()
@@ -60,7 +60,7 @@ def line(kin: Group | Family | None) -> int:
 @each_engine
 @pytest.mark.parametrize("edits", [12, EDITS])
 def test_charged_tokens_stay_charged_through_a_long_lineage(make: MakeEngine, edits: int) -> None:
-    """Of a request that each generation charges, and with 2^60 ways back to where it began."""
+    """For a request that each generation charges, with 2^60 paths back to its first bucket."""
     engine = make(lambda: 0)
     now = edit(engine, edits, charged=True)
     assert engine.check("/", GOLD, 0, now).remaining == max(0, 50 - edits)

@@ -1,4 +1,4 @@
-"""Thousands of overrides above many scopes: shared where equal, and nothing resolved in a swap."""
+"""Thousands of overrides above many scopes: equal data is shared, swaps resolve nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCOPES = [f"/s{at}" for at in range(6)]
 
 
 def tenants(count: int, most: int, **slow: Any) -> PolicyTree:
-    """An override for each tenant at the root; ``slow`` is what the last one says."""
+    """Return an override for each tenant at the root; the last one sets ``slow``."""
     overrides = [
         {"name": f"t{at}", "match": {"tenant": f"t{at}"}, "limits": {"l": {"burst": most}}}
         for at in range(count)
@@ -56,7 +56,7 @@ def test_scopes_share_tables_that_grow_with_the_overrides() -> None:
 
 
 def test_nothing_is_resolved_while_checks_wait() -> None:
-    """By the lock of the engine in Python: another's cannot be asked."""
+    """Tested with the pure engine only: the lock of the compiled engine cannot be read."""
     engine = PureEngine(lambda: 0)
     engine.swap(compile_tree(tenants(30, 5), 1), 0)
     for scope in SCOPES:
@@ -117,7 +117,7 @@ def test_extent_bounds_the_refill_time_of_every_bucket(
 
 @each_engine
 def test_unused_override_migrates_through_each_change(make: MakeEngine) -> None:
-    """What a small burst took is not given back when the burst grows again."""
+    """Tokens cut by a small burst are not given back when the burst grows again."""
     engine = make(lambda: 0)
     for generation, burst in enumerate((50, 5, 60), 1):
         tree = tenants(3, 9, rate="1/week", burst=burst)
@@ -128,7 +128,7 @@ def test_unused_override_migrates_through_each_change(make: MakeEngine) -> None:
 
 @each_engine
 def test_equal_generations_share_memory(make: MakeEngine) -> None:
-    """A family that follows changes still lets go of the trees that it no longer needs."""
+    """A family that follows changes still drops the trees that it no longer needs."""
     engine = make(lambda: 0)
     kept = []
     for generation, burst in enumerate((5, 6, 6), 1):

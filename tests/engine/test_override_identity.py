@@ -1,4 +1,4 @@
-"""A bucket never has two sets of parameters: equal overrides with a say mean equal limits."""
+"""A bucket never has two sets of parameters: equal selecting overrides mean equal limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The witness of crashes: what a fatal signal leaves behind, and that it changes nothing else."""
+"""The witness of crashes: it records a fatal signal, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _fast = pytest.importorskip("ratectl.engine.native._fast")
 
-# Each in a process of its own: most of them die.
+# Each test runs in its own process: most of them die.
 HEAD = """
 import ctypes, faulthandler, mmap, os, signal, sys, tempfile
 from ratectl.engine.native import _fast
@@ -248,11 +248,13 @@ assert handler(signal.SIGABRT) == hosts
 """,
     )
     assert (died.status, died.errors) == (0, "")
-    assert died.notes == {"note": "06\n"}, "the process lives, and the signal is watched no longer"
+    assert died.notes == {"note": "06\n"}, (
+        "the process survives, and the signal is no longer watched"
+    )
 
 
 def test_handlers_that_call_each_other_end(tmp_path: Path):
-    """Placed below the host's handler, ours must not be placed above it as well."""
+    """If our handler is below the host's, it must not be installed above it as well."""
     died = Died(
         tmp_path,
         """
@@ -288,7 +290,7 @@ segmentation_fault()  # this cannot be ignored
     sys.platform != "linux" or platform.machine() != "x86_64", reason="layouts of Linux on x86-64"
 )
 def test_host_that_handles_its_faults_gets_them_unchanged(tmp_path: Path):
-    """Virtual machines and collectors do so: they need the address, and go on."""
+    """Virtual machines and collectors do so: they need the faulting address, and go on."""
     died = Died(
         tmp_path,
         """
@@ -321,4 +323,4 @@ assert seen == [page + 8, page], "from now on without the witness"
 """,
     )
     assert (died.status, died.errors) == (0, "")
-    assert died.notes == {"note": "11\n00\n"}, "that signal was survived"
+    assert died.notes == {"note": "11\n00\n"}, "the process survived that signal"

@@ -1,4 +1,4 @@
-"""Records as agents write them, for those who judge by them."""
+"""Records of agents, for tests of their readers."""
 
 from __future__ import annotations
 

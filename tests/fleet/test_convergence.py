@@ -1,4 +1,4 @@
-"""Waiting for agents: how many are enough, who is waited for, and for how long."""
+"""Waiting for agents: how many are enough, which are waited for, and for how long."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def store(url: str) -> Iterator[Store]:
 def waited(
     store: Any, wanted: Enough, meanwhile: Callable[[float], object] = lambda _: None
 ) -> tuple[Outcome, Standing, float]:
-    """Wait ten seconds at most for generation 5; ``meanwhile`` happens at each look."""
+    """Wait at most ten seconds for generation 5; call ``meanwhile`` at each look."""
     now = 0.0
 
     def sleep(seconds: float) -> None:
@@ -120,7 +120,7 @@ def test_wait_ends_at_the_timeout(store: Store, url: str) -> None:
 
 
 class Flaky:
-    """A store that is out of reach for a while."""
+    """A store that does not answer for a while."""
 
     def __init__(self, store: Store, fails: int) -> None:
         self.store, self.fails = store, fails

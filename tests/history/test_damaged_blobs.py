@@ -1,4 +1,4 @@
-"""Damaged blobs in the store are written again by whoever publishes the same bytes."""
+"""Damaged blobs in the store: the next publication of the same bytes repairs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kill switch's record: what it holds, who may write it at once, and what is no record."""
+"""The kill switch's record: its content, concurrent writers, and invalid records."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_unreadable_record_is_replaced_and_reported(store: Store) -> None:
 
 
 def test_off_writes_a_record_even_if_nothing_is_on(store: Store) -> None:
-    """Agents may remember what the store does not."""
+    """Agents may obey a record that the store has lost."""
     one = change_switches(store, lambda on: on.turned_off()).after
     two = change_switches(store, lambda on: on.turned_off()).after
     assert 0 < one.sequence < two.sequence == read_switches(store).sequence
@@ -172,7 +172,7 @@ def test_a_lost_reply_is_settled_by_reading(store: Store, applied: bool) -> None
     assert [each.scope for each in changed.before.on] == ["/a"]
     assert [each.scope for each in changed.after.on] == ["/a", "/b"]
     assert read_switches(store) == changed.after
-    assert (store.get(PANIC) == then[0]) is applied, "what was written is not written again"
+    assert (store.get(PANIC) == then[0]) is applied, "the record is not written twice"
 
 
 def test_lost_reply_with_a_concurrent_change(store: Store) -> None:
@@ -184,7 +184,7 @@ def test_lost_reply_with_a_concurrent_change(store: Store) -> None:
 
 
 class Gone:
-    """A store that takes a write without a reply, and is gone from then on."""
+    """A store that executes a write without a reply, and is unreachable from then on."""
 
     def __init__(self) -> None:
         self._written = False
@@ -206,7 +206,7 @@ def test_unsettled_outcome_is_reported_as_unknown() -> None:
 
 
 class Overtaken(Flaky):
-    """A store in which somebody else is always sooner."""
+    """A store in which another writer is always faster."""
 
     def txn(self, *args: Any) -> TxnResult:
         turn_on(self._store, "/other")

@@ -1,4 +1,4 @@
-"""The controller, by a clock of its own: reports are written as agents would write them."""
+"""The controller of a rollout, with a simulated clock and simulated reports of agents."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ AUTHOR = "Ada"
 
 
 class World:
-    """One agent that takes part and one that does not, and a clock that sleeping moves."""
+    """One agent that takes part and one that does not, with a clock that ``sleep`` moves."""
 
     def __init__(self, store: Store, **terms: Any) -> None:
         publish_policies(store, simple("5/s"))
@@ -47,7 +47,7 @@ class World:
         self.requests = 0
         self.rate = 10
         self.rates = {"new": 1.0, "old": 1.0}
-        """Who is there, and how much of the requests each decides."""
+        """Agents that report, with the share of requests that each decides."""
         self.down = False
         self.reports = True
         self.seen: list[Progress] = []
@@ -74,13 +74,13 @@ class World:
             )
 
     def __getattr__(self, name: str) -> object:
-        """The store, while it is there."""
+        """Return an attribute of the store, while it answers."""
         if self.down:
             raise StoreUnavailable("etcd.example:2379", "connection refused")
         return getattr(self.store, name)
 
     def run(self, seconds: float | None = None, store: object = None) -> RolloutRecord:
-        """Control it, in ``store`` if another one stands before the world's."""
+        """Control the rollout, through ``store`` instead of the world's store if given."""
         self.report()
         self.control = Controlling(
             store or self,  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ class World:
 
 @pytest.fixture
 def world(store: Store, monkeypatch: pytest.MonkeyPatch) -> World:
-    # Who takes part is what the world says, not what a hash does.
+    # The world decides which agents take part, not a hash.
     monkeypatch.setattr("ratectl.rollout.judge.included", lambda _, name, percent: name == "new")
     return World(store)
 
@@ -203,7 +203,9 @@ def test_deposed_controller_names_the_new_one(world: World):
     with pytest.raises(Conflict, match="process 7 on elsewhere controls a rollout since noon"):
         world.run(600)
     assert world.now < 45
-    assert world.store.get(CONTROLLER) is not None, "it is not ours to end"
+    assert world.store.get(CONTROLLER) is not None, (
+        "the deposed controller does not end the rollout"
+    )
 
 
 def test_agents_are_judged_during_a_pause_too(world: World):
@@ -273,7 +275,7 @@ def test_lost_reply_does_not_stop_the_controller(world: World):
 def test_suspended_controller_looks_again_before_it_advances(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
-    """Between what it saw and what it was about to do, a minute goes by and an agent dies."""
+    """Between its look and its step a minute passes, and an agent dies."""
     look = Judge.look
 
     def suspended(*args: Any) -> Verdict:
@@ -289,7 +291,7 @@ def test_suspended_controller_looks_again_before_it_advances(
 
 
 def test_controller_key_with_a_lost_reply_is_its_own(world: World):
-    """Nobody renews it: it is written again, and not taken for another's."""
+    """The key has no renewed lease: it is written again, and not taken for another controller's."""
     flaky = Flaky(world.store, applied=True, key=CONTROLLER)
     assert world.run(600, flaky).state == "promoted"
     assert flaky.lost == 1

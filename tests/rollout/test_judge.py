@@ -1,4 +1,4 @@
-"""How agents that take part in a rollout are judged, by what they report."""
+"""Judgement of the agents in a rollout, by their reports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Stage:
-    """A judge, and one agent of each kind that count on."""
+    """A judge, with one agent that takes part and one that does not; both keep counting."""
 
     def __init__(self, **terms: Any) -> None:
         self.judge = Judge(rollout(**terms))
@@ -100,7 +100,7 @@ def test_rejection_of_another_generation_does_not_abort():
 
 
 def silent(stage: Stage, agents: list[AgentRecord], seconds: float) -> Verdict:
-    """Nobody reports any more, and the judge looks every second."""
+    """Return the verdict after some seconds without reports; the judge looks every second."""
     verdict = stage.look(agents, [beat("new", 0, joined=True)])
     for _ in range(int(seconds)):
         verdict = stage.look(agents, [beat("new", 0, joined=True)])
@@ -222,7 +222,7 @@ def test_decisions_before_joining_do_not_count():
 
 @pytest.mark.parametrize(("requests", "trouble"), [(300, False), (30_000, True)])
 def test_difference_within_chance_does_not_abort(requests: int, trouble: bool):
-    """56% beside 50% of 300 requests each happens by itself, looked at often enough."""
+    """56% and 50% of 300 requests each can happen by chance, with enough looks."""
     half, more = requests // 2, round(requests * 0.56)
     verdict = Stage().counted((requests - more, more), (requests - half, half))
     assert (verdict.trouble is not None) == trouble
@@ -233,7 +233,7 @@ def test_few_requests_are_not_compared():
 
 
 def test_first_seen_report_is_no_sign_of_life():
-    """It may be as old as its lease."""
+    """Its record may be as old as its lease."""
     stage = Stage()
     stage.look([], [])
     late = [agent("new", joined=True)]

@@ -38,7 +38,7 @@ TERMS = Terms.of([5.0])
 
 
 def tried(store: Store, rate: str = "9/s") -> HistoryEntry:
-    """A candidate beside what is live."""
+    """Store with a candidate beside the live generation."""
     entry = start(store, simple(rate), ME, TERMS)
     assert entry is not None
     return entry
@@ -130,7 +130,7 @@ def test_number_of_an_aborted_candidate_is_not_reused(store: Store):
     assert (record.state, record.by, record.reason) == ("aborted", "Ada", "it refuses too much")
     assert head(store).candidate is None
     assert publish_policies(store, simple("6/s")).generation == 3
-    assert read_entry(store, 2).action == "canary", "history keeps what was tried"
+    assert read_entry(store, 2).action == "canary", "the history keeps the candidate"
     assert [each.generation for each in lived(store)] == [3, 1]
     assert rollback(store, 1, ME) is not None
 
@@ -217,7 +217,7 @@ def test_step_with_a_lost_reply_is_settled_by_reading(
     }
     before = head(store)
     if not applied:
-        # Somebody else writes the head instead: then it is certain that ours will never land.
+        # Another writer replaces the head: then our write can never succeed.
         other = Head(
             sequence=before.sequence + 1,
             generation=before.generation,

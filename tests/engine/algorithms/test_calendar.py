@@ -1,4 +1,4 @@
-"""Calendar windows: by the calendar, by a slow second reading of the rules, and by their laws."""
+"""Calendar windows: known dates, a slow second implementation of the rules, and their laws."""
 
 from __future__ import annotations
 
@@ -142,12 +142,12 @@ def test_windows_of_known_calendar_dates(
     assert of.around(ns(start)) == of.around(ns(end) - 1) == (ns(start), ns(end))
 
 
-# -- a second reading: the window of a day begins at the first instant that shows its time or later
+# -- second implementation: a day's window begins at the first instant that shows its time or later
 
 
 @lru_cache(maxsize=65_536)
 def first_instant(day: date, at: time, zone: str) -> int:
-    """To the minute, by looking at the local clock of each."""
+    """Return the first instant, to the minute, by reading the local clock of each minute."""
     asked = datetime.combine(day, at)
     instant = asked.replace(tzinfo=UTC) - timedelta(hours=15)
     local = ZoneInfo(zone)
@@ -161,7 +161,7 @@ def first_instant(day: date, at: time, zone: str) -> int:
 
 
 def begins(of: CalendarWindow, day: date) -> bool:
-    """Whether a window begins on a day of the calendar."""
+    """Return True if a window begins on a day of the calendar."""
     if of.unit == "week":
         return day.weekday() == of.weekday
     if of.unit == "month":
@@ -245,7 +245,7 @@ def test_windows_tile_time(of: CalendarWindow, instants: list[int], where: float
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "Pacific/Apia", "Australia/Lord_Howe"])
 @pytest.mark.parametrize("unit", ["day", "week", "month"])
 def test_window_after_window_for_decades(zone: str, unit: str) -> None:
-    """One for each day, Sunday or month end of the calendar, and none longer than promised."""
+    """One window for each day, Sunday or month end, and none longer than promised."""
     of = window(unit, zone, "02:15", weekday=6, day=31)
     at, end, count = ns("1990-01-15T00:00:00+00:00"), ns("2030-01-15T00:00:00+00:00"), 0
     while at < end:
