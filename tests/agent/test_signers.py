@@ -132,4 +132,4 @@ def test_bound_key_is_valid_for_one_environment_only(
     )
     head = signed(published, replace(head_of(published), sequence=9), keys.signer, "f" * 32)
     published.put(HEAD, head.encode())
-    wait_for(lambda: "by no key" in (newcomer.status.error or ""), "it is refused", 10)
+    wait_for(lambda: "not from a key" in (newcomer.status.error or ""), "it is refused", 10)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli_support import report_agent
 
+from fleet.reports import report_agent
 from ratectl.errors import StoreUnavailable
 from ratectl.fleet.convergence import Enough, Standing, wait_for
 from ratectl.stores import open_store
