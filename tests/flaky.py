@@ -16,7 +16,7 @@ __all__ = ["Flaky"]
 
 
 class Flaky:
-    """Passes everything on, but says "unknown" after, or instead of, writing ``key``: the head."""
+    """Store that raises OutcomeUnknown after, or instead of, writing ``key`` (the head)."""
 
     def __init__(self, store: Store, *, applied: bool, key: str = HEAD) -> None:
         self._store = store

@@ -45,7 +45,7 @@ def algorithm(rule: Rule, offset: WallOffset | None = None) -> Algorithm[Any]:
 
 
 def by_scope(*limits: Limit, bare: Iterable[str] = ()) -> Published:
-    """Limits as they would be published; ``bare`` scopes are declared and have none."""
+    """Return limits by scope, as published; ``bare`` scopes are declared without limits."""
     published: dict[str, list[Limit]] = {scope: [] for scope in bare}
     for limit in limits:
         published.setdefault(limit.scope, []).append(limit)
@@ -80,7 +80,7 @@ def _covers(above: str, scope: str) -> bool:
 
 
 def verdict(decision: Decision) -> Verdict:
-    """Every field of a decision."""
+    """Return every field of a decision."""
     return Verdict(*[getattr(decision, name) for name in FIELDS])
 
 

@@ -1,4 +1,4 @@
-"""What an agent knows of itself; written by its threads, read by anyone."""
+"""Status of an agent: written by its threads, read by any thread."""
 
 from __future__ import annotations
 
@@ -21,49 +21,49 @@ __all__ = ["AgentState", "AgentStatus"]
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """A moment of an agent."""
+    """Status of an agent at one moment."""
 
     engine: str = ""
     """Name of the engine that decides: ``c``, or ``pure`` and why there is no compiled core."""
     generation: int = 0
     """The generation it enforces; 0 before any."""
     sequence: int = 0
-    """Of the newest head that it accepted."""
+    """Sequence of the newest head that it accepted."""
     rollout: str | None = None
     """The rollout whose candidate it enforces."""
     source: str = "none"
-    """Where that came from: ``store``, ``last-good``, ``directory`` or ``none``."""
+    """Origin of the generation: ``store``, ``last-good``, ``directory`` or ``none``."""
     connected: bool = False
-    """Whether the store (or directory) answered last time."""
+    """True if the store (or directory) answered last time."""
     problems: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong now, by what it concerns: ``store``, ``generation``, ``quarantine``,
-    ``report``, ``disk``, ``decisions``, ``exceptions``, ``process`` or ``panic…``."""
+    """Current problems by concern: ``store``, ``generation``, ``quarantine``, ``report``,
+    ``disk``, ``decisions``, ``exceptions``, ``process`` or ``panic…``."""
     rejected: int | None = None
-    """The generation that was refused and is live in the store all the same."""
+    """The generation that this agent rejected and that the store's head still names."""
     applied: str | None = None
-    """When the generation was swapped in (ISO 8601, UTC)."""
+    """Time at which the generation was swapped in (ISO 8601, UTC)."""
     swap_ms: float | None = None
-    """From seeing the head to enforcing it."""
+    """Milliseconds from reading the head to enforcing the generation."""
     panic: tuple[Obeyed, ...] = ()
     """Kill switches that are on and obeyed here."""
     panic_sequence: int = 0
-    """Of the store's record of switches that is obeyed; 0 for none."""
+    """Sequence of the store's kill switch record that is obeyed; 0 for none."""
 
     @property
     def error(self) -> str | None:
-        """All problems in one line; None when there are none and nothing is waited for."""
+        """All problems, and the missing step if the agent waits; one line, None for neither."""
         return "; ".join(filter(None, (self.known_problems, self._waits_for))) or None
 
     @property
     def known_problems(self) -> str | None:
-        """All problems in one line; None when there are none (yet)."""
+        """All problems in one line; None if there are none."""
         return "; ".join(self.problems.values()) or None
 
     @property
     def _waits_for(self) -> str | None:
-        """Return the step that is missing before the store's policies are in force, if one is.
+        """Return the step that is missing before the source's policies are in force.
 
-        None where a problem tells of it already.
+        None if no step is missing, or if a problem reports it already.
         """
         first = "waiting for the store's first answer"
         if self.generation:
@@ -84,10 +84,10 @@ class AgentStatus:
 
 
 class AgentState:
-    """The current ``AgentStatus``, replaced whole, with a way to wait for changes.
+    """Holder of the current ``AgentStatus``, which is replaced as a whole; threads can wait for it.
 
-    Waiters take no lock of the state: an exception that a time limit raises in there could keep it
-    for ever.
+    Waiters take no lock of the state: an exception raised in a waiter (a time limit by a signal)
+    could leave the lock held for ever.
     """
 
     def __init__(self, status: AgentStatus | None = None) -> None:
@@ -101,7 +101,7 @@ class AgentState:
         return self._status
 
     def update(self, **changes: Any) -> None:
-        """Set fields. Nobody is woken, and nothing reported, where that is how it is already."""
+        """Set fields. Wakes the waiters only if a value changes."""
         with self._changing:
             status = replace(self._status, **changes)
             if status != self._status:
@@ -113,21 +113,20 @@ class AgentState:
             wakeup.set()
 
     def problem(self, concern: str, text: str | None, **changes: Any) -> None:
-        """Note a problem, or (None) that it is over. Only what is news is logged.
+        """Set the problem of a concern, or end it (None). Logs only changes.
 
-        The end is logged as a warning too: a log that shows the problem has to show its end.
+        The end is a warning too: a log that shows the problem also has to show its end.
         """
         with self._changing:
             known = self._status.problems.get(concern)
             if text != known or changes:
-                problems = {
-                    name: said for name, said in self._status.problems.items() if name != concern
-                }
+                problems = dict(self._status.problems)
+                problems.pop(concern, None)
                 if text is not None:
                     problems[concern] = text
                 self.update(problems=problems, **changes)
         if text is None and known is not None:
-            log.warning("no longer: %s", known)
+            log.warning("resolved: %s", known)
         elif text != known:
             log.warning("%s", text)
 
@@ -136,7 +135,7 @@ class AgentState:
         return self._wait_until(lambda: self._status.generation >= at_least, timeout)
 
     def wait_for_change(self, seen: AgentStatus, timeout: float) -> AgentStatus:
-        """Wait (seconds) until the status is no longer ``seen``; returns the newest."""
+        """Wait (seconds) until the status is another than ``seen``; return the current status."""
         self._wait_until(lambda: self._status is not seen, timeout)
         return self._status
 
@@ -156,6 +155,6 @@ class AgentState:
                 self._waiting.remove(wakeup)
 
     def wake(self) -> None:
-        """Make every waiter look again."""
+        """Make every waiter check its condition again."""
         with self._changing:
             self._set(replace(self._status))

@@ -1,4 +1,4 @@
-"""Differences between limits that requests can notice, and the kinds of change."""
+"""Effect of a limit on requests, and the kinds of changes from one limit to another."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ __all__ = [
 ]  # fmt: skip
 
 Named = tuple[str, str | None, str | None]
-"""A change by its scope, its limit, and the override that it is for."""
+"""Identity of a change: its scope, its limit, and its override or exception."""
 
 Buckets = tuple[str, str, tuple[str, ...], bool]
-"""Those of a limit that some overrides select: scope, name, overrides, whether it is a budget."""
+"""Identity of a limit's buckets: scope, name, selecting overrides, True for a budget."""
 
 BUDGET: Final = "budget "
-"""What the names of budgets begin with, in a change."""
+"""Prefix of a budget's name in a change."""
 
 Kind = Literal[
     "added", "removed", "tightened", "loosened", "clipped", "unclipped", "enforced", "shadowed",
     "changed",
 ]  # fmt: skip
-"""``clipped``: tighter, as a cap now clips what it did not; ``unclipped``: looser, as none does any
-more. ``enforced``: shadow before, whatever its amounts do; ``shadowed``: the way back."""
+"""``clipped``: tighter, because a cap clips it now; ``unclipped``: looser, because no cap clips it
+any more. ``enforced``: from shadow to enforce, whatever the amounts; ``shadowed``: the reverse."""
 
 RELIEFS: Final[frozenset[Kind]] = frozenset({"loosened", "unclipped", "shadowed"})
-"""Kinds by which nobody is refused who was not."""
+"""Kinds that cause no new refusals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """One difference at one declared scope.
 
-    ``limit`` is None for a change of ``on_error``, and ``budget NAME`` for one of a budget.
-    ``via`` is the override or exception for whose requests it is; None for all others.
-    ``inherited``: it follows from another change, that of the nearest declared scope above or of
-    the limit that an unchanged override builds on.
+    ``limit``: None for a change of ``on_error``, ``budget NAME`` for a budget.
+    ``via``: the override or exception whose requests are affected; None for all other requests.
+    ``inherited``: True if it follows from another change: of the nearest declared scope above, or
+    of the limit that an unchanged override builds on.
     """
 
     scope: str
@@ -57,24 +57,24 @@ class Change:
     inherited: bool = False
     via: str | None = None
     origin: Origin | None = field(default=None, compare=False)
-    """What makes the difference, as far as it is said on the new side."""
+    """The new setting that makes the difference, if a document of the new tree has one."""
     old: Limit | None = field(default=None, compare=False)
     new: Limit | None = field(default=None, compare=False)
-    """What there was and what there is to be; None for exceptions as well."""
+    """The limit before and after; None if it does not exist, and for exceptions."""
 
     @property
     def named(self) -> Named:
-        """What tells it from others, save for exceptions of one scope with the same times."""
+        """Identity; not unique for exceptions of one scope with the same times."""
         return (self.scope, self.limit, self.via)
 
     @property
     def most(self) -> int | None:
-        """What a full bucket admits at once afterwards; None for everything, and for unknown."""
+        """New capacity: what a full bucket admits at once; None if unlimited or unknown."""
         return most_of(self.new)
 
     @property
     def buckets(self) -> Buckets | None:
-        """Where its requests were counted until now; None where not by themselves."""
+        """Buckets that counted its requests until now; None if they count other requests too."""
         if self.old is None or self.limit is None:
             return None
         overrides = self.old.touched
@@ -84,18 +84,18 @@ class Change:
 
 
 class Origin(NamedTuple):
-    """A setting, and the path at which its document says it: ``limits.spike.rate``."""
+    """A setting, and its path in its document: ``limits.spike.rate``."""
 
     path: str
     setting: Setting
     clip: Clip | None = None
-    """What a cap makes of the value; then the setting is the cap's."""
+    """The clip of the value by a cap; then the setting is the cap's."""
     lifted: Clip | None = None
-    """What a cap made of it before, and none does any more."""
+    """The earlier clip of the value, if no cap clips it any more."""
 
 
 def effect(limit: Limit | None) -> tuple[object, ...] | None:
-    """What requests can notice."""
+    """Return a value that is equal for limits with equal effect on requests; None without one."""
     if limit is None:
         return None
     if limit.mode == "off" or limit.unlimited:
@@ -104,7 +104,7 @@ def effect(limit: Limit | None) -> tuple[object, ...] | None:
 
 
 def kind_of(old: Limit | None, new: Limit | None) -> Kind:
-    """How ``new`` treats requests, compared with ``old``."""
+    """Return the kind of a change from ``old`` to ``new``."""
     if old is None:
         return "added"
     if new is None:
@@ -122,15 +122,17 @@ def kind_of(old: Limit | None, new: Limit | None) -> Kind:
 
 
 def text_of(limit: Limit | None) -> str | None:
-    """A limit in words; None where there is none."""
+    """Return a limit as text; None if there is none."""
     if limit is None:
         return None
     return " ".join(filter(None, (row.text(limit) for row in FIELDS)))
 
 
 def origin_of(old: Limit | None, new: Limit | None, *, budget: bool = False) -> Origin | None:
-    """The first setting of ``new`` that requests notice, and that is not as in ``old``; the limit
-    as such where something is no longer said."""
+    """Return the first setting of ``new`` whose effect differs from ``old``.
+
+    Returns the limit itself if the difference is a removed setting.
+    """
     if new is None:
         return None
     said = f"{'budgets' if budget else 'limits'}.{new.name}"
@@ -151,7 +153,7 @@ def most_of(limit: Limit | None) -> int | None:
 
 
 def _clipped(wide: Limit, narrow: Limit) -> bool:
-    """Whether it is by caps alone that one is narrower than the other."""
+    """Return True if caps are the only reason why ``narrow`` is tighter than ``wide``."""
     fields = list(_said_anew(wide, narrow))
     return bool(fields) and all(name in narrow.clips and name not in wide.clips for name in fields)
 

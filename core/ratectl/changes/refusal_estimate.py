@@ -1,10 +1,10 @@
-"""What a change would have refused of the traffic of the last minute, as far as that follows.
+"""Estimate of the requests of the last minute that a change would have refused.
 
-Agents report, for each limit, how many requests it decided lately, how many it refused (or would
-have, in shadow) and how full its fullest bucket was; not when each request came, nor of which key.
-So the answer is a number between two bounds: they meet where it is known, as for a limit that was
-in shadow and is to be enforced, and are none and all where nothing is. Where they lie apart they
-take each request to cost 1.
+Agents report for each limit how many requests it decided recently, how many it refused (or would
+have refused, in shadow) and how full its fullest bucket was. They do not report the time and the
+key of each request. So the estimate is a lower and an upper bound. The bounds are equal if the
+number is known, as for a limit that goes from shadow to enforce; they are 0 and all requests if
+nothing is known. Otherwise they assume that each request costs 1.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ __all__ = ["Refusals", "refusals"]
 
 
 class Refusals(NamedTuple):
-    """Requests of the last minute that a limit decided, over all agents."""
+    """Requests that a limit decided in the last minute, over all agents."""
 
     requests: int
     refused: int
-    """Those that it did refuse: none while it is in shadow."""
+    """Requests that it refused: 0 while it is in shadow."""
     least: int
-    """So many, at least, it would have refused after the change."""
+    """Lower bound of the refused requests after the change."""
     most: int
-    """And no more than so many."""
+    """Upper bound of the refused requests after the change."""
 
     def __add__(self, other: Refusals) -> Refusals:  # type: ignore[override]
         return Refusals(*(one + two for one, two in zip(self, other, strict=True)))
@@ -51,7 +51,10 @@ def refusals(
     changes: Sequence[Change],
     records: Iterable[UsageRecord],
 ) -> Mapping[Named, Refusals]:
-    """By change (those that follow another count for that one); what nobody reports is left out."""
+    """Return the estimate by change; changes without reports are left out.
+
+    A change that follows from another one counts for its leader.
+    """
     reports = _by_buckets(records)
     resorted = _Resorted(old, new, changes)
     found: dict[Named, Refusals] = {}
@@ -59,7 +62,7 @@ def refusals(
         for report, seconds in reports.get(change.buckets, ()) if change.buckets else ():
             requests = report.recent_allowed + report.recent_refused
             if not requests:
-                continue  # unknown: a reporter that fails says nothing as well
+                continue  # unknown: a failing reporter reports zero as well
             least, most = 0, requests
             if change.old is not None and change not in resorted:
                 least, most = _bounds(change.old, change.new, report, seconds)
@@ -72,7 +75,7 @@ def refusals(
 def _by_buckets(
     records: Iterable[UsageRecord],
 ) -> Mapping[Buckets, Sequence[tuple[LimitReport, float]]]:
-    """Each agent's report, and the seconds that its recent counts cover."""
+    """Return each agent's report, with the seconds that its recent counts cover, by buckets."""
     found: dict[Buckets, list[tuple[LimitReport, float]]] = {}
     for record in records:
         for report in record.limits:
@@ -82,9 +85,10 @@ def _by_buckets(
 
 
 class _Resorted:
-    """Changes after which buckets count other requests than before: nobody reports these apart.
+    """Set of changes after which buckets count other requests than before; no report covers these.
 
-    So where a scope comes or goes, or an override that has a say in the limit.
+    Such are changes at a scope that is added or removed, and of a limit that an added, removed or
+    changed override sets.
     """
 
     def __init__(self, old: PolicyTree | None, new: PolicyTree, changes: Sequence[Change]) -> None:
@@ -108,14 +112,14 @@ class _Resorted:
 
 
 def _bounds(old: Limit, new: Limit | None, report: LimitReport, seconds: float) -> tuple[int, int]:
-    """How many requests of one agent ``new`` would have refused, at least and at most."""
+    """Return the bounds of one agent's requests that ``new`` would have refused."""
     requests = report.recent_allowed + report.recent_refused
     if new is None or new.mode != "enforce" or new.unlimited:
         return 0, 0
     if new.rate is not None and not new.rate.numerator:
         return requests, requests
     if report.most != _size(old) or report.shadow is not (old.mode == "shadow"):
-        return 0, requests  # the agent runs other rules than are live
+        return 0, requests  # the agent does not run the live policies
     least, most = _compared(old, new, report, seconds)
     if least < most and not new.per:
         admitted = rules_of(new).admitted_at_most(new, Fraction(seconds) * NS)
@@ -124,7 +128,7 @@ def _bounds(old: Limit, new: Limit | None, report: LimitReport, seconds: float) 
 
 
 def _compared(old: Limit, new: Limit, report: LimitReport, seconds: float) -> tuple[int, int]:
-    """What follows from what ``old`` did with the same requests."""
+    """Return the bounds that follow from the decisions of ``old`` on the same requests."""
     allowed, refused = report.recent_allowed, report.recent_refused
     nothing = (0, allowed + refused)
     if (old.algorithm, old.per, old.resets) != (new.algorithm, new.per, new.resets):
@@ -150,11 +154,12 @@ def _fits(used: int, old: Limit, new: Limit) -> bool:
 
 
 def _kept(used: int, old: Limit, new: Limit) -> Fraction:
-    """The share of what ``old`` admitted that ``new`` admits, at least, whenever it came.
+    """Return the least share of the requests admitted by ``old`` that ``new`` admits, at any times.
 
-    Take every other request of those that never filled a bucket beyond ``used``: they never fill
-    one of half the pace beyond half of that, rounded up. So a bucket of such a size admits half of
-    them, these or others: whoever admits whatever fits admits most. So with any share.
+    Take every second request of those that never filled a bucket beyond ``used``: they never fill a
+    bucket of half the rate beyond half of ``used``, rounded up. So a bucket of that size admits at
+    least half of all the requests, since admitting every request that fits admits the most. The
+    same holds for every other share.
     """
     pace = rules_of(new).pace_kept(old, new)
     if not used or not pace:
