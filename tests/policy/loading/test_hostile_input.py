@@ -200,11 +200,17 @@ def test_13_the_deepest_tree_is_enforced() -> None:
     assert len(of_loaded(chain).scopes["/a" * MAX_DEPTH].limits) == MAX_DEPTH
 
 
+def bundle_of(*documents: bytes) -> bytes:
+    """Return a bundle of policies in any bytes."""
+    header = b'{"exceptions":0,"format":2,"policies":%d}' % len(documents)
+    return b"\n".join((header, *documents, b""))
+
+
 def wide(limits: int, scopes: int) -> bytes:
-    """A bundle whose scopes all inherit the same limits."""
+    """Return a bundle whose scopes all inherit the same limits."""
     root = {"scope": "/", "limits": {f"x{at}": {"rate": "1/s"} for at in range(limits)}}
     below = [{"scope": f"/s{at}"} for at in range(scopes)]
-    return json.dumps({"format": 1, "policies": [root, *below]}).encode()
+    return bundle_of(*(json.dumps(fields).encode() for fields in (root, *below)))
 
 
 def test_13_a_bundle_that_inherits_too_much_is_not_enforced() -> None:
@@ -237,12 +243,12 @@ def test_15_zero_admits_nothing_once_the_burst_is_gone(fields: str) -> None:
 
 
 def policy(**fields: Any) -> bytes:
-    """A bundle of one policy, in whatever words."""
-    return json.dumps({"format": 1, "policies": [{"scope": "/a", **fields}]}).encode()
+    """Return a bundle of one policy with any fields."""
+    return bundle_of(json.dumps({"scope": "/a", **fields}).encode())
 
 
 def x(**fields: Any) -> bytes:
-    """A bundle of one limit."""
+    """Return a bundle of one limit."""
     return policy(limits={"x": fields})
 
 
@@ -251,27 +257,27 @@ NOT_ENFORCED = {
     "1 a limit of nothing": (x(), "/a: limit 'x' has no rate"),
     "2 no byte": (b"", "bundle is invalid (0 bytes)"),
     "4 a scope twice": (
-        b'{"format":1,"policies":[{"scope":"/a"},{"scope":"/a"}]}',
+        bundle_of(b'{"scope":"/a"}', b'{"scope":"/a"}'),
         "bundle declares a scope twice",
     ),
     "5 true as a rate": (x(rate=True), "at policies.0.limits.x.rate"),
     "5 true as a burst": (x(rate="1/s", burst=True), "at policies.0.limits.x.burst"),
     "5 nan as a burst": (x(rate="1/s", burst=float("nan")), "at policies.0.limits.x.burst"),
     "6 200,000 bits as a burst": (
-        b'{"format":1,"policies":[{"scope":"/a","limits":{"x":{"burst":%s}}}]}' % (b"9" * 60_000),
+        bundle_of(b'{"scope":"/a","limits":{"x":{"burst":%s}}}' % (b"9" * 60_000)),
         "bundle is invalid",
     ),
-    "9 nesting 5,000": (b'{"format":1,"policies":' + b"[" * 5_000, "bundle is invalid"),
+    "9 nesting 5,000": (bundle_of(b"[" * 5_000), "bundle is invalid"),
     "11 NUL in a name": (policy(limits={"\0": {"rate": "1/s"}}), "at policies.0.limits"),
     "11 a newline behind a name": (policy(limits={"x\n": {"rate": "1/s"}}), "at policies.0.limits"),
     "11 bidi in a name": (policy(limits={"\u202e": {"rate": "1/s"}}), "at policies.0.limits"),
     "11 a lone surrogate": (policy(limits={"\ud800": {"rate": "1/s"}}), "bundle is invalid"),
     "13 a scope of depth 1,000": (
-        json.dumps({"format": 1, "policies": [{"scope": "/a" * 1_000}]}).encode(),
+        bundle_of(json.dumps({"scope": "/a" * 1_000}).encode()),
         "at policies.0.scope",
     ),
     "14 a field of a newer schema": (policy(magic=1), "at policies.0.magic"),
-    "14 a newer format": (b'{"format":2,"policies":{}}', "upgrade ratectl"),
+    "14 a newer format": (b'{"format":3,"policies":{}}', "upgrade ratectl"),
     "15 a negative burst": (x(rate="1/s", burst=-1), "at policies.0.limits.x.burst"),
     "15 a negative rate": (x(rate="-1/s"), "at policies.0.limits.x.rate"),
     "15 a burst of 10^18": (x(rate="1/s", burst=10**18), "at policies.0.limits.x.burst"),
@@ -288,7 +294,7 @@ def test_bundles_are_not_enforced(data: bytes, words: str) -> None:
 
 
 def test_2_a_bundle_of_no_policies_limits_nothing() -> None:
-    data = b'{"format":1,"policies":[]}'
+    data = bundle_of()
     assert activate(data, digest(data), 1).scopes == {}
 
 
