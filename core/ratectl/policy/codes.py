@@ -69,7 +69,6 @@ EXCEPTION_BUCKET: Final = "RC209"
 # RC30x: lint (check.py, lint.py)
 UNSET_NOTHING: Final = "RC301"
 ACROSS_LOCAL: Final = "RC302"
-POINTLESS: Final = "RC303"
 PER_IP: Final = "RC304"
 CAP_UNUSED: Final = "RC305"
 CAP_DECIDES: Final = "RC306"
@@ -139,7 +138,6 @@ CODES: Final[dict[str, str]] = {
     EXCEPTION_BUCKET: "an exception would split or replace buckets",
     UNSET_NOTHING: "unset names a limit that is not inherited",
     ACROSS_LOCAL: "a limit across the cluster is enforced in each agent for now",
-    POINTLESS: "a limit can never be the one that refuses",
     PER_IP: "a limit counts per ip without knowing its proxies",
     CAP_UNUSED: "a cap names a limit that nobody defines",
     CAP_DECIDES: "a cap is what every scope gets",

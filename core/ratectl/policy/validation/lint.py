@@ -15,7 +15,6 @@ from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
 from ratectl.policy.loading.model_errors import closest
 from ratectl.policy.resolution.effective_limit import BUILT_IN
-from ratectl.policy.validation.redundant_limits import pointless
 from ratectl.policy.validation.steps import steps_of
 
 if TYPE_CHECKING:
@@ -59,7 +58,6 @@ class _Linter:
                 self._definers[name].append(policy.scope)
 
     def findings(self) -> Iterator[Diagnostic]:
-        yield from self._pointless()
         yield from self._addresses()
         yield from self._unused_caps()
         yield from self._deciding_caps()
@@ -69,28 +67,9 @@ class _Linter:
     ) -> Diagnostic:
         return Diagnostic(code, message, self.tree.span(scope, path), "warning", hint, notes)
 
-    def _pointless(self) -> Iterator[Diagnostic]:
-        """Limits and budgets that another bucket on their path outdoes."""
-        for found in pointless(self.steps):
-            by = found.by
-            what = f"budget '{by.name}' of {found.owner}" if found.budget else f"limit '{by.name}'"
-            burst = "" if by.burst is None else f", burst {by.burst}"
-            bound = f"{by.rate}{burst}" if by.rate is not None else f"{by.max}"
-            part = "budgets" if found.budget else "limits"
-            field = "rate" if by.rate is not None else "max"
-            place = self.tree.span(by.settings[field].scope, f"{part}.{by.name}.{field}")
-            yield self._finding(
-                codes.POINTLESS,
-                found.scope,
-                found.path,
-                f"{found.what} refuses nothing that {what} does not refuse",
-                f"make it tighter than {bound}, or remove it",
-                f"{part[:-1]} '{by.name}' is set at {place}",
-            )
-
     def _addresses(self) -> Iterator[Diagnostic]:
         """Counting per address where nothing says whose word is taken for it."""
-        for policy, _, here, _ in self.steps:
+        for policy, here, _ in self.steps:
             if here.trusted_proxies.scope != BUILT_IN:
                 continue
             for part, said in (("limits", policy.limits), ("budgets", policy.budgets)):
@@ -109,7 +88,7 @@ class _Linter:
     def _unused_caps(self) -> Iterator[Diagnostic]:
         """Caps on what is defined neither here, nor above, nor below."""
         guesses = _MOST_GUESSES
-        for policy, _, here, _ in self.steps:
+        for policy, here, _ in self.steps:
             for name, cap in policy.caps.items():
                 if name in here.fields or name in policy.unset or not cap.model_fields_set:
                     continue
@@ -134,7 +113,7 @@ class _Linter:
     def _deciding_caps(self) -> Iterator[Diagnostic]:
         """Caps that everything at and below inherits more than: they are the limit, in disguise."""
         users: dict[tuple[str, str, str], bool] = {}
-        for policy, _, here, conditional in self.steps:
+        for policy, here, conditional in self.steps:
             for name in {*policy.limits, *policy.caps, *conditional}:
                 limit = here.limits.get(name)
                 if limit is None or limit.mode == "off":
@@ -144,7 +123,7 @@ class _Linter:
                         key = (cap.scope, name, field)
                         more = name not in conditional and _inherits_more(limit, field, cap)
                         users[key] = users.get(key, True) and more
-        for policy, _, here, _ in self.steps:
+        for policy, here, _ in self.steps:
             for name in policy.caps:
                 fields = [f for f in ("rate", "burst") if users.get((policy.scope, name, f))]
                 if fields and not _any_within(self._broken, policy.scope):
