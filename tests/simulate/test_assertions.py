@@ -85,12 +85,12 @@ FORM = "is not an assertion: write refused < 1%, or shadow[/web] == 0"
         ("refused < ١%", f"'refused < ١%' {FORM}"),
         (
             "denied < 1%",
-            "'denied < 1%': 'denied' cannot be asserted; use refused, admitted or shadow",
+            "'denied < 1%': 'denied' is not known; use refused, admitted or shadow",
         ),
         ("refused < 101%", "'refused < 101%': a share is at most 100%"),
         (
             "refused < 1.5",
-            "'refused < 1.5': requests are counted whole; did you mean a share, in %?",
+            "'refused < 1.5': write a whole number of requests, or a share in %",
         ),
         (
             "refused[a.b] < 1%",

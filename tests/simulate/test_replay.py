@@ -17,7 +17,7 @@ from ratectl.policy.language.instants import Instant
 from ratectl.policy.language.model import Exemption, with_exceptions
 from ratectl.policy.read import load_valid
 from ratectl.simulate import LimitCount, Traffic, read_map, replay
-from ratectl.simulate.timeline import MOST_BUCKETS, Timeline
+from ratectl.simulate.timeline import MAX_BUCKETS, Timeline
 from support import policies
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def test_the_timeline_adds_up_and_stays_bounded() -> None:
         report = replay(traffic(log(0, 0, 0, 0, span / 2, span)), [("new", TIGHT)])
         assert sum(each.requests for each in report.timeline) == 6
         assert sum(each.refused[0] for each in report.timeline) == report.sides[0].refused
-        assert len(report.timeline) <= MOST_BUCKETS
+        assert len(report.timeline) <= MAX_BUCKETS
         assert report.start_ns <= START * NS < report.start_ns + report.width_ns
         assert report.width_ns * len(report.timeline) > span * NS
 

@@ -104,7 +104,7 @@ def test_json_lines_that_cannot_be_used() -> None:
         ('{"at": 99999999999999999, "scope": "/a"}', "the time is before 1970 or after 2262"),
         ('{"at": 1, "scope": "/a", "units": -1}', "units is not a whole number"),
         ('{"at": 1, "scope": "a"}', "no scope for it"),
-        (json.dumps({"at": 1, "x": "x" * 70_000}), "longer than a line may be"),
+        (json.dumps({"at": 1, "x": "x" * 70_000}), "the line is too long"),
     ]
     for line, reason in bad:
         replayed = traffic(f"{good}\n\n{line}\n{good}\n".encode(), JSONL)
@@ -144,8 +144,8 @@ def test_csv_lines_that_cannot_be_used() -> None:
 
 def test_a_csv_header_must_have_what_the_map_names() -> None:
     cases = {
-        "when,tenant": "the log has no column 'who' that the map names: it has when, tenant",
-        "when,who,who": "the log has twice the column 'who' that the map names: "
+        "when,tenant": "the log has no column 'who', which the map uses: it has when, tenant",
+        "when,who,who": "the log has more than one column 'who', which the map uses: "
         "it has when, who, who",
         '"when': "the first line of the log is no CSV header",
     }

@@ -101,7 +101,7 @@ def _rule_of(resolver: Resolver, total: LimitTotal) -> Limit | None:
     What selects a bucket is all that has a say in its parameters, so they are those of requests
     for which nothing else holds.
     """
-    conditions = resolver.places.at(total.scope).conditions
+    conditions = resolver.conditions.at(total.scope).conditions
     bits = {each.via.ref: 1 << position for position, each in enumerate(conditions)}
     matched = sum(bits.get(ref, 0) for ref in total.overrides)
     found = None

@@ -1,6 +1,6 @@
 """Choices: the limits of a scope that depend on the request, as the engine chooses among them.
 
-Overrides and exceptions become numbered conditions (``policy.places``); here they become the
+Overrides and exceptions become numbered conditions (``resolution.conditions``); these become the
 engine's ``Conditions`` and, for each limit or budget that any of them touches, a ``LimitChoice``.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.api import LimitPlan
     from ratectl.policy.language.model import Cap, LimitFields, Override, Policy, PolicyTree
-    from ratectl.policy.resolution.conditions import Place
+    from ratectl.policy.resolution.conditions import PathConditions
     from ratectl.policy.resolution.effective_limit import Limit
     from ratectl.policy.resolution.resolver import Resolver
 
@@ -63,7 +63,7 @@ class Choices:
         """What it remembers, for those that go through it when it is let go (``pacing``)."""
         return self._stories, self._numberings
 
-    def conditions(self, place: Place) -> Conditions | None:
+    def conditions(self, place: PathConditions) -> Conditions | None:
         """What the engine evaluates at a scope; None where nothing depends on the request."""
         if not place.conditions:
             return None
@@ -75,7 +75,7 @@ class Choices:
             self._conditions[id(place.conditions)] = known
         return known
 
-    def limits(self, scope: str, place: Place) -> dict[str, LimitChoice]:
+    def limits(self, scope: str, place: PathConditions) -> dict[str, LimitChoice]:
         """The choices of a scope by the name of the limit, in the order of their conditions."""
         return {
             name: self._limit(scope, place, name, positions)
@@ -83,7 +83,7 @@ class Choices:
             if not self._gone(scope, place, name, positions)
         }
 
-    def _gone(self, scope: str, place: Place, name: str, positions: list[int]) -> bool:
+    def _gone(self, scope: str, place: PathConditions, name: str, positions: list[int]) -> bool:
         """Whether the path unsets a limit behind the last override that speaks of it."""
         if name not in self._unset:
             return False
@@ -98,7 +98,9 @@ class Choices:
         policy = self._policies.get(scope)
         return policy is not None and name in policy.unset
 
-    def _limit(self, scope: str, place: Place, name: str, positions: list[int]) -> LimitChoice:
+    def _limit(
+        self, scope: str, place: PathConditions, name: str, positions: list[int]
+    ) -> LimitChoice:
         conditions = self.conditions(place)
         assert conditions is not None
         numbering = self._numberings.get((id(place.conditions), name))
@@ -116,7 +118,7 @@ class Choices:
             shape=shape, content=content, extent=extent, make=make,
         )  # fmt: skip
 
-    def budget(self, scope: str, place: Place, name: str) -> LimitChoice | None:
+    def budget(self, scope: str, place: PathConditions, name: str) -> LimitChoice | None:
         """The choice of a budget; None where it does not depend on the request."""
         positions, said = [], []
         for position, condition in enumerate(place.conditions):
@@ -170,7 +172,7 @@ class Choices:
         """What one scope's own documents say of a limit."""
         said = policy.limits.get(name)
         overrides = [each for each in policy.overrides if name in each.limits]
-        place = self._resolver.places.at(policy.scope)
+        place = self._resolver.conditions.at(policy.scope)
         exceptions = [
             each
             for each, _ in place.exceptions
@@ -201,7 +203,7 @@ def _extent(said: Iterable[LimitFields | Cap | None]) -> Extent:
     return reduce(Extent.joined, extents, _NO_EXTENT)
 
 
-def _refs(place: Place, positions: list[int]) -> list[str]:
+def _refs(place: PathConditions, positions: list[int]) -> list[str]:
     return [place.conditions[position].via.ref for position in positions]
 
 

@@ -50,7 +50,7 @@ def test_good_durations(text: str, nanoseconds: int, shown: str) -> None:
         ("1e3s", "'1e3s' is not a duration: write <number><unit>, like 30s"),
         ("5m", "'m' could be a minute or a month: write min"),
         ("1month", "unknown unit 'month': use ns, us, ms, s, min, h, day or week"),
-        ("1.5ns", "'1.5ns' is no whole number of nanoseconds"),
+        ("1.5ns", "'1.5ns' is not a whole number of nanoseconds"),
         ("36500.1day", "'36500.1day' is out of range: at most 36500day"),
     ],
 )

@@ -87,7 +87,7 @@ def test_count(text: str, count: int | None) -> None:
         ("5/ms", "the smallest duration is a second: 100/ms is 100000/s"),
         ("5/year", "unknown duration 'year': use s, min, h, day, week or month"),
         ("5/S", "unknown duration 'S': use s, min, h, day, week or month"),
-        ("5/2month", "a month is counted singly: write <number>/month"),
+        ("5/2month", "a rate cannot count several months: write <number>/month"),
         ("1000000001/s", "'1000000001/s' is out of range: at most 1000000000000 per duration"),
         ("1000000000001/day", "'1000000000001/day' is out of range"),
         ("1/1000001s", "'1/1000001s' is out of range"),

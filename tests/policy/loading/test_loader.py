@@ -263,7 +263,7 @@ class TestFiles:
         (found,) = load([missing]).diagnostics
         assert str(found) == (
             f"{missing}: error[RC120]: no such file or directory: {missing}"
-            " (mend the path, or create it)"
+            " (correct the path, or create it)"
         )
 
     @pytest.mark.parametrize("path", ["\ud800", "x/" * 3000], ids=["lone", "long"])

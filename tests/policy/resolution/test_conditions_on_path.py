@@ -1,11 +1,11 @@
-"""Places that serve again for other exceptions."""
+"""TreeConditions that serve again for other exceptions."""
 
 from __future__ import annotations
 
 import pytest
 
 from ratectl.policy.language.model import Exemption, Policy, PolicyTree
-from ratectl.policy.resolution.conditions import Places
+from ratectl.policy.resolution.conditions import TreeConditions
 
 NOW = 1_800_000_000 * 10**9
 OVERRIDE = [{"name": "o", "match": {"tier": "gold"}, "limits": {"l": {"rate": "2/s"}}}]
@@ -31,7 +31,7 @@ def test_places_begun_from_those_without_exceptions_are_the_same(
         for scope in at
     )
     tree = PolicyTree(POLICIES, exceptions=exceptions)
-    whole = Places(tree, NOW)
-    again = Places(tree, NOW, Places(tree, None))
+    whole = TreeConditions(tree, NOW)
+    again = TreeConditions(tree, NOW, TreeConditions(tree, None))
     for scope in ("/", "/a", "/a/b", "/a/b/x", "/c"):
         assert again.at(scope) == whole.at(scope)

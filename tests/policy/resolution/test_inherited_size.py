@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trees import tree, written
 
+from policy.trees import tree, written
 from ratectl.policy.language.scopes import ancestry
 from ratectl.policy.resolution import inherited_size
 from ratectl.policy.resolution.inherited_size import too_much_inherited

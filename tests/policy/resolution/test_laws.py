@@ -127,7 +127,7 @@ def caps_always_hold(case: Case) -> None:
     policies = case.tree
     resolver = Resolver(policies, NOW)
     for scope in case.said:
-        every = range(1 << len(resolver.places.at(scope).conditions))
+        every = range(1 << len(resolver.conditions.at(scope).conditions))
         for mask in every if len(every) <= MASKS else case.chance.sample(every, MASKS):
             resolved = resolver.where(scope, mask)
             assert resolved is not None

@@ -246,7 +246,7 @@ def test_agents_have_a_usable_limit_whatever_conditions_come_together(
     policies = excepted(said, *amended)
     resolver = Resolver(policies, ns(NOON))
     for scope in said:
-        conditions = resolver.places.at(scope).conditions
+        conditions = resolver.conditions.at(scope).conditions
         masks = st.integers(0, (1 << len(conditions)) - 1)
         for mask in data.draw(st.lists(masks, max_size=4)):
             for name in NAMES:

@@ -93,7 +93,7 @@ def test_what_makes_sense(steps: str) -> None:
         ),
         (
             "{scope: /blog, effective: {limits: {x: {rate: 1/s}}, absent: [x]}}",
-            "RC405 [/blog] no policy covers '/blog' (mend it, or expect reason: no_policy)",
+            "RC405 [/blog] no policy covers '/blog' (correct it, or expect reason: no_policy)",
         ),
         (
             "{scope: /shop, effective: {limits: {spike: {}}}}",
@@ -114,7 +114,7 @@ def test_what_makes_sense(steps: str) -> None:
             "{at: 2026-01-04T23:59:59Z, scope: /shop, expect: {allowed: 1}}",
             (
                 "RC402 [2026-01-04T23:59:59Z] step 1 goes back in time: the test starts at 0s "
-                "(write 0s or later, or mend start)"
+                "(write 0s or later, or change start)"
             ),
         ),
         (
@@ -135,30 +135,30 @@ def test_what_makes_sense(steps: str) -> None:
         ),
         (
             "{scope: /shop, times: 5, expect: {allowed: 4, first_refused: none}}",
-            "RC404 [none] only 4 of 5 are allowed: one is refused (mend one of the two)",
+            "RC404 [none] only 4 of 5 are allowed: one is refused (change one of the two)",
         ),
         (
             "{scope: /shop, times: 5, expect: {allowed: 5, first_refused: 5}}",
-            "RC404 [5] all 5 requests are allowed: none is refused (mend one of the two)",
+            "RC404 [5] all 5 requests are allowed: none is refused (change one of the two)",
         ),
         (
             "{scope: /shop, times: 5, expect: {allowed: 2, first_refused: 4}}",
-            "RC404 [4] only 2 are allowed: a request before is refused (mend one of the two)",
+            "RC404 [4] only 2 are allowed: a request before is refused (change one of the two)",
         ),
         (
             "{scope: /shop, times: 5, expect: {allowed: 5, reason: limited}}",
             (
-                "RC404 [limited] a request is refused where the reason is limited "
-                "(mend one of the two)"
+                "RC404 [limited] no request is refused, so the reason cannot be limited "
+                "(change one of the two)"
             ),
         ),
         (
             "{scope: /shop, times: 5, expect: {first_refused: none, retry_after: 1s}}",
-            "RC404 [1s] an allowed request has nothing to wait for (mend one of the two)",
+            "RC404 [1s] an allowed request does not have to wait (change one of the two)",
         ),
         (
             "{scope: /shop, cost: 50, expect: {reason: never, retry_after: 1s}}",
-            "RC404 [1s] where the reason is never, no waiting helps (mend one of the two)",
+            "RC404 [1s] if the reason is never, waiting does not help (change one of the two)",
         ),
         (
             "{scope: /shop, times: 1, effective: {on_error: deny}}",
@@ -175,7 +175,7 @@ def test_what_makes_sense(steps: str) -> None:
             "{scope: /shop/cart, effective: {budgets: {fleet: {rate: 1/s}}}}",
             (
                 "RC404 [fleet] /shop and /shop/cart both have a budget called 'fleet' "
-                "(say whose: {scope: /shop/cart, …})"
+                "(name the scope: {scope: /shop/cart, …})"
             ),
         ),
         (
@@ -186,7 +186,7 @@ def test_what_makes_sense(steps: str) -> None:
             "{scope: /shpo, expect: {allowed: 1}}",
             (
                 "RC405 [/shpo] no policy covers '/shpo' "
-                "(did you mean '/shop'? mend it, or expect reason: no_policy)"
+                "(did you mean '/shop'? correct it, or expect reason: no_policy)"
             ),
         ),
         (
@@ -231,14 +231,14 @@ def test_a_name_is_used_once() -> None:
 
 
 def test_what_lies_below_a_broken_policy_is_not_judged() -> None:
-    """Only the policy is to be mended first."""
+    """The policy must be corrected first."""
     broken = POLICIES.replace("scope: /shop\n", "scope: /shop\nowners: x\n", 1)
     steps = "{scope: /shop, expect: {limit: x}}\n{scope: /other, expect: {allowed: 1}}"
     assert [each[:5] for each in found(steps, broken)] == ["RC134", "RC405"]
 
 
 def test_limits_that_cannot_be_used_exist() -> None:
-    """They are to be mended, and the test is right to name them."""
+    """The limits must be corrected; the test may name them."""
     incomplete = POLICIES.replace("spike: {rate: 10/s}", "spike: {burst: 5}")
     incomplete = incomplete.replace("fleet: {rate: 100/s}", "fleet: {burst: 5}")
     steps = "{scope: /shop, expect: {limit: spike}}\n{scope: /shop, expect: {limit: fleet}}"

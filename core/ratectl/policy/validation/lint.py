@@ -1,7 +1,7 @@
-"""Lint: trees that hold together, but probably not as meant. Every finding is a warning.
+"""Lint: valid trees that are probably not as intended. Every finding is a warning.
 
-A rule says nothing where it is not certain. Each looks at a scope's own document and at what that
-changes, never at everything that is in force there, so that a large tree costs what it has lines.
+A rule reports only what is certain. It looks at the document of each scope and at what that
+changes, never at every limit in force there: the time is proportional to the lines of a tree.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 __all__ = ["lint_tree"]
 
 _ADDRESS: Final = "ip"
-"""The attribute that is only as good as the proxies before the service."""
+"""The attribute whose value depends on the proxies before the service."""
 
-_MOST_SUGGESTED: Final = 200
-"""Names of each kind that a misspelt one is compared with."""
+_MAX_SUGGESTED: Final = 200
+"""Maximum names of each kind that a misspelt one is compared with."""
 
-_MOST_GUESSES: Final = 50
-"""Misspelt names that are compared at all: nobody reads more, and comparing costs milliseconds."""
+_MAX_GUESSES: Final = 50
+"""Maximum misspelt names to guess for: each takes milliseconds."""
 
 
 def lint_tree(
     tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str] = frozenset()
 ) -> Iterator[Diagnostic]:
-    """Every finding, rule by rule. ``broken``: declared scopes that could not be read."""
+    """Yield every finding, rule by rule. ``broken``: declared scopes that could not be read."""
     linter = _Linter(tree, resolver, broken)
     yield from linter.findings()
 
@@ -53,7 +53,7 @@ class _Linter:
         self._broken = sorted(broken)
         self._definers: dict[str, list[str]] = defaultdict(list)
         for policy, *_ in self.steps:
-            named = {name for each in policy.overrides for name in each.limits}
+            named = {name for override in policy.overrides for name in override.limits}
             for name in named.union(policy.limits):
                 self._definers[name].append(policy.scope)
 
@@ -68,26 +68,26 @@ class _Linter:
         return Diagnostic(code, message, self.tree.span(scope, path), "warning", hint, notes)
 
     def _addresses(self) -> Iterator[Diagnostic]:
-        """Counting per address where nothing says whose word is taken for it."""
+        """Yield findings about counting per address without ``trusted_proxies``."""
         for policy, here, _ in self.steps:
             if here.trusted_proxies.scope != BUILT_IN:
                 continue
-            for part, said in (("limits", policy.limits), ("budgets", policy.budgets)):
-                for name, fields in said.items():
+            for part, limits in (("limits", policy.limits), ("budgets", policy.budgets)):
+                for name, fields in limits.items():
                     if fields.per and _ADDRESS in fields.per and fields.mode != "off":
                         yield self._finding(
                             codes.PER_IP,
                             policy.scope,
                             f"{part}.{name}.per",
-                            f"'{name}' counts per {_ADDRESS}, and nothing says which proxies stand "
-                            "before the service",
-                            "name them in trusted_proxies, or write trusted_proxies: [] "
-                            "where there are none",
+                            f"'{name}' counts per {_ADDRESS}, but the proxies before the service "
+                            "are not declared",
+                            "list them in trusted_proxies, or write trusted_proxies: [] "
+                            "if there are none",
                         )
 
     def _unused_caps(self) -> Iterator[Diagnostic]:
-        """Caps on what is defined neither here, nor above, nor below."""
-        guesses = _MOST_GUESSES
+        """Yield findings about caps on limits that no scope at, above or below defines."""
+        guesses = _MAX_GUESSES
         for policy, here, _ in self.steps:
             for name, cap in policy.caps.items():
                 if name in here.fields or name in policy.unset or not cap.model_fields_set:
@@ -107,11 +107,11 @@ class _Linter:
                 )
 
     def _names_near(self, scope: str, here: Resolved) -> list[str]:
-        below = (name for name, found in self._definers.items() if _any_within(found, scope))
-        return [*islice(here.fields, _MOST_SUGGESTED), *islice(below, _MOST_SUGGESTED)]
+        below = (name for name, scopes in self._definers.items() if _any_within(scopes, scope))
+        return [*islice(here.fields, _MAX_SUGGESTED), *islice(below, _MAX_SUGGESTED)]
 
     def _deciding_caps(self) -> Iterator[Diagnostic]:
-        """Caps that everything at and below inherits more than: they are the limit, in disguise."""
+        """Yield findings about caps that every scope at and below exceeds by inheritance."""
         users: dict[tuple[str, str, str], bool] = {}
         for policy, here, conditional in self.steps:
             for name in {*policy.limits, *policy.caps, *conditional}:
@@ -142,12 +142,12 @@ class _Linter:
             f"caps.{name}.{fields[0]}" if len(fields) == 1 else f"caps.{name}",
             f"every scope at or below {policy.scope} inherits more than this cap allows: "
             f"{capped} is what all of them get",
-            f"say so beside the cap: limits: {{{name}: {{{write}}}}}",
+            f"declare it beside the cap: limits: {{{name}: {{{write}}}}}",
         )
 
 
 def _any_within(scopes: list[str], top: str) -> bool:
-    """Whether one of the sorted scopes is ``top`` or below it."""
+    """Return True if one of the sorted scopes is ``top`` or below it."""
     below = top.rstrip("/") + "/"
     for start in (top, below):
         at = bisect_left(scopes, start)
@@ -157,7 +157,10 @@ def _any_within(scopes: list[str], top: str) -> bool:
 
 
 def _inherits_more(limit: Limit, field: str, cap: Setting) -> bool:
-    """Whether a value from above the cap's scope exceeds it. (One from below is an error.)"""
+    """Return True if a value from above the scope of the cap exceeds it.
+
+    A value from below exceeds it only in a tree with errors.
+    """
     bucket = limit.algorithm == "token-bucket"
     slots = limit.algorithm == "concurrency"
     asked = limit.settings.get("max" if slots else field if bucket else "rate")
@@ -173,7 +176,7 @@ def _inherits_more(limit: Limit, field: str, cap: Setting) -> bool:
 
 
 def _comparable(limit: Limit, cap: Rate) -> bool:
-    """Whether the cap could be written as the limit: calendar windows are of one unit or none."""
+    """Return True if the cap could be the rate of the limit: quotas need the same unit."""
     if limit.rate is None:
         return False
     if limit.algorithm == "quota":

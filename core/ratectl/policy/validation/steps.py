@@ -33,5 +33,5 @@ def steps_of(tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str]) -> 
     for scope in sorted(tree.policies):
         here = resolver.at(scope)
         if here is not None and broken.isdisjoint(ancestry(scope)):
-            conditional = frozenset(resolver.places.at(scope).conditions.by_limit)
+            conditional = frozenset(resolver.conditions.at(scope).conditions.by_limit)
             yield Step(tree.policies[scope], here, conditional)

@@ -1,7 +1,7 @@
-"""Strict YAML: a text becomes plain values, each with its place, and every problem is reported.
+"""Reader of strict YAML: turns text into values with places, and reports every problem.
 
-Only what all YAML readers agree on passes. Built on the parser's events, not on its objects: no
-tag is ever resolved, nothing recurses, and each bound is checked before memory is spent on it.
+It accepts only forms on which all YAML readers agree. It uses the events of the parser, not its
+objects: no tag is resolved, nothing recurses, and each bound is checked before memory is used.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ __all__ = [
 ]
 
 MAX_DEPTH: Final = 32
-"""Collections inside each other; a policy needs 5."""
+"""Maximum depth of nested collections; a policy needs 5."""
 
 MAX_DOCUMENT_NODES: Final = 50_000
-"""Keys, values and collections of one document."""
+"""Maximum keys, values and collections of one document."""
 
 MAX_FILE_NODES: Final = 1_000_000
-"""The same of one file: 10,000 policies of 90 each."""
+"""Maximum keys, values and collections of one file: 10,000 policies of 90 each."""
 
 MAX_ALIASED_NODES: Final = 1_000
-"""What all aliases of a document may add to it, written out."""
+"""Maximum values that the aliases of a document stand for, written out."""
 
 _DOCUMENT_COST: Final = 10  # a document takes the time and memory of this many values
 
@@ -64,21 +64,21 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read(data: bytes, file: str) -> Reading:
-    """Read all documents of a file; never raises for what the file holds."""
+    """Read all documents of a file; no content of the file raises an error."""
     text, lines, refused = decode(data, file)
     if refused:
         return Reading((), refused, lines, complete=False)
     reader = _Reader(file, lines)
     reader.run(text)
-    return Reading(tuple(reader.documents), tuple(reader.found), lines, reader.complete)
+    return Reading(tuple(reader.documents), tuple(reader.findings), lines, reader.complete)
 
 
 class _Stop(Exception):
-    """Reading this file cannot go on; the reason is reported."""
+    """Raised to stop reading a file; the reason has been reported."""
 
 
 class _Malformed(Exception):
-    """The parser gave up."""
+    """Raised when the parser fails."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -94,7 +94,7 @@ def _events(text: str) -> Iterator[Any]:
 
 
 class _Frame:
-    """A collection that is being read. ``key`` is None where the next value is dropped."""
+    """Collection that is being read. ``key`` is None if the next value is to be ignored."""
 
     __slots__ = ("flow", "is_map", "key", "node", "on_key")
 
@@ -107,13 +107,13 @@ class _Frame:
 
 
 class _Reader:
-    """Events to documents. One per file."""
+    """Reader of one file: turns events into documents."""
 
     def __init__(self, file: str, lines: tuple[str, ...]) -> None:
         self.file = file
         self.lines = lines
         self.documents: list[Document] = []
-        self.found: list[Diagnostic] = []
+        self.findings: list[Diagnostic] = []
         self.complete = False
         self._file_nodes = self._nodes = 0
         self._start_document()
@@ -142,17 +142,17 @@ class _Reader:
             self._abandon_document()
         else:
             self.complete = True
-            if not self.documents and not self.found:
+            if not self.documents and not self.findings:
                 message, hint = "the file holds no document", "write a policy or delete the file"
                 self._report(codes.EMPTY_FILE, (0, 0, 0), message, hint, severity="warning")
 
     def _malformed(self, error: Exception) -> None:
         mark = getattr(error, "problem_mark", None)
         if mark is not None and "nesting depth" in str(getattr(error, "problem", "")):
-            # Newer parsers have a bound of their own, which they meet while they look ahead.
+            # Newer parsers have their own bound, and may reach it first.
             self._too_deep((mark.line + 1, mark.column + 1, mark.column + 2))
         else:
-            self.found.append(explain_syntax(error, self.lines, self.file))
+            self.findings.append(explain_syntax(error, self.lines, self.file))
 
     # Documents
 
@@ -163,7 +163,7 @@ class _Reader:
         self._file_nodes += self._nodes
         self._nodes = _DOCUMENT_COST
         self._aliased = 0
-        self._found_before = len(self.found)
+        self._findings_before = len(self.findings)
 
     def _document(self, event: Any) -> None:
         self._start_document()
@@ -174,16 +174,16 @@ class _Reader:
 
     def _end_document(self, _event: Any) -> None:
         if self._root is not None:
-            ok = len(self.found) == self._found_before
+            ok = len(self.findings) == self._findings_before
             self.documents.append(Document(self._root, ok))
             self._root = None
 
     def _abandon_document(self) -> None:
-        """Keep what was read of a document that did not end: it may name its scope."""
-        line = self.found[-1].span.line
+        """Keep the part of an unfinished document that was read: it may have the scope."""
+        line = self.findings[-1].span.line
         if self._root is not None:
             self.documents.append(Document(self._root, ok=False, unread_from=line))
-        elif self.documents:  # what follows may have been meant as a part of it
+        elif self.documents:  # the rest may belong to it
             self.documents[-1] = replace(self.documents[-1], ok=False, unread_from=line)
 
     # Values
@@ -201,7 +201,7 @@ class _Reader:
             value = self._refuse_tag(event, place)
         elif not event.style:  # unquoted
             if not text and frame is None:
-                return  # nothing between two document marks
+                return  # no text between two document markers
             value = self._plain(text, frame, place)
         elif event.style == '"' and (match := FORBIDDEN.search(text)):
             message = f"the character {named(match[0])} is not allowed"
@@ -217,7 +217,7 @@ class _Reader:
             return value
         key = frame.key if frame is not None and frame.is_map else None
         if key == "mode" and value.code == codes.WORD:
-            # `off` is a word of the language, and no boolean fits there.
+            # `off` is a valid mode, and a boolean is not.
             if text == "off":
                 return text
             return self._report(value.code, place, value.message, "write enforce, shadow or off")
@@ -253,11 +253,11 @@ class _Reader:
             self._report(codes.ALIAS, place, message, "quote it if you mean the text")
             return broken
         if any(frame.node is target for frame in self._stack):
-            message = f"the alias *{name} stands inside its own anchor"
+            message = f"the alias *{name} is inside its own anchor"
             self._report(codes.ALIAS, place, message, "write the value out")
             return broken
         if self._aliased > MAX_ALIASED_NODES:
-            return broken  # reported once in a document
+            return broken  # reported once for each document
         size, depth = expanded(target, MAX_ALIASED_NODES - self._aliased)
         self._aliased += size
         if self._aliased > MAX_ALIASED_NODES:
@@ -316,7 +316,7 @@ class _Reader:
             )
 
     def _attach(self, node: Node) -> None:
-        """Put a value where it belongs. Its collection may still be filled later."""
+        """Add a value to the open collection, or as the root. A collection may be filled later."""
         if not self._stack:
             self._root = node
             return
@@ -401,7 +401,7 @@ class _Reader:
 
     def _place(self, event: Any) -> Place:
         start, end = event.start_mark, event.end_mark
-        if start.line >= len(self.lines):  # libyaml ends the last line itself where nothing does
+        if start.line >= len(self.lines):  # libyaml adds a missing line end
             column = len(self.lines[-1]) + 1
             return (len(self.lines), column, column + 1)
         line, column = start.line + 1, start.column + 1
@@ -426,9 +426,9 @@ class _Reader:
         *notes: str,
         severity: Severity = "error",
     ) -> Broken:
-        if len(self.found) >= MAX_PROBLEMS:
-            self.found.append(too_many(self.file))
+        if len(self.findings) >= MAX_PROBLEMS:
+            self.findings.append(too_many(self.file))
             raise _Stop
         span = Span(self.file, *place)
-        self.found.append(Diagnostic(code, message, span, severity, hint, notes))
+        self.findings.append(Diagnostic(code, message, span, severity, hint, notes))
         return BROKEN
