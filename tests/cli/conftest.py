@@ -70,7 +70,7 @@ def tree(clean_place: Path) -> Path:
 @pytest.fixture
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Publications happen at 11:58, and it is always noon."""
-    for module in ("publish", "plan", "panic"):
+    for module in ("publishing.publish", "publishing.saved_plan", "kill_switch.switches"):
         monkeypatch.setattr(f"ratectl.{module}.utc_now", lambda: "2026-11-23T11:58:00.000Z")
     monkeypatch.setattr("ratectl_cli.render.times.now", lambda: NOW)
 

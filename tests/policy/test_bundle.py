@@ -62,10 +62,10 @@ def one(policy: bytes) -> bytes:
 
 
 def test_the_bytes_are_stable() -> None:
-    """A change of this is a new format."""
+    """If this changes, the format must change."""
     assert encode_policies(tree({})) == MINIMAL
-    said = {"/b": {"limits": {"x": {"rate": "1_000 / 60s", "per": "t"}}}, "/a": {"owner": "é"}}
-    assert encode_policies(tree(said)).decode() == (
+    spelling = {"/b": {"limits": {"x": {"rate": "1_000 / 60s", "per": "t"}}}, "/a": {"owner": "é"}}
+    assert encode_policies(tree(spelling)).decode() == (
         '{"exceptions":0,"format":2,"policies":2}\n'
         '{"owner":"é","scope":"/a"}\n'
         '{"limits":{"x":{"per":["t"],"rate":"1000/60s"}},"scope":"/b"}\n'
@@ -74,8 +74,8 @@ def test_the_bytes_are_stable() -> None:
 
 
 @given(written, st.randoms(use_true_random=False))
-def test_order_does_not_change_the_bytes(said: Written, chance: random.Random) -> None:
-    assert encode_policies(tree(_shuffled(said, chance))) == encode_policies(tree(said))
+def test_order_does_not_change_the_bytes(spelling: Written, chance: random.Random) -> None:
+    assert encode_policies(tree(_shuffled(spelling, chance))) == encode_policies(tree(spelling))
 
 
 def _shuffled(value: Any, chance: random.Random) -> Any:
@@ -87,18 +87,18 @@ def _shuffled(value: Any, chance: random.Random) -> Any:
 
 
 @given(written)
-def test_policies_survive_the_round_trip(said: Written) -> None:
-    data = encode_policies(tree(said))
+def test_policies_survive_the_round_trip(spelling: Written) -> None:
+    data = encode_policies(tree(spelling))
     read = decode_policies(data)
-    assert read.policies == tree(said).policies
+    assert read.policies == tree(spelling).policies
     assert encode_policies(read) == data
     assert read.sources == {}
 
 
 @given(written)
-def test_different_meanings_have_different_bytes(said: Written) -> None:
-    before = encode_policies(tree(said))
-    other = {**said, "/other": {"limits": {}}}
+def test_different_meanings_have_different_bytes(spelling: Written) -> None:
+    before = encode_policies(tree(spelling))
+    other = {**spelling, "/other": {"limits": {}}}
     assert encode_policies(tree(other)) != before
 
 
@@ -163,7 +163,7 @@ def test_origins_survive_the_round_trip() -> None:
     ],
     ids=range(15),
 )  # fmt: skip
-def test_what_is_not_origins_says_so(data: bytes) -> None:
+def test_bytes_that_are_not_origins_are_refused(data: bytes) -> None:
     with pytest.raises(BundleError, match="origins are not readable"):
         decode_origins(data)
 
@@ -202,13 +202,13 @@ def test_what_is_not_origins_says_so(data: bytes) -> None:
     ],
     ids=range(25),
 )  # fmt: skip
-def test_what_is_not_a_bundle_says_why(data: bytes, words: str) -> None:
+def test_bytes_that_are_not_a_bundle_are_refused_with_a_reason(data: bytes, words: str) -> None:
     with pytest.raises(BundleError) as raised:
         decode_policies(data)
     assert words in str(raised.value)
 
 
-def test_a_bundle_has_a_greatest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_has_a_maximum_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "MAX_BUNDLE_BYTES", len(MINIMAL))
     assert decode_policies(MINIMAL).policies == {}
     with pytest.raises(BundleError, match="has 42 bytes, more than 41"):
@@ -226,7 +226,7 @@ ODD += ["9" * 50 + "/s", "/" * 2_000, "x" * 2_000, [1] * 20]
 
 
 def mutants(count: int, good: bytes) -> Iterator[bytes]:
-    """Bundles with something wrong: in their bytes, or in what they say."""
+    """Yield bundles with mistakes, in their bytes or in their values."""
     chance = random.Random(20_261_123)
     for number in range(count):
         if number % 2:

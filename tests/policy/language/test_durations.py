@@ -1,4 +1,4 @@
-"""The written forms of durations."""
+"""Written forms of durations."""
 
 from __future__ import annotations
 
@@ -60,5 +60,5 @@ def test_bad_durations(value: object, message: str) -> None:
 
 
 @given(st.integers(0, MAX_DURATION_NS))
-def test_what_is_shown_is_exact(nanoseconds: int) -> None:
+def test_durations_are_shown_exactly(nanoseconds: int) -> None:
     assert parse_duration(str(Duration(nanoseconds))) == nanoseconds

@@ -1,7 +1,7 @@
-"""Input that took other systems down: every kind that our notes on reliability list, by its number.
+"""Hostile input of the kinds that took other systems down, by their numbers in a list.
 
-Policies go in as users hand them in, bundles as agents fetch them. What each message says in full
-is in ``invalid_policies``; what the bombs cost is in ``cli/test_bombs.py``.
+Policies are loaded as from users, bundles as by agents. The complete messages are in
+``invalid_policies``; the cost of the bombs is in ``cli/test_bombs.py``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HEADER = "apiVersion: ratectl/v1\nscope: /a\n"
 LIMIT = HEADER + "limits:\n  x: {rate: 1/s, burst: 5}\n"
 
 Finding = tuple[str, str]
-"""Code and line:column; an empty place is the file as a whole."""
+"""Code and line:column of a finding; an empty place is the whole file."""
 
 
 def found_in(loaded: Loaded) -> list[Finding]:
@@ -141,7 +141,7 @@ def test_bombs_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("field", [*Policy.model_fields, "apiVersion", "kind"])
 @pytest.mark.parametrize("blank", ["", " null", " ~", " # to do"])
-def test_1_every_field_of_a_policy_left_blank(field: str, blank: str) -> None:
+def test_1_blank_fields_of_a_policy_are_refused(field: str, blank: str) -> None:
     others = [line for line in HEADER.splitlines() if not line.startswith(f"{field}:")]
     loaded = load_text("\n".join([*others, f"{field}:{blank}", ""]))
     assert codes.NULL in [found.code for found in loaded.diagnostics]
@@ -150,7 +150,7 @@ def test_1_every_field_of_a_policy_left_blank(field: str, blank: str) -> None:
 
 @pytest.mark.parametrize("field", LimitFields.model_fields)
 @pytest.mark.parametrize("part", ["limits", "budgets", "caps"])
-def test_1_every_field_of_a_limit_left_blank(part: str, field: str) -> None:
+def test_1_blank_fields_of_a_limit_are_refused(part: str, field: str) -> None:
     loaded = load_text(f"{HEADER}{part}:\n  x:\n    {field}:\n")
     expected = [(codes.NULL, "5:5")]
     if part == "caps" and field not in Cap.model_fields:
@@ -169,7 +169,7 @@ def many(count: int) -> str:
 
 
 def of_loaded(text: str) -> PlanSet:
-    """What an agent runs once the text is published."""
+    """Return the plans of an agent after the text is published."""
     loaded = load_text(text)
     assert loaded.ok, found_in(loaded)
     data = encode_policies(loaded.tree)
@@ -192,7 +192,7 @@ def test_3_a_bundle_past_the_bound_is_refused_unread(
 
 
 def test_13_the_deepest_tree_is_enforced() -> None:
-    """Scopes nest by their paths, so nothing can inherit from itself."""
+    """Scopes nest by their paths, so no scope can inherit from itself."""
     chain = "---\n".join(
         f"apiVersion: ratectl/v1\nscope: {'/a' * depth}\nlimits: {{x{depth}: {{rate: 1/s}}}}\n"
         for depth in range(1, MAX_DEPTH + 1)
@@ -220,7 +220,7 @@ def test_13_a_bundle_that_inherits_too_much_is_not_enforced() -> None:
 
 
 def test_13_many_limits_are_checked_in_few_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Six requests at each of 200 scopes would look at half a million limits here."""
+    """Six requests at each of 200 scopes would evaluate half a million limits here."""
     checked: set[str] = set()
     swap = engine_type().swap
     monkeypatch.setattr(
@@ -234,7 +234,7 @@ def test_13_many_limits_are_checked_in_few_scopes(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("fields", ["rate: 0/s", "rate: 0/s, burst: 0", "rate: 1/s, burst: 0"])
-def test_15_zero_admits_nothing_once_the_burst_is_gone(fields: str) -> None:
+def test_15_a_rate_of_zero_admits_only_the_burst(fields: str) -> None:
     engine = PureEngine(lambda: 0)
     engine.swap(of_loaded(limit(fields)), now=0)
     year = 365 * 86_400 * 10**9
@@ -283,7 +283,7 @@ NOT_ENFORCED = {
     "15 a burst of 10^18": (x(rate="1/s", burst=10**18), "at policies.0.limits.x.burst"),
     "15 a rate of 10^18": (x(rate=f"{10**18}/s"), "at policies.0.limits.x.rate"),
 }
-"""Bundles that no ``apply`` writes, but a broken or hostile store may hold."""
+"""Bundles that ``apply`` never writes, but that a broken or hostile store may have."""
 
 
 @pytest.mark.parametrize(("data", "words"), NOT_ENFORCED.values(), ids=NOT_ENFORCED)

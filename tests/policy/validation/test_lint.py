@@ -1,4 +1,4 @@
-"""Lint: what each rule finds and where, and what it must leave alone."""
+"""Lint: findings of each rule with their places, and policies without findings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUIET: dict[str, Written] = {
     "per ip below proxies": {
         "/": {"trusted_proxies": ["10.0.0.0/8"]}, "/a": one(rate="1/s", per="ip"),
     },
-    "per ip without proxies, as said": {"/": {"trusted_proxies": [], **one(rate="1/s", per="ip")}},
+    "per ip without proxies, declared": {"/": {"trusted_proxies": [], **one(rate="1/s", per="ip")}},
     "per ip, but off": {"/": one(rate="1/s", per="ip", mode="off")},
     "per something like ip": {"/": one(rate="1/s", per=["ip_class"])},
     # RC305
@@ -80,15 +80,15 @@ NOISY: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("said", QUIET.values(), ids=QUIET.keys())
-def test_what_is_left_alone(said: Written) -> None:
-    assert findings(said) == []
+@pytest.mark.parametrize("documents", QUIET.values(), ids=QUIET.keys())
+def test_policies_without_findings(documents: Written) -> None:
+    assert findings(documents) == []
 
 
-@pytest.mark.parametrize(("said", "expected"), NOISY.values(), ids=NOISY.keys())
-def test_what_is_found(said: Written, expected: list[tuple[str, str, str]]) -> None:
-    assert places(said) == expected
-    for found in findings(said):
+@pytest.mark.parametrize(("documents", "expected"), NOISY.values(), ids=NOISY.keys())
+def test_policies_with_findings(documents: Written, expected: list[tuple[str, str, str]]) -> None:
+    assert places(documents) == expected
+    for found in findings(documents):
         assert found.severity == "warning"
         assert found.hint
 
@@ -108,18 +108,18 @@ def test_guessing_is_bounded() -> None:
 
 
 @given(written)
-def test_writing_the_cap_as_the_limit_is_enough(said: Written) -> None:
-    before = [each for each in places(said) if each[0] != "RC306"]
-    found = [each for each in findings(said) if each.code == "RC306"]
+def test_writing_the_cap_as_the_limit_is_enough(documents: Written) -> None:
+    before = [each for each in places(documents) if each[0] != "RC306"]
+    found = [each for each in findings(documents) if each.code == "RC306"]
     for each in found:
-        _, name, *_ = path_at(said, each.span.file, each.span.line).split(".")
+        _, name, *_ = path_at(documents, each.span.file, each.span.line).split(".")
         assert each.hint is not None
         text = each.hint.partition("limits: {")[2].partition(": {")[2].rstrip("}")
-        limit = said[each.span.file]["limits"].setdefault(name, {})
+        limit = documents[each.span.file]["limits"].setdefault(name, {})
         for field in text.split(", "):
             key, _, value = field.partition(": ")
             limit[key] = int(value) if key == "burst" else value
-    now = places(said)
+    now = places(documents)
     errors = [each for each in now if each[0].startswith("RC2")]
     assert not found or not any(each[0] == "RC306" for each in now)
     assert {each[:2] for each in errors} <= {each[:2] for each in before}

@@ -1,4 +1,4 @@
-"""The semantic rules of tests: each finding at its place, and nothing else."""
+"""Semantic rules of policy tests: the exact findings with their places."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ steps:
 
 
 def found(steps: str, policies: str = POLICIES) -> list[str]:
-    """Codes and messages of the findings, each with the text that it marks."""
+    """Return codes and messages of the findings, each with the text that it marks."""
     text = policies + "".join(f"  - {line}\n" for line in steps.strip().splitlines())
     loaded = load_checked(["-"], stdin=text.encode())
     shown = []
@@ -57,7 +57,7 @@ def found(steps: str, policies: str = POLICIES) -> list[str]:
         "{scope: /shop/cart, effective: {absent: [gone], on_error: deny}}",
         "{scope: /shop/cart, effective: {budgets: {fleet: {scope: /shop, rate: 1/s}}}}",
         "{scope: /shop, expect: {limit: fleet}}",
-        # A step begins, where nothing is said, with the last request of the step above.
+        # By default a step begins with the last request of the step above.
         (
             "{scope: /shop, times: 11, every: 1s, expect: {allowed: 11}}\n{scope: /shop}\n"
             "{at: 10s, scope: /shop}"
@@ -65,7 +65,7 @@ def found(steps: str, policies: str = POLICIES) -> list[str]:
         "{at: 2026-01-05T00:00:01Z, scope: /shop, expect: {allowed: 1}}\n{at: 1s, scope: /shop}",
     ],
 )
-def test_what_makes_sense(steps: str) -> None:
+def test_steps_without_findings(steps: str) -> None:
     assert found(steps) == []
 
 
@@ -217,11 +217,11 @@ def test_what_makes_sense(steps: str) -> None:
         ),
     ],
 )
-def test_what_does_not(steps: str, expected: str) -> None:
+def test_steps_with_findings(steps: str, expected: str) -> None:
     assert found(steps) == [expected]
 
 
-def test_a_name_is_used_once() -> None:
+def test_names_of_tests_are_unique() -> None:
     again = "---\napiVersion: ratectl/v1\nkind: PolicyTest\nname: a test\nsteps:\n"
     step = "  - {scope: /shop, expect: {allowed: 1}}\n"
     loaded = load_checked(["-"], stdin=(POLICIES + step + again + step).encode())
@@ -230,7 +230,7 @@ def test_a_name_is_used_once() -> None:
     assert twice.notes == ("first at <stdin>:17:7",)
 
 
-def test_what_lies_below_a_broken_policy_is_not_judged() -> None:
+def test_scopes_below_a_broken_policy_are_not_checked() -> None:
     """The policy must be corrected first."""
     broken = POLICIES.replace("scope: /shop\n", "scope: /shop\nowners: x\n", 1)
     steps = "{scope: /shop, expect: {limit: x}}\n{scope: /other, expect: {allowed: 1}}"
@@ -245,7 +245,7 @@ def test_limits_that_cannot_be_used_exist() -> None:
     assert [each[:5] for each in found(steps, incomplete)] == ["RC203"] * 2
 
 
-def test_of_a_file_that_breaks_off_nothing_is_missed() -> None:
+def test_an_unread_rest_may_have_missing_names() -> None:
     steps = "  - {scope: /blog, expect: {allowed: 1}}\n  - {scope: /shop, expect: {limit: x}}\n"
     text = f"{POLICIES}{steps}---\nscope: /shop/x\nlimits: {{\n"
     codes = [each.code for each in load_checked(["-"], stdin=text.encode()).diagnostics]
@@ -259,7 +259,7 @@ def test_tests_alone_are_no_policies() -> None:
     assert (only.code, only.message) == ("RC123", "there are only tests, and no policy to test")
 
 
-def test_tests_are_no_part_of_the_tree() -> None:
+def test_tests_are_not_part_of_the_tree() -> None:
     text = POLICIES + "  - {scope: /shop, expect: {allowed: 1}}\n"
     loaded = load(["-"], stdin=text.encode())
     assert loaded.ok
@@ -287,9 +287,9 @@ _VALUES = st.recursive(
 
 
 @given(st.fixed_dictionaries({"name": _VALUES | st.just("x"), "steps": st.lists(_VALUES)}))
-def test_whatever_is_written_is_answered(said: dict[str, object]) -> None:
-    """With findings that have a place in the file, or with a test; never with an exception."""
-    document = {"apiVersion": "ratectl/v1", "kind": "PolicyTest", **said}
+def test_any_test_is_valid_or_has_findings(documents: dict[str, object]) -> None:
+    """Loading gives findings with a place in the file, or a test; it never raises."""
+    document = {"apiVersion": "ratectl/v1", "kind": "PolicyTest", **documents}
     text = POLICIES.rpartition("---\n")[0] + "---\n" + json.dumps(document)
     loaded = load_checked(["-"], stdin=text.encode())
     assert loaded.tests or loaded.diagnostics
