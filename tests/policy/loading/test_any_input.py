@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hostile import SEEDS, check_anything, mutants
 from ratectl.policy import codes
 from ratectl.policy.language.model import LimitFields, Policy
-from ratectl.policy.yaml import reader
+from ratectl.policy.yaml import events
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +69,7 @@ def test_the_seeds_themselves(path: Path) -> None:
     check_anything(path.read_bytes())
 
 
-@pytest.mark.parametrize("parser", [yaml.SafeLoader, reader._LOADER])
+@pytest.mark.parametrize("parser", [yaml.SafeLoader, events._LOADER])
 @pytest.mark.parametrize(
     ("text", "code", "place"),
     [
@@ -88,7 +88,7 @@ def test_found_by_fuzzing(
     place: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reader, "_LOADER", parser)
+    monkeypatch.setattr(events, "_LOADER", parser)
     found = [
         (d.code, (d.span.line, d.span.column)) for d in check_anything(text.encode()).diagnostics
     ]

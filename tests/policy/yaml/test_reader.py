@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratectl.policy import codes
-from ratectl.policy.yaml import reader
+from ratectl.policy.yaml import events, reader
 from ratectl.policy.yaml.reader import BROKEN, Node, Reading, read
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ PARSERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [
 
 @pytest.fixture(params=PARSERS, ids=lambda parser: parser.__name__)
 def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_LOADER", request.param)
+    monkeypatch.setattr(events, "_LOADER", request.param)
 
 
 def reading(text: str | bytes) -> Reading:
@@ -430,7 +430,7 @@ class TestBothParsers:
         results = []
         for each in PARSERS:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(reader, "_LOADER", each)
+                patch.setattr(events, "_LOADER", each)
                 results.append(reading(text))
         one, other = results
         if not one.diagnostics and not other.diagnostics:

@@ -7,12 +7,13 @@ objects: no tag is resolved, nothing recurses, and each bound is checked before 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import yaml
 
 from ratectl.diagnostics import Diagnostic, Severity, Span
 from ratectl.policy import codes
+from ratectl.policy.yaml.events import Frame, Malformed, events
 from ratectl.policy.yaml.nodes import BROKEN, Broken, Document, Node, Place, Reading, expanded
 from ratectl.policy.yaml.scalars import Surprise, read_plain
 from ratectl.policy.yaml.syntax_errors import NO_SPACE_AFTER_COLON, explain_syntax
@@ -27,9 +28,6 @@ from ratectl.policy.yaml.text import (
     quoted,
     too_many,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = [
     "BROKEN",
@@ -60,8 +58,6 @@ MAX_ALIASED_NODES: Final = 1_000
 
 _DOCUMENT_COST: Final = 10  # a document takes the time and memory of this many values
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 
 def read(data: bytes, file: str) -> Reading:
     """Read all documents of a file; no content of the file raises an error."""
@@ -75,35 +71,6 @@ def read(data: bytes, file: str) -> Reading:
 
 class _Stop(Exception):
     """Raised to stop reading a file; the reason has been reported."""
-
-
-class _Malformed(Exception):
-    """Raised when the parser fails."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-def _events(text: str) -> Iterator[Any]:
-    try:
-        yield from yaml.parse(text, Loader=_LOADER)
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        # Not only YAMLError: the pure-Python scanner passes any number to chr().
-        raise _Malformed(error) from error
-
-
-class _Frame:
-    """Collection that is being read. ``key`` is None if the next value is to be ignored."""
-
-    __slots__ = ("flow", "is_map", "key", "node", "on_key")
-
-    def __init__(self, node: Node, *, is_map: bool, flow: bool) -> None:
-        self.node = node
-        self.is_map = is_map
-        self.flow = flow
-        self.on_key = is_map
-        self.key: str | None = None
 
 
 class _Reader:
@@ -131,13 +98,13 @@ class _Reader:
             yaml.DocumentEndEvent: self._end_document,
         }
         try:
-            for event in _events(text):
+            for event in events(text):
                 handler = handlers.get(type(event))
                 if handler is not None:
                     handler(event)
         except _Stop:
             self._abandon_document()
-        except _Malformed as malformed:
+        except Malformed as malformed:
             self._malformed(malformed.error)
             self._abandon_document()
         else:
@@ -157,7 +124,7 @@ class _Reader:
     # Documents
 
     def _start_document(self) -> None:
-        self._stack: list[_Frame] = []
+        self._stack: list[Frame] = []
         self._anchors: dict[str, Node] = {}
         self._root: Node | None = None
         self._file_nodes += self._nodes
@@ -211,7 +178,7 @@ class _Reader:
             self._anchors[event.anchor] = node
         self._attach(node)
 
-    def _plain(self, text: str, frame: _Frame | None, place: Place) -> Any:
+    def _plain(self, text: str, frame: Frame | None, place: Place) -> Any:
         value = read_plain(text)
         if not isinstance(value, Surprise):
             return value
@@ -227,7 +194,7 @@ class _Reader:
             return self._report(value.code, place, "the list item is empty", value.hint)
         return self._report(value.code, place, value.message, value.hint)
 
-    def _no_value(self, key: str, frame: _Frame, value: Surprise) -> Broken:
+    def _no_value(self, key: str, frame: Frame, value: Surprise) -> Broken:
         keys: Any = frame.node.keys
         if NO_SPACE_AFTER_COLON.fullmatch(key):
             frame.key = None
@@ -300,7 +267,7 @@ class _Reader:
             self._bad_key(self._stack[-1], place, "a list or mapping as a key is not allowed")
         else:
             self._attach(node)
-        self._stack.append(_Frame(node, is_map=is_map, flow=bool(event.flow_style)))
+        self._stack.append(Frame(node, is_map=is_map, flow=bool(event.flow_style)))
 
     def _end_collection(self, event: Any) -> None:
         frame = self._stack.pop()
@@ -308,12 +275,8 @@ class _Reader:
         if frame.flow and not node.keys:
             line, column, _ = node.place
             end = event.end_mark
-            same_line = end.line + 1 == line
-            node.place = (
-                line,
-                column,
-                (end.column if same_line else len(self.lines[line - 1])) + 1,
-            )
+            last = end.column if end.line + 1 == line else len(self.lines[line - 1])
+            node.place = (line, column, last + 1)
 
     def _attach(self, node: Node) -> None:
         """Add a value to the open collection, or as the root. A collection may be filled later."""
@@ -333,7 +296,7 @@ class _Reader:
 
     # Keys
 
-    def _key(self, event: Any, frame: _Frame) -> None:
+    def _key(self, event: Any, frame: Frame) -> None:
         place = self._place(event)
         text: str = event.value
         node = frame.node
@@ -381,7 +344,7 @@ class _Reader:
         self._report(codes.KEY, place, f"the key {cut(text)} is {kind}, not text", hint)
         return False
 
-    def _bad_key(self, frame: _Frame, place: Place, message: str) -> None:
+    def _bad_key(self, frame: Frame, place: Place, message: str) -> None:
         self._report(codes.KEY, place, message, "write the key as text")
         frame.key = None
         frame.on_key = False
