@@ -112,15 +112,15 @@ def test_reads_a_bundle_of_many_chunks(store: Store, store_url: str, make_agent:
     ("name", "data", "said"),
     [
         ("not JSON", b"\x00\xffnonsense", "bundle is invalid"),
-        ("newer format", b'{"format":2,"policies":[]}', "upgrade ratectl"),
+        ("newer format", b'{"format":3,"policies":[]}', "upgrade ratectl"),
         (
             "limit without a rate",
-            b'{"format":1,"policies":[{"scope":"/","limits":{"a":{"burst":3}}}]}',
+            b'{"exceptions":0,"format":2,"policies":1}\n{"scope":"/","limits":{"a":{"burst":3}}}\n',
             "has no rate",
         ),
         (
             "unknown field",
-            b'{"format":1,"policies":[{"scope":"/","limitz":{}}]}',
+            b'{"exceptions":0,"format":2,"policies":1}\n{"scope":"/","limitz":{}}\n',
             "policies.0.limitz",
         ),
     ],
@@ -152,7 +152,7 @@ def test_unreadable_bundle_is_fetched_once(
     """An agent older than its publishers reads the head every minute, but not the bundle."""
     publish_policies(store, simple("1/day", burst=2))
     agent = make_agent(store_url)
-    put_raw_generation(store, b'{"format":2,"policies":[{"later":"shape"}]}', 2)
+    put_raw_generation(store, b'{"format":3,"policies":[{"later":"shape"}]}', 2)
     wait_for(lambda: agent.status.rejected == 2, "rejection")
     before = agent.status
     monkeypatch.setattr(adoption, "verified", lambda *_: pytest.fail("once was enough"))

@@ -15,7 +15,7 @@ from ratectl.policy.language.instants import Instant
 from ratectl.policy.language.model import Exemption, PolicyTree, with_exceptions
 from ratectl.policy.language.scopes import ancestry
 from ratectl.policy.resolution.resolver import Resolver
-from ratectl.policy.validation.overrides import Company
+from ratectl.policy.validation.overrides import OverlapIndex
 from support import policies
 
 if TYPE_CHECKING:
@@ -260,8 +260,8 @@ _scopes = st.dictionaries(st.sampled_from(["/a", "/a/b", "/a/b/c"]), _document)
 def alone(whole: PolicyTree, scope: str) -> dict[tuple[str, str], Limit | None]:
     """Return the limits at a scope when only one override matches, for each override."""
     resolver = Resolver(whole)
-    conditions = resolver.places.at(scope).conditions
-    company = Company(conditions)
+    conditions = resolver.conditions.at(scope).conditions
+    company = OverlapIndex(conditions)
     found = {}
     for bit, condition in enumerate(conditions):
         resolved = resolver.where(scope, company.always_with(bit) | 1 << bit)

@@ -21,7 +21,7 @@ def test_one_bucket_identity_has_one_set_of_parameters(seed: int) -> None:
         resolver = Resolver(tree)
         for scope in tree.policies:
             known: dict[object, object] = {}
-            for mask in range(1 << len(resolver.places.at(scope).conditions)):
+            for mask in range(1 << len(resolver.conditions.at(scope).conditions)):
                 resolved = resolver.where(scope, mask)
                 assert resolved is not None
                 for limit in resolved.limits.values():

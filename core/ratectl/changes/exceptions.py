@@ -109,7 +109,7 @@ def _effects(tree: PolicyTree, exception: Exemption | None) -> Mapping[str, _Eff
         return {}
     alone = PolicyTree(tree.policies, exceptions=(exception,))
     resolver = Resolver(alone, exception.until.ns - 1)
-    place = resolver.places.at(exception.scope)
+    place = resolver.conditions.at(exception.scope)
     matched = 1 << len(place.conditions) - 1 if exception.match else 0
     without = Resolver(PolicyTree(tree.policies)).at(exception.scope)
     amended = resolver.where(exception.scope, matched)

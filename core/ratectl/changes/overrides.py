@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ratectl.changes.limits import Change, effect, kind_of, origin_of, text_of
 from ratectl.policy.language.scopes import parent
 from ratectl.policy.resolution.conditions import bits, override_name
-from ratectl.policy.validation.overrides import Company
+from ratectl.policy.validation.overrides import OverlapIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -52,14 +52,14 @@ class _Side:
     def __init__(self, tree: PolicyTree, resolver: Resolver) -> None:
         self._tree = tree
         self._resolver = resolver
-        self._company: dict[int, Company] = {}
+        self._company: dict[int, OverlapIndex] = {}
         self._own: dict[int, dict[str, _Own]] = {}
 
     def policy(self, scope: str) -> Policy | None:
         return self._tree.policies.get(scope)
 
     def conditions(self, scope: str) -> Conditions:
-        return self._resolver.places.at(scope).conditions
+        return self._resolver.conditions.at(scope).conditions
 
     def overrides(self, scope: str) -> dict[str, _Own]:
         """Return the overrides along a path, by name; scopes without overrides share the result."""
@@ -75,11 +75,11 @@ class _Side:
         override = self._tree.policies[condition.via.source].overrides[int(position)]
         return _Own(bit, condition, override.limits)
 
-    def company(self, scope: str) -> Company:
+    def company(self, scope: str) -> OverlapIndex:
         conditions = self.conditions(scope)
         known = self._company.get(id(conditions))
         if known is None:
-            known = self._company[id(conditions)] = Company(conditions)
+            known = self._company[id(conditions)] = OverlapIndex(conditions)
         return known
 
     def touched(self, scope: str, names: Iterable[str]) -> Iterator[str]:
@@ -88,7 +88,7 @@ class _Side:
         These are its own overrides, those above that set its limits (``names``), and those that
         match only together with its own.
         """
-        place = self._resolver.places.at(scope)
+        place = self._resolver.conditions.at(scope)
         conditions = place.conditions
         if self.policy(scope) is not None:
             for _, via in place.overrides:
@@ -120,7 +120,7 @@ class Overrides:
     def __init__(self, old: PolicyTree, new: PolicyTree, before: Resolver, after: Resolver) -> None:
         self._old = _Side(old, before)
         self._new = _Side(new, after)
-        self._any = before.places.any or after.places.any
+        self._any = before.conditions.any or after.conditions.any
         self._anew: dict[tuple[str, str], bool] = {}
         self._judged: set[tuple[str, str | None, str | None]] = set()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.limit_plan import LimitPlan
     from ratectl.policy.language.model import Cap, LimitFields, Override, Policy, PolicyTree
-    from ratectl.policy.resolution.conditions import Place
+    from ratectl.policy.resolution.conditions import PathConditions
     from ratectl.policy.resolution.effective_limit import Limit
     from ratectl.policy.resolution.resolver import Resolver
 
@@ -64,7 +64,7 @@ class Choices:
         """Containers that were filled, to be freed piece by piece (see ``cooperative``)."""
         return self._definitions, self._numberings
 
-    def conditions(self, place: Place) -> Conditions | None:
+    def conditions(self, place: PathConditions) -> Conditions | None:
         """Return the engine's conditions at a scope; None if nothing depends on the request."""
         if not place.conditions:
             return None
@@ -76,7 +76,7 @@ class Choices:
             self._conditions[id(place.conditions)] = known
         return known
 
-    def limits(self, scope: str, place: Place) -> dict[str, LimitChoice]:
+    def limits(self, scope: str, place: PathConditions) -> dict[str, LimitChoice]:
         """Return the choices of a scope by the name of the limit, in the order of conditions."""
         return {
             name: self._limit(scope, place, name, positions)
@@ -84,7 +84,7 @@ class Choices:
             if not self._gone(scope, place, name, positions)
         }
 
-    def _gone(self, scope: str, place: Place, name: str, positions: list[int]) -> bool:
+    def _gone(self, scope: str, place: PathConditions, name: str, positions: list[int]) -> bool:
         """Return True if the path unsets a limit below the last override that sets it."""
         if name not in self._unset:
             return False
@@ -99,7 +99,9 @@ class Choices:
         policy = self._policies.get(scope)
         return policy is not None and name in policy.unset
 
-    def _limit(self, scope: str, place: Place, name: str, positions: list[int]) -> LimitChoice:
+    def _limit(
+        self, scope: str, place: PathConditions, name: str, positions: list[int]
+    ) -> LimitChoice:
         conditions = self.conditions(place)
         assert conditions is not None
         numbering = self._numberings.get((id(place.conditions), name))
@@ -117,7 +119,7 @@ class Choices:
             shape=shape, content=content, extent=extent, make=make,
         )  # fmt: skip
 
-    def budget(self, scope: str, place: Place, name: str) -> LimitChoice | None:
+    def budget(self, scope: str, place: PathConditions, name: str) -> LimitChoice | None:
         """Return the choice of a budget; None if it does not depend on the request."""
         positions, matches = [], []
         for position, condition in enumerate(place.conditions):
@@ -172,7 +174,7 @@ class Choices:
         """Return the definition of a limit by one scope's own documents."""
         declared = policy.limits.get(name)
         overrides = [override for override in policy.overrides if name in override.limits]
-        place = self._resolver.places.at(policy.scope)
+        place = self._resolver.conditions.at(policy.scope)
         exceptions = [
             exception
             for exception, _ in place.exceptions
@@ -206,7 +208,7 @@ def _extent(declared: Iterable[LimitFields | Cap | None]) -> Extent:
     return reduce(Extent.joined, extents, _NO_EXTENT)
 
 
-def _refs(place: Place, positions: list[int]) -> list[str]:
+def _refs(place: PathConditions, positions: list[int]) -> list[str]:
     return [place.conditions[position].via.ref for position in positions]
 
 

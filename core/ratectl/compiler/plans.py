@@ -11,7 +11,7 @@ from ratectl.engine.algorithms.quota import WallOffset
 from ratectl.engine.api import PlanSet, ScopePlan
 from ratectl.engine.limit_plan import LimitPlan
 from ratectl.errors import BundleError
-from ratectl.policy.resolution.conditions import NOWHERE
+from ratectl.policy.resolution.conditions import NO_CONDITIONS
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.runtime.cooperative import paced, release
 from ratectl.runtime.gc_pause import paused_collector
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.conditional_limit import LimitChoice
     from ratectl.policy.language.model import PolicyTree
-    from ratectl.policy.resolution.conditions import Place
+    from ratectl.policy.resolution.conditions import PathConditions
     from ratectl.policy.resolution.effective_limit import Limit
     from ratectl.policy.resolution.resolver import Resolved
 
@@ -81,7 +81,7 @@ def compiled(
     until = None if now_ns is None or not tree.exceptions else tree.next_change(now_ns)
     plans = PlanSet(generation, scopes, until)
     workings = (*resolver.workings, *compiler.workings)
-    if resolver.places.any:
+    if resolver.conditions.any:
         return Compiled(plans, workings)
     spent = Compiled(PlanSet(0), workings).parts()
     del resolver, compiler, workings
@@ -94,7 +94,7 @@ class _Compiler:
     """One compilation: budgets are shared by the plans of every scope below them."""
 
     def __init__(self, tree: PolicyTree, resolver: Resolver, offset: WallOffset) -> None:
-        self._places = resolver.places
+        self._places = resolver.conditions
         # Not a method: only the cycle collector frees a reference cycle, all of it at once.
         self._plan = partial(_plan, offset)
         self._choices = Choices(tree, resolver, self._plan)
@@ -114,7 +114,7 @@ class _Compiler:
         for name, problem in resolved.broken_budgets.items():
             if name not in usable:
                 raise BundleError(f"{scope}: {problem.message}")
-        place = self._places.at(scope) if self._places.any else NOWHERE
+        place = self._places.at(scope) if self._places.any else NO_CONDITIONS
         plans = self._limits(resolved, place)
         for owner, budget in resolved.budgets:
             key = (owner, budget.name)
@@ -126,7 +126,7 @@ class _Compiler:
         conditions = self._choices.conditions(place)
         return ScopePlan(scope, tuple(plans), resolved.on_error.value == "allow", conditions)
 
-    def _limits(self, resolved: Resolved, place: Place) -> list[LimitPlan | LimitChoice]:
+    def _limits(self, resolved: Resolved, place: PathConditions) -> list[LimitPlan | LimitChoice]:
         scope = resolved.scope
         if not place.conditions:
             plans = [self._plan(scope, limit, False) for limit in resolved.limits.values()]

@@ -1,4 +1,4 @@
-"""Comparing what was expected with what was found: differences, in the words of the test."""
+"""Comparison of expected and actual results: differences by field of the test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Difference", "budgets_of", "of_effective", "of_requests"]
 
 
 class Difference(NamedTuple):
-    """A field of an expectation, by its path in it; what it says, and what is."""
+    """Field of an expectation with a different result; ``path`` is relative to the expectation."""
 
     path: str
     expected: str
@@ -29,9 +29,9 @@ class Difference(NamedTuple):
 
 
 def of_requests(expect: Expectation, sent: Sent) -> Iterator[Difference]:
-    """How the requests of a step came out otherwise than expected."""
+    """Yield the differences in the results of the requests of a step."""
     decision = sent.decisive
-    found: dict[str, object] = {
+    results: dict[str, object] = {
         "allowed": sent.allowed,
         "first_refused": sent.first_refused or "none",
         "shadow": sent.shadow,
@@ -42,32 +42,32 @@ def of_requests(expect: Expectation, sent: Sent) -> Iterator[Difference]:
         "remaining": decision.remaining,
         "reset_after": _duration(decision.reset_after_ns),
     }
-    for field, got in found.items():
+    for field, got in results.items():
         expected = getattr(expect, field)
         if expected is not None and expected != got:
             yield Difference(field, _shown(expected), _shown(got))
 
 
-def of_effective(said: Effective, resolved: Resolved | None) -> Iterator[Difference]:
-    """How what is in force differs from what is expected."""
+def of_effective(effective: Effective, resolved: Resolved | None) -> Iterator[Difference]:
+    """Yield the differences in the policy in force."""
     assert resolved is not None, "such a step is not valid"
     for field, got in (("declared_scope", resolved.scope), ("on_error", resolved.on_error.value)):
-        expected = getattr(said, field)
+        expected = getattr(effective, field)
         if expected not in (None, got):
             yield Difference(field, expected, got)
-    for name, fields in said.limits.items():
+    for name, fields in effective.limits.items():
         yield from _of_limit(f"limits.{name}", fields, resolved.limits.get(name))
-    for name, fields in said.budgets.items():
+    for name, fields in effective.budgets.items():
         for _, budget in budgets_of(resolved, name, fields.scope):
             yield from _of_limit(f"budgets.{name}", fields, budget)
-    for number, name in enumerate(said.absent):
+    for number, name in enumerate(effective.absent):
         limit = resolved.limits.get(name)
         if limit is not None:
             yield Difference(f"absent.{number}", f"no limit {name}", _summary(limit))
 
 
 def budgets_of(resolved: Resolved, name: str, scope: str | None) -> list[tuple[str, Limit]]:
-    """The budget of a name on the path. In a valid test it is one: ``scope`` says whose."""
+    """Return the budgets of a name on the path, with their scopes; in a valid test exactly one."""
     return [
         (owner, budget)
         for owner, budget in resolved.budgets
@@ -81,7 +81,7 @@ def _of_limit(path: str, fields: LimitFields, limit: Limit | None) -> Iterator[D
         return
     for field in type(fields).model_fields:
         expected = getattr(fields, field)
-        if expected is None or field == "scope":  # whose a budget is has chosen it already
+        if expected is None or field == "scope":  # the scope has selected the budget
             continue
         got = getattr(limit, field)
         same = expected == got
