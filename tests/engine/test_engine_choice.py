@@ -6,11 +6,11 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from ratectl_cli.diagnosis import examine_engine
 
 import ratectl
 from ratectl import engine
 from ratectl.errors import UsageError
+from ratectl.health.examination import _check_engine as examine_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

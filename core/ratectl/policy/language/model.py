@@ -242,7 +242,7 @@ class Policy(_Model):
     )
     caps: dict[LimitName, Cap] = Field(
         default_factory=dict,
-        description="Upper bounds for limits, in this scope and every scope below.",
+        description="Caps on limits, in this scope and every scope below.",
         examples=[{"spike": {"rate": "400/s", "burst": 1000}}],
     )
     budgets: dict[LimitName, LimitFields] = Field(
