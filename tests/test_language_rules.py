@@ -45,13 +45,13 @@ RULES: dict[str, tuple[str, ...]] = {
     ),
     "unset drops what is inherited, overrides included": (
         f"{RESOLVE}::test_unset_stops_inheriting_here_and_below",
-        f"{OVERRIDES}::test_unset_drops_fields_of_overrides_above",
+        f"{OVERRIDES}::test_unset_drops_what_overrides_above_said_too",
     ),
     "a name that is unset and said is replaced whole": (
         f"{RESOLVE}::test_unset_and_set_in_one_document_is_replaced_whole",
-        f"{LAWS}::a_limit_that_is_unset_and_set_is_replaced_whole",
+        f"{LAWS}::unset_and_set_again_is_replaced_whole",
     ),
-    "null deletes nothing": (f"{LOADER}::test_null_is_an_error",),
+    "null deletes nothing": (f"{LOADER}::test_null_deletes_nothing_it_is_an_error",),
     "overrides beat the limits of their document": (
         f"{OVERRIDES}::test_in_one_document_overrides_beat_limits",
     ),
@@ -59,14 +59,17 @@ RULES: dict[str, tuple[str, ...]] = {
         f"{OVERRIDES}::test_in_file_order_the_later_beats_the_earlier",
     ),
     "every override that matches applies": (
-        f"{OVERRIDES}::test_all_matching_overrides_apply_field_by_field",
+        f"{OVERRIDES}::test_all_that_match_apply_field_by_field",
     ),
     "overrides are inherited": (
         f"{OVERRIDES}::test_an_override_is_inherited_by_every_scope_below",
     ),
     "a change of algorithm drops the fields that the new one lacks": (
-        f"{RESOLVE}::test_a_new_algorithm_drops_fields_that_it_lacks",
-        (f"{OVERRIDES}::test_an_override_with_a_new_algorithm_drops_fields_that_it_lacks"),
+        f"{RESOLVE}::test_changing_the_algorithm_drops_what_the_new_one_lacks",
+        (
+            f"{OVERRIDES}::"
+            "test_an_override_that_changes_the_algorithm_drops_fields_that_the_new_one_lacks"
+        ),
     ),
     "burst defaults to the rate per second, rounded up, at least 1, after merging": (
         f"{RESOLVE}::test_burst_defaults_to_the_rate_per_second_rounded_up",
@@ -74,20 +77,20 @@ RULES: dict[str, tuple[str, ...]] = {
         f"{OVERRIDES}::test_burst_defaults_after_overrides_are_merged",
     ),
     "exceptions are merged after the walk": (
-        f"{EXCEPTIONS}::test_an_exception_beats_limits_of_deeper_scopes",
+        f"{EXCEPTIONS}::test_exceptions_come_after_the_walk_and_beat_what_deeper_scopes_say",
     ),
     "of two exceptions the deeper wins": (
         f"{EXCEPTIONS}::test_the_exception_of_the_deeper_scope_wins",
     ),
     "an exception holds from its start, until just before its end": (
-        f"{EXCEPTIONS}::test_an_exception_includes_from_and_excludes_until",
-        f"{EXCEPTIONS}::test_an_exception_without_from_begins_at_once",
+        f"{EXCEPTIONS}::test_from_is_within_and_until_is_not",
+        f"{EXCEPTIONS}::test_without_from_it_holds_at_once",
     ),
     "two exceptions that set one field at one scope and time are an error": (
-        f"{EXCEPTIONS}::test_two_exceptions_that_set_one_field_at_one_time_are_an_error",
+        f"{EXCEPTIONS}::test_two_that_set_one_field_at_one_scope_and_time_are_an_error",
     ),
     "an exception may change a budget of its own scope": (
-        f"{EXCEPTIONS}::test_an_exception_changes_budgets_of_its_own_scope_only",
+        f"{EXCEPTIONS}::test_an_exception_of_a_budget_is_for_its_own_scope",
     ),
     "an exception starts and ends by itself": (
         f"{AGENT}::test_from_a_store",
@@ -98,19 +101,19 @@ RULES: dict[str, tuple[str, ...]] = {
     ),
     "a value above a cap at or above its scope is an error": (
         f"{CHECK}::test_bad_trees",
-        f"{CHECK}::test_a_finding_names_the_cap_and_the_value_to_write",
+        f"{CHECK}::test_a_finding_says_which_cap_and_what_to_write",
     ),
     "what stood there before its cap was lowered is a warning": (
-        "policy/test_base.py::test_an_unchanged_value_above_a_lowered_cap_is_a_warning",
-        "policy/test_base.py::test_a_new_or_changed_value_above_a_cap_is_an_error",
+        "policy/test_base.py::test_what_stood_there_is_a_warning",
+        "policy/test_base.py::test_what_is_new_or_changed_is_an_error",
     ),
     "an inherited value above a deeper cap is clipped there": (
-        f"{RESOLVE}::test_an_inherited_value_above_a_deeper_cap_is_clipped",
-        f"{OVERRIDES}::test_a_deeper_cap_clips_a_value_of_an_override_above",
+        f"{RESOLVE}::test_an_inherited_value_above_a_deeper_cap_is_clipped_and_says_so",
+        f"{OVERRIDES}::test_a_deeper_cap_clips_what_an_override_above_asks_for",
     ),
     "agents clip and never reject for a cap": (
         "engine/test_compile.py::test_an_agent_clips_to_whatever_a_deeper_cap_says",
-        f"{LAWS}::no_value_exceeds_a_cap",
+        f"{LAWS}::caps_always_hold",
     ),
     "rates compare per second": (
         f"{RESOLVE}::test_rates_compare_per_second",
@@ -122,7 +125,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "a quota keeps its calendar window under a cap": (
         f"{RESOLVE}::test_a_quota_keeps_its_window_under_a_cap",
     ),
-    "a cap cannot be walked around": (f"{CHECK}::test_a_cap_cannot_be_evaded",),
+    "a cap cannot be walked around": (f"{CHECK}::test_a_cap_cannot_be_walked_around",),
     "caps bind exceptions": (f"{EXCEPTIONS}::test_caps_bind_exceptions",),
     "caps do not touch budgets": (f"{RESOLVE}::test_neither_caps_nor_unset_touch_a_budget",),
     "every budget on the path counts, each at its own scope": (
@@ -138,7 +141,10 @@ RULES: dict[str, tuple[str, ...]] = {
     "if one refuses, nothing is consumed anywhere": (
         f"{ENGINE}::test_all_or_nothing",
         f"{BUDGETS}::test_all_or_nothing_over_shared_buckets",
-        ("simulate/test_replay_exceptions.py::test_a_refusal_at_the_top_consumes_nothing_below"),
+        (
+            "simulate/test_replay_exceptions.py::"
+            "test_refused_at_the_top_of_three_levels_nothing_is_consumed_below"
+        ),
     ),
     # Scopes
     "scopes have a form, and a greatest depth": (
@@ -158,13 +164,13 @@ RULES: dict[str, tuple[str, ...]] = {
         f"{RESOLVE}::test_on_error_is_inherited",
     ),
     # Matchers
-    "each form of a matcher is for its values": (f"{MATCHERS}::test_each_form_matches_its_values",),
+    "each form of a matcher is for its values": (f"{MATCHERS}::test_what_each_form_is_for",),
     "of several attributes all must hold": (
         f"{OVERRIDES}::test_every_attribute_of_a_match_must_hold",
     ),
     "on an absent attribute only not and exists: false hold": (
-        f"{MATCHERS}::test_each_form_matches_its_values",
-        f"{MATCHERS}::test_the_negation_holds_exactly_if_the_matcher_does_not",
+        f"{MATCHERS}::test_what_each_form_is_for",
+        f"{MATCHERS}::test_the_negation_holds_exactly_where_the_matcher_does_not",
     ),
     "attributes that no rule mentions cost nothing": (
         (
@@ -175,17 +181,17 @@ RULES: dict[str, tuple[str, ...]] = {
     ),
     # Buckets
     "the overrides with a say select the bucket": (
-        f"{OVERRIDES}::test_only_overrides_that_set_parameters_select_the_bucket",
+        f"{OVERRIDES}::test_a_bucket_is_selected_by_the_overrides_with_a_say_alone",
         "engine/test_overrides_oracle.py::test_decisions_across_edits_are_those_of_the_oracle",
     ),
     "an exception keeps the bucket": (
-        f"{EXCEPTIONS}::test_an_exception_without_a_match_keeps_every_bucket",
+        f"{EXCEPTIONS}::test_for_all_requests_it_keeps_every_bucket",
         f"{EXCEPTIONS}::test_an_exception_cannot_select_other_buckets",
         f"{TIMED}::test_buckets_keep_their_level",
         f"{TIMED}::test_what_was_counted_stays_counted",
     ),
     "the match of an exception may use only what selects buckets": (
-        f"{EXCEPTIONS}::test_the_match_of_an_exception_must_select_buckets",
+        f"{EXCEPTIONS}::test_its_match_may_name_only_what_selects_buckets",
     ),
     "absence is a key of its own": (f"{ENGINE}::test_absent_and_empty_are_different_keys",),
     "an untracked key behaves as the genesis bucket": (
@@ -294,10 +300,10 @@ RULES: dict[str, tuple[str, ...]] = {
     ),
     "duplicate keys are refused": (f"{YAML}::test_duplicates_name_the_first",),
     "tags are refused": (f"{YAML}::test_tags",),
-    "anchors are bounded": (f"{YAML}::test_the_bound_counts_values_written_out",),
+    "anchors are bounded": (f"{YAML}::test_the_bound_counts_what_is_written_out",),
     "surprises of older YAML are refused": (
         f"{YAML}::test_refused",
-        f"{YAML}::test_hints_name_the_probable_value",
+        f"{YAML}::test_hints_name_what_was_probably_meant",
     ),
     "all errors are reported at once": (f"{YAML}::test_every_problem_is_found",),
     "depth and size are bounded": (f"{YAML}::test_depth", f"{YAML}::test_nodes_of_a_file"),
@@ -305,8 +311,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "neither the order nor the files of documents matter": (
         f"{LAWS}::neither_the_order_nor_the_files_matter",
     ),
-    "only the path has a say": (f"{LAWS}::only_documents_on_the_path_matter",),
-    "a bundle says what its documents say": (f"{LAWS}::a_bundle_keeps_the_tree",),
+    "only the path has a say": (f"{LAWS}::only_the_path_has_a_say",),
+    "a bundle says what its documents say": (f"{LAWS}::a_tree_is_what_its_bundle_says",),
 }
 
 
@@ -336,6 +342,6 @@ def test_a_rule_has_tests_that_exist(rule: str) -> None:
 
 
 def test_a_test_that_does_not_exist_would_be_noticed() -> None:
-    assert "no_value_exceeds_a_cap" in named_in(HERE / LAWS)
+    assert "caps_always_hold" in named_in(HERE / LAWS)
     assert "at" not in named_in(HERE / LAWS)
     assert "test_nothing_of_the_kind" not in named_in(HERE / LAWS)
