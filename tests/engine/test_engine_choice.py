@@ -41,7 +41,7 @@ def test_a_failed_compilation_is_in_the_status_of_agents_and_in_doctor(tmp_path:
     with ratectl.Agent(policies) as agent:
         assert agent.status.engine == f"pure ({REASON})"
     finding = examine_engine()
-    assert (finding.verdict, finding.detail) == ("ok", f"pure ({REASON})")
+    assert (finding.status, finding.message) == ("ok", f"pure ({REASON})")
 
 
 @pytest.mark.usefixtures("not_built")

@@ -180,10 +180,10 @@ class TestExamples:
         [
             ("checkout", "burst: 600", "burst: 599", "the checkout takes the rush of a sale"),
             ("checkout", "rate: 250/s", "rate: 249/s", "the checkout takes the rush of a sale"),
-            ("checkout", "rate: 5/min", "rate: 6/min", "guessing card numbers is noticed"),
-            ("checkout", ", mode: shadow", "", "guessing card numbers is noticed"),
+            ("checkout", "rate: 5/min", "rate: 6/min", "guesses of card numbers are counted"),
+            ("checkout", ", mode: shadow", "", "guesses of card numbers are counted"),
             ("checkout", "burst: 900", "burst: 901", "gold customers get more"),
-            ("team", "burst: 1600", "burst: 1500", "the merchants share what the processor"),
+            ("team", "burst: 1600", "burst: 1500", "all merchants share the capacity"),
             ("black-friday", "28T00:00+", "28T00:01+", "black friday begins and ends"),
             ("black-friday", "01T00:00+", "01T00:00:00.001+", "black friday begins and ends"),
             ("black-friday", "2036-12-01T00:00+", "2036-11-30T23:59+", "black friday begins and"),
