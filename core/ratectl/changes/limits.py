@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ratectl.policy.resolution.algorithms.protocol import sign
 from ratectl.policy.resolution.algorithms.registry import rules_of
-from ratectl.policy.resolution.fields import FIELDS, NOTICED_FIELDS
+from ratectl.policy.resolution.fields import FIELDS, NOTICED_FIELDS, selects_alike
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +109,7 @@ def kind_of(old: Limit | None, new: Limit | None) -> Kind:
         return "added"
     if new is None:
         return "removed"
-    if (old.algorithm, old.per, old.resets) != (new.algorithm, new.per, new.resets):
+    if not selects_alike(old, new):
         return "changed"
     if not (old.unlimited or new.unlimited) and {old.mode, new.mode} == {"shadow", "enforce"}:
         return "enforced" if new.mode == "enforce" else "shadowed"
