@@ -94,8 +94,12 @@ class Origin(NamedTuple):
     """What a cap made of it before, and none does any more."""
 
 
+_MODE_FIRST: Final = tuple(sorted(NOTICED_FIELDS, key=lambda row: row.name != "mode"))
+"""Fields that requests can notice. A changed mode explains a change better than any amount."""
+
+
 def effect(limit: Limit | None) -> tuple[object, ...] | None:
-    """What requests can notice."""
+    """Return all that requests can notice of a limit; None without one."""
     if limit is None:
         return None
     if limit.mode == "off" or limit.unlimited:
@@ -104,7 +108,7 @@ def effect(limit: Limit | None) -> tuple[object, ...] | None:
 
 
 def kind_of(old: Limit | None, new: Limit | None) -> Kind:
-    """How ``new`` treats requests, compared with ``old``."""
+    """Return the kind of change from ``old`` to ``new``."""
     if old is None:
         return "added"
     if new is None:
@@ -122,25 +126,27 @@ def kind_of(old: Limit | None, new: Limit | None) -> Kind:
 
 
 def text_of(limit: Limit | None) -> str | None:
-    """A limit in words; None where there is none."""
+    """Return a limit in words; None without one."""
     if limit is None:
         return None
     return " ".join(filter(None, (row.text(limit) for row in FIELDS)))
 
 
 def origin_of(old: Limit | None, new: Limit | None, *, budget: bool = False) -> Origin | None:
-    """The first setting of ``new`` that requests notice, and that is not as in ``old``; the limit
-    as such where something is no longer said."""
+    """Return the first setting of ``new`` that requests notice and that differs from ``old``.
+
+    If a setting was only removed, this is the limit's required field.
+    """
     if new is None:
         return None
-    said = f"{'budgets' if budget else 'limits'}.{new.name}"
-    for name in _said_anew(old, new):
+    path = f"{'budgets' if budget else 'limits'}.{new.name}"
+    for name in _changed_fields(old, new):
         clip = new.clips.get(name)
         if clip is not None:
             return Origin(f"caps.{new.name}.{clip.field}", clip.cap, clip)
         lifted = old.clips.get(name) if old is not None else None
-        return Origin(f"{said}.{name}", new.settings[name], lifted=lifted)
-    return Origin(said, new.settings[rules_of(new).required])
+        return Origin(f"{path}.{name}", new.settings[name], lifted=lifted)
+    return Origin(path, new.settings[rules_of(new).required])
 
 
 def most_of(limit: Limit | None) -> int | None:
@@ -151,18 +157,17 @@ def most_of(limit: Limit | None) -> int | None:
 
 
 def _clipped(wide: Limit, narrow: Limit) -> bool:
-    """Whether it is by caps alone that one is narrower than the other."""
-    fields = list(_said_anew(wide, narrow))
+    """Return True if only caps make one limit narrower than the other."""
+    fields = list(_changed_fields(wide, narrow))
     return bool(fields) and all(name in narrow.clips and name not in wide.clips for name in fields)
 
 
-def _said_anew(old: Limit | None, new: Limit) -> Iterator[str]:
-    """Fields that something says of ``new`` (defaults follow from others) and that differ; first
-    the one that may change most."""
-    rows = NOTICED_FIELDS
-    if old is not None:
-        rows = tuple(sorted(rows, key=lambda row: row.name != "mode"))
-    for row in rows:
+def _changed_fields(old: Limit | None, new: Limit) -> Iterator[str]:
+    """Yield the fields with a setting in ``new`` that differ; first those that explain most.
+
+    Defaults are left out, as they follow from other fields.
+    """
+    for row in NOTICED_FIELDS if old is None else _MODE_FIRST:
         if row.name in new.settings and (
             old is None or row.noticed_value(old) != row.noticed_value(new)
         ):

@@ -111,9 +111,7 @@ NOTICED_FIELDS: Final = tuple(
 )
 """Fields that requests can notice; first those that explain a change best."""
 
-_AMOUNTS: Final = tuple(field for field in FIELDS if field.name in ("rate", "burst", "max", "hold"))
-
-
+_AMOUNTS: Final = tuple(field for field in FIELDS if field.decides and not field.selects_bucket)
 _SELECTING: Final = tuple(field for field in NOTICED_FIELDS if field.selects_bucket)
 
 
