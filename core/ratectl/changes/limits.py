@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ratectl.policy.resolution.algorithms.protocol import sign
 from ratectl.policy.resolution.algorithms.registry import rules_of
-from ratectl.policy.resolution.fields import FIELDS, NOTICED_FIELDS
+from ratectl.policy.resolution.fields import FIELDS, NOTICED_FIELDS, selects_alike
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,8 +94,12 @@ class Origin(NamedTuple):
     """The earlier clip of the value, if no cap clips it any more."""
 
 
+_MODE_FIRST: Final = tuple(sorted(NOTICED_FIELDS, key=lambda row: row.name != "mode"))
+"""Fields that requests can notice. A changed mode explains a change better than any amount."""
+
+
 def effect(limit: Limit | None) -> tuple[object, ...] | None:
-    """Return a value that is equal for limits with equal effect on requests; None without one."""
+    """Return all that requests can notice of a limit; None without one."""
     if limit is None:
         return None
     if limit.mode == "off" or limit.unlimited:
@@ -104,12 +108,12 @@ def effect(limit: Limit | None) -> tuple[object, ...] | None:
 
 
 def kind_of(old: Limit | None, new: Limit | None) -> Kind:
-    """Return the kind of a change from ``old`` to ``new``."""
+    """Return the kind of change from ``old`` to ``new``."""
     if old is None:
         return "added"
     if new is None:
         return "removed"
-    if (old.algorithm, old.per, old.resets) != (new.algorithm, new.per, new.resets):
+    if not selects_alike(old, new):
         return "changed"
     if not (old.unlimited or new.unlimited) and {old.mode, new.mode} == {"shadow", "enforce"}:
         return "enforced" if new.mode == "enforce" else "shadowed"
@@ -122,27 +126,27 @@ def kind_of(old: Limit | None, new: Limit | None) -> Kind:
 
 
 def text_of(limit: Limit | None) -> str | None:
-    """Return a limit as text; None if there is none."""
+    """Return a limit in words; None without one."""
     if limit is None:
         return None
     return " ".join(filter(None, (row.text(limit) for row in FIELDS)))
 
 
 def origin_of(old: Limit | None, new: Limit | None, *, budget: bool = False) -> Origin | None:
-    """Return the first setting of ``new`` whose effect differs from ``old``.
+    """Return the first setting of ``new`` that requests notice and that differs from ``old``.
 
-    Returns the limit itself if the difference is a removed setting.
+    If a setting was only removed, this is the limit's required field.
     """
     if new is None:
         return None
-    said = f"{'budgets' if budget else 'limits'}.{new.name}"
-    for name in _said_anew(old, new):
+    path = f"{'budgets' if budget else 'limits'}.{new.name}"
+    for name in _changed_fields(old, new):
         clip = new.clips.get(name)
         if clip is not None:
             return Origin(f"caps.{new.name}.{clip.field}", clip.cap, clip)
         lifted = old.clips.get(name) if old is not None else None
-        return Origin(f"{said}.{name}", new.settings[name], lifted=lifted)
-    return Origin(said, new.settings[rules_of(new).required])
+        return Origin(f"{path}.{name}", new.settings[name], lifted=lifted)
+    return Origin(path, new.settings[rules_of(new).required])
 
 
 def most_of(limit: Limit | None) -> int | None:
@@ -153,18 +157,17 @@ def most_of(limit: Limit | None) -> int | None:
 
 
 def _clipped(wide: Limit, narrow: Limit) -> bool:
-    """Return True if caps are the only reason why ``narrow`` is tighter than ``wide``."""
-    fields = list(_said_anew(wide, narrow))
+    """Return True if only caps make one limit narrower than the other."""
+    fields = list(_changed_fields(wide, narrow))
     return bool(fields) and all(name in narrow.clips and name not in wide.clips for name in fields)
 
 
-def _said_anew(old: Limit | None, new: Limit) -> Iterator[str]:
-    """Fields that something says of ``new`` (defaults follow from others) and that differ; first
-    the one that may change most."""
-    rows = NOTICED_FIELDS
-    if old is not None:
-        rows = tuple(sorted(rows, key=lambda row: row.name != "mode"))
-    for row in rows:
+def _changed_fields(old: Limit | None, new: Limit) -> Iterator[str]:
+    """Yield the fields with a setting in ``new`` that differ; first those that explain most.
+
+    Defaults are left out, as they follow from other fields.
+    """
+    for row in NOTICED_FIELDS if old is None else _MODE_FIRST:
         if row.name in new.settings and (
             old is None or row.noticed_value(old) != row.noticed_value(new)
         ):

@@ -17,6 +17,7 @@ from ratectl.changes.compare import with_leaders
 from ratectl.policy.language.rates import NS
 from ratectl.policy.language.scopes import ancestry, nearest, parent
 from ratectl.policy.resolution.algorithms.registry import rules_of
+from ratectl.policy.resolution.fields import selects_alike
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -131,7 +132,7 @@ def _compared(old: Limit, new: Limit, report: LimitReport, seconds: float) -> tu
     """Return the bounds that follow from the decisions of ``old`` on the same requests."""
     allowed, refused = report.recent_allowed, report.recent_refused
     nothing = (0, allowed + refused)
-    if (old.algorithm, old.per, old.resets) != (new.algorithm, new.per, new.resets):
+    if not selects_alike(old, new):
         return nothing
     signs = {*rules_of(new).tightenings(old, new)} - {0}
     if not signs:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ratectl.engine.algorithms.protocol import NEVER, State, migrate
 from ratectl.engine.api import LimitUsage
 from ratectl.engine.buckets.counters import plain, shown
+from ratectl.engine.buckets.seed import lend
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ratectl.engine.algorithms.protocol import Algorithm
     from ratectl.engine.buckets.counters import Counters, Key
+    from ratectl.engine.buckets.seed import Seed
     from ratectl.engine.limit_plan import Identity, LimitPlan
 
-__all__ = ["Bucket", "Group", "Maker", "Seed", "Stood", "lend"]
+__all__ = ["Bucket", "Group", "Maker", "Stood"]
 
 Bucket = tuple[State, int, int]
 """State of one key, the epoch of the group's parameters that it follows, and its serial number."""
@@ -40,64 +42,14 @@ class Maker(Protocol):
         """Return a group without buckets."""
 
 
-class Seed(Protocol):
-    """Buckets from which those of another group start: a group, or a family of groups."""
-
-    seed: Seed | None
-    """The seed's own seed."""
-    lent_until: int | None
-    """Instant until which other groups may start from these buckets; None is for ever."""
-
-    @property
-    def identity(self) -> Identity:
-        """Identity of these buckets."""
-
-    @property
-    def max_debt(self) -> int:
-        """Largest debt (cost below empty) of any bucket here, or of one that it began as."""
-
-    @property
-    def names(self) -> Iterable[str]:
-        """Attributes that select a request's bucket."""
-
-    def sources(
-        self, attributes: Mapping[str, str], heir: Group, now: int, stood: Stood, *, alike: bool
-    ) -> tuple[Group, ...]:
-        """Return the groups from whose buckets an heir's bucket for a request starts."""
-
-    def lent(self, now: int) -> bool:
-        """Return True if another group may still start from these buckets."""
-
-    def end_line(self) -> None:
-        """Forget the seed, even if it still holds charges."""
-
-
 class Group:
     """Buckets of one identity. Not thread-safe: the engine's lock guards it."""
 
     __slots__ = (
-        "_alike",
-        "_changes",
-        "_passed",
-        "algorithm",
-        "buckets",
-        "budget",
-        "counters",
-        "epoch",
-        "genesis",
-        "lent_until",
-        "max_debt",
-        "name",
-        "overflow",
-        "overrides",
-        "per",
-        "retired_at",
-        "scope",
-        "seed",
-        "seed_until",
-        "shadow",
-        "single",
-    )
+        "_alike", "_changes", "_passed", "algorithm", "buckets", "budget", "counters", "epoch",
+        "genesis", "lent_until", "max_debt", "name", "overflow", "overrides", "per", "retired_at",
+        "scope", "seed", "seed_until", "shadow", "single",
+    )  # fmt: skip
 
     def __init__(self, limit: LimitPlan, genesis: State | None, counters: Counters) -> None:
         self.scope = limit.scope
@@ -430,13 +382,3 @@ class Group:
             keys=len(self.buckets),
             top_refused=tuple((shown(key), count) for key, count in top),
         )
-
-
-def lend(seed: Seed | None, until: int | None) -> None:
-    """Mark a seed and its own seeds as lent until then; None is for ever."""
-    while seed is not None:
-        if until is None or seed.lent_until is None:
-            seed.lent_until = None
-        else:
-            seed.lent_until = max(seed.lent_until, until)
-        seed = seed.seed

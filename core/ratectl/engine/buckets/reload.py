@@ -8,9 +8,8 @@ A publication never mints tokens:
 - a new identity (a scope newly declared, a limit now counted ``per`` something else) starts each
   key, on first touch, from the bucket that the generation before would have used. Such a *seed* is
   dropped after the time in which any bucket fills: from then on, all of its buckets are full;
-- a limit that is chosen by other conditions than before (overrides came, went or changed their
-  match) starts each key in the same way, from the bucket that the request would have used; if the
-  limit's own bucket was another one, from the stricter of the two;
+- a limit that other conditions choose than before (overrides came, went or changed their match)
+  starts each key in the same way; from the stricter bucket if its own one was another;
 - a seed's own limit may stay in use, and its buckets keep accruing. When that limit changes or
   goes, the seed keeps its state of that instant, and the changed limit starts from it as well.
 """
@@ -33,8 +32,9 @@ if TYPE_CHECKING:
 
     from ratectl.engine.algorithms.protocol import Algorithm, State
     from ratectl.engine.api import PlanSet
-    from ratectl.engine.buckets.bucket_set import Maker, Seed
+    from ratectl.engine.buckets.bucket_set import Maker
     from ratectl.engine.buckets.counters import Counters
+    from ratectl.engine.buckets.seed import Seed
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.limit_plan import Identity
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ratectl.engine.attributes import Attributes
-    from ratectl.engine.buckets.bucket_set import Group, Seed, Stood
+    from ratectl.engine.buckets.bucket_set import Group, Stood
     from ratectl.engine.buckets.charges import Charged, Look
+    from ratectl.engine.buckets.seed import Seed
     from ratectl.engine.buckets.table import Table
 
 __all__ = ["read_all", "release", "settle"]

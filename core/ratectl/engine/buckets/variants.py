@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ratectl.engine.algorithms.protocol import NEVER
-from ratectl.engine.buckets.bucket_set import lend
+from ratectl.engine.buckets.seed import lend
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ratectl.engine.buckets.bucket_set import Group, Maker, Seed, Stood
+    from ratectl.engine.buckets.bucket_set import Group, Maker, Stood
     from ratectl.engine.buckets.counters import Counters
+    from ratectl.engine.buckets.seed import Seed
     from ratectl.engine.conditional_limit import LimitChoice, Mask
     from ratectl.engine.limit_plan import Identity
 

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ratectl.engine.algorithms.protocol import State
-    from ratectl.engine.buckets.bucket_set import Group, Seed
+    from ratectl.engine.buckets.bucket_set import Group
     from ratectl.engine.buckets.charges import Look
     from ratectl.engine.buckets.counters import Key
+    from ratectl.engine.buckets.seed import Seed
     from ratectl.engine.native import _fast
 
 __all__ = ["FastTable"]

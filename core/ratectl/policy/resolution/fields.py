@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ratectl.policy.resolution.effective_limit import Limit
 
-__all__ = ["EXPLAINED_FIELDS", "FIELDS", "NOTICED_FIELDS", "Field", "amounts_text"]
+__all__ = ["EXPLAINED_FIELDS", "FIELDS", "NOTICED_FIELDS", "Field", "amounts_text", "selects_alike"]
 
 
 class Field(NamedTuple):
@@ -111,7 +111,13 @@ NOTICED_FIELDS: Final = tuple(
 )
 """Fields that requests can notice; first those that explain a change best."""
 
-_AMOUNTS: Final = tuple(field for field in FIELDS if field.name in ("rate", "burst", "max", "hold"))
+_AMOUNTS: Final = tuple(field for field in FIELDS if field.decides and not field.selects_bucket)
+_SELECTING: Final = tuple(field for field in NOTICED_FIELDS if field.selects_bucket)
+
+
+def selects_alike(one: Limit, other: Limit) -> bool:
+    """Return True if requests have the same buckets under two limits: only amounts may differ."""
+    return all(field.noticed_value(one) == field.noticed_value(other) for field in _SELECTING)
 
 
 def amounts_text(limit: Limit) -> str:

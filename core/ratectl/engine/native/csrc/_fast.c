@@ -211,7 +211,7 @@ static PyType_Slot core_slots[] = {
     {Py_tp_methods, core_methods},
     {Py_tp_members, core_members},
     {Py_tp_getset, core_getset},
-    {Py_tp_doc, "The compiled core of one engine; see fast.py."},
+    {Py_tp_doc, "The compiled core of one engine; see native/engine.py."},
     {0, NULL},
 };
 static PyType_Spec core_spec = {

@@ -338,7 +338,7 @@ static PyType_Slot group_slots[] = {
     {Py_tp_methods, group_methods},
     {Py_tp_members, group_members},
     {Py_tp_getset, group_getset},
-    {Py_tp_doc, "The packed buckets of one identity; see fast.py."},
+    {Py_tp_doc, "The packed buckets of one identity; see native/bucket_set.py."},
     {0, NULL},
 };
 static PyType_Spec group_spec = {

@@ -259,7 +259,7 @@ static PyType_Slot chooser_slots[] = {
     {Py_tp_dealloc, chooser_dealloc},
     {Py_tp_methods, chooser_methods},
     {Py_tp_members, chooser_members},
-    {Py_tp_doc, "Chooser(names): which conditions hold, as a number; see fast.py."},
+    {Py_tp_doc, "Chooser(names): the conditions that hold, as a number."},
     {0, NULL},
 };
 static PyType_Spec chooser_spec = {
