@@ -150,7 +150,7 @@ def _compared(old: Limit, new: Limit, report: LimitReport, seconds: float) -> tu
 
 
 def _fits(used: int, old: Limit, new: Limit) -> bool:
-    """Whether buckets that ``old`` never filled further than this never fill up in ``new``."""
+    """Return True if buckets used up to ``used`` under ``old`` never fill up under ``new``."""
     return used <= _size(new) and rules_of(new).counts_no_longer(old, new)
 
 
