@@ -17,7 +17,8 @@ help:
 	@echo "make soak    what takes hours: hostile callers a million times, servers restarted at length"
 	@echo "make sanitize       the compiled engine under ASan and UBSan"
 	@echo "make fuzz    hostile policies by chance, for FUZZ_SECONDS=600"
-	@echo "make bench   figures: deciding, beside other libraries; loading, publishing, replaying"
+	@echo "make bench   figures: deciding, beside other libraries; loading, publishing, replaying;"
+	@echo "             RECORD=1 also replaces the picture in docs/img"
 	@echo "make instructions   instructions per decision, held to a committed ceiling"
 
 demo: .venv/installed
@@ -51,7 +52,7 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 
 bench: .venv/dev .venv/bench .venv/etcd
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(if $(RECORD),--record)
 
 instructions: .venv/dev
 	$(BIN)/python -m bench.instructions
@@ -67,7 +68,7 @@ fuzz: .venv/dev .venv/atheris
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@
 
-.venv/installed: .venv/python pyproject.toml $(wildcard core/ratectl/engine/native/csrc/*)
+.venv/installed: .venv/python pyproject.toml setup.py $(wildcard core/ratectl/engine/native/csrc/*)
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 

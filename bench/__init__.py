@@ -1,1 +1,1 @@
-"""Benchmarks: figures and ratios, each pair measured in one run. Run with ``make bench``."""
+"""Benchmarks: times, sizes and ratios; compared values come from one run. Run: ``make bench``."""

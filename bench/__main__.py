@@ -1,6 +1,7 @@
-"""``python -m bench [name] …``, of those in ``BENCHES``; all of them without a name.
+"""``python -m bench [--record] [name] …``: benchmarks of ``BENCHES``; all of them without a name.
 
-Prints its figures and writes them to ``bench/out/<name>.json``.
+Prints the figures and writes them to ``bench/out/<name>.json``, which Git ignores. ``--record``
+also replaces the picture of ``decisions`` in ``docs/img``.
 """
 
 from __future__ import annotations
@@ -44,10 +45,14 @@ BENCHES: dict[str, Callable[[], dict[str, object]]] = {
 
 
 def main() -> int:
-    names = sys.argv[1:] or list(BENCHES)
+    names = [word for word in sys.argv[1:] if word != "--record"] or list(BENCHES)
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         print(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+        return 64
+    recorded = "--record" in sys.argv[1:]
+    if recorded and decisions.QUICK:
+        print("--record needs a whole run: unset RATECTL_BENCH_QUICK")
         return 64
     out = Path(__file__).parent / "out"
     out.mkdir(exist_ok=True)
@@ -55,6 +60,8 @@ def main() -> int:
         print(f"== {name}: {(sys.modules[BENCHES[name].__module__].__doc__ or '').splitlines()[0]}")
         figures = {"python": platform.python_version(), **BENCHES[name]()}
         (out / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    if recorded and "decisions" in names:
+        decisions.record()
     return 0
 
 

@@ -1,6 +1,6 @@
-"""A candidate in shadow: what evaluating it beside what is in force costs a check.
+"""Shadow evaluation: cost of a check with a candidate in shadow.
 
-The same engine, on the same hot keys, with a candidate beside it and without, in turn; CPU time.
+CPU time of one engine on the same hot keys, with and without a candidate, in turn.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEYS = [{"tenant": f"t{number}"} for number in range(16)]
 
 
 def tree(rate: str) -> PolicyTree:
-    """One limit, per tenant, that refuses nobody here."""
+    """Return a tree with one limit per tenant, which refuses nothing here."""
     said = {"scope": "/", "limits": {"spike": {"rate": rate, "burst": 10**9, "per": "tenant"}}}
     return PolicyTree({"/": Policy.model_validate(said)})
 

@@ -1,4 +1,4 @@
-"""Choosing a limit by attributes: what overrides cost a decision, and what they do not.
+"""Cost of choosing limits by attributes: decisions with and without overrides.
 
 Pairs are measured in turn, in CPU time, through the engine's whole ``check`` on hot keys: with ten
 attributes that nothing mentions beside none, with 2,000 overrides beside one, with 10,000 scopes
@@ -25,7 +25,7 @@ Request = tuple[str, dict[str, str]]
 
 
 def tree(scopes: int, overrides: int) -> PolicyTree:
-    """A limit at the root, for so many tenants another one, and services that inherit both."""
+    """Return a tree: a limit at the root, overrides for some tenants, and services that inherit."""
     root: dict[str, Any] = {
         "scope": "/",
         "limits": {"spike": {"rate": "1000000/s", "burst": 10**6, "per": "tenant"}},

@@ -1,15 +1,16 @@
-"""Decisions, beside other libraries and floors: one hot key, 1M zipf keys; 1 and 4 threads; bytes.
+"""Decisions compared with other libraries and floors: one key and 1M zipf keys; 1 and 4 threads.
 
-Nanoseconds per decision include the loop that asks; nothing is subtracted. One hot key: medians of
-slices that take turns in one process. A million keys: each candidate in a process of its own, one
-after the other, in fewer rounds. What is measured how: ``bench.deciding``.
+Nanoseconds per decision include the calling loop; nothing is subtracted. One hot key: medians of
+slices that take turns in one process. A million keys: each candidate in its own process, one
+after the other, in fewer rounds, with bytes per key. Details of the method: ``bench.deciding``.
 
-``RATECTL_BENCH_QUICK=1`` takes a tenth of the keys and fewer rounds, to see that it runs.
+``RATECTL_BENCH_QUICK=1`` uses a tenth of the keys and fewer rounds, to test the benchmark.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ SHOWN = HERE.parent / "docs" / "img" / "decisions.svg"
 
 
 def _builders() -> dict[str, Builder]:
-    """Floors first, then ratectl, fastest engine first, then the peers."""
+    """Return the builders: floors first, then ratectl (fastest engine first), then the peers."""
     all_of: dict[str, Builder] = dict(FLOORS)
     for engine in ours.engines():
         all_of |= ours.of(engine)
@@ -54,7 +55,7 @@ def _one_key(builders: dict[str, Builder], results: Results) -> None:
 
 
 def _exactness(builders: dict[str, Builder], results: Results) -> None:
-    print(f"  by how many {hot.THREADS} threads miss a limit, switched every microsecond")
+    print(f"  error of a limit under {hot.THREADS} threads, switched every microsecond")
     checked = [f"{engine}: {name}" for engine in ours.engines() for name in (ours.CHECK, ours.GATE)]
     for name in [*checked, *PEERS]:
         if name in results.threaded:
@@ -75,7 +76,7 @@ def _many_keys(results: Results) -> None:
 
 
 def _table(results: Results) -> None:
-    """One line for each candidate."""
+    """Print one line for each candidate."""
     print(f"  {'':<41}{'one key':>9}{'/ empty':>9}{'4 threads':>10}{'missed':>8}"
           f"{'zipf':>10}{'4 threads':>10}{'per key':>8}")  # fmt: skip
     print(f"  {'':<41}{'ns':>9}{'call':>9}{'M/s':>10}{'limit':>8}{'ns':>10}{'M/s':>10}{'B':>8}")
@@ -87,7 +88,7 @@ def _table(results: Results) -> None:
               f"{_cell(results.millions(name), 10, 2)}{kept:>8}{_cell(results.zipf(name), 10)}"
               f"{_cell(results.zipf_millions(name), 10, 2)}"
               f"{_cell(results.bytes_per_key(name), 8, 0)}")  # fmt: skip
-    print(f"  missed limit, of {hot.MOST}: + admitted beyond it, - refused though there was room")
+    print(f"  missed limit, of {hot.MOST}: + admitted above it, - refused below it")
     print(
         "  (pyrate-limiter: while another thread decides), ! raised. ns: CPU time, with the loop;"
     )
@@ -99,7 +100,7 @@ def _cell(value: float | None, width: int, digits: int = 1) -> str:
 
 
 def _ratios(results: Results) -> dict[str, float]:
-    """How many times as long each peer takes as ``agent.check`` on each engine."""
+    """Print the time of each peer, as a multiple of ``agent.check`` on each engine."""
     found: dict[str, float] = {}
     for engine in ours.engines():
         for peer in PEERS:
@@ -121,10 +122,8 @@ def run() -> dict[str, object]:
     ratios = _ratios(results)
     promised = targets.targets(results, KEYS)
     targets.show(promised)
-    drawn = plot.draw(results, machine.title(), KEYS)
-    for path in (DRAWN,) if QUICK else (DRAWN, SHOWN):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(drawn, "utf-8")
+    DRAWN.parent.mkdir(exist_ok=True)
+    DRAWN.write_text(plot.draw(results, machine.title(), KEYS), "utf-8")
     return {
         "machine": machine.describe(),
         "keys": KEYS,
@@ -132,3 +131,9 @@ def run() -> dict[str, object]:
         "targets": targets.as_json(promised),
         **results.as_json(),
     }
+
+
+def record() -> None:
+    """Replace the picture in the documentation by that of the last run."""
+    shutil.copy(DRAWN, SHOWN)
+    print(f"  recorded in {SHOWN.relative_to(HERE.parent)}")

@@ -1,4 +1,4 @@
-"""Medians, percentiles and printing, shared by the benchmarks."""
+"""Medians, percentiles and printing for the benchmarks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["percentile", "show", "spread"]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least ``share`` (0 to 1) of the values do not exceed."""
+    """Return the smallest value that at least ``share`` (0 to 1) of the values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, -(-int(share * 1e6) * len(ordered) // 10**6) - 1))]
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, p99, least and most, to the microsecond where the unit is milliseconds."""
+    """Return median, p99, minimum and maximum, rounded to the microsecond for milliseconds."""
     return {
         "p50": round(statistics.median(values), 3),
         "p99": round(percentile(values, 0.99), 3),

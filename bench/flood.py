@@ -1,10 +1,10 @@
-"""Keys without number: ten million unique keys against one budget of memory.
+"""Flood of keys: ten million unique keys within one memory limit.
 
-A key that was refused before must stay refused, the process must stay within the budget, and no
-insertion may wait for the table to grow. Insertions and look-ups take turns, a thousand at a time:
-what the machine does to the one it does to the other, so their long calls are counted side by side.
-Save for one thing: only insertions touch memory for the first time, which the system has to find.
-So the first touch of as much memory, by nobody's code but the system's, is measured beside them.
+A key that was refused before must stay refused, the process must stay within the limit, and no
+insertion may wait for the table to grow. Insertions and look-ups take turns, a thousand at a time,
+so that other work on the machine disturbs both alike; their long calls are counted side by side.
+One difference remains: only insertions touch memory for the first time, which the system allocates.
+So the first touch of as much memory, without the engine, is measured as well.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ratectl.policy.language.model import Policy, PolicyTree
 
 KEYS = 10_000_000
 GROWN = 1_000_000
-"""Keys tracked when the longest insertion is of interest."""
+"""Number of tracked keys at which the longest insertion is reported."""
 
 LONG_NS = 200_000
 TURN = 1_000
@@ -46,7 +46,7 @@ def _engine(limit: dict[str, Any]) -> FastEngine:
 
 
 def _long_calls(gate: Any, keys: range) -> tuple[int, int]:
-    """Calls longer than LONG_NS, and the longest of all, in CPU time of this thread."""
+    """Return the number of calls above LONG_NS, and the longest, in CPU time of this thread."""
     clock, count, longest = time.thread_time_ns, 0, 0
     for number in keys:
         key = str(number)
@@ -59,7 +59,7 @@ def _long_calls(gate: Any, keys: range) -> tuple[int, int]:
 
 
 def _grow(gate: Any) -> dict[str, object]:
-    """Insert a million keys, and look each up once, turn by turn."""
+    """Insert a million keys, and look each up once, in turns."""
     inserted, looked_up = [0, 0], [0, 0]
     for first in range(0, GROWN, TURN):
         keys = range(first, first + TURN)
@@ -76,7 +76,7 @@ def _grow(gate: Any) -> dict[str, object]:
 
 
 def _touch(size: int) -> dict[str, object]:
-    """First touches of so many bytes, a page at a time, in CPU time of this thread."""
+    """Touch that many bytes of new memory, a page at a time; CPU time of this thread."""
     clock, count, longest = time.thread_time_ns, 0, 0
     with mmap.mmap(-1, size) as memory:
         for at in range(0, size, mmap.PAGESIZE):

@@ -1,12 +1,12 @@
-"""Instructions per decision, counted by Valgrind, beside a ceiling: ``make instructions``.
+"""Instructions per decision, counted by Valgrind and compared with ceilings: ``make instructions``.
 
-Nanoseconds depend on what else a machine does; instructions do not, so that CI can hold them. The
-ceilings lie in ``bench/instructions.json``, by Python's minor version, as they were measured; a
-tenth more is let pass. Interpreters of one version are built in many ways: where another build
+Times depend on other work of a machine; instructions do not, so CI can check them. The
+ceilings are in ``bench/instructions.json``, by Python's minor version, as they were measured;
+a tenth more passes. Interpreters of one version are built in many ways: if another build
 runs more instructions for the same bytecode, record ceilings with it (``--record``).
 
-Where there is no Valgrind this says so and passes, unless ``RATECTL_REQUIRE_VALGRIND=1``: then it
-fails, and so it does for whatever has a ceiling and could not be counted, or has none.
+Without Valgrind this prints a note and passes, unless ``RATECTL_REQUIRE_VALGRIND=1``: then it
+fails, and also for a case that could not be counted or has no ceiling.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _COUNT = re.compile(r"I +refs: +([\d,]+)")
 
 
 def count(valgrind: str, calls: int = CALLS) -> dict[str, float]:
-    """Instructions per decision of each case: those of 2N decisions less those of N, by N."""
+    """Return the instructions per decision of each case: (those of 2N - those of N) / N."""
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder)
         done = subprocess.run(
@@ -56,17 +56,17 @@ def count(valgrind: str, calls: int = CALLS) -> dict[str, float]:
 def _counted(log: Path) -> int:
     found = _COUNT.search(log.read_text("utf-8"))
     if found is None:
-        raise ValueError(f"no count of instructions in what valgrind wrote: {log.read_text()!r}")
+        raise ValueError(f"valgrind wrote no count of instructions:  {log.read_text()!r}")
     return int(found[1].replace(",", ""))
 
 
 def ceilings() -> dict[str, dict[str, float]]:
-    """By Python version and case."""
+    """Return the ceilings by Python version and case."""
     return json.loads(CEILINGS.read_text("utf-8")) if CEILINGS.exists() else {}
 
 
 def compare(counted: dict[str, float], known: dict[str, float]) -> tuple[list[str], list[str]]:
-    """What exceeds its ceiling; and what could not be compared."""
+    """Return the cases above their ceiling, and those that could not be compared."""
     over, missing = (
         [],
         [f"{name} has a ceiling and was not counted" for name in known.keys() - counted],
@@ -87,7 +87,7 @@ def compare(counted: dict[str, float], known: dict[str, float]) -> tuple[list[st
 
 
 def record(counted: dict[str, float]) -> None:
-    """These are the ceilings of this Python version from now on."""
+    """Record the counts as the ceilings of this Python version."""
     kept = {name: instructions for name, instructions in counted.items() if ":" in name}
     everything = dict(sorted({**ceilings(), VERSION: kept}.items()))
     CEILINGS.write_text(json.dumps(everything, indent=2) + "\n", "utf-8")

@@ -1,8 +1,8 @@
-"""From `panic on` to every request passing, in an agent of 10,000 policies, and off again.
+"""Time from `panic on` until every request passes, with 10,000 policies, and the same for off.
 
-A real agent process whose every limit refuses, asked round the clock; a real etcd (started here)
-and a SQLite file. From before the switch is written to the first answer with which all scopes that
-are asked in turn pass. Once while nothing else goes on, and once while the agent takes a generation
+A real agent process whose every limit refuses, with steady requests; a real etcd (started here)
+and a SQLite file. The time ends with the first answer after which all requested scopes pass. It is
+measured on an idle agent, and while the agent applies a generation
 in which every policy has changed.
 """
 
@@ -54,7 +54,7 @@ agent.close()
 
 
 class Bench:
-    """An agent process on a store of many policies that refuse."""
+    """An agent process on a store with many refusing policies."""
 
     def __init__(self, url: str, state_dir: str) -> None:
         self.store: Store = open_store(url, timeout=60)
@@ -64,13 +64,13 @@ class Bench:
             [sys.executable, "-c", _AGENT, url, state_dir, str(POLICIES)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # it warns of every switch
+            stderr=subprocess.DEVNULL,  # the agent logs a warning for every switch
             text=True,
         )
         assert self._told() == "ready"
 
     def publish(self) -> None:
-        """Every policy says something new."""
+        """Publish a generation in which every policy is changed."""
         self._generation += 1
         none = {"limits": {"l": {"rate": "0/s", "burst": self._generation}}}
         scopes = ["/", *(f"/team-{number}" for number in range(POLICIES))]
@@ -78,7 +78,7 @@ class Bench:
         publish(self.store, PolicyTree(said), Provenance("bench"))
 
     def turn(self, *, on: bool) -> float:
-        """Milliseconds from before the switch is written until the agent has obeyed."""
+        """Turn the switch; return the milliseconds until the agent obeys, from before the write."""
         switch = Switch.now("/", "open", "bench", "bench")
         self._tell("on" if on else "off")
         started = time.perf_counter()
@@ -89,17 +89,17 @@ class Bench:
 
     @property
     def generation(self) -> int:
-        """What the agent enforces."""
+        """Return the generation that the agent enforces."""
         self._tell("generation")
         return int(self._told())
 
     def turn_while_busy(self) -> tuple[float, float]:
-        """The same for on while the agent takes a generation; and how long it took that."""
+        """Turn the switch on while the agent applies a generation; return both times."""
         self.publish()
         started = time.perf_counter()
         time.sleep(0.2)
         taken = self.turn(on=True)
-        assert self.generation < self._generation, "it was still busy"
+        assert self.generation < self._generation, "the agent was still busy"
         while self.generation < self._generation:
             time.sleep(0.01)
         busy = (time.perf_counter() - started) * 1e3

@@ -1,4 +1,4 @@
-"""From an apply's return to the last of three agent processes acknowledging it.
+"""Time from the return of an apply until the last of three agents acknowledges the generation.
 
 Each round publishes a generation and waits until every agent's record in the store names it. Real
 processes, a real etcd (started here) and a SQLite file; both stores in turn, round by round.
@@ -50,14 +50,14 @@ class Fleet:
             for n in range(AGENTS_RUN)
         ]
         publish(self.store, _tree(0), Provenance("bench"))
-        # Opened before the first round: etcd delivers what lies before a watch's start in a loop
+        # Open before the first round: etcd delivers events from before a watch's start in a loop
         # of 100 ms, which would be measured instead.
         self._watch = self.store.watch(AGENTS, self.store.list(AGENTS).revision + 1)
         self._events = iter(self._watch)
         self._wait(1)
 
     def _wait(self, generation: int) -> None:
-        """Until every agent's record names ``generation``."""
+        """Wait until every agent's record names ``generation``."""
         waiting = self._behind(generation)
         for event in self._events if waiting else ():
             for change in event.changes if isinstance(event, Events) else ():
@@ -77,7 +77,7 @@ class Fleet:
         return {f"bench-{n}" for n in range(AGENTS_RUN)} - there
 
     def round(self, number: int) -> float:
-        """Publish once; milliseconds from the return to the last acknowledgement."""
+        """Publish once; return the milliseconds from then to the last acknowledgement."""
         entry = publish(self.store, _tree(number), Provenance("bench"))
         returned = time.perf_counter()
         assert entry is not None

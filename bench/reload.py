@@ -1,19 +1,18 @@
-"""How long a reload of 10,000 policies keeps checks waiting, while many buckets are live.
+"""Waiting time of checks during a reload of 10,000 policies with many live buckets.
 
 Three levels, several limits each; every generation changes the rate of every endpoint. The reload
-is the real one: the bytes are verified, compiled, checked and swapped in, and what was in force is
-let go. It runs *in slices*, as the threads of an agent do (see ``ratectl.runtime.cooperative``),
-and for comparison *in one go*. Beside it runs a load. *tight*: a thread that decides without end;
-what keeps it
-waiting is the time from one decision to the next. *waking*: two threads that wake up each
-millisecond to decide one request; how much later than it asked to each is done. The machine makes
-threads wait as well: *quiet* is the same load for as long without a reload.
+is the real one: the bytes are verified, compiled, checked and swapped in, and the old policies are
+released. It runs *in slices*, as in an agent's thread (see ``ratectl.runtime.cooperative``),
+and for comparison *in one go*. A load runs at the same time. *tight*: a thread that always decides;
+its waiting time is the time between two decisions. *waking*: two threads that wake up each
+millisecond to decide one request; their waiting time is the delay of that decision. The machine
+itself makes threads wait too: *quiet* is the same load for the same time without a reload.
 
-Waits above a millisecond are put down to what the reload did then, or to a pass of the cycle
+Waits above a millisecond are attributed to the part of the reload at that time, or to the cycle
 collector. *Longest slice* is in CPU time of the reload's thread, which other work on the machine
-disturbs less: what it computes without a rest (hashing lets others run all the same).
+disturbs less: its longest computation without a pause (other threads can run during hashing).
 
-``RELOAD_BUCKETS`` and ``RELOAD_ROUNDS`` in the environment change what their names say.
+``RELOAD_BUCKETS`` and ``RELOAD_ROUNDS`` in the environment set the numbers of buckets and rounds.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ OVERRIDDEN = 20
 SEED = 20_261_130
 ROUNDS = int(os.environ.get("RELOAD_ROUNDS", "3"))
 ASKED = 20_000
-"""Different requests of a load."""
+"""Number of different requests of a load."""
 STALL_NS = 1_000_000
 WAKE_SECONDS = 0.001
 WAKING = 2
@@ -69,7 +68,7 @@ Request = tuple[str, dict[str, str]]
 
 
 def tree(generation: int, scopes: int = SCOPES) -> PolicyTree:
-    """What everybody gets; teams with a budget; endpoints with limits of their own."""
+    """Return a tree: common limits, teams with a budget, endpoints with their own limits."""
     said: list[dict[str, Any]] = [
         {
             "scope": "/",
@@ -107,7 +106,7 @@ def tree(generation: int, scopes: int = SCOPES) -> PolicyTree:
 
 
 def requests(policies: PolicyTree) -> Iterator[Request]:
-    """Over all endpoints again and again, each time for tenants that were not there before."""
+    """Yield requests of all endpoints again and again, each round for new tenants."""
     chance = random.Random(SEED)
     endpoints = [scope for scope in policies.policies if scope.count("/") == 2]
     number = count()
@@ -120,7 +119,7 @@ def requests(policies: PolicyTree) -> Iterator[Request]:
 
 
 def fill(engine: Engine, policies: PolicyTree, buckets: int) -> list[Request]:
-    """Ask until so many buckets are live; some of what was asked."""
+    """Send requests until that many buckets are live; return some of the requests."""
     asked: list[Request] = []
     for number, request in enumerate(requests(policies)):
         if number % 5_000 == 0 and engine.usage().buckets >= buckets:
@@ -141,11 +140,11 @@ class Span(NamedTuple):
 
 
 COLLECTOR = 99
-"""A pass of the collector is within whatever else happens."""
+"""Parts during which a pass of the collector may run."""
 
 
 class Journal:
-    """What the reload did when, how long it went on without a rest, and when the collector ran."""
+    """Record of a reload: its parts, its longest slices, and the passes of the collector."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
@@ -169,7 +168,7 @@ class Journal:
             self.spans.append(Span(name, start, time.perf_counter_ns(), self._depth))
 
     def follow(self, owner: Any, attribute: str, name: str) -> None:
-        """Note every call of a function or method, where there is one of this name."""
+        """Record every call of a function or method, if it exists."""
         call = getattr(owner, attribute, None)
         if call is None:
             return
@@ -178,7 +177,9 @@ class Journal:
             with self.during(name):
                 return call(*args, **named)
 
-        with contextlib.suppress(AttributeError):  # an engine in C has its methods for good
+        with contextlib.suppress(
+            AttributeError
+        ):  # the methods of an engine in C cannot be replaced
             setattr(owner, attribute, noted)
 
     def collector(self, phase: str, info: dict[str, int]) -> None:
@@ -191,7 +192,7 @@ class Journal:
             self.spans.append(Span(name, self._collecting, now, COLLECTOR))
 
     def at(self, start: int, end: int) -> str:
-        """The innermost of what went on for most of this time."""
+        """Return the innermost part that ran for most of this time."""
         whole = end - start
         lasting = [
             span
@@ -201,14 +202,14 @@ class Journal:
         return max(lasting, key=lambda span: span.depth).name if lasting else "anything else"
 
     def took(self, rounds: int) -> dict[str, float]:
-        """Milliseconds of each part of a round."""
+        """Return the milliseconds of each part of a round."""
         taken: dict[str, float] = {}
         for span in self.spans:
             taken[span.name] = taken.get(span.name, 0.0) + (span.end - span.start) / 1e6 / rounds
         return {name: round(ms, 1) for name, ms in taken.items()}
 
     def longest(self) -> dict[str, float]:
-        """The longest slice by what it did, in milliseconds of CPU time."""
+        """Return the longest slice of each part, in milliseconds of CPU time."""
         found: dict[str, float] = {}
         for start, end, cpu in self.slices:
             name = self.at(start, end)
@@ -230,7 +231,7 @@ PARTS = (
 
 @contextmanager
 def followed(engine: Any) -> Iterator[Journal]:
-    """A journal of all that happens in this block."""
+    """Yield a journal that records what happens in this block."""
     journal = Journal()
 
     class Watched(Pacer):
@@ -267,7 +268,7 @@ def followed(engine: Any) -> Iterator[Journal]:
 
 
 class Load:
-    """Threads that decide, and how long each decision kept them waiting (ns)."""
+    """Threads that decide, with the waiting time of each decision (ns)."""
 
     def __init__(self, check: Callable[..., object], asked: list[Request]) -> None:
         self.waits = array("q")
@@ -324,13 +325,13 @@ class Load:
 
 
 class Measured(NamedTuple):
-    """Rounds of something beside a load."""
+    """Results of rounds of work with a load."""
 
     ms: list[float]
     loads: list[Load]
 
     def figures(self, journal: Journal | None = None) -> dict[str, Any]:
-        """Longest wait, p99.99, the number above a millisecond, and what they are put down to."""
+        """Return the longest wait, p99.99, and the waits above a millisecond with their causes."""
         waits = [wait / 1e6 for load in self.loads for wait in load.waits]
         stalls = [stall for load in self.loads for stall in load.stalls]
         found: dict[str, Any] = {
@@ -354,7 +355,7 @@ class Measured(NamedTuple):
 def beside(
     kind: str, check: Callable[..., object], asked: list[Request], work: Callable[[], float | None]
 ) -> Measured:
-    """Rounds of work with a load beside it; the work may say itself how long it took (ms)."""
+    """Run rounds of work with a load; the work may return its own time (ms)."""
     measured = Measured([], [])
     for _ in range(ROUNDS):
         load = Load(check, asked)
@@ -362,7 +363,7 @@ def beside(
         started = time.perf_counter()
         took = work()
         measured.ms.append((time.perf_counter() - started) * 1e3 if took is None else took)
-        time.sleep(0.1)  # for what follows from it: a pass of the collector, say
+        time.sleep(0.1)  # wait for later effects, for example a pass of the collector
         load.stop(threads)
         measured.loads.append(load)
     return measured
@@ -385,7 +386,7 @@ def compared(
     work: Callable[[], float | None],
     journal: Journal,
 ) -> dict[str, Any]:
-    """The work beside a load, and the load without the work."""
+    """Measure the load with the work, and the load alone."""
     gc.collect()
     journal.clear()
     done = beside(kind, check, asked, work)
@@ -410,7 +411,7 @@ def compared(
 
 
 def engines() -> dict[str, tuple[Callable[..., Engine], int]]:
-    """The engines there are, and how many buckets each is to hold."""
+    """Return the available engines, with the number of buckets for each."""
     found: dict[str, tuple[Callable[..., Engine], int]] = {"pure": (PureEngine, 100_000)}
     with contextlib.suppress(ImportError):
         fast = importlib.import_module("ratectl.engine.native.engine").FastEngine
@@ -423,7 +424,7 @@ def wanted_buckets(usual: int) -> int:
 
 
 def reloading(name: str, make: Callable[..., Engine], buckets: int) -> dict[str, Any]:
-    """Reload an engine's policies again and again: alone, and beside each load."""
+    """Reload an engine's policies again and again: alone, and with each load."""
     bundles = [encode_policies(tree(generation)) for generation in range(2)]
     hashes = [digest(data) for data in bundles]
     options = {"max_buckets": 2 * buckets} if name == "c" else {}
@@ -438,7 +439,7 @@ def reloading(name: str, make: Callable[..., Engine], buckets: int) -> dict[str,
     generations = count(2)
 
     def reload() -> None:
-        """As an agent's thread does it."""
+        """Reload as an agent's thread does."""
         generation = next(generations)
         at = (generation - 1) % 2
         with journal.during("verify"):
@@ -478,14 +479,14 @@ store.close()
 
 
 def agents() -> dict[str, Any]:
-    """The same through an agent; its own word for how long it took, from seeing the new head on."""
+    """Measure reloads of an agent; the time is the agent's own, from reading the new head."""
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/rates.db"
         for number in range(2):
             (Path(folder) / f"bundle{number}").write_bytes(encode_policies(tree(number)))
         with open_store(url) as store:
             publish(store, tree(0), Provenance("bench"))
-        # Reports of usage are no part of a reload, and there are many limits to report here.
+        # Usage reports are not a part of a reload, and have many limits here.
         with Agent(url, state_dir=f"{folder}/state", report_interval=3_600) as agent:
             return _following(agent, url, folder)
 
@@ -501,12 +502,12 @@ def _following(agent: Agent, url: str, folder: str) -> dict[str, Any]:
         publisher.stdin.write(b"go\n")  # type: ignore[union-attr]
         publisher.stdin.flush()  # type: ignore[union-attr]
         assert agent.wait_for_generation(generation + 1, 120)
-        time.sleep(0.5)  # it persists the new generation, and lets go of the old
+        time.sleep(0.5)  # the agent persists the new generation, and releases the old one
         ready()
         return agent.status.swap_ms
 
     def ready() -> None:
-        """The next publisher: it reads and validates before it is measured."""
+        """Start the next publisher, which reads and validates before the measurement."""
         nonlocal publisher
         publisher.communicate()
         bundle = f"{folder}/bundle{agent.generation % 2}"

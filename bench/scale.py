@@ -4,8 +4,8 @@ The tree is generated (seeded): a company's teams with a few services each, endp
 inherited limits that are overridden, caps and budgets. Commands are whole processes, on a file for
 each scope and on a file for each team, in turn: wall time, and CPU time beside it, which other work
 on the machine disturbs less. Finding a plan is CPU time in this process, in trees of 10 and of
-10,000 scopes in turn: on equally many scopes, so that both work on equally much memory, and then
-over all 10,000, where the memory of the larger tree has its price.
+10,000 scopes in turn: on the same number of scopes, so that both use the same memory, and then
+over all 10,000, where the larger tree costs cache misses.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Said = dict[str, dict[str, Any]]
 
 
 def documents(scopes: int = SCOPES, seed: int = SEED) -> Said:
-    """What a tree of so many scopes says, parents first."""
+    """Return the documents of a tree of that many scopes, parents first."""
     chance = random.Random(seed)
     said: Said = {
         "/": {
@@ -100,7 +100,7 @@ def tree(said: Said) -> PolicyTree:
 
 
 def write(said: Said, folder: Path, depth: int) -> int:
-    """A file for each scope of so many segments, with all that is below it; their number."""
+    """Write a file for each scope of ``depth`` segments, with its subtree; return their number."""
     texts: dict[str, list[str]] = {}
     for scope, of in said.items():
         name = "/".join(scope.split("/")[1 : depth + 1]) or "global"
@@ -130,7 +130,7 @@ def _flow(value: dict[str, Any]) -> str:
 
 
 def commands(said: Said) -> dict[str, list[float]]:
-    """Wall time of whole processes, in turn."""
+    """Measure the wall time of whole processes, in turn."""
     asked = [scope for scope in said if scope.count("/") == 3][-1]
     taken: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as place:
@@ -152,7 +152,7 @@ def commands(said: Said) -> dict[str, list[float]]:
 
 
 def _milliseconds(command: Sequence[str]) -> tuple[float, float]:
-    """Wall and CPU time of a process."""
+    """Return wall and CPU time of a process, in milliseconds."""
     before = os.times()
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
@@ -162,7 +162,7 @@ def _milliseconds(command: Sequence[str]) -> tuple[float, float]:
 
 
 def _nanoseconds(plans: PlanSet, asked: Sequence[str], finds: int = FINDS) -> float:
-    """Per find, over these scopes again and again."""
+    """Return the nanoseconds per find, over these scopes again and again."""
     find = plans.find
     rounds = finds // len(asked)
     started = time.process_time_ns()
@@ -173,7 +173,7 @@ def _nanoseconds(plans: PlanSet, asked: Sequence[str], finds: int = FINDS) -> fl
 
 
 def finding(said: Said) -> dict[str, dict[str, float]]:
-    """Selecting a plan in a small tree and in a large one, in turn, on as many scopes each."""
+    """Measure the finding of plans in a small and a large tree, in turn, on as many scopes each."""
     chance = random.Random(SEED)
     small, large = (
         compile_tree(tree(dict(list(said.items())[:SMALL])), 1),
@@ -186,7 +186,7 @@ def finding(said: Said) -> dict[str, dict[str, float]]:
     figures: dict[str, dict[str, float]] = {}
     for kind, below in kinds.items():
         few = [below(scope) for scope in small.scopes]
-        # As deep as those of the small tree: each segment of an undeclared scope is a look-up.
+        # Scopes as deep as in the small tree: each segment of an undeclared scope costs a look-up.
         many = _as_deep(list(large.scopes), list(small.scopes), chance)
         asked = [below(scope) for scope in many]
         taken: dict[str, list[float]] = {"small": [], "large": []}
@@ -207,12 +207,12 @@ def finding(said: Said) -> dict[str, dict[str, float]]:
 
 
 def _copy(text: str) -> str:
-    """As a request brings it: equal to the tree's own, not the same object."""
+    """Return an equal string that is another object, as a request has it."""
     return text.encode().decode()
 
 
 def _as_deep(scopes: Sequence[str], like: Sequence[str], chance: random.Random) -> list[str]:
-    """For each of ``like`` one of the scopes that has as many segments."""
+    """Return one of the scopes with as many segments, for each of ``like``."""
     by_depth: dict[int, list[str]] = {}
     for scope in scopes:
         by_depth.setdefault(scope.count("/") - (scope == "/"), []).append(scope)

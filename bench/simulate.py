@@ -1,7 +1,7 @@
-"""Replaying an access log: requests a second, beside only reading its lines.
+"""Replay of an access log: requests per second, compared with only reading its lines.
 
 Generated traffic as a *combined* log, one token bucket per client, one process, the pure engine.
-CPU time, not wall time: other work on the machine then costs less of the truth. "Lines, alone" is
+CPU time, not wall time, as other work on the machine disturbs it less. "Lines, alone" is
 ``ratectl.traffic`` parsing every line and doing nothing with it; "decisions, alone" is the engine
 on requests that lie ready.
 """

@@ -1,4 +1,4 @@
-"""How long ``ratectl --help`` takes, whole process, beside an interpreter that does nothing."""
+"""Time of ``ratectl --help`` as a process, compared with an interpreter that does nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores to measure on: a file, and a real etcd where one is installed."""
+"""Stores for measurements: a SQLite file, and a real etcd if it is installed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["Places", "places"]
 
 
 class Places(NamedTuple):
-    """Where to measure."""
+    """Stores and state directory of a measurement."""
 
     urls: dict[str, str]
-    """Of a fresh store of each kind, by its name."""
+    """URL of a new store of each kind, by name."""
     state_dir: str
-    """For agents."""
+    """State directory of agents."""
 
 
 @contextmanager
 def places() -> Iterator[Places]:
-    """Fresh stores, gone afterwards."""
+    """Yield new stores, which are removed afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         server = EtcdServer.start() if find_etcd() else None
         urls = {"SQLite": f"sqlite:///{folder}/rates.db"}

@@ -1,4 +1,4 @@
-"""Texts that are small to write and ruinous to read without bounds."""
+"""Small texts that are extremely expensive to read without bounds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["BOMBS", "Bomb"]
 
 
 class Bomb(NamedTuple):
-    """How to make the text, and the finding that ends it."""
+    """A function that makes the text, and the finding that stops its reading."""
 
     text: Callable[[], str]
     code: str
     place: str
-    """A pattern: parsers give up at other places."""
+    """Pattern of the message: parsers give up at different places."""
     """Line:column; empty for the file as a whole."""
 
 
@@ -64,4 +64,4 @@ BOMBS: Final = {
     "11 control characters": Bomb(lambda: "a\x01" * 4_000_000, codes.TOO_MANY, ""),
     "13 2,500 limits inherited by 1,000 scopes": Bomb(_inheritance, codes.TOO_LARGE, "2460:8"),
 }
-"""By the number of their kind in ``policy/test_hostile_input.py``."""
+"""By the number of their kind in ``policy/loading/test_hostile_input.py``."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell that starts the tests in the background has them, and their children, ignore these.
+    # A shell that starts the tests in the background makes them and their children ignore these.
     for number, usual in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGQUIT, signal.SIG_DFL),
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def etcd_server() -> Iterator[EtcdServer]:
-    """One healthy etcd per test process: give every test an environment of its own in it."""
+    """One healthy etcd per test process; each test uses its own environment in it."""
     server = EtcdServer.start()
     yield server
     server.stop()
@@ -43,9 +43,9 @@ def etcd_server() -> Iterator[EtcdServer]:
 
 @pytest.fixture
 def real_log() -> Path:
-    """A recorded log that is not ours to ship: tests of it run where it lies beside the project.
+    """A recorded log that this project must not distribute: its tests run if the log exists.
 
-    RATECTL_REQUIRE_LOG=1 makes its absence a failure.
+    RATECTL_REQUIRE_LOG=1 makes a missing log a failure.
     """
     log = Path(__file__).parents[2] / "shared" / "data" / "access-2015-05.log.gz"
     if not log.exists():

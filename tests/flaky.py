@@ -16,7 +16,7 @@ __all__ = ["Flaky"]
 
 
 class Flaky:
-    """Passes everything on, but says "unknown" after, or instead of, writing ``key``: the head."""
+    """Store that raises OutcomeUnknown after, or instead of, writing ``key`` (the head)."""
 
     def __init__(self, store: Store, *, applied: bool, key: str = HEAD) -> None:
         self._store = store
@@ -28,14 +28,12 @@ class Flaky:
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
 
-    def txn(
-        self, compare: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()
-    ) -> TxnResult:
-        if not any(op.key == self._key for op in success) or self.lost:
-            return self._store.txn(compare, success, failure)
+    def txn(self, compare: Sequence[Compare], ops: Sequence[Op]) -> TxnResult:
+        if not any(op.key == self._key for op in ops) or self.lost:
+            return self._store.txn(compare, ops)
         self.lost += 1
         if self._applied:
-            self._store.txn(compare, success, failure)
+            self._store.txn(compare, ops)
         for action in self.between:
             action()  # type: ignore[operator]
         raise OutcomeUnknown("the reply was lost")

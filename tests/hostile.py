@@ -1,4 +1,4 @@
-"""Policy text that means no good, and what must hold whatever the text is."""
+"""Hostile policy texts, and checks that must hold for any text."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ KEYWORDS: Final = sorted({
     ">-\n", "[", "]", "{", "}", "{a: ", "[[", ", ", "'", '"', "\\", '"\\ud800"', '"\\U00110000"',
     "#", "\t", "\r\n", "\r", "\0", "\ufeff", "\u202e", "\u2028", "\x85", "é", "🎈", "  ", "\n  ",
 })  # fmt: skip
-"""What a mutation by chance would hardly hit upon: our words, and YAML's."""
+"""Words that random mutations would hardly produce: of the language and of YAML."""
 
 _MAX_SECONDS: Final = 1.0
-_SHOWN_PAST_END: Final = 2  # a caret may stand behind the last character of its line
+_SHOWN_PAST_END: Final = 2  # a caret may point behind the last character of its line
 
 
 def load_text(text: str | bytes) -> Loaded:
@@ -46,9 +46,9 @@ def load_text(text: str | bytes) -> Loaded:
 
 
 def check_anything(data: bytes) -> Loaded:
-    """Findings come back, at once and in order; a tree without errors can be used everywhere."""
+    """Check that findings come quickly and in order, and that a tree without errors is usable."""
     loaded, seconds = _timed(data)
-    if seconds > _MAX_SECONDS:  # a busy machine is not a slow input: that is slow each time
+    if seconds > _MAX_SECONDS:  # slow at each attempt: otherwise only the machine was busy
         seconds = min(seconds, *(_timed(data)[1] for _ in range(2)))
         assert seconds <= _MAX_SECONDS, f"loading took {seconds:.1f} s"
     _check_findings(loaded)
@@ -68,7 +68,7 @@ def _check_findings(loaded: Loaded) -> None:
         assert found.code in CODES
         assert found.hint
         assert str(found).isprintable(), str(found)
-        assert "Input should" not in str(found), "every kind of error has words of its own"
+        assert "Input should" not in str(found), "every kind of error has its own message"
         span = found.span
         if span.line == 0:
             assert (span.column, span.end_column) == (0, 0)
@@ -96,7 +96,7 @@ _SEED: Final = (st.sampled_from(_GOOD) | st.sampled_from(SEEDS)).map(Path.read_b
 
 @st.composite
 def mutants(draw: st.DrawFn) -> bytes:
-    """A seed with a few things cut, doubled, replaced or put in."""
+    """Draw a seed with a few parts removed, doubled, replaced or inserted."""
     text = bytearray(draw(_SEED))
     for _ in range(draw(st.integers(0, 6))):
         at = draw(st.integers(0, len(text)))

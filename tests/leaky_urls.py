@@ -1,4 +1,4 @@
-"""URLs that hold a secret where none belongs."""
+"""URLs that contain a secret at a wrong place."""
 
 SECRET = "hunter2"
 
@@ -39,4 +39,4 @@ LEAKY = [
     "etcd://root:x y\thunter2@host/prod",
     "etcd:\\\\root:hunter2@host/prod",
 ]
-"""URLs that hold a password or token, most of them by mistake."""
+"""URLs that contain a password or token, most of them by mistake."""

@@ -1,4 +1,4 @@
-"""A naive rate limiter, written from the documentation alone: what an agent is compared with.
+"""A naive rate limiter, written from the documentation only, as a reference for agents.
 
 It shares no code with ratectl. Documents are read with PyYAML's plainest loader, limits merged with
 dictionaries, tokens are fractions, windows are lists of what was admitted. Slow, and obvious.
@@ -27,7 +27,7 @@ NEVER = math.inf
 
 
 class Answer(NamedTuple):
-    """What must be equal, field by field, to an agent's decision."""
+    """The oracle's decision; each field must equal an agent's."""
 
     allowed: bool
     reason: str
@@ -43,8 +43,8 @@ class Answer(NamedTuple):
 
 
 def documents(*texts: str) -> dict[str, dict[str, Any]]:
-    """Policies by scope."""
-    # BaseLoader: every scalar is the text that stands there; YAML 1.1 reads `off` as false.
+    """Return the policies by scope."""
+    # BaseLoader: every scalar is its text; YAML 1.1 would read `off` as false.
     found = [each for text in texts for each in yaml.load_all(text, Loader=yaml.BaseLoader)]
     return {each["scope"]: each for each in found if each.get("kind", "Policy") == "Policy"}
 
@@ -55,7 +55,7 @@ def path_to(scope: str) -> list[str]:
 
 
 def parse_rate(text: str) -> tuple[Fraction, int] | None:
-    """Count and window in nanoseconds; None for unlimited."""
+    """Return count and window in nanoseconds; None for unlimited."""
     if text == "unlimited":
         return None
     match = re.fullmatch(r"([\d_.]+)/(\d*)([a-z]+)", text)
@@ -65,7 +65,7 @@ def parse_rate(text: str) -> tuple[Fraction, int] | None:
 
 
 def conditions(tree: Mapping[str, dict[str, Any]], scope: str) -> list[dict[str, Any]]:
-    """The overrides along the path, each with a name of its own."""
+    """Return the overrides along the path, each with a unique name."""
     return [
         {**override, "ref": f"{override['name']}@{each}"}
         for each in path_to(scope)
@@ -79,7 +79,7 @@ def holds(override: Mapping[str, Any], attributes: Mapping[str, str]) -> bool:
 
 
 def fits(wanted: Any, value: str | None) -> bool:
-    """A matcher, by its definition."""
+    """Return True if a value satisfies a matcher."""
     if isinstance(wanted, dict):
         ((form, inner),) = wanted.items()
         if form == "exists":
@@ -124,7 +124,7 @@ class Merging:
             by.pop("burst", None)
         self.fields[name] = {**inherited, **said}
         for field_ in said:
-            # Whoever changed the algorithm dropped fields, and so has a say for good.
+            # An override that changed the algorithm dropped fields: it always selects the bucket.
             by[field_] = [*(by.get(field_, []) if field_ == "algorithm" else []), ref]
         self.by[name] = by
 
@@ -132,9 +132,9 @@ class Merging:
 def in_force(
     tree: Mapping[str, dict[str, Any]], scope: str, matched: frozenset[str] = frozenset()
 ) -> list[Limit] | None:
-    """The limits of a declared scope, in order, where the overrides ``matched`` hold.
+    """Return the limits of a declared scope, in order, if the overrides in ``matched`` match.
 
-    None where no policy covers it.
+    Returns None if no policy covers the scope.
     """
     path = [tree[each] for each in path_to(scope) if each in tree]
     if not path:
@@ -158,7 +158,7 @@ def in_force(
 
 
 def finish(scope: str, name: str, said: dict[str, Any], caps: list[dict[str, Any]]) -> Limit | None:
-    """A limit after caps; None where it has nothing to decide."""
+    """Return a limit after caps; None if it never refuses."""
     written = parse_rate(said["rate"])
     per = said.get("per", [])
     per = [per] if isinstance(per, str) else per
@@ -184,7 +184,7 @@ def finish(scope: str, name: str, said: dict[str, Any], caps: list[dict[str, Any
 
 @dataclass(frozen=True)
 class Bucket:
-    """Token bucket: tokens a nanosecond, and the most it holds. State: (tokens, at)."""
+    """Token bucket: tokens per nanosecond, and its capacity. State: (tokens, at)."""
 
     pace: Fraction
     most: int
@@ -230,7 +230,7 @@ class Window:
         return ()
 
     def at(self, state: Any, now: int) -> tuple[tuple[int, int], ...]:
-        """What is still counted: a request until its whole sub-window is older than the window."""
+        """Return the state at ``now``: a request counts until its whole sub-window is too old."""
         return tuple((s, cost) for s, cost in state if (s + 16) * self.sub > now)
 
     def free(self, state: Any, now: int) -> int:
@@ -263,7 +263,7 @@ Rule = Bucket | Window
 
 
 def changed(old: Rule, new: Rule, state: Any, now: int) -> Any:
-    """A bucket's state after a change of parameters at ``now``."""
+    """Return a bucket's state after a change of parameters at ``now``."""
     state = old.at(state, now)
     if isinstance(old, Bucket) and isinstance(new, Bucket):
         return (min(state[0], Fraction(new.most)), now)
@@ -276,7 +276,10 @@ def changed(old: Rule, new: Rule, state: Any, now: int) -> Any:
     if old.sub == new.sub:
         return state
     moved: Any = ()
-    for s, cost in state:  # each to the latest instant at which it may have been admitted
+    for (
+        s,
+        cost,
+    ) in state:  # move each count to the latest instant at which it may have been admitted
         moved = new.take(moved, cost, min((s + 1) * old.sub - 1, now))
     return moved
 
@@ -292,12 +295,12 @@ class Limit:
     shadow: bool
     rule: Rule
     touched: tuple[str, ...] = ()
-    """The overrides that select its bucket."""
+    """Names of the overrides that select its bucket."""
 
 
 @dataclass
 class Group:
-    """Every bucket of one limit, and the one that no request has touched.
+    """All buckets of one limit, and the one that no request has touched.
 
     A limit that changes gets a new group; what its buckets were before is asked of the old one,
     which stands still from then on. A scope newly declared, or one whose overrides changed, asks
@@ -308,23 +311,23 @@ class Group:
     limit: Limit
     untouched: Any
     before: Callable[[Mapping[str, str], int], list[Group]] | None = None
-    """Who a request's bucket is asked of, and its key."""
+    """Group that a request's bucket is read from, with the key there."""
     before_until: float = NEVER
     buckets: dict[Any, Any] = field(default_factory=dict)
     since: int = 0
     stands: float = NEVER
-    """When this group was replaced."""
+    """Time at which this group was replaced."""
 
     def key(self, attributes: Mapping[str, str]) -> tuple[str | None, ...]:
         return tuple(attributes.get(name) for name in self.limit.per)
 
     def pristine(self, attributes: Mapping[str, str], now: int) -> bool:
-        """Whether a request's bucket is just like that of any other key."""
+        """Return True if a request's bucket equals that of an untouched key."""
         state, at = self.state(attributes, now)
         return self.limit.rule.at(state, at) == self.limit.rule.at(self.untouched, at)
 
     def state(self, attributes: Mapping[str, str], now: int) -> tuple[Any, int]:
-        """The bucket of a request, and when it stood so: now, or when it was replaced."""
+        """Return the bucket of a request with its time: now, or when the group was replaced."""
         key, here = self.key(attributes), int(min(now, self.stands))
         if key in self.buckets:
             return self.buckets[key], here
@@ -347,14 +350,14 @@ class Group:
 
 @dataclass
 class Shelf:
-    """The groups of one limit, by the overrides that select them."""
+    """Groups of one limit, by the overrides that select them."""
 
     scope: str
     name: str
     conditions: list[dict[str, Any]]
     variants: dict[frozenset[str], Limit]
     said: Any
-    """All that the documents say of it."""
+    """Everything that the documents set for the limit."""
     groups: dict[tuple[str, ...], Group] = field(default_factory=dict)
 
     def matched(self, attributes: Mapping[str, str]) -> frozenset[str]:
@@ -373,7 +376,7 @@ class Shelf:
             group.stands = now
 
     def sources(self, touched: tuple[str, ...]) -> Callable[[Mapping[str, str], int], list[Group]]:
-        """For an heir: the group that served a request, and the heir's own if it was drawn from."""
+        """Return the groups to inherit from: the earlier one, and the own one if charged."""
 
         def found(attributes: Mapping[str, str], now: int) -> list[Group]:
             served, own = self.group(attributes), self.groups.get(touched)
@@ -390,7 +393,7 @@ def _only(group: Group | None) -> Callable[[Mapping[str, str], int], list[Group]
 
 
 def shelves(tree: Mapping[str, dict[str, Any]], scope: str) -> list[Shelf]:
-    """Every limit that a declared scope has for any request, in the order of the engine's plan."""
+    """Return every limit that a scope has for any request, in the order of the engine's plan."""
     every = conditions(tree, scope)
     names = [limit.name for limit in in_force(tree, scope) or []]
     names += [name for name in _all_names(tree, scope) if name not in names]
@@ -469,7 +472,7 @@ class Oracle:
             self._follow(old, new, now, same=same)
 
     def _follow(self, old: Shelf, new: Shelf, now: int, *, same: bool) -> None:
-        """Every bucket starts from what it was, for as long as that can matter."""
+        """Make every bucket inherit its old state, for as long as that has an effect."""
         for touched, group in new.groups.items():
             was = old.groups.get(touched)
             if was is not None and same:
@@ -497,7 +500,7 @@ class Oracle:
     def _admit(
         self, declared: str, seen: list[Any], waits: list[float], cost: int, now: int
     ) -> Answer:
-        """Charge what admits; the limit with the least left is the one that is named."""
+        """Charge the admitting limits; the decision names the limit with the least left."""
         named: tuple[Group, Any] | None = None
         shadowed: tuple[Group, Any] | None = None
         for (group, key, state), wait in zip(seen, waits, strict=True):

@@ -1,4 +1,4 @@
-"""Playing another user: root's tests run a function in a child process that gave its rights up."""
+"""Acting as another user: tests run as root call a function in an unprivileged child process."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["NOBODY", "as_user", "open_folder", "require_root"]
 T = TypeVar("T")
 
 NOBODY = 65534
-"""Id of a user without any rights of its own."""
+"""Id of a user without any rights."""
 
 
 def require_root() -> None:
-    """Skip the test where nobody else can be played."""
+    """Skip the test unless it runs as root."""
     if os.geteuid() != 0:
-        pytest.skip("only root can play another user")
+        pytest.skip("only root can act as another user")
 
 
 @contextmanager
 def open_folder() -> Iterator[Path]:
-    """A folder that everybody may enter; pytest keeps other users out of its own."""
+    """A folder that all users may enter; pytest's own folders are private."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -39,7 +39,7 @@ def open_folder() -> Iterator[Path]:
 def as_user(user: int, body: Callable[[], T]) -> T:
     """Run ``body`` in a child process of this user. Return its result, or raise its exception.
 
-    Import what it needs before: the user may not be allowed to read it.
+    Import all needed modules before: the user may not be allowed to read them.
     """
     reading, writing = os.pipe()
     child = os.fork()

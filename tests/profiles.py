@@ -1,4 +1,4 @@
-"""How hard property tests look: ``HYPOTHESIS_PROFILE=thorough`` for the long run."""
+"""Profiles of property tests: ``HYPOTHESIS_PROFILE=thorough`` for long runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ settings.register_profile(
 settings.register_profile(
     "thorough", max_examples=1_000, stateful_step_count=100, deadline=None, print_blob=True
 )
-# For trying out mutants of the code: stop at the first failure, without making it small.
+# For mutation tests of the code: stop at the first failure, without shrinking it.
 settings.register_profile("first", settings.get_profile("quick"), phases=[Phase.generate])
 settings.register_profile("search", settings.get_profile("thorough"), phases=[Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

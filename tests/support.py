@@ -1,4 +1,4 @@
-"""Small helpers that several tests share."""
+"""Small helpers of several tests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ratectl.engine import why_not_compiled
 from ratectl.policy.language.model import Policy, PolicyTree
 from ratectl.publishing._publish import publish
 from ratectl.publishing.provenance import Provenance
@@ -29,13 +30,19 @@ __all__ = [
     "STANDARD_ERROR",
     "Link",
     "embed_repository",
+    "once",
     "policies",
     "publish_policies",
     "simple",
 ]
 
+once = pytest.mark.skipif(
+    os.environ.get("RATECTL_ENGINE") == "pure" and not why_not_compiled(),
+    reason="servers, packages and long loops run once: with the compiled engine",
+)
+
 STANDARD_ERROR: pytest.StashKey[int] = pytest.StashKey()
-"""Descriptor of what standard error is outside of the tests, where pytest does not capture it."""
+"""Descriptor of the real standard error, which pytest does not capture."""
 
 ME = Provenance("tester <tester@example.org>", "a test")
 
@@ -46,37 +53,37 @@ CRASHING = {
         + [f"handle_{each}=0" for each in ("segv", "sigbus", "abort", "sigill", "sigfpe")]
     ),
 }
-"""Environment of a process that is to crash: under a sanitizer it ends like any other."""
+"""Environment of a process that is to crash: a sanitizer must not change how it ends."""
 
 
 def policies(**scopes: dict[str, Any]) -> PolicyTree:
-    """``policies(**{"/": {"limits": {…}}})`` as a tree."""
+    """Return ``policies(**{"/": {"limits": {…}}})`` as a tree."""
     return PolicyTree(
         {scope: Policy.model_validate({"scope": scope, **said}) for scope, said in scopes.items()}
     )
 
 
 def simple(rate: str = "2/s", **fields: Any) -> PolicyTree:
-    """One limit, ``spike``, per tenant, at ``/``."""
+    """Return a tree with one limit, ``spike``, per tenant, at ``/``."""
     return policies(**{"/": {"limits": {"spike": {"rate": rate, "per": "tenant", **fields}}}})
 
 
 POISON = policies(**{"/": {"limits": {"spike": {"burst": 3}}}})
-"""A limit without a rate: `ratectl` would not publish it, and no agent runs it."""
+"""Policies with a limit without a rate: `ratectl` refuses them, and no agent enforces them."""
 
 ROLLOUT = "7d1f0b1e52ab4c0f9e0d6a3c2b1a0f5e"
-"""An id, which decides who takes part."""
+"""Id of a rollout, which decides which agents take part."""
 
 
 def publish_policies(store: Store, tree: PolicyTree) -> HistoryEntry:
-    """Publish, and expect a new generation."""
+    """Publish a tree, and assert that it is a new generation."""
     entry = publish(store, tree, ME)
     assert entry is not None
     return entry
 
 
 def embed_repository(folder: Path, command: str) -> None:
-    """Write files that make Git take a folder for a repository, with a command in its settings."""
+    """Write files that look like a Git repository with a command in its settings."""
     (folder / "objects").mkdir(parents=True)
     (folder / "objects" / "x").touch()
     (folder / "refs" / "heads").mkdir(parents=True)

@@ -1,1 +1,1 @@
-"""What a decision costs: ratectl, other libraries and floors, each as the body of one loop."""
+"""Cost of a decision: ratectl, other libraries and floors, each as the body of one loop."""

@@ -1,9 +1,9 @@
-"""One way to decide, as the body of a loop, and how long the loop takes.
+"""Candidates: ways to decide, as the body of a loop, and measurements of the loop.
 
 Every candidate runs in the same loop, compiled for it: ``for key in keys: <call>``, with the names
 that the call uses bound as locals. Figures are nanoseconds per decision *including* that loop;
-nothing is subtracted, and the collector stays on. One thread is measured in CPU time, so that other
-work on the machine costs less of the truth; several threads by the wall.
+nothing is subtracted, and the collector stays on. One thread is measured in CPU time, which other
+work on the machine disturbs less; several threads in wall time.
 """
 
 from __future__ import annotations
@@ -29,52 +29,52 @@ Side = Literal["floor", "c", "pure", "peer"]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a candidate is built for; the default admits one hot key all through a run.
+    """Parameters of a candidate; the default admits one hot key during a whole run.
 
-    Token buckets hold ``most`` and gain ``per_day``; windows admit ``most`` a day.
+    Token buckets hold ``most`` and refill ``per_day``; windows admit ``most`` a day.
     """
 
     most: int = 10**9
     per_day: int = 10**6
     keys: int = 10_000
-    """Room for so many, where a store must be told."""
+    """Number of keys, for stores that need a size."""
 
     @classmethod
     def many(cls, keys: int) -> Setting:
-        """Refills so slowly that no key of a run is forgotten for being full again."""
+        """Return a setting with slow refill: no key of a run is full again and forgotten."""
         return cls(60_000, 100, keys)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to decide: an expression in which ``key`` is whose turn it is."""
+    """One way to decide: an expression of ``key``."""
 
     side: Side
     call: str
-    """One decision about the hot key."""
+    """Expression that decides for the hot key."""
     names: Mapping[str, Any]
     keyed: str = ""
-    """One decision about ``key``, where it is another expression than ``call``."""
+    """Expression that decides for ``key``, if it differs from ``call``."""
     admitted: str = "{}"
-    """What is true if ``call`` admitted."""
+    """Expression that is true if ``call`` admitted."""
     decisions: int = 1
     """Decisions that one ``call`` makes."""
     locked: bool = True
-    """Whether its documentation lets threads share it, and something is locked for that."""
+    """True if its documentation allows threads to share it, and it locks for that."""
     asynchronous: bool = False
     rest: Callable[[], object] = field(default=lambda: None)
-    """Waits, untimed, for what it may still do behind the loop's back."""
+    """Function that waits, untimed, for the candidate's background work."""
 
     def hot(self) -> Callable[[Iterable[str]], Any]:
-        """The loop over one key."""
+        """Return the loop over one key."""
         return self._compiled(self.call)
 
     def over_keys(self) -> Callable[[Iterable[str]], Any]:
-        """The loop over many keys."""
+        """Return the loop over many keys."""
         return self._compiled(self.keyed or self.call)
 
     def counting(self) -> Callable[[Iterable[str]], int]:
-        """The loop that also counts what was admitted."""
+        """Return the loop that also counts admitted requests."""
         test = self.admitted.format(self.keyed or self.call)
         return self._compiled(f"n += 1 if {test} else 0", "n = 0", "return n")
 
@@ -93,11 +93,11 @@ class Candidate:
 
 
 Builder: TypeAlias = "Callable[[Setting], Candidate]"
-"""Makes a candidate; raises ImportError where what it needs is not installed."""
+"""Function that makes a candidate; raises ImportError if a package is not installed."""
 
 
 def spent(loop: Callable[[Iterable[str]], Any], keys: Iterable[str]) -> int:
-    """Nanoseconds of CPU that a loop over ``keys`` takes, and what it has threads do meanwhile."""
+    """Return the CPU nanoseconds of a loop over ``keys``, with its background threads."""
     started = time.process_time_ns()
     loop(keys)
     return time.process_time_ns() - started
@@ -108,7 +108,7 @@ def in_threads(
     parts: Sequence[Iterable[str]],
     raised: list[BaseException] | None = None,
 ) -> int:
-    """Nanoseconds, by the wall, from the first thread's start to the last one's end.
+    """Return the wall nanoseconds from the start of the first thread to the end of the last.
 
     A thread in which the loop raises goes on with its next key.
     """
@@ -145,7 +145,7 @@ def _ends(
 
 
 def calls_for(loop: Callable[[Iterable[str]], Any], milliseconds: float) -> int:
-    """How many calls take about so long; warms the loop up on the way."""
+    """Return the number of calls that take about that long; also warms the loop up."""
     calls = 64
     while (taken := spent(loop, repeat(KEY, calls))) < 2_000_000:
         calls *= 2

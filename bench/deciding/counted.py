@@ -1,7 +1,7 @@
-"""Decides N and 2N times under a tool that counts instructions, which ``bench.instructions`` reads.
+"""Make N and 2N decisions under a tool that counts instructions, for ``bench.instructions``.
 
-The tool writes its count when a process exits; so a child is forked that exits at once before the
-decisions, between them and after them. What forking costs is in every child and cancels out, and
+The tool writes its count when a process exits. So a child that exits at once is forked before the
+decisions, between them and after them. The cost of forking is in every child and cancels out, and
 the start of Python is paid once. Prints, for each case, the three children.
 """
 
@@ -44,7 +44,7 @@ def _snapshot() -> int:
 
 
 def main(calls: int) -> dict[str, object]:
-    """For each case: decisions in N calls, and the children before, after N, and after 2N more."""
+    """Return for each case: decisions in N calls, and the three children's process ids."""
     cases: dict[str, object] = {}
     candidates = {}
     for name, build in _builders().items():

@@ -1,4 +1,4 @@
-"""What no limiter can be faster than: the loop, an empty call, a reading of the clock."""
+"""Floors, which no limiter can beat: the loop, an empty call, a reading of the clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ C_CALL = "empty C call"
 
 
 def _nothing(scope: str, attributes: Mapping[str, str]) -> None:
-    """As many arguments as a check has."""
+    """Empty function with as many arguments as a check."""
 
 
 def the_loop(_: Setting) -> Candidate:
@@ -32,7 +32,7 @@ def python_call(_: Setting) -> Candidate:
 
 
 def c_call(_: Setting) -> Candidate:
-    """The compiled engine's own empty function; without it, a built-in that hardly looks."""
+    """Return the compiled engine's empty function; without it, a cheap built-in."""
     try:
         from ratectl.engine.native._fast import floor
     except ImportError:

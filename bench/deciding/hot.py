@@ -1,7 +1,7 @@
 """One hot key: all candidates in one process, in turn, round by round.
 
 A slice of each candidate's loop runs in every round, and each round begins with another candidate,
-so that whatever else the machine does meets all of them. Ratios are taken within rounds.
+so that other work on the machine disturbs all of them alike. Ratios are computed within rounds.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ MOST, _NEW_KEYS = 200, 400
 
 
 class Missed(NamedTuple):
-    """How far from a limit threads came through."""
+    """Error of a limit under threads."""
 
     by: int
-    """Above 0 was admitted beyond it; below, refused although there was room."""
+    """Above 0: admitted above the limit; below 0: refused below it."""
     raised: int
-    """Decisions, and threads of the limiter's own, that raised."""
+    """Number of decisions, and of the limiter's own threads, that raised."""
 
 
 def built(builders: Mapping[str, Builder], setting: Setting) -> dict[str, Candidate]:
-    """The candidates that can be built here; says which cannot."""
+    """Return the candidates that can be built here; print the others."""
     candidates: dict[str, Candidate] = {}
     for name, build in builders.items():
         try:
@@ -49,13 +49,13 @@ def built(builders: Mapping[str, Builder], setting: Setting) -> dict[str, Candid
 
 
 def alone(candidates: Mapping[str, Candidate], rounds: int) -> Rounds:
-    """One thread."""
+    """Measure one thread."""
     loops = {name: each.hot() for name, each in candidates.items()}
     return _in_turn(candidates, loops, rounds, _SLICE_MS, spent)
 
 
 def threaded(candidates: Mapping[str, Candidate], rounds: int) -> Rounds:
-    """Four threads on one key: wall time from the first start to the last end."""
+    """Measure four threads on one key: wall time from the first start to the last end."""
     shared = {name: each for name, each in candidates.items() if not each.asynchronous}
     loops = {name: each.hot() for name, each in shared.items()}
 
@@ -89,9 +89,9 @@ def _in_turn(
 
 
 def missed(build: Builder) -> Missed:
-    """How threads, switched every microsecond, keep to a limit; the worst of many keys.
+    """Measure the error of a limit under threads switched every microsecond; the worst key.
 
-    Each key is new, and asked for twice what it has.
+    Each key is new, and gets twice as many requests as its limit.
     """
     each = build(Setting(MOST, per_day=100))
     count = each.counting()
@@ -108,7 +108,7 @@ def missed(build: Builder) -> Missed:
 
 @contextmanager
 def _hurried() -> Iterator[list[BaseException]]:
-    """Threads switched as often as can be; and what is raised in those that nobody waits for."""
+    """Switch threads as often as possible; yield a list of errors in background threads."""
     raised: list[BaseException] = []
 
     def note(error: Any) -> None:

@@ -1,4 +1,4 @@
-"""The machine that figures are of."""
+"""Description of the machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["describe", "title"]
 
 
 def describe() -> dict[str, str | int]:
-    """Processor, cores that this process may use, Python, system and day."""
+    """Return processor, usable cores, Python, system and day."""
     return {
         "cpu": _processor(),
         "cores": _cores(),
@@ -22,7 +22,7 @@ def describe() -> dict[str, str | int]:
 
 
 def title() -> str:
-    """The same as one line."""
+    """Return the description as one line."""
     said = describe()
     cores = f"{said['cores']} core{'s' if said['cores'] != 1 else ''}"
     return f"{said['cpu']}, {cores}, {said['python']}, {said['system']}, {said['date']}"
@@ -35,7 +35,7 @@ def _cores() -> int:
 
 
 def _processor() -> str:
-    """The processor's name where the system tells it."""
+    """Return the processor's name, if the system has it."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

@@ -2,10 +2,10 @@
 
 ``python -m bench.deciding.many_keys <candidate> <file of draws> <keys> <slice> <rounds>``
 
-The process notes its resident memory, has the candidate decide once about every key, and notes it
-again: the difference is bytes per key, texts of keys included where a store keeps them. Then it
-decides about keys drawn by Zipf's law, the same draws for each candidate; their texts are new
-objects every time, as requests bring them. Both empty calls run over such texts in the same rounds.
+The process reads its resident memory, makes one decision for every key, and reads it
+again: the difference gives bytes per key, with the keys' texts if a store keeps them. Then it
+decides for keys drawn by Zipf's law, the same draws for each candidate; their texts are new
+objects every time, as in requests. Both empty calls run over such texts in the same rounds.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _PAGE = resource.getpagesize()
 def draw(path: Path, keys: int, count: int) -> None:
     """Write ``count`` draws from ``keys`` keys: the k-th most frequent as often as 1/k^1.1.
 
-    Which key is how frequent has nothing to do with when it was first seen.
+    The frequency of a key is independent of its first occurrence.
     """
     chance = random.Random(_SEED)
     weights = list(accumulate(rank**-_EXPONENT for rank in range(1, keys + 1)))
@@ -57,7 +57,7 @@ def draw(path: Path, keys: int, count: int) -> None:
 
 
 def measure(name: str, draws: Path, keys: int, each: int, rounds: int) -> dict[str, Any] | None:
-    """The figures of one candidate, from a process of its own; None where it cannot be built."""
+    """Return the figures of one candidate, from its own process; None if it cannot be built."""
     given = [name, str(draws), *map(str, (keys, each, rounds))]
     done = subprocess.run(
         [sys.executable, "-m", "bench.deciding.many_keys", *given],
@@ -73,7 +73,7 @@ def _text(key: int) -> str:
 
 
 def _resident() -> int:
-    """Bytes in memory now; where the system does not tell, the most there ever were."""
+    """Return the resident bytes now; the maximum so far if the system has only that."""
     gc.collect()
     try:
         return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * _PAGE
@@ -83,7 +83,7 @@ def _resident() -> int:
 
 
 def _filled(candidate: Candidate, keys: int) -> dict[str, float]:
-    """One decision about every key."""
+    """Make one decision for every key."""
     loop = candidate.over_keys()
     loop(map(_text, range(min(keys, 100))))
     candidate.rest()
@@ -112,7 +112,7 @@ class _Draws:
 
 
 def _rounds(candidate: Candidate, draws: _Draws, rounds: int) -> dict[str, list[float]]:
-    """In turn: both empty calls, the candidate, and the candidate in four threads."""
+    """Measure in turn: both empty calls, the candidate, and the candidate in four threads."""
     loop = candidate.over_keys()
     floors = {name: FLOORS[name](Setting()).over_keys() for name in (C_CALL, PYTHON_CALL)}
     taken: dict[str, list[float]] = {name: [] for name in (*floors, "zipf_ns", "zipf_threads_ns")}

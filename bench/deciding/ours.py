@@ -1,4 +1,4 @@
-"""ratectl itself: each engine that is there, through the agent and alone.
+"""ratectl itself: each available engine, through the agent and alone.
 
 ``agent.check(scope, attributes)`` is the public API. A gate is bound to a scope and takes the
 values of its attributes; it answers yes or no.
@@ -46,7 +46,7 @@ _POLICY = "---\napiVersion: ratectl/v1\nscope: {scope}\nlimits:\n"
 
 
 def policies(setting: Setting) -> str:
-    """A scope with a token bucket, two with a window, and three levels with both at each."""
+    """Return policies: scopes with a token bucket, with windows, and three levels with both."""
     said = {"/one": {"spike": _BUCKET}, "/window": {"daily": _WINDOW}, "/wide": {"daily": _WIDE}}
     parts = _DEEP.split("/")
     for depth in range(1, len(parts)):
@@ -60,7 +60,7 @@ def policies(setting: Setting) -> str:
 
 
 def engines() -> list[Side]:
-    """The engines that are there, fastest first."""
+    """Return the available engines, fastest first."""
     try:
         import ratectl.engine.native.engine  # noqa: F401
     except ImportError:
@@ -79,7 +79,7 @@ def _class(engine: str) -> Callable[..., Any]:
 
 
 def _roomy(make: Callable[..., Any], keys: int) -> dict[str, int]:
-    """The argument that gives a table room for ``keys``, six limits each."""
+    """Return the argument that gives a table room for ``keys``, with six limits each."""
     accepted = inspect.signature(make).parameters
     if "max_bytes" in accepted:
         return {"max_bytes": max(1 << 28, 6 * 256 * keys)}
@@ -97,7 +97,7 @@ def _folder(setting: Setting) -> Path:
 
 @cache
 def engine_on(name: str, setting: Setting) -> Any:
-    """An engine of this name that runs the policies."""
+    """Return an engine of this name that runs the policies."""
     from ratectl.compiler.plans import compile_tree
     from ratectl.policy.read import load_valid
 
@@ -109,7 +109,7 @@ def engine_on(name: str, setting: Setting) -> Any:
 
 @cache
 def agent_on(name: str, setting: Setting) -> Agent:
-    """An agent on the engine of this name that follows a directory of the policies."""
+    """Return an agent on the engine of this name that follows a directory of the policies."""
     import ratectl
 
     folder = _folder(setting)
@@ -130,14 +130,14 @@ def agent_on(name: str, setting: Setting) -> Agent:
 
 
 def _check(engine: Side, scope: str, setting: Setting) -> Candidate:
-    """Attributes lie ready where the key is one; else they are made for each call."""
+    """Return ``check`` with ready attributes for one key, else made for each call."""
     agent = agent_on(engine, setting)
     names = {"check": agent.check, "attributes": {"tenant": KEY}, "scope": scope}
     return Candidate(engine, "check(scope, attributes)", names, "check(scope, {'tenant': key})")
 
 
 def _check_made(engine: Side, setting: Setting) -> Candidate:
-    """With attributes that the caller makes for each call, in the loop."""
+    """Return ``check`` with attributes that the caller makes for each call, in the loop."""
     names = {"check": agent_on(engine, setting).check}
     return Candidate(engine, "check('/one', {'tenant': key})", names)
 
@@ -159,7 +159,7 @@ def _gate(engine: Side, scope: str, setting: Setting) -> Candidate:
 
 
 def _there(of: object, name: str) -> Any:
-    """A method that not every engine has yet."""
+    """Return a method of an engine; raise ImportError if it has none."""
     found = getattr(of, name, None)
     if found is None:
         raise ImportError(f"{type(of).__name__} has no {name}")
@@ -167,7 +167,7 @@ def _there(of: object, name: str) -> Any:
 
 
 def of(engine: Side) -> dict[str, Builder]:
-    """Everything that is measured on one key, by name."""
+    """Return all builders that are measured on one key, by name."""
     return {
         f"{engine}: {name}": partial(build, engine, *args) for name, (build, *args) in _HOT.items()
     }
@@ -187,4 +187,4 @@ _HOT: dict[str, tuple[Any, ...]] = {
     "agent.check_many, 32 keys": (_check_many, _BATCH),
 }
 KEYED = (GATE, GATE_WINDOW, GATE_WIDE, CHECK, WINDOW)
-"""Those that are measured over a million keys too."""
+"""Builders that are measured over a million keys too."""

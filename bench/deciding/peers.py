@@ -1,7 +1,7 @@
-"""Other libraries, in memory, set up as their documentation says and so that they admit.
+"""Other libraries, in memory, set up as documented and so that they admit.
 
-Not here: limiters that log every request (`limits` moving window, pyrate-limiter's
-``InMemoryBucket``), which cannot admit one key for ever; and any that only sleeps.
+Left out: limiters that log every request (`limits` moving window, pyrate-limiter's
+``InMemoryBucket``), which cannot admit one key for ever; and limiters that only sleep.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DAY = 86_400
 
 
 def _limits(strategy: str, setting: Setting) -> Candidate:
-    """Its memory store runs a timer thread that walks all keys while any is used: waited for."""
+    """Its memory store has a timer thread that visits all keys; the candidate waits for it."""
     import limits
 
     storage = limits.storage.MemoryStorage()
@@ -32,13 +32,13 @@ def _limits(strategy: str, setting: Setting) -> Candidate:
     }
 
     def rest() -> None:
-        storage.timer.join()  # whichever it is by then
+        storage.timer.join()  # the timer changes, so read it again
 
     return Candidate("peer", "hit(item, key)", names, rest=rest)
 
 
 def _throttled(using: str, setting: Setting) -> Candidate:
-    """Its memory store holds 1,024 keys unless told otherwise, and then forgets the oldest."""
+    """Its memory store holds 1,024 keys by default, and then forgets the oldest."""
     import throttled
     from throttled.rate_limiter import Quota, Rate
     from throttled.store import MemoryStore
@@ -55,7 +55,7 @@ def _throttled(using: str, setting: Setting) -> Candidate:
 
 
 def _pyrate(setting: Setting) -> Candidate:
-    """Its default bucket is one for all keys: this factory makes one for each, as documented."""
+    """Its default is one bucket for all keys: this factory makes one for each, as documented."""
     import pyrate_limiter as pyrate
 
     rates = [pyrate.Rate(setting.per_day, pyrate.Duration.DAY, burst=setting.most)]
@@ -71,7 +71,7 @@ def _pyrate(setting: Setting) -> Candidate:
         def get(self, item: Any) -> Any:
             bucket = self._buckets.get(item.name)
             if bucket is None:
-                # Not ``create``: that has a thread walk all buckets, which have nothing to leak.
+                # Not ``create``: its thread visits all buckets, which have nothing to leak.
                 bucket = self._buckets[item.name] = pyrate.StateBucket(rates, pyrate.GCRA())
             return bucket
 
@@ -80,7 +80,7 @@ def _pyrate(setting: Setting) -> Candidate:
 
 
 def _token_bucket(setting: Setting) -> Candidate:
-    """No lock: its documentation calls what races do to a bucket negligible."""
+    """No lock: its documentation calls the effect of races negligible."""
     import token_bucket
 
     storage = token_bucket.MemoryStorage()
@@ -89,7 +89,7 @@ def _token_bucket(setting: Setting) -> Candidate:
 
 
 def _aiolimiter(setting: Setting) -> Candidate:
-    """An object for each key, for one event loop; it waits where others refuse."""
+    """One object for each key, for one event loop; it waits instead of refusing."""
     import aiolimiter
 
     class Limiters(dict[str, Any]):

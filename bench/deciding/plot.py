@@ -1,6 +1,6 @@
-"""Decisions as a picture: a bar for one hot key, a ring for many keys, on one logarithmic scale.
+"""Plot of decisions: a bar for one hot key, a ring for many keys, on one logarithmic scale.
 
-Plain SVG, for light and dark pages alike.
+Plain SVG, for light and dark pages.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Row:
 
 
 class _Scale:
-    """Whole decades around everything that is drawn."""
+    """Logarithmic scale of whole decades around all drawn values."""
 
     def __init__(self, values: list[float]) -> None:
         self.low = math.floor(math.log10(min(values)))
@@ -68,7 +68,7 @@ class _Scale:
 
 
 def draw(results: Results, machine: str, keys: int) -> str:
-    """The picture of a run on a machine."""
+    """Return the picture of a run on a machine."""
     groups = {side: rows for side in _GROUPS if (rows := _rows(results, side))}
     every = [row for rows in groups.values() for row in rows]
     scale = _Scale([value for row in every for value in (row.ns, row.zipf) if value])
@@ -102,7 +102,7 @@ def _rows(results: Results, side: str) -> list[_Row]:
 
 
 def _names(side: str) -> Iterator[tuple[str, str]]:
-    """The candidates that are drawn, and what they are called there."""
+    """Return the drawn candidates, with their labels."""
     if side == "peer":
         yield from ((name, name) for name in PEERS)
     elif side == "floor":

@@ -1,4 +1,4 @@
-"""What was measured, and the questions that are asked of it."""
+"""Results of a run, and figures computed from them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["Results", "Rounds"]
 
 Rounds = dict[str, list[float]]
-"""Nanoseconds per decision of each candidate, round by round."""
+"""Nanoseconds per decision of each candidate, by round."""
 
 
 @dataclass(slots=True)
 class Results:
-    """All figures of one run, by the names of the candidates. What is missing is None."""
+    """All figures of one run, by the names of the candidates; missing ones are None."""
 
     sides: dict[str, str] = field(default_factory=dict)
     alone: Rounds = field(default_factory=dict)
@@ -31,33 +31,33 @@ class Results:
     many: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def ns(self, name: str) -> float | None:
-        """One key, one thread."""
+        """Return the nanoseconds for one key and one thread."""
         return _median(self.alone.get(name))
 
     def ratio(self, slow: str, fast: str) -> float | None:
-        """How many times as long ``slow`` takes: the median of the rounds' ratios."""
+        """Return the time of ``slow`` as a multiple of ``fast``: the median ratio of the rounds."""
         if slow not in self.alone or fast not in self.alone:
             return None
         pairs = zip(self.alone[slow], self.alone[fast], strict=True)
         return statistics.median(a / b for a, b in pairs)
 
     def millions(self, name: str) -> float | None:
-        """One key, four threads: millions of decisions a second."""
+        """Return the millions of decisions a second for one key and four threads."""
         return _millions(self.threaded.get(name))
 
     def zipf(self, name: str) -> float | None:
-        """Many keys, one thread: nanoseconds."""
+        """Return the nanoseconds for many keys and one thread."""
         return _median(self.many.get(name, {}).get("zipf_ns"))
 
     def zipf_millions(self, name: str) -> float | None:
-        """Many keys, four threads: millions of decisions a second."""
+        """Return the millions of decisions a second for many keys and four threads."""
         return _millions(self.many.get(name, {}).get("zipf_threads_ns"))
 
     def bytes_per_key(self, name: str) -> float | None:
         return self.many.get(name, {}).get("bytes_per_key")
 
     def fastest_peer(self, *, exact: bool) -> str | None:
-        """Of those made for threads; ``exact``: and that were not seen to admit too much."""
+        """Return the fastest peer made for threads; ``exact``: of those that kept to the limit."""
         peers = [
             name
             for name, side in self.sides.items()

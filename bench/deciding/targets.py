@@ -1,4 +1,4 @@
-"""What was promised of decisions, beside what this run measured."""
+"""Targets of decisions, compared with the figures of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Target", "as_json", "show", "targets"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A promise; ``figure`` is None where this run could not measure it."""
+    """A target; ``figure`` is None if this run could not measure it."""
 
     what: str
     most: float | None
@@ -48,7 +48,7 @@ def _at_least(what: str, bound: float, unit: str, figure: float | None) -> Targe
 
 
 def targets(results: Results, keys: int) -> list[Target]:
-    """Every promise, in the order in which they were made; those of a million keys need as many."""
+    """Return every target; those of a million keys need a run with that many."""
     return [*_public(results), *_twin(results), *_gate(results), *_million(results, keys)]
 
 
@@ -63,7 +63,7 @@ def _public(of: Results) -> list[Target]:
 
 
 def _twin(of: Results) -> list[Target]:
-    """The peer to beat is right under threads: as documented, and as far as was seen here."""
+    """Return the targets of the pure engine: its time, and its ratio to peers made for threads."""
     check = f"pure: {ours.CHECK}"
     promised = [_at_most("pure, agent.check, one limit", 1500, "ns", of.ns(check))]
     said, seen = of.fastest_peer(exact=False), of.fastest_peer(exact=True)
@@ -85,7 +85,7 @@ def _gate(of: Results) -> list[Target]:
 
 
 def _million(of: Results, keys: int) -> list[Target]:
-    """A window's counts take more room where its limit is beyond 65,535: both are asked of."""
+    """Return targets for a million keys: windows need more memory for limits above 65,535."""
     gates = {name: f"c: {name}" for name in (ours.GATE, ours.GATE_WINDOW, ours.GATE_WIDE)}
     enough = keys >= 1_000_000
     size = {name: of.bytes_per_key(gate) if enough else None for name, gate in gates.items()}
@@ -100,7 +100,7 @@ def _million(of: Results, keys: int) -> list[Target]:
 
 
 def show(promised: list[Target]) -> None:
-    """A line for each."""
+    """Print a line for each target."""
     words = {True: "held", False: "NOT HELD", None: "not measured here"}
     for target in promised:
         figure = "–" if target.figure is None else f"{target.figure:.4g} {target.unit}"

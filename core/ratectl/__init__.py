@@ -17,27 +17,77 @@ if TYPE_CHECKING:
     from ratectl.agent import Agent
     from ratectl.agent.state import AgentStatus
     from ratectl.engine.decision import Decision
-    from ratectl.errors import PolicyError, RatectlError, StoreError, UsageError
+    from ratectl.errors import (
+        Conflict,
+        GuardRefused,
+        NoAgents,
+        NotFound,
+        NothingPublished,
+        OutcomeUnknown,
+        PolicyError,
+        RatectlError,
+        Refused,
+        StoreError,
+        UsageError,
+    )
+    from ratectl.fleet.convergence import wait_for_agents
+    from ratectl.policy.read import load_valid
+    from ratectl.publishing.proposal import Proposal
+    from ratectl.publishing.propose import propose
+    from ratectl.publishing.rollback import propose_rollback
+    from ratectl.publishing.sets import SetChoice
+    from ratectl.signing.signatures import Signer
+    from ratectl.stores import open_store
 
 __all__ = [
     "Agent",
     "AgentStatus",
+    "Conflict",
     "Decision",
+    "GuardRefused",
+    "NoAgents",
+    "NotFound",
+    "NothingPublished",
+    "OutcomeUnknown",
     "PolicyError",
+    "Proposal",
     "RatectlError",
+    "Refused",
+    "SetChoice",
+    "Signer",
     "StoreError",
     "UsageError",
     "__version__",
+    "load_valid",
+    "open_store",
+    "propose",
+    "propose_rollback",
+    "wait_for_agents",
 ]
 
 _HOMES = {
     "Agent": "ratectl.agent",
     "AgentStatus": "ratectl.agent.state",
+    "Conflict": "ratectl.errors",
     "Decision": "ratectl.engine.decision",
+    "GuardRefused": "ratectl.errors",
+    "NoAgents": "ratectl.errors",
+    "NotFound": "ratectl.errors",
+    "NothingPublished": "ratectl.errors",
+    "OutcomeUnknown": "ratectl.errors",
     "PolicyError": "ratectl.errors",
+    "Proposal": "ratectl.publishing.proposal",
     "RatectlError": "ratectl.errors",
+    "Refused": "ratectl.errors",
+    "SetChoice": "ratectl.publishing.sets",
+    "Signer": "ratectl.signing.signatures",
     "StoreError": "ratectl.errors",
     "UsageError": "ratectl.errors",
+    "load_valid": "ratectl.policy.read",
+    "open_store": "ratectl.stores",
+    "propose": "ratectl.publishing.propose",
+    "propose_rollback": "ratectl.publishing.rollback",
+    "wait_for_agents": "ratectl.fleet.convergence",
 }
 
 

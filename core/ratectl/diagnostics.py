@@ -1,4 +1,4 @@
-"""Findings about policy files: where, what, and how to mend it."""
+"""Findings about policy files: a place, a message and a hint for the repair."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding. ``code`` is stable (``RC1xx`` syntax, ``RC2xx`` semantics, ``RC3xx`` lint)."""
+    """Finding with a stable ``code`` (``RC1xx`` syntax, ``RC2xx`` semantics, ``RC3xx`` lint)."""
 
     code: str
     message: str
@@ -47,5 +47,5 @@ class Diagnostic:
 
     @property
     def sort_key(self) -> tuple[Span, str, str]:
-        """Order of reading: file, line, column, then code."""
+        """Key that sorts findings by file, line, column and then code."""
         return (self.span, self.code, self.message)

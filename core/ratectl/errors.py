@@ -1,7 +1,7 @@
 """Every error ratectl raises on purpose.
 
 RatectlError
-├── UsageError               a wrong argument, URL or setting: mend the call
+├── UsageError               a wrong argument, URL or setting: correct the call
 ├── PolicyError              invalid policies; carries every diagnostic
 ├── BundleError              stored bytes are not a bundle this version can read
 ├── NotFound                 a generation or key that is not there
@@ -46,17 +46,17 @@ __all__ = [
 
 
 class RatectlError(Exception):
-    """Base of all errors of ratectl. ``transient``: the same call may succeed later."""
+    """Base of all errors of ratectl. If ``transient``, the same call may succeed later."""
 
     transient = False
 
 
 class UsageError(RatectlError, ValueError):
-    """A wrong argument, URL or setting."""
+    """Raised for a wrong argument, URL or setting."""
 
 
 class PolicyError(RatectlError):
-    """Policies that do not validate; ``diagnostics`` holds every finding, not just the first."""
+    """Raised for policies that do not validate; ``diagnostics`` holds every finding."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)
@@ -67,11 +67,11 @@ class PolicyError(RatectlError):
 
 
 class BundleError(RatectlError):
-    """Bytes from a store or from disk that are not a bundle this version can read."""
+    """Raised for stored bytes that are not a bundle this version can read."""
 
 
 class NotFound(RatectlError):
-    """A generation, bundle or key that is not there."""
+    """Raised when a generation, bundle or key does not exist."""
 
 
 class NothingPublished(RatectlError):
@@ -102,11 +102,11 @@ class GuardRefused(Refused):
 
 
 class StoreError(RatectlError):
-    """Base of what a store can report."""
+    """Base of the errors that a store can report."""
 
 
 class StoreUnavailable(StoreError):
-    """The store did not answer. If this came from a write, the write was not applied."""
+    """Raised when a store does not answer. A write that raises it was not applied."""
 
     transient = True
 
@@ -117,18 +117,18 @@ class StoreUnavailable(StoreError):
 
 
 class StoreUnauthenticated(StoreError):
-    """Credentials are missing, wrong, or lack a permission."""
+    """Raised when credentials are missing, wrong, or lack a permission."""
 
 
 class StoreMisconfigured(StoreError):
-    """The store answers, but cannot be used: too old, not ours, or limits too small."""
+    """Raised for a store that answers but cannot be used: too old, not of ratectl, or too small."""
 
 
 class OutcomeUnknown(StoreError):
-    """A write got no reply: it may or may not have been applied. Re-read; never blindly retry."""
+    """Raised when a write got no reply: it may have been applied. Read again; never just retry."""
 
     transient = True
 
 
 class Conflict(StoreError):
-    """Somebody else wrote first; what the caller decided on is stale."""
+    """Raised when another writer was first: the caller decided on stale data."""

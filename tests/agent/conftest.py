@@ -1,4 +1,4 @@
-"""Agents that tests need not close."""
+"""Fixtures of agents; each agent is closed after its test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ratectl
-from agent.said import Log
+from agent.problems import Log
 from agent.signatures import EVIL, GOOD, Keys
 from ratectl.publishing._publish import publish
 from support import ME
@@ -37,13 +37,13 @@ def make_agent(tmp_path: Path) -> Iterator[Callable[..., ratectl.Agent]]:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Keys:
-    """Those of whom agents are told to trust."""
+    """The key pair that agents trust."""
     return Keys(tmp_path, "platform")
 
 
 @pytest.fixture
 def published(store: Store, keys: Keys) -> Store:
-    """Generation 1, which is no use to anyone, then 2, which is ``GOOD``; both are signed."""
+    """Store with two signed generations: 1 is ``EVIL``, 2 is ``GOOD``."""
     for tree in (EVIL, GOOD):
         assert publish(store, tree, ME, signer=keys.signer) is not None
     return store

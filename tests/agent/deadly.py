@@ -1,4 +1,4 @@
-"""Processes that really die: of a generation that kills them, or of a signal at any moment."""
+"""Processes that really die: by a generation that kills them, or by a signal at any moment."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ if WHEN == "applying":
 else:
     ratectl.Agent.__init__ = create_deadly
 """
-"""Module that a process loads at its start: one generation kills it, at the moment chosen.
+"""Module that a process loads at its start: one generation kills the process at a chosen moment.
 
-``deciding in a worker`` spares the process that was not forked.
+``deciding in a worker`` kills only forked processes.
 """
 
 
@@ -76,7 +76,7 @@ def planted(
     how: str,
     when: Literal["applying", "deciding", "deciding in a worker"],
 ) -> dict[str, str]:
-    """Return the environment in which processes die of a generation."""
+    """Return environment variables with which a generation kills a process."""
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(PLANTED)
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
@@ -131,7 +131,7 @@ class Victim:
         self.process.stdout.close()
 
     def tells(self) -> list[Any] | None:
-        """Wait for news: generation, reason, rejected, problems; None when it has died."""
+        """Wait for a change: generation, reason, rejected, problems; None when it has died."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         with contextlib.suppress(ValueError):  # killed in the middle of a line
@@ -139,7 +139,7 @@ class Victim:
         return None
 
     def until(self, generation: int, rejected: int | None = None) -> list[Any]:
-        """Wait until it decides by a generation, and refuses another one or none."""
+        """Wait until it decides by ``generation`` and rejects ``rejected``."""
         while (told := self.tells()) is not None:
             if (told[0], told[2]) == (generation, rejected):
                 return told
@@ -153,6 +153,6 @@ class Victim:
 
 
 def leave_crash(slot: Path, generation: int, bundle: str) -> None:
-    """Leave in a slot what a process leaves that crashes while it tries a generation."""
+    """Write the note that a process leaves when it crashes while it tries a generation."""
     trial = {"generation": generation, "bundle": bundle, "candidate": False}
     (slot / "trying").write_bytes(json.dumps(trial).encode() + b"\n11\n")

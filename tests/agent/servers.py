@@ -16,22 +16,18 @@ import gunicorn
 import pytest
 
 from etcd_server import free_port, wait_for
-from ratectl.engine import engine_type, why_not_compiled
+from ratectl.engine import engine_type
 from support import CRASHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["ROUNDS", "Service", "once", "witnessed"]
+__all__ = ["ROUNDS", "Service", "witnessed"]
 
 ROUNDS: Final = 10 if os.environ.get("RATECTL_SOAK") == "1" else 1
 """Factor for loops: the long ones run with ``RATECTL_SOAK=1``."""
 
-once = pytest.mark.skipif(
-    os.environ.get("RATECTL_ENGINE") == "pure" and not why_not_compiled(),
-    reason="real servers and long loops run once: with the compiled engine",
-)
 witnessed = pytest.mark.skipif(
     engine_type().name == "pure", reason="the pure engine has no crash witness"
 )
@@ -76,9 +72,9 @@ def wsgi(environ, start_response):
 
 
 class Service:
-    """A service in a folder of its own: its code, its agents' state, and a journal.
+    """A service in its own folder, with its code, its agents' state, and a journal.
 
-    Each process of it notes its first decision in the journal.
+    Each process writes its first decision to the journal.
     """
 
     def __init__(self, folder: Path, store_url: str) -> None:
@@ -91,14 +87,14 @@ class Service:
             "STORE": store_url,
             "STATE": str(self.state),
             "JOURNAL": str(self._journal),
-            # A worker must not read the bytecode of the code before.
+            # A worker must not read bytecode of the previous code.
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         folder.mkdir(exist_ok=True)
         self.save(0)
 
     def save(self, stamp: int, app: str = APP) -> None:
-        """Write its code, as an editor does; ``stamp`` is in every answer of it."""
+        """Write the code, as an editor does; ``stamp`` is in every answer."""
         (self.folder / "service.py").write_text(app.format(stamp=stamp))
 
     @contextmanager
@@ -109,7 +105,7 @@ class Service:
 
     @contextmanager
     def gunicorn(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-        # A worker that was forked a moment ago misses SIGTERM: the master has to lose patience.
+        # A worker that was just forked misses SIGTERM: the master kills it after this time.
         address = ["--bind", f"127.0.0.1:{self._port}", "--graceful-timeout", "3"]
         if gunicorn.version_info >= (25, 1):
             address.append("--no-control-socket")  # it would lie in the user's home
@@ -140,13 +136,13 @@ class Service:
                     os.killpg(process.pid, signal.SIGKILL)
 
     def journal(self) -> list[dict[str, Any]]:
-        """First decisions of all its processes so far, oldest first."""
+        """Return the first decisions of all processes so far, oldest first."""
         if not self._journal.exists():
             return []
         return [json.loads(line) for line in self._journal.read_text().splitlines()]
 
     def until_started(self, processes: int) -> list[dict[str, Any]]:
-        """Wait until so many processes have decided in all, and return what they decided."""
+        """Wait until that many processes have decided, and return their first decisions."""
         return wait_for(
             lambda: found if len(found := self.journal()) >= processes else None,
             f"{processes} processes",
@@ -154,7 +150,7 @@ class Service:
         )
 
     def ask(self) -> Mapping[str, Any]:
-        """Answer of the running server to a request."""
+        """Return the running server's answer to a request."""
         return wait_for(self._answer, "an answer", 20)
 
     def _answer(self) -> Mapping[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Keys, and what tests of signatures do to stores with them."""
+"""Keys, and changes of stores for tests of signatures."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def environment_of(store: Store) -> str:
 
 
 def upload(store: Store, data: bytes, sha256: str | None = None) -> str:
-    """Put bytes where a bundle of this hash would be."""
+    """Store bytes as the bundle of this hash."""
     sha256 = sha256 or digest(data)
     manifest = Manifest(size=len(data), chunks=1, wanted="2026-01-01T00:00:00.000Z")
     puts = [

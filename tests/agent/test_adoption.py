@@ -1,4 +1,4 @@
-"""From a head to what is enforced: late news, damaged heads, files that come in pairs."""
+"""Adoption of generations: stale reads, damaged heads, last-good and the previous one."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ def controlled_by(rollout: str) -> bytes:
     return Controller(rollout=rollout, host="here", pid=1, since="now", nonce="n").encode()
 
 
-def test_who_looked_before_a_change_and_comes_after_it_changes_nothing(
-    store: Store, store_url: str, make_agent: Make
-):
+def test_stale_head_read_is_ignored(store: Store, store_url: str, make_agent: Make):
     publish_policies(store, simple("5/s"))
     stale = store.get(HEAD)
     agent = make_agent(store_url)
@@ -54,15 +52,15 @@ def test_who_looked_before_a_change_and_comes_after_it_changes_nothing(
     assert (agent.generation, agent.status.rejected) == (2, None)
 
 
-def test_a_restored_store_is_believed(store: Store, store_url: str, make_agent: Make):
-    """Its revisions are lower: they count from when it was listed anew."""
+def test_head_of_a_restored_store_is_followed(store: Store, store_url: str, make_agent: Make):
+    """Its revisions are lower: after a new list they count from there."""
     publish_policies(store, simple("5/s"))
     old = store.get(HEAD)
     assert old is not None
     agent = make_agent(store_url)
     publish_policies(store, simple("6/s"))
     assert agent.wait_for_generation(2, 5)
-    agent._following.adoption.anew()
+    agent._following.adoption.forget_store()
     agent._following.adoption.see(store, {HEAD: old})
     assert agent.generation == 1
 
@@ -77,7 +75,7 @@ def test_a_restored_store_is_believed(store: Store, store_url: str, make_agent: 
     ],
     ids=["infinite", "deep", "half a candidate", "empty"],
 )
-def test_a_head_that_cannot_be_read_is_rejected_not_taken_for_an_outage(
+def test_unreadable_head_is_rejected_not_taken_for_an_outage(
     store: Store, store_url: str, make_agent: Make, head: bytes
 ):
     publish_policies(store, simple("5/s"))
@@ -88,7 +86,7 @@ def test_a_head_that_cannot_be_read_is_rejected_not_taken_for_an_outage(
     assert agent.generation == 1
 
 
-def test_the_controller_of_another_rollout_is_none_of_this_one(
+def test_controller_of_another_rollout_does_not_count(
     store: Store, store_url: str, make_agent: Make
 ):
     publish_policies(store, simple("5/s"))
@@ -101,10 +99,10 @@ def test_the_controller_of_another_rollout_is_none_of_this_one(
     assert agent.wait_for_generation(2, 5)
 
 
-def test_a_controller_who_comes_or_goes_costs_those_who_take_no_part_nothing(
+def test_controller_change_costs_other_agents_no_reads(
     store: Store, store_url: str, make_agent: Make
 ):
-    """Of ten thousand, most: they would all read the head, and report, at the same moment."""
+    """Most of ten thousand agents: all would read the head, and report, at the same moment."""
     publish_policies(store, simple("5/s"))
     start(store, simple("6/s"), ME, Terms.of([1.0]))
     rollout = read_rollout(store).record.id
@@ -120,7 +118,7 @@ def test_a_controller_who_comes_or_goes_costs_those_who_take_no_part_nothing(
         assert agent.status is seen
 
 
-def test_what_was_rejected_is_none_of_this_agent_when_nobody_controls_it(
+def test_rejection_is_dropped_when_the_rollout_has_no_controller(
     store: Store, store_url: str, make_agent: Make
 ):
     publish_policies(store, simple("5/s"))
@@ -138,7 +136,7 @@ def test_what_was_rejected_is_none_of_this_agent_when_nobody_controls_it(
     [(simple("6/s"), None), (POISON, 2)],
     ids=["of others", "that it rejects"],
 )
-def test_a_candidate_is_one_piece_of_news(
+def test_candidate_changes_the_status_once(
     store: Store,
     store_url: str,
     make_agent: Make,
@@ -146,7 +144,7 @@ def test_a_candidate_is_one_piece_of_news(
     tree: PolicyTree,
     rejected: int | None,
 ):
-    """To have seen it and to reject it is not two: somebody would hear of one without the other."""
+    """The status must not change between reading the head and rejecting the candidate."""
     publish_policies(store, simple("5/s"))
     store.put(CONTROLLER, controlled_by(ROLLOUT))
     assert not included(ROLLOUT, "me", 0.01)
@@ -168,7 +166,7 @@ def test_a_candidate_is_one_piece_of_news(
     assert told == [(2, rejected)]
 
 
-def test_an_unexpected_failure_rejects_a_generation_and_says_what_it_was(
+def test_unexpected_failure_rejects_a_generation_and_is_reported(
     store: Store, store_url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch
 ):
     publish_policies(store, simple("5/s"))
@@ -209,21 +207,21 @@ def before(slot: Slot) -> int | None:
     return last_good._read(path).generation if path.exists() else None
 
 
-def test_the_generation_before_is_kept(slot: Slot):
+def test_previous_generation_is_kept(slot: Slot):
     for number in (1, 2, 3):
         slot.save(good(number))
     assert (slot.load(), before(slot)) == (good(3), 2)
     slot.save(replace(good(3), head=replace(good(3).head, sequence=9)))
-    assert before(slot) == 2, "the same bytes are no other generation"
+    assert before(slot) == 2, "equal bytes are not another generation"
 
 
-def test_what_has_not_served_does_not_take_the_place_of_what_has(slot: Slot):
+def test_unproven_generation_does_not_replace_a_served_one(slot: Slot):
     for number in (1, 2, 3):
         slot.save(good(number), lambda bundle: bundle == good(1).bundle)
     assert before(slot) == 1
 
 
-def test_a_candidate_is_never_what_was_before(slot: Slot):
+def test_candidate_is_never_kept_as_previous_generation(slot: Slot):
     slot.save(good(1))
     slot.save(good(2, candidate=True))
     assert before(slot) == 1
@@ -231,14 +229,14 @@ def test_a_candidate_is_never_what_was_before(slot: Slot):
     assert before(slot) == 1, "it may have been aborted"
 
 
-def test_where_one_is_refused_it_is_the_one_before(slot: Slot):
+def test_previous_generation_is_loaded_if_the_newest_is_refused(slot: Slot):
     slot.save(good(1))
     slot.save(good(2))
     assert slot.load(lambda each: each.generation != 2) == good(1)
     assert slot.load(lambda each: False) is None
 
 
-def test_a_damaged_file_leaves_the_one_before_and_is_reported(slot: Slot):
+def test_previous_generation_is_loaded_if_the_newest_is_damaged(slot: Slot):
     slot.save(good(1))
     slot.save(good(2))
     assert slot.folder is not None
@@ -248,14 +246,16 @@ def test_a_damaged_file_leaves_the_one_before_and_is_reported(slot: Slot):
     assert "truncated or changed" in str(slot.trouble)
 
 
-def test_a_file_whose_head_speaks_of_another_generation_is_damaged(slot: Slot):
+def test_file_with_another_generations_head_is_damaged(slot: Slot):
     slot.save(replace(good(1), head=good(2).head))
     with pytest.raises(Exception, match="truncated or changed"):
         slot.load()
 
 
 @pytest.mark.parametrize("step", ["link", "replace"])
-def test_at_no_moment_is_there_none(slot: Slot, monkeypatch: pytest.MonkeyPatch, step: str):
+def test_last_good_exists_at_every_moment_of_a_save(
+    slot: Slot, monkeypatch: pytest.MonkeyPatch, step: str
+):
     slot.save(good(1))
 
     def dies(*_: Any, **__: Any) -> None:
@@ -271,7 +271,7 @@ def test_at_no_moment_is_there_none(slot: Slot, monkeypatch: pytest.MonkeyPatch,
     assert slot.load() == good(1)
 
 
-def test_what_was_promoted_is_persisted_though_the_disk_was_full_before(
+def test_promoted_candidate_is_persisted_after_the_disk_was_full(
     store: Store, store_url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch
 ):
     publish_policies(store, simple("5/s"))
@@ -295,7 +295,9 @@ def test_what_was_promoted_is_persisted_though_the_disk_was_full_before(
     assert (persisted.generation, persisted.rollout) == (2, None)
 
 
-def test_an_aborted_candidate_is_not_started_with(store: Store, store_url: str, make_agent: Make):
+def test_agent_does_not_start_with_an_aborted_candidate(
+    store: Store, store_url: str, make_agent: Make
+):
     publish_policies(store, simple("5/s"))
     agent = make_agent(store_url, id="me")
     assert start(store, simple("6/s"), ME, Terms.of([100.0])) is not None
@@ -308,7 +310,7 @@ def test_an_aborted_candidate_is_not_started_with(store: Store, store_url: str, 
     assert before(agent._following.slot) in (None, 1)
 
 
-# Probation, as the agent goes about it -----------------------------------------------------------
+# Probation in a running agent --------------------------------------------------------------------
 
 
 def noted(agent: ratectl.Agent) -> dict[str, Any]:
@@ -321,22 +323,22 @@ def noted(agent: ratectl.Agent) -> dict[str, Any]:
 
 
 def later(agent: ratectl.Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the probation go by, and the agent look at the clock twice."""
-    tended: list[int] = []
-    tend = agent._following.adoption.tend
+    """Set the clock behind the probation, and wait until the agent has checked it twice."""
+    checks: list[int] = []
+    end_probation_if_due = agent._following.adoption.end_probation_if_due
 
     def counted() -> None:
-        tend()
-        tended.append(1)
+        end_probation_if_due()
+        checks.append(1)
 
     monkeypatch.setattr(
         agent._following.adoption._quarantine, "_clock", lambda: time.monotonic() + 11
     )
-    monkeypatch.setattr(agent._following.adoption, "tend", counted)
-    wait_for(lambda: len(tended) > 1, "it has looked")
+    monkeypatch.setattr(agent._following.adoption, "end_probation_if_due", counted)
+    wait_for(lambda: len(checks) > 1, "the agent has checked twice")
 
 
-def test_what_is_live_is_on_probation_until_it_has_served(
+def test_live_generation_is_on_probation_until_it_has_served(
     store: Store, store_url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch
 ):
     publish_policies(store, simple("5/s"))
@@ -347,7 +349,7 @@ def test_what_is_live_is_on_probation_until_it_has_served(
 
 
 @pytest.mark.parametrize("mode", ["enforce", "shadow"])
-def test_a_candidate_is_on_probation_while_it_is_one(
+def test_candidate_is_on_probation_until_the_rollout_ends(
     store: Store,
     store_url: str,
     make_agent: Make,
@@ -359,14 +361,14 @@ def test_a_candidate_is_on_probation_while_it_is_one(
     assert start(store, simple("6/s"), ME, Terms.of([100.0]), mode=mode) is not None
     store.put(CONTROLLER, controlled_by(read_rollout(store).record.id))
     wait_for(
-        lambda: agent.generation == 2 or agent._following.beside.rollout, "it has the candidate"
+        lambda: agent.generation == 2 or agent._following.shadow.rollout, "it has the candidate"
     )
     later(agent, monkeypatch)
     assert noted(agent)["generation"] == 2
 
 
 @pytest.mark.parametrize("mode", ["enforce", "shadow"])
-def test_a_candidate_that_was_ended_is_on_probation_no_longer(
+def test_ended_candidate_is_no_longer_on_probation(
     store: Store, store_url: str, make_agent: Make, mode: Literal["enforce", "shadow"]
 ):
     publish_policies(store, simple("5/s"))
@@ -378,9 +380,7 @@ def test_a_candidate_that_was_ended_is_on_probation_no_longer(
     wait_for(lambda: noted(agent)["generation"] == 1, "it has what is live")
 
 
-def test_a_candidate_that_was_promoted_is_noted_as_live(
-    store: Store, store_url: str, make_agent: Make
-):
+def test_promoted_candidate_is_noted_as_live(store: Store, store_url: str, make_agent: Make):
     publish_policies(store, simple("5/s"))
     agent = make_agent(store_url)
     assert start(store, simple("6/s"), ME, Terms.of([100.0])) is not None
@@ -391,9 +391,9 @@ def test_a_candidate_that_was_promoted_is_noted_as_live(
     wait_for(lambda: noted(agent)["candidate"] is False, "it is noted")
 
 
-def test_what_was_rejected_is_on_no_probation(store: Store, store_url: str, make_agent: Make):
+def test_rejected_generation_is_not_on_probation(store: Store, store_url: str, make_agent: Make):
     publish_policies(store, simple("5/s"))
     agent = make_agent(store_url)
     publish_policies(store, POISON)
     wait_for(lambda: agent.status.rejected == 2, "it is rejected")
-    assert noted(agent)["generation"] == 1, "what is in force stays on it"
+    assert noted(agent)["generation"] == 1, "the generation in force stays on probation"

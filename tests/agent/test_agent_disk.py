@@ -1,4 +1,4 @@
-"""What an agent keeps on disk: its id, and the last generation that it enforced."""
+"""State of an agent on disk: its id, and the last generation that it enforced."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_starts_from_last_good_when_the_store_is_gone(tmp_path: Path, make_agent
     url = f"sqlite:///{tmp_path}/rates.db"
     first_id = seeded(tmp_path, make_agent, url)
     (tmp_path / "rates.db").unlink()
-    (tmp_path / "rates.db").mkdir()  # whatever opens this finds no store
+    (tmp_path / "rates.db").mkdir()  # a connection finds no store there
     agent = make_agent(url, ready_timeout=0)
     assert agent.check("/", ACME).generation == 1
     assert agent.status.source == "last-good"
@@ -64,7 +64,7 @@ def test_starts_from_last_good_when_the_store_is_gone(tmp_path: Path, make_agent
     assert not agent.status.connected
 
 
-def test_with_neither_store_nor_last_good_on_error_answers_and_says_so(make_agent: Make):
+def test_without_store_and_last_good_on_error_answers(make_agent: Make):
     agent = make_agent(DEAD, ready_timeout=0, on_error="deny")
     decision = agent.check("/", ACME)
     assert (decision.allowed, decision.reason, decision.generation) == (False, "error", 0)
@@ -109,10 +109,10 @@ def test_a_corrupt_last_good_is_replaced_by_the_store(tmp_path: Path, make_agent
     agent = make_agent(url)
     assert agent.wait_ready(5)
     wait_for(lambda: last_good_file(tmp_path).read_bytes() != b"junk", "a new last-good")
-    wait_for(lambda: agent.status.error is None, "the damage is mended and no longer reported")
+    wait_for(lambda: agent.status.error is None, "the damage is repaired and no longer reported")
 
 
-def test_a_neighbours_last_good_serves_a_process_that_has_none(tmp_path: Path, make_agent: Make):
+def test_process_without_last_good_uses_its_neighbours(tmp_path: Path, make_agent: Make):
     url = f"sqlite:///{tmp_path}/rates.db"
     seeded(tmp_path, make_agent, url, id="old")
     (tmp_path / "rates.db").unlink()
@@ -120,7 +120,7 @@ def test_a_neighbours_last_good_serves_a_process_that_has_none(tmp_path: Path, m
     assert agent.generation == 1
 
 
-def test_a_disk_that_cannot_be_written_is_reported_and_survived(tmp_path: Path, make_agent: Make):
+def test_unwritable_disk_is_reported_and_does_not_stop_the_agent(tmp_path: Path, make_agent: Make):
     url = f"sqlite:///{tmp_path}/rates.db"
     with open_store(url) as store:
         publish_policies(store, simple("1/day", burst=2))
@@ -146,7 +146,7 @@ def test_slots_are_exclusive_while_held_and_keep_their_id(tmp_path: Path):
         slot.release()
 
 
-def test_an_agent_that_cannot_start_keeps_no_slot(
+def test_agent_that_cannot_start_releases_its_slot(
     tmp_path: Path, make_agent: Make, monkeypatch: pytest.MonkeyPatch
 ):
     def interrupted(_: object) -> None:
@@ -160,7 +160,7 @@ def test_an_agent_that_cannot_start_keeps_no_slot(
     assert make_agent(url, id="me", ready_timeout=0).id == "me"
 
 
-def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_save_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     slot = take_slot(tmp_path, "store", "me")
     slot.save(good(3))
 
@@ -176,7 +176,7 @@ def test_saving_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     slot.release()
 
 
-def test_an_unreadable_own_file_is_an_error_not_a_neighbours(tmp_path: Path):
+def test_unreadable_own_file_is_an_error_not_a_reason_to_use_a_neighbours(tmp_path: Path):
     slot, neighbour = take_slot(tmp_path, "store", "me"), take_slot(tmp_path, "store", "other")
     neighbour.save(good())
     assert slot.load() == good()

@@ -1,4 +1,4 @@
-"""Exceptions start and end by themselves in a running agent, by the wall clock."""
+"""Exceptions start and end in a running agent, by the wall clock."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ limits: {{x: {{burst: 3}}}}
 
 
 class Wall:
-    """A wall clock that stands where it is put, and wakes whoever goes by it."""
+    """A wall clock that the test sets; setting it wakes the waiting threads."""
 
     def __init__(self) -> None:
         self.ns = ns(FROM) - 1
@@ -94,7 +94,9 @@ def starts_and_ends(agent: ratectl.Agent, wall: Wall) -> None:
     becomes(agent, 10)
 
 
-def test_from_a_store(store: Store, store_url: str, make_agent: Make, wall: Wall) -> None:
+def test_exception_starts_and_ends_with_a_store(
+    store: Store, store_url: str, make_agent: Make, wall: Wall
+) -> None:
     generation = publish_policies(store, TREE).generation
     agent = wall.follow(make_agent(store_url))
     starts_and_ends(agent, wall)
@@ -102,7 +104,9 @@ def test_from_a_store(store: Store, store_url: str, make_agent: Make, wall: Wall
     assert agent.check("/").generation == generation
 
 
-def test_from_a_directory(tmp_path: Path, make_agent: Make, wall: Wall) -> None:
+def test_exception_starts_and_ends_with_a_directory(
+    tmp_path: Path, make_agent: Make, wall: Wall
+) -> None:
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "p.yaml").write_text(DIRECTORY)
     agent = wall.follow(make_agent(str(tmp_path / "policies")))
@@ -111,15 +115,19 @@ def test_from_a_directory(tmp_path: Path, make_agent: Make, wall: Wall) -> None:
     assert agent.generation == generation
 
 
-def test_nobody_need_wake_it(tmp_path: Path, make_agent: Make, wall: Wall) -> None:
-    """A step of the wall clock is seen at the next look."""
+def test_step_of_the_wall_clock_is_noticed_without_a_wake_up(
+    tmp_path: Path, make_agent: Make, wall: Wall
+) -> None:
+    """The thread notices a step of the wall clock at its next check."""
     (tmp_path / "p.yaml").write_text(DIRECTORY)
     agent = make_agent(str(tmp_path))
     wall.put(ns(NOON))
     becomes(agent, 3)
 
 
-def test_with_the_store_gone(tmp_path: Path, make_agent: Make, wall: Wall) -> None:
+def test_exception_starts_and_ends_without_the_store(
+    tmp_path: Path, make_agent: Make, wall: Wall
+) -> None:
     from ratectl.stores import open_store
 
     url = f"sqlite:///{tmp_path}/rates.db"
@@ -133,7 +141,7 @@ def test_with_the_store_gone(tmp_path: Path, make_agent: Make, wall: Wall) -> No
     assert agent.generation == 1
 
 
-def test_started_from_last_good_while_an_exception_is_in_force(
+def test_exception_is_in_force_after_start_from_last_good(
     tmp_path: Path, make_agent: Make, wall: Wall
 ) -> None:
     from ratectl.stores import open_store
@@ -144,7 +152,7 @@ def test_started_from_last_good_while_an_exception_is_in_force(
     make_agent(url, id="edge").close()
     for file in tmp_path.glob("rates.db*"):
         file.unlink()
-    (tmp_path / "rates.db").mkdir()  # no store, nor can there be one
+    (tmp_path / "rates.db").mkdir()  # no store can exist there
     wall.ns = ns(NOON)
     agent = wall.follow(make_agent(url, id="edge", ready_timeout=0))
     assert (agent.status.source, capacity(agent)) == ("last-good", 3)
@@ -152,7 +160,9 @@ def test_started_from_last_good_while_an_exception_is_in_force(
     becomes(agent, 10)
 
 
-def test_a_wall_clock_set_back_looks_again(tmp_path: Path, make_agent: Make, wall: Wall) -> None:
+def test_exception_follows_a_wall_clock_that_is_set_back(
+    tmp_path: Path, make_agent: Make, wall: Wall
+) -> None:
     (tmp_path / "p.yaml").write_text(DIRECTORY)
     wall.ns = ns(NOON)
     agent = wall.follow(make_agent(str(tmp_path)))
@@ -167,7 +177,7 @@ def test_a_wall_clock_set_back_looks_again(tmp_path: Path, make_agent: Make, wal
     becomes(agent, 3)
 
 
-def test_neither_its_start_nor_its_end_hands_out_tokens(
+def test_start_and_end_of_an_exception_give_no_tokens(
     tmp_path: Path, make_agent: Make, wall: Wall
 ) -> None:
     (tmp_path / "p.yaml").write_text(DIRECTORY.replace("burst: 3", "burst: 30"))
@@ -186,7 +196,7 @@ def enforcement(tree: PolicyTree, wall: Callable[[], int], engine: PureEngine) -
     return made
 
 
-def test_only_a_change_swaps_plans() -> None:
+def test_plans_are_swapped_only_when_an_exception_starts_or_ends() -> None:
     swaps: list[int] = []
 
     class Counting(PureEngine):
@@ -202,16 +212,16 @@ def test_only_a_change_swaps_plans() -> None:
     assert swaps == [ns(FROM) - 1, ns(FROM), ns(UNTIL)]
 
 
-def test_what_fails_to_start_is_not_tried_without_pause(
+def test_failing_exception_is_retried_with_pauses(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The instant has passed, so waiting for it would be no waiting."""
+    """The instant of the change has passed, so waiting for it would not pause at all."""
     wall = Wall()
     made = enforcement(TREE, wall, PureEngine(lambda: 0))
     waits: list[float | None] = []
 
     class Waiting:
-        """Stands for the condition: nobody waits, and the third time it is over."""
+        """Replaces the condition: no wait takes time, and the third one ends the thread."""
 
         def __enter__(self) -> None:
             return None
@@ -232,12 +242,12 @@ def test_what_fails_to_start_is_not_tried_without_pause(
     made._state = state = AgentState()
     made.run()
     assert waits == [0.0, 1.0, 1.0, 1.0]
-    said = "exceptions cannot start or end; keeping what is in force: no"
+    said = "exceptions cannot start or end; keeping the limits in force: no"
     assert state.now.problems == {"exceptions": said}
     assert [each.getMessage() for each in caplog.records] == [said], "once"
 
 
-def test_asked_to_stop_before_it_waits_it_does_not_wait() -> None:
+def test_stop_before_the_wait_ends_the_thread() -> None:
     made = enforcement(TREE, Wall(), PureEngine(lambda: 0))
     made.stop()
     assert not made._wait(failed=False)

@@ -30,7 +30,7 @@ ACME = {"tenant": "acme"}
 
 
 class Traffic:
-    """Steady decisions from a thread, noting failures and the slowest."""
+    """Steady decisions in a thread; records failures and the slowest one."""
 
     def __init__(self, agent: ratectl.Agent) -> None:
         self._agent = agent
@@ -143,8 +143,8 @@ def test_after_all_data_are_wiped(
         agent.wait_for_generation(publish(server, f"{900 - n}/s"), 5)
     server.wipe()
     wait_for(lambda: "no live generation" in (agent.status.error or ""), "the loss is reported", 10)
-    assert agent.generation == 4, "what is in force stays"
-    assert publish(server, "500/s") == 1, "a new environment counts anew"
+    assert agent.generation == 4, "the policies in force stay"
+    assert publish(server, "500/s") == 1, "numbers start again in a new environment"
     started = time.monotonic()
     wait_for(lambda: agent.generation == 1, "the new environment is followed", RECOVERY_SECONDS)
     record_property("recovery_seconds", round(time.monotonic() - started, 3))

@@ -1,4 +1,4 @@
-"""An agent follows its store: list, watch, verify, swap, acknowledge."""
+"""Following of a store by an agent: list, watch, verify, swap, acknowledge."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def put_raw_generation(store: Store, data: bytes, generation: int) -> None:
     store.put(HEAD, head.encode())
 
 
-def test_enforces_what_is_live_when_it_starts(store: Store, store_url: str, make_agent: Make):
+def test_enforces_the_live_generation_at_start(store: Store, store_url: str, make_agent: Make):
     publish_policies(store, simple("2/h"))
     agent = make_agent(store_url)
     verdicts = [bool(agent.check("/any/where", ACME)) for _ in range(2)]
@@ -69,7 +69,7 @@ def test_acknowledges_each_generation_it_swaps_to(store: Store, store_url: str, 
         assert record.swap_ms is not None
 
 
-def test_reload_keeps_what_was_consumed(store: Store, store_url: str, make_agent: Make):
+def test_reload_keeps_bucket_state(store: Store, store_url: str, make_agent: Make):
     publish_policies(store, simple("1/day", burst=10))
     agent = make_agent(store_url)
     for _ in range(7):
@@ -112,20 +112,20 @@ def test_reads_a_bundle_of_many_chunks(store: Store, store_url: str, make_agent:
     ("name", "data", "said"),
     [
         ("not JSON", b"\x00\xffnonsense", "bundle is invalid"),
-        ("newer format", b'{"format":2,"policies":[]}', "upgrade ratectl"),
+        ("newer format", b'{"format":3,"policies":[]}', "upgrade ratectl"),
         (
             "limit without a rate",
-            b'{"format":1,"policies":[{"scope":"/","limits":{"a":{"burst":3}}}]}',
+            b'{"exceptions":0,"format":2,"policies":1}\n{"scope":"/","limits":{"a":{"burst":3}}}\n',
             "has no rate",
         ),
         (
             "unknown field",
-            b'{"format":1,"policies":[{"scope":"/","limitz":{}}]}',
+            b'{"exceptions":0,"format":2,"policies":1}\n{"scope":"/","limitz":{}}\n',
             "policies.0.limitz",
         ),
     ],
 )
-def test_rejects_a_bad_generation_whole_and_says_why(
+def test_rejects_a_bad_generation_as_a_whole_and_reports_why(
     store: Store, store_url: str, make_agent: Make, name: str, data: bytes, said: str
 ):
     publish_policies(store, simple("1/day", burst=2))
@@ -146,13 +146,13 @@ def test_rejects_a_bad_generation_whole_and_says_why(
     assert agent.status.error is None
 
 
-def test_what_cannot_be_read_is_read_once(
+def test_unreadable_bundle_is_fetched_once(
     store: Store, store_url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch
 ):
-    """An agent that is older than its publishers looks at the head every minute."""
+    """An agent older than its publishers reads the head every minute, but not the bundle."""
     publish_policies(store, simple("1/day", burst=2))
     agent = make_agent(store_url)
-    put_raw_generation(store, b'{"format":2,"policies":[{"later":"shape"}]}', 2)
+    put_raw_generation(store, b'{"format":3,"policies":[{"later":"shape"}]}', 2)
     wait_for(lambda: agent.status.rejected == 2, "rejection")
     before = agent.status
     monkeypatch.setattr(adoption, "verified", lambda *_: pytest.fail("once was enough"))
@@ -161,9 +161,7 @@ def test_what_cannot_be_read_is_read_once(
     assert "upgrade ratectl" in (before.error or "")
 
 
-def test_rejects_bytes_that_are_not_what_the_hash_names(
-    store: Store, store_url: str, make_agent: Make
-):
+def test_rejects_bytes_with_another_hash(store: Store, store_url: str, make_agent: Make):
     publish_policies(store, simple("1/day", burst=2))
     agent = make_agent(store_url)
     good = encode_policies(simple("9/s"))
@@ -179,7 +177,7 @@ def test_rejects_bytes_that_are_not_what_the_hash_names(
     assert agent.generation == 1
 
 
-def test_a_head_that_is_not_readable_is_rejected(store: Store, store_url: str, make_agent: Make):
+def test_unreadable_head_is_rejected(store: Store, store_url: str, make_agent: Make):
     publish_policies(store, simple("1/day", burst=2))
     agent = make_agent(store_url)
     store.put(HEAD, b"not a head")
@@ -235,7 +233,7 @@ def test_a_closed_agent_leaves_no_record_and_no_thread(
     assert store.get(AGENTS + agent.id) is None
     assert store.get(USAGE + agent.id) is None
     assert not [t for t in set(threading.enumerate()) - before if t.name.startswith("ratectl-")]
-    assert agent.check("/", ACME), "decisions go on with what is in force"
+    assert agent.check("/", ACME), "decisions go on by the policies in force"
 
 
 def test_two_agents_of_one_service_have_two_ids(store: Store, store_url: str, make_agent: Make):

@@ -1,4 +1,4 @@
-"""Agents and the processes that they live in: forks, workers, and starts that fail."""
+"""Agents and processes: forks, workers, and failed starts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ACME = {"tenant": "acme"}
 
-# Each in a process of its own: forking the test runner would fork its threads' locks as well.
+# Each test runs in its own process: a fork of the test runner would copy its threads' locks.
 HEAD = """
 import json, multiprocessing, os, signal, sys, threading, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 on: threads exist while forking
@@ -81,7 +81,7 @@ agent.close()
 SANITIZER = ("LD_PRELOAD", "ASAN_OPTIONS", "PYTHONMALLOC")
 
 
-def test_a_worker_that_ends_soon_in_good_order_did_not_die_of_what_it_ran(
+def test_normal_end_of_a_worker_is_no_evidence_against_its_generation(
     store: Store, store_url: str, tmp_path: Path
 ):
     publish_policies(store, simple("5/s"))
@@ -118,10 +118,10 @@ again.close()
 
 
 @pytest.mark.parametrize("how", ["exit", "fault"])
-def test_children_that_end_at_once_are_no_evidence_against_their_parent(
+def test_early_end_of_children_is_no_evidence_against_the_parents_generation(
     store: Store, store_url: str, tmp_path: Path, how: str
 ):
-    """Those that crash are evidence for children of the same slot, where there is nothing else."""
+    """Crashes of children count for other children of the same slot only."""
     publish_policies(store, simple("5/s"))
     seen = run(ENDING, store_url, str(tmp_path / "state"), how, env=CRASHING)
     assert [generation for generation, _ in seen] == [1] * 6
@@ -154,7 +154,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_where_a_child_can_start_no_threads_all_agents_decide_all_the_same(tmp_path: Path):
+def test_agents_decide_in_a_child_that_cannot_start_threads(tmp_path: Path):
     assert run(DIRECTORY + NO_THREADS, cwd=tmp_path) == 2
 
 
@@ -176,7 +176,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_a_child_decides_with_an_agent_that_was_closed(tmp_path: Path):
+def test_closed_agent_decides_in_a_forked_child(tmp_path: Path):
     env = {**os.environ, "RATECTL_ENGINE": "pure"}
     assert run(DIRECTORY + CLOSED, cwd=tmp_path, env=env) == 1
 
@@ -217,7 +217,7 @@ print(json.dumps([followed, gc.isenabled(), ended, set(printed) <= {"Late"}, len
 
 @pytest.mark.parametrize("again", ["0", "0.01"], ids=["once", "again and again"])
 @pytest.mark.parametrize("engine", ["pure", "c"])
-def test_an_exception_while_a_fork_waits_leaves_parent_and_child_in_order(
+def test_exception_while_a_fork_waits_breaks_neither_parent_nor_child(
     tmp_path: Path, engine: str, again: str
 ):
     env = {**os.environ, "RATECTL_ENGINE": engine}
@@ -226,7 +226,7 @@ def test_an_exception_while_a_fork_waits_leaves_parent_and_child_in_order(
 
 
 class Recorded:
-    """An agent that says what happens to its engine."""
+    """An agent that records the calls of its engine."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -243,9 +243,9 @@ class Recorded:
         pass
 
 
-def test_of_two_threads_that_fork_the_second_waits_until_the_first_is_done():
+def test_second_forking_thread_waits_for_the_first():
     agent = Recorded()
-    processes.belongs(agent)  # type: ignore[arg-type]
+    processes.register(agent)  # type: ignore[arg-type]
     entering = threading.Event()
 
     def fork() -> None:
@@ -267,7 +267,7 @@ def ours() -> list[str]:
     return [each.name for each in threading.enumerate() if each.name.startswith("ratectl-")]
 
 
-def test_who_interrupts_the_wait_for_policies_leaves_no_agent_behind(
+def test_interrupted_wait_for_policies_leaves_no_agent(
     store: Store, store_url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch
 ):
     def interrupted(self: ratectl.Agent, timeout: float) -> bool:
@@ -282,7 +282,7 @@ def test_who_interrupts_the_wait_for_policies_leaves_no_agent_behind(
 
 
 @pytest.mark.parametrize("source", ["store", "directory"])
-def test_where_a_thread_cannot_be_started_none_is_left(
+def test_failed_thread_start_leaves_no_threads(
     store_url: str,
     make_agent: Make,
     tmp_path: Path,
@@ -307,7 +307,7 @@ def test_where_a_thread_cannot_be_started_none_is_left(
         assert make_agent(store_url, id="web", ready_timeout=0).id == "web", "the id is free"
 
 
-def test_a_directory_that_cannot_be_read_for_a_moment_is_read_again(
+def test_temporarily_unreadable_directory_is_read_again(
     make_agent: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     file = tmp_path / "policies.yaml"
@@ -324,5 +324,5 @@ def test_a_directory_that_cannot_be_read_for_a_moment_is_read_again(
     monkeypatch.setattr(read, "load_valid", load_again)
     file.write_text(said.format(11))
     assert agent.wait_for_generation(2, 10)
-    wait_for(lambda: agent.status.error is None, "nothing is wrong any more")
+    wait_for(lambda: agent.status.error is None, "no problem is left")
     assert not failing

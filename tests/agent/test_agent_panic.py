@@ -1,4 +1,4 @@
-"""The kill switch as agents obey it: from the store or a file, across restarts, for each limit."""
+"""Kill switches in agents: from the store or a file, across restarts, for each algorithm."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ACME = {"tenant": "acme", "tier": "gold"}
 DEAD = "etcd://127.0.0.1:9/dead"
 """The discard port: nothing listens there."""
 WITHIN = 1.0
-"""Seconds, as the issue promises; machines of tests are shared, so the figure is the bench's."""
+"""Promised seconds. The benchmark measures the real time, as test machines are shared."""
 ON_STORE = Obeyed(scope="/", mode="open", source="store")
 
 
@@ -62,7 +62,7 @@ def turn_off(store: Store, scope: str | None = None) -> Switches:
 
 
 def closed(store: Store, *scopes: str) -> None:
-    """Publish policies that refuse everything, at ``/`` and wherever is said."""
+    """Publish policies that refuse everything, at ``/`` and at the given scopes."""
     none = {"limits": {"l": {"rate": "0/s"}}}
     publish_policies(store, policies(**({"/": none} | dict.fromkeys(scopes, none))))
 
@@ -87,7 +87,7 @@ def local(tmp_path: Path, *switches: Switch) -> None:
 # -- from the store
 
 
-def test_it_opens_and_closes_again_and_the_agent_says_so(
+def test_switch_opens_and_closes_and_is_reported(
     store: Store, store_url: str, make_agent: Make
 ) -> None:
     closed(store)
@@ -99,16 +99,16 @@ def test_it_opens_and_closes_again_and_the_agent_says_so(
     assert agent.check("/", ACME).reason == "ok"
     assert gate("acme")
     assert all(agent.check_many([("/", ACME), ("/a/b",)]))
-    wait_for(lambda: record(store).panic == [ON_STORE], "it says what it obeys")
+    wait_for(lambda: record(store).panic == [ON_STORE], "the status shows the switch")
     assert record(store).panic_sequence == on.sequence
     off = turn_off(store)
     closes(agent)
     assert not gate("acme")
-    wait_for(lambda: record(store).panic == [], "it says that it is over")
+    wait_for(lambda: record(store).panic == [], "the status shows no switch")
     assert record(store).panic_sequence == off.sequence
 
 
-def test_in_shadow_requests_are_counted_and_let_pass(
+def test_shadow_switch_counts_and_admits_requests(
     store: Store, store_url: str, make_agent: Make
 ) -> None:
     closed(store)
@@ -118,7 +118,9 @@ def test_in_shadow_requests_are_counted_and_let_pass(
     assert agent.check("/", ACME).reason == "shadow"
 
 
-def test_it_holds_below_its_scope_alone(store: Store, store_url: str, make_agent: Make) -> None:
+def test_switch_affects_only_its_scope_and_below(
+    store: Store, store_url: str, make_agent: Make
+) -> None:
     closed(store, "/a")
     agent = make_agent(store_url)
     turn_on(store, "/a/b")
@@ -131,7 +133,7 @@ def test_it_holds_below_its_scope_alone(store: Store, store_url: str, make_agent
     assert [bool(agent.check(at, ACME)) for at in ("/", "/a", "/a/b")] == [False, True, True]
 
 
-def test_it_does_not_wait_for_a_generation_that_is_being_taken(
+def test_switch_does_not_wait_for_a_generation_being_applied(
     store: Store, store_url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed(store)
@@ -155,7 +157,7 @@ def test_it_does_not_wait_for_a_generation_that_is_being_taken(
     assert agent.wait_for_generation(2, 10)
 
 
-def test_it_takes_less_than_a_second_with_ten_thousand_policies(
+def test_switch_takes_less_than_a_second_with_ten_thousand_policies(
     store: Store, store_url: str, make_agent: Make, record_property: Callable[[str, object], None]
 ) -> None:
     scopes = ["/", *(f"/team-{number}" for number in range(10_000))]
@@ -172,7 +174,7 @@ def test_it_takes_less_than_a_second_with_ten_thousand_policies(
     assert all(agent.check(f"{scope}/x", ACME) for scope in scopes[1:])
 
 
-def test_an_agent_that_starts_while_it_is_on_obeys(
+def test_agent_that_starts_while_a_switch_is_on_obeys_it(
     store: Store, store_url: str, make_agent: Make
 ) -> None:
     closed(store)
@@ -180,7 +182,7 @@ def test_an_agent_that_starts_while_it_is_on_obeys(
     opens(make_agent(store_url))
 
 
-def test_it_holds_before_anything_is_published(
+def test_switch_is_obeyed_before_the_first_publication(
     store: Store, store_url: str, make_agent: Make
 ) -> None:
     turn_on(store, "/a")
@@ -189,7 +191,7 @@ def test_it_holds_before_anything_is_published(
     assert not agent.check("/", ACME)
 
 
-def test_it_answers_where_the_limiter_itself_fails(
+def test_switch_admits_when_the_limiter_fails(
     store: Store, store_url: str, make_agent: Make
 ) -> None:
     publish_policies(
@@ -229,7 +231,9 @@ def test_acquire_no_longer_waits_for_any_kind_of_limit(
     assert asyncio.run(agent.acquire("/a", ACME, cost))
 
 
-def test_who_waits_for_his_turn_is_let_go(store: Store, store_url: str, make_agent: Make) -> None:
+def test_waiting_requests_pass_when_a_switch_is_turned_on(
+    store: Store, store_url: str, make_agent: Make
+) -> None:
     publish_policies(store, simple("1/day", burst=1))
     agent = make_agent(store_url)
     assert agent.check("/", ACME)
@@ -246,7 +250,7 @@ def test_who_waits_for_his_turn_is_let_go(store: Store, store_url: str, make_age
     assert asyncio.run(wait()) < 2 * WITHIN
 
 
-# -- records that say nothing
+# -- records that change nothing
 
 
 @pytest.mark.parametrize(
@@ -258,7 +262,7 @@ def test_who_waits_for_his_turn_is_let_go(store: Store, store_url: str, make_age
         b'{"format":1,"sequence":99999999999999,"switches":[{"scope":"/"}]}',
     ],
 )  # fmt: skip
-def test_a_record_that_cannot_be_read_changes_nothing_and_is_reported(
+def test_unreadable_switch_record_is_reported_and_changes_nothing(
     store: Store, store_url: str, make_agent: Make, bad: bytes
 ) -> None:
     closed(store, "/a")
@@ -271,10 +275,10 @@ def test_a_record_that_cannot_be_read_changes_nothing_and_is_reported(
     wait_for(lambda: "cannot be read" in (record(store).error or ""), "in the store as well")
     turn_off(store)
     closes(agent, "/a")
-    wait_for(lambda: agent.status.error is None, "it is mended, and no longer reported")
+    wait_for(lambda: agent.status.error is None, "the record is repaired, and the problem is over")
 
 
-def test_a_record_that_was_deleted_says_nothing(
+def test_deleted_switch_record_changes_nothing(
     store: Store, store_url: str, make_agent: Make
 ) -> None:
     closed(store)
@@ -282,7 +286,7 @@ def test_a_record_that_was_deleted_says_nothing(
     turn_on(store)
     opens(agent)
     store.delete(PANIC)
-    turn_on(store, "/elsewhere")  # the agent sees this after that
+    turn_on(store, "/elsewhere")  # the agent sees this after the deletion
     closes(agent)
     store.delete(PANIC)
     turn_on(store)
@@ -293,10 +297,10 @@ def test_a_record_that_was_deleted_says_nothing(
     assert agent.check("/", ACME).reason == "ok"
     assert agent.status.panic == (ON_STORE,)
     turn_off(store)
-    wait_for(lambda: not agent.status.panic, "off is said, not left out")
+    wait_for(lambda: not agent.status.panic, "a record says off; a missing record does not")
 
 
-def test_a_record_older_than_what_is_obeyed_is_no_news(
+def test_older_switch_record_is_ignored_and_reported(
     store: Store, store_url: str, make_agent: Make
 ) -> None:
     closed(store)
@@ -315,9 +319,7 @@ def test_a_record_older_than_what_is_obeyed_is_no_news(
 # -- from disk
 
 
-def test_an_agent_that_starts_without_its_store_obeys_what_it_last_knew(
-    tmp_path: Path, make_agent: Make
-) -> None:
+def test_agent_without_store_obeys_saved_switches(tmp_path: Path, make_agent: Make) -> None:
     from ratectl.stores import open_store
 
     url = f"sqlite:///{tmp_path}/rates.db"
@@ -332,7 +334,7 @@ def test_an_agent_that_starts_without_its_store_obeys_what_it_last_knew(
         wait_for(lambda: [*(tmp_path / "state").rglob("last-good")], "policies are on disk")
         agent.close()
     (tmp_path / "rates.db").unlink()
-    (tmp_path / "rates.db").mkdir()  # whatever opens this finds no store
+    (tmp_path / "rates.db").mkdir()  # a connection finds no store there
     again = make_agent(url, ready_timeout=0, id="another")
     assert [bool(again.check(at, ACME)) for at in ("/", "/a")] == [False, True]
     again.close()
@@ -342,7 +344,7 @@ def test_an_agent_that_starts_without_its_store_obeys_what_it_last_knew(
     assert [bool(third.check(at, ACME)) for at in ("/", "/a")] == [False, False]
 
 
-def test_a_file_opens_without_any_store(tmp_path: Path, make_agent: Make) -> None:
+def test_switch_file_works_without_a_store(tmp_path: Path, make_agent: Make) -> None:
     agent = make_agent(DEAD, ready_timeout=0, on_error="deny")
     assert not agent.check("/a")
     local(tmp_path, switch("/a"))
@@ -353,14 +355,14 @@ def test_a_file_opens_without_any_store(tmp_path: Path, make_agent: Make) -> Non
     closes(agent, "/a")
 
 
-def test_a_file_that_is_there_at_the_start_is_obeyed_from_the_first_request_on(
+def test_existing_switch_file_is_obeyed_from_the_first_request(
     tmp_path: Path, make_agent: Make
 ) -> None:
     local(tmp_path, switch())
     assert make_agent(DEAD, ready_timeout=0, on_error="deny").check("/a/b")
 
 
-def test_store_and_file_add_up_and_open_beats_shadow(
+def test_switches_of_store_and_file_add_up_and_open_beats_shadow(
     store: Store, store_url: str, tmp_path: Path, make_agent: Make
 ) -> None:
     closed(store)
@@ -379,7 +381,7 @@ def test_store_and_file_add_up_and_open_beats_shadow(
 
 
 @pytest.mark.parametrize("damage", ["junk", "pipe", "folder", "gone with its disk", "no bytes"])
-def test_a_file_that_cannot_be_used_changes_nothing_and_is_reported(
+def test_unusable_switch_file_is_reported_and_changes_nothing(
     tmp_path: Path, make_agent: Make, damage: str
 ) -> None:
     state = tmp_path / "switches"
@@ -413,8 +415,10 @@ def test_a_directory_of_policies_has_a_kill_switch_too(tmp_path: Path, make_agen
 # -- across processes
 
 
-def test_a_forked_child_obeys_and_goes_on_to(store: Store, store_url: str, tmp_path: Path) -> None:
-    """In a process of its own: forking the test runner would fork its threads' locks as well."""
+def test_forked_child_obeys_and_follows_switches(
+    store: Store, store_url: str, tmp_path: Path
+) -> None:
+    """In its own process: a fork of the test runner would copy its threads' locks."""
     closed(store)
     turn_on(store)
     script = f"""
@@ -449,7 +453,7 @@ agent.close()
     assert process.communicate(timeout=60)[0] == "0 True\n"
 
 
-def test_the_file_is_readable_for_agents_of_other_users(tmp_path: Path) -> None:
+def test_switch_file_is_readable_for_other_users(tmp_path: Path) -> None:
     path = switch_file(tmp_path / "deep" / "state")
     before = os.umask(0o077)
     try:

@@ -53,7 +53,9 @@ def test_threads_admit_exactly_the_limit(store: Store, store_url: str, make_agen
     assert sum(admitted) == 5_000
 
 
-def test_acquire_waits_its_turn_and_no_longer(store: Store, store_url: str, make_agent: Make):
+def test_acquire_waits_only_until_the_request_may_pass(
+    store: Store, store_url: str, make_agent: Make
+):
     publish_policies(store, simple("20/s", burst=1))
     agent = make_agent(store_url)
 
@@ -65,7 +67,7 @@ def test_acquire_waits_its_turn_and_no_longer(store: Store, store_url: str, make
     assert time.monotonic() - started >= 0.099, "two of three waited 50 ms each"
 
 
-def test_acquire_gives_up_at_once_when_the_turn_comes_after_the_timeout(
+def test_acquire_gives_up_at_once_if_the_wait_exceeds_the_timeout(
     store: Store, store_url: str, make_agent: Make
 ):
     publish_policies(store, simple("1/day", burst=1))
@@ -82,7 +84,7 @@ def slots(store: Store, most: int = 1) -> None:
     publish_policies(store, policies(**{"/": {"limits": {"l": said}}}))
 
 
-def test_a_decision_is_released_at_the_end_of_its_block(
+def test_decision_is_released_at_the_end_of_its_with_block(
     store: Store, store_url: str, make_agent: Make
 ):
     slots(store)
@@ -113,10 +115,8 @@ def test_acquire_waits_for_a_slot(store: Store, store_url: str, make_agent: Make
     assert agent.check("/", cost=0).remaining == 1
 
 
-def test_a_forked_child_releases_slots_of_its_own_alone(
-    store: Store, store_url: str, make_agent: Make
-):
-    """It begins with a copy of what is held, and what it gives back stays its own."""
+def test_forked_child_releases_only_its_own_slots(store: Store, store_url: str, make_agent: Make):
+    """The child starts with a copy of the held slots, and its releases do not affect the parent."""
     slots(store, 2)
     agent = make_agent(store_url)
     held = agent.check("/", cost=2)
@@ -137,10 +137,10 @@ def test_without_policies_there_is_nothing_to_release_or_settle(make_agent: Make
     assert decision.reason == "error"
 
 
-def test_a_forked_child_decides_at_once_and_reports_as_itself(
+def test_forked_child_decides_at_once_and_reports_under_its_own_id(
     store: Store, store_url: str, tmp_path: Path
 ):
-    """In a process of its own: forking the test runner would fork its threads' locks as well."""
+    """In its own process: a fork of the test runner would copy its threads' locks."""
     publish_policies(store, simple("1/day", burst=3))
     script = f"""
 import json, os, sys, time, warnings
@@ -196,8 +196,11 @@ def test_a_failure_of_the_limiter_is_answered_by_on_error(
         ),
     )
     agent = make_agent(store_url)
-    wait_for(lambda: [r for r in read_agents(store) if r.generation == 1], "it is known before")
-    broken: Any = object()  # no mapping at all
+    wait_for(
+        lambda: [r for r in read_agents(store) if r.generation == 1],
+        "the failure is reported before",
+    )
+    broken: Any = object()  # not a mapping
     decision = agent.check("/", broken)
     assert (decision.allowed, decision.reason) == (True, "error")
     decision = agent.check("/strict/er", broken)
@@ -206,9 +209,7 @@ def test_a_failure_of_the_limiter_is_answered_by_on_error(
 
 
 @pytest.mark.parametrize("cost", [-1, 1.5, "1", None, True])
-def test_a_wrong_cost_is_the_callers_error(
-    store: Store, store_url: str, make_agent: Make, cost: Any
-):
+def test_wrong_cost_is_a_usage_error(store: Store, store_url: str, make_agent: Make, cost: Any):
     publish_policies(store, simple())
     agent = make_agent(store_url)
     with pytest.raises(UsageError, match="whole number"):
@@ -266,7 +267,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_a_child_forked_while_its_directory_is_away_decides_and_goes_on_to_follow(
+def test_child_forked_while_its_directory_is_missing_decides_and_follows_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)

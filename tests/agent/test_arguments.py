@@ -1,4 +1,4 @@
-"""Arguments of an agent that name nothing, or something else than they seem to."""
+"""Arguments of an agent that are empty, or mean something else than they seem to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ limits: {spike: {rate: 2/s, per: tenant}}
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory that holds policies: whoever follows it by mistake succeeds."""
+    """A working directory with policies: following it by mistake would succeed."""
     folder = tmp_path / "cwd"
     folder.mkdir()
     (folder / "all.yaml").write_text(POLICY)
@@ -70,10 +70,10 @@ NO_SOURCE: list[tuple[object, str]] = [
 
 
 @pytest.mark.parametrize(("given", "said"), NO_SOURCE, ids=lambda each: repr(each)[:30])
-def test_a_source_that_names_nothing_is_refused(place: Path, given: object, said: str) -> None:
+def test_unusable_source_is_refused(place: Path, given: object, said: str) -> None:
     assert said in refusal(given)
     assert [path.name for path in place.iterdir()] == ["all.yaml"]
-    assert not (place.parent / "xdg").exists(), "nothing was kept for it"
+    assert not (place.parent / "xdg").exists(), "no state was kept for it"
 
 
 @pytest.mark.parametrize(
@@ -101,25 +101,23 @@ def test_a_source_that_names_nothing_is_refused(place: Path, given: object, said
         ({"public_keys": "platform.pub"}, "public_keys is a list of files"),
         ({"public_keys": b"platform.pub"}, "public_keys is a list of files"),
         ({"public_keys": Path("platform.pub")}, "public_keys is a list of files"),
-        ({"public_keys": [""]}, "the name of a key's file is empty"),
-        ({"environment": "prod"}, "needs public keys"),
+        ({"public_keys": [""]}, "the name of a key file is empty"),
+        ({"environment": "prod"}, "needs public_keys"),
         ({"report_interval": float("nan")}, "report_interval is at least"),
     ],
     ids=repr,
 )
-def test_an_option_that_names_nothing_is_refused(
-    place: Path, options: dict[str, Any], said: str
-) -> None:
+def test_unusable_option_is_refused(place: Path, options: dict[str, Any], said: str) -> None:
     assert said in refusal("sqlite:///rates.db", **options)
     assert [path.name for path in place.iterdir()] == ["all.yaml"]
 
 
 @pytest.mark.parametrize("given", [".", "./", "all.yaml", "../cwd"])
-def test_a_directory_that_is_named_is_followed(place: Path, make_agent: Make, given: str) -> None:
+def test_named_directory_is_followed(place: Path, make_agent: Make, given: str) -> None:
     assert make_agent(given).generation == 1
 
 
-def test_a_later_change_of_the_working_directory_leads_nowhere_else(
+def test_later_chdir_does_not_change_the_followed_directory(
     place: Path, make_agent: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = make_agent(".", state_dir="state")
@@ -133,7 +131,7 @@ def test_a_later_change_of_the_working_directory_leads_nowhere_else(
     assert [path.name for path in other.iterdir()] == ["all.yaml"]
 
 
-def test_a_relative_state_home_is_passed_over(
+def test_relative_state_home_is_ignored(
     place: Path, make_agent: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "state")
@@ -156,13 +154,11 @@ def test_without_a_home_directory_the_state_directory_has_to_be_named(
     assert make_agent(url, state_dir=tmp_path / "state", ready_timeout=0).id
 
 
-def test_a_source_whose_permissions_forbid_a_look_is_called_unreadable(
-    place: Path, make_agent: Make
-) -> None:
+def test_source_without_permission_is_reported_as_unreadable(place: Path, make_agent: Make) -> None:
     closed = place / "closed"
     closed.mkdir()
     if os.geteuid() == 0:
-        (closed / "loop").symlink_to("loop")  # also an error that is no absence
+        (closed / "loop").symlink_to("loop")  # an error other than "not found"
         with pytest.raises(ratectl.PolicyError, match="cannot read"):
             make_agent(closed / "loop")
     else:

@@ -1,4 +1,4 @@
-"""Agents are closed by finalizers in their own threads, and again after an interruption."""
+"""Closing of agents: by finalizers in their own threads, and again after an interruption."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["ratectl-report", "ratectl-sync"])
-def test_a_finalizer_in_a_thread_of_the_agent_closes_it(
+def test_agent_can_be_closed_by_a_finalizer_in_its_own_thread(
     url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch, name: str
 ):
     agent = make_agent(url, id="web")
@@ -89,7 +89,7 @@ def open_files() -> int:
 def interrupted_once(
     monkeypatch: pytest.MonkeyPatch, owner: type, name: str, *, after: bool = False
 ) -> None:
-    """Have the next call of a method raise KeyboardInterrupt, before it does its work or after."""
+    """Make the next call of a method raise KeyboardInterrupt, before or after its work."""
     real = getattr(owner, name)
     calls: list[None] = []
 
@@ -117,7 +117,7 @@ def interrupted_once(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_close_that_was_interrupted_is_done_by_the_next_one(
+def test_interrupted_close_is_finished_by_the_next_close(
     url: str,
     make_agent: Make,
     monkeypatch: pytest.MonkeyPatch,
@@ -144,7 +144,7 @@ def test_close_that_was_interrupted_is_done_by_the_next_one(
     ("owner", "name"),
     [
         (last_good, "_persisted_id"),
-        (following, "Beside"),
+        (following, "ShadowEvaluator"),
         (Adoption, "start"),
         (StoreSwitches, "start_from_disk"),
         (threading.Thread, "start"),
@@ -152,7 +152,7 @@ def test_close_that_was_interrupted_is_done_by_the_next_one(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_start_that_was_interrupted_leaves_nothing_behind(
+def test_interrupted_start_leaves_nothing_behind(
     url: str,
     make_agent: Make,
     monkeypatch: pytest.MonkeyPatch,
@@ -160,7 +160,7 @@ def test_a_start_that_was_interrupted_leaves_nothing_behind(
     name: str,
     after: bool,
 ):
-    make_agent(url).close()  # imports, and makes the folder of the first slot
+    make_agent(url).close()  # import modules, and create the folder of the first slot
     descriptors = open_files()
     with monkeypatch.context() as patch:
         interrupted_once(patch, owner, name, after=after)

@@ -1,4 +1,4 @@
-"""A signer repeats a head only if its own key has signed it; else it starts afresh, or refuses."""
+"""Continuation of heads: a signer continues only heads of its own key; else it starts afresh."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ def deleted(store: Store, keys: Keys) -> None:
 
 
 def with_a_candidate(store: Store, keys: Keys) -> None:
-    """No signer can end this rollout: that would continue the head."""
+    """Add an unsigned candidate: no signer may end its rollout, as that would continue the head."""
     candidate = Candidate(generation=3, bundle="b" * 64, rollout="r", percent=100.0)
     store.put(HEAD, replace(head_of(store), candidate=candidate).encode())
 
 
 def of_before(store: Store, keys: Keys) -> None:
-    """Put the head of generation 1 back, which was signed, where an agent has seen that of 2."""
+    """Put the signed head of generation 1 back, after an agent has obeyed that of 2."""
     head = head_of(store)
     reports(store, sequence=head.sequence)
     bundle = read_entry(store, 1).bundle
@@ -105,7 +105,7 @@ def of_before(store: Store, keys: Keys) -> None:
     ids=lambda each: each.__name__,
 )
 @pytest.mark.parametrize("how", ["publish", "publish the same", "rollback"])
-def test_whatever_became_of_the_head_files_are_published_and_followed(
+def test_files_are_published_and_followed_after_any_damage_to_the_head(
     published: Store,
     store_url: str,
     make_agent: Make,
@@ -127,7 +127,7 @@ def test_whatever_became_of_the_head_files_are_published_and_followed(
     first = head_of(published)
     assert abs(first.sequence - now_ms()) < MINUTE_MS
     assert publish(published, simple("4/s"), ME, signer=keys.signer) is not None
-    assert head_of(published).sequence == first.sequence + 1, "from there on it is continued"
+    assert head_of(published).sequence == first.sequence + 1, "later publications continue it"
     assert agent.wait_for_generation(4, 5)
     assert agent.status.error is None
     assert read_entry(published, 1).action == "apply", "no number was given twice"
@@ -136,7 +136,7 @@ def test_whatever_became_of_the_head_files_are_published_and_followed(
 @pytest.mark.parametrize(
     "damage", [unsigned, changed, with_a_candidate, of_before], ids=lambda each: each.__name__
 )
-def test_no_candidate_is_tried_beside_what_its_key_has_not_signed_last(
+def test_no_candidate_starts_beside_a_head_that_the_key_did_not_sign_last(
     published: Store,
     store_url: str,
     make_agent: Make,
@@ -152,10 +152,10 @@ def test_no_candidate_is_tried_beside_what_its_key_has_not_signed_last(
 
 
 @pytest.mark.parametrize("step", ["advance", "abort", "promote"])
-def test_no_step_continues_a_head_of_before(
+def test_no_rollout_step_continues_an_old_head(
     published: Store, store_url: str, make_agent: Make, keys: Keys, step: str
 ) -> None:
-    """A candidate that was aborted is put back, together with its record."""
+    """The head of an aborted candidate is put back, with the rollout's record."""
     make_agent(store_url, public_keys=[keys.public])
     assert start(published, simple("3/s"), ME, Terms.of([50.0, 100.0]), signer=keys.signer)
     old = [(item.key, item.value) for item in published.list("").items if item.key != PANIC]
@@ -173,7 +173,7 @@ def test_no_step_continues_a_head_of_before(
         steps[step]()
 
 
-def test_a_store_that_lost_its_identity_gets_no_new_one_from_a_signer(
+def test_signer_gives_no_new_identity_to_a_store_that_lost_its_own(
     published: Store, keys: Keys
 ) -> None:
     item = published.get(ENVIRONMENT)
@@ -183,10 +183,10 @@ def test_a_store_that_lost_its_identity_gets_no_new_one_from_a_signer(
         lambda: rollback(published, 1, ME, signer=keys.signer),
         lambda: turn_off(published, keys.signer, alone=True),
     ):
-        with pytest.raises(Untrusted, match="somebody deleted 'environment'"):
+        with pytest.raises(Untrusted, match="'environment' was deleted"):
             attempt()
     published.delete(HEAD)
-    with pytest.raises(Untrusted, match="somebody deleted 'environment'"):
+    with pytest.raises(Untrusted, match="'environment' was deleted"):
         publish(published, simple("3/s"), ME, signer=keys.signer)
     assert published.get(ENVIRONMENT) is None
     assert item is not None
@@ -194,7 +194,9 @@ def test_a_store_that_lost_its_identity_gets_no_new_one_from_a_signer(
     assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
 
 
-def test_a_new_store_gets_generation_one_and_a_sequence_of_now(store: Store, keys: Keys) -> None:
+def test_signed_new_store_starts_with_generation_one_and_a_time_sequence(
+    store: Store, keys: Keys
+) -> None:
     base = publishing_base(store, keys.signer)
     assert base.fresh is None, "there is nothing to warn of"
     assert publish(store, GOOD, ME, base=base, signer=keys.signer) is not None
@@ -203,17 +205,17 @@ def test_a_new_store_gets_generation_one_and_a_sequence_of_now(store: Store, key
     assert abs(head.sequence - now_ms()) < MINUTE_MS
 
 
-def test_a_new_store_without_keys_is_given_numbers_from_one(store: Store) -> None:
+def test_unsigned_new_store_starts_with_generation_and_sequence_one(store: Store) -> None:
     assert publish(store, GOOD, ME) is not None
     head = head_of(store)
     assert (head.sequence, head.generation) == (1, 1)
 
 
 @pytest.mark.parametrize("identity", ["kept", "put back"])
-def test_files_are_followed_after_the_head_and_the_history_were_deleted(
+def test_publication_is_followed_after_head_and_history_were_deleted(
     published: Store, store_url: str, make_agent: Make, keys: Keys, identity: str
 ) -> None:
-    """No report tells the publisher of the past, and the identity may come back later on."""
+    """No report tells the publisher of earlier heads, and the identity may be restored later."""
     agent = make_agent(store_url, public_keys=[keys.public], report_interval=60.0)
     kept = published.get(ENVIRONMENT)
     assert kept is not None
@@ -231,8 +233,8 @@ def test_files_are_followed_after_the_head_and_the_history_were_deleted(
     wait_for(lambda: agent.check("/", ACME, 0).capacity == 3, "it is followed")
 
 
-def test_a_rollback_signs_no_entry_of_another_generation(published: Store, keys: Keys) -> None:
-    """Both are signed: somebody swapped them."""
+def test_rollback_does_not_sign_a_swapped_history_entry(published: Store, keys: Keys) -> None:
+    """Both entries are signed, and were swapped."""
     assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
     one, two = (published.get(history_key(number)) for number in (1, 2))
     assert one is not None
@@ -244,7 +246,7 @@ def test_a_rollback_signs_no_entry_of_another_generation(published: Store, keys:
             rollback(published, generation, ME, signer=keys.signer)
 
 
-def test_planted_history_does_not_use_up_the_numbers(published: Store, keys: Keys) -> None:
+def test_planted_history_does_not_exhaust_generation_numbers(published: Store, keys: Keys) -> None:
     item = published.get(history_key(2))
     assert item is not None
     far = replace(HistoryEntry.decode(item.value), generation=MAX_GENERATION)
@@ -261,7 +263,7 @@ def test_planted_history_does_not_use_up_the_numbers(published: Store, keys: Key
         publish(published, simple("4/s"), ME, signer=keys.signer)
 
 
-def test_numbers_of_an_unsigned_head_are_continued_within_reason(store: Store) -> None:
+def test_numbers_of_an_unsigned_head_are_continued_only_if_plausible(store: Store) -> None:
     assert publish(store, GOOD, ME) is not None
     for latest, then in ((900, 901), (10**9, 902)):
         store.put(HEAD, replace(head_of(store), latest=latest).encode())
@@ -270,7 +272,7 @@ def test_numbers_of_an_unsigned_head_are_continued_within_reason(store: Store) -
         assert entry.generation == then
 
 
-def test_a_history_that_cannot_be_read_keeps_nobody_from_publishing(
+def test_unreadable_history_does_not_prevent_publishing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratectl.publishing._publish._COLLECT_EVERY", 1)
@@ -279,7 +281,7 @@ def test_a_history_that_cannot_be_read_keeps_nobody_from_publishing(
     assert read_live(store).generation == 8
 
 
-def test_an_agent_whose_reports_cannot_be_read_does_not_count(published: Store, keys: Keys) -> None:
+def test_agent_with_unreadable_reports_does_not_count(published: Store, keys: Keys) -> None:
     record = agent_report("a").encode().replace(b'"sequence":0', b'"sequence":"9"')
     published.put(AGENTS + "a", record)
     known = head_of(published).sequence
@@ -287,7 +289,7 @@ def test_an_agent_whose_reports_cannot_be_read_does_not_count(published: Store, 
     assert head_of(published).sequence == known + 1
 
 
-def test_what_a_key_for_another_environment_would_sign_is_not_written(
+def test_key_for_another_environment_writes_nothing(
     published: Store, keys: Keys, tmp_path: Path
 ) -> None:
     bound = Keys(tmp_path, "bound", "f" * 32).signer
@@ -295,17 +297,15 @@ def test_what_a_key_for_another_environment_would_sign_is_not_written(
         lambda: publish(published, simple("3/s"), ME, signer=bound),
         lambda: turn_on(published, "/a", bound, alone=True),
     ):
-        with pytest.raises(Untrusted, match="and the key is for"):
+        with pytest.raises(Untrusted, match="but the key is for"):
             attempt()
     assert read_live(published).generation == 2
     assert read_switches(published).sequence == 0
     assert environment_of(published) != "f" * 32
 
 
-def test_a_head_of_before_is_known_by_what_its_key_has_signed_since(
-    published: Store, keys: Keys
-) -> None:
-    """No agent is there, and none has to be."""
+def test_old_head_is_recognised_by_later_signed_history(published: Store, keys: Keys) -> None:
+    """The publisher notices it without any agent."""
     first = published.get(HEAD)
     assert first is not None
     assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
@@ -317,13 +317,13 @@ def test_a_head_of_before_is_known_by_what_its_key_has_signed_since(
     assert entry.generation == 4
 
 
-def test_what_was_going_to_continue_a_head_does_not_start_afresh_later_on(
+def test_publication_that_continues_a_head_does_not_switch_to_a_fresh_start(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
-    """A set is merged into an old head that was put back, and agents report only afterwards."""
+    """A set is merged into an old head that was put back; agents report only afterwards."""
     base = publishing_base(published, keys.signer)
     assert base.fresh is None
     known = head_of(published).sequence
     published.put(AGENTS + "a", agent_report("a", sequence=known + 9).encode())
     assert publish(published, simple("3/s"), ME, base=base, signer=keys.signer) is not None
-    assert head_of(published).sequence == known + 1, "which agents that have seen more refuse"
+    assert head_of(published).sequence == known + 1, "agents that obeyed a newer head refuse it"

@@ -1,4 +1,4 @@
-"""A signer adds switches only to a record that its own key has signed; otherwise it refuses."""
+"""Continuation of switches: a signer adds switches only to a record of its own key."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Make = Callable[..., ratectl.Agent]
 
 
-def test_a_signer_does_not_sign_a_planted_switch_together_with_its_own(
+def test_signer_does_not_sign_a_planted_switch(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
     agent = make_agent(store_url, public_keys=[keys.public])
@@ -55,7 +55,7 @@ def test_a_signer_does_not_sign_a_planted_switch_together_with_its_own(
     assert [bool(agent.check("/", ACME)) for _ in range(3)] == [True, True, False]
 
 
-def test_a_planted_switch_is_discarded_by_turning_on_one_alone_or_by_turning_all_off(
+def test_planted_switch_is_discarded_by_on_only_and_by_off(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
     agent = make_agent(store_url, public_keys=[keys.public])
@@ -72,7 +72,7 @@ def test_a_planted_switch_is_discarded_by_turning_on_one_alone_or_by_turning_all
 
 
 @pytest.mark.parametrize("ahead", [2**53 - 1, 10 * YEAR_MS - MINUTE_MS, YEAR_MS])
-def test_a_forged_sequence_is_neither_signed_nor_outbid(
+def test_forged_sequence_is_neither_signed_nor_exceeded(
     published: Store, store_url: str, make_agent: Make, keys: Keys, ahead: int
 ) -> None:
     agent = make_agent(store_url, public_keys=[keys.public])
@@ -86,7 +86,7 @@ def test_a_forged_sequence_is_neither_signed_nor_outbid(
     obeys(agent)
 
 
-def test_switches_of_another_key_or_environment_are_not_signed_on(
+def test_switches_of_another_key_or_environment_are_not_continued(
     published: Store, keys: Keys, tmp_path: Path
 ) -> None:
     for signer, environment in ((Keys(tmp_path, "b").signer, None), (keys.signer, "f" * 32)):
@@ -96,7 +96,7 @@ def test_switches_of_another_key_or_environment_are_not_signed_on(
             turn_on(published, "/shop", keys.signer)
 
 
-def test_an_old_record_that_was_put_back_is_not_continued_while_agents_know_better(
+def test_old_record_is_not_continued_if_agents_have_obeyed_a_newer_one(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
     agent = make_agent(store_url, public_keys=[keys.public])
@@ -111,10 +111,10 @@ def test_an_old_record_that_was_put_back_is_not_continued_while_agents_know_bett
     obeys(agent, "/shop")
 
 
-def test_an_old_record_that_was_put_back_and_continued_is_not_obeyed_afterwards(
+def test_continuation_of_an_old_record_is_not_obeyed(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
-    """No agent was running that could have reported the newer one."""
+    """No agent was running to report the newer record."""
     agent = make_agent(store_url, id="me", public_keys=[keys.public])
     opened = turn_on(published, "/", keys.signer)
     obeys(agent, "/")
@@ -130,7 +130,7 @@ def test_an_old_record_that_was_put_back_and_continued_is_not_obeyed_afterwards(
     obeys(again, "/shop")
 
 
-def test_a_fresh_start_beats_every_signed_record_before_it(
+def test_fresh_start_has_a_higher_sequence_than_all_signed_records(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
     agent = make_agent(store_url, public_keys=[keys.public])
@@ -141,19 +141,21 @@ def test_a_fresh_start_beats_every_signed_record_before_it(
     obeys(agent)
     for record in before:
         published.put(PANIC, record.encode())
-        wait_for(lambda: "is older than what is obeyed" in (agent.status.error or ""), "refused")
+        wait_for(
+            lambda: "is older than the one that is obeyed" in (agent.status.error or ""), "refused"
+        )
         assert agent.status.panic == ()
 
 
 def switch_of_a_clock_ahead(store: Store, keys: Keys, ahead: int) -> Switches:
-    """Turn a switch on as a signer does whose clock is ahead by so many milliseconds."""
+    """Turn a switch on as a signer whose clock is ahead by so many milliseconds."""
     turned = Switches().turned_on(Switch.now("/", "open", "r", "a"))
     ahead_of_all = sign_switches(store, replace(turned, sequence=now_ms() + ahead), keys.signer)
     store.put(PANIC, ahead_of_all.encode())
     return ahead_of_all
 
 
-def test_a_signer_whose_clock_was_hours_ahead_is_outbid_by_agents_reports(
+def test_fresh_start_exceeds_a_clock_hours_ahead_by_agents_reports(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
     agent = make_agent(store_url, public_keys=[keys.public])
@@ -165,7 +167,7 @@ def test_a_signer_whose_clock_was_hours_ahead_is_outbid_by_agents_reports(
     obeys(agent)
 
 
-def test_a_signer_whose_clock_was_a_year_ahead_is_outbid_by_its_own_key(
+def test_fresh_start_exceeds_a_clock_a_year_ahead_by_the_own_signature(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
     agent = make_agent(store_url, public_keys=[keys.public])
@@ -177,16 +179,18 @@ def test_a_signer_whose_clock_was_a_year_ahead_is_outbid_by_its_own_key(
     obeys(agent)
 
 
-def test_a_signer_whose_clock_was_a_year_ahead_is_outbid_by_a_clock_set_ahead(
+def test_fresh_start_exceeds_a_clock_a_year_ahead_by_setting_the_clock(
     published: Store, store_url: str, make_agent: Make, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record is gone: only a report tells of the number, and anybody may have sent it."""
+    """The record is gone: only a report names the number, and reports are not signed."""
     agent = make_agent(store_url, public_keys=[keys.public])
     ahead = switch_of_a_clock_ahead(published, keys, YEAR_MS)
     obeys(agent, "/")
     published.delete(PANIC)
     turn_off(published, keys.signer, alone=True)
-    wait_for(lambda: "is older than what is obeyed" in (agent.status.error or ""), "refused")
+    wait_for(
+        lambda: "is older than the one that is obeyed" in (agent.status.error or ""), "refused"
+    )
     monkeypatch.setattr("ratectl.signing.continuation.now_ms", lambda: ahead.sequence + MINUTE_MS)
     published.delete(PANIC)
     turn_off(published, keys.signer, alone=True)
@@ -194,7 +198,7 @@ def test_a_signer_whose_clock_was_a_year_ahead_is_outbid_by_a_clock_set_ahead(
 
 
 @pytest.mark.parametrize("ahead", [9 * YEAR_MS, 4 * YEAR_MS, DAY_MS + MINUTE_MS])
-def test_a_forged_report_of_more_than_a_day_ahead_is_not_outbid(
+def test_report_of_more_than_a_day_ahead_is_ignored(
     published: Store, keys: Keys, ahead: int
 ) -> None:
     forged = now_ms() + ahead
@@ -210,7 +214,7 @@ def test_a_forged_report_of_more_than_a_day_ahead_is_not_outbid(
     assert abs(head_of(published).sequence - now_ms()) < MINUTE_MS
 
 
-def test_a_report_of_less_than_a_day_ahead_is_outbid(published: Store, keys: Keys) -> None:
+def test_report_of_less_than_a_day_ahead_counts(published: Store, keys: Keys) -> None:
     told = now_ms() + DAY_MS - MINUTE_MS
     assert turn_on(published, "/a", keys.signer).sequence < told
     published.put(AGENTS + "b", agent_report("b", panic_sequence=told).encode())
@@ -219,8 +223,10 @@ def test_a_report_of_less_than_a_day_ahead_is_outbid(published: Store, keys: Key
     assert turn_on(published, "/b", keys.signer, alone=True).sequence == told + 1
 
 
-def test_a_fresh_start_goes_past_what_its_own_key_has_signed(published: Store, keys: Keys) -> None:
-    """The head is discarded, since a later generation was signed; its number still counts."""
+def test_fresh_start_exceeds_sequences_that_its_own_key_signed(
+    published: Store, keys: Keys
+) -> None:
+    """The head is discarded, since a later generation was signed, but its sequence counts."""
     old = replace(head_of(published), sequence=now_ms() + YEAR_MS)
     assert publish(published, simple("3/s"), ME, signer=keys.signer) is not None
     published.put(HEAD, signed(published, old, keys.signer).encode())
@@ -228,7 +234,7 @@ def test_a_fresh_start_goes_past_what_its_own_key_has_signed(published: Store, k
     assert head_of(published).sequence == old.sequence + 1
 
 
-def test_an_agent_that_is_given_keys_forgets_what_nobody_has_signed(
+def test_agent_with_new_keys_drops_unsigned_switches(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ) -> None:
     agent = make_agent(store_url, id="me")
@@ -264,21 +270,21 @@ def test_a_signed_switch_is_obeyed_after_a_restart_without_the_store(
     assert third.status.panic == ()
 
 
-def test_another_record_of_the_sequence_that_is_obeyed_is_reported(
+def test_different_record_with_the_obeyed_sequence_is_reported(
     store: Store, store_url: str, make_agent: Make
 ) -> None:
     agent = make_agent(store_url, ready_timeout=0)
     record = turn_on(store, "/a")
     obeys(agent, "/a")
     store.put(PANIC, replace(record, on=()).encode())
-    wait_for(lambda: "has the sequence of another one" in (agent.status.error or ""), "reported")
+    wait_for(lambda: "and has the same sequence" in (agent.status.error or ""), "reported")
     obeys(agent, "/a")
 
 
-def test_text_that_cannot_be_written_again_keeps_nobody_from_turning_a_switch(
+def test_unencodable_text_does_not_block_the_kill_switch(
     store: Store, store_url: str, make_agent: Make
 ) -> None:
-    """Half a surrogate pair: JSON can hold it, UTF-8 cannot."""
+    """Half a surrogate pair: JSON can express it, UTF-8 cannot."""
     agent = make_agent(store_url, ready_timeout=0)
     record = turn_on(store, "/a").encode()
     obeys(agent, "/a")
@@ -288,7 +294,7 @@ def test_text_that_cannot_be_written_again_keeps_nobody_from_turning_a_switch(
     obeys(agent, "/b")
 
 
-def test_more_switches_than_readers_take_are_not_written(
+def test_more_switches_than_allowed_are_not_written(
     store: Store, store_url: str, make_agent: Make
 ) -> None:
     agent = make_agent(store_url, ready_timeout=0)

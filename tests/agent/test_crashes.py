@@ -1,4 +1,4 @@
-"""A generation that crashes its process is left alone; one that only was there is not."""
+"""Quarantine after real crashes, and none after other deaths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from agent.deadly import CRASHES, Victim, leave_crash, planted
-from agent.servers import ROUNDS, Service, once, witnessed
+from agent.servers import ROUNDS, Service, witnessed
 from etcd_server import wait_for
 from ratectl.agent.quarantine import PROBATION_SECONDS, Quarantine
 from ratectl.agent.trial_note import Trial
@@ -22,7 +22,7 @@ from ratectl.history.generations import read_live
 from ratectl.rollout import Controlling, Terms, read_rollout
 from ratectl.rollout._start import start
 from ratectl.stores import open_store
-from support import ME, policies, publish_policies, simple
+from support import ME, once, policies, publish_policies, simple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ ACME = {"tenant": "acme"}
 @witnessed
 @pytest.mark.parametrize("how", CRASHES)
 @pytest.mark.parametrize("when", ["applying", "deciding"])
-def test_a_generation_that_crashes_its_process_twice_is_left_alone(
+def test_generation_that_crashed_its_process_twice_is_quarantined(
     store: Store,
     store_url: str,
     tmp_path: Path,
@@ -57,7 +57,7 @@ def test_a_generation_that_crashes_its_process_twice_is_left_alone(
         publish_policies(store, simple("6/s"))
         assert first.dies() == -signal.Signals[name]
     with Victim(store_url, state, env) as second:
-        assert second.dies() == -signal.Signals[name], "once may be chance: it is tried again"
+        assert second.dies() == -signal.Signals[name], "one crash may be chance: it is tried again"
     with Victim(store_url, state, env) as third:
         told = third.tells()
         assert told is not None
@@ -74,8 +74,8 @@ def test_a_generation_that_crashes_its_process_twice_is_left_alone(
 
 @witnessed
 @pytest.mark.servers
-def test_a_generation_that_crashes_workers_forked_with_it_is_left_alone(tmp_path: Path):
-    """The process that loaded it decides nothing, and lives."""
+def test_generation_that_crashes_forked_workers_is_quarantined(tmp_path: Path):
+    """The process that loads the generation decides nothing, and survives."""
     url = f"sqlite:///{tmp_path}/rates.db"
     service = Service(tmp_path / "service", url)
     with open_store(url) as store:
@@ -95,7 +95,7 @@ def test_a_generation_that_crashes_workers_forked_with_it_is_left_alone(tmp_path
         assert (answer["generation"], answer["reason"], answer["rejected"]) == (1, "ok", 2)
 
 
-def test_the_pure_engine_has_no_evidence_against_what_is_live(
+def test_pure_engine_records_no_crashes_of_a_live_generation(
     store: Store, store_url: str, tmp_path: Path
 ):
     state, engine = tmp_path / "state", {"RATECTL_ENGINE": "pure"}
@@ -109,10 +109,10 @@ def test_the_pure_engine_has_no_evidence_against_what_is_live(
         victim.until(2)
 
 
-def test_an_agent_that_dies_of_a_candidate_rejects_it_when_it_starts_again(
+def test_agent_that_died_with_a_candidate_rejects_it_after_restart(
     store: Store, store_url: str, tmp_path: Path
 ):
-    """A candidate is there to be tried: one death of any kind is enough."""
+    """For a candidate one death of any kind is enough."""
     state = tmp_path / "state"
     publish_policies(store, simple("5/s"))
     with Victim(store_url, state) as first:
@@ -133,7 +133,7 @@ def test_an_agent_that_dies_of_a_candidate_rejects_it_when_it_starts_again(
         assert second.process.poll() is None
 
 
-# Never less than there was ----------------------------------------------------------------------
+# A served generation is never lost ---------------------------------------------------------------
 
 
 @pytest.fixture
@@ -167,12 +167,12 @@ def serve(slot: Path, generation: int, bundle: str) -> None:
     process.begin(Trial(generation, bundle, candidate=False))
     process.in_force()
     now = PROBATION_SECONDS
-    assert process.tend()
+    assert process.end_probation_if_due()
 
 
 @pytest.fixture
 def slot(store: Store, store_url: str, make: Make, tmp_path: Path) -> Path:
-    """Slot of an agent that has persisted generation 1, and ended."""
+    """Slot of an ended agent that has persisted generation 1."""
     publish_policies(store, simple("5/s"))
     agent = make(store_url)
     assert agent.generation == 1
@@ -182,7 +182,7 @@ def slot(store: Store, store_url: str, make: Make, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("on_disk", [True, False], ids=["on disk", "in the store alone"])
-def test_what_has_served_is_enforced_where_there_is_nothing_else(
+def test_served_generation_is_enforced_if_no_other_is_usable(
     store: Store, store_url: str, make: Make, slot: Path, on_disk: bool
 ):
     serve(slot, 1, live_bundle(store))
@@ -194,15 +194,15 @@ def test_what_has_served_is_enforced_where_there_is_nothing_else(
     assert agent.check("/", ACME).generation == 1
     wait_for(lambda: agent.status.source == "store", "the store is heard")
     error = wait_for(lambda: agent.status.error, "it is said")
-    assert error.startswith("generation 1 is enforced for want of another: this agent's process")
+    assert error.startswith("generation 1 is enforced as no other is usable: this agent's process")
     assert "crashed (SIGSEGV) with generation 1, 3 times" in error
     assert agent.status.rejected is None
     publish_policies(store, simple("6/s"))
     assert agent.wait_for_generation(2, 5)
-    wait_for(lambda: agent.status.error is None, "there is another now")
+    wait_for(lambda: agent.status.error is None, "another generation is in force")
 
 
-def test_what_has_served_is_enforced_while_the_store_is_away(
+def test_served_generation_is_enforced_while_the_store_is_unreachable(
     store: Store, make: Make, slot: Path, tmp_path: Path
 ):
     nobody = "etcd://127.0.0.1:9/dead"
@@ -215,10 +215,10 @@ def test_what_has_served_is_enforced_while_the_store_is_away(
         shutil.copy(slot / name, theirs / name)
     again = make(nobody)
     assert again.generation == 1
-    assert "for want of another" in again.status.problems["quarantine"]
+    assert "as no other is usable" in again.status.problems["quarantine"]
 
 
-def test_it_is_mentioned_no_longer_once_it_has_lived(
+def test_quarantine_is_no_longer_reported_after_probation(
     store: Store, store_url: str, make: Make, slot: Path, monkeypatch: pytest.MonkeyPatch
 ):
     serve(slot, 1, live_bundle(store))
@@ -227,11 +227,11 @@ def test_it_is_mentioned_no_longer_once_it_has_lived(
     assert agent.status.error is not None
     quarantine = agent._following.adoption._quarantine
     monkeypatch.setattr(quarantine, "_clock", lambda: time.monotonic() + PROBATION_SECONDS)
-    wait_for(lambda: agent.status.error is None, "it has lived through it")
+    wait_for(lambda: agent.status.error is None, "the probation is over")
     assert agent.generation == 1
 
 
-def test_what_never_served_is_refused_even_where_there_is_nothing_else(
+def test_unproven_generation_is_refused_even_if_no_other_is_usable(
     store: Store, store_url: str, make: Make, slot: Path
 ):
     crash(slot, 1, live_bundle(store))
@@ -245,7 +245,7 @@ def test_what_never_served_is_refused_even_where_there_is_nothing_else(
     assert agent.status.error is None
 
 
-def test_what_is_left_alone_on_disk_is_mentioned_while_the_store_is_away(
+def test_quarantined_last_good_is_reported_while_the_store_is_unreachable(
     store: Store, make: Make, slot: Path, tmp_path: Path
 ):
     nobody = "etcd://127.0.0.1:9/dead"
@@ -258,10 +258,10 @@ def test_what_is_left_alone_on_disk_is_mentioned_while_the_store_is_away(
     assert "crashed (SIGSEGV) with generation 1" in agent.status.problems["quarantine"]
 
 
-def test_the_generation_of_a_neighbour_comes_before_what_is_left_alone(
+def test_neighbours_generation_is_preferred_to_a_quarantined_one(
     store: Store, store_url: str, make: Make, slot: Path
 ):
-    """Also where it has served: there is something else."""
+    """Even if the quarantined one has served, since another is usable."""
     shutil.copytree(slot, slot.with_name("id-other"))
     publish_policies(store, simple("6/s"))
     agent = make(store_url)
@@ -284,7 +284,7 @@ def persisted(slot: Path) -> int:
 
 
 def take_and_crash(make: Make, url: str, slot: Path, generation: int) -> None:
-    """Have an agent persist a generation, and crash twice with it."""
+    """Make an agent persist a generation, and crash twice with it."""
     with open_store(url) as store:
         publish_policies(store, simple(f"{generation + 4}/s"))
         agent = make(url)
@@ -293,7 +293,7 @@ def take_and_crash(make: Make, url: str, slot: Path, generation: int) -> None:
         crash(slot, generation, live_bundle(store))
 
 
-def test_several_bad_generations_in_a_row_leave_what_has_served(
+def test_served_generation_stays_on_disk_after_several_bad_ones(
     store: Store, store_url: str, make: Make, slot: Path
 ):
     serve(slot, 1, live_bundle(store))
@@ -305,7 +305,7 @@ def test_several_bad_generations_in_a_row_leave_what_has_served(
     assert agent.generation == 1
 
 
-def test_one_that_crashed_once_does_not_take_the_place_of_what_has_served(
+def test_generation_that_crashed_once_does_not_replace_a_served_one(
     store: Store, store_url: str, make: Make, slot: Path
 ):
     serve(slot, 1, live_bundle(store))
@@ -320,10 +320,10 @@ def test_one_that_crashed_once_does_not_take_the_place_of_what_has_served(
     assert make(store_url).generation == 1
 
 
-def test_what_was_taken_from_a_neighbour_is_kept(
+def test_generation_taken_from_a_neighbour_is_persisted(
     store: Store, store_url: str, make: Make, slot: Path
 ):
-    """The neighbour may take the next bad generation as well."""
+    """The neighbour may persist the next bad generation too."""
     neighbour = slot.with_name("id-other")
     shutil.copytree(slot, neighbour)
     take_and_crash(make, store_url, slot, 2)
@@ -336,14 +336,14 @@ def test_what_was_taken_from_a_neighbour_is_kept(
     assert make(store_url).generation == 1
 
 
-# Deaths that are no evidence --------------------------------------------------------------------
+# Deaths that do not count ------------------------------------------------------------------------
 
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGKILL", "SIGHUP", "SIGQUIT", "SIGABRT", "SIGSEGV")
 
 
 def take_it(url: str, state: Path) -> None:
-    """Run an agent until what is live is on its disk."""
+    """Run an agent until the live generation is on its disk."""
     with Victim(url, state) as victim:
         victim.until(1)
         wait_for(lambda: list(state.rglob("last-good")), "it is on disk")
@@ -351,8 +351,8 @@ def take_it(url: str, state: Path) -> None:
 
 @once
 @pytest.mark.parametrize("name", SIGNALS)
-def test_agents_that_are_ended_again_and_again_start_with_what_is_live(tmp_path: Path, name: str):
-    """Also by signals that look like a crash: a supervisor may have lost its patience."""
+def test_agents_start_with_the_live_generation_after_repeated_ends(tmp_path: Path, name: str):
+    """Also by signals that look like a crash, as a supervisor may send them."""
     url, state = f"sqlite:///{tmp_path}/rates.db", tmp_path / "state"
     with open_store(url) as store:
         publish_policies(store, simple("1000/s"))
@@ -368,7 +368,7 @@ def test_agents_that_are_ended_again_and_again_start_with_what_is_live(tmp_path:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """Store and state directory of a large tree, once it was taken: to apply it takes a while."""
+    """Store and state directory with a large tree on disk, which takes a while to apply."""
     folder = tmp_path_factory.mktemp("large")
     url = f"sqlite:///{folder}/rates.db"
     limits = {f"limit-{number}": {"rate": "1000/s", "per": "tenant"} for number in range(5)}
@@ -380,8 +380,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 
 
 @once
-def test_agents_that_are_killed_at_any_moment_start_with_what_is_live(large: tuple[str, Path]):
-    """Most of them die while they apply it."""
+def test_agents_start_with_the_live_generation_after_kills_at_any_moment(large: tuple[str, Path]):
+    """Most of them die while they apply the generation."""
     chance, told = random.Random(7), []
     for _ in range(8 * ROUNDS):
         with Victim(*large) as victim:

@@ -1,4 +1,4 @@
-"""Following a directory of policies: what is news there."""
+"""Following of a directory of policies: which changes are noticed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POLICY = "apiVersion: ratectl/v1\nscope: /\nlimits: {l: {rate: 5/s, per: tenant}
 
 
 def generations_by_rights(policy: Path, closed: Path) -> list[int]:
-    """Return what is in force while ``closed`` is readable, closed, and readable again."""
+    """Return the generations in force while ``closed`` is readable, closed, and readable again."""
     state, wall = AgentState(), WallClock()
     enforcement = Enforcement(engine_type()(time.monotonic_ns), wall, state=state)
     directory = DirectorySync(policy.parent.parent, enforcement, state, wall, lambda: None)
@@ -41,8 +41,8 @@ def generations_by_rights(policy: Path, closed: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ["shop/root.yaml", "shop"])
-def test_what_becomes_readable_is_news(name: str):
-    """Its size, its time and its place are as they were when nobody could read it."""
+def test_file_that_becomes_readable_is_loaded(name: str):
+    """Its size, modification time and inode are those of the unreadable file."""
     with open_folder() as folder:
         (folder / "shop").mkdir()
         policy = folder / "shop" / "root.yaml"

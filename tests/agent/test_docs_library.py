@@ -1,4 +1,4 @@
-"""docs/library.md: what its blocks print of the policy that their comment states."""
+"""docs/library.md: its code blocks print the documented output, with the policy in a comment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_page_has_blocks_that_print() -> None:
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_blocks_print_what_stands_below_them(
+def test_blocks_print_the_documented_output(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, printed = BLOCKS[number]
@@ -30,7 +30,7 @@ def test_blocks_print_what_stands_below_them(
         f"apiVersion: ratectl/v1\nscope: /llm\nlimits:\n  {limit}\n", encoding="utf-8"
     )
     monkeypatch.chdir(tmp_path)
-    # The clock stands still, so that nothing refills between two lines of a block.
+    # The clock stands still, so that no bucket refills between two lines of a block.
     monkeypatch.setattr(
         "ratectl.agent.agent.open_engine", lambda *_, **__: engine_type()(lambda: 10**15)
     )

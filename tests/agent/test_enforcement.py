@@ -1,4 +1,4 @@
-"""The thread that starts and ends exceptions: what it does when it cannot, and how it ends."""
+"""The thread that starts and ends exceptions: its failures, and its end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make(now: list[int]) -> Enforcement:
 
 
 class _Waits(threading.Condition):
-    """Records how long it is asked to wait, and does not."""
+    """A condition that records the requested waits and does not wait."""
 
     def __init__(self, enough: int, stop: Enforcement) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class _Waits(threading.Condition):
         return False
 
 
-def test_a_boundary_that_fails_is_not_tried_again_at_once(
+def test_failed_start_of_an_exception_is_not_retried_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [BEFORE_NS]
@@ -70,7 +70,7 @@ def test_a_stop_between_two_waits_ends_the_thread() -> None:
     held = threading.Event()
 
     class Late(threading.Condition):
-        """Lets ``stop`` in just before the thread gets the lock."""
+        """A lock that calls ``stop`` just before the thread gets it."""
 
         def __enter__(self) -> bool:
             if threading.current_thread() is thread and not held.is_set():

@@ -1,4 +1,4 @@
-"""``on_error`` answers where a decision fails, whatever the error and the host's logging do."""
+"""``on_error`` answers failed decisions, even if the error or the host's logging fails too."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_an_error_that_cannot_be_shown_is_answered_by_on_error(
     assert f"a {type(error).__name__} that cannot be shown" in said
 
 
-def test_an_error_that_is_no_unicode_can_be_reported(
+def test_error_text_with_invalid_unicode_can_be_reported(
     agent: ratectl.Agent, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.CRITICAL, "ratectl.agent")  # pytest-xdist cannot send such a log
@@ -99,7 +99,7 @@ def test_an_error_that_is_no_unicode_can_be_reported(
 
 
 @pytest.mark.usefixtures("broken_log")
-def test_a_log_handler_that_fails_is_no_failure_of_a_decision(agent: ratectl.Agent):
+def test_failing_log_handler_does_not_fail_a_decision(agent: ratectl.Agent):
     hostile: Any = Failing(RuntimeError("no attributes"))
     assert agent.check("/", hostile).reason == "error"
     scope: Any = 5

@@ -40,14 +40,12 @@ def mode(path: Path) -> int:
 
 
 def turn_on(state_dir: Path) -> None:
-    """Turn the switch by file, as ``ratectl panic on --local`` does."""
+    """Turn the switch on by file, as ``ratectl panic on --local`` does."""
     change_switch_file(switch_file(state_dir), lambda known: known.turned_on(OPEN))
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_every_folder_that_an_agent_makes_is_for_its_user_alone(
-    tmp_path: Path, make_agent: Make, mask: int
-) -> None:
+def test_folders_made_by_an_agent_are_private(tmp_path: Path, make_agent: Make, mask: int) -> None:
     url = f"sqlite:///{tmp_path}/made/rates.db"
     state = tmp_path / "new" / "newer" / "state"
     with umask(mask):
@@ -63,9 +61,7 @@ def test_every_folder_that_an_agent_makes_is_for_its_user_alone(
 
 
 @pytest.mark.parametrize("given", [0o755, 0o750, 0o700, 0o777])
-def test_a_folder_that_is_there_keeps_its_mode(
-    tmp_path: Path, make_agent: Make, given: int
-) -> None:
+def test_existing_folder_keeps_its_mode(tmp_path: Path, make_agent: Make, given: int) -> None:
     state = tmp_path / "state"
     state.mkdir()
     state.chmod(given)
@@ -86,7 +82,7 @@ def test_a_folder_made_for_the_switch_can_be_entered_and_not_listed(
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
-def test_a_switch_that_root_turns_by_file_is_obeyed_by_agents_of_another_user(
+def test_switch_file_written_by_root_is_obeyed_by_another_users_agents(
     make_agent: Make, mask: int
 ) -> None:
     """Also where root makes the folder, with whatever umask: a folder closed to them would silently
@@ -111,7 +107,7 @@ def test_a_switch_that_root_turns_by_file_is_obeyed_by_agents_of_another_user(
         assert listing == "PermissionError"
 
 
-def test_root_turns_the_switch_in_a_folder_that_an_agent_of_another_user_made(
+def test_root_can_write_the_switch_file_in_another_users_state_folder(
     make_agent: Make,
 ) -> None:
     require_root()
@@ -130,11 +126,11 @@ def test_root_turns_the_switch_in_a_folder_that_an_agent_of_another_user_made(
         with umask(0o077):
             turn_on(folder / "mine" / "state")
         assert as_user(NOBODY, starts) == ["file"]
-        assert mode(folder / "mine" / "state") == 0o700, "it was there"
+        assert mode(folder / "mine" / "state") == 0o700, "it existed before"
 
 
-def test_a_switch_that_an_agent_may_not_read_is_reported(make_agent: Make) -> None:
-    """The folder was closed to other users after the file was written."""
+def test_unreadable_switch_file_is_reported(make_agent: Make) -> None:
+    """The folder was made private after the file was written."""
     require_root()
     with open_folder() as folder:
         turn_on(folder / "state")
@@ -156,9 +152,7 @@ def _listed(folder: Path) -> str:
         return type(error).__name__
 
 
-def test_what_is_remembered_of_the_switch_lies_where_only_the_agent_can_look(
-    tmp_path: Path, make_agent: Make
-) -> None:
+def test_saved_switches_are_private(tmp_path: Path, make_agent: Make) -> None:
     url = f"sqlite:///{tmp_path}/rates.db"
     agent = make_agent(url, state_dir=tmp_path / "state", ready_timeout=0)
     (store_dir,) = (tmp_path / "state" / "agents").iterdir()

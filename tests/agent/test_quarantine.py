@@ -1,4 +1,4 @@
-"""A generation that a process died with is left alone for a while; most deaths are no evidence."""
+"""Quarantine of generations after deaths of processes, and deaths that do not count."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEGFAULT = b"11\n"
 
 
 class Machine:
-    """A folder and two clocks; each ``start`` is a process."""
+    """A folder and two clocks; each ``start`` simulates a process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class Machine:
         return started
 
     def close(self) -> None:
-        """Close what processes that ended without a word had open, which are this one."""
+        """Close the files of simulated processes that died."""
         for each in self._started:
             each.close()
 
@@ -49,14 +49,14 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def died(machine: Machine, trial: Trial = LIVE, *, times: int = 1) -> Quarantine:
-    """Return the process that starts after others have ended without a word."""
+    """Return the process that starts after others were killed."""
     for _ in range(times):
         machine.start().begin(trial)
     return machine.start()
 
 
 def crashed(machine: Machine, trial: Trial = LIVE, *, times: int = 1) -> Quarantine:
-    """Return the process that starts after others have crashed, with a witness."""
+    """Return the process that starts after others had recorded crashes."""
     for _ in range(times):
         machine.start().begin(trial)
         crash_now(machine)
@@ -64,7 +64,7 @@ def crashed(machine: Machine, trial: Trial = LIVE, *, times: int = 1) -> Quarant
 
 
 def crash_now(machine: Machine) -> None:
-    """Leave what the handler of a fatal signal leaves."""
+    """Append the line that the handler of a fatal signal writes."""
     with machine.note.open("ab") as note:
         note.write(SEGFAULT)
 
@@ -74,13 +74,13 @@ def served(machine: Machine, trial: Trial = LIVE) -> None:
     process.begin(trial)
     process.in_force()
     machine.now += PROBATION_SECONDS
-    assert process.tend()
+    assert process.end_probation_if_due()
 
 
 # Evidence ---------------------------------------------------------------------------------------
 
 
-def test_a_candidate_that_a_process_died_with_is_refused_for_five_minutes(machine: Machine):
+def test_candidate_is_refused_for_five_minutes_after_a_death(machine: Machine):
     refusal = died(machine, CANDIDATE).refusal(CANDIDATE)
     assert refusal is not None
     assert "process died with generation 7, once" in refusal
@@ -91,23 +91,23 @@ def test_a_candidate_that_a_process_died_with_is_refused_for_five_minutes(machin
     assert machine.start().refusal(CANDIDATE) is None
 
 
-def test_deaths_without_a_witness_are_no_evidence_against_what_is_live(machine: Machine):
+def test_deaths_without_a_recorded_crash_do_not_count_for_a_live_generation(machine: Machine):
     assert died(machine, times=20).refusal(LIVE) is None
     served(machine)
     assert died(machine, times=20).refusal(LIVE) is None
 
 
-def test_deaths_as_a_candidate_are_no_evidence_once_it_is_live(machine: Machine):
+def test_deaths_as_a_candidate_do_not_count_once_it_is_live(machine: Machine):
     process = died(machine, CANDIDATE, times=5)
     assert process.refusal(CANDIDATE) is not None
     assert process.refusal(LIVE) is None
 
 
-def test_deaths_while_live_are_no_evidence_when_it_is_a_candidate(machine: Machine):
+def test_deaths_while_live_do_not_count_for_a_candidate(machine: Machine):
     assert died(machine, times=5).refusal(CANDIDATE) is None
 
 
-def test_the_second_crash_is_evidence_against_what_is_live(machine: Machine):
+def test_second_crash_quarantines_a_live_generation(machine: Machine):
     assert crashed(machine).refusal(LIVE) is None
     died(machine, times=3)
     refusal = crashed(machine).refusal(LIVE)
@@ -115,7 +115,7 @@ def test_the_second_crash_is_evidence_against_what_is_live(machine: Machine):
     assert "process crashed (SIGSEGV) with generation 7, 2 times" in refusal
 
 
-def test_the_third_crash_is_evidence_against_what_had_served(machine: Machine):
+def test_third_crash_quarantines_a_served_generation(machine: Machine):
     served(machine)
     refusals = [crashed(machine).refusal(LIVE) is not None for _ in range(3)]
     assert refusals == [False, False, True]
@@ -126,7 +126,7 @@ def test_a_crash_as_a_candidate_counts_when_it_is_live(machine: Machine):
     assert crashed(machine).refusal(LIVE) is not None
 
 
-def test_what_crashes_while_live_is_refused_as_a_candidate_as_well(machine: Machine):
+def test_generation_that_crashed_while_live_is_refused_as_a_candidate(machine: Machine):
     assert crashed(machine, times=2).refusal(CANDIDATE) is not None
 
 
@@ -142,7 +142,7 @@ def test_each_further_death_doubles_the_time_up_to_a_day(machine: Machine):
     assert lasted[-1] == 86_400
 
 
-def test_a_clock_that_was_set_back_does_not_make_it_last(machine: Machine):
+def test_clock_set_back_does_not_prolong_quarantine(machine: Machine):
     machine.now += 100 * 86_400
     process = died(machine, CANDIDATE)
     machine.now -= 10 * 86_400
@@ -152,7 +152,7 @@ def test_a_clock_that_was_set_back_does_not_make_it_last(machine: Machine):
 
 
 @pytest.mark.parametrize("kind", ["as a candidate", "live"])
-def test_deaths_in_a_wrong_future_count_from_when_the_clock_is_right(machine: Machine, kind: str):
+def test_deaths_dated_in_the_future_count_from_the_next_start(machine: Machine, kind: str):
     machine.now += 1000 * 86_400
     if kind == "live":
         crashed(machine, LIVE, times=2)
@@ -162,73 +162,73 @@ def test_deaths_in_a_wrong_future_count_from_when_the_clock_is_right(machine: Ma
     tried = LIVE if kind == "live" else CANDIDATE
     assert machine.start().refusal(tried) is not None
     machine.now += 299
-    assert machine.start().refusal(tried) is not None, "each start does not begin it anew"
+    assert machine.start().refusal(tried) is not None, "a start does not restart the time"
     machine.now += 2
     assert machine.start().refusal(tried) is None
 
 
-def test_a_generation_that_has_served_is_known(machine: Machine):
+def test_served_generation_is_remembered(machine: Machine):
     assert not died(machine).has_served(BUNDLE)
     served(machine)
     assert crashed(machine, times=5).has_served(BUNDLE)
 
 
-def test_the_newest_are_remembered(machine: Machine):
+def test_only_the_newest_hundred_generations_are_remembered(machine: Machine):
     died(machine, CANDIDATE)
     for number in range(99):
         machine.start().begin(Trial(number, f"{number:064d}", candidate=True))
     assert machine.start().refusal(CANDIDATE) is not None
     machine.start().begin(Trial(200, "d" * 64, candidate=True))
-    assert machine.start().refusal(CANDIDATE) is None, "a hundred others came since"
+    assert machine.start().refusal(CANDIDATE) is None, "a hundred others came later"
 
 
 # Probation --------------------------------------------------------------------------------------
 
 
-def test_a_process_that_ends_in_good_order_died_of_nothing(machine: Machine):
+def test_normal_end_of_a_process_is_no_death(machine: Machine):
     process = machine.start()
     process.begin(CANDIDATE)
     process.close()
     assert machine.start().refusal(CANDIDATE) is None
 
 
-def test_what_begins_after_the_end_is_not_noted(machine: Machine):
-    """A thread that outlives its agent's close may still be about to apply something."""
+def test_nothing_is_noted_after_close(machine: Machine):
+    """A thread that outlives ``close`` may still apply a generation."""
     process = machine.start()
     process.close()
     process.begin(CANDIDATE)
     assert machine.start().refusal(CANDIDATE) is None
 
 
-def test_one_that_lives_for_a_while_died_of_nothing(machine: Machine):
+def test_death_after_probation_does_not_count(machine: Machine):
     for _ in range(3):
         served(machine)
     assert machine.start().refusal(LIVE) is None
     assert not machine.note.exists()
 
 
-def test_its_time_begins_when_it_is_in_force(machine: Machine):
-    """To compile a large one takes long, and the process may die of it afterwards."""
+def test_probation_begins_when_the_generation_is_in_force(machine: Machine):
+    """Compiling a large generation takes long, and the process may die afterwards."""
     process = machine.start()
     process.begin(LIVE)
     machine.now += PROBATION_SECONDS
-    assert not process.tend()
+    assert not process.end_probation_if_due()
     process.in_force()
-    assert not process.tend()
+    assert not process.end_probation_if_due()
     assert machine.note.exists()
 
 
-def test_a_candidate_is_on_probation_for_as_long_as_it_is_one(machine: Machine):
+def test_probation_of_a_candidate_does_not_end(machine: Machine):
     process = machine.start()
     process.begin(CANDIDATE)
     process.in_force()
     machine.now += 3600
-    assert not process.tend()
+    assert not process.end_probation_if_due()
     assert machine.start().refusal(CANDIDATE) is not None
 
 
-def test_a_candidate_that_was_promoted_is_live(machine: Machine):
-    """A death after the promotion is no evidence, as for anything live."""
+def test_promoted_candidate_counts_as_live(machine: Machine):
+    """A death without a recorded crash does not count after the promotion."""
     process = machine.start()
     process.begin(CANDIDATE)
     process.in_force()
@@ -236,31 +236,31 @@ def test_a_candidate_that_was_promoted_is_live(machine: Machine):
     assert machine.start().refusal(CANDIDATE) is None
 
 
-def test_a_candidate_that_was_promoted_in_time_has_served(machine: Machine):
+def test_promoted_candidate_has_served_after_probation(machine: Machine):
     process = machine.start()
     process.begin(CANDIDATE)
     process.in_force()
     process.promoted()
     machine.now += PROBATION_SECONDS
-    process.tend()
+    process.end_probation_if_due()
     assert not machine.note.exists()
     assert process.has_served(BUNDLE)
 
 
-def test_what_is_in_force_stays_on_probation_while_another_is_applied(machine: Machine):
+def test_generation_in_force_stays_on_probation_while_another_is_applied(machine: Machine):
     process = machine.start()
     process.begin(LIVE)
     process.in_force()
     process.begin(OTHER)
     process.end()
     machine.now += PROBATION_SECONDS
-    assert process.tend()
+    assert process.end_probation_if_due()
     assert process.has_served(BUNDLE)
     assert not process.has_served(OTHER.bundle)
 
 
-def test_of_two_on_probation_the_newer_is_blamed(machine: Machine):
-    """Otherwise one that crashes at each start would take what is in force with it."""
+def test_newer_of_two_generations_is_blamed(machine: Machine):
+    """Otherwise a generation that crashes at each start would quarantine the one in force."""
     for _ in range(2):
         process = machine.start()
         process.begin(LIVE)
@@ -271,7 +271,7 @@ def test_of_two_on_probation_the_newer_is_blamed(machine: Machine):
     assert machine.start().refusal(LIVE) is None
 
 
-def test_what_is_in_force_is_blamed_again_once_the_newer_one_has_failed(machine: Machine):
+def test_generation_in_force_is_blamed_again_after_the_newer_one_failed(machine: Machine):
     for _ in range(2):
         process = machine.start()
         process.begin(LIVE)
@@ -282,21 +282,21 @@ def test_what_is_in_force_is_blamed_again_once_the_newer_one_has_failed(machine:
     assert machine.start().refusal(LIVE) is not None
 
 
-def test_what_is_live_is_on_probation_beside_a_candidate_in_shadow(machine: Machine):
+def test_live_generation_is_on_probation_beside_a_shadow_candidate(machine: Machine):
     process = machine.start()
     process.begin(LIVE)
     process.in_force()
     shadow = Trial(8, OTHER.bundle, candidate=True)
     process.begin(shadow, shadow=True)
     machine.now += PROBATION_SECONDS
-    assert process.tend()
+    assert process.end_probation_if_due()
     assert process.has_served(BUNDLE)
     again = machine.start()
     assert again.refusal(shadow) is not None
     assert again.refusal(Trial(7, BUNDLE, candidate=True)) is None
 
 
-def test_a_candidate_evaluated_no_longer_is_not_blamed(machine: Machine):
+def test_candidate_whose_evaluation_ended_is_not_blamed(machine: Machine):
     process = machine.start()
     process.begin(CANDIDATE, shadow=True)
     process.end(shadow=True)
@@ -304,7 +304,7 @@ def test_a_candidate_evaluated_no_longer_is_not_blamed(machine: Machine):
 
 
 @pytest.mark.parametrize("error", [BundleError("no good"), KeyError("x"), KeyboardInterrupt()])
-def test_an_exception_while_it_is_applied_is_no_death(machine: Machine, error: BaseException):
+def test_exception_during_application_is_no_death(machine: Machine, error: BaseException):
     expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else BundleError
     with pytest.raises(expected), machine.start().trying(CANDIDATE):
         raise error
@@ -314,7 +314,7 @@ def test_an_exception_while_it_is_applied_is_no_death(machine: Machine, error: B
 # Files ------------------------------------------------------------------------------------------
 
 
-def test_one_that_cannot_be_noted_is_not_taken_for_the_one_before(
+def test_unwritable_note_does_not_blame_the_previous_generation(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ):
     process = machine.start()
@@ -331,10 +331,10 @@ def test_one_that_cannot_be_noted_is_not_taken_for_the_one_before(
     assert machine.start().refusal(Trial(9, "d" * 64, candidate=True)) is not None
 
 
-def test_a_note_that_cannot_be_removed_is_no_evidence(
+def test_note_that_cannot_be_removed_does_not_count(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ):
-    """Otherwise it would be counted again at each start."""
+    """Otherwise the death would count again at each start."""
     machine.start().begin(CANDIDATE)
 
     def refused(*_: object, **__: object) -> None:
@@ -376,7 +376,7 @@ DAMAGED = [
 @pytest.mark.parametrize("name", ["trying", "quarantine"])
 @pytest.mark.parametrize("crash", [b"", b"\n" + SEGFAULT], ids=["", "crash"])
 @pytest.mark.parametrize("content", DAMAGED)
-def test_damaged_notes_are_no_notes(machine: Machine, name: str, content: bytes, crash: bytes):
+def test_damaged_notes_are_ignored(machine: Machine, name: str, content: bytes, crash: bytes):
     (machine.folder / name).write_bytes(content + crash)
     for _ in range(3):
         process = machine.start()
@@ -385,10 +385,10 @@ def test_damaged_notes_are_no_notes(machine: Machine, name: str, content: bytes,
 
 
 @pytest.mark.parametrize("name", ["trying", "quarantine"])
-def test_a_huge_file_is_not_read_whole(machine: Machine, name: str):
+def test_huge_file_is_not_read_completely(machine: Machine, name: str):
     machine.start().begin(CANDIDATE)
     with (machine.folder / name).open("ab") as file:
-        file.truncate(1 << 40)  # a hole: to read it would take all memory
+        file.truncate(1 << 40)  # a sparse file: reading all of it would fill the memory
     process = machine.start()
     assert (process.refusal(CANDIDATE) is None) == (name == "trying")
 
@@ -396,7 +396,7 @@ def test_a_huge_file_is_not_read_whole(machine: Machine, name: str):
 @pytest.mark.parametrize(
     "lines", [b"1", b"11", b"9\n", b"x\n", b"11 x\n", b"11\n\n", b"\xff\n", b"11\n00\n", b"00\n"]
 )
-def test_what_is_no_line_of_a_witness_is_no_crash(machine: Machine, lines: bytes):
+def test_line_of_another_form_is_no_crash(machine: Machine, lines: bytes):
     for _ in range(3):
         machine.start().begin(LIVE)
         with machine.note.open("ab") as note:
@@ -404,7 +404,7 @@ def test_what_is_no_line_of_a_witness_is_no_crash(machine: Machine, lines: bytes
     assert machine.start().refusal(LIVE) is None
 
 
-def test_the_last_of_several_signals_is_told(machine: Machine):
+def test_last_of_several_signals_is_reported(machine: Machine):
     for lines in (b"11\n00\n06\n", b"06\n07\n"):
         machine.start().begin(LIVE)
         with machine.note.open("ab") as note:
@@ -412,8 +412,8 @@ def test_the_last_of_several_signals_is_told(machine: Machine):
     assert "crashed (SIGBUS)" in str(machine.start().refusal(LIVE))
 
 
-def test_notes_leave_no_file_open(machine: Machine):
-    """Nor do they use up the places for witnesses, of which there are 64."""
+def test_notes_leak_no_open_files(machine: Machine):
+    """The 64 places for witnesses are not used up either."""
     process = machine.start()
     process.begin(LIVE)
     open_at_first = process._note._witness
@@ -427,6 +427,6 @@ def test_without_a_folder_nothing_is_remembered():
     process = Quarantine(None)
     process.begin(CANDIDATE)
     process.in_force()
-    process.tend()
+    process.end_probation_if_due()
     process.close()
     assert process.refusal(CANDIDATE) is None

@@ -1,4 +1,4 @@
-"""Traffic replayed through a real agent decides as a naive limiter does, request by request."""
+"""Replayed traffic: a real agent decides each request as a naive limiter does."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ limits:
   spike: {rate: 30/min, burst: 10}
   agent: {algorithm: sliding-window, rate: 600/min, per: agent}
 """
-"""Much of the example tree: what the oracle knows of it. No budgets, quotas, exceptions."""
+"""The parts of the example tree that the oracle supports: no budgets, quotas, exceptions."""
 
 
 def tightened(text: str) -> str:
-    """Of the website: lower, higher, shadow enforced, enforced shadowed, a scope more, one less."""
+    """The website with lower and higher limits, changed modes, one scope more and one less."""
     for old, new in [
         ("spike: {rate: 10/s, burst: 40}", "spike: {rate: 2/s, burst: 8}"),
         ("spike: {rate: 1/s, burst: 10}", "spike: {rate: 3/s, burst: 25}"),
@@ -81,7 +81,7 @@ def tightened(text: str) -> str:
 
 
 def reworked(text: str) -> str:
-    """Of the website: windows of another length, and algorithms exchanged."""
+    """The website with other window lengths and exchanged algorithms."""
     for old, new in [
         ("rate: 300/min, per: client}", "rate: 120/30s, per: client}"),
         ("spike: {rate: 10/s, burst: 40}", "spike: {algorithm: sliding-window, rate: 50/10s}"),
@@ -97,7 +97,7 @@ def reworked(text: str) -> str:
     ]:
         assert old in text, old
         text = text.replace(old, new)
-    # A capped limit could not change its algorithm.
+    # A capped limit must not change its algorithm.
     return text.replace("  spike: {rate: 500/s, burst: 1000}", "  hourly: {rate: 500/s}")
 
 
@@ -116,13 +116,13 @@ ODD = """
  caps: {fast: {rate: 1/s, burst: 2}, window: {rate: 5/s, burst: 30}},
  limits: {slow: {rate: 0.25/s, burst: 1}}}
 """
-"""Corners: no policy at the root, refuse all, unlimited, off, defaults, caps that clip."""
+"""Special cases: no policy at the root, refuse all, unlimited, off, defaults, clipping caps."""
 
 ODD_AFTER = ODD.replace("rate: 0/s", "rate: 2/s").replace("3/s, per: client", "9/s, per: client")
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -144,7 +144,7 @@ def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cl
 def followed(
     request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
 ) -> Iterator[tuple[Agent, Callable[[str, int], None]]]:
-    """An agent that follows a store or a directory, and how to give it new policies there."""
+    """An agent that follows a store or a directory, and a function that changes its policies."""
     folder = tmp_path / "policies"
     folder.mkdir()
     file = folder / "all.yaml"
@@ -168,7 +168,7 @@ def followed(
 
 
 def scope_of(request: Request) -> str:
-    """As a website might: each part a scope, unless its name could not be one."""
+    """Return the scope of a path: each part is a segment, unless it is not allowed in a scope."""
     route = request.attributes.get("route", "/")
     return f"/web{route}" if route != "/" and route.isascii() and "%" not in route else "/web"
 
@@ -180,7 +180,7 @@ def replay(
     texts: Sequence[str],
     speed: int,
 ) -> dict[str, int]:
-    """Replay, with the policies exchanged at even distances; returns how often each reason came."""
+    """Replay with policy changes at even distances; return the number of decisions by reason."""
     agent, give = followed
     oracle = Oracle()
     oracle.reload(documents("{scope: /unused}"), 0)
@@ -217,10 +217,10 @@ PLAYS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("play", PLAYS)
-def test_generated_traffic(
+def test_generated_traffic_is_decided_as_by_the_oracle(
     followed: tuple[Agent, Callable[[str, int], None]], clock: Clock, play: str
 ) -> None:
-    """20,000 generated requests, thousands of times as fast, through reloads."""
+    """20,000 generated requests through reloads, thousands of times faster than real time."""
     requests = list(islice(generate(20), 20_000))
     reasons = replay(followed, clock, requests, PLAYS[play], 5_000)
     assert reasons.keys() >= {"ok", "limited", "never", "shadow"}
@@ -229,13 +229,13 @@ def test_generated_traffic(
 
 @pytest.mark.reallog
 @pytest.mark.parametrize("play", PLAYS)
-def test_the_real_log(
+def test_recorded_traffic_is_decided_as_by_the_oracle(
     followed: tuple[Agent, Callable[[str, int], None]],
     clock: Clock,
     play: str,
     real_log: Path,
 ) -> None:
-    """The recorded requests of four days, put in order, within two minutes and a half."""
+    """The recorded requests of four days, in order of time, within two and a half minutes."""
     log = AccessLog(real_log)
     requests = list(ordered(log, 60 * NS))
     assert (len(requests), log.report.malformed) == (9_999, 1)

@@ -1,4 +1,4 @@
-"""Usage reports go out whatever the keys are; what keeps them back is in the agent's status."""
+"""Usage reports: with any keys, and with failures that the status reports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def refused_keys(store: Store) -> set[str]:
 
 
 @pytest.mark.parametrize("engine", ["c", "pure"])
-def test_a_refused_key_that_is_no_unicode_is_reported_with_escapes(
+def test_refused_key_with_invalid_unicode_is_reported_escaped(
     store: Store, store_url: str, make_agent: Make, monkeypatch: pytest.MonkeyPatch, engine: str
 ):
     publish_policies(store, simple("1/day", burst=1))

@@ -1,4 +1,4 @@
-"""What agents make of a candidate: who takes part, from when on, and how they come back."""
+"""Agents in a rollout: which agents join, when they join, and how they go back."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def hashed_in(store: Store, percent: float) -> list[int]:
     return [2 if included(rollout, each, percent) else 1 for each in IDS]
 
 
-def test_nobody_takes_part_while_nobody_controls_it(store: Store, fleet: list[ratectl.Agent]):
+def test_no_agent_joins_a_rollout_without_a_controller(store: Store, fleet: list[ratectl.Agent]):
     start(store, simple("9/s"), ME, TERMS)
     wait_for(
         lambda: {each.sequence for each in read_agents(store)} == {2}, "all have seen the candidate"
@@ -101,7 +101,7 @@ def test_nobody_takes_part_while_nobody_controls_it(store: Store, fleet: list[ra
     wait_for(lambda: running(fleet) == [2] * 6, "all run it")
 
 
-def test_those_that_take_part_stay_when_the_controller_goes_and_nobody_new_joins(
+def test_joined_agents_stay_without_controller_and_no_agent_joins(
     store: Store, fleet: list[ratectl.Agent]
 ):
     start(store, simple("9/s"), ME, LONG)
@@ -119,7 +119,7 @@ def test_those_that_take_part_stay_when_the_controller_goes_and_nobody_new_joins
     wait_for(lambda: running(fleet) == [1] * 6, "all are back")
 
 
-def test_an_agent_that_took_part_does_so_after_a_restart_too(
+def test_agent_rejoins_its_rollout_after_a_restart(
     store: Store, store_url: str, fleet: list[ratectl.Agent], make_agent: Make
 ):
     start(store, simple("9/s"), ME, TERMS._replace(bake_seconds=3600))
@@ -142,19 +142,19 @@ def test_a_promoted_candidate_is_not_loaded_again(store: Store, fleet: list[rate
     promote(store, read_rollout(store), "Ada")
     wait_for(lambda: {each.rollout for each in read_agents(store)} == {None}, "all know")
     assert [agent.status.applied for agent in fleet] == applied
-    wait_for(
-        lambda: fleet[0]._following.slot.load().rollout is None, "it is no candidate on disk either"
-    )
+    wait_for(lambda: fleet[0]._following.slot.load().rollout is None, "on disk it is live as well")
 
 
-def test_whoever_rejects_a_candidate_takes_what_is_live(
+def test_agent_that_rejects_a_candidate_enforces_the_live_generation(
     store: Store, store_url: str, fleet: list[ratectl.Agent], make_agent: Make
 ):
     start(store, POISON, ME, TERMS)
     final = Controlled(store).join()
     assert final.state == "aborted"
     assert "has no rate" in final.reason
-    wait_for(lambda: {each.state for each in read_agents(store)} == {"serving"}, "all are well")
+    wait_for(
+        lambda: {each.state for each in read_agents(store)} == {"serving"}, "no agent has a problem"
+    )
     assert running(fleet) == [1] * 6
 
 
@@ -167,7 +167,7 @@ def test_a_paused_rollout_goes_no_further(store: Store, fleet: list[ratectl.Agen
     assert (final.state, final.stage) == ("paused", 0)
 
 
-def test_what_nobody_can_try_is_not_promoted(store: Store):
+def test_candidate_that_no_agent_can_run_is_not_promoted(store: Store):
     publish_policies(store, simple("5/s"))
     start(store, simple("9/s"), ME, TERMS)
     control = Controlled(store, seconds=2)
@@ -175,7 +175,7 @@ def test_what_nobody_can_try_is_not_promoted(store: Store):
     assert control.seen[-1].waiting == "waiting for any agent to try it"
 
 
-def test_an_agent_that_never_acknowledges_is_named_and_waited_for(
+def test_rollout_waits_for_an_agent_that_does_not_acknowledge(
     store: Store, fleet: list[ratectl.Agent]
 ):
     stuck = read_agents(store)[0]
@@ -186,7 +186,7 @@ def test_an_agent_that_never_acknowledges_is_named_and_waited_for(
     assert control.seen[-1].waiting == "waiting for stuck to run it"
 
 
-def test_a_stage_with_too_little_traffic_proves_nothing(store: Store, fleet: list[ratectl.Agent]):
+def test_stage_does_not_end_with_too_few_requests(store: Store, fleet: list[ratectl.Agent]):
     start(store, simple("9/s"), ME, Terms.of([100.0], bake_seconds=0, min_requests=50, band=None))
     control = Controlled(store)
     control.until(lambda progress: progress.waiting == "waiting for enough requests")
@@ -208,9 +208,7 @@ def test_of_two_controllers_the_second_waits_for_the_first_and_gives_up(
     assert first.join().state == "running"
 
 
-def test_a_controller_record_that_cannot_be_read_is_nobody(
-    store: Store, fleet: list[ratectl.Agent]
-):
+def test_unreadable_controller_record_is_no_controller(store: Store, fleet: list[ratectl.Agent]):
     store.txn((), [Put(CONTROLLER, b"\xff")])
     start(store, simple("9/s"), ME, TERMS)
     wait_for(lambda: {each.sequence for each in read_agents(store)} == {2}, "all have seen it")

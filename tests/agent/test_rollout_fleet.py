@@ -1,4 +1,4 @@
-"""A candidate that agents cannot run, tried by a few of many: real agents, a real store."""
+"""Rollout to a large fleet of real agents: of a bad candidate, and of a good one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AGENTS = 200
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Which agent fetched or tried which generation."""
+    """Record which agent fetched or tried which generation."""
     seen: list[tuple[str, int]] = []
     adopt = Adoption._adopt
 
@@ -46,10 +46,10 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 @pytest.fixture
 def crowded() -> Iterator[None]:
-    """For 1,600 threads in one interpreter, as no host has them.
+    """Adapt the interpreter to 1,600 threads, far more than in any real process.
 
-    Whoever waits for the interpreter's lock takes a mutex at every switch interval, to ask for it.
-    When hundreds do, every 5 ms, they can be all that the machine is busy with, for many seconds.
+    A thread that waits for the interpreter's lock takes a mutex at every switch interval.
+    Hundreds of threads that do so every 5 ms can keep the machine busy for many seconds.
     """
     interval = sys.getswitchinterval()
     sys.setswitchinterval(0.02)

@@ -1,4 +1,4 @@
-"""Real servers restart their workers at any moment, and every worker decides by what is live."""
+"""Real servers with restarts of workers: every worker decides by the live generation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.servers import ROUNDS, Service, once
+from agent.servers import ROUNDS, Service
 from etcd_server import wait_for
 from ratectl.stores import open_store
-from support import publish_policies, simple
+from support import once, publish_policies, simple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def service(tmp_path: Path) -> Service:
 
 
 def innocent(answers: list[dict[str, Any]]) -> None:
-    """Assert that every process decided by the live generation, and found nothing wrong."""
+    """Assert that every process decided by the live generation and had no problem."""
     told = [(a["generation"], a["reason"], a["rejected"], a["problems"]) for a in answers]
     assert told == [(1, "ok", None, {})] * len(answers)
 
@@ -37,7 +37,7 @@ def innocent(answers: list[dict[str, Any]]) -> None:
 def replace_worker(service: Service, signum: signal.Signals) -> None:
     """Send a signal to the youngest worker until another has started in its place.
 
-    One that was forked a moment ago ignores SIGTERM until it has handlers of its own.
+    A worker that was just forked ignores SIGTERM until it has installed its handlers.
     """
     begun = service.journal()
 
@@ -49,7 +49,7 @@ def replace_worker(service: Service, signum: signal.Signals) -> None:
     wait_for(replaced, "another worker", 20, 0.2)
 
 
-def test_uvicorn_that_reloads_on_every_save_always_enforces_what_is_live(service: Service):
+def test_uvicorn_with_reload_always_enforces_the_live_generation(service: Service):
     with service.uvicorn("--reload"):
         for stamp in range(1, 6 * ROUNDS + 2):
             answer = wait_for(
@@ -64,7 +64,7 @@ def test_uvicorn_that_reloads_on_every_save_always_enforces_what_is_live(service
     innocent(service.journal())
 
 
-def test_workers_of_uvicorn_survive_restarts_and_kills(service: Service):
+def test_uvicorn_workers_survive_restarts_and_kills(service: Service):
     for _ in range(ROUNDS):
         begun = len(service.journal())
         with service.uvicorn("--workers", "2") as master:
@@ -80,10 +80,10 @@ def test_workers_of_uvicorn_survive_restarts_and_kills(service: Service):
 
 @pytest.mark.parametrize("loading", [(), ("--preload",)], ids=["own", "preloaded"])
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGABRT, signal.SIGTERM])
-def test_workers_of_gunicorn_survive_reloads_and_signals(
+def test_gunicorn_workers_survive_reloads_and_signals(
     service: Service, loading: tuple[str, ...], signum: signal.Signals
 ):
-    # The master that loads the code itself decides as well.
+    # With preload, the master decides as well.
     masters = len(loading)
     with service.gunicorn("--workers", "2", *loading) as master:
         service.until_started(masters + 2)
@@ -97,7 +97,7 @@ def test_workers_of_gunicorn_survive_reloads_and_signals(
 
 
 @pytest.mark.parametrize("loading", [(), ("--preload",)], ids=["own", "preloaded"])
-def test_gunicorn_that_is_ended_again_and_again_starts_with_what_is_live(
+def test_gunicorn_starts_with_the_live_generation_after_repeated_ends(
     service: Service, loading: tuple[str, ...]
 ):
     for turn in range(4 * ROUNDS):

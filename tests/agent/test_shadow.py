@@ -1,4 +1,4 @@
-"""A candidate in shadow is evaluated beside what is in force, and decides nothing."""
+"""Shadow evaluation: a candidate sees the requests and decides none of them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ SLOTS = {"algorithm": "concurrency", "max": 1}
 
 
 def begun(store: Store, agent: ratectl.Agent, tree: PolicyTree) -> None:
-    """Have an agent evaluate a candidate."""
+    """Make an agent evaluate a candidate in shadow."""
     assert start(store, tree, ME, TERMS, mode="shadow") is not None
-    wait_for(lambda: agent._following.beside.rollout, "it evaluates the candidate")
+    wait_for(lambda: agent._following.shadow.rollout, "it evaluates the candidate")
 
 
 def report(agent: ratectl.Agent) -> BesideReport:
-    found = agent._following.beside.report()
+    found = agent._following.shadow.report()
     assert found is not None
     return found
 
@@ -51,7 +51,9 @@ def agent(store: Store, store_url: str, make_agent: Make) -> ratectl.Agent:
     return make_agent(store_url)
 
 
-def test_what_it_would_refuse_is_counted_and_passes(store: Store, agent: ratectl.Agent):
+def test_request_that_only_the_candidate_refuses_passes_and_is_counted(
+    store: Store, agent: ratectl.Agent
+):
     begun(store, agent, simple("1/day", burst=3))
     assert [agent.check("/a", ACME).allowed for _ in range(6)] == [True] * 5 + [False]
     found = report(agent)
@@ -59,7 +61,9 @@ def test_what_it_would_refuse_is_counted_and_passes(store: Store, agent: ratectl
     assert found.limits == [("/", "spike", 2, 0)]
 
 
-def test_what_it_would_let_pass_is_counted_and_refused(store: Store, agent: ratectl.Agent):
+def test_request_that_only_the_candidate_allows_is_refused_and_counted(
+    store: Store, agent: ratectl.Agent
+):
     begun(store, agent, simple("1/day", burst=7))
     gate = agent.gate("/", "tenant")
     assert [gate("acme") for _ in range(8)] == [True] * 5 + [False] * 3
@@ -69,12 +73,12 @@ def test_what_it_would_let_pass_is_counted_and_refused(store: Store, agent: rate
     assert found.limits == [("/", "spike", 0, 2)]
 
 
-def test_agents_report_it_and_all_of_them_are_added_up(
+def test_differences_of_all_agents_are_added_up(
     store: Store, store_url: str, agent: ratectl.Agent, make_agent: Make
 ):
     other = make_agent(store_url, id="other")
     begun(store, agent, simple("1/day", burst=3))
-    wait_for(lambda: other._following.beside.rollout, "the other evaluates it too")
+    wait_for(lambda: other._following.shadow.rollout, "the other evaluates it too")
     for each in (agent, other):
         for _ in range(5):
             each.check("/", ACME)
@@ -89,20 +93,20 @@ def test_agents_report_it_and_all_of_them_are_added_up(
 
 
 @pytest.mark.parametrize("end", ["abort", "promote"])
-def test_when_it_ends_nothing_is_evaluated_any_more(store: Store, agent: ratectl.Agent, end: str):
+def test_end_of_the_rollout_ends_the_evaluation(store: Store, agent: ratectl.Agent, end: str):
     begun(store, agent, simple("1/day", burst=3))
     if end == "abort":
         abort(store, read_rollout(store), "Ada", "")
     else:
         promote(store, read_rollout(store), "Ada")
         assert agent.wait_for_generation(2, 5)
-    wait_for(lambda: agent._following.beside.rollout is None, "it is over")
-    assert agent._following.beside.report() is None
+    wait_for(lambda: agent._following.shadow.rollout is None, "it is over")
+    assert agent._following.shadow.report() is None
     assert agent.check("/", ACME).capacity == (5 if end == "abort" else 3)
 
 
-def test_slots_are_given_back_to_it_too(store: Store, agent: ratectl.Agent):
-    """Also where what is in force holds none."""
+def test_release_frees_the_candidates_slots_too(store: Store, agent: ratectl.Agent):
+    """Even if the policies in force have no concurrency limit."""
     begun(store, agent, policies(**{"/": {"limits": {"slots": SLOTS}}}))
     for _ in range(3):
         with agent.check("/", ACME) as decision:
@@ -113,7 +117,7 @@ def test_slots_are_given_back_to_it_too(store: Store, agent: ratectl.Agent):
     assert (report(agent).requests, report(agent).newly_refused) == (5, 1)
 
 
-def test_corrected_costs_are_corrected_there_too(store: Store, agent: ratectl.Agent):
+def test_settle_corrects_the_candidates_buckets_too(store: Store, agent: ratectl.Agent):
     begun(store, agent, simple("1/day", burst=3))
     decision = agent.check("/", ACME, 2)
     decision.settle(1)
@@ -124,17 +128,15 @@ def test_corrected_costs_are_corrected_there_too(store: Store, agent: ratectl.Ag
     assert report(agent).newly_refused == 1
 
 
-def test_one_that_cannot_be_evaluated_is_rejected_and_nothing_else_happens(
-    store: Store, agent: ratectl.Agent
-):
+def test_candidate_that_cannot_be_evaluated_is_rejected(store: Store, agent: ratectl.Agent):
     assert start(store, POISON, ME, TERMS, mode="shadow") is not None
     wait_for(lambda: agent.status.rejected == 2, "it is rejected")
     assert "has no rate" in (agent.status.error or "")
     assert agent.check("/", ACME).generation == 1
-    assert agent._following.beside.rollout is None
+    assert agent._following.shadow.rollout is None
 
 
-def test_one_that_fails_while_it_is_evaluated_disturbs_no_decision(
+def test_failing_evaluation_does_not_affect_decisions(
     store: Store, agent: ratectl.Agent, monkeypatch: pytest.MonkeyPatch
 ):
     begun(store, agent, simple("1/day", burst=3))
@@ -142,24 +144,24 @@ def test_one_that_fails_while_it_is_evaluated_disturbs_no_decision(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError
 
-    trial = agent._following.beside._trial
+    trial = agent._following.shadow._trial
     assert trial is not None
     monkeypatch.setattr(trial._engine, "check", broken)
     assert [agent.check("/", ACME).allowed for _ in range(6)] == [True] * 5 + [False]
     assert report(agent).requests == 0
 
 
-def test_a_restarted_agent_goes_on_evaluating(
+def test_restarted_agent_evaluates_the_candidate_again(
     store: Store, store_url: str, agent: ratectl.Agent, make_agent: Make
 ):
     begun(store, agent, simple("1/day", burst=3))
     agent.close()
-    assert agent._following.beside.rollout is None
+    assert agent._following.shadow.rollout is None
     again = make_agent(store_url)
-    wait_for(lambda: again._following.beside.rollout, "it evaluates the candidate")
+    wait_for(lambda: again._following.shadow.rollout, "it evaluates the candidate")
 
 
-def test_slots_of_scopes_that_nothing_covers_yet_are_given_back_to_it(
+def test_candidates_slots_of_scopes_without_live_policy_are_freed(
     store: Store, store_url: str, make_agent: Make
 ):
     publish_policies(store, policies(**{"/a": {"limits": {"spike": {"rate": "5/s"}}}}))
@@ -171,7 +173,7 @@ def test_slots_of_scopes_that_nothing_covers_yet_are_given_back_to_it(
     assert (report(agent).requests, report(agent).newly_refused) == (3, 0)
 
 
-def test_what_it_would_let_pass_and_is_refused_holds_no_slot_there(
+def test_refused_request_holds_no_slot_of_the_candidate(
     store: Store, store_url: str, make_agent: Make
 ):
     limits = {"spike": {"rate": "0/s"}, "slots": SLOTS}
@@ -182,30 +184,30 @@ def test_what_it_would_let_pass_and_is_refused_holds_no_slot_there(
     assert report(agent).newly_allowed == 3
 
 
-def test_what_is_outstanding_is_bounded(
+def test_number_of_remembered_decisions_is_bounded(
     store: Store, agent: ratectl.Agent, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(shadow, "_OUTSTANDING", 2)
     begun(store, agent, policies(**{"/": {"limits": {"slots": {**SLOTS, "max": 9}}}}))
     held = [agent.check("/", {"tenant": str(number)}) for number in range(4)]
-    trial = agent._following.beside._trial
+    trial = agent._following.shadow._trial
     assert trial is not None
     assert len(trial._outstanding) == 2
     assert set(trial._outstanding) == {id(each) for each in held[2:]}
 
 
-def test_one_whose_exception_cannot_begin_is_evaluated_no_more(
+def test_candidate_whose_exception_cannot_begin_is_no_longer_evaluated(
     store: Store, agent: ratectl.Agent, monkeypatch: pytest.MonkeyPatch
 ):
     begun(store, agent, simple("1/day", burst=3))
-    trial = agent._following.beside._trial
+    trial = agent._following.shadow._trial
     assert trial is not None
 
     def broken() -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(trial.enforcement, "keep_time", broken)
-    wait_for(lambda: agent._following.beside.rollout is None, "it is over")
+    wait_for(lambda: agent._following.shadow.rollout is None, "it is over")
     assert agent.check("/", ACME)
     advance_head(store)
     wait_for(lambda: agent.status.rejected == 2, "it is rejected when it is looked at again")
@@ -213,32 +215,34 @@ def test_one_whose_exception_cannot_begin_is_evaluated_no_more(
 
 
 def advance_head(store: Store) -> None:
-    """Have agents look at the head again."""
+    """Make agents read the head again."""
     head = read_live(store).head
     assert head is not None
     store.put(HEAD, replace(head, sequence=head.sequence + 1).encode())
 
 
-def test_a_forked_child_evaluates_by_itself(store: Store, store_url: str, agent: ratectl.Agent):
+def test_forked_child_evaluates_the_candidate_itself(
+    store: Store, store_url: str, agent: ratectl.Agent
+):
     begun(store, agent, simple("1/day", burst=3))
     child = os.fork()
     if child == 0:
         agent.check("/", ACME)
         deadline = time.monotonic() + 10
-        while agent._following.beside.rollout is None and time.monotonic() < deadline:
+        while agent._following.shadow.rollout is None and time.monotonic() < deadline:
             time.sleep(0.05)
         agent.check("/", ACME)
-        found = agent._following.beside.report()
+        found = agent._following.shadow.report()
         os._exit(found.requests if found else 99)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 1
     assert report(agent).requests == 0
 
 
-def test_a_decision_in_the_place_of_another_is_not_taken_for_it(store: Store, agent: ratectl.Agent):
-    """Identities are used again: what it would refuse now has nothing to give back."""
+def test_reused_object_id_does_not_confuse_decisions(store: Store, agent: ratectl.Agent):
+    """Python reuses ``id()``: a refused request must not release an earlier slot."""
     begun(store, agent, policies(**{"/": {"limits": {"slots": SLOTS}}}))
-    trial = agent._following.beside._trial
+    trial = agent._following.shadow._trial
     assert trial is not None
     held = agent.check("/", ACME)
     assert id(held) in trial._outstanding

@@ -1,4 +1,4 @@
-"""Agents that hold public keys obey what one of these keys has signed, and nothing else."""
+"""Agents with public keys obey only heads that one of these keys has signed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def flipped(signature: str | None) -> str:
     return base64.b64encode(raw).decode()
 
 
-def test_it_runs_what_is_signed_and_follows(
+def test_agent_follows_signed_generations(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ):
     agent = make_agent(store_url, public_keys=[keys.public])
@@ -63,23 +63,23 @@ def test_it_runs_what_is_signed_and_follows(
 
 
 class Scene(NamedTuple):
-    """A store whose head is good, and what an attacker has who can write it, but not sign."""
+    """A store with a good head, and the data of an attacker who can write it but not sign."""
 
     store: Store
     evil: Signer
-    """A key that nobody trusts."""
+    """A key that no agent trusts."""
     first: Head
-    """The head of generation 1, which was good once."""
+    """The signed head of generation 1, which is no longer live."""
     head: Head
     foreign: Head
     """Signed by the trusted key, for environment ``fff…``."""
     later: Head
-    """Signed for this environment, and its bytes are not there."""
+    """Signed for this environment; the bytes of its bundle are missing."""
     twin: Head
-    """Signed, of the same sequence as ``head``, and says something else."""
+    """Signed; it has the sequence of ``head`` and other content."""
 
 
-# Each does something to the store, and returns what the agent says of it.
+# Each of these functions changes the store, and returns a part of the agent's error.
 
 
 def stripped(scene: Scene) -> str:
@@ -105,44 +105,44 @@ def wrong_key(scene: Scene) -> str:
         bundle=upload(scene.store, encode_policies(EVIL)),
     )
     scene.store.put(HEAD, signed(scene.store, forged, scene.evil).encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def flipped_signature(scene: Scene) -> str:
     scene.store.put(HEAD, replace(scene.head, signature=flipped(scene.head.signature)).encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def truncated_signature(scene: Scene) -> str:
     scene.store.put(HEAD, replace(scene.head, signature=(scene.head.signature or "")[:-8]).encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def signature_that_is_no_base64(scene: Scene) -> str:
     scene.store.put(HEAD, replace(scene.head, signature="é" * 88).encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def empty_signature(scene: Scene) -> str:
     scene.store.put(HEAD, replace(scene.head, signature="").encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def another_bundle(scene: Scene) -> str:
     scene.store.put(
         HEAD, replace(scene.head, bundle=upload(scene.store, encode_policies(EVIL))).encode()
     )
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def another_generation(scene: Scene) -> str:
     scene.store.put(HEAD, replace(scene.head, generation=3, latest=3).encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def a_later_sequence(scene: Scene) -> str:
     scene.store.put(HEAD, replace(scene.head, sequence=scene.head.sequence + 5).encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def a_candidate_for_everybody(scene: Scene) -> str:
@@ -150,12 +150,12 @@ def a_candidate_for_everybody(scene: Scene) -> str:
         generation=3, bundle=upload(scene.store, encode_policies(EVIL)), rollout="r", percent=100
     )
     scene.store.put(HEAD, replace(scene.head, candidate=candidate).encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def another_latest(scene: Scene) -> str:
     scene.store.put(HEAD, replace(scene.head, latest=99).encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def old_generation(scene: Scene) -> str:
@@ -165,13 +165,13 @@ def old_generation(scene: Scene) -> str:
 
 def another_head_of_the_same_sequence(scene: Scene) -> str:
     scene.store.put(HEAD, scene.twin.encode())
-    return f"another head of sequence {scene.head.sequence}"
+    return f"has the same sequence ({scene.head.sequence})"
 
 
 def other_environment(scene: Scene) -> str:
-    """A head that the trusted key signed for another environment, and that one's identity."""
+    """Put a head that the trusted key signed for another environment, and its identity."""
     scene.store.put(HEAD, scene.foreign.encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def other_environments_store(scene: Scene) -> str:
@@ -188,7 +188,7 @@ def no_environment(scene: Scene) -> str:
 
 
 def flipped_byte_of_the_bundle(scene: Scene) -> str:
-    """A signed head whose bytes were changed where they lie."""
+    """Publish a signed head, and change the bytes of its bundle in the store."""
     data = bytearray(encode_policies(simple("7/s")))
     sha256 = digest(bytes(data))
     data[len(data) // 2] ^= 1
@@ -212,7 +212,7 @@ TAMPERED = [
 
 
 @pytest.mark.parametrize("tamper", TAMPERED, ids=lambda each: each.__name__)
-def test_what_was_tampered_with_is_refused_and_the_old_generation_keeps_serving(
+def test_tampered_store_is_refused_and_the_old_generation_stays(
     store: Store,
     store_url: str,
     make_agent: Make,
@@ -239,7 +239,7 @@ def test_what_was_tampered_with_is_refused_and_the_old_generation_keeps_serving(
     agent = make_agent(store_url, id="me", public_keys=[keys.public])
     assert agent.generation == 2
     reason = tamper(scene)
-    wait_for(lambda: reason in (agent.status.error or ""), f"{reason!r} is said", 10)
+    wait_for(lambda: reason in (agent.status.error or ""), f"{reason!r} is reported", 10)
     (record,) = wait_for(
         lambda: (found := [each for each in read_agents(store) if each.error]) and found,
         "the refusal is reported",
@@ -254,7 +254,7 @@ def test_what_was_tampered_with_is_refused_and_the_old_generation_keeps_serving(
     assert restarted.check("/", ACME).generation == 2, "from disk"
     restarted.close()
 
-    # Who has never run anything knows neither an older head nor an environment.
+    # A new agent knows neither an older head nor an environment.
     ancient = (old_generation, another_head_of_the_same_sequence, other_environments_store)
     if tamper not in ancient:
         newcomer = make_agent(
@@ -264,7 +264,7 @@ def test_what_was_tampered_with_is_refused_and_the_old_generation_keeps_serving(
         assert newcomer.check("/", ACME).reason == "error"
 
 
-def test_an_agent_that_is_told_its_environment_refuses_any_other(
+def test_agent_with_an_environment_refuses_any_other(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ):
     good = make_agent(
@@ -279,7 +279,7 @@ def test_an_agent_that_is_told_its_environment_refuses_any_other(
 
 
 @pytest.mark.parametrize("part", ["head", "data", "signature", "accepted"])
-def test_what_lies_on_disk_is_verified_as_well(
+def test_last_good_is_verified_too(
     published: Store, store_url: str, make_agent: Make, keys: Keys, tmp_path: Path, part: str
 ):
     make_agent(store_url, id="me", public_keys=[keys.public]).close()
@@ -306,10 +306,10 @@ def test_what_lies_on_disk_is_verified_as_well(
         assert "last-good" in (agent.status.error or "")
 
 
-def test_any_one_of_its_keys_is_enough(
+def test_signature_of_any_trusted_key_is_enough(
     published: Store, store_url: str, make_agent: Make, keys: Keys, tmp_path: Path
 ):
-    """So that a key can be replaced: agents get the new one first, then publishers do."""
+    """This allows key rotation: agents get the new key first, then publishers do."""
     new = Keys(tmp_path, "new")
     both = tmp_path / "both.pub"
     both.write_bytes(new.public.read_bytes() + b"\n" + keys.public.read_bytes())
@@ -341,7 +341,7 @@ def test_without_keys_signatures_do_not_matter(
     assert agent.wait_for_generation(3, 5)
 
 
-def test_no_keys_are_not_the_same_as_none(tmp_path: Path, make_agent: Make, keys: Keys):
+def test_empty_list_of_keys_is_an_error(tmp_path: Path, make_agent: Make, keys: Keys):
     url = f"sqlite:///{tmp_path}/r.db"
     empty = tmp_path / "empty.pub"
     empty.touch()
@@ -358,45 +358,45 @@ def test_no_keys_are_not_the_same_as_none(tmp_path: Path, make_agent: Make, keys
     cases: list[tuple[Any, str]] = [
         ([], "public_keys is empty"),
         ([empty], "holds no public keys"),
-        ([junk], "or something else behind them"),
-        ([damaged], "no public key"),
-        ([other], "no Ed25519 key"),
+        ([junk], "or other data after them"),
+        ([damaged], "not a public key"),
+        ([other], "not an Ed25519 key"),
         ([tmp_path / "nowhere.pub"], "cannot read the key"),
         ([tmp_path / "platform.key"], "holds no public keys"),
     ]
     for given, said in cases:
         with pytest.raises(UsageError, match=said):
             make_agent(url, public_keys=given)
-    with pytest.raises(UsageError, match="needs public keys"):
+    with pytest.raises(UsageError, match="needs public_keys"):
         make_agent(url, environment="x")
     with pytest.raises(UsageError, match="a directory is not signed"):
         make_agent(str(tmp_path), public_keys=[keys.public])
 
 
-def test_keys_are_made_once_and_for_their_owner(tmp_path: Path):
+def test_key_files_are_private_and_never_overwritten(tmp_path: Path):
     private, public = tmp_path / "a.key", tmp_path / "a.pub"
     generate_key(private, public)
     assert private.stat().st_mode & 0o777 == 0o600
     before = private.read_bytes()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         generate_key(private, public)
     assert private.read_bytes() == before
     private.unlink()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         generate_key(private, public)
     assert not private.exists()
     with pytest.raises(UsageError, match="cannot write"):
         generate_key(tmp_path / "no" / "a.key", tmp_path / "no" / "a.pub")
     public.unlink()
     public.mkdir()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         generate_key(private, public)
     public.rmdir()
     generate_key(private, public)
-    with pytest.raises(UsageError, match="is no private key"):
+    with pytest.raises(UsageError, match="is not a private key"):
         Signer.load(public)
     public.write_bytes(b"something else\n" + public.read_bytes())
-    with pytest.raises(UsageError, match="is no environment"):
+    with pytest.raises(UsageError, match="is not an environment"):
         Signer.load(public)
     another = tmp_path / "another.key"
     generate_key(another, tmp_path / "another.pub")
@@ -433,7 +433,7 @@ def test_a_signature_covers_every_field_of_a_head():
     assert Head.decode(replace(head, signature="s").encode()).signed_part() == head.signed_part()
 
 
-def test_a_forked_child_knows_what_its_parent_has_accepted(
+def test_forked_child_knows_heads_accepted_by_its_parent(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ):
     first = replace(head_of(published))
@@ -460,7 +460,7 @@ def test_a_forked_child_knows_what_its_parent_has_accepted(
     assert "an old head was put back" in said
 
 
-def test_a_newcomer_on_the_machine_knows_what_others_have_accepted(
+def test_new_agent_knows_heads_accepted_by_its_neighbours(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ):
     first = head_of(published)
@@ -473,13 +473,13 @@ def test_a_newcomer_on_the_machine_knows_what_others_have_accepted(
     wait_for(lambda: "an old head" in (again.status.error or ""), "it is refused", 10)
 
 
-def test_an_environment_to_insist_on_is_not_empty(tmp_path: Path, make_agent: Make, keys: Keys):
+def test_empty_environment_is_refused(tmp_path: Path, make_agent: Make, keys: Keys):
     for empty in ("", " "):
         with pytest.raises(UsageError, match="environment is empty"):
             make_agent(f"sqlite:///{tmp_path}/r.db", public_keys=[keys.public], environment=empty)
 
 
-def test_who_looked_before_a_change_and_comes_after_it_is_no_attacker(
+def test_stale_head_read_is_not_reported_as_tampering(
     published: Store, store_url: str, make_agent: Make, keys: Keys
 ):
     stale = published.get(HEAD)

@@ -1,4 +1,4 @@
-"""Agents that hold public keys obey no kill switch that none of these keys has signed."""
+"""Agents with public keys obey only kill switches that one of these keys has signed."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def unsigned_switch(store: Store, keys: Keys, evil: Keys) -> str:
 
 def switch_signed_by_another_key(store: Store, keys: Keys, evil: Keys) -> str:
     turned(store, evil.signer)
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def widened_switch(store: Store, keys: Keys, evil: Keys) -> str:
-    """Signed for one scope, and changed to mean every one."""
+    """Change the scope of a signed switch to ``/``."""
     real = turned(store, keys.signer, "/nobody/goes/there")
     on = (replace(real.on[0], scope="/"),)
     store.put(PANIC, replace(real, sequence=real.sequence + 1, on=on).encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def switch_of_another_environment(store: Store, keys: Keys, evil: Keys) -> str:
@@ -57,13 +57,13 @@ def switch_of_another_environment(store: Store, keys: Keys, evil: Keys) -> str:
     record = Switches().turned_on(switch)
     signature = keys.signer.sign("panic", "f" * 32, record.signed_part())
     store.put(PANIC, replace(record, signature=signature).encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def head_signature_for_a_switch(store: Store, keys: Keys, evil: Keys) -> str:
     record = Switches().turned_on(Switch.now("/", "open", "INC-42", "Ada"))
     store.put(PANIC, replace(record, signature=head_of(store).signature).encode())
-    return "by no key that this agent trusts"
+    return "not from a key that this agent trusts"
 
 
 def switch_that_was_turned_off_since(store: Store, keys: Keys, evil: Keys) -> str:
@@ -72,7 +72,7 @@ def switch_that_was_turned_off_since(store: Store, keys: Keys, evil: Keys) -> st
     assert item is not None
     change_switches(store, lambda known: known.turned_off(), keys.signer)
     store.put(PANIC, item.value)
-    return "is older than what is obeyed"
+    return "is older than the one that is obeyed"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def switch_that_was_turned_off_since(store: Store, keys: Keys, evil: Keys) -> st
     ],
     ids=lambda each: each.__name__,
 )
-def test_a_switch_that_nobody_trusted_has_turned_is_not_obeyed(
+def test_switch_without_a_trusted_signature_is_not_obeyed(
     published: Store,
     store_url: str,
     make_agent: Make,
@@ -97,6 +97,6 @@ def test_a_switch_that_nobody_trusted_has_turned_is_not_obeyed(
 ):
     agent = make_agent(store_url, public_keys=[keys.public])
     reason = tamper(published, keys, Keys(tmp_path, "evil"))
-    wait_for(lambda: reason in (agent.status.error or ""), f"{reason!r} is said", 10)
+    wait_for(lambda: reason in (agent.status.error or ""), f"{reason!r} is reported", 10)
     assert [each.scope for each in agent.status.panic] in ([], ["/nobody/goes/there"])
     assert [bool(agent.check("/", ACME)) for _ in range(3)] == [True, True, False]

@@ -1,4 +1,4 @@
-"""What honest signers do not sign: nothing that somebody else may have written."""
+"""Honest signers sign nothing that somebody else may have written."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 
 def evil_head(store: Store) -> Head:
-    """What somebody who can write the store, and not sign, would like to have signed."""
+    """Put an unsigned evil head into the store, which an attacker wants to have signed."""
     bundle = upload(store, encode_policies(EVIL))
     return replace(head_of(store), bundle=bundle, generation=9, latest=9)
 
 
 @pytest.mark.parametrize("step", ["start", "advance", "abort", "promote"])
-def test_no_step_of_a_rollout_signs_a_live_generation_that_its_key_has_not(
+def test_no_rollout_step_signs_a_live_generation_of_another_key(
     published: Store, store_url: str, make_agent: Make, keys: Keys, step: str
 ):
     agent = make_agent(store_url, public_keys=[keys.public])
@@ -62,7 +62,9 @@ def test_no_step_of_a_rollout_signs_a_live_generation_that_its_key_has_not(
         steps[step]()
     wait_for(lambda: "was changed since" in (agent.status.error or ""), "it is refused")
     assert agent.check("/", ACME).capacity == 2
-    assert publish_signed(published, simple("4/s"), keys) == 10, "what is published from files is"
+    assert publish_signed(published, simple("4/s"), keys) == 10, (
+        "a publication from files is signed"
+    )
     assert agent.wait_for_generation(10, 5)
 
 
@@ -74,7 +76,7 @@ def publish_signed(store: Store, tree: PolicyTree, keys: Keys) -> int:
     return entry.generation
 
 
-def test_rollback_signs_nothing_that_its_key_has_not_signed_before(published: Store, keys: Keys):
+def test_rollback_signs_only_what_its_key_signed_before(published: Store, keys: Keys):
     entry = read_entry(published, 1)
     forged = replace(entry, bundle=upload(published, encode_policies(simple("9999/s"))))
     published.put(history_key(1), forged.encode())
@@ -89,9 +91,7 @@ def test_rollback_signs_nothing_that_its_key_has_not_signed_before(published: St
     [{"stages": [1.0]}, {"bake_seconds": 0.0}, {"min_requests": 0}, {"band": None}],
     ids=lambda each: next(iter(each)),
 )
-def test_a_controller_goes_by_the_terms_that_were_signed(
-    published: Store, keys: Keys, change: dict[str, Any]
-):
+def test_controller_uses_the_signed_terms(published: Store, keys: Keys, change: dict[str, Any]):
     terms = Terms.of([1.0, 100.0], bake_seconds=3600.0)
     assert start(published, simple("3/s"), ME, terms, signer=keys.signer) is not None
     record = replace(read_rollout(published).record, **change)
@@ -103,7 +103,7 @@ def test_a_controller_goes_by_the_terms_that_were_signed(
     abort(published, read_rollout(published), "Ada", "", keys.signer)
 
 
-def test_the_stage_is_what_the_head_says(published: Store, keys: Keys):
+def test_stage_comes_from_the_head(published: Store, keys: Keys):
     terms = Terms.of([1.0, 50.0, 100.0])
     assert start(published, simple("3/s"), ME, terms, signer=keys.signer) is not None
     record = replace(read_rollout(published).record, stage=2)
@@ -114,7 +114,7 @@ def test_the_stage_is_what_the_head_says(published: Store, keys: Keys):
     assert candidate.percent == 50.0
 
 
-def test_a_key_that_is_bound_signs_and_is_trusted_for_one_environment(
+def test_bound_key_is_valid_for_one_environment_only(
     published: Store, store_url: str, make_agent: Make, keys: Keys, tmp_path: Path
 ):
     here = environment_of(published)
@@ -124,7 +124,7 @@ def test_a_key_that_is_bound_signs_and_is_trusted_for_one_environment(
     assert publish(published, simple("3/s"), ME, signer=bound) is not None
     agent = make_agent(store_url, public_keys=[public])
     assert agent.generation == 3
-    # Another environment's store that says it is this one, and then what it really is.
+    # Another environment's store first claims this identity, then shows its real one.
     published.put(ENVIRONMENT, Environment(id="f" * 32, created="then").encode())
     with pytest.raises(Untrusted, match="the key is for"):
         publish(published, simple("4/s"), ME, signer=bound)
@@ -133,4 +133,4 @@ def test_a_key_that_is_bound_signs_and_is_trusted_for_one_environment(
     )
     head = signed(published, replace(head_of(published), sequence=9), keys.signer, "f" * 32)
     published.put(HEAD, head.encode())
-    wait_for(lambda: "by no key" in (newcomer.status.error or ""), "it is refused", 10)
+    wait_for(lambda: "not from a key" in (newcomer.status.error or ""), "it is refused", 10)

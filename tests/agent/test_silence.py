@@ -1,4 +1,4 @@
-"""An agent that enforces nothing, or something old, says so: in its status, and once in the log."""
+"""An agent that enforces nothing or old policies reports it: in its status, and once in the log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.said import RETRIES, Log, says, well
+from agent.problems import RETRIES, Log, wait_for_problem, wait_until_well
 from etcd_server import wait_for
 from ratectl.fleet.usage import read_agents
 from ratectl.kill_switch.switches import PANIC, Switch, change_switches
@@ -32,7 +32,7 @@ ACME = {"tenant": "acme"}
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A store with generation 1."""
+    """A SQLite file with generation 1."""
     path = tmp_path / "folder" / "rates.db"
     with open_store(f"sqlite:///{path}") as store:
         publish_policies(store, simple())
@@ -43,11 +43,11 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("on_error", ["allow", "deny"])
-def test_a_store_in_which_nothing_was_published_is_told_from_one_that_fails(
+def test_empty_store_is_distinguished_from_a_failing_one(
     store: Store, store_url: str, make_agent: Make, log: Log, on_error: str
 ) -> None:
     agent = make_agent(store_url, on_error=on_error, ready_timeout=0.5)
-    said = says(agent, "nothing is published in ")
+    said = wait_for_problem(agent, "nothing is published in ")
     assert store.url in said, "the environment may be misspelt"
     assert "on_error answers every request" in said
     assert "`ratectl apply PATH`" in said
@@ -60,26 +60,24 @@ def test_a_store_in_which_nothing_was_published_is_told_from_one_that_fails(
     time.sleep(RETRIES)
     assert [said] == log.warnings
     publish_policies(store, simple())
-    well(agent)
-    wait_for(lambda: log.warnings == [said, f"no longer: {said}"], "the end is logged")
+    wait_until_well(agent)
+    wait_for(lambda: log.warnings == [said, f"resolved: {said}"], "the end is logged")
     wait_for(lambda: read_agents(store)[0].error is None, "`ratectl agents` shows that it is over")
 
 
-def test_what_was_published_elsewhere_is_not_in_force_here(
+def test_publication_in_another_environment_is_not_enforced(
     store: Store, store_url: str, make_agent: Make
 ) -> None:
-    """A misspelt environment, or another file, is a store like any other."""
+    """A misspelt environment, or another file, is a store without that generation."""
     publish_policies(store, simple())
     other = store_url.replace(".db", "-other.db") if "sqlite" in store_url else f"{store_url}x"
     agent = make_agent(other, ready_timeout=0.5)
-    said = says(agent, "nothing is published in ")
+    said = wait_for_problem(agent, "nothing is published in ")
     assert other.rpartition("/")[2] in said
 
 
-def test_a_status_says_what_it_waits_for_before_anything_is_known(
-    make_agent: Make, log: Log
-) -> None:
-    """A server that takes a connection and says nothing; agents do not wait for it for ever."""
+def test_status_names_the_missing_step_before_the_first_answer(make_agent: Make, log: Log) -> None:
+    """A server that accepts a connection and never answers; agents do not wait for ever."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"etcd://127.0.0.1:{silent.getsockname()[1]}/prod"
         agent = make_agent(url, ready_timeout=0.2)
@@ -87,10 +85,10 @@ def test_a_status_says_what_it_waits_for_before_anything_is_known(
         assert agent.status.error == said
         assert log.warnings == [said]
         assert agent.check("/shop", ACME).reason == "error"
-        said = says(agent, "is not reachable", 15)
+        said = wait_for_problem(agent, "is not reachable", 15)
         time.sleep(RETRIES)
         agent.close()
-    log.once()
+    log.check_no_repeats()
 
 
 @pytest.mark.etcd
@@ -99,24 +97,24 @@ def test_a_server_without_tls_is_named_where_tls_is_expected(
 ) -> None:
     url = etcd_server.store_url("prod").replace("etcd://", "etcds://")
     agent = make_agent(url, ready_timeout=0.2)
-    assert "TLS" in says(agent, "is not reachable", 15)
+    assert "TLS" in wait_for_problem(agent, "is not reachable", 15)
 
 
 # -- decisions that fail ---------------------------------------------------------------------------
 
 
 class Broken(dict[str, str]):
-    """Attributes that cannot be looked at."""
+    """Attributes that cannot be read."""
 
     def get(self, *_: object) -> str:
         raise ZeroDivisionError("a mapping of the service's own")
 
 
 @pytest.mark.parametrize("kind", ["store", "directory"])
-def test_decisions_that_fail_are_reported_while_they_do(
+def test_failing_decisions_are_reported_while_they_fail(
     file: Path, make_agent: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Every request of the service may be answered by ``on_error``."""
+    """``on_error`` may answer every request of the service."""
     folder = tmp_path / "policies"
     folder.mkdir()
     (folder / "all.yaml").write_text(
@@ -125,15 +123,15 @@ def test_decisions_that_fail_are_reported_while_they_do(
     agent = make_agent(f"sqlite:///{file}" if kind == "store" else folder)
     assert agent.check("/shop", Broken()).reason == "error"
     said = "decisions fail, and on_error answers them: ZeroDivisionError: a mapping of the service"
-    says(agent, said)
+    wait_for_problem(agent, said)
     monkeypatch.setattr("ratectl.agent.agent._LOG_ERRORS_EVERY", 0.0)
-    well(agent)
+    wait_until_well(agent)
 
 
 # -- the kill switch, exceptions, forks ------------------------------------------------------------
 
 
-def test_a_deleted_record_of_the_kill_switch_is_reported_and_obeyed(
+def test_deleted_kill_switch_record_is_reported_and_still_obeyed(
     store: Store, store_url: str, make_agent: Make, log: Log
 ) -> None:
     publish_policies(store, simple())
@@ -142,15 +140,15 @@ def test_a_deleted_record_of_the_kill_switch_is_reported_and_obeyed(
     change_switches(store, lambda known: known.turned_on(switch))
     wait_for(lambda: agent.status.panic, "it is obeyed")
     store.delete(PANIC)
-    says(agent, "the kill switch's record is gone from the store; what was on stays on")
+    wait_for_problem(agent, "the kill switch's record is gone from the store; what was on stays on")
     assert agent.status.panic
     change_switches(store, lambda known: known.turned_on(switch).turned_off())
-    well(agent)
+    wait_until_well(agent)
     wait_for(lambda: not agent.status.panic, "it is off")
-    log.once()
+    log.check_no_repeats()
 
 
-def test_a_forked_child_that_cannot_follow_says_so(
+def test_forked_child_that_cannot_follow_reports_it(
     file: Path, make_agent: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = make_agent(f"sqlite:///{file}")
@@ -173,7 +171,7 @@ def test_a_forked_child_that_cannot_follow_says_so(
     os.close(writing)
     with os.fdopen(reading) as pipe:
         assert pipe.read() == (
-            "False this forked process follows nothing, and keeps what is in force: "
+            "False this forked process gets no updates and keeps the policies in force: "
             "can't start new thread ok"
         )
     assert agent.status.error is None

@@ -1,4 +1,4 @@
-"""An agent whose user may not read or write its environment any more says so, on a real etcd."""
+"""An agent whose etcd user loses its rights reports it (real etcd)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.said import RETRIES, Log, says, well
+from agent.problems import RETRIES, Log, wait_for_problem, wait_until_well
 from etcd_server import EtcdServer, wait_for
 from ratectl.fleet.usage import read_agents
 from ratectl.stores import open_store
@@ -33,7 +33,7 @@ WRONG = "refuses user or password: etcdserver: authentication failed, invalid us
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EtcdServer]:
-    """Authentication is enabled."""
+    """An etcd with authentication enabled."""
     server = EtcdServer.start()
     server.enable_auth()
     yield server
@@ -65,7 +65,7 @@ class User:
         self._call("role/revoke", {"role": self.name, **self._range()})
 
     def only_read(self) -> None:
-        self.grant("READ")  # in the place of what was granted for these keys
+        self.grant("READ")  # replaces the earlier permission for these keys
 
     def leave_role(self) -> None:
         self._call("user/revoke", {"name": self.name, "role": self.name})
@@ -97,7 +97,7 @@ LOSSES = [
     (User.delete, User.add, WRONG),
     (User.change_password, User.change_password_back, WRONG),
 ]
-"""Ways to take a user's rights away and to give them back, and the problem in the meantime."""
+"""Ways to revoke and restore a user's rights, with the problem in the meantime."""
 
 
 def named(each: object) -> str:
@@ -106,7 +106,7 @@ def named(each: object) -> str:
 
 @pytest.fixture
 def user(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> User:
-    """A user in whose environment generation 1 is live; the process acts as him."""
+    """A user whose environment has generation 1; the process uses this user's credentials."""
     user = User(server)
     monkeypatch.setenv("RATECTL_ETCD_USER", user.name)
     monkeypatch.setenv("RATECTL_ETCD_PASSWORD", PASSWORD)
@@ -117,7 +117,7 @@ def user(server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> User:
 
 @pytest.fixture
 def admin(server: EtcdServer, user: User, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """The store as root sees it."""
+    """The store, opened as root."""
     with monkeypatch.context() as patch:
         patch.setenv("RATECTL_ETCD_USER", "root")
         patch.setenv("RATECTL_ETCD_PASSWORD", "root-secret")
@@ -137,7 +137,7 @@ def test_a_user_without_rights_at_the_start_is_reported(
 ) -> None:
     lose(user)
     agent = make_agent(user.url, ready_timeout=0.5)
-    assert says(agent, said).endswith("on_error answers every request until then")
+    assert wait_for_problem(agent, said).endswith("on_error answers every request until then")
     problem = agent.status.problems["store"]
     assert (agent.status.connected, agent.generation) == (False, 0)
     assert agent.check("/shop", ACME).reason == "error"
@@ -145,8 +145,8 @@ def test_a_user_without_rights_at_the_start_is_reported(
     assert log.warnings == [problem]
     regain(user)
     assert agent.wait_ready(15)
-    well(agent)
-    wait_for(lambda: log.warnings == [problem, f"no longer: {problem}"], "the end is logged")
+    wait_until_well(agent)
+    wait_for(lambda: log.warnings == [problem, f"resolved: {problem}"], "the end is logged")
 
 
 @pytest.mark.parametrize(("lose", "regain", "said"), LOSSES, ids=named)
@@ -159,13 +159,13 @@ def test_a_user_whose_rights_are_revoked_while_it_watches_is_reported(
     regain: Callable[[User], None],
     said: str,
 ) -> None:
-    """etcd lets a watch go on that it had admitted: the agent has to find out by itself."""
+    """etcd keeps an admitted watch open: the agent has to notice the revocation otherwise."""
     agent = make_agent(user.url)
     assert agent.generation == 1
     lose(user)
-    problem = says(agent, said, 15)
+    problem = wait_for_problem(agent, said, 15)
     assert agent.status.connected is False
-    assert agent.check("/shop", ACME).reason in ("ok", "limited"), "what is in force stays"
+    assert agent.check("/shop", ACME).reason in ("ok", "limited"), "the policies in force stay"
     for _ in range(8):
         time.sleep(RETRIES / 4)
         assert agent.status.error == problem, "it does not come and go"
@@ -175,13 +175,13 @@ def test_a_user_whose_rights_are_revoked_while_it_watches_is_reported(
     assert agent.status.error == problem
     regain(user)
     assert agent.wait_for_generation(2, 15)
-    well(agent)
-    wait_for(lambda: log.warnings[-1].startswith("no longer: "), "the end is logged")
-    log.once()
+    wait_until_well(agent)
+    wait_for(lambda: log.warnings[-1].startswith("resolved: "), "the end is logged")
+    log.check_no_repeats()
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_a_user_who_may_only_read_follows_and_is_said_not_to_report(
+def test_read_only_user_follows_and_its_missing_reports_are_a_problem(
     user: User, make_agent: Make, admin: Store, log: Log, later: bool
 ) -> None:
     if not later:
@@ -190,7 +190,7 @@ def test_a_user_who_may_only_read_follows_and_is_said_not_to_report(
     assert agent.generation == 1
     if later:
         user.only_read()
-    problem = says(agent, "`ratectl agents` does not show this agent, which cannot report", 15)
+    problem = wait_for_problem(agent, "does not show this agent: it cannot report", 15)
     assert "permission denied" in problem
     assert agent.status.connected
     publish_policies(admin, simple("9/s"))
@@ -198,6 +198,6 @@ def test_a_user_who_may_only_read_follows_and_is_said_not_to_report(
     time.sleep(RETRIES)
     assert log.warnings == [problem]
     user.grant()
-    well(agent, 15)
+    wait_until_well(agent, 15)
     wait_for(lambda: read_agents(admin), "it reports")
-    wait_for(lambda: log.warnings[1:] == [f"no longer: {problem}"], "the end is logged")
+    wait_for(lambda: log.warnings[1:] == [f"resolved: {problem}"], "the end is logged")

@@ -1,4 +1,4 @@
-"""An agent of a SQLite file that is damaged, replaced or locked says so."""
+"""An agent whose SQLite file is damaged, replaced or locked reports it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.said import RETRIES, Log, says, well
+from agent.problems import RETRIES, Log, wait_for_problem, wait_until_well
 from etcd_server import wait_for
 from ratectl.stores import open_store
 from support import publish_policies, simple
@@ -105,7 +105,7 @@ DURING = [
 
 
 def in_another_process(damage: Callable[[Path], None], path: Path) -> None:
-    """Damage a file. To open it in this process would end SQLite's locks of this process."""
+    """Damage a file in another process: opening it here would drop this process's SQLite locks."""
     code = f"from agent import test_silence_sqlite as t; t.{damage.__name__}(t.Path({str(path)!r}))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
@@ -113,7 +113,7 @@ def in_another_process(damage: Callable[[Path], None], path: Path) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A store with generation 1."""
+    """A SQLite file with generation 1."""
     path = tmp_path / "folder" / "rates.db"
     with open_store(f"sqlite:///{path}") as store:
         publish_policies(store, simple())
@@ -121,32 +121,32 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("damage", "said"), BEFORE, ids=lambda each: getattr(each, "__name__", ""))
-def test_a_file_that_is_no_store_is_reported_at_the_start(
+def test_file_that_is_not_a_store_is_reported_at_start(
     file: Path, make_agent: Make, log: Log, damage: Callable[[Path], None], said: str
 ) -> None:
     damage(file)
     agent = make_agent(f"sqlite:///{file}", ready_timeout=0.5)
-    assert str(file) in says(agent, said)
+    assert str(file) in wait_for_problem(agent, said)
     assert agent.check("/shop", ACME).reason == "error"
     time.sleep(RETRIES)
     assert len(log.warnings) == 1, log.warnings
 
 
 @pytest.mark.parametrize(("damage", "said"), DURING, ids=lambda each: getattr(each, "__name__", ""))
-def test_a_file_that_is_no_store_any_more_is_reported(
+def test_file_that_stops_being_a_store_is_reported(
     file: Path, make_agent: Make, log: Log, damage: Callable[[Path], None], said: str
 ) -> None:
     agent = make_agent(f"sqlite:///{file}")
     assert agent.generation == 1
     in_another_process(damage, file)
-    problem = says(agent, said)
+    problem = wait_for_problem(agent, said)
     assert str(file) in problem
     assert agent.status.connected is False
     time.sleep(RETRIES)
     assert log.warnings == [problem]
-    assert agent.check("/shop", ACME).reason in ("ok", "limited"), "what is in force stays"
+    assert agent.check("/shop", ACME).reason in ("ok", "limited"), "the policies in force stay"
     replace(agent, file)
-    wait_for(lambda: log.warnings == [problem, f"no longer: {problem}"], "the end is logged")
+    wait_for(lambda: log.warnings == [problem, f"resolved: {problem}"], "the end is logged")
 
 
 def replace(agent: ratectl.Agent, file: Path) -> None:
@@ -158,28 +158,28 @@ def replace(agent: ratectl.Agent, file: Path) -> None:
     publish(f"sqlite:///{beside}")
     beside.rename(file)
     wait_for(lambda: agent.check("/shop", {"tenant": "new"}).capacity == 9, "it follows")
-    well(agent)
+    wait_until_well(agent)
 
 
-def test_a_file_that_is_emptied_is_reported_and_not_taken_for_a_new_store(
+def test_emptied_file_is_reported_and_not_taken_for_a_new_store(
     file: Path, make_agent: Make, log: Log
 ) -> None:
-    """What SQLite finds and writes at that moment varies; tests/stores has each by itself."""
+    """The behaviour of SQLite at that moment varies; tests/stores tests each case."""
     agent = make_agent(f"sqlite:///{file}")
     in_another_process(emptied, file)
     wait_for(lambda: any(str(file) in each for each in log.warnings), "it is logged")
     time.sleep(RETRIES)
-    log.once()
+    log.check_no_repeats()
     assert agent.generation == 1
     assert "nothing is published" not in (agent.status.error or "")
     replace(agent, file)
 
 
 @pytest.mark.parametrize("ends", [("-wal",), ("-wal", "-shm")])
-def test_an_agent_whose_write_ahead_log_was_removed_follows_on(
+def test_agent_follows_after_its_write_ahead_log_was_removed(
     file: Path, make_agent: Make, ends: tuple[str, ...]
 ) -> None:
-    """Without the mend it reads and writes a deleted file, and misses what others publish."""
+    """Without the repair it would use a deleted file, and miss publications of others."""
     url = f"sqlite:///{file}"
     agent = make_agent(url)
     for end in ends:
@@ -189,7 +189,7 @@ def test_an_agent_whose_write_ahead_log_was_removed_follows_on(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code, url], check=True, env=environment)
     wait_for(lambda: agent.check("/shop", {"tenant": "new"}).capacity == 9, "it follows")
-    well(agent)
+    wait_until_well(agent)
 
 
 def publish(url: str) -> None:
@@ -197,7 +197,7 @@ def publish(url: str) -> None:
         publish_policies(store, simple("9/s"))
 
 
-def test_a_store_that_can_be_read_and_not_written_is_reported(
+def test_read_only_store_is_reported(
     file: Path, make_agent: Make, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratectl.agent.report._RENEW_SECONDS", 0.5)
@@ -205,11 +205,11 @@ def test_a_store_that_can_be_read_and_not_written_is_reported(
     writer = sqlite3.connect(file, isolation_level=None)
     try:
         writer.execute("BEGIN IMMEDIATE")
-        said = says(agent, "`ratectl agents` does not show this agent, which cannot report", 20)
+        said = wait_for_problem(agent, "does not show this agent: it cannot report", 20)
         assert "keeps it locked" in said
         assert agent.status.connected
         writer.execute("ROLLBACK")
     finally:
         writer.close()
-    well(agent)
-    wait_for(lambda: log.warnings == [said, f"no longer: {said}"], "the end is logged")
+    wait_until_well(agent)
+    wait_for(lambda: log.warnings == [said, f"resolved: {said}"], "the end is logged")

@@ -1,4 +1,4 @@
-"""What an agent knows of itself: what is news, and what is not."""
+"""Status of an agent: its texts, its changes, and threads that wait for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from ratectl.agent.state import AgentState
 
 
-def test_what_is_known_already_is_no_news():
+def test_unchanged_status_wakes_and_logs_nothing():
     state = AgentState()
     state.update(generation=3, panic=())
     seen = state.now
@@ -19,7 +19,7 @@ def test_what_is_known_already_is_no_news():
     assert state.wait_for_change(seen, 0) is seen
 
 
-def test_a_wake_up_is_one_though_nothing_changed():
+def test_wake_wakes_waiters_without_a_change():
     state = AgentState()
     seen = state.now
     state.wake()
@@ -27,7 +27,7 @@ def test_a_wake_up_is_one_though_nothing_changed():
     assert state.now == seen
 
 
-def test_a_problem_does_not_hide_that_on_error_answers():
+def test_status_with_a_problem_still_says_that_on_error_answers():
     state = AgentState()
     state.problem("store", "it is away")
     assert "it is away; waiting for the store's first answer: on_error" in str(state.now.error)
@@ -36,8 +36,8 @@ def test_a_problem_does_not_hide_that_on_error_answers():
     assert state.now.error is None
 
 
-def test_what_is_enforced_from_disk_waits_for_the_store():
-    """The store may have had others for hours."""
+def test_status_says_that_last_good_is_enforced_until_the_store_answers():
+    """The store may have had newer generations for hours."""
     state = AgentState()
     state.update(generation=3, source="last-good")
     said = "waiting for the store's first answer: generation 3 is enforced from disk until then"
@@ -49,7 +49,7 @@ def test_what_is_enforced_from_disk_waits_for_the_store():
     assert state.now.error is None
 
 
-def test_a_waiter_is_woken_by_what_it_waits_for():
+def test_waiter_is_woken_by_its_condition():
     state = AgentState()
     reached: list[bool] = []
     waiter = threading.Thread(
@@ -63,11 +63,11 @@ def test_a_waiter_is_woken_by_what_it_waits_for():
 
 
 class Late(BaseException):
-    """Raised when the time for something is over."""
+    """Raised by a time limit."""
 
 
-def test_time_limits_while_waiting_keep_no_lock():
-    """An agent that could not change its state any more would follow nothing."""
+def test_time_limit_exception_in_a_waiter_leaves_no_lock_held():
+    """With a held lock the agent could no longer change its state, and would follow nothing."""
 
     def handle(*_: object) -> None:
         raise Late
@@ -88,8 +88,8 @@ def test_time_limits_while_waiting_keep_no_lock():
     assert state.wait_for_generation(9, 0)
 
 
-def test_a_signal_at_the_end_of_the_time_does_not_make_waiting_endless():
-    """CPython 3.11 passes a negative rest on to ``SimpleQueue``, which takes it for "for ever"."""
+def test_signal_at_the_timeout_does_not_make_the_wait_endless():
+    """CPython 3.11 gives ``SimpleQueue`` a negative remaining time, which means "for ever"."""
     over = time.monotonic() + 15
 
     def handle(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Files of the kill switch: what an agent finds in place of one, and what it keeps itself."""
+"""Files of the kill switch: the operator's file, and the agent's copy of the store's record."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def open_files() -> int:
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe"])
-def test_what_is_no_regular_file_is_refused_and_closed(tmp_path: Path, kind: str):
-    """Docker makes a folder where a file that is to be mounted is not there."""
+def test_switch_path_that_is_not_a_regular_file_is_refused_and_closed(tmp_path: Path, kind: str):
+    """Docker creates a folder in place of a missing file that it has to mount."""
     path = switch_file(tmp_path)
     path.mkdir() if kind == "folder" else os.mkfifo(path)
     before = open_files()
@@ -51,17 +51,19 @@ def test_a_folder_in_place_of_the_file_is_logged_once(
     held = []
     for _ in range(3):
         file.look()
-        held.append(os.open(tmp_path, os.O_RDONLY))  # other descriptors come and go meanwhile
+        held.append(
+            os.open(tmp_path, os.O_RDONLY)
+        )  # other descriptors are opened and closed meanwhile
     for each in held:
         os.close(each)
     assert len(caplog.records) == 1
     assert "no regular file" in state.now.problems["panic-file"]
 
 
-def test_the_folder_of_an_agent_is_closed_when_it_is_made_anew(
+def test_recreated_state_folder_is_private(
     store: Store, store_url: str, tmp_path: Path, make_agent: Make
 ):
-    """Somebody has removed the state directory while the agent runs."""
+    """The state directory is removed while the agent runs."""
     agent = make_agent(store_url)
     wait_for(lambda: agent.status.connected, "the store is heard")
     shutil.rmtree(tmp_path / "state")
@@ -78,10 +80,10 @@ def turn_on(store: Store) -> None:
     change_switches(store, lambda on: on.turned_on(switch))
 
 
-def test_switches_that_cannot_be_remembered_are_a_problem_until_they_are(
+def test_unsaved_switches_are_a_problem_until_they_are_saved(
     store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    """After a restart without the store they would be off."""
+    """Otherwise they would be off after a restart without the store."""
     state = AgentState()
     folder = tmp_path / "state"
     folder.write_text("no folder")
@@ -91,8 +93,8 @@ def test_switches_that_cannot_be_remembered_are_a_problem_until_they_are(
     turn_on(store)
     for _ in range(2):
         switches.see(store, store.get(PANIC))
-    assert "cannot remember the kill switch" in state.now.problems["panic-disk"]
-    assert len([each for each in caplog.records if "remember" in each.message]) == 1
+    assert "cannot save the kill switch" in state.now.problems["panic-disk"]
+    assert len([each for each in caplog.records if "cannot save" in each.message]) == 1
     folder.unlink()
     switches.see(store, store.get(PANIC))
     assert "panic-disk" not in state.now.problems
@@ -100,10 +102,10 @@ def test_switches_that_cannot_be_remembered_are_a_problem_until_they_are(
     assert state.now.panic
 
 
-def test_a_folder_that_is_not_writable_is_said_once(
+def test_unwritable_folder_is_logged_once(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    """The file that is written beside has another name each time."""
+    """The temporary file has another name each time."""
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device", f"{tmp_path}/{time.monotonic_ns()}")
@@ -116,4 +118,4 @@ def test_a_folder_that_is_not_writable_is_said_once(
     monkeypatch.setattr(os, "fsync", full)
     for _ in range(3):
         switches.see(store, store.get(PANIC))
-    assert len([each for each in caplog.records if "remember" in each.message]) == 1
+    assert len([each for each in caplog.records if "cannot save" in each.message]) == 1

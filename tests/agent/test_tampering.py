@@ -1,7 +1,7 @@
-"""No tampering is enforced by an agent that holds keys, nor signed by an honest operator.
+"""Tampering: no agent with keys enforces it, and no honest operator signs it.
 
-Each row of the table is tried on a running agent, on one that starts again, and once more after
-honest operators have acted who know nothing of it.
+Each row of the table is tested on a running agent, on a restarted one, and again after actions of
+honest operators who do not know of it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def try_it(scene: Scene, row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_tampering_is_neither_enforced_nor_signed(scene: Scene, row: Row) -> None:
+def test_tampering_is_neither_enforced_nor_signed(scene: Scene, row: Row) -> None:
     scene.misled = row in TAMPERINGS["environments"]
     try_it(scene, row)
 
@@ -68,10 +68,8 @@ OLD = [row for rows in TAMPERINGS.values() for row in rows if "old" in (row.said
 
 
 @pytest.mark.parametrize("row", OLD, ids=lambda row: row.name)
-def test_old_records_that_are_continued_while_no_agent_is_there_are_not_enforced(
-    scene: Scene, row: Row
-) -> None:
-    """A signer has no memory, and nobody tells it: agents do have one."""
+def test_old_records_continued_without_agents_are_not_enforced(scene: Scene, row: Row) -> None:
+    """A signer keeps no state and gets no reports here, but agents remember what they obeyed."""
     scene.agent.close()
     row.tamper(scene)
     scene.misled = True
@@ -90,21 +88,21 @@ def test_a_bound_key_signs_for_no_other_environment(scene: Scene, row: Row) -> N
     try_it(scene, row)
 
 
-def test_honest_operators_are_not_kept_from_acting_by_a_scene_without_tampering(
+def test_honest_operators_can_act_without_tampering(
     scene: Scene,
 ) -> None:
-    """Otherwise the table would prove nothing."""
+    """Otherwise the refusals in the table would prove nothing."""
     scene.note_records()
     for name, action in scene.honest_actions().items():
         if name in ("advance the rollout", "promote the rollout"):
-            continue  # none is under way
+            continue  # no rollout is under way
         scene.act(name, action, refused=())
-    wait_for(lambda: scene.agent.status.error is None, "its watch has seen the last turn as well")
+    wait_for(lambda: scene.agent.status.error is None, "the watch has delivered the last turn too")
 
 
 @pytest.mark.etcd
 @pytest.mark.parametrize("row", SAMPLE)
-def test_nor_on_etcd(
+def test_tampering_is_neither_enforced_nor_signed_on_etcd(
     tmp_path: Path, make_agent: Make, request: pytest.FixtureRequest, row: Row
 ) -> None:
     url = request.getfixturevalue("etcd_server").store_url(f"tampered-{tmp_path.name}")

@@ -1,4 +1,4 @@
-"""What an agent makes of its engine's counts."""
+"""Usage records of an agent, computed from its engine's counts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_each_set_of_overrides_has_its_own_recent_counts() -> None:
     assert found == {(): (11, 0.5), ("gold@/a",): (150, 0.9)}
 
 
-def test_records_come_back_whole_and_add_up_by_overrides() -> None:
+def test_records_round_trip_and_add_up_by_overrides() -> None:
     records = [
         UsageRecord.decode(
             read(UsageMeter(name, 0.0), 1.0, counted("x"), counted("x", ("gold@/a",))).encode()
@@ -48,8 +48,8 @@ def test_records_come_back_whole_and_add_up_by_overrides() -> None:
     ]
 
 
-def test_a_record_stays_small_whatever_selects_its_buckets() -> None:
-    """The most active are kept; the rest is counted as left out."""
+def test_record_size_is_bounded_with_many_overrides() -> None:
+    """The most active limits are kept; the number of others is in ``omitted``."""
     scope = "/" + "s" * 200
     many = [
         counted(
@@ -65,8 +65,8 @@ def test_a_record_stays_small_whatever_selects_its_buckets() -> None:
     )
 
 
-def test_the_seconds_are_those_that_the_recent_counts_cover() -> None:
-    """However irregularly usage is read."""
+def test_recent_seconds_match_the_recent_counts() -> None:
+    """Even if usage is read at irregular times."""
     meter = UsageMeter("edge", 0.0)
     found = [
         (record.recent_seconds, record.limits[0].recent_allowed)
@@ -81,7 +81,7 @@ def decided(meter: UsageMeter, at: float, *limits: LimitUsage) -> tuple[int, int
     return beat.requests, beat.refused
 
 
-def test_a_request_that_many_limits_meet_is_one_request() -> None:
+def test_request_counted_by_many_limits_is_one_request() -> None:
     meter = UsageMeter("edge", 0.0)
     met = [
         counted("spike", allowed=60, refused=9, never=1),
@@ -93,12 +93,12 @@ def test_a_request_that_many_limits_meet_is_one_request() -> None:
     assert decided(meter, 1.0, *met) == (90 + 7 + 10 + 1, 11)
 
 
-def test_what_only_a_budget_meets_counts() -> None:
+def test_request_counted_only_by_a_budget_counts() -> None:
     meter = UsageMeter("edge", 0.0)
     assert decided(meter, 1.0, counted("fleet", budget=True, allowed=50, refused=2)) == (52, 2)
 
 
-def test_requests_go_on_counting_when_limits_come_and_go() -> None:
+def test_request_count_survives_added_and_removed_limits() -> None:
     meter = UsageMeter("edge", 0.0)
     assert decided(meter, 1.0, counted("spike", allowed=50, refused=3)) == (53, 3)
     assert decided(meter, 2.0, counted("other", allowed=5, refused=1)) == (59, 4)
@@ -106,7 +106,7 @@ def test_requests_go_on_counting_when_limits_come_and_go() -> None:
     assert decided(meter, 4.0) == (60, 4)
 
 
-def test_what_shadow_limits_would_refuse_was_not_refused() -> None:
+def test_shadow_refusals_are_not_counted_as_refused() -> None:
     meter = UsageMeter("edge", 0.0)
     assert decided(meter, 1.0, counted("probe", allowed=5, shadow_refused=50)) == (5, 0)
 
@@ -121,5 +121,5 @@ def test_budgets_below_budgets_count_no_request_twice() -> None:
     assert decided(meter, 1.0, *met) == (100, 40)
 
 
-def test_what_is_refused_for_good_was_refused() -> None:
+def test_never_decisions_count_as_refused() -> None:
     assert decided(UsageMeter("edge", 0.0), 1.0, counted("x", allowed=1, never=9)) == (10, 9)

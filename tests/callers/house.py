@@ -1,4 +1,4 @@
-"""An engine with one exhaustible limit, and what must hold after any caller has been at it."""
+"""An engine with one exhaustible limit, and checks for after any caller's requests."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SANITIZED: Final = os.environ.get("RATECTL_SANITIZED") == "1"
 SOAK: Final = os.environ.get("RATECTL_SOAK") == "1"
 
 ROUNDS: Final = 600 if SOAK else 60
-"""How often a caller does what it does."""
+"""Number of repetitions of a caller's action."""
 
 BURST: Final = 40
-"""What the limit admits: nothing comes back while a test lasts."""
+"""Capacity of the limit; it does not refill during a test."""
 
 KINDS: Final[dict[str, dict[str, Any]]] = {
     "tokens": {"rate": "1/week", "burst": BURST},
@@ -37,7 +37,7 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
 
 
 def guarded(engine: Engine, *, allow: bool = True) -> list[Exception]:
-    """Have an engine answer by ``on_error``, as agents do; returns the failures it will meet."""
+    """Make an engine answer failures by ``on_error``, as agents do; return the list of failures."""
     failures: list[Exception] = []
 
     def failed(scope: str, error: Exception) -> Decision:
@@ -55,15 +55,15 @@ class House:
         self.kind = kind
         self.engine = ENGINES[name](time.monotonic_ns, max_buckets=max_buckets)
         self.when_full = "limited" if max_buckets < 100 else "ok"
-        """Answer to a new tenant where the table is full: those without a bucket share one."""
+        """Answer for a new tenant while the table is full: keys without a bucket share one."""
         self.failures = guarded(self.engine)
         self.generation = 0
         self.reload()
         self.admitted: list[Decision] = []
-        """Decisions that the limit admitted and nobody has released."""
+        """Admitted decisions that are not released."""
 
     def limits(self) -> dict[str, Any]:
-        """The limits in force: of one kind, or one of each."""
+        """Return the limits in force: one algorithm, or one limit of each."""
         kinds = {self.kind: KINDS[self.kind]} if KINDS[self.kind] else {**KINDS}
         return {name: {**said, "per": "tenant"} for name, said in kinds.items() if said}
 
@@ -74,7 +74,7 @@ class House:
         self.engine.swap(compile_tree(tree(said), self.generation))
 
     def ask(self, attributes: Any = None, cost: Any = 1, scope: Any = "/a") -> Decision:
-        """Decide, and remember what was admitted by the limit of tenant ``t``."""
+        """Decide a request, and remember it if tenant ``t``'s limit admitted it."""
         decision = self.engine.check(scope, _T if attributes is None else attributes, cost)
         if decision.allowed and decision.limit is not None and cost:
             self.admitted.append(decision)
@@ -89,7 +89,7 @@ class House:
         return self.kind == "slots"
 
     def check_all_is_well(self, *, failures: int | None = 0) -> None:
-        """Nothing hangs or leaks, and no more was admitted than there was."""
+        """Assert that nothing hangs or leaks, and that no more than the capacity was admitted."""
         assert gc.isenabled(), "the collector is off"
         if failures is not None:
             assert len(self.failures) == failures, self.failures[:3]

@@ -1,4 +1,4 @@
-"""Buckets that are evicted in the middle of a decision about them."""
+"""Evictions of buckets in the middle of decisions that use them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ratectl.engine.decision import Decision
 
 BUCKETS: Final = 8
-"""Size of the table: a few new keys evict all that may be evicted."""
+"""Size of the table: a few new keys evict all buckets that may be evicted."""
 
 
 @pytest.fixture(params=each_house(), ids=lambda case: "-".join(case))
@@ -27,13 +27,13 @@ def small(request: pytest.FixtureRequest) -> House:
 
 
 class Flood:
-    """Asks for new keys, so that other buckets have to go; every now and then reloads or forks."""
+    """Requests new keys, so that other buckets are evicted; sometimes reloads or forks."""
 
     def __init__(self, house: House) -> None:
         self.house = house
         self.ran = 0
         self.kept: list[Decision] = []
-        """Decisions that are in use, so that the next one has to be allocated."""
+        """Decisions in use, so that the engine has to allocate the next one."""
 
     def __call__(self) -> None:
         for _ in range(2 * BUCKETS):
@@ -94,7 +94,7 @@ def by_signals(flood: Flood, work: Callable[[int], None]) -> None:
     [by_finalizers, by_weak_references, by_the_collector, by_signals],
     ids=lambda interrupt: interrupt.__name__,
 )
-def test_buckets_evicted_in_the_middle_of_a_decision(
+def test_buckets_can_be_evicted_in_the_middle_of_a_decision(
     small: House, interrupt: Callable[[Flood, Callable[[int], None]], None]
 ) -> None:
     kept: list[Decision] = []
@@ -120,7 +120,7 @@ def test_buckets_evicted_in_the_middle_of_a_decision(
     small.check_all_is_well(failures=None)
 
 
-def test_buckets_evicted_by_the_mapping_that_names_them(small: House) -> None:
+def test_attribute_mapping_can_evict_its_own_buckets(small: House) -> None:
     flood = Flood(small)
     for _ in range(ROUNDS):
         decision = small.engine.check("/a", Acting(flood))
@@ -130,11 +130,11 @@ def test_buckets_evicted_by_the_mapping_that_names_them(small: House) -> None:
 
 
 @pytest.mark.parametrize("cost", [0, 1, 1000])
-def test_the_bucket_is_evicted_while_the_answer_is_made(small: House, cost: int) -> None:
+def test_bucket_can_be_evicted_while_the_answer_is_allocated(small: House, cost: int) -> None:
     """The collector runs where the answer is allocated."""
     flood, evicted = Flood(small), 0
     check, attributes, kept = small.engine.check, {"tenant": "t"}, flood.kept
-    gc.collect()  # the answers of other tests
+    gc.collect()  # free decisions of other tests
     kept += [check("/a", attributes, 0) for _ in range(2_000)]
     for _ in range(ROUNDS):
         kept.append(check("/a", attributes))
@@ -146,6 +146,8 @@ def test_the_bucket_is_evicted_while_the_answer_is_made(small: House, cost: int)
             gc.enable()
             kept.append(check("/a", attributes, cost))
         evicted += flood.ran > before
-    if small.kind != "quota":  # none is evicted that was used; without one, the collector is paused
+    if (
+        small.kind != "quota"
+    ):  # used buckets are not evicted; without free ones, the collector is paused
         assert evicted > ROUNDS / 2
     small.check_all_is_well(failures=None)

@@ -1,4 +1,4 @@
-"""Exceptions that arrive at any moment, as those of time limits by signals."""
+"""Exceptions that are raised at any moment, as by signal time limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OTHER = {"tenant": "other"}
 
 
 class Late(BaseException):
-    """Raised when the time for something is over."""
+    """Raised by a time limit."""
 
 
 def _check(house: House, number: int) -> None:
@@ -66,7 +66,9 @@ def check_limits_hold(house: House) -> None:
 
 
 @each_work
-def test_time_limits_by_signals(house: House, work: Callable[[House, int], None]) -> None:
+def test_signal_time_limits_leave_the_engine_intact(
+    house: House, work: Callable[[House, int], None]
+) -> None:
     came = False
 
     def handle(*_: object) -> None:
@@ -91,8 +93,10 @@ def test_time_limits_by_signals(house: House, work: Callable[[House, int], None]
 
 
 @each_work
-def test_threads_that_are_told_to_stop(house: House, work: Callable[[House, int], None]) -> None:
-    """As libraries do that bound how long a function may take in a thread."""
+def test_asynchronous_thread_exceptions_leave_the_engine_intact(
+    house: House, work: Callable[[House, int], None]
+) -> None:
+    """As libraries that limit the time of a function in a thread raise them."""
     rounds = 3 * ROUNDS
     begun = caught = 0
 
@@ -118,7 +122,7 @@ def test_threads_that_are_told_to_stop(house: House, work: Callable[[House, int]
         told = time.monotonic()
         while caught < delay and time.monotonic() < told + 1:
             time.sleep(1e-5)
-        caught = delay  # it is lost where a callback of the collector was interrupted
+        caught = delay  # the exception is lost if it interrupts a callback of the collector
     thread.join(30)
     assert not thread.is_alive()
     check_limits_hold(house)

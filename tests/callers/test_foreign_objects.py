@@ -1,4 +1,4 @@
-"""Objects of the caller are read once, before anything is decided, as what they really are."""
+"""Objects of the caller are read once, before the decision, by their real type."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class Stop(BaseException):
-    """Raised to end more than a decision."""
+    """A base exception, which must not be swallowed."""
 
 
 class Hashing(str):
-    """A text with a hash of its own."""
+    """A string subclass with another hash."""
 
     __slots__ = ()
 
@@ -32,14 +32,14 @@ class Hashing(str):
 
 
 class Named:
-    """A value whose text is of a class of its own."""
+    """A value whose ``str()`` is a string subclass."""
 
     def __str__(self) -> str:
         return Hashing("t")
 
 
 class Proxy:
-    """An object that says that it is of another class, as those of web frameworks do."""
+    """A proxy that claims another class, as web frameworks use."""
 
     def __init__(self, stands_for: Any) -> None:
         self._stands_for = stands_for
@@ -60,7 +60,7 @@ class Proxy:
 
 
 class Counting:
-    """A mapping that can be read for some time only."""
+    """A mapping that fails after a number of reads."""
 
     def __init__(self, end: BaseException | None = None, after: int = 1) -> None:
         self.reads = 0
@@ -80,7 +80,7 @@ def exhaust(house: House) -> None:
     assert house.left() == 0
 
 
-def test_a_text_with_a_hash_of_its_own_is_the_text(house: House) -> None:
+def test_string_subclass_with_another_hash_counts_as_its_text(house: House) -> None:
     exhaust(house)
     gate = house.engine.gate("/a", "tenant")
     for _ in range(10):
@@ -90,14 +90,14 @@ def test_a_text_with_a_hash_of_its_own_is_the_text(house: House) -> None:
             assert not gate(Named())  # type: ignore[arg-type]
 
 
-def test_an_object_that_stands_for_a_text_is_that_text(house: House) -> None:
+def test_proxy_of_a_string_counts_as_the_string(house: House) -> None:
     exhaust(house)
     assert not house.engine.check("/a", {"tenant": Proxy("t")})
     assert house.engine.check("/a", {"tenant": Proxy("other")})
     house.check_all_is_well()
 
 
-def test_an_object_that_stands_for_a_dict_is_that_dict(house: House) -> None:
+def test_proxy_of_a_dict_counts_as_the_dict(house: House) -> None:
     exhaust(house)
     for _ in range(10):
         assert not house.engine.check("/a", Proxy({"tenant": "t"}))
@@ -105,7 +105,7 @@ def test_an_object_that_stands_for_a_dict_is_that_dict(house: House) -> None:
     house.check_all_is_well()
 
 
-def test_a_mapping_is_read_once_and_not_again_when_it_is_settled(house: House) -> None:
+def test_mapping_is_read_once_and_not_again_by_settle(house: House) -> None:
     for end in (None, RuntimeError("over")):
         attributes = Counting(end)
         decision = house.engine.check("/a", attributes, 2)
@@ -123,7 +123,7 @@ def test_a_refused_mapping_is_read_once(house: House) -> None:
     assert attributes.reads == 1
 
 
-def test_what_ends_a_program_is_not_swallowed_by_a_gate(house: House) -> None:
+def test_gate_passes_base_exceptions_through(house: House) -> None:
     class Ending:
         def __str__(self) -> str:
             raise Stop
@@ -135,7 +135,7 @@ def test_what_ends_a_program_is_not_swallowed_by_a_gate(house: House) -> None:
 
 
 class Asking:
-    """A mapping that asks for another decision, as deep as it goes."""
+    """A mapping that requests another decision when it is read, recursively."""
 
     def __init__(self, house: House) -> None:
         self._house = house
@@ -145,14 +145,14 @@ class Asking:
         return f"x{id(self)}"
 
 
-def test_mappings_that_ask_without_end_are_stopped(house: House) -> None:
+def test_endless_recursion_of_mappings_is_stopped(house: House) -> None:
     house.engine.check("/a", Asking(house), BURST + 1)
     assert any(isinstance(failure, RecursionError) for failure in house.failures)
     house.check_all_is_well(failures=None)
 
 
 @pytest.mark.parametrize("error", [Stop(), ValueError("no")], ids=["end", "error"])
-def test_many_that_cannot_be_asked_for_keep_nothing(house: House, error: BaseException) -> None:
+def test_failing_requests_keep_nothing(house: House, error: BaseException) -> None:
     def requests() -> Iterator[Any]:
         for _ in range(3):
             yield ("/a", {"tenant": "t"})
@@ -168,8 +168,8 @@ def test_many_that_cannot_be_asked_for_keep_nothing(house: House, error: BaseExc
     house.check_all_is_well()
 
 
-def test_requests_come_and_go_where_a_slot_is_taken() -> None:
-    """A profile function stands for another thread, which comes to the same places by chance."""
+def test_requests_may_interrupt_the_taking_of_a_slot() -> None:
+    """A profile function simulates another thread at every possible place."""
     for make in ENGINES.values():
         engine = make(time.monotonic_ns)
         guarded(engine)
@@ -199,7 +199,7 @@ def test_requests_come_and_go_where_a_slot_is_taken() -> None:
         assert engine.check("/a", {"tenant": "t"}, 0).remaining == 10_000
 
 
-def test_slots_of_a_request_that_is_refused_are_taken_from_nobody() -> None:
+def test_refused_request_takes_no_slots_from_others() -> None:
     limits: dict[str, Any] = {
         "tokens": {"rate": "1/week", "burst": 1, "per": "tenant"},
         "slots": {"algorithm": "concurrency", "max": 1, "hold": "7day", "per": []},

@@ -1,4 +1,4 @@
-"""Decisions asked for in the middle of decisions: by finalizers, callbacks and signal handlers."""
+"""Decisions in the middle of decisions: in finalizers, callbacks and signal handlers."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def reload(house: House) -> None:
 
 
 def fork(house: House) -> None:
-    """Decide in a child, about a tenant that nobody else asks for."""
+    """Decide in a forked child, for a tenant that no other code uses."""
     child = os.fork()
     if not child:
         code = 1
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(20)
-            # A signal handler may have come while this very thread was changing the engine.
+            # A signal handler may have run while this thread was changing the engine.
             reason = house.engine.check("/a", {"tenant": "child"}).reason
             code = reason not in ("ok", "error", house.when_full)
         finally:
@@ -75,7 +75,7 @@ each_act = pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
 
 
 class Garbage:
-    """Part of a cycle that does something when it is collected."""
+    """Part of a reference cycle that calls a function when it is collected."""
 
     def __init__(self, act: Callable[[], Any]) -> None:
         self.me = self
@@ -96,7 +96,7 @@ def collecting_all_the_time() -> Iterator[None]:
 
 
 def _busy(house: House, number: int) -> None:
-    """The work that is interrupted: decide, with old keys and new ones, and release."""
+    """Do the work to interrupt: decisions for old and new keys, and releases."""
     decision = house.ask(TENANTS[number % 50])
     if decision.limit is not None and house.admitted and house.admitted[-1] is decision:
         house.admitted.pop()
@@ -106,7 +106,7 @@ def _busy(house: House, number: int) -> None:
 
 
 @each_act
-def test_finalizers(house: House, act: Act) -> None:
+def test_decisions_in_finalizers(house: House, act: Act) -> None:
     ran = 0
 
     def finalize() -> None:
@@ -126,7 +126,7 @@ def test_finalizers(house: House, act: Act) -> None:
 
 
 @each_act
-def test_callbacks_of_weak_references(house: House, act: Act) -> None:
+def test_decisions_in_weak_reference_callbacks(house: House, act: Act) -> None:
     kept: list[Any] = []
     with collecting_all_the_time():
         for number in range(ROUNDS):
@@ -140,7 +140,7 @@ def test_callbacks_of_weak_references(house: House, act: Act) -> None:
 
 
 @each_act
-def test_callbacks_of_the_collector(house: House, act: Act) -> None:
+def test_decisions_in_collector_callbacks(house: House, act: Act) -> None:
     def callback(phase: str, info: Any) -> None:
         act(house)
 
@@ -156,7 +156,7 @@ def test_callbacks_of_the_collector(house: House, act: Act) -> None:
 
 
 class Request:
-    """A request that gives its slot back when nobody has it any more."""
+    """A request that releases its slot when it is collected."""
 
     def __init__(self, house: House, number: int) -> None:
         self.me = self
@@ -177,7 +177,7 @@ def test_requests_that_release_their_slots_when_they_are_collected(house: House)
 
 @contextmanager
 def interrupted(handler: Callable[[], Any], seconds: float = 2e-4) -> Iterator[list[int]]:
-    """Run ``handler`` in the middle of whatever the body does, thousands of times a second."""
+    """Run ``handler`` by a signal in the middle of the body, thousands of times a second."""
     ran = [0]
 
     def handle(*_: object) -> None:
@@ -189,7 +189,7 @@ def interrupted(handler: Callable[[], Any], seconds: float = 2e-4) -> Iterator[l
             again()
 
     def again() -> None:
-        # CPython 3.11 may leave a signal lying that comes at a bad moment, until another one comes.
+        # CPython 3.11 may delay a signal that arrives at a bad moment until another one arrives.
         signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
 
     before = signal.signal(signal.SIGALRM, handle)
@@ -202,7 +202,7 @@ def interrupted(handler: Callable[[], Any], seconds: float = 2e-4) -> Iterator[l
 
 
 @each_act
-def test_signal_handlers(house: House, act: Act) -> None:
+def test_decisions_in_signal_handlers(house: House, act: Act) -> None:
     with interrupted(lambda: act(house)) as ran:
         number = 0
         while ran[0] < ROUNDS:
@@ -210,8 +210,10 @@ def test_signal_handlers(house: House, act: Act) -> None:
             _busy(house, number)
             if number % 500 == 0:
                 house.reload()
-    # A handler that comes while this very thread changes the engine is answered by on_error.
-    assert all("this very thread" in str(failure) for failure in house.failures)
+    # A handler that runs while this thread changes the engine is answered by on_error.
+    assert all(
+        "this thread is changing the engine itself" in str(failure) for failure in house.failures
+    )
     print(f"{ran[0]} handlers, {len(house.failures)} of their decisions left to on_error")
     house.check_all_is_well(failures=None)
 
@@ -238,7 +240,7 @@ def test_reloads_and_forks_in_the_middle_of_a_decision(house: House, act: Act, b
 
 
 class Acting:
-    """A mapping that does something when it is read."""
+    """A mapping that calls a function when it is read."""
 
     def __init__(self, act: Callable[[], Any]) -> None:
         self._act = act
@@ -248,8 +250,8 @@ class Acting:
         return "other"
 
 
-def test_a_finalizer_that_waits_for_a_thread_that_decides(house: House) -> None:
-    """A lock of the host's: held by who decides, and asked for by a finalizer."""
+def test_finalizer_may_wait_for_a_deciding_thread(house: House) -> None:
+    """The host's lock is held by a deciding thread, and requested by a finalizer."""
     logging, stop = threading.RLock(), threading.Event()
 
     def log() -> None:

@@ -1,4 +1,4 @@
-"""Nothing that hostile callers do is kept: neither objects, nor memory, nor slots."""
+"""Hostile callers leak nothing: neither objects, nor memory, nor slots."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 LEAK_ROUNDS: Final = 1_000_000 if SOAK else 5_000
 WARM_UP: Final = 100_000 if SOAK else 10_000
-"""Rounds after which the tables and the free decisions of an engine have their size."""
+"""Rounds after which an engine's tables and free decisions no longer grow."""
 
 FEW_OBJECTS: Final = 500
 FEW_BYTES: Final = 16 << 20
 
 
 class Request(dict[str, Any]):
-    """Attributes that keep what was decided about them, and release it when they are collected."""
+    """Attributes that keep their decision, and release it when they are collected."""
 
     def __del__(self) -> None:
         self["decision"].release()
 
 
 class Asking(UserDict[str, Any]):
-    """Attributes that ask for another decision when they are read."""
+    """Attributes that request another decision when they are read."""
 
     def __init__(self, house: House) -> None:
         super().__init__(tenant="t")
@@ -51,11 +51,11 @@ class Broken:
 
 
 class Stop(BaseException):
-    """Raised by attributes to end something at once."""
+    """A base exception raised by attributes."""
 
 
 class Stopping:
-    """Attributes that end what reads them."""
+    """Attributes that raise a base exception when they are read."""
 
     def get(self, name: str) -> None:
         raise Stop
@@ -116,7 +116,7 @@ def _act(house: House, number: int) -> None:
 
 
 def _resident() -> int:
-    """Return the bytes of memory that this process uses; 0 where nobody says."""
+    """Return the bytes of memory that this process uses; 0 if unknown."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
     except OSError:
@@ -135,8 +135,8 @@ def test_nothing_leaks(house: House) -> None:
     for number in range(LEAK_ROUNDS):
         _act(house, number)
         if number % 10_000 == 0:
-            gc.collect()  # a reload makes young garbage old, which then waits for a full pass
+            gc.collect()  # a reload makes garbage old, and old garbage needs a full collection
     assert _objects() - objects < FEW_OBJECTS
-    if not SANITIZED:  # the sanitizer keeps what is freed for a while
+    if not SANITIZED:  # the sanitizer keeps freed memory for a while
         assert _resident() - memory < FEW_BYTES
     house.check_all_is_well()

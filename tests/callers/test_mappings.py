@@ -1,4 +1,4 @@
-"""Attributes that run code of their own: whatever they do, the engine goes on."""
+"""Attributes that run their own code: the engine stays intact whatever they do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Reading(Mapping[str, Any]):
-    """A mapping that does something whenever it is read."""
+    """A mapping that calls a function at each read."""
 
     def __init__(self, act: Callable[[], Any], value: Any = "t") -> None:
         self._act = act
@@ -43,21 +43,21 @@ class Reading(Mapping[str, Any]):
 
 
 class OnlyGet:
-    """A mapping with the one method that the engine needs."""
+    """A mapping with only the method that the engine needs."""
 
     def get(self, name: str) -> str | None:
         return "t" if name == "tenant" else None
 
 
 class Overriding(dict[str, str]):
-    """A dict that says something else than what lies in it."""
+    """A dict subclass that returns other values than it holds."""
 
     def get(self, name: str, default: Any = None) -> Any:
         return "t"
 
 
 class Fickle:
-    """Says something else each time."""
+    """A mapping that returns another value each time."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -68,7 +68,7 @@ class Fickle:
 
 
 class Name(str):
-    """A text that compares itself, and gets things done by the way."""
+    """A string subclass that calls a function when it is compared."""
 
     __slots__ = ()
     act: Callable[[], Any] = staticmethod(lambda: None)
@@ -122,7 +122,7 @@ def _waiving(house: House) -> Any:
 
 
 def _asking_another_thread(house: House) -> Any:
-    """The mapping waits for a thread that decides; a lock held meanwhile would hang both."""
+    """Return a mapping that waits for a deciding thread: a lock held meanwhile would hang both."""
 
     def act() -> None:
         other = threading.Thread(target=house.ask)
@@ -203,13 +203,13 @@ GOOD: dict[str, Make] = {
     "comparing": _comparing,
     "growing": _growing,
 }
-"""Mappings that say tenant ``t``, whatever else they do."""
+"""Mappings that mean tenant ``t``, whatever else they do."""
 
 SLOW = {"ten thousand", "reloading", "asking another thread", "forking", "deciding deeply"}
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
-def test_a_mapping_that_means_a_tenant_is_counted_as_that_tenant(
+def test_unusual_mapping_is_counted_as_its_tenant(
     house: House, make: Make, request: pytest.FixtureRequest
 ) -> None:
     slow = request.node.callspec.id.split("-", 2)[-1] in SLOW
@@ -220,7 +220,7 @@ def test_a_mapping_that_means_a_tenant_is_counted_as_that_tenant(
     house.check_all_is_well()
 
 
-def test_a_mapping_that_says_something_else_each_time_is_some_tenant(house: House) -> None:
+def test_changing_mapping_is_counted_as_one_of_its_tenants(house: House) -> None:
     for _ in range(ROUNDS):
         decision = house.ask(Fickle())
         decision.settle(2)
@@ -234,7 +234,7 @@ class Boom(Exception):
 
 
 class Stop(BaseException):
-    """Raised by callers to end something at once."""
+    """A base exception raised by callers."""
 
 
 def _raising(error: type[BaseException]) -> Make:
@@ -257,7 +257,7 @@ FAILING: dict[str, Make] = {
     "a value that raises": lambda _: {"tenant": type("V", (), {"__str__": _boom})()},
     "a value that is no text": lambda _: {"tenant": type("V", (), {"__str__": lambda _: 7})()},
 }
-"""Attributes that nobody can read: ``on_error`` answers."""
+"""Attributes that cannot be read: ``on_error`` answers."""
 
 
 def _boom(*_: object) -> Any:
@@ -265,7 +265,7 @@ def _boom(*_: object) -> Any:
 
 
 @pytest.mark.parametrize("make", FAILING.values(), ids=FAILING)
-def test_a_mapping_that_cannot_be_read_is_answered_by_on_error(house: House, make: Make) -> None:
+def test_unreadable_mapping_is_answered_by_on_error(house: House, make: Make) -> None:
     for _ in range(20):
         decision = house.ask(make(house))
         assert (decision.allowed, decision.reason) == (True, "error")
@@ -274,7 +274,7 @@ def test_a_mapping_that_cannot_be_read_is_answered_by_on_error(house: House, mak
 
 
 @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_what_ends_a_program_passes_through(house: House, error: type[BaseException]) -> None:
+def test_base_exceptions_pass_through_check(house: House, error: type[BaseException]) -> None:
     make = _raising(error)
     for _ in range(20):
         with pytest.raises(error):

@@ -1,4 +1,4 @@
-"""Many threads, reloads among them, and whoever else takes turns: greenlets, tasks, children."""
+"""Decisions in many threads, with reloads; in greenlets, tasks and forked children."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def together(work: Callable[[int], Any]) -> None:
         list(pool.map(work, range(THREADS), timeout=50))
 
 
-def test_threads_that_share_one_bucket_admit_what_it_holds(house: House) -> None:
+def test_threads_that_share_one_bucket_admit_exactly_its_burst(house: House) -> None:
     def work(number: int) -> None:
         for step in range(2 * ROUNDS):
             house.ask()
@@ -50,7 +50,7 @@ def test_threads_that_share_one_bucket_admit_what_it_holds(house: House) -> None
     house.check_all_is_well()
 
 
-def test_threads_that_reload_settle_and_release(house: House) -> None:
+def test_threads_can_reload_settle_and_release_at_the_same_time(house: House) -> None:
     reloading = threading.Lock()
 
     def work(number: int) -> None:
@@ -92,7 +92,7 @@ def test_slots_are_given_back_by_other_threads(house: House) -> None:
     house.check_all_is_well()
 
 
-def test_a_thread_that_ends_with_a_slot_gives_it_back_by_its_context_manager(house: House) -> None:
+def test_context_manager_releases_the_slot_of_an_ending_thread(house: House) -> None:
     def work() -> None:
         with suppress(SystemExit), house.engine.check("/a", {"tenant": "t"}):
             raise SystemExit
@@ -105,7 +105,7 @@ def test_a_thread_that_ends_with_a_slot_gives_it_back_by_its_context_manager(hou
     house.check_all_is_well()
 
 
-def test_tasks_that_are_cancelled(house: House) -> None:
+def test_cancelled_tasks_release_their_slots(house: House) -> None:
     async def request(number: int) -> None:
         with house.engine.check("/a", {"tenant": "t"}):
             await asyncio.sleep(0.001 * (number % 3))
@@ -124,8 +124,8 @@ def test_tasks_that_are_cancelled(house: House) -> None:
 
 
 @pytest.mark.skipif(SANITIZED, reason="greenlets copy stacks, which is an error to the sanitizer")
-def test_greenlets_that_switch_in_the_middle_of_a_decision(house: House) -> None:
-    """As with gevent: a mapping waits for something, and another greenlet decides."""
+def test_greenlets_may_switch_in_the_middle_of_a_decision(house: House) -> None:
+    """As with gevent: a mapping waits for I/O, and another greenlet decides."""
     done: list[Any] = []
 
     class Waiting:
@@ -157,8 +157,8 @@ def _in_child(house: House, number: int) -> None:
     house.check_all_is_well()
 
 
-def test_children_forked_while_threads_decide(house: House) -> None:
-    """A child inherits a whole engine, whatever the other threads were doing."""
+def test_children_forked_while_threads_decide_have_an_intact_engine(house: House) -> None:
+    """A child inherits an intact engine, whatever the other threads were doing."""
     stop = threading.Event()
 
     def work(number: int) -> None:
@@ -193,7 +193,7 @@ def test_children_forked_while_threads_decide(house: House) -> None:
     house.check_all_is_well()
 
 
-def test_workers_of_multiprocessing(house: House) -> None:
+def test_multiprocessing_workers_decide(house: House) -> None:
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=_in_child, args=(house, number)) for number in range(3)]
     for worker in workers:

@@ -1,4 +1,4 @@
-"""Requests that come between the parts of a decision, or amid a change of the engine."""
+"""Requests between the parts of a decision, or in the middle of a change of the engine."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ratectl.engine.api import Engine
 
 SECOND = "region"
-"""The attribute that is read after the first bucket was."""
+"""The attribute that is read after the first bucket."""
 
 
 class Between:
-    """A mapping that does something when its second attribute is read."""
+    """A mapping that calls a function when its second attribute is read."""
 
     def __init__(self, act: Callable[[], Any]) -> None:
         self._act = act
@@ -34,7 +34,7 @@ class Between:
 
 
 def counted_twice(make: MakeEngine, kind: str) -> Engine:
-    """Return an engine whose requests two limits count, each by an attribute of its own.
+    """Return an engine with two limits for each request, which count by different attributes.
 
     Only the first one is ever exhausted.
     """
@@ -71,7 +71,7 @@ def test_a_refusal_between_two_buckets_changes_nothing(make: MakeEngine, cost: i
     assert engine.check("/a", Between(lambda: engine.check("/a", {}, cost)), BURST).allowed
 
 
-def test_what_is_asked_for_amid_a_change_is_done_right_after_it(house: House) -> None:
+def test_request_in_the_middle_of_a_change_takes_effect_after_it(house: House) -> None:
     held, spent = (
         house.engine.check("/a", {"tenant": "t"}),
         house.engine.check("/a", {"tenant": "u"}),

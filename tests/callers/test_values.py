@@ -1,4 +1,4 @@
-"""Scopes, values and costs of every kind: an answer or a clear error, at once."""
+"""Scopes, values and costs of every type give an answer or a clear error, at once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Text(str):
-    """A text whose methods a test replaces."""
+    """A string subclass whose methods a test replaces."""
 
     __slots__ = ()
 
 
 class Liar(Text):
-    """Equal to everything, and hashed alike."""
+    """An object that equals everything, with a fixed hash."""
 
     __slots__ = ()
 
@@ -35,7 +35,7 @@ class Liar(Text):
 
 
 class Explosive(Text):
-    """Cannot be hashed or compared, and has no length."""
+    """An object that cannot be hashed or compared, and has no length."""
 
     __slots__ = ()
 
@@ -50,7 +50,7 @@ class Explosive(Text):
 
 
 class Named:
-    """An object whose text is that of another class of texts."""
+    """An object whose ``str()`` is a string subclass."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -60,7 +60,7 @@ class Named:
 
 
 class Whole(int):
-    """A number with habits of its own."""
+    """An integer subclass with changed methods."""
 
     def __lt__(self, other: object) -> bool:
         raise RuntimeError("compared")
@@ -70,7 +70,7 @@ class Whole(int):
 
 
 class Level(enum.IntEnum):
-    """A number that has a name."""
+    """An integer enumeration."""
 
     ONE = 1
 
@@ -82,7 +82,7 @@ SAME: dict[str, Any] = {
     "explosive": Explosive("t"),
     "named": Named("t"),
 }
-"""Values that all are tenant ``t``."""
+"""Values that all mean tenant ``t``."""
 
 OTHERS: dict[str, Any] = {
     "empty": "",
@@ -105,11 +105,11 @@ OTHERS: dict[str, Any] = {
     "liar": Liar("x"),
     "explosive": Explosive("y"),
 }
-"""Values that each are a tenant of their own."""
+"""Values that each are a separate tenant."""
 
 
 @pytest.mark.parametrize("value", SAME.values(), ids=SAME)
-def test_what_has_the_text_of_a_tenant_is_that_tenant(house: House, value: Any) -> None:
+def test_value_with_a_tenants_text_is_that_tenant(house: House, value: Any) -> None:
     attributes = {"tenant": value}
     for _ in range(BURST):
         assert house.ask(attributes).allowed
@@ -119,7 +119,7 @@ def test_what_has_the_text_of_a_tenant_is_that_tenant(house: House, value: Any) 
 
 
 @pytest.mark.parametrize("value", OTHERS.values(), ids=OTHERS)
-def test_any_other_value_is_a_tenant_of_its_own(house: House, value: Any) -> None:
+def test_every_other_value_is_a_separate_tenant(house: House, value: Any) -> None:
     attributes = {"tenant": value}
     for _ in range(BURST):
         assert house.ask(attributes).reason == "ok"
@@ -148,7 +148,7 @@ COSTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("cost", COSTS.values(), ids=COSTS)
-def test_what_is_no_cost_is_an_error_of_the_caller(house: House, cost: Any) -> None:
+def test_invalid_cost_is_a_usage_error(house: House, cost: Any) -> None:
     with pytest.raises(UsageError, match="cost is a whole number"):
         house.engine.check("/a", {"tenant": "t"}, cost)
     with pytest.raises(UsageError, match="cost is a whole number"):
@@ -169,7 +169,7 @@ def test_a_cost_beyond_all_limits_is_never_admitted(house: House, bits: int) -> 
     house.check_all_is_well()
 
 
-def test_numbers_with_a_name_or_habits_are_costs_like_others(house: House) -> None:
+def test_integer_subclasses_are_valid_costs(house: House) -> None:
     assert house.ask(cost=Level.ONE).allowed
     decision = house.ask(cost=Whole(1))  # it raises when compared: the limiter cannot decide
     assert decision.reason in ("ok", "error")
@@ -196,11 +196,11 @@ BROKEN: dict[str, Any] = {
     "tuple": ("/a",),
     "class": str,
 }
-"""What is no scope."""
+"""Values that are not valid scopes."""
 
 
 @pytest.mark.parametrize("scope", SCOPES.values(), ids=SCOPES)
-def test_a_scope_that_nobody_declared_has_no_policy(house: House, scope: Any) -> None:
+def test_undeclared_scope_has_no_policy(house: House, scope: Any) -> None:
     for _ in range(3):
         decision = house.ask(scope=scope)
         assert (decision.allowed, decision.reason) == (True, "no_policy")
@@ -208,7 +208,7 @@ def test_a_scope_that_nobody_declared_has_no_policy(house: House, scope: Any) ->
 
 
 @pytest.mark.parametrize("scope", BROKEN.values(), ids=BROKEN)
-def test_what_is_no_scope_is_answered_by_on_error(house: House, scope: Any) -> None:
+def test_invalid_scope_is_answered_by_on_error(house: House, scope: Any) -> None:
     for _ in range(3):
         decision = house.ask(scope=scope)
         assert (decision.allowed, decision.reason) == (True, "error")
@@ -218,7 +218,7 @@ def test_what_is_no_scope_is_answered_by_on_error(house: House, scope: Any) -> N
 @pytest.mark.parametrize(
     "scope", [Text("/a"), Liar("/a"), Explosive("/a")], ids=lambda s: type(s).__name__
 )
-def test_a_scope_of_another_class_of_texts_is_that_scope(house: House, scope: Any) -> None:
+def test_scope_of_a_string_subclass_is_that_scope(house: House, scope: Any) -> None:
     for _ in range(BURST + 1):
         house.ask(scope=scope)
     assert house.left() == 0

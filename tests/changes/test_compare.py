@@ -1,4 +1,4 @@
-"""What a change does to requests, overrides and exceptions included."""
+"""Effect of changes on requests, with overrides and exceptions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ratectl.policy.language.instants import Instant
 from ratectl.policy.language.model import Exemption, PolicyTree, with_exceptions
 from ratectl.policy.language.scopes import ancestry
 from ratectl.policy.resolution.resolver import Resolver
-from ratectl.policy.validation.overrides import Company
+from ratectl.policy.validation.overrides import OverlapIndex
 from support import policies
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def changed(old: PolicyTree, new: PolicyTree) -> list[tuple[str, str | None, str
     ]
 
 
-def test_an_override_that_comes_shows_what_its_requests_had() -> None:
+def test_added_override_shows_its_requests_earlier_limit() -> None:
     (change,) = compare(tree(one()), tree(one(GOLD)))
     assert change == Change(
         "/a", "spike", "added", "token-bucket 100/s burst 200 per tenant",
@@ -59,7 +59,7 @@ def test_an_override_that_comes_shows_what_its_requests_had() -> None:
     assert (change.kind, change.after) == ("removed", "token-bucket 100/s burst 200 per tenant")
 
 
-def test_a_new_override_is_compared_with_those_that_held_before() -> None:
+def test_added_override_is_compared_with_the_overrides_that_matched_before() -> None:
     finer = {
         "name": "eu", "match": {"tier": "gold", "region": "eu"},
         "limits": {"spike": {"rate": "500/s"}},
@@ -68,7 +68,7 @@ def test_a_new_override_is_compared_with_those_that_held_before() -> None:
     assert change.before == "token-bucket 400/s burst 200 per tenant"
 
 
-def test_a_limit_that_only_an_override_has() -> None:
+def test_limit_that_only_an_override_sets() -> None:
     card = {"name": "pay", "match": {"x": "1"}, "limits": {"card": {"rate": "5/min"}}}
     (change,) = compare(tree(one()), tree(one(card)))
     assert (change.limit, change.before, change.kind) == ("card", None, "added")
@@ -83,17 +83,17 @@ def test_a_limit_that_only_an_override_has() -> None:
         ({"rate": "400/s", "mode": "shadow"}, "shadowed"),
     ],
 )
-def test_other_values_of_an_override(fields: dict[str, Any], kind: str) -> None:
+def test_changed_values_of_an_override(fields: dict[str, Any], kind: str) -> None:
     new = {**GOLD, "limits": {"spike": fields}}
     assert changed(tree(one(GOLD)), tree(one(new))) == [("/a", "spike", "gold@/a", kind)]
 
 
-def test_spelling_is_no_change() -> None:
+def test_other_spelling_is_no_change() -> None:
     new = {**GOLD, "match": {"tier": ["gold"]}, "limits": {"spike": {"rate": "24000/min"}}}
     assert compare(tree(one(GOLD)), tree(one({**new, "description": "people"}))) == []
 
 
-def test_another_match_is_a_change_that_says_whose() -> None:
+def test_changed_match_is_shown_with_both_matches() -> None:
     new = {**GOLD, "match": {"tier": ["gold", "platinum"]}}
     (change,) = compare(tree(one(GOLD)), tree(one(new)))
     assert change.kind == "changed"
@@ -101,7 +101,7 @@ def test_another_match_is_a_change_that_says_whose() -> None:
     assert str(change.after).endswith(" where tier=[gold, platinum]")
 
 
-def test_what_an_unchanged_override_builds_on_leads_it() -> None:
+def test_change_of_an_unchanged_override_follows_its_limit() -> None:
     smaller = {"spike": {"rate": "100/s", "burst": 150, "per": "tenant"}}
     found = compare(tree(one(GOLD)), tree(one(GOLD, limits=smaller)))
     assert [(each.via, each.kind, each.inherited) for each in found] == [
@@ -115,7 +115,7 @@ def test_a_cap_that_clips_only_the_override_is_its_own_change() -> None:
     assert changed(tree(one(GOLD)), tree(new)) == [("/a", "spike", "gold@/a", "clipped")]
 
 
-def test_below_it_is_judged_where_a_document_speaks_of_the_limit() -> None:
+def test_override_is_compared_below_where_a_document_sets_the_limit() -> None:
     below = {
         "/a/quiet": {"limits": {"other": {"rate": "1/s"}}},
         "/a/same": {"limits": {"spike": {"per": "tenant"}}},
@@ -132,7 +132,7 @@ def test_below_it_is_judged_where_a_document_speaks_of_the_limit() -> None:
     assert str(found[2].after) == "token-bucket 500/s burst 7 per tenant"
 
 
-def test_a_change_two_documents_up_is_followed() -> None:
+def test_change_two_documents_above_is_inherited() -> None:
     below = {"/a/quiet": {}, "/a/quiet/same": {"limits": {"spike": {"per": "tenant"}}}}
     faster = {**GOLD, "limits": {"spike": {"rate": "500/s"}}}
     found = compare(tree({**one(GOLD), **below}), tree({**one(faster), **below}))
@@ -142,7 +142,7 @@ def test_a_change_two_documents_up_is_followed() -> None:
     ]
 
 
-def test_an_override_below_changes_what_a_narrower_one_above_does_there() -> None:
+def test_override_below_changes_the_effect_of_a_narrower_one_above() -> None:
     match = {"tier": "gold", "region": "eu"}
     eu = {"name": "eu", "match": match, "limits": {"spike": {"rate": "500/s"}}}
     faster = {**GOLD, "limits": {"spike": {"rate": "450/s"}}}
@@ -153,7 +153,7 @@ def test_an_override_below_changes_what_a_narrower_one_above_does_there() -> Non
     ]
 
 
-def test_order_matters_only_where_both_may_hold_and_say_the_same_field() -> None:
+def test_order_matters_only_if_both_may_match_and_set_the_same_field() -> None:
     eu = {"name": "eu", "match": {"region": "eu"}, "limits": {"spike": {"rate": "50/s"}}}
     free = {"name": "free", "match": {"tier": "free"}, "limits": {"spike": {"rate": "9/s"}}}
     burst = {"name": "burst", "match": {"x": "1"}, "limits": {"spike": {"burst": 9}}}
@@ -165,7 +165,7 @@ def test_order_matters_only_where_both_may_hold_and_say_the_same_field() -> None
     assert compare(tree(one(GOLD, burst)), tree(one(burst, GOLD))) == []
 
 
-def test_an_exception_that_comes_goes_or_is_changed() -> None:
+def test_added_removed_and_changed_exceptions() -> None:
     without, with_one = tree(one()), tree(one(), FRIDAY)
     (change,) = compare(without, with_one)
     base = "token-bucket 100/s burst 200 per tenant"
@@ -192,14 +192,14 @@ def test_a_budget_that_an_exception_raises() -> None:
     assert (change.limit, change.before) == ("budget fleet", "token-bucket 10/s burst 10")
 
 
-def test_what_an_exception_no_longer_changes() -> None:
+def test_exception_that_no_longer_changes_a_limit() -> None:
     as_ever = tree(one(), {**FRIDAY, "limits": {"spike": {"rate": "100/s"}}})
     (change,) = compare(tree(one(), FRIDAY), as_ever)
     assert str(change.after).startswith("token-bucket 100/s burst 200 per tenant from ")
     assert compare(tree(one()), as_ever) == compare(as_ever, tree(one())) == []
 
 
-def test_reasons_and_what_is_over_are_no_change() -> None:
+def test_reasons_and_past_exceptions_are_no_change() -> None:
     renamed = tree(one(), {**FRIDAY, "reason": "other", "owner": "somebody"})
     assert compare(tree(one(), FRIDAY), renamed) == []
     ended = Instant.parse("2026-11-30T00:00Z").ns
@@ -207,15 +207,15 @@ def test_reasons_and_what_is_over_are_no_change() -> None:
     assert len(compare(tree(one(), FRIDAY), tree(one()), ended - 1)) == 1
 
 
-def test_twins_are_not_lost() -> None:
-    """Two exceptions of one name, for different requests."""
+def test_exceptions_with_equal_names_are_both_shown() -> None:
+    """Two exceptions with the same name, for different requests."""
     pair = [{**FRIDAY, "match": {"tenant": name}} for name in ("acme", "zeta")]
     found = compare(tree(one()), tree(one(), *pair))
     assert len(found) == 2
     assert {each.via for each in found} == {"exception@/a until 2026-11-30T00:00Z"}
 
 
-def test_the_summary_counts_what_is_declared() -> None:
+def test_summary_counts_declarations() -> None:
     said = one(GOLD, budgets={"fleet": {"rate": "10/s"}})
     new = tree(said, FRIDAY)
     assert summarise(new, compare(None, new)) == {
@@ -230,7 +230,7 @@ def test_an_override_of_no_other_value_still_has_its_own_bucket() -> None:
     assert (change.kind, f"{change.before} where tier=gold") == ("added", change.after)
     over = {**GOLD, "name": "over", "limits": {"spike": {"burst": 300}}}
     beaten = compare(tree(one(over)), tree(one(same, over)))
-    assert beaten == [], "another one beats all that it says"
+    assert beaten == [], "another override beats all its values"
 
 
 _limit = st.fixed_dictionaries(
@@ -258,10 +258,10 @@ _scopes = st.dictionaries(st.sampled_from(["/a", "/a/b", "/a/b/c"]), _document)
 
 
 def alone(whole: PolicyTree, scope: str) -> dict[tuple[str, str], Limit | None]:
-    """What holds at a scope for the requests of each override by itself."""
+    """Return the limits at a scope when only one override matches, for each override."""
     resolver = Resolver(whole)
-    conditions = resolver.places.at(scope).conditions
-    company = Company(conditions)
+    conditions = resolver.conditions.at(scope).conditions
+    company = OverlapIndex(conditions)
     found = {}
     for bit, condition in enumerate(conditions):
         resolved = resolver.where(scope, company.always_with(bit) | 1 << bit)
@@ -272,7 +272,7 @@ def alone(whole: PolicyTree, scope: str) -> dict[tuple[str, str], Limit | None]:
 
 
 @given(_scopes, _scopes)
-def test_what_changes_for_an_override_anywhere_is_told_there_or_above(
+def test_every_change_for_an_override_is_shown_there_or_above(
     before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     root = {"/": {"limits": {"x": {"rate": "3/s"}, "y": {"rate": "3/s"}}}}
@@ -316,12 +316,12 @@ def kinds(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str | Non
         ({**SLOTS, "max": 60, "hold": "2min"}, "changed", "max 60 hold 2min"),
     ],
 )
-def test_slots_that_change(new: dict[str, Any], kind: str, text: str) -> None:
-    """A longer hold is tighter: what leaks is missed for longer."""
+def test_changed_concurrency_limit(new: dict[str, Any], kind: str, text: str) -> None:
+    """A longer hold is tighter: a leaked slot is missing for longer."""
     assert kinds(SLOTS, new) == [(kind, f"concurrency {text} per tenant")]
 
 
-def test_to_slots_and_back() -> None:
+def test_change_to_concurrency_and_back() -> None:
     assert kinds(RATE, SLOTS) == [("changed", "concurrency max 50 hold 60s per tenant")]
     assert kinds(SLOTS, RATE) == [("changed", "token-bucket 5/s burst 5 per tenant")]
 
@@ -331,7 +331,7 @@ def test_the_same_hold_in_other_words_is_no_change() -> None:
 
 
 def test_large_trees_are_compared_quickly() -> None:
-    """Overrides at the root of ten thousand scopes, of which some speak of the same limit."""
+    """Overrides at the root of ten thousand scopes, some of which set the same limit."""
     tiers = [
         {"name": f"t{n}", "match": {"tier": f"t{n}"}, "limits": {"spike": {"rate": f"{n + 1}/s"}}}
         for n in range(100)
@@ -365,7 +365,7 @@ CAPPED = {"spike": {"rate": "60/s", "burst": 150}}
 def by_cap(
     old: dict[str, Any] | None, new: dict[str, Any] | None, **limit: Any
 ) -> list[tuple[str, str]]:
-    """The changes at ``/a/b``, whose cap goes from ``old`` to ``new``."""
+    """Return the changes at ``/a/b`` when its cap goes from ``old`` to ``new``."""
     trees = [
         policies(**one(), **{"/a/b": {"caps": {"spike": cap}} if cap else {}}) for cap in (old, new)
     ]
@@ -377,7 +377,7 @@ def by_cap(
     return [(each.kind, str(each.after)) for each in compare(*trees) if each.scope == "/a/b"]
 
 
-def test_a_cap_that_comes_clips_and_one_that_goes_does_not() -> None:
+def test_added_cap_clips_and_removed_cap_unclips() -> None:
     narrow, wide = (
         "token-bucket 60/s burst 150 per tenant",
         "token-bucket 100/s burst 200 per tenant",
@@ -394,14 +394,14 @@ def test_a_cap_that_clipped_already_makes_a_limit_tighter_or_looser() -> None:
     assert by_cap({"rate": "50/s"}, {"rate": "60/s"})[0][0] == "loosened"
 
 
-def test_what_asks_for_less_itself_is_not_called_clipped() -> None:
-    """Though a cap has a say in another of its fields."""
+def test_limit_with_a_lower_own_value_is_not_called_clipped() -> None:
+    """Even if a cap clips another of its fields."""
     assert by_cap(None, {"rate": "60/s"}, burst=150) == [
         ("tightened", "token-bucket 60/s burst 150 per tenant")
     ]
 
 
-def test_what_is_clipped_says_by_which_cap() -> None:
+def test_clipped_change_names_its_cap() -> None:
     scopes = {**one(), "/a/b": {"caps": CAPPED}}
     (change,) = [each for each in compare(tree(one()), tree(scopes)) if each.scope == "/a/b"]
     assert change.origin is not None
@@ -416,7 +416,7 @@ def test_what_is_clipped_says_by_which_cap() -> None:
 
 
 @pytest.mark.parametrize("kind", ["slots", "window"])
-def test_a_burst_of_a_cap_clips_slots_and_windows_and_is_what_is_named(kind: str) -> None:
+def test_burst_of_a_cap_clips_concurrency_and_windows_and_is_named(kind: str) -> None:
     said = SLOTS if kind == "slots" else {"algorithm": "sliding-window", "rate": "50/min"}
     trees = [
         policies(**{"/": {"limits": {"l": said}}, "/x": {"caps": {"l": cap} if cap else {}}})
@@ -442,12 +442,12 @@ def test_a_burst_of_a_cap_clips_slots_and_windows_and_is_what_is_named(kind: str
     ],
 )
 def test_modes(old: dict[str, Any], new: dict[str, Any], kind: str) -> None:
-    """One that passes all refuses nobody in either mode: it is not called enforced."""
+    """An unlimited limit refuses nothing in either mode, so its change is not called enforced."""
     ((found, _),) = kinds(old, new)
     assert found == kind
 
 
-def test_what_is_enforced_because_nothing_says_shadow_any_more_is_said_at_the_limit() -> None:
+def test_enforced_by_a_removed_mode_points_at_the_limit() -> None:
     old, new = ({"/": {"limits": {"l": {**RATE, **mode}}}} for mode in ({"mode": "shadow"}, {}))
     (change,) = compare(policies(**old), policies(**new))
     assert change.origin is not None
@@ -477,7 +477,7 @@ def capped_limits(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(old=capped_limits(), new=capped_limits())
-def test_the_way_back_is_called_the_opposite(old: dict[str, Any], new: dict[str, Any]) -> None:
+def test_reverse_change_has_the_opposite_kind(old: dict[str, Any], new: dict[str, Any]) -> None:
     there = {each.scope: each.kind for each in compare(policies(**old), policies(**new))}
     back = {each.scope: each.kind for each in compare(policies(**new), policies(**old))}
     opposite = MIRRORED | {kind: other for other, kind in MIRRORED.items()}

@@ -1,4 +1,4 @@
-"""How much of recent traffic a change would have refused: bounds that hold on real engines."""
+"""Refusal estimates: their bounds hold on real engines."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 MINUTE = 60 * 10**9
 START = MINUTE // 2
-"""So that the minute of traffic lies in two of the calendar."""
+"""Start of the traffic: its minute lies in two minutes of the calendar."""
 Call = tuple[int, str]
-"""When, in nanoseconds, and of which tenant."""
+"""Time in nanoseconds, and tenant."""
 
 
 def run(tree: PolicyTree, calls: Sequence[Call]) -> tuple[Engine, int]:
-    """An engine that decided all of these, and how many it refused."""
+    """Return an engine that has decided all requests, and the number of refusals."""
     engine = open_engine(lambda: START)
     engine.swap(activate_tree(tree, 1, now_ns=START), START)
     asked = [engine.check("/a", {"tenant": tenant}, 1, START + at) for at, tenant in calls]
@@ -38,13 +38,13 @@ def run(tree: PolicyTree, calls: Sequence[Call]) -> tuple[Engine, int]:
 
 
 def report(tree: PolicyTree, calls: Sequence[Call], agent: str = "edge") -> UsageRecord:
-    """What an agent reports that started a minute ago and met this traffic."""
+    """Return the report of an agent that started a minute ago and decided this traffic."""
     engine, _ = run(tree, calls)
     return UsageMeter(agent, 0.0).read(engine.usage(), 60.0, 0)
 
 
 def foretold(old: PolicyTree, new: PolicyTree, *traffic: Sequence[Call]) -> Refusals:
-    """What is said of the one change from ``old`` to ``new``; each agent has traffic of its own."""
+    """Return the estimate of the change from ``old`` to ``new``; each agent has its own traffic."""
     records = [report(old, calls, f"edge-{number}") for number, calls in enumerate(traffic)]
     changes = compare(old, new)
     return refusals(old, new, changes, records)[changes[0].named]
@@ -86,7 +86,7 @@ modes = st.sampled_from(["enforce", "enforce", "shadow"])
 
 @st.composite
 def changes_of_a_limit(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Mostly in one field only: so that they can be compared at all."""
+    """Draw two limits that mostly differ in one field only, so that they are comparable."""
     old, new = draw(limits()), draw(limits())
     if draw(st.integers(0, 3)):
         name = draw(st.sampled_from(sorted(set(old) - {"per", "algorithm", "mode"})))
@@ -98,7 +98,7 @@ def changes_of_a_limit(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]
 
 @st.composite
 def rushes(draw: st.DrawFn) -> list[Call]:
-    """Traffic that comes in rushes, each of one tenant."""
+    """Draw traffic in bursts, each of one tenant."""
     found: list[Call] = []
     for _ in range(draw(st.integers(1, 8))):
         begin, gap = draw(st.integers(0, 50)), draw(st.sampled_from([0, 50, 300, 450]))
@@ -107,12 +107,12 @@ def rushes(draw: st.DrawFn) -> list[Call]:
     return sorted(found)
 
 
-@settings(max_examples=5 * settings.default.max_examples)  # most changes have plain answers
+@settings(max_examples=5 * settings.default.max_examples)  # most changes have exact answers
 @given(change=changes_of_a_limit(), agents=st.lists(rushes(), min_size=1, max_size=2))
-def test_what_is_foretold_is_what_engines_do(
+def test_estimate_holds_on_real_engines(
     change: tuple[dict[str, Any], dict[str, Any]], agents: list[list[Call]]
 ) -> None:
-    """Of agents that began with the minute, so that nothing from before it counts."""
+    """For agents that started with the minute, so that no earlier request counts."""
     old, new = (limit(**fields) for fields in change)
     if not compare(old, new):
         return
@@ -127,7 +127,7 @@ def test_what_is_foretold_is_what_engines_do(
 
 
 def told(old: dict[str, Any], new: dict[str, Any], *agents: Sequence[Call]) -> tuple[int, int, int]:
-    """Refused, and at least and at most refused after the change; of a minute of traffic."""
+    """Return (refused, least, most) for a minute of traffic."""
     return foretold(limit(**old), limit(**new), *agents)[1:]
 
 
@@ -136,7 +136,7 @@ EACH = {**SLOW, "per": "tenant"}
 SHADOW = {**EACH, "mode": "shadow"}
 
 
-def test_what_a_limit_refused_in_shadow_it_refuses_when_it_is_enforced() -> None:
+def test_shadow_refusals_become_refusals_when_enforced() -> None:
     calls = steady(40, "xxxy")  # 30/s of one tenant, 10/s of the other
     _, refused = run(limit(**EACH), calls)
     assert refused > 1000
@@ -144,8 +144,8 @@ def test_what_a_limit_refused_in_shadow_it_refuses_when_it_is_enforced() -> None
     assert told(EACH, SHADOW, calls) == (refused, 0, 0)
 
 
-def test_one_bucket_admits_no_more_than_its_pace() -> None:
-    """An old limit that refused nothing and one that refused as well."""
+def test_one_bucket_admits_at_most_its_burst_and_rate() -> None:
+    """For an old limit that refused nothing and for one that refused some."""
     calls = steady(20)
     wide = {"rate": "25/s", "burst": 50}
     assert told(wide, SLOW, calls) == (0, 1200 - 620, 720)
@@ -160,17 +160,17 @@ def test_each_agent_has_a_bucket_of_its_own() -> None:
     assert told(wide, SLOW, steady(20), steady(5)) == (0, one[1], one[2] + 180)
 
 
-def test_buckets_that_never_held_as_much_refuse_nothing() -> None:
+def test_buckets_with_a_lower_peak_refuse_nothing() -> None:
     calls = steady(40, "xyz")
     assert told({**EACH, "rate": "20/s"}, {**EACH, "rate": "20/s", "burst": 5}, calls) == (0, 0, 0)
 
 
-def test_a_slower_pace_keeps_its_share_of_many_buckets() -> None:
-    """How the traffic divides into buckets is not known: there is nothing to say of the least."""
+def test_lower_rate_keeps_its_share_over_many_buckets() -> None:
+    """The number of buckets is unknown, so the lower bound is 0."""
     assert told({**EACH, "rate": "20/s"}, EACH, steady(40, "xyz")) == (0, 0, 1200)
 
 
-def test_who_refuses_all_and_who_none() -> None:
+def test_limits_that_refuse_all_and_limits_that_refuse_none() -> None:
     calls = steady(20)
     refused = run(limit(**SLOW), calls)[1]
     assert told(SLOW, {"rate": "0/s"}, calls) == (refused, 1200, 1200)
@@ -188,7 +188,7 @@ def test_who_refuses_all_and_who_none() -> None:
     ],
     ids=["counted otherwise", "another algorithm", "slower than the minute"],
 )
-def test_what_does_not_follow_is_left_open(old: dict[str, Any], new: dict[str, Any]) -> None:
+def test_unknown_effect_gives_the_widest_bounds(old: dict[str, Any], new: dict[str, Any]) -> None:
     new = {name: value for name, value in new.items() if value is not None}
     assert told(old, new, steady(40, "xy"))[1:] == (0, 2400)
 
@@ -215,10 +215,10 @@ def at(*seconds: float) -> list[Call]:
     ],
     ids=["rounding of both", "rounding of the pace", "slots that leak later", "a window begun"],
 )
-def test_the_edges_of_what_follows(
+def test_edges_of_known_effects(
     old: dict[str, Any], new: dict[str, Any], calls: list[Call]
 ) -> None:
-    """Of one bucket, though the limits do not say so."""
+    """The traffic is of one bucket, though the limits count by tenant."""
     old, new = ({**fields, "per": "tenant"} for fields in (old, new))
     for each in ({}, {"per": ()}):
         _, least, most = told({**old, **each}, {**new, **each}, calls)
@@ -228,7 +228,7 @@ def test_the_edges_of_what_follows(
 # -- what is not known
 
 
-def test_nothing_is_said_of_what_nobody_reports() -> None:
+def test_no_estimate_without_reports() -> None:
     old, new = limit(**SHADOW), limit(**EACH)
     assert refusals(old, new, compare(old, new), []) == {}
     engine, _ = run(old, steady(5))
@@ -240,15 +240,15 @@ def test_nothing_is_said_of_what_nobody_reports() -> None:
 
 
 @pytest.mark.parametrize("runs", [{**EACH, "burst": 9}, SHADOW], ids=["smaller", "in shadow"])
-def test_an_agent_that_runs_other_rules_says_nothing_of_these(runs: dict[str, Any]) -> None:
+def test_agent_with_other_policies_gives_the_widest_bounds(runs: dict[str, Any]) -> None:
     old, new = limit(**EACH), limit(**{**EACH, "burst": 30})
     (known,) = refusals(old, new, compare(old, new), [report(limit(**runs), steady(40))]).values()
     assert (known.refused > 0) is (runs is not SHADOW)
     assert (known.least, known.most) == (0, 2400)
 
 
-def test_requests_that_do_not_cost_one_each_contradict_themselves_and_are_left_open() -> None:
-    """A thousand that only look, and one that takes."""
+def test_contradicting_bounds_by_other_costs_give_the_widest_bounds() -> None:
+    """A thousand requests that only peek, and one that charges."""
     old, new = limit(**SLOW), limit(**{**SLOW, "rate": "9/s"})
     engine, _ = run(old, at(0))
     for when, _ in steady(20):
@@ -259,7 +259,7 @@ def test_requests_that_do_not_cost_one_each_contradict_themselves_and_are_left_o
 
 
 def trees(below: dict[str, Any], **changed: Any) -> tuple[PolicyTree, PolicyTree]:
-    """``/a`` is enforced from now on, and something else changes beside it."""
+    """Return two trees: ``/a`` becomes enforced, and something else changes too."""
     return (
         policies(**{"/a": {"limits": {"l": SHADOW}}, **below}),
         policies(**{"/a": {"limits": {"l": EACH}, **changed.pop("beside", {})}, **changed}),
@@ -274,14 +274,16 @@ GOLD = [{"name": "gold", "match": {"tier": "gold"}, "limits": {"l": {"burst": 90
     [{"/a/b": {}}, {"beside": {"overrides": GOLD}}],
     ids=["a scope takes some", "an override takes some"],
 )
-def test_requests_that_move_to_other_buckets_leave_it_open(changed: dict[str, Any]) -> None:
+def test_requests_that_move_to_other_buckets_give_the_widest_bounds(
+    changed: dict[str, Any],
+) -> None:
     old, new = trees({}, **changed)
     found = refusals(old, new, compare(old, new), [report(old, steady(40))])
     known = found["/a", "l", None]
     assert (known.requests, known.least, known.most) == (2400, 0, 2400)
 
 
-def test_scopes_below_count_for_the_change_that_they_follow() -> None:
+def test_scopes_below_count_for_their_leading_change() -> None:
     below = {"/a/b": {"description": "has buckets of its own"}}
     old, new = trees(below, **below)
     engine, _ = run(old, steady(40))
@@ -295,7 +297,7 @@ def test_scopes_below_count_for_the_change_that_they_follow() -> None:
 
 
 def test_budgets_count_apart_from_limits_of_the_same_name() -> None:
-    """And of the whole subtree, whatever scopes come below."""
+    """Budgets count the whole subtree, whichever scopes are added below."""
 
     def budget(below: dict[str, Any], **fields: Any) -> PolicyTree:
         said = {"limits": {"l": {"rate": "unlimited"}}, "budgets": {"l": fields}}

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratectl.records import AgentRecord, Beat, LimitReport, UsageRecord
-from ratectl.stores import open_store
+from fleet.reports import report_agent  # noqa: F401  for the tests of commands
+from ratectl.records import LimitReport
 from ratectl_cli.app import run
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class TypedInput(io.TextIOWrapper):
     """Standard input with a file descriptor, which commands wait for; a terminal if it says so."""
 
     def __init__(self, data: bytes, *, tty: bool) -> None:
-        file = tempfile.TemporaryFile()
+        file = tempfile.TemporaryFile()  # noqa: SIM115  closed with this object
         file.write(data)
         file.seek(0)
         super().__init__(file, encoding="utf-8")
@@ -195,53 +195,6 @@ def ratectl(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         check=False,
         **options,
     )
-
-
-def report_agent(url: str, **changes: Any) -> None:
-    """Write an agent's records as the agent would, without one."""
-    values: dict[str, Any] = {
-        "id": "edge-1",
-        "generation": 1,
-        "state": "serving",
-        "error": None,
-        "rejected": None,
-        "applied": "2026-11-23T11:58:00.100Z",
-        "swap_ms": 3.25,
-        "started": "2026-11-23T11:00:00.000Z",
-        "reported": "2026-11-23T11:58:00.100Z",
-        "host": "node-a",
-        "pid": 4711,
-        "version": "0.1",
-        "engine": "pure",
-    }
-    limits = changes.pop("limits", [])
-    reported = changes.pop("usage_reported", "2026-11-23T11:59:58.000Z")
-    record = AgentRecord(**{**values, **changes})
-    usage = UsageRecord(
-        id=record.id,
-        generation=record.generation,
-        since=record.started,
-        reported=reported,
-        recent_seconds=60.0,
-        limits=limits,
-        omitted=0,
-        no_policy=0,
-        errors=0,
-        buckets=0,
-        overflowed=0,
-    )
-    beat = Beat(
-        id=record.id,
-        generation=record.generation,
-        since=record.started,
-        reported=reported,
-        requests=0,
-        refused=0,
-    )
-    with open_store(url) as store:
-        store.put(f"beats/{record.id}", beat.encode())
-        store.put(f"agents/{record.id}", record.encode())
-        store.put(f"usage/{record.id}", usage.encode())
 
 
 def limit_report(scope: str, limit: str, **changes: Any) -> LimitReport:

@@ -204,7 +204,8 @@ def test_both_jobs_run_the_same(tmp_path: Path) -> None:
 
 def test_the_image_gets_what_it_is_built_of_and_nothing_else() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    needed = {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"]}
+    needed = {"pyproject.toml", "setup.py", project["project"]["readme"]}
+    needed |= set(project["project"]["license-files"])
     needed |= set(project["tool"]["setuptools"]["packages"]["find"]["where"])
     assert set(copied(DOCKERFILE.read_text())) == needed
     first, *rest = IGNORED.read_text().splitlines()

@@ -216,7 +216,7 @@ def test_what_doctor_finds_is_never_that_its_time_is_up(
     cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes whatever fails for a finding."""
-    for slow in ("ratectl.compiler.activation.activate", "ratectl.compiler.activation._self_check"):
+    for slow in ("ratectl.health.examination.activate", "ratectl.compiler.activation._self_check"):
         with monkeypatch.context() as patch:
             patch.setattr(slow, forever)
             run = cli("doctor", "--timeout", "0.3")

@@ -46,7 +46,7 @@ def enforced(plan: ScopePlan, attributes: dict[str, str]) -> set[tuple[Any, ...]
         if chosen is not None:
             found.add(
                 (chosen.scope, chosen.name, chosen.overrides, chosen.per, chosen.shadow,
-                 chosen.algorithm.most)
+                 chosen.algorithm.capacity)
             )  # fmt: skip
     return found
 

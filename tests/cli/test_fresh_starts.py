@@ -340,5 +340,5 @@ def test_without_an_identity_there_is_a_file(cli: Cli, store: Store) -> None:
     store.delete(ENVIRONMENT)
     run = cli(*SHOP, *KEY)
     assert run.code == 77
-    assert "somebody deleted 'environment'" in run.err
+    assert "'environment' was deleted" in run.err
     assert "hint: `ratectl panic on --local` needs no store" in run.err

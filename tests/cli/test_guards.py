@@ -101,7 +101,7 @@ class TestUse:
         (tree / "all.yaml").write_text(self.LESS)
         refused(
             cli, "--allow-below-use",
-            "it cuts below what was used of late: spike of / to 60 (lately 90 at /)",
+            "it cuts limits below recent peak usage: spike of / to 60 (recently 90 at /)",
         )  # fmt: skip
 
     @pytest.mark.parametrize("peak", [0.6, 0.0, None])
@@ -124,7 +124,7 @@ class TestUse:
         (tree / "all.yaml").write_text(TREE.replace("5/min, mode: shadow", "5/min, burst: 2"))
         run = cli("apply", "policies", "--yes")
         assert run.code == 77
-        assert "probe of /shop/cart to 2 (lately 4 at /shop/cart)" in run.err
+        assert "probe of /shop/cart to 2 (recently 4 at /shop/cart)" in run.err
 
 
 class TestProtected:
@@ -142,7 +142,7 @@ class TestProtected:
     ) -> None:
         publish_text(store_url, PROTECTED)
         (tree / "all.yaml").write_text(change)
-        refused(cli, "--allow-protected", "it changes what is protected: /shop")
+        refused(cli, "--allow-protected", "it changes protected scopes: /shop")
 
     def test_others_may_change(self, cli: Cli, tree: Path, store_url: str) -> None:
         publish_text(store_url, PROTECTED)

@@ -122,7 +122,7 @@ def test_init_writes_through_no_link_that_leads_out(
 def test_an_agent_of_a_directory_reads_nothing_outside_it(secret: Path, tmp_path: Path) -> None:
     with pytest.raises(PolicyError) as raised:
         ratectl.Agent("policies", state_dir=tmp_path / "edge")
-    assert "leads out of" in str(raised.value)
+    assert "is a link out of" in str(raised.value)
     assert "hunter2" not in f"{raised.value} {raised.value.diagnostics}"
 
 

@@ -274,7 +274,7 @@ def test_what_a_candidate_in_shadow_would_do(
     begun = cli("apply", "policies", "--yes", "--shadow")
     assert begun.code == 0
     assert "generation 2, evaluated beside generation 1: running" in begun.out
-    wait_for(lambda: all(agent._following.beside.rollout for agent in agents), "all evaluate it")
+    wait_for(lambda: all(agent._following.shadow.rollout for agent in agents), "all evaluate it")
     for agent in agents:
         assert [agent.check("/shop", {"client": "a"}).allowed for _ in range(5)] == [True] * 5
     wait_for(

@@ -40,7 +40,7 @@ def test_a_key_for_one_environment(
     monkeypatch.setenv("RATECTL_STORE", f"sqlite:///{tmp_path}/other.db")
     other = cli("apply", "policies", "--yes", "--sign", "here.key")
     assert other.code == 77
-    assert "and the key is for" in other.err
+    assert "but the key is for" in other.err
     assert cli("history", "-o", "json").document["generations"] == []
 
 

@@ -111,8 +111,8 @@ def test_an_empty_variable_for_the_key_does_not_publish_unsigned(
     ("text", "said"),
     [
         ("MC4CAQAwBQYDK2VwBCIEIOF", "my.key holds no key in PEM"),
-        ("MC4CAQAwBQYDK2VwBCIEIOF\n-----BEGIN PRIVATE KEY-----\n", "no environment"),
-        ("-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIOF\n", "my.key is no private key"),
+        ("MC4CAQAwBQYDK2VwBCIEIOF\n-----BEGIN PRIVATE KEY-----\n", "is not an environment"),
+        ("-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIOF\n", "my.key is not a private key"),
     ],
 )
 def test_a_damaged_key_is_named_and_never_quoted(
@@ -126,4 +126,4 @@ def test_a_damaged_key_is_named_and_never_quoted(
     assert "MC4C" not in run.err
     run = cli("apply", "policies", "--yes", "--sign", "")
     assert run.code == 64
-    assert "the name of a key's file is empty" in run.err
+    assert "the name of a key file is empty" in run.err

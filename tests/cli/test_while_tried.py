@@ -102,4 +102,4 @@ def test_whoever_waits_for_another_controller_says_so(cli: Cli, abandoned: str) 
         presence.leave()
     assert run.code == 124
     who = f"process {os.getpid()} on {socket.gethostname()}"
-    assert run.err == f"100%: waiting to see whether {who} is still there, which controls it\n"
+    assert run.err == f"100%: waiting to see if its controller, {who}, is still alive\n"

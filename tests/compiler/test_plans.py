@@ -1,4 +1,4 @@
-"""From policies to plans: what an engine is given to run."""
+"""Compilation of policies to the plans of an engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from ratectl.policy.validation.tree import check_tree
 
 if TYPE_CHECKING:
     from engine.engines import MakeEngine
-    from ratectl.engine.api import LimitPlan, PlanSet
+    from ratectl.engine.api import PlanSet
+    from ratectl.engine.limit_plan import LimitPlan
 
 S = 10**9
 
@@ -46,7 +47,7 @@ def spike(said: Written, scope: str = "/") -> LimitPlan:
     return limit
 
 
-def test_a_plan_says_what_the_policy_says() -> None:
+def test_plan_has_the_values_of_the_policy() -> None:
     limit = spike({"/": one(rate="100/s", burst=200, per=["tenant", "route"], mode="shadow")})
     assert limit.identity == ("/", "spike", False)
     assert (limit.per, limit.shadow) == (("tenant", "route"), True)
@@ -92,7 +93,7 @@ def test_unlimited_under_a_fractional_cap_has_the_caps_pace(algorithm: str) -> N
     assert spike(said).algorithm == expected
 
 
-def test_off_and_unlimited_are_not_run() -> None:
+def test_off_and_unlimited_limits_are_not_in_plans() -> None:
     said = {"/": {"limits": {"a": {"rate": "1/s", "mode": "off"}, "b": {"rate": "unlimited"},
                              "c": {"rate": "1/s", "mode": "shadow"}}}}  # fmt: skip
     plan = compiled(said).find("/")
@@ -111,7 +112,7 @@ def test_every_declared_scope_has_a_plan_and_no_other() -> None:
     assert found[4].limits == ()
 
 
-def test_on_error_is_carried() -> None:
+def test_plan_has_on_error() -> None:
     plans = compiled({"/": {}, "/a": {"on_error": "deny"}, "/a/b": {}})
     assert [plans.scopes[scope].allow_on_error for scope in ("/", "/a", "/a/b")] == [
         True, False, False,
@@ -148,8 +149,8 @@ def test_equal_parameters_share_one_object_across_generations() -> None:
 
 @each_engine
 @given(written)
-def test_engines_run_what_resolution_says(make: MakeEngine, said: Written) -> None:
-    """Each limit in force is in the plan, and a first request sees its full bucket."""
+def test_engines_run_the_resolved_limits(make: MakeEngine, said: Written) -> None:
+    """Each limit in force is in the plan, and a first request finds its bucket full."""
     policies = tree(said)
     try:
         plans = compile_tree(policies, 1)
@@ -173,7 +174,7 @@ def test_engines_run_what_resolution_says(make: MakeEngine, said: Written) -> No
             if most is None:
                 assert limit.rate is not None
                 most = limit.rate.numerator
-            assert plan.algorithm.most == most
+            assert plan.algorithm.capacity == most
             assert (plan.per, plan.shadow) == (limit.per, limit.mode == "shadow")
         blocked = [
             limit
@@ -197,10 +198,8 @@ def test_a_quota_becomes_a_calendars_windows() -> None:
 @pytest.mark.parametrize("cap", ["40/s", "5/2day", "0.5/day", "5/month", "0.5/month"])
 @pytest.mark.parametrize("algorithm", ["token-bucket", "sliding-window", "quota"])
 @each_engine
-def test_an_agent_clips_to_whatever_a_deeper_cap_says(
-    make: MakeEngine, cap: str, algorithm: str
-) -> None:
-    """``validate`` finds no error here, so compiling must not fail."""
+def test_agent_clips_to_deeper_caps(make: MakeEngine, cap: str, algorithm: str) -> None:
+    """``validate`` reports no error here, so compilation must not fail."""
     said = {
         "/": one(rate="unlimited", algorithm=algorithm),
         "/a": {"caps": {"spike": {"rate": cap}}},
@@ -222,7 +221,7 @@ def test_slots_become_concurrency() -> None:
     assert spike(said, "/b").algorithm == Concurrency(3, 60 * S)
 
 
-def test_a_budget_is_one_plan_for_all_below() -> None:
+def test_budget_is_one_plan_for_its_subtree() -> None:
     fleet = {"budgets": {"fleet": {"rate": "9/s", "per": "tenant", "mode": "shadow"}}}
     plans = compiled({"/": {}, "/a": {**fleet, **one(rate="1/s")}, "/a/b": fleet, "/a/c/d": {}})
     assert plans.scopes["/"].limits == ()
@@ -240,7 +239,7 @@ def test_a_budget_is_one_plan_for_all_below() -> None:
     assert plans.scopes["/a/c/d"].budget("/a/c/d", "fleet") is None
 
 
-def test_an_override_above_an_unset_is_no_choice_below_it() -> None:
+def test_override_above_an_unset_does_not_apply_below_it() -> None:
     gold = {"name": "gold", "match": {"tier": "gold"}, "limits": {"hourly": {"rate": "9/h"}}}
     said = {
         "/": {"limits": {"hourly": {"rate": "5/h"}}, "overrides": [gold]},

@@ -1,4 +1,4 @@
-"""Engines under one roof: every test here runs on every implementation."""
+"""Rig for tests that run on every engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Rig:
-    """An engine with a clock that stands still, and short words for what tests do to it."""
+    """An engine with a clock that stands still, and short methods for tests."""
 
     def __init__(self, make: MakeEngine) -> None:
         self.now = 0
@@ -32,7 +32,7 @@ class Rig:
         self.engine: Engine = self.another()
 
     def another(self, max_buckets: int = 100_000) -> Engine:
-        """A new engine on the same clock."""
+        """Return a rig with a new engine on the same clock."""
         return self._make(lambda: self.now, max_buckets=max_buckets)
 
     def bound(self, max_buckets: int) -> None:
@@ -43,7 +43,7 @@ class Rig:
         self.engine.swap(plan_set(self.generation, by_scope(*limits, bare=bare)), now=at)
 
     def write(self, said: Mapping[str, Mapping[str, Any]], at: int | None = None) -> None:
-        """Publish policies as they are written; quotas are ``offset`` ahead of the clock."""
+        """Publish policies given as YAML; ``offset``: wall clock of quotas minus the clock."""
         self.generation += 1
         self.engine.swap(compile_tree(tree(said), self.generation, self.offset), now=at)
 
@@ -53,7 +53,7 @@ class Rig:
         return verdict(self.engine.check(scope, attributes, cost, now=at))  # type: ignore[arg-type]
 
     def left(self, at: int | None = None, scope: str = "/", **attributes: object) -> int | None:
-        """What a request would find; a peek."""
+        """Peek with a request, and return what is left."""
         return self.ask(0, at, scope, **attributes).remaining
 
     def usage(self, name: str = "l", scope: str = "/", *, budget: bool = False) -> LimitUsage:
@@ -76,7 +76,7 @@ def engine(rig: Rig) -> Engine:
 
 @pytest.fixture
 def eager_threads() -> Iterator[None]:
-    """Threads take turns as often as the interpreter allows."""
+    """Make threads switch as often as the interpreter allows."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield

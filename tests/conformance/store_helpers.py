@@ -1,4 +1,4 @@
-"""Waiting for watch events with a deadline, and running code in other processes."""
+"""Helpers that wait for watch events with a deadline, and run code in other processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Follower:
-    """One iteration over a watch: what it delivered, and the state a consumer would have."""
+    """One iteration over a watch: the delivered events, and the state of a consumer."""
 
     def __init__(self, watch: Watch) -> None:
         self.seen: list[WatchEvent] = []
@@ -47,7 +47,7 @@ class Follower:
             timer.join()
 
     def until_key(self, key: str, value: bytes | None) -> None:
-        """Take events until the key has this value (None: is not there)."""
+        """Take events until the key has this value (None: is absent)."""
 
         def reached() -> bool:
             item = self.state.get(key)
@@ -56,17 +56,17 @@ class Follower:
         self.until(reached)
 
     def until_revision(self, revision: int) -> None:
-        """Take events until something of that revision or a later one came."""
+        """Take events until one of that revision or a later one."""
         self.until(lambda: self.events and self.events[-1].revision >= revision)
 
     @property
     def events(self) -> list[Events]:
-        """Only the changes."""
+        """Return only the changes."""
         return [event for event in self.seen if isinstance(event, Events)]
 
     @property
     def resyncs(self) -> list[Resync]:
-        """Only the resyncs."""
+        """Return only the resyncs."""
         return [event for event in self.seen if isinstance(event, Resync)]
 
     def _take(self, event: WatchEvent) -> None:

@@ -1,4 +1,4 @@
-"""Budgets: one bucket for a whole subtree, drawn from with the limits, all or nothing."""
+"""Budgets: one bucket for a whole subtree, charged together with the limits, all or nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOUR = 3_600 * SECOND
 
 
 def bucket(burst: int, **fields: Any) -> dict[str, Any]:
-    """One an hour: at one instant, just its burst."""
+    """Return a bucket that refills one token an hour: at one instant, it admits its burst."""
     return {"rate": "1/h", "burst": burst, **fields}
 
 
@@ -40,7 +40,7 @@ THREE: Said = {
 }
 
 
-def test_each_level_holds_back_in_turn(rig: Rig) -> None:
+def test_each_level_refuses_in_turn(rig: Rig) -> None:
     rig.write(THREE)
     assert [rig.ask(scope="/a/b").allowed for _ in range(3)] == [True, True, False]
     assert rig.ask(scope="/a/b")[1:5] == ("limited", 1, "own", "/a/b")
@@ -59,7 +59,7 @@ def test_the_tightest_of_limits_and_budgets_is_reported(rig: Rig) -> None:
     assert (got.limit, got.scope, got.remaining, got.capacity) == ("mid", "/a", 0, 4)
 
 
-def test_refused_at_the_top_nothing_is_taken_below(rig: Rig) -> None:
+def test_refusal_at_the_top_charges_nothing_below(rig: Rig) -> None:
     rig.write(THREE)
     rig.ask(6, scope="/")
     for _ in range(5):
@@ -70,7 +70,7 @@ def test_refused_at_the_top_nothing_is_taken_below(rig: Rig) -> None:
     assert rig.ask(2, scope="/a/b").remaining == 0
 
 
-def test_refused_below_nothing_is_taken_above(rig: Rig) -> None:
+def test_refusal_below_charges_nothing_above(rig: Rig) -> None:
     rig.write(THREE)
     rig.ask(2, scope="/a/b")
     for _ in range(5):
@@ -80,7 +80,7 @@ def test_refused_below_nothing_is_taken_above(rig: Rig) -> None:
     assert [rig.left(scope=scope) for scope in ("/a", "/")] == [2, 4]
 
 
-def test_refused_in_the_middle_nothing_is_taken_on_either_side(rig: Rig) -> None:
+def test_refusal_in_the_middle_charges_nothing_above_and_below(rig: Rig) -> None:
     rig.write(THREE)
     rig.ask(4, scope="/a")
     for _ in range(5):
@@ -90,7 +90,7 @@ def test_refused_in_the_middle_nothing_is_taken_on_either_side(rig: Rig) -> None
     assert rig.left(scope="/a/b") == 2
 
 
-def test_a_bucket_is_shared_by_all_below_declared_or_not(rig: Rig) -> None:
+def test_budget_is_shared_by_declared_and_undeclared_scopes_below(rig: Rig) -> None:
     rig.write({"/": {}, "/a": budget(**bucket(9)), "/a/b": {}, "/a/b/c/d": {}})
     scopes = ("/a", "/a/b", "/a/x", "/a/b/c", "/a/b/c/d", "/a/b/c/d/e", "/a/x/y")
     assert [rig.ask(scope=scope).remaining for scope in scopes] == [8, 7, 6, 5, 4, 3, 2]
@@ -123,10 +123,10 @@ def test_a_limit_and_a_budget_of_one_name_are_two_buckets(rig: Rig) -> None:
     rig.write({"/": limit("x", **bucket(5)), "/a": {}})
     assert [rig.left(scope="/"), rig.left(scope="/a")] == [0, 3]
     rig.write({"/": budget("x", **bucket(7)), "/a": {}})
-    assert rig.left() == 7, "what went is gone, and takes nothing from a limit of its name"
+    assert rig.left() == 7, "a removed budget does not affect a limit of its name"
 
 
-def test_counted_by_key(rig: Rig) -> None:
+def test_budget_per_key(rig: Rig) -> None:
     rig.write({"/": budget(**bucket(3, per="tenant")), "/a": {}, "/d": {}})
     assert rig.ask(2, scope="/a", tenant="x").allowed
     assert rig.ask(1, scope="/d", tenant="x").allowed
@@ -134,7 +134,7 @@ def test_counted_by_key(rig: Rig) -> None:
     assert [rig.left(scope="/a", tenant="y"), rig.left(scope="/a")] == [3, 3]
 
 
-def test_of_different_algorithms(rig: Rig) -> None:
+def test_budgets_of_different_algorithms(rig: Rig) -> None:
     rig.write({
         "/": {"budgets": {"week": {"algorithm": "quota", "rate": "9/week"},
                           "hour": {"algorithm": "sliding-window", "rate": "4/h"}}},
@@ -151,7 +151,7 @@ def test_of_different_algorithms(rig: Rig) -> None:
 # -- mode
 
 
-def test_in_shadow_it_refuses_nothing_and_takes_what_it_would_admit(rig: Rig) -> None:
+def test_shadow_budget_refuses_nothing_and_charges_what_it_would_admit(rig: Rig) -> None:
     rig.write({"/": budget(**bucket(2, mode="shadow")), "/a": limit(**bucket(4))})
     reasons = [rig.ask(scope="/a").reason for _ in range(5)]
     assert reasons == ["ok", "ok", "shadow", "shadow", "limited"]
@@ -161,7 +161,7 @@ def test_in_shadow_it_refuses_nothing_and_takes_what_it_would_admit(rig: Rig) ->
     assert not rig.ask(scope="/a").allowed
 
 
-def test_off_and_unlimited_are_not_there(rig: Rig) -> None:
+def test_off_and_unlimited_budgets_have_no_effect(rig: Rig) -> None:
     rig.write({"/": {"budgets": {"b": bucket(1, mode="off"), "c": {"rate": "unlimited"}}}})
     assert [rig.ask()[3:7] for _ in range(3)] == [(None, "/", None, None)] * 3
 
@@ -175,7 +175,7 @@ def test_a_rate_of_zero_stops_the_whole_subtree(rig: Rig) -> None:
 # -- reload
 
 
-def test_a_change_keeps_the_bucket(rig: Rig) -> None:
+def test_change_of_a_budget_keeps_its_bucket(rig: Rig) -> None:
     said: Said = {"/": budget(**bucket(5)), "/a": {}, "/d": limit(**bucket(99))}
     rig.write(said)
     rig.ask(3, scope="/a")
@@ -194,7 +194,7 @@ def test_growth_gives_capacity_and_not_tokens_to_keys_never_seen(rig: Rig) -> No
 
 
 @pytest.mark.parametrize("gone", [{}, budget(**bucket(5, mode="off"))], ids=["removed", "off"])
-def test_removed_and_declared_again_it_begins_anew(rig: Rig, gone: dict[str, Any]) -> None:
+def test_budget_removed_and_declared_again_starts_full(rig: Rig, gone: dict[str, Any]) -> None:
     rig.write({"/": budget(**bucket(5)), "/a": {}})
     rig.ask(4, scope="/a")
     rig.write({"/": gone, "/a": {}})
@@ -204,7 +204,7 @@ def test_removed_and_declared_again_it_begins_anew(rig: Rig, gone: dict[str, Any
     assert rig.usage("b", budget=True).allowed == 1
 
 
-def test_declaring_scopes_around_it_leaves_it_as_it_is(rig: Rig) -> None:
+def test_newly_declared_scopes_do_not_change_a_budget(rig: Rig) -> None:
     of = budget(**bucket(9))
     rig.write({"/a": of})
     rig.ask(1, scope="/a/b/c")
@@ -216,13 +216,13 @@ def test_declaring_scopes_around_it_leaves_it_as_it_is(rig: Rig) -> None:
     ]
     for number, said in enumerate(trees, start=2):
         rig.write(said)
-        assert rig.usage("b", "/a", budget=True).keys == 1, "it is not begun anew"
+        assert rig.usage("b", "/a", budget=True).keys == 1, "the bucket does not start again"
         assert rig.ask(1, scope="/a/b/c").remaining == 9 - number
     assert rig.usage("b", "/a", budget=True).allowed == 5
     assert rig.left(scope="/a") == 4
 
 
-def test_a_budget_newly_declared_below_another_begins_full(rig: Rig) -> None:
+def test_budget_declared_below_another_starts_full(rig: Rig) -> None:
     rig.write({"/": budget(**bucket(9))})
     rig.ask(5, scope="/a")
     rig.write({"/": budget(**bucket(9)), "/a": budget(**bucket(3))})
@@ -230,7 +230,7 @@ def test_a_budget_newly_declared_below_another_begins_full(rig: Rig) -> None:
     assert rig.left() == 4
 
 
-def test_counted_by_something_else_it_starts_from_what_was_counted(rig: Rig) -> None:
+def test_changed_per_starts_from_the_counted_state(rig: Rig) -> None:
     rig.write({"/": budget(**bucket(5)), "/a": {}})
     rig.ask(4, scope="/a")
     rig.write({"/": budget(**bucket(5, per="tenant")), "/a": {}})
@@ -240,7 +240,7 @@ def test_counted_by_something_else_it_starts_from_what_was_counted(rig: Rig) -> 
 # -- usage
 
 
-def test_a_request_counts_once_wherever_it_was_made(rig: Rig) -> None:
+def test_request_counts_once_in_each_budget(rig: Rig) -> None:
     rig.write(THREE)
     for scope in ("/", "/a", "/a/b", "/a/b/c", "/a/x"):
         rig.ask(scope=scope)
@@ -263,21 +263,21 @@ TENANTS = ("x", "y", None)
 
 
 def _above(scope: str) -> Iterator[str]:
-    """``scope`` and what is above it, nearest first."""
+    """Return ``scope`` and its ancestors, nearest first."""
     parts = scope.strip("/").split("/") if scope != "/" else []
     for depth in range(len(parts), -1, -1):
         yield "/" + "/".join(parts[:depth])
 
 
 class Naive:
-    """Numbers taken, by owner and key. Buckets are counts: they give nothing back."""
+    """Naive model: charged numbers by owner and key. Buckets never refill."""
 
     def __init__(self, said: Said) -> None:
         self.said = said
         self.taken: Counter[tuple[object, ...]] = Counter()
 
     def rewrite(self, said: Said) -> None:
-        """Budgets that are there no more are forgotten."""
+        """Publish budgets; removed ones are forgotten."""
 
         def kept(scope: str, name: str) -> bool:
             of = said.get(scope, {}).get("budgets", {}).get(name)
@@ -387,10 +387,10 @@ steps = st.lists(
 
 @pytest.mark.parametrize("name", ENGINES)
 @given(steps=steps)
-def test_reloads_keep_what_was_drawn(
+def test_reloads_keep_the_state_of_budgets(
     name: str, steps: list[tuple[Said, list[tuple[str, str | None, int]]]]
 ) -> None:
-    """Counts and modes change, budgets come and go, scopes are declared and dropped."""
+    """Counts and modes change; budgets and scopes are added and removed."""
     rig, naive = Rig(ENGINES[name]), Naive({})
     for said, asked in steps:
         rig.write(said)

@@ -1,4 +1,4 @@
-"""Concurrency: so many at the same time, given back by releases, whatever was published since."""
+"""Concurrency: a number of slots at the same time, freed by releases, also after publications."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def take(rig: Rig, cost: int = 1, at: int | None = None, scope: str = "/", **who
 # -- one bucket
 
 
-def test_no_more_than_max_until_one_is_released(rig: Rig) -> None:
+def test_at_most_max_until_a_release(rig: Rig) -> None:
     rig.write({"/": slots()})
     held = [take(rig) for _ in range(3)]
     assert [of.remaining for of in held] == [2, 1, 0]
@@ -62,21 +62,21 @@ def test_a_release_counts_once(rig: Rig) -> None:
     assert rig.left() == 1
 
 
-def test_a_context_manager_releases_however_it_ends(rig: Rig) -> None:
+def test_context_manager_releases_after_any_end(rig: Rig) -> None:
     rig.write({"/": slots()})
     with rig.engine.check("/", {}, 2) as decision:
         assert decision.allowed
         assert rig.left() == 1
         with rig.engine.check("/", {}, 2) as refused:
             assert not refused
-        assert rig.left() == 1, "a refusal has nothing to give back"
+        assert rig.left() == 1, "a refusal holds no slot to release"
     assert rig.left() == 3
     with pytest.raises(KeyError), rig.engine.check("/", {}):
         raise KeyError
     assert rig.left() == 3
 
 
-def test_a_cost_takes_as_many_slots(rig: Rig) -> None:
+def test_cost_takes_that_many_slots(rig: Rig) -> None:
     rig.write({"/": slots(5)})
     two, three = take(rig, 2), take(rig, 3)
     assert rig.ask(1).reason == "limited"
@@ -113,7 +113,7 @@ def test_a_slot_that_is_never_released_is_free_after_hold(rig: Rig) -> None:
         assert rig.left(at * SECOND) == left
     held = take(rig, 3, 12 * SECOND)
     for of in leaked:
-        of.release()  # too late: the slots are others' now
+        of.release()  # too late: other requests have the slots now
     assert rig.left(12 * SECOND) == 0
     held.release()
     assert rig.left(12 * SECOND) == 3
@@ -128,7 +128,7 @@ def test_slots_end_in_order_though_the_clock_steps_back(rig: Rig) -> None:
     assert rig.left(110 * SECOND) == 3
 
 
-def test_each_key_has_slots(rig: Rig) -> None:
+def test_each_key_has_its_own_slots(rig: Rig) -> None:
     rig.write({"/": slots(per="tenant")})
     held = take(rig, 3, tenant="a")
     assert [rig.left(tenant="b"), rig.left()] == [3, 3]
@@ -155,7 +155,7 @@ def test_a_refusal_shows_no_wait(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("most", "hold"), [(-1, 1), (1, 0), (1, -5)])
-def test_parameters_that_make_no_sense(most: int, hold: int) -> None:
+def test_invalid_parameters_are_refused(most: int, hold: int) -> None:
     with pytest.raises(ValueError, match="not negative"):
         Concurrency(most, hold)
 
@@ -170,7 +170,7 @@ def both(**fields: dict[str, Any]) -> Said:
     return {"/": {"limits": fields}}
 
 
-def test_refused_by_another_no_slot_is_held(rig: Rig) -> None:
+def test_refusal_by_another_limit_holds_no_slot(rig: Rig) -> None:
     rig.write(both(l=slots(9)["limits"]["l"], t=TOKENS))
     asked = [rig.engine.check("/", {}) for _ in range(5)]
     assert [of.allowed for of in asked] == [True, True, False, False, False]
@@ -180,12 +180,12 @@ def test_refused_by_another_no_slot_is_held(rig: Rig) -> None:
     assert rig.left() == 7
 
 
-def test_refused_for_want_of_a_slot_nothing_else_is_taken(rig: Rig) -> None:
+def test_refusal_without_free_slot_charges_nothing_else(rig: Rig) -> None:
     rig.write(both(l=slots(1)["limits"]["l"], t=TOKENS))
     with take(rig):
         assert [rig.ask().limit for _ in range(5)] == ["l"] * 5
     assert rig.ask().allowed
-    assert rig.ask().limit == "l", "or t was charged for what was refused"
+    assert rig.ask().limit == "l", "t was charged for a refused request"
 
 
 def test_a_release_gives_back_slots_and_no_tokens(rig: Rig) -> None:
@@ -208,7 +208,7 @@ def test_never_beats_unknown_beats_the_longest_wait(rig: Rig, order: tuple[str, 
     assert (got.limit, got.reason) == ("t", "never")
 
 
-def test_a_budget_of_slots_is_one_for_the_whole_subtree(rig: Rig) -> None:
+def test_concurrency_budget_is_shared_by_the_subtree(rig: Rig) -> None:
     fleet = {"budgets": {"b": {"algorithm": "concurrency", "max": 3}}}
     rig.write({"/": fleet, "/a": {}, "/d": slots(1)})
     held = [take(rig, scope=scope) for scope in ("/", "/a/x", "/d")]
@@ -220,7 +220,7 @@ def test_a_budget_of_slots_is_one_for_the_whole_subtree(rig: Rig) -> None:
     assert rig.usage("b", budget=True).refused >= 2
 
 
-def test_in_shadow_slots_are_held_and_refuse_nothing(rig: Rig) -> None:
+def test_shadow_slots_are_held_and_refuse_nothing(rig: Rig) -> None:
     rig.write({"/": slots(2, mode="shadow")})
     held = [rig.engine.check("/", {}) for _ in range(4)]
     assert [of.reason for of in held] == ["ok", "ok", "shadow", "shadow"]
@@ -229,7 +229,7 @@ def test_in_shadow_slots_are_held_and_refuse_nothing(rig: Rig) -> None:
     rig.write({"/": slots(2)})
     assert rig.left() == 0
     held[3].release()
-    assert rig.left() == 0, "it held none here"
+    assert rig.left() == 0, "it held no slot here"
     held[0].release()
     assert rig.left() == 1
 
@@ -339,7 +339,7 @@ def test_after_a_fork_slots_can_be_released(rig: Rig) -> None:
 
 
 class Naive:
-    """Slots as [cost, end]; a change of parameters ends them within the new hold."""
+    """Naive model: slots as [cost, end]; a change of parameters ends them within the new hold."""
 
     def __init__(self) -> None:
         self.most, self.hold = 0, 0
@@ -377,7 +377,9 @@ steps = st.lists(
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("bound", [9, 100_000], ids=["small table", "large table"])
 @given(done=steps)
-def test_exactly_as_a_list_of_slots(name: str, bound: int, done: list[tuple[Any, ...]]) -> None:
+def test_decisions_match_a_naive_list_of_slots(
+    name: str, bound: int, done: list[tuple[Any, ...]]
+) -> None:
     rig, naive = Rig(ENGINES[name]), Naive()
     rig.bound(bound)
     rig.write({"/": slots(3, per="tenant", hold="3s")})
@@ -412,8 +414,8 @@ SHAPES: list[Said] = [
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_whatever_is_published_no_more_than_max_and_in_the_end_all(rig: Rig, seed: int) -> None:
-    """One tenant asks at one place. Scopes are declared and keys change; all stay declared."""
+def test_publications_never_exceed_max_and_lose_no_slot(rig: Rig, seed: int) -> None:
+    """One tenant sends requests at one scope. Scopes are declared and keys change."""
     chance = random.Random(seed)
     small = seed % 2 == 0
     rig.bound(3 if small else 1_000)
@@ -431,7 +433,7 @@ def test_whatever_is_published_no_more_than_max_and_in_the_end_all(rig: Rig, see
                 held.append(decision)
         elif held:
             held.pop(chance.randrange(len(held))).release()
-        if shape != 3:  # in shadow it admits all
+        if shape != 3:  # a shadow limit admits all
             assert len(held) <= 3 or shape > 3
     chance.shuffle(held)
     for decision in held:

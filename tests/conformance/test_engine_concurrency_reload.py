@@ -1,4 +1,4 @@
-"""Slots across publications: what is held stays so, and every release arrives."""
+"""Slots across publications: held slots stay held, and every release reaches its bucket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # -- reload
 
 
-def test_held_slots_stay_counted_when_max_changes(rig: Rig) -> None:
+def test_held_slots_stay_counted_after_a_change_of_max(rig: Rig) -> None:
     rig.write({"/": slots(5)})
     held = [take(rig) for _ in range(4)]
     for most, left in ((9, 5), (2, 0), (5, 1)):
@@ -31,7 +31,7 @@ def test_held_slots_stay_counted_when_max_changes(rig: Rig) -> None:
     assert not rig.ask().allowed
 
 
-def test_a_shorter_hold_frees_what_leaked_before(rig: Rig) -> None:
+def test_shorter_hold_frees_leaked_slots_earlier(rig: Rig) -> None:
     rig.write({"/": slots(3, hold="1h")})
     take(rig, 2)
     rig.write({"/": slots(3, hold="10s")}, at=100 * SECOND)
@@ -40,7 +40,7 @@ def test_a_shorter_hold_frees_what_leaked_before(rig: Rig) -> None:
     assert rig.left(110 * SECOND) == 3
 
 
-def test_a_longer_hold_is_that_of_new_slots(rig: Rig) -> None:
+def test_longer_hold_applies_to_new_slots_only(rig: Rig) -> None:
     rig.write({"/": slots(3, hold="10s")})
     take(rig, 2)
     rig.write({"/": slots(3, hold="1h")}, at=5 * SECOND)
@@ -81,7 +81,7 @@ def test_a_release_reaches_the_buckets_counted_by_something_else(rig: Rig, touch
     assert left == [2 if touched else 3, 3]
 
 
-def test_what_is_taken_above_later_is_not_counted_below(rig: Rig) -> None:
+def test_slot_taken_above_later_is_not_counted_below(rig: Rig) -> None:
     rig.write({"/": slots()})
     with take(rig, scope="/a"):
         rig.write({"/": slots(), "/a": {}})
@@ -94,7 +94,7 @@ def test_what_is_taken_above_later_is_not_counted_below(rig: Rig) -> None:
     assert [rig.left(scope="/a"), rig.left()] == [3, 3]
 
 
-def test_through_many_generations_a_slot_is_given_back_once(rig: Rig) -> None:
+def test_slot_is_released_once_through_many_generations(rig: Rig) -> None:
     held: list[Decision] = []
     said: Said = {}
     for depth in range(1, 5):
@@ -111,7 +111,7 @@ def test_through_many_generations_a_slot_is_given_back_once(rig: Rig) -> None:
     assert [rig.left(scope=scope) for scope in ("/", *said)] == [8] * 5
 
 
-def test_a_limit_that_went_takes_releases_and_does_nothing(rig: Rig) -> None:
+def test_release_for_a_removed_limit_has_no_effect(rig: Rig) -> None:
     rig.write({"/": slots()})
     held = take(rig, 2)
     rig.write({"/": {}})
@@ -133,10 +133,10 @@ SWAPS = [
 
 @pytest.mark.parametrize("fields", SWAPS, ids=["token-bucket", "sliding-window", "quota"])
 @pytest.mark.parametrize("touched", [False, True])
-def test_what_is_held_is_missing_from_another_algorithm(
+def test_held_slots_count_as_missing_in_another_algorithm(
     rig: Rig, fields: dict[str, Any], touched: bool
 ) -> None:
-    """Whether the bucket is looked at before the release or after."""
+    """The result is the same if the bucket is read before the release or after it."""
     rig.write({"/": slots(5)})
     held = take(rig, 3)
     take(rig, 1).release()
@@ -148,13 +148,15 @@ def test_what_is_held_is_missing_from_another_algorithm(
 
 
 @pytest.mark.parametrize("fields", SWAPS, ids=["token-bucket", "sliding-window", "quota"])
-def test_what_is_missing_elsewhere_is_held_for_hold(rig: Rig, fields: dict[str, Any]) -> None:
+def test_missing_amount_of_another_algorithm_is_held_for_hold(
+    rig: Rig, fields: dict[str, Any]
+) -> None:
     rig.write({"/": other(**fields)})
     spent = take(rig, 3)
     rig.write({"/": slots(5, hold="10s")})
     assert rig.left() == 2
     spent.release()
-    assert rig.left() == 2, "it took no slot"
+    assert rig.left() == 2, "the request took no slot"
     assert [rig.left(at * SECOND) for at in (9, 10)] == [2, 5]
 
 
@@ -166,22 +168,22 @@ def test_a_change_after_a_step_back_mints_nothing(rig: Rig) -> None:
     assert [rig.left(at * SECOND) for at in (50, 99, 100, 101)] == [1, 1, 1, 2]
 
 
-def test_of_two_buckets_the_stricter_holds_what_either_does() -> None:
+def test_stricter_of_two_buckets_holds_the_slots_of_both() -> None:
     of = Concurrency(9, 10)
     for swapped in (False, True):
         one = of.spent(2, 0)
-        old = of.resumed(one, 0)
+        old = of.continued(of, one, 0)
         of.attempt(one, 3, 0)
-        other = Concurrency(9, 5).resumed(one, 0)
+        other = Concurrency(9, 5).continued(of, one, 0)
         of.attempt(other, 1, 1)
-        assert of.same(of.resumed(old, 0), of.resumed(old, 0), 0)
+        assert of.same(of.continued(of, old, 0), of.continued(of, old, 0), 0)
         assert not of.same(old, one, 1)
         strict = of.stricter(other, one, 1) if swapped else of.stricter(one, other, 1)
         assert [of.used(strict, now) for now in (1, 5, 9, 10, 11)] == [6, 6, 6, 1, 0]
 
 
-def test_tokens_that_growth_did_not_give_are_no_slots_for_a_while(rig: Rig) -> None:
-    """The genesis bucket goes on as slots: keys never seen share it, and it ends."""
+def test_tokens_not_given_by_growth_give_no_slots_until_hold(rig: Rig) -> None:
+    """The default bucket becomes slots: keys never seen share it until it ends."""
     rig.write({"/": other(rate="1/h", burst=2, per="tenant")})
     rig.write({"/": other(rate="1/h", burst=5, per="tenant")})
     rig.write({"/": slots(5, per="tenant", hold="10s")})
@@ -198,7 +200,7 @@ def gold(**fields: Any) -> dict[str, Any]:
     return {"overrides": [{"name": "gold", "match": {"tier": "gold"}, "limits": {"l": fields}}]}
 
 
-def test_an_override_has_slots_of_its_own(rig: Rig) -> None:
+def test_override_has_its_own_slots(rig: Rig) -> None:
     rig.write({"/": {**slots(1), **gold(max=2)}})
     held = [take(rig), take(rig, tier="gold"), take(rig, tier="gold")]
     assert not rig.ask().allowed
@@ -207,7 +209,7 @@ def test_an_override_has_slots_of_its_own(rig: Rig) -> None:
     assert [rig.left(), rig.left(tier="gold")] == [0, 1]
 
 
-def test_an_override_may_turn_a_rate_into_slots(rig: Rig) -> None:
+def test_override_may_change_a_rate_to_concurrency(rig: Rig) -> None:
     rig.write({"/": {**other(rate="1/h", burst=5), **gold(algorithm="concurrency", max=1)}})
     with take(rig, tier="gold"):
         assert rig.ask(1, tier="gold").retry_after_ns is None

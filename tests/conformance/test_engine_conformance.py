@@ -1,4 +1,4 @@
-"""What every engine does, one behaviour a test: times, promises, keys, scopes, what is reported."""
+"""Behaviour of every engine: times, promises, keys, scopes, reports."""
 
 from __future__ import annotations
 
@@ -48,7 +48,14 @@ WINDOW_TABLE = [
     (15, 2, False, 1, 1, 4),
     (16, 2, True, 0, 0, 16),
     (18, 1, False, 0, 1, 14),
-    (17, 1, False, 0, 2, 15),  # stepped back: what was forgotten stays so, nothing more is
+    (
+        17,
+        1,
+        False,
+        0,
+        2,
+        15,
+    ),  # stepped back: forgotten sub-windows stay forgotten, and no others are
     (19, 2, True, 0, 0, 16),
     (100, 4, True, 0, 0, 16),
 ]
@@ -82,8 +89,8 @@ RULES = [
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_promise_holds_whatever_is_asked(rig: Rig, rule: Tokens | Window) -> None:
-    """A greedy crowd with random pauses never gets more than was promised."""
+def test_algorithms_keep_their_promises(rig: Rig, rule: Tokens | Window) -> None:
+    """Greedy requests with random pauses never get more than promised."""
     rig.publish(Limit("/", "l", rule))
     chance = random.Random(str(rule))
     pause = rule.length // 15 if isinstance(rule, Window) else int(1 / rule.rate) + 1
@@ -123,7 +130,7 @@ def test_rational_rates_do_not_drift(rig: Rig) -> None:
 
 
 def test_all_or_nothing(rig: Rig) -> None:
-    """What one limit refuses, no other is charged for, in either order."""
+    """If one limit refuses, no other is charged, in either order."""
     for names in (("l", "m"), ("m", "l")):
         rig.publish(Limit("/", names[0], rate(1, burst=5), T), Limit("/", names[1], window(2), T))
         tenant = names[0]
@@ -142,7 +149,7 @@ def test_the_least_remaining_limit_is_reported(rig: Rig) -> None:
     assert (got.limit, got.remaining, got.reason) == ("l", 3, "ok")
 
 
-def test_the_longest_wait_is_reported_and_never_beats_it(rig: Rig) -> None:
+def test_longest_wait_is_reported_but_never_is_reported_first(rig: Rig) -> None:
     rig.publish(Limit("/", "fast", rate(10, burst=2)), Limit("/", "slow", rate(1, burst=2)),
                 Limit("/", "twin", rate(1, burst=2)), Limit("/", "wide", window(9)))  # fmt: skip
     rig.ask(2)
@@ -167,7 +174,7 @@ def test_a_rate_of_zero_refuses_all(rig: Rig, rule: Tokens) -> None:
         assert (got.allowed, got.reason, got.retry_after_ns) == (False, "never", None)
 
 
-def test_a_bucket_that_no_longer_refills_is_never_full_again(rig: Rig) -> None:
+def test_bucket_without_refill_is_never_full_again(rig: Rig) -> None:
     rig.publish(Limit("/", "l", rate(1, burst=5)))
     rig.ask(1)
     rig.publish(Limit("/", "l", rate(0, burst=5)))
@@ -193,7 +200,7 @@ def test_a_refusal_tracks_nothing(rig: Rig) -> None:
 # -- shadow
 
 
-def test_shadow_never_refuses_but_says_so(rig: Rig) -> None:
+def test_shadow_limit_never_refuses_but_reports_it(rig: Rig) -> None:
     rig.publish(
         Limit("/", "l", rate(1, burst=9)), Limit("/", "dark", rate(1, burst=2), shadow=True)
     )
@@ -204,7 +211,7 @@ def test_shadow_never_refuses_but_says_so(rig: Rig) -> None:
     assert (dark.allowed, dark.refused, dark.shadow_refused) == (2, 0, 3)
 
 
-def test_shadow_is_charged_only_for_what_is_admitted(rig: Rig) -> None:
+def test_shadow_is_charged_only_for_admitted_requests(rig: Rig) -> None:
     rig.publish(
         Limit("/", "l", rate(1, burst=1)), Limit("/", "dark", rate(1, burst=9), shadow=True)
     )
@@ -214,7 +221,7 @@ def test_shadow_is_charged_only_for_what_is_admitted(rig: Rig) -> None:
     assert rig.left() == 8
 
 
-def test_of_several_shadow_refusals_the_gravest_is_reported(rig: Rig) -> None:
+def test_worst_of_several_shadow_refusals_is_reported(rig: Rig) -> None:
     dark = [rate(10, burst=1), rate(1, burst=1), rate(5, burst=1)]
     rig.publish(*[Limit("/", f"dark{n}", rule, shadow=True) for n, rule in enumerate(dark)])
     rig.ask()
@@ -254,7 +261,7 @@ def test_attributes_that_are_not_counted_do_not_matter(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "value", [5, True, 1.5, b"raw", float("nan"), ("a", 1), frozenset({1})], ids=repr
 )
-def test_other_types_count_as_their_text(rig: Rig, value: object) -> None:
+def test_values_of_other_types_count_as_their_text(rig: Rig, value: object) -> None:
     rig.publish(Limit("/", "l", rate(1), T))
     assert rig.ask(tenant=value).allowed
     assert not rig.ask(tenant=value).allowed
@@ -283,7 +290,7 @@ def test_an_undeclared_scope_uses_its_nearest_ancestors_buckets(rig: Rig) -> Non
     assert [rig.ask(scope=scope).scope for scope in ("/", "/ab", "/b")] == ["/", "/", "/"]
 
 
-def test_a_scope_that_nothing_covers_passes_and_is_counted(rig: Rig) -> None:
+def test_scope_without_policy_passes_and_is_counted(rig: Rig) -> None:
     assert rig.ask(scope="/a") == (True, "no_policy", 0, None, None, None, None, 0, 0)
     rig.publish(Limit("/a", "l", rate(0)))
     assert rig.ask(scope="/b").reason == rig.ask(scope="/").reason == "no_policy"
@@ -291,7 +298,7 @@ def test_a_scope_that_nothing_covers_passes_and_is_counted(rig: Rig) -> None:
     assert rig.engine.usage().no_policy == 3
 
 
-def test_many_scopes_seen_do_not_change_what_covers_them(rig: Rig) -> None:
+def test_very_many_scopes_keep_their_covering_scope(rig: Rig) -> None:
     rig.publish(Limit("/a", "l", rate(1, burst=110_000)))
     for number in range(100_500):
         rig.engine.check(f"/a/{number}", {}, 1)
@@ -324,7 +331,7 @@ def test_the_clock_is_read_when_no_instant_is_given(rig: Rig) -> None:
     assert rig.ask(at=2 * SECOND).allowed
 
 
-def test_instants_out_of_order_count_as_the_buckets_own_time(rig: Rig) -> None:
+def test_earlier_instants_count_as_the_buckets_own_time(rig: Rig) -> None:
     rig.publish(Limit("/", "l", rate(1, burst=2)))
     order = (5, 1, 9, 2, 7, 0, 9)
     assert [rig.ask(at=at * SECOND).allowed for at in order] == [
@@ -353,7 +360,7 @@ def test_usage_counts_exactly(rig: Rig) -> None:
     assert (limit.most, limit.shadow, rig.engine.usage().buckets) == (3, False, 3)
 
 
-def test_lowest_is_the_least_left_since_it_was_read(rig: Rig) -> None:
+def test_lowest_is_the_minimum_since_the_last_read(rig: Rig) -> None:
     rig.publish(Limit("/", "l", rate(1, burst=9), T))
     rig.ask(4, tenant="a")
     rig.ask(2, tenant="b")
@@ -362,7 +369,7 @@ def test_lowest_is_the_least_left_since_it_was_read(rig: Rig) -> None:
     assert rig.usage().lowest == 6
 
 
-def test_counts_survive_changes_and_end_with_the_limit(rig: Rig) -> None:
+def test_counts_survive_changes_until_the_limit_is_removed(rig: Rig) -> None:
     rig.publish(Limit("/", "l", rate(1, burst=1), T))
     rig.ask(tenant="a")
     rig.ask(tenant="a")
@@ -384,7 +391,7 @@ def test_counts_survive_changes_and_end_with_the_limit(rig: Rig) -> None:
     assert rig.usage().allowed == 1
 
 
-def test_the_most_refused_keys_come_first_among_thousands(rig: Rig) -> None:
+def test_most_refused_keys_are_found_among_thousands(rig: Rig) -> None:
     rig.publish(Limit("/", "l", rate(0), T))
     for round_ in range(300):
         rig.ask(tenant="loud")
@@ -397,8 +404,8 @@ def test_the_most_refused_keys_come_first_among_thousands(rig: Rig) -> None:
     assert len(top) == 10
 
 
-def test_a_key_is_never_counted_less_often_than_it_was_refused(rig: Rig) -> None:
-    """The counts of top keys may be too high, by what they took over, but never too low."""
+def test_count_of_a_top_refused_key_is_never_too_low(rig: Rig) -> None:
+    """Counts of top keys may be too high (they take over others' counts), but never too low."""
     rig.publish(Limit("/", "l", rate(0), T))
     for number in range(640):
         rig.ask(tenant=str(number % 64))

@@ -1,4 +1,4 @@
-"""What a publication does to buckets: each written rule, by name. None mints a token."""
+"""Migration of buckets by publications: each written rule. None mints a token."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_reload_keeps_windows(rig: Rig) -> None:
 # -- token bucket
 
 
-def test_accrues_at_the_old_rate_up_to_the_swap(rig: Rig) -> None:
+def test_bucket_refills_at_the_old_rate_until_the_swap(rig: Rig) -> None:
     rig.publish(one(rate(10, burst=100)))
     rig.ask(100, tenant="a")
     rig.publish(one(rate(1, burst=100)), at=3 * SECOND)
@@ -46,8 +46,8 @@ def test_accrues_at_the_old_rate_up_to_the_swap(rig: Rig) -> None:
     assert rig.left(5 * SECOND, tenant="a") == 32
 
 
-def test_an_untouched_bucket_goes_through_every_change(rig: Rig) -> None:
-    """However late it is touched, and however many changes were between (also above 32)."""
+def test_untouched_bucket_migrates_through_every_change(rig: Rig) -> None:
+    """Even if it is touched late, and after many changes (also above 32)."""
     rig.publish(one(rate(1, burst=1_000)))
     rig.ask(1_000, tenant="a")
     for second in range(1, 101):
@@ -86,7 +86,7 @@ def test_growth_in_steps_gives_no_more_than_growth_at_once(rig: Rig) -> None:
     assert rig.left(101 * SECOND, tenant="a") == 10
 
 
-def test_burst_shrinking_takes_what_is_above(rig: Rig) -> None:
+def test_smaller_burst_takes_the_tokens_above_it(rig: Rig) -> None:
     rig.publish(one(rate(1, burst=10)))
     rig.ask(2, tenant="a")
     rig.publish(one(rate(1, burst=5)))
@@ -95,7 +95,7 @@ def test_burst_shrinking_takes_what_is_above(rig: Rig) -> None:
     assert [rig.left(tenant="a"), rig.left(tenant="b")] == [5, 5]
 
 
-def test_a_rate_change_in_mid_debt_keeps_the_debt(rig: Rig) -> None:
+def test_rate_change_keeps_a_debt(rig: Rig) -> None:
     rig.publish(one(rate(1, burst=10)))
     rig.ask(10, tenant="a")
     rig.publish(one(rate(1, 60, burst=10)), at=SECOND // 2)
@@ -122,8 +122,8 @@ def test_a_level_between_two_ticks_is_rounded_down(rig: Rig) -> None:
     assert abs(got - due) <= 10**18 // week + 1
 
 
-def test_rates_that_change_under_load_keep_the_promise(rig: Rig) -> None:
-    """What passes in any span is at most the greatest burst and the fastest rate."""
+def test_rate_changes_under_load_keep_the_promise(rig: Rig) -> None:
+    """Any span admits at most the largest burst and the fastest rate."""
     log, now = [], 0
     for step in range(300):
         if step % 10 == 0:
@@ -137,7 +137,7 @@ def test_rates_that_change_under_load_keep_the_promise(rig: Rig) -> None:
 # -- sliding window
 
 
-def test_a_changed_count_keeps_what_was_counted(rig: Rig) -> None:
+def test_changed_count_of_a_window_keeps_counted_requests(rig: Rig) -> None:
     rig.publish(one(window(10)))
     rig.ask(6, tenant="a")
     rig.publish(one(window(4)))
@@ -149,7 +149,7 @@ def test_a_changed_count_keeps_what_was_counted(rig: Rig) -> None:
 
 @pytest.mark.parametrize("length", [3, 7, 15, 29, 30, 60, 1000])
 @pytest.mark.parametrize("at", [0, 1, 14, 15, 44])
-def test_a_changed_length_counts_at_the_latest_possible_instant(
+def test_changed_window_length_counts_at_the_latest_possible_instant(
     rig: Rig, length: int, at: int
 ) -> None:
     """Across the change, any window of the shorter length admitted at most the count."""
@@ -166,7 +166,7 @@ def test_a_changed_length_counts_at_the_latest_possible_instant(
     assert_window_promise(log, 10, min(30, length))
 
 
-def test_a_shorter_window_forgets_what_it_has_not_seen(rig: Rig) -> None:
+def test_shorter_window_forgets_older_requests(rig: Rig) -> None:
     rig.publish(one(window(10, 150)))
     rig.ask(3, 0, tenant="a")
     rig.ask(4, 75 * SECOND, tenant="a")
@@ -176,7 +176,7 @@ def test_a_shorter_window_forgets_what_it_has_not_seen(rig: Rig) -> None:
 
 
 def test_a_shorter_window_does_not_count_the_oldest_again(rig: Rig) -> None:
-    """What is just too old for the new ring is gone, not counted as the newest."""
+    """Counts just too old for the new ring are dropped, not counted as the newest."""
     for admitted in range(30):
         rig.publish(one(Window(10, 30)))
         rig.ask(3, admitted, tenant="a")
@@ -187,7 +187,7 @@ def test_a_shorter_window_does_not_count_the_oldest_again(rig: Rig) -> None:
         rig.publish()
 
 
-def test_a_longer_window_keeps_counting_what_it_knows(rig: Rig) -> None:
+def test_longer_window_keeps_counting_known_requests(rig: Rig) -> None:
     rig.publish(one(window(10, 15)))
     rig.ask(3, 0, tenant="a")
     rig.publish(one(window(10, 150)), at=SECOND)
@@ -207,7 +207,7 @@ def test_tokens_missing_from_a_full_bucket_count_as_admitted_now(rig: Rig) -> No
     assert [rig.left(16 * SECOND - off, tenant="a") for off in (1, 0)] == [3, 10]
 
 
-def test_what_is_counted_now_is_missing_from_a_full_bucket(rig: Rig) -> None:
+def test_counted_requests_are_missing_from_a_full_bucket(rig: Rig) -> None:
     rig.publish(one(window(10, 15)))
     rig.ask(4, 0, tenant="a")
     rig.publish(one(rate(1, burst=10)), at=2 * SECOND)
@@ -223,7 +223,7 @@ def test_more_counted_than_the_burst_is_an_empty_bucket(rig: Rig) -> None:
 
 
 def test_a_grown_burst_is_remembered_through_a_window(rig: Rig) -> None:
-    """The tokens that growth did not give are not given by changing the algorithm either."""
+    """A change of the algorithm does not give the tokens that growth did not give."""
     rig.publish(one(rate(1, burst=10)))
     rig.publish(one(rate(1, burst=100)))
     rig.publish(one(window(100, 15)))
@@ -250,7 +250,7 @@ def test_a_newly_declared_scope_inherits_the_bucket(rig: Rig) -> None:
     assert [rig.left(scope="/a", tenant="a"), rig.left(scope="/", tenant="a")] == [0, 3]
 
 
-def test_a_newly_declared_scope_inherits_from_a_limit_that_goes(rig: Rig) -> None:
+def test_newly_declared_scope_inherits_from_a_removed_limit(rig: Rig) -> None:
     rig.publish(one(rate(1, burst=10)))
     rig.ask(7, tenant="a")
     rig.publish(one(rate(1, burst=10), "/a"), bare=["/"])
@@ -259,7 +259,7 @@ def test_a_newly_declared_scope_inherits_from_a_limit_that_goes(rig: Rig) -> Non
 
 
 @pytest.mark.parametrize("used", [False, True])
-def test_what_a_new_scope_inherits_does_not_depend_on_other_keys(rig: Rig, used: bool) -> None:
+def test_inherited_state_does_not_depend_on_other_keys(rig: Rig, used: bool) -> None:
     root = one(rate(1, burst=10))
     rig.publish(root)
     if used:
@@ -271,7 +271,7 @@ def test_what_a_new_scope_inherits_does_not_depend_on_other_keys(rig: Rig, used:
 
 @pytest.mark.parametrize("used", [False, True])
 def test_tightening_the_ancestor_does_not_tighten_the_new_scope(rig: Rig, used: bool) -> None:
-    """It inherits what the generation before held, not what the ancestor has become."""
+    """The scope inherits the ancestor's state of the previous generation, not the tightened one."""
     rig.publish(one(rate(1, burst=10)))
     if used:
         rig.ask(1, tenant="other")
@@ -328,7 +328,7 @@ def test_scopes_declared_below_each_other_inherit_in_turn(rig: Rig) -> None:
 
 
 def test_tightening_an_ancestor_far_up_does_not_tighten_the_scope(rig: Rig) -> None:
-    """A seed is set aside however far up the line it is, and however long the line still needs it.
+    """A seed is dropped at any depth of the lineage, however long the lineage still needs it.
 
     The scope between changes, so that it needs its own seed for longer than before.
     """
@@ -370,7 +370,7 @@ def test_changes_of_per_there_and_back_mint_nothing(rig: Rig) -> None:
     assert rig.left(tenant="a", route="r") == 0
 
 
-def test_a_seed_ends_when_any_bucket_would_be_full(rig: Rig) -> None:
+def test_seed_ends_when_every_bucket_would_be_full(rig: Rig) -> None:
     rig.publish(one(rate(1, 60, burst=10)))
     rig.ask(10, tenant="a")
     rig.publish(one(rate(1, 60, burst=10)), one(rate(1, burst=10), "/a"))
@@ -387,7 +387,7 @@ def test_a_limit_removed_and_added_again_starts_full(rig: Rig) -> None:
     assert [rig.left(tenant="a"), rig.usage().allowed] == [20, 1]
 
 
-def test_a_scope_removed_leaves_its_traffic_to_the_ancestors_buckets(rig: Rig) -> None:
+def test_traffic_of_a_removed_scope_uses_the_ancestors_buckets(rig: Rig) -> None:
     rig.publish(one(rate(1, burst=10)), one(rate(1, burst=10), "/a"))
     rig.ask(9, scope="/a", tenant="a")
     rig.ask(3, scope="/", tenant="a")

@@ -1,4 +1,4 @@
-"""A mirror is told of every decision, on every way to ask, and of nothing else."""
+"""A mirror is called for every decision, on every way to decide, and for nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SAID: dict[str, dict[str, Any]] = {
 
 
 class Told:
-    """Remembers all that it is told."""
+    """A mirror that records its calls."""
 
     def __init__(self, *, holds: bool = False) -> None:
         self.holds = holds
@@ -60,7 +60,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return made
 
 
-def test_every_way_to_ask_is_told(engine: Engine):
+def test_mirror_is_called_for_every_way_to_decide(engine: Engine):
     gate = engine.gate("/", "tenant")
     assert gate("before")
     told = Told()
@@ -83,7 +83,7 @@ def test_every_way_to_ask_is_told(engine: Engine):
     ]
 
 
-def test_decisions_are_what_they_are_without_one(engine: Engine):
+def test_mirror_does_not_change_decisions(engine: Engine):
     engine.mirror(Told())
     answers = [engine.check("/", ACME) for _ in range(4)]
     assert [(each.allowed, each.remaining) for each in answers] == [
@@ -97,7 +97,7 @@ def test_decisions_are_what_they_are_without_one(engine: Engine):
     assert engine.usage().limits[0].allowed == 3
 
 
-def test_afterwards_nobody_is_told(engine: Engine):
+def test_removed_mirror_is_not_called(engine: Engine):
     told = Told()
     engine.mirror(told)
     engine.mirror(None)
@@ -107,7 +107,7 @@ def test_afterwards_nobody_is_told(engine: Engine):
     assert told.seen == []
 
 
-def test_releases_and_corrections_are_told(engine: Engine):
+def test_mirror_is_called_for_releases_and_settles(engine: Engine):
     told = Told()
     engine.mirror(told)
     slot, other = engine.check("/slots", ACME), engine.check("/", ACME, 1)
@@ -118,7 +118,7 @@ def test_releases_and_corrections_are_told(engine: Engine):
 
 
 @pytest.mark.parametrize("holds", [True, False])
-def test_who_holds_something_is_told_of_releases_of_what_holds_nothing(engine: Engine, holds: bool):
+def test_mirror_with_slots_is_called_for_releases_without_slots(engine: Engine, holds: bool):
     told = Told(holds=holds)
     engine.mirror(told)
     decision = engine.check("/", {"tenant": "zeta"})
@@ -128,7 +128,7 @@ def test_who_holds_something_is_told_of_releases_of_what_holds_nothing(engine: E
     assert engine.check("/", {"tenant": "zeta"}).remaining == 1
 
 
-def test_it_outlives_a_swap(engine: Engine):
+def test_mirror_stays_after_a_swap(engine: Engine):
     told = Told()
     engine.mirror(told)
     engine.swap(compile_tree(tree(SAID), 2))
@@ -136,7 +136,7 @@ def test_it_outlives_a_swap(engine: Engine):
     assert len(told.seen) == 1
 
 
-def test_a_forked_child_has_none(engine: Engine):
+def test_forked_child_has_no_mirror(engine: Engine):
     told = Told()
     engine.mirror(told)
     held = engine.standstill()

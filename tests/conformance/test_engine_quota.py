@@ -1,4 +1,4 @@
-"""Quotas: so many in each calendar window, by a wall clock that need not behave."""
+"""Quotas: a number in each calendar window, by a wall clock that may step."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from engine.plans import verdict
 from engine.promises import assert_exact_retry
 from ratectl.engine.algorithms.calendar import CalendarWindow
+from ratectl.engine.algorithms.protocol import NEVER
 from ratectl.engine.algorithms.quota import Quota, WallOffset
-from ratectl.engine.decision import NEVER
 
 if TYPE_CHECKING:
     from conformance.engine_rig import Rig
@@ -30,7 +30,7 @@ def ns(written: str) -> int:
 
 
 TEN = ns("2026-11-24T10:00:00+00:00")
-"""What the wall clock shows when the engine's shows 0."""
+"""Wall clock time at the engine's time 0."""
 
 
 def quota(rate: str = "5/day", **fields: Any) -> dict[str, Any]:
@@ -62,7 +62,7 @@ TABLE = [
 ]
 
 
-def test_by_the_clock(rig: Rig) -> None:
+def test_quota_by_the_clock(rig: Rig) -> None:
     rig.write(quota("5/min"))
     for at, cost, allowed, remaining, retry, reset in TABLE:
         got = rig.ask(cost, (at + 60) * SECOND)
@@ -73,7 +73,7 @@ def test_by_the_clock(rig: Rig) -> None:
 
 
 def test_no_more_than_the_count_in_each_local_day(rig: Rig) -> None:
-    """Counted by the dates of Berlin, a change of the clocks among them."""
+    """Counted by the dates of Berlin, with a clock change among them."""
     rig.offset.ns = ns("2026-10-20T00:00:00+00:00") + 123_456_789
     rig.write(quota("7/day", resets=BERLIN))
     chance = random.Random(7)
@@ -103,7 +103,7 @@ def test_no_more_than_the_count_in_each_local_day(rig: Rig) -> None:
     ],
 )
 @pytest.mark.parametrize("early", [0, 1, 987_654_321])
-def test_refused_until_the_very_instant_promised(
+def test_refused_until_exactly_the_promised_instant(
     rig: Rig, rate: str, resets: str | None, wait: int, early: int
 ) -> None:
     rig.offset.ns = TEN + early
@@ -135,7 +135,7 @@ def test_a_peek_takes_nothing_and_tracks_nothing(rig: Rig) -> None:
     assert rig.engine.usage().buckets == 0
 
 
-def test_each_key_has_a_window(rig: Rig) -> None:
+def test_each_key_has_its_own_window(rig: Rig) -> None:
     rig.write(quota(per="tenant"))
     assert rig.ask(5, tenant="a").allowed
     assert not rig.ask(1, tenant="a").allowed
@@ -202,7 +202,7 @@ def test_an_engine_clock_that_steps_back_mints_nothing(rig: Rig) -> None:
 
 @pytest.mark.parametrize("ask", ["wait", "reset_after"])
 def test_a_wait_is_never_negative_though_the_offset_moves_meanwhile(ask: str) -> None:
-    """Another thread looks the wall clock up: whatever it finds, a refusal names a wait."""
+    """Another thread refreshes the offset: a refusal names a valid wait for any new value."""
 
     class Restless(WallOffset):
         __slots__ = ()
@@ -231,7 +231,7 @@ def test_a_wait_is_never_negative_though_the_offset_moves_meanwhile(ask: str) ->
 # -- reload
 
 
-def test_a_count_that_changes_keeps_what_was_counted(rig: Rig) -> None:
+def test_changed_count_of_a_quota_keeps_counted_requests(rig: Rig) -> None:
     rig.write(quota("5/day", per="tenant"))
     rig.ask(4, tenant="a")
     for rate, left in (("5/day", 1), ("10/day", 6), ("3/day", 0), ("5/day", 1)):
@@ -253,9 +253,7 @@ def test_a_count_that_changes_keeps_what_was_counted(rig: Rig) -> None:
         ({"rate": "5/min"}, MINUTE),
     ],
 )
-def test_another_window_counts_what_the_old_one_counted(
-    rig: Rig, fields: dict[str, Any], end: int
-) -> None:
+def test_changed_window_keeps_counted_requests(rig: Rig, fields: dict[str, Any], end: int) -> None:
     rig.write(quota())
     rig.ask(4)
     rig.write(quota(**fields))
@@ -264,14 +262,14 @@ def test_another_window_counts_what_the_old_one_counted(
     assert rig.left(end) == 5
 
 
-def test_what_a_past_window_counted_is_gone(rig: Rig) -> None:
+def test_counts_of_past_windows_are_gone(rig: Rig) -> None:
     rig.write(quota())
     rig.ask(4)
     rig.write(quota("9/week"), at=14 * HOUR)
     assert rig.left(14 * HOUR) == 9
 
 
-def test_a_change_seen_late_is_one_of_its_own_instant(rig: Rig) -> None:
+def test_change_applied_late_counts_from_its_own_instant(rig: Rig) -> None:
     rig.write(quota("5/h"))
     rig.ask(4)
     rig.write(quota("5/day"), at=HOUR // 2)
@@ -294,8 +292,8 @@ SWAPS = [
 
 
 @pytest.mark.parametrize("fields", SWAPS, ids=["token-bucket", "sliding-window"])
-def test_from_and_to_another_algorithm(rig: Rig, fields: dict[str, Any]) -> None:
-    """What is missing is missing from the new one as well, in both directions."""
+def test_change_between_quota_and_other_algorithms(rig: Rig, fields: dict[str, Any]) -> None:
+    """The missing amount is missing from the new bucket too, in both directions."""
     rig.write(other(**fields))
     rig.ask(3)
     rig.write(quota("7/day"))
@@ -308,7 +306,9 @@ def test_from_and_to_another_algorithm(rig: Rig, fields: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("fields", SWAPS, ids=["token-bucket", "sliding-window"])
-def test_more_missing_than_the_new_one_holds(rig: Rig, fields: dict[str, Any]) -> None:
+def test_more_missing_than_the_new_capacity_is_an_empty_bucket(
+    rig: Rig, fields: dict[str, Any]
+) -> None:
     rig.write(quota("50/day"))
     rig.ask(40)
     rig.write(other(**fields))
@@ -330,7 +330,7 @@ def test_a_window_that_ended_before_the_change_is_full(rig: Rig, fields: dict[st
 
 
 def test_untracked_keys_start_from_the_genesis_bucket(rig: Rig) -> None:
-    """Growth of a token bucket's burst gives capacity, not tokens: not by way of a quota either."""
+    """Growth of a burst gives capacity, not tokens, even through a change to a quota and back."""
     tokens = {"rate": "1/h", "per": "tenant"}
     rig.write(other(burst=10, **tokens))
     rig.write(other(burst=100, **tokens))
@@ -339,13 +339,13 @@ def test_untracked_keys_start_from_the_genesis_bucket(rig: Rig) -> None:
     assert rig.left(14 * HOUR, tenant="a") == 100
 
 
-def test_a_quotas_growth_is_there_at_once(rig: Rig) -> None:
+def test_growth_of_a_quota_is_available_at_once(rig: Rig) -> None:
     rig.write(quota("5/day", per="tenant"))
     rig.write(quota("50/day", per="tenant"))
     assert rig.left(tenant="a") == 50
 
 
-def test_a_newly_declared_scope_starts_from_what_was_counted(rig: Rig) -> None:
+def test_newly_declared_scope_starts_from_the_counted_state(rig: Rig) -> None:
     rig.write(quota())
     rig.ask(4, scope="/a")
     rig.write({**quota(), "/a": {}})
@@ -355,7 +355,7 @@ def test_a_newly_declared_scope_starts_from_what_was_counted(rig: Rig) -> None:
     assert rig.left(14 * HOUR, scope="/a") == 5
 
 
-def test_counted_by_something_else_it_starts_from_what_was_counted(rig: Rig) -> None:
+def test_changed_per_starts_from_the_counted_state(rig: Rig) -> None:
     rig.write(quota())
     rig.ask(4)
     rig.write(quota(per="tenant"))
@@ -369,7 +369,7 @@ def test_counted_by_something_else_it_starts_from_what_was_counted(rig: Rig) -> 
 
 
 def test_eviction_cannot_be_noticed(rig: Rig) -> None:
-    """A small table against a large one, over many windows and a reload in some."""
+    """A small table decides like a large one, over many windows with some reloads."""
     small, large = rig.another(max_buckets=6), rig.another()
     chance = random.Random(3)
     now = 0
@@ -389,7 +389,7 @@ def test_eviction_cannot_be_noticed(rig: Rig) -> None:
     assert large.usage().buckets >= small.usage().buckets
 
 
-def test_windows_that_have_passed_make_room(rig: Rig) -> None:
+def test_past_windows_are_evicted(rig: Rig) -> None:
     rig.bound(3)
     rig.write(quota("5/min", per="tenant"))
     for minute in range(20):
@@ -407,11 +407,11 @@ def test_a_full_table_never_admits_more(rig: Rig) -> None:
     assert rig.engine.usage().overflowed > 0
 
 
-def test_of_two_windows_the_stricter_admits_no_more_than_either() -> None:
+def test_stricter_of_two_windows_admits_no_more_than_either() -> None:
     offset = WallOffset(TEN)
     of = Quota(5, CalendarWindow("day"), offset)
     today = of.spent(4, 0)
-    tomorrow = of.spent(2, 14 * HOUR)  # seen before the wall clock stepped back
+    tomorrow = of.spent(2, 14 * HOUR)  # read before the wall clock stepped back
     for one, two in ((today, tomorrow), (tomorrow, today)):
         _, end, _, used = of.stricter(one, two, 0)
         assert (used, end) == (4, tomorrow[1])

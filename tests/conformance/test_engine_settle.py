@@ -1,4 +1,4 @@
-"""Settling: a cost known only afterwards is corrected wherever it was charged. Nothing minted."""
+"""Settle: a cost known only afterwards is corrected in every charged bucket. Mints nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ask(rig: Rig, cost: int = 1, scope: str = "/", **who: str) -> Decision:
 
 
 @KINDS
-def test_more_is_charged_and_less_is_refunded(rig: Rig, fields: dict[str, Any]) -> None:
+def test_settle_charges_more_or_refunds(rig: Rig, fields: dict[str, Any]) -> None:
     rig.write({"/": one(**fields)})
     ask(rig, 4).settle(7)
     assert rig.left() == 3
@@ -54,8 +54,8 @@ def test_more_is_charged_and_less_is_refunded(rig: Rig, fields: dict[str, Any]) 
 
 
 @KINDS
-def test_what_was_charged_too_much_afterwards_is_refunded(rig: Rig, fields: dict[str, Any]) -> None:
-    """Of tokens, as many as were charged at first: the bucket may have been full meanwhile."""
+def test_excess_of_an_earlier_settle_is_refunded(rig: Rig, fields: dict[str, Any]) -> None:
+    """A token bucket gets back at most the first charge: it may have been full meanwhile."""
     rig.write({"/": one(**fields)})
     decision = ask(rig, 4)
     decision.settle(7)
@@ -64,7 +64,7 @@ def test_what_was_charged_too_much_afterwards_is_refunded(rig: Rig, fields: dict
 
 
 @KINDS
-def test_the_last_word_counts(rig: Rig, fields: dict[str, Any]) -> None:
+def test_last_settle_counts(rig: Rig, fields: dict[str, Any]) -> None:
     rig.write({"/": one(**fields)})
     decision = ask(rig, 2)
     for actual in (2, 5, 5, 9, 9):
@@ -73,7 +73,7 @@ def test_the_last_word_counts(rig: Rig, fields: dict[str, Any]) -> None:
 
 
 @KINDS
-def test_above_empty_later_requests_wait(rig: Rig, fields: dict[str, Any]) -> None:
+def test_settle_into_debt_makes_later_requests_wait(rig: Rig, fields: dict[str, Any]) -> None:
     rig.write({"/": one(**fields)})
     ask(rig, 2).settle(25)
     refused = ask(rig, 0)
@@ -87,7 +87,7 @@ def test_above_empty_later_requests_wait(rig: Rig, fields: dict[str, Any]) -> No
 
 
 def test_a_debt_is_paid_at_the_rate(rig: Rig) -> None:
-    """Once paid, all is as if the request had cost that much from the start."""
+    """After that, the state is as if the request had cost that much from the start."""
     rig.write({"/": one(**TOKENS)})
     ask(rig, 0).settle(40)
     assert ask(rig, 1).retry_after_ns == 31 * SECOND
@@ -97,7 +97,7 @@ def test_a_debt_is_paid_at_the_rate(rig: Rig) -> None:
 
 
 @KINDS
-def test_what_was_asked_for_nothing_may_cost_something(rig: Rig, fields: dict[str, Any]) -> None:
+def test_peek_may_be_settled_to_a_cost(rig: Rig, fields: dict[str, Any]) -> None:
     rig.write({"/": one(**fields, per="tenant")})
     ask(rig, 0, tenant="a").settle(6)
     assert [rig.left(tenant="a"), rig.left(tenant="b")] == [4, 10]
@@ -106,7 +106,7 @@ def test_what_was_asked_for_nothing_may_cost_something(rig: Rig, fields: dict[st
 
 
 @KINDS
-def test_a_refusal_settles_nothing(rig: Rig, fields: dict[str, Any]) -> None:
+def test_settle_of_a_refusal_has_no_effect(rig: Rig, fields: dict[str, Any]) -> None:
     rig.write({"/": one(**fields)})
     ask(rig, 10)
     for cost in (1, 11):
@@ -128,8 +128,8 @@ def test_without_a_policy_there_is_nothing_to_settle(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("actual", [-1, 1.0, True, "1", None])
-def test_what_no_cost_can_be(rig: Rig, actual: Any) -> None:
-    """Of a refused request as well: the call is wrong whatever was decided."""
+def test_invalid_actual_cost_is_refused(rig: Rig, actual: Any) -> None:
+    """Also for a refused request: the call is wrong, whatever the decision."""
     rig.write({"/": one(**TOKENS)})
     for decision in (ask(rig, 1), ask(rig, 99), rig.another().check("/", {})):
         with pytest.raises(UsageError, match="actual cost is a whole number"):
@@ -137,7 +137,7 @@ def test_what_no_cost_can_be(rig: Rig, actual: Any) -> None:
     assert rig.left() == 9
 
 
-def test_every_limit_and_budget_that_was_charged_is_corrected(rig: Rig) -> None:
+def test_settle_corrects_every_charged_limit_and_budget(rig: Rig) -> None:
     rig.write({
         "/": {"budgets": {"fleet": WINDOW}, **one("t", **TOKENS)},
         "/a": {"limits": {"q": QUOTA, "s": {**TOKENS, "mode": "shadow"},
@@ -150,7 +150,7 @@ def test_every_limit_and_budget_that_was_charged_is_corrected(rig: Rig) -> None:
     assert lowest == {"fleet": 6, "t": 6, "q": 6, "s": 6, "off": None}
     enforced: Said = {"/a": {"limits": {"t": TOKENS, "q": QUOTA, "s": TOKENS}}}
     rig.write({"/": {"budgets": {"fleet": WINDOW}}, **enforced})
-    assert rig.left() == 8, "the budget's"
+    assert rig.left() == 8, "the bucket of the budget"
     rig.write(enforced)
     for gone in ("t", "q", "s"):
         assert (rig.ask(0, scope="/a").limit, rig.left(scope="/a")) == (gone, 8)
@@ -168,7 +168,7 @@ def test_shadow_limits_that_would_have_refused_are_not_charged(rig: Rig) -> None
     assert rig.left(tenant="a") == 2
 
 
-def test_slots_stay_as_they_are_until_released(rig: Rig) -> None:
+def test_settle_does_not_change_slots(rig: Rig) -> None:
     rig.write({"/": {"limits": {"t": TOKENS, "l": {"algorithm": "concurrency", "max": 9}}}})
     decision = ask(rig, 3)
     for actual in (8, 1, 3):
@@ -181,7 +181,7 @@ def test_slots_stay_as_they_are_until_released(rig: Rig) -> None:
     assert rig.left() == 9
 
 
-def test_usage_sees_what_a_settled_cost_left(rig: Rig) -> None:
+def test_usage_includes_settled_costs(rig: Rig) -> None:
     rig.write({"/": one(**TOKENS)})
     ask(rig, 1).settle(8)
     assert rig.usage().lowest == 2
@@ -193,7 +193,7 @@ def test_usage_sees_what_a_settled_cost_left(rig: Rig) -> None:
 # -- refunds mint nothing
 
 
-def test_tokens_that_a_full_bucket_lost_are_not_refunded(rig: Rig) -> None:
+def test_refund_excludes_tokens_that_a_full_bucket_lost(rig: Rig) -> None:
     rig.write({"/": one(**TOKENS)})
     decision = ask(rig, 5)
     rig.now = 5 * SECOND
@@ -202,17 +202,17 @@ def test_tokens_that_a_full_bucket_lost_are_not_refunded(rig: Rig) -> None:
     assert rig.left() == 0
 
 
-def test_another_refund_may_have_filled_the_bucket(rig: Rig) -> None:
+def test_refund_after_another_refund_mints_nothing(rig: Rig) -> None:
     rig.write({"/": one(**TOKENS)})
     first, second = ask(rig, 5), ask(rig, 5)
     rig.now = SECOND
     first.settle(0)
     assert ask(rig, 6)
     second.settle(0)
-    assert rig.left() == 4, "had both cost nothing, ten less six"
+    assert rig.left() == 4, "as if both had cost nothing: ten minus six"
 
 
-def test_a_refund_may_have_filled_the_bucket_before_the_next(rig: Rig) -> None:
+def test_second_refund_mints_nothing(rig: Rig) -> None:
     rig.write({"/": one(**TOKENS)})
     decision = ask(rig, 5)
     decision.settle(2)
@@ -222,7 +222,7 @@ def test_a_refund_may_have_filled_the_bucket_before_the_next(rig: Rig) -> None:
     assert rig.left() == 0
 
 
-def test_tokens_of_a_bucket_that_never_filled_are_refunded_however_late(rig: Rig) -> None:
+def test_late_refund_to_a_bucket_that_never_filled(rig: Rig) -> None:
     rig.write({"/": one(**TOKENS)})
     ask(rig, 10)
     rig.now = 5 * SECOND
@@ -233,10 +233,10 @@ def test_tokens_of_a_bucket_that_never_filled_are_refunded_however_late(rig: Rig
     slow.settle(1)
     assert rig.left() == 4
     slow.settle(0)
-    assert rig.left() == 5, "to half the burst; above, nobody knows"
+    assert rig.left() == 5, "up to half the burst; above it is uncertain"
 
 
-def test_a_refund_counts_where_the_charge_was(rig: Rig) -> None:
+def test_refund_goes_to_the_sub_window_of_the_charge(rig: Rig) -> None:
     rig.write({"/": one(**WINDOW)})
     first = ask(rig, 6)
     rig.now = 8 * SECOND
@@ -249,7 +249,7 @@ def test_a_refund_counts_where_the_charge_was(rig: Rig) -> None:
     assert rig.left() == 6, "the window has passed it"
 
 
-def test_a_quota_refunds_within_its_window_alone(rig: Rig) -> None:
+def test_quota_refunds_only_within_its_window(rig: Rig) -> None:
     rig.write({"/": one(**QUOTA)})
     first = ask(rig, 6)
     rig.now = 59 * SECOND
@@ -274,7 +274,7 @@ def test_a_step_of_the_wall_clock_refunds_nothing_in_another_window(rig: Rig) ->
 # -- the table
 
 
-def test_a_bucket_evicted_since_is_charged_anew_and_refunded_nothing(rig: Rig) -> None:
+def test_evicted_bucket_is_charged_again_and_not_refunded(rig: Rig) -> None:
     rig.bound(2)
     rig.write({"/": one(**TOKENS, per="tenant")})
     decisions = [ask(rig, 2, tenant=tenant) for tenant in "xy"]
@@ -365,7 +365,7 @@ steps = st.lists(
 
 
 def _twins(rig: Rig, done: list[tuple[Any, ...]], change: Any) -> None:
-    """One engine is asked for more and settled to less; the other is asked for less at once."""
+    """Return an engine that charges more and settles to less, and one that charges less at once."""
     settled, plain = rig.another(), rig.another()
 
     def write(said: Said) -> None:
@@ -406,7 +406,7 @@ def test_a_refund_never_makes_a_bucket_fuller(
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_nor_through_publications(rig: Rig, seed: int) -> None:
+def test_refund_never_makes_a_bucket_fuller_through_publications(rig: Rig, seed: int) -> None:
     chance = random.Random(seed)
     per, scopes = [[], ["t"], ["u"]], 0
 

@@ -1,4 +1,4 @@
-"""Settling across publications: what was charged is found again, and what began as it."""
+"""Settle across publications: the charged bucket is found again, and so are its heirs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @KINDS
-def test_a_reload_that_changes_nothing_changes_nothing(rig: Rig, fields: dict[str, Any]) -> None:
+def test_reload_without_changes_has_no_effect(rig: Rig, fields: dict[str, Any]) -> None:
     rig.write({"/": one(**fields)})
     decisions = [ask(rig, 4), ask(rig, 4)]
     rig.write({"/": one(**fields)})
@@ -40,7 +40,7 @@ CHANGES = [
 
 @pytest.mark.parametrize(("after", "before"), CHANGES)
 @pytest.mark.parametrize("touched", [False, True])
-def test_more_is_charged_at_the_new_parameters(
+def test_additional_charge_uses_the_new_parameters(
     rig: Rig, after: dict[str, Any], before: dict[str, Any], touched: bool
 ) -> None:
     rig.write({"/": one(**before)})
@@ -54,7 +54,7 @@ def test_more_is_charged_at_the_new_parameters(
     assert now in (5, 15)
 
 
-def test_a_count_that_changed_still_refunds_what_it_counted(rig: Rig) -> None:
+def test_changed_count_still_refunds(rig: Rig) -> None:
     for before, after, left in (
         (WINDOW, {**WINDOW, "rate": "20/15s"}, 19),
         (WINDOW, {**WINDOW, "rate": "20/30s"}, 19),
@@ -69,7 +69,7 @@ def test_a_count_that_changed_still_refunds_what_it_counted(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("touched", [False, True])
-def test_a_scope_declared_since_is_charged_as_well(rig: Rig, touched: bool) -> None:
+def test_scope_declared_meanwhile_is_charged_too(rig: Rig, touched: bool) -> None:
     said = {"/": one(**TOKENS, per="tenant")}
     rig.write(said)
     decision = ask(rig, 2, scope="/a/b", tenant="x")
@@ -84,8 +84,8 @@ def test_a_scope_declared_since_is_charged_as_well(rig: Rig, touched: bool) -> N
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_a_debt_is_not_forgotten_by_a_scope_declared_since(rig: Rig, before: bool) -> None:
-    """Neither one made after the scope was declared, nor one made before."""
+def test_scope_declared_meanwhile_inherits_a_debt(rig: Rig, before: bool) -> None:
+    """Neither a debt from before the declaration of the scope, nor one from after it."""
     said = {"/": one(**TOKENS, per="tenant")}
     rig.write(said)
     decision = ask(rig, 2, scope="/a/b", tenant="x")
@@ -99,7 +99,7 @@ def test_a_debt_is_not_forgotten_by_a_scope_declared_since(rig: Rig, before: boo
 
 
 @pytest.mark.parametrize("touched", [False, True])
-def test_a_limit_counted_by_something_else_since(rig: Rig, touched: bool) -> None:
+def test_settle_after_a_change_of_per(rig: Rig, touched: bool) -> None:
     rig.write({"/": one(**TOKENS, per="tenant")})
     decision = ask(rig, 2, tenant="x", route="r")
     for per in ("route", ["tenant", "route"]):
@@ -112,7 +112,7 @@ def test_a_limit_counted_by_something_else_since(rig: Rig, touched: bool) -> Non
 
 
 @pytest.mark.parametrize("touched", [False, True])
-def test_an_override_made_since_is_charged_as_well(rig: Rig, touched: bool) -> None:
+def test_override_added_meanwhile_is_charged_too(rig: Rig, touched: bool) -> None:
     gold = [{"name": "gold", "match": {"tier": "gold"}, "limits": {"l": {"burst": 9}}}]
     rig.write({"/": one(**TOKENS)})
     decision = ask(rig, 2, tier="gold")
@@ -124,7 +124,7 @@ def test_an_override_made_since_is_charged_as_well(rig: Rig, touched: bool) -> N
     assert rig.left() == 4
 
 
-def test_a_limit_that_went_and_came_back_owes_nothing(rig: Rig) -> None:
+def test_limit_removed_and_added_again_has_no_debt(rig: Rig) -> None:
     rig.write({"/": one(**TOKENS)})
     decision = ask(rig, 5)
     rig.write({"/": {}})

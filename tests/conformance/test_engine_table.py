@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = ("tenant",)
 AGE = 10**9
-"""Seconds in which nothing of note refills."""
+"""Seconds in which refill is negligible."""
 
 CHANGES = [
     (rate(5, burst=5), window(6, 2)),
@@ -33,7 +33,7 @@ CHANGES = [
 
 
 def _replay(engine: Engine, seed: int) -> list[Verdict]:
-    """Thousands of requests with bursts, pauses and publications among them."""
+    """Replay thousands of requests with bursts, pauses and publications."""
     chance = random.Random(seed)
     now, said = 0, []
     for step in range(3_000):
@@ -53,7 +53,7 @@ def test_tiny_and_huge_tables_decide_alike(rig: Rig) -> None:
         huge, tiny = rig.another(10**6), rig.another(120)
         assert _replay(tiny, seed) == _replay(huge, seed)
         assert tiny.usage().overflowed == 0
-        assert huge.usage().buckets <= 120, "or nothing was evicted"
+        assert huge.usage().buckets <= 120, "nothing was evicted"
 
 
 def test_full_buckets_are_evicted(rig: Rig) -> None:
@@ -66,8 +66,8 @@ def test_full_buckets_are_evicted(rig: Rig) -> None:
     assert usage.buckets == usage.limits[0].keys < 10
 
 
-def test_a_bucket_about_to_be_charged_is_not_evicted(rig: Rig) -> None:
-    """New keys of one limit make room at the cost of full buckets, but not of this request's."""
+def test_bucket_of_the_current_request_is_not_evicted(rig: Rig) -> None:
+    """New keys of one limit evict full buckets, but not those of the current request."""
     for bound in (1_000, 2):
         rig.bound(bound)
         rig.publish(Limit("/", "l", rate(1), T), Limit("/", "m", rate(1, burst=5), ("route",)))
@@ -78,13 +78,13 @@ def test_a_bucket_about_to_be_charged_is_not_evicted(rig: Rig) -> None:
 
 
 def sweep(rig: Rig, at: int, scope: str = "/") -> None:
-    """Enough new keys that every old bucket is looked at."""
+    """Request enough new keys that the engine checks every old bucket for eviction."""
     for number in range(20):
         rig.ask(1, at, scope, tenant=f"sweep{number}")
 
 
 def test_a_bucket_that_paid_an_inherited_debt_is_not_evicted(rig: Rig) -> None:
-    """Without it, the key would inherit once more."""
+    """Without its bucket, the key would inherit again."""
     root = Limit("/", "l", rate(1, burst=10), T)
     rig.publish(root)
     rig.ask(3, 0, tenant="a")
@@ -96,8 +96,8 @@ def test_a_bucket_that_paid_an_inherited_debt_is_not_evicted(rig: Rig) -> None:
     assert rig.left(6 * SECOND, scope="/a", tenant="a") == 10
 
 
-def test_a_bucket_below_a_grown_one_is_not_evicted(rig: Rig) -> None:
-    """Not even by a fraction of a token: its key would get the fraction."""
+def test_bucket_slightly_below_the_default_bucket_is_not_evicted(rig: Rig) -> None:
+    """Even if only a fraction of a token is missing: its key would get the fraction."""
     rig.publish(Limit("/", "l", rate(1, burst=10), T))
     rig.ask(1, 0, tenant="a")
     rig.publish(Limit("/", "l", rate(1, burst=100), T), at=SECOND // 2)
@@ -118,7 +118,7 @@ def crowd(rig: Rig, count: int, at: int, cost: int = 1) -> None:
 
 
 def full_table(rig: Rig, rule: Rule, bound: int = 20) -> None:
-    """A table whose every bucket is in debt for ages: nothing can be evicted."""
+    """Fill a table with buckets in long debt: nothing can be evicted."""
     rig.bound(bound)
     rig.publish(Limit("/", "l", rule, T))
     for number in range(bound):
@@ -143,7 +143,7 @@ def test_overflow_never_admits_too_much(rig: Rig, rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", LONG, ids=["token-bucket", "sliding-window"])
-def test_overflow_leaves_own_buckets_alone(rig: Rig, rule: Rule) -> None:
+def test_overflow_does_not_affect_existing_buckets(rig: Rig, rule: Rule) -> None:
     full_table(rig, rule)
     crowd(rig, 600, 0, cost=2)
     assert [rig.left(0, tenant=f"own{number}") for number in range(20)] == [3] * 20
@@ -162,7 +162,7 @@ def test_overflow_ends_when_buckets_can_be_evicted(rig: Rig) -> None:
 
 
 def shared_slot(rig: Rig, tenant: str, at: int) -> None:
-    """Overflow until the shared bucket that ``tenant`` falls into has been drawn from."""
+    """Overflow the table until the shared bucket of ``tenant`` has been charged."""
     for number in range(100_000):
         if rig.left(at, tenant=tenant) != 5:
             return
@@ -171,8 +171,8 @@ def shared_slot(rig: Rig, tenant: str, at: int) -> None:
 
 
 @pytest.mark.parametrize("rule", LONG, ids=["token-bucket", "sliding-window"])
-def test_a_key_that_was_sharing_keeps_what_it_used(rig: Rig, rule: Rule) -> None:
-    """Whether it shares on, or gets a bucket of its own once there is room."""
+def test_key_from_a_shared_bucket_keeps_its_use(rig: Rig, rule: Rule) -> None:
+    """The key may still share, or get its own bucket once there is room."""
     full_table(rig, rule)
     assert rig.ask(2, 0, tenant="late").allowed
     assert rig.left(0, tenant="late") == 3
@@ -182,7 +182,7 @@ def test_a_key_that_was_sharing_keeps_what_it_used(rig: Rig, rule: Rule) -> None
 
 
 def test_eviction_cannot_be_noticed_beside_shared_buckets(rig: Rig) -> None:
-    """A full bucket is not exchanged for a share in one that others have drained."""
+    """A key with a full bucket does not get a shared bucket that others have emptied."""
     rig.bound(1)
     rig.publish(Limit("/", "l", rate(1, 10, burst=5), T))
     rig.ask(2, 0, tenant="own")
@@ -198,7 +198,7 @@ def test_eviction_cannot_be_noticed_beside_shared_buckets(rig: Rig) -> None:
 
 @pytest.mark.parametrize("rule", [*LONG, rate(1, 7, burst=5)], ids=str)
 @pytest.mark.parametrize("after", [*LONG, rate(1, AGE, burst=3)], ids=str)
-def test_shared_buckets_migrate_too(rig: Rig, rule: Rule, after: Rule) -> None:
+def test_shared_buckets_migrate(rig: Rig, rule: Rule, after: Rule) -> None:
     full_table(rig, rule)
     crowd(rig, 300, 0, cost=2)
     rig.publish(Limit("/", "l", after, T))
@@ -210,8 +210,8 @@ def test_shared_buckets_migrate_too(rig: Rig, rule: Rule, after: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", LONG, ids=["token-bucket", "sliding-window"])
-def test_sharing_forgives_no_inherited_debt(rig: Rig, rule: Rule) -> None:
-    """A key of a new scope that must share a bucket still owes what it owed before."""
+def test_shared_bucket_keeps_inherited_debt(rig: Rig, rule: Rule) -> None:
+    """A key of a new scope that has to share a bucket keeps its debt."""
     root = Limit("/", "l", rule, T)
     full_table(rig, rule, bound=300)
     rig.publish(root, Limit("/a", "l", rule, T))

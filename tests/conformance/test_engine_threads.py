@@ -22,7 +22,7 @@ EACH = 400
 
 
 def together(work: Callable[[int], None]) -> None:
-    """Run ``work`` on several threads that start at the same time; raises what they raise."""
+    """Run ``work`` in several threads that start at the same time; raise their errors."""
     gate = threading.Barrier(THREADS)
 
     def run(number: int) -> None:
@@ -67,8 +67,8 @@ def test_threads_that_meet_new_keys_share_one_bucket_each(rig: Rig) -> None:
 
 
 @pytest.mark.usefixtures("eager_threads")
-def test_swaps_at_one_instant_neither_make_nor_lose_a_token(rig: Rig) -> None:
-    """Rates, windows of time and shadow limits come and go; the burst stays."""
+def test_swaps_neither_add_nor_lose_tokens(rig: Rig) -> None:
+    """Rates, windows and shadow limits are added and removed; the burst stays."""
     passed = [0] * THREADS
     rules = [rate(1, burst=500), rate(7, 60, burst=500), rate(0, 1, burst=500)]
     extra = Limit("/", "m", rate(1, burst=10**6), ("tenant",), shadow=True)
@@ -90,7 +90,7 @@ def test_swaps_at_one_instant_neither_make_nor_lose_a_token(rig: Rig) -> None:
     assert rig.usage().allowed == 500
 
 
-def test_fork_waits_for_the_lock_and_lets_it_go(rig: Rig) -> None:
+def test_fork_waits_for_the_lock_and_releases_it(rig: Rig) -> None:
     rig.publish(Limit("/", "l", rate(1, burst=2)))
     for child in (False, True):
         fork = rig.engine.standstill()

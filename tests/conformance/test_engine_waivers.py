@@ -1,4 +1,4 @@
-"""Waivers: nothing refused at and below a scope, for every kind of limit, on every way to ask."""
+"""Waivers: no refusals at and below a scope, for every algorithm, on every way to decide."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ WAYS = pytest.mark.parametrize("way", [by_check, by_check_many, by_gate])
 
 
 def exhaust(rig: Rig, said: Said) -> int:
-    """Publish, and use up what there is; returns the cost that is now refused."""
+    """Publish, and exhaust the limit; return a cost that is now refused."""
     rig.write(said)
     cost = 5_000_000_000 if "5000000000" in str(said) else 1
     rig.engine.check("/a", ACME, cost)
@@ -79,13 +79,13 @@ def exhaust(rig: Rig, said: Said) -> int:
     return cost
 
 
-# -- every kind of limit, on every way to ask
+# -- every algorithm, on every way to decide
 
 
 @ALL_KINDS
 @WAYS
 @EITHER
-def test_nothing_is_refused_while_it_is_on_and_all_is_again_when_it_is_off(
+def test_waiver_ends_refusals_until_it_is_removed(
     rig: Rig, said: Said, way: Any, waiver: Waiver
 ) -> None:
     cost = exhaust(rig, said)
@@ -98,7 +98,7 @@ def test_nothing_is_refused_while_it_is_on_and_all_is_again_when_it_is_off(
 
 @ALL_KINDS
 @EITHER
-def test_a_gate_made_before_follows(rig: Rig, said: Said, waiver: Waiver) -> None:
+def test_existing_gate_obeys_a_waiver(rig: Rig, said: Said, waiver: Waiver) -> None:
     cost = exhaust(rig, said)
     gate = rig.engine.gate("/a", "tenant", "tier", cost=cost)
     asked = []
@@ -108,7 +108,7 @@ def test_a_gate_made_before_follows(rig: Rig, said: Said, waiver: Waiver) -> Non
     assert asked == [[False] * 2, [True] * 2, [False] * 2, [True] * 2, [False] * 2]
 
 
-def test_an_exception_is_waived_like_the_limit_that_it_changes(rig: Rig) -> None:
+def test_exception_is_waived_like_its_limit(rig: Rig) -> None:
     said = {"/": {"limits": {"l": {"rate": "9/h", "burst": 9}}}}
     raised = exception(limits={"l": {"rate": "1/h", "burst": 1}})
     rig.engine.swap(compile_tree(excepted(said, raised), 1, now_ns=ns(FROM)))
@@ -123,7 +123,7 @@ def test_an_exception_is_waived_like_the_limit_that_it_changes(rig: Rig) -> None
 
 
 @EITHER
-def test_it_holds_at_and_below_its_scope_and_nowhere_else(rig: Rig, waiver: Waiver) -> None:
+def test_waiver_affects_only_its_scope_and_below(rig: Rig, waiver: Waiver) -> None:
     none = {"limits": {"l": {"rate": "0/s"}}}
     rig.write({"/": none, "/a": none, "/a/b": none, "/ab": none})
     rig.engine.waive({"/a": waiver})
@@ -134,8 +134,10 @@ def test_it_holds_at_and_below_its_scope_and_nowhere_else(rig: Rig, waiver: Waiv
 
 
 @EITHER
-def test_an_undeclared_scope_is_waived_alone(rig: Rig, waiver: Waiver) -> None:
-    """Its neighbours are governed by the same plan, and counted in the same buckets."""
+def test_waiver_of_an_undeclared_scope_does_not_affect_its_neighbours(
+    rig: Rig, waiver: Waiver
+) -> None:
+    """Its neighbours use the same plan and the same buckets."""
     rig.write(limit(rate="0/s"))
     for order in (("/a/x", "/a", "/", "/a/x/y"), ("/a", "/a/x/y", "/a/x", "/")):
         rig.engine.waive({"/a/x": waiver})
@@ -152,15 +154,13 @@ def test_an_undeclared_scope_is_waived_alone(rig: Rig, waiver: Waiver) -> None:
         ({"/a/b": "open"}, "never"),
     ],
 )
-def test_open_beats_shadow_wherever_each_stands(
-    rig: Rig, waived: dict[str, Waiver], reason: str
-) -> None:
+def test_open_beats_shadow_at_any_scope(rig: Rig, waived: dict[str, Waiver], reason: str) -> None:
     rig.write(limit(rate="0/s"))
     rig.engine.waive(waived)
     assert rig.ask(scope="/a").reason == reason
 
 
-def test_what_is_waived_can_be_asked_for(engine: Engine) -> None:
+def test_waivers_can_be_read(engine: Engine) -> None:
     engine.waive({"/a": "shadow", "/a/b": "open"})
     found = [engine.waived(scope) for scope in ("/", "/a", "/a/c", "/a/b", "/a/b/c", "/ab")]
     assert found == [None, "shadow", "shadow", "open", "open", None]
@@ -172,7 +172,7 @@ def test_what_is_waived_can_be_asked_for(engine: Engine) -> None:
 # -- what is counted
 
 
-def test_open_draws_from_nothing_not_even_from_budgets_above(rig: Rig) -> None:
+def test_open_charges_nothing_not_even_budgets_above(rig: Rig) -> None:
     some = {"rate": "1/h", "burst": 5}
     rig.write({"/": {"budgets": {"b": some}}, "/a": {"limits": {"l": some}}})
     rig.ask(2, scope="/a")
@@ -185,7 +185,7 @@ def test_open_draws_from_nothing_not_even_from_budgets_above(rig: Rig) -> None:
     assert (rig.left(scope="/a"), rig.left()) == (3, 3)
 
 
-def test_shadow_counts_what_it_would_have_refused(rig: Rig) -> None:
+def test_shadow_waiver_counts_refusals(rig: Rig) -> None:
     rig.write({"/": {"limits": {"l": {"rate": "1/h", "burst": 3}}}})
     rig.engine.waive({"/": "shadow"})
     assert [rig.ask().reason for _ in range(5)] == ["ok"] * 3 + ["shadow"] * 2
@@ -196,7 +196,7 @@ def test_shadow_counts_what_it_would_have_refused(rig: Rig) -> None:
     assert rig.usage().refused == 1
 
 
-def test_a_scope_without_a_policy_stays_without_one(rig: Rig) -> None:
+def test_waiver_does_not_give_a_scope_a_policy(rig: Rig) -> None:
     rig.write({"/a": {"limits": {"l": {"rate": "0/s"}}}})
     rig.engine.waive({"/": "open"})
     assert [rig.ask(scope=scope).reason for scope in ("/b", "/b", "/a")] == [
@@ -207,8 +207,8 @@ def test_a_scope_without_a_policy_stays_without_one(rig: Rig) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("make", ENGINES.values(), ids=ENGINES)
-def test_a_time_in_shadow_is_as_if_every_limit_had_been(make: Any, seed: int) -> None:
-    """The same counts, and the same buckets afterwards, as with ``mode: shadow`` everywhere."""
+def test_shadow_waiver_equals_shadow_mode_of_every_limit(make: Any, seed: int) -> None:
+    """The counts and the later buckets equal those with ``mode: shadow`` everywhere."""
     chance = random.Random(seed)
     said = {
         "/": {
@@ -257,11 +257,11 @@ def test_a_time_in_shadow_is_as_if_every_limit_had_been(make: Any, seed: int) ->
     assert counts[0] == counts[1]
 
 
-# -- what was decided before, or meanwhile
+# -- decisions before the waiver, or during it
 
 
 @EITHER
-def test_slots_are_given_back_across_it(rig: Rig, waiver: Waiver) -> None:
+def test_slots_are_released_across_a_waiver(rig: Rig, waiver: Waiver) -> None:
     rig.write(limit(**{**SLOTS, "max": 4}))
     before = rig.engine.check("/", {}, 3)
     rig.engine.waive({"/": waiver})
@@ -270,7 +270,9 @@ def test_slots_are_given_back_across_it(rig: Rig, waiver: Waiver) -> None:
     before.release()
     before.release()
     rig.engine.waive({})
-    assert rig.left() == (4 if waiver == "open" else 3), "what open let pass holds nothing"
+    assert rig.left() == (4 if waiver == "open" else 3), (
+        "a request that open let pass holds no slot"
+    )
     for decision in during:
         decision.release()
         decision.settle(7)
@@ -278,7 +280,7 @@ def test_slots_are_given_back_across_it(rig: Rig, waiver: Waiver) -> None:
 
 
 @EITHER
-def test_a_cost_is_settled_across_it(rig: Rig, waiver: Waiver) -> None:
+def test_cost_is_settled_across_a_waiver(rig: Rig, waiver: Waiver) -> None:
     rig.write(limit(rate="1/h", burst=10))
     before = rig.engine.check("/", {}, 2)
     rig.engine.waive({"/": waiver})
@@ -290,13 +292,11 @@ def test_a_cost_is_settled_across_it(rig: Rig, waiver: Waiver) -> None:
 
 
 @EITHER
-def test_a_cost_settled_meanwhile_reaches_the_limit_that_took_over(
-    rig: Rig, waiver: Waiver
-) -> None:
+def test_cost_settled_during_a_waiver_reaches_the_heir(rig: Rig, waiver: Waiver) -> None:
     rig.write(limit(rate="1/h", burst=10))
     before = rig.engine.check("/a", {}, 2)
     rig.write({**limit(rate="1/h", burst=10), "/a": {"limits": {"l": {"rate": "1/h"}}}})
-    assert rig.ask(scope="/a").remaining == 7, "which goes on from the bucket charged"
+    assert rig.ask(scope="/a").remaining == 7, "the heir continues the charged bucket"
     rig.engine.waive({"/": waiver})
     before.settle(6)
     rig.engine.waive({})
@@ -304,7 +304,7 @@ def test_a_cost_settled_meanwhile_reaches_the_limit_that_took_over(
 
 
 @EITHER
-def test_a_generation_published_meanwhile_is_waived_too(rig: Rig, waiver: Waiver) -> None:
+def test_generation_published_during_a_waiver_is_waived(rig: Rig, waiver: Waiver) -> None:
     rig.engine.waive({"/": waiver})
     for burst in (1, 2):
         rig.write({**limit(rate="0/s", burst=burst), "/a": {}})
@@ -313,7 +313,7 @@ def test_a_generation_published_meanwhile_is_waived_too(rig: Rig, waiver: Waiver
     assert not rig.ask(scope="/a").allowed
 
 
-def test_it_does_not_wait_for_a_swap_under_way(rig: Rig) -> None:
+def test_waiver_does_not_wait_for_a_swap(rig: Rig) -> None:
     rig.write(limit(rate="0/s"))
     asked = []
 
@@ -329,11 +329,11 @@ def test_it_does_not_wait_for_a_swap_under_way(rig: Rig) -> None:
     assert asked == [True, False] * (len(asked) // 2)
 
 
-# -- when there is nothing to decide with
+# -- without policies
 
 
 @EITHER
-def test_it_holds_before_anything_is_loaded(rig: Rig, waiver: Waiver) -> None:
+def test_waiver_works_before_any_policy_is_loaded(rig: Rig, waiver: Waiver) -> None:
     engine = rig.engine
     deny = Decision(False, "error", 0, retry_after_ns=None)
     engine.guard(lambda scope, error: deny, lambda: deny)
@@ -355,7 +355,7 @@ def test_it_holds_before_anything_is_loaded(rig: Rig, waiver: Waiver) -> None:
 
 
 @EITHER
-def test_it_survives_more_scopes_than_are_remembered(
+def test_waiver_works_for_very_many_scopes(
     rig: Rig, waiver: Waiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratectl.engine.control._MAX_ALIASES", 8)

@@ -1,4 +1,4 @@
-"""Many writers, and a model: nothing is lost, and every old revision is watched as it was."""
+"""Many writers, and a naive model: no write is lost, and old revisions stay readable."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ OPS = st.lists(st.tuples(KEYS, st.none() | VALUES), max_size=5, unique_by=lambda
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """A store beside a dict of every revision."""
+    """A store, compared with a dictionary of every revision."""
 
     make_url: Callable[[], str]
 
@@ -179,7 +179,7 @@ class StoreMachine(RuleBasedStateMachine):
         return bool(earlier) and self.below(prefix, max(earlier)) != self.below(prefix, revision)
 
 
-def test_model(store_url: str, request: pytest.FixtureRequest) -> None:
+def test_store_matches_a_naive_model(store_url: str, request: pytest.FixtureRequest) -> None:
     class Machine(StoreMachine):
         @staticmethod
         def make_url() -> str:  # type: ignore[override]

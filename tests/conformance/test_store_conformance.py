@@ -1,4 +1,4 @@
-"""Keys, values, revisions and transactions: the same promises by every store."""
+"""Keys, values, revisions and transactions: every store keeps the same promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leases: keys that go when nobody renews them."""
+"""Leases: keys are deleted unless the lease is renewed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ratectl.stores.base import Compare, Lease, Put
 if TYPE_CHECKING:
     from ratectl.stores.base import Store
 
-# etcd looks for ended leases twice a second, and grants a little more than was asked.
+# etcd checks for ended leases twice a second, and grants a little more than requested.
 PATIENCE = 10.0
 
 
-def test_expiry_deletes_every_key_and_is_watched(store: Store) -> None:
-    """One test for what takes the time of an expiry."""
+def test_expiry_deletes_every_key_and_is_seen_by_watches(store: Store) -> None:
+    """One test for everything that needs an expiry, since an expiry takes time."""
     lost, kept = store.lease(2), store.lease(2)
     assert lost.ttl >= 2
     start = store.txn(
@@ -116,7 +116,7 @@ def test_a_lease_outlives_its_process(store: Store, store_url: str) -> None:
 
 
 class ForeignLease(Lease):
-    """A lease of a store that is neither of ours."""
+    """A lease of an unknown store."""
 
     ttl = 60.0
 
@@ -127,7 +127,7 @@ class ForeignLease(Lease):
         pass
 
 
-def test_a_lease_of_another_kind_of_store_is_refused(store: Store) -> None:
+def test_lease_of_another_store_is_refused(store: Store) -> None:
     with pytest.raises(UsageError):
         store.put("a", b"", ForeignLease())
     assert store.get("a") is None

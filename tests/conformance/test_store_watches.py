@@ -1,4 +1,4 @@
-"""Watches: whole revisions, in order, from any revision that is kept; else a resync."""
+"""Watches: whole revisions, in order, from any kept revision; else a resync."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_watch_from_the_compacted_revision_still_has_it(store: Store) -> None:
 
 
 def test_a_revision_from_the_future_is_a_resync(store: Store) -> None:
-    """Whoever knows a later revision than the store has: the store was restored."""
+    """If a watcher knows a later revision than the store has, the store was restored."""
     revision = store.put("p/a", b"1")
     with store.watch("p/", revision + 1000) as watch:
         follower = Follower(watch)
@@ -195,8 +195,8 @@ def test_another_process_is_seen(store: Store, store_url: str) -> None:
     ]
 
 
-def test_a_consumer_ends_with_the_state_of_the_store(store: Store, store_url: str) -> None:
-    """Writers in two processes, deletes and transactions among them; nothing is lost."""
+def test_watch_consumer_ends_with_the_state_of_the_store(store: Store, store_url: str) -> None:
+    """Writers in two processes, with deletes and transactions; no event is lost."""
     code = """
 import random
 rng = random.Random(int(args[0]))
@@ -218,7 +218,7 @@ store.put("p/end" + args[0], b"")
 
 
 def blocked(watch: Watch) -> threading.Thread:
-    """A thread that iterates; returns when it has had its first event."""
+    """Return an iterating thread that has had its first event."""
     started = threading.Event()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""The buckets of one limit, and what they began as: lineage without shortcuts."""
+"""The oracle's buckets of one limit, with their lineage, without shortcuts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Key = tuple[str | None, ...]
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit as it is published, or a budget."""
+    """A published limit or budget."""
 
     scope: str
     name: str
@@ -45,15 +45,15 @@ class Book:
         self.seed_until: int | None = None
         self.passed: list[tuple[int, Rule]] = []
         self.lineage = False
-        """Whether its buckets ever began as those of another limit, or another's as its own."""
+        """True if its buckets ever inherited from another limit, or another limit's from them."""
 
     def key(self, attributes: Mapping[str, object]) -> Key:
-        """Values in order; an absent one is a value of its own."""
+        """Return the key: the values in order; an absent value is a separate value."""
         values = [attributes.get(name) for name in self.limit.per]
         return tuple([None if value is None else str(value) for value in values])
 
     def bucket(self, attributes: Mapping[str, object], now: int) -> tuple[Bucket, int]:
-        """The bucket of a request, and the instant it stands at: that of its closing, if closed."""
+        """Return the bucket of a request, with its instant: the closing time of a closed book."""
         own = now if self.closed is None else min(now, self.closed)
         kept = self.kept.get(self.key(attributes))
         if kept is not None:
@@ -70,21 +70,21 @@ class Book:
         return bucket, max(at, own)
 
     def untouched(self, now: int) -> Bucket:
-        """The bucket of a key that was never touched, and inherits nothing."""
+        """Return the bucket of a key that was never touched and inherits nothing."""
         return self.rule.full(now) if self.genesis is None else self.genesis
 
     def idle(self, now: int) -> bool:
-        """Whether some bucket may be forgotten, as it is just like one never touched."""
+        """Return True if some bucket may be forgotten: it equals one that was never touched."""
         untouched = self.untouched(now)
         return any(self.rule.same(each, untouched, now) for each in self.kept.values())
 
     def expire(self, now: int) -> None:
-        """Let go of a seed that could only say "full"."""
+        """Drop a seed that would only give full buckets."""
         if self.seed_until is not None and now >= self.seed_until:
             self.seed = None
 
     def followed(self, limit: Limit, now: int) -> Book:
-        """The book of ``limit``, whose requests were this one's until ``now``."""
+        """Return the book of ``limit``, which takes over the requests of this book at ``now``."""
         genesis = migrate(self.rule, limit.rule, self.untouched(now), now)
         kept = None if limit.rule.is_full(genesis, now) else genesis
         same = (self.limit.identity, self.limit.per) == (limit.identity, limit.per)

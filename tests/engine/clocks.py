@@ -1,4 +1,4 @@
-"""What all machines draw: spans of time, instants, and choices among what was met before."""
+"""Values that all state machines draw: times, costs, and choices."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ leaps = st.sampled_from((HOUR, 3 * HOUR, 24 * HOUR, YEARS))
 edges = st.integers(0, 26)
 picks = st.binary(min_size=1, max_size=4)
 scales = st.sampled_from((1, 1, 30_000))
-"""What one request counts. The compiled core packs small counts; these soon are not."""
+"""Cost of one request. The compiled core packs small counts; these soon exceed them."""
 batches = st.binary(min_size=2, max_size=12)
 """Two bytes for each request (``drawn.Crowd``)."""

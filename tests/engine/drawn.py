@@ -1,6 +1,6 @@
-"""What machines draw: limits, edits and requests. Few draws, as each takes longer than a check.
+"""Limits, edits and requests that state machines draw, in few draws (each is slower than a check).
 
-A batch of requests is drawn as bytes, two for each: it is still made small, byte by byte.
+A batch of requests is drawn as bytes, two for each: Hypothesis can still shrink it, byte by byte.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAMES = ("l", "m")
 PERS = ((), ("tenant",), ("route",), ("tenant", "route"))
 
 WALL, OFFSET = Wall(), WallOffset()
-"""The wall clock of every quota that is drawn: as the oracle reads it, and as an engine does."""
+"""The wall clock of every drawn quota, for the oracle and for engines."""
 
 
 def set_wall(ns: int) -> None:
@@ -33,7 +33,7 @@ def set_wall(ns: int) -> None:
 
 
 MOST = (3, 5, 4, 2, 6, 8, 3, 5, 12, 4, 1, 7, 0)
-"""Weighted: a bucket is to be empty now and then, and seldom to refuse all."""
+"""Weighted: buckets are sometimes empty, and seldom refuse all requests."""
 
 tokens = st.builds(
     Tokens,
@@ -48,7 +48,7 @@ windows = st.builds(
     st.sampled_from(LENGTHS),
 )
 UNITS = (("min", 0), ("h", 0), ("day", 0), ("day", 150))
-"""Days that begin at midnight, and at 2:30: a time that is skipped once a year, and comes twice."""
+"""Start of days: midnight, and 2:30, a time that is skipped once and repeated once a year."""
 quotas = st.sampled_from([Quota(most, unit, WALL, at) for most in MOST for unit, at in UNITS])
 HOLDS = (10 * SECOND, SECOND, 60 * SECOND, 1)
 slots = st.sampled_from([Slots(most, hold) for most in MOST for hold in HOLDS])
@@ -63,7 +63,7 @@ class Request(NamedTuple):
 
 
 class Crowd:
-    """Who asks for what: a byte says where and for how much, and one says who."""
+    """A batch of requests: one byte of each gives the scope and the cost, the other the key."""
 
     def __init__(
         self,
@@ -90,9 +90,9 @@ class Crowd:
 
 
 class Edit(NamedTuple):
-    """One thing that is different in the next generation; ``pick`` chooses where.
+    """One difference of the next generation; ``pick`` chooses the limit.
 
-    ``kind`` chooses from what the example does at all.
+    ``kind`` chooses among the kinds of edits of the example.
     """
 
     kind: int
@@ -111,7 +111,7 @@ def edits(of: st.SearchStrategy[tuple[Rule, tuple[str, ...], bool]]) -> st.Searc
 def edited(
     published: Published, kind: str, edit: Edit, allowed: Callable[[Limit], bool]
 ) -> Published:
-    """``published`` with one thing different, unless it is not ``allowed``."""
+    """Return ``published`` with one difference, unless that is not ``allowed``."""
     scope, name = SCOPES[edit.pick % len(SCOPES)], NAMES[edit.pick % len(NAMES)]
     here = list(published.get(scope, ()))
     if kind == "remove":

@@ -1,7 +1,7 @@
-"""Every engine there is: what one is held to, all are.
+"""All engines: each test of one runs on all.
 
-The compiled one is absent where it was not built; ``RATECTL_REQUIRE_C=1`` makes that an error.
-``RATECTL_ENGINE`` names one to be tested alone.
+The compiled one is missing if it was not built; ``RATECTL_REQUIRE_C=1`` makes that an error.
+``RATECTL_ENGINE`` names the only one to test.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["ENGINES", "MakeEngine", "each_engine"]
 
 
 class MakeEngine(Protocol):
-    """What makes an engine; a table of the usual size where nothing is said."""
+    """Function that makes an engine; the default table has the usual size."""
 
     def __call__(self, clock: Callable[[], int], *, max_buckets: int = ...) -> Engine: ...
 
@@ -42,4 +42,4 @@ def _found() -> dict[str, MakeEngine]:
 
 ENGINES = _found()
 each_engine = pytest.mark.parametrize("make", ENGINES.values(), ids=ENGINES)
-"""For a test that takes ``make``."""
+"""Parameters of a test that takes ``make``."""

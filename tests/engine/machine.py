@@ -1,4 +1,4 @@
-"""A machine that asks an engine and the oracle the same, and compares every field of the answers.
+"""State machine that sends the same requests to an engine and the oracle, and compares all fields.
 
 In some examples the clock steps back as well. An evicted bucket's own time is forgotten, which such
 a clock can notice; and no more is promised of it than that nothing is minted. So in these examples
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ratectl.engine.decision import Decision
 
 LAST = 4 * 10**18
-"""Nobody's clock gets further: nanoseconds since 1970 are to fit into 64 bits for a while."""
+"""Latest time of a clock: nanoseconds since 1970 have to fit into 64 bits."""
 
 REMEMBERED = 24
 
@@ -42,7 +42,7 @@ class Open(NamedTuple):
 
 
 class Machine(RuleBasedStateMachine):
-    """Time, generations and requests; what is drawn is the business of its children."""
+    """Time, generations and requests; subclasses decide what is drawn."""
 
     make: ClassVar[MakeEngine]
 
@@ -56,14 +56,14 @@ class Machine(RuleBasedStateMachine):
         self.now = 0
         self.scale = 1
         self.met: dict[tuple[object, ...], Request] = {}
-        """Requests by which every bucket can be looked at."""
+        """Requests that together read every bucket."""
 
     def start(
         self, first: int, wall: int, *, back: bool, max_buckets: int, scale: int = 1
     ) -> None:  # fmt: skip
-        """``back``: the clock may step back. ``max_buckets``: as many as there are keys, if not.
+        """``back``: the clock may step back. ``max_buckets``: default as many as there are keys.
 
-        ``scale``: all limits and requests are so many times as large as they are drawn.
+        ``scale``: factor for all drawn limits and requests.
         """
         self.back, self.now, self.scale = back, first, scale
         set_wall(wall - first)
@@ -103,14 +103,14 @@ class Machine(RuleBasedStateMachine):
         return got
 
     def worth_remembering(self, charge: Charge) -> bool:
-        """Whether there is anything to give back."""
+        """Return True if the decision can be released or settled."""
         return bool(charge.slots)
 
     def without_forgetting(self, request: Request) -> Request:
-        """The request, or a look where it would begin a bucket while others might be forgotten.
+        """Return the request, or a peek if it would start a bucket while others might be forgotten.
 
-        All that are kept have been looked at by then: whether an engine that makes room looks at
-        them as well makes no difference.
+        All kept buckets have been read by then, so it makes no difference if an engine that
+        makes room reads them as well.
         """
         if not request.cost or not self.oracle.begins(request.scope, request.attributes):
             return request
@@ -127,7 +127,7 @@ class Machine(RuleBasedStateMachine):
         self.open = opened
 
     def release(self, picks: Iterable[int]) -> None:
-        """Of the last requests; those that were released already as well."""
+        """Release one of the last requests, which may be released already."""
         for pick in picks if self.open else ():
             decision, charge = self.open[-1 - pick % len(self.open)]
             decision.release()
@@ -139,7 +139,7 @@ class Machine(RuleBasedStateMachine):
         self.now = max(0, min(LAST, self.now + span))
 
     def pass_to_edge(self, pick: int) -> None:
-        """To when something was said to be admitted or full, or 1 ns beside it."""
+        """Move the clock to an instant that an answer named, or 1 ns before or after it."""
         pick, off = divmod(pick, 3)
         self.pass_time(max(0, self.edges[pick % len(self.edges)] + (0, -1, 1)[off]))
 
@@ -178,5 +178,5 @@ class Machine(RuleBasedStateMachine):
 
 
 def run(machine: type[Machine], make: MakeEngine, profile: settings) -> None:
-    """The class of machines is what failures are remembered by, from one run to the next."""
+    """Run a machine. Hypothesis remembers failures by the machine's class."""
     run_state_machine_as_test(type(machine.__name__, (machine,), {"make": make}), settings=profile)

@@ -25,7 +25,7 @@ Published = dict[str, tuple[Limit, ...]]
 
 
 class Verdict(NamedTuple):
-    """What a decision says; the fields and their order are those of ``Decision``."""
+    """The oracle's decision; the fields and their order are those of ``Decision``."""
 
     allowed: bool
     reason: str
@@ -39,7 +39,7 @@ class Verdict(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What one limit's bucket says of a request."""
+    """Answer of one limit's bucket to a request."""
 
     book: Book
     key: Key
@@ -49,14 +49,14 @@ class Look(NamedTuple):
 
 @dataclass
 class Charge:
-    """What an admitted request was charged, to be corrected and given back."""
+    """Charge of an admitted request, for ``settle`` and ``release``."""
 
     looks: Sequence[Look]
     attributes: Mapping[str, object]
     since: int
     cost: int
     least: int
-    """What it has cost at the least, of all that was ever said."""
+    """The lowest cost that was ever given for it."""
     slots: Sequence[Slot] = ()
 
     def release(self) -> None:
@@ -78,7 +78,7 @@ class Tally:
 
 @dataclass
 class Oracle:
-    """What an engine must answer. Not bounded, not fast, not shared."""
+    """Reference for engines: not bounded, not fast, not thread-safe."""
 
     generation: int = 0
     published: Published = field(default_factory=dict)
@@ -86,15 +86,15 @@ class Oracle:
     tallies: dict[Identity, Tally] = field(default_factory=dict)
     no_policy: int = 0
     charge: Charge | None = None
-    """What the last request was charged, if it was admitted."""
+    """Charge of the last request, if it was admitted."""
     _found: dict[str, tuple[str, list[Book]] | None] = field(default_factory=dict)
 
     def covering(self, scope: str) -> str | None:
-        """``scope``, if it is published, or its nearest published ancestor."""
+        """Return ``scope`` if it is published, else its nearest published ancestor."""
         return next((path for path in reversed(_path(scope)) if path in self.published), None)
 
     def governing(self, scope: str) -> tuple[str, list[Book]] | None:
-        """The scope that covers it, and the limits and budgets there: those of slots come last."""
+        """Return the covering scope with its limits and budgets; concurrency limits come last."""
         if scope not in self._found:
             covering = self.covering(scope)
             found = None
@@ -108,7 +108,7 @@ class Oracle:
         return self._found[scope]
 
     def begins(self, scope: str, attributes: Mapping[str, object]) -> bool:
-        """Whether a request may be the first for some bucket."""
+        """Return True if a request may be the first for some bucket."""
         governing = self.governing(scope)
         books = governing[1] if governing else ()
         return any(book.key(attributes) not in book.kept for book in books)
@@ -116,7 +116,7 @@ class Oracle:
     # -- a change of policy
 
     def served(self, limit: Limit) -> Book | None:
-        """The book whose requests are those of ``limit``, once that is published."""
+        """Return the book whose requests ``limit`` will take over."""
         scope = limit.scope if limit.budget else self.covering(limit.scope)
         return self.books.get((scope or "", limit.name, limit.budget))
 
@@ -203,7 +203,7 @@ class Oracle:
     # -- afterwards
 
     def settle(self, charge: Charge, actual: int, now: int) -> None:
-        """Correct a cost; nothing was published since the request."""
+        """Correct a cost; only valid if nothing was published since the request."""
         more = actual - charge.cost
         for book, key, *_ in charge.looks if more else ():
             if more < 0 and key not in book.kept:
@@ -233,5 +233,5 @@ def _look(book: Book, attributes: Mapping[str, object], cost: int, now: int) -> 
 
 
 def gravest(refusing: list[Look]) -> Look:
-    """Of equal ones, the first in order."""
+    """Return the worst refusal; of equal ones, the first in order."""
     return max(refusing, key=lambda look: gravity(look.wait))

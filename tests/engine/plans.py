@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from engine.model import Verdict
@@ -14,13 +14,14 @@ from ratectl.engine.algorithms.quota import Quota as EngineQuota
 from ratectl.engine.algorithms.quota import WallOffset
 from ratectl.engine.algorithms.sliding_window import SlidingWindow
 from ratectl.engine.algorithms.token_bucket import TokenBucket
-from ratectl.engine.api import LimitPlan, PlanSet, ScopePlan
+from ratectl.engine.api import PlanSet, ScopePlan
+from ratectl.engine.limit_plan import LimitPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from engine.model import Limit, Published
-    from ratectl.engine.api import Algorithm
+    from ratectl.engine.algorithms.protocol import Algorithm
     from ratectl.engine.decision import Decision
 
 FIELDS = Verdict._fields
@@ -29,7 +30,7 @@ FIELDS = Verdict._fields
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-def algorithm(rule: Rule, offset: WallOffset | None = None) -> Algorithm:
+def algorithm(rule: Rule, offset: WallOffset | None = None) -> Algorithm[Any]:
     if isinstance(rule, Tokens):
         return TokenBucket(rule.count, rule.span, rule.burst)
     if isinstance(rule, Window):
@@ -44,7 +45,7 @@ def algorithm(rule: Rule, offset: WallOffset | None = None) -> Algorithm:
 
 
 def by_scope(*limits: Limit, bare: Iterable[str] = ()) -> Published:
-    """Limits as they would be published; ``bare`` scopes are declared and have none."""
+    """Return limits by scope, as published; ``bare`` scopes are declared without limits."""
     published: dict[str, list[Limit]] = {scope: [] for scope in bare}
     for limit in limits:
         published.setdefault(limit.scope, []).append(limit)
@@ -53,12 +54,17 @@ def by_scope(*limits: Limit, bare: Iterable[str] = ()) -> Published:
 
 def plan_set(generation: int, published: Published, offset: WallOffset | None = None) -> PlanSet:
     """Limits of the scope itself first, then the budgets on its path from ``/`` down."""
-    shared: dict[Rule, Algorithm] = {}
+    shared: dict[Rule, Algorithm[Any]] = {}
     plans: dict[Limit, LimitPlan] = {}
     for limit in (each for limits in published.values() for each in limits):
         maths = shared.setdefault(limit.rule, algorithm(limit.rule, offset))
         plans[limit] = LimitPlan(
-            limit.scope, limit.name, maths, limit.per, limit.shadow, limit.budget
+            scope=limit.scope,
+            name=limit.name,
+            algorithm=maths,
+            per=limit.per,
+            shadow=limit.shadow,
+            budget=limit.budget,
         )
     scopes: dict[str, ScopePlan] = {}
     for scope, limits in published.items():
@@ -74,7 +80,7 @@ def _covers(above: str, scope: str) -> bool:
 
 
 def verdict(decision: Decision) -> Verdict:
-    """Every field of a decision."""
+    """Return every field of a decision."""
     return Verdict(*[getattr(decision, name) for name in FIELDS])
 
 

@@ -1,4 +1,4 @@
-"""The promises of each algorithm, checked by brute force on a log of what was admitted."""
+"""Brute-force checks of the algorithms' promises on a log of admitted requests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from ratectl.engine.api import Engine
 
 Admitted = tuple[int, int]
-"""An instant in nanoseconds, and the cost admitted at it."""
+"""Instant in nanoseconds, and the cost admitted then."""
 
 
 def assert_token_promise(log: Sequence[Admitted], rate: Fraction, burst: int) -> None:
-    """Any span of t, ends included, admitted at most ``burst + rate * t``."""
+    """Assert that any span of t, ends included, admitted at most ``burst + rate * t``."""
     for first in range(len(log)):
         total = 0
         for last in range(first, len(log)):
@@ -25,7 +25,7 @@ def assert_token_promise(log: Sequence[Admitted], rate: Fraction, burst: int) ->
 
 
 def assert_window_promise(log: Sequence[Admitted], most: int, length: int) -> None:
-    """Any window of ``length`` admitted at most ``most``."""
+    """Assert that any window of ``length`` admitted at most ``most``."""
     for start, _ in log:
         total = sum(cost for at, cost in log if start <= at < start + length)
         assert total <= most, f"{total} in the window from {start}"
@@ -34,7 +34,7 @@ def assert_window_promise(log: Sequence[Admitted], most: int, length: int) -> No
 def assert_exact_retry(
     engine: Engine, scope: str, attributes: dict[str, str], cost: int, now: int
 ) -> int:
-    """The request, refused at ``now``, passes at the instant it was told and 1 ns before not.
+    """Assert that a request refused at ``now`` passes at the named instant, and not 1 ns before.
 
     Returns that instant; the request that passed has been charged.
     """

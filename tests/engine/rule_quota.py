@@ -1,4 +1,4 @@
-"""Quotas, as the documents state them: counts by calendar window, on a wall clock that may step.
+"""The oracle's quotas: counts by calendar window, on a wall clock that may step.
 
 The calendar is read a third time here, by hand: minutes and hours of UTC, and days of a zone that
 follows the rule of the European Union. Its clocks stand an hour (of winter) ahead of UTC, and two
@@ -16,20 +16,20 @@ SECOND = 10**9
 MINUTE, HOUR, DAY = 60 * SECOND, 3_600 * SECOND, 86_400 * SECOND
 EVEN = {"min": MINUTE, "h": HOUR}
 LONGEST = {"min": MINUTE, "h": HOUR, "day": 50 * HOUR}
-"""No window of a unit is longer, in any zone: some have skipped a whole day."""
+"""Longest window of each unit in any zone: some zones have skipped a whole day."""
 
 _EPOCH = date(1970, 1, 1)
 
 
 class Wall:
-    """How far the wall clock is ahead of the engine's."""
+    """Offset of the wall clock from the engine's clock."""
 
     def __init__(self, ns: int = 0) -> None:
         self.ns = ns
 
 
 class Used(NamedTuple):
-    """So many in the window from ``start`` to ``end``, by the wall clock.
+    """Count of the window from ``start`` to ``end``, by the wall clock.
 
     ``since``: when it was first counted in, by the engine's clock. Where nothing is, the window
     might as well not have been seen: the next to be counted is the first.
@@ -52,7 +52,7 @@ class Quota:
 
     @property
     def blocked(self) -> bool:
-        """A written rate of 0 refuses all."""
+        """True for a rate of 0, which refuses everything."""
         return not self.most
 
     @property
@@ -72,7 +72,7 @@ class Quota:
         return self._window(now + self.wall.ns, 0, now)
 
     def spent(self, missing: int, now: int) -> Used:
-        """Whose requests are counted, nobody knows: none up to ``now`` is told apart."""
+        """Return counts whose requests are unknown: none up to ``now`` is told apart."""
         return self._window(now + self.wall.ns, missing, now + 1)
 
     def is_full(self, bucket: Used, now: int) -> bool:
@@ -83,16 +83,16 @@ class Quota:
         return one.used == other.used and (not one.used or one.end == other.end)
 
     def look(self, bucket: Used, now: int) -> Used:
-        """Begin the window that has come; one that has ended is never gone back to."""
+        """Start the current window; an ended window never comes back."""
         wall = now + self.wall.ns
         return bucket if wall < bucket.end else self._window(wall, 0, now)
 
     def looked(self, bucket: Used, cost: int, now: int) -> Used:
-        """What a decision writes where it takes nothing: the window that it saw, if it looked."""
+        """Return the state after a decision without a charge: the window that it read, if any."""
         return bucket if cost > self.most or self.blocked else self.look(bucket, now)
 
     def reported(self, bucket: Used, now: int) -> Used:
-        """What a decision writes that says how much is left: as far as it has looked."""
+        """Return the state after a decision that reports what is left."""
         return self.look(bucket, now)
 
     def wait(self, bucket: Used, cost: int, now: int) -> int | None:
@@ -125,7 +125,7 @@ class Quota:
         return (self.unit, self.at) == (other.unit, other.at)
 
     def moved(self, old: Quota, bucket: Used, now: int) -> Used:
-        """Another count goes on; in another window it counts as if admitted now."""
+        """Keep the count; in another window it counts as if admitted now."""
         here = old.look(bucket, now)
         if self.same_windows(old):
             return here
@@ -137,7 +137,7 @@ class Quota:
         return Used(later.start, later.end, max(one.used, other.used), now + 1)
 
     def corrected(self, bucket: Used, more: int, now: int, since: int, least: int) -> Used:
-        """Count more in the present window; or less, if it is the one that counted the request."""
+        """Count more in the current window; or less, if it is the window of the request."""
         here = self.look(bucket, now)
         if more < 0 and since < here.since:
             return here
@@ -148,7 +148,7 @@ class Quota:
 
 @lru_cache(maxsize=65_536)
 def _days_near(hour: int, at: int) -> tuple[int, ...]:
-    """When the days around an hour since 1970 begin."""
+    """Return the starts of the days around an hour since 1970."""
     day = _EPOCH + timedelta(hours=hour)
     return tuple(_begins(day + timedelta(days=step), at) for step in (-2, -1, 0, 1, 2))
 
@@ -159,7 +159,7 @@ def _day_around(wall: int, at: int) -> tuple[int, int]:
 
 
 def _begins(day: date, at: int) -> int:
-    """The first instant at which Berlin's clocks show that day's minute ``at``, or later."""
+    """Return the first instant at which Berlin's clocks show that day's minute ``at``, or later."""
     local = (day - _EPOCH).days * DAY + at * MINUTE
     forward, back = _changes(day.year)
     early, late = local - 2 * HOUR, local - HOUR
@@ -172,7 +172,7 @@ def _begins(day: date, at: int) -> int:
 
 @lru_cache(maxsize=512)
 def _changes(year: int) -> tuple[int, int]:
-    """When summer begins and ends."""
+    """Return the start and end of summer time."""
     return _last_sunday(year, 3) + HOUR, _last_sunday(year, 10) + HOUR
 
 

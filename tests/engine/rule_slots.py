@@ -1,4 +1,4 @@
-"""Concurrency, as the documents state it: slots that are held until released, or for ``hold``."""
+"""The oracle's concurrency limits: slots that are held until released, or for ``hold``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 FOREVER = 1 << 100
 UNKNOWN = -1
-"""In place of a wait: until somebody releases what is held."""
+"""Wait of unknown length: until a held slot is released."""
 
 
 class Slot:
-    """What one request holds; ``over`` once it was released, or seen to be held for too long."""
+    """Slots of one request; ``over`` once released, or once seen after ``hold``."""
 
     __slots__ = ("cost", "over", "until")
 
@@ -48,7 +48,7 @@ class Slots:
         return Held()
 
     def spent(self, missing: int, now: int) -> Held:
-        """Taken now, by nobody who could release it."""
+        """Return slots that are taken now and that no request can release."""
         return self.take(Held(), missing, now)
 
     def is_full(self, bucket: Held, now: int) -> bool:
@@ -58,7 +58,7 @@ class Slots:
         return self.look(one, now).slots == self.look(other, now).slots
 
     def look(self, bucket: Held, now: int) -> Held:
-        """What counts at ``now``; what was seen to be over stays so."""
+        """Return the slots that count at ``now``; a slot seen to be over stays over."""
         for slot, _ in bucket.slots:
             slot.over = slot.over or slot.until <= now
         held = tuple([(slot, end) for slot, end in bucket.slots if not slot.over and now < end])
@@ -68,17 +68,17 @@ class Slots:
         return bucket if cost > self.most else self.look(bucket, now)
 
     def reported(self, bucket: Held, now: int) -> Held:
-        """What a decision writes that says how much is left: as far as it has looked."""
+        """Return the state after a decision that reports what is left."""
         return self.look(bucket, now)
 
     def wait(self, bucket: Held, cost: int, now: int) -> int | None:
-        """0 for now, None for never, or UNKNOWN."""
+        """Return the wait: 0 for now, None for never, or UNKNOWN."""
         if cost > self.most:
             return None
         return 0 if self.missing(bucket, now) + cost <= self.most else UNKNOWN
 
     def take(self, bucket: Held, cost: int, now: int) -> Held:
-        """The slot that was taken, if any, stands last."""
+        """Take slots; the new slot, if any, is the last one."""
         here = self.look(bucket, now)
         if not cost:
             return here
@@ -90,7 +90,7 @@ class Slots:
         return max(0, self.most - self.missing(bucket, now))
 
     def reset(self, bucket: Held, now: int) -> int | None:
-        """None while anything is held: nobody knows for how long."""
+        """Return None while a slot is held, since its end is unknown."""
         return None if self.missing(bucket, now) else 0
 
     def missing(self, bucket: Held, now: int) -> int:
@@ -100,12 +100,12 @@ class Slots:
         return max(now, bucket.last - self.hold)
 
     def moved(self, old: Slots, bucket: Held, now: int) -> Held:
-        """What is held stays so, for this one's ``hold`` from now on at most."""
+        """Keep held slots, for at most the new ``hold`` from now on."""
         end = now + self.hold
         return Held(tuple([(slot, min(until, end)) for slot, until in bucket.slots]))
 
     def stricter(self, one: Held, other: Held, now: int) -> Held:
-        """It holds what any of the two does."""
+        """Return the union of both buckets' slots."""
         ends: dict[Slot, int] = {}
         for slot, end in (*one.slots, *other.slots):
             ends[slot] = max(end, ends.get(slot, end))
@@ -114,6 +114,6 @@ class Slots:
     def corrected(self, bucket: Held, more: int, now: int, since: int, least: int) -> Held:
         """Slots are held, not spent: a request holds those that it was admitted with.
 
-        What is over by now is seen to be.
+        Slots that have ended are marked as over.
         """
         return self.look(bucket, now)

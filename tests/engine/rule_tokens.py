@@ -1,4 +1,4 @@
-"""Token buckets, as the documents state them: a level in exact fractions of a token."""
+"""The oracle's token buckets: a level in exact fractions of a token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WEEK = 7 * 86_400 * 10**9
 
 
 class Level(NamedTuple):
-    """So many tokens at an instant; below zero it is in debt.
+    """Tokens at an instant; a negative level is a debt.
 
     ``high_at``: when it was last found more than half full, at a charge or a refund, or began.
     """
@@ -44,7 +44,7 @@ class Tokens:
 
     @property
     def settle(self) -> int | None:
-        """How long any bucket takes to fill; None for ever."""
+        """Return the longest time to fill a bucket; None if it never fills."""
         return ceil(self.burst / self.rate) if self.count else None
 
     def full(self, now: int) -> Level:
@@ -60,22 +60,22 @@ class Tokens:
         return self.look(one, now).tokens == self.look(other, now).tokens
 
     def look(self, bucket: Level, now: int) -> Level:
-        """The bucket as it is at ``now``; an instant before its own counts as its own."""
+        """Return the bucket at ``now``; an instant before its own counts as its own."""
         if now <= bucket.at:
             return bucket
         tokens = bucket.tokens + (now - bucket.at) * self.rate
         return Level(min(self.capacity, tokens), now, bucket.high_at)
 
     def looked(self, bucket: Level, cost: int, now: int) -> Level:
-        """What a decision writes where it takes nothing: nothing."""
+        """Return the state after a decision without a charge: unchanged."""
         return bucket
 
     def reported(self, bucket: Level, now: int) -> Level:
-        """What a decision writes that says how much is left: nothing."""
+        """Return the state after a decision that reports what is left: unchanged."""
         return bucket
 
     def wait(self, bucket: Level, cost: int, now: int) -> int | None:
-        """Nanoseconds until ``cost`` is admitted; None for never."""
+        """Return the nanoseconds until ``cost`` is admitted; None for never."""
         if cost > self.burst or not self.count:
             return None
         here = self.look(bucket, now)
@@ -98,20 +98,20 @@ class Tokens:
         return here.at + ceil((self.burst - here.tokens) / self.rate) - now if self.count else None
 
     def missing(self, bucket: Level, now: int) -> int:
-        """What a full bucket has more, rounded up."""
+        """Return the difference to a full bucket, rounded up."""
         return ceil(self.burst - self.look(bucket, now).tokens)
 
     def own_time(self, bucket: Level, now: int) -> int:
         return max(now, bucket.at)
 
     def moved(self, old: Tokens, bucket: Level, now: int) -> Level:
-        """The bucket under these parameters, of one that had others until ``now``."""
+        """Return the bucket under these parameters, after other parameters until ``now``."""
         here = old.look(bucket, now)
         kept = min(self.capacity, here.tokens)
         return Level(self._cut(kept), max(now, here.at), here.high_at)
 
     def _cut(self, tokens: Fraction) -> Fraction:
-        """Rounded down to the parts into which these parameters cut a token."""
+        """Return the level rounded down to the fraction of a token that these parameters use."""
         ticks = lcm(WEEK, self.span)
         return tokens if ticks % tokens.denominator == 0 else Fraction(floor(tokens * ticks), ticks)
 
@@ -120,7 +120,7 @@ class Tokens:
         return Level(min(self.look(one, at).tokens, self.look(other, at).tokens), at, at)
 
     def corrected(self, bucket: Level, more: int, now: int, since: int, least: int) -> Level:
-        """Charge ``more``, into debt if need be; or refund, up to the room there surely was.
+        """Charge ``more``, into debt if necessary; or refund, up to the room that surely existed.
 
         ``least`` is what the request, charged at ``since``, has held of the bucket ever since.
         """
@@ -130,7 +130,7 @@ class Tokens:
         room = least - (here.at - since) * self.rate
         if here.high_at < since:
             room = max(room, self.capacity / 2)
-        elif here.high_at == since:  # of what happens at one instant, nobody knows the order
+        elif here.high_at == since:  # the order of events at one instant is unknown
             room = max(room, min(self.capacity / 2, Fraction(least)))
         refund = max(Fraction(0), min(Fraction(-more), room, self.capacity - here.tokens))
         tokens = here.tokens + refund

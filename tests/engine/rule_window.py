@@ -1,4 +1,4 @@
-"""Sliding windows, as the documents state them: what was admitted, by number of sub-window."""
+"""The oracle's sliding windows: admitted cost by number of the sub-window."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Window:
         return Counts(now // self.slot, {}, now)
 
     def spent(self, missing: int, now: int) -> Counts:
-        """Whose requests are counted, nobody knows: none up to ``now`` is told apart."""
+        """Return counts whose requests are unknown: none up to ``now`` is told apart."""
         head = now // self.slot
         return Counts(head, {head: missing} if missing else {}, now + 1)
 
@@ -68,11 +68,11 @@ class Window:
         return Counts(head, kept, bucket.since)
 
     def looked(self, bucket: Counts, cost: int, now: int) -> Counts:
-        """What a decision writes where it takes nothing: the window has come as far as ``now``."""
+        """Return the state after a decision without a charge: the window moved to ``now``."""
         return self.look(bucket, now)
 
     def reported(self, bucket: Counts, now: int) -> Counts:
-        """What a decision writes that says how much is left: as far as it has looked."""
+        """Return the state after a decision that reports what is left."""
         return self.look(bucket, now)
 
     def wait(self, bucket: Counts, cost: int, now: int) -> int | None:
@@ -110,7 +110,7 @@ class Window:
         return max(now, bucket.head * self.slot)
 
     def moved(self, old: Window, bucket: Counts, now: int) -> Counts:
-        """Each sub-window's count moves to the latest instant at which it may have come."""
+        """Move each sub-window's count to the latest instant at which it may have been admitted."""
         here = old.look(bucket, now)
         if self.slot == old.slot:
             return here
@@ -130,7 +130,7 @@ class Window:
         return Counts(now // self.slot, most, now + 1)
 
     def corrected(self, bucket: Counts, more: int, now: int, since: int, least: int) -> Counts:
-        """Count more now; or take from the sub-window of the request, while there is one."""
+        """Count more now; or subtract from the sub-window of the request, while it exists."""
         here = self.look(bucket, now)
         if more >= 0:
             return self.take(here, more, now)
@@ -142,7 +142,7 @@ class Window:
 
 
 def _with(counts: Mapping[int, int], slot: int, more: int) -> Mapping[int, int]:
-    """The same counts, one of them changed; those of zero are left out."""
+    """Return the counts with one changed; zeros are left out."""
     if not more:
         return counts
     left = counts.get(slot, 0) + more

@@ -1,4 +1,4 @@
-"""The maths of limits, as the documents state it: in exact numbers, and by definition.
+"""The oracle's rules of limits: by definition, in exact numbers.
 
 Nothing here is shared with an engine. A rule is the parameters of a limit; its buckets are values
 that are replaced, never changed (a slot alone can be over for every bucket that counts it).
@@ -38,14 +38,14 @@ def migrate(old: Rule, new: Rule, bucket: Bucket, now: int) -> Bucket:
 
 
 def scaled(rule: Rule, by: int) -> Rule:
-    """The same of larger requests."""
+    """Return the rule for requests that are ``by`` times as large."""
     if isinstance(rule, Tokens):
         return replace(rule, count=rule.count * by, burst=rule.burst * by)
     return replace(rule, most=rule.most * by)
 
 
 def gravity(wait: Wait) -> tuple[int, int]:
-    """Never beats unknown, which beats every known wait; of these the longest."""
+    """Return a sort key: never is worse than unknown, unknown is worse than every known wait."""
     if wait is None:
         return (2, 0)
     return (1, 0) if wait == UNKNOWN else (0, wait)

@@ -1,4 +1,4 @@
-"""What is the compiled core's own: memory, references, fingerprints, and its clock."""
+"""Tests of the compiled core only: memory, references, fingerprints, and its clock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from policy.trees import tree
 from ratectl.compiler.plans import compile_tree
 from ratectl.errors import UsageError
 
-fast = pytest.importorskip("ratectl.engine.native.engine")
+fast = pytest.importorskip("ratectl.engine.native.engine", exc_type=ImportError)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 T = ("tenant",)
 AGE = 10**9
-"""Seconds in which nothing of note refills."""
+"""Seconds in which refill is negligible."""
 
 AHEAD = rate(1, AGE // 100, burst=10**9)
 
 
 def engine(*limits: Limit, **bounds: Any) -> FastEngine:
-    """A compiled engine on the real clock, which it reads by itself."""
+    """A compiled engine that reads the real clock itself."""
     made: FastEngine = fast.FastEngine(**bounds)
     made.swap(plan_set(1, by_scope(*limits)))
     return made
@@ -48,7 +48,7 @@ def engine(*limits: Limit, **bounds: Any) -> FastEngine:
 
 
 def _mixed(of: FastEngine, request: tuple[str, dict[str, str]]) -> Callable[[], int]:
-    """A round of 10,000 decisions of every outcome; returns how many."""
+    """Make 10,000 decisions of every outcome; return their number."""
     scope, attributes = request
     admits, refuses = of.gate(scope, "tenant"), of.gate("/never", "tenant")
     many = [request] * 1_000 + [("/never", attributes)] * 500 + [("/nobody's",)] * 10
@@ -93,7 +93,7 @@ def test_ten_million_decisions_leave_no_reference_behind() -> None:
     assert abs(sys.getallocatedblocks() - blocks) < 5_000
 
 
-def test_an_engine_is_collected_with_all_that_it_made() -> None:
+def test_engine_is_collected_with_its_objects() -> None:
     of = engine(Limit("/", "l", AHEAD, T))
     decision, gate = of.check("/", {"tenant": "a"}), of.gate("/", "tenant")
     gone = weakref.ref(of)
@@ -123,7 +123,7 @@ def test_a_decision_kept_in_its_own_attributes_is_collected() -> None:
 
 @pytest.mark.parametrize("kind", ["pure", "c"])
 @pytest.mark.parametrize("rule", [rate(3, AGE, burst=3), window(3, AGE)], ids=["tokens", "window"])
-def test_a_flood_of_keys_stays_within_the_budget_and_resets_no_victim(
+def test_flood_of_keys_stays_within_the_memory_limit_and_resets_no_bucket(
     kind: str, rule: Rule
 ) -> None:
     from ratectl.engine.pure import PureEngine
@@ -138,15 +138,17 @@ def test_a_flood_of_keys_stays_within_the_budget_and_resets_no_victim(
     usage = of.usage()
     assert not gate("victim")
     assert usage.overflowed > 0
-    assert usage.buckets > budget / (100 if kind == "c" else 600), "or it keeps less than it may"
+    assert usage.buckets > budget / (100 if kind == "c" else 600), (
+        "the engine keeps too few buckets"
+    )
     if kind == "c":
-        # What is shared by keys without room comes on top, once for each limit.
+        # Shared buckets for keys without room come on top, once for each limit.
         assert of.bytes <= budget
     # 256 shared buckets of three each, and one for each key that had room.
     assert usage.limits[0].allowed <= 3 + usage.buckets + 3 * 256
 
 
-def test_buckets_that_filled_up_again_give_their_memory_back() -> None:
+def test_refilled_buckets_free_their_memory() -> None:
     of: Any = fast.FastEngine(lambda: 0)
     of.swap(plan_set(1, by_scope(Limit("/", "l", rate(1, burst=1), T))))
     for number in range(50_000):
@@ -161,10 +163,10 @@ def test_buckets_that_filled_up_again_give_their_memory_back() -> None:
 
 
 WIDE = 10**9
-"""More than a packed sub-window can count."""
+"""Count above the range of a packed sub-window."""
 
 
-def test_a_wide_window_takes_more_memory_only_for_keys_that_count_so_far() -> None:
+def test_wide_window_takes_more_memory_only_for_keys_with_large_counts() -> None:
     clock = [0]
     made = [fast.FastEngine(lambda: clock[0], secret=bytes(16)) for _ in range(2)]
     for of, most in zip(made, (1_000, WIDE), strict=True):
@@ -179,7 +181,7 @@ def test_a_wide_window_takes_more_memory_only_for_keys_that_count_so_far() -> No
         assert left == [WIDE - 1 - 40_000 * n for n in (1, 2, 3)]
     assert of.bytes == wide + 9_000 * 16 * 8
     clock[0] = 10**12
-    for number in range(10_000):  # each looks at two of before, which are forgotten
+    for number in range(10_000):  # each request reads two older buckets, which are forgotten
         of.check("/", {"tenant": f"late{number}"}, 70_000)
         of.check("/", {"tenant": f"late{number}"}, 1_000)
     assert of.usage().buckets <= 10_001
@@ -193,8 +195,8 @@ def test_a_wide_window_takes_more_memory_only_for_keys_that_count_so_far() -> No
     assert of.bytes == 0
 
 
-def test_keys_that_share_a_bucket_share_large_counts_as_well() -> None:
-    """Decided in the core: only the first such count is Python's to write."""
+def test_shared_bucket_holds_large_counts() -> None:
+    """The core decides them: Python writes only the first such count."""
     slowly = 0
     of: Any = fast.FastEngine(lambda: 0, max_buckets=1)
     of.swap(plan_set(1, by_scope(Limit("/", "l", window(WIDE, 60), T))))
@@ -218,7 +220,7 @@ def test_keys_that_share_a_bucket_share_large_counts_as_well() -> None:
 # Fingerprints -----------------------------------------------------------------------------------
 
 
-def test_keys_that_meet_in_one_fingerprint_share_a_bucket_and_never_get_more() -> None:
+def test_keys_with_equal_fingerprints_share_a_bucket() -> None:
     of = engine(Limit("/", "l", rate(5, AGE, burst=5), T), key_bits=3)
     passed: Counter[str] = Counter()
     for _ in range(6):
@@ -229,7 +231,7 @@ def test_keys_that_meet_in_one_fingerprint_share_a_bucket_and_never_get_more() -
     assert max(passed.values()) <= 5
 
 
-def test_a_hundred_thousand_keys_have_as_many_fingerprints() -> None:
+def test_a_hundred_thousand_keys_have_different_fingerprints() -> None:
     of = engine(Limit("/", "l", rate(1, AGE, burst=1), ("tenant", "route")))
     values = [f"{'é' * (n % 3)}{n}" for n in range(300)]
     assert all(
@@ -257,8 +259,8 @@ assert not set(keys[0]) & set(keys[2])
 """
 
 
-def test_a_known_hash_seed_does_not_let_anybody_find_keys_that_meet() -> None:
-    """Python's hash of a text is known then, so the core hashes with a secret of its own."""
+def test_known_hash_seed_does_not_reveal_colliding_keys() -> None:
+    """Python's string hash is known then, so the core hashes with its own secret."""
 
     def keys(seed: str) -> str:
         path = str(Path(__file__).parents[1])
@@ -266,12 +268,12 @@ def test_a_known_hash_seed_does_not_let_anybody_find_keys_that_meet() -> None:
         return subprocess.check_output([sys.executable, "-c", KEYS], env=env, text=True)
 
     said = [keys(seed) for seed in ("0", "1", "random")]
-    assert said[0] == said[1], "hashed here: the secret alone decides"
+    assert said[0] == said[1], "hashed by the core: only the secret decides"
     assert said[0] != said[2], "hashed by Python, which has a secret too"
 
 
 @pytest.mark.parametrize("value", ["a", 5, None, 1.5, b"bytes", True])
-def test_values_that_are_no_texts_count_as_what_they_print(value: object) -> None:
+def test_values_that_are_not_strings_count_as_their_text(value: object) -> None:
     of = engine(Limit("/", "l", rate(2, AGE, burst=2), T))
     attributes: Any = {"tenant": value}
     assert of.check("/", attributes)
@@ -292,7 +294,7 @@ def test_values_that_are_no_texts_count_as_what_they_print(value: object) -> Non
 
 
 @pytest.mark.parametrize("rule", [rate(1, AGE, burst=20_000), window(20_000, AGE)], ids=str)
-def test_threads_without_a_lock_admit_exactly_the_limit(rule: Rule) -> None:
+def test_threads_without_a_lock_admit_exactly_the_burst(rule: Rule) -> None:
     of = engine(Limit("/", "l", rule), Limit("/", "m", AHEAD, T))
     gate = of.gate("/", "tenant")
     start = threading.Barrier(5)
@@ -317,12 +319,12 @@ def test_threads_without_a_lock_admit_exactly_the_limit(rule: Rule) -> None:
     assert told["m"].allowed == 20_000
 
 
-def test_the_clock_is_that_of_the_process() -> None:
+def test_own_clock_is_the_monotonic_clock() -> None:
     before = time.monotonic_ns()
     assert before <= fast._fast.now() <= time.monotonic_ns()
 
 
-def test_a_gate_goes_on_across_swaps() -> None:
+def test_gate_stays_valid_across_swaps() -> None:
     of = engine(Limit("/", "l", rate(1, AGE, burst=2), T))
     gate = of.gate("/", "tenant")
     assert gate("a")
@@ -339,7 +341,7 @@ def test_a_gate_goes_on_across_swaps() -> None:
 # Arguments --------------------------------------------------------------------------------------
 
 
-def test_arguments_are_those_of_check() -> None:
+def test_compiled_arguments_are_those_of_check() -> None:
     of = engine(Limit("/", "l", rate(1, AGE, burst=9), T))
     assert of.check(scope="/", attributes={"tenant": "a"}, cost=2).remaining == 7
     assert of.check("/", cost=3).remaining == 6
@@ -371,14 +373,14 @@ def test_a_failure_while_keys_are_found_charges_nothing() -> None:
     assert of.check("/", {"tenant": "a"})
 
 
-def test_more_limits_than_the_core_takes_are_decided_all_the_same() -> None:
+def test_more_limits_than_the_core_supports_are_decided() -> None:
     of = engine(*[Limit("/", f"l{n}", rate(1, AGE, burst=100 + n), T) for n in range(70)])
     said = of.check("/", {"tenant": "a"})
     assert (said.limit, said.remaining) == ("l0", 99)
     assert of.usage().limits[69].allowed == 1
 
 
-def test_numbers_beyond_61_bits_are_decided_all_the_same() -> None:
+def test_numbers_beyond_61_bits_are_decided() -> None:
     of: Any = fast.FastEngine(lambda: 0)
     of.swap(plan_set(1, by_scope(Limit("/", "l", rate(1, 1, burst=5)))))
     huge = 10**30

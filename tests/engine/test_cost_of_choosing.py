@@ -1,4 +1,4 @@
-"""What choosing among overrides costs, in calls: attributes that no rule mentions cost nothing."""
+"""Cost of choosing overrides, in calls: attributes that no rule mentions cost nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MANY = {f"header-{n}": "x" for n in range(1_000)}
 
 
 class Recording(Mapping[str, str]):
-    """Attributes that remember which of them were asked for."""
+    """Attributes that record which of them were read."""
 
     def __init__(self, said: Mapping[str, str]) -> None:
         self._said = said
@@ -56,14 +56,14 @@ def asked(made: PureEngine, scope: str = "/", **said: str) -> Counter[str]:
 LIMITS = {"x": {"rate": "10/s", "per": ["tenant"]}}
 
 
-def test_without_conditions_only_what_limits_count_by_is_looked_up() -> None:
+def test_without_conditions_only_per_attributes_are_read() -> None:
     made = engine(tree({"/": {"limits": LIMITS}}))
     assert asked(made, tenant="acme") == {"tenant": 1}
     made = engine(tree({"/": {"limits": {"x": {"rate": "10/s"}}}}))
     assert asked(made, tenant="acme") == {}
 
 
-def test_with_conditions_those_that_any_mentions_once_each() -> None:
+def test_with_conditions_each_mentioned_attribute_is_read_once() -> None:
     said = {"limits": LIMITS, "overrides": [override(f"o{n}", x={"burst": n}) for n in range(9)]}
     made = engine(excepted({"/": said}, exception(match={"tenant": "acme"}, limits=LIMITS)))
     for _ in range(2):
@@ -79,7 +79,7 @@ def test_conditions_of_other_scopes_cost_nothing() -> None:
 
 
 def calls(made: PureEngine, tier: str) -> Counter[str]:
-    """Functions of the library that a check calls, once it has been asked before."""
+    """Return the library functions that a repeated check calls."""
     attributes = {"tier": tier, "tenant": "acme"}
     made.check("/s0", attributes)
     found: Counter[str] = Counter()
@@ -105,7 +105,7 @@ def crowd(scopes: int, overrides: int) -> PolicyTree:
 
 
 def test_choosing_does_not_grow_with_scopes_or_overrides() -> None:
-    """The very same calls, for a value seen before."""
+    """For a value seen before, the calls are identical."""
     small, large = engine(crowd(1, 1)), engine(crowd(50, 300))
     for tier in ("t0", "none"):
         found = calls(small, tier)
@@ -114,7 +114,7 @@ def test_choosing_does_not_grow_with_scopes_or_overrides() -> None:
     assert calls(large, "t299") == calls(large, "t0")
 
 
-def test_a_value_seen_for_the_first_time_is_not_compared_with_every_override(
+def test_new_value_is_not_compared_with_every_override(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Exact values are looked up; only globs, networks and the like are tried one by one."""

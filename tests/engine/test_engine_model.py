@@ -32,7 +32,7 @@ FEW = Crowd(tenants=("x", "y"), routes=("x",))
 
 
 class Comparison(Machine):
-    """Anything may be published, in one of three ways.
+    """Random publications, of one of three kinds.
 
     ``mixed``: buckets go on as those of any other algorithm. ``lineage``: scopes are declared, and
     keys change; slots remain slots, as a release may come before their heir is first looked at, or
@@ -130,14 +130,14 @@ LINE = ("declare", "declare", "declare", "remove", "rule", "rule", "per")
 COSTS = (1, 2, 1, 3, 1, 0, 4)
 CIRCLE = Crowd(("/a/b", "/", "/a", "/a/b/c"), COSTS, ("x", "y"), ("x", "y"))
 PAIR = Crowd(("/a/b", "/", "/a"), COSTS, ("x", "y"), ("x",))
-"""Few keys, so that debts are met again."""
+"""Few keys, so that requests meet buckets with debts again."""
 
 LINE_ENDS = 16
-"""Seeds behind a seed, all within one refill, that an engine remembers (docs/adr/0004)."""
+"""Length of a chain of seeds within one refill that an engine remembers (docs/adr/0004)."""
 
 
 class Lineage(Machine):
-    """One limit, slow to refill, whose scopes and keys come and go: nearly all starts are seeds.
+    """One slow limit with changing scopes and keys, so that nearly all buckets start from seeds.
 
     Its clock only goes on: what a key inherits on its first touch is kept from then on, and a look
     at a key that has no bucket yet keeps nothing, which a clock that steps back could notice.

@@ -1,4 +1,4 @@
-"""Exceptions that start and end under traffic: buckets stay, and nobody gets tokens by it."""
+"""Exceptions that start and end under traffic keep buckets and mint no tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PACES = st.sampled_from((1, 2, 5, 10, 50))
 
 
 class Run:
-    """An engine that follows a tree's exceptions by its own clock, as agents and replays do."""
+    """An engine that applies a tree's exceptions by its own clock, as agents and replays do."""
 
     def __init__(self, make: MakeEngine, policies: PolicyTree, now: int = START - 5 * NS) -> None:
         self.policies = policies
@@ -59,7 +59,7 @@ class Run:
 def run(
     make: MakeEngine, part: str, base: dict[str, Any], raised: dict[str, Any], match: Any
 ) -> Run:
-    """One limit or budget, ``x`` per tenant, and an exception of it from START to END."""
+    """Run one limit or budget, ``x`` per tenant, with an exception from START to END."""
     said = {"/": {"limits": {}, part: {"x": {**base, "per": ["tenant"]}}}}
     return Run(make, excepted(said, exception(match=match, **TIMES, **{part: {"x": raised}})))
 
@@ -69,7 +69,7 @@ matches = st.sampled_from((None, ACME, {"tenant": "a*"}))
 
 
 def asked(chance: random.Random, subject: Run, most: int) -> list[tuple[int, int]]:
-    """What random traffic was granted before, during and after."""
+    """Return the cost granted to random traffic before, during and after the exception."""
     log = []
     now = subject.now
     while now < END + 5 * NS:
@@ -110,9 +110,9 @@ def test_no_window_admits_more_than_the_larger_count(
 def test_buckets_keep_their_level(
     make: MakeEngine, part: str, match: Any, burst: int, other: int, before: int, during: int
 ) -> None:
-    """Tokens = min(tokens, burst), at the start and at the end; for keys never seen as well.
+    """Tokens = min(tokens, burst) at the start and at the end, also for keys never seen.
 
-    The rate is so slow that no token comes in between.
+    The rate is so slow that no token is added meanwhile.
     """
     subject = run(make, part, {"rate": "1/h", "burst": burst}, {"burst": other}, match)
     subject.at(START - 1).ask(min(before, burst))
@@ -141,7 +141,7 @@ def test_buckets_keep_their_level(
     ],
 )
 @each_engine
-def test_what_was_counted_stays_counted(
+def test_counts_survive_start_and_end(
     make: MakeEngine, part: str, match: Any, base: dict[str, Any], raised: dict[str, Any]
 ) -> None:
     subject = run(make, part, base, raised, match)
@@ -170,7 +170,7 @@ def test_slots_held_across_start_and_end_are_given_back_once(make: MakeEngine, m
 
 
 @each_engine
-def test_a_key_that_the_match_leaves_out_goes_on_undisturbed(make: MakeEngine) -> None:
+def test_key_outside_the_match_is_not_affected(make: MakeEngine) -> None:
     subject = run(make, "limits", {"rate": "1/h", "burst": 10}, {"burst": 3}, ACME)
     subject.ask(4, tenant="other")
     for now in (START, END):
@@ -178,7 +178,7 @@ def test_a_key_that_the_match_leaves_out_goes_on_undisturbed(make: MakeEngine) -
 
 
 @each_engine
-def test_it_is_counted_under_the_name_of_the_limit(make: MakeEngine) -> None:
+def test_exception_is_counted_under_its_limits_name(make: MakeEngine) -> None:
     """Usage before, during and after adds up; with a match, under the exception's own name."""
     subject = run(make, "limits", {"rate": "1/h", "burst": 10}, {"burst": 9}, None)
     for now in (START - 1, START, END):
@@ -188,8 +188,8 @@ def test_it_is_counted_under_the_name_of_the_limit(make: MakeEngine) -> None:
 
 
 @each_engine
-def test_the_ends_of_many_exceptions_are_the_starts_of_others(make: MakeEngine) -> None:
-    """A bucket that goes through ten of them in turn, each a nanosecond after its last request."""
+def test_bucket_keeps_its_state_through_many_successive_exceptions(make: MakeEngine) -> None:
+    """A bucket migrates through ten of them, each a nanosecond after its last request."""
     said = {"/": {"limits": {"x": {"rate": "1/h", "burst": 10, "per": ["tenant"]}}}}
     chain = [
         exception(

@@ -1,4 +1,4 @@
-"""Buckets that nobody comes back to are forgotten, whatever was published since."""
+"""Buckets without further requests are forgotten, whatever was published since."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = ("tenant",)
 AGES = 10**15
-"""Longer than any bucket here takes to fill."""
+"""Time above the refill time of every bucket here."""
 
 CHANGES: dict[str, tuple[Rule, Rule, tuple[int, ...]]] = {
     "a rate": (rate(10, 60), rate(20, 60), (3,)),
@@ -41,7 +41,7 @@ def publish(engine: object, generation: int, rule: Rule) -> None:
 
 
 class Clock:
-    """Nanoseconds, as they are set."""
+    """A clock in nanoseconds that the test sets."""
 
     def __init__(self) -> None:
         self.now = 10**15
@@ -52,7 +52,7 @@ class Clock:
 
 
 def come_and_go(engine: object, clock: Clock, each: int = 50) -> int:
-    """Others come, six times so many with ages between; returns how many buckets are left."""
+    """Send requests of many other keys, six times with ages between; return the bucket count."""
     for number in range(6 * each):
         engine.check("/", {"tenant": f"late{number}"})  # type: ignore[attr-defined]
         if number % each == 0:
@@ -63,7 +63,7 @@ def come_and_go(engine: object, clock: Clock, each: int = 50) -> int:
 
 @each_engine
 @pytest.mark.parametrize("change", CHANGES)
-def test_after_a_change_of(make: MakeEngine, change: str) -> None:
+def test_buckets_are_forgotten_after_a_change_of(make: MakeEngine, change: str) -> None:
     before, after, costs = CHANGES[change]
     clock = Clock()
     engine = make(clock, max_buckets=10_000)
@@ -79,15 +79,15 @@ def test_after_a_change_of(make: MakeEngine, change: str) -> None:
 
 
 @each_engine
-def test_where_an_untouched_bucket_began_far_from_full(make: MakeEngine) -> None:
-    """And what comes first to a key then is kept as small as ever."""
+def test_buckets_are_forgotten_if_untouched_ones_began_far_from_full(make: MakeEngine) -> None:
+    """A first request then gets a bucket that is kept only as long as usual."""
     clock = Clock()
     engine = make(clock, max_buckets=10_000)
     publish(engine, 1, rate(100, 3_600, burst=100))
     publish(engine, 2, rate(10**6, 3_600, burst=10**6))
     publish(engine, 3, window(10**6, 3_600))
     first = engine.check("/", {"tenant": "first"})
-    assert first.remaining == 99, "growth handed out nothing"
+    assert first.remaining == 99, "growth gave no tokens"
     clock.now += AGES
     for number in range(3_000):
         assert engine.check("/", {"tenant": str(number)}).remaining == 10**6 - 1
@@ -97,7 +97,7 @@ def test_where_an_untouched_bucket_began_far_from_full(make: MakeEngine) -> None
 
 
 @each_engine
-def test_after_more_scopes_were_asked_for_than_are_remembered(
+def test_buckets_are_forgotten_after_requests_of_very_many_scopes(
     make: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "_MAX_ALIASES", 10)
@@ -113,8 +113,8 @@ def test_after_more_scopes_were_asked_for_than_are_remembered(
 
 
 @each_engine
-def test_an_engine_that_forgets_nothing_follows_every_change(make: MakeEngine) -> None:
-    """As in tests whose clock steps back; also when nobody comes to the bucket meanwhile."""
+def test_engine_without_eviction_follows_every_change(make: MakeEngine) -> None:
+    """As in tests whose clock steps back; also without requests of the bucket meanwhile."""
     left = []
     for looks in (False, True):
         clock = Clock()
@@ -124,7 +124,9 @@ def test_an_engine_that_forgets_nothing_follows_every_change(make: MakeEngine) -
         engine.check("/", {"tenant": "t"}, 90)
         for generation in range(2, 80):
             clock.now += SECOND
-            burst = 5 if generation == 3 else 100 + generation  # that is not to be forgotten
+            burst = (
+                5 if generation == 3 else 100 + generation
+            )  # the level that must not be forgotten
             publish(engine, generation, rate(1, 10**6, burst=burst))
             engine.usage()
             if looks:
@@ -139,11 +141,11 @@ def test_slots_end_in_order_at_times_beyond_61_bits(make: MakeEngine) -> None:
     clock = Clock()
     engine = make(clock, max_buckets=10)
     publish(engine, 1, Slots(7, 1))
-    for cost in (1, 0, 1):  # the compiled core packs what is no longer held
+    for cost in (1, 0, 1):  # the compiled core packs released slots
         engine.check("/", {"tenant": "t"}, cost).release()
     clock.now = 4 * 10**18
     assert engine.check("/", {"tenant": "t"}).remaining == 6
     clock.now -= 60 * SECOND
     assert engine.check("/", {"tenant": "t"}).remaining == 5
     clock.now += 1
-    assert engine.check("/", {"tenant": "t"}, 0).remaining == 5, "the first is held on"
+    assert engine.check("/", {"tenant": "t"}, 0).remaining == 5, "the first slot is still held"

@@ -1,6 +1,6 @@
-"""Many edits within one refill: buckets that begin as others did, which began as others did.
+"""Long lineages: many edits within one refill, so that buckets inherit from heirs of heirs.
 
-How often a group is asked, and how many are kept, is looked up in the engine in Python.
+Numbers of reads and of kept groups come from the pure engine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GOLD = {"tier": "gold", "tenant": "a"}
 
 
 def flipped(generation: int) -> PolicyTree:
-    """Two overrides that swap their requests with each generation: both have been anybody's."""
+    """Return two overrides that swap their requests with each generation."""
     tiers = ("gold", "silver") if generation % 2 else ("silver", "gold")
     policy = {
         "scope": "/",
@@ -39,7 +39,7 @@ def flipped(generation: int) -> PolicyTree:
 
 
 def edit(engine: Engine, edits: int, *, charged: bool = False) -> int:
-    """Publish so often, a millisecond apart; returns when."""
+    """Publish that many times, a millisecond apart; return the time."""
     now = 0
     for generation in range(1, edits + 1):
         now += 10**6
@@ -50,7 +50,7 @@ def edit(engine: Engine, edits: int, *, charged: bool = False) -> int:
 
 
 def line(kin: Group | Family | None) -> int:
-    """How many are behind, by the longest way."""
+    """Return the number of groups behind this one, by the longest path."""
     if kin is None:
         return 0
     members = kin.groups.values() if isinstance(kin, Family) else ()
@@ -59,15 +59,15 @@ def line(kin: Group | Family | None) -> int:
 
 @each_engine
 @pytest.mark.parametrize("edits", [12, EDITS])
-def test_what_was_drawn_stays_drawn_however_long_the_line(make: MakeEngine, edits: int) -> None:
-    """Of a request that each generation charges, and with 2^60 ways back to where it began."""
+def test_charged_tokens_stay_charged_through_a_long_lineage(make: MakeEngine, edits: int) -> None:
+    """For a request that each generation charges, with 2^60 paths back to its first bucket."""
     engine = make(lambda: 0)
     now = edit(engine, edits, charged=True)
     assert engine.check("/", GOLD, 0, now).remaining == max(0, 50 - edits)
     assert engine.usage().overflowed == 0
 
 
-def test_each_group_of_a_line_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_group_of_a_lineage_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = PureEngine(lambda: 0)
     now = edit(engine, 12)
     asked = []
@@ -93,7 +93,7 @@ def test_each_group_of_a_line_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(asked) < 100
 
 
-def test_a_line_ends_though_every_generation_is_asked() -> None:
+def test_lineage_is_forgotten_even_if_every_generation_has_requests() -> None:
     engine = PureEngine(lambda: 0)
     edit(engine, EDITS, charged=True)
     (kin,) = engine._succession.kins()

@@ -1,4 +1,4 @@
-"""Thousands of overrides above many scopes: shared where equal, and nothing resolved in a swap."""
+"""Thousands of overrides above many scopes: equal data is shared, swaps resolve nothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from engine.engines import each_engine
 from policy.trees import limits
 from ratectl.compiler.plans import compile_tree
+from ratectl.engine.algorithms.protocol import NEVER
 from ratectl.engine.conditional_limit import LimitChoice
-from ratectl.engine.decision import NEVER
 from ratectl.engine.pure import PureEngine
 from ratectl.errors import BundleError
 from ratectl.policy.language.model import Policy, PolicyTree
@@ -25,7 +25,7 @@ SCOPES = [f"/s{at}" for at in range(6)]
 
 
 def tenants(count: int, most: int, **slow: Any) -> PolicyTree:
-    """An override for each tenant at the root; ``slow`` is what the last one says."""
+    """Return an override for each tenant at the root; the last one sets ``slow``."""
     overrides = [
         {"name": f"t{at}", "match": {"tenant": f"t{at}"}, "limits": {"l": {"burst": most}}}
         for at in range(count)
@@ -46,7 +46,7 @@ def choices(tree: PolicyTree) -> list[LimitChoice]:
     return [each for plan in plans for each in plan.limits if isinstance(each, LimitChoice)]
 
 
-def test_scopes_share_what_is_as_large_as_there_are_overrides() -> None:
+def test_scopes_share_tables_that_grow_with_the_overrides() -> None:
     found = choices(tenants(30, 5))
     assert len(found) == 1 + len(SCOPES)
     assert len({id(each.numbering) for each in found}) == 1
@@ -56,7 +56,7 @@ def test_scopes_share_what_is_as_large_as_there_are_overrides() -> None:
 
 
 def test_nothing_is_resolved_while_checks_wait() -> None:
-    """By the lock of the engine in Python: another's cannot be asked."""
+    """Tested with the pure engine only: the lock of the compiled engine cannot be read."""
     engine = PureEngine(lambda: 0)
     engine.swap(compile_tree(tenants(30, 5), 1), 0)
     for scope in SCOPES:
@@ -79,7 +79,7 @@ def test_nothing_is_resolved_while_checks_wait() -> None:
 
 
 @each_engine
-def test_the_slowest_of_many_overrides_is_waited_for(make: MakeEngine) -> None:
+def test_changes_are_kept_until_the_slowest_override_is_full(make: MakeEngine) -> None:
     """Changes are kept until the last of thousands of overrides fills its bucket."""
     engine = make(lambda: 0)
     engine.swap(compile_tree(tenants(400, 5, rate="1/week", burst=1), 1), 0)
@@ -92,7 +92,9 @@ def test_the_slowest_of_many_overrides_is_waited_for(make: MakeEngine) -> None:
 
 
 @given(st.lists(limits, min_size=2, max_size=4), st.integers(0, 15))
-def test_no_bucket_takes_longer_than_the_extent(said: list[dict[str, Any]], cap: int) -> None:
+def test_extent_bounds_the_refill_time_of_every_bucket(
+    said: list[dict[str, Any]], cap: int
+) -> None:
     overrides = [
         {"name": f"o{at}", "match": {f"a{at}": "x"}, "limits": {"l": each}}
         for at, each in enumerate(said[1:])
@@ -114,8 +116,8 @@ def test_no_bucket_takes_longer_than_the_extent(said: list[dict[str, Any]], cap:
 
 
 @each_engine
-def test_an_override_nobody_used_went_through_each_change(make: MakeEngine) -> None:
-    """What a small burst took is not given back when the burst grows again."""
+def test_unused_override_migrates_through_each_change(make: MakeEngine) -> None:
+    """Tokens cut by a small burst are not given back when the burst grows again."""
     engine = make(lambda: 0)
     for generation, burst in enumerate((50, 5, 60), 1):
         tree = tenants(3, 9, rate="1/week", burst=burst)
@@ -125,8 +127,8 @@ def test_an_override_nobody_used_went_through_each_change(make: MakeEngine) -> N
 
 
 @each_engine
-def test_what_equal_generations_say_is_not_kept_twice(make: MakeEngine) -> None:
-    """A family that follows changes still lets go of the trees that it no longer needs."""
+def test_equal_generations_share_memory(make: MakeEngine) -> None:
+    """A family that follows changes still drops the trees that it no longer needs."""
     engine = make(lambda: 0)
     kept = []
     for generation, burst in enumerate((5, 6, 6), 1):

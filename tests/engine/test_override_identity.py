@@ -1,4 +1,4 @@
-"""A bucket never has two sets of parameters: equal overrides with a say mean equal limits."""
+"""A bucket never has two sets of parameters: equal selecting overrides mean equal limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ratectl.policy.resolution.resolver import Resolver
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_one_name_one_set_of_parameters(seed: int) -> None:
+def test_one_bucket_identity_has_one_set_of_parameters(seed: int) -> None:
     documents = Documents(random.Random(seed))
     shared = 0
     for _ in range(30):
@@ -21,7 +21,7 @@ def test_one_name_one_set_of_parameters(seed: int) -> None:
         resolver = Resolver(tree)
         for scope in tree.policies:
             known: dict[object, object] = {}
-            for mask in range(1 << len(resolver.places.at(scope).conditions)):
+            for mask in range(1 << len(resolver.conditions.at(scope).conditions)):
                 resolved = resolver.where(scope, mask)
                 assert resolved is not None
                 for limit in resolved.limits.values():

@@ -1,4 +1,4 @@
-"""Overrides that come, go and change under traffic: each decision is that of a naive oracle.
+"""Overrides that are added, removed and changed under traffic: each decision matches an oracle.
 
 The oracle shares no code with ratectl: it merges dictionaries, enumerates every set of overrides
 for every limit, and keeps all buckets for ever (see ``oracle.py``).
@@ -106,7 +106,7 @@ def policies(tree: dict[str, dict[str, Any]]) -> dict[str, Policy]:
 
 
 def typed(said: Any, key: str = "") -> Any:
-    """The oracle reads every scalar as the text that stands there."""
+    """Return the documents for the oracle, which reads every scalar as its text."""
     if isinstance(said, dict):
         return {name: typed(value, name) for name, value in said.items()}
     if isinstance(said, list):
@@ -120,7 +120,7 @@ def answer(decision: Decision) -> Answer:
 
 @pytest.mark.parametrize("seed", range(100))
 @each_engine
-def test_decisions_across_edits_are_those_of_the_oracle(make: MakeEngine, seed: int) -> None:
+def test_decisions_across_edits_match_the_oracle(make: MakeEngine, seed: int) -> None:
     chance = random.Random(seed)
     documents = Documents(chance)
     engine, oracle = make(lambda: 0), Oracle()

@@ -1,4 +1,4 @@
-"""Reloading while threads ask: each decision is the oracle's for the same serial order.
+"""Reloads while threads decide: each decision is the oracle's for the same serial order.
 
 An engine makes a decision only if nothing has happened since it last read its clock. So a clock
 that never gives the same instant twice records the order in which checks and swaps took place.
@@ -71,7 +71,7 @@ def _published(generation: int) -> Published:
 
 
 @each_engine
-def test_every_decision_is_that_of_the_serial_order(make: MakeEngine) -> None:
+def test_every_decision_matches_the_oracle_in_serial_order(make: MakeEngine) -> None:
     clock = Journal()
     engine = make(clock)
     engine.swap(plan_set(1, _published(1)))
@@ -102,7 +102,7 @@ def test_every_decision_is_that_of_the_serial_order(make: MakeEngine) -> None:
 @pytest.mark.parametrize("seed", range(20))
 @each_engine
 def test_generations_in_any_order_migrate_as_the_oracle_says(make: MakeEngine, seed: int) -> None:
-    """Threads race each other, so the test above does not choose its generations; this one does."""
+    """The test above cannot choose the order of generations, as threads race; this one does."""
     chance = random.Random(seed)
     clock = Journal()
     engine, oracle = make(clock), Oracle()
@@ -118,10 +118,10 @@ def test_generations_in_any_order_migrate_as_the_oracle_says(make: MakeEngine, s
 
 @each_engine
 @pytest.mark.parametrize("seed", range(20))
-def test_a_swap_under_way_has_taken_place_for_whoever_asks(
+def test_requests_during_a_swap_see_it_as_done(
     seed: int, make: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its work is done in pieces; requests between them reach some limits before it does."""
+    """The swap works in pieces; requests between them reach some limits first."""
     monkeypatch.setattr("ratectl.engine.control._PIECES", 1)
     chance = random.Random(seed)
     engine, oracle = make(lambda: 0), Oracle()
@@ -131,7 +131,7 @@ def test_a_swap_under_way_has_taken_place_for_whoever_asks(
         def between(generation: int = generation, at: int = now) -> None:
             nonlocal now, asked
             if engine.generation != generation:
-                return  # it is only being prepared
+                return  # the swap is only being prepared
             if oracle.generation != generation:
                 oracle.swap(generation, _published(generation), at)
             for _ in range(chance.randrange(3)):
@@ -161,8 +161,8 @@ def _compare(
 
 
 @each_engine
-def test_the_clock_is_read_once_each_in_order(make: MakeEngine) -> None:
-    """What the test above rests on."""
+def test_each_decision_reads_the_clock_once_in_order(make: MakeEngine) -> None:
+    """The assumption of the tests above."""
     clock = Journal()
     engine = make(clock)
     before = clock.now

@@ -40,14 +40,14 @@ COSTS = (1, 2, 4, 1, 0, 3, 6, 2)
 PAIR = Crowd(("/a", "/", "/a/b"), COSTS, ("x", "y"), ("x",))
 ACTUAL = (0, 1, 4, 2, 8, 3, 0, 20)
 OVERLOOKED: Final = True
-"""Engines do not notice, when they charge more, that a bucket is more than half full by then."""
+"""When engines charge more, they do not notice that a bucket is more than half full by then."""
 
 chosen = st.integers(0, len(POOL) - 1)
 spans = st.sampled_from((0, 0, 0, 1, SECOND // 2, SECOND, 2 * SECOND, 5 * SECOND, 15 * SECOND))
 
 
 class Settling(Machine):
-    """A limit, or two and two budgets, which are corrected together; the clock may step back."""
+    """One limit, or two limits and two budgets corrected together; the clock may step back."""
 
     @initialize(
         of=st.lists(chosen, min_size=1, max_size=4),
@@ -83,7 +83,7 @@ class Settling(Machine):
 
     @rule(which=picks, batch=batches)
     def settle(self, which: bytes, batch: bytes) -> None:
-        """Some of the last requests, one of them often again and again."""
+        """Settle some of the last requests, one of them often several times."""
         for pick in which if self.open else ():
             open_ = self.open[-1 - pick // 8 % len(self.open)]
             actual = ACTUAL[pick % 8] * self.scale
@@ -93,7 +93,7 @@ class Settling(Machine):
         self.ask(PAIR.requests(batch))
 
     def promised(self, of: Open, actual: int) -> bool:
-        """As for requests: no bucket begins while others might be forgotten."""
+        """Return True if the settle starts no bucket while others might be forgotten."""
         charge = of.charge
         if actual <= charge.cost:
             return True

@@ -1,4 +1,4 @@
-"""Both engines side by side, each the other's oracle, on whatever the policy language can say.
+"""Both engines side by side, each the other's oracle, on the whole policy language.
 
 Every kind of limit, overrides, exceptions, budgets, costs settled and slots released later, swaps
 while requests are between two pieces of them: every field of every decision must be the same, to
@@ -20,7 +20,7 @@ from ratectl.compiler.plans import compile_tree
 from ratectl.engine.algorithms.quota import WallOffset
 from ratectl.engine.pure import PureEngine
 
-fast = pytest.importorskip("ratectl.engine.native.engine")
+fast = pytest.importorskip("ratectl.engine.native.engine", exc_type=ImportError)
 
 if TYPE_CHECKING:
     from ratectl.engine.decision import Decision
@@ -57,7 +57,7 @@ SCOPES = ("/", "/a", "/a/b", "/c")
 
 
 class Pair:
-    """Two engines that are asked the same, and the trees that they are given."""
+    """Two engines with the same requests and the same trees."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -118,7 +118,7 @@ class Pair:
         document["overrides"] = [*others[-2:], of]
 
     def publish(self) -> None:
-        """A tree that can be used; checks go on while it is put in force."""
+        """Publish a valid tree; checks go on while it is swapped in."""
         before = deepcopy(self.tree)
         while True:
             self.edit(self.chance.choice((1, 1, 2, 4)))
@@ -174,7 +174,7 @@ class Pair:
             self.kept.append((one, other))
 
     def look_back(self) -> None:
-        """Release or settle a decision of before."""
+        """Release or settle an earlier decision."""
         if self.kept:
             pair = self.kept.pop(self.chance.randrange(len(self.kept)))
             actual = self.chance.choice((None, 0, 1, 2, 9, 70_000, 10**13))
@@ -228,7 +228,7 @@ class Pair:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_both_engines_decide_alike_whatever_is_said(seed: int) -> None:
+def test_both_engines_decide_alike(seed: int) -> None:
     pair = Pair(seed)
     pair.publish()
     for _ in range(400):

@@ -1,4 +1,4 @@
-"""The witness of crashes: what a fatal signal leaves behind, and that it changes nothing else."""
+"""The witness of crashes: it records a fatal signal, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _fast = pytest.importorskip("ratectl.engine.native._fast")
 
-# Each in a process of its own: most of them die.
+# Each test runs in its own process: most of them die.
 HEAD = """
 import ctypes, faulthandler, mmap, os, signal, sys, tempfile
 from ratectl.engine.native import _fast
@@ -89,7 +89,7 @@ FAULTS = {
 
 @pytest.mark.parametrize(("signum", "crash"), FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("dumps", ["", "before", "after"])
-def test_a_crash_leaves_its_number_and_ends_as_without_a_witness(
+def test_crash_is_recorded_and_ends_the_process_as_usual(
     tmp_path: Path, signum: signal.Signals, crash: str, dumps: str
 ):
     before, after = ("faulthandler.enable()" if dumps == at else "" for at in ("before", "after"))
@@ -99,7 +99,7 @@ def test_a_crash_leaves_its_number_and_ends_as_without_a_witness(
     assert died.errors.count("Fatal Python error") == bool(dumps), died.errors
 
 
-def test_a_stack_that_overflows_is_noted_where_the_host_has_another_for_signals(tmp_path: Path):
+def test_stack_overflow_is_recorded_if_the_host_has_a_signal_stack(tmp_path: Path):
     died = Died(
         tmp_path, "faulthandler.enable(); _fast.witness(opened()); faulthandler._stack_overflow()"
     )
@@ -125,7 +125,7 @@ while True:
 
 
 @pytest.mark.parametrize("fork", ["os.fork()", "C.fork()"], ids=["python's", "raw"])
-def test_a_child_that_crashes_is_silent(tmp_path: Path, fork: str):
+def test_crash_of_a_child_is_not_recorded(tmp_path: Path, fork: str):
     died = Died(
         tmp_path,
         f"""
@@ -140,7 +140,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert died.notes == {"note": ""}
 
 
-def test_a_child_has_a_witness_of_its_own(tmp_path: Path):
+def test_child_can_record_its_own_crash(tmp_path: Path):
     died = Died(
         tmp_path,
         """
@@ -155,7 +155,7 @@ os.waitpid(child, 0)
     assert died.notes == {"note": "", "note-of-child": "11\n"}
 
 
-def test_several_agents_of_a_process_each_have_one(tmp_path: Path):
+def test_each_agent_of_a_process_has_a_witness(tmp_path: Path):
     died = Died(
         tmp_path,
         """
@@ -170,7 +170,7 @@ segmentation_fault()
     assert died.notes == {"note0": "11\n", "note1": "", "note2": "11\n", "note3": "11\n"}
 
 
-def test_there_is_room_for_64_again_and_again(tmp_path: Path):
+def test_64_witnesses_are_available_repeatedly(tmp_path: Path):
     died = Died(
         tmp_path,
         """
@@ -183,7 +183,7 @@ for _ in range(3):
     assert (died.status, died.errors) == (0, "")
 
 
-def test_the_last_to_be_dismissed_restores_the_actions_before(tmp_path: Path):
+def test_last_dismissal_restores_the_previous_signal_actions(tmp_path: Path):
     died = Died(
         tmp_path,
         """
@@ -212,7 +212,7 @@ def handle(signum, frame):
 """
 
 
-def test_a_handler_that_the_host_has_installed_later_stays(tmp_path: Path):
+def test_handler_installed_later_by_the_host_stays(tmp_path: Path):
     died = Died(
         tmp_path,
         HANDLED
@@ -233,7 +233,7 @@ assert seen == [signal.SIGABRT]
     assert died.notes == {"note": ""}
 
 
-def test_a_handler_that_the_host_had_before_is_called_and_comes_back(tmp_path: Path):
+def test_earlier_handler_of_the_host_is_called_and_restored(tmp_path: Path):
     died = Died(
         tmp_path,
         HANDLED
@@ -248,11 +248,13 @@ assert handler(signal.SIGABRT) == hosts
 """,
     )
     assert (died.status, died.errors) == (0, "")
-    assert died.notes == {"note": "06\n"}, "the process lives, and the signal is watched no longer"
+    assert died.notes == {"note": "06\n"}, (
+        "the process survives, and the signal is no longer watched"
+    )
 
 
 def test_handlers_that_call_each_other_end(tmp_path: Path):
-    """Placed below the host's handler, ours must not be placed above it as well."""
+    """If our handler is below the host's, it must not be installed above it as well."""
     died = Died(
         tmp_path,
         """
@@ -287,8 +289,8 @@ segmentation_fault()  # this cannot be ignored
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="layouts of Linux on x86-64"
 )
-def test_a_host_that_mends_its_faults_gets_them_as_they_are(tmp_path: Path):
-    """Virtual machines and collectors do so: they need the address, and go on."""
+def test_host_that_handles_its_faults_gets_them_unchanged(tmp_path: Path):
+    """Virtual machines and collectors do so: they need the faulting address, and go on."""
     died = Died(
         tmp_path,
         """
@@ -321,4 +323,4 @@ assert seen == [page + 8, page], "from now on without the witness"
 """,
     )
     assert (died.status, died.errors) == (0, "")
-    assert died.notes == {"note": "11\n00\n"}, "that signal was survived"
+    assert died.notes == {"note": "11\n00\n"}, "the process survived that signal"

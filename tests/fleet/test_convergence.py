@@ -1,14 +1,14 @@
-"""Waiting for agents: how many are enough, who is waited for, and for how long."""
+"""Waiting for agents: how many are enough, which are waited for, and for how long."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli_support import report_agent
 
+from fleet.reports import report_agent
 from ratectl.errors import StoreUnavailable
-from ratectl.fleet.convergence import Enough, Standing, wait_for
+from ratectl.fleet.convergence import Enough, Standing, wait_for_agents
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def store(url: str) -> Iterator[Store]:
 def waited(
     store: Any, wanted: Enough, meanwhile: Callable[[float], object] = lambda _: None
 ) -> tuple[Outcome, Standing, float]:
-    """Wait ten seconds at most for generation 5; ``meanwhile`` happens at each look."""
+    """Wait at most ten seconds for generation 5; call ``meanwhile`` at each look."""
     now = 0.0
 
     def sleep(seconds: float) -> None:
@@ -41,7 +41,9 @@ def waited(
         now += seconds
         meanwhile(round(now, 3))
 
-    outcome, standing = wait_for(store, 5, wanted, 10.0, clock=lambda: now, sleep=sleep)
+    outcome, standing = wait_for_agents(
+        store, 5, wanted, seconds=10.0, clock=lambda: now, sleep=sleep
+    )
     return outcome, standing, now
 
 
@@ -49,17 +51,17 @@ def waited(
     ("text", "there", "number"),
     [("3", 9, 3), ("3", 1, 3), ("50%", 9, 5), ("1%", 3, 1), ("100%", 7, 7), ("0.5%", 1_000, 5)],
 )
-def test_how_many_are_enough(text: str, there: int, number: int) -> None:
+def test_required_number_of_agents(text: str, there: int, number: int) -> None:
     assert Enough.parse(text).of(there) == number
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "0%", "101%", "x", "", "%", "nan%", "1.5", "5 %x"])
-def test_what_is_no_number_of_agents(text: str) -> None:
-    with pytest.raises(ValueError, match="no number of agents, like 3, and no share"):
+def test_invalid_number_of_agents_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="neither a number of agents, like 3, nor a share"):
         Enough.parse(text)
 
 
-def test_all_that_are_there(store: Store, url: str) -> None:
+def test_wait_ends_when_all_agents_run_it(store: Store, url: str) -> None:
     for agent in ("a", "b", "c"):
         report_agent(url, id=agent, generation=4)
 
@@ -72,7 +74,7 @@ def test_all_that_are_there(store: Store, url: str) -> None:
     assert (outcome, len(standing.running), now) == ("reached", 3, pytest.approx(3.0))
 
 
-def test_one_that_goes_is_waited_for_no_more(store: Store, url: str) -> None:
+def test_agent_that_leaves_is_not_waited_for(store: Store, url: str) -> None:
     report_agent(url, id="a", generation=5)
     report_agent(url, id="b", generation=4)
 
@@ -84,7 +86,7 @@ def test_one_that_goes_is_waited_for_no_more(store: Store, url: str) -> None:
     assert (outcome, standing.there) == ("reached", 1)
 
 
-def test_so_many_though_they_are_not_there_yet(store: Store, url: str) -> None:
+def test_wait_for_a_number_includes_agents_that_start_later(store: Store, url: str) -> None:
     report_agent(url, id="a", generation=5)
 
     def meanwhile(now: float) -> None:
@@ -94,7 +96,7 @@ def test_so_many_though_they_are_not_there_yet(store: Store, url: str) -> None:
     assert waited(store, Enough(number=2), meanwhile)[0] == "reached"
 
 
-def test_one_rejection_is_enough_to_stop(store: Store, url: str) -> None:
+def test_one_rejection_ends_the_wait(store: Store, url: str) -> None:
     for agent in ("a", "b", "c"):
         report_agent(url, id=agent, generation=5)
     report_agent(url, id="d", generation=4, state="rejected", rejected=5, error="no")
@@ -102,17 +104,17 @@ def test_one_rejection_is_enough_to_stop(store: Store, url: str) -> None:
     assert (outcome, [each.id for each in standing.rejected], now) == ("rejected", ["d"], 0.0)
 
 
-def test_a_rejection_of_another_generation_is_none(store: Store, url: str) -> None:
+def test_rejection_of_another_generation_does_not_count(store: Store, url: str) -> None:
     report_agent(url, id="a", generation=3, state="rejected", rejected=4, error="no")
     assert waited(store, Enough())[0] == "timeout"
 
 
-def test_nobody_is_not_waited_for(store: Store) -> None:
+def test_wait_ends_at_once_without_agents(store: Store) -> None:
     outcome, _, now = waited(store, Enough(number=3))
     assert (outcome, now) == ("nobody", 0.0)
 
 
-def test_the_time_is_up(store: Store, url: str) -> None:
+def test_wait_ends_at_the_timeout(store: Store, url: str) -> None:
     report_agent(url, id="a", generation=4)
     outcome, standing, now = waited(store, Enough())
     assert (outcome, [each.id for each in standing.behind]) == ("timeout", ["a"])
@@ -120,7 +122,7 @@ def test_the_time_is_up(store: Store, url: str) -> None:
 
 
 class Flaky:
-    """A store that is out of reach for a while."""
+    """A store that does not answer for a while."""
 
     def __init__(self, store: Store, fails: int) -> None:
         self.store, self.fails = store, fails
@@ -132,7 +134,7 @@ class Flaky:
         return self.store.list(prefix)
 
 
-def test_a_store_out_of_reach_is_asked_again(store: Store, url: str) -> None:
+def test_unreachable_store_is_asked_again(store: Store, url: str) -> None:
     report_agent(url, id="a", generation=5)
     assert waited(Flaky(store, 5), Enough())[0] == "reached"
     with pytest.raises(StoreUnavailable):

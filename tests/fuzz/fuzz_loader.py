@@ -31,13 +31,13 @@ def main() -> int:
         import yaml
 
         import hostile
-        from ratectl.policy.yaml import reader
+        from ratectl.policy.yaml import events
 
-    fast = reader._LOADER
+    fast = events._LOADER
 
     def both_parsers(data: bytes) -> None:
         for parser in (yaml.SafeLoader, fast):
-            reader._LOADER = parser
+            events._LOADER = parser
             hostile.check_anything(data)
 
     atheris.Setup(_options(sys.argv[0], seconds), both_parsers)

@@ -1,4 +1,4 @@
-"""Damaged blobs in the store are written again by whoever publishes the same bytes."""
+"""Damaged blobs in the store: the next publication of the same bytes repairs them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DAMAGE: dict[str, Callable[[Store], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_blob_is_written_anew(store: Store, damage: str) -> None:
+def test_damaged_blob_is_written_again(store: Store, damage: str) -> None:
     write_blob(store, DATA)
     DAMAGE[damage](store)
     write_blob(store, DATA)
@@ -45,7 +45,7 @@ def test_a_damaged_blob_is_written_anew(store: Store, damage: str) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_policies_that_are_live_and_damaged_are_published_again(store: Store, damage: str) -> None:
+def test_damaged_live_policies_are_published_again(store: Store, damage: str) -> None:
     publish_policies(store, simple("1/s"))
     DAMAGE[damage](store)
     publish_policies(store, simple("1/s"))
@@ -54,7 +54,7 @@ def test_policies_that_are_live_and_damaged_are_published_again(store: Store, da
     assert read_blob(store, HASH) == DATA
 
 
-def test_a_manifest_that_cannot_be_read_is_named(store: Store) -> None:
+def test_unreadable_manifest_is_named(store: Store) -> None:
     publish_policies(store, simple("1/s"))
     publish_policies(store, simple("2/s"))
     store.put(MANIFESTS + HASH, b"garbage")
@@ -64,7 +64,7 @@ def test_a_manifest_that_cannot_be_read_is_named(store: Store) -> None:
         rollback(store, 1, ME)
 
 
-def test_a_manifest_that_cannot_be_read_stops_no_collector(store: Store) -> None:
+def test_unreadable_manifest_does_not_stop_the_collector(store: Store) -> None:
     publish_policies(store, simple("1/s"))
     stray = encode_policies(simple("7/s"))
     write_blob(store, stray)

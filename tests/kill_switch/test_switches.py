@@ -1,4 +1,4 @@
-"""The kill switch's record: what it holds, who may write it at once, and what is no record."""
+"""The kill switch's record: its content, concurrent writers, and invalid records."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ switches = st.builds(
 
 
 @given(st.lists(st.one_of(switches, st.sampled_from(SCOPES), st.none()), max_size=8))
-def test_it_says_what_was_turned_last_and_grows_with_every_turn(turns: list[Any]) -> None:
+def test_record_holds_the_last_turn_and_its_sequence_grows(turns: list[Any]) -> None:
     record, on = Switches(), dict[str, Switch]()
     for turn in turns:
         before = record.sequence
@@ -68,7 +68,7 @@ def test_it_says_what_was_turned_last_and_grows_with_every_turn(turns: list[Any]
         assert Switches.decode(record.encode()) == record
 
 
-def test_a_sequence_never_falls_where_a_clock_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sequence_does_not_fall_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time_ns", lambda: 5_000_000_000)
     first = Switches().turned_on(switch())
     monkeypatch.setattr("time.time_ns", lambda: 1_000_000_000)
@@ -87,23 +87,23 @@ GOOD = json.loads(Switches(3, (switch(),)).encode())
         ("sequence", True, "sequence is True"),
         ("sequence", 1.5, "sequence is 1.5"),
         ("sequence", 10**30, "no whole number"),
-        ("switches", {}, "no list"),
+        ("switches", {}, "not a list"),
         ("switches", [GOOD["switches"][0]] * 2, "two switches at /"),
-        ("switches", ["/"], "'/' is no switch"),
+        ("switches", ["/"], "'/' is not a switch"),
         ("switches", [{}] * (MAX_SWITCHES + 1), "at most"),
         ("scope", "payments", "starts with '/'"),
         ("scope", "/a/", "does not end with"),
         ("scope", "/" + "a" * 2_000, "at most"),
         ("scope", 7, "the scope of a switch is 7"),
         ("mode", "off", "neither open nor shadow"),
-        ("mode", ["open"], "no text"),
+        ("mode", ["open"], "not a string"),
         ("reason", None, "the reason of a switch"),
         ("reason", "x" * 501, "more than 500 characters"),
         ("author", 0, "the author of a switch"),
         ("time", {}, "the time of a switch"),
     ],
 )
-def test_what_is_no_record_is_refused_with_the_reason(path: str, value: Any, said: str) -> None:
+def test_invalid_record_is_refused_with_the_reason(path: str, value: Any, said: str) -> None:
     record = json.loads(json.dumps(GOOD))
     if path in record:
         record[path] = value
@@ -114,7 +114,7 @@ def test_what_is_no_record_is_refused_with_the_reason(path: str, value: Any, sai
     assert said in str(error.value)
 
 
-def test_fields_of_a_later_version_are_passed_over() -> None:
+def test_unknown_fields_are_ignored() -> None:
     record = json.loads(json.dumps(GOOD))
     record["note"] = record["switches"][0]["ticket"] = "later"
     assert Switches.decode(json.dumps(record).encode()) == Switches(3, (switch(),))
@@ -129,7 +129,7 @@ def test_bytes_are_a_record_or_are_refused(data: bytes) -> None:
     raise AssertionError("a record by chance")
 
 
-def test_many_hands_turn_switches_at_once_and_none_is_lost(store_url: str, store: Store) -> None:
+def test_concurrent_turns_lose_no_switch(store_url: str, store: Store) -> None:
     scopes = [f"/{name}" for name in "abcdef"]
 
     def turn(scope: str) -> None:
@@ -144,7 +144,7 @@ def test_many_hands_turn_switches_at_once_and_none_is_lost(store_url: str, store
     assert [each.scope for each in read_switches(store).on] == scopes
 
 
-def test_a_record_that_cannot_be_read_is_replaced_and_named(store: Store) -> None:
+def test_unreadable_record_is_replaced_and_reported(store: Store) -> None:
     store.put(PANIC, b"junk")
     with pytest.raises(BundleError):
         read_switches(store)
@@ -154,8 +154,8 @@ def test_a_record_that_cannot_be_read_is_replaced_and_named(store: Store) -> Non
     assert changed.after.on == (switch("/a"),)
 
 
-def test_off_is_written_even_where_nothing_is_on(store: Store) -> None:
-    """Agents may remember what the store does not."""
+def test_off_writes_a_record_even_if_nothing_is_on(store: Store) -> None:
+    """Agents may obey a record that the store has lost."""
     one = change_switches(store, lambda on: on.turned_off()).after
     two = change_switches(store, lambda on: on.turned_off()).after
     assert 0 < one.sequence < two.sequence == read_switches(store).sequence
@@ -172,10 +172,10 @@ def test_a_lost_reply_is_settled_by_reading(store: Store, applied: bool) -> None
     assert [each.scope for each in changed.before.on] == ["/a"]
     assert [each.scope for each in changed.after.on] == ["/a", "/b"]
     assert read_switches(store) == changed.after
-    assert (store.get(PANIC) == then[0]) is applied, "what was written is not written again"
+    assert (store.get(PANIC) == then[0]) is applied, "the record is not written twice"
 
 
-def test_a_lost_reply_and_another_hand_meanwhile(store: Store) -> None:
+def test_lost_reply_with_a_concurrent_change(store: Store) -> None:
     flaky: Any = Flaky(store, applied=True, key=PANIC)
     flaky.between.append(lambda: turn_on(store, "/b"))
     changed = change_switches(flaky, lambda on: on.turned_on(switch("/a")))
@@ -184,7 +184,7 @@ def test_a_lost_reply_and_another_hand_meanwhile(store: Store) -> None:
 
 
 class Gone:
-    """A store that takes a write without a reply, and is gone from then on."""
+    """A store that executes a write without a reply, and is unreachable from then on."""
 
     def __init__(self) -> None:
         self._written = False
@@ -199,22 +199,22 @@ class Gone:
         raise OutcomeUnknown("the reply was lost")
 
 
-def test_what_cannot_be_settled_is_said_to_be_unknown() -> None:
+def test_unsettled_outcome_is_reported_as_unknown() -> None:
     gone: Any = Gone()
     with pytest.raises(OutcomeUnknown, match="the reply was lost"):
         turn_on(gone)
 
 
 class Overtaken(Flaky):
-    """A store in which somebody else is always sooner."""
+    """A store in which another writer is always faster."""
 
     def txn(self, *args: Any) -> TxnResult:
         turn_on(self._store, "/other")
         return self._store.txn(*args)
 
 
-def test_a_race_without_end_is_lost(store: Store) -> None:
+def test_endless_race_ends_with_a_conflict(store: Store) -> None:
     overtaken: Any = Overtaken(store, applied=True)
-    with pytest.raises(Conflict, match="many at once"):
+    with pytest.raises(Conflict, match="others change the kill switch"):
         turn_on(overtaken)
     assert [each.scope for each in read_switches(store).on] == ["/other"]

@@ -1,4 +1,4 @@
-"""Short words for tests of overrides and exceptions."""
+"""Helpers for tests of overrides and exceptions."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def ns(written: str) -> int:
 def override(
     name: str, match: Mapping[str, Any] | None = None, **limits: dict[str, Any]
 ) -> dict[str, Any]:
-    """For the gold tier, unless said otherwise."""
+    """Return an override, by default for the gold tier."""
     return {"name": name, "match": match or {"tier": "gold"}, "limits": limits}
 
 
-def exception(scope: str = "/", **said: Any) -> Exemption:
-    """In force from six to six in the evening, unless said otherwise; ``begins`` is ``from``."""
-    said = {"reason": "a test", "begins": FROM, "until": UNTIL, **said}
-    begins = said.pop("begins")
+def exception(scope: str = "/", **fields: Any) -> Exemption:
+    """Return an exception, by default from 06:00 to 18:00; ``begins`` is ``from``."""
+    fields = {"reason": "a test", "begins": FROM, "until": UNTIL, **fields}
+    begins = fields.pop("begins")
     if begins is not None:
-        said["from"] = begins
-    return Exemption.model_validate({"scope": scope, **said})
+        fields["from"] = begins
+    return Exemption.model_validate({"scope": scope, **fields})
 
 
-def excepted(said: Mapping[str, Mapping[str, Any]], *exceptions: Exemption) -> PolicyTree:
-    return with_exceptions(tree(said), [(each, None) for each in exceptions])
+def excepted(fields: Mapping[str, Mapping[str, Any]], *exceptions: Exemption) -> PolicyTree:
+    return with_exceptions(tree(fields), [(each, None) for each in exceptions])
 
 
 def limit(
@@ -49,7 +49,7 @@ def limit(
     at: str | None = NOON,
     **attributes: str,
 ) -> Limit:
-    """A limit as it is in force for a request."""
+    """Return a limit in force for a request."""
     resolver = Resolver(policies, None if at is None else ns(at))
     resolved = resolver.select(scope, attributes)
     assert resolved is not None

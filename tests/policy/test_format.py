@@ -1,4 +1,4 @@
-"""The canonical form: idempotent, and nothing lost on the way there."""
+"""Canonical form: idempotent, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -228,8 +228,8 @@ def test_cases(before: str, after: str) -> None:
     assert meaning(before) == meaning(after)
 
 
-def test_a_mapping_too_wide_for_one_line() -> None:
-    """A hundred columns; its fields fit again."""
+def test_a_mapping_too_wide_for_one_line_gets_a_line_per_field() -> None:
+    """The limit is a hundred columns; each field fits on its own line."""
     head = "apiVersion: ratectl/v1\nscope: /a\nlimits:\n"
     names = ", ".join(f"attribute-{n}" for n in range(6))
     wide = f"{head}  a: {{burst: 10, rate: 1/s, per: [{names}]}}  # why\n"
@@ -244,7 +244,7 @@ def test_the_example_tree_is_canonical(path: Path) -> None:
     assert format_text(text).text == text, f"run: ratectl fmt {path.relative_to(ROOT)}"
 
 
-def test_a_document_whose_comments_would_be_lost_stays() -> None:
+def test_a_document_whose_comments_would_be_lost_is_kept() -> None:
     text = (
         "apiVersion:   ratectl/v1\nscope: /a\n---\nscope:  /b\napiVersion: ratectl/v1\n"
         "limits:\n  a: {\n    rate:  1/s,  # why\n  }\n"
@@ -258,15 +258,15 @@ def test_a_document_whose_comments_would_be_lost_stays() -> None:
     "anchored",
     ["&a # why\n{}limits: {{x: {{rate: 1/s}}}}\n", "{}limits: &a # why\n  x: {{rate: 1/s}}\n"],
 )
-def test_a_comment_behind_an_anchor_stays(anchored: str) -> None:
+def test_a_document_with_a_comment_after_an_anchor_is_kept(anchored: str) -> None:
     text = anchored.format("apiVersion: ratectl/v1\nscope: /a\n")
     formatted = format_text(text)
     assert (formatted.text, formatted.kept) == (text, (1,))
 
 
 @pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
-def test_no_text_breaks_it(path: Path) -> None:
-    """The command refuses these; the function must not fail, whatever it is given."""
+def test_no_text_makes_formatting_fail(path: Path) -> None:
+    """The command refuses such text; the function must not fail for any text."""
     text = path.read_bytes().decode("utf-8", "replace")
     assert format_text(text).text.endswith("\n")
 
@@ -323,7 +323,7 @@ def policies(draw: st.DrawFn) -> str:
 
 
 @given(policies())
-def test_idempotent_and_nothing_is_lost(text: str) -> None:
+def test_formatting_is_idempotent_and_loses_nothing(text: str) -> None:
     formatted = format_text(text)
     assert meaning(formatted.text) == meaning(text)
     assert sorted(comments(formatted.text)) == sorted(comments(text))
@@ -342,7 +342,7 @@ class _Plan(BaseModel):
 
 
 def test_models_within_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their fields are ordered, dash and all; attributes of other people are left alone."""
+    """Fields of list items are ordered too, with the dash first; attributes keep their order."""
     monkeypatch.setitem(KINDS, "Plan", _Plan)  # type: ignore[misc]
     before = """\
     apiVersion: ratectl/v1

@@ -1,4 +1,4 @@
-"""Every code has a page, and every example on it is what the page says."""
+"""Every code has a page, and every example on a page is correct."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ BUILT: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "RC123": (no_policies, {"RC118", "RC123"}),
     "RC124": (link_out, {"RC124"}),
 }
-"""Findings that no text on a page shows: files that have them, and what else comes with them."""
+"""Findings without an example: files that have them, and the other findings of these files."""
 
 
 def found_codes(text: str) -> list[str]:
@@ -79,7 +79,7 @@ def test_every_code_has_a_page_and_every_page_a_code() -> None:
 
 
 @pytest.mark.parametrize("code", page_codes())
-def test_a_page_says_what_and_why_and_shows_both(code: str) -> None:
+def test_a_page_has_meaning_reason_and_examples(code: str) -> None:
     read = page(code)
     assert read is not None, f"{code} is not in codes.CODES"
     for name in ("meaning", "why", "wrong", "right"):
@@ -108,7 +108,7 @@ def test_the_good_example_is_clean(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", BUILT)
-def test_findings_that_no_page_can_show(code: str, tmp_path: Path) -> None:
+def test_findings_without_an_example_on_a_page(code: str, tmp_path: Path) -> None:
     build, expected = BUILT[code]
     build(tmp_path)
     assert {found.code for found in load_checked([tmp_path]).diagnostics} == expected

@@ -1,4 +1,4 @@
-"""Random policy trees, and trees written as plain data with a place for every field."""
+"""Random policy trees, and trees as plain data with a place for every field."""
 
 from __future__ import annotations
 
@@ -100,11 +100,12 @@ _matches = st.sampled_from(
 _said = st.dictionaries(st.sampled_from(NAMES), limits, min_size=1)
 _overrides = st.lists(st.tuples(_matches, _said), min_size=1, max_size=2).map(
     lambda found: [
-        {"name": f"o{at}", "match": match, "limits": said} for at, (match, said) in enumerate(found)
+        {"name": f"o{at}", "match": match, "limits": policies}
+        for at, (match, policies) in enumerate(found)
     ]
 )
 overrides = st.dictionaries(st.sampled_from(SCOPES), _overrides, max_size=3)
-"""For some scopes of a tree that declares them (see ``with_overrides``)."""
+"""Overrides for some scopes of a tree (see ``with_overrides``)."""
 
 DAYS = ("2026-01-01T00:00Z", "2026-01-02T00:00Z", "2026-01-03T00:00Z", "2026-01-04T00:00Z")
 exceptions = st.lists(
@@ -117,56 +118,56 @@ exceptions = st.lists(
         },
     ),
     max_size=3,
-    unique_by=lambda said: said["until"],
+    unique_by=lambda policies: policies["until"],
 )
 
 
-def with_overrides(said: Written, found: Mapping[str, list[dict[str, Any]]]) -> Written:
-    """The same documents, some of them with overrides."""
+def with_overrides(policies: Written, found: Mapping[str, list[dict[str, Any]]]) -> Written:
+    """Return the documents with the overrides added."""
     return {
         scope: {**of, "overrides": found[scope]} if scope in found else of
-        for scope, of in said.items()
+        for scope, of in policies.items()
     }
 
 
-def tree(said: Mapping[str, Mapping[str, Any]]) -> PolicyTree:
-    """``{"/a": {"limits": …}}`` as a tree; each field stands on a line of its own."""
+def tree(policies: Mapping[str, Mapping[str, Any]]) -> PolicyTree:
+    """Return a tree of ``{"/a": {"limits": …}}``; each field has a line of its own."""
     return PolicyTree(
-        {scope: Policy.model_validate({"scope": scope, **of}) for scope, of in said.items()},
-        {scope: SourceMap(scope, dict(_places(of))) for scope, of in said.items()},
+        {scope: Policy.model_validate({"scope": scope, **of}) for scope, of in policies.items()},
+        {scope: SourceMap(scope, dict(_places(of))) for scope, of in policies.items()},
     )
 
 
-def path_at(said: Mapping[str, Mapping[str, Any]], scope: str, line: int) -> str:
-    """The field of ``scope`` that stands on ``line``."""
-    return next(path for path, place in _places(said[scope]) if place[0] == line)
+def path_at(policies: Mapping[str, Mapping[str, Any]], scope: str, line: int) -> str:
+    """Return the field of ``scope`` on ``line``."""
+    return next(path for path, place in _places(policies[scope]) if place[0] == line)
 
 
-def findings(said: Written, base: Written | None = None) -> list[Diagnostic]:
-    """What the rules find in a tree, against an earlier one if that is given."""
-    return check_tree(tree(said), base=None if base is None else tree(base))
+def findings(policies: Written, base: Written | None = None) -> list[Diagnostic]:
+    """Return the findings of a tree, compared with an earlier tree if given."""
+    return check_tree(tree(policies), base=None if base is None else tree(base))
 
 
-def places(said: Written, base: Written | None = None) -> list[tuple[str, str, str]]:
-    """Code, scope and field of each finding."""
+def places(policies: Written, base: Written | None = None) -> list[tuple[str, str, str]]:
+    """Return code, scope and field of each finding."""
     return [
-        (found.code, found.span.file, path_at(said, found.span.file, found.span.line))
-        for found in findings(said, base)
+        (found.code, found.span.file, path_at(policies, found.span.file, found.span.line))
+        for found in findings(policies, base)
     ]
 
 
 def one(**fields: Any) -> dict[str, Any]:
-    """A document that says this of the limit ``spike``."""
+    """Return a document with these fields of the limit ``spike``."""
     return {"limits": {"spike": fields}}
 
 
 def cap(**fields: Any) -> dict[str, Any]:
-    """A document that caps ``spike``."""
+    """Return a document with a cap on ``spike``."""
     return {"caps": {"spike": fields}}
 
 
 def budget(**fields: Any) -> dict[str, Any]:
-    """A document with the budget ``fleet``."""
+    """Return a document with the budget ``fleet``."""
     return {"budgets": {"fleet": fields}}
 
 

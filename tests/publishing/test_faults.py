@@ -34,12 +34,10 @@ class Interrupted:
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
 
-    def txn(
-        self, compare: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()
-    ) -> TxnResult:
-        if any(op.key == HEAD for op in success):
+    def txn(self, compare: Sequence[Compare], ops: Sequence[Op]) -> TxnResult:
+        if any(op.key == HEAD for op in ops):
             self._before()
-        return self._store.txn(compare, success, failure)
+        return self._store.txn(compare, ops)
 
 
 def unavailable() -> None:

@@ -38,15 +38,13 @@ class Lossy:
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
 
-    def txn(
-        self, compare: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()
-    ) -> TxnResult:
-        if not any(op.key == HEAD for op in success):
-            return self._store.txn(compare, success, failure)
+    def txn(self, compare: Sequence[Compare], ops: Sequence[Op]) -> TxnResult:
+        if not any(op.key == HEAD for op in ops):
+            return self._store.txn(compare, ops)
         if self._chance.random() < LOST:
             self.dropped += 1
             raise OutcomeUnknown("the request was lost")
-        result = self._store.txn(compare, success, failure)
+        result = self._store.txn(compare, ops)
         if result.ok and self._chance.random() < LOST:
             self.applied += 1
             raise OutcomeUnknown("the reply was lost")

@@ -1,4 +1,4 @@
-"""The controller, by a clock of its own: reports are written as agents would write them."""
+"""The controller of a rollout, with a simulated clock and simulated reports of agents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AUTHOR = "Ada"
 
 
 class World:
-    """One agent that takes part and one that does not, and a clock that sleeping moves."""
+    """One agent that takes part and one that does not, with a clock that ``sleep`` moves."""
 
     def __init__(self, store: Store, **terms: Any) -> None:
         publish_policies(store, simple("5/s"))
@@ -38,7 +38,7 @@ class World:
         self.requests = 0
         self.rate = 10
         self.rates = {"new": 1.0, "old": 1.0}
-        """Who is there, and how much of the requests each decides."""
+        """Agents that report, with the share of requests that each decides."""
         self.down = False
         self.reports = True
         self.seen: list[Progress] = []
@@ -65,13 +65,13 @@ class World:
             )
 
     def __getattr__(self, name: str) -> object:
-        """The store, while it is there."""
+        """Return an attribute of the store, while it answers."""
         if self.down:
             raise StoreUnavailable("etcd.example:2379", "connection refused")
         return getattr(self.store, name)
 
     def run(self, seconds: float | None = None, store: object = None) -> RolloutRecord:
-        """Control it, in ``store`` if another one stands before the world's."""
+        """Control the rollout, through ``store`` instead of the world's store if given."""
         self.report()
         self.control = Controlling(
             store or self,  # type: ignore[arg-type]
@@ -85,12 +85,12 @@ class World:
 
 @pytest.fixture
 def world(store: Store, monkeypatch: pytest.MonkeyPatch) -> World:
-    # Who takes part is what the world says, not what a hash does.
+    # The world decides which agents take part, not a hash.
     monkeypatch.setattr("ratectl.rollout.judge.included", lambda _, name, percent: name == "new")
     return World(store)
 
 
-def test_each_stage_lasts_as_long_as_was_said(world: World):
+def test_each_stage_lasts_its_bake_time(world: World):
     assert world.run(600).state == "promoted"
     assert 120 <= world.now <= 125
 
@@ -101,7 +101,7 @@ def test_a_stage_waits_for_enough_requests(world: World):
     assert 200 <= world.now <= 205
 
 
-def test_the_others_need_enough_requests_as_well(world: World):
+def test_comparison_needs_enough_requests_of_other_agents(world: World):
     world.rates["old"] = 0.1
     assert world.run(90).stage == 0
     assert world.seen[-1].waiting == "waiting for enough requests on both sides to compare"
@@ -109,20 +109,20 @@ def test_the_others_need_enough_requests_as_well(world: World):
     assert world.now > 200
 
 
-def test_what_was_compared_with_nobody_is_not_for_everybody(world: World):
+def test_last_stage_needs_a_comparison(world: World):
     del world.rates["old"]
     final = world.run(600)
     assert (final.state, final.stage) == ("running", 0)
     assert world.seen[-1].waiting == "waiting for other agents to compare with"
 
 
-def test_an_empty_stage_is_no_way_to_everybody(world: World):
+def test_empty_stage_does_not_lead_to_the_last_stage(world: World):
     del world.rates["new"]
     assert world.run(600).stage == 0
     assert world.seen[-1].waiting == "waiting for any agent to try it"
 
 
-def test_once_compared_it_may_be_for_everybody_though_another_controls_it(world: World):
+def test_comparison_of_an_earlier_controller_is_enough(world: World):
     assert world.run(90).stage == 1
     store = world.store
     store.delete(AGENTS + "old")
@@ -132,7 +132,7 @@ def test_once_compared_it_may_be_for_everybody_though_another_controls_it(world:
 
 
 @pytest.mark.parametrize("terms", [{"band": None}, {"min_requests": 0}])
-def test_where_nothing_is_to_be_compared_nobody_is_waited_for(
+def test_rollout_without_comparison_waits_for_no_other_agents(
     store: Store, monkeypatch: pytest.MonkeyPatch, terms: dict[str, Any]
 ):
     monkeypatch.setattr("ratectl.rollout.judge.included", lambda _, name, percent: name == "new")
@@ -141,21 +141,21 @@ def test_where_nothing_is_to_be_compared_nobody_is_waited_for(
     assert world.run(600).state == "promoted"
 
 
-def test_out_of_time_it_is_left_as_it_is(world: World):
+def test_controller_out_of_time_leaves_the_rollout(world: World):
     assert world.run(90).state == "running"
     assert read_rollout(world.store).record.stage == 1
     assert world.store.get(CONTROLLER) is None
 
 
-def test_silence_ends_it_within_ten_seconds(world: World):
+def test_silent_agent_aborts_the_rollout_within_ten_seconds(world: World):
     world.at[30] = lambda: setattr(world, "reports", False)
     final = world.run(600)
     assert (final.state, final.by) == ("aborted", "the controller")
-    assert "new took it, was not heard of" in final.reason
+    assert "new took it, and has not reported" in final.reason
     assert world.now <= 40
 
 
-def test_a_store_that_is_out_of_reach_for_a_while_is_waited_for(world: World):
+def test_controller_waits_for_an_unreachable_store(world: World):
     world.at[30] = lambda: setattr(world, "down", True)
     world.at[70] = lambda: setattr(world, "down", False)
     final = world.run(600)
@@ -163,19 +163,19 @@ def test_a_store_that_is_out_of_reach_for_a_while_is_waited_for(world: World):
     assert any("is not reachable" in each.waiting for each in world.seen)
 
 
-def test_one_that_never_comes_back_leaves_it_as_it_is(world: World):
+def test_lost_store_leaves_the_rollout_unchanged(world: World):
     world.at[30] = lambda: setattr(world, "down", True)
     assert world.run(90).state == "running"
 
 
-def test_somebody_else_ends_it(world: World):
+def test_controller_ends_when_another_process_ends_the_rollout(world: World):
     world.at[30] = lambda: abort(world.store, read_rollout(world.store), AUTHOR, "enough")
     final = world.run(600)
     assert (final.state, final.by, final.reason) == ("aborted", AUTHOR, "enough")
     assert world.now < 32
 
 
-def test_a_stage_begins_anew_after_a_pause(world: World):
+def test_stage_starts_again_after_a_pause(world: World):
     world.at[50] = lambda: pause(world.store, read_rollout(world.store), AUTHOR, "lunch")
     world.at[80] = lambda: resume(world.store, read_rollout(world.store), AUTHOR)
     assert world.run(600).state == "promoted"
@@ -183,7 +183,7 @@ def test_a_stage_begins_anew_after_a_pause(world: World):
     assert any(each.waiting == "paused: lunch" for each in world.seen)
 
 
-def test_who_was_deposed_says_by_whom(world: World):
+def test_deposed_controller_names_the_new_one(world: World):
     def depose() -> None:
         assert world.control._presence._lease is not None
         world.control._presence._lease.revoke()
@@ -194,10 +194,12 @@ def test_who_was_deposed_says_by_whom(world: World):
     with pytest.raises(Conflict, match="process 7 on elsewhere controls a rollout since noon"):
         world.run(600)
     assert world.now < 45
-    assert world.store.get(CONTROLLER) is not None, "it is not ours to end"
+    assert world.store.get(CONTROLLER) is not None, (
+        "the deposed controller does not end the rollout"
+    )
 
 
-def test_who_takes_part_is_judged_during_a_pause_as_well(world: World):
+def test_agents_are_judged_during_a_pause_too(world: World):
     world.at[10] = lambda: pause(world.store, read_rollout(world.store), AUTHOR, "lunch")
     world.at[30] = lambda: setattr(world, "reports", False)
     final = world.run(600)
@@ -205,7 +207,9 @@ def test_who_takes_part_is_judged_during_a_pause_as_well(world: World):
     assert world.now <= 40
 
 
-def test_a_stage_begins_when_everybody_is_in_it(world: World, monkeypatch: pytest.MonkeyPatch):
+def test_stage_begins_when_all_its_agents_have_joined(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
     late = {"new", "slow"}
     monkeypatch.setattr("ratectl.rollout.judge.included", lambda _, name, percent: name in late)
     slow = agent("slow", generation=1)
@@ -215,14 +219,14 @@ def test_a_stage_begins_when_everybody_is_in_it(world: World, monkeypatch: pytes
     assert 159 <= world.now <= 165
 
 
-def test_a_store_that_is_away_at_the_start_is_waited_for(world: World):
+def test_controller_waits_for_an_unreachable_store_at_start(world: World):
     world.report()
     world.down = True
     world.at[5] = lambda: setattr(world, "down", False)
     assert world.run(600).state == "promoted"
 
 
-def test_a_key_that_somebody_took_away_is_put_back(world: World):
+def test_deleted_controller_key_is_written_again(world: World):
     world.at[30] = lambda: world.store.delete(CONTROLLER)
     there: list[bool] = []
     world.at[40] = lambda: there.append(world.store.get(CONTROLLER) is not None)
@@ -230,7 +234,7 @@ def test_a_key_that_somebody_took_away_is_put_back(world: World):
     assert there == [True]
 
 
-def test_the_key_outlives_its_first_lease(world: World):
+def test_controller_key_outlives_its_first_lease(world: World):
     there: list[bool] = []
     world.at[50] = lambda: there.append(world.store.get(CONTROLLER) is not None)
     world.run(60)
@@ -238,7 +242,7 @@ def test_the_key_outlives_its_first_lease(world: World):
 
 
 @pytest.mark.parametrize("record", [b"{}", b"\xff", b'{"format":2}', b'{"format":1,"id":"x"}'])
-def test_a_record_that_cannot_be_read_is_nobodys(world: World, record: bytes):
+def test_unreadable_agent_records_are_ignored(world: World, record: bytes):
     world.store.txn((), [Put(AGENTS + "strange", record), Put(BEATS + "strange", record)])
     assert world.run(600).state == "promoted"
 
@@ -253,16 +257,16 @@ def test_changed_terms_end_the_controller(world: World):
         world.run(600)
 
 
-def test_a_reply_that_is_lost_on_the_way_is_no_obstacle(world: World):
+def test_lost_reply_does_not_stop_the_controller(world: World):
     flaky = Flaky(world.store, applied=True)
     assert world.run(600, flaky).state == "promoted"
     assert flaky.lost == 1
 
 
-def test_who_was_suspended_looks_again_before_going_on(
+def test_suspended_controller_looks_again_before_it_advances(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
-    """Between what it saw and what it was about to do, a minute goes by and an agent dies."""
+    """Between its look and its step a minute passes, and an agent dies."""
     look = Judge.look
 
     def suspended(*args: Any) -> Verdict:
@@ -277,8 +281,8 @@ def test_who_was_suspended_looks_again_before_going_on(
     assert (final.state, final.stage) == ("aborted", 0)
 
 
-def test_a_key_whose_reply_was_lost_is_its_own(world: World):
-    """Nobody renews it: it is written again, and not taken for another's."""
+def test_controller_key_with_a_lost_reply_is_its_own(world: World):
+    """The key has no renewed lease: it is written again, and not taken for another controller's."""
     flaky = Flaky(world.store, applied=True, key=CONTROLLER)
     assert world.run(600, flaky).state == "promoted"
     assert flaky.lost == 1

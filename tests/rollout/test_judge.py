@@ -1,4 +1,4 @@
-"""How agents that take part in a rollout are judged, by what they report."""
+"""Judgement of the agents in a rollout, by their reports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Stage:
-    """A judge, and one agent of each kind that count on."""
+    """A judge, with one agent that takes part and one that does not; both keep counting."""
 
     def __init__(self, **terms: Any) -> None:
         self.judge = Judge(rollout(**terms))
@@ -37,7 +37,7 @@ class Stage:
         )
 
 
-def test_only_what_was_decided_since_it_joined_counts():
+def test_only_decisions_since_joining_count():
     verdict = Stage().counted((95, 5), (93, 7))
     assert verdict.candidates == (1, 100, 5)
     assert verdict.others == (1, 100, 7)
@@ -55,7 +55,7 @@ def test_only_what_was_decided_since_it_joined_counts():
     ],
     ids=["within", "refuses more", "refuses less", "too few of its own", "too few of others"],
 )
-def test_refusals_far_from_the_others_end_it(
+def test_large_difference_of_refusals_aborts(
     candidate: tuple[int, int], other: tuple[int, int], trouble: bool
 ):
     verdict = Stage().counted(candidate, other)
@@ -64,11 +64,11 @@ def test_refusals_far_from_the_others_end_it(
         assert "more than 5 points apart" in str(verdict.trouble)
 
 
-def test_without_a_band_any_difference_will_do():
+def test_without_a_band_no_difference_aborts():
     assert Stage(band=None).counted((0, 1000), (1000, 0)).trouble is None
 
 
-def test_a_new_stage_counts_anew():
+def test_new_stage_resets_the_counts():
     stage = Stage()
     stage.counted((95, 5), (93, 7))
     stage.judge.begin_stage()
@@ -77,7 +77,7 @@ def test_a_new_stage_counts_anew():
     assert stage.look(agents, reports).candidates == (1, 0, 0)
 
 
-def test_each_stage_is_compared_anew():
+def test_each_stage_is_compared_separately():
     stage = Stage()
     stage.counted((99, 0), (100, 0))
     assert not stage.judge.compared, "too few"
@@ -88,63 +88,63 @@ def test_each_stage_is_compared_anew():
     assert not stage.judge.compared
 
 
-def test_a_rejection_ends_it():
+def test_rejection_aborts():
     verdict = Stage().look(
         [agent("old"), agent("new", rejected=GENERATION, error="spike has no rate")], []
     )
     assert verdict.trouble == "new rejects it: spike has no rate"
 
 
-def test_the_rejection_of_another_generation_does_not():
+def test_rejection_of_another_generation_does_not_abort():
     assert Stage().look([agent("old", rejected=5)], []).trouble is None
 
 
 def silent(stage: Stage, agents: list[AgentRecord], seconds: float) -> Verdict:
-    """Nobody reports any more, and the judge looks every second."""
+    """Return the verdict after some seconds without reports; the judge looks every second."""
     verdict = stage.look(agents, [beat("new", 0, joined=True)])
     for _ in range(int(seconds)):
         verdict = stage.look(agents, [beat("new", 0, joined=True)])
     return verdict
 
 
-def test_an_agent_that_takes_part_and_goes_silent_ends_it_within_ten_seconds():
+def test_silent_joined_agent_aborts_within_ten_seconds():
     verdict = silent(Stage(), [agent("new", joined=True)], 9)
-    assert verdict.trouble == "new took it, was not heard of for 9 s"
+    assert verdict.trouble == "new took it, and has not reported for 9 s"
 
 
-def test_one_that_reports_less_often_is_given_longer():
+def test_agent_with_a_longer_interval_gets_more_time():
     patient = agent("new", joined=True, interval=10.0)
     assert silent(Stage(), [patient], 24).trouble is None
     assert silent(Stage(), [patient], 25).trouble is not None
 
 
-def test_one_that_does_not_take_part_may_go_silent():
+def test_silent_agent_that_has_not_joined_does_not_abort():
     assert silent(Stage(), [agent("new")], 60).trouble is None
 
 
-def test_one_that_signs_off_is_not_dead():
+def test_agent_that_signs_off_is_not_dead():
     stage = Stage()
     stage.look([agent("new", joined=True)], [beat("new", 0, joined=True)])
     assert stage.look([], []).trouble is None
     assert stage.look([], []).trouble is None
 
 
-def test_one_whose_lease_ran_out_is_dead():
+def test_agent_with_an_expired_lease_is_dead():
     stage = Stage()
     slow = agent("new", joined=True, interval=2.0)
     silent(stage, [slow], 7)
     verdict = stage.look([], [], after=2)
-    assert verdict.trouble == "new took it, was not heard of for 9 s, and is gone"
+    assert verdict.trouble == "new took it, and has not reported for 9 s, and is gone"
 
 
-def test_who_has_not_looked_for_a_while_holds_nobodys_silence_against_them():
+def test_silence_during_a_gap_between_looks_does_not_count():
     stage = Stage()
     stage.look([agent("new", joined=True)], [beat("new", 0, joined=True)])
     assert stage.look([agent("new", joined=True)], [], after=60).trouble is None
     assert stage.look([agent("new", joined=True)], []).trouble is None
 
 
-def test_an_agent_that_started_anew_counts_from_there():
+def test_restarted_agent_counts_from_its_start():
     stage = Stage()
     stage.counted((95, 5), (93, 7))
     restarted = [beat("new", 9, 4, 1, joined=True, since="later")]
@@ -154,7 +154,7 @@ def test_an_agent_that_started_anew_counts_from_there():
     assert stage.look(agents, more).candidates == (1, 11, 1)
 
 
-def test_a_report_of_the_generation_before_is_not_counted():
+def test_report_of_the_previous_generation_does_not_count():
     stage = Stage()
     agents = [agent("new", joined=True)]
     stage.look(agents, [beat("new", 0, 900, 400)])
@@ -162,7 +162,7 @@ def test_a_report_of_the_generation_before_is_not_counted():
     assert stage.look(agents, []).candidates == (1, 0, 0)
 
 
-def test_who_is_to_take_part_and_does_not_is_missing():
+def test_expected_agent_that_has_not_joined_is_missing():
     judge = Judge(rollout())
     names = [f"agent-{number}" for number in range(20)]
     expected = [name for name in names if included("r1", name, 50)]
@@ -184,21 +184,21 @@ def test_a_new_stage_does_not_forget_silence():
     assert stage.look(agents, [beat("new", 0, joined=True)]).trouble is not None
 
 
-def test_who_reports_rarely_may_sign_off_late():
+def test_agent_with_a_long_interval_may_sign_off_late():
     stage = Stage()
     rare = agent("new", joined=True, interval=30.0)
     silent(stage, [rare], 21)
     assert stage.look([], []).trouble is None
 
 
-def test_a_death_that_nobody_could_act_on_is_not_forgotten():
+def test_death_is_remembered_until_it_can_be_handled():
     stage = Stage()
     silent(stage, [agent("new", joined=True)], 9)
     assert stage.look([], []).trouble is not None
     assert stage.look([agent("other")], []).trouble is not None
 
 
-def test_one_that_joins_is_heard_from_then_on():
+def test_silence_of_a_joining_agent_counts_from_its_joining():
     stage = Stage()
     for _ in range(7):
         stage.look([agent("new")], [beat("new", 0)])
@@ -206,7 +206,7 @@ def test_one_that_joins_is_heard_from_then_on():
     assert verdict.trouble is None
 
 
-def test_what_it_decided_before_it_joined_does_not_count():
+def test_decisions_before_joining_do_not_count():
     stage = Stage()
     stage.look([agent("new")], [beat("new", 0, 100, 50)])
     stage.look([agent("new")], [beat("new", 1, 300, 200)])
@@ -221,19 +221,19 @@ def test_what_it_decided_before_it_joined_does_not_count():
 
 
 @pytest.mark.parametrize(("requests", "trouble"), [(300, False), (30_000, True)])
-def test_a_difference_that_chance_explains_is_none(requests: int, trouble: bool):
-    """56% beside 50% of 300 requests each happens by itself, looked at often enough."""
+def test_difference_within_chance_does_not_abort(requests: int, trouble: bool):
+    """56% and 50% of 300 requests each can happen by chance, with enough looks."""
     half, more = requests // 2, round(requests * 0.56)
     verdict = Stage().counted((requests - more, more), (requests - half, half))
     assert (verdict.trouble is not None) == trouble
 
 
-def test_a_few_requests_say_nothing_of_a_share():
+def test_few_requests_are_not_compared():
     assert Stage(min_requests=0).counted((0, 49), (49, 0)).trouble is None
 
 
-def test_a_report_that_was_there_already_is_no_sign_of_life():
-    """It may be as old as its lease."""
+def test_first_seen_report_is_no_sign_of_life():
+    """Its record may be as old as its lease."""
     stage = Stage()
     stage.look([], [])
     late = [agent("new", joined=True)]

@@ -30,7 +30,7 @@ TERMS = Terms.of([5.0])
 
 
 def tried(store: Store, rate: str = "9/s") -> HistoryEntry:
-    """A candidate beside what is live."""
+    """Store with a candidate beside the live generation."""
     entry = start(store, simple(rate), ME, TERMS)
     assert entry is not None
     return entry
@@ -42,7 +42,7 @@ def head(store: Store) -> Head:
     return found
 
 
-def test_a_candidate_stands_beside_the_live_generation(store: Store):
+def test_start_adds_a_candidate_beside_the_live_generation(store: Store):
     publish_policies(store, simple("5/s"))
     entry = tried(store)
     assert (entry.generation, entry.action) == (2, "canary")
@@ -56,7 +56,7 @@ def test_a_candidate_stands_beside_the_live_generation(store: Store):
 
 
 @pytest.mark.parametrize("percent", [1.0, 34.0, 99.0])
-def test_the_first_stage_has_somebody_in_it_and_leaves_somebody(store: Store, percent: float):
+def test_first_stage_has_some_agents_but_not_all(store: Store, percent: float):
     names = ["a", "b", "c"]
     publish_policies(store, simple("5/s"))
     for name in names:
@@ -67,9 +67,7 @@ def test_the_first_stage_has_somebody_in_it_and_leaves_somebody(store: Store, pe
 
 
 @pytest.mark.parametrize(("percent", "names"), [(1.0, ["a"]), (100.0, ["a", "b"])])
-def test_where_nobody_can_be_left_the_first_stage_has_everybody(
-    store: Store, percent: float, names: list[str]
-):
+def test_first_stage_has_the_only_agent(store: Store, percent: float, names: list[str]):
     publish_policies(store, simple("5/s"))
     for name in names:
         store.put(AGENTS + name, agent(name).encode())
@@ -78,7 +76,7 @@ def test_where_nobody_can_be_left_the_first_stage_has_everybody(
     assert all(included(id_, name, percent) for name in names)
 
 
-def test_what_was_compared_in_one_stage_was_compared(store: Store):
+def test_comparison_is_remembered_in_later_stages(store: Store):
     publish_policies(store, simple("5/s"))
     tried(store)
     seen = []
@@ -88,7 +86,7 @@ def test_what_was_compared_in_one_stage_was_compared(store: Store):
     assert seen == [False, True, True]
 
 
-def test_more_agents_than_can_be_looked_at_are_tried_as_chance_has_it(
+def test_first_stage_of_a_huge_fleet_is_left_to_chance(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("ratectl.rollout._start._HASHES", 1)
@@ -116,7 +114,7 @@ def test_stages_grow_until_it_is_promoted(store: Store):
     assert [each.generation for each in lived(store)] == [2, 1]
 
 
-def test_the_number_of_an_aborted_candidate_is_not_given_again(store: Store):
+def test_number_of_an_aborted_candidate_is_not_reused(store: Store):
     publish_policies(store, simple("5/s"))
     tried(store)
     abort(store, read_rollout(store), "Ada", "it refuses too much")
@@ -124,12 +122,12 @@ def test_the_number_of_an_aborted_candidate_is_not_given_again(store: Store):
     assert (record.state, record.by, record.reason) == ("aborted", "Ada", "it refuses too much")
     assert head(store).candidate is None
     assert publish_policies(store, simple("6/s")).generation == 3
-    assert read_entry(store, 2).action == "canary", "history keeps what was tried"
+    assert read_entry(store, 2).action == "canary", "the history keeps the candidate"
     assert [each.generation for each in lived(store)] == [3, 1]
     assert rollback(store, 1, ME) is not None
 
 
-def test_nothing_is_published_while_a_candidate_is_tried(store: Store):
+def test_publishing_is_refused_during_a_rollout(store: Store):
     publish_policies(store, simple("5/s"))
     publish_policies(store, simple("6/s"))
     tried(store)
@@ -143,7 +141,7 @@ def test_nothing_is_published_while_a_candidate_is_tried(store: Store):
     assert read_live(store).next == 4
 
 
-def test_a_publisher_who_looked_before_the_candidate_came_loses_the_race(store: Store):
+def test_publisher_with_a_base_before_the_candidate_gets_a_conflict(store: Store):
     publish_policies(store, simple("5/s"))
     base = read_live(store)
     tried(store)
@@ -151,20 +149,20 @@ def test_a_publisher_who_looked_before_the_candidate_came_loses_the_race(store: 
         publish(store, simple("7/s"), ME, base=base)
 
 
-def test_a_candidate_that_says_what_is_live_is_none(store: Store):
+def test_candidate_equal_to_the_live_generation_is_not_published(store: Store):
     publish_policies(store, simple("5/s"))
     assert start(store, simple("5/s"), ME, TERMS) is None
     assert read_live(store).next == 2
 
 
-def test_there_must_be_something_live_to_stand_beside(store: Store):
-    with pytest.raises(UsageError, match="nothing is live"):
+def test_start_needs_a_live_generation(store: Store):
+    with pytest.raises(UsageError, match="needs a live generation"):
         start(store, simple("5/s"), ME, TERMS)
     with pytest.raises(NotFound, match="there has been no rollout"):
         read_rollout(store)
 
 
-def test_of_two_who_act_on_what_they_saw_the_second_is_told(store: Store):
+def test_second_of_two_concurrent_steps_gets_a_conflict(store: Store):
     publish_policies(store, simple("5/s"))
     tried(store)
     one, two = read_rollout(store), read_rollout(store)
@@ -196,7 +194,7 @@ def test_a_paused_rollout_keeps_its_stage(store: Store):
 
 @pytest.mark.parametrize("applied", [True, False])
 @pytest.mark.parametrize("step", ["start", "advance", "abort", "promote"])
-def test_a_step_whose_reply_is_lost_is_found_out_by_reading(
+def test_step_with_a_lost_reply_is_settled_by_reading(
     store: Store, step: str, applied: bool, monkeypatch: pytest.MonkeyPatch
 ):
     publish_policies(store, simple("5/s"))
@@ -211,7 +209,7 @@ def test_a_step_whose_reply_is_lost_is_found_out_by_reading(
     }
     before = head(store)
     if not applied:
-        # Somebody else writes the head instead: then it is certain that ours will never land.
+        # Another writer replaces the head: then our write can never succeed.
         other = Head(
             sequence=before.sequence + 1,
             generation=before.generation,
@@ -228,7 +226,7 @@ def test_a_step_whose_reply_is_lost_is_found_out_by_reading(
     assert head(store).sequence == before.sequence + 1
 
 
-def test_a_finished_rollout_makes_no_saved_plan_stale(store: Store):
+def test_finished_rollout_does_not_make_a_saved_plan_stale(store: Store):
     publish_policies(store, simple("5/s"))
     base = Base.of(read_live(store))
     tried(store)
@@ -253,19 +251,19 @@ def test_a_finished_rollout_makes_no_saved_plan_stale(store: Store):
         ([5.0], {"band": float("nan")}, "percentage points"),
     ],
 )
-def test_terms_that_nobody_can_go_by(stages: list[float], others: dict[str, float], said: str):
+def test_invalid_terms_are_refused(stages: list[float], others: dict[str, float], said: str):
     with pytest.raises(UsageError, match=said):
         Terms.of(stages, **others)
 
 
-def test_one_share_is_followed_by_the_usual_ones():
+def test_single_stage_is_followed_by_the_default_ones():
     assert Terms.of([1.0]).stages == (1.0, 25.0, 50.0, 100.0)
     assert Terms.of([50.0]).stages == (50.0, 100.0)
     assert Terms.of([1.0, 10.0]).stages == (1.0, 10.0)
 
 
 @given(st.text(), st.text(), st.floats(0.01, 100), st.floats(0.01, 100))
-def test_whoever_takes_part_does_so_at_every_larger_share(
+def test_agent_takes_part_at_every_larger_percentage(
     rollout: str, agent: str, one: float, other: float
 ):
     small, large = sorted((one, other))
@@ -273,7 +271,7 @@ def test_whoever_takes_part_does_so_at_every_larger_share(
     assert included(rollout, agent, 100)
 
 
-def test_shares_are_shares():
+def test_percentages_match_the_number_of_agents():
     agents = [f"agent-{number}" for number in range(20_000)]
     for percent in (0.5, 2, 5, 50):
         took_part = sum(included("some-rollout", each, percent) for each in agents)
@@ -284,7 +282,7 @@ def test_shares_are_shares():
 
 
 @pytest.mark.parametrize("record", [None, b"\xff"])
-def test_a_rollout_whose_record_is_lost_can_be_ended(store: Store, record: bytes | None):
+def test_rollout_with_a_lost_record_can_be_ended(store: Store, record: bytes | None):
     publish_policies(store, simple("5/s"))
     tried(store)
     key = rollout_key(2)
@@ -298,7 +296,7 @@ def test_a_rollout_whose_record_is_lost_can_be_ended(store: Store, record: bytes
     assert publish_policies(store, simple("6/s")).generation == 3
 
 
-def test_a_step_that_landed_is_known_though_the_head_moved_on(store: Store):
+def test_written_step_is_recognised_after_the_head_moved_on(store: Store):
     publish_policies(store, simple("5/s"))
     tried(store)
     flaky: Store = Flaky(store, applied=True)  # type: ignore[assignment]
@@ -308,7 +306,7 @@ def test_a_step_that_landed_is_known_though_the_head_moved_on(store: Store):
     assert read_live(store).generation == 3
 
 
-def test_a_step_that_may_have_landed_is_reported_as_unknown(
+def test_step_that_may_have_been_written_is_reported_as_unknown(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(publishing_head, "_READ_BACK_SECONDS", 0.2)
@@ -320,7 +318,7 @@ def test_a_step_that_may_have_landed_is_reported_as_unknown(
     abort(store, read_rollout(store), "Ada", "")
 
 
-def test_a_pause_in_between_is_noticed(store: Store):
+def test_concurrent_pause_causes_a_conflict(store: Store):
     publish_policies(store, simple("5/s"))
     tried(store)
     seen = read_rollout(store)
@@ -329,7 +327,7 @@ def test_a_pause_in_between_is_noticed(store: Store):
         promote(store, seen, "Bob")
 
 
-def test_rollouts_are_forgotten_with_their_generations(
+def test_rollout_records_are_deleted_with_their_generations(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(publishing, "KEPT", 2)

@@ -1,4 +1,4 @@
-"""Small logs and maps for the simulation's tests."""
+"""Small logs and maps for tests of simulations."""
 
 from __future__ import annotations
 
@@ -19,14 +19,20 @@ START = 1_767_571_200
 
 
 def log(*seconds: float, client: str = "198.51.100.7", path: str = "/") -> bytes:
-    """A combined log of one client's requests, so many seconds after the start."""
-    said = {"client": client, "method": "GET", "path": path, "status": "200", "agent": "Hare/1"}
-    lines = [format_line(Request(int((START + at) * 10**9), said, 512)) for at in seconds]
+    """Return a combined log of one client, with requests at seconds after the start."""
+    attributes = {
+        "client": client,
+        "method": "GET",
+        "path": path,
+        "status": "200",
+        "agent": "Hare/1",
+    }
+    lines = [format_line(Request(int((START + at) * 10**9), attributes, 512)) for at in seconds]
     return "".join(line + "\n" for line in lines).encode()
 
 
 def generated(count: int, seed: int = 7, rate: float = 5.0) -> bytes:
-    """A combined log of generated traffic."""
+    """Return a combined log of generated traffic."""
     requests = islice(generate(seed, Shape(rate=rate)), count)
     return "".join(format_line(request) + "\n" for request in requests).encode()
 

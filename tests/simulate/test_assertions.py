@@ -1,4 +1,4 @@
-"""The grammar of assertions, and how they are judged."""
+"""Grammar of assertions, and their outcomes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SIDE = Side(
         ("admitted[spike] > 99%", True, "99.11% (892 of 900 requests)"),
     ],
 )
-def test_judged(text: str, holds: bool, measured: str) -> None:
+def test_outcomes(text: str, holds: bool, measured: str) -> None:
     outcome = Assertion.parse(text).judge(SIDE)
     assert (outcome.holds, outcome.measured) == (holds, measured)
 
@@ -65,7 +65,7 @@ def test_judged(text: str, holds: bool, measured: str) -> None:
         ),
     ],
 )
-def test_nothing_measured_never_holds(text: str, measured: str) -> None:
+def test_an_assertion_about_no_request_does_not_hold(text: str, measured: str) -> None:
     outcome = Assertion.parse(text).judge(SIDE)
     assert (outcome.holds, outcome.measured, outcome.total) == (False, measured, 0)
 
@@ -85,12 +85,12 @@ FORM = "is not an assertion: write refused < 1%, or shadow[/web] == 0"
         ("refused < ١%", f"'refused < ١%' {FORM}"),
         (
             "denied < 1%",
-            "'denied < 1%': 'denied' cannot be asserted; use refused, admitted or shadow",
+            "'denied < 1%': 'denied' is not known; use refused, admitted or shadow",
         ),
         ("refused < 101%", "'refused < 101%': a share is at most 100%"),
         (
             "refused < 1.5",
-            "'refused < 1.5': requests are counted whole; did you mean a share, in %?",
+            "'refused < 1.5': write a whole number of requests, or a share in %",
         ),
         (
             "refused[a.b] < 1%",

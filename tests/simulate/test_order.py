@@ -22,19 +22,19 @@ def times(sorter: Sorter, *batches: list[int]) -> list[int]:
     return [one[0] for batch in given for one in batch]
 
 
-def test_a_short_log_is_sorted_whole() -> None:
+def test_a_short_log_is_sorted_completely() -> None:
     replayed = traffic(log(30, 10, 20, 0), window_ns=0)
     assert [at // 10**9 - START for at, *_ in calls(replayed)] == [0, 10, 20, 30]
     assert replayed.reading.late == 0
 
 
-def test_what_comes_within_the_window_takes_its_place() -> None:
+def test_calls_within_the_window_are_sorted() -> None:
     sorter = Sorter(10, batch=1)
     assert times(sorter, [5, 1], [12, 3], [20, 11]) == [1, 3, 5, 11, 12, 20]
     assert (sorter.late, sorter.most_late_ns) == (0, 0)
 
 
-def test_what_comes_later_is_moved_up_and_counted() -> None:
+def test_calls_beyond_the_window_get_a_later_time_and_are_counted() -> None:
     sorter = Sorter(10, batch=1)
     assert times(sorter, [1, 50, 20, 100, 7]) == [1, 20, 50, 50, 100]
     assert (sorter.late, sorter.most_late_ns) == (1, 43)
@@ -47,7 +47,7 @@ def test_calls_of_one_instant_keep_their_order() -> None:
     assert given == [(3, "b"), (5, "a"), (5, "c"), (5, "d"), (5, "late")]
 
 
-def test_no_more_is_held_than_allowed() -> None:
+def test_held_calls_are_bounded() -> None:
     sorter = Sorter(10**9, batch=10, max_held=50)
     most = held = 0
 
@@ -69,7 +69,7 @@ def test_no_more_is_held_than_allowed() -> None:
     assert most <= 50 + 25 + 10
 
 
-def test_shuffled_within_the_window_comes_out_sorted() -> None:
+def test_calls_shuffled_within_the_window_are_sorted() -> None:
     draw = random.Random(5)
     wanted = sorted(draw.randrange(10_000) for _ in range(5000))
     shuffled = sorted(wanted, key=lambda at: at + draw.randrange(100))

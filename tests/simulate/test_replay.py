@@ -1,4 +1,4 @@
-"""Replays: the production engine, in the log's own time."""
+"""Replays with the production engine, in the time of the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ratectl.policy.language.instants import Instant
 from ratectl.policy.language.model import Exemption, with_exceptions
 from ratectl.policy.read import load_valid
 from ratectl.simulate import LimitCount, Traffic, read_map, replay
-from ratectl.simulate.timeline import MOST_BUCKETS, Timeline
+from ratectl.simulate.timeline import MAX_BUCKETS, Timeline
 from support import policies
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ TIGHT = policies(
 LOOSE = policies(**{"/web": {"limits": {"spike": {"rate": "1/s", "burst": 4, "per": "client"}}}})
 
 
-def test_time_is_what_the_log_says() -> None:
-    """Three at once, a refill a second; a day later the bucket is full again."""
+def test_time_is_that_of_the_log() -> None:
+    """Three at once, one token per second; a day later the bucket is full again."""
     data = log(0, 0, 0, 0, 1, 1, 86_400, 86_400, 86_400, 86_400)
     report = replay(traffic(data), [("new", TIGHT)])
     (side,) = report.sides
@@ -42,8 +42,8 @@ def test_time_is_what_the_log_says() -> None:
     assert side.limits == (LimitCount("/web", "spike", False, 7, 3, 0, 0, (("198.51.100.7", 3),)),)
 
 
-def test_exceptions_begin_and_end_in_the_logs_own_time() -> None:
-    """Its rows stay those of the limit: an exception for everybody changes no bucket."""
+def test_exceptions_begin_and_end_in_the_time_of_the_log() -> None:
+    """The rows are those of the limit: an exception for all requests keeps the buckets."""
     raised = Exemption.model_validate(
         {
             "scope": "/web",
@@ -60,19 +60,19 @@ def test_exceptions_begin_and_end_in_the_logs_own_time() -> None:
 
 
 @pytest.mark.parametrize("compared", [False, True])
-def test_each_request_is_over_at_once(compared: bool) -> None:
-    """A log does not say how long they took: slots are given back, and none is waited for."""
-    said = {"algorithm": "concurrency", "max": 1}
-    slots = policies(**{"/web": {"limits": {"slots": said}}})
-    none = policies(**{"/web": {"limits": {"slots": {**said, "max": 0}}}})
+def test_each_request_ends_at_once(compared: bool) -> None:
+    """A log has no durations: slots are released at once."""
+    documents = {"algorithm": "concurrency", "max": 1}
+    slots = policies(**{"/web": {"limits": {"slots": documents}}})
+    none = policies(**{"/web": {"limits": {"slots": {**documents, "max": 0}}}})
     sides = [("new", slots), ("old", none)][: 1 + compared]
     report = replay(traffic(log(0, 0, 0, 1, 2)), sides)
     assert [side.refused for side in report.sides] == [0, 5][: 1 + compared]
 
 
 @each_engine
-def test_the_answers_are_those_of_the_engine(make: MakeEngine) -> None:
-    """Request by request, against an engine asked directly."""
+def test_decisions_are_those_of_the_engine(make: MakeEngine) -> None:
+    """The decisions equal those of an engine that is called directly."""
     data = generated(3000, rate=40)
     engine = make(lambda: 0)
     engine.swap(activate_tree(TIGHT, 1), START * NS)
@@ -83,7 +83,7 @@ def test_the_answers_are_those_of_the_engine(make: MakeEngine) -> None:
     assert side.refused == expected["limited"] > 10
 
 
-def test_scopes_count_shadow_and_what_no_policy_covers() -> None:
+def test_scopes_count_shadow_and_uncovered_requests() -> None:
     made = ONE.replace(
         "scope: /web\n",
         "scope: {field: path, rules: [{match: /f/*, scope: /web/files/deep}, "
@@ -120,7 +120,7 @@ def test_two_sets_of_policies_over_one_pass() -> None:
     assert [each.refused for each in same.timeline if each.requests] == [(2, 2), (0, 0)]
 
 
-def test_a_side_by_side_replay_says_what_two_replays_say() -> None:
+def test_one_pass_over_two_sets_equals_two_replays() -> None:
     data = generated(2000, rate=40)
     both = replay(traffic(data), [("new", TIGHT), ("old", LOOSE)])
     alone = [
@@ -129,7 +129,7 @@ def test_a_side_by_side_replay_says_what_two_replays_say() -> None:
     assert both.sides == tuple(each.sides[0] for each in alone)
 
 
-def test_nothing_to_replay() -> None:
+def test_an_empty_log() -> None:
     report = replay(traffic(b"rubbish\n\n"), [("new", TIGHT)])
     assert (report.requests, report.first_ns, report.timeline) == (0, None, ())
     assert (report.reading.lines, report.reading.malformed) == (1, 1)
@@ -141,7 +141,7 @@ def test_the_timeline_adds_up_and_stays_bounded() -> None:
         report = replay(traffic(log(0, 0, 0, 0, span / 2, span)), [("new", TIGHT)])
         assert sum(each.requests for each in report.timeline) == 6
         assert sum(each.refused[0] for each in report.timeline) == report.sides[0].refused
-        assert len(report.timeline) <= MOST_BUCKETS
+        assert len(report.timeline) <= MAX_BUCKETS
         assert report.start_ns <= START * NS < report.start_ns + report.width_ns
         assert report.width_ns * len(report.timeline) > span * NS
 
@@ -184,7 +184,7 @@ print(report.requests, report.reading.malformed, peak)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's VmHWM")
 def test_memory_does_not_grow_with_the_log() -> None:
-    """300,000 lines of 20 clients, each line with a path of its own, take no more than 60,000."""
+    """300,000 lines of 20 clients, each with its own path, take no more memory than 60,000."""
     peaks = []
     for count in (60_000, 300_000):
         command = [sys.executable, "-c", _MEASURE, str(count)]
@@ -198,7 +198,7 @@ def test_memory_does_not_grow_with_the_log() -> None:
 
 @pytest.mark.reallog
 def test_a_real_log_through_the_example_policies(real_log: Path) -> None:
-    """Nearly half of its lines are out of order, one is cut short; one crawler is held back."""
+    """Nearly half of its lines are out of order, one is cut off; one crawler is refused."""
     made = read_map((ROOT / "docs" / "examples" / "web.map.yaml").read_bytes(), "web.map.yaml")
     with real_log.open("rb") as file:
         replayed = Traffic(file, made)

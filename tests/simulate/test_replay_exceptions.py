@@ -19,7 +19,7 @@ OTHER = "198.51.100.8"
 
 @pytest.mark.parametrize("match", [None, {"client": ACME}])
 def test_the_bucket_goes_on_across_start_and_end(match: dict[str, str] | None) -> None:
-    """Two, then the ten a minute of the exception, then two again: no tokens at either change."""
+    """Two, then ten per minute by the exception, then two again: no change adds tokens."""
     raised = Exemption.model_validate(
         {
             "scope": "/web",
@@ -34,15 +34,15 @@ def test_the_bucket_goes_on_across_start_and_end(match: dict[str, str] | None) -
     asked = [0, 0, 0, 99, 100, 106, 112, 112, 219, *[219] * 10, 220, 221, 222]
     report = replay(traffic(log(*asked)), [("with", tree), ("without", BASE)])
     new, old = report.sides
-    # Refused: the third, 99, 100 (nothing minted), the second at 112, one of eleven at 219,
-    # then all after the end: what is above the burst is taken, and none was left.
+    # Refused: the third, 99, 100 (no additional tokens), the second at 112, one of eleven at 219,
+    # then all after the end: tokens above the burst are removed, and none was left.
     assert new.refused == 8
     assert old.refused == len(asked) - 2
     (change,) = report.changes
     assert (change.newly_refused, change.newly_admitted) == (0, old.refused - new.refused)
 
 
-def test_a_match_leaves_others_alone() -> None:
+def test_an_exception_with_a_match_does_not_change_other_requests() -> None:
     raised = Exemption.model_validate(
         {
             "scope": "/web",
@@ -64,13 +64,13 @@ def test_a_match_leaves_others_alone() -> None:
 @pytest.mark.parametrize("overridden", [False, True])
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("match", [None, {"client": ACME}])
-def test_counts_of_limits_add_up_though_a_limit_is_off_for_a_while(
+def test_counts_add_up_if_a_limit_is_off_for_a_while(
     overridden: bool, times: int, match: dict[str, str] | None
 ) -> None:
-    said: dict[str, Any] = {"limits": {"spike": {"rate": "1/s", "burst": 9, "per": "client"}}}
+    documents: dict[str, Any] = {"limits": {"spike": {"rate": "1/s", "burst": 9, "per": "client"}}}
     if overridden:
         gold = {"name": "gold", "match": {"tier": "gold"}, "limits": {"spike": {"burst": 5}}}
-        said["overrides"] = [gold]
+        documents["overrides"] = [gold]
     off = [
         Exemption.model_validate(
             {
@@ -84,15 +84,15 @@ def test_counts_of_limits_add_up_though_a_limit_is_off_for_a_while(
         )
         for at in range(times)
     ]
-    tree = with_exceptions(policies(**{"/web": said}), [(each, None) for each in off])
+    tree = with_exceptions(policies(**{"/web": documents}), [(each, None) for each in off])
     asked = [0, 1, 2, 11, 12, 21, 22, 31, 41, 42]
     report = replay(traffic(log(*asked)), [("new", tree)])
     admitted = sum(each.admitted for each in report.sides[0].limits)
     assert admitted == len(asked) - (2 if times == 1 else 3)
 
 
-def test_refused_at_the_top_of_three_levels_nothing_is_consumed_below() -> None:
-    """Those below still have all but what was admitted, once the top lets through again."""
+def test_a_refusal_at_the_top_consumes_nothing_below() -> None:
+    """Buckets below lose only the tokens of admitted requests."""
     budget = {"per": "client"}
     tree = policies(
         **{

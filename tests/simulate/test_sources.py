@@ -1,4 +1,4 @@
-"""Every format, and everything that a log can have wrong with it."""
+"""Readers of all formats, and malformed logs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_line_of_a_combined_log() -> None:
 
 
 def nasty_lines() -> list[str]:
-    """Generated lines, each changed somewhere: most still are lines of a log, some are not."""
+    """Return generated lines with one change each: most are still valid."""
     draw = random.Random(3)
     lines = generated(1500).decode().splitlines()
     marks = ['"', " ", "\\", "[", "]", "-", "/", "\t", "é", "?", "0", ":", "\r", "+", "\\x22"]
@@ -60,15 +60,17 @@ def nasty_lines() -> list[str]:
     return lines
 
 
-def test_the_quick_way_of_reading_says_what_parse_line_says() -> None:
-    """Twice over the same lines: the second time everything is known already."""
+def test_the_fast_reader_agrees_with_parse_line() -> None:
+    """The lines are read twice: the second time all parts are in the cache."""
     lines = nasty_lines()
     expected = []
     for line in lines:
         request = parse_line(line)
         if request is not None and request.at_ns >= 0 and "path" in request.attributes:
-            said = {k: v for k, v in request.attributes.items() if k != "route"}
-            expected.append((request.at_ns, {k: v for k, v in said.items() if v not in ("", "-")}))
+            recorded = {k: v for k, v in request.attributes.items() if k != "route"}
+            expected.append(
+                (request.at_ns, {k: v for k, v in recorded.items() if v not in ("", "-")})
+            )
     reader = AccessReader(read_map(ALL.encode(), "map.yaml"))
     for _ in range(2):
         found: list[tuple[int, str, dict[str, str], int]] = []
@@ -104,7 +106,7 @@ def test_json_lines_that_cannot_be_used() -> None:
         ('{"at": 99999999999999999, "scope": "/a"}', "the time is before 1970 or after 2262"),
         ('{"at": 1, "scope": "/a", "units": -1}', "units is not a whole number"),
         ('{"at": 1, "scope": "a"}', "no scope for it"),
-        (json.dumps({"at": 1, "x": "x" * 70_000}), "longer than a line may be"),
+        (json.dumps({"at": 1, "x": "x" * 70_000}), "the line is too long"),
     ]
     for line, reason in bad:
         replayed = traffic(f"{good}\n\n{line}\n{good}\n".encode(), JSONL)
@@ -142,12 +144,12 @@ def test_csv_lines_that_cannot_be_used() -> None:
     ]
 
 
-def test_a_csv_header_must_have_what_the_map_names() -> None:
+def test_a_csv_header_must_have_the_columns_of_the_map() -> None:
     cases = {
-        "when,tenant": "the log has no column 'who' that the map names: it has when, tenant",
-        "when,who,who": "the log has twice the column 'who' that the map names: "
+        "when,tenant": "the log has no column 'who', which the map uses: it has when, tenant",
+        "when,who,who": "the log has more than one column 'who', which the map uses: "
         "it has when, who, who",
-        '"when': "the first line of the log is no CSV header",
+        '"when': "the first line of the log is not a CSV header",
     }
     for header, message in cases.items():
         with pytest.raises(UsageError) as raised:
@@ -186,7 +188,7 @@ def test_times(form: str, text: str, expected: int | None) -> None:
 
 
 class Dripping:
-    """A pipe that gives few bytes at a time."""
+    """Pipe that returns few bytes at a time."""
 
     def __init__(self, data: bytes, size: int) -> None:
         self._file = io.BytesIO(data)
@@ -203,7 +205,7 @@ def lines_of(data: bytes, size: int = 1 << 20) -> tuple[list[str], list[str], in
     return [line for block in blocks for line in block], damaged, sum(passed)
 
 
-def test_gzip_is_recognised_by_its_first_bytes_however_they_arrive() -> None:
+def test_gzip_is_recognised_by_its_first_bytes_in_blocks_of_any_size() -> None:
     text = generated(300)
     expected = text.decode().splitlines()
     packed = gzip.compress(text[:9000]) + gzip.compress(text[9000:]) + b"\0" * 512
@@ -226,7 +228,7 @@ def test_damaged_gzip_is_read_as_far_as_it_goes() -> None:
     assert replayed.reading.damaged == "the gzip data ends too early"
 
 
-def test_bytes_that_are_no_text_and_lines_without_end() -> None:
+def test_bytes_that_are_not_text_and_endless_lines() -> None:
     assert lines_of(b"a\xff\nb")[0] == ["a\ufffd", "b"]
     found, _, _ = lines_of(b"x" * 3_000_000 + b"\nlast\n")
     assert found[-1] == "last"
@@ -236,7 +238,7 @@ def test_bytes_that_are_no_text_and_lines_without_end() -> None:
     assert replayed.reading.malformed == 2
 
 
-def test_the_same_log_gives_the_same_calls_however_its_bytes_arrive() -> None:
+def test_calls_do_not_depend_on_the_size_of_blocks() -> None:
     lines = generated(9000, rate=50).splitlines(keepends=True)
     random.Random(1).shuffle(lines)
     data = b"".join(lines)

@@ -1,4 +1,4 @@
-"""Traffic maps: what they mean, and every mistake with its exact message."""
+"""Traffic maps: their meaning, and every mistake with its exact message."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MISTAKES = Path(__file__).parent / "mistakes"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in MISTAKES.glob("*.yaml")))
-def test_every_mistake_has_its_place_and_its_words(name: str) -> None:
-    """One file per mistake; what is said of it stands beside it."""
+def test_every_mistake_has_its_exact_finding(name: str) -> None:
+    """There is one file for each mistake, with the exact findings beside it."""
     path = MISTAKES / f"{name}.yaml"
     with pytest.raises(MapError) as raised:
         read_map(path.read_bytes(), path.name)
-    said = "".join(f"{found}\n" for found in raised.value.diagnostics)
-    assert said == path.with_suffix(".txt").read_text(encoding="utf-8")
+    text = "".join(f"{found}\n" for found in raised.value.diagnostics)
+    assert text == path.with_suffix(".txt").read_text(encoding="utf-8")
     assert str(raised.value) == f"the traffic map {path.name} is not valid"
     assert isinstance(raised.value, UsageError)
 
@@ -65,8 +65,8 @@ def test_a_field_may_hold_the_scope_itself() -> None:
 
 
 def test_attributes_are_fields_constants_or_heads_of_paths() -> None:
-    said = "{a: x, b: {const: acme}, c: {field: p, segments: 1}, d: {field: p, segments: 2}}"
-    found = mapper(f"format: jsonl\ntime: at\nscope: /\nattributes: {said}\n")
+    text = "{a: x, b: {const: acme}, c: {field: p, segments: 1}, d: {field: p, segments: 2}}"
+    found = mapper(f"format: jsonl\ntime: at\nscope: /\nattributes: {text}\n")
     assert found.attributes({"x": "1", "p": "/files/a/b?c=/d"}) == {
         "a": "1", "b": "acme", "c": "/files", "d": "/files/a"
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Policies and tests as text, run."""
+"""Helpers to run tests with policies as text."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ HEAD = "---\napiVersion: ratectl/v1\n"
 
 
 def policy(scope: str, body: str) -> str:
-    """A document of kind Policy."""
+    """Return a document of kind Policy."""
     return f"{HEAD}scope: {scope}\n{body}\n"
 
 
 def case(name: str, *steps: str, start: str = "") -> str:
-    """A document of kind PolicyTest."""
+    """Return a document of kind PolicyTest."""
     begins = f"start: {start}\n" if start else ""
     return f"{HEAD}kind: PolicyTest\nname: {name}\n{begins}steps:\n" + "".join(
         f"  - {step}\n" for step in steps
@@ -34,13 +34,13 @@ def report(*documents: str) -> Report:
 
 
 def result(policies: str, *steps: str, start: str = "") -> Result:
-    """Of one test."""
+    """Return the result of the only test."""
     (only,) = report(policies, case("it", *steps, start=start)).results
     return only
 
 
 def differences(found: Result) -> list[tuple[str, str, str]]:
-    """What was expected otherwise: field, expected, got."""
+    """Return the differences: field, expected, got."""
     return [
         (each.field, each.expected, each.got)
         for failure in found.failures

@@ -1,4 +1,4 @@
-"""Running tests: what requests come to, to the nanosecond, and what is said where it differs."""
+"""Running tests: results of requests, exact to the nanosecond, and reported differences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SHOP = policy("/shop", "limits: {spike: {rate: 10/s, burst: 20, per: client}}")
 
 
-def test_a_burst_and_what_its_refusal_says() -> None:
+def test_a_burst_and_the_fields_of_its_refusal() -> None:
     found = result(
         SHOP,
         "{scope: /shop, attributes: {client: a}, times: 25, expect: {allowed: 20, "
@@ -38,7 +38,7 @@ def test_a_burst_and_what_its_refusal_says() -> None:
     assert (found.steps, found.requests) == (4, 28)
 
 
-def test_every_field_that_differs_is_told() -> None:
+def test_every_difference_is_reported() -> None:
     found = result(
         SHOP,
         "{scope: /shop, times: 25, expect: {allowed: 21, first_refused: 22, shadow: 1, "
@@ -74,7 +74,7 @@ def test_requests_are_spaced_and_time_goes_on() -> None:
         "{scope: /shop, expect: {allowed: 0}}",
         "{at: 6s, scope: /shop, expect: {allowed: 1}}",
     )
-    # 20 at once and one for each 100 ms: of the first 39 requests each finds a token.
+    # 20 at once and one token every 100 ms: each of the first 39 requests gets a token.
     assert differences(found) == []
 
 
@@ -122,7 +122,7 @@ def test_quotas_follow_the_calendar_of_the_test() -> None:
     limits = 'limits: {daily: {algorithm: quota, rate: 3/day, resets: "00:00 Europe/Berlin"}}'
     found = result(
         policy("/", limits),
-        # The night in which clocks go forward: midnight to midnight is 23 hours.
+        # Clocks go forward in this night: from midnight to midnight it is 23 hours.
         "{scope: /, times: 4, expect: {allowed: 3, retry_after: 23h}}",
         "{at: 2026-03-29T23:59:59.999999 Europe/Berlin, scope: /, "
         "expect: {allowed: 0, retry_after: 1us}}",
@@ -133,7 +133,7 @@ def test_quotas_follow_the_calendar_of_the_test() -> None:
 
 
 def test_the_usual_start_is_a_monday() -> None:
-    """Weeks begin with it."""
+    """Weeks begin on a Monday."""
     limits = "limits: {weekly: {algorithm: quota, rate: 1/week}}"
     found = result(policy("/", limits), "{scope: /, times: 2, expect: {retry_after: 7day}}")
     assert differences(found) == []
@@ -152,7 +152,7 @@ def test_the_usual_start_is_a_monday() -> None:
 def test_counts_are_those_of_the_engine(
     make: MakeEngine, steps: list[tuple[int, int, int, int]]
 ) -> None:
-    """Against the engine asked one request at a time."""
+    """The counts equal those of an engine that is called for each request."""
     text = []
     engine = make(lambda: 0)
     engine.swap(compile_tree(load_valid(["-"], stdin=SHOP.encode()).tree, 1), 0)
@@ -216,11 +216,11 @@ class TestEffective:
         assert failure.number == 2
         assert set(failure.limits) == {"spike", "steady", "daily", "fleet"}
 
-    def test_a_limit_that_is_not_there(self) -> None:
-        """Overrides will bring limits that hold for some requests only."""
+    def test_a_limit_that_does_not_exist(self) -> None:
+        """A limit may exist only for some requests."""
         resolved = resolve(load_valid(["-"], stdin=SHOP.encode()).tree, "/shop")
-        said = Effective.model_validate({"limits": {"card": {"mode": "off"}}})
-        assert list(of_effective(said, resolved)) == [
+        effective = Effective.model_validate({"limits": {"card": {"mode": "off"}}})
+        assert list(of_effective(effective, resolved)) == [
             ("limits.card", "a limit in force", "no limit of this name")
         ]
 

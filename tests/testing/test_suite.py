@@ -1,4 +1,4 @@
-"""Suites: which tests there are, what they cover, and policies that change as time passes."""
+"""Suites: names of tests, coverage, and policies that change over time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TEN = "{scope: /shop, times: 11, expect: {allowed: 10}}"
 
 
 class TestSuite:
-    def test_names_in_order_and_chosen(self) -> None:
+    def test_names_in_order_and_selection_by_pattern(self) -> None:
         documents = (case("b one", TEN), SHOP, case("a two", TEN), case("c three", TEN))
         assert suite(*documents).names == ("b one", "a two", "c three")
         assert suite(*documents, pattern="^[ab] ").names == ("b one", "a two")
@@ -40,7 +40,7 @@ class TestSuite:
         with pytest.raises(UsageError, match="no test called 'three'"):
             tests.run("three")
 
-    def test_a_pattern_must_be_one(self) -> None:
+    def test_a_pattern_must_be_a_regular_expression(self) -> None:
         with pytest.raises(UsageError, match=r"'\(' is not a regular expression"):
             suite(SHOP, pattern="(")
 
@@ -48,7 +48,7 @@ class TestSuite:
         with pytest.raises(PolicyError, match="RC406"):
             suite(SHOP, case("one", "{scope: /shop, expect: {limit: spiek}}"))
 
-    def test_nothing_run_is_nothing_shown(self) -> None:
+    def test_a_report_without_tests_has_not_passed(self) -> None:
         empty = report(SHOP)
         assert not empty.passed
         assert str(empty) == "no test ran"
@@ -79,7 +79,7 @@ class TestCoverage:
         + policy("/blog", "owner: team")
     )
 
-    def test_what_is_met_and_what_refuses(self) -> None:
+    def test_covered_items_and_refusals(self) -> None:
         found = report(
             self.POLICIES,
             case("a", "{scope: /shop, times: 3, expect: {allowed: 3, shadow: 1}}"),
@@ -119,7 +119,7 @@ class TestCoverage:
 
 
 class _Changing(World):
-    """Until the second minute a rate of 10/s, from then on 2/s: as an Exception will do."""
+    """World with a rate of 10/s until a time, and 2/s after it, like an exception."""
 
     def __init__(self, early: str, late: str, change: int) -> None:
         trees = [load_valid(["-"], stdin=text.encode()).tree for text in (early, late)]
@@ -134,13 +134,13 @@ class _Changing(World):
         return self._change if now < self._change else None
 
 
-def test_plans_that_change_take_force_at_their_instant() -> None:
-    """Buckets go on: 10 at once, then the later and slower rate from the very instant."""
+def test_plans_change_at_their_instant() -> None:
+    """Buckets are kept: 10 at once, then the slower rate from the instant of the change."""
     early = policy("/", "limits: {spike: {rate: 10/s, burst: 10}, old: {rate: 50/s}}")
     late = policy("/", "limits: {spike: {rate: 2/s, burst: 10}, new: {rate: 50/s}}")
     steps = (
         "{scope: /, times: 12, every: 1ns, expect: {allowed: 10, first_refused: 11}}",
-        # Up to 1 s ten tokens come; 20 requests in two seconds meet 10 tokens, and 2 after that.
+        # Ten tokens in the first second, then 2 per second: 12 for 20 requests in two seconds.
         "{at: 0.5s, scope: /, times: 21, every: 50ms, expect: {allowed: 11}}",
     )
     tests = early + case("it", *steps, start="1971-01-01T00:00Z")
@@ -157,7 +157,7 @@ def test_plans_that_change_take_force_at_their_instant() -> None:
     assert (limits.total, limits.missed) == (3, ()), "also what ended or began in between"
 
 
-def test_the_very_instant_of_a_change_is_after_it() -> None:
+def test_the_instant_of_a_change_is_under_the_new_plans() -> None:
     early, late = (policy("/", f"limits: {{spike: {{rate: {rate}/s}}}}") for rate in (5, 0))
     steps = (
         "{at: 999_999_999ns, scope: /, expect: {allowed: 1}}",
@@ -180,19 +180,19 @@ class TestExamples:
         [
             ("checkout", "burst: 600", "burst: 599", "the checkout takes the rush of a sale"),
             ("checkout", "rate: 250/s", "rate: 249/s", "the checkout takes the rush of a sale"),
-            ("checkout", "rate: 5/min", "rate: 6/min", "guessing card numbers is noticed"),
-            ("checkout", ", mode: shadow", "", "guessing card numbers is noticed"),
+            ("checkout", "rate: 5/min", "rate: 6/min", "guesses of card numbers are counted"),
+            ("checkout", ", mode: shadow", "", "guesses of card numbers are counted"),
             ("checkout", "burst: 900", "burst: 901", "gold customers get more"),
-            ("team", "burst: 1600", "burst: 1500", "the merchants share what the processor"),
+            ("team", "burst: 1600", "burst: 1500", "all merchants share the capacity"),
             ("black-friday", "28T00:00+", "28T00:01+", "black friday begins and ends"),
             ("black-friday", "01T00:00+", "01T00:00:00.001+", "black friday begins and ends"),
             ("black-friday", "2036-12-01T00:00+", "2036-11-30T23:59+", "black friday begins and"),
-            ("refunds", "on_error: deny", "on_error: allow", "refunds are held to their cap"),
-            ("refunds", "burst: 20}", "burst: 21}", "refunds are held to their cap"),
+            ("refunds", "on_error: deny", "on_error: allow", "refunds are clipped to their cap"),
+            ("refunds", "burst: 20}", "burst: 21}", "refunds are clipped to their cap"),
             ("refunds", "rate: 50/day", "rate: 49/day", "a merchant gets fifty payouts a day"),
         ],
     )
-    def test_a_broken_promise_is_noticed(
+    def test_a_lower_burst_makes_tests_fail(
         self, tmp_path: Path, file: str, before: str, after: str, failing: str
     ) -> None:
         import shutil

@@ -1,4 +1,4 @@
-"""Reading access logs: what is a line, what is not, and that nothing crashes the reader."""
+"""Reader of access logs: valid and malformed lines."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def line(
     return f'{client} - {user} {stamp} "{asked}" {tail}'
 
 
-def said(text: str) -> dict[str, str]:
+def attributes_of(text: str) -> dict[str, str]:
     request = parse_line(text)
     assert request is not None, text
     return dict(request.attributes)
 
 
 def test_a_combined_line() -> None:
-    """Every attribute, the time and the size."""
+    """The request has every attribute, the time and the size."""
     assert parse_line(line()) == Request(
         T0,
         {
@@ -54,9 +54,9 @@ def test_a_combined_line() -> None:
 
 def test_a_common_line_says_no_agent() -> None:
     """Without the two quoted fields, the attribute is absent."""
-    assert "agent" not in said(line(tail="200 512"))
-    assert "agent" not in said(line(tail='200 512 "-" "-"'))
-    assert "agent" not in said(line(tail='200 512 "-" ""'))
+    assert "agent" not in attributes_of(line(tail="200 512"))
+    assert "agent" not in attributes_of(line(tail='200 512 "-" "-"'))
+    assert "agent" not in attributes_of(line(tail='200 512 "-" ""'))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_common_line_says_no_agent() -> None:
     ],
 )
 def test_times_are_utc(stamp: str, seconds: int) -> None:
-    """Zones, leap days and the leap second."""
+    """This covers zones, leap days and the leap second."""
     request = parse_line(line(stamp=stamp))
     assert request is not None
     assert request.at_ns == T0 + seconds * NS
@@ -96,16 +96,16 @@ def test_times_are_utc(stamp: str, seconds: int) -> None:
         (r"GET /a\"b HTTP/1.1", "GET", '/a"b', '/a"b'),
     ],
 )
-def test_what_was_asked(asked: str, method: str, path: str, route: str) -> None:
-    """Method, path without query, and route."""
-    found = said(line(asked=asked))
+def test_request_lines(asked: str, method: str, path: str, route: str) -> None:
+    """The fields are method, path without query, and route."""
+    found = attributes_of(line(asked=asked))
     assert (found["method"], found["path"], found["route"]) == (method, path, route)
 
 
 @pytest.mark.parametrize("asked", ["-", "", r"\x16\x03\x01", "hello", "GET  /two HTTP/1.1", "GET"])
-def test_no_http_is_a_request_without_method_and_path(asked: str) -> None:
-    """Counted traffic all the same: the client and status are known."""
-    found = said(line(asked=asked, tail="400 226"))
+def test_a_request_that_is_not_http_has_no_method_and_path(asked: str) -> None:
+    """The line is still traffic: its client and status are known."""
+    found = attributes_of(line(asked=asked, tail="400 226"))
     assert found == {"client": "192.0.2.1", "status": "400"}
 
 
@@ -123,8 +123,10 @@ def test_no_http_is_a_request_without_method_and_path(asked: str) -> None:
     ],
 )  # fmt: skip
 def test_quotes_and_escapes(agent: str, read: str) -> None:
-    """As Apache and nginx escape them."""
-    assert said(line(tail=f'200 5 "https://example.org/?q=\\"" "{agent}"'))["agent"] == read
+    """Apache and nginx escape them in this way."""
+    assert (
+        attributes_of(line(tail=f'200 5 "https://example.org/?q=\\"" "{agent}"'))["agent"] == read
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,15 +140,15 @@ def test_quotes_and_escapes(agent: str, read: str) -> None:
     ],
 )
 def test_clients_and_users(client: str, user: str) -> None:
-    """IPv6, host names, and user names with spaces."""
-    assert said(line(client=client, user=user))["client"] == client
+    """This covers IPv6, host names, and user names with spaces."""
+    assert attributes_of(line(client=client, user=user))["client"] == client
 
 
 def test_fields_that_a_site_appends_are_ignored() -> None:
-    """A duration, a forwarded address, another quoted field; a carriage return."""
+    """This covers a duration, a forwarded address, another quoted field and a carriage return."""
     for more in (" 0.012", ' "203.0.113.9"', " 0.1 0.2 -", ' rt=0.1 "x" y', "\r"):
-        assert said(line(tail='200 5 "-" "Hare/1.0"' + more))["agent"] == "Hare/1.0"
-    assert said(line(tail="200 5 0.012"))["status"] == "200"
+        assert attributes_of(line(tail='200 5 "-" "Hare/1.0"' + more))["agent"] == "Hare/1.0"
+    assert attributes_of(line(tail="200 5 0.012"))["status"] == "200"
 
 
 BAD = [
@@ -177,13 +179,13 @@ BAD = [
 
 
 @pytest.mark.parametrize("text", BAD, ids=lambda text: repr(text[-30:]))
-def test_what_is_no_line(text: str) -> None:
-    """None, never an exception."""
+def test_malformed_lines(text: str) -> None:
+    """The result is None; nothing is raised."""
     assert parse_line(text) is None
 
 
 def test_a_log_counts_what_it_skips(tmp_path: Path) -> None:
-    """Blank lines are nothing; malformed ones are counted and the first few shown."""
+    """Blank lines are ignored; malformed lines are counted, and the first few are kept."""
     path = tmp_path / "access.log"
     bad = [text for text in BAD if text and "\n" not in text and len(text) < 1_000]
     path.write_text("\n\n".join([line(), *bad, line()]) + "\n", encoding="utf-8")
@@ -198,21 +200,21 @@ def test_a_log_counts_what_it_skips(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 def test_the_last_line_may_lack_its_break(tmp_path: Path, end: str) -> None:
-    """A log that is still written to."""
+    """The log may still be growing."""
     path = tmp_path / "access.log"
     path.write_bytes((line() + "\n" + line() + end).encode())
     assert len(list(AccessLog(path))) == 2
 
 
 def test_gzip_is_recognised_by_its_bytes(tmp_path: Path) -> None:
-    """Whatever the name says; several members in one file too."""
+    """The file name does not matter; a file may have several gzip members."""
     path = tmp_path / "access.log"
     path.write_bytes(gzip.compress(line().encode() + b"\n") * 2)
     assert len(list(AccessLog(path))) == 2
 
 
-def test_a_damaged_gzip_file_gives_what_it_holds(tmp_path: Path) -> None:
-    """Cut short, or with a flipped byte: the report says so."""
+def test_a_damaged_gzip_file_is_read_up_to_the_damage(tmp_path: Path) -> None:
+    """The report has the reason: the file is cut off, or a byte is changed."""
     whole = gzip.compress("".join(f"{line(client=f'192.0.2.{n}')}\n" for n in range(9999)).encode())
     for damage in (whole[: len(whole) // 2], whole[:-40] + b"\xff" * 40, whole + b"trailing"):
         path = tmp_path / "access.log.gz"
@@ -222,8 +224,8 @@ def test_a_damaged_gzip_file_gives_what_it_holds(tmp_path: Path) -> None:
         assert log.report.damaged
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
-    """Latin-1 in an agent is replaced; a line without end is dropped, not gathered."""
+def test_bytes_that_are_not_text(tmp_path: Path) -> None:
+    """Latin-1 in an agent is replaced; an endless line is dropped, not kept in memory."""
     path = tmp_path / "access.log"
     latin = line(tail='200 5 "-" "caf\xe9"').encode("latin-1")
     path.write_bytes(latin + b"\n" + b"\x00" * 3_000_000 + b"\n" + latin)
@@ -233,7 +235,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 
 def test_an_empty_log(tmp_path: Path) -> None:
-    """Nothing, and nothing wrong."""
+    """The log has no requests and no malformed lines."""
     (tmp_path / "empty").write_bytes(b"")
     log = AccessLog(tmp_path / "empty")
     assert list(log) == []
@@ -241,7 +243,7 @@ def test_an_empty_log(tmp_path: Path) -> None:
 
 
 def test_a_missing_log_is_an_error(tmp_path: Path) -> None:
-    """That one the caller must hear of."""
+    """Opening raises an error."""
     with pytest.raises(OSError, match="missing"):
         next(iter(AccessLog(tmp_path / "missing")))
 
@@ -259,8 +261,8 @@ word = st.text(
     agent=st.text(min_size=1).filter(lambda text: text != "-"),
     size=st.integers(0, 10**18 - 1),
 )
-def test_what_is_written_reads_back(at: int, client: str, path: str, agent: str, size: int) -> None:
-    """``parse_line`` undoes ``format_line``, whatever the agent says."""
+def test_a_written_line_reads_back(at: int, client: str, path: str, agent: str, size: int) -> None:
+    """``parse_line`` is the inverse of ``format_line`` for any agent."""
     agent = agent.encode("utf-8", "replace").decode()
     route = path if path.find("/", 1) < 0 else path[: path.find("/", 1)]
     attributes = {"client": client, "status": "200", "method": "GET", "path": path, "route": route}
@@ -270,14 +272,14 @@ def test_what_is_written_reads_back(at: int, client: str, path: str, agent: str,
 
 @settings(max_examples=300, deadline=None)
 @given(st.text() | st.text(st.sampled_from('192.0 -["]\\x/MayGET:+%2015\n')))
-def test_no_text_crashes_it(text: str) -> None:
-    """Any text: a request or None."""
+def test_no_text_makes_the_reader_fail(text: str) -> None:
+    """Any text gives a request or None."""
     request = parse_line(text)
     assert request is None or request.attributes["client"]
 
 
 def test_hostile_lines_take_no_time() -> None:
-    """Nothing in the expression backtracks beyond the line's length."""
+    """The expression does not backtrack beyond the length of the line."""
     for text in ('"' * 60_000, "\\" * 60_000, "a " * 30_000, line() + '" "' * 20_000, "[" * 60_000):
         started = time.process_time()
         parse_line(text)

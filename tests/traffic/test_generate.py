@@ -1,4 +1,4 @@
-"""The generator: the same everywhere, and shaped like the log it is modelled on."""
+"""Generator: the same requests everywhere, with the statistics of the log."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GOLDEN = "86a69ce2f717ac6322d03a08ca43b6fca90ef7742c2894a5df95b72421b66c71"
-"""Of 20,000 requests of seed 7: a change here changes every recorded figure and demo."""
+"""Hash of 20,000 requests of seed 7: if it changes, recorded figures and the demo change too."""
 
 MODEL = {
-    # figure: (as measured in the log, how far off a generated stream may be)
+    # figure: (value of the log, tolerance for a generated stream)
     "clients": (1753, 300),
     "top 10 clients' share": (0.204, 0.04),
     "busiest client's share": (0.048, 0.03),
@@ -51,12 +51,12 @@ def digest(requests: list[Request]) -> str:
 
 
 def test_the_same_seed_gives_the_same_requests_on_every_machine_and_version() -> None:
-    """A golden hash: the sequence is part of the promise."""
+    """The sequence is guaranteed: its hash must not change."""
     assert digest(list(islice(generate(7), 20_000))) == GOLDEN
 
 
 def test_nothing_depends_on_the_order_of_hashes() -> None:
-    """Another hash seed, another process: the same bytes."""
+    """Another process with another hash seed writes the same bytes."""
     code = (
         "import hashlib; from itertools import islice; from ratectl.traffic import generate;"
         "print(hashlib.sha256(repr([tuple(r) for r in islice(generate(7), 20000)])"
@@ -70,13 +70,13 @@ def test_nothing_depends_on_the_order_of_hashes() -> None:
 
 
 def test_seeds_differ() -> None:
-    """Another seed, another stream."""
+    """Another seed gives another stream."""
     assert list(islice(generate(1), 50)) != list(islice(generate(2), 50))
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_its_shape_is_the_log_s(seed: int) -> None:
-    """Every figure of the model, for any seed."""
+def test_the_generated_shape_is_that_of_the_log(seed: int) -> None:
+    """Every figure is within its tolerance, for any seed."""
     found = measure(list(islice(generate(seed), 10_000)))
     assert found.keys() == MODEL.keys()
     off = {k: found[k] for k, (want, most) in MODEL.items() if abs(found[k] - want) > most}
@@ -84,16 +84,16 @@ def test_its_shape_is_the_log_s(seed: int) -> None:
 
 
 @pytest.mark.reallog
-def test_the_recorded_figures_are_the_log_s(real_log: Path) -> None:
-    """What the table above calls measured is what the log says."""
+def test_the_recorded_figures_are_those_of_the_log(real_log: Path) -> None:
+    """The values above are those of the log."""
     found = measure(list(ordered(AccessLog(real_log), 60 * NS)))
     assert {k: round(found[k], 2) for k in MODEL} == {
         k: pytest.approx(want, abs=0.011) for k, (want, _) in MODEL.items()
     }
 
 
-def test_the_docstring_s_figures_are_the_generator_s() -> None:
-    """The second column of the table in the module's docstring, for seed 1."""
+def test_the_figures_in_the_docstring_are_current() -> None:
+    """This is the second column of the table in the docstring of the module, for seed 1."""
     found = measure(list(islice(generate(1), 10_000)))
     lines = (module.__doc__ or "").splitlines()
     for name, value in found.items():
@@ -101,8 +101,8 @@ def test_the_docstring_s_figures_are_the_generator_s() -> None:
         assert line.split()[-1] == f"{value:.4g}", name
 
 
-def test_time_runs_forward_and_the_rate_is_what_was_asked() -> None:
-    """Ordered by time; over two days within 5 % of the rate."""
+def test_time_runs_forward_at_the_given_rate() -> None:
+    """Requests are in time order; over two days the rate is within 5 %."""
     requests = []
     for request in generate(5, Shape(rate=0.5), start_ns=0):
         if request.at_ns >= 2 * 86_400 * NS:
@@ -113,8 +113,8 @@ def test_time_runs_forward_and_the_rate_is_what_was_asked() -> None:
     assert len(requests) == pytest.approx(0.5 * 2 * 86_400, rel=0.05)
 
 
-def test_days_have_a_rhythm_and_can_do_without() -> None:
-    """The busiest six hours against the quietest, with and without."""
+def test_the_daily_rhythm_can_be_turned_off() -> None:
+    """This compares the busiest six hours with the quietest, with and without rhythm."""
 
     def contrast(rhythm: float) -> float:
         hours = [0] * 24
@@ -133,20 +133,20 @@ def test_days_have_a_rhythm_and_can_do_without() -> None:
     [{"rate": 0}, {"rate": 1e9}, {"readers": 1.2}, {"audience": 0}, {"robots": 0}, {"rhythm": 2}],
 )
 def test_impossible_shapes_are_refused(wrong: dict[str, float]) -> None:
-    """A shape that cannot be is no shape."""
+    """A shape with impossible parameters raises ValueError."""
     with pytest.raises(ValueError, match=r"rate|readers|audience"):
         Shape(**wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shape", [Shape(readers=1, feeds=0), Shape(readers=0, feeds=1)])
 def test_one_kind_of_visitor_alone(shape: Shape) -> None:
-    """Only readers, or only feed readers."""
+    """There may be only readers, or only feed readers."""
     agents = {r.attributes.get("agent", "") for r in islice(generate(1, shape), 300)}
     assert all("Snail" in agent for agent in agents) == (shape.feeds == 1)
 
 
-def test_it_writes_itself_as_a_log_that_reads_back(tmp_path: Path) -> None:
-    """Through a file and back: the same, to the second."""
+def test_a_written_log_reads_back(tmp_path: Path) -> None:
+    """The requests are the same, with times in whole seconds."""
     requests = list(islice(generate(4), 2_000))
     file = io.StringIO()
     assert write_log(requests, file) == 2_000
@@ -157,8 +157,8 @@ def test_it_writes_itself_as_a_log_that_reads_back(tmp_path: Path) -> None:
     assert log.report.malformed == 0
 
 
-def test_a_line_is_apache_s() -> None:
-    """The combined format, letter by letter."""
+def test_a_line_has_the_format_of_apache() -> None:
+    """The line has exactly the combined format."""
     request = Request(
         1_431_857_103_000_000_000,
         {
@@ -175,6 +175,6 @@ def test_a_line_is_apache_s() -> None:
     )
 
 
-def test_the_example_of_the_package_is_true() -> None:
-    """Its docstring, run."""
+def test_the_example_of_the_package_runs() -> None:
+    """This runs the docstring."""
     assert doctest.testmod(ratectl.traffic).failed == 0

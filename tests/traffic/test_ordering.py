@@ -1,4 +1,4 @@
-"""The sorter: order, completeness, honesty about what came too late, bounded memory."""
+"""Sorter: order, completeness, late requests, and bounded memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ times = st.lists(st.integers(0, 200), max_size=80)
 
 
 def stream(at: list[int]) -> list[Request]:
-    """Requests whose size is their place in the stream."""
+    """Return requests whose size is their position in the stream."""
     return [Request(each, {"client": "c"}, number) for number, each in enumerate(at)]
 
 
@@ -31,8 +31,8 @@ def lateness(at: list[int]) -> int:
 
 @settings(max_examples=300)
 @given(times, st.integers(0, 250))
-def test_it_is_in_order_and_complete(at: list[int], window: int) -> None:
-    """Whatever comes: sorted, each request once, and time is only ever moved forward."""
+def test_requests_are_sorted_and_complete(at: list[int], window: int) -> None:
+    """For any input: sorted, each request once, and times only change to later ones."""
     sorter = ordered(stream(at), window)
     out = list(sorter)
     assert [r.at_ns for r in out] == sorted(r.at_ns for r in out)
@@ -46,7 +46,7 @@ def test_it_is_in_order_and_complete(at: list[int], window: int) -> None:
 @settings(max_examples=300)
 @given(times)
 def test_a_window_as_long_as_the_disorder_sorts_exactly(at: list[int]) -> None:
-    """Stably, and nothing is late."""
+    """The order is stable, and no request is late."""
     requests = stream(at)
     sorter = ordered(requests, lateness(at))
     assert list(sorter) == sorted(requests, key=lambda r: r.at_ns)
@@ -55,8 +55,8 @@ def test_a_window_as_long_as_the_disorder_sorts_exactly(at: list[int]) -> None:
 
 @settings(max_examples=200)
 @given(times, st.integers(0, 50))
-def test_it_looks_ahead_no_further_than_the_window(at: list[int], window: int) -> None:
-    """Before it reads on, it has given out all that the window no longer covers."""
+def test_the_look_ahead_is_bounded_by_the_window(at: list[int], window: int) -> None:
+    """All requests outside the window are yielded before more are read."""
     requests = stream(at)
     held: set[int] = set()
 
@@ -76,7 +76,7 @@ def test_it_looks_ahead_no_further_than_the_window(at: list[int], window: int) -
 @settings(max_examples=200)
 @given(times, st.integers(1, 10))
 def test_memory_is_bounded(at: list[int], most: int) -> None:
-    """However wide the window: no more than ``max_held`` are read ahead."""
+    """For any window, at most ``max_held`` requests are read ahead."""
     read = 0
 
     def source() -> Iterator[Request]:
@@ -93,8 +93,8 @@ def test_memory_is_bounded(at: list[int], most: int) -> None:
     assert given_out == len(at)
 
 
-def test_what_is_too_late_is_moved_and_counted() -> None:
-    """An example: the window is 5, and 3 comes 17 late."""
+def test_late_requests_get_a_later_time_and_are_counted() -> None:
+    """Example: the window is 5, and 3 comes 17 late."""
     sorter = ordered(stream([10, 20, 3, 21]), 5)
     assert [(r.at_ns, r.size) for r in sorter] == [(10, 0), (10, 2), (20, 1), (21, 3)]
     assert (sorter.late, sorter.most_late_ns) == (1, 7)
@@ -102,6 +102,6 @@ def test_what_is_too_late_is_moved_and_counted() -> None:
 
 @pytest.mark.parametrize(("window", "held"), [(-1, 1), (0, 0)])
 def test_impossible_windows_are_refused(window: int, held: int) -> None:
-    """A negative window, or room for nothing."""
+    """A negative window, or no room for a request, raises ValueError."""
     with pytest.raises(ValueError, match="window"):
         Ordered([], window, max_held=held)

@@ -1,4 +1,4 @@
-"""Figures of a stream of requests: what the generator must have in common with a real log."""
+"""Statistics of a stream of requests, to compare the generator with a real log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def measure(requests: list[Request]) -> dict[str, float]:
-    """Shares are of all requests; a visit is a client's requests less than half an hour apart."""
+    """Return figures. Shares are of all requests; gaps within a visit are below half an hour."""
     total = len(requests)
     clients = falling(Counter(request.attributes["client"] for request in requests))
     paths = falling(Counter(request.attributes.get("path", "-") for request in requests))
@@ -46,7 +46,7 @@ def falling(counts: Counter[str]) -> list[int]:
 
 
 def slope(counts: list[int]) -> float:
-    """Of log(count) by log(rank), least squares."""
+    """Return the slope of log(count) by log(rank), by least squares."""
     xs = [math.log(rank) for rank in range(1, len(counts) + 1)]
     ys = [math.log(each) for each in counts]
     mean_x, mean_y = fmean(xs), fmean(ys)
@@ -71,7 +71,7 @@ def gaps_and_visits(requests: list[Request]) -> tuple[list[int], list[int]]:
 
 
 def steadiness(requests: list[Request]) -> float:
-    """Median, over the ten busiest clients, of the share of hours in which they are seen."""
+    """Return the median, over the ten busiest clients, of the share of hours with requests."""
     first = requests[0].at_ns
     hours = (requests[-1].at_ns - first) // (3600 * NS) + 1
     busiest = Counter(request.attributes["client"] for request in requests).most_common(10)

@@ -11,8 +11,8 @@ from ratectl_cli.framework.text import Line, aligned, bold
 def version(ctx: typer.Context) -> int:
     """Print the version and the engine.
 
-    The engine is `c`, or `pure` where none was compiled. RATECTL_ENGINE chooses: `auto` (the
-    default), `c` or `pure`.
+    The engine is `c`, or `pure` and the reason why there is no compiled core.
+    RATECTL_ENGINE chooses: `auto` (the default), `c` or `pure`.
 
     Examples:
       ratectl version
@@ -21,7 +21,7 @@ def version(ctx: typer.Context) -> int:
     Exit codes:
       0  always
     """
-    from ratectl.engine import engine_type, why_not_compiled
+    from ratectl.engine import describe_engine, engine_type, why_not_compiled
     from ratectl.version import __version__
 
     data = {
@@ -33,9 +33,8 @@ def version(ctx: typer.Context) -> int:
     }
 
     def blocks() -> list[Line]:
-        why = why_not_compiled()
         rows = [
-            ("engine", f"pure (not compiled: {why})" if why else str(data["engine"])),
+            ("engine", describe_engine()),
             *((name, str(data[name])) for name in ("python", "platform")),
         ]
         return [bold(f"ratectl {__version__}"), *aligned(rows)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import BundleError, RatectlError, Refused
 from ratectl.history.generations import read_history, read_live
-from ratectl.stores import check_url, open_store
+from ratectl.stores import open_store
 from ratectl.stores.base import MAX_OPS, Delete
 from ratectl_cli.framework.signals import ended_by_signals
 
@@ -44,11 +44,10 @@ def set_up(store: str | None, *, keep: bool) -> Iterator[Stage]:
     :raises Refused: the environment contains records that are not the demo's.
     :raises UsageError: ``store`` is not the URL of a store.
     """
-    if store:
-        check_url(store)
+    named = _absolute(store) if store else None
     folder = Path(tempfile.mkdtemp(prefix="ratectl-demo-"))
     before = Path.cwd()
-    own = _anywhere(store) if store else f"sqlite:///{folder / 'demo.db'}"
+    own = named or f"sqlite:///{folder / 'demo.db'}"
     try:
         _only_ours(own)
         _clear(own)
@@ -69,10 +68,13 @@ def set_up(store: str | None, *, keep: bool) -> Iterator[Stage]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _anywhere(url: str) -> str:
-    """Return the URL with an absolute path, which is valid in any working directory."""
-    path = url.removeprefix("sqlite:///")
-    return url if path == url or path.startswith("/") else f"sqlite:///{Path(path).absolute()}"
+def _absolute(url: str) -> str:
+    """Return a URL that leads to the same store from any working directory.
+
+    :raises UsageError: it is no URL of a store.
+    """
+    with open_store(url) as store:
+        return store.url
 
 
 def _only_ours(url: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ratectl.fleet.convergence import wait_for
+from ratectl.fleet.convergence import wait_for_agents
 from ratectl_cli.render.waited import Waited
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def wait(session: Session, store: Store, generation: int, wanted: Enough | None)
     if wanted is None:
         return None
     return waited_for(
-        session, _PATIENCE, lambda seconds: wait_for(store, generation, wanted, seconds)
+        session,
+        _PATIENCE,
+        lambda seconds: wait_for_agents(store, generation, wanted, seconds=seconds),
     )
 
 

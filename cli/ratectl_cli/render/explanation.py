@@ -5,9 +5,10 @@ The text is made from the data, so both always agree.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ratectl.policy.language.instants import Instant
+from ratectl.policy.resolution.fields import EXPLAINED_FIELDS, FIELDS
 from ratectl_cli.framework.text import Styled, aligned, bold, dim
 from ratectl_cli.render.conditions import condition_blocks, exceptions_data, overrides_data
 from ratectl_cli.render.labels import bucket_label, origin_data, place_text, quoted
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from ratectl_cli.framework.text import Block, Line, Piece
 
 __all__ = ["explanation_blocks", "explanation_data", "limit_blocks"]
-
-_FIELDS: Final = (
-    "rate", "burst", "max", "hold", "resets", "per", "algorithm", "mode", "across",
-)  # fmt: skip
 
 
 def explanation_data(
@@ -132,34 +129,22 @@ def _limit(
     problem: Problem | None = None,
 ) -> dict[str, Any]:
     fields = {}
-    for name in _FIELDS:
+    for field in EXPLAINED_FIELDS:
+        name = field.name
         setting = limit.settings.get(name)
-        value = getattr(limit, name)
-        default = name in ("burst", "hold") or (name == "resets" and _resets_by_day(limit))
-        if setting is not None or (default and value is not None):
+        if setting is not None or (field.explains_default and field.text(limit) is not None):
+            value = getattr(limit, name)
             fields[name] = _field(tree, f"{part}.{limit.name}.{name}", value, setting)
             _add_clip(fields[name], tree, limit, name)
+    values = {field.name: getattr(limit, field.name) for field in FIELDS}
     return {
         "name": limit.name,
-        "algorithm": limit.algorithm,
-        "rate": None if limit.rate is None else str(limit.rate),
-        "burst": limit.burst,
-        "max": limit.max,
-        "hold": None if limit.hold is None else str(limit.hold),
-        "resets": None if limit.resets is None else str(limit.resets),
-        "across": limit.across,
-        "per": list(limit.per),
-        "mode": limit.mode,
+        **{name: None if value is None else _value(value) for name, value in values.items()},
         "bucket": {"scope": scope, "limit": limit.name, "overrides": list(limit.touched)},
         "key": {name: attributes.get(name) for name in limit.per},
         "problem": None if problem is None else problem.message,
         "fields": fields,
     }
-
-
-def _resets_by_day(limit: Limit) -> bool:
-    """Return True if ``resets`` matters: minutes and hours follow the clock."""
-    return limit.rate is not None and limit.rate.unit not in ("min", "h")
 
 
 def _field(tree: PolicyTree, path: str, value: object, setting: Setting | None) -> dict[str, Any]:

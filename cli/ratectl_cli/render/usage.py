@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.policy.resolution.fields import amounts_text
 from ratectl_cli.framework.text import Column, Styled, Table, bold, dim
 from ratectl_cli.render import times
 from ratectl_cli.render.labels import bucket_label
@@ -131,9 +132,7 @@ def _cells(row: UsageRow, stream: Stream) -> Sequence[Line]:
 def _rule(rule: Limit | None) -> Line:
     if rule is None:
         return "?"
-    text = f"max {rule.max} hold {rule.hold}" if rule.rate is None else str(rule.rate)
-    if rule.burst is not None:
-        text += f" burst {rule.burst}"
+    text = amounts_text(rule)
     if rule.per:
         text += f" per {', '.join(rule.per)}"
     parts: list[str | Styled] = [text]

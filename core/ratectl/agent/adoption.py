@@ -1,7 +1,7 @@
-"""What an agent is to enforce, by what the store says; and putting that in force.
+"""Adoption of generations: decide what a head asks of this agent, and put it in force.
 
-From a head to plans: trust, membership in a rollout, quarantine, fetching, verifying, swapping,
-persisting. Whatever fails on the way rejects that generation whole; the one in force stays.
+The steps from a head to plans: check trust, membership in a rollout and quarantine; fetch, verify,
+swap, persist. A failure at any step rejects the whole generation; the one in force stays.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ratectl.agent.enforcement import Enforcement
     from ratectl.agent.last_good import Slot
-    from ratectl.agent.shadow import Beside
+    from ratectl.agent.shadow import ShadowEvaluator
     from ratectl.agent.state import AgentState
     from ratectl.errors import RatectlError
     from ratectl.kill_switch.switches import Switches
@@ -41,7 +41,7 @@ __all__ = ["Adoption"]
 
 
 class Adoption:
-    """Keeps an engine on what the head wants of this agent. Used by one thread at a time or two."""
+    """Keeps an engine on the generation that the head asks for. Two threads may call ``see``."""
 
     def __init__(
         self,
@@ -49,42 +49,45 @@ class Adoption:
         state: AgentState,
         slot: Slot,
         trust: Trust | None,
-        rest: Callable[[float], object],
-        beside: Beside,
-        before: Adoption | None = None,
+        sleep: Callable[[float], object],
+        shadow: ShadowEvaluator,
+        parent: Adoption | None = None,
     ) -> None:
-        """``before``: of the process that forked this one, with what its engine enforces."""
+        """``parent``: adoption of the process that forked this one, whose engine goes on here.
+
+        ``sleep`` pauses long work (seconds) so that other threads run; it may end early.
+        """
         self._enforcement = enforcement
-        self._beside = beside
+        self._shadow = shadow
         self._state = state
         self._slot = slot
         self._trust = trust
-        self._rest = rest
+        self._sleep = sleep
         self._applying = threading.Lock()
         self._quarantine = Quarantine(slot.folder)
         self._in_force: Goal | None = None
         self._refused: tuple[Goal, str] | None = None
-        """What cannot be read, however often it is looked at, and why."""
-        self._left_alone: str | None = None
-        """Why a generation on disk was not tried; None once the store has been heard."""
+        """A generation whose bytes cannot be read at any attempt, and why."""
+        self._skipped: str | None = None
+        """Why a generation on disk was not tried; None after a head of the store was handled."""
         self._environment: str | None = None
         self._controlled: str | None = None
-        """The rollout that somebody controls now."""
+        """The rollout that has a controller now."""
         self._head: Item | None = None
-        """As it was last seen."""
+        """The head's item, as last read."""
         self._newest: dict[str, int] = {}
-        """The revision of each key as it was last seen."""
+        """The newest revision read of each key."""
         self._accepted: tuple[str, Head] | None = None
         """The newest head that was obeyed, and its environment."""
-        if before is not None:
-            # What the parent enforces is no news here: it is not fetched and applied again.
-            self._in_force, self._accepted = before._in_force, before._accepted  # noqa: SLF001
-            before._quarantine.leave_to_parent()  # noqa: SLF001
+        if parent is not None:
+            # The engine enforces the parent's generation already: do not fetch and apply it again.
+            self._in_force, self._accepted = parent._in_force, parent._accepted  # noqa: SLF001
+            parent._quarantine.leave_to_parent()  # noqa: SLF001
         if trust is not None:
             self._remember(trust)
 
     def _remember(self, trust: Trust) -> None:
-        """Recall what was accepted on this machine before, as far as it is proved."""
+        """Restore the newest accepted head from disk, if its signature is valid."""
         for environment, head in self._slot.accepted():
             known, newest = self._accepted or (None, None)
             with contextlib.suppress(BundleError):
@@ -94,21 +97,18 @@ class Adoption:
     # From disk ----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Enforce last-good, if there is one; or, in a forked child, go on with the parent's.
-
-        The state tells of what cannot be used.
-        """
+        """Enforce last-good, if there is one; or, in a forked child, go on with the parent's."""
         inherited = self._in_force
         if inherited is None:
             self._start_from_disk()
         elif inherited.rollout is None:
             self._go_on_in_child(inherited)
-        self._say_quarantine()
+        self._report_quarantine()
 
     def _go_on_in_child(self, goal: Goal) -> None:
-        """Put what the parent enforces on probation here too, unless workers have died of it.
+        """Put the parent's generation on probation here too, unless workers have died of it.
 
-        A candidate is on trial in the parent alone: that a worker ends soon says nothing of it.
+        A candidate is on trial in the parent only: workers may end early for other reasons.
         """
         if self._quarantine.refusal(goal.trial) is not None:
             self._start_from_disk()
@@ -130,7 +130,7 @@ class Adoption:
             self._state.problem("disk", str(error))
             return
         self._in_force = goal
-        if self._left_alone is not None:  # a neighbour may replace it, and the next may be bad too
+        if self._skipped is not None:  # a neighbour may replace it, and the next may be bad too
             self._persisting(good.generation, partial(self._save, good))
         if self._slot.trouble is not None:
             going_on = f"going on with generation {good.generation}"
@@ -144,7 +144,7 @@ class Adoption:
         )
 
     def _newest_sequence(self, good: LastGood) -> int:
-        """Return the sequence of the newest head that was accepted, as far as the disk tells."""
+        """Return the sequence of the newest accepted head that the disk knows."""
         if self._trust is None or good.environment is None:
             return good.head.sequence
         if self._accepted is None or self._accepted[1].sequence < good.head.sequence:
@@ -153,18 +153,18 @@ class Adoption:
 
     def _usable(self, good: LastGood) -> bool:
         suspicion = self._quarantine.refusal(Goal.of(good).trial)
-        self._left_alone = self._left_alone or suspicion
+        self._skipped = self._skipped or suspicion
         return suspicion is None and self._trusted(good)
 
     def _usable_as_last_resort(self, good: LastGood) -> bool:
         return self._quarantine.has_served(good.bundle) and self._trusted(good)
 
     def _trusted(self, good: LastGood) -> bool:
-        """:raises BundleError: it is not."""
+        """:raises BundleError: it must not be enforced."""
         if self._trust is not None:
             known = self._accepted[0] if self._accepted else good.environment
             try:
-                # It was the newest once: what has come since may have been refused.
+                # Its head may be older than the newest accepted one: later ones may have failed.
                 self._trust.verify(good.head, good.environment, known, None)
             except BundleError as error:
                 raise BundleError(f"last-good generation {good.generation}: {error}") from None
@@ -172,32 +172,32 @@ class Adoption:
 
     # From the store -----------------------------------------------------------------------------
 
-    def anew(self) -> None:
-        """Read the store's identity again, and go by its revisions: it may be another one now."""
+    def forget_store(self) -> None:
+        """Forget the store's identity and revisions: after a reconnect it may be another store."""
         self._environment = None
         self._newest.clear()
 
     def see(self, store: Store, items: Mapping[str, Item | None]) -> None:
-        """React to the head and the controller as they are in the store; None where one is gone.
+        """React to the head and the controller key as read from the store; None for a deleted key.
 
-        What is not among ``items`` is as it was.
+        A key that is not in ``items`` is unchanged.
 
-        :raises StoreError: what the head names could not be fetched.
+        :raises StoreError: the bundle that the head names could not be fetched.
         """
         with self._applying:
             before = self._controlled
-            if CONTROLLER in items and self._is_news(items[CONTROLLER]):
+            if CONTROLLER in items and self._is_current(items[CONTROLLER]):
                 self._controlled = controlled(items[CONTROLLER])
-            if HEAD in items and self._is_news(items[HEAD]):
+            if HEAD in items and self._is_current(items[HEAD]):
                 self._head = items[HEAD]
             elif self._head is None or self._controlled == before:
                 return
-            # Whoever waited for somebody in control waits no more. The head is not read for that:
-            # every agent would, at the same moment.
+            # A new controller may let this agent join. The remembered head is used, since all
+            # agents would read the store at the same moment.
             self._see(store, self._head)
 
-    def _is_news(self, item: Item | None) -> bool:
-        """Whoever looked before something changed may come with it afterwards."""
+    def _is_current(self, item: Item | None) -> bool:
+        """Return False for a stale read (its revision is older than one already seen)."""
         if item is None:
             return True
         if item.mod_revision < self._newest.get(item.key, 0):
@@ -207,7 +207,7 @@ class Adoption:
 
     def _see(self, store: Store, item: Item | None) -> None:
         if item is None:
-            # Absence is not an instruction: policies end by publishing others.
+            # A missing head changes nothing: only a published generation replaces another.
             self._state.problem("generation", nothing_live(store, self._state.now.generation))
             return
         seen = time.monotonic()
@@ -234,21 +234,21 @@ class Adoption:
             except OSError as error:
                 self._state.problem("disk", f"cannot note what was accepted: {error}")
 
-    def prove(self, store: Store | None, switches: Switches) -> None:
-        """Return if switches of the store, or (None) from disk, may be obeyed.
+    def verify_switches(self, store: Store | None, switches: Switches) -> None:
+        """Return if kill switches may be obeyed. ``store``: their origin; None for the disk.
 
-        :raises Untrusted: this agent holds keys, and none of them has signed the switches.
+        :raises Untrusted: this agent has public keys, and none of them signed the switches.
         """
         if self._trust is not None:
             known = self._accepted[0] if self._accepted else None
-            here = known or self._trust.environment
-            environment = here if store is None else self._environment_of(store)
-            self._trust.prove(
+            expected = known or self._trust.environment
+            environment = expected if store is None else self._environment_of(store)
+            self._trust.verify_signature(
                 switches.KIND, switches.signed_part(), switches.signature, environment, known
             )
 
     def _pursue(self, store: Store, head: Head, environment: str | None, seen: float) -> None:
-        """Enforce the first that can be of what the head wants."""
+        """Enforce the first usable generation of those that the head asks for."""
         refusal: tuple[int, RatectlError] | None = None
         controlled_now = self._controlled
         for goal in goals(head, environment, self._slot.id, self._in_force, controlled_now):
@@ -262,8 +262,8 @@ class Adoption:
         except (BundleError, NotFound) as error:
             assert head.candidate is not None
             refusal = refusal or (head.candidate.generation, error)
-        self._left_alone = None
-        self._say_quarantine()
+        self._skipped = None
+        self._report_quarantine()
         if refusal is None:
             self._state.problem("generation", None, sequence=head.sequence, rejected=None)
         else:
@@ -303,21 +303,21 @@ class Adoption:
     def _evaluate(self, store: Store, candidate: Candidate | None) -> None:
         """Evaluate a candidate in shadow, if there is one."""
         wanted = candidate if candidate is not None and candidate.mode == "shadow" else None
-        if wanted is None or self._beside.rollout != wanted.rollout:
-            self._beside.end()
+        if wanted is None or self._shadow.rollout != wanted.rollout:
+            self._shadow.end()
             self._quarantine.end(shadow=True)
-        if wanted is None or self._beside.rollout is not None:
+        if wanted is None or self._shadow.rollout is not None:
             return
         goal = Goal(self._environment, wanted.generation, wanted.bundle, wanted.rollout)
         self._check(goal)
-        if self._beside.failed is not None and self._beside.failed[0] == wanted.rollout:
-            raise BundleError(self._beside.failed[1])
+        if self._shadow.failed is not None and self._shadow.failed[0] == wanted.rollout:
+            raise BundleError(self._shadow.failed[1])
         data = read_blob(store, wanted.bundle)
         with self._quarantine.trying(goal.trial, shadow=True), self._cooperative():
-            self._beside.begin(wanted, self._verified(goal, data))
+            self._shadow.begin(wanted, self._verified(goal, data))
 
     def _enforce(self, goal: Goal, data: bytes) -> list[list[Any]]:
-        """Returns what is not needed any more."""
+        """Put a goal's policies in force; return the objects to release (see ``cooperative``)."""
         with self._cooperative():
             tree = self._verified(goal, data)
             spent: list[list[Any]] = self._enforcement.enforce(tree, goal.generation)
@@ -326,7 +326,7 @@ class Adoption:
         return spent
 
     def _check(self, goal: Goal) -> None:
-        """:raises BundleError: it is known that it must not be tried."""
+        """:raises BundleError: it must not be tried: it failed before, or is in quarantine."""
         if self._refused is not None and goal == self._refused[0]:
             raise BundleError(self._refused[1])
         suspicion = self._quarantine.refusal(goal.trial)
@@ -334,16 +334,16 @@ class Adoption:
             raise BundleError(suspicion)
 
     def _is_last_resort(self, goal: Goal) -> bool:
-        """Return True for what has served before, as live, while nothing is in force."""
+        """Return True for a live generation that has served before, while nothing is in force."""
         served = goal.rollout is None and self._quarantine.has_served(goal.bundle)
         return served and self._in_force is None
 
-    def _say_quarantine(self) -> None:
-        """Say in the status what is left alone, or is enforced for want of another."""
-        text, goal = self._left_alone, self._in_force
+    def _report_quarantine(self) -> None:
+        """Report in the status a generation that is skipped, or enforced in spite of quarantine."""
+        text, goal = self._skipped, self._in_force
         suspicion = None if goal is None else self._quarantine.refusal(goal.trial)
         if goal is not None and suspicion is not None:
-            text = f"generation {goal.generation} is enforced for want of another: {suspicion}"
+            text = f"generation {goal.generation} is enforced as no other is usable: {suspicion}"
         self._state.problem("quarantine", text)
 
     def _verified(self, goal: Goal, data: bytes) -> PolicyTree:
@@ -354,11 +354,11 @@ class Adoption:
             raise
 
     def _cooperative(self) -> AbstractContextManager[None]:
-        """Requests are decided meanwhile; who is to end need not rest."""
-        return cooperative(Pacer(sleep=self._rest))
+        """Return a context in which long work pauses for requests, except while closing."""
+        return cooperative(Pacer(sleep=self._sleep))
 
     def _environment_of(self, store: Store) -> str | None:
-        # Where nobody is trusted who only writes: whoever changes the head can change that as well.
+        # With keys it is read each time: a writer that changes the head can change it as well.
         if self._environment is None or self._trust is not None:
             environment = read_environment(store)
             self._environment = environment.id if environment else None
@@ -382,17 +382,17 @@ class Adoption:
 
     # Life ---------------------------------------------------------------------------------------
 
-    def tend(self) -> None:
-        """Note now and then that the process lives on."""
-        if self._quarantine.tend():
-            self._say_quarantine()
+    def end_probation_if_due(self) -> None:
+        """End the probation of the generation in force if the process has lived long enough."""
+        if self._quarantine.end_probation_if_due():
+            self._report_quarantine()
 
     def close(self) -> None:
-        """End in good order."""
-        self._beside.end()
+        """Stop evaluating, and note that the process ended normally."""
+        self._shadow.end()
         self._quarantine.close()
 
     def _reject(self, generation: int, error: RatectlError, **changes: Any) -> None:
-        nothing = "" if self._state.now.generation else f"; {NOTHING_IN_FORCE}"
-        text = f"generation {generation or '?'} rejected: {error}{nothing}"
+        consequence = "" if self._state.now.generation else f"; {NOTHING_IN_FORCE}"
+        text = f"generation {generation or '?'} rejected: {error}{consequence}"
         self._state.problem("generation", text, rejected=generation, **changes)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, state_dir_of
 from ratectl.agent.following import Settings, follow
 from ratectl.agent.log import log
-from ratectl.agent.processes import belongs
+from ratectl.agent.processes import register
 from ratectl.engine import open_engine
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.decision import Decision
@@ -32,9 +32,9 @@ __all__ = ["Agent"]
 _NOTHING: Final[Mapping[str, str]] = {}
 _LOG_ERRORS_EVERY: Final = 60.0
 _LOOK_AGAIN: Final = (0.005, 0.1)
-"""Seconds between looks for a free slot: at first, and at most."""
+"""Seconds between attempts to get a free slot: the first, and the longest."""
 _LONGEST_SLEEP: Final = 0.5
-"""Seconds in which one who waits for his turn notices that nobody has to."""
+"""Seconds after which a waiting request notices that a kill switch is on."""
 
 
 class Agent:
@@ -43,8 +43,8 @@ class Agent:
     >>> agent = Agent("sqlite:///rates.db")                                # doctest: +SKIP
     >>> if not agent.check("/payments/checkout", {"tenant": "acme"}): ...  # doctest: +SKIP
 
-    Decisions never wait on I/O: threads of its own follow the store, and what they cannot reach or
-    will not accept leaves the policies in force as they are. Counts are those of this process.
+    Decisions never wait on I/O: the agent's own threads follow the store. When the store does not
+    answer, or a generation is rejected, the policies in force stay. Limits count in this process.
     """
 
     def __init__(
@@ -62,39 +62,39 @@ class Agent:
     ) -> None:
         """Start following ``source``: a store's URL, or a directory of YAML for development.
 
-        ``id``: how it appears in ``ratectl agents``; made up and remembered when not given.
+        ``id``: the agent's name in ``ratectl agents``. Default: a random one, kept on disk.
         ``on_error``: the answer while nothing is loaded, or when the limiter itself fails (a
         policy's own ``on_error`` comes first).
-        ``state_dir``: where last-good and the id are kept (default ``$XDG_STATE_HOME/ratectl``).
+        ``state_dir``: the folder for last-good and the id (default ``$XDG_STATE_HOME/ratectl``).
         ``ready_timeout``: seconds to wait for the first policies when none are on disk.
         ``report_interval``: seconds between usage reports.
-        ``max_bytes``: what its buckets may take in memory.
-        ``public_keys``: files with the keys (PEM) of those whom it obeys: heads that none of them
-        has signed are refused then (see ``signing``). Without, it obeys whatever the store says.
-        ``environment``: with ``public_keys``, the identity that the store must have; otherwise that
-        of the first head that it accepts.
+        ``max_bytes``: memory limit of the buckets.
+        ``public_keys``: files with trusted public keys (PEM). The agent then refuses every head
+        that none of them has signed (see ``signing``). Default: it obeys every head in the store.
+        ``environment``: with ``public_keys``, the identity that the store must have. Default: the
+        identity of the first head that the agent accepts.
 
         :raises UsageError: an argument cannot be used.
         :raises PolicyError: ``source`` is a directory that does not validate.
         """
         if on_error not in ("allow", "deny"):
             raise UsageError(f"on_error is 'allow' or 'deny', not {on_error!r}")
-        if not report_interval >= 0.05:  # which a NaN is not either
+        if not report_interval >= 0.05:  # refuses NaN, too
             raise UsageError("report_interval is at least 0.05 seconds")
         self._allow_on_error = on_error == "allow"
         self._errors = 0
         self._error_logged = 0.0
         self._failed_last: tuple[float, str] | None = None
-        """When a decision failed last (monotonic), and why."""
+        """Time of the last failed decision (monotonic seconds), and its error."""
         self._closing = False
-        """Whether anybody has begun to close it: a forked child follows nothing then."""
+        """True once closing has begun: a forked child then follows nothing."""
         self._closed = False
         self._closes = threading.RLock()
         open_new = partial(open_engine, time.monotonic_ns, max_bytes=max_bytes)
         self._engine = open_new()
         self._engine.guard(self._failed, self._unready)
         if type(self).check is Agent.check:
-            # The engine's own function: where it is compiled, no Python stands before it.
+            # The engine's own function: no Python call in front of a compiled one.
             self.check = self._engine.check  # type: ignore[method-assign,assignment]
         settings = Settings(
             source=source_of(source),
@@ -109,15 +109,15 @@ class Agent:
         self._following = follow(settings, self._engine)
         try:
             self._following.start()
-            belongs(self)
+            register(self)
             if not self.generation and not self.wait_ready(ready_timeout):
-                self._say_waiting()
-        except BaseException:  # whoever interrupts has no agent to close
+                self._log_waiting()
+        except BaseException:  # the caller has no agent that it could close
             self.close()
             raise
 
-    def _say_waiting(self) -> None:
-        """Log that nothing is in force, where no problem that was logged says why."""
+    def _log_waiting(self) -> None:
+        """Log that nothing is in force, unless a logged problem says why already."""
         if not self.status.problems:
             log.warning("%s", self.status.error)
 
@@ -126,9 +126,9 @@ class Agent:
     def check(
         self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: int = 1
     ) -> Decision:
-        """May this request pass? Charges every limit of ``scope`` or, when refused, none.
+        """Decide a request: charge every limit of ``scope`` or, when refused, none.
 
-        Where limits count what goes on at the same time, say when it is over: ``release()`` the
+        A concurrency limit holds a slot until the request is over: call ``release()`` on the
         decision, or use it as a context manager.
 
         ``cost``: units the request takes (0 only looks). Never blocks, and never raises for a
@@ -142,18 +142,19 @@ class Agent:
         """Decide requests in order, all as of one reading of the clock.
 
         Each is ``(scope, attributes)`` or ``(scope, attributes, cost)``. They are decided one by
-        one: a refused request does not undo those before it. Fails open like ``check``.
+        one: a refused request does not undo those before it. If the limiter fails, ``on_error``
+        answers, as for ``check``.
 
-        :raises UsageError: an entry is something else, or its cost is no cost.
+        :raises UsageError: an entry has another form, or its cost is negative or not an integer.
         """
         return self._engine.check_many(requests)
 
     def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
-        """``check`` for hot loops: a function of the values of these attributes, for one scope.
+        """Return a fast ``check`` for hot loops: a function of attribute values, for one scope.
 
-        It takes the values in order, None for an absent one, and answers True or False. It goes on
-        across reloads, like ``check``, and fails open like it. Slots of concurrency limits cannot
-        be released through a gate, and are freed after their ``hold``.
+        It takes the values in the order of ``names``, None for an absent one, and returns True or
+        False. It stays valid across reloads. If the limiter fails, ``on_error`` answers. Slots of
+        concurrency limits cannot be released through a gate: they are freed after their ``hold``.
 
         >>> admits = agent.gate("/payments/checkout", "tenant")  # doctest: +SKIP
         >>> if not admits("acme"): ...                           # doctest: +SKIP
@@ -172,8 +173,8 @@ class Agent:
     ) -> Decision:
         """Wait until the request may pass, at most ``timeout`` seconds.
 
-        Returns the refusal when it never will, or would only after the timeout. For a slot of a
-        concurrency limit it looks again every 5 to 100 ms, in no order among those who wait.
+        Returns the refusal when the request can never pass, or only after the timeout. For a slot
+        of a concurrency limit it tries again every 5 to 100 ms; waiters are served in no order.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         pause, longest = _LOOK_AGAIN
@@ -189,7 +190,7 @@ class Agent:
             await self._sleep(scope, wait)
 
     async def _sleep(self, scope: str, seconds: float) -> None:
-        """Until the time is over, or nobody has to wait any more."""
+        """Sleep for ``seconds``, or less if a kill switch makes waiting unnecessary."""
         while seconds > 0 and not self._engine.waived(scope):
             step = min(seconds, _LONGEST_SLEEP)
             await asyncio.sleep(step)
@@ -200,7 +201,7 @@ class Agent:
         return Decision(self._allow_on_error, "error", 0, retry_after_ns=None)
 
     def _failing(self) -> str | None:
-        """Return what to say of decisions that fail; None where none did within the last minute."""
+        """Return the problem of failing decisions; None if none failed within the last minute."""
         failed = self._failed_last
         if failed is None or time.monotonic() - failed[0] > _LOG_ERRORS_EVERY:
             return None
@@ -211,7 +212,7 @@ class Agent:
         self._failed_last = time.monotonic(), _text_of(error)
         if time.monotonic() - self._error_logged > _LOG_ERRORS_EVERY or self._errors == 1:
             self._error_logged = time.monotonic()
-            log.error("deciding %r failed, on_error answers", scope, exc_info=error)
+            log.error("a decision for %r failed, on_error answers", scope, exc_info=error)
         allowed = self._allow_on_error
         try:
             plan = self._engine.plan(scope)
@@ -222,16 +223,16 @@ class Agent:
         allowed = allowed or self._engine.waived(scope) is not None
         return Decision(allowed, "error", self._engine.generation, retry_after_ns=None)
 
-    # Knowing ------------------------------------------------------------------------------------
+    # Status -------------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
-        """How this agent appears in ``ratectl agents``."""
+        """Name of this agent in ``ratectl agents``."""
         return self._following.id
 
     @property
     def status(self) -> AgentStatus:
-        """Generation in force, connection, and the last trouble."""
+        """Generation in force, connection, and current problems."""
         return self._following.state.now
 
     @property
@@ -247,10 +248,10 @@ class Agent:
         """Wait (seconds) until at least ``generation`` is in force; False on time-out."""
         return self._following.state.wait_for_generation(generation, timeout)
 
-    # Living -------------------------------------------------------------------------------------
+    # Lifecycle ----------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stop following; decisions go on with what is in force. Safe to call twice.
+        """Stop following the source; decisions go on by the policies in force. Safe to repeat.
 
         Not for signal handlers: ``sys.exit()`` there is enough, as agents are closed at exit.
         """
@@ -258,7 +259,7 @@ class Agent:
         if self._closed or self._closes._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
             return
         if self._following.runs_here:
-            # A finalizer may run amid a call of the store that is to be closed.
+            # A finalizer may run in the middle of a call of the store that has to be closed.
             threading.Thread(target=self.close, name="ratectl-close", daemon=True).start()
             return
         with self._closes:
@@ -279,19 +280,19 @@ class Agent:
 
     def _follow_in_child(self) -> None:
         if self._closing:
-            self._closed = True  # its threads, store and record are those of the parent
+            self._closed = True  # the threads, the store and the record belong to the parent
             return
         try:
             self._following = self._following.in_child()
         except Exception as error:
-            self._following.lost_in_child(error)
+            self._following.failed_in_child(error)
             raise
 
 
 def _text_of(error: Exception) -> str:
-    """Return an error as one text, in Unicode; its own code may fail."""
+    """Return an error as valid Unicode text, even if its ``__str__`` fails."""
     name = type(error).__name__
     try:
         return f"{name}: {error}".encode("utf-8", "backslashreplace").decode()
-    except Exception:  # noqa: BLE001  of what cannot be shown, too
+    except Exception:  # noqa: BLE001  its __str__ is foreign code
         return f"a {name} that cannot be shown"

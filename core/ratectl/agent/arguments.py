@@ -1,4 +1,4 @@
-"""Arguments of an agent, checked: an empty one is an error, and never the working directory."""
+"""Checks of an agent's arguments: an empty one is an error, never the working directory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ _FORMS: Final = (
 def source_of(given: object) -> str:
     """Return the source as a store's URL, or as the absolute path of a directory.
 
-    :raises UsageError: it is neither. A URL's own form is checked where the store is opened.
+    A URL is checked further when the store is opened.
+
+    :raises UsageError: it is neither.
     """
     if isinstance(given, str) and not given.strip():
         raise UsageError(f"source is empty: name {_FORMS}")
@@ -44,9 +46,9 @@ def source_of(given: object) -> str:
 
 
 def id_of(given: object) -> str | None:
-    """Return the id that was given; None where one is to be made up.
+    """Return the given id; None if the agent has to make one up.
 
-    :raises UsageError: it holds what an id may not.
+    :raises UsageError: it is empty, too long, or has characters that an id must not have.
     """
     if given is None or (isinstance(given, str) and _ID.fullmatch(given)):
         return given
@@ -57,7 +59,7 @@ def id_of(given: object) -> str | None:
 
 
 def state_dir_of(given: object) -> Path:
-    """Return the absolute path of the state directory, which need not be there.
+    """Return the absolute path of the state directory, which need not exist.
 
     :raises UsageError: it is empty or no path, or there is no default.
     """
@@ -69,7 +71,7 @@ def state_dir_of(given: object) -> Path:
 def default_state_dir() -> Path:
     """Return ``$XDG_STATE_HOME/ratectl``, or ``~/.local/state/ratectl``.
 
-    A relative ``$XDG_STATE_HOME`` is passed over, as its specification says.
+    A relative ``$XDG_STATE_HOME`` is ignored, as its specification requires.
 
     :raises UsageError: there is no home directory.
     """
@@ -87,7 +89,7 @@ def default_state_dir() -> Path:
 
 
 def keys_of(given: object) -> list[str | os.PathLike[str]] | None:
-    """Return the files of public keys; None where everybody is trusted.
+    """Return the files of public keys; None if heads need no signature.
 
     :raises UsageError: it is no list of paths.
     """
@@ -96,16 +98,16 @@ def keys_of(given: object) -> list[str | os.PathLike[str]] | None:
     if isinstance(given, str | bytes | os.PathLike) or not isinstance(given, Iterable):
         raise UsageError("public_keys is a list of files: write [FILE], also for a single one")
     files = list(given)
-    wrong = [type(each).__name__ for each in files if not isinstance(each, str | os.PathLike)]
+    wrong = [type(file).__name__ for file in files if not isinstance(file, str | os.PathLike)]
     if wrong:
         raise UsageError(f"a file of public_keys is a path: write a text or a Path, not {wrong[0]}")
     return files
 
 
 def environment_of(given: object) -> str | None:
-    """Return the environment that was given; None where it is not known beforehand.
+    """Return the given environment; None if it is not known beforehand.
 
-    :raises UsageError: it is no text.
+    :raises UsageError: it is not a string.
     """
     if given is None or isinstance(given, str):
         return given

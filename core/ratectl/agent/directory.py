@@ -1,4 +1,4 @@
-"""Following a directory of YAML files, for development: no store, no publishing."""
+"""Following of a directory of YAML files, for development: no store, no publishing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _POLL_SECONDS: Final = 0.25
 
 
 class DirectorySync:
-    """Keeps an engine on what a directory says; generations count from 1 in this process."""
+    """Keeps an engine on a directory's policies; generations count from 1 in this process."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class DirectorySync:
     def load(self) -> None:
         """Read the directory now, if it changed.
 
-        :raises PolicyError: it does not validate; what was in force stays.
+        :raises PolicyError: it does not validate; the policies in force stay.
         """
         started = time.monotonic()
         fingerprint = self._fingerprint()
@@ -60,7 +60,7 @@ class DirectorySync:
         tree = load_valid([self._path]).tree
         generation = self._state.now.generation
         spent: list[list[object]] = []
-        # Requests are decided meanwhile; who is to end need not rest.
+        # Long work pauses for requests, except after ``stop``.
         pacer = Pacer(sleep=self._stop.wait)
         with cooperative(pacer):
             bundle = digest(encode_policies(tree))
@@ -91,20 +91,23 @@ class DirectorySync:
             self._state.problem("decisions", self._failing())
             try:
                 self.load()
-            except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
+            except Exception as error:  # noqa: BLE001  the thread must survive any error
                 text = str(error)
                 if not isinstance(error, PolicyError):
-                    self._seen = None  # it may be over by the next look
+                    self._seen = None  # the error may be gone at the next attempt
                     text = f"{type(error).__name__}: {error}"
                 refused = self._state.now.generation + 1
-                said = f"{self._path}: keeping what is in force: {text}"
-                self._state.problem("generation", said, rejected=refused)
+                problem = f"{self._path}: keeping the policies in force: {text}"
+                self._state.problem("generation", problem, rejected=refused)
 
     def _fingerprint(self) -> object:
-        """Return what tells files from others; their ctime also tells that they became readable."""
+        """Return a value that differs when files change (ctime: or become readable).
+
+        None where the directory cannot be listed: loading reports why.
+        """
         try:
             files = [self._path] if self._path.is_file() else sorted(self._path.rglob("*"))
-        except OSError:  # one may not even look: loading says so
+        except OSError:
             return None
         return [
             (str(path), stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)

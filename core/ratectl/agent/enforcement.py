@@ -1,4 +1,4 @@
-"""What an agent's engine enforces: a tree as of now; exceptions go by the wall clock."""
+"""Enforcement of a policy tree: keeps its plans in an engine, exceptions by the wall clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Enforcement"]
 
 
 _LOOK_SECONDS: Final = 1.0
-"""How late a step of the wall clock is noticed, where there are exceptions."""
+"""Longest delay until a step of the wall clock is noticed, if the tree has exceptions."""
 
 
 class Enforcement:
@@ -37,13 +37,13 @@ class Enforcement:
         now_ns: Callable[[], int] = time.time_ns,
         state: AgentState | None = None,
     ) -> None:
-        """``state``: where to note that an exception cannot start or end."""
+        """``state``: takes the problem of exceptions that cannot start or end."""
         self._engine = engine
         self._state = state
         self._wall = wall
         self._now_ns = now_ns
         self._swapping = threading.Lock()
-        """Held for as long as a reload takes; ``_changed`` guards the rest."""
+        """Held for a whole reload; ``_changed`` guards the other fields."""
         self._changed = threading.Condition()
         self._stopped = False
         self._compiled = Compiled(PlanSet(0))
@@ -53,9 +53,9 @@ class Enforcement:
         self._until: int | None = None
 
     def enforce(self, tree: PolicyTree, generation: int) -> list[list[object]]:
-        """Put a tree in force. Returns what no longer is, in parts (see ``pacing.release``).
+        """Put a tree in force. Returns the parts of the old plans (see ``cooperative.release``).
 
-        :raises BundleError: it must not be enforced; what was in force stays.
+        :raises BundleError: it must not be enforced; the tree in force stays.
         """
         with self._swapping:
             return self._swap(tree, generation)
@@ -66,7 +66,7 @@ class Enforcement:
         self._engine.swap(compiled.plans)
         spent, self._compiled = self._compiled.parts(), compiled
         with self._changed:
-            # Without exceptions the plans are all there is to keep.
+            # Without exceptions the plans never change, and the tree is not needed.
             self._tree = tree if tree.exceptions else None
             self._generation = generation
             self._since, self._until = now, compiled.plans.until_ns
@@ -74,7 +74,7 @@ class Enforcement:
         return spent
 
     def keep_time(self) -> None:
-        """Put in force what holds now, if that is something else; also if the clock was set back.
+        """Swap the plans if an exception started or ended, or if the clock was set back.
 
         :raises BundleError: it must not be enforced.
         """
@@ -96,34 +96,34 @@ class Enforcement:
             try:
                 self.keep_time()
                 failed = self._note(None)
-            except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
+            except Exception as error:  # noqa: BLE001  the thread must survive any error
                 failed = self._note(error)
 
     def _note(self, error: Exception | None) -> bool:
-        """Note what keeps exceptions from starting or ending; returns whether anything does."""
+        """Set or end (None) the problem of exceptions; return True if there is one."""
         if error is not None:
             log.debug("keeping time", exc_info=error)
         if self._state is not None:
-            text = f"exceptions cannot start or end; keeping what is in force: {error}"
+            text = f"exceptions cannot start or end; keeping the limits in force: {error}"
             self._state.problem("exceptions", None if error is None else text)
         return error is not None
 
     def _wait(self, failed: bool) -> bool:
-        """Sleep until there may be something to do; False when it is time to end."""
+        """Sleep until there may be work; return False after ``stop``."""
         with self._changed:
             if self._stopped:
                 return False
             wait = None
             if self._tree is not None:
                 wait = _LOOK_SECONDS
-                # What failed would fail again at once: its instant has passed.
+                # After a failure, waiting for ``_until`` would not wait at all: it has passed.
                 if self._until is not None and not failed:
                     wait = max(0.0, min(wait, (self._until - self._now_ns()) / 1e9))
             self._changed.wait(wait)
             return not self._stopped
 
     def after_fork_in_child(self, state: AgentState) -> None:
-        """Go on with new locks: a thread that is not here may have held them."""
+        """Replace the locks: a thread of the parent, missing here, may have held them."""
         self._state = state
         self._swapping = threading.Lock()
         self._changed = threading.Condition()

@@ -1,4 +1,4 @@
-"""What an agent follows, a store or a directory, and the threads that do it."""
+"""Following of an agent's source, a store or a directory, by threads of the agent."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from ratectl.agent.directory import DirectorySync
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.last_good import slot_without_disk, take_slot
 from ratectl.agent.report import Reporter
-from ratectl.agent.shadow import Beside
-from ratectl.agent.state import AgentState
+from ratectl.agent.shadow import ShadowEvaluator
+from ratectl.agent.state import AgentState, AgentStatus
 from ratectl.agent.switches import FileSwitches, StoreSwitches, Switchboard
 from ratectl.agent.sync import StoreSync
 from ratectl.agent.wall_clock import WallClock
+from ratectl.engine import describe_engine
 from ratectl.errors import UsageError
 from ratectl.runtime.urls import shown
 from ratectl.stores import check_url, in_one_process, open_store
@@ -35,12 +36,12 @@ if TYPE_CHECKING:
 __all__ = ["DirectoryFollowing", "Following", "Settings", "StoreFollowing", "follow"]
 
 _CHILD_WAITS: Final = 0.2
-"""Seconds: a child that execs or exits at once must not have connected for nothing."""
+"""Seconds before a forked child connects: it may exec or exit at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an agent was told, and what it tells."""
+    """Settings of an agent, and functions that its threads read its counts with."""
 
     source: str
     wanted_id: str | None
@@ -49,67 +50,67 @@ class Settings:
     trust: Trust | None
     open_engine: Callable[[], Engine]
     errors: Callable[[], int]
-    """How many decisions have failed."""
+    """Returns the number of failed decisions."""
     failing: Callable[[], str | None]
     """Returns the problem of recent decisions; None if none failed."""
 
 
 class _Part(Protocol):
-    """What has a thread of its own."""
+    """Part of an agent that has its own thread."""
 
     def run(self) -> None:
-        """Go on until ``stop``. Never raises."""
+        """Work until ``stop``. Never raises."""
 
     def stop(self) -> None:
         """Ask the thread to end."""
 
 
 class Following(ABC):
-    """Keeps an engine on what one source says, and on the kill switch of a file."""
+    """Keeps an engine on the policies of one source, and on the kill switch of a file."""
 
-    def __init__(self, settings: Settings, engine: Engine, before: Self | None = None) -> None:
-        """``before``: of the process that forked this one, whose threads are not here."""
+    def __init__(self, settings: Settings, engine: Engine, parent: Self | None = None) -> None:
+        """``parent``: the following of the process that forked this one; its threads are gone."""
         self.settings = settings
         self.engine = engine
-        if before is None:
-            self.state = AgentState()
+        if parent is None:
+            self.state = AgentState(AgentStatus(engine=describe_engine()))
             self.board = Switchboard(engine, self.state)
             self.wall = WallClock()
             self.enforcement = Enforcement(engine, self.wall, state=self.state)
         else:
-            self.state = AgentState(before.state.now)
-            self.board = before.board.inherited(self.state)
-            self.wall = before.wall
-            self.enforcement = before.enforcement
+            self.state = AgentState(parent.state.now)
+            self.board = parent.board.inherited(self.state)
+            self.wall = parent.wall
+            self.enforcement = parent.enforcement
             self.enforcement.after_fork_in_child(self.state)
-        self._delay = 0.0 if before is None else _CHILD_WAITS
+        self._delay = 0.0 if parent is None else _CHILD_WAITS
         self._parts: dict[str, _Part] = {}
         self._threads: list[threading.Thread] = []
 
     @property
     @abstractmethod
     def id(self) -> str:
-        """How the agent appears in ``ratectl agents``."""
+        """Name of the agent in ``ratectl agents``."""
 
     def in_child(self) -> Self:
-        """Return what follows in a forked child, started; the engine decides there already."""
+        """Start and return a copy of this following, for a forked child with the same engine."""
         following = type(self)(self.settings, self.engine, self)
         following.start()
         return following
 
-    def lost_in_child(self, error: Exception) -> None:
-        """Note in a forked child that nothing is followed there; the threads are the parent's."""
+    def failed_in_child(self, error: Exception) -> None:
+        """Report in a forked child that no thread follows the source there."""
         self.state = AgentState(replace(self.state.now, connected=False))
-        text = f"this forked process follows nothing, and keeps what is in force: {error}"
+        text = f"this forked process gets no updates and keeps the policies in force: {error}"
         self.state.problem("process", text)
 
     @property
     def runs_here(self) -> bool:
-        """True in the threads of the agent, which cannot wait for their own end."""
+        """True in the agent's own threads, which cannot join themselves."""
         return threading.current_thread() in self._threads
 
     def close(self) -> None:
-        """Stop all threads, then let go of what they used. Not for those threads.
+        """Stop all threads, then release their resources. Not to be called by those threads.
 
         Safe to repeat, also after an exception at any moment.
         """
@@ -119,14 +120,14 @@ class Following(ABC):
             if thread.is_alive():
                 thread.join(timeout=10)
 
-    def _file(self) -> FileSwitches:
-        """The kill switch's file, looked at once."""
-        file = FileSwitches(self.settings.state_dir, self.board, self.state)
-        file.look()
-        return file
+    def _file_switches(self) -> FileSwitches:
+        """Return the switches of the state directory's file, read once."""
+        switches = FileSwitches(self.settings.state_dir, self.board, self.state)
+        switches.look()
+        return switches
 
     def start(self) -> None:
-        """Enforce what is on disk, and give each part a thread. An exception leaves none behind."""
+        """Enforce last-good, and start one thread for each part; an exception stops them all."""
         try:
             self._start_from_disk()
             for name, part in self._parts.items():
@@ -138,8 +139,8 @@ class Following(ABC):
             self.close()
             raise
 
-    def _start_from_disk(self) -> None:  # noqa: B027  nothing is kept of a directory
-        """Enforce what an earlier process has kept."""
+    def _start_from_disk(self) -> None:  # noqa: B027  a directory has no last-good
+        """Enforce last-good of an earlier process."""
 
     def _run_later(self, part: _Part) -> None:
         time.sleep(self._delay)
@@ -152,40 +153,42 @@ class StoreFollowing(Following):
     slot: Slot
     adoption: Adoption
 
-    def __init__(self, settings: Settings, engine: Engine, before: Self | None = None) -> None:
-        super().__init__(settings, engine, before)
-        if before is not None:
-            before.slot.release(forked=True)
-        file = self._file()
+    def __init__(self, settings: Settings, engine: Engine, parent: Self | None = None) -> None:
+        super().__init__(settings, engine, parent)
+        if parent is not None:
+            parent.slot.release(forked=True)
+        file_switches = self._file_switches()
         self.slot = self._taken_slot()
         try:
-            self._prepare(file, before)
+            self._prepare(file_switches, parent)
         except BaseException:
             self.slot.release()
             raise
 
-    def _prepare(self, file: FileSwitches, before: Self | None) -> None:
+    def _prepare(self, file_switches: FileSwitches, parent: Self | None) -> None:
         """Make the parts."""
         settings, slot = self.settings, self.slot
         stop = threading.Event()
-        self.beside = Beside(self.engine, self.wall, settings.open_engine)
+        self.shadow = ShadowEvaluator(self.engine, self.wall, settings.open_engine)
         self.adoption = Adoption(
             self.enforcement,
             self.state,
             slot,
             settings.trust,
             stop.wait,
-            self.beside,
-            None if before is None else before.adoption,
+            self.shadow,
+            None if parent is None else parent.adoption,
         )
         folder = slot.folder.parent if slot.folder else None
-        self._switches = StoreSwitches(self.board, self.state, folder, self.adoption.prove)
+        self._switches = StoreSwitches(
+            self.board, self.state, folder, self.adoption.verify_switches
+        )
         self.sync = StoreSync(
             partial(open_store, settings.source), self.state, self.adoption, self._switches, stop
         )
         self._reporter = self._new_reporter()
         self._parts = {
-            "panic-file": file,
+            "panic-file": file_switches,
             "panic": self._switches,
             "sync": self.sync,
             "report": self._reporter,
@@ -194,7 +197,7 @@ class StoreFollowing(Following):
 
     def _start_from_disk(self) -> None:
         self.adoption.start()
-        self._switches.start_from_disk()  # to prove them takes the environment, which that found
+        self._switches.start_from_disk()  # verifying them needs the environment of last-good
 
     def _taken_slot(self) -> Slot:
         told = self.settings
@@ -206,17 +209,16 @@ class StoreFollowing(Following):
         return slot
 
     def _new_reporter(self) -> Reporter:
-        told = self.settings
         return Reporter(
-            self.slot.id,
-            self.sync,
-            self.engine,
-            self.state,
-            self.wall,
-            told.errors,
-            told.failing,
-            told.report_interval,
-            self.beside,
+            agent_id=self.slot.id,
+            sync=self.sync,
+            engine=self.engine,
+            state=self.state,
+            wall=self.wall,
+            errors=self.settings.errors,
+            failing=self.settings.failing,
+            interval=self.settings.report_interval,
+            shadow=self.shadow,
         )
 
     @property
@@ -233,20 +235,20 @@ class StoreFollowing(Following):
 class DirectoryFollowing(Following):
     """Follows a directory of YAML, for development."""
 
-    def __init__(self, settings: Settings, engine: Engine, before: Self | None = None) -> None:
-        """Load it at once; a child decides by what it inherited, until its thread has loaded it.
+    def __init__(self, settings: Settings, engine: Engine, parent: Self | None = None) -> None:
+        """Load the directory at once; a forked child keeps the parent's policies until it loads.
 
-        :raises UsageError: it is not there.
+        :raises UsageError: the directory does not exist.
         :raises PolicyError: it does not validate.
         """
-        super().__init__(settings, engine, before)
+        super().__init__(settings, engine, parent)
         path = Path(settings.source)
         directory = DirectorySync(path, self.enforcement, self.state, self.wall, settings.failing)
-        if before is None:
-            _check_there(path)
+        if parent is None:
+            _check_exists(path)
             directory.load()
         self._parts = {
-            "panic-file": self._file(),
+            "panic-file": self._file_switches(),
             "directory": directory,
             "exceptions": self.enforcement,
         }
@@ -256,10 +258,10 @@ class DirectoryFollowing(Following):
         return f"directory-{os.getpid()}"
 
 
-def _check_there(path: Path) -> None:
-    """Refuse a path of nothing. One that cannot be looked at is left to loading, which says why.
+def _check_exists(path: Path) -> None:
+    """Refuse a path that does not exist. Loading reports other errors of the path.
 
-    :raises UsageError: there is nothing.
+    :raises UsageError: it does not exist.
     """
     try:
         path.stat()
@@ -272,9 +274,9 @@ def _check_there(path: Path) -> None:
 
 
 def follow(settings: Settings, engine: Engine) -> Following:
-    """Return what keeps ``engine`` on a store (a URL) or a directory of policies once started.
+    """Return the following of a store (a URL) or of a directory, not yet started.
 
-    :raises UsageError: it is neither, or cannot be used so.
+    :raises UsageError: the source is neither, or does not go with the settings.
     :raises PolicyError: it is a directory that does not validate.
     """
     if "://" in settings.source:

@@ -1,4 +1,4 @@
-"""Generations that a head wants an agent to enforce: a candidate, and the live one."""
+"""Goals of an agent: the generations that a head asks it to enforce (candidate and live)."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ NOTHING_IN_FORCE: Final = "nothing is in force: on_error answers every request"
 
 
 class Goal(NamedTuple):
-    """A generation to enforce; of a rollout, where it is a candidate."""
+    """A generation to enforce."""
 
     environment: str | None
     generation: int
     bundle: str
     rollout: str | None
+    """The rollout whose candidate it is; None for the live generation."""
 
     @classmethod
     def of(cls, good: LastGood) -> Self:
-        """Return the goal that was reached with what is on disk."""
+        """Return the goal that last-good was persisted for."""
         return cls(good.environment, good.generation, good.bundle, good.rollout)
 
     @property
     def trial(self) -> Trial:
-        """Its name in quarantine."""
+        """The goal as quarantine remembers it."""
         return Trial(self.generation, self.bundle, candidate=self.rollout is not None)
 
     @property
     def content(self) -> tuple[str | None, int, str]:
-        """Its content, live or a candidate."""
-        return self[:3]
+        """Environment, generation and bundle: equal for a candidate and after its promotion."""
+        return self.environment, self.generation, self.bundle
 
 
 def goals(
@@ -53,10 +54,10 @@ def goals(
     in_force: Goal | None,
     controlled_now: str | None,
 ) -> Iterator[Goal]:
-    """Yield what a head wants of one agent, first choice first.
+    """Yield the goals of one agent under a head, best first.
 
-    ``controlled_now``: the rollout that somebody controls. An agent joins no other; one that has
-    joined stays.
+    ``controlled_now``: the rollout that has a controller. An agent joins only that one; an agent
+    that has joined a rollout stays in it.
     """
     candidate = head.candidate
     if candidate is not None and candidate.mode == "enforce":
@@ -68,7 +69,7 @@ def goals(
 
 
 def controlled(item: Item | None) -> str | None:
-    """Return the id of the rollout that is controlled now; None where none is."""
+    """Return the id of the rollout that has a controller now; None if none has."""
     if item is None:
         return None
     try:
@@ -79,10 +80,10 @@ def controlled(item: Item | None) -> str | None:
 
 
 def nothing_live(store: Store, in_force: int) -> str:
-    """Return the problem of a store that has no head; ``in_force`` is 0 where nothing is."""
+    """Return the problem of a store that has no head. ``in_force``: 0 if nothing is in force."""
     if in_force:
         return "the store has no live generation; keeping the one in force"
     return (
         f"nothing is published in {store.url} yet, so on_error answers every request: "
-        "publish with `ratectl apply PATH`, or mend the URL if policies should be there"
+        "publish with `ratectl apply PATH`, or correct the URL if policies should be there"
     )

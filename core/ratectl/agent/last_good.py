@@ -1,7 +1,7 @@
-"""An agent's corner of the disk: its id, and the last generation that it enforced.
+"""State of an agent on disk: its id, and the last generation that it enforced (last-good).
 
-Below the state directory each store has a folder, and each agent process a slot in it, held by a
-file lock for as long as the process lives. So a restarted process finds its own id and generation
+In the state directory each store has a folder, and each agent process a slot in that folder, held
+by a file lock for as long as the process lives. So a restarted process finds its id and generation
 again, and two processes of one service never share an id.
 """
 
@@ -38,7 +38,7 @@ _ACCEPTED: Final = "accepted"
 _DAMAGED: Final = (
     OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, BundleError,
 )  # fmt: skip
-"""Raised in reading a file that is not as it was written."""
+"""Errors of reading a damaged file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +49,27 @@ class LastGood:
     environment: str | None
     bundle: str
     head: Head
-    """What made the agent enforce it: as its live generation, or as its candidate."""
+    """Head that names the generation, as the live one or as the candidate."""
     data: bytes
+    """The bytes of the bundle."""
 
     @property
     def rollout(self) -> str | None:
-        """The rollout that it was a candidate of."""
+        """The rollout that it was a candidate of; None for a live generation."""
         candidate = self.head.candidate
         tried = candidate is not None and candidate.generation == self.generation
         return candidate.rollout if candidate is not None and tried else None
 
-    def belongs(self) -> bool:
-        """Whether the head speaks of it."""
-        said = {(self.head.generation, self.head.bundle)}
+    def named_by_head(self) -> bool:
+        """Return True if the head names this generation with this bundle."""
+        named = {(self.head.generation, self.head.bundle)}
         if self.head.candidate is not None:
-            said.add((self.head.candidate.generation, self.head.candidate.bundle))
-        return (self.generation, self.bundle) in said
+            named.add((self.head.candidate.generation, self.head.candidate.bundle))
+        return (self.generation, self.bundle) in named
 
 
 class Slot:
-    """A locked folder, or nothing but a random id where the disk cannot be written."""
+    """A locked folder, or only a random id if the disk cannot be written."""
 
     def __init__(
         self, folder: Path | None, agent_id: str, lock: FileIO | None, problem: str | None
@@ -76,55 +77,56 @@ class Slot:
         self.folder = folder
         self.id = agent_id
         self.problem = problem
-        """Why nothing is persisted; None when it is."""
+        """Why the slot persists nothing; None if it persists."""
         self.trouble: str | None = None
-        """What was wrong with the files of this slot when they were last read."""
+        """Error of the slot's own files at the last ``load``; None if they could be read."""
         self._lock = lock
 
     def load(self, usable: Callable[[LastGood], bool] = lambda _: True) -> LastGood | None:
-        """The generation to start from: this slot's own, else the newest of its neighbours.
+        """Return the generation to start from; None if there is none.
 
-        Where ``usable`` says no, or raises, or a file is damaged, it is the one before; what was
-        wrong is in ``trouble`` then. Neighbours are asked where all of its own are unwanted.
+        Tried in order: this slot's last-good, its previous one, those of the neighbour slots
+        (newest first). A file is skipped if it is damaged, or if ``usable`` returns False or
+        raises. The first error in this slot's own files goes to ``trouble``.
 
-        :raises BundleError: there are some, and all that are this slot's own are wrong.
+        :raises BundleError: this slot has files, and every one of them has an error.
         """
         self.trouble = None
         if self.folder is None:
             return None
         own = [path for name in (_FILE, _BEFORE) if os.path.lexists(path := self.folder / name)]
-        unwanted = False
+        declined = False
         for path in own:
             try:
                 good = _read(path)
                 if usable(good):
                     return good
-                unwanted = True
+                declined = True
             except BundleError as error:
                 self.trouble = self.trouble or str(error)
-        if self.trouble is not None and not unwanted:
+        if self.trouble is not None and not declined:
             raise BundleError(self.trouble)
         return self._neighbours(usable)
 
     def _neighbours(self, usable: Callable[[LastGood], bool]) -> LastGood | None:
         assert self.folder is not None
-        found = [path for name in (_FILE, _BEFORE) for path in self.folder.parent.glob(f"*/{name}")]
-        for path in sorted(found, key=_age):
-            # What is wrong with a neighbour's is the neighbour's to report.
+        paths = [path for name in (_FILE, _BEFORE) for path in self.folder.parent.glob(f"*/{name}")]
+        for path in sorted(paths, key=_age):
+            # A neighbour reports the errors of its own files.
             with contextlib.suppress(BundleError):
                 good = _read(path)
-                # A neighbour's candidate is not ours to try.
+                # This agent may not be in the rollout that the neighbour joined.
                 if good.rollout is None and usable(good):
                     return good
         return None
 
     def save(self, good: LastGood, has_served: Callable[[str], bool] = lambda _: False) -> None:
-        """Persist a generation: written beside, synced, renamed. The one before it is kept.
+        """Persist a generation: write a new file, sync it, rename it. Keep the previous one.
 
-        A bundle that ``has_served`` is kept rather than one that has not: several bad generations
-        in a row must not leave bad ones alone.
+        A previous bundle that ``has_served`` is not replaced by one that has not: after several
+        bad generations in a row, a good one must still be on disk.
 
-        :raises OSError: it could not be (the disk is full, say); the old file is untouched.
+        :raises OSError: writing failed (for example: disk full); the old file is untouched.
         """
         if self.folder is None:
             return
@@ -138,7 +140,7 @@ class Slot:
         beside = self.folder / f"{_FILE}.new"
         with beside.open("wb") as file:
             file.write(json.dumps(header).encode() + b"\n")
-            file.write(good.data)  # by itself: to put it behind the header is to copy it
+            file.write(good.data)  # a second write, since joining it to the header copies it
             file.flush()
             os.fsync(file.fileno())
         self._keep_before(good, has_served)
@@ -150,7 +152,10 @@ class Slot:
             os.close(folder)
 
     def _keep_before(self, good: LastGood, has_served: Callable[[str], bool]) -> None:
-        """Keep what is there now, unless it is the same, or a candidate: that may be no good."""
+        """Keep the current file as the previous one, unless it has the same bundle or a candidate.
+
+        A candidate is not kept: it may be bad.
+        """
         assert self.folder is not None
         own, link = self.folder / _FILE, self.folder / f"{_BEFORE}.new"
         with contextlib.suppress(BundleError, FileNotFoundError):
@@ -159,22 +164,22 @@ class Slot:
                 return
             if has_served(kept.bundle) or not self._before_has(has_served):
                 link.unlink(missing_ok=True)
-                os.link(own, link)  # at no moment is there neither
+                os.link(own, link)  # so that one of the two files exists at every moment
                 link.replace(self.folder / _BEFORE)
 
     def _before_has(self, has_served: Callable[[str], bool]) -> bool:
-        """Return True if the generation before is there, intact, and has served."""
+        """Return True if the previous generation is on disk, intact, and has served."""
         assert self.folder is not None
         with contextlib.suppress(BundleError):
             return has_served(_read(self.folder / _BEFORE).bundle)
         return False
 
     def promoted(self, head: Head) -> bool:
-        """Note that what is persisted, as a candidate, has become what ``head`` says is live.
+        """Note that the persisted candidate is now the live generation of ``head``.
 
-        False where something else is persisted.
+        Returns False if another generation is persisted.
 
-        :raises OSError: it could not be noted.
+        :raises OSError: writing failed.
         """
         if self.folder is None:
             return True
@@ -188,20 +193,20 @@ class Slot:
         return True
 
     def accepted(self) -> list[tuple[str, Head]]:
-        """The newest heads that were obeyed here and by neighbours, with their environments."""
+        """Return the newest accepted head of this slot and of each neighbour, with environment."""
         if self.folder is None:
             return []
-        found: list[tuple[str, Head]] = []
+        heads: list[tuple[str, Head]] = []
         for path in self.folder.parent.glob(f"*/{_ACCEPTED}"):
             with contextlib.suppress(OSError, UnicodeDecodeError, BundleError):
                 environment, _, head = path.read_bytes().partition(b"\n")
-                found.append((environment.decode(), Head.decode(head)))
-        return found
+                heads.append((environment.decode(), Head.decode(head)))
+        return heads
 
     def accept(self, environment: str, head: Head) -> None:
-        """Note the newest head that was obeyed: an older one is not obeyed any more.
+        """Persist the newest accepted head, so that no older one is accepted after a restart.
 
-        :raises OSError: it could not be.
+        :raises OSError: writing failed.
         """
         if self.folder is None:
             return
@@ -213,7 +218,7 @@ class Slot:
         beside.replace(self.folder / _ACCEPTED)
 
     def release(self, *, forked: bool = False) -> None:
-        """Give the slot up. After a fork the child closes its copy; the parent keeps the lock."""
+        """Unlock the slot. ``forked``: close only this child's copy; the parent keeps the lock."""
         if self._lock is not None and not self._lock.closed:
             with contextlib.suppress(OSError):
                 if not forked:
@@ -221,13 +226,13 @@ class Slot:
             self._lock.close()
 
     def __del__(self) -> None:
-        """Close the lock's file. A forked child does not unlock it: that is the parent's."""
+        """Close the lock's file, without an unlock: in a forked child the parent holds the lock."""
         if self._lock is not None:
             self._lock.close()
 
 
 def _age(path: Path) -> float:
-    """Orders files, the newest first; one that is gone by now comes last."""
+    """Return a sort key that puts the newest file first, and a deleted one last."""
     try:
         return -path.stat().st_mtime
     except OSError:
@@ -240,7 +245,7 @@ def slot_without_disk(agent_id: str | None, problem: str | None = None) -> Slot:
 
 
 def take_slot(state_dir: Path, source: str, agent_id: str | None) -> Slot:
-    """Lock a slot for the store (or directory) ``source``; never fails, see ``Slot.problem``."""
+    """Lock a slot for the store ``source``. Never fails; see ``Slot.problem``."""
     store_dir = state_dir / "agents" / digest(source.encode())[:16]
     wanted = _safe(agent_id) if agent_id else None
     try:
@@ -257,12 +262,12 @@ def take_slot(state_dir: Path, source: str, agent_id: str | None) -> Slot:
 
 
 def _candidates(store_dir: Path, wanted: str | None) -> Iterator[tuple[Path, str | None]]:
-    """Folders to try, with the id that goes with each (None: the one persisted there)."""
+    """Yield folders to try, each with its agent id (None: the id persisted in the folder)."""
     for number in range(_MAX_SLOTS):
         if wanted is None:
             yield store_dir / str(number), None
         else:
-            # While an old process of this id drains, its successor must start all the same.
+            # A new process must start even while an old one with this id still ends.
             name = wanted if number == 0 else f"{wanted}~{number + 1}"
             yield store_dir / f"id-{name}", name
 
@@ -276,7 +281,7 @@ def _locked_slot(folder: Path, name: str | None, lock: FileIO) -> Slot:
 
 
 def _lock(folder: Path) -> FileIO | None:
-    # A file object, unlike its number, is closed wherever an exception comes.
+    # A file object, unlike a descriptor, is closed after an exception at any moment.
     file = FileIO(folder / "lock", "ab", opener=partial(os.open, mode=0o600))
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -314,7 +319,7 @@ def _read(path: Path) -> LastGood:
         header: dict[str, Any] = json.loads(header_line)
         environment = header["environment"]
         if not isinstance(environment, str | None):
-            raise TypeError(f"its environment is {environment!r:.100}, no text")
+            raise TypeError(f"its environment is {environment!r:.100}, not a string")
         good = LastGood(
             int(header["generation"]),
             environment,
@@ -322,7 +327,8 @@ def _read(path: Path) -> LastGood:
             Head.decode(json.dumps(header["head"]).encode()),
             data,
         )
-        intact = header["format"] == _FORMAT and digest(data) == good.bundle and good.belongs()
+        known_format = header["format"] == _FORMAT
+        intact = known_format and digest(data) == good.bundle and good.named_by_head()
     except _DAMAGED as error:
         raise BundleError(f"last-good file {path} cannot be used: {error}") from None
     if not intact:

@@ -1,4 +1,4 @@
-"""The agents of a process: they decide on through forks, and are closed when it ends."""
+"""Agents of a process: they keep deciding across forks, and are closed when the process ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.api import Engine
 
-__all__ = ["belongs"]
+__all__ = ["register"]
 
 
 class Member(Protocol):
@@ -28,28 +28,27 @@ class Member(Protocol):
     _engine: Engine
 
     def _follow_in_child(self) -> None:
-        """Follow what the parent follows, with threads of its own."""
+        """Follow the parent's source with new threads."""
 
     def close(self) -> None:
-        """Does nothing the second time."""
+        """Close the agent. Safe to repeat."""
 
 
 _TRIES: Final = 1_000
-"""How often a hook of fork begins again: what fails each time (no stack is left) ends as well."""
+"""Attempts of a fork hook. Bounded, so that an error at every attempt (no stack left) ends too."""
 
 _members: weakref.WeakSet[Member] = weakref.WeakSet()
-"""Also closed ones: they decide on."""
+"""All agents. Closed ones are included: they still decide."""
 
 _forking: list[_Fork] = []
-"""Forks under way. One fork may come in the middle of another, in a finalizer or a signal
-handler."""
+"""Forks under way. A finalizer or a signal handler may fork in the middle of another fork."""
 
 _lock = threading.RLock()
-"""Held by who forks, from before until after, and by who reads or changes ``_members``."""
+"""Held during a whole fork, and while ``_members`` is read or changed."""
 
 
-def belongs(agent: Member) -> None:
-    """Look after an agent from now on, for as long as it lives."""
+def register(agent: Member) -> None:
+    """Keep an agent working across forks, and close it when the process ends."""
     with _lock:
         _members.add(agent)
     _close_with_worker()
@@ -59,17 +58,18 @@ def belongs(agent: Member) -> None:
 
 
 class _Fork:
-    """All that is held for one fork: no finalizer runs, and all engines stand still.
+    """Locks of one fork: no finalizer runs, and all engines stand still.
 
-    Each thing is held by a generator of its own, from its first step until it is closed. So an
-    exception at any moment, of a signal handler for example, leaves no doubt about what is held.
+    Each lock is held by its own generator, from the first step until the generator is closed. So
+    after an exception at any moment (from a signal handler, for example) it is known which are
+    held.
     """
 
     def __init__(self) -> None:
         self._held: dict[object, Generator[None]] = {}
 
     def hold(self) -> None:
-        """Take what is not held yet. Safe to repeat."""
+        """Take the locks that are not held yet. Safe to repeat."""
         self._hold("collector", pausing)
         self._hold("members", partial(_holding, _lock))
         if self not in _forking:
@@ -78,21 +78,21 @@ class _Fork:
             self._hold(agent, agent._engine.standstill)  # noqa: SLF001
         _watch_workers()
 
-    def _hold(self, what: object, make: Callable[[], Generator[None]]) -> None:
-        known = self._held.get(what)
-        if known is None or getgeneratorstate(known) != GEN_SUSPENDED:
-            self._held[what] = make()
-            next(self._held[what])
+    def _hold(self, name: object, make: Callable[[], Generator[None]]) -> None:
+        holder = self._held.get(name)
+        if holder is None or getgeneratorstate(holder) != GEN_SUSPENDED:
+            self._held[name] = make()
+            next(self._held[name])
 
-    def let_go(self) -> None:
-        """Release all that is held, in reverse order. Safe to repeat."""
-        for held in reversed(self._held.values()):
-            held.close()
+    def release(self) -> None:
+        """Release all locks, in reverse order. Safe to repeat."""
+        for holder in reversed(self._held.values()):
+            holder.close()
 
-    def let_go_in_child(self) -> None:
-        """Release all that is held, and take new locks. Safe to repeat."""
-        global _lock  # noqa: PLW0603  its other owners are not here
-        self.let_go()
+    def release_in_child(self) -> None:
+        """Release all locks, and replace those that missing threads may hold. Safe to repeat."""
+        global _lock  # noqa: PLW0603  its other owners do not exist in the child
+        self.release()
         _lock = threading.RLock()
         for agent in list(_members):
             agent._engine.after_fork_in_child()  # noqa: SLF001
@@ -104,10 +104,10 @@ def _holding(lock: threading.RLock) -> Generator[None]:
 
 
 def _insist(work: Callable[[], object]) -> None:
-    """Do something that may be repeated to its end, whatever interrupts it.
+    """Repeat ``work`` until it finishes without an exception, then raise the last exception.
 
-    The interruption is raised afterwards. Interpreters print it and go on, since it is raised in a
-    hook of fork: a hook that stops halfway would keep locks for ever.
+    A fork hook that stops halfway would keep locks for ever. The interpreter prints an exception
+    of a hook and goes on.
     """
     interruption: BaseException | None = None
     for _ in range(_TRIES):
@@ -126,14 +126,14 @@ def _before_fork() -> None:
 
 def _after_fork_in_parent() -> None:
     if _forking:
-        _insist(_forking.pop().let_go)
+        _insist(_forking.pop().release)
 
 
 def _after_fork_in_child() -> None:
     fork = _forking.pop() if _forking else _Fork()
-    # All decide before any follows: to follow takes threads, and there may be none.
+    # First make all engines decide: following needs threads, and starting them may fail.
     try:
-        _insist(fork.let_go_in_child)
+        _insist(fork.release_in_child)
     finally:
         for agent in list(_members):
             _follow_in_child(agent)
@@ -142,8 +142,8 @@ def _after_fork_in_child() -> None:
 def _follow_in_child(agent: Member) -> None:
     try:
         agent._follow_in_child()  # noqa: SLF001
-    except BaseException:  # noqa: BLE001  nobody who forks expects anything from it
-        log.exception("a forked child goes on with what is in force, and follows nothing")
+    except BaseException:  # noqa: BLE001  the code that forks does not expect an exception
+        log.exception("a forked child keeps the policies in force, and gets no updates")
 
 
 os.register_at_fork(
@@ -165,17 +165,17 @@ def _close_all() -> None:
 
 
 class _Workers:
-    """What ``multiprocessing`` remembers, weakly, to tell a forked worker of."""
+    """Owner of the after-fork hook: ``multiprocessing`` keeps a hook while its owner lives."""
 
 
 _workers = _Workers()
 _watched = False
 _closing_in: int | None = None
-"""The worker that closes its agents at its end."""
+"""Process id of the worker that closes its agents when it ends."""
 
 
 def _watch_workers() -> None:
-    """Have workers of ``multiprocessing`` that are forked from here close their agents."""
+    """Make ``multiprocessing`` workers forked from this process close their agents."""
     global _watched  # noqa: PLW0603
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None and not _watched:
@@ -184,9 +184,9 @@ def _watch_workers() -> None:
 
 
 def _close_with_worker() -> None:
-    """A worker of ``multiprocessing`` ends in good order without what ``atexit`` knows."""
+    """Close the agents when this ``multiprocessing`` worker ends: workers skip ``atexit``."""
     global _closing_in  # noqa: PLW0603
-    # It is loaded in each of its workers, and not for the sake of those who have none.
+    # Every worker has the module loaded. It is not imported for processes that do not use it.
     process: Any = sys.modules.get("multiprocessing.process")
     if process is None or process.parent_process() is None or _closing_in == os.getpid():
         return

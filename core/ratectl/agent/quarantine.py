@@ -1,13 +1,14 @@
-"""Generations that this agent's process has died with: not tried again for a while.
+"""Quarantine: a generation that this agent's process died with is not tried again for a while.
 
-A note on disk (``trial_note``) names what a process tries, from before it is enforced until the
-process has lived with it for some seconds, or has ended in good order. The next process in the
-slot reads what was left. Of several at a time, the newest is noted: what changed last is to blame.
+A note on disk (``trial_note``) names the generation that a process tries. The note stays from
+before the generation is enforced until the process has lived with it for some seconds, or has ended
+normally. The next process in the slot reads a note that was left. If several generations are tried
+at the same time, the note names the newest: the last change is the most likely cause.
 
-A candidate of a rollout is there to be tried: one death in its time is enough. For a live
-generation only a crash counts, with the witness of it in the note: a deployment may end a process
-at any moment, and how does not matter. One crash may be chance, so it takes two; three where the
-generation has served before. Quarantine lasts for minutes, and twice as long each time.
+For a candidate of a rollout, one death of any kind is enough. For a live generation only a crash
+that the note records counts, since a deployment may end a process at any moment. One crash may be
+chance: it takes two, or three if the generation has served before. Quarantine lasts for minutes at
+first, and twice as long each time.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["PROBATION_SECONDS", "Quarantine"]
 
 PROBATION_SECONDS: Final = 10.0
-"""Time after which a process that lives with a generation will not die of it; a candidate is on
-probation for as long as it is one."""
+"""Time of probation: a process that lives so long with a generation will not die of it. A candidate
+is on probation until it is promoted or aborted."""
 
 _FIRST_SECONDS: Final = 300.0
 _MAX_SECONDS: Final = 86_400.0
@@ -52,26 +53,29 @@ class _Deaths:
 
     times: int = 0
     last: float = 0.0
-    """Seconds since 1970 (wall clock): it has to outlive the process."""
+    """Seconds since 1970 (wall clock), since the time is kept on disk."""
 
     @classmethod
     def load(cls, saved: dict[str, Any]) -> Self:
-        """:raises ValueError, TypeError, KeyError, OverflowError: it is damaged."""
+        """Return the deaths in a saved record.
+
+        :raises ValueError, TypeError, KeyError, OverflowError: it is damaged.
+        """
         times, last = int(saved["times"]), float(saved["last"])
         if not math.isfinite(last):
-            raise ValueError(f"{last} is no time")
+            raise ValueError(f"{last} is not a time")
         return cls(times, last)
 
     def add(self, now: float) -> None:
         self.times, self.last = self.times + 1, now
 
     def seconds_left(self, tolerated: int, now: float) -> float:
-        """Return how long a generation is still to be left alone; 0 or less where it is not."""
+        """Return the remaining seconds of quarantine; 0 or less if there is none."""
         suspected = self.times - tolerated
         if suspected <= 0:
             return 0.0
         seconds = min(_FIRST_SECONDS * 2.0 ** min(suspected - 1, 20), _MAX_SECONDS)
-        # A clock that is set back while the process runs must not make it last for ever.
+        # A clock that is set back while the process runs must not prolong the quarantine.
         return min(self.last + seconds - now, seconds)
 
     def correct(self, now: float) -> bool:
@@ -86,21 +90,24 @@ class _Record:
 
     generation: int
     served: bool = False
-    """Whether a process has lived through its probation."""
+    """True if a process has lived through its probation."""
     as_candidate: _Deaths = field(default_factory=_Deaths)
-    """Deaths of any kind in the time of a rollout."""
+    """Deaths of any kind while it was a candidate."""
     crashes: _Deaths = field(default_factory=_Deaths)
-    """Deaths with a witness, as a candidate or live."""
+    """Recorded crashes, as a candidate or live."""
     signal: str | None = None
     """Name of the signal of the last crash."""
 
     def seconds_left(self, now: float) -> float:
-        """Return how long it is to be left alone as a live generation."""
+        """Return the remaining seconds of quarantine as a live generation."""
         return self.crashes.seconds_left((_SERVED_CRASHES if self.served else _CRASHES) - 1, now)
 
     @classmethod
     def load(cls, saved: dict[str, Any]) -> Self:
-        """:raises ValueError, TypeError, KeyError, OverflowError: it is damaged."""
+        """Return the memory in a saved record.
+
+        :raises ValueError, TypeError, KeyError, OverflowError: it is damaged.
+        """
         return cls(
             int(saved["generation"]),
             bool(saved["served"]),
@@ -120,7 +127,10 @@ class _Attempt:
 
 
 class Quarantine:
-    """Memory of deaths in one slot's folder; without a folder there is none. Thread-safe."""
+    """Memory of deaths, kept in one slot's folder; without a folder, nothing is kept. Thread-safe.
+
+    ``clock``: monotonic seconds; ``wall``: seconds since 1970.
+    """
 
     def __init__(
         self,
@@ -134,7 +144,7 @@ class Quarantine:
         self._wall = wall
         self._lock = threading.Lock()
         self._attempts: dict[str, _Attempt] = {}
-        """By role, newest last: that one is to blame if the process dies."""
+        """By role, newest last: the newest is blamed if the process dies."""
         self._known = self._load()
         self._correct_times()
         self._autopsy()
@@ -142,7 +152,7 @@ class Quarantine:
     # Looking up ---------------------------------------------------------------------------------
 
     def refusal(self, trial: Trial) -> str | None:
-        """Return why a generation must not be tried now; None where it may be."""
+        """Return why a generation must not be tried now; None if it may be."""
         record = self._known.get(trial.bundle)
         if record is None:
             return None
@@ -169,12 +179,12 @@ class Quarantine:
 
     @contextlib.contextmanager
     def trying(self, trial: Trial, *, shadow: bool = False) -> Iterator[None]:
-        """Note that the body is about to enforce a generation, or to evaluate it in shadow.
+        """Note that the body enforces a generation, or begins to evaluate it in shadow.
 
-        Its time begins when the body is done.
+        Probation begins when the body has finished.
 
-        :raises BundleError: the body failed. Whatever goes wrong with a generation rejects it: it
-            must not look like an outage.
+        :raises BundleError: the body failed. Every error rejects the generation: it must not be
+            taken for an outage of the store.
         """
         self.begin(trial, shadow=shadow)
         try:
@@ -196,7 +206,7 @@ class Quarantine:
             self._write_note()
 
     def in_force(self) -> None:
-        """Start the time of what was begun, in place of the attempt before it."""
+        """Start the probation of the generation that was begun; it replaces the previous one."""
         with self._lock:
             attempt = self._attempts.pop(_APPLYING, None)
             if attempt is not None:
@@ -206,7 +216,7 @@ class Quarantine:
                 self._write_note()
 
     def end(self, *, shadow: bool = False) -> None:
-        """Note that what was begun failed in good order, or is evaluated in shadow no longer.
+        """Note that the generation failed with an exception, or is no longer evaluated in shadow.
 
         The generation in force stays on probation.
         """
@@ -222,8 +232,8 @@ class Quarantine:
                 attempt.trial = replace(attempt.trial, candidate=False)
                 self._write_note()
 
-    def tend(self) -> bool:
-        """Return True if the process has just lived long enough for a probation to end."""
+    def end_probation_if_due(self) -> bool:
+        """End the probation if the process has lived long enough; return True if it ended now."""
         with self._lock:
             attempt = self._attempts.get(_IN_FORCE)
             if attempt is None or attempt.trial.candidate or attempt.since is None:
@@ -236,14 +246,14 @@ class Quarantine:
             return True
 
     def close(self) -> None:
-        """End in good order: nothing is noted from now on."""
+        """Remove the note, since the process ends normally, and write none from now on."""
         with self._lock:
             self._attempts.clear()
             self._write_note()
             self._note = TrialNote(None)
 
     def leave_to_parent(self) -> None:
-        """Let go of the parent's note, after a fork."""
+        """Close the parent's note, in a forked child."""
         self._note.leave_to_parent()
 
     def _write_note(self) -> None:
@@ -253,8 +263,8 @@ class Quarantine:
     # Memory -------------------------------------------------------------------------------------
 
     def _autopsy(self) -> None:
-        """Count what the last process died with."""
-        left = self._note.take()  # before it is counted: a kill in between must not count it twice
+        """Count the death of the slot's last process, if it left a note."""
+        left = self._note.take()  # removed first: a kill in between must not count it twice
         if left is None or not (left.trial.candidate or left.crash):
             return
         trial, crash = left
@@ -274,10 +284,14 @@ class Quarantine:
         self._save()
 
     def _correct_times(self) -> None:
-        """Have deaths that a wrong clock dated count from now, once and for all."""
+        """Set times of death that lie in the future (a wrong clock) to now, and save them."""
         now = self._wall()
-        deaths = [each for of in self._known.values() for each in (of.as_candidate, of.crashes)]
-        if [each for each in deaths if each.correct(now)]:
+        corrected = [
+            deaths.correct(now)
+            for record in self._known.values()
+            for deaths in (record.as_candidate, record.crashes)
+        ]
+        if any(corrected):
             self._save()
 
     def _save(self) -> None:
@@ -285,15 +299,15 @@ class Quarantine:
             return
         saved = {bundle: asdict(record) for bundle, record in self._known.items()}
         beside = self._path.with_name(f"{_FILE}.new")
-        with contextlib.suppress(OSError):  # a full disk must not keep policies from being enforced
+        with contextlib.suppress(OSError):  # a full disk must not stop enforcement
             beside.write_text(json.dumps(saved), "utf-8")
             beside.replace(self._path)
 
     def _load(self) -> dict[str, _Record]:
         content = None if self._path is None else read_bounded(self._path)
-        found: dict[str, _Record] = {}
+        records: dict[str, _Record] = {}
         with contextlib.suppress(ValueError, AttributeError, RecursionError):
             for bundle, saved in json.loads(content or b"{}").items():
                 with contextlib.suppress(TypeError, ValueError, KeyError, OverflowError):
-                    found[bundle] = _Record.load(saved)
-        return found
+                    records[bundle] = _Record.load(saved)
+        return records

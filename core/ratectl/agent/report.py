@@ -1,4 +1,4 @@
-"""Reporting to the store: which generation an agent enforces, and what it has counted."""
+"""Reports of an agent to the store: the generation that it enforces, and its counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ratectl.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ratectl.agent.shadow import Beside
+    from ratectl.agent.shadow import ShadowEvaluator
     from ratectl.agent.state import AgentState, AgentStatus
     from ratectl.agent.sync import StoreSync
     from ratectl.agent.wall_clock import WallClock
@@ -31,7 +31,7 @@ __all__ = ["Reporter"]
 
 
 LEASE_SECONDS: Final = 15.0
-"""An agent that stops reporting is forgotten by the store after this."""
+"""Lease of an agent's records: the store deletes them so long after the last renewal."""
 
 _RENEW_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.5
@@ -42,6 +42,7 @@ class Reporter:
 
     def __init__(
         self,
+        *,
         agent_id: str,
         sync: StoreSync,
         engine: Engine,
@@ -50,7 +51,7 @@ class Reporter:
         errors: Callable[[], int],
         failing: Callable[[], str | None],
         interval: float,
-        beside: Beside,
+        shadow: ShadowEvaluator,
     ) -> None:
         self._id = agent_id
         self._sync = sync
@@ -60,12 +61,12 @@ class Reporter:
         self._errors = errors
         self._failing = failing
         self._interval = interval
-        self._beside = beside
+        self._shadow = shadow
         self._stop = threading.Event()
         self._lease: Lease | None = None
         self._renewed = 0.0
         self._reported: AgentStatus | None = None
-        self._told_errors = 0
+        self._reported_errors = 0
         self._failing_since: float | None = None
         self._usage_due = 0.0
         self._started = utc_now()
@@ -89,20 +90,20 @@ class Reporter:
         try:
             lease = self._living_lease(store)
             due = time.monotonic() >= self._usage_due
-            if status is not self._reported or (due and self._errors() != self._told_errors):
+            if status is not self._reported or (due and self._errors() != self._reported_errors):
                 record = self._record(status)
                 store.put(AGENTS + self._id, record.encode(), lease)
-                self._reported, self._told_errors = status, record.errors
+                self._reported, self._reported_errors = status, record.errors
             if due:
                 self._report_usage(store, lease)
             self._succeeded()
         except RatectlError as error:
             log.debug("reporting: %s", error)
             self._fail(error)
-            self._begin_anew(_RETRY_SECONDS if error.transient else _RENEW_SECONDS)
-        except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
+            self._restart(_RETRY_SECONDS if error.transient else _RENEW_SECONDS)
+        except Exception as error:  # noqa: BLE001  the thread must survive any error
             self._fail_unexpectedly(error)
-            self._begin_anew(self._interval)
+            self._restart(self._interval)
 
     def _succeeded(self) -> None:
         if self._failing_since is not None:
@@ -110,10 +111,10 @@ class Reporter:
             self._state.problem("report", None)
 
     def _fail(self, error: RatectlError) -> None:
-        """Note what keeps reports back, unless the store does not answer at all.
+        """Report that reports fail, unless the store does not answer at all.
 
-        The watch notes that, and a store that refuses reads as well is noted by looking. What is
-        left is a store that can be read and not written: by this user, or by nobody.
+        The watch reports an outage, and ``look`` a store that refuses reads. Reported here is a
+        store that can be read and not written, by this user or by all.
         """
         now = time.monotonic()
         if self._failing_since is None:
@@ -123,22 +124,22 @@ class Reporter:
         lasting = not error.transient or now - self._failing_since > _RENEW_SECONDS
         if lasting and self._state.now.connected:
             self._state.problem(
-                "report", f"`ratectl agents` does not show this agent, which cannot report: {error}"
+                "report", f"`ratectl agents` does not show this agent: it cannot report: {error}"
             )
 
     def _fail_unexpectedly(self, error: Exception) -> None:
-        """Note an error of this program, and log where it was raised: once, until it is over."""
+        """Report an error of this program, and log its traceback once."""
         if self._failing_since is None:
             self._failing_since = time.monotonic()
             log.error("reporting failed unexpectedly", exc_info=error)
         self._state.problem(
             "report",
-            "`ratectl agents` and `ratectl usage` do not show all of this agent, whose reports "
-            f"fail: {type(error).__name__}: {error}",
+            "`ratectl agents` and `ratectl usage` do not show all of this agent: its reports fail: "
+            f"{type(error).__name__}: {error}",
         )
 
-    def _begin_anew(self, seconds: float) -> None:
-        """Report everything again, after a while and under a new lease: the old one may end."""
+    def _restart(self, seconds: float) -> None:
+        """Report everything again after ``seconds``, under a new lease: the old one may end."""
         self._lease = self._reported = None
         self._usage_due = self._renewed = time.monotonic() + seconds
 
@@ -163,7 +164,7 @@ class Reporter:
             counted = list(usage.limits)
             del usage
             release(counted)
-        record = replace(record, beside=self._beside.report())
+        record = replace(record, beside=self._shadow.report())
         beat = self._meter.beat(record)
         store.txn(
             (),
@@ -203,7 +204,7 @@ class Reporter:
         self._state.wake()
 
     def sign_off(self) -> None:
-        """After the thread has ended: take this agent's records out of the store, if it answers."""
+        """Remove this agent's records from the store, if it answers; after the thread has ended."""
         if self._lease is not None and self._state.now.connected:
             try:
                 self._lease.revoke()

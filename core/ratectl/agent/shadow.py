@@ -1,5 +1,7 @@
-"""A candidate in shadow: evaluated beside what is in force, on the same requests, with buckets of
-its own that begin full. It decides nothing; where it would have decided otherwise is counted.
+"""Shadow evaluation: a candidate sees the same requests as the policies in force, and decides none.
+
+It has its own buckets, which begin full. Requests that it would have decided differently are
+counted.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.log import log
+from ratectl.policy.resolution.algorithms.registry import holds_slots
 from ratectl.records import BesideReport
 
 if TYPE_CHECKING:
@@ -22,30 +25,31 @@ if TYPE_CHECKING:
     from ratectl.policy.language.model import PolicyTree
     from ratectl.records import Candidate
 
-__all__ = ["Beside"]
+__all__ = ["ShadowEvaluator"]
 
 
 _OUTSTANDING: Final = 16_384
-"""Decisions remembered until they are settled or released."""
+"""Most decisions remembered until they are settled or released."""
 
 _NAMED: Final = 50
-"""Limits in a report."""
+"""Most limits in a report."""
 _COUNTED: Final = 5_000
+"""Most limits counted apart; further ones are counted together."""
 
-_By = tuple[str, str]
+_ScopeAndLimit = tuple[str, str]
 
 
-class Beside:
-    """Starts and stops evaluating candidates beside an engine, and says what they would do."""
+class ShadowEvaluator:
+    """Starts and stops the evaluation of candidates in shadow, and reports the differences."""
 
     def __init__(self, engine: Engine, wall: WallClock, make: Callable[[], Engine]) -> None:
-        """``make`` makes engines for candidates, on the clock of ``engine``."""
+        """``make`` returns an engine for a candidate, on the clock of ``engine``."""
         self._engine = engine
         self._wall = wall
         self._make = make
         self._trial: _Trial | None = None
         self.failed: tuple[str, str] | None = None
-        """The rollout whose candidate could not be evaluated any more, and why."""
+        """Rollout of a candidate whose evaluation had to be stopped, and why."""
 
     @property
     def rollout(self) -> str | None:
@@ -53,53 +57,43 @@ class Beside:
         return None if self._trial is None else self._trial.candidate.rollout
 
     def begin(self, candidate: Candidate, tree: PolicyTree) -> None:
-        """Evaluate ``candidate``, which says ``tree``, from now on.
+        """Start the evaluation of ``candidate``, whose policies are ``tree``.
 
-        :raises BundleError: it cannot be; nothing is evaluated then.
+        :raises BundleError: it cannot be evaluated; then none is.
         """
         self.end()
         engine = self._make()
         enforcement = Enforcement(engine, self._wall)
         enforcement.enforce(tree, candidate.generation)
-        trial = _Trial(candidate, engine, enforcement, slots=_has_slots(tree))
+        trial = _Trial(candidate, engine, enforcement, slots=holds_slots(tree))
         self._trial = trial
         self._engine.mirror(trial)
-        log.info("generation %d is evaluated beside what is in force", candidate.generation)
+        log.info("generation %d is evaluated in shadow", candidate.generation)
 
     def end(self) -> None:
-        """Evaluate nothing any more."""
+        """Stop the evaluation, if there is one."""
         if self._trial is not None:
             self._engine.mirror(None)
             log.info("generation %d is no longer evaluated", self._trial.candidate.generation)
             self._trial = None
 
     def report(self) -> BesideReport | None:
-        """What there is to say; None where nothing is evaluated."""
+        """Return the differences counted so far; None if no candidate is evaluated."""
         trial = self._trial
         if trial is None:
             return None
         try:
             trial.enforcement.keep_time()
-        except Exception as error:  # noqa: BLE001  what is only tried must not keep reports back
-            log.exception("generation %d is evaluated no more", trial.candidate.generation)
+        except Exception as error:  # noqa: BLE001  a candidate must not stop the agent's reports
+            log.exception("cannot go on evaluating generation %d", trial.candidate.generation)
             self.end()
             self.failed = trial.candidate.rollout, f"an exception of it cannot begin: {error}"
             return None
         return trial.report()
 
 
-def _has_slots(tree: PolicyTree) -> bool:
-    """Whether any limit of it is held until a request is over."""
-    return any(
-        fields.algorithm == "concurrency"
-        for policy in tree.policies.values()
-        for limits in (policy.limits, policy.budgets, *(each.limits for each in policy.overrides))
-        for fields in limits.values()
-    )
-
-
 class _Trial:
-    """One candidate; the engine's mirror."""
+    """Evaluation of one candidate, as a mirror of the engine in force."""
 
     def __init__(
         self, candidate: Candidate, engine: Engine, enforcement: Enforcement, *, slots: bool
@@ -108,13 +102,15 @@ class _Trial:
         self._slots = slots
         self.enforcement = enforcement
         self._engine = engine
-        self._counting = threading.RLock()  # a finalizer may decide as well
+        self._counting = threading.RLock()  # reentrant, as a finalizer may decide a request too
         self._requests = 0
-        self._refused: Counter[_By] = Counter()
-        self._allowed: Counter[_By] = Counter()
+        self._refused: Counter[_ScopeAndLimit] = Counter()
+        """Requests that only the candidate refused."""
+        self._allowed: Counter[_ScopeAndLimit] = Counter()
+        """Requests that only the candidate would have allowed."""
         self._outstanding: dict[int, Decision] = {}
-        """By the identity of the decision that counts. An entry may outlive it; whatever has its
-        identity next is decided here first, and takes its place."""
+        """The candidate's decisions by ``id()`` of the real decision. An entry may outlive that
+        one: a later decision with the same ``id()`` replaces the entry."""
         self._failed = False
 
     def decided(
@@ -122,7 +118,7 @@ class _Trial:
     ) -> bool:
         try:
             mine = self._engine.check(scope, attributes, cost, now)
-        except Exception:  # noqa: BLE001  it has been decided; what is only tried must not undo that
+        except Exception:  # noqa: BLE001  a candidate must not affect the real decision
             self._fail()
             self._outstanding.pop(id(decision), None)
             return False
@@ -132,7 +128,7 @@ class _Trial:
                 self._count(mine if decision.allowed else decision)
         key = id(decision)
         if not mine.allowed or not decision.allowed:
-            # The service does nothing of what this one alone would have let pass.
+            # One of the two refused, so the service does not do this request: free the slots.
             mine.release()
             self._outstanding.pop(key, None)
             return False
@@ -162,27 +158,28 @@ class _Trial:
                 newly_refused=self._refused.total(),
                 newly_allowed=self._allowed.total(),
                 limits=[
-                    (*by, self._refused[by], self._allowed[by])
-                    for by, _ in differing.most_common(_NAMED)
+                    (scope, limit, self._refused[scope, limit], self._allowed[scope, limit])
+                    for (scope, limit), _ in differing.most_common(_NAMED)
                 ],
             )
 
     def _count(self, refusal: Decision) -> None:
-        """Count a difference, by whichever of the two refused."""
+        """Count a difference for the limit that refused, of either generation."""
         counts = self._allowed if refusal.generation != self.candidate.generation else self._refused
-        by = (refusal.scope or "", refusal.limit or "")
-        if len(counts) >= _COUNTED and by not in counts:
-            by = ("", "")
-        counts[by] += 1
+        refused_by = (refusal.scope or "", refusal.limit or "")
+        if len(counts) >= _COUNTED and refused_by not in counts:
+            refused_by = ("", "")
+        counts[refused_by] += 1
 
     def _forget_oldest(self) -> None:
-        with contextlib.suppress(StopIteration, KeyError, RuntimeError):  # another thread was at it
+        # Another thread may change the dictionary at the same time.
+        with contextlib.suppress(StopIteration, KeyError, RuntimeError):
             del self._outstanding[next(iter(self._outstanding))]
 
     def _fail(self) -> None:
         if not self._failed:
             self._failed = True
             log.exception(
-                "evaluating generation %d failed: what is in force decides as ever",
+                "evaluating generation %d in shadow failed; real decisions are not affected",
                 self.candidate.generation,
             )

@@ -1,13 +1,15 @@
-"""What an agent knows of itself; written by its threads, read by anyone."""
+"""Status of an agent: written by its threads, read by any thread."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ratectl.agent.log import log
+from ratectl.runtime.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,47 +21,49 @@ __all__ = ["AgentState", "AgentStatus"]
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """A moment of an agent."""
+    """Status of an agent at one moment."""
 
+    engine: str = ""
+    """Name of the engine that decides: ``c``, or ``pure`` and why there is no compiled core."""
     generation: int = 0
     """The generation it enforces; 0 before any."""
     sequence: int = 0
-    """Of the newest head that it accepted."""
+    """Sequence of the newest head that it accepted."""
     rollout: str | None = None
     """The rollout whose candidate it enforces."""
     source: str = "none"
-    """Where that came from: ``store``, ``last-good``, ``directory`` or ``none``."""
+    """Origin of the generation: ``store``, ``last-good``, ``directory`` or ``none``."""
     connected: bool = False
-    """Whether the store (or directory) answered last time."""
+    """True if the store (or directory) answered last time."""
     problems: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong now, by what it concerns: ``store``, ``generation``, ``quarantine``,
-    ``report``, ``disk``, ``decisions``, ``exceptions``, ``process`` or ``panic…``."""
+    """Current problems by concern: ``store``, ``generation``, ``quarantine``, ``report``,
+    ``disk``, ``decisions``, ``exceptions``, ``process`` or ``panic…``."""
     rejected: int | None = None
-    """The generation that was refused and is live in the store all the same."""
+    """The generation that this agent rejected and that the store's head still names."""
     applied: str | None = None
-    """When the generation was swapped in (ISO 8601, UTC)."""
+    """Time at which the generation was swapped in (ISO 8601, UTC)."""
     swap_ms: float | None = None
-    """From seeing the head to enforcing it."""
+    """Milliseconds from reading the head to enforcing the generation."""
     panic: tuple[Obeyed, ...] = ()
     """Kill switches that are on and obeyed here."""
     panic_sequence: int = 0
-    """Of the store's record of switches that is obeyed; 0 for none."""
+    """Sequence of the store's kill switch record that is obeyed; 0 for none."""
 
     @property
     def error(self) -> str | None:
-        """All problems in one line; None when there are none and nothing is waited for."""
+        """All problems, and the missing step if the agent waits; one line, None for neither."""
         return "; ".join(filter(None, (self.known_problems, self._waits_for))) or None
 
     @property
     def known_problems(self) -> str | None:
-        """All problems in one line; None when there are none (yet)."""
+        """All problems in one line; None if there are none."""
         return "; ".join(self.problems.values()) or None
 
     @property
     def _waits_for(self) -> str | None:
-        """Return the step that is missing before the store's policies are in force, if one is.
+        """Return the step that is missing before the source's policies are in force.
 
-        None where a problem tells of it already.
+        None if no step is missing, or if a problem reports it already.
         """
         first = "waiting for the store's first answer"
         if self.generation:
@@ -80,24 +84,24 @@ class AgentStatus:
 
 
 class AgentState:
-    """The current ``AgentStatus``, replaced whole, with a way to wait for changes.
+    """Holder of the current ``AgentStatus``, which is replaced as a whole; threads can wait for it.
 
-    Waiters take no lock of the state: an exception that a time limit raises in there could keep it
-    for ever.
+    Waiters take no lock of the state: an exception raised in a waiter (a time limit by a signal)
+    could leave the lock held for ever.
     """
 
     def __init__(self, status: AgentStatus | None = None) -> None:
         self._changing = threading.RLock()
         self._status = status or AgentStatus()
-        self._waiting: list[threading.Lock] = []
-        """One for each waiter, who waits for it to be released."""
+        self._waiting: list[Wakeup] = []
+        """One for each waiter."""
 
     @property
     def now(self) -> AgentStatus:
         return self._status
 
     def update(self, **changes: Any) -> None:
-        """Set fields. Nobody is woken, and nothing reported, where that is how it is already."""
+        """Set fields. Wakes the waiters only if a value changes."""
         with self._changing:
             status = replace(self._status, **changes)
             if status != self._status:
@@ -105,26 +109,24 @@ class AgentState:
 
     def _set(self, status: AgentStatus) -> None:
         self._status = status
-        for news in tuple(self._waiting):
-            if news.locked():  # nobody else releases it
-                news.release()
+        for wakeup in tuple(self._waiting):
+            wakeup.set()
 
     def problem(self, concern: str, text: str | None, **changes: Any) -> None:
-        """Note a problem, or (None) that it is over. Only what is news is logged.
+        """Set the problem of a concern, or end it (None). Logs only changes.
 
-        The end is logged as a warning too: a log that shows the problem has to show its end.
+        The end is a warning too: a log that shows the problem also has to show its end.
         """
         with self._changing:
             known = self._status.problems.get(concern)
             if text != known or changes:
-                problems = {
-                    name: said for name, said in self._status.problems.items() if name != concern
-                }
+                problems = dict(self._status.problems)
+                problems.pop(concern, None)
                 if text is not None:
                     problems[concern] = text
                 self.update(problems=problems, **changes)
         if text is None and known is not None:
-            log.warning("no longer: %s", known)
+            log.warning("resolved: %s", known)
         elif text != known:
             log.warning("%s", text)
 
@@ -133,28 +135,26 @@ class AgentState:
         return self._wait_until(lambda: self._status.generation >= at_least, timeout)
 
     def wait_for_change(self, seen: AgentStatus, timeout: float) -> AgentStatus:
-        """Wait (seconds) until the status is no longer ``seen``; returns the newest."""
+        """Wait (seconds) until the status is another than ``seen``; return the current status."""
         self._wait_until(lambda: self._status is not seen, timeout)
         return self._status
 
     def _wait_until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
         until = None if timeout is None else time.monotonic() + timeout
-        news = threading.Lock()
-        news.acquire()
+        wakeup = Wakeup()
         try:
-            self._waiting.append(news)
+            self._waiting.append(wakeup)
             while not reached():
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                # Not a SimpleQueue: with a signal at the wrong moment its time limit is none.
-                news.acquire(timeout=-1 if left is None else min(left, threading.TIMEOUT_MAX))
+                wakeup.wait(math.inf if left is None else left)
             return True
         finally:
-            if news in self._waiting:
-                self._waiting.remove(news)
+            if wakeup in self._waiting:
+                self._waiting.remove(wakeup)
 
     def wake(self) -> None:
-        """Make every waiter look again."""
+        """Make every waiter check its condition again."""
         with self._changing:
             self._set(replace(self._status))

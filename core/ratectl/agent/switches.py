@@ -1,8 +1,8 @@
-"""Obeying the kill switch (see ``panic``): the store's, and that of a file beside the agent.
+"""Obedience to kill switches (see ``kill_switch``): the store's record, and a file of the machine.
 
-Who follows the head sees the store's. To take a generation of many policies keeps that thread busy
-for a second and more: meanwhile another one looks. The file has a thread to itself, since whoever
-asks a store that hangs hangs with it.
+The thread that follows the head also reads the store's record. Large generations keep that thread
+busy for a second and more: meanwhile another thread reads the record. The file has its own thread,
+since a thread that waits for a hanging store could not read it.
 """
 
 from __future__ import annotations
@@ -33,155 +33,157 @@ __all__ = ["FileSwitches", "StoreSwitches", "Switchboard"]
 Source = Literal["store", "file"]
 
 _FILE_SECONDS: Final = 0.25
-"""How often the file is looked at."""
+"""Interval of checks of the file."""
 
 _LOOK_SECONDS: Final = 0.3
-"""How often the store is looked at while a generation is being taken."""
+"""Interval of reads of the store's record while a generation is being applied."""
 
 
 class Switchboard:
-    """Makes an engine waive what the switches of all sources say together."""
+    """Makes an engine obey the switches of all sources together."""
 
     def __init__(
         self, engine: Engine, state: AgentState, known: Mapping[Source, Switches] | None = None
     ) -> None:
-        """``known``: what the engine obeys already."""
+        """``known``: the switches that the engine obeys already."""
         self._engine = engine
         self._state = state
         self._lock = threading.Lock()
         self._known: dict[Source, Switches] = dict(known or {})
 
     def known(self, source: Source) -> Switches:
-        """What a source last said."""
+        """Return the latest switches of a source."""
         return self._known.get(source, Switches())
 
     def obey(self, source: Source, switches: Switches) -> None:
-        """Go by this from now on, as far as this source is concerned."""
+        """Obey ``switches`` from now on, instead of the earlier ones of this source."""
         with self._lock:
             before = self._known.get(source, Switches())
             self._known[source] = switches
             modes: dict[str, Waiver] = {}
-            for said in self._known.values():
-                modes |= {at: how for at, how in said.modes.items() if modes.get(at) != "open"}
-            # Not in slices with rests between them: the next turn of a switch must not wait.
+            for known in self._known.values():
+                modes |= {at: mode for at, mode in known.modes.items() if modes.get(at) != "open"}
+            # Without pauses for requests: the next change of a switch must not wait.
             self._engine.waive(modes)
             self._state.update(
                 panic=tuple(
-                    Obeyed(scope=each.scope, mode=each.mode, source=of)
-                    for of, said in self._known.items()
-                    for each in said.on
+                    Obeyed(scope=switch.scope, mode=switch.mode, source=origin)
+                    for origin, known in self._known.items()
+                    for switch in known.on
                 ),
                 panic_sequence=self._known.get("store", Switches()).sequence,
             )
         for switch in set(switches.on) - set(before.on):
             at, why = switch.scope, switch.reason
-            log.warning("panic, says the %s: %s at and below %s: %s", source, switch.mode, at, why)
+            text = "kill switch on, from the %s: %s at and below %s: %s"
+            log.warning(text, source, switch.mode, at, why)
         for scope in set(before.modes) - set(switches.modes):
-            log.warning("panic is over at %s, says the %s", scope, source)
+            log.warning("kill switch off at %s, from the %s", scope, source)
 
     def inherited(self, state: AgentState) -> Switchboard:
-        """For a forked child, where a thread that is not there may have held the lock."""
+        """Return a copy for a forked child, with a new lock: a missing thread may have held it."""
         return Switchboard(self._engine, state, self._known)
 
 
 class StoreSwitches:
-    """Goes by the store's record, as whoever follows the head sees it, and remembers it on disk."""
+    """Obeys the kill switch record of the store, and keeps a copy on disk."""
 
     def __init__(
         self,
         board: Switchboard,
         state: AgentState,
         folder: Path | None,
-        proves: Callable[[Store | None, Switches], None],
+        verify: Callable[[Store | None, Switches], None],
     ) -> None:
-        """``folder``: of this store in the state directory; None to remember nothing.
+        """``folder``: this store's folder in the state directory; None to keep no copy.
 
-        ``proves`` raises ``BundleError`` for a record that must not be obeyed; it comes from a
-        store, or (None) from disk.
+        ``verify`` takes a record's origin (a store; None for the disk) and the record. It raises
+        ``BundleError`` for a record that must not be obeyed.
         """
-        self._proves = proves
+        self._verify = verify
         self._board = board
         self._state = state
         self._file = None if folder is None else switch_file(folder)
         self._unsaved = False
-        """True while what is obeyed could not be remembered: each look tries again."""
+        """True while the record could not be saved: each read of the store tries again."""
         self._seeing = threading.Lock()
         self._changed = threading.Condition()
         self._stopped = False
         self._busy: list[Store] = []
 
     def start_from_disk(self) -> None:
-        """Obey what was last known of the store, if anything was."""
+        """Obey the copy on disk, if there is one."""
         if self._file is None:
             return
         try:
-            remembered = load_switches(self._file)
-            self._proves(None, remembered)
+            saved = load_switches(self._file)
+            self._verify(None, saved)
         except FileNotFoundError:
             return
         except (OSError, BundleError) as error:
-            self._note(f"{self._file}, which remembers switches, is of no use: {error}")
+            self._report(f"the saved kill switch record {self._file} cannot be used: {error}")
             return
-        if remembered.sequence > self._board.known("store").sequence:
-            self._board.obey("store", remembered)
+        if saved.sequence > self._board.known("store").sequence:
+            self._board.obey("store", saved)
 
     def see(self, store: Store, item: Item | None) -> None:
-        """React to the record as it is in the store; None where there is none."""
+        """React to the record as read from the store; None if there is none."""
         if item is None:
-            # Absence is no instruction: a switch is turned off by a record that says so.
+            # A missing record changes nothing: only a new record turns a switch off.
             gone = "the kill switch's record is gone from the store; what was on stays on"
             on = self._board.known("store").on
             self._state.problem("panic", f"{gone}: turn the switch again" if on else None)
             return
         try:
             switches = Switches.decode(item.value)
-            self._proves(store, switches)
+            self._verify(store, switches)
         except Untrusted as error:
-            self._note(f"the kill switch's record is not obeyed: {error}; what was on stays on")
+            self._report(f"the kill switch's record is not obeyed: {error}; what was on stays on")
             return
         except BundleError as error:
-            self._note(f"{error}; what was on stays on")
+            self._report(f"{error}; what was on stays on")
             return
         with self._seeing:
-            self._go_by(switches)
+            self._obey_if_newer(switches)
 
-    def _go_by(self, switches: Switches) -> None:
+    def _obey_if_newer(self, switches: Switches) -> None:
         known = self._board.known("store")
+        record = f"the kill switch's record ({switches.sequence})"
         if switches.sequence < known.sequence:
-            said = f"the kill switch's record ({switches.sequence}) is older than what is obeyed"
-            self._note(f"{said} ({known.sequence}), which stays on: turn the switch again")
+            older = f"{record} is older than the one that is obeyed ({known.sequence})"
+            self._report(f"{older}, which stays on: turn the switch again")
             return
         if switches.sequence == known.sequence and switches.on != known.on:
-            said = f"the kill switch's record ({switches.sequence}) has the sequence of another one"
-            self._note(f"{said}, which stays on: turn the switch again")
+            reused = f"{record} differs from the one that is obeyed, and has the same sequence"
+            self._report(f"{reused}; the obeyed one stays on: turn the switch again")
             return
         if switches.sequence > known.sequence:
             self._board.obey("store", switches)
             self._unsaved = True
         if self._unsaved:
-            self._remember(switches)
+            self._save(switches)
         self._state.problem("panic", None)
 
-    def _remember(self, switches: Switches) -> None:
+    def _save(self, switches: Switches) -> None:
         if self._file is None:
             return
         try:
             save_switches(self._file, switches, CLOSED)
         except OSError as error:
-            why = f"{error.strerror or error}; a restart without the store would not know it"
+            why = f"{error.strerror or error}; after a restart without the store it is not obeyed"
             self._state.problem(
-                "panic-disk", f"cannot remember the kill switch's record in {self._file}: {why}"
+                "panic-disk", f"cannot save the kill switch's record in {self._file}: {why}"
             )
         else:
             self._unsaved = False
             self._state.problem("panic-disk", None)
 
-    def _note(self, text: str) -> None:
+    def _report(self, text: str) -> None:
         self._state.problem("panic", text)
 
     @contextmanager
     def looking(self, store: Store) -> Iterator[None]:
-        """While the body keeps its thread from following ``store``, have ``run`` look there."""
+        """Make ``run`` read the record while the body keeps the thread that follows ``store``."""
         with self._changed:
             self._busy.append(store)
             self._changed.notify_all()
@@ -193,11 +195,11 @@ class StoreSwitches:
                 self._changed.notify_all()
 
     def run(self) -> None:
-        """Look while somebody else cannot, until ``stop``. Never raises."""
+        """Read the record while the following thread is busy, until ``stop``. Never raises."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._busy or self._stopped)
-                # Most generations are taken sooner.
+                # Wait first: most generations are applied sooner.
                 self._changed.wait_for(lambda: not self._busy or self._stopped, _LOOK_SECONDS)
                 if self._stopped:
                     return
@@ -208,8 +210,8 @@ class StoreSwitches:
     def _look(self, store: Store) -> None:
         try:
             self.see(store, store.get(PANIC))
-        except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
-            log.debug("looking for switches: %s", error)
+        except Exception as error:  # noqa: BLE001  the thread must survive any error
+            log.debug("reading switches: %s", error)
 
     def stop(self) -> None:
         """Ask the thread to end."""
@@ -219,7 +221,7 @@ class StoreSwitches:
 
 
 class FileSwitches:
-    """Looks at the file of a state directory, several times a second."""
+    """Obeys the kill switch file of a state directory; checks it several times a second."""
 
     def __init__(self, state_dir: Path, board: Switchboard, state: AgentState) -> None:
         self._path = switch_file(state_dir)
@@ -229,7 +231,7 @@ class FileSwitches:
         self._seen: tuple[int, int, int] | None = None
 
     def look(self) -> None:
-        """Go by what it says, if that is new. Without it nothing is on.
+        """Obey the file if it has changed. Without a file, no switch is on.
 
         Never raises for a file that cannot be used: what was on stays on then.
         """
@@ -246,25 +248,25 @@ class FileSwitches:
             self._state.problem("panic-file", None)
 
     def _signature(self) -> tuple[int, int, int] | None:
-        """What tells a file from another; None where there is none.
+        """Return a value that differs when the file changes; None if there is no file.
 
-        :raises OSError: nobody can tell whether there is one.
+        :raises OSError: it is unknown if there is a file.
         """
         try:
-            found = self._path.stat()
+            stat = self._path.stat()
         except FileNotFoundError:
             if self._seen is not None and not self._path.parent.is_dir():
-                raise  # a disk that went away is nobody's decision
+                raise  # a disk that went away does not turn a switch off
             return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     def run(self) -> None:
-        """Look until ``stop``. Never raises."""
+        """Check the file until ``stop``. Never raises."""
         while not self._stop.wait(_FILE_SECONDS):
             try:
                 self.look()
-            except Exception:  # noqa: BLE001  the thread must outlive whatever it meets
-                log.exception("looking at %s failed", self._path)
+            except Exception:  # noqa: BLE001  the thread must survive any error
+                log.exception("checking %s failed", self._path)
 
     def stop(self) -> None:
         """Ask the thread to end."""

@@ -1,4 +1,4 @@
-"""Following a store: list, watch, verify, swap; keep what works when anything fails."""
+"""Following of a store: list, watch, verify, swap. After any failure the policies in force stay."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["StoreSync"]
 
 
 _ANTI_ENTROPY_SECONDS: Final = 60.0
-"""How long a watch that lies could go unnoticed (with jitter of a quarter)."""
+"""Interval of reads beside the watch, which may miss events (with jitter of a quarter)."""
 
 _RETRY_FIRST: Final = 0.2
-_RETRY_MOST: Final = 3.0
+_RETRY_LONGEST: Final = 3.0
 
 
 class StoreSync:
-    """Keeps an engine on what a store's head says, from a thread of its own."""
+    """Keeps an engine on the generation of a store's head, from its own thread."""
 
     def __init__(
         self,
@@ -62,10 +62,10 @@ class StoreSync:
                 self._begin(store, snapshot)
                 delay = _RETRY_FIRST
                 self._follow(store, snapshot.revision + 1)
-            except Exception as error:  # noqa: BLE001  the thread must outlive whatever it meets
-                self._trouble(error)
+            except Exception as error:  # noqa: BLE001  the thread must survive any error
+                self._report(error)
             self._stop.wait(delay * random.uniform(0.5, 1.0))  # noqa: S311
-            delay = min(delay * 2, _RETRY_MOST)
+            delay = min(delay * 2, _RETRY_LONGEST)
 
     def _opened(self) -> Store:
         if self.store is None:
@@ -73,11 +73,11 @@ class StoreSync:
         return self.store
 
     def _begin(self, store: Store, snapshot: Snapshot) -> None:
-        self._adoption.anew()
-        self._see(store, _all_of(snapshot))
+        self._adoption.forget_store()
+        self._see(store, _watched_items(snapshot))
 
     def _see(self, store: Store, items: dict[str, Item | None]) -> None:
-        """React to what is in the store: to the kill switch first, since the rest may take long."""
+        """React to items of the store: first to the kill switch, as a generation may take long."""
         if PANIC in items:
             self._switches.see(store, items[PANIC])
         with self._switches.looking(store):
@@ -95,7 +95,7 @@ class StoreSync:
 
     def _on_event(self, store: Store, event: WatchEvent) -> None:
         if isinstance(event, Interrupted):
-            self._trouble(event.error)
+            self._report(event.error)
             return
         self._set_connected()
         if isinstance(event, Events):
@@ -105,8 +105,8 @@ class StoreSync:
             self._begin(store, event.snapshot)
 
     def look_again(self) -> None:
-        """Anti-entropy: read the head now and then, whatever the watch says. Never raises."""
-        self._adoption.tend()
+        """Read the head about once a minute, in case the watch missed events. Never raises."""
+        self._adoption.end_probation_if_due()
         now = time.monotonic()
         if now < self._next_look or self.store is None:
             return
@@ -119,20 +119,20 @@ class StoreSync:
     def look(self) -> None:
         """Read the head now, beside the watch. Never raises.
 
-        A store that refuses this call may still serve the watch, which it admitted earlier. Then
-        the watch is closed: the thread starts again, and its first call succeeds when the store no
-        longer refuses.
+        A store that refuses this read may still serve the watch, which it admitted earlier. Then
+        the watch is closed: the following thread starts again, and goes on once the store admits
+        it.
         """
         if self.store is None:
             return
         try:
-            self._see(self.store, _all_of(self.store.list(HEAD)))
+            self._see(self.store, _watched_items(self.store.list(HEAD)))
         except Exception as error:  # noqa: BLE001
-            self._trouble(error)
+            self._report(error)
             if self._watch is not None and not getattr(error, "transient", False):
                 self._watch.close()
 
-    def _trouble(self, error: Exception) -> None:
+    def _report(self, error: Exception) -> None:
         text = str(error)
         if not isinstance(error, RatectlError):
             log.debug("unexpected", exc_info=error)
@@ -157,8 +157,8 @@ class StoreSync:
             self.store = None
 
 
-def _all_of(snapshot: Snapshot) -> dict[str, Item | None]:
-    """What agents watch, also what is not there."""
-    found: dict[str, Item | None] = dict.fromkeys((HEAD, CONTROLLER, PANIC))
-    found.update({item.key: item for item in snapshot.items if item.key in found})
-    return found
+def _watched_items(snapshot: Snapshot) -> dict[str, Item | None]:
+    """Return the items of the watched keys; None for a key that is not in the store."""
+    items: dict[str, Item | None] = dict.fromkeys((HEAD, CONTROLLER, PANIC))
+    items.update({item.key: item for item in snapshot.items if item.key in items})
+    return items

@@ -1,8 +1,8 @@
 """Note on disk of the generation that this process is trying, and of the crash that ended it.
 
-The first line of the file names the generation; the process writes it before it enforces it. Where
-the engine is the compiled one, a fatal signal appends a line with its number (see
-``witness.h``). Any other death (SIGKILL, a power cut) leaves the first line alone.
+The first line of the file names the generation; the process writes it before it enforces the
+generation. With the compiled engine, a fatal signal appends a line with its number (see
+``witness.h``). Any other death (SIGKILL, a power cut) appends nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["LeftTrial", "Trial", "TrialNote", "read_bounded"]
 
 
 _MAX_BYTES: Final = 1 << 20
-"""Size of a file beyond which it is not one of ours."""
+"""Largest size of a file that this module reads: its own are far smaller."""
 
 _FATAL: Final = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 """Signals that the witness notes."""
@@ -41,26 +41,26 @@ class Trial:
 
 
 class LeftTrial(NamedTuple):
-    """Trial that was on when its process ended, and how that ended."""
+    """Trial that was under way when its process ended, and the crash, if there was one."""
 
     trial: Trial
     crash: str | None
-    """Name of the signal that it crashed with; None where nothing tells of a crash."""
+    """Name of the signal of the crash; None if no crash was recorded."""
 
 
 class TrialNote:
-    """The file ``trying`` of a slot; without a folder, nothing is noted. Not thread-safe."""
+    """The file ``trying`` of a slot; without a folder, nothing is written. Not thread-safe."""
 
     def __init__(self, folder: Path | None) -> None:
         self._path = None if folder is None else folder / "trying"
         self._written: Trial | None = None
         self._witness: int | None = None
-        """Descriptor of the file, while a crash would append to it."""
+        """Descriptor of the file, while a crash appends to it."""
 
     def take(self) -> LeftTrial | None:
-        """Remove what the process before has left, and return it.
+        """Remove the note of the previous process, and return it.
 
-        None where it cannot be read, or cannot be removed: it would count again at each start.
+        None if it cannot be read, or cannot be removed: it would count again at each start.
         """
         content = None if self._path is None else read_bounded(self._path)
         if self._path is None or not _removed(self._path) or content is None:
@@ -80,18 +80,18 @@ class TrialNote:
                 self._witness = _witnessed(_replaced(self._path, trial))
                 self._written = trial
         if self._written is None:
-            _removed(self._path)  # where this cannot be noted, nothing else is to be blamed for it
+            _removed(self._path)  # an old note must not put the blame on another generation
         _close(before)
 
     def leave_to_parent(self) -> None:
-        """Close this process's copy after a fork: the note is the parent's."""
+        """Close this child's copy after a fork: the note belongs to the parent."""
         if self._witness is not None:
             os.close(self._witness)
         self._path = self._witness = None
 
 
 def read_bounded(path: Path) -> bytes | None:
-    """Return a small file's content; None where it cannot be read or is too large to be ours."""
+    """Return a small file's content; None if it cannot be read, or is larger than our files."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -101,7 +101,7 @@ def read_bounded(path: Path) -> bytes | None:
 
 
 def _removed(path: Path) -> bool:
-    """Remove a file; False where it is still there."""
+    """Remove a file; return False if it could not be removed."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -111,26 +111,30 @@ def _removed(path: Path) -> bool:
 
 
 def _trial(noted: dict[str, Any]) -> Trial:
-    """:raises KeyError, TypeError: it is damaged."""
+    """Return the trial of a note.
+
+    :raises KeyError, TypeError: the note is damaged.
+    """
     trial = Trial(noted["generation"], noted["bundle"], noted["candidate"])
-    if [type(of) for of in (trial.generation, trial.bundle, trial.candidate)] != [int, str, bool]:
+    types = [type(value) for value in (trial.generation, trial.bundle, trial.candidate)]
+    if types != [int, str, bool]:
         raise TypeError("not a trial")
     return trial
 
 
 def _signal_name(lines: bytes) -> str | None:
-    """Return the name of the last signal noted; None where the last line names none.
+    """Return the name of the last recorded signal; None if the last line names none.
 
-    A process that has survived a signal (the host mends it) notes 00.
+    A process that survives a signal (the host's handler repairs it) records 00.
     """
     *_, last, rest = [b"", *lines.split(b"\n")]
-    return next((each.name for each in _FATAL if last == b"%02d" % each and not rest), None)
+    return next((number.name for number in _FATAL if last == b"%02d" % number and not rest), None)
 
 
 def _replaced(path: Path, trial: Trial) -> int:
-    """Write a note beside, rename it, and return its descriptor.
+    """Write a new note, rename it into place, and return its descriptor.
 
-    Not synced: what a machine's crash takes with it was not the generation's doing.
+    Not synced: a crash of the whole machine may lose it, as the generation did not cause that.
     """
     beside = path.with_name(f"{path.name}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
@@ -145,13 +149,13 @@ def _replaced(path: Path, trial: Trial) -> int:
 
 
 def _witnessed(file: int) -> int | None:
-    """Have a crash append to a file; close it where the engine has no witness."""
+    """Make a crash append to a file, and return it; close it if the engine cannot do that."""
     if engine_type().name != "pure":
         from ratectl.engine.native import _fast
 
         if _fast.witness(file):
             return file
-        log.warning("too many agents are on probation: a crash would leave no witness")
+        log.warning("too many agents are on probation: a crash would not be recorded")
     os.close(file)
     return None
 

@@ -1,4 +1,4 @@
-"""How far the wall clock is ahead of the monotonic one, for quotas."""
+"""Offset of the wall clock from the monotonic clock, for quotas."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["WallClock"]
 
 
 class WallClock(WallOffset):
-    """An offset that is looked up again now and then: clocks are set, and machines sleep."""
+    """An offset that threads refresh every few seconds: clocks are set, and machines sleep."""
 
     __slots__ = ()
 

@@ -1,8 +1,8 @@
-"""What a change does: two trees compared by what requests would notice, not by text.
+"""Comparison of two policy trees by their effect on requests, not by their text.
 
-``60/min`` and ``1/s`` are the same token bucket; a comment, a moved line or a value written out
-that was inherited before is no change. Limits are compared for requests that satisfy no condition,
-then each override and exception by itself.
+``60/min`` and ``1/s`` are the same token bucket. A comment, a moved line, or an explicit value that
+equals the inherited one is no change. Limits are compared for requests that satisfy no condition,
+then each override and exception separately.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _EMPTY = PolicyTree({})
 
 
 def compare(old: PolicyTree | None, new: PolicyTree, now_ns: int | None = None) -> list[Change]:
-    """Every effective difference, by scope, then limit.
+    """Return every effective difference, by scope, then limit.
 
-    ``now_ns`` is the wall clock's time: an exception that is over by then is none.
+    ``now_ns``: time of the wall clock; exceptions that have ended by then are ignored.
     """
     old = old or _EMPTY
     before, after = Resolver(old), Resolver(new)
@@ -55,7 +55,7 @@ def compare(old: PolicyTree | None, new: PolicyTree, now_ns: int | None = None) 
             for change in (*base, *overrides.at(scope, base)):
                 above = _above(scope, declared)
                 while change.via and above and not overrides.judged(above, change):
-                    above = _above(above, declared)  # where it does what it does further up
+                    above = _above(above, declared)  # not judged here: same effect as further up
                 twin = found.get((above, change.limit, change.via)) if above else None
                 same = twin and (twin.before, twin.after) == (change.before, change.after)
                 found[change.named] = replace(change, inherited=True) if same else change
@@ -65,7 +65,7 @@ def compare(old: PolicyTree | None, new: PolicyTree, now_ns: int | None = None) 
 
 
 def summarise(tree: PolicyTree, changes: list[Change]) -> dict[str, int]:
-    """Counts for a history entry: what the tree declares, and what changed."""
+    """Return counts for a history entry: of the tree's declarations, and of the changes."""
     counted = {"added": 0, "removed": 0, "changed": 0}
     for change in changes:
         if not change.inherited:
@@ -82,7 +82,7 @@ def summarise(tree: PolicyTree, changes: list[Change]) -> dict[str, int]:
 
 
 def with_leaders(changes: Sequence[Change]) -> Iterator[tuple[Change, Change]]:
-    """Each change, and the one that it follows from (see ``inherited``): itself, if none."""
+    """Yield each change with its leader: the change that it follows from, or itself if none."""
     leaders = {change.named: change for change in changes if not change.inherited}
     for change in changes:
         leader = None if change.inherited else change
@@ -96,7 +96,7 @@ def with_leaders(changes: Sequence[Change]) -> Iterator[tuple[Change, Change]]:
 
 
 class _Moved:
-    """The scopes on whose path any document differs; nothing can change at the others."""
+    """Set of the scopes with a different document on their path; the others cannot change."""
 
     def __init__(self, old: PolicyTree, new: PolicyTree) -> None:
         self._old = old.policies
@@ -120,7 +120,7 @@ def _above(scope: str, declared: set[str]) -> str | None:
 
 def _at(scope: str, old: Resolved | None, new: Resolved | None) -> Iterator[Change]:
     yield from _pairs(scope, "", old.limits if old else {}, new.limits if new else {})
-    # Budgets are compared at their own scope, where their bucket is.
+    # A budget is compared at its own scope, since its bucket is there.
     yield from _pairs(scope, BUDGET, _own_budgets(old, scope), _own_budgets(new, scope))
     was = str(old.on_error.value) if old else "allow"
     now = str(new.on_error.value) if new else "allow"

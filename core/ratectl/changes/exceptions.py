@@ -1,6 +1,7 @@
-"""What a change does by exceptions: those that came, went, or say something else now.
+"""Changes by exceptions that were added, removed or changed.
 
-Each is judged at its own scope while it alone is in force. Its reason and owner are for people.
+Each exception is compared at its own scope, as if no other were in force. Its reason and owner do
+not affect requests, and are not compared.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["exception_changes"]
 
 
 class _Effect(NamedTuple):
-    """A limit or budget without an exception and with it."""
+    """A limit or budget, without and with an exception."""
 
     without: Limit | None
     amended: Limit | None
@@ -37,7 +38,7 @@ class _Effect(NamedTuple):
 def exception_changes(
     old: PolicyTree, new: PolicyTree, now_ns: int | None
 ) -> dict[str, list[Change]]:
-    """The changes by scope; an exception that is over at ``now_ns`` is none."""
+    """Return the changes by scope; exceptions that have ended at ``now_ns`` are ignored."""
     found: dict[str, list[Change]] = defaultdict(list)
     gone, come = _only_in(old, new, now_ns), _only_in(new, old, now_ns)
     for was, now in _paired(gone, come):
@@ -56,14 +57,17 @@ def _only_in(tree: PolicyTree, other: PolicyTree, now_ns: int | None) -> list[Ex
 
 
 def _said(exception: Exemption) -> str:
-    """All of it that requests notice."""
+    """Return the parts of an exception that affect requests."""
     return exception.model_dump_json(by_alias=True, exclude={"reason", "owner"})
 
 
 def _paired(
     gone: list[Exemption], come: list[Exemption]
 ) -> Iterator[tuple[Exemption | None, Exemption | None]]:
-    """An exception that was changed is known by its scope and reason; the others came or went."""
+    """Yield (old, new) of each exception; None for the missing side of an added or removed one.
+
+    An old and a new exception with the same scope and reason are one exception that was changed.
+    """
     by_name: dict[tuple[str, str], tuple[list[Exemption], list[Exemption]]] = {}
     for side, exceptions in enumerate((gone, come)):
         for each in exceptions:
@@ -84,7 +88,7 @@ def _changes(
     for name in [*before, *(name for name in after if name not in before)]:
         one, other = before.get(name), after.get(name)
         if was and now and _says(was, name) == _says(now, name):
-            continue  # of several limits, one that stays
+            continue  # another limit of the same exception changed
         if not (one and one.noticed) and not (other and other.noticed):
             continue
         texts = _text(was, one), _text(now, other)
@@ -100,12 +104,12 @@ def _changes(
 
 
 def _effects(tree: PolicyTree, exception: Exemption | None) -> Mapping[str, _Effect]:
-    """What it makes of each limit and budget that it names."""
+    """Return an exception's effect on each limit and budget that it names."""
     if exception is None or exception.scope not in tree.policies:
         return {}
     alone = PolicyTree(tree.policies, exceptions=(exception,))
     resolver = Resolver(alone, exception.until.ns - 1)
-    place = resolver.places.at(exception.scope)
+    place = resolver.conditions.at(exception.scope)
     matched = 1 << len(place.conditions) - 1 if exception.match else 0
     without = Resolver(PolicyTree(tree.policies)).at(exception.scope)
     amended = resolver.where(exception.scope, matched)
@@ -125,20 +129,20 @@ def _effects(tree: PolicyTree, exception: Exemption | None) -> Mapping[str, _Eff
 
 
 def _text(exception: Exemption | None, each: _Effect | None) -> str | None:
-    """The limit while the exception is in force, and when that is."""
+    """Return the limit under an exception, and the time of the exception."""
     if exception is None or each is None or each.amended is None:
         return None
     return f"{text_of(each.amended)}{_when(exception)}"
 
 
 def _when(exception: Exemption) -> str:
-    """Whom it is for, and from when until when."""
+    """Return the requests and the time of an exception: `` where … from … until …``."""
     begins = "" if exception.begins is None else f" from {exception.begins}"
     return f"{where_text(exception.match)}{begins} until {exception.until}"
 
 
 def _says(exception: Exemption, name: str) -> tuple[object, ...]:
-    """All that it says of one limit or budget."""
+    """Return everything in an exception that affects one limit or budget."""
     part, _, budget = name.rpartition(" ")
     said = exception.budgets.get(budget) if part else exception.limits.get(name)
     return said, exception.match, exception.begins, exception.until

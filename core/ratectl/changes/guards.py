@@ -1,7 +1,7 @@
-"""Guards: object to changes of a kind that has taken services down elsewhere.
+"""Guards: dangerous changes, of kinds that have caused outages elsewhere, need explicit permission.
 
-Each guard can be passed with a reason, which the history keeps. A guard does not object because a
-fact is unknown, such as how full buckets are.
+Each guard can be passed with a reason, which the history keeps. Missing data, such as unknown use
+of buckets, never refuses a change.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ UNVERIFIED: Final = "unverified"
 GUARDS: Final = (EMPTY, REMOVALS, GROWTH, BELOW_USE, PROTECTED, UNSIGNED, UNVERIFIED)
 
 _REMOVED: Final = 5
-"""One scope in so many may go; so a push from half of a repository does not pass."""
+"""One scope in so many may be removed. This stops a push of an incomplete checkout."""
 _GROWN: Final = 2
 _SMALL: Final = 64 * 1024
-"""Bytes: a bundle up to this size may grow as it likes. Agents have no trouble with it, and a tree
-of three scopes soon doubles."""
+"""Bytes: a bundle up to this size may grow freely. Agents have no trouble with it, and a tree of
+three scopes soon doubles."""
 _NAMED: Final = 5
 
 
 class Objection(NamedTuple):
-    """An objection of a guard to a change."""
+    """A guard's objection to a change."""
 
     guard: str
     message: str
@@ -79,7 +79,7 @@ def objections(
 def _emptied(old: PolicyTree, new: PolicyTree) -> str:
     if new.policies:
         return ""
-    return f"it removes every policy: nothing would limit what {len(old.policies)} scopes do now"
+    return f"it removes every policy: the {len(old.policies)} scopes would have no limits"
 
 
 def _removed(old: PolicyTree, new: PolicyTree) -> str:
@@ -100,11 +100,11 @@ def _grown(before: int, after: int) -> str:
 
 def _below_use(changes: Sequence[Change], uses: Mapping[Named, Use]) -> str:
     cut = [
-        f"{change.limit} of {change.scope} to {change.most} (lately {use.peak} at {use.scope})"
+        f"{change.limit} of {change.scope} to {change.most} (recently {use.peak} at {use.scope})"
         for change in changes
         if not change.inherited and (use := uses.get(change.named)) is not None and use.over
     ]
-    return f"it cuts below what was used of late: {_listed(cut)}" if cut else ""
+    return f"it cuts limits below recent peak usage: {_listed(cut)}" if cut else ""
 
 
 def _protected(old: PolicyTree, new: PolicyTree, changes: Sequence[Change]) -> str:
@@ -121,7 +121,7 @@ def _protected(old: PolicyTree, new: PolicyTree, changes: Sequence[Change]) -> s
         and (scope not in new.policies or not new.policies[scope].protected)
     }
     touched = {change.scope for change in changes if change.scope in guarded} | unguarded
-    return f"it changes what is protected: {_listed(sorted(touched))}" if touched else ""
+    return f"it changes protected scopes: {_listed(sorted(touched))}" if touched else ""
 
 
 def _listed(names: Sequence[str]) -> str:

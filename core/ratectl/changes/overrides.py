@@ -1,8 +1,8 @@
-"""What a change does to the requests of each override.
+"""Changes for the requests of each override.
 
-An override is judged by itself, with those that hold whenever it does: combinations explode. It is
-judged where it is declared, and below where a document speaks of the same limits; everywhere else
-it does what it does above.
+An override is compared together with the overrides that always match when it matches; all
+combinations would be too many. It is compared at the scope that declares it, and at deeper scopes
+whose documents set the same limits. At other scopes its effect is the same as above them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ratectl.changes.limits import Change, effect, kind_of, origin_of, text_of
 from ratectl.policy.language.scopes import parent
 from ratectl.policy.resolution.conditions import bits, override_name
-from ratectl.policy.validation.overrides import Company
+from ratectl.policy.validation.overrides import OverlapIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["Overrides", "where_text"]
 
 _NAMED = 10
-"""Overrides named, at most, where their order changes."""
+"""Most overrides named in a change of order."""
 
 
 def where_text(match: Mapping[str, Matcher] | None) -> str:
-    """`` where tier=[gold, platinum]``; nothing where all requests are meant."""
+    """Return the text `` where tier=[gold, platinum]``; empty if the match is for all requests."""
     if not match:
         return ""
     text = ", ".join(f"{name}={matcher}" for name, matcher in sorted(match.items()))
@@ -39,7 +39,7 @@ def where_text(match: Mapping[str, Matcher] | None) -> str:
 
 
 class _Own(NamedTuple):
-    """An override on one side: its place among the conditions, and what it says."""
+    """An override in one tree: its place among the conditions, and the limits that it sets."""
 
     bit: int
     condition: Condition
@@ -47,22 +47,22 @@ class _Own(NamedTuple):
 
 
 class _Side:
-    """The overrides of one tree."""
+    """Overrides of one tree."""
 
     def __init__(self, tree: PolicyTree, resolver: Resolver) -> None:
         self._tree = tree
         self._resolver = resolver
-        self._company: dict[int, Company] = {}
+        self._company: dict[int, OverlapIndex] = {}
         self._own: dict[int, dict[str, _Own]] = {}
 
     def policy(self, scope: str) -> Policy | None:
         return self._tree.policies.get(scope)
 
     def conditions(self, scope: str) -> Conditions:
-        return self._resolver.places.at(scope).conditions
+        return self._resolver.conditions.at(scope).conditions
 
     def overrides(self, scope: str) -> dict[str, _Own]:
-        """Those along the path by their names; scopes that add none share this."""
+        """Return the overrides along a path, by name; scopes without overrides share the result."""
         conditions = self.conditions(scope)
         known = self._own.get(id(conditions))
         if known is None:
@@ -75,17 +75,20 @@ class _Side:
         override = self._tree.policies[condition.via.source].overrides[int(position)]
         return _Own(bit, condition, override.limits)
 
-    def company(self, scope: str) -> Company:
+    def company(self, scope: str) -> OverlapIndex:
         conditions = self.conditions(scope)
         known = self._company.get(id(conditions))
         if known is None:
-            known = self._company[id(conditions)] = Company(conditions)
+            known = self._company[id(conditions)] = OverlapIndex(conditions)
         return known
 
     def touched(self, scope: str, names: Iterable[str]) -> Iterator[str]:
-        """The overrides to which a scope's document makes a difference: its own, those above that
-        touch what its limits (``names``) do, and those that hold only where its own do."""
-        place = self._resolver.places.at(scope)
+        """Yield the overrides whose effect a scope's document may change.
+
+        These are its own overrides, those above that set its limits (``names``), and those that
+        match only together with its own.
+        """
+        place = self._resolver.conditions.at(scope)
         conditions = place.conditions
         if self.policy(scope) is not None:
             for _, via in place.overrides:
@@ -98,13 +101,13 @@ class _Side:
             yield from (conditions[bit].via.ref for bit in conditions.by_limit.get(name, ()))
 
     def always(self, scope: str, override: _Own) -> list[str]:
-        """The override, and those that hold whenever it does."""
+        """Return the override, and those that always match when it matches."""
         conditions = self.conditions(scope)
         mask = self.company(scope).always_with(override.bit)
         return [override.condition.via.ref, *(conditions[bit].via.ref for bit in bits(mask))]
 
     def limits(self, scope: str, refs: Iterable[str]) -> Mapping[str, Limit]:
-        """What holds where just these overrides do, of which some may not be here."""
+        """Return the limits when exactly these overrides match; unknown ones are ignored."""
         overrides = self.overrides(scope)
         matched = sum(1 << overrides[ref].bit for ref in refs if ref in overrides)
         resolved = self._resolver.where(scope, matched)
@@ -112,21 +115,21 @@ class _Side:
 
 
 class Overrides:
-    """The overrides of two trees."""
+    """Comparison of the overrides of two trees."""
 
     def __init__(self, old: PolicyTree, new: PolicyTree, before: Resolver, after: Resolver) -> None:
         self._old = _Side(old, before)
         self._new = _Side(new, after)
-        self._any = before.places.any or after.places.any
+        self._any = before.conditions.any or after.conditions.any
         self._anew: dict[tuple[str, str], bool] = {}
         self._judged: set[tuple[str, str | None, str | None]] = set()
 
     def judged(self, scope: str, change: Change) -> bool:
-        """Whether the override of a change was judged at ``scope`` as well."""
+        """Return True if the override of a change was compared at ``scope`` as well."""
         return (scope, change.limit, change.via) in self._judged
 
     def at(self, scope: str, base: Sequence[Change]) -> Iterator[Change]:
-        """The changes at a declared scope; ``base`` are those of its limits themselves."""
+        """Yield the changes at a declared scope; ``base``: changes of its limits themselves."""
         if not self._any:
             return
         led = {change.limit: change.kind for change in base}
@@ -138,15 +141,18 @@ class Overrides:
             names = _names(one, other)
             self._judged.update((scope, name, ref) for name in names)
             if self._as_before(scope, one, other, names):
-                continue  # nearly always, and much sooner than resolving both
+                continue  # the usual case, and much faster than resolving both
             yield from self._changes(scope, ref, one, other, names, led)
         yield from self._order(scope)
 
     def _as_before(
         self, scope: str, one: _Own | None, other: _Own | None, names: Sequence[str]
     ) -> bool:
-        """Whether nothing that an override's requests get can have changed: not what it says, nor
-        its company, nor what the path says of its limits."""
+        """Return True if an override's effect cannot have changed.
+
+        True if the override, the overrides that match with it, and the documents of the path are
+        unchanged for its limits.
+        """
         if one is None or other is None or not _same(one, other):
             return False
         if any(self._spoken_anew(scope, name) for name in names):
@@ -158,8 +164,7 @@ class Overrides:
         )
 
     def _spoken_anew(self, scope: str, name: str) -> bool:
-        """Whether the documents of a path, without their overrides, changed what they say of a
-        limit."""
+        """Return True if a document on the path changed a limit's settings, outside overrides."""
         known = self._anew.get((scope, name))
         if known is None:
             one, other = self._old.policy(scope), self._new.policy(scope)
@@ -171,7 +176,7 @@ class Overrides:
         return known
 
     def _spoken_of(self, scope: str) -> dict[str, None]:
-        """Limits that a document of this scope says something of, for all requests."""
+        """Return the limits that a document of this scope sets for all requests (as keys)."""
         found: dict[str, None] = {}
         for policy in (self._old.policy(scope), self._new.policy(scope)):
             if policy is not None:
@@ -187,7 +192,7 @@ class Overrides:
         names: Sequence[str],
         led: Mapping[str | None, Kind],
     ) -> Iterator[Change]:
-        # Who is not there on one side is judged there by whom it has for company on the other.
+        # An override that one tree lacks is compared there with its companions of the other tree.
         old = self._old.always(scope, one) if one else []
         new = self._new.always(scope, other) if other else old
         before, after = self._old.limits(scope, old or new), self._new.limits(scope, new)
@@ -197,7 +202,7 @@ class Overrides:
             was, now = before.get(name), after.get(name)
             same = effect(was) == effect(now)
             if one is None or other is None:
-                # Even where it changes no value, its requests get a bucket of their own.
+                # Even if it changes no value, its requests get their own bucket.
                 there = now if one is None else was
                 if same and (there is None or ref not in there.touched):
                     continue
@@ -206,7 +211,7 @@ class Overrides:
                 continue
             else:
                 kind = kind_of(was, now) if where[0] == where[1] else "changed"
-            # An override that says what it said follows the limit that it builds on.
+            # An unchanged override follows the limit that it builds on.
             still = (
                 one and other and not any(where) and one.limits.get(name) == other.limits.get(name)
             )
@@ -216,7 +221,7 @@ class Overrides:
             )  # fmt: skip
 
     def _order(self, scope: str) -> Iterator[Change]:
-        """Overrides that changed places, where a request may satisfy both and notices it."""
+        """Yield a change if overrides changed their order with an effect on requests."""
         before, after = self._old.policy(scope), self._new.policy(scope)
         if before is None or after is None:
             return
@@ -235,7 +240,7 @@ class Overrides:
             yield Change(scope, "order of overrides", "changed", _listed(was), _listed(now))
 
     def _moved(self, scope: str, rank: Mapping[str, int]) -> set[str]:
-        """Those that now stand on the other side of one that they share a field with."""
+        """Return the overrides that changed order with one that sets the same field."""
         side = self._new
         overrides = {own.bit: own for own in side.overrides(scope).values()}
         company = side.company(scope)

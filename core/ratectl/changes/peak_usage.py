@@ -1,7 +1,7 @@
-"""What is at stake in a change: how full the buckets were of late that it makes smaller.
+"""Recent peak usage of the buckets that a change makes smaller.
 
-Agents report the fullest recent use of any one bucket of a limit. Where none does, or says zero,
-the use is unknown: a reporter that fails says zero as well, and is no reason to cut a limit.
+Agents report the fullest recent use of any one bucket of a limit. If no agent reports it, or if the
+value is zero, the use is unknown: a failing reporter reports zero as well.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ __all__ = ["Use", "uses"]
 
 
 class Use(NamedTuple):
-    """The fullest that one bucket was of late."""
+    """Fullest recent use of one bucket."""
 
     scope: str
-    """Where: that of the change, or one below that follows it."""
+    """Scope of the bucket: the scope of the change, or one below that inherits it."""
     peak: int
-    """In what requests cost, rounded up."""
+    """Used amount, in units of cost, rounded up."""
     over: bool
-    """Whether a full bucket would not admit as much any more."""
+    """True if the peak is above the new capacity."""
 
 
 def uses(changes: Sequence[Change], limits: Sequence[LimitTotal]) -> Mapping[Named, Use]:
-    """By change (those that follow another count for that one); unknown ones are left out."""
+    """Return the recent peak use by change; changes with unknown use are left out.
+
+    A change that follows from another one counts for its leader.
+    """
     known = {(of.scope, of.limit, of.overrides, of.budget): of for of in limits}
     found: dict[Named, Use] = {}
     for change, leader in with_leaders(changes):

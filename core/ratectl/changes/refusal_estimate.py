@@ -1,22 +1,23 @@
-"""What a change would have refused of the traffic of the last minute, as far as that follows.
+"""Estimate of the requests of the last minute that a change would have refused.
 
-Agents report, for each limit, how many requests it decided lately, how many it refused (or would
-have, in shadow) and how full its fullest bucket was; not when each request came, nor of which key.
-So the answer is a number between two bounds: they meet where it is known, as for a limit that was
-in shadow and is to be enforced, and are none and all where nothing is. Where they lie apart they
-take each request to cost 1.
+Agents report for each limit how many requests it decided recently, how many it refused (or would
+have refused, in shadow) and how full its fullest bucket was. They do not report the time and the
+key of each request. So the estimate is a lower and an upper bound. The bounds are equal if the
+number is known, as for a limit that goes from shadow to enforce; they are 0 and all requests if
+nothing is known. Otherwise they assume that each request costs 1.
 """
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.changes.compare import with_leaders
-from ratectl.changes.limits import amounts
-from ratectl.policy.language.rates import NS, UNIT_NS
+from ratectl.policy.language.rates import NS
 from ratectl.policy.language.scopes import ancestry, nearest, parent
+from ratectl.policy.resolution.algorithms.registry import rules_of
+from ratectl.policy.resolution.fields import selects_alike
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,19 +30,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Refusals", "refusals"]
 
-_SHORTEST_MONTH: Final = 28 * UNIT_NS["day"]
-
 
 class Refusals(NamedTuple):
-    """Requests of the last minute that a limit decided, over all agents."""
+    """Requests that a limit decided in the last minute, over all agents."""
 
     requests: int
     refused: int
-    """Those that it did refuse: none while it is in shadow."""
+    """Requests that it refused: 0 while it is in shadow."""
     least: int
-    """So many, at least, it would have refused after the change."""
+    """Lower bound of the refused requests after the change."""
     most: int
-    """And no more than so many."""
+    """Upper bound of the refused requests after the change."""
 
     def __add__(self, other: Refusals) -> Refusals:  # type: ignore[override]
         return Refusals(*(one + two for one, two in zip(self, other, strict=True)))
@@ -53,7 +52,10 @@ def refusals(
     changes: Sequence[Change],
     records: Iterable[UsageRecord],
 ) -> Mapping[Named, Refusals]:
-    """By change (those that follow another count for that one); what nobody reports is left out."""
+    """Return the estimate by change; changes without reports are left out.
+
+    A change that follows from another one counts for its leader.
+    """
     reports = _by_buckets(records)
     resorted = _Resorted(old, new, changes)
     found: dict[Named, Refusals] = {}
@@ -61,7 +63,7 @@ def refusals(
         for report, seconds in reports.get(change.buckets, ()) if change.buckets else ():
             requests = report.recent_allowed + report.recent_refused
             if not requests:
-                continue  # unknown: a reporter that fails says nothing as well
+                continue  # unknown: a failing reporter reports zero as well
             least, most = 0, requests
             if change.old is not None and change not in resorted:
                 least, most = _bounds(change.old, change.new, report, seconds)
@@ -74,7 +76,7 @@ def refusals(
 def _by_buckets(
     records: Iterable[UsageRecord],
 ) -> Mapping[Buckets, Sequence[tuple[LimitReport, float]]]:
-    """Each agent's report, and the seconds that its recent counts cover."""
+    """Return each agent's report, with the seconds that its recent counts cover, by buckets."""
     found: dict[Buckets, list[tuple[LimitReport, float]]] = {}
     for record in records:
         for report in record.limits:
@@ -84,9 +86,10 @@ def _by_buckets(
 
 
 class _Resorted:
-    """Changes after which buckets count other requests than before: nobody reports these apart.
+    """Set of changes after which buckets count other requests than before; no report covers these.
 
-    So where a scope comes or goes, or an override that has a say in the limit.
+    Such are changes at a scope that is added or removed, and of a limit that an added, removed or
+    changed override sets.
     """
 
     def __init__(self, old: PolicyTree | None, new: PolicyTree, changes: Sequence[Change]) -> None:
@@ -110,33 +113,35 @@ class _Resorted:
 
 
 def _bounds(old: Limit, new: Limit | None, report: LimitReport, seconds: float) -> tuple[int, int]:
-    """How many requests of one agent ``new`` would have refused, at least and at most."""
+    """Return the bounds of one agent's requests that ``new`` would have refused."""
     requests = report.recent_allowed + report.recent_refused
     if new is None or new.mode != "enforce" or new.unlimited:
         return 0, 0
     if new.rate is not None and not new.rate.numerator:
         return requests, requests
     if report.most != _size(old) or report.shadow is not (old.mode == "shadow"):
-        return 0, requests  # the agent runs other rules than are live
+        return 0, requests  # the agent does not run the live policies
     least, most = _compared(old, new, report, seconds)
     if least < most and not new.per:
-        least = max(least, requests - _admitted_at_most(new, seconds, requests))
+        admitted = rules_of(new).admitted_at_most(new, Fraction(seconds) * NS)
+        least = max(least, 0 if admitted is None else requests - admitted)
     return (least, most) if least <= most else (0, requests)  # so they do not cost 1 each
 
 
 def _compared(old: Limit, new: Limit, report: LimitReport, seconds: float) -> tuple[int, int]:
-    """What follows from what ``old`` did with the same requests."""
+    """Return the bounds that follow from the decisions of ``old`` on the same requests."""
     allowed, refused = report.recent_allowed, report.recent_refused
     nothing = (0, allowed + refused)
-    if (old.algorithm, old.per, old.resets) != (new.algorithm, new.per, new.resets):
+    if not selects_alike(old, new):
         return nothing
-    signs = {*amounts(old, new)} - {0}
+    signs = {*rules_of(new).tightenings(old, new)} - {0}
     if not signs:
         return refused, refused
     used = math.ceil((report.peak or 0.0) * report.most)  # 0 is unknown
     if used and not refused and _fits(used, old, new):
         return 0, 0
-    if max(_memory(old), _memory(new)) > seconds * NS:
+    rules = rules_of(new)
+    if max(rules.memory_ns(old), rules.memory_ns(new)) > seconds * NS:
         return nothing  # what was admitted before the traffic was watched may still count
     if signs == {-1}:
         return 0, refused
@@ -145,60 +150,26 @@ def _compared(old: Limit, new: Limit, report: LimitReport, seconds: float) -> tu
 
 
 def _fits(used: int, old: Limit, new: Limit) -> bool:
-    """Whether buckets that ``old`` never filled further than this never fill up in ``new``."""
-    if used > _size(new):
-        return False
-    if old.rate is None or new.rate is None:
-        return old.hold == new.hold
-    if new.algorithm == "token-bucket":
-        return not old.rate.exceeds(new.rate)
-    return (old.rate.multiple, old.rate.unit) == (new.rate.multiple, new.rate.unit)
+    """Return True if buckets used up to ``used`` under ``old`` never fill up under ``new``."""
+    return used <= _size(new) and rules_of(new).counts_no_longer(old, new)
 
 
 def _kept(used: int, old: Limit, new: Limit) -> Fraction:
-    """The share of what ``old`` admitted that ``new`` admits, at least, whenever it came.
+    """Return the least share of the requests admitted by ``old`` that ``new`` admits, at any times.
 
-    Take every other request of those that never filled a bucket beyond ``used``: they never fill
-    one of half the pace beyond half of that, rounded up. So a bucket of such a size admits half of
-    them, these or others: whoever admits whatever fits admits most. So with any share.
+    Take every second request of those that never filled a bucket beyond ``used``: they never fill a
+    bucket of half the rate beyond half of ``used``, rounded up. So a bucket of that size admits at
+    least half of all the requests, since admitting every request that fits admits the most. The
+    same holds for every other share.
     """
-    if not used or old.rate is None or new.rate is None:
+    pace = rules_of(new).pace_kept(old, new)
+    if not used or not pace:
         return Fraction(0)
-    slower = Fraction(1)
-    if new.algorithm == "token-bucket":
-        was, now = old.rate.per_second, new.rate.per_second
-        slower = min(slower, now / was) if was and now else Fraction(0)
-    elif (old.rate.multiple, old.rate.unit) != (new.rate.multiple, new.rate.unit):
-        return Fraction(0)
-    if slower == 1 and used <= _size(new):
-        return slower
-    return min(slower, Fraction(_size(new) - 1, used))
-
-
-def _admitted_at_most(limit: Limit, seconds: float, requests: int) -> int:
-    """What one bucket admits in so many seconds, full when they begin."""
-    rate = limit.rate
-    if rate is None:
-        return requests  # however fast they come, each may be over when the next one does
-    if limit.algorithm == "token-bucket":
-        return _size(limit) + math.floor((rate.per_second or 0) * Fraction(seconds))
-    windows = math.ceil(seconds * NS / (rate.window_ns or _SHORTEST_MONTH))
-    return _size(limit) * (windows + (limit.algorithm == "quota"))
+    if pace == 1 and used <= _size(new):
+        return pace
+    return min(pace, Fraction(_size(new) - 1, used))
 
 
 def _size(limit: Limit) -> int:
-    """What a full bucket admits at once, in any mode."""
-    most = limit.burst if limit.algorithm == "token-bucket" else limit.max
-    if most is None and limit.rate is not None:
-        most = limit.rate.count
-    return most or 0
-
-
-def _memory(limit: Limit) -> float:
-    """For how long a request counts, at most, in nanoseconds."""
-    rate = limit.rate
-    if rate is None:
-        return math.inf
-    if limit.algorithm != "token-bucket":
-        return rate.window_ns or math.inf
-    return float(NS * _size(limit) / rate.per_second) if rate.per_second else math.inf
+    """Return the cost that a full bucket admits at once, in any mode."""
+    return rules_of(limit).capacity(limit) or 0

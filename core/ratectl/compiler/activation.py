@@ -1,8 +1,8 @@
-"""Activation: what bytes must pass before an agent enforces them.
+"""Activation: the checks of a bundle's bytes before an agent enforces them.
 
-Size, hash, strict parse, compile, then a self-check: the plans decide synthetic requests on a
-scratch engine of the kind that will enforce them: plans that crash it do so on probation, and not
-at a request. Whatever fails rejects the generation whole; nothing of it is ever enforced.
+The steps: size, hash, strict parse, compile, then a self-check, in which the plans decide synthetic
+requests on a scratch engine of the kind that will enforce them; so plans that crash an engine are
+found before real requests. A failure of any step rejects the whole generation.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ratectl.engine.algorithms.quota import WallOffset
-    from ratectl.engine.api import Engine, LimitPlan, ScopePlan
+    from ratectl.engine.api import Engine, ScopePlan
+    from ratectl.engine.limit_plan import LimitPlan
     from ratectl.policy.language.model import PolicyTree
 
 __all__ = ["activate", "activate_tree", "activated", "verified"]
 
 _CHECKED_SCOPES: Final = 200
-"""Evenly spread over the tree; times six requests each, about a thousand."""
+"""Most scopes checked, evenly spread over the tree. Six requests each are about a thousand."""
 
 _CHECKED_LIMITS: Final = 10_000
-"""Of all those scopes at most, while there is more than one: a request looks at each of them."""
+"""Most limits of all checked scopes together, unless a single scope has more."""
 
 _SYNTHETIC: Final = (None, "", "self-check")
 """Values of the attributes of synthetic requests; None leaves them out."""
@@ -46,18 +47,18 @@ def activate(
     offset: WallOffset | None = None,
     now_ns: int | None = None,
 ) -> PlanSet:
-    """Verify and compile the bytes of a generation; the rest as for ``compile_tree``.
+    """Verify and compile the bytes of a generation (see ``compile_tree``).
 
-    :raises BundleError: they must not be enforced; the message says why.
+    :raises BundleError: they must not be enforced; the message gives the reason.
     """
     with paused_collector():
         return activate_tree(verified(data, sha256), generation, offset, now_ns)
 
 
 def verified(data: bytes, sha256: str) -> PolicyTree:
-    """The tree that the bytes of a generation hold.
+    """Return the tree in the bytes of a generation.
 
-    :raises BundleError: they are not those bytes, or no bundle; the message says why.
+    :raises BundleError: the hash differs, or the bytes are no bundle; the message says which.
     """
     if digest(data) != sha256:
         raise BundleError(f"bundle {sha256[:12]} is corrupt: its bytes hash to {digest(data)[:12]}")
@@ -71,7 +72,7 @@ def activate_tree(
     offset: WallOffset | None = None,
     now_ns: int | None = None,
 ) -> PlanSet:
-    """Compile a tree and check it by deciding with it: see ``activated``."""
+    """Compile a tree and check its plans: see ``activated``."""
     return activated(tree, generation, offset, now_ns).plans
 
 
@@ -81,10 +82,10 @@ def activated(
     offset: WallOffset | None = None,
     now_ns: int | None = None,
 ) -> Compiled:
-    """Compile a tree and check it by deciding with it.
+    """Compile a tree and check its plans by deciding synthetic requests.
 
     :raises BundleError: it must not be enforced.
-    :raises UsageError: the engine that was asked for does not exist.
+    :raises UsageError: the engine that ``RATECTL_ENGINE`` names does not exist.
     """
     too_much = too_much_inherited(tree)
     if too_much:
@@ -104,7 +105,7 @@ def _self_check(plans: PlanSet, make: Callable[[Callable[[], int]], Engine]) -> 
     checked = max(1, min(_CHECKED_SCOPES, _CHECKED_LIMITS // max(1, widest)))
     stride = max(1, len(plans.scopes) // checked)
     for plan in paced(islice(plans.scopes.values(), 0, None, stride)):
-        # An engine for each: to swap all plans in, and to free them, would take as long.
+        # One engine for each scope: one engine with all plans would take as long to swap and free.
         engine = make(lambda: 0)
         engine.swap(PlanSet(plans.generation, {plan.scope: plan}), now=0)
         for attributes in _synthetic_attributes(plan):
@@ -116,7 +117,7 @@ def _self_check(plans: PlanSet, make: Callable[[Callable[[], int]], Engine]) -> 
 def _break_cycles(engine: Engine) -> None:
     """Empty a scratch engine: it and its compiled core refer to each other, also by its plans.
 
-    What is in cycles would stay until the collector's next full pass.
+    Objects in such cycles would stay until the collector's next full pass.
     """
     engine.swap(PlanSet(0), now=0)
     vars(engine).clear()

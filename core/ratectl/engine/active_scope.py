@@ -1,4 +1,4 @@
-"""A scope in use: its plan, with the groups that decide its requests at hand."""
+"""A scope in use: its plan, and the groups that decide its requests."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["Active"]
 
 _MAX_SELECTIONS: Final = 10_000
-"""Sets of conditions remembered with their groups, for each scope."""
+"""Most sets of conditions that are remembered with their groups, for each scope."""
 
 
 class Active:
-    """A scope's plan with its groups at hand; None where these depend on the request.
+    """A scope's plan and groups; ``groups`` is None if they depend on the request.
 
-    Groups that hold slots are charged last.
+    Groups that hold slots come last, so that they are charged last.
     """
 
     __slots__ = ("_by_mask", "groups", "kin", "plain", "plan", "shadow")
@@ -32,36 +32,36 @@ class Active:
         self.plan = plan
         self.kin = kin
         self.shadow = shadow
-        """Whether none of the groups may refuse."""
+        """True if none of the groups may refuse."""
         self.groups: tuple[Group, ...] | None = None
         if plan.conditions is None:
-            self.groups = self._in_order(each for each in kin if isinstance(each, Group))
+            self.groups = self._in_order(group for group in kin if isinstance(group, Group))
         self.plain = self.groups is not None and not shadow and _plain(self.groups)
-        """True where one limit decides all requests, and holds no slots."""
+        """True if one limit decides all requests, and holds no slots."""
         self._by_mask: dict[Mask, tuple[Group, ...]] = {}
 
     def known(self, attributes: Mapping[str, str]) -> tuple[Group, ...] | None:
-        """The groups of a request, if they have been found before."""
+        """Return the groups of a request, if they have been selected before."""
         if self.groups is not None:
             return self.groups
         assert self.plan.conditions is not None
         return self._by_mask.get(self.plan.conditions.holding(attributes))
 
     def select(self, attributes: Mapping[str, str]) -> tuple[Group, ...]:
-        """The groups of a request whose attributes matter."""
+        """Return the groups of a request, which depend on its attributes."""
         assert self.plan.conditions is not None
         mask = self.plan.conditions.holding(attributes)
         groups = self._by_mask.get(mask)
         if groups is None:
-            found = [each.group(mask) if isinstance(each, Family) else each for each in self.kin]
-            groups = self._in_order(each for each in found if each is not None)
+            chosen = [kin.group(mask) if isinstance(kin, Family) else kin for kin in self.kin]
+            groups = self._in_order(group for group in chosen if group is not None)
             if len(self._by_mask) >= _MAX_SELECTIONS:
                 self._by_mask.clear()
             self._by_mask[mask] = groups
         return groups
 
     def of(self, attributes: Mapping[str, str]) -> tuple[Group, ...]:
-        """The groups of a request."""
+        """Return the groups of a request."""
         return self.select(attributes) if self.groups is None else self.groups
 
     def _in_order(self, groups: Iterable[Group]) -> tuple[Group, ...]:

@@ -1,146 +1,37 @@
-"""What every engine takes and gives: plans in, decisions and usage out."""
+"""The interface of every engine: it takes plans, and returns decisions and usage."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
-
-from ratectl.engine.algorithms.concurrency import Slot, SlotState
-from ratectl.engine.algorithms.quota import QuotaState
-from ratectl.engine.algorithms.sliding_window import WindowState
-from ratectl.engine.algorithms.token_bucket import TokenState
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
 
     from ratectl.engine.conditional_limit import Conditions, LimitChoice
     from ratectl.engine.decision import Decision
+    from ratectl.engine.limit_plan import Identity, LimitPlan
     from ratectl.engine.waivers import Waiver
 
 __all__ = [
-    "Algorithm",
-    "Bucket",
     "Engine",
     "EngineUsage",
-    "Identity",
-    "LimitPlan",
     "LimitUsage",
     "Mirror",
     "PlanSet",
     "Request",
     "ScopePlan",
-    "State",
 ]
 
-State = TokenState | WindowState | QuotaState | SlotState
-
-Bucket = tuple[State, int, int]
-"""State of one key, the epoch of its group's parameters that it follows, and its serial number: a
-bucket that is made again gets another one."""
-
-
-class Algorithm(Protocol):
-    """The maths of one kind of limit, with its parameters; a state fits the kind that made it.
-
-    States of token buckets, windows and quotas never change: what changes a bucket returns another
-    state. Times are in nanoseconds. A wait is 0 for now, ``NEVER`` for never, and ``UNKNOWN``.
-    """
-
-    @property
-    def holds(self) -> bool:
-        """True where slots are taken, and held until they are released."""
-
-    @property
-    def most(self) -> int:
-        """What a full bucket admits at once."""
-
-    def full(self, now: int) -> State:
-        """A bucket that was never drawn from."""
-
-    def spent(self, used: int, now: int) -> State:
-        """A bucket from which ``used`` is missing (all of it, if that is more than it holds)."""
-
-    def used(self, state: Any, now: int) -> int:
-        """What is missing from a full bucket, rounded up."""
-
-    def at(self, state: Any, now: int) -> int:
-        """``now``, or the bucket's own time if that is later."""
-
-    def advance(self, state: Any, now: int) -> Any:
-        """Return the state as of ``now``: what has passed by then is forgotten."""
-
-    def attempt(self, state: Any, cost: int, now: int) -> tuple[int, Any, int, Slot | None]:
-        """Take ``cost`` if it is available. Return the wait, state, remaining cost and slot taken.
-
-        If it is not available, the state is as of ``now``, and the wait is the time until it is.
-        """
-
-    def settle(self, state: Any, more: int, now: int, since: int, cost: int) -> Any:
-        """Charge ``more``, admitted or not; or refund, where it is negative.
-
-        What is refunded was charged at ``since``. The bucket never gets fuller than if it had not
-        been: where that cannot be known, emptier. ``cost`` was charged then to this very state, and
-        has not been given back; it is 0 for a state that began as a copy of the one charged.
-        """
-
-    def remaining(self, state: Any, now: int) -> int:
-        """What would be admitted at once."""
-
-    def reset_after(self, state: Any, now: int) -> int:
-        """How long until the bucket is full."""
-
-    def settled_after(self, owed: int = 0) -> int:
-        """How long until any bucket is full, however empty, or ``owed`` below empty."""
-
-    def same(self, one: Any, other: Any, now: int) -> bool:
-        """Whether two buckets answer alike from ``now`` on."""
-
-    def stricter(self, one: Any, other: Any, now: int) -> State:
-        """A bucket that admits no more than either of two."""
-
-
 Request = tuple[str] | tuple[str, "Mapping[str, str]"] | tuple[str, "Mapping[str, str]", int]
-"""A scope, attributes and a cost; the latter two may be left out."""
-
-Identity = tuple[str, str, bool]
-"""Whose buckets: (declared scope, name, whether a budget). With the overrides that touched a limit,
-it never has two sets of parameters."""
-
-
-class LimitPlan:
-    """A limit as an engine runs it; a budget is one whose buckets a whole subtree shares."""
-
-    __slots__ = ("algorithm", "budget", "name", "overrides", "per", "scope", "shadow")
-
-    def __init__(
-        self,
-        scope: str,
-        name: str,
-        algorithm: Algorithm,
-        per: tuple[str, ...],
-        shadow: bool,
-        budget: bool = False,
-        overrides: tuple[str, ...] = (),
-    ) -> None:
-        self.scope = scope
-        self.name = name
-        self.algorithm = algorithm
-        self.per = per
-        self.shadow = shadow
-        self.budget = budget
-        self.overrides = overrides
-        """The overrides that select these buckets, among those of the limit."""
-
-    @property
-    def identity(self) -> Identity:
-        return (self.scope, self.name, self.budget)
+"""A scope, attributes and a cost; attributes and cost may be left out."""
 
 
 class ScopePlan:
-    """The limits of one declared scope, and the budgets on its path; all must admit a request.
+    """Limits of one declared scope, and the budgets on its path; all must admit a request.
 
-    ``conditions`` is None where no limit depends on the request.
+    ``conditions`` is None if no limit depends on the request.
     """
 
     __slots__ = ("allow_on_error", "conditions", "limits", "scope")
@@ -158,35 +49,37 @@ class ScopePlan:
         self.conditions = conditions
 
     def limit(self, name: str) -> LimitPlan | LimitChoice | None:
-        """The limit of this name."""
-        return next((each for each in self.limits if each.name == name and not each.budget), None)
+        """Return the limit of this name."""
+        return next(
+            (limit for limit in self.limits if limit.name == name and not limit.budget), None
+        )
 
     def budget(self, scope: str, name: str) -> LimitPlan | LimitChoice | None:
-        """The budget of this name that ``scope`` declares."""
+        """Return the budget of this name that ``scope`` declares."""
         identity = (scope, name, True)
-        return next((each for each in self.limits if each.identity == identity), None)
+        return next((limit for limit in self.limits if limit.identity == identity), None)
 
     def by_identity(self, identity: Identity) -> LimitPlan | LimitChoice | None:
-        """The limit or budget with these buckets."""
+        """Return the limit or budget with these buckets."""
         scope, name, budget = identity
         return self.budget(scope, name) if budget else self.limit(name)
 
     def counterpart(self, limit: LimitPlan | LimitChoice) -> LimitPlan | LimitChoice | None:
-        """What does here what ``limit`` does in another generation."""
+        """Return the limit here that replaces ``limit`` of another generation."""
         return self.budget(limit.scope, limit.name) if limit.budget else self.limit(limit.name)
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSet:
-    """Everything a generation says, by declared scope. Never changed once made."""
+    """All plans of a generation, by declared scope. Immutable."""
 
     generation: int
     scopes: Mapping[str, ScopePlan] = field(default_factory=dict)
     until_ns: int | None = None
-    """When an exception starts or ends next, in nanoseconds since 1970; None for never."""
+    """Instant at which an exception starts or ends next, in nanoseconds since 1970; None: never."""
 
     def find(self, scope: str) -> ScopePlan | None:
-        """The plan of ``scope`` or of its nearest declared ancestor."""
+        """Return the plan of ``scope`` or of its nearest declared ancestor."""
         while True:
             plan = self.scopes.get(scope)
             if plan is not None or scope in ("/", ""):
@@ -205,24 +98,24 @@ class LimitUsage:
     shadow: bool
     allowed: int
     refused: int
-    """Refused for now."""
+    """Requests that waiting would have helped."""
     never: int
-    """Refused for good: the cost exceeds what a full bucket holds, or the rate is zero."""
+    """Requests that waiting does not help: the cost exceeds a full bucket, or the rate is zero."""
     shadow_refused: int
-    """Admitted, though this limit, in shadow, would have refused."""
+    """Requests that this limit, in shadow, would have refused."""
     most: int
-    """What a full bucket admits at once."""
+    """Cost that a full bucket admits at once."""
     lowest: int | None
-    """Least remaining of any key since usage was last read; None when nothing was admitted."""
+    """Least remaining of any key since usage was last read; None if nothing was admitted."""
     keys: int
-    """Keys tracked now: those whose bucket is not full."""
+    """Keys with a tracked bucket: one that is not full."""
     top_refused: tuple[tuple[str, int], ...]
     """Most refused keys since the start, most first; approximate beyond a few dozen keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineUsage:
-    """What an engine has seen since it started."""
+    """Counts of an engine since it started."""
 
     generation: int
     limits: tuple[LimitUsage, ...]
@@ -234,34 +127,34 @@ class EngineUsage:
 
 
 class Mirror(Protocol):
-    """Is told of what an engine does, right after it was done. Never raises."""
+    """Observer that an engine calls right after each decision. Never raises."""
 
     def decided(
         self, scope: str, attributes: Mapping[str, str], cost: int, now: int, decision: Decision
     ) -> bool:
-        """A request was decided at ``now``. True: its release matters, whatever it charged."""
+        """A request was decided at ``now``. Return True to be told of its release as well."""
 
     def released(self, decision: Decision) -> None:
-        """It was released."""
+        """A decision was released."""
 
     def settled(self, decision: Decision, actual: int, now: int) -> None:
-        """Its cost was corrected at ``now``."""
+        """A decision's cost was corrected at ``now``."""
 
 
 class Engine(ABC):
     """Buckets for one process. Thread-safe."""
 
     name: str
-    """The implementation: ``pure`` or ``c``."""
+    """Name of the implementation: ``pure`` or ``c``."""
 
     @abstractmethod
     def check(
         self, scope: str, attributes: Mapping[str, str], cost: int = 1, now: int | None = None
     ) -> Decision:
-        """Decide one request, charging every limit or none.
+        """Decide one request: charge every limit or none.
 
-        ``cost`` 0 looks without taking. ``now`` (nanoseconds) is for tests and replays; the
-        engine reads its clock otherwise.
+        ``cost`` 0 takes nothing. ``now`` (nanoseconds) is for tests and replays; without it, the
+        engine reads its clock.
 
         :raises UsageError: ``cost`` is negative or not an integer.
         """
@@ -275,39 +168,39 @@ class Engine(ABC):
 
     @abstractmethod
     def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
-        """``check`` for one scope, as a function of the values of the attributes ``names``.
+        """Return ``check`` for one scope as a function of the values of the attributes ``names``.
 
-        It takes them in this order, None for an absent one, and answers True or False.
+        The function takes them in this order, None for an absent one, and returns True or False.
         """
 
     @abstractmethod
     def guard(
         self, failed: Callable[[str, Exception], Decision], unready: Callable[[], Decision]
     ) -> None:
-        """From now on no check raises a failure: these answer instead.
+        """Make checks return the result of these functions instead of raising a failure.
 
-        ``failed`` gets the scope and the error; ``unready`` answers before the first swap.
+        ``failed`` gets the scope and the error; ``unready`` decides before the first swap.
         """
 
     @abstractmethod
     def waive(self, by_scope: Mapping[str, Waiver]) -> None:
-        """From now on refuse nothing at and below these scopes; elsewhere, all as before.
+        """Refuse nothing at and below these scopes from now on.
 
-        Replaces what was waived before. Takes as long for any number of plans, and waits for no
-        swap; buckets stay as they are, and every check that starts afterwards goes by it. Before
-        the first swap, too, whatever ``guard`` was given.
+        The call replaces earlier waivers. It takes constant time, waits for no swap, and leaves
+        buckets as they are; every check that starts afterwards obeys it, also before the first
+        swap, whatever ``guard`` was given.
         """
 
     @abstractmethod
     def waived(self, scope: str) -> Waiver | None:
-        """What is waived at ``scope``; None for nothing."""
+        """Return the waiver at ``scope``; None if there is none."""
 
     @abstractmethod
     def mirror(self, mirror: Mirror | None) -> None:
-        """From now on tell ``mirror`` of every decision; None for nobody, as at first.
+        """Tell ``mirror`` of every decision from now on; None ends it.
 
-        Not of what ``guard``'s functions answered. While there is a mirror, checks take longer. A
-        forked child has none.
+        Decisions of ``guard``'s functions are left out. Checks take longer while there is a
+        mirror. A forked child has none.
         """
 
     @abstractmethod
@@ -322,32 +215,33 @@ class Engine(ABC):
     def swap(
         self, plans: PlanSet, now: int | None = None, *, pause: Callable[[], object] = ...
     ) -> None:
-        """Replace all plans at one instant, keeping buckets (rules: ``migrate``).
+        """Replace all plans at one instant and keep the buckets (rules: ``migrate``).
 
-        What the change means for a bucket is worked out when the bucket is next touched, so a swap
-        keeps no check waiting. ``pause`` is called between small pieces of the work, without locks:
-        in a ``cooperative`` thread, others get their turn there.
+        A bucket follows the change when it is next touched, so a swap delays no check. ``pause`` is
+        called between small pieces of the work, without locks: in a ``cooperative`` thread, other
+        threads run there.
         """
 
     @abstractmethod
     def plan(self, scope: str) -> ScopePlan | None:
-        """The plan that governs ``scope`` now."""
+        """Return the plan that governs ``scope`` now."""
 
     @property
     @abstractmethod
     def generation(self) -> int:
-        """Generation of the plans in force; 0 before the first."""
+        """Generation of the plans in force; 0 before the first swap."""
 
     @abstractmethod
     def usage(self, *, pause: Callable[[], object] = ...) -> EngineUsage:
-        """Counts so far; resets each limit's ``lowest``. ``pause`` is as for ``swap``."""
+        """Return the counts so far and reset each limit's ``lowest``. ``pause``: see ``swap``."""
 
     @abstractmethod
     def standstill(self) -> Generator[None]:
         """Return a generator that holds the engine still for a fork.
 
-        Its first step waits until no change is half done, and keeps others from starting; closing
-        it lets them go on. An exception at any moment leaves it in one of the two states.
+        Its first step waits for the end of a change under way, and then prevents further ones;
+        closing it permits them again. An exception at any moment leaves it in one of the two
+        states.
         """
 
     @abstractmethod

@@ -1,8 +1,8 @@
-"""Attributes of a request, as the engine reads them where nobody else's code may run.
+"""Attributes of a request, read without foreign code while an engine is being changed.
 
-Whatever is not a plain ``dict`` of plain texts may run code of its own when it is read: mappings,
-values that are no texts, names that compare themselves. While an engine is being changed, nothing
-of that may happen: such values are read before, one name at a time, and kept as texts.
+Only a plain ``dict`` of plain texts is read without foreign code. Mappings, values that are no
+texts, and names with their own comparison may run code. While an engine is being changed, no such
+code may run: these values are read before, one name at a time, and kept as texts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TEXT_OR_NONE: Final = {str, type(None)}
 
 
 class _Unread(Exception):
-    """Raised for an attribute that nobody has read yet."""
+    """Raised when an attribute is needed that has not been read yet."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -35,7 +35,7 @@ class _Unread(Exception):
 
 
 class Reader:
-    """Attributes of one request, each read once, as texts. For one thread at a time."""
+    """Attributes of one request, each read once, as texts. Not thread-safe."""
 
     __slots__ = ("_source", "_texts", "closed")
 
@@ -43,12 +43,12 @@ class Reader:
         self._source = source
         self._texts: dict[str, str | None] = {}
         self.closed = False
-        """True while no more may be read."""
+        """True while no further attribute may be read."""
 
     def get(self, name: str) -> str | None:
         """Return the text of an attribute; None for an absent one.
 
-        :raises _Unread: it was not read before, and may not be now.
+        :raises _Unread: it was not read before, and the reader is closed.
         """
         if name not in self._texts:
             if self.closed:
@@ -57,17 +57,17 @@ class Reader:
         return self._texts[name]
 
     def read(self, name: str) -> None:
-        """Read an attribute, which may run code of the mapping and of the value."""
+        """Read an attribute. May run code of the mapping and of the value."""
         try:
             value = self._source.get(name)
             text = None if value is None else exact_text(value)
-        except UsageError as error:  # not ours: the caller of the engine has made no mistake
+        except UsageError as error:  # from the mapping: not a usage error of the engine
             raise RuntimeError(f"reading attribute {name!r} failed") from error
         self._texts[name] = text
 
 
 def exact_scope(scope: object) -> str:
-    """Return a scope as a plain text.
+    """Return a scope as an exact ``str``.
 
     :raises TypeError: it is no text.
     """
@@ -77,7 +77,7 @@ def exact_scope(scope: object) -> str:
 
 
 def readable(attributes: Mapping[str, object] | Reader) -> Attributes:
-    """Return attributes that can be read without running anybody's code."""
+    """Return attributes that can be read without foreign code."""
     if type(attributes) is Reader:
         return attributes
     if type(attributes) is dict:
@@ -88,7 +88,7 @@ def readable(attributes: Mapping[str, object] | Reader) -> Attributes:
 
 
 def with_all_read(attributes: Attributes, work: Callable[[], T]) -> T:
-    """Return what ``work`` returns, once the attributes that it asks for have been read."""
+    """Return the result of ``work``, after reading the attributes that it needs."""
     if type(attributes) is not Reader:
         return work()
     while True:

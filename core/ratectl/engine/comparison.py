@@ -1,4 +1,4 @@
-"""Telling whether two generations say the same, where they share most of it."""
+"""Comparison of two generations that share most of their content."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ __all__ = ["Comparison"]
 
 
 class Comparison:
-    """Whether two generations say the same of limits: what many scopes inherit is compared once.
+    """Equality of the limits of two generations: what many scopes inherit is compared once.
 
-    What is compared lives as long as both generations do.
+    Results are remembered by object identity, so both generations must outlive the comparison.
     """
 
     def __init__(self) -> None:
         self.known: dict[tuple[int, int], bool] = {}
 
     def same(self, one: object, other: object) -> bool:
-        """Equality, pair by pair: a scope's part and, nested, those of the scopes above."""
+        """Return True if two values are equal.
+
+        Pairs are compared part by part: the part of a scope and, nested, of the scopes above it.
+        """
         if one is other:
             return True
         pair = (id(one), id(other))
@@ -34,5 +37,5 @@ class Comparison:
         return known
 
     def choices(self, old: LimitChoice, new: LimitChoice) -> tuple[bool, bool]:
-        """Whether they select the same buckets, and whether for the same parameters."""
+        """Return True, True if two choices select the same buckets, with the same parameters."""
         return self.same(old.shape, new.shape), self.same(old.content, new.content)

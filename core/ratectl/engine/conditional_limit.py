@@ -1,9 +1,9 @@
 """Limits whose parameters depend on the request: which conditions hold, and the plan for them.
 
-The engine does not know what a condition says. It asks, for each attribute that any condition
-mentions, which conditions a value leaves possible, remembers the answer, and intersects: the cost
-of choosing depends on the number of these attributes alone, not on that of conditions, and requests
-to limits without conditions pay nothing.
+Conditions are opaque to the engine. For each attribute that any condition mentions, it asks which
+conditions a value leaves possible, remembers the answer, and intersects the answers. So the cost of
+choosing depends on the number of these attributes alone, not on the number of conditions, and
+requests to limits without conditions have no such cost.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from ratectl.engine.buckets.counters import exact_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from ratectl.engine.api import Identity, LimitPlan
+    from ratectl.engine.limit_plan import Identity, LimitPlan
 
 __all__ = ["Conditions", "Extent", "LimitChoice", "Mask", "Numbering"]
 
 Mask = int
-"""A set of conditions: bit i for the i-th along the path."""
+"""Set of conditions: bit i for the i-th along the path."""
 
 _REMEMBERED: Final = 4_096
-"""Values of one attribute, and sets of conditions, that are remembered."""
+"""Most values of one attribute, and most sets of conditions, that are remembered."""
 
 _LONG: Final = 256
 
 
 class Conditions:
-    """The conditions along the path of a scope: a function from attributes to those that hold.
+    """Conditions along the path of a scope: a function from attributes to the ones that hold.
 
-    ``possible(name, value)`` tells which conditions a value of the attribute does not rule
-    out. Not thread-safe: its engine's lock guards it.
+    ``possible(name, value)`` returns the conditions that a value of the attribute does not rule
+    out. Not thread-safe: the engine's lock guards it.
     """
 
     __slots__ = ("_all", "_known", "_possible", "attributes")
@@ -49,14 +49,14 @@ class Conditions:
         self._known: list[tuple[str, dict[object, Mask]]] = [(name, {}) for name in attributes]
 
     def holding(self, attributes: Mapping[str, str]) -> Mask:
-        """The conditions that hold for a request."""
+        """Return the conditions that hold for a request."""
         mask = self._all
         for bits in self.masks(attributes):
             mask &= bits
         return mask
 
     def masks(self, attributes: Mapping[str, str]) -> list[Mask]:
-        """For each attribute, the conditions that its value leaves possible."""
+        """Return, for each attribute, the conditions that its value leaves possible."""
         masks = []
         for name, known in self._known:
             value: object = attributes.get(name)
@@ -74,10 +74,10 @@ class Conditions:
 
 
 class Numbering:
-    """The conditions that touch a limit, as bits of a *local* mask.
+    """Conditions that touch a limit, as bits of a *local* mask.
 
-    ``positions`` are those along the path, and ``refs`` their names. Limits of many scopes share
-    one: it is as large as there are conditions. Its engine's lock guards it.
+    ``positions`` are their places along the path, and ``refs`` their names. Limits of many scopes
+    share one numbering, as it is large: one entry for each condition. The engine's lock guards it.
     """
 
     __slots__ = ("_bits", "_local", "_named", "_position", "_relevant")
@@ -90,59 +90,59 @@ class Numbering:
         self._local: dict[Mask, Mask] = {}
 
     def local(self, mask: Mask) -> Mask:
-        """The conditions of this limit among those that hold."""
+        """Return the conditions of this limit among those that hold."""
         mask &= self._relevant
-        found = self._local.get(mask)
-        if found is None:
-            found = sum(self._position[bit] for bit in _bits(mask))
-            _remember(self._local, mask, found)
-        return found
+        local = self._local.get(mask)
+        if local is None:
+            local = sum(self._position[bit] for bit in _bits(mask))
+            _remember(self._local, mask, local)
+        return local
 
     def of_path(self, local: Mask) -> Mask:
-        """The conditions of a local mask as they are numbered along the path."""
+        """Return the conditions of a local mask as they are numbered along the path."""
         return sum(self._bits[bit.bit_length() - 1] for bit in _bits(local))
 
     def named(self, refs: Iterable[str]) -> Mask | None:
-        """The local mask of the conditions of these names; None where one is not known."""
-        found = 0
+        """Return the local mask of the conditions of these names; None if one is unknown."""
+        local = 0
         for ref in refs:
             bit = self._named.get(ref)
             if bit is None:
                 return None
-            found |= bit
-        return found
+            local |= bit
+        return local
 
 
 class Extent(NamedTuple):
-    """A bound of how long the buckets of a limit take to fill, whichever conditions meet in it."""
+    """Bound on the time in which the buckets of a limit fill, under any set of conditions."""
 
-    most: int
-    """No bucket admits more at once."""
-    each_ns: int
-    """One token comes in this time, unless none ever comes: then there is nothing to wait for."""
+    capacity: int
+    """Largest capacity of a bucket."""
+    token_ns: int
+    """Longest time in which one token comes; 0 if none ever comes."""
     span_ns: int
-    """No window is longer, and nothing is held for longer."""
+    """Longest window, and longest time for which a slot is held."""
 
     def joined(self, other: Extent) -> Extent:
-        """What bounds both."""
+        """Return the bound of both."""
         return Extent(
-            max(self.most, other.most),
-            max(self.each_ns, other.each_ns),
+            max(self.capacity, other.capacity),
+            max(self.token_ns, other.token_ns),
             max(self.span_ns, other.span_ns),
         )
 
-    def settled_after(self, owed: int) -> int:
-        """As for an algorithm."""
-        return max((self.most + owed) * self.each_ns, self.span_ns)
+    def settled_after(self, debt: int) -> int:
+        """Return the nanoseconds after which any bucket is full (see ``Algorithm``)."""
+        return max((self.capacity + debt) * self.token_ns, self.span_ns)
 
 
 class LimitChoice:
     """A limit or budget that has one plan for each set of conditions that touches it.
 
-    Its sets of conditions are local (``numbering``), so that conditions of other limits may come
-    and go. ``shape`` is equal in two generations exactly where equal local masks mean the same
-    requests and the same buckets; ``content`` where the plans are equal as well. ``make`` gets a
-    mask of the path, and must not fail; None from it means that there is nothing to decide.
+    Its sets of conditions are local (``numbering``), so that it is independent of the conditions of
+    other limits. ``shape`` is equal in two generations exactly if equal local masks mean the same
+    requests and the same buckets; ``content`` if the plans are equal as well. ``make`` gets a mask
+    of the path, and must not fail; None from it means that there is nothing to decide.
     """
 
     __slots__ = (
@@ -181,7 +181,7 @@ class LimitChoice:
         return (self.scope, self.name, self.budget)
 
     def plan(self, local: Mask) -> LimitPlan | None:
-        """What decides where exactly these of its conditions hold."""
+        """Return the plan under exactly these of its conditions; None if nothing is decided."""
         try:
             return self._plans[local]
         except KeyError:

@@ -1,20 +1,20 @@
-"""The common part of engines: plans in force, swaps, usage and forks. Deciding is their own.
+"""The common part of engines: plans in force, swaps, usage and forks. Each engine decides itself.
 
-**No decision holds a lock while code of others may run.** Others are finalizers and callbacks of
-weak references (run by the cycle collector), signal handlers, attribute mappings, other threads;
-asynchronous exceptions come at the same places. A decision reads, then writes all that it changes
-in one step that nothing can come between, if ``turn`` is still what it was when reading began.
-Otherwise it reads again. So whatever interrupts a decision finds the buckets as they were before
-it or after it, and may decide by itself.
+**No decision holds a lock while foreign code may run.** Foreign code is: finalizers and callbacks
+of weak references (run by the cycle collector), signal handlers, attribute mappings, other threads;
+asynchronous exceptions come at the same places. A decision first reads. It then writes all its
+changes in one uninterruptible step, if ``turn`` is still what it was when reading began; otherwise
+it reads again. So code that interrupts a decision finds the buckets as they were before it or after
+it, and may decide itself.
 
-What takes more than one step (a swap, a new bucket, a settlement) is done ``_alone``: under a
-lock, with an odd ``turn``, without the cycle collector, on texts that were read before. Decisions
-wait for it. Where one is asked for from inside it, which leaves signal handlers, ``on_error``
-answers; a release or a settlement is done right afterwards.
+Work of more than one step (a swap, a new bucket, a settlement) is done ``_alone``: under a lock,
+with an odd ``turn``, without the cycle collector, on texts that were read before. Decisions wait
+for it. If a decision is requested from inside it (only signal handlers can), ``on_error`` decides;
+a release or a settlement is done right afterwards.
 
 The one step is code without a call: CPython looks for signals, other threads and asynchronous
 exceptions only at calls, at the start of functions and at the end of loops, and collects garbage
-only where containers are made. Where there is no global interpreter lock, all is done ``_alone``.
+only when containers are made. Without a global interpreter lock, everything is done ``_alone``.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ _log = logging.getLogger("ratectl.engine")
 T = TypeVar("T")
 
 Spent = list[Any] | dict[Any, Any]
-"""What is not needed any more (see ``pacing.release``)."""
+"""Container that is not needed any more (see ``cooperative.release``)."""
 
 _MAX_ALIASES: Final = 100_000
-"""Undeclared scopes remembered with the plan that covers them."""
+"""Most undeclared scopes that are remembered with the plan that covers them."""
 
 _PIECES: Final = 8
 """Pieces of a swap done at a time under the lock: some tens of microseconds."""
 
 _WAITS: Final = (*([50e-6] * 20), *([1e-3] * 1_000))
-"""Seconds between looks of a decision that waits for a change: one is over in microseconds, unless
-whoever is at it waits for something else."""
+"""Seconds between attempts of a decision that waits for a change. A change takes microseconds,
+unless its thread is suspended."""
 
 
 class Turn(Protocol):
@@ -79,7 +79,7 @@ class _Turn:
 
 
 class Busy(RuntimeError):
-    """Raised to a decision that cannot wait for a change of the engine."""
+    """Raised when a decision cannot wait for a change of the engine."""
 
 
 class ControlledEngine(Engine):
@@ -91,12 +91,12 @@ class ControlledEngine(Engine):
         self._lock: Any = threading.RLock()
         self._turns: Turn = self._new_turns()
         self._later: deque[Callable[[], object]] = deque()
-        """Releases and settlements that were asked for while the engine was being changed."""
+        """Releases and settlements that were requested while the engine was being changed."""
         self._quick = getattr(sys, "_is_gil_enabled", lambda: True)()
         self._plans = PlanSet(0)
         self._active: dict[str, Active | None] = {}
         self._shared: dict[tuple[str, Waiver | None], Active] = {}
-        """What scopes have in common that are governed and waived alike."""
+        """Active scopes by declared scope and waiver: undeclared scopes share them."""
         self._waivers = NO_WAIVERS
         self._mirror: Mirror | None = None
         self._table = table
@@ -123,7 +123,7 @@ class ControlledEngine(Engine):
         return _Turn()
 
     def _alone(self, work: Callable[..., T], *args: Any) -> T:
-        """Do something that takes more than one step; nobody decides meanwhile."""
+        """Do work of more than one step. No other thread decides meanwhile."""
         turns = self._turns
         paused = False
         try:
@@ -133,7 +133,7 @@ class ControlledEngine(Engine):
                 gc.disable()
             with self._lock:
                 odd = turns.turn | 1
-                after = odd + 1  # made before: there may be no memory for a number afterwards
+                after = odd + 1  # made in advance: afterwards, there may be no memory for a number
                 try:
                     turns.turn = odd
                     return work(*args)
@@ -155,20 +155,20 @@ class ControlledEngine(Engine):
     def _await_turn(self) -> None:
         """Wait until nobody changes the engine.
 
-        :raises Busy: that is not to be waited for.
+        :raises Busy: this thread itself changes the engine, or the change takes too long.
         """
         if self._changing():
-            raise Busy("asked for while this very thread was changing the engine")
+            raise Busy(
+                "this thread is changing the engine itself, so it cannot wait for the change"
+            )
         for wait in _WAITS:
             if not self._turns.turn & 1:
                 return
             time.sleep(wait)
-        raise Busy(
-            "the engine has been changed for more than a second, and is not to be waited for"
-        )
+        raise Busy("a change of the engine has taken more than a second")
 
     def _catch_up(self) -> None:
-        """Do what was put off."""
+        """Do the releases and settlements that were put off."""
         while self._later and not self._changing():
             try:
                 work = self._later.popleft()
@@ -176,13 +176,13 @@ class ControlledEngine(Engine):
                 return
             try:
                 work()
-            except Exception:  # noqa: BLE001  whoever comes by did not ask for it
-                _log.exception("what was put off while the engine was being changed has failed")
+            except Exception:  # noqa: BLE001  the present caller did not request it
+                _log.exception("a release or settlement during a change of the engine has failed")
 
-    # What requests ask for, alone ---------------------------------------------------------------
+    # Scopes in use, alone -----------------------------------------------------------------------
 
     def _activate(self, scope: str) -> Active | None:
-        """Find what decides a scope seen for the first time since all was forgotten."""
+        """Return the active scope of a scope that is not remembered, and remember it."""
         active = self._find(scope)
         if active is None and self._stand_in() is not None:
             return None
@@ -208,12 +208,12 @@ class ControlledEngine(Engine):
         return tuple(map(self._succession.kin, plan.limits))
 
     def _counting(self, scope: str, attributes: Mapping[str, str]) -> tuple[Group, ...]:
-        """The groups of a request by the plans alone, whatever is waived."""
+        """Return the groups of a request by the plans alone, without waivers."""
         plan = self._plans.find(scope)
         return () if plan is None else Active(plan, self._kins_of(plan)).of(attributes)
 
     def _stand_in(self) -> Callable[[], Decision] | None:
-        """What answers for the engine as long as nothing is loaded; None afterwards."""
+        """Return the function that decides before the first swap; None afterwards."""
         return None if self._plans.generation else self._unready
 
     def _new_active(self, plan: ScopePlan, kins: tuple[Kin, ...], *, shadow: bool) -> Active:
@@ -223,7 +223,7 @@ class ControlledEngine(Engine):
         self._active[scope] = active
 
     def _forget(self) -> list[Spent]:
-        """Find every plan anew; returns what was remembered, to be released."""
+        """Forget all active scopes. Return the containers, to be released."""
         remembered: list[Spent] = [self._active, self._shared]
         self._active, self._shared = {}, {}
         return remembered
@@ -260,15 +260,15 @@ class ControlledEngine(Engine):
         release(*spent)
 
     def _swap(self, plans: PlanSet, now: int | None, pause: Callable[[], object]) -> list[Spent]:
-        """Returns what is not needed any more, so that it can be let go of bit by bit."""
-        if self._succession.under_way:  # whoever was at it was interrupted
+        """Swap. Return the containers that are not needed any more."""
+        if self._succession.under_way:  # an earlier swap was interrupted
             self._piecewise(self._succession.rest(), pause)
         before = self._plans
         step = self._succession.prepare(before, plans, pause)
         instant, spent = self._alone(self._start, step, now)
         self._piecewise(self._succession.rest(), pause)
         self._tend(instant, pause)
-        # Plans belong to whoever made them, who may go on reading them.
+        # A copy: the caller owns the plans, and may go on reading them.
         return [*spent, *step.spent(), list(paced(before.scopes.values()))]
 
     def _start(self, step: Step, now: int | None) -> tuple[int, list[Spent]]:
@@ -295,7 +295,7 @@ class ControlledEngine(Engine):
         return self._no_policy
 
     def _count(self, limits: list[LimitUsage], now: int) -> Iterator[None]:
-        """Count every limit. Seeds that have nothing more to say are let go by the way."""
+        """Append the counts of every limit. Drop seeds whose buckets are all full."""
         for kin in self._succession.kins():
             kin.expire(now)
             for group in _groups_of(kin):
@@ -307,7 +307,7 @@ class ControlledEngine(Engine):
         self._piecewise(self._table.tend(groups, now), pause)
 
     def _piecewise(self, work: Iterator[None], pause: Callable[[], object]) -> None:
-        """Do something large; others get their turn between any two pieces of it."""
+        """Do large work in pieces. Other threads may decide between any two pieces."""
         while self._alone(_some_of, work):
             pause()
         pause()
@@ -319,15 +319,15 @@ class ControlledEngine(Engine):
             yield
 
     def after_fork_in_child(self) -> None:
-        self.mirror(None)  # what it holds may be held for ever
-        # A fork from inside a change goes on with it in the child.
+        self.mirror(None)  # a lock that it uses may stay locked for ever
+        # If the fork came from inside a change, the child finishes the change.
         if not self._changing():
             self._lock = threading.RLock()
             self._swapping = threading.RLock()
 
 
 def _some_of(work: Iterator[None]) -> bool:
-    """Do a few pieces of some work; False when it is done."""
+    """Do a few pieces of some work. Return False when it is done."""
     return sum(1 for _ in islice(work, _PIECES)) == _PIECES
 
 

@@ -1,6 +1,6 @@
-"""Deciding alone, releasing and settling: what engines do where more than one step is needed.
+"""Deciding alone, releasing and settling: work that takes an engine more than one step.
 
-Each engine decides most requests by itself, in one step (see ``control``).
+Each engine has its own code for most decisions, which take one step (see ``control``).
 """
 
 from __future__ import annotations
@@ -8,20 +8,21 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ratectl.engine.algorithms.protocol import NEVER, UNKNOWN
 from ratectl.engine.attributes import readable, with_all_read
+from ratectl.engine.buckets.charges import Charged
 from ratectl.engine.buckets.settle import read_all, release, settle
 from ratectl.engine.control import Busy, ControlledEngine
-from ratectl.engine.decision import NEVER, UNKNOWN, Decision, checked_actual
+from ratectl.engine.decision import Decision, checked_actual
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ratectl.engine.active_scope import Active
-    from ratectl.engine.algorithms.concurrency import Slot
-    from ratectl.engine.api import State
+    from ratectl.engine.algorithms.protocol import Slot, State
     from ratectl.engine.attributes import Attributes, Reader
     from ratectl.engine.buckets.bucket_set import Group
-    from ratectl.engine.buckets.settle import Charged, Look
+    from ratectl.engine.buckets.charges import Look
     from ratectl.engine.decision import Reason
 
 __all__ = ["DecidingEngine", "advanced", "count_admitted", "count_refused", "free"]
@@ -37,7 +38,7 @@ class DecidingEngine(ControlledEngine):
     def _decide_alone(
         self, scope: str, attributes: Mapping[str, str] | Reader, cost: int, now: int | None
     ) -> tuple[Decision, int]:
-        """Decide while nobody else does; returns the instant as well."""
+        """Decide while no other thread does. Return the decision and its instant."""
         if self._turns.turn & 1:
             self._await_turn()
         texts = readable(attributes)
@@ -47,7 +48,7 @@ class DecidingEngine(ControlledEngine):
     def _decide_now(
         self, scope: str, attributes: Attributes, cost: int, now: int | None
     ) -> tuple[Decision, int]:
-        """Decide, making what is not there yet."""
+        """Decide, and make buckets and groups that do not exist yet."""
         instant = self._clock() if now is None else now
         return self._made(scope, attributes, cost, instant), instant
 
@@ -88,7 +89,7 @@ class DecidingEngine(ControlledEngine):
             if not kept:
                 free(slots)
         decision = self._admission(active, looks, tightest, state_then, least, now)
-        decision._charged = (self, looks, scope, attributes, now, cost, cost, slots)  # noqa: SLF001
+        decision._charged = Charged(self, looks, scope, attributes, now, cost, cost, slots)  # noqa: SLF001
         count_admitted(looks, lefts)
         return decision
 
@@ -102,7 +103,7 @@ class DecidingEngine(ControlledEngine):
     def _write(
         self, looks: list[Look], states: list[tuple[Group, object, Any, int]], cost: int, now: int
     ) -> list[Look]:
-        """Put charged buckets in place; returns the looks with the numbers of new buckets."""
+        """Write charged buckets. Return the looks with the serial numbers of new buckets."""
         for group, key, state, serial in states:
             if serial:
                 group.write(key, state, serial)
@@ -125,24 +126,21 @@ class DecidingEngine(ControlledEngine):
             self._later.append(partial(self.release, decision))
             return
         charged = self._recall(decision)
-        if charged is not None:
-            *_, slots = charged
-            if slots and not self._release_if_current(charged):
-                self._alone(self._release, charged)
+        if charged and charged.slots and not self._release_if_current(charged):
+            self._alone(self._release, charged)
         mirror = self._mirror
         if mirror is not None:
             mirror.released(decision)
 
     def _release_if_current(self, charged: Charged) -> bool:
-        """Free slots whose buckets have followed every change; False where some have not."""
+        """Free the slots if their buckets have followed every change; otherwise return False."""
         if not self._quick or self._succession.under_way:
             return False
-        _, looks, *_, slots = charged
-        for group, key, *_ in looks:
+        for group, key, *_ in charged.looks:
             bucket = group.buckets.get(key)
             if bucket is None or bucket[1] != group.epoch:
                 return False
-        free(slots)
+        free(charged.slots)
         return True
 
     def _release(self, charged: Charged) -> None:
@@ -159,8 +157,7 @@ class DecidingEngine(ControlledEngine):
         charged = self._recall(decision)
         if charged is None:
             return
-        _, _, _, attributes, *_ = charged
-        texts = readable(attributes)
+        texts = readable(charged.attributes)
         alone = partial(self._alone, self._settle, decision, actual, texts, now)
         with_all_read(texts, alone)
         mirror = self._mirror
@@ -171,14 +168,13 @@ class DecidingEngine(ControlledEngine):
         charged = self._recall(decision)
         assert charged is not None
         self._bring(charged)
-        engine, looks, scope, _, *rest = charged
-        charged = (engine, looks, scope, attributes, *rest)
-        groups = self._governing(scope, attributes)
-        read_all(groups, looks, attributes)
+        charged = charged._replace(attributes=attributes)
+        groups = self._governing(charged.scope, attributes)
+        read_all(groups, charged.looks, attributes)
         self._note(decision, settle(charged, actual, groups, now, self._table))
 
     def _may_wait(self) -> bool:
-        """Wait until nobody changes the engine; False where that is not to be waited for."""
+        """Wait until no thread changes the engine. Return False if this thread cannot wait."""
         try:
             self._await_turn()
         except Busy:
@@ -186,7 +182,7 @@ class DecidingEngine(ControlledEngine):
         return True
 
     def _governing(self, scope: str, attributes: Mapping[str, str]) -> tuple[Group, ...]:
-        """The groups that count such a request now."""
+        """Return the groups that count such a request now."""
         if self._waivers:
             return self._counting(scope, attributes)
         active = self._active[scope] if scope in self._active else self._activate(scope)
@@ -194,14 +190,15 @@ class DecidingEngine(ControlledEngine):
 
     def _recall(self, decision: Decision) -> Charged | None:
         """Return the record of what a decision charged; None if it charged nothing."""
-        return decision._charged  # noqa: SLF001
+        charged = decision._charged  # noqa: SLF001
+        return None if charged is None else Charged._make(charged)
 
     def _note(self, decision: Decision, charged: Charged) -> None:
         decision._charged = charged  # noqa: SLF001
 
     def _bring(self, charged: Charged) -> None:
-        """A swap under way reaches what was charged first."""
-        for group, *_ in charged[1]:
+        """Make a swap under way reach the charged buckets."""
+        for group, *_ in charged.looks:
             self._succession.bring(group.identity)
 
     # Answers ------------------------------------------------------------------------------------
@@ -210,7 +207,7 @@ class DecidingEngine(ControlledEngine):
         self, active: Active, looks: list[Look], tightest: Group | None, state: Any, left: int,
         now: int,
     ) -> Decision:  # fmt: skip
-        """Answer of a request that is admitted: by the limit with the least remaining."""
+        """Return the decision of an admitted request: by the limit with the least remaining."""
         refusing = _decisive(looks, shadow=True)
         if refusing is not None:
             group, state, _ = refusing
@@ -221,9 +218,9 @@ class DecidingEngine(ControlledEngine):
         return self._answer(tightest, state, True, "ok", left, 0, now)
 
     def _refusal(self, looks: list[Look], now: int) -> Decision:
-        """Answer of a request that is refused: by the limit that refuses it for longest."""
+        """Return the decision of a refused request: by the limit that refuses it for longest."""
         refusing = _decisive(looks, shadow=False)
-        assert refusing is not None, "somebody refused"
+        assert refusing is not None, "a limit has refused"
         group, state, wait = refusing
         left = group.algorithm.remaining(state, now)
         if wait == NEVER:
@@ -243,14 +240,14 @@ class DecidingEngine(ControlledEngine):
     ) -> Decision:
         algorithm = group.algorithm
         reset = algorithm.reset_after(state, now)
-        # What the constructor would do, in half the time.
+        # Assigned here: a call of the constructor takes twice as long.
         decision = _new_object(Decision)
         decision.allowed = allowed
         decision.reason = reason
         decision.generation = self._plans.generation
         decision.limit = group.name
         decision.scope = group.scope
-        decision.capacity = algorithm.most
+        decision.capacity = algorithm.capacity
         decision.remaining = left
         decision.retry_after_ns = wait
         decision.reset_after_ns = reset if reset >= 0 else None
@@ -259,17 +256,17 @@ class DecidingEngine(ControlledEngine):
 
 
 def advanced(looks: list[Look], now: int) -> list[tuple[Group, object, Any, int]]:
-    """Buckets whose windows have gone on since they were last asked, as of ``now``."""
-    found = []
+    """Return the buckets, as of ``now``, whose windows have advanced since the last request."""
+    moved = []
     for group, key, state, serial, _ in looks:
         after = group.algorithm.advance(state, now)
         if after is not state:
-            found.append((group, key, after, serial))
-    return found
+            moved.append((group, key, after, serial))
+    return moved
 
 
 def count_admitted(looks: list[Look], lefts: list[int]) -> None:
-    """Count a request that was admitted; ``lefts`` is what remains in each limit that did."""
+    """Count an admitted request. ``lefts``: the remaining cost of each limit that admitted it."""
     remaining = iter(lefts)
     for group, _, _, _, wait in looks:
         counters = group.counters
@@ -293,19 +290,19 @@ def count_refused(looks: list[Look], attributes: Mapping[str, str]) -> None:
 
 
 def free(slots: Sequence[Slot]) -> None:
-    """Give slots back."""
+    """Release slots."""
     for slot in slots:
         slot.release()
 
 
 def _numbered(look: Look, of: Group, serial: int) -> Look:
-    """The look, with the number of its bucket if that is in this group."""
+    """Return the look; with the serial number of its bucket if that is in this group."""
     group, key, state, _, wait = look
     return (group, key, state, serial, wait) if group is of else look
 
 
 def _decisive(looks: list[Look], *, shadow: bool) -> tuple[Group, Any, int] | None:
-    """The group, the state and the wait of the limit whose refusal is reported."""
+    """Return group, state and wait of the limit whose refusal is reported."""
     decisive: tuple[Group, Any, int] | None = None
     longest = 0
     for group, _, state, _, wait in looks:
@@ -317,9 +314,10 @@ def _decisive(looks: list[Look], *, shadow: bool) -> tuple[Group, Any, int] | No
 
 
 def _outweighs(wait: int, other: int) -> bool:
-    """Never beats unknown, which beats every known wait: no refusal promises what it cannot keep.
+    """Return True if a refusal's wait is reported rather than another wait.
 
-    Of two known waits the longer one is reported.
+    ``NEVER`` comes first, then ``UNKNOWN``, then the longer wait: at the reported instant, no limit
+    refuses.
     """
     if wait >= 0 and other >= 0:
         return wait > other

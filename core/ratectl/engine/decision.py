@@ -1,20 +1,16 @@
-"""The answer to "may this request pass?"."""
+"""Decision: may this request pass, and which limit decided."""
 
 from __future__ import annotations
 
 from abc import ABCMeta
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ratectl.engine.api import Engine
-
 __all__ = [
-    "NEVER",
-    "UNKNOWN",
     "Decision",
     "Reason",
     "checked_actual",
@@ -24,56 +20,58 @@ __all__ = [
 
 Reason = Literal["ok", "limited", "never", "shadow", "no_policy", "error"]
 
-NEVER: Final = -1
-"""In place of a wait in nanoseconds: no wait would help."""
-
-UNKNOWN: Final = -2
-"""In place of a wait in nanoseconds: until others release what they hold."""
-
 
 def checked_cost(cost: object) -> int:
-    """Return a cost as a plain number.
+    """Return a cost as a plain ``int``.
 
-    :raises UsageError: it is no cost.
+    :raises UsageError: it is not an integer, or negative.
     """
-    return _whole("cost", cost)
+    return _checked("cost", cost)
 
 
 def checked_actual(actual: object) -> int:
-    """Return an actual cost as a plain number.
+    """Return an actual cost as a plain ``int``.
 
-    :raises UsageError: it is no cost that a request may have had.
+    :raises UsageError: it is not an integer, or negative.
     """
-    return _whole("an actual cost", actual)
+    return _checked("an actual cost", actual)
 
 
-def _whole(name: str, number: object) -> int:
+def _checked(name: str, number: object) -> int:
     if isinstance(number, int) and not isinstance(number, bool):
-        plain = int.__index__(number)  # a class of its own may compare and compute as it likes
+        plain = int.__index__(number)  # a subclass may override comparisons and arithmetic
         if plain >= 0:
             return plain
     try:
         shown = repr(number)[:100]
-    except Exception:  # noqa: BLE001  of what cannot be shown, too
+    except Exception:  # noqa: BLE001  its ``__repr__`` may raise anything
         shown = f"a {type(number).__name__} that cannot be shown"
     raise UsageError(f"{name} is a whole number, 0 or more, not {shown}")
 
 
+class _Charger(Protocol):
+    """Engine that made a decision."""
+
+    def release(self, decision: Decision) -> None: ...
+
+    def settle(self, decision: Decision, actual: int) -> None: ...
+
+
 class Decision(metaclass=ABCMeta):
-    """May this request pass, and what decided. True in a condition when allowed.
+    """Answer to one request, and the limit that decided. True in a condition if allowed.
 
     ``reason``:
 
     - ``ok``: every limit admitted it;
-    - ``shadow``: admitted, though a shadow limit would have refused;
-    - ``limited``: refused now; it would be admitted after ``retry_after`` or, where that is None,
-      once others have released their slots;
+    - ``shadow``: admitted, though a shadow limit would have refused it;
+    - ``limited``: refused now; it would be admitted after ``retry_after`` or, if that is None,
+      when other requests have released their slots;
     - ``never``: refused, and waiting does not help (cost above the burst, or rate zero);
     - ``no_policy``: admitted, because no policy covers the scope;
-    - ``error``: the limiter could not decide, and ``on_error`` did.
+    - ``error``: the limiter failed, and ``on_error`` decided.
 
-    The compiled engine's decisions are instances too, of a class of their own with all that this
-    one has. A context manager: at its end it releases the slots of concurrency limits.
+    The compiled engine has a class of its own with the same attributes; its decisions are instances
+    of this class too. As a context manager, a decision releases its concurrency slots at the end.
 
     >>> with agent.check("/payments") as decision:  # doctest: +SKIP
     ...     if decision: work()
@@ -92,24 +90,24 @@ class Decision(metaclass=ABCMeta):
         "scope",
     )
 
-    _charged: tuple[Engine, *tuple[Any, ...]] | None
-    """What the engine that allowed it remembers of what it charged: itself, then its own notes."""
+    _charged: tuple[_Charger, *tuple[Any, ...]] | None
+    """Record of the charges, for the engine that made it (see ``buckets.charges.Charged``)."""
     allowed: bool
     reason: Reason
     limit: str | None
     """Name of the limit that decided: the refusing one, or the one with the least remaining."""
     scope: str | None
-    """Declared scope whose bucket that is."""
+    """Declared scope of its bucket."""
     capacity: int | None
-    """Most that a full bucket of that limit admits at once: its burst, or its window's count."""
+    """Cost that a full bucket of that limit admits at once: its burst, or its window's count."""
     remaining: int | None
     """Cost that would still be admitted at once, after this decision."""
     retry_after_ns: int | None
-    """Nanoseconds until the same request would be admitted: 0 when allowed, None for never, and
-    where nobody knows (a concurrency limit)."""
+    """Nanoseconds until the same request would be admitted; 0 if allowed; None for never, and if it
+    cannot be known (a concurrency limit)."""
     reset_after_ns: int | None
-    """Nanoseconds until that bucket is full again, if nothing else is admitted; None for never, and
-    while slots are held."""
+    """Nanoseconds until that bucket is full, if nothing else is admitted; None for never, and while
+    slots are held."""
     generation: int
     """Policy generation that decided; 0 before any was loaded."""
 
@@ -150,28 +148,30 @@ class Decision(metaclass=ABCMeta):
         return None if self.reset_after_ns is None else self.reset_after_ns / 1e9
 
     def release(self) -> None:
-        """Give back the slots that concurrency limits hold for the request, now that it is over.
+        """Free the slots that concurrency limits hold for the request, which is over.
 
-        Call it as often as you like, from any thread. What limits of other kinds were charged is
-        spent; a refused request has nothing to give back.
+        Only the first call has an effect. Any thread may call it. Charges of other limits stay;
+        a refused request holds nothing.
         """
         if self._charged is not None:
-            self._charged[0].release(self)
+            engine, *_ = self._charged
+            engine.release(self)
 
     def settle(self, actual: int) -> None:
-        """Correct the cost, now that it is known: charge the difference, or refund it.
+        """Correct the cost after the request: charge the difference, or refund it.
 
-        Every bucket that was charged is corrected, at once, even below empty: later requests wait.
-        A refund never makes a bucket fuller than ``actual`` would have left it. The last word
-        counts: a second call corrects the first. Slots stay as they are until ``release``.
+        Every bucket that was charged is corrected at once, even below empty: later requests wait.
+        A refund never makes a bucket fuller than a charge of ``actual`` would have left it. A
+        second call corrects the first. Slots are held until ``release``.
 
-        Does nothing for a request that charged nothing: refused, without a policy, or let pass by
-        ``on_error``.
+        A request that charged nothing stays as it is: one that was refused, that no policy covered,
+        or that ``on_error`` allowed.
 
         :raises UsageError: ``actual`` is negative or not an integer.
         """
         if self._charged is not None:
-            self._charged[0].settle(self, actual)
+            engine, *_ = self._charged
+            engine.settle(self, actual)
         else:
             checked_actual(actual)
 
@@ -191,7 +191,7 @@ class Decision(metaclass=ABCMeta):
 
 
 def described(decision: Decision) -> str:
-    """A decision in one line."""
+    """Return a decision in one line."""
     verdict = "allowed" if decision.allowed else "refused"
     by = f" by {decision.limit}@{decision.scope}" if decision.limit else ""
     known = decision.reason == "limited" and decision.retry_after is not None

@@ -1,7 +1,7 @@
-"""The pure-Python engine: the executable specification of what an engine does.
+"""The pure-Python engine: the executable specification of an engine.
 
-A check looks at every limit first and charges only when all admit it, so a refusal consumes nothing
-anywhere. ``control`` says how decisions keep out of each other's way.
+A check asks every limit first, and charges only if all admit it, so a refusal consumes nothing
+anywhere. ``control`` describes how concurrent decisions stay apart.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.attributes import Reader, exact_scope
 from ratectl.engine.buckets.bucket_set import Group
+from ratectl.engine.buckets.charges import nothing_charged
 from ratectl.engine.buckets.counters import Counters, plain
-from ratectl.engine.buckets.settle import nothing_charged
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES, Table
 from ratectl.engine.deciding import (
     DecidingEngine,
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ratectl.engine.active_scope import Active
-    from ratectl.engine.api import Bucket, LimitPlan, Request, State
-    from ratectl.engine.buckets.settle import Look
+    from ratectl.engine.algorithms.protocol import State
+    from ratectl.engine.api import Request
+    from ratectl.engine.buckets.bucket_set import Bucket
+    from ratectl.engine.buckets.charges import Look
+    from ratectl.engine.limit_plan import LimitPlan
 
 __all__ = ["PureEngine"]
 
@@ -38,7 +41,7 @@ _NEVER_SEEN: Final[Any] = object()
 _UNDEFINED: Final[Any] = None
 
 _TRIES: Final = 4
-"""A decision that others interrupt so often is made alone."""
+"""Attempts of a decision; after as many interruptions, it is made alone."""
 
 
 class _PureMaker:
@@ -54,7 +57,7 @@ class _PureMaker:
 class PureEngine(DecidingEngine):
     """See :class:`~ratectl.engine.api.Engine`.
 
-    ``max_bytes`` bounds what its buckets take, and ``max_buckets`` their number as well.
+    ``max_bytes`` bounds the memory of its buckets, and ``max_buckets`` their number.
     """
 
     name = "pure"
@@ -90,9 +93,9 @@ class PureEngine(DecidingEngine):
         decisions: list[Decision] = []
         try:
             for number, request in enumerate(tuple(requests)):
-                decisions.append(self.check(*_whole_request(number, request), now=instant))
+                decisions.append(self.check(*_full_request(number, request), now=instant))
         except BaseException:
-            for decision in decisions:  # nobody else will
+            for decision in decisions:  # the caller never gets them
                 decision.release()
             raise
         return decisions
@@ -119,7 +122,7 @@ class PureEngine(DecidingEngine):
         if type(scope) is not str:
             scope = exact_scope(scope)
         if type(attributes) is not dict:
-            attributes = Reader(attributes)  # type: ignore[assignment]  # it has all that is asked
+            attributes = Reader(attributes)  # type: ignore[assignment]  # it has `get`
         turns = self._turns
         for _ in range(_TRIES):
             turn = turns.turn
@@ -135,7 +138,7 @@ class PureEngine(DecidingEngine):
             except Exception:
                 if turns.turn == turn:
                     raise
-                continue  # what was read was being changed
+                continue  # the read data was being changed
             if decision is not None:
                 return decision, instant
             if turns.turn == turn:
@@ -146,11 +149,11 @@ class PureEngine(DecidingEngine):
         self, turn: int, active: Active | None, scope: str,
         attributes: Mapping[str, str], cost: int, now: int,
     ) -> Decision | None:  # fmt: skip
-        """Decide a request whose buckets are all there.
+        """Decide a request whose buckets all exist.
 
-        Return None where something has to be made first, was changed by others since ``turn``, or
-        takes more than one step: slots are taken alone, as those of a request that is refused in
-        the end must not be seen by others.
+        Return None if something has to be made first, if another thread changed something since
+        ``turn``, or if the decision takes more than one step: slots are taken alone, as another
+        thread must not see slots of a request that is refused in the end.
         """
         if active is None:
             return self._leave(turn)
@@ -210,7 +213,7 @@ class PureEngine(DecidingEngine):
         self, turn: int, group: Group, scope: str,
         attributes: Mapping[str, str], cost: int, now: int,
     ) -> Decision | None:  # fmt: skip
-        """Decide a request that one limit counts."""
+        """Decide a request of a scope with one limit."""
         single = group.single
         key = group.key(attributes) if single is None else attributes.get(single)
         if type(key) is not str and single is not None:
@@ -232,7 +235,7 @@ class PureEngine(DecidingEngine):
         turns = self._turns
         if turns.turn != turn:
             return None
-        turns.turn = turn + 2  # no call from the line before on: nothing comes between
+        turns.turn = turn + 2  # no calls from the line before on: nothing can interrupt
         buckets[key] = bucket
         counters = group.counters
         counters.allowed += 1
@@ -242,7 +245,7 @@ class PureEngine(DecidingEngine):
         return decision
 
     def _leave(self, turn: int) -> Decision | None:
-        """Answer a request that no policy covers."""
+        """Admit a request that no policy covers."""
         decision = Decision(True, "no_policy", self._plans.generation)
         if not self._put(turn):
             return None
@@ -252,7 +255,7 @@ class PureEngine(DecidingEngine):
     def _refuse_if(
         self, turn: int, looks: list[Look], attributes: Mapping[str, str], now: int
     ) -> Decision | None:
-        """Refuse a request, if nobody has changed anything since ``turn``."""
+        """Refuse a request; return None if another thread changed something since ``turn``."""
         refusal = self._refusal(looks, now)
         tables, keys, made = [], [], []
         for group, key, state, serial in advanced(looks, now):
@@ -268,26 +271,27 @@ class PureEngine(DecidingEngine):
         self, turn: int, tables: Sequence[dict[Any, Any]] = (), keys: Sequence[object] = (),
         made: Sequence[Bucket] = (),
     ) -> bool:  # fmt: skip
-        """Put buckets in place of those they were made of; False if others were faster.
+        """Write buckets; return False if another thread changed something since ``turn``.
 
-        Whoever changes nothing takes a turn as well: else an earlier decision might come after it.
+        A decision without writes takes a turn as well: otherwise, one that began earlier might be
+        written after it.
         """
         turns = self._turns
         putting: Any = map(setitem, tables, keys, made)
         if turns.turn != turn:
             return False
-        turns.turn = turn + 2  # no call from the line before on, save for the next, all of it in C
+        turns.turn = turn + 2  # from the line before on, the only call is `any`, all of it in C
         any(putting)
         return True
 
 
-def _whole_request(
+def _full_request(
     number: int, request: Request
 ) -> tuple[str, Mapping[str, str], int]:  # fmt: skip
     if not isinstance(request, tuple) or not 1 <= len(request) <= 3:
         raise UsageError(
             f"request {number} is not (scope, attributes) or (scope, attributes, cost)"
         )
-    whole: tuple[Any, ...] = (*request, *(_NOTHING, 1)[len(request) - 1 :])
-    scope, attributes, cost = whole
+    full: tuple[Any, ...] = (*request, *(_NOTHING, 1)[len(request) - 1 :])
+    scope, attributes, cost = full
     return scope, attributes, cost

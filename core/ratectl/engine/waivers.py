@@ -1,4 +1,4 @@
-"""Scopes at and below which an engine is to refuse nothing for a while: the kill switch's work."""
+"""Waivers: scopes at and below which the kill switch makes an engine refuse nothing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 __all__ = ["NO_WAIVERS", "Waiver", "Waivers"]
 
 Waiver = Literal["open", "shadow"]
-"""``open``: no limit is asked, and none counts. ``shadow``: all are, and those that would refuse
-say so in their counts."""
+"""``open``: no limit is evaluated or counts. ``shadow``: all limits are evaluated and charged, and
+refusals are only counted."""
 
 
 class Waivers:
-    """What is waived, by scope. Never changes once made; false where nothing is."""
+    """Waivers by scope. Immutable; False in a condition if there is none."""
 
     __slots__ = ("by_scope",)
 
@@ -27,21 +27,21 @@ class Waivers:
         return bool(self.by_scope)
 
     def at(self, scope: object) -> Waiver | None:
-        """What holds at ``scope``: of all at or above it, ``open`` if any is; None for nothing.
+        """Return the waiver at ``scope``; ``open`` beats ``shadow`` at or above it; None for none.
 
-        What is no text is no scope, and below ``/`` all the same.
+        A value that is no text is taken as ``/``.
         """
         if not self.by_scope:
             return None
         at = scope if isinstance(scope, str) else "/"
-        found: Waiver | None = None
+        waiver: Waiver | None = None
         while True:
             here = self.by_scope.get(at)
             if here == "open":
                 return here
-            found = found or here
+            waiver = waiver or here
             if at in ("/", ""):
-                return found
+                return waiver
             at = at.rpartition("/")[0] or "/"
 
 

@@ -1,1 +1,1 @@
-"""Agents as the store knows them: what they report, and which generation they enforce."""
+"""All agents of an environment, by the store: their reports, and the generations they enforce."""

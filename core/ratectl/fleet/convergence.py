@@ -1,7 +1,8 @@
-"""Whether agents run a generation: what ``apply --wait`` waits for.
+"""Convergence: wait until agents run a generation (``apply --wait``).
 
-Agents acknowledge by their own records, which live as long as their leases. An agent that runs a
-later generation has passed this one. One that refused it keeps serving what it had, and says so.
+Agents acknowledge a generation in their own records, which exist as long as their leases. An agent
+that runs a later generation counts as well. An agent that rejects the generation keeps its old one
+and reports the rejection.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ratectl.records import AgentRecord
     from ratectl.stores.base import Store
 
-__all__ = ["Enough", "Outcome", "Standing", "wait_for", "wait_until"]
+__all__ = ["EVERY_AGENT", "Enough", "Outcome", "Standing", "wait_for_agents", "wait_until"]
 
 Outcome = Literal["reached", "rejected", "nobody", "timeout"]
 
@@ -28,16 +29,16 @@ _POLL_SECONDS: Final = 0.1
 
 
 class Enough(NamedTuple):
-    """How many agents are to run it: so many, or so many percent of those that are there."""
+    """Required agents: a number, or a percentage of the agents that report."""
 
     number: int | None = None
     percent: float = 100.0
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """``3`` or ``50%``.
+        """Parse ``3`` or ``50%``.
 
-        :raises ValueError: neither.
+        :raises ValueError: the text has another form, or is out of range.
         """
         number = text.removesuffix("%")
         try:
@@ -49,25 +50,28 @@ class Enough(NamedTuple):
                 return cls(number=int(number))
         except ValueError:
             pass
-        raise ValueError(f"{text!r} is no number of agents, like 3, and no share of them, like 50%")
+        raise ValueError(f"{text!r} is neither a number of agents, like 3, nor a share, like 50%")
 
-    def of(self, there: int) -> int:
-        """How many of ``there`` agents."""
+    def of(self, present: int) -> int:
+        """Return the required number out of ``present`` agents."""
         if self.number is not None:
             return self.number
-        return max(1, math.ceil(there * self.percent / 100))
+        return max(1, math.ceil(present * self.percent / 100))
+
+
+EVERY_AGENT: Final = Enough()
 
 
 def _runs(agent: AgentRecord, generation: int) -> bool:
-    """Whether it runs a generation, or has passed it: who tries a candidate may come back."""
-    if agent.rollout is not None:
+    """Return True if an agent runs the generation or a later live one."""
+    if agent.rollout is not None:  # after an abort, the agent would return to an earlier one
         return agent.generation == generation
     return agent.generation >= generation
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Agents by what they make of a generation."""
+    """Agents grouped by their state for one generation."""
 
     running: Sequence[AgentRecord]
     rejected: Sequence[AgentRecord]
@@ -75,21 +79,21 @@ class Standing:
 
     @classmethod
     def of(cls, records: Sequence[AgentRecord], generation: int) -> Self:
-        running = [each for each in records if _runs(each, generation)]
-        others = [each for each in records if not _runs(each, generation)]
+        running = [agent for agent in records if _runs(agent, generation)]
+        others = [agent for agent in records if not _runs(agent, generation)]
         return cls(
             running,
-            [each for each in others if each.rejected == generation],
-            [each for each in others if each.rejected != generation],
+            [agent for agent in others if agent.rejected == generation],
+            [agent for agent in others if agent.rejected != generation],
         )
 
     @property
     def there(self) -> int:
-        """How many agents there are."""
+        """Number of agents that report."""
         return len(self.running) + len(self.rejected) + len(self.behind)
 
     def outcome(self, wanted: Enough) -> Outcome | None:
-        """What there is to wait for no more; None where time may still tell."""
+        """Return the outcome that ends the wait; None while it has to go on."""
         if self.rejected:
             return "rejected"
         if not self.there:
@@ -97,20 +101,20 @@ class Standing:
         return "reached" if len(self.running) >= wanted.of(self.there) else None
 
 
-def wait_for(
+def wait_for_agents(
     store: Store,
     generation: int,
-    wanted: Enough,
-    seconds: float,
+    wanted: Enough = EVERY_AGENT,
     *,
+    seconds: float,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> tuple[Outcome, Standing]:
-    """Wait until so many agents run a generation, one rejects it, or the time is up.
+    """Wait until enough agents run a generation, one rejects it, or ``seconds`` have passed.
 
-    Where no agent is there, nobody is waited for. A store that is out of reach is asked again.
+    Without any agent the wait ends at once. A store that does not answer is asked again.
 
-    :raises StoreError: it was out of reach all the time.
+    :raises StoreError: it never answered.
     """
 
     def look() -> Standing:
@@ -127,9 +131,9 @@ def wait_until(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> tuple[Outcome, Standing]:
-    """The same for whatever ``look`` says of the agents.
+    """Wait as ``wait_for`` does, but get the agents' state from ``look``.
 
-    :raises StoreError: ``look`` raised it all the time.
+    :raises StoreError: every call of ``look`` raised it.
     """
     ends = clock() + seconds
     standing: Standing | None = None

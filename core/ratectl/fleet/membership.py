@@ -1,7 +1,7 @@
-"""Which agents take part in a rollout: decided by each for itself, and by anyone who looks.
+"""Membership of agents in a rollout, computed from the ids of the rollout and the agent.
 
-An agent's place depends on the rollout's id and its own, so that another rollout tries other
-agents first. Whoever takes part at some percentage does at every larger one.
+Agents and observers compute the same result without communication. Each rollout begins with other
+agents. An agent that takes part at some percentage takes part at every larger one.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _PLACES: Final = 10_000
 
 
 def place(rollout: str, agent_id: str) -> int:
-    """An agent's place among 10,000, evenly spread."""
-    seen = hashlib.sha256(f"{rollout}\0{agent_id}".encode()).digest()
-    return int.from_bytes(seen[:8], "big") % _PLACES
+    """Return an agent's place, 0 to 9,999; places are evenly distributed."""
+    hashed = hashlib.sha256(f"{rollout}\0{agent_id}".encode()).digest()
+    return int.from_bytes(hashed[:8], "big") % _PLACES
 
 
 def included(rollout: str, agent_id: str, percent: float) -> bool:
-    """Whether an agent is among the first so many percent."""
+    """Return True if an agent takes part when ``percent`` of all agents do."""
     return place(rollout, agent_id) < round(percent * _PLACES / 100)

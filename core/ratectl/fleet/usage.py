@@ -1,4 +1,4 @@
-"""Usage of a whole environment: what every agent last reported, added up."""
+"""Usage of a whole environment: the sum of the agents' latest reports."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(slots=True)
 class LimitTotal:
-    """One limit, as some overrides select its buckets, over all agents that report it, in requests.
+    """Sum of all agents' counts of one limit, for the buckets that certain overrides select.
 
-    Limits count per agent.
+    Numbers are requests. Limits count per agent.
     """
 
     scope: str
@@ -36,7 +36,8 @@ class LimitTotal:
     budget: bool
     shadow: bool
     most: int
-    """What a full bucket admits at once; of the newest generation where agents differ."""
+    """Capacity of a bucket: what a full one admits at once; the newest generation's if agents
+    differ."""
     agents: int = 0
     allowed: int = 0
     refused: int = 0
@@ -48,9 +49,9 @@ class LimitTotal:
     recent_per_second: float = 0.0
     """Requests a second over the last minute, admitted or not."""
     peak: float | None = None
-    """Fullest recent use of any one bucket in any agent, 0 to 1; None where unknown."""
+    """Fullest recent use of any one bucket in any agent, 0 to 1; None if unknown."""
     top_refused: Counter[str] = field(default_factory=Counter)
-    """Most refused keys; approximate."""
+    """Most refused keys, with approximate counts."""
 
     def add(self, report: LimitReport, seconds: float) -> None:
         self.agents += 1
@@ -70,13 +71,13 @@ class LimitTotal:
 
 @dataclass(slots=True)
 class Totals:
-    """Everything agents reported, below ``scope`` or in all."""
+    """Sum of the agents' reports, limits at and below one scope only."""
 
     limits: list[LimitTotal]
     reporting: int
     """Agents whose usage is counted here."""
     newest: str | None
-    """When the newest report was written (ISO 8601, UTC)."""
+    """Time of the newest report (ISO 8601, UTC)."""
     oldest: str | None
     no_policy: int
     errors: int
@@ -96,7 +97,8 @@ def read_beats(store: Store, warn: Warn | None = None) -> list[Beat]:
 def read_usage(store: Store, warn: Warn | None = None) -> list[UsageRecord]:
     """Return every usage record, by agent.
 
-    Unreadable ones, of another version or written by no agent, are left out; ``warn`` is told.
+    Unreadable records (of another version, or not written by an agent) are left out, and ``warn``
+    gets a message for each.
     """
     return list(_readable(UsageRecord, store.list(USAGE), warn))
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ratectl.compiler.activation import activate
-from ratectl.engine import open_engine
+from ratectl.engine import describe_engine, open_engine
 from ratectl.errors import RatectlError
 from ratectl.health.agents import check_agents
 from ratectl.health.checks import Check
@@ -81,7 +81,7 @@ def _check_engine() -> Check:
         return Check("engine", "failed", str(error))
     if not decision.allowed or decision.reason != "no_policy":
         return Check("engine", "failed", f"{engine.name} answers {decision!r} without policies")
-    return Check("engine", "ok", engine.name)
+    return Check("engine", "ok", describe_engine())
 
 
 def _check_store(store: Store, at: datetime) -> Iterator[Check]:

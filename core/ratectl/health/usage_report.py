@@ -101,7 +101,7 @@ def _rule_of(resolver: Resolver, total: LimitTotal) -> Limit | None:
     The overrides that select a bucket are all that set its parameters. So the parameters are those
     of requests that match just these overrides.
     """
-    conditions = resolver.places.at(total.scope).conditions
+    conditions = resolver.conditions.at(total.scope).conditions
     bits = {each.via.ref: 1 << position for position, each in enumerate(conditions)}
     matched = sum(bits.get(ref, 0) for ref in total.overrides)
     found = None

@@ -1,1 +1,1 @@
-"""Generations that were published: reading them, their bytes, and who changed what."""
+"""Published generations: their history entries, their bytes, and who changed which value."""

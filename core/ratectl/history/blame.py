@@ -1,12 +1,12 @@
-"""Which generation last changed each effective value at a scope, and so whom to ask."""
+"""Blame: find the generation, and so the author, that last changed each value at a scope."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ratectl.changes.limits import FIELDS, noticed
 from ratectl.errors import BundleError, NotFound
 from ratectl.history.generations import read_entry, read_rollouts, read_tree
+from ratectl.policy.resolution.fields import NOTICED_FIELDS
 from ratectl.policy.resolution.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -21,31 +21,31 @@ __all__ = ["Blamed", "blame"]
 
 
 class _Value(NamedTuple):
-    """An effective value, as it is compared and as it is shown."""
+    """An effective value: one form to compare, one to show."""
 
     compared: object
     shown: str
 
 
 class Blamed(NamedTuple):
-    """A value, and the generation that made it what it is."""
+    """A value, and the generation that set it."""
 
     limit: str | None
-    """None for ``on_error``; ``budget NAME`` for one of a budget."""
+    """Name of the limit; ``budget NAME`` for a budget, None for ``on_error``."""
     field: str
     value: str
     entry: HistoryEntry
     certain: bool
-    """False where the history that is kept, or can be read, begins with this value."""
+    """False if the readable history begins with this value: an older generation may have set it."""
 
 
 _Named = tuple[str | None, str]
 
 
 def blame(store: Store, live: HistoryEntry, scope: str) -> list[Blamed] | None:
-    """Every effective value at ``scope``, for requests that satisfy no condition.
+    """Return every effective value at ``scope`` under ``live``; None if no policy covers the scope.
 
-    ``live`` is the generation whose values these are. None where no policy covers the scope.
+    The values are those for requests that satisfy no condition.
     """
     values = _values(read_tree(store, live), scope)
     if values is None:
@@ -62,7 +62,7 @@ def blame(store: Store, live: HistoryEntry, scope: str) -> list[Blamed] | None:
             if older.bundle != later.bundle:
                 before = _values(read_tree(store, older), scope) or {}
         except (NotFound, BundleError):
-            return _told(values, since, settled)
+            return _blamed(values, since, settled)
         for named in values.keys() - settled:
             if named in before and before[named].compared == values[named].compared:
                 since[named] = older
@@ -71,10 +71,10 @@ def blame(store: Store, live: HistoryEntry, scope: str) -> list[Blamed] | None:
         if len(settled) == len(values):
             break
         later = older
-    return _told(values, since, set(values))
+    return _blamed(values, since, set(values))
 
 
-def _told(
+def _blamed(
     values: Mapping[_Named, _Value], since: Mapping[_Named, HistoryEntry], settled: set[_Named]
 ) -> list[Blamed]:
     return [
@@ -88,19 +88,19 @@ def _values(tree: PolicyTree, scope: str) -> dict[_Named, _Value] | None:
     if resolved is None:
         return None
     on_error = str(resolved.on_error.value)
-    found: dict[_Named, _Value] = {(None, "on_error"): _Value(on_error, on_error)}
+    values: dict[_Named, _Value] = {(None, "on_error"): _Value(on_error, on_error)}
     for name, limit in resolved.limits.items():
-        _add(found, name, limit)
+        _add(values, name, limit)
     for owner, budget in resolved.budgets:
         where = "" if owner == resolved.scope else f" of {owner}"
-        _add(found, f"budget {budget.name}{where}", budget)
-    return found
+        _add(values, f"budget {budget.name}{where}", budget)
+    return values
 
 
-def _add(found: dict[_Named, _Value], name: str, limit: Limit) -> None:
-    for field in FIELDS:
-        value = getattr(limit, field)
+def _add(values: dict[_Named, _Value], name: str, limit: Limit) -> None:
+    for field in NOTICED_FIELDS:
+        value = getattr(limit, field.name)
         if value is None or value == ():
             continue
         shown = ", ".join(value) if isinstance(value, tuple) else str(value)
-        found[name, field] = _Value(noticed(limit, field), shown)
+        values[name, field.name] = _Value(field.noticed_value(limit), shown)

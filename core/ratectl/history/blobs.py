@@ -1,7 +1,7 @@
-"""Blobs: bytes under their hash, in chunks, written before anybody reads them.
+"""Blobs: bytes stored in chunks under their hash, before any record names them.
 
-A manifest says how to read one back, and when it was last wanted: what no kept generation names,
-and nobody wanted for an hour, is garbage.
+The manifest of a blob has its size, the number of chunks, and the time when a publisher last wanted
+it. A blob is garbage if no kept generation names it and no publisher has wanted it for an hour.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ __all__ = [
 ]
 
 CHUNK_BYTES: Final = 512 * 1024
-"""A third of what etcd accepts in a request by default."""
+"""Size of a chunk: a third of the default request limit of etcd."""
 
 GARBAGE_AGE: Final = timedelta(hours=1)
-"""A blob that no kept generation names lives this long: a slow publisher may still want it."""
+"""Age at which a blob without a generation is garbage: a slow publisher may still need it."""
 
 
 def write_blob(store: Store, data: bytes) -> Item:
     """Upload the chunks, then the manifest; return the manifest as stored.
 
-    What is there already is verified, and written anew where it is damaged.
+    A blob that is stored already is verified, and written again if it is damaged.
     """
     sha256 = digest(data)
     try:
@@ -57,7 +57,7 @@ def write_blob(store: Store, data: bytes) -> Item:
 
 
 def is_intact(store: Store, sha256: str) -> bool:
-    """Return True for a blob that can be read, and holds the bytes that its hash names."""
+    """Return True if a blob can be read, and its bytes have its hash."""
     try:
         read_blob(store, sha256)
     except (NotFound, BundleError):
@@ -66,30 +66,30 @@ def is_intact(store: Store, sha256: str) -> bool:
 
 
 def _delete_others(store: Store, sha256: str, count: int) -> None:
-    """Delete what lies among the chunks of a blob and is none: whoever reads it counts them."""
+    """Delete other keys from the folder of a blob's chunks: readers count the keys there."""
     chunks = {chunk_key(sha256, number) for number in range(count)}
-    for found in store.list(f"{BUNDLES}{sha256}/").items:
-        if found.key not in chunks:
-            store.delete(found.key)
+    for item in store.list(f"{BUNDLES}{sha256}/").items:
+        if item.key not in chunks:
+            store.delete(item.key)
 
 
 def want_blob(store: Store, sha256: str) -> Item:
-    """Mark a stored blob as wanted, so that nobody collects it meanwhile.
+    """Mark a stored blob as wanted now, so that the collector keeps it; return its manifest.
 
-    :raises NotFound: it is not there.
+    :raises NotFound: it is not stored.
     :raises BundleError: its manifest cannot be read.
     """
     while True:
         item = _stored(store, sha256)
         known = read_manifest(item)
         wanted = Manifest(size=known.size, chunks=known.chunks, wanted=utc_now())
-        # Compared, because the collector may be deleting the chunks just now.
+        # Compare, as the collector may delete the chunks at this moment.
         if store.txn([Compare(item.key, item.mod_revision)], [Put(item.key, wanted.encode())]).ok:
             return _stored(store, sha256)
 
 
 def want_if_kept(store: Store, sha256: str | None, manifests: list[Item]) -> str | None:
-    """Want what is a comfort, and no condition: None where it is gone or damaged."""
+    """Mark an optional blob as wanted, and add its manifest; None if it is gone or damaged."""
     if sha256 is not None:
         try:
             manifests.append(want_blob(store, sha256))
@@ -106,7 +106,10 @@ def _stored(store: Store, sha256: str) -> Item:
 
 
 def still_stored(store: Store, manifest: Item) -> Item:
-    """:raises Conflict: a collector by whose clock it was an hour old has taken it away."""
+    """Return the current manifest of a blob.
+
+    :raises Conflict: a collector, by whose clock the blob was too old, has deleted it.
+    """
     try:
         return _stored(store, manifest.key.removeprefix(MANIFESTS))
     except NotFound as error:
@@ -117,7 +120,7 @@ def still_stored(store: Store, manifest: Item) -> Item:
 
 
 def _put(store: Store, key: str, value: bytes) -> None:
-    """Write content-addressed bytes: twice does no harm, so a lost reply is retried."""
+    """Write content-addressed bytes. Writing twice does no harm, so a lost reply is retried."""
     try:
         store.put(key, value)
     except OutcomeUnknown:
@@ -125,9 +128,9 @@ def _put(store: Store, key: str, value: bytes) -> None:
 
 
 def collect_garbage(store: Store, *, age: timedelta = GARBAGE_AGE) -> int:
-    """Delete blobs that no kept generation names and nobody wanted for ``age``.
+    """Delete blobs that no kept generation names and no publisher wanted for ``age``.
 
-    Returns how many.
+    Returns the number of deleted blobs.
     """
     entries = read_history(store)
     named = {blob for entry in entries for blob in entry.blobs}
@@ -144,7 +147,7 @@ def collect_garbage(store: Store, *, age: timedelta = GARBAGE_AGE) -> int:
 
 
 def _was_wanted(item: Item) -> datetime:
-    """Return when a blob was last wanted: just now where that cannot be read."""
+    """Return the time when a blob was last wanted; the current time if it cannot be read."""
     try:
         return datetime.fromisoformat(Manifest.decode(item.value).wanted)
     except BundleError:  # it may be of a newer version
@@ -158,7 +161,7 @@ def delete_blob(store: Store, manifest: Item, sha256: str) -> bool:
         [Compare(manifest.key, manifest.mod_revision)],
         [Delete(manifest.key), *(Delete(key) for key in first)],
     ).ok
-    # Chunks beyond one transaction: nobody can name them any more without writing them again.
+    # More chunks than fit one transaction: without the manifest, only a new upload would use them.
     while mine and rest:
         batch, rest = rest[:MAX_OPS], rest[MAX_OPS:]
         store.txn([Compare(manifest.key, 0)], [Delete(key) for key in batch])

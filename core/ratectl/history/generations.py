@@ -1,4 +1,4 @@
-"""Reading generations back from a store."""
+"""Reads of generations, and of their bundles, from a store."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ __all__ = [
 
 
 LEAP: Final = 1_000
-"""Generations have numbers in a row: no publisher wrote a number so far above all the others."""
+"""Numbers of generations are consecutive: a number so far above the others is no publisher's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,29 +69,29 @@ class Fresh:
     sequence: int
     generation: int
     because: str
-    """What is wrong with the head in the store."""
+    """Why the head in the store is not continued."""
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The head as read, and the revision to compare it by when replacing it.
+    """The head as read, with the revision to compare when it is replaced.
 
-    ``head`` is None before the first generation, and ``mod_revision`` 0.
+    Before the first generation ``head`` is None and ``mod_revision`` is 0.
     """
 
     head: Head | None
     mod_revision: int
     unreadable: str | None = None
-    """Why the head cannot be read, for whoever is to replace it."""
+    """Why the head cannot be read, for the publisher that replaces it."""
     fresh: Fresh | None = None
-    """Numbers of the next head, where a publisher must not continue this one."""
+    """Numbers of the next head if a publisher must not continue this one."""
     first: int = 1
-    """Sequence of the next head where there is none: a time, where somebody signs."""
+    """Sequence of the first head: 1, or the time in milliseconds if the publisher signs."""
     judged: bool = False
-    """Whether ``heads.publishing_base`` has said so, or that it may be continued."""
+    """True once ``publishing.head.publishing_base`` has decided if this head may be continued."""
     entry: HistoryEntry | None = None
-    """The history entry of the live generation, as it was judged. Whoever publishes goes by this
-    one: the store may hold another one a moment later."""
+    """The history entry of the live generation at that decision. The publisher uses this one, as
+    the store may hold another one a moment later."""
 
     @classmethod
     def of(cls, item: Item | None) -> Live:
@@ -104,40 +104,40 @@ class Live:
 
     @property
     def candidate(self) -> Candidate | None:
-        """What is tried beside it."""
+        """The candidate of a rollout beside the live generation."""
         return self.head.candidate if self.head else None
 
     @property
     def next(self) -> int:
-        """The number that the next generation gets."""
+        """Number of the next generation."""
         if self.fresh is not None:
             return self.fresh.generation
         return self.head.latest + 1 if self.head else 1
 
     @property
     def next_sequence(self) -> int:
-        """The sequence that the next head gets."""
+        """Sequence of the next head."""
         if self.fresh is not None:
             return self.fresh.sequence
         return self.head.sequence + 1 if self.head else self.first
 
 
 def read_environment(store: Store) -> Environment | None:
-    """The store's identity; None where nothing was ever published."""
+    """Return the store's identity; None if nothing was ever published."""
     item = store.get(ENVIRONMENT)
     return Environment.decode(item.value) if item else None
 
 
 def read_live(store: Store) -> Live:
-    """The head.
+    """Return the head.
 
-    :raises BundleError: it is not readable.
+    :raises BundleError: it cannot be read.
     """
     return Live.of(store.get(HEAD))
 
 
 def read_base(store: Store) -> Live:
-    """Return the head for a publisher, who may replace one that cannot be read."""
+    """Return the head for a publisher, which may replace a head that cannot be read."""
     item = store.get(HEAD)
     try:
         return Live.of(item)
@@ -146,9 +146,9 @@ def read_base(store: Store) -> Live:
 
 
 def highest_generation(store: Store) -> int:
-    """Return the highest number that the history holds, as keys tell; 0 for an empty history.
+    """Return the highest generation number among the history's keys; 0 for an empty history.
 
-    A number that lies far above all others does not count.
+    A number far above all others does not count (see ``LEAP``).
     """
     highest = 0
     for item in store.list(HISTORY).items:
@@ -160,7 +160,7 @@ def highest_generation(store: Store) -> int:
 
 
 def read_after(store: Store, generation: int) -> Iterator[HistoryEntry]:
-    """Return the entries of later generations that can be read."""
+    """Yield the readable entries of later generations."""
     for item in store.list(HISTORY).items:
         if item.key > history_key(generation):
             with suppress(BundleError):
@@ -186,10 +186,10 @@ def live_entry(store: Store, live: Live) -> HistoryEntry:
 
 
 def read_entry(store: Store, generation: int) -> HistoryEntry:
-    """The history entry of a generation.
+    """Return the history entry of a generation.
 
-    :raises NotFound: there is none: never published, or older than what is kept.
-    :raises BundleError: what lies there cannot be read, or is the entry of another generation.
+    :raises NotFound: it was never published, or is older than the kept history.
+    :raises BundleError: the entry cannot be read, or is that of another generation.
     """
     item = store.get(history_key(generation))
     if item is None:
@@ -209,7 +209,7 @@ def read_entry(store: Store, generation: int) -> HistoryEntry:
     if entry.generation != generation:
         raise BundleError(
             f"the history entry of generation {generation} ({item.key!r}) is that of generation "
-            f"{entry.generation}: somebody put it there"
+            f"{entry.generation}: someone replaced it"
         )
     return entry
 
@@ -217,9 +217,9 @@ def read_entry(store: Store, generation: int) -> HistoryEntry:
 def read_history(store: Store, warn: Callable[[str], None] | None = None) -> list[HistoryEntry]:
     """Return every kept generation, newest first.
 
-    With ``warn``, an entry that cannot be read is left out, and told.
+    With ``warn``, an entry that cannot be read is left out, and ``warn`` gets a message.
 
-    :raises BundleError: one cannot be read, and nobody is told.
+    :raises BundleError: an entry cannot be read, and there is no ``warn``.
     """
     items = store.list(HISTORY).items
     return list(_records(HistoryEntry, reversed(items), warn))
@@ -228,12 +228,12 @@ def read_history(store: Store, warn: Callable[[str], None] | None = None) -> lis
 def read_rollouts(
     store: Store, warn: Callable[[str], None] | None = None
 ) -> dict[int, RolloutRecord]:
-    """Return every rollout that is remembered, by the generation that it tries, or tried.
+    """Return every kept rollout record, by the generation of its candidate.
 
-    See ``read_history`` for those that cannot be read.
+    See ``read_history`` for records that cannot be read.
     """
-    found = _records(RolloutRecord, store.list(ROLLOUTS).items, warn)
-    return {record.generation: record for record in found}
+    records = _records(RolloutRecord, store.list(ROLLOUTS).items, warn)
+    return {record.generation: record for record in records}
 
 
 def _records(
@@ -245,14 +245,14 @@ def _records(
         except BundleError as error:
             if warn is None:
                 raise BundleError(
-                    f"{item.key} is damaged ({error}); what names a generation goes on without it: "
-                    "ratectl rollback --to N"
+                    f"{item.key} is damaged ({error}); commands that name a generation do not need "
+                    "it: ratectl rollback --to N"
                 ) from None
             warn(f"{item.key} is left out: {error}")
 
 
 def lived(store: Store) -> list[HistoryEntry]:
-    """Every kept generation that went live, newest first."""
+    """Return every kept generation that went live, newest first."""
     tried = read_rollouts(store)
     return [
         entry
@@ -262,10 +262,10 @@ def lived(store: Store) -> list[HistoryEntry]:
 
 
 def read_blob(store: Store, sha256: str) -> bytes:
-    """Fetch a blob by its hash and verify it: size, then hash.
+    """Return a blob's bytes, after a check of their size and hash.
 
-    :raises NotFound: it is not there.
-    :raises BundleError: what is there is not what the hash names.
+    :raises NotFound: it is not stored.
+    :raises BundleError: the stored bytes are incomplete or have another hash.
     """
     item = store.get(MANIFESTS + sha256)
     if item is None:
@@ -294,8 +294,8 @@ def read_manifest(item: Item) -> Manifest:
         return Manifest.decode(item.value)
     except BundleError as error:
         raise BundleError(
-            f"{item.key} is damaged ({error}): apply the policies that it belongs to once more, "
-            "which writes it anew"
+            f"{item.key} is damaged ({error}): apply the policies that it belongs to again, which "
+            "replaces it"
         ) from None
 
 

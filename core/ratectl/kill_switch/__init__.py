@@ -1,1 +1,1 @@
-"""The kill switch: scopes below which agents refuse nothing for a while."""
+"""Kill switches: scopes at and below which agents refuse nothing while the switch is on."""

@@ -1,15 +1,16 @@
-"""The kill switch: scopes at and below which agents are to refuse nothing, whatever policies say.
+"""Kill switches: at and below the scope of a switch agents refuse nothing, whatever the policies.
 
-One record says all that is on. It lies in the store under ``head/panic``, below the prefix that
-agents watch: turning a switch touches no policy, and is written by compare-and-swap. The same
-record as a file in a state directory holds for the agents of that directory, store or no store.
+One record lists all switches that are on. It has the key ``head/panic`` in the store, below the
+prefix that agents watch, and is written by compare-and-swap. Turning a switch changes no policy.
+The same record as a file in a state directory is obeyed by the agents of that directory, even
+without a store.
 
-``sequence`` grows with every record and never falls, also where a store was restored or made anew:
-it begins as the time in milliseconds. An agent takes no record for news that is older than what
-it knows. Turning off writes a record as well, since an absent one says nothing.
+``sequence`` grows with every record and never falls, even if a store is restored or replaced: it
+starts at the time in milliseconds. An agent ignores a record that is older than the one it obeys.
+Turning a switch off writes a record too, since a missing record changes nothing.
 
-A signer adds a switch only to a record that it may continue (see ``continuation``). Any other
-record has to be discarded: see ``change_switches``.
+A signer adds a switch only to a record that it may continue (see ``signing.continuation``). Any
+other record has to be discarded: see ``change_switches``.
 """
 
 from __future__ import annotations
@@ -64,10 +65,10 @@ E = TypeVar("E", bound=RatectlError)
 PANIC: Final = "head/panic"
 
 MAX_SWITCHES: Final = 500
-"""On at the same time."""
+"""Most switches that are on at the same time."""
 
 MAX_TEXT: Final = 500
-"""Characters of a reason, and of an author."""
+"""Most characters of a reason, and of an author."""
 
 _FORMAT: Final = 1
 _MODES: Final[dict[str, Waiver]] = {"open": "open", "shadow": "shadow"}
@@ -79,7 +80,7 @@ _REMEDY: Final = (
     "alone"
 )
 _READABLE: Final = 0o644
-"""Whoever turns a switch may be another user than the agents: root, say."""
+"""Mode of the file: the user who turns a switch (root, for example) may differ from the agents'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,44 +89,44 @@ class Switch:
 
     scope: str
     mode: Waiver
-    """``open``: limits are not asked. ``shadow``: they are, and refuse nothing."""
+    """``open``: limits are not evaluated. ``shadow``: they are evaluated, and refuse nothing."""
     reason: str
     author: str
     time: str
-    """When it was turned on (ISO 8601, UTC)."""
+    """Time at which it was turned on (ISO 8601, UTC)."""
 
     @classmethod
     def now(cls, scope: str, mode: Waiver, reason: str, author: str) -> Self:
-        """A switch that is turned on now."""
+        """Return a switch that is turned on now."""
         return cls(scope=scope, mode=mode, reason=reason, author=author[:MAX_TEXT], time=utc_now())
 
 
 @dataclass(frozen=True, slots=True)
 class Switches:
-    """All that is on, at most one at each scope, by scope."""
+    """All switches that are on, sorted by scope, at most one for each scope."""
 
     KIND: ClassVar[str] = "panic"
     KEY: ClassVar[str] = PANIC
     REPORTED: ClassVar[str] = "panic_sequence"
 
     sequence: int = 0
-    """0: nobody has ever turned a switch."""
+    """0 if no switch was ever turned."""
     on: tuple[Switch, ...] = ()
     signature: str | None = None
-    """Ed25519 (see ``signing``), in base64; None where nobody signs."""
+    """Ed25519 (see ``signing``), in base64; None for an unsigned record."""
 
     @property
     def modes(self) -> dict[str, Waiver]:
-        """What an engine is to waive."""
+        """Mode of each scope, for ``Engine.waive``."""
         return {each.scope: each.mode for each in self.on}
 
     def turned_on(self, switch: Switch) -> Self:
-        """The next record, with this switch (in place of another at its scope)."""
+        """Return the next record, with this switch (in place of another one at its scope)."""
         others = [each for each in self.on if each.scope != switch.scope]
         return self._next([*others, switch])
 
     def turned_off(self, scope: str | None = None) -> Self:
-        """The next record, without the switch at ``scope``; None for without any."""
+        """Return the next record, without the switch at ``scope`` (None: without any switch)."""
         return self._next([each for each in self.on if scope not in (None, each.scope)])
 
     def _next(self, on: list[Switch]) -> Self:
@@ -134,11 +135,11 @@ class Switches:
         return replace(self, sequence=sequence, on=tuple(on), signature=None)
 
     def signed_part(self) -> dict[str, Any]:
-        """All that it says."""
+        """Return the content that a signature covers."""
         return {"sequence": self.sequence, "switches": [asdict(each) for each in self.on]}
 
     def encode(self) -> bytes:
-        """As stored."""
+        """Return the bytes to store."""
         value = {"format": _FORMAT, **self.signed_part()}
         if self.signature is not None:
             value["signature"] = self.signature
@@ -146,9 +147,9 @@ class Switches:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read a record; fields that it should not have are passed over.
+        """Read a record; unknown fields are ignored.
 
-        :raises BundleError: it is not one, or of a newer format; the message says why.
+        :raises BundleError: it is not a record, or has a newer format; the message says why.
         """
         try:
             return cls._checked(data)
@@ -161,7 +162,7 @@ class Switches:
             raise ValueError(f"it has {len(data)} bytes, more than {_MAX_BYTES}")
         value = json.loads(data)
         if not isinstance(value, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("it is not a JSON object")
         if value.get("format") != _FORMAT:
             raise ValueError(f"its format is {value.get('format')!r}, not {_FORMAT}")
         sequence: Any = value.get("sequence")
@@ -170,7 +171,7 @@ class Switches:
         if problem:
             raise ValueError(problem)
         if not isinstance(switches, list) or len(switches) > MAX_SWITCHES:
-            raise ValueError(f"its switches are no list of at most {MAX_SWITCHES}")
+            raise ValueError(f"its switches are not a list of at most {MAX_SWITCHES}")
         on = tuple(map(_checked_switch, switches))
         scopes = [each.scope for each in on]
         twice = next((scope for scope in scopes if scopes.count(scope) > 1), None)
@@ -178,13 +179,13 @@ class Switches:
             raise ValueError(f"it has two switches at {twice}")
         signature = value.get("signature")
         if signature is not None and not isinstance(signature, str):
-            raise ValueError(f"its signature is {signature!r:.100}, no text")
+            raise ValueError(f"its signature is {signature!r:.100}, not a string")
         return cls(sequence, on, signature)
 
 
 def _checked_switch(said: Any) -> Switch:
     if not isinstance(said, dict):
-        raise ValueError(f"{said!r:.100} is no switch")
+        raise ValueError(f"{said!r:.100} is not a switch")
     scope, mode = _text(said, "scope"), _MODES.get(_text(said, "mode"))
     problem = scope_problem(scope)
     if problem:
@@ -198,12 +199,12 @@ def _checked_switch(said: Any) -> Switch:
 def _text(said: dict[str, Any], name: str) -> str:
     text = said.get(name)
     if not isinstance(text, str):
-        raise ValueError(f"the {name} of a switch is {text!r:.100}, no text")
+        raise ValueError(f"the {name} of a switch is {text!r:.100}, not a string")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"the {name} of a switch is no text that UTF-8 can hold") from None
-    if len(text) > MAX_TEXT and name != "scope":  # a scope has bounds of its own
+        raise ValueError(f"the {name} of a switch cannot be encoded in UTF-8") from None
+    if len(text) > MAX_TEXT and name != "scope":  # a scope has its own bounds
         raise ValueError(f"the {name} of a switch has more than {MAX_TEXT} characters")
     return text
 
@@ -213,18 +214,18 @@ def _text(said: dict[str, Any], name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a change made of the record."""
+    """The record before and after a change."""
 
     before: Switches
     after: Switches
     discarded: str | None = None
-    """What was wrong with a record that this one replaced, and of which it repeats nothing."""
+    """Problem of a record that was replaced without repeating its switches; None without one."""
 
 
 def read_switches(store: Store) -> Switches:
-    """What is on.
+    """Return the switches that are on.
 
-    :raises BundleError: nobody can tell: the record cannot be read.
+    :raises BundleError: the record cannot be read.
     """
     return _of(store.get(PANIC))
 
@@ -236,18 +237,18 @@ def change_switches(
     *,
     alone: bool = False,
 ) -> Changed:
-    """Write what ``change`` makes of the record, which others may be changing as well.
+    """Replace the record by the result of ``change``; try again if others change it meanwhile.
 
-    ``alone``: ``change`` is to begin with an empty record, so that nothing else is on afterwards.
+    ``alone``: ``change`` gets an empty record, so that no other switch is on afterwards.
 
-    Without a signer, a record that cannot be read is no obstacle: it counts as empty, and is
-    replaced. A record that says the same already is written again: agents may remember another,
-    of a store before it was restored.
+    Without a signer, a record that cannot be read counts as empty, and is replaced. A record with
+    the same switches is written again: agents may obey another one, from before the store was
+    restored.
 
-    :raises Untrusted: ``signer`` must not repeat what the record says, and ``alone`` is false.
-    :raises UsageError: more would be on than a record may hold.
-    :raises Conflict: others change it all the time.
-    :raises OutcomeUnknown: the reply was lost, and re-reading did not settle it.
+    :raises Untrusted: ``signer`` must not repeat the record, and ``alone`` is false.
+    :raises UsageError: more switches would be on than a record may hold.
+    :raises Conflict: others changed the record at every attempt.
+    :raises OutcomeUnknown: the reply was lost, and reading again did not show the outcome.
     """
     first: Changed | None = None
     lost: OutcomeUnknown | None = None
@@ -271,12 +272,12 @@ def change_switches(
             if store.txn([Compare(PANIC, mod_revision)], [Put(PANIC, after.encode())]).ok:
                 return replace(first, after=after)
         except OutcomeUnknown as error:
-            lost = error  # whether it was written is found by reading
-    raise Conflict("the kill switch is being turned by many at once: try again")
+            lost = error  # the next read shows if it was written
+    raise Conflict("others change the kill switch at the same time: try again")
 
 
 def _check_size(switches: Switches) -> None:
-    """:raises UsageError: no reader would take the record: too much would be on."""
+    """:raises UsageError: too much would be on: readers would refuse the record."""
     try:
         Switches.decode(switches.encode())
     except BundleError as error:
@@ -290,7 +291,7 @@ def _with_remedy(error: E) -> E:
 
 
 def _judged(store: Store, item: Item | None, signer: Signer | None) -> tuple[Switches, str | None]:
-    """Return the record in the store, and why the next one must not repeat it."""
+    """Return the record in the store, and why the next one must not repeat it (None: it may)."""
     try:
         record = _of(item)
     except BundleError as error:
@@ -305,8 +306,8 @@ def _sequence(
 ) -> int:
     """Return the sequence of the record that comes after ``known``.
 
-    A signed one counts on from the record that it continues, whatever the time: where an old record
-    was put back, its continuation stays older than what agents have obeyed since.
+    A signed record that continues ``known`` gets the next number, not the time: if ``known`` is an
+    old record that was put back, its continuation stays older than what agents have obeyed since.
     """
     if wrong is None and signer is None:
         return after.sequence
@@ -315,7 +316,7 @@ def _sequence(
 
 
 def _complaint(known: Switches, wrong: str) -> str:
-    """Return what is wrong with the record in the store, and what is on in it."""
+    """Return the problem of the record in the store, with its switches."""
     if not known.sequence:
         return wrong  # it cannot be read, and the message says so
     on = "; ".join(f"{each.mode} {each.scope} by {each.author}" for each in known.on[:_NAMED])
@@ -332,7 +333,7 @@ def _of(item: Item | None) -> Switches:
 
 
 def switch_file(state_dir: Path) -> Path:
-    """Where agents of a state directory look for switches of their own."""
+    """Return the path of the file that the agents of a state directory obey."""
     return state_dir / "panic.json"
 
 
@@ -340,9 +341,9 @@ def load_switches(path: Path) -> Switches:
     """Read a file.
 
     :raises OSError: it cannot be read.
-    :raises BundleError: it holds something else.
+    :raises BundleError: it holds other data.
     """
-    # Without waiting for whoever might write into a pipe of this name.
+    # O_NONBLOCK: if the path is a pipe, do not wait for a writer.
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -355,12 +356,12 @@ def load_switches(path: Path) -> Switches:
 def change_switch_file(
     path: Path, change: Callable[[Switches], Switches], *, alone: bool = False
 ) -> Changed:
-    """Write what ``change`` makes of a file; none where nothing is on.
+    """Replace a file by the result of ``change``; delete it if no switch is on.
 
     ``alone``: as for ``change_switches``.
 
-    :raises OSError: it could not be done; what was there is untouched.
-    :raises UsageError: more would be on than a file may hold.
+    :raises OSError: writing failed; the old file is untouched.
+    :raises UsageError: more switches would be on than a file may hold.
     """
     discarded = None
     try:
@@ -379,12 +380,12 @@ def change_switch_file(
 
 
 def save_switches(path: Path, switches: Switches, mode: int = ENTERABLE) -> None:
-    """Write a file whole, readable for everybody. Folders that are not there are made.
+    """Write a file atomically, readable by all users. Missing folders are created.
 
-    ``mode``: of these folders. Others may enter them and read what they know by name, but not list
-    them: agents of another user have to find the file. A folder that is there keeps its mode.
+    ``mode``: mode of the created folders. By default other users may open files in them by name but
+    not list them, so that agents of another user can read the file.
 
-    :raises OSError: it could not be written; what was there is untouched.
+    :raises OSError: writing failed; the old file is untouched.
     """
     make_folder(path.parent, mode)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".panic-", delete=False) as beside:

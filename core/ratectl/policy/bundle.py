@@ -1,10 +1,12 @@
 """Bundles: the canonical, content-addressed bytes of a policy tree.
 
-Two trees that say the same have the same bytes, whatever their files, comments, key order and
-spelling of numbers. Where each value was written travels beside them (*origins*), under a hash of
-its own: agents never fetch it, and moving a line is no change of policy.
+Two trees with the same meaning have the same bytes, whatever their files, comments, key order and
+spelling of numbers. The place where each value was written is stored beside them (*origins*), under
+a hash of its own: agents never fetch it, and moving a line does not change the policies.
 
-The bytes are canonical JSON (RFC 8785 for what occurs here: no floats, sorted keys, no spaces).
+A bundle is lines of canonical JSON (RFC 8785 for what occurs here: no floats, sorted keys, no
+spaces): a header with the format and the number of documents, then each policy by scope, then each
+exception. A document is one line, so that a reader can rest between two documents.
 """
 
 from __future__ import annotations
@@ -12,13 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from io import BytesIO
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from ratectl.errors import BundleError
-from ratectl.policy.bundle_pieces import split
 from ratectl.policy.language.model import (
     Exemption,
     Policy,
@@ -31,11 +33,9 @@ from ratectl.runtime.cooperative import paced, release
 from ratectl.runtime.gc_pause import paused_collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
-    from pydantic_core import ErrorDetails
-
-    from ratectl.policy.bundle_pieces import Pieces
+    from pydantic import BaseModel
 
 __all__ = [
     "FORMAT",
@@ -49,47 +49,48 @@ __all__ = [
     "encode_policies",
 ]
 
-FORMAT = 1
-"""Version of the bytes; a reader refuses a newer one."""
+FORMAT = 2
+"""Version of the bytes; a reader refuses any other."""
+
+_ORIGINS_FORMAT: Final = 1
 
 MAX_BUNDLE_BYTES = 256 * 1024 * 1024
-"""What an agent loads at most: its own configuration is untrusted input too."""
+"""Largest bundle that is read: stored bytes are untrusted input."""
+
+_Count = Annotated[int, Field(ge=0, le=MAX_BUNDLE_BYTES)]
 
 
-class _Bundle(_Model):
-    format: Literal[1]
-    policies: Annotated[tuple[Policy, ...], Field(strict=False)]
-    exceptions: Annotated[tuple[Exemption, ...], Field(strict=False)] = ()
+class _Header(_Model):
+    """First line of a bundle: the numbers of documents guard against missing lines."""
+
+    format: Literal[2]
+    policies: _Count
+    exceptions: _Count
 
 
-_ADAPTER: Final = TypeAdapter(_Bundle)
-_POLICY: Final = TypeAdapter(Policy).validator.validate_json
-_EXCEPTION: Final = TypeAdapter(Exemption).validator.validate_json
+M = TypeVar("M", bound="BaseModel")
 
 
 def digest(data: bytes) -> str:
-    """The address of ``data``: SHA-256 in hexadecimal."""
+    """Return the address of ``data``: SHA-256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def encode_policies(tree: PolicyTree) -> bytes:
-    """The canonical bytes of what the tree says."""
-    parts = [b"{"]
-    if tree.exceptions:
-        parts += [b'"exceptions":[', _listed(tree.exceptions), b"],"]
-    policies = (policy for _, policy in sorted(tree.policies.items()))
-    parts += [b'"format":%d,"policies":[' % FORMAT, _listed(policies), b"]}"]
-    return b"".join(parts)
-
-
-def _listed(documents: Iterable[Policy | Exemption]) -> bytes:
-    return b",".join([encode_document(each) for each in paced(documents)])
+    """Return the canonical bytes of a tree, without its origins."""
+    documents: list[Policy | Exemption] = [tree.policies[scope] for scope in sorted(tree.policies)]
+    header = {"exceptions": len(tree.exceptions), "format": FORMAT, "policies": len(documents)}
+    documents += tree.exceptions
+    lines = map(encode_document, paced(documents))
+    return b"\n".join([_canonical(header), *lines, b""])
 
 
 def encode_document(document: Policy | Exemption) -> bytes:
-    """The canonical bytes of one document: those that say the same have the same."""
-    said = document.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
-    return _canonical(said)
+    """Return the canonical bytes of one document: the same for every spelling of it."""
+    fields = document.model_dump(
+        mode="json", by_alias=True, exclude_none=True, exclude_defaults=True
+    )
+    return _canonical(fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +113,9 @@ class EncodedTree:
 
 
 def decode_policies(data: bytes) -> PolicyTree:
-    """Read bundle bytes, strictly; those that ``encode_policies`` wrote one document at a time.
+    """Read the bytes of a bundle, strictly and one document at a time.
 
-    :raises BundleError: not a bundle, of a newer format, or invalid; the text says which.
+    :raises BundleError: the bytes are no bundle, of another format, or invalid.
     """
     if len(data) > MAX_BUNDLE_BYTES:
         raise BundleError(f"bundle has {len(data)} bytes, more than {MAX_BUNDLE_BYTES}")
@@ -123,76 +124,51 @@ def decode_policies(data: bytes) -> PolicyTree:
         by_scope = {policy.scope: policy for policy in paced(policies)}
     if len(by_scope) != len(policies):
         raise BundleError("bundle declares a scope twice")
-    return with_exceptions(PolicyTree(by_scope), ((each, None) for each in exceptions))
+    return with_exceptions(PolicyTree(by_scope), ((exception, None) for exception in exceptions))
 
 
 def _documents(data: bytes) -> tuple[Sequence[Policy], Sequence[Exemption]]:
-    """What a bundle holds, each document read by itself where it is written as we write it.
-
-    To read everything in one go is one call: while it lasts no other thread gets on.
-
-    :raises BundleError: it is not a bundle.
-    """
-    pieces = split(data)
-    if pieces is None:
-        return _whole(data)
-    if pieces.format == FORMAT:
-        policies: list[Policy] = []
-        try:
-            policies.extend(map(_POLICY, paced(_each(data, pieces.policies))))
-            return policies, [_EXCEPTION(piece) for piece in _each(data, pieces.exceptions)]
-        except ValidationError:
-            release(policies)
-    refusal = _refusal(pieces, data)
-    if refusal is None:
-        return _whole(data)
-    raise BundleError(refusal)
-
-
-def _each(data: bytes, places: Iterable[int]) -> Iterator[bytes]:
-    return (data[before + 1 : behind] for before, behind in pairwise(places))
-
-
-def _whole(data: bytes) -> tuple[Sequence[Policy], Sequence[Exemption]]:
+    lines = BytesIO(data)
+    header = _read(_Header, lines.readline())
+    policies: list[Policy] = []
+    exceptions: list[Exemption] = []
     try:
-        bundle = _ADAPTER.validate_json(data)
+        for line in paced(islice(lines, header.policies)):
+            policies.append(_read(Policy, line, f"policies.{len(policies)}"))
+        for line in paced(islice(lines, header.exceptions)):
+            exceptions.append(_read(Exemption, line, f"exceptions.{len(exceptions)}"))
+    except BundleError:
+        release(policies)
+        raise
+    if (len(policies), len(exceptions), lines.read(1)) != (header.policies, header.exceptions, b""):
+        raise BundleError("bundle is invalid: its header counts other documents than it holds")
+    return policies, exceptions
+
+
+def _read(model: type[M], line: bytes, place: str = "") -> M:
+    """Read one line of a bundle; ``place`` names it in errors.
+
+    :raises BundleError: the line is not valid.
+    """
+    try:
+        return model.model_validate_json(line)
     except ValidationError as error:
-        raise BundleError(_explain(data, error)) from None
-    return bundle.policies, bundle.exceptions
-
-
-def _refusal(pieces: Pieces, data: bytes) -> str | None:
-    """What is wrong first, as it is said of the whole; None where that may not even be JSON."""
-    found: list[str] = []
-    form = b'{"format":%d,"policies":[%s],"exceptions":[%s]}'
-    for field, places in (("policies", pieces.policies), ("exceptions", pieces.exceptions)):
-        for position, piece in enumerate(paced(_each(data, places))):
-            alone = (piece, b"") if field == "policies" else (b"", piece)
-            try:
-                _ADAPTER.validate_json(form % (pieces.format, *alone))
-            except ValidationError as error:
-                first = _first(error)
-                if first["type"] == "json_invalid":
-                    return None
-                if not found:
-                    said = _explain(data, error)
-                    found.append(said.replace(f" at {field}.0.", f" at {field}.{position}.", 1))
-    return found[0] if found else None
+        raise BundleError(_explain(line, place, error)) from None
 
 
 def encode_origins(tree: PolicyTree) -> bytes:
-    """The canonical bytes of where the tree was written."""
+    """Return the canonical bytes of the origins of a tree: where each value was written."""
     sources = {
         scope: {"file": source.file, "at": {path: list(at) for path, at in source.at.items()}}
         for scope, source in tree.sources.items()
     }
-    return _canonical({"format": FORMAT, "sources": sources})
+    return _canonical({"format": _ORIGINS_FORMAT, "sources": sources})
 
 
 def decode_origins(data: bytes) -> dict[str, SourceMap]:
-    """Read origin bytes.
+    """Read the bytes of origins.
 
-    :raises BundleError: not origins.
+    :raises BundleError: the bytes are not origins.
     """
     try:
         sources: dict[str, Any] = json.loads(data)["sources"]
@@ -215,14 +191,14 @@ def _canonical(value: object) -> bytes:
     ).encode()
 
 
-def _explain(data: bytes, error: ValidationError) -> str:
-    first = _first(error)
-    where = ".".join(str(part) for part in first["loc"])
-    if where == "format":
-        return f"bundle has a format this version cannot read (it reads {FORMAT}): upgrade ratectl"
-    place = f" at {where}" if where else f" ({len(data)} bytes)"
-    return f"bundle is invalid{place}: {first['msg']}"
-
-
-def _first(error: ValidationError) -> ErrorDetails:
-    return error.errors(include_url=False, include_input=False)[0]
+def _explain(line: bytes, place: str, error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if field == "format" and not place:
+        return (
+            f"bundle has a format this version cannot read (it reads {FORMAT}): upgrade ratectl, "
+            "or publish the policies again"
+        )
+    path = ".".join(filter(None, (place, field)))
+    at = f" at {path}" if path else f" ({len(line)} bytes)"
+    return f"bundle is invalid{at}: {first['msg']}"

@@ -1,8 +1,8 @@
-"""The stable codes of findings: one line each here, a page each in ``ratectl rule``.
+"""Stable codes of findings: a title for each here, a page for each in ``ratectl rule``.
 
-``RC1xx``: the file is not readable as a policy. ``RC2xx``: it is, but the tree does not hold
-together. ``RC3xx``: it holds together, but probably not as meant (warnings). ``RC4xx``: a test of
-the policies does not make sense. ``RC5xx``: what is live does not go with it.
+``RC1xx``: the file cannot be read as a policy. ``RC2xx``: it can, but the tree is inconsistent.
+``RC3xx``: the tree is consistent, but probably not as intended (warnings). ``RC4xx``: a test of the
+policies makes no sense. ``RC5xx``: the policies conflict with the live generation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 __all__ = ["CODES"]
 
-# RC10x, RC11x: the text as YAML (strict_yaml.py)
+# RC10x, RC11x: the text as YAML (yaml/)
 SYNTAX: Final = "RC101"
 ENCODING: Final = "RC102"
 TOO_LARGE: Final = "RC103"
@@ -31,13 +31,13 @@ KEY: Final = "RC116"
 DIRECTIVE: Final = "RC117"
 EMPTY_FILE: Final = "RC118"
 TOO_MANY: Final = "RC119"
-# RC12x: files (policy_files.py, loader.py)
+# RC12x: files (loading/files.py, loading/loader.py)
 NOT_FOUND: Final = "RC120"
 UNREADABLE: Final = "RC121"
 NO_FILES: Final = "RC122"
 NO_POLICIES: Final = "RC123"
 LINK_OUT: Final = "RC124"
-# RC13x, RC14x: documents and their fields (loader.py, explain_errors.py)
+# RC13x, RC14x: documents and their fields (loading/loader.py, loading/model_errors.py)
 NOT_A_MAPPING: Final = "RC130"
 API_VERSION: Final = "RC131"
 KIND: Final = "RC132"
@@ -56,7 +56,7 @@ MATCHER: Final = "RC145"
 INSTANT: Final = "RC146"
 DURATION: Final = "RC147"
 
-# RC20x: the tree as a whole (check.py, resolve.py, loader.py)
+# RC20x: the tree as a whole (validation/tree.py, resolution/, loading/loader.py)
 CAP_EXCEEDED: Final = "RC201"
 CAP_EVADED: Final = "RC202"
 INCOMPLETE: Final = "RC203"
@@ -66,17 +66,16 @@ EXCEPTION_TIMES: Final = "RC206"
 EXCEPTION_TARGET: Final = "RC207"
 EXCEPTION_CONFLICT: Final = "RC208"
 EXCEPTION_BUCKET: Final = "RC209"
-# RC30x: lint (check.py, lint.py)
+# RC30x: lint (validation/tree.py, validation/lint.py)
 UNSET_NOTHING: Final = "RC301"
 ACROSS_LOCAL: Final = "RC302"
-POINTLESS: Final = "RC303"
 PER_IP: Final = "RC304"
 CAP_UNUSED: Final = "RC305"
 CAP_DECIDES: Final = "RC306"
 # RC32x: lint of overrides and exceptions
 SHADOWED: Final = "RC320"
 EXCEPTION_OVER: Final = "RC321"
-# RC40x: tests of the policies (check_tests.py)
+# RC40x: tests of the policies (validation/tests.py)
 TEST_NAME: Final = "RC401"
 TEST_TIME: Final = "RC402"
 TEST_EMPTY: Final = "RC403"
@@ -95,7 +94,7 @@ CODES: Final[dict[str, str]] = {
     DUPLICATE_KEY: "a key is written twice",
     TAG: "tags are not allowed",
     MERGE_KEY: "merge keys are not allowed",
-    ALIAS: "an alias has no anchor, or stands inside it",
+    ALIAS: "an alias has no anchor, or is inside its anchor",
     ALIAS_SIZE: "aliases repeat too much",
     NULL: "a value is missing or null",
     WORD: "a word could be text or a boolean",
@@ -118,7 +117,7 @@ CODES: Final[dict[str, str]] = {
     MISSING_FIELD: "a required field is missing",
     TYPE: "a value has the wrong type",
     CHOICE: "a value is not one of the allowed ones",
-    NAME: "a name holds something that names may not",
+    NAME: "a name contains a character that is not allowed",
     RANGE: "a value is out of range, or too long",
     RATE: "a rate is not readable",
     SCOPE: "a scope is not well-formed",
@@ -133,17 +132,16 @@ CODES: Final[dict[str, str]] = {
     INCOMPLETE: "a limit is incomplete",
     MISFIT: "a field does not fit the limit's algorithm",
     DUPLICATE_SCOPE: "a scope is declared twice",
-    EXCEPTION_TIMES: "an exception is over before it begins",
+    EXCEPTION_TIMES: "an exception ends before it begins",
     EXCEPTION_TARGET: "an exception is for a scope or budget that is not declared",
     EXCEPTION_CONFLICT: "two exceptions set one field at the same time",
     EXCEPTION_BUCKET: "an exception would split or replace buckets",
     UNSET_NOTHING: "unset names a limit that is not inherited",
     ACROSS_LOCAL: "a limit across the cluster is enforced in each agent for now",
-    POINTLESS: "a limit can never be the one that refuses",
     PER_IP: "a limit counts per ip without knowing its proxies",
-    CAP_UNUSED: "a cap names a limit that nobody defines",
-    CAP_DECIDES: "a cap is what every scope gets",
-    SHADOWED: "an override has no effect behind a later one",
+    CAP_UNUSED: "a cap names a limit that no scope defines",
+    CAP_DECIDES: "every scope gets the cap, and none its own value",
+    SHADOWED: "an override has no effect because of a later one",
     EXCEPTION_OVER: "an exception is over",
     TEST_NAME: "two tests have one name",
     TEST_TIME: "a step of a test goes back in time",

@@ -1,6 +1,6 @@
-"""Read policy files and check the tree that they make.
+"""Read policy files and check the resulting tree.
 
-``load_valid`` returns a valid tree, or raises an error that carries every finding.
+``load_valid`` returns a valid tree, or raises an error with every finding.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def load_checked(
 ) -> Loaded:
     """Load files and directories and run every rule; ``diagnostics`` holds all findings.
 
-    The tree holds what could be read; publish it only if no diagnostic is an error. ``base``: an
-    earlier state, whose values may stay above a cap that came later.
+    The tree has the documents without errors; publish it only if no finding is an error. ``base``:
+    an earlier tree; its values may stay above a cap that was lowered since.
     """
     return check_loaded(load(paths, stdin=stdin), base)
 
 
 def check_loaded(loaded: Loaded, base: PolicyTree | None = None) -> Loaded:
-    """The same policies with the findings of every rule, as ``load_checked`` gives them."""
+    """Return the loaded policies with the findings of every rule, as ``load_checked`` does."""
     too_much = too_much_inherited(loaded.tree)
     if too_much:
         semantic = [_too_large(loaded.tree, *too_much)]
@@ -65,11 +65,11 @@ def check_loaded(loaded: Loaded, base: PolicyTree | None = None) -> Loaded:
     if loaded.tests and loaded.ok and not loaded.tree.policies:
         semantic.append(_only_tests(loaded))
     if loaded.unread:
-        # What is missing may stand in a file's unread rest.
-        semantic = [each for each in semantic if each.code not in _ABOUT_ABSENCE]
+        # The unread rest of a file may have what is missing.
+        semantic = [finding for finding in semantic if finding.code not in _ABOUT_ABSENCE]
     semantic = with_source_lines(semantic, loaded.texts)
-    found = sorted([*loaded.diagnostics, *semantic], key=lambda finding: finding.sort_key)
-    return replace(loaded, diagnostics=tuple(found))
+    findings = sorted([*loaded.diagnostics, *semantic], key=lambda finding: finding.sort_key)
+    return replace(loaded, diagnostics=tuple(findings))
 
 
 def _too_large(tree: PolicyTree, scope: str, message: str) -> Diagnostic:
@@ -80,10 +80,10 @@ def _too_large(tree: PolicyTree, scope: str, message: str) -> Diagnostic:
 def load_for(
     paths: Sequence[str | os.PathLike[str]], scope: str, *, stdin: bytes | None = None
 ) -> Loaded:
-    """Load what can concern ``scope``: in a large tree much sooner than everything.
+    """Load the documents that matter for ``scope``: in a large tree much faster than all.
 
-    In a valid tree, ``scope`` resolves as it does in the whole. Findings are those of these
-    documents; where they are not usable, or do not cover the scope, of all.
+    In a valid tree, ``scope`` resolves as in the whole tree. Findings are about these documents
+    only; if they are not usable, or do not cover the scope, all documents are loaded.
     """
     with paused_collector():
         loaded = load_on_path(paths, scope, stdin=stdin)
@@ -100,9 +100,9 @@ def _only_tests(loaded: Loaded) -> Diagnostic:
 
 
 def load_valid(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None = None) -> Loaded:
-    """Load files and directories that validate.
+    """Load files and directories, which must be valid.
 
-    :raises PolicyError: they do not; it carries every finding.
+    :raises PolicyError: they are not valid; it has every finding.
     """
     loaded = load_checked(paths, stdin=stdin)
     if not loaded.ok:

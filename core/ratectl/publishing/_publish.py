@@ -73,22 +73,22 @@ _APPLY_INSTEAD: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a generation will hold, besides its number and time."""
+    """Contents of a generation, without its number and time."""
 
     action: str
     bundle: str
     origins: str | None
     summary: Mapping[str, int]
     manifests: Sequence[Item]
-    """Of the blobs that it consists of: nobody may collect these meanwhile."""
+    """Manifests of its blobs. ``commit`` fails if one of them was collected as garbage."""
     rollback_of: int | None = None
     documents: str | None = None
     owners: str | None = None
     trial: Trial | None = None
-    """For a candidate: how it is tried. Otherwise it goes live at once."""
+    """Terms of a candidate; None to go live at once."""
 
     def head(self, base: Live) -> Head:
-        """The head that publishes it where ``base`` is the head."""
+        """Return the head that replaces ``base``."""
         sequence = base.next_sequence
         if self.trial is None:
             return Head(
@@ -107,7 +107,7 @@ class Content:
 
 
 class Trial(NamedTuple):
-    """How a candidate is tried at first."""
+    """First stage of a candidate."""
 
     rollout: str
     percent: float
@@ -125,28 +125,28 @@ def publish(
     summary: Mapping[str, int] | None = None,
     signer: Signer | None = None,
     beside: Beside | None = None,
-    anew: bool = False,
+    rewrite: bool = False,
 ) -> HistoryEntry | None:
-    """Make ``tree`` the live generation; None when it already is, to the letter of its bundle.
+    """Make ``tree`` the live generation; None if its bundle is live already.
 
-    ``anew``: also if it is, to have it signed by no key. A signer publishes it in any case where it
-    must not continue the head in the store, which gets fresh numbers then (see ``heads``).
+    ``rewrite``: publish it even if it is live, to remove its signature. A signer always
+    publishes it if the head in the store must not be continued (see ``head``).
 
-    ``base`` is the head that the decision to publish was made on (read now when not given).
-    Owners that are others than before make a generation of the same tree.
+    ``base``: the head that the publisher saw (default: read now). A change of owners makes a new
+    generation of the same tree.
 
-    ``signer`` signs the whole tree: whoever merged parts of what is live into it has to vouch for
-    them first (``heads.must_continue``).
+    ``signer`` signs the whole tree. A caller that merged live parts into it verifies them first
+    (``head.must_continue``).
 
     :raises Conflict: somebody published since ``base`` (the message says who and when), or a
         rollout is under way.
     :raises OutcomeUnknown: the reply was lost and re-reading did not settle it. Publishing again is
-        safe: it cannot make a second generation of the same content.
+        safe: it makes no second generation of the same content.
     """
     tree = EncodedTree.of(tree)
     base = publishing_base(store, signer, base)
     no_rollout(base)
-    if not anew and is_live(store, base, tree, beside):
+    if not rewrite and is_live(store, base, tree, beside):
         return None
     content = upload(store, tree, "apply", summary or {}, beside=beside)
     return commit(store, base, content, provenance, signer=signer)
@@ -155,9 +155,9 @@ def publish(
 def is_live(
     store: Store, base: Live, tree: PolicyTree | EncodedTree, beside: Beside | None
 ) -> bool:
-    """Return True where the tree is live already, and owned as it is to be.
+    """Return True if the tree is live already, with the same owners.
 
-    What cannot be read is never live already.
+    A bundle that cannot be read does not count as live.
     """
     if base.fresh or base.head is None or base.head.bundle != EncodedTree.of(tree).address:
         return False
@@ -177,7 +177,7 @@ def upload(
     trial: Trial | None = None,
     beside: Beside | None = None,
 ) -> Content:
-    """Write what a generation consists of, under its hashes: nobody reads it yet."""
+    """Write the blobs of a generation under their hashes: no reader looks for them yet."""
     ensure_environment(store)
     encoded = EncodedTree.of(tree)
     origins = encode_origins(encoded.tree) if encoded.tree.sources else None
@@ -207,9 +207,9 @@ def no_rollout(base: Live) -> None:
 
 
 def being_tried(base: Live) -> str | None:
-    """Why nothing can be published now: a candidate is being tried; None where none is.
+    """Return why nothing can be published while a candidate is tried; None if none is.
 
-    A candidate of a head that must not be continued keeps nobody from publishing.
+    A candidate of a head that must not be continued does not prevent publishing.
     """
     if base.candidate is None or base.fresh is not None:
         return None
@@ -225,7 +225,7 @@ def rollback(
 ) -> HistoryEntry | None:  # fmt: skip
     """Publish the content of generation ``to`` again, as a new generation.
 
-    None when that content is live already.
+    None if that content is live already.
 
     :raises NotFound: generation ``to``, its bundle, or who owned it is not kept.
     :raises Conflict: somebody published since ``base``, or a rollout is under way.
@@ -296,12 +296,12 @@ def commit(
             break
         if read_base(store).mod_revision != base.mod_revision:
             raise lost_race(store, base, again)
-        # Only a manifest moved: another publisher wants the same bytes. That is no conflict.
+        # Only a manifest changed: another publisher uses the same bytes. That is no conflict.
         manifests = [still_stored(store, item) for item in manifests]
     else:
         raise Conflict(f"the same bytes are being published by many at once: {again}")
     if entry.generation % _COLLECT_EVERY == 0:
-        with suppress(BundleError):  # what cannot be read may name blobs: none is collected then
+        with suppress(BundleError):  # an unreadable entry may name blobs: collect none
             collect_garbage(store)
     return entry
 

@@ -54,21 +54,21 @@ _NAMED: Final = 10
 """Names, at most, in a message."""
 
 _TOP: Final = "global.yaml"
-"""Where the policy of ``/`` goes."""
+"""File of the policy of ``/``."""
 _ODD: Final = "scope.yaml"
-"""For a scope that no file can be named like."""
+"""File of a scope whose name cannot be a file name."""
 _BEGINS: Final = re.compile(r"\s*(?:#.*\s*)*---\s")
-"""A text whose first document has a mark of its own."""
+"""Beginning of a text whose first document has a ``---`` line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """A file to write; ``path`` is relative and safe."""
+    """A file to write; ``path`` is relative, and leads to no other folder."""
 
     path: str
     text: str
     applied: PolicyFile | None
-    """What it was applied from; None where it is written anew, without comments."""
+    """The file as it was applied; None for a file that is generated, without comments."""
 
 
 class Export(NamedTuple):
@@ -80,12 +80,12 @@ class Export(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What goes into one folder; at the top where it has no name."""
+    """The documents of one folder; an empty name is the top folder."""
 
     folder: str
     tree: PolicyTree
     files: Sequence[PolicyFile]
-    """What it was applied from."""
+    """Files that were applied."""
 
 
 def read_export(store: Store, generation: int | None = None, set_name: str | None = None) -> Export:
@@ -110,7 +110,10 @@ def read_export(store: Store, generation: int | None = None, set_name: str | Non
 def parts_of(
     tree: PolicyTree, owners: Owners, files: Sequence[PolicyFile], name: str | None = None
 ) -> list[Part]:
-    """What each set owns, in a folder of its name, and what nobody does; or just what one does."""
+    """Return a part for each set, in a folder of its name, and one for documents without owner.
+
+    ``name``: only the part of this set, in the top folder.
+    """
     wanted = [None, *owners.sets] if name is None else [name]
     return [
         Part(
@@ -123,7 +126,7 @@ def parts_of(
 
 
 def pulled_files(tree: PolicyTree, parts: Sequence[Part]) -> list[Pulled]:
-    """The files of parts of ``tree``, by path."""
+    """Return the files of parts of ``tree``, by path."""
     found = _composed(parts)
     misfits = _misfits(tree, found)
     if misfits:
@@ -136,7 +139,7 @@ def pulled_files(tree: PolicyTree, parts: Sequence[Part]) -> list[Pulled]:
 
 
 def _composed(parts: Sequence[Part]) -> list[Pulled]:
-    """Files as they were first: a name goes to what had it."""
+    """Return applied files under their names, then generated files under free names."""
     names = FileNames()
     found: list[Pulled] = []
     left: list[tuple[str, PolicyTree]] = []
@@ -153,7 +156,7 @@ def _composed(parts: Sequence[Part]) -> list[Pulled]:
 
 
 def _rendered(tree: PolicyTree, below: str, names: FileNames) -> Iterator[Pulled]:
-    """A file for each scope, with its exceptions."""
+    """Yield a generated file for each scope, with its exceptions."""
     exceptions: dict[str, list[Exemption]] = defaultdict(list)
     for each in tree.exceptions:
         exceptions[each.scope].append(each)
@@ -169,7 +172,7 @@ def _text(tree: PolicyTree) -> str:
 
 
 def _misfits(tree: PolicyTree, found: Sequence[Pulled]) -> set[PolicyFile]:
-    """Files whose tests ask for what is not in the tree: nobody could apply them."""
+    """Return files with tests that are invalid in this tree: they could not be applied again."""
     if not found:
         return set()
     loaded = replace(_load({each.path: each.text for each in found}), tree=tree)
@@ -182,7 +185,7 @@ def _misfits(tree: PolicyTree, found: Sequence[Pulled]) -> set[PolicyFile]:
 
 
 def stream(files: Sequence[Pulled]) -> str:
-    """All of them as one text, each below a comment that names it."""
+    """Return all files as one text, each below a comment with its name."""
     parts = []
     for number, file in enumerate(files):
         text = file.text.removeprefix("\ufeff")
@@ -238,7 +241,7 @@ def write_files(
 def _state(root: Path, file: Pulled) -> State:
     """Return the state of a file.
 
-    :raises Refused: it would lie elsewhere, as links lead out of the folder, or is no file.
+    :raises Refused: a link leads out of the folder, or a folder has the name of the file.
     """
     target = root / file.path
     if leads_out(root, target.parent):
@@ -251,9 +254,9 @@ def _state(root: Path, file: Pulled) -> State:
 
 
 def _refuse_strays(root: Path, export: Export) -> None:
-    """Other policies in the folder would be applied as well: it must hold none.
+    """Return if the folder holds no other policies, which would be applied as well.
 
-    :raises Refused: it does, or something that nobody can read.
+    :raises Refused: it does, or a file in it cannot be read.
     """
     if not os.path.lexists(root):
         return

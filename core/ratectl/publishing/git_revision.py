@@ -1,4 +1,4 @@
-"""Policies as a Git revision holds them, without touching the work tree."""
+"""Read policies of a Git revision, without touching the work tree."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Place(NamedTuple):
 
 
 def load_at(paths: Sequence[str], revision: str) -> Loaded | None:
-    """What ``paths`` held at ``revision`` of the repositories they lie in; None if nothing.
+    """Return the policies in ``paths`` at ``revision`` of their repositories; None without any.
 
     Links and submodules are not followed: nothing that they lead to is part of the revision.
 
@@ -104,7 +104,7 @@ def _files(place: _Place, commit: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _wanted(place: _Place, name: str) -> bool:
-    """What reading the directory would read: not what is hidden, or is no YAML."""
+    """Return the files that a reader of the folder would read: YAML files that are not hidden."""
     if name == place.path:
         return not place.directory
     below = f"{place.path}/" if place.path else ""

@@ -1,4 +1,4 @@
-"""Documents that change hands when a set is published, or stay behind."""
+"""Documents that get another owner when a set is published, or stay without being in its files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Item", "Moved"]
 
 
 class Item(NamedTuple):
-    """A document, as it is named to people, and who owned it before."""
+    """A document, by its kind and scope, and its owner before."""
 
     kind: Literal["Policy", "Exception"]
     scope: str
@@ -24,24 +24,24 @@ class Item(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """What becomes of documents that a set does not hold any more, or did not own before."""
+    """Documents that the files of a set no longer hold, or that it did not own before."""
 
     left: tuple[Item, ...] = ()
-    """What the set owns and does not hold any more; it stays."""
+    """Owned but no longer in the files: stays live."""
     pruned: tuple[Item, ...] = ()
-    """The same, where it does not stay."""
+    """Owned but no longer in the files: removed by ``--prune``."""
     taken: tuple[Item, ...] = ()
-    """What the set owns from now on, and others, or nobody, did before."""
+    """Taken over from another set, or from none."""
 
     def data(self) -> dict[str, list[dict[str, str | None]]]:
-        """As JSON."""
+        """Return them as JSON data."""
         return {name: [item._asdict() for item in items] for name, items in self._asdict().items()}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """What ``data`` said.
+        """Read the data that ``data`` returned.
 
-        :raises TypeError, ValueError: it did not.
+        :raises TypeError, ValueError: they are other data.
         """
         data = exactly("documents of a set are", cls._fields, data)
         if not all(isinstance(items, list) for items in data.values()):

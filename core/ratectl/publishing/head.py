@@ -1,7 +1,7 @@
-"""Writing the head: one compare-and-swap, whose outcome is known even if its reply is lost.
+"""Write the head with one compare-and-swap, and find out its outcome if the reply is lost.
 
-A publisher repeats nothing of a head that it must not continue (see ``continuation``): the head
-that replaces it gets fresh numbers.
+A publisher repeats nothing of a head that it must not continue (see ``signing.continuation``): the
+head that replaces it gets fresh numbers.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ _APPLY: Final = "Apply its files with this key first"
 def publishing_base(store: Store, signer: Signer | None = None, base: Live | None = None) -> Live:
     """Return the head that a publisher is about to replace, with ``fresh`` numbers if needed.
 
-    The history entry of the live generation is judged with it: it says who owns what.
+    The history entry of the live generation, which names the owners, is judged with it.
 
-    ``base``: the head that the decision to publish was made on (read now when not given). It is
-    judged once: what was going to continue a head must not start afresh later on.
+    ``base``: the head that the publisher saw (default: read now). It is judged once: a publication
+    that was to continue a head must not start afresh later.
 
     :raises Untrusted: the key is for another environment, or the store has lost its identity.
     :raises BundleError: no number is left for a generation.
@@ -76,7 +76,7 @@ def publishing_base(store: Store, signer: Signer | None = None, base: Live | Non
         numbers = Fresh(
             fresh_sequence(store, Head, signer, base.head), _fresh_generation(store, base), why
         )
-    # Whoever deletes a head, the history and the identity can put the identity back later on.
+    # An attacker can delete head, history and identity, and put the identity back later.
     first = 1 if signer is None or base.head else fresh_sequence(store, Head, signer, base.head)
     return replace(base, fresh=numbers, first=first, judged=True, entry=entry)
 
@@ -86,8 +86,8 @@ def _live_entry(
 ) -> tuple[HistoryEntry | None, str | None]:
     """Return the history entry of the live generation, and why it must not be continued.
 
-    Whoever signs a head signs the entry of its generation as well. Without keys, an entry may be
-    older than the history that is kept.
+    A signer of a head also signs the history entry of its generation. Without keys, the entry may
+    be older than the kept history.
     """
     if base.head is None:
         return None, None
@@ -120,7 +120,7 @@ def _discontinued(store: Store, signer: Signer | None, base: Live) -> str | None
 
 
 def _deleted(store: Store, signer: Signer | None) -> str | None:
-    """Return what tells that there was a head; None where nothing does."""
+    """Return the evidence that there was a head; None if there is none."""
     if highest_generation(store):
         return "there is a history and no head: somebody deleted it"
     if signer is not None and read_environment(store) is not None:
@@ -132,7 +132,7 @@ def _deleted(store: Store, signer: Signer | None) -> str | None:
 
 
 def _outdated(store: Store, signer: Signer, head: Head) -> str | None:
-    """Return which later generation the history holds that this key has signed; None for none."""
+    """Return the later generation that this key has signed; None if there is none."""
     later = (entry for entry in read_after(store, head.latest) if not doubt(store, signer, entry))
     entry = next(later, None)
     if entry is None:
@@ -144,7 +144,7 @@ def _outdated(store: Store, signer: Signer, head: Head) -> str | None:
 
 
 def _fresh_generation(store: Store, base: Live) -> int:
-    """Return the number after the last one; what a forged head says counts only within reason."""
+    """Return the number after the last one. A forged head cannot raise it by more than ``LEAP``."""
     highest = highest_generation(store)
     latest = base.head.latest if base.head else 0
     if highest < latest <= highest + LEAP:
@@ -158,10 +158,10 @@ def _fresh_generation(store: Store, base: Live) -> int:
 
 
 def owners_to_respect(store: Store, live: Live, signer: Signer | None) -> tuple[Owners, str | None]:
-    """Return who owns what of a judged head, and why some or all of it does not count.
+    """Return the owners of a judged head, and why they do not count if they do not.
 
-    What does not count keeps nobody from publishing a whole tree: it cannot be read, or the key of
-    ``signer`` has not signed it, so that anybody may have written it.
+    Owners do not count if they cannot be read, or if the key of ``signer`` has not signed them, so
+    that anybody may have written them. Then they do not prevent publishing a whole tree.
     """
     named = f"who owns what of generation {live.generation}"
     try:
@@ -178,7 +178,7 @@ def owners_to_respect(store: Store, live: Live, signer: Signer | None) -> tuple[
 
 
 def must_continue(base: Live) -> None:
-    """Return if what is live may be repeated in the next head.
+    """Return if the live head may be repeated in the next one.
 
     :raises Untrusted: it may not.
     """
@@ -205,8 +205,8 @@ def swap_head(
 ) -> bool:
     """Put ``head`` in the place of ``base``, and write ``record`` and others with it.
 
-    False if that failed. Where the reply was lost, the record's ``request`` tells whose write it is
-    that is in the store.
+    Return False if the head had changed. If the reply was lost, the record's ``request`` tells
+    whose write is in the store.
 
     :raises OutcomeUnknown: the reply was lost, and re-reading did not settle it.
     """
@@ -216,7 +216,7 @@ def swap_head(
     except OutcomeUnknown as lost:
 
         def landed() -> bool | None:
-            """None where neither this write nor another is there yet."""
+            """None if neither this write nor another one is there yet."""
             item = store.get(key)
             if item is not None and type(record).decode(item.value).request == record.request:
                 return True
@@ -244,7 +244,7 @@ def _settle(landed: Callable[[], bool | None], head: Head, lost: OutcomeUnknown)
 
 
 def lost_race(store: Store, base: Live, again: str) -> Conflict:
-    """What to say to somebody whose base is not the head any more; ``again``: what to do then."""
+    """Return the error for a publisher whose base is no longer the head. ``again``: its advice."""
     now = read_base(store)
     if now.head is None:
         return Conflict(f"generation {base.generation} was live, now none is: the head is gone")

@@ -1,8 +1,8 @@
-"""Sets: parts of one tree, each owned by somebody who publishes it without the others.
+"""Sets: parts of one tree, each published by its owner without the others.
 
-A scope has one owner, and so has an exception. Who owns what is kept beside the bundle, and changes
-in the same transaction; agents know nothing of it. To publish a set is to publish what is live
-together with what the set now says: caps and names are judged on what will be enforced.
+A scope or exception has one owner. Owners are kept beside the bundle, and change in the same
+transaction; agents do not read them. Publishing a set publishes the live tree with the set's new
+documents in it: caps and names are checked on the tree that will be enforced.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ __all__ = [
 _FORMAT: Final = 1
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LIVE: Final = "live"
-"""Stands before the name of a file of nobody's, where a set's name stands before others."""
+"""Prefix of names of files without owner; other files have their set's name as prefix."""
 
 
 def set_problem(name: str) -> str | None:
-    """Why this is no name of a set; None where it is one. It names a folder as well (``pull``)."""
+    """Return why this cannot be the name of a set, which is a folder name too; None if it can."""
     if _NAME.fullmatch(name):
         return None
     return "up to 64 letters, digits, '.', '_' and '-', the first a letter or digit"
@@ -59,7 +59,7 @@ def set_problem(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Owners:
-    """Who owns what: the set of each scope, and of each exception, which its hash names."""
+    """Owners: the set of each scope, and of each exception by its hash."""
 
     scopes: Mapping[str, str] = field(default_factory=dict)
     exceptions: Mapping[str, str] = field(default_factory=dict)
@@ -69,24 +69,24 @@ class Owners:
 
     @property
     def sets(self) -> list[str]:
-        """Every set that owns something."""
+        """Names of all sets that own a document."""
         return sorted({*self.scopes.values(), *self.exceptions.values()})
 
     def of(self, document: Policy | Exemption) -> str | None:
-        """The set that owns a document; None for nobody."""
+        """Return the set that owns a document; None if none does."""
         if isinstance(document, Policy):
             return self.scopes.get(document.scope)
         return self.exceptions.get(digest(encode_document(document)))
 
     def data(self) -> dict[str, dict[str, str]]:
-        """As JSON."""
+        """Return the owners as JSON data."""
         return {"scopes": dict(self.scopes), "exceptions": dict(self.exceptions)}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Mapping[str, str]]) -> Self:
-        """What ``data`` said.
+        """Read the data that ``data`` returned.
 
-        :raises TypeError, ValueError: it did not, or names what cannot be.
+        :raises TypeError, ValueError: they are other data, or a name is invalid.
         """
         if not isinstance(data, dict):
             raise TypeError("owners are of scopes, and of exceptions")
@@ -103,15 +103,15 @@ class Owners:
         return owners
 
     def encode(self) -> bytes:
-        """Canonical bytes: the same for the same owners."""
+        """Return canonical bytes: equal for equal owners."""
         value = {"format": _FORMAT, **self.data()}
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read those bytes.
+        """Read the bytes that ``encode`` returned.
 
-        :raises BundleError: they are others.
+        :raises BundleError: they are other bytes.
         """
         try:
             value = json.loads(data)
@@ -123,7 +123,7 @@ class Owners:
 
 
 def owners_blob(store: Store, live: Live) -> str | None:
-    """The blob that says who owns what of the live generation; None where nobody owns anything."""
+    """Return the address of the owners of the live generation; None without owners."""
     if live.head is None:
         return None
     try:
@@ -133,15 +133,15 @@ def owners_blob(store: Store, live: Live) -> str | None:
 
 
 def read_owners(store: Store, sha256: str | None) -> Owners:
-    """What such a blob says.
+    """Read the owners in a blob.
 
-    :raises NotFound, BundleError: it is gone, or damaged: nobody may guess who owns what.
+    :raises NotFound, BundleError: it is gone, or damaged. Owners are never guessed.
     """
     return Owners() if sha256 is None else Owners.decode(read_blob(store, sha256))
 
 
 def part_of(tree: PolicyTree, owners: Owners, name: str | None) -> PolicyTree:
-    """What one set owns of a tree, or nobody does (None); without sources."""
+    """Return the documents of a tree that one set owns (None: no set), without sources."""
     return PolicyTree(
         {scope: policy for scope, policy in tree.policies.items() if owners.of(policy) == name},
         exceptions=tuple(each for each in tree.exceptions if owners.of(each) == name),
@@ -153,18 +153,18 @@ def part_of(tree: PolicyTree, owners: Owners, name: str | None) -> PolicyTree:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What is live, together with what a set now says."""
+    """The live tree with the new documents of a set."""
 
     name: str
     tree: PolicyTree
-    """To be judged and shown: names of files are as they were read, those of others with a set's
-    name before them."""
+    """For checks and output: the set's files have the names that were read, and other files have
+    the name of their set as prefix."""
     published: PolicyTree
-    """The same, with the places to keep: every set's files have its name before them."""
+    """The tree to publish: every file has the name of its set as prefix."""
     owners: Owners
     moved: Moved
     conflicts: tuple[Diagnostic, ...] = ()
-    """What the set says of documents that are not its own."""
+    """Documents in the files of the set that another set owns."""
 
 
 def merge(
@@ -177,10 +177,10 @@ def merge(
     prune: bool = False,
     take: Sequence[str] = (),
 ) -> Merged:
-    """What is live of ``generation``, and ``part`` in place of what set ``name`` owns of it.
+    """Return the live tree of ``generation`` with ``part`` as the documents of set ``name``.
 
-    ``take``: scopes at and below which the set may say what is not its own. An exception has no
-    name to know it by, so those at one scope are taken together: the set's new ones replace them.
+    ``take``: scopes at and below which the set takes over documents of others. Exceptions have no
+    names, so those at one scope are replaced together by the set's new ones.
     """
     draft = _Draft(name, owners, generation, frozenset(take))
     known = {*live.policies, *map(_id, live.exceptions)}
@@ -207,7 +207,7 @@ def _documents(tree: PolicyTree) -> Iterator[tuple[Policy | Exemption, SourceMap
 
 
 def _id(document: Policy | Exemption) -> str:
-    """Tells documents apart: no hash begins with a slash."""
+    """Return the identity of a document: its scope, or its hash, which has no slash."""
     if isinstance(document, Policy):
         return document.scope
     return digest(encode_document(document))
@@ -223,7 +223,7 @@ def _sorted(found: list[Item]) -> tuple[Item, ...]:
 
 
 class _Draft:
-    """A merge that is being made."""
+    """A merge in progress."""
 
     def __init__(self, name: str, owners: Owners, generation: int, take: frozenset[str]) -> None:
         self.name = name
@@ -239,7 +239,7 @@ class _Draft:
         self.conflicts: list[Diagnostic] = []
 
     def say(self, document: Policy | Exemption, source: SourceMap | None, known: set[str]) -> None:
-        """Take in a document of the set."""
+        """Add a document of the set."""
         owner = self.before.of(document)
         if _id(document) in known and owner != self.name:
             if self.take.isdisjoint(ancestry(document.scope)):
@@ -249,7 +249,7 @@ class _Draft:
         self._put(document, source, _named(source, self.name), self.name)
 
     def keep(self, document: Policy | Exemption, source: SourceMap | None, *, prune: bool) -> None:
-        """Take in a document that is live, and that the set does not hold."""
+        """Add a live document that the files of the set do not hold."""
         owner = self.before.of(document)
         if owner == self.name:
             (self.pruned if prune else self.left).append(_item(document, owner))
@@ -300,20 +300,20 @@ class _Draft:
 
 
 def judged(loaded: Loaded, merged: Merged, live: PolicyTree, owners: Owners) -> Loaded:
-    """The policies of a set with what is wrong with them in the whole tree.
+    """Return the policies of a set with the findings of every rule on the whole tree.
 
-    What is wrong with documents of others counts where it is new: whoever publishes this set makes
-    it so. What was wrong before is for them to mend, and keeps nobody from publishing.
+    Findings in documents of other sets count only if they are new: this set causes them. Findings
+    that were there before are for their owners to mend, and do not prevent publishing.
     """
     checked = check_loaded(replace(loaded, tree=merged.tree), live)
     known = {_finding(each) for each in check_tree(_labelled(live, owners), now_ns=time.time_ns())}
-    # Files of the set are named as nowhere in what is live: nothing of its own is ever known.
+    # File names of the set differ from all live ones, so its own findings are never known.
     found = tuple(each for each in checked.diagnostics if _finding(each) not in known)
     return replace(checked, diagnostics=found)
 
 
 def others_untouched(merged: Merged, live: PolicyTree, owners: Owners) -> bool:
-    """Return True where all that others own stays as it is live, or was taken over by this set."""
+    """Return True if documents of other sets stay as they are live, or were taken over."""
     before, now = _owned(live, owners), _owned(merged.tree, merged.owners)
     kept = all(
         now.get(each) == said or now.get(each, said)[1] == merged.name
@@ -326,7 +326,7 @@ def others_untouched(merged: Merged, live: PolicyTree, owners: Owners) -> bool:
 
 
 def _owned(tree: PolicyTree, owners: Owners) -> dict[str, tuple[bytes, str | None]]:
-    """Return every document of a tree and its owner, by id."""
+    """Return every document of a tree and its owner, by identity."""
     return {
         _id(document): (encode_document(document), owners.of(document))
         for document, _ in _documents(tree)
@@ -338,7 +338,7 @@ def _finding(found: Diagnostic) -> tuple[str, Span, str]:
 
 
 def _labelled(tree: PolicyTree, owners: Owners) -> PolicyTree:
-    """A live tree with its places as ``merge`` names those of others."""
+    """Return a live tree with file names as ``merge`` writes those of others."""
     return _tree(
         (document, _named(source, _LIVE) if owners.of(document) is None else source)
         for document, source in _documents(tree)

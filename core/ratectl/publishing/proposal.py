@@ -96,7 +96,7 @@ class Proposal:
     def is_live(self) -> bool:
         """True if publishing would change nothing: the same bytes are live, with the same owners.
 
-        A live generation that cannot be read, or must not be continued, is written anew.
+        A live generation that cannot be read, or must not be continued, is written again.
         """
         head = self.base.head
         if head is None or self.base.fresh or self.reowned or self.live is None:
@@ -214,7 +214,7 @@ class Approval:
             summary=of.summary,
             signer=of.signer,
             beside=of.beside,
-            anew=of.is_live,
+            rewrite=of.is_live,
         )
 
 

@@ -1,9 +1,9 @@
 """Saved plans: publications decided on now and applied later, if nothing was published meanwhile.
 
-A plan holds all that it would publish, so that what was reviewed is what goes live, whatever has
-become of the files since. It is bound to the environment and to the generation that it was compared
-with. It is no credential: who may apply it may publish anything. A checksum tells whether a file is
-as it was saved; it is no signature: who can change the one can work out the other.
+A plan holds everything that it would publish, so the reviewed policies go live even if the files
+have changed since. It is bound to the environment and to the generation that it was compared with.
+It is no credential: a user who may apply it may publish anything. Its checksum detects damage; it
+is no signature, since an attacker who changes the plan can compute it.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _FIELDS: Final = {
 _MAX_PLAN: Final = 1024**3
 """Bytes of a saved plan: four times what a bundle may have."""
 _NAMED: Final = 5
-"""Generations named, at most, that a plan did not know of."""
+"""Later generations named, at most, in a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The head that a plan was compared with."""
+    """Head that a plan was compared with."""
 
     generation: int
     bundle: str
@@ -65,21 +65,21 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class SavedPlan:
-    """See the module. ``policies`` and ``origins`` are bytes as bundles have them."""
+    """A plan. ``policies`` and ``origins`` are bytes as in bundles."""
 
     created: str
     """ISO 8601, UTC."""
     source: str
-    """Where the policies were read, for people."""
+    """Path of the policies, for titles."""
     environment: str | None
-    """None: nothing had been published yet."""
+    """Identity of the environment; None if nothing had been published."""
     base: Base | None
     provenance: Provenance
     policies: bytes
     origins: bytes | None
     beside: Beside
     moved: Moved | None
-    """Where only a set is published."""
+    """Documents that the set leaves, removes and takes over; None for a whole tree."""
 
     def encoded(self) -> EncodedTree:
         """Return the tree that it would publish.
@@ -99,7 +99,7 @@ class SavedPlan:
         return Merged(name, tree, tree, self.beside.owners or Owners(), moved)
 
     def encode(self) -> bytes:
-        """The text of a file: JSON, a line for each field."""
+        """Return the text of a file: JSON, a line for each field."""
         value = {
             "apiVersion": _API,
             "kind": _KIND,
@@ -127,7 +127,7 @@ class SavedPlan:
     def decode(cls, data: bytes) -> Self:
         """Read a saved plan.
 
-        :raises BundleError: it is none, of another version, or was changed since it was saved.
+        :raises BundleError: it is no plan, of another version, or was changed since it was saved.
         """
         try:
             return cls._of(_intact(data))
@@ -155,16 +155,16 @@ class SavedPlan:
 
 
 def checksum(value: dict[str, Any]) -> str:
-    """SHA-256 of all that a plan says, in hex, however it is laid out."""
+    """Return the SHA-256 of all fields of a plan, in hexadecimal, independent of its layout."""
     said = {name: each for name, each in value.items() if name != _SUM}
     return digest(json.dumps(said, sort_keys=True, separators=(",", ":")).encode())
 
 
 def _intact(data: bytes) -> dict[str, Any]:
-    """The fields of a plan, as they were saved.
+    """Return the fields of a plan as they were saved.
 
-    :raises BundleError: they are others.
-    :raises ValueError, TypeError, RecursionError: it is no JSON, or not of fields.
+    :raises BundleError: they were changed since, or are of another version.
+    :raises ValueError, TypeError, RecursionError: it is no JSON object.
     """
     value = json.loads(data)
     if not isinstance(value, dict):
@@ -213,7 +213,7 @@ def _provenance(value: object) -> Provenance:
 
 
 def is_plan(head: bytes) -> bool:
-    """Whether a file that begins so is meant as a saved plan: no file of policies does."""
+    """Return True if a file with this beginning is a saved plan: no policy file begins so."""
     begins = head.lstrip()
     return begins.startswith(b"{") and b'"kind": "SavedPlan"' in begins[:200]
 
@@ -262,9 +262,9 @@ def save_plan(
 
 
 def still_live(store: Store, plan: SavedPlan) -> Live:
-    """The head, if it is the one that the plan was compared with, or what the plan asks for.
+    """Return the head if the plan was compared with it, or if it has the content of the plan.
 
-    :raises Conflict: it is another one, or of another environment; says what moved.
+    :raises Conflict: another generation is live, or it is another environment.
     """
     found = read_environment(store)
     environment = found.id if found else None
@@ -286,7 +286,7 @@ def _elsewhere(plan: SavedPlan, environment: str | None, url: str) -> str:
 
 
 def _moved(store: Store, plan: SavedPlan, now: Live) -> str:
-    """Whatever was published since, newest first."""
+    """Return a text about the generations since the plan, newest first."""
     base = plan.base.generation if plan.base else 0
     compared = f"it was compared with generation {base}" if base else "it is for an empty store"
     if now.head is None:

@@ -1,8 +1,8 @@
-"""The files that a generation was written in: kept beside its bundle, with their comments.
+"""Source files of a generation: kept beside its bundle, with their comments.
 
-Agents never fetch them, and nothing is enforced that is said only there. What comes out of a store
-is not trusted: a file counts only while it says what the bundle says, and only under a name that a
-folder of policies may hold.
+Agents never fetch them, and they have no effect on decisions. Files from a store are not trusted: a
+file counts only if it equals the bundle in content, and has a name that a folder of policies may
+hold.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ __all__ = ["Beside", "Documents", "FileNames", "PolicyFile", "intact", "is_safe"
 
 _FORMAT: Final = 1
 _UNNAMED: Final = "policies.yaml"
-"""For what came through a pipe, or under a name that no folder of policies may hold."""
+"""Name of standard input, and of files with a name that no folder of policies may hold."""
 
 _MAX_NAME: Final = 255
 _MAX_PATH: Final = 3_000
-"""Bytes: of a name, and of a path, which must fit below some folder."""
+"""Most bytes of a name, and of a path."""
 
 
 class PolicyFile(NamedTuple):
-    """A file of policies: ``path`` is relative, with slashes, to what was applied."""
+    """A file of policies; ``path`` is relative to the applied folder, with slashes."""
 
     path: str
     text: str
     set: str | None = None
-    """The set that it was applied with."""
+    """Set that the file was applied with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """Files of policies, in the order in which they were read."""
+    """Files of policies, in reading order."""
 
     files: tuple[PolicyFile, ...]
 
     @classmethod
     def read(cls, given: str, loaded: Loaded, owner: str | None = None) -> Self:
-        """Those of valid policies that were read at ``given``, a path or ``-``, for a set."""
+        """Return the files of valid policies, read from a path or ``-``. ``owner``: their set."""
         names = FileNames()
         root = printable(str(PurePath(given)))
         below = "" if root == "." else f"{root.rstrip('/')}/"
@@ -72,18 +72,18 @@ class Documents:
         return cls(tuple(found))
 
     def beside(self, others: Self, name: str) -> Self:
-        """These, of set ``name``, together with those of everybody else."""
+        """Return these files, of set ``name``, and the files that other sets have in ``others``."""
         return type(self)((*self.files, *(file for file in others.files if file.set != name)))
 
     def data(self) -> list[dict[str, str | None]]:
-        """As JSON."""
+        """Return the files as JSON data."""
         return [file._asdict() for file in self.files]
 
     @classmethod
     def of(cls, data: Iterable[dict[str, Any]]) -> Self:
-        """What ``data`` said.
+        """Read the data that ``data`` returned.
 
-        :raises TypeError, ValueError: it did not.
+        :raises TypeError, ValueError: they are other data.
         """
         if not isinstance(data, list) or not all(isinstance(each, dict) for each in data):
             raise TypeError("documents are a list of files")
@@ -98,7 +98,7 @@ class Documents:
         return cls(files)
 
     def encode(self) -> bytes | None:
-        """Compressed bytes; None where there is more than a store should keep."""
+        """Return compressed bytes; None if they are more than a store should keep."""
         value = {"format": _FORMAT, "files": self.data()}
         text = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
         return None if len(text) > MAX_BUNDLE_BYTES else zlib.compress(text)
@@ -107,7 +107,7 @@ class Documents:
     def decode(cls, data: bytes) -> Self:
         """Read compressed bytes.
 
-        :raises BundleError: they are not such files, or hold more than ``encode`` writes.
+        :raises BundleError: they are no such files, or larger than ``encode`` writes.
         """
         unpacking = zlib.decompressobj()
         try:
@@ -123,17 +123,17 @@ class Documents:
 
 
 def read_documents(store: Store, entry: HistoryEntry) -> Documents:
-    """The files of a generation; none where they are not kept, or cannot be read."""
+    """Return the files of a generation; none if they are not kept, or unreadable."""
     if entry.documents is not None:
         try:
             return Documents.decode(read_blob(store, entry.documents))
         except (NotFound, BundleError):
-            pass  # comments are a comfort, never a condition
+            pass  # comments are helpful, not required
     return Documents(())
 
 
 def is_safe(path: str) -> bool:
-    """Whether a path leads nowhere but below the folder that it is put to, and is read there."""
+    """Return True if a path stays below its folder, and its file would be read as policies."""
     parts = path.split("/")
     return (
         path.isprintable()
@@ -145,15 +145,15 @@ def is_safe(path: str) -> bool:
 
 
 class Beside(NamedTuple):
-    """What is kept beside a bundle, for people: agents do not fetch it."""
+    """Data kept beside a bundle: agents do not fetch them."""
 
     documents: Documents | None = None
-    """The files that the tree was written in."""
+    """Source files of the tree."""
     owners: Owners | None = None
-    """Who owns what; None where nobody owns anything."""
+    """Owners of documents; None if there are none."""
 
     def encode(self) -> tuple[bytes | None, bytes | None]:
-        """The bytes of both; None where there is nothing to keep."""
+        """Return the bytes of both; None for a missing one."""
         return (
             self.documents.encode() if self.documents else None,
             self.owners.encode() if self.owners else None,
@@ -161,9 +161,9 @@ class Beside(NamedTuple):
 
 
 class FileNames:
-    """Names for files below one folder, none of which is in the way of another.
+    """Names of files below one folder, without collisions.
 
-    Those that differ in capitals only are one name to some file systems.
+    Names that differ only in capitals collide: some file systems do not tell them apart.
     """
 
     def __init__(self) -> None:
@@ -171,9 +171,9 @@ class FileNames:
         self._folders: set[str] = set()
 
     def take(self, wanted: str, *, otherwise: str) -> str:
-        """The name that is wanted, or ``otherwise`` if that cannot be; with a number if needed.
+        """Return the wanted name, or ``otherwise`` if it is unsafe; with a number if it is taken.
 
-        ``otherwise`` is safe, and in no folder.
+        ``otherwise`` is safe, and has no folder.
         """
         wanted = wanted if is_safe(wanted) and not self._below_a_file(wanted) else otherwise
         stem, dot, suffix = wanted.rpartition(".")
@@ -185,7 +185,7 @@ class FileNames:
         return name
 
     def free(self, name: str) -> bool:
-        """Whether nothing is in the way of a file of this name."""
+        """Return True if a file can have this name."""
         folded = name.casefold()
         taken = folded in self._files or folded in self._folders
         return not taken and not self._below_a_file(name)
@@ -203,7 +203,7 @@ def _folders(path: str) -> Iterable[str]:
 
 
 def intact(files: Sequence[PolicyFile], tree: PolicyTree) -> tuple[list[PolicyFile], PolicyTree]:
-    """The files that say nothing but what ``tree`` says, and what they leave to be said."""
+    """Return the files whose documents are all in ``tree``, and the rest of the tree."""
     missing = dict(tree.policies)
     exceptions = Counter(map(encode_document, tree.exceptions))
     names = FileNames()
@@ -227,7 +227,7 @@ def intact(files: Sequence[PolicyFile], tree: PolicyTree) -> tuple[list[PolicyFi
 
 
 def _readable(loaded: Loaded) -> bool:
-    """Whether every document of the file was read; it may hold none."""
+    """Return True if every document of the file was read; there may be none."""
     return all(
         found.severity != "error" or found.code == codes.NO_POLICIES for found in loaded.diagnostics
     )

@@ -1,7 +1,7 @@
-"""Rollouts: a candidate is tried by some agents beside the live generation, then by more, or none.
+"""Rollouts: some agents try a candidate while others run the live generation; then more, or none.
 
-``steps`` writes what happens, each step one compare-and-swap; ``judge`` says how the agents that
-take part fare; ``controller`` watches them, and goes on, or aborts, by itself.
+``steps`` writes each step in one compare-and-swap; ``judge`` compares the agents that take part
+with the others; ``controller`` watches them, and advances or aborts the rollout.
 """
 
 from ratectl.rollout.controller import Controlling, Progress

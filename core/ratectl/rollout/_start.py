@@ -47,20 +47,20 @@ def start(
     signer: Signer | None = None,
     beside: Beside | None = None,
 ) -> HistoryEntry | None:
-    """Publish ``tree`` as a candidate beside the live generation; None when that says the same.
+    """Publish ``tree`` as a candidate beside the live generation; None if that has equal content.
 
-    ``mode``: whether agents that take part enforce it, or every agent evaluates it as well and
-    enforces nothing of it (``terms`` say nothing then).
+    ``mode``: ``enforce``: the agents that take part enforce it. ``shadow``: every agent evaluates
+    it, and no agent enforces it; ``terms`` have no effect.
 
-    :raises UsageError: nothing is live, or the terms cannot be gone by.
+    :raises UsageError: nothing is live, or the terms are out of range.
     :raises Conflict: somebody published since ``base``, or another rollout is under way.
-    :raises Untrusted: ``signer`` must not repeat what is live.
+    :raises Untrusted: ``signer`` must not repeat the live head.
     :raises OutcomeUnknown: as for ``publish``.
     """
     terms.check()
     base = publishing_base(store, signer, base)
     if base.head is None:
-        raise UsageError("nothing is live that a candidate could be tried beside: publish it")
+        raise UsageError("a rollout needs a live generation, and there is none: publish first")
     if signer is not None:
         must_continue(base)
     no_rollout(base)
@@ -88,7 +88,7 @@ def start(
 
 
 def _id_for(agents: Sequence[str], percent: float) -> str:
-    """An id by which somebody is in the first stage, and not everybody, if that can be."""
+    """Return an id for which some agents are in the first stage and some are not, if possible."""
     fresh = _fresh_id()
     left = 1 if percent < EVERYBODY and len(agents) > 1 else 0
     for _ in range(_HASHES // max(1, len(agents))):

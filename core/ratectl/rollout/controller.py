@@ -1,7 +1,7 @@
-"""The controller of a rollout: watches over it from stage to stage, and ends it.
+"""Controller of a rollout: watches each stage, starts the next one, and ends the rollout.
 
-Whoever controls says so by a key under a lease. Agents that are to take part do so only while that
-key is there: without anybody who would notice that a candidate is bad, nobody new tries it.
+A controller writes a key under a lease. Agents join a rollout only while that key exists: without a
+controller that would notice a bad candidate, no further agent tries it.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _ANYBODY: Final = "waiting for any agent to try it"
 
 
 class Progress(NamedTuple):
-    """How a rollout stands."""
+    """State of a rollout at one moment."""
 
     record: RolloutRecord
     verdict: Verdict | None
-    """None before anybody looked, while another controller may be there, and while the store is out
-    of reach."""
+    """None before the first look, while another controller may exist, and while the store does not
+    answer."""
     seconds: float
-    """Since the stage began, or was begun anew."""
+    """Seconds since the stage began, or started again."""
     waiting: str
-    """Why it does not go on, like ``waiting for enough requests``; empty where it does."""
+    """Why it does not go on, like ``waiting for enough requests``; empty if it does."""
 
 
 class Controlling:
-    """Controls one rollout, for as long as ``run`` runs."""
+    """Controls one rollout while ``run`` runs."""
 
     def __init__(
         self,
@@ -66,17 +66,17 @@ class Controlling:
         self._sleep = sleep
         self._judge = Judge(record)
         self._since = clock()
-        """When the stage began: with everybody in it that is to take part."""
+        """Time at which the stage began: when all agents that belong to it had joined."""
         self._tried = False
-        """Whether any agent has taken part at all."""
+        """True once any agent has taken part."""
         self._presence = Presence(store, record.id, clock)
 
     def run(self, seconds: float | None = None) -> RolloutRecord:
-        """Control until the rollout is over, or the time is up; returns how it stands then.
+        """Control the rollout until it is over, or ``seconds`` have passed; return its record.
 
-        A store that is out of reach is waited for: what cannot be seen does not go on.
+        While the store does not answer, the rollout does not go on.
 
-        :raises Conflict: somebody else controls it, or its terms were changed.
+        :raises Conflict: another controller has it, or its terms were changed.
         """
         ends = None if seconds is None else self._clock() + seconds
         try:
@@ -100,7 +100,7 @@ class Controlling:
         except Deposed as deposed:
             raise Conflict(str(deposed)) from None
         except (Conflict, OutcomeUnknown):
-            pass  # it was changed meanwhile, or may have been: look again
+            pass  # the record was changed meanwhile, or may have been: look again
         except StoreError as error:
             self._tell(self._progress(None, str(error)))
         return self._record
@@ -129,7 +129,7 @@ class Controlling:
             abort(self._store, rollout, _BY, verdict.trouble, self._signer)
             self._record = read_rollout(self._store, self._record.generation).record
         self._tell(self._progress(verdict, waiting))
-        # Whoever was suspended in between would go on by what was true then.
+        # If this process was suspended in between, the verdict is too old.
         if not waiting and self._clock() - looked < _FRESH_SECONDS:
             self._go_on(rollout, stage)
 
@@ -146,7 +146,10 @@ class Controlling:
         self._judge.begin_stage()
 
     def _waiting(self, verdict: Verdict, stage: int) -> str:
-        """What it takes to go on; a stage begins when everybody is in it, and after a pause."""
+        """Return why the stage does not end yet; empty if it does.
+
+        Its time starts again while agents are missing, and after a pause.
+        """
         record = self._record
         missing = verdict.missing
         if record.state == "paused" or missing:
@@ -163,13 +166,16 @@ class Controlling:
         if last and not self._tried:
             return _ANYBODY
         if self._clock() - self._since < record.bake_seconds:
-            return "waiting for this stage to have lasted long enough"
+            return "waiting for the end of this stage's time"
         if verdict.joined and verdict.candidates.requests < record.min_requests:
             return "waiting for enough requests"
         return self._uncompared(verdict, record.stages[stage + 1 :])
 
     def _uncompared(self, verdict: Verdict, following: Sequence[float]) -> str:
-        """Why it has to be compared first; before everybody has it, that was done at least once."""
+        """Return why a comparison is still missing; empty if it is not.
+
+        At least one comparison is needed before all agents run the candidate.
+        """
         if self._judge.compared or not Terms.said(self._record).compares:
             return ""
         if verdict.joined and verdict.others.agents:

@@ -1,4 +1,4 @@
-"""What a candidate in shadow would have decided otherwise, over all agents."""
+"""Decisions that a candidate in shadow would have made differently, over all agents."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _By = tuple[str, str]
 
 
 class Differences(NamedTuple):
-    """In requests, since each agent began to evaluate the candidate."""
+    """Numbers of requests since each agent began to evaluate the candidate."""
 
     agents: int
-    """That evaluate it."""
+    """Agents that evaluate it."""
     requests: int
     newly_refused: int
-    """Let pass, and the candidate would have refused."""
+    """Allowed requests that the candidate would have refused."""
     newly_allowed: int
-    """Refused, and the candidate would have let pass."""
+    """Refused requests that the candidate would have allowed."""
     limits: Sequence[tuple[_By, tuple[int, int]]]
-    """(scope, limit) of whichever refused, with both numbers; most first."""
+    """(scope, limit) that refused, with (newly refused, newly allowed); largest sum first."""
 
     @classmethod
     def of(cls, rollout: RolloutRecord, usage: Sequence[UsageRecord]) -> Self:
-        """Add up what agents report of a rollout's candidate."""
+        """Add up the agents' reports of a rollout's candidate."""
         found = [
             each.beside
             for each in usage

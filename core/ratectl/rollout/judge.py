@@ -1,7 +1,7 @@
-"""How the agents that take part in a rollout fare, beside those that do not.
+"""Judge of a rollout: compares the agents that take part with those that do not.
 
-Judged by what agents report: their own records, and signs of life with what they have decided.
-Times are the judge's own (monotonic), so it does not matter whose clock is right.
+Decisions use the agents' reports (their records, and signs of life with counts of requests) and the
+judge's own monotonic clock, so wrong clocks of agents do not matter.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 __all__ = ["Group", "Judge", "Verdict"]
 
 _LATE_SECONDS: Final = 4.0
-"""A report may come so much later than two intervals after the last one."""
+"""A report is late this long after two report intervals."""
 
 _LEAST_PATIENCE: Final = 8.0
-"""Nobody is given less time than that, however often it reports."""
+"""Shortest silence that counts as a death, for agents with short report intervals."""
 
 _ERRORS: Final = 4.0
-"""Standard errors by which shares have to differ as well: less is chance, looked at so often."""
+"""Standard errors that two shares must differ by, besides the band: with so many looks, a smaller
+difference may be chance."""
 
 _FEW: Final = 50
-"""Requests that say nothing yet about a share of them."""
+"""Least number of requests to compare a share of."""
 
 _BLIND_SECONDS: Final = 3.0
-"""Who has not looked for so long cannot tell who was silent meanwhile."""
+"""After so long without a look, the judge cannot tell which agents were silent meanwhile."""
 
 
 class Group(NamedTuple):
-    """Agents of one kind, and what they have decided since this stage began."""
+    """Agents with or without the candidate, and their decisions since this stage began."""
 
     agents: int = 0
     requests: int = 0
@@ -44,53 +45,53 @@ class Group(NamedTuple):
 
     @property
     def share(self) -> float | None:
-        """Refused, in percent; None where nothing was decided."""
+        """Refused requests in percent; None without requests."""
         return 100 * self.refused / self.requests if self.requests else None
 
 
 class Verdict(NamedTuple):
-    """How it stands."""
+    """Result of one look at the agents' reports."""
 
     trouble: str | None
-    """Why it must not go on; None where nothing speaks against it."""
+    """Why the rollout must be aborted; None if there is no reason."""
     expected: Sequence[str]
-    """Agents that are to take part and are there."""
+    """Agents that report and belong to this stage."""
     joined: Sequence[str]
-    """Those of them that do."""
+    """Agents that run the candidate."""
     unheard: Sequence[str]
-    """Those of these of whom nobody knows whether they live: after a time of not looking."""
+    """Joined agents not heard from since polling resumed."""
     candidates: Group
     others: Group
 
     @property
     def missing(self) -> list[str]:
-        """Agents that are to take part and do not."""
+        """Agents that belong to this stage and have not joined."""
         return sorted(set(self.expected) - set(self.joined))
 
 
 @dataclass(slots=True)
 class _Agent:
-    """What is known of one agent."""
+    """The judge's memory of one agent."""
 
     heard: float
-    """When its last report was seen."""
+    """Time at which its last report was seen."""
     interval: float = 2.0
     """Seconds between its reports."""
     report: tuple[str, str] | None = None
-    """When it began to count, and when it last reported."""
+    """When it began to count, and when it last reported (its own times)."""
     unheard: bool = True
-    """Whether no report of it was seen to come since somebody has been looking."""
+    """True until a new report is seen, after the first look and after a gap between looks."""
     counting: bool = False
-    """Whether ``before`` is of this stage."""
+    """True if ``before`` is of this stage."""
     before: tuple[int, int] = (0, 0)
-    """Requests and refusals when the stage began."""
+    """Numbers of requests and refusals when the stage began."""
     joined: bool = False
     requests: int = 0
     refused: int = 0
 
 
 class Judge:
-    """Looks at reports again and again, and remembers what it needs to compare them."""
+    """Judges a rollout by repeated looks at the reports, and remembers what it compares."""
 
     def __init__(self, rollout: RolloutRecord) -> None:
         self._id = rollout.id
@@ -100,12 +101,12 @@ class Judge:
         self._known: dict[str, _Agent] = {}
         self._looked: float | None = None
         self.compared = False
-        """Whether there was enough to compare by, in this stage."""
+        """True once there were enough requests to compare in this stage."""
         self._trouble: str | None = None
-        """What was found once is not forgotten, whatever becomes of who caused it."""
+        """First reason to abort. It stays, even if the agent that caused it disappears."""
 
     def begin_stage(self) -> None:
-        """Count from now on."""
+        """Start the counts of a new stage."""
         self.compared = False
         for agent in self._known.values():
             agent.counting, agent.requests, agent.refused = False, 0, 0
@@ -117,7 +118,7 @@ class Judge:
         agents: Sequence[AgentRecord],
         beats: Sequence[Beat],
     ) -> Verdict:
-        """Judge by the reports at ``now`` (monotonic seconds) in a stage of so many percent."""
+        """Judge by the reports at ``now`` (monotonic seconds), in a stage of ``percent``."""
         blind = self._looked is None or now - self._looked > _BLIND_SECONDS
         self._looked = now
         reports = {each.id: each for each in beats}
@@ -148,7 +149,7 @@ class Judge:
         agent.interval = record.interval
         joined = record.rollout == self._id
         if joined != agent.joined:
-            # What it decided on the other side says nothing about this one.
+            # Its earlier decisions belong to the other group.
             agent.joined, agent.counting, agent.requests, agent.refused = joined, False, 0, 0
             agent.heard = now
         if beat is None or (joined and beat.generation != self._generation):
@@ -169,13 +170,16 @@ class Judge:
         return None
 
     def _death(self, there: set[str], now: float) -> str | None:
-        """One that takes part and went silent. Who signs off in good order does so in time."""
+        """Return the problem of a joined agent that went silent; None if there is none.
+
+        An agent that ends normally removes its records in time.
+        """
         for name, agent in self._known.items():
             silent = now - agent.heard
             patience = max(_LEAST_PATIENCE, 2 * agent.interval + _LATE_SECONDS)
             if agent.joined and silent > patience:
                 gone = "" if name in there else ", and is gone"
-                return f"{name} took it, was not heard of for {silent:.0f} s{gone}"
+                return f"{name} took it, and has not reported for {silent:.0f} s{gone}"
         return None
 
     def _difference(self, candidates: Group, others: Group) -> str | None:
@@ -202,6 +206,6 @@ class Judge:
 
 
 def _chance(one: Group, other: Group) -> float:
-    """By how many points two shares may well differ that are the same."""
+    """Return the difference in percentage points that two equal shares may show by chance."""
     share = (one.refused + other.refused) / (one.requests + other.requests)
     return 100 * _ERRORS * math.sqrt(share * (1 - share) * (1 / one.requests + 1 / other.requests))

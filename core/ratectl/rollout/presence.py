@@ -1,4 +1,4 @@
-"""Being in control of a rollout: a key under a lease, which agents watch."""
+"""Presence of a rollout's controller: a key under a lease, which agents watch."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _RENEW_SECONDS: Final = 3.0
 
 
 class Deposed(Exception):
-    """Somebody else is in control, or nobody can be."""
+    """Raised when another controller has the rollout, or its terms were changed."""
 
 
 def controller_of(store: Store, rollout: str | None = None) -> Controller | None:
-    """Who is in control of a rollout (by its id; None for any) now, as far as anybody can tell."""
+    """Return the present controller of a rollout (by id; None for any); None if there is none."""
     item = store.get(CONTROLLER)
     found = None if item is None else _read(item)
     return found if found is not None and rollout in (None, found.rollout) else None
@@ -41,7 +41,7 @@ def _read(item: Item) -> Controller | None:
 
 
 class Presence:
-    """Keeps the key there, from ``keep`` to ``leave``."""
+    """Holds the controller's key, from the first ``keep`` until ``leave``."""
 
     def __init__(self, store: Store, rollout: str, clock: Callable[[], float]) -> None:
         self._store = store
@@ -58,10 +58,12 @@ class Presence:
         self._tried_until = clock() + LEASE_SECONDS + 1
 
     def keep(self) -> bool:
-        """Call every second or so. True while in control; False while another one may be dead.
+        """Claim or renew the key; to be called about every second. Return True while in control.
 
-        :raises Deposed: somebody else is in control, for longer than a dead one could be.
-        :raises StoreError: nobody can tell now.
+        False while another controller has the key, which may be dead (its lease has not ended yet).
+
+        :raises Deposed: another controller has the key for longer than the lease of a dead one.
+        :raises StoreError: the store does not answer.
         """
         now = self._clock()
         if self._lease is not None:
@@ -78,22 +80,22 @@ class Presence:
         return False
 
     def doubt(self) -> str:
-        """What ``keep`` waits for where it is false.
+        """Return a text about what ``keep`` waits for while it returns False.
 
-        :raises StoreError: nobody can tell now.
+        :raises StoreError: the store does not answer.
         """
-        who = controller_of(self._store) or "another controller"
-        return f"waiting to see whether {who} is still there, which controls it"
+        who = controller_of(self._store) or "another process"
+        return f"waiting to see if its controller, {who}, is still alive"
 
     def leave(self) -> None:
-        """Give the key up; if the store is out of reach, it goes by itself."""
+        """Delete the key; if the store does not answer, the key ends with its lease."""
         if self._lease is not None:
             with suppress(StoreError):
                 self._lease.revoke()
 
     def _claim(self) -> bool:
         item = self._store.get(CONTROLLER)
-        # One's own is left from a write whose reply was lost: under a lease that nobody renews.
+        # This controller's own key, from a write whose reply was lost, has a lease without renewal.
         free = item is None or self._is_mine(item)
         if not free:
             return False

@@ -1,4 +1,7 @@
-"""What can happen to a rollout; each step is one compare-and-swap of head and record."""
+"""Steps of a rollout: start, advance, pause, promote, abort.
+
+Each step is one compare-and-swap of the head and the rollout's record.
+"""
 
 from __future__ import annotations
 
@@ -37,32 +40,34 @@ __all__ = [
 ]
 
 STAGES: Final = (25.0, 50.0, EVERYBODY)
-"""Percent of all agents that take part, stage by stage, after the first."""
+"""Default stages after the first one: percent of all agents that take part."""
 
 
 class Terms(NamedTuple):
-    """What a candidate has to get through."""
+    """Conditions that a candidate has to meet in each stage."""
 
     stages: Sequence[float]
-    """Percent of all agents, growing."""
+    """Percent of all agents, in growing order."""
     bake_seconds: float = 60.0
+    """Shortest time of a stage."""
     min_requests: int = 100
+    """Least number of requests in a stage."""
     band: float | None = 5.0
-    """Percentage points."""
+    """Largest allowed difference of refused shares, in percentage points; None: no comparison."""
 
     @property
     def compares(self) -> bool:
-        """Whether those that run it are compared with others, before everybody does."""
+        """True if agents with the candidate are compared with others before all run it."""
         return self.band is not None and self.min_requests > 0
 
     @classmethod
     def said(cls, record: RolloutRecord) -> Terms:
-        """Those that a rollout began with."""
+        """Return the terms in a rollout's record."""
         return cls(record.stages, record.bake_seconds, record.min_requests, record.band)
 
     @classmethod
     def of(cls, stages: Sequence[float], **others: float | None) -> Terms:
-        """Terms with the usual stages after the first, where only that is given.
+        """Return terms; a single stage is followed by the default ones.
 
         :raises UsageError: the stages do not grow, or a value is out of range.
         """
@@ -73,7 +78,7 @@ class Terms(NamedTuple):
         return terms
 
     def check(self) -> None:
-        """:raises UsageError: nobody can go by these."""
+        """:raises UsageError: the stages do not grow, or a value is out of range."""
         if not self.stages or any(not 0.01 <= each <= 100 for each in self.stages):
             raise UsageError("a stage is a share of all agents, from 0.01% to 100%")
         if any(two <= one for one, two in zip(self.stages, self.stages[1:], strict=False)):
@@ -86,7 +91,7 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Underway:
-    """A rollout as read, and the revisions to compare it by."""
+    """A rollout as read, with the revisions to compare in the next step."""
 
     live: Live
     record: RolloutRecord
@@ -110,9 +115,9 @@ class Underway:
 
     @property
     def stage(self) -> int:
-        """The stage that it is in, by what the head says, which may be signed.
+        """Index of the current stage, by the head, which may be signed (the record is not).
 
-        :raises Conflict: the rollout is over, or its terms are not those that it began with.
+        :raises Conflict: the rollout is over, or its terms were changed since it began.
         """
         candidate = self.candidate
         if self.record.terms != candidate.terms or candidate.percent not in self.record.stages:
@@ -124,7 +129,7 @@ class Underway:
 
 
 def read_rollout(store: Store, generation: int | None = None) -> Underway:
-    """The rollout of a generation (by default, the one under way, or else the last there was).
+    """Return the rollout of a generation (default: the one under way, else the latest).
 
     :raises NotFound: there is none.
     """
@@ -149,7 +154,7 @@ def read_rollout(store: Store, generation: int | None = None) -> Underway:
 
 
 def _stand_in(base: int, candidate: Candidate) -> RolloutRecord:
-    """For a record that was lost: enough to end the rollout by."""
+    """Return a record in place of a lost one, with enough content to end the rollout."""
     return RolloutRecord(
         id=candidate.rollout,
         generation=candidate.generation,
@@ -170,7 +175,7 @@ def advance(
 ) -> None:
     """Begin the next stage.
 
-    ``compared``: whether there was enough to compare by in this one.
+    ``compared``: True if there were enough requests to compare in this stage.
 
     :raises Conflict: the rollout or the head was changed meanwhile.
     """
@@ -201,7 +206,7 @@ def promote(
 def abort(
     store: Store, rollout: Underway, by: str, reason: str, signer: Signer | None = None
 ) -> None:
-    """Have everybody go back to the live generation.
+    """Make all agents go back to the live generation.
 
     :raises Conflict: the rollout or the head was changed meanwhile.
     """
@@ -230,7 +235,7 @@ def pause(store: Store, rollout: Underway, by: str, reason: str) -> None:
 
 
 def resume(store: Store, rollout: Underway, by: str) -> None:
-    """Go on.
+    """Continue after ``pause``.
 
     :raises Conflict: the rollout is over, or was changed meanwhile.
     """

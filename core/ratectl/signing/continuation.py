@@ -1,12 +1,13 @@
-"""Continuing a record of the store: a signer repeats only what it can prove.
+"""Continuation of a signed record: the checks before a signer repeats content of the store.
 
-To sign a record is to say every word of it. Before a signer repeats words of a record in the next
-one, it asks here: the record must carry a signature of this very key, for this environment, and no
-agent may have obeyed a newer one. A record that fails is not continued. The next one starts afresh:
-it repeats nothing, and its numbers do not depend on what anybody may have written.
+A signer is responsible for everything that it signs. So before it repeats content of a stored
+record in the next one, these checks must pass: the record has a signature of the signer's own key,
+for this environment, and no agent has obeyed a newer record. A record that fails is not continued.
+The next one starts afresh: it repeats nothing, and its numbers do not depend on data that others
+may have written.
 
-A fresh sequence is a time in milliseconds, so that it beats everything signed before. A signer has
-no memory: only agents' reports tell it of an old record that was put back.
+A fresh sequence is the time in milliseconds, so it is higher than everything signed before. A
+signer keeps no state: it notices an old record that was put back only by the agents' reports.
 """
 
 from __future__ import annotations
@@ -41,27 +42,27 @@ __all__ = [
 ]
 
 _BELIEVED_MS: Final = 86_400_000
-"""Agents' reports are not signed. To a signer, a sequence more than a day ahead does not count:
-once such a number is signed and obeyed, no fresh start that does not know of it
-wins until its time."""
+"""Agents' reports are not signed, so a signer ignores a reported sequence more than a day ahead.
+If it signed such a number, a later fresh start that does not know of it would be refused as older
+until that time has come."""
 
 
 class Signable(Protocol):
     """A record that may carry a signature."""
 
     KIND: ClassVar[str]
-    """Kind of the record, as signatures name it: none is valid for another kind."""
+    """Kind of the record; a part of what is signed, so no signature is valid for another kind."""
 
     @property
     def signature(self) -> str | None:
         """Ed25519, in base64; None for an unsigned record."""
 
     def signed_part(self) -> dict[str, Any]:
-        """Return everything that a signature covers."""
+        """Return the content that a signature covers."""
 
 
 class Numbered(Signable, Protocol):
-    """A record of one key, each version of which has a higher sequence than the one before."""
+    """A signable record of one key. Each version has a higher sequence than the one before."""
 
     KEY: ClassVar[str]
     REPORTED: ClassVar[str]
@@ -73,7 +74,7 @@ class Numbered(Signable, Protocol):
 
 
 def ensure_environment(store: Store) -> Environment:
-    """Return the store's identity; a store that has none gets one now."""
+    """Return the store's identity; write one if the store has none."""
     for _ in range(2):
         item = store.get(ENVIRONMENT)
         if item is not None:
@@ -106,7 +107,7 @@ def signature(store: Store, signer: Signer | None, record: Signable) -> str | No
 
 
 def doubt(store: Store, signer: Signer, record: Signable) -> str | None:
-    """Return why ``signer`` must not repeat what a record of the store says; None where it may.
+    """Return why ``signer`` must not repeat a stored record; None if it may.
 
     :raises Untrusted: the key is for another environment, or the store has lost its identity.
     """
@@ -119,7 +120,7 @@ def doubt(store: Store, signer: Signer, record: Signable) -> str | None:
 
 
 def doubt_newest(store: Store, signer: Signer, record: Numbered, revision: int) -> str | None:
-    """Return why ``signer`` must not continue a record, read at ``revision``; None where it may.
+    """Return why ``signer`` must not continue a record, read at ``revision``; None if it may.
 
     :raises Untrusted: as for ``doubt``.
     """
@@ -127,9 +128,10 @@ def doubt_newest(store: Store, signer: Signer, record: Numbered, revision: int) 
 
 
 def _outrun(store: Store, record: Numbered, revision: int) -> str | None:
-    """Return by how much agents are ahead of a record; None if they are not.
+    """Return the problem of a record that is older than what agents have obeyed; None if it is not.
 
-    A record that was replaced since it was read is not judged: comparing revisions finds that out.
+    A record that was replaced since it was read is no problem here: the later compare-and-swap
+    fails for it.
     """
     newest = _newest_believed(_reported(store, record.REPORTED))
     if newest <= record.sequence:
@@ -146,14 +148,14 @@ def _outrun(store: Store, record: Numbered, revision: int) -> str | None:
 def fresh_sequence(
     store: Store, kind: type[Numbered], signer: Signer | None, old: Numbered | None
 ) -> int:
-    """Return a sequence that beats every honest one: the time, or more if more is known.
+    """Return a sequence above every honest one: the time (ms), or more if a higher one is known.
 
-    ``old``: the record that is replaced, if it can be read. Its sequence counts where ``signer``
-    itself has signed it. Agents' reports count as well, for a signer within a day from now.
+    ``old``: the record that is replaced, if it can be read. Its sequence counts if ``signer``
+    itself has signed it. Agents' reports count too; for a signer only up to a day from now.
     """
     reported = _reported(store, kind.REPORTED)
     if signer is None:
-        return max([now_ms(), *(each + 1 for each in reported)])
+        return max([now_ms(), *(sequence + 1 for sequence in reported)])
     proved = old.sequence if old is not None and doubt(store, signer, old) is None else 0
     return max(now_ms(), _newest_believed(reported) + 1, proved + 1)
 
@@ -166,12 +168,12 @@ def _reported(store: Store, field: str) -> list[int]:
 
 
 def _newest_believed(reported: list[int]) -> int:
-    most = now_ms() + _BELIEVED_MS
-    return max((each for each in reported if each <= most), default=0)
+    highest = now_ms() + _BELIEVED_MS
+    return max((sequence for sequence in reported if sequence <= highest), default=0)
 
 
 def vouch(store: Store, signer: Signer, record: Signable, what: str, remedy: str) -> None:
-    """Return if ``signer`` may repeat what a record says. ``what`` names the record in the message.
+    """Return if ``signer`` may repeat a record; ``what`` is the record's name in the message.
 
     :raises Untrusted: it may not; ``remedy`` ends the message.
     """
@@ -181,15 +183,15 @@ def vouch(store: Store, signer: Signer, record: Signable, what: str, remedy: str
 
 
 def refused(what: str, why: str, remedy: str) -> Untrusted:
-    """Return the error for a record that must not be signed on."""
+    """Return the error for a record that must not be continued."""
     return Untrusted(f"{what} would be signed as well, and cannot be vouched for: {why}. {remedy}")
 
 
 def check_identity(store: Store, signer: Signer) -> str | None:
-    """Return the identity of this store, for which ``signer`` may sign; None where it has none yet.
+    """Return the store's identity if ``signer`` may sign for it; None if the store is empty.
 
     :raises Untrusted: the key is for another environment, or the store has lost its identity. A new
-        one would help nobody: agents that hold keys belong to the old one.
+        identity would not help: agents with keys obey only the old one.
     """
     item = store.get(ENVIRONMENT)
     if item is not None:
@@ -198,8 +200,8 @@ def check_identity(store: Store, signer: Signer) -> str | None:
         return identity
     if store.get(HEAD) or store.list(HISTORY).items:
         raise Untrusted(
-            f"the store holds generations, and no identity: somebody deleted {ENVIRONMENT!r}. Put "
-            "it back from a backup: agents that hold public keys obey no other environment"
+            f"the store holds generations, but no identity: {ENVIRONMENT!r} was deleted. Restore "
+            "it from a backup: agents with public keys obey no other environment"
         )
     return None
 

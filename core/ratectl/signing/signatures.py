@@ -1,12 +1,13 @@
-"""Signed heads and switches: agents that hold public keys obey nobody else.
+"""Signatures of heads and kill switch records: agents with public keys obey only signed ones.
 
 A head names a bundle by its SHA-256, so a signature over the head covers every byte of policies.
-Signed is what the head says, together with the identity of the environment: a head of another
-environment, or an older one of the same, is no head. There is no expiry, which would take down
-agents that start from disk while nobody publishes.
+The signature covers the head's content and the identity of the environment. So a head of another
+environment is refused, and an older head of the same one by its sequence. Signatures do not expire:
+otherwise agents could not start from disk after a long time without a publication.
 
-Ed25519 (RFC 8032) by the package ``cryptography``, an optional dependency (``ratectl[signing]``).
-What is signed is JSON with sorted keys and no blanks, behind a line that says what it is.
+The algorithm is Ed25519 (RFC 8032), from the package ``cryptography``, an optional dependency
+(``ratectl[signing]``). The signed bytes are a line with the kind of the record, then JSON with
+sorted keys and no blanks.
 """
 
 from __future__ import annotations
@@ -35,28 +36,29 @@ __all__ = ["Signer", "Trust", "Untrusted", "generate_key", "message", "same"]
 
 
 _MAX_BYTES: Final = 1_000_000
-"""Of a file that holds keys."""
+"""Largest size of a key file."""
 _ENVIRONMENT: Final = "ratectl-environment: "
-"""Stands before a key that is for one environment."""
+"""Prefix of the line before a key that is for one environment only."""
 
 
 class Untrusted(BundleError):
-    """Not what somebody with a trusted key said last, of this environment."""
+    """Raised for a record without a valid signature for this environment, or for an old one."""
 
 
 def same(one: Head, other: Head) -> bool:
-    """Whether two heads say the same, whoever signed them."""
+    """Return True if two heads have equal content, apart from their signatures."""
     return one.signed_part() == other.signed_part()
 
 
-def message(kind: str, environment: str, said: Mapping[str, Any]) -> bytes:
-    """The bytes that a signature of what is said is for; no kind's are another kind's."""
-    text = json.dumps({**said, "environment": environment}, sort_keys=True, separators=(",", ":"))
+def message(kind: str, environment: str, content: Mapping[str, Any]) -> bytes:
+    """Return the bytes to sign for a record's content; they differ between kinds."""
+    signed = {**content, "environment": environment}
+    text = json.dumps(signed, sort_keys=True, separators=(",", ":"))
     return f"ratectl {kind} v1\n{text}".encode()
 
 
 class Signer:
-    """A private key; of one environment, where its file says so."""
+    """A private key. Its file may restrict it to one environment."""
 
     def __init__(self, key: Ed25519PrivateKey, environment: str | None = None) -> None:
         self._key = key
@@ -66,42 +68,46 @@ class Signer:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a private key as ``ratectl key generate`` writes it: PEM, PKCS #8, not encrypted.
 
-        :raises UsageError: it is not there, not readable, or no Ed25519 key.
+        :raises UsageError: the file cannot be read, or does not hold one Ed25519 key.
         """
         ed25519, serialization = _cryptography()
         environment, data = _unbound(_read(path), path)
         if data.count(b"-----BEGIN ") > 1:
-            raise UsageError(f"{path} holds more than one key: nobody can tell which is to sign")
+            raise UsageError(f"{path} holds more than one key: keep only the one that is to sign")
         try:
             key = serialization.load_pem_private_key(data, password=None)
         except (ValueError, TypeError) as error:
-            raise UsageError(f"{path} is no private key: {error}") from None
+            raise UsageError(f"{path} is not a private key: {error}") from None
         if not isinstance(key, ed25519.Ed25519PrivateKey):
-            raise UsageError(f"{path} is no Ed25519 key: ratectl key generate makes one")
+            raise UsageError(f"{path} is not an Ed25519 key: ratectl key generate makes one")
         return cls(key, environment)
 
-    def sign(self, kind: str, environment: str, said: Mapping[str, Any]) -> str:
-        """The signature of what is said, in base64.
+    def sign(self, kind: str, environment: str, content: Mapping[str, Any]) -> str:
+        """Return a signature of a record's content, in base64.
 
-        :raises Untrusted: the store calls itself another environment than this key is for.
+        :raises Untrusted: the key is for another environment.
         """
         self.check(environment)
-        return base64.b64encode(self._key.sign(message(kind, environment, said))).decode("ascii")
+        return base64.b64encode(self._key.sign(message(kind, environment, content))).decode("ascii")
 
     def check(self, environment: str) -> None:
-        """:raises Untrusted: the key is for another environment."""
+        """Return if the key may sign for ``environment``.
+
+        :raises Untrusted: the key is for another environment.
+        """
         if self.environment not in (None, environment):
             raise Untrusted(
-                f"the store says that it is environment {environment}, and the key is for "
+                f"the store says that it is environment {environment}, but the key is for "
                 f"{self.environment}"
             )
 
     def has_signed(
-        self, kind: str, environment: str, said: Mapping[str, Any], signature: str | None
+        self, kind: str, environment: str, content: Mapping[str, Any], signature: str | None
     ) -> bool:
-        """Whether a signature of what is said is by this key."""
+        """Return True if ``signature`` is this key's signature of a record's content."""
+        trust = Trust([(self._key.public_key(), None)])
         try:
-            Trust([(self._key.public_key(), None)]).prove(kind, said, signature, environment)
+            trust.verify_signature(kind, content, signature, environment)
         except Untrusted:
             return False
         return True
@@ -109,11 +115,12 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Public keys, each of which is enough; and the environment, where that is known beforehand."""
+    """Trusted public keys: a signature of any one of them is enough."""
 
     keys: Sequence[tuple[Ed25519PublicKey, str | None]]
-    """With the environment that each is for; None for any."""
+    """Each key with the environment that it is for; None for any."""
     environment: str | None = None
+    """The environment that the store must have, if it is known beforehand."""
 
     @classmethod
     def load(
@@ -121,14 +128,14 @@ class Trust:
     ) -> Trust | None:
         """Read public keys from files: PEM, any number in each.
 
-        None where there is no list of files: whoever can write the store is obeyed then. An empty
-        list, or a file without a key, is an error: it is never the same as none.
+        ``paths`` None: return None, so that no signature is needed. An empty list, or a file
+        without a key, is an error: it must not turn the check off.
 
-        :raises UsageError: a file is not there, or holds no Ed25519 key, or something else too.
+        :raises UsageError: a file cannot be read, holds no Ed25519 key, or holds other data too.
         """
         if paths is None:
             if environment is not None:
-                raise UsageError("an environment to insist on needs public keys to prove it by")
+                raise UsageError("environment needs public_keys: only a signature can prove it")
             return None
         if environment is not None and not environment.strip():
             raise UsageError("environment is empty: name one, or leave it out")
@@ -143,49 +150,53 @@ class Trust:
     ) -> None:
         """Return if ``head`` may be obeyed.
 
-        ``environment`` is what the store says it is, ``known`` what it was before (on this agent's
-        disk), ``accepted`` the newest head that was obeyed. The signature is tried with every key:
-        what a head says of its own key must not decide which one it has to satisfy.
+        ``environment``: the identity in the store; ``known``: the identity on this agent's disk;
+        ``accepted``: the newest head that was obeyed. The signature is tried with every key: a head
+        must not choose the key that verifies it.
 
         :raises Untrusted: it may not; the message says why.
         """
-        self.prove("head", head.signed_part(), head.signature, environment, known)
+        self.verify_signature("head", head.signed_part(), head.signature, environment, known)
         if accepted is not None and head.sequence < accepted.sequence:
             raise Untrusted(
-                f"it is older (sequence {head.sequence}) than what this agent has accepted "
+                f"it is older (sequence {head.sequence}) than the head that this agent accepted "
                 f"(sequence {accepted.sequence}): an old head was put back"
             )
         if accepted is not None and head.sequence == accepted.sequence and not same(head, accepted):
-            raise Untrusted(f"it is another head of sequence {head.sequence}, which is taken")
+            raise Untrusted(
+                f"it differs from the accepted head, and has the same sequence ({head.sequence})"
+            )
 
-    def prove(
+    def verify_signature(
         self,
         kind: str,
-        said: Mapping[str, Any],
+        content: Mapping[str, Any],
         signature: str | None,
         environment: str | None,
         known: str | None = None,
     ) -> None:
-        """Return if one of the keys has signed what is said, of the right environment.
+        """Return if one of the keys has signed a record's content, for the right environment.
 
         :raises Untrusted: none has; the message says why.
         """
         if signature is None:
-            raise Untrusted("it is not signed, and this agent obeys only what is")
+            raise Untrusted("it is not signed, and this agent obeys only signed records")
         expected = known if self.environment is None else self.environment
         if expected is not None and environment != expected:
             raise Untrusted(
-                f"the store says that it is environment {environment}, and this agent belongs to "
+                f"the store says that it is environment {environment}, but this agent belongs to "
                 f"{expected}"
             )
         if environment is None:
             raise Untrusted("the store does not say which environment it is")
-        if not self._signed(kind, environment, said, signature):
+        if not self._signed(kind, environment, content, signature):
             raise Untrusted(
-                "its signature is by no key that this agent trusts, or it was changed since"
+                "its signature is not from a key that this agent trusts, or it was changed since"
             )
 
-    def _signed(self, kind: str, environment: str, said: Mapping[str, Any], signature: str) -> bool:
+    def _signed(
+        self, kind: str, environment: str, content: Mapping[str, Any], signature: str
+    ) -> bool:
         from cryptography.exceptions import InvalidSignature
 
         try:
@@ -196,7 +207,7 @@ class Trust:
             if bound not in (None, environment):
                 continue
             try:
-                key.verify(raw, message(kind, environment, said))
+                key.verify(raw, message(kind, environment, content))
             except InvalidSignature:
                 continue
             return True
@@ -204,9 +215,10 @@ class Trust:
 
 
 def generate_key(private: Path, public: Path, environment: str | None = None) -> None:
-    """Make a key pair, for one environment if that is named; the private file is for its owner.
+    """Write a new key pair, for one environment if that is given; only the owner can read the
+    private file.
 
-    :raises UsageError: one of the files is there already, or cannot be written.
+    :raises UsageError: one of the files exists already, or cannot be written.
     """
     ed25519, serialization = _cryptography()
     key = ed25519.Ed25519PrivateKey.generate()
@@ -220,31 +232,31 @@ def generate_key(private: Path, public: Path, environment: str | None = None) ->
     )
     for path in (private, public):
         if path.exists():
-            raise UsageError(f"{path} is there already: a key is never written over")
+            raise UsageError(f"{path} exists already: a key file is never overwritten")
     bound = b"" if environment is None else f"{_ENVIRONMENT}{environment}\n".encode()
     _write(private, bound + secret, 0o600)
     try:
         _write(public, bound + shown, 0o644)
     except UsageError:
-        private.unlink()  # half a pair is of no use
+        private.unlink()  # half a pair is useless
         raise
 
 
 def _unbound(data: bytes, path: str | os.PathLike[str]) -> tuple[str | None, bytes]:
-    """The environment that stands before a key, and the key.
+    """Return the environment in the line before a key (None: any), and the key.
 
-    :raises UsageError: something else stands there, or there is no key. It is not quoted: it may be
-        a part of a private key.
+    :raises UsageError: the line has another form, or there is no key. The message does not quote
+        the line: it may be a part of a private key.
     """
     before, begin, key = data.partition(b"-----BEGIN ")
     if not begin:
         raise UsageError(f"{path} holds no key in PEM: ratectl key generate makes one")
-    said = before.strip()
-    if not said:
+    line = before.strip()
+    if not line:
         return None, begin + key
-    environment = said.removeprefix(_ENVIRONMENT.encode())
-    if environment == said or not environment.isalnum():
-        raise UsageError(f"{path}: what stands before the key is no environment")
+    environment = line.removeprefix(_ENVIRONMENT.encode())
+    if environment == line or not environment.isalnum():
+        raise UsageError(f"{path}: the text before the key is not an environment")
     return environment.decode("ascii"), begin + key
 
 
@@ -262,23 +274,23 @@ def _public_keys(path: str | os.PathLike[str]) -> list[tuple[Ed25519PublicKey, s
     end = b"-----END PUBLIC KEY-----"
     *blocks, rest = _read(path).split(end)
     if not blocks or rest.strip():
-        raise UsageError(f"{path} holds no public keys in PEM, or something else behind them")
+        raise UsageError(f"{path} holds no public keys in PEM, or other data after them")
     keys: list[tuple[Ed25519PublicKey, str | None]] = []
     for block in blocks:
         environment, pem = _unbound(block.lstrip(), path)
         try:
             key = serialization.load_pem_public_key(pem + end + b"\n")
         except ValueError as error:
-            raise UsageError(f"{path} holds something that is no public key: {error}") from None
+            raise UsageError(f"{path} holds data that is not a public key: {error}") from None
         if not isinstance(key, ed25519.Ed25519PublicKey):
-            raise UsageError(f"{path} holds a key that is no Ed25519 key")
+            raise UsageError(f"{path} holds a key that is not an Ed25519 key")
         keys.append((key, environment))
     return keys
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     if not os.fspath(path):
-        raise UsageError("the name of a key's file is empty: name one, or leave it out")
+        raise UsageError("the name of a key file is empty: name one, or leave it out")
     try:
         return read_file(path, _MAX_BYTES)
     except OSError as error:

@@ -8,8 +8,8 @@
         report = replay(traffic, [("policies", load_valid(["policies"]).tree)])
     print(report.requests, report.sides[0].refused)
 
-A map (``read_map``) says how a line becomes a scope, attributes and a cost; ``Assertion`` turns
-a report into yes or no.
+A map (``read_map``) declares how a line becomes a scope, attributes and a cost; an ``Assertion`` is
+a condition on a report.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Access logs, fast: what a line says is worked out by ``ratectl.traffic``, and remembered.
+"""Fast reader of access logs, with a cache of the parts that ``ratectl.traffic`` has parsed.
 
-An ordinary line is only taken apart. The meaning of its minute and of its request line comes from
-``parse_line`` the first time that they are seen; every unusual line goes there whole.
+An ordinary line is only split. Its minute and its request line are parsed by ``parse_line`` the
+first time that they occur, and then looked up; ``parse_line`` parses every unusual line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AccessReader"]
 
-# A line without a backslash, as parse_line knows it; groups as numbered in _GROUPS.
+# The pattern of parse_line for a line without a backslash; _GROUPS has the numbers of its groups.
 _LINE = re.compile(
     r"(\S+) \S+ [^\[]*\[([^\]]{17}):([0-5]\d) ([^\]]{5})\] "
     r'"([^"]*)" (\d{3}) (\d{1,18}|-)'
@@ -32,36 +32,40 @@ _LINE = re.compile(
     re.ASCII | re.DOTALL,
 )
 _GROUPS: Final = {"client": 0, "status": 5, "bytes": 6, "agent": 7}
-_ASKED: Final = frozenset({"method", "path"})
+_REQUEST_FIELDS: Final = frozenset({"method", "path"})
 """Fields of the request line."""
 
 _SECONDS: Final = {f"{second:02d}": second * NS for second in range(60)}
 
 
 class AccessReader:
-    """Lines of the *common* and *combined* formats."""
+    """Reader of the *common* and *combined* formats."""
 
-    def __init__(self, made: TrafficMap) -> None:
-        self._mapper = Mapper(made)
+    def __init__(self, traffic_map: TrafficMap) -> None:
+        self._mapper = Mapper(traffic_map)
         self._minutes: dict[str, int] = {}
         self._known: dict[str, tuple[str, dict[str, str]]] = {}
         direct = {
-            name: said.field
-            for name, said in made.attributes.items()
-            if said.field in _GROUPS and said.segments is None
+            name: attribute.field
+            for name, attribute in traffic_map.attributes.items()
+            if attribute.field in _GROUPS and attribute.segments is None
         }
         self._varying = tuple((name, _GROUPS[field]) for name, field in direct.items())
-        fixed = made.model_copy(
+        fixed = traffic_map.model_copy(
             update={
                 "attributes": {
-                    name: said for name, said in made.attributes.items() if name not in direct
+                    name: attribute
+                    for name, attribute in traffic_map.attributes.items()
+                    if name not in direct
                 }
             }
         )
         self._fixed = Mapper(fixed)
-        used = [said.field for said in fixed.attributes.values()] + [made.scope.field]
-        self._quick = all(field is None or field in _ASKED for field in used) and (
-            made.cost.field is None
+        used = [attribute.field for attribute in fixed.attributes.values()] + [
+            traffic_map.scope.field
+        ]
+        self._quick = all(field is None or field in _REQUEST_FIELDS for field in used) and (
+            traffic_map.cost.field is None
         )
 
     def read(
@@ -71,7 +75,7 @@ class AccessReader:
         calls: list[Call],
         reject: Callable[[int, str, str], None],
     ) -> int:
-        """Append the calls of ``lines``; returns how many lines are blank."""
+        """Append the calls of ``lines``; return the number of blank lines."""
         blank = 0
         take = _LINE.fullmatch
         minutes, known, varying = self._minutes, self._known, self._varying
@@ -102,9 +106,9 @@ class AccessReader:
         return blank
 
     def _slowly(self, line: str, match: re.Match[str] | None) -> Call:
-        """A line with something in it that was not seen before.
+        """Return the call of a line with parts that are not in the cache.
 
-        :raises Unusable: it cannot be replayed.
+        :raises Unusable: the line cannot be replayed.
         """
         request = parse_line(line)
         if request is None:

@@ -1,8 +1,8 @@
 """Assertions on a replay: ``refused < 1%``, ``refused[spike] < 5%``, ``shadow[/web] == 0``.
 
 ``<what>[<of>] <operator> <amount>``. *What* is ``refused``, ``admitted`` or ``shadow``. *Of* is a
-scope (with all below it), a limit, or a limit at a scope: ``spike@/web``; all requests where it is
-left out. The amount is a number of requests, or a share of those that *of* names.
+scope (with the scopes below it), a limit, or a limit at a scope (``spike@/web``); default: all
+requests. The amount is a number of requests, or a percentage of the requests that *of* selects.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _OPERATORS: Final[dict[str, Callable[[Fraction, Fraction], bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an assertion came out. ``total`` are the requests that it looks at."""
+    """Result of an assertion. ``total``: number of requests that it is about."""
 
     text: str
     holds: bool
     count: int
     total: int
     measured: str
-    """What was found, in words."""
+    """Measured value, as text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """One assertion; ``parse`` makes it."""
+    """Condition on a report; ``parse`` creates it."""
 
     text: str
     what: str
@@ -63,7 +63,7 @@ class Assertion:
     def parse(cls, text: str) -> Assertion:
         """Read the written form.
 
-        :raises UsageError: it is not one; the message says what to write.
+        :raises UsageError: it is no assertion; the message says what to write.
         """
         match = _FORM.fullmatch(text) if len(text) <= 300 else None
         if match is None:
@@ -72,7 +72,7 @@ class Assertion:
             )
         if match["what"] not in _WHAT:
             raise UsageError(
-                f"{text!r}: {match['what']!r} cannot be asserted; use refused, admitted or shadow"
+                f"{text!r}: {match['what']!r} is not known; use refused, admitted or shadow"
             )
         limit, scope = _selected(text, match["of"])
         percent = match["percent"] is not None
@@ -80,35 +80,35 @@ class Assertion:
         if percent and amount > 100:
             raise UsageError(f"{text!r}: a share is at most 100%")
         if not percent and amount.denominator != 1:
-            raise UsageError(f"{text!r}: requests are counted whole; did you mean a share, in %?")
+            raise UsageError(f"{text!r}: write a whole number of requests, or a share in %")
         return cls(
             " ".join(text.split()), match["what"], scope, limit, match["operator"], amount, percent
         )
 
     def judge(self, side: Side) -> Outcome:
-        """Whether it holds. Never where nothing was measured: that is a mistake, not a success."""
+        """Return the outcome for one side; an assertion about no request does not hold."""
         count, total = self._counted(side)
         if not total:
             return Outcome(self.text, False, 0, 0, self._nothing(side))
-        found = Fraction(100 * count, total) if self.percent else Fraction(count)
-        holds = _OPERATORS[self.operator](found, self.amount)
+        value = Fraction(100 * count, total) if self.percent else Fraction(count)
+        holds = _OPERATORS[self.operator](value, self.amount)
         share = f"{float(Fraction(100 * count, total)):.4g}%"
         return Outcome(self.text, holds, count, total, f"{share} ({count} of {total} requests)")
 
     def _counted(self, side: Side) -> tuple[int, int]:
-        """Requests asserted of, and all that are looked at."""
+        """Return the number of counted requests, and of all that the assertion is about."""
         if self.limit is None:
             rows = [row for row in side.scopes if self._within(row.scope)]
             total = sum(row.requests for row in rows)
             return sum(getattr(row, self.what) for row in rows), total
         name = "shadow_refused" if self.what == "shadow" else self.what
         limits = [
-            each
-            for each in side.limits
-            if each.limit == self.limit and (self.scope is None or each.scope == self.scope)
+            count
+            for count in side.limits
+            if count.limit == self.limit and (self.scope is None or count.scope == self.scope)
         ]
-        total = sum(each.decided for each in limits)
-        return sum(getattr(each, name) for each in limits), total
+        total = sum(count.decided for count in limits)
+        return sum(getattr(count, name) for count in limits), total
 
     def _within(self, scope: str | None) -> bool:
         if self.scope is None:
@@ -122,12 +122,12 @@ class Assertion:
             there = ", ".join(row.scope for row in side.scopes if row.scope is not None)
             return f"no request at {self.scope or 'all'}; requests met: {there or 'no scope'}"
         at = f" at {self.scope}" if self.scope else ""
-        there = ", ".join(sorted({each.limit for each in side.limits if each.decided}))
+        there = ", ".join(sorted({count.limit for count in side.limits if count.decided}))
         return f"no request met a limit {self.limit}{at}; requests met: {there or 'no limit'}"
 
 
 def _selected(text: str, of: str | None) -> tuple[str | None, str | None]:
-    """The limit and the scope that the brackets name."""
+    """Return the limit and the scope that the brackets name."""
     if of is None:
         return None, None
     limit, at, scope = of.partition("@")

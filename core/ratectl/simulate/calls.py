@@ -1,4 +1,4 @@
-"""From the fields of a line to what an engine is asked."""
+"""Calls of an engine, made from the fields of log lines."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["UNMAPPED", "Call", "Fields", "Mapper", "Unusable", "remember"]
 
 Call: TypeAlias = "tuple[int, str, dict[str, str], int]"
-"""When (nanoseconds since 1970), scope, attributes and cost of one request."""
+"""Time (nanoseconds since 1970), scope, attributes and cost of one request."""
 
 Fields: TypeAlias = "Mapping[str, str]"
-"""What one line says. What it does not say is absent, never empty."""
+"""Fields of one line. A missing value is absent, never empty."""
 
 _T = TypeVar("_T")
 
@@ -27,45 +27,45 @@ _MAX_COST: Final = 10**12
 
 
 UNMAPPED: Final = "no scope for it"
-"""Why a line is not replayed that the map does not speak of; no mistake of the log's."""
+"""Reason to skip a line for which the map has no scope; this is no error in the log."""
 
 
 class Unusable(Exception):
-    """A line that cannot be replayed; the message says why, in a few words."""
+    """Raised for a line that cannot be replayed; the message is the reason."""
 
 
 def remember(known: dict[str, _T], key: str, value: _T) -> None:
-    """Keep what was worked out, within a bound."""
+    """Keep a computed value in a cache of bounded size."""
     if len(known) >= _REMEMBERED:
         known.clear()
     known[key] = value
 
 
 class Mapper:
-    """A map made ready to be applied to many lines."""
+    """Traffic map, prepared to be applied to many lines."""
 
-    def __init__(self, made: TrafficMap) -> None:
-        self.map = made
+    def __init__(self, traffic_map: TrafficMap) -> None:
+        self.map = traffic_map
         self._rules = [
             (re.compile(".*".join(map(re.escape, rule.match.split("*"))), re.DOTALL), rule.scope)
-            for rule in made.scope.rules or ()
+            for rule in traffic_map.scope.rules or ()
         ]
         self._scopes: dict[str, str | None] = {}
 
     def scope(self, fields: Fields) -> str | None:
-        """The scope; None where no rule matches, or the field is not there."""
-        said: ScopeMap = self.map.scope
-        if said.const is not None:
-            return said.const
-        value = fields.get(said.field or "")
+        """Return the scope; None if no rule matches or the field is absent."""
+        scope_map: ScopeMap = self.map.scope
+        if scope_map.const is not None:
+            return scope_map.const
+        value = fields.get(scope_map.field or "")
         if value is None:
             return None
         try:
-            found = self._scopes[value]
+            scope = self._scopes[value]
         except KeyError:
-            found = self._match(value)
-            remember(self._scopes, value, found)
-        return found
+            scope = self._match(value)
+            remember(self._scopes, value, scope)
+        return scope
 
     def _match(self, value: str) -> str | None:
         if self.map.scope.rules is None:
@@ -73,35 +73,35 @@ class Mapper:
         return next((scope for rule, scope in self._rules if rule.fullmatch(value)), None)
 
     def attributes(self, fields: Fields) -> dict[str, str]:
-        """The attributes that the line has values for."""
-        found = {}
-        for name, said in self.map.attributes.items():
-            value = said.const or self._value(said, fields)
+        """Return the attributes that the line has values for."""
+        attributes = {}
+        for name, attribute in self.map.attributes.items():
+            value = attribute.const or self._value(attribute, fields)
             if value is not None:
-                found[name] = value
-        return found
+                attributes[name] = value
+        return attributes
 
-    def _value(self, said: Attribute, fields: Fields) -> str | None:
-        value = fields.get(said.field or "")
-        if value is None or said.segments is None:
+    def _value(self, attribute: Attribute, fields: Fields) -> str | None:
+        value = fields.get(attribute.field or "")
+        if value is None or attribute.segments is None:
             return value
-        return _head(value, said.segments)
+        return _head(value, attribute.segments)
 
     def cost(self, fields: Fields) -> int:
-        """The cost.
+        """Return the cost.
 
-        :raises Unusable: the field is no whole number.
+        :raises Unusable: the field is not a whole number.
         """
-        said = self.map.cost
-        if said.field is None:
-            return said.const or 0
-        text = fields.get(said.field, "0")
+        cost = self.map.cost
+        if cost.field is None:
+            return cost.const or 0
+        text = fields.get(cost.field, "0")
         if not (text.isascii() and text.isdigit() and len(text) <= 18):
-            raise Unusable(f"{said.field} is not a whole number")
-        return min(-(-int(text) // said.per), _MAX_COST)
+            raise Unusable(f"{cost.field} is not a whole number")
+        return min(-(-int(text) // cost.per), _MAX_COST)
 
 
 def _head(path: str, segments: int) -> str:
-    """The first segments of a path, without its query."""
+    """Return the first segments of a path, without its query."""
     parts = path.partition("?")[0].split("/", segments + 1)
     return "/".join(parts[: segments + 1]) or "/"

@@ -1,4 +1,4 @@
-"""Lines of a log from any stream of bytes, gzipped or not, in blocks."""
+"""Lines of a log, read in blocks from any stream of bytes, gzipped or not."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 __all__ = ["MAX_LINE", "Readable", "read_lines"]
 
 MAX_LINE: Final = 1 << 16
-"""Characters; what is longer is no line of a log."""
+"""Maximum length of a line, in characters."""
 
 _BLOCK: Final = 1 << 18
 _MAGIC: Final = b"\x1f\x8b"
 
 
 class Readable(Protocol):
-    """An open file, standard input, or anything that gives bytes; none at its end."""
+    """Source of bytes, such as an open file; it returns no bytes at its end."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -26,15 +26,15 @@ class Readable(Protocol):
 def read_lines(
     file: Readable, damaged: Callable[[str], None], passed: Callable[[int], None]
 ) -> Iterator[list[str]]:
-    """Lines without their breaks, many at a time.
+    """Yield lists of lines without line breaks.
 
-    ``damaged`` is told why reading ended early, ``passed`` how many bytes were taken in. Of a line
-    without end only the beginning is kept.
+    ``damaged`` is called with the reason if reading ends early, ``passed`` with the number of bytes
+    after each block. Only the start of a line that is too long is kept.
     """
     rest = b""
     for block in _plain(file, damaged, passed):
-        whole, found, last = (rest + block).rpartition(b"\n")
-        if found:
+        whole, line_break, last = (rest + block).rpartition(b"\n")
+        if line_break:
             yield whole.decode("utf-8", "replace").split("\n")
         rest = last[: 4 * MAX_LINE + 4]
     if rest:
@@ -59,7 +59,7 @@ def _plain(
 def _inflated(
     file: Readable, block: bytes, damaged: Callable[[str], None], passed: Callable[[int], None]
 ) -> Iterator[bytes]:
-    """The contents of a gzip file of one or more members; zeros after the last are padding."""
+    """Yield the contents of a gzip file; zeros after a member are padding."""
     member = zlib.decompressobj(wbits=31)
     try:
         while block:

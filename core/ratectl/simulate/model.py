@@ -35,7 +35,7 @@ ACCESS_FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "common": ("client", "method", "path", "status", "bytes"),
     "combined": ("client", "method", "path", "status", "bytes", "agent"),
 }
-"""Fields of the formats that have no names of their own in the log."""
+"""Fields of the formats without field names in the log."""
 
 
 def _scope(scope: str) -> str:
@@ -71,22 +71,24 @@ class _Model(BaseModel):
 
 
 class TimeMap(_Model):
-    """Which field says when, and how it is written."""
+    """Field with the time of a request, and its format."""
 
     field: FieldName
     format: TimeFormat = "iso"
 
 
 class ScopeRule(_Model):
-    """A value, ``*`` standing for any text in it, and the scope that it means."""
+    """Rule that maps a value, in which ``*`` stands for any text, to a scope."""
 
     match: Annotated[str, Field(min_length=1, max_length=1000)]
     scope: Scope
 
 
 class ScopeMap(_Model):
-    """One scope for all (``const``), or by a field: the first rule that matches its value; without
-    rules the field holds the scope itself."""
+    """Scope of the requests: one for all (``const``), or by the value of a field.
+
+    The first rule that matches the value gives the scope; without rules the value is the scope.
+    """
 
     const: Scope | None = None
     field: FieldName | None = None
@@ -100,17 +102,17 @@ class ScopeMap(_Model):
                 "write scope: /web, or {field: path, rules: […]}",
             )
         if self.const is not None and self.rules is not None:
-            raise _wrong("rules match the value of a field", "write which field, or delete them")
+            raise _wrong("rules match the value of a field", "write the field, or delete the rules")
         return self
 
 
 class Attribute(_Model):
-    """Where an attribute comes from: a field, the first segments of a path, or always the same."""
+    """Source of an attribute: a field, the first segments of a path, or a constant."""
 
     field: FieldName | None = None
     const: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     segments: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Only this many segments of a path: 1 is ``/files`` of ``/files/a.zip?x=1``."""
+    """Number of segments of a path to keep: 1 keeps ``/files`` of ``/files/a.zip?x=1``."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Attribute:
@@ -120,12 +122,12 @@ class Attribute(_Model):
                 "write the name of a field, or {const: acme}",
             )
         if self.const is not None and self.segments is not None:
-            raise _wrong("segments cut the value of a field", "write which field, or delete it")
+            raise _wrong("segments cut the value of a field", "write the field, or delete segments")
         return self
 
 
 class CostMap(_Model):
-    """Units that a request takes: the same for all, or by a number in the log, rounded up."""
+    """Cost of a request: a constant, or a number in the log divided by ``per``, rounded up."""
 
     const: Annotated[int, Field(ge=0, le=10**9)] | None = None
     field: FieldName | None = None
@@ -141,7 +143,7 @@ class CostMap(_Model):
 
 
 class TrafficMap(_Model):
-    """A whole map."""
+    """Traffic map: time, scope, attributes and cost of the requests in a log."""
 
     api_version: Literal["ratectl/v1"] = Field(alias="apiVersion")
     kind: Literal["TrafficMap"]

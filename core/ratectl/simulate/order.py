@@ -1,7 +1,7 @@
-"""Putting calls into time order, within bounds of time and memory.
+"""Sorter of calls by time, within bounds of time and memory.
 
-In batches: sorting what is nearly sorted takes a quarter of the time of a heap. Batches are
-counted in calls, so the same log gives the same order however its bytes arrive.
+It sorts batches: to sort nearly sorted calls takes a quarter of the time of a heap. A batch is a
+number of calls, so the order of a log does not depend on how its bytes arrive.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ _at = itemgetter(0)
 
 
 class Sorter:
-    """Calls in time order; those of one instant keep their order of arrival.
+    """Sorter of calls by time; calls of one instant keep their order of arrival.
 
-    A call is held back until the log is ``window_ns`` past it (and longer, by up to a batch). One
-    that comes after its place was given out is moved up to the last instant given out, and counted
-    in ``late``. About ``max_held`` calls are held at most (half as many again while they wait
-    to be sorted): beyond, the window shrinks.
+    A call is held until the log is ``window_ns`` past it (or up to a batch longer). A call that
+    comes later than that is moved to the time of the last call that was yielded, and counted in
+    ``late``. About ``max_held`` calls are held at most (half as many again while they wait to be
+    sorted): with more, the window shrinks.
     """
 
     def __init__(self, window_ns: int, *, batch: int = BATCH, max_held: int = _MAX_HELD) -> None:
         self._window_ns = window_ns
         self._batch = batch
         self._max_held = max_held
-        self._given = 0
+        self._yielded_ns = 0
         self.late = 0
         self.most_late_ns = 0
 
     def ordered(self, calls: Iterable[list[Call]]) -> Iterator[list[Call]]:
-        """The same calls, in lists of other lengths."""
+        """Yield the calls in time order, in lists of other lengths."""
         held: list[Call] = []
         coming: list[Call] = []
         for batch in self._batches(calls):
             coming += batch
             if len(coming) < len(held) // 2:
-                continue  # sorting much for little is slow
+                continue  # too few to sort everything again
             held += self._clamped(coming)
             coming = []
             held.sort(key=_at)
             cut = bisect_right(held, held[-1][0] - self._window_ns, key=_at)
             cut = max(cut, len(held) - self._max_held)
             if cut > 0:
-                self._given = held[cut - 1][0]
+                self._yielded_ns = held[cut - 1][0]
                 yield held[:cut]
                 held = held[cut:]
         if coming:
@@ -77,10 +77,10 @@ class Sorter:
             yield pending
 
     def _clamped(self, batch: list[Call]) -> list[Call]:
-        given = self._given
+        yielded = self._yielded_ns
         earliest = min(map(_at, batch))
-        if earliest >= given:
+        if earliest >= yielded:
             return batch
-        self.most_late_ns = max(self.most_late_ns, given - earliest)
-        self.late += sum(1 for call in batch if call[0] < given)
-        return [(given, *call[1:]) if call[0] < given else call for call in batch]
+        self.most_late_ns = max(self.most_late_ns, yielded - earliest)
+        self.late += sum(1 for call in batch if call[0] < yielded)
+        return [(yielded, *call[1:]) if call[0] < yielded else call for call in batch]

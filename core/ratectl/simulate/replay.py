@@ -1,10 +1,10 @@
-"""Replaying traffic through policies in virtual time, on the engine that agents run.
+"""Replay of traffic through policies in virtual time, on the engine that agents run.
 
-Time is what the log says, in nanoseconds since 1970 (UTC), so quotas and dated rules see the days
-of the log. Memory is bounded by distinct keys and by the sorting window, not by the log's length.
+Times are those of the log, in nanoseconds since 1970 (UTC), so quotas and exceptions see the days
+of the log. Memory depends on distinct keys and on the sorting window, not on the length of the log.
 
-A log says when requests came and not how long they took: each is over at once, so that concurrency
-limits refuse only what costs more than their ``max``.
+A log has the start of each request but not its duration: each request ends at once. Therefore a
+concurrency limit refuses only a request with a cost above its ``max``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.compiler.activation import activate_tree
 from ratectl.engine import open_engine
+from ratectl.policy.resolution.algorithms.registry import holds_slots
 from ratectl.runtime.gc_pause import paused_collector
 from ratectl.simulate.report import Change, Report, ScopeCount, Side, Slice, limit_counts
 from ratectl.simulate.timeline import Timeline
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.api import Engine, LimitUsage
     from ratectl.engine.decision import Decision
-    from ratectl.policy.language.model import LimitFields, PolicyTree
+    from ratectl.policy.language.model import PolicyTree
     from ratectl.simulate.calls import Call
     from ratectl.simulate.sources import Traffic
 
@@ -34,7 +35,7 @@ __all__ = ["replay"]
 _MAX_ALIASES: Final = 100_000
 
 _Row = tuple[str, str, bool, tuple[str, ...]]
-"""What is counted together: scope, name, whether a budget, and overrides."""
+"""Key of a row of counts: scope, name, True for a budget, and overrides."""
 
 
 def replay(traffic: Traffic, policies: Sequence[tuple[str, PolicyTree]]) -> Report:
@@ -66,12 +67,12 @@ def replay(traffic: Traffic, policies: Sequence[tuple[str, PolicyTree]]) -> Repo
         differences.changes(),
         timeline.start_ns,
         timeline.width_ns,
-        tuple(Slice.of(each) for each in timeline.buckets()),
+        tuple(Slice.of(bucket) for bucket in timeline.buckets()),
     )
 
 
 class _Span:
-    """How many requests there were, and between which instants."""
+    """Number of requests, and the instants of the first and the last."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -82,7 +83,7 @@ class _Span:
 def _started(
     batches: Iterator[list[Call]], players: Sequence[_Player], span: _Span
 ) -> Iterator[list[Call]]:
-    """The same batches; the engines' time begins with the first and goes on with each."""
+    """Start the engines at the first call, yield the batches, and advance time after each."""
     for batch in batches:
         if span.first_ns is None:
             span.first_ns = batch[0][0]
@@ -97,7 +98,7 @@ def _started(
 
 
 def _between_changes(batch: list[Call], players: Sequence[_Player]) -> Iterator[list[Call]]:
-    """The batch in parts during which no exception starts or ends."""
+    """Yield the batch in parts during which no exception starts or ends."""
     while batch:
         for player in players:
             player.keep_time(batch[0][0])
@@ -110,7 +111,7 @@ def _between_changes(batch: list[Call], players: Sequence[_Player]) -> Iterator[
 
 
 class _Player:
-    """An engine in virtual time, and what it said."""
+    """Engine in virtual time with the counts of its decisions."""
 
     def __init__(self, name: str, tree: PolicyTree) -> None:
         self.name = name
@@ -122,7 +123,7 @@ class _Player:
         self.engine: Engine = open_engine(lambda: self.now)
         self.counts = _Counts(_Scopes([self.engine]))
         self.check = self.engine.check
-        if _holds_slots(tree):
+        if holds_slots(tree):
             self.check = self._check_and_release
 
     def _check_and_release(
@@ -148,23 +149,23 @@ class _Player:
         self._keep_ended(before, self._rows())
 
     def _rows(self) -> dict[_Row, LimitUsage]:
-        """What each limit has counted, where exceptions may end some of them."""
+        """Return the counts of each limit; nothing if no exception can end a limit."""
         if not self._tree.exceptions:
             return {}
         rows = self.engine.usage().limits
-        return {(each.scope, each.limit, each.budget, each.overrides): each for each in rows}
+        return {(row.scope, row.limit, row.budget, row.overrides): row for row in rows}
 
     def _keep_ended(
         self, before: Mapping[_Row, LimitUsage], after: Mapping[_Row, LimitUsage]
     ) -> None:
-        """Engines forget the counts of buckets that end with an exception; reports must not."""
-        for row, each in after.items():
-            counted = each.allowed + each.refused + each.never + each.shadow_refused
+        """Keep the counts of buckets that ended with an exception: the engine drops them."""
+        for row, usage in after.items():
+            counted = usage.allowed + usage.refused + usage.never + usage.shadow_refused
             if counted and row not in before and self._ended.get(row):
-                self._ended[row].pop()  # remembered after all: it goes on where it was
-        for row, each in before.items():
+                self._ended[row].pop()  # the engine still has the counts, and goes on with them
+        for row, usage in before.items():
             if row not in after:
-                self._ended.setdefault(row, []).append(each)
+                self._ended.setdefault(row, []).append(usage)
 
     def side(self) -> Side:
         rows = self.counts.rows
@@ -175,18 +176,8 @@ class _Player:
         return Side(self.name, scopes, limit_counts(replace(usage, limits=limits)))
 
 
-def _holds_slots(tree: PolicyTree) -> bool:
-    """Whether any concurrency limit is written anywhere."""
-    policies = tree.policies.values()
-    parts: list[Mapping[str, LimitFields]] = [policy.limits for policy in policies]
-    parts += [policy.budgets for policy in policies]
-    parts += [override.limits for policy in policies for override in policy.overrides]
-    parts += [part for each in tree.exceptions for part in (each.limits, each.budgets)]
-    return any(said.algorithm == "concurrency" for part in parts for said in part.values())
-
-
 class _Scopes:
-    """The declared scope that a request is shown under: the deepest that either side has for it."""
+    """Lookup of the declared scope of a request in reports: the deepest of all sides."""
 
     def __init__(self, engines: Sequence[Engine]) -> None:
         self._engines = engines
@@ -197,7 +188,7 @@ class _Scopes:
 
 
 class _Counts(dict[str, "Counter[str]"]):
-    """Reasons of decisions by scope as asked; those of one declared scope share a counter."""
+    """Counters of reasons by requested scope; scopes of one declared scope share a counter."""
 
     def __init__(self, scopes: _Scopes) -> None:
         super().__init__()
@@ -212,19 +203,19 @@ class _Counts(dict[str, "Counter[str]"]):
 
 
 class _Differences:
-    """Requests that were answered differently, by declared scope: refused now, admitted now."""
+    """Counts of requests with different decisions, by declared scope: refused now, admitted now."""
 
     def __init__(self, scopes: _Scopes) -> None:
         self._scopes = scopes
-        self._found: dict[str | None, list[int]] = {}
+        self._pairs: dict[str | None, list[int]] = {}
 
     def add(self, scope: str, *, refused: bool) -> None:
-        pair = self._found.setdefault(self._scopes.of(scope), [0, 0])
+        pair = self._pairs.setdefault(self._scopes.of(scope), [0, 0])
         pair[0 if refused else 1] += 1
 
     def changes(self) -> tuple[Change, ...]:
-        ordered = sorted(self._found, key=lambda scope: (scope is None, scope or ""))
-        return tuple(Change(scope, *self._found[scope]) for scope in ordered)
+        ordered = sorted(self._pairs, key=lambda scope: (scope is None, scope or ""))
+        return tuple(Change(scope, *self._pairs[scope]) for scope in ordered)
 
 
 def _play(batch: list[Call], player: _Player, timeline: Timeline) -> None:

@@ -1,4 +1,4 @@
-"""What a replay found."""
+"""Report of a replay."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ __all__ = ["Change", "LimitCount", "Report", "ScopeCount", "Side", "Slice", "lim
 
 @dataclass(frozen=True, slots=True)
 class ScopeCount:
-    """Requests of one declared scope (the deepest that either of two sides declares); ``scope`` is
-    None for those that no policy covers."""
+    """Counts of one declared scope, the deepest that any side declares.
+
+    ``scope`` is None for requests that no policy covers.
+    """
 
     scope: str | None
     requests: int
     refused: int
     shadow: int
-    """Admitted, though a shadow limit would have refused."""
+    """Admitted, although a shadow limit would have refused."""
     no_policy: int = 0
     """Admitted, because these policies do not cover the scope."""
 
@@ -40,20 +42,19 @@ class ScopeCount:
 
 @dataclass(frozen=True, slots=True)
 class LimitCount:
-    """Requests that one limit decided, as its engine counts them; each is in the row of those
-    overrides that selected its bucket."""
+    """Counts of one limit, from the engine; one row for each set of overrides."""
 
     scope: str
     limit: str
     shadow: bool
     admitted: int
     refused: int
-    """By this limit; another one may have refused the same request as well."""
+    """Refused by this limit; another limit may have refused the same request too."""
     never: int
-    """Of ``refused``: those that no waiting would help."""
+    """Part of ``refused`` for which waiting does not help."""
     shadow_refused: int
     top_refused: tuple[tuple[str, int], ...]
-    """Approximate beyond a few dozen keys."""
+    """Keys with the most refusals; approximate beyond a few dozen keys."""
     overrides: tuple[str, ...] = ()
     budget: bool = False
 
@@ -64,7 +65,7 @@ class LimitCount:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One set of policies over the traffic."""
+    """Counts of one set of policies."""
 
     name: str
     scopes: tuple[ScopeCount, ...]
@@ -72,20 +73,20 @@ class Side:
 
     @property
     def refused(self) -> int:
-        return sum(each.refused for each in self.scopes)
+        return sum(scope.refused for scope in self.scopes)
 
     @property
     def shadow(self) -> int:
-        return sum(each.shadow for each in self.scopes)
+        return sum(scope.shadow for scope in self.scopes)
 
     @property
     def no_policy(self) -> int:
-        return sum(each.no_policy for each in self.scopes)
+        return sum(scope.no_policy for scope in self.scopes)
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One bucket of the timeline: requests, and refused and shadow of each side."""
+    """Bucket of the timeline: number of requests, and refused and shadow of each side."""
 
     requests: int
     refused: tuple[int, ...]
@@ -95,14 +96,14 @@ class Slice:
     def of(cls, reasons: Sequence[Counter[str]]) -> Slice:
         return cls(
             reasons[0].total(),
-            tuple(refused(each) for each in reasons),
-            tuple(each["shadow"] for each in reasons),
+            tuple(refused(side) for side in reasons),
+            tuple(side["shadow"] for side in reasons),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Requests of one declared scope that the two sides answer differently."""
+    """Counts of the requests of one declared scope that the two sides decide differently."""
 
     scope: str | None
     newly_refused: int
@@ -111,7 +112,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole replay. ``sides`` holds the policies asked about, then those compared with."""
+    """Result of a replay. ``sides`` has the given policies, then those to compare with."""
 
     reading: Reading
     requests: int
@@ -120,23 +121,23 @@ class Report:
     sides: tuple[Side, ...]
     changes: tuple[Change, ...]
     start_ns: int
-    """When the first bucket of the timeline begins."""
+    """Start of the first bucket of the timeline, in nanoseconds since 1970."""
     width_ns: int
     timeline: tuple[Slice, ...]
 
 
 def refused(reasons: Mapping[str, int]) -> int:
-    """Decisions that did not let a request pass."""
+    """Return the number of decisions that refused a request."""
     return reasons.get("limited", 0) + reasons.get("never", 0)
 
 
 def limit_counts(usage: EngineUsage) -> tuple[LimitCount, ...]:
-    """By scope, name and overrides: buckets that ended and began anew are counted together."""
-    found: dict[tuple[str, str, bool, tuple[str, ...]], list[LimitUsage]] = {}
-    for each in usage.limits:
-        key = (each.scope, each.limit, each.budget, each.overrides)
-        found.setdefault(key, []).append(each)
-    return tuple(_limit_count(found[key]) for key in sorted(found))
+    """Return counts by scope, name and overrides; a limit that ended and restarted has one row."""
+    rows: dict[tuple[str, str, bool, tuple[str, ...]], list[LimitUsage]] = {}
+    for part in usage.limits:
+        key = (part.scope, part.limit, part.budget, part.overrides)
+        rows.setdefault(key, []).append(part)
+    return tuple(_limit_count(rows[key]) for key in sorted(rows))
 
 
 def _limit_count(parts: Sequence[LimitUsage]) -> LimitCount:

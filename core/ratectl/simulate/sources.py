@@ -1,4 +1,4 @@
-"""Logs to calls: one reader for each format, all of them fed with lines."""
+"""Readers of log formats: they turn lines into calls."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _EXAMPLES: Final = 5
 
 @dataclass(slots=True)
 class Reading:
-    """What reading a log met so far."""
+    """Counts and problems of reading a log, up to now."""
 
     lines: int = 0
-    """Lines that are not blank, nor the header of a CSV file."""
+    """Lines that are not blank, without the header of a CSV file."""
     malformed: int = 0
     """Lines that could not be read."""
     unmapped: int = 0
     """Lines that the map has no scope for."""
     late: int = 0
-    """Requests whose time was moved up, because they came too late to be put in order."""
+    """Requests that came too late to be sorted, so that their time was changed."""
     most_late_ns: int = 0
     examples: list[tuple[int, str, str]] = field(default_factory=list)
     """The first few lines that were not replayed: number, reason and (shortened) text."""
     damaged: str | None = None
-    """Why reading ended early."""
+    """Reason why reading ended early."""
 
     def reject(self, number: int, reason: str, line: str) -> None:
         if reason == UNMAPPED:
@@ -58,7 +58,7 @@ class Reading:
 
 
 class Traffic:
-    """The calls of a log in time order, each time from where the file stands.
+    """Calls of a log in time order, from the current position of the file.
 
     ``reading`` is complete when ``batches`` has ended.
     """
@@ -66,19 +66,19 @@ class Traffic:
     def __init__(
         self,
         file: Readable,
-        made: TrafficMap,
+        traffic_map: TrafficMap,
         *,
         window_ns: int = 60_000_000_000,
         passed: Callable[[int], None] = lambda _bytes: None,
     ) -> None:
         self.reading = Reading()
         self._file = file
-        self._map = made
+        self._map = traffic_map
         self._passed = passed
         self._sorter = Sorter(window_ns)
 
     def batches(self) -> Iterator[list[Call]]:
-        """The calls, many at a time.
+        """Yield the calls, many at a time.
 
         :raises UsageError: the header of a CSV file lacks a column that the map names.
         :raises OSError: the log cannot be read.
@@ -99,22 +99,22 @@ class Traffic:
             yield calls
 
 
-def _reader(made: TrafficMap) -> AccessReader | _FieldReader:
-    if made.format == "jsonl":
-        return _JsonReader(made)
-    if made.format == "csv":
-        return _CsvReader(made)
-    return AccessReader(made)
+def _reader(traffic_map: TrafficMap) -> AccessReader | _FieldReader:
+    if traffic_map.format == "jsonl":
+        return _JsonReader(traffic_map)
+    if traffic_map.format == "csv":
+        return _CsvReader(traffic_map)
+    return AccessReader(traffic_map)
 
 
 class _FieldReader(ABC):
-    """Logs that name their fields themselves."""
+    """Reader of a format with field names in the log."""
 
-    def __init__(self, made: TrafficMap) -> None:
-        assert made.time is not None, "the map was checked"
-        self._mapper = Mapper(made)
-        self._at_field = made.time.field
-        self._at = reader_of(made.time.format)
+    def __init__(self, traffic_map: TrafficMap) -> None:
+        assert traffic_map.time is not None, "the map was checked"
+        self._mapper = Mapper(traffic_map)
+        self._at_field = traffic_map.time.field
+        self._at = reader_of(traffic_map.time.format)
 
     def read(
         self,
@@ -123,7 +123,7 @@ class _FieldReader(ABC):
         calls: list[Call],
         reject: Callable[[int, str, str], None],
     ) -> int:
-        """Append the calls of ``lines``; returns how many lines were none to begin with."""
+        """Append the calls of ``lines``; return the number of blank lines and headers."""
         blank = 0
         for number, line in enumerate(lines, first):
             if not line or line.isspace() or self._opens(line):
@@ -137,7 +137,7 @@ class _FieldReader(ABC):
 
     def _call(self, line: str) -> Call:
         if len(line) > MAX_LINE:
-            raise Unusable("longer than a line may be")
+            raise Unusable("the line is too long")
         fields, mapper = self._fields(line), self._mapper
         at = fields.get(self._at_field)
         if at is None:
@@ -149,52 +149,52 @@ class _FieldReader(ABC):
         return when, scope, mapper.attributes(fields), mapper.cost(fields)
 
     def _opens(self, line: str) -> bool:  # noqa: ARG002  for readers that have a header
-        """Whether the line is the header."""
+        """Return True if the line is the header."""
         return False
 
     @abstractmethod
     def _fields(self, line: str) -> Fields:
-        """What a line says.
+        """Return the fields of a line.
 
         :raises Unusable: it is not readable.
         """
 
 
 class _Dotted(dict[str, Any]):
-    """A JSON object as fields; ``http.client`` is also ``client`` in ``http``."""
+    """Fields of a JSON object; ``http.client`` can also mean ``client`` in ``http``."""
 
     def get(self, name: str, default: Any = None) -> Any:
-        found: Any = super().get(name)
-        if found is None and "." in name:
-            found = dict(self)
+        value: Any = super().get(name)
+        if value is None and "." in name:
+            value = dict(self)
             for part in name.split("."):
-                found = found.get(part) if isinstance(found, dict) else None
-        if isinstance(found, str):
-            return found or default
-        if isinstance(found, bool):
-            return "true" if found else "false"
-        return str(found) if isinstance(found, int) else default
+                value = value.get(part) if isinstance(value, dict) else None
+        if isinstance(value, str):
+            return value or default
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return str(value) if isinstance(value, int) else default
 
 
 class _JsonReader(_FieldReader):
-    """One object on each line. Numbers stay as they are written."""
+    """Reader of logs with one JSON object on each line; it keeps the spelling of numbers."""
 
     def _fields(self, line: str) -> Fields:
         try:
-            found = json.loads(line, parse_float=str)
+            value = json.loads(line, parse_float=str)
         except (ValueError, RecursionError):
             raise Unusable("not JSON") from None
-        if not isinstance(found, dict):
+        if not isinstance(value, dict):
             raise Unusable("not a JSON object")
-        return _Dotted(found)
+        return _Dotted(value)
 
 
 class _CsvReader(_FieldReader):
-    """One record on each line, named by the first."""
+    """Reader of CSV logs: the first line has the names of the fields."""
 
-    def __init__(self, made: TrafficMap) -> None:
-        super().__init__(made)
-        self._used = [self._at_field, *_used(made)]
+    def __init__(self, traffic_map: TrafficMap) -> None:
+        super().__init__(traffic_map)
+        self._used = [self._at_field, *_used(traffic_map)]
         self._names: list[str] | None = None
 
     def _opens(self, line: str) -> bool:
@@ -203,12 +203,12 @@ class _CsvReader(_FieldReader):
         try:
             self._names = _cells(line.removeprefix("\ufeff"))
         except Unusable:
-            raise UsageError("the first line of the log is no CSV header") from None
+            raise UsageError("the first line of the log is not a CSV header") from None
         for name in self._used:
             if self._names.count(name) != 1:
-                has = "has no column" if name not in self._names else "has twice the column"
+                has = "has no column" if name not in self._names else "has more than one column"
                 columns = ", ".join(self._names)
-                raise UsageError(f"the log {has} {name!r} that the map names: it has {columns}")
+                raise UsageError(f"the log {has} {name!r}, which the map uses: it has {columns}")
         return True
 
     def _fields(self, line: str) -> Fields:
@@ -226,6 +226,10 @@ def _cells(line: str) -> list[str]:
         raise Unusable("not CSV") from None
 
 
-def _used(made: TrafficMap) -> list[str]:
-    said = [made.scope.field, made.cost.field, *(one.field for one in made.attributes.values())]
-    return [name for name in said if name is not None]
+def _used(traffic_map: TrafficMap) -> list[str]:
+    names = [
+        traffic_map.scope.field,
+        traffic_map.cost.field,
+        *(one.field for one in traffic_map.attributes.values()),
+    ]
+    return [name for name in names if name is not None]

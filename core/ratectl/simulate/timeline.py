@@ -1,4 +1,4 @@
-"""Counts over time, in a bounded number of buckets however long the log is."""
+"""Timeline: counts in a bounded number of time buckets, for a log of any length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Timeline"]
 
-MOST_BUCKETS: Final = 120
+MAX_BUCKETS: Final = 120
 
 _WIDTHS: Final = tuple(
     seconds * NS
@@ -20,15 +20,15 @@ _WIDTHS: Final = tuple(
         1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21_600, 43_200, 86_400, 604_800, 2_419_200,
     )
 )  # fmt: skip
-"""Widths that people think in; each is a multiple of the one before."""
+"""Usual widths of buckets; each is a multiple of the one before."""
 
 Bucket = list[Counter[str]]
 
 
 class Timeline:
-    """Buckets of equal width, aligned to it: the first second, minute or day is a whole one.
+    """Buckets of equal width, which begin at whole seconds, minutes or days.
 
-    ``sides`` counters in each, by the reason of decisions. Times never go back.
+    Each has a counter of reasons of decisions for every side. Times never go back.
     """
 
     def __init__(self, sides: int) -> None:
@@ -38,10 +38,10 @@ class Timeline:
         self.width_ns = _WIDTHS[0]
 
     def bucket(self, at: int) -> tuple[int, Bucket]:
-        """The bucket of an instant, and the instant at which it ends."""
+        """Return the bucket of an instant, and the instant at which it ends."""
         if not self._buckets:
             return self._open(at)
-        while at // self.width_ns - next(iter(self._buckets)) >= MOST_BUCKETS:
+        while at // self.width_ns - next(iter(self._buckets)) >= MAX_BUCKETS:
             self._widen()
         return self._open(at)
 
@@ -65,11 +65,11 @@ class Timeline:
 
     @property
     def start_ns(self) -> int:
-        """When the first bucket begins."""
+        """Start of the first bucket, in nanoseconds since 1970."""
         return next(iter(self._buckets), 0) * self.width_ns
 
     def buckets(self) -> list[Sequence[Counter[str]]]:
-        """All of them from first to last, also those in which nothing happened."""
+        """Return all buckets from the first to the last, empty ones too."""
         if not self._buckets:
             return []
         numbers = range(next(iter(self._buckets)), max(self._buckets) + 1)

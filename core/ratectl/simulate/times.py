@@ -1,4 +1,4 @@
-"""Times as logs write them, to nanoseconds since 1970 (UTC)."""
+"""Reader of times in logs: gives nanoseconds since 1970 (UTC)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["LATEST_NS", "instant", "reader_of"]
 
 LATEST_NS: Final = 2**63 - 1
-"""In the year 2262."""
+"""Latest time that is represented, in the year 2262."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CLF = re.compile(
@@ -29,7 +29,7 @@ _UNITS: Final = {"unix": NS, "unix_ms": 10**6, "unix_us": 10**3, "unix_ns": 1}
 
 
 def instant(at: int) -> int:
-    """The instant, if it is one that can be replayed.
+    """Return the instant if it can be replayed.
 
     :raises Unusable: it is before 1970 or after 2262.
     """
@@ -39,7 +39,7 @@ def instant(at: int) -> int:
 
 
 def reader_of(form: TimeFormat) -> Callable[[str], int]:
-    """A function that reads times of this form; it raises ``Unusable`` for others."""
+    """Return a function that reads times in this format; it raises ``Unusable`` for others."""
     if form == "iso":
         return _iso
     if form == "clf":
@@ -55,7 +55,7 @@ def reader_of(form: TimeFormat) -> Callable[[str], int]:
 
 
 def _iso(text: str) -> int:
-    """Without a zone it is UTC."""
+    """Read ISO 8601; a time without a zone is UTC."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

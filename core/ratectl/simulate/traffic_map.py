@@ -1,4 +1,4 @@
-"""Reading a traffic map: as strict as policies are read, and every problem at its place."""
+"""Reader of traffic maps: as strict as for policies, with a place for every problem."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ _KNOWN: Final[dict[str, Sequence[str]]] = {
     "attributes": tuple(Attribute.model_fields),
     "cost": tuple(CostMap.model_fields),
 }
-"""Fields of a part, by where it stands."""
+"""Fields of each part of a map, by its name."""
 
 _EXAMPLES: Final = {
     "apiVersion": "write apiVersion: ratectl/v1",
     "kind": "write kind: TrafficMap",
     "format": "write format: combined, common, jsonl or csv",
-    "scope": "write whose traffic it is, like scope: /web",
+    "scope": "write the scope of the traffic, like scope: /web",
     "time": "write time: {field: <name>, format: iso}",
     "match": "write a value, with * for any text: /files/*",
     "rules": "write a list: [{match: /files/*, scope: /web/files}]",
     "attributes": "write attributes: {<name>: <field>}",
-    "segments": "write how many segments to keep, like 1",
+    "segments": "write the number of segments to keep, like 1",
     "cost": "write a whole number, or {field: bytes, per: 1000}",
     "field": "write the name of a field of the log",
     "const": "write a value, or delete it",
-    "per": "write how many make one unit, like 1000",
+    "per": "write the number for a cost of 1, like 1000",
 }
 _WORDS: Final = {
     "int_type": "a whole number",
@@ -65,7 +65,7 @@ _WORDS: Final = {
 
 
 class MapError(UsageError):
-    """A map that cannot be used; ``diagnostics`` holds every finding."""
+    """Raised for a traffic map that is not valid; ``diagnostics`` holds every finding."""
 
     def __init__(self, file: str, diagnostics: Sequence[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)
@@ -78,23 +78,23 @@ def read_map(data: bytes, file: str) -> TrafficMap:
     :raises MapError: it is not valid.
     """
     reading = read(data, file)
-    found = [each for each in reading.diagnostics if each.code != codes.EMPTY_FILE]
-    made: TrafficMap | None = None
-    if not found:
+    findings = [item for item in reading.diagnostics if item.code != codes.EMPTY_FILE]
+    traffic_map: TrafficMap | None = None
+    if not findings:
         roots = [document.root for document in reading.documents]
         if len(roots) == 1 and isinstance(roots[0].value, dict):
-            made, found = _validated(roots[0], file)
+            traffic_map, findings = _validated(roots[0], file)
         else:
-            found = [_not_one(roots, file)]
-    if made is None or found:
-        found.sort(key=lambda each: each.sort_key)
-        raise MapError(file, with_source_lines(found, {file: reading.lines}))
-    return made
+            findings = [_not_one(roots, file)]
+    if traffic_map is None or findings:
+        findings.sort(key=lambda finding: finding.sort_key)
+        raise MapError(file, with_source_lines(findings, {file: reading.lines}))
+    return traffic_map
 
 
 def _not_one(roots: Sequence[Node], file: str) -> Diagnostic:
     if len(roots) > 1:
-        message = f"the file holds {len(roots)} documents, and a map is one"
+        message = f"the file holds {len(roots)} documents, but a map is one document"
         return Diagnostic(
             codes.REPEATED, message, Span(file, *roots[1].place), hint="write one file for each map"
         )
@@ -107,12 +107,12 @@ def _not_one(roots: Sequence[Node], file: str) -> Diagnostic:
 
 def _validated(root: Node, file: str) -> tuple[TrafficMap | None, list[Diagnostic]]:
     try:
-        made = TrafficMap.model_validate(root.value)
+        traffic_map = TrafficMap.model_validate(root.value)
     except ValidationError as error:
-        return None, [_explained(each, root, file) for each in error.errors(include_url=False)]
-    return made, [
+        return None, [_explained(item, root, file) for item in error.errors(include_url=False)]
+    return traffic_map, [
         Diagnostic(code, message, Span(file, *_place(root, path)), hint=hint)
-        for code, message, path, hint in _misfits(made)
+        for code, message, path, hint in _misfits(traffic_map)
     ]
 
 
@@ -150,7 +150,7 @@ def _words(detail: ErrorDetails, root: Node) -> tuple[str, str, str]:
 
 
 def _names(detail: ErrorDetails, root: Node) -> list[str]:
-    """Names on the way to what is wrong, as they were written: cost: -1 is cost: {const: -1}."""
+    """Return the written names on the path of an error: cost: -1 is short for cost: {const: -1}."""
     names = [part for part in detail["loc"] if isinstance(part, str) and part != "[key]"]
     above = root.children.get(names[-2]) if len(names) > 1 else None
     if above is not None and not above.children and detail["type"] != "missing":
@@ -166,7 +166,7 @@ def _choice(name: str, value: object, expected: str) -> tuple[str, str, str]:
 
 
 def _bound(detail: ErrorDetails) -> str:
-    """Which bound a value does not keep."""
+    """Return words about the bound that a value violates."""
     kind, value = detail["type"], detail["input"]
     if kind in ("string_too_short", "too_short"):
         return "is empty"
@@ -196,7 +196,7 @@ def _shown(value: object) -> str:
 
 
 def _place(root: Node, path: Sequence[Any], *, at_key: bool = False) -> tuple[int, int, int]:
-    """Where a path stands, or the nearest part above it that was written."""
+    """Return the place of a path, or of the nearest written part that contains it."""
     node, place = root, root.place
     for number, part in enumerate(path, 1):
         child = node.children.get(part)
@@ -209,32 +209,32 @@ def _place(root: Node, path: Sequence[Any], *, at_key: bool = False) -> tuple[in
     return place
 
 
-def _misfits(made: TrafficMap) -> Iterator[tuple[str, str, Sequence[Any], str]]:
-    """What does not fit the format of the log, or says nothing."""
-    if made.scope.rules == ():
+def _misfits(traffic_map: TrafficMap) -> Iterator[tuple[str, str, Sequence[Any], str]]:
+    """Yield problems of fields that do not fit the format of the log, and of empty parts."""
+    if traffic_map.scope.rules == ():
         yield codes.RANGE, "rules is empty", ("scope", "rules"), _EXAMPLES["rules"]
-    named = ACCESS_FIELDS.get(made.format)
+    named = ACCESS_FIELDS.get(traffic_map.format)
     if named is None:
-        if made.time is None:
+        if traffic_map.time is None:
             yield codes.MISSING_FIELD, "time is missing", (), _EXAMPLES["time"]
         return
-    if made.time is not None:
-        message = f"a {made.format} log says its time by itself"
+    if traffic_map.time is not None:
+        message = f"a {traffic_map.format} log has its time in a fixed place"
         yield codes.CHOICE, message, ("time",), "delete the line"
-    for path, field in _used(made):
+    for path, field in _used(traffic_map):
         if field in named:
             continue
-        message = f"a {made.format} log has no field {field!r}"
+        message = f"a {traffic_map.format} log has no field {field!r}"
         meant = difflib.get_close_matches(field, named, 1, 0.7)
         first = f"did you mean {meant[0]!r}? " if meant else ""
         yield codes.CHOICE, message, path, f"{first}known here: {', '.join(named)}"
 
 
-def _used(made: TrafficMap) -> Iterator[tuple[Sequence[Any], str]]:
-    if made.scope.field is not None:
-        yield ("scope", "field"), made.scope.field
-    for name, attribute in made.attributes.items():
+def _used(traffic_map: TrafficMap) -> Iterator[tuple[Sequence[Any], str]]:
+    if traffic_map.scope.field is not None:
+        yield ("scope", "field"), traffic_map.scope.field
+    for name, attribute in traffic_map.attributes.items():
         if attribute.field is not None:
             yield ("attributes", name, "field"), attribute.field
-    if made.cost.field is not None:
-        yield ("cost", "field"), made.cost.field
+    if traffic_map.cost.field is not None:
+        yield ("cost", "field"), traffic_map.cost.field

@@ -79,14 +79,15 @@ def _backend_of(url: str) -> Backend:
     _check_text(url)
     backend = _find(url)
     if backend is None:
-        forms = " or ".join(each.form for each in BACKENDS if not each.one_process)
+        forms = " or ".join(known.form for known in BACKENDS if not known.one_process)
         raise UsageError(f"store {shown(url)!r} is not a store URL; use {forms}")
     return backend
 
 
 def _find(url: str) -> Backend | None:
     scheme, separator, _ = url.partition("://")
-    return next((each for each in BACKENDS if separator and scheme in each.schemes), None)
+    backends = (known for known in BACKENDS if separator and scheme in known.schemes)
+    return next(backends, None)
 
 
 def _check_text(url: str) -> None:

@@ -1,4 +1,4 @@
-"""Which scopes, limits and overrides of a tree the tests have met."""
+"""Coverage: the scopes, limits and overrides of a tree that its tests reach."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from ratectl.engine.api import EngineUsage, Identity, LimitUsage, PlanSet
+    from ratectl.engine.api import EngineUsage, LimitUsage, PlanSet
+    from ratectl.engine.limit_plan import Identity
 
 __all__ = ["Coverage", "Item", "Meter", "Share"]
 
 
 class Item(NamedTuple):
-    """Something that a test can meet: a scope, or a limit, budget or override at a scope."""
+    """Item that a test can reach: a scope, or a limit, budget or override at a scope."""
 
     scope: str
     name: str | None = None
@@ -26,7 +27,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many of which things were met, and which were not."""
+    """Total number of items, and the items that no test reached."""
 
     total: int
     missed: tuple[Item, ...]
@@ -42,27 +43,27 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What was met of a tree."""
+    """Covered items of a tree."""
 
     scopes: Share
-    """Declared scopes that a step asked about, by themselves or for a scope below."""
+    """Declared scopes of requests in steps."""
     limits: Share
-    """Limits and budgets that decided a request, or whose values were compared."""
+    """Limits and budgets that evaluated a request, or whose values were compared."""
     refused: Share
-    """Limits and budgets that refused a request, or would have in shadow."""
+    """Limits and budgets that refused a request, in shadow or not."""
     overrides: Share
     """Overrides that a request matched."""
 
     @property
     def percent(self) -> Fraction:
-        """Covered scopes, limits and overrides of all, in per cent; what was only met counts."""
+        """Per cent of scopes, limits and overrides that are covered; a refusal is not needed."""
         parts = (self.scopes, self.limits, self.overrides)
         total = sum(part.total for part in parts)
         return Fraction(100 * sum(part.covered for part in parts), total) if total else Fraction(0)
 
 
 class Meter:
-    """Gathers what tests meet."""
+    """Collector of the items that tests reach."""
 
     def __init__(self) -> None:
         self._plans: list[PlanSet] = []
@@ -75,8 +76,8 @@ class Meter:
         self._applied: set[Item] = set()
 
     def plans(self, plans: PlanSet) -> None:
-        """Everything that could be met under these plans."""
-        if any(plans is each for each in self._plans):  # tests share them
+        """Add all scopes and limits of these plans as items to reach."""
+        if any(plans is known for known in self._plans):  # tests share plans
             return
         self._plans.append(plans)
         self._scopes.update(Item(scope) for scope in plans.scopes)
@@ -85,30 +86,30 @@ class Meter:
         )
 
     def overrides(self, every: frozenset[tuple[str, str]]) -> None:
-        """All overrides there are."""
-        self._overrides.update(Item(*each) for each in every)
+        """Add overrides as items to reach, by scope and name."""
+        self._overrides.update(Item(*override) for override in every)
 
     def asked(self, scope: str | None, applied: frozenset[tuple[str, str]]) -> None:
-        """A step at a declared scope, and the overrides that apply to it."""
+        """Record the declared scope of a step, and the overrides that apply to it."""
         if scope is not None:
             self._reached.add(Item(scope))
-        self._applied.update(Item(*each) for each in applied)
+        self._applied.update(Item(*override) for override in applied)
 
     def compared(self, scope: str, name: str, *, budget: bool) -> None:
-        """A limit whose values a step compared."""
+        """Record a limit whose values a step compared."""
         self._met.add(Item(scope, name, budget))
 
     def used(self, usage: EngineUsage) -> None:
-        """What an engine has decided."""
-        for each in usage.limits:
-            item = Item(each.scope, each.limit, each.budget)
-            if each.allowed or _refusals(each):
+        """Record the decisions of an engine."""
+        for limit in usage.limits:
+            item = Item(limit.scope, limit.limit, limit.budget)
+            if limit.allowed or _refusals(limit):
                 self._met.add(item)
-            if _refusals(each):
+            if _refusals(limit):
                 self._refused.add(item)
 
     def coverage(self) -> Coverage:
-        """What was met so far."""
+        """Return the coverage up to now."""
         return Coverage(
             Share.of(self._scopes, self._reached),
             Share.of(self._limits, self._met),
@@ -122,7 +123,7 @@ def _order(item: Item) -> tuple[str, str, bool]:
 
 
 def _item(identity: Identity) -> Item:
-    """By scope and name alone: one limit may have buckets for each set of overrides."""
+    """Return the item of a bucket identity: its scope and name, without its overrides."""
     scope, name, budget = identity[:3]
     return Item(scope, name, budget)
 

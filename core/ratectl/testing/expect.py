@@ -1,16 +1,17 @@
-"""Comparing what was expected with what was found: differences, in the words of the test."""
+"""Comparison of expected and actual results: differences by field of the test."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.policy.language.durations import Duration
+from ratectl.policy.language.rates import Rate
+from ratectl.policy.resolution.algorithms.registry import rules_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ratectl.policy.language.model import LimitFields
-    from ratectl.policy.language.rates import Rate
     from ratectl.policy.language.testcase import Effective, Expectation
     from ratectl.policy.resolution.effective_limit import Limit
     from ratectl.policy.resolution.resolver import Resolved
@@ -20,7 +21,7 @@ __all__ = ["Difference", "budgets_of", "of_effective", "of_requests"]
 
 
 class Difference(NamedTuple):
-    """A field of an expectation, by its path in it; what it says, and what is."""
+    """Field of an expectation with a different result; ``path`` is relative to the expectation."""
 
     path: str
     expected: str
@@ -28,9 +29,9 @@ class Difference(NamedTuple):
 
 
 def of_requests(expect: Expectation, sent: Sent) -> Iterator[Difference]:
-    """How the requests of a step came out otherwise than expected."""
+    """Yield the differences in the results of the requests of a step."""
     decision = sent.decisive
-    found: dict[str, object] = {
+    results: dict[str, object] = {
         "allowed": sent.allowed,
         "first_refused": sent.first_refused or "none",
         "shadow": sent.shadow,
@@ -41,32 +42,32 @@ def of_requests(expect: Expectation, sent: Sent) -> Iterator[Difference]:
         "remaining": decision.remaining,
         "reset_after": _duration(decision.reset_after_ns),
     }
-    for field, got in found.items():
+    for field, got in results.items():
         expected = getattr(expect, field)
         if expected is not None and expected != got:
             yield Difference(field, _shown(expected), _shown(got))
 
 
-def of_effective(said: Effective, resolved: Resolved | None) -> Iterator[Difference]:
-    """How what is in force differs from what is expected."""
+def of_effective(effective: Effective, resolved: Resolved | None) -> Iterator[Difference]:
+    """Yield the differences in the policy in force."""
     assert resolved is not None, "such a step is not valid"
     for field, got in (("declared_scope", resolved.scope), ("on_error", resolved.on_error.value)):
-        expected = getattr(said, field)
+        expected = getattr(effective, field)
         if expected not in (None, got):
             yield Difference(field, expected, got)
-    for name, fields in said.limits.items():
+    for name, fields in effective.limits.items():
         yield from _of_limit(f"limits.{name}", fields, resolved.limits.get(name))
-    for name, fields in said.budgets.items():
+    for name, fields in effective.budgets.items():
         for _, budget in budgets_of(resolved, name, fields.scope):
             yield from _of_limit(f"budgets.{name}", fields, budget)
-    for number, name in enumerate(said.absent):
+    for number, name in enumerate(effective.absent):
         limit = resolved.limits.get(name)
         if limit is not None:
             yield Difference(f"absent.{number}", f"no limit {name}", _summary(limit))
 
 
 def budgets_of(resolved: Resolved, name: str, scope: str | None) -> list[tuple[str, Limit]]:
-    """The budget of a name on the path. In a valid test it is one: ``scope`` says whose."""
+    """Return the budgets of a name on the path, with their scopes; in a valid test exactly one."""
     return [
         (owner, budget)
         for owner, budget in resolved.budgets
@@ -80,21 +81,15 @@ def _of_limit(path: str, fields: LimitFields, limit: Limit | None) -> Iterator[D
         return
     for field in type(fields).model_fields:
         expected = getattr(fields, field)
-        if expected is None or field == "scope":  # whose a budget is has chosen it already
+        if expected is None or field == "scope":  # the scope has selected the budget
             continue
         got = getattr(limit, field)
-        same = _same_rate(limit, expected, got) if field == "rate" else expected == got
+        same = expected == got
+        if isinstance(expected, Rate) and isinstance(got, Rate):
+            rules = rules_of(limit)
+            same = rules.noticed_rate(expected) == rules.noticed_rate(got)
         if not same:
             yield Difference(f"{path}.{field}", _shown(expected), _shown(got))
-
-
-def _same_rate(limit: Limit, one: Rate, other: Rate) -> bool:
-    """A bucket knows only its pace; a window promises its count in its very length."""
-    if one.unlimited or other.unlimited or limit.algorithm == "token-bucket":
-        return one.per_second == other.per_second
-    if limit.algorithm == "quota":
-        return one == other
-    return (one.window_ns, one.per_second) == (other.window_ns, other.per_second)
 
 
 def _summary(limit: Limit) -> str:

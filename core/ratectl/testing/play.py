@@ -1,4 +1,4 @@
-"""Running a test: its requests, in virtual time, on the engine that agents run."""
+"""Player of tests: sends the requests in virtual time to the engine that agents run."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def play(
     failures = []
     requests = 0
     for index, (step, at) in enumerate(zip(test.steps, test.times_ns(), strict=True)):
-        found = _Found(*player.step(step, at))
-        requests += 0 if found.sent is None else step.times
-        if found.differences:
+        outcome = _Outcome(*player.step(step, at))
+        requests += 0 if outcome.sent is None else step.times
+        if outcome.differences:
             path = f"steps.{index}.{'expect' if step.effective is None else 'effective'}"
-            mismatches = [_mismatch(each, path, written, texts) for each in found.differences]
-            mismatches.sort(key=lambda each: each.span)
+            mismatches = [_mismatch(each, path, written, texts) for each in outcome.differences]
+            mismatches.sort(key=lambda mismatch: mismatch.span)
             failures.append(
                 StepFailure(
                     index + 1,
                     step,
                     Duration(at - test.start.ns),
                     tuple(mismatches),
-                    found.sent,
-                    found.resolved,
-                    tuple(_about(step, found)),
+                    outcome.sent,
+                    outcome.resolved,
+                    tuple(_about(step, outcome)),
                 )
             )
     player.finish()
@@ -57,8 +57,8 @@ def play(
     )
 
 
-class _Found:
-    """What a step found."""
+class _Outcome:
+    """Result of a step."""
 
     def __init__(
         self, differences: Iterable[Difference], sent: Sent | None, resolved: Resolved | None
@@ -69,7 +69,7 @@ class _Found:
 
 
 class _Player:
-    """An engine in virtual time. Engine and wall clock are one, so quotas see the test's days."""
+    """Engine in virtual time, with the same wall clock: quotas see the days of the test."""
 
     def __init__(self, world: World, meter: Meter, start: int) -> None:
         self._world = world
@@ -83,7 +83,7 @@ class _Player:
     def step(
         self, step: Step, at: int
     ) -> tuple[Iterable[Difference], Sent | None, Resolved | None]:
-        """What a step finds other than expected, what became of its requests, what is in force."""
+        """Run a step; return differences, results of its requests, and the policy in force."""
         world, scope, attributes = self._world, step.scope, step.attributes
         resolved = world.effective(scope, attributes, at)
         self._meter.asked(resolved.scope if resolved else None, world.applied(scope, attributes))
@@ -95,11 +95,11 @@ class _Player:
         return differences, sent, resolved
 
     def finish(self) -> None:
-        """Have it counted what was met."""
+        """Record the usage of the engine for the coverage."""
         self._meter.used(self._engine.usage())
 
     def _turn(self, now: int) -> None:
-        """Put the plans of ``now`` into force. What decided until then is counted before."""
+        """Put the plans of ``now`` into force, after recording the usage under the plans before."""
         self.finish()
         plans = self._world.plans(now)
         self._meter.plans(plans)
@@ -123,33 +123,35 @@ class _Player:
                     shadow += 1
             elif refusal is None:
                 first, refusal = number + 1, decision
-        # Not "or": a refusal is false.
+        # Not "or": the truth value of a refusal is False.
         return Sent(allowed, first, shadow, decision if refusal is None else refusal)
 
-    def _compared(self, said: Effective, resolved: Resolved | None) -> None:
+    def _compared(self, effective: Effective, resolved: Resolved | None) -> None:
         assert resolved is not None, "such a step is not valid"
-        for name in said.limits:
+        for name in effective.limits:
             if name in resolved.limits:
                 self._meter.compared(resolved.scope, name, budget=False)
-        for name, fields in said.budgets.items():
+        for name, fields in effective.budgets.items():
             for owner, _ in budgets_of(resolved, name, fields.scope):
                 self._meter.compared(owner, name, budget=True)
 
 
 def _mismatch(
-    found: Difference, path: str, written: WrittenTest, texts: Mapping[str, Sequence[str]]
+    difference: Difference, path: str, written: WrittenTest, texts: Mapping[str, Sequence[str]]
 ) -> Mismatch:
-    span = written.span(f"{path}.{found.path}")
-    return Mismatch(found.path, found.expected, found.got, span, source_line(span, texts))
+    span = written.span(f"{path}.{difference.path}")
+    return Mismatch(
+        difference.path, difference.expected, difference.got, span, source_line(span, texts)
+    )
 
 
-def _about(step: Step, found: _Found) -> Iterable[str]:
-    """The limits that a failure is about: the one that decided, and those that were named."""
+def _about(step: Step, outcome: _Outcome) -> Iterable[str]:
+    """Return the limits that a failure is about: the one that decided, and the expected ones."""
     names: list[str | None] = []
-    if found.sent is not None:
-        names = [found.sent.decisive.limit, step.expect.limit if step.expect else None]
-    for each in found.differences:
-        part, _, rest = each.path.partition(".")
+    if outcome.sent is not None:
+        names = [outcome.sent.decisive.limit, step.expect.limit if step.expect else None]
+    for difference in outcome.differences:
+        part, _, rest = difference.path.partition(".")
         if part in ("limits", "budgets"):
             names.append(rest.partition(".")[0])
         elif part == "absent" and step.effective is not None:

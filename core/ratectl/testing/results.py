@@ -1,4 +1,4 @@
-"""What tests found: results, failures, and the words for them."""
+"""Results of tests: passed and failed tests, failed steps, and their texts."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["Mismatch", "Report", "Result", "Sent", "StepFailure"]
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of the requests of a step."""
+    """Result of the requests of a step."""
 
     allowed: int
     first_refused: int | None
-    """Counted from 1."""
+    """Number of the first refused request, counted from 1."""
     shadow: int
-    """Allowed, though a limit in shadow would have refused."""
+    """Allowed, although a limit in shadow would have refused."""
     decisive: Decision
-    """The first refusal, or the last decision where nothing was refused."""
+    """The first refusal, or the last decision if nothing was refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One expectation that does not hold, and where it is written."""
+    """Expectation that does not hold, with its place."""
 
     field: str
     expected: str
@@ -45,32 +45,32 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class StepFailure:
-    """A step of which something else was expected."""
+    """Step with a result that was not expected."""
 
     number: int
     """Counted from 1."""
     step: Step
     after: Duration
-    """When it began, since the start of the test."""
+    """Time from the start of the test to the step."""
     mismatches: tuple[Mismatch, ...]
     sent: Sent | None
-    """None where the step asks what is in force."""
+    """None if the step only compares the policy in force."""
     resolved: Resolved | None
-    """What was in force; None where no policy covers the scope."""
+    """Policy in force; None if no policy covers the scope."""
     limits: tuple[str, ...]
     """Names of the limits and budgets that the failure is about."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One test that was run."""
+    """Result of one test."""
 
     name: str
     span: Span
     steps: int
     requests: int
     seconds: float
-    """How long running it took, in real time."""
+    """Real time that the test took, in seconds."""
     failures: tuple[StepFailure, ...]
 
     @property
@@ -80,25 +80,25 @@ class Result:
     def __str__(self) -> str:
         if self.passed:
             return f"{self.name}: passed"
-        found = [str(each) for failure in self.failures for each in failure.mismatches]
-        return "\n  ".join([f"{self.name}: failed", *found])
+        lines = [str(mismatch) for failure in self.failures for mismatch in failure.mismatches]
+        return "\n  ".join([f"{self.name}: failed", *lines])
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All tests that were run."""
+    """Results of all tests that ran, and their coverage."""
 
     results: tuple[Result, ...]
     coverage: Coverage
 
     @property
     def passed(self) -> bool:
-        """Whether all passed. False where none ran: nothing was shown then."""
+        """True if at least one test ran and all passed."""
         return bool(self.results) and all(result.passed for result in self.results)
 
     @property
     def failed(self) -> tuple[Result, ...]:
-        """Those that did not pass."""
+        """Results of the tests that failed."""
         return tuple(result for result in self.results if not result.passed)
 
     @property

@@ -1,4 +1,4 @@
-"""The tests of a tree: which there are, and running them."""
+"""Suite: the tests of a tree, and how to run them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["Suite", "load_suite", "run_tests"]
 
 
 class Suite:
-    """Policies that validate, and the tests beside them."""
+    """Valid policies with the tests beside them."""
 
     def __init__(self, loaded: Loaded, pattern: str | None = None) -> None:
-        """``pattern``: a regular expression; only tests in whose name it is found.
+        """Select tests: only those with the regular expression ``pattern`` in their name.
 
-        :raises UsageError: ``pattern`` is not one.
+        :raises UsageError: ``pattern`` is not a regular expression.
         """
         self._loaded = loaded
         try:
@@ -37,7 +37,9 @@ class Suite:
         except re.error as error:
             raise UsageError(f"{pattern!r} is not a regular expression: {error}") from error
         self._tests = {
-            each.test.name: each for each in loaded.tests if chosen.search(each.test.name)
+            written.test.name: written
+            for written in loaded.tests
+            if chosen.search(written.test.name)
         }
 
     @property
@@ -48,12 +50,12 @@ class Suite:
     def run(self, name: str) -> Result:
         """Run one test.
 
-        :raises UsageError: there is none of this name.
+        :raises UsageError: there is no test of this name.
         """
         return self._play(name, Meter())
 
     def run_all(self) -> Report:
-        """Run all tests, each from full buckets, and measure what they meet."""
+        """Run all tests, each from full buckets, and measure their coverage."""
         meter = Meter()
         meter.plans(self._world.plans(0))
         meter.overrides(self._world.overrides)

@@ -1,4 +1,4 @@
-"""The policies of a test as time passes: the one place where tests meet resolution and plans."""
+"""World of a test: plans and policies in force at each time."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["World"]
 
 
 class World:
-    """What a tree says at any time. Times are nanoseconds since 1970; many tests share one.
+    """Policies of a tree in force at any time, in nanoseconds since 1970; tests share one object.
 
-    Between the starts and ends of exceptions nothing changes: one such period is kept at hand.
+    Only the start or end of an exception changes them: the current period is cached.
     """
 
     def __init__(self, tree: PolicyTree) -> None:
@@ -38,17 +38,17 @@ class World:
             self._resolver = Resolver(self._tree, now)
 
     def plans(self, now: int) -> PlanSet:
-        """The plans in force at ``now``."""
+        """Return the plans in force at ``now``."""
         self._at(now)
         return self._plans
 
     def ends(self, now: int) -> int | None:
-        """The next instant after ``now`` at which other plans come into force; None: never."""
+        """Return the next instant at which the plans change; None for never."""
         self._at(now)
         return self._plans.until_ns
 
     def effective(self, scope: str, attributes: Mapping[str, str], now: int) -> Resolved | None:
-        """What holds for a request at ``now``; None where no policy does."""
+        """Return the policy in force for a request at ``now``; None if no policy covers it."""
         self._at(now)
         return self._resolver.select(scope, attributes)
 
@@ -62,11 +62,11 @@ class World:
         )
 
     def applied(self, scope: str, attributes: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-        """The overrides that apply to such a request."""
-        conditions = self._resolver.places.at(scope).conditions
+        """Return the overrides that apply to such a request."""
+        conditions = self._resolver.conditions.at(scope).conditions
         held = conditions.holding(attributes)
         return frozenset(
-            (each.via.source, override_name(each.via.ref))
-            for number, each in enumerate(conditions)
-            if held >> number & 1 and not each.via.exception
+            (condition.via.source, override_name(condition.via.ref))
+            for number, condition in enumerate(conditions)
+            if held >> number & 1 and not condition.via.exception
         )

@@ -1,13 +1,13 @@
 """Web traffic as a stream of requests: generated, or read from access logs.
 
-Both ways give the same records, in time order, for replaying against policies:
+Both give the same records, in time order, to replay against policies:
 
     >>> from itertools import islice
     >>> from ratectl.traffic import generate
     >>> [request.attributes["route"] for request in islice(generate(seed=7), 2)]
     ['/feed.xml', '/talks']
 
-Pure but for reading the log; nothing here decides, waits or knows of policies.
+The only side effect is reading the log. This package does not depend on policies.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Access logs of Apache and nginx, in the *common* and *combined* formats, plain or gzipped.
 
-Strict about what a line must hold, tolerant of what real logs hold besides: a line that cannot be
-read is counted and skipped, a request that is no HTTP (``"-"``, a TLS greeting on the plain port)
-simply lacks ``method`` and ``path``, and fields that a site appended are ignored.
+A line that cannot be read is counted and skipped. A request that is not HTTP (``"-"``, a TLS
+greeting on the plain port) lacks ``method`` and ``path``. More fields at the end of a line are
+ignored.
 
-Lines are yielded as they stand: see ``ratectl.traffic.ordering`` for their order in time.
+Requests come in the order of the lines: ``ratectl.traffic.ordering`` sorts them by time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAX_LINE: Final = 1 << 16
 _EXAMPLES: Final = 5
 _QUOTED: Final = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
 
-# client ident user [time] "request" status size, then "referrer" "agent", then whatever a site adds
+# client ident user [time] "request" status size, then "referrer" "agent", then any more
 _LINE = re.compile(
     rf"(\S+) \S+ [^\[]*\[(\d\d/[A-Z][a-z]{{2}}/\d{{4}}:\d\d:\d\d):(\d\d) ([+-]\d{{4}})\] "
     rf"{_QUOTED} (\d{{3}}) (\d{{1,18}}|-)(?: {_QUOTED} {_QUOTED}(?: .*)?|(?: [^\"].*)?)\r?",
@@ -44,14 +44,14 @@ _CONTROLS: Final = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "v": "\v", "f": 
 
 @dataclass(slots=True)
 class LogReport:
-    """What reading a log met so far."""
+    """Counts and problems of reading a log, up to now."""
 
     lines: int = 0
     malformed: int = 0
     examples: list[tuple[int, str]] = field(default_factory=list)
     """The first few malformed lines: number and (shortened) text."""
     damaged: str | None = None
-    """Why reading ended early: a truncated or corrupt gzip file."""
+    """Reason why reading ended early: a truncated or corrupt gzip file."""
 
     def reject(self, text: str) -> None:
         self.malformed += 1
@@ -60,9 +60,9 @@ class LogReport:
 
 
 class AccessLog:
-    """The requests of one log file; iterate as often as needed, each time from its beginning.
+    """Requests of one log file; each iteration starts at the beginning of the file.
 
-    ``report`` is of the latest iteration, and complete when that has ended.
+    ``report`` is about the latest iteration, and complete when that has ended.
 
     :raises OSError: the file cannot be opened or read (on iteration).
     """
@@ -86,7 +86,7 @@ class AccessLog:
 
 
 def parse_line(line: str) -> Request | None:
-    """One line of a log, without its line break; None where it is not one."""
+    """Return the request of one line without its line break; None if it is malformed."""
     match = _LINE.fullmatch(line) if len(line) <= _MAX_LINE else None
     if match is None:
         return None
@@ -111,7 +111,7 @@ def parse_line(line: str) -> Request | None:
 
 @lru_cache(maxsize=4096)
 def _minute_ns(minute: str, zone: str) -> int:
-    """The start of a minute like ``17/May/2015:10:05``; a log has far fewer of them than lines.
+    """Return the start of a minute like ``17/May/2015:10:05``, cached: many lines share one.
 
     :raises ValueError: no such date, time or zone.
     """
@@ -129,7 +129,7 @@ def _minute_ns(minute: str, zone: str) -> int:
 
 
 def _path(target: str) -> str:
-    """The path of a request's target: no query, and no host where a proxy was asked."""
+    """Return the path of the target of a request, without a query or a host."""
     path = target.partition("?")[0].partition("#")[0]
     if "://" in path:
         path = "/" + path.partition("://")[2].partition("/")[2]
@@ -147,7 +147,7 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def _open(path: Path) -> BinaryIO:
-    """Open a log; gzip is recognised by its first bytes, whatever the name says."""
+    """Open a log; gzip is recognised by its first bytes, not by the file name."""
     file = path.open("rb")
     try:
         magic = file.read(2)
@@ -162,7 +162,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _lines(file: BinaryIO, report: LogReport) -> Iterator[str]:
-    """Lines, decoded; what runs on without end is counted and dropped, not gathered."""
+    """Yield decoded lines; only the start of a line that is too long is kept."""
     rest = b""
     while True:
         block = _read(file, report)

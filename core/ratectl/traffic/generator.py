@@ -1,7 +1,7 @@
-"""Seeded web traffic, shaped like a real site's.
+"""Generator of web traffic, seeded, with the statistics of a real site.
 
 The model is one public log: 10,000 lines of a personal technical site, 17 to 20 May 2015, 1,753
-client addresses. What was measured in it, and what this generator gives over as many requests:
+client addresses. Figures of that log, and of as many generated requests:
 
 ==================================  =========  =========
 figure                              the log    generated
@@ -24,18 +24,18 @@ status 404                          0.0213     0.0224
 steadiness of the 10 busiest        0.5774     0.6024
 ==================================  =========  =========
 
-What could not be measured: the log holds only minute :05 of every hour, 120 lines each time (less
-varied than chance would be), with seconds in no order. So it has no daily rhythm, and says nothing
-of gaps below a minute. The ``rhythm`` here, and browsers fetching a page's images within two
-seconds, are assumptions.
+Not measured: the log has only minute :05 of every hour, 120 lines each time (less variation than
+chance would give), with seconds in no order. It shows no daily rhythm and no gaps below a minute.
+The ``rhythm`` here, and that a browser fetches the images of a page within two seconds, are
+assumptions.
 
-Three kinds of visitors make the shape: *readers*, who come in visits (a page, its images, perhaps
-another page) and mostly only once; *crawlers*, which fetch page after page all day at a pace of
-their own; *feed readers*, which fetch one page again and again, most of them once an hour.
+There are three kinds of visitors: *readers* come in visits (a page, its images, perhaps another
+page), most of them only once; *crawlers* fetch page after page all day, each at its own pace; *feed
+readers* fetch one page again and again, most of them once an hour.
 
-The same seed gives the same requests on every machine and Python version: only
+The same seed gives the same requests on every machine and Python version. The generator uses only
 ``Random.random()``, whose sequence Python guarantees, and arithmetic that IEEE 754 rounds exactly
-(``fsum``, for one: ``sum`` of floats changed with Python 3.12).
+(such as ``fsum``: ``sum`` of floats changed with Python 3.12).
 """
 
 from __future__ import annotations
@@ -67,44 +67,43 @@ __all__ = ["Shape", "generate"]
 _DAY: Final = 86_400.0
 _START_NS: Final = 1_767_571_200 * NS  # Monday, 5 January 2026, 00:00 UTC
 _PER_VISIT: Final = 4.05
-"""Requests in a reader's visit on average; the test of the overall rate holds it true."""
+"""Average number of requests in a visit of a reader; the test of the overall rate checks it."""
 
 _CRAWL_GAP: Final = 8.0
 _CRAWL_ON: Final = 0.7
 _CRAWL_REST: Final = 0.3
-"""A crawler's seconds between pages in a row, and the chances of one more and of a rest."""
+"""Seconds between pages of a crawler, and the chances of another page and of a rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What may be asked of the traffic; the defaults are the log's."""
+    """Parameters of the traffic; the defaults are those of the log."""
 
     rate: float = 1 / 30
-    """Requests a second, on average over a day."""
+    """Average requests per second over a day."""
     readers: float = 0.76
-    """Share of requests that readers make."""
+    """Share of requests from readers."""
     feeds: float = 0.09
-    """Share that feed readers make; crawlers make the rest."""
+    """Share of requests from feed readers; the rest is from crawlers."""
     audience: int = 25_000
-    """Readers that there are; few of them come often."""
+    """Number of readers; few of them come often."""
     robots: int = 200
-    """Crawlers, and a third as many feed readers."""
+    """Number of crawlers; there are a third as many feed readers."""
     rhythm: float = 0.3
-    """How far the readers' visits swing around their mean in a day: 0 is level, 1 is none at
-    midnight."""
+    """Daily variation of the visits of readers: 0 is none, 1 means no visits at midnight."""
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 1e6:
-            raise ValueError("rate is above 0, and at most a million requests a second")
+            raise ValueError("rate must be above 0 and at most a million requests a second")
         if self.readers < 0 or self.feeds < 0 or self.readers + self.feeds > 1:
-            raise ValueError("readers and feeds are shares of one whole")
+            raise ValueError("readers and feeds must not be negative, and at most 1 together")
         if self.audience < 1 or self.robots < 1 or not 0 <= self.rhythm <= 1:
-            raise ValueError("audience and robots are at least 1, rhythm is between 0 and 1")
+            raise ValueError("audience and robots must be at least 1, and rhythm between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True)
 class _Robot:
-    """A crawler, or a feed reader, and the seconds between its requests."""
+    """Crawler or feed reader; ``pace``: seconds between its requests."""
 
     client: str
     agent: str
@@ -116,12 +115,12 @@ class _Robot:
 def generate(
     seed: int, shape: Shape | None = None, *, start_ns: int = _START_NS
 ) -> Iterator[Request]:
-    """Requests without end, in time order from ``start_ns`` on."""
+    """Yield requests without end, in time order from ``start_ns`` on."""
     return _Traffic(seed, shape or Shape(), start_ns).requests()
 
 
 class _Traffic:
-    """Everything that is about to happen, by time."""
+    """Queue of future requests and visits, by time."""
 
     def __init__(self, seed: int, shape: Shape, start_ns: int) -> None:
         self._random = Random(seed).random  # noqa: S311  repeatable on purpose
@@ -134,7 +133,7 @@ class _Traffic:
         self._start()
 
     def requests(self) -> Iterator[Request]:
-        """Whatever is due next; each event brings about those that follow it."""
+        """Yield requests in time order; each event plans the events after it."""
         while True:
             at, _, event = heappop(self._due)
             if event is None:
@@ -169,10 +168,10 @@ class _Traffic:
     # Readers ------------------------------------------------------------------------------------
 
     def _visit(self, at: float) -> None:
-        """A visit begins, unless the hour is one of the quiet ones; and plan the next."""
-        most = 1 + self._shape.rhythm
-        self._plan(at + self._exponential() / (self._visits * most), None)
-        if self._random() * most >= 1 + self._shape.rhythm * _swing(at):
+        """Plan the next visit; begin one unless the daily rhythm skips it."""
+        peak = 1 + self._shape.rhythm
+        self._plan(at + self._exponential() / (self._visits * peak), None)
+        if self._random() * peak >= 1 + self._shape.rhythm * _swing(at):
             return
         reader = self._readers.draw(self._random())
         client, agent = _address(reader), _agent_of(reader)
@@ -185,7 +184,7 @@ class _Traffic:
             fresh = False
 
     def _open(self, at: float, page: Page, client: str, agent: str, *, fresh: bool) -> float:
-        """A page and what a browser fetches with it; returns when the last of it was asked."""
+        """Request a page and the files that go with it; return the time of the last."""
         self._ask(at, page.path, client, agent)
         wanted: tuple[str, ...] = page.assets
         if page.shared and fresh:
@@ -203,8 +202,11 @@ class _Traffic:
     # Robots -------------------------------------------------------------------------------------
 
     def _pause(self, robot: _Robot) -> float:
-        """Feed readers are steady, but for a tenth of jitter; crawlers fetch a few pages in a row
-        and then rest, so that their pace holds over the day."""
+        """Return the seconds to the next request of a robot, with a tenth of jitter.
+
+        Feed readers are steady. Crawlers fetch a few pages in a row and then rest, so that their
+        pace is right over a day.
+        """
         gap = robot.pace
         if robot.crawls:
             close = min(gap, _CRAWL_GAP)
@@ -240,7 +242,7 @@ class _Traffic:
         return Request(self._start_ns + int(at * NS), attributes, size)
 
     def _exponential(self) -> float:
-        """A draw of mean 1, by von Neumann's comparison of uniform draws: it needs no logarithm."""
+        """Return an exponential draw of mean 1, by von Neumann's method without a logarithm."""
         random = self._random
         whole = 0
         while True:
@@ -259,7 +261,7 @@ _STATUS: Final = Weighted(
 )
 
 _SIZES: Final = (357, 3_638, 12_292, 37_269, 171_717)
-"""Bytes below which the log's answers are in 5, 25, 50, 75 and 95 % of cases."""
+"""Sizes of answers in the log, in bytes: percentiles 5, 25, 50, 75 and 95."""
 
 
 def _size(chance: float) -> int:
@@ -267,8 +269,7 @@ def _size(chance: float) -> int:
 
 
 def _swing(at: float) -> float:
-    """The daily rhythm, from -1 at midnight to 1 at noon and back: two parabolas, much like a
-    sine."""
+    """Return the daily rhythm, from -1 at midnight to 1 at noon: two parabolas, like a sine."""
     from_noon = abs(at % _DAY / _DAY * 2 - 1)  # 1 … 0 … 1
     return 1 - 4 * from_noon**2 if from_noon < 0.5 else 4 * (1 - from_noon) ** 2 - 1
 
@@ -284,14 +285,13 @@ def _robot(kind: str, rank: int, pace: float) -> _Robot:
 
 
 def _address(reader: int) -> str:
-    """An address of the ranges kept for benchmarks and documentation: nobody's."""
+    """Return an address from the ranges that are reserved for benchmarks and documentation."""
     if reader % 10 == 9:
         return f"2001:db8:{reader // 0xFFFF:x}:{reader % 0xFFFF:x}::1"
     return f"198.18.{reader // 250 % 256}.{reader % 250 + 1}"
 
 
 def _agent_of(reader: int) -> str:
-    """The browser a reader uses: always the same one, drawn by a fixed scramble; one in 50 says
-    nothing."""
+    """Return the browser of a reader, always the same one; empty for one reader in 50."""
     scrambled = reader * 2_654_435_761 % 2**32
     return "" if scrambled % 50 == 0 else AGENTS.draw(scrambled / 2**32)

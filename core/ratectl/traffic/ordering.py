@@ -1,7 +1,7 @@
-"""Putting a stream into time order with bounded memory.
+"""Sorter of requests by time, with bounded memory.
 
-Servers log a request when it is answered, and several processes write to one file, so access logs
-are nearly in order but not quite: replaying one as written would let time run backwards.
+Servers log a request when it is answered, and several processes write to one file. So access logs
+are only nearly in time order, and a replay in the order of the lines would let time run backwards.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ _MAX_HELD: Final = 1_000_000
 
 
 class Ordered:
-    """Requests in time order; those of one instant keep their order of arrival.
+    """Requests in time order; requests of one instant keep their order of arrival.
 
-    A request is held back until the stream is ``window_ns`` past it. One that comes later than
-    that can no longer take its place: its time is moved up to the last one given out, and it is
-    counted in ``late``. No more than ``max_held`` requests are held: beyond, the window shrinks.
+    A request is held until the stream is ``window_ns`` past it. A request that comes later than
+    that gets the time of the last request that was yielded, and is counted in ``late``. At most
+    ``max_held`` requests are held: with more, the window shrinks.
     """
 
     def __init__(
         self, requests: Iterable[Request], window_ns: int, *, max_held: int = _MAX_HELD
     ) -> None:
         if window_ns < 0 or max_held < 1:
-            raise ValueError("a window is not negative, and holds at least one request")
+            raise ValueError("window_ns must not be negative, and max_held must be at least 1")
         self._requests = requests
         self._window_ns = window_ns
         self._max_held = max_held
         self.late = 0
-        """Requests whose time was moved, so far."""
+        """Requests whose time was changed, up to now."""
         self.most_late_ns = 0
-        """By how much, at most."""
+        """Largest change of a time, in nanoseconds."""
 
     def __iter__(self) -> Iterator[Request]:
         held: list[tuple[int, int, Request]] = []
-        newest = given = None
+        newest = yielded = None
         for number, request in enumerate(self._requests):
             at = request.at_ns
-            if given is not None and at < given:
+            if yielded is not None and at < yielded:
                 self.late += 1
-                self.most_late_ns = max(self.most_late_ns, given - at)
-                at = given
-                request = request._replace(at_ns=at)  # noqa: PLW2901  the same one, moved
+                self.most_late_ns = max(self.most_late_ns, yielded - at)
+                at = yielded
+                request = request._replace(at_ns=at)  # noqa: PLW2901  the same request
             newest = at if newest is None else max(newest, at)
             heappush(held, (at, number, request))
             while held and (held[0][0] <= newest - self._window_ns or len(held) > self._max_held):
-                given, _, ready = heappop(held)
+                yielded, _, ready = heappop(held)
                 yield ready
         while held:
             yield heappop(held)[2]
 
 
 def ordered(requests: Iterable[Request], window_ns: int) -> Ordered:
-    """``requests`` in time order, looking ahead no further than ``window_ns``; see ``Ordered``."""
+    """Return ``requests`` in time order, with a look-ahead of ``window_ns``; see ``Ordered``."""
     return Ordered(requests, window_ns)

@@ -1,4 +1,4 @@
-"""One request of a web site's traffic, and its form as a line of an access log."""
+"""Request of web traffic, and its form as a line of an access log."""
 
 from __future__ import annotations
 
@@ -19,42 +19,43 @@ MONTHS: Final = (
 
 
 class Request(NamedTuple):
-    """A request as policies see it.
+    """Request with the attributes that policies use.
 
-    ``attributes`` may hold ``client`` (address or host name), ``method``, ``path`` (without its
-    query), ``route`` (see ``route_of``), ``status`` and ``agent``. What was not recorded is absent,
-    never empty or ``-``.
+    ``attributes`` may have ``client`` (address or host name), ``method``, ``path`` (without its
+    query), ``route`` (see ``route_of``), ``status`` and ``agent``. A value that was not
+    recorded is absent, never empty or ``-``.
     """
 
     at_ns: int
-    """When it came, in nanoseconds since 1970 (UTC)."""
+    """Time of the request, in nanoseconds since 1970 (UTC)."""
     attributes: Mapping[str, str]
     size: int = 0
-    """Bytes of the answer's body."""
+    """Size of the body of the answer, in bytes."""
 
 
 def route_of(path: str) -> str:
-    """The first segment of a path: ``/files`` of ``/files/a/b.zip``, ``/`` of ``/``."""
+    """Return the first segment of a path: ``/files`` of ``/files/a/b.zip``, ``/`` of ``/``."""
     end = path.find("/", 1)
     return path if end < 0 else path[:end]
 
 
 def format_line(request: Request) -> str:
-    """The request as a line of Apache's *combined* format, to the second, in UTC."""
-    said = request.attributes
+    """Return the request as a line of Apache's *combined* format, to the second, in UTC."""
+    attributes = request.attributes
     at = datetime.fromtimestamp(request.at_ns // NS, UTC)
     stamp = f"{at.day:02d}/{MONTHS[at.month - 1]}/{at.year:04d}:{at:%H:%M:%S} +0000"
-    method, path = said.get("method"), said.get("path")
+    method, path = attributes.get("method"), attributes.get("path")
     asked = "-" if method is None or path is None else f"{method} {path} HTTP/1.1"
-    agent = said.get("agent", "-")
+    agent = attributes.get("agent", "-")
     return (
-        f'{said.get("client", "-")} - - [{stamp}] "{_escape(asked)}" {said.get("status", "-")} '
+        f'{attributes.get("client", "-")} - - [{stamp}] "{_escape(asked)}" '
+        f"{attributes.get('status', '-')} "
         f'{request.size} "-" "{_escape(agent)}"'
     )
 
 
 def write_log(requests: Iterable[Request], file: TextIO) -> int:
-    """Write requests as lines of the combined format; returns how many."""
+    """Write requests as lines of the combined format; return their number."""
     count = 0
     for request in requests:
         file.write(format_line(request) + "\n")
@@ -63,7 +64,7 @@ def write_log(requests: Iterable[Request], file: TextIO) -> int:
 
 
 def _escape(text: str) -> str:
-    """As Apache writes it: quotes and backslashes escaped, and no control characters."""
+    """Escape quotes, backslashes and control characters as Apache does."""
     if text.isprintable() and '"' not in text and "\\" not in text:
         return text
     return "".join(_escaped(letter) for letter in text)

@@ -1,7 +1,7 @@
-"""The invented site that generated traffic visits: pages, their popularity, visitors' agents.
+"""Invented site for generated traffic: pages, their popularity, and the agents of visitors.
 
-All choices are by integer or square-root weights: IEEE arithmetic gives these the same bits on
-every machine, which a library's ``pow`` or ``log`` does not.
+All weights are integers or square roots: IEEE arithmetic gives the same bits for these on every
+machine, which ``pow`` and ``log`` of a library do not.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ T = TypeVar("T")
 
 
 class Weighted(Generic[T]):
-    """Items drawn in proportion to their weights."""
+    """Items to draw with probabilities in proportion to their weights."""
 
     def __init__(self, items: Sequence[T], weights: Sequence[float]) -> None:
         self._items = items
         self._upto = list(accumulate(weights))
 
     def draw(self, chance: float) -> T:
-        """The item at ``chance`` (0 ≤ chance < 1) of the whole weight."""
+        """Return the item at ``chance`` (0 ≤ chance < 1) of the whole weight."""
         return self._items[bisect(self._upto, chance * self._upto[-1], hi=len(self._items) - 1)]
 
 
 def zipf(count: int, quarters: int = 4) -> list[float]:
-    """Weights falling as rank^-(quarters/4)."""
+    """Return weights that fall as rank^-(quarters/4)."""
     return [1 / sqrt(sqrt(rank**quarters)) for rank in range(1, count + 1)]
 
 
 class Page(NamedTuple):
-    """A page, and what a browser fetches with it besides ``SHARED``."""
+    """Page with the files that a browser fetches with it in addition to ``SHARED``."""
 
     path: str
     assets: tuple[str, ...] = ()
     shared: bool = True
-    """Whether it is dressed in the site's common style."""
+    """True if the page uses the common files of the site, ``SHARED``."""
 
 
 FEEDS: Final = ("/feed.xml", "/articles/feed.xml", "/projects/feed.xml")
@@ -54,7 +54,7 @@ SHARED: Final = (
     "/images/portrait.png",
     "/images/banner.png",
 )
-"""What every page needs; browsers that have been here keep it."""
+"""Common files of the pages; browsers keep them after the first visit."""
 
 _TOPICS: Final = (
     "buckets", "clocks", "queues", "caches", "leases", "shards", "sockets", "signals", "threads",
@@ -110,4 +110,4 @@ def _agents() -> Weighted[str]:
 PAGES: Final = _pages()
 AGENTS: Final = _agents()
 CRAWLER_PATHS: Final = tuple(f"/articles/tags/{topic}" for topic in _TOPICS)
-"""Pages that readers seldom open and crawlers always do."""
+"""Pages that crawlers open often and readers seldom."""

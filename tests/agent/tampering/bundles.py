@@ -1,4 +1,4 @@
-"""Tamperings with the bytes of policies, which a signed head names."""
+"""Tampering with the bytes of policies that a signed head names."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ HALF: Final = len(GOOD) // 2
 
 
 def of_bytes(change: Callable[[bytes], bytes]) -> Callable[[Scene], None]:
-    """Change the only chunk of a bundle that a signed head is going to name."""
+    """Change the only chunk of a bundle that a signed head will name."""
     return lambda scene: scene.later(lambda sha256: upload(scene.store, change(GOOD), sha256))
 
 
 def in_chunks(*chunks: bytes) -> Callable[[Scene], None]:
-    """Have a bundle lie in these chunks."""
+    """Store a bundle in these chunks."""
 
     def tamper(scene: Scene) -> None:
         def damage(sha256: str) -> None:
@@ -65,7 +65,7 @@ def no_chunk(scene: Scene) -> None:
 
 
 def live_replaced(scene: Scene) -> None:
-    """Replace the live bundle, which the agent has read, and keeps on its disk."""
+    """Replace the live bundle, which the agent has on its disk already."""
     upload(scene.store, BAD, scene.head.bundle)
 
 

@@ -1,4 +1,4 @@
-"""Tamperings with what an agent keeps on its disk, while it does not run."""
+"""Tampering with the state of an agent on disk, while it does not run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def last_good(
 
 
 def evil(**head: Any) -> Callable[[Scene], None]:
-    """Have last-good hold the evil policies, and its head name them."""
+    """Put the evil policies into last-good, and name them in its head."""
 
     def tamper(scene: Scene) -> None:
         live = {"generation": 2, "bundle": scene.evil}
@@ -48,7 +48,7 @@ def evil_candidate(scene: Scene) -> None:
 
 
 def twice(scene: Scene) -> None:
-    """Write a header in which the bundle stands twice."""
+    """Write a header with two ``bundle`` fields."""
     path = scene.file("last-good")
     line, _, _ = path.read_bytes().partition(b"\n")
     doubled = line.replace(b'"bundle":', f'"bundle": "{scene.evil}", "bundle":'.encode(), 1)
@@ -57,7 +57,7 @@ def twice(scene: Scene) -> None:
 
 
 def accepted(change: Callable[[Scene, str, bytes], bytes]) -> Callable[[Scene], None]:
-    """Change what the agent notes as the newest head that it has accepted."""
+    """Change the agent's file of the newest accepted head."""
 
     def tamper(scene: Scene) -> None:
         path = scene.file("accepted")
@@ -74,7 +74,7 @@ def far_ahead(scene: Scene, environment: str, _: bytes) -> bytes:
 
 
 def remembered(make: Callable[[Scene], Switches]) -> Callable[[Scene], None]:
-    """Change the switches that the agent remembers of the store."""
+    """Change the agent's copy of the store's switches."""
 
     def tamper(scene: Scene) -> None:
         scene.file("panic.json").write_bytes(make(scene).encode())

@@ -1,4 +1,4 @@
-"""Tamperings with the identity of the store."""
+"""Tampering with the identity of the store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNREADABLE: Final = "not a readable Environment"
 
 
 def another_store(scene: Scene) -> None:
-    """Bring everything of an environment whose publisher uses the same key."""
+    """Copy all records of another environment whose publisher uses the same key."""
     scene.put_identity()
     scene.put_head(
         scene.foreign(
@@ -40,7 +40,7 @@ def no_identity_and_a_foreign_head(scene: Scene) -> None:
 
 
 def published_under_another_identity(scene: Scene) -> None:
-    """Show an honest publisher another identity; afterwards the store says what it was."""
+    """Show an honest publisher another identity, then restore the real one."""
     here = scene.store.get(ENVIRONMENT)
     assert here is not None
     scene.put_identity()

@@ -1,4 +1,4 @@
-"""Tamperings with the head: what is live, and a candidate beside it."""
+"""Tampering with the head: its live generation, and its candidate."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def evil(scene: Scene, **changes: Any) -> None:
 
 
 def live(scene: Scene, **changes: Any) -> None:
-    """Have the head name something else as live, under the signature of the good head."""
+    """Change the head's live generation, under the signature of the good head."""
     scene.put_head_value(live={"generation": 2, "bundle": scene.evil, **changes})
 
 
 def respelt(change: Callable[[str], object]) -> Callable[[Scene], None]:
-    """Make the evil policies live, under the good head's signature in another spelling."""
+    """Make the evil policies live, under the good head's signature in another encoding."""
     return lambda scene: evil(scene, signature=change(scene.head.signature or ""))
 
 
@@ -49,7 +49,7 @@ def signed_by_the_enemy(scene: Scene) -> None:
 
 
 def signed_as(kind: str) -> Callable[[Scene], None]:
-    """Use a signature of the trusted key for these very words, as another kind of record."""
+    """Use a signature of the trusted key for the same content, but another kind of record."""
 
     def tamper(scene: Scene) -> None:
         head = replace(
@@ -67,7 +67,7 @@ def candidate(**changes: Any) -> Callable[[Scene], None]:
 
 
 def live_twice(scene: Scene, *, evil_last: bool) -> None:
-    """Write JSON in which ``live`` stands twice: some readers take the first, others the last."""
+    """Write JSON with two ``live`` fields: some readers take the first, others the last."""
     good = json.dumps(json.loads(scene.head.encode())["live"], separators=(",", ":"))
     bad = json.dumps({"generation": 2, "bundle": scene.evil}, separators=(",", ":"))
     pair = (good, bad) if evil_last else (bad, good)
@@ -75,7 +75,7 @@ def live_twice(scene: Scene, *, evil_last: bool) -> None:
 
 
 def live_twice_in_other_letters(scene: Scene) -> None:
-    """Write a second ``live`` whose name has an escape in it: to JSON it is the same name."""
+    """Write a second ``live`` field whose name has an escape: in JSON it is the same name."""
     bad = json.dumps({"generation": 2, "bundle": scene.evil})
     scene.put_head_text('"signature"', f'"l\\u0069ve":{bad},"signature"')
 

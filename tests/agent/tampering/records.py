@@ -1,4 +1,4 @@
-"""Tamperings with the history, with rollouts, and with who controls them."""
+"""Tampering with the history, with rollouts, and with their controllers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["HISTORY", "ROLLOUTS"]
 
 
 def swapped(scene: Scene) -> None:
-    """Have two signed entries change places: who goes back to 2 would go back to 1."""
+    """Swap two signed entries: a rollback to 2 would go back to 1."""
     one, two = scene.entry(1), scene.entry(2)
     scene.store.put(history_key(1), two.encode())
     scene.store.put(history_key(2), one.encode())
@@ -31,7 +31,7 @@ def swapped(scene: Scene) -> None:
 def signed(
     kind: str = "generation", environment: str | None = None, *, enemy: bool = False
 ) -> Callable[[Scene], None]:
-    """Sign an evil entry for generation 2 as something that it is not."""
+    """Sign an evil entry for generation 2 as another kind of record."""
 
     def tamper(scene: Scene) -> None:
         entry = replace(scene.entry(2), bundle=scene.evil)
@@ -72,7 +72,7 @@ HISTORY: Final = [
 
 
 def tried(**changes: Any) -> Callable[[Scene], None]:
-    """Change the candidate that is tried, under the signature of the head."""
+    """Change the candidate, under the signature of the head."""
 
     def tamper(scene: Scene) -> None:
         scene.under_way()

@@ -1,4 +1,4 @@
-"""A store with a signed past, an agent that holds keys, an enemy who writes, honest operators."""
+"""A store with signed history, an agent with keys, an attacker who writes, honest operators."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from agent.signatures import (
     upload,
 )
 from fleet.reports import agent as agent_report
-from ratectl.agent.sync import _all_of
+from ratectl.agent.sync import _watched_items
 from ratectl.errors import RatectlError
 from ratectl.fleet.membership import included
 from ratectl.kill_switch.switches import PANIC, Switch, Switches
@@ -69,14 +69,14 @@ __all__ = [
 ]
 
 UNSIGNED: Final = "it is not signed"
-NO_KEY: Final = "by no key that this agent trusts"
+NO_KEY: Final = "not from a key that this agent trusts"
 
 NEXT: Final = simple("1/day", burst=3)
-"""What an honest operator publishes after the tampering."""
+"""Policies that an honest operator publishes after the tampering."""
 TRIED: Final = simple("1/day", burst=50)
-"""A signed candidate, which this agent does not take part in."""
+"""A signed candidate that this agent does not run."""
 SHOP: Final = "/shop"
-"""Where an honest operator turns a switch on after the tampering."""
+"""Scope at which an honest operator turns a switch on after the tampering."""
 FOREIGN: Final = "f" * 32
 """Another environment, whose publisher uses the same key."""
 AGENT: Final = "me"
@@ -87,9 +87,9 @@ def _capacity(tree: PolicyTree) -> int:
 
 
 class Row(NamedTuple):
-    """A tampering: its name, what the enemy does, and a part of the error that the agent reports.
+    """A tampering: its name, the attacker's action, and a part of the agent's error.
 
-    ``said`` is None where the agent reports none: what it enforces is still signed.
+    ``said`` is None if the agent reports no error, because the policies in force are still signed.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Scene:
         self.keys = Keys(folder, "platform")
         self.enemy = Keys(folder, "enemy").signer
         self.operator = self.signer
-        """The key as honest operators hold it from now on: bound to the environment, or not."""
+        """The key of honest operators from now on, bound to the environment or not."""
         self._make = make
         self.store: Store = open_store(url)
         for tree in (EVIL, GOOD):
@@ -127,19 +127,19 @@ class Scene:
         self.capacities = {_capacity(GOOD)}
         self._seen: set[tuple[str, bytes]] = set()
         self.allowed_scopes = {SHOP}
-        """Where switches may be on that an honest operator has turned."""
+        """Scopes at which honest operators have turned switches on."""
         self.misled = False
-        """Whether the store passes for another environment, to operators whose key is not bound."""
+        """True if the store looks like another environment to operators with an unbound key."""
         self.agent = self.started()
         reports(self.store, sequence=self.head.sequence, panic_sequence=self.closed.sequence)
 
     @property
     def signer(self) -> Signer:
-        """The trusted key, as it is used in the past, and in other environments."""
+        """The trusted key, unbound, as used in the past and in other environments."""
         return self.keys.signer
 
     def bind(self) -> None:
-        """Have honest operators hold a key that is for this environment alone."""
+        """Give honest operators a key that is only for this environment."""
         self.operator = Signer(self.signer._key, environment_of(self.store))
 
     def _head_of_generation_1(self) -> Head:
@@ -169,14 +169,14 @@ class Scene:
         return self.folder / "state"
 
     def look(self, agent: ratectl.Agent) -> None:
-        """Have an agent see the store as it is now, and return when it has."""
+        """Make an agent read the store now, and return when it has."""
         sync = agent._following.sync  # type: ignore[attr-defined]
         with contextlib.suppress(RatectlError):
-            items = _all_of(self.store.list(HEAD))
+            items = _watched_items(self.store.list(HEAD))
             sync._see(self.store, items)
 
     def start_from_disk(self) -> None:
-        """Start the agent where nothing is in its store, and check what it makes of its disk."""
+        """Start the agent with an empty store, and check its use of its disk."""
         hidden = [(item.key, item.value) for item in self.store.list("").items]
         for key, _ in hidden:
             self.store.delete(key)
@@ -192,12 +192,12 @@ class Scene:
         self.agent = self.started()
 
     def wait_for_report(self) -> None:
-        """Return when the agent has told what it obeys: honest operators learn from that."""
+        """Wait until the agent has reported what it obeys; honest operators read that."""
         known = self.agent.status
         reports(self.store, sequence=known.sequence, panic_sequence=known.panic_sequence)
 
     def check_agent(self, when: str) -> None:
-        """Fail unless the agent enforces what is honestly signed, and obeys no evil switch."""
+        """Fail unless the agent enforces honestly signed policies, and obeys no evil switch."""
         self.look(self.agent)
         found = self.agent.check("/", {"tenant": "acme"}, 0).capacity
         assert found in self.capacities, f"{when}: it enforces {found}, not {self.capacities}"
@@ -207,7 +207,7 @@ class Scene:
     # Honest signers -----------------------------------------------------------------------------
 
     def honest_actions(self) -> dict[str, Callable[[], object]]:
-        """Return the next actions of honest operators, who know nothing of the tampering."""
+        """Return the next actions of honest operators, who do not know of the tampering."""
         signer, store = self.operator, self.store
         return {
             "turn a switch on": lambda: turn_on(store, SHOP, signer),
@@ -232,7 +232,7 @@ class Scene:
             abort(self.store, read_rollout(self.store), "Ada", "", self.signer)
 
     def under_way(self) -> None:
-        """Have a signed candidate tried by a share of agents that this one does not belong to."""
+        """Start a rollout of a signed candidate that does not include this agent."""
         self.try_candidate(TRIED, percent=50.0)
         self.honest.add(digest(encode_policies(TRIED)))
         self.head = head_of(self.store)
@@ -244,7 +244,7 @@ class Scene:
         action: Callable[[], object],
         refused: type[Exception] | tuple[()] = RatectlError,
     ) -> None:
-        """Have an honest operator act, who may be refused; what is signed then must be honest."""
+        """Let an honest operator act, who may be refused; what is signed then must be honest."""
         with contextlib.suppress(refused):
             action()
             self.capacities |= {_capacity(tree) for tree in (NEXT, TRIED)}
@@ -252,7 +252,7 @@ class Scene:
         self.check_agent(f"after an attempt to {name}")
 
     def note_records(self) -> None:
-        """Note what lies in the store now: the past is no mistake of an operator."""
+        """Remember the present records: an operator did not sign these by mistake."""
         self._seen |= {(item.key, item.value) for item in self._signable()}
 
     def _signable(self) -> list[Item]:
@@ -272,12 +272,12 @@ class Scene:
         with contextlib.suppress(RatectlError, AssertionError):
             record: Any = kind.decode(item.value)
             here = environment_of(self.store)
-            trust.prove(record.KIND, record.signed_part(), record.signature, here)
+            trust.verify_signature(record.KIND, record.signed_part(), record.signature, here)
             return record
         return None
 
     def _check_honest(self, record: Any, when: str) -> None:
-        """Fail where a record that was just signed repeats what the enemy wrote."""
+        """Fail if a record that was just signed repeats content of the attacker."""
         if isinstance(record, Switches):
             scopes = {each.scope for each in record.on}
             assert scopes <= self.allowed_scopes, f"{when}: {record} was signed"
@@ -291,10 +291,10 @@ class Scene:
         if hasattr(record, "sequence"):
             assert record.sequence <= now_ms() + DAY_MS, f"{when}: {record} was signed"
 
-    # What the enemy does ------------------------------------------------------------------------
+    # Actions of the attacker --------------------------------------------------------------------
 
     def put_head(self, head: Head | None = None, **changes: Any) -> None:
-        """Write a head without signing it; it keeps the signature that it has."""
+        """Write a head without signing it; it keeps its old signature."""
         self.store.put(HEAD, replace(head or self.head, **changes).encode())
 
     def put_head_value(self, **changes: Any) -> None:
@@ -329,7 +329,7 @@ class Scene:
         return HistoryEntry.decode(item.value)
 
     def put_identity(self, value: object = FOREIGN) -> None:
-        """Have the store call itself another environment."""
+        """Give the store the identity of another environment."""
         document = {"format": 1, "id": value, "created": "2026-01-01T00:00:00.000Z"}
         self.store.put(ENVIRONMENT, json.dumps(document).encode())
 
@@ -338,7 +338,7 @@ class Scene:
         return signed(self.store, head, self.signer, FOREIGN)
 
     def later(self, damage: Callable[[str], object]) -> None:
-        """Have an honest head name a bundle that the enemy has damaged, given its hash."""
+        """Publish an honest head whose bundle the attacker has damaged, given its hash."""
         sha256 = upload(self.store, encode_policies(NEXT))
         damage(sha256)
         head = Head(sequence=self.head.sequence + 1, generation=4, bundle=sha256)
@@ -350,7 +350,7 @@ class Scene:
         self.store.put(CONTROLLER, record.encode())
 
     def file(self, name: str) -> Path:
-        """The only file of this name in the agent's state, which is closed meanwhile."""
+        """Return the only file of this name in the state of the agent, which is closed first."""
         self.agent.close()
         (found,) = self.state.rglob(name)
         return found
@@ -368,5 +368,5 @@ def switch(scope: str = "/") -> Switch:
 
 
 def opened(scene: Scene, scope: str = "/") -> Switches:
-    """Return an unsigned record with a switch on, newer than what the agent obeys."""
+    """Return an unsigned record with a switch on, newer than the one that the agent obeys."""
     return Switches(scene.closed.sequence + 1, (switch(scope),))

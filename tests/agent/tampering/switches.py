@@ -1,4 +1,4 @@
-"""Tamperings with the kill switch's record."""
+"""Tampering with the kill switch's record."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNREADABLE: Final = "the kill switch's record cannot be read"
 
 
 def evil(**changes: Any) -> Callable[[Scene], None]:
-    """Turn a switch on under the signature of the record in which nothing is on."""
+    """Turn a switch on under the signature of the record without switches."""
 
     def tamper(scene: Scene) -> None:
         on = json.loads(opened(scene).encode())["switches"]
@@ -31,7 +31,7 @@ def evil(**changes: Any) -> Callable[[Scene], None]:
 
 
 def later(change: Callable[[int], object]) -> Callable[[Scene], None]:
-    """Turn a switch on under a sequence that follows from the one that is obeyed."""
+    """Turn a switch on with the sequence after the one that is obeyed."""
     return lambda scene: evil(sequence=change(scene.closed.sequence))(scene)
 
 
@@ -48,7 +48,7 @@ def widened(scene: Scene) -> None:
 
 
 def on_twice(scene: Scene, *, evil_last: bool) -> None:
-    """Write JSON in which ``switches`` stands twice."""
+    """Write JSON with two ``switches`` fields."""
     bad = json.dumps(json.loads(opened(scene).encode())["switches"])
     pair = ("[]", bad) if evil_last else (bad, "[]")
     text = scene.closed.encode().decode()
@@ -58,7 +58,7 @@ def on_twice(scene: Scene, *, evil_last: bool) -> None:
 
 
 def forged_report(scene: Scene) -> None:
-    """Pretend that an agent obeys a record of the far future, and plant that."""
+    """Report as an agent that obeys a record of the far future, and write that record."""
     ahead = now_ms() + 9 * YEAR_MS
     scene.store.put(AGENTS + "liar", agent_report("liar", panic_sequence=ahead).encode())
     scene.put_switches(Switches(ahead))
@@ -76,7 +76,11 @@ SWITCHES: Final = [
     Row("a switch under the signature of none", evil(), NO_KEY),
     Row("a switch under a later sequence", later(lambda known: known + 9), NO_KEY),
     Row("a switch of a larger scope", widened, NO_KEY),
-    Row("a switch that is off put back", lambda s: s.put_switches(s.opened), "older than what is"),
+    Row(
+        "a switch that is off put back",
+        lambda s: s.put_switches(s.opened),
+        "older than the one that is",
+    ),
     Row(
         "a switch that is off, under a later sequence",
         lambda s: s.put_switches(replace(s.opened, sequence=s.closed.sequence + 1)),

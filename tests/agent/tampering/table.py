@@ -1,4 +1,4 @@
-"""All tamperings, by what they tamper with."""
+"""All tamperings, by their target."""
 
 from __future__ import annotations
 

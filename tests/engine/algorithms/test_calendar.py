@@ -1,4 +1,4 @@
-"""Calendar windows: by the calendar, by a slow second reading of the rules, and by their laws."""
+"""Calendar windows: known dates, a slow second implementation of the rules, and their laws."""
 
 from __future__ import annotations
 
@@ -135,17 +135,19 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("of", "now", "start", "end"), TABLE.values(), ids=TABLE.keys())
-def test_by_the_calendar(of: CalendarWindow, now: str, start: str, end: str) -> None:
+def test_windows_of_known_calendar_dates(
+    of: CalendarWindow, now: str, start: str, end: str
+) -> None:
     assert of.around(ns(now)) == (ns(start), ns(end))
     assert of.around(ns(start)) == of.around(ns(end) - 1) == (ns(start), ns(end))
 
 
-# -- a second reading: the window of a day begins at the first instant that shows its time or later
+# -- second implementation: a day's window begins at the first instant that shows its time or later
 
 
 @lru_cache(maxsize=65_536)
 def first_instant(day: date, at: time, zone: str) -> int:
-    """To the minute, by looking at the local clock of each."""
+    """Return the first instant, to the minute, by reading the local clock of each minute."""
     asked = datetime.combine(day, at)
     instant = asked.replace(tzinfo=UTC) - timedelta(hours=15)
     local = ZoneInfo(zone)
@@ -159,7 +161,7 @@ def first_instant(day: date, at: time, zone: str) -> int:
 
 
 def begins(of: CalendarWindow, day: date) -> bool:
-    """Whether a window begins on a day of the calendar."""
+    """Return True if a window begins on a day of the calendar."""
     if of.unit == "week":
         return day.weekday() == of.weekday
     if of.unit == "month":
@@ -179,7 +181,7 @@ def second_reading(of: CalendarWindow, zone: str, now: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_a_second_reading_agrees_around_every_change_of_the_clocks(zone: str) -> None:
+def test_second_implementation_agrees_around_every_clock_change(zone: str) -> None:
     local = ZoneInfo(zone)
     for year in (2011, 2026):
         noons = [datetime(year, 1, 1, 12, tzinfo=UTC) + timedelta(days=n) for n in range(366)]
@@ -205,7 +207,7 @@ zones = st.sampled_from(ZONES)
     zones, times, st.sampled_from(("day", "week", "month")), st.integers(0, 6),
     st.integers(1, 31), nows,
 )  # fmt: skip
-def test_a_second_reading_agrees(
+def test_second_implementation_agrees(
     zone: str, at: time, unit: str, weekday: int, day: int, now: int
 ) -> None:
     of = window(unit, zone, str(at), weekday=weekday, day=day)
@@ -243,7 +245,7 @@ def test_windows_tile_time(of: CalendarWindow, instants: list[int], where: float
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "Pacific/Apia", "Australia/Lord_Howe"])
 @pytest.mark.parametrize("unit", ["day", "week", "month"])
 def test_window_after_window_for_decades(zone: str, unit: str) -> None:
-    """One for each day, Sunday or month end of the calendar, and none longer than promised."""
+    """One window for each day, Sunday or month end, and none longer than promised."""
     of = window(unit, zone, "02:15", weekday=6, day=31)
     at, end, count = ns("1990-01-15T00:00:00+00:00"), ns("2030-01-15T00:00:00+00:00"), 0
     while at < end:

@@ -1,4 +1,4 @@
-"""The written forms of durations."""
+"""Written forms of durations."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_good_durations(text: str, nanoseconds: int, shown: str) -> None:
         ("1e3s", "'1e3s' is not a duration: write <number><unit>, like 30s"),
         ("5m", "'m' could be a minute or a month: write min"),
         ("1month", "unknown unit 'month': use ns, us, ms, s, min, h, day or week"),
-        ("1.5ns", "'1.5ns' is no whole number of nanoseconds"),
+        ("1.5ns", "'1.5ns' is not a whole number of nanoseconds"),
         ("36500.1day", "'36500.1day' is out of range: at most 36500day"),
     ],
 )
@@ -60,5 +60,5 @@ def test_bad_durations(value: object, message: str) -> None:
 
 
 @given(st.integers(0, MAX_DURATION_NS))
-def test_what_is_shown_is_exact(nanoseconds: int) -> None:
+def test_durations_are_shown_exactly(nanoseconds: int) -> None:
     assert parse_duration(str(Duration(nanoseconds))) == nanoseconds

@@ -1,4 +1,4 @@
-"""The written forms of instants."""
+"""Written forms of instants."""
 
 from __future__ import annotations
 

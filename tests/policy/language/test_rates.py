@@ -1,4 +1,4 @@
-"""The written form of rates, and their order."""
+"""Written forms of rates, and their order."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_count(text: str, count: int | None) -> None:
         ("5/ms", "the smallest duration is a second: 100/ms is 100000/s"),
         ("5/year", "unknown duration 'year': use s, min, h, day, week or month"),
         ("5/S", "unknown duration 'S': use s, min, h, day, week or month"),
-        ("5/2month", "a month is counted singly: write <number>/month"),
+        ("5/2month", "a rate cannot count several months: write <number>/month"),
         ("1000000001/s", "'1000000001/s' is out of range: at most 1000000000000 per duration"),
         ("1000000000001/day", "'1000000000001/day' is out of range"),
         ("1/1000001s", "'1/1000001s' is out of range"),
@@ -105,7 +105,7 @@ def test_bad_rates(value: object, message: str) -> None:
 
 
 def written() -> st.SearchStrategy[str]:
-    """Rates as people write them; some out of range."""
+    """Return a strategy for written rates; some are out of range."""
     number = st.integers(0, MAX_COUNT).map(str) | st.decimals(0, 10**6, places=4).map(str)
     window = st.sampled_from([*UNIT_NS, *(f"{n}{unit}" for unit in UNIT_NS for n in (2, 30, 999))])
     return st.builds("{}/{}".format, number, window | st.just("month"))
@@ -122,7 +122,7 @@ def rates() -> st.SearchStrategy[Rate]:
 
 
 @given(rates())
-def test_what_is_shown_reads_the_same(rate: Rate) -> None:
+def test_a_shown_rate_parses_to_the_same_rate(rate: Rate) -> None:
     assert Rate.parse(str(rate)) == rate
 
 
@@ -131,7 +131,7 @@ def test_exceeds_is_a_strict_order(a: Rate, b: Rate, c: Rate) -> None:
     assert not a.exceeds(a)
     assert not (a.exceeds(b) and b.exceeds(a))
     assert not (a.exceeds(b) and b.exceeds(c)) or a.exceeds(c)
-    # and a weak one: what neither exceeds is the same pace
+    # and a weak one: if neither exceeds the other, the pace is the same
     assert (a.exceeds(b) or b.exceeds(a)) == (a.per_second != b.per_second)
 
 
@@ -150,6 +150,6 @@ def test_exceeds(faster: str, slower: str) -> None:
     assert not Rate.parse(slower).exceeds(Rate.parse(faster))
 
 
-def test_the_same_pace_in_other_words_does_not_exceed() -> None:
+def test_the_same_pace_in_other_units_does_not_exceed() -> None:
     assert not Rate.parse("60/min").exceeds(Rate.parse("1/s"))
     assert Rate.parse("60/min") != Rate.parse("1/s")

@@ -1,4 +1,4 @@
-"""The JSON Schema: committed as generated, complete for editors, and of the loader's opinion."""
+"""JSON Schema: committed as generated, complete for editors, and in agreement with the loader."""
 
 from __future__ import annotations
 
@@ -99,13 +99,13 @@ def validator() -> Draft7Validator:
 
 
 def documents(text: str | bytes) -> list[Any]:
-    """As ratectl reads them: `mode: off` is a word, as it is to editors."""
+    """Read documents as ratectl does: `mode: off` is text, as in editors."""
     data = text.encode() if isinstance(text, str) else text
     return [document.root.value for document in read(data, "x").documents]
 
 
 def fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every property of a schema and of its definitions."""
+    """Yield every property of a schema and of its definitions."""
     for name, property_ in schema.get("properties", {}).items():
         yield f"{path}{name}", property_
         yield from fields(property_, f"{path}{name}.")
@@ -137,7 +137,7 @@ def test_the_example_tree_is_accepted(validator: Draft7Validator, path: Path) ->
 
 @pytest.mark.parametrize("text", BAD.values(), ids=list(BAD))
 def test_bad_documents_are_rejected(validator: Draft7Validator, text: str) -> None:
-    """By the loader as well: the table is no opinion of its own."""
+    """The loader rejects them as well."""
     (document,) = documents(text)
     assert list(validator.iter_errors(document))
     assert not load(["-"], stdin=text.encode()).ok
@@ -152,7 +152,7 @@ def test_good_documents_are_accepted(validator: Draft7Validator, text: str) -> N
 
 @pytest.mark.parametrize(("path", "field"), [*fields(policy_schema())])
 def test_every_field_is_described_with_examples(path: str, field: dict[str, Any]) -> None:
-    """And every example is one."""
+    """Every example is valid."""
     assert field.get("description"), f"{path}: give the model's field a description"
     assert field.get("examples"), f"{path}: give the model's field examples"
     whole = {**field, "definitions": policy_schema().get("definitions", {})}
@@ -160,7 +160,7 @@ def test_every_field_is_described_with_examples(path: str, field: dict[str, Any]
         Draft7Validator(whole).validate(example)
 
 
-def test_nothing_unknown_is_allowed_anywhere() -> None:
+def test_unknown_fields_are_refused_everywhere() -> None:
     def mappings(node: Any) -> Iterator[dict[str, Any]]:
         if isinstance(node, dict):
             if node.get("type") == "object" and "if" not in node and "allOf" not in node:
@@ -183,7 +183,7 @@ def test_nothing_unknown_is_allowed_anywhere() -> None:
     )
     | st.sampled_from(["unlimited", "100", "1/", "/s"])
 )
-def test_the_pattern_of_rates_is_the_grammar(text: str) -> None:
+def test_the_pattern_of_rates_agrees_with_the_parser(text: str) -> None:
     schema = policy_schema()["definitions"]["LimitFields"]["properties"]["rate"]
     try:
         Rate.parse(text)
@@ -200,7 +200,7 @@ class _Notice(BaseModel):
 
 
 def test_documents_of_several_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is judged by its own kind; the first may be left out, the others may not."""
+    """Each is checked by its own kind; only the first kind may be left out."""
     monkeypatch.setitem(KINDS, "Notice", _Notice)  # type: ignore[misc]
     schema = policy_schema()
     Draft7Validator.check_schema(schema)

@@ -1,4 +1,4 @@
-"""Scopes: which are well-formed, and who owns whom."""
+"""Scopes: well-formed names and ancestry."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_bad_scopes(scope: str, problem: str) -> None:
 
 
 @given(st.text(alphabet="/.a-\u200b\n", max_size=12) | st.text())
-def test_any_text_is_judged_in_words_fit_to_print(scope: str) -> None:
+def test_any_text_is_a_scope_or_has_a_printable_problem(scope: str) -> None:
     problem = scope_problem(scope)
     assert problem is None or problem.isprintable()
     if problem is None:

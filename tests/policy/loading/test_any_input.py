@@ -1,4 +1,4 @@
-"""Whatever the bytes are: a short, repeatable round of what ``make fuzz`` does for longer."""
+"""Loading of any bytes: a short, repeatable form of ``make fuzz``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hostile import SEEDS, check_anything, mutants
 from ratectl.policy import codes
 from ratectl.policy.language.model import LimitFields, Policy
-from ratectl.policy.yaml import reader
+from ratectl.policy.yaml import events
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ def test_text(text: str) -> None:
 
 @given(st.text(alphabet="ab:-,[]{}&*!|>'\"%@#\\?<0x1e.~ \t\n", max_size=80))
 @settings(max_examples=1000)
-def test_what_looks_like_yaml(text: str) -> None:
+def test_text_like_yaml(text: str) -> None:
     check_anything((HEADER + text).encode())
 
 
@@ -55,7 +55,7 @@ def test_what_looks_like_yaml(text: str) -> None:
 def test_any_value_in_any_field(fields: dict[str, object]) -> None:
     text = json.dumps({"apiVersion": "ratectl/v1", "scope": "/a", **fields})
     for found in check_anything(text.encode()).diagnostics:
-        assert "is not valid" not in found.message  # every kind of error has its own words
+        assert "is not valid" not in found.message  # every kind of error has its own message
 
 
 @given(mutants())
@@ -69,14 +69,14 @@ def test_the_seeds_themselves(path: Path) -> None:
     check_anything(path.read_bytes())
 
 
-@pytest.mark.parametrize("parser", [yaml.SafeLoader, reader._LOADER])
+@pytest.mark.parametrize("parser", [yaml.SafeLoader, events._LOADER])
 @pytest.mark.parametrize(
     ("text", "code", "place"),
     [
-        # libyaml ends a last line that has no end, and stands below it.
+        # libyaml adds a missing last line end, and reports a place below it.
         ("a: b\n?", codes.NULL, (2, 2)),
         ("{a: b,!", codes.TAG, (1, 7)),
-        # The parser in Python does not say where it met no character.
+        # The Python parser gives no place for a code point that is no character.
         ('a: b\n\nc: ["\\U0010FFFF", "\\U00110000"]\n', codes.SYNTAX, (3, 20)),
         ('a: b\n\nc: "\\UFFFFFFFF"\n', codes.SYNTAX, (3, 5)),
     ],
@@ -88,7 +88,7 @@ def test_found_by_fuzzing(
     place: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reader, "_LOADER", parser)
+    monkeypatch.setattr(events, "_LOADER", parser)
     found = [
         (d.code, (d.span.line, d.span.column)) for d in check_anything(text.encode()).diagnostics
     ]

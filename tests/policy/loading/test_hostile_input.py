@@ -1,7 +1,7 @@
-"""Input that took other systems down: every kind that our notes on reliability list, by its number.
+"""Hostile input of the kinds that took other systems down, by their numbers in a list.
 
-Policies go in as users hand them in, bundles as agents fetch them. What each message says in full
-is in ``invalid_policies``; what the bombs cost is in ``cli/test_bombs.py``.
+Policies are loaded as from users, bundles as by agents. The complete messages are in
+``invalid_policies``; the cost of the bombs is in ``cli/test_bombs.py``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HEADER = "apiVersion: ratectl/v1\nscope: /a\n"
 LIMIT = HEADER + "limits:\n  x: {rate: 1/s, burst: 5}\n"
 
 Finding = tuple[str, str]
-"""Code and line:column; an empty place is the file as a whole."""
+"""Code and line:column of a finding; an empty place is the whole file."""
 
 
 def found_in(loaded: Loaded) -> list[Finding]:
@@ -141,7 +141,7 @@ def test_bombs_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("field", [*Policy.model_fields, "apiVersion", "kind"])
 @pytest.mark.parametrize("blank", ["", " null", " ~", " # to do"])
-def test_1_every_field_of_a_policy_left_blank(field: str, blank: str) -> None:
+def test_1_blank_fields_of_a_policy_are_refused(field: str, blank: str) -> None:
     others = [line for line in HEADER.splitlines() if not line.startswith(f"{field}:")]
     loaded = load_text("\n".join([*others, f"{field}:{blank}", ""]))
     assert codes.NULL in [found.code for found in loaded.diagnostics]
@@ -150,7 +150,7 @@ def test_1_every_field_of_a_policy_left_blank(field: str, blank: str) -> None:
 
 @pytest.mark.parametrize("field", LimitFields.model_fields)
 @pytest.mark.parametrize("part", ["limits", "budgets", "caps"])
-def test_1_every_field_of_a_limit_left_blank(part: str, field: str) -> None:
+def test_1_blank_fields_of_a_limit_are_refused(part: str, field: str) -> None:
     loaded = load_text(f"{HEADER}{part}:\n  x:\n    {field}:\n")
     expected = [(codes.NULL, "5:5")]
     if part == "caps" and field not in Cap.model_fields:
@@ -169,7 +169,7 @@ def many(count: int) -> str:
 
 
 def of_loaded(text: str) -> PlanSet:
-    """What an agent runs once the text is published."""
+    """Return the plans of an agent after the text is published."""
     loaded = load_text(text)
     assert loaded.ok, found_in(loaded)
     data = encode_policies(loaded.tree)
@@ -192,7 +192,7 @@ def test_3_a_bundle_past_the_bound_is_refused_unread(
 
 
 def test_13_the_deepest_tree_is_enforced() -> None:
-    """Scopes nest by their paths, so nothing can inherit from itself."""
+    """Scopes nest by their paths, so no scope can inherit from itself."""
     chain = "---\n".join(
         f"apiVersion: ratectl/v1\nscope: {'/a' * depth}\nlimits: {{x{depth}: {{rate: 1/s}}}}\n"
         for depth in range(1, MAX_DEPTH + 1)
@@ -200,11 +200,17 @@ def test_13_the_deepest_tree_is_enforced() -> None:
     assert len(of_loaded(chain).scopes["/a" * MAX_DEPTH].limits) == MAX_DEPTH
 
 
+def bundle_of(*documents: bytes) -> bytes:
+    """Return a bundle of policies in any bytes."""
+    header = b'{"exceptions":0,"format":2,"policies":%d}' % len(documents)
+    return b"\n".join((header, *documents, b""))
+
+
 def wide(limits: int, scopes: int) -> bytes:
-    """A bundle whose scopes all inherit the same limits."""
+    """Return a bundle whose scopes all inherit the same limits."""
     root = {"scope": "/", "limits": {f"x{at}": {"rate": "1/s"} for at in range(limits)}}
     below = [{"scope": f"/s{at}"} for at in range(scopes)]
-    return json.dumps({"format": 1, "policies": [root, *below]}).encode()
+    return bundle_of(*(json.dumps(fields).encode() for fields in (root, *below)))
 
 
 def test_13_a_bundle_that_inherits_too_much_is_not_enforced() -> None:
@@ -214,7 +220,7 @@ def test_13_a_bundle_that_inherits_too_much_is_not_enforced() -> None:
 
 
 def test_13_many_limits_are_checked_in_few_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Six requests at each of 200 scopes would look at half a million limits here."""
+    """Six requests at each of 200 scopes would evaluate half a million limits here."""
     checked: set[str] = set()
     swap = engine_type().swap
     monkeypatch.setattr(
@@ -228,7 +234,7 @@ def test_13_many_limits_are_checked_in_few_scopes(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("fields", ["rate: 0/s", "rate: 0/s, burst: 0", "rate: 1/s, burst: 0"])
-def test_15_zero_admits_nothing_once_the_burst_is_gone(fields: str) -> None:
+def test_15_a_rate_of_zero_admits_only_the_burst(fields: str) -> None:
     engine = PureEngine(lambda: 0)
     engine.swap(of_loaded(limit(fields)), now=0)
     year = 365 * 86_400 * 10**9
@@ -237,12 +243,12 @@ def test_15_zero_admits_nothing_once_the_burst_is_gone(fields: str) -> None:
 
 
 def policy(**fields: Any) -> bytes:
-    """A bundle of one policy, in whatever words."""
-    return json.dumps({"format": 1, "policies": [{"scope": "/a", **fields}]}).encode()
+    """Return a bundle of one policy with any fields."""
+    return bundle_of(json.dumps({"scope": "/a", **fields}).encode())
 
 
 def x(**fields: Any) -> bytes:
-    """A bundle of one limit."""
+    """Return a bundle of one limit."""
     return policy(limits={"x": fields})
 
 
@@ -251,33 +257,33 @@ NOT_ENFORCED = {
     "1 a limit of nothing": (x(), "/a: limit 'x' has no rate"),
     "2 no byte": (b"", "bundle is invalid (0 bytes)"),
     "4 a scope twice": (
-        b'{"format":1,"policies":[{"scope":"/a"},{"scope":"/a"}]}',
+        bundle_of(b'{"scope":"/a"}', b'{"scope":"/a"}'),
         "bundle declares a scope twice",
     ),
     "5 true as a rate": (x(rate=True), "at policies.0.limits.x.rate"),
     "5 true as a burst": (x(rate="1/s", burst=True), "at policies.0.limits.x.burst"),
     "5 nan as a burst": (x(rate="1/s", burst=float("nan")), "at policies.0.limits.x.burst"),
     "6 200,000 bits as a burst": (
-        b'{"format":1,"policies":[{"scope":"/a","limits":{"x":{"burst":%s}}}]}' % (b"9" * 60_000),
+        bundle_of(b'{"scope":"/a","limits":{"x":{"burst":%s}}}' % (b"9" * 60_000)),
         "bundle is invalid",
     ),
-    "9 nesting 5,000": (b'{"format":1,"policies":' + b"[" * 5_000, "bundle is invalid"),
+    "9 nesting 5,000": (bundle_of(b"[" * 5_000), "bundle is invalid"),
     "11 NUL in a name": (policy(limits={"\0": {"rate": "1/s"}}), "at policies.0.limits"),
     "11 a newline behind a name": (policy(limits={"x\n": {"rate": "1/s"}}), "at policies.0.limits"),
     "11 bidi in a name": (policy(limits={"\u202e": {"rate": "1/s"}}), "at policies.0.limits"),
     "11 a lone surrogate": (policy(limits={"\ud800": {"rate": "1/s"}}), "bundle is invalid"),
     "13 a scope of depth 1,000": (
-        json.dumps({"format": 1, "policies": [{"scope": "/a" * 1_000}]}).encode(),
+        bundle_of(json.dumps({"scope": "/a" * 1_000}).encode()),
         "at policies.0.scope",
     ),
     "14 a field of a newer schema": (policy(magic=1), "at policies.0.magic"),
-    "14 a newer format": (b'{"format":2,"policies":{}}', "upgrade ratectl"),
+    "14 a newer format": (b'{"format":3,"policies":{}}', "upgrade ratectl"),
     "15 a negative burst": (x(rate="1/s", burst=-1), "at policies.0.limits.x.burst"),
     "15 a negative rate": (x(rate="-1/s"), "at policies.0.limits.x.rate"),
     "15 a burst of 10^18": (x(rate="1/s", burst=10**18), "at policies.0.limits.x.burst"),
     "15 a rate of 10^18": (x(rate=f"{10**18}/s"), "at policies.0.limits.x.rate"),
 }
-"""Bundles that no ``apply`` writes, but a broken or hostile store may hold."""
+"""Bundles that ``apply`` never writes, but that a broken or hostile store may have."""
 
 
 @pytest.mark.parametrize(("data", "words"), NOT_ENFORCED.values(), ids=NOT_ENFORCED)
@@ -288,7 +294,7 @@ def test_bundles_are_not_enforced(data: bytes, words: str) -> None:
 
 
 def test_2_a_bundle_of_no_policies_limits_nothing() -> None:
-    data = b'{"format":1,"policies":[]}'
+    data = bundle_of()
     assert activate(data, digest(data), 1).scopes == {}
 
 

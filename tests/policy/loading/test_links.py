@@ -1,4 +1,4 @@
-"""No line of a file outside the tree is read, whatever links, pipes and races lead there."""
+"""Links, pipes and races: no line of a file outside the tree is read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLICY = "apiVersion: ratectl/v1\nscope: /{}\n"
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A tree of one policy, beside a file and a folder of secrets."""
+    """Make a tree of one policy, beside a file and a folder with secrets."""
     (tmp_path / "outside").mkdir()
     for path in (tmp_path / "secret", tmp_path / "outside" / "secret.yaml"):
         path.write_text(f"{SECRET}\n")
@@ -35,13 +35,13 @@ def tree(tmp_path: Path) -> Path:
 
 
 def all_of(loaded: Loaded) -> str:
-    """Everything that anybody could print."""
+    """Return all text that a command could print."""
     lines = [line for text in loaded.texts.values() for line in text]
     return f"{loaded.diagnostics} {lines} {loaded.raw}"
 
 
 def refused(loaded: Loaded, name: str) -> None:
-    """The link of this name, and nothing else, is an error, and nothing of its target was read."""
+    """Check that only the link of this name is an error, and that its target was not read."""
     (found,) = loaded.diagnostics
     assert (found.code, Path(found.span.file).name) == (codes.LINK_OUT, name)
     assert SECRET not in all_of(loaded)
@@ -120,15 +120,13 @@ def test_a_link_out_of_the_tree_is_an_error_and_is_not_read(
     link(tree)
     loaded = load([tree])
     names = {Path(found.span.file).name for found in loaded.diagnostics}
-    if "secret" in names:  # the link that another one leads through
+    if "secret" in names:  # a link to another link
         pytest.fail("only policies' names are looked at")
     refused(loaded, "b.yaml")
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
-def test_what_is_no_file_is_not_skipped_in_silence(
-    tree: Path, make: Callable[[Path], None]
-) -> None:
+def test_pipes_and_devices_are_reported(tree: Path, make: Callable[[Path], None]) -> None:
     make(tree / "b.yaml")
     found = [each.message for each in load([tree]).diagnostics]
     if make is os.mkfifo:
@@ -137,7 +135,7 @@ def test_what_is_no_file_is_not_skipped_in_silence(
         assert found == [], "a folder may have any name"
 
 
-def test_a_link_to_what_was_named_as_well_is_followed(tree: Path) -> None:
+def test_a_link_to_another_given_path_is_followed(tree: Path) -> None:
     common = tree.parent / "common"
     common.mkdir()
     (common / "b.yaml").write_text(POLICY.format("b"))
@@ -151,8 +149,8 @@ def test_a_link_to_what_was_named_as_well_is_followed(tree: Path) -> None:
     assert not load([tree]).ok
 
 
-def test_a_path_that_is_a_link_is_followed_where_no_repository_is_left(tree: Path) -> None:
-    """The user asked for this path."""
+def test_a_given_link_is_followed_if_it_stays_in_its_repository(tree: Path) -> None:
+    """The user gave this path."""
     link = tree.parent / "link"
     link.symlink_to("policies")
     assert load([link]).ok
@@ -163,7 +161,7 @@ def test_a_path_that_is_a_link_is_followed_where_no_repository_is_left(tree: Pat
 
 @pytest.fixture
 def repository(tree: Path) -> Path:
-    """A work tree of Git; what ``tree`` made lies beside it."""
+    """Make a work tree of Git, beside the files of ``tree``."""
     top = tree.parent / "repository"
     (top / ".git").mkdir(parents=True)
     (top / ".git" / "config").write_text(SECRET)
@@ -193,10 +191,10 @@ def test_a_path_of_a_repository_does_not_leave_it_by_a_link(
     assert load(["policies"]).diagnostics[0].code == codes.LINK_OUT
 
 
-def test_a_path_that_leaves_a_repository_makes_nothing_a_part_of_the_tree(
+def test_a_path_that_leaves_its_repository_adds_nothing_to_the_tree(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither where another repository lies there, nor for links elsewhere in the tree."""
+    """The target may be another repository, and other links of the tree may lead there."""
     (repository.parent / "outside" / ".git").mkdir()
     (repository / "evil").symlink_to("../outside")
     (repository / "real" / "b.yaml").symlink_to("../../outside/secret.yaml")
@@ -207,7 +205,7 @@ def test_a_path_that_leaves_a_repository_makes_nothing_a_part_of_the_tree(
     assert SECRET not in all_of(loaded)
 
 
-def test_a_link_inside_a_repository_may_be_typed(
+def test_a_given_link_inside_a_repository_is_followed(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (repository / "current").symlink_to("real")
@@ -222,8 +220,8 @@ def test_a_link_inside_a_repository_may_be_typed(
 # -- races -----------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_becomes_a_link_while_it_is_read_leads_nowhere(tree: Path) -> None:
-    """Between the look at a file and its opening somebody may exchange any part of its path."""
+def test_a_folder_replaced_by_a_link_during_reading_is_not_followed(tree: Path) -> None:
+    """Any part of a path may be replaced after the file was found and before it is opened."""
     inner = tree / "b"
     inner.mkdir()
     (inner / "secret.yaml").write_text(POLICY.format("b"))
@@ -249,7 +247,7 @@ def test_a_folder_that_becomes_a_link_while_it_is_read_leads_nowhere(tree: Path)
     assert any("scope: /b" in each for each in seen), "it was read, too"
 
 
-def test_no_part_of_a_path_that_is_a_link_by_now_is_followed(tree: Path) -> None:
+def test_parts_of_a_path_replaced_by_links_are_not_followed(tree: Path) -> None:
     (tree / "b").mkdir()
     (tree / "b" / "c.yaml").write_text("c")
     root = os.path.realpath(tree)
@@ -264,7 +262,7 @@ def test_no_part_of_a_path_that_is_a_link_by_now_is_followed(tree: Path) -> None
             beneath.open(root, parts)
 
 
-def test_folders_are_not_left_open(tree: Path) -> None:
+def test_folders_are_closed_after_reading(tree: Path) -> None:
     def handles() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -289,15 +287,15 @@ def test_parts_of_a_path_below_a_folder() -> None:
 # -- bounds ----------------------------------------------------------------------------------------
 
 
-def test_a_file_without_end_is_not_read_to_its_end(tree: Path) -> None:
+def test_an_endless_file_is_read_up_to_the_bound(tree: Path) -> None:
     with (tree / "b.yaml").open("wb") as file:
-        file.truncate(10 * 1024**3)  # sparse
+        file.truncate(10 * 1024**3)  # a sparse file
     found = load([tree]).diagnostics
     assert [each.code for each in found] == [codes.TOO_LARGE]
     assert [each.code for each in load(["/dev/zero"]).diagnostics] == [codes.TOO_LARGE]
 
 
-def test_a_folder_is_made_with_its_mode_whatever_the_umask(tmp_path: Path) -> None:
+def test_a_folder_gets_its_mode_for_any_umask(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir(mode=0o755)
     before = os.umask(0o077)
     try:

@@ -44,9 +44,9 @@ def rendered(diagnostics: Sequence[Diagnostic]) -> str:
 
 
 class TestMessages:
-    """One file per mistake; beside each the exact rendering.
+    """One file for each mistake, with the exact rendering beside it.
 
-    RATECTL_WRITE_GOLDEN=1 writes the renderings anew: read the difference before committing it.
+    RATECTL_WRITE_GOLDEN=1 writes the renderings: review the difference before committing it.
     """
 
     @pytest.mark.parametrize("path", sorted(INVALID.glob("*.yaml")), ids=lambda path: path.stem)
@@ -70,7 +70,7 @@ class TestMessages:
             codes.UNREADABLE,  # TestFiles
             codes.NO_FILES,  # TestFiles
             codes.LINK_OUT,  # test_links.py
-            codes.OWNED,  # tests/cli/test_sets.py: no text has it by itself
+            codes.OWNED,  # tests/cli/test_sets.py: it depends on the live generation
         }
         assert {code for code in CODES if f"[{code}]" not in shown} == tested_below
 
@@ -127,7 +127,7 @@ class TestDocuments:
         }
         assert source.span("limits.spike.burst") == Span("<stdin>", 6, 3, 8)
 
-    def test_a_dotted_name_could_hide_a_field_and_is_refused(self) -> None:
+    def test_a_name_with_dots_is_refused(self) -> None:
         text = HEADER + "limits:\n  a: {rate: 1/s}\n  a.rate: {rate: 2/s}\n"
         (found,) = load_text(text).diagnostics
         assert (found.code, found.span.line, found.span.column) == (codes.NAME, 5, 3)
@@ -158,7 +158,7 @@ class TestDocuments:
         assert loaded.unread == {"<stdin>"}
         assert not loaded.ok
 
-    def test_a_document_that_breaks_off_lacks_nothing(self) -> None:
+    def test_an_unfinished_document_has_no_missing_fields(self) -> None:
         assert found_codes(load_text("owner: team\nlimits: {\n")) == [codes.SYNTAX]
 
     def test_a_refused_value_is_reported_once(self) -> None:
@@ -188,7 +188,7 @@ class TestDocuments:
 
     @pytest.mark.parametrize("nothing", ["", "null", "~"])
     @pytest.mark.parametrize("field", ["limits", "unset", "owner", "overrides"])
-    def test_null_deletes_nothing_it_is_an_error(self, field: str, nothing: str) -> None:
+    def test_null_is_an_error(self, field: str, nothing: str) -> None:
         loaded = load_text(f"{HEADER}{field}: {nothing}\n")
         assert found_codes(loaded) == [codes.NULL]
         assert not loaded.tree.policies
@@ -223,7 +223,7 @@ class TestFiles:
         monkeypatch.chdir(tmp_path)
         assert load(["."]).files == ("a.yaml",)
 
-    def test_a_file_of_any_name_is_read_when_named(self, tmp_path: Path) -> None:
+    def test_a_given_file_may_have_any_name(self, tmp_path: Path) -> None:
         self.write(tmp_path, ".hidden.conf")
         assert load([tmp_path / ".hidden.conf"]).ok
 
@@ -251,7 +251,7 @@ class TestFiles:
         assert loaded.ok
 
     def test_linked_directories_are_followed(self, tmp_path: Path) -> None:
-        """Those inside the tree; see test_links.py for others."""
+        """Links inside the tree are followed; see test_links.py for others."""
         self.write(tmp_path / "policies" / "z", "a.yaml")
         (tmp_path / "policies" / "team").symlink_to("z")
         loaded = load([tmp_path / "policies"])
@@ -263,7 +263,7 @@ class TestFiles:
         (found,) = load([missing]).diagnostics
         assert str(found) == (
             f"{missing}: error[RC120]: no such file or directory: {missing}"
-            " (mend the path, or create it)"
+            " (correct the path, or create it)"
         )
 
     @pytest.mark.parametrize("path", ["\ud800", "x/" * 3000], ids=["lone", "long"])
@@ -271,11 +271,11 @@ class TestFiles:
         assert found_codes(load([path])) in ([codes.NOT_FOUND], [codes.UNREADABLE])
 
     @pytest.mark.parametrize("path", ["a\0b", "", " ", "etcd://host/prod"])
-    def test_what_is_no_path_is_an_error_of_usage(self, path: str) -> None:
+    def test_an_invalid_path_is_a_usage_error(self, path: str) -> None:
         with pytest.raises(UsageError, match="a path to read policies from"):
             load([path])
 
-    def test_a_link_to_nowhere_is_not_skipped(self, tmp_path: Path) -> None:
+    def test_a_broken_link_is_reported(self, tmp_path: Path) -> None:
         self.write(tmp_path, "a.yaml")
         (tmp_path / "b.yaml").symlink_to("nowhere")
         loaded = load([tmp_path])
@@ -301,7 +301,7 @@ class TestFiles:
         assert found_codes(loaded) == [codes.UNREADABLE]
         assert "cannot read" in loaded.diagnostics[0].message
 
-    def test_a_pipe_in_a_directory_does_not_block_and_is_no_policy(self, tmp_path: Path) -> None:
+    def test_a_pipe_in_a_directory_does_not_block(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe.yaml")
         self.write(tmp_path, "a.yaml")
         (found,) = load([tmp_path]).diagnostics
@@ -380,7 +380,7 @@ class TestSourceLines:
         assert filled.source_line == "two\ufffd\ufffd!"
 
     @pytest.mark.parametrize("span", [Span("g", 1, 1), Span("f", 9, 1), Span("f")])
-    def test_nothing_to_fill(self, span: Span) -> None:
+    def test_findings_without_a_line_stay_unchanged(self, span: Span) -> None:
         found = Diagnostic("RC201", "m", span)
         assert with_source_lines([found], {"f": ("one",)}) == [found]
 

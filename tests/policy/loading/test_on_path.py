@@ -1,4 +1,4 @@
-"""Reading only what concerns one scope explains it as reading everything does."""
+"""Loading only the documents that matter for one scope gives the same explanation."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def documents(draw: st.DrawFn, scope: str) -> str:
 
 @st.composite
 def files(draw: st.DrawFn) -> list[bytes]:
-    """A few files that declare some scopes, each in its own way; most are valid."""
+    """A few files that declare some scopes in different forms; most are valid."""
     scopes = draw(st.lists(st.sampled_from(SCOPES), min_size=1, max_size=6, unique=True))
     written = [draw(documents(scope)) for scope in scopes]
     found: list[bytes] = []
@@ -94,7 +94,7 @@ def test_a_valid_tree_is_explained_the_same(texts: list[bytes], scope: str) -> N
         assert some.tree.sources.get(up) == whole.tree.sources.get(up), "places"
 
 
-def test_what_is_written_as_usual_is_left_out(tmp_path: Path) -> None:
+def test_usual_documents_of_other_scopes_are_left_out(tmp_path: Path) -> None:
     head = "apiVersion: ratectl/v1\n"
     (tmp_path / "a.yaml").write_text(
         "---\n".join(f"{head}{style.format(s=f'/x{n}')}\n" for n, style in enumerate(USUAL[:3]))
@@ -110,15 +110,15 @@ def test_what_is_written_as_usual_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("style", UNUSUAL)
-def test_what_is_written_in_an_unusual_way_is_read(style: str, tmp_path: Path) -> None:
+def test_unusual_documents_are_always_parsed(style: str, tmp_path: Path) -> None:
     text = f"apiVersion: ratectl/v1\n{style.format(s='/d', rest='d')}\n"
     (tmp_path / "a.yaml").write_text(text)
     loaded = load_on_path([tmp_path], "/a")
     assert loaded is not None, "though it says /d"
 
 
-def test_errors_on_the_path_are_all_told(tmp_path: Path) -> None:
-    """And errors elsewhere are not in the way of an explanation."""
+def test_all_errors_on_the_path_are_reported(tmp_path: Path) -> None:
+    """Errors elsewhere do not prevent an explanation."""
     (tmp_path / "a.yaml").write_text("apiVersion: ratectl/v1\nscope: /a\nowner: me\n")
     (tmp_path / "d.yaml").write_text("apiVersion: ratectl/v1\nscope: /d\nlimit: {}\n")
     assert load_for([tmp_path], "/a").diagnostics == ()

@@ -1,17 +1,17 @@
-"""Places that serve again for other exceptions."""
+"""Conditions that are reused for other exceptions."""
 
 from __future__ import annotations
 
 import pytest
 
 from ratectl.policy.language.model import Exemption, Policy, PolicyTree
-from ratectl.policy.resolution.conditions import Places
+from ratectl.policy.resolution.conditions import TreeConditions
 
 NOW = 1_800_000_000 * 10**9
 OVERRIDE = [{"name": "o", "match": {"tier": "gold"}, "limits": {"l": {"rate": "2/s"}}}]
 POLICIES = {
-    scope: Policy.model_validate({"scope": scope, **said})
-    for scope, said in {
+    scope: Policy.model_validate({"scope": scope, **documents})
+    for scope, documents in {
         "/": {"limits": {"l": {"rate": "1/s", "per": "tenant"}}, "overrides": OVERRIDE},
         "/a": {},
         "/a/b": {"overrides": OVERRIDE},
@@ -22,16 +22,18 @@ POLICIES = {
 
 @pytest.mark.parametrize("at", [("/",), ("/a",), ("/a/b",), ("/", "/a/b"), ("/a", "/a", "/c"), ()])
 @pytest.mark.parametrize("match", [None, {"tenant": "acme"}])
-def test_places_begun_from_those_without_exceptions_are_the_same(
+def test_conditions_reused_without_exceptions_are_the_same(
     at: tuple[str, ...], match: dict[str, str] | None
 ) -> None:
-    said = {"reason": "r", "until": "2030-01-01T00:00Z", "limits": {"l": {"rate": "3/s"}}}
+    documents = {"reason": "r", "until": "2030-01-01T00:00Z", "limits": {"l": {"rate": "3/s"}}}
     exceptions = tuple(
-        Exemption.model_validate({**said, "scope": scope, **({"match": match} if match else {})})
+        Exemption.model_validate(
+            {**documents, "scope": scope, **({"match": match} if match else {})}
+        )
         for scope in at
     )
     tree = PolicyTree(POLICIES, exceptions=exceptions)
-    whole = Places(tree, NOW)
-    again = Places(tree, NOW, Places(tree, None))
+    whole = TreeConditions(tree, NOW)
+    again = TreeConditions(tree, NOW, TreeConditions(tree, None))
     for scope in ("/", "/a", "/a/b", "/a/b/x", "/c"):
         assert again.at(scope) == whole.at(scope)

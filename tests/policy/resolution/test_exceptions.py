@@ -1,4 +1,4 @@
-"""Exceptions, rule by rule; each test is named after its rule."""
+"""Rules of exceptions; each test has the name of its rule."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ BASE = {
 RAISED = {"x": {"rate": "30/s"}}
 
 
-def budget(said: Any, *exceptions: Any, **attributes: str) -> Limit:
-    resolved = Resolver(excepted(said, *exceptions), ns(NOON)).select("/a", attributes)
+def budget(documents: Any, *exceptions: Any, **attributes: str) -> Limit:
+    resolved = Resolver(excepted(documents, *exceptions), ns(NOON)).select("/a", attributes)
     assert resolved is not None
     ((_, found),) = resolved.budgets
     return found
@@ -36,19 +36,19 @@ def rate_at(at_ns: int | None, **times: Any) -> str:
     return str(resolved.limits["x"].rate)
 
 
-def codes(said: Any, *exceptions: Any) -> set[str]:
-    found = check_tree(excepted(said, *exceptions))
+def codes(documents: Any, *exceptions: Any) -> set[str]:
+    found = check_tree(excepted(documents, *exceptions))
     return {each.code for each in found if each.severity == "error"}
 
 
-def test_from_is_within_and_until_is_not() -> None:
+def test_an_exception_includes_from_and_excludes_until() -> None:
     for instant, within in ((ns(FROM) - 1, False), (ns(FROM), True)):
         assert rate_at(instant) == ("30/s" if within else "10/s")
     for instant, within in ((ns(UNTIL) - 1, True), (ns(UNTIL), False)):
         assert rate_at(instant) == ("30/s" if within else "10/s")
 
 
-def test_without_from_it_holds_at_once() -> None:
+def test_an_exception_without_from_begins_at_once() -> None:
     assert rate_at(0, begins=None) == "30/s"
     assert rate_at(ns(UNTIL), begins=None) == "10/s"
 
@@ -69,23 +69,23 @@ def test_plans_say_when_the_next_exception_starts_or_ends() -> None:
     assert untils == [ns(FROM), ns(FROM), ns(UNTIL), last, None]
 
 
-def test_exceptions_come_after_the_walk_and_beat_what_deeper_scopes_say() -> None:
-    said = {
+def test_an_exception_beats_limits_of_deeper_scopes() -> None:
+    documents = {
         "/": BASE,
         "/a": {
             "limits": {"x": {"rate": "5/s"}},
             "overrides": [override("gold", x={"rate": "7/s"})],
         },
     }
-    policies = excepted(said, exception(limits=RAISED))
+    policies = excepted(documents, exception(limits=RAISED))
     assert shown(limit(policies, "/a", tier="gold")) == ("30/s", 20)
     assert shown(limit(policies, "/a", at=UNTIL, tier="gold")) == ("7/s", 20)
 
 
 def test_the_exception_of_the_deeper_scope_wins() -> None:
-    said = {"/": BASE, "/a": {"limits": {}}}
+    documents = {"/": BASE, "/a": {"limits": {}}}
     policies = excepted(
-        said,
+        documents,
         exception("/a", limits={"x": {"rate": "3/s"}}),
         exception(limits={"x": {"rate": "30/s", "burst": 60}}),
     )
@@ -93,14 +93,14 @@ def test_the_exception_of_the_deeper_scope_wins() -> None:
     assert shown(limit(policies)) == ("30/s", 60)
 
 
-def test_an_exception_has_no_say_above_or_beside_its_scope() -> None:
-    said: dict[str, Any] = {"/": BASE, "/a": {"limits": {}}, "/b": {"limits": {}}}
-    policies = excepted(said, exception("/a", limits=RAISED))
+def test_an_exception_has_no_effect_above_or_beside_its_scope() -> None:
+    documents: dict[str, Any] = {"/": BASE, "/a": {"limits": {}}, "/b": {"limits": {}}}
+    policies = excepted(documents, exception("/a", limits=RAISED))
     rates = [str(limit(policies, scope).rate) for scope in ("/", "/a", "/a/deep", "/b")]
     assert rates == ["10/s", "30/s", "30/s", "10/s"]
 
 
-def test_with_a_match_it_is_for_these_requests_alone() -> None:
+def test_an_exception_with_a_match_applies_only_to_these_requests() -> None:
     policies = excepted({"/": BASE}, exception(match=ACME, limits=RAISED))
     assert shown(limit(policies, **ACME)) == ("30/s", 20)
     assert shown(limit(policies, tenant="other")) == ("10/s", 20)
@@ -108,36 +108,36 @@ def test_with_a_match_it_is_for_these_requests_alone() -> None:
 
 
 def test_caps_bind_exceptions() -> None:
-    said = {"/": {**BASE, "caps": {"x": {"rate": "20/s", "burst": 20}}}}
+    documents = {"/": {**BASE, "caps": {"x": {"rate": "20/s", "burst": 20}}}}
     asked = exception(limits={"x": {"rate": "30/s", "burst": 90}})
-    assert shown(limit(excepted(said, asked))) == ("20/s", 20)
-    assert codes(said, asked) == {"RC201"}
+    assert shown(limit(excepted(documents, asked))) == ("20/s", 20)
+    assert codes(documents, asked) == {"RC201"}
 
 
-def test_an_exception_of_a_budget_is_for_its_own_scope() -> None:
-    said = {"/": BASE, "/a": {"limits": {}}}
+def test_an_exception_changes_budgets_of_its_own_scope_only() -> None:
+    documents = {"/": BASE, "/a": {"limits": {}}}
     raised = {"fleet": {"rate": "300/s"}}
-    assert shown(budget(said, exception(budgets=raised))) == ("300/s", 200)
-    assert shown(budget(said, exception("/a", budgets=raised))) == ("100/s", 200)
-    assert codes(said, exception("/a", budgets=raised)) == {"RC207"}
+    assert shown(budget(documents, exception(budgets=raised))) == ("300/s", 200)
+    assert shown(budget(documents, exception("/a", budgets=raised))) == ("100/s", 200)
+    assert codes(documents, exception("/a", budgets=raised)) == {"RC207"}
 
 
-def test_an_exception_of_a_budget_may_be_for_some_keys() -> None:
-    said = {"/": BASE, "/a": {"limits": {}}}
+def test_an_exception_of_a_budget_may_match_some_keys() -> None:
+    documents = {"/": BASE, "/a": {"limits": {}}}
     for_acme = exception(match=ACME, budgets={"fleet": {"rate": "300/s"}})
-    assert str(budget(said, for_acme, **ACME).rate) == "300/s"
-    assert str(budget(said, for_acme, tenant="other").rate) == "100/s"
+    assert str(budget(documents, for_acme, **ACME).rate) == "300/s"
+    assert str(budget(documents, for_acme, tenant="other").rate) == "100/s"
 
 
-def test_for_all_requests_it_keeps_every_bucket() -> None:
-    said = {"/": {**BASE, "overrides": [override("gold", x={"rate": "40/s"})]}}
-    policies = excepted(said, exception(limits=RAISED))
+def test_an_exception_without_a_match_keeps_every_bucket() -> None:
+    documents = {"/": {**BASE, "overrides": [override("gold", x={"rate": "40/s"})]}}
+    policies = excepted(documents, exception(limits=RAISED))
     for time in (NOON, UNTIL):
         assert limit(policies, at=time, tier="gold").touched == ("gold@/",)
         assert limit(policies, at=time).touched == ()
 
 
-def test_with_a_match_the_bucket_is_told_apart_while_it_lasts() -> None:
+def test_an_exception_with_a_match_is_part_of_the_bucket_identity() -> None:
     raised = exception(match=ACME, limits=RAISED)
     policies = excepted({"/": BASE}, raised)
     assert limit(policies, **ACME).touched == (raised.ref,)
@@ -148,23 +148,23 @@ def test_with_a_match_the_bucket_is_told_apart_while_it_lasts() -> None:
 @pytest.mark.parametrize("field", ["algorithm", "per"])
 @pytest.mark.parametrize("part", ["limits", "budgets"])
 def test_an_exception_cannot_select_other_buckets(part: str, field: str) -> None:
-    """Also not those of a budget."""
+    """This holds for budgets too."""
     fields = {"algorithm": {"algorithm": "sliding-window"}, "per": {"per": []}}[field]
     name = "x" if part == "limits" else "fleet"
-    said = {"/": {"limits": {"x": {"rate": "10/s"}}, "budgets": {"fleet": {"rate": "100/s"}}}}
-    found = check_tree(excepted(said, exception(**{part: {name: fields}})))
+    documents = {"/": {"limits": {"x": {"rate": "10/s"}}, "budgets": {"fleet": {"rate": "100/s"}}}}
+    found = check_tree(excepted(documents, exception(**{part: {name: fields}})))
     errors = [each for each in found if each.severity == "error"]
     assert [each.code for each in errors] == ["RC209"]
     assert f"cannot change its {field}" in errors[0].message
 
 
-def test_its_match_may_name_only_what_selects_buckets() -> None:
-    said = {"/": {**BASE, "overrides": [override("gold", x={"rate": "40/s"})]}}
+def test_the_match_of_an_exception_must_select_buckets() -> None:
+    documents = {"/": {**BASE, "overrides": [override("gold", x={"rate": "40/s"})]}}
     for attribute, allowed in (("tenant", True), ("tier", True), ("route", False)):
         for_some = exception(match={attribute: "gold"}, limits=RAISED)
-        assert codes(said, for_some) == (set() if allowed else {"RC209"})
+        assert codes(documents, for_some) == (set() if allowed else {"RC209"})
     for_budget = exception(match={"tier": "gold"}, budgets={"fleet": {"rate": "1/s"}})
-    assert codes(said, for_budget) == {"RC209"}
+    assert codes(documents, for_budget) == {"RC209"}
 
 
 @pytest.mark.parametrize(
@@ -178,12 +178,10 @@ def test_its_match_may_name_only_what_selects_buckets() -> None:
         ({"limits": {}, "unset": ["x"]}, True),
     ],
 )
-def test_its_match_may_name_only_what_selects_buckets_below_as_well(
-    below: dict[str, Any], allowed: bool
-) -> None:
-    """Otherwise one route's bucket would be two there, each with all of its tokens."""
-    said = {"/a": BASE, "/a/b": below, "/ab": {"limits": {"x": {"rate": "1/s"}}}}
-    found = codes(said, exception("/a", match=ACME, limits=RAISED))
+def test_its_match_must_select_buckets_below_too(below: dict[str, Any], allowed: bool) -> None:
+    """Otherwise the bucket of one route would be two buckets there, both full."""
+    documents = {"/a": BASE, "/a/b": below, "/ab": {"limits": {"x": {"rate": "1/s"}}}}
+    found = codes(documents, exception("/a", match=ACME, limits=RAISED))
     assert found == (set() if allowed else {"RC209"})
 
 
@@ -199,34 +197,34 @@ def test_its_match_may_name_only_what_selects_buckets_below_as_well(
         ({"budgets": {"fleet": {"rate": "40/s"}}}, False),
     ],
 )
-def test_two_that_set_one_field_at_one_scope_and_time_are_an_error(
+def test_two_exceptions_that_set_one_field_at_one_time_are_an_error(
     other: dict[str, Any], conflict: bool
 ) -> None:
     two = exception(match=ACME, limits=RAISED), exception(**other)
     assert codes({"/": BASE}, *two) == ({"RC208"} if conflict else set())
 
 
-def test_at_two_scopes_they_do_not_conflict() -> None:
-    said = {"/": BASE, "/a": {"limits": {}}}
-    assert codes(said, exception(limits=RAISED), exception("/a", limits=RAISED)) == set()
+def test_exceptions_of_two_scopes_do_not_conflict() -> None:
+    documents = {"/": BASE, "/a": {"limits": {}}}
+    assert codes(documents, exception(limits=RAISED), exception("/a", limits=RAISED)) == set()
 
 
 @pytest.mark.parametrize("match", [None, ACME])
-def test_what_an_exception_makes_unusable_goes_on_as_if_it_were_not_there(match: Any) -> None:
-    """For budgets as for limits: neither gone nor a reason to reject everything."""
-    said = {"/": BASE, "/a": {"limits": {}}}
+def test_an_exception_that_makes_a_limit_unusable_is_ignored(match: Any) -> None:
+    """The limit or budget stays in force without the exception; the tree is not rejected."""
+    documents = {"/": BASE, "/a": {"limits": {}}}
     month = {"rate": "5/month"}
     bad = exception(match=match, limits={"x": month}, budgets={"fleet": month})
-    policies = excepted(said, bad)
-    assert "RC204" in codes(said, bad)
+    policies = excepted(documents, bad)
+    assert "RC204" in codes(documents, bad)
     resolver = Resolver(policies, ns(NOON))
     enforced = resolver.enforced("/a", ACME)
     assert enforced is not None
     assert str(enforced.limits["x"].rate) == "10/s"
-    assert shown(budget(said, bad, **ACME)) == ("100/s", 200)
+    assert shown(budget(documents, bad, **ACME)) == ("100/s", 200)
     assert len(compile_tree(policies, 1, now_ns=ns(NOON)).scopes["/a"].limits) == 2
 
 
-def test_a_budget_that_is_unusable_by_itself_is_still_an_error() -> None:
-    said = {"/": {"limits": {}, "budgets": {"fleet": {"burst": 5}}}}
-    assert codes(said, exception(budgets={"fleet": {"rate": "1/s"}})) == {"RC203"}
+def test_a_budget_that_is_unusable_without_exceptions_is_an_error() -> None:
+    documents = {"/": {"limits": {}, "budgets": {"fleet": {"burst": 5}}}}
+    assert codes(documents, exception(budgets={"fleet": {"rate": "1/s"}})) == {"RC203"}

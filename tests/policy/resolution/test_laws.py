@@ -1,6 +1,6 @@
-"""Laws of resolution, each on the same thousand random trees: making these is what takes time.
+"""Laws of resolution, each on the same thousand random trees, because making trees takes long.
 
-The strategies are those of ``trees``: what is added to the language there is held to these laws.
+The strategies are those of ``trees``: additions to the language there must obey these laws.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 
 NOW = Instant.parse(DAYS[0]).ns
 MASKS = 8
-"""Sets of conditions tried at a scope: all of them, up to three conditions."""
+"""Maximum number of condition sets to try at a scope: all sets of three conditions."""
 
 
 class Case(NamedTuple):
-    """A tree, and what else a law needs to try on it. Laws may change it: each gets a copy."""
+    """Tree with other data for a law. A law may change it: each gets a copy."""
 
-    said: Written
+    declared: Written
     scope: str
     name: str
     own: dict[str, Any]
@@ -59,8 +59,8 @@ class Case(NamedTuple):
 
     @property
     def tree(self) -> PolicyTree:
-        """The documents, exceptions included."""
-        return excepted(self.said, self.exceptions)
+        """Return the documents with the exceptions."""
+        return excepted(self.declared, self.exceptions)
 
 
 cases = st.builds(
@@ -75,13 +75,13 @@ cases = st.builds(
 )
 
 
-def excepted(said: Written, amended: list[dict[str, Any]]) -> PolicyTree:
+def excepted(declared: Written, amended: list[dict[str, Any]]) -> PolicyTree:
     found = [Exemption.model_validate({"reason": "a law", **each}) for each in amended]
-    return with_exceptions(tree(said), [(each, None) for each in found])
+    return with_exceptions(tree(declared), [(each, None) for each in found])
 
 
 def at(policies: PolicyTree, scope: str) -> Resolved:
-    """What holds there for requests that satisfy no condition."""
+    """Return the policy in force for requests that meet no condition."""
     resolved = Resolver(policies).at(scope)
     assert resolved is not None
     return resolved
@@ -90,7 +90,7 @@ def at(policies: PolicyTree, scope: str) -> Resolved:
 def everywhere(
     policies: PolicyTree, now: int | None = NOW
 ) -> dict[tuple[str, int], Resolved | None]:
-    """What holds at each scope for each request; the order of names in a document says nothing."""
+    """Return the policy in force at each scope for each request, with budgets in fixed order."""
     resolver = Resolver(policies, now)
     found = {
         (scope, number): resolver.select(scope, request)
@@ -106,12 +106,12 @@ def _in_order(resolved: Resolved) -> Resolved:
 
 
 def deeper_beats_shallower(case: Case) -> None:
-    """What a document says holds at its scope, whatever the scopes above come to say."""
-    said, scope, name, own, others, *_ = case
-    said.setdefault(scope, {"limits": {}})["limits"][name] = own
+    """Values that a document declares are in force at its scope, for any change above."""
+    declared, scope, name, own, others, *_ = case
+    declared.setdefault(scope, {"limits": {}})["limits"][name] = own
     for up, other in zip(list(ancestry(scope))[1:], others, strict=False):
-        said.setdefault(up, {"limits": {}})["limits"][name] = other
-        fields = at(tree(said), scope).fields[name]
+        declared.setdefault(up, {"limits": {}})["limits"][name] = other
+        fields = at(tree(declared), scope).fields[name]
         for field, value in own.items():
             setting = fields[field]
             assert (setting.scope, str(setting.value)) == (scope, str(_read(field, value)))
@@ -122,12 +122,12 @@ def _read(field: str, value: Any) -> Any:
     return getattr(policy.limits["x"], field)
 
 
-def caps_always_hold(case: Case) -> None:
-    """For requests that satisfy whatever conditions, also such as cannot meet."""
+def no_value_exceeds_a_cap(case: Case) -> None:
+    """This holds for any set of conditions, also for sets that no request can meet."""
     policies = case.tree
     resolver = Resolver(policies, NOW)
-    for scope in case.said:
-        every = range(1 << len(resolver.places.at(scope).conditions))
+    for scope in case.declared:
+        every = range(1 << len(resolver.conditions.at(scope).conditions))
         for mask in every if len(every) <= MASKS else case.chance.sample(every, MASKS):
             resolved = resolver.where(scope, mask)
             assert resolved is not None
@@ -155,48 +155,50 @@ def _below_caps(policies: PolicyTree, scope: str, limit: Limit) -> None:
             assert limit.rate.numerator <= cap.burst
 
 
-def unset_and_set_again_is_replaced_whole(case: Case) -> None:
-    """As if nobody above had ever said anything of it."""
-    said, scope, name, fresh, *_ = case
-    document = said.setdefault(scope, {"limits": {}})
+def a_limit_that_is_unset_and_set_is_replaced_whole(case: Case) -> None:
+    """The limit has no fields from the scopes above."""
+    declared, scope, name, fresh, *_ = case
+    document = declared.setdefault(scope, {"limits": {}})
     document["limits"][name] = fresh
     document["unset"] = [name]
-    without = copy.deepcopy(said)
+    without = copy.deepcopy(declared)
     for up in list(ancestry(scope))[1:]:
         without.get(up, {"limits": {}})["limits"].pop(name, None)
-    replaced, alone = Resolver(tree(said)), Resolver(tree(without))
+    replaced, alone = Resolver(tree(declared)), Resolver(tree(without))
     for place in (each for each in (*SCOPES, "/a/b/c/d") if scope in ancestry(each)):
         resolved, other = replaced.at(place), alone.at(place)
         assert resolved is not None
         assert other is not None
         assert resolved.fields.get(name) == other.fields.get(name)
         assert resolved.limits.get(name) == other.limits.get(name)
-    fields = at(tree(said), scope).fields[name]
+    fields = at(tree(declared), scope).fields[name]
     assert set(fields) == set(fresh)
     assert {setting.scope for setting in fields.values()} <= {scope}
     assert {setting.over for setting in fields.values()} <= {None}
     for request in REQUESTS:
         resolved = Resolver(case.tree, NOW).select(scope, request)
         assert resolved is not None
-        who = {said.scope for each in resolved.fields[name].values() for said in each.history()}
+        who = {
+            declared.scope for each in resolved.fields[name].values() for declared in each.history()
+        }
         assert who <= {scope}
 
 
 def neither_the_order_nor_the_files_matter(case: Case) -> None:
-    """Documents in any order, in any number of files of any names."""
-    said, chance = case.said, case.chance
-    shuffled = list(said)
+    """Documents may be in any order, in any number of files with any names."""
+    declared, chance = case.declared, case.chance
+    shuffled = list(declared)
     chance.shuffle(shuffled)
     files: dict[str, list[str]] = {}
     for scope in shuffled:
-        body = {k: v for k, v in said[scope].items() if k not in ("owner", "description")}
+        body = {k: v for k, v in declared[scope].items() if k not in ("owner", "description")}
         text = json.dumps({"apiVersion": "ratectl/v1", "scope": scope, **body}, sort_keys=True)
         files.setdefault(chance.choice("abc"), []).append(text)
     for amended in case.exceptions:
         head = {"apiVersion": "ratectl/v1", "kind": "Exception", "reason": "a law"}
         texts = files.setdefault(chance.choice("abcd"), [])
         texts.insert(chance.randrange(len(texts) + 1), json.dumps({**head, **amended}))
-    if not said:
+    if not declared:
         return
     loaded = load_sources(
         Sources.of({name: "\n---\n".join(texts).encode() for name, texts in files.items()})
@@ -206,7 +208,7 @@ def neither_the_order_nor_the_files_matter(case: Case) -> None:
     assert everywhere(loaded.tree) == everywhere(case.tree)
 
 
-def a_tree_is_what_its_bundle_says(case: Case) -> None:
+def a_bundle_keeps_the_tree(case: Case) -> None:
     policies = case.tree
     data = encode_policies(policies)
     read = decode_policies(data)
@@ -216,10 +218,10 @@ def a_tree_is_what_its_bundle_says(case: Case) -> None:
     assert everywhere(read) == everywhere(policies)
 
 
-def only_the_path_has_a_say(case: Case) -> None:
-    """Not neighbours, nor scopes below."""
-    said, scope, amended = case.said, case.scope, case.exceptions
-    path = {up: of for up, of in said.items() if up in ancestry(scope)}
+def only_documents_on_the_path_matter(case: Case) -> None:
+    """Neighbours and scopes below do not matter."""
+    declared, scope, amended = case.declared, case.scope, case.exceptions
+    path = {up: of for up, of in declared.items() if up in ancestry(scope)}
     here = [each for each in amended if each["scope"] in ancestry(scope)]
     for request in REQUESTS:
         alone = resolve(excepted(path, here), scope, request, NOW)
@@ -227,12 +229,14 @@ def only_the_path_has_a_say(case: Case) -> None:
 
 
 def _without_places(resolved: Resolved | None) -> Any:
-    """What holds, without the number of an exception among all of them."""
+    """Return the policy in force, without the positions of exceptions."""
 
     def plain(fields: Mapping[str, Setting]) -> Any:
         return {
-            field: [(each.value, each.scope, each.via and each.via.ref) for each in said.history()]
-            for field, said in fields.items()
+            field: [
+                (each.value, each.scope, each.via and each.via.ref) for each in declared.history()
+            ]
+            for field, declared in fields.items()
         }
 
     if resolved is None:
@@ -244,21 +248,21 @@ def _without_places(resolved: Resolved | None) -> Any:
     return limits, who, budgets, fields, resolved.caps, resolved.problems, resolved.matched
 
 
-def what_is_over_or_not_begun_has_no_say(case: Case) -> None:
+def exceptions_that_are_not_in_force_have_no_effect(case: Case) -> None:
     day = case.chance.choice([Instant.parse(DAYS[-1]).ns, NOW - 1])
     pending = [each for each in case.exceptions if day >= NOW or "from" in each]
-    found = everywhere(excepted(case.said, pending), now=day)
-    assert found == everywhere(tree(case.said), now=None)
+    found = everywhere(excepted(case.declared, pending), now=day)
+    assert found == everywhere(tree(case.declared), now=None)
 
 
 LAWS = (
     deeper_beats_shallower,
-    caps_always_hold,
-    unset_and_set_again_is_replaced_whole,
+    no_value_exceeds_a_cap,
+    a_limit_that_is_unset_and_set_is_replaced_whole,
     neither_the_order_nor_the_files_matter,
-    a_tree_is_what_its_bundle_says,
-    only_the_path_has_a_say,
-    what_is_over_or_not_begun_has_no_say,
+    a_bundle_keeps_the_tree,
+    only_documents_on_the_path_matter,
+    exceptions_that_are_not_in_force_have_no_effect,
 )
 
 

@@ -1,4 +1,4 @@
-"""Overrides, rule by rule; each test is named after its rule."""
+"""Rules of overrides; each test has the name of its rule."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from policy.conditions import NOON, excepted, exception, limit, ns, override, shown
 from policy.trees import NAMES, limits, tree
+from ratectl.policy.resolution.algorithms.registry import ALGORITHMS
 from ratectl.policy.resolution.conditions import bits
-from ratectl.policy.resolution.effective_limit import FIELDS
 from ratectl.policy.resolution.resolver import Resolver
 
 BASE = {"limits": {"x": {"rate": "10/s", "burst": 20, "per": ["tenant"]}}}
@@ -40,15 +40,15 @@ def test_every_attribute_of_a_match_must_hold() -> None:
 
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
 def test_in_file_order_the_later_beats_the_earlier(order: tuple[str, str]) -> None:
-    said = {
+    declared = {
         "a": override("a", x={"rate": "1/s"}),
         "b": override("b", {"tier": "*"}, x={"rate": "2/s"}),
     }
-    policies = tree({"/": of(*(said[name] for name in order))})
+    policies = tree({"/": of(*(declared[name] for name in order))})
     assert str(limit(policies, **GOLD).rate) == {"a": "1/s", "b": "2/s"}[order[-1]]
 
 
-def test_all_that_match_apply_field_by_field() -> None:
+def test_all_matching_overrides_apply_field_by_field() -> None:
     policies = tree(
         {"/": of(override("rate", x={"rate": "40/s"}), override("burst", x={"burst": 80}))}
     )
@@ -91,7 +91,7 @@ def test_an_override_is_inherited_by_every_scope_below() -> None:
         assert str(limit(policies, scope, **GOLD).rate) == "40/s"
 
 
-def test_unset_drops_what_overrides_above_said_too() -> None:
+def test_unset_drops_fields_of_overrides_above() -> None:
     policies = tree(
         {
             "/": of(override("gold", x={"rate": "40/s"}, y={"rate": "1/s"})),
@@ -105,16 +105,16 @@ def test_unset_drops_what_overrides_above_said_too() -> None:
     assert "y" not in resolved.limits
 
 
-def test_unset_does_not_drop_what_overrides_of_the_same_document_say() -> None:
-    said = {"unset": ["x"], "overrides": [override("gold", x={"rate": "3/s"})], "limits": {}}
-    policies = tree({"/": BASE, "/a": said})
+def test_unset_keeps_fields_of_overrides_of_the_same_document() -> None:
+    declared = {"unset": ["x"], "overrides": [override("gold", x={"rate": "3/s"})], "limits": {}}
+    policies = tree({"/": BASE, "/a": declared})
     assert shown(limit(policies, "/a", **GOLD)) == ("3/s", 3)
     resolved = Resolver(policies).select("/a", {})
     assert resolved is not None
     assert "x" not in resolved.limits
 
 
-def test_an_override_that_changes_the_algorithm_drops_fields_that_the_new_one_lacks() -> None:
+def test_an_override_with_a_new_algorithm_drops_fields_that_it_lacks() -> None:
     policies = tree(
         {"/": of(override("window", x={"algorithm": "sliding-window", "rate": "5/min"}))}
     )
@@ -123,7 +123,7 @@ def test_an_override_that_changes_the_algorithm_drops_fields_that_the_new_one_la
     assert limit(policies).burst == 20
 
 
-def test_a_limit_may_be_said_by_overrides_alone() -> None:
+def test_a_limit_may_be_defined_by_overrides_alone() -> None:
     policies = tree({"/": of(override("card", y={"rate": "5/min", "per": ["card"]}))})
     assert limit(policies, name="y", **GOLD).per == ("card",)
     resolved = Resolver(policies).select("/", {})
@@ -143,7 +143,7 @@ def test_burst_defaults_after_overrides_are_merged() -> None:
     assert (limit(policies).burst, limit(policies, **GOLD).burst) == (10, 40)
 
 
-def test_a_deeper_cap_clips_what_an_override_above_asks_for() -> None:
+def test_a_deeper_cap_clips_a_value_of_an_override_above() -> None:
     policies = tree(
         {
             "/": of(override("gold", x={"rate": "40/s", "burst": 80})),
@@ -163,7 +163,7 @@ def test_an_override_may_change_the_mode(mode: str) -> None:
     assert (limit(policies, **GOLD).mode, limit(policies).mode) == (mode, "enforce")
 
 
-def test_a_bucket_is_selected_by_the_overrides_with_a_say_alone() -> None:
+def test_only_overrides_that_set_parameters_select_the_bucket() -> None:
     policies = tree(
         {
             "/": of(
@@ -178,8 +178,8 @@ def test_a_bucket_is_selected_by_the_overrides_with_a_say_alone() -> None:
     assert limit(policies).touched == ()
 
 
-def test_who_changed_the_algorithm_has_a_say_though_beaten() -> None:
-    """It dropped fields: without it the parameters would be others."""
+def test_a_beaten_override_that_changed_the_algorithm_selects_the_bucket() -> None:
+    """The override dropped fields: without it the parameters would be different."""
     window = {"algorithm": "sliding-window", "rate": "5/min"}
     policies = tree(
         {
@@ -193,7 +193,7 @@ def test_who_changed_the_algorithm_has_a_say_though_beaten() -> None:
     assert (found.touched, found.burst) == (("window@/", "back@/"), 1)
 
 
-def test_what_a_deeper_document_beats_selects_no_bucket() -> None:
+def test_an_override_beaten_by_a_deeper_document_selects_no_bucket() -> None:
     policies = tree(
         {
             "/": of(override("gold", x={"rate": "40/s"})),
@@ -204,8 +204,8 @@ def test_what_a_deeper_document_beats_selects_no_bucket() -> None:
 
 
 def test_budgets_are_not_overridden() -> None:
-    said = of(override("gold", fleet={"rate": "1/s"}), budgets={"fleet": {"rate": "100/s"}})
-    resolved = Resolver(tree({"/": said})).select("/", GOLD)
+    declared = of(override("gold", fleet={"rate": "1/s"}), budgets={"fleet": {"rate": "100/s"}})
+    resolved = Resolver(tree({"/": declared})).select("/", GOLD)
     assert resolved is not None
     assert [str(budget.rate) for _, budget in resolved.budgets] == ["100/s"]
 
@@ -219,7 +219,8 @@ overrides = st.lists(
     st.tuples(matches, st.dictionaries(st.sampled_from(NAMES), limits, min_size=1)), max_size=4
 ).map(
     lambda found: [
-        {"name": f"o{at}", "match": match, "limits": said} for at, (match, said) in enumerate(found)
+        {"name": f"o{at}", "match": match, "limits": declared}
+        for at, (match, declared) in enumerate(found)
     ]
 )
 documents = st.fixed_dictionaries(
@@ -228,7 +229,7 @@ documents = st.fixed_dictionaries(
 written = st.dictionaries(st.sampled_from(("/", "/a", "/a/b")), documents, min_size=1)
 exceptions = st.lists(
     st.builds(
-        lambda scope, match, said: exception(scope, match=match, limits=said),
+        lambda scope, match, declared: exception(scope, match=match, limits=declared),
         st.sampled_from(("/", "/a")),
         st.none() | matches,
         st.dictionaries(st.sampled_from(NAMES), limits, min_size=1),
@@ -239,21 +240,21 @@ exceptions = st.lists(
 
 @settings(max_examples=400)
 @given(written, exceptions, st.data())
-def test_agents_have_a_usable_limit_whatever_conditions_come_together(
-    said: dict[str, Any], amended: list[Any], data: st.DataObject
+def test_agents_have_a_usable_limit_for_any_set_of_conditions(
+    declared: dict[str, Any], amended: list[Any], data: st.DataObject
 ) -> None:
-    """Nothing that overrides and exceptions say, checked or not, can make an agent fail."""
-    policies = excepted(said, *amended)
+    """No overrides or exceptions, checked or not, can make an agent fail."""
+    policies = excepted(declared, *amended)
     resolver = Resolver(policies, ns(NOON))
-    for scope in said:
-        conditions = resolver.places.at(scope).conditions
+    for scope in declared:
+        conditions = resolver.conditions.at(scope).conditions
         masks = st.integers(0, (1 << len(conditions)) - 1)
         for mask in data.draw(st.lists(masks, max_size=4)):
             for name in NAMES:
                 found = resolver.limit(scope, name, mask)
                 if found is None:
                     continue
-                assert set(found.settings) <= FIELDS[found.algorithm]
+                assert set(found.settings) <= ALGORITHMS[found.algorithm].fields
                 assert (found.rate is None) is (found.algorithm == "concurrency")
                 refs = {conditions[bit].via.ref for bit in bits(mask)}
                 assert set(found.touched) <= refs
@@ -264,8 +265,8 @@ def test_agents_have_a_usable_limit_whatever_conditions_come_together(
             assert each == resolver.limit(scope, name, enforced.matched)
 
 
-def test_what_makes_no_limit_together_is_left_out_from_the_last_on() -> None:
-    """Of two that clash agents keep the first; of a limit by overrides alone nothing may stay."""
+def test_unusable_combinations_ignore_the_last_conditions() -> None:
+    """Agents keep the first of two conflicting overrides; the limit may disappear."""
     window = {"algorithm": "sliding-window", "rate": "5/min"}
     clash = of(
         override("first", x={"rate": "40/s"}),

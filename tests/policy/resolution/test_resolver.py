@@ -1,4 +1,4 @@
-"""Resolution: its laws, one by one, and beside a second reading of the same rules."""
+"""Resolution: its rules one by one, and compared with an independent implementation."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 Written = dict[str, dict[str, Any]]
 
 
-def at(said: Written, scope: str) -> Resolved:
-    resolved = resolve(tree(said), scope)
+def at(documents: Written, scope: str) -> Resolved:
+    resolved = resolve(tree(documents), scope)
     assert resolved is not None
     return resolved
 
 
-def spike(said: Written, scope: str = "/a") -> Limit:
-    return at(said, scope).limits["spike"]
+def spike(documents: Written, scope: str = "/a") -> Limit:
+    return at(documents, scope).limits["spike"]
 
 
 def one(**fields: Any) -> dict[str, Any]:
@@ -37,8 +37,10 @@ def one(**fields: Any) -> dict[str, Any]:
 
 
 def capped(rate: str | None = None, burst: int | None = None) -> dict[str, Any]:
-    said = {"rate": rate, "burst": burst}
-    return {"caps": {"spike": {field: value for field, value in said.items() if value is not None}}}
+    documents = {"rate": rate, "burst": burst}
+    return {
+        "caps": {"spike": {field: value for field, value in documents.items() if value is not None}}
+    }
 
 
 # -- merging
@@ -51,21 +53,25 @@ def test_deeper_beats_shallower_field_by_field() -> None:
 
 
 def test_an_undeclared_scope_is_its_nearest_declared_ancestor() -> None:
-    said = {"/": one(rate="1/s"), "/a": one(rate="2/s")}
-    assert at(said, "/a/b/c") == at(said, "/a")
-    assert at(said, "/b").scope == "/"
+    documents = {"/": one(rate="1/s"), "/a": one(rate="2/s")}
+    assert at(documents, "/a/b/c") == at(documents, "/a")
+    assert at(documents, "/b").scope == "/"
     assert resolve(tree({"/a": one(rate="1/s")}), "/b") is None
     assert resolve(tree({}), "/") is None
 
 
-def test_a_sibling_has_no_say() -> None:
-    said = {"/": one(rate="1/s"), "/a": one(rate="2/s"), "/ab": one(rate="3/s")}
-    assert [str(spike(said, scope).rate) for scope in ("/a", "/ab", "/")] == ["2/s", "3/s", "1/s"]
+def test_a_sibling_has_no_effect() -> None:
+    documents = {"/": one(rate="1/s"), "/a": one(rate="2/s"), "/ab": one(rate="3/s")}
+    assert [str(spike(documents, scope).rate) for scope in ("/a", "/ab", "/")] == [
+        "2/s",
+        "3/s",
+        "1/s",
+    ]
 
 
 def test_unset_stops_inheriting_here_and_below() -> None:
-    said = {"/": one(rate="1/s"), "/a": {"unset": ["spike"]}, "/a/b": {}}
-    assert [set(at(said, scope).limits) for scope in ("/", "/a", "/a/b")] == [
+    documents = {"/": one(rate="1/s"), "/a": {"unset": ["spike"]}, "/a/b": {}}
+    assert [set(at(documents, scope).limits) for scope in ("/", "/a", "/a/b")] == [
         {"spike"},
         set(),
         set(),
@@ -73,8 +79,11 @@ def test_unset_stops_inheriting_here_and_below() -> None:
 
 
 def test_unset_and_set_in_one_document_is_replaced_whole() -> None:
-    said = {"/": one(rate="1/s", burst=9, per=["t"]), "/a": {"unset": ["spike"], **one(rate="5/s")}}
-    limit = spike(said)
+    documents = {
+        "/": one(rate="1/s", burst=9, per=["t"]),
+        "/a": {"unset": ["spike"], **one(rate="5/s")},
+    }
+    limit = spike(documents)
     assert (limit.burst, limit.per) == (5, ())
     assert limit.settings["rate"] == Setting(Rate.parse("5/s"), "/a")
 
@@ -87,11 +96,11 @@ def test_empty_per_replaces_the_inherited_one() -> None:
     assert spike({"/": one(rate="5/s", per=["tenant"]), "/a": one(per=[])}).per == ()
 
 
-def test_changing_the_algorithm_drops_what_the_new_one_lacks() -> None:
-    said = {"/": one(rate="10/s", burst=50), "/a": one(algorithm="sliding-window")}
-    assert (spike(said).burst, "burst" in spike(said).settings) == (None, False)
-    said["/a/b"] = one(algorithm="token-bucket")
-    assert spike(said, "/a/b").burst == 10, "what was dropped does not come back"
+def test_a_new_algorithm_drops_fields_that_it_lacks() -> None:
+    documents = {"/": one(rate="10/s", burst=50), "/a": one(algorithm="sliding-window")}
+    assert (spike(documents).burst, "burst" in spike(documents).settings) == (None, False)
+    documents["/a/b"] = one(algorithm="token-bucket")
+    assert spike(documents, "/a/b").burst == 10, "what was dropped does not come back"
 
 
 @pytest.mark.parametrize(
@@ -107,33 +116,33 @@ def test_the_default_burst_follows_the_deepest_rate() -> None:
     assert spike({"/": one(rate="5/s"), "/a": one(rate="7/s")}).burst == 7
 
 
-def test_defaults_that_nobody_wrote() -> None:
+def test_built_in_defaults() -> None:
     limit = spike({"/a": one(rate="5/s")})
     assert (limit.algorithm, limit.per, limit.mode) == ("token-bucket", (), "enforce")
     assert set(limit.settings) == {"rate"}
 
 
 def test_on_error_is_inherited() -> None:
-    said: Written = {
+    documents: Written = {
         "/": {},
         "/a": {"on_error": "deny"},
         "/a/b": {},
         "/a/b/c": {"on_error": "allow"},
     }
-    settings = [at(said, scope).on_error for scope in ("/", "/a", "/a/b", "/a/b/c")]
+    settings = [at(documents, scope).on_error for scope in ("/", "/a", "/a/b", "/a/b/c")]
     assert [setting.value for setting in settings] == ["allow", "deny", "deny", "allow"]
     assert settings[0].scope == BUILT_IN
     assert [setting.scope for setting in settings[3].history()] == ["/a/b/c", "/a"]
 
 
-def test_history_gives_what_was_beaten_nearest_first() -> None:
-    said = {
+def test_history_has_beaten_values_nearest_first() -> None:
+    documents = {
         "/": one(rate="1/s"),
         "/a": one(burst=3),
         "/a/b": one(rate="2/s"),
         "/a/b/c": one(rate="3/s"),
     }
-    history = list(spike(said, "/a/b/c").settings["rate"].history())
+    history = list(spike(documents, "/a/b/c").settings["rate"].history())
     assert [(str(setting.value), setting.scope) for setting in history] == [
         ("3/s", "/a/b/c"), ("2/s", "/a/b"), ("1/s", "/"),
     ]  # fmt: skip
@@ -142,7 +151,7 @@ def test_history_gives_what_was_beaten_nearest_first() -> None:
 # -- caps
 
 
-def test_an_inherited_value_above_a_deeper_cap_is_clipped_and_says_so() -> None:
+def test_an_inherited_value_above_a_deeper_cap_is_clipped() -> None:
     limit = spike({"/": one(rate="100/s", burst=500), "/a": capped("40/s", 60)})
     assert (str(limit.rate), limit.burst) == ("40/s", 60)
     rate = Rate.parse("100/s")
@@ -153,15 +162,19 @@ def test_an_inherited_value_above_a_deeper_cap_is_clipped_and_says_so() -> None:
 
 
 def test_the_tightest_cap_of_the_path_holds() -> None:
-    said = {"/": capped("40/s", 10), "/a": capped("60/s", 5), "/a/b": one(rate="100/s", burst=100)}
-    limit = spike(said, "/a/b")
+    documents = {
+        "/": capped("40/s", 10),
+        "/a": capped("60/s", 5),
+        "/a/b": one(rate="100/s", burst=100),
+    }
+    limit = spike(documents, "/a/b")
     assert (str(limit.rate), limit.burst) == ("40/s", 5)
     assert (limit.clips["rate"].cap.scope, limit.clips["burst"].cap.scope) == ("/", "/a")
 
 
-def test_a_clipped_value_is_not_what_deeper_scopes_inherit() -> None:
-    said = {"/": one(rate="100/s"), "/a": capped("40/s"), "/d": {}}
-    assert [str(spike(said, scope).rate) for scope in ("/", "/a", "/d")] == [
+def test_deeper_scopes_inherit_the_value_before_clipping() -> None:
+    documents = {"/": one(rate="100/s"), "/a": capped("40/s"), "/d": {}}
+    assert [str(spike(documents, scope).rate) for scope in ("/", "/a", "/d")] == [
         "100/s",
         "40/s",
         "100/s",
@@ -213,7 +226,7 @@ def test_unlimited_has_no_burst() -> None:
 def test_unlimited_under_a_cap_of_another_kind_of_window(
     algorithm: str, cap: str, lowered: str
 ) -> None:
-    """An agent clips and does not reject: to a window that the algorithm can follow."""
+    """An agent clips to a window that the algorithm supports; it does not reject."""
     limit = spike({"/": one(rate="unlimited", algorithm=algorithm), "/a": capped(cap)})
     assert str(limit.rate) == lowered
     assert limit.clips["rate"].asked.unlimited
@@ -241,29 +254,29 @@ def test_a_quota_keeps_its_window_under_a_cap(rate: str, cap: str, lowered: str)
 # -- quotas
 
 
-def test_a_quota_resets_at_midnight_where_nothing_is_said() -> None:
+def test_a_quota_resets_at_midnight_by_default() -> None:
     limit = spike({"/a": one(rate="5/day", algorithm="quota")})
     assert (limit.resets, limit.burst) == (Resets(0, 0, "UTC"), None)
     assert spike({"/a": one(rate="5/day", algorithm="sliding-window")}).resets is None
 
 
 def test_resets_is_inherited_and_replaced() -> None:
-    said = {
+    documents = {
         "/": one(rate="5/day", algorithm="quota", resets="06:00 Europe/Berlin"),
         "/a": one(rate="6/day"),
         "/a/b": one(resets="07:30"),
         "/d": one(algorithm="sliding-window"),
     }
-    assert str(spike(said).resets) == "06:00 Europe/Berlin"
-    assert str(spike(said, "/a/b").resets) == "07:30 UTC"
-    assert "resets" not in spike(said, "/d").settings
+    assert str(spike(documents).resets) == "06:00 Europe/Berlin"
+    assert str(spike(documents, "/a/b").resets) == "07:30 UTC"
+    assert "resets" not in spike(documents, "/d").settings
 
 
-def test_turning_into_a_quota_drops_burst_and_across() -> None:
-    said = {"/": one(rate="5/day", burst=9, across="cluster"), "/a": one(algorithm="quota")}
-    assert spike(said, "/").across == "cluster"
-    assert spike(said).across is None
-    assert set(spike(said).settings) == {"rate", "algorithm"}
+def test_changing_to_a_quota_drops_burst_and_across() -> None:
+    documents = {"/": one(rate="5/day", burst=9, across="cluster"), "/a": one(algorithm="quota")}
+    assert spike(documents, "/").across == "cluster"
+    assert spike(documents).across is None
+    assert set(spike(documents).settings) == {"rate", "algorithm"}
 
 
 # -- concurrency
@@ -271,34 +284,39 @@ def test_turning_into_a_quota_drops_burst_and_across() -> None:
 SLOTS = {"algorithm": "concurrency", "max": 50}
 
 
-def test_a_slot_is_held_for_a_minute_where_nothing_is_said() -> None:
+def test_a_slot_is_held_for_a_minute_by_default() -> None:
     limit = spike({"/a": one(**SLOTS)})
     assert (limit.max, str(limit.hold), limit.rate, limit.burst) == (50, "60s", None, None)
     assert not limit.unlimited
 
 
-def test_max_and_hold_are_inherited_each_on_its_own() -> None:
-    said = {"/": one(**SLOTS, hold="2h", per=["tenant"]), "/a": one(max=5), "/d": one(hold="9s")}
-    assert [(of.max, str(of.hold), of.per) for of in (spike(said), spike(said, "/d"))] == [
+def test_max_and_hold_are_inherited_separately() -> None:
+    documents = {
+        "/": one(**SLOTS, hold="2h", per=["tenant"]),
+        "/a": one(max=5),
+        "/d": one(hold="9s"),
+    }
+    here, below = spike(documents), spike(documents, "/d")
+    assert [(limit.max, str(limit.hold), limit.per) for limit in (here, below)] == [
         (5, "2h", ("tenant",)), (50, "9s", ("tenant",)),
     ]  # fmt: skip
 
 
-def test_turning_into_concurrency_and_back_drops_what_the_other_lacks() -> None:
-    said = {
+def test_changing_to_concurrency_and_back_drops_fields() -> None:
+    documents = {
         "/": one(rate="5/s", burst=9, across="cluster", per=["tenant"]),
         "/a": one(**SLOTS, hold="2h"),
         "/a/b": one(algorithm="token-bucket", rate="1/s"),
     }
-    assert set(spike(said).settings) == {"algorithm", "per", "max", "hold"}
-    assert set(spike(said, "/a/b").settings) == {"algorithm", "per", "rate"}
+    assert set(spike(documents).settings) == {"algorithm", "per", "max", "hold"}
+    assert set(spike(documents, "/a/b").settings) == {"algorithm", "per", "rate"}
 
 
 def test_a_caps_burst_bounds_max_and_its_rate_does_not() -> None:
-    said = {"/": one(**SLOTS), "/a": capped("1/s", 20), "/a/b": capped(burst=30)}
-    limit = spike(said, "/a/b")
+    documents = {"/": one(**SLOTS), "/a": capped("1/s", 20), "/a/b": capped(burst=30)}
+    limit = spike(documents, "/a/b")
     assert (limit.max, limit.clips) == (20, {"max": Clip(50, 20, Setting(20, "/a"))})
-    assert spike(said, "/").max == 50
+    assert spike(documents, "/").max == 50
 
 
 # -- budgets
@@ -309,49 +327,53 @@ def budget(**fields: Any) -> dict[str, Any]:
 
 
 def test_budgets_of_the_path_are_collected_from_the_top_and_never_merged() -> None:
-    said = {
+    documents = {
         "/": budget(rate="9/s", burst=20, per=["tenant"]),
         "/a": budget(rate="5/s"),
         "/a/b": {},
         "/d": {"budgets": {"other": {"rate": "1/s"}}},
     }
-    of = at(said, "/a/b/c").budgets
+    of = at(documents, "/a/b/c").budgets
     assert [(owner, str(b.rate), b.burst, b.per) for owner, b in of] == [
         ("/", "9/s", 20, ("tenant",)), ("/a", "5/s", 5, ()),
     ]  # fmt: skip
-    assert [(owner, b.name) for owner, b in at(said, "/d").budgets] == [
+    assert [(owner, b.name) for owner, b in at(documents, "/d").budgets] == [
         ("/", "spike"), ("/d", "other"),
     ]  # fmt: skip
-    assert at(said, "/a").limits == {}
+    assert at(documents, "/a").limits == {}
 
 
 def test_limits_do_not_complete_budgets_nor_budgets_limits() -> None:
-    said = {"/": one(rate="5/s"), "/a": budget(burst=5), "/a/b": {**budget(rate="1/s"), **one()}}
-    assert at(said, "/a").broken_budgets["spike"].code == "RC203"
-    assert str(spike(said, "/a/b").rate) == "5/s"
-    assert at(said, "/a/b").broken_budgets == {}, "of this very scope"
+    documents = {
+        "/": one(rate="5/s"),
+        "/a": budget(burst=5),
+        "/a/b": {**budget(rate="1/s"), **one()},
+    }
+    assert at(documents, "/a").broken_budgets["spike"].code == "RC203"
+    assert str(spike(documents, "/a/b").rate) == "5/s"
+    assert at(documents, "/a/b").broken_budgets == {}, "of this very scope"
 
 
 def test_neither_caps_nor_unset_touch_a_budget() -> None:
-    said = {
+    documents = {
         "/": {**budget(rate="100/s", burst=500), **one(rate="100/s"), **capped("1/s", 1)},
         "/a": {"unset": ["spike"], **budget(rate="50/s")},
     }
-    assert [(str(b.rate), b.burst) for _, b in at(said, "/a").budgets] == [
+    assert [(str(b.rate), b.burst) for _, b in at(documents, "/a").budgets] == [
         ("100/s", 500), ("50/s", 50),
     ]  # fmt: skip
-    assert all(not b.clips for _, b in at(said, "/a").budgets)
+    assert all(not b.clips for _, b in at(documents, "/a").budgets)
 
 
 # -- trusted proxies
 
 
 def test_trusted_proxies_are_inherited_whole() -> None:
-    said: Written = {
+    documents: Written = {
         "/": {}, "/a": {"trusted_proxies": ["10.0.0.0/8", "::1"]}, "/a/b": {},
         "/a/b/c": {"trusted_proxies": []},
     }  # fmt: skip
-    settings = [at(said, scope).trusted_proxies for scope in ("/", "/a", "/a/b", "/a/b/c")]
+    settings = [at(documents, scope).trusted_proxies for scope in ("/", "/a", "/a/b", "/a/b/c")]
     two = ("10.0.0.0/8", "::1/128")
     assert [setting.value for setting in settings] == [(), two, two, ()]
     assert [setting.scope for setting in settings] == [BUILT_IN, "/a", "/a", "/a/b/c"]
@@ -402,12 +424,12 @@ def test_limits_that_cannot_be_used(fields: dict[str, Any], code: str, field: st
 
 
 def test_a_deeper_scope_may_complete_a_limit() -> None:
-    said = {"/": one(per=["tenant"]), "/a": one(rate="5/s")}
-    assert ("spike" in at(said, "/").problems, at(said, "/a").problems) == (True, {})
-    assert spike(said).per == ("tenant",)
+    documents = {"/": one(per=["tenant"]), "/a": one(rate="5/s")}
+    assert ("spike" in at(documents, "/").problems, at(documents, "/a").problems) == (True, {})
+    assert spike(documents).per == ("tenant",)
 
 
-def test_the_hint_for_half_a_request_can_be_followed() -> None:
+def test_following_the_hint_for_half_a_request_is_valid() -> None:
     for rate in ("0.5/s", "2.5/min", "0.3/7min", "1.25/2h"):
         window = one(rate=rate, algorithm="sliding-window")
         hint = at({"/a": window}, "/a").problems["spike"].hint
@@ -426,23 +448,25 @@ LACKS = {
 }
 MONTH_NS = 28 * 86_400 * 10**9
 RESETTABLE = {"day": ("",), "week": ("", "Mon"), "month": ("", "31")}
-"""What may stand before the time in ``resets``, for each unit."""
+"""Possible days before the time in ``resets``, for each unit."""
 
 
-def second_reading(said: Written, scope: str) -> dict[str, tuple[object, ...] | str]:
-    """What holds at a declared scope: each limit's effect, or the code of its problem."""
-    path = [up for up in SCOPES if up in said and (scope + "/").startswith(up.rstrip("/") + "/")]
+def second_reading(documents: Written, scope: str) -> dict[str, tuple[object, ...] | str]:
+    """Return the limits in force at a declared scope: parameters, or the code of a problem."""
+    path = [
+        up for up in SCOPES if up in documents and (scope + "/").startswith(up.rstrip("/") + "/")
+    ]
     fields: dict[str, dict[str, Any]] = {}
     pace = dict.fromkeys(NAMES, inf)
     burst = dict.fromkeys(NAMES, inf)
     for up in path:
-        for name in said[up].get("unset", ()):
+        for name in documents[up].get("unset", ()):
             fields.pop(name, None)
-        for name, fresh in said[up]["limits"].items():
+        for name, fresh in documents[up]["limits"].items():
             for field in LACKS.get(fresh.get("algorithm", ""), ()):
                 fields.get(name, {}).pop(field, None)
             fields[name] = {**fields.get(name, {}), **fresh}
-        for name, cap in said[up].get("caps", {}).items():
+        for name, cap in documents[up].get("caps", {}).items():
             pace[name] = min(pace[name], _pace(cap.get("rate", "unlimited")))
             burst[name] = min(burst[name], cap.get("burst", inf))
     return {name: _effect(of, pace[name], burst[name]) for name, of in fields.items()}
@@ -489,7 +513,7 @@ HOLDS = {
 SLOW_MONTHS = {
     _pace(rate): _pace(rate.replace("month", "31day")) for rate in RATES if rate.endswith("month")
 }
-"""What a bucket may do under a cap per month: no month is longer."""
+"""Pace per month → slowest pace of a bucket under such a cap: a month of 31 days."""
 
 
 def _a_calendars(rate: Rate, resets: str | None) -> bool:
@@ -514,28 +538,28 @@ def _told(limit: Limit) -> tuple[object, ...]:
 
 
 @given(written)
-def test_a_second_reading_of_the_rules_agrees(said: Written) -> None:
-    resolver = Resolver(tree(said))
-    for scope in said:
+def test_an_independent_implementation_agrees(documents: Written) -> None:
+    resolver = Resolver(tree(documents))
+    for scope in documents:
         resolved = resolver.at(scope)
         assert resolved is not None
         told: dict[str, tuple[object, ...] | str] = {
             name: problem.code for name, problem in resolved.problems.items()
         }
         told |= {name: _told(limit) for name, limit in resolved.limits.items()}
-        assert told == second_reading(said, scope)
+        assert told == second_reading(documents, scope)
 
 
 @given(written)
-def test_every_value_in_force_was_said_or_clipped_or_is_a_default(said: Written) -> None:
-    policies: PolicyTree = tree(said)
-    for scope in said:
-        for limit in at(said, scope).limits.values():
+def test_every_value_in_force_is_declared_or_clipped_or_a_default(documents: Written) -> None:
+    policies: PolicyTree = tree(documents)
+    for scope in documents:
+        for limit in at(documents, scope).limits.values():
             for field, setting in limit.settings.items():
                 for beaten in setting.history():
                     source = policies.policies[beaten.scope].limits[limit.name]
                     assert getattr(source, field) == beaten.value
             for field, clip in limit.clips.items():
-                assert clip.cap in at(said, scope).caps[limit.name].values()
+                assert clip.cap in at(documents, scope).caps[limit.name].values()
                 if not limit.unlimited:
                     assert getattr(limit, field) == clip.value != clip.asked

@@ -1,4 +1,4 @@
-"""Values above a cap that stood there before the cap came: warnings, and only those."""
+"""Values above a cap that are older than the cap: only these are warnings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ WINDOW = {"algorithm": "sliding-window"}
 LOW = cap(rate="10/s", burst=20)
 
 
-def severities(said: Written, base: Written | None) -> list[str]:
-    return [found.severity for found in findings(said, base) if found.code == "RC201"]
+def severities(documents: Written, base: Written | None) -> list[str]:
+    return [found.severity for found in findings(documents, base) if found.code == "RC201"]
 
 
 STOOD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -29,8 +29,11 @@ STOOD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 NEW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "raised": (one(rate="49/s", burst=9), one(rate="50/s", burst=9)),
     "lowered, but not enough": (one(rate="51/s", burst=9), one(rate="50/s", burst=9)),
-    "not said before": ({}, one(rate="50/s", burst=9)),
-    "said of another limit": ({"limits": {"other": {"rate": "50/s"}}}, one(rate="50/s", burst=9)),
+    "not declared before": ({}, one(rate="50/s", burst=9)),
+    "declared for another limit": (
+        {"limits": {"other": {"rate": "50/s"}}},
+        one(rate="50/s", burst=9),
+    ),
     "another window of the same pace": (one(rate="20/s", **WINDOW), one(rate="1200/min", **WINDOW)),
     "another algorithm": (one(rate="1200/min"), one(rate="1200/min", **WINDOW)),
     "finite before": (one(rate="99/s"), one(rate="unlimited")),
@@ -38,40 +41,48 @@ NEW: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("before", "now"), STOOD.values(), ids=STOOD.keys())
-def test_what_stood_there_is_a_warning(before: dict[str, Any], now: dict[str, Any]) -> None:
-    said = {"/": LOW, "/a": now}
-    assert set(severities(said, {"/a": before})) == {"warning"}
-    assert set(severities(said, {"/": cap(rate="900/s"), "/a": before})) == {"warning"}
-    assert set(severities(said, {"/": LOW, "/a": before})) == {"warning"}, "tolerated once already"
-    assert set(severities(said, None)) == {"error"}
+def test_an_unchanged_value_above_a_lowered_cap_is_a_warning(
+    before: dict[str, Any], now: dict[str, Any]
+) -> None:
+    documents = {"/": LOW, "/a": now}
+    assert set(severities(documents, {"/a": before})) == {"warning"}
+    assert set(severities(documents, {"/": cap(rate="900/s"), "/a": before})) == {"warning"}
+    assert set(severities(documents, {"/": LOW, "/a": before})) == {"warning"}, (
+        "tolerated once already"
+    )
+    assert set(severities(documents, None)) == {"error"}
 
 
 @pytest.mark.parametrize(("before", "now"), NEW.values(), ids=NEW.keys())
-def test_what_is_new_or_changed_is_an_error(before: dict[str, Any], now: dict[str, Any]) -> None:
+def test_a_new_or_changed_value_above_a_cap_is_an_error(
+    before: dict[str, Any], now: dict[str, Any]
+) -> None:
     assert "error" in severities({"/": LOW, "/a": now}, {"/a": before})
 
 
-def test_each_field_is_judged_by_itself() -> None:
-    said = {"/": LOW, "/a": one(rate="50/s", burst=99)}
+def test_each_field_is_compared_separately() -> None:
+    documents = {"/": LOW, "/a": one(rate="50/s", burst=99)}
     base = {"/a": one(rate="50/s", burst=98)}
-    found = {each.message.partition(" ")[0]: each.severity for each in findings(said, base)}
+    found = {each.message.partition(" ")[0]: each.severity for each in findings(documents, base)}
     assert found == {"rate": "warning", "burst": "error"}
 
 
-def test_a_value_said_elsewhere_before_is_new() -> None:
-    said = {"/": LOW, "/a": one(rate="50/s")}
-    assert severities(said, {"/": one(rate="50/s"), "/a": {}, "/d": one(rate="50/s")}) == ["error"]
-
-
-def test_an_algorithm_that_came_from_above_makes_the_value_new() -> None:
-    said = {"/": {**one(**WINDOW), **cap(burst=20)}, "/a": one(rate="50/s")}
-    assert severities(said, {"/": one(algorithm="token-bucket"), "/a": one(rate="50/s")}) == [
+def test_a_value_that_moved_is_new() -> None:
+    documents = {"/": LOW, "/a": one(rate="50/s")}
+    assert severities(documents, {"/": one(rate="50/s"), "/a": {}, "/d": one(rate="50/s")}) == [
         "error"
     ]
-    assert severities(said, {"/": one(**WINDOW), "/a": one(rate="50/s")}) == ["warning"]
 
 
-def test_the_words_say_who_wins() -> None:
+def test_a_new_inherited_algorithm_makes_the_value_new() -> None:
+    documents = {"/": {**one(**WINDOW), **cap(burst=20)}, "/a": one(rate="50/s")}
+    assert severities(documents, {"/": one(algorithm="token-bucket"), "/a": one(rate="50/s")}) == [
+        "error"
+    ]
+    assert severities(documents, {"/": one(**WINDOW), "/a": one(rate="50/s")}) == ["warning"]
+
+
+def test_the_message_names_the_clipped_value() -> None:
     (found,) = findings({"/": LOW, "/a": one(rate="50/s", burst=9)}, {"/a": one(rate="50/s")})
     assert found.message == (
         "rate 50/s exceeds the cap 10/s of /, which came later: agents clip it to 10/s"
@@ -80,21 +91,21 @@ def test_the_words_say_who_wins() -> None:
     assert found.notes[0].startswith("cap set at /:")
 
 
-def test_what_agents_cannot_clip_stays_an_error() -> None:
-    said = {"/": {**one(rate="5/s"), **LOW}, "/a": {"unset": ["spike"]}, "/d": one(mode="off")}
+def test_changes_that_agents_cannot_clip_stay_errors() -> None:
+    documents = {"/": {**one(rate="5/s"), **LOW}, "/a": {"unset": ["spike"]}, "/d": one(mode="off")}
     base = {"/": one(rate="5/s"), "/a": {"unset": ["spike"]}, "/d": one(mode="off")}
-    found = findings(said, base)
+    found = findings(documents, base)
     assert [(each.code, each.severity) for each in found] == [("RC202", "error")] * 2
 
 
 @given(written)
-def test_lowering_caps_alone_is_never_an_error(said: Written) -> None:
-    """Against itself, no tree has a value above a cap that is an error."""
-    assert "error" not in severities(said, copy.deepcopy(said))
+def test_lowering_caps_alone_is_never_an_error(documents: Written) -> None:
+    """Compared with itself, no tree has an error about a value above a cap."""
+    assert "error" not in severities(documents, copy.deepcopy(documents))
 
 
 @given(written, written)
-def test_a_base_changes_nothing_but_severities(said: Written, base: Written) -> None:
-    assert places(said, base) == places(said)
-    for with_base, without in zip(findings(said, base), findings(said), strict=True):
+def test_a_base_changes_nothing_but_severities(documents: Written, base: Written) -> None:
+    assert places(documents, base) == places(documents)
+    for with_base, without in zip(findings(documents, base), findings(documents), strict=True):
         assert with_base.severity == without.severity or with_base.code == "RC201"

@@ -1,4 +1,4 @@
-"""The semantic rules of tests: each finding at its place, and nothing else."""
+"""Semantic rules of policy tests: the exact findings with their places."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ steps:
 
 
 def found(steps: str, policies: str = POLICIES) -> list[str]:
-    """Codes and messages of the findings, each with the text that it marks."""
+    """Return codes and messages of the findings, each with the text that it marks."""
     text = policies + "".join(f"  - {line}\n" for line in steps.strip().splitlines())
     loaded = load_checked(["-"], stdin=text.encode())
     shown = []
@@ -57,7 +57,7 @@ def found(steps: str, policies: str = POLICIES) -> list[str]:
         "{scope: /shop/cart, effective: {absent: [gone], on_error: deny}}",
         "{scope: /shop/cart, effective: {budgets: {fleet: {scope: /shop, rate: 1/s}}}}",
         "{scope: /shop, expect: {limit: fleet}}",
-        # A step begins, where nothing is said, with the last request of the step above.
+        # By default a step begins with the last request of the step above.
         (
             "{scope: /shop, times: 11, every: 1s, expect: {allowed: 11}}\n{scope: /shop}\n"
             "{at: 10s, scope: /shop}"
@@ -65,7 +65,7 @@ def found(steps: str, policies: str = POLICIES) -> list[str]:
         "{at: 2026-01-05T00:00:01Z, scope: /shop, expect: {allowed: 1}}\n{at: 1s, scope: /shop}",
     ],
 )
-def test_what_makes_sense(steps: str) -> None:
+def test_steps_without_findings(steps: str) -> None:
     assert found(steps) == []
 
 
@@ -93,7 +93,7 @@ def test_what_makes_sense(steps: str) -> None:
         ),
         (
             "{scope: /blog, effective: {limits: {x: {rate: 1/s}}, absent: [x]}}",
-            "RC405 [/blog] no policy covers '/blog' (mend it, or expect reason: no_policy)",
+            "RC405 [/blog] no policy covers '/blog' (correct it, or expect reason: no_policy)",
         ),
         (
             "{scope: /shop, effective: {limits: {spike: {}}}}",
@@ -114,7 +114,7 @@ def test_what_makes_sense(steps: str) -> None:
             "{at: 2026-01-04T23:59:59Z, scope: /shop, expect: {allowed: 1}}",
             (
                 "RC402 [2026-01-04T23:59:59Z] step 1 goes back in time: the test starts at 0s "
-                "(write 0s or later, or mend start)"
+                "(write 0s or later, or change start)"
             ),
         ),
         (
@@ -135,30 +135,30 @@ def test_what_makes_sense(steps: str) -> None:
         ),
         (
             "{scope: /shop, times: 5, expect: {allowed: 4, first_refused: none}}",
-            "RC404 [none] only 4 of 5 are allowed: one is refused (mend one of the two)",
+            "RC404 [none] only 4 of 5 are allowed: one is refused (change one of the two)",
         ),
         (
             "{scope: /shop, times: 5, expect: {allowed: 5, first_refused: 5}}",
-            "RC404 [5] all 5 requests are allowed: none is refused (mend one of the two)",
+            "RC404 [5] all 5 requests are allowed: none is refused (change one of the two)",
         ),
         (
             "{scope: /shop, times: 5, expect: {allowed: 2, first_refused: 4}}",
-            "RC404 [4] only 2 are allowed: a request before is refused (mend one of the two)",
+            "RC404 [4] only 2 are allowed: a request before is refused (change one of the two)",
         ),
         (
             "{scope: /shop, times: 5, expect: {allowed: 5, reason: limited}}",
             (
-                "RC404 [limited] a request is refused where the reason is limited "
-                "(mend one of the two)"
+                "RC404 [limited] no request is refused, so the reason cannot be limited "
+                "(change one of the two)"
             ),
         ),
         (
             "{scope: /shop, times: 5, expect: {first_refused: none, retry_after: 1s}}",
-            "RC404 [1s] an allowed request has nothing to wait for (mend one of the two)",
+            "RC404 [1s] an allowed request does not have to wait (change one of the two)",
         ),
         (
             "{scope: /shop, cost: 50, expect: {reason: never, retry_after: 1s}}",
-            "RC404 [1s] where the reason is never, no waiting helps (mend one of the two)",
+            "RC404 [1s] if the reason is never, waiting does not help (change one of the two)",
         ),
         (
             "{scope: /shop, times: 1, effective: {on_error: deny}}",
@@ -175,7 +175,7 @@ def test_what_makes_sense(steps: str) -> None:
             "{scope: /shop/cart, effective: {budgets: {fleet: {rate: 1/s}}}}",
             (
                 "RC404 [fleet] /shop and /shop/cart both have a budget called 'fleet' "
-                "(say whose: {scope: /shop/cart, …})"
+                "(name the scope: {scope: /shop/cart, …})"
             ),
         ),
         (
@@ -186,7 +186,7 @@ def test_what_makes_sense(steps: str) -> None:
             "{scope: /shpo, expect: {allowed: 1}}",
             (
                 "RC405 [/shpo] no policy covers '/shpo' "
-                "(did you mean '/shop'? mend it, or expect reason: no_policy)"
+                "(did you mean '/shop'? correct it, or expect reason: no_policy)"
             ),
         ),
         (
@@ -217,11 +217,11 @@ def test_what_makes_sense(steps: str) -> None:
         ),
     ],
 )
-def test_what_does_not(steps: str, expected: str) -> None:
+def test_steps_with_findings(steps: str, expected: str) -> None:
     assert found(steps) == [expected]
 
 
-def test_a_name_is_used_once() -> None:
+def test_names_of_tests_are_unique() -> None:
     again = "---\napiVersion: ratectl/v1\nkind: PolicyTest\nname: a test\nsteps:\n"
     step = "  - {scope: /shop, expect: {allowed: 1}}\n"
     loaded = load_checked(["-"], stdin=(POLICIES + step + again + step).encode())
@@ -230,22 +230,22 @@ def test_a_name_is_used_once() -> None:
     assert twice.notes == ("first at <stdin>:17:7",)
 
 
-def test_what_lies_below_a_broken_policy_is_not_judged() -> None:
-    """Only the policy is to be mended first."""
+def test_scopes_below_a_broken_policy_are_not_checked() -> None:
+    """The policy must be corrected first."""
     broken = POLICIES.replace("scope: /shop\n", "scope: /shop\nowners: x\n", 1)
     steps = "{scope: /shop, expect: {limit: x}}\n{scope: /other, expect: {allowed: 1}}"
     assert [each[:5] for each in found(steps, broken)] == ["RC134", "RC405"]
 
 
 def test_limits_that_cannot_be_used_exist() -> None:
-    """They are to be mended, and the test is right to name them."""
+    """The limits must be corrected; the test may name them."""
     incomplete = POLICIES.replace("spike: {rate: 10/s}", "spike: {burst: 5}")
     incomplete = incomplete.replace("fleet: {rate: 100/s}", "fleet: {burst: 5}")
     steps = "{scope: /shop, expect: {limit: spike}}\n{scope: /shop, expect: {limit: fleet}}"
     assert [each[:5] for each in found(steps, incomplete)] == ["RC203"] * 2
 
 
-def test_of_a_file_that_breaks_off_nothing_is_missed() -> None:
+def test_an_unread_rest_may_have_missing_names() -> None:
     steps = "  - {scope: /blog, expect: {allowed: 1}}\n  - {scope: /shop, expect: {limit: x}}\n"
     text = f"{POLICIES}{steps}---\nscope: /shop/x\nlimits: {{\n"
     codes = [each.code for each in load_checked(["-"], stdin=text.encode()).diagnostics]
@@ -259,7 +259,7 @@ def test_tests_alone_are_no_policies() -> None:
     assert (only.code, only.message) == ("RC123", "there are only tests, and no policy to test")
 
 
-def test_tests_are_no_part_of_the_tree() -> None:
+def test_tests_are_not_part_of_the_tree() -> None:
     text = POLICIES + "  - {scope: /shop, expect: {allowed: 1}}\n"
     loaded = load(["-"], stdin=text.encode())
     assert loaded.ok
@@ -287,9 +287,9 @@ _VALUES = st.recursive(
 
 
 @given(st.fixed_dictionaries({"name": _VALUES | st.just("x"), "steps": st.lists(_VALUES)}))
-def test_whatever_is_written_is_answered(said: dict[str, object]) -> None:
-    """With findings that have a place in the file, or with a test; never with an exception."""
-    document = {"apiVersion": "ratectl/v1", "kind": "PolicyTest", **said}
+def test_any_test_is_valid_or_has_findings(documents: dict[str, object]) -> None:
+    """Loading gives findings with a place in the file, or a test; it never raises."""
+    document = {"apiVersion": "ratectl/v1", "kind": "PolicyTest", **documents}
     text = POLICIES.rpartition("---\n")[0] + "---\n" + json.dumps(document)
     loaded = load_checked(["-"], stdin=text.encode())
     assert loaded.tests or loaded.diagnostics

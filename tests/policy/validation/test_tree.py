@@ -1,4 +1,4 @@
-"""Rules over whole trees: what each finds and where, and what it leaves alone."""
+"""Rules of whole trees: findings with their places, and trees without findings."""
 
 from __future__ import annotations
 
@@ -289,15 +289,15 @@ BAD: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("said", GOOD.values(), ids=GOOD.keys())
-def test_good_trees(said: Written) -> None:
-    assert findings(said) == []
+@pytest.mark.parametrize("documents", GOOD.values(), ids=GOOD.keys())
+def test_good_trees(documents: Written) -> None:
+    assert findings(documents) == []
 
 
-@pytest.mark.parametrize(("said", "expected"), BAD.values(), ids=BAD.keys())
-def test_bad_trees(said: Written, expected: list[tuple[str, str, str]]) -> None:
-    assert places(said) == expected
-    for found in findings(said):
+@pytest.mark.parametrize(("documents", "expected"), BAD.values(), ids=BAD.keys())
+def test_bad_trees(documents: Written, expected: list[tuple[str, str, str]]) -> None:
+    assert places(documents) == expected
+    for found in findings(documents):
         assert found.severity == ("warning" if found.code[:3] == "RC3" else "error")
         assert found.hint
 
@@ -313,14 +313,14 @@ def test_bad_trees(said: Written, expected: list[tuple[str, str, str]]) -> None:
     ],
     ids=["unset", "off", "algorithm", "per", "override"],
 )
-def test_a_cap_cannot_be_walked_around(way: dict[str, Any]) -> None:
-    said = {"/": {**one(**BASE), **cap(**CAP)}, "/a": way}
-    assert [found.code for found in findings(said) if found.severity == "error"] == ["RC202"]
+def test_a_cap_cannot_be_evaded(way: dict[str, Any]) -> None:
+    documents = {"/": {**one(**BASE), **cap(**CAP)}, "/a": way}
+    assert [found.code for found in findings(documents) if found.severity == "error"] == ["RC202"]
 
 
-def test_a_finding_says_which_cap_and_what_to_write() -> None:
-    said = {"/": {**one(**BASE), **cap(**CAP)}, "/a": one(rate="41/s", burst=101)}
-    rate, burst = findings(said)
+def test_a_finding_names_the_cap_and_the_value_to_write() -> None:
+    documents = {"/": {**one(**BASE), **cap(**CAP)}, "/a": one(rate="41/s", burst=101)}
+    rate, burst = findings(documents)
     assert rate.message == "rate 41/s exceeds the cap 40/s of /"
     assert burst.message == "burst 101 exceeds the cap 100 of /"
     assert rate.hint == "lower it to 40/s or raise the cap"
@@ -328,7 +328,7 @@ def test_a_finding_says_which_cap_and_what_to_write() -> None:
     assert rate.notes[0].startswith("cap set at /:")
 
 
-def test_a_budgets_findings_speak_of_a_budget() -> None:
+def test_findings_about_a_budget_name_the_budget() -> None:
     (found,) = findings({"/": one(**BASE), "/a": budget(burst=5)})
     assert found.message == "budget 'fleet' has no rate, and budgets are not inherited"
     assert found.hint is not None
@@ -341,7 +341,7 @@ def test_a_quota_and_its_cap_in_two_units_are_explained() -> None:
     assert found.notes[0].startswith("cap set at /:")
 
 
-def test_what_slots_lack_is_explained() -> None:
+def test_a_concurrency_limit_without_max_is_explained() -> None:
     messages = {
         "a concurrency limit has no rate: it counts the requests that go on, however fast they "
         "come": one(**SLOTS, rate="5/s"),
@@ -356,8 +356,8 @@ def test_what_slots_lack_is_explained() -> None:
             one(rate="1/s", max=5)
         ),
     }
-    for message, said in messages.items():
-        (found,) = findings({"/": said})
+    for message, documents in messages.items():
+        (found,) = findings({"/": documents})
         assert found.message == message
     (found,) = findings({"/": one(max=5)})
     assert found.hint == "add algorithm: concurrency, or a rate in place of max: 5"
@@ -374,22 +374,22 @@ def test_a_window_above_a_burst_cap_is_explained() -> None:
 
 
 @given(written)
-def test_a_tree_without_errors_can_be_used_everywhere(said: Written) -> None:
-    """And one whose limits cannot be used has errors."""
-    errors = [found for found in findings(said) if found.severity == "error"]
-    resolved = [resolve(tree(said), scope) for scope in said]
+def test_a_tree_without_errors_can_be_used_everywhere(documents: Written) -> None:
+    """A tree with an unusable limit has errors."""
+    errors = [found for found in findings(documents) if found.severity == "error"]
+    resolved = [resolve(tree(documents), scope) for scope in documents]
     unusable = [of for of in resolved if of is not None and (of.problems or of.broken_budgets)]
     assert not unusable or errors
 
 
 @given(written)
-def test_following_the_hint_of_a_cap_is_enough(said: Written) -> None:
-    for found in findings(said):
+def test_following_the_hint_of_a_cap_is_enough(documents: Written) -> None:
+    for found in findings(documents):
         if found.code != "RC201":
             continue
-        path = path_at(said, found.span.file, found.span.line).split(".")
+        path = path_at(documents, found.span.file, found.span.line).split(".")
         value = (found.hint or "").removeprefix("lower it to ").removesuffix(" or raise the cap")
-        said[found.span.file][path[0]][path[1]][path[2]] = (
+        documents[found.span.file][path[0]][path[1]][path[2]] = (
             int(value) if path[2] in ("burst", "max") else value
         )
-    assert "RC201" not in {found.code for found in findings(said)}
+    assert "RC201" not in {found.code for found in findings(documents)}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratectl.policy import codes
-from ratectl.policy.yaml import reader
+from ratectl.policy.yaml import events, reader
 from ratectl.policy.yaml.reader import BROKEN, Node, Reading, read
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ PARSERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [
 
 @pytest.fixture(params=PARSERS, ids=lambda parser: parser.__name__)
 def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_LOADER", request.param)
+    monkeypatch.setattr(events, "_LOADER", request.param)
 
 
 def reading(text: str | bytes) -> Reading:
@@ -30,7 +30,7 @@ def reading(text: str | bytes) -> Reading:
 
 
 def only(text: str | bytes) -> Any:
-    """The value of the only document of a text without problems."""
+    """Return the value of the only document of a text without problems."""
     result = reading(text)
     assert result.diagnostics == ()
     assert result.complete
@@ -124,7 +124,7 @@ class TestPlainScalars:
             assert only(f"key: '{text}'\n") == {"key": text}
             assert only(f'key: "{text}"\n') == {"key": text}
 
-    def test_hints_name_what_was_probably_meant(self) -> None:
+    def test_hints_name_the_probable_value(self) -> None:
         hints = {
             "010": "10", "0o10": "8", "0x1F": "31", "1e3": "1000", "1.5e-2": "0.015", ".5": "0.5",
             "1.": "1", "1__000": "1000", "0b11": "3", "1e999999999": "it in plain digits",
@@ -177,7 +177,7 @@ class TestKeys:
     def test_refused(self, key: str, code: str) -> None:
         assert code_of(f"{key}: x\n" if key != "?" else "?\n: x\n") == code
 
-    def test_the_rest_is_read_on(self) -> None:
+    def test_reading_goes_on_after_an_error(self) -> None:
         result = reading("5: x\n[a]: [b, {c: no}]\nd: 1\nd: {e: 010}\nf: 2\n")
         assert [found.code for found in result.diagnostics] == [
             codes.KEY, codes.KEY, codes.WORD, codes.DUPLICATE_KEY, codes.NUMBER_FORM,
@@ -193,7 +193,7 @@ class TestKeys:
         ]
         assert result.documents[0].root.value == {"a": 1, "b": {"c": 1}}
 
-    def test_an_alias_is_no_key(self) -> None:
+    def test_an_alias_as_a_key_is_refused(self) -> None:
         assert code_of("a: &x b\n*x : c\n") == codes.KEY
 
 
@@ -214,7 +214,7 @@ class TestAliases:
         assert not result.documents[0].ok
 
     @pytest.mark.parametrize(("items", "fits"), [(49, True), (50, False)])
-    def test_the_bound_counts_what_is_written_out(self, items: int, fits: bool) -> None:
+    def test_the_bound_counts_values_written_out(self, items: int, fits: bool) -> None:
         text = f"a: &a [{'x,' * items}]\nb: [{'*a,' * 20}]\n"  # 20 × (items + 1)
         result = reading(text)
         assert (result.diagnostics == ()) == fits
@@ -279,7 +279,7 @@ class TestText:
         assert found.span.column == 10
 
     @pytest.mark.parametrize("text", ["", "\n", "# a\n", "---\n", "---\n---\n", "\ufeff"])
-    def test_nothing(self, text: str) -> None:
+    def test_an_empty_text_has_no_documents(self, text: str) -> None:
         (found,) = reading(text).diagnostics
         assert (found.code, found.severity) == (codes.EMPTY_FILE, "warning")
 
@@ -337,7 +337,7 @@ class TestStructure:
             codes.ALIAS, codes.KEY, codes.SYNTAX,
         ]  # fmt: skip
 
-    def test_what_was_read_before_a_syntax_error_is_kept(self) -> None:
+    def test_documents_before_a_syntax_error_are_kept(self) -> None:
         result = reading("a: 1\n---\nscope: /b\nc: {\n")
         assert [(d.ok, d.root.value.get("scope")) for d in result.documents] == [
             (True, None),
@@ -390,7 +390,7 @@ ANYTHING = st.recursive(
 
 
 class TestAgainstJson:
-    """JSON is YAML: what is legal in both must load to the same values."""
+    """JSON is YAML: text that is valid in both must give the same values."""
 
     @given(LEGAL)
     @settings(max_examples=200)
@@ -416,7 +416,7 @@ class TestAgainstJson:
 
     @given(ANYTHING)
     @settings(max_examples=100)
-    def test_the_rest_ends_in_findings(self, value: Any) -> None:
+    def test_any_other_text_ends_in_findings(self, value: Any) -> None:
         result = reading(json.dumps(value))
         if not result.diagnostics:
             assert only(json.dumps(value)) == value
@@ -430,7 +430,7 @@ class TestBothParsers:
         results = []
         for each in PARSERS:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(reader, "_LOADER", each)
+                patch.setattr(events, "_LOADER", each)
                 results.append(reading(text))
         one, other = results
         if not one.diagnostics and not other.diagnostics:

@@ -1,1 +1,1 @@
-"""The rate-limit algorithms: pure functions of a state, a cost and an instant."""
+"""The rate-limit algorithms: arithmetic on a bucket state, a cost and an instant."""

@@ -1,8 +1,8 @@
 """Calendar windows: a minute, hour, day, week or month of a time zone, as spans of instants.
 
-A window begins at a local time of day. Where a change of the clocks skips that time, it begins at
-the first instant after the gap; where the time comes twice, at the first. A month that begins on
-day 31 begins on the last day of shorter months.
+A window begins at a local time of day. If a change of the clocks skips that time, it begins at the
+first instant after the gap; if the time comes twice, at the first. A month that begins on day 31
+begins on the last day of shorter months.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class CalendarWindow:
-    """How time is cut: ``unit``, and for days and longer where in ``zone`` each one begins.
+    """Division of time into windows: their ``unit``, and when in ``zone`` a day or longer begins.
 
     ``weekday``: 0 is Monday (weeks only). ``day``: of the month, 1 to 31 (months only). Minutes
     and hours are those of UTC.
@@ -41,11 +41,11 @@ class CalendarWindow:
 
     @property
     def even_ns(self) -> int:
-        """How long each window is, where all are alike and begin with 1970; otherwise 0."""
+        """Length of a window in nanoseconds if all are equal and aligned to 1970; otherwise 0."""
         return _EVEN.get(self.unit, 0)
 
     def around(self, now: int) -> tuple[int, int]:
-        """Start (inclusive) and end (exclusive) of the window that holds ``now``.
+        """Return start (inclusive) and end (exclusive) of the window that holds ``now``.
 
         All are nanoseconds since 1970 in UTC.
         """
@@ -56,7 +56,7 @@ class CalendarWindow:
         return _around(self, now // _NS // 3_600, now)
 
     def _starts_near(self, now: int) -> Iterator[int]:
-        """Starts of at least the window before, the one at and the one after ``now``."""
+        """Yield the starts of at least the windows before, at and after ``now``."""
         local = (_EPOCH + timedelta(seconds=now // _NS)).astimezone(self.zone).date()
         if self.unit == "month":
             months = [local.year * 12 + local.month - 1 + step for step in (-2, -1, 0, 1, 2)]
@@ -75,20 +75,20 @@ class CalendarWindow:
 
 @lru_cache(maxsize=4_096)
 def _window_starts(window: CalendarWindow, hour: int) -> tuple[int, ...]:
-    """Starts near an hour since 1970: they are the same for all of its instants."""
+    """Return the starts near an hour since 1970: all of its instants have the same ones."""
     return tuple(sorted(set(window._starts_near(hour * 3_600 * _NS))))  # noqa: SLF001
 
 
 def _around(window: CalendarWindow, hour: int, now: int) -> tuple[int, int]:
     starts = _window_starts(window, hour)
-    start = max(each for each in starts if each <= now)
-    end = min(each for each in starts if each > now)
+    start = max(instant for instant in starts if instant <= now)
+    end = min(instant for instant in starts if instant > now)
     return start, end
 
 
 def _instant(day: date, at: time, zone: tzinfo) -> int:
-    """Nanoseconds since 1970 of a local time, by the rules of the module's docstring."""
-    local = datetime.combine(day, at, tzinfo=zone)  # fold 0: of two, the first
+    """Return the nanoseconds since 1970 of a local time, by the rules of the module's docstring."""
+    local = datetime.combine(day, at, tzinfo=zone)  # fold 0: the first of two
     there = local.astimezone(UTC)
     if there.astimezone(zone).replace(tzinfo=None) != local.replace(tzinfo=None):
         there = _after_gap(local.replace(fold=1).astimezone(UTC), there, zone)
@@ -96,7 +96,7 @@ def _instant(day: date, at: time, zone: tzinfo) -> int:
 
 
 def _after_gap(before: datetime, after: datetime, zone: tzinfo) -> datetime:
-    """The instant between two, to the second, at which the zone's offset changes."""
+    """Return the instant between two, to the second, at which the zone's offset changes."""
     new = after.astimezone(zone).utcoffset()
     while after - before > timedelta(seconds=1):
         middle = before + (after - before) // 2

@@ -1,15 +1,15 @@
 """Quota: at most n in each calendar window. Exact integer counts.
 
-The one algorithm that follows the wall clock. An engine runs on a clock that never jumps; how far
-the wall clock is ahead of it stands in a ``WallOffset`` that the engine's owner keeps up to date.
+This is the only algorithm that follows the wall clock. An engine runs on a clock that never jumps;
+a ``WallOffset``, which the engine's owner keeps up to date, holds how far the wall clock is ahead.
 A wall clock that steps back never reopens a window: a bucket stays in the latest one it has seen.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.engine.decision import NEVER
+from ratectl.engine.algorithms.protocol import NEVER, Algorithm
 
 if TYPE_CHECKING:
     from ratectl.engine.algorithms.calendar import CalendarWindow
@@ -24,11 +24,11 @@ _LONGEST: Final = {
     "week": 194 * _HOUR_NS,
     "month": 770 * _HOUR_NS,
 }
-"""No window of a unit is longer."""
+"""Longest possible window of each unit, in nanoseconds."""
 
 
 class WallOffset:
-    """``ns``: what to add to the engine's clock for nanoseconds since 1970 in UTC."""
+    """Clock difference: ``ns`` plus the engine's clock is the time since 1970 in UTC."""
 
     __slots__ = ("ns",)
 
@@ -37,62 +37,55 @@ class WallOffset:
 
 
 QuotaState = tuple[int, int, int, int]
-"""Count of one calendar window, ``(start, end, since, used)``; a charge makes another.
+"""Count of one calendar window, ``(start, end, since, used)``. Immutable.
 
-``start`` and ``end``: first instant of the window and first one after it, by the wall clock.
-``since``: instant of the first count, by the engine's clock, as far as anything is counted: an
-empty window might as well be a new one. ``used``: cost admitted in this window.
+``start`` and ``end``: the first instant of the window and the first one after it, by the wall
+clock. ``since``: the instant of the first count, by the engine's clock; an empty window begins with
+its next request. ``used``: cost admitted in this window.
 """
 
 
-class Quota:
-    """Parameters: at most ``most`` in each ``window``. ``now`` is the engine's clock."""
+class Quota(Algorithm[QuotaState]):
+    """Parameters: at most ``capacity`` in each ``window``. ``now`` is the engine's clock."""
 
-    __slots__ = ("_key", "blocked", "most", "offset", "window")
-
-    holds: Final = False
+    __slots__ = ("_key", "blocked", "capacity", "offset", "window")
 
     def __init__(
-        self, most: int, window: CalendarWindow, offset: WallOffset, *, blocked: bool = False
+        self, capacity: int, window: CalendarWindow, offset: WallOffset, *, blocked: bool = False
     ) -> None:
-        """``blocked`` refuses even a cost of zero: the written rate was 0."""
-        if most < 0:
+        """``blocked``: the written rate was 0, and even a cost of zero is refused."""
+        if capacity < 0:
             raise ValueError("a count is not negative")
-        self.most = most
+        self.capacity = capacity
         self.window = window
         self.blocked = blocked
         self.offset = offset
-        self._key = (most, window, blocked)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Quota) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
+        self._key = (capacity, window, blocked)
 
     def fixed(self) -> Quota:
-        """The same, with the wall clock as far ahead for ever as it is now."""
-        return Quota(self.most, self.window, WallOffset(self.offset.ns), blocked=self.blocked)
+        """Return a quota that keeps the wall clock's present offset."""
+        return Quota(self.capacity, self.window, WallOffset(self.offset.ns), blocked=self.blocked)
 
     def full(self, now: int) -> QuotaState:
-        """A window in which nothing was admitted."""
+        """Return a window in which nothing was admitted."""
         return (*self.window.around(now + self.offset.ns), now, 0)
 
     def spent(self, used: int, now: int) -> QuotaState:
-        """A window in which ``used`` was admitted already."""
-        # Nobody knows whose requests are counted: none so far is refunded.
+        """Return a window in which ``used`` was admitted already."""
+        # ``since`` is after ``now``: it is not known which requests are counted, so that none of
+        # them is refunded.
         return (*self.window.around(now + self.offset.ns), now + 1, used)
 
     def advance(self, state: QuotaState, now: int) -> QuotaState:
-        """Begin the window that has come by ``now``."""
+        """Return the bucket in the window that holds ``now``."""
         return self._present(state, now)[0]
 
     def attempt(self, state: QuotaState, cost: int, now: int) -> tuple[int, QuotaState, int, None]:
-        """Count ``cost`` if there is room (see ``Algorithm.attempt``)."""
+        """Count ``cost`` if the window has room (see ``Algorithm.attempt``)."""
         state, wall = self._present(state, now)
         start, end, since, used = state
-        left = self.most - used - cost
-        if cost > self.most or self.blocked:
+        left = self.capacity - used - cost
+        if cost > self.capacity or self.blocked:
             return NEVER, state, 0, None
         if left < 0:
             return end - wall, state, 0, None
@@ -101,9 +94,9 @@ class Quota:
         return 0, (start, end, since, used + cost), left, None
 
     def settle(self, state: QuotaState, more: int, now: int, since: int, cost: int) -> QuotaState:  # noqa: ARG002
-        """Count ``more``, above ``most`` if need be; or refund what this window counted.
+        """Count ``more``, above ``capacity`` if necessary; or refund what this window counted.
 
-        What was counted before the window began is none of its own.
+        Nothing is refunded for a charge of an earlier window.
         """
         start, end, began, used = self.advance(state, now)
         if more > 0 and not used:
@@ -113,40 +106,44 @@ class Quota:
         return start, end, began, used
 
     def remaining(self, state: QuotaState, now: int) -> int:
-        """What the window still admits."""
-        return max(0, self.most - self.used(state, now))
+        """Return the cost that the window still admits."""
+        return max(0, self.capacity - self.used(state, now))
 
     def reset_after(self, state: QuotaState, now: int) -> int:
-        """Nanoseconds until nothing is counted any more."""
+        """Return the nanoseconds until nothing is counted any more."""
         (_, end, _, used), wall = self._present(state, now)
         return end - wall if used else 0
 
-    def settled_after(self, owed: int = 0) -> int:  # noqa: ARG002
-        """Nanoseconds after which every window is empty again."""
+    def settled_after(self, debt: int = 0) -> int:  # noqa: ARG002
+        """Return the nanoseconds after which every window is empty again."""
         return _LONGEST[self.window.unit]
 
     def used(self, state: QuotaState, now: int) -> int:
-        """What is counted now."""
+        """Return the cost that is counted at ``now``."""
         *_, used = self.advance(state, now)
         return used
 
     def at(self, state: QuotaState, now: int) -> int:
-        """``now``, or when the bucket's window began, if the wall clock has stepped back since."""
+        """Return ``now``; if the wall clock stepped back, at least when the window began."""
         start, *_ = state
         return max(now, start - self.offset.ns)
 
-    def same_window(self, other: object) -> bool:
-        """Whether ``other`` is a quota over the same windows, of whatever count."""
-        return isinstance(other, Quota) and other.window == self.window
+    def continues(self, old: Algorithm[Any]) -> bool:
+        """Return True if ``old`` is a quota over the same windows; the counts may differ."""
+        return isinstance(old, Quota) and old.window == self.window
+
+    def continued(self, old: Quota, state: QuotaState, now: int) -> QuotaState:
+        """Return the present window as it is."""
+        return old.advance(state, now)
 
     def same(self, one: QuotaState, other: QuotaState, now: int) -> bool:
-        """Whether two windows answer alike from ``now`` on."""
+        """Return True if two buckets have equal counts from ``now`` on."""
         _, end, _, used = self.advance(one, now)
         _, other_end, _, other_used = self.advance(other, now)
         return used == other_used and (not used or end == other_end)
 
     def stricter(self, one: QuotaState, other: QuotaState, now: int) -> QuotaState:
-        """A window that admits no more than either."""
+        """Return the later of two windows with the larger of the two counts."""
         start, end, _, used = self.advance(one, now)
         other_start, other_end, _, other_used = self.advance(other, now)
         if other_end > end:
@@ -154,7 +151,7 @@ class Quota:
         return start, end, now + 1, max(used, other_used)  # since: as in ``spent``
 
     def _present(self, state: QuotaState, now: int) -> tuple[QuotaState, int]:
-        """The window at ``now``, and the wall clock, which is read just once."""
+        """Return the window at ``now``, and the wall clock's time, which is read only once."""
         wall = now + self.offset.ns
         _, end, _, _ = state
         if wall >= end:

@@ -1,71 +1,55 @@
-"""A group: the buckets of one identity (and one set of overrides), by key."""
+"""A group: the buckets of one identity and one set of overrides, by key."""
 
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ratectl.engine.algorithms.concurrency import SlotState
-from ratectl.engine.algorithms.migrate import migrate
-from ratectl.engine.algorithms.quota import Quota
+from ratectl.engine.algorithms.protocol import NEVER, State, migrate
 from ratectl.engine.api import LimitUsage
 from ratectl.engine.buckets.counters import plain, shown
-from ratectl.engine.decision import NEVER
+from ratectl.engine.buckets.seed import lend
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ratectl.engine.api import Algorithm, Bucket, Identity, LimitPlan, State
+    from ratectl.engine.algorithms.protocol import Algorithm
     from ratectl.engine.buckets.counters import Counters, Key
-    from ratectl.engine.buckets.variants import Family
+    from ratectl.engine.buckets.seed import Seed
+    from ratectl.engine.limit_plan import Identity, LimitPlan
 
-__all__ = ["Group", "Maker", "Stood", "fixed", "lend"]
+__all__ = ["Bucket", "Group", "Maker", "Stood"]
 
-Stood = dict["Group", tuple["State", int]]
-"""Where groups stand for one request, as far as looked at: lines of seeds part and meet again."""
+Bucket = tuple[State, int, int]
+"""State of one key, the epoch of the group's parameters that it follows, and its serial number."""
+
+Stood = dict["Group", tuple[State, int]]
+"""Memo for one request: bucket state and its time, by group. Lines of seeds branch and rejoin."""
 
 _serials = count(1)
-"""Serial numbers of buckets: a bucket that is made again differs from the one that was charged."""
+"""Serial numbers of buckets: a recreated bucket differs from the one that was charged."""
 
 _PENDING: Final = 32
 
 
 class Maker(Protocol):
-    """Makes the parts that engines differ in."""
+    """Factory of the parts in which engines differ."""
 
     def counters(self) -> Counters:
-        """Counts that are all zero."""
+        """Return counts that are all zero."""
 
     def group(self, limit: LimitPlan, genesis: State | None, counters: Counters) -> Group:
-        """A group without buckets."""
+        """Return a group without buckets."""
 
 
 class Group:
-    """Buckets of one identity. Not thread-safe: its engine's lock guards it."""
+    """Buckets of one identity. Not thread-safe: the engine's lock guards it."""
 
     __slots__ = (
-        "_alike",
-        "_changes",
-        "_passed",
-        "algorithm",
-        "buckets",
-        "budget",
-        "counters",
-        "epoch",
-        "genesis",
-        "lent_until",
-        "name",
-        "overflow",
-        "overrides",
-        "owed",
-        "per",
-        "retired_at",
-        "scope",
-        "seed",
-        "seed_until",
-        "shadow",
-        "single",
-    )
+        "_alike", "_changes", "_passed", "algorithm", "buckets", "budget", "counters", "epoch",
+        "genesis", "lent_until", "max_debt", "name", "overflow", "overrides", "per", "retired_at",
+        "scope", "seed", "seed_until", "shadow", "single",
+    )  # fmt: skip
 
     def __init__(self, limit: LimitPlan, genesis: State | None, counters: Counters) -> None:
         self.scope = limit.scope
@@ -74,7 +58,7 @@ class Group:
         self.overrides = limit.overrides
         self.per = limit.per
         self.shadow = limit.shadow
-        self.algorithm: Algorithm = limit.algorithm
+        self.algorithm: Algorithm[Any] = limit.algorithm
         self.genesis = genesis
         self.counters = counters
         self.buckets: dict[Key, Bucket] = {}
@@ -82,15 +66,15 @@ class Group:
         self.epoch = 0
         self.retired_at: int | None = None
         self.lent_until: int | None = NEVER
-        self.seed: Group | Family | None = None
+        self.seed: Seed | None = None
         self._alike = False
         self.seed_until: int | None = None
-        self.owed = 0
-        """What any bucket here, or one that it began as, ever held below empty."""
+        self.max_debt = 0
+        """Largest debt (cost below empty) of any bucket here, or of one that it began as."""
         self.single = limit.per[0] if len(limit.per) == 1 else None
-        """The attribute that buckets are counted per, where there is just one."""
-        self._changes: list[tuple[int, Algorithm, Algorithm]] = []
-        self._passed: list[tuple[int, Algorithm]] = []
+        """Attribute that buckets are counted per, if there is only one."""
+        self._changes: list[tuple[int, Algorithm[Any], Algorithm[Any]]] = []
+        self._passed: list[tuple[int, Algorithm[Any]]] = []
 
     @property
     def identity(self) -> Identity:
@@ -98,13 +82,13 @@ class Group:
 
     @property
     def names(self) -> Iterable[str]:
-        """Attributes that tell which bucket a request has here."""
+        """Attributes that select a request's bucket."""
         return self.per
 
     def find(self, key: Key, attributes: Mapping[str, str], now: int) -> tuple[State, int]:
         """Return the state of a key at the current parameters, and the serial number of its bucket.
 
-        Number 0 is an untracked key: its bucket must be inserted into the table to be kept.
+        Serial number 0: the key is untracked, and its bucket is lost unless the table inserts it.
         """
         bucket = self._tracked_alone(key)
         if bucket is None:
@@ -113,9 +97,9 @@ class Group:
         return state, serial
 
     def key(self, attributes: Mapping[str, str]) -> Key:
-        """Return the key of a request: the values by which its bucket is found.
+        """Return the key of a request: the values that select its bucket.
 
-        Runs the code of whoever made ``attributes`` and its values.
+        May run foreign code: methods of ``attributes`` and of its values.
         """
         if self.single is not None:
             key: Key = attributes.get(self.single)
@@ -125,46 +109,49 @@ class Group:
 
     def sources(
         self,
-        attributes: Mapping[str, str],  # noqa: ARG002 - a family's
+        attributes: Mapping[str, str],  # noqa: ARG002 - used by a family
         heir: Group,  # noqa: ARG002
         now: int,  # noqa: ARG002
         stood: Stood,  # noqa: ARG002
         *,
         alike: bool,  # noqa: ARG002
     ) -> tuple[Group, ...]:
-        """As a seed: the groups from whose buckets an heir's bucket starts."""
+        """Return the groups from whose buckets an heir's bucket starts: this one."""
         return (self,)
 
     def stands(self, attributes: Mapping[str, str], now: int, stood: Stood) -> tuple[State, int]:
-        """The state of a request's key, and when: ``now``, or when it was set aside."""
-        found = stood.get(self)
-        if found is None:
+        """Return the state of a request's key and its time: ``now``, or the retirement."""
+        state_and_time = stood.get(self)
+        if state_and_time is None:
             key = self.key(attributes)
             bucket = self._tracked_alone(key)
             if bucket is None:
-                found = self._first_touch(key, attributes, now, stood)
+                state_and_time = self._first_touch(key, attributes, now, stood)
             else:
-                found = bucket[0], self._own(now)
-            stood[self] = found
-        return found
+                state_and_time = bucket[0], self._own_time(now)
+            stood[self] = state_and_time
+        return state_and_time
 
     def untouched(self, attributes: Mapping[str, str], now: int, stood: Stood) -> bool:
-        """Whether a request's bucket is just like that of any other key."""
+        """Return True if a request's bucket equals that of an untouched key."""
         state, at = self.stands(attributes, now, stood)
         return self.algorithm.same(state, self.initial(at), at)
 
-    def _own(self, now: int) -> int:
+    def _own_time(self, now: int) -> int:
+        """Return ``now``; for a retired group, at most the instant of its retirement."""
         return now if self.retired_at is None else min(now, self.retired_at)
 
     def _first_touch(
         self, key: Key, attributes: Mapping[str, str], now: int, stood: Stood | None = None
     ) -> tuple[State, int]:
-        """The bucket that an untracked key behaves as, and when it stood so."""
-        at = self._own(now)
+        """Return the state that an untracked key behaves as, and the state's time."""
+        at = self._own_time(now)
         inherited: State | None = None
         if self.seeded(at):
             for state, since in self._inherited(attributes, now, {} if stood is None else stood):
-                at = max(at, since)  # a living group's untracked bucket goes on, as a tracked one
+                at = max(
+                    at, since
+                )  # untracked buckets of a group in use accrue, as tracked ones do
                 inherited = (
                     state if inherited is None else self.algorithm.stricter(inherited, state, at)
                 )
@@ -172,57 +159,57 @@ class Group:
             self.seed = None
         shared = self._shared(key)
         if inherited is None:
-            return (self.initial(at) if shared is None else _begun(shared[0])), at
+            return (self.initial(at) if shared is None else self.algorithm.copied(shared[0])), at
         if shared is not None:
             inherited = self.algorithm.stricter(inherited, shared[0], at)
         return inherited, at
 
-    def plant(self, seed: Group | Family, now: int, *, alike: bool) -> None:
-        """Untracked keys start, on first touch, from their bucket in ``seed``.
+    def plant(self, seed: Seed, now: int, *, alike: bool) -> None:
+        """Make untracked keys start, on first touch, from their bucket in ``seed``.
 
-        ``alike``: the same conditions select the same buckets there.
+        ``alike``: equal conditions select equal buckets there.
         """
         self.seed = seed
         self._alike = alike
-        self.owed = max(self.owed, seed.owed)
-        self._passed = [(now, fixed(self.algorithm))]
+        self.max_debt = max(self.max_debt, seed.max_debt)
+        self._passed = [(now, self.algorithm.fixed())]
         self._settle(now)
 
     def seeded(self, now: int) -> bool:
-        """Whether a seed may still say anything but "full"."""
+        """Return True if a bucket of the seed may still be less than full."""
         return self.seed is not None and (self.seed_until is None or now < self.seed_until)
 
     def lent(self, now: int) -> bool:
-        """Whether another group may still start keys from this one."""
+        """Return True if another group may still start keys from this one."""
         return self.lent_until is None or now < self.lent_until
 
     def _settle(self, now: int) -> None:
         """Keep the seed until every bucket that is empty at ``now`` is full."""
-        span = self.algorithm.settled_after(self.owed)
+        span = self.algorithm.settled_after(self.max_debt)
         self.seed_until = None if span == NEVER else now + span
         lend(self.seed, self.seed_until)
 
     def expire(self, now: int) -> None:
-        """Let go of a seed that has nothing more to say, and of its buckets with it."""
+        """Drop a seed whose buckets are all full."""
         if not self.seeded(now):
             self.seed = None
 
     def end_line(self) -> None:
-        """Forget what was before, though it may have had more to say."""
+        """Drop the seed, even if a bucket of it is not full yet."""
         self.seed = None
 
     def origins(self, attributes: Mapping[str, str], now: int, stood: Stood) -> tuple[Group, ...]:
-        """The groups from whose buckets that of a request starts."""
-        if self.seed is None or not self.seeded(self._own(now)):
+        """Return the groups from whose buckets that of a request starts."""
+        if self.seed is None or not self.seeded(self._own_time(now)):
             return ()
         return self.seed.sources(attributes, self, now, stood, alike=self._alike)
 
     def _inherited(
         self, attributes: Mapping[str, str], now: int, stood: Stood
     ) -> Iterator[tuple[State, int]]:
-        """The seed's buckets for a request, taken through every change since.
+        """Yield the seed's buckets for a request, migrated through every change since.
 
-        A seed that was set aside stands still; a living one goes on until the key is touched.
+        Buckets of a retired seed do not accrue; those of a seed in use do until the key is touched.
         """
         for source in self.origins(attributes, now, stood):
             state, at = source.stands(attributes, now, stood)
@@ -234,7 +221,7 @@ class Group:
             yield state, at
 
     def _shared(self, key: Key) -> Bucket | None:
-        """The overflow bucket of an untracked key, if it has one."""
+        """Return the overflow bucket of an untracked key, if it has one."""
         if not self.overflow:
             return None
         slot = self.slot(key)
@@ -244,11 +231,13 @@ class Group:
         return shared
 
     def initial(self, now: int) -> State:
-        """A new bucket: full, or as far as the genesis bucket has come since the last change."""
-        return self.algorithm.full(now) if self.genesis is None else _begun(self.genesis)
+        """Return a new bucket: full, or a copy of the genesis bucket."""
+        if self.genesis is None:
+            return self.algorithm.full(now)
+        return self.algorithm.copied(self.genesis)
 
     def evictable(self, key: Key, bucket: Bucket, now: int) -> bool:
-        """Whether forgetting this bucket could not be noticed."""
+        """Return True if evicting this bucket is invisible."""
         if bucket[1] != self.epoch:
             bucket = self.buckets[key] = self._caught_up(bucket)
         if self.seeded(now):
@@ -265,35 +254,38 @@ class Group:
         if plan.algorithm != self.algorithm:
             self.change(plan.algorithm, self.genesis_for(plan.algorithm, now), now)
 
-    def genesis_for(self, algorithm: Algorithm, now: int) -> State | None:
-        """What an untouched bucket is when the algorithm becomes this one; None for full."""
+    def genesis_for(self, algorithm: Algorithm[Any], now: int) -> State | None:
+        """Return an untouched bucket after a change to this algorithm; None for a full one."""
         state = migrate(self.algorithm, algorithm, self.initial(now), now)
         return None if algorithm.same(state, algorithm.full(now), now) else state
 
-    def change(self, algorithm: Algorithm, genesis: State | None, now: int) -> None:
-        """New parameters from ``now`` on; buckets follow when they are next touched."""
-        change = (now, fixed(self.algorithm), fixed(algorithm))
+    def change(self, algorithm: Algorithm[Any], genesis: State | None, now: int) -> None:
+        """Change the parameters at ``now``. Buckets follow when they are next touched.
+
+        Changes keep ``fixed`` algorithms: the wall clock may be set before a bucket follows.
+        """
+        change = (now, self.algorithm.fixed(), algorithm.fixed())
         self._changes = [*self._changes, change]
         self.algorithm = algorithm
         self.genesis = genesis
         self.epoch += 1
         if self.seeded(now):
             if len(self._passed) >= _PENDING:
-                self._passed.remove(max(self._passed, key=lambda passed: passed[1].most))
-            self._passed.append((now, fixed(algorithm)))
+                self._passed.remove(max(self._passed, key=lambda passed: passed[1].capacity))
+            self._passed.append((now, algorithm.fixed()))
             self._settle(now)
 
     def retire(self, now: int) -> None:
-        """From now on the buckets stand still; others may start from them."""
+        """Stop accrual in all buckets. Other groups may start from them."""
         self.retired_at = now
-        self.algorithm = fixed(self.algorithm)
+        self.algorithm = self.algorithm.fixed()
 
     def changed_often(self) -> bool:
-        """Whether buckets that nobody touches have to follow the changes by and by."""
+        """Return True if housekeeping must bring untouched buckets up to date."""
         return len(self._changes) > _PENDING
 
     def forget_changes(self, before: int) -> None:
-        """Every bucket has followed the changes up to this epoch."""
+        """Drop the changes up to this epoch, which every bucket has followed."""
         for slot in list(self.overflow):
             self.overflow[slot] = self._caught_up(self.overflow[slot])
         del self._changes[: len(self._changes) - (self.epoch - before)]
@@ -311,23 +303,23 @@ class Group:
         return next(_serials)
 
     def slot(self, key: Key) -> int:
-        """Which shared bucket an untrackable key falls into; Python keys the hash per process."""
+        """Return the number of the shared bucket of a key. Python keys the hash per process."""
         return hash(key) & 255
 
     def keep(self, key: Key, state: State) -> int:
-        """Track a bucket from now on; returns its serial number."""
+        """Track a bucket from now on. Return its serial number."""
         serial = self._new_serial()
         self.buckets[key] = (state, self.epoch, serial)
         return serial
 
     def share(self, key: Key, state: State) -> int:
-        """Let a key without room share a bucket with others; returns its serial number."""
+        """Put a key without room into a shared bucket. Return the bucket's serial number."""
         serial = self._new_serial()
         self.overflow[self.slot(key)] = (state, self.epoch, serial)
         return serial
 
     def write(self, key: Key, state: State, serial: int) -> None:
-        """Put a state that was changed in place of the old one: the key's own, or a shared one."""
+        """Replace the state of the key's own bucket, or of the one that it shares."""
         bucket = (state, self.epoch, serial)
         if self.buckets.get(key) is not None:
             self.buckets[key] = bucket
@@ -335,19 +327,19 @@ class Group:
             self.overflow[self.slot(key)] = bucket
 
     def tracked(self, key: Key) -> Bucket | None:
-        """The bucket of a key, or the one that it shares, at the current parameters."""
+        """Return the bucket of a key, or the one that it shares, at the current parameters."""
         bucket = self._tracked_alone(key)
         return self._shared(key) if bucket is None else bucket
 
     def _tracked_alone(self, key: Key) -> Bucket | None:
-        """The bucket that a key has to itself, at the current parameters."""
+        """Return the bucket that a key has to itself, at the current parameters."""
         bucket = self.buckets.get(key)
         if bucket is not None and bucket[1] != self.epoch:
             bucket = self.buckets[key] = self._caught_up(bucket)
         return bucket
 
     def first_touch(self, key: Key, attributes: Mapping[str, str], now: int) -> State:
-        """A scratch copy of the bucket that an untracked key behaves as."""
+        """Return a copy of the state that an untracked key behaves as."""
         return self._first_touch(key, attributes, now)[0]
 
     def count_refusal(self, key: Key, attributes: Mapping[str, str], *, never: bool) -> None:  # noqa: ARG002
@@ -358,13 +350,13 @@ class Group:
         self, key: Key, bucket: Bucket, more: int, now: int, since: int, cost: int
     ) -> None:  # fmt: skip
         """Settle the bucket of a key (see ``Algorithm.settle``)."""
-        algorithm, now = self.algorithm, self._own(now)
+        algorithm, now = self.algorithm, self._own_time(now)
         state, _, serial = bucket
         state = algorithm.settle(state, more, now, since, cost)
         self.write(key, state, serial)
-        owed = algorithm.used(state, now) - algorithm.most
-        if owed > self.owed:
-            self.owed = owed
+        debt = algorithm.used(state, now) - algorithm.capacity
+        if debt > self.max_debt:
+            self.max_debt = debt
         left = algorithm.remaining(state, now)
         counters = self.counters
         least = counters.lowest is None or left < counters.lowest
@@ -385,28 +377,8 @@ class Group:
             refused=counters.refused,
             never=counters.never,
             shadow_refused=counters.shadow_refused,
-            most=self.algorithm.most,
+            most=self.algorithm.capacity,
             lowest=lowest,
             keys=len(self.buckets),
             top_refused=tuple((shown(key), count) for key, count in top),
         )
-
-
-def _begun(state: State) -> State:
-    """A state for another bucket that begins as this one."""
-    return state.copy() if isinstance(state, SlotState) else state
-
-
-def fixed(algorithm: Algorithm) -> Algorithm:
-    """The maths of a change: buckets follow it later, when the wall clock may have been set."""
-    return algorithm.fixed() if isinstance(algorithm, Quota) else algorithm
-
-
-def lend(seed: Group | Family | None, until: int | None) -> None:
-    """Mark a seed, and those behind it, as asked until then; None is for ever."""
-    while seed is not None:
-        if until is None or seed.lent_until is None:
-            seed.lent_until = None
-        else:
-            seed.lent_until = max(seed.lent_until, until)
-        seed = seed.seed

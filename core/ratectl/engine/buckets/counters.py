@@ -1,4 +1,4 @@
-"""What the buckets of one identity have seen, and how their keys are kept and shown."""
+"""Counts of the requests of one identity, and the stored and shown forms of keys."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 __all__ = ["Counters", "Key", "plain", "shown"]
 
 Key = object
-"""A value (str), None for an absent attribute, a tuple of these, or a digest of a long one."""
+"""A value (str), None for an absent attribute, a tuple of these, or the digest of a long value."""
 
 _LONG_KEY: Final = 256
 _TOP: Final = 32
 
 
 class Counters:
-    """What one identity has seen; outlives changes of its parameters."""
+    """Counts of the requests of one identity, across changes of its parameters."""
 
     __slots__ = ("allowed", "lowest", "never", "refused", "refused_keys", "shadow_refused")
 
@@ -36,15 +36,15 @@ class Counters:
         counts = self.refused_keys
         if key not in counts and len(counts) >= _TOP:
             rarest = min(counts, key=counts.__getitem__)
-            counts[key] = counts.pop(rarest, 0) + 1  # another thread may have been sooner
+            counts[key] = counts.pop(rarest, 0) + 1  # another thread may have removed it
         else:
             counts[key] = counts.get(key, 0) + 1
 
 
 def plain(key: Key) -> Key:
-    """Return a key as it is stored: text, with a digest in place of what is too long to keep.
+    """Return a key as it is stored: text, with a digest in place of a long value.
 
-    Runs the code of values that are no texts.
+    Values that are not texts run their own code.
     """
     if type(key) is str:
         text: str = key
@@ -60,14 +60,14 @@ def plain(key: Key) -> Key:
 
 
 def exact_text(value: object) -> str:
-    """Return the text of a value, free of classes whose comparison would run code of others."""
-    # Not `isinstance`, which goes by what an object says of its class.
+    """Return the text of a value as an exact ``str``, whose comparison runs no foreign code."""
+    # Not `isinstance`: it trusts `__class__`, which an object may fake.
     text = value if issubclass(type(value), str) else str(value)
     return text if type(text) is str else str.__str__(text)
 
 
 def shown(key: Key) -> str:
-    """Return a key as people read it, in Unicode: with escapes for what is none (``\\udcff``)."""
+    """Return a key as readable Unicode, with escapes for lone surrogates (``\\udcff``)."""
     if isinstance(key, tuple):
         return ", ".join(shown(part) for part in key) or "(all)"
     if isinstance(key, bytes):

@@ -1,118 +1,121 @@
-"""What a new set of plans inherits from the one before.
+"""Reload: buckets of a new set of plans begin with the charges of the former set.
 
 A publication never mints tokens:
 
 - a bucket whose parameters changed migrates (``migrate``), when next touched, as of the swap;
 - an untracked key behaves as its limit's *genesis* bucket, which migrates in the same way, so that
-  growing a burst gives nobody the new tokens at once, tracked or not;
+  a larger burst gives no key the new tokens at once, tracked or not;
 - a new identity (a scope newly declared, a limit now counted ``per`` something else) starts each
   key, on first touch, from the bucket that the generation before would have used. Such a *seed* is
-  dropped after the time in which any bucket fills: from then on it could only say "full";
-- a limit that is chosen by other conditions than before (overrides came, went or changed their
-  match) starts each key in the same way, by what the request would have used; where its own bucket
-  was another one, from the stricter of the two;
-- a seed's own limit may go on being used, and the seed with it. When that limit changes or goes,
-  the seed is set aside as it was at that instant, and the changed limit starts from it as well.
+  dropped after the time in which any bucket fills: from then on, all of its buckets are full;
+- a limit that other conditions choose than before (overrides came, went or changed their match)
+  starts each key in the same way; from the stricter bucket if its own one was another;
+- a seed's own limit may stay in use, and its buckets keep accruing. When that limit changes or
+  goes, the seed keeps its state of that instant, and the changed limit starts from it as well.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ratectl.engine.algorithms.migrate import migrate
-from ratectl.engine.algorithms.token_bucket import TokenBucket
-from ratectl.engine.api import LimitPlan
+from ratectl.engine.algorithms.protocol import migrate
 from ratectl.engine.buckets.bucket_set import Group
 from ratectl.engine.buckets.variants import Family
 from ratectl.engine.comparison import Comparison
 from ratectl.engine.conditional_limit import LimitChoice
+from ratectl.engine.limit_plan import LimitPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ratectl.engine.algorithms.token_bucket import TokenState
-    from ratectl.engine.api import Algorithm, Identity, PlanSet, State
+    from ratectl.engine.algorithms.protocol import Algorithm, State
+    from ratectl.engine.api import PlanSet
     from ratectl.engine.buckets.bucket_set import Maker
     from ratectl.engine.buckets.counters import Counters
+    from ratectl.engine.buckets.seed import Seed
     from ratectl.engine.buckets.table import Table
-    from ratectl.engine.control import ControlledEngine
+    from ratectl.engine.limit_plan import Identity
 
 __all__ = ["Succession"]
 
 _MAX_LINEAGE: Final = 16
-"""Seeds behind a seed: more changes of ``per`` than this, all within one refill, are forgotten."""
-
-_UNKNOWN_YET: Final = -1
-"""The time of a genesis bucket that changes at an instant to come."""
+"""Most seeds in a line: more changes of ``per`` than this, all within one refill, are forgotten."""
 
 
 Kin = Group | Family
-"""The buckets of one identity: a family where its plan depends on the request."""
+"""Buckets of one identity: a family if its plan depends on the request."""
+
+
+class _PlansInForce(Protocol):
+    """Engine whose plans a swap replaces."""
+
+    _plans: PlanSet
 
 
 class _Grown:
-    """Genesis bucket that many limits share; dated when the swap has its instant."""
+    """Genesis bucket that many limits share: full until the swap, and not full afterwards."""
 
-    __slots__ = ("state",)
+    __slots__ = ("_new", "_old", "state")
 
-    def __init__(self, state: TokenState) -> None:
-        self.state = state
+    def __init__(self, old: Algorithm[Any], new: Algorithm[Any]) -> None:
+        self._old, self._new = old, new
+        self.state: State | None = None
+        """Bucket state; None until the instant of the swap is known."""
 
     def date(self, now: int) -> None:
-        """Tell the bucket when it began."""
-        level, at, _ = self.state
-        if at == _UNKNOWN_YET:
-            self.state = level, now, now
+        """Make the state as of the swap, unless it is there already."""
+        if self.state is None:
+            self.state = migrate(self._old, self._new, self._old.full(now), now)
 
 
 @dataclass(slots=True)
 class Step:
-    """One swap: what was prepared without the engine's lock, and what of it is still to be done."""
+    """One swap: its preparation, made without the engine's lock, and its progress."""
 
     plans: PlanSet
     genesis: dict[Identity, State | _Grown] = field(default_factory=dict)
     grown: list[_Grown] = field(default_factory=list)
-    """Those of them that were full until then: one for each kind of change."""
+    """Genesis buckets that were full until the swap: one for each pair of algorithms."""
     partial: dict[Identity, tuple[LimitPlan, LimitPlan]] = field(default_factory=dict)
-    """New identity: (old, new) where the old genesis bucket was not full either."""
+    """New identity: (old, new), if the old genesis bucket was not full either."""
     newcomers: dict[Identity, LimitPlan | LimitChoice] = field(default_factory=dict)
-    """New identity: the limit that served its requests before."""
+    """New identity: the old limit that served its requests."""
     lending: dict[Identity, LimitPlan | LimitChoice] = field(default_factory=dict)
-    """Old limits whose buckets others start from: those of newcomers, and those that go on
-    otherwise (counted ``per`` something else, or chosen by other conditions or among others)."""
+    """Old limits from whose buckets others start: for newcomers, and for limits that changed how
+    they select buckets (counted ``per`` something else, or chosen by other conditions)."""
     lenders: set[Identity] = field(default_factory=set)
-    """Those of newcomers."""
+    """Old identities from which newcomers inherit buckets."""
     compared: Comparison = field(default_factory=Comparison)
-    """What the swap asks of it is known by then."""
+    """Comparisons of the preparation, which the swap needs again."""
     now: int = 0
-    """The instant of the swap."""
+    """Instant of the swap."""
     kins: dict[Identity, Kin] = field(default_factory=dict)
-    """The buckets in use until then; not to be changed, as ``rest`` is on its way through."""
+    """Buckets in use until the swap. Not to be changed, as ``rest`` iterates over them."""
     begun: dict[Identity, Kin] = field(default_factory=dict)
-    """Buckets of then that nobody had used, and from which others start."""
+    """Buckets made during the swap for old limits without any, from which others start."""
     before: dict[Identity, State | _Grown] = field(default_factory=dict)
-    """The genesis buckets until then."""
+    """Genesis buckets until the swap."""
     gone: set[Identity] = field(default_factory=set)
-    """Limits that are no more, and whose buckets were set aside."""
+    """Removed limits, whose buckets are retired."""
 
     def old(self, identity: Identity) -> Kin | None:
-        """The buckets until then."""
+        """Return the buckets until the swap."""
         return self.kins.get(identity) or self.begun.get(identity)
 
     def spent(self) -> list[dict[Any, Any]]:
-        """What it has worked with, to be let go (see ``pacing.release``)."""
+        """Return the containers that are not needed any more (see ``cooperative.release``)."""
         worked: list[dict[Any, Any]]
         worked = [self.kins, self.begun, self.before, self.lending, self.newcomers, self.partial]
         return [*worked, self.compared.known]
 
 
 class Succession:
-    """The buckets in force, and their lineage across swaps. Guarded by its engine's locks.
+    """The buckets in force, and their lineage across swaps. Guarded by the engine's locks.
 
-    A swap takes an instant; what it means for a limit is worked out when that is next asked for,
-    or by ``rest``, as of that instant. So no request waits for other limits than its own.
+    A swap itself is one step. A limit follows it, as of its instant, when a request next needs the
+    limit, or in ``rest``. So no request waits for other limits than its own.
     """
 
     def __init__(self, maker: Maker, table: Table) -> None:
@@ -129,11 +132,11 @@ class Succession:
         return self._step is not None
 
     def kins(self) -> list[Kin]:
-        """All that are in use, once no swap is under way."""
+        """Return all buckets in use. Complete only while no swap is under way."""
         return list(self._kins.values())
 
     def kin(self, limit: LimitPlan | LimitChoice) -> Kin:
-        """The buckets of a limit in force."""
+        """Return the buckets of a limit in force."""
         identity = limit.identity
         kin = self._kins.get(identity)
         if kin is None:
@@ -144,7 +147,7 @@ class Succession:
         return kin
 
     def behind(self, group: Group) -> bool:
-        """Whether a swap under way has not reached these buckets."""
+        """Return True if a swap under way has not reached these buckets."""
         step, identity = self._step, group.identity
         return (
             step is not None
@@ -154,7 +157,7 @@ class Succession:
         )
 
     def bring(self, identity: Identity) -> None:
-        """Let a swap under way reach the buckets that an identity had before."""
+        """Make a swap under way reach the buckets that an identity had before."""
         step = self._step
         if step is None or identity in self._kins or identity in step.gone:
             return
@@ -168,15 +171,15 @@ class Succession:
             self._counters.pop(identity, None)
 
     def _bring_line(self, kin: Kin) -> None:
-        """A seed that is still in use changes at the instant of the swap, as all others."""
-        for each in (kin, *(kin.groups.values() if isinstance(kin, Family) else ())):
-            seed = each.seed
+        """Make the swap reach the seeds of a line that are still in use."""
+        for planted in (kin, *(kin.groups.values() if isinstance(kin, Family) else ())):
+            seed = planted.seed
             while seed is not None:
                 self.bring(seed.identity)
                 seed = seed.seed
 
     def _old(self, step: Step, identity: Identity) -> Kin:
-        """The buckets before the swap, begun now if nobody had asked for them."""
+        """Return the buckets before the swap, made now if no request had needed them."""
         kin = step.old(identity)
         if kin is None:
             kin = self._new_kin(step.lending[identity], _state_of(step.before.get(identity)))
@@ -184,7 +187,7 @@ class Succession:
         return kin
 
     def _begin(self, limit: LimitPlan | LimitChoice) -> Kin:
-        """The buckets of an identity that is used for the first time."""
+        """Return the buckets of an identity that is used for the first time."""
         return self._new_kin(limit, self._genesis_of(limit.identity))
 
     def _new_kin(self, limit: LimitPlan | LimitChoice, genesis: State | None) -> Kin:
@@ -197,7 +200,7 @@ class Succession:
         return self._maker.group(limit, genesis, counted)
 
     def _take_over(self, step: Step, limit: LimitPlan | LimitChoice) -> Kin:
-        """The buckets of a limit after the swap, from those that served its requests before."""
+        """Return the buckets of a limit after the swap, from those that served its requests."""
         identity = limit.identity
         before = step.newcomers.get(identity)
         if before is not None:
@@ -212,15 +215,15 @@ class Succession:
         return self._succeed(old, limit, step.now, step.compared, lends=lends)
 
     def _genesis_of(self, identity: Identity) -> State | None:
-        """What an untouched bucket is; None for full."""
+        """Return the state of an untouched bucket; None for full."""
         step = self._step
         pair = step.partial.get(identity) if step is not None else None
         if step is not None and pair is not None:
             self._migrate_genesis(step, *pair)
-        found = self._genesis.get(identity)
-        if step is not None and isinstance(found, _Grown):
-            found.date(step.now)
-        return _state_of(found)
+        genesis = self._genesis.get(identity)
+        if step is not None and isinstance(genesis, _Grown):
+            genesis.date(step.now)
+        return _state_of(genesis)
 
     def _migrate_genesis(self, step: Step, old: LimitPlan, new: LimitPlan) -> None:
         before = _state_of(step.before[old.identity])
@@ -231,12 +234,12 @@ class Succession:
         step.partial.pop(new.identity, None)
 
     def prepare(self, old: PlanSet, new: PlanSet, pause: Callable[[], object]) -> Step:
-        """Compare two sets of plans; touches nothing that a check reads.
+        """Compare two sets of plans. Change nothing that a check reads.
 
-        Plans for the groups in use are made already. ``pause`` is called now and then.
+        The new plans of the groups in use are made here. ``pause`` is called after each scope.
         """
         step = Step(new)
-        shared: dict[tuple[Algorithm, Algorithm], _Grown | None] = {}
+        shared: dict[tuple[Algorithm[Any], Algorithm[Any]], _Grown | None] = {}
         for scope, plan in new.scopes.items():
             pause()
             same = old.scopes.get(scope)
@@ -249,7 +252,7 @@ class Succession:
                 previous = before.counterpart(limit)
                 if previous is None:
                     continue
-                differs = _goes_on_otherwise(previous, limit, step.compared)
+                differs = _selects_otherwise(previous, limit, step.compared)
                 if same is None:
                     step.newcomers[limit.identity] = previous
                     step.lenders.add(previous.identity)
@@ -266,7 +269,7 @@ class Succession:
         step: Step,
         old: LimitPlan,
         new: LimitPlan,
-        shared: dict[tuple[Algorithm, Algorithm], _Grown | None],
+        shared: dict[tuple[Algorithm[Any], Algorithm[Any]], _Grown | None],
     ) -> None:
         if old.identity in self._genesis:
             step.partial[new.identity] = (old, new)
@@ -280,10 +283,10 @@ class Succession:
             if state is not None:
                 step.genesis[new.identity] = state
 
-    def start(self, step: Step, now: int, engine: ControlledEngine) -> None:
-        """The swap itself: at this instant all limits change, and ``engine`` has the new plans."""
+    def start(self, step: Step, now: int, engine: _PlansInForce) -> None:
+        """Swap: at this instant all limits change, and ``engine`` gets the new plans."""
         step.now = now
-        # No call among these lines, so nothing comes between them (see ``control``).
+        # These lines make no calls, so nothing can interrupt them (see ``control``).
         step.kins, self._kins = self._kins, {}
         step.before, self._genesis = self._genesis, step.genesis
         self._step = step
@@ -291,7 +294,7 @@ class Succession:
         self._table.behind = self.behind
 
     def rest(self) -> Iterator[None]:
-        """What no request has asked for yet, piece by piece, each under the engine's lock."""
+        """Do the rest of the swap piece by piece, each under the engine's lock."""
         step = self._step
         assert step is not None
         for identity in chain(step.kins, step.lending, step.newcomers):
@@ -315,12 +318,13 @@ class Succession:
             and compared.same(seed.choice.shape, kin.choice.shape)
         )
         kin.plant(seed, now, alike=alike)
+        last: Seed = seed
         for _ in range(_MAX_LINEAGE):
-            if seed.seed is None:
+            if last.seed is None:
                 break
-            seed = seed.seed
+            last = last.seed
         else:
-            seed.end_line()
+            last.end_line()
         return kin
 
     def _succeed(
@@ -365,10 +369,10 @@ class Succession:
             self._table.retire(kin, kin, now)
 
 
-def _goes_on_otherwise(
+def _selects_otherwise(
     old: LimitPlan | LimitChoice, new: LimitPlan | LimitChoice, compared: Comparison
 ) -> bool:
-    """Whether buckets that no request has asked for must know of the change as well."""
+    """Return True if the new limit selects buckets by other conditions, or by another key."""
     if isinstance(old, LimitChoice) and isinstance(new, LimitChoice):
         return compared.choices(old, new) != (True, True)
     if isinstance(old, LimitChoice) or isinstance(new, LimitChoice):
@@ -377,7 +381,7 @@ def _goes_on_otherwise(
 
 
 def _make_plans(limit: LimitPlan | LimitChoice, kin: Kin | None, compared: Comparison) -> None:
-    """Those that groups in use will follow. Each takes a resolution: not while checks wait."""
+    """Make the plans that groups in use will follow, as each takes a resolution of policies."""
     if not isinstance(limit, LimitChoice) or not isinstance(kin, Family):
         return
     if compared.same(kin.choice.shape, limit.shape):
@@ -389,9 +393,8 @@ def _state_of(genesis: State | _Grown | None) -> State | None:
     return genesis.state if isinstance(genesis, _Grown) else genesis
 
 
-def _grown(old: Algorithm, new: Algorithm) -> _Grown | None:
-    """A full bucket after the change, if it is no longer full; when that was is not known yet."""
-    if not isinstance(old, TokenBucket) or not isinstance(new, TokenBucket):
-        return None
-    level = new.level(migrate(old, new, old.full(0), 0), 0)  # type: ignore[arg-type]
-    return None if level >= new.capacity else _Grown((level, _UNKNOWN_YET, _UNKNOWN_YET))
+def _grown(old: Algorithm[Any], new: Algorithm[Any]) -> _Grown | None:
+    """Return the genesis bucket after the change; None if a full bucket stays full."""
+    # The instant of the swap is not known yet. Any serves: only a larger capacity matters.
+    state = migrate(old, new, old.full(0), 0)
+    return None if new.same(state, new.full(0), 0) else _Grown(old, new)

@@ -1,72 +1,67 @@
-"""After a decision: slots are released, and a cost is corrected in every bucket that was charged.
+"""After a decision: release its slots, and correct its cost in every bucket that was charged.
 
-Publications may have come between. A bucket that was charged is found again by its group and key,
-at whatever parameters it has now. Where another group took over the request since (its limit is
-now counted ``per`` something else, or its scope was declared), the bucket there began as a copy of
-the one charged: it is corrected as well, as if the actual cost had been charged at first.
+Publications may have come between. A charged bucket is found again by its group and key, with its
+present parameters. If another group took over the request since (its limit is now counted ``per``
+something else, or its scope was declared), the bucket there began as a copy of the charged one: it
+is corrected as well, as if the actual cost had been charged at first.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.engine.attributes import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ratectl.engine.algorithms.concurrency import Slot
-    from ratectl.engine.api import Engine
     from ratectl.engine.attributes import Attributes
     from ratectl.engine.buckets.bucket_set import Group, Stood
+    from ratectl.engine.buckets.charges import Charged, Look
+    from ratectl.engine.buckets.seed import Seed
     from ratectl.engine.buckets.table import Table
-    from ratectl.engine.buckets.variants import Family
 
-__all__ = ["Charged", "Look", "nothing_charged", "read_all", "release", "settle"]
-
-Look = tuple["Group", object, Any, int, int]
-"""One limit's view of a request: group, key, state, serial number of the bucket (0: untracked), and
-wait. Of a request that the compiled core decided, the state is not known."""
-
-Charged = tuple["Engine", list[Look], str, "Mapping[str, str]", int, int, int, "Sequence[Slot]"]
-"""What an allowed decision remembers: engine, looks, scope, attributes, instant; the cost as last
-settled and the least that it was ever settled to; and its slots."""
+__all__ = ["read_all", "release", "settle"]
 
 Lines = dict["Group", "list[Group] | None"]
-"""The line to each group looked at from one and the same; None where there is none."""
+"""Line of heirs from one group to each group examined so far; None if there is no line."""
 
 
-def nothing_charged(engine: Engine) -> Charged:
-    """Of a request that no limit met, whose release somebody wants to be told of all the same."""
-    return engine, [], "/", {}, 0, 0, 0, ()
+class _Correction(NamedTuple):
+    """Charge of ``more`` at ``now``, or a refund if it is negative (see ``Algorithm.settle``)."""
+
+    more: int
+    now: int
+    since: int
+    """Instant of the charge that is corrected."""
+    cost: int
+    """Cost that was charged then and not refunded since."""
 
 
 def release(charged: Charged) -> None:
-    """Free the slots, wherever they are counted."""
-    for group, key, *_ in charged[1]:
+    """Free the slots in every bucket that counts them."""
+    for group, key, *_ in charged.looks:
         group.tracked(key)  # a change of algorithm counts what was held at its own instant
-    for slot in charged[-1]:
+    for slot in charged.slots:
         slot.release()
 
 
 def settle(
     charged: Charged, actual: int, groups: Sequence[Group], now: int, table: Table
 ) -> Charged:
-    """Correct the cost to ``actual``; ``groups`` are those that govern the scope now."""
-    engine, looks, scope, attributes, since, cost, least, slots = charged
-    more = actual - cost
-    for look in looks:
-        if more and not look[4]:
-            _settle_one(look, groups, attributes, (more, now, since, least), table)
-    return engine, looks, scope, attributes, since, actual, min(least, actual), slots
+    """Correct the cost to ``actual``. ``groups`` are the ones that govern the scope now."""
+    correction = _Correction(actual - charged.cost, now, charged.now, charged.least)
+    for group, key, _, serial, wait in charged.looks:
+        if correction.more and not wait:
+            _settle_one(group, key, serial, charged.attributes, groups, correction, table)
+    return charged._replace(cost=actual, least=min(charged.least, actual))
 
 
 def read_all(groups: Sequence[Group], looks: Sequence[Look], attributes: Attributes) -> None:
-    """Read whatever a settlement may have to know of a request, before it changes anything."""
+    """Read all attributes that a settlement may need, before it changes anything."""
     if type(attributes) is Reader:
-        kins: list[Group | Family] = [*groups, *(group for group, *_ in looks)]
-        for kin in kins:
-            seed: Group | Family | None = kin
+        for group in (*groups, *(group for group, *_ in looks)):
+            seed: Seed | None = group
             while seed is not None:
                 for name in seed.names:
                     attributes.get(name)
@@ -74,13 +69,15 @@ def read_all(groups: Sequence[Group], looks: Sequence[Look], attributes: Attribu
 
 
 def _settle_one(
-    look: Look,
-    groups: Sequence[Group],
+    group: Group,
+    key: object,
+    serial: int,
     attributes: Mapping[str, str],
-    correction: tuple[int, int, int, int],
+    groups: Sequence[Group],
+    correction: _Correction,
     table: Table,
 ) -> None:
-    group, key, _, serial, _ = look
+    """Correct the charged bucket and the buckets that began as it."""
     more, now, since, cost = correction
     bucket = group.tracked(key)
     if bucket is None and more > 0:
@@ -94,7 +91,7 @@ def _settle_one(
         if bucket is not None:
             heir.correct(key, bucket, more, now, since, 0)
         elif more > 0 and heir.retired_at is None:
-            # It begins as the bucket just corrected. Later, a debt might be forgotten.
+            # It begins as the bucket just corrected. If it began later, a debt might be lost.
             _begin(heir, key, attributes, now, table)
 
 
@@ -103,7 +100,7 @@ def _begin(
 ) -> None:
     state = group.first_touch(key, attributes, now)
     if group.retired_at is not None:
-        group.keep(key, state)  # for those who start from it
+        group.keep(key, state)  # for the groups that start from it
     else:
         table.insert(group, key, state, now)
 
@@ -111,20 +108,20 @@ def _begin(
 def _heirs(
     group: Group, groups: Sequence[Group], attributes: Mapping[str, str], now: int
 ) -> list[Group]:
-    """The groups whose bucket for the request began as that of ``group``, the nearest first."""
+    """Return the groups whose bucket for the request began as that of ``group``, nearest first."""
     heirs: list[Group] = []
     lines: Lines = {group: []}
     stood: Stood = {}
     for last in groups:
         line = _line(last, attributes, now, lines, stood)
-        heirs += [each for each in line or () if each not in heirs]
+        heirs += [heir for heir in line or () if heir not in heirs]
     return heirs
 
 
 def _line(
     last: Group, attributes: Mapping[str, str], now: int, lines: Lines, stood: Stood
 ) -> list[Group] | None:
-    """From a group's first heir to ``last``; None where that is no heir of it."""
+    """Return the line from the first heir to ``last``; None if ``last`` is no heir."""
     if last not in lines:
         lines[last] = None
         for source in last.origins(attributes, now, stood):

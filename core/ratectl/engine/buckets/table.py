@@ -1,10 +1,10 @@
 """The bounded table of all buckets of one engine.
 
-Only buckets that equal what an untracked key would get are evicted, so eviction cannot be noticed
-(save by a clock that steps back: an evicted bucket's own time is forgotten).
+A bucket is evicted only if it equals what an untracked key would get, so eviction is invisible
+(except to a clock that steps back: an evicted bucket's own time is forgotten).
 When the table is full of buckets that cannot be evicted, keys without a bucket share *overflow*
 buckets, chosen by a keyed hash: they may be refused for each other's requests, but never admitted
-beyond their limit, and nobody's own bucket is reset. A key that later gets a bucket of its own
+beyond their limit, and no other key's bucket is reset. A key that later gets a bucket of its own
 starts it as a copy of the shared one.
 """
 
@@ -16,39 +16,39 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ratectl.engine.api import State
+    from ratectl.engine.algorithms.protocol import State
     from ratectl.engine.buckets.bucket_set import Group
+    from ratectl.engine.buckets.charges import Look
     from ratectl.engine.buckets.counters import Key
-    from ratectl.engine.buckets.settle import Look
-    from ratectl.engine.buckets.variants import Family
+    from ratectl.engine.buckets.seed import Seed
 
 __all__ = ["DEFAULT_MAX_BYTES", "Table"]
 
 DEFAULT_MAX_BYTES: Final = 256 * 1024 * 1024
 
 _BUCKET_BYTES: Final = 512
-"""What a pure-Python bucket takes at most, with its key and its places in two containers."""
+"""Most memory of a pure-Python bucket, with its key and its places in two containers."""
 
 _LOOK_EACH: Final = 2
-"""Old buckets looked at for each new one: twice what comes, so that the table can shrink."""
+"""Old buckets examined for each new one: more than one, so that the table can shrink."""
 
 _LOOK_FULL: Final = 16
 
 _PIECE: Final = 64
-"""Buckets looked at, or let go, between two chances for others."""
+"""Buckets that are examined or dropped in one piece of work."""
 
 
 class Table:
-    """Counts and evicts; the buckets themselves lie in their groups.
+    """Count of all buckets, and their eviction; the groups hold the buckets themselves.
 
-    ``behind``, while a swap is under way, tells whether it has not reached a group yet: what its
-    buckets are worth is not known then.
+    ``behind`` is set while a swap is under way: it returns True for a group that the swap has not
+    reached yet, whose buckets cannot be judged.
     """
 
     behind: Callable[[Group], bool] | None = None
 
     evicts: bool = True
-    """False in tests whose clock steps back, which an eviction could be noticed by."""
+    """False in tests whose clock steps back: an eviction would be visible there."""
 
     def __init__(self, max_bytes: int, max_buckets: int | None) -> None:
         fit = max_bytes // _BUCKET_BYTES
@@ -57,7 +57,7 @@ class Table:
             raise ValueError("a table holds at least one bucket")
         self._count = 0
         self._queue: deque[tuple[Group, Key]] = deque()
-        self._retired: list[tuple[Group, Group | Family]] = []
+        self._retired: list[tuple[Group, Seed]] = []
         self.overflowed = 0
 
     def __len__(self) -> int:
@@ -66,35 +66,35 @@ class Table:
     def insert(
         self, group: Group, key: Key, state: State, now: int, held: Sequence[Look] = ()
     ) -> int:
-        """Track an untracked key from now on; returns the serial number of its bucket.
+        """Track an untracked key from now on. Return the serial number of its bucket.
 
-        Buckets of the looks ``held`` are about to be charged: they are not evicted now.
+        The buckets of the looks ``held`` are about to be charged: they are not evicted now.
         """
         self._sweep(_LOOK_EACH, now, held)
         if self._count >= self._max:
             self._sweep(_LOOK_FULL, now, held)
             if self._count >= self._max:
                 self.overflowed += 1
-                # What first_touch returned has seen the shared bucket, if there was one.
+                # ``state`` already includes the shared bucket, if there was one.
                 return group.share(key, state)
         self._count += 1
         self._queue.append((group, key))
         return group.keep(key, state)
 
-    def retire(self, group: Group, owner: Group | Family, now: int) -> None:
-        """The group's buckets no longer count; entries of the queue go as they come up.
+    def retire(self, group: Group, owner: Seed, now: int) -> None:
+        """Stop counting a group's buckets; their queue entries are removed when they come up.
 
-        They are kept while others may start from the buckets of ``owner``.
+        The buckets are kept while other groups may start from the buckets of ``owner``.
         """
         group.retire(now)
         self._count -= len(group.buckets)
         self._retired.append((group, owner))
 
     def tend(self, groups: Iterable[Group], now: int) -> Iterator[None]:
-        """Housekeeping in small pieces, each under the engine's lock.
+        """Do housekeeping in small pieces, each under the engine's lock.
 
-        Every bucket of groups that changed often is brought up to date, so that what was before
-        can be forgotten; and what retired groups held is let go, once nobody starts from it.
+        Every bucket of a group that changed often follows the changes, so that the changes can be
+        forgotten. The buckets of a retired group are dropped when no group starts from it any more.
         """
         often = []
         for group in groups:
@@ -136,5 +136,5 @@ class Table:
                 self._count -= 1
             else:
                 if not self.evicts:
-                    group.tracked(key)  # it follows what changed, and that is all
+                    group.tracked(key)  # only to follow the changes
                 self._queue.rotate(-1)

@@ -1,32 +1,33 @@
 """A family: the groups of one limit that has several plans, one for each set of overrides.
 
-Groups begin when a request first needs them, and then are as if they had begun with the family:
-what changed since is replayed. Sets of conditions are local to the limit (``LimitChoice``).
+A group is made when a request first needs it, and is then as if it had begun with the family: the
+changes since are replayed. Sets of conditions are local to the limit (``LimitChoice``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ratectl.engine.buckets.bucket_set import lend
-from ratectl.engine.decision import NEVER
+from ratectl.engine.algorithms.protocol import NEVER
+from ratectl.engine.buckets.seed import lend
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ratectl.engine.api import Identity
     from ratectl.engine.buckets.bucket_set import Group, Maker, Stood
     from ratectl.engine.buckets.counters import Counters
+    from ratectl.engine.buckets.seed import Seed
     from ratectl.engine.conditional_limit import LimitChoice, Mask
+    from ratectl.engine.limit_plan import Identity
 
 __all__ = ["Family"]
 
 _REPLAYED: Final = 8
-"""Changes that a group which has not begun can still follow."""
+"""Most changes that a group made later replays."""
 
 
 class Family:
-    """Groups of one limit by the overrides that select them. Its engine's lock guards it."""
+    """Groups of one limit by the overrides that select them. The engine's lock guards it."""
 
     __slots__ = (
         "_alike", "_began", "_changes", "_counters", "_first", "_maker", "_masks", "_settled_at",
@@ -39,7 +40,7 @@ class Family:
         self.choice = choice
         self._maker = maker
         self.groups: dict[tuple[str, ...], Group] = {}
-        self.seed: Group | Family | None = None
+        self.seed: Seed | None = None
         self.lent_until: int | None = NEVER
         self.retired_at: int | None = None
         self._counters = counters
@@ -55,21 +56,21 @@ class Family:
         return self.choice.identity
 
     @property
-    def owed(self) -> int:
-        """What any bucket here, or one that it began as, ever held below empty."""
-        before = 0 if self.seed is None else self.seed.owed
-        return max((before, *(group.owed for group in self.groups.values())))
+    def max_debt(self) -> int:
+        """Largest debt (cost below empty) of any bucket here, or of one that it began as."""
+        before = 0 if self.seed is None else self.seed.max_debt
+        return max((before, *(group.max_debt for group in self.groups.values())))
 
     @property
     def names(self) -> Iterable[str]:
-        """Attributes that tell which bucket a request has here."""
-        found = set(self.choice.conditions.attributes)
+        """Attributes that select a request's bucket."""
+        names = set(self.choice.conditions.attributes)
         for group in self.groups.values():
-            found.update(group.per)
-        return found
+            names.update(group.per)
+        return names
 
     def group(self, mask: Mask) -> Group | None:
-        """The group where just these conditions of the path hold; None where the limit does not."""
+        """Return the group under exactly these conditions of the path; None without a limit."""
         return self._group(self.choice.local(mask))
 
     def _group(self, local: Mask) -> Group | None:
@@ -85,11 +86,11 @@ class Family:
         return group
 
     def begun(self) -> list[Mask]:
-        """The local masks of groups in use; safe without the lock."""
+        """Return the local masks of groups in use. Safe without the lock."""
         return list(self._masks.values())
 
     def members(self) -> list[Group]:
-        """The groups in use, and those that have counted something before they began anew."""
+        """Return the groups in use, and those that counted requests before they were made again."""
         for overrides in list(self._counters):
             local = self.choice.named(overrides)
             if local is not None:
@@ -123,7 +124,7 @@ class Family:
         return counters
 
     def follow(self, choice: LimitChoice, now: int) -> list[Group]:
-        """New parameters for the same buckets; returns groups that have ended."""
+        """Change the parameters of the same buckets. Return the groups that have ended."""
         self.choice = choice
         ended = []
         for overrides, group in list(self.groups.items()):
@@ -139,37 +140,37 @@ class Family:
         return ended
 
     def rebind(self, choice: LimitChoice) -> None:
-        """The same parameters, as another generation says them: the old one may be forgotten."""
+        """Take equal parameters from another generation, so that the old one can be freed."""
         self.choice = choice
         if self._changes:
             self._changes[-1] = (self._changes[-1][0], choice)
         else:
             self._first = choice
 
-    def plant(self, seed: Group | Family, now: int, *, alike: bool) -> None:
-        """As for a group."""
+    def plant(self, seed: Seed, now: int, *, alike: bool) -> None:
+        """Make untracked keys start from ``seed`` (see ``Group.plant``)."""
         self.seed = seed
         self._alike = alike
         self._began = now
         self._settle(now)
 
     def end_line(self) -> None:
-        """As for a group; a group that has begun keeps the line by itself."""
+        """Drop the seed, and those of the groups in use, even if a bucket is not full yet."""
         self.seed = None
         for group in self.groups.values():
             group.seed = None
 
     def _settle(self, now: int) -> None:
-        """Keep what was before until every bucket that is empty at ``now`` is full."""
-        self._settled_at = now + self.choice.extent.settled_after(self.owed)
+        """Keep seed and changes until every bucket that is empty at ``now`` is full."""
+        self._settled_at = now + self.choice.extent.settled_after(self.max_debt)
         lend(self.seed, self._settled_at)
 
     def lent(self, now: int) -> bool:
-        """Whether another group may still start keys from this one."""
+        """Return True if another group may still start keys from this family."""
         return self.lent_until is None or now < self.lent_until
 
     def expire(self, now: int) -> None:
-        """Let go of what was before, once it has nothing more to say."""
+        """Drop the seed and the changes when all buckets of before are full."""
         if now >= self._settled_at:
             self.seed = None
             self._first, self._changes = self.choice, []
@@ -179,22 +180,23 @@ class Family:
     def sources(
         self, attributes: Mapping[str, str], heir: Group, now: int, stood: Stood, *, alike: bool
     ) -> tuple[Group, ...]:
-        """As a seed: the group that served such a request, and the one that heir's own bucket
-        was in. Where these are two, the heir starts from the stricter: neither gives it tokens.
+        """Return the group that served such a request, and the one with the heir's overrides.
+
+        If these are two, the heir starts from the stricter bucket, so that neither adds tokens.
         """
         own = self._own(heir)
         if alike:
             return () if own is None else (own,)
-        found = []
+        groups = []
         served = self.group(self.choice.conditions.holding(attributes))
         if served is not None:
-            found.append(served)
+            groups.append(served)
         if own is not None and own is not served and not own.untouched(attributes, now, stood):
-            found.append(own)
-        return tuple(found)
+            groups.append(own)
+        return tuple(groups)
 
     def _own(self, heir: Group) -> Group | None:
-        """The group of the same overrides as the heir's."""
+        """Return the group with the same overrides as the heir."""
         local = self.choice.named(heir.overrides)
         own = None if local is None else self._group(local)
         return own if own is not None and own.overrides == heir.overrides else None

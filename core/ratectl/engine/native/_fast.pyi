@@ -17,7 +17,6 @@ def dismiss(file: int, /) -> None: ...
 
 class Rule:
     kind: int
-    size: int
     def __init__(
         self,
         kind: int,

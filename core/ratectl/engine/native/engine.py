@@ -1,9 +1,9 @@
 """The engine on the compiled core (``_fast``).
 
-The core decides requests by itself on packed buckets, in nanoseconds. What it leaves to Python
-(a key's first touch after a limit was newly declared, a bucket whose algorithm has changed, numbers
-beyond 61 bits, a scope's first request) is decided here as ``pure`` decides it: buckets are
-unpacked, changed, and packed again. Those that cannot be packed are *boxed*, kept as they are.
+The core decides requests itself on packed buckets, in nanoseconds. It leaves some to Python: a
+key's first touch after a limit was newly declared, a bucket whose algorithm has changed, numbers
+beyond 61 bits, a scope's first request. Those are decided here as ``pure`` decides them: buckets
+are unpacked, changed, and packed again; ones that do not fit are *boxed* (see ``packing``).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.active_scope import Active
 from ratectl.engine.attributes import exact_scope, readable
+from ratectl.engine.buckets.charges import Charged, nothing_charged
 from ratectl.engine.buckets.counters import plain
-from ratectl.engine.buckets.settle import nothing_charged
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.deciding import DecidingEngine
 from ratectl.engine.decision import Decision, checked_actual, checked_cost, described
@@ -28,24 +28,26 @@ from ratectl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ratectl.engine.api import LimitPlan, Mirror, Request, ScopePlan, State
+    from ratectl.engine.algorithms.protocol import State
+    from ratectl.engine.api import Mirror, Request, ScopePlan
     from ratectl.engine.attributes import Attributes
     from ratectl.engine.buckets.bucket_set import Group, Maker
+    from ratectl.engine.buckets.charges import Look
     from ratectl.engine.buckets.counters import Counters
     from ratectl.engine.buckets.reload import Kin
-    from ratectl.engine.buckets.settle import Charged, Look
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.conditional_limit import Conditions
     from ratectl.engine.control import Spent, Turn
+    from ratectl.engine.limit_plan import LimitPlan
     from ratectl.engine.waivers import Waiver
 
 __all__ = ["FastEngine"]
 
 _MAX_STATES: Final = 50_000
-"""Of one chooser: what comes beyond them is chosen here each time, until the next swap."""
+"""Most states of one chooser: a request of a further state is decided here, until the next swap."""
 
 _MAX_VALUES: Final = 4_096
-"""Values of one attribute whose class is remembered."""
+"""Most values of one attribute whose class is remembered."""
 
 _LONG: Final = 256
 
@@ -68,14 +70,15 @@ class _FastMaker:
 
     def counters(self) -> Counters:
         counters: Any = _fast.Counters()
-        return counters  # type: ignore[no-any-return]  # it has all that Counters has
+        return counters  # type: ignore[no-any-return]  # it has all attributes of Counters
 
     def group(self, limit: LimitPlan, genesis: State | None, counters: Counters) -> Group:
         return FastGroup(self._core, limit, genesis, counters)
 
 
 class _Classes:
-    """Teaches a chooser of the core which values of attributes leave which conditions possible."""
+    """Classes of attribute values, for a chooser of the core: values of a class leave the same
+    conditions possible."""
 
     def __init__(self, conditions: Conditions) -> None:
         self._conditions = conditions
@@ -83,7 +86,7 @@ class _Classes:
         self.chooser = _fast.Chooser(conditions.attributes)
 
     def learn(self, attributes: Mapping[str, str]) -> int | None:
-        """The state of a request; None where its values are not to be remembered."""
+        """Return the chooser's state for a request; None if its values are not remembered."""
         values = [attributes.get(name) for name in self._conditions.attributes]
         if self.chooser.states >= _MAX_STATES or any(
             value is not None and type(value) is not str for value in values
@@ -104,7 +107,7 @@ class _Classes:
 
 
 class _FastActive(Active):
-    """An active scope, and what the core knows of it."""
+    """An active scope, and the core's own object for it."""
 
     __slots__ = ("_classes", "_core", "fast")
 
@@ -140,9 +143,9 @@ class _FastActive(Active):
 class FastEngine(DecidingEngine):
     """See :class:`~ratectl.engine.api.Engine`.
 
-    ``max_bytes`` bounds what its buckets take, and ``max_buckets`` their number as well. Keys are
-    kept as fingerprints of ``key_bits``, keyed by ``secret`` (16 bytes, by default random): both
-    are for tests.
+    ``max_bytes`` bounds the memory of its buckets, and ``max_buckets`` their number. Keys are kept
+    as fingerprints of ``key_bits``, keyed by ``secret`` (16 bytes, by default random): both
+    parameters are for tests.
     """
 
     name = "c"
@@ -163,7 +166,7 @@ class FastEngine(DecidingEngine):
         self._classes: dict[int, tuple[Conditions, _Classes]] = {}
         self._core_active: dict[str, _fast.Active | None] = {}
         super().__init__(clock, *self._parts(max_bytes, max_buckets))
-        # The core's own functions are what callers get: no Python frame stands before them.
+        # Callers get the core's own functions: a Python method around them would take longer.
         self.check = self._core.check  # type: ignore[method-assign]
         if self._own_clock:
             self.check_many = self._core.check_many  # type: ignore[method-assign,assignment]
@@ -197,16 +200,16 @@ class FastEngine(DecidingEngine):
 
     def waive(self, by_scope: Mapping[str, Waiver]) -> None:
         super().waive(by_scope)
-        # Before anything is loaded the core asks nobody else: what is waived is for Python to see.
+        # Before the first swap, the core calls `unready` at once; only Python sees waivers.
         self._core.unready = None if self._waivers else self._unready
 
     def check(
         self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: int = 1,
         now: int | None = None,
     ) -> Decision:  # fmt: skip
-        return self._core.check(scope, attributes, cost, now)  # instances have the core's own
+        return self._core.check(scope, attributes, cost, now)  # instances have the core's function
 
-    # Deciding what the core does not ------------------------------------------------------------
+    # Decisions that the core leaves to Python ---------------------------------------------------
 
     def _slowly(
         self, scope: str, attributes: Mapping[str, str], cost: int, now: int | None
@@ -239,7 +242,7 @@ class FastEngine(DecidingEngine):
         )
 
     def _keep_notes(self, decision: Decision) -> None:
-        """Have the core call ``release`` for a decision that holds nothing by itself."""
+        """Make the core call ``release`` for a decision that holds no slots."""
         charged = self._recall(decision)
         self._note(decision, charged or nothing_charged(self))
 
@@ -270,9 +273,9 @@ class FastEngine(DecidingEngine):
             group = store.owner()
             if slot is not None:
                 slots.append(slot)
-            if group is not None:  # else it is gone, and nobody starts from it any more
+            if group is not None:  # otherwise it is gone, and no group starts from it any more
                 looks.append((group, key, None, serial, refused))
-        return (self, looks, scope, attributes, now, cost, cost, slots)
+        return Charged(self, looks, scope, attributes, now, cost, cost, slots)
 
     def _note(self, decision: Decision, charged: Charged) -> None:
         if isinstance(decision, _fast.Decision):
@@ -280,7 +283,7 @@ class FastEngine(DecidingEngine):
         else:
             super()._note(decision, charged)
 
-    # What the core knows ------------------------------------------------------------------------
+    # State of the core --------------------------------------------------------------------------
 
     def _new_active(self, plan: ScopePlan, kins: tuple[Kin, ...], *, shadow: bool) -> Active:
         classes = self._classes_of(plan.conditions)
@@ -310,11 +313,11 @@ class FastEngine(DecidingEngine):
 
     @property
     def bytes(self) -> int:
-        """What its buckets take now, with all that finds them."""
+        """Memory of its buckets and of their index."""
         return self._core.bytes
 
 
 def _texts_are_hashed_with_a_secret() -> bool:
-    """Whether this process's ``hash`` of a text is one that nobody outside can know."""
+    """Return True if ``hash`` of a text is keyed with a secret of this process."""
     seed = os.environ.get("PYTHONHASHSEED", "random")
     return bool(sys.flags.hash_randomization) and seed in ("", "random")

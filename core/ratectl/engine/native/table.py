@@ -1,4 +1,4 @@
-"""The bounded table of the compiled core, as Table is used."""
+"""The bounded table of the compiled core, with the interface of ``Table``."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from ratectl.engine.native.bucket_set import FastGroup
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ratectl.engine.api import State
+    from ratectl.engine.algorithms.protocol import State
     from ratectl.engine.buckets.bucket_set import Group
+    from ratectl.engine.buckets.charges import Look
     from ratectl.engine.buckets.counters import Key
-    from ratectl.engine.buckets.settle import Look
-    from ratectl.engine.buckets.variants import Family
+    from ratectl.engine.buckets.seed import Seed
     from ratectl.engine.native import _fast
 
 __all__ = ["FastTable"]
 
 _PIECE: Final = 64
-"""Buckets brought up to date between two chances for others."""
+"""Buckets that are brought up to date in one piece of work."""
 
 _CHUNKS: Final = 8
-"""Chunks of a thousand buckets let go likewise."""
+"""Chunks, of a thousand buckets each, that are dropped in one piece of work."""
 
 
 class FastTable(Table):
-    """Buckets are counted, bounded and evicted by the core."""
+    """Table whose buckets are counted, bounded and evicted by the core."""
 
     def __init__(self, core: _fast.Core) -> None:
         self._core = core
         self._behind: Callable[[Group], bool] | None = None
-        self._retired: list[tuple[Group, Group | Family]] = []
+        self._retired: list[tuple[Group, Seed]] = []
 
     def __len__(self) -> int:
         return self._core.buckets
@@ -56,7 +56,9 @@ class FastTable(Table):
     @behind.setter
     def behind(self, behind: Callable[[Group], bool] | None) -> None:
         self._behind = behind
-        self._core.sweeping = behind is None  # it does not know which groups a swap has reached
+        self._core.sweeping = (
+            behind is None
+        )  # the core does not know which groups a swap has reached
 
     def insert(
         self, group: Group, key: Key, state: State, now: int, held: Sequence[Look] = ()
@@ -69,7 +71,7 @@ class FastTable(Table):
         tracked = group.store.add(key, now, stores)
         return group.keep(key, state) if tracked else group.share(key, state)
 
-    def retire(self, group: Group, owner: Group | Family, now: int) -> None:
+    def retire(self, group: Group, owner: Seed, now: int) -> None:
         assert isinstance(group, FastGroup)
         group.retire(now)
         group.store.retire()
@@ -97,7 +99,7 @@ class FastTable(Table):
                 yield
 
     def _bring(self, group: FastGroup, now: int) -> Iterator[None]:
-        """Let every bucket of a group follow the changes, or be forgotten."""
+        """Bring every bucket of a group up to date, or evict it."""
         while True:
             at = 0
             while at >= 0:
@@ -113,6 +115,6 @@ class FastTable(Table):
         if bucket is None:
             return
         if not self.evicts:
-            group.tracked(key)  # it follows what changed, and that is all
+            group.tracked(key)  # only to follow the changes
         elif group.evictable(key, bucket, now):
             group.store.remove(key)

@@ -1,7 +1,7 @@
-"""The canonical form of a policy file: one layout, every comment kept, the meaning untouched.
+"""Canonical form of a policy file: one layout, the same comments, the same meaning.
 
-``format_text`` works on text that validates. What a document says is compared before and after,
-and so are its comments: where either would change, the document is left as it is.
+``format_text`` works on text that validates. It compares the meaning and the comments of each
+document before and after: a document in which either would change is left as it is.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _BLANK: Final = re.compile(r"\s*(?:#.*)?")
 
 @dataclass(frozen=True, slots=True)
 class Formatted:
-    """The text, and the first lines of documents that were left as they are."""
+    """Formatted text, and the first lines of the documents that were left as they are."""
 
     text: str
     kept: tuple[int, ...]
 
 
 def format_text(text: str) -> Formatted:
-    """The canonical form of the text of a file that validates."""
+    """Return the canonical form of the text of a file that validates."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     parts, kept, line = [], [], 1
     for part in _parts(text):
@@ -52,7 +52,7 @@ def format_text(text: str) -> Formatted:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """Document markers, and what stands between them."""
+    """Yield the document markers and the text between them."""
     cuts = [0, *(at for mark in _MARKER.finditer(text) for at in mark.span()), len(text)]
     for start, end in pairwise(cuts):
         if start < end:
@@ -64,13 +64,13 @@ def _ended(part: str) -> str:
 
 
 def _document(text: str) -> str | None:
-    """One document; None where nothing can be done without losing something."""
+    """Return a formatted document; None if its meaning or its comments would change."""
     try:
-        said, remarks = _values(text), comments(text)
+        values, remarks = _values(text), comments(text)
         formatted = _written(text)
-        if _values(formatted) != said or sorted(comments(formatted)) != sorted(remarks):
+        if _values(formatted) != values or sorted(comments(formatted)) != sorted(remarks):
             return None
-        # A comment behind an anchor that nothing uses moves on each time.
+        # A comment after an unused anchor moves each time that the text is formatted.
         if "&" in text and _written(formatted) != formatted:
             return None
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -83,7 +83,7 @@ def _written(text: str) -> str:
 
 
 def _values(text: str) -> Any:
-    """What a document says, whatever its order and spelling."""
+    """Return the meaning of a document: the same for every order and spelling of its fields."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(root, yaml.MappingNode):
         raise ValueError("not a policy")
@@ -96,7 +96,7 @@ def _plain(node: Any, shape: Shape) -> Any:
             raise ValueError("not a policy")
         return {name.value: _plain(value, shape.field(name.value)) for name, value in node.value}
     if isinstance(node, yaml.SequenceNode):
-        values = [_plain(each, shape.item) for each in node.value]
+        values = [_plain(item, shape.item) for item in node.value]
         return values[0] if shape.short_list and len(values) == 1 else values
     if shape.is_rate:
         return Rate.parse(node.value)

@@ -1,4 +1,4 @@
-"""Edits of a document's text by the places of its nodes: spelling, short forms, order of fields."""
+"""Edits of a document's text at the places of its nodes: spelling, short forms, field order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _ANCHORS: Final = (yaml.AnchorToken, yaml.AliasToken)
 
 
 def edited(text: str) -> str:
-    """Rates and ``per`` in their short form; braces and brackets spaced, ordered, on one line."""
+    """Return a document with rates and ``per`` in their short form.
+
+    Mappings and lists in braces and brackets are spaced, ordered and put on one line.
+    """
     root = _compose(text)
     if root is None:
         return text
@@ -34,7 +37,7 @@ def edited(text: str) -> str:
 
 
 def arranged(text: str) -> str:
-    """The fields of mappings without braces in the order of their models, comments with them."""
+    """Return a document with the fields of block mappings, and their comments, in model order."""
     root = _compose(text)
     if root is None:
         return text
@@ -46,14 +49,14 @@ def arranged(text: str) -> str:
 
 
 def _compose(text: str) -> Any:
-    """The document's node; None where it has anchors, whose order matters."""
+    """Return the document's node; None if it has anchors, because their order matters."""
     if any(isinstance(token, _ANCHORS) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
         return None
     return yaml.compose(text, Loader=yaml.SafeLoader)
 
 
 def _edits(node: Any, shape: Shape, text: str) -> Iterator[tuple[int, int, str]]:
-    """Replacements of whole flow collections and of scalars outside of them."""
+    """Yield replacements (start, end, text) of flow collections and of scalars outside them."""
     start, end = node.start_mark.index, node.end_mark.index
     if isinstance(node, yaml.ScalarNode):
         new = _scalar(node, shape, text)
@@ -84,7 +87,7 @@ def _scalar(node: Any, shape: Shape, text: str) -> str:
 
 
 def _rate(written: str) -> str | None:
-    """A rate without spaces, its unit as ratectl writes it, its number as it was written."""
+    """Return a rate without spaces: its number as written, its unit as ratectl writes it."""
     match = _RATE.match(written.strip())
     try:
         rate = Rate.parse(written)
@@ -96,7 +99,7 @@ def _rate(written: str) -> str | None:
 
 
 def _fitted(node: Any, shape: Shape, text: str) -> str:
-    """A flow collection on one line, or one line for each field where it does not fit."""
+    """Return a flow collection on one line, or a mapping that is too wide with a line per field."""
     line = _flow(node, shape, text)
     column = node.start_mark.column
     if column + len(line) <= WIDTH or not isinstance(node, yaml.MappingNode):
@@ -106,7 +109,7 @@ def _fitted(node: Any, shape: Shape, text: str) -> str:
     if not re.fullmatch(r" *[^\s:#'\"-][^:#'\"]*: *", before):
         return line
     indent = " " * (len(before) - len(before.lstrip()) + 2)
-    items = [f"{indent}{each}" for each in _fields(node, shape, text)]
+    items = [f"{indent}{field}" for field in _fields(node, shape, text)]
     return "\n" + "\n".join(items)
 
 
@@ -114,14 +117,14 @@ def _flow(node: Any, shape: Shape, text: str) -> str:
     if isinstance(node, yaml.MappingNode):
         return "{" + ", ".join(_fields(node, shape, text)) + "}"
     if isinstance(node, yaml.SequenceNode):
-        items = [_flow(each, shape.item, text) for each in node.value]
+        items = [_flow(item, shape.item, text) for item in node.value]
         short = shape.short_list and len(items) == 1
         return items[0] if short else f"[{', '.join(items)}]"
     return _scalar(node, shape, text)
 
 
 def _fields(node: Any, shape: Shape, text: str) -> list[str]:
-    """The fields of a flow mapping, in their order."""
+    """Return the fields of a flow mapping, in canonical order."""
     order = shape.order([name.value for name, _ in node.value])
     fields = []
     for at in order:
@@ -134,7 +137,7 @@ def _fields(node: Any, shape: Shape, text: str) -> list[str]:
 def _arrange(node: Any, shape: Shape, lines: list[str], *, top: bool = False) -> None:
     """Reorder the lines of block mappings in place, the innermost first.
 
-    What stands above the first field of a document is its heading, and stays there.
+    Comments above the first field of a document are its heading and stay there.
     """
     if node.flow_style or isinstance(node, yaml.ScalarNode):
         return
@@ -151,9 +154,8 @@ def _arrange(node: Any, shape: Shape, lines: list[str], *, top: bool = False) ->
         return
     chunks, first = _chunks(node, lines, top=top)
     column = node.value[0][0].start_mark.column
-    if (
-        lines[first][:column].strip(" ").startswith("-")
-    ):  # the item of a list: its dash stays where it is
+    if lines[first][:column].strip(" ").startswith("-"):
+        # The mapping is an item of a list: its dash stays on the first line.
         chunks[0] = [" " * column + chunks[0][0][column:], *chunks[0][1:]]
         moved = chunks[order[0]][0]
         if moved[:column].strip() or moved.lstrip().startswith(("#", "\n")) or not moved.strip():
@@ -164,7 +166,7 @@ def _arrange(node: Any, shape: Shape, lines: list[str], *, top: bool = False) ->
 
 
 def _chunks(node: Any, lines: list[str], *, top: bool) -> tuple[list[list[str]], int]:
-    """The lines of each field, with the comments above it; and where the first begins."""
+    """Return the lines of each field with the comments above it, and the number of the first."""
     starts = [name.start_mark.line for name, _ in node.value]
     column = node.value[0][0].start_mark.column
     ends = [_end(value) for _, value in node.value]
@@ -182,13 +184,13 @@ def _chunks(node: Any, lines: list[str], *, top: bool) -> tuple[list[list[str]],
 
 
 def _belongs_above(line: str, column: int) -> bool:
-    """A comment that is indented deeper than the fields speaks of the field above it."""
+    """Return True for a comment indented deeper than the fields: it is about the field above."""
     stripped = line.lstrip(" ")
     return stripped.startswith("#") and len(line) - len(stripped) > column
 
 
 def _end(node: Any) -> int:
-    """The last line of a node."""
+    """Return the number of the last line of a node."""
     if isinstance(node, yaml.ScalarNode) or node.flow_style or not node.value:
         mark = node.end_mark
         return int(mark.line - (mark.column == 0 and mark.line > node.start_mark.line))

@@ -1,4 +1,4 @@
-"""Indentation and spacing, by ruamel.yaml's round trip; and the comments of a text."""
+"""Indentation and spacing by a round trip through ruamel.yaml, and the comments of a text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COMMENT: Final = re.compile(r"(?:^|(?<=\s))#[^\n]*", re.MULTILINE)
 
 
 def laid_out(text: str) -> str:
-    """The same document, two columns for each level, one blank behind colons and commas."""
+    """Return a document with two columns for each level and one space after colons and commas."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -37,7 +37,7 @@ def laid_out(text: str) -> str:
 
 
 def _text_resolver() -> type:
-    """All that is plain stays as it is written: numbers, dates and words are not re-spelt."""
+    """Return a resolver that takes plain scalars as text: numbers and dates keep their spelling."""
     from ruamel.yaml.nodes import ScalarNode
     from ruamel.yaml.resolver import VersionedResolver
     from ruamel.yaml.tag import Tag
@@ -52,12 +52,12 @@ def _text_resolver() -> type:
 
 
 def comments(text: str) -> list[str]:
-    """The comments of a text, without their places."""
+    """Return the comments of a text, without their places."""
     return [text[start:end].rstrip() for start, end in _comments(text)]
 
 
 def _comments(text: str) -> Iterator[tuple[int, int]]:
-    """Where comments are: what begins with ``#`` and is in no scalar."""
+    """Yield the start and end of each comment: text from a ``#`` that is in no scalar."""
     scalars = [
         (token.start_mark.index, token.end_mark.index)
         for token in yaml.scan(text, Loader=yaml.SafeLoader)
@@ -71,11 +71,11 @@ def _comments(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _aligned(text: str, before: str) -> str:
-    """Comments with a line of their own, in the block that they were in before."""
+    """Return the text with comments on lines of their own indented in the block of before."""
     lines, now = _own_comments(text)
     known = _own_comments(before)[1]
     for new in now:
-        old = next((each for each in known if each.text == new.text), None)
+        old = next((comment for comment in known if comment.text == new.text), None)
         if old is not None:
             known.remove(old)
             lines[new.line] = " " * new.column_like(old) + lines[new.line].lstrip(" ")
@@ -83,7 +83,7 @@ def _aligned(text: str, before: str) -> str:
 
 
 class _Own(NamedTuple):
-    """A comment with a line of its own: where, and the columns of what is around it."""
+    """Comment on a line of its own, with the columns of the open blocks and the line below."""
 
     line: int
     column: int
@@ -92,18 +92,18 @@ class _Own(NamedTuple):
     below: int
 
     def column_like(self, old: _Own) -> int:
-        """With the line below, or as deep in the open blocks, whichever it was."""
+        """Return the column for this comment: level with the line below, or as deep as before."""
         if old.column == old.below:
             return self.below
-        deeper = sum(each > old.column for each in old.blocks)
+        deeper = sum(column > old.column for column in old.blocks)
         return self.blocks[max(len(self.blocks) - 1 - deeper, 0)]
 
 
 def _own_comments(text: str) -> tuple[list[str], list[_Own]]:
-    """The lines of a text, and its comments."""
+    """Return the lines of a text, and its comments on lines of their own."""
     lines = text.splitlines(keepends=True)
     starts = {start for start, _ in _comments(text)}
-    found: list[_Own] = []
+    own: list[_Own] = []
     waiting: list[tuple[int, int, str]] = []
     blocks: list[int] = [0]
     offset = 0
@@ -112,10 +112,10 @@ def _own_comments(text: str) -> tuple[list[str], list[_Own]]:
         if offset + indent in starts:
             waiting.append((at, indent, line.strip()))
         elif line.strip():
-            found += [_Own(*each, blocks, indent) for each in waiting]
+            own += [_Own(*comment, blocks, indent) for comment in waiting]
             waiting = []
-            blocks = [*(each for each in blocks if each < indent), indent]
+            blocks = [*(column for column in blocks if column < indent), indent]
             if dashes := _DASHES.match(line):  # the fields of an item are a block of their own
                 blocks.append(dashes.end())
         offset += len(line)
-    return lines, found
+    return lines, own

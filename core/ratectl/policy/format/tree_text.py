@@ -47,7 +47,7 @@ def policy_lines(tree: PolicyTree) -> Iterator[str]:
 
 
 def document_data(document: Policy | Exemption) -> dict[str, Any]:
-    """What a document says, as JSON."""
+    """Return a document as JSON data."""
     return document.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_DURATION_NS", "Duration", "parse_duration"]
 
 MAX_DURATION_NS: Final = 36_500 * UNIT_NS["day"]
-"""A hundred years: whoever writes more means something else."""
+"""A hundred years: a longer duration is a mistake."""
 
 _UNITS: Final = {
     "ns": 1,
@@ -28,13 +28,13 @@ _FORM = re.compile(r"([0-9][0-9_]{0,19})(?:\.([0-9]{1,18}))? *([A-Za-zµ]{1,12})
 _WRITTEN: Final = (
     rf"^\s*[0-9][0-9_]{{0,19}}(\.[0-9]{{1,18}})? *({'|'.join(sorted(_UNITS, reverse=True))})\s*$"
 )
-"""The form for JSON Schema, without the bound."""
+"""Pattern for JSON Schema, without the bound."""
 
 
 def parse_duration(value: object) -> int:
-    """The nanoseconds of a written duration.
+    """Return the nanoseconds of a written duration.
 
-    :raises ValueError: not one; the message says what to write.
+    :raises ValueError: it is no duration; the message says what to write.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise ValueError(f"a duration needs a unit: write {value}s, {value}min, …")
@@ -53,7 +53,7 @@ def parse_duration(value: object) -> int:
     scale: int = 10 ** len(decimals)
     nanoseconds, rest = divmod(int(match[1].replace("_", "") + decimals) * unit, scale)
     if rest:
-        raise ValueError(f"{value.strip()!r} is no whole number of nanoseconds")
+        raise ValueError(f"{value.strip()!r} is not a whole number of nanoseconds")
     if nanoseconds > MAX_DURATION_NS:
         raise ValueError(f"{value.strip()!r} is out of range: at most 36500day")
     return nanoseconds
@@ -69,12 +69,12 @@ class Duration:
     def parse(cls, value: object) -> Duration:
         """Read the written form.
 
-        :raises ValueError: not one; the message says what to write.
+        :raises ValueError: it is no duration; the message says what to write.
         """
         return value if isinstance(value, Duration) else cls(parse_duration(value))
 
     def __str__(self) -> str:
-        """In a unit that people would choose, and exact."""
+        """Return the exact duration in the unit that people would choose."""
         if not self.ns:
             return "0s"
         for unit in _SHOWN:

@@ -1,4 +1,4 @@
-"""Instants of the wall clock, as documents write them: ISO 8601 with a zone, never without."""
+"""Instants of the wall clock as documents write them: ISO 8601, always with a zone."""
 
 from __future__ import annotations
 
@@ -37,11 +37,12 @@ class Instant:
 
     @classmethod
     def parse(cls, value: object) -> Instant:
-        """Read the written form: an offset, ``Z``, or the name of a zone.
+        """Read the written form; its zone is an offset, ``Z``, or a name.
 
-        Of a local time that comes twice, the first; one that a change of the clocks skips is none.
+        A local time that occurs twice means its first occurrence. A local time that a change of the
+        clocks skips is an error.
 
-        :raises ValueError: not one; the message says what to write.
+        :raises ValueError: it is no instant; the message says what to write.
         """
         if isinstance(value, Instant):
             return value
@@ -51,7 +52,7 @@ class Instant:
 
     @property
     def utc(self) -> datetime:
-        """As a ``datetime`` in UTC."""
+        """The instant as a ``datetime`` in UTC."""
         return _EPOCH + timedelta(microseconds=self.ns // 1000)
 
     def __str__(self) -> str:

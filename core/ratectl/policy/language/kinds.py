@@ -1,4 +1,4 @@
-"""The kinds of documents, and the model of each."""
+"""Kinds of documents, and the model of each."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ KINDS: Final[Mapping[str, type[BaseModel]]] = {
 }
 
 DEFAULT_KIND: Final = "Policy"
-"""The kind of documents that do not say theirs."""
+"""Kind of a document without the field ``kind``."""

@@ -1,11 +1,11 @@
-"""Matchers: which values of an attribute an override or exception is for.
+"""Matchers: conditions on one attribute, for overrides and exceptions.
 
-``gold`` · ``[gold, platinum]`` (any of) · ``/v1/receipts/*`` (``*`` stands for any text, also none)
+``gold`` · ``[gold, platinum]`` (any of) · ``/v1/receipts/*`` (``*``: any text, also empty)
 · ``{not: …}`` · ``{cidr: 10.0.0.0/8}`` · ``{exists: true}``. On an absent attribute a matcher is
 false, except ``not`` and ``exists: false``.
 
-What two matchers have in common is decided soundly: ``disjoint`` and ``covers`` say yes only where
-no value can prove them wrong, and no where they cannot tell.
+``disjoint`` and ``covers`` compare two matchers soundly: they return True only if that holds for
+every value, and False if they cannot tell.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """A condition on one attribute; ``negated`` turns the rest of it around."""
+    """Condition on one attribute; ``negated`` inverts the other fields."""
 
     values: tuple[str, ...] = ()
-    """Any of these texts; those with a ``*`` are globs."""
+    """Accepted values; a value with a ``*`` is a glob."""
     networks: tuple[_Network, ...] = ()
     exists: bool | None = None
     negated: bool = False
@@ -45,7 +45,7 @@ class Matcher:
     def parse(cls, value: object) -> Matcher:
         """Read the written form.
 
-        :raises ValueError: not a matcher; the message says what to write.
+        :raises ValueError: it is no matcher; the message says what to write.
         """
         if isinstance(value, Matcher):
             return value
@@ -54,32 +54,35 @@ class Matcher:
         return cls(values=_texts(value))
 
     def holds(self, value: str | None) -> bool:
-        """Whether an attribute of this value (None: absent) is meant."""
+        """Return True if the condition holds for this value; None is an absent attribute."""
         if value is None:
             return self.negated or self.exists is False
         if self.exists is not None:
             return self.exists
-        return self._found(value) is not self.negated
+        return self._accepts(value) is not self.negated
 
-    def _found(self, value: str) -> bool:
+    def _accepts(self, value: str) -> bool:
         if self.networks:
             address = _address(value)
             return address is not None and any(
                 address.version == network.version and address in network
                 for network in self.networks
             )
-        return any(_glob(each, value) if "*" in each else each == value for each in self.values)
+        return any(
+            _glob(accepted, value) if "*" in accepted else accepted == value
+            for accepted in self.values
+        )
 
     @property
     def exact(self) -> tuple[str, ...] | None:
-        """The only values that it holds for, where these can be listed."""
-        if self.negated or not self.values or any("*" in each for each in self.values):
+        """All values for which it holds; None if they cannot be listed."""
+        if self.negated or not self.values or any("*" in value for value in self.values):
             return None
         return self.values
 
     @property
     def written(self) -> Any:
-        """As a document or bundle writes it."""
+        """The written form, as in documents and bundles."""
         if self.exists is not None:
             return {"exists": self.exists}
         inner: Any = list(self.values) if len(self.values) > 1 else "".join(self.values)
@@ -92,7 +95,7 @@ class Matcher:
         return _shown(self.written)
 
     def disjoint(self, other: Matcher) -> bool:
-        """Whether no request can satisfy both, for certain."""
+        """Return True if certainly no request satisfies both matchers."""
         for one, two in ((self, other), (other, self)):
             if one.exact is not None and not any(map(two.holds, one.exact)):
                 return True
@@ -105,7 +108,7 @@ class Matcher:
         return False
 
     def covers(self, other: Matcher) -> bool:
-        """Whether whatever satisfies ``other`` satisfies this too, for certain."""
+        """Return True if certainly every request that satisfies ``other`` satisfies this one."""
         if self == other:
             return True
         if other.exists is False:
@@ -131,7 +134,7 @@ class Matcher:
         )
 
     def negation(self) -> Matcher:
-        """What holds where this does not, absence included."""
+        """Return the matcher that holds exactly if this one does not, for absence as well."""
         return Matcher(self.values, self.networks, self.exists, not self.negated)
 
     @classmethod
@@ -157,10 +160,10 @@ class Matcher:
         texts = {"type": "array", "items": text, "minItems": 1, "maxItems": MAX_VALUES}
         some = [text, texts]
 
-        def form(name: str, of: Mapping[str, Any], says: str) -> dict[str, Any]:
+        def form(name: str, of: Mapping[str, Any], description: str) -> dict[str, Any]:
             return {
                 "type": "object",
-                "description": says,
+                "description": description,
                 "properties": {name: of},
                 "required": [name],
                 "additionalProperties": False,
@@ -171,20 +174,20 @@ class Matcher:
             "anyOf": [
                 {**text, "description": "This value; * stands for any text."},
                 {**texts, "description": "Any of these values."},
-                form("not", {"anyOf": [*some, network]}, "Anything else, also absence."),
+                form("not", {"anyOf": [*some, network]}, "Any other value, or no value at all."),
                 network,
-                form("exists", {"type": "boolean"}, "Whether the attribute is there at all."),
+                form("exists", {"type": "boolean"}, "Whether the request has the attribute."),
             ]
         }
 
 
 def disjoint_somewhere(one: Mapping[str, Matcher], other: Mapping[str, Matcher]) -> bool:
-    """Whether no request can satisfy both conditions, for certain."""
+    """Return True if certainly no request satisfies both conditions."""
     return any(name in other and matcher.disjoint(other[name]) for name, matcher in one.items())
 
 
 def covers_all(one: Mapping[str, Matcher], other: Mapping[str, Matcher]) -> bool:
-    """Whether every request that satisfies ``other`` satisfies ``one``, for certain."""
+    """Return True if certainly every request that satisfies ``other`` satisfies ``one``."""
     return all(name in other and matcher.covers(other[name]) for name, matcher in one.items())
 
 
@@ -201,10 +204,10 @@ def _parse_form(form: Mapping[object, object]) -> Matcher:
     if name == "not":
         inner = Matcher.parse(value)
         if inner.negated or inner.exists is not None:
-            turned = "exists" if inner.exists is not None else "not"
-            raise ValueError(f"not cannot turn {turned} around: write what is meant without not")
+            inverted = "exists" if inner.exists is not None else "not"
+            raise ValueError(f"not cannot contain {inverted}: write the condition without not")
         return inner.negation()
-    raise ValueError(f"{str(name)[:40]!r} is no matcher: write {_FORMS}")
+    raise ValueError(f"{str(name)[:40]!r} is not a matcher: write {_FORMS}")
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -248,7 +251,7 @@ def _parts(pattern: str) -> tuple[str, ...]:
 
 
 def _glob(pattern: str, text: str) -> bool:
-    """Each part at its first place after the one before: linear where a regex may backtrack."""
+    """Match a glob: find each part after the one before, in linear time without backtracking."""
     first, *middle, last = _parts(pattern)
     if len(text) < len(first) + len(last):
         return False
@@ -256,15 +259,18 @@ def _glob(pattern: str, text: str) -> bool:
         return False
     at, end = len(first), len(text) - len(last)
     for part in middle:
-        found = text.find(part, at, end)
-        if found < 0:
+        start = text.find(part, at, end)
+        if start < 0:
             return False
-        at = found + len(part)
+        at = start + len(part)
     return True
 
 
 def _glob_covers(mine: str, theirs: str) -> bool:
-    """Whether every text of ``theirs`` is one of ``mine``: told only where that has one ``*``."""
+    """Return True if ``mine`` matches every text that ``theirs`` matches.
+
+    False if that cannot be told: ``mine`` has more than one ``*``.
+    """
     if mine == theirs or mine == "*":
         return True
     if "*" not in mine:
@@ -279,7 +285,7 @@ def _glob_covers(mine: str, theirs: str) -> bool:
 
 
 def _like(network: _Network, matcher: Matcher) -> list[Any]:
-    return [each for each in matcher.networks if each.version == network.version]
+    return [other for other in matcher.networks if other.version == network.version]
 
 
 def _within(inner: Any, outer: Any) -> bool:

@@ -1,7 +1,7 @@
-"""The policy language as pydantic models: the one definition of what may be written.
+"""The policy language as pydantic models: the only definition of its fields and bounds.
 
 The same models read YAML documents and published bundles, so an agent and ``ratectl validate``
-cannot disagree. Every field is optional where it may be inherited: None means "not said here".
+cannot disagree. A field that may be inherited is optional: None means "not declared here".
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _check_hold(hold: Duration) -> Duration:
 
 Scope = Annotated[str, AfterValidator(_check_scope)]
 Network = Annotated[str, AfterValidator(_check_network)]
-# No dots: "limits.spike.rate" names a field without doubt.
+# No dots: so "limits.spike.rate" can name only one field.
 LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 AttributeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
 Burst = Annotated[int, Field(ge=0, le=MAX_BURST)]
@@ -111,13 +111,13 @@ class _Model(BaseModel):
 
 
 class LimitFields(_Model):
-    """What one document says of one limit; merged by field along the path."""
+    """Fields of one limit in one document; merged field by field along the path."""
 
     algorithm: Algorithm | None = Field(
         None,
         description="token-bucket (bursts, then a steady pace), sliding-window (never more than n "
         "in any window), quota (at most n in each calendar window) or concurrency (at most max at "
-        "the same time). Inherited; token-bucket where nothing is said.",
+        "the same time). Inherited. Default: token-bucket.",
         examples=["sliding-window"],
     )
     rate: Rate | None = Field(
@@ -134,13 +134,14 @@ class LimitFields(_Model):
     )
     max: Burst | None = Field(
         None,
-        description="Requests admitted and not yet over, at most. Concurrency only.",
+        description="Maximum number of requests in progress: admitted and not yet released. "
+        "Concurrency only.",
         examples=[50],
     )
     hold: Hold | None = Field(
         None,
-        description="How long a request counts that never says it is over: longer than any "
-        "should take. Default: 60s. Concurrency only.",
+        description="How long an unreleased slot is held: longer than any request should take. "
+        "Default: 60s. Concurrency only.",
         examples=["60s", "1.5min", "2h"],
     )
     per: Per | None = Field(
@@ -169,7 +170,7 @@ class LimitFields(_Model):
 
 
 class Cap(_Model):
-    """The most that a scope at or below may ask of the limit of this name."""
+    """Upper bound for the limit of this name, in this scope and every scope below."""
 
     rate: Rate | None = Field(
         None, description="Fastest pace, compared per second.", examples=["400/s"]
@@ -185,18 +186,18 @@ Match = Annotated[dict[AttributeName, Matcher], Field(min_length=1, max_length=1
 
 
 class Override(_Model):
-    """What else a scope says of the requests whose attributes match."""
+    """Limits of a scope for the requests whose attributes match."""
 
     name: LimitName = Field(
-        description="Names the override in explanations and in usage; unique in its document.",
+        description="Name of the override in explanations and in usage; unique in its document.",
         examples=["gold"],
     )
     description: Annotated[str, Field(max_length=1000)] | None = Field(
         None, description="For people.", examples=["Customers who pay for more"]
     )
     match: Match = Field(
-        description="Which requests: a matcher for each attribute, and all must hold. A value, a "
-        "list of values (any of), a glob with *, {not: …}, {cidr: …} or {exists: true}.",
+        description="The requests that it is for: a matcher for each attribute, and all must hold. "
+        "A value, a list of values (any of), a glob with *, {not: …}, {cidr: …} or {exists: true}.",
         examples=[{"tier": ["gold", "platinum"], "route": "/v1/*"}],
     )
     limits: Annotated[dict[LimitName, LimitFields], Field(min_length=1)] = Field(
@@ -211,20 +212,20 @@ def _unique_overrides(overrides: tuple[Override, ...]) -> tuple[Override, ...]:
 
 
 class Policy(_Model):
-    """What one scope says. One document of kind ``Policy`` per scope in a tree."""
+    """Document of kind ``Policy``: limits, caps and budgets of one scope; one for each scope."""
 
     scope: Scope = Field(
-        description="Whose traffic: / or a path.", examples=["/", "/payments/checkout"]
+        description="The scope: / or a path.", examples=["/", "/payments/checkout"]
     )
     description: Annotated[str, Field(max_length=1000)] | None = Field(
         None, description="For people.", examples=["Card and wallet payments"]
     )
     owner: Annotated[str, Field(max_length=200)] | None = Field(
-        None, description="Who answers for this scope.", examples=["team-payments"]
+        None, description="Who is responsible for this scope.", examples=["team-payments"]
     )
     on_error: OnError | None = Field(
         None,
-        description="What a failure of the limiter itself does to a request: allow (default) "
+        description="The answer to a request when the limiter itself fails: allow (default) "
         "or deny. Inherited.",
         examples=["deny"],
     )
@@ -241,7 +242,7 @@ class Policy(_Model):
     )
     caps: dict[LimitName, Cap] = Field(
         default_factory=dict,
-        description="No scope at or below may ask for more.",
+        description="Caps on limits, in this scope and every scope below.",
         examples=[{"spike": {"rate": "400/s", "burst": 1000}}],
     )
     budgets: dict[LimitName, LimitFields] = Field(
@@ -265,36 +266,36 @@ class Policy(_Model):
     trusted_proxies: Annotated[tuple[Network, ...], Field(strict=False, max_length=256)] | None = (
         Field(
             None,
-            description="Networks whose word is taken for where a request came from, where "
-            "limits count per ip. Inherited.",
+            description="Networks of the proxies that are trusted to report the address of a "
+            "client, for limits that count per ip. Inherited.",
             examples=[["10.0.0.0/8", "2001:db8::/32"]],
         )
     )
 
 
 class Exemption(_Model):
-    """A document of kind ``Exception``: other limits for a time, reviewed, over by itself."""
+    """Document of kind ``Exception``: other limits for a time; it ends by itself."""
 
-    scope: Scope = Field(description="Whose traffic; a declared scope.", examples=["/payments"])
+    scope: Scope = Field(description="The scope; it must be declared.", examples=["/payments"])
     reason: Annotated[str, Field(min_length=1, max_length=1000)] = Field(
-        description="Why, for people.", examples=["CHG-8841 black friday"]
+        description="The reason, for people.", examples=["CHG-8841 black friday"]
     )
     owner: Annotated[str, Field(max_length=200)] | None = Field(
-        None, description="Who answers for it.", examples=["team-payments"]
+        None, description="Who is responsible for it.", examples=["team-payments"]
     )
     begins: Instant | None = Field(
         None,
         alias="from",
-        description="Since when, with its zone. At once where nothing is said.",
+        description="The instant at which it begins, with its zone. Default: at once.",
         examples=["2026-11-27T00:00+01:00"],
     )
     until: Instant = Field(
-        description="The instant at which it is over, with its zone.",
+        description="The instant at which it ends, with its zone.",
         examples=["2026-11-30T00:00+01:00"],
     )
     match: Match | None = Field(
         None,
-        description="Which requests; all of the scope where nothing is said. Only attributes that "
+        description="The requests that it is for; default: all of the scope. Only attributes that "
         "the limits count per, or that an override of these limits matches on.",
         examples=[{"tenant": "acme"}],
     )
@@ -305,24 +306,24 @@ class Exemption(_Model):
     )
     budgets: dict[LimitName, LimitFields] = Field(
         default_factory=dict,
-        description="Merged over budgets of this very scope, field by field.",
+        description="Merged over the budgets of this scope itself, field by field.",
         examples=[{"fleet": {"rate": "8000/s"}}],
     )
 
     @property
     def ref(self) -> str:
-        """Names it where a bucket or a value is explained."""
+        """Name of the exception in explanations of a bucket or a value."""
         return f"exception@{self.scope} until {self.until}"
 
     def active(self, now_ns: int) -> bool:
-        """Whether it holds at this instant of the wall clock."""
+        """Return True if it is in force at this instant of the wall clock."""
         began = self.begins is None or self.begins.ns <= now_ns
         return began and now_ns < self.until.ns
 
 
 @dataclass(frozen=True, slots=True)
 class SourceMap:
-    """Where each value of one document was written.
+    """Places of the values of one document.
 
     ``at["limits.spike.rate"] == (12, 24, 29)``: line, column and end column of the value
     (of the key, where the value is a mapping). ``at[""]`` is the document's start.
@@ -332,7 +333,7 @@ class SourceMap:
     at: Mapping[str, tuple[int, int, int]]
 
     def span(self, path: str) -> Span:
-        """The place of a field, or of its nearest enclosing one."""
+        """Return the place of a field, or of the nearest field that contains it."""
         while path not in self.at and path:
             path = path.rpartition(".")[0]
         return Span(self.file, *self.at.get(path, (1, 1, 1)))
@@ -340,11 +341,11 @@ class SourceMap:
 
 @dataclass(frozen=True, slots=True)
 class PolicyTree:
-    """Every policy by scope, and every exception; what a generation publishes.
+    """Policies by scope, and exceptions: the content of a generation.
 
-    The order of policies does not matter, and exceptions are kept in one order. ``sources`` has
-    policies by scope and exceptions by ``exception_key``; it may lack any (a tree built in memory,
-    or a bundle without its origins).
+    The order of policies does not matter; exceptions have a canonical order. ``sources`` has the
+    places of policies by scope, and of exceptions by ``exception_key``. Any may be missing (a tree
+    built in memory, or a bundle without its origins).
     """
 
     policies: Mapping[str, Policy]
@@ -352,14 +353,17 @@ class PolicyTree:
     exceptions: tuple[Exemption, ...] = ()
 
     def next_change(self, now_ns: int) -> int | None:
-        """The next instant at which an exception begins or is over; None for never."""
+        """Return the next instant at which an exception begins or ends; None for never."""
         instants = [
-            at.ns for each in self.exceptions for at in (each.begins, each.until) if at is not None
+            at.ns
+            for exception in self.exceptions
+            for at in (exception.begins, exception.until)
+            if at is not None
         ]
         return min((ns for ns in instants if ns > now_ns), default=None)
 
     def span(self, scope: str, path: str = "") -> Span:
-        """The place of a field of the document of ``scope``; just its name where unknown."""
+        """Return the place of a field of the document of ``scope``; only its name if unknown."""
         source = self.sources.get(scope)
         return source.span(path) if source else Span(f"<{scope}>")
 
@@ -367,8 +371,8 @@ class PolicyTree:
 def with_exceptions(
     tree: PolicyTree, exceptions: Iterable[tuple[Exemption, SourceMap | None]]
 ) -> PolicyTree:
-    """The tree with these exceptions, whatever the order in which they were found."""
-    ordered = sorted(exceptions, key=lambda found: found[0].model_dump_json(by_alias=True))
+    """Return the tree with these exceptions, in canonical order."""
+    ordered = sorted(exceptions, key=lambda pair: pair[0].model_dump_json(by_alias=True))
     sources = {
         exception_key(position): source
         for position, (_, source) in enumerate(ordered)
@@ -380,5 +384,5 @@ def with_exceptions(
 
 
 def exception_key(position: int) -> str:
-    """Where the origins keep the source of the exception at this position; no scope is so named."""
+    """Return the key of an exception in ``PolicyTree.sources``, by position; no scope has it."""
     return f"exception {position}"

@@ -30,7 +30,7 @@ UNIT_NS: Final = {
     "day": 86_400 * NS,
     "week": 604_800 * NS,
 }
-"""Nanoseconds in each unit of fixed length. ``month`` has none: its length is the calendar's."""
+"""Nanoseconds in each unit of fixed length. ``month`` has none: its length varies."""
 
 WORDS: Final = {
     "s": "s", "sec": "s", "second": "s", "seconds": "s",
@@ -40,7 +40,7 @@ WORDS: Final = {
     "w": "week", "week": "week", "weeks": "week",
     "month": "month", "months": "month",
 }  # fmt: skip
-"""The ways to write each unit."""
+"""Accepted spellings of each unit."""
 
 MAX_COUNT: Final = 10**12
 """Largest number before the slash."""
@@ -49,7 +49,7 @@ MAX_PER_SECOND: Final = 10**9
 """Fastest rate: one per nanosecond."""
 
 _MAX_MULTIPLE: Final = 10**6
-_MAX_CHARS: Final = 64  # of any rate that is not out of range; the cache keeps texts
+_MAX_CHARS: Final = 64  # longest rate in range; bounds the texts in the cache
 _NUMBER = r"(?P<count>[0-9][0-9_]*)(?:\.(?P<decimals>[0-9]{1,9}))?"
 _RATE = re.compile(rf"{_NUMBER} */ *(?P<multiple>[1-9][0-9]*)? *(?P<unit>[A-Za-z]+)", re.ASCII)
 _FIXED, _CALENDAR = (
@@ -60,7 +60,7 @@ _WRITTEN: Final = (
     r"^(unlimited|\s*[0-9][0-9_]*(\.[0-9]{1,9})? */ *"
     rf"(([1-9][0-9]{{0,6}})? *({_FIXED})|1? *({_CALENDAR}))\s*)$"
 )
-"""The grammar for JSON Schema, without the bounds: a pattern cannot compare."""
+"""Pattern for JSON Schema, without the bounds: a pattern cannot compare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +86,13 @@ class Rate:
         object.__setattr__(self, "_hash", hash(identity))
 
     def __hash__(self) -> int:
-        return self._hash  # rates are keys of caches that every scope of a tree looks into
+        return self._hash  # rates are keys of caches that are used for every scope of a tree
 
     @classmethod
     def parse(cls, value: object) -> Rate:
         """Read the written form.
 
-        :raises ValueError: not a rate; the message says what to write.
+        :raises ValueError: it is no rate; the message says what to write.
         """
         if isinstance(value, Rate):
             return value
@@ -110,12 +110,12 @@ class Rate:
 
     @property
     def count(self) -> int | None:
-        """The number before the slash when it is whole, else None."""
+        """The number before the slash if it is a whole number, else None."""
         return self.numerator if self.denominator == 1 and not self.unlimited else None
 
     @property
     def per_second(self) -> Fraction | None:
-        """Exact pace; None for ``unlimited``. A month counts as 28 days: its fastest pace."""
+        """Exact pace; None for ``unlimited``. A month is taken as 28 days: the fastest pace."""
         return None if self.unlimited else Fraction(*self._pace)
 
     @property
@@ -125,7 +125,7 @@ class Rate:
         return -(-numerator // denominator)
 
     def exceeds(self, other: Rate) -> bool:
-        """Whether this pace is faster than ``other``'s (compared per second, exactly)."""
+        """Return True if this pace is faster than that of ``other`` (per second, exactly)."""
         if self.unlimited or other.unlimited:
             return not other.unlimited
         mine, theirs = self._pace, other._pace
@@ -145,9 +145,9 @@ class Rate:
 def written_as_text(
     parse: Callable[[object], object], kind: str, pattern: str
 ) -> core_schema.CoreSchema:
-    """The schema of a value that documents and bundles write as text.
+    """Return the schema of a value that is text in documents and bundles.
 
-    ``kind`` names its errors; ``pattern`` is what the JSON Schema says of it.
+    ``kind`` names its errors; ``pattern`` is its pattern in the JSON Schema.
     """
 
     def validate(value: object) -> object:
@@ -168,7 +168,7 @@ def _quickly(value: object) -> Rate:
 
 
 def decimal(numerator: int, denominator: int) -> str:
-    """A fraction whose denominator divides a power of ten, in decimals and exactly."""
+    """Return exact decimals of a fraction whose denominator divides a power of ten."""
     whole, rest = divmod(numerator, denominator)
     if not rest:
         return str(whole)
@@ -199,7 +199,7 @@ def _parse(text: str) -> Rate:
             f"{_shown(text)} is out of range: at most {MAX_COUNT} per duration and 10^9/s"
         )
     if unit == "month" and multiple != 1:
-        raise ValueError("a month is counted singly: write <number>/month")
+        raise ValueError("a rate cannot count several months: write <number>/month")
     return rate
 
 

@@ -1,4 +1,4 @@
-"""When a quota begins anew: ``00:00 Europe/Berlin``, ``Mon 06:00 UTC``, ``31 00:00``."""
+"""Reset times of quotas: ``00:00 Europe/Berlin``, ``Mon 06:00 UTC``, ``31 00:00``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FORM = re.compile(
 )
 
 _WRITTEN: Final = r"^\s*(([A-Za-z]{3}|[0-9]{1,2}) +)?[0-9]{1,2}:[0-9]{2}( +[A-Za-z0-9_+/-]+)?\s*$"
-"""The form for JSON Schema, without the bounds and the names of zones."""
+"""Pattern for JSON Schema, without the bounds and the names of zones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class Resets:
     weekday: int | None = None
     """0 is Monday."""
     day: int | None = None
-    """1 to 31; the last day in months that are shorter."""
+    """1 to 31; in a shorter month the last day."""
 
     @classmethod
     def parse(cls, value: object) -> Resets:
         """Read the written form.
 
-        :raises ValueError: not one; the message says what to write.
+        :raises ValueError: it is no reset time; the message says what to write.
         """
         if isinstance(value, Resets):
             return value

@@ -1,8 +1,8 @@
 """JSON Schema (draft-07, which editors understand) of the policy language, from the models.
 
-Nothing here knows a field: descriptions, examples, types and bounds are the models' own. What
-editors need and pydantic does not say is added by kind: short forms, patterns of names, closed
-mappings, numbers with underscores.
+This module names no field: descriptions, examples, types and bounds come from the models. It adds
+what editors need and pydantic omits: short forms, patterns of names, closed mappings, numbers with
+underscores.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ __all__ = ["policy_schema", "schema_text"]
 _DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 _SEGMENT: Final = r"/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+"
 
-_SAID_BY_VALIDATORS: Final[Mapping[Any, Mapping[str, Any]]] = {
+_OF_VALIDATORS: Final[Mapping[Any, Mapping[str, Any]]] = {
     _check_scope: {
         "pattern": rf"^(/|({_SEGMENT}){{1,{MAX_DEPTH}}})$",
         "maxLength": MAX_SCOPE_CHARS,
     },
     _unique: {"uniqueItems": True},
 }
-"""What our own validators demand, in words of JSON Schema."""
+"""Rules of our own validators as JSON Schema."""
 
 _UNDERSCORED: Final = {
     "type": "string",
     "pattern": "^[0-9]{1,3}(_[0-9]{3})+$",
     "description": "A whole number with underscores, such as 1_000_000.",
 }
-"""ratectl reads it as a number, and YAML 1.2, as editors know it, as text."""
+"""ratectl reads this as a number; editors, which read YAML 1.2, take it for text."""
 
 
 def policy_schema(kind: str | None = None) -> dict[str, Any]:
-    """The schema of documents of one kind, or of all kinds."""
+    """Return the schema of documents of one kind, or of all kinds."""
     names = [kind] if kind is not None else list(KINDS)
     schemas = {name: _document(name) for name in names}
     definitions: dict[str, Any] = {}
@@ -66,12 +66,12 @@ def policy_schema(kind: str | None = None) -> dict[str, Any]:
 
 
 def schema_text(kind: str | None = None) -> str:
-    """The schema as committed, written by ``init`` and printed by ``ratectl schema``."""
+    """Return the schema as text: the committed files, ``init`` and ``ratectl schema`` use it."""
     return json.dumps(policy_schema(kind), indent=2, ensure_ascii=True) + "\n"
 
 
 class _Generate(GenerateJsonSchema):
-    """Pydantic's generator, taught what our validators accept and demand."""
+    """Pydantic's generator with the rules of our validators."""
 
     def function_before_schema(
         self, schema: core_schema.BeforeValidatorFunctionSchema
@@ -85,14 +85,14 @@ class _Generate(GenerateJsonSchema):
         self, schema: core_schema.AfterValidatorFunctionSchema
     ) -> dict[str, Any]:
         inner = super().function_after_schema(schema)
-        said = _SAID_BY_VALIDATORS.get(schema["function"]["function"], {})
-        several = next((each for each in inner.get("anyOf", ()) if "items" in each), inner)
-        several.update(said)
+        rules = _OF_VALIDATORS.get(schema["function"]["function"], {})
+        several = next((form for form in inner.get("anyOf", ()) if "items" in form), inner)
+        several.update(rules)
         return inner
 
 
 def _document(kind: str) -> dict[str, Any]:
-    """The schema of one kind, with the header that every document has."""
+    """Return the schema of one kind, with the header that every document has."""
     schema: dict[str, Any] = _tidy(
         KINDS[kind].model_json_schema(
             schema_generator=_Generate, ref_template="#/definitions/{model}"
@@ -106,7 +106,7 @@ def _document(kind: str) -> dict[str, Any]:
             "examples": [API_VERSION],
         },
         "kind": {
-            "description": "What the document is." + (" May be left out." if optional else ""),
+            "description": "The kind of document." + (" May be left out." if optional else ""),
             "const": kind,
             "examples": [kind],
         },
@@ -117,7 +117,7 @@ def _document(kind: str) -> dict[str, Any]:
 
 
 def _by_kind(first: str, others: list[str]) -> dict[str, Any]:
-    """Each document by the schema of its kind: errors then speak of that kind alone."""
+    """Return a schema that checks a document by its kind, so that errors are about that kind."""
     chosen: dict[str, Any] = {"$ref": f"#/definitions/{first}"}
     for name in reversed(others):
         chosen = {
@@ -126,7 +126,7 @@ def _by_kind(first: str, others: list[str]) -> dict[str, Any]:
             "else": chosen,
         }
     kinds = {
-        "description": f"What the document is; {first} where nothing is said.",
+        "description": f"The kind of document. Default: {first}.",
         "enum": [first, *others],
         "examples": [first, *others],
     }
@@ -135,16 +135,16 @@ def _by_kind(first: str, others: list[str]) -> dict[str, Any]:
 
 
 def _tidy(node: Any) -> Any:
-    """Pydantic's schema in draft-07, and as people write policies: without null."""
+    """Return pydantic's schema in draft-07 and without null, which policies never contain."""
     if isinstance(node, list):
-        return [_tidy(each) for each in node]
+        return [_tidy(item) for item in node]
     if not isinstance(node, dict):
         return node
     tidied: dict[str, Any] = {}
     for key, value in node.items():
-        if key in ("properties", "patternProperties", "$defs"):  # names, not words of the schema
+        if key in ("properties", "patternProperties", "$defs"):  # keys are names, not keywords
             name = "definitions" if key == "$defs" else key
-            tidied[name] = {each: _tidy(schema) for each, schema in value.items()}
+            tidied[name] = {field: _tidy(schema) for field, schema in value.items()}
         elif key == "description":
             tidied[key] = " ".join(value.replace("``", "`").split())
         elif key in ("examples", "enum", "const"):
@@ -155,23 +155,23 @@ def _tidy(node: Any) -> Any:
 
 
 def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
-    """The most items of a list, which pydantic takes for the length of a text."""
+    """Turn ``maxLength`` of a list, which pydantic writes, into ``maxItems``."""
     choices = (schema, *schema.get("anyOf", ()))
-    lists = [each for each in choices if each.get("type") == "array"]
+    lists = [choice for choice in choices if choice.get("type") == "array"]
     if lists and "maxLength" in schema:
-        most = schema.pop("maxLength")
-        for each in lists:
-            each["maxItems"] = most
+        maximum = schema.pop("maxLength")
+        for choice in lists:
+            choice["maxItems"] = maximum
     return schema
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    choices = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
     if len(choices) == 1:
         schema = choices[0] | {key: value for key, value in schema.items() if key != "anyOf"}
     elif choices:
         schema = {**schema, "anyOf": choices}
-    if "$ref" in schema and len(schema) > 1:  # draft-07 overlooks what stands beside a $ref
+    if "$ref" in schema and len(schema) > 1:  # draft-07 ignores keywords beside a $ref
         schema = {"allOf": [{"$ref": schema.pop("$ref")}], **schema}
     return schema
 
@@ -180,7 +180,7 @@ def _closed(schema: dict[str, Any]) -> dict[str, Any]:
     if "patternProperties" in schema:
         schema.setdefault("additionalProperties", False)
     if schema.get("type") == "integer":
-        said = ("description", "examples")
-        about = {key: schema.pop(key) for key in said if key in schema}
-        schema = {**about, "anyOf": [schema, dict(_UNDERSCORED)]}
+        texts = ("description", "examples")
+        annotations = {key: schema.pop(key) for key in texts if key in schema}
+        schema = {**annotations, "anyOf": [schema, dict(_UNDERSCORED)]}
     return schema

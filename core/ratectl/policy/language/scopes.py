@@ -1,4 +1,4 @@
-"""Scopes: ``/`` or a path such as ``/payments/checkout``; its ancestors own it too."""
+"""Scopes: ``/`` or a path such as ``/payments/checkout``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 __all__ = ["MAX_DEPTH", "MAX_SCOPE_CHARS", "ancestry", "nearest", "parent", "scope_problem"]
 
 MAX_DEPTH = 64
-"""Segments in a scope, at most."""
+"""Maximum number of segments of a scope."""
 
 MAX_SCOPE_CHARS = 1024
-"""Length of a scope, at most."""
+"""Maximum length of a scope, in characters."""
 
 _USUAL = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+){1,64}", re.ASCII)
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 
 
 def scope_problem(scope: str) -> str | None:
-    """Why ``scope`` is not a scope, as a sentence with a remedy; None when it is one."""
+    """Return why a scope is not valid, as a sentence with a remedy; None if it is valid."""
     if scope == "/":
         return None
     if len(scope) > MAX_SCOPE_CHARS:
@@ -44,14 +44,14 @@ def scope_problem(scope: str) -> str | None:
 
 
 def parent(scope: str) -> str | None:
-    """The scope one level up; None for ``/``."""
+    """Return the scope one level up; None for ``/``."""
     if scope == "/":
         return None
     return scope.rpartition("/")[0] or "/"
 
 
 def ancestry(scope: str) -> Iterator[str]:
-    """``scope`` and every ancestor, deepest first, ending with ``/``."""
+    """Yield ``scope`` and its ancestors, deepest first, up to ``/``."""
     at: str | None = scope
     while at is not None:
         yield at
@@ -59,5 +59,5 @@ def ancestry(scope: str) -> Iterator[str]:
 
 
 def nearest(scope: str, declared: object) -> str | None:
-    """The deepest of ``scope`` and its ancestors that is in ``declared`` (a container), or None."""
+    """Return the deepest of ``scope`` and its ancestors in the container ``declared``, or None."""
     return next((at for at in ancestry(scope) if at in declared), None)  # type: ignore[operator]

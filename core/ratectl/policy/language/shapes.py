@@ -1,4 +1,4 @@
-"""Which model a mapping of a document belongs to, found by following the models' annotations."""
+"""Shapes: the model of each mapping in a document, found by following annotations of models."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _HEADER = ("apiVersion", "kind")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the models say of a place in a document: its annotation, or nothing."""
+    """Annotation of a place in a document, from the models; None for an unknown place."""
 
     annotation: Any = None
     header: tuple[str, ...] = ()
 
     @property
     def model(self) -> type[BaseModel] | None:
-        """The model of a mapping here."""
-        found = [each for each in _choices(self.annotation) if isinstance(each, type)]
-        return next((each for each in found if issubclass(each, BaseModel)), None)
+        """The model of a mapping at this place."""
+        types = [choice for choice in _choices(self.annotation) if isinstance(choice, type)]
+        return next((model for model in types if issubclass(model, BaseModel)), None)
 
     @property
     def item(self) -> Shape:
-        """The items of a list here."""
+        """The shape of the items of a list at this place."""
         for choice in _choices(self.annotation):
             if get_origin(choice) in (list, tuple):
                 return Shape(get_args(choice)[0])
@@ -42,31 +42,31 @@ class Shape:
 
     @property
     def is_rate(self) -> bool:
-        """Whether a rate is written here."""
+        """True if this place holds a rate."""
         return Rate in _choices(self.annotation)
 
     @property
     def short_list(self) -> bool:
-        """Whether a list of one may be written as its item."""
+        """True if a list of one item may be written as the item."""
         return any(
-            isinstance(each, BeforeValidator) and each.func is _as_list
-            for each in _metadata(self.annotation)
+            isinstance(mark, BeforeValidator) and mark.func is _as_list
+            for mark in _metadata(self.annotation)
         )
 
     def at(self, path: Sequence[str | int]) -> Shape:
-        """The value at a path of fields, names and positions."""
+        """Return the shape at a path of fields, names and positions."""
         shape = self
         for part in path:
             shape = shape.item if isinstance(part, int) else shape.field(part)
         return shape
 
     def field(self, name: str) -> Shape:
-        """The value of a field here, or of a name in a mapping of names."""
+        """Return the shape of a field, or of the value of a name in a mapping of names."""
         model = self.model
         if model is not None:
             for key, field in model.model_fields.items():
                 if name in (key, field.alias):
-                    # A field that is not a union has its metadata beside the annotation.
+                    # The metadata of a field that is not a union is kept beside its annotation.
                     metadata = tuple(field.metadata)
                     return Shape(
                         Annotated[field.annotation, *metadata] if metadata else field.annotation
@@ -78,7 +78,7 @@ class Shape:
         return Shape()
 
     def order(self, names: Sequence[str]) -> list[int]:
-        """The positions of fields in their canonical order; names keep theirs."""
+        """Return the positions of fields in canonical order; names keep their order."""
         model = self.model
         if model is None:
             return list(range(len(names)))
@@ -88,25 +88,25 @@ class Shape:
 
 
 def document_shape(root: Any) -> Shape:
-    """The shape of a document, by its ``kind``."""
+    """Return the shape of a document, by its ``kind``."""
     kinds = [value.value for name, value in root.value if name.value == "kind"]
     kind = kinds[0] if kinds else DEFAULT_KIND
     return Shape(KINDS.get(kind), _HEADER)
 
 
 def _choices(annotation: Any) -> list[Any]:
-    """The annotation without ``Annotated``, its unions taken apart."""
+    """Return the members of an annotation: without ``Annotated``, unions taken apart."""
     if hasattr(annotation, "__metadata__"):
         return _choices(annotation.__origin__)
     if get_origin(annotation) in (list, tuple, dict) or not get_args(annotation):
         return [annotation]
-    return [choice for each in get_args(annotation) for choice in _choices(each)]
+    return [choice for member in get_args(annotation) for choice in _choices(member)]
 
 
 def _metadata(annotation: Any) -> list[Any]:
-    """What ``Annotated`` adds, in the annotation or in a member of a union."""
+    """Return the metadata of ``Annotated``, of the annotation or of a member of a union."""
     if hasattr(annotation, "__metadata__"):
         return [*annotation.__metadata__, *_metadata(annotation.__origin__)]
     if get_origin(annotation) in (list, tuple, dict):
         return []
-    return [each for choice in get_args(annotation) for each in _metadata(choice)]
+    return [mark for choice in get_args(annotation) for mark in _metadata(choice)]

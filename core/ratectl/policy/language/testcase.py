@@ -1,6 +1,6 @@
-"""Documents of kind ``PolicyTest`` as pydantic models: requests at times, and what is expected.
+"""Documents of kind ``PolicyTest`` as pydantic models: timed requests and their expected results.
 
-A test stands beside the policies and is validated with them, but never published: it is no part of
+A test lies beside the policies and is validated with them, but never published: it is not part of
 the tree. ``ratectl.testing`` runs it.
 """
 
@@ -43,10 +43,10 @@ __all__ = [
 ]
 
 DEFAULT_START: Final = Instant.parse("2026-01-05T00:00Z")
-"""A Monday, at midnight in UTC, where days and weeks begin."""
+"""A Monday at midnight in UTC: days and weeks begin there."""
 
 MAX_TIMES: Final = 1_000_000
-"""Requests of one step."""
+"""Maximum number of requests of one step."""
 
 Reason = Literal["ok", "limited", "never", "shadow", "no_policy"]
 
@@ -61,7 +61,7 @@ def _moment(value: object) -> Duration | Instant:
 
 
 class _MomentType:
-    """A duration since the start of the test, or an instant."""
+    """Field type: a duration since the start of the test, or an instant."""
 
     def __get_pydantic_core_schema__(self, _source: Any, _handler: Any) -> core_schema.CoreSchema:
         offset = r"^\s*[0-9][0-9_]*(\.[0-9]+)? *[A-Za-zµ]+\s*$"
@@ -69,7 +69,7 @@ class _MomentType:
 
 
 class _OrdinalType:
-    """Which one, counted from 1, or ``none``."""
+    """Field type: the number of a request, counted from 1, or ``none``."""
 
     def __get_pydantic_core_schema__(self, _source: Any, _handler: Any) -> core_schema.CoreSchema:
         number = core_schema.int_schema(ge=1, le=MAX_TIMES)
@@ -93,26 +93,29 @@ Cost = Annotated[int, Field(ge=0, le=10**12)]
 
 
 class Expectation(_Model):
-    """What becomes of a step's requests. ``limit`` and all below it speak of the decision that
-    matters: the first refusal, or the last decision where nothing was refused."""
+    """Expected result of the requests of a step.
+
+    ``reason`` and the fields after it describe one decision: the first refusal, or the last
+    decision if nothing was refused.
+    """
 
     allowed: Count | None = Field(
-        None, description="How many of the step's requests pass.", examples=[600]
+        None, description="Number of requests of the step that pass.", examples=[600]
     )
     first_refused: Ordinal | None = Field(
         None,
-        description="Which of them is the first that is refused, counted from 1; or none.",
+        description="The first request that is refused, counted from 1; or none.",
         examples=[601, "none"],
     )
     shadow: Count | None = Field(
         None,
-        description="How many of them pass although a limit in shadow would have refused them.",
+        description="Number of requests that pass although a limit in shadow would refuse them.",
         examples=[0],
     )
     reason: Reason | None = Field(
         None,
-        description="Of the first refusal, or of the last decision where nothing is refused: ok, "
-        "limited (not now), never (no waiting helps), shadow, no_policy.",
+        description="Reason of the first refusal, or of the last decision if nothing is refused: "
+        "ok, limited (not now), never (waiting does not help), shadow, no_policy.",
         examples=["limited"],
     )
     limit: LimitName | None = Field(
@@ -122,42 +125,42 @@ class Expectation(_Model):
         examples=["spike"],
     )
     scope: Scope | None = Field(
-        None, description="The scope whose bucket decided.", examples=["/payments/checkout"]
+        None, description="The scope of the bucket that decided.", examples=["/payments/checkout"]
     )
     retry_after: Duration | None = Field(
         None,
-        description="How long the refused request would have to wait, exact to the nanosecond; "
-        "0s where it is allowed.",
+        description="Time that the refused request would have to wait, exact to the nanosecond; "
+        "0s if it is allowed.",
         examples=["2.5ms", "0s"],
     )
     remaining: Cost | None = Field(
-        None, description="What the limit that decided still admits at once.", examples=[0]
+        None, description="The cost that the limit that decided still admits at once.", examples=[0]
     )
     reset_after: Duration | None = Field(
-        None, description="How long until its bucket is full again.", examples=["2.4s"]
+        None, description="Time until the bucket that decided is full again.", examples=["2.4s"]
     )
 
 
 class BudgetInForce(LimitFields):
-    """What a budget is to be: only the fields that are written are compared."""
+    """Expected fields of a budget; only fields that are written are compared."""
 
     scope: Scope | None = Field(
         None,
-        description="Whose budget, where several scopes above have one of this name.",
+        description="The scope of the budget, if several scopes above have one of this name.",
         examples=["/payments"],
     )
 
 
 class Effective(_Model):
-    """What is to hold for a request. Only what is written is compared."""
+    """Expected policy in force for a request; only fields that are written are compared."""
 
     declared_scope: Scope | None = Field(
         None,
-        description="The scope whose document governs: the nearest declared one.",
+        description="The scope of the document that applies: the nearest declared one.",
         examples=["/payments"],
     )
     on_error: OnError | None = Field(
-        None, description="What a failure of the limiter itself does.", examples=["deny"]
+        None, description="The answer when the limiter itself fails.", examples=["deny"]
     )
     limits: dict[LimitName, LimitFields] = Field(
         default_factory=dict,
@@ -167,37 +170,37 @@ class Effective(_Model):
     )
     budgets: dict[LimitName, BudgetInForce] = Field(
         default_factory=dict,
-        description="The same of budgets on the path.",
+        description="Values of budgets on the path in force.",
         examples=[{"fleet": {"scope": "/payments", "rate": "5000/s"}}],
     )
     absent: Annotated[tuple[LimitName, ...], AfterValidator(_unique), Field(strict=False)] = Field(
-        (), description="Limits that do not hold here.", examples=[["hourly"]]
+        (), description="Limits that are not in force here.", examples=[["hourly"]]
     )
 
 
 class Step(_Model):
-    """Requests, or a look at what is in force, at one time."""
+    """Requests, or a look at the policy in force, at one time."""
 
     at: Moment | None = Field(
         None,
-        description="When: a duration since the start, or a time with its zone. Never before the "
-        "last request of the step above, which is also the default.",
+        description="Time of the first request: a duration since the start, or a time and zone. "
+        "Never before the last request of the step above, which is the default.",
         examples=["0s", "1.5min", "2026-11-28T12:00:00+01:00"],
     )
     scope: Scope = Field(
-        description="What the requests are for; it need not be declared.",
+        description="The scope of the requests; it need not be declared.",
         examples=["/payments/checkout"],
     )
     attributes: dict[AttributeName, Annotated[str, Field(max_length=10_000)]] = Field(
         default_factory=dict,
-        description="What the requests are: text, so numbers are quoted.",
+        description="Attributes of the requests: text, so numbers are quoted.",
         examples=[{"client": "acme", "merchant": "17"}],
     )
     cost: Cost = Field(
-        1, description="What each request takes; 0 looks without taking.", examples=[1]
+        1, description="Cost of each request; 0 looks without consuming.", examples=[1]
     )
     times: Annotated[int, Field(ge=1, le=MAX_TIMES)] = Field(
-        1, description="How many requests, one after the other.", examples=[601]
+        1, description="Number of requests, one after the other.", examples=[601]
     )
     every: Duration | None = Field(
         None,
@@ -206,26 +209,26 @@ class Step(_Model):
     )
     expect: Expectation | None = Field(
         None,
-        description="What becomes of the requests. Without it they are only sent.",
+        description="Expected result of the requests. Without it they are only sent.",
         examples=[{"allowed": 600, "limit": "spike"}],
     )
     effective: Effective | None = Field(
         None,
-        description="What holds for such a request, instead of sending any.",
+        description="Expected policy in force for such a request; none is sent.",
         examples=[{"limits": {"spike": {"rate": "10/s"}}, "absent": ["hourly"]}],
     )
 
     @property
     def last_ns(self) -> int:
-        """From the first request to the last."""
+        """Nanoseconds from the first request to the last."""
         return (self.times - 1) * self.every.ns if self.every else 0
 
 
 class PolicyTest(_Model):
-    """A test of the policies beside it. It begins with full buckets; time is virtual."""
+    """Test of the policies beside it. It begins with full buckets; time is virtual."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)] = Field(
-        description="What is tested; unique, and what --run selects by.",
+        description="Name of the test, unique; --run selects by it.",
         examples=["a burst of 600 passes at the checkout"],
     )
     description: Annotated[str, Field(max_length=1000)] | None = Field(
@@ -233,11 +236,12 @@ class PolicyTest(_Model):
     )
     start: Instant = Field(
         DEFAULT_START,
-        description=f"When the test begins, with a zone. Default: {DEFAULT_START}, a Monday.",
+        description=f"Time at which the test begins, with a zone. Default: {DEFAULT_START}, a "
+        "Monday.",
         examples=["2026-11-28T12:00:00Z"],
     )
     steps: Annotated[tuple[Step, ...], Field(strict=False, min_length=1, max_length=1000)] = Field(
-        description="What happens, in order of time.",
+        description="The steps, in order of time.",
         examples=[
             [
                 {
@@ -251,26 +255,26 @@ class PolicyTest(_Model):
     )
 
     def times_ns(self) -> list[int]:
-        """When each step begins."""
-        found: list[int] = []
+        """Return the time at which each step begins, in nanoseconds since 1970."""
+        times: list[int] = []
         after = self.start.ns
         for step in self.steps:
             at = step.at
             begins = after if at is None else at.ns
             if isinstance(at, Duration):
                 begins += self.start.ns
-            found.append(begins)
+            times.append(begins)
             after = begins + step.last_ns
-        return found
+        return times
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenTest:
-    """A test and where each part of it was written."""
+    """Test with the places of its parts."""
 
     test: PolicyTest
     source: SourceMap
 
     def span(self, path: str = "") -> Span:
-        """The place of a part, like ``steps.0.expect.allowed``."""
+        """Return the place of a part, like ``steps.0.expect.allowed``."""
         return self.source.span(path)

@@ -1,8 +1,8 @@
-"""Which files hold policies, and their bytes.
+"""Policy files: find them below the given paths, and read their bytes.
 
-A tree is what lies in the folders that are named, and the files that are. Links inside it are
-followed, links out of it are errors: who adds a file to a tree must not choose what is read beside
-it, for findings quote the lines that they are about.
+A tree consists of the given folders and files. Links inside it are followed; a link out of it is an
+error: findings quote lines, so somebody who can add a file to a tree could otherwise have any
+readable file quoted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["STDIN", "Place", "Sources", "find_sources", "is_policy_file", "printable"]
 
 STDIN: Final = "<stdin>"
-"""Name of the file that ``-`` stands for."""
+"""Name to show for standard input, given as ``-``."""
 
 _SUFFIXES: Final = (".yaml", ".yml")
 _PERMIT: Final = "make it readable for this user"
@@ -41,22 +41,22 @@ _PERMIT: Final = "make it readable for this user"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file to read: one that was named itself, or one below a folder that was."""
+    """File to read: given itself, or found below a given folder."""
 
     path: str
-    """Path as given by the user, or as found below a folder."""
+    """Path as the user gave it, or as found below a folder."""
     root: str = ""
-    """The real path of the folder; empty for a file that was named itself."""
+    """Real path of the folder; empty for a file that was given itself."""
     parts: tuple[str, ...] = ()
-    """The way from there to the file itself, through no link."""
+    """Names on the way from ``root`` to the file; none of them is a link."""
 
     @property
     def real(self) -> str:
-        """Its path without links."""
+        """Path of the file without links."""
         return f"{self.root.rstrip('/')}/{'/'.join(self.parts)}" if self.parts else _real(self.path)
 
     def read(self, beneath: Beneath) -> bytes:
-        """Return at most one byte more than a file may have.
+        """Return the bytes of the file, at most one more than is allowed.
 
         :raises OSError: it cannot be read.
         """
@@ -72,24 +72,24 @@ class Place:
 
 @dataclass(slots=True)
 class Sources:
-    """Files in order of reading, each once, and what kept others from being found."""
+    """Files in reading order, without duplicates, and findings about files that were not found."""
 
     paths: dict[str, Place | None] = field(default_factory=dict)
-    """Name to show → where the file is; None where the bytes are ``held``."""
+    """Name to show → place of the file; None if its bytes are in ``held``."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
     held: dict[str, bytes] = field(default_factory=dict)
-    """Name → bytes, of what does not lie in a file: standard input, or a commit."""
+    """Name → bytes that are not in a file: standard input, or files of a commit."""
     _seen: set[str | None] = field(default_factory=set)
 
     @classmethod
     def of(cls, held: Mapping[str, bytes]) -> Sources:
-        """Bytes at hand, under their names."""
+        """Return sources with these bytes by name."""
         return cls(dict.fromkeys(held), held=dict(held))
 
     def read_all(self) -> Iterator[tuple[str, bytes | Diagnostic]]:
-        """Read every file: its name, and its bytes or why it has none.
+        """Yield the name of every file with its bytes, or with a finding if it cannot be read.
 
-        The bytes are at most one more than is allowed, so that nothing fills memory.
+        At most one byte more than is allowed is read, to bound memory.
         """
         with Beneath() as beneath:
             for name, place in self.paths.items():
@@ -102,18 +102,18 @@ class Sources:
                     yield name, _unreadable(name, error)
 
     def add(self, name: str, place: Place | None) -> None:
-        """Add a file once, by its real path: else it would declare its scopes twice."""
+        """Add a file unless its real path is known: it would declare its scopes twice."""
         real = None if place is None else place.real
         if real in self._seen:
             return
         self._seen.add(real)
-        while name in self.paths:  # two names may show alike
+        while name in self.paths:  # two names may look the same when shown
             name += "'"
         self.paths[name] = place
 
 
 def find_sources(paths: Sequence[str | os.PathLike[str]], stdin: bytes | None) -> Sources:
-    """The files at ``paths``: files, directories and ``-``.
+    """Return the files at ``paths``: files, directories and ``-``.
 
     :raises UsageError: no path at all, an empty one, or ``-`` without ``stdin``.
     """
@@ -134,16 +134,16 @@ def find_sources(paths: Sequence[str | os.PathLike[str]], stdin: bytes | None) -
 
 
 def is_policy_file(parts: Sequence[str]) -> bool:
-    """Whether a directory's file of this path is read: neither hidden nor something else."""
+    """Return True if a file at this path in a folder is read: a YAML file that is not hidden."""
     return parts[-1].endswith(_SUFFIXES) and not any(part.startswith(".") for part in parts)
 
 
 _Found = tuple[tuple[str, ...], Place]
-"""A file or folder below a directory: the parts of its path from there, and where it is."""
+"""File or folder below a directory: the parts of its path from there, and its place."""
 
 
 class _Finder:
-    """Finds the files of one tree, which may have several roots."""
+    """Finder of the files of one tree, which may have several roots."""
 
     def __init__(self, sources: Sources, named: Sequence[str]) -> None:
         self.sources = sources
@@ -151,22 +151,22 @@ class _Finder:
         """Real path → the path that the user gave. Links to these paths may be followed."""
 
     def add(self, path: str) -> None:
-        """Add the file, or the files of the folder, that was named."""
+        """Add a given file, or the files of a given folder."""
         name = _shown(path)
         try:
             mode = os.stat(path).st_mode  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError, ValueError):
             if looks_like_url(path):
                 name = printable(shown(path))
-            message, hint = f"no such file or directory: {name}", "mend the path, or create it"
-            self._say(Diagnostic(codes.NOT_FOUND, message, Span(name), hint=hint))
+            message, hint = f"no such file or directory: {name}", "correct the path, or create it"
+            self._report(Diagnostic(codes.NOT_FOUND, message, Span(name), hint=hint))
             return
         except OSError as error:
-            self._say(_unreadable(name, error))
+            self._report(_unreadable(name, error))
             return
         repository = left_repository(path)
         if repository is not None:
-            self._say(_leads_out(name, f"the repository {_shown(repository)}"))
+            self._report(_leads_out(name, f"the repository {_shown(repository)}"))
         elif stat.S_ISDIR(mode):
             self._add_folder(path, name)
         else:
@@ -174,21 +174,22 @@ class _Finder:
 
     def _add_folder(self, path: str, name: str) -> None:
         problems = len(self.sources.diagnostics)
-        found = sorted(self._walk(path, name), key=lambda file: file[0])
-        for parts, place in found:
+        files = sorted(self._walk(path, name), key=lambda file: file[0])
+        for parts, place in files:
             self.sources.add(_below(name, parts), place)
-        if not found and len(self.sources.diagnostics) == problems:
+        if not files and len(self.sources.diagnostics) == problems:
             message = f"no policy files in {name}"
             hint = "write at least one file that ends in .yaml or .yml"
-            self._say(Diagnostic(codes.NO_FILES, message, Span(name), hint=hint))
+            self._report(Diagnostic(codes.NO_FILES, message, Span(name), hint=hint))
 
-    def _say(self, found: Diagnostic) -> None:
-        self.sources.diagnostics.append(found)
+    def _report(self, finding: Diagnostic) -> None:
+        self.sources.diagnostics.append(finding)
 
     def _walk(self, top: str, name: str) -> Iterator[_Found]:
-        """Files below ``top``; hidden ones are skipped, and no directory is entered twice.
+        """Yield the files below ``top``; hidden ones are skipped, no directory is entered twice.
 
-        Real paths are derived, not asked for: that would cost more than reading the files.
+        Real paths are derived from the entries: asking the system for them would take longer than
+        reading the files.
         """
         root = _real(top)
         entered = {root}
@@ -202,12 +203,12 @@ class _Finder:
                     kind = _kind(entry)
                     place = self._placed(entry, folder) if kind else None
                 except OSError as error:
-                    self._say(_unreadable(_below(name, here), error))
+                    self._report(_unreadable(_below(name, here), error))
                     continue
                 if kind and place is None:
-                    self._say(_leads_out(_below(name, here), name))
+                    self._report(_leads_out(_below(name, here), name))
                 elif kind == "other":
-                    self._say(_unreadable(_below(name, here), OSError(0, NOT_REGULAR)))
+                    self._report(_unreadable(_below(name, here), OSError(0, NOT_REGULAR)))
                 elif kind == "file" and place:
                     yield here, place
                 elif place and place.real not in entered:
@@ -222,7 +223,7 @@ class _Finder:
                 shown = (entry for entry in listed if not entry.name.startswith("."))
                 return sorted(shown, key=lambda entry: entry.name)
         except OSError as error:
-            self._say(_unreadable(name, error))
+            self._report(_unreadable(name, error))
             return ()
 
     def _placed(self, entry: os.DirEntry[str], folder: Place) -> Place | None:
@@ -238,9 +239,9 @@ class _Finder:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """Return ``folder``, ``file`` (of policies), ``other`` (a pipe of such a name) or nothing.
+    """Return ``folder``, ``file`` (of policies), ``other`` (a pipe with such a name) or nothing.
 
-    A link to nowhere counts as a file: reading it says what is wrong.
+    A link to a missing file counts as a file: reading it gives the finding.
     """
     if _is_folder(entry):
         return "folder"
@@ -253,16 +254,16 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    if entry.is_symlink():  # also one to what this user may not look at, which is no error here
+    if entry.is_symlink():  # False, not an error, if this user may not look at the target
         return os.path.isdir(entry.path)  # noqa: PTH112
     return entry.is_dir()
 
 
 def _real(path: str) -> str:
-    """Return a path without links, as far as that is known."""
+    """Return a path without links, or the path itself if that is unknown."""
     try:
         return os.path.realpath(path)
-    except (OSError, ValueError):  # the working directory is gone, or it can be no path
+    except (OSError, ValueError):  # the working directory is gone, or this is no valid path
         return path
 
 
@@ -274,8 +275,8 @@ def _unreadable(name: str, error: OSError) -> Diagnostic:
 
 
 def _leads_out(name: str, of: str) -> Diagnostic:
-    message = f"{name} is a link that leads out of {of}, or to what is hidden there: it is not read"
-    hint = "put the file itself there, or name the place that it leads to as well"
+    message = f"{name} is a link out of {of}, or to a hidden file there: it is not read"
+    hint = "put the file itself there, or give the target of the link as a path as well"
     return Diagnostic(codes.LINK_OUT, message, Span(name), hint=hint)
 
 
@@ -288,12 +289,12 @@ def _below(name: str, parts: Sequence[str]) -> str:
 
 
 def _shown(path: str) -> str:
-    """A path in its usual form, fit for a terminal."""
+    """Return a path in its usual form, safe for a terminal."""
     return printable(str(PurePath(path)))
 
 
 def printable(name: str) -> str:
-    """A name fit for a terminal: file names may hold any bytes."""
+    """Return a file name with everything escaped that is not safe for a terminal."""
     if name.isprintable():
         return name
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

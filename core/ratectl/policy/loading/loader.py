@@ -1,4 +1,4 @@
-"""Policy files to a tree: every file, every document, every problem at once."""
+"""Loader: turns policy files into a tree, and reports all problems at once."""
 
 from __future__ import annotations
 
@@ -47,35 +47,35 @@ _OUR_VERSION = re.compile(r"ratectl/v[1-9][0-9]{0,3}")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the files say.
+    """Tree and findings of the files that were loaded.
 
-    ``tree`` holds only the documents without errors: refuse the whole where ``ok`` is false.
+    ``tree`` has only the documents without errors: do not use it if ``ok`` is false.
     """
 
     tree: PolicyTree
     diagnostics: tuple[Diagnostic, ...]
     files: tuple[str, ...]
     texts: Mapping[str, tuple[str, ...]]
-    """The lines of each file that could be read."""
+    """Lines of each file that could be read."""
     broken: frozenset[str] = frozenset()
-    """Scopes whose documents have errors; what lies below them cannot be judged."""
+    """Scopes whose documents have errors; the scopes below them cannot be judged."""
     unread: frozenset[str] = frozenset()
-    """Files that were not read to their end: any scope might stand in the rest."""
+    """Files that were not read to the end: the rest may declare any scope."""
     tests: tuple[WrittenTest, ...] = ()
-    """In order of files and lines. They are no part of the tree: nothing publishes them."""
+    """Tests in order of files and lines. They are not part of the tree and never published."""
     raw: Mapping[str, bytes] = field(default_factory=dict)
-    """The bytes of each file that could be opened."""
+    """Bytes of each file that could be opened."""
 
     @property
     def ok(self) -> bool:
-        return all(found.severity != "error" for found in self.diagnostics)
+        return all(finding.severity != "error" for finding in self.diagnostics)
 
     @property
     def usable(self) -> bool:
-        """Whether agents could run it: they clip values above a cap, and never reject for it."""
+        """True if agents could run it: they clip values above a cap, which is no error for them."""
         return all(
-            found.severity != "error" or found.code == codes.CAP_EXCEEDED
-            for found in self.diagnostics
+            finding.severity != "error" or finding.code == codes.CAP_EXCEEDED
+            for finding in self.diagnostics
         )
 
 
@@ -89,23 +89,23 @@ def load(paths: Sequence[str | os.PathLike[str]], *, stdin: bytes | None = None)
 
 
 def load_sources(sources: Sources) -> Loaded:
-    """Read the policies of files that are found already, in their order; there is at least one."""
+    """Read the policies of files that have been found, in their order; at least one."""
     loading = _Loading(list(sources.diagnostics))
     for name, data in sources.read_all():
         if isinstance(data, Diagnostic):
-            loading.found.append(data)
+            loading.findings.append(data)
             loading.unread.add(name)
         else:
             loading.raw[name] = data
             loading.file(name, data)
-    if not loading.documents and all(d.code == codes.EMPTY_FILE for d in loading.found):
+    if not loading.documents and all(d.code == codes.EMPTY_FILE for d in loading.findings):
         message, hint = "no file holds a policy", "write at least one document"
         span = Span(next(iter(sources.paths)))
-        loading.found.append(Diagnostic(NO_POLICIES, message, span, hint=hint))
-    found = with_source_lines(loading.found, loading.texts)
+        loading.findings.append(Diagnostic(NO_POLICIES, message, span, hint=hint))
+    findings = with_source_lines(loading.findings, loading.texts)
     return Loaded(
         with_exceptions(PolicyTree(loading.policies, loading.sources), loading.exceptions),
-        tuple(sorted(found, key=lambda each: each.sort_key)),
+        tuple(sorted(findings, key=lambda finding: finding.sort_key)),
         tuple(sources.paths),
         loading.texts,
         frozenset(loading.broken),
@@ -118,20 +118,20 @@ def load_sources(sources: Sources) -> Loaded:
 def with_source_lines(
     diagnostics: Iterable[Diagnostic], texts: Mapping[str, Sequence[str]]
 ) -> list[Diagnostic]:
-    """The same findings, each with the line that it points into, if that is short enough to show.
+    """Return findings with the line that they point into, if it is short enough to show.
 
-    Characters that could drive a terminal are replaced, one for one.
+    Each character that could control a terminal is replaced by one other.
     """
     return [
-        found
-        if found.source_line is not None
-        else replace(found, source_line=source_line(found.span, texts))
-        for found in diagnostics
+        finding
+        if finding.source_line is not None
+        else replace(finding, source_line=source_line(finding.span, texts))
+        for finding in diagnostics
     ]
 
 
 def source_line(span: Span, texts: Mapping[str, Sequence[str]]) -> str | None:
-    """The line that ``span`` points into; None where there is none, or it is too long to show."""
+    """Return the line that ``span`` points into; None if there is none, or it is too long."""
     lines = texts.get(span.file, ())
     if not 0 < span.line <= len(lines) or len(lines[span.line - 1]) > _MAX_SHOWN_LINE:
         return None
@@ -140,7 +140,7 @@ def source_line(span: Span, texts: Mapping[str, Sequence[str]]) -> str | None:
 
 @dataclass(slots=True)
 class _Loading:
-    found: list[Diagnostic]
+    findings: list[Diagnostic]
     texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     policies: dict[str, Policy] = field(default_factory=dict)
     exceptions: list[tuple[Exemption, SourceMap]] = field(default_factory=list)
@@ -158,56 +158,56 @@ class _Loading:
         self.documents += len(reading.documents)
         if not reading.complete:
             self.unread.add(name)
-        found = list(reading.diagnostics)
+        findings = list(reading.diagnostics)
         for document in reading.documents:
-            found += self.document(document, name, MAX_PROBLEMS + 1 - len(found))
-        if len(found) > MAX_PROBLEMS:
+            findings += self.document(document, name, MAX_PROBLEMS + 1 - len(findings))
+        if len(findings) > MAX_PROBLEMS:
             shown = sorted(
-                (each for each in found if each.code != codes.TOO_MANY),
-                key=lambda each: each.sort_key,
+                (finding for finding in findings if finding.code != codes.TOO_MANY),
+                key=lambda finding: finding.sort_key,
             )
-            found = [*shown[:MAX_PROBLEMS], too_many(name)]
-        self.found += found
+            findings = [*shown[:MAX_PROBLEMS], too_many(name)]
+        self.findings += findings
 
     def document(self, document: Document, name: str, room: int) -> list[Diagnostic]:
-        """Check one document and take it into the tree if nothing is wrong with it.
+        """Check one document, add it to the tree if it is valid, and return the findings.
 
-        ``room``: findings wanted, at most; explaining more costs time for nothing.
+        ``room``: maximum number of findings; to explain more would waste time.
         """
         root = document.root
         if root.value is BROKEN:
             return []
         if not isinstance(root.value, dict):
             return [_not_a_mapping(root, name)] if room > 0 else []
-        found = _header(document, name)
-        if any(each.code == codes.KIND for each in found):
-            return found
-        said: BaseModel | None = None
-        # What a field of another version would mean cannot be judged.
+        findings = _header(document, name)
+        if any(finding.code == codes.KIND for finding in findings):
+            return findings
+        model: BaseModel | None = None
+        # Fields of another version cannot be judged.
         if root.value.get("apiVersion", API_VERSION) in (API_VERSION, BROKEN):
-            said, problems = _validate(document, name, room)
-            found += problems
-        if not document.ok or found:
-            said = None
-        if isinstance(said, PolicyTest):
-            self.tests.append(WrittenTest(said, SourceMap(name, _places(root))))
-        elif isinstance(said, Exemption):
-            self.exceptions.append((said, SourceMap(name, _places(root))))
+            model, problems = _validate(document, name, room)
+            findings += problems
+        if not document.ok or findings:
+            model = None
+        if isinstance(model, PolicyTest):
+            self.tests.append(WrittenTest(model, SourceMap(name, _places(root))))
+        elif isinstance(model, Exemption):
+            self.exceptions.append((model, SourceMap(name, _places(root))))
         elif _kind(document) is Policy:
-            self.declare(root, name, said if isinstance(said, Policy) else None, found)
-        return found
+            self.declare(root, name, model if isinstance(model, Policy) else None, findings)
+        return findings
 
     def declare(
-        self, root: Node, name: str, policy: Policy | None, found: list[Diagnostic]
+        self, root: Node, name: str, policy: Policy | None, findings: list[Diagnostic]
     ) -> None:
-        """Note that a scope is declared; its policy is None where that has errors."""
+        """Record that a scope is declared; ``policy`` is None if it has errors."""
         scope = root.value.get("scope")
         if not isinstance(scope, str) or scope_problem(scope):
             return
         span = Span(name, *root.children["scope"].place)
         first = self.declared.setdefault(scope, span)
         if first is not span:
-            found.append(_declared_twice(scope, first, span))
+            findings.append(_declared_twice(scope, first, span))
         elif policy is None:
             self.broken.add(scope)
         else:
@@ -216,7 +216,7 @@ class _Loading:
 
 
 def _kind(document: Document) -> type[BaseModel]:
-    """The model of a document; the usual one where its kind is not known."""
+    """Return the model of a document; ``Policy`` if its kind is unknown."""
     fields = document.root.value
     kind = fields.get("kind") if isinstance(fields, dict) else None
     return KINDS.get(kind if isinstance(kind, str) else DEFAULT_KIND, Policy)
@@ -230,21 +230,21 @@ def _validate(
     try:
         return model.model_validate(body), []
     except ValidationError as error:
-        found = list(islice(explain_errors(error, model, document.root, name), max(room, 0)))
+        findings = list(islice(explain_errors(error, model, document.root, name), max(room, 0)))
         unread = document.unread_from
-        if unread is not None:  # what is missing may stand in the rest; its last value is torn
-            found = [
-                each
-                for each in found
-                if each.span.line < unread and each.code != codes.MISSING_FIELD
+        if unread is not None:  # the unread rest may have missing fields; its last value is cut off
+            findings = [
+                finding
+                for finding in findings
+                if finding.span.line < unread and finding.code != codes.MISSING_FIELD
             ]
-        return None, found
+        return None, findings
 
 
 def _header(document: Document, name: str) -> list[Diagnostic]:
-    """What is wrong with ``apiVersion`` and ``kind``."""
+    """Return findings about ``apiVersion`` and ``kind``."""
     root, fields = document.root, document.root.value
-    found = []
+    findings = []
     if problem := _version_problem(fields):
         if "apiVersion" in fields:
             place = root.place_of("apiVersion")
@@ -253,11 +253,11 @@ def _header(document: Document, name: str) -> list[Diagnostic]:
         else:
             return []
         code, message, hint = problem
-        found.append(Diagnostic(code, message, Span(name, *place), hint=hint))
+        findings.append(Diagnostic(code, message, Span(name, *place), hint=hint))
     if fields.get("apiVersion", API_VERSION) == API_VERSION and (problem := _kind_problem(fields)):
         code, message, hint = problem
-        found.append(Diagnostic(code, message, Span(name, *root.place_of("kind")), hint=hint))
-    return found
+        findings.append(Diagnostic(code, message, Span(name, *root.place_of("kind")), hint=hint))
+    return findings
 
 
 def _version_problem(fields: Mapping[str, Any]) -> tuple[str, str, str] | None:
@@ -284,7 +284,7 @@ def _kind_problem(fields: Mapping[str, Any]) -> tuple[str, str, str] | None:
         return codes.KIND, "kind must be text", "write kind: Policy, or leave it out"
     if kind in KINDS:
         return None
-    known = {each.lower(): each for each in KINDS}
+    known = {name.lower(): name for name in KINDS}
     meant = closest(kind, known)
     message = f"unknown kind {quoted(kind)}"
     hint = f"there are {' and '.join(KINDS)}; without a kind it is a {DEFAULT_KIND}"
@@ -310,7 +310,7 @@ def _declared_twice(scope: str, first: Span, span: Span) -> Diagnostic:
 
 
 def _places(root: Node) -> dict[str, Place]:
-    """Places by dotted path. A limit's name may hold dots: its own places come first then."""
+    """Return places by dotted path. If a name with dots looks like a path, the name wins."""
     at = {"": root.place}
     pending = [("", root)]
     while pending:

@@ -1,4 +1,4 @@
-"""Plain words for what pydantic says of a document, at the place that it says it of."""
+"""Findings from pydantic's errors: plain messages, at places in the file."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ _EXAMPLES: Final = {
     "effective": "write effective: {limits: {<name>: {rate: 100/s}}}",
     "expect": "write expect: {allowed: 600, limit: spike}",
     "limits": "write limits: {<name>: {rate: 100/s}}",
-    "name": "write what is tested",
+    "name": "write a name that says what is tested",
     "per": "write one attribute or a list of them, like [tenant, route]",
-    "scope": "write whose traffic it is, like scope: /payments",
+    "scope": "write the scope, like scope: /payments",
     "steps": "write a list: [{scope: /payments, times: 200, expect: {allowed: 100}}]",
     "trusted_proxies": "write a list of networks, like [10.0.0.0/8]",
     "unset": "write a list of limits, like [nightly]",
 }
 
 _MISSING: Final = {
-    "match": "write which requests it is for, like match: {tier: gold}",
-    "limits": "write what holds for them, like limits: {<name>: {rate: 400/s}}",
-    "reason": "write why, for those who read it later",
-    "until": "write when it is over, like until: 2026-11-30T00:00+01:00",
+    "match": "write the requests that it is for, like match: {tier: gold}",
+    "limits": "write the limits for them, like limits: {<name>: {rate: 400/s}}",
+    "reason": "write the reason, for people who read it later",
+    "until": "write when it ends, like until: 2026-11-30T00:00+01:00",
 }
 
 _Words = tuple[str, str, str]
@@ -61,14 +61,14 @@ _Words = tuple[str, str, str]
 def explain_errors(
     error: ValidationError, model: type[BaseModel], root: Node, file: str
 ) -> Iterator[Diagnostic]:
-    """A finding for each of pydantic's errors, except of values that were refused already.
+    """Yield a finding for each of pydantic's errors, except for values that were refused before.
 
-    ``model`` is that of the whole document.
+    ``model`` is the model of the whole document.
     """
     for detail in error.errors(include_url=False):
         node, place = _locate(root, detail)
         if detail["type"] == "too_short" and detail["input"]:
-            continue  # it is as if empty because its items have errors, which are told
+            continue  # only its items have errors, and those are reported
         if node is None or node.value is not BROKEN:
             code, message, hint = _words(detail, model)
             yield Diagnostic(code, message, Span(file, *place), hint=hint)
@@ -81,15 +81,15 @@ def _words(detail: ErrorDetails, document: type[BaseModel]) -> _Words:
 
 
 def closest(word: str, known: Collection[str]) -> str | None:
-    """The known word that was probably meant."""
-    if len(word) > 64:  # nobody misspells that long, and comparing costs its square
+    """Return the known word that was probably meant, or None."""
+    if len(word) > 64:  # too long for a misspelt name, and comparing takes quadratic time
         return None
-    found = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return found[0] if found else None
+    matches = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    return matches[0] if matches else None
 
 
 def _locate(root: Node, detail: ErrorDetails) -> tuple[Node | None, Place]:
-    """The value that an error is about and where to point; no value where the key is wrong."""
+    """Return the value that an error is about, None for an error in a key, and its place."""
     node, parent, key = root, root, ""
     for part in detail["loc"]:
         child = node.children.get(part)
@@ -116,13 +116,13 @@ def _kind(value: object) -> str:
 
 
 def _of(detail: ErrorDetails) -> str:
-    """The subject of a message: the field, or an item of it."""
+    """Return the subject of a message: the field, or an item of it."""
     field = _field(detail)
     return f"an item of {field}" if isinstance(detail["loc"][-1], int) else field
 
 
 def _unknown(detail: ErrorDetails, model: type[BaseModel]) -> _Words:
-    """A field that ``model`` does not have."""
+    """Return the words for a field that ``model`` does not have."""
     name = str(detail["loc"][-1])
     message = f"unknown field {quoted(name)}"
     if "limits" in model.model_fields and name in LimitFields.model_fields:
@@ -201,13 +201,13 @@ def _mapping(detail: ErrorDetails) -> _Words:
 
 
 def _example(detail: ErrorDetails) -> str | None:
-    """What to write at the place of an error, or in the part that holds it."""
+    """Return an example for the place of an error, or for the part that contains it."""
     parts = [part for part in reversed(detail["loc"]) if part in _EXAMPLES]
     return _EXAMPLES[str(parts[0])] if parts else None
 
 
 def _what(value: object) -> str:
-    """The kind of a value, with the value where that is short."""
+    """Return the kind of a value, or the value itself if it is short."""
     if isinstance(value, str):
         return f"the text {quoted(value)}"
     if isinstance(value, bool):
@@ -238,9 +238,9 @@ def _too_big(detail: ErrorDetails) -> _Words:
 
 
 def _too_long(detail: ErrorDetails) -> _Words:
-    most, size = detail["ctx"]["max_length"], len(detail["input"])
+    maximum, size = detail["ctx"]["max_length"], len(detail["input"])
     unit = "characters" if detail["type"] == "string_too_long" else "items"
-    message = f"{_of(detail)} holds {size} {unit}; at most {most} are allowed"
+    message = f"{_of(detail)} holds {size} {unit}; at most {maximum} are allowed"
     return codes.RANGE, message, "shorten it"
 
 
@@ -256,7 +256,7 @@ def _ordinal(detail: ErrorDetails) -> _Words:
 
 
 def _own(code: str, hint: str) -> Callable[[ErrorDetails], _Words]:
-    """The reason is in our own words already: what comes after the colon is the hint."""
+    """Return an explanation for errors with our own text: the part after the colon is the hint."""
 
     def explain(detail: ErrorDetails) -> _Words:
         reason = str(detail["msg"])
@@ -269,7 +269,7 @@ def _own(code: str, hint: str) -> Callable[[ErrorDetails], _Words]:
 
 
 def _written(code: str, hint: str) -> Callable[[ErrorDetails], _Words]:
-    """Of a value that is text of a form of its own."""
+    """Return an explanation for a value that must be text in a special form."""
 
     def explain(detail: ErrorDetails) -> _Words:
         value = detail["input"]

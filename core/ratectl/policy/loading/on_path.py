@@ -1,9 +1,8 @@
-"""Reading only the documents that can concern one scope, out of a large tree.
+"""Loading only those documents of a large tree that can matter for one scope.
 
-What holds at a scope is said by the documents of the scope and its ancestors, a handful of
-thousands. Parsing all of them takes seconds, looking at their bytes a few milliseconds. A document
-is left out only where its text proves that it declares another scope; whatever is written in an
-unusual way is read.
+Only the documents of a scope and its ancestors matter for it: a few of thousands. To parse all
+documents takes seconds; to look at their bytes takes milliseconds. A document is left out only if
+its text proves that it declares another scope; a document in any unusual form is parsed.
 """
 
 from __future__ import annotations
@@ -27,26 +26,26 @@ if TYPE_CHECKING:
 __all__ = ["load_on_path"]
 
 _DOCUMENT: Final = re.compile(rb"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
-"""Where a document begins: at the start of a line this can be nothing else."""
+"""Start of a document: at the start of a line this can be nothing else."""
 
 _DECLARED: Final = re.compile(
     rb"^scope: +([\"']?)(/[A-Za-z0-9._/-]*)\1(?:[ \t]+#[^\r\n]*)?[ \t]*\r?$", re.MULTILINE
 )
 _OTHER_LINE_ENDS: Final = re.compile(rb"\r(?!\n)|\xc2\x85|\xe2\x80[\xa8\xa9]")
-"""Line ends for YAML, but not here: leaving lines out would move the places of others."""
+"""Line ends of YAML that are not counted here: blanked documents would move other places."""
 
 
 def load_on_path(
     paths: Sequence[str | os.PathLike[str]], scope: str, *, stdin: bytes | None = None
 ) -> Loaded | None:
-    """The documents at ``paths`` that may declare ``scope`` or one above it.
+    """Load the documents at ``paths`` that may declare ``scope`` or a scope above it.
 
-    In a valid tree they say all there is to know of ``scope``. None where something cannot be read,
-    or nothing declares any of these scopes: only reading everything can tell what to say then.
+    In a valid tree only these matter for ``scope``. Return None if a file cannot be read, or if no
+    document declares any of these scopes: then the whole tree must be loaded for the findings.
 
     :raises UsageError: no path at all, or ``-`` without ``stdin``.
     """
-    wanted = {each.encode() for each in ancestry(scope)}
+    wanted = {ancestor.encode() for ancestor in ancestry(scope)}
     sources = find_sources(paths, stdin)
     kept: dict[str, bytes] = {}
     for name, data in sources.read_all():
@@ -61,7 +60,7 @@ def load_on_path(
 
 
 def _relevant(data: bytes, wanted: AbstractSet[bytes]) -> bytes | None:
-    """The file with every document blanked that says nothing of these scopes; None if all are."""
+    """Return the file with documents of other scopes blanked; None if all are."""
     if b"---" not in data:  # most files hold one document
         return data if _may_declare(data, wanted) else None
     starts = [match.start() for match in _DOCUMENT.finditer(data)]
@@ -79,7 +78,7 @@ def _relevant(data: bytes, wanted: AbstractSet[bytes]) -> bytes | None:
 
 
 def _may_declare(document: bytes, wanted: AbstractSet[bytes]) -> bool:
-    """False only where the one key ``scope`` that the text can hold has another value."""
+    """Return False only if the text has one key ``scope``, with another value."""
     if b"\\" in document:  # escapes can write any key
         return True
     times = document.count(b"scope")

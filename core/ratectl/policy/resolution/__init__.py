@@ -1,1 +1,1 @@
-"""Resolve what holds at a scope: inheritance, overrides, exceptions and caps."""
+"""Resolution of the policy in force at a scope: inheritance, overrides, exceptions and caps."""

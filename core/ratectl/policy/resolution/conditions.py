@@ -1,8 +1,8 @@
-"""Places: for each declared scope, the conditions and exceptions along its path.
+"""Conditions: the overrides and exceptions along the path of each declared scope.
 
-A *condition* is what a request may satisfy or not: an override, or an exception in force that has
-a ``match``. Conditions are numbered along the path, so those of a scope begin with those of the
-scope above it, and a set of them is an integer with these bits.
+A *condition* is an override, or an exception in force with a ``match``: a request satisfies it or
+not. Conditions are numbered along the path, so the conditions of a scope begin with those of its
+parent. A set of conditions is an integer with the bits of their numbers.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from ratectl.policy.language.model import Exemption, Override, Policy, PolicyTree
 
 __all__ = [
-    "NOWHERE",
+    "NO_CONDITIONS",
     "Condition",
     "Conditions",
     "Index",
-    "Place",
-    "Places",
+    "PathConditions",
+    "TreeConditions",
     "bits",
     "override_name",
     "override_ref",
@@ -37,17 +37,17 @@ __all__ = [
 
 
 def override_ref(scope: str, name: str) -> str:
-    """How explanations and usage name an override."""
+    """Return the name of an override in explanations and usage: ``gold@/payments``."""
     return f"{name}@{scope}"
 
 
 def override_name(ref: str) -> str:
-    """The name of an override, from its ref: names have no @."""
+    """Return the name of an override from its ref; names have no @."""
     return ref.partition("@")[0]
 
 
 def bits(mask: int) -> Iterator[int]:
-    """The positions of a set of conditions, in order."""
+    """Yield the positions of a set of conditions, in order."""
     while mask:
         lowest = mask & -mask
         yield lowest.bit_length() - 1
@@ -56,30 +56,32 @@ def bits(mask: int) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A bit of the requests that one override or exception is for."""
+    """Condition of one override or exception: the requests and limits that it is for."""
 
     match: Mapping[str, Matcher]
     via: Via
     limits: frozenset[str]
-    """Names of the limits that it touches."""
+    """Names of the limits that it sets."""
     budgets: frozenset[str] = frozenset()
-    """Names of the budgets of its own scope that it touches."""
+    """Names of the budgets of its own scope that it sets."""
 
 
 class Index:
-    """Conditions by attribute: which of them a value leaves possible."""
+    """Index of conditions by attribute: finds those that a value does not rule out."""
 
     def __init__(self, conditions: Sequence[Condition]) -> None:
-        self.attributes = tuple(dict.fromkeys(name for each in conditions for name in each.match))
-        self._silent: dict[str, int] = dict.fromkeys(self.attributes, 0)
-        """Conditions that do not mention the attribute: no value rules them out."""
+        self.attributes = tuple(
+            dict.fromkeys(name for condition in conditions for name in condition.match)
+        )
+        self._unaffected: dict[str, int] = dict.fromkeys(self.attributes, 0)
+        """Conditions without a matcher on the attribute: no value rules them out."""
         self._exact: dict[str, dict[str, int]] = {name: {} for name in self.attributes}
         self._other: dict[str, list[tuple[int, Matcher]]] = {name: [] for name in self.attributes}
         for position, condition in enumerate(paced(conditions)):
             for name in self.attributes:
                 matcher = condition.match.get(name)
                 if matcher is None:
-                    self._silent[name] |= 1 << position
+                    self._unaffected[name] |= 1 << position
                 elif matcher.exact is None:
                     self._other[name].append((1 << position, matcher))
                 else:
@@ -88,8 +90,8 @@ class Index:
                         exact[value] = exact.get(value, 0) | 1 << position
 
     def possible(self, name: str, value: str | None) -> int:
-        """The conditions that this value of the attribute does not rule out."""
-        bits = self._silent[name]
+        """Return the conditions that this value of the attribute does not rule out."""
+        bits = self._unaffected[name]
         if value is not None:
             bits |= self._exact[name].get(value, 0)
         for bit, matcher in self._other[name]:
@@ -99,24 +101,24 @@ class Index:
 
 
 class Conditions(tuple[Condition, ...]):
-    """Conditions in their order; scopes that add none share those of the scope above."""
+    """Conditions in order; a scope that adds none shares the tuple of its parent."""
 
     @cached_property
     def by_attribute(self) -> Index:
-        """These by attribute."""
+        """Index of these conditions by attribute."""
         return Index(self)
 
     @cached_property
     def by_limit(self) -> dict[str, list[int]]:
-        """For the name of each limit that any of them touches, the positions of those that do."""
-        found: dict[str, list[int]] = {}
+        """Positions of the conditions that set each limit, by its name."""
+        positions: dict[str, list[int]] = {}
         for position, condition in enumerate(paced(self)):
             for name in sorted(condition.limits):
-                found.setdefault(name, []).append(position)
-        return found
+                positions.setdefault(name, []).append(position)
+        return positions
 
     def holding(self, attributes: Mapping[str, str]) -> int:
-        """Those that hold for a request."""
+        """Return the set of conditions that hold for a request."""
         mask = (1 << len(self)) - 1
         for name in self.by_attribute.attributes:
             mask &= self.by_attribute.possible(name, attributes.get(name))
@@ -127,43 +129,45 @@ _NONE: Final = Conditions()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What of a scope's path depends on requests and time."""
+class PathConditions:
+    """Conditions, overrides and exceptions along the path of one scope, at one time."""
 
     conditions: Conditions = _NONE
     inherited: int = 0
-    """The conditions of the scope above."""
+    """Set of the conditions of the parent."""
     overrides: tuple[tuple[Override, Via], ...] = ()
-    """Those of the scope's own document."""
+    """Overrides of the document of the scope itself."""
     exceptions: tuple[tuple[Exemption, Via], ...] = ()
-    """Those in force at or above the scope, from ``/`` down."""
+    """Exceptions in force at or above the scope, from ``/`` down."""
     amended: frozenset[str] = frozenset()
-    """Names of the limits that an exception here speaks of."""
+    """Names of the limits that an exception at or above the scope sets."""
 
     def own(self, matched: int) -> Iterator[tuple[Override, Via]]:
-        """The scope's own overrides that hold."""
-        # By its bits: of thousands of overrides a request satisfies few.
+        """Yield the overrides of the scope itself that hold."""
+        # Only the set bits are visited: a request satisfies few of thousands of overrides.
         held = matched >> self.inherited.bit_length() & (1 << len(self.overrides)) - 1
         for position in bits(held):
             yield self.overrides[position]
 
     def in_force(self, matched: int) -> Iterator[tuple[Exemption, Via]]:
-        """The exceptions that hold."""
+        """Yield the exceptions that hold."""
         for exception, via in self.exceptions:
             if via.bit is None or matched >> via.bit & 1:
                 yield exception, via
 
 
-NOWHERE: Final = Place()
+NO_CONDITIONS: Final = PathConditions()
 
 
-class Places:
-    """The place of each scope of a tree at one time.
+class TreeConditions:
+    """Conditions of every scope of a tree, at one time.
 
-    ``bare`` has those of the same policies without exceptions, where they are known already.
+    ``bare`` has the conditions of the same policies without exceptions, if they are known.
     """
 
-    def __init__(self, tree: PolicyTree, now_ns: int | None, bare: Places | None = None) -> None:
+    def __init__(
+        self, tree: PolicyTree, now_ns: int | None, bare: TreeConditions | None = None
+    ) -> None:
         self._bare = bare
         self._policies = tree.policies
         self._exceptions: dict[str, list[tuple[int, Exemption]]] = defaultdict(list)
@@ -171,38 +175,38 @@ class Places:
             for position, exception in enumerate(tree.exceptions):
                 if exception.active(now_ns):
                     self._exceptions[exception.scope].append((position, exception))
-        self._known: dict[str, Place] = {}
+        self._known: dict[str, PathConditions] = {}
         self.any = bool(self._exceptions) or any(
             policy.overrides for policy in paced(tree.policies.values())
         )
-        """Whether any scope has any condition or exception."""
+        """True if any scope has a condition or an exception."""
 
     @property
     def workings(self) -> tuple[Mapping[Any, object], ...]:
-        """What it remembers."""
+        """Containers that this object fills, for ``Kept``."""
         return (self._known,)
 
-    def at(self, scope: str) -> Place:
-        """The place of ``scope``; an undeclared one has that of its nearest declared ancestor."""
+    def at(self, scope: str) -> PathConditions:
+        """Return the conditions of ``scope``, or of its nearest declared ancestor."""
         if not self.any:
-            return NOWHERE
+            return NO_CONDITIONS
         known = self._known.get(scope)
         if known is not None:
             return known
         up = parent(scope)
-        above = NOWHERE if up is None else self.at(up)
+        above = NO_CONDITIONS if up is None else self.at(up)
         policy = self._policies.get(scope)
         if policy is None:
             return above
-        place = self._bare.at(scope) if self._bare and not above.exceptions else None
-        if place is None:
-            place = _overridden(above, policy)
-        place = self._known[scope] = _excepted(place, self._exceptions.get(scope, []))
-        return place
+        path = self._bare.at(scope) if self._bare and not above.exceptions else None
+        if path is None:
+            path = _overridden(above, policy)
+        path = self._known[scope] = _excepted(path, self._exceptions.get(scope, []))
+        return path
 
 
-def _overridden(above: Place, policy: Policy) -> Place:
-    """The place of a scope below another, as far as its policy goes."""
+def _overridden(above: PathConditions, policy: Policy) -> PathConditions:
+    """Return the conditions of a scope with those of its policy added to those above."""
     conditions = list(above.conditions)
     overrides = []
     for position, override in enumerate(paced(policy.overrides)):
@@ -211,7 +215,7 @@ def _overridden(above: Place, policy: Policy) -> Place:
         conditions.append(Condition(override.match, via, frozenset(override.limits)))
         overrides.append((override, via))
     count = len(above.conditions)
-    return Place(
+    return PathConditions(
         Conditions(conditions) if overrides else above.conditions,
         (1 << count) - 1,
         tuple(overrides),
@@ -220,13 +224,13 @@ def _overridden(above: Place, policy: Policy) -> Place:
     )
 
 
-def _excepted(place: Place, active: list[tuple[int, Exemption]]) -> Place:
-    """The same place with the exceptions of its own scope that are in force."""
+def _excepted(path: PathConditions, active: list[tuple[int, Exemption]]) -> PathConditions:
+    """Return the conditions of a scope with the active exceptions of that scope added."""
     if not active:
-        return place
-    conditions = list(place.conditions)
+        return path
+    conditions = list(path.conditions)
     exceptions = []
-    taken = {each.via.ref for each in conditions}
+    taken = {condition.via.ref for condition in conditions}
     for position, exception in active:
         bit = len(conditions) if exception.match else None
         ref = exception.ref if exception.ref not in taken else f"{exception.ref} #{position}"
@@ -236,10 +240,10 @@ def _excepted(place: Place, active: list[tuple[int, Exemption]]) -> Place:
             conditions.append(Condition(exception.match, via, *named))
             taken.add(ref)
         exceptions.append((exception, via))
-    return Place(
-        Conditions(conditions) if len(conditions) > len(place.conditions) else place.conditions,
-        place.inherited,
-        place.overrides,
-        (*place.exceptions, *exceptions),
-        place.amended.union(*(exception.limits for exception, _ in exceptions)),
+    return PathConditions(
+        Conditions(conditions) if len(conditions) > len(path.conditions) else path.conditions,
+        path.inherited,
+        path.overrides,
+        (*path.exceptions, *exceptions),
+        path.amended.union(*(exception.limits for exception, _ in exceptions)),
     )

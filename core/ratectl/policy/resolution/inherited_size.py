@@ -1,7 +1,7 @@
-"""How large a tree is when what scopes inherit is written out: bounded before it is resolved.
+"""Bound on the size of a tree with all inherited limits written out; checked before resolution.
 
-A few kilobytes can say thousands of limits at ``/`` and declare thousands of scopes below, each of
-which inherits them all.
+A few kilobytes can declare thousands of limits at ``/`` and thousands of scopes below, each of
+which inherits all of the limits.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 __all__ = ["MAX_IN_FORCE", "too_much_inherited"]
 
 MAX_IN_FORCE: Final = 2_000_000
-"""Limits and budgets in force, added up over all declared scopes: 10,000 scopes of 200 each."""
+"""Maximum sum of limits and budgets in force over all declared scopes: 10,000 scopes × 200."""
 
 
 def too_much_inherited(tree: PolicyTree) -> tuple[str, str] | None:
-    """The scope with which the bound is passed and what to say of it; None where all is well.
+    """Return the scope that exceeds the bound and a message; None if the tree is within it.
 
-    A limit that a scope unsets counts all the same.
+    Limits that a scope unsets are counted too.
     """
     total = 0
     excepted: dict[str, set[str]] = {}
     for exception in tree.exceptions:
         excepted.setdefault(exception.scope, set()).update(exception.limits)
     path: list[tuple[Policy, set[str]]] = []
-    names: dict[str, int] = {}  # limits of the path, by how many of its documents name them
+    names: dict[str, int] = {}  # limit on the path → number of documents there that name it
     budgets = 0
     for scope in paced(_in_order(tree)):
         while path and not f"{scope}/".startswith(f"{path[-1][0].scope.rstrip('/')}/"):
@@ -53,8 +53,8 @@ def too_much_inherited(tree: PolicyTree) -> tuple[str, str] | None:
 
 
 def _in_order(tree: PolicyTree) -> list[str]:
-    """Scopes by their segments: each is followed by all that are below it."""
-    # No character of a scope comes before NUL, and texts are compared much faster than lists.
+    """Return scopes in the order of their segments: all scopes below one follow it."""
+    # NUL sorts before every character of a scope, and texts compare much faster than lists.
     keys = [scope.replace("/", "\0") for scope in paced(tree.policies)]
     keys.sort()
     breathe()

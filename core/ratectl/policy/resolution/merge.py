@@ -1,11 +1,12 @@
-"""The merges of resolution: limits by field, caps by tightness; values remember what they beat."""
+"""Merges of resolution: limits field by field, caps by tightness; values keep what they beat."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ratectl.policy.resolution.effective_limit import FIELDS, Setting, Via
+from ratectl.policy.resolution.algorithms.registry import ALGORITHMS
+from ratectl.policy.resolution.effective_limit import Setting, Via
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,49 +23,52 @@ __all__ = [
 ]
 
 Fields = Mapping[str, Setting]
-"""What was said of one limit or cap, by field."""
+"""Settings of one limit or cap, by field."""
 
 Named = Mapping[str, Fields]
-"""The same by the name of the limit."""
+"""Settings of limits or caps, by the name of the limit."""
 
 
 def merge_limits(above: Named, policy: Policy) -> dict[str, Fields]:
-    """What a document's ``unset`` and ``limits`` make of what it inherits."""
+    """Return the inherited limits after ``unset`` and ``limits`` of a document are applied."""
     merged = dict(above)
     for name in policy.unset:
         merged.pop(name, None)
-    for name, said in policy.limits.items():
-        merged[name] = merge_fields(merged.get(name), said, policy.scope)
+    for name, declared in policy.limits.items():
+        merged[name] = merge_fields(merged.get(name), declared, policy.scope)
     return merged
 
 
 def merge_further(
-    above: Named, further: Iterable[tuple[Override | Exemption, Via]]
+    limits: Named, further: Iterable[tuple[Override | Exemption, Via]]
 ) -> dict[str, Fields]:
-    """What a document's matching overrides make of its limits, or the exceptions in force."""
-    merged = dict(above)
-    for each, via in further:
-        for name, said in each.limits.items():
-            merged[name] = merge_fields(merged.get(name), said, via.scope, via)
+    """Return limits after overrides or exceptions are applied, in their order."""
+    merged = dict(limits)
+    for document, via in further:
+        for name, declared in document.limits.items():
+            merged[name] = merge_fields(merged.get(name), declared, via.scope, via)
     return merged
 
 
 def merge_fields(
-    inherited: Fields | None, said: LimitFields, scope: str, via: Via | None = None
+    inherited: Fields | None, declared: LimitFields, scope: str, via: Via | None = None
 ) -> dict[str, Setting]:
-    """One limit: what is said now beats what was said before, field by field."""
+    """Return one limit with declared fields over inherited ones.
+
+    A declared ``algorithm`` drops the inherited fields that it lacks.
+    """
     merged: dict[str, Setting] = dict(inherited) if inherited else {}
-    if said.algorithm is not None and inherited:
-        has = FIELDS[said.algorithm]
-        merged = {name: setting for name, setting in merged.items() if name in has}
-    for name, value in said.__dict__.items():
+    if declared.algorithm is not None and inherited:
+        kept = ALGORITHMS[declared.algorithm].fields
+        merged = {name: setting for name, setting in merged.items() if name in kept}
+    for name, value in declared.__dict__.items():
         if value is not None:
             merged[name] = Setting(value, scope, merged.get(name), via)
     return merged
 
 
 def merge_caps(above: Named, policy: Policy) -> dict[str, Fields]:
-    """The tightest of the caps on the path."""
+    """Return the tightest caps on the path, by limit and field."""
     merged = dict(above)
     for name, cap in policy.caps.items():
         merged[name] = _tightest(merged.get(name) or {}, cap, policy.scope)

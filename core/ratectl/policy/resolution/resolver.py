@@ -1,16 +1,14 @@
-"""Resolution: what holds at a scope, and why. A pure function of documents, request and time.
+"""Resolution: the policy in force at a scope, as a pure function of documents, request and time.
 
-The path is walked from ``/`` down. Each document drops what it names in ``unset``, then merges its
-``limits`` field by field, then each of its overrides that matches, in file order; deeper beats
-shallower. After the walk the exceptions in force are merged, and at last caps clip. Every value
-remembers who set it and what it beat, so the same walk serves agents (``compile``), ``validate``
-and ``explain``.
+The path is walked from ``/`` down. Each document removes the limits in its ``unset``, then merges
+its ``limits`` field by field, then each of its overrides that matches, in file order; deeper beats
+shallower. Then the exceptions in force are merged, and finally caps clip. Every value keeps its
+origin and the value that it beat, so the same walk serves agents (``compiler``), ``validate`` and
+``explain``.
 
 Budgets are collected along the path and never merged: each has one bucket, at its own scope.
 
-A request matters only by which *conditions* hold for it: the overrides along the path, and those
-exceptions in force that have a ``match``. They are numbered along the path (``places``), and a set
-of them is an integer with these bits. So a scope's conditions begin with its parent's.
+The result depends on a request only through the *conditions* that hold for it, see ``conditions``.
 """
 
 from __future__ import annotations
@@ -18,8 +16,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.policy.language.scopes import parent
-from ratectl.policy.resolution.conditions import NOWHERE, Place, Places
-from ratectl.policy.resolution.effective_limit import BUILT_IN, Limit, Problem, Setting, finish
+from ratectl.policy.resolution.building import build_limit
+from ratectl.policy.resolution.conditions import NO_CONDITIONS, PathConditions, TreeConditions
+from ratectl.policy.resolution.effective_limit import BUILT_IN, Limit, Problem, Setting
 from ratectl.policy.resolution.merge import merge_caps, merge_fields, merge_further, merge_limits
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ __all__ = ["Resolved", "Resolver", "resolve"]
 
 
 class Resolved(NamedTuple):
-    """Everything that holds at ``scope``, the declared one (see ``Resolver.at``)."""
+    """Policy in force at ``scope``, which is declared (see ``Resolver.at``)."""
 
     scope: str
     on_error: Setting
@@ -42,14 +41,14 @@ class Resolved(NamedTuple):
     fields: Named
     """Merged fields of each limit before exceptions and caps: what deeper scopes inherit."""
     caps: Named
-    """The tightest cap of each limit's ``rate`` and ``burst`` at or above this scope."""
+    """The tightest caps on ``rate`` and ``burst`` of each limit, at or above this scope."""
     budgets: tuple[tuple[str, Limit], ...]
-    """Every budget on the path with the scope whose bucket it is, from ``/`` down."""
+    """Every budget on the path with the scope of its bucket, from ``/`` down."""
     broken_budgets: Mapping[str, Problem]
-    """Budgets of this very scope that cannot be used as they are said, by name."""
+    """Budgets of this scope itself that cannot be used as declared, by name."""
     trusted_proxies: Setting
     matched: int = 0
-    """The conditions that were taken to hold."""
+    """Set of the conditions that were assumed to hold."""
 
 
 _NO_CAP: Final[Fields] = {}
@@ -60,11 +59,10 @@ _NOTHING: Final = Resolved(
 
 
 class Resolver:
-    """Resolves scopes of one tree at one time, remembering each declared scope.
+    """Resolver of the scopes of one tree at one time; it keeps the result of each declared scope.
 
-    ``now_ns`` is the instant whose exceptions are in force, in nanoseconds since 1970; None leaves
-    all exceptions out. ``bare`` is the resolver of the same policies that leaves them all out,
-    where there is one: what it has found serves again.
+    ``now_ns`` is the time in nanoseconds since 1970, for exceptions; None leaves all exceptions
+    out. ``bare``: a resolver of the same policies without exceptions, whose results are reused.
     """
 
     def __init__(
@@ -72,50 +70,51 @@ class Resolver:
     ) -> None:
         self._policies = tree.policies
         self._known: dict[str, Resolved] = {}
-        self.places: Places = Places(tree, now_ns, bare.places if bare else None)
+        self.conditions: TreeConditions = TreeConditions(
+            tree, now_ns, bare.conditions if bare else None
+        )
 
     @property
     def workings(self) -> tuple[Mapping[Any, object], ...]:
-        """What it remembers and was made of, to be let go piece by piece (see ``pacing``)."""
-        return self._policies, self._known, *self.places.workings
+        """Containers of its input and results, for ``Kept`` to free in slices."""
+        return self._policies, self._known, *self.conditions.workings
 
     def at(self, scope: str) -> Resolved | None:
-        """What holds at ``scope`` for requests that satisfy no condition: its own document's, or
-        the nearest declared ancestor's.
+        """Resolve ``scope``, or its nearest declared ancestor, for requests that meet no condition.
 
-        None where no policy covers it.
+        Return None if no policy covers the scope.
         """
-        found = self._known.get(scope)
-        if found is not None:
-            return found
+        resolved = self._known.get(scope)
+        if resolved is not None:
+            return resolved
         above = parent(scope)
-        found = None if above is None else self.at(above)
+        resolved = None if above is None else self.at(above)
         policy = self._policies.get(scope)
         if policy is not None:
-            found = self._step(found or _NOTHING, policy, 0)
-            self._known[scope] = found
-        return found
+            resolved = self._step(resolved or _NOTHING, policy, 0)
+            self._known[scope] = resolved
+        return resolved
 
     def where(self, scope: str, matched: int) -> Resolved | None:
-        """What holds at ``scope`` where just these conditions do (see ``places``)."""
+        """Resolve ``scope`` for requests that meet exactly these conditions."""
         if not matched:
             return self.at(scope)
         above = parent(scope)
         policy = self._policies.get(scope)
         if policy is None:
             return None if above is None else self.where(above, matched)
-        place = self.places.at(scope)
+        path = self.conditions.at(scope)
         before = None
         if above is not None:
-            before = self.where(above, matched & place.inherited)
+            before = self.where(above, matched & path.inherited)
         return self._step(before or _NOTHING, policy, matched)
 
     def select(self, scope: str, attributes: Mapping[str, str]) -> Resolved | None:
-        """What holds at ``scope`` for requests with these attributes."""
-        return self.where(scope, self.places.at(scope).conditions.holding(attributes))
+        """Resolve ``scope`` for requests with these attributes."""
+        return self.where(scope, self.conditions.at(scope).conditions.holding(attributes))
 
     def enforced(self, scope: str, attributes: Mapping[str, str]) -> Resolved | None:
-        """The same, with limits as agents enforce them where conditions make none together."""
+        """Resolve ``scope`` as agents enforce it: see ``limit`` for unusable combinations."""
         resolved = self.select(scope, attributes)
         if resolved is None or not resolved.problems:
             return resolved
@@ -127,9 +126,9 @@ class Resolver:
         return resolved._replace(limits=limits)
 
     def _step(self, above: Resolved, policy: Policy, matched: int) -> Resolved:
-        """One step of the walk: what ``policy`` makes of what holds above it."""
+        """Return the policy in force at the scope of ``policy``, given the one above."""
         scope = policy.scope
-        place = self.places.at(scope) if self.places.any else NOWHERE
+        path = self.conditions.at(scope) if self.conditions.any else NO_CONDITIONS
         on_error = _inherit(above.on_error, policy.on_error, scope)
         proxies = _inherit(above.trusted_proxies, policy.trusted_proxies, scope)
         caps = merge_caps(above.caps, policy) if policy.caps else above.caps
@@ -137,63 +136,66 @@ class Resolver:
         if policy.limits or policy.unset:
             fields = merge_limits(fields, policy)
         if matched:
-            fields = merge_further(fields, place.own(matched))
+            fields = merge_further(fields, path.own(matched))
         limits, problems = above.limits, above.problems
-        if fields is not above.fields or caps is not above.caps or place.exceptions:
-            limits, problems = self._in_force(above, place, fields, caps, matched)
+        if fields is not above.fields or caps is not above.caps or path.exceptions:
+            limits, problems = self._in_force(above, path, fields, caps, matched)
         budgets, broken = above.budgets, _NO_PROBLEMS
         if policy.budgets:
-            own, broken = _own_budgets(policy, place, matched)
+            own, broken = _own_budgets(policy, path, matched)
             budgets = (*budgets, *own)
         return Resolved(
             scope, on_error, limits, problems, fields, caps, budgets, broken, proxies, matched
         )
 
     def _in_force(
-        self, above: Resolved, place: Place, fields: Named, caps: Named, matched: int
+        self, above: Resolved, path: PathConditions, fields: Named, caps: Named, matched: int
     ) -> tuple[dict[str, Limit], dict[str, Problem]]:
-        """Finish each limit, reusing what is exactly as it was above."""
+        """Finish each limit; a limit that is unchanged from above is reused."""
         limits: dict[str, Limit] = {}
         problems: dict[str, Problem] = {}
         amended = fields
-        if place.exceptions:
-            amended = merge_further(fields, place.in_force(matched))
-        for name, said in amended.items():
+        if path.exceptions:
+            amended = merge_further(fields, path.in_force(matched))
+        for name, settings in amended.items():
             cap = caps.get(name, _NO_CAP)
             finished: Limit | Problem | None = None
             if (
-                said is above.fields.get(name)
-                and said is fields.get(name)
+                settings is above.fields.get(name)
+                and settings is fields.get(name)
                 and cap is above.caps.get(name, _NO_CAP)
-                and name not in place.amended
+                and name not in path.amended
             ):
                 finished = above.limits.get(name)
             if finished is None:
-                finished = finish(name, said, cap, conditional=bool(matched))
+                finished = build_limit(name, settings, cap, conditional=bool(matched))
             if isinstance(finished, Problem):
                 problems[name] = finished
-                finished = self._without(name, said, fields, cap)
+                finished = self._without_exceptions(name, settings, fields, cap)
             if finished is not None:
                 limits[name] = finished
         return limits, problems
 
-    def _without(self, name: str, amended: Fields, fields: Named, cap: Fields) -> Limit | None:
-        """A limit that an exception makes unusable goes on as if that were not there."""
-        said = fields.get(name)
-        finished = None if said is None or said is amended else finish(name, said, cap)
+    def _without_exceptions(
+        self, name: str, amended: Fields, fields: Named, cap: Fields
+    ) -> Limit | None:
+        """Return a limit that exceptions make unusable as it is without them."""
+        settings = fields.get(name)
+        unchanged = settings is None or settings is amended
+        finished = None if unchanged or settings is None else build_limit(name, settings, cap)
         return finished if isinstance(finished, Limit) else None
 
     def limit(self, scope: str, name: str, matched: int) -> Limit | None:
-        """One limit where just these conditions hold, for agents: never a problem.
+        """Return one limit for requests that meet exactly these conditions, for agents.
 
-        Where the fields that come together make no limit (``validate`` finds that for pairs of
-        overrides), the last of the conditions is disregarded, and so on.
+        If the merged fields make no usable limit (``validate`` reports that for pairs of
+        overrides), the last condition is ignored, then the one before, and so on.
         """
         while True:
             resolved = self.where(scope, matched)
-            found = resolved.limits.get(name) if resolved else None
-            if found is not None or resolved is None or name not in resolved.problems:
-                return found
+            limit = resolved.limits.get(name) if resolved else None
+            if limit is not None or resolved is None or name not in resolved.problems:
+                return limit
             matched &= ~(1 << matched.bit_length() - 1) if matched else 0
             if not matched:
                 base = self.at(scope)
@@ -206,32 +208,32 @@ def resolve(
     attributes: Mapping[str, str] | None = None,
     now_ns: int | None = None,
 ) -> Resolved | None:
-    """What holds at ``scope`` in ``tree`` for a request; None where no policy covers it."""
+    """Resolve ``scope`` in ``tree`` for a request; None if no policy covers the scope."""
     return Resolver(tree, now_ns).select(scope, attributes or {})
 
 
-def _inherit(above: Setting, said: object, scope: str) -> Setting:
-    """A setting of the scope itself; what is built in was beaten by nobody."""
-    if said is None:
+def _inherit(above: Setting, declared: object, scope: str) -> Setting:
+    """Return the declared setting of a scope, or the one above; it does not beat a built-in one."""
+    if declared is None:
         return above
-    return Setting(said, scope, above if above.scope else None)
+    return Setting(declared, scope, above if above.scope else None)
 
 
 def _own_budgets(
-    policy: Policy, place: Place, matched: int
+    policy: Policy, path: PathConditions, matched: int
 ) -> tuple[list[tuple[str, Limit]], dict[str, Problem]]:
-    found: list[tuple[str, Limit]] = []
+    budgets: list[tuple[str, Limit]] = []
     broken: dict[str, Problem] = {}
-    for name, said in policy.budgets.items():
-        own = fields = merge_fields(None, said, policy.scope)
-        for exception, via in place.in_force(matched):
+    for name, declared in policy.budgets.items():
+        own = fields = merge_fields(None, declared, policy.scope)
+        for exception, via in path.in_force(matched):
             if exception.scope == policy.scope and name in exception.budgets:
                 fields = merge_fields(fields, exception.budgets[name], policy.scope, via)
-        budget = finish(name, fields, {}, budget=True)
+        budget = build_limit(name, fields, {}, budget=True)
         if isinstance(budget, Problem):
             broken[name] = budget
-            if fields is not own:  # as for limits: as if the exceptions were not there
-                budget = finish(name, own, {}, budget=True)
+            if fields is not own:  # ignore the exceptions, as for limits
+                budget = build_limit(name, own, {}, budget=True)
         if isinstance(budget, Limit):
-            found.append((policy.scope, budget))
-    return found, broken
+            budgets.append((policy.scope, budget))
+    return budgets, broken

@@ -1,4 +1,4 @@
-"""A page for each code of ``codes.CODES``: what it means, why it matters, wrong and right.
+"""Pages about the codes of ``codes.CODES``: meaning, reason, a wrong and a right example.
 
 A page is ``<code>.md`` beside this file::
 
@@ -8,12 +8,12 @@ A page is ``<code>.md`` beside this file::
 
     Why it matters.
 
-    ## Wrong        optional: some findings are not about text that could be shown
+    ## Wrong        optional: some findings cannot be shown as text
     ```yaml …
     ## Right
     ```yaml …
 
-Its title is the code's line in ``codes``. A test runs every example.
+The title is in ``codes``. A test runs every example.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ _FENCE: Final = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class RulePage:
-    """What there is to know about one code."""
+    """Page about one code."""
 
     code: str
     title: str
     meaning: str
     why: str
     wrong: str
-    """Markdown: an example of it, or the words that stand for one."""
+    """Markdown: an example, or a description of one."""
     right: str
 
     @property
     def bad(self) -> str | None:
-        """The policy that has this finding and no other; None where none can be shown."""
+        """Policy that has this finding and no other; None if none can be shown."""
         return _example(self.wrong)
 
     @property
     def good(self) -> str | None:
-        """The same policy, mended."""
+        """The policy without the finding; None if none can be shown."""
         return _example(self.right)
 
     @property
@@ -64,43 +64,43 @@ class RulePage:
 
     @property
     def text(self) -> str:
-        """The whole page without Markdown, but for its title."""
+        """The whole page without Markdown and without the title."""
         parts = [self.meaning, self.why]
         parts += [f"{name}:\n\n{_unfenced(text)}" for name, text in self.examples if text]
         return "\n\n".join(parts) + "\n"
 
     @property
     def examples(self) -> tuple[tuple[str, str], ...]:
-        """The two last sections and what they are called."""
+        """Titles and texts of the last two sections."""
         return (("Wrong", self.wrong), ("Right", self.right))
 
 
 def family(code: str) -> str:
-    """What kind of finding it is: ``syntax``, ``semantics``, ``lint`` or ``tests``."""
+    """Return the kind of finding: ``syntax``, ``semantics``, ``lint``, ``tests`` or ``sets``."""
     return _FAMILIES.get(code[2:3], "other")
 
 
 def page_codes() -> tuple[str, ...]:
-    """The codes that have a page, whether they are known or not."""
+    """Return the codes that have a page, known or not."""
     names = [entry.name for entry in resources.files(__name__).iterdir()]
     return tuple(sorted(name.removesuffix(".md") for name in names if name.endswith(".md")))
 
 
 def page(code: str) -> RulePage | None:
-    """The page of a code; None where it has none."""
+    """Return the page of a code; None if it has none."""
     file = resources.files(__name__) / f"{code}.md"
     if code not in CODES or not file.is_file():
         return None
     meaning, *rest = _SECTION.split(file.read_text(encoding="utf-8"))
     sections = dict(zip(rest[::2], rest[1::2], strict=True))
-    said = {name: text.strip() for name, text in sections.items()}
+    texts = {name: text.strip() for name, text in sections.items()}
     return RulePage(
         code,
         CODES[code],
         meaning.strip(),
-        said.get("Why", ""),
-        said.get("Wrong", ""),
-        said.get("Right", ""),
+        texts.get("Why", ""),
+        texts.get("Wrong", ""),
+        texts.get("Right", ""),
     )
 
 
@@ -110,7 +110,7 @@ def _example(section: str) -> str | None:
 
 
 def _unfenced(section: str) -> str:
-    """Fenced text indented instead."""
+    """Return the section with fenced text indented instead."""
 
     def indented(match: re.Match[str]) -> str:
         return "".join(f"  {line}".rstrip() + "\n" for line in match[1].splitlines())

@@ -1,1 +1,1 @@
-"""Check that a policy tree holds together."""
+"""Semantic rules and lint of policy trees."""

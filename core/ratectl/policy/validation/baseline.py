@@ -1,7 +1,7 @@
-"""What stood in an earlier state of the policies, so that a cap may be lowered at once.
+"""Earlier tree to compare with, so that a cap may be lowered at once.
 
-Whoever lowers a cap need not wait for every scope below to follow: agents clip. A value that the
-earlier state says already is therefore no error, only one that is new or changed.
+A cap can be lowered before every scope below follows, because agents clip. Therefore a value above
+a cap is an error only if it is new or changed since the earlier tree.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratectl.policy.language.rates import Rate
+from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, algorithm_name
 from ratectl.policy.resolution.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -20,55 +21,54 @@ __all__ = ["Base"]
 
 
 class Base:
-    """An earlier tree, to ask what it said."""
+    """Earlier tree, to find values that it declares already."""
 
     def __init__(self, tree: PolicyTree) -> None:
         self._policies = tree.policies
         self._resolver = Resolver(tree)
 
-    def said(
+    def declares(
         self,
         policy: Policy,
         name: str,
         field: str,
-        said: LimitFields,
+        limit: LimitFields,
         algorithm: str,
         override: Override | None = None,
     ) -> bool:
-        """Whether the document of this scope, or its override of this name, said the same of its
-        limit, and meant the same.
+        """Return True if the earlier document has the same value in this field of the limit.
 
-        Under another algorithm the same words ask for something else.
+        ``override``: look in the override with this name and match. Under another algorithm the
+        same value means something else, and is not the same.
         """
-        was = self._policies.get(policy.scope)
-        if was is None:
+        earlier = self._policies.get(policy.scope)
+        if earlier is None:
             return False
-        limits: Mapping[str, LimitFields] = was.limits
+        limits: Mapping[str, LimitFields] = earlier.limits
         matched = 0
         if override is not None:
-            limits, matched = self._override(was, override)
+            limits, matched = self._override(earlier, override)
         before = getattr(limits.get(name), field, None)
-        if before is None or not _same(before, getattr(said, field), algorithm):
+        if before is None or not _same(before, getattr(limit, field), algorithm):
             return False
         resolved = self._resolver.where(policy.scope, matched)
         merged = resolved.fields.get(name, {}) if resolved else {}
-        return (merged["algorithm"].value if "algorithm" in merged else "token-bucket") == algorithm
+        return algorithm_name(merged) == algorithm
 
     def _override(
         self, policy: Policy, override: Override
     ) -> tuple[Mapping[str, LimitFields], int]:
-        """What the override of the same name and match said, and its bit."""
-        place = self._resolver.places.at(policy.scope)
-        for each, via in place.overrides:
-            if each.name == override.name and each.match == override.match:
-                return each.limits, 1 << (via.bit or 0)
+        """Return the limits of the override with the same name and match, and its condition bit."""
+        place = self._resolver.conditions.at(policy.scope)
+        for earlier, via in place.overrides:
+            if earlier.name == override.name and earlier.match == override.match:
+                return earlier.limits, 1 << (via.bit or 0)
         return {}, 0
 
 
 def _same(one: object, other: object, algorithm: str) -> bool:
-    """``60/min`` and ``1/s`` are one pace for a bucket, and two promises for a window."""
+    """Return True for equal values: ``60/min`` is ``1/s`` for a token bucket, not for a window."""
     if not isinstance(one, Rate) or not isinstance(other, Rate):
         return one == other
-    if algorithm == "token-bucket" or one.unlimited or other.unlimited:
-        return one.per_second == other.per_second
-    return one.per_second == other.per_second and one.count == other.count
+    rules = ALGORITHMS[algorithm]
+    return rules.noticed_rate(one) == rules.noticed_rate(other)

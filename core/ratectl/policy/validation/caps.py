@@ -1,4 +1,4 @@
-"""What a cap has against a limit, in words: for limits, overrides and exceptions alike."""
+"""Findings about values above a cap, for limits, overrides and exceptions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
 from ratectl.policy.language.rates import Rate
+from ratectl.policy.resolution.algorithms.registry import rules_of
+from ratectl.policy.resolution.fields import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +24,7 @@ __all__ = ["CapFinding", "cap_note", "evasions", "excesses", "nothing_to_cap"]
 
 @dataclass(frozen=True, slots=True)
 class CapFinding:
-    """A finding about one field of a limit, wherever that was written."""
+    """Finding about one field of a limit, without its place in a file."""
 
     code: str
     field: str
@@ -30,31 +32,31 @@ class CapFinding:
     hint: str
     note: str
     lowered: object = None
-    """What agents clip the value to."""
+    """Value that agents clip to."""
 
-    def at(self, span: Span, *, stood: bool = False) -> Diagnostic:
-        """At the place of the value; ``stood``: it was there before the cap."""
+    def at(self, span: Span, *, before_cap: bool = False) -> Diagnostic:
+        """Return the finding at a place; ``before_cap``: the value is older than the cap."""
         message = self.message
-        if stood:
+        if before_cap:
             message += f", which came later: agents clip it to {self.lowered}"
-        severity: Severity = "warning" if stood else "error"
+        severity: Severity = "warning" if before_cap else "error"
         return Diagnostic(self.code, message, span, severity, self.hint, (self.note,))
 
 
 def cap_note(tree: PolicyTree, name: str, cap: Mapping[str, Setting]) -> str:
-    """Where a cap was set."""
+    """Return a note with the places where a cap is set."""
     places = sorted(
-        {str(tree.span(each.scope, f"caps.{name}.{field}")) for field, each in cap.items()}
+        {str(tree.span(setting.scope, f"caps.{name}.{field}")) for field, setting in cap.items()}
     )
     return f"cap set at {' and '.join(places)}"
 
 
 def evasions(
-    tree: PolicyTree, name: str, said: LimitFields, inherited: Fields | None, cap: Fields
+    tree: PolicyTree, name: str, declared: LimitFields, inherited: Fields | None, cap: Fields
 ) -> Iterator[CapFinding]:
-    """A capped limit must not be turned off, nor changed into another one."""
+    """Yield findings about a capped limit that is turned off or changed into another one."""
     note = cap_note(tree, name, cap)
-    if said.mode == "off":
+    if declared.mode == "off":
         yield CapFinding(
             codes.CAP_EVADED,
             "mode",
@@ -64,14 +66,14 @@ def evasions(
         )
     if inherited is None:
         return
-    for field, default in (("algorithm", "token-bucket"), ("per", ())):
-        value = getattr(said, field)
-        before = inherited[field].value if field in inherited else default
+    for field in FIELDS:
+        value = getattr(declared, field.name) if field.kept_below_cap else None
+        before = inherited[field.name].value if field.name in inherited else field.default
         if value is not None and value != before:
             yield CapFinding(
                 codes.CAP_EVADED,
-                field,
-                f"limit '{name}' is capped, so its {field} cannot change from "
+                field.name,
+                f"limit '{name}' is capped, so its {field.name} cannot change from "
                 f"{_text(before)} to {_text(value)}",
                 "define a limit of another name, or ask the cap's owner",
                 note,
@@ -79,16 +81,16 @@ def evasions(
 
 
 def excesses(
-    tree: PolicyTree, name: str, said: LimitFields, limit: Limit | None, cap: Fields
+    tree: PolicyTree, name: str, declared: LimitFields, limit: Limit | None, cap: Fields
 ) -> Iterator[CapFinding]:
-    """Values that were said here, and that a cap at or above lowers or cannot be compared with."""
+    """Yield findings about declared values that a cap lowers, or cannot be compared with."""
     if limit is None:
         return
     note = cap_note(tree, name, cap)
-    yield from _same_unit(said, limit, cap, note)
+    yield from _same_unit(declared, limit, cap, note)
     for field, clip in limit.clips.items():
-        if getattr(said, field) is None:
-            continue  # inherited, or a default: clipped, not refused
+        if getattr(declared, field) is None:
+            continue  # inherited, or a default: clipped, and no error
         ceiling = clip.cap.value
         yield CapFinding(
             codes.CAP_EXCEEDED,
@@ -106,7 +108,7 @@ def excesses(
 def nothing_to_cap(
     tree: PolicyTree, name: str, limit: Limit | None, cap: Fields
 ) -> Iterator[CapFinding]:
-    """A cap on the rate alone bounds nothing of a limit that has no rate."""
+    """Yield a finding if a cap has only a rate, but the limit has none."""
     if limit is not None and limit.rate is None and "burst" not in cap:
         yield CapFinding(
             codes.MISFIT,
@@ -117,22 +119,19 @@ def nothing_to_cap(
         )
 
 
-def _same_unit(said: LimitFields, limit: Limit, cap: Fields, note: str) -> Iterator[CapFinding]:
-    """Calendar windows differ in length, so a quota and its cap are compared in one unit."""
+def _same_unit(declared: LimitFields, limit: Limit, cap: Fields, note: str) -> Iterator[CapFinding]:
+    """Yield a finding if a quota and its cap have different calendar units: they do not compare."""
     ceiling = cap["rate"].value if "rate" in cap else None
-    if ceiling is None or ceiling.unlimited or said.rate is None:
+    if ceiling is None or ceiling.unlimited or declared.rate is None:
         return
-    quota = limit.algorithm == "quota"
-    monthly = ceiling.unit == "month"
-    if (quota and (ceiling.unit, ceiling.multiple) != (said.rate.unit, 1)) or (
-        monthly and not quota
-    ):
+    rules = rules_of(limit)
+    if not rules.comparable(declared.rate, ceiling):
         yield CapFinding(
             codes.MISFIT,
             "rate",
-            f"rate {said.rate} and its cap {ceiling} are not in the same calendar unit"
-            if quota
-            else f"only quotas can be held to a cap per month, like {ceiling}",
+            f"rate {declared.rate} and its cap {ceiling} are not in the same calendar unit"
+            if rules.calendar
+            else f"a cap per month, like {ceiling}, can only bound a quota",
             "write both in the same unit",
             note,
         )

@@ -1,4 +1,4 @@
-"""Semantic rules of exceptions: each means something, fits in, and is over one day."""
+"""Semantic rules of exceptions: times, targets, caps, buckets and conflicts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
 from ratectl.policy.language.matchers import disjoint_somewhere
 from ratectl.policy.language.model import PolicyTree, exception_key
+from ratectl.policy.resolution.fields import FIELDS
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.validation.caps import evasions, excesses
 from ratectl.policy.yaml.text import quoted
@@ -23,16 +24,17 @@ if TYPE_CHECKING:
 
 __all__ = ["check_exceptions"]
 
-_FIXED = ("algorithm", "per", "resets", "across")
-"""Fields that select buckets: an exception keeps the buckets of the limit that it changes."""
+_FIXED = tuple(field.name for field in FIELDS if field.selects_bucket)
+"""Fields that select buckets. An exception may not set them: it keeps the buckets of its limit."""
 
 
 def check_exceptions(
     tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str], now_ns: int | None
 ) -> Iterator[Diagnostic]:
-    """The findings of all exceptions; ``now_ns`` is the wall clock's, None leaves out what is over.
+    """Yield the findings of all exceptions.
 
-    ``broken`` as for ``check_tree``.
+    ``now_ns``: time of the wall clock, to report exceptions that have ended; None reports none.
+    ``broken``: as for ``check_tree``.
     """
     for position, exception in enumerate(tree.exceptions):
         if exception.scope not in broken:
@@ -56,7 +58,7 @@ class _Checker:
             yield self._finding(
                 codes.EXCEPTION_TIMES,
                 "until",
-                f"the exception is over at {exception.until}, before it begins at {begins}",
+                f"the exception ends at {exception.until}, before it begins at {begins}",
                 "write an instant after from",
             )
             return
@@ -64,7 +66,7 @@ class _Checker:
             yield self._finding(
                 codes.EXCEPTION_OVER,
                 "until",
-                f"the exception has been over since {exception.until}",
+                f"the exception ended at {exception.until}",
                 "remove the document",
                 severity="warning",
             )
@@ -87,7 +89,7 @@ class _Checker:
                     codes.EXCEPTION_TARGET,
                     f"budgets.{name}",
                     f"{exception.scope} declares no budget {quoted(name)}",
-                    "an exception changes budgets of its own scope: write it for theirs",
+                    "an exception changes budgets of its own scope: write it for that scope",
                 )
         yield from self._in_force()
 
@@ -97,44 +99,44 @@ class _Checker:
         return Diagnostic(code, message, self.tree.span(self.key, path), severity, hint)
 
     def _in_force(self) -> Iterator[Diagnostic]:
-        """What it makes of the limits at its scope, while it alone is in force."""
+        """Yield findings about the limits at the scope while only this exception is in force."""
         exception = self.exception
         scope = exception.scope
         alone = PolicyTree(self.tree.policies, self.tree.sources, (exception,))
         begins = exception.begins.ns if exception.begins else exception.until.ns - 1
         resolver = Resolver(alone, begins, self.resolver)
-        place = resolver.places.at(scope)
+        place = resolver.conditions.at(scope)
         own = 0
         if exception.match:
             own = 1 << len(place.conditions) - 1
         resolved, before = resolver.where(scope, own), self.resolver.at(scope)
         if resolved is None or before is None:
             return
-        for name, said in exception.limits.items():
+        for name, declared in exception.limits.items():
             problem = resolved.problems.get(name)
             if problem:
-                field = problem.field if getattr(said, problem.field or "-", None) else ""
+                field = problem.field if getattr(declared, problem.field or "-", None) else ""
                 path = f"limits.{name}.{field}" if field else f"limits.{name}"
                 yield self._finding(problem.code, path, problem.message, problem.hint)
             if name in before.fields:
-                yield from self._keeps_buckets("limits", name, said)
+                yield from self._keeps_buckets("limits", name, declared)
             cap = before.caps.get(name)
             if cap:
                 for finding in (
-                    *evasions(self.tree, name, said, None, cap),
-                    *excesses(self.tree, name, said, resolved.limits.get(name), cap),
+                    *evasions(self.tree, name, declared, None, cap),
+                    *excesses(self.tree, name, declared, resolved.limits.get(name), cap),
                 ):
                     yield finding.at(self.tree.span(self.key, f"limits.{name}.{finding.field}"))
-        for name, said in exception.budgets.items():
-            yield from self._keeps_buckets("budgets", name, said)
+        for name, declared in exception.budgets.items():
+            yield from self._keeps_buckets("budgets", name, declared)
             problem = resolved.broken_budgets.get(name)
             if problem:
                 yield self._finding(problem.code, f"budgets.{name}", problem.message, problem.hint)
         yield from self._matches_by_bucket(before)
 
-    def _keeps_buckets(self, part: str, name: str, said: LimitFields) -> Iterator[Diagnostic]:
+    def _keeps_buckets(self, part: str, name: str, declared: LimitFields) -> Iterator[Diagnostic]:
         for field in _FIXED:
-            if getattr(said, field) is not None:
+            if getattr(declared, field) is not None:
                 yield self._finding(
                     codes.EXCEPTION_BUCKET,
                     f"{part}.{name}.{field}",
@@ -144,12 +146,12 @@ class _Checker:
                 )
 
     def _matches_by_bucket(self, before: Resolved) -> Iterator[Diagnostic]:
-        """A bucket is never in an exception for some of its requests and not for others."""
+        """Yield findings if the exception is for only some of the requests of a bucket."""
         if not self.exception.match:
             return
         for name in self.exception.limits:
             yield from self._splits(name, self._known(name, before), "")
-            for below in self._said_below(name):
+            for below in self._declared_below(name):
                 yield from self._splits(name, self._known(name, below), f"at {below.scope} ")
         for name in self.exception.budgets:
             budget = self.tree.policies[self.exception.scope].budgets.get(name)
@@ -166,34 +168,34 @@ class _Checker:
                     f"values of {attribute}",
                     f"match on {' or '.join(sorted(known))}"
                     if known
-                    else "leave match out, or write an override",
+                    else "remove match, or write an override",
                 )
 
-    def _said_below(self, name: str) -> Iterator[Resolved]:
-        """The scopes below whose own documents may count the limit by something else."""
+    def _declared_below(self, name: str) -> Iterator[Resolved]:
+        """Yield the scopes below whose own documents may count the limit by other attributes."""
         above = self.exception.scope.rstrip("/") + "/"
         for scope, policy in self.tree.policies.items():
             if scope != self.exception.scope and scope.startswith(above):
-                said = policy.limits.get(name)
-                if name in policy.unset or (said is not None and said.per is not None):
+                declared = policy.limits.get(name)
+                if name in policy.unset or (declared is not None and declared.per is not None):
                     resolved = self.resolver.at(scope)
                     if resolved is not None and name in resolved.fields:
                         yield resolved
 
     def _known(self, name: str, at: Resolved) -> set[str]:
-        """The attributes that select a bucket: ``per``, and what the limit's overrides match on."""
+        """Return the attributes that select a bucket: by ``per``, or by matches of overrides."""
         known: set[str] = set()
         if name in at.fields and "per" in at.fields[name]:
             known.update(at.fields[name]["per"].value)
         known.update(self.exception.limits[name].per or ())
-        for condition in self.resolver.places.at(at.scope).conditions:
+        for condition in self.resolver.conditions.at(at.scope).conditions:
             if name in condition.limits:
                 known.update(condition.match)
         return known
 
 
 def _conflicts(tree: PolicyTree) -> Iterator[Diagnostic]:
-    """Two that set one field at one scope at the same time, for requests that both are for."""
+    """Yield findings about two exceptions that set one field at one scope for one request."""
     by_scope: dict[str, list[tuple[int, Exemption]]] = {}
     for position, exception in enumerate(tree.exceptions):
         by_scope.setdefault(exception.scope, []).append((position, exception))
@@ -215,8 +217,8 @@ def _conflicts(tree: PolicyTree) -> Iterator[Diagnostic]:
 
 
 def _overlap(one: Exemption, other: Exemption) -> bool:
-    def starts(each: Exemption) -> int:
-        return each.begins.ns if each.begins else -(2**63)
+    def starts(exception: Exemption) -> int:
+        return exception.begins.ns if exception.begins else -(2**63)
 
     return starts(one) < other.until.ns and starts(other) < one.until.ns
 
@@ -224,7 +226,7 @@ def _overlap(one: Exemption, other: Exemption) -> bool:
 def _paths(exception: Exemption) -> set[str]:
     return {
         f"{part}.{name}.{field}"
-        for part, said in (("limits", exception.limits), ("budgets", exception.budgets))
-        for name, fields in said.items()
+        for part, declared in (("limits", exception.limits), ("budgets", exception.budgets))
+        for name, fields in declared.items()
         for field in fields.model_fields_set
     }

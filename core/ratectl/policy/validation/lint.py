@@ -1,7 +1,7 @@
-"""Lint: trees that hold together, but probably not as meant. Every finding is a warning.
+"""Lint: valid trees that are probably not as intended. Every finding is a warning.
 
-A rule says nothing where it is not certain. Each looks at a scope's own document and at what that
-changes, never at everything that is in force there, so that a large tree costs what it has lines.
+A rule reports only what is certain. It looks at the document of each scope and at what that
+changes, never at every limit in force there: the time is proportional to the lines of a tree.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
+from ratectl.policy.language.rates import Rate
 from ratectl.policy.loading.model_errors import closest
+from ratectl.policy.resolution.algorithms.registry import rules_of
 from ratectl.policy.resolution.effective_limit import BUILT_IN
-from ratectl.policy.validation.redundant_limits import pointless
 from ratectl.policy.validation.steps import steps_of
 
 if TYPE_CHECKING:
@@ -23,26 +24,25 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from ratectl.policy.language.model import Policy, PolicyTree
-    from ratectl.policy.language.rates import Rate
     from ratectl.policy.resolution.effective_limit import Limit, Setting
     from ratectl.policy.resolution.resolver import Resolved, Resolver
 
 __all__ = ["lint_tree"]
 
 _ADDRESS: Final = "ip"
-"""The attribute that is only as good as the proxies before the service."""
+"""The attribute whose value depends on the proxies before the service."""
 
-_MOST_SUGGESTED: Final = 200
-"""Names of each kind that a misspelt one is compared with."""
+_MAX_SUGGESTED: Final = 200
+"""Maximum names of each kind that a misspelt one is compared with."""
 
-_MOST_GUESSES: Final = 50
-"""Misspelt names that are compared at all: nobody reads more, and comparing costs milliseconds."""
+_MAX_GUESSES: Final = 50
+"""Maximum misspelt names to guess for: each takes milliseconds."""
 
 
 def lint_tree(
     tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str] = frozenset()
 ) -> Iterator[Diagnostic]:
-    """Every finding, rule by rule. ``broken``: declared scopes that could not be read."""
+    """Yield every finding, rule by rule. ``broken``: declared scopes that could not be read."""
     linter = _Linter(tree, resolver, broken)
     yield from linter.findings()
 
@@ -54,12 +54,11 @@ class _Linter:
         self._broken = sorted(broken)
         self._definers: dict[str, list[str]] = defaultdict(list)
         for policy, *_ in self.steps:
-            named = {name for each in policy.overrides for name in each.limits}
+            named = {name for override in policy.overrides for name in override.limits}
             for name in named.union(policy.limits):
                 self._definers[name].append(policy.scope)
 
     def findings(self) -> Iterator[Diagnostic]:
-        yield from self._pointless()
         yield from self._addresses()
         yield from self._unused_caps()
         yield from self._deciding_caps()
@@ -69,47 +68,28 @@ class _Linter:
     ) -> Diagnostic:
         return Diagnostic(code, message, self.tree.span(scope, path), "warning", hint, notes)
 
-    def _pointless(self) -> Iterator[Diagnostic]:
-        """Limits and budgets that another bucket on their path outdoes."""
-        for found in pointless(self.steps):
-            by = found.by
-            what = f"budget '{by.name}' of {found.owner}" if found.budget else f"limit '{by.name}'"
-            burst = "" if by.burst is None else f", burst {by.burst}"
-            bound = f"{by.rate}{burst}" if by.rate is not None else f"{by.max}"
-            part = "budgets" if found.budget else "limits"
-            field = "rate" if by.rate is not None else "max"
-            place = self.tree.span(by.settings[field].scope, f"{part}.{by.name}.{field}")
-            yield self._finding(
-                codes.POINTLESS,
-                found.scope,
-                found.path,
-                f"{found.what} refuses nothing that {what} does not refuse",
-                f"make it tighter than {bound}, or remove it",
-                f"{part[:-1]} '{by.name}' is set at {place}",
-            )
-
     def _addresses(self) -> Iterator[Diagnostic]:
-        """Counting per address where nothing says whose word is taken for it."""
-        for policy, _, here, _ in self.steps:
+        """Yield findings about counting per address without ``trusted_proxies``."""
+        for policy, here, _ in self.steps:
             if here.trusted_proxies.scope != BUILT_IN:
                 continue
-            for part, said in (("limits", policy.limits), ("budgets", policy.budgets)):
-                for name, fields in said.items():
+            for part, limits in (("limits", policy.limits), ("budgets", policy.budgets)):
+                for name, fields in limits.items():
                     if fields.per and _ADDRESS in fields.per and fields.mode != "off":
                         yield self._finding(
                             codes.PER_IP,
                             policy.scope,
                             f"{part}.{name}.per",
-                            f"'{name}' counts per {_ADDRESS}, and nothing says which proxies stand "
-                            "before the service",
-                            "name them in trusted_proxies, or write trusted_proxies: [] "
-                            "where there are none",
+                            f"'{name}' counts per {_ADDRESS}, but the proxies before the service "
+                            "are not declared",
+                            "list them in trusted_proxies, or write trusted_proxies: [] "
+                            "if there are none",
                         )
 
     def _unused_caps(self) -> Iterator[Diagnostic]:
-        """Caps on what is defined neither here, nor above, nor below."""
-        guesses = _MOST_GUESSES
-        for policy, _, here, _ in self.steps:
+        """Yield findings about caps on limits that no scope at, above or below defines."""
+        guesses = _MAX_GUESSES
+        for policy, here, _ in self.steps:
             for name, cap in policy.caps.items():
                 if name in here.fields or name in policy.unset or not cap.model_fields_set:
                     continue
@@ -128,13 +108,13 @@ class _Linter:
                 )
 
     def _names_near(self, scope: str, here: Resolved) -> list[str]:
-        below = (name for name, found in self._definers.items() if _any_within(found, scope))
-        return [*islice(here.fields, _MOST_SUGGESTED), *islice(below, _MOST_SUGGESTED)]
+        below = (name for name, scopes in self._definers.items() if _any_within(scopes, scope))
+        return [*islice(here.fields, _MAX_SUGGESTED), *islice(below, _MAX_SUGGESTED)]
 
     def _deciding_caps(self) -> Iterator[Diagnostic]:
-        """Caps that everything at and below inherits more than: they are the limit, in disguise."""
+        """Yield findings about caps that every scope at and below exceeds by inheritance."""
         users: dict[tuple[str, str, str], bool] = {}
-        for policy, _, here, conditional in self.steps:
+        for policy, here, conditional in self.steps:
             for name in {*policy.limits, *policy.caps, *conditional}:
                 limit = here.limits.get(name)
                 if limit is None or limit.mode == "off":
@@ -144,7 +124,7 @@ class _Linter:
                         key = (cap.scope, name, field)
                         more = name not in conditional and _inherits_more(limit, field, cap)
                         users[key] = users.get(key, True) and more
-        for policy, _, here, _ in self.steps:
+        for policy, here, _ in self.steps:
             for name in policy.caps:
                 fields = [f for f in ("rate", "burst") if users.get((policy.scope, name, f))]
                 if fields and not _any_within(self._broken, policy.scope):
@@ -155,7 +135,7 @@ class _Linter:
     ) -> Diagnostic:
         cap = policy.caps[name]
         capped = " and ".join(f"{field} {getattr(cap, field)}" for field in fields)
-        written = {"token-bucket": fields, "concurrency": ["max"]}.get(limit.algorithm, ["rate"])
+        written = dict.fromkeys(filter(None, map(rules_of(limit).capped_field, fields)))
         write = ", ".join(f"{field}: {getattr(limit, field)}" for field in written)
         return self._finding(
             codes.CAP_DECIDES,
@@ -163,12 +143,12 @@ class _Linter:
             f"caps.{name}.{fields[0]}" if len(fields) == 1 else f"caps.{name}",
             f"every scope at or below {policy.scope} inherits more than this cap allows: "
             f"{capped} is what all of them get",
-            f"say so beside the cap: limits: {{{name}: {{{write}}}}}",
+            f"declare it beside the cap: limits: {{{name}: {{{write}}}}}",
         )
 
 
 def _any_within(scopes: list[str], top: str) -> bool:
-    """Whether one of the sorted scopes is ``top`` or below it."""
+    """Return True if one of the sorted scopes is ``top`` or below it."""
     below = top.rstrip("/") + "/"
     for start in (top, below):
         at = bisect_left(scopes, start)
@@ -178,25 +158,17 @@ def _any_within(scopes: list[str], top: str) -> bool:
 
 
 def _inherits_more(limit: Limit, field: str, cap: Setting) -> bool:
-    """Whether a value from above the cap's scope exceeds it. (One from below is an error.)"""
-    bucket = limit.algorithm == "token-bucket"
-    slots = limit.algorithm == "concurrency"
-    asked = limit.settings.get("max" if slots else field if bucket else "rate")
+    """Return True if a value from above the scope of the cap exceeds it.
+
+    A value from below exceeds it only in a tree with errors.
+    """
+    rules = rules_of(limit)
+    capped = rules.capped_field(field)
+    asked = limit.settings.get(capped) if capped else None
     if asked is None or len(asked.scope) >= len(cap.scope):  # both lie on one path
         return False
-    if slots:
-        return field == "burst" and bool(asked.value > cap.value)
     if field == "rate":
-        return _comparable(limit, cap.value) and bool(asked.value.exceeds(cap.value))
-    if bucket:
-        return limit.burst is not None and bool(asked.value > cap.value)
-    return not asked.value.unlimited and bool(asked.value.numerator > cap.value)
-
-
-def _comparable(limit: Limit, cap: Rate) -> bool:
-    """Whether the cap could be written as the limit: calendar windows are of one unit or none."""
-    if limit.rate is None:
-        return False
-    if limit.algorithm == "quota":
-        return (limit.rate.unit, 1) == (cap.unit, cap.multiple)
-    return cap.unit != "month"
+        assert limit.rate is not None
+        return rules.comparable(limit.rate, cap.value) and bool(asked.value.exceeds(cap.value))
+    count = asked.value.numerator if isinstance(asked.value, Rate) else asked.value
+    return not limit.unlimited and bool(count > cap.value)

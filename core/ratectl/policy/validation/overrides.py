@@ -1,8 +1,8 @@
-"""Semantic rules of overrides: each makes usable limits below the caps, alone and with others.
+"""Semantic rules of overrides: each gives usable limits within the caps, alone and with others.
 
-An override is judged as a request meets it: together with every override along the path that
-matches whenever it does. Two that can match one request are judged together as well; for more the
-number of combinations explodes, and agents fall back (``Resolver.limit``).
+An override is checked together with every override on the path that matches whenever it does. Two
+overrides that can match one request are also checked together. Combinations of more are too many to
+check: agents ignore some of the overrides then (``Resolver.limit``).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from ratectl.policy.resolution.resolver import Resolved, Resolver
     from ratectl.policy.validation.baseline import Base
 
-__all__ = ["Company", "check_overrides"]
+__all__ = ["OverlapIndex", "check_overrides"]
 
 
 def check_overrides(
     tree: PolicyTree, resolver: Resolver, policy: Policy, base: Base | None = None
 ) -> Iterator[Diagnostic]:
-    """The findings of one document's overrides; ``base``: an earlier state of the tree."""
+    """Yield the findings about the overrides of one document; ``base``: an earlier tree."""
     if policy.overrides:
         yield from _Checker(tree, resolver, policy, base).findings()
 
@@ -44,16 +44,16 @@ class _Checker:
         self.tree = tree
         self.resolver = resolver
         self.policy = policy
-        place = resolver.places.at(policy.scope)
+        place = resolver.conditions.at(policy.scope)
         self.conditions = place.conditions
-        self.company = Company(self.conditions)
+        self.overlaps = OverlapIndex(self.conditions)
         self.first = place.inherited.bit_length()
 
     def findings(self) -> Iterator[Diagnostic]:
         wrong: set[tuple[int, str]] = set()
         for number, override in enumerate(self.policy.overrides):
             own = self.first + number
-            alone = self.company.always_with(own)
+            alone = self.overlaps.always_with(own)
             resolved = self.resolver.where(self.policy.scope, alone | 1 << own)
             without = self.resolver.where(self.policy.scope, alone)
             if resolved is None or without is None:
@@ -68,9 +68,9 @@ class _Checker:
         yield from self._pairs(wrong)
 
     def _unusable(self, number: int, name: str, problem: Problem, more: str = "") -> Diagnostic:
-        said = self.policy.overrides[number].limits[name]
+        declared = self.policy.overrides[number].limits[name]
         path = f"overrides.{number}.limits.{name}"
-        if problem.field and getattr(said, problem.field, None) is not None:
+        if problem.field and getattr(declared, problem.field, None) is not None:
             path += f".{problem.field}"
         return Diagnostic(
             problem.code,
@@ -82,42 +82,42 @@ class _Checker:
     def _caps(
         self, number: int, override: Override, name: str, resolved: Resolved, without: Resolved
     ) -> Iterator[Diagnostic]:
-        """The same as for a document's own limits."""
-        said = override.limits[name]
+        """Yield findings about caps, as for the limits of the document itself."""
+        declared = override.limits[name]
         path = f"overrides.{number}.limits.{name}"
         cap = resolved.caps.get(name)
         if not cap:
             return
         inherited = without.fields.get(name)
         for finding in (
-            *evasions(self.tree, name, said, inherited, cap),
-            *excesses(self.tree, name, said, resolved.limits.get(name), cap),
+            *evasions(self.tree, name, declared, inherited, cap),
+            *excesses(self.tree, name, declared, resolved.limits.get(name), cap),
         ):
             via = resolved.fields[name][finding.field].via
             if via is None or via.bit != self.first + number:
-                continue  # a later override's, and found there
+                continue  # set by a later override, and reported there
             limit = resolved.limits.get(name)
-            stood = (
+            before_cap = (
                 self.base is not None
                 and limit is not None
                 and finding.code == codes.CAP_EXCEEDED
-                and self.base.said(
-                    self.policy, name, finding.field, said, limit.algorithm, override
+                and self.base.declares(
+                    self.policy, name, finding.field, declared, limit.algorithm, override
                 )
             )
             span = self.tree.span(self.policy.scope, f"{path}.{finding.field}")
-            yield finding.at(span, stood=stood)
+            yield finding.at(span, before_cap=before_cap)
 
     def _pairs(self, wrong: set[tuple[int, str]]) -> Iterator[Diagnostic]:
-        """Problems that only two overrides together have, shown at the later one."""
+        """Yield problems that occur only for two overrides together, at the later one."""
         for number, override in enumerate(self.policy.overrides):
             own = self.first + number
-            for other in self.company.maybe_with(own):
+            for other in self.overlaps.maybe_with(own):
                 shared = set(override.limits) & self.conditions[other].limits
                 if other >= own or not shared:
                     continue
                 mask = 1 << own | 1 << other
-                mask |= self.company.always_with(own) | self.company.always_with(other)
+                mask |= self.overlaps.always_with(own) | self.overlaps.always_with(other)
                 resolved = self.resolver.where(self.policy.scope, mask)
                 for name in sorted(shared):
                     problem = resolved.problems.get(name) if resolved else None
@@ -126,49 +126,53 @@ class _Checker:
                         yield self._unusable(number, name, problem, more)
 
     def _shadowed(self, number: int, override: Override, always: int) -> Iterator[Diagnostic]:
-        """Every value is beaten by a later override that matches whenever this one does."""
+        """Yield a finding if later overrides set all its fields whenever it matches."""
         beaten: dict[tuple[str, str], str] = {}
         for position in bits(always >> self.first):
             if position > number:
                 later = self.policy.overrides[position]
-                for name, said in later.limits.items():
-                    fields = set(said.model_fields_set)
-                    if said.algorithm is not None:  # drops what it lacks
-                        fields |= set(override.limits.get(name, said).model_fields_set)
+                for name, declared in later.limits.items():
+                    fields = set(declared.model_fields_set)
+                    if declared.algorithm is not None:  # drops the fields that it lacks
+                        fields |= set(override.limits.get(name, declared).model_fields_set)
                     for field in fields:
                         beaten.setdefault((name, field), later.name)
         own = [
             (name, field)
-            for name, said in override.limits.items()
-            for field in said.model_fields_set
+            for name, declared in override.limits.items()
+            for field in declared.model_fields_set
         ]
-        if own and all(each in beaten for each in own):
-            by = " and ".join(f"'{name}'" for name in sorted({beaten[each] for each in own}))
+        if own and all(field in beaten for field in own):
+            by = " and ".join(f"'{name}'" for name in sorted({beaten[field] for field in own}))
             yield Diagnostic(
                 codes.SHADOWED,
                 f"override '{override.name}' has no effect: {by} below it matches whenever it does",
                 self.tree.span(self.policy.scope, f"overrides.{number}.name"),
                 "warning",
-                f"move it behind {by}, or remove it",
+                f"move it below {by}, or remove it",
             )
 
 
-class Company:
-    """Which conditions can hold for one request, found without comparing all pairs.
+class OverlapIndex:
+    """Index of the conditions that can hold for one request; it does not compare all pairs.
 
-    Those that list exact values of the attribute that most list are looked up by these values.
+    The key is the attribute for which most conditions list exact values: conditions are looked up
+    by its values.
     """
 
     def __init__(self, conditions: Conditions) -> None:
         self._conditions = conditions
         listing = Counter(
-            name for each in conditions for name, matcher in each.match.items() if matcher.exact
+            name
+            for condition in conditions
+            for name, matcher in condition.match.items()
+            if matcher.exact
         )
         self._key = listing.most_common(1)[0][0] if listing else ""
         self._listed: dict[str, list[int]] = defaultdict(list)
         self._others: list[int] = []
-        for position, each in enumerate(conditions):
-            values = self._values(each)
+        for position, condition in enumerate(conditions):
+            values = self._values(condition)
             for value in values:
                 self._listed[value].append(position)
             if not values:
@@ -179,35 +183,35 @@ class Company:
         return (matcher.exact or ()) if matcher is not None else ()
 
     def maybe_with(self, position: int) -> list[int]:
-        """The others that no matcher rules out."""
+        """Return the other conditions that may hold together with this one."""
         condition = self._conditions[position]
         values = self._values(condition)
         near = set(self._others)
         if values:
-            near.update(each for value in values for each in self._listed[value])
+            near.update(other for value in values for other in self._listed[value])
         else:
             near = set(range(len(self._conditions)))
         near.discard(position)
         return [
-            each
-            for each in sorted(near)
-            if not disjoint_somewhere(condition.match, self._conditions[each].match)
+            other
+            for other in sorted(near)
+            if not disjoint_somewhere(condition.match, self._conditions[other].match)
         ]
 
     def always_with(self, position: int) -> int:
-        """The others that hold whenever this one does."""
+        """Return the set of other conditions that hold whenever this one does."""
         match = self._conditions[position].match
         mask = 0
-        for each in self.maybe_with(position):
-            if covers_all(self._conditions[each].match, match):
-                mask |= 1 << each
+        for other in self.maybe_with(position):
+            if covers_all(self._conditions[other].match, match):
+                mask |= 1 << other
         return mask
 
     def held_with(self, position: int) -> int:
-        """The others that hold only where this one does as well."""
+        """Return the set of other conditions that hold only if this one does."""
         match = self._conditions[position].match
         mask = 0
-        for each in self.maybe_with(position):
-            if covers_all(match, self._conditions[each].match):
-                mask |= 1 << each
+        for other in self.maybe_with(position):
+            if covers_all(match, self._conditions[other].match):
+                mask |= 1 << other
         return mask

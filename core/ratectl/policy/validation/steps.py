@@ -1,10 +1,10 @@
-"""Each document of a tree beside what its scope inherits: what lint rules look at."""
+"""Every document of a tree with what holds at its scope: the input of lint rules."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ratectl.policy.language.scopes import ancestry, parent
+from ratectl.policy.language.scopes import ancestry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,22 +17,21 @@ __all__ = ["Step", "steps_of"]
 
 
 class Step(NamedTuple):
-    """A document, what holds above it, and what it makes of that."""
+    """A document and what holds at its scope for requests that match no override."""
 
     policy: Policy
-    above: Resolved | None
     here: Resolved
     conditional: frozenset[str] = frozenset()
-    """Limits that an override along the path speaks of: no one value of theirs holds for all."""
+    """Limits that an override on the path sets: no single value holds for every request."""
 
 
 def steps_of(tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str]) -> Iterator[Step]:
-    """Every document that can be judged, parents first."""
+    """Yield every document that can be judged, parents first.
+
+    ``broken``: declared scopes that could not be read; nothing at or below them can be judged.
+    """
     for scope in sorted(tree.policies):
         here = resolver.at(scope)
         if here is not None and broken.isdisjoint(ancestry(scope)):
-            above = parent(scope)
-            conditional = frozenset(resolver.places.at(scope).conditions.by_limit)
-            yield Step(
-                tree.policies[scope], resolver.at(above) if above else None, here, conditional
-            )
+            conditional = frozenset(resolver.conditions.at(scope).conditions.by_limit)
+            yield Step(tree.policies[scope], here, conditional)

@@ -1,6 +1,6 @@
-"""Semantic rules of tests: each can fail, its time goes forward, and what it names exists.
+"""Semantic rules of policy tests: times go forward, names exist, and expectations can fail.
 
-A test that could never fail, or never hold, is a mistake to be told before anything runs.
+A test that can never fail, or never pass, is reported before any test runs.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
 __all__ = ["check_tests"]
 
 _OF_REQUESTS: Final = ("cost", "times", "every", "expect")
-"""Fields of a step that mean nothing where none is sent."""
+"""Fields of a step that have no meaning if it sends no requests."""
 
 _LATEST_NS: Final = 2**63 - 1
-"""In the year 2262."""
+"""Latest time that is represented, in the year 2262."""
 
 
 def check_tests(
     tree: PolicyTree, tests: Sequence[WrittenTest], broken: AbstractSet[str] = frozenset()
 ) -> list[Diagnostic]:
-    """Every semantic finding. What lies at or below ``broken`` scopes cannot be judged."""
-    found: list[Diagnostic] = []
+    """Return every semantic finding; scopes at or below ``broken`` ones cannot be judged."""
+    findings: list[Diagnostic] = []
     first: dict[str, Span] = {}
     names = _Names(tree, broken)
     for written in tests:
         span = written.span("name")
         known = first.setdefault(written.test.name, span)
         if known is not span:
-            found.append(_named_twice(written.test.name, known, span))
-        found += _Checker(written, names).findings()
-    return found
+            findings.append(_named_twice(written.test.name, known, span))
+        findings += _Checker(written, names).findings()
+    return findings
 
 
 def _named_twice(name: str, first: Span, span: Span) -> Diagnostic:
@@ -58,7 +58,7 @@ def _named_twice(name: str, first: Span, span: Span) -> Diagnostic:
 
 
 class _Names:
-    """Which scopes and limits there are."""
+    """Names of the scopes, limits and budgets of a tree."""
 
     def __init__(self, tree: PolicyTree, broken: AbstractSet[str]) -> None:
         self.tree = tree
@@ -70,18 +70,18 @@ class _Names:
 
     @cached_property
     def everywhere(self) -> set[str]:
-        """The limits of all scopes."""
+        """Names of the limits of all scopes."""
         return {name for scope in self.tree.policies for name in self.at(scope, "limit")}
 
     def at(self, scope: str, what: str) -> set[str]:
-        """The names of what holds there, ``what`` being ``limit``, ``budget`` or both."""
+        """Return the names in force at a scope; ``what``: ``limit``, ``budget`` or both."""
         resolved = self.resolver.at(scope)
         if resolved is None:
             return set()
         names: set[str] = set()
-        if "limit" in what:  # of any request, at any time
+        if "limit" in what:  # for any request, at any time
             names.update(resolved.limits, resolved.problems)
-            names.update(self.resolver.places.at(scope).conditions.by_limit)
+            names.update(self.resolver.conditions.at(scope).conditions.by_limit)
             names.update(
                 name
                 for up in ancestry(resolved.scope)
@@ -94,12 +94,12 @@ class _Names:
         return names
 
     def judge(self, scope: str) -> bool:
-        """Whether it can be said what holds at ``scope``."""
+        """Return True if the policy in force at ``scope`` is known."""
         return bool(self.tree.policies) and self._broken.isdisjoint(ancestry(scope))
 
 
 class _Checker:
-    """The findings of one test."""
+    """Checker of one test."""
 
     def __init__(self, written: WrittenTest, names: _Names) -> None:
         self.written = written
@@ -135,7 +135,7 @@ class _Checker:
                     codes.TEST_TIME,
                     path,
                     f"step {number + 1} goes back in time: {what} at {since}",
-                    f"write {since} or later" if number else "write 0s or later, or mend start",
+                    f"write {since} or later" if number else "write 0s or later, or change start",
                 )
             before = at + step.last_ns
             if before > _LATEST_NS:
@@ -178,7 +178,7 @@ class _Checker:
                     f"write at most {step.times}, or raise times",
                 )
         for field, why in _contradictions(step, expect):
-            yield self._finding(codes.TEST_MISFIT, f"{path}.{field}", why, "mend one of the two")
+            yield self._finding(codes.TEST_MISFIT, f"{path}.{field}", why, "change one of the two")
 
     def _covered(self, path: str, step: Step) -> Iterator[Diagnostic]:
         resolved = self.names.resolver.at(step.scope)
@@ -188,7 +188,7 @@ class _Checker:
                 yield from self._known(path, step.expect.limit, step.scope, "limit or budget")
         elif step.expect is None or step.expect.reason != "no_policy":
             meant = closest(step.scope, self.names.tree.policies)
-            hint = "mend it, or expect reason: no_policy"
+            hint = "correct it, or expect reason: no_policy"
             yield self._finding(
                 codes.TEST_SCOPE,
                 f"{path}.scope",
@@ -208,15 +208,15 @@ class _Checker:
                 f"did you mean {meant!r}? {there}" if meant else there,
             )
 
-    def _effective(self, path: str, step: Step, said: Effective) -> Iterator[Diagnostic]:
-        if not any(getattr(said, field) for field in type(said).model_fields):
+    def _effective(self, path: str, step: Step, expected: Effective) -> Iterator[Diagnostic]:
+        if not any(getattr(expected, field) for field in type(expected).model_fields):
             yield self._finding(
                 codes.TEST_EMPTY, path, "effective holds nothing", "write limits: … in it"
             )
         resolved = self.names.resolver.at(step.scope)
         judged = resolved is not None and self.names.judge(step.scope)
         for part in ("limits", "budgets"):
-            for name, fields in getattr(said, part).items():
+            for name, fields in getattr(expected, part).items():
                 place = f"{path}.{part}.{name}"
                 if not fields.model_fields_set - {"scope"}:
                     yield self._finding(
@@ -225,22 +225,24 @@ class _Checker:
                 if judged:
                     yield from self._known(place, name, step.scope, part.removesuffix("s"))
         if judged:
-            yield from self._whose(path, step, said)
-            yield from self._absent(path, said)
+            yield from self._whose(path, step, expected)
+            yield from self._absent(path, expected)
 
-    def _whose(self, path: str, step: Step, said: Effective) -> Iterator[Diagnostic]:
-        """Several scopes on the path may have a budget of one name."""
+    def _whose(self, path: str, step: Step, expected: Effective) -> Iterator[Diagnostic]:
+        """Yield findings about budgets for which the expected scope is missing or wrong."""
         resolved = self.names.resolver.at(step.scope)
-        for name, fields in said.budgets.items():
+        for name, fields in expected.budgets.items():
             owners = [
-                scope for scope, each in (resolved.budgets if resolved else ()) if each.name == name
+                scope
+                for scope, budget in (resolved.budgets if resolved else ())
+                if budget.name == name
             ]
             if fields.scope is None and len(owners) > 1:
                 yield self._finding(
                     codes.TEST_MISFIT,
                     f"{path}.budgets.{name}",
                     f"{' and '.join(owners)} both have a budget called {quoted(name)}",
-                    f"say whose: {{scope: {owners[-1]}, …}}",
+                    f"name the scope: {{scope: {owners[-1]}, …}}",
                 )
             elif fields.scope is not None and owners and fields.scope not in owners:
                 yield self._finding(
@@ -250,10 +252,10 @@ class _Checker:
                     f"write {' or '.join(owners)}",
                 )
 
-    def _absent(self, path: str, said: Effective) -> Iterator[Diagnostic]:
-        for number, name in enumerate(said.absent):
+    def _absent(self, path: str, expected: Effective) -> Iterator[Diagnostic]:
+        for number, name in enumerate(expected.absent):
             place = f"{path}.absent.{number}"
-            if name in said.limits:
+            if name in expected.limits:
                 yield self._finding(
                     codes.TEST_MISFIT,
                     place,
@@ -272,7 +274,7 @@ class _Checker:
 
 
 def _contradictions(step: Step, expect: Expectation) -> Iterator[tuple[str, str]]:
-    """Fields that say what another one excludes, and why."""
+    """Yield fields that contradict another one, each with a reason."""
     allowed, first = expect.allowed, expect.first_refused
     all_pass = first == "none" or allowed == step.times
     if allowed is not None and first is not None:
@@ -285,9 +287,9 @@ def _contradictions(step: Step, expect: Expectation) -> Iterator[tuple[str, str]
             yield "first_refused", f"only {allowed} are allowed: a request before is refused"
     refusal = expect.reason in ("limited", "never")
     if all_pass and refusal:
-        yield "reason", f"a request is refused where the reason is {expect.reason}"
+        yield "reason", f"no request is refused, so the reason cannot be {expect.reason}"
     if expect.retry_after is not None:
         if expect.reason == "never":
-            yield "retry_after", "where the reason is never, no waiting helps"
+            yield "retry_after", "if the reason is never, waiting does not help"
         elif expect.retry_after.ns and (all_pass or expect.reason in ("ok", "shadow", "no_policy")):
-            yield "retry_after", "an allowed request has nothing to wait for"
+            yield "retry_after", "an allowed request does not have to wait"

@@ -1,7 +1,7 @@
-"""Semantic rules over a whole tree: caps hold, limits are complete, names mean something.
+"""Semantic rules of a whole tree: values within caps, complete limits, names that exist.
 
 Every scope is checked, and every finding is reported. An agent does not run these rules: it clips
-(``resolve``) and never rejects a generation for a cap.
+values and never rejects a generation for a cap.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ def check_tree(
     now_ns: int | None = None,
     base: PolicyTree | None = None,
 ) -> list[Diagnostic]:
-    """Every semantic finding, in order of place.
+    """Return every semantic finding, in order of place.
 
-    ``broken``: declared scopes that could not be read. What lies below them inherits who knows
-    what, so it is left for when they are mended. ``now_ns``: the wall clock's time, to tell which
-    exceptions are over; None does not tell. ``base``: an earlier state; values above a cap that
-    stood in it are warnings.
+    ``broken``: declared scopes that could not be read; scopes below them are not checked, because
+    it is unknown what they inherit. ``now_ns``: time of the wall clock, to report exceptions that
+    have ended; None reports none. ``base``: an earlier tree; a value above a cap that it has
+    already is a warning.
     """
     resolver = Resolver(tree)
     before = Base(base) if base is not None else None
-    found: list[Diagnostic] = []
+    findings: list[Diagnostic] = []
     for scope, policy in tree.policies.items():
         if not broken.isdisjoint(ancestry(scope)):
             continue
@@ -54,15 +54,15 @@ def check_tree(
         above_scope = parent(scope)
         above = resolver.at(above_scope) if above_scope else None
         if here is not None:
-            found += _Checker(tree, policy, above, here, before).findings()
-            found += check_overrides(tree, resolver, policy, before)
-    found += check_exceptions(tree, resolver, broken, now_ns)
-    found += lint_tree(tree, resolver, broken)
-    return sorted(found, key=lambda finding: finding.sort_key)
+            findings += _Checker(tree, policy, above, here, before).findings()
+            findings += check_overrides(tree, resolver, policy, before)
+    findings += check_exceptions(tree, resolver, broken, now_ns)
+    findings += lint_tree(tree, resolver, broken)
+    return sorted(findings, key=lambda finding: finding.sort_key)
 
 
 class _Checker:
-    """The findings of one document, given what holds above it and at it."""
+    """Checker of one document, given the policy in force above it and at it."""
 
     def __init__(
         self,
@@ -80,23 +80,23 @@ class _Checker:
 
     def findings(self) -> Iterator[Diagnostic]:
         yield from self._unset()
-        for name, said in self.policy.limits.items():
+        for name, declared in self.policy.limits.items():
             yield from self._usable("limits", name)
-            yield from self._below_caps(name, said)
+            yield from self._below_caps(name, declared)
         for name in self.policy.budgets:
             yield from self._usable("budgets", name)
         yield from self._across()
         yield from self._cap_units()
 
     def _across(self) -> Iterator[Diagnostic]:
-        for part, said in (("limits", self.policy.limits), ("budgets", self.policy.budgets)):
-            for name, fields in said.items():
+        for part, declared in (("limits", self.policy.limits), ("budgets", self.policy.budgets)):
+            for name, fields in declared.items():
                 if fields.across is not None and self._problem(part, name) is None:
                     yield self._finding(
                         codes.ACROSS_LOCAL,
                         f"{part}.{name}.across",
                         f"'{name}' is enforced in each agent for now, not across the cluster",
-                        "set what one agent may admit, until a release shares it",
+                        "set the values for one agent, until a release of ratectl shares it",
                         severity="warning",
                     )
 
@@ -121,7 +121,7 @@ class _Checker:
                     codes.CAP_EVADED,
                     path,
                     f"limit '{name}' is capped, so it cannot be unset",
-                    "loosen it up to the cap instead, or ask the cap's owner",
+                    "raise it up to the cap instead, or ask the cap's owner",
                     cap_note(self.tree, name, cap),
                 )
             elif self.above is None or name not in self.above.fields:
@@ -143,25 +143,25 @@ class _Checker:
             path = f"{part}.{name}.{problem.field}" if problem.field else f"{part}.{name}"
             yield self._finding(problem.code, path, problem.message, problem.hint)
 
-    def _below_caps(self, name: str, said: LimitFields) -> Iterator[Diagnostic]:
+    def _below_caps(self, name: str, declared: LimitFields) -> Iterator[Diagnostic]:
         cap = self.here.caps.get(name)
         if not cap:
             return
         inherited = self.above.fields.get(name) if self.above else None
         limit = self.here.limits.get(name)
         for finding in (
-            *evasions(self.tree, name, said, inherited, cap),
-            *excesses(self.tree, name, said, limit, cap),
+            *evasions(self.tree, name, declared, inherited, cap),
+            *excesses(self.tree, name, declared, limit, cap),
             *(() if name in self.policy.caps else self._nothing_to_cap(name)),
         ):
-            stood = (
+            before_cap = (
                 self.base is not None
                 and limit is not None
                 and finding.code == codes.CAP_EXCEEDED
-                and self.base.said(self.policy, name, finding.field, said, limit.algorithm)
+                and self.base.declares(self.policy, name, finding.field, declared, limit.algorithm)
             )
             span = self.tree.span(self.policy.scope, f"limits.{name}.{finding.field}")
-            yield finding.at(span, stood=stood)
+            yield finding.at(span, before_cap=before_cap)
 
     def _cap_units(self) -> Iterator[Diagnostic]:
         for name, cap in self.policy.caps.items():

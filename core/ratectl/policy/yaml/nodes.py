@@ -1,4 +1,4 @@
-"""Values that know their place: what strict YAML is read into."""
+"""Nodes: values of strict YAML with their places."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Place: TypeAlias = tuple[int, int, int]
 
 
 class Broken:
-    """Stands for a value that was refused: its problem is reported already."""
+    """Marker for a value that was refused; its problem has been reported."""
 
     __slots__ = ()
 
@@ -30,10 +30,10 @@ _NO_CHILDREN: Final[Mapping[str | int, Any]] = MappingProxyType({})
 
 
 class Node:
-    """A value, where it stands, and the same of its parts.
+    """Value with its place, and the nodes of its parts.
 
-    ``place`` is the value's own; of a mapping it is its first key's. ``keys`` holds the places of
-    a mapping's keys.
+    ``place`` of a mapping is the place of its first key. ``keys`` has the places of the keys of a
+    mapping.
     """
 
     __slots__ = ("children", "keys", "place", "value")
@@ -45,16 +45,16 @@ class Node:
         self.children: Mapping[str | int, Node] = _NO_CHILDREN
 
     def place_of(self, key: str) -> Place:
-        """Where to point for a field: at its value, or at its key where that is a mapping."""
+        """Return the place to show for a field: its value, or its key if the value is a mapping."""
         child = self.children[key]
         return self.keys[key] if isinstance(child.value, dict) else child.place
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document. Where ``ok`` is false, problems are reported and ``BROKEN`` values remain.
+    """Document of a file. If ``ok`` is false, its problems are reported; values may be ``BROKEN``.
 
-    ``unread_from``: the line from which on it could not be read.
+    ``unread_from``: the first line that could not be read.
     """
 
     root: Node
@@ -64,7 +64,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a text holds. ``complete`` is false where reading had to stop before its end."""
+    """Result of reading a file. ``complete`` is false if reading stopped before the end."""
 
     documents: tuple[Document, ...]
     diagnostics: tuple[Diagnostic, ...]
@@ -73,14 +73,14 @@ class Reading:
 
 
 def expanded(node: Node, bound: int) -> tuple[int, int]:
-    """How many values ``node`` holds when its aliases are written out, and how deep they go.
+    """Return the number of values in ``node`` with its aliases written out, and their depth.
 
-    Counting ends just above ``bound``.
+    Counting stops just above ``bound``.
     """
     size = depth = 0
     level = [node]
     while level and size <= bound:
-        depth += any(isinstance(each.value, list | dict) for each in level)
-        size += sum(1 + len(each.keys) for each in level)
-        level = [child for each in level for child in each.children.values()]
+        depth += any(isinstance(inner.value, list | dict) for inner in level)
+        size += sum(1 + len(inner.keys) for inner in level)
+        level = [child for inner in level for child in inner.children.values()]
     return size, depth

@@ -1,18 +1,19 @@
-"""Strict YAML: a text becomes plain values, each with its place, and every problem is reported.
+"""Reader of strict YAML: turns text into values with places, and reports every problem.
 
-Only what all YAML readers agree on passes. Built on the parser's events, not on its objects: no
-tag is ever resolved, nothing recurses, and each bound is checked before memory is spent on it.
+It accepts only forms on which all YAML readers agree. It uses the events of the parser, not its
+objects: no tag is resolved, nothing recurses, and each bound is checked before memory is used.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import yaml
 
 from ratectl.diagnostics import Diagnostic, Severity, Span
 from ratectl.policy import codes
+from ratectl.policy.yaml.events import Frame, Malformed, events
 from ratectl.policy.yaml.nodes import BROKEN, Broken, Document, Node, Place, Reading, expanded
 from ratectl.policy.yaml.scalars import Surprise, read_plain
 from ratectl.policy.yaml.syntax_errors import NO_SPACE_AFTER_COLON, explain_syntax
@@ -27,9 +28,6 @@ from ratectl.policy.yaml.text import (
     quoted,
     too_many,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = [
     "BROKEN",
@@ -47,73 +45,42 @@ __all__ = [
 ]
 
 MAX_DEPTH: Final = 32
-"""Collections inside each other; a policy needs 5."""
+"""Maximum depth of nested collections; a policy needs 5."""
 
 MAX_DOCUMENT_NODES: Final = 50_000
-"""Keys, values and collections of one document."""
+"""Maximum keys, values and collections of one document."""
 
 MAX_FILE_NODES: Final = 1_000_000
-"""The same of one file: 10,000 policies of 90 each."""
+"""Maximum keys, values and collections of one file: 10,000 policies of 90 each."""
 
 MAX_ALIASED_NODES: Final = 1_000
-"""What all aliases of a document may add to it, written out."""
+"""Maximum values that the aliases of a document stand for, written out."""
 
 _DOCUMENT_COST: Final = 10  # a document takes the time and memory of this many values
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 
 def read(data: bytes, file: str) -> Reading:
-    """Read all documents of a file; never raises for what the file holds."""
+    """Read all documents of a file; no content of the file raises an error."""
     text, lines, refused = decode(data, file)
     if refused:
         return Reading((), refused, lines, complete=False)
     reader = _Reader(file, lines)
     reader.run(text)
-    return Reading(tuple(reader.documents), tuple(reader.found), lines, reader.complete)
+    return Reading(tuple(reader.documents), tuple(reader.findings), lines, reader.complete)
 
 
 class _Stop(Exception):
-    """Reading this file cannot go on; the reason is reported."""
-
-
-class _Malformed(Exception):
-    """The parser gave up."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-def _events(text: str) -> Iterator[Any]:
-    try:
-        yield from yaml.parse(text, Loader=_LOADER)
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        # Not only YAMLError: the pure-Python scanner passes any number to chr().
-        raise _Malformed(error) from error
-
-
-class _Frame:
-    """A collection that is being read. ``key`` is None where the next value is dropped."""
-
-    __slots__ = ("flow", "is_map", "key", "node", "on_key")
-
-    def __init__(self, node: Node, *, is_map: bool, flow: bool) -> None:
-        self.node = node
-        self.is_map = is_map
-        self.flow = flow
-        self.on_key = is_map
-        self.key: str | None = None
+    """Raised to stop reading a file; the reason has been reported."""
 
 
 class _Reader:
-    """Events to documents. One per file."""
+    """Reader of one file: turns events into documents."""
 
     def __init__(self, file: str, lines: tuple[str, ...]) -> None:
         self.file = file
         self.lines = lines
         self.documents: list[Document] = []
-        self.found: list[Diagnostic] = []
+        self.findings: list[Diagnostic] = []
         self.complete = False
         self._file_nodes = self._nodes = 0
         self._start_document()
@@ -131,39 +98,39 @@ class _Reader:
             yaml.DocumentEndEvent: self._end_document,
         }
         try:
-            for event in _events(text):
+            for event in events(text):
                 handler = handlers.get(type(event))
                 if handler is not None:
                     handler(event)
         except _Stop:
             self._abandon_document()
-        except _Malformed as malformed:
+        except Malformed as malformed:
             self._malformed(malformed.error)
             self._abandon_document()
         else:
             self.complete = True
-            if not self.documents and not self.found:
+            if not self.documents and not self.findings:
                 message, hint = "the file holds no document", "write a policy or delete the file"
                 self._report(codes.EMPTY_FILE, (0, 0, 0), message, hint, severity="warning")
 
     def _malformed(self, error: Exception) -> None:
         mark = getattr(error, "problem_mark", None)
         if mark is not None and "nesting depth" in str(getattr(error, "problem", "")):
-            # Newer parsers have a bound of their own, which they meet while they look ahead.
+            # Newer parsers have their own bound, and may reach it first.
             self._too_deep((mark.line + 1, mark.column + 1, mark.column + 2))
         else:
-            self.found.append(explain_syntax(error, self.lines, self.file))
+            self.findings.append(explain_syntax(error, self.lines, self.file))
 
     # Documents
 
     def _start_document(self) -> None:
-        self._stack: list[_Frame] = []
+        self._stack: list[Frame] = []
         self._anchors: dict[str, Node] = {}
         self._root: Node | None = None
         self._file_nodes += self._nodes
         self._nodes = _DOCUMENT_COST
         self._aliased = 0
-        self._found_before = len(self.found)
+        self._findings_before = len(self.findings)
 
     def _document(self, event: Any) -> None:
         self._start_document()
@@ -174,16 +141,16 @@ class _Reader:
 
     def _end_document(self, _event: Any) -> None:
         if self._root is not None:
-            ok = len(self.found) == self._found_before
+            ok = len(self.findings) == self._findings_before
             self.documents.append(Document(self._root, ok))
             self._root = None
 
     def _abandon_document(self) -> None:
-        """Keep what was read of a document that did not end: it may name its scope."""
-        line = self.found[-1].span.line
+        """Keep the part of an unfinished document that was read: it may have the scope."""
+        line = self.findings[-1].span.line
         if self._root is not None:
             self.documents.append(Document(self._root, ok=False, unread_from=line))
-        elif self.documents:  # what follows may have been meant as a part of it
+        elif self.documents:  # the rest may belong to it
             self.documents[-1] = replace(self.documents[-1], ok=False, unread_from=line)
 
     # Values
@@ -201,7 +168,7 @@ class _Reader:
             value = self._refuse_tag(event, place)
         elif not event.style:  # unquoted
             if not text and frame is None:
-                return  # nothing between two document marks
+                return  # no text between two document markers
             value = self._plain(text, frame, place)
         elif event.style == '"' and (match := FORBIDDEN.search(text)):
             message = f"the character {named(match[0])} is not allowed"
@@ -211,13 +178,13 @@ class _Reader:
             self._anchors[event.anchor] = node
         self._attach(node)
 
-    def _plain(self, text: str, frame: _Frame | None, place: Place) -> Any:
+    def _plain(self, text: str, frame: Frame | None, place: Place) -> Any:
         value = read_plain(text)
         if not isinstance(value, Surprise):
             return value
         key = frame.key if frame is not None and frame.is_map else None
         if key == "mode" and value.code == codes.WORD:
-            # `off` is a word of the language, and no boolean fits there.
+            # `off` is a valid mode, and a boolean is not.
             if text == "off":
                 return text
             return self._report(value.code, place, value.message, "write enforce, shadow or off")
@@ -227,7 +194,7 @@ class _Reader:
             return self._report(value.code, place, "the list item is empty", value.hint)
         return self._report(value.code, place, value.message, value.hint)
 
-    def _no_value(self, key: str, frame: _Frame, value: Surprise) -> Broken:
+    def _no_value(self, key: str, frame: Frame, value: Surprise) -> Broken:
         keys: Any = frame.node.keys
         if NO_SPACE_AFTER_COLON.fullmatch(key):
             frame.key = None
@@ -253,11 +220,11 @@ class _Reader:
             self._report(codes.ALIAS, place, message, "quote it if you mean the text")
             return broken
         if any(frame.node is target for frame in self._stack):
-            message = f"the alias *{name} stands inside its own anchor"
+            message = f"the alias *{name} is inside its own anchor"
             self._report(codes.ALIAS, place, message, "write the value out")
             return broken
         if self._aliased > MAX_ALIASED_NODES:
-            return broken  # reported once in a document
+            return broken  # reported once for each document
         size, depth = expanded(target, MAX_ALIASED_NODES - self._aliased)
         self._aliased += size
         if self._aliased > MAX_ALIASED_NODES:
@@ -300,7 +267,7 @@ class _Reader:
             self._bad_key(self._stack[-1], place, "a list or mapping as a key is not allowed")
         else:
             self._attach(node)
-        self._stack.append(_Frame(node, is_map=is_map, flow=bool(event.flow_style)))
+        self._stack.append(Frame(node, is_map=is_map, flow=bool(event.flow_style)))
 
     def _end_collection(self, event: Any) -> None:
         frame = self._stack.pop()
@@ -308,15 +275,11 @@ class _Reader:
         if frame.flow and not node.keys:
             line, column, _ = node.place
             end = event.end_mark
-            same_line = end.line + 1 == line
-            node.place = (
-                line,
-                column,
-                (end.column if same_line else len(self.lines[line - 1])) + 1,
-            )
+            last = end.column if end.line + 1 == line else len(self.lines[line - 1])
+            node.place = (line, column, last + 1)
 
     def _attach(self, node: Node) -> None:
-        """Put a value where it belongs. Its collection may still be filled later."""
+        """Add a value to the open collection, or as the root. A collection may be filled later."""
         if not self._stack:
             self._root = node
             return
@@ -333,7 +296,7 @@ class _Reader:
 
     # Keys
 
-    def _key(self, event: Any, frame: _Frame) -> None:
+    def _key(self, event: Any, frame: Frame) -> None:
         place = self._place(event)
         text: str = event.value
         node = frame.node
@@ -381,7 +344,7 @@ class _Reader:
         self._report(codes.KEY, place, f"the key {cut(text)} is {kind}, not text", hint)
         return False
 
-    def _bad_key(self, frame: _Frame, place: Place, message: str) -> None:
+    def _bad_key(self, frame: Frame, place: Place, message: str) -> None:
         self._report(codes.KEY, place, message, "write the key as text")
         frame.key = None
         frame.on_key = False
@@ -401,7 +364,7 @@ class _Reader:
 
     def _place(self, event: Any) -> Place:
         start, end = event.start_mark, event.end_mark
-        if start.line >= len(self.lines):  # libyaml ends the last line itself where nothing does
+        if start.line >= len(self.lines):  # libyaml adds a missing line end
             column = len(self.lines[-1]) + 1
             return (len(self.lines), column, column + 1)
         line, column = start.line + 1, start.column + 1
@@ -426,9 +389,9 @@ class _Reader:
         *notes: str,
         severity: Severity = "error",
     ) -> Broken:
-        if len(self.found) >= MAX_PROBLEMS:
-            self.found.append(too_many(self.file))
+        if len(self.findings) >= MAX_PROBLEMS:
+            self.findings.append(too_many(self.file))
             raise _Stop
         span = Span(self.file, *place)
-        self.found.append(Diagnostic(code, message, span, severity, hint, notes))
+        self.findings.append(Diagnostic(code, message, span, severity, hint, notes))
         return BROKEN

@@ -1,7 +1,7 @@
-"""What an unquoted YAML scalar means: text, a number, a boolean, or a surprise.
+"""Unquoted YAML scalars: text, a number, a boolean, or a form that is refused.
 
 YAML 1.1 and 1.2 readers disagree on many unquoted scalars: ``no`` is false, ``1:30`` is 90 and
-``010`` is 8 to some of them. Those are refused here, so that nobody has to know which reader ran.
+``010`` is 8 to some of them. Such scalars are refused, so that the reader does not matter.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ratectl.policy import codes
 __all__ = ["MAX_INTEGER_DIGITS", "Surprise", "read_plain"]
 
 MAX_INTEGER_DIGITS: Final = 18
-"""Digits of a whole number: every such number fits 64 bits with room to spare."""
+"""Maximum digits of a whole number: every such number fits into 64 bits."""
 
-_MAX_NUMBER_CHARS: Final = 40  # also keeps the patterns below from ever seeing megabytes
+_MAX_NUMBER_CHARS: Final = 40  # also bounds the texts that the patterns below are matched with
 
 _BOOLEANS: Final = {"true": True, "false": False}
 _YAML_11_BOOLEANS: Final = {
@@ -43,7 +43,7 @@ _QUOTE: Final = "quote it if you mean the text, or write "
 
 @dataclass(frozen=True, slots=True)
 class Surprise:
-    """A scalar that is refused, and why."""
+    """Reason why a scalar is refused."""
 
     code: str
     message: str
@@ -51,12 +51,11 @@ class Surprise:
 
 
 def read_plain(text: str) -> str | int | float | bool | Surprise:
-    """The value of an unquoted scalar.
+    """Return the value of an unquoted scalar.
 
-    Dates and times such as ``2026-01-01`` stay text: no field holds a date that a reader could
-    turn into anything else.
+    Dates and times such as ``2026-01-01`` stay text: every field with a date takes text.
     """
-    if text[:1] in "0123456789+-.~":  # also where text is empty
+    if text[:1] in "0123456789+-.~":  # true for empty text too
         return _read_number(text)
     return _read_word(text) if len(text) <= 5 else text
 
@@ -107,7 +106,7 @@ def _too_long(text: str) -> Surprise:
 
 
 def _surprising_number(text: str) -> Surprise | None:
-    """A number to some readers, text or another number to others."""
+    """Return the reason to refuse a scalar that is a number to some readers only, or None."""
     if _NOT_FINITE.fullmatch(text):
         return Surprise(codes.NOT_FINITE, f"{text} is not a finite number", f"{_QUOTE}a number")
     if _RADIX.fullmatch(text) or _EXPONENT.fullmatch(text) or _ODD_NUMBER.fullmatch(text):
@@ -123,7 +122,7 @@ def _surprising_number(text: str) -> Surprise | None:
 
 
 def _in_decimal(text: str) -> str | None:
-    """The number that was probably meant, in a form that is read alike everywhere."""
+    """Return the probable number in a form that every reader understands, or None."""
     if len(text) > 20:
         return None
     digits = text.replace("_", "").lower()

@@ -1,4 +1,4 @@
-"""Plain words for what a YAML scanner or parser says of malformed text."""
+"""Findings from errors of the YAML parser: plain messages about malformed text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["NO_SPACE_AFTER_COLON", "explain_syntax"]
 
 NO_SPACE_AFTER_COLON: Final = re.compile(r"(?P<key>[A-Za-z][\w.-]*):(?!//)(?P<value>[^\s:,}\]]+)")
-"""A field whose colon lacks its space; URLs are left alone."""
+"""Field without a space after its colon; does not match URLs."""
 
 _FIELD_WITHOUT_SPACE = re.compile(rf"[\s{{-]*{NO_SPACE_AFTER_COLON.pattern}")
 _LEADING_TAB = re.compile(r" *\t")
@@ -25,9 +25,9 @@ _CLOSING = {"{": "}", "[": "]"}
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """What the parser said. Lines and columns count from 0 here; -1 where it named no place."""
+    """Error of the parser. Lines and columns count from 0; -1 if the parser gave no place."""
 
-    said: str
+    words: str
     line: int
     column: int
     start_line: int
@@ -48,7 +48,7 @@ class _Failure:
 
     @property
     def line_above(self) -> int:
-        """The nearest line above that is not blank."""
+        """Number of the nearest line above that is not blank."""
         line = self.line - 1
         while line > 0 and not self.lines[line].strip():
             line -= 1
@@ -67,7 +67,7 @@ class _Finding:
 
 
 def explain_syntax(error: Exception, lines: Sequence[str], file: str) -> Diagnostic:
-    """The finding for an exception of the parser."""
+    """Return the finding for an exception of the parser."""
     failure = _failure(error, lines)
     finding = _explain(failure)
     line, column = finding.line, finding.column
@@ -86,10 +86,10 @@ def explain_syntax(error: Exception, lines: Sequence[str], file: str) -> Diagnos
 def _failure(error: Exception, lines: Sequence[str]) -> _Failure:
     start: Any = getattr(error, "context_mark", None)
     mark: Any = getattr(error, "problem_mark", None) or start
-    said = f"{getattr(error, 'context', None) or ''}: {getattr(error, 'problem', None) or error}"
+    text = f"{getattr(error, 'context', None) or ''}: {getattr(error, 'problem', None) or error}"
     line, column = (mark.line, mark.column) if mark else _beyond_unicode(lines)
     return _Failure(
-        said,
+        text,
         line,
         column,
         start.line if start else -1,
@@ -99,7 +99,7 @@ def _failure(error: Exception, lines: Sequence[str]) -> _Failure:
 
 
 def _beyond_unicode(lines: Sequence[str]) -> tuple[int, int]:
-    """The first escape that is no character: the pure-Python scanner does not say where it is."""
+    """Return the place of the first invalid escape: the pure-Python scanner does not give it."""
     for number, line in enumerate(lines):
         if match := _BEYOND_UNICODE.search(line):
             return number, match.start()
@@ -108,11 +108,11 @@ def _beyond_unicode(lines: Sequence[str]) -> tuple[int, int]:
 
 def _explain(failure: _Failure) -> _Finding:
     tab = _LEADING_TAB.match(failure.text(failure.line))
-    if "tab character" in failure.said or (tab and "any token" in failure.said):
+    if "tab character" in failure.words or (tab and "any token" in failure.words):
         column = tab.end() - 1 if tab else failure.column
         return _Finding("a tab is used for indentation", "use spaces", failure.line, column)
-    for words, explain in _EXPLANATIONS:
-        if any(word in failure.said for word in words):
+    for phrases, explain in _EXPLANATIONS:
+        if any(phrase in failure.words for phrase in phrases):
             return explain(failure)
     return _Finding("this is not well-formed YAML", "see the line above, or quote the text")
 
@@ -152,7 +152,7 @@ def _second_colon(failure: _Failure) -> _Finding:
         return missing
     if re.search(r":\s", failure.before):
         return _Finding(
-            "a second colon stands on this line", "quote the text, or start a new line for the key"
+            "this line has a second colon", "quote the text, or start a new line for the key"
         )
     above = failure.line_above
     if above >= 0 and ":" not in failure.text(above):
@@ -160,7 +160,7 @@ def _second_colon(failure: _Failure) -> _Finding:
         return _Finding(message, hint, above, 0, max(1, len(failure.text(above))))
     indent = len(failure.before) - len(failure.before.lstrip())
     return _Finding(
-        "this field is indented below something that already has a value",
+        "this field is indented below a field that already has a value",
         "align it with the field above",
         failure.line,
         indent,
@@ -236,11 +236,13 @@ def _misplaced(failure: _Failure) -> _Finding:
 
 
 def _list_item(_failure: _Failure) -> _Finding:
-    return _Finding("a list item is expected here", "start it with '- ', or mend the indentation")
+    return _Finding(
+        "a list item is expected here", "start it with '- ', or correct the indentation"
+    )
 
 
 def _content(failure: _Failure) -> _Finding:
-    if failure.character in ("]", "}") and failure.said.startswith("while parsing a block"):
+    if failure.character in ("]", "}") and failure.words.startswith("while parsing a block"):
         return _misplaced(failure)
     if failure.character == ":":
         return _Finding("the key is missing", "write a name before the colon")
@@ -265,7 +267,7 @@ def _block_text(failure: _Failure) -> _Finding:
     )
 
 
-# Words of libyaml and of the pure-Python parser alike; the first that fits explains.
+# Words of libyaml and of the pure-Python parser; the first row that matches is used.
 _EXPLANATIONS: Final[tuple[tuple[tuple[str, ...], Callable[[_Failure], _Finding]], ...]] = (
     (("directive", "incompatible YAML"), _directive),
     (("a tag", "tag handle"), _tag),

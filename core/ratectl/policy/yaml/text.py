@@ -1,4 +1,4 @@
-"""Bytes to text that shows what it holds: UTF-8, bounded, free of characters that deceive."""
+"""Decoding of files: bounded UTF-8 text without invisible or misleading characters."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ __all__ = [
 ]
 
 MAX_BYTES: Final = 8 * 1024 * 1024
-"""Size of a file."""
+"""Maximum size of a file, in bytes."""
 
 MAX_LINES: Final = 1_000_000
-"""Lines of a file: each is kept, for findings to show, and costs far more than its bytes."""
+"""Maximum lines of a file: findings show lines, and a kept line takes far more than its bytes."""
 
 MAX_PROBLEMS: Final = 1_000
-"""Problems reported of one file."""
+"""Maximum problems reported for one file."""
 
 _BREAK = re.compile(r"\r\n|\n|\r")
 
-# Also refused in comments: with them, a review shows other text than what is read.
+# Also refused in comments: they can make a review show text other than what is read.
 FORBIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
     "\ud800-\udfff\ufeff\ufffe\uffff]"
@@ -43,7 +43,7 @@ FORBIDDEN_IN_KEYS = re.compile(f"[\t\n\r]|{FORBIDDEN.pattern}")
 
 
 def decode(data: bytes, file: str) -> tuple[str, tuple[str, ...], tuple[Diagnostic, ...]]:
-    """The text, its lines and why it is refused (empty: it is not)."""
+    """Return the text, its lines, and the findings for which it is refused."""
     if len(data) > MAX_BYTES:
         return "", (), (_too_large(f"is larger than {MAX_BYTES // 1024**2} MiB", file),)
     if data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n") >= MAX_LINES:
@@ -81,30 +81,31 @@ def _forbidden_characters(text: str, lines: tuple[str, ...], file: str) -> tuple
     if text.count("\0") * 3 > len(text):  # every other byte: Latin letters in UTF-16
         message = "the file is UTF-16 or UTF-32, not UTF-8"
         return (Diagnostic(codes.ENCODING, message, Span(file), hint="save the file as UTF-8"),)
-    found = []
+    findings = []
     for number, line in enumerate(lines, start=1):
         for match in FORBIDDEN.finditer(line):
             span = Span(file, number, match.start() + 1, match.start() + 2)
             message = f"the character {named(match[0])} is not allowed"
-            found.append(Diagnostic(codes.CHARACTER, message, span, hint="delete it"))
-            if len(found) == MAX_PROBLEMS:
-                return (*found, too_many(file))
-    return tuple(found)
+            findings.append(Diagnostic(codes.CHARACTER, message, span, hint="delete it"))
+            if len(findings) == MAX_PROBLEMS:
+                return (*findings, too_many(file))
+    return tuple(findings)
 
 
 def named(character: str) -> str:
+    """Return the code point and name of a character."""
     name = unicodedata.name(character, "").lower()
     return f"U+{ord(character):04X}" + (f" ({name})" if name else "")
 
 
 def visible(line: str) -> str:
-    """The line with every character replaced that would not show; columns stay."""
+    """Return a line with every forbidden character replaced by one other; columns stay."""
     return FORBIDDEN.sub("\ufffd", line)
 
 
 def too_many(file: str) -> Diagnostic:
     message = f"more than {MAX_PROBLEMS} problems in this file; the rest is not shown"
-    return Diagnostic(codes.TOO_MANY, message, Span(file), hint="mend these first")
+    return Diagnostic(codes.TOO_MANY, message, Span(file), hint="correct these first")
 
 
 def quoted(text: str) -> str:

@@ -1,18 +1,19 @@
 /* ratectl.engine.native._fast: the compiled core of the engine.
 
-   It decides what can be decided without Python, on packed buckets, and tells fast.py of the rest,
-   which then does what pure.py does. One translation unit, in headers to be read in this order:
+   It decides, on packed buckets, all requests that need no Python, and passes the others to
+   native/engine.py, which does the same as pure.py. One translation unit; read its headers in this
+   order:
 
      base.h        integers, memory, keyed hashes  group*.h      the buckets of one limit
-     rule.h        rules, buckets, arithmetic      selection.h   which groups decide a request
-     windows.h     that of sliding windows         decision.h    the answer
+     rule.h        rules, buckets, arithmetic      selection.h   choice of a request's groups
+     windows.h     arithmetic of sliding windows   decision.h    the answer
      slots.h       slots of concurrency limits     decide.h      look, then charge all or none
-     table.h       buckets by key, bounded         check.h       check, check_many, release, settle
-     counters.h    what was seen                   gate.h        the answer alone
-     witness.h     what crashes leave behind
+     kinds.h       the table of algorithms         check.h       check, check_many, release, settle
+     table.h       buckets by key, bounded         gate.h        the answer alone
+     counters.h    counts of requests              witness.h     a record of crashes
 
-   Under the GIL, C code that runs no Python is atomic: that is the lock. The limited API, on which
-   this is built, does not exist on free-threaded Python, where the build fails and pure.py serves. */
+   Under the GIL, C code that runs no Python is atomic, and needs no other lock. It is built on the
+   limited API, which free-threaded Python lacks: there the build fails, and pure.py is used. */
 
 #ifndef Py_LIMITED_API
 #define Py_LIMITED_API 0x030B0000
@@ -24,7 +25,8 @@
 
 static PyTypeObject *core_type;
 
-/* Core(own_clock, hash_here, k0, k1, key_bits, max_bytes, max_buckets, slowly, engine, plain, usage_error) */
+/* Core(own_clock, hash_here, k0, k1, key_bits, max_bytes, max_buckets, slowly, engine, plain,
+   usage_error) */
 static PyObject *
 core_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -55,7 +57,7 @@ core_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     *core->common = (Common){
         .references = 1,
         .secret = {k0, k1, key_bits >= 64 ? UINT64_MAX : ((u64)1 << key_bits) - 1, hash_here},
-        /* A sixteenth is what the allocator needs for itself. */
+        /* The allocator itself needs a sixteenth. */
         .budget = {.most = (size_t)(max_bytes - max_bytes / 16), .most_buckets = max_buckets},
         .sweeping = 1,
         .evicts = 1,
@@ -81,7 +83,7 @@ core_traverse(Core *core, visitproc visit, void *arg)
 static int
 core_clear(Core *core)
 {
-    core->generation = core->own_clock = 0; /* whoever asks all the same is told by `check` */
+    core->generation = core->own_clock = 0; /* a later call raises in `check` */
     Py_CLEAR(core->active);
     forget_recent(core);
     Py_CLEAR(core->slowly);
@@ -105,7 +107,7 @@ core_dealloc(Core *core)
     Py_DECREF(type);
 }
 
-/* install(active, generation): from now on, all that was chosen before is chosen anew. */
+/* install(active, generation): set the Actives of a generation; selections made before end. */
 static PyObject *
 core_install(Core *core, PyObject *args)
 {
@@ -209,7 +211,7 @@ static PyType_Slot core_slots[] = {
     {Py_tp_methods, core_methods},
     {Py_tp_members, core_members},
     {Py_tp_getset, core_getset},
-    {Py_tp_doc, "The compiled core of one engine; see fast.py."},
+    {Py_tp_doc, "The compiled core of one engine; see native/engine.py."},
     {0, NULL},
 };
 static PyType_Spec core_spec = {
@@ -233,7 +235,7 @@ now_call(PyObject *self, PyObject *unused)
     return PyLong_FromLongLong(monotonic_ns());
 }
 
-/* bind(describe, settle_nothing): what decisions call in Python. */
+/* bind(describe, settle_nothing): set the Python functions that decisions call. */
 static PyObject *
 bind_call(PyObject *self, PyObject *args)
 {

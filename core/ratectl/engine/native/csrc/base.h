@@ -1,5 +1,4 @@
-/* Words that every part of the engine's C core uses: wide integers, sentinels, memory,
-   keyed hashes. */
+/* Basics of the engine's C core: wide integers, sentinels, memory, keyed hashes. */
 #ifndef RATECTL_BASE_H
 #define RATECTL_BASE_H
 
@@ -24,14 +23,14 @@ typedef unsigned __int128 u128;
 
 #define TYPE(object) Py_TYPE((PyObject *)(object))
 
-/* In place of a wait in nanoseconds; the same numbers as in decision.py. */
+/* Stand for a wait in nanoseconds; the same numbers as in algorithms/protocol.py. */
 #define NEVER (-1)
 #define UNKNOWN (-2)
 
-/* Not an answer: what was asked is beyond this core, and Python decides (see fast.py). */
+/* No answer: the request is beyond this core, and Python decides (see native/engine.py). */
 #define SLOW (-3)
 
-/* No instant, count or cost that is decided here is larger: sums of a few still fit. */
+/* Largest instant, count and cost that are decided here: sums of a few still fit 64 bits. */
 #define MOST_TIME ((i64)1 << 61)
 #define MOST_COUNT ((i64)1 << 61)
 
@@ -42,7 +41,7 @@ floor_div(i64 a, i64 b)
     return q - ((a % b != 0) && ((a < 0) != (b < 0)));
 }
 
-/* n // d for a quotient that is known to fit 64 bits or is checked by the caller. */
+/* n // d. The quotient must fit 64 bits, or the caller checks it. */
 static inline u128
 wide_div(u128 n, u64 d)
 {
@@ -70,7 +69,7 @@ monotonic_ns(void)
 {
     struct timespec at;
 #if defined(__APPLE__)
-    clock_gettime(CLOCK_UPTIME_RAW, &at);  /* what time.monotonic_ns() reads there */
+    clock_gettime(CLOCK_UPTIME_RAW, &at);  /* as time.monotonic_ns() does there */
 #else
     clock_gettime(CLOCK_MONOTONIC, &at);
 #endif
@@ -79,13 +78,13 @@ monotonic_ns(void)
 
 /* Memory ---------------------------------------------------------------------------------------- */
 
-/* Shared by all buckets of an engine. */
+/* Memory and number of all buckets of an engine. */
 typedef struct {
     size_t used, most;      /* bytes */
     i64 buckets, most_buckets;
 } Budget;
 
-/* As realloc; NULL also where it would exceed the budget, unless by `force`. */
+/* realloc within the budget; NULL also if it would exceed the budget, unless `force`. */
 static void *
 grown(Budget *budget, void *memory, size_t from, size_t to, int force)
 {
@@ -101,13 +100,13 @@ grown(Budget *budget, void *memory, size_t from, size_t to, int force)
 
    A key is kept as a fingerprint of 64 bits of a hash that is keyed for each process. Two keys of
    one limit with the same fingerprint share a bucket: they may be refused for each other's
-   requests, and never pass beyond the limit. Among a million keys that happens to any two with a
-   chance of 3 in 10^8, and whoever does not know the process's secret cannot look for such keys. */
+   requests, and are never admitted beyond the limit. Among a million keys, the chance of that for
+   any two is 3 in 10^8, and without the process's secret, such keys cannot be searched for. */
 
 typedef struct {
     u64 k0, k1;     /* the secret */
-    u64 mask;       /* of fingerprints: all bits, save in tests of what happens when two meet */
-    int own;        /* hash texts here: Python's own hash is not keyed (PYTHONHASHSEED) */
+    u64 mask;       /* of fingerprints: all bits, except in tests of equal fingerprints */
+    int own;        /* use our own hash: Python's is not keyed (PYTHONHASHSEED) */
 } Secret;
 
 static inline u64
@@ -177,8 +176,8 @@ text_hash(const Secret *secret, PyObject *text, int *failed)
     return mixed(hash);
 }
 
-/* The hash of any value as a key has it; absent and None are one value of their own. A value whose
-   text is made by code of others is SLOW in *failed: Python reads it, once. */
+/* The hash of any value of a key; absent and None are one value of their own. For a value whose
+   text foreign code makes, *failed is SLOW: Python reads it once. */
 static u64
 value_hash(const Secret *secret, PyObject *value, int *failed)
 {
@@ -200,7 +199,7 @@ value_hash(const Secret *secret, PyObject *value, int *failed)
     return hash;
 }
 
-/* The hash of a value whose text may be made by code of others. */
+/* The hash of any value; foreign code may make its text. */
 static u64
 read_value_hash(const Secret *secret, PyObject *value, int *failed)
 {
@@ -208,7 +207,7 @@ read_value_hash(const Secret *secret, PyObject *value, int *failed)
     if (likely(*failed != SLOW))
         return hash;
     *failed = 0;
-    /* An exact str, as the hash of any other may run code: str(value) may be of another class. */
+    /* An exact str: the hash of a subclass may run foreign code, and str(value) may return one. */
     PyObject *made = PyUnicode_Check(value) ? Py_NewRef(value) : PyObject_Str(value);
     PyObject *text = made == NULL ? NULL : PyUnicode_FromObject(made);
     Py_XDECREF(made);
@@ -221,7 +220,7 @@ read_value_hash(const Secret *secret, PyObject *value, int *failed)
     return hash;
 }
 
-/* Keys of several attributes: each value's hash in its place. 0 stands for "no key". */
+/* Keys of several attributes combine the hashes of the values in order. 0 means "no key". */
 static inline u64
 key_step(u64 so_far, u64 hash)
 {

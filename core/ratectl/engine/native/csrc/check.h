@@ -1,4 +1,4 @@
-/* check, check_many and gates: from arguments to a decision, and what happens after one. */
+/* check and check_many: from arguments to a decision; release and settle. */
 #ifndef RATECTL_CHECK_H
 #define RATECTL_CHECK_H
 
@@ -6,7 +6,7 @@
 
 static PyObject *empty_attributes;
 
-/* A decision about a request that was decided here; takes over its selection and its slots. */
+/* The decision object of a decided request. Takes ownership of its selection and its slots. */
 static PyObject *
 decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
 {
@@ -42,7 +42,7 @@ decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
         d->cost = q->cost;
         for (int i = 0; i < charges; i++) {
             const Look *l = &q->looks[i];
-            /* Nothing of its bucket: a finalizer that ran meanwhile may have had that evicted. */
+            /* No pointer to its bucket: a finalizer that ran meanwhile may have had it evicted. */
             d->charges[i] = (Charge){l->key, l->slot, l->serial, l->wait != 0};
         }
     }
@@ -65,11 +65,11 @@ no_policy(Core *core)
     return (PyObject *)d;
 }
 
-/* Python decides. */
+/* Let Python decide. */
 static PyObject *
 slowly(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObject *now)
 {
-    /* Attributes may ask for another decision: each takes the stack of several calls of Python. */
+    /* Attributes may request another decision: each takes the stack of several Python calls. */
     if (Py_EnterRecursiveCall(" while deciding"))
         return NULL;
     PyObject *one = cost ? NULL : PyLong_FromLong(1), *function = Py_NewRef(core->slowly);
@@ -81,7 +81,7 @@ slowly(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObje
     return decision;
 }
 
-/* Failing open, or as on_error says, is the promise; mistakes of the caller are not failures. */
+/* Let `failed` decide by on_error after a failure. A usage error of the caller is none. */
 static PyObject *
 failing(Core *core, PyObject *scope)
 {
@@ -114,7 +114,7 @@ forget_recent(Core *core)
     }
 }
 
-/* What a scope stands for: borrowed; NULL: not known, or an error. */
+/* The Active of a scope, borrowed. NULL: not known, or an error. */
 static inline PyObject *
 active_of(Core *core, PyObject *scope)
 {
@@ -131,8 +131,8 @@ active_of(Core *core, PyObject *scope)
     return active;
 }
 
-/* Decide what can be decided here. A new reference; Py_None: Python's work; NULL: an error. The
-   instant is `*at`, or becomes it where the clock is read. */
+/* Decide a request. A new reference; Py_None: Python has to decide; NULL: an error. The instant is
+   `*at`; if the clock is read, it is stored there. */
 static __attribute__((noinline)) PyObject *
 check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at, int clock,
            Asker asker)
@@ -141,7 +141,7 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at,
     if (unlikely(!PyUnicode_CheckExact(scope)))
         return Py_NewRef(Py_None);
     if (unlikely(!PyDict_CheckExact(attributes) && asker == CALLER))
-        return Py_NewRef(Py_None); /* it is read once, in Python, which remembers its texts */
+        return Py_NewRef(Py_None); /* Python reads it once, and remembers its texts */
     PyObject *active = active_of(core, scope);
     if (unlikely(active == NULL))
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
@@ -165,7 +165,7 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at,
     return answer == SLOW ? Py_NewRef(Py_None) : NULL;
 }
 
-/* A cost from Python. 0 where it is not for here to judge. */
+/* A cost from Python. 0 if Python has to check it. */
 static inline int
 cost_of(PyObject *cost, i64 *value)
 {
@@ -196,7 +196,7 @@ check(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObjec
     PyObject *decision = Py_None;
     int clock = now == NULL || now == Py_None;
     if (unlikely(core->generation == 0 && core->unready != Py_None)) {
-        if (core->unready == NULL) /* as core_clear leaves it */
+        if (core->unready == NULL) /* after core_clear */
             return PyErr_Format(PyExc_RuntimeError, "this engine has been collected");
         return PyObject_CallNoArgs(core->unready);
     }
@@ -250,8 +250,8 @@ core_check(Core *core, PyObject *const *args, Py_ssize_t nargs, PyObject *kwname
     return check(core, given[0], given[1] ? given[1] : empty_attributes, given[2], given[3]);
 }
 
-/* attempt(scope, attributes, cost, now, alone) -> (decision, now) or None: Python's work. `now` may
-   be None: the clock is read here. `alone`: Python is changing things, and asks. */
+/* attempt(scope, attributes, cost, now, alone) -> (decision, now), or None: Python has to decide.
+   With `now` None, the clock is read here. `alone`: the caller is changing the engine itself. */
 static PyObject *
 core_attempt(Core *core, PyObject *args)
 {
@@ -270,7 +270,7 @@ core_attempt(Core *core, PyObject *args)
     return Py_BuildValue("(NL)", decision, at);
 }
 
-/* Give back what the first `count` decisions of a list hold, and the list, as nobody gets them. */
+/* Release the first `count` decisions of a list, and free the list: the caller never gets them. */
 static void
 release_all(PyObject **decisions, Py_ssize_t count)
 {
@@ -293,7 +293,7 @@ core_check_many(Core *core, PyObject *args)
     PyObject *requests, *now = NULL, *decisions = NULL, *read = NULL;
     if (!PyArg_ParseTuple(args, "O|O", &requests, &now))
         return NULL;
-    /* A copy: others may change a list meanwhile. */
+    /* A copy: another thread may change a list meanwhile. */
     if ((requests = PySequence_Tuple(requests)) == NULL)
         return NULL;
     if (now == NULL || now == Py_None)
@@ -335,7 +335,7 @@ core_check_many(Core *core, PyObject *args)
 
 /* Afterwards ------------------------------------------------------------------------------------ */
 
-/* The engine that made its own notes of a decision, in which it stands first; NULL: it made none. */
+/* The engine whose own notes a decision has: their first item. NULL: there are none. */
 static inline PyObject *
 noting(const Decision *d)
 {
@@ -344,7 +344,7 @@ noting(const Decision *d)
     return PyTuple_GetItem(d->notes, 0);
 }
 
-/* A method of an engine that nobody else may hold any more when it returns. */
+/* Call a method of an engine, and keep the engine alive during the call. */
 static PyObject *
 call_engine(PyObject *engine, const char *name, const char *format, Decision *d, PyObject *more)
 {
@@ -365,7 +365,7 @@ decision_release(Decision *d, PyObject *unused)
         Py_RETURN_NONE;
     Core *core = d->selection->core;
     if (core == NULL || core->engine == NULL)
-        Py_RETURN_NONE; /* its engine is being collected */
+        Py_RETURN_NONE; /* the engine is being collected */
     if (keeps_out(core, CALLER) || d->selection->swaps != core->swaps)
         return call_engine(core->engine, "release", "O", d, NULL);
     for (Py_ssize_t i = 0; i < Py_SIZE((PyObject *)d); i++)
@@ -380,7 +380,7 @@ decision_settle(Decision *d, PyObject *actual)
     PyObject *engine = noting(d);
     if (likely(engine == NULL)) {
         Core *core = d->selection ? d->selection->core : NULL;
-        if (core == NULL || core->engine == NULL) /* nothing to settle, or no engine any more */
+        if (core == NULL || core->engine == NULL) /* nothing to settle, or the engine is gone */
             return PyObject_CallFunctionObjArgs(settle_nothing, d, actual, NULL);
         engine = core->engine;
     }

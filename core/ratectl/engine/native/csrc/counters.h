@@ -1,4 +1,4 @@
-/* What one identity has seen: Counters of group.py, for groups of the C core. */
+/* Counts of the requests of one identity: `Counters` of buckets/counters.py for this core. */
 #ifndef RATECTL_COUNTERS_H
 #define RATECTL_COUNTERS_H
 
@@ -34,7 +34,7 @@ counted_before(Counters *c, u64 key)
     return 0;
 }
 
-/* Begin to count a key; takes over the reference. */
+/* Begin to count a key. Takes ownership of the reference. */
 static void
 count_newly(Counters *c, u64 key, PyObject *shown)
 {
@@ -53,7 +53,7 @@ count_newly(Counters *c, u64 key, PyObject *shown)
         before = rarest->shown;
         i64 count = rarest->count + 1;
         memmove(rarest, rarest + 1, (size_t)(c->top + TOP - 1 - rarest) * sizeof *rarest);
-        c->top[TOP - 1] = (Refused){key, count, shown}; /* of equals, the oldest goes first */
+        c->top[TOP - 1] = (Refused){key, count, shown}; /* of equal counts, the oldest goes first */
     }
     Py_XDECREF(before);
 }

@@ -1,9 +1,9 @@
 /* Deciding one request: look at every bucket, then charge all of them or none.
 
-   Keys are found first, since hashing may run Python code. From then on nothing does, so that no
-   other thread comes between: under the GIL, that is all the lock a decision needs. What Python has
-   to do itself (seeds, changes of one algorithm to another, numbers beyond 61 bits) is found out
-   before anything is charged, and answered SLOW. */
+   Keys are made first, since hashing may run Python code. From then on no Python code runs, so that
+   no other thread can interrupt: under the GIL, a decision needs no other lock. Cases for Python
+   (seeds, changes of one algorithm to another, numbers beyond 61 bits) are detected before anything
+   is charged, and answered SLOW. */
 #ifndef RATECTL_DECIDE_H
 #define RATECTL_DECIDE_H
 
@@ -12,7 +12,7 @@
 #define MOST_LIMITS 64
 #define RECENT 16
 
-/* A scope that was asked for, and what it stands for: a text is found sooner by where it lies. */
+/* A recent scope and its Active: comparing the text's address is faster than hashing the text. */
 typedef struct {
     PyObject *scope, *active;
 } Known;
@@ -20,24 +20,25 @@ typedef struct {
 typedef struct Core {
     PyObject_HEAD
     Common *common;
-    PyObject *active;       /* dict: scope -> Active, or None where no policy covers it */
+    PyObject *active;       /* dict: scope -> Active, or None if no policy covers it */
     PyObject *slowly;       /* (scope, attributes, cost, now) -> decision */
     PyObject *engine;       /* for release and settle */
-    PyObject *plain;        /* value -> how a refused key is shown */
+    PyObject *plain;        /* value -> text of a refused key */
     PyObject *failed, *unready; /* an agent's: (scope, error) -> decision, () -> decision */
     PyObject *usage_error;
     i64 generation, no_policy;
     u64 swaps;
-    i64 turn;               /* odd while Python changes things; see control.py */
-    char mirrored;          /* Python wants to see every decision */
-    int own_clock;          /* read here */
+    i64 turn;               /* odd while Python changes the engine; see control.py */
+    char mirrored;          /* Python has to see every decision */
+    int own_clock;          /* the core reads the clock itself */
     Known recent[RECENT];
 } Core;
 
-/* Who asks: a caller; Python, which has seen the request; or Python, which is changing things. */
+/* Origin of a request: a caller; Python, which has seen it; or Python, changing the engine
+   alone. */
 typedef enum { CALLER, SEEN, ALONE } Asker;
 
-/* Whether a request is Python's to decide now: it changes things, or wants to see all requests. */
+/* True if Python has to decide now: it changes the engine, or has to see every decision. */
 static inline int
 keeps_out(const Core *core, Asker asker)
 {
@@ -50,7 +51,7 @@ typedef struct {
     u64 key;
     i64 wait;
     Slot *slot;
-    u32 serial;     /* of the bucket; 0: it is not tracked */
+    u32 serial;     /* of the bucket; 0: not tracked */
 } Look;
 
 /* A request while it is being decided. */
@@ -62,11 +63,14 @@ typedef struct {
     Reason reason;
     i64 wait;
     Rule *rule;             /* of the bucket that decided; owned, NULL without details */
-    i64 remaining, reset_after;     /* of a token bucket, reckoned from these when asked for: */
+    i64 remaining, reset_after;     /* for a token bucket, computed from these when read: */
     i128 level;
-    i64 ahead;                      /* how far the bucket's own time is ahead of `now` */
+    i64 ahead;                      /* time from `now` to the bucket's own time, if that is later */
     Look looks[MOST_LIMITS];
 } Request;
+
+/* The four switches by kind that each decision goes through. They are no table of functions
+   (kinds.h): the compiler inlines them here, and a predicted branch costs less than a call. */
 
 static inline i64
 wait_of(const Rule *r, Packed *b, i64 cost, i64 now)
@@ -83,7 +87,7 @@ wait_of(const Rule *r, Packed *b, i64 cost, i64 now)
     }
 }
 
-/* What would be admitted at once; not for token buckets. */
+/* Cost that would be admitted at once. Not for token buckets. */
 static i64
 remaining_of(const Rule *r, Packed *b, i64 now)
 {
@@ -117,7 +121,7 @@ reset_of(const Rule *r, Packed *b, i64 now)
     }
 }
 
-/* Take `cost`, just admitted; returns what remains: ticks of a token bucket, counts of others. */
+/* Take `cost`, just admitted. Returns what remains: ticks of a token bucket, counts of others. */
 static inline i128
 charge(const Rule *r, Packed *b, i64 cost, i64 now, Slot *slot)
 {
@@ -146,7 +150,7 @@ charge(const Rule *r, Packed *b, i64 cost, i64 now, Slot *slot)
     }
 }
 
-/* Of two refusals, the one to report: never, then unknown, then the longer wait. */
+/* True if a refusal's wait is reported before another: never, then unknown, then the longer one. */
 static int
 outweighs(i64 wait, i64 other)
 {
@@ -155,13 +159,13 @@ outweighs(i64 wait, i64 other)
     return other != NEVER && (wait == NEVER || (wait == UNKNOWN && other != UNKNOWN));
 }
 
-/* A bucket that is not kept, and broad counts for it. */
+/* A bucket that is not tracked, and room for its broad counts. */
 typedef struct {
     Packed packed;
     u64 counts[SLOTS];
 } Scratch;
 
-/* A copy of the bucket that an untracked key behaves as; -1: Python's work. */
+/* Make a copy of the bucket that an untracked key behaves as. -1: Python has to do it. */
 static __attribute__((noinline)) int
 first_touch(Group *g, u64 key, i64 now, Scratch *into)
 {
@@ -169,18 +173,18 @@ first_touch(Group *g, u64 key, i64 now, Scratch *into)
     const Rule *r = g->rule;
     if (g->former_count || now < g->seed_until || g->odd_genesis || r->kind == WIDE)
         return -1;
-    g->seed_until = INT64_MIN; /* what has nothing more to say is let go, wherever the clock goes */
+    g->seed_until = INT64_MIN; /* the seed has ended, even if the clock steps back */
     Bucket *shared = shared_bucket(g, key);
     if (unlikely(shared != NULL)) {
         if (shared->epoch != g->epoch && catch_up(g, shared) < 0)
             return -1;
-        if (r->kind == HELD && ((Held *)shared)->own)
-            return -1; /* a copy shares its slots */
+        if (kind_of(r)->holds && ((Held *)shared)->own)
+            return -1; /* a copy would share its slots */
         memcpy(scratch, shared, r->size);
     } else if (g->genesis) {
         memcpy(scratch, g->genesis, r->size);
     } else {
-        full_bucket(r, scratch, now);
+        kind_of(r)->full(r, scratch, now);
     }
     if (r->kind == WINDOW && unlikely(is_broad(&scratch->window)))
         ring_unfold(&scratch->window, into->counts);
@@ -189,7 +193,7 @@ first_touch(Group *g, u64 key, i64 now, Scratch *into)
     return 0;
 }
 
-/* Look at every bucket. 1: all enforced limits admit it; 0: some refuse; SLOW. */
+/* Look at every bucket. 1: all enforced limits admit the request; 0: some refuse; SLOW. */
 static i64
 look(Request *q, const u64 *keys, Scratch *scratch)
 {
@@ -219,7 +223,7 @@ look(Request *q, const u64 *keys, Scratch *scratch)
     return admitted;
 }
 
-/* What a decision says of the bucket that decided, as it is now. */
+/* Store the details of the bucket that decided, as it is now. */
 static inline void
 decided_by(Request *q, int i, Reason reason)
 {
@@ -262,13 +266,13 @@ refuse(Request *q, int details)
         decided_by(q, decisive, l->wait == NEVER ? NEVER_PASSES : LIMITED);
 }
 
-/* Slots cannot fail to be taken once others were charged, so they are made before. */
+/* Make the slots before anything is charged: allocation may fail. */
 static int
 make_slots(Request *q)
 {
     for (int i = 0; i < q->count; i++) {
         Look *l = &q->looks[i];
-        if (l->wait || l->group->rule->kind != HELD)
+        if (l->wait || !kind_of(l->group->rule)->holds)
             continue;
         if (l->bucket->held.own == NULL &&
             (l->bucket->held.own = (struct Batch *)batch_new()) == NULL)
@@ -279,7 +283,7 @@ make_slots(Request *q)
     return 0;
 }
 
-/* Give an untracked key a bucket to charge: its own or, without room, one that it shares. */
+/* Give an untracked key a bucket to charge: its own or, without room, a shared one. */
 static __attribute__((noinline)) void
 begin(Request *q, Look *l)
 {
@@ -290,7 +294,7 @@ begin(Request *q, Look *l)
     if (unlikely(unfolded) &&
         largest_of(scratch->window.ring.broad.counts) + (u64)q->cost > MOST_NARROW &&
         (own = counts_new(&g->common->budget)) == NULL)
-        return; /* no memory at all: nothing is kept */
+        return; /* out of memory: the charge is lost */
     Bucket *held[MOST_LIMITS];
     for (int i = 0; i < q->count; i++)
         held[i] = &q->looks[i].bucket->head;
@@ -300,7 +304,7 @@ begin(Request *q, Look *l)
         b = share(g, l->key);
         if (b == NULL) {
             counts_free(&g->common->budget, own);
-            return; /* no memory at all: nothing is kept */
+            return; /* out of memory: the charge is lost */
         }
     }
     u64 key = b->key;
@@ -313,7 +317,7 @@ begin(Request *q, Look *l)
     l->serial = b->serial;
 }
 
-/* Charge all that admit; with `details`, find out what a decision says. */
+/* Charge all limits that admit. With `details`, store the details of the decision. */
 static void
 admit(Request *q, int details)
 {
@@ -343,7 +347,7 @@ admit(Request *q, int details)
             tightest = i;
             break;
         }
-        i64 whole = g->rule->kind == TOKENS ? tokens_left(g->rule, left) : (i64)left;
+        i64 whole = whole_left(g->rule, left);
         if (tightest < 0 || whole < least) {
             tightest = i;
             least = whole;
@@ -360,7 +364,7 @@ admit(Request *q, int details)
     decided_by(q, tightest, OK);
 }
 
-/* How a refused key is shown: a value, None, or a tuple of these. */
+/* The readable form of a refused key: a value, None, or a tuple of these. */
 static PyObject *
 shown_key(const Core *core, const Group *g, const Source *source)
 {
@@ -388,8 +392,8 @@ shown_key(const Core *core, const Group *g, const Source *source)
     return shown;
 }
 
-/* Count who was refused. Python code may run: the decision has been made. -1 for what is to end more
-   than a decision. */
+/* Count the refused keys. Python code may run: the decision has been made. -1: an exception that is
+   no Exception, such as KeyboardInterrupt. */
 static __attribute__((noinline)) int
 count_refused(const Core *core, const Request *q, const Source *source)
 {
@@ -408,8 +412,8 @@ count_refused(const Core *core, const Request *q, const Source *source)
     return 0;
 }
 
-/* The same for the commonest case, a request to one token bucket that admits it; SLOW: it is another
-   case, and nothing was done. */
+/* Decide the most common case: one token bucket, which admits. SLOW: it is another case, and
+   nothing was done. */
 static inline i64
 admit_one(Request *q, u64 key, int details)
 {
@@ -455,7 +459,7 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
     i64 answer = keys_of(q->selection, source, keys);
     if (unlikely(answer < 0))
         return answer;
-    /* From here on, nothing runs Python code until all is charged. */
+    /* From here on, no Python code runs until all is charged. */
     if (unlikely(q->selection->swaps != core->swaps || keeps_out(core, asker)))
         return SLOW;
     if (read_clock)
@@ -466,7 +470,7 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
             return 1;
     }
     answer = decide_all(core, q, keys, details);
-    /* Here, and not there: code of others needs the stack. */
+    /* Not in `decide_all`: foreign code needs the stack that its arrays take. */
     if (unlikely(answer == 0) && unlikely(count_refused(core, q, source) < 0)) {
         Py_CLEAR(q->rule);
         return -1;

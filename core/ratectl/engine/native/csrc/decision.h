@@ -1,4 +1,4 @@
-/* Decisions: decision.py's class, and what one must remember to be released or settled. */
+/* Decisions: the class of decision.py, with the record that release and settle need. */
 #ifndef RATECTL_DECISION_H
 #define RATECTL_DECISION_H
 
@@ -6,27 +6,27 @@
 
 typedef enum { OK, LIMITED, NEVER_PASSES, SHADOW, NO_POLICY } Reason;
 
-/* What was charged in one group. */
+/* The charge in one group. */
 typedef struct {
     u64 key;
     Slot *slot;
-    u32 serial;     /* of the bucket; 0: it is not tracked */
+    u32 serial;     /* of the bucket; 0: not tracked */
     int refused;    /* in shadow: nothing was charged */
 } Charge;
 
 typedef struct {
     PyObject_VAR_HEAD
-    Selection *selection;           /* NULL: no policy, or nothing to remember */
-    PyObject *scope, *attributes;   /* as they were asked for; NULL where nothing was charged */
-    PyObject *notes;                /* Python's, in place of `charges`, once it has settled */
+    Selection *selection;           /* NULL: no policy, or no charges */
+    PyObject *scope, *attributes;   /* of the request; NULL if nothing was charged */
+    PyObject *notes;                /* Python's own record, in place of `charges` */
     i64 generation, now, cost;
     i64 retry_after;
     Rule *rule;         /* of the bucket that decided, or NULL */
     union {
         struct { i64 remaining, reset_after; } counts;
-        struct { u64 low; i64 high, ahead; } tokens;    /* divided only when asked for */
+        struct { u64 low; i64 high, ahead; } tokens;    /* divided only when read */
     } left;
-    int decisive;                   /* the group that decided, or -1 */
+    int decisive;                   /* index of the group that decided, or -1 */
     Reason reason;
     Charge charges[];
 } Decision;
@@ -38,7 +38,7 @@ static PyObject *describe_decision, *settle_nothing; /* decision.py's */
 #define MOST_SPARE 1024
 #define SPARE_CHARGES 6
 
-/* Decisions that nobody has any more, to be used again: most live for microseconds. */
+/* Freed decisions, to be used again: most live for microseconds. */
 static Decision *spare_decisions[MOST_SPARE];
 static int spare_count;
 
@@ -183,8 +183,7 @@ GETTER(remaining)
                                                        : d->left.counts.remaining);
 }
 
-/* What Python needs to release or settle: None where there is nothing to. Once it has made notes of
-   its own (`_notes`), these are kept instead. */
+/* Python's own record of the charges, if it has made one; otherwise None. */
 GETTER(notes)
 {
     (void)unused;

@@ -1,4 +1,4 @@
-/* Gates: the answer alone, for one scope and the values of attributes named beforehand. */
+/* Gates: True or False, for one scope and the values of attributes named in advance. */
 #ifndef RATECTL_GATE_H
 #define RATECTL_GATE_H
 
@@ -11,13 +11,13 @@ typedef struct {
     PyObject **each_name;   /* of `names` */
     Py_ssize_t count;
     i64 cost;
-    int here;               /* the cost is one that is decided here */
-    Selection *selection;   /* where requests are all alike, as last found */
+    int here;               /* the core can decide the cost */
+    Selection *selection;   /* the last one, if it does not depend on the request */
 } Gate;
 
 static PyTypeObject *gate_type;
 
-/* The selection of a call: a new reference; NULL: not for here, or an error. */
+/* The selection of a call, a new reference. NULL: Python has to decide, or an error. */
 static Selection *
 gate_select(Gate *gate, const Source *source)
 {
@@ -39,7 +39,7 @@ gate_select(Gate *gate, const Source *source)
     return found;
 }
 
-/* Where a gate cannot answer by itself: an ordinary check. */
+/* Make an ordinary check, if the gate itself cannot decide. */
 static PyObject *
 gate_check(Gate *gate, const Source *source)
 {
@@ -64,7 +64,7 @@ gate_call(Gate *gate, PyObject *const *args, Py_ssize_t nargs)
 {
     Core *core = gate->core;
     Source source = {.names = gate->each_name, .values = args, .count = nargs};
-    if (unlikely(core == NULL)) /* as gate_clear leaves it */
+    if (unlikely(core == NULL)) /* after gate_clear */
         return PyErr_Format(PyExc_RuntimeError, "this engine has been collected");
     if (unlikely(nargs != gate->count)) {
         PyErr_Format(PyExc_TypeError, "this gate takes %zd values, not %zd", gate->count, nargs);

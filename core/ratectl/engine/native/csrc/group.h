@@ -1,4 +1,4 @@
-/* A group: the packed buckets of one identity, and what a check must know to use them. */
+/* A group: the packed buckets of one identity, and their present rule. */
 #ifndef RATECTL_GROUP_H
 #define RATECTL_GROUP_H
 
@@ -7,19 +7,19 @@
 
 #define SHARED 256      /* overflow buckets of a group, by the lowest bits of a key */
 
-/* What all groups of an engine have in common; counted by reference. */
+/* Data that all groups of an engine share; counted by reference. */
 typedef struct {
     Py_ssize_t references;
     Secret secret;
     Budget budget;
     u32 serial;
     i64 overflowed;
-    int sweeping;           /* buckets may be judged: no swap is under way */
-    int evicts;             /* buckets may be forgotten: not in tests whose clock steps back */
-    struct Group *hand;     /* whose buckets are looked at next */
+    int sweeping;           /* eviction is possible: no swap is under way */
+    int evicts;             /* eviction is on; off in tests whose clock steps back */
+    struct Group *hand;     /* group whose buckets are examined next */
 } Common;
 
-/* New parameters from `now` on; `native` where buckets can follow here. */
+/* A change of parameters at `now`. `native`: this core can convert the buckets. */
 typedef struct {
     i64 now;
     Rule *before, *after;
@@ -33,16 +33,16 @@ typedef struct Group {
     Rule *rule;
     Counters *counters;
     PyObject *scope, *name, *per;   /* per: a tuple of interned names */
-    PyObject *owner;                /* fast.py's weak reference to the group around this one */
+    PyObject *owner;                /* weak reference to the FastGroup around this one */
     Py_ssize_t per_count;
-    PyObject *only;                 /* the name, where there is one; not owned */
+    PyObject *only;                 /* the name, if there is only one; borrowed */
     u32 epoch;
     int shadow, retired;
-    i64 seed_until;                 /* until then, untracked keys start from a seed: SLOW */
+    i64 seed_until;                 /* until then, Python starts untracked keys from a seed */
     Packed *genesis;                /* an untouched bucket; NULL for a full one */
-    int odd_genesis;                /* it cannot be packed */
+    int odd_genesis;                /* the genesis bucket cannot be packed */
     Table table;
-    Table *former;                  /* buckets still packed as they were under another rule */
+    Table *former;                  /* buckets that are still packed by an earlier rule */
     int former_count;
     char *shared;                   /* SHARED packed buckets, or NULL */
     Change *changes;
@@ -72,7 +72,7 @@ common_release(Common *common)
 
 /* Keys ------------------------------------------------------------------------------------------ */
 
-/* The key of a request with these attributes; may run Python code where they are no plain dict. */
+/* The key of a request. May run Python code if the attributes are no plain dict. */
 static u64
 attributes_key(Group *g, PyObject *attributes, int *failed)
 {
@@ -101,12 +101,12 @@ attributes_key(Group *g, PyObject *attributes, int *failed)
 static inline Bucket *
 group_find(Group *g, u64 key)
 {
-    if (!g->per_count) /* there is one key, and so one bucket */
+    if (!g->per_count) /* one key, and so one bucket */
         return g->table.count ? (Bucket *)g->table.chunks[0].buckets : NULL;
     return table_find(&g->table, key);
 }
 
-/* A bucket that is still packed as under a former rule, and the table that it lies in. */
+/* A bucket that is still packed by an earlier rule, and its table. */
 static Bucket *
 former_find(Group *g, u64 key, Table **table)
 {
@@ -129,83 +129,9 @@ shared_bucket(Group *g, u64 key)
     return b->key ? b : NULL;
 }
 
-static void
-full_bucket(const Rule *r, Packed *b, i64 now)
-{
-    switch (r->kind) {
-    case TOKENS:
-        b->tokens.at = b->tokens.high_at = now;
-        set_level(&b->tokens, r->capacity);
-        break;
-    case WINDOW:
-        memset(&b->window.ring, 0, sizeof b->window.ring);
-        b->window.slot = floor_div(now, r->slot_ns);
-        b->window.since = now;
-        break;
-    case QUOTA: /* its window begins with the first look at it */
-        b->quota = (Quota){.start = INT64_MIN, .end = INT64_MIN, .since = now};
-        break;
-    default:
-        b->held.own = NULL;
-        b->held.newest = NO_SLOT;
-    }
-}
+/* Changes of parameters: as `migrate` in Python, where the core can do it -------------------------- */
 
-/* Changes of parameters: what migrate.py says, where it takes no Python -------------------------- */
-
-/* Of a copy whose ring is unfolded. */
-static void
-rewindowed(const Rule *old, const Rule *new, Window *b, i64 now)
-{
-    window_advance(old, b, now);
-    if (old->slot_ns == new->slot_ns)
-        return;
-    u64 moved[SLOTS] = {0};
-    if (b->slot * old->slot_ns > now)
-        now = b->slot * old->slot_ns;
-    i64 head = floor_div(now, new->slot_ns);
-    for (i64 slot = b->slot - SLOTS + 1; slot <= b->slot; slot++) {
-        i64 latest = (slot + 1) * old->slot_ns - 1;
-        i64 to = floor_div(latest < now ? latest : now, new->slot_ns);
-        if (to > head - SLOTS)
-            moved[to & (SLOTS - 1)] += count_in(b, slot);
-    }
-    b->slot = head;
-    memcpy(b->ring.broad.counts, moved, RING_BYTES);
-}
-
-static int
-changed(const Change *c, Packed *b)
-{
-    if (c->after->kind == TOKENS) { /* a token is cut alike in both */
-        i128 level = level_at(c->before, &b->tokens, c->now);
-        i64 at = c->now > b->tokens.at ? c->now : b->tokens.at;
-        if (level > c->before->half)
-            b->tokens.high_at = at;
-        level = level < c->after->capacity ? level : c->after->capacity;
-        if (too_deep(c->after, level))
-            return -1;
-        set_level(&b->tokens, level);
-        b->tokens.at = at;
-        return 0;
-    }
-    if (c->after->kind == HELD) { /* what is held would be shared with the bucket before */
-        if (held_used(&b->held, c->now))
-            return -1;
-        Py_CLEAR(b->held.own);
-        b->held.newest = NO_SLOT;
-        return 0;
-    }
-    if (c->after->kind == WINDOW) {
-        rewindowed(c->before, c->after, &b->window, c->now);
-        return 0;
-    }
-    i64 wall; /* a quota over the same windows */
-    return wall_at(c->before, c->now, &wall) < 0 ||
-           quota_advance(c->before, &b->quota, c->now, wall) < 0 ? -1 : 0;
-}
-
-/* Let a bucket follow the changes since it was last touched; -1 where that is Python's work. */
+/* Convert a bucket by the changes since it was last touched. -1: Python has to do it. */
 static int
 catch_up(Group *g, Bucket *bucket)
 {
@@ -221,22 +147,23 @@ catch_up(Group *g, Bucket *bucket)
     Packed moved;
     u64 counts[SLOTS];
     memcpy(&moved, bucket, g->rule->size);
-    if (g->rule->kind == WINDOW)
-        ring_unfold(&moved.window, counts);
-    if (g->rule->kind == HELD && behind > 1 && held_used(&moved.held, first[behind - 1].now))
+    const KindTable *kind = kind_of(g->rule);
+    if (kind->detach != NULL)
+        kind->detach(&moved, counts);
+    if (kind->holds && behind > 1 && held_used(&moved.held, first[behind - 1].now))
         return -1;
     for (u32 i = 0; i < behind; i++)
-        if (changed(&first[i], &moved) < 0)
+        if (kind->change(first[i].before, first[i].after, &moved, first[i].now) < 0)
             return -1;
     moved.head.epoch = g->epoch;
     moved.head.serial = next_serial(g->common);
-    if (g->rule->kind == WINDOW)
-        return ring_fold(&g->common->budget, (Window *)bucket, &moved.window) - 1;
+    if (kind->replace != NULL)
+        return kind->replace(&g->common->budget, (Packed *)bucket, &moved);
     memcpy(bucket, &moved, g->rule->size);
     return 0;
 }
 
-/* Let go of the genesis bucket: untouched ones are full. */
+/* Free the genesis bucket: untouched buckets are full. */
 static void
 genesis_end(Group *g)
 {
@@ -248,44 +175,34 @@ genesis_end(Group *g)
 
 /* Making room ----------------------------------------------------------------------------------- */
 
-static int
-same_bucket(const Rule *r, Packed *one, Packed *other, i64 now)
-{
-    switch (r->kind) {
-    case TOKENS: return level_at(r, &one->tokens, now) == level_at(r, &other->tokens, now);
-    case WINDOW: return window_same(r, &one->window, &other->window, now);
-    case QUOTA: return quota_same(r, &one->quota, &other->quota, now);
-    default: return !held_used(&one->held, now) && !held_used(&other->held, now);
-    }
-}
-
-/* Whether forgetting a bucket could not be noticed. */
+/* True if evicting a bucket is invisible. */
 static int
 evictable(Group *g, Bucket *bucket, i64 now)
 {
     Packed initial;
     if (g->rule->kind == WIDE || g->odd_genesis || bucket->epoch & BOXED || now < g->seed_until)
         return 0;
-    /* What holds no slot now held none after any change either. */
-    if (g->rule->kind == HELD && !g->former_count)
+    /* A bucket that holds no slot now held none after any change either. */
+    const KindTable *kind = kind_of(g->rule);
+    if (kind->holds && !g->former_count)
         return !g->shared && !held_used(&((Packed *)bucket)->held, now);
     if (bucket->epoch != g->epoch && catch_up(g, bucket) < 0)
         return 0;
     if (g->genesis)
         memcpy(&initial, g->genesis, g->rule->size);
     else
-        full_bucket(g->rule, &initial, now);
-    if (!same_bucket(g->rule, (Packed *)bucket, &initial, now))
+        kind->full(g->rule, &initial, now);
+    if (!kind->same(g->rule, (Packed *)bucket, &initial, now))
         return 0;
     Bucket *shared = shared_bucket(g, bucket->key);
     if (shared == NULL)
         return 1;
     if (shared->epoch != g->epoch && catch_up(g, shared) < 0)
         return 0;
-    return same_bucket(g->rule, (Packed *)shared, &initial, now);
+    return kind->same(g->rule, (Packed *)shared, &initial, now);
 }
 
-/* The next bucket that the hand points at; NULL where it points at none, and only moves on. */
+/* The next bucket that the hand points at. NULL: there is none at this place; the hand moves on. */
 static inline Bucket *
 under_hand(Common *common)
 {
@@ -305,8 +222,8 @@ under_hand(Common *common)
     return b->key ? b : NULL;
 }
 
-/* Look at a few buckets, in turn, and forget those that nobody would miss. `held` are about to be
-   charged. */
+/* Examine a few buckets, in turn, and evict the ones whose eviction is invisible. The buckets in
+   `held` are about to be charged, and stay. */
 static void
 sweep(Common *common, int looks, i64 now, Bucket *const *held, int held_count)
 {
@@ -325,7 +242,7 @@ sweep(Common *common, int looks, i64 now, Bucket *const *held, int held_count)
     }
 }
 
-/* Track a key from now on: a bucket to fill, or NULL where there is no room for it. */
+/* Track a key from now on. Returns a bucket to fill; NULL if there is no room. */
 static Bucket *
 track(Group *g, u64 key, i64 now, Bucket *const *held, int held_count)
 {
@@ -338,8 +255,7 @@ track(Group *g, u64 key, i64 now, Bucket *const *held, int held_count)
     return b;
 }
 
-/* The bucket that a key without room shares with others, to be filled. NULL where there is no memory
-   at all. */
+/* The shared bucket of a key without room, to be filled. NULL: out of memory. */
 static Bucket *
 share(Group *g, u64 key)
 {

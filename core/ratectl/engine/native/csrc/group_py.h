@@ -1,5 +1,5 @@
-/* Rules and groups as Python sees them: fast.py keeps them up to date, and reads and writes single
-   buckets where a request is Python's to decide. */
+/* Rules and groups for Python: native/bucket_set.py keeps them up to date, and reads and writes
+   single buckets for the requests that Python decides. */
 #ifndef RATECTL_GROUP_PY_H
 #define RATECTL_GROUP_PY_H
 
@@ -20,6 +20,10 @@ rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTuple(args, "ipLLLLLLO", &kind, &blocked, &most, &per_ns, &per_token, &slot_ns,
                           &hold_ns, &even, &offset))
         return NULL;
+    if (kind < WIDE || kind > HELD) {
+        PyErr_SetString(PyExc_ValueError, "no such kind of rule");
+        return NULL;
+    }
     if (kind != WIDE && (most > MOST_COUNT || per_ns > MOST_TIME || per_token > MOST_TIME ||
                          slot_ns > MOST_TIME / 64 || hold_ns > MOST_TIME / 64)) {
         PyErr_SetString(PyExc_OverflowError, "a limit too large for the compiled core");
@@ -44,7 +48,7 @@ rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     r->hold_ns = hold_ns;
     r->even = even;
     r->starts = r->ends = INT64_MIN;
-    r->size = bucket_size(r->kind);
+    r->size = kinds[kind].size;
     r->offset = Py_NewRef(offset);
     return (PyObject *)r;
 }
@@ -60,7 +64,6 @@ rule_dealloc(Rule *r)
 
 static PyMemberDef rule_members[] = {
     {"kind", T_INT, offsetof(Rule, kind), READONLY, NULL},
-    {"size", T_UINT, offsetof(Rule, size), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 static PyType_Slot rule_slots[] = {
@@ -76,97 +79,22 @@ static PyType_Spec rule_spec = {
 
 /* Packing --------------------------------------------------------------------------------------- */
 
-/* The fields of a bucket. It is a copy: to make objects may run the collector, and finalizers may
-   have the bucket itself evicted. */
-static PyObject *
-packed_fields(Kind kind, const Packed *b)
-{
-    const Bucket *h = &b->head;
-    if (kind == TOKENS)
-        return Py_BuildValue("(iIILKLL)", kind, h->epoch, h->serial, b->tokens.high, b->tokens.low,
-                             b->tokens.at, b->tokens.high_at);
-    if (kind == QUOTA)
-        return Py_BuildValue("(iIILLLL)", kind, h->epoch, h->serial, b->quota.start, b->quota.end,
-                             b->quota.since, b->quota.used);
-    if (kind == HELD) {
-        PyObject *newest = b->held.newest == NO_SLOT ? Py_NewRef(Py_None)
-                                                     : PyLong_FromLongLong(b->held.newest);
-        if (newest == NULL)
-            return NULL;
-        return Py_BuildValue("(iIION)", kind, h->epoch, h->serial,
-                             b->held.own ? (PyObject *)b->held.own : Py_None, newest);
-    }
-    PyObject *fields = PyTuple_New(5 + SLOTS);
-    if (fields == NULL)
-        return NULL;
-    i64 numbers[5] = {kind, h->epoch, h->serial, b->window.slot, b->window.since};
-    for (int i = 0; i < 5 + SLOTS; i++) {
-        PyObject *number = i < 5 ? PyLong_FromLongLong(numbers[i])
-                                 : PyLong_FromUnsignedLongLong(count_in(&b->window, i - 5));
-        if (number == NULL || PyTuple_SetItem(fields, i, number) < 0) {
-            Py_DECREF(fields);
-            return NULL;
-        }
-    }
-    return fields;
-}
-
-static i64
-field(PyObject *fields, Py_ssize_t i, int *odd)
-{
-    int overflow;
-    long long value = PyLong_AsLongLongAndOverflow(PyTuple_GetItem(fields, i), &overflow);
-    if (overflow || value > MOST_TIME || value < -MOST_TIME)
-        *odd = 1;
-    return value;
-}
-
-/* Fill a bucket, which may own what it does not come to own now. 0 where the fields do not fit: the
-   bucket is as it was. */
+/* Fill a bucket, and free what it owned before. 0 if the fields do not fit: the bucket is
+   unchanged. */
 static int
 pack(const Rule *r, Packed *into, u32 epoch, u32 serial, PyObject *fields, Budget *budget)
 {
     Packed b;
-    int odd = 0;
-    Py_ssize_t expected[] = {0, 4, 2 + SLOTS, 4, 2};
-    if (r->kind == WIDE || PyTuple_Size(fields) != expected[r->kind])
+    const KindTable *kind = kind_of(r);
+    if (kind->pack == NULL || PyTuple_Size(fields) != kind->field_count)
         return 0;
     memcpy(&b, into, sizeof(Bucket));
     b.head.epoch = epoch;
     b.head.serial = serial;
-    if (r->kind == TOKENS) {
-        b.tokens.high = field(fields, 0, &odd);
-        b.tokens.low = PyLong_AsUnsignedLongLong(PyTuple_GetItem(fields, 1));
-        b.tokens.at = field(fields, 2, &odd);
-        b.tokens.high_at = field(fields, 3, &odd);
-        odd |= too_deep(r, level_of(&b.tokens));
-    } else if (r->kind == QUOTA) {
-        b.quota.start = field(fields, 0, &odd);
-        b.quota.end = field(fields, 1, &odd);
-        b.quota.since = field(fields, 2, &odd);
-        b.quota.used = field(fields, 3, &odd);
-    } else if (r->kind == HELD) {
-        PyObject *own = PyTuple_GetItem(fields, 0), *newest = PyTuple_GetItem(fields, 1);
-        b.held.newest = newest == Py_None ? NO_SLOT : field(fields, 1, &odd);
-        b.held.own = own == Py_None ? NULL : (struct Batch *)own;
-        odd |= own != Py_None && TYPE(own) != batch_type;
-        if (!odd)
-            Py_XINCREF((PyObject *)b.held.own);
-    } else {
-        u64 counts[SLOTS], *own = NULL;
-        b.window.slot = field(fields, 0, &odd);
-        b.window.since = field(fields, 1, &odd);
-        odd |= b.window.slot > MOST_TIME / r->slot_ns || b.window.slot < -MOST_TIME / r->slot_ns;
-        for (int i = 0; i < SLOTS; i++)
-            counts[i] = (u64)field(fields, 2 + i, &odd);
-        u64 largest = largest_of(counts);
-        odd = odd || largest > (u64)MOST_TIME / 64 ||
-              (largest > MOST_NARROW && (own = counts_new(budget)) == NULL);
-        ring_fill(&b.window, counts, own);
-    }
+    int fits = kind->pack(r, &b, fields, budget);
     if (PyErr_Occurred())
         PyErr_Clear();
-    if (odd)
+    if (!fits)
         return 0;
     if (into->head.key)
         bucket_end(r->kind, budget, &into->head);
@@ -184,7 +112,7 @@ group_key(Group *g, PyObject *attributes)
     return failed ? NULL : PyLong_FromUnsignedLongLong(key);
 }
 
-/* Numbers of boxed states: keys of tracked buckets; those that share have their own range. */
+/* Numbers of boxed states: the key for tracked buckets, negative numbers for shared ones. */
 static PyObject *
 boxed_number(const Bucket *b, int shared)
 {
@@ -203,16 +131,16 @@ unpacked(Group *g, const Rule *r, const Bucket *b, int shared)
         Py_XDECREF(number);
         return boxed;
     }
-    Kind kind = r->kind;
+    const KindTable *kind = kind_of(r);
     Packed copy;
     u64 counts[SLOTS];
     memcpy(&copy, b, r->size);
-    if (kind == WINDOW && is_broad(&copy.window))
-        ring_unfold(&copy.window, counts);
-    PyObject *own = kind == HELD ? Py_XNewRef((PyObject *)copy.held.own) : NULL;
-    PyObject *fields = packed_fields(kind, &copy);
-    Py_XDECREF(own);
-    return fields;
+    if (kind->detach != NULL)
+        kind->detach(&copy, counts);
+    PyObject *fields = kind->fields(&copy);
+    if (fields == NULL)
+        return NULL;
+    return Py_BuildValue("(iIIN)", r->kind, copy.head.epoch, copy.head.serial, fields);
 }
 
 static int
@@ -227,7 +155,7 @@ unbox(Group *g, Bucket *b, int shared)
     return done;
 }
 
-/* The serial number of a bucket to be made. */
+/* The serial number of the next bucket. */
 static PyObject *
 group_serial(Group *g, PyObject *unused)
 {
@@ -249,7 +177,7 @@ group_get(Group *g, PyObject *key)
     return unpacked(g, b ? (const Rule *)table->rule : g->rule, b, 0);
 }
 
-/* Forget a bucket that is packed as under a former rule. */
+/* Remove a bucket that is still packed by an earlier rule. */
 static void
 former_remove(Group *g, u64 key)
 {
@@ -266,8 +194,8 @@ former_remove(Group *g, u64 key)
     memmove(table, table + 1, (size_t)(&g->former[--g->former_count] - table) * sizeof *table);
 }
 
-/* Put a bucket in place of the one that is there: (epoch, serial, fields) or, where it cannot be
-   packed, a list to box. 0 where the fields do not fit; -1 for an error. */
+/* Replace a bucket by (epoch, serial, fields) or by a list, which is boxed. 0: the fields do not
+   fit; -1: an error. */
 static int
 store(Group *g, Bucket *b, int shared, PyObject *value)
 {
@@ -298,7 +226,7 @@ store(Group *g, Bucket *b, int shared, PyObject *value)
     return 1;
 }
 
-/* set(key, bucket): write a tracked bucket, see `store`. */
+/* set(key, bucket): write a tracked bucket (see `store`). */
 static PyObject *
 group_set(Group *g, PyObject *args)
 {
@@ -319,8 +247,8 @@ group_set(Group *g, PyObject *args)
     return done < 0 ? NULL : PyBool_FromLong(done);
 }
 
-/* add(key, now, held) -> whether there was room for a new bucket, which must be set next. `held`
-   are (group, key) of buckets that are about to be charged. */
+/* add(key, now, held) -> True if there was room for a new bucket, which must be set next. `held`:
+   (group, key) of buckets that are about to be charged, and must not be evicted. */
 static PyObject *
 group_add(Group *g, PyObject *args)
 {
@@ -432,8 +360,8 @@ group_clear_shared(Group *g, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* behind(at, most) -> (at, keys): buckets that have not followed all changes, from place `at` on;
-   the last answer's `at` is -1. */
+/* behind(at, most) -> (at, keys): keys of buckets that have not followed all changes, from place
+   `at` on. The returned place is where to go on; -1 at the end. */
 static PyObject *
 group_behind(Group *g, PyObject *args)
 {

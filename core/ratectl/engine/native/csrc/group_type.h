@@ -1,16 +1,16 @@
-/* The type `Group`: its parameters, its life, and its methods' table. */
+/* The type `Group`: its parameters, its lifetime, and its table of methods. */
 #ifndef RATECTL_GROUP_TYPE_H
 #define RATECTL_GROUP_TYPE_H
 
 #include "group_py.h"
 
-/* Let what remained least become tokens, before the rule that says what a token is changes. */
+/* Convert the least remaining level to tokens, before the rule changes. */
 static void
 flush_lowest(Group *g)
 {
     if (!g->has_lowest)
         return;
-    i64 left = g->rule->kind == TOKENS ? tokens_left(g->rule, g->lowest) : (i64)g->lowest;
+    i64 left = whole_left(g->rule, g->lowest);
     Counters *c = g->counters;
     if (!c->has_lowest || left < c->lowest)
         c->lowest = left;
@@ -37,7 +37,7 @@ group_set_rule(Group *g, PyObject *value, void *unused)
     Rule *new = (Rule *)value, *old = g->rule;
     if (old == NULL) {
         table_init(&g->table, &g->common->budget, new);
-    } else if (old->kind != new->kind || old->size != new->size) {
+    } else if (old->kind != new->kind) {
         flush_lowest(g);
         genesis_end(g);
         if (g->table.count) {
@@ -79,7 +79,7 @@ group_set_genesis(Group *g, PyObject *fields)
     if (fields == Py_None)
         Py_RETURN_NONE;
     memset(&genesis, 0, sizeof genesis);
-    if (!PyTuple_Check(fields) || g->rule->kind == HELD ||
+    if (!PyTuple_Check(fields) || kind_of(g->rule)->holds ||
         !pack(g->rule, &genesis, 0, 0, fields, &g->common->budget)) {
         g->odd_genesis = 1;
     } else {
@@ -93,7 +93,7 @@ group_set_genesis(Group *g, PyObject *fields)
     Py_RETURN_NONE;
 }
 
-/* changed(now, before, after, native): the buckets' parameters changed at that instant. */
+/* changed(now, before, after, native): record a change of the parameters. */
 static PyObject *
 group_changed(Group *g, PyObject *args)
 {
@@ -128,7 +128,7 @@ forget_changes(Group *g, int count)
         memmove(g->changes, g->changes + count, (size_t)g->change_count * sizeof *g->changes);
 }
 
-/* forget(count): the first changes, which every bucket has followed. */
+/* forget(count): drop the first changes, which every bucket has followed. */
 static PyObject *
 group_forget(Group *g, PyObject *count)
 {
@@ -139,7 +139,7 @@ group_forget(Group *g, PyObject *count)
     Py_RETURN_NONE;
 }
 
-/* know(start, end): the present window of a quota's calendar. */
+/* know(start, end): store the present window of a quota's calendar. */
 static PyObject *
 group_know(Group *g, PyObject *args)
 {
@@ -153,7 +153,7 @@ group_know(Group *g, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* drop(chunks) -> how many are left: let go of the buckets of a group that retired. */
+/* drop(chunks) -> chunks left: free buckets of a retired group. */
 static PyObject *
 group_drop(Group *g, PyObject *chunks)
 {
@@ -207,7 +207,7 @@ group_get_former(Group *g, void *unused)
     return PyLong_FromLong(g->former_count);
 }
 
-/* The keys of buckets that are not packed. */
+/* The keys of boxed buckets. */
 static PyObject *
 group_get_boxed(Group *g, void *unused)
 {
@@ -267,7 +267,7 @@ interned(PyObject *names)
     return copy;
 }
 
-/* A group of an engine, with no rule yet. */
+/* A new group of an engine, without a rule. */
 static PyObject *
 group_new(Common *common, PyObject *scope, PyObject *name, PyObject *per, PyObject *counters)
 {
@@ -338,7 +338,7 @@ static PyType_Slot group_slots[] = {
     {Py_tp_methods, group_methods},
     {Py_tp_members, group_members},
     {Py_tp_getset, group_getset},
-    {Py_tp_doc, "The packed buckets of one identity; see fast.py."},
+    {Py_tp_doc, "The packed buckets of one identity; see native/bucket_set.py."},
     {0, NULL},
 };
 static PyType_Spec group_spec = {

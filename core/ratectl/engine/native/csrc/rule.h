@@ -1,5 +1,5 @@
-/* Rules and buckets: the arithmetic of token_bucket.py and quota.py, to the last nanosecond, on
-   packed states; that of windows is in windows.h. What does not fit is SLOW, and Python's to decide. */
+/* Rules and packed buckets, and the exact arithmetic of token_bucket.py and quota.py on them;
+   windows.h has that of windows. SLOW: the numbers do not fit, and Python has to decide. */
 #ifndef RATECTL_RULE_H
 #define RATECTL_RULE_H
 
@@ -9,7 +9,7 @@
 
 typedef enum { WIDE = 0, TOKENS = 1, WINDOW = 2, QUOTA = 3, HELD = 4 } Kind;
 
-/* The parameters of a limit; never changed, save that a quota remembers the present window. */
+/* The parameters of a limit. Immutable, except that a quota remembers the present window. */
 typedef struct {
     PyObject_HEAD
     Kind kind;
@@ -19,16 +19,16 @@ typedef struct {
     i64 per_ns, per_token;      /* ticks; see token_bucket.py */
     i128 capacity, half;
     i64 slot_ns;
-    i64 even;                   /* how long each window of a quota is; 0: ask the calendar */
-    i64 starts, ends;           /* then, the window that was seen last; wall clock */
+    i64 even;                   /* length of each window of a quota; 0: the calendar decides */
+    i64 starts, ends;           /* the last window from the calendar, by the wall clock */
     PyObject *offset;           /* a WallOffset */
     i64 hold_ns;
 } Rule;
 
-/* What every packed bucket begins with. A boxed one is a Python object in its group's `boxed`. */
+/* The head of every packed bucket. A boxed one is a Python object in its group's `boxed`. */
 typedef struct {
-    u64 key;            /* 0: nobody's */
-    u32 epoch;          /* of its group, and BOXED */
+    u64 key;            /* 0: the place is free */
+    u32 epoch;          /* of its group; with the bit BOXED */
     u32 serial;
 } Bucket;
 
@@ -37,7 +37,7 @@ typedef struct {
 typedef struct {
     Bucket head;
     i64 at, high_at;
-    u64 low;            /* the level in ticks: 128 bits, in two halves for the sake of alignment */
+    u64 low;            /* the level in ticks: 128 bits, in two halves because of alignment */
     i64 high;
 } Tokens;
 
@@ -49,7 +49,7 @@ typedef struct {
         struct {
             u64 *counts;        /* owned */
             u16 unused[SLOTS - 1 - sizeof(u64 *) / sizeof(u16)];
-            u16 mark;           /* UINT16_MAX, which no count in a narrow ring is */
+            u16 mark;           /* UINT16_MAX: no count in a narrow ring is that large */
         } broad;
     } ring;
 } Window;
@@ -63,8 +63,8 @@ struct Batch;
 
 typedef struct {
     Bucket head;
-    struct Batch *own;  /* where its slots lie; NULL before the first */
-    i64 newest;         /* when the slot taken last ends; NO_SLOT for none */
+    struct Batch *own;  /* batch of its slots; NULL before the first slot */
+    i64 newest;         /* end of the slot taken last; NO_SLOT for none */
 } Held;
 
 #define NO_SLOT INT64_MIN
@@ -76,17 +76,6 @@ typedef union {
     Quota quota;
     Held held;
 } Packed;
-
-static inline u32
-bucket_size(Kind kind)
-{
-    switch (kind) {
-    case TOKENS: return sizeof(Tokens);
-    case WINDOW: return sizeof(Window);
-    case QUOTA: return sizeof(Quota);
-    default: return sizeof(Held);
-    }
-}
 
 /* Token buckets --------------------------------------------------------------------------------- */
 
@@ -103,7 +92,7 @@ set_level(Tokens *b, i128 level)
     b->high = (i64)(level >> 64);
 }
 
-/* Whether a level is beyond what is decided here: it would take ages to fill the bucket. */
+/* True if a level is too low to be decided here: filling the bucket takes longer than MOST_TIME. */
 static inline int
 too_deep(const Rule *r, i128 level)
 {
@@ -149,6 +138,13 @@ tokens_left(const Rule *r, i128 level)
     return level <= 0 ? 0 : (i64)wide_div((u128)level, (u64)r->per_token);
 }
 
+/* What remains, of a token bucket's ticks or of another kind's counts, in units of cost. */
+static inline i64
+whole_left(const Rule *r, i128 left)
+{
+    return r->kind == TOKENS ? tokens_left(r, left) : (i64)left;
+}
+
 static inline i64
 tokens_reset(const Rule *r, i128 level, i64 ahead)
 {
@@ -162,7 +158,7 @@ tokens_reset(const Rule *r, i128 level, i64 ahead)
 
 static PyObject *text_ns; /* "ns" */
 
-/* The wall clock at `now`; -1 where it is beyond what is decided here. */
+/* The wall clock at `now`. -1: the offset is too large to be decided here. */
 static inline int
 wall_at(const Rule *r, i64 now, i64 *wall)
 {
@@ -184,7 +180,7 @@ wall_at(const Rule *r, i64 now, i64 *wall)
     return 0;
 }
 
-/* Begin the window that has come. -1 where only the calendar knows which. */
+/* Move a bucket to the window that holds `now`. -1: only the calendar knows that window. */
 static inline int
 quota_advance(const Rule *r, Quota *b, i64 now, i64 wall)
 {

@@ -1,5 +1,5 @@
-/* What a scope's requests are decided by: an Active for each scope, which for requests whose
-   attributes matter asks a Chooser, and the Selection of groups that comes of it. */
+/* The groups that decide a request: an Active for each scope, a Chooser that maps attributes to a
+   state, and a Selection of groups for each state. */
 #ifndef RATECTL_SELECTION_H
 #define RATECTL_SELECTION_H
 
@@ -12,15 +12,16 @@ typedef struct {
     struct Core *core;
     PyObject *scope;
     i64 generation;
-    u64 swaps;          /* of the core, when this was made */
+    u64 swaps;          /* value of the core's counter when this was made */
     int holds;          /* some of its groups hold slots */
     int shadow;         /* none of its groups may refuse */
     int count;
     Group **groups;
 } Selection;
 
-/* Which conditions hold for a request, as a number: a walk along the attributes that any condition
-   mentions. Values with the same conditions are one class; choice.py finds them out, once each. */
+/* The conditions that hold for a request, as a number (state): a walk along the attributes that any
+   condition mentions. Values with equal conditions are one class; Python classifies each value
+   once. */
 typedef struct {
     PyObject_HEAD
     PyObject *names;    /* a tuple, interned */
@@ -32,7 +33,7 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    Chooser *chooser;       /* NULL: requests are all alike */
+    Chooser *chooser;       /* NULL: nothing depends on the request */
     Selection *only;
     Selection **by_state;
     u32 state_count;
@@ -40,10 +41,10 @@ typedef struct {
 
 static PyTypeObject *selection_type, *chooser_type, *active_type;
 
-/* Where the values of attributes come from: a mapping, or the arguments of a gate. */
+/* Source of attribute values: a mapping, or the arguments of a gate. */
 typedef struct {
     PyObject *mapping;
-    int plain;                  /* it is a dict, whose look-up runs no Python code */
+    int plain;                  /* a dict, whose look-up runs no Python code */
     Py_ssize_t count;
     PyObject *const *names;     /* interned */
     PyObject *const *values;
@@ -55,7 +56,7 @@ source_of(PyObject *mapping)
     return (Source){.mapping = mapping, .plain = PyDict_CheckExact(mapping)};
 }
 
-/* A new reference to a value, or NULL: absent or, with an exception set, an error. */
+/* A new reference to a value. NULL: absent or, with an exception set, an error. */
 static inline PyObject *
 source_get(const Source *source, PyObject *name)
 {
@@ -73,7 +74,7 @@ source_get(const Source *source, PyObject *name)
     return NULL;
 }
 
-/* The keys of a request in each group. Names that compare themselves may run Python code. SLOW, or -1
+/* Make the keys of a request in each group. Comparing names may run Python code. SLOW, or -1
    for an error. */
 static int
 keys_of(const Selection *s, const Source *source, u64 *keys)
@@ -123,7 +124,7 @@ edge_at(const Chooser *c, u64 edge)
     return at;
 }
 
-/* The state of a request; SLOW where it is not known yet, -1 for an error. */
+/* The state of a request. SLOW: not known yet; -1: an error. */
 static i64
 chooser_walk(const Chooser *c, const Source *source)
 {
@@ -258,7 +259,7 @@ static PyType_Slot chooser_slots[] = {
     {Py_tp_dealloc, chooser_dealloc},
     {Py_tp_methods, chooser_methods},
     {Py_tp_members, chooser_members},
-    {Py_tp_doc, "Chooser(names): which conditions hold, as a number; see fast.py."},
+    {Py_tp_doc, "Chooser(names): the conditions that hold, as a number."},
     {0, NULL},
 };
 static PyType_Spec chooser_spec = {
@@ -283,7 +284,7 @@ active_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)a;
 }
 
-/* choose(state, selection): what decides requests of that state; None for all of them. */
+/* choose(state, selection): set the selection of a state; None is for all requests. */
 static PyObject *
 active_choose(Active *a, PyObject *args)
 {
@@ -348,7 +349,7 @@ active_dealloc(Active *a)
     Py_DECREF(type);
 }
 
-/* The selection of a request: borrowed, or NULL with *answer SLOW or, for an error, -1. */
+/* The selection of a request, borrowed. NULL: *answer is SLOW or, for an error, -1. */
 static inline Selection *
 active_select(const Active *a, const Source *source, i64 *answer)
 {
@@ -406,7 +407,7 @@ selection_create(struct Core *core, PyObject *scope, i64 generation, u64 swaps, 
             return NULL;
         }
         s->groups[s->count++] = (Group *)Py_NewRef((PyObject *)g);
-        s->holds |= g->rule->kind == HELD;
+        s->holds |= kind_of(g->rule)->holds;
     }
     if (s->groups == NULL) {
         Py_DECREF((PyObject *)s);

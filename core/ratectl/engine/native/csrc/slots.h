@@ -1,4 +1,4 @@
-/* Slots of concurrency limits: concurrency.py's _Batch and Slot, as a list linked both ways. */
+/* Slots of concurrency limits: _Batch and Slot of concurrency.py, as a doubly linked list. */
 #ifndef RATECTL_SLOTS_H
 #define RATECTL_SLOTS_H
 
@@ -121,7 +121,7 @@ batch_dealloc(Batch *batch)
     free_plain((PyObject *)batch);
 }
 
-/* An instant from Python; later than all of ours is as good as the last. -1 in *failed. */
+/* An instant from Python, clamped to 64 bits. Sets *failed to -1 for an error. */
 static i64
 clamped(PyObject *number, int *failed)
 {

@@ -1,15 +1,15 @@
 /* A table of packed buckets of one size, by key.
 
-   Buckets lie in chunks of up to 1,024 and never move (save while the first chunk grows). An index
-   finds them: extendible hashing (Fagin et al. 1979) over pages of at most 512 places, so that
-   growing splits one page at a time and no insertion waits for a million keys to be hashed anew.
-   Pages grow in small steps, not by doubling: all split at about the same number of keys, and would
-   otherwise be half empty together.
-   Memory is counted in a Budget shared by all tables of an engine, and given back by the chunk. */
+   Buckets are in chunks of up to 1,024 and never move (except while the first chunk grows). An
+   index finds them: extendible hashing (Fagin et al. 1979) over pages of at most 512 places, so
+   that growing splits one page at a time, and no insertion waits for the rehashing of a million
+   keys. Pages grow in small steps, not by doubling: all split at about the same number of keys, and
+   would otherwise be half empty together. Memory is counted in a Budget shared by all tables of an
+   engine, and freed by the chunk. */
 #ifndef RATECTL_TABLE_H
 #define RATECTL_TABLE_H
 
-#include "slots.h"
+#include "kinds.h"
 
 #define CHUNK 1024
 #define NO_CHUNK UINT32_MAX
@@ -22,8 +22,8 @@
 typedef struct {
     char *buckets;
     u32 before, after;      /* in the list of chunks with room */
-    u16 used, fresh, freed; /* in use; never used from here on; first of the list of freed ones */
-    u16 room;               /* buckets it has memory for */
+    u16 used, fresh, freed; /* in use; first never used; first of the list of freed ones */
+    u16 room;               /* buckets that its memory holds */
 } Chunk;
 
 typedef struct {
@@ -38,11 +38,11 @@ typedef struct {
     Page **pages;           /* 1 << depth of them; NULL before the first bucket */
     u32 size;               /* of a bucket, in bytes */
     u32 count, chunk_count, chunk_room;
-    u32 with_room, vacant;  /* chunks that have room; places of chunks that were given back */
+    u32 with_room, vacant;  /* list of chunks with room; list of places of freed chunks */
     int depth;
     Kind kind;              /* of its buckets */
-    int retired;            /* its buckets do not count any more, though they take memory */
-    PyObject *rule;         /* by which they are packed, if it is no longer that of their group */
+    int retired;            /* its buckets are not counted any more, but take memory */
+    PyObject *rule;         /* by which they are packed, if not the group's present rule */
 } Table;
 
 static void
@@ -101,7 +101,7 @@ page_bytes(u32 size)
     return sizeof(Page) + sizeof(u64) * size;
 }
 
-/* Whether a page of this size may hold so many: the rest keeps searches short. */
+/* True if a page of this size may hold so many: free places keep searches short. */
 static inline int
 fits(u32 used, u32 size)
 {
@@ -137,7 +137,7 @@ page_put(Page *page, u64 place)
     page->used++;
 }
 
-/* The directory, twice as large: each page stands in it twice. */
+/* Double the directory: it then names each page twice. */
 static int
 directory_grow(Table *t, int force)
 {
@@ -156,7 +156,7 @@ directory_grow(Table *t, int force)
     return 0;
 }
 
-/* How large the pages are that take over from a full one; of two, this one's share is `count`. */
+/* Size of the page that replaces a full one; if two replace it, this one gets `count` places. */
 static u32
 next_size(const Page *page, int split, u32 count)
 {
@@ -166,7 +166,7 @@ next_size(const Page *page, int split, u32 count)
     return size;
 }
 
-/* Let a page's places move to a larger one, or to two. -1 where there is no memory. */
+/* Move a page's places to a larger page, or to two. -1: out of memory. */
 static int
 page_grow(Table *t, u64 key, int force)
 {
@@ -221,7 +221,7 @@ index_add(Table *t, u64 key, u32 number, int force)
     return 0;
 }
 
-/* Free the place of a bucket, closing the gap: what comes behind must still be found. */
+/* Free the place of a bucket, and close the gap, so that later entries are still found. */
 static u32
 index_remove(Table *t, u64 key, const Bucket *bucket)
 {
@@ -284,7 +284,7 @@ join_room_list(Table *t, u32 i)
     t->with_room = i;
 }
 
-/* A chunk with room for one more; NO_CHUNK where there is no memory. */
+/* A chunk with room for one more bucket. NO_CHUNK: out of memory. */
 static u32
 chunk_with_room(Table *t, int force)
 {
@@ -303,7 +303,7 @@ chunk_with_room(Table *t, int force)
         return 0;
     }
     u32 i = t->vacant != NO_CHUNK ? t->vacant : t->chunk_count;
-    if (i == t->chunk_room) { /* after the first four, by halves: its copying stays short */
+    if (i == t->chunk_room) { /* by halves after the first four, so that copying stays short */
         u32 room = i == 0 ? 1 : i < 4 ? 4 : i + i / 2;
         Chunk *chunks = grown(t->budget, t->chunks, t->chunk_room * sizeof *chunks,
                               room * sizeof *chunks, force);
@@ -363,8 +363,8 @@ chunk_give(Table *t, u32 number)
 
 /* The table ------------------------------------------------------------------------------------- */
 
-/* A new bucket, all of it undefined but its key; NULL where no memory may be had. `force`: beyond
-   the budget, if need be. */
+/* A new bucket with its key; all else is undefined. NULL: no memory. `force`: even beyond the
+   budget. */
 static Bucket *
 table_add(Table *t, u64 key, int force)
 {
@@ -386,14 +386,12 @@ table_add(Table *t, u64 key, int force)
     return b;
 }
 
-/* Let go of what a bucket owns. */
+/* Free what a bucket owns. */
 static inline void
 bucket_end(Kind kind, Budget *budget, Bucket *b)
 {
-    if (kind == WINDOW)
-        ring_free(budget, (Window *)b);
-    else if (kind == HELD)
-        Py_CLEAR(((Held *)b)->own);
+    if (kinds[kind].end != NULL)
+        kinds[kind].end(budget, (Packed *)b);
 }
 
 static void
@@ -408,13 +406,13 @@ table_remove(Table *t, Bucket *b)
         index_free(t);
 }
 
-/* Let go of the last buckets, `most` of them at a time; returns how many are left. */
+/* Free the last chunks, at most `most` of them. Returns the number of chunks left. */
 static u32
 table_drop(Table *t, u32 most)
 {
     while (t->chunk_count && most--) {
         Chunk *c = &t->chunks[t->chunk_count - 1];
-        for (u16 at = 0; at < c->fresh && (t->kind == WINDOW || t->kind == HELD); at++) {
+        for (u16 at = 0; at < c->fresh && kinds[t->kind].end != NULL; at++) {
             Bucket *b = (Bucket *)(c->buckets + (size_t)at * t->size);
             if (b->key)
                 bucket_end(t->kind, t->budget, b);

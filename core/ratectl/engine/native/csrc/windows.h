@@ -1,8 +1,9 @@
 /* Sliding windows: the arithmetic of sliding_window.py on packed rings.
 
-   A sub-window's count takes two bytes: nearly all keys' counts fit in, however much their limit
-   admits. A bucket with a larger count has a ring of its own elsewhere, of eight bytes for each. No
-   charge may fail for want of memory, so none begins such a ring: its request is SLOW, once. */
+   A sub-window's count takes two bytes (a narrow ring): the counts of nearly all keys fit, however
+   much their limit admits. A bucket with a larger count owns a broad ring elsewhere, of eight bytes
+   for each count. A charge must not fail for lack of memory, so it never makes a broad ring: that
+   request is SLOW, once. */
 #ifndef RATECTL_WINDOWS_H
 #define RATECTL_WINDOWS_H
 
@@ -55,7 +56,7 @@ total_of(const Window *b)
 
 /* Memory ---------------------------------------------------------------------------------------- */
 
-/* Broad counts, for a bucket to own: beyond the budget, if need be. NULL without memory. */
+/* Broad counts for a bucket to own, even beyond the budget. NULL: out of memory. */
 static u64 *
 counts_new(Budget *budget)
 {
@@ -77,7 +78,7 @@ counts_free(Budget *budget, u64 *counts)
     free(counts);
 }
 
-/* Before a bucket goes, or is filled anew. Its counts are undefined from then on. */
+/* Free a broad ring. The counts of the bucket are undefined afterwards. */
 static inline void
 ring_free(Budget *budget, Window *b)
 {
@@ -87,7 +88,7 @@ ring_free(Budget *budget, Window *b)
     b->ring.broad.mark = 0;
 }
 
-/* Broad counts that are not the bucket's own, in place of its ring: for a copy that is changed. */
+/* Replace the ring of a copy by broad counts that it does not own, so that it can be changed. */
 static void
 ring_unfold(Window *b, u64 *counts)
 {
@@ -105,7 +106,7 @@ largest_of(const u64 *counts)
     return largest;
 }
 
-/* Fill a ring, over whatever was there: `own`, which the bucket owns from now on, or a narrow one. */
+/* Fill a ring, whatever was there: `own`, which the bucket then owns, or a narrow one. */
 static void
 ring_fill(Window *b, const u64 *counts, u64 *own)
 {
@@ -118,7 +119,8 @@ ring_fill(Window *b, const u64 *counts, u64 *own)
         b->ring.narrow[i] = (u16)counts[i];
 }
 
-/* Put a copy with unfolded counts in place of a bucket. 0 without memory: the bucket is as it was. */
+/* Replace a bucket by a copy with unfolded counts. 0: out of memory, and the bucket is
+   unchanged. */
 static int
 ring_fold(Budget *budget, Window *bucket, const Window *copy)
 {
@@ -164,7 +166,7 @@ window_wait(const Rule *r, Window *b, i64 cost, i64 now)
         if (excess <= 0)
             return (slot + SLOTS) * r->slot_ns - now;
     }
-    return SLOW; /* cannot be: counts add up to their total */
+    return SLOW; /* impossible: counts add up to their total */
 }
 
 static inline i64
@@ -177,14 +179,14 @@ window_reset(const Rule *r, Window *b, i64 now)
     return 0;
 }
 
-/* What is counted in a sub-window by a bucket that stands at `head`. */
+/* The count of a sub-window in a bucket that has advanced to `head`. */
 static inline u64
 count_by(const Window *b, i64 slot, i64 head)
 {
     return slot > head - SLOTS && slot <= b->slot ? count_in(b, slot) : 0;
 }
 
-/* A look that leaves no trace: the clock may step back. */
+/* True if two windows have equal counts. Changes neither: the clock may step back. */
 static inline int
 window_same(const Rule *r, const Window *one, const Window *other, i64 now)
 {

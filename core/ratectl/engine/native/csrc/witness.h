@@ -1,9 +1,9 @@
-/* A witness of crashes: while a process tries a generation, a fatal signal leaves its number in a
-   file. Nobody could tell a crash from a SIGKILL afterwards.
+/* A witness of crashes: while a process tries a generation, a fatal signal writes its number to a
+   file. Without it, a crash could not be told from a SIGKILL afterwards.
 
-   The handler calls functions that are async-signal-safe only (getpid, write, sigaction, raise),
-   takes no memory, and is silent in forked children. It then puts the former action back and hands
-   the signal over to it: core dumps, faulthandler and handlers of the host work as without it. */
+   The handler calls async-signal-safe functions only (getpid, write, sigaction, raise), takes no
+   memory, and does nothing in forked children. It then restores the former action and passes the
+   signal to it: core dumps, faulthandler and handlers of the host work as without it. */
 #ifndef RATECTL_WITNESS_H
 #define RATECTL_WITNESS_H
 
@@ -15,7 +15,7 @@
 
 #define WITNESSES 64
 #define FATAL 5
-#define LIVES 0 /* in place of a signal's number: what came before did not end the process */
+#define LIVES 0 /* written after a signal's number: that signal did not end the process */
 
 /* A file to write to, and the process that opened it; 0 for a free place. */
 typedef struct {
@@ -24,9 +24,9 @@ typedef struct {
 
 static Witness witnesses[WITNESSES];
 
-/* A signal, the action for it before ours, and whether ours was placed and not taken back. It stays
-   placed after a signal came, or where the host placed its own on top of it, which may call ours:
-   to place it again would put it above and below that one. */
+/* A signal, the action before ours, and 1 in `placed` while ours is in place. `placed` stays 1
+   after a signal came, and if the host placed its own handler on top, which may call ours: placing
+   ours again would put it above and below that one. */
 typedef struct {
     int number, placed;
     struct sigaction former;
@@ -37,7 +37,7 @@ static FatalSignal fatal[FATAL] = {
     {.number = SIGABRT},
 };
 
-/* A signal that another process sent is no crash of this one (a supervisor may have lost patience). */
+/* True if another process sent the signal: that is no crash (a supervisor may have sent it). */
 static int
 is_sent_by_another(const siginfo_t *info)
 {
@@ -55,7 +55,7 @@ testify(int number)
     int self = (int)getpid();
     for (int i = 0; i < WITNESSES; i++)
         if (witnesses[i].process == self && write(witnesses[i].file, line, sizeof line) < 0)
-            continue; /* a full disk, say: nothing can be done here */
+            continue; /* for example a full disk: nothing can be done here */
 }
 
 typedef void (*Handler)(int, siginfo_t *, void *);
@@ -76,7 +76,7 @@ is_function(const struct sigaction *action)
            (action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN);
 }
 
-/* Do what would have been done without this handler. */
+/* Do what the former action would have done. */
 static void
 hand_over(const struct sigaction *former, int number, siginfo_t *info, void *context)
 {
@@ -85,13 +85,13 @@ hand_over(const struct sigaction *former, int number, siginfo_t *info, void *con
     else if (is_function(former))
         former->sa_handler(number);
     else if (former->sa_handler == SIG_DFL) {
-        sigaction(number, former, NULL); /* also where a handler above has called this one */
+        sigaction(number, former, NULL); /* also if a handler above has called this one */
         raise(number);                   /* blocked until this handler returns */
     }
 }
 
-/* A host may mend a fault and go on, as virtual machines do: then its handler returns and stays in
-   place. (Handlers that only report put another action in their place first. abort() never returns,
+/* A host may repair a fault and continue, as virtual machines do: then its handler returns and
+   stays in place. (Handlers that only report restore another action first. abort() never returns,
    whatever the handler does.) */
 static void
 on_fatal_signal(int number, siginfo_t *info, void *context)
@@ -128,7 +128,7 @@ take_handlers_back(void)
             fatal[i].placed = sigaction(fatal[i].number, &fatal[i].former, NULL) != 0;
 }
 
-/* witness(file): False where too many are there already. */
+/* witness(file): add a witness. False: there are too many already. */
 static PyObject *
 witness_call(PyObject *self, PyObject *argument)
 {
@@ -147,7 +147,7 @@ witness_call(PyObject *self, PyObject *argument)
     Py_RETURN_FALSE;
 }
 
-/* dismiss(file): no witness any more. Close the file afterwards. */
+/* dismiss(file): remove a witness. The caller closes the file afterwards. */
 static PyObject *
 dismiss_call(PyObject *self, PyObject *argument)
 {

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     import ratectl
 
-__all__ = ["RETRIES", "Log", "says", "well"]
+__all__ = ["RETRIES", "Log", "wait_for_problem", "wait_until_well"]
 
 RETRIES = 1.5
-"""Seconds in which an agent tries several times."""
+"""Seconds in which an agent retries several times."""
 
 
 class Log:
@@ -31,16 +31,16 @@ class Log:
         found = self._caplog.records
         return [each.getMessage() for each in found if each.levelno >= logging.WARNING]
 
-    def once(self) -> None:
-        """Each was logged once, however often it was seen."""
+    def check_no_repeats(self) -> None:
+        """Assert that no warning was logged twice."""
         assert max(Counter(self.warnings).values(), default=0) <= 1, self.warnings
 
 
-def says(agent: ratectl.Agent, words: str, seconds: float = 10.0) -> str:
-    """Wait until the status says this; returns all that it says."""
-    wait_for(lambda: words in (agent.status.error or ""), f"{words!r} is said", seconds)
+def wait_for_problem(agent: ratectl.Agent, words: str, seconds: float = 10.0) -> str:
+    """Wait until the status has a problem with these words; return all its problems."""
+    wait_for(lambda: words in (agent.status.error or ""), f"{words!r} is reported", seconds)
     return agent.status.error or ""
 
 
-def well(agent: ratectl.Agent, seconds: float = 10.0) -> None:
-    wait_for(lambda: agent.status.error is None, "nothing is wrong any more", seconds)
+def wait_until_well(agent: ratectl.Agent, seconds: float = 10.0) -> None:
+    wait_for(lambda: agent.status.error is None, "no problem is left", seconds)

@@ -1,0 +1,170 @@
+"""The protocol of an algorithm: all that the engine asks of one.
+
+A new algorithm is a module here with one subclass of ``Algorithm``. The engine itself names none.
+To be decided by the compiled core as well, it needs a packing (``native.packing``); without one,
+its buckets are decided in Python.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
+
+__all__ = ["NEVER", "UNKNOWN", "Algorithm", "Slot", "State", "migrate"]
+
+NEVER: Final = -1
+"""Stands for a wait in nanoseconds: waiting does not help."""
+
+UNKNOWN: Final = -2
+"""Stands for a wait in nanoseconds: it ends when other requests release what they hold."""
+
+State = object
+"""Bucket state of one key. Only the algorithm that made it can read it."""
+
+S = TypeVar("S")
+
+
+class Slot(Protocol):
+    """Slots that one request holds until it releases them."""
+
+    def release(self) -> None:
+        """Free the slots. Only the first call has an effect."""
+
+
+class Algorithm(ABC, Generic[S]):
+    """One kind of limit with its parameters: arithmetic on bucket states of type ``S``.
+
+    Two algorithms are equal if they are of one kind and have the same parameters. Unless slots are
+    held, states are immutable: a charge returns another state. Times are in nanoseconds. A wait is
+    0 for now, ``NEVER`` or ``UNKNOWN``.
+    """
+
+    __slots__ = ()
+
+    capacity: int
+    """Cost that a full bucket admits at once."""
+
+    holds: ClassVar[bool] = False
+    """True if a request takes slots and holds them until it releases them."""
+
+    _key: tuple[object, ...]
+    """The parameters."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    # New states ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def full(self, now: int) -> S:
+        """Return a bucket that was never drawn from."""
+
+    @abstractmethod
+    def spent(self, used: int, now: int) -> S:
+        """Return a bucket from which ``used`` is missing; an empty one if it holds less."""
+
+    def copied(self, state: S) -> S:
+        """Return the state of another bucket that begins as this one."""
+        return state
+
+    # Deciding -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def attempt(self, state: S, cost: int, now: int) -> tuple[int, S, int, Slot | None]:
+        """Take ``cost`` if it is available. Return the wait, state, remaining cost and slot taken.
+
+        If it is not available, the state is as of ``now``, and the wait is the time until it is.
+        """
+
+    @abstractmethod
+    def settle(self, state: S, more: int, now: int, since: int, cost: int) -> S:
+        """Charge ``more``, even below empty; refund it if it is negative.
+
+        A refund belongs to a charge at ``since``. It never makes the bucket fuller than if that
+        charge had been smaller; where this cannot be known, the bucket gets less. ``cost`` is what
+        was charged then to this very bucket and not refunded since; it is 0 for a bucket that began
+        as a copy of the charged one.
+        """
+
+    def advance(self, state: S, now: int) -> S:  # noqa: ARG002
+        """Return the state without what has expired by ``now``."""
+        return state
+
+    # Reading ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def used(self, state: S, now: int) -> int:
+        """Return the cost that is missing from a full bucket, rounded up."""
+
+    @abstractmethod
+    def remaining(self, state: S, now: int) -> int:
+        """Return the cost that would be admitted at once."""
+
+    @abstractmethod
+    def reset_after(self, state: S, now: int) -> int:
+        """Return the time until the bucket is full."""
+
+    @abstractmethod
+    def settled_after(self, debt: int = 0) -> int:
+        """Return the time until any bucket is full, if it is at most ``debt`` below empty."""
+
+    @abstractmethod
+    def at(self, state: S, now: int) -> int:
+        """Return ``now``, or the bucket's own time if that is later."""
+
+    # Comparing ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def same(self, one: S, other: S, now: int) -> bool:
+        """Return True if two buckets give equal answers from ``now`` on."""
+
+    @abstractmethod
+    def stricter(self, one: S, other: S, now: int) -> S:
+        """Return a bucket that admits no more than either of two."""
+
+    # Changes of parameters ----------------------------------------------------------------------
+
+    def fixed(self) -> Self:
+        """Return the algorithm without what may change later, such as the wall clock's offset."""
+        return self
+
+    def continues(self, old: Algorithm[Any]) -> bool:
+        """Return True if a bucket of ``old`` needs no conversion, only ``continued``."""
+        return type(old) is type(self)
+
+    @abstractmethod
+    def continued(self, old: Self, state: S, now: int) -> S:
+        """Return the state of a bucket that had the parameters ``old`` until ``now``."""
+
+
+def migrate(old: Algorithm[Any], new: Algorithm[Any], state: Any, now: int) -> Any:
+    """Return the state under ``new`` of a bucket that was ``state`` under ``old`` until ``now``.
+
+    The bucket first accrues at its old parameters up to ``now``. It then never admits more than the
+    old state would, except for the rows of this table that say so.
+
+    ==================================  ==========================================================
+    change                              what happens
+    ==================================  ==========================================================
+    token-bucket: rate or burst         tokens = min(tokens, new burst): growth adds capacity, not
+                                        tokens; a level between two ticks is rounded down
+    sliding-window: count               what was counted stays counted
+    sliding-window: length              each sub-window's count moves to the latest instant at
+                                        which it may have been admitted; counts older than the new
+                                        window are dropped
+    quota: count                        what was counted stays counted until the window ends
+    quota: unit, zone or time           what was counted counts in the new window, as if admitted
+                                        now
+    concurrency: max                    what is held stays held
+    concurrency: hold                   a slot is freed when its old time is up or, if that is
+                                        sooner, the new one, counted from the change
+    one algorithm to another            what is missing from a full bucket (tokens, or what is
+                                        counted) is missing from the new one, as if admitted now
+    ==================================  ==========================================================
+    """
+    if new.continues(old):
+        return new.continued(old, state, now)
+    return new.spent(old.used(state, now), old.at(state, now))

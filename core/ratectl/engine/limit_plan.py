@@ -1,0 +1,44 @@
+"""Plan of one limit: its parameters, and the identity of its buckets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ratectl.engine.algorithms.protocol import Algorithm
+
+__all__ = ["Identity", "LimitPlan"]
+
+Identity = tuple[str, str, bool]
+"""Identity of buckets: (declared scope, name, True for a budget). Together with the overrides that
+touched a limit, it never has two sets of parameters."""
+
+
+class LimitPlan:
+    """A limit as an engine runs it. The buckets of a budget are shared by a whole subtree."""
+
+    __slots__ = ("algorithm", "budget", "name", "overrides", "per", "scope", "shadow")
+
+    def __init__(
+        self,
+        *,
+        scope: str,
+        name: str,
+        algorithm: Algorithm[Any],
+        per: tuple[str, ...],
+        shadow: bool,
+        budget: bool = False,
+        overrides: tuple[str, ...] = (),
+    ) -> None:
+        self.scope = scope
+        self.name = name
+        self.algorithm = algorithm
+        self.per = per
+        self.shadow = shadow
+        self.budget = budget
+        self.overrides = overrides
+        """Overrides that select these buckets, among those of the limit."""
+
+    @property
+    def identity(self) -> Identity:
+        return (self.scope, self.name, self.budget)

@@ -1,0 +1,318 @@
+/* The table of kinds: how buckets of each algorithm begin, end, change and reach Python.
+
+   Deciding itself (wait, charge, remaining, reset) is in the switches of decide.h: there, calls
+   through a table would cost a measurable part of a decision. So a new kind needs its struct in
+   rule.h, its functions and an entry here, a case in each of these switches, and a packing in
+   packing.py. */
+#ifndef RATECTL_KINDS_H
+#define RATECTL_KINDS_H
+
+#include "slots.h"
+
+typedef struct {
+    u32 size;               /* of a packed bucket, in bytes */
+    int field_count;        /* of the tuple that Python packs and unpacks */
+    int holds;              /* requests hold slots; a copy of a bucket would share them */
+    void (*full)(const Rule *r, Packed *b, i64 now);
+    /* Whether two buckets give equal answers from `now` on. */
+    int (*same)(const Rule *r, Packed *one, Packed *other, i64 now);
+    /* `Algorithm.continued`, for a detached copy. -1: Python has to do it. */
+    int (*change)(const Rule *before, const Rule *after, Packed *copy, i64 now);
+    /* The fields as a tuple. The bucket is a copy: making objects may run the collector, and
+       finalizers may have the bucket itself evicted. */
+    PyObject *(*fields)(const Packed *copy);
+    /* Fill a bucket without an owner; 0 if the fields do not fit. */
+    int (*pack)(const Rule *r, Packed *b, PyObject *fields, Budget *budget);
+    /* Free what a bucket owns. NULL here and below: it owns nothing. */
+    void (*end)(Budget *budget, Packed *b);
+    /* Make a copy own nothing: its counts are in `counts` until it replaces a bucket. */
+    void (*detach)(Packed *copy, u64 *counts);
+    /* Replace a bucket by a detached copy. -1: no memory, and nothing was changed. */
+    int (*replace)(Budget *budget, Packed *bucket, const Packed *copy);
+} KindTable;
+
+static i64
+field(PyObject *fields, Py_ssize_t i, int *odd)
+{
+    int overflow;
+    long long value = PyLong_AsLongLongAndOverflow(PyTuple_GetItem(fields, i), &overflow);
+    if (overflow || value > MOST_TIME || value < -MOST_TIME)
+        *odd = 1;
+    return value;
+}
+
+/* Token buckets --------------------------------------------------------------------------------- */
+
+static void
+tokens_full(const Rule *r, Packed *b, i64 now)
+{
+    b->tokens.at = b->tokens.high_at = now;
+    set_level(&b->tokens, r->capacity);
+}
+
+static int
+tokens_same(const Rule *r, Packed *one, Packed *other, i64 now)
+{
+    return level_at(r, &one->tokens, now) == level_at(r, &other->tokens, now);
+}
+
+/* Both rules divide a token into the same number of ticks. */
+static int
+tokens_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
+{
+    Tokens *b = &copy->tokens;
+    i128 level = level_at(before, b, now);
+    i64 at = now > b->at ? now : b->at;
+    if (level > before->half)
+        b->high_at = at;
+    level = level < after->capacity ? level : after->capacity;
+    if (too_deep(after, level))
+        return -1;
+    set_level(b, level);
+    b->at = at;
+    return 0;
+}
+
+static PyObject *
+tokens_fields(const Packed *b)
+{
+    return Py_BuildValue("(LKLL)", b->tokens.high, b->tokens.low, b->tokens.at, b->tokens.high_at);
+}
+
+static int
+tokens_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
+{
+    int odd = 0;
+    (void)budget;
+    b->tokens.high = field(fields, 0, &odd);
+    b->tokens.low = PyLong_AsUnsignedLongLong(PyTuple_GetItem(fields, 1));
+    b->tokens.at = field(fields, 2, &odd);
+    b->tokens.high_at = field(fields, 3, &odd);
+    return !odd && !too_deep(r, level_of(&b->tokens));
+}
+
+/* Sliding windows ------------------------------------------------------------------------------- */
+
+static void
+window_full(const Rule *r, Packed *b, i64 now)
+{
+    memset(&b->window.ring, 0, sizeof b->window.ring);
+    b->window.slot = floor_div(now, r->slot_ns);
+    b->window.since = now;
+}
+
+static int
+window_packed_same(const Rule *r, Packed *one, Packed *other, i64 now)
+{
+    return window_same(r, &one->window, &other->window, now);
+}
+
+static int
+window_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
+{
+    Window *b = &copy->window;
+    window_advance(before, b, now);
+    if (before->slot_ns == after->slot_ns)
+        return 0;
+    u64 moved[SLOTS] = {0};
+    if (b->slot * before->slot_ns > now)
+        now = b->slot * before->slot_ns;
+    i64 head = floor_div(now, after->slot_ns);
+    for (i64 slot = b->slot - SLOTS + 1; slot <= b->slot; slot++) {
+        i64 latest = (slot + 1) * before->slot_ns - 1;
+        i64 to = floor_div(latest < now ? latest : now, after->slot_ns);
+        if (to > head - SLOTS)
+            moved[to & (SLOTS - 1)] += count_in(b, slot);
+    }
+    b->slot = head;
+    memcpy(b->ring.broad.counts, moved, RING_BYTES);
+    return 0;
+}
+
+static PyObject *
+window_fields(const Packed *b)
+{
+    PyObject *fields = PyTuple_New(2 + SLOTS);
+    for (int i = 0; fields != NULL && i < 2 + SLOTS; i++) {
+        PyObject *number = i >= 2 ? PyLong_FromUnsignedLongLong(count_in(&b->window, i - 2))
+                                  : PyLong_FromLongLong(i ? b->window.since : b->window.slot);
+        if (number == NULL || PyTuple_SetItem(fields, i, number) < 0)
+            Py_CLEAR(fields);
+    }
+    return fields;
+}
+
+static int
+window_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
+{
+    int odd = 0;
+    u64 counts[SLOTS], *own = NULL;
+    b->window.slot = field(fields, 0, &odd);
+    b->window.since = field(fields, 1, &odd);
+    odd |= b->window.slot > MOST_TIME / r->slot_ns || b->window.slot < -MOST_TIME / r->slot_ns;
+    for (int i = 0; i < SLOTS; i++)
+        counts[i] = (u64)field(fields, 2 + i, &odd);
+    u64 largest = largest_of(counts);
+    if (odd || largest > (u64)MOST_TIME / 64 ||
+        (largest > MOST_NARROW && (own = counts_new(budget)) == NULL))
+        return 0;
+    ring_fill(&b->window, counts, own);
+    return 1;
+}
+
+static void
+window_end(Budget *budget, Packed *b)
+{
+    ring_free(budget, &b->window);
+}
+
+static void
+window_detach(Packed *copy, u64 *counts)
+{
+    ring_unfold(&copy->window, counts);
+}
+
+static int
+window_replace(Budget *budget, Packed *bucket, const Packed *copy)
+{
+    return ring_fold(budget, &bucket->window, &copy->window) - 1;
+}
+
+/* Quotas ---------------------------------------------------------------------------------------- */
+
+/* The window begins with the first request. */
+static void
+quota_full(const Rule *r, Packed *b, i64 now)
+{
+    (void)r;
+    b->quota = (Quota){.start = INT64_MIN, .end = INT64_MIN, .since = now};
+}
+
+static int
+quota_packed_same(const Rule *r, Packed *one, Packed *other, i64 now)
+{
+    return quota_same(r, &one->quota, &other->quota, now);
+}
+
+/* Both rules have the same windows. */
+static int
+quota_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
+{
+    i64 wall;
+    (void)after;
+    if (wall_at(before, now, &wall) < 0)
+        return -1;
+    return quota_advance(before, &copy->quota, now, wall);
+}
+
+static PyObject *
+quota_fields(const Packed *b)
+{
+    return Py_BuildValue("(LLLL)", b->quota.start, b->quota.end, b->quota.since, b->quota.used);
+}
+
+static int
+quota_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
+{
+    int odd = 0;
+    (void)r;
+    (void)budget;
+    b->quota.start = field(fields, 0, &odd);
+    b->quota.end = field(fields, 1, &odd);
+    b->quota.since = field(fields, 2, &odd);
+    b->quota.used = field(fields, 3, &odd);
+    return !odd;
+}
+
+/* Slots ----------------------------------------------------------------------------------------- */
+
+static void
+held_full(const Rule *r, Packed *b, i64 now)
+{
+    (void)r;
+    (void)now;
+    b->held.own = NULL;
+    b->held.newest = NO_SLOT;
+}
+
+static int
+held_same(const Rule *r, Packed *one, Packed *other, i64 now)
+{
+    (void)r;
+    return !held_used(&one->held, now) && !held_used(&other->held, now);
+}
+
+/* Held slots would be shared with the bucket before the change, which Python does. */
+static int
+held_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
+{
+    (void)before;
+    (void)after;
+    if (held_used(&copy->held, now))
+        return -1;
+    Py_CLEAR(copy->held.own);
+    copy->held.newest = NO_SLOT;
+    return 0;
+}
+
+static PyObject *
+held_fields(const Packed *b)
+{
+    PyObject *own = Py_NewRef(b->held.own ? (PyObject *)b->held.own : Py_None);
+    PyObject *newest = b->held.newest == NO_SLOT ? Py_NewRef(Py_None)
+                                                 : PyLong_FromLongLong(b->held.newest);
+    return Py_BuildValue("(NN)", own, newest);
+}
+
+static int
+held_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
+{
+    int odd = 0;
+    PyObject *own = PyTuple_GetItem(fields, 0), *newest = PyTuple_GetItem(fields, 1);
+    (void)r;
+    (void)budget;
+    b->held.newest = newest == Py_None ? NO_SLOT : field(fields, 1, &odd);
+    b->held.own = own == Py_None ? NULL : (struct Batch *)own;
+    if (odd || (own != Py_None && TYPE(own) != batch_type))
+        return 0;
+    Py_XINCREF((PyObject *)b->held.own);
+    return 1;
+}
+
+static void
+held_end(Budget *budget, Packed *b)
+{
+    (void)budget;
+    Py_CLEAR(b->held.own);
+}
+
+/* The table ------------------------------------------------------------------------------------- */
+
+static const KindTable kinds[] = {
+    [WIDE] = {.size = sizeof(Held)},    /* all of its buckets are boxed */
+    [TOKENS] = {
+        .size = sizeof(Tokens), .field_count = 4, .full = tokens_full, .same = tokens_same,
+        .change = tokens_change, .fields = tokens_fields, .pack = tokens_pack,
+    },
+    [WINDOW] = {
+        .size = sizeof(Window), .field_count = 2 + SLOTS, .full = window_full,
+        .same = window_packed_same, .change = window_change, .fields = window_fields,
+        .pack = window_pack, .end = window_end, .detach = window_detach, .replace = window_replace,
+    },
+    [QUOTA] = {
+        .size = sizeof(Quota), .field_count = 4, .full = quota_full, .same = quota_packed_same,
+        .change = quota_change, .fields = quota_fields, .pack = quota_pack,
+    },
+    [HELD] = {
+        .size = sizeof(Held), .field_count = 2, .holds = 1, .full = held_full, .same = held_same,
+        .change = held_change, .fields = held_fields, .pack = held_pack, .end = held_end,
+    },
+};
+
+static inline const KindTable *
+kind_of(const Rule *r)
+{
+    return &kinds[r->kind];
+}
+
+#endif

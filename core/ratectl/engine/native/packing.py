@@ -1,0 +1,235 @@
+"""Packing: buckets of each algorithm as the compiled core keeps them.
+
+The core has a *kind* of rule for each algorithm here (``Kind`` in rule.h). A bucket that does not
+fit its packed form is *boxed*: the core keeps its state as a Python object, and Python decides. All
+buckets of an algorithm without a packing are boxed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Final, Generic, TypeVar
+
+from ratectl.engine.algorithms.concurrency import FOREVER, Concurrency, Slot, SlotState
+from ratectl.engine.algorithms.protocol import Algorithm
+from ratectl.engine.algorithms.quota import Quota, QuotaState
+from ratectl.engine.algorithms.sliding_window import SlidingWindow, WindowState
+from ratectl.engine.algorithms.token_bucket import TokenBucket, TokenState
+from ratectl.engine.native import _fast
+
+__all__ = ["Packing", "follows", "packing_of", "packing_of_kind", "rule_of"]
+
+_WIDE: Final = 0
+"""Kind of a rule whose buckets are all boxed."""
+
+_HALF: Final = (1 << 64) - 1
+
+Fields = tuple[Any, ...]
+"""Packed fields of a state, as the core takes and returns them."""
+
+A = TypeVar("A", bound=Algorithm[Any])
+S = TypeVar("S")
+
+
+class Packing(ABC, Generic[A, S]):
+    """Conversion of one algorithm's parameters and states to and from the core's."""
+
+    kind: ClassVar[int]
+    """Number of the kind in rule.h."""
+
+    @abstractmethod
+    def rule(self, algorithm: A) -> _fast.Rule:
+        """Return the core's form of the parameters.
+
+        :raises OverflowError: they do not fit.
+        """
+
+    @abstractmethod
+    def fields(self, state: S) -> Fields | None:
+        """Return the packed fields of a state; None if it must be boxed."""
+
+    @abstractmethod
+    def state(self, fields: Fields) -> S:
+        """Return the state that was packed."""
+
+    def follows(self, old: A, new: A) -> bool:
+        """Return True if the core itself can convert a bucket from ``old`` to ``new``."""
+        return new.continues(old)
+
+    def part(self, state: S) -> bool:  # noqa: ARG002
+        """Hide later charges of a bucket from its copies. Return True if that changed it."""
+        return False
+
+    def written(self, store: _fast.Group, state: S) -> None:
+        """Take note of a state that was just packed into ``store``."""
+
+
+def _rule(
+    kind: int,
+    capacity: int,
+    *,
+    blocked: bool = False,
+    per_ns: int = 1,
+    per_token: int = 1,
+    slot_ns: int = 1,
+    hold_ns: int = 1,
+    even_ns: int = 0,
+    offset: object = None,
+) -> _fast.Rule:
+    return _fast.Rule(kind, blocked, capacity, per_ns, per_token, slot_ns, hold_ns, even_ns, offset)
+
+
+class _TokenPacking(Packing[TokenBucket, TokenState]):
+    kind = 1
+
+    def rule(self, algorithm: TokenBucket) -> _fast.Rule:
+        return _rule(
+            self.kind,
+            algorithm.capacity,
+            per_ns=algorithm.per_ns,
+            per_token=algorithm.per_token,
+        )
+
+    def fields(self, state: TokenState) -> Fields:
+        level, at, high_at = state
+        return (level >> 64, level & _HALF, at, high_at)
+
+    def state(self, fields: Fields) -> TokenState:
+        high, low, at, high_at = fields
+        return ((high << 64) | low, at, high_at)
+
+    def follows(self, old: TokenBucket, new: TokenBucket) -> bool:
+        return old.per_token == new.per_token
+
+
+class _WindowPacking(Packing[SlidingWindow, WindowState]):
+    kind = 2
+
+    def rule(self, algorithm: SlidingWindow) -> _fast.Rule:
+        return _rule(
+            self.kind,
+            algorithm.capacity,
+            blocked=algorithm.blocked,
+            slot_ns=algorithm.slot_ns,
+        )
+
+    def fields(self, state: WindowState) -> Fields:
+        head, since, ring, _ = state
+        return (head, since, *ring)
+
+    def state(self, fields: Fields) -> WindowState:
+        head, since, *ring = fields
+        return (head, since, tuple(ring), sum(ring))
+
+
+class _QuotaPacking(Packing[Quota, QuotaState]):
+    kind = 3
+
+    def rule(self, algorithm: Quota) -> _fast.Rule:
+        return _rule(
+            self.kind,
+            algorithm.capacity,
+            blocked=algorithm.blocked,
+            even_ns=algorithm.window.even_ns,
+            offset=algorithm.offset,
+        )
+
+    def fields(self, state: QuotaState) -> Fields:
+        return state
+
+    def state(self, fields: Fields) -> QuotaState:
+        start, end, since, used = fields
+        return (start, end, since, used)
+
+    def written(self, store: _fast.Group, state: QuotaState) -> None:
+        """Store the present calendar window in the core."""
+        start, end, _, _ = state
+        store.know(start, end)
+
+
+class _SlotPacking(Packing[Concurrency, SlotState]):
+    kind = 4
+
+    def rule(self, algorithm: Concurrency) -> _fast.Rule:
+        return _rule(self.kind, algorithm.capacity, hold_ns=algorithm.hold_ns)
+
+    def fields(self, state: SlotState) -> Fields | None:
+        newest = None if state.newest is None else state.newest.until
+        if _is_packed(state.own) and [state.own] == [batch for batch, _ in state.batches]:
+            return (state.own, newest)
+        return None if any(batch.held for batch, _ in state.batches) else (None, newest)
+
+    def state(self, fields: Fields) -> SlotState:
+        own, newest = fields
+        state = _PackedSlots()
+        if own is not None:
+            state.own = own
+            state.batches = ((own, FOREVER),)
+        if newest is not None:
+            state.newest = _Ended(newest)  # type: ignore[assignment]  # it has `until`
+        return state
+
+    def part(self, state: SlotState) -> bool:
+        parted = state.own is not None
+        state.own = None
+        return parted
+
+
+class _Ended:
+    """Stand-in for the slot that was taken last."""
+
+    __slots__ = ("until",)
+
+    def __init__(self, until: int) -> None:
+        self.until = until
+
+
+class _PackedSlots(SlotState):
+    """A bucket whose own slots are in a batch of the core."""
+
+    __slots__ = ()
+
+    def take(self, cost: int, until: int) -> Slot:
+        if _is_packed(self.own) and (abs(until) > _fast.MOST or cost > _fast.MOST):
+            self.own = None  # this slot does not fit the core's batch: it gets one of its own
+        return super().take(cost, until)
+
+
+def _is_packed(batch: object) -> bool:
+    return isinstance(batch, _fast.Batch)
+
+
+_PACKINGS: Final[dict[type, Packing[Any, Any]]] = {
+    TokenBucket: _TokenPacking(),
+    SlidingWindow: _WindowPacking(),
+    Quota: _QuotaPacking(),
+    Concurrency: _SlotPacking(),
+}
+_BY_KIND: Final = {packing.kind: packing for packing in _PACKINGS.values()}
+
+
+def packing_of(algorithm: Algorithm[Any]) -> Packing[Any, Any] | None:
+    """Return the packing of an algorithm; None if its buckets are all boxed."""
+    return _PACKINGS.get(type(algorithm))
+
+
+def packing_of_kind(kind: int) -> Packing[Any, Any] | None:
+    """Return the packing of a kind; None if its buckets are all boxed."""
+    return _BY_KIND.get(kind)
+
+
+def rule_of(algorithm: Algorithm[Any]) -> _fast.Rule:
+    """Return the core's form of an algorithm; of kind 0 if it does not fit the core."""
+    packing = packing_of(algorithm)
+    if packing is not None:
+        try:
+            return packing.rule(algorithm)
+        except OverflowError:
+            pass
+    return _rule(_WIDE, 0)
+
+
+def follows(old: Algorithm[Any], new: Algorithm[Any]) -> bool:
+    """Return True if the core itself can convert buckets from ``old`` to ``new``."""
+    packing = packing_of(new)
+    return packing is not None and type(old) is type(new) and packing.follows(old, new)

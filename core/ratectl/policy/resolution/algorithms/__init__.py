@@ -1,0 +1,1 @@
+"""The policy side of each algorithm: its fields, its caps, and comparisons of its limits."""

@@ -1,0 +1,73 @@
+"""Rules of concurrency limits: a number of slots, and the time for which one may be held."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from ratectl.policy.language.durations import Duration
+from ratectl.policy.language.rates import NS
+from ratectl.policy.resolution.algorithms.protocol import AlgorithmRules, Parameters, sign
+from ratectl.policy.resolution.clipping import clip_count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ratectl.policy.resolution.effective_limit import Clip, Limit, Problem, Setting
+
+__all__ = ["DEFAULT_HOLD", "ConcurrencyRules"]
+
+DEFAULT_HOLD: Final = Duration(60 * NS)
+
+
+class ConcurrencyRules(AlgorithmRules):
+    name = "concurrency"
+    noun = "concurrency limit"
+    own_fields = frozenset({"max", "hold"})
+    required = "max"
+    example = "{algorithm: concurrency, max: 50}"
+    holds_slots = True
+    why_lacking: ClassVar[Mapping[str, str]] = {
+        "rate": "it counts the requests that go on, however fast they come",
+        "burst": "max is the most admitted at once",
+        "resets": "a slot is free when its request is over",
+        "across": "slots are counted in each agent",
+    }
+
+    def problem(self, settings: Mapping[str, Setting]) -> Problem | None:  # noqa: ARG002
+        return None
+
+    def parameters(
+        self, settings: Mapping[str, Setting], cap: Mapping[str, Setting], clips: dict[str, Clip]
+    ) -> Parameters:
+        slots = clip_count("max", settings["max"].value, cap, clips)
+        hold = settings["hold"].value if "hold" in settings else DEFAULT_HOLD
+        return Parameters(max=slots, hold=hold)
+
+    def capped_field(self, cap_field: str) -> str | None:
+        return "max" if cap_field == "burst" else None
+
+    def capacity(self, limit: Limit) -> int | None:
+        return limit.max
+
+    def tightenings(self, old: Limit, new: Limit) -> Iterator[int]:
+        yield from super().tightenings(old, new)
+        if old.hold and new.hold:  # a longer hold is tighter: a leaked slot is missing for longer
+            yield sign(old.hold.ns, new.hold.ns)
+
+    def covered(self, limit: Limit, by: Limit, other: AlgorithmRules) -> bool:
+        """Return True if ``by`` has no more slots, and holds each at least as long."""
+        if other is not self or None in (limit.max, by.max, limit.hold, by.hold):
+            return False
+        assert limit.max is not None
+        assert by.max is not None
+        assert limit.hold is not None
+        assert by.hold is not None
+        return by.max <= limit.max and by.hold.ns >= limit.hold.ns
+
+    def counts_no_longer(self, old: Limit, new: Limit) -> bool:
+        return old.hold == new.hold
+
+    def pace_kept(self, old: Limit, new: Limit) -> Fraction:  # noqa: ARG002
+        """Return 0: slots have no pace."""
+        return Fraction(0)

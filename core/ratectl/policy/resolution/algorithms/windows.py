@@ -1,0 +1,225 @@
+"""Rules of sliding windows and quotas: whole requests counted in a window."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from ratectl.policy import codes
+from ratectl.policy.language.rates import UNIT_NS, Rate
+from ratectl.policy.language.resets import Resets
+from ratectl.policy.resolution.algorithms.protocol import NO_SLOTS, AlgorithmRules, Parameters
+from ratectl.policy.resolution.clipping import SHORTEST_MONTH, clip_window
+from ratectl.policy.resolution.effective_limit import Problem, month_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ratectl.policy.resolution.effective_limit import Clip, Limit, Setting
+
+__all__ = ["QuotaRules", "SlidingWindowRules"]
+
+_MIDNIGHT: Final = Resets(0, 0)
+_QUOTA_UNITS: Final = ("min", "h", "day", "week", "month")
+
+_COUNTED_LONGER: Final = Fraction(9, 8)
+"""Bound of the time for which a sliding window counts a request, as a multiple of the window.
+
+It is a sub-window longer than the window: a fifteenth, in this version."""
+
+_CLOCK_CHANGE_NS: Final = 3 * UNIT_NS["h"]
+"""Most nanoseconds by which a change of the clocks makes a day longer."""
+
+
+class _WindowRules(AlgorithmRules):
+    """Rules common to all windows: the rate's count is the capacity."""
+
+    @abstractmethod
+    def fitting(self, rate: Rate) -> Rate:
+        """Return a window that admits no more than a cap's rate, for a rate without a window."""
+
+    @abstractmethod
+    def longest_ns(self, limit: Limit) -> Fraction:
+        """Return the longest time for which the window counts a request."""
+
+    @abstractmethod
+    def same_window(self, one: Limit, other: Limit) -> bool:
+        """Return True if two limits of this algorithm count in the same windows."""
+
+    def parameters(
+        self, settings: Mapping[str, Setting], cap: Mapping[str, Setting], clips: dict[str, Clip]
+    ) -> Parameters:
+        rate: Rate = settings["rate"].value
+        return Parameters(rate=clip_window(rate, cap, clips, self.fitting) if cap else rate)
+
+    def capped_field(self, cap_field: str) -> str:  # noqa: ARG002
+        return "rate"
+
+    def capacity(self, limit: Limit) -> int | None:
+        return None if limit.rate is None else limit.rate.count
+
+    def covered(self, limit: Limit, by: Limit, other: AlgorithmRules) -> bool:
+        assert limit.rate is not None
+        if other is self and self.same_window(limit, by):
+            assert by.rate is not None
+            return by.rate.numerator <= limit.rate.numerator
+        most = other.most_within(by, self.longest_ns(limit))
+        return most is not None and most <= limit.rate.numerator
+
+    def counts_no_longer(self, old: Limit, new: Limit) -> bool:
+        assert old.rate is not None
+        assert new.rate is not None
+        return (old.rate.multiple, old.rate.unit) == (new.rate.multiple, new.rate.unit)
+
+    def pace_kept(self, old: Limit, new: Limit) -> Fraction:
+        """Return 1 for equal windows, otherwise 0: nothing is known of another length."""
+        return Fraction(self.counts_no_longer(old, new))
+
+    def admitted_at_most(self, limit: Limit, span_ns: Fraction) -> int | None:
+        assert limit.rate is not None
+        windows = math.ceil(span_ns / (limit.rate.window_ns or SHORTEST_MONTH))
+        # A calendar window may end within the span, at any instant.
+        return (self.capacity(limit) or 0) * (windows + self.calendar)
+
+    def memory_ns(self, limit: Limit) -> float:
+        assert limit.rate is not None
+        return limit.rate.window_ns or math.inf
+
+
+class SlidingWindowRules(_WindowRules):
+    name = noun = "sliding-window"
+    own_fields = frozenset({"rate", "across"})
+    why_lacking: ClassVar[Mapping[str, str]] = {
+        **NO_SLOTS,
+        "burst": "its count is the most admitted at once",
+        "resets": "it begins with its first request, not at a time of day",
+    }
+
+    def problem(self, settings: Mapping[str, Setting]) -> Problem | None:
+        rate: Rate = settings["rate"].value
+        problem = month_problem(rate)
+        if problem or rate.count is not None or rate.unlimited:
+            return problem
+        return Problem(
+            codes.MISFIT,
+            "rate",
+            f"a sliding-window counts whole requests, {rate} does not",
+            f"lengthen the window: {_whole(rate)}",
+        )
+
+    def noticed_rate(self, rate: Rate) -> object:
+        return "unlimited" if rate.unlimited else (rate.count, rate.window_ns or rate.unit)
+
+    def fitting(self, rate: Rate) -> Rate:
+        """Return the same pace over a window of whole requests; a month becomes 31 days."""
+        multiple = rate.multiple * rate.denominator
+        if rate.unit == "month":
+            return Rate(rate.numerator, 1, 31 * multiple, "day")
+        return replace(rate, denominator=1, multiple=multiple)
+
+    def longest_ns(self, limit: Limit) -> Fraction:
+        assert limit.rate is not None
+        assert limit.rate.window_ns is not None
+        return _COUNTED_LONGER * limit.rate.window_ns
+
+    def same_window(self, one: Limit, other: Limit) -> bool:
+        """Compare lengths: windows of one length have the same sub-windows."""
+        assert one.rate is not None
+        assert other.rate is not None
+        return one.rate.window_ns == other.rate.window_ns
+
+    def most_within(self, limit: Limit, span_ns: Fraction) -> Fraction | None:
+        """Return the count for each time that the window fits into the span, and once more."""
+        window = None if limit.rate is None else limit.rate.window_ns
+        if limit.rate is None or window is None:
+            return None
+        return Fraction(limit.rate.numerator * (span_ns // window + 1))
+
+
+class QuotaRules(_WindowRules):
+    """Rules of calendar windows.
+
+    ``most_within`` is None: a window may end just after the begin of a span, and another begin.
+    """
+
+    name = noun = "quota"
+    own_fields = frozenset({"rate", "resets"})
+    calendar = True
+    why_lacking: ClassVar[Mapping[str, str]] = {
+        **NO_SLOTS,
+        "burst": "its count is the most admitted at once",
+        "across": "a quota is counted in each agent",
+    }
+
+    def problem(self, settings: Mapping[str, Setting]) -> Problem | None:
+        rate: Rate = settings["rate"].value
+        if rate.unlimited:
+            return None
+        if rate.unit not in _QUOTA_UNITS or rate.multiple != 1 or rate.count is None:
+            return Problem(
+                codes.MISFIT,
+                "rate",
+                f"a quota counts whole requests in one calendar {', '.join(_QUOTA_UNITS[:-1])} or "
+                f"{_QUOTA_UNITS[-1]}, {rate} does not",
+                "write a whole number for one of these, like 500_000/day, or use another algorithm",
+            )
+        return _resets_problem(rate, settings["resets"].value) if "resets" in settings else None
+
+    def parameters(
+        self, settings: Mapping[str, Setting], cap: Mapping[str, Setting], clips: dict[str, Clip]
+    ) -> Parameters:
+        resets = settings["resets"].value if "resets" in settings else _MIDNIGHT
+        return super().parameters(settings, cap, clips)._replace(resets=resets)
+
+    def comparable(self, rate: Rate, cap: Rate) -> bool:
+        """Return True for one calendar unit: calendar windows differ in length."""
+        return (rate.unit, 1) == (cap.unit, cap.multiple)
+
+    def fitting(self, rate: Rate) -> Rate:
+        """Return at most this pace, in the shortest calendar window as long as the rate's."""
+        if rate.unit in _QUOTA_UNITS and rate.multiple == 1 and rate.count is not None:
+            return rate
+        span = (rate.window_ns or rate.multiple * SHORTEST_MONTH) * rate.denominator
+        for unit in _QUOTA_UNITS:
+            length = UNIT_NS.get(unit, SHORTEST_MONTH)
+            if length >= span:
+                break
+        return Rate(rate.numerator * length // span, 1, 1, unit)
+
+    def longest_ns(self, limit: Limit) -> Fraction:
+        assert limit.rate is not None
+        longest = UNIT_NS.get(limit.rate.unit, 31 * UNIT_NS["day"])
+        if limit.rate.unit not in ("min", "h"):
+            longest += _CLOCK_CHANGE_NS
+        return Fraction(longest)
+
+    def same_window(self, one: Limit, other: Limit) -> bool:
+        assert one.rate is not None
+        assert other.rate is not None
+        return (one.rate.unit, one.resets) == (other.rate.unit, other.resets)
+
+
+def _resets_problem(rate: Rate, resets: Resets) -> Problem | None:
+    """Return why a quota of this rate cannot begin at this time."""
+    if rate.unit in ("min", "h"):
+        wrong = (
+            f"a quota per {rate.unit} begins with each {rate.unit}, and resets at no time of day"
+        )
+    elif resets.weekday is not None and rate.unit != "week":
+        wrong = f"a quota per {rate.unit} does not begin on a weekday"
+    elif resets.day is not None and rate.unit != "month":
+        wrong = f"a quota per {rate.unit} does not begin on a day of the month"
+    else:
+        return None
+    return Problem(
+        codes.MISFIT, "resets", wrong, "remove resets, or the day in it, or change the rate's unit"
+    )
+
+
+def _whole(rate: Rate) -> str:
+    """Return a rate of the same pace that counts whole requests."""
+    multiple = "" if rate.multiple == 1 and rate.denominator == 1 else rate.multiple
+    return f"{rate.numerator}/{int(multiple or 1) * rate.denominator}{rate.unit}"

@@ -1,0 +1,5 @@
+"""Fixtures of the distributions; see ``distributions``."""
+
+from distributions import built, environment
+
+__all__ = ["built", "environment"]
