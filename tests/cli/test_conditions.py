@@ -142,7 +142,7 @@ class TestExplain:
         limit = next(x for x in cli(*words, "-o", "json").document["limits"] if x["name"] == "x")
         assert (limit["rate"], limit["resets"]) == ("9/day", "06:00 UTC")
         assert limit["problem"].startswith("a quota per min begins with each min")
-        assert f"makes no limit together ({limit['problem']})" in cli(*words).out
+        assert f"make no limit together ({limit['problem']})" in cli(*words).out
         without = cli("explain", "/both", "-o", "json").document["limits"]
         assert [(x["rate"], x["problem"]) for x in without if x["name"] == "x"] == [
             ("60/min", None)
@@ -181,7 +181,7 @@ class TestExplain:
         (limit,) = run.document["limits"]
         assert (limit["name"], list(limit["fields"])) == ("a", ["mode"])
         assert limit["fields"]["mode"]["value"] == "enforce"
-        assert "b  not here; /more has it" in cli("explain", "/more/x", "--delta").out
+        assert "b  not set here, only at /more" in cli("explain", "/more/x", "--delta").out
 
 
 class TestPublishing:

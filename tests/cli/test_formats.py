@@ -276,7 +276,7 @@ class TestSelection:
         assert run.code == 1
         assert "error[RC140]" in run.out
         assert run.err == (
-            "warning: 1 error of RC1xx cannot be ignored: what cannot be read cannot be judged\n"
+            "warning: 1 error of RC1xx cannot be hidden: a file with such an error cannot be read\n"
         )
 
     def test_a_warning_of_rc1xx_can_be_ignored(self, cli: Cli, tree: Path) -> None:
@@ -305,7 +305,7 @@ class TestBothWaysToSayTheForm:
     def test_two_forms_are_refused(self, cli: Cli, tree: Path, words: tuple[str, str]) -> None:
         run = cli("validate", "policies", "--format", words[0], "-o", words[1])
         assert run.code == 64
-        assert "two forms" in run.out.replace("\n", " ") + run.err
+        assert "two formats" in run.out.replace("\n", " ") + run.err
 
 
 def test_standard_input_and_files_outside(cli: Cli, tmp_path: Path) -> None:

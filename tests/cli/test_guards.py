@@ -33,7 +33,7 @@ def refused(cli: Cli, flag: str, words: str) -> None:
         run = cli("apply", "policies", how)
         assert run.code == 77, run.out
         assert f"a guard refuses this: {words}" in run.err
-        assert f"If it is meant, add {flag} REASON" in run.err
+        assert f"If this is intended, add {flag} REASON" in run.err
     assert cli("apply", "policies", "--yes", flag, "  ").code == 77, "no reason is none"
     assert f"guarded: {words}" in cli("plan", "policies").out
     (objection,) = cli("plan", "policies", "-o", "json").document["objections"]

@@ -188,7 +188,7 @@ def test_the_printed_undo_undoes(cli: Cli, tmp_path: Path) -> None:
 def test_a_file_where_no_agent_looks_is_warned_of(cli: Cli, tmp_path: Path) -> None:
     run = cli(*ON, "--local")
     assert run.code == 0
-    assert "no agent has kept its state in" in run.err
+    assert "no agent has used the state directory" in run.err
     assert cli("panic", "--local").out.splitlines()[0] == f"{state_file(tmp_path)}:"
 
 

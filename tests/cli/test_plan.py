@@ -73,7 +73,9 @@ def test_what_caps_and_modes_do_is_called_by_its_name(
 def test_use_counts_where_the_limit_is_enforced(cli: Cli, edited: str) -> None:
     """A limit of `/shop` has buckets of its own at `/shop/cart`, where its change follows."""
     report_agent(edited, limits=[limit_report("/shop/cart", "spike", peak=0.613, most=100)])
-    assert "lately held 62 at /shop/cart: more than the 60 to be" in cli("plan", "policies").out
+    assert (
+        "recently held 62 at /shop/cart: above the new limit of 60" in cli("plan", "policies").out
+    )
     (change,) = [
         each
         for each in cli("plan", "policies", "-o", "json").document["changes"]

@@ -109,7 +109,7 @@ def test_out_of_time_it_stays_a_candidate_that_can_be_ended(
     run = cli(*words)
     assert run.code == 124
     assert "generation 2, tried beside generation 1: running at 100%" in run.out
-    assert "go on:    ratectl rollout run" in run.out
+    assert "continue: ratectl rollout run" in run.out
     again = cli("apply", "policies", "--yes")
     assert again.code == 75
     assert "`ratectl rollout promote` or `ratectl rollout abort` first" in again.err
@@ -185,7 +185,7 @@ def test_a_signal_leaves_it_and_says_how_to_go_on(
         finally:
             process.kill()
     assert process.returncode == code
-    assert "`ratectl rollout run` goes on" in err
+    assert "`ratectl rollout run` continues" in err
     assert err.endswith("error: interrupted\n")
     with open_store(edited) as store:
         assert controller_of(store) is None, "another one need not wait for its lease"
@@ -203,7 +203,7 @@ def test_a_signal_leaves_it_and_says_how_to_go_on(
         (("--canary", "5%", "--bake", "inf"), "0 seconds or more"),
         (("--canary", "10%,5%"), "larger than the one before"),
         (("--canary", "5%", "--band", "0"), "percentage points"),
-        (("--canary", "100%"), "nobody is left to compare with"),
+        (("--canary", "100%"), "leaves no control group"),
         (("--canary", "5%", "--band", "wide"), "--band takes percentage points"),
         (("--canary", "5%", "--bake", "-1"), "--bake"),
         (("--canary", "5%", "--shadow"), "choose one"),
@@ -284,7 +284,7 @@ def test_what_a_candidate_in_shadow_would_do(
     out = cli("rollout", "status").out
     assert "evaluated in 3 of 3 agents, 15 requests" in out
     assert "6 (40.00%) refused that are allowed now" in out
-    assert "/shop  spike        6         0" in out
+    assert "/shop  spike        6        0" in out
     shadow = cli("rollout", "status", "-o", "json").document["shadow"]
     assert shadow["limits"] == [
         {"scope": "/shop", "limit": "spike", "newly_refused": 6, "newly_allowed": 0}

@@ -76,7 +76,7 @@ def test_a_candidate_that_nobody_controls_is_warned_of(cli: Cli, abandoned: str)
     with open_store(abandoned) as store:
         presence = Presence(store, read_rollout(store).record.id, time.monotonic)
         assert presence.keep()
-        here = f"process {os.getpid()} on {socket.gethostname()}, which began "
+        here = f"process {os.getpid()} on {socket.gethostname()}, started "
         assert f"control:  {here}" in cli("rollout", "status").out
         found = cli("rollout", "status", "-o", "json").document["controller"]
         assert (found["host"], found["pid"]) == (socket.gethostname(), os.getpid())

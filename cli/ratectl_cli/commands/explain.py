@@ -53,8 +53,8 @@ def explain(
     session = session_of(ctx)
     if live and policies is not None:
         raise UsageError("--live and --policies name two sources: give one")
-    files = None if live else policies or "policies"
-    return explained(session, scope, attr or [], files=files, at=at, delta=delta)
+    files = "policies" if policies is None else policies
+    return explained(session, scope, attr or [], files=None if live else files, at=at, delta=delta)
 
 
 __all__ = ["explain"]
