@@ -1,4 +1,4 @@
-"""Just enough of GitHub Actions to run the workflow's shells in their order."""
+"""Subset of GitHub Actions that runs the shells of a workflow in order."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ here.write_text(json.dumps(comments))
 
 @dataclass
 class Job:
-    """How a job went; ``code`` is that of the step that failed, or 0."""
+    """Outcome of a job; ``code`` is that of the step that failed, or 0."""
 
     code: int = 0
     steps: list[tuple[str, Done]] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Job:
 
 
 class Runner:
-    """Runs what init wrote into ``machine.place``."""
+    """Runs the files that init wrote into ``machine.place``."""
 
     def __init__(self, machine: Machine, secrets: dict[str, str]) -> None:
         self.machine = machine
@@ -66,7 +66,7 @@ class Runner:
         self.action = yaml.safe_load((folder / "actions/ratectl/action.yml").read_text())
 
     def run(self, github: dict[str, Any], **inputs: str) -> dict[str, Job]:
-        """The jobs that run for an event, each with how it went."""
+        """Run the jobs for an event; return their outcomes."""
         jobs: dict[str, Job] = {}
         github = {"repository": "acme/limits", "actor": "ada", "token": "t0ken", **github}
         for name, job in self.workflow["jobs"].items():

@@ -1,4 +1,4 @@
-"""Just enough of GitLab CI to run the jobs' shells: inputs, extends, rules, variables."""
+"""Subset of GitLab CI that runs the shells of jobs: inputs, extends, rules, variables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VARIABLE = re.compile(r"\$(\w+)")
 
 
 def jobs_of(text: str, given: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The jobs of an included file, complete."""
+    """Return the complete jobs of an included file."""
     head, _, body = text.partition("\n---\n")
     declared = yaml.safe_load(head)["spec"]["inputs"]
     assert given.keys() <= declared.keys()
@@ -36,12 +36,12 @@ def _extended(job: dict[str, Any], jobs: dict[str, Any]) -> dict[str, Any]:
 
 
 def script_of(job: Mapping[str, Any]) -> str:
-    """The one shell script that a job is."""
+    """Return the shell script of a job."""
     return "\n".join([*job.get("before_script", ()), *job["script"]])
 
 
 def holds(rules: list[dict[str, str]], variables: Mapping[str, str]) -> bool:
-    """Whether one of the rules is true."""
+    """Return True if one of the rules is true."""
 
     def look_up(name: str) -> str | None:
         return variables.get(name)
@@ -54,7 +54,7 @@ def holds(rules: list[dict[str, str]], variables: Mapping[str, str]) -> bool:
 
 
 class Runner:
-    """Runs what init wrote into a repository."""
+    """Runs the files that init wrote into a repository."""
 
     def __init__(self, machine: Machine, settings: Mapping[str, str]) -> None:
         self.machine = machine
@@ -66,7 +66,7 @@ class Runner:
         self.jobs = jobs_of(text, included["inputs"])
 
     def run(self, **variables: str) -> dict[str, Done]:
-        """The jobs of a pipeline with these variables, until one fails."""
+        """Run the jobs of a pipeline with these variables, until one fails."""
         known = {"CI_DEFAULT_BRANCH": "main", "CI_PROJECT_PATH": "acme/limits", **variables}
         if not holds(self.entry["workflow"]["rules"], known):
             return {}

@@ -1,4 +1,4 @@
-"""What must hold of a pipeline's files, without running them: findings, as messages."""
+"""Rules for the files of pipelines, checked without running them; findings are messages."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _SECRET_VALUE = re.compile(r"\$\{\{ (secrets\.[A-Z_]+|github\.token) \}\}")
 
 
 def schema_findings(name: str, document: Any) -> Iterator[str]:
-    """What the official JSON schema says."""
+    """Return findings of the official JSON schema."""
     for error in _validator(name).iter_errors(document):
         yield f"schema: {error.json_path}: {error.message}"
 
 
 def script_findings(script: str) -> Iterator[str]:
-    """What bash says of the syntax, and ratectl of the commands."""
+    """Return findings of bash about syntax, and of ratectl about commands."""
     done = subprocess.run(
         ["bash", "-n"], input=script, capture_output=True, text=True, timeout=10, check=False
     )
@@ -51,7 +51,7 @@ def script_findings(script: str) -> Iterator[str]:
 
 
 def command_findings(words: Sequence[str]) -> Iterator[str]:
-    """A command that there is not, or an option that it does not have."""
+    """Return unknown commands, and unknown options of commands."""
     if words[0] not in COMMANDS:
         yield f"ratectl has no command {words[0]}"
         return
@@ -61,7 +61,7 @@ def command_findings(words: Sequence[str]) -> Iterator[str]:
 
 
 def image_findings(image: str) -> Iterator[str]:
-    """An image is named with its tag, and another one tomorrow would be another tag."""
+    """Return images without a fixed tag."""
     tag = image.rpartition("/")[2].partition(":")[2]
     if tag in ("", "latest"):
         yield f"image {image} is not pinned"
@@ -88,7 +88,7 @@ def _options(command: str) -> frozenset[str]:
 
 
 def workflow_findings(text: str) -> Iterator[str]:
-    """Of a GitHub workflow."""
+    """Return findings about a GitHub workflow."""
     document = yaml.safe_load(text)
     yield from schema_findings("github-workflows", _as_github_reads(document))
     yield from schema_findings("github-workflows-require-timeout", _as_github_reads(document))
@@ -109,7 +109,7 @@ def workflow_findings(text: str) -> Iterator[str]:
 
 
 def action_findings(text: str) -> Iterator[str]:
-    """Of a composite action."""
+    """Return findings about a composite action."""
     document = yaml.safe_load(text)
     yield from schema_findings("github-actions", document)
     for name, declared in document["inputs"].items():
@@ -153,7 +153,7 @@ def _as_github_reads(document: dict[Any, Any]) -> dict[str, Any]:
 
 
 def gitlab_entry_findings(text: str) -> Iterator[str]:
-    """Of the file that GitLab reads first."""
+    """Return findings about the file that GitLab reads first."""
     document = yaml.safe_load(text)
     found = list(schema_findings("gitlab-ci", document))
     if found:
@@ -168,7 +168,7 @@ def gitlab_entry_findings(text: str) -> Iterator[str]:
 
 
 def gitlab_findings(text: str) -> Iterator[str]:
-    """Of a file of jobs with inputs."""
+    """Return findings about a file of jobs with inputs."""
     head, _, body = text.partition("\n---\n")
     declared = yaml.safe_load(head)["spec"]["inputs"]
     found = [
@@ -197,7 +197,7 @@ def gitlab_findings(text: str) -> Iterator[str]:
 
 
 def hooks_findings(path: Path) -> Iterator[str]:
-    """Of pre-commit's hooks."""
+    """Return findings about pre-commit's hooks."""
     try:
         hooks = load_manifest(str(path))
     except InvalidManifestError as error:
@@ -216,7 +216,7 @@ def hooks_findings(path: Path) -> Iterator[str]:
 
 
 def manifest_findings(text: str) -> Iterator[str]:
-    """Of a Kubernetes Job, by the API server's schema, and the restricted pod security standard."""
+    """Return findings about a Kubernetes Job: API schema, and restricted pod security standard."""
     job = yaml.safe_load(text)
     try:
         kubernetes_validate.validate(job, _KUBERNETES, strict=True)
@@ -263,5 +263,5 @@ def _container_findings(container: dict[str, Any], volumes: set[str]) -> Iterato
 
 
 def all_of(*found: Iterable[str]) -> list[str]:
-    """Findings of several kinds in one list."""
+    """Return the findings of several checks in one list."""
     return [each for findings in found for each in findings]

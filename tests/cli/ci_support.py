@@ -1,4 +1,4 @@
-"""The files for pipelines, and a machine such as pipelines run their shells on."""
+"""Files for pipelines, and a machine that runs their shells."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ printf '%s\\n' "$0 $*" >> {log}
 
 
 def commands_in(script: str) -> list[list[str]]:
-    """What a shell script asks ratectl to do: words as written, without what expands to options."""
+    """Return the ratectl commands of a shell script as words, without expanded variables."""
     joined = re.sub(r"\\\n\s*", " ", script)
     plain = re.sub(r"\$\{BASE:\+[^}]*\}", "--base $BASE", joined)
     return [shlex.split(found) for found in _COMMAND.findall(plain)]
 
 
 def options_in(words: Iterable[str]) -> set[str]:
-    """The options among the words of a command."""
+    """Return the options among the words of a command."""
     return {word.partition("=")[0] for word in words if word.startswith("-")}
 
 
 def git(*words: str, at: Path | None = None) -> str:
-    """Git, as somebody."""
+    """Run git with a user name."""
     who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
     done = subprocess.run(
         ["git", *who, *words], cwd=at, check=True, capture_output=True, text=True, timeout=30
@@ -59,7 +59,7 @@ def git(*words: str, at: Path | None = None) -> str:
 
 
 def change(place: Path, old: str, new: str) -> None:
-    """Write something else in the policies, and in their tests."""
+    """Change the policies, and their tests."""
     paths = [path for path in (place / "policies").rglob("*.yaml") if old in path.read_text()]
     assert paths
     for path in paths:
@@ -68,7 +68,7 @@ def change(place: Path, old: str, new: str) -> None:
 
 @dataclass
 class Done:
-    """What a script did."""
+    """Result of a script."""
 
     code: int
     out: str
@@ -77,7 +77,7 @@ class Done:
 
 @dataclass
 class Machine:
-    """Bash, the real ratectl, and a pip that installs nothing: what pip would fetch is here."""
+    """Bash, the real ratectl, and a pip that installs nothing."""
 
     place: Path
     tools: Path
@@ -93,7 +93,7 @@ class Machine:
         self.tool("python", f'{recording}[ "$1 $2" = "-m pip" ]\n')
 
     def tool(self, name: str, text: str) -> None:
-        """Put a program on this machine."""
+        """Add a program to this machine."""
         path = self.tools / name
         path.write_text(text)
         path.chmod(0o755)
@@ -125,7 +125,7 @@ class Machine:
         return [line.removeprefix(prefix) for line in self._log.read_text().splitlines()]
 
     def ran(self, command: list[str]) -> bool:
-        """Whether ratectl was called so, whatever it was called with besides."""
+        """Return True if ratectl was called with these words, and possibly others."""
         options = options_in(command)
         return any(
             called[:2] == ["ratectl", command[0]] and options <= options_in(called[2:])
@@ -141,12 +141,12 @@ def missing(machine: Machine, scripts: Iterable[str]) -> list[list[str]]:
 
 
 def evaluate(python: str, look_up: Any) -> Any:
-    """The value of an expression of a pipeline, with names and operators as Python's."""
+    """Return the value of a pipeline's expression; names and operators are Python's."""
     return eval(python, {"__builtins__": {}}, {"look_up": look_up})
 
 
 def with_pipeline(cli: Cli, place: Path, tools: Path, kind: str) -> Machine:
-    """A machine in a repository whose branch ``limits`` begins with policies and a pipeline."""
+    """Return a machine in a repository whose branch ``limits`` adds policies and a pipeline."""
     git("init", "-q", "-b", "main")
     git("commit", "-q", "--allow-empty", "-m", "nothing yet")
     git("switch", "-q", "-c", "limits")

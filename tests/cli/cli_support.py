@@ -1,4 +1,4 @@
-"""Running the command line: in this process for speed, or as users do."""
+"""Run the command line: in this process for speed, or as a process."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ overrides:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run did."""
+    """Result of a run."""
 
     code: int
     out: str
@@ -133,7 +133,7 @@ class Result:
 
 
 class MemoryStream(io.TextIOWrapper):
-    """Text over bytes in memory, a terminal if it says so."""
+    """Text over bytes in memory; ``tty`` makes it a terminal."""
 
     def __init__(self, data: bytes = b"", *, tty: bool = False, encoding: str = "utf-8") -> None:
         super().__init__(io.BytesIO(data), encoding=encoding, write_through=True)
@@ -150,7 +150,7 @@ class MemoryStream(io.TextIOWrapper):
 
 
 class TypedInput(io.TextIOWrapper):
-    """Standard input with a file descriptor, which commands wait for; a terminal if it says so."""
+    """Standard input with a file descriptor, which commands wait for; maybe a terminal."""
 
     def __init__(self, data: bytes, *, tty: bool) -> None:
         file = tempfile.TemporaryFile()  # noqa: SIM115  closed with this object

@@ -22,7 +22,7 @@ _UPDATE = os.environ.get("RATECTL_UPDATE_GOLDEN") == "1"
 
 @pytest.fixture(autouse=True)
 def clean_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, and no setting but the test's own."""
+    """An empty working directory, and only the settings of the test."""
     for name in list(os.environ):
         if name.startswith(("RATECTL_", "CLICOLOR", "_RATECTL")) or name in ("NO_COLOR", "TERM"):
             monkeypatch.delenv(name)
@@ -60,7 +60,7 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> Cli:
 
 @pytest.fixture
 def tree(clean_place: Path) -> Path:
-    """A file of policies, called ``policies`` as commands expect a folder."""
+    """Folder ``policies`` with a file of policies, as commands expect."""
     folder = clean_place / "policies"
     folder.mkdir()
     (folder / "all.yaml").write_text(TREE)
@@ -69,7 +69,7 @@ def tree(clean_place: Path) -> Path:
 
 @pytest.fixture
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Publications happen at 11:58, and it is always noon."""
+    """Publications happen at 11:58, and the time is always noon."""
     for module in ("publishing._publish", "publishing.saved_plan", "kill_switch.switches"):
         monkeypatch.setattr(f"ratectl.{module}.utc_now", lambda: "2026-11-23T11:58:00.000Z")
     monkeypatch.setattr("ratectl_cli.framework.clock.now", lambda: NOW)
@@ -104,6 +104,6 @@ def golden(tmp_path: Path) -> Golden:
 
 @pytest.fixture
 def edited(tree: Path, published: str) -> str:
-    """``TREE`` is live, and the files ask for a little more."""
+    """``TREE`` is live, and the files raise a limit slightly."""
     (tree / "all.yaml").write_text(TREE.replace("50/s", "51/s"))
     return published

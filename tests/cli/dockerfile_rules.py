@@ -1,4 +1,4 @@
-"""Rules for a Dockerfile, after hadolint's, whose codes they name, and a few of our own."""
+"""Rules for a Dockerfile: some of hadolint, with its codes, and our own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Instruction(NamedTuple):
 
 
 def instructions(text: str) -> list[Instruction]:
-    """The instructions of a Dockerfile in their order."""
+    """Return the instructions of a Dockerfile in order."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
     pairs = (line.partition(" ") for line in joined.splitlines())
@@ -31,7 +31,7 @@ def instructions(text: str) -> list[Instruction]:
 
 
 def copied(text: str) -> list[str]:
-    """What is copied from the build's context."""
+    """Return the paths that are copied from the build context."""
     sources = []
     for name, value in instructions(text):
         words = [word for word in value.split() if not word.startswith("--")]
@@ -41,7 +41,7 @@ def copied(text: str) -> list[str]:
 
 
 def dockerfile_findings(text: str) -> Iterator[str]:
-    """What is wrong with a Dockerfile."""
+    """Return the findings about a Dockerfile."""
     found = instructions(text)
     if found[0].name not in ("FROM", "ARG"):
         yield "DL3061: it does not begin with FROM"
@@ -116,7 +116,7 @@ def _apt_findings(value: str, words: list[str]) -> Iterator[str]:
 
 
 def _stage_findings(stage: list[Instruction]) -> Iterator[str]:
-    """Of the stage that runs."""
+    """Return the findings about the stage that runs."""
     if "slim" not in stage[0].value:
         yield "what runs is not slim"
     for each in stage:

@@ -1,4 +1,4 @@
-"""Random trees of policies whose words, names and numbers are easily misread."""
+"""Random trees of policies with words, names and numbers that are easily misread."""
 
 from __future__ import annotations
 

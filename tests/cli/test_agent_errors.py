@@ -19,7 +19,7 @@ import pytest
 
 @pytest.fixture
 def waiting(store_url: str, tmp_path: Path) -> Iterator[ratectl.Agent]:
-    """An agent of a store in which nothing was ever published."""
+    """Agent of a store without any publication."""
     with ratectl.Agent(
         store_url,
         id="edge-1",

@@ -1,4 +1,4 @@
-"""``blame``: whose value it is that holds."""
+"""``blame``: the generation that last changed each effective value."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_generation_that_last_changed_each_value(
     assert found["steady", "rate"] == 1
 
 
-def test_a_window_spelt_otherwise_is_the_same_to_every_command(
+def test_equal_windows_in_other_words_are_no_change_for_any_command(
     cli: Cli, tree: Path, published: str
 ) -> None:
     (tree / "all.yaml").write_text(TREE.replace("600/min", "600/60s").replace("20/s", "19/s"))
@@ -71,11 +71,11 @@ def test_a_window_spelt_otherwise_is_the_same_to_every_command(
     assert (found["steady", "rate"], found["spike", "rate"]) == (1, 2)
 
 
-def test_below_a_scope_it_is_what_is_inherited(cli: Cli, changed: str) -> None:
+def test_an_undeclared_scope_shows_inherited_values(cli: Cli, changed: str) -> None:
     assert generations(cli, "/shop/cart/item") == generations(cli, "/shop/cart")
 
 
-def test_a_scope_that_went_and_came_back(cli: Cli, tree: Path, published: str) -> None:
+def test_a_scope_that_was_removed_and_added_again(cli: Cli, tree: Path, published: str) -> None:
     why = ("--allow-removals", "a mistake", "--yes")
     (tree / "all.yaml").write_text(TREE.partition("---")[0])
     assert cli("apply", "policies", *why).code == 0
@@ -85,7 +85,7 @@ def test_a_scope_that_went_and_came_back(cli: Cli, tree: Path, published: str) -
     assert found["spike", "burst"] == 1, "/shop had inherited it all along"
 
 
-def test_where_the_history_ends_it_may_have_been_before(
+def test_a_value_older_than_the_history_is_uncertain(
     cli: Cli, changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_store(changed) as store:
@@ -98,7 +98,7 @@ def test_where_the_history_ends_it_may_have_been_before(
     assert publishing.KEPT > 5
 
 
-def test_a_scope_that_nothing_covers(cli: Cli, tree: Path, store_url: str) -> None:
+def test_a_scope_without_policy_is_an_error(cli: Cli, tree: Path, store_url: str) -> None:
     assert cli("blame", "/shop").code == 65
     (tree / "all.yaml").write_text(TREE.partition("---\n")[2])
     assert cli("apply", "policies", "--yes").code == 0

@@ -1,4 +1,4 @@
-"""What bombs cost who validates them: an error in less than a second and 200 MB."""
+"""Malicious files cause an error in less than a second and 200 MB."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ sys.exit(code)
 
 
 def validate(path: Path) -> tuple[subprocess.CompletedProcess[str], float, int]:
-    """Validate a file in a process of its own; its CPU seconds and the MB that it held at most."""
+    """Validate a file in a separate process; return CPU seconds and peak memory in MB."""
     run = subprocess.run(
         [sys.executable, "-c", _MEASURED, "validate", str(path), "--format", "concise"],
         capture_output=True,
@@ -49,7 +49,7 @@ def validate(path: Path) -> tuple[subprocess.CompletedProcess[str], float, int]:
 
 @cache
 def start_up() -> float:
-    """CPU seconds of validating next to nothing."""
+    """Return the CPU seconds to validate a tiny file."""
     path = Path("small.yaml")
     path.write_text("a: b\n")
     return min(validate(path)[1] for _ in range(3))

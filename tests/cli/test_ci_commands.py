@@ -1,4 +1,4 @@
-"""What Kubernetes, the image and pre-commit run: their real commands, in their order."""
+"""Real commands of Kubernetes, the image and pre-commit, in order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def volume(cli: Cli, tmp_path: Path) -> Path:
-    """The policies as a ConfigMap is mounted: each file a link, through a link, and for reading."""
+    """Write policies as a mounted ConfigMap: each file a link, through a link, and read-only."""
     assert cli("init", "source").code == 0
     folder = tmp_path / "volume"
     inner = folder / "..2026_11_23_12_00_00.1"
@@ -38,7 +38,7 @@ def volume(cli: Cli, tmp_path: Path) -> Path:
 
 
 def containers(path: Path, volume: Path, secret: dict[str, str]) -> list[int]:
-    """Run a Job's containers as a kubelet does; their exit codes, up to the first failure."""
+    """Run a Job's containers like a kubelet; return exit codes up to the first failure."""
     pod = yaml.safe_load(path.read_text())["spec"]["template"]["spec"]
     codes = []
     for container in (*pod["initContainers"], *pod["containers"]):
@@ -81,7 +81,7 @@ def test_a_job_tests_and_applies_what_is_mounted(
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
-def test_what_a_job_gives_up_on_is_what_would_fail_again(
+def test_a_job_does_not_retry_errors_that_would_occur_again(
     cli: Cli, path: Path, volume: Path, store_url: str
 ) -> None:
     policy = yaml.safe_load(path.read_text())["spec"]["podFailurePolicy"]["rules"]
@@ -99,7 +99,7 @@ def test_what_a_job_gives_up_on_is_what_would_fail_again(
 
 
 def test_the_image_runs_ratectl() -> None:
-    """With nothing said it says what there is; the Jobs' arguments take the place of CMD."""
+    """Without arguments it prints help; the arguments of Jobs replace CMD."""
     said = dict(instructions(DOCKERFILE.read_text()))
     program, *words = json.loads(said["ENTRYPOINT"]) + json.loads(said["CMD"])
     assert program == "ratectl"
@@ -112,13 +112,13 @@ def test_the_image_runs_ratectl() -> None:
 
 
 def hook(name: str, cli: Cli, *files: str) -> int:
-    """Run a hook as pre-commit does, on the files that changed."""
+    """Run a hook like pre-commit, on the files that changed."""
     (found,) = [each for each in yaml.safe_load(HOOKS.read_text()) if each["id"] == name]
     passed = files if found.get("pass_filenames", True) else ()
     return cli(*found["entry"].split()[1:], *found.get("args", ()), *passed).code
 
 
-def test_hooks_pass_what_init_writes_and_stop_what_is_broken(cli: Cli, clean_place: Path) -> None:
+def test_hooks_accept_policies_of_init_and_reject_broken_ones(cli: Cli, clean_place: Path) -> None:
     assert cli("init").code == 0
     cart = "policies/shop/cart.yaml"
     for name in ("ratectl-validate", "ratectl-fmt", "ratectl-test"):
@@ -129,8 +129,8 @@ def test_hooks_pass_what_init_writes_and_stop_what_is_broken(cli: Cli, clean_pla
     assert hook("ratectl-validate", cli, cart) == 1, "above the cap of another file"
 
 
-def test_the_hook_that_formats_changes_the_file(cli: Cli, clean_place: Path) -> None:
-    """pre-commit fails where a hook changed a file."""
+def test_the_formatting_hook_changes_the_file(cli: Cli, clean_place: Path) -> None:
+    """pre-commit fails if a hook changes a file."""
     assert cli("init").code == 0
     git("init", "-q")
     change(clean_place, "rate: 50/s", "rate:   50/1s")

@@ -1,7 +1,4 @@
-"""Every file for pipelines, as it stands: by the official schemas and by rules of our own.
-
-None of these would find anything if it could not fail: each file is broken on purpose, too.
-"""
+"""All files for pipelines, checked by official schemas and by our rules."""
 
 from __future__ import annotations
 
@@ -132,14 +129,14 @@ MUTANTS = [
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
-def test_nothing_is_found(path: Path) -> None:
+def test_the_files_have_no_findings(path: Path) -> None:
     assert list(RULES[path](path.read_text())) == []
 
 
 @pytest.mark.parametrize(
     ("path", "old", "new", "found"), MUTANTS, ids=[f"{m[0].name}-{m[2][:30]}" for m in MUTANTS]
 )
-def test_what_is_broken_is_found(path: Path, old: str, new: str, found: str) -> None:
+def test_each_kind_of_damage_is_found(path: Path, old: str, new: str, found: str) -> None:
     text = path.read_text()
     assert old in text
     findings = list(RULES[path](text.replace(old, new)))
@@ -156,7 +153,7 @@ HOOK_MUTANTS = [
 ]
 
 
-def test_nothing_is_found_in_the_hooks() -> None:
+def test_the_hooks_have_no_findings() -> None:
     assert all_of(hooks_findings(HOOKS)) == []
     assert [each["id"] for each in yaml.safe_load(HOOKS.read_text())] == [
         "ratectl-validate",
@@ -166,7 +163,7 @@ def test_nothing_is_found_in_the_hooks() -> None:
 
 
 @pytest.mark.parametrize(("old", "new", "found"), HOOK_MUTANTS)
-def test_what_is_broken_in_the_hooks_is_found(
+def test_each_kind_of_damage_in_the_hooks_is_found(
     tmp_path: Path, old: str, new: str, found: str
 ) -> None:
     text = HOOKS.read_text()
@@ -176,20 +173,20 @@ def test_what_is_broken_in_the_hooks_is_found(
     assert any(found in each for each in findings), findings
 
 
-def test_what_init_writes_is_what_others_include() -> None:
-    """The copies in the package are held equal."""
+def test_init_writes_the_same_files_that_others_include() -> None:
+    """The copies in the package are equal."""
     assert (PACKAGED / "github" / "action.yaml").read_bytes() == ACTION.read_bytes()
     assert (PACKAGED / "gitlab" / "jobs.yaml").read_bytes() == JOBS.read_bytes()
 
 
-def test_everything_installs_this_version() -> None:
+def test_all_files_install_this_version() -> None:
     for path in (ACTION, JOBS, *MANIFESTS, ROOT / "docs" / "pipelines.md"):
         named = re.findall(r"ratectl(?:==|:)(\d\S*)", path.read_text())
         assert set(named) == {__version__}, path
 
 
-def test_both_jobs_run_the_same(tmp_path: Path) -> None:
-    """Argo CD's and Flux's differ in their annotations, and in who the history names."""
+def test_both_kubernetes_jobs_run_the_same_commands(tmp_path: Path) -> None:
+    """Argo CD's and Flux's jobs differ in annotations, and in the author for the history."""
     argo, flux = (yaml.safe_load(path.read_text()) for path in MANIFESTS)
     assert argo["metadata"].pop("annotations") == {
         "argocd.argoproj.io/hook": "PostSync",
@@ -202,7 +199,7 @@ def test_both_jobs_run_the_same(tmp_path: Path) -> None:
     assert argo == flux
 
 
-def test_the_image_gets_what_it_is_built_of_and_nothing_else() -> None:
+def test_the_build_context_holds_only_what_the_image_needs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     needed = {"pyproject.toml", "setup.py", project["project"]["readme"]}
     needed |= set(project["project"]["license-files"])

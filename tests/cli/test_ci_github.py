@@ -1,4 +1,4 @@
-"""The GitHub workflow that ``init`` writes: its shells, in their order, on a real repository."""
+"""The GitHub workflow that ``init`` writes: its shells in order, on a real repository."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def runner(machine: Machine, store_url: str) -> Runner:
 
 @pytest.fixture
 def agent(store_url: str, tmp_path: Path) -> Iterator[Agent]:
-    """An agent that is there, as far as everybody can see."""
+    """Agent that reports to the store."""
     with Agent(store_url, id="edge", state_dir=tmp_path / "agent", report_interval=0.05) as agent:
         yield agent
 
@@ -74,7 +74,7 @@ def test_from_a_pull_request_to_agents_and_back_from_drift(
     assert runner.summary.read_text().endswith(comment)
     assert cli("history", "-o", "json").document["generations"] == []
 
-    # Pushed again: the comment is written anew.
+    # Pushed again: the comment is updated.
     change(clean_place, "rate: 50/s", "rate: 60/s")
     git("commit", "-q", "-am", "limits: a little more")
     succeeded(runner.run(pull_request()), "check", "plan")
@@ -132,13 +132,13 @@ def test_a_guard_is_passed_by_hand_with_a_reason(
     assert entry["passed"] == {"protected": "it's agreed"}
 
 
-def test_nothing_runs_elsewhere(runner: Runner) -> None:
+def test_forks_are_not_planned_and_other_branches_not_published(runner: Runner) -> None:
     """No plan for a fork, which has no secrets; no publication from another branch."""
     succeeded(runner.run(pull_request("mallory/limits")), "check")
     assert not runner.run({"event_name": "workflow_dispatch", "ref": "refs/heads/limits"})
 
 
-def test_findings_end_it_before_anything_is_planned(runner: Runner, clean_place: Path) -> None:
+def test_findings_stop_the_job_before_the_plan(runner: Runner, clean_place: Path) -> None:
     change(clean_place, "burst: 400", "bursts: 400")
     git("commit", "-q", "-am", "limits: mistyped")
     (check,) = runner.run(pull_request()).values()
@@ -156,7 +156,7 @@ def test_failing_tests_publish_nothing(cli: Cli, runner: Runner, clean_place: Pa
 
 
 @pytest.mark.parametrize("event", [PUSH, SCHEDULE], ids=["apply", "diff"])
-def test_a_store_that_is_not_named_is_no_file_on_the_runner(
+def test_a_missing_store_variable_does_not_create_a_file(
     machine: Machine, event: dict[str, str]
 ) -> None:
     (job,) = Runner(machine, {}).run(event).values()
@@ -165,14 +165,14 @@ def test_a_store_that_is_not_named_is_no_file_on_the_runner(
     assert machine.calls == []
 
 
-def test_a_command_that_is_none(runner: Runner) -> None:
+def test_an_unknown_command_fails(runner: Runner) -> None:
     job = Job()
     runner.use({"command": "publish"}, {"github": {"repository": "a/b"}}, {}, job)
     assert job.code == 64
     assert "command is publish, but can be check, plan, apply or diff" in job.out
 
 
-def test_an_agent_that_is_not_there_fails_what_waits_for_it(cli: Cli, runner: Runner) -> None:
+def test_waiting_for_an_absent_agent_fails(cli: Cli, runner: Runner) -> None:
     (apply,) = runner.run(PUSH).values()
     assert apply.code == 1
     assert "no agent is there" in apply.out

@@ -1,4 +1,4 @@
-"""The GitLab pipeline that ``init`` writes: its shells, in their order, on a real repository."""
+"""The GitLab pipeline that ``init`` writes: its shells in order, on a real repository."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ APPLY, PLAN, CHECK, DRIFT = (f"ratectl:{name}" for name in ("apply", "plan", "ch
 
 
 class Notes(BaseHTTPRequestHandler):
-    """The part of GitLab's interface that takes comments."""
+    """The part of GitLab's API that takes comments."""
 
     def do_POST(self) -> None:
         server: Any = self.server
@@ -46,7 +46,7 @@ class Notes(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def notes() -> Iterator[Any]:
-    """A real server, on loopback."""
+    """Real server on the loopback interface."""
     server: Any = HTTPServer(("127.0.0.1", 0), Notes)
     server.notes = []
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -115,7 +115,7 @@ def test_from_a_merge_request_to_agents_and_back_from_drift(
             git("rev-parse", "HEAD"),
         )
         succeeded(runner.run(**merge_request()), CHECK, PLAN)
-        assert "says the same" in (clean_place / "ratectl-plan.md").read_text()
+        assert "has the same policies" in (clean_place / "ratectl-plan.md").read_text()
 
         succeeded(runner.run(**SCHEDULE), DRIFT)
         hand = tmp_path / "hand.yaml"
@@ -147,7 +147,7 @@ def test_a_guard_is_passed_by_a_pipeline_with_a_reason(
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_a_plan_is_a_comment_where_there_is_a_token(
+def test_a_plan_is_a_comment_if_a_token_is_set(
     cli: Cli, runner: Runner, notes: Any, clean_place: Path
 ) -> None:
     runner.machine.environment = {
@@ -165,7 +165,7 @@ def test_a_plan_is_a_comment_where_there_is_a_token(
     assert len(notes.notes) == 1, "where nothing changes there is nothing to say"
 
 
-def test_nothing_runs_elsewhere(runner: Runner) -> None:
+def test_forks_are_not_planned_and_other_branches_not_published(runner: Runner) -> None:
     """No plan for a fork, which has no variables; no publication from another branch."""
     succeeded(runner.run(**merge_request("mallory/limits")), CHECK)
     assert not runner.run(CI_PIPELINE_SOURCE="push", CI_COMMIT_BRANCH="limits")
@@ -180,16 +180,14 @@ def test_findings_are_in_the_report_and_in_the_log(runner: Runner, clean_place: 
     assert "policies/shop/cart.yaml" in {each["location"]["path"] for each in report}
 
 
-def test_a_plan_that_fails_is_no_plan_without_changes(runner: Runner, clean_place: Path) -> None:
-    """Of the exit codes 0 and 2 are answers; with another one the job fails."""
+def test_a_failed_plan_fails_the_job(runner: Runner, clean_place: Path) -> None:
+    """Exit codes 0 and 2 are answers; with any other code the job fails."""
     runner.settings = {"RATECTL_STORE": "etcd://127.0.0.1:1/prod"}
     assert runner.run(**merge_request())[PLAN].code == 69
 
 
 @pytest.mark.parametrize("variables", [merged, lambda: SCHEDULE], ids=["apply", "diff"])
-def test_a_store_that_is_not_named_is_no_file_on_the_runner(
-    machine: Machine, variables: Any
-) -> None:
+def test_a_missing_store_variable_does_not_create_a_file(machine: Machine, variables: Any) -> None:
     (job,) = Runner(machine, {}).run(**variables()).values()
     assert job.code != 0
     assert "RATECTL_STORE: is not set" in job.err

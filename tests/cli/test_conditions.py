@@ -1,4 +1,4 @@
-"""Overrides and exceptions in every command: explained, published, shown again, used, replayed."""
+"""Overrides and exceptions in every command."""
 
 from __future__ import annotations
 
@@ -44,16 +44,18 @@ def value_at(folder: Path, origin: dict[str, Any]) -> str:
 
 
 class TestExplain:
-    def test_a_request_that_an_override_and_an_exception_are_for(
+    def test_a_request_that_matches_an_override_and_an_exception(
         self, cli: Cli, golden: Golden, policies: Path
     ) -> None:
         golden("explain-request", cli("explain", "/payments/checkout", *BUSY, *FRIDAY).out)
 
-    def test_why_others_do_not_apply(self, cli: Cli, golden: Golden, policies: Path) -> None:
+    def test_reasons_why_conditions_do_not_apply(
+        self, cli: Cli, golden: Golden, policies: Path
+    ) -> None:
         request = ("-a", "tier=free", "-a", "tenant=zeta", "-a", "ip=192.0.2.1")
         golden("explain-why-not", cli("explain", "/payments/checkout", *request).out)
 
-    def test_what_differs_from_the_scope_above(
+    def test_delta_shows_differences_from_the_scope_above(
         self, cli: Cli, golden: Golden, policies: Path
     ) -> None:
         words = ("explain", "/payments/checkout", "--delta", "-a", "route=POST /v1/charges")
@@ -76,7 +78,7 @@ class TestExplain:
             "overrides": ["charges@/payments/checkout"],
         }  # fmt: skip
 
-    def test_the_document_says_all_of_every_condition(self, cli: Cli, policies: Path) -> None:
+    def test_the_document_lists_every_condition_completely(self, cli: Cli, policies: Path) -> None:
         words = ("explain", "/payments/checkout", "-a", "tier=gold", "-o", "json")
         document = cli(*words, "--at", "2026-12-24T00:00Z").document
         assert document["at"] == "2026-12-24T00:00Z"
@@ -123,15 +125,19 @@ class TestExplain:
         assert run.err.startswith(f"error: --at '{at}' ")
         assert "2026-11-30T00:00+01:00" in run.err
 
-    def test_live_says_what_the_files_say(self, cli: Cli, policies: Path, live: str) -> None:
+    def test_live_and_files_give_the_same_explanation(
+        self, cli: Cli, policies: Path, live: str
+    ) -> None:
         words = ("explain", "/payments/checkout", *BUSY, *FRIDAY, "-o", "json")
         by_files, by_store = cli(*words).document, cli(*words, "--live").document
         assert (by_files.pop("files"), by_store.pop("files")) == ("policies", None)
         assert (by_files.pop("generation"), by_store.pop("generation")) == (None, 1)
         assert by_store == by_files
 
-    def test_what_makes_no_limit_together_is_said(self, cli: Cli, policies: Path) -> None:
-        """Agents go on without the last of it; so does the explanation."""
+    def test_values_that_make_no_limit_together_are_reported(
+        self, cli: Cli, policies: Path
+    ) -> None:
+        """Agents ignore the last value; so does the explanation."""
         (policies / "both.yaml").write_text(
             "apiVersion: ratectl/v1\nscope: /both\nlimits: {x: {algorithm: quota, rate: 9/day}}\n"
             "overrides: [{name: o, match: {h: '1'}, limits: {x: {resets: '06:00'}}}]\n"
@@ -159,7 +165,9 @@ class TestExplain:
         assert "  and 19 more (-v lists them)" in out
         assert cli("explain", "/many", "-a", "t=none", "-v").out.count(": t is none, not t") == 29
 
-    def test_a_delta_from_nothing_and_of_nothing(self, cli: Cli, policies: Path) -> None:
+    def test_delta_without_a_scope_above_and_without_differences(
+        self, cli: Cli, policies: Path
+    ) -> None:
         whole = cli("explain", "/", "-o", "json").document
         delta = cli("explain", "/", "--delta", "-o", "json").document
         assert delta.pop("delta") == {"from": None, "removed": []}
@@ -167,7 +175,7 @@ class TestExplain:
         out = cli("explain", "/payments/checkout/x", "--delta").out
         assert out.splitlines()[-1] == "nothing differs from /payments/checkout"
 
-    def test_a_delta_tells_what_is_gone_or_back_at_its_default(
+    def test_delta_shows_removed_limits_and_values_back_at_their_default(
         self, cli: Cli, policies: Path
     ) -> None:
         (policies / "more.yaml").write_text(
@@ -200,7 +208,9 @@ class TestPublishing:
         golden("rollback-conditions", cli("rollback", "--yes").out)
         assert [each["summary"]["exceptions"] for each in history(cli)] == [2, 2, 2]
 
-    def test_the_first_time(self, cli: Cli, golden: Golden, policies: Path, store_url: str) -> None:
+    def test_the_first_publication(
+        self, cli: Cli, golden: Golden, policies: Path, store_url: str
+    ) -> None:
         golden("apply-conditions-first", cli("apply", "policies", "--yes").out)
 
     def test_the_document_names_overrides_and_exceptions(
@@ -262,7 +272,7 @@ class TestUse:
         gone = next(row for row in rows if row["overrides"] == ["gone@/payments"])
         assert gone["rule"] is None
 
-    def test_records_of_agents_that_know_no_overrides_are_read(self, cli: Cli, live: str) -> None:
+    def test_usage_reports_without_overrides_are_read(self, cli: Cli, live: str) -> None:
         report_agent(live, limits=[limit_report("/payments", "spike")])
         with open_store(live) as store:
             item = store.get("usage/edge-1")
@@ -273,7 +283,7 @@ class TestUse:
         (row,) = cli("usage", "-o", "json").document["limits"]
         assert (row["overrides"], row["rule"]["rate"]) == ([], "100/s")
 
-    def test_check_decides_by_the_exceptions_of_now(
+    def test_check_applies_exceptions_in_force_now(
         self, cli: Cli, policies: Path, live: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = SimpleNamespace(monotonic_ns=lambda: 1_000_000_000)

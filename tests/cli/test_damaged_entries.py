@@ -1,4 +1,4 @@
-"""A damaged history entry of the live generation keeps nobody from publishing a whole tree."""
+"""A damaged history entry of the live generation does not prevent publishing a whole tree."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ UNREADABLE = [no_entry, of_another_generation, of_other_policies, owners_that_ar
 
 @pytest.mark.parametrize("damage", UNREADABLE, ids=lambda each: each.__name__)
 @pytest.mark.parametrize("tree", [whole, shared], ids=lambda each: each.__name__)
-def test_a_whole_tree_starts_afresh_and_says_what_is_damaged(
+def test_a_whole_tree_starts_afresh_and_names_the_damage(
     cli: Cli,
     store: Store,
     key: tuple[str, ...],
@@ -123,10 +123,10 @@ def test_a_whole_tree_starts_afresh_and_says_what_is_damaged(
     assert again.err == ""
 
 
-def test_guards_compare_with_what_the_head_names(
+def test_guards_compare_with_the_policies_of_the_head(
     cli: Cli, store: Store, key: tuple[str, ...]
 ) -> None:
-    """Whoever forgets --set after the damage would remove what other sets own."""
+    """Without --set after the damage, policies of other sets would be removed."""
     shared(cli, key)
     no_entry(store)
     run = cli("apply", "tree", "--yes", *key)
@@ -148,7 +148,7 @@ def test_a_rollback_to_an_earlier_generation_starts_afresh(
 
 
 @pytest.mark.parametrize("damage", [forged_owners, owners_that_are_gone, deleted, no_entry])
-def test_owners_that_the_key_has_not_signed_do_not_count(
+def test_owners_not_signed_by_the_key_are_ignored(
     cli: Cli, store: Store, damage: Callable[[Store], None]
 ) -> None:
     cli("key", "generate", "platform")
@@ -165,7 +165,7 @@ def test_owners_that_the_key_has_not_signed_do_not_count(
     assert read_entry(store, 3).owners is None
 
 
-def test_owners_that_the_key_has_signed_count_beside_a_forged_head(cli: Cli, store: Store) -> None:
+def test_owners_signed_by_the_key_are_used_despite_a_forged_head(cli: Cli, store: Store) -> None:
     cli("key", "generate", "platform")
     shared(cli, KEY)
     head = read_live(store).head
@@ -179,7 +179,7 @@ def test_owners_that_the_key_has_signed_count_beside_a_forged_head(cli: Cli, sto
 
 
 @pytest.mark.parametrize("damage", UNREADABLE, ids=lambda each: each.__name__)
-def test_a_set_beside_owners_that_cannot_be_read_is_told_how_to_start_afresh(
+def test_publishing_a_set_with_unreadable_owners_hints_how_to_start_afresh(
     cli: Cli, store: Store, key: tuple[str, ...], damage: Callable[[Store], None]
 ) -> None:
     shared(cli, key)
@@ -190,7 +190,7 @@ def test_a_set_beside_owners_that_cannot_be_read_is_told_how_to_start_afresh(
     assert "`ratectl rollback --to GEN`" in run.err
 
 
-def test_a_rollback_by_default_names_what_is_damaged(
+def test_a_rollback_without_to_names_the_damage(
     cli: Cli, store: Store, key: tuple[str, ...]
 ) -> None:
     whole(cli, key)
@@ -201,7 +201,7 @@ def test_a_rollback_by_default_names_what_is_damaged(
     assert "Say with --to which generation is meant" in run.err
 
 
-def test_a_damaged_entry_stays_no_obstacle_where_the_head_is_gone(
+def test_a_damaged_entry_is_no_obstacle_if_the_head_is_missing(
     cli: Cli, store: Store, key: tuple[str, ...]
 ) -> None:
     shared(cli, key)
@@ -215,10 +215,10 @@ def test_a_damaged_entry_stays_no_obstacle_where_the_head_is_gone(
     assert "generation 3 starts afresh" in run.err
 
 
-def test_owners_whose_bytes_were_deleted_are_given_up_by_a_whole_tree(
+def test_a_whole_tree_drops_owners_whose_bytes_were_deleted(
     cli: Cli, store: Store, key: tuple[str, ...]
 ) -> None:
-    """The entry is as it was signed, and what it names is gone."""
+    """The entry is as it was signed, but the bytes that it names are deleted."""
     shared(cli, key)
     owners = read_entry(store, 2).owners
     assert owners is not None
@@ -233,10 +233,10 @@ def test_owners_whose_bytes_were_deleted_are_given_up_by_a_whole_tree(
     assert read_entry(store, 3).owners is None
 
 
-def test_a_set_is_signed_with_the_entry_that_was_proved(
+def test_a_set_is_signed_with_the_entry_that_was_verified(
     cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store answers the first read of the entry honestly, and later ones with a forged one."""
+    """The store returns the true entry at the first read, and a forged one later."""
     cli("key", "generate", "platform")
     shared(cli, KEY)
     honest = read_entry(store, 2)

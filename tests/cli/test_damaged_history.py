@@ -1,4 +1,4 @@
-"""One entry of the history, or of rollouts, that cannot be read is named by its key."""
+"""An unreadable entry of the history or of rollouts is named by its key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def generations(cli: Cli, published: str, tree: Path) -> str:
 
 
 @pytest.mark.parametrize("key", ["history/0000000001", "rollouts/0000000001"])
-def test_history_shows_what_can_be_read(cli: Cli, generations: str, key: str) -> None:
+def test_history_shows_readable_entries(cli: Cli, generations: str, key: str) -> None:
     with open_store(generations) as store:
         store.put(key, b"garbage")
     run = cli("history", "-o", "json")
@@ -55,7 +55,7 @@ def test_commands_that_need_all_entries_name_the_damaged_one(
 
 
 @pytest.mark.parametrize("key", ["history/0000000001", "rollouts/0000000001"])
-def test_a_rollback_that_names_its_generation_goes_on(cli: Cli, generations: str, key: str) -> None:
+def test_a_rollback_with_to_works(cli: Cli, generations: str, key: str) -> None:
     with open_store(generations) as store:
         store.put(key, b"garbage")
     run = cli("rollback", "--to", "2", "--yes")

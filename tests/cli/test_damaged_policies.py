@@ -1,4 +1,4 @@
-"""Policies whose bytes are damaged in the store are mended by applying them again."""
+"""Policies whose bytes are damaged in the store are repaired by applying them again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("part", ["chunk", "manifest"])
-def test_live_policies_that_are_damaged_are_applied_again(
+def test_damaged_live_policies_can_be_applied_again(
     cli: Cli, published: str, tree: Path, part: str
 ) -> None:
     with open_store(published) as store:

@@ -1,4 +1,4 @@
-"""``--timeout``: a command ends in time, whatever it is doing."""
+"""``--timeout``: every command ends in time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def nothing_left() -> Iterator[None]:
 
 
 def took(seconds: float, body: Callable[[], object]) -> float:
-    """How long a body may run that never ends by itself."""
+    """Return the duration of a body that never ends by itself."""
     started = time.monotonic()
     with pytest.raises(TimedOut):
         Deadline(seconds).within(body)
@@ -49,12 +49,12 @@ def took(seconds: float, body: Callable[[], object]) -> float:
 # -- bodies
 
 
-def test_what_ends_in_time_is_returned() -> None:
+def test_a_result_in_time_is_returned() -> None:
     assert Deadline(EVER).within(lambda: "done") == "done"
     assert Deadline(None).within(lambda: "done") == "done"
 
 
-def test_an_error_in_time_stays_what_it_is() -> None:
+def test_an_error_in_time_is_raised_unchanged() -> None:
     def fail() -> NoReturn:
         raise StoreError("gone")
 
@@ -63,7 +63,7 @@ def test_an_error_in_time_stays_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("kind", [Exception, RatectlError])
-def test_whoever_lives_with_any_error_does_not_live_with_this(kind: type[Exception]) -> None:
+def test_handlers_of_exceptions_do_not_catch_the_end_of_the_time(kind: type[Exception]) -> None:
     def body() -> None:
         with contextlib.suppress(kind):
             time.sleep(EVER)
@@ -72,7 +72,7 @@ def test_whoever_lives_with_any_error_does_not_live_with_this(kind: type[Excepti
     assert took(0.1, body) < 1
 
 
-def test_whoever_lives_with_even_that_is_asked_again() -> None:
+def test_code_that_catches_base_exceptions_is_interrupted_again() -> None:
     def body() -> None:
         with contextlib.suppress(BaseException):
             time.sleep(EVER)
@@ -82,7 +82,7 @@ def test_whoever_lives_with_even_that_is_asked_again() -> None:
 
 
 def cleaning(seconds: float, done: list[str]) -> Callable[[], None]:
-    """A body that never ends by itself, and takes so long to clean up."""
+    """A body that never ends by itself, and cleans up for some time."""
 
     def body() -> None:
         try:
@@ -98,13 +98,13 @@ def test_a_clean_up_that_hangs_is_cut_off() -> None:
     assert 1 < took(0.1, cleaning(EVER, [])) < 3
 
 
-def test_a_clean_up_of_half_a_second_gets_done() -> None:
+def test_a_clean_up_of_half_a_second_completes() -> None:
     done: list[str] = []
     assert took(0.1, cleaning(0.5, done)) < 1.5
     assert done == ["clean"]
 
 
-def test_what_is_tidy_is_interrupted_once() -> None:
+def test_tidy_functions_are_interrupted_once() -> None:
     done: list[str] = []
 
     @tidy
@@ -115,7 +115,7 @@ def test_what_is_tidy_is_interrupted_once() -> None:
     assert done == ["clean"]
 
 
-def test_an_error_that_the_end_of_the_time_led_to_is_the_end_of_the_time() -> None:
+def test_an_error_caused_by_the_end_of_the_time_is_reported_as_timeout() -> None:
     def body() -> None:
         try:
             time.sleep(EVER)
@@ -125,7 +125,7 @@ def test_an_error_that_the_end_of_the_time_led_to_is_the_end_of_the_time() -> No
     assert took(0.1, body) < 1
 
 
-def test_what_may_be_left_out_is_left_out() -> None:
+def test_optional_work_is_skipped_when_the_time_is_up() -> None:
     deadline = Deadline(0.1)
 
     def body() -> str:
@@ -137,7 +137,7 @@ def test_what_may_be_left_out_is_left_out() -> None:
 
 
 class Ringing:
-    """Rings at one line of the code of deadlines, as if the time were up just there."""
+    """Sends the signal at one line of the code of deadlines."""
 
     def __init__(self, at: int) -> None:
         self.at = at
@@ -189,10 +189,10 @@ def late() -> NoReturn:
         (late, {"TimedOut"}),
     ],
 )
-def test_no_ring_gets_past_whoever_waits_for_it(
+def test_the_signal_is_handled_at_every_line(
     body: Callable[[], str], outcomes: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At whatever line that is; ``late`` has heard one before."""
+    """``late``: a signal was handled before."""
     monkeypatch.setattr(deadlines, "_SOON", EVER)
     known, at, ringing = set(), 0, Ringing(0)
     while ringing.lines >= at:
@@ -212,10 +212,10 @@ def forever(*_: object, **__: object) -> NoReturn:
     raise AssertionError("nobody waited for this")
 
 
-def test_what_doctor_finds_is_never_that_its_time_is_up(
+def test_doctor_does_not_report_its_own_timeout_as_a_finding(
     cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes whatever fails for a finding."""
+    """Doctor turns other failures into findings."""
     for slow in ("ratectl.health.examination.activate", "ratectl.compiler.activation._self_check"):
         with monkeypatch.context() as patch:
             patch.setattr(slow, forever)
@@ -224,7 +224,7 @@ def test_what_doctor_finds_is_never_that_its_time_is_up(
         assert run.err == "error: not done within 0.3 s\n"
 
 
-def test_reading_changes_nothing_and_there_is_nothing_to_look_for(
+def test_a_timeout_before_any_change_has_no_hint(
     cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for words in (
@@ -268,7 +268,7 @@ def test_reading_changes_nothing_and_there_is_nothing_to_look_for(
     ],
     ids=str,
 )
-def test_where_something_may_have_happened_the_command_that_tells_is_named(
+def test_a_timeout_after_a_possible_change_names_the_command_that_shows_it(
     cli: Cli,
     tree: Path,
     published: str,
@@ -294,7 +294,7 @@ def test_where_something_may_have_happened_the_command_that_tells_is_named(
 @pytest.mark.parametrize(
     ("slow", "step"), [("abort_rollout", "abort"), ("promote_candidate", "promote")]
 )
-def test_a_step_of_a_rollout_may_have_been_taken(
+def test_a_timeout_in_a_rollout_step_names_the_status_command(
     cli: Cli, tree: Path, published: str, monkeypatch: pytest.MonkeyPatch, slow: str, step: str
 ) -> None:
     (tree / "all.yaml").write_text(TREE.replace("50/s", "49/s"))
@@ -306,7 +306,7 @@ def test_a_step_of_a_rollout_may_have_been_taken(
     assert "see `ratectl rollout status`" in run.err
 
 
-def test_a_warning_about_a_switch_that_is_on_may_be_left_out(
+def test_a_slow_warning_about_a_switch_is_skipped(
     cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratectl.kill_switch.turning.tree_to_compare", forever)

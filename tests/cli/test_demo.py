@@ -1,4 +1,4 @@
-"""``ratectl demo``, as a user runs it: what it prints, how it ends, and that nothing stays."""
+"""``ratectl demo`` as a user runs it: its output, its end, and no remains."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ STORY = [
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Whatever the demo leaves behind, it leaves in ``folder``."""
+    """Environment in which the demo uses only ``folder``."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RATECTL", "CLICOLOR"))}
     return {**clean, "TMPDIR": str(folder), "XDG_STATE_HOME": str(folder), "PYTHONUTF8": "1"}
 
@@ -75,7 +75,7 @@ def command(*words: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An empty folder, to be found empty again."""
+    """Empty folder, which must be empty afterwards."""
     empty = tmp_path / "demo"
     empty.mkdir()
     return empty
@@ -89,7 +89,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def assert_told(text: str) -> None:
-    """Every line of the story, in order."""
+    """Assert every line of the demo, in order."""
     at = 0
     for expected in STORY:
         match = re.compile(expected).search(text, at)
@@ -114,7 +114,7 @@ def wait_until_ended(pids: list[int]) -> None:
         time.sleep(0.05)
 
 
-def test_the_whole_story_in_a_pipe(folder: Path) -> None:
+def test_the_whole_demo_in_a_pipe(folder: Path) -> None:
     """Real output in order, exit 0, no colour; no process, no file left."""
     done = run(folder, *SHORT)
     assert (done.returncode, done.stderr) == (0, "")
@@ -130,7 +130,7 @@ def test_the_whole_story_in_a_pipe(folder: Path) -> None:
 
 
 def test_a_log_as_a_document_and_kept(folder: Path) -> None:
-    """--log, -o json and --keep: one document, and a store to look at afterwards."""
+    """--log, -o json and --keep: one document, and a store that stays."""
     log = folder / "access.log"
     with log.open("w", encoding="utf-8") as file:
         write_log(islice(generate(3), 5_000), file)
@@ -153,8 +153,8 @@ def test_a_log_as_a_document_and_kept(folder: Path) -> None:
 
 
 @pytest.mark.etcd
-def test_on_etcd_it_leaves_no_key(folder: Path, etcd_server: EtcdServer) -> None:
-    """The same story in an environment of its own, which is empty again afterwards."""
+def test_the_demo_leaves_no_key_in_etcd(folder: Path, etcd_server: EtcdServer) -> None:
+    """The demo in its own environment, which is empty afterwards."""
     url = etcd_server.store_url(f"demo-{os.getpid()}")
     done = run(folder, "--store", url, *SHORT)
     assert (done.returncode, done.stderr) == (0, "")
@@ -167,7 +167,7 @@ def test_on_etcd_it_leaves_no_key(folder: Path, etcd_server: EtcdServer) -> None
 @pytest.mark.parametrize("wait", [0.0, 1.0])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ended_by_a_signal(folder: Path, number: signal.Signals, code: int, wait: float) -> None:
-    """Ctrl-C reaches all processes of the terminal; nothing stays either way."""
+    """Ctrl-C reaches all processes of the terminal; nothing stays."""
     with subprocess.Popen(
         command(), env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, start_new_session=True,
@@ -182,8 +182,8 @@ def test_ended_by_a_signal(folder: Path, number: signal.Signals, code: int, wait
     assert list(folder.iterdir()) == []
 
 
-def test_its_agents_do_not_outlive_it(folder: Path) -> None:
-    """Killed outright, it cannot tidy its folder; but the processes end by themselves."""
+def test_agents_end_when_the_demo_is_killed(folder: Path) -> None:
+    """After SIGKILL the folder stays, but the processes end by themselves."""
     with subprocess.Popen(
         command(), env=environment(folder), stdout=subprocess.PIPE, text=True
     ) as process:
@@ -193,7 +193,7 @@ def test_its_agents_do_not_outlive_it(folder: Path) -> None:
 
 
 def agents_of(process: subprocess.Popen[str]) -> list[int]:
-    """Its agents' process ids, once they have started."""
+    """Return the process ids of the demo's agents, once they have started."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     deadline = time.monotonic() + 15
     while len(pids := children.read_text(encoding="ascii").split()) < 2:
@@ -203,8 +203,8 @@ def agents_of(process: subprocess.Popen[str]) -> list[int]:
 
 
 @pytest.mark.parametrize("somebody", ["generations", "records"])
-def test_it_does_not_touch_what_is_not_its_own(folder: Path, somebody: str) -> None:
-    """An environment with another's generations, or even only records: exit 77, untouched."""
+def test_environments_of_others_are_refused(folder: Path, somebody: str) -> None:
+    """An environment with generations or records of others: exit 77, unchanged."""
     url = f"sqlite:///{folder / 'prod.db'}"
     (folder / "a.yaml").write_text("{apiVersion: ratectl/v1, scope: /}", encoding="utf-8")
     with open_store(url) as store:
@@ -220,8 +220,8 @@ def test_it_does_not_touch_what_is_not_its_own(folder: Path, somebody: str) -> N
     assert not list(folder.glob("ratectl-demo-*"))
 
 
-def test_an_environment_of_an_earlier_demo_is_its_own(folder: Path) -> None:
-    """After --keep, or a crash, the same store serves again; given as a relative path."""
+def test_an_environment_of_an_earlier_demo_is_used_again(folder: Path) -> None:
+    """After --keep or a crash the same store works again, also with a relative path."""
     (folder / "a.yaml").write_text("{apiVersion: ratectl/v1, scope: /}", encoding="utf-8")
     with open_store(f"sqlite:///{folder / 'demo.db'}") as store:
         publish(store, load_valid([folder / "a.yaml"]).tree, Provenance(AUTHOR))
@@ -248,10 +248,10 @@ def test_an_environment_of_an_earlier_demo_is_its_own(folder: Path) -> None:
         (("--store", "etcd://127.0.0.1:1/demo"), 69, "127.0.0.1:1"),
     ],
 )
-def test_what_cannot_be_shown(
+def test_a_demo_that_cannot_start_prints_a_message(
     folder: Path, words: tuple[str, ...], code: int, complaint: str
 ) -> None:
-    """A message and a code, no traceback, nothing left."""
+    """A message and an exit code, no traceback, no remains."""
     done = run(folder, *words)
     assert done.returncode == code, done.stderr
     assert complaint in done.stderr
@@ -269,7 +269,7 @@ def test_what_cannot_be_shown(
         ([(900, 0), (700, 200), (900, 1)], 2, "2 decisions failed"),
     ],
 )
-def test_it_says_so_when_what_it_shows_did_not_happen(
+def test_the_demo_fails_if_something_did_not_happen(
     phases: list[tuple[int, int]], errors: int, problem: str | None
 ) -> None:
     """Shares of refusals before, during and after; failed decisions."""
@@ -284,7 +284,7 @@ def test_it_says_so_when_what_it_shows_did_not_happen(
 
 
 def test_agents_share_the_traffic() -> None:
-    """Together all of the stretch, each request once; then again, a stretch later."""
+    """Together they decide each request of the stretch once; then the stretch is repeated."""
     feed, _ = plan_feed(5, None, None, agents=2, stretch=2.0)
     whole = list(islice(feed.requests(), 1_500))
     first = [each for each in whole if each[0] < 2]
@@ -316,12 +316,12 @@ def vars_of(feed: Feed) -> dict[str, Any]:
     ],
 )
 def test_parts_of_the_site_are_scopes(route: str, scope: str) -> None:
-    """Whatever a log says was asked for, the scope is one."""
+    """Every route in a log gives a valid scope."""
     request = next(generate(1))
     assert scope_of(request._replace(attributes={"route": route})) == scope
 
 
-def test_the_folder_goes_though_the_store_is_not_waited_for(
+def test_the_folder_is_removed_if_the_wait_for_the_store_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def impatient(_: str) -> None:

@@ -1,9 +1,4 @@
-"""README.md and the pages of docs/: what they print of the example tree, and of a recorded log.
-
-Blocks that begin with three backticks and `console example` run in the order of their page, in a
-folder that holds the tree. A line of only `…` stands for any lines. With `2>&1`, errors are shown
-as well. RATECTL_UPDATE_GOLDEN=1 writes the outputs of blocks without such a line anew.
-"""
+"""Output in README.md and docs/, for the example tree and for a recorded log."""
 
 from __future__ import annotations
 
@@ -37,7 +32,7 @@ UPDATE = os.environ.get("RATECTL_UPDATE_GOLDEN") == "1"
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_the_page_prints_what_is_printed(
+def test_the_page_shows_the_real_output(
     name: str,
     cli: Cli,
     clean_place: Path,
@@ -53,7 +48,9 @@ def test_the_page_prints_what_is_printed(
 
 @pytest.mark.reallog
 @pytest.mark.parametrize("name", ["simulate.md"])
-def test_and_of_a_recorded_log(name: str, cli: Cli, clean_place: Path, real_log: Path) -> None:
+def test_the_page_shows_the_real_output_for_a_recorded_log(
+    name: str, cli: Cli, clean_place: Path, real_log: Path
+) -> None:
     shutil.copytree(EXAMPLES, clean_place / "policies")
     shutil.copytree(EXAMPLES, clean_place / "tighter")
     shutil.copy(ROOT / "docs" / "examples" / "web.map.yaml", clean_place)
@@ -114,14 +111,14 @@ SNIPPETS = re.findall(r"```yaml ?([RC0-9 ]*)\n(.*?)```", LANGUAGE, re.DOTALL)
 
 @pytest.mark.parametrize(("codes", "text"), SNIPPETS, ids=range(len(SNIPPETS)))
 def test_examples_of_the_language(codes: str, text: str) -> None:
-    """Without a finding, or with exactly those that the block is about."""
+    """No findings, or exactly those that the block is about."""
     whole = re.sub(r"(^|\n---\n)", r"\1apiVersion: ratectl/v1\n", text)
     found = load_checked(["-"], stdin=whole.encode()).diagnostics
     assert {each.code for each in found} == set(codes.split()), found
 
 
-def test_every_code_in_the_text_is_shown(cli: Cli) -> None:
-    """And every matcher of the table is one."""
+def test_every_code_in_the_text_has_an_example(cli: Cli) -> None:
+    """Every matcher in the table is a matcher."""
     for code in set(re.findall(r"RC\d{3}", LANGUAGE)):
         assert cli("rule", code).code == 0
     table = LANGUAGE.partition("| matcher |")[2].partition("\n\n")[0]

@@ -1,4 +1,4 @@
-"""docs/testing.md: its files, its commands, what they print, and its use from pytest."""
+"""docs/testing.md: its files, commands and output, and its example for pytest."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_page_prints_what_is_printed(cli: Cli, clean_place: Path) -> None:
-    """From top to bottom: files are written where they stand on the page, commands run."""
+def test_the_page_shows_the_real_output(cli: Cli, clean_place: Path) -> None:
+    """Files are written and commands are run in the order of the page."""
     ran = 0
     for language, text in BLOCKS:
         if language == "yaml" and text.startswith("# policies/"):
@@ -32,7 +32,7 @@ def test_the_page_prints_what_is_printed(cli: Cli, clean_place: Path) -> None:
     assert ran == 3
 
 
-def test_its_use_from_pytest(cli: Cli, clean_place: Path) -> None:
+def test_the_example_for_pytest_works(cli: Cli, clean_place: Path) -> None:
     (code,) = (text for language, text in BLOCKS if language == "python")
     cli("init")
     defined: dict[str, Any] = {"pytest": pytest}

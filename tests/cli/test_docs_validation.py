@@ -1,4 +1,4 @@
-"""docs/validation.md: its files, its commands, and what they print."""
+"""docs/validation.md: its files, commands and output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUNS = re.findall(r"```console\n\$ ratectl (.*?)\n(.*?)```", PAGE, re.DOTALL)
 SNIPPETS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_page_prints_what_is_printed(cli: Cli, clean_place: Path) -> None:
+def test_the_page_shows_the_real_output(cli: Cli, clean_place: Path) -> None:
     assert len(RUNS) >= 9
     texts: dict[str, list[str]] = {}
     for text, name in FILES:

@@ -1,4 +1,4 @@
-"""``-o json`` and ``-o yaml``: one document per run, whatever happens; and the shared options."""
+"""``-o json`` and ``-o yaml`` print one document for each run; shared options."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_diagnostics_have_places(cli: Cli, tree: Path, store_url: str) -> None:
         assert found["source_line"] == "limts: {}"
 
 
-def test_warnings_travel_with_the_publication(cli: Cli, tree: Path, store_url: str) -> None:
+def test_a_publication_contains_warnings(cli: Cli, tree: Path, store_url: str) -> None:
     (tree / "warn.yaml").write_text("apiVersion: ratectl/v1\nscope: /warn\nunset: [nothing]\n")
     run = cli("apply", "policies", "--yes", "-o", "json")
     assert [found["code"] for found in run.document["diagnostics"]] == ["RC301"]
@@ -138,7 +138,7 @@ def test_warnings_travel_with_the_publication(cli: Cli, tree: Path, store_url: s
     assert "warning[RC301]" in cli("apply", "policies", "--yes").err
 
 
-def test_the_commit_and_its_dirt_are_noted(
+def test_the_commit_and_uncommitted_changes_are_recorded(
     cli: Cli, tree: Path, store_url: str, clean_place: Path
 ) -> None:
     def git(*words: str) -> str:
@@ -183,12 +183,12 @@ def test_check_documents(cli: Cli, tree: Path) -> None:
     assert cli(*words, "-n", "100").document["decisions"] == []
 
 
-def test_check_leaves_no_trace_in_the_store(cli: Cli, published: str) -> None:
+def test_check_writes_nothing_to_the_store(cli: Cli, published: str) -> None:
     assert cli("check", "/shop", "-n", "3").code == 0
     assert cli("agents", "-o", "json").document["agents"] == []
 
 
-def test_usage_says_null_for_what_is_not_known(cli: Cli, published: str) -> None:
+def test_unknown_usage_is_null(cli: Cli, published: str) -> None:
     document = cli("usage", "/small", "-o", "json").document
     (limit,) = document["limits"]
     assert limit["used"] is limit["allowed"] is limit["rate_per_second"] is None
@@ -236,7 +236,7 @@ def test_colour(cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not coloured(tty=True)
 
 
-def test_colours_in_errors_judge_standard_error(cli: Cli) -> None:
+def test_errors_are_coloured_if_standard_error_is_a_terminal(cli: Cli) -> None:
     assert "\x1b[" in cli("nonsense", tty=True).err
     assert "\x1b[" not in cli("nonsense", "--color=never", tty=True).err
     assert "\x1b[" in cli("nonsense", "--color", "always").err
@@ -251,13 +251,13 @@ def test_tables_are_drawn_on_terminals_only(cli: Cli, published: str) -> None:
     assert "\x1b[1m" in plain
 
 
-def test_poor_encodings(cli: Cli, tree: Path) -> None:
+def test_encodings_without_our_symbols(cli: Cli, tree: Path) -> None:
     run = cli("explain", "/small", encoding="ascii")
     assert "10/s clipped by cap" in run.out
     assert "/small - policies" in run.out
 
 
-def test_nothing_from_others_reaches_a_terminal_raw(
+def test_untrusted_text_is_escaped(
     cli: Cli, tree: Path, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evil = "a\x1b]0;owned\x07\r\nfake line\u202e\x9b1m"
@@ -295,7 +295,7 @@ def test_nothing_from_others_reaches_a_terminal_raw(
 def every_command(
     table: Mapping[str, Entry], before: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Entry]]:
-    """Commands and those of groups, by the words that call them."""
+    """Yield all commands, also those of groups, as words."""
     for name, entry in table.items():
         if entry.exists:
             words = (*before, name)
@@ -322,7 +322,7 @@ def test_help_is_complete(cli: Cli, words: tuple[str, ...], entry: Entry) -> Non
     assert first == entry.summary, "the list and the command agree"
 
 
-def test_without_a_word_help_goes_to_standard_error(cli: Cli) -> None:
+def test_without_a_command_help_goes_to_standard_error(cli: Cli) -> None:
     run = cli()
     assert (run.code, run.out) == (64, "")
     assert "Publish policies as the next generation." in run.err
@@ -333,7 +333,7 @@ def test_version_option(cli: Cli) -> None:
     assert cli("version", "-o", "json").document["engine"]
 
 
-def test_init_writes_the_examples_that_the_repository_shows(cli: Cli, clean_place: Path) -> None:
+def test_init_writes_the_example_tree_of_the_repository(cli: Cli, clean_place: Path) -> None:
     assert cli("init", "here", "--full").code == 0
     written = {}
     for path in (clean_place / "here" / "policies").rglob("*.yaml"):
@@ -348,8 +348,10 @@ def test_init_writes_the_examples_that_the_repository_shows(cli: Cli, clean_plac
 
 
 @pytest.mark.parametrize("options", [(), ("--full",)])
-def test_what_init_writes_has_no_finding_and_passes(cli: Cli, options: tuple[str, ...]) -> None:
-    """And what it says to do next can be done."""
+def test_policies_of_init_are_valid_and_their_tests_pass(
+    cli: Cli, options: tuple[str, ...]
+) -> None:
+    """The commands that init suggests work."""
     document = cli("init", "here", *options, "-o", "json").document
     run = cli("validate", "here/policies", "-o", "json")
     assert (run.code, run.document["warnings"]) == (0, 0)
@@ -359,7 +361,7 @@ def test_what_init_writes_has_no_finding_and_passes(cli: Cli, options: tuple[str
     assert whole.code == 0, whole.out
 
 
-def test_init_keeps_a_schema_that_is_there(cli: Cli, clean_place: Path) -> None:
+def test_init_keeps_an_existing_schema(cli: Cli, clean_place: Path) -> None:
     schema = clean_place / "schemas" / "policy.v1.schema.json"
     schema.parent.mkdir()
     schema.write_text("{}")

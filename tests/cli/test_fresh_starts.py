@@ -1,4 +1,4 @@
-"""The command line refuses records that nobody can prove, or starts afresh."""
+"""Records that nobody can prove are refused, or replaced by a fresh start."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def head_of(store: Store) -> Head:
 
 
 def plant(store: Store, scope: str = "/") -> None:
-    """Have an unsigned switch on."""
+    """Turn on a switch without a signature."""
     switch = Switch.now(scope, "open", "free for all", "Mallory <m@example.org>")
     store.put(PANIC, Switches().turned_on(switch).encode())
 
@@ -95,9 +95,7 @@ def test_a_planted_switch_is_shown_refused_and_discarded(
     assert cli(*SHOP, *KEY).err == ""
 
 
-def test_a_switch_that_another_key_has_turned_is_not_dropped_silently(
-    cli: Cli, store: Store
-) -> None:
+def test_a_switch_of_another_key_is_not_dropped_silently(cli: Cli, store: Store) -> None:
     assert cli("panic", "on", "--scope", "/small", "--reason", "x", "--sign", "new.key").code == 0
     run = cli(*SHOP, *KEY)
     assert run.code == 77
@@ -105,7 +103,7 @@ def test_a_switch_that_another_key_has_turned_is_not_dropped_silently(
     assert [each.scope for each in read_switches(store).on] == ["/small"]
 
 
-def test_a_signed_turn_replaces_no_unreadable_record_unasked(cli: Cli, store: Store) -> None:
+def test_signing_does_not_replace_an_unreadable_record_without_only(cli: Cli, store: Store) -> None:
     store.put(PANIC, b'{"format":1,"sequence":9007199254740991,"switches":[]}')
     assert "10 years from now" in cli("panic").err
     run = cli(*SHOP, *KEY)
@@ -116,7 +114,7 @@ def test_a_signed_turn_replaces_no_unreadable_record_unasked(cli: Cli, store: St
     assert cli(*SHOP, *KEY).code == 0
 
 
-def test_one_switch_alone_is_on_in_a_file_and_without_keys(cli: Cli, published: str) -> None:
+def test_only_works_in_a_file_and_without_keys(cli: Cli, published: str) -> None:
     for local in ([], ["--local", "--state-dir", "agents"]):
         assert cli("panic", "on", "--scope", "/small", "--reason", "x", *local).code == 0
         run = cli(*SHOP, "--only", *local)
@@ -130,7 +128,7 @@ def test_one_switch_alone_is_on_in_a_file_and_without_keys(cli: Cli, published: 
 # -- heads
 
 
-def test_signing_and_another_key_start_afresh_and_say_so(cli: Cli, signed: str) -> None:
+def test_first_signing_and_another_key_start_afresh_with_a_warning(cli: Cli, signed: str) -> None:
     with open_store(signed) as store:
         run = cli("apply", "policies", "--yes", "--sign", "new.key")
         assert run.code == 0
@@ -145,14 +143,14 @@ def test_signing_and_another_key_start_afresh_and_say_so(cli: Cli, signed: str) 
 
 
 def forged(store: Store) -> None:
-    """Have the head name a candidate, an old generation, and numbers of its own."""
+    """Let the head name a candidate, an old generation, and invented numbers."""
     candidate = Candidate(generation=9, bundle="b" * 64, rollout="r", percent=100.0)
     head = replace(head_of(store), generation=1, candidate=candidate, latest=9)
     store.put(HEAD, head.encode())
 
 
 def beyond(store: Store) -> None:
-    """Have the head say that it is of another millennium."""
+    """Let the head have a time in another millennium."""
     value = json.loads(head_of(store).encode())
     store.put(HEAD, json.dumps({**value, "sequence": 2**53 - 1}).encode())
 
@@ -162,7 +160,7 @@ def gone(store: Store) -> None:
 
 
 @pytest.mark.parametrize("damage", [forged, beyond, gone], ids=lambda each: each.__name__)
-def test_files_are_published_whatever_became_of_the_head(
+def test_files_can_be_published_after_damage_to_the_head(
     cli: Cli, store: Store, damage: Callable[[Store], None]
 ) -> None:
     damage(store)
@@ -176,7 +174,7 @@ def test_files_are_published_whatever_became_of_the_head(
 
 @pytest.mark.parametrize("damage", [forged, beyond, gone], ids=lambda each: each.__name__)
 @pytest.mark.parametrize("key", [KEY, ()], ids=["signed", "unsigned"])
-def test_a_rollback_after_damage_says_where_to(
+def test_a_rollback_after_damage_needs_to(
     cli: Cli, store: Store, damage: Callable[[Store], None], key: tuple[str, ...]
 ) -> None:
     damage(store)
@@ -191,7 +189,7 @@ def test_a_rollback_after_damage_says_where_to(
     assert head_of(store).bundle == read_entry(store, 2).bundle
 
 
-def test_a_forged_head_ends_no_rollout_and_is_no_obstacle(cli: Cli, store: Store) -> None:
+def test_a_forged_head_does_not_end_a_rollout_and_can_be_replaced(cli: Cli, store: Store) -> None:
     forged(store)
     for words in (("rollout", "abort"), ("rollout", "promote", "--yes"), ("rollout", "run")):
         run = cli(*words, *KEY)
@@ -201,8 +199,8 @@ def test_a_forged_head_ends_no_rollout_and_is_no_obstacle(cli: Cli, store: Store
     assert "Apply its files with this key first" in shadow.err
 
 
-def test_a_rollback_by_default_does_not_go_by_a_forged_head(cli: Cli, store: Store) -> None:
-    """By the forged head, it would go back too far."""
+def test_a_rollback_without_to_ignores_a_forged_head(cli: Cli, store: Store) -> None:
+    """With the forged head, it would choose a generation that is too old."""
     for _ in range(2):
         text = Path("policies/all.yaml").read_text()
         Path("policies/all.yaml").write_text(text.replace("50/s", "151/s"))
@@ -215,10 +213,8 @@ def test_a_rollback_by_default_does_not_go_by_a_forged_head(cli: Cli, store: Sto
     assert "Say with --to which generation is meant" in run.err
 
 
-def test_a_rollback_by_default_does_not_go_by_what_nobody_signs(
-    cli: Cli, store: Store, tree: Path
-) -> None:
-    """What became of a candidate is not signed, nor that an entry was removed."""
+def test_a_rollback_without_to_ignores_unsigned_records(cli: Cli, store: Store, tree: Path) -> None:
+    """The outcome of a rollout and the removal of an entry are not signed."""
     text = (tree / "all.yaml").read_text()
     (tree / "all.yaml").write_text(text.replace("50/s", "151/s"))
     assert cli("apply", "policies", "--yes", "--shadow", *KEY).code == 0
@@ -263,15 +259,13 @@ def apply_payments(cli: Cli, *more: str) -> tuple[int, str]:
     return run.code, run.err
 
 
-def test_a_set_is_signed_together_with_what_its_key_has_signed(cli: Cli, shared: Store) -> None:
+def test_a_set_is_signed_with_other_sets_signed_by_the_same_key(cli: Cli, shared: Store) -> None:
     known = head_of(shared).sequence
     assert apply_payments(cli, *KEY)[0] == 0
     assert head_of(shared).sequence == known + 1
 
 
-def test_what_other_sets_own_is_signed_only_if_this_key_has_signed_it(
-    cli: Cli, shared: Store
-) -> None:
+def test_other_sets_not_signed_by_this_key_are_not_signed(cli: Cli, shared: Store) -> None:
     code, said = apply_payments(cli, "--sign", "new.key")
     assert code == 77
     assert "what other sets own would be signed as well, and cannot be vouched for" in said
@@ -292,9 +286,7 @@ def test_forged_owners_are_not_signed(cli: Cli, shared: Store) -> None:
     assert "the history entry of generation 2: it was not signed by this key, or was" in said
 
 
-def test_a_history_entry_that_names_other_policies_than_the_head_is_no_base(
-    cli: Cli, shared: Store
-) -> None:
+def test_a_history_entry_that_differs_from_the_head_is_refused(cli: Cli, shared: Store) -> None:
     good = shared.get(history_key(2))
     assert good is not None
     evil = upload(shared, encode_policies(simple("9999/s")))
@@ -305,10 +297,8 @@ def test_a_history_entry_that_names_other_policies_than_the_head_is_no_base(
     assert cli("plan", "payments", "--set", "payments").code == 65
 
 
-def test_a_plan_that_says_something_else_of_other_sets_is_not_signed(
-    cli: Cli, shared: Store
-) -> None:
-    """It was made while somebody had tampered with what is live."""
+def test_a_plan_that_changes_other_sets_is_not_signed(cli: Cli, shared: Store) -> None:
+    """The plan was made while the live policies were manipulated."""
     assert cli("plan", "payments", "--set", "payments", "--out", "plan.json").code == 0
     document = json.loads(Path("plan.json").read_text())
     evil = document["policies"].replace('"50/s"', '"9999/s"')
@@ -323,7 +313,7 @@ def test_a_plan_that_says_something_else_of_other_sets_is_not_signed(
 
 
 @pytest.mark.parametrize("damage", [beyond, gone], ids=lambda each: each.__name__)
-def test_sets_without_a_head_lose_nothing(
+def test_sets_are_kept_if_the_head_is_missing(
     cli: Cli, shared: Store, damage: Callable[[Store], None]
 ) -> None:
     damage(shared)
@@ -336,7 +326,7 @@ def test_sets_without_a_head_lose_nothing(
     assert head_of(shared).generation == 4
 
 
-def test_without_an_identity_there_is_a_file(cli: Cli, store: Store) -> None:
+def test_without_an_identity_a_local_switch_works(cli: Cli, store: Store) -> None:
     store.delete(ENVIRONMENT)
     run = cli(*SHOP, *KEY)
     assert run.code == 77

@@ -1,4 +1,4 @@
-"""No command runs what a proposed change names in files that look like a Git repository."""
+"""No command runs a program that proposed files name in a fake Git repository."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def git(*words: str) -> str:
 
 @pytest.fixture
 def ran(tree: Path, tmp_path: Path) -> Path:
-    """The file that the proposer's command would make."""
+    """The file that the proposed program would create."""
     ran = tmp_path / "ran"
     embed_repository(tree, f"touch {ran}; false")
     git("init", "-q", "-b", "main")
@@ -44,7 +44,7 @@ def ran(tree: Path, tmp_path: Path) -> Path:
         ("validate", "policies", "--base", "HEAD"),
     ],
 )
-def test_no_command_of_the_proposer_runs(
+def test_git_settings_in_proposed_files_run_no_command(
     cli: Cli, store_url: str, ran: Path, words: tuple[str, ...]
 ) -> None:
     run = cli(*words)
@@ -52,13 +52,13 @@ def test_no_command_of_the_proposer_runs(
     assert run.code in (0, 1), run.err
 
 
-def test_the_commit_is_recorded_all_the_same(cli: Cli, store_url: str, ran: Path) -> None:
+def test_the_commit_is_still_recorded(cli: Cli, store_url: str, ran: Path) -> None:
     assert cli("apply", "policies", "--yes").code == 0
     (entry,) = cli("history", "-o", "json").document["generations"]
     assert (entry["commit"], entry["dirty"]) == (git("rev-parse", "HEAD"), False)
 
 
-def test_a_commit_that_is_not_recorded_is_told(cli: Cli, store_url: str, tree: Path) -> None:
+def test_a_commit_that_cannot_be_recorded_is_reported(cli: Cli, store_url: str, tree: Path) -> None:
     git("init", "-q", "--bare", "policies")
     for words in (("plan", "policies"), ("apply", "policies", "--yes")):
         run = cli(*words)

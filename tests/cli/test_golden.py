@@ -1,4 +1,4 @@
-"""What people read: every command's text, whole, against committed files."""
+"""Whole text of every command, compared with files in golden/."""
 
 from __future__ import annotations
 
@@ -71,9 +71,7 @@ def test_explain_no_policy(cli: Cli, golden: Golden, clean_place: Path) -> None:
     golden("explain-no-policy", run.out)
 
 
-def test_apply_the_first_time(
-    cli: Cli, golden: Golden, tree: Path, store_url: str, still: None
-) -> None:
+def test_first_apply(cli: Cli, golden: Golden, tree: Path, store_url: str, still: None) -> None:
     golden("apply-first", cli("apply", "policies", "--yes").out)
 
 

@@ -1,4 +1,4 @@
-"""Guards of ``apply``: what each refuses, what passes it, and what of that is kept."""
+"""Guards of ``apply``: refusals, reasons that pass them, and records in the history."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def publish_text(url: str, text: str) -> None:
 
 
 def refused(cli: Cli, flag: str, words: str) -> None:
-    """It is refused with these words, by ``--dry-run`` as well; with a reason it is not."""
+    """Assert that apply is refused with this message.
+
+    ``--dry-run`` is refused too; with a reason, apply succeeds.
+    """
     live = cli("history", "-o", "json").document["live"]
     for how in ("--yes", "--dry-run"):
         run = cli("apply", "policies", how)
@@ -56,7 +59,7 @@ class TestRemovals:
             "it removes 2 of 5 scopes, more than one in 5: /small, /small/tiny",
         )  # fmt: skip
 
-    def test_a_fifth_may_go(self, cli: Cli, tree: Path) -> None:
+    def test_a_fifth_may_be_removed(self, cli: Cli, tree: Path) -> None:
         (tree / "all.yaml").write_text(TREE.rpartition("---\n")[0])
         assert cli("apply", "policies", "--yes").code == 0
 
@@ -88,7 +91,7 @@ class TestGrowth:
         (tree / "all.yaml").write_text(self.many(1_500))
         refused(cli, "--allow-growth", "the bundle grows from ")
 
-    def test_a_small_one_may(self, cli: Cli, tree: Path, published: str) -> None:
+    def test_a_small_bundle_may_double(self, cli: Cli, tree: Path, published: str) -> None:
         (tree / "more.yaml").write_text(self.many(50))
         assert cli("apply", "policies", "--yes").code == 0
 
@@ -96,7 +99,7 @@ class TestGrowth:
 class TestUse:
     LESS = TREE.replace("50/s, burst: 100", "50/s, burst: 60")
 
-    def test_a_limit_cut_below_it(self, cli: Cli, tree: Path, published: str) -> None:
+    def test_a_limit_below_recent_peak_usage(self, cli: Cli, tree: Path, published: str) -> None:
         report_agent(published, limits=[limit_report("/", "spike", peak=0.9, most=100)])
         (tree / "all.yaml").write_text(self.LESS)
         refused(
@@ -105,20 +108,20 @@ class TestUse:
         )  # fmt: skip
 
     @pytest.mark.parametrize("peak", [0.6, 0.0, None])
-    def test_enough_is_left_or_nobody_knows(
+    def test_limits_above_peak_usage_or_with_unknown_usage_pass(
         self, cli: Cli, tree: Path, published: str, peak: float | None
     ) -> None:
         report_agent(published, limits=[limit_report("/", "spike", peak=peak, most=100)])
         (tree / "all.yaml").write_text(self.LESS)
         assert cli("apply", "policies", "--yes").code == 0
 
-    def test_a_limit_that_is_to_refuse_nobody(self, cli: Cli, tree: Path, published: str) -> None:
+    def test_a_limit_in_shadow_passes(self, cli: Cli, tree: Path, published: str) -> None:
         report_agent(published, limits=[limit_report("/", "spike", peak=0.9, most=100)])
         shadow = self.LESS.replace("burst: 60, per: client", "burst: 60, per: client, mode: shadow")
         (tree / "all.yaml").write_text(shadow)
         assert cli("apply", "policies", "--yes").code == 0
 
-    def test_one_that_is_enforced_from_now_on(self, cli: Cli, tree: Path, published: str) -> None:
+    def test_a_limit_that_becomes_enforced(self, cli: Cli, tree: Path, published: str) -> None:
         probe = limit_report("/shop/cart", "probe", peak=1.0, most=4, shadow=True)
         report_agent(published, limits=[probe])
         (tree / "all.yaml").write_text(TREE.replace("5/min, mode: shadow", "5/min, burst: 2"))
@@ -137,26 +140,26 @@ class TestProtected:
         ],
         ids=["a limit of its own", "one that it inherits", "that it is protected"],
     )
-    def test_what_it_says_or_inherits(
+    def test_changes_of_a_protected_scope_are_refused(
         self, cli: Cli, tree: Path, store_url: str, change: str
     ) -> None:
         publish_text(store_url, PROTECTED)
         (tree / "all.yaml").write_text(change)
         refused(cli, "--allow-protected", "it changes protected scopes: /shop")
 
-    def test_others_may_change(self, cli: Cli, tree: Path, store_url: str) -> None:
+    def test_unprotected_scopes_may_change(self, cli: Cli, tree: Path, store_url: str) -> None:
         publish_text(store_url, PROTECTED)
         (tree / "all.yaml").write_text(PROTECTED.replace("1/s, burst: 1", "2/s, burst: 2"))
         assert cli("apply", "policies", "--yes").code == 0
 
-    def test_a_scope_that_is_new(self, cli: Cli, tree: Path, published: str) -> None:
+    def test_a_new_protected_scope(self, cli: Cli, tree: Path, published: str) -> None:
         (tree / "more.yaml").write_text(
             "apiVersion: ratectl/v1\nscope: /new\nprotected: true\nlimits: {x: {rate: 1/s}}\n"
         )
         assert cli("apply", "policies", "--yes").code == 0
 
 
-def test_several_guards_each_want_a_reason(cli: Cli, tree: Path, store_url: str) -> None:
+def test_each_guard_needs_a_reason(cli: Cli, tree: Path, store_url: str) -> None:
     publish_text(store_url, PROTECTED)
     (tree / "all.yaml").write_text(FEW.replace("600/min", "1/min"))
     run = cli("apply", "policies", "--yes", "--allow-removals", "merged")
@@ -167,25 +170,25 @@ def test_several_guards_each_want_a_reason(cli: Cli, tree: Path, store_url: str)
     assert cli("apply", "policies", "--yes", *both).code == 0
 
 
-def test_a_reason_that_was_not_needed_is_not_kept(cli: Cli, tree: Path, published: str) -> None:
+def test_unnecessary_reasons_are_not_kept(cli: Cli, tree: Path, published: str) -> None:
     (tree / "all.yaml").write_text(TREE.replace("50/s", "51/s"))
     assert cli("apply", "policies", "--yes", "--allow-removals", "in case").code == 0
     assert cli("history", "-o", "json").document["generations"][0]["passed"] == {}
 
 
-def test_a_saved_plan_is_guarded_where_it_is_applied(cli: Cli, tree: Path, published: str) -> None:
+def test_a_saved_plan_is_guarded_when_it_is_applied(cli: Cli, tree: Path, published: str) -> None:
     (tree / "all.yaml").write_text(FEW)
     assert cli("plan", "policies", "--out", "plan.json").code == 0
     assert cli("apply", "plan.json", "--yes").code == 77
     assert cli("apply", "plan.json", "--yes", "--allow-removals", "merged").code == 0
 
 
-def test_the_first_generation_has_nothing_to_lose(cli: Cli, tree: Path, store_url: str) -> None:
+def test_the_first_generation_is_not_guarded(cli: Cli, tree: Path, store_url: str) -> None:
     (tree / "all.yaml").write_text(PROTECTED)
     assert cli("apply", "policies", "--yes").code == 0
 
 
-def test_the_way_back_is_not_guarded(cli: Cli, tree: Path, published: str) -> None:
+def test_a_rollback_is_not_guarded(cli: Cli, tree: Path, published: str) -> None:
     (tree / "all.yaml").write_text(FEW)
     assert cli("apply", "policies", "--yes", "--allow-removals", "merged").code == 0
     (tree / "all.yaml").write_text(TREE)

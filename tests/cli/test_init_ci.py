@@ -1,4 +1,4 @@
-"""`ratectl init --ci`: what it writes, what it keeps, and what it warns of."""
+"""`ratectl init --ci`: files that it writes and keeps, and its warnings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_pipeline_beside_the_policies(cli: Cli, clean_place: Path, platform: s
 
 
 @pytest.mark.parametrize("platform", PLACES)
-def test_policies_that_are_there_are_kept(cli: Cli, tree: Path, platform: str) -> None:
+def test_existing_policies_are_kept(cli: Cli, tree: Path, platform: str) -> None:
     before = (tree / "all.yaml").read_bytes()
     document = cli("init", "--ci", platform, "-o", "json").document
     assert document["kept"] == ["policies"]
@@ -48,7 +48,7 @@ def test_policies_that_are_there_are_kept(cli: Cli, tree: Path, platform: str) -
 
 
 @pytest.mark.parametrize("platform", PLACES)
-def test_a_pipeline_that_is_there_is_kept(cli: Cli, clean_place: Path, platform: str) -> None:
+def test_an_existing_pipeline_is_kept(cli: Cli, clean_place: Path, platform: str) -> None:
     first, second = PLACES[platform]
     (clean_place / first).parent.mkdir(parents=True, exist_ok=True)
     (clean_place / first).write_text("mine: {script: [make]}\n")
@@ -66,16 +66,14 @@ def test_the_second_time_there_is_nothing_to_write(cli: Cli, platform: str) -> N
     assert ", ".join(["policies", *PLACES[platform]]) in run.err
 
 
-def test_a_link_to_nowhere_is_not_written_through(cli: Cli, clean_place: Path) -> None:
+def test_a_dangling_link_is_not_followed(cli: Cli, clean_place: Path) -> None:
     (clean_place / ".gitlab-ci.yml").symlink_to("elsewhere.yml")
     assert cli("init", "--ci", "gitlab").code == 0
     assert not (clean_place / "elsewhere.yml").exists()
 
 
 @pytest.mark.parametrize("obstacle", [".github", "policies", "schemas", ".github/workflows"])
-def test_a_file_in_the_way_leaves_nothing_half_written(
-    cli: Cli, clean_place: Path, obstacle: str
-) -> None:
+def test_a_file_in_the_way_prevents_all_writes(cli: Cli, clean_place: Path, obstacle: str) -> None:
     (clean_place / obstacle).parent.mkdir(exist_ok=True)
     (clean_place / obstacle).write_text("")
     run = cli("init", "--ci", "github")
@@ -84,9 +82,7 @@ def test_a_file_in_the_way_leaves_nothing_half_written(
     assert [path for path in clean_place.rglob("*") if path.is_file()] == [clean_place / obstacle]
 
 
-def test_a_gitlab_pipeline_that_does_not_include_the_jobs_is_told_how(
-    cli: Cli, clean_place: Path
-) -> None:
+def test_a_gitlab_pipeline_without_the_include_gets_a_hint(cli: Cli, clean_place: Path) -> None:
     entry = clean_place / ".gitlab-ci.yml"
     entry.write_text("build: {script: [make]}\n")
     warning = cli("init", "--ci", "gitlab").err
@@ -96,7 +92,7 @@ def test_a_gitlab_pipeline_that_does_not_include_the_jobs_is_told_how(
     assert cli("init", "--ci", "gitlab").err == ""
 
 
-def test_a_github_workflow_of_somebody_else_is_told_apart(cli: Cli, clean_place: Path) -> None:
+def test_a_foreign_github_workflow_gets_a_hint(cli: Cli, clean_place: Path) -> None:
     place = ".github/workflows/ratectl.yaml"
     workflow = clean_place / place
     workflow.parent.mkdir(parents=True)
@@ -117,7 +113,9 @@ def test_a_github_workflow_of_somebody_else_is_told_apart(cli: Cli, clean_place:
     assert cli("init", "--ci", "github").err == ""
 
 
-def test_below_the_top_of_a_repository_nobody_reads_it(cli: Cli, clean_place: Path) -> None:
+def test_a_pipeline_below_the_top_of_a_repository_gets_a_warning(
+    cli: Cli, clean_place: Path
+) -> None:
     git("init", "-q")
     run = cli("init", "limits", "--ci", "github")
     assert run.code == 0
@@ -140,7 +138,7 @@ def snippet(key: str) -> Any:
     return found[key]
 
 
-def test_what_the_page_uses_is_there() -> None:
+def test_names_on_the_page_exist() -> None:
     """The snippets name files, inputs and hooks of this repository."""
     step = snippet("jobs")["plan"]["steps"][-1]
     owner, _, inside = step["uses"].partition("/ratectl/")

@@ -1,4 +1,4 @@
-"""No command reads, prints or writes a file that a link in the tree leads out of the tree to."""
+"""No command reads, prints or writes a file behind a link that leads out of the tree."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ READERS = [
 
 @pytest.fixture
 def secret(tree: Path, tmp_path: Path, published: str) -> Path:
-    """A file beside the tree, which two links in the tree lead to."""
+    """A file outside the tree, with two links to it in the tree."""
     secret = tmp_path / "secret"
     secret.write_text(SECRET)
     outside = tmp_path / "outside"
@@ -75,7 +75,7 @@ def test_a_link_out_of_the_tree_is_an_error_for_every_command_that_reads_one(
     assert not Path("saved.plan").exists()
 
 
-def test_pull_counts_a_link_out_of_the_tree_as_in_its_way_and_reads_nothing_behind_it(
+def test_pull_refuses_a_link_out_of_the_tree_and_reads_nothing_behind_it(
     cli: Cli, secret: Path
 ) -> None:
     run = cli("pull", "policies")
@@ -87,7 +87,7 @@ def test_pull_counts_a_link_out_of_the_tree_as_in_its_way_and_reads_nothing_behi
     assert secret.read_text() == SECRET
 
 
-def test_pull_into_a_folder_that_is_there_and_empty_writes(cli: Cli, published: str) -> None:
+def test_pull_writes_into_an_existing_empty_folder(cli: Cli, published: str) -> None:
     Path("out").mkdir()
     assert cli("pull", "out").code == 0
     assert Path("out/all.yaml").exists()
@@ -106,7 +106,7 @@ def test_pull_does_not_take_a_link_for_the_file_that_it_would_write(
 
 
 @pytest.mark.parametrize("folder", ["policies", "schemas", ".github"])
-def test_init_writes_through_no_link_that_leads_out(
+def test_init_does_not_write_through_a_link_out_of_the_tree(
     cli: Cli, clean_place: Path, tmp_path: Path, folder: str
 ) -> None:
     outside = tmp_path / "outside"
@@ -127,7 +127,7 @@ def test_an_agent_of_a_directory_reads_nothing_outside_it(secret: Path, tmp_path
 
 
 @pytest.mark.parametrize("target", ["../secret", ".git/config"])
-def test_a_map_or_a_log_of_a_repository_does_not_leave_it_by_a_link(
+def test_maps_and_logs_behind_a_link_out_of_the_repository_are_refused(
     cli: Cli, tree: Path, secret: Path, target: str
 ) -> None:
     (tree / "leak.yaml").unlink()
@@ -148,10 +148,8 @@ def test_a_map_or_a_log_of_a_repository_does_not_leave_it_by_a_link(
         Path(name).write_bytes(kept)
 
 
-def test_a_pipeline_that_was_there_is_not_looked_at_through_a_link(
-    cli: Cli, clean_place: Path
-) -> None:
-    """A device without end would be read for ever."""
+def test_an_existing_pipeline_is_not_read_through_a_link(cli: Cli, clean_place: Path) -> None:
+    """Reading an endless device would never end."""
     (clean_place / ".gitlab-ci.yml").symlink_to("/dev/zero")
     run = cli("init", "--ci", "gitlab", "--timeout", "20")
     assert run.code == 0
@@ -159,7 +157,7 @@ def test_a_pipeline_that_was_there_is_not_looked_at_through_a_link(
 
 
 @pytest.mark.parametrize("option", ["--sign", "--public-key"])
-def test_a_key_without_end_is_not_read_to_its_end(cli: Cli, published: str, option: str) -> None:
+def test_an_endless_key_file_is_refused(cli: Cli, published: str, option: str) -> None:
     if option == "--sign":
         run = cli("apply", "policies", "--yes", "--sign", "/dev/zero", "--timeout", "20")
     else:
@@ -168,9 +166,7 @@ def test_a_key_without_end_is_not_read_to_its_end(cli: Cli, published: str, opti
     assert "it has more than 1000000 bytes" in run.err
 
 
-def test_a_password_file_without_end_is_not_read_to_its_end(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_endless_password_file_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATECTL_ETCD_USER", "ada")
     monkeypatch.setenv("RATECTL_ETCD_PASSWORD_FILE", "/dev/zero")
     run = cli("history", "--store", "etcd://127.0.0.1:1/prod", "--timeout", "20")
@@ -178,7 +174,7 @@ def test_a_password_file_without_end_is_not_read_to_its_end(
     assert "cannot read /dev/zero: it has more than" in run.err
 
 
-def test_a_saved_plan_without_end_is_not_read_to_its_end(
+def test_an_endless_plan_file_is_refused(
     cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratectl.publishing.saved_plan._MAX_PLAN", 1000)

@@ -1,4 +1,4 @@
-"""`validate --base`, and `apply`: a cap may be lowered before the scopes below follow."""
+"""`validate --base` and `apply`: a cap may be lowered before the scopes below."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def edit(tree: Path, old: str, new: str) -> None:
 
 @pytest.fixture
 def committed(tree: Path) -> Path:
-    """The tree, committed; then its cap lowered in the work tree."""
+    """The tree is committed; then a cap is lowered in the working tree."""
     for words in (
         ("init", "-q"),
         ("add", "-A"),
@@ -83,7 +83,7 @@ def test_no_repository_is_a_wrong_argument(cli: Cli, tree: Path) -> None:
     assert cli("validate", "-", "--base", "HEAD", stdin="scope: /").code == 64
 
 
-def test_a_base_that_is_not_valid_is_told(cli: Cli, committed: Path) -> None:
+def test_an_invalid_base_is_reported(cli: Cli, committed: Path) -> None:
     broken = committed / "broken.yaml"
     broken.write_text("scope: [")
     for words in (
@@ -138,7 +138,7 @@ def test_a_lowered_cap_can_be_applied_at_once(cli: Cli, tree: Path, published: s
     assert cli("apply", "policies", "--yes").code == 0, "and stays tolerated"
 
 
-def test_what_is_new_above_a_cap_cannot_be_applied(cli: Cli, tree: Path, published: str) -> None:
+def test_a_new_value_above_a_cap_cannot_be_applied(cli: Cli, tree: Path, published: str) -> None:
     edit(tree, *LOWERED)
     edit(tree, "spike: {rate: 20/s}", "spike: {rate: 21/s}")
     run = cli("apply", "policies", "--yes")
@@ -149,13 +149,15 @@ def test_what_is_new_above_a_cap_cannot_be_applied(cli: Cli, tree: Path, publish
         assert store.get("history/0000000002") is None
 
 
-def test_the_first_generation_has_no_excuse(cli: Cli, tree: Path, store_url: str) -> None:
+def test_a_value_above_a_cap_in_the_first_generation_is_an_error(
+    cli: Cli, tree: Path, store_url: str
+) -> None:
     edit(tree, *LOWERED)
     assert cli("apply", "policies", "--yes").code == 65
 
 
-def test_what_was_applied_can_be_explained_and_tried(cli: Cli, tree: Path) -> None:
-    """Agents clip, so the files of a lowered cap can be asked about before anything is said."""
+def test_applied_files_can_be_explained_and_checked(cli: Cli, tree: Path) -> None:
+    """Agents clip, so `explain` and `check` accept the files with the lowered cap."""
     edit(tree, *LOWERED)
     run = cli("explain", "/shop")
     assert run.code == 0

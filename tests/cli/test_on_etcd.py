@@ -1,4 +1,4 @@
-"""The same commands on a real etcd."""
+"""Publishing, following and rolling back on a real etcd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ratectl panic``, and where else a switch shows that is on."""
+"""``ratectl panic``, and other commands that show a switch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SEQUENCE = 1_000_000_000_000
 
 
 def on_since(url: str, *switches: Switch) -> None:
-    """Have switches on that were turned on at 11:58."""
+    """Turn on switches at 11:58."""
     with open_store(url) as store:
         store.put(PANIC, Switches(SEQUENCE, switches).encode())
 
@@ -50,7 +50,7 @@ def state_file(tmp_path: Path) -> Path:
     return tmp_path / "state" / "ratectl" / "panic.json"
 
 
-def test_what_a_night_looks_like(cli: Cli, golden: Golden, published: str) -> None:
+def test_a_typical_session(cli: Cli, golden: Golden, published: str) -> None:
     report_agent(published, id="edge-1")
     said = []
     for words in (
@@ -70,7 +70,9 @@ def test_what_a_night_looks_like(cli: Cli, golden: Golden, published: str) -> No
 
 
 @pytest.mark.parametrize("command", [("agents",), ("usage",), ("doctor",), ("panic",)])
-def test_it_shows(cli: Cli, golden: Golden, published: str, command: tuple[str, ...]) -> None:
+def test_other_commands_show_the_switch(
+    cli: Cli, golden: Golden, published: str, command: tuple[str, ...]
+) -> None:
     store, file = (
         Obeyed(scope="/shop", mode="open", source=source) for source in ("store", "file")
     )
@@ -94,7 +96,7 @@ def test_it_shows(cli: Cli, golden: Golden, published: str, command: tuple[str, 
 @pytest.mark.parametrize(
     "words", [("plan", "policies"), ("apply", "policies", "--yes"), ("rollback", "--yes")]
 )
-def test_whoever_publishes_is_warned(
+def test_publishing_commands_warn(
     cli: Cli, tree: Path, published: str, words: tuple[str, ...]
 ) -> None:
     (tree / "more.yaml").write_text("{apiVersion: ratectl/v1, scope: /more}\n")
@@ -129,7 +131,7 @@ def test_an_agent_that_does_not_obey_in_time(cli: Cli, published: str) -> None:
     assert run.document["agents"] == {"outcome": "timeout", "obeying": [], "behind": ["edge-1"]}
 
 
-def test_a_misspelt_scope_is_turned_on_and_warned_of(cli: Cli, published: str) -> None:
+def test_a_misspelt_scope_is_switched_on_with_a_warning(cli: Cli, published: str) -> None:
     run = cli("panic", "on", "--scope", "/shpo", "--reason", "INC-1")
     assert run.code == 0
     assert run.err == "warning: no policy is at or below /shpo: is the scope correct?\n"
@@ -138,9 +140,7 @@ def test_a_misspelt_scope_is_turned_on_and_warned_of(cli: Cli, published: str) -
 
 
 @pytest.mark.parametrize("words", [ON, ("panic", "off")])
-def test_a_record_that_cannot_be_read_is_no_obstacle(
-    cli: Cli, published: str, words: tuple[str, ...]
-) -> None:
+def test_an_unreadable_record_is_replaced(cli: Cli, published: str, words: tuple[str, ...]) -> None:
     with open_store(published) as store:
         store.put(PANIC, b"junk")
     assert cli("panic").code == 65
@@ -159,7 +159,7 @@ def test_a_record_that_cannot_be_read_is_no_obstacle(
 # -- without a store
 
 
-def test_without_a_store_there_is_a_file(cli: Cli, tmp_path: Path, golden: Golden) -> None:
+def test_a_local_file_works_without_a_store(cli: Cli, tmp_path: Path, golden: Golden) -> None:
     run = cli(*ON, "--store", DEAD)
     assert run.code == 69
     assert "hint: `ratectl panic on --local` needs no store: run it on each machine" in run.err
@@ -175,7 +175,7 @@ def test_without_a_store_there_is_a_file(cli: Cli, tmp_path: Path, golden: Golde
     assert not state_file(tmp_path).exists()
 
 
-def test_the_printed_undo_undoes(cli: Cli, tmp_path: Path) -> None:
+def test_the_printed_undo_command_works(cli: Cli, tmp_path: Path) -> None:
     place = tmp_path / "a place"
     run = cli(*ON, "--local", "--state-dir", str(place))
     undo = f"ratectl panic off --scope /shop --local --state-dir '{place}'"
@@ -185,7 +185,7 @@ def test_the_printed_undo_undoes(cli: Cli, tmp_path: Path) -> None:
     assert not (place / "panic.json").exists()
 
 
-def test_a_file_where_no_agent_looks_is_warned_of(cli: Cli, tmp_path: Path) -> None:
+def test_a_file_that_no_agent_reads_gets_a_warning(cli: Cli, tmp_path: Path) -> None:
     run = cli(*ON, "--local")
     assert run.code == 0
     assert "no agent has used the state directory" in run.err
@@ -203,7 +203,7 @@ def test_switches_of_a_file_add_up(cli: Cli, tmp_path: Path) -> None:
     assert "/shop  open" in cli("panic", "--local").out
 
 
-def test_a_file_that_is_none_is_replaced(cli: Cli, tmp_path: Path) -> None:
+def test_an_invalid_file_is_replaced(cli: Cli, tmp_path: Path) -> None:
     path = state_file(tmp_path)
     path.parent.mkdir(parents=True)
     path.write_text("junk")
@@ -229,7 +229,7 @@ def test_a_file_that_cannot_be_written_is_an_error(cli: Cli, tmp_path: Path) -> 
 # -- by the store, while a file says otherwise
 
 
-def test_off_claims_nothing_that_a_file_here_denies(
+def test_off_considers_switches_in_a_local_file(
     cli: Cli, published: str, golden: Golden, tmp_path: Path
 ) -> None:
     (tmp_path / "state" / "ratectl" / "agents").mkdir(parents=True)
@@ -248,7 +248,7 @@ def test_off_claims_nothing_that_a_file_here_denies(
     assert f"warning: {state_file(tmp_path)}: the kill switch's record" in cli("panic", "off").out
 
 
-def test_off_claims_nothing_that_an_agent_elsewhere_denies(cli: Cli, published: str) -> None:
+def test_off_considers_switches_that_agents_report(cli: Cli, published: str) -> None:
     assert cli(*ON).code == 0
     obeyed = [Obeyed(scope="/", mode="open", source="file")]
     report_agent(published, id="edge-1", panic=obeyed)
@@ -260,13 +260,13 @@ def test_off_claims_nothing_that_an_agent_elsewhere_denies(cli: Cli, published: 
     assert cli("panic", "off", "-o", "json").document["obeying_files"] == ["edge-1"]
 
 
-def test_off_by_a_file_does_not_know_what_the_store_says(cli: Cli) -> None:
+def test_off_in_a_file_ignores_the_store(cli: Cli) -> None:
     cli(*ON, "--local")
     out = cli("panic", "off", "--local", "--store", DEAD).out
     assert "is off: limits apply again there, unless a switch in the store is on\n" in out
 
 
-def test_the_printed_follow_shows_that_switch(cli: Cli, tmp_path: Path) -> None:
+def test_the_printed_follow_command_shows_the_switch(cli: Cli, tmp_path: Path) -> None:
     place = tmp_path / "a place"
     run = cli(*ON, "--local", "--state-dir", str(place))
     follow = next(line for line in run.out.splitlines() if line.startswith("follow: "))
@@ -275,7 +275,7 @@ def test_the_printed_follow_shows_that_switch(cli: Cli, tmp_path: Path) -> None:
     assert "INC-42: checkout refuses everybody" in cli(*words).out
 
 
-def test_names_and_reasons_drive_no_terminal(cli: Cli, published: str) -> None:
+def test_names_and_reasons_are_escaped(cli: Cli, published: str) -> None:
     cli("panic", "on", "--scope", "/shop", "--reason", "a\x1b[2Jb\nc")
     for command in ("panic", "usage", "doctor"):
         run = cli(command)

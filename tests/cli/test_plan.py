@@ -25,7 +25,7 @@ TIGHTER = TREE.replace("50/s, burst: 100", "40/s, burst: 60").replace("600/min",
 
 @pytest.fixture
 def edited(tree: Path, published: str) -> str:
-    """``TREE`` is live, and the files ask for less."""
+    """``TREE`` is live, and the files lower limits."""
     (tree / "all.yaml").write_text(TIGHTER)
     return published
 
@@ -36,7 +36,7 @@ def generations(cli: Cli) -> int:
 
 
 def by_hand(url: str, text: str, message: str) -> None:
-    """Somebody else publishes."""
+    """Publish as another person."""
     Path("other.yaml").write_text(text)
     with open_store(url) as store:
         publish(store, load_valid(["other.yaml"]).tree, Provenance("Eve", message))
@@ -45,16 +45,14 @@ def by_hand(url: str, text: str, message: str) -> None:
 # -- what it shows
 
 
-def test_a_plan_says_what_changes_where_and_what_is_at_stake(
-    cli: Cli, golden: Golden, edited: str
-) -> None:
+def test_a_plan_shows_changes_their_places_and_usage(cli: Cli, golden: Golden, edited: str) -> None:
     report_agent(edited, limits=[limit_report("/", "spike", peak=0.83, most=100)])
     golden("plan", cli("plan", "policies").out)
     golden("plan-markdown", cli("plan", "policies", "--format", "markdown").out)
     assert generations(cli) == 1
 
 
-def test_what_caps_and_modes_do_is_called_by_its_name(
+def test_changes_of_caps_and_modes_have_names(
     cli: Cli, golden: Golden, tree: Path, published: str
 ) -> None:
     capped = "caps:\n  spike: {rate: 15/s, burst: 100}\nlimits:\n  probe: {rate: 5/min}"
@@ -70,8 +68,8 @@ def test_what_caps_and_modes_do_is_called_by_its_name(
     ]
 
 
-def test_use_counts_where_the_limit_is_enforced(cli: Cli, edited: str) -> None:
-    """A limit of `/shop` has buckets of its own at `/shop/cart`, where its change follows."""
+def test_usage_is_that_of_the_scope_that_enforces_the_limit(cli: Cli, edited: str) -> None:
+    """A limit of `/shop` has its own buckets at `/shop/cart`, which inherits the change."""
     report_agent(edited, limits=[limit_report("/shop/cart", "spike", peak=0.613, most=100)])
     assert (
         "recently held 62 at /shop/cart: above the new limit of 60" in cli("plan", "policies").out
@@ -86,7 +84,7 @@ def test_use_counts_where_the_limit_is_enforced(cli: Cli, edited: str) -> None:
     assert change["origin"]["file"] == "policies/all.yaml"
 
 
-def test_each_override_has_a_use_of_its_own(cli: Cli, tree: Path, store_url: str) -> None:
+def test_each_override_has_its_own_usage(cli: Cli, tree: Path, store_url: str) -> None:
     gold = (
         "apiVersion: ratectl/v1\nscope: /\nlimits: {x: {rate: 9/s, burst: 90}}\noverrides:\n"
         "- {name: gold, match: {tier: gold}, limits: {x: {burst: 80}}}\n"
@@ -101,7 +99,7 @@ def test_each_override_has_a_use_of_its_own(cli: Cli, tree: Path, store_url: str
     assert (change["override"], change["use"]["peak"]) == ("gold@/", 72)
 
 
-def test_what_is_new_has_no_use_whatever_is_reported(cli: Cli, tree: Path, published: str) -> None:
+def test_a_new_limit_has_no_usage(cli: Cli, tree: Path, published: str) -> None:
     report_agent(published, limits=[limit_report("/", "new", peak=0.9, most=100)])
     (tree / "all.yaml").write_text(TREE.replace("limits:\n", "limits:\n  new: {rate: 1/s}\n", 1))
     run = cli("plan", "policies")
@@ -110,14 +108,14 @@ def test_what_is_new_has_no_use_whatever_is_reported(cli: Cli, tree: Path, publi
 
 
 @pytest.mark.parametrize("peak", [None, 0.0])
-def test_use_that_is_missing_or_zero_is_unknown(cli: Cli, edited: str, peak: float | None) -> None:
+def test_missing_or_zero_usage_is_unknown(cli: Cli, edited: str, peak: float | None) -> None:
     report_agent(edited, limits=[limit_report("/", "spike", peak=peak, most=100)])
     run = cli("plan", "policies")
     assert "bucket lately" not in run.out
     assert "no agent reports usage" not in run.out
 
 
-def test_that_nobody_reports_use_is_said(cli: Cli, edited: str) -> None:
+def test_missing_usage_reports_are_mentioned(cli: Cli, edited: str) -> None:
     assert (
         "no agent reports usage: it is unknown how full buckets are and what would be refused"
         in cli("plan", "policies").out
@@ -125,13 +123,13 @@ def test_that_nobody_reports_use_is_said(cli: Cli, edited: str) -> None:
 
 
 class TestRefusals:
-    """The share of recent traffic; what follows from which reports: ``test_refusals``."""
+    """Estimated refusals in a plan; the estimates are tested in ``test_refusals``."""
 
     ENFORCED = TREE.replace("5/min, mode: shadow", "5/min")
 
     @pytest.fixture
     def probe(self, tree: Path, published: str) -> str:
-        """An agent reports a limit in shadow, which the files ask to enforce."""
+        """An agent reports a limit in shadow, which the files enforce."""
         (tree / "all.yaml").write_text(self.ENFORCED)
         report = limit_report(
             "/shop/cart", "probe", shadow=True, most=1, peak=1.0,
@@ -140,7 +138,7 @@ class TestRefusals:
         report_agent(published, limits=[report])
         return published
 
-    def test_what_was_refused_in_shadow_is_refused_from_now_on(self, cli: Cli, probe: str) -> None:
+    def test_refusals_in_shadow_become_refusals(self, cli: Cli, probe: str) -> None:
         assert "refused recently: 0% → 4.2% of 1200 requests\n" in cli("plan", "policies").out
         (row,) = [
             line
@@ -154,7 +152,7 @@ class TestRefusals:
             "requests": 1200, "refused": 0.0, "least": 0.041667, "most": 0.041667
         }  # fmt: skip
 
-    def test_the_way_back_refuses_nobody(self, cli: Cli, tree: Path, probe: str) -> None:
+    def test_changing_to_shadow_refuses_nothing(self, cli: Cli, tree: Path, probe: str) -> None:
         assert cli("apply", "policies", "--yes").code == 0
         report_agent(
             probe, limits=[limit_report("/shop/cart", "probe", most=1)], generation=2
@@ -167,14 +165,14 @@ class TestRefusals:
         out = cli("plan", "policies").out
         assert "refused recently: 0% → at most 34.4% of 900 requests (estimate)\n" in out
 
-    def test_what_does_not_follow_is_a_question_mark(
+    def test_unknown_refusals_are_a_question_mark(
         self, cli: Cli, tree: Path, published: str
     ) -> None:
         (tree / "all.yaml").write_text(TREE.replace("100, per: client", "100, per: tenant"))
         report_agent(published, limits=[limit_report("/", "spike", most=100)])
         assert "refused recently: 6.2% → ? of 960 requests\n" in cli("plan", "policies").out
 
-    def test_a_limit_that_nobody_reports_is_one_as_well(
+    def test_a_limit_without_reports_is_a_question_mark(
         self, cli: Cli, tree: Path, published: str
     ) -> None:
         idle = {"recent_allowed": 0, "recent_refused": 0, "peak": None}
@@ -201,9 +199,7 @@ def test_shares_in_words(refused: int, least: int, most: int, text: str) -> None
     assert share_text(Refusals(10_000, refused, least, most)) == text
 
 
-def test_the_same_said_otherwise_is_no_change_of_a_limit(
-    cli: Cli, tree: Path, published: str
-) -> None:
+def test_equal_limits_in_other_words_are_no_change(cli: Cli, tree: Path, published: str) -> None:
     (tree / "all.yaml").write_text(TREE.replace("50/s", "3000/min"))
     run = cli("plan", "policies", "--detailed-exitcode")
     assert run.code == 2, "the bundle is another one"
@@ -211,9 +207,7 @@ def test_the_same_said_otherwise_is_no_change_of_a_limit(
     assert cli("diff", "policies").code == 0
 
 
-def test_nothing_of_a_policy_reaches_markdown_as_markup(
-    cli: Cli, tree: Path, published: str
-) -> None:
+def test_policy_text_is_escaped_in_markdown(cli: Cli, tree: Path, published: str) -> None:
     (tree / "all.yaml").write_text(
         TREE + "---\napiVersion: ratectl/v1\nscope: /odd\nlimits: {x: {rate: 1/s}}\n"
         'overrides:\n- name: evil\n  match: {who: "a|b`</code>@everybody<script>"}\n'
@@ -230,7 +224,7 @@ def test_nothing_of_a_policy_reaches_markdown_as_markup(
 # -- exit codes and outputs
 
 
-def test_the_detailed_exit_code_is_two_only_where_there_is_something_to_apply(
+def test_the_detailed_exit_code_is_two_only_if_there_is_something_to_apply(
     cli: Cli, tree: Path, published: str
 ) -> None:
     assert cli("plan", "policies", "--detailed-exitcode").code == 0
@@ -240,7 +234,7 @@ def test_the_detailed_exit_code_is_two_only_where_there_is_something_to_apply(
     assert cli("plan", "policies", "--detailed-exitcode").code == 2
 
 
-def test_later_steps_of_a_github_job_learn_what_changes(
+def test_github_output_contains_the_changes(
     cli: Cli, edited: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cli("plan", "policies", "--github-output").code == 64
@@ -250,13 +244,13 @@ def test_later_steps_of_a_github_job_learn_what_changes(
     assert Path("outputs").read_text() == "before=1\nhas_changes=true\nchanges=3\nbase=1\n"
 
 
-def test_markdown_is_no_document(cli: Cli, edited: str) -> None:
+def test_markdown_and_json_exclude_each_other(cli: Cli, edited: str) -> None:
     run = cli("plan", "policies", "--format", "markdown", "-o", "json")
     assert run.code == 64
     assert "leave out -o json" in run.document["message"]
 
 
-def test_nothing_to_plan_is_refused_as_nothing_to_apply_is(cli: Cli, published: str) -> None:
+def test_planning_an_empty_tree_is_refused_like_applying_it(cli: Cli, published: str) -> None:
     Path("empty").mkdir()
     assert cli("plan", "empty").code == 77
 
@@ -264,7 +258,7 @@ def test_nothing_to_plan_is_refused_as_nothing_to_apply_is(cli: Cli, published: 
 # -- saved plans
 
 
-def test_a_saved_plan_publishes_what_it_holds(cli: Cli, tree: Path, edited: str) -> None:
+def test_a_saved_plan_publishes_its_content(cli: Cli, tree: Path, edited: str) -> None:
     assert cli("plan", "policies", "--out", "plan.json", "-m", "less").code == 0
     (tree / "all.yaml").unlink()
     run = cli("apply", "plan.json", "--yes")
@@ -277,7 +271,7 @@ def test_a_saved_plan_publishes_what_it_holds(cli: Cli, tree: Path, edited: str)
     assert "policies/all.yaml" in shown, "where it was written is kept"
 
 
-def test_a_plan_that_was_applied_may_be_applied_again(cli: Cli, edited: str) -> None:
+def test_a_plan_can_be_applied_again(cli: Cli, edited: str) -> None:
     assert cli("plan", "policies", "--out", "plan.json").code == 0
     assert cli("apply", "plan.json", "--yes").code == 0
     again = cli("apply", "plan.json")
@@ -295,7 +289,7 @@ def test_the_first_plan_of_an_empty_store(cli: Cli, tree: Path, store_url: str) 
     assert "the plan is stale: it is for an empty store" in run.err
 
 
-def test_a_stale_plan_is_refused_and_says_what_moved(cli: Cli, edited: str) -> None:
+def test_a_stale_plan_is_refused_and_names_the_change(cli: Cli, edited: str) -> None:
     assert cli("plan", "policies", "--out", "plan.json").code == 0
     by_hand(edited, TREE.replace("50/s", "49/s"), "hotfix")
     run = cli("apply", "plan.json", "--yes")
@@ -307,7 +301,7 @@ def test_a_stale_plan_is_refused_and_says_what_moved(cli: Cli, edited: str) -> N
     assert generations(cli) == 2
 
 
-def test_a_plan_is_stale_though_the_same_content_is_live_again(cli: Cli, edited: str) -> None:
+def test_a_plan_is_stale_even_if_equal_content_is_live_again(cli: Cli, edited: str) -> None:
     assert cli("plan", "policies", "--out", "plan.json").code == 0
     by_hand(edited, TREE.replace("50/s", "49/s"), "hotfix")
     assert cli("rollback", "--yes").code == 0
@@ -327,7 +321,7 @@ def test_a_plan_of_another_environment_is_refused(cli: Cli, edited: str, tmp_pat
     assert cli("apply", "plan.json", "--yes", "--store", other).code == 75
 
 
-def test_policies_written_as_json_are_no_plan(cli: Cli, published: str) -> None:
+def test_policies_in_json_are_not_a_plan(cli: Cli, published: str) -> None:
     Path("all.json.yaml").write_text(
         '{"apiVersion": "ratectl/v1", "scope": "/", "limits": {"x": {"rate": "1/s"}}}'
     )
@@ -335,7 +329,7 @@ def test_policies_written_as_json_are_no_plan(cli: Cli, published: str) -> None:
     assert run.code == 0, run.err
 
 
-def test_a_plan_that_cannot_be_written_leaves_what_was_there(
+def test_a_plan_that_cannot_be_written_keeps_the_old_file(
     cli: Cli, edited: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: int) -> None:
@@ -348,7 +342,7 @@ def test_a_plan_that_cannot_be_written_leaves_what_was_there(
     assert not list(Path().glob(".ratectl-*"))
 
 
-def test_where_a_plan_cannot_be_written_is_said_as_it_was_asked_for(cli: Cli, edited: str) -> None:
+def test_the_message_names_the_file_as_on_the_command_line(cli: Cli, edited: str) -> None:
     run = cli("plan", "policies", "--out", "nowhere/plan.json")
     assert run.code == 69
     assert run.err == "error: nowhere/plan.json: no such file or directory\n"
@@ -357,9 +351,7 @@ def test_where_a_plan_cannot_be_written_is_said_as_it_was_asked_for(cli: Cli, ed
 # -- diff
 
 
-def test_diff_is_the_gate_against_drift(
-    cli: Cli, golden: Golden, tree: Path, published: str
-) -> None:
+def test_diff_detects_drift(cli: Cli, golden: Golden, tree: Path, published: str) -> None:
     assert cli("diff", "policies").code == 0
     assert cli("diff", "policies").out.endswith("no differences\n")
     by_hand(published, TIGHTER, "by hand")
@@ -381,11 +373,9 @@ def test_two_generations(cli: Cli, edited: str) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("policies", "--to", "1"), ("--to", "7"), ("--from", "x")])
-def test_what_cannot_be_compared(cli: Cli, edited: str, words: tuple[str, ...]) -> None:
+def test_diff_refuses_wrong_arguments(cli: Cli, edited: str, words: tuple[str, ...]) -> None:
     assert cli("diff", *words).code == 64
 
 
-def test_with_nothing_published_there_is_nothing_to_compare(
-    cli: Cli, tree: Path, store_url: str
-) -> None:
+def test_diff_without_a_generation_is_an_error(cli: Cli, tree: Path, store_url: str) -> None:
     assert cli("diff", "policies").code == 65

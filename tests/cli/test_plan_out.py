@@ -1,4 +1,4 @@
-"""Where ``plan --out`` saves a plan, and where it cannot."""
+"""Files that ``plan --out`` can and cannot write."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 
 def refused(cli: Cli, name: str, code: int) -> str:
-    """What is said where a plan is not saved under this name."""
+    """Return the message for a name that is refused."""
     run = cli("plan", "policies", "--out", name)
     assert (run.code, run.out) == (code, "")
     return run.err
 
 
 @pytest.mark.parametrize("name", ["", "-"])
-def test_what_names_no_file_is_a_usage_error(
+def test_a_name_that_is_no_file_is_a_usage_error(
     cli: Cli, tree: Path, published: str, name: str
 ) -> None:
     assert f"--out takes the name of a file, not {name!r}" in refused(cli, name, 64)
     assert sorted(each.name for each in Path().iterdir()) == ["policies"]
 
 
-def test_the_printed_command_applies_it(cli: Cli, tree: Path, store_url: str) -> None:
+def test_the_printed_command_applies_the_plan(cli: Cli, tree: Path, store_url: str) -> None:
     run = cli("plan", "policies", "--out", "my plan.json")
     last = run.out.splitlines()[-1]
     assert last.startswith("apply: ratectl apply ")
@@ -37,7 +37,7 @@ def test_the_printed_command_applies_it(cli: Cli, tree: Path, store_url: str) ->
 
 
 @pytest.mark.parametrize("name", ["policies", "nowhere/plan.json", "policies/all.yaml/plan.json"])
-def test_a_file_that_cannot_be_written_is_what_help_says(
+def test_an_unwritable_file_has_the_exit_code_in_help(
     cli: Cli, tree: Path, published: str, name: str
 ) -> None:
     assert f"{name}: " in refused(cli, name, 69)

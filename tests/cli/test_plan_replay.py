@@ -1,4 +1,4 @@
-"""``plan --replay``: what recorded traffic would notice."""
+"""``plan --replay``: effect of a plan on recorded traffic."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLAN = ("plan", "policies", *BY)
 
 
 def edit(tree: Path) -> None:
-    """A log of ten minutes, and files that ask for less than ``TREE``."""
+    """A log of ten minutes, and files with lower limits than ``TREE``."""
     lines = [format_line(request) for request in islice(generate(7, Shape(rate=2.0)), 1200)]
     lines[700] = "rubbish\x1b[31m"
     Path("access.log").write_text("\n".join(lines) + "\n")
@@ -53,7 +53,7 @@ def test_each_limit_before_and_after(cli: Cli, golden: Golden, place: str) -> No
     golden("plan-replay-markdown", cli(*PLAN, "--format", "markdown").out)
 
 
-def test_the_document_says_what_simulate_says(cli: Cli, place: str) -> None:
+def test_the_document_agrees_with_simulate(cli: Cli, place: str) -> None:
     words = ("--log", "access.log", "--map", "web.map.yaml", "--against", "live")
     simulated = cli("simulate", "policies", *words, "-o", "json").document
     document = cli(*PLAN, "-o", "json").document
@@ -80,9 +80,7 @@ def test_the_document_says_what_simulate_says(cli: Cli, place: str) -> None:
     assert cli("plan", "policies", "-o", "json").document["replay"] is None
 
 
-def test_limits_that_refused_nothing_are_counted_and_listed_when_asked(
-    cli: Cli, place: str
-) -> None:
+def test_limits_that_refused_nothing_are_counted_and_listed_with_v(cli: Cli, place: str) -> None:
     assert "more limits refused nothing (-v lists them)" in cli(*PLAN).out
     assert "\nspike " not in cli(*PLAN).out
     assert "\nspike " in cli(*PLAN, "-v").out
@@ -103,7 +101,7 @@ def test_a_log_that_was_cut_off_is_replayed_as_far_as_it_goes(cli: Cli, place: s
     assert "The log was not read to its end: the gzip data ends too early." in markdown
 
 
-def test_what_changes_nothing_is_replayed_all_the_same(cli: Cli, tree: Path, place: str) -> None:
+def test_a_plan_without_changes_is_replayed_too(cli: Cli, tree: Path, place: str) -> None:
     (tree / "all.yaml").write_text(TREE)
     run = cli(*PLAN, "--detailed-exitcode")
     assert run.code == 0
@@ -122,7 +120,7 @@ def test_the_first_plan_is_compared_with_no_limits(cli: Cli, tree: Path, store_u
     assert {each["before"] for each in found["limits"]} == {None}
 
 
-def test_what_is_live_and_cannot_be_read_is_not_guessed(cli: Cli, place: str) -> None:
+def test_unreadable_live_policies_are_left_out(cli: Cli, place: str) -> None:
     with open_store(place) as store:
         for item in store.list(BUNDLES).items:
             store.put(item.key, b"{}")
@@ -185,7 +183,7 @@ def test_standard_input_is_read_once(cli: Cli, place: str) -> None:
     assert "standard input can be read only once: give one -" in run.err
 
 
-def test_nothing_of_a_log_reaches_markdown_as_markup(cli: Cli, place: str) -> None:
+def test_log_text_is_escaped_in_markdown(cli: Cli, place: str) -> None:
     Path("a|b<i>.log").write_bytes(Path("access.log").read_bytes())
     out = cli("plan", "policies", "--replay", "a|b<i>.log", *BY[2:], "--format", "markdown").out
     (line,) = [each for each in out.splitlines() if each.startswith("**Replayed**")]

@@ -1,4 +1,4 @@
-"""The command line as users run it: processes, pipes, terminals, signals."""
+"""The command line in real processes: pipes, terminals, signals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts the program; none outlives its test, however that ends."""
+    """Starts the program; every process ends with its test."""
     with contextlib.ExitStack() as running:
 
         def start(*words: str) -> subprocess.Popen[str]:
@@ -81,7 +81,7 @@ class Terminal:
 
 
 def test_help_is_fast(clean_place: Path) -> None:
-    """By the processor's time, which others on the machine take less of."""
+    """Measured in CPU time, which depends less on other processes."""
     times = []
     for _ in range(10):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -119,7 +119,7 @@ def test_completion(clean_place: Path) -> None:
     assert complete("ratectl", "history", "-o", "j") in (["json"], [])
 
 
-def test_a_reader_that_leaves_is_no_error(
+def test_a_closed_pipe_is_no_error(
     clean_place: Path, published: str, tree: Path, start: Start
 ) -> None:
     limits = "".join(f"  limit-{n}: {{rate: {n + 1}/s}}\n" for n in range(5000))
@@ -164,7 +164,7 @@ def test_output_that_cannot_be_written_is_an_error(clean_place: Path) -> None:
         ("<&- >&- 2>&-", "apply nothing-here", 65),
     ],
 )
-def test_streams_that_are_closed_are_no_error(
+def test_closed_streams_are_no_error(
     clean_place: Path, tree: Path, store_url: str, closing: str, words: str, code: int
 ) -> None:
     run = subprocess.run(
@@ -182,7 +182,7 @@ def test_streams_that_are_closed_are_no_error(
         assert Path("plan.json").read_bytes().startswith(b"{")
 
 
-def test_pipes_get_whole_plain_lines_whatever_the_width(
+def test_pipes_get_plain_lines_without_cuts(
     clean_place: Path, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wide = ratectl("history").stdout
@@ -191,7 +191,7 @@ def test_pipes_get_whole_plain_lines_whatever_the_width(
     assert "\x1b" not in wide
 
 
-def test_a_terminal_is_asked(clean_place: Path, tree: Path, store_url: str) -> None:
+def test_questions_are_asked_on_a_terminal(clean_place: Path, tree: Path, store_url: str) -> None:
     terminal = Terminal("apply", "policies", "-m", "by hand")
     terminal.read_until("Publish as generation 1? [y/N]")
     terminal.type("y\n")
@@ -312,8 +312,8 @@ print("heard")
 """
 
 
-def test_agent_run_hears_a_signal_at_any_step_of_its_wait(clean_place: Path) -> None:
-    """A handler that wants a lock which the interrupted wait holds would never return."""
+def test_agent_run_handles_a_signal_at_any_step_of_its_wait(clean_place: Path) -> None:
+    """A handler that needs a lock of the interrupted wait would never return."""
     command = [sys.executable, "-c", EVERY_STEP]
     run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert (run.stdout, run.stderr) == ("heard\n", "")
@@ -354,7 +354,7 @@ with ended_by_signals():
 """
 
 
-def test_a_signal_that_is_ignored_stays_so(clean_place: Path) -> None:
+def test_ignored_signals_stay_ignored(clean_place: Path) -> None:
     """As with ``nohup``."""
     command = [sys.executable, "-c", IGNORED]
     run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
@@ -370,7 +370,7 @@ with open(sys.argv[1], "w") as file:
 """
 
 
-def test_streams_that_are_filled_are_there_for_whoever_is_started(clean_place: Path) -> None:
+def test_reopened_streams_are_inherited_by_child_processes(clean_place: Path) -> None:
     closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
     subprocess.run([*closed, sys.executable, "-c", FILLED, "seen"], check=True, timeout=20)
     assert Path("seen").read_text() == "[True, True, True] True\n"

@@ -1,4 +1,4 @@
-"""``pull``: what is live as files, whole, where nothing is in the way, and applied to no change."""
+"""``pull``: live policies as files, without loss, conflict or change."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from conftest import Golden
 
-COMMENTED = f"# Why, and for whom\n{TREE}"
+COMMENTED = f"# Purpose and customers\n{TREE}"
 FITTING = """\
 apiVersion: ratectl/v1
 kind: PolicyTest
@@ -44,7 +44,7 @@ def tree_of(texts: dict[str, str]) -> PolicyTree:
 
 
 def contents(folder: str | Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones as well."""
+    """Return every file below a folder, also hidden ones."""
     root = Path(folder)
     return {
         str(path.relative_to(root)): path.read_bytes()
@@ -54,7 +54,7 @@ def contents(folder: str | Path) -> dict[str, bytes]:
 
 
 def publish_as(url: str, text: str, *files: tuple[str, str], beside: bool = True) -> None:
-    """Publish a text as if it had been written in these files."""
+    """Publish a text as if it came from these files."""
     documents = Documents(tuple(PolicyFile(*file) for file in files))
     tree = load_valid(["-"], stdin=text.encode()).tree
     with open_store(url) as store:
@@ -91,7 +91,7 @@ def test_what_is_printed(cli: Cli, golden: Golden, published: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["stdin", "file", "plan"])
-def test_comments_are_kept_however_it_was_applied(cli: Cli, store_url: str, how: str) -> None:
+def test_comments_are_kept_for_every_way_to_apply(cli: Cli, store_url: str, how: str) -> None:
     Path("one.yaml").write_text(COMMENTED)
     if how == "plan":
         assert cli("plan", "one.yaml", "--out", "plan.json").code == 0
@@ -119,7 +119,7 @@ def test_another_generation(cli: Cli, tree: Path, published: str) -> None:
     assert (run.code, "there is no generation 9" in run.err) == (64, True)
 
 
-def test_without_its_files_it_is_written_anew(cli: Cli, store_url: str) -> None:
+def test_files_are_generated_if_they_are_not_kept(cli: Cli, store_url: str) -> None:
     publish_as(store_url, COMMENTED, beside=False)
     run = cli("pull", "out")
     assert run.code == 0
@@ -130,7 +130,7 @@ def test_without_its_files_it_is_written_anew(cli: Cli, store_url: str) -> None:
     assert cli("diff", "out").out.endswith("no differences\n")
 
 
-def test_a_file_that_says_something_else_is_written_anew(cli: Cli, store_url: str) -> None:
+def test_files_that_differ_from_the_bundle_are_generated(cli: Cli, store_url: str) -> None:
     head, tail = COMMENTED.split("---\n", 1)
     files = (("a.yaml", head), ("b.yaml", tail.replace("1/s", "2/s")))
     publish_as(store_url, COMMENTED, *files)
@@ -141,7 +141,7 @@ def test_a_file_that_says_something_else_is_written_anew(cli: Cli, store_url: st
     assert cli("diff", "out").out.endswith("no differences\n")
 
 
-def test_tests_that_fit_no_longer_are_left_out(cli: Cli, store_url: str) -> None:
+def test_outdated_tests_are_left_out(cli: Cli, store_url: str) -> None:
     misfit = FITTING.replace("allowed: 1", "allowed: 0, limit: nonesuch")
     files = (("all.yaml", COMMENTED), ("a_test.yaml", FITTING), ("b_test.yaml", misfit))
     publish_as(store_url, COMMENTED, *files)
@@ -179,7 +179,7 @@ def test_one_text_on_standard_output(cli: Cli, example: Path) -> None:
     "second",
     ["---\n{}", "# note\n\n---\n{}", "\ufeff{}", "{}\n...\n", "{}---\n# end", "\n\n{}"],
 )
-def test_however_files_begin_and_end_they_are_one_text(
+def test_files_with_any_start_and_end_join_to_one_text(
     cli: Cli, store_url: str, second: str
 ) -> None:
     first = "apiVersion: ratectl/v1\nscope: /a\nlimits: {x: {rate: 1/s}}"
@@ -197,7 +197,7 @@ def test_however_files_begin_and_end_they_are_one_text(
 # -- what is in the way
 
 
-def test_files_that_say_something_else_are_not_replaced(cli: Cli, example: Path) -> None:
+def test_files_with_other_content_are_not_replaced(cli: Cli, example: Path) -> None:
     (example / "global.yaml").write_text("# mine\n")
     (example / "internal.yaml").unlink()
     before = contents(example)
@@ -236,15 +236,13 @@ def test_other_policies_are_never_removed(cli: Cli, published: str, text: str) -
         ),
     ],
 )
-def test_what_is_no_policy_is_in_nobodys_way(
-    cli: Cli, published: str, name: str, text: str
-) -> None:
+def test_files_without_policies_are_ignored(cli: Cli, published: str, name: str, text: str) -> None:
     (Path("policies") / name).write_text(text)
     assert cli("pull").code == 0
     assert cli("diff", "policies").code == 0
 
 
-def test_something_else_where_the_folder_or_a_file_goes(cli: Cli, published: str) -> None:
+def test_an_obstacle_in_place_of_the_folder_or_a_file(cli: Cli, published: str) -> None:
     Path("file").write_text("mine")
     run = cli("pull", "file", "--force")
     assert (run.code, "file is in the way" in run.err) == (77, True)
@@ -290,7 +288,7 @@ def test_no_link_leads_out_of_the_folder(
     assert contents(outside) == {}
 
 
-def test_a_link_in_the_place_of_a_file_is_replaced_itself(cli: Cli, published: str) -> None:
+def test_a_link_in_place_of_a_file_is_replaced(cli: Cli, published: str) -> None:
     Path("mine.yaml").write_text("# mine\n")
     Path("out").mkdir()
     Path("out/all.yaml").symlink_to("../mine.yaml")
@@ -312,10 +310,10 @@ class Full(OSError):
 
 @pytest.mark.parametrize("at", [1, 4, 13])
 @pytest.mark.parametrize("call", ["fsync", "link"])
-def test_a_full_disk_leaves_everything_as_it_was(
+def test_a_full_disk_changes_nothing(
     cli: Cli, example: Path, monkeypatch: pytest.MonkeyPatch, call: str, at: int
 ) -> None:
-    """Whether while drafts are written, or while they are put in place."""
+    """While drafts are written, and while they are put in place."""
     for number, file in enumerate(sorted(example.rglob("*.yaml"))):
         if number % 2:
             file.write_text("# mine\n")
@@ -346,7 +344,7 @@ def test_a_full_disk_leaves_everything_as_it_was(
     assert cli("diff", "policies").code == 0
 
 
-def test_a_new_folder_is_gone_as_well(
+def test_a_new_folder_is_removed_after_a_failure(
     cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: int) -> None:
@@ -362,10 +360,8 @@ def test_a_new_folder_is_gone_as_well(
 
 
 @given(trees, st.data())
-def test_whatever_is_kept_the_files_say_what_the_bundle_says(
-    tree: PolicyTree, data: st.DataObject
-) -> None:
-    """And a file that says so itself comes back as it was."""
+def test_written_files_agree_with_the_bundle(tree: PolicyTree, data: st.DataObject) -> None:
+    """A kept file that agrees with the bundle is written unchanged."""
     true = [
         PolicyFile(f"{at}/all.yaml".lstrip("/"), f"# mine\n{text_of(PolicyTree({at: policy}))}")
         for at, policy in data.draw(st.permutations(sorted(tree.policies.items())))

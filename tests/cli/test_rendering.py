@@ -1,4 +1,4 @@
-"""Pieces of text: what is escaped, how columns line up, and YAML that reads back the same."""
+"""Text output: escapes, columns, excerpts, and YAML that reads back equal."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_wide_characters_line_up() -> None:
     assert ["".join(map(str, line)).rstrip() for line in lines] == ["日本  x", "abc   y"]
 
 
-def test_plain_tables_are_whole() -> None:
+def test_plain_tables_are_not_cut() -> None:
     out = MemoryStream()
     table = Table([Column("A"), Column("B", right=True)])
     table.rows += [("x" * 300, "1"), (Styled("y", "red"), "22")]
@@ -79,7 +79,7 @@ def test_plain_tables_are_whole() -> None:
         (None, "?"),
     ],
 )
-def test_times_as_people_say_them(time: str | None, said: str) -> None:
+def test_times_in_words(time: str | None, said: str) -> None:
     assert ago(time, AT) == said
 
 
@@ -103,7 +103,7 @@ def _rendered(*found: Diagnostic, colour: str = "never") -> list[str]:
     return out.text().splitlines()
 
 
-def test_the_mark_stands_under_the_value() -> None:
+def test_the_mark_is_below_the_value() -> None:
     line = '\tname: "日本", rate: 9/x'
     column = line.index("9/x") + 1
     found = Diagnostic(
@@ -142,5 +142,5 @@ def test_very_many_findings_are_summed_up() -> None:
         (("exception@/ until 2026-11-30T00:00Z",), "spike [exception@/ until 2026-11-30T00:00Z]"),
     ],
 )
-def test_labels_tell_buckets_apart(overrides: tuple[str, ...], label: str) -> None:
+def test_labels_of_different_buckets_differ(overrides: tuple[str, ...], label: str) -> None:
     assert bucket_label("spike", "/a", overrides) == label

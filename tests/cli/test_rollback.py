@@ -1,4 +1,4 @@
-"""``rollback``: where to, and what is said first."""
+"""``rollback``: its target, and its messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def three(cli: Cli, tree: Path, published: str) -> str:
-    """Three generations, the last of which is bad."""
+    """Three generations; the last one is bad."""
     for rate in ("51/s", "52/s"):
         (tree / "all.yaml").write_text(TREE.replace("50/s", rate))
         assert cli("apply", "policies", "--yes").code == 0
@@ -47,7 +47,7 @@ def test_a_second_rollback_does_not_bring_the_bad_generation_back(cli: Cli, thre
     assert "--to 4 brings back what was rolled back; none older than 1 is kept" in run.err
 
 
-def test_what_was_applied_after_a_rollback_is_rolled_back_as_ever(
+def test_a_generation_applied_after_a_rollback_can_be_rolled_back(
     cli: Cli, tree: Path, three: str
 ) -> None:
     assert cli("rollback", "--yes").code == 0
@@ -57,7 +57,7 @@ def test_what_was_applied_after_a_rollback_is_rolled_back_as_ever(
     assert cli("history", "-o", "json").document["generations"][0]["rollback_of"] == 4
 
 
-def test_what_was_aborted_is_warned_of(cli: Cli, tree: Path, three: str) -> None:
+def test_a_rollback_to_an_aborted_candidate_warns(cli: Cli, tree: Path, three: str) -> None:
     (tree / "all.yaml").write_text(TREE.replace("50/s", "53/s"))
     assert cli("apply", "policies", "--yes", "--shadow").code == 0
     refused = cli("rollback", "--to", "1")
@@ -73,7 +73,7 @@ def test_what_was_aborted_is_warned_of(cli: Cli, tree: Path, three: str) -> None
     assert cli("rollback", "--to", "2", "--yes").err == ""
 
 
-def test_sets_that_lose_what_they_own_are_named(cli: Cli, tree: Path, published: str) -> None:
+def test_sets_that_lose_policies_are_named(cli: Cli, tree: Path, published: str) -> None:
     words = ("apply", "policies", "--yes", "--set", "shop", "--take-ownership", "/")
     assert cli(*words).code == 0
     run = cli("rollback", "--yes")
@@ -82,7 +82,7 @@ def test_sets_that_lose_what_they_own_are_named(cli: Cli, tree: Path, published:
     assert cli("rollback", "--to", "2", "--yes").err == ""
 
 
-def test_who_loses_a_race_is_told_to_do_the_same_again(three: str) -> None:
+def test_a_lost_race_hints_to_repeat_the_rollback(three: str) -> None:
     with open_store(three) as store:
         base = read_live(store)
         publish(store, simple("9/s"), Provenance("Eve", ""))

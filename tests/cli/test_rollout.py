@@ -75,7 +75,7 @@ def test_it_prints_one_document(cli: Cli, edited: str, agents: list[Agent]) -> N
     assert sorted(document["agents"]["joined"]) == ["edge-0", "edge-1", "edge-2"]
 
 
-def test_nobody_there_tries_nothing(cli: Cli, edited: str) -> None:
+def test_a_canary_without_agents_fails(cli: Cli, edited: str) -> None:
     run = cli("apply", "policies", "--yes", "--canary", "5%")
     assert run.code == 1
     assert "no agent is there to try it" in run.err
@@ -102,7 +102,7 @@ def test_a_candidate_that_an_agent_rejects_is_aborted(
     assert rolled["rollback_of"] == 1, "what was aborted is nothing to go back to"
 
 
-def test_out_of_time_it_stays_a_candidate_that_can_be_ended(
+def test_a_timeout_leaves_a_candidate_that_can_be_ended(
     cli: Cli, edited: str, agents: list[Agent]
 ) -> None:
     words = ("apply", "policies", "--yes", "--canary", "100%", "--band", "none", "--timeout", "3")
@@ -124,7 +124,9 @@ def test_out_of_time_it_stays_a_candidate_that_can_be_ended(
     wait_for(lambda: {agent.generation for agent in agents} == {1}, "all are back")
 
 
-def test_resumed_while_somebody_controls_it(cli: Cli, edited: str, agents: list[Agent]) -> None:
+def test_resume_while_another_process_controls_it(
+    cli: Cli, edited: str, agents: list[Agent]
+) -> None:
     with open_store(edited) as store:
         start(store, policies(**{"/": {}}), ME, Terms.of([100.0], bake_seconds=3600))
         control = Controlling(store, read_rollout(store).record)
@@ -152,7 +154,7 @@ def test_promoted_by_hand(cli: Cli, edited: str, agents: list[Agent]) -> None:
         assert agent.wait_for_generation(2, 5)
 
 
-def test_what_a_candidate_changed_is_not_blamed_on_it_unless_it_went_live(
+def test_blame_ignores_candidates_that_did_not_go_live(
     cli: Cli, edited: str, tree: Path, agents: list[Agent]
 ) -> None:
     assert cli("apply", "policies", "--yes", "--shadow").code == 0
@@ -166,7 +168,7 @@ def test_what_a_candidate_changed_is_not_blamed_on_it_unless_it_went_live(
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_a_signal_leaves_it_and_says_how_to_go_on(
+def test_a_signal_leaves_the_rollout_and_hints_how_to_continue(
     edited: str, agents: list[Agent], number: signal.Signals, code: int
 ) -> None:
     words = ["apply", "policies", "--yes", "--canary", "100%", "--band", "none"]
@@ -214,7 +216,9 @@ def test_a_signal_leaves_it_and_says_how_to_go_on(
         (("--min-requests", "5", "--shadow"), "--canary"),
     ],
 )
-def test_what_cannot_be_tried(cli: Cli, edited: str, words: tuple[str, ...], said: str) -> None:
+def test_invalid_terms_are_refused(
+    cli: Cli, edited: str, words: tuple[str, ...], said: str
+) -> None:
     report_agent(edited)
     run = cli("apply", "policies", "--yes", *words)
     assert run.code == 64
@@ -223,7 +227,7 @@ def test_what_cannot_be_tried(cli: Cli, edited: str, words: tuple[str, ...], sai
         assert read_live(store).next == 2
 
 
-def test_one_agent_alone_is_no_canary(cli: Cli, edited: str) -> None:
+def test_one_agent_alone_is_refused(cli: Cli, edited: str) -> None:
     report_agent(edited)
     run = cli("apply", "policies", "--yes", "--canary", "5%")
     assert run.code == 1
@@ -235,7 +239,7 @@ def test_one_agent_alone_is_no_canary(cli: Cli, edited: str) -> None:
     assert alone.code == 124
 
 
-def test_it_is_shown_and_asked_first(cli: Cli, edited: str) -> None:
+def test_changes_are_shown_and_a_question_is_asked(cli: Cli, edited: str) -> None:
     report_agent(edited)
     report_agent(edited, id="edge-2")
     assert cli("apply", "policies", "--canary", "5%").code == 64, "nobody to ask"
@@ -257,7 +261,7 @@ def test_status_of_a_running_one(
     golden("rollout_status", cli("rollout", "status").out)
 
 
-def test_what_a_script_reads(cli: Cli, edited: str) -> None:
+def test_the_document_of_a_rollout(cli: Cli, edited: str) -> None:
     report_agent(edited)
     report_agent(edited, id="edge-2")
     started = time.monotonic()
@@ -267,7 +271,7 @@ def test_what_a_script_reads(cli: Cli, edited: str) -> None:
     assert json.loads(run.out)["state"] == "running"
 
 
-def test_what_a_candidate_in_shadow_would_do(
+def test_effect_of_a_candidate_in_shadow(
     cli: Cli, tree: Path, published: str, agents: list[Agent]
 ) -> None:
     (tree / "all.yaml").write_text(TREE.replace("rate: 20/s", "rate: 20/s, burst: 3"))
@@ -292,7 +296,7 @@ def test_what_a_candidate_in_shadow_would_do(
     assert {agent.generation for agent in agents} == {1}
 
 
-def test_a_shadow_candidate_is_not_paused(cli: Cli, edited: str) -> None:
+def test_a_shadow_candidate_cannot_be_paused(cli: Cli, edited: str) -> None:
     assert cli("apply", "policies", "--yes", "--shadow").code == 0
     run = cli("rollout", "pause")
     assert run.code == 77

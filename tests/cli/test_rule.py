@@ -40,7 +40,7 @@ def test_an_unknown_code(cli: Cli, code: str) -> None:
 
 
 def test_a_code_without_a_page(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one is being written."""
+    """While its page is being written."""
     monkeypatch.setitem(CODES, "RC399", "something new")
     run = cli("rule", "RC399")
     assert (run.code, "no page yet" in run.out) == (0, True)

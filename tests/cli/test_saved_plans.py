@@ -1,4 +1,4 @@
-"""Saved plans are carried out as they were saved, or not at all."""
+"""Saved plans are applied as they were saved, or not at all."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write(name: str, *documents: str) -> None:
 
 @pytest.fixture
 def planned(cli: Cli, tree: Path, published: str) -> Path:
-    """A saved plan that asks for less than ``TREE``, which is live."""
+    """A saved plan with lower limits than ``TREE``, which is live."""
     (tree / "all.yaml").write_text(TREE.replace("50/s, burst: 100", "40/s, burst: 60"))
     assert cli("plan", "policies", "--out", "plan.json").code == 0
     return Path("plan.json")
@@ -44,7 +44,7 @@ def planned(cli: Cli, tree: Path, published: str) -> Path:
 
 @pytest.fixture
 def sets(cli: Cli, store_url: str, still: None) -> None:
-    """``edge`` and ``web`` are live, and own a part each."""
+    """``edge`` and ``web`` are live, and each owns a part."""
     write("edge", EDGE)
     write("web", WEB, SALE, OTHER)
     for name in ("edge", "web"):
@@ -52,12 +52,12 @@ def sets(cli: Cli, store_url: str, still: None) -> None:
 
 
 def sealed(value: dict[str, Any]) -> str:
-    """A plan as somebody would save it who says something else."""
+    """Return a plan with changed content and a matching checksum."""
     return json.dumps({**value, "sha256": checksum(value)}, indent=1)
 
 
 def refused(cli: Cli, plan: Path) -> str:
-    """What is said when it is refused as damaged."""
+    """Return the message for a damaged plan."""
     run = cli("apply", str(plan), "--yes")
     assert run.code == 65, run.err
     assert len(cli("history", "-o", "json").document["generations"]) == 1
@@ -72,7 +72,7 @@ EDITS: list[Any] = ["", "x", 0, 1, 1.0, -1, True, False, None, [], {}]
 
 
 def edited(value: Any) -> Iterator[Any]:
-    """``value``, with any one thing in it another one."""
+    """Return ``value`` with one element changed."""
     yield from (each for each in EDITS if json.dumps(each) != json.dumps(value))
     if isinstance(value, str):
         yield f"{value} "
@@ -89,7 +89,7 @@ def edited(value: Any) -> Iterator[Any]:
             yield from ([*value[:at], changed, *value[at + 1 :]] for changed in edited(each))
 
 
-def test_whatever_is_edited_the_plan_is_refused(cli: Cli, sets: None) -> None:
+def test_a_plan_with_any_edit_is_refused(cli: Cli, sets: None) -> None:
     write("third", WEB, SALE)
     words = ("third", "--set", "third", "--take-ownership", "/web", "--out", "plan.json")
     assert cli("plan", *words, "-m", "why").code == 0
@@ -106,7 +106,7 @@ def test_whatever_is_edited_the_plan_is_refused(cli: Cli, sets: None) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_byte_that_is_another_is_noticed_where_it_says_something_else(
+def test_a_changed_byte_is_detected_if_it_changes_the_meaning(
     planned: Path, data: st.DataObject
 ) -> None:
     saved = planned.read_bytes()
@@ -146,7 +146,7 @@ def test_a_plan_that_was_cut_off_is_refused(cli: Cli, planned: Path) -> None:
     refused(cli, planned)
 
 
-def test_a_plan_that_is_deeper_than_can_be_read_is_refused(cli: Cli, planned: Path) -> None:
+def test_a_plan_with_too_deep_nesting_is_refused(cli: Cli, planned: Path) -> None:
     planned.write_text('{"kind": "SavedPlan", "more": ' + "[" * 200_000)
     assert "not a readable plan" in refused(cli, planned)
 
@@ -182,7 +182,7 @@ def test_a_plan_that_is_deeper_than_can_be_read_is_refused(cli: Cli, planned: Pa
     ],
     ids=str,
 )
-def test_what_is_wrong_with_a_plan_is_said(
+def test_the_message_names_the_defect_of_a_plan(
     cli: Cli, planned: Path, change: dict[str, Any], words: str
 ) -> None:
     planned.write_text(sealed({**json.loads(planned.read_text()), **change}))
@@ -198,10 +198,10 @@ def test_a_plan_without_a_field_is_of_another_version(cli: Cli, planned: Path, n
 
 
 @pytest.mark.parametrize("change", [{"generation": 9}, {"bundle": "0" * 64}], ids=str)
-def test_a_generation_of_the_same_number_may_be_another(
+def test_another_generation_with_the_same_number_makes_a_plan_stale(
     cli: Cli, planned: Path, change: dict[str, Any]
 ) -> None:
-    """As in a store that was restored from a backup."""
+    """For example in a store that was restored from a backup."""
     saved = json.loads(planned.read_text())
     planned.write_text(sealed({**saved, "base": {**saved["base"], **change}}))
     assert cli("apply", "plan.json", "--yes").code == 75
@@ -225,7 +225,7 @@ def said_of_sets(text: str) -> list[str]:
     ],
     ids=str,
 )
-def test_what_is_confirmed_is_what_was_planned(
+def test_plan_and_apply_report_the_same_effects_on_sets(
     cli: Cli, sets: None, documents: tuple[str, ...], words: tuple[str, ...], said: list[str]
 ) -> None:
     write("part", *documents)

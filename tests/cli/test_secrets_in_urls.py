@@ -1,4 +1,4 @@
-"""A password in a store's URL is printed by no command, in no form, and kept in no file."""
+"""No command prints a password in a store's URL, and no file contains it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMANDS = [
 
 
 def written(folder: Path) -> bytes:
-    """Names and contents of all files below a folder."""
+    """Return names and contents of all files below a folder."""
     paths = sorted(folder.rglob("*"))
     names = "\n".join(map(str, paths)).encode()
     return names + b"\n".join(path.read_bytes() for path in paths if path.is_file())
@@ -59,7 +59,7 @@ def test_no_file_is_named_after_a_url(
 
 
 @pytest.mark.parametrize("command", ["plan", "validate", "fmt", "test", "pull", "init", "nonsense"])
-def test_a_url_in_the_place_of_another_word_is_not_repeated(
+def test_a_url_in_place_of_another_argument_is_not_repeated(
     cli: Cli, published: str, command: str
 ) -> None:
     for words in ((command, LEAKY[0]), (command, "policies", LEAKY[0]), (LEAKY[0],)):
@@ -112,7 +112,7 @@ def test_no_argument_that_holds_a_password_is_repeated(cli: Cli, published: str,
 
 
 @pytest.mark.parametrize("url", LEAKY)
-def test_no_error_of_the_library_repeats_it(
+def test_no_error_of_the_library_contains_the_password(
     url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

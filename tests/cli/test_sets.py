@@ -80,7 +80,7 @@ def write(name: str, text: str) -> str:
 
 
 def apply_set(cli: Cli, name: str, *words: str) -> Result:
-    """Publish the folder of a set's name as that set."""
+    """Publish the folder with the set's name as that set."""
     return cli("apply", name, "--set", name, "--yes", *words)
 
 
@@ -96,7 +96,7 @@ def owners(cli: Cli) -> dict[str, str]:
 
 @pytest.fixture
 def sets(cli: Cli, store_url: str, still: None) -> str:
-    """``edge`` and then ``payments`` are live, each from a folder of its name."""
+    """``edge`` and then ``payments`` are live, each from a folder with its name."""
     write("edge", EDGE)
     write("payments", PAYMENTS)
     for name in ("edge", "payments"):
@@ -107,7 +107,7 @@ def sets(cli: Cli, store_url: str, still: None) -> str:
 # -- one tree of several
 
 
-def test_each_publishes_its_part_of_one_tree(cli: Cli, sets: str) -> None:
+def test_each_set_publishes_its_part_of_one_tree(cli: Cli, sets: str) -> None:
     document = cli("show", "-o", "json").document
     assert [each["scope"] for each in document["policies"]] == [
         "/", "/payments", "/payments/old", "/web",
@@ -140,7 +140,7 @@ def test_what_is_printed(cli: Cli, golden: Golden, sets: str) -> None:
 
 
 @pytest.mark.parametrize("prune", [(), ("--prune",)])
-def test_a_comment_on_a_merge_request_says_what_is_left_or_pruned(
+def test_markdown_names_policies_that_are_left_or_pruned(
     cli: Cli, sets: str, prune: tuple[str, ...]
 ) -> None:
     write("payments", LEAVES)
@@ -149,7 +149,7 @@ def test_a_comment_on_a_merge_request_says_what_is_left_or_pruned(
     assert f"**{said}**: set payments no longer holds /payments/old" in cli(*words).out
 
 
-def test_caps_of_others_bind_and_what_they_define_is_inherited(cli: Cli, sets: str) -> None:
+def test_caps_and_limits_of_other_sets_apply(cli: Cli, sets: str) -> None:
     write("payments", PAYMENTS.replace("burst: 300", "rate: 500/s"))
     run = apply_set(cli, "payments")
     assert run.code == 65
@@ -161,7 +161,7 @@ def test_caps_of_others_bind_and_what_they_define_is_inherited(cli: Cli, sets: s
     assert "payments:payments/all.yaml:4:25" in run.out
 
 
-def test_guards_look_at_the_whole_tree(cli: Cli, sets: str) -> None:
+def test_guards_check_the_whole_tree(cli: Cli, sets: str) -> None:
     write("payments", LEAVES)
     run = apply_set(cli, "payments", "--prune")
     assert run.code == 77
@@ -171,10 +171,10 @@ def test_guards_look_at_the_whole_tree(cli: Cli, sets: str) -> None:
 # -- what others do wrong
 
 
-def test_what_was_wrong_with_others_keeps_nobody_from_publishing(
+def test_existing_errors_of_other_sets_prevent_no_publication(
     cli: Cli, store_url: str, still: None
 ) -> None:
-    """As when a rule came later than what is live."""
+    """For example if a rule is newer than the live policies."""
     wrong = EDGE.replace("limits: {spike: {rate: 60/s}}", "limits: {half: {per: client}}")
     tree = load(["-"], stdin=wrong.encode()).tree
     with open_store(store_url) as store:
@@ -187,7 +187,7 @@ def test_what_was_wrong_with_others_keeps_nobody_from_publishing(
     assert apply_set(cli, "edge").code == 65
 
 
-def test_what_a_set_does_to_others_is_its_own_affair(cli: Cli, sets: str) -> None:
+def test_errors_that_a_set_causes_in_others_are_refused(cli: Cli, sets: str) -> None:
     write("ops", SALE)
     assert apply_set(cli, "ops").code == 0
     write("payments", PAYMENTS.partition("---\n")[2])
@@ -210,7 +210,7 @@ def test_only_new_warnings_about_others_are_shown(cli: Cli, store_url: str, stil
     assert apply_set(cli, "payments").err.count("warning[RC201]") == 1, "its own"
 
 
-def test_an_unowned_file_of_the_same_name_is_not_taken_for_ours(
+def test_findings_of_an_unowned_file_with_the_same_name_are_not_shown_as_ours(
     cli: Cli, store_url: str, still: None
 ) -> None:
     """Its findings are not ours, and its lines are not shown."""
@@ -282,7 +282,7 @@ def test_an_exception_can_be_changed_without_prune(cli: Cli, sets: str) -> None:
 # -- with and without sets
 
 
-def test_a_whole_tree_is_not_published_in_place_of_sets(cli: Cli, sets: str) -> None:
+def test_a_whole_tree_cannot_replace_sets(cli: Cli, sets: str) -> None:
     write("whole", f"{EDGE}---\n{PAYMENTS}")
     for words in (("apply", "whole", "--yes"), ("plan", "whole")):
         run = cli(*words)
@@ -294,7 +294,7 @@ def test_a_whole_tree_is_not_published_in_place_of_sets(cli: Cli, sets: str) -> 
     assert set(owners(cli).values()) == {"all"}
 
 
-def test_a_tree_of_nobody_is_taken_over_part_by_part(cli: Cli, store_url: str, still: None) -> None:
+def test_a_tree_without_owners_is_divided_into_sets(cli: Cli, store_url: str, still: None) -> None:
     write("whole", f"{EDGE}---\n{PAYMENTS}")
     assert cli("apply", "whole", "--yes").code == 0
     write("payments", PAYMENTS)
@@ -327,13 +327,13 @@ def test_a_tree_of_nobody_is_taken_over_part_by_part(cli: Cli, store_url: str, s
     ],
     ids=" ".join,
 )
-def test_options_that_cannot_be(cli: Cli, sets: str, words: tuple[str, ...]) -> None:
+def test_invalid_options_are_refused(cli: Cli, sets: str, words: tuple[str, ...]) -> None:
     run = cli(*words)
     assert (run.code, run.out) == (64, "")
 
 
 @pytest.mark.parametrize("text", ["# nothing\n", ONLY_A_TEST])
-def test_a_set_of_nothing_is_not_published_unasked(cli: Cli, sets: str, text: str) -> None:
+def test_an_empty_set_is_refused_without_a_reason(cli: Cli, sets: str, text: str) -> None:
     write("payments", text)
     assert apply_set(cli, "payments", "--prune", *REMOVALS).code == 77
     empty = ("--allow-empty", "closing down")
@@ -341,7 +341,7 @@ def test_a_set_of_nothing_is_not_published_unasked(cli: Cli, sets: str, text: st
     assert set(owners(cli).values()) == {"edge"}
 
 
-def test_where_nothing_is_published_a_set_is_the_first(cli: Cli, store_url: str) -> None:
+def test_a_set_can_be_the_first_publication(cli: Cli, store_url: str) -> None:
     write("edge", EDGE)
     assert cli("diff", "edge", "--set", "edge").code == 65
     assert apply_set(cli, "edge").code == 0
@@ -352,7 +352,7 @@ def test_where_nothing_is_published_a_set_is_the_first(cli: Cli, store_url: str)
 # -- plans
 
 
-def test_a_plan_of_a_set_holds_what_it_was_made_of(cli: Cli, sets: str) -> None:
+def test_a_plan_of_a_set_contains_its_sources(cli: Cli, sets: str) -> None:
     write("payments", LEAVES)
     words = ("payments", "--set", "payments", "--prune", "--out", "plan.json")
     assert cli("plan", *words).code == 0
@@ -368,7 +368,7 @@ def test_a_plan_of_a_set_holds_what_it_was_made_of(cli: Cli, sets: str) -> None:
     assert Path("policies/all.yaml").read_text() == LEAVES
 
 
-def test_a_plan_is_stale_once_the_owners_are_others(cli: Cli, sets: str) -> None:
+def test_a_plan_is_stale_after_a_change_of_owners(cli: Cli, sets: str) -> None:
     web = EDGE.partition("---\n")[2]
     write("third", web)
     take = ("--set", "third", "--take-ownership", "/web")
@@ -383,9 +383,7 @@ def test_a_plan_is_stale_once_the_owners_are_others(cli: Cli, sets: str) -> None
 # -- races
 
 
-def test_who_loses_a_race_publishes_again(
-    cli: Cli, sets: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_race_can_be_repeated(cli: Cli, sets: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write("edge", EDGE.replace("60/s", "61/s"))
     write("payments", PAYMENTS.replace("300", "301"))
     with monkeypatch.context() as patch:
@@ -399,7 +397,7 @@ def test_who_loses_a_race_publishes_again(
 
 
 def _once(patch: pytest.MonkeyPatch, act: object) -> object:
-    """A question that is answered by acting once, and by yes from then on."""
+    """Answer a question by acting once; answer later questions with yes."""
 
     def confirm(*_: object, **__: object) -> None:
         patch.setattr(Session, "confirm", lambda *_, **__: None)
@@ -421,8 +419,8 @@ for n in range(1, 6):
 """
 
 
-def test_two_sets_that_race_both_land_every_time(cli: Cli, store_url: str) -> None:
-    """As processes: each tries again when it has lost."""
+def test_two_racing_sets_are_both_published(cli: Cli, store_url: str) -> None:
+    """As processes: each repeats after a lost race."""
     for name in ("a", "b"):
         write(
             name,
@@ -446,7 +444,7 @@ def test_two_sets_that_race_both_land_every_time(cli: Cli, store_url: str) -> No
     assert live(cli) == 10, "each change once"
 
 
-def test_the_process_says_so_as_well(sets: str) -> None:
+def test_a_whole_tree_beside_sets_exits_77_as_a_process(sets: str) -> None:
     done = ratectl("apply", "edge", "--yes", "--store", sets)
     assert done.returncode == 77
 
@@ -454,7 +452,7 @@ def test_the_process_says_so_as_well(sets: str) -> None:
 # -- pulling
 
 
-def test_what_was_pulled_is_what_is_live_whole_and_by_set(cli: Cli, sets: str) -> None:
+def test_pull_writes_the_live_policies_as_a_whole_and_by_set(cli: Cli, sets: str) -> None:
     assert cli("pull", "all").code == 0
     for name, text in (("edge", EDGE), ("payments", PAYMENTS)):
         assert Path(f"all/{name}/all.yaml").read_text() == text
@@ -466,7 +464,7 @@ def test_what_was_pulled_is_what_is_live_whole_and_by_set(cli: Cli, sets: str) -
     assert cli("diff", "-", stdin=cli("pull", "-").out).code == 0
 
 
-def test_what_is_left_is_pulled_too_and_what_was_taken_once(cli: Cli, sets: str) -> None:
+def test_pull_writes_left_policies_and_taken_policies_once(cli: Cli, sets: str) -> None:
     write("payments", LEAVES.replace("300", "301"))
     assert apply_set(cli, "payments").code == 0
     write("third", EDGE.partition("---\n")[2])
@@ -480,7 +478,7 @@ def test_what_is_left_is_pulled_too_and_what_was_taken_once(cli: Cli, sets: str)
 
 
 @given(trees, st.data())
-def test_whatever_is_owned_the_files_say_it_once(tree: PolicyTree, data: st.DataObject) -> None:
+def test_pulled_files_contain_each_document_once(tree: PolicyTree, data: st.DataObject) -> None:
     names = st.sampled_from(["a", "b", None])
     documents = [*tree.policies.values(), *tree.exceptions]
     drawn = {digest(encode_document(each)): data.draw(names) for each in documents}
@@ -509,7 +507,7 @@ def test_whatever_is_owned_the_files_say_it_once(tree: PolicyTree, data: st.Data
 # -- damage
 
 
-def test_nobody_guesses_who_owns_what(cli: Cli, sets: str) -> None:
+def test_unknown_owners_are_not_guessed(cli: Cli, sets: str) -> None:
     with open_store(sets) as store:
         blob = next(
             item.key for item in store.list("bundles/").items if item.value == _owners_bytes(cli)
@@ -531,7 +529,7 @@ def _owners_bytes(cli: Cli) -> bytes:
     return Owners.from_data(found).encode()
 
 
-def test_no_set_is_merged_into_what_cannot_be_read(cli: Cli, sets: str) -> None:
+def test_no_set_is_merged_into_unreadable_policies(cli: Cli, sets: str) -> None:
     entry = cli("history", "-o", "json").document["generations"][0]
     with open_store(sets) as store:
         store.put(f"bundles/{entry['bundle']}/00000", b"x")

@@ -23,7 +23,7 @@ QUICK = ("--bake", "0", "--min-requests", "0")
 
 
 @pytest.mark.parametrize("name", ["", "keys/"])
-def test_a_key_has_a_name(cli: Cli, clean_place: Path, name: str) -> None:
+def test_a_key_needs_a_name(cli: Cli, clean_place: Path, name: str) -> None:
     run = cli("key", "generate", name)
     assert run.code == 64
     assert "a key has a name" in run.err
@@ -114,10 +114,10 @@ def test_an_agent_process_takes_public_keys(
     assert process.returncode == 0
 
 
-def test_what_is_live_is_signed_anew_by_another_key(
+def test_the_live_generation_can_be_signed_by_another_key(
     cli: Cli, published: str, tmp_path: Path
 ) -> None:
-    """Signing is turned on, and keys are replaced, without a change of policies."""
+    """Signing starts, and keys are replaced, without a change of policies."""
     for name in ("old", "new"):
         assert cli("key", "generate", name).code == 0
     assert cli("apply", "policies", "--yes", "--sign", "nowhere.key").code == 64
@@ -145,7 +145,7 @@ def test_what_is_live_is_signed_anew_by_another_key(
     assert (head.generation, head.signature) == (4, None)
 
 
-def test_what_another_key_has_signed_is_not_vouched_for(
+def test_policies_signed_by_another_key_are_not_signed_again(
     cli: Cli, tree: Path, published: str
 ) -> None:
     for name in ("old", "new"):

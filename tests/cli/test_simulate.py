@@ -1,4 +1,4 @@
-"""``ratectl simulate``: what it prints, and how it exits."""
+"""``ratectl simulate``: its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_text(cli: Cli, golden: Golden, place: Path) -> None:
 
 
 def test_unfolded(cli: Cli, golden: Golden, place: Path) -> None:
-    """Limits that refused nothing, and scopes beyond the twenty with most to say."""
+    """Limits that refused nothing, and scopes beyond the first twenty."""
     rules = ", ".join(f"{{match: '{n}', scope: /many/s{n}}}" for n in range(30))
     made = "format: jsonl\ntime: {field: at, format: unix}\n"
     made += f"scope: {{field: part, rules: [{rules}]}}\n"
@@ -146,7 +146,7 @@ def test_policies_from_standard_input(cli: Cli, place: Path) -> None:
     assert run.out.splitlines()[1:] == cli("simulate", "tight", *BY).out.splitlines()[1:]
 
 
-def test_nothing_to_replay(cli: Cli, golden: Golden, place: Path) -> None:
+def test_a_log_without_requests(cli: Cli, golden: Golden, place: Path) -> None:
     (place / "access.log").write_text("what\nis this\n")
     run = cli("simulate", "tight", *BY)
     assert (run.code, run.out) == (1, "")
@@ -203,7 +203,7 @@ def test_a_map_is_explained_like_policies(cli: Cli, golden: Golden, place: Path)
     assert document["diagnostics"][0]["source_line"].startswith("attributes: {client: clent")
 
 
-def test_other_failures(cli: Cli, place: Path, store_url: str) -> None:
+def test_unreadable_inputs(cli: Cli, place: Path, store_url: str) -> None:
     (place / "wrong.yaml").write_text("scope: 5\n")
     assert cli("simulate", "wrong.yaml", *BY).code == 65
     assert cli("simulate", "tight", *BY, "--against", "wrong.yaml").code == 65
@@ -213,7 +213,7 @@ def test_other_failures(cli: Cli, place: Path, store_url: str) -> None:
 
 
 def test_on_a_terminal(cli: Cli, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bar while it takes long, and none left behind in the result."""
+    """A progress bar for long work, and none left in the result."""
     monkeypatch.setattr("ratectl_cli.framework.progress._PATIENCE", 0.0)
     run = cli("simulate", "tight", *BY, tty=True)
     assert run.code == 0
@@ -237,8 +237,8 @@ def test_sparkline() -> None:
     assert gathered([1, 2], 60) == ([1, 2], 1)
 
 
-def test_the_documentation_shows_what_is_printed(cli: Cli, clean_place: Path) -> None:
-    """RATECTL_UPDATE_GOLDEN=1 writes it anew."""
+def test_the_documentation_shows_the_real_output(cli: Cli, clean_place: Path) -> None:
+    """RATECTL_UPDATE_GOLDEN=1 writes it."""
     with (clean_place / "access.log").open("w") as file:
         write_log(islice(generate(seed=7, shape=Shape(rate=100.0)), 50_000), file)
     shutil.copy(DOCS / "examples" / "web.map.yaml", clean_place)

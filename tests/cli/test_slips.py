@@ -1,4 +1,4 @@
-"""Slips in what a command is told: empty names, damaged keys, one thing too many."""
+"""Mistakes on the command line: empty names, damaged keys, one argument too many."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def test_an_empty_store_is_not_the_default_one(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    """A pipeline whose secret is not set would publish to a file that nobody looks at."""
+    """A pipeline whose secret is not set would publish to a file that nobody reads."""
     run = cli(command, "--store", "")
     assert (run.code, run.out) == (64, "")
     assert "--store is empty: name a store, like etcd://host:2379/prod, or leave it out" in run.err
@@ -39,7 +39,7 @@ def test_an_empty_store_is_not_the_default_one(
 def test_a_store_in_memory_is_refused(
     cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    """It would end with the command, and nothing would be kept."""
+    """The store would end with the command."""
     run = cli(*words, "--store", "memory://x")
     assert (run.code, run.out) == (64, "")
     assert "--store: memory:// is a store inside one process" in run.err
@@ -51,7 +51,7 @@ def test_a_store_in_memory_is_refused(
         assert "RATECTL_STORE: memory:// is a store inside one process" in run.err
 
 
-def test_what_applies_nothing_all_the_same_is_named(
+def test_apply_of_an_empty_directory_hints_at_allow_empty(
     cli: Cli, clean_place: Path, published: str
 ) -> None:
     (clean_place / "empty").mkdir()
@@ -62,12 +62,12 @@ def test_what_applies_nothing_all_the_same_is_named(
     assert run.code == 0
 
 
-def test_two_things_to_compare_with_are_one_too_many(cli: Cli, published: str) -> None:
+def test_two_sources_to_compare_with_are_refused(cli: Cli, published: str) -> None:
     assert "--to replaces PATH: leave one of them out" in (cli("diff", "policies", "--to", "1").err)
     assert "nothing to compare: give PATH, or --to GEN" in cli("diff").err
 
 
-def test_an_empty_path_is_called_that(cli: Cli, clean_place: Path) -> None:
+def test_an_empty_path_is_reported(cli: Cli, clean_place: Path) -> None:
     for words in (("plan", ""), ("fmt", ""), ("test", ""), ("explain", "/", "--policies", "")):
         run = cli(*words)
         assert (run.code, run.out) == (64, "")
@@ -98,7 +98,7 @@ def test_an_empty_option_or_argument_is_not_the_working_directory(
     assert sorted(clean_place.rglob("*")) == before
 
 
-def test_an_empty_variable_for_the_key_does_not_publish_unsigned(
+def test_an_empty_key_variable_is_refused(
     cli: Cli, published: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RATECTL_SIGN_KEY", "")

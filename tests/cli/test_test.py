@@ -1,4 +1,4 @@
-"""``ratectl test``: what it prints, its exit codes, and its forms for other programs."""
+"""``ratectl test``: its output, its exit codes, and its formats for other programs."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_coverage(cli: Cli, golden: Golden, good: Path) -> None:
 
 
 def test_coverage_threshold(cli: Cli, good: Path) -> None:
-    """5 scopes, 8 limits: of 13 things one scope and its limit are met."""
+    """5 scopes, 8 limits: of 13 items one scope and its limit are covered."""
     assert "/shop/cart" in cli("test", "--coverage-threshold", "19").out
     enough = cli("test", "--coverage-threshold", "15.38")
     assert enough.code == 0
@@ -114,14 +114,14 @@ def test_coverage_threshold(cli: Cli, good: Path) -> None:
     assert cli("test", "--coverage-threshold", "101").code == 64
 
 
-def test_all_is_enough(cli: Cli, tree: Path) -> None:
+def test_full_coverage_reaches_the_threshold(cli: Cli, tree: Path) -> None:
     text = "apiVersion: ratectl/v1\nscope: /small\nlimits: {spike: {rate: 10/s, burst: 5}}\n---\n"
     (tree / "all.yaml").write_text(text + GOOD)
     assert cli("test", "--coverage-threshold", "100").code == 0
 
 
 class TestNothing:
-    """Green because nothing ran is no green."""
+    """A run without tests does not pass."""
 
     def test_no_test(self, cli: Cli, tree: Path) -> None:
         run = cli("test", "policies")
@@ -133,7 +133,7 @@ class TestNothing:
         document = cli("test", "policies", "-o", "json").document
         assert (document["passed"], document["tests"]) == (False, 0)
 
-    def test_none_of_this_name(self, cli: Cli, bad: Path) -> None:
+    def test_no_test_with_this_name(self, cli: Cli, bad: Path) -> None:
         run = cli("test", "--run", "^cart")
         assert (run.code, run.out) == (1, "")
         assert run.err == "error: no test of policies matches --run '^cart' (3 tests there)\n"
@@ -163,7 +163,7 @@ def test_run_chooses_by_name(cli: Cli, bad: Path) -> None:
     assert cli("test", "--run", "small").code == 0
 
 
-def test_a_pattern_must_be_one(cli: Cli, good: Path) -> None:
+def test_an_invalid_pattern_is_refused(cli: Cli, good: Path) -> None:
     run = cli("test", "--run", "(")
     assert run.code == 64
     assert "'(' is not a regular expression" in run.err
@@ -175,7 +175,7 @@ def test_invalid_tests_do_not_run(cli: Cli, good: Path, golden: Golden) -> None:
     run = cli("test", "--junit", "report.xml")
     assert (run.code, run.out) == (65, "")
     golden("test-invalid", run.err)
-    # A report of an earlier run must not be taken for this one's.
+    # A report of an earlier run must not look like that of this run.
     assert JUnitXml.fromfile("report.xml").failures == 1
 
 
@@ -187,7 +187,7 @@ def test_from_standard_input(cli: Cli, good: Path) -> None:
 
 
 class TestJunit:
-    def test_read_by_another_reader(self, cli: Cli, bad: Path, clean_place: Path) -> None:
+    def test_junit_is_read_by_another_parser(self, cli: Cli, bad: Path, clean_place: Path) -> None:
         run = cli("test", "--junit", "report.xml")
         assert run.out == cli("test").out
         report = JUnitXml.fromfile("report.xml")
@@ -204,7 +204,7 @@ class TestJunit:
         assert not blog.is_passed
         assert all(case.time >= 0 for case in suite)
 
-    def test_of_nothing(self, cli: Cli, tree: Path) -> None:
+    def test_junit_without_tests(self, cli: Cli, tree: Path) -> None:
         assert cli("test", "--junit", "report.xml").code == 1
         assert JUnitXml.fromfile("report.xml").tests == 0
 
@@ -278,15 +278,17 @@ def test_fmt_writes_tests_too(cli: Cli, good: Path) -> None:
     assert cli("test").code == 0
 
 
-def test_fmt_keeps_what_a_test_says(cli: Cli, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Were the canonical form wrong, the file would stay as it is."""
+def test_fmt_keeps_the_meaning_of_tests(
+    cli: Cli, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If formatting changed the meaning, the file would stay unchanged."""
     changed = Formatted(GOOD.replace("allowed: 5", "allowed: 6"), ())
     monkeypatch.setattr("ratectl.policy.format.format_text", lambda text: changed)
     assert cli("fmt", "policies/small_test.yaml").code == 0
     assert (good / "small_test.yaml").read_text() == GOOD
 
 
-def test_a_hostile_name_drives_no_terminal(cli: Cli, good: Path) -> None:
+def test_a_hostile_name_is_escaped(cli: Cli, good: Path) -> None:
     text = GOOD.replace("name: the", 'name: "\\u202E the').replace("cap\n", 'cap"\n', 1)
     (good / "small_test.yaml").write_text(text)
     run = cli("test")

@@ -1,4 +1,4 @@
-"""Commands that cannot read or write something name it, and end with the exit code for that."""
+"""Commands name what they cannot read or write, and exit with the right code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch, published: str) -> Iterator[Path]:
-    """A working directory of everybody's, with what nobody but root may read in it."""
+    """A working directory for all users, with files that only root can read."""
     require_root()
     with open_folder() as folder:
         (folder / "policies" / "closed").mkdir(parents=True)
@@ -57,7 +57,7 @@ def close(folder: Path) -> None:
 
 
 def as_nobody(cli: Cli, folder: Path, *words: str) -> Result:
-    """Run a command as another user; as root before, which imports all that it needs."""
+    """Run a command as another user; first as root, which imports all modules."""
     spare = folder.parent / f"{folder.name}.spare"
     shutil.copytree(folder, spare, symlinks=True)
     try:
@@ -111,7 +111,7 @@ UNREADABLE: list[tuple[tuple[str, ...], int, str]] = [
 
 
 @pytest.mark.parametrize(("words", "code", "said"), UNREADABLE, ids=lambda each: str(each)[:60])
-def test_what_this_user_may_not_read_or_write_is_named(
+def test_files_without_permission_are_named(
     cli: Cli, shared: Path, words: tuple[str, ...], code: int, said: str
 ) -> None:
     run = as_nobody(cli, shared, *words)
@@ -120,8 +120,8 @@ def test_what_this_user_may_not_read_or_write_is_named(
 
 
 @pytest.mark.parametrize("path", ["policies/closed", "policies/closed/x.yaml"])
-def test_an_agent_of_a_directory_that_it_may_not_read_says_so(shared: Path, path: str) -> None:
-    """The error is a finding, and no bare PermissionError."""
+def test_an_agent_reports_a_directory_without_permission(shared: Path, path: str) -> None:
+    """The error is a finding, not a PermissionError."""
     close(shared)
 
     def agent() -> str:
@@ -138,7 +138,7 @@ def test_an_agent_of_a_directory_that_it_may_not_read_says_so(shared: Path, path
 # -- files that are gone, names that deceive -------------------------------------------------------
 
 
-def test_a_file_that_vanished_in_between_is_a_finding(tree: Path) -> None:
+def test_a_file_that_disappears_is_a_finding(tree: Path) -> None:
     (tree / "gone.yaml").write_text("x")
     (tree / "below").mkdir()
     (tree / "below" / "gone.yaml").write_text("x")
@@ -162,7 +162,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 @pytest.mark.parametrize("form", ["full", "concise", "json", "github", "gitlab", "junit", "sarif"])
-def test_a_name_that_could_drive_a_terminal_is_escaped(
+def test_control_characters_in_names_are_escaped(
     cli: Cli, tree: Path, name: bytes, form: str
 ) -> None:
     Path(os.fsdecode(os.fsencode(tree) + b"/" + name)).write_text("scope: [")
@@ -194,7 +194,7 @@ def test_a_loop_of_links_is_a_finding(cli: Cli, tree: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("validate", "."), ("apply", ".", "--yes"), ("explain", "/")])
-def test_a_working_directory_that_is_gone_is_named(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_a_removed_working_directory_is_reported(tmp_path: Path, words: tuple[str, ...]) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     code = f"import os; os.rmdir({str(folder)!r}); from ratectl_cli.app import main; main()"
@@ -218,7 +218,7 @@ def test_a_working_directory_that_is_gone_is_named(tmp_path: Path, words: tuple[
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 @pytest.mark.parametrize("form", ["text", "json"])
 @pytest.mark.parametrize("words", [("validate", "policies"), ("history",), ("diff", "nowhere")])
-def test_a_full_standard_output_is_said_on_standard_error(
+def test_a_full_standard_output_is_reported_on_standard_error(
     tree: Path, published: str, words: tuple[str, ...], form: str
 ) -> None:
     with Path("/dev/full").open("w") as full:
@@ -230,10 +230,10 @@ def test_a_full_standard_output_is_said_on_standard_error(
     assert run.stderr.startswith(("error", "internal error")), run.stderr
 
 
-def test_an_error_that_cannot_be_rendered_is_said_all_the_same(
+def test_an_error_that_cannot_be_rendered_is_still_printed(
     tree: Path, published: str, tmp_path: Path
 ) -> None:
-    """A module that this user may not read made an exit code without a word."""
+    """A module without read permission caused an exit code without a message."""
     code = (
         "import sys\n"
         "class Denied:\n"
@@ -251,6 +251,6 @@ def test_an_error_that_cannot_be_rendered_is_said_all_the_same(
     assert run.stderr == "error: the policies are not valid\n"
 
 
-def test_standard_output_that_is_closed_is_no_reason_for_silence(tree: Path) -> None:
+def test_a_closed_standard_output_is_reported(tree: Path) -> None:
     run = ratectl("validate", "nowhere")
     assert (run.returncode, "RC120" in run.stdout) == (1, True)

@@ -1,4 +1,4 @@
-"""A report that no agent has written keeps nobody from publishing, and is named."""
+"""A report that was not written by an agent is named, and does not prevent publishing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def report_forged(url: str, state: Path, name: str, value: Any) -> None:
-    """Have an agent report, and put the same report under another name with one value changed."""
+    """Store an agent's report under another name with one value changed."""
     with (
         Agent(url, id="a", state_dir=state, report_interval=0.05) as agent,
         open_store(url) as store,

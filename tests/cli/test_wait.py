@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cli_support import Cli
 
 
-def test_every_agent_runs_it(cli: Cli, edited: str) -> None:
+def test_every_agent_runs_the_generation(cli: Cli, edited: str) -> None:
     report_agent(edited, id="edge-1", generation=2)
     report_agent(edited, id="edge-2", generation=2)
     run = cli("apply", "policies", "--yes", "--wait")
@@ -19,7 +19,7 @@ def test_every_agent_runs_it(cli: Cli, edited: str) -> None:
     assert "generation 2 is live\nit runs in 2 of 2 agents\n" in run.out
 
 
-def test_one_rejects_it(cli: Cli, edited: str) -> None:
+def test_an_agent_rejects_the_generation(cli: Cli, edited: str) -> None:
     report_agent(edited, id="edge-1", generation=2)
     report_agent(
         edited, id="edge-2", generation=1, state="rejected", rejected=2, error="bundle is corrupt"
@@ -30,7 +30,7 @@ def test_one_rejects_it(cli: Cli, edited: str) -> None:
     assert "undo:   ratectl rollback --to 1" in run.out
 
 
-def test_none_is_there(cli: Cli, edited: str) -> None:
+def test_without_agents(cli: Cli, edited: str) -> None:
     run = cli("apply", "policies", "--yes", "--wait")
     assert run.code == 1
     assert "generation 2 is live\nno agent is there: nobody runs it\n" in run.out
@@ -56,12 +56,14 @@ def test_the_time_is_up(cli: Cli, edited: str) -> None:
     assert cli("apply", "policies", "--yes", "--wait-for", "1").code == 0
 
 
-def test_nobody_waits_without_being_asked_to(cli: Cli, edited: str) -> None:
+def test_apply_does_not_wait_by_default(cli: Cli, edited: str) -> None:
     assert cli("apply", "policies", "--yes", "-o", "json").document["agents"] is None
 
 
 @pytest.mark.parametrize("words", [("--wait", "--wait-for", "1"), ("--wait-for", "most")])
-def test_what_cannot_be_waited_for(cli: Cli, edited: str, words: tuple[str, ...]) -> None:
+def test_invalid_numbers_of_agents_are_refused(
+    cli: Cli, edited: str, words: tuple[str, ...]
+) -> None:
     run = cli("apply", "policies", "--yes", *words)
     assert run.code == 64
     assert cli("history", "-o", "json").document["live"] == 1

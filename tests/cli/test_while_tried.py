@@ -1,4 +1,4 @@
-"""What other commands say while a candidate is tried."""
+"""Other commands while a candidate is being tried."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FIRST = "generation 2 is being tried beside generation 1"
 
 @pytest.fixture
 def tried(cli: Cli, tree: Path, published: str) -> str:
-    """Generation 2 is evaluated beside generation 1, and the files ask for a third."""
+    """Generation 2 is evaluated beside generation 1, and the files contain a third."""
     (tree / "all.yaml").write_text(TREE.replace("50/s", "51/s"))
     assert cli("apply", "policies", "--yes", "--shadow").code == 0
     (tree / "all.yaml").write_text(TREE.replace("50/s", "52/s"))
     return published
 
 
-def test_a_dry_run_is_refused_as_the_real_one_is(cli: Cli, tried: str) -> None:
+def test_a_dry_run_is_refused_like_apply(cli: Cli, tried: str) -> None:
     for words in (("--dry-run",), ("--dry-run", "--shadow"), ("--yes",), ()):
         run = cli("apply", "policies", *words)
         assert run.code == 75, "also before anybody is asked"
@@ -41,7 +41,7 @@ def test_a_dry_run_is_refused_as_the_real_one_is(cli: Cli, tried: str) -> None:
     assert "it would be generation 3" in cli("apply", "policies", "--dry-run").out
 
 
-def test_a_plan_says_that_it_cannot_be_applied_yet(cli: Cli, tree: Path, tried: str) -> None:
+def test_a_plan_notes_that_it_cannot_be_applied_yet(cli: Cli, tree: Path, tried: str) -> None:
     for text in (TREE.replace("50/s", "52/s"), TREE):
         (tree / "all.yaml").write_text(text)
         run = cli("plan", "policies")
@@ -56,7 +56,7 @@ def test_a_plan_says_that_it_cannot_be_applied_yet(cli: Cli, tree: Path, tried: 
 
 @pytest.fixture
 def abandoned(cli: Cli, tree: Path, published: str) -> str:
-    """Generation 2 is tried in every agent, and its controller is gone."""
+    """Generation 2 is tried in every agent, and its controller has ended."""
     report_agent(published)
     (tree / "all.yaml").write_text(TREE.replace("50/s", "51/s"))
     words = ("--canary", "100%", "--band", "none", "--timeout", "0.5")
@@ -64,7 +64,7 @@ def abandoned(cli: Cli, tree: Path, published: str) -> str:
     return published
 
 
-def test_a_candidate_that_nobody_controls_is_warned_of(cli: Cli, abandoned: str) -> None:
+def test_a_candidate_without_a_controller_gets_a_warning(cli: Cli, abandoned: str) -> None:
     nobody = "control:  no process controls it, so no more agents join\n"
     assert nobody in cli("rollout", "status").out
     assert cli("rollout", "status", "-o", "json").document["controller"] is None
@@ -89,12 +89,12 @@ def test_a_candidate_that_nobody_controls_is_warned_of(cli: Cli, abandoned: str)
     assert " rollout   " not in cli("doctor").out
 
 
-def test_one_in_shadow_needs_no_controller(cli: Cli, tried: str) -> None:
+def test_a_shadow_candidate_needs_no_controller(cli: Cli, tried: str) -> None:
     assert "control:" not in cli("rollout", "status").out
     assert " rollout   " not in cli("doctor").out
 
 
-def test_whoever_waits_for_another_controller_says_so(cli: Cli, abandoned: str) -> None:
+def test_waiting_for_another_controller_is_reported(cli: Cli, abandoned: str) -> None:
     with open_store(abandoned) as store:
         presence = Presence(store, read_rollout(store).record.id, time.monotonic)
         assert presence.keep()
