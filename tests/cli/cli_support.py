@@ -150,17 +150,16 @@ class MemoryStream(io.TextIOWrapper):
 
 
 class TypedInput(io.TextIOWrapper):
-    """Standard input with a file descriptor, which commands wait for; maybe a terminal."""
+    """Terminal input with a file descriptor, on which commands wait for an answer."""
 
-    def __init__(self, data: bytes, *, tty: bool) -> None:
+    def __init__(self, data: bytes) -> None:
         file = tempfile.TemporaryFile()  # noqa: SIM115  closed with this object
         file.write(data)
         file.seek(0)
         super().__init__(file, encoding="utf-8")
-        self._tty = tty
 
     def isatty(self) -> bool:
-        return self._tty
+        return True
 
 
 @dataclass
@@ -177,7 +176,8 @@ class Cli:
             MemoryStream(tty=tty, encoding=encoding),
             MemoryStream(tty=tty, encoding=encoding),
         )
-        with TypedInput(data, tty=tty) as typed, self.monkeypatch.context() as patch:
+        typed = TypedInput(data) if tty else MemoryStream(data)
+        with typed, self.monkeypatch.context() as patch:
             patch.setattr(sys, "stdin", typed)
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)

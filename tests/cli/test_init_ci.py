@@ -100,14 +100,14 @@ def test_a_foreign_github_workflow_gets_a_hint(cli: Cli, clean_place: Path) -> N
     run = cli("init", "--ci", "github")
     assert run.code == 0
     assert run.err == (
-        f"warning: {place} is yours and was kept: no job of it uses ./.github/actions/ratectl. "
-        "Rename it and run this again\n"
+        f"warning: {place} existed and was kept: no job in it uses ./.github/actions/ratectl. "
+        "Rename it and run this command again\n"
     )
     assert "before the first pipeline" not in run.out
     workflow.unlink()
     run = cli("init", "--ci", "github")
     assert run.err == ""
-    assert f"before the first pipeline: set what {place} begins with" in run.out
+    assert f"before the first pipeline: fill in the settings at the top of {place}" in run.out
     workflow.with_name("ratectl.yaml").write_bytes(WORKFLOW.read_bytes())
     (clean_place / ".github" / "actions" / "ratectl" / "action.yml").unlink()
     assert cli("init", "--ci", "github").err == ""

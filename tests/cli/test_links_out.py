@@ -153,7 +153,7 @@ def test_an_existing_pipeline_is_not_read_through_a_link(cli: Cli, clean_place: 
     (clean_place / ".gitlab-ci.yml").symlink_to("/dev/zero")
     run = cli("init", "--ci", "gitlab", "--timeout", "20")
     assert run.code == 0
-    assert "is yours and was kept" in run.err
+    assert "existed and was kept" in run.err
 
 
 @pytest.mark.parametrize("option", ["--sign", "--public-key"])

@@ -94,7 +94,7 @@ def test_an_invalid_base_is_reported(cli: Cli, committed: Path) -> None:
     broken.unlink()
     run = cli("validate", "policies", "--base", "HEAD", "--select", "RC201")
     assert run.code == 0, "the cap was lowered in that commit already: what it held may stay"
-    assert "the policies at HEAD are not valid; what cannot be read there counts as new" in run.err
+    assert "the policies at HEAD are not valid; values that cannot be read count as new" in run.err
     assert "broken.yaml@" in run.err
 
 
@@ -102,7 +102,7 @@ def test_policies_that_the_revision_lacks(cli: Cli, committed: Path) -> None:
     (committed / "new.yaml").write_text("{apiVersion: ratectl/v1, scope: /new}\n")
     run = cli("validate", "policies/new.yaml", "--base", "HEAD")
     assert run.code == 0
-    assert "there are no such policies at HEAD: every value counts as new" in run.err
+    assert "HEAD does not contain these policies: every value counts as new" in run.err
 
 
 def test_a_lowered_cap_warns_against_the_live_generation(

@@ -165,7 +165,7 @@ def _check_way(top: Path, path: Path) -> None:
     :raises Refused: something is in the way, or a link leads out of ``top``.
     """
     if leads_out(top, path.parent):
-        raise Refused(f"{path.parent} is a link that leads out of {top}: remove the link")
+        raise Refused(f"{path.parent} leads out of {top} by a link: remove that link")
     for above in path.parents:
         if above.is_dir():
             return

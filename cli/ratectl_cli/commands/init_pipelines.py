@@ -36,7 +36,9 @@ _CALLS: Final = {Platform.GITHUB: str(Path(_ACTION).parent), Platform.GITLAB: _J
 """Text in that file if it is ours or uses our files."""
 
 _REMEDIES: Final = {
-    Platform.GITHUB: f"no job of it uses ./{_CALLS[Platform.GITHUB]}. Rename it and run this again",
+    Platform.GITHUB: (
+        f"no job in it uses ./{_CALLS[Platform.GITHUB]}. Rename it and run this command again"
+    ),
     Platform.GITLAB: f"add `include: [{{local: {_JOBS}}}]` to it",
 }
 

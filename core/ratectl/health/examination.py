@@ -148,7 +148,7 @@ def _check_rollout(store: Store, live: Live, at: datetime) -> Iterator[Check]:
     controller = controller_of(store, candidate.rollout)
     if controller is not None:
         since = ago(controller.since, at)
-        yield Check("rollout", "ok", f"{trial}, controlled by {controller}, which began {since}")
+        yield Check("rollout", "ok", f"{trial}, controlled by {controller}, started {since}")
         return
     yield Check(
         "rollout",
