@@ -30,7 +30,7 @@ SetName = Annotated[
     typer.Option(
         "--set",
         metavar="NAME",
-        help="Publish PATH as this set: the part of the tree that the set owns.",
+        help="PATH is the part of the tree that this set owns.",
     ),
 ]
 Prune = Annotated[
@@ -42,7 +42,7 @@ TakeOwnership = Annotated[
     typer.Option(
         "--take-ownership",
         metavar="SCOPE",
-        help="Move policies of PATH at and below SCOPE from other sets to this set. Repeatable.",
+        help="Let this set take over policies of PATH at and below SCOPE. Repeatable.",
     ),
 ]
 

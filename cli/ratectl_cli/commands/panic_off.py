@@ -44,8 +44,7 @@ def off(
       69   store unreachable
       75   other commands changed switches all the time
       77   the live generation is signed, and --sign is missing; or the record was not signed by
-           this
-           key (--scope)
+           this key (--scope)
       124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` shows what is on
     """
     from ratectl_cli.inputs.policies import scope_of

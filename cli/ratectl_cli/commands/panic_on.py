@@ -58,8 +58,7 @@ def on(
       69   store unreachable: --local needs none
       75   other commands changed switches all the time
       77   the live generation is signed, and --sign is missing; or a switch that is on was not
-           signed
-           by this key: add --only
+           signed by this key: add --only
       124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` shows what is on
     """
     from ratectl.kill_switch.turning import new_switch

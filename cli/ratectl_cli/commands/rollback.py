@@ -43,9 +43,8 @@ def rollback(
       69   store unreachable
       75   somebody else published meanwhile, or tries a candidate
       77   there is no generation to go back to; a signature is needed and --sign is missing; the
-           key
-           did not sign that generation; or, without --to, the key did not sign the live generation,
-           or the one before was a candidate
+           key did not sign that generation; or, without --to, the key did not sign the live
+           generation, or the one before was a candidate
     """
     from ratectl.publishing.rollback import propose_rollback
     from ratectl_cli.inputs.signing import key_of
