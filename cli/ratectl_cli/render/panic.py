@@ -125,15 +125,15 @@ def turned_blocks(
     """Yield a change of switches for people."""
     before, after = turned.changed.before.modes, turned.changed.after
     here = turned.here.switches if turned.here else None
-    on = {each.scope: each for each in after.on}
-    over = [each for each in before if each not in on]
+    on = {switch.scope: switch for switch in after.on}
+    turned_off = [off for off in before if off not in on]
     if scope in on and turned.changed.after.on != turned.changed.before.on:
         how = "open" if on[scope].mode == "open" else "in shadow"
         yield [bold(f"limits are {how} at and below {scope}", "red"), ", from now on"]
-    elif not over:
+    elif not turned_off:
         yield f"no switch was on{f' at {scope}' if scope else ''}"
-    for each in over:
-        yield [bold(f"the switch at {each} is off", "green"), _again(each, turned, here)]
+    for off in turned_off:
+        yield [bold(f"the switch at {off} is off", "green"), _again(off, turned, here)]
     if turned.place:
         yield f"only for agents with the state directory {Path(turned.place).parent}"
     yield from _waited_blocks(turned)
@@ -232,7 +232,7 @@ def status_blocks(
         yield "no switch is on"
     if here and here.problem:
         yield [bold("warning: ", "yellow"), f"{here.path}: {here.problem}"]
-    behind = [each.id for each in agents if each.panic_sequence < switches.sequence]
+    behind = [agent.id for agent in agents if agent.panic_sequence < switches.sequence]
     if switches.on and not agents:
         yield [bold("no agent is there: nobody obeys it", "yellow")]
     elif switches.on or behind:

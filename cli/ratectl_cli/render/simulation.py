@@ -66,13 +66,13 @@ def simulation_data(inputs: Inputs, report: Report, outcomes: Sequence[Outcome])
             "seconds": report.width_ns // 10**9,
             "buckets": [
                 {
-                    "requests": each.requests,
-                    "refused": each.refused[0],
-                    "shadow": each.shadow[0],
-                    **({"refused_against": each.refused[1]} if len(sides) > 1 else {}),
-                    **({"shadow_against": each.shadow[1]} if len(sides) > 1 else {}),
+                    "requests": part.requests,
+                    "refused": part.refused[0],
+                    "shadow": part.shadow[0],
+                    **({"refused_against": part.refused[1]} if len(sides) > 1 else {}),
+                    **({"shadow_against": part.shadow[1]} if len(sides) > 1 else {}),
                 }
-                for each in report.timeline
+                for part in report.timeline
             ],
         },
         "assertions": [
@@ -236,7 +236,7 @@ def total_blocks(report: Report) -> Iterator[Line]:
 
 def _timeline(report: Report, stream: Stream) -> Iterator[Line]:
     slices = report.timeline
-    columns, each = gathered([one.requests for one in slices], _COLUMNS)
+    columns, group = gathered([one.requests for one in slices], _COLUMNS)
     drawn = [("requests", columns, "")]
     for at, side in enumerate(report.sides):
         refused, _ = gathered([one.refused[at] for one in slices], _COLUMNS)
@@ -251,7 +251,7 @@ def _timeline(report: Report, stream: Stream) -> Iterator[Line]:
         for name, values, style in drawn
     ]
     yield from aligned(rows)
-    width = times.span(each * report.width_ns / 1e9)
+    width = times.span(group * report.width_ns / 1e9)
     yield dim(f"each column {width}, from {_instant(report.start_ns)} UTC")
 
 

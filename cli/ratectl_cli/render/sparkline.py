@@ -15,8 +15,8 @@ _ASCII: Final = " .:-=+*#@"
 
 def gathered(values: Sequence[int], most: int) -> tuple[list[int], int]:
     """Add up neighbours until at most ``most`` values are left; return them and the group size."""
-    each = max(1, -(-len(values) // most))
-    return [sum(values[at : at + each]) for at in range(0, len(values), each)], each
+    group = max(1, -(-len(values) // most))
+    return [sum(values[at : at + group]) for at in range(0, len(values), group)], group
 
 
 def sparkline(values: Sequence[int], *, symbols: bool) -> str:
