@@ -285,10 +285,10 @@ def test_where_something_may_have_happened_the_command_that_tells_is_named(
     if words[0] == "apply":
         words = (*words, *removals)
     monkeypatch.setattr(slow, forever)
-    run = cli(*words, *yes, "-q", "--timeout", "0.5")
+    run = cli(*words, *yes, "-q", "--timeout", "2")
     assert run.code == 124
     hint = f"hint: what was under way may have happened: see `{tells}`"
-    assert run.err.endswith(f"error: not done within 0.5 s\n  {hint}\n")
+    assert run.err.endswith(f"error: not done within 2 s\n  {hint}\n")
 
 
 @pytest.mark.parametrize("slow", ["abort", "promote"])

@@ -2,8 +2,8 @@
 
 A plan holds everything that it would publish, so the reviewed policies go live even if the files
 have changed since. It is bound to the environment and to the generation that it was compared with.
-It is no credential: a user who may apply it may publish anything. Its checksum detects damage; it is
-no signature, since an attacker who changes the plan can compute it.
+It is no credential: a user who may apply it may publish anything. Its checksum detects damage; it
+is no signature, since an attacker who changes the plan can compute it.
 """
 
 from __future__ import annotations
