@@ -6,7 +6,6 @@ import io
 import json
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -149,19 +148,6 @@ class MemoryStream(io.TextIOWrapper):
         return buffer.getvalue().decode(self.encoding)
 
 
-class TypedInput(io.TextIOWrapper):
-    """Terminal input with a file descriptor, on which commands wait for an answer."""
-
-    def __init__(self, data: bytes) -> None:
-        file = tempfile.TemporaryFile()  # noqa: SIM115  closed with this object
-        file.write(data)
-        file.seek(0)
-        super().__init__(file, encoding="utf-8")
-
-    def isatty(self) -> bool:
-        return True
-
-
 @dataclass
 class Cli:
     """Calls the command line in this process."""
@@ -176,9 +162,8 @@ class Cli:
             MemoryStream(tty=tty, encoding=encoding),
             MemoryStream(tty=tty, encoding=encoding),
         )
-        typed = TypedInput(data) if tty else MemoryStream(data)
-        with typed, self.monkeypatch.context() as patch:
-            patch.setattr(sys, "stdin", typed)
+        with self.monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", MemoryStream(data, tty=tty))
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
             code = run(words)

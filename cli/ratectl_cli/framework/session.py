@@ -252,8 +252,9 @@ def _typed_line(file: TextIO) -> str:
     Waits in short turns: a signal that arrives right before a blocking read would not be handled
     until the next key.
     """
-    while not select.select([file], [], [], _TURN)[0]:
-        pass
+    with contextlib.suppress(OSError):  # a file without a descriptor
+        while not select.select([file], [], [], _TURN)[0]:
+            pass
     return file.readline()
 
 

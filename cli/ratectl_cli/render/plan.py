@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.changes.limits import RELIEFS
-from ratectl.publishing._publish import being_tried
 from ratectl_cli.framework.text import Styled, bold, dim, plural
 from ratectl_cli.render.changes import (
     SIGNS,
@@ -177,9 +176,8 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
     for objection in proposal.objections:
         option = f"{flag_of(objection.guard)} REASON"
         yield [bold("guarded: ", "yellow"), f"{objection.message} ({option})"]
-    tried = being_tried(proposal.base)
-    if tried is not None:
-        yield [bold("notice: ", "yellow"), tried]
+    if proposal.obstacle is not None:
+        yield [bold("notice: ", "yellow"), proposal.obstacle]
     if saved is not None:
         yield [dim("apply: "), f"ratectl apply {shlex.quote(saved)}"]
 
@@ -248,8 +246,8 @@ def _of_set(proposal: Proposal) -> Iterator[str]:
 
 
 def _notice(proposal: Proposal) -> list[str]:
-    tried = being_tried(proposal.base)
-    return [] if tried is None else [f"**Notice**: {escaped(tried)}.", ""]
+    obstacle = proposal.obstacle
+    return [] if obstacle is None else [f"**Notice**: {escaped(obstacle)}.", ""]
 
 
 def _table(planned: Planned) -> Iterator[str]:

@@ -149,7 +149,7 @@ class ControlledEngine(Engine):
                 self._catch_up()
 
     def _changing(self) -> bool:
-        """Return True if this very thread is changing the engine."""
+        """Return True if the current thread is changing the engine."""
         return bool(self._turns.turn & 1 and self._lock._is_owned())  # noqa: SLF001
 
     def _await_turn(self) -> None:
@@ -158,9 +158,7 @@ class ControlledEngine(Engine):
         :raises Busy: this thread itself changes the engine, or the change takes too long.
         """
         if self._changing():
-            raise Busy(
-                "this thread is changing the engine itself, so it cannot wait for the change"
-            )
+            raise Busy("this very thread is changing the engine, so it cannot wait for that")
         for wait in _WAITS:
             if not self._turns.turn & 1:
                 return

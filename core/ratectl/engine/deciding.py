@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratectl.engine.algorithms.protocol import NEVER, UNKNOWN
 from ratectl.engine.attributes import readable, with_all_read
-from ratectl.engine.buckets.charges import Charged
+from ratectl.engine.buckets.charges import charged_record
 from ratectl.engine.buckets.settle import read_all, release, settle
 from ratectl.engine.control import Busy, ControlledEngine
 from ratectl.engine.decision import Decision, checked_actual
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ratectl.engine.algorithms.protocol import Slot, State
     from ratectl.engine.attributes import Attributes, Reader
     from ratectl.engine.buckets.bucket_set import Group
-    from ratectl.engine.buckets.charges import Look
+    from ratectl.engine.buckets.charges import Charged, Look
     from ratectl.engine.decision import Reason
 
 __all__ = ["DecidingEngine", "advanced", "count_admitted", "count_refused", "free"]
@@ -89,7 +89,7 @@ class DecidingEngine(ControlledEngine):
             if not kept:
                 free(slots)
         decision = self._admission(active, looks, tightest, state_then, least, now)
-        decision._charged = Charged(self, looks, scope, attributes, now, cost, cost, slots)  # noqa: SLF001
+        decision._charged = (self, looks, scope, attributes, now, cost, cost, slots)  # noqa: SLF001
         count_admitted(looks, lefts)
         return decision
 
@@ -168,10 +168,9 @@ class DecidingEngine(ControlledEngine):
         charged = self._recall(decision)
         assert charged is not None
         self._bring(charged)
-        charged = charged._replace(attributes=attributes)
         groups = self._governing(charged.scope, attributes)
         read_all(groups, charged.looks, attributes)
-        self._note(decision, settle(charged, actual, groups, now, self._table))
+        self._note(decision, settle(charged, attributes, actual, groups, now, self._table))
 
     def _may_wait(self) -> bool:
         """Wait until no thread changes the engine. Return False if this thread cannot wait."""
@@ -191,7 +190,7 @@ class DecidingEngine(ControlledEngine):
     def _recall(self, decision: Decision) -> Charged | None:
         """Return the record of what a decision charged; None if it charged nothing."""
         charged = decision._charged  # noqa: SLF001
-        return None if charged is None else Charged._make(charged)
+        return None if charged is None else charged_record(charged)
 
     def _note(self, decision: Decision, charged: Charged) -> None:
         decision._charged = charged  # noqa: SLF001

@@ -93,6 +93,11 @@ class Proposal:
         return None if self.live is None else self.live.tree
 
     @property
+    def obstacle(self) -> str | None:
+        """Reason why nothing can be published while a candidate is tried; None without one."""
+        return _publish.being_tried(self.base)
+
+    @property
     def is_live(self) -> bool:
         """True if publishing would change nothing: the same bytes are live, with the same owners.
 

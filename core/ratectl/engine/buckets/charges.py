@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ratectl.engine.api import Engine
     from ratectl.engine.buckets.bucket_set import Group
 
-__all__ = ["Charged", "Look", "nothing_charged"]
+__all__ = ["Charged", "Look", "charged_record", "nothing_charged"]
 
 Look = tuple["Group", object, Any, int, int]
 """View that one limit has of a request: group, key, state, serial number of the bucket (0 if it is
@@ -24,7 +24,7 @@ class Charged(NamedTuple):
     """Everything that an allowed decision remembers of its request.
 
     The pure engine keeps a plain tuple of these fields in the decision, which is faster to make;
-    ``DecidingEngine._recall`` gives it names.
+    ``charged_record`` gives it names.
     """
 
     engine: Engine
@@ -38,6 +38,11 @@ class Charged(NamedTuple):
     least: int
     """Least cost that it was ever settled to."""
     slots: Sequence[Slot]
+
+
+def charged_record(fields: tuple[Any, ...]) -> Charged:
+    """Return the fields with names. Takes a third of the time of the constructor."""
+    return tuple.__new__(Charged, fields)
 
 
 def nothing_charged(engine: Engine) -> Charged:

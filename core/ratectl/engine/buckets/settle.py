@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.engine.attributes import Reader
+from ratectl.engine.buckets.charges import charged_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,14 +48,21 @@ def release(charged: Charged) -> None:
 
 
 def settle(
-    charged: Charged, actual: int, groups: Sequence[Group], now: int, table: Table
-) -> Charged:
-    """Correct the cost to ``actual``. ``groups`` are the ones that govern the scope now."""
-    correction = _Correction(actual - charged.cost, now, charged.now, charged.least)
-    for group, key, _, serial, wait in charged.looks:
+    charged: Charged, attributes: Attributes, actual: int, groups: Sequence[Group], now: int,
+    table: Table,
+) -> Charged:  # fmt: skip
+    """Correct the cost to ``actual``. Return the new record, with these ``attributes``.
+
+    ``groups`` are the ones that govern the scope now.
+    """
+    engine, looks, scope, _, since, cost, least, slots = charged
+    correction = _Correction(actual - cost, now, since, least)
+    for group, key, _, serial, wait in looks:
         if correction.more and not wait:
-            _settle_one(group, key, serial, charged.attributes, groups, correction, table)
-    return charged._replace(cost=actual, least=min(charged.least, actual))
+            _settle_one(group, key, serial, attributes, groups, correction, table)
+    return charged_record(
+        (engine, looks, scope, attributes, since, actual, min(least, actual), slots)
+    )
 
 
 def read_all(groups: Sequence[Group], looks: Sequence[Look], attributes: Attributes) -> None:

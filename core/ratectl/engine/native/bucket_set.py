@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.buckets.bucket_set import Group
-from ratectl.engine.native.packing import follows, packing_of, packing_of_kind, rule_of
+from ratectl.engine.native.packing import BY_KIND, follows, packing_of, rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +39,7 @@ def _unpacked(packed: Any) -> Bucket | None:
         boxed: Bucket = tuple(packed)
         return boxed
     kind, epoch, serial, fields = packed
-    packing = packing_of_kind(kind)
+    packing = BY_KIND[kind]
     assert packing is not None, "only kinds with a packing are packed"
     return packing.state(fields), epoch, serial
 
@@ -57,7 +57,7 @@ class _Buckets:
 
     def __setitem__(self, key: int, bucket: Bucket) -> None:
         store = self._store
-        packing = packing_of_kind(store.rule.kind)
+        packing = BY_KIND[store.rule.kind]
         if not store.set(key, _packed(packing, bucket)):
             store.set(key, list(bucket))
         elif packing is not None:
@@ -87,7 +87,7 @@ class _Shared:
 
     def __setitem__(self, slot: int, bucket: Bucket) -> None:
         store = self._store
-        if not store.set_shared(slot, _packed(packing_of_kind(store.rule.kind), bucket)):
+        if not store.set_shared(slot, _packed(BY_KIND[store.rule.kind], bucket)):
             store.set_shared(slot, list(bucket))
 
     def __iter__(self) -> Iterator[int]:
@@ -125,7 +125,7 @@ def _tell_epoch(group: FastGroup) -> None:
 
 def _tell_genesis(group: FastGroup) -> None:
     store, genesis = group.store, group.genesis
-    packing = packing_of_kind(store.rule.kind)
+    packing = BY_KIND[store.rule.kind]
     if genesis is None:
         store.set_genesis(None)
     else:

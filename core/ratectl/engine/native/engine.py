@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.active_scope import Active
 from ratectl.engine.attributes import exact_scope, readable
-from ratectl.engine.buckets.charges import Charged, nothing_charged
+from ratectl.engine.buckets.charges import charged_record, nothing_charged
 from ratectl.engine.buckets.counters import plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.deciding import DecidingEngine
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ratectl.engine.api import Mirror, Request, ScopePlan
     from ratectl.engine.attributes import Attributes
     from ratectl.engine.buckets.bucket_set import Group, Maker
-    from ratectl.engine.buckets.charges import Look
+    from ratectl.engine.buckets.charges import Charged, Look
     from ratectl.engine.buckets.counters import Counters
     from ratectl.engine.buckets.reload import Kin
     from ratectl.engine.buckets.table import Table
@@ -275,7 +275,7 @@ class FastEngine(DecidingEngine):
                 slots.append(slot)
             if group is not None:  # otherwise it is gone, and no group starts from it any more
                 looks.append((group, key, None, serial, refused))
-        return Charged(self, looks, scope, attributes, now, cost, cost, slots)
+        return charged_record((self, looks, scope, attributes, now, cost, cost, slots))
 
     def _note(self, decision: Decision, charged: Charged) -> None:
         if isinstance(decision, _fast.Decision):

@@ -17,7 +17,7 @@ from ratectl.engine.algorithms.sliding_window import SlidingWindow, WindowState
 from ratectl.engine.algorithms.token_bucket import TokenBucket, TokenState
 from ratectl.engine.native import _fast
 
-__all__ = ["Packing", "follows", "packing_of", "packing_of_kind", "rule_of"]
+__all__ = ["BY_KIND", "Packing", "follows", "packing_of", "rule_of"]
 
 _WIDE: Final = 0
 """Kind of a rule whose buckets are all boxed."""
@@ -199,23 +199,20 @@ def _is_packed(batch: object) -> bool:
     return isinstance(batch, _fast.Batch)
 
 
+# In the order of their kinds.
 _PACKINGS: Final[dict[type, Packing[Any, Any]]] = {
     TokenBucket: _TokenPacking(),
     SlidingWindow: _WindowPacking(),
     Quota: _QuotaPacking(),
     Concurrency: _SlotPacking(),
 }
-_BY_KIND: Final = {packing.kind: packing for packing in _PACKINGS.values()}
+BY_KIND: Final[tuple[Packing[Any, Any] | None, ...]] = (None, *_PACKINGS.values())
+"""Packings by the number of the kind; None for the kind whose buckets are all boxed."""
 
 
 def packing_of(algorithm: Algorithm[Any]) -> Packing[Any, Any] | None:
     """Return the packing of an algorithm; None if its buckets are all boxed."""
     return _PACKINGS.get(type(algorithm))
-
-
-def packing_of_kind(kind: int) -> Packing[Any, Any] | None:
-    """Return the packing of a kind; None if its buckets are all boxed."""
-    return _BY_KIND.get(kind)
 
 
 def rule_of(algorithm: Algorithm[Any]) -> _fast.Rule:

@@ -99,10 +99,8 @@ class Limit(NamedTuple):
         return self.rate is not None and self.rate.unlimited
 
 
-def month_problem(rate: Rate) -> Problem | None:
+def month_problem() -> Problem:
     """Return why a rate per month is no rate of a bucket or window of fixed length."""
-    if rate.unit != "month":
-        return None
     return Problem(
         codes.MISFIT,
         "rate",

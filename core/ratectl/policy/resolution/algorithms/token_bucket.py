@@ -29,7 +29,8 @@ class TokenBucketRules(AlgorithmRules):
     }
 
     def problem(self, settings: Mapping[str, Setting]) -> Problem | None:
-        return month_problem(settings["rate"].value)
+        rate: Rate = settings["rate"].value
+        return month_problem() if rate.unit == "month" else None
 
     def parameters(
         self, settings: Mapping[str, Setting], cap: Mapping[str, Setting], clips: dict[str, Clip]
@@ -40,7 +41,7 @@ class TokenBucketRules(AlgorithmRules):
             rate = clip_rate(rate, cap, clips)
             burst = _default_burst(rate) if burst is None else burst
             burst = clip_count("burst", burst, cap, clips)
-        return Parameters(rate=rate, burst=None if rate.unlimited else burst)
+        return Parameters(rate, None if rate.unlimited else burst)
 
     def capped_field(self, cap_field: str) -> str:
         return cap_field

@@ -53,7 +53,7 @@ class _WindowRules(AlgorithmRules):
         self, settings: Mapping[str, Setting], cap: Mapping[str, Setting], clips: dict[str, Clip]
     ) -> Parameters:
         rate: Rate = settings["rate"].value
-        return Parameters(rate=clip_window(rate, cap, clips, self.fitting) if cap else rate)
+        return Parameters(clip_window(rate, cap, clips, self.fitting) if cap else rate)
 
     def capped_field(self, cap_field: str) -> str:  # noqa: ARG002
         return "rate"
@@ -100,9 +100,10 @@ class SlidingWindowRules(_WindowRules):
 
     def problem(self, settings: Mapping[str, Setting]) -> Problem | None:
         rate: Rate = settings["rate"].value
-        problem = month_problem(rate)
-        if problem or rate.count is not None or rate.unlimited:
-            return problem
+        if rate.unit == "month":
+            return month_problem()
+        if rate.count is not None or rate.unlimited:
+            return None
         return Problem(
             codes.MISFIT,
             "rate",
