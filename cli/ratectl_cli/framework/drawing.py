@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from rich.status import Status
 
+    from ratectl_cli.framework.pieces import Column, Styled
     from ratectl_cli.framework.terminal import Stream
-    from ratectl_cli.framework.text import Column, Styled
 
 __all__ = ["Bar", "draw_table", "start_spinner"]
 

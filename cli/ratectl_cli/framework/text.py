@@ -6,13 +6,14 @@ tools can read it. Every piece is made safe when it is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from ratectl_cli.framework.pieces import Block, Column, Line, Piece, Styled, Table
 from ratectl_cli.framework.terminal import cells, pad, safe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from ratectl_cli.framework.terminal import Stream
 
 __all__ = [
@@ -30,38 +31,9 @@ __all__ = [
 ]
 
 
-class Styled(NamedTuple):
-    """Text and its style: words such as ``bold red``."""
-
-    text: str
-    style: str = ""
-
-
-Piece = str | Styled
-Line = Piece | Sequence[Piece]
-
 _CODES: Final = {
     "bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36",
 }  # fmt: skip
-
-
-class Column(NamedTuple):
-    """Title of a column, and its alignment; columns of free text may wrap."""
-
-    title: str
-    right: bool = False
-    wraps: bool = False
-
-
-@dataclass(slots=True)
-class Table:
-    """Rows under titles."""
-
-    columns: Sequence[Column]
-    rows: list[Sequence[Line]] = field(default_factory=list)
-
-
-Block = Line | Table
 
 
 def bold(text: object, colour: str = "") -> Styled:
