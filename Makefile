@@ -13,7 +13,7 @@ help:
 	@echo "make demo    set up and show the main job, on a temporary embedded store"
 	@echo "make test    set up and run every check, with a real etcd"
 	@echo "make lint    formatting, lint, types, import contracts"
-	@echo "make unit    the tests alone, on each engine"
+	@echo "make unit    the tests alone"
 	@echo "make soak    what takes hours: hostile callers a million times, servers restarted at length"
 	@echo "make sanitize       the compiled engine under ASan and UBSan"
 	@echo "make fuzz    hostile policies by chance, for FUZZ_SECONDS=600"
