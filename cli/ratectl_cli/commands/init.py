@@ -59,8 +59,8 @@ def init(
     a file.
 
     With --ci, also writes a pipeline. It checks and plans policies on merge requests, publishes
-    them from the main branch, and looks on a schedule for changes that were made without it. Files
-    that exist already are kept, policies too.
+    them from the main branch, and checks on a schedule that no other policies are live. Files that
+    exist already are kept, policies too.
 
     Examples:
       ratectl init
