@@ -109,21 +109,21 @@ class Merging:
         for name in document.get("unset", []):
             self.fields.pop(name, None)
             self.by.pop(name, None)
-        for name, said in document.get("limits", {}).items():
-            self.merge(name, said, "")
+        for name, fields in document.get("limits", {}).items():
+            self.merge(name, fields, "")
         for override in document.get("overrides", []):
             ref = f"{override['name']}@{document['scope']}"
             if ref in matched:
-                for name, said in override["limits"].items():
-                    self.merge(name, said, ref)
+                for name, fields in override["limits"].items():
+                    self.merge(name, fields, ref)
 
-    def merge(self, name: str, said: Mapping[str, Any], ref: str) -> None:
+    def merge(self, name: str, fields: Mapping[str, Any], ref: str) -> None:
         inherited, by = dict(self.fields.get(name, {})), dict(self.by.get(name, {}))
-        if said.get("algorithm") == "sliding-window":
+        if fields.get("algorithm") == "sliding-window":
             inherited.pop("burst", None)
             by.pop("burst", None)
-        self.fields[name] = {**inherited, **said}
-        for field_ in said:
+        self.fields[name] = {**inherited, **fields}
+        for field_ in fields:
             # An override that changed the algorithm dropped fields: it always selects the bucket.
             by[field_] = [*(by.get(field_, []) if field_ == "algorithm" else []), ref]
         self.by[name] = by
@@ -148,8 +148,8 @@ def in_force(
     declared = path[-1]["scope"]
     order = [each["ref"] for each in conditions(tree, scope)]
     found = []
-    for name, said in merging.fields.items():
-        limit = finish(declared, name, said, caps.get(name, []))
+    for name, fields in merging.fields.items():
+        limit = finish(declared, name, fields, caps.get(name, []))
         if limit is not None:
             by = {ref for refs in merging.by[name].values() for ref in refs}
             touched = tuple(ref for ref in order if ref in by)
@@ -157,15 +157,17 @@ def in_force(
     return found
 
 
-def finish(scope: str, name: str, said: dict[str, Any], caps: list[dict[str, Any]]) -> Limit | None:
+def finish(
+    scope: str, name: str, fields: dict[str, Any], caps: list[dict[str, Any]]
+) -> Limit | None:
     """Return a limit after caps; None if it never refuses."""
-    written = parse_rate(said["rate"])
-    per = said.get("per", [])
+    written = parse_rate(fields["rate"])
+    per = fields.get("per", [])
     per = [per] if isinstance(per, str) else per
-    window_kind = said.get("algorithm") == "sliding-window"
+    window_kind = fields.get("algorithm") == "sliding-window"
     rates = [parse_rate(cap["rate"]) for cap in caps if "rate" in cap]
     bursts = [int(cap["burst"]) for cap in caps if "burst" in cap]
-    if said.get("mode") == "off" or written is None:
+    if fields.get("mode") == "off" or written is None:
         assert not caps, "the oracle does not know capped unlimited limits"
         return None
     count, window = written
@@ -174,9 +176,9 @@ def finish(scope: str, name: str, said: dict[str, Any], caps: list[dict[str, Any
         rule: Rule = Window(min([most, *bursts]), window)
     else:
         pace = count / window
-        burst = int(said.get("burst", max(1, math.ceil(pace * NS))))
+        burst = int(fields.get("burst", max(1, math.ceil(pace * NS))))
         rule = Bucket(min([pace, *(c / w for c, w in filter(None, rates))]), min([burst, *bursts]))
-    return Limit(scope, name, tuple(per), said.get("mode") == "shadow", rule)
+    return Limit(scope, name, tuple(per), fields.get("mode") == "shadow", rule)
 
 
 # Algorithms -------------------------------------------------------------------------------------
@@ -356,7 +358,7 @@ class Shelf:
     name: str
     conditions: list[dict[str, Any]]
     variants: dict[frozenset[str], Limit]
-    said: Any
+    declarations: Any
     """Everything that the documents set for the limit."""
     groups: dict[tuple[str, ...], Group] = field(default_factory=dict)
 
@@ -406,9 +408,9 @@ def shelves(tree: Mapping[str, dict[str, Any]], scope: str) -> list[Shelf]:
                 for limit in in_force(tree, scope, frozenset(chosen)) or []:
                     if limit.name == name:
                         variants[frozenset(chosen)] = limit
-        said = [_said(tree[each], name) for each in path_to(scope) if each in tree]
+        declarations = [_declared(tree[each], name) for each in path_to(scope) if each in tree]
         if variants:
-            found.append(Shelf(scope, name, relevant, variants, said))
+            found.append(Shelf(scope, name, relevant, variants, declarations))
     return found
 
 
@@ -416,16 +418,16 @@ def _all_names(tree: Mapping[str, dict[str, Any]], scope: str) -> list[str]:
     return [name for each in conditions(tree, scope) for name in sorted(each["limits"])]
 
 
-def _said(document: Mapping[str, Any], name: str) -> Any:
+def _declared(document: Mapping[str, Any], name: str) -> Any:
     overrides = [
         (each["name"], each["match"], each["limits"][name])
         for each in document.get("overrides", [])
         if name in each["limits"]
     ]
-    said = [name in document.get("unset", []), *(
+    declared = [name in document.get("unset", []), *(
         document.get(part, {}).get(name) for part in ("limits", "caps")
     ), overrides]  # fmt: skip
-    return [document["scope"], *said] if any(said) else None
+    return [document["scope"], *declared] if any(declared) else None
 
 
 class Oracle:
@@ -437,7 +439,7 @@ class Oracle:
         self.shelves: dict[tuple[str, str], Shelf] = {}
 
     def reload(self, tree: Mapping[str, dict[str, Any]], now: int) -> None:
-        """Replace all policies at once; no bucket is lost, and no token made."""
+        """Replace all policies at once, without losing a bucket or making tokens."""
         old_tree, old = self.tree, self.shelves
         self.generation, self.tree, self.shelves = self.generation + 1, tree, {}
         for scope in tree:
@@ -466,7 +468,7 @@ class Oracle:
                 new.groups = {(): was}
             else:
                 self._follow(old, new, now, same=True)
-        elif old.scope == new.scope and same and old.said == new.said:
+        elif old.scope == new.scope and same and old.declarations == new.declarations:
             new.groups = old.groups
         else:
             self._follow(old, new, now, same=same)

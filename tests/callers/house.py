@@ -1,4 +1,4 @@
-"""An engine with one exhaustible limit, and checks for after any caller's requests."""
+"""An engine with one exhaustible limit, and checks to run after the requests of any caller."""
 
 from __future__ import annotations
 

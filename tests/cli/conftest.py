@@ -40,7 +40,7 @@ def clean_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def store_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A store of this test's own, set as everybody's default."""
+    """A new store for this test, set as the default store."""
     url = f"sqlite:///{tmp_path}/store.db"
     monkeypatch.setenv("RATECTL_STORE", url)
     return url
@@ -48,7 +48,7 @@ def store_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def etcd_url(etcd_server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An environment of this test's own on a real etcd, set as everybody's default."""
+    """A new environment on a real etcd for this test, set as the default store."""
     url = etcd_server.store_url(uuid.uuid4().hex)
     monkeypatch.setenv("RATECTL_STORE", url)
     return url

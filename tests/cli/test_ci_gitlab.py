@@ -41,7 +41,7 @@ class Notes(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its name there
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Records that nobody can prove are refused, or replaced by a fresh start."""
+"""Records without a trusted signature are refused, or replaced by a fresh start."""
 
 from __future__ import annotations
 

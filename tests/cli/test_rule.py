@@ -39,8 +39,8 @@ def test_an_unknown_code(cli: Cli, code: str) -> None:
     assert "`ratectl rule` lists them" in run.err
 
 
-def test_a_code_without_a_page(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While its page is being written."""
+def test_a_code_without_a_page_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new code lacks a page while the page is being written."""
     monkeypatch.setitem(CODES, "RC399", "something new")
     run = cli("rule", "RC399")
     assert (run.code, "no page yet" in run.out) == (0, True)

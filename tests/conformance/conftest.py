@@ -1,4 +1,4 @@
-"""Every test here runs on every implementation: all stores, each engine."""
+"""Fixtures of tests that run on every store or every engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conformance.engine_rig import eager_threads, engine, rig  # noqa: F401 - fi
 
 @pytest.fixture(params=["sqlite", "memory", pytest.param("etcd", marks=pytest.mark.etcd)])
 def store_url(request: pytest.FixtureRequest) -> str:
-    """A fresh environment, in each kind of store."""
+    """Return the URL of a new environment, in each kind of store."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     if request.param == "sqlite":
         return f"sqlite:///{request.getfixturevalue('tmp_path')}/rates.db"

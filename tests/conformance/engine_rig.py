@@ -42,10 +42,10 @@ class Rig:
         self.generation += 1
         self.engine.swap(plan_set(self.generation, by_scope(*limits, bare=bare)), now=at)
 
-    def write(self, said: Mapping[str, Mapping[str, Any]], at: int | None = None) -> None:
+    def write(self, policies: Mapping[str, Mapping[str, Any]], at: int | None = None) -> None:
         """Publish policies given as YAML; ``offset``: wall clock of quotas minus the clock."""
         self.generation += 1
-        self.engine.swap(compile_tree(tree(said), self.generation, self.offset), now=at)
+        self.engine.swap(compile_tree(tree(policies), self.generation, self.offset), now=at)
 
     def ask(
         self, cost: int = 1, at: int | None = None, scope: str = "/", **attributes: object

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Follower:
-    """One iteration over a watch: the delivered events, and the state of a consumer."""
+    """One iteration over a watch: the received events, and the state of a consumer."""
 
     def __init__(self, watch: Watch) -> None:
         self.seen: list[WatchEvent] = []
@@ -33,7 +33,7 @@ class Follower:
         self._events = iter(watch)
 
     def until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
-        """Take events until the condition holds; fails (and ends the watch) after ``seconds``."""
+        """Take events until the condition holds; fail (and end the watch) after ``seconds``."""
         timer = threading.Timer(seconds, self._watch.close)
         timer.start()
         try:
@@ -61,12 +61,12 @@ class Follower:
 
     @property
     def events(self) -> list[Events]:
-        """Return only the changes."""
+        """Received changes, without other kinds of events."""
         return [event for event in self.seen if isinstance(event, Events)]
 
     @property
     def resyncs(self) -> list[Resync]:
-        """Return only the resyncs."""
+        """Received resyncs."""
         return [event for event in self.seen if isinstance(event, Resync)]
 
     def _take(self, event: WatchEvent) -> None:
@@ -84,7 +84,7 @@ class Follower:
 
 
 def compact(store: Store, revision: int) -> None:
-    """Have the store forget its history before ``revision``, as its operator might or it does."""
+    """Compact the history before ``revision``, as the store or its operator does."""
     if isinstance(store, SqliteStore):
         with store._writing() as writer:
             writer.compact(revision)
@@ -98,7 +98,7 @@ def compact(store: Store, revision: int) -> None:
 
 
 class _Thread(threading.Thread):
-    """Code in a thread, in place of a process."""
+    """Thread that runs code in place of a process."""
 
     error: BaseException | None = None
 
@@ -120,9 +120,9 @@ class _Thread(threading.Thread):
 
 
 def python(code: str, url: str, *args: str) -> subprocess.Popen[str] | _Thread:
-    """Run code in another process: ``store`` is open in it.
+    """Start code in another process, where ``store`` is open.
 
-    A store that no other process can open is used by a thread.
+    If no other process can open the store, a thread runs the code.
     """
     if in_one_process(url):
         return _Thread(code, url, args)
@@ -143,7 +143,7 @@ def python(code: str, url: str, *args: str) -> subprocess.Popen[str] | _Thread:
 
 
 def finish(process: subprocess.Popen[str] | _Thread, seconds: float = 30.0) -> str:
-    """Wait until the code has run, and return its output; fails if it failed."""
+    """Wait for the end of the code and return its output; fail if the code failed."""
     if isinstance(process, _Thread):
         process.join(seconds)
         assert not process.is_alive()

@@ -14,7 +14,7 @@ from conformance.engine_rig import ENGINES, Rig
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Said = dict[str, dict[str, Any]]
+Policies = dict[str, dict[str, Any]]
 
 SECOND = 10**9
 HOUR = 3_600 * SECOND
@@ -33,7 +33,7 @@ def limit(name: str = "l", /, **fields: Any) -> dict[str, Any]:
     return {"limits": {name: fields}}
 
 
-THREE: Said = {
+THREE: Policies = {
     "/": budget("top", **bucket(6)),
     "/a": budget("mid", **bucket(4)),
     "/a/b": {**budget("low", **bucket(3)), **limit("own", **bucket(2))},
@@ -112,8 +112,8 @@ def test_one_name_at_two_scopes_is_two_buckets(rig: Rig) -> None:
 
 
 def test_a_limit_and_a_budget_of_one_name_are_two_buckets(rig: Rig) -> None:
-    said: Said = {"/": {**limit("x", **bucket(5)), **budget("x", **bucket(7))}, "/a": {}}
-    rig.write(said)
+    policies: Policies = {"/": {**limit("x", **bucket(5)), **budget("x", **bucket(7))}, "/a": {}}
+    rig.write(policies)
     rig.ask(5, scope="/")
     assert rig.ask(scope="/").capacity == 5
     assert rig.ask(2, scope="/a").allowed
@@ -176,11 +176,11 @@ def test_a_rate_of_zero_stops_the_whole_subtree(rig: Rig) -> None:
 
 
 def test_change_of_a_budget_keeps_its_bucket(rig: Rig) -> None:
-    said: Said = {"/": budget(**bucket(5)), "/a": {}, "/d": limit(**bucket(99))}
-    rig.write(said)
+    policies: Policies = {"/": budget(**bucket(5)), "/a": {}, "/d": limit(**bucket(99))}
+    rig.write(policies)
     rig.ask(3, scope="/a")
     for burst, left in ((9, 2), (1, 1), (5, 1)):
-        rig.write({**said, "/": budget(**bucket(burst))})
+        rig.write({**policies, "/": budget(**bucket(burst))})
         assert [rig.left(scope=scope) for scope in ("/", "/a", "/d")] == [left] * 3
     rig.write({"/": budget(algorithm="quota", rate="9/day")})
     assert rig.left(scope="/a") == 5, "four were missing"
@@ -208,14 +208,14 @@ def test_newly_declared_scopes_do_not_change_a_budget(rig: Rig) -> None:
     of = budget(**bucket(9))
     rig.write({"/a": of})
     rig.ask(1, scope="/a/b/c")
-    trees: list[Said] = [
+    trees: list[Policies] = [
         {"/a": of, "/a/b": {}},
         {"/a": of, "/a/b": {}, "/a/b/c": {}},
         {"/": {}, "/a": of, "/a/b/c": limit(**bucket(99))},
         {"/a": of},
     ]
-    for number, said in enumerate(trees, start=2):
-        rig.write(said)
+    for number, policies in enumerate(trees, start=2):
+        rig.write(policies)
         assert rig.usage("b", "/a", budget=True).keys == 1, "the bucket does not start again"
         assert rig.ask(1, scope="/a/b/c").remaining == 9 - number
     assert rig.usage("b", "/a", budget=True).allowed == 5
@@ -272,32 +272,32 @@ def _above(scope: str) -> Iterator[str]:
 class Naive:
     """Naive model: charged numbers by owner and key. Buckets never refill."""
 
-    def __init__(self, said: Said) -> None:
-        self.said = said
+    def __init__(self, policies: Policies) -> None:
+        self.policies = policies
         self.taken: Counter[tuple[object, ...]] = Counter()
 
-    def rewrite(self, said: Said) -> None:
+    def rewrite(self, policies: Policies) -> None:
         """Publish budgets; removed ones are forgotten."""
 
         def kept(scope: str, name: str) -> bool:
-            of = said.get(scope, {}).get("budgets", {}).get(name)
+            of = policies.get(scope, {}).get("budgets", {}).get(name)
             return of is not None and of.get("mode") != "off"
 
         for owner in list(self.taken):
             if not kept(str(owner[0]), str(owner[1])):
                 del self.taken[owner]
-        self.said = said
+        self.policies = policies
 
     def ask(self, scope: str, tenant: str | None, cost: int) -> str:
-        home = next((up for up in _above(scope) if up in self.said), None)
+        home = next((up for up in _above(scope) if up in self.policies), None)
         if home is None:
             return "no_policy"
         drawn: list[tuple[tuple[object, ...], int, bool]] = []
         merged: dict[str, dict[str, Any]] = {}
         for up in reversed(list(_above(home))):
-            for name, of in self.said.get(up, {}).get("limits", {}).items():
+            for name, of in self.policies.get(up, {}).get("limits", {}).items():
                 merged[name] = {**merged.get(name, {}), **of}
-            for name, of in self.said.get(up, {}).get("budgets", {}).items():
+            for name, of in self.policies.get(up, {}).get("budgets", {}).items():
                 drawn += self._drawn((up, name, "budget"), of, tenant)
         for name, of in merged.items():
             drawn += self._drawn((home, name, "limit"), of, tenant)
@@ -354,13 +354,13 @@ def _same(rig: Rig, naive: Naive, asked: list[tuple[str, str | None, int]]) -> N
 
 
 @pytest.mark.parametrize("name", ENGINES)
-@given(said=st.dictionaries(st.sampled_from(SCOPES), both), asked=requests)
+@given(policies=st.dictionaries(st.sampled_from(SCOPES), both), asked=requests)
 def test_all_or_nothing_over_shared_buckets(
-    name: str, said: Said, asked: list[tuple[str, str | None, int]]
+    name: str, policies: Policies, asked: list[tuple[str, str | None, int]]
 ) -> None:
     rig = Rig(ENGINES[name])
-    rig.write(said)
-    _same(rig, Naive(said), asked)
+    rig.write(policies)
+    _same(rig, Naive(policies), asked)
 
 
 fixed = st.fixed_dictionaries(
@@ -388,11 +388,11 @@ steps = st.lists(
 @pytest.mark.parametrize("name", ENGINES)
 @given(steps=steps)
 def test_reloads_keep_the_state_of_budgets(
-    name: str, steps: list[tuple[Said, list[tuple[str, str | None, int]]]]
+    name: str, steps: list[tuple[Policies, list[tuple[str, str | None, int]]]]
 ) -> None:
     """Counts and modes change; budgets and scopes are added and removed."""
     rig, naive = Rig(ENGINES[name]), Naive({})
-    for said, asked in steps:
-        rig.write(said)
-        naive.rewrite(said)
+    for policies, asked in steps:
+        rig.write(policies)
+        naive.rewrite(policies)
         _same(rig, naive, asked)

@@ -19,7 +19,7 @@ from ratectl.engine.algorithms.concurrency import Concurrency
 if TYPE_CHECKING:
     from ratectl.engine.decision import Decision
 
-Said = dict[str, dict[str, Any]]
+Policies = dict[str, dict[str, Any]]
 
 SECOND = 10**9
 MINUTE = 60 * SECOND
@@ -166,7 +166,7 @@ TOKENS = {"rate": "1/h", "burst": 2}
 FAST = {"rate": "1/s", "burst": 1}
 
 
-def both(**fields: dict[str, Any]) -> Said:
+def both(**fields: dict[str, Any]) -> Policies:
     return {"/": {"limits": fields}}
 
 
@@ -403,7 +403,7 @@ def test_decisions_match_a_naive_list_of_slots(
             naive.publish(one, two * SECOND, rig.now)
 
 
-SHAPES: list[Said] = [
+SHAPES: list[Policies] = [
     {"/": slots(3)},
     {"/": slots(3), "/a": {}},
     {"/": slots(3), "/a": {}, "/a/b": {}},
@@ -448,10 +448,10 @@ def test_small_and_large_tables_decide_alike(rig: Rig) -> None:
     held: list[tuple[Decision, Decision]] = []
     for step in range(3_000):
         if step % 300 == 0:
-            said = {"/": slots(2 + step % 7 // 2, per="tenant", hold=f"{5 + step % 11}s")}
+            policies = {"/": slots(2 + step % 7 // 2, per="tenant", hold=f"{5 + step % 11}s")}
             for engine in (small, large):
                 rig.engine = engine
-                rig.write(said)
+                rig.write(policies)
         rig.now += chance.choice((0, 0, SECOND // 10))
         tenant = f"{step // 100}-{chance.randrange(5)}"
         one, two = (engine.check("/", {"tenant": tenant}) for engine in (small, large))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conformance.test_engine_concurrency import SECOND, Said, other, slots, take
+from conformance.test_engine_concurrency import SECOND, Policies, other, slots, take
 from ratectl.engine.algorithms.concurrency import Concurrency
 
 if TYPE_CHECKING:
@@ -96,19 +96,19 @@ def test_slot_taken_above_later_is_not_counted_below(rig: Rig) -> None:
 
 def test_slot_is_released_once_through_many_generations(rig: Rig) -> None:
     held: list[Decision] = []
-    said: Said = {}
+    policies: Policies = {}
     for depth in range(1, 5):
-        rig.write({"/": slots(2 * depth), **said})
+        rig.write({"/": slots(2 * depth), **policies})
         held += [take(rig, scope="/a/a/a/a") for _ in range(2)]
-        rig.write({"/": slots(2 * depth, hold="1h"), **said})
+        rig.write({"/": slots(2 * depth, hold="1h"), **policies})
         assert not rig.ask(scope="/a/a/a/a").allowed
-        said["/a" * depth] = {}
-    rig.write({"/": slots(8), **said})
+        policies["/a" * depth] = {}
+    rig.write({"/": slots(8), **policies})
     for number, of in enumerate(held, start=1):
         of.release()
         of.release()
         assert rig.left(scope="/a/a/a/a") == number
-    assert [rig.left(scope=scope) for scope in ("/", *said)] == [8] * 5
+    assert [rig.left(scope=scope) for scope in ("/", *policies)] == [8] * 5
 
 
 def test_release_for_a_removed_limit_has_no_effect(rig: Rig) -> None:

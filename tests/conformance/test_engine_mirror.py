@@ -1,4 +1,4 @@
-"""A mirror is called for every decision, on every way to decide, and for nothing else."""
+"""Mirror of an engine: it is called for every decision, by every way to decide."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ratectl.engine.decision import Decision
 
 ACME = {"tenant": "acme"}
-SAID: dict[str, dict[str, Any]] = {
+DECLARED: dict[str, dict[str, Any]] = {
     "/": {"limits": {"spike": {"rate": "1/h", "burst": 3, "per": "tenant"}}},
     "/slots": {"limits": {"slots": {"algorithm": "concurrency", "max": 2}}},
     "/choice": {
@@ -30,8 +30,8 @@ SAID: dict[str, dict[str, Any]] = {
 }
 
 
-class Told:
-    """A mirror that records its calls."""
+class RecordingMirror:
+    """Mirror that records its calls."""
 
     def __init__(self, *, holds: bool = False) -> None:
         self.holds = holds
@@ -56,22 +56,22 @@ class Told:
 @pytest.fixture(params=ENGINES.values(), ids=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Engine:
     made: Engine = request.param(time.monotonic_ns)
-    made.swap(compile_tree(tree(SAID), 1))
+    made.swap(compile_tree(tree(DECLARED), 1))
     return made
 
 
 def test_mirror_is_called_for_every_way_to_decide(engine: Engine):
     gate = engine.gate("/", "tenant")
     assert gate("before")
-    told = Told()
-    engine.mirror(told)
+    mirror = RecordingMirror()
+    engine.mirror(mirror)
     engine.check("/", ACME)
     engine.check("/choice", {"tier": "gold"}, 2)
     engine.check_many([("/",), ("/", ACME), ("/", ACME, 0)])
     gate("acme")
     gate(None)
     engine.check("/", ACME)
-    assert told.seen == [
+    assert mirror.seen == [
         ("/", ACME, 1, True),
         ("/choice", {"tier": "gold"}, 2, True),
         ("/", {}, 1, True),
@@ -84,9 +84,9 @@ def test_mirror_is_called_for_every_way_to_decide(engine: Engine):
 
 
 def test_mirror_does_not_change_decisions(engine: Engine):
-    engine.mirror(Told())
-    answers = [engine.check("/", ACME) for _ in range(4)]
-    assert [(each.allowed, each.remaining) for each in answers] == [
+    engine.mirror(RecordingMirror())
+    decisions = [engine.check("/", ACME) for _ in range(4)]
+    assert [(decision.allowed, decision.remaining) for decision in decisions] == [
         (True, 2),
         (True, 1),
         (True, 0),
@@ -98,47 +98,47 @@ def test_mirror_does_not_change_decisions(engine: Engine):
 
 
 def test_removed_mirror_is_not_called(engine: Engine):
-    told = Told()
-    engine.mirror(told)
+    mirror = RecordingMirror()
+    engine.mirror(mirror)
     engine.mirror(None)
     engine.check("/", ACME)
     engine.gate("/", "tenant")("acme")
     engine.check_many([("/", ACME)])
-    assert told.seen == []
+    assert mirror.seen == []
 
 
 def test_mirror_is_called_for_releases_and_settles(engine: Engine):
-    told = Told()
-    engine.mirror(told)
+    mirror = RecordingMirror()
+    engine.mirror(mirror)
     slot, other = engine.check("/slots", ACME), engine.check("/", ACME, 1)
     slot.release()
     other.settle(2)
-    assert told.released_ones == [slot]
-    assert told.settled_ones == [(other, 2)]
+    assert mirror.released_ones == [slot]
+    assert mirror.settled_ones == [(other, 2)]
 
 
 @pytest.mark.parametrize("holds", [True, False])
 def test_mirror_with_slots_is_called_for_releases_without_slots(engine: Engine, holds: bool):
-    told = Told(holds=holds)
-    engine.mirror(told)
+    mirror = RecordingMirror(holds=holds)
+    engine.mirror(mirror)
     decision = engine.check("/", {"tenant": "zeta"})
     decision.release()
     if holds:
-        assert told.released_ones == [decision]
+        assert mirror.released_ones == [decision]
     assert engine.check("/", {"tenant": "zeta"}).remaining == 1
 
 
 def test_mirror_stays_after_a_swap(engine: Engine):
-    told = Told()
-    engine.mirror(told)
-    engine.swap(compile_tree(tree(SAID), 2))
+    mirror = RecordingMirror()
+    engine.mirror(mirror)
+    engine.swap(compile_tree(tree(DECLARED), 2))
     engine.check("/", ACME)
-    assert len(told.seen) == 1
+    assert len(mirror.seen) == 1
 
 
 def test_forked_child_has_no_mirror(engine: Engine):
-    told = Told()
-    engine.mirror(told)
+    mirror = RecordingMirror()
+    engine.mirror(mirror)
     held = engine.standstill()
     next(held)
     child = os.fork()
@@ -146,8 +146,8 @@ def test_forked_child_has_no_mirror(engine: Engine):
     if child == 0:
         engine.after_fork_in_child()
         engine.check("/", ACME)
-        os._exit(len(told.seen))
+        os._exit(len(mirror.seen))
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     engine.check("/", ACME)
-    assert len(told.seen) == 1
+    assert len(mirror.seen) == 1

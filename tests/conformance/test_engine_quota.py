@@ -375,10 +375,10 @@ def test_eviction_cannot_be_noticed(rig: Rig) -> None:
     now = 0
     for step in range(1_500):
         if step % 100 == 0:
-            said = quota(f"{5 + step % 3}/min", per="tenant")
+            limits = quota(f"{5 + step % 3}/min", per="tenant")
             for engine in (small, large):
                 rig.engine = engine
-                rig.write(said, at=now)
+                rig.write(limits, at=now)
         now += chance.choice((0, SECOND, 9 * SECOND, 30 * SECOND))
         tenant = f"{now // (3 * MINUTE)}-{chance.randrange(2)}"
         cost = chance.choice((0, 1, 3))

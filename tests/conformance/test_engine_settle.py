@@ -16,7 +16,7 @@ from ratectl.errors import UsageError
 if TYPE_CHECKING:
     from ratectl.engine.decision import Decision
 
-Said = dict[str, dict[str, Any]]
+Policies = dict[str, dict[str, Any]]
 
 SECOND = 10**9
 HOUR = 3_600 * SECOND
@@ -148,7 +148,7 @@ def test_settle_corrects_every_charged_limit_and_budget(rig: Rig) -> None:
     decision.settle(2)
     lowest = {of.limit: of.lowest for of in rig.engine.usage().limits}
     assert lowest == {"fleet": 6, "t": 6, "q": 6, "s": 6, "off": None}
-    enforced: Said = {"/a": {"limits": {"t": TOKENS, "q": QUOTA, "s": TOKENS}}}
+    enforced: Policies = {"/a": {"limits": {"t": TOKENS, "q": QUOTA, "s": TOKENS}}}
     rig.write({"/": {"budgets": {"fleet": WINDOW}}, **enforced})
     assert rig.left() == 8, "the bucket of the budget"
     rig.write(enforced)
@@ -368,10 +368,10 @@ def _twins(rig: Rig, done: list[tuple[Any, ...]], change: Any) -> None:
     """Return an engine that charges more and settles to less, and one that charges less at once."""
     settled, plain = rig.another(), rig.another()
 
-    def write(said: Said) -> None:
+    def write(policies: Policies) -> None:
         for engine in (settled, plain):
             rig.engine = engine
-            rig.write(said)
+            rig.write(policies)
 
     write(change())
     open_: list[tuple[Decision, int]] = []
@@ -410,7 +410,7 @@ def test_refund_never_makes_a_bucket_fuller_through_publications(rig: Rig, seed:
     chance = random.Random(seed)
     per, scopes = [[], ["t"], ["u"]], 0
 
-    def change() -> Said:
+    def change() -> Policies:
         nonlocal scopes
         scopes = chance.choice((scopes, 1))
         fields = {**chance.choice(LIMITS[:8]), "per": chance.choice(per)}

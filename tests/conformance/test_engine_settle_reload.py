@@ -70,10 +70,10 @@ def test_changed_count_still_refunds(rig: Rig) -> None:
 
 @pytest.mark.parametrize("touched", [False, True])
 def test_scope_declared_meanwhile_is_charged_too(rig: Rig, touched: bool) -> None:
-    said = {"/": one(**TOKENS, per="tenant")}
-    rig.write(said)
+    policies = {"/": one(**TOKENS, per="tenant")}
+    rig.write(policies)
     decision = ask(rig, 2, scope="/a/b", tenant="x")
-    rig.write({**said, "/a": {}})
+    rig.write({**policies, "/a": {}})
     if touched:
         assert ask(rig, 1, scope="/a", tenant="x")
     decision.settle(6)
@@ -86,12 +86,12 @@ def test_scope_declared_meanwhile_is_charged_too(rig: Rig, touched: bool) -> Non
 @pytest.mark.parametrize("before", [False, True])
 def test_scope_declared_meanwhile_inherits_a_debt(rig: Rig, before: bool) -> None:
     """Neither a debt from before the declaration of the scope, nor one from after it."""
-    said = {"/": one(**TOKENS, per="tenant")}
-    rig.write(said)
+    policies = {"/": one(**TOKENS, per="tenant")}
+    rig.write(policies)
     decision = ask(rig, 2, scope="/a/b", tenant="x")
     if before:
         decision.settle(100)
-    rig.write({**said, "/a": {}})
+    rig.write({**policies, "/a": {}})
     decision.settle(100)
     rig.now = 50 * SECOND
     assert ask(rig, 1, scope="/a", tenant="x").retry_after_ns == 41 * SECOND

@@ -35,7 +35,7 @@ CHANGES = [
 def _replay(engine: Engine, seed: int) -> list[Verdict]:
     """Replay thousands of requests with bursts, pauses and publications."""
     chance = random.Random(seed)
-    now, said = 0, []
+    now, verdicts = 0, []
     for step in range(3_000):
         if step % 500 == 0:
             generation = step // 500
@@ -44,8 +44,8 @@ def _replay(engine: Engine, seed: int) -> list[Verdict]:
             engine.swap(plan_set(generation, by_scope(*limits)), now=now)
         now += chance.choice((0, 0, 0, 1, 10**6, 10**8, 10**9))
         who = {"tenant": str(int(chance.expovariate(0.1))), "route": str(chance.randrange(9))}
-        said.append(verdict(engine.check("/", who, chance.choice((0, 1, 1, 2)), now=now)))
-    return said
+        verdicts.append(verdict(engine.check("/", who, chance.choice((0, 1, 1, 2)), now=now)))
+    return verdicts
 
 
 def test_tiny_and_huge_tables_decide_alike(rig: Rig) -> None:

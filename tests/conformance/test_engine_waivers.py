@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ratectl.engine.api import Engine
     from ratectl.engine.waivers import Waiver
 
-Said = dict[str, dict[str, Any]]
+Policies = dict[str, dict[str, Any]]
 
 SECOND = 10**9
 ACME = {"tenant": "acme", "tier": "gold"}
@@ -26,16 +26,16 @@ SLOTS = {"algorithm": "concurrency", "max": 1, "hold": "1h"}
 WAIVERS: tuple[Waiver, ...] = ("open", "shadow")
 
 
-def limit(**fields: Any) -> Said:
+def limit(**fields: Any) -> Policies:
     return {"/": {"limits": {"l": fields}}}
 
 
-def override(**fields: Any) -> Said:
+def override(**fields: Any) -> Policies:
     gold = {"name": "gold", "match": {"tier": "gold"}, "limits": {"l": fields}}
     return {"/": {"limits": {"l": {"rate": "1000/s"}}, "overrides": [gold]}}
 
 
-KINDS: dict[str, Said] = {
+KINDS: dict[str, Policies] = {
     "token-bucket": limit(rate="1/h", burst=1, per="tenant"),
     "sliding-window": limit(algorithm="sliding-window", rate="1/h", per="tenant"),
     "wide-window": limit(algorithm="sliding-window", rate="5000000000/h", per="tenant"),
@@ -49,7 +49,7 @@ KINDS: dict[str, Said] = {
     "override-of-algorithm": override(algorithm="quota", rate="1/day", per="tenant"),
     "on-error-deny": {"/": {"on_error": "deny", "limits": {"l": {"rate": "1/h", "burst": 1}}}},
 }
-ALL_KINDS = pytest.mark.parametrize("said", KINDS.values(), ids=KINDS)
+ALL_KINDS = pytest.mark.parametrize("policies", KINDS.values(), ids=KINDS)
 EITHER = pytest.mark.parametrize("waiver", WAIVERS)
 
 
@@ -70,10 +70,10 @@ def by_gate(engine: Engine, scope: str, cost: int) -> bool:
 WAYS = pytest.mark.parametrize("way", [by_check, by_check_many, by_gate])
 
 
-def exhaust(rig: Rig, said: Said) -> int:
+def exhaust(rig: Rig, policies: Policies) -> int:
     """Publish, and exhaust the limit; return a cost that is now refused."""
-    rig.write(said)
-    cost = 5_000_000_000 if "5000000000" in str(said) else 1
+    rig.write(policies)
+    cost = 5_000_000_000 if "5000000000" in str(policies) else 1
     rig.engine.check("/a", ACME, cost)
     assert not rig.engine.check("/a", ACME, cost), "without a waiver it is refused"
     return cost
@@ -86,9 +86,9 @@ def exhaust(rig: Rig, said: Said) -> int:
 @WAYS
 @EITHER
 def test_waiver_ends_refusals_until_it_is_removed(
-    rig: Rig, said: Said, way: Any, waiver: Waiver
+    rig: Rig, policies: Policies, way: Any, waiver: Waiver
 ) -> None:
-    cost = exhaust(rig, said)
+    cost = exhaust(rig, policies)
     assert not way(rig.engine, "/a", cost)
     rig.engine.waive({"/": waiver})
     assert all(way(rig.engine, scope, cost) for scope in ("/a", "/", "/a/b", "/a/b/c") * 2)
@@ -98,8 +98,8 @@ def test_waiver_ends_refusals_until_it_is_removed(
 
 @ALL_KINDS
 @EITHER
-def test_existing_gate_obeys_a_waiver(rig: Rig, said: Said, waiver: Waiver) -> None:
-    cost = exhaust(rig, said)
+def test_existing_gate_obeys_a_waiver(rig: Rig, policies: Policies, waiver: Waiver) -> None:
+    cost = exhaust(rig, policies)
     gate = rig.engine.gate("/a", "tenant", "tier", cost=cost)
     asked = []
     for waived in ({}, {"/": waiver}, {}, {"/a": waiver}, {"/b": waiver}):
@@ -109,9 +109,9 @@ def test_existing_gate_obeys_a_waiver(rig: Rig, said: Said, waiver: Waiver) -> N
 
 
 def test_exception_is_waived_like_its_limit(rig: Rig) -> None:
-    said = {"/": {"limits": {"l": {"rate": "9/h", "burst": 9}}}}
+    policies = {"/": {"limits": {"l": {"rate": "9/h", "burst": 9}}}}
     raised = exception(limits={"l": {"rate": "1/h", "burst": 1}})
-    rig.engine.swap(compile_tree(excepted(said, raised), 1, now_ns=ns(FROM)))
+    rig.engine.swap(compile_tree(excepted(policies, raised), 1, now_ns=ns(FROM)))
     assert [rig.ask().reason for _ in range(2)] == ["ok", "limited"]
     rig.engine.waive({"/": "shadow"})
     assert rig.ask().reason == "shadow"
@@ -210,7 +210,7 @@ def test_waiver_does_not_give_a_scope_a_policy(rig: Rig) -> None:
 def test_shadow_waiver_equals_shadow_mode_of_every_limit(make: Any, seed: int) -> None:
     """The counts and the later buckets equal those with ``mode: shadow`` everywhere."""
     chance = random.Random(seed)
-    said = {
+    policies = {
         "/": {
             "limits": {"l": {"rate": "7/s", "burst": 9, "per": "tenant"}},
             "budgets": {"b": {"rate": "30/s", "burst": 40}},
@@ -225,15 +225,15 @@ def test_shadow_waiver_equals_shadow_mode_of_every_limit(make: Any, seed: int) -
             part: {name: {**of, "mode": "shadow"} for name, of in limits.items()}
             for part, limits in of.items()
         }
-        for scope, of in said.items()
+        for scope, of in policies.items()
     }
     now = 0
     one, other = make(lambda: now), make(lambda: now)
     held: list[tuple[Decision, Decision]] = []
     for generation, phase in enumerate(("enforced", "waived", "enforced"), start=1):
         one.waive({"/": "shadow"} if phase == "waived" else {})
-        plain = said if phase == "enforced" else shadowed
-        one.swap(compile_tree(tree(said), generation))
+        plain = policies if phase == "enforced" else shadowed
+        one.swap(compile_tree(tree(policies), generation))
         other.swap(compile_tree(tree(plain), generation))
         for _ in range(150):
             now += chance.choice((0, 10**7, 10**8))

@@ -1,4 +1,4 @@
-"""Many writers, and a naive model: no write is lost, and old revisions stay readable."""
+"""Stores with many writers, and beside a naive model: no write is lost, watches see all."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ for _ in range(int(args[0])):
 """
 
 
-def test_threads_increment_one_counter(store: Store) -> None:
+def test_threads_lose_no_increment(store: Store) -> None:
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -60,7 +60,7 @@ def test_threads_increment_one_counter(store: Store) -> None:
     assert item.value == b"200"
 
 
-def test_processes_increment_one_counter(store: Store, store_url: str) -> None:
+def test_processes_lose_no_increment(store: Store, store_url: str) -> None:
     start = store.list("").revision + 1
     with store.watch("counter", start) as watch:
         follower = Follower(watch)
@@ -81,7 +81,7 @@ OPS = st.lists(st.tuples(KEYS, st.none() | VALUES), max_size=5, unique_by=lambda
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """A store, compared with a dictionary of every revision."""
+    """Store that is compared with a dictionary of every revision."""
 
     make_url: Callable[[], str]
 

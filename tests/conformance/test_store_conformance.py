@@ -1,4 +1,4 @@
-"""Keys, values, revisions and transactions: every store keeps the same promises."""
+"""Keys, values, revisions and transactions: behaviour of every store."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def keys(snapshot: Snapshot) -> list[str]:
 # -- get and put -----------------------------------------------------------------------------------
 
 
-def test_empty_store(store: Store) -> None:
+def test_empty_store_has_a_revision_and_no_keys(store: Store) -> None:
     assert store.get("head") is None
     assert store.list("").items == ()
     assert store.list("").revision >= 1
 
 
-def test_put_get_delete(store: Store) -> None:
+def test_put_and_delete_return_growing_revisions(store: Store) -> None:
     first = store.put("head", b"1")
     assert store.get("head") == Item("head", b"1", first)
     second = store.put("head", b"2")
@@ -75,7 +75,7 @@ def test_put_get_delete(store: Store) -> None:
     assert store.get("head") is None
 
 
-def test_same_value_again_is_a_new_revision(store: Store) -> None:
+def test_writing_the_same_value_is_a_new_revision(store: Store) -> None:
     first = store.put("a", b"1")
     assert store.put("a", b"1") > first
 
@@ -85,13 +85,13 @@ def test_same_value_again_is_a_new_revision(store: Store) -> None:
     [b"", b"\0", b"\xff\xfe\x00", bytes(range(256)), b"x" * MAX_VALUE_BYTES],
     ids=["empty", "nul", "not-utf8", "all-bytes", "largest"],
 )
-def test_binary_values(store: Store, value: bytes) -> None:
+def test_values_may_be_any_bytes(store: Store, value: bytes) -> None:
     revision = store.put("v", value)
     assert store.get("v") == Item("v", value, revision)
     assert store.list("v").items == (Item("v", value, revision),)
 
 
-def test_written_by_one_connection_read_by_another(store: Store, store_url: str) -> None:
+def test_write_of_one_connection_is_read_by_another(store: Store, store_url: str) -> None:
     revision = store.put("a", b"1")
     with open_store(store_url) as other:
         assert other.get("a") == Item("a", b"1", revision)
@@ -108,7 +108,7 @@ def test_unusable_keys_are_refused(store: Store) -> None:
 # -- list ------------------------------------------------------------------------------------------
 
 
-def test_odd_keys_are_kept_apart_and_sorted(store: Store) -> None:
+def test_unusual_keys_are_distinct_and_sorted(store: Store) -> None:
     store.txn((), [Put(key, key.encode()) for key in ODD_KEYS])
     snapshot = store.list("")
     assert keys(snapshot) == sorted(ODD_KEYS)
@@ -120,12 +120,12 @@ def test_odd_keys_are_kept_apart_and_sorted(store: Store) -> None:
 
 
 @pytest.mark.parametrize("prefix", [*ODD_KEYS[:20], "", "nul\0", "zzz", "a/b/c"])
-def test_prefix_means_starts_with(store: Store, prefix: str) -> None:
+def test_list_returns_keys_that_start_with_the_prefix(store: Store, prefix: str) -> None:
     store.txn((), [Put(key, b"") for key in ODD_KEYS])
     assert keys(store.list(prefix)) == sorted(k for k in ODD_KEYS if k.startswith(prefix))
 
 
-def test_list_of_many_is_one_revision(store: Store) -> None:
+def test_large_list_is_of_one_revision(store: Store) -> None:
     names = [f"n/{n:05}" for n in range(3000)]
     for start in range(0, len(names), 100):
         store.txn((), [Put(name, name.encode() * 20) for name in names[start : start + 100]])
@@ -138,7 +138,7 @@ def test_list_of_many_is_one_revision(store: Store) -> None:
 # -- compaction ------------------------------------------------------------------------------------
 
 
-def test_compaction_keeps_what_is_current(store: Store) -> None:
+def test_compaction_keeps_current_keys(store: Store) -> None:
     store.put("a", b"1")
     store.put("b", b"1")
     third = store.put("a", b"2")
@@ -153,7 +153,7 @@ def test_compaction_keeps_what_is_current(store: Store) -> None:
     assert store.status().compacted == last
 
 
-def test_a_key_written_again_after_delete_and_compaction(store: Store) -> None:
+def test_key_can_be_written_again_after_delete_and_compaction(store: Store) -> None:
     store.put("a", b"1")
     deleted = store.delete("a")
     compact(store, deleted)
@@ -176,7 +176,7 @@ def test_all_keys_of_a_transaction_share_one_revision(store: Store) -> None:
     )
 
 
-def test_compare_with_mod_revision(store: Store) -> None:
+def test_compare_holds_only_for_the_last_revision_of_the_key(store: Store) -> None:
     first = store.txn([Compare("head", 0)], [Put("head", b"1")])
     assert first.ok
     absent = store.txn([Compare("head", 0)], [Put("head", b"x")])
@@ -203,7 +203,7 @@ def test_every_compare_must_hold(store: Store) -> None:
     assert store.get("r") is not None
 
 
-def test_without_effect_there_is_no_revision(store: Store) -> None:
+def test_transaction_without_effect_makes_no_revision(store: Store) -> None:
     revision = store.put("a", b"")
     assert store.txn((), ()) == TxnResult(True, revision)
     assert store.txn([Compare("a", 0)], [Put("x", b"")]) == TxnResult(False, revision)
@@ -213,13 +213,13 @@ def test_without_effect_there_is_no_revision(store: Store) -> None:
     assert store.list("").revision == revision
 
 
-def test_delete_of_an_absent_key_beside_a_write(store: Store) -> None:
+def test_delete_of_an_absent_key_does_not_stop_a_write(store: Store) -> None:
     result = store.txn((), [Delete("absent"), Put("a", b"1")])
     assert result.ok
     assert store.list("").items == (Item("a", b"1", result.revision),)
 
 
-def test_largest_number_of_operations(store: Store) -> None:
+def test_transaction_with_the_largest_number_of_operations(store: Store) -> None:
     result = store.txn(
         [Compare(f"c{n}", 0) for n in range(MAX_OPS)],
         [Put(f"k{n}", b"") for n in range(MAX_OPS)],
@@ -228,7 +228,7 @@ def test_largest_number_of_operations(store: Store) -> None:
     assert {item.mod_revision for item in store.list("k").items} == {result.revision}
 
 
-def test_limits(store: Store) -> None:
+def test_transaction_beyond_a_limit_is_refused(store: Store) -> None:
     refused: list[list[Put | Delete]] = [
         [Put(f"k{n}", b"") for n in range(MAX_OPS + 1)],
         [Put("k", b"x" * (MAX_VALUE_BYTES + 1))],
@@ -245,10 +245,10 @@ def test_limits(store: Store) -> None:
     assert store.list("").revision == before
 
 
-# -- the store itself ------------------------------------------------------------------------------
+# -- status and close ------------------------------------------------------------------------------
 
 
-def test_status(store: Store, store_url: str) -> None:
+def test_status_names_backend_version_and_size(store: Store, store_url: str) -> None:
     revision = store.put("a", b"1")
     status = store.status()
     assert status.backend == store_url.partition(":")[0]
@@ -258,7 +258,7 @@ def test_status(store: Store, store_url: str) -> None:
     assert status.problems == () or all(p.endswith(".") for p in status.problems)
 
 
-def test_a_closed_store_says_so(store: Store) -> None:
+def test_calls_of_a_closed_store_fail(store: Store) -> None:
     store.put("a", b"1")
     store.close()
     store.close()

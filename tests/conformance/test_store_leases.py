@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 
 
-def test_expiry_deletes_every_key_and_is_seen_by_watches(store: Store) -> None:
-    """One test for everything that needs an expiry, since an expiry takes time."""
+def test_expiry_deletes_every_key_in_one_event(store: Store) -> None:
+    """This test checks everything that needs an expiry, since an expiry takes time."""
     lost, kept = store.lease(2), store.lease(2)
     assert lost.ttl >= 2
     start = store.txn(
@@ -37,7 +37,7 @@ def test_expiry_deletes_every_key_and_is_seen_by_watches(store: Store) -> None:
 
         follower.until_key("agents/c", b"stays")
         while not gone():
-            # Renewing between events: nothing else wakes this thread before the expiry.
+            # Renew between events: nothing else wakes this thread before the expiry.
             assert time.monotonic() < made + PATIENCE
             if time.monotonic() < made + 1.5:
                 time.sleep(0.25)
@@ -45,7 +45,7 @@ def test_expiry_deletes_every_key_and_is_seen_by_watches(store: Store) -> None:
                 seen = len(follower.events)
                 follower.until(lambda seen=seen: len(follower.events) > seen)
         took = time.monotonic() - made
-    assert took >= 1.9, "never early"
+    assert took >= 1.9, "a lease must not end early"
     ended = follower.events[-1]
     assert {(change.key, change.item) for change in ended.changes} == {
         ("agents/a", None),
@@ -64,7 +64,7 @@ def test_expiry_deletes_every_key_and_is_seen_by_watches(store: Store) -> None:
     assert kept.renew()
 
 
-def test_revoke_deletes_now(store: Store) -> None:
+def test_revoke_deletes_keys_at_once(store: Store) -> None:
     lease = store.lease(60)
     start = store.txn((), [Put("a", b"", lease), Put("b", b"", lease), Put("c", b"")]).revision
     with store.watch("", start) as watch:
@@ -78,7 +78,7 @@ def test_revoke_deletes_now(store: Store) -> None:
     assert lease.renew() is False
 
 
-def test_a_key_written_again_leaves_its_lease(store: Store) -> None:
+def test_key_written_again_leaves_its_lease(store: Store) -> None:
     one, two = store.lease(60), store.lease(60)
     for key in ("without", "other", "again"):
         store.put(key, b"", one)
@@ -92,13 +92,13 @@ def test_a_key_written_again_leaves_its_lease(store: Store) -> None:
     assert [item.key for item in store.list("").items] == ["again", "without"]
 
 
-def test_a_lease_without_keys_leaves_no_trace(store: Store) -> None:
+def test_lease_without_keys_makes_no_revision(store: Store) -> None:
     before = store.put("a", b"")
     store.lease(60).revoke()
     assert store.list("").revision == before
 
 
-def test_an_ended_lease_does_not_matter_where_nothing_is_written(store: Store) -> None:
+def test_ended_lease_is_no_error_if_the_comparison_fails(store: Store) -> None:
     lease = store.lease(60)
     lease.revoke()
     assert not store.txn([Compare("a", 1)], [Put("a", b"", lease)]).ok
@@ -110,13 +110,13 @@ def test_leases_shorter_than_two_seconds_are_refused(store: Store) -> None:
             store.lease(ttl)
 
 
-def test_a_lease_outlives_its_process(store: Store, store_url: str) -> None:
+def test_lease_outlives_its_process(store: Store, store_url: str) -> None:
     finish(python("store.put('a', b'', store.lease(60))", store_url))
     assert store.get("a") is not None
 
 
 class ForeignLease(Lease):
-    """A lease of an unknown store."""
+    """Lease of an unknown kind of store."""
 
     ttl = 60.0
 

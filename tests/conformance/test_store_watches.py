@@ -1,4 +1,4 @@
-"""Watches: whole revisions, in order, from any kept revision; else a resync."""
+"""Watches deliver whole revisions in order, from any kept revision, or else a resync."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ratectl.stores.base import Store, Watch
 
 
-def test_from_a_past_revision_inclusive(store: Store) -> None:
+def test_watch_starts_with_the_given_past_revision(store: Store) -> None:
     store.put("p/a", b"0")
     first = store.put("p/a", b"1")
     second = store.put("p/b", b"2")
@@ -31,7 +31,7 @@ def test_from_a_past_revision_inclusive(store: Store) -> None:
     assert follower.resyncs == []
 
 
-def test_changes_while_watching(store: Store) -> None:
+def test_watch_delivers_new_changes_in_order(store: Store) -> None:
     snapshot = store.list("p/")
     with store.watch("p/", snapshot.revision + 1) as watch:
         follower = Follower(watch)
@@ -43,7 +43,7 @@ def test_changes_while_watching(store: Store) -> None:
     assert values == [b"0", b"1", b"2", b"3", b"4", None]
 
 
-def test_a_transaction_is_one_event(store: Store) -> None:
+def test_transaction_is_one_event(store: Store) -> None:
     store.put("p/old", b"")
     revision = store.txn(
         (), [Put("p/b", b"2"), Put("q/x", b""), Put("p/a", b"1"), Delete("p/old")]
@@ -60,7 +60,7 @@ def test_a_transaction_is_one_event(store: Store) -> None:
     ]
 
 
-def test_other_prefixes_are_invisible(store: Store) -> None:
+def test_watch_delivers_no_keys_of_other_prefixes(store: Store) -> None:
     start = store.put("p/a", b"")
     for key in ("p", "p0", "P/a", "q/a", "o/a"):
         store.put(key, b"")
@@ -71,7 +71,7 @@ def test_other_prefixes_are_invisible(store: Store) -> None:
     assert [e.changes[0].key for e in follower.events] == ["p/a", "p/z"]
 
 
-def test_an_empty_prefix_sees_everything(store: Store) -> None:
+def test_watch_of_the_empty_prefix_delivers_every_key(store: Store) -> None:
     revisions = [store.put(key, b"") for key in ("b", "ÿ", "\U0010ffff", "a/1")]
     with store.watch("", revisions[0]) as watch:
         follower = Follower(watch)
@@ -95,7 +95,7 @@ def test_values_may_be_empty_and_large(store: Store) -> None:
 def test_resume_after_close_loses_and_repeats_nothing(store: Store) -> None:
     revisions = [store.put("p/a", b"%d" % n) for n in range(20)]
 
-    def some(first: int) -> list[int]:
+    def read_some(first: int) -> list[int]:
         with store.watch("p/", first) as watch:
             follower = Follower(watch)
             follower.until(
@@ -106,13 +106,13 @@ def test_resume_after_close_loses_and_repeats_nothing(store: Store) -> None:
             )
         return [event.revision for event in follower.events][:3]
 
-    got = some(revisions[0])
+    got = read_some(revisions[0])
     while got[-1] < revisions[-1]:
-        got += some(got[-1] + 1)
+        got += read_some(got[-1] + 1)
     assert got == revisions
 
 
-def test_two_watches_see_the_same(store: Store) -> None:
+def test_two_watches_deliver_the_same_events(store: Store) -> None:
     start = store.list("").revision + 1
     with store.watch("p/", start) as one, store.watch("p/", start) as two:
         followers = [Follower(one), Follower(two)]
@@ -143,7 +143,7 @@ def test_compacted_history_is_a_resync(store: Store) -> None:
     assert [e.revision for e in follower.events] == [next_]
 
 
-def test_a_watch_from_the_compacted_revision_still_has_it(store: Store) -> None:
+def test_watch_from_the_compacted_revision_misses_nothing(store: Store) -> None:
     store.put("p/a", b"1")
     at = store.put("p/b", b"2")
     last = store.put("p/b", b"3")
@@ -157,7 +157,7 @@ def test_a_watch_from_the_compacted_revision_still_has_it(store: Store) -> None:
         assert [e.revision for e in follower.events] == [at, last]
 
 
-def test_a_revision_from_the_future_is_a_resync(store: Store) -> None:
+def test_future_revision_is_a_resync(store: Store) -> None:
     """If a watcher knows a later revision than the store has, the store was restored."""
     revision = store.put("p/a", b"1")
     with store.watch("p/", revision + 1000) as watch:
@@ -167,7 +167,7 @@ def test_a_revision_from_the_future_is_a_resync(store: Store) -> None:
         follower.until_revision(store.put("p/a", b"2"))
 
 
-def test_the_next_revision_is_not_from_the_future(store: Store) -> None:
+def test_next_revision_is_no_resync(store: Store) -> None:
     revision = store.put("p/a", b"1")
     with store.watch("p/", revision + 1) as watch:
         follower = Follower(watch)
@@ -175,7 +175,7 @@ def test_the_next_revision_is_not_from_the_future(store: Store) -> None:
     assert follower.resyncs == []
 
 
-def test_impossible_arguments(store: Store) -> None:
+def test_invalid_revision_or_prefix_is_refused(store: Store) -> None:
     for revision in (0, -1):
         with pytest.raises(UsageError):
             store.watch("", revision)
@@ -183,7 +183,7 @@ def test_impossible_arguments(store: Store) -> None:
         store.watch("lone\ud800surrogate", 1)
 
 
-def test_another_process_is_seen(store: Store, store_url: str) -> None:
+def test_watch_delivers_changes_of_another_process(store: Store, store_url: str) -> None:
     start = store.list("").revision + 1
     with store.watch("p/", start) as watch:
         follower = Follower(watch)
@@ -218,7 +218,7 @@ store.put("p/end" + args[0], b"")
 
 
 def blocked(watch: Watch) -> threading.Thread:
-    """Return an iterating thread that has had its first event."""
+    """Return a thread that has received its first event and waits for the next one."""
     started = threading.Event()
 
     def run() -> None:
@@ -254,7 +254,7 @@ def test_closing_the_store_ends_its_watches(store_url: str) -> None:
     assert time.monotonic() - begin < 1.0
 
 
-def test_a_watch_never_iterated_can_be_closed(store: Store) -> None:
+def test_watch_can_be_closed_before_any_iteration(store: Store) -> None:
     store.watch("", 1).close()
     with store.watch("", 1):
         pass

@@ -74,12 +74,12 @@ DECISIONS: Final = 10**7 if os.environ.get("RATECTL_SOAK") == "1" else 10**6
 
 def test_millions_of_decisions_leave_no_reference_behind() -> None:
     of = fast.FastEngine()
-    said = {
+    policies = {
         "/": {"limits": {"l": {"rate": "1000000/s", "burst": 10**9, "per": "tenant"}}},
         "/never": {"limits": {"n": {"rate": "1/week", "burst": 1, "per": "tenant"}}},
         "/held": {"limits": {"h": {"algorithm": "concurrency", "max": 5, "per": "tenant"}}},
     }
-    of.swap(compile_tree(tree(said), 1))
+    of.swap(compile_tree(tree(policies), 1))
     attributes = {"tenant": "".join(["ac", "me"])}
     round_ = _mixed(of, ("/api", attributes))
     watched = [attributes, attributes["tenant"], of, of._core, type(of.check("/", attributes))]
@@ -270,9 +270,9 @@ def test_known_hash_seed_does_not_reveal_colliding_keys() -> None:
         env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path}
         return subprocess.check_output([sys.executable, "-c", KEYS], env=env, text=True)
 
-    said = [keys(seed) for seed in ("0", "1", "random")]
-    assert said[0] == said[1], "hashed by the core: only the secret decides"
-    assert said[0] != said[2], "hashed by Python, which has a secret too"
+    hashes = [keys(seed) for seed in ("0", "1", "random")]
+    assert hashes[0] == hashes[1], "hashed by the core: only the secret decides"
+    assert hashes[0] != hashes[2], "hashed by Python, which has a secret too"
 
 
 @pytest.mark.parametrize("value", ["a", 5, None, 1.5, b"bytes", True])
@@ -378,8 +378,8 @@ def test_a_failure_while_keys_are_found_charges_nothing() -> None:
 
 def test_more_limits_than_the_core_supports_are_decided() -> None:
     of = engine(*[Limit("/", f"l{n}", rate(1, AGE, burst=100 + n), T) for n in range(70)])
-    said = of.check("/", {"tenant": "a"})
-    assert (said.limit, said.remaining) == ("l0", 99)
+    decision = of.check("/", {"tenant": "a"})
+    assert (decision.limit, decision.remaining) == ("l0", 99)
     assert of.usage().limits[69].allowed == 1
 
 
@@ -388,7 +388,7 @@ def test_numbers_beyond_61_bits_are_decided() -> None:
     of.swap(plan_set(1, by_scope(Limit("/", "l", rate(1, 1, burst=5)))))
     huge = 10**30
     assert of.check("/", {}, 5, now=huge)
-    said = verdict(of.check("/", {}, 5, now=huge + 10**9))
-    assert (said.allowed, said.remaining, said.retry_after_ns) == (False, 1, 4 * 10**9)
+    decision = verdict(of.check("/", {}, 5, now=huge + 10**9))
+    assert (decision.allowed, decision.remaining, decision.retry_after_ns) == (False, 1, 4 * 10**9)
     assert of.check("/", {}, 10**40, now=huge).reason == "never"
     assert of.check("/", {}, 1, now=huge + 10**9)

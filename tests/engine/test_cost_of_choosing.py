@@ -26,19 +26,19 @@ MANY = {f"header-{n}": "x" for n in range(1_000)}
 class Recording(Mapping[str, str]):
     """Attributes that record which of them were read."""
 
-    def __init__(self, said: Mapping[str, str]) -> None:
-        self._said = said
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
         self.asked: Counter[str] = Counter()
 
     def __getitem__(self, name: str) -> str:
         self.asked[name] += 1
-        return self._said[name]
+        return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
-        raise AssertionError("nobody goes through all attributes")
+        raise AssertionError("an engine must not iterate over attributes")
 
     def __len__(self) -> int:
-        raise AssertionError("nobody counts attributes")
+        raise AssertionError("an engine must not count attributes")
 
 
 def engine(policies: PolicyTree) -> PureEngine:
@@ -47,10 +47,10 @@ def engine(policies: PolicyTree) -> PureEngine:
     return made
 
 
-def asked(made: PureEngine, scope: str = "/", **said: str) -> Counter[str]:
-    attributes = Recording({**MANY, **said})
-    made.check(scope, attributes)
-    return attributes.asked
+def asked(made: PureEngine, scope: str = "/", **attributes: str) -> Counter[str]:
+    recording = Recording({**MANY, **attributes})
+    made.check(scope, recording)
+    return recording.asked
 
 
 LIMITS = {"x": {"rate": "10/s", "per": ["tenant"]}}
@@ -64,8 +64,8 @@ def test_without_conditions_only_per_attributes_are_read() -> None:
 
 
 def test_with_conditions_each_mentioned_attribute_is_read_once() -> None:
-    said = {"limits": LIMITS, "overrides": [override(f"o{n}", x={"burst": n}) for n in range(9)]}
-    made = engine(excepted({"/": said}, exception(match={"tenant": "acme"}, limits=LIMITS)))
+    policy = {"limits": LIMITS, "overrides": [override(f"o{n}", x={"burst": n}) for n in range(9)]}
+    made = engine(excepted({"/": policy}, exception(match={"tenant": "acme"}, limits=LIMITS)))
     for _ in range(2):
         found = asked(made, tenant="acme", tier="gold")
         assert found == {"tier": 1, "tenant": 1}  # read once, to choose and as the key
@@ -97,11 +97,11 @@ def calls(made: PureEngine, tier: str) -> Counter[str]:
 
 
 def crowd(scopes: int, overrides: int) -> PolicyTree:
-    said: dict[str, Any] = {"/": {"limits": LIMITS}}
+    policies: dict[str, Any] = {"/": {"limits": LIMITS}}
     some = [override(f"o{n}", {"tier": f"t{n}"}, x={"burst": n + 10}) for n in range(overrides)]
     for n in range(scopes):
-        said[f"/s{n}"] = {"limits": {}, "overrides": some}
-    return tree(said)
+        policies[f"/s{n}"] = {"limits": {}, "overrides": some}
+    return tree(policies)
 
 
 def test_choosing_does_not_grow_with_scopes_or_overrides() -> None:

@@ -60,8 +60,8 @@ def run(
     make: MakeEngine, part: str, base: dict[str, Any], raised: dict[str, Any], match: Any
 ) -> Run:
     """Run one limit or budget, ``x`` per tenant, with an exception from START to END."""
-    said = {"/": {"limits": {}, part: {"x": {**base, "per": ["tenant"]}}}}
-    return Run(make, excepted(said, exception(match=match, **TIMES, **{part: {"x": raised}})))
+    policies = {"/": {"limits": {}, part: {"x": {**base, "per": ["tenant"]}}}}
+    return Run(make, excepted(policies, exception(match=match, **TIMES, **{part: {"x": raised}})))
 
 
 parts = st.sampled_from(("limits", "budgets"))
@@ -190,7 +190,7 @@ def test_exception_is_counted_under_its_limits_name(make: MakeEngine) -> None:
 @each_engine
 def test_bucket_keeps_its_state_through_many_successive_exceptions(make: MakeEngine) -> None:
     """A bucket migrates through ten of them, each a nanosecond after its last request."""
-    said = {"/": {"limits": {"x": {"rate": "1/h", "burst": 10, "per": ["tenant"]}}}}
+    policies = {"/": {"limits": {"x": {"rate": "1/h", "burst": 10, "per": ["tenant"]}}}}
     chain = [
         exception(
             match=ACME,
@@ -200,7 +200,7 @@ def test_bucket_keeps_its_state_through_many_successive_exceptions(make: MakeEng
         )
         for at in range(10)
     ]
-    subject = Run(make, excepted(said, *chain))
+    subject = Run(make, excepted(policies, *chain))
     for at in range(10):
         assert subject.at(START + (at + 1) * NS - 1).ask()
     assert subject.at(END).left() == 0

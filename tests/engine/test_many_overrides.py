@@ -37,8 +37,8 @@ def tenants(count: int, most: int, **slow: Any) -> PolicyTree:
         "limits": {"l": {"rate": "100/s", "per": "tenant"}},
         "overrides": overrides,
     }
-    said = {"/": root, **{scope: {"scope": scope} for scope in SCOPES}}
-    return PolicyTree({scope: Policy.model_validate(each) for scope, each in said.items()})
+    policies = {"/": root, **{scope: {"scope": scope} for scope in SCOPES}}
+    return PolicyTree({scope: Policy.model_validate(each) for scope, each in policies.items()})
 
 
 def choices(tree: PolicyTree) -> list[LimitChoice]:
@@ -93,13 +93,17 @@ def test_changes_are_kept_until_the_slowest_override_is_full(make: MakeEngine) -
 
 @given(st.lists(limits, min_size=2, max_size=4), st.integers(0, 15))
 def test_extent_bounds_the_refill_time_of_every_bucket(
-    said: list[dict[str, Any]], cap: int
+    drawn_limits: list[dict[str, Any]], cap: int
 ) -> None:
     overrides = [
         {"name": f"o{at}", "match": {f"a{at}": "x"}, "limits": {"l": each}}
-        for at, each in enumerate(said[1:])
+        for at, each in enumerate(drawn_limits[1:])
     ]
-    policy = {"scope": "/", "limits": {"l": {"rate": "7/min", **said[0]}}, "overrides": overrides}
+    policy = {
+        "scope": "/",
+        "limits": {"l": {"rate": "7/min", **drawn_limits[0]}},
+        "overrides": overrides,
+    }
     if cap:
         policy["caps"] = {"l": {"rate": f"{cap}/h", "burst": cap}}
     tree = PolicyTree({"/": Policy.model_validate(policy)})

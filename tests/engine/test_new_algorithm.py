@@ -1,4 +1,4 @@
-"""An algorithm that the engine has never heard of: the protocol is all that it takes.
+"""New algorithm that is unknown to the engine: implementing the protocol is enough.
 
 It has no packing, so the compiled core boxes its buckets.
 """
@@ -96,7 +96,7 @@ def answers(engine: Engine, *at: int) -> list[tuple[str, int | None, float | Non
 
 
 @each_engine
-def test_it_decides_and_reports(make: MakeEngine) -> None:
+def test_new_algorithm_decides_and_reports(make: MakeEngine) -> None:
     engine = make(lambda: 0)
     publish(engine, FixedWindow(2, 60 * SECOND), at=0)
     assert answers(engine, 0, 1, 2, 60) == [
@@ -107,7 +107,7 @@ def test_it_decides_and_reports(make: MakeEngine) -> None:
 
 
 @each_engine
-def test_its_charges_are_settled(make: MakeEngine) -> None:
+def test_charges_of_a_new_algorithm_are_settled(make: MakeEngine) -> None:
     engine = make(lambda: 0)
     publish(engine, FixedWindow(5, 60 * SECOND), at=0)
     decision = engine.check("/", ACME, 4, now=0)
@@ -116,8 +116,8 @@ def test_its_charges_are_settled(make: MakeEngine) -> None:
 
 
 @each_engine
-def test_its_charges_stay_through_changes(make: MakeEngine) -> None:
-    """Of its own parameters, to another algorithm, and back."""
+def test_charges_of_a_new_algorithm_survive_changes(make: MakeEngine) -> None:
+    """Its parameters change, then the algorithm changes to another one and back."""
     engine = make(lambda: 0)
     publish(engine, FixedWindow(5, 60 * SECOND), at=0)
     assert answers(engine, 0, 0) == [("ok", 4, 0.0), ("ok", 3, 0.0)]

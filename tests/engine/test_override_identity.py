@@ -25,8 +25,8 @@ def test_one_bucket_identity_has_one_set_of_parameters(seed: int) -> None:
                 resolved = resolver.where(scope, mask)
                 assert resolved is not None
                 for limit in resolved.limits.values():
-                    said = (limit.algorithm, limit.rate, limit.burst, limit.per, limit.mode)
-                    first = known.setdefault((limit.name, limit.touched), said)
-                    assert first == said, (scope, limit.name, limit.touched, documents.tree)
-                    shared += first is not said
+                    parameters = (limit.algorithm, limit.rate, limit.burst, limit.per, limit.mode)
+                    first = known.setdefault((limit.name, limit.touched), parameters)
+                    assert first == parameters, (scope, limit.name, limit.touched, documents.tree)
+                    shared += first is not parameters
     assert shared, "several sets of overrides select one bucket"

@@ -102,16 +102,16 @@ class Documents:
 
 
 def policies(tree: dict[str, dict[str, Any]]) -> dict[str, Policy]:
-    return {scope: Policy.model_validate(typed(said)) for scope, said in tree.items()}
+    return {scope: Policy.model_validate(typed(document)) for scope, document in tree.items()}
 
 
-def typed(said: Any, key: str = "") -> Any:
+def typed(document: Any, key: str = "") -> Any:
     """Return the documents for the oracle, which reads every scalar as its text."""
-    if isinstance(said, dict):
-        return {name: typed(value, name) for name, value in said.items()}
-    if isinstance(said, list):
-        return [typed(each) for each in said]
-    return {"burst": int, "exists": bool}.get(key, str)(said)
+    if isinstance(document, dict):
+        return {name: typed(value, name) for name, value in document.items()}
+    if isinstance(document, list):
+        return [typed(each) for each in document]
+    return {"burst": int, "exists": bool}.get(key, str)(document)
 
 
 def answer(decision: Decision) -> Answer:
@@ -145,5 +145,5 @@ def test_decisions_across_edits_match_the_oracle(make: MakeEngine, seed: int) ->
             if value is not None
         }
         cost = chance.choice([0, 1, 1, 2, 4, 30])
-        said = answer(engine.check(scope, attributes, cost, now))
-        assert said == oracle.check(scope, attributes, cost, now), (step, documents.tree)
+        actual = answer(engine.check(scope, attributes, cost, now))
+        assert actual == oracle.check(scope, attributes, cost, now), (step, documents.tree)

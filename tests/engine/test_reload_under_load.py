@@ -83,8 +83,8 @@ def test_every_decision_matches_the_oracle_in_serial_order(make: MakeEngine) -> 
     def work(number: int) -> None:
         for step in range(EACH):
             scope, tenant, cost = ("/", "/a")[step % 2], "xyz"[step * number % 3], step % 5
-            said = verdict(engine.check(scope, {"tenant": tenant}, cost))
-            asked.append((clock.mine.now, scope, tenant, cost, said))
+            actual = verdict(engine.check(scope, {"tenant": tenant}, cost))
+            asked.append((clock.mine.now, scope, tenant, cost, actual))
             if next(turns) % SWAP_EVERY == 0:
                 generation = next(generations)
                 engine.swap(plan_set(generation, _published(generation)))
@@ -95,7 +95,7 @@ def test_every_decision_matches_the_oracle_in_serial_order(make: MakeEngine) -> 
     assert len(asked) == THREADS * EACH
     assert len(swapped) == 201
     _compare(asked, swapped)
-    reasons = {said.reason for *_, said in asked}
+    reasons = {actual.reason for *_, actual in asked}
     assert {"ok", "limited", "never"} <= reasons
 
 
@@ -112,8 +112,8 @@ def test_generations_in_any_order_migrate_as_the_oracle_says(make: MakeEngine, s
             engine.swap(plan_set(generation, _published(generation)))
             oracle.swap(generation, _published(generation), clock.now)
         scope, tenant, cost = chance.choice(["/", "/a"]), chance.choice("xyz"), step % 5
-        said = verdict(engine.check(scope, {"tenant": tenant}, cost))
-        assert said == oracle.check(scope, {"tenant": tenant}, cost, clock.now)
+        actual = verdict(engine.check(scope, {"tenant": tenant}, cost))
+        assert actual == oracle.check(scope, {"tenant": tenant}, cost, clock.now)
 
 
 @each_engine
@@ -139,8 +139,8 @@ def test_requests_during_a_swap_see_it_as_done(
                 asked += 1
                 who = {"tenant": chance.choice("xyz")}
                 scope, cost = chance.choice(["/", "/a"]), chance.randrange(5)
-                said = verdict(engine.check(scope, who, cost, now=now))
-                assert said == oracle.check(scope, who, cost, now)
+                actual = verdict(engine.check(scope, who, cost, now=now))
+                assert actual == oracle.check(scope, who, cost, now)
 
         if engine.generation != generation:
             engine.swap(plan_set(generation, _published(generation)), now=now, pause=between)
@@ -153,11 +153,11 @@ def _compare(
 ) -> None:
     oracle = Oracle()
     pending = sorted(swapped)
-    for at, scope, tenant, cost, said in sorted(asked):
+    for at, scope, tenant, cost, actual in sorted(asked):
         while pending and pending[0][0] < at:
             when, generation = pending.pop(0)
             oracle.swap(generation, _published(generation), when)
-        assert said == oracle.check(scope, {"tenant": tenant}, cost, at)
+        assert actual == oracle.check(scope, {"tenant": tenant}, cost, at)
 
 
 @each_engine

@@ -105,14 +105,14 @@ class Pair:
                 document.pop("overrides", None)
 
     def override(self, document: dict[str, Any], name: str) -> None:
-        said: dict[str, Any] = self.chance.choice(
+        fields: dict[str, Any] = self.chance.choice(
             ({"rate": "20/s"}, {"burst": 2}, {"mode": "shadow"}, {"mode": "off"}, self.limit())
         )
         self.names += 1
         of = {
             "name": f"o{self.chance.choice((1, 2, self.names))}",
             "match": self.chance.choice(MATCHES),
-            "limits": {name: said},
+            "limits": {name: fields},
         }
         others = [each for each in document.get("overrides", []) if each["name"] != of["name"]]
         document["overrides"] = [*others[-2:], of]
@@ -127,7 +127,7 @@ class Pair:
                 for engine_type in (PureEngine, fast.FastEngine):
                     self.try_out(engine_type, plans)
                 break
-            except Exception:  # noqa: BLE001 - what can be said is not always usable
+            except Exception:  # noqa: BLE001 - a declared limit is not always usable
                 self.tree = deepcopy(before)
         self.generation += 1
         asked: list[list[Any]] = [[], []]
@@ -156,12 +156,12 @@ class Pair:
     # Requests
 
     def request(self, chance: random.Random) -> tuple[str, dict[str, str], int]:
-        said = {
+        values = {
             "tenant": chance.choice((None, "", "x", "y", f"{self.now % 97}")),
             "route": chance.choice((None, "/v1/pay", "/v2")),
             "tier": chance.choice((None, "gold", "silver")),
         }
-        attributes = {name: value for name, value in said.items() if value is not None}
+        attributes = {name: value for name, value in values.items() if value is not None}
         cost = chance.choice((0, 1, 1, 1, 2, 3, 5, 1_000, 80_000))
         return chance.choice((*SCOPES, "/a/b/c", "/z")), attributes, cost
 

@@ -1,4 +1,4 @@
-"""The examination of an environment, without a command line."""
+"""Health checks of an environment, called without the command line."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def states(checks: list[Check]) -> dict[str, str]:
 
 
 def one(checks: list[Check], name: str) -> Check:
-    (check,) = (each for each in checks if each.name == name)
+    (check,) = (check for check in checks if check.name == name)
     return check
 
 
-def test_nothing_is_published(url: str) -> None:
+def test_environment_without_policies_has_warnings(url: str) -> None:
     checks = examine(url, now())
     assert [(check.name, check.status) for check in checks] == [
         ("store", "ok"),
@@ -65,7 +65,9 @@ def test_nothing_is_published(url: str) -> None:
     assert one(checks, "store").details["backend"] == "memory"
 
 
-def test_an_agent_that_serves_the_live_generation(store: Store, url: str, tmp_path: Path) -> None:
+def test_agent_that_serves_the_live_generation_is_ok(
+    store: Store, url: str, tmp_path: Path
+) -> None:
     publish_policies(store, simple("2/min", burst=2))
     with ratectl.Agent(url, state_dir=tmp_path, ready_timeout=10):
         wait_for(lambda: [agent.generation for agent in read_agents(store)] == [1], "a report")
@@ -80,21 +82,21 @@ def test_an_agent_that_serves_the_live_generation(store: Store, url: str, tmp_pa
         assert "was last seen 3" in one(stale, "agents").message
 
 
-def test_an_agent_that_is_behind(store: Store, url: str, tmp_path: Path) -> None:
+def test_agent_that_stays_behind_is_a_failure(store: Store, url: str, tmp_path: Path) -> None:
     publish_policies(store, simple("2/min", burst=2))
     with ratectl.Agent(url, state_dir=tmp_path, ready_timeout=10) as agent:
-        wait_for(lambda: [each.generation for each in read_agents(store)] == [1], "a report")
+        wait_for(lambda: [record.generation for record in read_agents(store)] == [1], "a report")
         agent._following.sync.stop()  # type: ignore[attr-defined]
         publish_policies(store, simple("3/min", burst=2))
         fresh = examine(url, now())
-        assert one(fresh, "agents").status == "ok", "it may still be fetching it"
+        assert one(fresh, "agents").status == "ok", "the agent may still be fetching the generation"
         later = examine(url, now() + timedelta(seconds=7))
         assert one(later, "agents") == Check(
             "agents", "failed", f"{agent.id} enforces generation 1; generation 2 is live"
         )
 
 
-def test_records_that_nobody_can_read(store: Store, url: str) -> None:
+def test_unreadable_records_are_failures(store: Store, url: str) -> None:
     store.put(PANIC, b"no record")
     assert states(examine(url, now()))["panic"] == "failed"
     store.put(HEAD, b"no record")
@@ -103,7 +105,7 @@ def test_records_that_nobody_can_read(store: Store, url: str) -> None:
     assert "engine" in states(checks), "the other checks go on"
 
 
-def test_a_store_that_does_not_answer(url: str) -> None:
+def test_unreachable_store_is_a_failure(url: str) -> None:
     @contextmanager
     def connect() -> Iterator[Store]:
         raise StoreUnavailable("somewhere", "refused")
@@ -116,6 +118,6 @@ def test_a_store_that_does_not_answer(url: str) -> None:
     assert states(checks).keys() == {"store", "tls", "auth", "engine"}
 
 
-def test_a_url_of_no_store() -> None:
+def test_invalid_url_is_an_error() -> None:
     with pytest.raises(UsageError):
         examine("redis://x", now())

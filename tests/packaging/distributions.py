@@ -1,4 +1,4 @@
-"""Distributions as users get them: built once, installed into environments of their own."""
+"""Distributions as users get them: built once, installed into new environments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ratectl.engine import why_not_compiled
 ROOT: Final = Path(__file__).parents[2]
 OLDEST: Final = (3, 11)
 GENERATED: Final = {".git", ".venv", "build", "dist", "out", "__pycache__", "PKG-INFO", "setup.cfg"}
-"""Names of files and folders that are not sources, where there is no Git to ask."""
+"""Names of files and folders that are not sources, for a tree without a Git repository."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Environment:
     folder: Path
 
     def run(self, *words: str, **settings: str) -> str:
-        """Output of a program of the environment, run far from the sources."""
+        """Run a program of the environment outside of the sources; return its output."""
         program, *arguments = words
         return run([str(self.folder / "bin" / program), *arguments], self.folder, **settings)
 
     def install(self, *words: str | Path) -> None:
-        """Install with the pip of the tests; packages that are not named come from PyPI."""
+        """Install packages with the pip of the tests; their dependencies come from PyPI."""
         pip = [sys.executable, "-m", "pip", "--python", str(self.folder / "bin" / "python")]
         run([*pip, "install", "--quiet", "--no-compile", *map(str, words)], self.folder)
 
@@ -61,7 +61,7 @@ def run(command: list[str], folder: Path, **settings: str) -> str:
 
 
 def sources() -> set[str]:
-    """Paths of the sources: those that Git tracks or would add."""
+    """Return the paths of all files that Git tracks or would add."""
     if (ROOT / ".git").exists():
         listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
         names = run(listed, ROOT).splitlines()
@@ -77,7 +77,7 @@ def sources() -> set[str]:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Distributions, built from a copy of the sources and then from each other.
+    """Build the source distribution from a copy of the sources, and the wheels from it.
 
     The compiled wheel is None where there is no compiler; RATECTL_REQUIRE_C=1 makes that an error.
     """
@@ -92,7 +92,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     compiled = None
     if os.environ.get("RATECTL_REQUIRE_C") == "1" or not why_not_compiled():
         compiled = _build("wheel", tree, place / "compiled")[0]
-        # The next build finds the remains of this one, and must not take them for its own.
+        # Otherwise the next build would reuse the compiled core of this one.
         (tree / "core/ratectl/engine/native/csrc/_fast.c").touch()
     pure, output = _build("wheel", tree, place / "pure", CC="/no/such/compiler")
     return Built(source, compiled, pure, output)
@@ -110,7 +110,7 @@ def _build(kind: str, tree: Path, folder: Path, **settings: str) -> tuple[Path, 
 def environment(
     request: pytest.FixtureRequest, built: Built, tmp_path_factory: pytest.TempPathFactory
 ) -> Environment:
-    """Environment of the oldest Python that ratectl supports, and of the newest one found here.
+    """Create an environment of the oldest Python that ratectl supports, and of the newest one here.
 
     RATECTL_REQUIRE_PYTHONS=1 makes it an error if this machine lacks either.
     """
@@ -129,7 +129,7 @@ def environment(
 
 
 def _interpreters() -> dict[tuple[int, int], str]:
-    """Pythons on PATH and of pyenv that start, by version."""
+    """Return the Pythons on PATH and of pyenv that start, by version."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     folders = [*map(Path, os.get_exec_path()), *pyenv.glob("versions/*/bin")]
     found: dict[tuple[int, int], str] = {}

@@ -1,4 +1,4 @@
-"""Wheels and the source distribution: their files, and decisions of what is installed from them."""
+"""Wheels and the source distribution: their files, and decisions of an installed package."""
 
 from __future__ import annotations
 
@@ -58,38 +58,38 @@ def names(wheel: Path) -> list[str]:
         return archive.namelist()
 
 
-def test_the_source_distribution_is_the_repository(built: Built) -> None:
+def test_source_distribution_has_exactly_the_sources(built: Built) -> None:
     with tarfile.open(built.source) as archive:
         files = {item.name.partition("/")[2] for item in archive if item.isfile()}
     generated = {name for name in files if "egg-info/" in name} | {"PKG-INFO", "setup.cfg"}
     assert files - generated == sources()
 
 
-def test_a_compiled_wheel_is_for_every_python_from_the_oldest(compiled: Path) -> None:
+def test_compiled_wheel_is_for_every_python_from_the_oldest(compiled: Path) -> None:
     assert re.search(r"-cp311-abi3-[a-z0-9_.]+\.whl$", compiled.name)
     (module,) = (name for name in names(compiled) if name.endswith((".so", ".pyd")))
     assert module.startswith("ratectl/engine/native/_fast.abi3.")
     assert not any("build_failure" in name for name in names(compiled))
 
 
-def test_a_wheel_without_the_core_is_for_every_platform_and_holds_the_reason(built: Built) -> None:
+def test_wheel_without_the_core_is_for_every_platform_and_has_the_reason(built: Built) -> None:
     assert built.pure.name.endswith("-py3-none-any.whl")
     assert not any(name.endswith((".so", ".pyd")) for name in names(built.pure))
     assert "ratectl/engine/native/build_failure.txt" in names(built.pure)
     assert REASON.lower() in built.warnings.lower(), "the build warns"
 
 
-def test_wheels_hold_the_licence_and_no_sources_of_the_core(wheel: Path) -> None:
-    held = names(wheel)
-    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in held)
-    assert not [name for name in held if name.endswith((".c", ".h"))]
-    assert {name.partition("/")[0] for name in held if ".dist-info" not in name} == {
+def test_wheels_have_the_licence_and_no_c_sources(wheel: Path) -> None:
+    files = names(wheel)
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in files)
+    assert not [name for name in files if name.endswith((".c", ".h"))]
+    assert {name.partition("/")[0] for name in files if ".dist-info" not in name} == {
         "ratectl", "ratectl_cli",
     }  # fmt: skip
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the flags are those of Linux")
-def test_the_core_is_hardened_and_stripped(compiled: Path, tmp_path: Path) -> None:
+def test_compiled_core_is_hardened_and_stripped(compiled: Path, tmp_path: Path) -> None:
     readelf = shutil.which("readelf")
     assert readelf is not None, "readelf comes with the linker"
     with zipfile.ZipFile(compiled) as archive:
@@ -101,7 +101,7 @@ def test_the_core_is_hardened_and_stripped(compiled: Path, tmp_path: Path) -> No
     assert ".debug_info" not in headers
 
 
-def test_every_link_of_the_description_leads_to_a_file_of_the_repository(built: Built) -> None:
+def test_every_link_of_the_description_is_a_file_of_the_repository(built: Built) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     home = project["urls"]["Homepage"]
     with zipfile.ZipFile(built.pure) as archive:
@@ -121,7 +121,7 @@ def test_every_link_of_the_description_leads_to_a_file_of_the_repository(built: 
     )
 
 
-def test_an_installed_package_decides(environment: Environment, wheel: Path) -> None:
+def test_installed_package_makes_decisions(environment: Environment, wheel: Path) -> None:
     environment.install("--force-reinstall", "--no-deps", wheel)
     policies = environment.folder / "policies.d"
     policies.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Packages that are not installed: each is an error of usage that names what to install."""
+"""Packages that are not installed: a usage error names the package to install."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ except ratectl.UsageError as error:
 
 
 def without(package: str, code: str, *arguments: str, folder: Path) -> tuple[int, str]:
-    """Exit code and errors of code in a process that cannot import a package."""
+    """Run code in a process that cannot import a package; return its exit code and stderr."""
     block = f"import sys\nsys.modules[{package!r}] = None\n"
     command = [sys.executable, "-c", block + code, *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -47,7 +47,7 @@ def without(package: str, code: str, *arguments: str, folder: Path) -> tuple[int
         ("google.protobuf", ["history", "--store", "etcd://127.0.0.1:1/prod"], ETCD),
     ],
 )
-def test_a_command_names_the_package_to_install(
+def test_command_names_the_package_to_install(
     package: str, arguments: list[str], advice: str, tmp_path: Path
 ) -> None:
     (tmp_path / "all.yaml").write_text("apiVersion: ratectl/v1\nscope: /\n")
@@ -59,11 +59,11 @@ def test_a_command_names_the_package_to_install(
     assert "Traceback" not in errors
 
 
-def test_an_agent_with_public_keys_names_the_extra(tmp_path: Path) -> None:
+def test_agent_with_public_keys_names_the_extra(tmp_path: Path) -> None:
     assert without("cryptography", AGENT, folder=tmp_path) == (1, SIGNING + "\n")
 
 
-def test_every_foreign_import_is_of_a_declared_package_and_few_are_optional() -> None:
+def test_every_imported_package_is_declared_and_only_cryptography_is_optional() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {_normal(line) for line in project["dependencies"]}
     extras = {
@@ -83,7 +83,7 @@ def _normal(requirement: str) -> str:
 
 
 def _imports() -> set[str]:
-    """Top-level names of the packages that ratectl imports: neither of Python nor its own."""
+    """Return top-level names of imported packages that belong neither to Python nor to ratectl."""
     names: set[str] = set()
     for root in ("core", "cli"):
         for path in (ROOT / root).rglob("*.py"):

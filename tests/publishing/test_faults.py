@@ -1,4 +1,4 @@
-"""A store that goes away half-way, and clocks that disagree."""
+"""Publishing when the store is lost half-way, or when clocks of machines disagree."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Interrupted:
-    """A real store: something happens just before the head is written."""
+    """Store that calls a function just before each write of the head."""
 
     def __init__(self, store: Store, before: Callable[[], object]) -> None:
         self._store = store
@@ -49,7 +49,7 @@ def stored(store: Store) -> set[str]:
 
 
 @pytest.mark.parametrize("step", ["publish", "canary"])
-def test_a_store_lost_between_the_upload_and_the_swap_publishes_nothing(store: Store, step: str):
+def test_store_lost_between_upload_and_head_swap_publishes_nothing(store: Store, step: str):
     publish_policies(store, simple("1/s"))
     before = read_live(store)
     broken: Store = Interrupted(store, unavailable)  # type: ignore[assignment]
@@ -63,13 +63,13 @@ def test_a_store_lost_between_the_upload_and_the_swap_publishes_nothing(store: S
     assert [entry.generation for entry in read_history(store)] == [1]
     orphan = digest(encode_policies(simple("2/s")))
     assert orphan in stored(store)
-    assert collect_garbage(store) == 0, "it may be on its way"
+    assert collect_garbage(store) == 0, "another publisher may need it soon"
     assert collect_garbage(store, age=timedelta(0)) == 1
     assert orphan not in stored(store)
     assert publish_policies(store, simple("2/s")).generation == 2
 
 
-def test_a_candidate_is_no_garbage(store: Store):
+def test_bundle_of_a_candidate_is_not_collected(store: Store):
     publish_policies(store, simple("1/s"))
     entry = start(store, simple("2/s"), ME, Terms.of([5.0]))
     assert entry is not None
@@ -78,10 +78,10 @@ def test_a_candidate_is_no_garbage(store: Store):
     assert read_rollout(store).record.state == "running"
 
 
-def test_what_a_collector_with_another_clock_takes_away_is_never_published(
+def test_bundle_collected_before_the_head_swap_is_not_published(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    """The publisher's clock is years behind, so its bytes look old as soon as they are there."""
+    """The publisher's clock is years behind, so its bundle looks old at once."""
     publish_policies(store, simple("1/s"))
     monkeypatch.setattr(blobs, "utc_now", lambda: "2020-01-01T00:00:00.000Z")
     collected: list[int] = []
@@ -90,4 +90,4 @@ def test_what_a_collector_with_another_clock_takes_away_is_never_published(
         publish(slow, simple("2/s"), ME)
     assert collected[0] == 1
     assert read_live(store).generation == 1
-    assert publish_policies(store, simple("2/s")).generation == 2, "the bytes are there again"
+    assert publish_policies(store, simple("2/s")).generation == 2, "the bundle is uploaded again"

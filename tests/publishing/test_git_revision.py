@@ -1,4 +1,4 @@
-"""Reading policies from a Git revision: which files, and what cannot be read."""
+"""Reading policies from a Git revision: the files that are read, and the errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD = "apiVersion: ratectl/v1\nscope: {scope}\nlimits: {{spike: {{rate: {rate}}
 
 @pytest.fixture
 def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with two commits; the work tree differs from both."""
+    """Return a repository with two commits; its work tree differs from both."""
     for name in list(os.environ):
         if name.startswith("GIT_"):
             monkeypatch.delenv(name)
@@ -66,7 +66,7 @@ def rates(path: str | Path, revision: str) -> dict[str, str]:
     return {scope: str(policy.limits["spike"].rate) for scope, policy in policies}
 
 
-def test_a_directory_as_it_was(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directory_is_read_as_of_the_revision(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {p: p.read_bytes() for p in repo.rglob("*.y*ml")}
     policies = repo / "deploy" / "policies"
     assert rates(policies, "HEAD") == {"/a": "2/s", "/b": "20/s"}
@@ -82,7 +82,7 @@ def test_a_directory_as_it_was(repo: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
 
 
-def test_the_same_files_as_reading_the_work_tree(repo: Path) -> None:
+def test_same_files_are_read_as_from_the_work_tree(repo: Path) -> None:
     git(repo, "add", "-A")
     git(repo, "commit", "-q", "-m", "3")
     for path in (repo, repo / "deploy", repo / "deploy" / "policies" / "sub dir"):
@@ -91,16 +91,16 @@ def test_the_same_files_as_reading_the_work_tree(repo: Path) -> None:
         assert loaded.tree.policies == load([path]).tree.policies
 
 
-def test_a_file_whatever_its_name(repo: Path) -> None:
+def test_file_may_have_any_name(repo: Path) -> None:
     policies = repo / "deploy" / "policies"
     assert rates(policies / "a.yaml", "HEAD") == {"/a": "2/s"}
     assert rates(policies / "note.txt", "HEAD") == {"/note": "1/s"}
     assert load_at([str(policies / "fresh.yaml")], "HEAD") is None
     (policies / "*.yaml").write_text(HEAD.format(scope="/star", rate="1/s"))
-    assert load_at([str(policies / "*.yaml")], "HEAD") is None, "names are no patterns"
+    assert load_at([str(policies / "*.yaml")], "HEAD") is None, "a name is not a pattern"
 
 
-def test_several_paths_once_each(repo: Path) -> None:
+def test_file_below_several_paths_is_read_once(repo: Path) -> None:
     policies = repo / "deploy" / "policies"
     loaded = load_at([str(policies), str(policies / "a.yaml"), str(repo)], "HEAD")
     assert loaded is not None
@@ -108,12 +108,12 @@ def test_several_paths_once_each(repo: Path) -> None:
     assert set(loaded.tree.policies) == {"/a", "/b", "/elsewhere"}
 
 
-def test_a_file_that_the_work_tree_has_lost(repo: Path) -> None:
+def test_file_deleted_from_the_work_tree_is_read(repo: Path) -> None:
     (repo / "elsewhere.yaml").unlink()
     assert rates(repo / "elsewhere.yaml", "HEAD") == {"/elsewhere": "1/s"}
 
 
-def test_a_tag_and_a_branch(repo: Path) -> None:
+def test_tags_and_branches_are_revisions(repo: Path) -> None:
     git(repo, "tag", "-a", "v1", "-m", "one", "HEAD~1")
     git(repo, "branch", "live/then", "HEAD~1")
     for name in ("v1", "live/then"):
@@ -123,12 +123,14 @@ def test_a_tag_and_a_branch(repo: Path) -> None:
 @pytest.mark.parametrize(
     "revision", ["", "-", "--all", "-n1", "nowhere", "HEAD~9", "HEAD:deploy", "HEAD..HEAD", "a b"]
 )
-def test_what_is_no_revision(repo: Path, revision: str) -> None:
+def test_invalid_revision_is_an_error(repo: Path, revision: str) -> None:
     with pytest.raises(UsageError, match=r"is not a revision|there is no revision"):
         load_at([str(repo)], revision)
 
 
-def test_a_shallow_clone_says_so(repo: Path, tmp_path: Path) -> None:
+def test_revision_missing_from_a_shallow_clone_is_an_error_that_says_so(
+    repo: Path, tmp_path: Path
+) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{repo}", str(clone))
     assert "/a" in rates(clone, "HEAD")
@@ -136,7 +138,7 @@ def test_a_shallow_clone_says_so(repo: Path, tmp_path: Path) -> None:
         load_at([str(clone)], "HEAD~1")
 
 
-def test_no_repository(tmp_path: Path, repo: Path) -> None:
+def test_path_outside_of_a_repository_is_an_error(tmp_path: Path, repo: Path) -> None:
     write(tmp_path / "loose" / "a.yaml", "/a", "1/s")
     with pytest.raises(UsageError, match="cannot find the repository"):
         load_at([str(tmp_path / "loose")], "HEAD")
@@ -146,28 +148,30 @@ def test_no_repository(tmp_path: Path, repo: Path) -> None:
         load_at(["-"], "HEAD")
 
 
-def test_no_git(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_git_is_an_error(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UsageError, match="git is not installed"):
         load_at([str(repo)], "HEAD")
 
 
-def test_an_empty_repository(tmp_path: Path, repo: Path) -> None:
+def test_empty_repository_has_no_revision(tmp_path: Path, repo: Path) -> None:
     git(tmp_path, "init", "-q", "empty")
     with pytest.raises(UsageError, match="there is no revision 'HEAD'"):
         load_at([str(tmp_path / "empty")], "HEAD")
 
 
-def test_links_are_not_followed(repo: Path) -> None:
+def test_links_to_files_are_not_followed(repo: Path) -> None:
     (repo / "deploy" / "policies" / "link.yaml").symlink_to("note.txt")
     (repo / "deploy" / "dir").symlink_to("policies")
     git(repo, "add", "-A")
     git(repo, "commit", "-q", "-m", "links")
     assert set(rates(repo / "deploy", "HEAD")) == {"/a", "/b", "/fresh"}
-    assert set(rates(repo / "deploy" / "dir", "HEAD")) == {"/a", "/b", "/fresh"}, "it leads there"
+    assert set(rates(repo / "deploy" / "dir", "HEAD")) == {"/a", "/b", "/fresh"}, (
+        "the path itself may be a link"
+    )
 
 
-def test_a_hooks_environment_names_another_repository(
+def test_git_environment_of_a_hook_is_ignored(
     repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     git(tmp_path, "init", "-q", "other")
@@ -176,7 +180,7 @@ def test_a_hooks_environment_names_another_repository(
     assert rates(repo / "elsewhere.yaml", "HEAD") == {"/elsewhere": "1/s"}
 
 
-def test_a_revision_that_is_not_valid_is_read_as_far_as_it_is(repo: Path) -> None:
+def test_valid_files_of_a_broken_revision_are_read(repo: Path) -> None:
     (repo / "deploy" / "policies" / "a.yaml").write_text("scope: [")
     git(repo, "commit", "-q", "-a", "-m", "broken")
     loaded = load_at([str(repo)], "HEAD")

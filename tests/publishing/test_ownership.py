@@ -1,4 +1,4 @@
-"""Sets: what publishing a part makes of the whole, and who owns what of it."""
+"""Sets: merging a published part into the live tree, and the owner of each document."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ SETS = ("one", "two", None)
 UNTIL = ("2040-01-01T00:00Z", "2041-01-01T00:00Z", "2042-01-01T00:00Z")
 
 
-def tree_of(said: dict[str, int], *amended: tuple[str, str]) -> PolicyTree:
-    """Scopes with a burst each, and exceptions by scope and end."""
-    tree = policies(**{at: {"limits": {"x": {"burst": burst}}} for at, burst in said.items()})
-    sources = {at: SourceMap(f"{at}.yaml", {"scope": (1, 8, 9)}) for at in said}
+def tree_of(bursts: dict[str, int], *amended: tuple[str, str]) -> PolicyTree:
+    """Return a tree of scopes with a burst each, and of exceptions given as (scope, end)."""
+    tree = policies(**{at: {"limits": {"x": {"burst": burst}}} for at, burst in bursts.items()})
+    sources = {at: SourceMap(f"{at}.yaml", {"scope": (1, 8, 9)}) for at in bursts}
     exceptions = [
         Exemption.model_validate(
             {"scope": at, "reason": "r", "until": until, "limits": {"x": {"burst": 9}}}
@@ -63,23 +63,23 @@ def combined(part: PolicyTree, live: PolicyTree, owners: Owners, **options: Any)
     return merge("one", part, live, owners, generation=7, **options)
 
 
-def said_of(merged: Merged) -> tuple[object, ...]:
+def reported(merged: Merged) -> tuple[object, ...]:
     return (*merged.moved.left, *merged.moved.pruned, *merged.moved.taken, *merged.conflicts)
 
 
-# -- merging
+# -- merge
 
 
-def test_what_others_own_stays() -> None:
+def test_documents_of_other_sets_stay() -> None:
     live = tree_of({"/": 1, "/a": 2})
     owners = Owners({"/": "two", "/a": "one"}, {})
     merged = combined(tree_of({"/a": 3, "/b": 4}), live, owners)
     assert encode_policies(merged.tree) == encode_policies(tree_of({"/": 1, "/a": 3, "/b": 4}))
     assert merged.owners == Owners({"/": "two", "/a": "one", "/b": "one"}, {})
-    assert said_of(merged) == ()
+    assert reported(merged) == ()
 
 
-def test_what_it_no_longer_holds_stays_unless_pruned() -> None:
+def test_documents_that_a_set_no_longer_holds_stay_unless_pruned() -> None:
     live = tree_of({"/a": 1, "/b": 2, "/c": 3}, ("/b", UNTIL[0]))
     owners = Owners({"/a": "one", "/b": "one", "/c": "two"}, owned(live, "one").exceptions)
     gone = (Item("Policy", "/b", "one"), Item("Exception", "/b", "one"))
@@ -94,11 +94,11 @@ def test_what_it_no_longer_holds_stays_unless_pruned() -> None:
 
 
 @pytest.mark.parametrize("owner", ["two", None])
-def test_what_is_not_its_own_is_a_conflict_every_time(owner: str | None) -> None:
+def test_document_of_another_owner_is_a_conflict_even_if_unchanged(owner: str | None) -> None:
     live = tree_of({"/a": 1, "/a/b": 2}, ("/a", UNTIL[0]))
     owners = owned(live, owner) if owner else Owners()
     merged = combined(live, live, owners)
-    assert len(merged.conflicts) == 3, "though it says the same"
+    assert len(merged.conflicts) == 3, "even if the documents are unchanged"
     whose = "set two" if owner else "no set"
     first = next(each for each in merged.conflicts if "scope /a " in each.message)
     assert first.message == f"the scope /a belongs to {whose} in generation 7, not to one"
@@ -108,7 +108,7 @@ def test_what_is_not_its_own_is_a_conflict_every_time(owner: str | None) -> None
     assert ("apply set two with --prune" in first.hint) is bool(owner)
 
 
-def test_ownership_is_taken_at_a_scope_and_below_of_what_the_set_holds() -> None:
+def test_take_ownership_takes_documents_of_the_set_at_a_scope_and_below() -> None:
     live = tree_of({"/": 0, "/a": 1, "/a/b": 2, "/ab": 3}, ("/a/b", UNTIL[0]))
     part = tree_of({"/a": 1, "/ab": 3}, ("/a/b", UNTIL[0]))
     merged = combined(part, live, owned(live, "two"), take=["/a"])
@@ -118,7 +118,7 @@ def test_ownership_is_taken_at_a_scope_and_below_of_what_the_set_holds() -> None
     assert set(merged.owners.exceptions.values()) == {"one"}
 
 
-def test_new_exceptions_at_a_scope_replace_those_before() -> None:
+def test_new_exceptions_at_a_scope_replace_earlier_ones_of_the_set() -> None:
     live = tree_of({"/a": 1}, ("/a", UNTIL[0]), ("/a", UNTIL[1]), ("/b", UNTIL[0]))
     owners = owned(live, "one")
     merged = combined(tree_of({"/a": 1}, ("/a", UNTIL[2])), live, owners)
@@ -128,10 +128,10 @@ def test_new_exceptions_at_a_scope_replace_those_before() -> None:
     assert merged.moved.left == (Item("Exception", "/b", "one"),)
     others = Owners(owners.scopes, dict.fromkeys(owners.exceptions, "two"))
     merged = combined(tree_of({"/a": 1}, ("/a", UNTIL[2])), live, others)
-    assert len(merged.tree.exceptions) == 4, "those of others stay"
+    assert len(merged.tree.exceptions) == 4, "exceptions of other sets stay"
 
 
-def test_places_name_the_set_that_a_file_is_of() -> None:
+def test_places_name_the_set_of_their_file() -> None:
     live = tree_of({"/a": 1, "/b": 2, "/c": 3})
     owners = Owners({"/a": "one"}, {})
     first = combined(tree_of({"/a": 1}, ("/a", UNTIL[0])), live, owners)
@@ -163,7 +163,7 @@ drawn = st.builds(
 
 @st.composite
 def ownerships(draw: st.DrawFn) -> tuple[PolicyTree, Owners]:
-    """A tree, each document of which somebody owns, or nobody."""
+    """Return a tree, and owners of some of its documents."""
     tree = draw(drawn)
     scopes = {at: draw(st.sampled_from(SETS)) for at in tree.policies}
     exceptions = {
@@ -176,7 +176,7 @@ def ownerships(draw: st.DrawFn) -> tuple[PolicyTree, Owners]:
 
 
 @given(ownerships(), st.sampled_from(["one", "two"]), st.booleans())
-def test_to_publish_what_a_set_owns_changes_nothing(
+def test_publishing_the_documents_that_a_set_owns_changes_nothing(
     live: tuple[PolicyTree, Owners], name: str, prune: bool
 ) -> None:
     tree, owners = live
@@ -184,11 +184,11 @@ def test_to_publish_what_a_set_owns_changes_nothing(
     merged = merge(name, part, tree, owners, generation=1, prune=prune)
     assert encode_policies(merged.tree) == encode_policies(tree)
     assert merged.owners == owners
-    assert said_of(merged) == ()
+    assert reported(merged) == ()
 
 
 @given(ownerships(), drawn, drawn, st.booleans())
-def test_sets_that_do_not_meet_can_be_published_in_any_order(
+def test_sets_without_conflicts_can_be_published_in_any_order(
     live: tuple[PolicyTree, Owners], one: PolicyTree, two: PolicyTree, prune: bool
 ) -> None:
     tree, owners = live
@@ -207,7 +207,7 @@ def test_sets_that_do_not_meet_can_be_published_in_any_order(
 
 
 @given(ownerships(), drawn, st.booleans())
-def test_nothing_of_others_changes_and_everything_of_the_set_is_there(
+def test_merge_changes_no_document_of_others_and_has_every_document_of_the_set(
     live: tuple[PolicyTree, Owners], part: PolicyTree, prune: bool
 ) -> None:
     tree, owners = live
@@ -227,10 +227,10 @@ def test_nothing_of_others_changes_and_everything_of_the_set_is_there(
         )
 
 
-# -- owners, kept
+# -- stored owners
 
 
-def test_a_change_of_owners_alone_makes_a_generation(store: Store) -> None:
+def test_change_of_owners_alone_makes_a_generation(store: Store) -> None:
     tree, mine = simple(), Beside(owners=Owners({"/": "one"}, {}))
     assert publish(store, tree, ME)
     entry = publish(store, tree, ME, beside=mine)
@@ -238,13 +238,13 @@ def test_a_change_of_owners_alone_makes_a_generation(store: Store) -> None:
     assert (entry.generation, entry.bundle) == (2, read_entry(store, 1).bundle)
     assert read_owners(store, owners_blob(store, read_live(store))) == mine.owners
     assert publish(store, tree, ME, beside=mine) is None
-    assert publish(store, tree, ME) is None, "who knows of no sets leaves them alone"
+    assert publish(store, tree, ME) is None, "publishing without a set does not change the owners"
     assert start(store, tree, ME, Terms.of([5.0]), beside=mine) is None
     assert publish(store, tree, ME, beside=Beside(owners=Owners())) is not None
     assert owners_blob(store, read_live(store)) is None
 
 
-def test_a_rollback_brings_the_owners_back(store: Store) -> None:
+def test_rollback_restores_the_owners(store: Store) -> None:
     tree = simple()
     for name in ("one", "two"):
         assert publish(store, tree, ME, beside=Beside(owners=Owners({"/": name}, {})))
@@ -258,7 +258,7 @@ def test_a_rollback_brings_the_owners_back(store: Store) -> None:
     assert encode_policies(read_tree(store, entry)) == encode_policies(tree)
 
 
-def test_a_candidate_has_owners_too(store: Store) -> None:
+def test_candidate_has_owners(store: Store) -> None:
     assert publish(store, simple(), ME)
     mine = Beside(owners=Owners({"/": "one"}, {}))
     entry = start(store, simple("3/s"), ME, Terms.of([5.0]), beside=mine)
@@ -268,7 +268,7 @@ def test_a_candidate_has_owners_too(store: Store) -> None:
 
 
 @given(ownerships())
-def test_owners_come_back_from_bytes_that_are_always_the_same(
+def test_encoding_of_owners_is_canonical_and_decodes_to_them(
     live: tuple[PolicyTree, Owners],
 ) -> None:
     _, owners = live
@@ -289,12 +289,12 @@ def test_owners_come_back_from_bytes_that_are_always_the_same(
         b'{"format":1,"scopes":{},"exceptions":{"0":"a/b"}}', b"[" * 100_000,
     ],
 )  # fmt: skip
-def test_bytes_that_say_nothing_of_owners(value: bytes) -> None:
+def test_invalid_bytes_of_owners_are_an_error(value: bytes) -> None:
     with pytest.raises(BundleError):
         Owners.decode(value)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-a", "a" * 65, "ä", "a b", "a\n", ".git"])
-def test_what_is_no_name_of_a_set(name: str) -> None:
+def test_invalid_set_name_is_a_problem(name: str) -> None:
     assert set_problem(name)
     assert not set_problem("payments-2.eu_west")

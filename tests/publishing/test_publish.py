@@ -1,4 +1,4 @@
-"""Publishing: atomic, exactly once, and honest about what it does not know."""
+"""Publishing: atomic, exactly once, and an unknown outcome is reported as unknown."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def test_an_unchanged_tree_makes_no_generation(store: Store):
     publish_policies(store, tree)
     assert publish(store, tree, ME) is None
     moved = PolicyTree(tree.policies, {"/": SourceMap("other.yaml", {"": (9, 9, 9)})})
-    assert publish(store, moved, ME) is None, "where a value is written is not policy"
+    assert publish(store, moved, ME) is None, "the place of a value is not part of the policies"
     assert read_live(store).generation == 1
 
 
-def test_origins_travel_beside_the_policies(store: Store):
+def test_places_of_values_are_stored_with_the_policies(store: Store):
     sources = {"/": SourceMap("global.yaml", {"limits.spike.rate": (4, 20, 23)})}
     publish_policies(store, PolicyTree(simple().policies, sources))
     tree = read_tree(store, read_entry(store, 1))
     assert str(tree.span("/", "limits.spike.rate")) == "global.yaml:4:20"
 
 
-def test_the_environment_keeps_the_identity_it_was_first_given(store: Store):
+def test_identity_of_an_environment_never_changes(store: Store):
     assert read_environment(store) is None
     publish_policies(store, simple("1/s"))
     first = read_environment(store)
@@ -72,7 +72,7 @@ def test_the_environment_keeps_the_identity_it_was_first_given(store: Store):
     assert read_environment(store) == first
 
 
-def test_a_stale_base_is_refused_and_says_what_moved(store: Store):
+def test_stale_base_is_a_conflict_that_names_the_newer_generation(store: Store):
     base = read_live(store)
     publish_policies(store, simple("1/s"))
     with pytest.raises(Conflict, match=r"generation 1 \(apply by tester .*an empty store"):
@@ -91,7 +91,7 @@ def test_rollback_is_a_new_generation_of_old_content(store: Store):
     assert [e.generation for e in read_history(store)] == [4, 3, 2, 1]
 
 
-def test_rollback_to_what_is_not_there_says_so(store: Store):
+def test_rollback_to_an_absent_generation_is_an_error(store: Store):
     with pytest.raises(NotFound, match="nothing is published"):
         rollback(store, 1, ME)
     publish_policies(store, simple())
@@ -101,7 +101,7 @@ def test_rollback_to_what_is_not_there_says_so(store: Store):
         rollback(store, 0, ME)
 
 
-def test_old_history_is_dropped_and_its_bundles_collected(
+def test_old_history_is_dropped_and_its_bundles_are_collected(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(publishing, "KEPT", 3)
@@ -117,7 +117,7 @@ def test_old_history_is_dropped_and_its_bundles_collected(
     assert {item.key.split("/")[1] for item in store.list(BUNDLES).items} == kept
 
 
-def test_garbage_of_a_failed_push_is_collected_and_never_what_is_live(store: Store):
+def test_unused_bundle_is_collected_and_the_live_one_is_kept(store: Store):
     publish_policies(store, simple("1/s"))
     stray = encode_policies(simple("7/s"))
     old = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
@@ -134,8 +134,8 @@ def test_garbage_of_a_failed_push_is_collected_and_never_what_is_live(store: Sto
     assert digest(stray) not in blobs(store)
 
 
-def test_a_bundle_that_somebody_publishes_right_now_is_not_collected(store: Store):
-    """The collector read the manifest before the publisher renewed it."""
+def test_bundle_that_is_being_published_is_not_collected(store: Store):
+    """The collector reads the manifest before the publisher renews it."""
     data = encode_policies(simple("7/s"))
     blobs_of.write_blob(store, data)
     stale = store.get(MANIFESTS + digest(data))
@@ -145,7 +145,7 @@ def test_a_bundle_that_somebody_publishes_right_now_is_not_collected(store: Stor
     assert store.get(MANIFESTS + digest(data)) is not None
 
 
-def test_publishing_goes_on_when_another_renews_the_same_manifest(store: Store):
+def test_publishing_succeeds_though_another_publisher_renews_the_manifest(store: Store):
     tree = simple("7/s")
     data = encode_policies(tree)
     original = publishing.write_blob
@@ -162,7 +162,7 @@ def test_publishing_goes_on_when_another_renews_the_same_manifest(store: Store):
         publishing.write_blob = original
 
 
-def test_a_lost_reply_to_an_applied_write_is_found_out_by_reading(store: Store):
+def test_applied_write_with_a_lost_reply_is_found_by_reading(store: Store):
     flaky = Flaky(store, applied=True)
     entry = publish(flaky, simple(), ME)  # type: ignore[arg-type]
     assert entry is not None
@@ -170,7 +170,7 @@ def test_a_lost_reply_to_an_applied_write_is_found_out_by_reading(store: Store):
     assert [e.request for e in read_history(store)] == [entry.request]
 
 
-def test_a_lost_reply_while_somebody_else_wins_is_a_conflict(store: Store):
+def test_lost_write_after_which_another_publisher_wins_is_a_conflict(store: Store):
     flaky = Flaky(store, applied=False)
     flaky.between.append(lambda: publish_policies(store, simple("9/s")))
     with pytest.raises(Conflict, match="generation 1"):
@@ -178,7 +178,7 @@ def test_a_lost_reply_while_somebody_else_wins_is_a_conflict(store: Store):
     assert len(read_history(store)) == 1
 
 
-def test_a_lost_reply_that_reading_cannot_settle_is_reported_as_unknown(
+def test_lost_write_that_reading_cannot_settle_is_reported_as_unknown(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(head, "_READ_BACK_SECONDS", 0.2)
@@ -189,8 +189,8 @@ def test_a_lost_reply_that_reading_cannot_settle_is_reported_as_unknown(
     assert publish_policies(store, simple("1/s")).generation == 1
 
 
-def test_a_lost_write_that_lands_late_cannot_undo_a_later_one(store: Store):
-    """A timed-out transaction may still be applied: its comparison makes it harmless."""
+def test_write_applied_late_cannot_undo_a_later_one(store: Store):
+    """A timed-out transaction may be applied later, but then its comparison fails."""
     live = read_live(store)
     head = Head(sequence=1, generation=1, bundle="0" * 64)
     publish_policies(store, simple("1/s"))

@@ -1,4 +1,4 @@
-"""Many publishers at once, whose replies get lost: every push exactly once, and nobody deceived."""
+"""Many publishers at once, with lost replies: each push is published exactly once."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from ratectl.stores.base import Compare, Op, Store, TxnResult
 
 PUSHERS, PUSHES = {"etcd": 50, "sqlite": 20}, 20
-"""A file on one machine has fewer writers."""
+"""Publishers by kind of store: a file on one machine has fewer writers."""
 SEED = 20_261_125
 LOST = 0.1
-"""Of head swaps that are applied, and of others: so many replies never come."""
+"""Share of head swaps whose request is lost, and of applied swaps whose reply is lost."""
 
 
 class Lossy:
-    """Passes everything on, but now and then the answer to a swap of the head never comes."""
+    """Store that randomly loses requests and replies of head swaps."""
 
     def __init__(self, store: Store, seed: int) -> None:
         self._store = store
@@ -52,13 +52,13 @@ class Lossy:
 
 
 class Pusher(threading.Thread):
-    """Publishes twenty trees, each until it is sure of it."""
+    """Thread that publishes twenty trees; it repeats each push until its outcome is known."""
 
     def __init__(self, url: str, number: int) -> None:
         super().__init__()
         self.url, self.number = url, number
         self.done: list[tuple[int, str]] = []
-        """Generation and content, as it was told."""
+        """Reported generation and name of each published tree."""
         self.conflicts = self.unknown = self.found = self.applied = self.dropped = 0
         self.error: BaseException | None = None
 
@@ -81,7 +81,7 @@ class Pusher(threading.Thread):
             except OutcomeUnknown:
                 self.unknown += 1
             else:
-                # None: a push of which nothing was known is live, and nothing came after it.
+                # None: an earlier attempt with an unknown outcome is live.
                 self.found += entry is None
                 self.done += [(entry.generation, name)] if entry is not None else []
                 return
@@ -91,7 +91,9 @@ def tree(name: str) -> PolicyTree:
     return policies(**{"/": {"description": name, "limits": {"a": {"rate": "1/s"}}}})
 
 
-def test_many_pushers_of_twenty_pushes_with_lost_replies(store: Store, store_url: str) -> None:
+def test_many_pushers_with_lost_replies_publish_each_tree_once(
+    store: Store, store_url: str
+) -> None:
     kind = store_url.partition(":")[0]
     pushers = [Pusher(store_url, number) for number in range(PUSHERS[kind])]
     pushes = len(pushers) * PUSHES
@@ -101,23 +103,23 @@ def test_many_pushers_of_twenty_pushes_with_lost_replies(store: Store, store_url
         pusher.join()
     assert [pusher.error for pusher in pushers if pusher.error] == []
 
-    def total(what: str) -> int:
-        return sum(getattr(pusher, what) for pusher in pushers)
+    def total(counter: str) -> int:
+        return sum(getattr(pusher, counter) for pusher in pushers)
 
     figures = {
         name: total(name) for name in ("applied", "dropped", "conflicts", "unknown", "found")
     }
     print(f"\n{len(pushers)} pushers of {PUSHES} pushes on {kind}: {figures}")
     history = {entry.generation: entry for entry in read_history(store)}
-    assert sorted(history) == list(range(1, pushes + 1)), "none twice, and no gap"
+    assert sorted(history) == list(range(1, pushes + 1)), "no generation is missing or doubled"
     assert read_live(store).generation == pushes
     bundles = [entry.bundle for entry in history.values()]
-    assert len(set(bundles)) == len(bundles), "each content once"
-    told = dict(told for pusher in pushers for told in pusher.done)
-    assert len(told) + total("found") == pushes
+    assert len(set(bundles)) == len(bundles), "each content is published once"
+    reported = dict(push for pusher in pushers for push in pusher.done)
+    assert len(reported) + total("found") == pushes
     assert all(
         history[generation].bundle == digest(encode_policies(tree(name)))
-        for generation, name in told.items()
+        for generation, name in reported.items()
     )
     assert figures["applied"] > pushes / 50
     assert figures["dropped"] > pushes / 50

@@ -1,4 +1,4 @@
-"""docs/python-api.md: its blocks run, and print what stands below them."""
+"""docs/python-api.md: its code blocks run, and print the output shown below them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def policy(folder: Path, scope: str) -> None:
     (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
-def test_the_blocks_of_the_page_print_what_stands_below_them(
+def test_code_blocks_of_the_page_print_the_output_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     policy(Path("policies"), "/checkout")
     policy(Path("fewer"), "/other")
     assert len(BLOCKS) == 2
-    with open_store("memory://example"):  # keeps the store from one block to the next
+    with open_store("memory://example"):  # keeps the contents between the blocks
         for code, printed in BLOCKS:
             exec(compile(code, "docs/python-api.md", "exec"), {})
             assert capsys.readouterr().out == printed
 
 
-def test_the_guards_of_the_command_line_hold_from_python(tmp_path: Path) -> None:
+def test_guards_hold_in_python_too(tmp_path: Path) -> None:
     policy(tmp_path / "policies", "/checkout")
     policy(tmp_path / "fewer", "/other")
     with ratectl.open_store(f"sqlite:///{tmp_path}/rates.db") as store:
@@ -50,10 +50,12 @@ def test_the_guards_of_the_command_line_hold_from_python(tmp_path: Path) -> None
         entry = proposal.apply({"removals": "CHG-1"})
         assert entry is not None
         assert entry.passed == {"removals": "CHG-1"}
-        assert ratectl.propose(store, tmp_path / "fewer").apply() is None, "it is live already"
+        assert ratectl.propose(store, tmp_path / "fewer").apply() is None, (
+            "that tree is live already"
+        )
 
 
-def test_a_proposal_is_stale_after_another_publication(tmp_path: Path) -> None:
+def test_proposal_is_stale_after_another_publication(tmp_path: Path) -> None:
     policy(tmp_path / "policies", "/checkout")
     with ratectl.open_store(f"sqlite:///{tmp_path}/rates.db") as store:
         late = ratectl.propose(store, tmp_path / "policies")
@@ -62,7 +64,7 @@ def test_a_proposal_is_stale_after_another_publication(tmp_path: Path) -> None:
             late.apply()
 
 
-def test_every_module_and_function_that_the_page_names_is_there() -> None:
+def test_every_module_and_function_named_by_the_page_exists() -> None:
     for dotted in set(re.findall(r"`(ratectl(?:\.\w+)+)", PAGE)):
         module, name = ratectl, ""
         path = dotted.split(".")

@@ -1,4 +1,4 @@
-"""The files that a generation was written in, beside its bundle: kept, bounded, never trusted."""
+"""Source files of a generation, stored beside its bundle: kept, bounded, never trusted."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def tree_of(text: str) -> PolicyTree:
     return load_valid(["-"], stdin=text.encode()).tree
 
 
-# -- kept with a generation
+# -- stored with a generation
 
 
-def test_they_travel_beside_the_policies_and_go_back_with_them(store: Store) -> None:
+def test_source_files_are_stored_with_a_generation_and_restored_by_a_rollback(store: Store) -> None:
     written = files(TEXT)
     entry = publish(store, simple(), ME, beside=Beside(written))
     assert entry is not None
@@ -73,28 +73,28 @@ def test_they_travel_beside_the_policies_and_go_back_with_them(store: Store) -> 
     assert read_documents(store, back) == written
 
 
-def test_a_candidate_has_them_too(store: Store) -> None:
+def test_candidate_has_source_files(store: Store) -> None:
     publish_policies(store, simple())
     entry = start(store, simple("3/s"), ME, Terms.of([5.0]), beside=Beside(files(TEXT)))
     assert entry is not None
     assert read_documents(store, entry) == files(TEXT)
 
 
-def test_they_are_collected_with_their_generation(
+def test_source_files_are_collected_with_their_generation(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratectl.publishing._publish.KEPT", 1)
     publish(store, simple(), ME, beside=Beside(files(TEXT)))
     publish_policies(store, simple("3/s"))
-    assert collect_garbage(store, age=timedelta(0)) == 2, "the bundle, and its files"
+    assert collect_garbage(store, age=timedelta(0)) == 2, "the bundle and its source files"
 
 
-def test_a_comment_alone_makes_no_generation(store: Store) -> None:
+def test_changed_comment_alone_makes_no_generation(store: Store) -> None:
     publish(store, simple(), ME, beside=Beside(files(TEXT)))
     assert publish(store, simple(), ME, beside=Beside(files(f"# more\n{TEXT}"))) is None
 
 
-def test_without_them_a_generation_can_be_read_and_published_again(store: Store) -> None:
+def test_generation_without_source_files_can_be_read_and_rolled_back_to(store: Store) -> None:
     entry = publish(store, simple(), ME, beside=Beside(files(TEXT)))
     assert entry is not None
     store.delete(f"{MANIFESTS}{entry.documents}")
@@ -105,7 +105,7 @@ def test_without_them_a_generation_can_be_read_and_published_again(store: Store)
     assert back.documents is None
 
 
-def test_what_is_stored_may_be_damaged(store: Store) -> None:
+def test_damaged_source_files_read_as_none(store: Store) -> None:
     entry = publish(store, simple(), ME, beside=Beside(files(TEXT)))
     assert entry is not None
     store.put(f"bundles/{entry.documents}/00000", b"x")
@@ -113,7 +113,7 @@ def test_what_is_stored_may_be_damaged(store: Store) -> None:
     assert read_documents(store, replace(entry, documents=entry.bundle)) == Documents(())
 
 
-def test_more_than_a_store_should_keep_is_not_kept(
+def test_too_large_source_files_are_not_stored(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = files(TEXT + "#" * 5_000)
@@ -124,11 +124,11 @@ def test_more_than_a_store_should_keep_is_not_kept(
     assert read_entry(store, 1).documents is None
 
 
-# -- as bytes
+# -- encoding
 
 
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=3))
-def test_any_text_comes_back(texts: list[tuple[str, str]]) -> None:
+def test_any_text_survives_encoding(texts: list[tuple[str, str]]) -> None:
     written = Documents(tuple(PolicyFile(*each) for each in texts))
     data = written.encode()
     assert data is not None
@@ -136,7 +136,9 @@ def test_any_text_comes_back(texts: list[tuple[str, str]]) -> None:
     assert Documents.of(json.loads(json.dumps(written.data()))) == written
 
 
-def test_a_text_of_exactly_the_most_bytes_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_files_of_exactly_the_maximum_size_survive_encoding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     data = files(TEXT).encode()
     assert data is not None
     monkeypatch.setattr(kept, "MAX_BUNDLE_BYTES", len(zlib.decompress(data)))
@@ -164,13 +166,13 @@ def test_a_text_of_exactly_the_most_bytes_comes_back(monkeypatch: pytest.MonkeyP
         b'{"format":1,"files":[{"path":"a.yaml","text":"","more":""}]}',
     ],
 )
-def test_bytes_that_are_no_files(value: bytes) -> None:
+def test_invalid_bytes_of_source_files_are_an_error(value: bytes) -> None:
     for data in (value, zlib.compress(value), zlib.compress(value)[:-3]):
         with pytest.raises(BundleError):
             Documents.decode(data)
 
 
-def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compressed_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "MAX_BUNDLE_BYTES", 10_000)
     with pytest.raises(BundleError, match="too large"):
         Documents.decode(zlib.compress(b" " * 10_000_000))
@@ -179,7 +181,7 @@ def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- names
 
 
-def test_paths_are_relative_to_what_was_applied(
+def test_paths_are_relative_to_the_applied_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "policies"
@@ -197,7 +199,7 @@ def test_paths_are_relative_to_what_was_applied(
     assert paths("../policies") == ["web/site.yaml"]
 
 
-def test_what_has_no_name_of_its_own_gets_one(
+def test_file_without_a_usable_name_gets_a_default_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -210,7 +212,7 @@ def test_what_has_no_name_of_its_own_gets_one(
     assert Documents.read("-", loaded).files == (PolicyFile("policies.yaml", TEXT),)
 
 
-def test_the_very_bytes_are_kept(tmp_path: Path) -> None:
+def test_bytes_of_a_file_are_kept_exactly(tmp_path: Path) -> None:
     data = b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode()
     (tmp_path / "a.yaml").write_bytes(data)
     (file,) = Documents.read(str(tmp_path), load_valid([tmp_path])).files
@@ -225,7 +227,7 @@ def test_the_very_bytes_are_kept(tmp_path: Path) -> None:
         "..\\a.yaml", "\udcff.yaml", "x" * 300 + ".yaml", "x/" * 1_600 + "a.yaml", "a\u202e.yaml",
     ],
 )  # fmt: skip
-def test_names_that_lead_elsewhere_or_nowhere(path: str) -> None:
+def test_unsafe_file_names_are_replaced(path: str) -> None:
     assert not is_safe(path)
     assert FileNames().take(path, otherwise="o.yaml") == "o.yaml"
 
@@ -240,7 +242,7 @@ def test_a_safe_name_stays_below_its_folder(path: str) -> None:
         assert not path.startswith("/")
 
 
-def test_no_name_is_in_the_way_of_another() -> None:
+def test_names_that_collide_are_changed() -> None:
     names = FileNames()
     taken = [
         names.take(wanted, otherwise="o.yaml")
@@ -251,10 +253,10 @@ def test_no_name_is_in_the_way_of_another() -> None:
     ]  # fmt: skip
 
 
-# -- what still holds
+# -- files that still match the bundle
 
 
-def test_files_count_only_while_they_say_what_the_bundle_says() -> None:
+def test_only_files_that_match_the_bundle_are_used() -> None:
     other = TEXT.replace("scope: /", "scope: /b").replace("2/s", "3/s")
     exception = (
         "apiVersion: ratectl/v1\nkind: Exception\nscope: /\nreason: sale\n"
@@ -272,13 +274,13 @@ def test_files_count_only_while_they_say_what_the_bundle_says() -> None:
         "../out.yaml": other,
         "NONE.yaml": "# in the way\n",
     }
-    found, rest = intact([PolicyFile(*each) for each in named.items()], tree)
-    assert [file.path for file in found] == ["good.yaml", "spelt.yaml", "none.yaml"]
+    matching, rest = intact([PolicyFile(*item) for item in named.items()], tree)
+    assert [file.path for file in matching] == ["good.yaml", "spelt.yaml", "none.yaml"]
     assert sorted(rest.policies) == ["/b"]
     assert rest.exceptions == ()
 
 
-def test_two_exceptions_that_say_the_same_are_two() -> None:
+def test_two_equal_exceptions_count_as_two() -> None:
     exception = (
         "apiVersion: ratectl/v1\nkind: Exception\nscope: /\nreason: sale\n"
         "until: 2040-01-01T00:00Z\nlimits: {spike: {rate: 9/s}}\n"
@@ -287,5 +289,5 @@ def test_two_exceptions_that_say_the_same_are_two() -> None:
     tree = replace(tree, exceptions=tree.exceptions * 2)
     _, rest = intact([PolicyFile("a.yaml", exception)], tree)
     assert len(rest.exceptions) == 1
-    found, rest = intact([PolicyFile("a.yaml", f"{exception}---\n{exception}")], tree)
-    assert (len(found), rest.exceptions) == (1, ())
+    matching, rest = intact([PolicyFile("a.yaml", f"{exception}---\n{exception}")], tree)
+    assert (len(matching), rest.exceptions) == (1, ())

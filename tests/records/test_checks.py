@@ -1,4 +1,4 @@
-"""Records hold values of the declared types, and numbers in bounds; others are refused."""
+"""Checks of records: values must have the declared types, and numbers must be in bounds."""
 
 from __future__ import annotations
 
@@ -146,23 +146,25 @@ BAD: list[tuple[str, str, Any]] = [
 
 def changed(record: Any, path: str, value: Any) -> bytes:
     """Return the bytes of a record with another value at a path."""
-    found = json.loads(record.encode())
-    *way, name = path.split(".")
-    place = found
-    for step in way:
+    data = json.loads(record.encode())
+    *steps, name = path.split(".")
+    place = data
+    for step in steps:
         place = place[int(step) if isinstance(place, list) else step]
     place[name] = value
-    return json.dumps(found).encode()
+    return json.dumps(data).encode()
 
 
 @pytest.mark.parametrize(("kind", "path", "value"), BAD)
-def test_a_value_that_no_honest_writer_writes_is_refused(kind: str, path: str, value: Any) -> None:
+def test_value_of_a_wrong_type_or_out_of_bounds_is_refused(
+    kind: str, path: str, value: Any
+) -> None:
     with pytest.raises(BundleError):
         type(GOOD[kind]).decode(changed(GOOD[kind], path, value))
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_a_record_is_read_as_it_was_written(kind: str) -> None:
+def test_record_survives_encoding(kind: str) -> None:
     assert type(GOOD[kind]).decode(GOOD[kind].encode()) == GOOD[kind]
 
 
@@ -177,8 +179,8 @@ READERS: dict[str, Callable[[int], object]] = {
 }
 
 
-def test_the_reason_is_the_same_at_every_look() -> None:
-    """An agent logs a reason when it changes: a time in it would fill the log."""
+def test_reason_does_not_depend_on_the_time() -> None:
+    """An agent logs each new reason, so a reason that contains the time would fill the log."""
     before = now_ms()
     reason = sequence_problem(2**53)
     while now_ms() == before:
@@ -188,16 +190,14 @@ def test_the_reason_is_the_same_at_every_look() -> None:
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("days", [1, 366, 5 * 366])
-def test_a_writer_whose_clock_is_wrong_by_days_or_years_is_understood(
-    reader: str, days: int
-) -> None:
+def test_record_of_a_writer_whose_clock_is_years_ahead_is_accepted(reader: str, days: int) -> None:
     READERS[reader](_days(days))
     with pytest.raises(BundleError, match="10 years from now"):
         READERS[reader](_days(11 * 366))
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_reader_whose_clock_begins_in_1970_understands_what_is_written_today(
+def test_reader_whose_clock_is_in_1970_accepts_records_of_today(
     reader: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = now_ms()
@@ -206,6 +206,6 @@ def test_a_reader_whose_clock_begins_in_1970_understands_what_is_written_today(
     READERS[reader](written + 5 * YEAR_MS)
 
 
-def test_a_refused_head_says_what_to_do() -> None:
+def test_refusal_of_a_head_has_advice() -> None:
     with pytest.raises(BundleError, match="Nobody published that: apply the policies again"):
         Head.decode(changed(HEAD, "sequence", 2**53))

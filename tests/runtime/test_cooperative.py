@@ -1,4 +1,4 @@
-"""Work in slices: when it rests, that nothing else changes, and who gets on meanwhile."""
+"""Cooperative work: it rests between slices, has the same result, and blocks no decisions."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 GOLD = [{"name": "gold", "match": {"tier": "gold"}, "limits": {"x": {"rate": "9/s"}}}]
 
 
-def said(scopes: int = 30, rate: str = "3/s") -> dict[str, dict[str, Any]]:
-    """Many scopes, some with overrides."""
+def declared(scopes: int = 30, rate: str = "3/s") -> dict[str, dict[str, Any]]:
+    """Return policies of many scopes, some with overrides."""
     root = {"limits": {"x": {"rate": rate, "per": "tenant"}}, "budgets": {"all": {"rate": "9/s"}}}
     below = {
         f"/s{at}": {"limits": {"y": {"rate": rate}}, **({"overrides": GOLD} if at % 3 else {})}
@@ -44,7 +44,7 @@ def said(scopes: int = 30, rate: str = "3/s") -> dict[str, dict[str, Any]]:
 
 
 class Time:
-    """A clock that goes on by so much with each reading, and what was asked of ``sleep``."""
+    """Clock that advances by a step with each reading, and records calls of ``sleep``."""
 
     def __init__(self, step: float = SLICE_SECONDS) -> None:
         self.now = 0.0
@@ -65,12 +65,12 @@ class Time:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left() -> None:
-    """What engines of other tests have left behind takes its rests as well."""
+def _release_leftovers() -> None:
+    """Release objects left by engines of other tests: releasing them would rest too."""
     release()
 
 
-def test_it_rests_after_each_slice_of_work() -> None:
+def test_work_rests_after_each_slice() -> None:
     done: list[int] = []
     rests: list[int] = []
     with cooperative(Pacer(Time(SLICE_SECONDS / 4).clock, lambda _: rests.append(len(done)))):
@@ -80,7 +80,7 @@ def test_it_rests_after_each_slice_of_work() -> None:
     assert rests == [4, 8, 12]
 
 
-def test_it_rests_no_sooner() -> None:
+def test_work_does_not_rest_before_the_end_of_a_slice() -> None:
     time = Time(0.0)
     with cooperative(time.pacer):
         for _ in paced(range(1_000)):
@@ -88,7 +88,7 @@ def test_it_rests_no_sooner() -> None:
     assert time.rests == []
 
 
-def test_elsewhere_it_is_the_very_iterable() -> None:
+def test_paced_returns_its_argument_outside_of_cooperative_work() -> None:
     items = [1, 2]
     assert paced(items) is items
     breathe()
@@ -99,11 +99,11 @@ def test_elsewhere_it_is_the_very_iterable() -> None:
         thread.start()
         thread.join()
         assert seen == [items]
-        assert seen[0] is items, "another thread is not cooperative for it"
+        assert seen[0] is items, "cooperative work of one thread does not affect another"
     assert paced(items) is items
 
 
-def test_a_block_in_a_block_changes_nothing() -> None:
+def test_nested_block_keeps_the_outer_pacer() -> None:
     time, inner = Time(), Time()
     with cooperative(time.pacer):
         with cooperative(inner.pacer):
@@ -113,7 +113,7 @@ def test_a_block_in_a_block_changes_nothing() -> None:
     assert inner.rests == []
 
 
-def test_the_collector_runs_while_others_do() -> None:
+def test_collector_runs_only_during_rests() -> None:
     running: list[bool] = []
     assert gc.isenabled()
     with cooperative(Pacer(Time().clock, lambda _: running.append(gc.isenabled()))):
@@ -124,7 +124,7 @@ def test_the_collector_runs_while_others_do() -> None:
     assert gc.isenabled()
 
 
-def test_the_collector_runs_again_after_an_error() -> None:
+def test_collector_runs_again_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), cooperative(Time().pacer):
         list(paced(1 // at for at in (1, 0)))
     assert gc.isenabled()
@@ -139,7 +139,7 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_a_collector_that_did_not_run_is_left_alone() -> None:
+def test_disabled_collector_stays_disabled() -> None:
     running: list[bool] = []
     with cooperative(Pacer(Time().clock, lambda _: running.append(gc.isenabled()))):
         list(paced(range(2)))
@@ -147,7 +147,7 @@ def test_a_collector_that_did_not_run_is_left_alone() -> None:
     assert not gc.isenabled()
 
 
-def test_letting_go_rests_as_well() -> None:
+def test_release_rests_too() -> None:
     time = Time()
     held: list[list[object]] = [[1, 2, 3], [], [4]]
     keyed = {"a": 1, "b": 2}
@@ -160,7 +160,7 @@ def test_letting_go_rests_as_well() -> None:
     assert held == []
 
 
-def test_what_is_kept_goes_bit_by_bit_once_its_last_holder_has_gone() -> None:
+def test_kept_objects_are_released_one_by_one_after_the_last_reference() -> None:
     class Thing:
         pass
 
@@ -186,11 +186,11 @@ def test_what_is_kept_goes_bit_by_bit_once_its_last_holder_has_gone() -> None:
 
 
 def bundle(**options: Any) -> bytes:
-    return encode_policies(tree(said(**options)))
+    return encode_policies(tree(declared(**options)))
 
 
 def test_every_step_of_a_reload_rests() -> None:
-    """At the least once for each policy, where it is always time."""
+    """If every slice is over at once, each step rests at least once for each policy."""
     data = bundle(scopes=40)
     time = Time()
     with cooperative(time.pacer):
@@ -201,12 +201,12 @@ def test_every_step_of_a_reload_rests() -> None:
         parts = made.parts()
         del made
         release(*parts)
-    assert decoded >= 2 * 41  # found, read
-    assert compiled - decoded >= 2 * 41  # counted, compiled
+    assert decoded >= 2 * 41  # located and read
+    assert compiled - decoded >= 2 * 41  # counted and compiled
     assert len(time.rests) - compiled >= 41
 
 
-def test_a_reload_that_rests_ends_as_one_that_does_not() -> None:
+def test_reload_has_the_same_result_with_and_without_rests() -> None:
     data = bundle()
     with cooperative(Time().pacer):
         policies = verified(data, digest(data))
@@ -226,8 +226,8 @@ def test_a_reload_that_rests_ends_as_one_that_does_not() -> None:
             assert str(one.check(*request)) == str(two.check(*request))
 
 
-def test_nobody_rests_while_checks_wait() -> None:
-    """Not with the engine's lock in hand: whoever decides would have to wait for the rest."""
+def test_no_rest_while_the_engine_is_locked() -> None:
+    """Otherwise decisions would have to wait until the rest is over."""
     engine = PureEngine(lambda: 0)
     enforcement = Enforcement(engine, WallClock())
     rests = 0
@@ -250,12 +250,12 @@ UNUSABLE = {"limits": {"nope": {"burst": 5}}}
 
 
 @pytest.mark.parametrize("at", ["/a", "/s5/x", "/z"])
-def test_a_generation_that_fails_is_refused_whole(at: str) -> None:
+def test_invalid_generation_is_refused_completely(at: str) -> None:
     engine = PureEngine(lambda: 0)
     enforcement = Enforcement(engine, WallClock())
-    enforcement.enforce(tree(said()), 1)
+    enforcement.enforce(tree(declared()), 1)
     plan = engine.plan("/s5")
-    data = encode_policies(tree({**said(rate="7/s"), at: UNUSABLE}))
+    data = encode_policies(tree({**declared(rate="7/s"), at: UNUSABLE}))
     time = Time()
     with (
         pytest.raises(BundleError, match=f"{at}: limit 'nope' has no rate"),
@@ -269,33 +269,33 @@ def test_a_generation_that_fails_is_refused_whole(at: str) -> None:
     assert paced(()) == ()
 
 
-def test_what_is_no_longer_in_force_comes_back_in_parts() -> None:
+def test_enforce_returns_the_replaced_plans_in_parts() -> None:
     engine = PureEngine(lambda: 0)
     enforcement = Enforcement(engine, WallClock())
-    assert enforcement.enforce(tree(said()), 1) == [[{}], []]
-    before = tree(said())
+    assert enforcement.enforce(tree(declared()), 1) == [[{}], []]
+    before = tree(declared())
     plans = [engine.plan(scope) for scope in before.policies]
-    found = [each for part in enforcement.enforce(before, 2) for each in part]
-    assert all(any(each is plan for each in found) for plan in plans)
+    replaced = [item for part in enforcement.enforce(before, 2) for item in part]
+    assert all(any(item is plan for item in replaced) for plan in plans)
 
 
-def test_generations_that_buckets_go_on_from_are_let_go_bit_by_bit() -> None:
-    """A line of overrides remembers choices of before, and so all that they were made from."""
+def test_generations_that_buckets_migrate_from_are_released_one_object_at_a_time() -> None:
+    """Lineages of overrides refer to earlier override sets, and so to their whole generations."""
     engine = PureEngine(lambda: 0)
     enforcement = Enforcement(engine, WallClock())
     gone: list[str] = []
     at_rests = [0]
 
     def publish(generation: int) -> None:
-        policies = tree(said(rate=f"{generation}/s"))
-        if generation == 2:  # the first is what the line began with
+        policies = tree(declared(rate=f"{generation}/s"))
+        if generation == 2:  # the lineage keeps the first generation
             for policy in policies.policies.values():
                 weakref.finalize(policy, gone.append, policy.scope)
         with cooperative(Pacer(Time().clock, lambda _: at_rests.append(len(gone)))):
-            spent = enforcement.enforce(policies, generation)
-            spent.append(list(policies.policies.values()))
+            replaced = enforcement.enforce(policies, generation)
+            replaced.append(list(policies.policies.values()))
             del policies
-            release(*spent)
+            release(*replaced)
 
     for generation in range(1, 15):
         publish(generation)
@@ -306,9 +306,9 @@ def test_generations_that_buckets_go_on_from_are_let_go_bit_by_bit() -> None:
     assert max(after - before for before, after in pairwise(at_rests)) == 1
 
 
-def test_a_swap_lets_go_of_its_own_only_and_bit_by_bit() -> None:
+def test_swap_releases_its_own_objects_step_by_step_and_no_others() -> None:
     engine = PureEngine(lambda: 0)
-    one, two = (activated(tree(said(rate=f"{rate}/s")), rate).plans for rate in (1, 2))
+    one, two = (activated(tree(declared(rate=f"{rate}/s")), rate).plans for rate in (1, 2))
     engine.swap(one)
     for scope in one.scopes:
         engine.check(scope, {"tenant": "t", "tier": "gold"})
@@ -316,16 +316,16 @@ def test_a_swap_lets_go_of_its_own_only_and_bit_by_bit() -> None:
     time = Time()
     with cooperative(time.pacer):
         engine.swap(two)
-    assert one.scopes == before, "its caller may go on reading it"
+    assert one.scopes == before, "the caller may still read the old plans"
     used = {limit.identity for plan in before.values() for limit in plan.limits}
-    # Each scope and its plan, found and remembered; each limit's buckets.
+    # Each scope and its plan: located, then remembered. Each limit: its buckets.
     assert len(time.rests) >= 2 * len(before) + len(used)
 
 
-def test_containers_go_before_what_is_in_them() -> None:
-    """While one lives, nothing is freed: it would all be at its end."""
-    first, *contents = activated(tree(said()), 1).parts()
+def test_containers_are_released_before_their_contents() -> None:
+    """A container keeps its contents alive, so releasing it last would free all of them at once."""
+    first, *contents = activated(tree(declared()), 1).parts()
     assert [list(container.values()) for container in first] == contents  # type: ignore[attr-defined]
-    assert len(contents) > 1, "a tree with overrides keeps what it was compiled from"
+    assert len(contents) > 1, "a tree with overrides keeps its sources"
     plain = activated(tree({"/": {"limits": {"x": {"rate": "1/s"}}}}), 1).parts()
     assert [len(part) for part in plain] == [1, 1]

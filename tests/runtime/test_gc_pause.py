@@ -1,4 +1,4 @@
-"""Pauses of the cycle collector, and what becomes of the objects made in one."""
+"""Pauses of the cycle collector, and objects created during a pause."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 
 class Made:
-    """Something that the collector follows."""
+    """Object that the collector tracks."""
 
     def __init__(self) -> None:
         self.other: object = None
 
 
 def is_in(generation: int, wanted: object) -> bool:
-    return any(each is wanted for each in gc.get_objects(generation))
+    return any(item is wanted for item in gc.get_objects(generation))
 
 
 @pytest.fixture
 def unfrozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in a process that freezes nothing, whatever others did in this one."""
+    """Make this process look like one that has frozen no objects."""
     gc.unfreeze()
     monkeypatch.setattr(gc_pause, "_host_freezes", False)
     yield
     gc.unfreeze()
 
 
-@pytest.mark.skipif(not gc_pause._CAN_SET_ASIDE, reason="this collector walks what is frozen")
+@pytest.mark.skipif(not gc_pause._CAN_SET_ASIDE, reason="this collector traverses frozen objects")
 @pytest.mark.usefixtures("unfrozen")
-def test_what_is_made_in_a_pause_is_old_at_once() -> None:
+def test_objects_created_in_a_pause_are_in_the_oldest_generation() -> None:
     with paused_collector():
         made = [Made() for _ in range(3_000)]
     assert is_in(2, made[0])
@@ -51,7 +51,7 @@ def test_what_is_made_in_a_pause_is_old_at_once() -> None:
 
 
 @pytest.mark.usefixtures("unfrozen")
-def test_garbage_made_in_a_pause_is_collected_all_the_same() -> None:
+def test_garbage_created_in_a_pause_is_collected() -> None:
     gc.collect()
     with paused_collector():
         made = Made()
@@ -63,7 +63,7 @@ def test_garbage_made_in_a_pause_is_collected_all_the_same() -> None:
 
 
 @pytest.mark.usefixtures("unfrozen")
-def test_what_the_process_has_frozen_stays_frozen() -> None:
+def test_frozen_objects_stay_frozen() -> None:
     gc.freeze()
     frozen = gc.get_freeze_count()
     assert frozen
@@ -73,7 +73,7 @@ def test_what_the_process_has_frozen_stays_frozen() -> None:
     assert gc.isenabled()
 
 
-def test_a_pause_in_a_pause_is_none() -> None:
+def test_nested_pause_has_no_effect() -> None:
     with paused_collector():
         assert pause() is None
         resume(None)
@@ -84,8 +84,8 @@ def test_a_pause_in_a_pause_is_none() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_child_does_not_inherit_a_pause() -> None:
-    """The thread that would end it is not there."""
+def test_forked_child_does_not_inherit_a_pause() -> None:
+    """The child lacks the thread that would end the pause."""
     with paused_collector():
         child = os.fork()
         if not child:
@@ -95,7 +95,7 @@ def test_a_child_does_not_inherit_a_pause() -> None:
     assert os.waitstatus_to_exitcode(status) == 1
 
 
-def test_a_child_leaves_a_collector_that_did_not_run_alone() -> None:
+def test_disabled_collector_stays_disabled_in_a_forked_child() -> None:
     gc.disable()
     try:
         gc_pause._after_fork_in_child()
@@ -105,12 +105,12 @@ def test_a_child_leaves_a_collector_that_did_not_run_alone() -> None:
 
 
 GOLD = [{"name": "gold", "match": {"tier": "gold"}, "limits": {"x": {"rate": "9/s"}}}]
-SAID: dict[str, dict[str, Any]] = {
+DECLARED: dict[str, dict[str, Any]] = {
     "/": {"limits": {"x": {"rate": "1/s"}}, "budgets": {"all": {"rate": "9/s"}}},
     "/a": {"overrides": GOLD, "limits": {"y": {"rate": "1/s"}}},
     "/a/b": {"limits": {"y": {"rate": "2/s"}}},
 }
-FOR_NOW = {"scope": "/", "reason": "r", "until": "2030-01-01T00:00Z", "match": {"tier": "gold"}}
+EXCEPTION = {"scope": "/", "reason": "r", "until": "2030-01-01T00:00Z", "match": {"tier": "gold"}}
 
 
 RELOADED = """
@@ -130,12 +130,14 @@ print(*sorted({type(each).__name__ for each in gc.garbage}))
 
 
 @pytest.mark.parametrize("exceptions", [0, 1])
-def test_what_a_reload_makes_has_no_cycles(exceptions: int) -> None:
-    """Else the plans of old generations would be freed by the collector, in one go, at any time.
+def test_reload_creates_no_reference_cycles(exceptions: int) -> None:
+    """Otherwise the collector would free the plans of old generations all at once, at any time.
 
-    In a process of its own: here, what earlier tests left behind becomes garbage at any time.
+    A separate process is used, since objects of earlier tests become garbage here at any time.
     """
-    exemption = Exemption.model_validate({**FOR_NOW, "limits": {"x": {"rate": "2/s"}}})
-    data = encode_policies(PolicyTree(tree(SAID).policies, exceptions=(exemption,) * exceptions))
+    exemption = Exemption.model_validate({**EXCEPTION, "limits": {"x": {"rate": "2/s"}}})
+    data = encode_policies(
+        PolicyTree(tree(DECLARED).policies, exceptions=(exemption,) * exceptions)
+    )
     command = [sys.executable, "-c", RELOADED]
     assert subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True).stdout == b"\n"

@@ -1,4 +1,4 @@
-"""Asking Git about folders that somebody else wrote: which repository answers, and what runs."""
+"""Git in untrusted folders: the repository that is used, and commands that must not run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POLICY = "apiVersion: ratectl/v1\nscope: %s\nlimits: {spike: {rate: 1/s}}\n"
 
 @pytest.fixture
 def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository of Ada's, whose policies were committed once."""
+    """Return a repository with one commit of policies, by Ada."""
     for name in list(os.environ):
         if name.startswith("GIT_") or name == "RATECTL_AUTHOR":
             monkeypatch.delenv(name)
@@ -47,7 +47,7 @@ def git(folder: Path, *words: str) -> str:
 
 
 @pytest.mark.parametrize("place", ["policies", "policies/team"])
-def test_settings_of_an_embedded_repository_are_not_obeyed(
+def test_settings_of_an_embedded_repository_are_ignored(
     top: Path, tmp_path: Path, place: str
 ) -> None:
     ran = tmp_path / "ran"
@@ -61,11 +61,11 @@ def test_settings_of_an_embedded_repository_are_not_obeyed(
     git(clone, "config", "user.name", "Ada")
 
     for path in (clone / place, clone / place / "below", clone / place / "below" / "b.yaml"):
-        found = gather(path)
+        provenance = gather(path)
         loaded = load_at([str(path)], "HEAD")
-        assert not ran.exists(), "the command of whoever proposed the change has run"
-        assert (found.commit, found.dirty) == (git(top, "rev-parse", "HEAD"), False)
-        assert found.author == "Ada", "the author is not chosen by the one who proposed"
+        assert not ran.exists(), "a command from the proposed change has run"
+        assert (provenance.commit, provenance.dirty) == (git(top, "rev-parse", "HEAD"), False)
+        assert provenance.author == "Ada", "a proposed change cannot choose the author"
         assert loaded is not None
         assert loaded.ok
     (clone / place / "below" / "b.yaml").write_text(POLICY % "/c")
@@ -73,7 +73,7 @@ def test_settings_of_an_embedded_repository_are_not_obeyed(
     assert not ran.exists()
 
 
-def test_an_embedded_repository_outside_of_any_other_names_no_author(
+def test_embedded_repository_outside_of_any_other_does_not_choose_the_author(
     tmp_path: Path, top: Path
 ) -> None:
     git(top, "config", "--global", "user.name", "Ada")
@@ -81,9 +81,7 @@ def test_an_embedded_repository_outside_of_any_other_names_no_author(
     assert author(tmp_path / "loose") == "Ada"
 
 
-def test_a_bare_repository_is_named_where_the_commit_is_not_known(
-    top: Path, tmp_path: Path
-) -> None:
+def test_bare_repository_is_a_warning_that_names_it(top: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     git(tmp_path, "clone", "-q", "--bare", str(top), str(bare))
     (bare / "team").mkdir()
@@ -99,7 +97,7 @@ def test_a_bare_repository_is_named_where_the_commit_is_not_known(
             load_at([str(path)], "HEAD")
 
 
-def test_a_repository_that_git_refuses_is_named(
+def test_missing_git_is_a_warning_and_a_missing_commit_is_not(
     top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warnings: list[str] = []
@@ -113,7 +111,7 @@ def test_a_repository_that_git_refuses_is_named(
     assert warnings == ["the commit is not recorded: git is not installed"]
 
 
-def test_neither_a_monitor_nor_hooks_of_the_repository_run(top: Path, tmp_path: Path) -> None:
+def test_monitors_and_hooks_of_the_repository_do_not_run(top: Path, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     hooks = top / "hooks"
     hooks.mkdir()
@@ -131,7 +129,7 @@ def test_neither_a_monitor_nor_hooks_of_the_repository_run(top: Path, tmp_path: 
 @pytest.mark.parametrize(
     "name", ["GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE", "GIT_SHALLOW_FILE"]
 )
-def test_a_hooks_environment_does_not_choose_what_is_read(
+def test_git_environment_of_a_hook_is_ignored(
     top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     commit = git(top, "rev-parse", "HEAD")
@@ -142,15 +140,15 @@ def test_a_hooks_environment_does_not_choose_what_is_read(
     assert load_at([str(top)], "HEAD") is not None
 
 
-def test_no_repository_is_looked_for_above_the_ceiling(
-    top: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ceiling_directories_are_obeyed(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", f"/nowhere:{top}")
     assert gather(top / "policies").commit is None
-    assert gather(top).commit is not None, "the folder itself is looked at, as Git does"
+    assert gather(top).commit is not None, "the folder itself is searched, as Git does"
 
 
-def test_settings_from_the_environment_hold(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_settings_from_the_environment_are_used(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.name")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", "Grace")

@@ -1,4 +1,4 @@
-"""URLs as people see them: no password, token or odd part of one is shown."""
+"""URLs in output: no password, token or unexpected part is shown."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_no_secret_is_shown(url: str) -> None:
         "",
     ],
 )
-def test_a_url_without_a_secret_is_shown_as_it_is(url: str) -> None:
+def test_url_without_a_secret_is_shown_unchanged(url: str) -> None:
     assert shown(url) == url
 
 
-def test_names_of_options_are_shown_and_their_values_are_not() -> None:
+def test_option_names_are_shown_and_their_values_are_not() -> None:
     assert shown("etcd://h/prod?password=x&token=y&z") == "etcd://h/prod?password=…&token=…&…"
     assert shown("etcd://root:x@h:1/prod") == "etcd://…@h:1/prod"
     assert shown("etcd://root:x/prod") == "etcd://root:…/prod"

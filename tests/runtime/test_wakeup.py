@@ -1,4 +1,4 @@
-"""Wake-ups end a wait, and so does a time limit, whatever signals come."""
+"""A wake-up or the time limit ends a wait, also while signals arrive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def slow_handler() -> Iterator[None]:
-    """A handler of SIGALRM that takes 0.2 s."""
+    """Install a handler of SIGALRM that takes 0.2 s."""
     before = signal.signal(signal.SIGALRM, lambda *_: time.sleep(0.2))
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -25,7 +25,7 @@ def slow_handler() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("slow_handler")
-def test_a_handler_that_returns_after_the_time_limit_does_not_lift_it() -> None:
+def test_time_limit_holds_though_a_signal_handler_returns_after_it() -> None:
     wakeup = Wakeup()
     rescue = threading.Timer(10, wakeup.set)
     rescue.start()
@@ -36,7 +36,7 @@ def test_a_handler_that_returns_after_the_time_limit_does_not_lift_it() -> None:
     rescue.cancel()
 
 
-def test_set_before_the_wait() -> None:
+def test_wake_up_before_the_wait_ends_one_wait() -> None:
     wakeup = Wakeup()
     wakeup.set()
     wakeup.set()
@@ -44,17 +44,17 @@ def test_set_before_the_wait() -> None:
     assert not wakeup.wait(0)
 
 
-def test_set_during_the_wait() -> None:
+def test_wake_up_during_the_wait_ends_it() -> None:
     wakeup = Wakeup()
     threading.Timer(0.05, wakeup.set).start()
     assert wakeup.wait(10)
 
 
-def test_no_time_is_no_wait() -> None:
+def test_negative_time_limit_does_not_wait() -> None:
     assert not Wakeup().wait(-1)
 
 
-def test_many_threads_set_it() -> None:
+def test_many_threads_may_wake_one_waiter() -> None:
     wakeup = Wakeup()
     threads = [
         threading.Thread(target=lambda: [wakeup.set() for _ in range(2_000)]) for _ in range(4)

@@ -1,4 +1,4 @@
-"""Fixtures of the stores' own tests."""
+"""Fixtures for tests of single stores."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file for a SQLite store; it is not there yet."""
+    """Return the path of a SQLite store's file, which does not exist yet."""
     return tmp_path / "store.db"

@@ -1,4 +1,4 @@
-"""Watching in the background, and what came when."""
+"""Recorder of a watch that runs in the background, with the time of each event."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ T = TypeVar("T")
 
 
 def environment() -> str:
-    """An environment that nobody has used."""
+    """Return the name of an unused environment."""
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
 class Recorder:
-    """Consumes a watch in a thread; a context manager that closes it."""
+    """Recorder that iterates over a watch in a thread; a context manager that closes the watch."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
@@ -54,28 +54,28 @@ class Recorder:
         self.seen.append((time.monotonic(), event))
 
     def of(self, kind: type[T]) -> list[T]:
-        """All events of one kind."""
+        """Return all events of one kind."""
         return [event for _, event in list(self.seen) if isinstance(event, kind)]
 
     def interruptions(self) -> list[str]:
-        """What the interruptions say."""
+        """Return the error messages of all interruptions."""
         return [str(event.error) for event in self.of(Interrupted)]
 
     def resyncs(self) -> list[str]:
-        """What the resyncs say."""
+        """Return the reasons of all resyncs."""
         return [event.reason for event in self.of(Resync)]
 
     def until_key(self, key: str, value: bytes | None, seconds: float = 10.0) -> None:
-        """Wait until the key has this value."""
+        """Wait until the key has this value (None: is absent)."""
         wait_for(lambda: self.state.get(key) == value, f"{key} = {value!r}", seconds)
 
     def until_interrupted(self, seconds: float = 10.0) -> float:
-        """Wait for an interruption; returns when the newest came."""
+        """Wait for an interruption; return the time of the newest one (monotonic seconds)."""
         wait_for(lambda: self.of(Interrupted), "interruption", seconds)
         return next(at for at, event in reversed(self.seen) if isinstance(event, Interrupted))
 
     def until_live(self, seconds: float = 10.0) -> None:
-        """Wait for a sign of life that comes from now on."""
+        """Wait for progress or changes that arrive after this call."""
         start = len(self.seen)
         wait_for(
             lambda: any(isinstance(e, Progress | Events) for _, e in self.seen[start:]),

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.etcd
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EtcdServer]:
-    """Authentication enabled; ``agent`` may use the environment ``prod``. Tokens live 1 s."""
+    """Server with authentication: ``agent`` may use the environment ``prod``; tokens live 1 s."""
     server = EtcdServer.start(args=["--auth-token-ttl=1"])
     server.add_user("agent", "hunter2", "/ratectl/prod/")
     server.enable_auth()
@@ -41,7 +41,7 @@ def store(server: EtcdServer, credentials: None) -> Iterator[EtcdStore]:
         yield store
 
 
-def test_everything_works_with_a_password(store: EtcdStore) -> None:
+def test_password_allows_reads_writes_leases_and_status(store: EtcdStore) -> None:
     assert store.txn([Compare("k", 0)], [Put("k", b"1", store.lease(60))]).ok
     assert [item.value for item in store.list("k").items] == [b"1"]
     store.delete("k")
@@ -50,7 +50,7 @@ def test_everything_works_with_a_password(store: EtcdStore) -> None:
     assert status.problems == (), "a password over loopback is fine"
 
 
-def test_no_credentials(server: EtcdServer) -> None:
+def test_call_without_credentials_is_refused(server: EtcdServer) -> None:
     with (
         EtcdStore.from_url(server.store_url("prod")) as store,
         pytest.raises(StoreUnauthenticated, match=r"user name is empty.*RATECTL_ETCD_USER"),
@@ -58,7 +58,7 @@ def test_no_credentials(server: EtcdServer) -> None:
         store.get("k")
 
 
-def test_a_wrong_password(
+def test_wrong_password_is_refused(
     server: EtcdServer, credentials: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RATECTL_ETCD_PASSWORD", "wrong")
@@ -68,8 +68,8 @@ def test_a_wrong_password(
                 call()
 
 
-def test_another_environment_is_refused(server: EtcdServer, credentials: None) -> None:
-    """Reading, writing, and watching, which goes on trying but says why it cannot."""
+def test_environment_without_permission_is_refused(server: EtcdServer, credentials: None) -> None:
+    """Reads and writes fail; a watch keeps retrying and reports the reason."""
     with EtcdStore.from_url(server.store_url("other")) as store:
         for call in (lambda: store.list(""), lambda: store.put("k", b"")):
             with pytest.raises(StoreUnauthenticated, match="permission denied"):
@@ -81,7 +81,7 @@ def test_another_environment_is_refused(server: EtcdServer, credentials: None) -
 
 
 def test_an_expired_token_is_replaced(store: EtcdStore) -> None:
-    """For reads, writes (which etcd refused unapplied, so once only), and leases."""
+    """Reads, writes and leases are repeated once; etcd applied no refused write."""
     lease = store.lease(60)
     calls = (lambda: store.get("k"), lambda: store.put("k", b""), lease.renew, lease.revoke)
     for call in calls:
@@ -91,13 +91,12 @@ def test_an_expired_token_is_replaced(store: EtcdStore) -> None:
         call()
         assert store.list("").revision - before <= 1
     token = store.client._token
-    time.sleep(2.5)  # the server forgets it by itself: there is nothing to wait for
+    time.sleep(2.5)  # nothing shows that the server has dropped the token
     store.put("k", b"2")
     assert store.client._token != token
 
 
-def test_a_watch_replaces_an_expired_token(store: EtcdStore) -> None:
-    """Quietly: nothing was wrong with the store."""
+def test_watch_replaces_an_expired_token_without_an_interruption(store: EtcdStore) -> None:
     start = store.put("k", b"1")
     store.client._token = "expired.1"
     with Recorder(store.watch("", start)) as recorder:
@@ -106,7 +105,9 @@ def test_a_watch_replaces_an_expired_token(store: EtcdStore) -> None:
 
 
 @pytest.mark.faults
-def test_a_restart_forgets_tokens(server: EtcdServer, store: EtcdStore) -> None:
+def test_tokens_are_replaced_after_a_restart_of_the_server(
+    server: EtcdServer, store: EtcdStore
+) -> None:
     start = store.put("k", b"1")
     with Recorder(store.watch("", start)) as recorder:
         recorder.until_key("k", b"1")
@@ -119,8 +120,8 @@ def test_a_restart_forgets_tokens(server: EtcdServer, store: EtcdStore) -> None:
 
 
 @pytest.mark.faults
-def test_authentication_switched_on_later(credentials: None) -> None:
-    """Credentials are not needed at first, then they are."""
+def test_authentication_may_be_enabled_while_the_store_is_open(credentials: None) -> None:
+    """The first calls need no credentials, the later ones do."""
     server = EtcdServer.start()
     try:
         with EtcdStore.from_url(server.store_url("prod")) as store:

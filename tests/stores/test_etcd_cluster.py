@@ -1,4 +1,4 @@
-"""Three members: one lost, two lost, and the address of one that is gone."""
+"""Cluster of three members: one lost, two lost, and a rolling restart."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cluster() -> Iterator[EtcdCluster]:
 
 @pytest.fixture(autouse=True)
 def whole(cluster: EtcdCluster) -> Iterator[None]:
-    """Every test begins with all members."""
+    """Restart all members after each test, so that each test begins with all of them."""
     yield
     for member in cluster.members:
         member.restart(wait=False)
@@ -42,8 +42,10 @@ def store(cluster: EtcdCluster) -> Iterator[EtcdStore]:
 
 
 @pytest.mark.parametrize("lost", range(3))
-def test_one_member_killed(cluster: EtcdCluster, store: EtcdStore, lost: int) -> None:
-    """Reads go on, writes are applied or unknown, the watch misses nothing: any member may go."""
+def test_store_works_after_one_member_is_killed(
+    cluster: EtcdCluster, store: EtcdStore, lost: int
+) -> None:
+    """Reads succeed, writes are applied or unknown, the watch misses nothing, for any member."""
     start = store.put("k", b"0")
     with Recorder(store.watch("", start)) as recorder:
         recorder.until_key("k", b"0")
@@ -64,8 +66,8 @@ def test_one_member_killed(cluster: EtcdCluster, store: EtcdStore, lost: int) ->
         assert recorder.revisions == list(range(start, recorder.revisions[-1] + 1))
 
 
-def test_one_member_frozen(cluster: EtcdCluster, store: EtcdStore) -> None:
-    """A read that meets the silent member is answered by another within its time."""
+def test_store_works_while_one_member_is_frozen(cluster: EtcdCluster, store: EtcdStore) -> None:
+    """If the frozen member gets a read, another member answers within the time limit."""
     start = store.put("k", b"0")
     with Recorder(store.watch("", start)) as recorder:
         recorder.until_key("k", b"0")
@@ -85,8 +87,8 @@ def _applied(store: EtcdStore, value: bytes) -> bool:
     return True
 
 
-def test_without_a_majority_the_watch_says_so(cluster: EtcdCluster, store: EtcdStore) -> None:
-    """A member cut off from the others answers pings, but knows no news."""
+def test_watch_and_status_report_a_lost_majority(cluster: EtcdCluster, store: EtcdStore) -> None:
+    """A member without the others still answers pings, but receives no changes."""
     start = store.put("k", b"0")
     with Recorder(store.watch("", start)) as recorder:
         recorder.until_key("k", b"0")
@@ -109,8 +111,8 @@ def test_without_a_majority_the_watch_says_so(cluster: EtcdCluster, store: EtcdS
         assert time.monotonic() - returned < 5.0
 
 
-def test_all_members_at_different_times(cluster: EtcdCluster, store: EtcdStore) -> None:
-    """A rolling restart: nothing is missed, and never a resync."""
+def test_rolling_restart_loses_no_event(cluster: EtcdCluster, store: EtcdStore) -> None:
+    """The watch receives every revision, without a resync."""
     start = store.put("k", b"0")
     with Recorder(store.watch("", start)) as recorder:
         for n, member in enumerate(cluster.members):

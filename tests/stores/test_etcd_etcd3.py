@@ -1,4 +1,4 @@
-"""The ``etcd3`` package: an independent client of what we store, and our store on its channel."""
+"""Package ``etcd3``: an independent client of the same keys, and our store on its channel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ etcd3 = pytest.importorskip("etcd3")
 
 pytestmark = [
     pytest.mark.etcd,
-    # Its own code, not ours: it uses deprecated threading and time functions.
+    # The code of etcd3 uses deprecated threading and time functions.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:etcd3"),
 ]
 
@@ -33,7 +33,7 @@ def client(etcd_server: EtcdServer) -> Iterator[Any]:
         yield client
 
 
-def test_it_reads_what_the_store_writes(etcd_server: EtcdServer, client: Any) -> None:
+def test_etcd3_reads_keys_that_the_store_writes(etcd_server: EtcdServer, client: Any) -> None:
     name = environment()
     with EtcdStore.from_url(etcd_server.store_url(name)) as store:
         lease = store.lease(60)
@@ -45,7 +45,9 @@ def test_it_reads_what_the_store_writes(etcd_server: EtcdServer, client: Any) ->
         assert client.get_lease_info(lease.lease_id).grantedTTL == 60
 
 
-def test_the_store_reads_and_watches_what_it_writes(etcd_server: EtcdServer, client: Any) -> None:
+def test_store_reads_and_watches_keys_that_etcd3_writes(
+    etcd_server: EtcdServer, client: Any
+) -> None:
     name = environment()
     with EtcdStore.from_url(etcd_server.store_url(name)) as store:
         start = store.list("").revision + 1
@@ -67,7 +69,7 @@ def test_the_store_reads_and_watches_what_it_writes(etcd_server: EtcdServer, cli
             recorder.until_key("b", None)
 
 
-def test_it_watches_what_the_store_writes(etcd_server: EtcdServer, client: Any) -> None:
+def test_etcd3_watches_keys_that_the_store_writes(etcd_server: EtcdServer, client: Any) -> None:
     name = environment()
     seen: queue.Queue[Any] = queue.Queue()
     watch = client.add_watch_prefix_callback(f"/ratectl/{name}/", seen.put)
@@ -83,8 +85,8 @@ def test_it_watches_what_the_store_writes(etcd_server: EtcdServer, client: Any) 
     client.cancel_watch(watch)
 
 
-def test_the_store_runs_on_its_channel(etcd_server: EtcdServer, client: Any) -> None:
-    """Reading, writing, leases, watching; closing the store leaves the client alone."""
+def test_store_works_on_the_channel_of_etcd3(etcd_server: EtcdServer, client: Any) -> None:
+    """Reads, writes, leases and watches work; closing the store does not close the client."""
     name = environment()
     store = EtcdStore.from_etcd3(client, name)
     assert store.url == f"etcd://localhost:{etcd_server.port}/{name}"
@@ -102,8 +104,8 @@ def test_the_store_runs_on_its_channel(etcd_server: EtcdServer, client: Any) -> 
 
 
 @pytest.mark.faults
-def test_on_its_channel_after_an_outage() -> None:
-    """The client bars itself for minutes after an error; the store does not care."""
+def test_store_on_the_channel_of_etcd3_recovers_from_an_outage() -> None:
+    """The etcd3 client refuses calls for minutes after an error; the store does not."""
     server = EtcdServer.start()
     try:
         with etcd3.client(port=server.port, timeout=4) as client:
@@ -124,8 +126,8 @@ def test_on_its_channel_after_an_outage() -> None:
         server.stop()
 
 
-def test_its_token_is_used() -> None:
-    """The fork's own password support fails over plaintext, hence a stand-in with its shape."""
+def test_token_of_the_etcd3_client_is_used() -> None:
+    """The fork's password support fails without TLS, so a stand-in has its attributes."""
     server = EtcdServer.start()
     try:
         server.add_user("agent", "hunter2", "/ratectl/prod/")
@@ -142,7 +144,7 @@ def test_its_token_is_used() -> None:
         server.stop()
 
 
-def test_its_expired_token_is_replaced_with_a_known_password(
+def test_expired_token_of_the_etcd3_client_is_replaced_if_the_password_is_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RATECTL_ETCD_USER", "agent")
@@ -162,7 +164,7 @@ def _channel(server: EtcdServer) -> Any:
     return grpc.insecure_channel(server.client_url)
 
 
-def test_something_else_is_refused() -> None:
+def test_other_clients_and_invalid_environments_are_refused() -> None:
     with pytest.raises(UsageError, match="not an etcd3 client"):
         EtcdStore.from_etcd3(object(), "prod")
     with (

@@ -1,4 +1,4 @@
-"""Forking in the middle of everything: the parent does not notice, the child opens anew."""
+"""Fork of a busy process: the parent's store is unaffected, the child opens a store of its own."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.etcd
 
-# In a process of its own: the test process has other threads and channels. It forks repeatedly
-# while one thread watches and another one reads, prints what went wrong, and exits with 0 if
-# nothing did. A child that hangs is ended by its alarm.
+# The script runs in a separate process, since the test process has other threads and channels. It
+# forks repeatedly while one thread watches and another one reads. It prints what failed, or exits
+# with 0. An alarm ends a child that hangs.
 SCRIPT = """
     import os, signal, sys, threading, time
     from ratectl.errors import UsageError
@@ -113,10 +113,10 @@ SCRIPT = """
 
 
 @pytest.mark.parametrize("support", [None, "0", "1"])
-def test_forking(
+def test_fork_does_not_affect_the_parent_and_the_child_opens_a_new_store(
     etcd_server: EtcdServer, support: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever gRPC's own fork support is set to."""
+    """The result does not depend on the setting of gRPC's fork support."""
     monkeypatch.delenv("GRPC_ENABLE_FORK_SUPPORT", raising=False)
     if support is not None:
         monkeypatch.setenv("GRPC_ENABLE_FORK_SUPPORT", support)

@@ -1,4 +1,4 @@
-"""The message table: its Python types, and that no other etcd client is in its way."""
+"""Table of etcd messages: Python types, and no conflict with another etcd client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCALARS = {"int32": "int", "int64": "int", "uint64": "int", "string": "str"}
 
 
 def annotations() -> dict[str, dict[str, str]]:
-    """Class → attribute → type, as declared for type checkers."""
+    """Return class → attribute → type, as declared for type checkers."""
     classes = [n for n in ast.walk(ast.parse(inspect.getsource(m))) if isinstance(n, ast.ClassDef)]
     return {
         each.name: {
@@ -28,7 +28,7 @@ def annotations() -> dict[str, dict[str, str]]:
     }
 
 
-def test_declared_types_are_those_of_the_table() -> None:
+def test_declared_types_equal_the_table() -> None:
     expected: dict[str, dict[str, str]] = {}
     for name, fields in MESSAGES.items():
         expected[name] = {}
@@ -39,7 +39,7 @@ def test_declared_types_are_those_of_the_table() -> None:
     assert annotations() == expected
 
 
-def test_round_trip_keeps_what_is_set() -> None:
+def test_round_trip_keeps_every_field_that_is_set() -> None:
     """A revision of 0 in a comparison is sent: it means "absent"."""
     compare = m.Compare(target=2, key=b"k", mod_revision=0)
     request = m.TxnRequest(
@@ -53,14 +53,14 @@ def test_round_trip_keeps_what_is_set() -> None:
 
 
 @pytest.mark.parametrize("order", [("ratectl", "etcd3"), ("etcd3", "ratectl")])
-def test_beside_another_etcd_client(order: tuple[str, str]) -> None:
-    """Both register messages of their own, in either order, without an error or a warning."""
+def test_messages_work_beside_another_etcd_client(order: tuple[str, str]) -> None:
+    """Both register their messages, in either order, without an error."""
     pytest.importorskip("etcd3")
     imports = {"ratectl": "import ratectl.stores.etcd", "etcd3": "import etcd3.etcdrpc"}
     code = "; ".join(imports[name] for name in order)
     code += "; from ratectl.stores.etcd import messages as m; import etcd3.etcdrpc as e"
     code += "; assert m.PutRequest(key=b'k').SerializeToString()"
     code += " == e.PutRequest(key=b'k').SerializeToString()"
-    # The other client's own code is not free of warnings.
+    # Warnings are allowed: the code of etcd3 causes some.
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

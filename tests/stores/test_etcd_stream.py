@@ -1,4 +1,4 @@
-"""The inbox of a watch stream: order, time limits, and signals."""
+"""Inbox of a watch stream: order, time limits, and signals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ratectl.stores.etcd import messages as m
 from ratectl.stores.etcd.stream import StreamEnded, _Inbox
 
 
-def test_replies_come_in_order_then_none() -> None:
+def test_replies_arrive_in_order_and_a_wait_without_reply_returns_none() -> None:
     inbox = _Inbox()
     replies = [m.WatchResponse(), m.WatchResponse(), StreamEnded()]
     for reply in replies:
@@ -21,15 +21,15 @@ def test_replies_come_in_order_then_none() -> None:
     assert time.monotonic() - started >= 0.05
 
 
-def test_a_cleared_inbox_is_empty_at_once() -> None:
+def test_cleared_inbox_is_empty() -> None:
     inbox = _Inbox()
     inbox.put(StreamEnded())
     inbox.clear()
     assert inbox.get(0.01) is None
 
 
-def test_a_handler_that_returns_after_the_time_limit_does_not_lift_it() -> None:
-    """A watch would never notice that its server is silent."""
+def test_time_limit_holds_though_a_signal_handler_returns_after_it() -> None:
+    """Otherwise a watch would never notice that its server is silent."""
     inbox = _Inbox()
     rescue = threading.Timer(10, inbox.put, [StreamEnded()])
     rescue.start()

@@ -1,4 +1,4 @@
-"""TLS: certificates of both sides, and what gRPC says when they are wrong."""
+"""TLS: certificates of server and client, and the errors if they are wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.etcd
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    """A certificate for 127.0.0.1 and ``etcd.example``, and one for a client."""
+    """Certificates: one of a server (127.0.0.1 and ``etcd.example``), and one of a client."""
     folder = tmp_path_factory.mktemp("tls")
     ca = trustme.CA()
     server, client = ca.issue_cert("127.0.0.1", "etcd.example"), ca.issue_cert("agent@example.org")
@@ -51,7 +51,7 @@ def server(tls: Tls) -> Iterator[EtcdServer]:
 
 @pytest.fixture
 def settings(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The right certificates."""
+    """Settings with the right certificates."""
     monkeypatch.setenv("RATECTL_ETCD_CA", str(tls.ca))
     monkeypatch.setenv("RATECTL_ETCD_CERT", str(tls.client_cert))
     monkeypatch.setenv("RATECTL_ETCD_KEY", str(tls.client_key))
@@ -59,7 +59,7 @@ def settings(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def failure(url: str) -> str:
-    """What a first read says; a first write agrees, as nothing can have been sent."""
+    """Return the error of a first read; a first write fails too, surely without being sent."""
     with EtcdStore.from_url(url) as store:
         with pytest.raises(StoreUnavailable):
             store.put("k", b"")
@@ -68,7 +68,9 @@ def failure(url: str) -> str:
     return str(raised.value)
 
 
-def test_both_sides_show_certificates(server: EtcdServer, settings: pytest.MonkeyPatch) -> None:
+def test_right_certificates_of_both_sides_are_accepted(
+    server: EtcdServer, settings: pytest.MonkeyPatch
+) -> None:
     with EtcdStore.from_url(server.store_url("prod")) as store:
         start = store.put("k", b"1")
         with Recorder(store.watch("", start)) as recorder:
@@ -76,7 +78,7 @@ def test_both_sides_show_certificates(server: EtcdServer, settings: pytest.Monke
         assert store.status().problems == ()
 
 
-def test_an_unknown_authority(
+def test_unknown_authority_is_refused(
     server: EtcdServer, settings: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
@@ -87,7 +89,9 @@ def test_an_unknown_authority(
     assert "RATECTL_ETCD_CA" in text
 
 
-def test_another_name(server: EtcdServer, settings: pytest.MonkeyPatch) -> None:
+def test_server_name_must_match_the_certificate(
+    server: EtcdServer, settings: pytest.MonkeyPatch
+) -> None:
     settings.setenv("RATECTL_ETCD_SERVER_NAME", "wrong.example")
     text = failure(server.store_url("prod"))
     assert "Hostname Verification Check failed" in text or "not in peer certificate" in text
@@ -97,8 +101,10 @@ def test_another_name(server: EtcdServer, settings: pytest.MonkeyPatch) -> None:
         assert store.get("k2") is None
 
 
-def test_no_client_certificate(server: EtcdServer, settings: pytest.MonkeyPatch) -> None:
-    """The server hangs up after the handshake, so a write's outcome cannot be told for sure."""
+def test_missing_client_certificate_is_refused(
+    server: EtcdServer, settings: pytest.MonkeyPatch
+) -> None:
+    """The server closes after the handshake, so the outcome of a write may be unknown."""
     settings.delenv("RATECTL_ETCD_CERT")
     settings.delenv("RATECTL_ETCD_KEY")
     with EtcdStore.from_url(server.store_url("prod")) as store:
@@ -108,20 +114,24 @@ def test_no_client_certificate(server: EtcdServer, settings: pytest.MonkeyPatch)
             store.put("k", b"")
 
 
-def test_plaintext_to_a_tls_server(server: EtcdServer) -> None:
+def test_plaintext_to_a_tls_server_names_tls(server: EtcdServer) -> None:
     url = server.store_url("prod").replace("etcds://", "etcd://")
     text = failure(url)
     assert server.client_url in text
     assert "TLS" in text
 
 
-def test_tls_to_a_plaintext_server(etcd_server: EtcdServer, settings: pytest.MonkeyPatch) -> None:
+def test_tls_to_a_plaintext_server_names_tls(
+    etcd_server: EtcdServer, settings: pytest.MonkeyPatch
+) -> None:
     url = etcd_server.store_url("prod").replace("etcd://", "etcds://")
     assert "speak TLS" in failure(url)
 
 
-def test_several_addresses_share_one_name(server: EtcdServer, settings: pytest.MonkeyPatch) -> None:
-    """Without a name of its own, a target of several is checked against the first host."""
+def test_several_addresses_are_checked_against_the_first_host(
+    server: EtcdServer, settings: pytest.MonkeyPatch
+) -> None:
+    """This holds unless RATECTL_ETCD_SERVER_NAME is set."""
     hosts = f"{server.client_url},127.0.0.1:1"
     with EtcdStore.from_url(f"etcds://{hosts}/prod") as store:
         store.put("k", b"1")

@@ -1,4 +1,4 @@
-"""Watches on a server that dies, freezes, compacts, or loses its data."""
+"""Watches of a server that is killed, freezes, compacts, or loses its data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.etcd, pytest.mark.faults]
 
 @pytest.fixture
 def server() -> Iterator[EtcdServer]:
-    """A server of the test's own, to be mistreated."""
+    """Server for one test, which may kill or freeze it."""
     server = EtcdServer.start(faults=True)
     yield server
     server.stop()
@@ -34,12 +34,14 @@ def store(server: EtcdServer) -> Iterator[EtcdStore]:
 
 
 def put(server: EtcdServer, key: str, value: str) -> int:
-    """Write by the side of the store."""
+    """Write to the server without the store; return the revision."""
     return server.put(f"/ratectl/prod/{key}", value)
 
 
-def test_nothing_is_lost_or_repeated_over_kills(server: EtcdServer, store: EtcdStore) -> None:
-    """Writes while the watch is cut off arrive; every revision exactly once, in order."""
+def test_watch_loses_and_repeats_nothing_when_the_server_is_killed(
+    server: EtcdServer, store: EtcdStore
+) -> None:
+    """Writes during an outage arrive too: every revision exactly once, in order."""
     start = put(server, "a", "0")
     written = [start]
     with Recorder(store.watch("", start)) as recorder:
@@ -56,18 +58,20 @@ def test_nothing_is_lost_or_repeated_over_kills(server: EtcdServer, store: EtcdS
         assert recorder.resyncs() == []
 
 
-def test_a_frozen_server_is_noticed_and_taken_back(server: EtcdServer, store: EtcdStore) -> None:
-    """Stopped for longer than every timeout: reported in time, live again at once."""
+def test_watch_reports_a_frozen_server_and_resumes_after_it(
+    server: EtcdServer, store: EtcdStore
+) -> None:
+    """The server is frozen for longer than every timeout, then the watch resumes within 3 s."""
     start = put(server, "a", "1")
     with Recorder(store.watch("", start)) as recorder:
         recorder.until_live()
         server.freeze()
         frozen = time.monotonic()
         assert recorder.until_interrupted(13.0) - frozen < 13.0
-        # Long enough for gRPC's own timeout too, so that the connection has to be made anew.
+        # Long enough for gRPC's timeout too, so that the watch has to reconnect.
         wait_for(
             lambda: any("SETTINGS" in text for text in recorder.interruptions()),
-            "failure to connect anew",
+            "failure to reconnect",
             20,
         )
         assert [e.revision for e in recorder.of(Events)] == [start]
@@ -79,7 +83,7 @@ def test_a_frozen_server_is_noticed_and_taken_back(server: EtcdServer, store: Et
         assert recorder.revisions == [start, revision]
 
 
-def test_a_short_freeze_goes_unnoticed(server: EtcdServer, store: EtcdStore) -> None:
+def test_short_freeze_is_no_interruption(server: EtcdServer, store: EtcdStore) -> None:
     start = put(server, "a", "1")
     with Recorder(store.watch("", start)) as recorder:
         recorder.until_live()
@@ -90,14 +94,14 @@ def test_a_short_freeze_goes_unnoticed(server: EtcdServer, store: EtcdStore) -> 
         assert recorder.interruptions() == []
 
 
-def test_compaction_while_cut_off_lists_again(server: EtcdServer, store: EtcdStore) -> None:
+def test_compaction_during_an_outage_is_a_resync(server: EtcdServer, store: EtcdStore) -> None:
     put(server, "gone", "1")
     start = put(server, "a", "1")
     with Recorder(store.watch("", start)) as recorder:
         recorder.until_key("a", b"1")
         server.kill()
         recorder.until_interrupted()
-        # Changed through another address: otherwise the watch is faster than the compaction.
+        # Write at another port: otherwise the watch may reconnect before the compaction.
         port, server.port = server.port, free_port()
         server.restart()
         server.call("/v3/kv/deleterange", {"key": "L3JhdGVjdGwvcHJvZC9nb25l"})
@@ -115,7 +119,9 @@ def test_compaction_while_cut_off_lists_again(server: EtcdServer, store: EtcdSto
         assert recorder.state == {"a": b"3", "b": b"1"}
 
 
-def test_watching_a_compacted_revision_lists_first(server: EtcdServer, store: EtcdStore) -> None:
+def test_watch_from_a_compacted_revision_starts_with_a_resync(
+    server: EtcdServer, store: EtcdStore
+) -> None:
     put(server, "a", "1")
     newest = put(server, "a", "2")
     server.compact(newest)
@@ -125,8 +131,8 @@ def test_watching_a_compacted_revision_lists_first(server: EtcdServer, store: Et
         assert resync.snapshot.revision == newest
 
 
-def test_a_wiped_server_lists_again(server: EtcdServer, store: EtcdStore) -> None:
-    """The same cluster ID and a lower revision: only the revision tells."""
+def test_wiped_server_is_a_resync(server: EtcdServer, store: EtcdStore) -> None:
+    """The cluster ID stays and the revision is lower: only the revision shows the loss."""
     for n in range(5):
         start = put(server, "a", str(n))
     with Recorder(store.watch("", start)) as recorder:
@@ -142,11 +148,13 @@ def test_a_wiped_server_lists_again(server: EtcdServer, store: EtcdStore) -> Non
         recorder.until_key("new", b"2")
 
 
-def test_another_cluster_at_the_address_lists_again(server: EtcdServer, store: EtcdStore) -> None:
+def test_another_cluster_at_the_same_address_is_a_resync(
+    server: EtcdServer, store: EtcdStore
+) -> None:
     start = put(server, "a", "1")
     with Recorder(store.watch("", start)) as recorder:
         recorder.until_key("a", b"1")
-        server.peer_port = free_port()  # etcd makes the cluster ID of it
+        server.peer_port = free_port()  # etcd derives the cluster ID from it
         server.kill()
         recorder.until_interrupted()
         port, server.port = server.port, free_port()
@@ -160,8 +168,8 @@ def test_another_cluster_at_the_address_lists_again(server: EtcdServer, store: E
         assert "another cluster" in resync.reason
 
 
-def test_a_large_backlog_arrives_whole(server: EtcdServer, store: EtcdStore) -> None:
-    """More than gRPC takes in one message, in revisions of several keys each."""
+def test_large_backlog_arrives_completely(server: EtcdServer, store: EtcdStore) -> None:
+    """The backlog exceeds one gRPC message; each revision has several keys."""
     value = b"x" * 100_000
     start = store.list("").revision + 1
     for n in range(8):
@@ -174,8 +182,8 @@ def test_a_large_backlog_arrives_whole(server: EtcdServer, store: EtcdStore) -> 
         assert recorder.interruptions() == []
 
 
-def test_closing_never_waits_for_a_server(server: EtcdServer, store: EtcdStore) -> None:
-    """In every state: frozen while idle, while relisting, and dead (the recorder measures)."""
+def test_close_does_not_wait_for_the_server(server: EtcdServer, store: EtcdStore) -> None:
+    """The server is frozen while idle or during a list, or dead; the recorder checks the time."""
     put(server, "a", "1")
     with Recorder(store.watch("", 1)) as recorder:
         recorder.until_key("a", b"1")
@@ -185,7 +193,7 @@ def test_closing_never_waits_for_a_server(server: EtcdServer, store: EtcdStore) 
     put(server, "a", "2")
     server.freeze()
     with Recorder(store.watch("", 1)):
-        time.sleep(0.3)  # in the middle of its first call, which gets no answer
+        time.sleep(0.3)  # during its first call, which gets no reply
     server.kill()
     with Recorder(store.watch("", 1)) as recorder:
         recorder.until_interrupted()
@@ -202,8 +210,8 @@ def test_closing_the_store_ends_its_watches(server: EtcdServer) -> None:
     wait_for(lambda: threading.active_count() == 1, "gRPC's threads end")
 
 
-def test_progress_while_idle(etcd_server: EtcdServer) -> None:
-    """A sign of life every few seconds; changes beside the prefix move the revision."""
+def test_idle_watch_reports_progress(etcd_server: EtcdServer) -> None:
+    """Progress arrives every few seconds; changes outside of the prefix raise its revision."""
     with EtcdStore.from_url(etcd_server.store_url(environment())) as store:
         start = store.put("beside", b"")
         with Recorder(store.watch("p/", start)) as recorder:

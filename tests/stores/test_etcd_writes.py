@@ -1,4 +1,4 @@
-"""Transactions: unknown outcomes, limits, and a server without space."""
+"""Transactions of the etcd store: unknown outcomes, limits, and a server without space."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ def own_server() -> Iterator[EtcdServer]:
 
 
 @pytest.mark.faults
-def test_a_write_to_a_frozen_server_is_unknown_and_not_repeated(own_server: EtcdServer) -> None:
-    """It may be applied when the server goes on: once at most, and never by our repeating it."""
+def test_write_to_a_frozen_server_has_an_unknown_outcome_and_is_not_repeated(
+    own_server: EtcdServer,
+) -> None:
+    """The server may apply the write later, at most once; the store does not repeat it."""
     with EtcdStore.from_url(own_server.store_url("prod"), timeout=1.0) as store:
         before = store.put("other", b"")
         own_server.freeze()
@@ -56,7 +58,7 @@ def test_a_write_to_a_frozen_server_is_unknown_and_not_repeated(own_server: Etcd
             store.get("k")
         own_server.thaw()
         own_server.wait_healthy()
-        item = store.get("k")  # reading is how one finds out
+        item = store.get("k")  # a read shows the outcome
         assert item is None or item.value == b"mine"
         assert store.list("").revision - before <= 1
         again = store.txn([Compare("k", item.mod_revision if item else 0)], [Put("k", b"next")])
@@ -64,7 +66,7 @@ def test_a_write_to_a_frozen_server_is_unknown_and_not_repeated(own_server: Etcd
 
 
 @pytest.mark.faults
-def test_a_server_killed_in_the_middle_is_unknown_or_unavailable(own_server: EtcdServer) -> None:
+def test_write_to_a_killed_server_is_unknown_or_unavailable(own_server: EtcdServer) -> None:
     with EtcdStore.from_url(own_server.store_url("prod")) as store:
         store.put("k", b"")
         own_server.kill()
@@ -73,7 +75,7 @@ def test_a_server_killed_in_the_middle_is_unknown_or_unavailable(own_server: Etc
         assert isinstance(raised.value, OutcomeUnknown | StoreUnavailable)
         with pytest.raises(StoreUnavailable, match="refused"):
             wait_for(lambda: _quiet(store), "refused connections")
-        # Certain by now: the connection was refused before anything was sent.
+        # The outcome is certain: the connection was refused before anything was sent.
         with pytest.raises(StoreUnavailable):
             store.put("k", b"3")
 
@@ -88,8 +90,8 @@ def _quiet(store: EtcdStore) -> bool:
 
 
 @pytest.mark.parametrize("hosts", ["127.0.0.1:{}", "localhost:{}", "localhost:{},127.0.0.1:{}"])
-def test_nobody_listens(hosts: str) -> None:
-    """At once, with the address and gRPC's own words, and certain for writes."""
+def test_refused_connection_is_unavailable_at_once(hosts: str) -> None:
+    """The error has the address and gRPC's message; a write was surely not applied."""
     address = hosts.format(free_port(), free_port())
     with EtcdStore.from_url(f"etcd://{address}/prod") as store:
         started = time.monotonic()
@@ -101,7 +103,7 @@ def test_nobody_listens(hosts: str) -> None:
 
 
 @pytest.mark.parametrize("hosts", ["nonexistent.invalid", "nonexistent.invalid,neither.invalid"])
-def test_names_that_do_not_resolve(hosts: str) -> None:
+def test_unresolvable_name_is_an_error_that_names_it(hosts: str) -> None:
     with EtcdStore.from_url(f"etcd://{hosts}/prod") as store:
         started = time.monotonic()
         for call in (lambda: store.get("k"), lambda: store.put("k", b"")):
@@ -110,7 +112,7 @@ def test_names_that_do_not_resolve(hosts: str) -> None:
         assert time.monotonic() - started < 9.0
 
 
-def test_a_name_that_resolves_among_others_that_do_not(etcd_server: EtcdServer) -> None:
+def test_one_resolvable_name_is_enough(etcd_server: EtcdServer) -> None:
     url = f"etcd://nonexistent.invalid,localhost:{etcd_server.port}/{environment()}"
     with EtcdStore.from_url(url) as store:
         store.put("k", b"1")
@@ -119,8 +121,8 @@ def test_a_name_that_resolves_among_others_that_do_not(etcd_server: EtcdServer) 
 
 
 @pytest.mark.faults
-def test_a_server_that_never_answers_a_new_client(own_server: EtcdServer) -> None:
-    """It accepts connections and then nothing: the cause is told before the call's own time."""
+def test_server_that_accepts_and_never_replies_is_unavailable(own_server: EtcdServer) -> None:
+    """The error names the cause before the time limit of the call ends."""
     own_server.freeze()
     with EtcdStore.from_url(own_server.store_url("prod"), timeout=4.0) as store:
         started = time.monotonic()
@@ -145,13 +147,13 @@ def test_limits_are_checked_before_sending(store: EtcdStore) -> None:
     assert store.list("").revision == before
 
 
-def test_the_largest_transactions_fit(store: EtcdStore) -> None:
+def test_largest_transactions_fit(store: EtcdStore) -> None:
     store.put("k", b"x" * MAX_VALUE_BYTES)
     ops = [Put(f"{n:04}", b"x" * (MAX_VALUE_BYTES // MAX_OPS)) for n in range(MAX_OPS)]
     assert store.txn([Compare(op.key, 0) for op in ops], ops).ok
 
 
-def test_a_server_with_smaller_limits_says_so() -> None:
+def test_smaller_limits_of_a_server_are_errors_that_name_its_setting() -> None:
     args = ["--max-request-bytes=2000", "--max-txn-ops=2", "--quota-backend-bytes=100000"]
     server = EtcdServer.start(args=args)
     try:
@@ -174,7 +176,7 @@ def test_a_server_with_smaller_limits_says_so() -> None:
 # -- history ---------------------------------------------------------------------------------------
 
 
-def test_the_compacted_revision_is_named(store: EtcdStore) -> None:
+def test_status_has_the_compacted_revision(store: EtcdStore) -> None:
     store.put("k", b"1")
     newest = store.put("k", b"2")
     compact(store, newest)

@@ -1,4 +1,4 @@
-"""The in-memory store: one process, its forks, and code that interrupts a change."""
+"""In-memory store: one process, its forks, and code that interrupts a change."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def store(url: str) -> Iterator[Store]:
         yield opened
 
 
-def test_contents_outlive_the_store_that_wrote_them(url: str) -> None:
+def test_contents_stay_after_the_store_is_closed(url: str) -> None:
     with open_store(url) as first:
         revision = first.put("a", b"1")
     with open_store(url) as second:
@@ -49,7 +49,7 @@ def test_contents_outlive_the_store_that_wrote_them(url: str) -> None:
         assert [item.value for item in second.list("").items] == [b"1"]
 
 
-def test_each_name_has_contents_of_its_own(store: Store, url: str) -> None:
+def test_each_name_has_its_own_contents(store: Store, url: str) -> None:
     store.put("a", b"1")
     with open_store(f"{url}-other") as other:
         assert other.get("a") is None
@@ -59,7 +59,7 @@ def test_each_name_has_contents_of_its_own(store: Store, url: str) -> None:
     "url",
     ["memory://", "memory://a/b", "memory:///a", "memory://a?b", "memory://a b", "memory://é"],
 )
-def test_other_forms_are_refused(url: str) -> None:
+def test_other_forms_of_the_url_are_refused(url: str) -> None:
     with pytest.raises(UsageError, match="memory://NAME"):
         check_url(url)
 
@@ -80,7 +80,7 @@ def test_history_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> No
     assert "compacted" in follower.resyncs[0].reason
 
 
-def test_a_watch_reports_progress_before_and_after_changes(store: Store) -> None:
+def test_watch_reports_progress_after_changes(store: Store) -> None:
     revision = store.put("a", b"")
     with store.watch("", revision) as watch:
         events = iter(watch)
@@ -89,18 +89,18 @@ def test_a_watch_reports_progress_before_and_after_changes(store: Store) -> None
     assert second == Progress(revision)
 
 
-def test_a_watch_without_a_wake_up_looks_every_second(store: Store, url: str) -> None:
+def test_watch_finds_changes_without_a_wake_up(store: Store, url: str) -> None:
     with store.watch("", store.list("").revision + 1) as watch:
         follower = Follower(watch)
         follower.until(lambda: follower.seen)
         space = contents.contents_of(url)
-        waiting, space.waiting = space.waiting, []  # nobody to wake
+        waiting, space.waiting = space.waiting, []  # no watch is woken
         revision = store.put("a", b"")
         space.waiting = waiting
         follower.until_revision(revision)
 
 
-def test_an_abandoned_watch_is_no_longer_woken(store: Store, url: str) -> None:
+def test_watch_whose_iteration_ended_is_not_woken(store: Store, url: str) -> None:
     watch = store.watch("", 1)
     for _ in watch:
         break
@@ -111,10 +111,10 @@ def test_an_abandoned_watch_is_no_longer_woken(store: Store, url: str) -> None:
 
 
 class Interruption(BaseException):
-    """Raised in the middle of a change, as a signal handler may."""
+    """Raised in the middle of a change, as a signal handler may do."""
 
 
-def test_an_interrupted_transaction_changes_nothing(
+def test_interrupted_transaction_changes_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = store.put("a", b"1")
@@ -141,10 +141,10 @@ def test_an_interrupted_transaction_changes_nothing(
     assert item.value == b"3"
 
 
-def test_a_finalizer_may_write_in_the_middle_of_a_transaction(
+def test_finalizer_may_write_during_a_transaction(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither waits for the other, and neither write is lost; a compare sees the other."""
+    """Neither write waits for the other or is lost; the outer comparison sees the inner write."""
     original = Draft.put
     nested: list[int] = []
 
@@ -223,7 +223,7 @@ agent.close()
 """
 
 
-def test_a_forked_child_is_told_that_the_store_is_its_parents(tmp_path: Path) -> None:
+def test_forked_child_cannot_use_the_store_of_its_parent(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORK],
         capture_output=True,
@@ -242,7 +242,7 @@ def test_a_forked_child_is_told_that_the_store_is_its_parents(tmp_path: Path) ->
 # -- agents ----------------------------------------------------------------------------------------
 
 
-def test_an_agent_follows_it_and_keeps_nothing_on_disk(
+def test_agent_follows_an_in_memory_store_and_keeps_no_policies_on_disk(
     store: Store, url: str, tmp_path: Path
 ) -> None:
     publish_policies(store, simple("2/min", burst=2))

@@ -1,4 +1,4 @@
-"""The registry of backends: what a backend has to be, and what URLs lead to."""
+"""Registry of backends: every backend is a store, and URLs select backends."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_every_backend_is_a_store(backend: Backend) -> None:
     assert not getattr(store, "__abstractmethods__", None)
 
 
-def test_no_scheme_is_taken_twice() -> None:
+def test_no_two_backends_share_a_scheme() -> None:
     schemes = [scheme for backend in BACKENDS for scheme in backend.schemes]
     assert len(schemes) == len(set(schemes))
 
 
-def test_errors_list_the_forms_of_urls() -> None:
+def test_error_for_an_unknown_scheme_lists_the_forms_of_urls() -> None:
     for use in (open_store, check_url, security_of):
         with pytest.raises(UsageError) as raised:
             use("redis://x")  # type: ignore[operator]
@@ -34,7 +34,7 @@ def test_errors_list_the_forms_of_urls() -> None:
 
 
 @pytest.mark.parametrize("url", ["redis://x", "memory", "memory:x", "", "MEMORY://x", "://"])
-def test_a_url_of_no_backend_is_not_in_one_process(url: str) -> None:
+def test_unknown_url_is_not_in_one_process(url: str) -> None:
     assert not in_one_process(url)
 
 
@@ -72,12 +72,12 @@ def test_security_with_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("url", ["etcd://host", "sqlite://x", "memory://", "redis://x"])
-def test_security_of_no_store(url: str) -> None:
+def test_security_of_an_invalid_url_is_an_error(url: str) -> None:
     with pytest.raises(UsageError):
         security_of(url)
 
 
-def test_a_backend_is_imported_when_its_url_is_opened() -> None:
+def test_backend_is_imported_only_when_its_url_is_opened() -> None:
     code = (
         "import sys; from ratectl.stores import open_store\n"
         "open_store('memory://x').put('a', b'')\n"

@@ -1,4 +1,4 @@
-"""What only the SQLite store does: files, permissions, damage, disk space, locks, leases."""
+"""Particulars of the SQLite store: files, permissions, damage, disk space, locks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance.store_helpers import Follower, finish, python
+from conformance.store_helpers import finish, python
 from ratectl.errors import StoreError, StoreMisconfigured, StoreUnavailable, UsageError
 from ratectl.stores import open_store
 from ratectl.stores.base import Put
-from ratectl.stores.sqlite import SqliteStore, doctor, log
+from ratectl.stores.sqlite import SqliteStore, doctor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +31,8 @@ def store(path: Path) -> Iterator[SqliteStore]:
 
 @pytest.fixture
 def unprivileged() -> Iterator[Path]:
-    """A folder that everybody may enter; the test runs as a user whom permissions bind."""
-    # Not tmp_path: pytest keeps other users out of that.
+    """Return a folder that every user may enter; the test runs as an ordinary user."""
+    # Not tmp_path: pytest does not let other users enter it.
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -67,19 +67,21 @@ def mode(path: Path) -> int:
         "sqlite:///root:x@host/a.db",
     ],
 )
-def test_urls_that_name_no_file_say_what_to_write(url: str) -> None:
+def test_url_without_a_file_is_refused_with_the_right_forms(url: str) -> None:
     with pytest.raises(UsageError, match=r"write sqlite:///relative/path\.db or sqlite:////abs"):
         open_store(url)
 
 
 @pytest.mark.parametrize("url", ["sqlite:///a\0b", " sqlite:///a.db", "sqlite:///a.db\n"])
-def test_a_url_with_blanks_around_it_or_control_characters_is_refused(url: str) -> None:
-    """They come from a file or a shell, and would become a part of the file's name."""
+def test_url_with_blanks_around_it_or_control_characters_is_refused(url: str) -> None:
+    """Such characters come from a file or a shell, and would be part of the file's name."""
     with pytest.raises(UsageError, match="take them out"):
         open_store(url)
 
 
-def test_relative_and_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_and_absolute_urls_name_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with open_store("sqlite:///sub/a b%20#.db") as relative:
         monkeypatch.chdir("/")
@@ -90,13 +92,13 @@ def test_relative_and_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert absolute.url == relative.url == f"sqlite:///{tmp_path}/sub/a b%20#.db"
 
 
-def test_opening_does_not_connect(path: Path) -> None:
+def test_opening_a_store_creates_no_file(path: Path) -> None:
     with SqliteStore(path):
         pass
     assert not path.exists()
 
 
-def test_permissions_of_what_is_created(tmp_path: Path) -> None:
+def test_only_the_owner_may_use_new_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir(mode=0o755)
     path = tmp_path / "there" / "new" / "newer" / "store.db"
     old = os.umask(0)
@@ -111,7 +113,7 @@ def test_permissions_of_what_is_created(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path], "closing leaves one file"
 
 
-def test_durable_settings(store: SqliteStore) -> None:
+def test_settings_of_the_database_are_durable(store: SqliteStore) -> None:
     store.put("a", b"")
     for channel in (store._writes, store._reads):
         with channel.use() as db:
@@ -120,14 +122,14 @@ def test_durable_settings(store: SqliteStore) -> None:
             assert db.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
 
 
-def test_an_empty_file_is_taken(path: Path) -> None:
+def test_empty_file_becomes_a_store(path: Path) -> None:
     path.touch()
     with SqliteStore(path) as store:
         store.put("a", b"1")
 
 
 def refused(path: Path) -> str:
-    """Every kind of call refuses; returns the message."""
+    """Return the error message of a store whose reads, writes and status all fail."""
     with SqliteStore(path, timeout=1.0) as store:
         for call in (lambda: store.put("a", b""), store.status, lambda: store.get("a")):
             with pytest.raises(StoreMisconfigured) as raised:
@@ -136,7 +138,7 @@ def refused(path: Path) -> str:
     return str(raised.value)
 
 
-def test_a_database_of_somebody_else_is_not_touched(path: Path) -> None:
+def test_database_of_another_program_is_refused_and_not_changed(path: Path) -> None:
     db = sqlite3.connect(path)
     db.execute("CREATE TABLE users (name)")
     db.close()
@@ -145,7 +147,7 @@ def test_a_database_of_somebody_else_is_not_touched(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_newer_schema_asks_for_an_upgrade(path: Path) -> None:
+def test_newer_schema_is_refused_with_advice_to_upgrade(path: Path) -> None:
     with SqliteStore(path) as store:
         store.put("a", b"1")
     db = sqlite3.connect(path)
@@ -154,7 +156,7 @@ def test_a_newer_schema_asks_for_an_upgrade(path: Path) -> None:
     assert "upgrade ratectl" in refused(path)
 
 
-def test_files_that_are_no_database(path: Path) -> None:
+def test_file_that_is_no_database_is_refused(path: Path) -> None:
     path.write_bytes(b"version: 1\nlimits: []\n" * 100)
     assert "not a SQLite database" in refused(path)
     path.unlink()
@@ -170,7 +172,7 @@ def test_files_that_are_no_database(path: Path) -> None:
     refused(path)
 
 
-def test_damage_is_reported_with_what_to_do(path: Path) -> None:
+def test_damaged_file_is_reported_with_advice_to_restore(path: Path) -> None:
     with SqliteStore(path) as store:
         store.txn((), [Put(f"k{n}", b"x" * 5000) for n in range(100)])
     content = bytearray(path.read_bytes())
@@ -181,7 +183,7 @@ def test_damage_is_reported_with_what_to_do(path: Path) -> None:
     assert "restore" in message
 
 
-def test_read_only_for_this_user(unprivileged: Path) -> None:
+def test_missing_permissions_are_reported(unprivileged: Path) -> None:
     user = os.geteuid()
     os.seteuid(os.getuid())
     path = unprivileged / "store.db"
@@ -206,7 +208,7 @@ def test_read_only_for_this_user(unprivileged: Path) -> None:
         unprivileged.chmod(0o755)
 
 
-def test_full_disk(store: SqliteStore) -> None:
+def test_full_disk_is_reported_and_loses_nothing(store: SqliteStore) -> None:
     store.put("a", b"1")
     with store._writes.use() as db:
         (pages,) = db.execute("PRAGMA page_count").fetchone()
@@ -224,7 +226,7 @@ def test_full_disk(store: SqliteStore) -> None:
 # -- locks -----------------------------------------------------------------------------------------
 
 
-def test_a_stuck_writer(store: SqliteStore, path: Path) -> None:
+def test_lock_of_a_stuck_writer_stops_writes_and_not_reads(store: SqliteStore, path: Path) -> None:
     store.put("a", b"1")
     lease = store.lease(60)
     store.put("b", b"", lease)
@@ -247,7 +249,7 @@ def test_a_stuck_writer(store: SqliteStore, path: Path) -> None:
     store.put("a", b"3")
 
 
-def test_a_busy_channel_is_unavailable_in_time(path: Path) -> None:
+def test_busy_connection_is_unavailable_within_the_timeout(path: Path) -> None:
     with SqliteStore(path, timeout=0.2) as store:
         store.put("a", b"")
         with store._reads.use():
@@ -267,55 +269,6 @@ def test_a_busy_channel_is_unavailable_in_time(path: Path) -> None:
         assert isinstance(failures[0], StoreUnavailable)
 
 
-# -- leases ----------------------------------------------------------------------------------------
-
-
-def test_a_clock_set_forward_ends_leases(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lease = store.lease(30)
-    start = store.txn((), [Put("a", b"", lease), Put("b", b"", lease)]).revision
-    with store.watch("", start) as watch:
-        follower = Follower(watch)
-        follower.until_key("a", b"")
-        now = time.time()
-        monkeypatch.setattr(time, "time", lambda: now + 31)
-        follower.until(lambda: not follower.state)
-    assert store.list("").items == ()
-    assert lease.renew() is False
-    assert store.status().detail["leases"] == "0"
-
-
-@pytest.mark.parametrize("call", ["get", "list", "txn", "renew"])
-def test_every_call_ends_leases_that_are_due(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    lease, other = store.lease(30), store.lease(300)
-    store.put("a", b"", lease)
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 31)
-    if call == "get":
-        assert store.get("a") is None
-    elif call == "list":
-        assert store.list("").items == ()
-    elif call == "txn":
-        assert store.put("b", b"") == 4, "the expiry is a revision of its own"
-    else:
-        assert other.renew()
-    assert store.get("a") is None
-
-
-def test_a_lease_with_very_many_keys(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "_MAX_POSITION", 3)
-    lease = store.lease(60)
-    last = [store.put(f"k{n}", b"", lease) for n in range(10)][-1]
-    lease.revoke()
-    with store.watch("", last + 1) as watch:
-        follower = Follower(watch)
-        follower.until(lambda: sum(len(event.changes) for event in follower.events) == 10)
-    assert [len(event.changes) for event in follower.events] == [4, 4, 2]
-
-
 # -- doctor ----------------------------------------------------------------------------------------
 
 
@@ -333,11 +286,15 @@ def test_a_lease_with_very_many_keys(store: SqliteStore, monkeypatch: pytest.Mon
         ((3, 53, 0), False),
     ],
 )
-def test_versions_with_the_wal_reset_bug(version: tuple[int, ...], affected: bool) -> None:
+def test_versions_with_the_wal_reset_bug_are_known(
+    version: tuple[int, ...], affected: bool
+) -> None:
     assert doctor.has_wal_reset_bug(version) is affected
 
 
-def test_problems(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_reports_network_file_systems_large_logs_and_open_permissions(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.put("a", b"1")
     assert store.status().problems == ()
     path.chmod(0o666)
@@ -349,13 +306,13 @@ def test_problems(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatc
     assert "chmod" in writable
 
 
-def test_an_old_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sqlite3.sqlite_version_info", (3, 8, 0))
     with SqliteStore(path) as store, pytest.raises(StoreMisconfigured, match="too old"):
         store.put("a", b"1")
 
 
-def test_to_read_what_is_not_there_creates_nothing(tmp_path: Path) -> None:
+def test_reading_an_absent_file_creates_nothing(tmp_path: Path) -> None:
     path = tmp_path / "no" / "such" / "store.db"
     with SqliteStore(path) as store:
         assert store.get("a") is None
@@ -372,15 +329,15 @@ def test_to_read_what_is_not_there_creates_nothing(tmp_path: Path) -> None:
         assert not store.status().absent
 
 
-def test_many_processes_create_one_file(path: Path) -> None:
+def test_many_processes_create_one_store(path: Path) -> None:
     url = f"sqlite:///{path}"
     code = "store.put('a', b''); print(store.status().detail['identity'])"
     processes = [python(code, url) for _ in range(6)]
     assert len({finish(process) for process in processes}) == 1
 
 
-def test_many_may_create_one_file_at_once(tmp_path: Path) -> None:
-    """Seeing half of another's schema is no sign of a foreign database."""
+def test_many_threads_may_create_one_store_at_once(tmp_path: Path) -> None:
+    """A schema that another thread is still creating does not look like a foreign database."""
     for attempt in range(10):
         url = f"sqlite:///{tmp_path}/{attempt}.db"
         together = threading.Barrier(12)

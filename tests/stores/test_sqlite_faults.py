@@ -1,4 +1,4 @@
-"""The SQLite store when files are replaced under it, processes die, and processes fork."""
+"""SQLite store whose files are replaced while open, and whose processes die or fork."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def remove(path: Path) -> None:
 
 
 def write(path: Path, value: bytes, times: int = 1) -> int:
-    """As another process would: with connections of its own."""
+    """Write with other connections, as another process would; return the last revision."""
     with SqliteStore(path) as other:
         return [other.put("p/a", value) for _ in range(times)][-1]
 
@@ -53,14 +53,14 @@ def interruptions(follower: Follower) -> list[Interrupted]:
 # -- a watch and its file --------------------------------------------------------------------------
 
 
-def test_progress_says_that_the_watch_is_current(watch: Watch) -> None:
+def test_progress_shows_that_the_watch_is_current(watch: Watch) -> None:
     follower = Follower(watch)
     follower.until(lambda: isinstance(follower.seen[-1:][0:1] and follower.seen[-1], Progress))
     assert follower.seen[-1] == Progress(2)
     assert follower.events[0].revision == 2
 
 
-def test_replaced_file(store: SqliteStore, watch: Watch, path: Path) -> None:
+def test_replaced_file_is_a_resync(store: SqliteStore, watch: Watch, path: Path) -> None:
     follower = Follower(watch)
     follower.until_key("p/a", b"1")
     spare = path.with_name("spare.db")
@@ -75,7 +75,7 @@ def test_replaced_file(store: SqliteStore, watch: Watch, path: Path) -> None:
     assert len(follower.resyncs) == 1
 
 
-def test_deleted_file_is_an_outage_until_there_is_a_new_one(
+def test_deleted_file_is_an_outage_until_a_new_file_exists(
     store: SqliteStore, watch: Watch, path: Path
 ) -> None:
     follower = Follower(watch)
@@ -86,36 +86,38 @@ def test_deleted_file_is_an_outage_until_there_is_a_new_one(
     for call in (lambda: store.get("p/a"), lambda: store.put("p/a", b"")):
         with pytest.raises(StoreUnavailable, match="gone"):
             call()
-    assert not path.exists(), "never re-created by who knew it"
-    write(path, b"anew")
+    assert not path.exists(), "a store does not re-create a file that it had opened"
+    write(path, b"recreated")
     follower.until(lambda: follower.resyncs)
-    assert follower.state["p/a"].value == b"anew"
+    assert follower.state["p/a"].value == b"recreated"
     item = store.get("p/a")
     assert item is not None
-    assert item.value == b"anew"
+    assert item.value == b"recreated"
     assert len(interruptions(follower)) == 1, "one outage, one event"
 
 
-def test_emptied_file_is_an_outage_and_no_new_store(store: SqliteStore, path: Path) -> None:
+def test_emptied_file_is_an_outage_and_does_not_become_a_new_store(
+    store: SqliteStore, path: Path
+) -> None:
     os.truncate(path, 0)
     for call in (lambda: store.get("p/a"), lambda: store.put("p/a", b"")):
         with pytest.raises((StoreUnavailable, StoreMisconfigured)) as raised:
             call()
-        assert any(said in str(raised.value) for said in ("was emptied", "any more", "damaged"))
+        assert any(text in str(raised.value) for text in ("was emptied", "any more", "damaged"))
     store.close()
     with SqliteStore(path) as other:
-        other._database._opened_once = True  # as in a process that had it open
+        other._database._opened_once = True  # as in a process that had opened the file
         os.truncate(path, 0)
         with pytest.raises(StoreUnavailable, match="the file was emptied; restore it, or remove"):
             other.get("p/a")
-        assert path.stat().st_size == 0, "and it is not made anew"
+        assert path.stat().st_size == 0, "the store does not write a new schema"
 
 
 @pytest.mark.parametrize("ends", [("-wal",), ("-wal", "-shm")])
-def test_removed_write_ahead_log_is_not_written_to_any_more(
+def test_write_after_removal_of_the_write_ahead_log_is_seen_by_others(
     store: SqliteStore, path: Path, ends: tuple[str, ...]
 ) -> None:
-    """What was written to it would be seen by nobody else."""
+    """Other processes would not see a write to the removed log."""
     for end in ends:
         Path(f"{path}{end}").unlink()
     store.put("p/a", b"after")
@@ -123,16 +125,16 @@ def test_removed_write_ahead_log_is_not_written_to_any_more(
         "import sys; from ratectl.stores import open_store\n"
         "print(open_store(sys.argv[1]).get('p/a').value)"
     )
-    found = subprocess.run(
+    reader = subprocess.run(
         [sys.executable, "-c", script, f"sqlite:///{path}"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert found.stdout == "b'after'\n"
+    assert reader.stdout == "b'after'\n"
 
 
-def test_backup_restored_in_place(store: SqliteStore, watch: Watch, path: Path) -> None:
+def test_backup_restored_in_place_is_a_resync(store: SqliteStore, watch: Watch, path: Path) -> None:
     backup = sqlite3.connect(path.with_name("backup.db"))
     source = sqlite3.connect(path)
     source.backup(backup)
@@ -150,7 +152,9 @@ def test_backup_restored_in_place(store: SqliteStore, watch: Watch, path: Path) 
     follower.until_key("p/a", b"2")
 
 
-def test_garbage_in_place_of_the_file(store: SqliteStore, watch: Watch, path: Path) -> None:
+def test_garbage_in_place_of_the_file_is_an_outage(
+    store: SqliteStore, watch: Watch, path: Path
+) -> None:
     follower = Follower(watch)
     follower.until_key("p/a", b"1")
     spare = path.with_name("spare.db")
@@ -165,7 +169,7 @@ def test_garbage_in_place_of_the_file(store: SqliteStore, watch: Watch, path: Pa
     assert follower.state["p/a"].value == b"repaired"
 
 
-def test_resync_when_history_was_compacted_while_away(store: SqliteStore, path: Path) -> None:
+def test_compaction_past_the_watch_is_a_resync(store: SqliteStore, path: Path) -> None:
     with store.watch("p/", 2) as watch:
         follower = Follower(watch)
         follower.until_key("p/a", b"1")
@@ -204,13 +208,13 @@ while True:
 
 
 @pytest.mark.parametrize("lines", [1, 50, 333])
-def test_sigkill_in_the_middle_of_writes(path: Path, lines: int) -> None:
+def test_killed_writer_loses_no_acknowledged_write(path: Path, lines: int) -> None:
     writer = python(KILLED_WRITER, f"sqlite:///{path}")
     assert writer.stdout is not None
     for _ in range(lines):
         acknowledged = int(writer.stdout.readline())
     writer.kill()
-    # Not communicate(): it passes by the lines that readline() has buffered already.
+    # Not communicate(): it ignores lines that readline() has already buffered.
     with writer:
         acknowledged = max([acknowledged, *map(int, writer.stdout.read().split())])
     with SqliteStore(path) as store:
@@ -275,8 +279,8 @@ with SqliteStore(sys.argv[1]) as store:
         if pid == 0:
             increment(store, 20)
             assert lease.renew()
-            with SqliteStore(sys.argv[1]) as anew:
-                increment(anew, 20)
+            with SqliteStore(sys.argv[1]) as own:
+                increment(own, 20)
             os._exit(0)
         children.append(pid)
         increment(store, 20)
@@ -325,8 +329,8 @@ store.close()
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.parametrize("code", [FORK, FORK_WHILE_BUSY], ids=["shared", "busy"])
-def test_fork(path: Path, code: str) -> None:
-    # Python 3.12 warns of fork beside threads, which is what this is about.
+def test_store_works_across_forks(path: Path, code: str) -> None:
+    # Python 3.12 warns of a fork in a process with threads, which this test needs.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The SQLite store keeps a bounded history in a bounded file."""
+"""Bounds of the SQLite store: its history and the size of its file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def store(path: Path) -> Iterator[SqliteStore]:
         yield opened
 
 
-def test_the_file_stays_bounded(
+def test_size_of_the_file_is_bounded(
     store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "KEEP_REVISIONS", 300)
@@ -61,7 +61,7 @@ def test_large_values_shorten_history(store: SqliteStore, monkeypatch: pytest.Mo
     assert kept[0] in (status.compacted, status.compacted + 1)
 
 
-def test_a_delete_at_the_compacted_revision_is_still_seen(store: SqliteStore) -> None:
+def test_delete_at_the_compacted_revision_is_still_seen(store: SqliteStore) -> None:
     store.put("a", b"1")
     deleted = store.delete("a")
     compact(store, deleted)
@@ -74,7 +74,7 @@ def test_a_delete_at_the_compacted_revision_is_still_seen(store: SqliteStore) ->
         assert db.execute("SELECT count(*) FROM log").fetchone() == (1,)
 
 
-def test_history_bytes_are_counted_right(store: SqliteStore) -> None:
+def test_history_bytes_are_counted_exactly(store: SqliteStore) -> None:
     for n in range(20):
         store.put(f"k{n % 4}", b"x" * n)
     store.delete("k1")

@@ -1,4 +1,4 @@
-"""SQLite keeps values of any type in any column: what is no bytes can be replaced."""
+"""Values of wrong types, which SQLite allows in any column, can be read and replaced."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 OTHERS = [5, 3.5, "text", "", 2**62]
 HALF_PAIR = "CAST(x'74eda0bf' AS TEXT)"
-"""Text that is no UTF-8: reading it is an error of Python's module."""
+"""Text that is not valid UTF-8: Python's sqlite3 module fails to read it."""
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def store(path: Path) -> Iterator[SqliteStore]:
 
 
 def change(path: Path, sql: str, *values: Any) -> None:
-    """Write the file as another program would."""
+    """Change the file with SQL, as another program could."""
     with closing(sqlite3.connect(path)) as db, db:
         assert db.execute(sql, values).rowcount, "something is changed"
 
@@ -41,7 +41,7 @@ def forge(path: Path, key: str, value: str, *values: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [*OTHERS, None])
-def test_a_value_of_another_type_is_no_bytes_and_can_be_replaced(
+def test_value_of_another_type_reads_as_empty_and_can_be_replaced(
     store: SqliteStore, path: Path, value: Any
 ) -> None:
     forge(path, "p/a", "?", value)
@@ -53,7 +53,9 @@ def test_a_value_of_another_type_is_no_bytes_and_can_be_replaced(
     assert [each.value for each in store.list("p/").items] == [b"3", b"2"]
 
 
-def test_text_that_is_no_utf8_is_no_bytes(store: SqliteStore, path: Path) -> None:
+def test_text_that_is_not_utf8_reads_as_empty_and_can_be_deleted(
+    store: SqliteStore, path: Path
+) -> None:
     forge(path, "p/a", HALF_PAIR)
     assert [each.value for each in store.list("p/").items] == [b"", b"2"]
     store.delete("p/a")
@@ -61,7 +63,9 @@ def test_text_that_is_no_utf8_is_no_bytes(store: SqliteStore, path: Path) -> Non
 
 
 @pytest.mark.parametrize("value", OTHERS)
-def test_a_watch_goes_on(store: SqliteStore, path: Path, value: Any) -> None:
+def test_watch_continues_past_a_value_of_another_type(
+    store: SqliteStore, path: Path, value: Any
+) -> None:
     forge(path, "p/a", "?", value)
     with store.watch("p/", 2) as watch:
         follower = Follower(watch)
@@ -72,8 +76,8 @@ def test_a_watch_goes_on(store: SqliteStore, path: Path, value: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["5", "'p/c'", "x'702fff'", HALF_PAIR])
-def test_a_key_that_is_no_text_hides_no_other(store: SqliteStore, path: Path, key: str) -> None:
-    """A key of another type is found by nobody; one of other bytes is shown as it can be."""
+def test_key_of_another_type_hides_no_other_key(store: SqliteStore, path: Path, key: str) -> None:
+    """Such a key is not listed; invalid bytes of a key are shown as replacement characters."""
     for table in ("log", "current"):
         change(path, f"UPDATE {table} SET key = {key} WHERE key = ?", b"p/a")
     found = store.list("p/").items
@@ -84,7 +88,7 @@ def test_a_key_that_is_no_text_hides_no_other(store: SqliteStore, path: Path, ke
 
 @pytest.mark.parametrize("column", ["size", "id"])
 @pytest.mark.parametrize("value", [*OTHERS, -5])
-def test_a_key_whose_place_is_damaged_can_be_written_again(
+def test_key_with_a_damaged_row_can_be_written_again(
     store: SqliteStore, path: Path, column: str, value: Any
 ) -> None:
     change(path, f"UPDATE current SET {column} = ? WHERE key = ?", value, b"p/a")
@@ -94,7 +98,7 @@ def test_a_key_whose_place_is_damaged_can_be_written_again(
     assert found.value == b"3"
 
 
-def test_a_lease_without_a_time_stops_nobody(store: SqliteStore, path: Path) -> None:
+def test_lease_with_a_damaged_time_blocks_no_write_or_watch(store: SqliteStore, path: Path) -> None:
     change(path, "INSERT INTO leases VALUES (7, 'x', 'later')")
     change(path, f"INSERT INTO leases VALUES (8, 1.0, {HALF_PAIR})")
     change(path, "INSERT INTO leases VALUES (9, 1.0, 1.0)")
@@ -106,7 +110,7 @@ def test_a_lease_without_a_time_stops_nobody(store: SqliteStore, path: Path) -> 
 
 @pytest.mark.parametrize("column", ["identity", "revision", "compacted", "replaced_bytes"])
 @pytest.mark.parametrize("value", ["x'00'", "3.5", "-1", "9223372036854775807"])
-def test_a_damaged_state_of_the_store_is_an_error_that_names_the_file(
+def test_damaged_meta_table_is_an_error_that_names_the_file(
     store: SqliteStore, path: Path, column: str, value: str
 ) -> None:
     change(path, f"UPDATE meta SET {column} = {value}")
