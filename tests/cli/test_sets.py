@@ -233,7 +233,9 @@ def test_every_conflict_is_named_with_its_remedies(cli: Cli, sets: str) -> None:
         assert "payments/all.yaml:12:8" in run.err
         assert "scope: /web" in run.err
         assert "apply set edge with --prune, or take it over with --take-ownership /web" in run.err
-        assert run.err.endswith("error: 2 documents of this set are not its own in generation 2\n")
+        assert run.err.endswith(
+            "error: 2 documents in PATH do not belong to this set in generation 2\n"
+        )
     assert live(cli) == 2
     document = cli("plan", "payments", "--set", "payments", "-o", "json").document
     assert [each["code"] for each in document["diagnostics"]] == ["RC501", "RC501"]
@@ -515,7 +517,7 @@ def test_unknown_owners_are_not_guessed(cli: Cli, sets: str) -> None:
         store.put(blob, b"x")
     whole = cli("apply", "edge", "--yes")
     assert whole.code == 77, "guards hold for whoever forgets --set"
-    assert "warning: who owns what of generation 2 cannot be read" in whole.err
+    assert "warning: the ownership of generation 2 cannot be read" in whole.err
     assert "it removes 2 of 4 scopes" in whole.err
     for words in (("apply", "edge", "--set", "edge"), ("pull",)):
         run = cli(*words, "--yes") if words[0] == "apply" else cli(*words)

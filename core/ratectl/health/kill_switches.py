@@ -43,7 +43,7 @@ def _check_obedience(
     for agent in agents:
         if agent.panic_sequence < switches.sequence:
             on = [f"{each.mode} {each.scope}" for each in agent.panic if each.source == "store"]
-            message = f"{agent.id} does not go by what was turned last: it obeys "
+            message = f"{agent.id} does not obey the newest switches: it obeys "
             yield Check("panic", "failed", message + (", ".join(on) or "none"))
 
 
