@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cli_support import AUTHOR, GOLDEN, NOW, TREE, Cli
+from sets_support import EDGE, PAYMENTS, apply_set, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,3 +108,13 @@ def edited(tree: Path, published: str) -> str:
     """``TREE`` is live, and the files raise a limit slightly."""
     (tree / "all.yaml").write_text(TREE.replace("50/s", "51/s"))
     return published
+
+
+@pytest.fixture
+def sets(cli: Cli, store_url: str, still: None) -> str:
+    """``edge`` and then ``payments`` are live, each from a folder with its name."""
+    write("edge", EDGE)
+    write("payments", PAYMENTS)
+    for name in ("edge", "payments"):
+        assert apply_set(cli, name).code == 0
+    return store_url

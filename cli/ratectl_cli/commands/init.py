@@ -59,8 +59,8 @@ def init(
     overwrites a file.
 
     With --ci, also writes a pipeline. It checks and plans policies on merge requests, publishes
-    them from the main branch, and checks on a schedule that no other policies are live. Files
-    that exist already are kept, policies too.
+    them from the main branch, and checks on a schedule that no other policies are live. Files that
+    exist already are kept, policies too.
 
     Examples:
       ratectl init

@@ -33,10 +33,10 @@ def pull(
 ) -> int:
     """Write the live policies to files.
 
-    If the files that were applied contain exactly the live policies, they are written as they
-    were, with their comments and tests. Other policies are written to new files, one for each
-    scope. Applying the files again changes nothing. Either all files are written or none: a file
-    with other content is replaced only with --force, and no file is removed.
+    Applied files that agree with the live policies are written as they were, with their comments
+    and tests. The remaining policies are written to new files, one for each scope. Applying the
+    files again changes nothing. Either all files are written or none: a file with other content is
+    replaced only with --force, and no file is removed.
 
     If sets own parts of the tree, the files of each set go to a folder with its name. With --set,
     only the files of one set are written, to DIR itself.

@@ -33,7 +33,7 @@ def status(ctx: typer.Context) -> int:
 def run(ctx: typer.Context, sign: Sign = None) -> int:
     """Control a rollout: move it from stage to stage.
 
-    Continues after a pause, or after another controller has ended. Agents take part only while a
+    Continues after a pause, or after another controller has ended. Agents join only while a
     controller runs. The candidate is aborted if an agent rejects it, if an agent that tries it
     dies, or if the agents that try it refuse many more or many fewer of their requests than the
     other agents. It is promoted after its last stage. After --timeout the rollout stays as it is,

@@ -20,7 +20,7 @@ def test(
     run: Annotated[
         str | None,
         typer.Option(
-            "--run", metavar="RE", help="Run only tests whose name matches this regular expression."
+            "--run", metavar="RE", help="Run only tests whose name contains a match of this regex."
         ),
     ] = None,
     junit: Annotated[

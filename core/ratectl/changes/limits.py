@@ -22,8 +22,16 @@ __all__ = [
 Named = tuple[str, str | None, str | None]
 """Identity of a change: its scope, its limit, and its override or exception."""
 
-Buckets = tuple[str, str, tuple[str, ...], bool]
-"""Identity of a limit's buckets: scope, name, selecting overrides, True for a budget."""
+
+class Buckets(NamedTuple):
+    """Identity of a limit's buckets."""
+
+    scope: str
+    limit: str
+    overrides: tuple[str, ...]
+    """Overrides that select the buckets."""
+    budget: bool
+
 
 BUDGET: Final = "budget "
 """Prefix of a budget's name in a change."""
@@ -80,7 +88,7 @@ class Change:
         overrides = self.old.touched
         if self.via is not None and self.via not in overrides:
             return None
-        return (self.scope, self.old.name, overrides, self.limit.startswith(BUDGET))
+        return Buckets(self.scope, self.old.name, overrides, self.limit.startswith(BUDGET))
 
 
 class Origin(NamedTuple):

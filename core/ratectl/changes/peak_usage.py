@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.changes.compare import with_leaders
+from ratectl.changes.limits import Buckets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ def uses(changes: Sequence[Change], limits: Sequence[LimitTotal]) -> Mapping[Nam
 
     A change that follows from another one counts for its leader.
     """
-    known = {(of.scope, of.limit, of.overrides, of.budget): of for of in limits}
+    known = {Buckets(of.scope, of.limit, of.overrides, of.budget): of for of in limits}
     found: dict[Named, Use] = {}
     for change, leader in with_leaders(changes):
         total = known.get(change.buckets) if change.buckets else None

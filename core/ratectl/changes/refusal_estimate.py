@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.changes.compare import with_leaders
+from ratectl.changes.limits import Buckets
 from ratectl.policy.language.rates import NS
 from ratectl.policy.language.scopes import ancestry, nearest, parent
 from ratectl.policy.resolution.algorithms.registry import rules_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ratectl.changes.compare import Change, Named
-    from ratectl.changes.limits import Buckets
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.resolution.effective_limit import Limit
     from ratectl.records import LimitReport, UsageRecord
@@ -80,7 +80,7 @@ def _by_buckets(
     found: dict[Buckets, list[tuple[LimitReport, float]]] = {}
     for record in records:
         for report in record.limits:
-            key = (report.scope, report.limit, tuple(report.overrides), report.budget)
+            key = Buckets(report.scope, report.limit, tuple(report.overrides), report.budget)
             found.setdefault(key, []).append((report, record.recent_seconds))
     return found
 
@@ -106,7 +106,7 @@ class _Resorted:
         }
 
     def __contains__(self, change: Change) -> bool:
-        budget = change.buckets is not None and change.buckets[-1]
+        budget = change.buckets is not None and change.buckets.budget
         if change.scope in self._scopes and not budget:
             return True
         return any((scope, change.limit) in self._limits for scope in ancestry(change.scope))
