@@ -195,6 +195,7 @@ def _instead_of_sets(generation: int, owners: Owners) -> str:
     named = ", ".join(sets[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
     return (
         f"generation {generation} belongs to {'set' if len(sets) == 1 else 'sets'} "
-        f"{named}, and PATH without --set is the whole tree: it would take from them what "
-        "they own. Add --set NAME; to make one set of all, add --take-ownership / as well"
+        f"{named}, and PATH without --set is the whole tree: it would take all "
+        "policies from their sets. Add --set NAME; to make one set of all, add --take-ownership / "
+        "as well"
     )
