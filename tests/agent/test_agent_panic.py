@@ -394,7 +394,9 @@ def test_unusable_switch_file_is_reported_and_changes_nothing(
     else:
         path.unlink() if damage in ("pipe", "folder") else path.write_text("")
         {"pipe": os.mkfifo, "folder": os.mkdir}.get(damage, _damage)(path)
-    wait_for(lambda: "what was on stays on" in (agent.status.error or ""), "it is reported")
+    wait_for(
+        lambda: "switches that were on stay on" in (agent.status.error or ""), "it is reported"
+    )
     assert [bool(agent.check(at)) for at in ("/", "/a")] == [False, True]
 
 

@@ -194,7 +194,9 @@ def test_served_generation_is_enforced_if_no_other_is_usable(
     assert agent.check("/", ACME).generation == 1
     wait_for(lambda: agent.status.source == "store", "the store is heard")
     error = wait_for(lambda: agent.status.error, "it is said")
-    assert error.startswith("generation 1 is enforced as no other is usable: this agent's process")
+    assert error.startswith(
+        "generation 1 is enforced because no other is usable: this agent's process"
+    )
     assert "crashed (SIGSEGV) with generation 1, 3 times" in error
     assert agent.status.rejected is None
     publish_policies(store, simple("6/s"))
@@ -215,7 +217,7 @@ def test_served_generation_is_enforced_while_the_store_is_unreachable(
         shutil.copy(slot / name, theirs / name)
     again = make(nobody)
     assert again.generation == 1
-    assert "as no other is usable" in again.status.problems["quarantine"]
+    assert "because no other is usable" in again.status.problems["quarantine"]
 
 
 def test_quarantine_is_no_longer_reported_after_probation(

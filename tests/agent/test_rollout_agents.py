@@ -204,7 +204,7 @@ def test_of_two_controllers_the_second_waits_for_the_first_and_gives_up(
     monkeypatch.setattr(presence, "LEASE_SECONDS", 2.0)
     second = Controlled(store)
     second._thread.join(20)
-    assert "controls a rollout since" in str(second.error)
+    assert "has controlled a rollout since" in str(second.error)
     assert first.join().state == "running"
 
 

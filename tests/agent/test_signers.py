@@ -58,7 +58,7 @@ def test_no_rollout_step_signs_a_live_generation_of_another_key(
         "abort": lambda: abort(published, read_rollout(published), "Ada", "", keys.signer),
         "promote": lambda: promote(published, read_rollout(published), "Ada", "", keys.signer),
     }
-    with pytest.raises(Untrusted, match="cannot be vouched for"):
+    with pytest.raises(Untrusted, match="cannot be verified"):
         steps[step]()
     wait_for(lambda: "was changed since" in (agent.status.error or ""), "it is refused")
     assert agent.check("/", ACME).capacity == 2

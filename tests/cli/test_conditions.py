@@ -148,7 +148,7 @@ class TestExplain:
         limit = next(x for x in cli(*words, "-o", "json").document["limits"] if x["name"] == "x")
         assert (limit["rate"], limit["resets"]) == ("9/day", "06:00 UTC")
         assert limit["problem"].startswith("a quota per min begins with each min")
-        assert f"make no limit together ({limit['problem']})" in cli(*words).out
+        assert f"these values together are no valid limit ({limit['problem']})" in cli(*words).out
         without = cli("explain", "/both", "-o", "json").document["limits"]
         assert [(x["rate"], x["problem"]) for x in without if x["name"] == "x"] == [
             ("60/min", None)

@@ -112,8 +112,8 @@ def test_a_whole_tree_starts_afresh_and_names_the_damage(
     assert cli("plan", "tree").code == 0
     run = cli("apply", "tree", "--yes", "--allow-removals", "they are meant", *key)
     assert run.code == 0, run.err
-    assert "who owns what of generation 2" in run.err
-    assert "No set owns anything of the whole tree from PATH" in run.err
+    assert "the ownership of generation 2" in run.err
+    assert "PATH is the whole tree, and no set owns a part of it" in run.err
     if damage is not owners_that_are_gone:
         assert "'history/0000000002'" in run.err
         assert "generation 3 starts afresh" in run.err
@@ -159,7 +159,7 @@ def test_owners_not_signed_by_the_key_are_ignored(
     assert "generation 3 starts afresh" in run.err
     if damage is forged_owners:
         assert (
-            "who owns what of generation 2 (sets evil) does not count: it was not signed by this "
+            "the ownership of generation 2 (sets evil) is ignored: it was not signed by this "
             "key, or was changed since" in run.err
         )
     assert read_entry(store, 3).owners is None
@@ -198,7 +198,7 @@ def test_a_rollback_without_to_names_the_damage(
     run = cli("rollback", "--yes", *key)
     assert run.code == 77
     assert "the history entry of generation 2 ('history/0000000002') is damaged" in run.err
-    assert "Say with --to which generation is meant" in run.err
+    assert "Name the generation to publish with --to GEN" in run.err
 
 
 def test_a_damaged_entry_is_no_obstacle_if_the_head_is_missing(
@@ -229,7 +229,7 @@ def test_a_whole_tree_drops_owners_whose_bytes_were_deleted(
     Path("tree", "all.yaml").unlink()
     run = cli("apply", "tree", "--yes", *key)
     assert run.code == 0, run.err
-    assert "who owns what of generation 2 is gone" in run.err
+    assert "the ownership of generation 2 is gone" in run.err
     assert read_entry(store, 3).owners is None
 
 

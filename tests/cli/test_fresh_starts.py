@@ -72,7 +72,7 @@ def test_a_planted_switch_is_shown_refused_and_discarded(
     for words in (SHOP, ("panic", "off", "--scope", "/shop")):
         run = cli(*words, *KEY)
         assert run.code == 77
-        assert "(open / by Mallory <m@example.org>) cannot be vouched for: it is not sig" in run.err
+        assert "(open / by Mallory <m@example.org>) cannot be verified: it is not sig" in run.err
         assert "`ratectl panic off` discards it" in run.err
         assert "`ratectl panic on --only`" in run.err
     assert [each.scope for each in read_switches(store).on] == ["/"]
@@ -133,7 +133,7 @@ def test_first_signing_and_another_key_start_afresh_with_a_warning(cli: Cli, sig
         run = cli("apply", "policies", "--yes", "--sign", "new.key")
         assert run.code == 0
         assert (
-            "warning: generation 3 starts afresh, and repeats nothing of what is live: it was not "
+            "warning: generation 3 starts afresh, and takes nothing from the live one: it was not "
             "signed by this key" in run.err
         )
         assert head_of(store).sequence > 1_700_000_000_000
@@ -168,7 +168,7 @@ def test_files_can_be_published_after_damage_to_the_head(
     assert run.code == 0
     number = 10 if damage is forged else 3
     assert f"generation {number} is live" in run.out
-    assert f"generation {number} starts afresh, and repeats nothing" in run.err
+    assert f"generation {number} starts afresh, and takes nothing" in run.err
     assert head_of(store).generation == number
 
 
@@ -181,7 +181,7 @@ def test_a_rollback_after_damage_needs_to(
     run = cli("rollback", "--yes", *key)
     if damage is forged and not key:
         assert run.code == 77
-        assert "what is live is signed" in run.err
+        assert "the live generation is signed" in run.err
         return
     assert run.code == 77
     run = cli("rollback", "--yes", "--to", "2", *key)
@@ -210,7 +210,7 @@ def test_a_rollback_without_to_ignores_a_forged_head(cli: Cli, store: Store) -> 
     store.put(HEAD, replace(head_of(store), generation=4, signature=None).encode())
     run = cli("rollback", "--yes", *KEY)
     assert run.code == 77
-    assert "Say with --to which generation is meant" in run.err
+    assert "Name the generation to publish with --to GEN" in run.err
 
 
 def test_a_rollback_without_to_ignores_unsigned_records(cli: Cli, store: Store, tree: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_rollback_without_to_ignores_unsigned_records(cli: Cli, store: Store, 
     store.put(rollout_key(3), item.value.replace(b'"aborted"', b'"promoted"'))
     run = cli("rollback", "--yes", *KEY)
     assert run.code == 77
-    assert "generation 3 is not known to have been live before generation 4" in run.err
+    assert "no signature proves that generation 3 was live before generation 4" in run.err
     assert cli("rollback", "--yes", "--to", "2", *KEY).code == 0
 
 
@@ -268,7 +268,7 @@ def test_a_set_is_signed_with_other_sets_signed_by_the_same_key(cli: Cli, shared
 def test_other_sets_not_signed_by_this_key_are_not_signed(cli: Cli, shared: Store) -> None:
     code, said = apply_payments(cli, "--sign", "new.key")
     assert code == 77
-    assert "what other sets own would be signed as well, and cannot be vouched for" in said
+    assert "the parts of other sets would be signed as well, and cannot be verified" in said
     assert "add --allow-unverified REASON" in said
     code, _ = apply_payments(cli, "--sign", "new.key", "--allow-unverified", "a new key; reviewed")
     assert code == 0
@@ -308,7 +308,7 @@ def test_a_plan_that_changes_other_sets_is_not_signed(cli: Cli, shared: Store) -
     assert SavedPlan.decode(Path("evil.json").read_bytes()).encoded().tree.policies
     run = cli("apply", "evil.json", "--yes", *KEY)
     assert run.code == 77
-    assert "the plan says something else of it than what is live" in run.err
+    assert "they differ between the plan and the live generation" in run.err
     assert cli("apply", "plan.json", "--yes", *KEY).code == 0
 
 

@@ -100,7 +100,10 @@ def test_pull_does_not_take_a_link_for_the_file_that_it_would_write(
     there.rename(tmp_path / "same.yaml")
     there.symlink_to(tmp_path / "same.yaml")
     run = cli("pull", "policies")
-    assert (run.code, "policies/all.yaml: not what generation 1 says" in run.err) == (77, True)
+    assert (run.code, "policies/all.yaml: other content than in generation 1" in run.err) == (
+        77,
+        True,
+    )
     assert cli("pull", "policies", "--force").code == 0
     assert not there.is_symlink()
 

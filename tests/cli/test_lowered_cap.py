@@ -64,7 +64,7 @@ def test_the_document_names_the_base(cli: Cli, committed: Path) -> None:
 @pytest.mark.parametrize(
     ("revision", "message"),
     [
-        ("nowhere", "there is no revision 'nowhere' here: fetch it, or mend the name"),
+        ("nowhere", "there is no revision 'nowhere' here: fetch it, or correct the name"),
         ("--all", "'--all' is not a revision"),
     ],
 )

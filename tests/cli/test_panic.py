@@ -255,7 +255,7 @@ def test_off_considers_switches_that_agents_report(cli: Cli, published: str) -> 
     report_agent(published, id="edge-2")
     run = cli("panic", "off", "-o", "text")
     assert run.out == (
-        "the switch at /shop is off\nalso on: edge-1 obeys a file of its own: open /\n"
+        "the switch at /shop is off\nalso on: edge-1 obeys a file on its machine: open /\n"
     )
     assert cli("panic", "off", "-o", "json").document["obeying_files"] == ["edge-1"]
 

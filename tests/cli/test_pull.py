@@ -203,7 +203,7 @@ def test_files_with_other_content_are_not_replaced(cli: Cli, example: Path) -> N
     before = contents(example)
     run = cli("pull")
     assert run.code == 77
-    assert "policies/global.yaml: not what generation 1 says" in run.err
+    assert "policies/global.yaml: other content than in generation 1" in run.err
     assert "--force" in run.err
     assert contents(example) == before, "nothing at all was written"
     run = cli("pull", "--force")
@@ -220,7 +220,7 @@ def test_other_policies_are_never_removed(cli: Cli, published: str, text: str) -
     for force in ((), ("--force",)):
         run = cli("pull", *force)
         assert run.code == 77
-        assert "policies/more.yaml: no part of generation 1" in run.err
+        assert "policies/more.yaml: not in generation 1" in run.err
     assert (Path("policies") / "more.yaml").read_text() == text
 
 
@@ -251,7 +251,7 @@ def test_an_obstacle_in_place_of_the_folder_or_a_file(cli: Cli, published: str) 
     assert (run.code, "folder/all.yaml is in the way: it is a folder" in run.err) == (77, True)
     os.mkfifo("policies/pipe.yaml")
     run = cli("pull")
-    assert (run.code, "policies/pipe.yaml: no part of generation 1" in run.err) == (77, True)
+    assert (run.code, "policies/pipe.yaml: not in generation 1" in run.err) == (77, True)
     assert Path("file").read_text() == "mine"
 
 

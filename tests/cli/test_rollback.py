@@ -35,8 +35,8 @@ def test_a_second_rollback_does_not_bring_the_bad_generation_back(cli: Cli, thre
     run = cli("rollback", "--yes")
     assert (run.code, run.out) == (64, "")
     assert run.err == (
-        "error: generation 4, which is live, is a rollback from generation 3 to 2: say with --to "
-        "which one is meant now\n"
+        "error: generation 4, which is live, is a rollback from generation 3 to 2: name "
+        "the one to publish now with --to GEN\n"
         "  hint: --to 3 brings back what was rolled back; --to 1 goes back further\n"
     )
     assert cli("history", "-o", "json").document["live"] == 4
@@ -78,7 +78,7 @@ def test_sets_that_lose_policies_are_named(cli: Cli, tree: Path, published: str)
     assert cli(*words).code == 0
     run = cli("rollback", "--yes")
     assert run.code == 0
-    assert run.err == "warning: set shop loses what it owns: generation 1 is from before it\n"
+    assert run.err == "warning: set shop loses what it owns: it owns nothing in generation 1\n"
     assert cli("rollback", "--to", "2", "--yes").err == ""
 
 

@@ -231,7 +231,7 @@ def test_one_agent_alone_is_refused(cli: Cli, edited: str) -> None:
     report_agent(edited)
     run = cli("apply", "policies", "--yes", "--canary", "5%")
     assert run.code == 1
-    assert "edge-1 is alone" in run.err
+    assert "edge-1 is the only agent" in run.err
     assert "--band none" in run.err
     with open_store(edited) as store:
         assert read_live(store).next == 2

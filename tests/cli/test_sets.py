@@ -72,7 +72,7 @@ def test_markdown_names_policies_that_are_left_or_pruned(
     write("payments", LEAVES)
     words = ("plan", "payments", "--set", "payments", *prune, "--format", "markdown")
     said = "Pruned" if prune else "Left"
-    assert f"**{said}**: set payments no longer holds /payments/old" in cli(*words).out
+    assert f"**{said}**: PATH does not contain /payments/old of set payments" in cli(*words).out
 
 
 def test_caps_and_limits_of_other_sets_apply(cli: Cli, sets: str) -> None:
@@ -158,8 +158,10 @@ def test_every_conflict_is_named_with_its_remedies(cli: Cli, sets: str) -> None:
         assert run.err.count("error[RC501]") == 2
         assert "payments/all.yaml:12:8" in run.err
         assert "scope: /web" in run.err
-        assert "apply set edge with --prune, or take it over with --take-ownership /web" in run.err
-        assert run.err.endswith("error: 2 documents of this set are not its own in generation 2\n")
+        assert "remove it from set edge and apply that set with --prune; or take it" in run.err
+        assert run.err.endswith(
+            "error: 2 documents in PATH do not belong to this set in generation 2\n"
+        )
     assert live(cli) == 2
     document = cli("plan", "payments", "--set", "payments", "-o", "json").document
     assert [each["code"] for each in document["diagnostics"]] == ["RC501", "RC501"]
@@ -200,7 +202,7 @@ def test_an_exception_can_be_changed_without_prune(cli: Cli, sets: str) -> None:
     assert len(cli("show", "-o", "json").document["exceptions"]) == 1
     write("payments", PAYMENTS)
     run = apply_set(cli, "payments")
-    assert "no longer holds an exception at /payments, which stays" in run.out
+    assert "PATH does not contain an exception at /payments of set payments, which stays" in run.out
     assert apply_set(cli, "payments", "--prune").code == 0
     assert cli("show", "-o", "json").document["exceptions"] == []
 

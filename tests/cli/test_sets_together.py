@@ -195,7 +195,7 @@ def test_unknown_owners_are_not_guessed(cli: Cli, sets: str) -> None:
         store.put(blob, b"x")
     whole = cli("apply", "edge", "--yes")
     assert whole.code == 77, "guards hold for whoever forgets --set"
-    assert "warning: who owns what of generation 2 cannot be read" in whole.err
+    assert "warning: the ownership of generation 2 cannot be read" in whole.err
     assert "it removes 2 of 4 scopes" in whole.err
     for words in (("apply", "edge", "--set", "edge"), ("pull",)):
         run = cli(*words, "--yes") if words[0] == "apply" else cli(*words)

@@ -64,7 +64,7 @@ def test_signed_from_end_to_end(
         (tree / "all.yaml").write_text(TREE.replace("50/s", "52/s"))
         unsigned = cli("apply", "policies", "--yes")
         assert unsigned.code == 77
-        assert "what is live is signed" in unsigned.err
+        assert "the live generation is signed" in unsigned.err
         assert "--allow-unsigned" in unsigned.err
         assert cli("rollback", "--yes").code == 77
         with open_store(edited) as store:

@@ -151,7 +151,7 @@ def test_silent_agent_aborts_the_rollout_within_ten_seconds(world: World):
     world.at[30] = lambda: setattr(world, "reports", False)
     final = world.run(600)
     assert (final.state, final.by) == ("aborted", "the controller")
-    assert "new took it, and has not reported" in final.reason
+    assert "new took the candidate, and has not reported" in final.reason
     assert world.now <= 40
 
 
@@ -191,7 +191,9 @@ def test_deposed_controller_names_the_new_one(world: World):
         world.store.put(CONTROLLER, other.encode())
 
     world.at[30] = depose
-    with pytest.raises(Conflict, match="process 7 on elsewhere controls a rollout since noon"):
+    with pytest.raises(
+        Conflict, match="process 7 on elsewhere has controlled a rollout since noon"
+    ):
         world.run(600)
     assert world.now < 45
     assert world.store.get(CONTROLLER) is not None, (

@@ -109,7 +109,7 @@ def silent(stage: Stage, agents: list[AgentRecord], seconds: float) -> Verdict:
 
 def test_silent_joined_agent_aborts_within_ten_seconds():
     verdict = silent(Stage(), [agent("new", joined=True)], 9)
-    assert verdict.trouble == "new took it, and has not reported for 9 s"
+    assert verdict.trouble == "new took the candidate, and has not reported for 9 s"
 
 
 def test_agent_with_a_longer_interval_gets_more_time():
@@ -134,7 +134,7 @@ def test_agent_with_an_expired_lease_is_dead():
     slow = agent("new", joined=True, interval=2.0)
     silent(stage, [slow], 7)
     verdict = stage.look([], [], after=2)
-    assert verdict.trouble == "new took it, and has not reported for 9 s, and is gone"
+    assert verdict.trouble == "new took the candidate, and has not reported for 9 s, and is gone"
 
 
 def test_silence_during_a_gap_between_looks_does_not_count():

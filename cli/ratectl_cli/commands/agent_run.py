@@ -35,8 +35,8 @@ def run(
         typer.Option(
             "--public-key",
             metavar="FILE",
-            help="Obey only what this key has signed. Repeatable: one of the keys must have "
-            "signed it.",
+            help="File of a public key: obey only what it has signed. Repeatable: one of the keys "
+            "must have signed.",
         ),
     ] = None,
     environment: Annotated[

@@ -88,8 +88,8 @@ def apply(
             "--min-requests",
             metavar="N",
             min=0,
-            help="Requests that a stage must decide, and the other agents too, before they are "
-            "compared.  [default: 100]; 0: compare at once",
+            help="Requests that the agents of a stage must decide, and the other agents too, "
+            "before the stage ends.  [default: 100; 0: wait for no requests]",
         ),
     ] = None,
     band: Annotated[
@@ -97,8 +97,8 @@ def apply(
         typer.Option(
             "--band",
             metavar="POINTS|none",
-            help="Largest difference between the refusals of these and the other agents, in "
-            "percentage points.  [default: 5]",
+            help="Largest difference between the share of requests that these agents refuse and "
+            "that of the other agents, in percentage points.  [default: 5]",
         ),
     ] = None,
     sign: Sign = None,
@@ -107,7 +107,9 @@ def apply(
     take_ownership: TakeOwnership = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Do everything except ask and publish; guards can refuse."),
+        typer.Option(
+            "--dry-run", help="Do everything except ask and publish; guards refuse as usual."
+        ),
     ] = False,
     allow_empty: AllowEmpty = "",
     allow_removals: AllowRemovals = "",
@@ -119,20 +121,21 @@ def apply(
 ) -> int:
     """Publish policies as the next generation.
 
-    Validates PATH, shows which changes requests would notice, asks, and publishes everything or
+    Validates PATH, shows the changes that affect requests, asks, and publishes everything or
     nothing. PATH is the whole tree: policies that it does not contain are removed. If PATH is live
     already, no generation is made. A value above a cap is a warning if the live generation has the
-    same value: agents clip it, so a cap can be lowered at once. A plan that `ratectl plan --out`
-    saved publishes its content, if the generation that it was compared with is still live.
+    same value: agents clip it, so a cap can be lowered at once. If PATH is a plan that `ratectl
+    plan --out` saved, its content is published, if the generation that the plan was compared with
+    is still live.
 
     --wait and --wait-for return when agents run the generation. They give up after --timeout, or
     after a minute; the generation is live in any case.
 
     --canary publishes a candidate beside the live generation. Agents try it in stages, while this
-    command controls them. The candidate is aborted if an agent rejects it, if an agent that tries
-    it dies, or if it refuses many more or many fewer requests than the other agents do. After the
-    last stage it becomes live. One share is followed by 25%, 50% and 100%; if you give several
-    shares, no others are added. See `ratectl rollout`.
+    command controls the rollout. The candidate is aborted if an agent rejects it, if an agent that
+    tries it dies, or if the agents that try it refuse many more or many fewer of their requests
+    than the other agents. After the last stage it becomes live. One share is followed by 25%, 50%
+    and 100%; if you give several shares, no others are added. See `ratectl rollout`.
 
     --set publishes a part of a tree that several repositories own: PATH becomes the part of this
     set, and the live policies of other sets stay as they are. A scope has one owner.
@@ -155,11 +158,11 @@ def apply(
       64   wrong arguments, or nobody to ask and no --yes
       65   invalid policies, or a damaged plan
       69   store unreachable
-      75   a stale plan, or somebody else published meanwhile, or tries a candidate
+      75   a stale plan, somebody else published meanwhile, or a candidate is being tried
       77   nothing to apply, a guard refuses it, it belongs to another set, or the live policies of
            other sets were not signed by the same key
       124  out of time: not enough agents run it (--wait), it is still being tried (--canary), or
-           earlier: `ratectl history` shows what is live
+           it was not published: `ratectl history` shows what is live
     """
     from ratectl.changes import guards
     from ratectl_cli.inputs.sets import choice_of

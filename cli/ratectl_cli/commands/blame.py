@@ -16,7 +16,7 @@ def blame(
     """Show which generation last changed each value at a scope.
 
     Shows the values of the live generation for requests that no override or exception matches. A
-    value has changed if requests would notice: `60/min` and `1/s` are the same rate of a token
+    value has changed if requests are affected: `60/min` and `1/s` are the same rate of a token
     bucket.
 
     Examples:

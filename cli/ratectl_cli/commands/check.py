@@ -16,7 +16,7 @@ def check(
     cost: Annotated[
         int,
         typer.Option(
-            "--cost", metavar="N", min=0, help="Units that each request takes; 0 only looks."
+            "--cost", metavar="N", min=0, help="Units that each request takes; 0 charges nothing."
         ),
     ] = 1,
     times: Annotated[

@@ -46,7 +46,7 @@ def diff(
       ratectl diff --set payments --prune policies/
 
     Exit codes:
-      0   no request would notice
+      0   no request is affected
       1   there are differences
       64  wrong arguments, or no such generation
       65  invalid policies, nothing published, or a damaged generation
@@ -65,7 +65,7 @@ def diff(
     if choice is None:
         return comparing.compared(session, path, from_, to)
     if path is None or from_ is not None:
-        raise UsageError("--set compares PATH with what is live: leave out --from and --to")
+        raise UsageError("--set compares PATH with the live generation: leave out --from and --to")
     return comparing.set_compared(session, path, choice)
 
 

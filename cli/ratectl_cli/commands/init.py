@@ -55,8 +55,8 @@ def init(
     """Write example policies to start from.
 
     Writes two commented policies and their tests to DIR/policies: edit them. Writes their JSON
-    Schema to DIR/schemas; the first line of each file tells editors where it is. Never overwrites
-    a file.
+    Schema to DIR/schemas; the first line of each file tells editors where the schema is. Never
+    overwrites a file.
 
     With --ci, also writes a pipeline. It checks and plans policies on merge requests, publishes
     them from the main branch, and checks on a schedule that no other policies are live. Files that

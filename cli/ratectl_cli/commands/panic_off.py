@@ -25,8 +25,8 @@ def off(
 ) -> int:
     """Turn limits on again.
 
-    Buckets are as they were before, and have filled since: no request is refused because of
-    requests that were allowed meanwhile. Turns off switches in the store, or with --local in a
+    Buckets continue from their state before, and have refilled since: no request is refused because
+    of requests that were allowed meanwhile. Turns off switches in the store, or with --local in a
     file on this machine. A switch that was turned on in a file must be turned off in that file.
 
     Without --scope, it replaces the record in the store, even if your key has not signed that
@@ -42,10 +42,10 @@ def off(
       1    it is off, but there is no agent (--wait)
       64   wrong arguments
       69   store unreachable
-      75   other commands changed switches all the time
+      75   other commands changed switches at the same time
       77   the live generation is signed, and --sign is missing; or the record was not signed by
            this key (--scope)
-      124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` shows what is on
+      124  out of time: not every agent obeys (--wait), or nothing was turned: see `ratectl panic`
     """
     from ratectl_cli.inputs.policies import scope_of
     from ratectl_cli.prompts import kill_switch

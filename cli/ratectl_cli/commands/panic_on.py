@@ -16,7 +16,7 @@ def on(
         typer.Option(
             "--scope",
             metavar="SCOPE",
-            help="Scope to turn limits off at and below; / for everywhere.",
+            help="Turn off limits at and below this scope; / is every scope.",
         ),
     ],
     reason: Annotated[
@@ -36,13 +36,13 @@ def on(
 ) -> int:
     """Turn off all limits at and below a scope.
 
-    Every agent allows every request there, without asking a limit or a budget, until `ratectl
-    panic off`. Policies, counts and buckets stay as they are, and publishing works as usual. Asks
-    no question, because every second counts; turning it off is as fast. A switch that is on at
-    this scope already is replaced.
+    No limit or budget refuses a request there, in any agent, until `ratectl panic off`. Policies,
+    counts and buckets stay as they are, and publishing works as usual. Asks no question, because
+    every second counts; `panic off` is as fast. A switch that is on at this scope already is
+    replaced.
 
     With --sign, the switches that are on already are signed again, so they must have been signed
-    by the same key; --only turns them off instead.
+    by the same key; with --only they are turned off instead.
 
     If the store is down, --local does the same on one machine: run it on each machine.
 
@@ -55,11 +55,11 @@ def on(
       0    it is on
       1    it is on, but there is no agent (--wait)
       64   wrong arguments
-      69   store unreachable: --local needs none
-      75   other commands changed switches all the time
+      69   store unreachable: --local needs no store
+      75   other commands changed switches at the same time
       77   the live generation is signed, and --sign is missing; or a switch that is on was not
            signed by this key: add --only
-      124  out of time: not every agent obeys (--wait), or earlier: `ratectl panic` shows what is on
+      124  out of time: not every agent obeys (--wait), or nothing was turned: see `ratectl panic`
     """
     from ratectl.kill_switch.turning import new_switch
     from ratectl.publishing.provenance import author

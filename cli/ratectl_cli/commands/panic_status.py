@@ -10,7 +10,7 @@ def status(ctx: typer.Context, local: Local = False, state_dir: StateDir = None)
     """Show which switches are on, and which agents obey.
 
     Shows switches in the store, switches in a file on this machine, and switches that agents
-    report: these include files on other machines. With --local, shows only the file.
+    report, also those in files on other machines. With --local, shows only the file.
 
     Examples:
       ratectl panic
@@ -21,7 +21,7 @@ def status(ctx: typer.Context, local: Local = False, state_dir: StateDir = None)
       0   always, if the store answers
       64  wrong arguments
       65  the record cannot be read: `ratectl panic off` replaces it
-      69  store unreachable: --local needs none
+      69  store unreachable: --local needs no store
     """
     from ratectl_cli.prompts import kill_switch
 

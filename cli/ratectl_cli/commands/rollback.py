@@ -29,8 +29,8 @@ def rollback(
     """Publish an earlier generation again.
 
     History is never rewritten: the old policies, and their owners, become a new generation. Shows
-    which changes requests would notice, and asks. No guard refuses a rollback. After a rollback,
-    another one needs --to, because the generation before is the one that was rolled back.
+    the changes that affect requests, and asks. No guard refuses a rollback. A second rollback needs
+    --to: without it, it would publish the generation that was rolled back.
 
     Examples:
       ratectl rollback
@@ -41,7 +41,7 @@ def rollback(
       1    declined
       64   wrong arguments, no such generation, or nobody to ask and no --yes
       69   store unreachable
-      75   somebody else published meanwhile, or tries a candidate
+      75   somebody else published meanwhile, or a candidate is being tried
       77   there is no generation to go back to; a signature is needed and --sign is missing; the
            key did not sign that generation; or, without --to, the key did not sign the live
            generation, or the one before was a candidate

@@ -35,9 +35,9 @@ def run(ctx: typer.Context, sign: Sign = None) -> int:
 
     Continues after a pause, or after another controller has ended. Agents join only while a
     controller runs. The candidate is aborted if an agent rejects it, if an agent that tries it
-    dies, or if it refuses many more or many fewer requests than the other agents do. It is
-    promoted after its last stage. After --timeout the rollout stays as it is, but no more agents
-    join.
+    dies, or if the agents that try it refuse many more or many fewer of their requests than the
+    other agents. It is promoted after its last stage. After --timeout the rollout stays as it is,
+    but no more agents join.
 
     Examples:
       ratectl rollout run

@@ -46,7 +46,7 @@ FailLevel = Annotated[
         "--fail-level",
         metavar="error|warning",
         show_default=False,
-        help="Least severity that makes the command fail.  [default: error]",
+        help="Lowest severity that makes the command fail.  [default: error]",
     ),
 ]
 Select = Annotated[

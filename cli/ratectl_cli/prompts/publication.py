@@ -50,7 +50,7 @@ def warn_of_fresh_start(session: Session, proposal: Proposal) -> None:
     base = proposal.base
     if base.fresh is not None:
         session.warn(
-            f"generation {base.next} starts afresh, and repeats nothing of what is live: "
+            f"generation {base.next} starts afresh, and takes nothing from the live one: "
             f"{base.fresh.because}"
         )
 

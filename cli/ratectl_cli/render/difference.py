@@ -54,5 +54,5 @@ def difference_blocks(difference: Difference, *, unfold: bool) -> Iterator[Block
     elif difference.identical:
         yield "no differences"
     else:
-        yield "no request would notice: only descriptions, owners, caps or spelling differ"
+        yield "no request is affected: only descriptions, owners, caps or spelling differ"
     yield from set_blocks(difference.merged)

@@ -190,7 +190,7 @@ def _limit_rows(limit: Mapping[str, Any], title: str = "") -> list[Sequence[Piec
     rows: list[Sequence[Piece]] = [("",), head]
     if limit["problem"]:
         unusable = (
-            f"the values make no limit together ({limit['problem']}): the last one is ignored"
+            f"these values together are no valid limit ({limit['problem']}): the last is ignored"
         )
         rows.append(("  problem", Styled(unusable, "yellow")))
     for name, field in limit["fields"].items():

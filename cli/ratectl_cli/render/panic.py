@@ -73,7 +73,7 @@ def banner(switches: Switches, agents: Sequence[AgentRecord], now: datetime) -> 
     for switch in switches.on:
         yield [bold("PANIC ", "red"), switch_text(switch, now)]
     for agent, text in by_files(agents):
-        yield [bold("PANIC ", "red"), f"{agent} obeys a file of its own: {text}"]
+        yield [bold("PANIC ", "red"), f"{agent} obeys a file on its machine: {text}"]
 
 
 def obeyed_text(obeyed: Sequence[Mapping[str, str]]) -> str:
@@ -172,7 +172,7 @@ def _file_blocks(turned: Turned, now: datetime) -> Iterator[Block]:
     if here and here.problem:
         yield [bold("warning: ", "yellow"), f"{here.path}: {here.problem}"]
     for agent, text in by_files(turned.agents):
-        yield [bold("also on: ", "red"), f"{agent} obeys a file of its own: {text}"]
+        yield [bold("also on: ", "red"), f"{agent} obeys a file on its machine: {text}"]
 
 
 def _waited_blocks(turned: Turned) -> Iterator[Block]:
@@ -238,7 +238,7 @@ def status_blocks(
     elif switches.on or behind:
         yield from _obedience(behind, len(agents))
     for agent, text in by_files(agents):
-        yield f"{agent} obeys a file of its own: {text}"
+        yield f"{agent} obeys a file on its machine: {text}"
 
 
 def local_data(file: SwitchFile) -> dict[str, Any]:

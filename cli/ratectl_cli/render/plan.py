@@ -167,7 +167,7 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
             yield ""
             yield from _usage_note(planned)
         else:
-            yield "no request will notice: only descriptions, owners, caps or spelling differ"
+            yield "no request is affected: only descriptions, owners, caps or spelling differ"
         yield f"{changes_line(proposal.changes)} ({declared(proposal.summary)} declared)"
     yield from set_blocks(proposal.merged)
     if planned.replayed is not None:
@@ -227,7 +227,7 @@ def plan_markdown(planned: Planned) -> str:
     if proposal.changes:
         lines += _table(planned)
     else:
-        lines += ["No request will notice: only descriptions, owners, caps or spelling differ.", ""]
+        lines += ["No request is affected: only descriptions, owners, caps or spelling differ.", ""]
     lines += _of_set(proposal)
     if planned.replayed is not None:
         lines += replayed_markdown(planned.replayed)

@@ -37,9 +37,9 @@ def set_lines(merged: Merged | None) -> Iterator[tuple[str, str]]:
         taken = [f"from {owner}: {_listed(items)}" for owner, items in sorted(owners.items())]
         yield "taken", f"set {merged.name} takes over, {'; '.join(taken)}"
     if moved.pruned:
-        yield "pruned", f"set {merged.name} no longer holds {_listed(moved.pruned)}"
+        yield "pruned", f"PATH does not contain {_listed(moved.pruned)} of set {merged.name}"
     if moved.left:
-        left = f"set {merged.name} no longer holds {_listed(moved.left)}"
+        left = f"PATH does not contain {_listed(moved.left)} of set {merged.name}"
         yield "left", f"{left}, which stays as it is (--prune removes it)"
 
 

@@ -343,7 +343,9 @@ class Adoption:
         text, goal = self._skipped, self._in_force
         suspicion = None if goal is None else self._quarantine.refusal(goal.trial)
         if goal is not None and suspicion is not None:
-            text = f"generation {goal.generation} is enforced as no other is usable: {suspicion}"
+            text = (
+                f"generation {goal.generation} is enforced because no other is usable: {suspicion}"
+            )
         self._state.problem("quarantine", text)
 
     def _verified(self, goal: Goal, data: bytes) -> PolicyTree:

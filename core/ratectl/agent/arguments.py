@@ -53,8 +53,8 @@ def id_of(given: object) -> str | None:
     if given is None or (isinstance(given, str) and _ID.fullmatch(given)):
         return given
     raise UsageError(
-        f"id {given!r} has to be 1 to 128 letters, digits, '.', '_', '~' and '-'; leave it out "
-        "to have one made up"
+        f"id {given!r} has to be 1 to 128 letters, digits, '.', '_', '~' and '-'; leave it out, "
+        "and the agent makes one"
     )
 
 

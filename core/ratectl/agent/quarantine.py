@@ -167,7 +167,7 @@ class Quarantine:
         times = "once" if deaths.times == 1 else f"{deaths.times} times"
         return (
             f"this agent's process {died} with generation {record.generation}, {times}; "
-            f"it is not tried again before {until}"
+            f"that generation is not tried again before {until}"
         )
 
     def has_served(self, bundle: str) -> bool:

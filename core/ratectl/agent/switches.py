@@ -39,6 +39,11 @@ _LOOK_SECONDS: Final = 0.3
 """Interval of reads of the store's record while a generation is being applied."""
 
 
+_STAY: Final = "switches that were on stay on"
+
+_OBEYED: Final = "the obeyed one stays in force: turn the switch on or off again"
+
+
 class Switchboard:
     """Makes an engine obey the switches of all sources together."""
 
@@ -130,18 +135,18 @@ class StoreSwitches:
         """React to the record as read from the store; None if there is none."""
         if item is None:
             # A missing record changes nothing: only a new record turns a switch off.
-            gone = "the kill switch's record is gone from the store; what was on stays on"
+            gone = "the kill switch's record is gone from the store; switches that were on stay on"
             on = self._board.known("store").on
-            self._state.problem("panic", f"{gone}: turn the switch again" if on else None)
+            self._state.problem("panic", f"{gone}: turn the switch on or off again" if on else None)
             return
         try:
             switches = Switches.decode(item.value)
             self._verify(store, switches)
         except Untrusted as error:
-            self._report(f"the kill switch's record is not obeyed: {error}; what was on stays on")
+            self._report(f"the kill switch's record is not obeyed: {error}; {_STAY}")
             return
         except BundleError as error:
-            self._report(f"{error}; what was on stays on")
+            self._report(f"{error}; {_STAY}")
             return
         with self._seeing:
             self._obey_if_newer(switches)
@@ -151,11 +156,11 @@ class StoreSwitches:
         record = f"the kill switch's record ({switches.sequence})"
         if switches.sequence < known.sequence:
             older = f"{record} is older than the one that is obeyed ({known.sequence})"
-            self._report(f"{older}, which stays on: turn the switch again")
+            self._report(f"{older}; {_OBEYED}")
             return
         if switches.sequence == known.sequence and switches.on != known.on:
             reused = f"{record} differs from the one that is obeyed, and has the same sequence"
-            self._report(f"{reused}; the obeyed one stays on: turn the switch again")
+            self._report(f"{reused}; {_OBEYED}")
             return
         if switches.sequence > known.sequence:
             self._board.obey("store", switches)
@@ -242,7 +247,7 @@ class FileSwitches:
                 self._board.obey("file", switches)
                 self._seen = seen
         except (OSError, BundleError) as error:
-            text = f"{self._path} cannot be used, what was on stays on: {error}"
+            text = f"{self._path} cannot be used, {_STAY}: {error}"
             self._state.problem("panic-file", text)
         else:
             self._state.problem("panic-file", None)

@@ -155,7 +155,9 @@ def _witnessed(file: int) -> int | None:
 
         if _fast.witness(file):
             return file
-        log.warning("too many agents are on probation: a crash would not be recorded")
+        log.warning(
+            "too many agents of this process try a generation: a crash would not be recorded"
+        )
     os.close(file)
     return None
 

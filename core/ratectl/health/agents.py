@@ -43,7 +43,7 @@ def check_agents(store: Store, live: Live, at: datetime) -> Iterator[Check]:
     agents = [_Seen(each, max(each.reported, beats.get(each.id, ""))) for each in records]
     if not agents:
         yield Check("clock", "skipped", "no agent to compare with")
-        yield Check("agents", "warning", "none has reported lately")
+        yield Check("agents", "warning", "no agent has reported recently")
         return
     yield from _check_clocks(agents, at)
     fresh = _is_fresh(store, live, at)
@@ -72,7 +72,7 @@ def _check_clocks(agents: Sequence[_Seen], at: datetime) -> Iterator[Check]:
         message = f"the clock of agent {name} is {seconds:.0f} s ahead of this machine's"
         yield Check("clock", "warning", message)
     if not ahead:
-        yield Check("clock", "ok", "no agent's is ahead of this machine's")
+        yield Check("clock", "ok", "no agent's clock is ahead of this machine's")
 
 
 def _check_agent(agent: _Seen, live: Live, at: datetime, *, fresh: bool) -> Iterator[Check]:

@@ -29,7 +29,7 @@ def check_switches(store: Store, agents: Sequence[AgentRecord], at: datetime) ->
         checks.append(Check("panic", "failed", f"{error}: `ratectl panic off` replaces it"))
     checks += [Check("panic", "warning", switch_text(switch, at)) for switch in switches.on]
     for agent, text in by_files(agents):
-        checks.append(Check("panic", "warning", f"{agent} obeys a file of its own: {text}"))
+        checks.append(Check("panic", "warning", f"{agent} obeys a file on its machine: {text}"))
     checks += _check_obedience(switches, agents, at)
     return checks or [Check("panic", "ok", "no switch is on")]
 
@@ -43,7 +43,7 @@ def _check_obedience(
     for agent in agents:
         if agent.panic_sequence < switches.sequence:
             on = [f"{each.mode} {each.scope}" for each in agent.panic if each.source == "store"]
-            message = f"{agent.id} does not go by what was turned last: it obeys "
+            message = f"{agent.id} does not obey the newest switches: it obeys "
             yield Check("panic", "failed", message + (", ".join(on) or "none"))
 
 

@@ -114,8 +114,8 @@ def still_stored(store: Store, manifest: Item) -> Item:
         return _stored(store, manifest.key.removeprefix(MANIFESTS))
     except NotFound as error:
         raise Conflict(
-            f"{error}: it was collected before it could go live, so some machine's clock is wrong. "
-            "Apply again"
+            f"{error}: it was deleted as unused before it went live, so some machine's clock is "
+            "wrong. Apply again"
         ) from None
 
 

@@ -322,7 +322,7 @@ def _complaint(known: Switches, wrong: str) -> str:
     on = "; ".join(f"{each.mode} {each.scope} by {each.author}" for each in known.on[:_NAMED])
     more = f" and {len(known.on) - _NAMED} more" if len(known.on) > _NAMED else ""
     named = f"the kill switch's record in the store ({on or 'nothing is on'}{more})"
-    return f"{named} cannot be vouched for: {wrong}"
+    return f"{named} cannot be verified: {wrong}"
 
 
 def _of(item: Item | None) -> Switches:

@@ -78,7 +78,7 @@ def new_switch(scope: str, reason: str, author: str, mode: Waiver = "open") -> S
         raise UsageError(f"{scope!r} is not a scope: {problem}")
     reason = reason.strip()
     if not reason:
-        raise UsageError("--reason is empty: say why, for everybody who wonders")
+        raise UsageError("--reason is empty: write a reason, which other people see")
     if len(reason) > MAX_TEXT:
         raise UsageError(f"--reason has {len(reason)} characters, more than {MAX_TEXT}")
     return Switch.now(scope, mode, reason, author)

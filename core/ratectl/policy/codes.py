@@ -140,7 +140,7 @@ CODES: Final[dict[str, str]] = {
     ACROSS_LOCAL: "a limit across the cluster is enforced in each agent for now",
     PER_IP: "a limit counts per ip without knowing its proxies",
     CAP_UNUSED: "a cap names a limit that no scope defines",
-    CAP_DECIDES: "every scope gets the cap, and none its own value",
+    CAP_DECIDES: "every scope gets the value of the cap, and none another value",
     SHADOWED: "an override has no effect because of a later one",
     EXCEPTION_OVER: "an exception is over",
     TEST_NAME: "two tests have one name",

@@ -73,7 +73,7 @@ def check_loaded(loaded: Loaded, base: PolicyTree | None = None) -> Loaded:
 
 
 def _too_large(tree: PolicyTree, scope: str, message: str) -> Diagnostic:
-    hint = "define limits no higher than where they are needed"
+    hint = "define limits at the scopes that need them, not at a scope above"
     return Diagnostic(codes.TOO_LARGE, message, tree.span(scope, "scope"), hint=hint)
 
 

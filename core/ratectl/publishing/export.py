@@ -225,8 +225,8 @@ def write_files(
         differing = [str(root / path) for path, state in states.items() if state == "replaced"]
         if differing and not force:
             raise Refused(
-                f"{_listed(differing)}: not what generation {export.generation} says, and pull "
-                "replaces no file without --force"
+                f"{_listed(differing)}: other content than in generation {export.generation}, and "
+                "pull replaces no file without --force"
             )
         write(
             root,
@@ -287,7 +287,7 @@ def _refuse_strays(root: Path, export: Export) -> None:
     strays |= {found.span.file for found in wrong}
     if strays:
         raise Refused(
-            f"{_listed(sorted(strays))}: no part of generation {export.generation}, and pull "
+            f"{_listed(sorted(strays))}: not in generation {export.generation}, and pull "
             "removes no file: remove what would be applied as well, or pull into another folder",
             wrong,
         )

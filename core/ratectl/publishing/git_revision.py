@@ -77,7 +77,7 @@ def _commit(place: _Place, revision: str) -> str:
     try:
         return ask(place.folder, *words).decode("ascii").strip()
     except GitFailed:
-        why = "fetch it, or mend the name"
+        why = "fetch it, or correct the name"
         with suppress(GitFailed):
             if ask(place.folder, "rev-parse", "--is-shallow-repository").strip() == b"true":
                 why = "the clone is shallow; fetch more of it (git fetch --unshallow)"

@@ -163,7 +163,7 @@ def owners_to_respect(store: Store, live: Live, signer: Signer | None) -> tuple[
     Owners do not count if they cannot be read, or if the key of ``signer`` has not signed them, so
     that anybody may have written them. Then they do not prevent publishing a whole tree.
     """
-    named = f"who owns what of generation {live.generation}"
+    named = f"the ownership of generation {live.generation}"
     try:
         entry = live_entry(store, live) if live.head else None
         owners = read_owners(store, entry.owners if entry else None)
@@ -174,7 +174,7 @@ def owners_to_respect(store: Store, live: Live, signer: Signer | None) -> tuple[
     why = doubt(store, signer, entry) if signer and entry and owners else None
     if why is None:
         return owners, None
-    return Owners(), f"{named} (sets {', '.join(owners.sets)}) does not count: {why}"
+    return Owners(), f"{named} (sets {', '.join(owners.sets)}) is ignored: {why}"
 
 
 def must_continue(base: Live) -> None:
@@ -183,7 +183,7 @@ def must_continue(base: Live) -> None:
     :raises Untrusted: it may not.
     """
     if base.fresh is not None:
-        raise refused("what is live", base.fresh.because, _APPLY)
+        raise refused("the live generation", base.fresh.because, _APPLY)
 
 
 def signed(store: Store, head: Head, signer: Signer | None) -> Head:

@@ -280,7 +280,10 @@ class _Draft:
         take = f"take it over with --take-ownership {document.scope}"
         hint = f"remove it here, or {take}"
         if owner:
-            hint = f"remove it here, or there and apply set {owner} with --prune, or {take}"
+            hint = (
+                f"remove it here; or remove it from set {owner} and apply that set with --prune; "
+                f"or {take}"
+            )
         return Diagnostic(
             codes.OWNED,
             f"{what} belongs to {whose} in generation {self.generation}, not to {self.name}",

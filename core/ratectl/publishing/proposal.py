@@ -167,13 +167,13 @@ class Proposal:
         """Return the objection to signing the tree, or to leaving it unsigned, if there is one."""
         if self.signer is not None:
             why = self._unverified()
-            what = "what other sets own would be signed as well, and cannot be vouched for"
+            what = "the parts of other sets would be signed as well, and cannot be verified"
             hint = "look at it first: `ratectl show`"
             return [Objection(guards.UNVERIFIED, f"{what}: {why} ({hint})")] if why else []
         if self.base.head is None or self.base.head.signature is None:
             return []
         message = (
-            "what is live is signed, and agents that hold public keys would refuse this "
+            "the live generation is signed, and agents with public keys would refuse this "
             "(--sign KEY signs it)"
         )
         return [Objection(guards.UNSIGNED, message)]
@@ -190,7 +190,7 @@ class Proposal:
         owners = read_owners(self.store, owners_blob(self.store, self.base))
         if others_untouched(self.merged, self.old or PolicyTree({}), owners):
             return None
-        return "the plan says something else of it than what is live"
+        return "they differ between the plan and the live generation"
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,11 +93,11 @@ def _of_policies(
     provenance = _provenance(source.path, message, author, warnings)
     base = publishing_base(store, signer)
     if base.unreadable is not None:
-        warnings.append(f"{base.unreadable}. It is compared with nothing")
+        warnings.append(f"{base.unreadable}. The policies are compared with no generation")
     live = tree_to_compare(store, base, warnings.append)
     whole = assemble(store, base, None if live is None else live.tree, source, choice, signer)
     if whole.disowned is not None:
-        warnings.append(f"{whole.disowned}. No set owns anything of the whole tree from PATH")
+        warnings.append(f"{whole.disowned}. PATH is the whole tree, and no set owns a part of it")
     if choice is not None:
         provenance = replace(provenance, set=choice.name)
     tree = whole.loaded.tree
@@ -197,7 +197,7 @@ def guarded(proposal: Proposal) -> Proposal:
     try:
         records = read_usage(store, warnings.append)
     except StoreError as error:
-        warnings.append(f"what limits do now is not known: {error}")
+        warnings.append(f"the usage of limits is unknown: {error}")
         records = []
     found = uses(changes, totals(records).limits)
     return replace(

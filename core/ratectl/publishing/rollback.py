@@ -89,7 +89,7 @@ def propose_rollback(
 
 def _target(store: Store, base: Live, to: int | None) -> int:
     if to is None and base.head is None:
-        raise Refused("nothing is live that can be read: say with --to which generation is meant")
+        raise Refused("no readable generation is live: name the one to publish with --to GEN")
     if to is not None:
         if to == base.generation and base.fresh is None:
             raise UsageError(f"generation {to} is the live one: nothing to go back to")
@@ -116,8 +116,8 @@ def _rolled_back(store: Store, base: Live) -> int | None:
 def _ambiguous(live: int, left: int, again: int, older: Sequence[int]) -> UsageError:
     """Return the error for a second rollback, which would bring back what was rolled back."""
     error = UsageError(
-        f"generation {live}, which is live, is a rollback from generation {left} to {again}: say "
-        "with --to which one is meant now"
+        f"generation {live}, which is live, is a rollback from generation {left} to {again}: "
+        "name the one to publish now with --to GEN"
     )
     further = f"--to {older[0]} goes back further" if older else f"none older than {again} is kept"
     error.add_note(f"--to {left} brings back what was rolled back; {further}")
@@ -139,9 +139,9 @@ def _vouch(
     _refuse_fresh(base)
     if signer is not None and not _right_before(base, entry):
         raise Refused(
-            f"generation {entry.generation} is not known to have been live before generation "
-            f"{base.generation}: nobody signs what became of a candidate, or that an entry of the "
-            "history was removed. Say with --to which generation is meant"
+            f"no signature proves that generation {entry.generation} was live before generation "
+            f"{base.generation}: it may be an aborted candidate, or an entry of the history may "
+            "have been removed. Name the generation to publish with --to GEN"
         )
 
 
@@ -149,8 +149,8 @@ def _refuse_fresh(base: Live) -> None:
     """:raises Refused: what is live cannot be proved, so nothing follows from it."""
     if base.fresh is not None:
         raise Refused(
-            f"what is live cannot be vouched for: {base.fresh.because}. Say with --to which "
-            "generation is meant"
+            f"the live generation cannot be verified: {base.fresh.because}. Name the generation "
+            "to publish with --to GEN"
         )
 
 
@@ -179,6 +179,6 @@ def _warn_of_owners(
             who = f"{'set' if one else 'sets'} {', '.join(lost)}"
             loses = "loses what it owns" if one else "lose what they own"
             warn(
-                f"{who} {loses}: generation {entry.generation} is from before "
-                f"{'it' if one else 'them'}"
+                f"{who} {loses}: {'it owns' if one else 'they own'} nothing in generation "
+                f"{entry.generation}"
             )

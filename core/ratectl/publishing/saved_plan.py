@@ -280,8 +280,10 @@ def still_live(store: Store, plan: SavedPlan) -> Live:
 
 def _elsewhere(plan: SavedPlan, environment: str | None, url: str) -> str:
     if plan.environment is None:
-        return f"the plan is stale: it is for an empty store, which {url} was then. Plan again"
-    here = "which nothing was ever published to" if environment is None else "which is another one"
+        return (
+            f"the plan is stale: it is for an empty store, and {url} is no longer empty. Plan again"
+        )
+    here = "which holds no publication" if environment is None else "which is another environment"
     return f"the plan is for environment {plan.environment[:12]}, not for {url}, {here}"
 
 
@@ -303,4 +305,4 @@ def _moved(store: Store, plan: SavedPlan, now: Live) -> str:
         named.append(f"{generation} ({entry.action} by {entry.author}, {entry.time}{why})")
     more = now.generation - base - len(named)
     since = "; ".join(named) + (f"; and {more} more" if more > 0 else "")
-    return f"{compared}, and since then was published {since}"
+    return f"{compared}; published since then: {since}"

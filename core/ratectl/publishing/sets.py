@@ -131,8 +131,9 @@ def _with_set(
     if merged.conflicts:
         count = len(merged.conflicts)
         raise Refused(
-            f"{count} {'document' if count == 1 else 'documents'} of this set "
-            f"{'is' if count == 1 else 'are'} not its own in generation {base.generation}",
+            f"{count} {'document' if count == 1 else 'documents'} in PATH "
+            f"{'does' if count == 1 else 'do'} not belong to this set in generation "
+            f"{base.generation}",
             with_source_lines(merged.conflicts, source.loaded.texts),
         )
     loaded = judged(source.loaded, merged, live, owners)
@@ -168,12 +169,12 @@ def _refuse_without_head(
         return
     if _has_owners(store, last, signer):
         raise Refused(
-            f"nothing is live that can be read, and sets own parts of generation {last}, the last "
-            f"one: publish it again first (`ratectl rollback --to {last}`)"
+            f"no readable generation is live, and sets own parts of generation {last}, the last "
+            f"one: publish that one again first (`ratectl rollback --to {last}`)"
         )
     if choice is not None:
         raise Refused(
-            "nothing is live that can be read, so no set can be published beside the others: apply "
+            "no readable generation is live, so no set can be published beside the others: apply "
             "the files of the whole tree without --set first, or go back to an earlier generation "
             "(`ratectl rollback --to GEN`)"
         )
@@ -194,6 +195,7 @@ def _instead_of_sets(generation: int, owners: Owners) -> str:
     named = ", ".join(sets[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
     return (
         f"generation {generation} belongs to {'set' if len(sets) == 1 else 'sets'} "
-        f"{named}, and PATH without --set is the whole tree: it would take from them what "
-        "they own. Add --set NAME; to make one set of all, add --take-ownership / as well"
+        f"{named}, and PATH without --set is the whole tree: it would take all "
+        "policies from their sets. Add --set NAME; to make one set of all, add --take-ownership / "
+        "as well"
     )

@@ -82,7 +82,7 @@ def check_counts(record: Any) -> None:
     for name, _ in _fields(record.__class__):
         value = getattr(record, name)
         if isinstance(value, int | float) and value < 0:
-            raise ValueError(f"{name} cannot be {value!r}, less than nothing")
+            raise ValueError(f"{name} cannot be {value!r}, less than 0")
 
 
 Fits = Callable[[Any], bool]

@@ -179,7 +179,7 @@ class Judge:
             patience = max(_LEAST_PATIENCE, 2 * agent.interval + _LATE_SECONDS)
             if agent.joined and silent > patience:
                 gone = "" if name in there else ", and is gone"
-                return f"{name} took it, and has not reported for {silent:.0f} s{gone}"
+                return f"{name} took the candidate, and has not reported for {silent:.0f} s{gone}"
         return None
 
     def _difference(self, candidates: Group, others: Group) -> str | None:

@@ -117,4 +117,4 @@ class Presence:
         other = controller_of(self._store)
         if other is None:
             return "another controller was here until now: try again"
-        return f"{other} controls a rollout since {other.since}"
+        return f"{other} has controlled a rollout since {other.since}"

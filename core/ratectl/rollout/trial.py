@@ -32,8 +32,8 @@ def check_agents(store: Store, terms: Terms, mode: Mode = "enforce") -> None:
         raise NoAgents("no agent is there to try it: start one, or apply without --canary")
     if len(agents) == 1 and terms.compares:
         raise NoAgents(
-            f"{agents[0].id} is alone, and nobody is there to compare it with: say --band none "
-            "as well, or apply without --canary"
+            f"{agents[0].id} is the only agent, and there is no other to compare it with: add "
+            "--band none, or apply without --canary"
         )
 
 
@@ -51,7 +51,7 @@ def try_out(approval: Approval, terms: Terms, mode: Mode = "enforce") -> Underwa
     """
     of = approval.proposal
     if of.again is not None:
-        raise Refused("a rollback is not tried: it goes live at once")
+        raise Refused("a rollback cannot be tried first: it goes live at once")
     check_agents(of.store, terms, mode)
     entry = start(
         of.store,
@@ -65,5 +65,5 @@ def try_out(approval: Approval, terms: Terms, mode: Mode = "enforce") -> Underwa
         beside=of.beside,
     )
     if entry is None:
-        raise Refused("what is live says the same: there is nothing to try")
+        raise Refused("the live generation has the same policies: there is nothing to try")
     return read_rollout(of.store, entry.generation)

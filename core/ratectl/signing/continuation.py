@@ -81,7 +81,9 @@ def ensure_environment(store: Store) -> Environment:
             return Environment.decode(item.value)
         fresh = Environment(id=uuid.uuid4().hex, created=utc_now())
         store.txn([Compare(ENVIRONMENT, 0)], [Put(ENVIRONMENT, fresh.encode())])
-    raise StoreUnavailable(store.url, "the environment's identity did not stay written")
+    raise StoreUnavailable(
+        store.url, "the environment's identity was deleted just after it was written"
+    )
 
 
 def require_signer(head: Head | None, signer: Signer | None) -> None:
@@ -91,7 +93,7 @@ def require_signer(head: Head | None, signer: Signer | None) -> None:
     """
     if signer is None and head is not None and head.signature is not None:
         raise Refused(
-            "what is live is signed, and agents that hold public keys would refuse this: "
+            "the live generation is signed, and agents with public keys would refuse this: "
             "add --sign KEY"
         )
 
@@ -184,7 +186,7 @@ def vouch(store: Store, signer: Signer, record: Signable, what: str, remedy: str
 
 def refused(what: str, why: str, remedy: str) -> Untrusted:
     """Return the error for a record that must not be continued."""
-    return Untrusted(f"{what} would be signed as well, and cannot be vouched for: {why}. {remedy}")
+    return Untrusted(f"{what} would be signed as well, and cannot be verified: {why}. {remedy}")
 
 
 def check_identity(store: Store, signer: Signer) -> str | None:

@@ -193,20 +193,23 @@ def test_steps_without_findings(steps: str) -> None:
             "{scope: /shop, expect: {limit: spiek}}",
             (
                 "RC406 [spiek] /shop has no limit or budget called 'spiek' "
-                "(did you mean 'spike'? there are fleet, gone, spike)"
+                "(did you mean 'spike'? known here: fleet, gone, spike)"
             ),
         ),
         (
             "{scope: /shop/cart, expect: {limit: gone}}",
-            "RC406 [gone] /shop/cart has no limit or budget called 'gone' (there are fleet, spike)",
+            (
+                "RC406 [gone] /shop/cart has no limit or budget called 'gone' "
+                "(known here: fleet, spike)"
+            ),
         ),
         (
             "{scope: /shop, effective: {limits: {fleet: {rate: 1/s}}}}",
-            "RC406 [fleet] /shop has no limit called 'fleet' (there are gone, spike)",
+            "RC406 [fleet] /shop has no limit called 'fleet' (known here: gone, spike)",
         ),
         (
             "{scope: /shop, effective: {budgets: {spike: {rate: 1/s}}}}",
-            "RC406 [spike] /shop has no budget called 'spike' (there are fleet)",
+            "RC406 [spike] /shop has no budget called 'spike' (known here: fleet)",
         ),
         (
             "{scope: /shop, effective: {absent: [gonne]}}",

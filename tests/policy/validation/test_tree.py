@@ -343,8 +343,8 @@ def test_a_quota_and_its_cap_in_two_units_are_explained() -> None:
 
 def test_a_concurrency_limit_without_max_is_explained() -> None:
     messages = {
-        "a concurrency limit has no rate: it counts the requests that go on, however fast they "
-        "come": one(**SLOTS, rate="5/s"),
+        "a concurrency limit has no rate: it counts requests in progress, not requests per "
+        "time": one(**SLOTS, rate="5/s"),
         "a concurrency limit has no burst: max is the most admitted at once": one(**SLOTS, burst=1),
         "a concurrency limit has no across: slots are counted in each agent": one(
             **SLOTS, across="cluster"
@@ -352,9 +352,8 @@ def test_a_concurrency_limit_without_max_is_explained() -> None:
         "limit 'spike' has no max: neither this scope nor one above gives it": one(
             algorithm="concurrency"
         ),
-        "a token-bucket has no max: it counts requests when they begin, and not how many go on": (
-            one(rate="1/s", max=5)
-        ),
+        "a token-bucket has no max: it counts requests when they begin, not how many are in "
+        "progress": one(rate="1/s", max=5),
     }
     for message, documents in messages.items():
         (found,) = findings({"/": documents})

@@ -230,7 +230,7 @@ class Policy(_Model):
         examples=["deny"],
     )
     protected: bool | None = Field(
-        None, description="A plan that changes this scope needs a named bypass.", examples=[True]
+        None, description="A change of this scope needs --allow-protected REASON.", examples=[True]
     )
     unset: Annotated[tuple[LimitName, ...], AfterValidator(_unique), Field(strict=False)] = Field(
         (), description="Limits to stop inheriting here and below.", examples=[["nightly"]]

@@ -287,7 +287,7 @@ def _kind_problem(fields: Mapping[str, Any]) -> tuple[str, str, str] | None:
     known = {name.lower(): name for name in KINDS}
     meant = closest(kind, known)
     message = f"unknown kind {quoted(kind)}"
-    hint = f"there are {' and '.join(KINDS)}; without a kind it is a {DEFAULT_KIND}"
+    hint = f"the kinds are {' and '.join(KINDS)}; without a kind it is a {DEFAULT_KIND}"
     return codes.KIND, message, f"did you mean {known[meant]!r}? {hint}" if meant else hint
 
 

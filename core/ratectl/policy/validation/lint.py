@@ -142,7 +142,7 @@ class _Linter:
             policy.scope,
             f"caps.{name}.{fields[0]}" if len(fields) == 1 else f"caps.{name}",
             f"every scope at or below {policy.scope} inherits more than this cap allows: "
-            f"{capped} is what all of them get",
+            f"all of them get {capped}",
             f"declare it beside the cap: limits: {{{name}: {{{write}}}}}",
         )
 

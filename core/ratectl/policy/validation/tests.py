@@ -200,7 +200,7 @@ class _Checker:
         names = self.names.at(scope, what)
         if name not in names:
             meant = closest(name, names)
-            there = f"there are {', '.join(sorted(names))}" if names else "there is none"
+            there = f"known here: {', '.join(sorted(names))}" if names else "there is none"
             yield self._finding(
                 codes.TEST_LIMIT,
                 path,

@@ -178,12 +178,13 @@ _EXPLANATIONS: Final = {
         "RATECTL_ETCD_CA must name the authority of the server's certificate"
     ),
     "Hostname Verification Check failed": (
-        "the server's certificate carries other names; RATECTL_ETCD_SERVER_NAME can be one of them"
+        "the server's certificate has other names; set RATECTL_ETCD_SERVER_NAME to one of them"
     ),
     "WRONG_VERSION_NUMBER": "the server does not speak TLS; its URL is etcd://",
-    "is not in peer certificate": "RATECTL_ETCD_SERVER_NAME can be a name that it carries",
+    "is not in peer certificate": "set RATECTL_ETCD_SERVER_NAME to a name in it",
     ": Socket closed": (
-        "the server hung up at once; it may speak TLS where the URL says etcd://, or the reverse"
+        "the server closed the connection at once: it may speak TLS although the URL says "
+        "etcd://, or the reverse"
     ),
     "Handshake read failed": "the server may not speak TLS; then its URL is etcd://",
 }

@@ -82,7 +82,7 @@ class Link:
         problems = []
         local = all(address.is_loopback for address in settings.addresses)
         if settings.password and not settings.tls and not local:
-            problems.append("the password travels unencrypted: use etcds:// and TLS on the servers")
+            problems.append("the password is sent unencrypted: use etcds:// and TLS on the servers")
         if len(settings.addresses) > 1:
             with GATE.passing():
                 problems.extend(silent_members(settings, self._timeout, scope))

@@ -41,7 +41,7 @@ VARIABLES: Final[Mapping[str, str]] = {
     "RATECTL_ETCD_CA": "PEM file of the authorities that the server's certificate is checked with",
     "RATECTL_ETCD_CERT": "PEM file of the client certificate",
     "RATECTL_ETCD_KEY": "PEM file of the client certificate's private key",
-    "RATECTL_ETCD_SERVER_NAME": "name the server's certificate must carry, if not the URL's host",
+    "RATECTL_ETCD_SERVER_NAME": "name in the server's certificate, if it is not the URL's host",
 }
 """Environment variables and their meanings."""
 

@@ -64,7 +64,7 @@ class MemoryStore(Store):
         """See :meth:`Store.security`: only this process has access."""
         _checked(url)
         return Security(
-            Protection("skipped", "this process's memory needs none"),
+            Protection("skipped", "the memory of this process needs no TLS"),
             Protection("skipped", "only this process has access"),
         )
 

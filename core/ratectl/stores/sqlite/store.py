@@ -62,7 +62,7 @@ class SqliteStore(Store):
         """See :meth:`Store.security`: the permissions of the file decide."""
         _path_of(url)
         return Security(
-            Protection("skipped", "a local file needs none"),
+            Protection("skipped", "a local file needs no TLS"),
             Protection("skipped", "file permissions decide"),
         )
 

@@ -28,7 +28,7 @@ class ConcurrencyRules(AlgorithmRules):
     example = "{algorithm: concurrency, max: 50}"
     holds_slots = True
     why_lacking: ClassVar[Mapping[str, str]] = {
-        "rate": "it counts the requests that go on, however fast they come",
+        "rate": "it counts requests in progress, not requests per time",
         "burst": "max is the most admitted at once",
         "resets": "a slot is free when its request is over",
         "across": "slots are counted in each agent",

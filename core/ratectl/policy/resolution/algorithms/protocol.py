@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["NO_SLOTS", "AlgorithmRules", "Parameters", "sign"]
 
 NO_SLOTS: Final = {
-    "max": "it counts requests when they begin, and not how many go on",
-    "hold": "its requests take nothing that they give back",
+    "max": "it counts requests when they begin, not how many are in progress",
+    "hold": "its requests take no slots",
 }
 """Reasons why an algorithm without slots lacks fields (``AlgorithmRules.why_lacking``)."""
 
