@@ -105,7 +105,7 @@ def test_document_of_another_owner_is_a_conflict_even_if_unchanged(owner: str | 
     assert (first.code, str(first.span)) == ("RC501", "/a.yaml:1:8")
     assert first.hint
     assert "--take-ownership /a" in first.hint
-    assert ("apply set two with --prune" in first.hint) is bool(owner)
+    assert ("remove it from set two and apply that set with --prune" in first.hint) is bool(owner)
 
 
 def test_take_ownership_takes_documents_of_the_set_at_a_scope_and_below() -> None:
