@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bench.figures import show
-from ratectl.agent.shadow import Beside
+from ratectl.agent.shadow import ShadowEvaluator
 from ratectl.agent.wall_clock import WallClock
 from ratectl.compiler.plans import compile_tree
 from ratectl.engine import open_engine
@@ -42,7 +42,7 @@ def _nanoseconds(engine: Engine) -> float:
 def run() -> dict[str, object]:
     engine = open_engine(time.monotonic_ns)
     engine.swap(compile_tree(tree("1000000/s"), 1))
-    beside = Beside(engine, WallClock(), lambda: open_engine(time.monotonic_ns))
+    beside = ShadowEvaluator(engine, WallClock(), lambda: open_engine(time.monotonic_ns))
     candidate = Candidate(generation=2, bundle="", rollout="r", percent=100, mode="shadow")
     alone: list[float] = []
     both: list[float] = []
