@@ -175,16 +175,19 @@ def test_emptied_file_is_reported_and_not_taken_for_a_new_store(
     replace(agent, file)
 
 
-@pytest.mark.parametrize("ends", [("-wal",), ("-wal", "-shm")])
+@pytest.mark.parametrize("ends", [("-wal",), ("-shm",), ("-wal", "-shm"), ("-shm", "-wal")])
+@pytest.mark.parametrize("pause", [0.0, 0.1])
 def test_agent_follows_after_its_write_ahead_log_was_removed(
-    file: Path, make_agent: Make, ends: tuple[str, ...]
+    file: Path, make_agent: Make, ends: tuple[str, ...], pause: float
 ) -> None:
     """Without the repair it would use a deleted file, and miss publications of others."""
     url = f"sqlite:///{file}"
     agent = make_agent(url)
     for end in ends:
         Path(f"{file}{end}").unlink()
-    wait_for(lambda: Path(f"{file}-wal").exists(), "it has opened the file again")
+        time.sleep(pause)  # the agent may open the file again before the next one goes
+    for end in ends:
+        wait_for(Path(f"{file}{end}").exists, "it has opened the file again")
     code = "import sys; from agent import test_silence_sqlite as t; t.publish(sys.argv[1])"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code, url], check=True, env=environment)

@@ -18,7 +18,7 @@ from ratectl.stores.sqlite.file import is_busy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl.stores.sqlite.file import Database, FileId
+    from ratectl.stores.sqlite.file import Database, FileId, Files
 
 __all__ = ["Channel"]
 
@@ -38,7 +38,7 @@ class Channel:
         self.file: FileId | None = None
         self.opened = 0
         """Number of connections opened so far; a new number means a new connection."""
-        self._wal: int | None = None
+        self._files: Files | None = None
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -104,15 +104,19 @@ class Channel:
         if self._connection is not None:
             # Do not write to the old inode of a replaced file: no other process would see it.
             try:
-                file, wal = self.database.file_id(), self.database.wal_id()
+                now = self.database.files()
             except StoreUnavailable:
-                self._drop_all()
+                self._drop()
                 raise
-            if (file, wal) == (self.file, self._wal):
+            if now == self._files:
                 return self._connection
-            self._drop_all()
+            self._drop()
+        self._drop_lost()
         self._connection, self.file = self.database.connect(self.timeout)
-        self._wal = self.database.wal_id()
+        self._files = self.database.files()
+        if None in self._files:  # removed while it was opened
+            self._drop()
+            raise StoreUnavailable(str(self.database.path), "its -wal or -shm file was removed")
         self.opened += 1
         if self._closed:  # closed while it was opened
             self._drop()
@@ -140,23 +144,40 @@ class Channel:
         except sqlite3.Error:
             self._drop()
 
-    def _drop_all(self) -> None:
-        """Close this connection and the idle ones of the same store.
+    def _drop_lost(self) -> None:
+        """Close the connections of this process to files that were removed or replaced.
 
-        All connections of a process share SQLite's memory of a file: while one is open, the next
-        would use the lost file as well. A call that is using a connection detects that itself.
+        All connections of a process share SQLite's memory of a file: while one uses lost files,
+        the next would use them as well.
+
+        :raises StoreUnavailable: a call of another thread is using such a connection.
         """
-        self._drop()
+        path = self.database.path
         with _registry_lock:
-            same = [channel for channel in _registry if channel.database is self.database]
-        for channel in same:
-            channel.drop_if_idle()
+            same = [each for each in _registry if each.database.path == path and each is not self]
+        if not any(channel.is_open for channel in same):
+            return
+        now = self.database.files()
+        in_use = [channel for channel in same if not channel.drop_unless(now)]
+        if in_use:
+            raise StoreUnavailable(
+                str(path), "its files were replaced while another call uses them; try again"
+            )
 
-    def drop_if_idle(self) -> None:
-        """Close the connection unless a call is using it. The next call opens another."""
-        if self._lock.acquire(blocking=False):
-            self._drop()
-            self._lock.release()
+    @property
+    def is_open(self) -> bool:
+        """True while there is a connection."""
+        return self._connection is not None
+
+    def drop_unless(self, files: Files) -> bool:
+        """Close a connection to other files. Return False if a call is using it."""
+        if not self.is_open or self._files == files:
+            return True
+        if not self._lock.acquire(blocking=False):
+            return False
+        self._drop()
+        self._lock.release()
+        return True
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

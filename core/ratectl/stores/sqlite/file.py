@@ -18,10 +18,13 @@ from ratectl.runtime.files import CLOSED, make_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FIRST_REVISION", "Database", "FileId", "damaged", "is_busy"]
+__all__ = ["FIRST_REVISION", "Database", "FileId", "Files", "damaged", "is_busy"]
 
 FileId = tuple[int, int]
 """Device and inode of a file. A path may lead to another file than the one that was opened."""
+
+Files = tuple[FileId, int | None, int | None]
+"""The file, and the inodes of its write-ahead log and of the index of that log."""
 
 APPLICATION_ID = int.from_bytes(b"rctl", "big")
 SCHEMA_VERSION = 1
@@ -79,6 +82,13 @@ def _code(error: sqlite3.Error) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF  # the low byte: without the details
 
 
+def _inode(path: bytes) -> int | None:
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116 - on every call
+    except OSError:
+        return None
+
+
 class Database:
     """The file at ``path``: created at most once, then only opened."""
 
@@ -86,6 +96,7 @@ class Database:
         self.path = path
         self._bytes_path = os.fsencode(path)
         self._wal = self._bytes_path + b"-wal"
+        self._index = self._bytes_path + b"-shm"
         self._opened_once = False
 
     # -- opening -------------------------------------------------------------------------------
@@ -168,16 +179,15 @@ class Database:
         except OSError as error:
             raise self._explain_os(error) from error
 
-    def wal_id(self) -> int | None:
-        """Return the inode of the write-ahead log; None if there is none.
+    def files(self) -> Files:
+        """Return the files that a connection opened now would use.
 
-        SQLite keeps it as long as any connection is open. If somebody removed or replaced it, this
-        connection and those of other processes do not see each other's writes.
+        SQLite keeps the log and its index as long as any connection is open. If somebody removed
+        or replaced one, this connection and other processes do not see each other's writes.
+
+        :raises StoreUnavailable: as :meth:`file_id`.
         """
-        try:
-            return os.stat(self._wal).st_ino  # noqa: PTH116 - on every call
-        except OSError:
-            return None
+        return self.file_id(), _inode(self._wal), _inode(self._index)
 
     def wal_bytes(self) -> int:
         """Return the size of the write-ahead log in bytes; 0 if there is none."""
