@@ -168,19 +168,14 @@ class Journal:
             self.spans.append(Span(name, start, time.perf_counter_ns(), self._depth))
 
     def follow(self, owner: Any, attribute: str, name: str) -> None:
-        """Record every call of a function or method, if it exists."""
-        call = getattr(owner, attribute, None)
-        if call is None:
-            return
+        """Record every call of a function or method."""
+        call = getattr(owner, attribute)
 
         def noted(*args: Any, **named: Any) -> Any:
             with self.during(name):
                 return call(*args, **named)
 
-        with contextlib.suppress(
-            AttributeError
-        ):  # the methods of an engine in C cannot be replaced
-            setattr(owner, attribute, noted)
+        setattr(owner, attribute, noted)
 
     def collector(self, phase: str, info: dict[str, int]) -> None:
         """A callback of the collector."""
@@ -251,9 +246,8 @@ def followed(engine: Any) -> Iterator[Journal]:
         replaced.append((owner, attribute, getattr(owner, attribute)))
         journal.follow(owner, attribute, name)
     journal.follow(engine, "swap", "swap")
-    succession = getattr(engine, "_succession", None)
-    journal.follow(succession, "prepare", "swap: prepare")
-    journal.follow(succession, "apply", "swap: apply")
+    journal.follow(engine._succession, "prepare", "swap: prepare")
+    journal.follow(engine._succession, "start", "swap: start")
     ratectl.runtime.cooperative.Pacer = Watched  # type: ignore[misc]
     gc.callbacks.append(journal.collector)
     try:

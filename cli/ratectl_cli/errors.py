@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Final, Self
 import typer
 
 from ratectl import errors as core
+from ratectl.errors import Untrusted
 from ratectl.runtime.urls import scrubbed
-from ratectl.signing.signatures import Untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ratectl.agent.state import AgentStatus
     from ratectl.engine.decision import Decision
     from ratectl.errors import (
+        BundleError,
         Conflict,
         GuardRefused,
         NoAgents,
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
         RatectlError,
         Refused,
         StoreError,
+        Untrusted,
         UsageError,
     )
-    from ratectl.fleet.convergence import wait_for_agents
+    from ratectl.fleet.convergence import Enough, wait_for_agents
     from ratectl.policy.read import load_valid
     from ratectl.publishing.proposal import Proposal
     from ratectl.publishing.propose import propose
@@ -42,8 +44,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Agent",
     "AgentStatus",
+    "BundleError",
     "Conflict",
     "Decision",
+    "Enough",
     "GuardRefused",
     "NoAgents",
     "NotFound",
@@ -56,6 +60,7 @@ __all__ = [
     "SetChoice",
     "Signer",
     "StoreError",
+    "Untrusted",
     "UsageError",
     "__version__",
     "load_valid",
@@ -68,8 +73,10 @@ __all__ = [
 _HOMES = {
     "Agent": "ratectl.agent",
     "AgentStatus": "ratectl.agent.state",
+    "BundleError": "ratectl.errors",
     "Conflict": "ratectl.errors",
     "Decision": "ratectl.engine.decision",
+    "Enough": "ratectl.fleet.convergence",
     "GuardRefused": "ratectl.errors",
     "NoAgents": "ratectl.errors",
     "NotFound": "ratectl.errors",
@@ -82,6 +89,7 @@ _HOMES = {
     "SetChoice": "ratectl.publishing.sets",
     "Signer": "ratectl.signing.signatures",
     "StoreError": "ratectl.errors",
+    "Untrusted": "ratectl.errors",
     "UsageError": "ratectl.errors",
     "load_valid": "ratectl.policy.read",
     "open_store": "ratectl.stores",

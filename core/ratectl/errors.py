@@ -4,6 +4,7 @@ RatectlError
 ├── UsageError               a wrong argument, URL or setting: correct the call
 ├── PolicyError              invalid policies; carries every diagnostic
 ├── BundleError              stored bytes are not a bundle this version can read
+│   └── Untrusted            they are not signed for this environment by a trusted key
 ├── NotFound                 a generation or key that is not there
 ├── NothingPublished         the store holds no generation yet
 ├── NoAgents                 no agent is there that could do what is asked of agents
@@ -41,6 +42,7 @@ __all__ = [
     "StoreMisconfigured",
     "StoreUnauthenticated",
     "StoreUnavailable",
+    "Untrusted",
     "UsageError",
 ]
 
@@ -68,6 +70,10 @@ class PolicyError(RatectlError):
 
 class BundleError(RatectlError):
     """Raised for stored bytes that are not a bundle this version can read."""
+
+
+class Untrusted(BundleError):
+    """Raised for a record without a valid signature for this environment, or for an old one."""
 
 
 class NotFound(RatectlError):

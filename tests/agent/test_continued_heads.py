@@ -23,7 +23,7 @@ from agent.signatures import (
 )
 from etcd_server import wait_for
 from fleet.reports import agent as agent_report
-from ratectl.errors import BundleError
+from ratectl.errors import BundleError, Untrusted
 from ratectl.history.generations import read_entry, read_live
 from ratectl.kill_switch.switches import PANIC, read_switches
 from ratectl.publishing._publish import publish, rollback
@@ -41,7 +41,6 @@ from ratectl.records import (
 )
 from ratectl.rollout import Terms, abort, advance, promote, read_rollout
 from ratectl.rollout._start import start
-from ratectl.signing.signatures import Untrusted
 from support import ME, simple
 
 if TYPE_CHECKING:

@@ -23,11 +23,10 @@ from agent.signatures import (
 )
 from etcd_server import wait_for
 from fleet.reports import agent as agent_report
-from ratectl.errors import UsageError
+from ratectl.errors import Untrusted, UsageError
 from ratectl.kill_switch.switches import MAX_SWITCHES, PANIC, Switch, Switches, read_switches
 from ratectl.publishing._publish import publish
 from ratectl.records import AGENTS, ENVIRONMENT, HEAD, now_ms
-from ratectl.signing.signatures import Untrusted
 from support import ME, simple
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 
 from agent.signatures import ACME, EVIL, Keys, environment_of, head_of, signed, upload
 from etcd_server import wait_for
-from ratectl.errors import Conflict
+from ratectl.errors import Conflict, Untrusted
 from ratectl.history.generations import read_entry
 from ratectl.policy.bundle import encode_policies
 from ratectl.publishing._publish import publish, rollback
@@ -23,7 +23,7 @@ from ratectl.records import (
 )
 from ratectl.rollout import Controlling, Terms, abort, advance, promote, read_rollout
 from ratectl.rollout._start import start
-from ratectl.signing.signatures import Signer, Untrusted, generate_key
+from ratectl.signing.signatures import Signer, generate_key
 from support import ME, simple
 
 if TYPE_CHECKING:

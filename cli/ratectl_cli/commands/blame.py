@@ -31,11 +31,11 @@ def blame(
     """
     from ratectl.history.blame import blame as read_blame
     from ratectl.history.trees import find_entry
-    from ratectl_cli.inputs.policies import scope_of
+    from ratectl.policy.language.scopes import checked_scope
     from ratectl_cli.render.blame import blame_data, blame_table
 
     session = session_of(ctx)
-    scope = scope_of(scope)
+    scope = checked_scope(scope)
     with session.store() as store, session.busy("reading generations"):
         live = find_entry(store, None)
         values = read_blame(store, live, scope)

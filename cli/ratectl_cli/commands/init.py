@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ratectl.errors import Refused
+from ratectl.runtime import wording
 from ratectl.runtime.files import named_path
 from ratectl.runtime.whole_files import leads_out
 from ratectl_cli.commands.init_pipelines import Platform, cautions, pipeline_files, settings_file
@@ -107,8 +108,7 @@ def _wanted(top: Path, example: str, ci: Platform | None) -> tuple[dict[Path, by
     target = top / _FOLDER
     existing = _existing_files(target)
     if ci is None and existing:
-        more = f" and {len(existing) - 10} more" if len(existing) > 10 else ""
-        listed = ", ".join(existing[:10]) + more
+        listed = wording.listed(existing, 10)
         raise Refused(f"{target} holds files already, and init never overwrites: {listed}")
     files = {} if existing else _tree(target, example) | _schema(top / _SCHEMA)
     kept = [target] if existing else []

@@ -47,13 +47,13 @@ def off(
            this key (--scope)
       124  out of time: not every agent obeys (--wait), or nothing was turned: see `ratectl panic`
     """
-    from ratectl_cli.inputs.policies import scope_of
+    from ratectl.policy.language.scopes import checked_scope
     from ratectl_cli.prompts import kill_switch
 
     session = session_of(ctx)
-    wanted = None if scope is None else scope_of(scope)
+    wanted = None if scope is None else checked_scope(scope)
     place = kill_switch.place_of(session, local=local, state_dir=state_dir, wait=wait, key=sign)
-    turned = place.turn(lambda known: known.turned_off(wanted), alone=wanted is None)
+    turned = place.turn_off(wanted)
     return kill_switch.answer_turned(session, turned, wanted)
 
 

@@ -69,7 +69,7 @@ def on(
     switch = new_switch(scope, reason, author(Path()), "shadow" if shadow else "open")
     place = kill_switch.place_of(session, local=local, state_dir=state_dir, wait=wait, key=sign)
     with kill_switch.hinting("on"):
-        turned = place.turn(lambda known: known.turned_on(switch), alone=only)
+        turned = place.turn_on(switch, only=only)
     code = kill_switch.answer_turned(session, turned, switch.scope)
     if isinstance(place, kill_switch.InStore):
         place.warn_of_undeclared(switch.scope)

@@ -18,8 +18,7 @@ def rollback(
             metavar="GEN",
             min=1,
             help="Generation to publish again.  [default: the one before the live one, unless "
-            "the live "
-            "one is a rollback]",
+            "the live one is a rollback]",
         ),
     ] = None,
     message: Message = "",
@@ -51,11 +50,10 @@ def rollback(
     from ratectl_cli.prompts import publication
 
     session = session_of(ctx)
-    signer = key_of(sign)
     with session.store() as store:
         with session.busy("comparing with the live generation"):
             proposal = propose_rollback(
-                store, to, message=message, signer=signer, now_ns=clock.now_ns()
+                store, to, message=message, signer=key_of(sign), now_ns=clock.now_ns()
             )
         publication.warn(session, proposal)
         base, what = proposal.base, f"has the content of {proposal.source}"

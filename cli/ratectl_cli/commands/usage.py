@@ -34,11 +34,11 @@ def usage(
       69  store unreachable
     """
     from ratectl.health.usage_report import read_usage_report
-    from ratectl_cli.inputs.policies import scope_of
+    from ratectl.policy.language.scopes import checked_scope
     from ratectl_cli.render.usage import usage_blocks, usage_data
 
     session = session_of(ctx)
-    wanted = None if scope is None else scope_of(scope)
+    wanted = None if scope is None else checked_scope(scope)
     with session.store() as store, session.busy("reading usage"):
         report = read_usage_report(store, wanted, session.warn, clock.now_ns())
     session.answer(

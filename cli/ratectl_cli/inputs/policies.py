@@ -9,7 +9,6 @@ from ratectl.errors import PolicyError, UsageError
 from ratectl.history.generations import read_live
 from ratectl.history.trees import tree_to_compare
 from ratectl.policy.language.instants import Instant
-from ratectl.policy.language.scopes import scope_problem
 from ratectl.policy.read import load_checked, load_for
 from ratectl.policy.yaml.text import MAX_BYTES
 from ratectl.publishing import reading
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "attributes_of", "base_tree", "instant_of", "read_checked", "read_for", "read_source",
-    "read_stdin", "read_valid", "scope_of",
+    "read_stdin", "read_valid",
 ]  # fmt: skip
 
 
@@ -90,17 +89,6 @@ def base_tree(session: Session, paths: Sequence[str], named: str) -> PolicyTree 
             f"{errors[0]}{more}"
         )
     return loaded.tree
-
-
-def scope_of(text: str) -> str:
-    """Return ``text`` if it is a scope.
-
-    :raises UsageError: it is not.
-    """
-    problem = scope_problem(text)
-    if problem:
-        raise UsageError(f"{text!r} is not a scope: {problem}")
-    return text
 
 
 def attributes_of(given: Sequence[str]) -> dict[str, str]:

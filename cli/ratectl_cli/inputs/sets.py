@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratectl.errors import UsageError
-from ratectl.publishing.ownership import set_problem
 from ratectl.publishing.sets import SetChoice
-from ratectl_cli.inputs.policies import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +26,4 @@ def choice_of(
                 f"{'--prune' if prune else '--take-ownership'} needs a set: add --set NAME"
             )
         return None
-    problem = set_problem(name)
-    if problem:
-        raise UsageError(f"--set {name!r} is not the name of a set: {problem}")
-    return SetChoice(name, prune, tuple(map(scope_of, take or ())))
+    return SetChoice(name, prune, tuple(take or ()))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from ratectl.changes import guards
 from ratectl.errors import Refused, UsageError
-from ratectl.fleet.convergence import Enough
+from ratectl.fleet.convergence import EVERY_AGENT, Enough
 from ratectl.publishing.head import must_continue
 from ratectl.publishing.proposal import check_reasons
 from ratectl.publishing.propose import propose
 from ratectl.publishing.saved_plan import read_plan
-from ratectl.rollout import RolloutStatus, Terms, check_agents, try_out
+from ratectl.rollout import RolloutStatus, Terms, agents_to_try, try_out
 from ratectl_cli.framework import clock
 from ratectl_cli.inputs.policies import read_source
 from ratectl_cli.prompts import publication, rollouts, waiting
@@ -82,7 +82,7 @@ def wanted_agents(wait: bool, wait_for: str | None) -> Enough | None:
     :raises UsageError: options contradict each other, or ``--wait-for`` is no number or share.
     """
     if wait_for is None:
-        return Enough() if wait else None
+        return EVERY_AGENT if wait else None
     if wait:
         raise UsageError("--wait waits for every agent, --wait-for for some of them: give one")
     try:
@@ -158,7 +158,7 @@ def _apply(session: Session, proposal: Proposal, path: str, source: str, manner:
 def _try(session: Session, approval: Approval, terms: Terms, manner: Manner) -> int:
     store = approval.proposal.store
     mode: Mode = "shadow" if manner.shadow else "enforce"
-    check_agents(store, terms, mode)
+    agents_to_try(store, terms, mode)
     how = "in shadow" if manner.shadow else f"in {terms.stages[0]:g}% of all agents"
     session.confirm(f"Try generation {approval.proposal.base.next} {how}?", yes=manner.yes)
     session.deadline.changing("ratectl rollout status")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ratectl.agent.arguments import default_state_dir, state_dir_of
@@ -10,12 +11,7 @@ from ratectl.errors import BundleError, Conflict, RatectlError, StoreError, Usag
 from ratectl.fleet.usage import read_agents
 from ratectl.history.generations import read_base
 from ratectl.kill_switch import turning
-from ratectl.kill_switch.switches import (
-    Switches,
-    change_switch_file,
-    read_switches,
-    switch_file,
-)
+from ratectl.kill_switch.switches import change_switch_file, read_switches, switch_file
 from ratectl.kill_switch.wording import switch_text
 from ratectl_cli.framework import clock
 from ratectl_cli.inputs.signing import key_of
@@ -27,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from ratectl.kill_switch.switches import Switch
+    from ratectl.kill_switch.switches import Changed, Switch, Switches
     from ratectl.stores.base import Store
     from ratectl_cli.framework.session import Session
     from ratectl_cli.render.waited import Waited
@@ -46,8 +42,11 @@ _LOCALLY: Final = "`ratectl panic {command} --local` needs no store: run it on e
 class Place(Protocol):
     """A place that holds switches."""
 
-    def turn(self, change: Callable[[Switches], Switches], *, alone: bool = False) -> Turned:
-        """Change the switches; ``alone``: no other stays on."""
+    def turn_on(self, switch: Switch, *, only: bool) -> Turned:
+        """Turn a switch on; ``only``: turn off every other one."""
+
+    def turn_off(self, scope: str | None) -> Turned:
+        """Turn off the switch at a scope; None for all."""
 
     def answer_status(self) -> None:
         """Print the switches that are on."""
@@ -92,11 +91,18 @@ class InFile:
         self._session = session
         self._path = path
 
-    def turn(self, change: Callable[[Switches], Switches], *, alone: bool = False) -> Turned:
+    def turn_on(self, switch: Switch, *, only: bool) -> Turned:
         """See ``Place``.
 
         :raises OSError: the file cannot be written.
         """
+        return self._turn(lambda known: known.turned_on(switch), alone=only)
+
+    def turn_off(self, scope: str | None) -> Turned:
+        """See ``turn_on``."""
+        return self._turn(lambda known: known.turned_off(scope), alone=scope is None)
+
+    def _turn(self, change: Callable[[Switches], Switches], *, alone: bool) -> Turned:
         self._session.deadline.changing(f"ratectl panic{render.local_options(str(self._path))}")
         turned = Turned(str(self._path), change_switch_file(self._path, change, alone=alone))
         if turned.changed.after.on and not (self._path.parent / "agents").is_dir():
@@ -129,16 +135,21 @@ class InStore:
         self._here = here
         self._wait = wait
 
-    def turn(self, change: Callable[[Switches], Switches], *, alone: bool = False) -> Turned:
+    def turn_on(self, switch: Switch, *, only: bool) -> Turned:
         """See ``Place``.
 
-        :raises StoreError, Refused, Untrusted: see ``ratectl.kill_switch.turning.change``.
+        :raises StoreError, Refused, Untrusted: see ``ratectl.kill_switch.turning.turn_on``.
         """
+        return self._turn(partial(turning.turn_on, switch=switch, only=only))
+
+    def turn_off(self, scope: str | None) -> Turned:
+        """See ``turn_on``."""
+        return self._turn(partial(turning.turn_off, scope=scope))
+
+    def _turn(self, turn: Callable[..., Changed]) -> Turned:
+        begin = partial(self._session.deadline.changing, "ratectl panic")
         with self._session.store() as store:
-            signer = key_of(self._key)
-            turning.require_key(store, signer)
-            self._session.deadline.changing("ratectl panic")
-            changed = turning.change(store, change, only=alone, signer=signer)
+            changed = turn(store, signer=key_of(self._key), before_write=begin)
             waited = self._waited(store, changed.after) if self._wait else None
             agents = turning.known_agents(store)
         return Turned("", changed, waited, self._file(), agents)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.errors import UsageError
 from ratectl.fleet.membership import EVERYBODY
@@ -53,7 +53,7 @@ def terms_of(canary: str, bake: float | None, min_requests: int | None, band: st
         raise UsageError(
             f"--canary takes shares of all agents, like 5% or 1%,10%,50%, not {canary!r}"
         ) from None
-    terms: dict[str, float | None] = {}
+    terms: dict[str, Any] = {}
     if bake is not None:
         terms["bake_seconds"] = bake
     if min_requests is not None:
@@ -192,8 +192,10 @@ def abort(session: Session, reason: str, sign: str | None) -> None:
     """Send every agent back to the live generation."""
     with session.store() as store:
         rollout = read_rollout(store)
+        signer = key_of(sign)
+        require_signer(rollout.live.head, signer)
         session.deadline.changing(_TELLS)
-        abort_rollout(store, rollout, _author(), reason, key_of(sign))
+        abort_rollout(store, rollout, _author(), reason, signer)
         _answer(session, store, read_rollout(store, rollout.record.generation))
 
 

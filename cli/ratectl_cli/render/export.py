@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.runtime.wording import listed
 from ratectl_cli.framework.text import bold, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from ratectl.publishing.export import Export
     from ratectl_cli.framework.text import Block
@@ -61,11 +62,6 @@ def export_notes(export: Export) -> Iterator[str]:
     generated = [file.path for file in export.files if file.applied is None]
     if generated:
         yield (
-            f"generated, without comments: {_listed(generated)} (the applied files are not kept, "
-            "or have other content)"
+            f"generated, without comments: {listed(generated, _NAMED)} (the applied files are not "
+            "kept, or have other content)"
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

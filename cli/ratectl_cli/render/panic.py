@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.waivers import Waivers
 from ratectl.kill_switch.wording import by_files, switch_text
+from ratectl.runtime.wording import listed
 from ratectl_cli.framework.text import Column, Styled, Table, bold, dim, plural
 from ratectl_cli.render import times
 
@@ -188,8 +189,7 @@ def _waited_blocks(turned: Turned) -> Iterator[Block]:
 def _obedience(behind: Sequence[str], there: int) -> Iterator[Block]:
     yield f"obeyed by {there - len(behind)} of {plural(there, 'agent')}"
     if behind:
-        more = f" and {len(behind) - _NAMED} more" if len(behind) > _NAMED else ""
-        yield [bold("not yet: ", "yellow"), ", ".join(behind[:_NAMED]) + more]
+        yield [bold("not yet: ", "yellow"), listed(behind, _NAMED)]
 
 
 # -- what is on

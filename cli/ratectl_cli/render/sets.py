@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ratectl.publishing.handover import Moved
+from ratectl.runtime.wording import listed
 from ratectl_cli.framework.text import bold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from ratectl.publishing.handover import Item
     from ratectl.publishing.ownership import Merged
@@ -34,12 +35,14 @@ def set_lines(merged: Merged | None) -> Iterator[tuple[str, str]]:
         owners: dict[str, list[Item]] = {}
         for item in moved.taken:
             owners.setdefault(item.owner or "nobody", []).append(item)
-        taken = [f"from {owner}: {_listed(items)}" for owner, items in sorted(owners.items())]
+        taken = [
+            f"from {owner}: {listed(items, _NAMED)}" for owner, items in sorted(owners.items())
+        ]
         yield "taken", f"set {merged.name} takes over, {'; '.join(taken)}"
     if moved.pruned:
-        yield "pruned", f"PATH does not contain {_listed(moved.pruned)} of set {merged.name}"
+        yield "pruned", f"PATH does not contain {listed(moved.pruned, _NAMED)} of set {merged.name}"
     if moved.left:
-        left = f"PATH does not contain {_listed(moved.left)} of set {merged.name}"
+        left = f"PATH does not contain {listed(moved.left, _NAMED)} of set {merged.name}"
         yield "left", f"{left}, which stays as it is (--prune removes it)"
 
 
@@ -47,8 +50,3 @@ def set_blocks(merged: Merged | None) -> Iterator[Block]:
     """Yield the effects on other policies for people."""
     for word, text in set_lines(merged):
         yield [bold(f"{word}: ", "yellow"), text]
-
-
-def _listed(items: Sequence[object]) -> str:
-    more = len(items) - _NAMED
-    return ", ".join(map(str, items[:_NAMED])) + (f" and {more} more" if more > 0 else "")

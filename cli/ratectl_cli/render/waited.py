@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ratectl.runtime.wording import listed
 from ratectl_cli.framework.text import bold, plural
 
 if TYPE_CHECKING:
@@ -51,8 +52,5 @@ def agents_blocks(waited: Waited | None) -> Iterator[Block]:
     for agent in standing.rejected:
         yield [bold("rejected ", "red"), f"by {agent.id}: {agent.error}"]
     if waited.outcome == "timeout":
-        behind = [
-            f"{agent.id} (generation {agent.generation})" for agent in standing.behind[:_NAMED]
-        ]
-        more = len(standing.behind) - len(behind)
-        yield f"not yet: {', '.join(behind)}" + (f" and {more} more" if more > 0 else "")
+        behind = [f"{agent.id} (generation {agent.generation})" for agent in standing.behind]
+        yield f"not yet: {listed(behind, _NAMED)}"

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
 from ratectl.agent.log import log
-from ratectl.errors import BundleError
+from ratectl.errors import BundleError, Untrusted
 from ratectl.kill_switch.switches import PANIC, Switches, load_switches, save_switches, switch_file
 from ratectl.records import Obeyed
 from ratectl.runtime.files import CLOSED
-from ratectl.signing.signatures import Untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

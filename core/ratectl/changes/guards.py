@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ratectl.runtime.wording import listed
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -88,7 +90,7 @@ def _removed(old: PolicyTree, new: PolicyTree) -> str:
         return ""
     return (
         f"it removes {len(gone)} of {len(old.policies)} scopes, more than one in {_REMOVED}: "
-        f"{_listed(gone)}"
+        f"{listed(gone, _NAMED)}"
     )
 
 
@@ -104,7 +106,7 @@ def _below_use(changes: Sequence[Change], uses: Mapping[Named, Use]) -> str:
         for change in changes
         if not change.inherited and (use := uses.get(change.named)) is not None and use.over
     ]
-    return f"it cuts limits below recent peak usage: {_listed(cut)}" if cut else ""
+    return f"it cuts limits below recent peak usage: {listed(cut, _NAMED)}" if cut else ""
 
 
 def _protected(old: PolicyTree, new: PolicyTree, changes: Sequence[Change]) -> str:
@@ -121,12 +123,7 @@ def _protected(old: PolicyTree, new: PolicyTree, changes: Sequence[Change]) -> s
         and (scope not in new.policies or not new.policies[scope].protected)
     }
     touched = {change.scope for change in changes if change.scope in guarded} | unguarded
-    return f"it changes protected scopes: {_listed(sorted(touched))}" if touched else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return f"it changes protected scopes: {listed(sorted(touched), _NAMED)}" if touched else ""
 
 
 def unanswered(found: Sequence[Objection], reasons: Mapping[str, str]) -> Iterator[Objection]:

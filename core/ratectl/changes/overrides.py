@@ -13,6 +13,7 @@ from ratectl.changes.limits import Change, effect, kind_of, origin_of, text_of
 from ratectl.policy.language.scopes import parent
 from ratectl.policy.resolution.conditions import bits, override_name
 from ratectl.policy.validation.overrides import OverlapIndex
+from ratectl.runtime.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -237,7 +238,9 @@ class Overrides:
         if moved:
             was = [name for name in old if name in moved]
             now = [name for name in new if name in moved]
-            yield Change(scope, "order of overrides", "changed", _listed(was), _listed(now))
+            yield Change(
+                scope, "order of overrides", "changed", listed(was, _NAMED), listed(now, _NAMED)
+            )
 
     def _moved(self, scope: str, rank: Mapping[str, int]) -> set[str]:
         """Return the overrides that changed order with one that sets the same field."""
@@ -281,8 +284,3 @@ def _fields(own: _Own) -> set[tuple[str, str]]:
 def _with(limit: Limit | None, where: str) -> str | None:
     text = text_of(limit)
     return None if text is None else text + where
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -131,7 +131,7 @@ def wait_until(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> tuple[Outcome, Standing]:
-    """Wait as ``wait_for`` does, but get the agents' state from ``look``.
+    """Wait as ``wait_for_agents`` does, but get the agents' state from ``look``.
 
     :raises StoreError: every call of ``look`` raised it.
     """

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from ratectl.fleet.usage import read_agents, read_beats, read_usage
 from ratectl.health.checks import GRACE_SECONDS, Check
+from ratectl.health.fleet import Fleet
 from ratectl.health.kill_switches import check_switches
 from ratectl.history.generations import read_entry
+from ratectl.kill_switch.switches import known_switches
 from ratectl.runtime.times import ago, seconds_since
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from datetime import datetime
 
     from ratectl.history.generations import Live
@@ -25,29 +27,23 @@ _STALE_SECONDS: Final = 10.0
 """Agents report every two seconds."""
 
 
-class _Seen(NamedTuple):
-    """An agent's record, and the time of its newest report (ISO 8601)."""
-
-    record: AgentRecord
-    last: str
-
-
 def check_agents(store: Store, live: Live, at: datetime) -> Iterator[Check]:
     """Check reports, kill switches, clocks and the generation of every agent."""
     unreadable: list[str] = []
-    beats = {beat.id: beat.reported for beat in read_beats(store, unreadable.append)}
-    records = read_agents(store, unreadable.append)
+    beats = read_beats(store, unreadable.append)
+    agents = read_agents(store, unreadable.append)
     read_usage(store, unreadable.append)
     yield from (Check("reports", "warning", problem) for problem in unreadable)
-    yield from check_switches(store, records, at)
-    agents = [_Seen(each, max(each.reported, beats.get(each.id, ""))) for each in records]
+    damage: list[str] = []
+    fleet = Fleet.of(live, agents, beats, known_switches(store, damage.append))
+    yield from check_switches(fleet, damage, at)
     if not agents:
         yield Check("clock", "skipped", "no agent to compare with")
         yield Check("agents", "warning", "no agent has reported recently")
         return
-    yield from _check_clocks(agents, at)
+    yield from _check_clocks(fleet, at)
     fresh = _is_fresh(store, live, at)
-    troubles = [check for agent in agents for check in _check_agent(agent, live, at, fresh=fresh)]
+    troubles = [check for agent in agents for check in _check_agent(fleet, agent, at, fresh=fresh)]
     yield from troubles
     if not troubles:
         yield Check("agents", "ok", f"{len(agents)} serving generation {live.generation}")
@@ -61,12 +57,12 @@ def _is_fresh(store: Store, live: Live, at: datetime) -> bool:
     return age is not None and age < GRACE_SECONDS
 
 
-def _check_clocks(agents: Sequence[_Seen], at: datetime) -> Iterator[Check]:
+def _check_clocks(fleet: Fleet, at: datetime) -> Iterator[Check]:
     """Check that no agent has reported from the future."""
     ahead = {
-        agent.record.id: -age
-        for agent in agents
-        if (age := seconds_since(agent.last, at)) is not None and age < -_SKEW_SECONDS
+        name: -age
+        for name, seen in fleet.seen.items()
+        if (age := seconds_since(seen, at)) is not None and age < -_SKEW_SECONDS
     }
     for name, seconds in ahead.items():
         message = f"the clock of agent {name} is {seconds:.0f} s ahead of this machine's"
@@ -75,20 +71,17 @@ def _check_clocks(agents: Sequence[_Seen], at: datetime) -> Iterator[Check]:
         yield Check("clock", "ok", "no agent's clock is ahead of this machine's")
 
 
-def _check_agent(agent: _Seen, live: Live, at: datetime, *, fresh: bool) -> Iterator[Check]:
+def _check_agent(fleet: Fleet, agent: AgentRecord, at: datetime, *, fresh: bool) -> Iterator[Check]:
     """Yield what is wrong with an agent. ``fresh``: the live generation has just been published."""
-    record, name = agent.record, agent.record.id
-    candidate = live.candidate
-    tries_candidate = candidate is not None and record.rollout == candidate.rollout
-    behind = record.generation != live.generation and not tries_candidate
-    if record.state == "rejected":
-        yield Check("agents", "failed", f"{name}: {record.error}")
-    elif behind and not fresh:
-        enforced = f"generation {record.generation}" if record.generation else "none"
-        message = f"{name} enforces {enforced}; generation {live.generation} is live"
+    name, last = agent.id, fleet.seen[agent.id]
+    if agent.state == "rejected":
+        yield Check("agents", "failed", f"{name}: {agent.error}")
+    elif fleet.is_behind(agent) and not fresh:
+        enforced = f"generation {agent.generation}" if agent.generation else "none"
+        message = f"{name} enforces {enforced}; generation {fleet.live.generation} is live"
         yield Check("agents", "failed", message)
-    elif record.error:
-        yield Check("agents", "warning", f"{name}: {record.error}")
-    age = seconds_since(agent.last, at)
+    elif agent.error:
+        yield Check("agents", "warning", f"{name}: {agent.error}")
+    age = seconds_since(last, at)
     if age is None or age > _STALE_SECONDS:
-        yield Check("agents", "warning", f"{name} was last seen {ago(agent.last, at)}")
+        yield Check("agents", "warning", f"{name} was last seen {ago(last, at)}")

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from ratectl.errors import BundleError
 from ratectl.fleet.usage import read_agents, read_beats
 from ratectl.history.generations import read_live
-from ratectl.kill_switch.switches import Switches, read_switches
+from ratectl.kill_switch.switches import known_switches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ratectl.history.generations import Live
-    from ratectl.records import AgentRecord
+    from ratectl.kill_switch.switches import Switches
+    from ratectl.records import AgentRecord, Beat
     from ratectl.stores.base import Store
 
-__all__ = ["Fleet", "known_switches", "read_fleet"]
+__all__ = ["Fleet", "read_fleet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +42,20 @@ class Fleet:
 
     def obeys(self, agent: AgentRecord) -> bool:
         """Return True if an agent knows the newest record of kill switches."""
-        return agent.panic_sequence >= self.switches.sequence
+        return self.switches.obeyed_by(agent)
+
+    @classmethod
+    def of(
+        cls, live: Live, agents: Sequence[AgentRecord], beats: Iterable[Beat], switches: Switches
+    ) -> Self:
+        """Return the fleet of these records. An agent's beats are newer than its report."""
+        times = {beat.id: beat.reported for beat in beats}
+        seen = {agent.id: max(agent.reported, times.get(agent.id, "")) for agent in agents}
+        return cls(live, agents, seen, switches)
 
 
 def read_fleet(store: Store, warn: Callable[[str], None]) -> Fleet:
     """Return the agents that report to a store. ``warn`` is called for unreadable records."""
     live = read_live(store)
     agents = read_agents(store, warn)
-    beats = {record.id: record.reported for record in read_beats(store, warn)}
-    seen = {each.id: max(each.reported, beats.get(each.id, "")) for each in agents}
-    return Fleet(live, agents, seen, known_switches(store, warn))
-
-
-def known_switches(store: Store, warn: Callable[[str], None]) -> Switches:
-    """Return the switches in a store; none, with a warning, if they cannot be read."""
-    try:
-        return read_switches(store)
-    except BundleError as error:
-        warn(str(error))
-        return Switches()
+    return Fleet.of(live, agents, read_beats(store, warn), known_switches(store, warn))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ratectl.errors import BundleError
 from ratectl.health.checks import GRACE_SECONDS, Check
-from ratectl.kill_switch.switches import Switches, read_switches
 from ratectl.kill_switch.wording import by_files, switch_text
 from ratectl.runtime.times import seconds_since
 
@@ -14,34 +12,35 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from ratectl.records import AgentRecord
-    from ratectl.stores.base import Store
+    from ratectl.health.fleet import Fleet
+    from ratectl.kill_switch.switches import Switches
 
 __all__ = ["check_switches"]
 
 
-def check_switches(store: Store, agents: Sequence[AgentRecord], at: datetime) -> list[Check]:
-    """Check that no switch is on, and that every agent obeys the newest record of switches."""
-    switches, checks = Switches(), []
-    try:
-        switches = read_switches(store)
-    except BundleError as error:
-        checks.append(Check("panic", "failed", f"{error}: `ratectl panic off` replaces it"))
+def check_switches(fleet: Fleet, damage: Sequence[str], at: datetime) -> list[Check]:
+    """Check that no switch is on, and that every agent obeys the newest record of switches.
+
+    ``damage``: why the record cannot be read, if it cannot.
+    """
+    switches = fleet.switches
+    checks = [
+        Check("panic", "failed", f"{problem}: `ratectl panic off` replaces it")
+        for problem in damage
+    ]
     checks += [Check("panic", "warning", switch_text(switch, at)) for switch in switches.on]
-    for agent, text in by_files(agents):
+    for agent, text in by_files(fleet.agents):
         checks.append(Check("panic", "warning", f"{agent} obeys a file on its machine: {text}"))
-    checks += _check_obedience(switches, agents, at)
+    checks += _check_obedience(fleet, at)
     return checks or [Check("panic", "ok", "no switch is on")]
 
 
-def _check_obedience(
-    switches: Switches, agents: Sequence[AgentRecord], at: datetime
-) -> Iterator[Check]:
+def _check_obedience(fleet: Fleet, at: datetime) -> Iterator[Check]:
     """Yield a check for each agent that is behind the newest record of switches."""
-    if _age(switches, at) <= GRACE_SECONDS:
+    if _age(fleet.switches, at) <= GRACE_SECONDS:
         return
-    for agent in agents:
-        if agent.panic_sequence < switches.sequence:
+    for agent in fleet.agents:
+        if not fleet.obeys(agent):
             on = [f"{each.mode} {each.scope}" for each in agent.panic if each.source == "store"]
             message = f"{agent.id} does not obey the newest switches: it obeys "
             yield Check("panic", "failed", message + (", ".join(on) or "none"))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ratectl.fleet.usage import read_agents, read_usage, totals
-from ratectl.health.fleet import known_switches
 from ratectl.history.generations import read_live
 from ratectl.history.trees import tree_to_compare
+from ratectl.kill_switch.switches import known_switches
 from ratectl.policy.language.model import PolicyTree
+from ratectl.policy.language.scopes import checked_scope
 from ratectl.policy.resolution.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -64,14 +65,16 @@ def read_usage_report(
 
     A named scope also lists its limits that no agent reports. ``warn`` is called for unreadable
     records. ``now_ns``: the time by which exceptions are in force (since 1970; default: now).
+
+    :raises UsageError: ``scope`` is not a scope.
     """
+    asked = "/" if scope is None else checked_scope(scope)
     live = read_live(store)
     policies = tree_to_compare(store, live, warn)
     records, agents = read_usage(store, warn), read_agents(store, warn)
     switches = known_switches(store, warn)
     tree = PolicyTree({}) if policies is None else policies.tree
     resolver = Resolver(tree, time.time_ns() if now_ns is None else now_ns)
-    asked = "/" if scope is None else scope
     here = resolver.at(asked)
     top = asked
     if here is not None and not _declares_below(tree, asked):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.errors import BundleError, NotFound
 from ratectl.history.generations import read_entry, read_rollouts, read_tree
+from ratectl.policy.language.scopes import checked_scope
 from ratectl.policy.resolution.fields import NOTICED_FIELDS
 from ratectl.policy.resolution.resolver import Resolver
 
@@ -46,8 +47,10 @@ def blame(store: Store, live: HistoryEntry, scope: str) -> list[Blamed] | None:
     """Return every effective value at ``scope`` under ``live``; None if no policy covers the scope.
 
     The values are those for requests that satisfy no condition.
+
+    :raises UsageError: ``scope`` is not a scope.
     """
-    values = _values(read_tree(store, live), scope)
+    values = _values(read_tree(store, live), checked_scope(scope))
     if values is None:
         return None
     since = dict.fromkeys(values, live)

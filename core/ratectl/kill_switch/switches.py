@@ -18,9 +18,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-import tempfile
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 
 from ratectl.errors import (
@@ -29,19 +27,22 @@ from ratectl.errors import (
     OutcomeUnknown,
     RatectlError,
     StoreUnavailable,
+    Untrusted,
     UsageError,
 )
 from ratectl.policy.language.scopes import scope_problem
 from ratectl.records import now_ms, sequence_problem, utc_now
 from ratectl.runtime.files import ENTERABLE, NOT_REGULAR, make_folder, read_at_most
+from ratectl.runtime.whole_files import replace_file
 from ratectl.signing.continuation import doubt_newest, fresh_sequence, signature
-from ratectl.signing.signatures import Untrusted
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ratectl.engine.waivers import Waiver
+    from ratectl.records import AgentRecord
     from ratectl.signing.signatures import Signer
     from ratectl.stores.base import Item, Store
 
@@ -54,6 +55,7 @@ __all__ = [
     "Switches",
     "change_switch_file",
     "change_switches",
+    "known_switches",
     "load_switches",
     "read_switches",
     "save_switches",
@@ -137,6 +139,10 @@ class Switches:
     def signed_part(self) -> dict[str, Any]:
         """Return the content that a signature covers."""
         return {"sequence": self.sequence, "switches": [asdict(each) for each in self.on]}
+
+    def obeyed_by(self, agent: AgentRecord) -> bool:
+        """Return True if an agent has obeyed this record, or a newer one."""
+        return agent.panic_sequence >= self.sequence
 
     def encode(self) -> bytes:
         """Return the bytes to store."""
@@ -228,6 +234,15 @@ def read_switches(store: Store) -> Switches:
     :raises BundleError: the record cannot be read.
     """
     return _of(store.get(PANIC))
+
+
+def known_switches(store: Store, warn: Callable[[str], None]) -> Switches:
+    """Return the switches that are on; none, with a warning, if the record cannot be read."""
+    try:
+        return read_switches(store)
+    except BundleError as error:
+        warn(str(error))
+        return Switches()
 
 
 def change_switches(
@@ -388,13 +403,4 @@ def save_switches(path: Path, switches: Switches, mode: int = ENTERABLE) -> None
     :raises OSError: writing failed; the old file is untouched.
     """
     make_folder(path.parent, mode)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".panic-", delete=False) as beside:
-        try:
-            beside.write(switches.encode() + b"\n")
-            beside.flush()
-            os.fsync(beside.fileno())
-            os.fchmod(beside.fileno(), _READABLE)
-            Path(beside.name).replace(path)
-        except BaseException:
-            Path(beside.name).unlink(missing_ok=True)
-            raise
+    replace_file(path, switches.encode() + b"\n", _READABLE)

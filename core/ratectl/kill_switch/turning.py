@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ratectl.errors import BundleError, StoreError, UsageError
-from ratectl.fleet.convergence import Enough, Standing, wait_until
+from ratectl.fleet.convergence import EVERY_AGENT, Standing, wait_until
 from ratectl.fleet.usage import read_agents
 from ratectl.history.generations import read_base, read_live
 from ratectl.history.trees import tree_to_compare
@@ -17,7 +17,7 @@ from ratectl.kill_switch.switches import (
     change_switches,
     load_switches,
 )
-from ratectl.policy.language.scopes import scope_problem
+from ratectl.policy.language.scopes import checked_scope
 from ratectl.signing.continuation import require_signer
 
 if TYPE_CHECKING:
@@ -33,12 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SwitchFile",
-    "change",
     "is_declared",
     "known_agents",
     "new_switch",
     "read_switch_file",
-    "require_key",
     "standing",
     "turn_off",
     "turn_on",
@@ -73,72 +71,70 @@ def new_switch(scope: str, reason: str, author: str, mode: Waiver = "open") -> S
 
     :raises UsageError: ``scope`` is not a scope, or the reason is empty or too long.
     """
-    problem = scope_problem(scope)
-    if problem:
-        raise UsageError(f"{scope!r} is not a scope: {problem}")
     reason = reason.strip()
     if not reason:
         raise UsageError("--reason is empty: write a reason, which other people see")
     if len(reason) > MAX_TEXT:
         raise UsageError(f"--reason has {len(reason)} characters, more than {MAX_TEXT}")
-    return Switch.now(scope, mode, reason, author)
+    return Switch.now(checked_scope(scope), mode, reason, author)
 
 
 def turn_on(
-    store: Store, switch: Switch, *, only: bool = False, signer: Signer | None = None
-) -> Changed:
-    """Turn a switch on: agents refuse nothing at and below its scope. Raises as ``change``.
-
-    ``only``: turn off every other switch, whatever the record in the store says.
-    """
-    return change(store, lambda known: known.turned_on(switch), only=only, signer=signer)
-
-
-def turn_off(store: Store, scope: str | None = None, *, signer: Signer | None = None) -> Changed:
-    """Turn off the switch at a scope; None for all. Raises as ``change``."""
-    return change(store, lambda known: known.turned_off(scope), only=scope is None, signer=signer)
-
-
-def change(
     store: Store,
-    how: Callable[[Switches], Switches],
+    switch: Switch,
     *,
     only: bool = False,
     signer: Signer | None = None,
+    before_write: Callable[[], object] = lambda: None,
 ) -> Changed:
-    """Replace the switches in a store by what ``how`` makes of them.
+    """Turn a switch on: agents refuse nothing at and below its scope.
 
-    ``only``: repeat none of the switches that are on.
+    ``only``: turn off every other switch, whatever the record in the store says. ``before_write``
+    is called when every check has passed.
 
-    :raises Refused: what is live is signed, and there is no signer.
-    :raises Untrusted: the signer must not repeat what is in the store.
+    :raises Refused: the live generation is signed, and there is no signer.
+    :raises Untrusted: the signer must not repeat the switches in the store.
     :raises StoreError: the switches were not changed, or the outcome is unknown.
     """
-    require_key(store, signer)
-    return change_switches(store, how, signer, alone=only)
-
-
-def require_key(store: Store, signer: Signer | None) -> None:
-    """Return if switches may be changed: unsigned only where nothing is signed.
-
-    :raises Refused: what is live is signed, and there is no signer.
-    """
     require_signer(read_base(store).head, signer)
+    before_write()
+    return change_switches(store, lambda known: known.turned_on(switch), signer, alone=only)
+
+
+def turn_off(
+    store: Store,
+    scope: str | None = None,
+    *,
+    signer: Signer | None = None,
+    before_write: Callable[[], object] = lambda: None,
+) -> Changed:
+    """Turn off the switch at a scope; None: every switch, whatever the record in the store says.
+
+    ``before_write`` and errors: as in ``turn_on``.
+
+    :raises UsageError: ``scope`` is not a scope.
+    """
+    if scope is not None:
+        checked_scope(scope)
+    require_signer(read_base(store).head, signer)
+    before_write()
+    everywhere = scope is None
+    return change_switches(store, lambda known: known.turned_off(scope), signer, alone=everywhere)
 
 
 def standing(store: Store, switches: Switches) -> Standing:
     """Return the agents, by whether they obey a record of switches."""
     agents = read_agents(store)
     return Standing(
-        [each for each in agents if each.panic_sequence >= switches.sequence],
+        [agent for agent in agents if switches.obeyed_by(agent)],
         [],
-        [each for each in agents if each.panic_sequence < switches.sequence],
+        [agent for agent in agents if not switches.obeyed_by(agent)],
     )
 
 
 def wait_until_obeyed(store: Store, switches: Switches, seconds: float) -> tuple[Outcome, Standing]:
     """Wait at most ``seconds`` until every agent obeys a record of switches."""
-    return wait_until(lambda: standing(store, switches), Enough(), seconds)
+    return wait_until(lambda: standing(store, switches), EVERY_AGENT, seconds)
 
 
 def known_agents(store: Store) -> Sequence[AgentRecord]:

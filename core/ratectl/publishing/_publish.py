@@ -146,20 +146,18 @@ def publish(
     tree = EncodedTree.of(tree)
     base = publishing_base(store, signer, base)
     no_rollout(base)
-    if not rewrite and is_live(store, base, tree, beside):
+    if not rewrite and is_live(store, base, tree.address, beside):
         return None
     content = upload(store, tree, "apply", summary or {}, beside=beside)
     return commit(store, base, content, provenance, signer=signer)
 
 
-def is_live(
-    store: Store, base: Live, tree: PolicyTree | EncodedTree, beside: Beside | None
-) -> bool:
-    """Return True if the tree is live already, with the same owners.
+def is_live(store: Store, base: Live, address: str, beside: Beside | None) -> bool:
+    """Return True if the bundle at an address is live already, with the same owners.
 
     A bundle that cannot be read does not count as live.
     """
-    if base.fresh or base.head is None or base.head.bundle != EncodedTree.of(tree).address:
+    if base.fresh or base.head is None or base.head.bundle != address:
         return False
     if not is_intact(store, base.head.bundle):
         return False

@@ -9,6 +9,7 @@ import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ratectl.errors import Refused, UsageError
@@ -25,10 +26,10 @@ from ratectl.policy.rules import family
 from ratectl.publishing.ownership import part_of, read_owners
 from ratectl.publishing.source_files import FileNames, intact, read_documents
 from ratectl.runtime.whole_files import holds_just, leads_out, write_all
+from ratectl.runtime.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from ratectl.policy.language.model import Exemption
     from ratectl.policy.loading.loader import Loaded
@@ -101,7 +102,7 @@ def read_export(store: Store, generation: int | None = None, set_name: str | Non
     owners = read_owners(store, entry.owners)
     if set_name is not None and set_name not in owners.sets:
         sets = owners.sets
-        there = f"its sets are {_listed(sets)}" if sets else "it has no sets"
+        there = f"its sets are {listed(sets, _NAMED)}" if sets else "it has no sets"
         raise UsageError(f"set {set_name!r} owns nothing of generation {entry.generation}: {there}")
     parts = parts_of(tree, owners, read_documents(store, entry).files, set_name)
     return Export(entry.generation, live, pulled_files(tree, parts))
@@ -206,7 +207,7 @@ def _load(texts: dict[str, str]) -> Loaded:
 
 
 def write_files(
-    root: Path,
+    root: str | os.PathLike[str],
     export: Export,
     *,
     force: bool = False,
@@ -218,15 +219,15 @@ def write_files(
 
     :raises Refused: something is in the way, or a file cannot be written.
     """
-    files = export.files
+    files, root = export.files, Path(root)
     try:
         states = {file.path: _state(root, file) for file in files}
         _refuse_strays(root, export)
         differing = [str(root / path) for path, state in states.items() if state == "replaced"]
         if differing and not force:
             raise Refused(
-                f"{_listed(differing)}: other content than in generation {export.generation}, and "
-                "pull replaces no file without --force"
+                f"{listed(differing, _NAMED)}: other content than in generation "
+                f"{export.generation}, and pull replaces no file without --force"
             )
         write(
             root,
@@ -287,12 +288,7 @@ def _refuse_strays(root: Path, export: Export) -> None:
     strays |= {found.span.file for found in wrong}
     if strays:
         raise Refused(
-            f"{_listed(sorted(strays))}: not in generation {export.generation}, and pull "
+            f"{listed(sorted(strays), _NAMED)}: not in generation {export.generation}, and pull "
             "removes no file: remove what would be applied as well, or pull into another folder",
             wrong,
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

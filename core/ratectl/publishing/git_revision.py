@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.errors import UsageError
-from ratectl.policy.loading.files import STDIN, Sources, is_policy_file, printable
+from ratectl.policy.loading.files import STDIN, STDIN_NAME, Sources, is_policy_file, printable
 from ratectl.policy.loading.loader import load_sources
 from ratectl.runtime.git import GitFailed, ask
 
@@ -44,8 +44,8 @@ def load_at(paths: Sequence[str], revision: str) -> Loaded | None:
         raise UsageError(f"{revision!r} is not a revision: write a branch, a tag or a commit")
     held: dict[str, bytes] = {}
     for given in paths:
-        if given == "-":
-            raise UsageError(f"{STDIN} has no revisions: name the file, or use --base live")
+        if given == STDIN:
+            raise UsageError(f"{STDIN_NAME} has no revisions: name the file, or use --base live")
         place = _place(given)
         commit = _commit(place, revision)
         try:

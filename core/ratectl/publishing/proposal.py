@@ -88,6 +88,11 @@ class Proposal:
         return self.new.tree
 
     @property
+    def to_publish(self) -> EncodedTree:
+        """Bytes of ``new``, and the places in files that are kept with them."""
+        return replace(self.new, tree=self.published)
+
+    @property
     def old(self) -> PolicyTree | None:
         """Policies that are live; None if there are none, or none that can be read."""
         return None if self.live is None else self.live.tree
@@ -120,8 +125,7 @@ class Proposal:
         return save_plan(
             self.store,
             self.base,
-            self.published,
-            self.new,
+            self.to_publish,
             self.provenance,
             self.source,
             self.beside,
@@ -213,7 +217,7 @@ class Approval:
             )
         return _publish.publish(
             of.store,
-            replace(of.new, tree=of.published),
+            of.to_publish,
             of.provenance,
             base=of.base,
             summary=of.summary,
@@ -224,10 +228,13 @@ class Approval:
 
 
 def check_reasons(reasons: Mapping[str, str], signer: Signer | None) -> None:
-    """Return if the reasons name guards, and do not contradict the key.
+    """Return if the reasons are texts and name guards, and do not contradict the key.
 
     :raises UsageError: they do not, or do.
     """
+    wrong = [name for name, reason in reasons.items() if not isinstance(reason, str)]
+    if wrong:
+        raise UsageError(f"the reason for {wrong[0]!r} is a text, like 'CHG-8841'")
     unknown = [name for name in reasons if name not in guards.GUARDS]
     if unknown:
         raise UsageError(f"there is no guard {unknown[0]!r}: guards are {', '.join(guards.GUARDS)}")

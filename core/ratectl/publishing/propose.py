@@ -19,25 +19,24 @@ from ratectl.changes import guards
 from ratectl.changes.compare import compare, summarise
 from ratectl.changes.peak_usage import uses
 from ratectl.changes.refusal_estimate import refusals
-from ratectl.errors import BundleError, StoreError, UsageError
+from ratectl.errors import StoreError, UsageError
 from ratectl.fleet.usage import read_usage, totals
 from ratectl.history.trees import tree_to_compare
-from ratectl.kill_switch.switches import read_switches
+from ratectl.kill_switch.switches import known_switches
 from ratectl.policy.bundle import EncodedTree
+from ratectl.policy.loading.files import STDIN
 from ratectl.publishing.head import owners_to_respect, publishing_base
 from ratectl.publishing.ownership import Owners
 from ratectl.publishing.proposal import Proposal
 from ratectl.publishing.provenance import gather
-from ratectl.publishing.reading import STDIN, PolicySource, read_source
+from ratectl.publishing.reading import PolicySource, read_source
 from ratectl.publishing.saved_plan import SavedPlan, read_plan, still_live
 from ratectl.publishing.sets import assemble
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
 
     from ratectl.history.generations import Live
-    from ratectl.kill_switch.switches import Switch
     from ratectl.publishing.provenance import Provenance
     from ratectl.publishing.sets import SetChoice
     from ratectl.signing.signatures import Signer
@@ -66,8 +65,10 @@ def propose(
     in force (nanoseconds since 1970; default: now).
 
     :raises PolicyError: the policies are invalid.
+    :raises UsageError: a path, a name or the time is wrong, or a saved plan cannot be read.
     :raises Refused: there are no policies, or ownership forbids it.
     :raises Conflict: a saved plan is stale.
+    :raises BundleError, NotFound: what the store holds cannot be read, or is not there.
     :raises Untrusted: the key is for another environment.
     """
     if not isinstance(source, PolicySource | SavedPlan):
@@ -127,6 +128,7 @@ def _of_plan(
 ) -> Proposal:
     """Return the proposal of a saved plan; its author is whoever applies it now."""
     warnings: list[str] = []
+    new = plan.encoded()
     base = publishing_base(store, signer, still_live(store, plan))
     provenance = replace(
         plan.provenance,
@@ -134,7 +136,6 @@ def _of_plan(
         message=message or plan.provenance.message,
     )
     live = tree_to_compare(store, base, warnings.append)
-    new = plan.encoded()
     merged = plan.merged(new.tree)
     before, disowned = owners_to_respect(store, base, signer)
     proposal = replace(
@@ -189,11 +190,7 @@ def guarded(proposal: Proposal) -> Proposal:
     """Return a proposal with the usage that agents report, and the objections of guards."""
     store, changes = proposal.store, proposal.changes
     warnings = [*proposal.warnings]
-    switches: Sequence[Switch] = ()
-    try:
-        switches = read_switches(store).on
-    except BundleError as error:
-        warnings.append(str(error))
+    switches = known_switches(store, warnings.append).on
     try:
         records = read_usage(store, warnings.append)
     except StoreError as error:

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.loading.loader import Loaded
 
-__all__ = ["STDIN", "PolicySource", "publishable", "read_source"]
-
-STDIN: Final = "-"
-"""Path of standard input."""
+__all__ = ["PolicySource", "publishable", "read_source"]
 
 _NOTHING: Final = {codes.NO_FILES, codes.NO_POLICIES, codes.EMPTY_FILE}
 _REMOVES_ALL: Final = ": publishing it would remove every limit"

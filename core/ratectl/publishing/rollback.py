@@ -46,8 +46,9 @@ def propose_rollback(
 ) -> Proposal:
     """Return the proposal to publish generation ``to`` again, as a new generation.
 
-    ``to``: default the generation before the live one, unless that one is a rollback itself. No
-    guard objects to a rollback. The other parameters are those of ``propose``.
+    ``to``: default the generation before the live one, unless that one is a rollback itself. The
+    objections of guards are for information: a rollback needs no reasons. The other parameters
+    are those of ``propose``.
 
     :raises UsageError: there is no such generation, or it has to be named.
     :raises Refused: there is no generation to go back to, or it does not follow from signed records

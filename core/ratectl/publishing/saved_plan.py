@@ -22,6 +22,7 @@ from ratectl.policy.bundle import (
     digest,
     encode_origins,
 )
+from ratectl.policy.loading.files import STDIN
 from ratectl.publishing._publish import is_live
 from ratectl.publishing.handover import Moved
 from ratectl.publishing.ownership import Merged, Owners
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ratectl.policy.language.model import PolicyTree
     from ratectl.stores.base import Store
 
-__all__ = ["Base", "SavedPlan", "checksum", "is_plan", "read_plan", "save_plan", "still_live"]
+__all__ = ["Base", "SavedPlan", "checksum", "read_plan", "save_plan", "still_live"]
 
 _API: Final = "ratectl/v1"
 _KIND: Final = "SavedPlan"
@@ -212,7 +213,7 @@ def _provenance(value: object) -> Provenance:
     return found
 
 
-def is_plan(head: bytes) -> bool:
+def _is_plan(head: bytes) -> bool:
     """Return True if a file with this beginning is a saved plan: no policy file begins so."""
     begins = head.lstrip()
     return begins.startswith(b"{") and b'"kind": "SavedPlan"' in begins[:200]
@@ -223,11 +224,11 @@ def read_plan(path: str | os.PathLike[str]) -> SavedPlan | None:
 
     :raises BundleError: the plan is damaged, or of another version.
     """
-    if os.fspath(path) == "-" or not os.path.isfile(path):  # noqa: PTH113  False if not allowed
+    if os.fspath(path) == STDIN or not os.path.isfile(path):  # noqa: PTH113  False if not allowed
         return None
     try:
         with open(path, "rb") as file:  # noqa: PTH123
-            if not is_plan(file.read(4096)):
+            if not _is_plan(file.read(4096)):
                 return None
         return SavedPlan.decode(read_file(path, _MAX_PLAN))
     except BundleError as error:
@@ -239,14 +240,13 @@ def read_plan(path: str | os.PathLike[str]) -> SavedPlan | None:
 def save_plan(
     store: Store,
     base: Live,
-    tree: PolicyTree,
-    encoded: EncodedTree,
+    tree: EncodedTree,
     provenance: Provenance,
     source: str,
     beside: Beside | None = None,
     moved: Moved | None = None,
 ) -> SavedPlan:
-    """Return a plan to publish ``tree`` while ``base`` is live. ``encoded``: its bytes."""
+    """Return a plan to publish ``tree`` while ``base`` is live."""
     environment = read_environment(store)
     return SavedPlan(
         created=utc_now(),
@@ -254,8 +254,8 @@ def save_plan(
         environment=environment.id if environment else None,
         base=Base.of(base),
         provenance=provenance,
-        policies=encoded.policies,
-        origins=encode_origins(tree) if tree.sources else None,
+        policies=tree.policies,
+        origins=encode_origins(tree.tree) if tree.tree.sources else None,
         beside=beside or Beside(),
         moved=moved,
     )
@@ -269,7 +269,9 @@ def still_live(store: Store, plan: SavedPlan) -> Live:
     found = read_environment(store)
     environment = found.id if found else None
     now = read_live(store)
-    if plan.environment in (environment, None) and is_live(store, now, plan.encoded(), plan.beside):
+    if plan.environment in (environment, None) and is_live(
+        store, now, digest(plan.policies), plan.beside
+    ):
         return now  # applied before: to do so again is safe
     if environment != plan.environment:
         raise Conflict(_elsewhere(plan, environment, store.url))

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from ratectl.errors import BundleError, NotFound, PolicyError, Refused, UsageError
 from ratectl.history.generations import highest_generation, live_entry, read_entry
 from ratectl.policy.language.model import PolicyTree
+from ratectl.policy.language.scopes import checked_scope
 from ratectl.policy.loading.loader import with_source_lines
 from ratectl.publishing.head import owners_to_respect
 from ratectl.publishing.ownership import judged, merge, owners_blob, read_owners, set_problem
 from ratectl.publishing.reading import publishable
 from ratectl.publishing.source_files import Beside, Documents, read_documents
+from ratectl.runtime.wording import listed
 from ratectl.signing.continuation import doubt
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ _MAX_NAMED = 10
 class SetChoice:
     """The set to publish, and how.
 
-    :raises UsageError: ``name`` is not the name of a set.
+    :raises UsageError: ``name`` is not the name of a set, or ``take`` holds no scopes.
     """
 
     name: str
@@ -48,6 +50,10 @@ class SetChoice:
         problem = set_problem(self.name)
         if problem:
             raise UsageError(f"{self.name!r} is not the name of a set: {problem}")
+        if isinstance(self.take, str):
+            raise UsageError(f"scopes to take over are a list, like [{self.take!r}]")
+        for scope in self.take:
+            checked_scope(scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +197,7 @@ def _has_owners(store: Store, generation: int, signer: Signer | None) -> bool:
 
 def _instead_of_sets(generation: int, owners: Owners) -> str:
     sets = owners.sets
-    more = len(sets) - _MAX_NAMED
-    named = ", ".join(sets[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+    named = listed(sets, _MAX_NAMED)
     return (
         f"generation {generation} belongs to {'set' if len(sets) == 1 else 'sets'} "
         f"{named}, and PATH without --set is the whole tree: it would take all "

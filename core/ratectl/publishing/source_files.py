@@ -19,7 +19,7 @@ from ratectl.history.generations import read_blob
 from ratectl.policy import codes
 from ratectl.policy.bundle import MAX_BUNDLE_BYTES, encode_document
 from ratectl.policy.language.model import PolicyTree
-from ratectl.policy.loading.files import STDIN, Sources, is_policy_file, printable
+from ratectl.policy.loading.files import STDIN_NAME, Sources, is_policy_file, printable
 from ratectl.policy.loading.loader import load_sources
 from ratectl.publishing.ownership import set_problem
 
@@ -66,7 +66,7 @@ class Documents:
         below = "" if root == "." else f"{root.rstrip('/')}/"
         found = []
         for name, data in loaded.raw.items():
-            alone = name in (STDIN, root)
+            alone = name in (STDIN_NAME, root)
             path = PurePath(name).name if alone else name.removeprefix(below)
             found.append(PolicyFile(names.take(path, otherwise=_UNNAMED), data.decode(), owner))
         return cls(tuple(found))

@@ -21,7 +21,7 @@ from ratectl.rollout.steps import (
     require_stages,
     resume,
 )
-from ratectl.rollout.trial import Mode, check_agents, try_out
+from ratectl.rollout.trial import Mode, agents_to_try, try_out
 
 __all__ = [
     "STAGES",
@@ -37,7 +37,7 @@ __all__ = [
     "Verdict",
     "abort",
     "advance",
-    "check_agents",
+    "agents_to_try",
     "controller_of",
     "pause",
     "promote",

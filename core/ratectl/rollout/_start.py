@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from ratectl.errors import UsageError
 from ratectl.fleet.membership import EVERYBODY, included
 from ratectl.fleet.usage import read_agents
+from ratectl.policy.bundle import EncodedTree
 from ratectl.publishing._publish import Trial, commit, is_live, no_rollout, upload
 from ratectl.publishing.head import must_continue, publishing_base
 from ratectl.records import RolloutRecord, rollout_key, utc_now
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ratectl.history.generations import Live
-    from ratectl.policy.bundle import EncodedTree
     from ratectl.policy.language.model import PolicyTree
     from ratectl.publishing.provenance import Provenance
     from ratectl.publishing.source_files import Beside
@@ -46,11 +46,13 @@ def start(
     summary: Mapping[str, int] | None = None,
     signer: Signer | None = None,
     beside: Beside | None = None,
+    agents: Sequence[str] | None = None,
 ) -> HistoryEntry | None:
     """Publish ``tree`` as a candidate beside the live generation; None if that has equal content.
 
     ``mode``: ``enforce``: the agents that take part enforce it. ``shadow``: every agent evaluates
-    it, and no agent enforces it; ``terms`` have no effect.
+    it, and no agent enforces it; ``terms`` have no effect. ``agents``: ids of the agents that are
+    there (default: read now), some of which are chosen for the first stage.
 
     :raises UsageError: nothing is live, or the terms are out of range.
     :raises Conflict: somebody published since ``base``, or another rollout is under way.
@@ -64,11 +66,13 @@ def start(
     if signer is not None:
         must_continue(base)
     no_rollout(base)
-    if is_live(store, base, tree, beside):
+    tree = EncodedTree.of(tree)
+    if is_live(store, base, tree.address, beside):
         return None
-    there = [] if mode == "shadow" else [each.id for each in read_agents(store)]
+    if agents is None:
+        agents = [] if mode == "shadow" else [agent.id for agent in read_agents(store)]
     record = RolloutRecord(
-        id=_id_for(there, terms.stages[0]),
+        id=_id_for(agents, terms.stages[0]),
         generation=base.next,
         base=base.generation,
         mode=mode,

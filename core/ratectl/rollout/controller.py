@@ -77,6 +77,7 @@ class Controlling:
         While the store does not answer, the rollout does not go on.
 
         :raises Conflict: another controller has it, or its terms were changed.
+        :raises Refused, Untrusted: see ``advance``.
         """
         ends = None if seconds is None else self._clock() + seconds
         try:

@@ -1,4 +1,4 @@
-"""Steps of a rollout: start, advance, pause, promote, abort.
+"""Steps of a rollout that is under way: advance, pause, promote, abort.
 
 Each step is one compare-and-swap of the head and the rollout's record.
 """
@@ -42,17 +42,21 @@ __all__ = [
 STAGES: Final = (25.0, 50.0, EVERYBODY)
 """Default stages after the first one: percent of all agents that take part."""
 
+_BAKE_SECONDS: Final = 60.0
+_MIN_REQUESTS: Final = 100
+_BAND: Final = 5.0
+
 
 class Terms(NamedTuple):
     """Conditions that a candidate has to meet in each stage."""
 
     stages: Sequence[float]
     """Percent of all agents, in growing order."""
-    bake_seconds: float = 60.0
+    bake_seconds: float = _BAKE_SECONDS
     """Shortest time of a stage."""
-    min_requests: int = 100
+    min_requests: int = _MIN_REQUESTS
     """Least number of requests in a stage."""
-    band: float | None = 5.0
+    band: float | None = _BAND
     """Largest allowed difference of refused shares, in percentage points; None: no comparison."""
 
     @property
@@ -66,14 +70,21 @@ class Terms(NamedTuple):
         return cls(record.stages, record.bake_seconds, record.min_requests, record.band)
 
     @classmethod
-    def of(cls, stages: Sequence[float], **others: float | None) -> Terms:
+    def of(
+        cls,
+        stages: Sequence[float],
+        *,
+        bake_seconds: float = _BAKE_SECONDS,
+        min_requests: int = _MIN_REQUESTS,
+        band: float | None = _BAND,
+    ) -> Terms:
         """Return terms; a single stage is followed by the default ones.
 
         :raises UsageError: the stages do not grow, or a value is out of range.
         """
         if len(stages) == 1:
             stages = (*stages, *(each for each in STAGES if each > stages[0]))
-        terms = cls(tuple(stages), **others)  # type: ignore[arg-type]
+        terms = cls(tuple(stages), bake_seconds, min_requests, band)
         terms.check()
         return terms
 
@@ -178,6 +189,8 @@ def advance(
     ``compared``: True if there were enough requests to compare in this stage.
 
     :raises Conflict: the rollout or the head was changed meanwhile.
+    :raises Refused: the live generation is signed, and there is no ``signer``.
+    :raises Untrusted: the key is for another environment.
     """
     stage = rollout.stage + 1
     compared = compared or rollout.record.compared
@@ -192,6 +205,8 @@ def promote(
     """Make the candidate the live generation.
 
     :raises Conflict: the rollout or the head was changed meanwhile.
+    :raises Refused: the live generation is signed, and there is no ``signer``.
+    :raises Untrusted: the key is for another environment.
     """
     candidate = rollout.candidate
     head = replace(
@@ -209,6 +224,8 @@ def abort(
     """Make all agents go back to the live generation.
 
     :raises Conflict: the rollout or the head was changed meanwhile.
+    :raises Refused: the live generation is signed, and there is no ``signer``.
+    :raises Untrusted: the key is for another environment.
     """
     _ = rollout.candidate  # there must be one
     head = replace(rollout.head, candidate=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ratectl.errors import NoAgents, Refused
@@ -11,22 +10,24 @@ from ratectl.rollout._start import start
 from ratectl.rollout.steps import read_rollout
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ratectl.publishing.proposal import Approval
     from ratectl.rollout.steps import Terms, Underway
     from ratectl.stores.base import Store
 
-__all__ = ["Mode", "check_agents", "try_out"]
+__all__ = ["Mode", "agents_to_try", "try_out"]
 
 Mode = Literal["enforce", "shadow"]
 
 
-def check_agents(store: Store, terms: Terms, mode: Mode = "enforce") -> None:
-    """Return if there are agents that can try a candidate, and be compared with others.
+def agents_to_try(store: Store, terms: Terms, mode: Mode = "enforce") -> Sequence[str]:
+    """Return the agents that can try a candidate, by id; in shadow none is chosen.
 
     :raises NoAgents: there are none, or only one where agents are to be compared.
     """
     if mode == "shadow":
-        return
+        return ()
     agents = read_agents(store)
     if not agents:
         raise NoAgents("no agent is there to try it: start one, or apply without --canary")
@@ -35,6 +36,7 @@ def check_agents(store: Store, terms: Terms, mode: Mode = "enforce") -> None:
             f"{agents[0].id} is the only agent, and there is no other to compare it with: add "
             "--band none, or apply without --canary"
         )
+    return [agent.id for agent in agents]
 
 
 def try_out(approval: Approval, terms: Terms, mode: Mode = "enforce") -> Underway:
@@ -44,7 +46,7 @@ def try_out(approval: Approval, terms: Terms, mode: Mode = "enforce") -> Underwa
     ``Controlling`` runs. ``shadow``: every agent evaluates it beside the live generation, and
     enforces nothing of it.
 
-    :raises NoAgents: see ``check_agents``.
+    :raises NoAgents: see ``agents_to_try``.
     :raises Refused: what is live says the same, or the proposal is a rollback.
     :raises UsageError: nothing is live, or the terms are out of range.
     :raises Conflict: somebody published since the proposal was made, or a rollout is under way.
@@ -52,10 +54,10 @@ def try_out(approval: Approval, terms: Terms, mode: Mode = "enforce") -> Underwa
     of = approval.proposal
     if of.again is not None:
         raise Refused("a rollback cannot be tried first: it goes live at once")
-    check_agents(of.store, terms, mode)
+    agents = agents_to_try(of.store, terms, mode)
     entry = start(
         of.store,
-        replace(of.new, tree=of.published),
+        of.to_publish,
         of.provenance,
         terms,
         mode=mode,
@@ -63,6 +65,7 @@ def try_out(approval: Approval, terms: Terms, mode: Mode = "enforce") -> Underwa
         summary=of.summary,
         signer=of.signer,
         beside=of.beside,
+        agents=agents,
     )
     if entry is None:
         raise Refused("the live generation has the same policies: there is nothing to try")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["holds_just", "leads_out", "write_all", "write_whole"]
+__all__ = ["holds_just", "leads_out", "replace_file", "write_all", "write_whole"]
 
 _READABLE = 0o666
 """As a new file is by default; the process's umask takes its bits away."""
@@ -24,18 +24,24 @@ def write_whole(path: Path, data: bytes) -> None:
     :raises OSError: it could not be written; what was there is untouched.
     """
     try:
-        _replace(Path(os.path.realpath(path)), data)
+        replace_file(Path(os.path.realpath(path)), data)
     except OSError as error:  # of the file that was asked for, not of one beside it
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _replace(target: Path, data: bytes) -> None:
+def replace_file(target: Path, data: bytes, mode: int | None = None) -> None:
+    """Write or replace a file at once; a link is replaced, and not followed.
+
+    ``mode``: default the mode of the file that is there, or that of a new file.
+
+    :raises OSError: it could not be written; what was there is untouched.
+    """
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".ratectl-", delete=False) as new:
         try:
             new.write(data)
             new.flush()
             os.fsync(new.fileno())
-            os.fchmod(new.fileno(), _mode(target))
+            os.fchmod(new.fileno(), _mode(target) if mode is None else mode)
             Path(new.name).replace(target)
         except BaseException:
             Path(new.name).unlink(missing_ok=True)

@@ -16,10 +16,9 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
-from ratectl.errors import Refused, StoreError, StoreUnavailable
+from ratectl.errors import Refused, StoreError, StoreUnavailable, Untrusted
 from ratectl.fleet.usage import read_agents
 from ratectl.records import ENVIRONMENT, HEAD, HISTORY, Environment, now_ms, utc_now
-from ratectl.signing.signatures import Untrusted
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:

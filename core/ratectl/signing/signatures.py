@@ -18,7 +18,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ratectl.errors import BundleError, UsageError
+from ratectl.errors import Untrusted, UsageError
 from ratectl.runtime.files import read_file
 
 if TYPE_CHECKING:
@@ -32,17 +32,13 @@ if TYPE_CHECKING:
 
     from ratectl.records import Head
 
-__all__ = ["Signer", "Trust", "Untrusted", "generate_key", "message", "same"]
+__all__ = ["Signer", "Trust", "generate_key", "message", "same"]
 
 
 _MAX_BYTES: Final = 1_000_000
 """Largest size of a key file."""
 _ENVIRONMENT: Final = "ratectl-environment: "
 """Prefix of the line before a key that is for one environment only."""
-
-
-class Untrusted(BundleError):
-    """Raised for a record without a valid signature for this environment, or for an old one."""
 
 
 def same(one: Head, other: Head) -> bool:

@@ -46,7 +46,7 @@ def rendered(diagnostics: Sequence[Diagnostic]) -> str:
 class TestMessages:
     """One file for each mistake, with the exact rendering beside it.
 
-    RATECTL_WRITE_GOLDEN=1 writes the renderings: review the difference before committing it.
+    RATECTL_UPDATE_GOLDEN=1 writes the renderings: review the difference before committing it.
     """
 
     @pytest.mark.parametrize("path", sorted(INVALID.glob("*.yaml")), ids=lambda path: path.stem)
@@ -54,7 +54,7 @@ class TestMessages:
         monkeypatch.chdir(path.parent)
         text = rendered(load_checked([path.name]).diagnostics)
         golden = path.with_suffix(".txt")
-        if os.environ.get("RATECTL_WRITE_GOLDEN"):
+        if os.environ.get("RATECTL_UPDATE_GOLDEN"):
             golden.write_text(text, encoding="utf-8")
         assert text == golden.read_text(encoding="utf-8")
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ratectl.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_DEPTH", "MAX_SCOPE_CHARS", "ancestry", "nearest", "parent", "scope_problem"]
+__all__ = [
+    "MAX_DEPTH", "MAX_SCOPE_CHARS", "ancestry", "checked_scope", "nearest", "parent",
+    "scope_problem",
+]  # fmt: skip
 
 MAX_DEPTH = 64
 """Maximum number of segments of a scope."""
@@ -41,6 +46,17 @@ def scope_problem(scope: str) -> str | None:
         if not _SEGMENT.fullmatch(segment):
             return f"segment {segment!r} may hold only letters, digits, '.', '_' and '-'"
     return None
+
+
+def checked_scope(text: str) -> str:
+    """Return ``text`` if it is a scope.
+
+    :raises UsageError: it is not.
+    """
+    problem = scope_problem(text)
+    if problem:
+        raise UsageError(f"{text!r} is not a scope: {problem}")
+    return text
 
 
 def parent(scope: str) -> str | None:

@@ -30,9 +30,12 @@ from ratectl.runtime.urls import looks_like_url, shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["STDIN", "Place", "Sources", "find_sources", "is_policy_file", "printable"]
+__all__ = ["STDIN", "STDIN_NAME", "Place", "Sources", "find_sources", "is_policy_file", "printable"]
 
-STDIN: Final = "<stdin>"
+STDIN: Final = "-"
+"""The path that stands for standard input."""
+
+STDIN_NAME: Final = "<stdin>"
 """Name to show for standard input, given as ``-``."""
 
 _SUFFIXES: Final = (".yaml", ".yml")
@@ -120,13 +123,13 @@ def find_sources(paths: Sequence[str | os.PathLike[str]], stdin: bytes | None) -
     if not paths:
         raise UsageError("no path to read policies from")
     given = [os.fspath(path) for path in paths]
-    finder = _Finder(Sources(), [path for path in given if path != "-"])
+    finder = _Finder(Sources(), [path for path in given if path != STDIN])
     for path in given:
-        if path == "-":
+        if path == STDIN:
             if stdin is None:
                 raise UsageError("'-' needs the bytes of standard input")
-            finder.sources.held[STDIN] = stdin
-            finder.sources.add(STDIN, None)
+            finder.sources.held[STDIN_NAME] = stdin
+            finder.sources.add(STDIN_NAME, None)
         else:
             named_path("a path to read policies from", path)
             finder.add(path)

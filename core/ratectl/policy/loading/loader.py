@@ -23,7 +23,7 @@ from ratectl.policy.language.model import (
 )
 from ratectl.policy.language.scopes import scope_problem
 from ratectl.policy.language.testcase import PolicyTest, WrittenTest
-from ratectl.policy.loading.files import STDIN, find_sources
+from ratectl.policy.loading.files import find_sources
 from ratectl.policy.loading.model_errors import closest, explain_errors
 from ratectl.policy.yaml.reader import BROKEN, MAX_PROBLEMS, Document, Node, Place, read
 from ratectl.policy.yaml.text import quoted, too_many, visible
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ratectl.policy.loading.files import Sources
 
 __all__ = [
-    "NO_FILES", "NO_POLICIES", "STDIN", "Loaded", "load", "load_sources", "source_line",
+    "NO_FILES", "NO_POLICIES", "Loaded", "load", "load_sources", "source_line",
     "with_source_lines",
 ]  # fmt: skip
 

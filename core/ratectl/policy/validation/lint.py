@@ -9,15 +9,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
 from ratectl.policy.language.rates import Rate
+from ratectl.policy.language.scopes import ancestry
 from ratectl.policy.loading.model_errors import closest
 from ratectl.policy.resolution.algorithms.registry import rules_of
 from ratectl.policy.resolution.effective_limit import BUILT_IN
-from ratectl.policy.validation.steps import steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,10 +47,31 @@ def lint_tree(
     yield from linter.findings()
 
 
+class _Step(NamedTuple):
+    """A document and what holds at its scope for requests that match no override."""
+
+    policy: Policy
+    here: Resolved
+    conditional: frozenset[str] = frozenset()
+    """Limits that an override on the path sets: no single value holds for every request."""
+
+
+def _steps_of(tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str]) -> Iterator[_Step]:
+    """Yield every document that can be judged, parents first.
+
+    ``broken``: declared scopes that could not be read; nothing at or below them can be judged.
+    """
+    for scope in sorted(tree.policies):
+        here = resolver.at(scope)
+        if here is not None and broken.isdisjoint(ancestry(scope)):
+            conditional = frozenset(resolver.conditions.at(scope).conditions.by_limit)
+            yield _Step(tree.policies[scope], here, conditional)
+
+
 class _Linter:
     def __init__(self, tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str]) -> None:
         self.tree = tree
-        self.steps = list(steps_of(tree, resolver, broken))
+        self.steps = list(_steps_of(tree, resolver, broken))
         self._broken = sorted(broken)
         self._definers: dict[str, list[str]] = defaultdict(list)
         for policy, *_ in self.steps:

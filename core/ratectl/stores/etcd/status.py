@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ratectl.stores.etcd.link import Link
     from ratectl.stores.etcd.rpc import Scope
 
-__all__ = ["MINIMUM_VERSION", "compacted_revision", "read_status"]
+__all__ = ["MINIMUM_VERSION", "read_status"]
 
 MINIMUM_VERSION: Final = (3, 5, 13)
 """First release whose watches lose no event across a compaction, and whose former leader cannot
@@ -38,7 +38,7 @@ def read_status(client: Client, keys: Keys, scope: Scope, link: Link | None) -> 
         backend="etcd",
         version=reply.version,
         revision=reply.header.revision,
-        compacted=compacted_revision(client, keys, scope),
+        compacted=_compacted_revision(client, keys, scope),
         size_bytes=reply.db_size,
         detail={
             "address": client.address,
@@ -82,7 +82,7 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
 
-def compacted_revision(client: Client, keys: Keys, scope: Scope) -> int:
+def _compacted_revision(client: Client, keys: Keys, scope: Scope) -> int:
     """Return the oldest readable revision; 0 if nothing was compacted, or no reply came in time.
 
     etcd reports it only to a watcher that starts at an older revision.

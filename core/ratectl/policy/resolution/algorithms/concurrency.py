@@ -55,16 +55,6 @@ class ConcurrencyRules(AlgorithmRules):
         if old.hold and new.hold:  # a longer hold is tighter: a leaked slot is missing for longer
             yield sign(old.hold.ns, new.hold.ns)
 
-    def covered(self, limit: Limit, by: Limit, other: AlgorithmRules) -> bool:
-        """Return True if ``by`` has no more slots, and holds each at least as long."""
-        if other is not self or None in (limit.max, by.max, limit.hold, by.hold):
-            return False
-        assert limit.max is not None
-        assert by.max is not None
-        assert limit.hold is not None
-        assert by.hold is not None
-        return by.max <= limit.max and by.hold.ns >= limit.hold.ns
-
     def counts_no_longer(self, old: Limit, new: Limit) -> bool:
         return old.hold == new.hold
 

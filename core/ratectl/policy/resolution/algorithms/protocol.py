@@ -98,17 +98,6 @@ class AlgorithmRules(ABC):
         if before is not None and after is not None:
             yield sign(after, before)
 
-    @abstractmethod
-    def covered(self, limit: Limit, by: Limit, other: AlgorithmRules) -> bool:
-        """Return True if ``limit`` surely refuses nothing that ``by`` admits.
-
-        All traffic of ``limit`` draws from one bucket of ``by``, whose algorithm is ``other``.
-        """
-
-    def most_within(self, limit: Limit, span_ns: Fraction) -> Fraction | None:  # noqa: ARG002
-        """Return a bound of what one bucket admits in any closed span; None for no simple one."""
-        return None
-
     # Estimates of refusals ----------------------------------------------------------------------
 
     @abstractmethod

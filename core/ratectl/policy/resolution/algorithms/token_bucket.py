@@ -53,17 +53,6 @@ class TokenBucketRules(AlgorithmRules):
         """Return the pace: ``60/min`` and ``1/s`` are the same."""
         return "unlimited" if rate.unlimited else rate.per_second
 
-    def covered(self, limit: Limit, by: Limit, other: AlgorithmRules) -> bool:
-        """Compare burst and rate: a bucket starts full and follows its own bound exactly."""
-        at_once = other.most_within(by, Fraction(0))
-        if at_once is None or limit.burst is None or limit.rate is None or by.rate is None:
-            return False
-        return at_once <= limit.burst and not by.rate.exceeds(limit.rate)
-
-    def most_within(self, limit: Limit, span_ns: Fraction) -> Fraction | None:
-        pace = None if limit.rate is None else limit.rate.per_second
-        return None if limit.burst is None or pace is None else limit.burst + pace * span_ns / NS
-
     def counts_no_longer(self, old: Limit, new: Limit) -> bool:
         assert old.rate is not None
         assert new.rate is not None
@@ -75,8 +64,10 @@ class TokenBucketRules(AlgorithmRules):
         return min(Fraction(1), after / before) if before and after else Fraction(0)
 
     def admitted_at_most(self, limit: Limit, span_ns: Fraction) -> int | None:
-        most = self.most_within(limit, span_ns)
-        return None if most is None else math.floor(most)
+        pace = None if limit.rate is None else limit.rate.per_second
+        if limit.burst is None or pace is None:
+            return None
+        return math.floor(limit.burst + pace * span_ns / NS)
 
     def memory_ns(self, limit: Limit) -> float:
         """Return the time in which an empty bucket fills."""

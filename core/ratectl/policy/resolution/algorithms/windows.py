@@ -25,14 +25,6 @@ __all__ = ["QuotaRules", "SlidingWindowRules"]
 _MIDNIGHT: Final = Resets(0, 0)
 _QUOTA_UNITS: Final = ("min", "h", "day", "week", "month")
 
-_COUNTED_LONGER: Final = Fraction(9, 8)
-"""Bound of the time for which a sliding window counts a request, as a multiple of the window.
-
-It is a sub-window longer than the window: a fifteenth, in this version."""
-
-_CLOCK_CHANGE_NS: Final = 3 * UNIT_NS["h"]
-"""Most nanoseconds by which a change of the clocks makes a day longer."""
-
 
 class _WindowRules(AlgorithmRules):
     """Rules common to all windows: the rate's count is the capacity."""
@@ -40,14 +32,6 @@ class _WindowRules(AlgorithmRules):
     @abstractmethod
     def fitting(self, rate: Rate) -> Rate:
         """Return a window that admits no more than a cap's rate, for a rate without a window."""
-
-    @abstractmethod
-    def longest_ns(self, limit: Limit) -> Fraction:
-        """Return the longest time for which the window counts a request."""
-
-    @abstractmethod
-    def same_window(self, one: Limit, other: Limit) -> bool:
-        """Return True if two limits of this algorithm count in the same windows."""
 
     def parameters(
         self, settings: Mapping[str, Setting], cap: Mapping[str, Setting], clips: dict[str, Clip]
@@ -60,14 +44,6 @@ class _WindowRules(AlgorithmRules):
 
     def capacity(self, limit: Limit) -> int | None:
         return None if limit.rate is None else limit.rate.count
-
-    def covered(self, limit: Limit, by: Limit, other: AlgorithmRules) -> bool:
-        assert limit.rate is not None
-        if other is self and self.same_window(limit, by):
-            assert by.rate is not None
-            return by.rate.numerator <= limit.rate.numerator
-        most = other.most_within(by, self.longest_ns(limit))
-        return most is not None and most <= limit.rate.numerator
 
     def counts_no_longer(self, old: Limit, new: Limit) -> bool:
         assert old.rate is not None
@@ -121,30 +97,9 @@ class SlidingWindowRules(_WindowRules):
             return Rate(rate.numerator, 1, 31 * multiple, "day")
         return replace(rate, denominator=1, multiple=multiple)
 
-    def longest_ns(self, limit: Limit) -> Fraction:
-        assert limit.rate is not None
-        assert limit.rate.window_ns is not None
-        return _COUNTED_LONGER * limit.rate.window_ns
-
-    def same_window(self, one: Limit, other: Limit) -> bool:
-        """Compare lengths: windows of one length have the same sub-windows."""
-        assert one.rate is not None
-        assert other.rate is not None
-        return one.rate.window_ns == other.rate.window_ns
-
-    def most_within(self, limit: Limit, span_ns: Fraction) -> Fraction | None:
-        """Return the count for each time that the window fits into the span, and once more."""
-        window = None if limit.rate is None else limit.rate.window_ns
-        if limit.rate is None or window is None:
-            return None
-        return Fraction(limit.rate.numerator * (span_ns // window + 1))
-
 
 class QuotaRules(_WindowRules):
-    """Rules of calendar windows.
-
-    ``most_within`` is None: a window may end just after the begin of a span, and another begin.
-    """
+    """Rules of calendar windows."""
 
     name = noun = "quota"
     own_fields = frozenset({"rate", "resets"})
@@ -189,18 +144,6 @@ class QuotaRules(_WindowRules):
             if length >= span:
                 break
         return Rate(rate.numerator * length // span, 1, 1, unit)
-
-    def longest_ns(self, limit: Limit) -> Fraction:
-        assert limit.rate is not None
-        longest = UNIT_NS.get(limit.rate.unit, 31 * UNIT_NS["day"])
-        if limit.rate.unit not in ("min", "h"):
-            longest += _CLOCK_CHANGE_NS
-        return Fraction(longest)
-
-    def same_window(self, one: Limit, other: Limit) -> bool:
-        assert one.rate is not None
-        assert other.rate is not None
-        return (one.rate.unit, one.resets) == (other.rate.unit, other.resets)
 
 
 def _resets_problem(rate: Rate, resets: Resets) -> Problem | None:
