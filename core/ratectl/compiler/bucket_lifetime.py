@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ratectl.engine.conditional_limit import Extent
+from ratectl.engine.algorithms.protocol import FOREVER, Extent
 from ratectl.policy.language.rates import UNIT_NS
 from ratectl.policy.resolution.algorithms.concurrency import DEFAULT_HOLD
 
@@ -35,7 +35,7 @@ def extent_of(declared: LimitFields | Cap) -> Extent:
 
 def _of_rate(rate: Rate) -> Extent:
     window = rate.window_ns or rate.multiple * _MONTH
-    token_ns = -(-window * rate.denominator // rate.numerator) if rate.numerator else 0
+    token_ns = -(-window * rate.denominator // rate.numerator) if rate.numerator else FOREVER
     # The default burst is one second of the rate. Three windows: sub-windows are rounded up, and
     # clocks that are set back make a day longer.
     return Extent(max(1, rate.per_second_ceiling), token_ns, 3 * window)

@@ -11,7 +11,8 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.compiler.bucket_lifetime import extent_of
-from ratectl.engine.conditional_limit import Conditions, Extent, LimitChoice, Numbering
+from ratectl.engine.algorithms.protocol import Extent
+from ratectl.engine.conditional_limit import Conditions, LimitChoice, Numbering
 from ratectl.policy.language.scopes import ancestry, parent
 from ratectl.runtime.cooperative import Kept, paced
 

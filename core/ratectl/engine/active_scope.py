@@ -2,75 +2,123 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from itertools import chain
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ratectl.engine.buckets.bucket_set import Group
-from ratectl.engine.buckets.variants import Family
+from ratectl.engine.conditional_limit import LimitChoice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from ratectl.engine.api import ScopePlan
-    from ratectl.engine.buckets.reload import Kin
-    from ratectl.engine.conditional_limit import Mask
+    from ratectl.engine.buckets.bucket_set import Group
+    from ratectl.engine.buckets.carry import Carry
+    from ratectl.engine.buckets.groups import Groups
+    from ratectl.engine.conditional_limit import Conditions, Mask
 
-__all__ = ["Active"]
+__all__ = ["Active", "Selection"]
 
 _MAX_SELECTIONS: Final = 10_000
 """Most sets of conditions that are remembered with their groups, for each scope."""
 
 
-class Active:
-    """A scope's plan and groups; ``groups`` is None if they depend on the request.
+class Selection(NamedTuple):
+    """Groups that decide a request, and what the request brings along to each.
 
     Groups that hold slots come last, so that they are charged last.
     """
 
-    __slots__ = ("_by_mask", "groups", "kin", "plain", "plan", "shadow")
+    groups: tuple[Group, ...]
+    carries: tuple[Carry | None, ...] = ()
+    """As many as groups; empty if requests bring nothing along to any of them."""
 
-    def __init__(self, plan: ScopePlan, kin: tuple[Kin, ...], *, shadow: bool = False) -> None:
+
+class Active:
+    """A scope's plan and groups; ``selection`` is None if it depends on the request."""
+
+    __slots__ = (
+        "_by_masks",
+        "_groups",
+        "_scope",
+        "conditions",
+        "plain",
+        "plan",
+        "selection",
+        "shadow",
+    )
+
+    def __init__(
+        self, scope: str, plan: ScopePlan, groups: Groups, *, shadow: bool = False
+    ) -> None:
         self.plan = plan
-        self.kin = kin
         self.shadow = shadow
         """True if none of the groups may refuse."""
-        self.groups: tuple[Group, ...] | None = None
-        if plan.conditions is None:
-            self.groups = self._in_order(group for group in kin if isinstance(group, Group))
-        self.plain = self.groups is not None and not shadow and _plain(self.groups)
-        """True if one limit decides all requests, and holds no slots."""
-        self._by_mask: dict[Mask, tuple[Group, ...]] = {}
+        self._scope = scope
+        self._groups = groups
+        self._by_masks: dict[tuple[Mask, ...], Selection] = {}
+        self.conditions = self._all_conditions()
+        """Conditions on which the selection depends: the present ones, and those of before."""
+        self.selection: Selection | None = None
+        if not self.conditions:
+            self.selection = self._selected({})
+        self.plain = self.selection is not None and not shadow and _plain(self.selection)
+        """True if one limit decides all requests, holds no slots, and nothing is brought along."""
 
-    def known(self, attributes: Mapping[str, str]) -> tuple[Group, ...] | None:
-        """Return the groups of a request, if they have been selected before."""
-        if self.groups is not None:
-            return self.groups
-        assert self.plan.conditions is not None
-        return self._by_mask.get(self.plan.conditions.holding(attributes))
+    def _all_conditions(self) -> tuple[Conditions, ...]:
+        found = (
+            {} if self.plan.conditions is None else {id(self.plan.conditions): self.plan.conditions}
+        )
+        past = self._groups.past
+        if past.changes:
+            for conditions in chain.from_iterable(
+                past.conditions(self._scope, limit) for limit in self.plan.limits
+            ):
+                found.setdefault(id(conditions), conditions)
+        return tuple(found.values())
 
-    def select(self, attributes: Mapping[str, str]) -> tuple[Group, ...]:
-        """Return the groups of a request, which depend on its attributes."""
-        assert self.plan.conditions is not None
-        mask = self.plan.conditions.holding(attributes)
-        groups = self._by_mask.get(mask)
-        if groups is None:
-            chosen = [kin.group(mask) if isinstance(kin, Family) else kin for kin in self.kin]
-            groups = self._in_order(group for group in chosen if group is not None)
-            if len(self._by_mask) >= _MAX_SELECTIONS:
-                self._by_mask.clear()
-            self._by_mask[mask] = groups
-        return groups
+    def known(self, attributes: Mapping[str, str]) -> Selection | None:
+        """Return the selection for a request, if it has been made before."""
+        if self.selection is not None:
+            return self.selection
+        return self._by_masks.get(self._masks(attributes))
 
-    def of(self, attributes: Mapping[str, str]) -> tuple[Group, ...]:
-        """Return the groups of a request."""
-        return self.select(attributes) if self.groups is None else self.groups
+    def of(self, attributes: Mapping[str, str]) -> Selection:
+        """Return the selection for a request."""
+        return self.select(attributes) if self.selection is None else self.selection
 
-    def _in_order(self, groups: Iterable[Group]) -> tuple[Group, ...]:
-        return tuple(sorted(groups, key=_holds))
+    def select(self, attributes: Mapping[str, str]) -> Selection:
+        """Return the selection for a request, which depends on its attributes."""
+        masks = self._masks(attributes)
+        selection = self._by_masks.get(masks)
+        if selection is None:
+            selection = self._selected(attributes)
+            if len(self._by_masks) >= _MAX_SELECTIONS:
+                self._by_masks.clear()
+            self._by_masks[masks] = selection
+        return selection
+
+    def _masks(self, attributes: Mapping[str, str]) -> tuple[Mask, ...]:
+        return tuple([conditions.holding(attributes) for conditions in self.conditions])
+
+    def _selected(self, attributes: Mapping[str, str]) -> Selection:
+        chosen: list[tuple[Group, Carry | None]] = []
+        for limit in self.plan.limits:
+            plan = limit
+            if isinstance(limit, LimitChoice):
+                plan = limit.plan(limit.local(limit.conditions.holding(attributes)))
+            if plan is not None:
+                group = self._groups.group(plan)
+                chosen.append((group, self._groups.carry(self._scope, limit, group, attributes)))
+        chosen.sort(key=lambda pair: pair[0].algorithm.holds)
+        groups = tuple([group for group, _ in chosen])
+        carries = tuple([carry for _, carry in chosen])
+        return Selection(groups, carries if any(carries) else ())
 
 
-def _plain(groups: tuple[Group, ...]) -> bool:
-    return len(groups) == 1 and not any(group.shadow or _holds(group) for group in groups)
-
-
-def _holds(group: Group) -> bool:
-    return group.algorithm.holds
+def _plain(selection: Selection) -> bool:
+    groups = selection.groups
+    return (
+        len(groups) == 1
+        and not selection.carries
+        and not any(group.shadow or group.algorithm.holds for group in groups)
+    )

@@ -8,16 +8,17 @@ requests to limits without conditions have no such cost.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.buckets.counters import exact_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from ratectl.engine.algorithms.protocol import Extent
     from ratectl.engine.limit_plan import Identity, LimitPlan
 
-__all__ = ["Conditions", "Extent", "LimitChoice", "Mask", "Numbering"]
+__all__ = ["Conditions", "LimitChoice", "Mask", "Numbering"]
 
 Mask = int
 """Set of conditions: bit i for the i-th along the path."""
@@ -111,29 +112,6 @@ class Numbering:
                 return None
             local |= bit
         return local
-
-
-class Extent(NamedTuple):
-    """Bound on the time in which the buckets of a limit fill, under any set of conditions."""
-
-    capacity: int
-    """Largest capacity of a bucket."""
-    token_ns: int
-    """Longest time in which one token comes; 0 if none ever comes."""
-    span_ns: int
-    """Longest window, and longest time for which a slot is held."""
-
-    def joined(self, other: Extent) -> Extent:
-        """Return the bound of both."""
-        return Extent(
-            max(self.capacity, other.capacity),
-            max(self.token_ns, other.token_ns),
-            max(self.span_ns, other.span_ns),
-        )
-
-    def settled_after(self, debt: int) -> int:
-        """Return the nanoseconds after which any bucket is full (see ``Algorithm``)."""
-        return max((self.capacity + debt) * self.token_ns, self.span_ns)
 
 
 class LimitChoice:

@@ -28,10 +28,9 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from ratectl.engine.active_scope import Active
+from ratectl.engine.active_scope import Active, Selection
 from ratectl.engine.api import Engine, EngineUsage, PlanSet, ScopePlan
-from ratectl.engine.buckets.reload import Kin, Step, Succession
-from ratectl.engine.buckets.variants import Family
+from ratectl.engine.buckets.groups import Groups
 from ratectl.engine.waivers import NO_WAIVERS, Waivers
 from ratectl.runtime.cooperative import breathe, paced, release
 from ratectl.runtime.gc_pause import pauses
@@ -40,7 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
     from ratectl.engine.api import LimitUsage, Mirror
-    from ratectl.engine.buckets.bucket_set import Group, Maker
+    from ratectl.engine.buckets.bucket_set import Maker
+    from ratectl.engine.buckets.past import Step
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.decision import Decision
     from ratectl.engine.waivers import Waiver
@@ -95,12 +95,12 @@ class ControlledEngine(Engine):
         self._quick = getattr(sys, "_is_gil_enabled", lambda: True)()
         self._plans = PlanSet(0)
         self._active: dict[str, Active | None] = {}
-        self._shared: dict[tuple[str, Waiver | None], Active] = {}
-        """Active scopes by declared scope and waiver: undeclared scopes share them."""
+        self._shared: dict[tuple[str, tuple[str, ...], Waiver | None], Active] = {}
+        """Active scopes by declared scope, now and before, and waiver: undeclared scopes share."""
         self._waivers = NO_WAIVERS
         self._mirror: Mirror | None = None
         self._table = table
-        self._succession = Succession(maker, table)
+        self._groups = Groups(maker, table, self._plans)
         self._no_policy = 0
         self._failed: Callable[[str, Exception], Decision] | None = None
         self._unready: Callable[[], Decision] | None = None
@@ -195,27 +195,26 @@ class ControlledEngine(Engine):
             return None
         if plan is None or waiver == "open":
             plan = ScopePlan(plan.scope if plan else "/", (), allow_on_error=True)
-        known = self._shared.get((plan.scope, waiver))
+        place = (plan.scope, self._groups.past.homes(scope), waiver)
+        known = self._shared.get(place)
         if known is None:
-            kins = self._kins_of(plan)
-            known = self._new_active(plan, kins, shadow=waiver == "shadow")
-            self._shared[plan.scope, waiver] = known
+            known = self._new_active(scope, plan, shadow=waiver == "shadow")
+            self._shared[place] = known
         return known
 
-    def _kins_of(self, plan: ScopePlan) -> tuple[Kin, ...]:
-        return tuple(map(self._succession.kin, plan.limits))
-
-    def _counting(self, scope: str, attributes: Mapping[str, str]) -> tuple[Group, ...]:
+    def _counting(self, scope: str, attributes: Mapping[str, str]) -> Selection:
         """Return the groups of a request by the plans alone, without waivers."""
         plan = self._plans.find(scope)
-        return () if plan is None else Active(plan, self._kins_of(plan)).of(attributes)
+        if plan is None:
+            return Selection(())
+        return Active(scope, plan, self._groups).of(attributes)
 
     def _stand_in(self) -> Callable[[], Decision] | None:
         """Return the function that decides before the first swap; None afterwards."""
         return None if self._plans.generation else self._unready
 
-    def _new_active(self, plan: ScopePlan, kins: tuple[Kin, ...], *, shadow: bool) -> Active:
-        return Active(plan, kins, shadow=shadow)
+    def _new_active(self, scope: str, plan: ScopePlan, *, shadow: bool) -> Active:
+        return Active(scope, plan, self._groups, shadow=shadow)
 
     def _remember(self, scope: str, active: Active | None) -> None:
         self._active[scope] = active
@@ -259,20 +258,21 @@ class ControlledEngine(Engine):
 
     def _swap(self, plans: PlanSet, now: int | None, pause: Callable[[], object]) -> list[Spent]:
         """Swap. Return the containers that are not needed any more."""
-        if self._succession.under_way:  # an earlier swap was interrupted
-            self._piecewise(self._succession.rest(), pause)
+        if self._groups.under_way:  # an earlier swap was interrupted
+            self._piecewise(self._groups.rest(), pause)
         before = self._plans
-        step = self._succession.prepare(before, plans, pause)
+        step = self._groups.prepare(plans, pause)
         instant, spent = self._alone(self._start, step, now)
-        self._piecewise(self._succession.rest(), pause)
+        self._piecewise(self._groups.rest(), pause)
         self._tend(instant, pause)
         # A copy: the caller owns the plans, and may go on reading them.
-        return [*spent, *step.spent(), list(paced(before.scopes.values()))]
+        return [*spent, step.compared.known, list(paced(before.scopes.values()))]
 
     def _start(self, step: Step, now: int | None) -> tuple[int, list[Spent]]:
         instant = self._clock() if now is None else now
         spent = self._forget()
-        self._succession.start(step, instant, self)
+        self._groups.start(step, instant)
+        self._plans = step.plans
         return instant, [*spent, *self._forget()]
 
     def usage(self, *, pause: Callable[[], object] = breathe) -> EngineUsage:
@@ -280,7 +280,7 @@ class ControlledEngine(Engine):
             now = self._clock()
             limits: list[LimitUsage] = []
             self._tend(now, pause)
-            self._piecewise(self._count(limits, now), pause)
+            self._piecewise(self._count(limits), pause)
         return EngineUsage(
             generation=self._plans.generation,
             limits=tuple(limits),
@@ -292,17 +292,17 @@ class ControlledEngine(Engine):
     def _count_no_policy(self) -> int:
         return self._no_policy
 
-    def _count(self, limits: list[LimitUsage], now: int) -> Iterator[None]:
-        """Append the counts of every limit. Drop seeds whose buckets are all full."""
-        for kin in self._succession.kins():
-            kin.expire(now)
-            for group in _groups_of(kin):
-                limits.append(group.usage())
-                yield
+    def _count(self, limits: list[LimitUsage]) -> Iterator[None]:
+        """Append the counts of every limit."""
+        for group in self._groups.in_force():
+            limits.append(group.usage())
+            yield
 
     def _tend(self, now: int, pause: Callable[[], object]) -> None:
-        groups = (group for kin in self._succession.kins() for group in _groups_of(kin))
-        self._piecewise(self._table.tend(groups, now), pause)
+        if self._groups.forgettable(now):
+            self._piecewise(self._groups.forget(now), pause)
+            release(*self._alone(self._forget))
+        self._piecewise(self._table.tend(self._groups.in_force(), now), pause)
 
     def _piecewise(self, work: Iterator[None], pause: Callable[[], object]) -> None:
         """Do large work in pieces. Other threads may decide between any two pieces."""
@@ -327,7 +327,3 @@ class ControlledEngine(Engine):
 def _some_of(work: Iterator[None]) -> bool:
     """Do a few pieces of some work. Return False when it is done."""
     return sum(1 for _ in islice(work, _PIECES)) == _PIECES
-
-
-def _groups_of(kin: Kin) -> list[Group]:
-    return kin.members() if isinstance(kin, Family) else [kin]

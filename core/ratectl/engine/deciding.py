@@ -8,10 +8,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ratectl.engine.active_scope import Selection
 from ratectl.engine.algorithms.protocol import NEVER, UNKNOWN
 from ratectl.engine.attributes import readable, with_all_read
 from ratectl.engine.buckets.charges import charged_record
-from ratectl.engine.buckets.settle import read_all, release, settle
+from ratectl.engine.buckets.settle import release, settle
 from ratectl.engine.control import Busy, ControlledEngine
 from ratectl.engine.decision import Decision, checked_actual
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ratectl.engine.algorithms.protocol import Slot, State
     from ratectl.engine.attributes import Attributes, Reader
     from ratectl.engine.buckets.bucket_set import Group
+    from ratectl.engine.buckets.carry import Carry
     from ratectl.engine.buckets.charges import Charged, Look
     from ratectl.engine.decision import Reason
 
@@ -67,9 +69,12 @@ class DecidingEngine(ControlledEngine):
         tightest: Group | None = None
         least, state_then = 0, None
         try:
-            for group in active.of(attributes):
+            selection = active.of(attributes)
+            for number, group in enumerate(selection.groups):
                 key = group.key(attributes)
-                state, serial = group.find(key, attributes, now)
+                if selection.carries:
+                    self._carry(selection.carries[number], group, key, attributes, now)
+                state, serial = group.find(key, now)
                 wait, after, left, slot = group.algorithm.attempt(state, cost, now)
                 looks.append((group, key, state, serial, wait))
                 if wait:
@@ -92,6 +97,27 @@ class DecidingEngine(ControlledEngine):
         decision._charged = (self, looks, scope, attributes, now, cost, cost, slots)  # noqa: SLF001
         count_admitted(looks, lefts)
         return decision
+
+    def _carry(
+        self, carry: Carry | None, group: Group, key: object, attributes: Attributes, now: int
+    ) -> None:
+        """Add what a request brings along to its bucket, unless that has been done."""
+        if carry is None:
+            return
+        mark = carry.mark(attributes)
+        if mark in carry.marks:
+            return
+        brought = carry.brought(attributes)
+        if brought is not None:
+            algorithm = group.algorithm
+            state, serial = group.find(key, now)
+            merged = algorithm.stricter(state, brought, now)
+            if not algorithm.same(merged, state, now):
+                if serial:
+                    group.write(key, merged, serial)
+                else:
+                    self._table.insert(group, key, merged, now)
+        carry.done(mark)
 
     def _refuse_now(self, looks: list[Look], attributes: Attributes, now: int) -> Decision:
         for group, key, state, serial in advanced(looks, now):
@@ -134,7 +160,7 @@ class DecidingEngine(ControlledEngine):
 
     def _release_if_current(self, charged: Charged) -> bool:
         """Free the slots if their buckets have followed every change; otherwise return False."""
-        if not self._quick or self._succession.under_way:
+        if not self._quick or self._groups.under_way:
             return False
         for group, key, *_ in charged.looks:
             bucket = group.buckets.get(key)
@@ -168,9 +194,15 @@ class DecidingEngine(ControlledEngine):
         charged = self._recall(decision)
         assert charged is not None
         self._bring(charged)
-        groups = self._governing(charged.scope, attributes)
-        read_all(groups, charged.looks, attributes)
-        self._note(decision, settle(charged, attributes, actual, groups, now, self._table))
+        selection = self._governing(charged.scope, attributes)
+        keys = [group.key(attributes) for group in selection.groups]  # all is read before a change
+        for carry, group, key in zip(selection.carries, selection.groups, keys, strict=False):
+            self._carry(carry, group, key, attributes, now)
+        self._note(
+            decision, settle(charged, attributes, actual, selection.groups, now, self._table)
+        )
+        for group, *_ in charged.looks:
+            self._groups.owe(group)
 
     def _may_wait(self) -> bool:
         """Wait until no thread changes the engine. Return False if this thread cannot wait."""
@@ -180,12 +212,12 @@ class DecidingEngine(ControlledEngine):
             return False
         return True
 
-    def _governing(self, scope: str, attributes: Mapping[str, str]) -> tuple[Group, ...]:
+    def _governing(self, scope: str, attributes: Mapping[str, str]) -> Selection:
         """Return the groups that count such a request now."""
         if self._waivers:
             return self._counting(scope, attributes)
         active = self._active[scope] if scope in self._active else self._activate(scope)
-        return active.of(attributes) if active is not None else ()
+        return active.of(attributes) if active is not None else Selection(())
 
     def _recall(self, decision: Decision) -> Charged | None:
         """Return the record of what a decision charged; None if it charged nothing."""
@@ -198,7 +230,7 @@ class DecidingEngine(ControlledEngine):
     def _bring(self, charged: Charged) -> None:
         """Make a swap under way reach the charged buckets."""
         for group, *_ in charged.looks:
-            self._succession.bring(group.identity)
+            self._groups.bring(group)
 
     # Answers ------------------------------------------------------------------------------------
 

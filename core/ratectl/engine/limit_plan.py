@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ratectl.engine.algorithms.protocol import Algorithm
 
-__all__ = ["Identity", "LimitPlan"]
+__all__ = ["GroupName", "Identity", "LimitPlan"]
 
 Identity = tuple[str, str, bool]
-"""Identity of buckets: (declared scope, name, True for a budget). Together with the overrides that
-touched a limit, it never has two sets of parameters."""
+"""Identity of a limit: (declared scope, name, True for a budget)."""
+
+GroupName = tuple[str, str, bool, tuple[str, ...], tuple[str, ...]]
+"""Identity of a group of buckets: (declared scope, limit, True for a budget, overrides that set its
+parameters, attributes that it counts per). In one generation it never has two sets of parameters.
+"""
 
 
 class LimitPlan:
@@ -42,3 +46,7 @@ class LimitPlan:
     @property
     def identity(self) -> Identity:
         return (self.scope, self.name, self.budget)
+
+    @property
+    def group_name(self) -> GroupName:
+        return (self.scope, self.name, self.budget, self.overrides, self.per)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ratectl.engine.active_scope import Active
-    from ratectl.engine.algorithms.protocol import State
     from ratectl.engine.api import Request
     from ratectl.engine.buckets.bucket_set import Bucket
     from ratectl.engine.buckets.charges import Look
@@ -50,8 +49,8 @@ class _PureMaker:
     def counters(self) -> Counters:
         return Counters()
 
-    def group(self, limit: LimitPlan, genesis: State | None, counters: Counters) -> Group:
-        return Group(limit, genesis, counters)
+    def group(self, limit: LimitPlan, epoch: int, counters: Counters) -> Group:
+        return Group(limit, epoch, counters)
 
 
 class PureEngine(DecidingEngine):
@@ -157,13 +156,17 @@ class PureEngine(DecidingEngine):
         """
         if active is None:
             return self._leave(turn)
-        groups = active.known(attributes) if active.groups is None else active.groups
-        if groups is None:
+        selection = active.selection or active.known(attributes)
+        if selection is None:
             return None
+        groups, carries = selection
         if active.plain:
             return self._attempt_one(turn, groups[0], scope, attributes, cost, now)
         if groups and groups[-1].algorithm.holds:
             return None
+        for carry in carries:
+            if carry is not None and carry.mark(attributes) not in carry.marks:
+                return None
         looks: list[Look] = []
         tables, keys, made, lefts = [], [], [], []
         refused = False

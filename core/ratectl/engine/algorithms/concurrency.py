@@ -14,12 +14,9 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
-from ratectl.engine.algorithms.protocol import NEVER, UNKNOWN, Algorithm
+from ratectl.engine.algorithms.protocol import FOREVER, NEVER, UNKNOWN, Algorithm, Extent
 
 __all__ = ["FOREVER", "Concurrency", "Slot", "SlotState"]
-
-FOREVER: Final = 1 << 100
-"""Later than any instant."""
 
 _PIECE: Final = 64
 """Slots that are checked together when some have expired."""
@@ -179,9 +176,9 @@ class Concurrency(Algorithm[SlotState]):
         """Return 0 if no slot is held, otherwise ``UNKNOWN``."""
         return UNKNOWN if self.used(state, now) else 0
 
-    def settled_after(self, debt: int = 0) -> int:  # noqa: ARG002
-        """Return the nanoseconds after which every slot is free, released or not."""
-        return self.hold_ns
+    def extent(self) -> Extent:
+        """See ``Algorithm.extent``."""
+        return Extent(self.capacity, 0, self.hold_ns)
 
     def used(self, state: SlotState, now: int) -> int:
         """Return the slots that are held."""

@@ -8,15 +8,18 @@ its buckets are decided in Python.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, Self, TypeVar
 
-__all__ = ["NEVER", "UNKNOWN", "Algorithm", "Slot", "State", "migrate"]
+__all__ = ["FOREVER", "NEVER", "UNKNOWN", "Algorithm", "Extent", "Slot", "State", "migrate"]
 
 NEVER: Final = -1
 """Stands for a wait in nanoseconds: waiting does not help."""
 
 UNKNOWN: Final = -2
 """Stands for a wait in nanoseconds: it ends when other requests release what they hold."""
+
+FOREVER: Final = 1 << 100
+"""Later than any instant, and longer than any time, in nanoseconds."""
 
 State = object
 """Bucket state of one key. Only the algorithm that made it can read it."""
@@ -29,6 +32,25 @@ class Slot(Protocol):
 
     def release(self) -> None:
         """Free the slots. Only the first call has an effect."""
+
+
+class Extent(NamedTuple):
+    """Bound on the time for which a bucket remembers what it admitted."""
+
+    capacity: int
+    """Largest cost that a bucket admits at once."""
+    token_ns: int
+    """Longest time in which one token comes; 0 if all come back at the end of ``span_ns``."""
+    span_ns: int
+    """Longest window, and longest time for which a slot is held."""
+
+    def joined(self, other: Extent) -> Extent:
+        """Return the bound of both."""
+        return Extent(
+            max(self.capacity, other.capacity),
+            max(self.token_ns, other.token_ns),
+            max(self.span_ns, other.span_ns),
+        )
 
 
 class Algorithm(ABC, Generic[S]):
@@ -108,8 +130,8 @@ class Algorithm(ABC, Generic[S]):
         """Return the time until the bucket is full."""
 
     @abstractmethod
-    def settled_after(self, debt: int = 0) -> int:
-        """Return the time until any bucket is full, if it is at most ``debt`` below empty."""
+    def extent(self) -> Extent:
+        """Return the bound on the time for which a bucket remembers what it admitted."""
 
     @abstractmethod
     def at(self, state: S, now: int) -> int:
@@ -143,14 +165,16 @@ class Algorithm(ABC, Generic[S]):
 def migrate(old: Algorithm[Any], new: Algorithm[Any], state: Any, now: int) -> Any:
     """Return the state under ``new`` of a bucket that was ``state`` under ``old`` until ``now``.
 
-    The bucket first accrues at its old parameters up to ``now``. It then never admits more than the
-    old state would, except for the rows of this table that say so.
+    The bucket first accrues at its old parameters up to ``now``. What is *missing* from it stays
+    missing: what was admitted and is not refilled yet, whatever the capacity was then. The same
+    happens to what a request brings along when it moves to another bucket.
 
     ==================================  ==========================================================
     change                              what happens
     ==================================  ==========================================================
-    token-bucket: rate or burst         tokens = min(tokens, new burst): growth adds capacity, not
-                                        tokens; a level between two ticks is rounded down
+    token-bucket: rate or burst         tokens = min(burst, max(tokens, burst - missing)), with the
+                                        new burst: a cut takes no more tokens than it must, and
+                                        growth gives none for what is missing
     sliding-window: count               what was counted stays counted
     sliding-window: length              each sub-window's count moves to the latest instant at
                                         which it may have been admitted; counts older than the new
@@ -161,8 +185,8 @@ def migrate(old: Algorithm[Any], new: Algorithm[Any], state: Any, now: int) -> A
     concurrency: max                    what is held stays held
     concurrency: hold                   a slot is freed when its old time is up or, if that is
                                         sooner, the new one, counted from the change
-    one algorithm to another            what is missing from a full bucket (tokens, or what is
-                                        counted) is missing from the new one, as if admitted now
+    one algorithm to another            what is missing (tokens, or what is counted) is missing
+                                        from the new bucket, as if admitted now
     ==================================  ==========================================================
     """
     if new.continues(old):

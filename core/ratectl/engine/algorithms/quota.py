@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.engine.algorithms.protocol import NEVER, Algorithm
+from ratectl.engine.algorithms.protocol import NEVER, Algorithm, Extent
 
 if TYPE_CHECKING:
     from ratectl.engine.algorithms.calendar import CalendarWindow
@@ -114,9 +114,9 @@ class Quota(Algorithm[QuotaState]):
         (_, end, _, used), wall = self._present(state, now)
         return end - wall if used else 0
 
-    def settled_after(self, debt: int = 0) -> int:  # noqa: ARG002
-        """Return the nanoseconds after which every window is empty again."""
-        return _LONGEST[self.window.unit]
+    def extent(self) -> Extent:
+        """See ``Algorithm.extent``."""
+        return Extent(self.capacity, 0, _LONGEST[self.window.unit])
 
     def used(self, state: QuotaState, now: int) -> int:
         """Return the cost that is counted at ``now``."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ratectl.engine.algorithms.protocol import NEVER, Algorithm
+from ratectl.engine.algorithms.protocol import NEVER, Algorithm, Extent
 
 __all__ = ["SlidingWindow", "WindowState"]
 
@@ -143,9 +143,9 @@ class SlidingWindow(Algorithm[WindowState]):
                 return self._forgotten(slot) - now
         raise AssertionError("a ring's counts add up to its total")
 
-    def settled_after(self, debt: int = 0) -> int:  # noqa: ARG002
-        """Return the nanoseconds after which every window is empty again."""
-        return SLOTS * self.slot_ns
+    def extent(self) -> Extent:
+        """See ``Algorithm.extent``."""
+        return Extent(self.capacity, 0, SLOTS * self.slot_ns)
 
     def used(self, state: WindowState, now: int) -> int:
         """Return the cost that is counted at ``now``."""

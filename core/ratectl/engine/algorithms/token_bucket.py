@@ -14,19 +14,24 @@ from __future__ import annotations
 from math import lcm
 from typing import Final
 
-from ratectl.engine.algorithms.protocol import NEVER, Algorithm
+from ratectl.engine.algorithms.protocol import FOREVER, NEVER, Algorithm, Extent
 
 __all__ = ["TokenBucket", "TokenState"]
 
 WEEK_NS: Final = 604_800_000_000_000
 
 
-TokenState = tuple[int, int, int]
-"""Content of one bucket, ``(level, at, high_at)``. Immutable.
+TokenState = tuple[int, int, int, int]
+"""Content of one bucket, ``(level, at, high_at, hidden)``. Immutable.
 
 ``level``: ticks in the bucket at ``at``, the instant (nanoseconds) of the last change; below zero,
 the bucket is in debt. ``high_at``: the last instant of a charge or refund at which the bucket was
-more than half full; for a new bucket, the instant at which it began, as its past is not known.
+more than half full; for a new bucket, the instant at which it began, as its past is not known. ``hidden``: ticks that are
+missing beside those that the level shows, because the burst was cut while they were missing.
+
+*Missing* is what was admitted and is not refilled yet, whatever the burst was then: what the level
+shows plus what is hidden. A bucket gets no token for it when the burst grows again, or when its
+requests move to another bucket.
 """
 
 
@@ -50,25 +55,31 @@ class TokenBucket(Algorithm[TokenState]):
 
     def full(self, now: int) -> TokenState:
         """Return a full bucket."""
-        return self.full_level, now, now
+        return self.full_level, now, now, 0
 
     def spent(self, used: int, now: int) -> TokenState:
         """Return a bucket from which ``used`` tokens are missing."""
-        return max(0, self.full_level - used * self.per_token), now, now
+        level = self.full_level - used * self.per_token
+        return max(0, level), now, now, max(0, -level)
 
     def at(self, state: TokenState, now: int) -> int:
         """Return ``now``, or the bucket's own time if that is later."""
-        _, at, _ = state
-        return max(now, at)
+        return max(now, state[1])
 
     def level(self, state: TokenState, now: int) -> int:
         """Return the ticks in the bucket at ``now``."""
-        level, at, _ = state
+        level, at, _, _ = state
         return level if now <= at else min(self.full_level, level + (now - at) * self.per_ns)
+
+    def missing(self, state: TokenState, now: int) -> int:
+        """Return the ticks that are missing at ``now``, hidden ones included."""
+        level, at, _, hidden = state
+        missing = self.full_level - level + hidden
+        return missing if now <= at else max(0, missing - (now - at) * self.per_ns)
 
     def wait(self, state: TokenState, cost: int, now: int) -> int:
         """Return the nanoseconds until ``cost`` is admitted, rounded up, or ``NEVER``."""
-        level, at, _ = state
+        level, at, _, _ = state
         missing = cost * self.per_token - level
         if missing <= 0 and self.per_ns:
             return 0
@@ -81,10 +92,11 @@ class TokenBucket(Algorithm[TokenState]):
     def attempt(self, state: TokenState, cost: int, now: int) -> tuple[int, TokenState, int, None]:
         """Take ``cost`` tokens if the bucket holds them (see ``Algorithm.attempt``)."""
         per_token = self.per_token
-        level, at, high_at = state
+        level, at, high_at, hidden = state
         if now > at:
             level += (now - at) * self.per_ns
             if level > self.full_level:
+                hidden = max(0, hidden - level + self.full_level)
                 level = self.full_level
             at = now
         left = level - cost * per_token
@@ -92,7 +104,7 @@ class TokenBucket(Algorithm[TokenState]):
             return self.wait(state, cost, now), state, 0, None
         if level > self.half_level:
             high_at = at
-        return 0, (left, at, high_at), left // per_token, None
+        return 0, (left, at, high_at, hidden), left // per_token, None
 
     def settle(self, state: TokenState, more: int, now: int, since: int, cost: int) -> TokenState:
         """Charge ``more`` tokens, into debt if necessary; or refund (see ``Algorithm.settle``).
@@ -102,8 +114,9 @@ class TokenBucket(Algorithm[TokenState]):
         at least ``cost`` minus what was refilled since; it was also at least half the bucket,
         unless the bucket was more than half full meanwhile.
         """
-        level = self.level(state, now)
-        _, at, high_at = state
+        level, missing = self.level(state, now), self.missing(state, now)
+        _, at, high_at, _ = state
+        hidden = missing - (self.full_level - level)
         at = max(now, at)
         refund = -more * self.per_token
         if refund > 0:
@@ -113,7 +126,8 @@ class TokenBucket(Algorithm[TokenState]):
             elif high_at == since:  # both at one instant, in unknown order
                 room = max(room, min(self.full_level - self.half_level, cost * self.per_token))
             refund = max(0, min(refund, room, self.full_level - level))
-        return level + refund, at, at if max(level, level + refund) > self.half_level else high_at
+        high = max(level, level + refund) > self.half_level
+        return level + refund, at, at if high else high_at, hidden
 
     def remaining(self, state: TokenState, now: int) -> int:
         """Return the whole tokens in the bucket."""
@@ -121,7 +135,7 @@ class TokenBucket(Algorithm[TokenState]):
 
     def reset_after(self, state: TokenState, now: int) -> int:
         """Return the nanoseconds until the bucket is full; ``NEVER`` if it does not refill."""
-        level, at, _ = state
+        level, at, _, _ = state
         if now > at:
             level += (now - at) * self.per_ns
             at = now
@@ -132,27 +146,38 @@ class TokenBucket(Algorithm[TokenState]):
         wait = -((level - self.full_level) // self.per_ns)
         return wait if at == now else at - now + wait
 
-    def settled_after(self, debt: int = 0) -> int:
-        """Return the nanoseconds until a bucket in ``debt`` is full; or ``NEVER``."""
-        missing = self.full_level + debt * self.per_token
-        return -(-missing // self.per_ns) if self.per_ns else NEVER
+    def extent(self) -> Extent:
+        """See ``Algorithm.extent``."""
+        return Extent(
+            self.capacity, -(-self.per_token // self.per_ns) if self.per_ns else FOREVER, 0
+        )
 
     def used(self, state: TokenState, now: int) -> int:
-        """Return the tokens that are missing from a full bucket, rounded up."""
-        return -(-(self.full_level - self.level(state, now)) // self.per_token)
+        """Return the tokens that are missing, hidden ones included, rounded up."""
+        return -(-self.missing(state, now) // self.per_token)
 
     def same(self, one: TokenState, other: TokenState, now: int) -> bool:
-        """Return True if two buckets have equal levels at ``now``."""
-        return self.level(one, now) == self.level(other, now)
+        """Return True if two buckets have equal levels, and miss as much, at ``now``."""
+        alike = self.level(one, now) == self.level(other, now)
+        return alike and self.missing(one, now) == self.missing(other, now)
 
     def stricter(self, one: TokenState, other: TokenState, now: int) -> TokenState:
-        """Return a bucket with the lower of two levels."""
+        """Return a bucket with the lower of two levels, and the larger of what is missing."""
         at = max(self.at(one, now), self.at(other, now))
-        return min(self.level(one, at), self.level(other, at)), at, at
+        level = min(self.level(one, at), self.level(other, at))
+        missing = max(self.missing(one, at), self.missing(other, at))
+        return level, at, at, missing - (self.full_level - level)
 
     def continued(self, old: TokenBucket, state: TokenState, now: int) -> TokenState:
-        """Return the level in these ticks, and at most a full bucket."""
+        """Return the level in these ticks: at most a full bucket, at least one that misses as much.
+
+        So a burst that grows adds its tokens to buckets that miss none of them.
+        """
         level, at = old.level(state, now), old.at(state, now)
-        _, _, high_at = state
-        kept = min(level * self.per_token // old.per_token, self.full_level)
-        return kept, at, at if level > old.half_level else high_at
+        missing = -(-old.missing(state, now) * self.per_token // old.per_token)
+        *_, high_at, _ = state
+        kept = max(level * self.per_token // old.per_token, self.full_level - missing)
+        kept = min(kept, self.full_level)
+        hidden = missing - (self.full_level - kept)
+        high = level > old.half_level or kept > self.half_level
+        return kept, at, at if high else high_at, hidden

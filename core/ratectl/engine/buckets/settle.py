@@ -1,31 +1,26 @@
 """After a decision: release its slots, and correct its cost in every bucket that was charged.
 
-Publications may have come between. A charged bucket is found again by its group and key, with its
-present parameters. If another group took over the request since (its limit is now counted ``per``
-something else, or its scope was declared), the bucket there began as a copy of the charged one: it
-is corrected as well, as if the actual cost had been charged at first.
+Publications may have come between. A bucket that was charged is found again by its group and key,
+with its present parameters. If such requests have another bucket now, to which they have brought
+along what they left, that one is corrected as well, as if the actual cost had been charged at
+first.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ratectl.engine.attributes import Reader
 from ratectl.engine.buckets.charges import charged_record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from ratectl.engine.attributes import Attributes
-    from ratectl.engine.buckets.bucket_set import Group, Stood
-    from ratectl.engine.buckets.charges import Charged, Look
-    from ratectl.engine.buckets.seed import Seed
+    from ratectl.engine.buckets.bucket_set import Group
+    from ratectl.engine.buckets.charges import Charged
     from ratectl.engine.buckets.table import Table
 
-__all__ = ["read_all", "release", "settle"]
-
-Lines = dict["Group", "list[Group] | None"]
-"""Line of heirs from one group to each group examined so far; None if there is no line."""
+__all__ = ["release", "settle"]
 
 
 class _Correction(NamedTuple):
@@ -53,88 +48,32 @@ def settle(
 ) -> Charged:  # fmt: skip
     """Correct the cost to ``actual``. Return the new record, with these ``attributes``.
 
-    ``groups`` are the ones that govern the scope now.
+    ``groups`` are the ones that count such a request now, with what it brought along.
     """
     engine, looks, scope, _, since, cost, least, slots = charged
     correction = _Correction(actual - cost, now, since, least)
     for group, key, _, serial, wait in looks:
-        if correction.more and not wait:
-            _settle_one(group, key, serial, attributes, groups, correction, table)
+        if not correction.more or wait:
+            continue
+        _correct(group, key, serial, correction, table)
+        for present in groups:
+            same = (present.name, present.budget) == (group.name, group.budget)
+            if same and present is not group:
+                _correct(present, present.key(attributes), 0, correction, table)
     return charged_record(
         (engine, looks, scope, attributes, since, actual, min(least, actual), slots)
     )
 
 
-def read_all(groups: Sequence[Group], looks: Sequence[Look], attributes: Attributes) -> None:
-    """Read all attributes that a settlement may need, before it changes anything."""
-    if type(attributes) is Reader:
-        for group in (*groups, *(group for group, *_ in looks)):
-            seed: Seed | None = group
-            while seed is not None:
-                for name in seed.names:
-                    attributes.get(name)
-                seed = seed.seed
-
-
-def _settle_one(
-    group: Group,
-    key: object,
-    serial: int,
-    attributes: Mapping[str, str],
-    groups: Sequence[Group],
-    correction: _Correction,
-    table: Table,
-) -> None:
-    """Correct the charged bucket and the buckets that began as it."""
+def _correct(group: Group, key: object, serial: int, correction: _Correction, table: Table) -> None:
+    """Correct one bucket. ``serial``: of the bucket that was charged; 0 for another one."""
     more, now, since, cost = correction
     bucket = group.tracked(key)
     if bucket is None and more > 0:
-        _begin(group, key, attributes, now, table)
+        if group.ended is not None:
+            group.keep(key, group.first_touch(key, now))
+        else:
+            table.insert(group, key, group.first_touch(key, now), now)
         bucket = group.tracked(key)
     if bucket is not None:
-        group.correct(key, bucket, more, now, since, cost if bucket[2] == serial else 0)
-    for heir in _heirs(group, groups, attributes, now):
-        key = heir.key(attributes)
-        bucket = heir.tracked(key)
-        if bucket is not None:
-            heir.correct(key, bucket, more, now, since, 0)
-        elif more > 0 and heir.retired_at is None:
-            # It begins as the bucket just corrected. If it began later, a debt might be lost.
-            _begin(heir, key, attributes, now, table)
-
-
-def _begin(
-    group: Group, key: object, attributes: Mapping[str, str], now: int, table: Table
-) -> None:
-    state = group.first_touch(key, attributes, now)
-    if group.retired_at is not None:
-        group.keep(key, state)  # for the groups that start from it
-    else:
-        table.insert(group, key, state, now)
-
-
-def _heirs(
-    group: Group, groups: Sequence[Group], attributes: Mapping[str, str], now: int
-) -> list[Group]:
-    """Return the groups whose bucket for the request began as that of ``group``, nearest first."""
-    heirs: list[Group] = []
-    lines: Lines = {group: []}
-    stood: Stood = {}
-    for last in groups:
-        line = _line(last, attributes, now, lines, stood)
-        heirs += [heir for heir in line or () if heir not in heirs]
-    return heirs
-
-
-def _line(
-    last: Group, attributes: Mapping[str, str], now: int, lines: Lines, stood: Stood
-) -> list[Group] | None:
-    """Return the line from the first heir to ``last``; None if ``last`` is no heir."""
-    if last not in lines:
-        lines[last] = None
-        for source in last.origins(attributes, now, stood):
-            line = _line(source, attributes, now, lines, stood)
-            if line is not None:
-                lines[last] = [*line, last]
-                break
-    return lines[last]
+        group.correct(key, bucket, more, now, since, cost if bucket[2] == serial and serial else 0)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.bucket_set import Group
     from ratectl.engine.buckets.charges import Look
     from ratectl.engine.buckets.counters import Key
-    from ratectl.engine.buckets.seed import Seed
 
 __all__ = ["DEFAULT_MAX_BYTES", "Table"]
 
@@ -57,11 +56,16 @@ class Table:
             raise ValueError("a table holds at least one bucket")
         self._count = 0
         self._queue: deque[tuple[Group, Key]] = deque()
-        self._retired: list[tuple[Group, Seed]] = []
+        self._dropped: list[Group] = []
         self.overflowed = 0
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def capacity(self) -> int:
+        """Most buckets of the table."""
+        return self._max
 
     def insert(
         self, group: Group, key: Key, state: State, now: int, held: Sequence[Look] = ()
@@ -81,20 +85,19 @@ class Table:
         self._queue.append((group, key))
         return group.keep(key, state)
 
-    def retire(self, group: Group, owner: Seed, now: int) -> None:
-        """Stop counting a group's buckets; their queue entries are removed when they come up.
-
-        The buckets are kept while other groups may start from the buckets of ``owner``.
-        """
-        group.retire(now)
+    def retire(self, group: Group) -> None:
+        """Stop counting a group's buckets; their queue entries are removed when they come up."""
         self._count -= len(group.buckets)
-        self._retired.append((group, owner))
+
+    def drop(self, group: Group) -> None:
+        """Free the buckets of a retired group, in the next housekeeping."""
+        self._dropped.append(group)
 
     def tend(self, groups: Iterable[Group], now: int) -> Iterator[None]:
         """Do housekeeping in small pieces, each under the engine's lock.
 
         Every bucket of a group that changed often follows the changes, so that the changes can be
-        forgotten. The buckets of a retired group are dropped when no group starts from it any more.
+        forgotten.
         """
         often = []
         for group in groups:
@@ -106,13 +109,9 @@ class Table:
                 self._sweep(_PIECE, now, ())
                 yield
             for group, epoch in often:
-                group.forget_changes(epoch)
-        retired, self._retired = self._retired, []
-        while retired:
-            group, owner = retired.pop()
-            if owner.lent(now):
-                self._retired.append((group, owner))
-                continue
+                group.forget_events(epoch)
+        while self._dropped:
+            group = self._dropped.pop()
             while group.buckets:
                 for _ in range(min(_PIECE, len(group.buckets))):
                     group.buckets.popitem()
@@ -122,7 +121,7 @@ class Table:
         for _ in range(min(looks, len(self._queue))):
             group, key = self._queue[0]
             bucket = group.buckets.get(key)
-            if group.retired_at is not None or bucket is None:
+            if group.ended is not None or bucket is None:
                 self._queue.popleft()
                 continue
             if (

@@ -11,8 +11,8 @@ from ratectl.engine.native.packing import BY_KIND, follows, packing_of, rule_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ratectl.engine.algorithms.protocol import Algorithm, State
-    from ratectl.engine.buckets.bucket_set import Bucket, Stood
+    from ratectl.engine.algorithms.protocol import State
+    from ratectl.engine.buckets.bucket_set import Bucket
     from ratectl.engine.buckets.counters import Counters, Key
     from ratectl.engine.limit_plan import LimitPlan
     from ratectl.engine.native import _fast
@@ -123,20 +123,9 @@ def _tell_epoch(group: FastGroup) -> None:
     group.store.epoch = group.epoch
 
 
-def _tell_genesis(group: FastGroup) -> None:
-    store, genesis = group.store, group.genesis
-    packing = BY_KIND[store.rule.kind]
-    if genesis is None:
-        store.set_genesis(None)
-    else:
-        store.set_genesis(False if packing is None else packing.fields(genesis) or False)
-
-
-def _tell_seed(group: FastGroup) -> None:
-    until = _NEVER
-    if group.seed is not None:
-        until = _ALWAYS if group.seed_until is None else min(group.seed_until, _ALWAYS)
-    group.store.seed_until = until
+def _tell_strict(group: FastGroup) -> None:
+    until = group.strict_until
+    group.store.strict_until = _NEVER if until is None else min(until, _ALWAYS)
 
 
 class FastGroup(Group):
@@ -147,24 +136,16 @@ class FastGroup(Group):
     algorithm = _told("algorithm", _tell_rule)
     shadow = _told("shadow", _tell_shadow)
     epoch = _told("epoch", _tell_epoch)
-    genesis = _told("genesis", _tell_genesis)
-    seed = _told("seed", _tell_seed)
-    seed_until = _told("seed_until", _tell_seed)
+    strict_until = _told("strict_until", _tell_strict)
 
-    def __init__(
-        self, core: _fast.Core, limit: LimitPlan, genesis: State | None, counters: Counters
-    ) -> None:
+    def __init__(self, core: _fast.Core, limit: LimitPlan, epoch: int, counters: Counters) -> None:
         self.store = core.group(limit.scope, limit.name, limit.per, counters)
         self.store.owner = weakref.ref(self)
         self._foreign = False
-        """True if the core cannot follow a change. Then it cannot judge buckets for eviction."""
-        super().__init__(limit, genesis, counters)
+        """True if the core cannot follow an event. Then it cannot judge buckets for eviction."""
+        super().__init__(limit, epoch, counters)
         self.buckets = _Buckets(self.store)  # type: ignore[assignment]
         self.overflow = _Shared(self.store)  # type: ignore[assignment]
-
-    def seeded(self, now: int) -> bool:
-        until = self.store.seed_until  # the core drops a seed as well
-        return super().seeded(now) if until == _ALWAYS else now < until
 
     def key(self, attributes: Mapping[str, str]) -> Key:
         return self.store.key(attributes)
@@ -176,53 +157,44 @@ class FastGroup(Group):
         assert isinstance(key, int)
         return key & 255
 
-    def stands(self, attributes: Mapping[str, str], now: int, stood: Stood) -> tuple[State, int]:
-        known = self in stood
-        state, at = super().stands(attributes, now, stood)
-        if not known and self._part(state):
-            key: Any = self.key(attributes)
-            bucket = self.buckets.get(key)
-            if bucket is not None:
-                self._part(bucket[0])
-                self.buckets[key] = bucket
-        return state, at
+    def first_touch(self, key: Key, now: int) -> State:
+        state = super().first_touch(key, now)
+        bucket = self._shared(key)
+        if bucket is not None and self._part(bucket[0]):
+            self.overflow[self.slot(key)] = bucket
+        return state
 
     def _part(self, state: State) -> bool:
         """Hide later charges of a bucket from its copies. Return True if that changed it."""
         packing = packing_of(self.algorithm)
         return packing is not None and packing.part(state)
 
-    def _shared(self, key: Key) -> Bucket | None:
-        bucket = super()._shared(key)
-        if bucket is not None and self._part(bucket[0]):
-            self.overflow[self.slot(key)] = bucket
-        return bucket
-
     def count_refusal(self, key: Key, attributes: Mapping[str, str], *, never: bool) -> None:
         counters: Any = self.counters
         counters.refuse(key, super().key(attributes), never)
 
-    def change(self, algorithm: Algorithm[Any], genesis: State | None, now: int) -> None:
-        old = self.algorithm
-        before, after = rule_of(old.fixed()), rule_of(algorithm.fixed())
+    def follow(self, limit: LimitPlan, seq: int, at: int, *, left: bool, room: int) -> None:
+        before, after = rule_of(self.algorithm.fixed()), rule_of(limit.algorithm.fixed())
         shared: dict[int, Bucket] = {}
         if before.kind != after.kind:
             shared = {slot: self.overflow[slot] for slot in list(self.overflow)}
             self.store.clear_shared()
-        super().change(algorithm, genesis, now)
-        native = before.kind == after.kind and follows(old, algorithm)
+        old = self.algorithm
+        super().follow(limit, seq, at, left=left, room=room)
+        if self.epoch != seq:
+            return
+        native = not left and before.kind == after.kind and follows(old, limit.algorithm)
         self._foreign = self._foreign or not native
-        self.store.changed(now, before, after, native)
+        self.store.changed(seq, at, before, after, native)
         for slot, bucket in shared.items():
-            self.overflow[slot] = self._caught_up(bucket)
+            self.overflow[slot] = self._caught_up(bucket, slot, shared=True)
 
     def changed_often(self) -> bool:
         return super().changed_often() or self._foreign or self.store.former > 0
 
-    def forget_changes(self, before: int) -> None:
-        count = len(self._changes) - (self.epoch - before)
-        super().forget_changes(before)
-        self.store.forget(count)
+    def forget_events(self, before: int) -> None:
+        super().forget_events(before)
+        self.store.forget(before)
         self._foreign = False
 
     def usage(self) -> Any:

@@ -13,7 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.engine.active_scope import Active
+from ratectl.engine.active_scope import Active, Selection
 from ratectl.engine.attributes import exact_scope, readable
 from ratectl.engine.buckets.charges import charged_record, nothing_charged
 from ratectl.engine.buckets.counters import plain
@@ -28,13 +28,12 @@ from ratectl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ratectl.engine.algorithms.protocol import State
     from ratectl.engine.api import Mirror, Request, ScopePlan
     from ratectl.engine.attributes import Attributes
     from ratectl.engine.buckets.bucket_set import Group, Maker
     from ratectl.engine.buckets.charges import Charged, Look
     from ratectl.engine.buckets.counters import Counters
-    from ratectl.engine.buckets.reload import Kin
+    from ratectl.engine.buckets.groups import Groups
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.conditional_limit import Conditions
     from ratectl.engine.control import Spent, Turn
@@ -72,32 +71,37 @@ class _FastMaker:
         counters: Any = _fast.Counters()
         return counters  # type: ignore[no-any-return]  # it has all attributes of Counters
 
-    def group(self, limit: LimitPlan, genesis: State | None, counters: Counters) -> Group:
-        return FastGroup(self._core, limit, genesis, counters)
+    def group(self, limit: LimitPlan, epoch: int, counters: Counters) -> Group:
+        return FastGroup(self._core, limit, epoch, counters)
 
 
 class _Classes:
     """Classes of attribute values, for a chooser of the core: values of a class leave the same
     conditions possible."""
 
-    def __init__(self, conditions: Conditions) -> None:
+    def __init__(self, conditions: tuple[Conditions, ...]) -> None:
         self._conditions = conditions
-        self._by_mask: list[dict[int, int]] = [{} for _ in conditions.attributes]
-        self.chooser = _fast.Chooser(conditions.attributes)
+        names = dict.fromkeys(name for each in conditions for name in each.attributes)
+        self._names = tuple(names)
+        self._by_masks: list[dict[tuple[int, ...], int]] = [{} for _ in names]
+        self.chooser = _fast.Chooser(self._names)
 
     def learn(self, attributes: Mapping[str, str]) -> int | None:
         """Return the chooser's state for a request; None if its values are not remembered."""
-        values = [attributes.get(name) for name in self._conditions.attributes]
+        values = [attributes.get(name) for name in self._names]
         if self.chooser.states >= _MAX_STATES or any(
             value is not None and type(value) is not str for value in values
         ):
             return None
         classes = []
-        masks = self._conditions.masks(attributes)
-        for value, mask, numbers, memo in zip(
-            values, masks, self._by_mask, self.chooser.memos, strict=True
+        masks: dict[str, list[int]] = {name: [] for name in self._names}
+        for each in self._conditions:
+            for name, mask in zip(each.attributes, each.masks(attributes), strict=True):
+                masks[name].append(mask)
+        for value, name, numbers, memo in zip(
+            values, self._names, self._by_masks, self.chooser.memos, strict=True
         ):
-            number = numbers.setdefault(mask, len(numbers))
+            number = numbers.setdefault(tuple(masks[name]), len(numbers))
             classes.append(number)
             if value is None or len(value) <= _LONG:
                 if len(memo) >= _MAX_VALUES:
@@ -113,31 +117,32 @@ class _FastActive(Active):
 
     def __init__(
         self,
+        scope: str,
         plan: ScopePlan,
-        kin: tuple[Kin, ...],
-        core: _fast.Core,
-        classes: _Classes | None,
+        groups: Groups,
+        engine: FastEngine,
         *,
         shadow: bool,
     ) -> None:
-        super().__init__(plan, kin, shadow=shadow)
-        self._core = core
-        self._classes = classes
-        self.fast = _fast.Active(None if classes is None else classes.chooser)
-        if self.groups is not None:
-            self._choose(None, self.groups)
+        super().__init__(scope, plan, groups, shadow=shadow)
+        self._core = engine._core  # noqa: SLF001 - of the same module
+        self._classes = engine._classes_of(self.conditions)  # noqa: SLF001
+        self.fast = _fast.Active(None if self._classes is None else self._classes.chooser)
+        if self.selection is not None:
+            self._choose(None, self.selection)
 
-    def select(self, attributes: Mapping[str, str]) -> tuple[Group, ...]:
-        groups = super().select(attributes)
+    def select(self, attributes: Mapping[str, str]) -> Selection:
+        selection = super().select(attributes)
         assert self._classes is not None
         state = self._classes.learn(attributes)
         if state is not None:
-            self._choose(state, groups)
-        return groups
+            self._choose(state, selection)
+        return selection
 
-    def _choose(self, state: int | None, groups: tuple[Group, ...]) -> None:
-        stores = tuple([group.store for group in groups if isinstance(group, FastGroup)])
-        self.fast.choose(state, self._core.select(self.plan.scope, stores, self.shadow))
+    def _choose(self, state: int | None, selection: Selection) -> None:
+        stores = tuple([group.store for group in selection.groups if isinstance(group, FastGroup)])
+        chosen = self._core.select(self.plan.scope, stores, self.shadow, bool(selection.carries))
+        self.fast.choose(state, chosen)
 
 
 class FastEngine(DecidingEngine):
@@ -163,7 +168,7 @@ class FastEngine(DecidingEngine):
         key = os.urandom(16) if secret is None else secret
         self._secret = (int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little"))
         self._key_bits = key_bits
-        self._classes: dict[int, tuple[Conditions, _Classes]] = {}
+        self._classes: dict[tuple[int, ...], _Classes] = {}
         self._core_active: dict[str, _fast.Active | None] = {}
         super().__init__(clock, *self._parts(max_bytes, max_buckets))
         # Callers get the core's own functions: a Python method around them would take longer.
@@ -285,17 +290,16 @@ class FastEngine(DecidingEngine):
 
     # State of the core --------------------------------------------------------------------------
 
-    def _new_active(self, plan: ScopePlan, kins: tuple[Kin, ...], *, shadow: bool) -> Active:
-        classes = self._classes_of(plan.conditions)
-        return _FastActive(plan, kins, self._core, classes, shadow=shadow)
+    def _new_active(self, scope: str, plan: ScopePlan, *, shadow: bool) -> Active:
+        return _FastActive(scope, plan, self._groups, self, shadow=shadow)
 
-    def _classes_of(self, conditions: Conditions | None) -> _Classes | None:
-        if conditions is None:
+    def _classes_of(self, conditions: tuple[Conditions, ...]) -> _Classes | None:
+        if not conditions:
             return None
-        known = self._classes.get(id(conditions))
+        known = self._classes.get(tuple(map(id, conditions)))
         if known is None:
-            known = self._classes[id(conditions)] = (conditions, _Classes(conditions))
-        return known[1]
+            known = self._classes[tuple(map(id, conditions))] = _Classes(conditions)
+        return known
 
     def _remember(self, scope: str, active: Active | None) -> None:
         super()._remember(scope, active)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from ratectl.engine.algorithms.concurrency import FOREVER, Concurrency, Slot, SlotState
-from ratectl.engine.algorithms.protocol import Algorithm
+from ratectl.engine.algorithms.concurrency import Concurrency, Slot, SlotState
+from ratectl.engine.algorithms.protocol import FOREVER, Algorithm
 from ratectl.engine.algorithms.quota import Quota, QuotaState
 from ratectl.engine.algorithms.sliding_window import SlidingWindow, WindowState
 from ratectl.engine.algorithms.token_bucket import TokenBucket, TokenState
@@ -90,16 +90,16 @@ class _TokenPacking(Packing[TokenBucket, TokenState]):
             per_token=algorithm.per_token,
         )
 
-    def fields(self, state: TokenState) -> Fields:
-        level, at, high_at = state
-        return (level >> 64, level & _HALF, at, high_at)
+    def fields(self, state: TokenState) -> Fields | None:
+        level, at, high_at, hidden = state
+        return None if hidden else (level >> 64, level & _HALF, at, high_at)
 
     def state(self, fields: Fields) -> TokenState:
         high, low, at, high_at = fields
-        return ((high << 64) | low, at, high_at)
+        return ((high << 64) | low, at, high_at, 0)
 
     def follows(self, old: TokenBucket, new: TokenBucket) -> bool:
-        return old.per_token == new.per_token
+        return old.per_token == new.per_token and old.capacity <= new.capacity
 
 
 class _WindowPacking(Packing[SlidingWindow, WindowState]):

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.bucket_set import Group
     from ratectl.engine.buckets.charges import Look
     from ratectl.engine.buckets.counters import Key
-    from ratectl.engine.buckets.seed import Seed
     from ratectl.engine.native import _fast
 
 __all__ = ["FastTable"]
@@ -32,7 +31,7 @@ class FastTable(Table):
     def __init__(self, core: _fast.Core) -> None:
         self._core = core
         self._behind: Callable[[Group], bool] | None = None
-        self._retired: list[tuple[Group, Seed]] = []
+        self._dropped: list[Group] = []
 
     def __len__(self) -> int:
         return self._core.buckets
@@ -71,11 +70,13 @@ class FastTable(Table):
         tracked = group.store.add(key, now, stores)
         return group.keep(key, state) if tracked else group.share(key, state)
 
-    def retire(self, group: Group, owner: Seed, now: int) -> None:
+    @property
+    def capacity(self) -> int:
+        return self._core.most_buckets
+
+    def retire(self, group: Group) -> None:
         assert isinstance(group, FastGroup)
-        group.retire(now)
         group.store.retire()
-        self._retired.append((group, owner))
 
     def tend(self, groups: Iterable[Group], now: int) -> Iterator[None]:
         for group in groups:
@@ -88,14 +89,11 @@ class FastTable(Table):
             if group.changed_often():
                 epoch = group.epoch
                 yield from self._bring(group, now)
-                group.forget_changes(epoch)
-        retired, self._retired = self._retired, []
-        for group, owner in retired:
-            assert isinstance(group, FastGroup)
-            if owner.lent(now):
-                self._retired.append((group, owner))
-                continue
-            while group.store.drop(_CHUNKS):
+                group.forget_events(epoch)
+        while self._dropped:
+            dropped = self._dropped.pop()
+            assert isinstance(dropped, FastGroup)
+            while dropped.store.drop(_CHUNKS):
                 yield
 
     def _bring(self, group: FastGroup, now: int) -> Iterator[None]:

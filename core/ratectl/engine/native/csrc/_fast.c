@@ -128,10 +128,14 @@ static PyObject *
 core_select(Core *core, PyObject *args)
 {
     PyObject *scope, *groups;
-    int shadow;
-    if (!PyArg_ParseTuple(args, "OO!p", &scope, &PyTuple_Type, &groups, &shadow))
+    int shadow, carries;
+    if (!PyArg_ParseTuple(args, "OO!pp", &scope, &PyTuple_Type, &groups, &shadow, &carries))
         return NULL;
-    return selection_create(core, scope, core->generation, core->swaps, groups, shadow);
+    PyObject *made =
+        selection_create(core, scope, core->generation, core->swaps, groups, shadow);
+    if (made != NULL)
+        ((Selection *)made)->carries = carries;
+    return made;
 }
 
 static PyObject *
@@ -151,6 +155,7 @@ core_group(Core *core, PyObject *args)
         return make(core->common->field);                                                         \
     }
 COMMON(buckets, PyLong_FromLongLong, budget.buckets)
+COMMON(most_buckets, PyLong_FromLongLong, budget.most_buckets)
 COMMON(bytes, PyLong_FromSize_t, budget.used)
 COMMON(overflowed, PyLong_FromLongLong, overflowed)
 COMMON(sweeping, PyBool_FromLong, sweeping)
@@ -197,6 +202,7 @@ static PyMemberDef core_members[] = {
 };
 static PyGetSetDef core_getset[] = {
     {"buckets", (getter)core_get_buckets, NULL, NULL, NULL},
+    {"most_buckets", (getter)core_get_most_buckets, NULL, NULL, NULL},
     {"bytes", (getter)core_get_bytes, NULL, NULL, NULL},
     {"overflowed", (getter)core_get_overflowed, NULL, NULL, NULL},
     {"sweeping", (getter)core_get_sweeping, (setter)core_set_sweeping, NULL, NULL},

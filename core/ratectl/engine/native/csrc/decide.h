@@ -2,7 +2,7 @@
 
    Keys are made first, since hashing may run Python code. From then on no Python code runs, so that
    no other thread can interrupt: under the GIL, a decision needs no other lock. Cases for Python
-   (seeds, changes of one algorithm to another, numbers beyond 61 bits) are detected before anything
+   (what requests bring along, changes of one algorithm to another, numbers beyond 61 bits) are detected before anything
    is charged, and answered SLOW. */
 #ifndef RATECTL_DECIDE_H
 #define RATECTL_DECIDE_H
@@ -171,9 +171,8 @@ first_touch(Group *g, u64 key, i64 now, Scratch *into)
 {
     Packed *scratch = &into->packed;
     const Rule *r = g->rule;
-    if (g->former_count || now < g->seed_until || g->odd_genesis || r->kind == WIDE)
+    if (g->former_count || now < g->strict_until || r->kind == WIDE)
         return -1;
-    g->seed_until = INT64_MIN; /* the seed has ended, even if the clock steps back */
     Bucket *shared = shared_bucket(g, key);
     if (unlikely(shared != NULL)) {
         if (shared->epoch != g->epoch && catch_up(g, shared) < 0)
@@ -181,8 +180,6 @@ first_touch(Group *g, u64 key, i64 now, Scratch *into)
         if (kind_of(r)->holds && ((Held *)shared)->own)
             return -1; /* a copy would share its slots */
         memcpy(scratch, shared, r->size);
-    } else if (g->genesis) {
-        memcpy(scratch, g->genesis, r->size);
     } else {
         kind_of(r)->full(r, scratch, now);
     }
@@ -454,7 +451,7 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
 {
     u64 keys[MOST_LIMITS];
     q->rule = NULL;
-    if (unlikely(q->selection->count > MOST_LIMITS))
+    if (unlikely(q->selection->count > MOST_LIMITS || q->selection->carries))
         return SLOW;
     i64 answer = keys_of(q->selection, source, keys);
     if (unlikely(answer < 0))

@@ -19,8 +19,10 @@ typedef struct {
     struct Group *hand;     /* group whose buckets are examined next */
 } Common;
 
-/* A change of parameters at `now`. `native`: this core can convert the buckets. */
+/* An event of number `seq` at `now`: a change of parameters, or requests left the group.
+   `native`: this core can convert the buckets. */
 typedef struct {
+    u32 seq;
     i64 now;
     Rule *before, *after;
     int native;
@@ -38,9 +40,7 @@ typedef struct Group {
     PyObject *only;                 /* the name, if there is only one; borrowed */
     u32 epoch;
     int shadow, retired;
-    i64 seed_until;                 /* until then, Python starts untracked keys from a seed */
-    Packed *genesis;                /* an untouched bucket; NULL for a full one */
-    int odd_genesis;                /* the genesis bucket cannot be packed */
+    i64 strict_until;               /* until then, an untracked key does not behave as full */
     Table table;
     Table *former;                  /* buckets that are still packed by an earlier rule */
     int former_count;
@@ -137,13 +137,12 @@ catch_up(Group *g, Bucket *bucket)
 {
     if (bucket->epoch & BOXED)
         return -1;
-    u32 behind = g->epoch - bucket->epoch;
-    if (behind > (u32)g->change_count)
-        return -1;
-    const Change *first = &g->changes[g->change_count - behind];
-    for (u32 i = 0; i < behind; i++)
-        if (!first[i].native)
+    int behind = 0;
+    while (behind < g->change_count &&
+           g->changes[g->change_count - 1 - behind].seq > bucket->epoch)
+        if (!g->changes[g->change_count - 1 - behind++].native)
             return -1;
+    const Change *first = &g->changes[g->change_count - behind];
     Packed moved;
     u64 counts[SLOTS];
     memcpy(&moved, bucket, g->rule->size);
@@ -152,7 +151,7 @@ catch_up(Group *g, Bucket *bucket)
         kind->detach(&moved, counts);
     if (kind->holds && behind > 1 && held_used(&moved.held, first[behind - 1].now))
         return -1;
-    for (u32 i = 0; i < behind; i++)
+    for (int i = 0; i < behind; i++)
         if (kind->change(first[i].before, first[i].after, &moved, first[i].now) < 0)
             return -1;
     moved.head.epoch = g->epoch;
@@ -163,16 +162,6 @@ catch_up(Group *g, Bucket *bucket)
     return 0;
 }
 
-/* Free the genesis bucket: untouched buckets are full. */
-static void
-genesis_end(Group *g)
-{
-    if (g->genesis != NULL)
-        bucket_end(g->rule->kind, &g->common->budget, &g->genesis->head);
-    PyMem_Free(g->genesis);
-    g->genesis = NULL;
-}
-
 /* Making room ----------------------------------------------------------------------------------- */
 
 /* True if evicting a bucket is invisible. */
@@ -180,7 +169,7 @@ static int
 evictable(Group *g, Bucket *bucket, i64 now)
 {
     Packed initial;
-    if (g->rule->kind == WIDE || g->odd_genesis || bucket->epoch & BOXED || now < g->seed_until)
+    if (g->rule->kind == WIDE || bucket->epoch & BOXED || now < g->strict_until)
         return 0;
     /* A bucket that holds no slot now held none after any change either. */
     const KindTable *kind = kind_of(g->rule);
@@ -188,10 +177,7 @@ evictable(Group *g, Bucket *bucket, i64 now)
         return !g->shared && !held_used(&((Packed *)bucket)->held, now);
     if (bucket->epoch != g->epoch && catch_up(g, bucket) < 0)
         return 0;
-    if (g->genesis)
-        memcpy(&initial, g->genesis, g->rule->size);
-    else
-        kind->full(g->rule, &initial, now);
+    kind->full(g->rule, &initial, now);
     if (!kind->same(g->rule, (Packed *)bucket, &initial, now))
         return 0;
     Bucket *shared = shared_bucket(g, bucket->key);

@@ -39,7 +39,6 @@ group_set_rule(Group *g, PyObject *value, void *unused)
         table_init(&g->table, &g->common->budget, new);
     } else if (old->kind != new->kind) {
         flush_lowest(g);
-        genesis_end(g);
         if (g->table.count) {
             Table *former = PyMem_Realloc(g->former, ((size_t)g->former_count + 1) * sizeof *former);
             if (former == NULL) {
@@ -69,38 +68,15 @@ group_get_rule(Group *g, void *unused)
     return Py_XNewRef((PyObject *)g->rule);
 }
 
-/* set_genesis(fields): a tuple, None for a full bucket, False for one that cannot be packed. */
-static PyObject *
-group_set_genesis(Group *g, PyObject *fields)
-{
-    Packed genesis;
-    genesis_end(g);
-    g->odd_genesis = 0;
-    if (fields == Py_None)
-        Py_RETURN_NONE;
-    memset(&genesis, 0, sizeof genesis);
-    if (!PyTuple_Check(fields) || kind_of(g->rule)->holds ||
-        !pack(g->rule, &genesis, 0, 0, fields, &g->common->budget)) {
-        g->odd_genesis = 1;
-    } else {
-        g->genesis = PyMem_Malloc(sizeof genesis);
-        if (g->genesis == NULL) {
-            bucket_end(g->rule->kind, &g->common->budget, &genesis.head);
-            return PyErr_NoMemory();
-        }
-        *g->genesis = genesis;
-    }
-    Py_RETURN_NONE;
-}
-
-/* changed(now, before, after, native): record a change of the parameters. */
+/* changed(seq, now, before, after, native): record an event. */
 static PyObject *
 group_changed(Group *g, PyObject *args)
 {
     PyObject *now;
     Rule *before, *after;
+    unsigned int seq;
     int native, failed = 0;
-    if (!PyArg_ParseTuple(args, "OO!O!p", &now, rule_type, &before, rule_type, &after, &native))
+    if (!PyArg_ParseTuple(args, "IOO!O!p", &seq, &now, rule_type, &before, rule_type, &after, &native))
         return NULL;
     i64 at = clamped(now, &failed);
     if (failed)
@@ -111,7 +87,7 @@ group_changed(Group *g, PyObject *args)
         return PyErr_NoMemory();
     native = native && at < MOST_TIME && at > -MOST_TIME;
     changes[g->change_count++] = (Change){
-        at, (Rule *)Py_NewRef((PyObject *)before), (Rule *)Py_NewRef((PyObject *)after), native};
+        seq, at, (Rule *)Py_NewRef((PyObject *)before), (Rule *)Py_NewRef((PyObject *)after), native};
     g->changes = changes;
     Py_RETURN_NONE;
 }
@@ -128,14 +104,17 @@ forget_changes(Group *g, int count)
         memmove(g->changes, g->changes + count, (size_t)g->change_count * sizeof *g->changes);
 }
 
-/* forget(count): drop the first changes, which every bucket has followed. */
+/* forget(before): drop the events up to this one, which every bucket has followed. */
 static PyObject *
-group_forget(Group *g, PyObject *count)
+group_forget(Group *g, PyObject *before)
 {
-    long n = PyLong_AsLong(count);
+    unsigned long last = PyLong_AsUnsignedLong(before);
     if (PyErr_Occurred())
         return NULL;
-    forget_changes(g, n < 0 ? 0 : n < g->change_count ? (int)n : g->change_count);
+    int count = 0;
+    while (count < g->change_count && g->changes[count].seq <= last)
+        count++;
+    forget_changes(g, count);
     Py_RETURN_NONE;
 }
 
@@ -226,7 +205,6 @@ group_dealloc(Group *g)
         if (common->hand == g)
             common->hand = g->next == g ? NULL : g->next;
         if (g->rule != NULL) {
-            genesis_end(g);
             free_shared(g);
             for (int i = 0; i < g->former_count; i++) {
                 table_drop(&g->former[i], UINT32_MAX);
@@ -285,7 +263,7 @@ group_new(Common *common, PyObject *scope, PyObject *name, PyObject *per, PyObje
     }
     g->per_count = PyTuple_Size(g->per);
     g->only = g->per_count == 1 ? PyTuple_GetItem(g->per, 0) : NULL;
-    g->seed_until = INT64_MIN;
+    g->strict_until = INT64_MIN;
     g->common = common;
     common->references++;
     if (common->hand == NULL) {
@@ -309,7 +287,6 @@ static PyMethodDef group_methods[] = {
     {"set_shared", (PyCFunction)group_set_shared, METH_VARARGS, NULL},
     {"shared_slots", (PyCFunction)group_shared_slots, METH_NOARGS, NULL},
     {"clear_shared", (PyCFunction)group_clear_shared, METH_NOARGS, NULL},
-    {"set_genesis", (PyCFunction)group_set_genesis, METH_O, NULL},
     {"changed", (PyCFunction)group_changed, METH_VARARGS, NULL},
     {"forget", (PyCFunction)group_forget, METH_O, NULL},
     {"know", (PyCFunction)group_know, METH_VARARGS, NULL},
@@ -322,7 +299,7 @@ static PyMethodDef group_methods[] = {
 static PyMemberDef group_members[] = {
     {"epoch", T_UINT, offsetof(Group, epoch), 0, NULL},
     {"shadow", T_INT, offsetof(Group, shadow), 0, NULL},
-    {"seed_until", T_LONGLONG, offsetof(Group, seed_until), 0, NULL},
+    {"strict_until", T_LONGLONG, offsetof(Group, strict_until), 0, NULL},
     {"owner", T_OBJECT, offsetof(Group, owner), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };

@@ -56,16 +56,18 @@ tokens_same(const Rule *r, Packed *one, Packed *other, i64 now)
     return level_at(r, &one->tokens, now) == level_at(r, &other->tokens, now);
 }
 
-/* Both rules divide a token into the same number of ticks. */
+/* Both rules divide a token into the same number of ticks, and the burst does not shrink: what is
+   missing stays missing. */
 static int
 tokens_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
 {
     Tokens *b = &copy->tokens;
     i128 level = level_at(before, b, now);
     i64 at = now > b->at ? now : b->at;
-    if (level > before->half)
+    int high = level > before->half;
+    level += after->capacity - before->capacity;
+    if (high || level > after->half)
         b->high_at = at;
-    level = level < after->capacity ? level : after->capacity;
     if (too_deep(after, level))
         return -1;
     set_level(b, level);

@@ -15,6 +15,7 @@ typedef struct {
     u64 swaps;          /* value of the core's counter when this was made */
     int holds;          /* some of its groups hold slots */
     int shadow;         /* none of its groups may refuse */
+    int carries;        /* requests may bring something along: Python decides */
     int count;
     Group **groups;
 } Selection;

@@ -1,0 +1,87 @@
+"""Carry: what a request brings along to the bucket that serves it now.
+
+A request whose bucket is another one than before a publication brings what it left: the state of
+the old bucket at the publication, aged since by the rates that the request itself was under. It
+does so at its first look at the new bucket. To do it twice changes nothing, so the marks of those
+that have done it only save time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl.engine.algorithms.protocol import migrate
+from ratectl.engine.buckets.counters import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ratectl.engine.algorithms.protocol import Algorithm, State
+    from ratectl.engine.buckets.bucket_set import Group
+    from ratectl.engine.buckets.counters import Key
+    from ratectl.engine.buckets.past import Stay
+    from ratectl.engine.limit_plan import GroupName
+
+__all__ = ["Carry"]
+
+_MARKS: Final = 100_000
+"""Most keys that are remembered as carried."""
+
+
+class Carry:
+    """Requests of one scope that have taken the same path to one group."""
+
+    __slots__ = ("_find", "_path", "marks", "names")
+
+    def __init__(
+        self,
+        path: tuple[Stay, ...],
+        group: Group,
+        find: Callable[[GroupName, int], Group | None],
+    ) -> None:
+        """``find`` returns the group of a name that a change left or ended."""
+        self._path = path
+        self._find = find
+        names = dict.fromkeys(group.per)
+        for stay in path:
+            names.update(dict.fromkeys(stay.name[4] if stay.name else ()))
+        self.names = tuple(names)
+        """Attributes that select the buckets on the path."""
+        self.marks: set[Key] = set()
+
+    def mark(self, attributes: Mapping[str, str]) -> Key:
+        """Return what tells apart requests that had different buckets on the path."""
+        return plain(tuple([attributes.get(name) for name in self.names]))
+
+    def done(self, mark: Key) -> None:
+        """Remember that the requests of a mark have carried."""
+        if len(self.marks) >= _MARKS:
+            self.marks = set()
+        self.marks.add(mark)
+
+    def brought(self, attributes: Mapping[str, str]) -> State | None:
+        """Return what a request brings along, under the present parameters; None for nothing."""
+        state: State | None = None
+        algorithm: Algorithm[Any] | None = None
+        for stay in self._path:
+            for at, rule in stay.rules:
+                if state is not None and algorithm is not None:
+                    state = migrate(algorithm, rule, state, at)
+                algorithm = rule
+            if stay.left is None or stay.name is None:
+                continue
+            left = self._left(stay, attributes)
+            if left is not None:
+                assert algorithm is not None
+                now = stay.left.at
+                state = left if state is None else algorithm.stricter(state, left, now)
+        return state
+
+    def _left(self, stay: Stay, attributes: Mapping[str, str]) -> State | None:
+        """Return the state of the bucket that a request left."""
+        assert stay.name is not None
+        assert stay.left is not None
+        group = self._find(stay.name, stay.left.seq)
+        if group is None:
+            return None
+        return group.state_at(group.key(attributes), stay.left.seq)

@@ -1,0 +1,256 @@
+"""Groups: all buckets of an engine, and what publications do to them.
+
+Across publications there are four rules (docs/buckets.md). In short: a bucket of the same identity
+stays, and its parameters change in place; a request whose bucket is another one than before brings
+along what it left (``carry``), for as long as that counts (``horizon``).
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from ratectl.engine.buckets.carry import Carry
+from ratectl.engine.buckets.horizon import Horizon
+from ratectl.engine.buckets.past import Past, Step, compare
+from ratectl.engine.conditional_limit import LimitChoice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ratectl.engine.api import PlanSet
+    from ratectl.engine.buckets.bucket_set import Group, Maker
+    from ratectl.engine.buckets.counters import Counters
+    from ratectl.engine.buckets.past import Change
+    from ratectl.engine.buckets.table import Table
+    from ratectl.engine.conditional_limit import LimitChoice as Choice
+    from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
+
+__all__ = ["Groups"]
+
+_SAVED: Final = 4
+"""One state may be saved for so many buckets that the table holds."""
+
+Limit = "LimitPlan | Choice"
+
+
+class Groups:
+    """The groups in force, and those that ended and still count. The engine's locks guard it.
+
+    A swap itself is one step. A group follows it, as of its instant, when a request next needs the
+    group, or in ``rest``. So no request waits for other limits than its own.
+    """
+
+    def __init__(self, maker: Maker, table: Table, plans: PlanSet) -> None:
+        self._maker = maker
+        self._table = table
+        self.past = Past(plans)
+        self._groups: dict[GroupName, Group] = {}
+        self._ended: dict[GroupName, list[Group]] = {}
+        self._counters: dict[tuple[Identity, tuple[str, ...]], Counters] = {}
+        self._horizons: dict[tuple[str, bool], Horizon] = {}
+        self._strict: dict[tuple[str, bool], int] = {}
+        """Limits whose past was forgotten too early: until then, unknown keys count as empty."""
+        self._seq = 0
+        self._step: Step | None = None
+
+    @property
+    def under_way(self) -> bool:
+        """True while a swap has not reached all groups."""
+        return self._step is not None
+
+    def in_force(self) -> list[Group]:
+        """Return the groups in use. Complete only while no swap is under way."""
+        return list(self._groups.values())
+
+    # Requests -----------------------------------------------------------------------------------
+
+    def group(self, plan: LimitPlan) -> Group:
+        """Return the group of a plan in force."""
+        name = plan.group_name
+        group = self._groups.get(name)
+        if group is not None:
+            self.bring(group)
+            group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = self._maker.group(plan, self._seq, self._counted(plan))
+            group.strict_until = self._strict.get((plan.name, plan.budget))
+        return group
+
+    def carry(
+        self, scope: str, limit: LimitPlan | Choice, group: Group, attributes: Mapping[str, str]
+    ) -> Carry | None:
+        """Return what such requests of a scope bring along to a group; None if nothing."""
+        if not self.past.changes:
+            return None
+        path = self.past.path(scope, limit, attributes)
+        return Carry(path, group, self._left) if path else None
+
+    def _counted(self, plan: LimitPlan) -> Counters:
+        key = (plan.identity, plan.overrides)
+        counters = self._counters.get(key)
+        if counters is None:
+            counters = self._counters[key] = self._maker.counters()
+        return counters
+
+    def _left(self, name: GroupName, change: int) -> Group | None:
+        """Return the group of this name that requests left at a change."""
+        group = self._groups.get(name)
+        if group is not None:
+            self.bring(group)
+            if group.ended is None and change in group.saved:
+                return group
+        for ended in self._ended.get(name, ()):
+            assert ended.ended is not None
+            if ended.ended.seq == change or change in ended.saved:
+                return ended
+        return None
+
+    # Swaps --------------------------------------------------------------------------------------
+
+    def prepare(self, plans: PlanSet, pause: Callable[[], object]) -> Step:
+        """Compare the plans in force with new ones. Change nothing that a check reads.
+
+        The new plans of the groups in use are made here. ``pause`` is called after each scope.
+        """
+        old = self.past.plans
+        step = compare(old, plans, pause) if old.scopes or self.past.changes else Step(plans)
+        for group in self.in_force():
+            pause()
+            self._plan_in(plans, group)
+        return step
+
+    def start(self, step: Step, now: int) -> None:
+        """Swap: at this instant all limits change."""
+        self._seq += 1
+        self._step = step
+        self._table.behind = self.behind
+        self.past.begin(step, self._seq, now)
+
+    def rest(self) -> Iterator[None]:
+        """Do the rest of the swap piece by piece, each under the engine's lock."""
+        step = self._step
+        assert step is not None
+        now = step.change.at
+        for group in list(self._groups.values()):
+            self.bring(group)
+            yield
+        debts = self._debts() if step.moves else {}
+        while step.moves:
+            to, old, new = step.moves.pop()
+            name = (old.name, old.budget)
+            self._horizon(name).move(to, old, new, debts.get(name, 0), now)
+            yield
+        self._step = self._table.behind = None
+
+    def behind(self, group: Group) -> bool:
+        """Return True if a swap under way has not reached a group."""
+        return self._step is not None and group.ended is None and group.seen < self._seq
+
+    def bring(self, group: Group) -> None:
+        """Make a group follow the publications that it has not followed yet."""
+        if group.seen == self._seq or group.ended is not None:
+            return
+        for change in self.past.changes:
+            if change.seq <= group.seen:
+                continue
+            if group.identity in change.limits or group.identity in change.left:
+                self._follow(group, change)
+                if group.ended is not None:
+                    return
+        group.seen = self._seq
+
+    def _follow(self, group: Group, change: Change) -> None:
+        plan = self.past.group_plan(group.group_name, change.seq)
+        if plan is not None:
+            left = group.identity in change.left
+            room = self._table.capacity // _SAVED if left else 0
+            group.follow(plan, change.seq, change.at, left=left, room=room)
+            return
+        group.end(change.seq, change.at)
+        name = group.group_name
+        del self._groups[name]
+        self._ended.setdefault(name, []).append(group)
+        self._table.retire(group)
+        self._keep_counting(group)
+
+    def _keep_counting(self, group: Group) -> None:
+        """Go on reporting what an ended group has counted, if its limit is still there."""
+        limit = self.past.limit(group.identity, self._seq)
+        if limit is None:
+            self._counters.pop((group.identity, group.overrides), None)
+            return
+        if isinstance(limit, LimitChoice):
+            local = limit.named(group.overrides)
+            limit = None if local is None else limit.plan(local)
+        if limit is not None and limit.overrides == group.overrides:
+            self.group(limit)
+
+    def _plan_in(self, plans: PlanSet, group: Group) -> None:
+        """Make the plan that a group will follow: that takes a resolution of policies."""
+        plan = plans.scopes.get(group.scope)
+        limit = None if plan is None else plan.by_identity(group.identity)
+        if isinstance(limit, LimitChoice):
+            local = limit.named(group.overrides)
+            if local is not None:
+                limit.plan(local)
+
+    # Forgetting ---------------------------------------------------------------------------------
+
+    def forgettable(self, now: int) -> bool:
+        """Return True if there is a change to forget."""
+        return any(True for _ in self._forgettable(now))
+
+    def forget(self, now: int) -> Iterator[None]:
+        """Forget, in pieces, the changes of which nothing counts any more, and what is too much."""
+        for change in list(self._forgettable(now)):
+            self.past.drop(change)
+            for group in list(self._groups.values()):
+                group.forget(change.seq)
+                yield
+            for name, groups in list(self._ended.items()):
+                self._ended[name] = [group for group in groups if not _ended_by(group, change)]
+                if not self._ended[name]:
+                    del self._ended[name]
+                for group in groups:
+                    group.forget(change.seq)
+                    if _ended_by(group, change):
+                        self._table.drop(group)
+                yield
+
+    def _forgettable(self, now: int) -> Iterator[Change]:
+        for change in self.past.changes:
+            if all(self._horizon(name).over(now) for name in change.names()):
+                yield change
+        change = self.past.too_many()
+        if change is not None:
+            self._be_strict(change)
+            yield change
+
+    def _be_strict(self, change: Change) -> None:
+        """Treat keys without a bucket as empty: what their requests left is not known any more."""
+        for name in change.names():
+            self._strict[name] = self._horizon(name).until()
+        for group in self._groups.values():
+            group.strict_until = self._strict.get((group.name, group.budget))
+
+    def owe(self, group: Group) -> None:
+        """Take note of the debt of a group's buckets after a settlement."""
+        horizon = self._horizons.get((group.name, group.budget))
+        if horizon is not None:
+            horizon.owe(group.algorithm.capacity + group.max_debt)
+
+    def _horizon(self, name: tuple[str, bool]) -> Horizon:
+        return self._horizons.setdefault(name, Horizon())
+
+    def _debts(self) -> dict[tuple[str, bool], int]:
+        """Return, for each name of a limit, the largest cost missing beyond a capacity."""
+        debts: dict[tuple[str, bool], int] = {}
+        for group in chain(self._groups.values(), *self._ended.values()):
+            name = (group.name, group.budget)
+            debts[name] = max(group.max_debt, debts.get(name, 0))
+        return debts
+
+
+def _ended_by(group: Group, change: Change) -> bool:
+    return group.ended is not None and group.ended.seq == change.seq

@@ -1,0 +1,264 @@
+"""Past publications, as long as buckets of before them count.
+
+A publication is compared with the one before, limit by limit (``Step``). Only what differs is kept
+(``Change``), so that the buckets that served a request earlier can be found again: its *path*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ratectl.engine.comparison import Comparison
+from ratectl.engine.conditional_limit import LimitChoice
+from ratectl.engine.limit_plan import LimitPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from ratectl.engine.algorithms.protocol import Algorithm
+    from ratectl.engine.api import PlanSet, ScopePlan
+    from ratectl.engine.conditional_limit import Conditions
+    from ratectl.engine.limit_plan import GroupName, Identity
+
+__all__ = ["Change", "Past", "Stay", "Step", "compare"]
+
+Limit = LimitPlan | LimitChoice
+
+_MOST_CHANGES: Final = 512
+_MOST_OF_A_LIMIT: Final = 64
+"""Most remembered changes, in all and of one limit."""
+
+
+class Stay(NamedTuple):
+    """A time in which one group of buckets served a request."""
+
+    name: GroupName | None
+    """The group; None while the limit did not apply."""
+    rules: tuple[tuple[int, Algorithm[Any]], ...]
+    """Parameters in that time, each with its first instant."""
+    left: Change | None
+    """The change that ended it; None for the present."""
+
+
+@dataclass(slots=True, eq=False)
+class Change:
+    """One publication: what was different before."""
+
+    seq: int = 0
+    at: int = 0
+    """Instant, in nanoseconds."""
+    declared: dict[str, bool] = field(default_factory=dict)
+    """Scopes whose declaration came or went: True if it went."""
+    limits: dict[Identity, Limit | None] = field(default_factory=dict)
+    """Limits that differ: what they were before."""
+    left: set[Identity] = field(default_factory=set)
+    """Limits whose buckets some requests may have left, though the limits may still be there."""
+
+    def names(self) -> set[tuple[str, bool]]:
+        """Return the names of the limits that the change is about, True for a budget's."""
+        return {(name, budget) for _, name, budget in (*self.limits, *self.left)}
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """A publication that is being prepared, or under way."""
+
+    plans: PlanSet
+    change: Change = field(default_factory=Change)
+    moves: list[tuple[Identity, Limit, Limit]] = field(default_factory=list)
+    """Pairs (where requests are from now on, limit before, limit from now on)."""
+    compared: Comparison = field(default_factory=Comparison)
+
+
+def compare(old: PlanSet, new: PlanSet, pause: Callable[[], object]) -> Step:
+    """Compare two sets of plans. ``pause`` is called after each scope."""
+    step = Step(new)
+    for scope in (*new.scopes, *(scope for scope in old.scopes if scope not in new.scopes)):
+        pause()
+        before, after = old.scopes.get(scope), new.scopes.get(scope)
+        if before is None or after is None:
+            step.change.declared[scope] = before is not None
+        _compare_scope(step, scope, before, after)
+        if before is None and after is not None:
+            _move(step, old.find(scope), after, arriving=True)
+        elif after is None and before is not None:
+            _move(step, before, new.find(scope), arriving=False)
+    return step
+
+
+def _compare_scope(
+    step: Step, scope: str, before: ScopePlan | None, after: ScopePlan | None
+) -> None:
+    olds, news = _own(scope, before), _own(scope, after)
+    for identity in (*news, *(identity for identity in olds if identity not in news)):
+        old, new = olds.get(identity), news.get(identity)
+        alike, equal = _compared(step.compared, old, new)
+        if equal:
+            continue
+        step.change.limits[identity] = old
+        if not alike:
+            step.change.left.add(identity)
+        if old is not None and new is not None:
+            step.moves.append((identity, old, new))
+        elif old is not None:
+            step.moves.append((identity, old, old))  # if it comes back, its last rate has counted
+
+
+def _move(step: Step, old: ScopePlan | None, new: ScopePlan | None, *, arriving: bool) -> None:
+    """Note that requests move between the limits of two scopes, one of which came or went."""
+    if old is None:
+        return
+    for before in old.limits:
+        if before.budget:
+            continue
+        after = None if new is None else new.limit(before.name)
+        if after is not None:
+            step.moves.append((after.identity, before, after))
+        if arriving:
+            step.change.left.add(before.identity)
+
+
+def _own(scope: str, plan: ScopePlan | None) -> dict[Identity, Limit]:
+    limits = () if plan is None else plan.limits
+    return {limit.identity: limit for limit in limits if limit.scope == scope}
+
+
+def _compared(compared: Comparison, old: Limit | None, new: Limit | None) -> tuple[bool, bool]:
+    """Return True, True for limits with the same buckets, and with the same parameters."""
+    if isinstance(old, LimitChoice) and isinstance(new, LimitChoice):
+        return compared.choices(old, new)
+    if isinstance(old, LimitPlan) and isinstance(new, LimitPlan):
+        alike = old.per == new.per
+        return alike, alike and old.algorithm == new.algorithm
+    return False, False
+
+
+class Past:
+    """The changes that still count, oldest first, and the plans in force."""
+
+    def __init__(self, plans: PlanSet) -> None:
+        self.plans = plans
+        self.changes: tuple[Change, ...] = ()
+
+    def begin(self, step: Step, seq: int, now: int) -> None:
+        """Put a publication in force. The engine calls it at the instant of the swap."""
+        change = step.change
+        change.seq, change.at = seq, now
+        self.changes = (*self.changes, change)
+        self.plans = step.plans
+
+    def too_many(self) -> Change | None:
+        """Return the oldest change, if too many are remembered."""
+        if len(self.changes) > _MOST_CHANGES:
+            return self.changes[0]
+        return None
+
+    def drop(self, change: Change) -> None:
+        """Forget a change."""
+        self.changes = tuple([kept for kept in self.changes if kept is not change])
+
+    # What was in force --------------------------------------------------------------------------
+
+    def limit(self, identity: Identity, seq: int) -> Limit | None:
+        """Return what a limit was after change ``seq``."""
+        for change in self.changes:
+            if change.seq > seq and identity in change.limits:
+                return change.limits[identity]
+        scope, *_ = identity
+        plan = self.plans.scopes.get(scope)
+        return None if plan is None else plan.by_identity(identity)
+
+    def group_plan(self, name: GroupName, seq: int) -> LimitPlan | None:
+        """Return the plan of a group after change ``seq``; None if it was not in force."""
+        scope, limit, budget, overrides, per = name
+        found = self.limit((scope, limit, budget), seq)
+        if isinstance(found, LimitChoice):
+            local = found.named(overrides)
+            found = None if local is None else found.plan(local)
+        if found is None or found.overrides != overrides or found.per != per:
+            return None
+        return found
+
+    def home(self, scope: str, seq: int) -> str:
+        """Return the declared scope that governed a scope after change ``seq``; '' for none."""
+        for above in _up(scope):
+            if self._declared(above, seq):
+                return above
+        return ""
+
+    def _declared(self, scope: str, seq: int) -> bool:
+        for change in self.changes:
+            if change.seq > seq and scope in change.declared:
+                return change.declared[scope]
+        return scope in self.plans.scopes
+
+    def homes(self, scope: str) -> tuple[str, ...]:
+        """Return the declared scopes that governed a scope before each remembered change."""
+        scopes = list(_up(scope))
+        if not any(each in change.declared for change in self.changes for each in scopes):
+            return ()
+        return tuple([self.home(scope, change.seq - 1) for change in self.changes])
+
+    # Paths --------------------------------------------------------------------------------------
+
+    def touching(self, scope: str, limit: Limit) -> list[Change]:
+        """Return the changes that may have moved requests of a scope to this limit."""
+        if not self.changes:
+            return []
+        if limit.budget:
+            return [change for change in self.changes if limit.identity in change.limits]
+        scopes = list(_up(scope))
+        identities = [(above, limit.name, False) for above in scopes]
+        return [
+            change
+            for change in self.changes
+            if any(identity in change.limits for identity in identities)
+            or any(above in change.declared for above in scopes)
+        ]
+
+    def conditions(self, scope: str, limit: Limit) -> Iterator[Conditions]:
+        """Yield the conditions that chose among a limit's buckets before."""
+        for change in self.touching(scope, limit):
+            before = self._limit_of(scope, limit, change.seq - 1)
+            if isinstance(before, LimitChoice):
+                yield before.conditions
+
+    def path(self, scope: str, limit: Limit, attributes: Mapping[str, str]) -> tuple[Stay, ...]:
+        """Return the stays of a request up to the present one; () if that has lasted all along."""
+        changes = self.touching(scope, limit)
+        if not changes:
+            return ()
+        stays: list[Stay] = []
+        points: Iterable[Change | None] = (None, *changes)
+        for change in points:
+            seq = changes[0].seq - 1 if change is None else change.seq
+            plan = _chosen(self._limit_of(scope, limit, seq), attributes)
+            name = None if plan is None else plan.group_name
+            rule = () if plan is None else ((0 if change is None else change.at, plan.algorithm),)
+            if change is None or name != stays[-1].name:
+                if change is not None:
+                    stays[-1] = stays[-1]._replace(left=change)
+                stays.append(Stay(name, rule, None))
+            else:
+                stays[-1] = stays[-1]._replace(rules=stays[-1].rules + rule)
+        return tuple(stays) if len(stays) > 1 else ()
+
+    def _limit_of(self, scope: str, limit: Limit, seq: int) -> Limit | None:
+        home = limit.scope if limit.budget else self.home(scope, seq)
+        return self.limit((home, limit.name, limit.budget), seq) if home else None
+
+
+def _chosen(limit: Limit | None, attributes: Mapping[str, str]) -> LimitPlan | None:
+    if isinstance(limit, LimitChoice):
+        return limit.plan(limit.local(limit.conditions.holding(attributes)))
+    return limit
+
+
+def _up(scope: str) -> Iterator[str]:
+    """Yield a scope and the scopes above it."""
+    while True:
+        yield scope
+        if scope in ("/", ""):
+            return
+        scope = scope.rpartition("/")[0] or "/"
