@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.engine.conditional_limit import LimitChoice
+from ratectl.engine.limit_plan import LimitPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,15 +65,11 @@ class Active:
         """True if one limit decides all requests, holds no slots, and nothing is brought along."""
 
     def _all_conditions(self) -> tuple[Conditions, ...]:
-        found = (
-            {} if self.plan.conditions is None else {id(self.plan.conditions): self.plan.conditions}
-        )
+        present = self.plan.conditions
+        found = {} if present is None else {id(present): present}
         past = self._groups.past
-        if past.changes:
-            for conditions in chain.from_iterable(
-                past.conditions(self._scope, limit) for limit in self.plan.limits
-            ):
-                found.setdefault(id(conditions), conditions)
+        for limit in self.plan.limits if past.changes else ():
+            found.update((id(each), each) for each in past.conditions(self._scope, limit))
         return tuple(found.values())
 
     def known(self, attributes: Mapping[str, str]) -> Selection | None:
@@ -103,10 +99,10 @@ class Active:
     def _selected(self, attributes: Mapping[str, str]) -> Selection:
         chosen: list[tuple[Group, Carry | None]] = []
         for limit in self.plan.limits:
-            plan = limit
-            if isinstance(limit, LimitChoice):
-                plan = limit.plan(limit.local(limit.conditions.holding(attributes)))
-            if plan is not None:
+            plan: LimitPlan | LimitChoice | None = limit
+            if isinstance(plan, LimitChoice):
+                plan = plan.plan(plan.local(plan.conditions.holding(attributes)))
+            if isinstance(plan, LimitPlan):
                 group = self._groups.group(plan)
                 chosen.append((group, self._groups.carry(self._scope, limit, group, attributes)))
         chosen.sort(key=lambda pair: pair[0].algorithm.holds)

@@ -105,7 +105,7 @@ class DecidingEngine(ControlledEngine):
         if carry is None:
             return
         mark = carry.mark(attributes)
-        if mark in carry.marks:
+        if carry.is_done(mark):
             return
         brought = carry.brought(attributes)
         if brought is not None:

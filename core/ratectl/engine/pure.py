@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.attributes import Reader, exact_scope
 from ratectl.engine.buckets.bucket_set import Group
+from ratectl.engine.buckets.carry import Carry
 from ratectl.engine.buckets.charges import nothing_charged
 from ratectl.engine.buckets.counters import Counters, plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES, Table
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from ratectl.engine.active_scope import Active
     from ratectl.engine.api import Request
     from ratectl.engine.buckets.bucket_set import Bucket
+    from ratectl.engine.buckets.carry import Find
     from ratectl.engine.buckets.charges import Look
+    from ratectl.engine.buckets.past import Stay
     from ratectl.engine.limit_plan import LimitPlan
 
 __all__ = ["PureEngine"]
@@ -51,6 +54,9 @@ class _PureMaker:
 
     def group(self, limit: LimitPlan, epoch: int, counters: Counters) -> Group:
         return Group(limit, epoch, counters)
+
+    def carry(self, path: tuple[Stay, ...], group: Group, find: Find) -> Carry:
+        return Carry(path, group, find)
 
 
 class PureEngine(DecidingEngine):
@@ -165,7 +171,7 @@ class PureEngine(DecidingEngine):
         if groups and groups[-1].algorithm.holds:
             return None
         for carry in carries:
-            if carry is not None and carry.mark(attributes) not in carry.marks:
+            if carry is not None and not carry.is_done(carry.mark(attributes)):
                 return None
         looks: list[Look] = []
         tables, keys, made, lefts = [], [], [], []

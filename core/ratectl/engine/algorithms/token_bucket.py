@@ -26,8 +26,9 @@ TokenState = tuple[int, int, int, int]
 
 ``level``: ticks in the bucket at ``at``, the instant (nanoseconds) of the last change; below zero,
 the bucket is in debt. ``high_at``: the last instant of a charge or refund at which the bucket was
-more than half full; for a new bucket, the instant at which it began, as its past is not known. ``hidden``: ticks that are
-missing beside those that the level shows, because the burst was cut while they were missing.
+more than half full; for a new bucket, the instant at which it began, as its past is not known.
+``hidden``: ticks that are missing beside those that the level shows, because the burst was cut
+while they were missing.
 
 *Missing* is what was admitted and is not refilled yet, whatever the burst was then: what the level
 shows plus what is hidden. A bucket gets no token for it when the burst grows again, or when its

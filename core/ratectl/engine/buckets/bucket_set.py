@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ratectl.engine.algorithms.protocol import Algorithm
+    from ratectl.engine.buckets.carry import Carry, Find
     from ratectl.engine.buckets.counters import Counters, Key
+    from ratectl.engine.buckets.past import Stay
     from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
 
 __all__ = ["Bucket", "Event", "Group", "Maker", "Saved"]
@@ -41,6 +43,9 @@ class Maker(Protocol):
 
     def group(self, limit: LimitPlan, epoch: int, counters: Counters) -> Group:
         """Return a group without buckets, which begins after event ``epoch``."""
+
+    def carry(self, path: tuple[Stay, ...], group: Group, find: Find) -> Carry:
+        """Return the carry of requests that have taken a path to a group."""
 
 
 class Event(NamedTuple):
@@ -71,9 +76,9 @@ class Group:
     """Buckets of one identity. Not thread-safe: the engine's lock guards it."""
 
     __slots__ = (
-        "_events", "_followed", "algorithm", "buckets", "budget", "counters", "ended", "epoch", "max_debt",
-        "name", "overflow", "overrides", "per", "room", "saved", "scope", "seen", "shadow",
-        "single", "strict_until",
+        "_events", "_followed", "algorithm", "buckets", "budget", "counters", "ended", "epoch",
+        "max_debt", "name", "overflow", "overrides", "per", "room", "saved", "scope", "seen",
+        "shadow", "single", "strict_until",
     )  # fmt: skip
 
     def __init__(self, limit: LimitPlan, epoch: int, counters: Counters) -> None:
@@ -251,11 +256,7 @@ class Group:
     def state_at(self, key: Key, change: int) -> State | None:
         """Return a copy of a key's state as of an event at which requests left; None if full."""
         if self.ended is not None and self.ended.seq == change:
-            bucket = self.tracked(key)
-            if bucket is None:
-                return None
-            state = migrate(self.algorithm, self.algorithm, bucket[0], self.ended.at)
-            return self.algorithm.copied(state)
+            return self._state_at_end(key, self.ended.at)
         saved = self.saved.get(change)
         if saved is None:
             return None
@@ -266,8 +267,18 @@ class Group:
             state = saved.shared.get(self.slot(key))
         algorithm, at = self._rule_at(change)
         if state is None and saved.lost:
-            return algorithm.spent(algorithm.capacity, at)
-        return None if state is None else algorithm.copied(state)
+            state = algorithm.spent(algorithm.capacity, at)
+        return None if state is None else self._copied(state)
+
+    def _state_at_end(self, key: Key, at: int) -> State | None:
+        bucket = self.tracked(key)
+        if bucket is None:
+            return None
+        return self._copied(migrate(self.algorithm, self.algorithm, bucket[0], at))
+
+    def _copied(self, state: State) -> State:
+        copy: State = self.algorithm.copied(state)
+        return copy
 
     def _rule_at(self, change: int) -> tuple[Algorithm[Any], int]:
         """Return the parameters until an event, and its instant."""

@@ -8,13 +8,14 @@ that have done it only save time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.algorithms.protocol import migrate
 from ratectl.engine.buckets.counters import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from ratectl.engine.algorithms.protocol import Algorithm, State
     from ratectl.engine.buckets.bucket_set import Group
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.past import Stay
     from ratectl.engine.limit_plan import GroupName
 
-__all__ = ["Carry"]
+__all__ = ["Carry", "Find"]
+
+Find = Callable[["GroupName", int], "Group | None"]
+"""Function that returns the group of a name that requests left at a change."""
 
 _MARKS: Final = 100_000
 """Most keys that are remembered as carried."""
@@ -31,15 +35,14 @@ _MARKS: Final = 100_000
 class Carry:
     """Requests of one scope that have taken the same path to one group."""
 
-    __slots__ = ("_find", "_path", "marks", "names")
+    __slots__ = ("_find", "_marks", "_path", "names")
 
     def __init__(
         self,
         path: tuple[Stay, ...],
         group: Group,
-        find: Callable[[GroupName, int], Group | None],
+        find: Find,
     ) -> None:
-        """``find`` returns the group of a name that a change left or ended."""
         self._path = path
         self._find = find
         names = dict.fromkeys(group.per)
@@ -47,17 +50,21 @@ class Carry:
             names.update(dict.fromkeys(stay.name[4] if stay.name else ()))
         self.names = tuple(names)
         """Attributes that select the buckets on the path."""
-        self.marks: set[Key] = set()
+        self._marks: set[Key] = set()
 
     def mark(self, attributes: Mapping[str, str]) -> Key:
         """Return what tells apart requests that had different buckets on the path."""
         return plain(tuple([attributes.get(name) for name in self.names]))
 
+    def is_done(self, mark: Key) -> bool:
+        """Return True if the requests of a mark have carried, as far as is remembered."""
+        return mark in self._marks
+
     def done(self, mark: Key) -> None:
         """Remember that the requests of a mark have carried."""
-        if len(self.marks) >= _MARKS:
-            self.marks = set()
-        self.marks.add(mark)
+        if len(self._marks) >= _MARKS:
+            self._marks = set()
+        self._marks.add(mark)
 
     def brought(self, attributes: Mapping[str, str]) -> State | None:
         """Return what a request brings along, under the present parameters; None for nothing."""

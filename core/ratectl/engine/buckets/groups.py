@@ -10,7 +10,6 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from ratectl.engine.buckets.carry import Carry
 from ratectl.engine.buckets.horizon import Horizon
 from ratectl.engine.buckets.past import Past, Step, compare
 from ratectl.engine.conditional_limit import LimitChoice
@@ -20,18 +19,16 @@ if TYPE_CHECKING:
 
     from ratectl.engine.api import PlanSet
     from ratectl.engine.buckets.bucket_set import Group, Maker
+    from ratectl.engine.buckets.carry import Carry
     from ratectl.engine.buckets.counters import Counters
     from ratectl.engine.buckets.past import Change
     from ratectl.engine.buckets.table import Table
-    from ratectl.engine.conditional_limit import LimitChoice as Choice
     from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
 
 __all__ = ["Groups"]
 
 _SAVED: Final = 4
 """One state may be saved for so many buckets that the table holds."""
-
-Limit = "LimitPlan | Choice"
 
 
 class Groups:
@@ -78,13 +75,17 @@ class Groups:
         return group
 
     def carry(
-        self, scope: str, limit: LimitPlan | Choice, group: Group, attributes: Mapping[str, str]
+        self,
+        scope: str,
+        limit: LimitPlan | LimitChoice,
+        group: Group,
+        attributes: Mapping[str, str],
     ) -> Carry | None:
         """Return what such requests of a scope bring along to a group; None if nothing."""
         if not self.past.changes:
             return None
         path = self.past.path(scope, limit, attributes)
-        return Carry(path, group, self._left) if path else None
+        return self._maker.carry(path, group, self._left) if path else None
 
     def _counted(self, plan: LimitPlan) -> Counters:
         key = (plan.identity, plan.overrides)
@@ -155,24 +156,25 @@ class Groups:
             if change.seq <= group.seen:
                 continue
             if group.identity in change.limits or group.identity in change.left:
-                self._follow(group, change)
-                if group.ended is not None:
+                if not self._follow(group, change):
                     return
         group.seen = self._seq
 
-    def _follow(self, group: Group, change: Change) -> None:
+    def _follow(self, group: Group, change: Change) -> bool:
+        """Return False if the change ends the group."""
         plan = self.past.group_plan(group.group_name, change.seq)
         if plan is not None:
             left = group.identity in change.left
             room = self._table.capacity // _SAVED if left else 0
             group.follow(plan, change.seq, change.at, left=left, room=room)
-            return
+            return True
         group.end(change.seq, change.at)
         name = group.group_name
         del self._groups[name]
         self._ended.setdefault(name, []).append(group)
         self._table.retire(group)
         self._keep_counting(group)
+        return False
 
     def _keep_counting(self, group: Group) -> None:
         """Go on reporting what an ended group has counted, if its limit is still there."""
@@ -222,10 +224,10 @@ class Groups:
         for change in self.past.changes:
             if all(self._horizon(name).over(now) for name in change.names()):
                 yield change
-        change = self.past.too_many()
-        if change is not None:
-            self._be_strict(change)
-            yield change
+        oldest = self.past.too_many()
+        if oldest is not None:
+            self._be_strict(oldest)
+            yield oldest
 
     def _be_strict(self, change: Change) -> None:
         """Treat keys without a bucket as empty: what their requests left is not known any more."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ratectl.engine.algorithms.protocol import Extent
 from ratectl.engine.conditional_limit import LimitChoice
 
 if TYPE_CHECKING:
-    from ratectl.engine.conditional_limit import LimitChoice as Choice
+    from ratectl.engine.algorithms.protocol import Extent
     from ratectl.engine.limit_plan import Identity, LimitPlan
 
 __all__ = ["Horizon"]
@@ -30,7 +29,12 @@ class Horizon:
         """For each limit: the instant of its last change, and token time and span since."""
 
     def move(
-        self, to: Identity, old: LimitPlan | Choice, new: LimitPlan | Choice, debt: int, now: int
+        self,
+        to: Identity,
+        old: LimitPlan | LimitChoice,
+        new: LimitPlan | LimitChoice,
+        debt: int,
+        now: int,
     ) -> None:
         """Note that charges of limit ``old`` count under ``new`` from now on.
 
@@ -66,5 +70,5 @@ class Horizon:
         return not self._limits or now >= self.until()
 
 
-def _extent(limit: LimitPlan | Choice) -> Extent:
+def _extent(limit: LimitPlan | LimitChoice) -> Extent:
     return limit.extent if isinstance(limit, LimitChoice) else limit.algorithm.extent()

@@ -130,7 +130,7 @@ def _compared(compared: Comparison, old: Limit | None, new: Limit | None) -> tup
         return compared.choices(old, new)
     if isinstance(old, LimitPlan) and isinstance(new, LimitPlan):
         alike = old.per == new.per
-        return alike, alike and old.algorithm == new.algorithm
+        return alike, alike and old.shadow == new.shadow and old.algorithm == new.algorithm
     return False, False
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.engine.algorithms.concurrency import Concurrency
 from ratectl.engine.buckets.bucket_set import Group
+from ratectl.engine.buckets.carry import Carry
+from ratectl.engine.native import _fast
 from ratectl.engine.native.packing import BY_KIND, follows, packing_of, rule_of
 
 if TYPE_CHECKING:
@@ -13,12 +16,16 @@ if TYPE_CHECKING:
 
     from ratectl.engine.algorithms.protocol import State
     from ratectl.engine.buckets.bucket_set import Bucket
+    from ratectl.engine.buckets.carry import Find
     from ratectl.engine.buckets.counters import Counters, Key
+    from ratectl.engine.buckets.past import Stay
     from ratectl.engine.limit_plan import LimitPlan
-    from ratectl.engine.native import _fast
     from ratectl.engine.native.packing import Packing
 
-__all__ = ["FastGroup"]
+__all__ = ["FastCarry", "FastGroup"]
+
+_MARKS: Final = Concurrency(1, 1)
+"""Rule of the smallest buckets: a mark is no more than a key."""
 
 _ALWAYS: Final = (1 << 63) - 1
 _NEVER: Final = -(1 << 63)
@@ -126,6 +133,27 @@ def _tell_epoch(group: FastGroup) -> None:
 def _tell_strict(group: FastGroup) -> None:
     until = group.strict_until
     group.store.strict_until = _NEVER if until is None else min(until, _ALWAYS)
+
+
+class FastCarry(Carry):
+    """A carry whose marks the core reads."""
+
+    __slots__ = ("store",)
+
+    def __init__(self, core: _fast.Core, path: tuple[Stay, ...], group: Group, find: Find) -> None:
+        super().__init__(path, group, find)
+        self.store = core.group(group.scope, group.name, self.names, _fast.Counters())
+        self.store.rule = rule_of(_MARKS)
+        self.store.retire()  # it holds no buckets
+
+    def mark(self, attributes: Mapping[str, str]) -> Key:
+        return self.store.key(attributes)
+
+    def is_done(self, mark: Any) -> bool:
+        return self.store.marked(mark)
+
+    def done(self, mark: Any) -> None:
+        self.store.mark(mark)
 
 
 class FastGroup(Group):

@@ -21,7 +21,7 @@ from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.deciding import DecidingEngine
 from ratectl.engine.decision import Decision, checked_actual, checked_cost, described
 from ratectl.engine.native import _fast
-from ratectl.engine.native.bucket_set import FastGroup
+from ratectl.engine.native.bucket_set import FastCarry, FastGroup
 from ratectl.engine.native.table import FastTable
 from ratectl.errors import UsageError
 
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from ratectl.engine.api import Mirror, Request, ScopePlan
     from ratectl.engine.attributes import Attributes
     from ratectl.engine.buckets.bucket_set import Group, Maker
+    from ratectl.engine.buckets.carry import Carry, Find
     from ratectl.engine.buckets.charges import Charged, Look
     from ratectl.engine.buckets.counters import Counters
     from ratectl.engine.buckets.groups import Groups
+    from ratectl.engine.buckets.past import Stay
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.conditional_limit import Conditions
     from ratectl.engine.control import Spent, Turn
@@ -73,6 +75,9 @@ class _FastMaker:
 
     def group(self, limit: LimitPlan, epoch: int, counters: Counters) -> Group:
         return FastGroup(self._core, limit, epoch, counters)
+
+    def carry(self, path: tuple[Stay, ...], group: Group, find: Find) -> Carry:
+        return FastCarry(self._core, path, group, find)
 
 
 class _Classes:
@@ -141,7 +146,8 @@ class _FastActive(Active):
 
     def _choose(self, state: int | None, selection: Selection) -> None:
         stores = tuple([group.store for group in selection.groups if isinstance(group, FastGroup)])
-        chosen = self._core.select(self.plan.scope, stores, self.shadow, bool(selection.carries))
+        marks = tuple([each.store for each in selection.carries if isinstance(each, FastCarry)])
+        chosen = self._core.select(self.plan.scope, stores, self.shadow, marks)
         self.fast.choose(state, chosen)
 
 

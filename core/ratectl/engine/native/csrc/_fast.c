@@ -127,15 +127,12 @@ core_install(Core *core, PyObject *args)
 static PyObject *
 core_select(Core *core, PyObject *args)
 {
-    PyObject *scope, *groups;
-    int shadow, carries;
-    if (!PyArg_ParseTuple(args, "OO!pp", &scope, &PyTuple_Type, &groups, &shadow, &carries))
+    PyObject *scope, *groups, *marks;
+    int shadow;
+    if (!PyArg_ParseTuple(args, "OO!pO!", &scope, &PyTuple_Type, &groups, &shadow, &PyTuple_Type,
+                          &marks))
         return NULL;
-    PyObject *made =
-        selection_create(core, scope, core->generation, core->swaps, groups, shadow);
-    if (made != NULL)
-        ((Selection *)made)->carries = carries;
-    return made;
+    return selection_create(core, scope, core->generation, core->swaps, groups, shadow, marks);
 }
 
 static PyObject *

@@ -451,10 +451,12 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
 {
     u64 keys[MOST_LIMITS];
     q->rule = NULL;
-    if (unlikely(q->selection->count > MOST_LIMITS || q->selection->carries))
+    if (unlikely(q->selection->count > MOST_LIMITS))
         return SLOW;
     i64 answer = keys_of(q->selection, source, keys);
     if (unlikely(answer < 0))
+        return answer;
+    if (unlikely(q->selection->mark_count) && (answer = all_carried(q->selection, source)) != 1)
         return answer;
     /* From here on, no Python code runs until all is charged. */
     if (unlikely(q->selection->swaps != core->swaps || keeps_out(core, asker)))

@@ -112,6 +112,30 @@ group_key(Group *g, PyObject *attributes)
     return failed ? NULL : PyLong_FromUnsignedLongLong(key);
 }
 
+/* mark(key): remember a key in a set of keys, if there is memory. */
+static PyObject *
+group_mark(Group *g, PyObject *key)
+{
+    u64 k = PyLong_AsUnsignedLongLong(key);
+    if (PyErr_Occurred())
+        return NULL;
+    if (table_find(&g->table, k) == NULL) {
+        Bucket *b = table_add(&g->table, k, 0);
+        if (b != NULL) {
+            memset(b, 0, g->rule->size);
+            b->key = k;
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+group_marked(Group *g, PyObject *key)
+{
+    u64 k = PyLong_AsUnsignedLongLong(key);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(table_find(&g->table, k) != NULL);
+}
+
 /* Numbers of boxed states: the key for tracked buckets, negative numbers for shared ones. */
 static PyObject *
 boxed_number(const Bucket *b, int shared)

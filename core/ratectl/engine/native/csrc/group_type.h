@@ -278,6 +278,8 @@ group_new(Common *common, PyObject *scope, PyObject *name, PyObject *per, PyObje
 
 static PyMethodDef group_methods[] = {
     {"key", (PyCFunction)group_key, METH_O, NULL},
+    {"mark", (PyCFunction)group_mark, METH_O, NULL},
+    {"marked", (PyCFunction)group_marked, METH_O, NULL},
     {"serial", (PyCFunction)group_serial, METH_NOARGS, NULL},
     {"get", (PyCFunction)group_get, METH_O, NULL},
     {"set", (PyCFunction)group_set, METH_VARARGS, NULL},

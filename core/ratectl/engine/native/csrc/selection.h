@@ -15,9 +15,9 @@ typedef struct {
     u64 swaps;          /* value of the core's counter when this was made */
     int holds;          /* some of its groups hold slots */
     int shadow;         /* none of its groups may refuse */
-    int carries;        /* requests may bring something along: Python decides */
-    int count;
+    int count, mark_count;
     Group **groups;
+    Group **marks;      /* sets of keys: requests without a key there may bring something along */
 } Selection;
 
 /* The conditions that hold for a request, as a number (state): a walk along the attributes that any
@@ -112,6 +112,30 @@ keys_of(const Selection *s, const Source *source, u64 *keys)
         keys[i] = key_end(&g->common->secret, key);
     }
     return 0;
+}
+
+/* 1 if a request has nothing to bring along any more. SLOW, or -1 for an error. */
+static __attribute__((noinline)) int
+all_carried(const Selection *s, const Source *source)
+{
+    for (int i = 0; i < s->mark_count; i++) {
+        Group *g = s->marks[i];
+        u64 key = 0;
+        int failed = 0;
+        for (Py_ssize_t j = 0; j < g->per_count; j++) {
+            PyObject *value = source_get(source, PyTuple_GetItem(g->per, j));
+            if (value == NULL && PyErr_Occurred())
+                return -1;
+            u64 hash = value_hash(&g->common->secret, value, &failed);
+            Py_XDECREF(value);
+            if (failed)
+                return failed;
+            key = key_step(key, hash);
+        }
+        if (table_find(&g->table, key_end(&g->common->secret, key)) == NULL)
+            return SLOW;
+    }
+    return 1;
 }
 
 /* Choosers -------------------------------------------------------------------------------------- */
@@ -387,9 +411,9 @@ static PyType_Spec active_spec = {
 
 static PyObject *
 selection_create(struct Core *core, PyObject *scope, i64 generation, u64 swaps, PyObject *groups,
-                 int shadow)
+                 int shadow, PyObject *marks)
 {
-    Py_ssize_t count = PyTuple_Size(groups);
+    Py_ssize_t count = PyTuple_Size(groups), mark_count = PyTuple_Size(marks);
     Selection *s = (Selection *)((allocfunc)PyType_GetSlot(selection_type, Py_tp_alloc))(
         selection_type, 0);
     if (s == NULL)
@@ -399,16 +423,19 @@ selection_create(struct Core *core, PyObject *scope, i64 generation, u64 swaps, 
     s->generation = generation;
     s->swaps = swaps;
     s->shadow = shadow;
-    s->groups = PyMem_Calloc((size_t)count + 1, sizeof *s->groups);
-    for (Py_ssize_t i = 0; s->groups != NULL && i < count; i++) {
-        Group *g = (Group *)PyTuple_GetItem(groups, i);
+    s->groups = PyMem_Calloc((size_t)(count + mark_count) + 1, sizeof *s->groups);
+    s->marks = s->groups == NULL ? NULL : s->groups + count;
+    for (Py_ssize_t i = 0; s->groups != NULL && i < count + mark_count; i++) {
+        Group *g = (Group *)(i < count ? PyTuple_GetItem(groups, i)
+                                       : PyTuple_GetItem(marks, i - count));
         if (TYPE(g) != group_type) {
             PyErr_SetString(PyExc_TypeError, "a tuple of groups");
             Py_DECREF((PyObject *)s);
             return NULL;
         }
-        s->groups[s->count++] = (Group *)Py_NewRef((PyObject *)g);
-        s->holds |= kind_of(g->rule)->holds;
+        s->groups[i] = (Group *)Py_NewRef((PyObject *)g);
+        *(i < count ? &s->count : &s->mark_count) += 1;
+        s->holds |= i < count && kind_of(g->rule)->holds;
     }
     if (s->groups == NULL) {
         Py_DECREF((PyObject *)s);
@@ -440,6 +467,8 @@ selection_dealloc(Selection *s)
     selection_clear(s);
     for (int i = 0; i < s->count; i++)
         Py_DECREF((PyObject *)s->groups[i]);
+    for (int i = 0; i < s->mark_count; i++)
+        Py_DECREF((PyObject *)s->marks[i]);
     PyMem_Free(s->groups);
     Py_XDECREF(s->scope);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(s);
