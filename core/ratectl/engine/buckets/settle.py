@@ -57,12 +57,18 @@ def settle(
             continue
         _correct(group, key, serial, correction, table)
         for present in groups:
-            same = (present.name, present.budget) == (group.name, group.budget)
-            if same and present is not group:
+            if present is not group and _replaces(present, group):
                 _correct(present, present.key(attributes), 0, correction, table)
     return charged_record(
         (engine, looks, scope, attributes, since, actual, min(least, actual), slots)
     )
+
+
+def _replaces(present: Group, group: Group) -> bool:
+    """Return True if requests that a group counted before are now counted by another one."""
+    if present.budget or group.budget:
+        return present.identity == group.identity
+    return present.name == group.name
 
 
 def _correct(group: Group, key: object, serial: int, correction: _Correction, table: Table) -> None:
