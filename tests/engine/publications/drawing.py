@@ -48,6 +48,8 @@ LIMITS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     ),
 }  # fmt: skip
 KINDS: Final = (*LIMITS, "mixed")
+APART: Final = "/z"
+"""Scope of a request that no edit of limits reaches: its limits are its own."""
 WAITS: Final = (
     0,
     0,
@@ -76,8 +78,16 @@ class Drawing:
         self.names = 0
         self.passed = 0
         self.exceptions: list[dict[str, Any]] = []
-        self.requests = tuple(self._request() for _ in range(5))
-        self.documents: Documents = {"/": {"limits": {"l": self._limit()}}}
+        self.alone = self.chance.random() < 0.4
+        """Every request has a tenant of its own, and all limits count per tenant."""
+        self.pers = [per for per in PERS if "tenant" in per or not self.alone]
+        bystander = Request(APART, {"tenant": "z"})
+        self.requests = (*(self._request(number) for number in range(5)), bystander)
+        own = {**self._limit(), "per": ["tenant"]}
+        self.documents: Documents = {
+            "/": {"limits": {"l": self._limit()}},
+            APART: {"unset": ["l", "m"], "limits": {"l": own}},
+        }
         self.steps: list[Step] = []
         self.past: list[Documents] = []
         self.edits = list(_IDENTITY if only_identities else _IDENTITY + _PARAMETERS)
@@ -106,9 +116,9 @@ class Drawing:
 
     # Traffic
 
-    def _request(self) -> Request:
+    def _request(self, number: int) -> Request:
         values = {
-            "tenant": self.chance.choice(("x", "x", "y")),
+            "tenant": "xyuvw"[number] if self.alone else self.chance.choice(("x", "x", "y")),
             "tier": self.chance.choice(("gold", "free", None)),
             "user": self.chance.choice(("u", "v", None)),
         }
@@ -197,15 +207,22 @@ class Drawing:
         return all(each.severity != "error" for each in found)
 
     def _limit(self) -> dict[str, Any]:
-        return {**self.chance.choice(self.limits), "per": self.chance.choice(PERS)}
+        return {**self.chance.choice(self.limits), "per": self.chance.choice(self.pers)}
 
     def _somewhere(self) -> dict[str, Any]:
-        return self.documents[self.chance.choice(list(self.documents))]
+        return self.documents[self._declared()]
+
+    def _declared(self) -> str:
+        return self.chance.choice([scope for scope in self.documents if scope != APART])
 
     def _fields(self) -> dict[str, Any]:
         """Return fields of an override or of a deeper scope."""
         if self.only_identities or self.chance.random() < 0.4:
-            same = ({"mode": "enforce"}, {"mode": "enforce"}, {"per": self.chance.choice(PERS)})
+            same = (
+                {"mode": "enforce"},
+                {"mode": "enforce"},
+                {"per": self.chance.choice(self.pers)},
+            )
             return dict(self.chance.choice(same))
         fields = dict(self.chance.choice(self.limits))
         kept = self.chance.choice(list(fields))
@@ -247,10 +264,10 @@ class Drawing:
             overrides.reverse()
 
     def _edit_per(self) -> None:
-        self.documents["/"]["limits"]["l"]["per"] = self.chance.choice(PERS)
+        self.documents["/"]["limits"]["l"]["per"] = self.chance.choice(self.pers)
 
     def _edit_many_to_one(self) -> None:
-        self.documents["/"]["limits"]["l"]["per"] = []
+        self.documents["/"]["limits"]["l"]["per"] = ["tenant"] if self.alone else []
 
     # Edits of parameters
 
@@ -308,13 +325,13 @@ class Drawing:
             limit["rate"] = f"1/{limit['rate'].partition('/')[2]}"
 
     def _edit_budget(self) -> None:
-        document = self.documents[self.chance.choice(list(self.documents))]
+        document = self._somewhere()
         if self.chance.random() < 0.3:
             document.pop("budgets", None)
             return
         made = self._limit()
         if made["algorithm"] != "concurrency" or self.kind == "slots":
-            document["budgets"] = {"b": {**made, "per": self.chance.choice((["tenant"], []))}}
+            document["budgets"] = {"b": {**made, "per": self.chance.choice(self.pers)}}
 
     def _edit_exception(self) -> None:
         """One begins at once or soon, and ends before long; or all are withdrawn."""
@@ -325,7 +342,7 @@ class Drawing:
         until = begins + self.chance.choice((2, 5, 30, 600)) * NS
         self.names += 1
         made: dict[str, Any] = {
-            "scope": self.chance.choice(list(self.documents)),
+            "scope": self._declared(),
             "reason": f"e{self.names}",
             "from": _written(begins),
             "until": _written(until),

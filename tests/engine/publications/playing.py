@@ -177,7 +177,7 @@ class Player(World):
         for ledger, charge, slot in kept.charges:
             if not slot and (actual < charge.cost or kept.generation == self.generation):
                 ledger.settle(charge, actual, at)
-        if actual > kept.cost and kept.generation == self.generation:
+        if actual > kept.cost:
             for ideal in kept.ideals:
                 ideal.charge(None, actual - kept.cost, at)
 
