@@ -130,8 +130,10 @@ class Drawing:
         number = chance.randrange(len(self.requests))
         if what < 0.45:
             self.steps.append(("ask", number, chance.choice((0, 1, 1, 2, 3, 5, 9))))
-        elif what < 0.65:
+        elif what < 0.63:
             self.steps.append(("drain", number))
+        elif what < 0.66:
+            self.steps.append(("named", number, chance.choice((1, 1, 3))))
         elif what < 0.88:
             self.passed += (duration := chance.choice(WAITS))
             self.steps.append(("wait", duration))

@@ -28,6 +28,8 @@ FIELDS = (
     "reset_after_ns",
 )  # fmt: skip
 DRAIN = (16, 4, 1)
+LONGEST = 3_600 * 10**9
+"""Nanoseconds that a story waits for a named instant."""
 
 
 class Request(NamedTuple):
@@ -84,13 +86,17 @@ class Looser(Failure):
     """Too much was admitted."""
 
     def __init__(self, who: str, excess: Excess) -> None:
-        rules = "; ".join(f"{s.elapsed / 1e9:g} s of {s.rule}" for s in excess.spans)
+        rules = "; ".join(f"{s.elapsed / 1e9:g} s of {s.rule}" for s in excess.spans[:9])
         super().__init__(f"{who}: {excess.total} admitted where {excess.most:g} are due: {rules}")
         self.kinds = sorted({span.rule.kind for span in excess.spans})
 
 
 class Touched(Failure):
     """A request that no publication touched was decided in another way."""
+
+
+class Misnamed(Failure):
+    """A refusal named an instant at which the request is not admitted, or a later one than due."""
 
 
 class Player(World):
@@ -161,6 +167,25 @@ class Player(World):
             for _ in range(12):
                 if not self.do_ask(number, cost):
                     break
+
+    def do_named(self, number: int, cost: int) -> None:
+        """Ask; if it is refused for a while, ask 1 ns before the named instant, and at it."""
+        if self.do_ask(number, cost) or self.stepped:
+            return
+        scope, attributes = self.seen[number].request
+        refused = self.engine.check(scope, attributes, cost, self.now)
+        wait = refused.retry_after_ns
+        if wait is None or wait > LONGEST or self._changes_within(wait):
+            return
+        self.do_wait(wait - 1)
+        early = self.do_ask(number, cost)
+        self.do_wait(1)
+        if early or not self.do_ask(number, cost):
+            told = "it was admitted 1 ns before" if early else "it was refused then as well"
+            raise Misnamed(f"{_shown(self.seen[number].request)}, cost {cost}: {refused!r}, {told}")
+
+    def _changes_within(self, duration: int) -> bool:
+        return self._until is not None and self._until - self.offset.ns <= self.now + duration
 
     def do_strangers(self, count: int, scope: str, attributes: Attributes) -> None:
         self._time()
@@ -283,8 +308,13 @@ class Player(World):
     def _stricter(self, seen: Seen, cost: int, at: Time) -> None:
         self.counts["refused"] += 1
         if all(seen.ideals[name].admits(cost, at) for name in seen.rulings):
-            kind = "evicted and full" if self.engine.usage().overflowed else seen.moved
-            why = "shared" if seen.shared else kind or seen.changed or "untouched"
+            why = seen.moved or seen.changed or "untouched"
+            if self.stepped:
+                why = "a clock stepped back"
+            elif seen.shared:
+                why = "shared"
+            elif self.engine.usage().overflowed:
+                why = "no room for buckets"
             self.counts[f"stricter: {why}"] += 1
 
 

@@ -67,7 +67,7 @@ def test_1_state_is_carried_as_of_the_departure(make: MakeEngine) -> None:
 @each_engine
 @each_window
 def test_1_counts_are_carried_as_of_the_departure(make: MakeEngine, kind: str) -> None:
-    """What others spend in the old bucket afterwards is none of the request's business."""
+    """Costs of others, charged to the old bucket afterwards, do not count."""
     limit = COUNTED[kind]
     world = World(make, moved(limit, {"mode": "enforce"}, "r", "q"))
     assert sum(bool(world.ask(who="r")) for _ in range(12)) == 12

@@ -48,6 +48,9 @@ class IdealPlayer(Player):
         admitted = all(seen.ideals[name].admits(cost, at) for name in seen.rulings)
         return Decision(admitted, "ok" if admitted else "limited", self.generation)
 
+    def do_named(self, number: int, cost: int) -> None:
+        self.do_ask(number, cost)
+
     def _compare(self, seen: Seen, decision: Decision, cost: int) -> None:
         return None
 
