@@ -90,7 +90,12 @@ class Drawing:
         }
         self.steps: list[Step] = []
         self.past: list[Documents] = []
-        self.edits = list(_IDENTITY if only_identities else _IDENTITY + _PARAMETERS)
+        self.before: Documents | None = None
+        """Documents to publish again soon, after an edit that ended or blocked a limit."""
+        self.edits = [*_IDENTITY]
+        if not only_identities:  # a few kinds in each story meet more often than all of them
+            self.edits = self.chance.sample(_IDENTITY, self.chance.randrange(3, len(_IDENTITY)))
+            self.edits += self.chance.sample(_PARAMETERS, self.chance.randrange(1, 6))
 
     def story(self, edits: int) -> Story:
         chance = self.chance
@@ -108,7 +113,10 @@ class Drawing:
         for _ in range(edits):
             for _ in range(chance.randrange(1, 6)):
                 self._traffic(clocks, evicting)
+            drained = [("drain", chance.randrange(5))]
+            self.steps += drained if chance.random() < 0.4 else []
             self._edit()
+            self.steps += drained if chance.random() < 0.4 else []
         for number in range(len(self.requests)):
             self.steps.append(("drain", number))
         bound = chance.choice((None, None, 6, 40)) if evicting else None
@@ -156,6 +164,10 @@ class Drawing:
     def _edit(self) -> None:
         """Publish one edit; sometimes there and back, or forty in a row, with no look between."""
         what = self.chance.random()
+        if self.before is not None and what < 0.7:
+            self.documents, self.before = self.before, None
+            self._publish("on again")
+            return
         if what < 0.06 and len(self.past) > 1:
             self.documents = deepcopy(self.chance.choice(self.past[-4:]))
             if self._valid():
@@ -185,8 +197,9 @@ class Drawing:
 
     def _draw(self) -> str:
         for _ in range(20):
-            edit = self.chance.choice(self.edits)
+            edit, before = self.chance.choice(self.edits), deepcopy(self.documents)
             if self._try(edit):
+                self.before = before if edit in _BLOCKING else None
                 return edit.__name__.removeprefix("_edit_").replace("_", " ")
         return "nothing"
 
@@ -365,6 +378,10 @@ _PARAMETERS: Final = (
     Drawing._edit_deeper_fields, Drawing._edit_second_limit, Drawing._edit_unset,
     Drawing._edit_mode, Drawing._edit_rate_zero, Drawing._edit_unlimited,
     Drawing._edit_small_burst, Drawing._edit_budget, Drawing._edit_exception,
+)  # fmt: skip
+_BLOCKING: Final = (
+    Drawing._edit_unset, Drawing._edit_mode, Drawing._edit_rate_zero, Drawing._edit_unlimited,
+    Drawing._edit_small_burst,
 )  # fmt: skip
 
 
