@@ -6,7 +6,8 @@ publication only changes its rule. An engine that refuses what every ideal bucke
 
 Change of rule: a token bucket keeps min(tokens, burst); windows and quotas keep the log of all
 requests; a slot is free after its old time or, if that is sooner, after the new `hold` from the
-change on. From one algorithm to another, what is missing is missing, as if admitted now. A cost
+change on. From one algorithm to another, what is missing (the debt, which no burst clips) is
+missing, as if admitted now. A cost
 settled upwards is charged; a refund is not known here.
 """
 
@@ -38,6 +39,8 @@ class Ideal:
         self.now: Time | None = None
         self.current: Rule | None = None
         self.tokens = Fraction(0)
+        self.debt = Fraction(0)
+        """What was charged and is not refilled yet, whatever the burst was since."""
         self.log: list[Counted] = []
 
     def rule(self, rule: Rule | None, at: Time) -> None:
@@ -47,8 +50,8 @@ class Ideal:
         if isinstance(rule, Tokens) and isinstance(before, Tokens):
             self.tokens = min(self.tokens, Fraction(rule.capacity))
         elif rule is not None and (before is None or type(before) is not type(rule)):
-            missing = Fraction(0) if before is None else before.capacity - self._left(before, at)
-            self.tokens = rule.capacity - missing
+            missing = self._missing(before, at)
+            self.tokens, self.debt = rule.capacity - missing, missing
             self.log = [Counted(at, math.ceil(missing), math.inf)]
         if isinstance(rule, Slots):
             for counted in self.log:
@@ -66,8 +69,14 @@ class Ideal:
     def charge(self, charge: Charge | None, cost: int, at: Time) -> None:
         self._pass(at)
         self.tokens -= cost
+        self.debt += cost
         hold = self.current.hold if isinstance(self.current, Slots) else math.inf
         self.log.append(Counted(at, cost, at.passed + hold, charge))
+
+    def _missing(self, rule: Rule | None, now: Time) -> Fraction:
+        if rule is None or isinstance(rule, Tokens):
+            return Fraction(0) if rule is None else self.debt
+        return rule.capacity - self._left(rule, now)
 
     def _left(self, rule: Rule, now: Time) -> Fraction:
         if isinstance(rule, Tokens):
@@ -78,8 +87,9 @@ class Ideal:
     def _pass(self, at: Time) -> None:
         last, self.now = self.now, at
         if last is not None and isinstance(self.current, Tokens):
-            self.tokens += self.current.rate * (at.passed - last.passed)
-            self.tokens = min(self.tokens, Fraction(self.current.capacity))
+            refill = self.current.rate * (at.passed - last.passed)
+            self.tokens = min(self.tokens + refill, Fraction(self.current.capacity))
+            self.debt = max(self.debt - refill, Fraction(0))
 
 
 def _counts(counted: Counted, rule: Window | Quota | Slots, now: Time) -> bool:
