@@ -61,9 +61,9 @@ class Ideal:
         """Return True if the bucket admits a cost now; without a rule it admits everything."""
         self._pass(at)
         rule = self.current
-        if rule is None or not cost:
+        if rule is None:
             return True
-        blocked = isinstance(rule, Tokens) and not rule.rate
+        blocked = isinstance(rule, Tokens) and not rule.rate and cost
         return not blocked and self._left(rule, at) >= cost
 
     def charge(self, charge: Charge | None, cost: int, at: Time) -> None:
