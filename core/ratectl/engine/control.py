@@ -299,8 +299,9 @@ class ControlledEngine(Engine):
             yield
 
     def _tend(self, now: int, pause: Callable[[], object]) -> None:
-        if self._groups.forgettable(now):
-            self._piecewise(self._groups.forget(now), pause)
+        over = self._groups.forgettable(now)
+        if over:
+            self._piecewise(self._groups.forget(over), pause)
             release(*self._alone(self._forget))
         self._piecewise(self._table.tend(self._groups.in_force(), now), pause)
 

@@ -268,16 +268,14 @@ class Group:
         algorithm, at = self._rule_at(change)
         if state is None and saved.lost:
             state = algorithm.spent(algorithm.capacity, at)
-        return None if state is None else self._copied(state)
+        copy: State | None = None if state is None else algorithm.copied(state)
+        return copy
 
     def _state_at_end(self, key: Key, at: int) -> State | None:
         bucket = self.tracked(key)
         if bucket is None:
             return None
-        return self._copied(migrate(self.algorithm, self.algorithm, bucket[0], at))
-
-    def _copied(self, state: State) -> State:
-        copy: State = self.algorithm.copied(state)
+        copy: State = self.algorithm.copied(migrate(self.algorithm, self.algorithm, bucket[0], at))
         return copy
 
     def _rule_at(self, change: int) -> tuple[Algorithm[Any], int]:
@@ -285,9 +283,9 @@ class Group:
         event = next(event for event in self._events if event.seq == change)
         return event.before, event.at
 
-    def forget(self, change: int) -> None:
-        """Forget what was saved at an event."""
-        self.saved.pop(change, None)
+    def forget(self) -> None:
+        """Forget what was saved."""
+        self.saved = {}
 
     def changed_often(self) -> bool:
         """Return True if housekeeping must bring untouched buckets up to date."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.bucket_set import Group, Maker
     from ratectl.engine.buckets.carry import Carry
     from ratectl.engine.buckets.counters import Counters
-    from ratectl.engine.buckets.past import Change
+    from ratectl.engine.buckets.past import Change, LimitName
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
 
@@ -45,8 +45,8 @@ class Groups:
         self._groups: dict[GroupName, Group] = {}
         self._ended: dict[GroupName, list[Group]] = {}
         self._counters: dict[tuple[Identity, tuple[str, ...]], Counters] = {}
-        self._horizons: dict[tuple[str, bool], Horizon] = {}
-        self._strict: dict[tuple[str, bool], int] = {}
+        self._horizons: dict[LimitName, Horizon] = {}
+        self._strict: dict[LimitName, int] = {}
         """Limits whose past was forgotten too early: until then, unknown keys count as empty."""
         self._seq = 0
         self._step: Step | None = None
@@ -155,16 +155,15 @@ class Groups:
         for change in self.past.changes:
             if change.seq <= group.seen:
                 continue
-            if group.identity in change.limits or group.identity in change.left:
-                if not self._follow(group, change):
-                    return
+            if change.differs(group.identity) and not self._follow(group, change):
+                return
         group.seen = self._seq
 
     def _follow(self, group: Group, change: Change) -> bool:
         """Return False if the change ends the group."""
         plan = self.past.group_plan(group.group_name, change.seq)
         if plan is not None:
-            left = group.identity in change.left
+            left = change.was_left(group.identity)
             room = self._table.capacity // _SAVED if left else 0
             group.follow(plan, change.seq, change.at, left=left, room=room)
             return True
@@ -199,42 +198,33 @@ class Groups:
 
     # Forgetting ---------------------------------------------------------------------------------
 
-    def forgettable(self, now: int) -> bool:
-        """Return True if there is a change to forget."""
-        return any(True for _ in self._forgettable(now))
+    def forgettable(self, now: int) -> set[LimitName]:
+        """Return the names of limits of which no charge of before their last change counts.
 
-    def forget(self, now: int) -> Iterator[None]:
-        """Forget, in pieces, the changes of which nothing counts any more, and what is too much."""
-        for change in list(self._forgettable(now)):
-            self.past.drop(change)
-            for group in list(self._groups.values()):
-                group.forget(change.seq)
-                yield
-            for name, groups in list(self._ended.items()):
-                self._ended[name] = [group for group in groups if not _ended_by(group, change)]
-                if not self._ended[name]:
-                    del self._ended[name]
-                for group in groups:
-                    group.forget(change.seq)
-                    if _ended_by(group, change):
-                        self._table.drop(group)
-                yield
-
-    def _forgettable(self, now: int) -> Iterator[Change]:
-        for change in self.past.changes:
-            if all(self._horizon(name).over(now) for name in change.names()):
-                yield change
-        oldest = self.past.too_many()
-        if oldest is not None:
-            self._be_strict(oldest)
-            yield oldest
-
-    def _be_strict(self, change: Change) -> None:
-        """Treat keys without a bucket as empty: what their requests left is not known any more."""
-        for name in change.names():
+        If too many changes are remembered, those of the oldest one are among them: a key without a
+        bucket is then treated as empty, as it is not known what its requests left.
+        """
+        names = {name for change in self.past.changes for name in change.names()}
+        over = {name for name in names if self._horizon(name).over(now)}
+        for name in self.past.too_many() - over:
+            over.add(name)
             self._strict[name] = self._horizon(name).until()
-        for group in self._groups.values():
-            group.strict_until = self._strict.get((group.name, group.budget))
+        return over
+
+    def forget(self, names: set[LimitName]) -> Iterator[None]:
+        """Forget, in pieces, all changes of limits of these names."""
+        for name in names:
+            self.past.forget(name)
+        for group in list(self._groups.values()):
+            name = (group.name, group.budget)
+            if name in names:
+                group.forget()
+                group.strict_until = self._strict.get(name)
+            yield
+        for group_name in [of for of in self._ended if of[1:3] in names]:
+            for group in self._ended.pop(group_name):
+                self._table.drop(group)
+            yield
 
     def owe(self, group: Group) -> None:
         """Take note of the debt of a group's buckets after a settlement."""
@@ -242,17 +232,13 @@ class Groups:
         if horizon is not None:
             horizon.owe(group.algorithm.capacity + group.max_debt)
 
-    def _horizon(self, name: tuple[str, bool]) -> Horizon:
+    def _horizon(self, name: LimitName) -> Horizon:
         return self._horizons.setdefault(name, Horizon())
 
-    def _debts(self) -> dict[tuple[str, bool], int]:
+    def _debts(self) -> dict[LimitName, int]:
         """Return, for each name of a limit, the largest cost missing beyond a capacity."""
-        debts: dict[tuple[str, bool], int] = {}
+        debts: dict[LimitName, int] = {}
         for group in chain(self._groups.values(), *self._ended.values()):
             name = (group.name, group.budget)
             debts[name] = max(group.max_debt, debts.get(name, 0))
         return debts
-
-
-def _ended_by(group: Group, change: Change) -> bool:
-    return group.ended is not None and group.ended.seq == change.seq

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from ratectl.engine.conditional_limit import Conditions
     from ratectl.engine.limit_plan import GroupName, Identity
 
-__all__ = ["Change", "Past", "Stay", "Step", "compare"]
+__all__ = ["Change", "LimitName", "Past", "Stay", "Step", "compare"]
 
 Limit = LimitPlan | LimitChoice
 
+LimitName = tuple[str, bool]
+"""Name of a limit, or of a budget (True), whatever its scope."""
+
 _MOST_CHANGES: Final = 512
-_MOST_OF_A_LIMIT: Final = 64
-"""Most remembered changes, in all and of one limit."""
+"""Most changes that are remembered."""
 
 
 class Stay(NamedTuple):
@@ -50,14 +52,37 @@ class Change:
     """Instant, in nanoseconds."""
     declared: dict[str, bool] = field(default_factory=dict)
     """Scopes whose declaration came or went: True if it went."""
-    limits: dict[Identity, Limit | None] = field(default_factory=dict)
-    """Limits that differ: what they were before."""
-    left: set[Identity] = field(default_factory=set)
+    limits: dict[LimitName, dict[Identity, Limit | None]] = field(default_factory=dict)
+    """Limits that differ, by name: what they were before."""
+    left: dict[LimitName, set[Identity]] = field(default_factory=dict)
     """Limits whose buckets some requests may have left, though the limits may still be there."""
 
-    def names(self) -> set[tuple[str, bool]]:
-        """Return the names of the limits that the change is about, True for a budget's."""
-        return {(name, budget) for _, name, budget in (*self.limits, *self.left)}
+    def before(self, identity: Identity) -> tuple[Limit | None] | None:
+        """Return, in a tuple, what a limit was before; None if it did not differ."""
+        of_name = self.limits.get(identity[1:])
+        return (of_name[identity],) if of_name is not None and identity in of_name else None
+
+    def differs(self, identity: Identity) -> bool:
+        """Return True if the change is about a limit."""
+        return self.before(identity) is not None or self.was_left(identity)
+
+    def was_left(self, identity: Identity) -> bool:
+        """Return True if requests may have left the buckets of a limit."""
+        return identity in self.left.get(identity[1:], ())
+
+    def leave(self, identity: Identity) -> None:
+        """Note that requests may have left the buckets of a limit."""
+        self.left.setdefault(identity[1:], set()).add(identity)
+
+    def names(self) -> set[LimitName]:
+        """Return the names of the limits that the change is about."""
+        return {*self.limits, *self.left}
+
+    def forget(self, name: LimitName) -> bool:
+        """Forget what the change says about limits of a name. Return True if nothing is left."""
+        self.limits.pop(name, None)
+        self.left.pop(name, None)
+        return not self.limits and not self.left
 
 
 @dataclass(slots=True, eq=False)
@@ -96,9 +121,9 @@ def _compare_scope(
         alike, equal = _compared(step.compared, old, new)
         if equal:
             continue
-        step.change.limits[identity] = old
+        step.change.limits.setdefault(identity[1:], {})[identity] = old
         if not alike:
-            step.change.left.add(identity)
+            step.change.leave(identity)
         if old is not None and new is not None:
             step.moves.append((identity, old, new))
         elif old is not None:
@@ -116,7 +141,7 @@ def _move(step: Step, old: ScopePlan | None, new: ScopePlan | None, *, arriving:
         if after is not None:
             step.moves.append((after.identity, before, after))
         if arriving:
-            step.change.left.add(before.identity)
+            step.change.leave(before.identity)
 
 
 def _own(scope: str, plan: ScopePlan | None) -> dict[Identity, Limit]:
@@ -148,23 +173,23 @@ class Past:
         self.changes = (*self.changes, change)
         self.plans = step.plans
 
-    def too_many(self) -> Change | None:
-        """Return the oldest change, if too many are remembered."""
-        if len(self.changes) > _MOST_CHANGES:
-            return self.changes[0]
-        return None
+    def too_many(self) -> set[LimitName]:
+        """Return the names of limits in the oldest change, if too many changes are remembered."""
+        return self.changes[0].names() if len(self.changes) > _MOST_CHANGES else set()
 
-    def drop(self, change: Change) -> None:
-        """Forget a change."""
-        self.changes = tuple([kept for kept in self.changes if kept is not change])
+    def forget(self, name: LimitName) -> None:
+        """Forget all changes of the limits of a name."""
+        over = [change for change in self.changes if change.forget(name)]
+        self.changes = tuple([change for change in self.changes if change not in over])
 
     # What was in force --------------------------------------------------------------------------
 
     def limit(self, identity: Identity, seq: int) -> Limit | None:
         """Return what a limit was after change ``seq``."""
         for change in self.changes:
-            if change.seq > seq and identity in change.limits:
-                return change.limits[identity]
+            before = change.before(identity) if change.seq > seq else None
+            if before is not None:
+                return before[0]
         scope, *_ = identity
         plan = self.plans.scopes.get(scope)
         return None if plan is None else plan.by_identity(identity)
@@ -207,13 +232,13 @@ class Past:
         if not self.changes:
             return []
         if limit.budget:
-            return [change for change in self.changes if limit.identity in change.limits]
+            return [change for change in self.changes if change.before(limit.identity)]
         scopes = list(_up(scope))
         identities = [(above, limit.name, False) for above in scopes]
         return [
             change
             for change in self.changes
-            if any(identity in change.limits for identity in identities)
+            if any(change.before(identity) for identity in identities)
             or any(above in change.declared for above in scopes)
         ]
 
