@@ -68,7 +68,9 @@ def clip_window(
         else:
             lowered = rate
         if lowered != rate:
-            clips["rate"] = Clipped(clips["rate"].asked if "rate" in clips else rate, lowered, field)
+            clips["rate"] = Clipped(
+                clips["rate"].asked if "rate" in clips else rate, lowered, field
+            )
             rate = lowered
     return rate
 
