@@ -15,6 +15,7 @@ from ratectl.agent.processes import register
 from ratectl.engine import open_engine
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.decision import Decision
+from ratectl.engine.stable_keys import StableKeys
 from ratectl.errors import UsageError
 from ratectl.signing.signatures import Trust
 
@@ -59,6 +60,7 @@ class Agent:
         max_bytes: int = DEFAULT_MAX_BYTES,
         public_keys: Sequence[str | os.PathLike[str]] | None = None,
         environment: str | None = None,
+        stable_keys: bytes | None = None,
     ) -> None:
         """Start following ``source``: a store's URL, or a directory of YAML for development.
 
@@ -73,6 +75,8 @@ class Agent:
         that none of them has signed (see ``signing``). Default: it obeys every head in the store.
         ``environment``: with ``public_keys``, the identity that the store must have. Default: the
         identity of the first head that the agent accepts.
+        ``stable_keys``: a secret of at least 16 bytes, shared by agents. Keys are then hashed under
+        it, so that the same key has the same number in all of them.
 
         :raises UsageError: an argument cannot be used.
         :raises PolicyError: ``source`` is a directory that does not validate.
@@ -90,7 +94,8 @@ class Agent:
         """True once closing has begun: a forked child then follows nothing."""
         self._closed = False
         self._closes = threading.RLock()
-        open_new = partial(open_engine, time.monotonic_ns, max_bytes=max_bytes)
+        keys = None if stable_keys is None else StableKeys(stable_keys)
+        open_new = partial(open_engine, time.monotonic_ns, max_bytes=max_bytes, stable_keys=keys)
         self._engine = open_new()
         self._engine.guard(self._failed, self._unready)
         if type(self).check is Agent.check:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ratectl.engine.conditional_limit import Conditions, LimitChoice
     from ratectl.engine.decision import Decision
     from ratectl.engine.limit_plan import Identity, LimitPlan
+    from ratectl.engine.stable_keys import StableKeys
     from ratectl.engine.waivers import Waiver
 
 __all__ = [
@@ -146,6 +147,8 @@ class Engine(ABC):
 
     name: str
     """Name of the implementation: ``pure`` or ``c``."""
+    stable_keys: StableKeys | None = None
+    """Numbers of keys that are the same in other processes; None without a shared secret."""
 
     @abstractmethod
     def check(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.bucket_set import Bucket
     from ratectl.engine.buckets.charges import Look
     from ratectl.engine.limit_plan import LimitPlan
+    from ratectl.engine.stable_keys import StableKeys
 
 __all__ = ["PureEngine"]
 
@@ -57,7 +58,8 @@ class _PureMaker:
 class PureEngine(DecidingEngine):
     """See :class:`~ratectl.engine.api.Engine`.
 
-    ``max_bytes`` bounds the memory of its buckets, and ``max_buckets`` their number.
+    ``max_bytes`` bounds the memory of its buckets, and ``max_buckets`` their number. Keys are kept
+    as texts; ``stable_keys`` only computes their numbers.
     """
 
     name = "pure"
@@ -68,8 +70,10 @@ class PureEngine(DecidingEngine):
         *,
         max_bytes: int = DEFAULT_MAX_BYTES,
         max_buckets: int | None = None,
+        stable_keys: StableKeys | None = None,
     ) -> None:
         super().__init__(clock, _PureMaker(), Table(max_bytes, max_buckets))
+        self.stable_keys = stable_keys
 
     def check(
         self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: int = 1,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ratectl.engine.conditional_limit import Conditions
     from ratectl.engine.control import Spent, Turn
     from ratectl.engine.limit_plan import LimitPlan
+    from ratectl.engine.stable_keys import StableKeys
     from ratectl.engine.waivers import Waiver
 
 __all__ = ["FastEngine"]
@@ -144,8 +145,8 @@ class FastEngine(DecidingEngine):
     """See :class:`~ratectl.engine.api.Engine`.
 
     ``max_bytes`` bounds the memory of its buckets, and ``max_buckets`` their number. Keys are kept
-    as fingerprints of ``key_bits``, keyed by ``secret`` (16 bytes, by default random): both
-    parameters are for tests.
+    as fingerprints, which are the numbers of ``stable_keys`` if it is given. ``key_bits`` of them,
+    keyed by ``secret`` (16 bytes, by default random): both parameters are for tests.
     """
 
     name = "c"
@@ -156,12 +157,16 @@ class FastEngine(DecidingEngine):
         *,
         max_bytes: int = DEFAULT_MAX_BYTES,
         max_buckets: int | None = None,
+        stable_keys: StableKeys | None = None,
         secret: bytes | None = None,
         key_bits: int = 64,
     ) -> None:
         self._own_clock = clock is time.monotonic_ns
         key = os.urandom(16) if secret is None else secret
         self._secret = (int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little"))
+        self.stable_keys = stable_keys
+        if stable_keys is not None:
+            self._secret = (stable_keys.k0, stable_keys.k1)
         self._key_bits = key_bits
         self._classes: dict[int, tuple[Conditions, _Classes]] = {}
         self._core_active: dict[str, _fast.Active | None] = {}
@@ -176,7 +181,7 @@ class FastEngine(DecidingEngine):
             raise ValueError("a table holds at least one bucket")
         self._core = _fast.Core(
             self._own_clock,
-            not _texts_are_hashed_with_a_secret(),
+            self.stable_keys is not None or not _texts_are_hashed_with_a_secret(),
             *self._secret,
             self._key_bits,
             max_bytes,
