@@ -211,7 +211,7 @@ class Choices:
             own = (
                 policy.scope, unset, _fields_shape(declared) if declared else None,
                 tuple([(override.name, match, _fields_shape(override.limits[name]))
-                       for override, _, match in overrides]),
+                       for override, _, match in paced(overrides)]),
                 matched,
             )  # fmt: skip
             shape = (above.shape, own)
@@ -219,7 +219,7 @@ class Choices:
         layer = Layer(
             policy.scope, unset, declared_fields(declared) if declared else None, above.touching,
             tuple([(via.ref, declared_fields(override.limits[name]))
-                   for override, via, _ in overrides]),
+                   for override, via, _ in paced(overrides)]),
             _numbered(exceptions, numbers), self._cap(policy.scope, name) if cap else None,
         )  # fmt: skip
         set_fields = [override.limits[name] for override, _, _ in overrides]
@@ -247,7 +247,8 @@ def _extent(declared: Iterable[LimitFields | Cap | None]) -> Extent:
 
 
 def _numbering(place: PathConditions, positions: list[int]) -> Numbering:
-    return Numbering(positions, [place.conditions[position].via.ref for position in positions])
+    refs = [place.conditions[position].via.ref for position in paced(positions)]
+    return Numbering(positions, refs)
 
 
 def _numbered(

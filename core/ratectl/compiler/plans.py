@@ -79,7 +79,7 @@ def compiled(
                 scopes[scope] = compiler.scope_plan(resolved)
     until = None if now_ns is None or not tree.exceptions else tree.next_change(now_ns)
     plans = PlanSet(generation, scopes, until)
-    kept = compiler.kept
+    kept = compiler.kept if resolver.conditions.any else ()
     spent = Compiled(PlanSet(0), (*resolver.workings, *compiler.workings)).parts()
     del resolver, compiler
     release(*spent)
