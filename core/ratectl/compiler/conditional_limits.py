@@ -15,6 +15,7 @@ from ratectl.compiler.matching import PossibleConditions, plain_match
 from ratectl.compiler.recipe import Layer, Recipe, declared_fields
 from ratectl.engine.conditional_limit import Conditions, Extent, LimitChoice, Numbering
 from ratectl.policy.language.scopes import ancestry, parent
+from ratectl.policy.resolution.conditions import NO_CONDITIONS
 from ratectl.runtime.cooperative import Kept, paced
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ class _Definition(NamedTuple):
 class _Document:
     """Overrides and exceptions of one scope, by the name of the limit that they set."""
 
-    def __init__(self, policy: Policy, place: PathConditions) -> None:
-        self.policy = policy
+    def __init__(self, scope: str, place: PathConditions) -> None:
         self.overrides: dict[str, list[tuple[Override, Via, PlainMatch]]] = {}
         for override, via in paced(place.overrides):
             match = plain_match(override.match)
@@ -65,9 +65,12 @@ class _Document:
                 self.overrides.setdefault(name, []).append((override, via, match))
         self.exceptions: dict[str, list[tuple[Exemption, Via]]] = {}
         for exception, via in place.exceptions:
-            if exception.scope == policy.scope:
+            if exception.scope == scope:
                 for name in exception.limits:
                     self.exceptions.setdefault(name, []).append((exception, via))
+
+
+_NO_CONDITIONS: Final = _Document("", NO_CONDITIONS)
 
 
 class Choices:
@@ -231,7 +234,9 @@ class Choices:
         document = self._documents.get(policy.scope)
         if document is None:
             place = self._resolver.conditions.at(policy.scope)
-            document = self._documents[policy.scope] = _Document(policy, place)
+            if not (place.overrides or place.exceptions):
+                return _NO_CONDITIONS
+            document = self._documents[policy.scope] = _Document(policy.scope, place)
         return document
 
     def _cap(self, scope: str, name: str) -> Fields:

@@ -50,9 +50,13 @@ def build_limit(
         mode=values.get("mode", DEFAULT_MODE),
         across=values.get("across"),
         settings=settings,
-        clips={field: Clip(asked, value, cap[by]) for field, (asked, value, by) in clipped.items()},
+        clips=_with_origins(clipped, cap) if clipped else {},
         touched=_touched(settings) if conditional else (),
     )
+
+
+def _with_origins(clipped: Mapping[str, Clipped], cap: Mapping[str, Setting]) -> dict[str, Clip]:
+    return {field: Clip(asked, value, cap[by]) for field, (asked, value, by) in clipped.items()}
 
 
 def parameters_of(
