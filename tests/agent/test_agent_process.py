@@ -60,7 +60,7 @@ def test_acquire_waits_only_until_the_request_may_pass(
     agent = make_agent(store_url)
 
     async def three() -> list[ratectl.Decision]:
-        return [await agent.acquire("/", ACME, timeout=5) for _ in range(3)]
+        return [await agent.acquire("/", ACME, wait=5) for _ in range(3)]
 
     started = time.monotonic()
     assert all(asyncio.run(three()))
@@ -73,7 +73,7 @@ def test_acquire_gives_up_at_once_if_the_wait_exceeds_the_timeout(
     publish_policies(store, simple("1/day", burst=1))
     agent = make_agent(store_url)
     assert agent.check("/", ACME)
-    refused = asyncio.run(agent.acquire("/", ACME, timeout=0.5))
+    refused = asyncio.run(agent.acquire("/", ACME, wait=0.5))
     assert refused.reason == "limited"
     never = asyncio.run(agent.acquire("/", ACME, cost=2))
     assert never.reason == "never"
@@ -104,8 +104,8 @@ def test_acquire_waits_for_a_slot(store: Store, store_url: str, make_agent: Make
 
     async def several() -> list[bool]:
         first = agent.check("/")
-        waiting = asyncio.create_task(agent.acquire("/", timeout=30))
-        late = await agent.acquire("/", timeout=0.01)
+        waiting = asyncio.create_task(agent.acquire("/", wait=30))
+        late = await agent.acquire("/", wait=0.01)
         assert not waiting.done()
         first.release()
         with await waiting as second:
