@@ -21,7 +21,7 @@ from ratectl.agent.queues import Queues
 from ratectl.engine.decision import Decision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from ratectl.agent.queues import Queue
     from ratectl.engine.api import Engine
@@ -38,6 +38,11 @@ once; this is for slots that become free after their ``hold``."""
 
 _LONGEST: Final = 60_000_000_000
 """Longest time between two checks of a first request (nanoseconds): the wall clock may be set."""
+
+
+_PATIENCE: Final = 5_000_000_000
+"""Longest time that the first request may take to be checked after it is due (nanoseconds): its
+event loop may be stopped, or its thread suspended. Then those behind it pass it over."""
 
 
 class Sleeper(Protocol):
@@ -130,19 +135,21 @@ class Line:
 
         It may be woken before that. A returned refusal is final, and has been counted.
         """
-        if request.ticket not in self._waiting:
+        if not request.ticket:
             return self._ask_beside_the_line(request)
+        if request.ticket not in self._waiting:
+            self._alone(self._return, request)
         while True:
             now = self.clock()
             queue = request.queue
             first = queue.first is request and queue.ready
             if not first or (now < queue.due and not request.again):
                 return self._wait(request, queue, now, first=first)
-            answer = self._check(request, queue)
+            answer = self._check(request)
             if answer is not None:
                 return answer
 
-    def _check(self, request: Request, queue: Queue) -> Decision | None:
+    def _check(self, request: Request) -> Decision | None:
         """Check a first request. Return None if it has to wait, and was told when to be checked."""
         request.again = False
         free = self._free
@@ -161,20 +168,31 @@ class Line:
             self._give_up(request, decision, at)
             return decision
         due = now + _UNKNOWN if wait is None else min(announced, now + _LONGEST)
-        self._alone(self._queues.refused, queue, at, due, announced)
+        self._alone(self._refused, request, at, due, announced)
         if self._free != free:
             request.again = True  # perhaps released after the check
         return None
 
+    def _refused(self, request: Request, at: list[Place], due: int, announced: int) -> None:
+        self._queues.refused(request, at, due, announced)
+
     def _wait(self, request: Request, queue: Queue, now: int, *, first: bool) -> Decision | int:
         """Return how long a request sleeps, or its refusal if its deadline comes first."""
-        until = queue.due if first else FOREVER
-        ahead = queue if first else self._queues.ahead(queue) or queue
+        if any(request.cost > place.capacity for place in request.places):
+            never = self.attempt(request)
+            if never.allowed or never.reason != "limited":
+                return never
+        until = queue.due
+        ahead = queue if queue.ready else self._queues.ahead(queue) or queue
         if now >= request.deadline or ahead.announced > request.deadline:
             refusal = self._refusal(request, queue)
             self._give_up(request, refusal, queue.stands)
             return refusal
         self._count(request, queue)
+        if not first:
+            until = now + _PATIENCE
+            if ahead.ready and now - ahead.due > _PATIENCE:
+                self.leave(ahead.first)
         return min(until, request.deadline) - now
 
     def _count(self, request: Request, queue: Queue) -> None:
@@ -194,8 +212,8 @@ class Line:
         generation = self._engine.generation
         return Decision(False, "limited", generation, limit, scope, capacity, 0, None, None)
 
-    def _give_up(self, request: Request, refusal: Decision, at: Iterable[Place]) -> None:
-        place = next(iter(at), None)
+    def _give_up(self, request: Request, refusal: Decision, at: Collection[Place]) -> None:
+        place = next(iter(at or request.places), None)
         if place is not None:
             self._engine.give_up(place, request.scope, request.attributes, request.cost, refusal)
 
@@ -215,6 +233,11 @@ class Line:
         self._waiting.pop(request.ticket, None)
         self._alone(self._remove, request)
 
+    def _return(self, request: Request) -> None:
+        """Take back a request that was passed over, at its old place."""
+        self._waiting[request.ticket] = request
+        self._rebuild()
+
     def _remove(self, request: Request) -> None:
         if request.queue is not None:
             self._queues.remove(request)
@@ -222,7 +245,8 @@ class Line:
     # All requests -------------------------------------------------------------------------------
 
     def freed(self, places: Iterable[Place]) -> None:
-        """Wake the requests that are first at these buckets. Takes no lock."""
+        """Wake the requests that are first at these buckets. Takes no lock, unless one of them
+        cannot be woken."""
         self._free = next(self._frees)
         queues = self._queues
         for place in places:
@@ -230,7 +254,8 @@ class Line:
             if queue is not None:
                 first: Request = queue.first
                 first.again = True
-                first.sleeper.wake()
+                if not first.sleeper.wake():
+                    self.leave(first)
 
     def changed(self) -> None:
         """Queue all requests again, in the order of arrival: they may meet other buckets now."""
@@ -294,6 +319,7 @@ class Line:
         roused = self._queues.roused
         while roused:
             request = roused.pop()
+            request.queue.due = self.clock()
             if not request.sleeper.wake():
                 log.warning(
                     "a request for %r waited in an event loop that was closed", request.scope

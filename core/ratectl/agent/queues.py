@@ -5,7 +5,7 @@ of a queue is ever checked: so it is served first, whatever it costs. A queue *s
 that refused its first request (of several refusals, the longest). Queues that share that bucket,
 and whose first request is younger, stand behind it there; at other buckets it is in nobody's way.
 If that bucket then admits the request and another refuses it, the queue goes to stand there
-instead. After the eighth such turn it keeps the buckets at which it stands as well, so that no
+instead. After the fourth such turn it keeps the buckets at which it stands as well, so that no
 request is passed over for ever. Nobody ever waits for a younger request: there is no deadlock, and
 the oldest request of all can always be checked.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Queue", "Queues", "Waiter"]
 
-_TURNS: Final = 8
+_TURNS: Final = 4
 """Number of times that a queue leaves the bucket at which it stands for another one."""
 
 _NOWHERE: Final[frozenset[Place]] = frozenset()
@@ -63,7 +63,7 @@ class Queue:
         self.ready = False
         """True if the first request may be checked: no older one stands at any of its buckets."""
         self.due = 0
-        """Instant of its next check (nanoseconds); 0: at once."""
+        """Instant of its next check (nanoseconds)."""
         self.announced = 0
         """Instant before which its bucket admits it in no case; 0 if that is not known."""
         self.turns = 0
@@ -81,7 +81,7 @@ class Queues:
         self._doubtful: list[Queue] = []
         """Queues whose readiness has to be decided again."""
         self.roused: list[Any] = []
-        """First requests that may be checked now, and do not know it yet."""
+        """First requests that may be checked at once, and do not know it yet."""
 
     def __len__(self) -> int:
         return len(self._queues)
@@ -113,10 +113,11 @@ class Queues:
                 del self._queues[queue.key]
         self._decide()
 
-    def refused(self, queue: Queue, at: Iterable[Place], due: int, announced: int) -> None:
-        """A bucket has refused the first request: check it again at ``due`` (nanoseconds)."""
-        if not self._has(queue):
-            return
+    def refused(self, waiter: Waiter, at: Iterable[Place], due: int, announced: int) -> None:
+        """A bucket has refused a first request: check it again at ``due`` (nanoseconds)."""
+        queue = waiter.queue
+        if not self._has(queue) or queue.first is not waiter:
+            return  # it was passed over, or all queues were built again
         places = frozenset(at) or queue.key
         queue.due, queue.announced = due, announced
         if not queue.untried and not places & queue.stands:
@@ -162,7 +163,6 @@ class Queues:
                     self._stand(queue, frozenset((obstacle,)))
             elif not queue.ready:
                 queue.ready = True
-                queue.due = 0
                 if not queue.stands:
                     # Until its first check it stands at all of them, so that none is passed over.
                     self._stand(queue, queue.key)

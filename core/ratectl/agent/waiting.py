@@ -117,6 +117,7 @@ def _leave(line: Line, request: Request) -> None:
         except BaseException as error:  # noqa: BLE001
             interruption = error
     if interruption is not None:
+        _give_back(request)
         raise interruption
 
 

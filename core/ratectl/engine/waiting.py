@@ -5,6 +5,7 @@ The engine keeps no queues: it says whether a request may pass now, and which bu
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -76,8 +77,9 @@ class WaitingEngine(DecidingEngine):
         if not self._may_wait():
             self._later.append(partial(self.give_up, place, scope, attributes, cost, decision))
             return
-        texts = readable(attributes)
-        with_all_read(texts, partial(self._alone, self._count_refusal, place, texts))
+        with suppress(Exception):  # of the attributes: without a key, there is nothing to count
+            texts = readable(attributes)
+            with_all_read(texts, partial(self._alone, self._count_refusal, place, texts))
         self._show(scope, attributes, cost, self._clock(), decision)
 
     def _count_refusal(self, place: Place, attributes: Attributes) -> None:
@@ -86,7 +88,7 @@ class WaitingEngine(DecidingEngine):
     def _show(
         self, scope: str, attributes: Mapping[str, str], cost: int, now: int, decision: Decision
     ) -> None:
-        """Show a decision to the mirror, and keep a record of it if the mirror wants its release."""
+        """Show a decision to the mirror. Keep a record of it if the mirror wants its release."""
         mirror = self._mirror
         if mirror is not None and mirror.decided(scope, attributes, cost, now, decision):
             charged = self._recall(decision)
