@@ -16,7 +16,7 @@ from hall import Hall, each_hall, one, slots
 from virtual import run
 
 from etcd_server import wait_for
-from ratectl.agent.line import Line, Request
+from ratectl.agent.line import FOREVER, Line, Request
 from ratectl.agent.waiting import pass_in_task, pass_in_thread
 
 if TYPE_CHECKING:
@@ -168,8 +168,12 @@ def interrupted(work: Callable[[], object], delay: float) -> bool:
 
 
 @each_hall
-def test_interrupted_threads_leave_the_line(make: MakeEngine, pool: ThreadPoolExecutor) -> None:
+def test_interrupted_threads_leave_the_line(
+    make: MakeEngine, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A signal handler raises at any moment, while other threads pass through the same line."""
+    # Nobody would be passed over: a request that stays in the line would stop all others.
+    monkeypatch.setattr("ratectl.agent.line._PATIENCE", FOREVER // 2)
     hall = real(make, one(rate="3000/s", burst=2))
     stop = threading.Event()
 

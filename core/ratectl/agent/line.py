@@ -45,6 +45,10 @@ _PATIENCE: Final = 5_000_000_000
 event loop may be stopped, or its thread suspended. Then those behind it pass it over."""
 
 
+_LOOKS: Final = 20_000_000
+"""Average time between two looks for such a request, in a long line (nanoseconds)."""
+
+
 class Sleeper(Protocol):
     """Something that sleeps until it is woken: a thread or a task."""
 
@@ -190,7 +194,8 @@ class Line:
             return refusal
         self._count(request, queue)
         if not first:
-            until = now + _PATIENCE
+            patience = max(_PATIENCE, len(self._waiting) * _LOOKS)
+            until = now + patience
             if ahead.ready and now - ahead.due > _PATIENCE:
                 self.leave(ahead.first)
         return min(until, request.deadline) - now
@@ -230,6 +235,8 @@ class Line:
 
     def leave(self, request: Request) -> None:
         """Remove a request, whatever happened to it. Safe to repeat."""
+        if not request.ticket:
+            return  # it never joined
         self._waiting.pop(request.ticket, None)
         self._alone(self._remove, request)
 

@@ -19,9 +19,6 @@ __all__ = ["pass_in_task", "pass_in_thread"]
 
 _SECOND: Final = 1_000_000_000
 
-_TRIES: Final = 1_000
-"""Attempts to leave the line. Bounded, so that an error at every attempt ends too."""
-
 
 async def pass_in_task(
     line: Line, scope: str, attributes: Mapping[str, str], cost: int, wait: float | None
@@ -42,7 +39,12 @@ async def pass_in_task(
         _give_back(request)
         raise
     finally:
-        _leave(line, request)
+        try:  # here, as a signal handler may raise when a function is called
+            line.leave(request)
+        except BaseException:
+            line.leave(request)
+            _give_back(request)
+            raise
 
 
 def pass_in_thread(
@@ -64,7 +66,12 @@ def pass_in_thread(
         _give_back(request)
         raise
     finally:
-        _leave(line, request)
+        try:  # here, as a signal handler may raise when a function is called
+            line.leave(request)
+        except BaseException:
+            line.leave(request)
+            _give_back(request)
+            raise
 
 
 def _request(
@@ -103,22 +110,6 @@ def _give_back(request: Request) -> None:
     for decision in request.got:
         decision.release()
         decision.settle(0)
-
-
-def _leave(line: Line, request: Request) -> None:
-    """Leave the line, also if a signal handler raises an exception meanwhile."""
-    if not request.ticket:
-        return  # it never joined
-    interruption: BaseException | None = None
-    for _ in range(_TRIES):
-        try:
-            line.leave(request)
-            break
-        except BaseException as error:  # noqa: BLE001
-            interruption = error
-    if interruption is not None:
-        _give_back(request)
-        raise interruption
 
 
 class _Thread:

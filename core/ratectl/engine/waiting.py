@@ -31,17 +31,29 @@ class WaitingEngine(DecidingEngine):
     def attempt(
         self, scope: str, attributes: Mapping[str, str], cost: int = 1, now: int | None = None
     ) -> Decision:
-        cost = checked_cost(cost)
         try:
-            text = exact_scope(scope)
-            decision, at = self._decide_alone(text, readable(attributes), cost, now, waits=True)
-            if decision.allowed or decision.reason == "never":
-                self._show(text, attributes, cost, at, decision)
+            decided = self._attempt_in_one_step(scope, attributes, cost, now)
+            if decided is None:
+                cost, scope = checked_cost(cost), exact_scope(scope)
+                decided = self._decide_alone(scope, readable(attributes), cost, now, waits=True)
+            decision, at = decided
+            if self._mirror is not None and (decision.allowed or decision.reason == "never"):
+                self._show(scope, attributes, cost, at, decision)
             return decision
         except Exception as error:
             if self._failed is None or isinstance(error, UsageError):
                 raise
             return self._failed(scope, error)
+
+    def _attempt_in_one_step(
+        self,
+        scope: str,  # noqa: ARG002 - used by an engine that can do it
+        attributes: Mapping[str, str],  # noqa: ARG002
+        cost: int,  # noqa: ARG002
+        now: int | None,  # noqa: ARG002
+    ) -> tuple[Decision, int] | None:
+        """Return the decision and its instant; None if it takes more than one step."""
+        return None
 
     def places(self, scope: str, attributes: Mapping[str, str]) -> tuple[Place, ...]:
         try:

@@ -230,6 +230,13 @@ class FastEngine(WaitingEngine):
         self._show(scope, attributes, cost, now, decision)
         return decision
 
+    def _attempt_in_one_step(
+        self, scope: str, attributes: Mapping[str, str], cost: int, now: int | None
+    ) -> tuple[Decision, int] | None:
+        if type(attributes) is dict and (now is not None or self._own_clock):
+            return self._core.attempt(scope, attributes, cost, now, False, True)
+        return None
+
     def _decide_now(
         self, scope: str, attributes: Attributes, cost: int, now: int | None, waits: bool
     ) -> tuple[Decision, int]:
