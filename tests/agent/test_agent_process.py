@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from virtual import SECOND, Clock, run
 
 from etcd_server import wait_for
 from ratectl.errors import PolicyError, UsageError
@@ -77,6 +79,30 @@ def test_acquire_gives_up_at_once_if_the_wait_exceeds_the_timeout(
     assert refused.reason == "limited"
     never = asyncio.run(agent.acquire("/", ACME, cost=2))
     assert never.reason == "never"
+
+
+def test_waiting_agent_checks_and_counts_each_request_once(
+    tmp_path: Path, make_agent: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """500 requests at 50/s were checked 125,250 times, and counted as 124,750 refusals."""
+    clock = Clock()
+    times = SimpleNamespace(monotonic=lambda: clock.now / SECOND, monotonic_ns=clock)
+    monkeypatch.setattr("ratectl.agent.agent.time", times)
+    write(tmp_path / "policies", "{rate: 50/s, burst: 1}")
+    agent = make_agent(str(tmp_path / "policies"))
+    order: list[int] = []
+
+    async def wait(number: int) -> None:
+        assert await agent.acquire("/")
+        order.append(number)
+
+    async def main() -> None:
+        await asyncio.gather(*[wait(number) for number in range(500)])
+
+    run(clock, main())
+    assert order == list(range(500))
+    (used,) = agent._engine.usage().limits
+    assert (used.allowed, used.refused, used.waited) == (500, 0, 499)
 
 
 def slots(store: Store, most: int = 1) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ratectl.agent.log import log
 from ratectl.agent.queues import Queues
 from ratectl.engine.decision import Decision
+from ratectl.runtime.cooperative import paced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -269,7 +270,7 @@ class Line:
         self._change = change = next(self._changes)
         places = {
             request: self._engine.places(request.scope, request.attributes)
-            for request in list(self._waiting.values())
+            for request in paced(list(self._waiting.values()))
         }
         if places:
             self._alone(self._queue_again, change, places)
