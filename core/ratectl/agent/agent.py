@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from functools import partial
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, state_dir_of
 from ratectl.agent.following import Settings, follow
+from ratectl.agent.line import Line
 from ratectl.agent.log import log
 from ratectl.agent.processes import register
+from ratectl.agent.waiting import pass_in_task, pass_in_thread
 from ratectl.engine import open_engine
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.decision import Decision
@@ -32,10 +33,6 @@ __all__ = ["Agent"]
 
 _NOTHING: Final[Mapping[str, str]] = {}
 _LOG_ERRORS_EVERY: Final = 60.0
-_LOOK_AGAIN: Final = (0.005, 0.1)
-"""Seconds between attempts to get a free slot: the first, and the longest."""
-_LONGEST_SLEEP: Final = 0.5
-"""Seconds after which a waiting request notices that a kill switch is on."""
 
 
 class Agent:
@@ -95,9 +92,11 @@ class Agent:
         self._closed = False
         self._closes = threading.RLock()
         keys = None if stable_keys is None else StableKeys(stable_keys)
-        open_new = partial(open_engine, time.monotonic_ns, max_bytes=max_bytes, stable_keys=keys)
+        self._clock = time.monotonic_ns
+        open_new = partial(open_engine, self._clock, max_bytes=max_bytes, stable_keys=keys)
         self._engine = open_new()
         self._engine.guard(self._failed, self._unready)
+        self._line = Line(self._engine, self._clock)
         if type(self).check is Agent.check:
             # The engine's own function: no Python call in front of a compiled one.
             self.check = self._engine.check  # type: ignore[method-assign,assignment]
@@ -174,32 +173,31 @@ class Agent:
         attributes: Mapping[str, str] = _NOTHING,
         cost: int = 1,
         *,
-        timeout: float | None = None,
+        wait: float | None = None,
     ) -> Decision:
-        """Wait until the request may pass, at most ``timeout`` seconds.
+        """Wait until the request may pass, at most ``wait`` seconds. First come, first served.
 
-        Returns the refusal when the request can never pass, or only after the timeout. For a slot
-        of a concurrency limit it tries again every 5 to 100 ms; waiters are served in no order.
+        Returns the refusal at once if the request can never pass, or if its wait is known to be
+        longer. ``check`` does not wait its turn: it may take what a waiting request waits for.
+        Cancelling the task takes nothing.
+
+        :raises UsageError: ``cost`` is negative or not an integer, or ``wait`` is no such number.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause, longest = _LOOK_AGAIN
-        while True:
-            decision = self.check(scope, attributes, cost)
-            if decision or decision.reason != "limited":
-                return decision
-            wait = decision.retry_after
-            if wait is None:
-                wait, pause = pause, min(2 * pause, longest)
-            if deadline is not None and time.monotonic() + wait > deadline:
-                return decision
-            await self._sleep(scope, wait)
+        return await pass_in_task(self._line, scope, attributes, cost, wait)
 
-    async def _sleep(self, scope: str, seconds: float) -> None:
-        """Sleep for ``seconds``, or less if a kill switch makes waiting unnecessary."""
-        while seconds > 0 and not self._engine.waived(scope):
-            step = min(seconds, _LONGEST_SLEEP)
-            await asyncio.sleep(step)
-            seconds -= step
+    def acquire_sync(
+        self,
+        scope: str,
+        attributes: Mapping[str, str] = _NOTHING,
+        cost: int = 1,
+        *,
+        wait: float | None = None,
+    ) -> Decision:
+        """Wait like ``acquire``, in this thread; both wait in the same line.
+
+        :raises UsageError: ``cost`` is negative or not an integer, or ``wait`` is no such number.
+        """
+        return pass_in_thread(self._line, scope, attributes, cost, wait)
 
     def _unready(self) -> Decision:
         self._errors += 1
@@ -284,6 +282,7 @@ class Agent:
         self.close()
 
     def _follow_in_child(self) -> None:
+        self._line.after_fork_in_child()
         if self._closing:
             self._closed = True  # the threads, the store and the record belong to the parent
             return

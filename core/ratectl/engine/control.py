@@ -39,7 +39,7 @@ from ratectl.runtime.gc_pause import pauses
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
-    from ratectl.engine.api import LimitUsage, Mirror
+    from ratectl.engine.api import LimitUsage, Mirror, Watcher
     from ratectl.engine.buckets.bucket_set import Group, Maker
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.decision import Decision
@@ -99,6 +99,7 @@ class ControlledEngine(Engine):
         """Active scopes by declared scope and waiver: undeclared scopes share them."""
         self._waivers = NO_WAIVERS
         self._mirror: Mirror | None = None
+        self._watcher: Watcher | None = None
         self._table = table
         self._succession = Succession(maker, table)
         self._no_policy = 0
@@ -230,6 +231,7 @@ class ControlledEngine(Engine):
 
     def waive(self, by_scope: Mapping[str, Waiver]) -> None:
         spent = self._alone(self._waive, Waivers(by_scope))
+        self._tell_of_change()
         release(*spent)
 
     def _waive(self, waivers: Waivers) -> list[Spent]:
@@ -244,6 +246,16 @@ class ControlledEngine(Engine):
     def mirror(self, mirror: Mirror | None) -> None:
         self._mirror = mirror
 
+    # Watchers -----------------------------------------------------------------------------------
+
+    def watch(self, watcher: Watcher | None) -> None:
+        self._watcher = watcher
+
+    def _tell_of_change(self) -> None:
+        watcher = self._watcher
+        if watcher is not None:
+            watcher.changed()
+
     # Swaps --------------------------------------------------------------------------------------
 
     def swap(
@@ -255,6 +267,7 @@ class ControlledEngine(Engine):
     ) -> None:
         with self._swapping:
             spent = self._swap(plans, now, pause)
+        self._tell_of_change()
         release(*spent)
 
     def _swap(self, plans: PlanSet, now: int | None, pause: Callable[[], object]) -> list[Spent]:

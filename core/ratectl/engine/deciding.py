@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ratectl.engine.algorithms.protocol import NEVER, UNKNOWN
 from ratectl.engine.attributes import readable, with_all_read
 from ratectl.engine.buckets.charges import charged_record
+from ratectl.engine.buckets.place import Place
 from ratectl.engine.buckets.settle import read_all, release, settle
 from ratectl.engine.control import Busy, ControlledEngine
 from ratectl.engine.decision import Decision, checked_actual
@@ -36,23 +37,29 @@ class DecidingEngine(ControlledEngine):
     # Deciding alone -----------------------------------------------------------------------------
 
     def _decide_alone(
-        self, scope: str, attributes: Mapping[str, str] | Reader, cost: int, now: int | None
-    ) -> tuple[Decision, int]:
-        """Decide while no other thread does. Return the decision and its instant."""
+        self, scope: str, attributes: Mapping[str, str] | Reader, cost: int, now: int | None,
+        *, waits: bool = False,
+    ) -> tuple[Decision, int]:  # fmt: skip
+        """Decide while no other thread does. Return the decision and its instant.
+
+        ``waits``: see ``Engine.attempt``.
+        """
         if self._turns.turn & 1:
             self._await_turn()
         texts = readable(attributes)
-        alone = partial(self._alone, self._decide_now, scope, texts, cost, now)
+        alone = partial(self._alone, self._decide_now, scope, texts, cost, now, waits)
         return with_all_read(texts, alone)
 
     def _decide_now(
-        self, scope: str, attributes: Attributes, cost: int, now: int | None
+        self, scope: str, attributes: Attributes, cost: int, now: int | None, waits: bool
     ) -> tuple[Decision, int]:
         """Decide, and make buckets and groups that do not exist yet."""
         instant = self._clock() if now is None else now
-        return self._made(scope, attributes, cost, instant), instant
+        return self._made(scope, attributes, cost, instant, waits), instant
 
-    def _made(self, scope: str, attributes: Attributes, cost: int, now: int) -> Decision:
+    def _made(
+        self, scope: str, attributes: Attributes, cost: int, now: int, waits: bool
+    ) -> Decision:
         try:
             active = self._active[scope]
         except KeyError:
@@ -82,7 +89,7 @@ class DecidingEngine(ControlledEngine):
                 if slot is not None:
                     slots.append(slot)
             if refused and not active.shadow:
-                return self._refuse_now(looks, attributes, now)
+                return self._refuse_now(looks, attributes, now, waits=waits)
             looks = self._write(looks, states, cost, now)
             kept = True
         finally:
@@ -93,12 +100,16 @@ class DecidingEngine(ControlledEngine):
         count_admitted(looks, lefts)
         return decision
 
-    def _refuse_now(self, looks: list[Look], attributes: Attributes, now: int) -> Decision:
+    def _refuse_now(
+        self, looks: list[Look], attributes: Attributes, now: int, *, waits: bool
+    ) -> Decision:
         for group, key, state, serial in advanced(looks, now):
             if serial:
                 group.write(key, state, serial)
-        count_refused(looks, attributes)
-        return self._refusal(looks, now)
+        refusal = self._refusal(looks, now)
+        if not waits or refusal.reason == "never":
+            count_refused(looks, attributes)
+        return refusal
 
     def _write(
         self, looks: list[Look], states: list[tuple[Group, object, Any, int]], cost: int, now: int
@@ -128,9 +139,17 @@ class DecidingEngine(ControlledEngine):
         charged = self._recall(decision)
         if charged and charged.slots and not self._release_if_current(charged):
             self._alone(self._release, charged)
+        if charged:
+            self._freed(charged)
         mirror = self._mirror
         if mirror is not None:
             mirror.released(decision)
+
+    def _freed(self, charged: Charged) -> None:
+        """Tell the watcher that the buckets of a request admit more than before."""
+        watcher = self._watcher
+        if watcher is not None:
+            watcher.freed([Place(group, key) for group, key, *_ in charged.looks])
 
     def _release_if_current(self, charged: Charged) -> bool:
         """Free the slots if their buckets have followed every change; otherwise return False."""
@@ -160,6 +179,8 @@ class DecidingEngine(ControlledEngine):
         texts = readable(charged.attributes)
         alone = partial(self._alone, self._settle, decision, actual, texts, now)
         with_all_read(texts, alone)
+        if actual < charged.cost:
+            self._freed(charged)
         mirror = self._mirror
         if mirror is not None:
             mirror.settled(decision, actual, now)

@@ -14,13 +14,9 @@ from ratectl.engine.buckets.bucket_set import Group
 from ratectl.engine.buckets.charges import nothing_charged
 from ratectl.engine.buckets.counters import Counters, plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES, Table
-from ratectl.engine.deciding import (
-    DecidingEngine,
-    advanced,
-    count_admitted,
-    count_refused,
-)
+from ratectl.engine.deciding import advanced, count_admitted, count_refused
 from ratectl.engine.decision import Decision, checked_cost
+from ratectl.engine.waiting import WaitingEngine
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +51,7 @@ class _PureMaker:
         return Group(limit, genesis, counters)
 
 
-class PureEngine(DecidingEngine):
+class PureEngine(WaitingEngine):
     """See :class:`~ratectl.engine.api.Engine`.
 
     ``max_bytes`` bounds the memory of its buckets, and ``max_buckets`` their number. Keys are kept

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.active_scope import Active
 from ratectl.engine.attributes import exact_scope, readable
-from ratectl.engine.buckets.charges import charged_record, nothing_charged
+from ratectl.engine.buckets.charges import charged_record
 from ratectl.engine.buckets.counters import plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
-from ratectl.engine.deciding import DecidingEngine
 from ratectl.engine.decision import Decision, checked_actual, checked_cost, described
 from ratectl.engine.native import _fast
 from ratectl.engine.native.bucket_set import FastGroup
 from ratectl.engine.native.table import FastTable
+from ratectl.engine.waiting import WaitingEngine
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from ratectl.engine.algorithms.protocol import State
-    from ratectl.engine.api import Mirror, Request, ScopePlan
+    from ratectl.engine.api import Mirror, Request, ScopePlan, Watcher
     from ratectl.engine.attributes import Attributes
     from ratectl.engine.buckets.bucket_set import Group, Maker
     from ratectl.engine.buckets.charges import Charged, Look
@@ -141,7 +141,7 @@ class _FastActive(Active):
         self.fast.choose(state, self._core.select(self.plan.scope, stores, self.shadow))
 
 
-class FastEngine(DecidingEngine):
+class FastEngine(WaitingEngine):
     """See :class:`~ratectl.engine.api.Engine`.
 
     ``max_bytes`` bounds the memory of its buckets, and ``max_buckets`` their number. Keys are kept
@@ -228,32 +228,36 @@ class FastEngine(DecidingEngine):
         if now is not None or self._own_clock:
             if self._core.turn & 1:
                 self._await_turn()
-            decided = self._core.attempt(scope, texts, cost, now, False)
+            decided = self._core.attempt(scope, texts, cost, now, False, False)
         if decided is None:
             decided = self._decide_alone(scope, texts, cost, now)
         decision, now = decided
-        mirror = self._mirror
-        if mirror is not None and mirror.decided(scope, attributes, cost, now, decision):
-            self._keep_notes(decision)
+        self._show(scope, attributes, cost, now, decision)
         return decision
 
+    def _attempt_in_one_step(
+        self, scope: str, attributes: Mapping[str, str], cost: int, now: int | None
+    ) -> tuple[Decision, int] | None:
+        if type(attributes) is dict and (now is not None or self._own_clock):
+            return self._core.attempt(scope, attributes, cost, now, False, True)
+        return None
+
     def _decide_now(
-        self, scope: str, attributes: Attributes, cost: int, now: int | None
+        self, scope: str, attributes: Attributes, cost: int, now: int | None, waits: bool
     ) -> tuple[Decision, int]:
         if now is None:
             now = self._clock()
-        return self._core.attempt(scope, attributes, cost, now, True) or super()._decide_now(
-            scope, attributes, cost, now
+        return self._core.attempt(scope, attributes, cost, now, True, waits) or super()._decide_now(
+            scope, attributes, cost, now, waits
         )
-
-    def _keep_notes(self, decision: Decision) -> None:
-        """Make the core call ``release`` for a decision that holds no slots."""
-        charged = self._recall(decision)
-        self._note(decision, charged or nothing_charged(self))
 
     def mirror(self, mirror: Mirror | None) -> None:
         self._mirror = mirror
         self._core.mirrored = mirror is not None
+
+    def watch(self, watcher: Watcher | None) -> None:
+        super().watch(watcher)
+        self._core.watched = watcher is not None
 
     def check_many(self, requests: Iterable[Request], now: int | None = None) -> list[Decision]:
         instant = self._clock() if now is None else now

@@ -190,6 +190,7 @@ static PyMethodDef core_methods[] = {
 static PyMemberDef core_members[] = {
     {"turn", T_LONGLONG, offsetof(Core, turn), 0, NULL},
     {"mirrored", T_BOOL, offsetof(Core, mirrored), 0, NULL},
+    {"watched", T_BOOL, offsetof(Core, watched), 0, NULL},
     {"no_policy", T_LONGLONG, offsetof(Core, no_policy), 0, NULL},
     {"failed", T_OBJECT, offsetof(Core, failed), 0, NULL},
     {"unready", T_OBJECT, offsetof(Core, unready), 0, NULL},

@@ -135,7 +135,7 @@ active_of(Core *core, PyObject *scope)
    `*at`; if the clock is read, it is stored there. */
 static __attribute__((noinline)) PyObject *
 check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at, int clock,
-           Asker asker)
+           Asker asker, int waits)
 {
     Request q;
     if (unlikely(!PyUnicode_CheckExact(scope)))
@@ -155,6 +155,7 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at,
     if (likely(q.selection != NULL)) {
         q.cost = cost;
         q.now = *at;
+        q.waits = waits;
         answer = decide(core, &q, &source, 1, clock, asker);
         if (likely(answer >= 0)) {
             *at = q.now;
@@ -201,7 +202,7 @@ check(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObjec
         return PyObject_CallNoArgs(core->unready);
     }
     if (likely(cost_of(cost, &units) && (clock ? core->own_clock : instant_of(now, &at))))
-        decision = check_here(core, scope, attributes, units, &at, clock, CALLER);
+        decision = check_here(core, scope, attributes, units, &at, clock, CALLER, 0);
     else
         Py_INCREF(decision);
     if (unlikely(decision == Py_None)) {
@@ -250,21 +251,22 @@ core_check(Core *core, PyObject *const *args, Py_ssize_t nargs, PyObject *kwname
     return check(core, given[0], given[1] ? given[1] : empty_attributes, given[2], given[3]);
 }
 
-/* attempt(scope, attributes, cost, now, alone) -> (decision, now), or None: Python has to decide.
-   With `now` None, the clock is read here. `alone`: the caller is changing the engine itself. */
+/* attempt(scope, attributes, cost, now, alone, waits) -> (decision, now), or None: Python has to
+   decide. With `now` None, the clock is read here. `alone`: the caller is changing the engine
+   itself. `waits`: the request can wait, so a refusal for now is not counted. */
 static PyObject *
 core_attempt(Core *core, PyObject *args)
 {
     PyObject *scope, *attributes, *cost, *now;
     i64 units, at = 0;
-    int alone;
-    if (!PyArg_ParseTuple(args, "OOOOp", &scope, &attributes, &cost, &now, &alone))
+    int alone, waits;
+    if (!PyArg_ParseTuple(args, "OOOOpp", &scope, &attributes, &cost, &now, &alone, &waits))
         return NULL;
     int clock = now == Py_None;
     if (!cost_of(cost, &units) || !(clock ? core->own_clock : instant_of(now, &at)))
         Py_RETURN_NONE;
     PyObject *decision =
-        check_here(core, scope, attributes, units, &at, clock, alone ? ALONE : SEEN);
+        check_here(core, scope, attributes, units, &at, clock, alone ? ALONE : SEEN, waits);
     if (decision == NULL || decision == Py_None)
         return decision;
     return Py_BuildValue("(NL)", decision, at);
@@ -317,7 +319,7 @@ core_check_many(Core *core, PyObject *args)
         PyObject *decision = Py_None;
         i64 units = 1;
         if (likely(here && core->generation && (size < 3 || cost_of(PyTuple_GetItem(request, 2), &units))))
-            decision = check_here(core, scope, attributes, units, &at, 0, CALLER);
+            decision = check_here(core, scope, attributes, units, &at, 0, CALLER, 0);
         if (decision == Py_None)
             decision = check(core, scope, attributes,
                              size > 2 ? PyTuple_GetItem(request, 2) : NULL, now);
@@ -366,7 +368,7 @@ decision_release(Decision *d, PyObject *unused)
     Core *core = d->selection->core;
     if (core == NULL || core->engine == NULL)
         Py_RETURN_NONE; /* the engine is being collected */
-    if (keeps_out(core, CALLER) || d->selection->swaps != core->swaps)
+    if (keeps_out(core, CALLER) || core->watched || d->selection->swaps != core->swaps)
         return call_engine(core->engine, "release", "O", d, NULL);
     for (Py_ssize_t i = 0; i < Py_SIZE((PyObject *)d); i++)
         if (d->charges[i].slot != NULL)

@@ -30,6 +30,7 @@ typedef struct Core {
     u64 swaps;
     i64 turn;               /* odd while Python changes the engine; see control.py */
     char mirrored;          /* Python has to see every decision */
+    char watched;           /* Python has to see every release: somebody waits for a slot */
     int own_clock;          /* the core reads the clock itself */
     Known recent[RECENT];
 } Core;
@@ -58,6 +59,7 @@ typedef struct {
 typedef struct {
     Selection *selection;   /* owned */
     i64 cost, now;
+    int waits;              /* it can wait: a refusal for now is not counted */
     int count;
     int decisive;
     Reason reason;
@@ -243,27 +245,32 @@ decided_by(Request *q, int i, Reason reason)
     }
 }
 
+/* True if a refused request is counted: it does not wait, or waiting does not help. */
+static inline int
+counts(const Request *q)
+{
+    return !q->waits || q->wait == NEVER;
+}
+
 static __attribute__((noinline)) void
 refuse(Request *q, int details)
 {
     int decisive = -1;
     for (int i = 0; i < q->count; i++) {
         const Look *l = &q->looks[i];
-        Counters *c = l->group->counters;
-        if (!l->wait)
-            continue;
-        if (l->group->shadow) {
-            c->shadow_refused++;
-            continue;
-        }
-        *(l->wait == NEVER ? &c->never : &c->refused) += 1;
-        if (decisive < 0 || outweighs(l->wait, q->looks[decisive].wait))
+        if (l->wait && !l->group->shadow &&
+            (decisive < 0 || outweighs(l->wait, q->looks[decisive].wait)))
             decisive = i;
     }
-    const Look *l = &q->looks[decisive];
-    q->wait = l->wait;
+    q->wait = q->looks[decisive].wait;
+    for (int i = 0; i < q->count && counts(q); i++) {
+        const Look *l = &q->looks[i];
+        Counters *c = l->group->counters;
+        if (l->wait)
+            *(l->group->shadow ? &c->shadow_refused : l->wait == NEVER ? &c->never : &c->refused) += 1;
+    }
     if (details)
-        decided_by(q, decisive, l->wait == NEVER ? NEVER_PASSES : LIMITED);
+        decided_by(q, decisive, q->wait == NEVER ? NEVER_PASSES : LIMITED);
 }
 
 /* Make the slots before anything is charged: allocation may fail. */
@@ -471,7 +478,7 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
     }
     answer = decide_all(core, q, keys, details);
     /* Not in `decide_all`: foreign code needs the stack that its arrays take. */
-    if (unlikely(answer == 0) && unlikely(count_refused(core, q, source) < 0)) {
+    if (unlikely(answer == 0) && counts(q) && unlikely(count_refused(core, q, source) < 0)) {
         Py_CLEAR(q->rule);
         return -1;
     }
