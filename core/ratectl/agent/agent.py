@@ -15,6 +15,7 @@ from ratectl.agent.processes import register
 from ratectl.engine import open_engine
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.decision import Decision
+from ratectl.engine.scopes import exact_scope
 from ratectl.errors import UsageError
 from ratectl.signing.signatures import Trust
 
@@ -212,7 +213,8 @@ class Agent:
         self._failed_last = time.monotonic(), _text_of(error)
         if time.monotonic() - self._error_logged > _LOG_ERRORS_EVERY or self._errors == 1:
             self._error_logged = time.monotonic()
-            log.error("a decision for %r failed, on_error answers", scope, exc_info=error)
+            shown = exact_scope(scope) if isinstance(scope, str) else f"a {type(scope).__name__}"
+            log.error("a decision for %r failed, on_error answers", shown, exc_info=error)
         allowed = self._allow_on_error
         try:
             plan = self._engine.plan(scope)

@@ -15,7 +15,7 @@ from ratectl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Attributes", "Reader", "exact_scope", "readable", "with_all_read"]
+__all__ = ["Attributes", "Reader", "readable", "with_all_read"]
 
 T = TypeVar("T")
 
@@ -64,16 +64,6 @@ class Reader:
         except UsageError as error:  # from the mapping: not a usage error of the engine
             raise RuntimeError(f"reading attribute {name!r} failed") from error
         self._texts[name] = text
-
-
-def exact_scope(scope: object) -> str:
-    """Return a scope as an exact ``str``.
-
-    :raises TypeError: it is no text.
-    """
-    if not issubclass(type(scope), str):
-        raise TypeError(f"a scope is a text, not a {type(scope).__name__}")
-    return exact_text(scope)
 
 
 def readable(attributes: Mapping[str, object] | Reader) -> Attributes:

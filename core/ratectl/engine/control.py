@@ -57,6 +57,9 @@ Spent = list[Any] | dict[Any, Any]
 _MAX_ALIASES: Final = 100_000
 """Most undeclared scopes that are remembered with the plan that covers them."""
 
+_MAX_ALIAS_CHARS: Final = 16 << 20
+"""Most characters of all remembered scopes together."""
+
 _PIECES: Final = 8
 """Pieces of a swap done at a time under the lock: some tens of microseconds."""
 
@@ -95,6 +98,7 @@ class ControlledEngine(Engine):
         self._quick = getattr(sys, "_is_gil_enabled", lambda: True)()
         self._plans = PlanSet(0)
         self._active: dict[str, Active | None] = {}
+        self._alias_chars = 0
         self._shared: dict[tuple[str, Waiver | None], Active] = {}
         """Active scopes by declared scope and waiver: undeclared scopes share them."""
         self._waivers = NO_WAIVERS
@@ -184,8 +188,9 @@ class ControlledEngine(Engine):
         active = self._find(scope)
         if active is None and self._stand_in() is not None:
             return None
-        if len(self._active) >= _MAX_ALIASES:
+        if len(self._active) >= _MAX_ALIASES or self._alias_chars > _MAX_ALIAS_CHARS:
             self._forget()
+        self._alias_chars += len(scope)
         self._remember(scope, active)
         return active
 
@@ -223,7 +228,7 @@ class ControlledEngine(Engine):
     def _forget(self) -> list[Spent]:
         """Forget all active scopes. Return the containers, to be released."""
         remembered: list[Spent] = [self._active, self._shared]
-        self._active, self._shared = {}, {}
+        self._active, self._shared, self._alias_chars = {}, {}, 0
         return remembered
 
     # Waivers ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 from operator import setitem
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.engine.attributes import Reader, exact_scope
+from ratectl.engine.attributes import Reader
 from ratectl.engine.buckets.bucket_set import Group
 from ratectl.engine.buckets.charges import nothing_charged
 from ratectl.engine.buckets.counters import Counters, plain
@@ -21,6 +21,7 @@ from ratectl.engine.deciding import (
     count_refused,
 )
 from ratectl.engine.decision import Decision, checked_cost
+from ratectl.engine.scopes import MAX_CHARS, exact_scope, within_chars
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class PureEngine(DecidingEngine):
         return decisions
 
     def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
-        cost = checked_cost(cost)
+        scope, cost = exact_scope(scope), checked_cost(cost)
         count, check = len(names), self.check
 
         def gate(*values: str | None) -> bool:
@@ -121,6 +122,8 @@ class PureEngine(DecidingEngine):
     ) -> tuple[Decision, int]:
         if type(scope) is not str:
             scope = exact_scope(scope)
+        elif len(scope) > MAX_CHARS:
+            scope = within_chars(scope)
         if type(attributes) is not dict:
             attributes = Reader(attributes)  # type: ignore[assignment]  # it has `get`
         turns = self._turns

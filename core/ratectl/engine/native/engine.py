@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.active_scope import Active
-from ratectl.engine.attributes import exact_scope, readable
+from ratectl.engine.attributes import readable
 from ratectl.engine.buckets.charges import charged_record, nothing_charged
 from ratectl.engine.buckets.counters import plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
@@ -23,6 +23,7 @@ from ratectl.engine.decision import Decision, checked_actual, checked_cost, desc
 from ratectl.engine.native import _fast
 from ratectl.engine.native.bucket_set import FastGroup
 from ratectl.engine.native.table import FastTable
+from ratectl.engine.scopes import exact_scope, within_chars
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -216,8 +217,7 @@ class FastEngine(DecidingEngine):
     ) -> Decision:
         if type(cost) is not int or cost < 0:
             cost = checked_cost(cost)
-        if type(scope) is not str:
-            scope = exact_scope(scope)
+        scope = within_chars(scope) if type(scope) is str else exact_scope(scope)
         texts = readable(attributes)
         decided = None
         if now is not None or self._own_clock:
@@ -255,7 +255,7 @@ class FastEngine(DecidingEngine):
         return self._core.check_many(requests, instant)
 
     def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
-        return self._core.gate(scope, names, checked_cost(cost))
+        return self._core.gate(exact_scope(scope), names, checked_cost(cost))
 
     def _recall(self, decision: Decision) -> Charged | None:
         if not isinstance(decision, _fast.Decision):

@@ -114,6 +114,8 @@ forget_recent(Core *core)
     }
 }
 
+#define MOST_SCOPE 1024 /* characters of a scope; scopes.py's MAX_CHARS */
+
 /* The Active of a scope, borrowed. NULL: not known, or an error. */
 static inline PyObject *
 active_of(Core *core, PyObject *scope)
@@ -121,6 +123,8 @@ active_of(Core *core, PyObject *scope)
     Known *known = &core->recent[((uintptr_t)scope >> 5) % RECENT];
     if (likely(known->scope == scope))
         return known->active;
+    if (unlikely(PyUnicode_GetLength(scope) > MOST_SCOPE))
+        return NULL; /* it is not even hashed: Python cuts it */
     PyObject *active = core->active ? PyDict_GetItemWithError(core->active, scope) : NULL;
     if (active != NULL) {
         Known before = *known;
