@@ -274,6 +274,15 @@ core_attempt(Core *core, PyObject *args)
     return Py_BuildValue("(NL)", decision, at);
 }
 
+#define SLICE 256 /* requests that `check_many` decides before it lets other threads run */
+
+static void
+let_others_run(void)
+{
+    Py_BEGIN_ALLOW_THREADS
+    Py_END_ALLOW_THREADS
+}
+
 /* Release the first `count` decisions of a list, and free the list: the caller never gets them. */
 static void
 release_all(PyObject **decisions, Py_ssize_t count)
@@ -281,11 +290,17 @@ release_all(PyObject **decisions, Py_ssize_t count)
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *done = PyObject_CallMethod(PyList_GetItem(*decisions, i), "release", NULL);
-        if (done == NULL)
+        PyObject *done = NULL;
+        /* A signal handler may raise once more. */
+        for (int tries = 0; done == NULL && tries < 3; tries++) {
             PyErr_Clear();
+            done = PyObject_CallMethod(PyList_GetItem(*decisions, i), "release", NULL);
+        }
         Py_XDECREF(done);
+        if (i % SLICE == SLICE - 1)
+            let_others_run();
     }
+    PyErr_Clear();
     Py_CLEAR(*decisions);
     PyErr_Restore(type, error, traceback);
 }
@@ -307,7 +322,16 @@ core_check_many(Core *core, PyObject *args)
     Py_ssize_t count = PyTuple_Size(requests);
     if (now != NULL)
         decisions = PyList_New(count);
+    if (decisions != NULL)
+        PyObject_GC_UnTrack(decisions); /* other threads must not meet its empty places */
     for (Py_ssize_t i = 0; decisions != NULL && i < count; i++) {
+        if (unlikely(i % SLICE == SLICE - 1)) {
+            let_others_run();
+            if (PyErr_CheckSignals() < 0) {
+                release_all(&decisions, i);
+                break;
+            }
+        }
         PyObject *request = PyTuple_GetItem(requests, i);
         Py_ssize_t size = PyTuple_Check(request) ? PyTuple_Size(request) : 0;
         if (size < 1 || size > 3) {
@@ -332,6 +356,8 @@ core_check_many(Core *core, PyObject *args)
         else
             PyList_SetItem(decisions, i, decision);
     }
+    if (decisions != NULL)
+        PyObject_GC_Track(decisions);
     Py_XDECREF(read);
     Py_DECREF(requests);
     return decisions;
