@@ -20,4 +20,5 @@ class WallClock(WallOffset):
 
     def refresh(self) -> None:
         """Read both clocks."""
-        self.ns = time.time_ns() - time.monotonic_ns()
+        now = time.monotonic_ns()
+        self.move(time.time_ns() - now, now)

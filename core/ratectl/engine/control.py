@@ -68,17 +68,25 @@ _WAITS: Final = (*([50e-6] * 20), *([1e-3] * 1_000))
 unless its thread is suspended."""
 
 
+_LONG_AGO: Final = -(1 << 63)
+"""Earlier than any instant, in nanoseconds."""
+
+
 class Turn(Protocol):
-    """Counter of an engine's changes: odd while one is under way."""
+    """Counter of an engine's changes: odd while one is under way. And the engine's time."""
 
     turn: int
+    last: int
+    """Latest instant of any decision or change, in nanoseconds. The engine decides no request as of
+    an earlier one: a clock that steps back stands still, or evicted buckets would be missed."""
 
 
 class _Turn:
-    __slots__ = ("turn",)
+    __slots__ = ("last", "turn")
 
     def __init__(self) -> None:
         self.turn = 0
+        self.last = _LONG_AGO
 
 
 class Busy(RuntimeError):
@@ -151,6 +159,16 @@ class ControlledEngine(Engine):
                     gc.enable()
             if self._later:
                 self._catch_up()
+
+    def _instant(self, now: int | None) -> int:
+        """Advance the engine's time to ``now``, or to the clock, and return it. Call it alone."""
+        turns = self._turns
+        if now is None:
+            now = self._clock()
+        if now < turns.last:
+            return turns.last
+        turns.last = now
+        return now
 
     def _changing(self) -> bool:
         """Return True if the current thread is changing the engine."""
@@ -275,14 +293,14 @@ class ControlledEngine(Engine):
         return [*spent, *step.spent(), list(paced(before.scopes.values()))]
 
     def _start(self, step: Step, now: int | None) -> tuple[int, list[Spent]]:
-        instant = self._clock() if now is None else now
+        instant = self._instant(now)
         spent = self._forget()
         self._succession.start(step, instant, self)
         return instant, [*spent, *self._forget()]
 
     def usage(self, *, pause: Callable[[], object] = breathe) -> EngineUsage:
         with self._swapping:
-            now = self._clock()
+            now = self._alone(self._instant, None)
             limits: list[LimitUsage] = []
             self._tend(now, pause)
             self._piecewise(self._count(limits, now), pause)

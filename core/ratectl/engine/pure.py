@@ -19,9 +19,10 @@ from ratectl.engine.deciding import (
     advanced,
     count_admitted,
     count_refused,
+    delayed,
 )
 from ratectl.engine.decision import Decision, checked_cost
-from ratectl.engine.scopes import MAX_CHARS, exact_scope, within_chars
+from ratectl.engine.scopes import exact_scope
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -122,8 +123,6 @@ class PureEngine(DecidingEngine):
     ) -> tuple[Decision, int]:
         if type(scope) is not str:
             scope = exact_scope(scope)
-        elif len(scope) > MAX_CHARS:
-            scope = within_chars(scope)
         if type(attributes) is not dict:
             attributes = Reader(attributes)  # type: ignore[assignment]  # it has `get`
         turns = self._turns
@@ -135,7 +134,9 @@ class PureEngine(DecidingEngine):
             if active is _NEVER_SEEN:
                 break
             # Each try reads the clock again: decisions come in the order of their instants.
-            instant = self._clock() if now is None else now
+            clock = instant = self._clock() if now is None else now
+            if clock < turns.last:
+                instant = turns.last
             try:
                 decision = self._attempt(turn, active, scope, attributes, cost, instant)
             except Exception:
@@ -143,10 +144,12 @@ class PureEngine(DecidingEngine):
                     raise
                 continue  # the read data was being changed
             if decision is not None:
+                if clock < instant:
+                    delayed(decision, instant - clock)
                 return decision, instant
             if turns.turn == turn:
                 break
-        return self._decide_alone(scope, attributes, cost, now)
+        return self._decide_alone(exact_scope(scope), attributes, cost, now)
 
     def _attempt(  # noqa: C901  the calls of smaller functions would take as long as deciding
         self, turn: int, active: Active | None, scope: str,
@@ -207,7 +210,7 @@ class PureEngine(DecidingEngine):
         else:
             decision = self._answer(tightest, state_then, True, "ok", least, 0, now)
         decision._charged = (self, looks, scope, attributes, now, cost, cost, ())  # noqa: SLF001
-        if not self._put(turn, tables, keys, made):
+        if not self._put(turn, now, tables, keys, made):
             return None
         count_admitted(looks, lefts)
         return decision
@@ -239,6 +242,7 @@ class PureEngine(DecidingEngine):
         if turns.turn != turn:
             return None
         turns.turn = turn + 2  # no calls from the line before on: nothing can interrupt
+        turns.last = now
         buckets[key] = bucket
         counters = group.counters
         counters.allowed += 1
@@ -250,7 +254,7 @@ class PureEngine(DecidingEngine):
     def _leave(self, turn: int) -> Decision | None:
         """Admit a request that no policy covers."""
         decision = Decision(True, "no_policy", self._plans.generation)
-        if not self._put(turn):
+        if not self._put(turn, self._turns.last):
             return None
         self._no_policy += 1
         return decision
@@ -265,14 +269,14 @@ class PureEngine(DecidingEngine):
             tables.append(group.buckets)
             keys.append(key)
             made.append((state, group.epoch, serial))
-        if not self._put(turn, tables, keys, made):
+        if not self._put(turn, now, tables, keys, made):
             return None
         count_refused(looks, attributes)
         return refusal
 
     def _put(
-        self, turn: int, tables: Sequence[dict[Any, Any]] = (), keys: Sequence[object] = (),
-        made: Sequence[Bucket] = (),
+        self, turn: int, now: int, tables: Sequence[dict[Any, Any]] = (),
+        keys: Sequence[object] = (), made: Sequence[Bucket] = (),
     ) -> bool:  # fmt: skip
         """Write buckets; return False if another thread changed something since ``turn``.
 
@@ -284,6 +288,7 @@ class PureEngine(DecidingEngine):
         if turns.turn != turn:
             return False
         turns.turn = turn + 2  # from the line before on, the only call is `any`, all of it in C
+        turns.last = now
         any(putting)
         return True
 

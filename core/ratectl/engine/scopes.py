@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_CHARS", "MAX_DEPTH", "exact_scope", "lineage", "within_chars"]
+__all__ = ["MAX_CHARS", "MAX_DEPTH", "exact_scope", "lineage"]
 
 MAX_DEPTH: Final = 64
 """Maximum number of segments of a declared scope."""
@@ -20,25 +20,17 @@ MAX_DEPTH: Final = 64
 MAX_CHARS: Final = 1024
 """Maximum length of a declared scope, in characters."""
 
-_HEAD: Final = slice(MAX_CHARS + 1)
-
 
 def exact_scope(scope: object) -> str:
-    """Return a scope as an exact ``str`` of at most ``MAX_CHARS`` characters.
+    """Return a scope as exact ``str``, or its nearest ancestor of at most ``MAX_CHARS`` characters.
 
     :raises TypeError: it is no text.
     """
     if not issubclass(type(scope), str):  # not `isinstance`: it trusts `__class__`
         raise TypeError(f"a scope is a text, not a {type(scope).__name__}")
     # Methods of `str`: a subclass may have its own. A copy of the whole text may be megabytes.
-    return within_chars(str.__getitem__(scope, _HEAD))  # type: ignore[index]
-
-
-def within_chars(scope: str) -> str:
-    """Return a scope, or its nearest ancestor that has at most ``MAX_CHARS`` characters."""
-    if len(scope) <= MAX_CHARS:
-        return scope
-    return scope[_HEAD].rpartition("/")[0] or "/"
+    text = str.__getitem__(scope, slice(MAX_CHARS + 1))  # type: ignore[index]
+    return text if len(text) <= MAX_CHARS else text.rpartition("/")[0] or "/"
 
 
 def lineage(scope: str) -> Iterator[str]:
@@ -46,7 +38,7 @@ def lineage(scope: str) -> Iterator[str]:
 
     Takes time in proportion to ``MAX_CHARS``, however long the scope is.
     """
-    scope = within_chars(scope)
+    scope = exact_scope(scope)
     ends = [at for at, char in enumerate(scope) if char == "/"][: MAX_DEPTH + 1]
     if len(ends) > MAX_DEPTH:
         scope = scope[: ends.pop()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
-from ratectl.engine.scopes import exact_scope, lineage
+from ratectl.engine.scopes import lineage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ class Waivers:
         if not self.by_scope:
             return None
         waiver: Waiver | None = None
-        for at in lineage(exact_scope(scope) if isinstance(scope, str) else "/"):
+        for at in lineage(scope if isinstance(scope, str) else "/"):
             here = self.by_scope.get(at)
             if here == "open":
                 return here

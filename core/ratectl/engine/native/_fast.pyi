@@ -97,6 +97,7 @@ class Decision(_Decision):
 
 class Core:
     turn: int
+    last: int
     mirrored: bool
     no_policy: int
     failed: Any

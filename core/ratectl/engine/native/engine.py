@@ -23,7 +23,7 @@ from ratectl.engine.decision import Decision, checked_actual, checked_cost, desc
 from ratectl.engine.native import _fast
 from ratectl.engine.native.bucket_set import FastGroup
 from ratectl.engine.native.table import FastTable
-from ratectl.engine.scopes import exact_scope, within_chars
+from ratectl.engine.scopes import MAX_CHARS, exact_scope
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -217,7 +217,8 @@ class FastEngine(DecidingEngine):
     ) -> Decision:
         if type(cost) is not int or cost < 0:
             cost = checked_cost(cost)
-        scope = within_chars(scope) if type(scope) is str else exact_scope(scope)
+        if type(scope) is not str or len(scope) > MAX_CHARS:
+            scope = exact_scope(scope)
         texts = readable(attributes)
         decided = None
         if now is not None or self._own_clock:

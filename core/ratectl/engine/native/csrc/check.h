@@ -23,16 +23,16 @@ decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
     d->generation = q->selection->generation;
     d->reason = q->reason;
     d->decisive = q->decisive;
-    d->retry_after = q->wait;
+    d->retry_after = q->wait > 0 ? q->wait + q->lag : q->wait;
     if (likely(q->rule != NULL)) {
         d->rule = q->rule;
         if (likely(d->rule->kind == TOKENS)) {
             d->left.tokens.low = (u64)q->level;
             d->left.tokens.high = (i64)(q->level >> 64);
-            d->left.tokens.ahead = q->ahead;
+            d->left.tokens.ahead = q->ahead + q->lag;
         } else {
             d->left.counts.remaining = q->remaining;
-            d->left.counts.reset_after = q->reset_after;
+            d->left.counts.reset_after = q->reset_after > 0 ? q->reset_after + q->lag : q->reset_after;
         }
     }
     if (admitted) {
@@ -149,8 +149,11 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at,
     PyObject *active = active_of(core, scope);
     if (unlikely(active == NULL))
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-    if (unlikely(active == Py_None))
+    if (unlikely(active == Py_None)) {
+        if (clock && asker != CALLER)
+            *at = monotonic_ns(); /* for a mirror */
         return keeps_out(core, asker) ? Py_NewRef(Py_None) : no_policy(core);
+    }
     Source source = source_of(attributes);
     i64 answer;
     Py_INCREF(active);
