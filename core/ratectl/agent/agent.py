@@ -12,6 +12,7 @@ from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, s
 from ratectl.agent.following import Settings, follow
 from ratectl.agent.log import log
 from ratectl.agent.processes import register
+from ratectl.agent.wall_clock import WallClock
 from ratectl.engine import open_engine
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.decision import Decision
@@ -91,7 +92,8 @@ class Agent:
         """True once closing has begun: a forked child then follows nothing."""
         self._closed = False
         self._closes = threading.RLock()
-        open_new = partial(open_engine, time.monotonic_ns, max_bytes=max_bytes)
+        wall = WallClock()
+        open_new = partial(open_engine, wall.monotonic_ns, max_bytes=max_bytes)
         self._engine = open_new()
         self._engine.guard(self._failed, self._unready)
         if type(self).check is Agent.check:
@@ -104,6 +106,7 @@ class Agent:
             report_interval=report_interval,
             trust=Trust.load(keys_of(public_keys), environment_of(environment)),
             open_engine=open_new,
+            wall=wall,
             errors=lambda: self._errors,
             failing=self._failing,
         )
