@@ -56,6 +56,10 @@ class Reader:
             self.read(name)
         return self._texts[name]
 
+    def let_go(self) -> None:
+        """Keep the texts that were read, and not the mapping: all others are absent from now on."""
+        self._source = {}
+
     def read(self, name: str) -> None:
         """Read an attribute. May run code of the mapping and of the value."""
         try:

@@ -175,7 +175,7 @@ class _Checker:
         return self._finding(
             codes.EXCEPTION_IGNORED,
             _path(name, problem, declared),
-            f"{where}, agents ignore what the exception says of '{name}': {problem.message}",
+            f"{where}, agents ignore the exception for '{name}': {problem.message}",
             "set fields that fit there too, or write another exception for that scope",
             severity="warning",
         )
