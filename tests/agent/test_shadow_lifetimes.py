@@ -33,7 +33,7 @@ class PlainDict(dict[str, Any]):
 
 
 class OtherMapping(UserDict[str, Any]):
-    """The same, as a mapping that is no dict."""
+    """A request that is no dict, and releases its decision when it is collected."""
 
     def __del__(self) -> None:
         self.data["decision"].release()
