@@ -13,9 +13,11 @@ from ratectl.agent.line import Line
 from ratectl.agent.log import log
 from ratectl.agent.processes import register
 from ratectl.agent.waiting import pass_in_task, pass_in_thread
+from ratectl.agent.wall_clock import WallClock
 from ratectl.engine import open_engine
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.decision import Decision
+from ratectl.engine.scopes import exact_scope
 from ratectl.engine.stable_keys import StableKeys
 from ratectl.errors import UsageError
 from ratectl.signing.signatures import Trust
@@ -91,8 +93,9 @@ class Agent:
         """True once closing has begun: a forked child then follows nothing."""
         self._closed = False
         self._closes = threading.RLock()
+        wall = WallClock()
+        self._clock = wall.monotonic_ns
         keys = None if stable_keys is None else StableKeys(stable_keys)
-        self._clock = time.monotonic_ns
         open_new = partial(open_engine, self._clock, max_bytes=max_bytes, stable_keys=keys)
         self._engine = open_new()
         self._engine.guard(self._failed, self._unready)
@@ -107,6 +110,7 @@ class Agent:
             report_interval=report_interval,
             trust=Trust.load(keys_of(public_keys), environment_of(environment)),
             open_engine=open_new,
+            wall=wall,
             errors=lambda: self._errors,
             failing=self._failing,
         )
@@ -215,7 +219,8 @@ class Agent:
         self._failed_last = time.monotonic(), _text_of(error)
         if time.monotonic() - self._error_logged > _LOG_ERRORS_EVERY or self._errors == 1:
             self._error_logged = time.monotonic()
-            log.error("a decision for %r failed, on_error answers", scope, exc_info=error)
+            shown = exact_scope(scope) if isinstance(scope, str) else f"a {type(scope).__name__}"
+            log.error("a decision for %r failed, on_error answers", shown, exc_info=error)
         allowed = self._allow_on_error
         try:
             plan = self._engine.plan(scope)

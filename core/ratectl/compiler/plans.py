@@ -109,7 +109,7 @@ class _Compiler:
     def scope_plan(self, resolved: Resolved) -> ScopePlan:
         scope = resolved.scope
         for name, problem in resolved.problems.items():
-            if name not in resolved.limits:
+            if name in resolved.fields and name not in resolved.limits:
                 raise BundleError(f"{scope}: {problem.message}")
         usable = {budget.name for owner, budget in resolved.budgets if owner == scope}
         for name, problem in resolved.broken_budgets.items():

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from ratectl.engine.scopes import lineage
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
 
@@ -83,11 +85,8 @@ class PlanSet:
 
     def find(self, scope: str) -> ScopePlan | None:
         """Return the plan of ``scope`` or of its nearest declared ancestor."""
-        while True:
-            plan = self.scopes.get(scope)
-            if plan is not None or scope in ("/", ""):
-                return plan
-            scope = scope.rpartition("/")[0] or "/"
+        plans = map(self.scopes.get, lineage(scope))
+        return next((plan for plan in plans if plan is not None), None)
 
 
 @dataclass(frozen=True, slots=True)

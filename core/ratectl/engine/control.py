@@ -57,6 +57,9 @@ Spent = list[Any] | dict[Any, Any]
 _MAX_ALIASES: Final = 100_000
 """Most undeclared scopes that are remembered with the plan that covers them."""
 
+_MAX_ALIAS_CHARS: Final = 16 << 20
+"""Most characters of all remembered scopes together."""
+
 _PIECES: Final = 8
 """Pieces of a swap done at a time under the lock: some tens of microseconds."""
 
@@ -65,17 +68,25 @@ _WAITS: Final = (*([50e-6] * 20), *([1e-3] * 1_000))
 unless its thread is suspended."""
 
 
+_LONG_AGO: Final = -(1 << 63)
+"""Earlier than any instant, in nanoseconds."""
+
+
 class Turn(Protocol):
-    """Counter of an engine's changes: odd while one is under way."""
+    """Counter of an engine's changes: odd while one is under way. And the engine's time."""
 
     turn: int
+    last: int
+    """Latest instant of any decision or change, in nanoseconds. The engine decides no request as of
+    an earlier one: a clock that steps back stands still, or evicted buckets would be missed."""
 
 
 class _Turn:
-    __slots__ = ("turn",)
+    __slots__ = ("last", "turn")
 
     def __init__(self) -> None:
         self.turn = 0
+        self.last = _LONG_AGO
 
 
 class Busy(RuntimeError):
@@ -95,6 +106,7 @@ class ControlledEngine(Engine):
         self._quick = getattr(sys, "_is_gil_enabled", lambda: True)()
         self._plans = PlanSet(0)
         self._active: dict[str, Active | None] = {}
+        self._alias_chars = 0
         self._shared: dict[tuple[str, Waiver | None], Active] = {}
         """Active scopes by declared scope and waiver: undeclared scopes share them."""
         self._waivers = NO_WAIVERS
@@ -149,6 +161,16 @@ class ControlledEngine(Engine):
             if self._later:
                 self._catch_up()
 
+    def _instant(self, now: int | None) -> int:
+        """Advance the engine's time to ``now``, or to the clock, and return it. Call it alone."""
+        turns = self._turns
+        if now is None:
+            now = self._clock()
+        if now < turns.last:
+            return turns.last
+        turns.last = now
+        return now
+
     def _changing(self) -> bool:
         """Return True if the current thread is changing the engine."""
         return bool(self._turns.turn & 1 and self._lock._is_owned())  # noqa: SLF001
@@ -185,8 +207,9 @@ class ControlledEngine(Engine):
         active = self._find(scope)
         if active is None and self._stand_in() is not None:
             return None
-        if len(self._active) >= _MAX_ALIASES:
+        if len(self._active) >= _MAX_ALIASES or self._alias_chars > _MAX_ALIAS_CHARS:
             self._forget()
+        self._alias_chars += len(scope)
         self._remember(scope, active)
         return active
 
@@ -224,7 +247,7 @@ class ControlledEngine(Engine):
     def _forget(self) -> list[Spent]:
         """Forget all active scopes. Return the containers, to be released."""
         remembered: list[Spent] = [self._active, self._shared]
-        self._active, self._shared = {}, {}
+        self._active, self._shared, self._alias_chars = {}, {}, 0
         return remembered
 
     # Waivers ------------------------------------------------------------------------------------
@@ -283,14 +306,14 @@ class ControlledEngine(Engine):
         return [*spent, *step.spent(), list(paced(before.scopes.values()))]
 
     def _start(self, step: Step, now: int | None) -> tuple[int, list[Spent]]:
-        instant = self._clock() if now is None else now
+        instant = self._instant(now)
         spent = self._forget()
         self._succession.start(step, instant, self)
         return instant, [*spent, *self._forget()]
 
     def usage(self, *, pause: Callable[[], object] = breathe) -> EngineUsage:
         with self._swapping:
-            now = self._clock()
+            now = self._alone(self._instant, None)
             limits: list[LimitUsage] = []
             self._tend(now, pause)
             self._piecewise(self._count(limits, now), pause)

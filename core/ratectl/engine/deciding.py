@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.charges import Charged, Look
     from ratectl.engine.decision import Reason
 
-__all__ = ["DecidingEngine", "advanced", "count_admitted", "count_refused", "free"]
+__all__ = ["DecidingEngine", "advanced", "count_admitted", "count_refused", "delayed", "free"]
 
 _new_object = object.__new__
 
@@ -54,8 +54,10 @@ class DecidingEngine(ControlledEngine):
         self, scope: str, attributes: Attributes, cost: int, now: int | None, waits: bool
     ) -> tuple[Decision, int]:
         """Decide, and make buckets and groups that do not exist yet."""
-        instant = self._clock() if now is None else now
-        return self._made(scope, attributes, cost, instant, waits), instant
+        clock = self._clock() if now is None else now
+        instant = max(clock, self._turns.last)
+        made = self._made(scope, attributes, cost, instant, waits)
+        return delayed(made, instant - clock), instant
 
     def _made(
         self, scope: str, attributes: Attributes, cost: int, now: int, waits: bool
@@ -66,6 +68,7 @@ class DecidingEngine(ControlledEngine):
             active = self._activate(scope)
         if active is None:
             return self._uncovered()
+        self._turns.last = now
         looks: list[Look] = []
         states: list[tuple[Group, object, Any, int]] = []
         lefts: list[int] = []
@@ -186,6 +189,7 @@ class DecidingEngine(ControlledEngine):
             mirror.settled(decision, actual, now)
 
     def _settle(self, decision: Decision, actual: int, attributes: Attributes, now: int) -> None:
+        now = self._instant(now)
         charged = self._recall(decision)
         assert charged is not None
         self._bring(charged)
@@ -273,6 +277,18 @@ class DecidingEngine(ControlledEngine):
         decision.reset_after_ns = reset if reset >= 0 else None
         decision._charged = None  # noqa: SLF001
         return decision
+
+
+def delayed(decision: Decision, lag: int) -> Decision:
+    """Return a decision whose waits begin ``lag`` nanoseconds before the instant of the decision.
+
+    A clock that has stepped back takes that time to reach the instant again.
+    """
+    if lag and decision.retry_after_ns:
+        decision.retry_after_ns += lag
+    if lag and decision.reset_after_ns:
+        decision.reset_after_ns += lag
+    return decision
 
 
 def advanced(looks: list[Look], now: int) -> list[tuple[Group, object, Any, int]]:

@@ -9,11 +9,12 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ratectl.engine.attributes import exact_scope, readable, with_all_read
+from ratectl.engine.attributes import readable, with_all_read
 from ratectl.engine.buckets.charges import nothing_charged
 from ratectl.engine.buckets.place import Place
 from ratectl.engine.deciding import DecidingEngine
 from ratectl.engine.decision import checked_cost
+from ratectl.engine.scopes import exact_scope
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:

@@ -98,6 +98,7 @@ class Decision(_Decision):
 
 class Core:
     turn: int
+    last: int
     mirrored: bool
     watched: bool
     no_policy: int

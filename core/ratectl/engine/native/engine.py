@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 import sys
-import time
+from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.active_scope import Active
-from ratectl.engine.attributes import exact_scope, readable
+from ratectl.engine.attributes import readable
 from ratectl.engine.buckets.charges import charged_record
 from ratectl.engine.buckets.counters import plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
@@ -22,6 +22,7 @@ from ratectl.engine.decision import Decision, checked_actual, checked_cost, desc
 from ratectl.engine.native import _fast
 from ratectl.engine.native.bucket_set import FastGroup
 from ratectl.engine.native.table import FastTable
+from ratectl.engine.scopes import MAX_CHARS, exact_scope
 from ratectl.engine.waiting import WaitingEngine
 from ratectl.errors import UsageError
 
@@ -153,7 +154,7 @@ class FastEngine(WaitingEngine):
 
     def __init__(
         self,
-        clock: Callable[[], int] = time.monotonic_ns,
+        clock: Callable[[], int],
         *,
         max_bytes: int = DEFAULT_MAX_BYTES,
         max_buckets: int | None = None,
@@ -161,7 +162,7 @@ class FastEngine(WaitingEngine):
         secret: bytes | None = None,
         key_bits: int = 64,
     ) -> None:
-        self._own_clock = clock is time.monotonic_ns
+        self._own_clock = _is_the_cores_clock(clock)
         key = os.urandom(16) if secret is None else secret
         self._secret = (int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little"))
         self.stable_keys = stable_keys
@@ -221,7 +222,7 @@ class FastEngine(WaitingEngine):
     ) -> Decision:
         if type(cost) is not int or cost < 0:
             cost = checked_cost(cost)
-        if type(scope) is not str:
+        if type(scope) is not str or len(scope) > MAX_CHARS:
             scope = exact_scope(scope)
         texts = readable(attributes)
         decided = None
@@ -264,7 +265,7 @@ class FastEngine(WaitingEngine):
         return self._core.check_many(requests, instant)
 
     def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
-        return self._core.gate(scope, names, checked_cost(cost))
+        return self._core.gate(exact_scope(scope), names, checked_cost(cost))
 
     def _recall(self, decision: Decision) -> Charged | None:
         if not isinstance(decision, _fast.Decision):
@@ -324,6 +325,15 @@ class FastEngine(WaitingEngine):
     def bytes(self) -> int:
         """Memory of its buckets and of their index."""
         return self._core.bytes
+
+
+def _is_the_cores_clock(clock: object) -> bool:
+    """Return True for CPython's own ``time.monotonic_ns``; tests may have put another in its place.
+
+    The core then reads the same clock itself.
+    """
+    name = (getattr(clock, "__module__", None), getattr(clock, "__name__", None))
+    return isinstance(clock, BuiltinFunctionType) and name == ("time", "monotonic_ns")
 
 
 def _texts_are_hashed_with_a_secret() -> bool:

@@ -23,16 +23,16 @@ decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
     d->generation = q->selection->generation;
     d->reason = q->reason;
     d->decisive = q->decisive;
-    d->retry_after = q->wait;
+    d->retry_after = q->wait > 0 ? q->wait + q->lag : q->wait;
     if (likely(q->rule != NULL)) {
         d->rule = q->rule;
         if (likely(d->rule->kind == TOKENS)) {
             d->left.tokens.low = (u64)q->level;
             d->left.tokens.high = (i64)(q->level >> 64);
-            d->left.tokens.ahead = q->ahead;
+            d->left.tokens.ahead = q->ahead + q->lag;
         } else {
             d->left.counts.remaining = q->remaining;
-            d->left.counts.reset_after = q->reset_after;
+            d->left.counts.reset_after = q->reset_after > 0 ? q->reset_after + q->lag : q->reset_after;
         }
     }
     if (admitted) {
@@ -114,6 +114,8 @@ forget_recent(Core *core)
     }
 }
 
+#define MOST_SCOPE 1024 /* characters of a scope; scopes.py's MAX_CHARS */
+
 /* The Active of a scope, borrowed. NULL: not known, or an error. */
 static inline PyObject *
 active_of(Core *core, PyObject *scope)
@@ -121,6 +123,8 @@ active_of(Core *core, PyObject *scope)
     Known *known = &core->recent[((uintptr_t)scope >> 5) % RECENT];
     if (likely(known->scope == scope))
         return known->active;
+    if (unlikely(PyUnicode_GetLength(scope) > MOST_SCOPE))
+        return NULL; /* it is not even hashed: Python cuts it */
     PyObject *active = core->active ? PyDict_GetItemWithError(core->active, scope) : NULL;
     if (active != NULL) {
         Known before = *known;
@@ -145,8 +149,11 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at,
     PyObject *active = active_of(core, scope);
     if (unlikely(active == NULL))
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-    if (unlikely(active == Py_None))
+    if (unlikely(active == Py_None)) {
+        if (clock && asker != CALLER)
+            *at = monotonic_ns(); /* for a mirror */
         return keeps_out(core, asker) ? Py_NewRef(Py_None) : no_policy(core);
+    }
     Source source = source_of(attributes);
     i64 answer;
     Py_INCREF(active);
@@ -272,6 +279,15 @@ core_attempt(Core *core, PyObject *args)
     return Py_BuildValue("(NL)", decision, at);
 }
 
+#define SLICE 256 /* requests that `check_many` decides before it lets other threads run */
+
+static void
+let_others_run(void)
+{
+    Py_BEGIN_ALLOW_THREADS
+    Py_END_ALLOW_THREADS
+}
+
 /* Release the first `count` decisions of a list, and free the list: the caller never gets them. */
 static void
 release_all(PyObject **decisions, Py_ssize_t count)
@@ -279,11 +295,17 @@ release_all(PyObject **decisions, Py_ssize_t count)
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *done = PyObject_CallMethod(PyList_GetItem(*decisions, i), "release", NULL);
-        if (done == NULL)
+        PyObject *done = NULL;
+        /* A signal handler may raise once more. */
+        for (int tries = 0; done == NULL && tries < 3; tries++) {
             PyErr_Clear();
+            done = PyObject_CallMethod(PyList_GetItem(*decisions, i), "release", NULL);
+        }
         Py_XDECREF(done);
+        if (i % SLICE == SLICE - 1)
+            let_others_run();
     }
+    PyErr_Clear();
     Py_CLEAR(*decisions);
     PyErr_Restore(type, error, traceback);
 }
@@ -305,7 +327,16 @@ core_check_many(Core *core, PyObject *args)
     Py_ssize_t count = PyTuple_Size(requests);
     if (now != NULL)
         decisions = PyList_New(count);
+    if (decisions != NULL)
+        PyObject_GC_UnTrack(decisions); /* other threads must not meet its empty places */
     for (Py_ssize_t i = 0; decisions != NULL && i < count; i++) {
+        if (unlikely(i % SLICE == SLICE - 1)) {
+            let_others_run();
+            if (PyErr_CheckSignals() < 0) {
+                release_all(&decisions, i);
+                break;
+            }
+        }
         PyObject *request = PyTuple_GetItem(requests, i);
         Py_ssize_t size = PyTuple_Check(request) ? PyTuple_Size(request) : 0;
         if (size < 1 || size > 3) {
@@ -330,6 +361,8 @@ core_check_many(Core *core, PyObject *args)
         else
             PyList_SetItem(decisions, i, decision);
     }
+    if (decisions != NULL)
+        PyObject_GC_Track(decisions);
     Py_XDECREF(read);
     Py_DECREF(requests);
     return decisions;

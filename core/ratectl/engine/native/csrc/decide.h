@@ -29,6 +29,8 @@ typedef struct Core {
     i64 generation, no_policy;
     u64 swaps;
     i64 turn;               /* odd while Python changes the engine; see control.py */
+    i64 last;               /* latest instant of any decision or change; INT64_MAX: see `far` */
+    PyObject *far;          /* that instant, if it is beyond MOST_TIME; otherwise NULL */
     char mirrored;          /* Python has to see every decision */
     char watched;           /* Python has to see every release: somebody waits for a slot */
     int own_clock;          /* the core reads the clock itself */
@@ -60,6 +62,7 @@ typedef struct {
     Selection *selection;   /* owned */
     i64 cost, now;
     int waits;              /* it can wait: a refusal for now is not counted */
+    i64 lag;                /* time by which the clock is behind `now`: it has stepped back */
     int count;
     int decisive;
     Reason reason;
@@ -89,21 +92,17 @@ wait_of(const Rule *r, Packed *b, i64 cost, i64 now)
     }
 }
 
-/* Cost that would be admitted at once. Not for token buckets. */
+/* Cost that would be admitted at once, after `wait_of`. Not for token buckets. */
 static i64
 remaining_of(const Rule *r, Packed *b, i64 now)
 {
-    i64 left, wall;
+    i64 left;
     switch (r->kind) {
     case WINDOW:
         window_advance(r, &b->window, now);
         left = r->most - (i64)total_of(&b->window);
         break;
-    case QUOTA:
-        if (wall_at(r, now, &wall) == 0)
-            quota_advance(r, &b->quota, now, wall);
-        left = r->most - b->quota.used;
-        break;
+    case QUOTA: left = r->most - b->quota.used; break;
     default: left = r->most - held_used(&b->held, now);
     }
     return left > 0 ? left : 0;
@@ -116,9 +115,9 @@ reset_of(const Rule *r, Packed *b, i64 now)
     switch (r->kind) {
     case WINDOW: return window_reset(r, &b->window, now);
     case QUOTA:
-        if (wall_at(r, now, &wall) < 0 || quota_advance(r, &b->quota, now, wall) < 0)
+        if (!b->quota.used || wall_at(r, now, &wall) < 0)
             return 0;
-        return b->quota.used ? b->quota.end - wall : 0;
+        return b->quota.end - wall;
     default: return held_used(&b->held, now) ? UNKNOWN : 0;
     }
 }
@@ -452,6 +451,18 @@ admit_one(Request *q, u64 key, int details)
     return 1;
 }
 
+/* Decide as of the latest instant: a clock that has stepped back stands still until it gets there
+   again. -1: that instant is too large. */
+static __attribute__((noinline)) int
+stand_still(const Core *core, Request *q)
+{
+    if (core->last >= MOST_TIME)
+        return -1;
+    q->lag = core->last - q->now;
+    q->now = core->last;
+    return 0;
+}
+
 static i64 decide_all(Core *core, Request *q, const u64 *keys, int details);
 
 /* Decide. 1: admitted and charged; 0: refused; SLOW; -1: an error. `q` owns its selection, holds
@@ -471,6 +482,12 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
         return SLOW;
     if (read_clock)
         q->now = monotonic_ns();
+    if (likely(q->now >= core->last)) {
+        core->last = q->now;
+        q->lag = 0;
+    } else if (stand_still(core, q) < 0) {
+        return SLOW;
+    }
     if (q->selection->count == 1) {
         answer = admit_one(q, keys[0], details);
         if (likely(answer == 1))

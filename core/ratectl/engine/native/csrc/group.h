@@ -15,7 +15,7 @@ typedef struct {
     u32 serial;
     i64 overflowed;
     int sweeping;           /* eviction is possible: no swap is under way */
-    int evicts;             /* eviction is on; off in tests whose clock steps back */
+    int evicts;             /* eviction is on; off in some tests */
     struct Group *hand;     /* group whose buckets are examined next */
 } Common;
 
