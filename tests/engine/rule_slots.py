@@ -24,12 +24,10 @@ class Slot:
 class Held(NamedTuple):
     """Slots, each with the instant from which this bucket no longer counts it.
 
-    ``own`` were taken here: none ends before those that were held already, even where the clock
-    steps back. ``last``: when the last of them ends, or did.
+    ``last``: when the slot ends, or did, that was taken here last.
     """
 
     slots: tuple[tuple[Slot, int], ...] = ()
-    own: tuple[Slot, ...] = ()
     last: int = 0
 
 
@@ -82,9 +80,8 @@ class Slots:
         here = self.look(bucket, now)
         if not cost:
             return here
-        own = [slot for slot in here.own if not slot.over]
-        slot = Slot(cost, max([now + self.hold, *(other.until for other in own)]))
-        return Held((*here.slots, (slot, FOREVER)), (*own, slot), slot.until)
+        slot = Slot(cost, now + self.hold)
+        return Held((*here.slots, (slot, FOREVER)), slot.until)
 
     def remaining(self, bucket: Held, now: int) -> int:
         return max(0, self.most - self.missing(bucket, now))

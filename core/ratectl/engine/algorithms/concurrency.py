@@ -44,10 +44,7 @@ class Slot:
 
 
 class _Batch:
-    """Slots in the order in which they end, and the sum of their costs.
-
-    A new slot ends no earlier than those that are held already, even if the clock steps back.
-    """
+    """Slots in the order in which they end, and the sum of their costs."""
 
     __slots__ = ("held", "latest", "slots", "soonest")
 
@@ -60,9 +57,7 @@ class _Batch:
         """No slot ends before this instant."""
 
     def take(self, cost: int, until: int) -> Slot:
-        """Add a slot. Call it only while no other decision is made."""
-        if self.slots:
-            until = max(until, self.latest)
+        """Add a slot that ends no earlier than the others. Call it while no other thread decides."""
         slot = Slot(self, cost, until)
         # No calls from here on: a release may interrupt any call (see ``control``).
         self.latest = until
@@ -90,19 +85,26 @@ class SlotState:
     def __init__(self, batches: tuple[tuple[_Batch, int], ...] = ()) -> None:
         self.batches = batches
         self.own: _Batch | None = None
-        """Batch that takes new slots; None after a copy, which shares all batches so far."""
+        """Batch that takes new slots; None after a copy, which shares all batches so far.
+
+        It is replaced when the clock has stepped back, since its slots are in order.
+        """
         self.newest: Slot | None = None
         """Slot that was taken last."""
 
     def take(self, cost: int, until: int) -> Slot:
         """Take a slot that expires at ``until``."""
         own = self.own
-        if own is None:
-            own = _Batch()
+        if own is None or (own.held and until < own.latest):
+            own = self._new_batch(cost, until)
             self._add(own)
             self.own = own
         self.newest = slot = own.take(cost, until)
         return slot
+
+    def _new_batch(self, cost: int, until: int) -> _Batch:  # noqa: ARG002
+        """Return an empty batch for such a slot."""
+        return _Batch()
 
     def _add(self, batch: _Batch) -> None:
         while True:
