@@ -24,10 +24,12 @@ class Slot:
 class Held(NamedTuple):
     """Slots, each with the instant from which this bucket no longer counts it.
 
-    ``last``: when the slot ends, or did, that was taken here last.
+    ``own`` were taken here: none ends before those that were held already, even where the clock
+    steps back. ``last``: when the last of them ends, or did.
     """
 
     slots: tuple[tuple[Slot, int], ...] = ()
+    own: tuple[Slot, ...] = ()
     last: int = 0
 
 
@@ -80,8 +82,9 @@ class Slots:
         here = self.look(bucket, now)
         if not cost:
             return here
-        slot = Slot(cost, now + self.hold)
-        return Held((*here.slots, (slot, FOREVER)), slot.until)
+        own = [slot for slot in here.own if not slot.over]
+        slot = Slot(cost, max([now + self.hold, *(other.until for other in own)]))
+        return Held((*here.slots, (slot, FOREVER)), (*own, slot), slot.until)
 
     def remaining(self, bucket: Held, now: int) -> int:
         return max(0, self.most - self.missing(bucket, now))

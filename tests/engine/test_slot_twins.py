@@ -1,8 +1,7 @@
 """Both engines side by side on concurrency limits: random slots taken, released, expired, reloaded.
 
 The compiled engine has to decide nearly all of it itself. Idle buckets are evicted all the time,
-since keys come and go. The clock steps back too: a slot ends ``hold`` after it was taken, whatever
-batch it is in.
+since keys come and go. In some runs the clock steps back too.
 """
 
 from __future__ import annotations

@@ -44,7 +44,10 @@ class Slot:
 
 
 class _Batch:
-    """Slots in the order in which they end, and the sum of their costs."""
+    """Slots in the order in which they end, and the sum of their costs.
+
+    A new slot ends no earlier than those that are held already, even if the clock steps back.
+    """
 
     __slots__ = ("held", "latest", "slots", "soonest")
 
@@ -57,7 +60,9 @@ class _Batch:
         """No slot ends before this instant."""
 
     def take(self, cost: int, until: int) -> Slot:
-        """Add a slot that ends no earlier than the others. Call it while no other thread decides."""
+        """Add a slot. Call it only while no other decision is made."""
+        if self.slots:
+            until = max(until, self.latest)
         slot = Slot(self, cost, until)
         # No calls from here on: a release may interrupt any call (see ``control``).
         self.latest = until
@@ -85,17 +90,14 @@ class SlotState:
     def __init__(self, batches: tuple[tuple[_Batch, int], ...] = ()) -> None:
         self.batches = batches
         self.own: _Batch | None = None
-        """Batch that takes new slots; None after a copy, which shares all batches so far.
-
-        It is replaced when the clock has stepped back, since its slots are in order.
-        """
+        """Batch that takes new slots; None after a copy, which shares all batches so far."""
         self.newest: Slot | None = None
         """Slot that was taken last."""
 
     def take(self, cost: int, until: int) -> Slot:
         """Take a slot that expires at ``until``."""
         own = self.own
-        if own is None or (own.held and until < own.latest):
+        if own is None:
             own = self._new_batch(cost, until)
             self._add(own)
             self.own = own

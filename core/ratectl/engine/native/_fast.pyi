@@ -38,7 +38,6 @@ class Slot:
 
 class Batch:
     held: int
-    latest: int
     soonest: int
     def take(self, cost: int, until: int, /) -> Slot: ...
     def expire(self, now: int, /) -> None: ...

@@ -274,7 +274,7 @@ make_slots(Request *q)
         const Rule *r = l->group->rule;
         if (l->wait || !kind_of(r)->holds)
             continue;
-        if (held_prepare(&l->bucket->held, q->now + r->hold_ns) < 0 ||
+        if (held_prepare(&l->bucket->held, q->now + r->hold_ns, !l->serial) < 0 ||
             (l->slot = slot_new()) == NULL)
             return -1;
     }

@@ -1,6 +1,6 @@
 /* Slots of concurrency limits: SlotState, _Batch and Slot of concurrency.py. A batch is a doubly
-   linked list. A bucket has a batch of its own and, after it began as a copy of another or `hold`
-   became shorter, older ones, each of which counts until an instant at most.
+   linked list. A bucket has a batch of its own and, after it began as a copy of another or its
+   parameters changed, older ones, each of which counts until an instant at most.
 
    Memory: 56 bytes for each held slot and for the batch of a bucket that has held one, and 16 for
    each older batch in a bucket. An older batch is dropped once it holds nothing, so there are never
@@ -92,19 +92,13 @@ batch_new(void)
     return batch;
 }
 
-/* True if a slot that ends at `until` keeps a batch in order: it does, unless the clock has stepped
-   back. */
-static inline int
-batch_fits(const Batch *batch, i64 until)
-{
-    return batch->first == NULL || until >= batch->latest;
-}
-
-/* Put a new slot into a batch that it fits, which owns a reference to it from now on. */
+/* Put a new slot into a batch, which owns a reference to it from now on. It ends no earlier than
+   the others, even if the clock steps back. */
 static inline void
 batch_take(Batch *batch, Slot *slot, i64 cost, i64 until)
 {
-    batch->latest = slot->until = until;
+    slot->until = batch->first && batch->latest > until ? batch->latest : until;
+    batch->latest = slot->until;
     slot->cost = cost;
     slot->batch = batch;
     if (batch->first == NULL)
@@ -210,7 +204,7 @@ held_become(Held *b, Older *older)
     b->newest = NO_SLOT;
 }
 
-/* Count no slot of a bucket beyond `until`. -1: out of memory, and the slots are as before. */
+/* Count no slot that a bucket holds beyond `until`. -1: out of memory, and it holds what it did. */
 static int
 held_cut(Held *b, i64 until)
 {
@@ -219,7 +213,7 @@ held_cut(Held *b, i64 until)
     for (u32 i = 0; b->older != NULL && i < b->older->count; i++)
         if (b->older->each[i].end > until)
             b->older->each[i].end = until;
-    if (b->own == NULL || batch_fits(b->own, until))
+    if (b->own == NULL || !b->own->held)
         return 0;
     if (older_of(b, until, &older) < 0)
         return -1;
@@ -247,13 +241,13 @@ held_split(Held *shared, Held *b)
     return -1;
 }
 
-/* Give a bucket a batch for a slot that ends at `until`, if it has none that the slot fits.
-   -1: out of memory. */
+/* Give a bucket a batch for a slot that ends at `until`. In one that keys `share`, the slot is not
+   to end later because of other keys' slots. -1: out of memory. */
 static int
-held_prepare(Held *b, i64 until)
+held_prepare(Held *b, i64 until, int share)
 {
     Older *older;
-    if (likely(b->own != NULL && batch_fits(b->own, until)))
+    if (likely(b->own != NULL && (!share || !b->own->held || b->own->latest <= until)))
         return 0;
     Batch *own = batch_new();
     if (own == NULL)
@@ -275,7 +269,7 @@ static inline void
 held_take(Held *b, Slot *slot, i64 cost, i64 until)
 {
     batch_take(b->own, slot, cost, until);
-    b->newest = until;
+    b->newest = slot->until;
 }
 
 /* For Python ------------------------------------------------------------------------------------ */
@@ -380,7 +374,6 @@ static PyMethodDef batch_methods[] = {
 };
 static PyMemberDef batch_members[] = {
     {"held", T_LONGLONG, offsetof(Batch, held), READONLY, NULL},
-    {"latest", T_LONGLONG, offsetof(Batch, latest), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 static PyGetSetDef batch_getset[] = {
