@@ -176,8 +176,8 @@ class _SlotPacking(Packing[Concurrency, SlotState]):
     def taking(self, state: SlotState) -> SlotState:
         if isinstance(state, _PackedSlots):
             return state
-        packed = _PackedSlots(state.batches)  # a batch of Python's takes no more slots
-        packed.newest = state.newest
+        packed = _PackedSlots(state.batches)
+        packed.own, packed.newest = state.own, state.newest
         return packed
 
     def part(self, state: SlotState) -> bool:
@@ -201,8 +201,10 @@ class _PackedSlots(SlotState):
     __slots__ = ()
 
     def take(self, cost: int, until: int) -> Slot:
-        if _is_packed(self.own) != _fits(cost, until):
-            self.own = None
+        own, fits = self.own, _fits(cost, until)
+        in_order = own is None or _is_packed(own) or not own.held or until >= own.latest
+        if _is_packed(own) != fits and in_order:
+            self.own = None  # it gets a batch of the other kind
         return super().take(cost, until)
 
     def _new_batch(self, cost: int, until: int) -> Any:

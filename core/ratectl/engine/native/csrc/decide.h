@@ -517,8 +517,8 @@ decide_all(Core *core, Request *q, const u64 *keys, int details)
         if (unlikely(q->selection->holds && q->cost) && make_slots(q) < 0) {
             drop_slots(q);
             for (int i = 0; i < q->count; i++)
-                if (&scratch[i].packed == q->looks[i].bucket)
-                    bucket_end(q->looks[i].group->rule->kind, NULL, &scratch[i].packed.head);
+                if (&scratch[i].packed == q->looks[i].bucket && q->looks[i].group->rule->kind == HELD)
+                    held_become(&scratch[i].packed.held, NULL);
             return -1;
         }
         admit(q, details);

@@ -201,7 +201,6 @@ held_become(Held *b, Older *older)
     older_free(b->older);
     Py_CLEAR(b->own);
     b->older = older;
-    b->newest = NO_SLOT;
 }
 
 /* Count no slot that a bucket holds beyond `until`. -1: out of memory, and it holds what it did. */
