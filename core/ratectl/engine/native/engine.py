@@ -248,6 +248,8 @@ class FastEngine(WaitingEngine):
     ) -> tuple[Decision, int]:
         if now is None:
             now = self._clock()
+        if scope not in self._active:
+            self._activate(scope)  # that may be all that the core lacked
         return self._core.attempt(scope, attributes, cost, now, True, waits) or super()._decide_now(
             scope, attributes, cost, now, waits
         )

@@ -13,8 +13,10 @@ decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
     int charges = admitted ? q->count : 0;
     Decision *d = decision_alloc(charges);
     if (d == NULL) {
-        for (int i = 0; i < charges; i++)
-            Py_XDECREF((PyObject *)q->looks[i].slot);
+        for (int i = 0; i < charges; i++) /* the caller cannot release them */
+            if (q->looks[i].slot != NULL)
+                slot_free(q->looks[i].slot);
+        drop_slots(q);
         Py_XDECREF((PyObject *)q->rule);
         Py_DECREF((PyObject *)q->selection);
         return NULL;
@@ -389,6 +391,21 @@ call_engine(PyObject *engine, const char *name, const char *format, Decision *d,
     return done;
 }
 
+/* True if every change since a decision has reached its buckets, and no change of algorithm did:
+   such a change counts what was held at its own instant. */
+static int
+has_followed(const Core *core, const Decision *d)
+{
+    if (d->selection->swaps == core->swaps)
+        return 1;
+    for (int i = 0; i < d->selection->count; i++) {
+        const Group *g = d->selection->groups[i];
+        if (d->charges[i].slot != NULL && (!kind_of(g->rule)->holds || g->former_count))
+            return 0;
+    }
+    return core->common->sweeping; /* no swap is under way */
+}
+
 static PyObject *
 decision_release(Decision *d, PyObject *unused)
 {
@@ -401,7 +418,7 @@ decision_release(Decision *d, PyObject *unused)
     Core *core = d->selection->core;
     if (core == NULL || core->engine == NULL)
         Py_RETURN_NONE; /* the engine is being collected */
-    if (keeps_out(core, CALLER) || core->watched || d->selection->swaps != core->swaps)
+    if (keeps_out(core, CALLER) || core->watched || unlikely(!has_followed(core, d)))
         return call_engine(core->engine, "release", "O", d, NULL);
     for (Py_ssize_t i = 0; i < Py_SIZE((PyObject *)d); i++)
         if (d->charges[i].slot != NULL)

@@ -143,10 +143,8 @@ charge(const Rule *r, Packed *b, i64 cost, i64 now, Slot *slot)
         b->quota.used += cost;
         return r->most - b->quota.used;
     default:
-        if (cost) {
-            batch_take(b->held.own, slot, cost, now + r->hold_ns);
-            b->held.newest = slot->until;
-        }
+        if (cost)
+            held_take(&b->held, slot, cost, now + r->hold_ns);
         return r->most - held_used(&b->held, now);
     }
 }
@@ -166,21 +164,22 @@ typedef struct {
     u64 counts[SLOTS];
 } Scratch;
 
-/* Make a copy of the bucket that an untracked key behaves as. -1: Python has to do it. */
-static __attribute__((noinline)) int
+/* The bucket that an untracked key behaves as: a copy or, with slots, a shared bucket itself. NULL:
+   Python has to make it. */
+static __attribute__((noinline)) Bucket *
 first_touch(Group *g, u64 key, i64 now, Scratch *into)
 {
     Packed *scratch = &into->packed;
     const Rule *r = g->rule;
     if (g->former_count || now < g->seed_until || g->odd_genesis || r->kind == WIDE)
-        return -1;
+        return NULL;
     g->seed_until = INT64_MIN; /* the seed has ended, even if the clock steps back */
     Bucket *shared = shared_bucket(g, key);
     if (unlikely(shared != NULL)) {
         if (shared->epoch != g->epoch && catch_up(g, shared) < 0)
-            return -1;
-        if (kind_of(r)->holds && ((Held *)shared)->own)
-            return -1; /* a copy would share its slots */
+            return NULL;
+        if (kind_of(r)->holds)
+            return shared; /* a copy would share its slots: `begin` makes one, if there is room */
         memcpy(scratch, shared, r->size);
     } else if (g->genesis) {
         memcpy(scratch, g->genesis, r->size);
@@ -191,7 +190,7 @@ first_touch(Group *g, u64 key, i64 now, Scratch *into)
         ring_unfold(&scratch->window, into->counts);
     scratch->head.epoch = g->epoch;
     scratch->head.serial = 0;
-    return 0;
+    return &scratch->head;
 }
 
 /* Look at every bucket. 1: all enforced limits admit the request; 0: some refuse; SLOW. */
@@ -204,16 +203,16 @@ look(Request *q, const u64 *keys, Scratch *scratch)
         Look *l = &q->looks[i];
         Group *g = l->group = q->selection->groups[i];
         Bucket *b = group_find(g, l->key = keys[i]);
+        int tracked = b != NULL;
         l->slot = NULL;
-        if (unlikely(b == NULL)) {
-            if (first_touch(g, keys[i], q->now, &scratch[i]) < 0)
+        if (unlikely(!tracked)) {
+            if ((b = first_touch(g, keys[i], q->now, &scratch[i])) == NULL)
                 return SLOW;
-            b = &scratch[i].packed.head;
         } else if (unlikely(b->epoch != g->epoch) && catch_up(g, b) < 0) {
             return SLOW;
         }
         l->bucket = (Packed *)b;
-        l->serial = b->serial;
+        l->serial = tracked ? b->serial : 0;
         l->wait = wait_of(g->rule, l->bucket, q->cost, q->now);
         if (unlikely(l->wait)) {
             if (l->wait == SLOW)
@@ -272,21 +271,48 @@ refuse(Request *q, int details)
         decided_by(q, decisive, q->wait == NEVER ? NEVER_PASSES : LIMITED);
 }
 
-/* Make the slots before anything is charged: allocation may fail. */
+/* Make the slots before anything is charged: memory may run out. */
 static int
 make_slots(Request *q)
 {
     for (int i = 0; i < q->count; i++) {
         Look *l = &q->looks[i];
-        if (l->wait || !kind_of(l->group->rule)->holds)
+        const Rule *r = l->group->rule;
+        if (l->wait || !kind_of(r)->holds)
             continue;
-        if (l->bucket->held.own == NULL &&
-            (l->bucket->held.own = (struct Batch *)batch_new()) == NULL)
-            return -1;
-        if ((l->slot = slot_new()) == NULL)
+        if (held_prepare(&l->bucket->held, q->now + r->hold_ns, !l->serial) < 0 ||
+            (l->slot = slot_new()) == NULL)
             return -1;
     }
     return 0;
+}
+
+/* Forget the slots of a request. What was charged stays held: its batches own it. */
+static void
+drop_slots(Request *q)
+{
+    for (int i = 0; i < q->count; i++)
+        Py_XDECREF((PyObject *)q->looks[i].slot);
+}
+
+/* As `begin`, for an untracked key that shares a bucket of slots: it takes them from there to a
+   bucket of its own or, without room, charges the shared one. */
+static __attribute__((noinline)) void
+begin_apart(Request *q, Look *l, Bucket *const *held)
+{
+    Group *g = l->group;
+    Held *shared = &l->bucket->held;
+    Bucket *b = track(g, l->key, q->now, held, q->count);
+    if (b == NULL) {
+        g->common->overflowed++;
+    } else if (held_split(shared, (Held *)b) < 0) { /* out of memory */
+        PyErr_Clear();
+        table_remove(&g->table, b);
+    } else {
+        b->epoch = g->epoch;
+        l->bucket = (Packed *)b;
+    }
+    l->serial = l->bucket->head.serial = next_serial(g->common);
 }
 
 /* Give an untracked key a bucket to charge: its own or, without room, a shared one. */
@@ -304,6 +330,10 @@ begin(Request *q, Look *l)
     Bucket *held[MOST_LIMITS];
     for (int i = 0; i < q->count; i++)
         held[i] = &q->looks[i].bucket->head;
+    if (kind_of(g->rule)->holds && held[l - q->looks] == shared_bucket(g, l->key)) {
+        begin_apart(q, l, held);
+        return;
+    }
     Bucket *b = track(g, l->key, q->now, held, q->count);
     if (unlikely(b == NULL)) {
         g->common->overflowed++;
@@ -509,8 +539,10 @@ decide_all(Core *core, Request *q, const u64 *keys, int details)
     i64 answer = look(q, keys, scratch);
     if (answer == 1) {
         if (unlikely(q->selection->holds && q->cost) && make_slots(q) < 0) {
+            drop_slots(q);
             for (int i = 0; i < q->count; i++)
-                Py_XDECREF((PyObject *)q->looks[i].slot);
+                if (&scratch[i].packed == q->looks[i].bucket && q->looks[i].group->rule->kind == HELD)
+                    held_become(&scratch[i].packed.held, NULL);
             return -1;
         }
         admit(q, details);

@@ -144,14 +144,19 @@ catch_up(Group *g, Bucket *bucket)
     for (u32 i = 0; i < behind; i++)
         if (!first[i].native)
             return -1;
+    const KindTable *kind = kind_of(g->rule);
+    if (kind->holds) {
+        for (u32 i = 0; i < behind; i++, bucket->epoch++)
+            if (kind->change(first[i].before, first[i].after, (Packed *)bucket, first[i].now) < 0)
+                return -1;
+        bucket->serial = next_serial(g->common);
+        return 0;
+    }
     Packed moved;
     u64 counts[SLOTS];
     memcpy(&moved, bucket, g->rule->size);
-    const KindTable *kind = kind_of(g->rule);
     if (kind->detach != NULL)
         kind->detach(&moved, counts);
-    if (kind->holds && behind > 1 && held_used(&moved.held, first[behind - 1].now))
-        return -1;
     for (u32 i = 0; i < behind; i++)
         if (kind->change(first[i].before, first[i].after, &moved, first[i].now) < 0)
             return -1;
@@ -184,8 +189,11 @@ evictable(Group *g, Bucket *bucket, i64 now)
         return 0;
     /* A bucket that holds no slot now held none after any change either. */
     const KindTable *kind = kind_of(g->rule);
-    if (kind->holds && !g->former_count)
-        return !g->shared && !held_used(&((Packed *)bucket)->held, now);
+    if (kind->holds && !g->former_count) {
+        Bucket *shared = shared_bucket(g, bucket->key);
+        return !held_used((Held *)bucket, now) &&
+               (shared == NULL || (!(shared->epoch & BOXED) && !held_used((Held *)shared, now)));
+    }
     if (bucket->epoch != g->epoch && catch_up(g, bucket) < 0)
         return 0;
     if (g->genesis)

@@ -60,10 +60,12 @@ typedef struct {
 } Quota;
 
 struct Batch;
+struct Older;
 
 typedef struct {
     Bucket head;
-    struct Batch *own;  /* batch of its slots; NULL before the first slot */
+    struct Batch *own;      /* batch of its new slots; NULL before the first slot */
+    struct Older *older;    /* owned; NULL: no older batches hold slots */
     i64 newest;         /* end of the slot taken last; NO_SLOT for none */
 } Held;
 
