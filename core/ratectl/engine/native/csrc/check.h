@@ -350,9 +350,9 @@ core_check_many(Core *core, PyObject *args)
         PyObject *scope = PyTuple_GetItem(request, 0);
         PyObject *attributes = size > 1 ? PyTuple_GetItem(request, 1) : empty_attributes;
         PyObject *decision = Py_None;
-        i64 units = 1;
+        i64 units = 1, instant = at;
         if (likely(here && core->generation && (size < 3 || cost_of(PyTuple_GetItem(request, 2), &units))))
-            decision = check_here(core, scope, attributes, units, &at, 0, CALLER, 0);
+            decision = check_here(core, scope, attributes, units, &instant, 0, CALLER, 0);
         if (decision == Py_None)
             decision = check(core, scope, attributes,
                              size > 2 ? PyTuple_GetItem(request, 2) : NULL, now);
