@@ -23,6 +23,7 @@ from bench import (
     reload,
     scale,
     simulate,
+    stable_keys,
     startup,
 )
 
@@ -41,6 +42,7 @@ BENCHES: dict[str, Callable[[], dict[str, object]]] = {
     "propagation": propagation.run,
     "panic": panic.run,
     "simulate": simulate.run,
+    "stable_keys": stable_keys.run,
 }
 
 

@@ -2,7 +2,8 @@
 
 Pairs are measured in turn, in CPU time, through the engine's whole ``check`` on hot keys: with ten
 attributes that nothing mentions beside none, with 2,000 overrides beside one, with 10,000 scopes
-below beside 10, and with overrides beside none.
+below beside 10, and with overrides beside none. Then the *first sight* of combinations: the first
+decision under each, beside the same decision again and the making of its plan alone.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench.figures import show
 from ratectl.compiler.plans import compile_tree
+from ratectl.engine.conditional_limit import LimitChoice
 from ratectl.engine.pure import PureEngine
 from ratectl.policy.language.model import Policy, PolicyTree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 CHECKS = 20_000
 TURNS = 30
@@ -84,4 +86,33 @@ def run() -> dict[str, object]:
         figures[f"{name}: base"] = show("  check", taken[0], "ns")
         ratios = [b / a for a, b in zip(*taken, strict=True)]
         figures[name] = show(name, ratios, "x ")
+    return {**figures, **first_sight()}
+
+
+def first_sight() -> dict[str, object]:
+    """Measure decisions of 2,000 combinations of overrides, each for the first time and again."""
+    asked = [("/service0", {"tenant": f"t{n}", "tier": "gold"}) for n in range(2_000)]
+    taken: dict[str, list[float]] = {"first sight": [], "again": [], "its plan alone": []}
+    for _ in range(5):
+        fresh = engine(10, len(asked))
+        choice = compile_tree(tree(10, len(asked)), 1).scopes["/service0"].limits[0]
+        assert isinstance(choice, LimitChoice)
+        fresh.check("/service0", {"tenant": "another", "tier": "gold"})
+        for name in ("first sight", "again"):
+            taken[name] += _each(fresh.check, asked)
+        taken["its plan alone"] += _each(choice.plan, [(1 << n,) for n in range(len(asked))])
+    figures: dict[str, object] = {name: show(name, ns, "ns") for name, ns in taken.items()}
+    first, again, plan = (sorted(ns)[len(ns) // 2] for ns in taken.values())
+    figures["first sight: bound"] = round(first / (3 * again + plan), 2)
+    print(f"  first sight takes {figures['first sight: bound']} of 3 decisions and a plan")
     return figures
+
+
+def _each(call: Callable[..., object], arguments: Sequence[tuple[object, ...]]) -> list[float]:
+    """Return the nanoseconds of a call with each of these arguments."""
+    taken = []
+    for some in arguments:
+        started = time.process_time_ns()
+        call(*some)
+        taken.append(float(time.process_time_ns() - started))
+    return taken

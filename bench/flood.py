@@ -39,7 +39,7 @@ def _resident() -> int:
 
 
 def _engine(limit: dict[str, Any]) -> FastEngine:
-    made = FastEngine()
+    made = FastEngine(time.monotonic_ns)
     policy = Policy.model_validate({"scope": "/", "limits": {"l": limit}})
     made.swap(compile_tree(PolicyTree({"/": policy}), 1))
     return made

@@ -246,8 +246,8 @@ def followed(engine: Any) -> Iterator[Journal]:
         replaced.append((owner, attribute, getattr(owner, attribute)))
         journal.follow(owner, attribute, name)
     journal.follow(engine, "swap", "swap")
-    journal.follow(engine._succession, "prepare", "swap: prepare")
-    journal.follow(engine._succession, "start", "swap: start")
+    journal.follow(engine._groups, "prepare", "swap: prepare")
+    journal.follow(engine._groups, "start", "swap: start")
     ratectl.runtime.cooperative.Pacer = Watched  # type: ignore[misc]
     gc.callbacks.append(journal.collector)
     try:

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
     from bench.deciding.candidate import Builder, Setting
 
-__all__ = ["C_CALL", "FLOORS", "PYTHON_CALL"]
+__all__ = ["CLOCK_IN_C", "C_CALL", "FLOORS", "PYTHON_CALL"]
 
 PYTHON_CALL = "empty Python call"
 C_CALL = "empty C call"
+CLOCK_IN_C = "clock read in C"
+"""An empty C call and one reading of the clock."""
 
 
 def _nothing(scope: str, attributes: Mapping[str, str]) -> None:
@@ -63,5 +65,5 @@ FLOORS: dict[str, Builder] = {
     C_CALL: c_call,
     PYTHON_CALL: python_call,
     "clock read (monotonic_ns)": clock,
-    "clock read in C": clock_in_c,
+    CLOCK_IN_C: clock_in_c,
 }

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from ratectl import Agent
 
 __all__ = [
-    "CHECK", "GATE", "GATE_WIDE", "GATE_WINDOW", "KEYED", "MANY", "SIX", "WINDOW",
-    "agent_on", "engine_on", "engines", "of",
+    "CHECK", "GATE", "GATE_WIDE", "GATE_WINDOW", "KEYED", "MANY", "SIX", "SLOTS",
+    "SLOTS_BESIDE", "WINDOW", "agent_on", "engine_on", "engines", "of",
 ]  # fmt: skip
 
 CHECK = "agent.check"
 SIX = "agent.check, 3 levels, 6 limits"
 MANY = "agent.check_many, 32 of one key"
 WINDOW = "agent.check, sliding window"
+SLOTS = "agent.check and release, slots"
+SLOTS_BESIDE = "agent.check and release, slots and rate"
 GATE = "gate"
 GATE_WINDOW = "gate, sliding window"
 GATE_WIDE = "gate, sliding window of 10^9"
@@ -42,12 +44,19 @@ _DEEP = "/api/payments/checkout"
 _BUCKET = "{{rate: {per_day}/day, burst: {most}, per: tenant}}"
 _WINDOW = "{{algorithm: sliding-window, rate: {most}/day, per: tenant}}"
 _WIDE = "{{algorithm: sliding-window, rate: 1_000_000_000/day, per: tenant}}"
+_SLOTS = "{{algorithm: concurrency, max: {most}, per: tenant}}"
 _POLICY = "---\napiVersion: ratectl/v1\nscope: {scope}\nlimits:\n"
 
 
 def policies(setting: Setting) -> str:
-    """Return policies: scopes with a token bucket, with windows, and three levels with both."""
-    said = {"/one": {"spike": _BUCKET}, "/window": {"daily": _WINDOW}, "/wide": {"daily": _WIDE}}
+    """Return policies: scopes with limits of each kind, and three levels with two of them."""
+    said = {
+        "/one": {"spike": _BUCKET},
+        "/window": {"daily": _WINDOW},
+        "/wide": {"daily": _WIDE},
+        "/slots": {"running": _SLOTS},
+        "/slots-and-rate": {"running": _SLOTS, "spike": _BUCKET},
+    }
     parts = _DEEP.split("/")
     for depth in range(1, len(parts)):
         limits = {f"spike{depth}": _BUCKET, f"daily{depth}": _WINDOW}
@@ -136,6 +145,14 @@ def _check(engine: Side, scope: str, setting: Setting) -> Candidate:
     return Candidate(engine, "check(scope, attributes)", names, "check(scope, {'tenant': key})")
 
 
+def _check_and_release(engine: Side, scope: str, setting: Setting) -> Candidate:
+    """Return ``check`` and the release of its decision, together."""
+    agent = agent_on(engine, setting)
+    names = {"check": agent.check, "attributes": {"tenant": KEY}, "scope": scope}
+    keyed = "check(scope, {'tenant': key}).release()"
+    return Candidate(engine, "check(scope, attributes).release()", names, keyed)
+
+
 def _check_made(engine: Side, setting: Setting) -> Candidate:
     """Return ``check`` with attributes that the caller makes for each call, in the loop."""
     names = {"check": agent_on(engine, setting).check}
@@ -183,6 +200,8 @@ _HOT: dict[str, tuple[Any, ...]] = {
     "agent.check, attributes made": (_check_made,),
     WINDOW: (_check, "/window"),
     SIX: (_check, _DEEP),
+    SLOTS: (_check_and_release, "/slots"),
+    SLOTS_BESIDE: (_check_and_release, "/slots-and-rate"),
     MANY: (_check_many, 1),
     "agent.check_many, 32 keys": (_check_many, _BATCH),
 }

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from bench.deciding import ours
-from bench.deciding.floors import C_CALL
+from bench.deciding.floors import C_CALL, CLOCK_IN_C
 from bench.deciding.peers import LIMITS_FIXED
 
 if TYPE_CHECKING:
@@ -58,6 +58,19 @@ def _public(of: Results) -> list[Target]:
         _at_most("C, agent.check, one limit", 150, "ns", of.ns(check)),
         _at_least(f"… faster than {LIMITS_FIXED}", 15, "×", of.ratio(LIMITS_FIXED, check)),
         _at_most("C, agent.check, 3 levels, 6 limits", 300, "ns", of.ns(f"c: {ours.SIX}")),
+        *(
+            _at_most(f"C, {name}", 400, "ns", of.ns(f"c: {name}"))
+            for name in (ours.SLOTS, ours.SLOTS_BESIDE)
+        ),
+        _at_most(
+            "C, agent.check, beside a C call that reads the clock",
+            1.25,
+            "×",
+            of.ratio(check, CLOCK_IN_C),
+        ),
+        _at_most(
+            "C, agent.check, 6 limits, beside one", 2.5, "×", of.ratio(f"c: {ours.SIX}", check)
+        ),
         _at_most("C, agent.check_many, each of 32", 60, "ns", of.ns(f"c: {ours.MANY}")),
     ]
 

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from virtual import SECOND, Clock, run
 
 from etcd_server import wait_for
 from ratectl.errors import PolicyError, UsageError
@@ -60,7 +62,7 @@ def test_acquire_waits_only_until_the_request_may_pass(
     agent = make_agent(store_url)
 
     async def three() -> list[ratectl.Decision]:
-        return [await agent.acquire("/", ACME, timeout=5) for _ in range(3)]
+        return [await agent.acquire("/", ACME, wait=5) for _ in range(3)]
 
     started = time.monotonic()
     assert all(asyncio.run(three()))
@@ -73,10 +75,34 @@ def test_acquire_gives_up_at_once_if_the_wait_exceeds_the_timeout(
     publish_policies(store, simple("1/day", burst=1))
     agent = make_agent(store_url)
     assert agent.check("/", ACME)
-    refused = asyncio.run(agent.acquire("/", ACME, timeout=0.5))
+    refused = asyncio.run(agent.acquire("/", ACME, wait=0.5))
     assert refused.reason == "limited"
     never = asyncio.run(agent.acquire("/", ACME, cost=2))
     assert never.reason == "never"
+
+
+def test_waiting_agent_checks_and_counts_each_request_once(
+    tmp_path: Path, make_agent: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """500 requests at 50/s were checked 125,250 times, and counted as 124,750 refusals."""
+    clock = Clock()
+    times = SimpleNamespace(monotonic=lambda: clock.now / SECOND, monotonic_ns=clock)
+    monkeypatch.setattr("ratectl.agent.agent.time", times)
+    write(tmp_path / "policies", "{rate: 50/s, burst: 1}")
+    agent = make_agent(str(tmp_path / "policies"))
+    order: list[int] = []
+
+    async def wait(number: int) -> None:
+        assert await agent.acquire("/")
+        order.append(number)
+
+    async def main() -> None:
+        await asyncio.gather(*[wait(number) for number in range(500)])
+
+    run(clock, main())
+    assert order == list(range(500))
+    (used,) = agent._engine.usage().limits
+    assert (used.allowed, used.refused, used.waited) == (500, 0, 499)
 
 
 def slots(store: Store, most: int = 1) -> None:
@@ -104,8 +130,8 @@ def test_acquire_waits_for_a_slot(store: Store, store_url: str, make_agent: Make
 
     async def several() -> list[bool]:
         first = agent.check("/")
-        waiting = asyncio.create_task(agent.acquire("/", timeout=30))
-        late = await agent.acquire("/", timeout=0.01)
+        waiting = asyncio.create_task(agent.acquire("/", wait=30))
+        late = await agent.acquire("/", wait=0.01)
         assert not waiting.done()
         first.release()
         with await waiting as second:

@@ -103,6 +103,8 @@ def test_unusable_source_is_refused(place: Path, given: object, said: str) -> No
         ({"public_keys": Path("platform.pub")}, "public_keys is a list of files"),
         ({"public_keys": [""]}, "the name of a key file is empty"),
         ({"environment": "prod"}, "needs public_keys"),
+        ({"stable_keys": "0123456789abcdef"}, "a secret of at least 16 bytes, not str: make one"),
+        ({"stable_keys": b"short"}, "not 5 bytes: make one with secrets.token_bytes(16)"),
         ({"report_interval": float("nan")}, "report_interval is at least"),
     ],
     ids=repr,
@@ -152,6 +154,13 @@ def test_without_a_home_directory_the_state_directory_has_to_be_named(
     url = f"sqlite:///{tmp_path}/rates.db"
     assert "there is no home directory to keep state in: name a state directory" in refusal(url)
     assert make_agent(url, state_dir=tmp_path / "state", ready_timeout=0).id
+
+
+def test_stable_keys_reach_the_engine(place: Path, make_agent: Make) -> None:
+    keys = make_agent(place, stable_keys=b"0123456789abcdef")._engine.stable_keys
+    assert keys is not None
+    assert keys.key_of(["acme"]) == 4_785_320_350_872_532_765
+    assert make_agent(place)._engine.stable_keys is None
 
 
 def test_source_without_permission_is_reported_as_unreadable(place: Path, make_agent: Make) -> None:

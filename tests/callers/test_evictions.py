@@ -137,6 +137,7 @@ def test_bucket_can_be_evicted_while_the_answer_is_allocated(small: House, cost:
     gc.collect()  # free decisions of other tests
     kept += [check("/a", attributes, 0) for _ in range(2_000)]
     for _ in range(ROUNDS):
+        kept += [check("/a", attributes, 0) for _ in range(100)]  # ... and those freed since
         kept.append(check("/a", attributes))
         with collecting_all_the_time():
             gc.disable()

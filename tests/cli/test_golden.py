@@ -164,6 +164,8 @@ def test_slots(cli: Cli, golden: Golden, clean_place: Path, store_url: str, stil
     golden("slots-apply", cli("apply", file.name, "--yes").out)
     report_agent(store_url, limits=[limit_report("/files", "uploads")])
     golden("slots-usage", cli("usage").out)
+    report_agent(store_url, limits=[limit_report("/files", "uploads", waited=70)])
+    golden("usage-waited", cli("usage").out)
 
 
 def test_init(cli: Cli, golden: Golden) -> None:

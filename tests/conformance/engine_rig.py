@@ -28,12 +28,12 @@ class Rig:
         self.now = 0
         self.generation = 0
         self.offset = WallOffset()
-        self._make = make
+        self.make = make
         self.engine: Engine = self.another()
 
     def another(self, max_buckets: int = 100_000) -> Engine:
         """Return a rig with a new engine on the same clock."""
-        return self._make(lambda: self.now, max_buckets=max_buckets)
+        return self.make(lambda: self.now, max_buckets=max_buckets)
 
     def bound(self, max_buckets: int) -> None:
         self.engine = self.another(max_buckets)

@@ -83,6 +83,15 @@ def test_mirror_is_called_for_every_way_to_decide(engine: Engine):
     ]
 
 
+def test_mirror_is_told_the_time_of_requests_without_a_policy(engine: Engine):
+    engine.swap(compile_tree(tree({"/a": {}}), 2))
+    mirror = RecordingMirror()  # it compares the time with the clock
+    engine.mirror(mirror)
+    for _ in range(3):
+        assert engine.check("/b", ACME).reason == "no_policy"
+    assert len(mirror.seen) == 3
+
+
 def test_mirror_does_not_change_decisions(engine: Engine):
     engine.mirror(RecordingMirror())
     decisions = [engine.check("/", ACME) for _ in range(4)]

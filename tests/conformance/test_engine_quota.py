@@ -174,6 +174,27 @@ def test_a_step_back_does_not_reopen_a_window(rig: Rig) -> None:
     assert rig.ask(5, 14 * HOUR + DAY + 90 * DAY).allowed
 
 
+@pytest.mark.parametrize("evicted", [False, True])
+def test_a_step_back_reopens_no_window_of_an_evicted_bucket(rig: Rig, evicted: bool) -> None:
+    rig.write(quota(per=["tenant"]))
+    assert rig.ask(5, HOUR, tenant="acme").allowed
+    tomorrow = 15 * HOUR
+    if evicted:
+        rig.now = tomorrow
+        for number in range(3):
+            rig.ask(1, tomorrow, tenant=str(number))
+        assert rig.usage().keys == 3
+    else:
+        assert rig.left(tomorrow, tenant="acme") == 5
+    rig.offset.move(TEN - DAY, tomorrow)
+    assert rig.ask(5, tomorrow, tenant="acme").allowed, "counted in the latest window"
+    refused = rig.ask(1, tomorrow, tenant="acme")
+    assert refused.retry_after_ns == DAY - HOUR + DAY
+    rig.offset.move(TEN, tomorrow)
+    assert not rig.ask(1, tomorrow, tenant="acme").allowed
+    assert rig.ask(5, tomorrow + DAY - HOUR, tenant="acme").allowed
+
+
 def test_after_a_step_back_requests_count_in_the_latest_window(rig: Rig) -> None:
     rig.write(quota())
     rig.ask(1, 14 * HOUR)

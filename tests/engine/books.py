@@ -73,11 +73,6 @@ class Book:
         """Return the bucket of a key that was never touched and inherits nothing."""
         return self.rule.full(now) if self.genesis is None else self.genesis
 
-    def idle(self, now: int) -> bool:
-        """Return True if some bucket may be forgotten: it equals one that was never touched."""
-        untouched = self.untouched(now)
-        return any(self.rule.same(each, untouched, now) for each in self.kept.values())
-
     def expire(self, now: int) -> None:
         """Drop a seed that would only give full buckets."""
         if self.seed_until is not None and now >= self.seed_until:

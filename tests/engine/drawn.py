@@ -28,8 +28,13 @@ WALL, OFFSET = Wall(), WallOffset()
 """The wall clock of every drawn quota, for the oracle and for engines."""
 
 
-def set_wall(ns: int) -> None:
-    WALL.ns = OFFSET.ns = ns
+def set_wall(ns: int, now: int | None = None) -> None:
+    """Set the wall clock's offset; ``now``: in the middle of a run, so that it may step back."""
+    if now is None:
+        WALL.__init__()  # type: ignore[misc]
+        OFFSET.__init__()  # type: ignore[misc]
+    WALL.move(ns, now or 0)
+    OFFSET.move(ns, now or 0)
 
 
 MOST = (3, 5, 4, 2, 6, 8, 3, 5, 12, 4, 1, 7, 0)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ratectl.engine.api import Engine
+    from ratectl.engine.stable_keys import StableKeys
 
 __all__ = ["ENGINES", "MakeEngine", "each_engine"]
 
@@ -24,7 +25,13 @@ __all__ = ["ENGINES", "MakeEngine", "each_engine"]
 class MakeEngine(Protocol):
     """Function that makes an engine; the default table has the usual size."""
 
-    def __call__(self, clock: Callable[[], int], *, max_buckets: int = ...) -> Engine: ...
+    def __call__(
+        self,
+        clock: Callable[[], int],
+        *,
+        max_buckets: int = ...,
+        stable_keys: StableKeys | None = ...,
+    ) -> Engine: ...
 
 
 def _found() -> dict[str, MakeEngine]:

@@ -1,8 +1,7 @@
 """State machine that sends the same requests to an engine and the oracle, and compares all fields.
 
-In some examples the clock steps back as well. An evicted bucket's own time is forgotten, which such
-a clock can notice; and no more is promised of it than that nothing is minted. So in these examples
-no key gets a new bucket while any other might be forgotten: the request only looks, instead.
+In some examples the clock steps back as well. An engine's time then stands still until the clock
+gets there again, and its waits begin where the clock is.
 """
 
 from __future__ import annotations
@@ -52,23 +51,23 @@ class Machine(RuleBasedStateMachine):
         self.published: Published = {}
         self.edges = [0]
         self.open: list[Open] = []
-        self.back = False
         self.now = 0
+        """Reading of the clock."""
+        self.last = 0
+        """Latest instant of any decision or change."""
         self.scale = 1
-        self.met: dict[tuple[object, ...], Request] = {}
-        """Requests that together read every bucket."""
 
     def start(
-        self, first: int, wall: int, *, back: bool, max_buckets: int, scale: int = 1
+        self, first: int, wall: int, *, max_buckets: int, evicts: bool = True, scale: int = 1
     ) -> None:  # fmt: skip
-        """``back``: the clock may step back. ``max_buckets``: default as many as there are keys.
+        """``max_buckets``: bound of the table. ``evicts``: buckets may be forgotten.
 
         ``scale``: factor for all drawn limits and requests.
         """
-        self.back, self.now, self.scale = back, first, scale
+        self.now, self.last, self.scale = first, first, scale
         set_wall(wall - first)
         self.engine = type(self).make(lambda: self.now, max_buckets=max_buckets)
-        self.engine._table.evicts = not back  # type: ignore[attr-defined]
+        self.engine._table.evicts = evicts  # type: ignore[attr-defined]
 
     def publish(self, published: Published) -> None:
         self.published = published
@@ -79,15 +78,13 @@ class Machine(RuleBasedStateMachine):
             }
         generation = self.oracle.generation + 1
         self.engine.swap(plan_set(generation, published, OFFSET))
-        self.oracle.swap(generation, published, self.now)
+        self.oracle.swap(generation, published, self.instant())
 
     # -- requests
 
     def ask(self, requests: Iterable[Request]) -> None:
         for request in requests:
             request = request._replace(cost=request.cost * self.scale)
-            if self.back:
-                request = self.without_forgetting(request)
             got = self.ask_one(request)
             self.edges = [*self.edges[-7:], got.retry_after_ns or 0, got.reset_after_ns or 0]
 
@@ -95,7 +92,11 @@ class Machine(RuleBasedStateMachine):
         scope, attributes, cost = request
         decision = self.engine.check(scope, attributes, cost)
         got = verdict(decision)
-        expected = self.oracle.check(scope, attributes, cost, self.now)
+        if self.oracle.covering(scope) is not None:
+            self.instant()
+        expected = self.oracle.check(scope, attributes, cost, self.last)
+        if self.last > self.now:
+            expected = expected.later(self.last - self.now)
         assert got == expected, f"{got} != {expected} for {request} at {self.now}"
         charge = self.oracle.charge
         if charge is not None and self.worth_remembering(charge):
@@ -106,26 +107,6 @@ class Machine(RuleBasedStateMachine):
         """Return True if the decision can be released or settled."""
         return bool(charge.slots)
 
-    def without_forgetting(self, request: Request) -> Request:
-        """Return the request, or a peek if it would start a bucket while others might be forgotten.
-
-        All kept buckets have been read by then, so it makes no difference if an engine that
-        makes room reads them as well.
-        """
-        if not request.cost or not self.oracle.begins(request.scope, request.attributes):
-            return request
-        self.look_at_all()
-        if any(book.idle(self.now) for book in self.oracle.books.values()):
-            return request._replace(cost=0)
-        self.met[request.scope, *request.attributes.items()] = request._replace(cost=0)
-        return request
-
-    def look_at_all(self) -> None:
-        opened = self.open
-        for each in self.met.values():
-            self.ask_one(each)
-        self.open = opened
-
     def release(self, picks: Iterable[int]) -> None:
         """Release one of the last requests, which may be released already."""
         for pick in picks if self.open else ():
@@ -134,6 +115,11 @@ class Machine(RuleBasedStateMachine):
             charge.release()
 
     # -- time
+
+    def instant(self) -> int:
+        """Return the engine's time, which never steps back."""
+        self.last = max(self.last, self.now)
+        return self.last
 
     def pass_time(self, span: int) -> None:
         self.now = max(0, min(LAST, self.now + span))
@@ -144,14 +130,14 @@ class Machine(RuleBasedStateMachine):
         self.pass_time(max(0, self.edges[pick % len(self.edges)] + (0, -1, 1)[off]))
 
     def move_wall(self, span: int) -> None:
-        set_wall(WALL.ns + span)
+        set_wall(WALL.ns + span, self.last)
 
     # -- counts
 
     def compare_usage(self) -> None:
         usage = self.engine.usage()
         for book in self.oracle.books.values():
-            book.expire(self.now)
+            book.expire(self.instant())
         assert usage.generation == self.oracle.generation
         assert usage.no_policy == self.oracle.no_policy
         assert usage.overflowed == 0

@@ -37,6 +37,13 @@ class Verdict(NamedTuple):
     retry_after_ns: int | None = 0
     reset_after_ns: int | None = 0
 
+    def later(self, lag: int) -> Verdict:
+        """Return the verdict for a clock that is ``lag`` behind the instant of the decision."""
+        retry, reset = self.retry_after_ns, self.reset_after_ns
+        return self._replace(
+            retry_after_ns=retry and retry + lag, reset_after_ns=reset and reset + lag
+        )
+
 
 class Look(NamedTuple):
     """Answer of one limit's bucket to a request."""
@@ -106,12 +113,6 @@ class Oracle:
                 found = covering, sorted(books, key=lambda book: isinstance(book.rule, Slots))
             self._found[scope] = found
         return self._found[scope]
-
-    def begins(self, scope: str, attributes: Mapping[str, object]) -> bool:
-        """Return True if a request may be the first for some bucket."""
-        governing = self.governing(scope)
-        books = governing[1] if governing else ()
-        return any(book.key(attributes) not in book.kept for book in books)
 
     # -- a change of policy
 

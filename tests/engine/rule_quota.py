@@ -26,6 +26,16 @@ class Wall:
 
     def __init__(self, ns: int = 0) -> None:
         self.ns = ns
+        self.shown = -(10**30)
+        """Latest time that it showed before it stepped back."""
+
+    def move(self, ns: int, now: int) -> None:
+        self.shown = max(self.shown, now + self.ns)
+        self.ns = ns
+
+    def latest(self, now: int) -> int:
+        """Return the time by which windows are chosen."""
+        return max(self.shown, now + self.ns)
 
 
 class Used(NamedTuple):
@@ -69,11 +79,11 @@ class Quota:
         return Used(start, end, used, since)
 
     def full(self, now: int) -> Used:
-        return self._window(now + self.wall.ns, 0, now)
+        return self._window(self.wall.latest(now), 0, now)
 
     def spent(self, missing: int, now: int) -> Used:
         """Return counts whose requests are unknown: none up to ``now`` is told apart."""
-        return self._window(now + self.wall.ns, missing, now + 1)
+        return self._window(self.wall.latest(now), missing, now + 1)
 
     def is_full(self, bucket: Used, now: int) -> bool:
         return not self.look(bucket, now).used
@@ -84,7 +94,7 @@ class Quota:
 
     def look(self, bucket: Used, now: int) -> Used:
         """Start the current window; an ended window never comes back."""
-        wall = now + self.wall.ns
+        wall = self.wall.latest(now)
         return bucket if wall < bucket.end else self._window(wall, 0, now)
 
     def looked(self, bucket: Used, cost: int, now: int) -> Used:

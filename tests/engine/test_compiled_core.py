@@ -39,7 +39,7 @@ AHEAD = rate(1, AGE // 100, burst=10**9)
 
 def engine(*limits: Limit, **bounds: Any) -> FastEngine:
     """A compiled engine that reads the real clock itself."""
-    made: FastEngine = fast.FastEngine(**bounds)
+    made: FastEngine = fast.FastEngine(time.monotonic_ns, **bounds)
     made.swap(plan_set(1, by_scope(*limits)))
     return made
 
@@ -73,7 +73,7 @@ DECISIONS: Final = 10**7 if os.environ.get("RATECTL_SOAK") == "1" else 10**6
 
 
 def test_millions_of_decisions_leave_no_reference_behind() -> None:
-    of = fast.FastEngine()
+    of = fast.FastEngine(time.monotonic_ns)
     policies = {
         "/": {"limits": {"l": {"rate": "1000000/s", "burst": 10**9, "per": "tenant"}}},
         "/never": {"limits": {"n": {"rate": "1/week", "burst": 1, "per": "tenant"}}},
@@ -249,7 +249,7 @@ from engine.model import Limit
 from engine.plans import by_scope, plan_set, rate
 keys = []
 for secret in (b"a" * 16, b"a" * 16, b"b" * 16):
-    of = fast.FastEngine(secret=secret)
+    of = fast.FastEngine(lambda: 0, secret=secret)
     of.swap(plan_set(1, by_scope(Limit("/", "l", rate(1), ("tenant",)))))
     of.check("/", {})
     group = of._active["/"].groups[0]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from policy.conditions import NOON, excepted, exception, ns, override
 from policy.trees import tree
+from ratectl.compiler.matching import ValueTest
 from ratectl.compiler.plans import compile_tree
 from ratectl.engine.pure import PureEngine
-from ratectl.policy.language.matchers import Matcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,13 +119,20 @@ def test_new_value_is_not_compared_with_every_override(
 ) -> None:
     """Exact values are looked up; only globs, networks and the like are tried one by one."""
     made = engine(crowd(1, 300))
-    tried = Counter[str]()
-    holds = Matcher.holds
+    globs = engine(
+        tree(
+            {"/": {"limits": LIMITS, "overrides": [override("o", {"tier": "t*"}, x={"burst": 9})]}}
+        )
+    )
+    tried = Counter[ValueTest]()
+    holds = ValueTest.holds
 
-    def counting(self: Matcher, value: str | None) -> bool:
-        tried[str(self)] += 1
+    def counting(self: ValueTest, value: str | None) -> bool:
+        tried[self] += 1
         return holds(self, value)
 
-    monkeypatch.setattr(Matcher, "holds", counting)
+    monkeypatch.setattr(ValueTest, "holds", counting)
     assert made.check("/s0", {"tier": "t7"}).capacity == 17
     assert not tried
+    globs.check("/", {"tier": "t7"})
+    assert tried.total() == 1

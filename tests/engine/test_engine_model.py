@@ -51,9 +51,9 @@ class Comparison(Machine):
         back = way == "back"
         self.lineage = way == "lineage"
         self.kinds = LINEAGE if self.lineage else MIXED
+        self.back = back
         self.crowd = FEW if back else ANYBODY
-        room = 10_000 if back else 72
-        self.start(10**15 if back else 0, wall, back=back, max_buckets=room, scale=scale)
+        self.start(10**15 if back else 0, wall, max_buckets=72, scale=scale)
         places = (("/", "l"), ("/a", "l"), ("/a", "m"), ("/", "m"))
         published: dict[str, tuple[Limit, ...]] = {}
         for (scope, name), (of, per, shadow) in zip(places, first, strict=False):
@@ -102,7 +102,6 @@ class Comparison(Machine):
     @precondition(lambda self: self.back)
     @rule(span=st.sampled_from((1, SECOND, 60 * SECOND, HOUR, 5 * HOUR)), back=st.booleans())
     def wall_steps(self, span: int, back: bool) -> None:
-        self.look_at_all()
         self.move_wall(-span if back else span)
 
     @rule()
@@ -129,60 +128,45 @@ POOLS: dict[str, Sequence[Rule]] = {
 LINE = ("declare", "declare", "declare", "remove", "rule", "rule", "per")
 COSTS = (1, 2, 1, 3, 1, 0, 4)
 CIRCLE = Crowd(("/a/b", "/", "/a", "/a/b/c"), COSTS, ("x", "y"), ("x", "y"))
-PAIR = Crowd(("/a/b", "/", "/a"), COSTS, ("x", "y"), ("x",))
-"""Few keys, so that requests meet buckets with debts again."""
 
 LINE_ENDS = 16
 """Length of a chain of seeds within one refill that an engine remembers (docs/adr/0004)."""
 
 
 class Lineage(Machine):
-    """One slow limit with changing scopes and keys, so that nearly all buckets start from seeds.
-
-    Its clock only goes on: what a key inherits on its first touch is kept from then on, and a look
-    at a key that has no bucket yet keeps nothing, which a clock that steps back could notice.
-    """
+    """One slow limit with changing scopes and keys, so that nearly all buckets start from seeds."""
 
     @initialize(
         of=st.sampled_from(("rates", "any", "slots")),
         first=st.integers(0, 100),
         per=st.sampled_from(PERS),
         wall=walls,
-        back=st.just(False),
+        back=st.booleans(),
         scale=scales,
     )
     def begin(
         self, of: str, first: int, per: tuple[str, ...], wall: int, back: bool, scale: int
     ) -> None:
-        self.pool = POOLS["rates" if back else of]
-        self.crowd = PAIR if back else CIRCLE
-        self.looked_at = -1
-        room = 10_000 if back else 12
-        self.start(10**15 if back else 0, wall, back=back, max_buckets=room, scale=scale)
-        self.published_at = self.ahead = self.now
+        self.back = back
+        self.pool = POOLS[of]
+        self.start(10**15 if back else 0, wall, max_buckets=12, scale=scale)
         self.publish({"/": (Limit("/", "l", self.pick(first), per),)})
 
     def pick(self, number: int) -> Rule:
         return self.pool[number % len(self.pool)]
-
-    def ask_all(self, batch: bytes) -> None:
-        if self.back and self.looked_at != self.now:
-            self.look_at_all()
-            self.looked_at = self.now
-        self.ask(self.crowd.requests(batch))
 
     @rule(
         batch=batches,
         span=st.sampled_from((0, 0, 1, SECOND, 10 * SECOND, 60 * SECOND, 600 * SECOND)),
     )
     def check(self, batch: bytes, span: int) -> None:
-        self.ask_all(batch)
+        self.ask(CIRCLE.requests(batch))
         self.pass_time(span)
 
     @rule(edge=edges, batch=batches)
     def check_at_an_edge(self, edge: int, batch: bytes) -> None:
         self.pass_to_edge(edge)
-        self.ask_all(batch)
+        self.ask(CIRCLE.requests(batch))
 
     @precondition(lambda self: self.oracle.generation < LINE_ENDS)
     @rule(
@@ -193,7 +177,6 @@ class Lineage(Machine):
     )
     def swap(self, several: list[tuple[int, int]], batch: bytes) -> None:
         published = self.published
-        self.pass_time(max(0, self.ahead - self.now))
         for kind, what in several:
             of, per = self.pick(what // 8), PERS[what % 4]
             parent = published.get("/", ())
@@ -202,20 +185,18 @@ class Lineage(Machine):
             edit = Edit(kind, (0, 4, 2)[kind % 3], of, per, False)  # "l" at each of the scopes
             published = edited(published, LINE[kind // 3], edit, lambda _: True)
         self.publish(published)
-        self.published_at = self.now
-        self.ask_all(batch)
+        self.ask(CIRCLE.requests(batch))
 
     @rule(which=picks, batch=batches)
     def give_back(self, which: bytes, batch: bytes) -> None:
         self.release(which)
-        self.ask_all(batch)
+        self.ask(CIRCLE.requests(batch))
 
     @precondition(lambda self: self.back)
     @rule(span=st.sampled_from((1, SECOND, 7 * SECOND, 60 * SECOND, HOUR)), batch=batches)
     def step_back(self, span: int, batch: bytes) -> None:
-        self.ahead = max(self.ahead, self.now)
-        self.pass_time(-min(span, self.now - self.published_at))
-        self.ask_all(batch)
+        self.pass_time(-span)
+        self.ask(CIRCLE.requests(batch))
 
     @rule()
     def read_usage(self) -> None:

@@ -20,6 +20,7 @@ from ratectl.policy.language.model import Policy, PolicyTree
 
 if TYPE_CHECKING:
     from engine.engines import MakeEngine
+    from ratectl.engine.api import PlanSet
 
 SCOPES = [f"/s{at}" for at in range(6)]
 
@@ -42,8 +43,12 @@ def tenants(count: int, most: int, **slow: Any) -> PolicyTree:
 
 
 def choices(tree: PolicyTree) -> list[LimitChoice]:
-    plans = compile_tree(tree, 1).scopes.values()
-    return [each for plan in plans for each in plan.limits if isinstance(each, LimitChoice)]
+    return choices_of(compile_tree(tree, 1))
+
+
+def choices_of(plans: PlanSet) -> list[LimitChoice]:
+    limits = [each for plan in plans.scopes.values() for each in plan.limits]
+    return [each for each in limits if isinstance(each, LimitChoice)]
 
 
 def test_scopes_share_tables_that_grow_with_the_overrides() -> None:
@@ -132,14 +137,20 @@ def test_unused_override_migrates_through_each_change(make: MakeEngine) -> None:
 
 @each_engine
 def test_equal_generations_share_memory(make: MakeEngine) -> None:
-    """A family that follows changes still drops the trees that it no longer needs."""
+    """A family that follows changes drops the choices that it no longer needs, and all trees."""
     engine = make(lambda: 0)
-    kept = []
+    trees, numberings = [], []
     for generation, burst in enumerate((5, 6, 6), 1):
         tree = tenants(3, burst)
-        kept.append(weakref.ref(tree.policies["/"]))
-        engine.swap(compile_tree(tree, generation), generation)
+        trees.append(weakref.ref(tree.policies["/"]))
+        plans = compile_tree(tree, generation)
+        numberings.append(choices_of(plans)[0].numbering)
+        engine.swap(plans, generation)
         engine.check("/s0", {"tenant": "t1"}, 1, generation)
-        del tree
+        del tree, plans
     gc.collect()
-    assert [each() is not None for each in kept] == [True, False, True]
+    assert [each() is not None for each in trees] == [False, False, False]
+    used = [
+        any(isinstance(one, LimitChoice) for one in gc.get_referrers(each)) for each in numberings
+    ]
+    assert used == [True, False, True]

@@ -2,8 +2,8 @@
 
 Every kind of limit, overrides, exceptions, budgets, costs settled and slots released later, swaps
 while requests are between two pieces of them: every field of every decision must be the same, to
-the nanosecond. Clocks only go forward: engines evict in different orders, and an evicted bucket's
-own time is forgotten, which a clock that is set back can notice.
+the nanosecond. In half of the runs the clock steps back as well: engines evict in different orders,
+which must stay invisible.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SECOND = 10**9
 STEPS = (0, 0, 1, 999, 10**6, 7 * 10**6, 10**8, SECOND, 20 * SECOND, 70 * SECOND, 5_000 * SECOND)
+BACK = (-1, -999, -(10**6), -SECOND, -20 * SECOND, -5_000 * SECOND, -90_000 * SECOND)
 KEYS = ("", "tenant", "route", "tenant, route")
 LIMITS: list[dict[str, Any]] = [
     {"rate": "10/s", "burst": 4},
@@ -62,6 +63,8 @@ class Pair:
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.now = 1_700_000_000 * SECOND
+        self.latest = self.now
+        self.back = BACK if seed % 2 else (0,)
         self.offset = WallOffset(3 * SECOND)
         bound = self.chance.choice((60_000, None))
         self.engines: list[Any] = [
@@ -212,11 +215,16 @@ class Pair:
 
     def step(self) -> None:
         self.now += self.chance.choice(STEPS)
+        if self.chance.random() < 0.2:
+            self.now += self.chance.choice(self.back)
+        self.latest = max(self.latest, self.now)
         what = self.chance.random()
         if what < 0.05:
             self.publish()
         elif what < 0.07:
-            self.offset.ns += self.chance.choice((1, 60, 3_600, 90_000)) * SECOND
+            steps = (1, 60, 3_600, 90_000, *(step // SECOND for step in self.back))
+            ns = self.offset.ns + self.chance.choice(steps) * SECOND
+            self.offset.move(ns, self.latest)
         elif what < 0.09:
             self.usage()
         elif what < 0.12:

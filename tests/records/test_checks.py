@@ -117,8 +117,8 @@ BAD: list[tuple[str, str, Any]] = [
     *(("environment", "id", bad) for bad in [*NO_TEXT, "", "a b", "a\nb", "é"]),
     *(("usage", f"limits.0.{name}", bad)
       for name in (
-          "most", "allowed", "refused", "never", "shadow_refused", "keys", "recent_allowed",
-          "recent_refused",
+          "most", "allowed", "refused", "never", "shadow_refused", "waited", "keys",
+          "recent_allowed", "recent_refused",
       )
       for bad in NO_COUNT),
     *(("usage", name, bad)

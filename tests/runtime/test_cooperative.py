@@ -326,6 +326,6 @@ def test_containers_are_released_before_their_contents() -> None:
     """A container keeps its contents alive, so releasing it last would free all of them at once."""
     first, *contents = activated(tree(declared()), 1).parts()
     assert [list(container.values()) for container in first] == contents  # type: ignore[attr-defined]
-    assert len(contents) > 1, "a tree with overrides keeps its sources"
+    assert len(contents) > 1, "a tree with overrides keeps the parts that its plans share"
     plain = activated(tree({"/": {"limits": {"x": {"rate": "1/s"}}}}), 1).parts()
     assert [len(part) for part in plain] == [1, 1]

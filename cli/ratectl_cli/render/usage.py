@@ -63,12 +63,15 @@ def usage_blocks(report: UsageReport, stream: Stream, now: datetime) -> Iterator
         yield dim(f"{report.asked} is not declared: it uses the buckets of {report.scope}")
     if not report.rows:
         return
+    # Few programs wait: the others need no column of zeros.
+    waits = any(row.total is not None and row.total.waited for row in report.rows)
+    waited = ["WAITED"] if waits else []
     titles = (
-        "SCOPE", "LIMIT", "RULE", "USED", "RATE/S", "ALLOWED", "REFUSED", "SHADOW", "KEYS"
+        "SCOPE", "LIMIT", "RULE", "USED", "RATE/S", "ALLOWED", *waited, "REFUSED", "SHADOW", "KEYS"
     )  # fmt: skip
     left = ("SCOPE", "LIMIT", "RULE")
     table = Table([Column(title, title not in left, title == "RULE") for title in titles])
-    table.rows.extend(_cells(row, stream) for row in report.rows)
+    table.rows.extend(_cells(row, stream, waits=waits) for row in report.rows)
     yield table
     yield from _refused(report.rows)
     if totals.no_policy or totals.errors:
@@ -100,6 +103,7 @@ def _row_data(row: UsageRow) -> dict[str, Any]:
         "used": total.peak if total else None,
         "rate_per_second": round(total.recent_per_second, 6) if total else None,
         "allowed": total.allowed if total else None,
+        "waited": total.waited if total else None,
         "refused": total.refused if total else None,
         "never": total.never if total else None,
         "shadow_refused": total.shadow_refused if total else None,
@@ -112,17 +116,18 @@ def _row_data(row: UsageRow) -> dict[str, Any]:
     }
 
 
-def _cells(row: UsageRow, stream: Stream) -> Sequence[Line]:
+def _cells(row: UsageRow, stream: Stream, *, waits: bool) -> Sequence[Line]:
     total = row.total
     names: list[Line] = [row.scope, bold(_label(row)), _rule(row.rule)]
     if total is None:
-        return [*names, "?", "?", "?", "?", "?", "?"]
+        return [*names, *["?"] * (6 + waits)]
     refused = total.refused + total.never
     return [
         *names,
         _used(total.peak, stream),
         f"{total.recent_per_second:.1f}",
         str(total.allowed),
+        *([str(total.waited)] if waits else []),
         Styled(str(refused), "red" if refused else ""),
         str(total.shadow_refused) if total.shadow or total.shadow_refused else "-",
         str(total.keys),

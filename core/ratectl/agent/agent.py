@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from functools import partial
@@ -10,11 +9,16 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, state_dir_of
 from ratectl.agent.following import Settings, follow
+from ratectl.agent.line import Line
 from ratectl.agent.log import log
 from ratectl.agent.processes import register
+from ratectl.agent.waiting import pass_in_task, pass_in_thread
+from ratectl.agent.wall_clock import WallClock
 from ratectl.engine import open_engine
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
 from ratectl.engine.decision import Decision
+from ratectl.engine.scopes import exact_scope
+from ratectl.engine.stable_keys import StableKeys
 from ratectl.errors import UsageError
 from ratectl.signing.signatures import Trust
 
@@ -31,10 +35,6 @@ __all__ = ["Agent"]
 
 _NOTHING: Final[Mapping[str, str]] = {}
 _LOG_ERRORS_EVERY: Final = 60.0
-_LOOK_AGAIN: Final = (0.005, 0.1)
-"""Seconds between attempts to get a free slot: the first, and the longest."""
-_LONGEST_SLEEP: Final = 0.5
-"""Seconds after which a waiting request notices that a kill switch is on."""
 
 
 class Agent:
@@ -59,6 +59,7 @@ class Agent:
         max_bytes: int = DEFAULT_MAX_BYTES,
         public_keys: Sequence[str | os.PathLike[str]] | None = None,
         environment: str | None = None,
+        stable_keys: bytes | None = None,
     ) -> None:
         """Start following ``source``: a store's URL, or a directory of YAML for development.
 
@@ -73,6 +74,8 @@ class Agent:
         that none of them has signed (see ``signing``). Default: it obeys every head in the store.
         ``environment``: with ``public_keys``, the identity that the store must have. Default: the
         identity of the first head that the agent accepts.
+        ``stable_keys``: a secret of at least 16 bytes, shared by agents. Keys are then hashed under
+        it, so that the same key has the same number in all of them.
 
         :raises UsageError: an argument cannot be used.
         :raises PolicyError: ``source`` is a directory that does not validate.
@@ -90,9 +93,13 @@ class Agent:
         """True once closing has begun: a forked child then follows nothing."""
         self._closed = False
         self._closes = threading.RLock()
-        open_new = partial(open_engine, time.monotonic_ns, max_bytes=max_bytes)
+        wall = WallClock()
+        self._clock = wall.monotonic_ns
+        keys = None if stable_keys is None else StableKeys(stable_keys)
+        open_new = partial(open_engine, self._clock, max_bytes=max_bytes, stable_keys=keys)
         self._engine = open_new()
         self._engine.guard(self._failed, self._unready)
+        self._line = Line(self._engine, self._clock)
         if type(self).check is Agent.check:
             # The engine's own function: no Python call in front of a compiled one.
             self.check = self._engine.check  # type: ignore[method-assign,assignment]
@@ -103,6 +110,7 @@ class Agent:
             report_interval=report_interval,
             trust=Trust.load(keys_of(public_keys), environment_of(environment)),
             open_engine=open_new,
+            wall=wall,
             errors=lambda: self._errors,
             failing=self._failing,
         )
@@ -169,32 +177,31 @@ class Agent:
         attributes: Mapping[str, str] = _NOTHING,
         cost: int = 1,
         *,
-        timeout: float | None = None,
+        wait: float | None = None,
     ) -> Decision:
-        """Wait until the request may pass, at most ``timeout`` seconds.
+        """Wait until the request may pass, at most ``wait`` seconds. First come, first served.
 
-        Returns the refusal when the request can never pass, or only after the timeout. For a slot
-        of a concurrency limit it tries again every 5 to 100 ms; waiters are served in no order.
+        Returns the refusal at once if the request can never pass, or if its wait is known to be
+        longer. ``check`` does not wait its turn: it may take what a waiting request waits for.
+        Cancelling the task takes nothing.
+
+        :raises UsageError: ``cost`` is negative or not an integer, or ``wait`` is no such number.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause, longest = _LOOK_AGAIN
-        while True:
-            decision = self.check(scope, attributes, cost)
-            if decision or decision.reason != "limited":
-                return decision
-            wait = decision.retry_after
-            if wait is None:
-                wait, pause = pause, min(2 * pause, longest)
-            if deadline is not None and time.monotonic() + wait > deadline:
-                return decision
-            await self._sleep(scope, wait)
+        return await pass_in_task(self._line, scope, attributes, cost, wait)
 
-    async def _sleep(self, scope: str, seconds: float) -> None:
-        """Sleep for ``seconds``, or less if a kill switch makes waiting unnecessary."""
-        while seconds > 0 and not self._engine.waived(scope):
-            step = min(seconds, _LONGEST_SLEEP)
-            await asyncio.sleep(step)
-            seconds -= step
+    def acquire_sync(
+        self,
+        scope: str,
+        attributes: Mapping[str, str] = _NOTHING,
+        cost: int = 1,
+        *,
+        wait: float | None = None,
+    ) -> Decision:
+        """Wait like ``acquire``, in this thread; both wait in the same line.
+
+        :raises UsageError: ``cost`` is negative or not an integer, or ``wait`` is no such number.
+        """
+        return pass_in_thread(self._line, scope, attributes, cost, wait)
 
     def _unready(self) -> Decision:
         self._errors += 1
@@ -212,7 +219,8 @@ class Agent:
         self._failed_last = time.monotonic(), _text_of(error)
         if time.monotonic() - self._error_logged > _LOG_ERRORS_EVERY or self._errors == 1:
             self._error_logged = time.monotonic()
-            log.error("a decision for %r failed, on_error answers", scope, exc_info=error)
+            shown = exact_scope(scope) if isinstance(scope, str) else f"a {type(scope).__name__}"
+            log.error("a decision for %r failed, on_error answers", shown, exc_info=error)
         allowed = self._allow_on_error
         try:
             plan = self._engine.plan(scope)
@@ -279,6 +287,7 @@ class Agent:
         self.close()
 
     def _follow_in_child(self) -> None:
+        self._line.after_fork_in_child()
         if self._closing:
             self._closed = True  # the threads, the store and the record belong to the parent
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.log import log
@@ -34,14 +33,17 @@ class Enforcement:
         self,
         engine: Engine,
         wall: WallClock,
-        now_ns: Callable[[], int] = time.time_ns,
+        now_ns: Callable[[], int] | None = None,
         state: AgentState | None = None,
     ) -> None:
-        """``state``: takes the problem of exceptions that cannot start or end."""
+        """``now_ns``: time for exceptions, in nanoseconds since 1970; by default that of ``wall``.
+
+        ``state``: takes the problem of exceptions that cannot start or end.
+        """
         self._engine = engine
         self._state = state
         self._wall = wall
-        self._now_ns = now_ns
+        self._now_ns = now_ns or wall.time_ns
         self._swapping = threading.Lock()
         """Held for a whole reload; ``_changed`` guards the other fields."""
         self._changed = threading.Condition()

@@ -20,7 +20,6 @@ from ratectl.agent.shadow import ShadowEvaluator
 from ratectl.agent.state import AgentState, AgentStatus
 from ratectl.agent.switches import FileSwitches, StoreSwitches, Switchboard
 from ratectl.agent.sync import StoreSync
-from ratectl.agent.wall_clock import WallClock
 from ratectl.engine import describe_engine
 from ratectl.errors import UsageError
 from ratectl.runtime.urls import shown
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ratectl.agent.last_good import Slot
+    from ratectl.agent.wall_clock import WallClock
     from ratectl.engine.api import Engine
     from ratectl.signing.signatures import Trust
 
@@ -48,6 +48,8 @@ class Settings:
     state_dir: Path
     report_interval: float
     trust: Trust | None
+    wall: WallClock
+    """Clocks of the engines."""
     open_engine: Callable[[], Engine]
     errors: Callable[[], int]
     """Returns the number of failed decisions."""
@@ -75,7 +77,7 @@ class Following(ABC):
         if parent is None:
             self.state = AgentState(AgentStatus(engine=describe_engine()))
             self.board = Switchboard(engine, self.state)
-            self.wall = WallClock()
+            self.wall = settings.wall
             self.enforcement = Enforcement(engine, self.wall, state=self.state)
         else:
             self.state = AgentState(parent.state.now)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +12,7 @@ from ratectl.agent.log import log
 from ratectl.agent.usage import UsageMeter
 from ratectl.errors import RatectlError
 from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, utc_now
+from ratectl.runtime.clock import monotonic
 from ratectl.runtime.cooperative import cooperative, release
 from ratectl.stores.base import Put
 from ratectl.version import __version__
@@ -70,7 +70,7 @@ class Reporter:
         self._failing_since: float | None = None
         self._usage_due = 0.0
         self._started = utc_now()
-        self._meter = UsageMeter(agent_id, time.monotonic())
+        self._meter = UsageMeter(agent_id, monotonic())
 
     def run(self) -> None:
         """Report until ``stop``. Never raises."""
@@ -80,7 +80,7 @@ class Reporter:
             self._wall.refresh()
             self._report(seen)
             self._sync.look_again()
-            due = max(0.05, min(self._usage_due, self._renewed + _RENEW_SECONDS) - time.monotonic())
+            due = max(0.05, min(self._usage_due, self._renewed + _RENEW_SECONDS) - monotonic())
             self._state.wait_for_change(seen, min(due, self._interval))
 
     def _report(self, status: AgentStatus) -> None:
@@ -89,7 +89,7 @@ class Reporter:
             return
         try:
             lease = self._living_lease(store)
-            due = time.monotonic() >= self._usage_due
+            due = monotonic() >= self._usage_due
             if status is not self._reported or (due and self._errors() != self._reported_errors):
                 record = self._record(status)
                 store.put(AGENTS + self._id, record.encode(), lease)
@@ -116,7 +116,7 @@ class Reporter:
         The watch reports an outage, and ``look`` a store that refuses reads. Reported here is a
         store that can be read and not written, by this user or by all.
         """
-        now = time.monotonic()
+        now = monotonic()
         if self._failing_since is None:
             self._failing_since = now
             if not error.transient:
@@ -130,7 +130,7 @@ class Reporter:
     def _fail_unexpectedly(self, error: Exception) -> None:
         """Report an error of this program, and log its traceback once."""
         if self._failing_since is None:
-            self._failing_since = time.monotonic()
+            self._failing_since = monotonic()
             log.error("reporting failed unexpectedly", exc_info=error)
         self._state.problem(
             "report",
@@ -141,18 +141,18 @@ class Reporter:
     def _restart(self, seconds: float) -> None:
         """Report everything again after ``seconds``, under a new lease: the old one may end."""
         self._lease = self._reported = None
-        self._usage_due = self._renewed = time.monotonic() + seconds
+        self._usage_due = self._renewed = monotonic() + seconds
 
     def _living_lease(self, store: Store) -> Lease:
         lease = self._lease
-        if lease is not None and time.monotonic() >= self._renewed + _RENEW_SECONDS:
+        if lease is not None and monotonic() >= self._renewed + _RENEW_SECONDS:
             if not lease.renew():
                 lease = None
-            self._renewed = time.monotonic()
+            self._renewed = monotonic()
         if lease is None:
             self._reported = None
             lease = store.lease(LEASE_SECONDS)
-            self._renewed = time.monotonic()
+            self._renewed = monotonic()
             self._usage_due = 0.0
         self._lease = lease
         return lease
@@ -160,7 +160,7 @@ class Reporter:
     def _report_usage(self, store: Store, lease: Lease) -> None:
         with cooperative():
             usage = self._engine.usage()
-            record = self._meter.read(usage, time.monotonic(), self._errors())
+            record = self._meter.read(usage, monotonic(), self._errors())
             counted = list(usage.limits)
             del usage
             release(counted)
@@ -173,7 +173,7 @@ class Reporter:
                 Put(BEATS + self._id, beat.encode(), lease),
             ],
         )
-        self._usage_due = time.monotonic() + self._interval
+        self._usage_due = monotonic() + self._interval
 
     def _record(self, status: AgentStatus) -> AgentRecord:
         return AgentRecord(

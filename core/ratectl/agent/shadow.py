@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.enforcement import Enforcement
 from ratectl.agent.log import log
+from ratectl.engine.attributes import readable
 from ratectl.policy.resolution.algorithms.registry import holds_slots
 from ratectl.records import BesideReport
 
@@ -117,7 +118,7 @@ class _Trial:
         self, scope: str, attributes: Mapping[str, str], cost: int, now: int, decision: Decision
     ) -> bool:
         try:
-            mine = self._engine.check(scope, attributes, cost, now)
+            mine = self._decide(scope, attributes, cost, now)
         except Exception:  # noqa: BLE001  a candidate must not affect the real decision
             self._fail()
             self._outstanding.pop(id(decision), None)
@@ -137,6 +138,18 @@ class _Trial:
             self._forget_oldest()
         self._outstanding[key] = mine
         return self._slots
+
+    def _decide(self, scope: str, attributes: Mapping[str, str], cost: int, now: int) -> Decision:
+        """Return the candidate's decision, which does not keep the mapping alive.
+
+        A finalizer of the mapping may be what releases the real decision.
+        """
+        texts = readable(attributes)
+        if type(texts) is dict:
+            return self._engine.check(scope, texts.copy(), cost, now)
+        decision = self._engine.check(scope, texts, cost, now)
+        texts.let_go()
+        return decision
 
     def released(self, decision: Decision) -> None:
         mine = self._outstanding.get(id(decision))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ratectl.agent.log import log
+from ratectl.runtime.clock import monotonic
 from ratectl.runtime.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -140,12 +140,12 @@ class AgentState:
         return self._status
 
     def _wait_until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
-        until = None if timeout is None else time.monotonic() + timeout
+        until = None if timeout is None else monotonic() + timeout
         wakeup = Wakeup()
         try:
             self._waiting.append(wakeup)
             while not reached():
-                left = None if until is None else until - time.monotonic()
+                left = None if until is None else until - monotonic()
                 if left is not None and left <= 0:
                     return False
                 wakeup.wait(math.inf if left is None else left)

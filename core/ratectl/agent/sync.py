@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import time
 from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.log import log
 from ratectl.errors import RatectlError
 from ratectl.kill_switch.switches import PANIC
 from ratectl.records import CONTROLLER, HEAD
+from ratectl.runtime.clock import monotonic
 from ratectl.stores.base import Events, Interrupted, Resync
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class StoreSync:
     def look_again(self) -> None:
         """Read the head about once a minute, in case the watch missed events. Never raises."""
         self._adoption.end_probation_if_due()
-        now = time.monotonic()
+        now = monotonic()
         if now < self._next_look or self.store is None:
             return
         first = not self._next_look

@@ -217,6 +217,7 @@ def _report(limit: LimitUsage, recent: _Recent) -> LimitReport:
         refused=limit.refused,
         never=limit.never,
         shadow_refused=limit.shadow_refused,
+        waited=limit.waited,
         keys=limit.keys,
         recent_allowed=sum(sample.allowed for sample in recent.samples),
         recent_refused=sum(sample.refused for sample in recent.samples),

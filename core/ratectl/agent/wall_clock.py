@@ -1,4 +1,4 @@
-"""Offset of the wall clock from the monotonic clock, for quotas."""
+"""Clocks of an agent, and the offset of the wall clock from the monotonic clock, for quotas."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ __all__ = ["WallClock"]
 
 
 class WallClock(WallOffset):
-    """An offset that threads refresh every few seconds: clocks are set, and machines sleep."""
+    """An offset that threads refresh every few seconds: clocks are set, and machines sleep.
 
-    __slots__ = ()
+    The agent decides by the two clocks that ``time`` had when this object was made, and by no
+    others: tests may replace them (freezegun does), and then either all parts follow or none.
+    """
+
+    __slots__ = ("monotonic_ns", "time_ns")
 
     def __init__(self) -> None:
         super().__init__()
+        self.monotonic_ns = time.monotonic_ns
+        self.time_ns = time.time_ns
         self.refresh()
 
     def refresh(self) -> None:
         """Read both clocks."""
-        self.ns = time.time_ns() - time.monotonic_ns()
+        now = self.monotonic_ns()
+        self.move(self.time_ns() - now, now)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ratectl.engine.algorithms.quota import WallOffset
     from ratectl.policy.language.rates import Rate
     from ratectl.policy.language.resets import Resets
+    from ratectl.policy.resolution.algorithms.protocol import Parameters
     from ratectl.policy.resolution.effective_limit import Limit
 
 __all__ = ["engine_algorithm"]
@@ -29,15 +30,15 @@ __all__ = ["engine_algorithm"]
 # Equal parameters share one object, which makes comparing generations cheap.
 
 
-def engine_algorithm(limit: Limit, offset: WallOffset) -> Algorithm[Any]:
-    """Return the engine's algorithm of a limit. ``offset`` leads to the wall clock."""
-    return _MAKERS[limit.algorithm](limit, offset)
+def engine_algorithm(name: str, of: Parameters | Limit, offset: WallOffset) -> Algorithm[Any]:
+    """Return the engine's algorithm of this name. ``offset`` leads to the wall clock."""
+    return _MAKERS[name](of, offset)
 
 
-def _token_bucket(limit: Limit, _: WallOffset) -> TokenBucket:
-    assert limit.rate is not None
-    assert limit.burst is not None
-    return _made_token_bucket(limit.rate, limit.burst)
+def _token_bucket(of: Parameters | Limit, _: WallOffset) -> TokenBucket:
+    assert of.rate is not None
+    assert of.burst is not None
+    return _made_token_bucket(of.rate, of.burst)
 
 
 @lru_cache(maxsize=65_536)
@@ -45,9 +46,9 @@ def _made_token_bucket(rate: Rate, burst: int) -> TokenBucket:
     return TokenBucket(rate.numerator, rate.denominator * _window_ns(rate), burst)
 
 
-def _sliding_window(limit: Limit, _: WallOffset) -> SlidingWindow:
-    assert limit.rate is not None
-    return _made_sliding_window(limit.rate)
+def _sliding_window(of: Parameters | Limit, _: WallOffset) -> SlidingWindow:
+    assert of.rate is not None
+    return _made_sliding_window(of.rate)
 
 
 @lru_cache(maxsize=65_536)
@@ -55,10 +56,10 @@ def _made_sliding_window(rate: Rate) -> SlidingWindow:
     return SlidingWindow(rate.numerator, _window_ns(rate), blocked=not rate.numerator)
 
 
-def _quota(limit: Limit, offset: WallOffset) -> Quota:
-    assert limit.rate is not None
-    assert limit.resets is not None
-    return _made_quota(limit.rate, limit.resets, offset)
+def _quota(of: Parameters | Limit, offset: WallOffset) -> Quota:
+    assert of.rate is not None
+    assert of.resets is not None
+    return _made_quota(of.rate, of.resets, offset)
 
 
 @lru_cache(maxsize=4_096)
@@ -73,10 +74,10 @@ def _made_quota(rate: Rate, resets: Resets, offset: WallOffset) -> Quota:
     return Quota(rate.numerator, window, offset, blocked=not rate.numerator)
 
 
-def _concurrency(limit: Limit, _: WallOffset) -> Concurrency:
-    assert limit.max is not None
-    assert limit.hold is not None
-    return _made_concurrency(limit.max, limit.hold.ns)
+def _concurrency(of: Parameters | Limit, _: WallOffset) -> Concurrency:
+    assert of.max is not None
+    assert of.hold is not None
+    return _made_concurrency(of.max, of.hold.ns)
 
 
 _made_concurrency = lru_cache(maxsize=4_096)(Concurrency)
@@ -89,7 +90,7 @@ def _window_ns(rate: Rate) -> int:
     return window
 
 
-_MAKERS: Final[Mapping[str, Callable[[Limit, WallOffset], Algorithm[Any]]]] = {
+_MAKERS: Final[Mapping[str, Callable[[Parameters | Limit, WallOffset], Algorithm[Any]]]] = {
     "token-bucket": _token_bucket,
     "sliding-window": _sliding_window,
     "quota": _quota,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ratectl.compiler.algorithms import engine_algorithm
 from ratectl.compiler.conditional_limits import Choices
+from ratectl.compiler.recipe import limit_plan
 from ratectl.engine.algorithms.quota import WallOffset
 from ratectl.engine.api import PlanSet, ScopePlan
-from ratectl.engine.limit_plan import LimitPlan
 from ratectl.errors import BundleError
 from ratectl.policy.resolution.conditions import NO_CONDITIONS
 from ratectl.policy.resolution.resolver import Resolver
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ratectl.engine.conditional_limit import LimitChoice
+    from ratectl.engine.limit_plan import LimitPlan
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.resolution.conditions import PathConditions
     from ratectl.policy.resolution.effective_limit import Limit
@@ -36,7 +35,7 @@ class Compiled(NamedTuple):
 
     plans: PlanSet
     workings: tuple[Mapping[Any, object], ...] = ()
-    """Containers that the plans of conditional limits still read: large, like the plans."""
+    """Containers with the parts that conditional limits share: large, like the plans."""
 
     def parts(self) -> list[list[object]]:
         """Return all parts, to be freed piece by piece (see ``cooperative.release``)."""
@@ -80,14 +79,12 @@ def compiled(
                 scopes[scope] = compiler.scope_plan(resolved)
     until = None if now_ns is None or not tree.exceptions else tree.next_change(now_ns)
     plans = PlanSet(generation, scopes, until)
-    workings = (*resolver.workings, *compiler.workings)
-    if resolver.conditions.any:
-        return Compiled(plans, workings)
-    spent = Compiled(PlanSet(0), workings).parts()
-    del resolver, compiler, workings
+    kept = compiler.kept if resolver.conditions.any else ()
+    spent = Compiled(PlanSet(0), (*resolver.workings, *compiler.workings)).parts()
+    del resolver, compiler
     release(*spent)
     # The caller keeps the tree for later exceptions, and has to free it as well.
-    return Compiled(plans, (tree.policies,) if tree.exceptions else ())
+    return Compiled(plans, (*kept, tree.policies) if tree.exceptions else kept)
 
 
 class _Compiler:
@@ -95,20 +92,24 @@ class _Compiler:
 
     def __init__(self, tree: PolicyTree, resolver: Resolver, offset: WallOffset) -> None:
         self._places = resolver.conditions
-        # Not a method: only the cycle collector frees a reference cycle, all of it at once.
-        self._plan = partial(_plan, offset)
-        self._choices = Choices(tree, resolver, self._plan)
+        self._offset = offset
+        self._choices = Choices(tree, resolver, offset)
         self._budgets: dict[tuple[str, str], LimitPlan | LimitChoice | None] = {}
 
     @property
+    def kept(self) -> tuple[Mapping[Any, object], ...]:
+        """Containers that the plans keep alive."""
+        return self._choices.kept
+
+    @property
     def workings(self) -> tuple[Mapping[Any, object], ...]:
-        """Containers that the compilation filled."""
+        """Containers that are not needed after the compilation."""
         return self._choices.workings
 
     def scope_plan(self, resolved: Resolved) -> ScopePlan:
         scope = resolved.scope
         for name, problem in resolved.problems.items():
-            if name not in resolved.limits:
+            if name in resolved.fields and name not in resolved.limits:
                 raise BundleError(f"{scope}: {problem.message}")
         usable = {budget.name for owner, budget in resolved.budgets if owner == scope}
         for name, problem in resolved.broken_budgets.items():
@@ -129,30 +130,22 @@ class _Compiler:
     def _limits(self, resolved: Resolved, place: PathConditions) -> list[LimitPlan | LimitChoice]:
         scope = resolved.scope
         if not place.conditions:
-            plans = [self._plan(scope, limit, False) for limit in resolved.limits.values()]
+            plans = [self._plan(scope, limit) for limit in resolved.limits.values()]
             return [plan for plan in plans if plan is not None]
         choices = self._choices.limits(scope, place)
         plans_in_order: list[LimitPlan | LimitChoice] = []
         for name, limit in resolved.limits.items():
-            plan = choices.pop(name, None) or self._plan(scope, limit, False)
+            plan = choices.pop(name, None) or self._plan(scope, limit)
             if plan is not None:
                 plans_in_order.append(plan)
         return [*plans_in_order, *choices.values()]
 
     def _budget(self, owner: str, budget: Limit) -> LimitPlan | LimitChoice | None:
         choice = self._choices.budget(owner, self._places.at(owner), budget.name)
-        return choice or self._plan(owner, budget, True)
+        return choice or self._plan(owner, budget, budget=True)
 
-
-def _plan(offset: WallOffset, scope: str, limit: Limit, budget: bool) -> LimitPlan | None:
-    if limit.mode == "off" or limit.unlimited:
-        return None  # nothing to decide
-    return LimitPlan(
-        scope=scope,
-        name=limit.name,
-        algorithm=engine_algorithm(limit, offset),
-        per=limit.per,
-        shadow=limit.mode == "shadow",
-        budget=budget,
-        overrides=limit.touched,
-    )
+    def _plan(self, scope: str, limit: Limit, *, budget: bool = False) -> LimitPlan | None:
+        return limit_plan(
+            scope, limit.name, limit, self._offset, algorithm=limit.algorithm, per=limit.per,
+            mode=limit.mode, overrides=limit.touched, budget=budget,
+        )  # fmt: skip

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.api import Engine
     from ratectl.engine.native.engine import FastEngine
+    from ratectl.engine.stable_keys import StableKeys
 
 __all__ = ["describe_engine", "engine_type", "open_engine", "why_not_compiled"]
 
@@ -27,14 +28,19 @@ _BUILD_FAILURE: Final = Path(__file__).with_name("native") / "build_failure.txt"
 """File that the build leaves instead of the compiled core: the reason why there is none."""
 
 
-def open_engine(clock: Callable[[], int], *, max_bytes: int = DEFAULT_MAX_BYTES) -> Engine:
+def open_engine(
+    clock: Callable[[], int],
+    *,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    stable_keys: StableKeys | None = None,
+) -> Engine:
     """Return a new engine that reads ``clock`` (nanoseconds; it should never step back).
 
-    ``max_bytes`` bounds the memory of its buckets.
+    ``max_bytes`` bounds the memory of its buckets. ``stable_keys``: hash keys under its secret.
 
     :raises UsageError: ``RATECTL_ENGINE`` names an engine that does not exist, or is not built.
     """
-    return engine_type()(clock, max_bytes=max_bytes)
+    return engine_type()(clock, max_bytes=max_bytes, stable_keys=stable_keys)
 
 
 def engine_type() -> type[PureEngine | FastEngine]:

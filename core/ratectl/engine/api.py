@@ -6,12 +6,16 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from ratectl.engine.scopes import lineage
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
 
+    from ratectl.engine.buckets.place import Place
     from ratectl.engine.conditional_limit import Conditions, LimitChoice
     from ratectl.engine.decision import Decision
     from ratectl.engine.limit_plan import Identity, LimitPlan
+    from ratectl.engine.stable_keys import StableKeys
     from ratectl.engine.waivers import Waiver
 
 __all__ = [
@@ -22,6 +26,7 @@ __all__ = [
     "PlanSet",
     "Request",
     "ScopePlan",
+    "Watcher",
 ]
 
 Request = tuple[str] | tuple[str, "Mapping[str, str]"] | tuple[str, "Mapping[str, str]", int]
@@ -80,11 +85,8 @@ class PlanSet:
 
     def find(self, scope: str) -> ScopePlan | None:
         """Return the plan of ``scope`` or of its nearest declared ancestor."""
-        while True:
-            plan = self.scopes.get(scope)
-            if plan is not None or scope in ("/", ""):
-                return plan
-            scope = scope.rpartition("/")[0] or "/"
+        plans = map(self.scopes.get, lineage(scope))
+        return next((plan for plan in plans if plan is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class LimitUsage:
     """Requests that waiting does not help: the cost exceeds a full bucket, or the rate is zero."""
     shadow_refused: int
     """Requests that this limit, in shadow, would have refused."""
+    waited: int
+    """Requests that waited for this limit, however they ended; each is counted once."""
     most: int
     """Cost that a full bucket admits at once."""
     lowest: int | None
@@ -127,7 +131,10 @@ class EngineUsage:
 
 
 class Mirror(Protocol):
-    """Observer that an engine calls right after each decision. Never raises."""
+    """Observer that an engine calls right after each decision. Never raises.
+
+    It sees the last attempt of a request that waited, and none of the others.
+    """
 
     def decided(
         self, scope: str, attributes: Mapping[str, str], cost: int, now: int, decision: Decision
@@ -141,11 +148,24 @@ class Mirror(Protocol):
         """A decision's cost was corrected at ``now``."""
 
 
+class Watcher(Protocol):
+    """Observer of an engine for requests that wait. Never raises, and never waits in ``freed``."""
+
+    def freed(self, places: Iterable[Place]) -> None:
+        """A release or a refund: these buckets admit more than before. Any code may be the caller:
+        a finalizer, or a signal handler."""
+
+    def changed(self) -> None:
+        """Plans or waivers have been replaced: requests may meet other buckets."""
+
+
 class Engine(ABC):
     """Buckets for one process. Thread-safe."""
 
     name: str
     """Name of the implementation: ``pure`` or ``c``."""
+    stable_keys: StableKeys | None = None
+    """Numbers of keys that are the same in other processes; None without a shared secret."""
 
     @abstractmethod
     def check(
@@ -171,6 +191,42 @@ class Engine(ABC):
         """Return ``check`` for one scope as a function of the values of the attributes ``names``.
 
         The function takes them in this order, None for an absent one, and returns True or False.
+        """
+
+    @abstractmethod
+    def attempt(
+        self, scope: str, attributes: Mapping[str, str], cost: int = 1, now: int | None = None
+    ) -> Decision:
+        """Decide as ``check`` does, for a request that can wait.
+
+        If waiting helps, a refusal counts nowhere, and the mirror does not see it: ``give_up``
+        counts the refusal of a request that waits no longer.
+
+        :raises UsageError: ``cost`` is negative or not an integer.
+        """
+
+    @abstractmethod
+    def places(self, scope: str, attributes: Mapping[str, str]) -> tuple[Place, ...]:
+        """Return the buckets that can refuse such a request; none if its attributes are unreadable.
+
+        They are those of the plans in force. Buckets of shadow limits are left out.
+        """
+
+    @abstractmethod
+    def wait_at(self, place: Place) -> None:
+        """Count a request that waits at a bucket."""
+
+    @abstractmethod
+    def give_up(
+        self, place: Place, scope: str, attributes: Mapping[str, str], cost: int, decision: Decision
+    ) -> None:
+        """Count the refusal of a request that has waited at a bucket, and waits no longer."""
+
+    @abstractmethod
+    def watch(self, watcher: Watcher | None) -> None:
+        """Tell ``watcher`` of changes that may let waiting requests pass; None ends it.
+
+        Releases take longer while there is a watcher.
         """
 
     @abstractmethod

@@ -15,7 +15,7 @@ from ratectl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Attributes", "Reader", "exact_scope", "readable", "with_all_read"]
+__all__ = ["Attributes", "Reader", "readable", "with_all_read"]
 
 T = TypeVar("T")
 
@@ -56,6 +56,10 @@ class Reader:
             self.read(name)
         return self._texts[name]
 
+    def let_go(self) -> None:
+        """Keep the texts that were read, and not the mapping: all others are absent from now on."""
+        self._source = {}
+
     def read(self, name: str) -> None:
         """Read an attribute. May run code of the mapping and of the value."""
         try:
@@ -64,16 +68,6 @@ class Reader:
         except UsageError as error:  # from the mapping: not a usage error of the engine
             raise RuntimeError(f"reading attribute {name!r} failed") from error
         self._texts[name] = text
-
-
-def exact_scope(scope: object) -> str:
-    """Return a scope as an exact ``str``.
-
-    :raises TypeError: it is no text.
-    """
-    if not issubclass(type(scope), str):
-        raise TypeError(f"a scope is a text, not a {type(scope).__name__}")
-    return exact_text(scope)
 
 
 def readable(attributes: Mapping[str, object] | Reader) -> Attributes:

@@ -81,13 +81,12 @@ class Numbering:
     share one numbering, as it is large: one entry for each condition. The engine's lock guards it.
     """
 
-    __slots__ = ("_bits", "_local", "_named", "_position", "_relevant")
+    __slots__ = ("_local", "_named", "_numbers", "_relevant")
 
     def __init__(self, positions: Sequence[int], refs: Sequence[str]) -> None:
-        self._bits = [1 << position for position in positions]
-        self._position = {bit: 1 << local for local, bit in enumerate(self._bits)}
-        self._relevant: Mask = sum(self._position)
-        self._named = {ref: 1 << local for local, ref in enumerate(refs)}
+        self._numbers = {position: local for local, position in enumerate(positions)}
+        self._relevant = _mask_of(positions)
+        self._named = {ref: local for local, ref in enumerate(refs)}
         self._local: dict[Mask, Mask] = {}
 
     def local(self, mask: Mask) -> Mask:
@@ -95,22 +94,18 @@ class Numbering:
         mask &= self._relevant
         local = self._local.get(mask)
         if local is None:
-            local = sum(self._position[bit] for bit in _bits(mask))
+            local = sum(1 << self._numbers[position] for position in _positions(mask))
             _remember(self._local, mask, local)
         return local
-
-    def of_path(self, local: Mask) -> Mask:
-        """Return the conditions of a local mask as they are numbered along the path."""
-        return sum(self._bits[bit.bit_length() - 1] for bit in _bits(local))
 
     def named(self, refs: Iterable[str]) -> Mask | None:
         """Return the local mask of the conditions of these names; None if one is unknown."""
         local = 0
         for ref in refs:
-            bit = self._named.get(ref)
-            if bit is None:
+            number = self._named.get(ref)
+            if number is None:
                 return None
-            local |= bit
+            local |= 1 << number
         return local
 
 
@@ -119,8 +114,8 @@ class LimitChoice:
 
     Its sets of conditions are local (``numbering``), so that it is independent of the conditions of
     other limits. ``shape`` is equal in two generations exactly if equal local masks mean the same
-    requests and the same buckets; ``content`` if the plans are equal as well. ``make`` gets a mask
-    of the path, and must not fail; None from it means that there is nothing to decide.
+    requests and the same buckets; ``content`` if the plans are equal as well. ``make`` returns the
+    plan of a local mask, from plain data, and must not fail; None means that nothing is decided.
     """
 
     __slots__ = (
@@ -163,16 +158,24 @@ class LimitChoice:
         try:
             return self._plans[local]
         except KeyError:
-            plan = self._make(self.numbering.of_path(local))
+            plan = self._make(local)
             _remember(self._plans, local, plan)
             return plan
 
 
-def _bits(mask: Mask) -> Iterator[Mask]:
+def _positions(mask: Mask) -> Iterator[int]:
     while mask:
         bit = mask & -mask
-        yield bit
+        yield bit.bit_length() - 1
         mask ^= bit
+
+
+def _mask_of(positions: Sequence[int]) -> Mask:
+    """Return the mask with these positions, in linear time."""
+    marks = bytearray(max(positions, default=0) // 8 + 1)
+    for position in positions:
+        marks[position >> 3] |= 1 << (position & 7)
+    return int.from_bytes(marks, "little")
 
 
 def _remember(known: dict[Any, Any], key: object, value: object) -> None:

@@ -38,7 +38,7 @@ from ratectl.runtime.gc_pause import pauses
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
-    from ratectl.engine.api import LimitUsage, Mirror
+    from ratectl.engine.api import LimitUsage, Mirror, Watcher
     from ratectl.engine.buckets.bucket_set import Maker
     from ratectl.engine.buckets.past import Step
     from ratectl.engine.buckets.table import Table
@@ -57,6 +57,9 @@ Spent = list[Any] | dict[Any, Any]
 _MAX_ALIASES: Final = 100_000
 """Most undeclared scopes that are remembered with the plan that covers them."""
 
+_MAX_ALIAS_CHARS: Final = 16 << 20
+"""Most characters of all remembered scopes together."""
+
 _PIECES: Final = 8
 """Pieces of a swap done at a time under the lock: some tens of microseconds."""
 
@@ -65,17 +68,25 @@ _WAITS: Final = (*([50e-6] * 20), *([1e-3] * 1_000))
 unless its thread is suspended."""
 
 
+_LONG_AGO: Final = -(1 << 63)
+"""Earlier than any instant, in nanoseconds."""
+
+
 class Turn(Protocol):
-    """Counter of an engine's changes: odd while one is under way."""
+    """Counter of an engine's changes: odd while one is under way. And the engine's time."""
 
     turn: int
+    last: int
+    """Latest instant of any decision or change, in nanoseconds. The engine decides no request as of
+    an earlier one: a clock that steps back stands still, or evicted buckets would be missed."""
 
 
 class _Turn:
-    __slots__ = ("turn",)
+    __slots__ = ("last", "turn")
 
     def __init__(self) -> None:
         self.turn = 0
+        self.last = _LONG_AGO
 
 
 class Busy(RuntimeError):
@@ -95,10 +106,12 @@ class ControlledEngine(Engine):
         self._quick = getattr(sys, "_is_gil_enabled", lambda: True)()
         self._plans = PlanSet(0)
         self._active: dict[str, Active | None] = {}
+        self._alias_chars = 0
         self._shared: dict[tuple[str, tuple[str, ...], Waiver | None], Active] = {}
         """Active scopes by declared scope, now and before, and waiver: undeclared scopes share."""
         self._waivers = NO_WAIVERS
         self._mirror: Mirror | None = None
+        self._watcher: Watcher | None = None
         self._table = table
         self._groups = Groups(maker, table, self._plans)
         self._no_policy = 0
@@ -148,6 +161,16 @@ class ControlledEngine(Engine):
             if self._later:
                 self._catch_up()
 
+    def _instant(self, now: int | None) -> int:
+        """Advance the engine's time to ``now``, or to the clock, and return it. Call it alone."""
+        turns = self._turns
+        if now is None:
+            now = self._clock()
+        if now < turns.last:
+            return turns.last
+        turns.last = now
+        return now
+
     def _changing(self) -> bool:
         """Return True if the current thread is changing the engine."""
         return bool(self._turns.turn & 1 and self._lock._is_owned())  # noqa: SLF001
@@ -184,8 +207,9 @@ class ControlledEngine(Engine):
         active = self._find(scope)
         if active is None and self._stand_in() is not None:
             return None
-        if len(self._active) >= _MAX_ALIASES:
+        if len(self._active) >= _MAX_ALIASES or self._alias_chars > _MAX_ALIAS_CHARS:
             self._forget()
+        self._alias_chars += len(scope)
         self._remember(scope, active)
         return active
 
@@ -222,13 +246,14 @@ class ControlledEngine(Engine):
     def _forget(self) -> list[Spent]:
         """Forget all active scopes. Return the containers, to be released."""
         remembered: list[Spent] = [self._active, self._shared]
-        self._active, self._shared = {}, {}
+        self._active, self._shared, self._alias_chars = {}, {}, 0
         return remembered
 
     # Waivers ------------------------------------------------------------------------------------
 
     def waive(self, by_scope: Mapping[str, Waiver]) -> None:
         spent = self._alone(self._waive, Waivers(by_scope))
+        self._tell_of_change()
         release(*spent)
 
     def _waive(self, waivers: Waivers) -> list[Spent]:
@@ -243,6 +268,16 @@ class ControlledEngine(Engine):
     def mirror(self, mirror: Mirror | None) -> None:
         self._mirror = mirror
 
+    # Watchers -----------------------------------------------------------------------------------
+
+    def watch(self, watcher: Watcher | None) -> None:
+        self._watcher = watcher
+
+    def _tell_of_change(self) -> None:
+        watcher = self._watcher
+        if watcher is not None:
+            watcher.changed()
+
     # Swaps --------------------------------------------------------------------------------------
 
     def swap(
@@ -254,6 +289,7 @@ class ControlledEngine(Engine):
     ) -> None:
         with self._swapping:
             spent = self._swap(plans, now, pause)
+        self._tell_of_change()
         release(*spent)
 
     def _swap(self, plans: PlanSet, now: int | None, pause: Callable[[], object]) -> list[Spent]:
@@ -269,7 +305,7 @@ class ControlledEngine(Engine):
         return [*spent, step.compared.known, list(paced(before.scopes.values()))]
 
     def _start(self, step: Step, now: int | None) -> tuple[int, list[Spent]]:
-        instant = self._clock() if now is None else now
+        instant = self._instant(now)
         spent = self._forget()
         self._groups.start(step, instant)
         self._plans = step.plans
@@ -277,7 +313,7 @@ class ControlledEngine(Engine):
 
     def usage(self, *, pause: Callable[[], object] = breathe) -> EngineUsage:
         with self._swapping:
-            now = self._clock()
+            now = self._alone(self._instant, None)
             limits: list[LimitUsage] = []
             self._tend(now, pause)
             self._piecewise(self._count(limits), pause)

@@ -12,6 +12,7 @@ from ratectl.engine.active_scope import Selection
 from ratectl.engine.algorithms.protocol import NEVER, UNKNOWN
 from ratectl.engine.attributes import readable, with_all_read
 from ratectl.engine.buckets.charges import charged_record
+from ratectl.engine.buckets.place import Place
 from ratectl.engine.buckets.settle import release, settle
 from ratectl.engine.control import Busy, ControlledEngine
 from ratectl.engine.decision import Decision, checked_actual
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.charges import Charged, Look
     from ratectl.engine.decision import Reason
 
-__all__ = ["DecidingEngine", "advanced", "count_admitted", "count_refused", "free"]
+__all__ = ["DecidingEngine", "advanced", "count_admitted", "count_refused", "delayed", "free"]
 
 _new_object = object.__new__
 
@@ -38,29 +39,38 @@ class DecidingEngine(ControlledEngine):
     # Deciding alone -----------------------------------------------------------------------------
 
     def _decide_alone(
-        self, scope: str, attributes: Mapping[str, str] | Reader, cost: int, now: int | None
-    ) -> tuple[Decision, int]:
-        """Decide while no other thread does. Return the decision and its instant."""
+        self, scope: str, attributes: Mapping[str, str] | Reader, cost: int, now: int | None,
+        *, waits: bool = False,
+    ) -> tuple[Decision, int]:  # fmt: skip
+        """Decide while no other thread does. Return the decision and its instant.
+
+        ``waits``: see ``Engine.attempt``.
+        """
         if self._turns.turn & 1:
             self._await_turn()
         texts = readable(attributes)
-        alone = partial(self._alone, self._decide_now, scope, texts, cost, now)
+        alone = partial(self._alone, self._decide_now, scope, texts, cost, now, waits)
         return with_all_read(texts, alone)
 
     def _decide_now(
-        self, scope: str, attributes: Attributes, cost: int, now: int | None
+        self, scope: str, attributes: Attributes, cost: int, now: int | None, waits: bool
     ) -> tuple[Decision, int]:
         """Decide, and make buckets and groups that do not exist yet."""
-        instant = self._clock() if now is None else now
-        return self._made(scope, attributes, cost, instant), instant
+        clock = self._clock() if now is None else now
+        instant = max(clock, self._turns.last)
+        made = self._made(scope, attributes, cost, instant, waits)
+        return delayed(made, instant - clock), instant
 
-    def _made(self, scope: str, attributes: Attributes, cost: int, now: int) -> Decision:
+    def _made(
+        self, scope: str, attributes: Attributes, cost: int, now: int, waits: bool
+    ) -> Decision:
         try:
             active = self._active[scope]
         except KeyError:
             active = self._activate(scope)
         if active is None:
             return self._uncovered()
+        self._turns.last = now
         looks: list[Look] = []
         states: list[tuple[Group, object, Any, int]] = []
         lefts: list[int] = []
@@ -87,7 +97,7 @@ class DecidingEngine(ControlledEngine):
                 if slot is not None:
                     slots.append(slot)
             if refused and not active.shadow:
-                return self._refuse_now(looks, attributes, now)
+                return self._refuse_now(looks, attributes, now, waits=waits)
             looks = self._write(looks, states, cost, now)
             kept = True
         finally:
@@ -119,12 +129,16 @@ class DecidingEngine(ControlledEngine):
                     self._table.insert(group, key, merged, now)
         carry.done(mark)
 
-    def _refuse_now(self, looks: list[Look], attributes: Attributes, now: int) -> Decision:
+    def _refuse_now(
+        self, looks: list[Look], attributes: Attributes, now: int, *, waits: bool
+    ) -> Decision:
         for group, key, state, serial in advanced(looks, now):
             if serial:
                 group.write(key, state, serial)
-        count_refused(looks, attributes)
-        return self._refusal(looks, now)
+        refusal = self._refusal(looks, now)
+        if not waits or refusal.reason == "never":
+            count_refused(looks, attributes)
+        return refusal
 
     def _write(
         self, looks: list[Look], states: list[tuple[Group, object, Any, int]], cost: int, now: int
@@ -154,9 +168,17 @@ class DecidingEngine(ControlledEngine):
         charged = self._recall(decision)
         if charged and charged.slots and not self._release_if_current(charged):
             self._alone(self._release, charged)
+        if charged:
+            self._freed(charged)
         mirror = self._mirror
         if mirror is not None:
             mirror.released(decision)
+
+    def _freed(self, charged: Charged) -> None:
+        """Tell the watcher that the buckets of a request admit more than before."""
+        watcher = self._watcher
+        if watcher is not None:
+            watcher.freed([Place(group, key) for group, key, *_ in charged.looks])
 
     def _release_if_current(self, charged: Charged) -> bool:
         """Free the slots if their buckets have followed every change; otherwise return False."""
@@ -186,11 +208,14 @@ class DecidingEngine(ControlledEngine):
         texts = readable(charged.attributes)
         alone = partial(self._alone, self._settle, decision, actual, texts, now)
         with_all_read(texts, alone)
+        if actual < charged.cost:
+            self._freed(charged)
         mirror = self._mirror
         if mirror is not None:
             mirror.settled(decision, actual, now)
 
     def _settle(self, decision: Decision, actual: int, attributes: Attributes, now: int) -> None:
+        now = self._instant(now)
         charged = self._recall(decision)
         assert charged is not None
         self._bring(charged)
@@ -284,6 +309,18 @@ class DecidingEngine(ControlledEngine):
         decision.reset_after_ns = reset if reset >= 0 else None
         decision._charged = None  # noqa: SLF001
         return decision
+
+
+def delayed(decision: Decision, lag: int) -> Decision:
+    """Return a decision whose waits begin ``lag`` nanoseconds before the instant of the decision.
+
+    A clock that has stepped back takes that time to reach the instant again.
+    """
+    if lag and decision.retry_after_ns:
+        decision.retry_after_ns += lag
+    if lag and decision.reset_after_ns:
+        decision.reset_after_ns += lag
+    return decision
 
 
 def advanced(looks: list[Look], now: int) -> list[tuple[Group, object, Any, int]]:

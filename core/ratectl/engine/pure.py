@@ -9,19 +9,16 @@ from __future__ import annotations
 from operator import setitem
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl.engine.attributes import Reader, exact_scope
+from ratectl.engine.attributes import Reader
 from ratectl.engine.buckets.bucket_set import Group
 from ratectl.engine.buckets.carry import Carry
 from ratectl.engine.buckets.charges import nothing_charged
 from ratectl.engine.buckets.counters import Counters, plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES, Table
-from ratectl.engine.deciding import (
-    DecidingEngine,
-    advanced,
-    count_admitted,
-    count_refused,
-)
+from ratectl.engine.deciding import advanced, count_admitted, count_refused, delayed
 from ratectl.engine.decision import Decision, checked_cost
+from ratectl.engine.scopes import exact_scope
+from ratectl.engine.waiting import WaitingEngine
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.charges import Look
     from ratectl.engine.buckets.past import Stay
     from ratectl.engine.limit_plan import LimitPlan
+    from ratectl.engine.stable_keys import StableKeys
 
 __all__ = ["PureEngine"]
 
@@ -59,10 +57,11 @@ class _PureMaker:
         return Carry(path, group, find)
 
 
-class PureEngine(DecidingEngine):
+class PureEngine(WaitingEngine):
     """See :class:`~ratectl.engine.api.Engine`.
 
-    ``max_bytes`` bounds the memory of its buckets, and ``max_buckets`` their number.
+    ``max_bytes`` bounds the memory of its buckets, and ``max_buckets`` their number. Keys are kept
+    as texts; ``stable_keys`` only computes their numbers.
     """
 
     name = "pure"
@@ -73,8 +72,10 @@ class PureEngine(DecidingEngine):
         *,
         max_bytes: int = DEFAULT_MAX_BYTES,
         max_buckets: int | None = None,
+        stable_keys: StableKeys | None = None,
     ) -> None:
         super().__init__(clock, _PureMaker(), Table(max_bytes, max_buckets))
+        self.stable_keys = stable_keys
 
     def check(
         self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: int = 1,
@@ -106,7 +107,7 @@ class PureEngine(DecidingEngine):
         return decisions
 
     def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
-        cost = checked_cost(cost)
+        scope, cost = exact_scope(scope), checked_cost(cost)
         count, check = len(names), self.check
 
         def gate(*values: str | None) -> bool:
@@ -137,7 +138,9 @@ class PureEngine(DecidingEngine):
             if active is _NEVER_SEEN:
                 break
             # Each try reads the clock again: decisions come in the order of their instants.
-            instant = self._clock() if now is None else now
+            clock = instant = self._clock() if now is None else now
+            if clock < turns.last:
+                instant = turns.last
             try:
                 decision = self._attempt(turn, active, scope, attributes, cost, instant)
             except Exception:
@@ -145,10 +148,12 @@ class PureEngine(DecidingEngine):
                     raise
                 continue  # the read data was being changed
             if decision is not None:
+                if clock < instant:
+                    delayed(decision, instant - clock)
                 return decision, instant
             if turns.turn == turn:
                 break
-        return self._decide_alone(scope, attributes, cost, now)
+        return self._decide_alone(exact_scope(scope), attributes, cost, now)
 
     def _attempt(  # noqa: C901  the calls of smaller functions would take as long as deciding
         self, turn: int, active: Active | None, scope: str,
@@ -213,7 +218,7 @@ class PureEngine(DecidingEngine):
         else:
             decision = self._answer(tightest, state_then, True, "ok", least, 0, now)
         decision._charged = (self, looks, scope, attributes, now, cost, cost, ())  # noqa: SLF001
-        if not self._put(turn, tables, keys, made):
+        if not self._put(turn, now, tables, keys, made):
             return None
         count_admitted(looks, lefts)
         return decision
@@ -245,6 +250,7 @@ class PureEngine(DecidingEngine):
         if turns.turn != turn:
             return None
         turns.turn = turn + 2  # no calls from the line before on: nothing can interrupt
+        turns.last = now
         buckets[key] = bucket
         counters = group.counters
         counters.allowed += 1
@@ -256,7 +262,7 @@ class PureEngine(DecidingEngine):
     def _leave(self, turn: int) -> Decision | None:
         """Admit a request that no policy covers."""
         decision = Decision(True, "no_policy", self._plans.generation)
-        if not self._put(turn):
+        if not self._put(turn, self._turns.last):
             return None
         self._no_policy += 1
         return decision
@@ -271,14 +277,14 @@ class PureEngine(DecidingEngine):
             tables.append(group.buckets)
             keys.append(key)
             made.append((state, group.epoch, serial))
-        if not self._put(turn, tables, keys, made):
+        if not self._put(turn, now, tables, keys, made):
             return None
         count_refused(looks, attributes)
         return refusal
 
     def _put(
-        self, turn: int, tables: Sequence[dict[Any, Any]] = (), keys: Sequence[object] = (),
-        made: Sequence[Bucket] = (),
+        self, turn: int, now: int, tables: Sequence[dict[Any, Any]] = (),
+        keys: Sequence[object] = (), made: Sequence[Bucket] = (),
     ) -> bool:  # fmt: skip
         """Write buckets; return False if another thread changed something since ``turn``.
 
@@ -290,6 +296,7 @@ class PureEngine(DecidingEngine):
         if turns.turn != turn:
             return False
         turns.turn = turn + 2  # from the line before on, the only call is `any`, all of it in C
+        turns.last = now
         any(putting)
         return True
 

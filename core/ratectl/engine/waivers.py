@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
+from ratectl.engine.scopes import lineage
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -33,16 +35,13 @@ class Waivers:
         """
         if not self.by_scope:
             return None
-        at = scope if isinstance(scope, str) else "/"
         waiver: Waiver | None = None
-        while True:
+        for at in lineage(scope if isinstance(scope, str) else "/"):
             here = self.by_scope.get(at)
             if here == "open":
                 return here
             waiver = waiver or here
-            if at in ("/", ""):
-                return waiver
-            at = at.rpartition("/")[0] or "/"
+        return waiver
 
 
 NO_WAIVERS: Final = Waivers({})

@@ -43,6 +43,7 @@ class LimitTotal:
     refused: int = 0
     never: int = 0
     shadow_refused: int = 0
+    waited: int = 0
     keys: int = 0
     recent_allowed: int = 0
     recent_refused: int = 0
@@ -59,6 +60,7 @@ class LimitTotal:
         self.refused += report.refused
         self.never += report.never
         self.shadow_refused += report.shadow_refused
+        self.waited += report.waited
         self.keys += report.keys
         self.recent_allowed += report.recent_allowed
         self.recent_refused += report.recent_refused

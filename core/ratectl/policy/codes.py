@@ -75,6 +75,7 @@ CAP_DECIDES: Final = "RC306"
 # RC32x: lint of overrides and exceptions
 SHADOWED: Final = "RC320"
 EXCEPTION_OVER: Final = "RC321"
+EXCEPTION_IGNORED: Final = "RC322"
 # RC40x: tests of the policies (validation/tests.py)
 TEST_NAME: Final = "RC401"
 TEST_TIME: Final = "RC402"
@@ -143,6 +144,7 @@ CODES: Final[dict[str, str]] = {
     CAP_DECIDES: "every scope gets the value of the cap, and none another value",
     SHADOWED: "an override has no effect because of a later one",
     EXCEPTION_OVER: "an exception is over",
+    EXCEPTION_IGNORED: "an exception does not fit the limit of a deeper scope or an override",
     TEST_NAME: "two tests have one name",
     TEST_TIME: "a step of a test goes back in time",
     TEST_EMPTY: "a test or a step expects nothing",

@@ -120,6 +120,8 @@ class LimitReport:
     """True for a budget of ``scope``: all requests at or below it use its bucket."""
     overrides: list[str] = field(default_factory=list)
     """Names of the overrides that select these buckets; empty if none does."""
+    waited: int = 0
+    """Requests that waited for this limit in ``acquire``, however they ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -228,3 +228,52 @@ def test_an_exception_that_makes_a_limit_unusable_is_ignored(match: Any) -> None
 def test_a_budget_that_is_unusable_without_exceptions_is_an_error() -> None:
     documents = {"/": {"limits": {}, "budgets": {"fleet": {"burst": 5}}}}
     assert codes(documents, exception(budgets={"fleet": {"rate": "1/s"}})) == {"RC203"}
+
+
+WINDOW_BELOW = {"/": BASE, "/a": {"limits": {"x": {"algorithm": "sliding-window"}}}}
+
+
+def test_only_an_exception_that_does_not_fit_a_deeper_scope_is_ignored_there() -> None:
+    burst = exception(limits={"x": {"burst": 50}})
+    rate = exception(scope="/a", limits={"x": {"rate": "40/s"}}, reason="the other")
+    policies = excepted(WINDOW_BELOW, burst, rate)
+    compile_tree(policies, 1, now_ns=ns(NOON))
+    resolver = Resolver(policies, ns(NOON))
+    here, below = resolver.at("/"), resolver.at("/a")
+    assert here is not None
+    assert below is not None
+    assert here.limits["x"].burst == 50
+    assert (str(below.limits["x"].rate), below.limits["x"].burst) == ("40/s", None)
+
+
+@pytest.mark.parametrize(
+    ("documents", "where"),
+    [
+        (WINDOW_BELOW, "at /a"),
+        ({"/": {**BASE, "overrides": [override("w", x={"algorithm": "sliding-window"})]}}, "w@/"),
+        (
+            {
+                "/": BASE,
+                "/a": {"overrides": [override("w", x={"algorithm": "quota", "rate": "9/day"})]},
+            },
+            "w@/a",
+        ),
+    ],
+    ids=["deeper scope", "override", "override of a deeper scope"],
+)
+def test_an_exception_that_does_not_fit_everywhere_is_warned_of(documents: Any, where: str) -> None:
+    (found,) = check_tree(excepted(documents, exception(limits={"x": {"burst": 50}})))
+    assert (found.code, found.severity) == ("RC322", "warning")
+    assert where in found.message
+    fitting = exception(limits={"x": {"mode": "shadow"}})
+    assert check_tree(excepted(documents, fitting)) == []
+
+
+def test_an_exception_changes_nothing_where_its_limit_is_unset() -> None:
+    """Agents refused the whole generation when the exception began."""
+    policies = excepted({"/": BASE, "/a": {"unset": ["x"]}}, exception(limits={"x": {"burst": 50}}))
+    assert check_tree(policies) == []
+    compile_tree(policies, 1, now_ns=ns(NOON))
+    below = Resolver(policies, ns(NOON)).at("/a")
+    assert below is not None
+    assert not below.limits

@@ -95,11 +95,15 @@ class SlotState:
         """Take a slot that expires at ``until``."""
         own = self.own
         if own is None:
-            own = _Batch()
+            own = self._new_batch(cost, until)
             self._add(own)
             self.own = own
         self.newest = slot = own.take(cost, until)
         return slot
+
+    def _new_batch(self, cost: int, until: int) -> _Batch:  # noqa: ARG002
+        """Return an empty batch for such a slot."""
+        return _Batch()
 
     def _add(self, batch: _Batch) -> None:
         while True:

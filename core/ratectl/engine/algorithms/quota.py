@@ -2,7 +2,8 @@
 
 This is the only algorithm that follows the wall clock. An engine runs on a clock that never jumps;
 a ``WallOffset``, which the engine's owner keeps up to date, holds how far the wall clock is ahead.
-A wall clock that steps back never reopens a window: a bucket stays in the latest one it has seen.
+A wall clock that steps back never reopens a window: windows are chosen by the latest time that it
+has shown. So a bucket that was evicted begins again in the window in which it ended.
 """
 
 from __future__ import annotations
@@ -27,12 +28,23 @@ _LONGEST: Final = {
 """Longest possible window of each unit, in nanoseconds."""
 
 
+_LONG_AGO: Final = -(1 << 61)
+
+
 class WallOffset:
     """Clock difference: ``ns`` plus the engine's clock is the time since 1970 in UTC."""
 
-    __slots__ = ("ns",)
+    __slots__ = ("floor", "ns")
 
-    def __init__(self, ns: int = 0) -> None:
+    def __init__(self, ns: int = 0, floor: int = _LONG_AGO) -> None:
+        self.ns = ns
+        self.floor = floor
+        """Latest time that the wall clock has shown before it stepped back."""
+
+    def move(self, ns: int, now: int) -> None:
+        """Change the offset to ``ns`` at ``now``, the present or a later time of the engine."""
+        if ns < self.ns:
+            self.floor = max(self.floor, now + self.ns)
         self.ns = ns
 
 
@@ -64,17 +76,18 @@ class Quota(Algorithm[QuotaState]):
 
     def fixed(self) -> Quota:
         """Return a quota that keeps the wall clock's present offset."""
-        return Quota(self.capacity, self.window, WallOffset(self.offset.ns), blocked=self.blocked)
+        offset = WallOffset(self.offset.ns, self.offset.floor)
+        return Quota(self.capacity, self.window, offset, blocked=self.blocked)
 
     def full(self, now: int) -> QuotaState:
         """Return a window in which nothing was admitted."""
-        return (*self.window.around(now + self.offset.ns), now, 0)
+        return (*self._around(now + self.offset.ns), now, 0)
 
     def spent(self, used: int, now: int) -> QuotaState:
         """Return a window in which ``used`` was admitted already."""
         # ``since`` is after ``now``: it is not known which requests are counted, so that none of
         # them is refunded.
-        return (*self.window.around(now + self.offset.ns), now + 1, used)
+        return (*self._around(now + self.offset.ns), now + 1, used)
 
     def advance(self, state: QuotaState, now: int) -> QuotaState:
         """Return the bucket in the window that holds ``now``."""
@@ -154,6 +167,10 @@ class Quota(Algorithm[QuotaState]):
         """Return the window at ``now``, and the wall clock's time, which is read only once."""
         wall = now + self.offset.ns
         _, end, _, _ = state
-        if wall >= end:
-            state = (*self.window.around(wall), now, 0)
+        if wall >= end or self.offset.floor >= end:
+            state = (*self._around(wall), now, 0)
         return state, wall
+
+    def _around(self, wall: int) -> tuple[int, int]:
+        """Return the window in force when the wall clock shows ``wall``."""
+        return self.window.around(max(wall, self.offset.floor))

@@ -369,6 +369,7 @@ class Group:
             refused=counters.refused,
             never=counters.never,
             shadow_refused=counters.shadow_refused,
+            waited=counters.waited,
             most=self.algorithm.capacity,
             lowest=lowest,
             keys=len(self.buckets),

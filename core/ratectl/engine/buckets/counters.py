@@ -17,13 +17,22 @@ _TOP: Final = 32
 class Counters:
     """Counts of the requests of one identity, across changes of its parameters."""
 
-    __slots__ = ("allowed", "lowest", "never", "refused", "refused_keys", "shadow_refused")
+    __slots__ = (
+        "allowed",
+        "lowest",
+        "never",
+        "refused",
+        "refused_keys",
+        "shadow_refused",
+        "waited",
+    )
 
     def __init__(self) -> None:
         self.allowed = 0
         self.refused = 0
         self.never = 0
         self.shadow_refused = 0
+        self.waited = 0
         self.lowest: int | None = None
         self.refused_keys: dict[Key, int] = {}
 

@@ -1,7 +1,7 @@
 """The bounded table of all buckets of one engine.
 
-A bucket is evicted only if it equals what an untracked key would get, so eviction is invisible
-(except to a clock that steps back: an evicted bucket's own time is forgotten).
+A bucket is evicted only if it equals what an untracked key would get, so eviction is invisible:
+an engine's time never steps back.
 When the table is full of buckets that cannot be evicted, keys without a bucket share *overflow*
 buckets, chosen by a keyed hash: they may be refused for each other's requests, but never admitted
 beyond their limit, and no other key's bucket is reset. A key that later gets a bucket of its own
@@ -47,7 +47,7 @@ class Table:
     behind: Callable[[Group], bool] | None = None
 
     evicts: bool = True
-    """False in tests whose clock steps back: an eviction would be visible there."""
+    """False in tests of settlements: an evicted bucket does not know which charges it counted."""
 
     def __init__(self, max_bytes: int, max_buckets: int | None) -> None:
         fit = max_bytes // _BUCKET_BYTES

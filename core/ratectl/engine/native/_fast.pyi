@@ -47,6 +47,7 @@ class Counters:
     refused: int
     never: int
     shadow_refused: int
+    waited: int
     lowest: int | None
     refused_keys: dict[object, int]
     def refuse(self, key: int, shown: object, never: bool, /) -> None: ...
@@ -98,7 +99,9 @@ class Decision(_Decision):
 
 class Core:
     turn: int
+    last: int
     mirrored: bool
+    watched: bool
     no_policy: int
     failed: Any
     unready: Any
@@ -128,7 +131,7 @@ class Core:
     ) -> _Decision: ...
     def check_many(self, requests: Iterable[Any], now: int | None = None, /) -> list[_Decision]: ...
     def attempt(
-        self, scope: str, attributes: Any, cost: int, now: int | None, alone: bool, /
+        self, scope: str, attributes: Any, cost: int, now: int | None, alone: bool, waits: bool, /
     ) -> tuple[_Decision, int] | None: ...
     def gate(self, scope: str, names: tuple[str, ...], cost: int, /) -> Callable[..., bool]: ...
     def install(self, active: dict[str, Active | None], generation: int, /) -> None: ...

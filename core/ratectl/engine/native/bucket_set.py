@@ -178,6 +178,11 @@ class FastGroup(Group):
     def key(self, attributes: Mapping[str, str]) -> Key:
         return self.store.key(attributes)
 
+    def find(self, key: Key, now: int) -> tuple[State, int]:
+        state, serial = super().find(key, now)
+        packing = packing_of(self.algorithm)
+        return (state if packing is None else packing.taking(state)), serial
+
     def _new_serial(self) -> int:
         return self.store.serial()
 

@@ -10,25 +10,26 @@ from __future__ import annotations
 
 import os
 import sys
-import time
+from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.active_scope import Active, Selection
-from ratectl.engine.attributes import exact_scope, readable
-from ratectl.engine.buckets.charges import charged_record, nothing_charged
+from ratectl.engine.attributes import readable
+from ratectl.engine.buckets.charges import charged_record
 from ratectl.engine.buckets.counters import plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
-from ratectl.engine.deciding import DecidingEngine
 from ratectl.engine.decision import Decision, checked_actual, checked_cost, described
 from ratectl.engine.native import _fast
 from ratectl.engine.native.bucket_set import FastCarry, FastGroup
 from ratectl.engine.native.table import FastTable
+from ratectl.engine.scopes import MAX_CHARS, exact_scope
+from ratectl.engine.waiting import WaitingEngine
 from ratectl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ratectl.engine.api import Mirror, Request, ScopePlan
+    from ratectl.engine.api import Mirror, Request, ScopePlan, Watcher
     from ratectl.engine.attributes import Attributes
     from ratectl.engine.buckets.bucket_set import Group, Maker
     from ratectl.engine.buckets.carry import Carry, Find
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ratectl.engine.conditional_limit import Conditions
     from ratectl.engine.control import Spent, Turn
     from ratectl.engine.limit_plan import LimitPlan
+    from ratectl.engine.stable_keys import StableKeys
     from ratectl.engine.waivers import Waiver
 
 __all__ = ["FastEngine"]
@@ -151,28 +153,32 @@ class _FastActive(Active):
         self.fast.choose(state, chosen)
 
 
-class FastEngine(DecidingEngine):
+class FastEngine(WaitingEngine):
     """See :class:`~ratectl.engine.api.Engine`.
 
     ``max_bytes`` bounds the memory of its buckets, and ``max_buckets`` their number. Keys are kept
-    as fingerprints of ``key_bits``, keyed by ``secret`` (16 bytes, by default random): both
-    parameters are for tests.
+    as fingerprints, which are the numbers of ``stable_keys`` if it is given. ``key_bits`` of them,
+    keyed by ``secret`` (16 bytes, by default random): both parameters are for tests.
     """
 
     name = "c"
 
     def __init__(
         self,
-        clock: Callable[[], int] = time.monotonic_ns,
+        clock: Callable[[], int],
         *,
         max_bytes: int = DEFAULT_MAX_BYTES,
         max_buckets: int | None = None,
+        stable_keys: StableKeys | None = None,
         secret: bytes | None = None,
         key_bits: int = 64,
     ) -> None:
-        self._own_clock = clock is time.monotonic_ns
+        self._own_clock = _is_the_cores_clock(clock)
         key = os.urandom(16) if secret is None else secret
         self._secret = (int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little"))
+        self.stable_keys = stable_keys
+        if stable_keys is not None:
+            self._secret = (stable_keys.k0, stable_keys.k1)
         self._key_bits = key_bits
         self._classes: dict[tuple[int, ...], _Classes] = {}
         self._core_active: dict[str, _fast.Active | None] = {}
@@ -187,7 +193,7 @@ class FastEngine(DecidingEngine):
             raise ValueError("a table holds at least one bucket")
         self._core = _fast.Core(
             self._own_clock,
-            not _texts_are_hashed_with_a_secret(),
+            self.stable_keys is not None or not _texts_are_hashed_with_a_secret(),
             *self._secret,
             self._key_bits,
             max_bytes,
@@ -227,46 +233,52 @@ class FastEngine(DecidingEngine):
     ) -> Decision:
         if type(cost) is not int or cost < 0:
             cost = checked_cost(cost)
-        if type(scope) is not str:
+        if type(scope) is not str or len(scope) > MAX_CHARS:
             scope = exact_scope(scope)
         texts = readable(attributes)
         decided = None
         if now is not None or self._own_clock:
             if self._core.turn & 1:
                 self._await_turn()
-            decided = self._core.attempt(scope, texts, cost, now, False)
+            decided = self._core.attempt(scope, texts, cost, now, False, False)
         if decided is None:
             decided = self._decide_alone(scope, texts, cost, now)
         decision, now = decided
-        mirror = self._mirror
-        if mirror is not None and mirror.decided(scope, attributes, cost, now, decision):
-            self._keep_notes(decision)
+        self._show(scope, attributes, cost, now, decision)
         return decision
 
+    def _attempt_in_one_step(
+        self, scope: str, attributes: Mapping[str, str], cost: int, now: int | None
+    ) -> tuple[Decision, int] | None:
+        if type(attributes) is dict and (now is not None or self._own_clock):
+            return self._core.attempt(scope, attributes, cost, now, False, True)
+        return None
+
     def _decide_now(
-        self, scope: str, attributes: Attributes, cost: int, now: int | None
+        self, scope: str, attributes: Attributes, cost: int, now: int | None, waits: bool
     ) -> tuple[Decision, int]:
         if now is None:
             now = self._clock()
-        return self._core.attempt(scope, attributes, cost, now, True) or super()._decide_now(
-            scope, attributes, cost, now
+        if scope not in self._active:
+            self._activate(scope)  # that may be all that the core lacked
+        return self._core.attempt(scope, attributes, cost, now, True, waits) or super()._decide_now(
+            scope, attributes, cost, now, waits
         )
-
-    def _keep_notes(self, decision: Decision) -> None:
-        """Make the core call ``release`` for a decision that holds no slots."""
-        charged = self._recall(decision)
-        self._note(decision, charged or nothing_charged(self))
 
     def mirror(self, mirror: Mirror | None) -> None:
         self._mirror = mirror
         self._core.mirrored = mirror is not None
+
+    def watch(self, watcher: Watcher | None) -> None:
+        super().watch(watcher)
+        self._core.watched = watcher is not None
 
     def check_many(self, requests: Iterable[Request], now: int | None = None) -> list[Decision]:
         instant = self._clock() if now is None else now
         return self._core.check_many(requests, instant)
 
     def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
-        return self._core.gate(scope, names, checked_cost(cost))
+        return self._core.gate(exact_scope(scope), names, checked_cost(cost))
 
     def _recall(self, decision: Decision) -> Charged | None:
         if not isinstance(decision, _fast.Decision):
@@ -325,6 +337,15 @@ class FastEngine(DecidingEngine):
     def bytes(self) -> int:
         """Memory of its buckets and of their index."""
         return self._core.bytes
+
+
+def _is_the_cores_clock(clock: object) -> bool:
+    """Return True for CPython's own ``time.monotonic_ns``; tests may have put another in its place.
+
+    The core then reads the same clock itself.
+    """
+    name = (getattr(clock, "__module__", None), getattr(clock, "__name__", None))
+    return isinstance(clock, BuiltinFunctionType) and name == ("time", "monotonic_ns")
 
 
 def _texts_are_hashed_with_a_secret() -> bool:

@@ -56,6 +56,10 @@ class Packing(ABC, Generic[A, S]):
         """Return True if the core itself can convert a bucket from ``old`` to ``new``."""
         return new.continues(old)
 
+    def taking(self, state: S) -> S:
+        """Return a state that was made in Python, so that its next charge can be packed."""
+        return state
+
     def part(self, state: S) -> bool:  # noqa: ARG002
         """Hide later charges of a bucket from its copies. Return True if that changed it."""
         return False
@@ -155,19 +159,26 @@ class _SlotPacking(Packing[Concurrency, SlotState]):
 
     def fields(self, state: SlotState) -> Fields | None:
         newest = None if state.newest is None else state.newest.until
-        if _is_packed(state.own) and [state.own] == [batch for batch, _ in state.batches]:
-            return (state.own, newest)
-        return None if any(batch.held for batch, _ in state.batches) else (None, newest)
+        own = state.own if _is_packed(state.own) else None
+        older = tuple([each for each in state.batches if each[0].held and each[0] is not own])
+        return (own, newest, older) if all(_is_packed(batch) for batch, _ in older) else None
 
     def state(self, fields: Fields) -> SlotState:
-        own, newest = fields
-        state = _PackedSlots()
+        own, newest, older = fields
+        state = _PackedSlots(older)
         if own is not None:
             state.own = own
-            state.batches = ((own, FOREVER),)
+            state.batches = (*older, (own, FOREVER))
         if newest is not None:
             state.newest = _Ended(newest)  # type: ignore[assignment]  # it has `until`
         return state
+
+    def taking(self, state: SlotState) -> SlotState:
+        if isinstance(state, _PackedSlots):
+            return state
+        packed = _PackedSlots(state.batches)
+        packed.own, packed.newest = state.own, state.newest
+        return packed
 
     def part(self, state: SlotState) -> bool:
         parted = state.own is not None
@@ -185,14 +196,23 @@ class _Ended:
 
 
 class _PackedSlots(SlotState):
-    """A bucket whose own slots are in a batch of the core."""
+    """A bucket whose new slots are in a batch of the core, if their numbers fit."""
 
     __slots__ = ()
 
     def take(self, cost: int, until: int) -> Slot:
-        if _is_packed(self.own) and (abs(until) > _fast.MOST or cost > _fast.MOST):
-            self.own = None  # this slot does not fit the core's batch: it gets one of its own
+        own, fits = self.own, _fits(cost, until)
+        in_order = own is None or _is_packed(own) or not own.held or until >= own.latest
+        if _is_packed(own) != fits and in_order:
+            self.own = None  # it gets a batch of the other kind
         return super().take(cost, until)
+
+    def _new_batch(self, cost: int, until: int) -> Any:
+        return _fast.Batch() if _fits(cost, until) else super()._new_batch(cost, until)
+
+
+def _fits(cost: int, until: int) -> bool:
+    return cost <= _fast.MOST and abs(until) <= _fast.MOST
 
 
 def _is_packed(batch: object) -> bool:

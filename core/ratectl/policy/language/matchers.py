@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pydantic import GetJsonSchemaHandler
 
-__all__ = ["MAX_VALUES", "Matcher", "covers_all", "disjoint_somewhere"]
+__all__ = ["MAX_VALUES", "Matcher", "address_of", "covers_all", "disjoint_somewhere", "glob"]
 
 MAX_VALUES: Final = 1_000
 _MAX_CHARS: Final = 512
@@ -63,13 +63,13 @@ class Matcher:
 
     def _accepts(self, value: str) -> bool:
         if self.networks:
-            address = _address(value)
+            address = address_of(value)
             return address is not None and any(
                 address.version == network.version and address in network
                 for network in self.networks
             )
         return any(
-            _glob(accepted, value) if "*" in accepted else accepted == value
+            glob(accepted, value) if "*" in accepted else accepted == value
             for accepted in self.values
         )
 
@@ -236,7 +236,8 @@ def _network(text: str) -> _Network:
         raise ValueError(f"{error}: write a network, like 10.0.0.0/8") from None
 
 
-def _address(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def address_of(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that a text names; None if it names none."""
     try:
         address = ipaddress.ip_address(value)
     except ValueError:
@@ -250,8 +251,11 @@ def _parts(pattern: str) -> tuple[str, ...]:
     return tuple(pattern.split("*"))
 
 
-def _glob(pattern: str, text: str) -> bool:
-    """Match a glob: find each part after the one before, in linear time without backtracking."""
+def glob(pattern: str, text: str) -> bool:
+    """Return True if a text matches a pattern in which ``*`` stands for any text.
+
+    Each part is found after the one before, in linear time without backtracking.
+    """
     first, *middle, last = _parts(pattern)
     if len(text) < len(first) + len(last):
         return False
@@ -279,7 +283,7 @@ def _glob_covers(mine: str, theirs: str) -> bool:
     if middle:
         return False
     if "*" not in theirs:
-        return _glob(mine, theirs)
+        return glob(mine, theirs)
     starts, *_, ends = _parts(theirs)
     return starts.startswith(first) and ends.endswith(last)
 

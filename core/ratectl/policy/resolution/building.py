@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.policy import codes
-from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, algorithm_name
-from ratectl.policy.resolution.effective_limit import Limit, Problem
+from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM
+from ratectl.policy.resolution.effective_limit import Clip, Limit, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ratectl.policy.resolution.algorithms.protocol import AlgorithmRules
-    from ratectl.policy.resolution.effective_limit import Clip, Setting
+    from ratectl.policy.resolution.algorithms.protocol import AlgorithmRules, Parameters
+    from ratectl.policy.resolution.clipping import Clipped
+    from ratectl.policy.resolution.effective_limit import Setting
 
-__all__ = ["build_limit"]
+__all__ = ["DEFAULT_MODE", "build_limit", "parameters_of"]
+
+DEFAULT_MODE: Final = "enforce"
 
 
 def build_limit(
@@ -29,27 +32,49 @@ def build_limit(
 
     ``budget`` changes messages only. ``conditional``: a condition may have set a field.
     """
-    rules = ALGORITHMS[algorithm_name(settings)]
-    problem = _problem(name, rules, settings, budget=budget)
-    if problem:
-        return problem
-    clips: dict[str, Clip] = {}
-    parameters = rules.parameters(settings, cap, clips)
+    values = {field: setting.value for field, setting in settings.items()}
+    ceiling = {field: setting.value for field, setting in cap.items()} if cap else {}
+    clipped: dict[str, Clipped] = {}
+    parameters = parameters_of(name, values, ceiling, clipped, budget=budget)
+    if isinstance(parameters, Problem):
+        return parameters
     return Limit(
         name=name,
-        algorithm=rules.name,
+        algorithm=values.get("algorithm", DEFAULT_ALGORITHM),
         rate=parameters.rate,
         burst=parameters.burst,
         max=parameters.max,
         hold=parameters.hold,
         resets=parameters.resets,
-        per=settings["per"].value if "per" in settings else (),
-        mode=settings["mode"].value if "mode" in settings else "enforce",
-        across=settings["across"].value if "across" in settings else None,
+        per=values.get("per", ()),
+        mode=values.get("mode", DEFAULT_MODE),
+        across=values.get("across"),
         settings=settings,
-        clips=clips,
+        clips=_with_origins(clipped, cap) if clipped else {},
         touched=_touched(settings) if conditional else (),
     )
+
+
+def _with_origins(clipped: Mapping[str, Clipped], cap: Mapping[str, Setting]) -> dict[str, Clip]:
+    return {field: Clip(asked, value, cap[by]) for field, (asked, value, by) in clipped.items()}
+
+
+def parameters_of(
+    name: str,
+    values: Mapping[str, Any],
+    cap: Mapping[str, Any],
+    clips: dict[str, Clipped],
+    *,
+    budget: bool = False,
+) -> Parameters | Problem:
+    """Return the parameters of the limit that merged fields make, or why they make none.
+
+    ``values`` has the merged fields, and ``cap`` the tightest ``rate`` and ``burst``; clips are
+    added to ``clips``.
+    """
+    rules = ALGORITHMS[values.get("algorithm", DEFAULT_ALGORITHM)]
+    problem = _problem(name, rules, values, budget=budget)
+    return problem or rules.parameters(values, cap, clips)
 
 
 def _touched(settings: Mapping[str, Setting]) -> tuple[str, ...]:
@@ -73,24 +98,24 @@ def _touched(settings: Mapping[str, Setting]) -> tuple[str, ...]:
 
 
 def _problem(
-    name: str, rules: AlgorithmRules, settings: Mapping[str, Setting], *, budget: bool
+    name: str, rules: AlgorithmRules, values: Mapping[str, Any], *, budget: bool
 ) -> Problem | None:
     """Return the first reason why these fields make no limit."""
-    if rules.required not in settings:
-        return _incomplete(name, rules, settings, budget=budget)
-    for field in settings:
+    if rules.required not in values:
+        return _incomplete(name, rules, values, budget=budget)
+    for field in values:
         if field not in rules.fields:
             return _misfit(field, rules)
-    return rules.problem(settings)
+    return rules.problem(values)
 
 
 def _incomplete(
-    name: str, rules: AlgorithmRules, settings: Mapping[str, Setting], *, budget: bool
+    name: str, rules: AlgorithmRules, values: Mapping[str, Any], *, budget: bool
 ) -> Problem:
     needed = rules.required
     hint = f"add a {needed}, like {name}: {rules.example}, or check the limit's name"
-    if needed == "rate" and "max" in settings:
-        hint = f"add algorithm: concurrency, or a rate in place of max: {settings['max'].value}"
+    if needed == "rate" and "max" in values:
+        hint = f"add algorithm: concurrency, or a rate in place of max: {values['max']}"
     return Problem(
         codes.INCOMPLETE,
         "",

@@ -73,28 +73,30 @@ class Index:
         self.attributes = tuple(
             dict.fromkeys(name for condition in conditions for name in condition.match)
         )
-        self._unaffected: dict[str, int] = dict.fromkeys(self.attributes, 0)
+        self.unaffected: dict[str, int] = dict.fromkeys(self.attributes, 0)
         """Conditions without a matcher on the attribute: no value rules them out."""
-        self._exact: dict[str, dict[str, int]] = {name: {} for name in self.attributes}
-        self._other: dict[str, list[tuple[int, Matcher]]] = {name: [] for name in self.attributes}
+        self.exact: dict[str, dict[str, int]] = {name: {} for name in self.attributes}
+        """Conditions that accept each value, if they list what they accept."""
+        self.others: dict[str, list[tuple[int, Matcher]]] = {name: [] for name in self.attributes}
+        """The other conditions, each as a bit, with their matchers."""
         for position, condition in enumerate(paced(conditions)):
             for name in self.attributes:
                 matcher = condition.match.get(name)
                 if matcher is None:
-                    self._unaffected[name] |= 1 << position
+                    self.unaffected[name] |= 1 << position
                 elif matcher.exact is None:
-                    self._other[name].append((1 << position, matcher))
+                    self.others[name].append((1 << position, matcher))
                 else:
-                    exact = self._exact[name]
+                    exact = self.exact[name]
                     for value in matcher.exact:
                         exact[value] = exact.get(value, 0) | 1 << position
 
     def possible(self, name: str, value: str | None) -> int:
         """Return the conditions that this value of the attribute does not rule out."""
-        bits = self._unaffected[name]
+        bits = self.unaffected[name]
         if value is not None:
-            bits |= self._exact[name].get(value, 0)
-        for bit, matcher in self._other[name]:
+            bits |= self.exact[name].get(value, 0)
+        for bit, matcher in self.others[name]:
             if matcher.holds(value):
                 bits |= bit
         return bits

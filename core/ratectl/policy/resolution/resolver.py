@@ -22,9 +22,10 @@ from ratectl.policy.resolution.effective_limit import BUILT_IN, Limit, Problem, 
 from ratectl.policy.resolution.merge import merge_caps, merge_fields, merge_further, merge_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from ratectl.policy.language.model import Policy, PolicyTree
+    from ratectl.policy.language.model import Exemption, Policy, PolicyTree
+    from ratectl.policy.resolution.effective_limit import Via
     from ratectl.policy.resolution.merge import Fields, Named
 
 __all__ = ["Resolved", "Resolver", "resolve"]
@@ -37,7 +38,8 @@ class Resolved(NamedTuple):
     on_error: Setting
     limits: Mapping[str, Limit]
     problems: Mapping[str, Problem]
-    """Limits that cannot be used, by name; empty in a valid tree."""
+    """Limits that cannot be used with all their fields, by name. In a valid tree, only exceptions
+    cause them: those that leave no usable limit here are ignored."""
     fields: Named
     """Merged fields of each limit before exceptions and caps: what deeper scopes inherit."""
     caps: Named
@@ -171,19 +173,27 @@ class Resolver:
                 finished = build_limit(name, settings, cap, conditional=bool(matched))
             if isinstance(finished, Problem):
                 problems[name] = finished
-                finished = self._without_exceptions(name, settings, fields, cap)
+                finished = self._usable(name, path.in_force(matched), fields.get(name), cap)
             if finished is not None:
                 limits[name] = finished
         return limits, problems
 
-    def _without_exceptions(
-        self, name: str, amended: Fields, fields: Named, cap: Fields
+    def _usable(
+        self,
+        name: str,
+        exceptions: Iterable[tuple[Exemption, Via]],
+        settings: Fields | None,
+        cap: Fields,
     ) -> Limit | None:
-        """Return a limit that exceptions make unusable as it is without them."""
-        settings = fields.get(name)
-        unchanged = settings is None or settings is amended
-        finished = None if unchanged or settings is None else build_limit(name, settings, cap)
-        return finished if isinstance(finished, Limit) else None
+        """Return a limit with those exceptions, in their order, that leave a usable limit."""
+        limit = build_limit(name, settings, cap) if settings is not None else None
+        for exception, via in exceptions:
+            if name in exception.limits:
+                tried = merge_fields(settings, exception.limits[name], via.scope, via)
+                built = build_limit(name, tried, cap)
+                if isinstance(built, Limit):
+                    settings, limit = tried, built
+        return limit if isinstance(limit, Limit) else None
 
     def limit(self, scope: str, name: str, matched: int) -> Limit | None:
         """Return one limit for requests that meet exactly these conditions, for agents.

@@ -12,6 +12,7 @@ from ratectl.policy.language.model import PolicyTree, exception_key
 from ratectl.policy.resolution.fields import FIELDS
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.validation.caps import evasions, excesses
+from ratectl.policy.validation.overrides import OverlapIndex
 from ratectl.policy.yaml.text import quoted
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from ratectl.diagnostics import Severity
     from ratectl.policy.language.model import Exemption, LimitFields
+    from ratectl.policy.resolution.effective_limit import Problem
     from ratectl.policy.resolution.resolver import Resolved
 
 __all__ = ["check_exceptions"]
@@ -115,9 +117,10 @@ class _Checker:
         for name, declared in exception.limits.items():
             problem = resolved.problems.get(name)
             if problem:
-                field = problem.field if getattr(declared, problem.field or "-", None) else ""
-                path = f"limits.{name}.{field}" if field else f"limits.{name}"
+                path = _path(name, problem, declared)
                 yield self._finding(problem.code, path, problem.message, problem.hint)
+            else:
+                yield from self._ignored(name, declared, resolver)
             if name in before.fields:
                 yield from self._keeps_buckets("limits", name, declared)
             cap = before.caps.get(name)
@@ -133,6 +136,59 @@ class _Checker:
             if problem:
                 yield self._finding(problem.code, f"budgets.{name}", problem.message, problem.hint)
         yield from self._matches_by_bucket(before)
+
+    def _ignored(self, name: str, declared: LimitFields, alone: Resolver) -> Iterator[Diagnostic]:
+        """Yield findings where agents ignore the exception: its fields do not fit the limit there.
+
+        Another scope or an override may give the limit another algorithm. ``alone`` resolves with
+        this exception only.
+        """
+        for scope in self._mentioning(name):
+            place = alone.conditions.at(scope)
+            own = 0
+            for position, condition in enumerate(place.conditions):
+                own |= condition.via.exception << position
+            problem = self._misfit(alone, scope, name, own)
+            if problem:
+                yield self._ignored_at(name, declared, f"at {scope}", problem)
+                continue
+            overlaps = OverlapIndex(place.conditions)
+            for position in place.conditions.by_limit.get(name, ()):
+                via = place.conditions[position].via
+                if via.exception or scope not in (via.scope, self.exception.scope):
+                    continue  # found at the scope of the override
+                mask = own | 1 << position | overlaps.always_with(position)
+                problem = self._misfit(alone, scope, name, mask)
+                if problem:
+                    yield self._ignored_at(name, declared, f"where {via.ref} matches", problem)
+
+    def _misfit(self, alone: Resolver, scope: str, name: str, matched: int) -> Problem | None:
+        """Return why a limit that ``scope`` has is not usable with the exception, or None."""
+        resolved = alone.where(scope, matched)
+        if resolved is None or name not in resolved.fields:
+            return None
+        return resolved.problems.get(name)
+
+    def _ignored_at(
+        self, name: str, declared: LimitFields, where: str, problem: Problem
+    ) -> Diagnostic:
+        return self._finding(
+            codes.EXCEPTION_IGNORED,
+            _path(name, problem, declared),
+            f"{where}, agents ignore the exception for '{name}': {problem.message}",
+            "set fields that fit there too, or write another exception for that scope",
+            severity="warning",
+        )
+
+    def _mentioning(self, name: str) -> Iterator[str]:
+        """Yield the exception's scope and those below whose documents change the limit."""
+        above = self.exception.scope.rstrip("/") + "/"
+        for scope, policy in self.tree.policies.items():
+            changes = name in policy.limits or any(
+                name in override.limits for override in policy.overrides
+            )
+            if scope == self.exception.scope or (changes and scope.startswith(above)):
+                yield scope
 
     def _keeps_buckets(self, part: str, name: str, declared: LimitFields) -> Iterator[Diagnostic]:
         for field in _FIXED:
@@ -192,6 +248,12 @@ class _Checker:
             if name in condition.limits:
                 known.update(condition.match)
         return known
+
+
+def _path(name: str, problem: Problem, declared: LimitFields) -> str:
+    """Return the path of the declared field that causes a problem, or that of the limit."""
+    field = problem.field if getattr(declared, problem.field or "-", None) else ""
+    return f"limits.{name}.{field}" if field else f"limits.{name}"
 
 
 def _conflicts(tree: PolicyTree) -> Iterator[Diagnostic]:

@@ -48,6 +48,7 @@ core_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     core->failed = Py_NewRef(Py_None);
     core->unready = Py_NewRef(Py_None);
     core->own_clock = own_clock;
+    core->last = INT64_MIN;
     core->active = PyDict_New();
     core->common = PyMem_Calloc(1, sizeof *core->common);
     if (core->active == NULL || core->common == NULL) {
@@ -101,6 +102,7 @@ core_dealloc(Core *core)
     PyObject_GC_UnTrack((PyObject *)core);
     core_clear(core);
     Py_XDECREF(core->usage_error);
+    Py_XDECREF(core->far);
     if (core->common != NULL)
         common_release(core->common);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(core);
@@ -174,6 +176,30 @@ core_set_evicts(Core *core, PyObject *value, void *unused)
     return 0;
 }
 
+static PyObject *
+core_get_last(Core *core, void *unused)
+{
+    (void)unused;
+    return core->far != NULL ? Py_NewRef(core->far) : PyLong_FromLongLong(core->last);
+}
+
+static int
+core_set_last(Core *core, PyObject *value, void *unused)
+{
+    i64 last;
+    (void)unused;
+    if (value == NULL || !PyLong_CheckExact(value)) {
+        PyErr_SetString(PyExc_TypeError, "last is an instant");
+        return -1;
+    }
+    PyObject *before = core->far;
+    int near = instant_of(value, &last);
+    core->far = near ? NULL : Py_NewRef(value);
+    core->last = near ? last : INT64_MAX;
+    Py_XDECREF(before);
+    return 0;
+}
+
 static PyMethodDef core_methods[] = {
     {"check", (PyCFunction)(void (*)(void))core_check, METH_FASTCALL | METH_KEYWORDS,
      "check(scope, attributes={}, cost=1, now=None)\n--\n\n"
@@ -192,6 +218,7 @@ static PyMethodDef core_methods[] = {
 static PyMemberDef core_members[] = {
     {"turn", T_LONGLONG, offsetof(Core, turn), 0, NULL},
     {"mirrored", T_BOOL, offsetof(Core, mirrored), 0, NULL},
+    {"watched", T_BOOL, offsetof(Core, watched), 0, NULL},
     {"no_policy", T_LONGLONG, offsetof(Core, no_policy), 0, NULL},
     {"failed", T_OBJECT, offsetof(Core, failed), 0, NULL},
     {"unready", T_OBJECT, offsetof(Core, unready), 0, NULL},
@@ -204,6 +231,7 @@ static PyGetSetDef core_getset[] = {
     {"overflowed", (getter)core_get_overflowed, NULL, NULL, NULL},
     {"sweeping", (getter)core_get_sweeping, (setter)core_set_sweeping, NULL, NULL},
     {"evicts", (getter)core_get_evicts, (setter)core_set_evicts, NULL, NULL},
+    {"last", (getter)core_get_last, (setter)core_set_last, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot core_slots[] = {
@@ -283,6 +311,7 @@ PyInit__fast(void)
     for (int i = 0; i < 5; i++)
         reasons[i] = PyUnicode_InternFromString(names[i]);
     text_ns = PyUnicode_InternFromString("ns");
+    text_floor = PyUnicode_InternFromString("floor");
     seconds_divisor = PyFloat_FromDouble(1e9);
     empty_attributes = PyDict_New();
     PyObject *one = PyLong_FromLong(1), *hundred = PyLong_FromLong(100);

@@ -98,15 +98,16 @@ grown(Budget *budget, void *memory, size_t from, size_t to, int force)
 
 /* Keys ------------------------------------------------------------------------------------------
 
-   A key is kept as a fingerprint of 64 bits of a hash that is keyed for each process. Two keys of
+   A key is kept as a fingerprint of 64 bits of a hash that is keyed for each process, or for all
+   that share a secret (stable keys). Two keys of
    one limit with the same fingerprint share a bucket: they may be refused for each other's
    requests, and are never admitted beyond the limit. Among a million keys, the chance of that for
-   any two is 3 in 10^8, and without the process's secret, such keys cannot be searched for. */
+   any two is 3 in 10^8, and without the secret, such keys cannot be searched for. */
 
 typedef struct {
     u64 k0, k1;     /* the secret */
     u64 mask;       /* of fingerprints: all bits, except in tests of equal fingerprints */
-    int own;        /* use our own hash: Python's is not keyed (PYTHONHASHSEED) */
+    int own;        /* use our own hash: keys are stable, or Python's is not keyed (PYTHONHASHSEED) */
 } Secret;
 
 static inline u64
@@ -127,7 +128,20 @@ mixed(u64 x)
         v2 += v1; v1 = ROTL(v1, 17); v1 ^= v2; v2 = ROTL(v2, 32);                                 \
     } while (0)
 
-/* SipHash-1-3 (Aumasson and Bernstein 2012, with the rounds that CPython and Rust use). */
+/* Up to 8 bytes of a text as a number, the first one lowest: the same on every machine. */
+static inline u64
+text_word(const char *text, size_t size)
+{
+    u64 word = 0;
+    memcpy(&word, text, size);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    return word;
+}
+
+/* SipHash-1-3 (Aumasson and Bernstein 2012, with the rounds that CPython and Rust use). The hash of
+   keys is the same as in engine/stable_keys.py: other processes compute it under a shared secret. */
 static u64
 siphash(const Secret *secret, const char *text, Py_ssize_t size)
 {
@@ -135,14 +149,12 @@ siphash(const Secret *secret, const char *text, Py_ssize_t size)
     u64 v2 = secret->k0 ^ 0x6c7967656e657261u, v3 = secret->k1 ^ 0x7465646279746573u;
     u64 word, last = (u64)size << 56;
     for (; size >= 8; size -= 8, text += 8) {
-        memcpy(&word, text, 8);
+        word = text_word(text, 8);
         v3 ^= word;
         SIPROUND;
         v0 ^= word;
     }
-    word = 0;
-    memcpy(&word, text, (size_t)size);
-    last |= word;
+    last |= text_word(text, (size_t)size);
     v3 ^= last;
     SIPROUND;
     v0 ^= last;

@@ -13,8 +13,10 @@ decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
     int charges = admitted ? q->count : 0;
     Decision *d = decision_alloc(charges);
     if (d == NULL) {
-        for (int i = 0; i < charges; i++)
-            Py_XDECREF((PyObject *)q->looks[i].slot);
+        for (int i = 0; i < charges; i++) /* the caller cannot release them */
+            if (q->looks[i].slot != NULL)
+                slot_free(q->looks[i].slot);
+        drop_slots(q);
         Py_XDECREF((PyObject *)q->rule);
         Py_DECREF((PyObject *)q->selection);
         return NULL;
@@ -23,16 +25,16 @@ decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
     d->generation = q->selection->generation;
     d->reason = q->reason;
     d->decisive = q->decisive;
-    d->retry_after = q->wait;
+    d->retry_after = q->wait > 0 ? q->wait + q->lag : q->wait;
     if (likely(q->rule != NULL)) {
         d->rule = q->rule;
         if (likely(d->rule->kind == TOKENS)) {
             d->left.tokens.low = (u64)q->level;
             d->left.tokens.high = (i64)(q->level >> 64);
-            d->left.tokens.ahead = q->ahead;
+            d->left.tokens.ahead = q->ahead + q->lag;
         } else {
             d->left.counts.remaining = q->remaining;
-            d->left.counts.reset_after = q->reset_after;
+            d->left.counts.reset_after = q->reset_after > 0 ? q->reset_after + q->lag : q->reset_after;
         }
     }
     if (admitted) {
@@ -114,6 +116,8 @@ forget_recent(Core *core)
     }
 }
 
+#define MOST_SCOPE 1024 /* characters of a scope; scopes.py's MAX_CHARS */
+
 /* The Active of a scope, borrowed. NULL: not known, or an error. */
 static inline PyObject *
 active_of(Core *core, PyObject *scope)
@@ -121,6 +125,8 @@ active_of(Core *core, PyObject *scope)
     Known *known = &core->recent[((uintptr_t)scope >> 5) % RECENT];
     if (likely(known->scope == scope))
         return known->active;
+    if (unlikely(PyUnicode_GetLength(scope) > MOST_SCOPE))
+        return NULL; /* it is not even hashed: Python cuts it */
     PyObject *active = core->active ? PyDict_GetItemWithError(core->active, scope) : NULL;
     if (active != NULL) {
         Known before = *known;
@@ -135,7 +141,7 @@ active_of(Core *core, PyObject *scope)
    `*at`; if the clock is read, it is stored there. */
 static __attribute__((noinline)) PyObject *
 check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at, int clock,
-           Asker asker)
+           Asker asker, int waits)
 {
     Request q;
     if (unlikely(!PyUnicode_CheckExact(scope)))
@@ -145,8 +151,11 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at,
     PyObject *active = active_of(core, scope);
     if (unlikely(active == NULL))
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-    if (unlikely(active == Py_None))
+    if (unlikely(active == Py_None)) {
+        if (clock && asker != CALLER)
+            *at = monotonic_ns(); /* for a mirror */
         return keeps_out(core, asker) ? Py_NewRef(Py_None) : no_policy(core);
+    }
     Source source = source_of(attributes);
     i64 answer;
     Py_INCREF(active);
@@ -155,6 +164,7 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at,
     if (likely(q.selection != NULL)) {
         q.cost = cost;
         q.now = *at;
+        q.waits = waits;
         answer = decide(core, &q, &source, 1, clock, asker);
         if (likely(answer >= 0)) {
             *at = q.now;
@@ -201,7 +211,7 @@ check(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObjec
         return PyObject_CallNoArgs(core->unready);
     }
     if (likely(cost_of(cost, &units) && (clock ? core->own_clock : instant_of(now, &at))))
-        decision = check_here(core, scope, attributes, units, &at, clock, CALLER);
+        decision = check_here(core, scope, attributes, units, &at, clock, CALLER, 0);
     else
         Py_INCREF(decision);
     if (unlikely(decision == Py_None)) {
@@ -250,24 +260,34 @@ core_check(Core *core, PyObject *const *args, Py_ssize_t nargs, PyObject *kwname
     return check(core, given[0], given[1] ? given[1] : empty_attributes, given[2], given[3]);
 }
 
-/* attempt(scope, attributes, cost, now, alone) -> (decision, now), or None: Python has to decide.
-   With `now` None, the clock is read here. `alone`: the caller is changing the engine itself. */
+/* attempt(scope, attributes, cost, now, alone, waits) -> (decision, now), or None: Python has to
+   decide. With `now` None, the clock is read here. `alone`: the caller is changing the engine
+   itself. `waits`: the request can wait, so a refusal for now is not counted. */
 static PyObject *
 core_attempt(Core *core, PyObject *args)
 {
     PyObject *scope, *attributes, *cost, *now;
     i64 units, at = 0;
-    int alone;
-    if (!PyArg_ParseTuple(args, "OOOOp", &scope, &attributes, &cost, &now, &alone))
+    int alone, waits;
+    if (!PyArg_ParseTuple(args, "OOOOpp", &scope, &attributes, &cost, &now, &alone, &waits))
         return NULL;
     int clock = now == Py_None;
     if (!cost_of(cost, &units) || !(clock ? core->own_clock : instant_of(now, &at)))
         Py_RETURN_NONE;
     PyObject *decision =
-        check_here(core, scope, attributes, units, &at, clock, alone ? ALONE : SEEN);
+        check_here(core, scope, attributes, units, &at, clock, alone ? ALONE : SEEN, waits);
     if (decision == NULL || decision == Py_None)
         return decision;
     return Py_BuildValue("(NL)", decision, at);
+}
+
+#define SLICE 256 /* requests that `check_many` decides before it lets other threads run */
+
+static void
+let_others_run(void)
+{
+    Py_BEGIN_ALLOW_THREADS
+    Py_END_ALLOW_THREADS
 }
 
 /* Release the first `count` decisions of a list, and free the list: the caller never gets them. */
@@ -277,11 +297,17 @@ release_all(PyObject **decisions, Py_ssize_t count)
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *done = PyObject_CallMethod(PyList_GetItem(*decisions, i), "release", NULL);
-        if (done == NULL)
+        PyObject *done = NULL;
+        /* A signal handler may raise once more. */
+        for (int tries = 0; done == NULL && tries < 3; tries++) {
             PyErr_Clear();
+            done = PyObject_CallMethod(PyList_GetItem(*decisions, i), "release", NULL);
+        }
         Py_XDECREF(done);
+        if (i % SLICE == SLICE - 1)
+            let_others_run();
     }
+    PyErr_Clear();
     Py_CLEAR(*decisions);
     PyErr_Restore(type, error, traceback);
 }
@@ -303,7 +329,16 @@ core_check_many(Core *core, PyObject *args)
     Py_ssize_t count = PyTuple_Size(requests);
     if (now != NULL)
         decisions = PyList_New(count);
+    if (decisions != NULL)
+        PyObject_GC_UnTrack(decisions); /* other threads must not meet its empty places */
     for (Py_ssize_t i = 0; decisions != NULL && i < count; i++) {
+        if (unlikely(i % SLICE == SLICE - 1)) {
+            let_others_run();
+            if (PyErr_CheckSignals() < 0) {
+                release_all(&decisions, i);
+                break;
+            }
+        }
         PyObject *request = PyTuple_GetItem(requests, i);
         Py_ssize_t size = PyTuple_Check(request) ? PyTuple_Size(request) : 0;
         if (size < 1 || size > 3) {
@@ -315,9 +350,9 @@ core_check_many(Core *core, PyObject *args)
         PyObject *scope = PyTuple_GetItem(request, 0);
         PyObject *attributes = size > 1 ? PyTuple_GetItem(request, 1) : empty_attributes;
         PyObject *decision = Py_None;
-        i64 units = 1;
+        i64 units = 1, instant = at;
         if (likely(here && core->generation && (size < 3 || cost_of(PyTuple_GetItem(request, 2), &units))))
-            decision = check_here(core, scope, attributes, units, &at, 0, CALLER);
+            decision = check_here(core, scope, attributes, units, &instant, 0, CALLER, 0);
         if (decision == Py_None)
             decision = check(core, scope, attributes,
                              size > 2 ? PyTuple_GetItem(request, 2) : NULL, now);
@@ -328,6 +363,8 @@ core_check_many(Core *core, PyObject *args)
         else
             PyList_SetItem(decisions, i, decision);
     }
+    if (decisions != NULL)
+        PyObject_GC_Track(decisions);
     Py_XDECREF(read);
     Py_DECREF(requests);
     return decisions;
@@ -354,6 +391,21 @@ call_engine(PyObject *engine, const char *name, const char *format, Decision *d,
     return done;
 }
 
+/* True if every change since a decision has reached its buckets, and no change of algorithm did:
+   such a change counts what was held at its own instant. */
+static int
+has_followed(const Core *core, const Decision *d)
+{
+    if (d->selection->swaps == core->swaps)
+        return 1;
+    for (int i = 0; i < d->selection->count; i++) {
+        const Group *g = d->selection->groups[i];
+        if (d->charges[i].slot != NULL && (!kind_of(g->rule)->holds || g->former_count))
+            return 0;
+    }
+    return core->common->sweeping; /* no swap is under way */
+}
+
 static PyObject *
 decision_release(Decision *d, PyObject *unused)
 {
@@ -366,7 +418,7 @@ decision_release(Decision *d, PyObject *unused)
     Core *core = d->selection->core;
     if (core == NULL || core->engine == NULL)
         Py_RETURN_NONE; /* the engine is being collected */
-    if (keeps_out(core, CALLER) || d->selection->swaps != core->swaps)
+    if (keeps_out(core, CALLER) || core->watched || unlikely(!has_followed(core, d)))
         return call_engine(core->engine, "release", "O", d, NULL);
     for (Py_ssize_t i = 0; i < Py_SIZE((PyObject *)d); i++)
         if (d->charges[i].slot != NULL)

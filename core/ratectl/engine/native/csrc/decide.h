@@ -29,7 +29,10 @@ typedef struct Core {
     i64 generation, no_policy;
     u64 swaps;
     i64 turn;               /* odd while Python changes the engine; see control.py */
+    i64 last;               /* latest instant of any decision or change; INT64_MAX: see `far` */
+    PyObject *far;          /* that instant, if it is beyond MOST_TIME; otherwise NULL */
     char mirrored;          /* Python has to see every decision */
+    char watched;           /* Python has to see every release: somebody waits for a slot */
     int own_clock;          /* the core reads the clock itself */
     Known recent[RECENT];
 } Core;
@@ -58,6 +61,8 @@ typedef struct {
 typedef struct {
     Selection *selection;   /* owned */
     i64 cost, now;
+    int waits;              /* it can wait: a refusal for now is not counted */
+    i64 lag;                /* time by which the clock is behind `now`: it has stepped back */
     int count;
     int decisive;
     Reason reason;
@@ -87,21 +92,17 @@ wait_of(const Rule *r, Packed *b, i64 cost, i64 now)
     }
 }
 
-/* Cost that would be admitted at once. Not for token buckets. */
+/* Cost that would be admitted at once, after `wait_of`. Not for token buckets. */
 static i64
 remaining_of(const Rule *r, Packed *b, i64 now)
 {
-    i64 left, wall;
+    i64 left;
     switch (r->kind) {
     case WINDOW:
         window_advance(r, &b->window, now);
         left = r->most - (i64)total_of(&b->window);
         break;
-    case QUOTA:
-        if (wall_at(r, now, &wall) == 0)
-            quota_advance(r, &b->quota, now, wall);
-        left = r->most - b->quota.used;
-        break;
+    case QUOTA: left = r->most - b->quota.used; break;
     default: left = r->most - held_used(&b->held, now);
     }
     return left > 0 ? left : 0;
@@ -114,9 +115,9 @@ reset_of(const Rule *r, Packed *b, i64 now)
     switch (r->kind) {
     case WINDOW: return window_reset(r, &b->window, now);
     case QUOTA:
-        if (wall_at(r, now, &wall) < 0 || quota_advance(r, &b->quota, now, wall) < 0)
+        if (!b->quota.used || wall_at(r, now, &wall) < 0)
             return 0;
-        return b->quota.used ? b->quota.end - wall : 0;
+        return b->quota.end - wall;
     default: return held_used(&b->held, now) ? UNKNOWN : 0;
     }
 }
@@ -142,10 +143,8 @@ charge(const Rule *r, Packed *b, i64 cost, i64 now, Slot *slot)
         b->quota.used += cost;
         return r->most - b->quota.used;
     default:
-        if (cost) {
-            batch_take(b->held.own, slot, cost, now + r->hold_ns);
-            b->held.newest = slot->until;
-        }
+        if (cost)
+            held_take(&b->held, slot, cost, now + r->hold_ns);
         return r->most - held_used(&b->held, now);
     }
 }
@@ -165,20 +164,21 @@ typedef struct {
     u64 counts[SLOTS];
 } Scratch;
 
-/* Make a copy of the bucket that an untracked key behaves as. -1: Python has to do it. */
-static __attribute__((noinline)) int
+/* The bucket that an untracked key behaves as: a copy or, with slots, a shared bucket itself. NULL:
+   Python has to make it. */
+static __attribute__((noinline)) Bucket *
 first_touch(Group *g, u64 key, i64 now, Scratch *into)
 {
     Packed *scratch = &into->packed;
     const Rule *r = g->rule;
     if (g->former_count || now < g->strict_until || r->kind == WIDE)
-        return -1;
+        return NULL;
     Bucket *shared = shared_bucket(g, key);
     if (unlikely(shared != NULL)) {
         if (shared->epoch != g->epoch && catch_up(g, shared) < 0)
-            return -1;
-        if (kind_of(r)->holds && ((Held *)shared)->own)
-            return -1; /* a copy would share its slots */
+            return NULL;
+        if (kind_of(r)->holds)
+            return shared; /* a copy would share its slots: `begin` makes one, if there is room */
         memcpy(scratch, shared, r->size);
     } else {
         kind_of(r)->full(r, scratch, now);
@@ -187,7 +187,7 @@ first_touch(Group *g, u64 key, i64 now, Scratch *into)
         ring_unfold(&scratch->window, into->counts);
     scratch->head.epoch = g->epoch;
     scratch->head.serial = 0;
-    return 0;
+    return &scratch->head;
 }
 
 /* Look at every bucket. 1: all enforced limits admit the request; 0: some refuse; SLOW. */
@@ -200,16 +200,16 @@ look(Request *q, const u64 *keys, Scratch *scratch)
         Look *l = &q->looks[i];
         Group *g = l->group = q->selection->groups[i];
         Bucket *b = group_find(g, l->key = keys[i]);
+        int tracked = b != NULL;
         l->slot = NULL;
-        if (unlikely(b == NULL)) {
-            if (first_touch(g, keys[i], q->now, &scratch[i]) < 0)
+        if (unlikely(!tracked)) {
+            if ((b = first_touch(g, keys[i], q->now, &scratch[i])) == NULL)
                 return SLOW;
-            b = &scratch[i].packed.head;
         } else if (unlikely(b->epoch != g->epoch) && catch_up(g, b) < 0) {
             return SLOW;
         }
         l->bucket = (Packed *)b;
-        l->serial = b->serial;
+        l->serial = tracked ? b->serial : 0;
         l->wait = wait_of(g->rule, l->bucket, q->cost, q->now);
         if (unlikely(l->wait)) {
             if (l->wait == SLOW)
@@ -240,44 +240,76 @@ decided_by(Request *q, int i, Reason reason)
     }
 }
 
+/* True if a refused request is counted: it does not wait, or waiting does not help. */
+static inline int
+counts(const Request *q)
+{
+    return !q->waits || q->wait == NEVER;
+}
+
 static __attribute__((noinline)) void
 refuse(Request *q, int details)
 {
     int decisive = -1;
     for (int i = 0; i < q->count; i++) {
         const Look *l = &q->looks[i];
-        Counters *c = l->group->counters;
-        if (!l->wait)
-            continue;
-        if (l->group->shadow) {
-            c->shadow_refused++;
-            continue;
-        }
-        *(l->wait == NEVER ? &c->never : &c->refused) += 1;
-        if (decisive < 0 || outweighs(l->wait, q->looks[decisive].wait))
+        if (l->wait && !l->group->shadow &&
+            (decisive < 0 || outweighs(l->wait, q->looks[decisive].wait)))
             decisive = i;
     }
-    const Look *l = &q->looks[decisive];
-    q->wait = l->wait;
+    q->wait = q->looks[decisive].wait;
+    for (int i = 0; i < q->count && counts(q); i++) {
+        const Look *l = &q->looks[i];
+        Counters *c = l->group->counters;
+        if (l->wait)
+            *(l->group->shadow ? &c->shadow_refused : l->wait == NEVER ? &c->never : &c->refused) += 1;
+    }
     if (details)
-        decided_by(q, decisive, l->wait == NEVER ? NEVER_PASSES : LIMITED);
+        decided_by(q, decisive, q->wait == NEVER ? NEVER_PASSES : LIMITED);
 }
 
-/* Make the slots before anything is charged: allocation may fail. */
+/* Make the slots before anything is charged: memory may run out. */
 static int
 make_slots(Request *q)
 {
     for (int i = 0; i < q->count; i++) {
         Look *l = &q->looks[i];
-        if (l->wait || !kind_of(l->group->rule)->holds)
+        const Rule *r = l->group->rule;
+        if (l->wait || !kind_of(r)->holds)
             continue;
-        if (l->bucket->held.own == NULL &&
-            (l->bucket->held.own = (struct Batch *)batch_new()) == NULL)
-            return -1;
-        if ((l->slot = slot_new()) == NULL)
+        if (held_prepare(&l->bucket->held, q->now + r->hold_ns, !l->serial) < 0 ||
+            (l->slot = slot_new()) == NULL)
             return -1;
     }
     return 0;
+}
+
+/* Forget the slots of a request. What was charged stays held: its batches own it. */
+static void
+drop_slots(Request *q)
+{
+    for (int i = 0; i < q->count; i++)
+        Py_XDECREF((PyObject *)q->looks[i].slot);
+}
+
+/* As `begin`, for an untracked key that shares a bucket of slots: it takes them from there to a
+   bucket of its own or, without room, charges the shared one. */
+static __attribute__((noinline)) void
+begin_apart(Request *q, Look *l, Bucket *const *held)
+{
+    Group *g = l->group;
+    Held *shared = &l->bucket->held;
+    Bucket *b = track(g, l->key, q->now, held, q->count);
+    if (b == NULL) {
+        g->common->overflowed++;
+    } else if (held_split(shared, (Held *)b) < 0) { /* out of memory */
+        PyErr_Clear();
+        table_remove(&g->table, b);
+    } else {
+        b->epoch = g->epoch;
+        l->bucket = (Packed *)b;
+    }
+    l->serial = l->bucket->head.serial = next_serial(g->common);
 }
 
 /* Give an untracked key a bucket to charge: its own or, without room, a shared one. */
@@ -295,6 +327,10 @@ begin(Request *q, Look *l)
     Bucket *held[MOST_LIMITS];
     for (int i = 0; i < q->count; i++)
         held[i] = &q->looks[i].bucket->head;
+    if (kind_of(g->rule)->holds && held[l - q->looks] == shared_bucket(g, l->key)) {
+        begin_apart(q, l, held);
+        return;
+    }
     Bucket *b = track(g, l->key, q->now, held, q->count);
     if (unlikely(b == NULL)) {
         g->common->overflowed++;
@@ -442,6 +478,18 @@ admit_one(Request *q, u64 key, int details)
     return 1;
 }
 
+/* Decide as of the latest instant: a clock that has stepped back stands still until it gets there
+   again. -1: that instant is too large. */
+static __attribute__((noinline)) int
+stand_still(const Core *core, Request *q)
+{
+    if (core->last >= MOST_TIME)
+        return -1;
+    q->lag = core->last - q->now;
+    q->now = core->last;
+    return 0;
+}
+
 static i64 decide_all(Core *core, Request *q, const u64 *keys, int details);
 
 /* Decide. 1: admitted and charged; 0: refused; SLOW; -1: an error. `q` owns its selection, holds
@@ -463,6 +511,12 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
         return SLOW;
     if (read_clock)
         q->now = monotonic_ns();
+    if (likely(q->now >= core->last)) {
+        core->last = q->now;
+        q->lag = 0;
+    } else if (stand_still(core, q) < 0) {
+        return SLOW;
+    }
     if (q->selection->count == 1) {
         answer = admit_one(q, keys[0], details);
         if (likely(answer == 1))
@@ -470,7 +524,7 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
     }
     answer = decide_all(core, q, keys, details);
     /* Not in `decide_all`: foreign code needs the stack that its arrays take. */
-    if (unlikely(answer == 0) && unlikely(count_refused(core, q, source) < 0)) {
+    if (unlikely(answer == 0) && counts(q) && unlikely(count_refused(core, q, source) < 0)) {
         Py_CLEAR(q->rule);
         return -1;
     }
@@ -484,8 +538,10 @@ decide_all(Core *core, Request *q, const u64 *keys, int details)
     i64 answer = look(q, keys, scratch);
     if (answer == 1) {
         if (unlikely(q->selection->holds && q->cost) && make_slots(q) < 0) {
+            drop_slots(q);
             for (int i = 0; i < q->count; i++)
-                Py_XDECREF((PyObject *)q->looks[i].slot);
+                if (&scratch[i].packed == q->looks[i].bucket && q->looks[i].group->rule->kind == HELD)
+                    held_become(&scratch[i].packed.held, NULL);
             return -1;
         }
         admit(q, details);

@@ -73,14 +73,15 @@ gate_call(Gate *gate, PyObject *const *args, Py_ssize_t nargs)
     if (likely(core->own_clock && gate->here)) {
         Request q;
         q.selection = gate_select(gate, &source);
-        if (likely(q.selection != NULL && !q.selection->holds)) {
+        if (likely(q.selection != NULL)) {
             q.cost = gate->cost;
+            q.waits = 0;
             i64 answer = decide(core, &q, &source, 0, 1, CALLER);
+            if (unlikely(answer == 1 && q.selection->holds))
+                drop_slots(&q); /* held for `hold` */
             Py_DECREF((PyObject *)q.selection);
             if (likely(answer >= 0))
                 return PyBool_FromLong((long)answer);
-        } else {
-            Py_XDECREF((PyObject *)q.selection);
         }
         if (unlikely(PyErr_Occurred() != NULL)) {
             if (!PyErr_ExceptionMatches(PyExc_Exception))

@@ -16,7 +16,7 @@ typedef struct {
     void (*full)(const Rule *r, Packed *b, i64 now);
     /* Whether two buckets give equal answers from `now` on. */
     int (*same)(const Rule *r, Packed *one, Packed *other, i64 now);
-    /* `Algorithm.continued`, for a detached copy. -1: Python has to do it. */
+    /* `Algorithm.continued`, for a detached copy; in place, if `holds`. -1: Python has to do it. */
     int (*change)(const Rule *before, const Rule *after, Packed *copy, i64 now);
     /* The fields as a tuple. The bucket is a copy: making objects may run the collector, and
        finalizers may have the bucket itself evicted. */
@@ -234,6 +234,7 @@ held_full(const Rule *r, Packed *b, i64 now)
     (void)r;
     (void)now;
     b->held.own = NULL;
+    b->held.older = NULL;
     b->held.newest = NO_SLOT;
 }
 
@@ -244,26 +245,66 @@ held_same(const Rule *r, Packed *one, Packed *other, i64 now)
     return !held_used(&one->held, now) && !held_used(&other->held, now);
 }
 
-/* Held slots would be shared with the bucket before the change, which Python does. */
 static int
-held_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
+held_change(const Rule *before, const Rule *after, Packed *b, i64 now)
 {
     (void)before;
-    (void)after;
-    if (held_used(&copy->held, now))
-        return -1;
-    Py_CLEAR(copy->held.own);
-    copy->held.newest = NO_SLOT;
-    return 0;
+    return held_cut(&b->held, now + after->hold_ns);
 }
 
+/* (own batch or None, end of the newest slot or None, ((older batch, end), ...)) */
 static PyObject *
 held_fields(const Packed *b)
 {
+    Older *older; /* a copy: making objects may run code that changes the bucket's */
     PyObject *own = Py_NewRef(b->held.own ? (PyObject *)b->held.own : Py_None);
-    PyObject *newest = b->held.newest == NO_SLOT ? Py_NewRef(Py_None)
-                                                 : PyLong_FromLongLong(b->held.newest);
-    return Py_BuildValue("(NN)", own, newest);
+    i64 last = b->held.newest;
+    Held shared = {.older = b->held.older};
+    if (older_of(&shared, FOREVER, &older) < 0) {
+        Py_DECREF(own);
+        return PyErr_NoMemory();
+    }
+    Py_ssize_t count = older ? older->count : 0;
+    PyObject *newest = last == NO_SLOT ? Py_NewRef(Py_None) : PyLong_FromLongLong(last);
+    PyObject *all = PyTuple_New(count);
+    for (Py_ssize_t i = 0; all != NULL && i < count; i++) {
+        i64 end = older->each[i].end;
+        PyObject *until = end == FOREVER ? Py_NewRef(forever) : PyLong_FromLongLong(end);
+        PyObject *one = Py_BuildValue("(ON)", older->each[i].batch, until);
+        if (one == NULL || PyTuple_SetItem(all, i, one) < 0)
+            Py_CLEAR(all);
+    }
+    older_free(older);
+    return Py_BuildValue("(NNN)", own, newest, all);
+}
+
+static int
+is_batch(PyObject *object)
+{
+    return TYPE(object) == batch_type;
+}
+
+/* The older batches in a tuple. 0 if they do not fit. */
+static int
+older_packed(PyObject *all, Older **into)
+{
+    Py_ssize_t count = PyTuple_Size(all);
+    int odd = 0;
+    *into = NULL;
+    if (count <= 0)
+        return count == 0;
+    Older *older = *into = older_new((u32)count);
+    for (Py_ssize_t i = 0; older != NULL && i < count; i++) {
+        PyObject *one = PyTuple_GetItem(all, i), *batch = PyTuple_GetItem(one, 0);
+        int endless = PyObject_RichCompareBool(PyTuple_GetItem(one, 1), forever, Py_EQ);
+        i64 end = endless ? FOREVER : field(one, 1, &odd);
+        if (odd || !is_batch(batch)) {
+            older_free(older);
+            return 0;
+        }
+        older_add(older, (Batch *)batch, end);
+    }
+    return older != NULL;
 }
 
 static int
@@ -274,10 +315,10 @@ held_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
     (void)r;
     (void)budget;
     b->held.newest = newest == Py_None ? NO_SLOT : field(fields, 1, &odd);
-    b->held.own = own == Py_None ? NULL : (struct Batch *)own;
-    if (odd || (own != Py_None && TYPE(own) != batch_type))
+    if (odd || (own != Py_None && !is_batch(own)) ||
+        !older_packed(PyTuple_GetItem(fields, 2), &b->held.older))
         return 0;
-    Py_XINCREF((PyObject *)b->held.own);
+    b->held.own = own == Py_None ? NULL : (Batch *)Py_NewRef(own);
     return 1;
 }
 
@@ -285,7 +326,7 @@ static void
 held_end(Budget *budget, Packed *b)
 {
     (void)budget;
-    Py_CLEAR(b->held.own);
+    held_become(&b->held, NULL);
 }
 
 /* The table ------------------------------------------------------------------------------------- */
@@ -306,7 +347,7 @@ static const KindTable kinds[] = {
         .change = quota_change, .fields = quota_fields, .pack = quota_pack,
     },
     [HELD] = {
-        .size = sizeof(Held), .field_count = 2, .holds = 1, .full = held_full, .same = held_same,
+        .size = sizeof(Held), .field_count = 3, .holds = 1, .full = held_full, .same = held_same,
         .change = held_change, .fields = held_fields, .pack = held_pack, .end = held_end,
     },
 };

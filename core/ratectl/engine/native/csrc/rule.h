@@ -60,10 +60,12 @@ typedef struct {
 } Quota;
 
 struct Batch;
+struct Older;
 
 typedef struct {
     Bucket head;
-    struct Batch *own;  /* batch of its slots; NULL before the first slot */
+    struct Batch *own;      /* batch of its new slots; NULL before the first slot */
+    struct Older *older;    /* owned; NULL: no older batches hold slots */
     i64 newest;         /* end of the slot taken last; NO_SLOT for none */
 } Held;
 
@@ -156,27 +158,41 @@ tokens_reset(const Rule *r, i128 level, i64 ahead)
 
 /* Quotas ---------------------------------------------------------------------------------------- */
 
-static PyObject *text_ns; /* "ns" */
+static PyObject *text_ns, *text_floor; /* "ns", "floor" */
+
+/* An attribute of a wall clock's offset. -1: it is too large for decisions here. */
+static inline int
+offset_get(const Rule *r, PyObject *name, i64 *value)
+{
+    PyObject *number = PyObject_GetAttr(r->offset, name);
+    int overflow = 0;
+    *value = number ? PyLong_AsLongLongAndOverflow(number, &overflow) : -1;
+    Py_XDECREF(number);
+    if (*value == -1 && PyErr_Occurred()) {
+        PyErr_Clear();
+        return -1;
+    }
+    return overflow || *value > MOST_TIME || *value < -MOST_TIME ? -1 : 0;
+}
 
 /* The wall clock at `now`. -1: the offset is too large to be decided here. */
 static inline int
 wall_at(const Rule *r, i64 now, i64 *wall)
 {
-    PyObject *ns = PyObject_GetAttr(r->offset, text_ns);
-    if (ns == NULL) {
-        PyErr_Clear();
+    if (offset_get(r, text_ns, wall) < 0)
         return -1;
-    }
-    int overflow;
-    long long offset = PyLong_AsLongLongAndOverflow(ns, &overflow);
-    Py_DECREF(ns);
-    if (offset == -1 && PyErr_Occurred()) {
-        PyErr_Clear();
+    *wall += now;
+    return 0;
+}
+
+/* The time by which windows are chosen: the wall clock, which stands still if it has stepped back. */
+static inline int
+latest_at(const Rule *r, i64 wall, i64 *latest)
+{
+    if (offset_get(r, text_floor, latest) < 0)
         return -1;
-    }
-    if (overflow || offset > MOST_TIME || offset < -MOST_TIME)
-        return -1;
-    *wall = now + offset;
+    if (*latest < wall)
+        *latest = wall;
     return 0;
 }
 
@@ -184,6 +200,8 @@ wall_at(const Rule *r, i64 now, i64 *wall)
 static inline int
 quota_advance(const Rule *r, Quota *b, i64 now, i64 wall)
 {
+    if (latest_at(r, wall, &wall) < 0)
+        return -1;
     if (likely(wall < b->end))
         return 0;
     if (r->even) {
@@ -215,7 +233,7 @@ static inline int
 quota_same(const Rule *r, const Quota *one, const Quota *other, i64 now)
 {
     i64 wall;
-    if (wall_at(r, now, &wall) < 0)
+    if (wall_at(r, now, &wall) < 0 || latest_at(r, wall, &wall) < 0)
         return 0;
     i64 used = wall < one->end ? one->used : 0;
     return used == (wall < other->end ? other->used : 0) && (!used || one->end == other->end);

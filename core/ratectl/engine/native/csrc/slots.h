@@ -1,4 +1,10 @@
-/* Slots of concurrency limits: _Batch and Slot of concurrency.py, as a doubly linked list. */
+/* Slots of concurrency limits: SlotState, _Batch and Slot of concurrency.py. A batch is a doubly
+   linked list. A bucket has a batch of its own and, after it began as a copy of another or its
+   parameters changed, older ones, each of which counts until an instant at most.
+
+   Memory: 56 bytes for each held slot and for the batch of a bucket that has held one, and 16 for
+   each older batch in a bucket. An older batch is dropped once it holds nothing, so there are never
+   more of them than held slots. */
 #ifndef RATECTL_SLOTS_H
 #define RATECTL_SLOTS_H
 
@@ -19,8 +25,19 @@ typedef struct Batch {
     Slot *first, *last;     /* owned, in the order in which they end */
 } Batch;
 
+/* Older batches of a bucket; counted in it until `end` at most. */
+typedef struct Older {
+    u32 count;
+    struct {
+        Batch *batch;       /* owned */
+        i64 end;
+    } each[];
+} Older;
+
 static PyTypeObject *slot_type, *batch_type;
 static PyObject *forever; /* concurrency.py's 1 << 100 */
+
+/* Batches --------------------------------------------------------------------------------------- */
 
 static void
 slot_free(Slot *slot)
@@ -41,6 +58,14 @@ batch_expire(Batch *batch, i64 now)
     while (batch->first && batch->first->until <= now)
         slot_free(batch->first);
     batch->soonest = batch->first ? batch->first->until : FOREVER;
+}
+
+static inline i64
+batch_used(Batch *batch, i64 now)
+{
+    if (unlikely(now >= batch->soonest))
+        batch_expire(batch, now);
+    return batch->held;
 }
 
 static Slot *
@@ -67,8 +92,9 @@ batch_new(void)
     return batch;
 }
 
-/* Put a new slot into a batch, which owns a reference to it from now on. */
-static void
+/* Put a new slot into a batch, which owns a reference to it from now on. It ends no earlier than
+   the others, even if the clock steps back. */
+static inline void
 batch_take(Batch *batch, Slot *slot, i64 cost, i64 until)
 {
     slot->until = batch->first && batch->latest > until ? batch->latest : until;
@@ -76,7 +102,7 @@ batch_take(Batch *batch, Slot *slot, i64 cost, i64 until)
     slot->cost = cost;
     slot->batch = batch;
     if (batch->first == NULL)
-        batch->soonest = slot->until;
+        batch->soonest = until;
     slot->before = batch->last;
     *(batch->last ? &batch->last->after : &batch->first) = slot;
     batch->last = slot;
@@ -84,15 +110,165 @@ batch_take(Batch *batch, Slot *slot, i64 cost, i64 until)
     Py_INCREF((PyObject *)slot);
 }
 
+/* Older batches --------------------------------------------------------------------------------- */
+
+static void
+older_free(Older *older)
+{
+    for (u32 i = 0; older != NULL && i < older->count; i++)
+        Py_DECREF((PyObject *)older->each[i].batch);
+    PyMem_Free(older);
+}
+
+/* Room for so many batches, or NULL: out of memory. */
+static Older *
+older_new(u32 room)
+{
+    Older *older = PyMem_Malloc(sizeof *older + room * sizeof older->each[0]);
+    if (older != NULL)
+        older->count = 0;
+    return older;
+}
+
+static void
+older_add(Older *older, Batch *batch, i64 end)
+{
+    older->each[older->count].batch = (Batch *)Py_NewRef((PyObject *)batch);
+    older->each[older->count++].end = end;
+}
+
+/* All batches of a bucket that hold slots, for a copy of it that counts them until `until` at most.
+   -1: out of memory. */
+static int
+older_of(const Held *b, i64 until, Older **copy)
+{
+    u32 count = b->older ? b->older->count : 0;
+    *copy = NULL;
+    if (!count && (b->own == NULL || !b->own->held))
+        return 0;
+    if ((*copy = older_new(count + 1)) == NULL)
+        return -1;
+    for (u32 i = 0; i < count; i++) {
+        i64 end = b->older->each[i].end;
+        if (b->older->each[i].batch->held)
+            older_add(*copy, b->older->each[i].batch, end < until ? end : until);
+    }
+    if (b->own != NULL && b->own->held)
+        older_add(*copy, b->own, until);
+    return 0;
+}
+
+/* Cost held in the older batches of a bucket. Drop the batches that no longer count. */
+static __attribute__((noinline)) i64
+older_used(Held *b, i64 now)
+{
+    Older *older = b->older;
+    i64 used = 0;
+    u32 kept = 0;
+    for (u32 i = 0; i < older->count; i++) {
+        Batch *batch = older->each[i].batch;
+        i64 held = batch_used(batch, now);
+        if (held && now < older->each[i].end) {
+            used += held;
+            older->each[kept++] = older->each[i];
+        } else {
+            Py_DECREF((PyObject *)batch);
+        }
+    }
+    older->count = kept;
+    if (!kept) {
+        PyMem_Free(older);
+        b->older = NULL;
+    }
+    return used;
+}
+
+/* Buckets --------------------------------------------------------------------------------------- */
+
 static inline i64
 held_used(Held *b, i64 now)
 {
-    Batch *own = b->own;
-    if (own == NULL)
+    i64 used = b->own ? batch_used(b->own, now) : 0;
+    if (unlikely(b->older != NULL))
+        used += older_used(b, now);
+    return used;
+}
+
+/* Replace all batches of a bucket by older ones. */
+static void
+held_become(Held *b, Older *older)
+{
+    older_free(b->older);
+    Py_CLEAR(b->own);
+    b->older = older;
+}
+
+/* Count no slot that a bucket holds beyond `until`. -1: out of memory, and it holds what it did. */
+static int
+held_cut(Held *b, i64 until)
+{
+    Older *older;
+    b->newest = NO_SLOT;
+    for (u32 i = 0; b->older != NULL && i < b->older->count; i++)
+        if (b->older->each[i].end > until)
+            b->older->each[i].end = until;
+    if (b->own == NULL || !b->own->held)
         return 0;
-    if (unlikely(now >= own->soonest))
-        batch_expire(own, now);
-    return own->held;
+    if (older_of(b, until, &older) < 0)
+        return -1;
+    held_become(b, older);
+    return 0;
+}
+
+/* Make `b` a copy of a shared bucket, ready to take a slot: both count the slots held so far, and
+   no later ones of the other. -1: out of memory; `b` is empty, and `shared` holds as much as before. */
+static int
+held_split(Held *shared, Held *b)
+{
+    Older *mine;
+    b->own = NULL;
+    b->older = NULL;
+    b->newest = NO_SLOT;
+    if (older_of(shared, FOREVER, &mine) < 0)
+        return -1;
+    held_become(shared, mine);
+    if ((b->own = batch_new()) == NULL)
+        return -1;
+    if (older_of(shared, FOREVER, &b->older) == 0)
+        return 0;
+    Py_CLEAR(b->own);
+    return -1;
+}
+
+/* Give a bucket a batch for a slot that ends at `until`. In one that keys `share`, the slot is not
+   to end later because of other keys' slots. -1: out of memory. */
+static int
+held_prepare(Held *b, i64 until, int share)
+{
+    Older *older;
+    if (likely(b->own != NULL && (!share || !b->own->held || b->own->latest <= until)))
+        return 0;
+    Batch *own = batch_new();
+    if (own == NULL)
+        return -1;
+    if (b->own != NULL) {
+        if (older_of(b, FOREVER, &older) < 0) {
+            Py_DECREF((PyObject *)own);
+            PyErr_NoMemory();
+            return -1;
+        }
+        held_become(b, older);
+    }
+    b->own = own;
+    return 0;
+}
+
+/* Take `cost` slots in a prepared bucket. */
+static inline void
+held_take(Held *b, Slot *slot, i64 cost, i64 until)
+{
+    batch_take(b->own, slot, cost, until);
+    b->newest = slot->until;
 }
 
 /* For Python ------------------------------------------------------------------------------------ */
@@ -130,6 +306,13 @@ clamped(PyObject *number, int *failed)
     if (value == -1 && PyErr_Occurred())
         *failed = -1;
     return overflow > 0 ? INT64_MAX : overflow < 0 ? INT64_MIN : value;
+}
+
+static PyObject *
+batch_py_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)type, (void)args, (void)kwargs;
+    return (PyObject *)batch_new();
 }
 
 static PyObject *
@@ -197,6 +380,7 @@ static PyGetSetDef batch_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot batch_slots[] = {
+    {Py_tp_new, batch_py_new},
     {Py_tp_dealloc, batch_dealloc},
     {Py_tp_methods, batch_methods},
     {Py_tp_members, batch_members},
@@ -205,8 +389,7 @@ static PyType_Slot batch_slots[] = {
     {0, NULL},
 };
 static PyType_Spec batch_spec = {
-    "ratectl.engine.native._fast.Batch", sizeof(Batch), 0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, batch_slots,
+    "ratectl.engine.native._fast.Batch", sizeof(Batch), 0, Py_TPFLAGS_DEFAULT, batch_slots,
 };
 
 #endif

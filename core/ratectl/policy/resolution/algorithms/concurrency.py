@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ratectl.policy.language.durations import Duration
 from ratectl.policy.language.rates import NS
@@ -13,7 +13,8 @@ from ratectl.policy.resolution.clipping import clip_count
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ratectl.policy.resolution.effective_limit import Clip, Limit, Problem, Setting
+    from ratectl.policy.resolution.clipping import Clipped
+    from ratectl.policy.resolution.effective_limit import Limit, Problem
 
 __all__ = ["DEFAULT_HOLD", "ConcurrencyRules"]
 
@@ -34,14 +35,14 @@ class ConcurrencyRules(AlgorithmRules):
         "across": "slots are counted in each agent",
     }
 
-    def problem(self, settings: Mapping[str, Setting]) -> Problem | None:  # noqa: ARG002
+    def problem(self, values: Mapping[str, Any]) -> Problem | None:  # noqa: ARG002
         return None
 
     def parameters(
-        self, settings: Mapping[str, Setting], cap: Mapping[str, Setting], clips: dict[str, Clip]
+        self, values: Mapping[str, Any], cap: Mapping[str, Any], clips: dict[str, Clipped]
     ) -> Parameters:
-        slots = clip_count("max", settings["max"].value, cap, clips)
-        hold = settings["hold"].value if "hold" in settings else DEFAULT_HOLD
+        slots = clip_count("max", values["max"], cap, clips)
+        hold = values.get("hold", DEFAULT_HOLD)
         return Parameters(max=slots, hold=hold)
 
     def capped_field(self, cap_field: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from ratectl.policy.language.durations import Duration
     from ratectl.policy.language.rates import Rate
     from ratectl.policy.language.resets import Resets
-    from ratectl.policy.resolution.effective_limit import Clip, Limit, Problem, Setting
+    from ratectl.policy.resolution.clipping import Clipped
+    from ratectl.policy.resolution.effective_limit import Limit, Problem
 
 __all__ = ["NO_SLOTS", "AlgorithmRules", "Parameters", "sign"]
 
@@ -61,14 +62,17 @@ class AlgorithmRules(ABC):
     # From fields to a limit ---------------------------------------------------------------------
 
     @abstractmethod
-    def problem(self, settings: Mapping[str, Setting]) -> Problem | None:
+    def problem(self, values: Mapping[str, Any]) -> Problem | None:
         """Return why these fields make no limit, though all are fields of the algorithm."""
 
     @abstractmethod
     def parameters(
-        self, settings: Mapping[str, Setting], cap: Mapping[str, Setting], clips: dict[str, Clip]
+        self, values: Mapping[str, Any], cap: Mapping[str, Any], clips: dict[str, Clipped]
     ) -> Parameters:
-        """Return the parameters with defaults and caps applied. Add clips to ``clips``."""
+        """Return the parameters with defaults and caps applied. Add clips to ``clips``.
+
+        ``values`` has the merged fields, and ``cap`` the tightest ``rate`` and ``burst``.
+        """
 
     # Caps ---------------------------------------------------------------------------------------
 

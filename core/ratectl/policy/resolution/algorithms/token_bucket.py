@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ratectl.policy.language.rates import NS
 from ratectl.policy.resolution.algorithms.protocol import NO_SLOTS, AlgorithmRules, Parameters
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ratectl.policy.language.rates import Rate
-    from ratectl.policy.resolution.effective_limit import Clip, Limit, Problem, Setting
+    from ratectl.policy.resolution.clipping import Clipped
+    from ratectl.policy.resolution.effective_limit import Limit, Problem
 
 __all__ = ["TokenBucketRules"]
 
@@ -28,15 +29,15 @@ class TokenBucketRules(AlgorithmRules):
         "resets": "it begins with its first request, not at a time of day",
     }
 
-    def problem(self, settings: Mapping[str, Setting]) -> Problem | None:
-        rate: Rate = settings["rate"].value
+    def problem(self, values: Mapping[str, Any]) -> Problem | None:
+        rate: Rate = values["rate"]
         return month_problem() if rate.unit == "month" else None
 
     def parameters(
-        self, settings: Mapping[str, Setting], cap: Mapping[str, Setting], clips: dict[str, Clip]
+        self, values: Mapping[str, Any], cap: Mapping[str, Any], clips: dict[str, Clipped]
     ) -> Parameters:
-        rate: Rate = settings["rate"].value
-        burst = settings["burst"].value if "burst" in settings else _default_burst(rate)
+        rate: Rate = values["rate"]
+        burst = values["burst"] if "burst" in values else _default_burst(rate)
         if cap:
             rate = clip_rate(rate, cap, clips)
             burst = _default_burst(rate) if burst is None else burst

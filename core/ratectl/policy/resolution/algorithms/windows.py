@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ratectl.policy import codes
 from ratectl.policy.language.rates import UNIT_NS, Rate
@@ -18,7 +18,8 @@ from ratectl.policy.resolution.effective_limit import Problem, month_problem
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ratectl.policy.resolution.effective_limit import Clip, Limit, Setting
+    from ratectl.policy.resolution.clipping import Clipped
+    from ratectl.policy.resolution.effective_limit import Limit
 
 __all__ = ["QuotaRules", "SlidingWindowRules"]
 
@@ -34,9 +35,9 @@ class _WindowRules(AlgorithmRules):
         """Return a window that admits no more than a cap's rate, for a rate without a window."""
 
     def parameters(
-        self, settings: Mapping[str, Setting], cap: Mapping[str, Setting], clips: dict[str, Clip]
+        self, values: Mapping[str, Any], cap: Mapping[str, Any], clips: dict[str, Clipped]
     ) -> Parameters:
-        rate: Rate = settings["rate"].value
+        rate: Rate = values["rate"]
         return Parameters(clip_window(rate, cap, clips, self.fitting) if cap else rate)
 
     def capped_field(self, cap_field: str) -> str:  # noqa: ARG002
@@ -74,8 +75,8 @@ class SlidingWindowRules(_WindowRules):
         "resets": "it begins with its first request, not at a time of day",
     }
 
-    def problem(self, settings: Mapping[str, Setting]) -> Problem | None:
-        rate: Rate = settings["rate"].value
+    def problem(self, values: Mapping[str, Any]) -> Problem | None:
+        rate: Rate = values["rate"]
         if rate.unit == "month":
             return month_problem()
         if rate.count is not None or rate.unlimited:
@@ -110,8 +111,8 @@ class QuotaRules(_WindowRules):
         "across": "a quota is counted in each agent",
     }
 
-    def problem(self, settings: Mapping[str, Setting]) -> Problem | None:
-        rate: Rate = settings["rate"].value
+    def problem(self, values: Mapping[str, Any]) -> Problem | None:
+        rate: Rate = values["rate"]
         if rate.unlimited:
             return None
         if rate.unit not in _QUOTA_UNITS or rate.multiple != 1 or rate.count is None:
@@ -122,13 +123,13 @@ class QuotaRules(_WindowRules):
                 f"{_QUOTA_UNITS[-1]}, {rate} does not",
                 "write a whole number for one of these, like 500_000/day, or use another algorithm",
             )
-        return _resets_problem(rate, settings["resets"].value) if "resets" in settings else None
+        return _resets_problem(rate, values["resets"]) if "resets" in values else None
 
     def parameters(
-        self, settings: Mapping[str, Setting], cap: Mapping[str, Setting], clips: dict[str, Clip]
+        self, values: Mapping[str, Any], cap: Mapping[str, Any], clips: dict[str, Clipped]
     ) -> Parameters:
-        resets = settings["resets"].value if "resets" in settings else _MIDNIGHT
-        return super().parameters(settings, cap, clips)._replace(resets=resets)
+        resets = values.get("resets", _MIDNIGHT)
+        return super().parameters(values, cap, clips)._replace(resets=resets)
 
     def comparable(self, rate: Rate, cap: Rate) -> bool:
         """Return True for one calendar unit: calendar windows differ in length."""

@@ -1,0 +1,222 @@
+"""Recipes: the plan of one limit under any set of conditions, from plain data.
+
+A recipe holds the layers of a limit, one for each document on its path that says something of it.
+They hold texts, numbers and the language's rates, durations and reset times; no policies. Equal
+layers are shared by all scopes that inherit them. A plan is what resolution would give (see
+``policy.resolution.resolver``), for one limit and without origins.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ratectl.compiler.algorithms import engine_algorithm
+from ratectl.engine.limit_plan import LimitPlan
+from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM
+from ratectl.policy.resolution.building import DEFAULT_MODE, parameters_of
+from ratectl.policy.resolution.conditions import bits
+from ratectl.policy.resolution.effective_limit import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ratectl.engine.algorithms.quota import WallOffset
+    from ratectl.engine.conditional_limit import Mask
+    from ratectl.policy.language.model import Cap, LimitFields
+    from ratectl.policy.resolution.algorithms.protocol import Parameters
+    from ratectl.policy.resolution.effective_limit import Limit
+    from ratectl.runtime.cooperative import Kept
+
+__all__ = ["Chain", "Fields", "Layer", "Recipe", "declared_fields", "limit_plan"]
+
+Fields = tuple[tuple[str, Any], ...]
+"""Names and values of the fields that one document sets."""
+
+
+class Layer(NamedTuple):
+    """Definition of one limit by the documents of one scope. Conditions are local to the limit."""
+
+    scope: str
+    unset: bool
+    """True if the limit above is dropped."""
+    declared: Fields | None
+    first: int
+    """Number of the first override."""
+    overrides: tuple[tuple[str, Fields], ...]
+    """Name (``gold@/payments``) and fields of each override, in order."""
+    exceptions: tuple[tuple[str, int | None, Fields], ...]
+    """Name, number and fields of each exception; the number is None if all requests match."""
+    cap: Fields | None
+    """Tightest cap on the path down to here; None if this scope declares none."""
+
+
+Chain = tuple["Chain", Layer] | None
+"""Layers of a path, nested: (of the scopes above, of this one)."""
+
+
+class _Merged:
+    """Merged fields: their values, and the conditions that select the bucket by each field."""
+
+    __slots__ = ("touched", "values")
+
+    def __init__(
+        self, values: Mapping[str, Any] | None = None, touched: Mapping[str, Mask] | None = None
+    ) -> None:
+        self.values: dict[str, Any] = dict(values or {})
+        self.touched: dict[str, Mask] = dict(touched or {})
+
+    def merge(self, fields: Fields, bit: Mask, *, exception: bool = False) -> None:
+        """Set fields by a condition (``bit``; 0 for none). See ``merge_fields`` and ``_touched``.
+
+        The override that chose the algorithm still counts when another chooses it again, and so
+        does one whose value an exception replaces.
+        """
+        values, touched = self.values, self.touched
+        algorithm = next((value for field, value in fields if field == "algorithm"), None)
+        if algorithm is not None:
+            kept = ALGORITHMS[algorithm].fields
+            for field in [field for field in values if field not in kept]:
+                del values[field], touched[field]
+        for field, value in fields:
+            earlier = touched.get(field, 0) if exception or field == "algorithm" else 0
+            values[field], touched[field] = value, earlier | bit
+
+
+class Recipe:
+    """Function from the conditions of one limit or budget, as a local mask, to its plan."""
+
+    __slots__ = ("_budget", "_chain", "_kept", "_name", "_offset", "_scope")
+
+    def __init__(
+        self, scope: str, name: str, chain: Chain, offset: WallOffset, kept: Kept, *, budget: bool
+    ) -> None:
+        self._scope = scope
+        self._name = name
+        self._chain = chain
+        self._offset = offset
+        self._kept = kept
+        """Large containers that the chain lives in."""
+        self._budget = budget
+
+    def __call__(self, local: Mask) -> LimitPlan | None:
+        """Return the plan under exactly these conditions; None if there is nothing to decide.
+
+        If the merged fields make no usable limit (``validate`` reports that for pairs of
+        overrides), exceptions are ignored, then the last condition, then the one before, and so on.
+        """
+        layers = _layers(self._chain)
+        cap = dict(next((layer.cap for layer in reversed(layers) if layer.cap), ()))
+        while True:
+            fields = _declared(layers, local)
+            amended = _amended(fields, layers, local)
+            if amended is None:
+                return None
+            for merged in (amended, fields) if amended is not fields else (amended,):
+                if merged is None:
+                    continue
+                parameters = parameters_of(self._name, merged.values, cap, {})
+                if not isinstance(parameters, Problem):
+                    return self._plan(merged, parameters, layers)
+            if not local:
+                return None
+            local ^= 1 << local.bit_length() - 1
+
+    def _plan(
+        self, merged: _Merged, parameters: Parameters, layers: Sequence[Layer]
+    ) -> LimitPlan | None:
+        values, touched = merged.values, 0
+        for mask in merged.touched.values():
+            touched |= mask
+        return limit_plan(
+            self._scope, self._name, parameters, self._offset,
+            algorithm=values.get("algorithm", DEFAULT_ALGORITHM), per=values.get("per", ()),
+            mode=values.get("mode", DEFAULT_MODE), budget=self._budget,
+            overrides=_refs(layers, touched) if touched else (),
+        )  # fmt: skip
+
+
+def limit_plan(
+    scope: str,
+    name: str,
+    parameters: Parameters | Limit,
+    offset: WallOffset,
+    *,
+    algorithm: str,
+    per: tuple[str, ...],
+    mode: str,
+    overrides: tuple[str, ...],
+    budget: bool,
+) -> LimitPlan | None:
+    """Return the plan of a limit; None if there is nothing to decide."""
+    rate = parameters.rate
+    if mode == "off" or (rate is not None and rate.unlimited):
+        return None
+    return LimitPlan(
+        scope=scope,
+        name=name,
+        algorithm=engine_algorithm(algorithm, parameters, offset),
+        per=per,
+        shadow=mode == "shadow",
+        budget=budget,
+        overrides=overrides,
+    )
+
+
+def declared_fields(declared: LimitFields | Cap) -> Fields:
+    """Return the fields that a document sets, as plain data."""
+    return tuple([(name, value) for name, value in declared.__dict__.items() if value is not None])
+
+
+def _layers(chain: Chain) -> list[Layer]:
+    """Return the layers of a path from ``/`` down."""
+    layers = []
+    while chain is not None:
+        chain, layer = chain
+        layers.append(layer)
+    return layers[::-1]
+
+
+def _declared(layers: Sequence[Layer], local: Mask) -> _Merged | None:
+    """Merge limits and overrides. Return None if no document defines the limit."""
+    merged: _Merged | None = None
+    for layer in layers:
+        if layer.unset:
+            merged = None
+        if layer.declared is not None:
+            merged = merged or _Merged()
+            merged.merge(layer.declared, 0)
+        # Only the set bits are visited: a request satisfies few of thousands of overrides.
+        for position in bits(_held(layer, local)):
+            merged = merged or _Merged()
+            merged.merge(layer.overrides[position][1], 1 << layer.first + position)
+    return merged
+
+
+def _amended(fields: _Merged | None, layers: Sequence[Layer], local: Mask) -> _Merged | None:
+    """Return the fields after exceptions: other ones, or the same if none applies."""
+    merged = fields
+    for layer in layers:
+        for _, number, set_fields in layer.exceptions:
+            if number is not None and not local >> number & 1:
+                continue
+            if merged is fields:
+                merged = _Merged() if fields is None else _Merged(fields.values, fields.touched)
+            assert merged is not None
+            merged.merge(set_fields, 0 if number is None else 1 << number, exception=True)
+    return merged
+
+
+def _held(layer: Layer, local: Mask) -> Mask:
+    """Return the overrides of a layer that hold, by their positions in it."""
+    return local >> layer.first & (1 << len(layer.overrides)) - 1
+
+
+def _refs(layers: Sequence[Layer], local: Mask) -> tuple[str, ...]:
+    """Return the names of conditions, in their order."""
+    refs = []
+    for layer in layers:
+        refs += [layer.overrides[position][0] for position in bits(_held(layer, local))]
+        refs += [
+            ref for ref, number, _ in layer.exceptions if number is not None and local >> number & 1
+        ]
+    return tuple(refs)
