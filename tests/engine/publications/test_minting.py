@@ -154,7 +154,7 @@ def _day_after_eviction(make: MakeEngine, strangers: int) -> list[int]:
     taken = [world.take(tenant="r")]
     world.wait(120)
     world.strangers(strangers)
-    world.offset.ns -= 120 * NS
+    world.offset.move(world.offset.ns - 120 * NS, world.now)
     taken.append(world.take(tenant="r"))
     world.wait(180)
     taken.append(world.take(tenant="r"))

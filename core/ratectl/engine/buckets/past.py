@@ -152,7 +152,8 @@ def _own(scope: str, plan: ScopePlan | None) -> dict[Identity, Limit]:
 def _compared(compared: Comparison, old: Limit | None, new: Limit | None) -> tuple[bool, bool]:
     """Return True, True for limits with the same buckets, and with the same parameters."""
     if isinstance(old, LimitChoice) and isinstance(new, LimitChoice):
-        return compared.choices(old, new)
+        alike, equal = compared.choices(old, new)
+        return alike, alike and equal
     if isinstance(old, LimitPlan) and isinstance(new, LimitPlan):
         alike = old.per == new.per
         return alike, alike and old.shadow == new.shadow and old.algorithm == new.algorithm
