@@ -112,10 +112,15 @@ class Channel:
                 return self._connection
             self._drop()
         self._drop_lost()
-        self._connection, self.file = self.database.connect(self.timeout)
-        self._files = self.database.files()
-        if None in self._files:  # removed while it was opened
-            self._drop()
+        connection, self.file = self.database.connect(self.timeout)
+        self._files = None
+        self._connection = connection
+        try:
+            self._files = self.database.files()
+        finally:
+            if self._files is None or None in self._files:  # removed while it was opened
+                self._drop()
+        if self._connection is None:
             raise StoreUnavailable(str(self.database.path), "its -wal or -shm file was removed")
         self.opened += 1
         if self._closed:  # closed while it was opened
@@ -155,11 +160,7 @@ class Channel:
         path = self.database.path
         with _registry_lock:
             same = [each for each in _registry if each.database.path == path and each is not self]
-        if not any(channel.is_open for channel in same):
-            return
-        now = self.database.files()
-        in_use = [channel for channel in same if not channel.drop_unless(now)]
-        if in_use:
+        if not all([channel.drop_lost() for channel in same]):  # noqa: C419 - each of them
             raise StoreUnavailable(
                 str(path), "its files were replaced while another call uses them; try again"
             )
@@ -169,12 +170,12 @@ class Channel:
         """True while there is a connection."""
         return self._connection is not None
 
-    def drop_unless(self, files: Files) -> bool:
-        """Close a connection to other files. Return False if a call is using it."""
-        if not self.is_open or self._files == files:
-            return True
+    def drop_lost(self) -> bool:
+        """Close a connection to files that are gone. Return False if a call is using it."""
+        if not self.is_open or self._files in (None, self.database.files()):
+            return True  # None: it is being opened
         if not self._lock.acquire(blocking=False):
-            return False
+            return not self.is_open
         self._drop()
         self._lock.release()
         return True
