@@ -35,7 +35,6 @@ class Channel:
     def __init__(self, database: Database, timeout: float) -> None:
         self.database = database
         self.timeout = timeout
-        self.file: FileId | None = None
         self.opened = 0
         """Number of connections opened so far; a new number means a new connection."""
         self._files: Files | None = None
@@ -112,16 +111,8 @@ class Channel:
                 return self._connection
             self._drop()
         self._drop_lost()
-        connection, self.file = self.database.connect(self.timeout)
-        self._files = None
-        self._connection = connection
-        try:
-            self._files = self.database.files()
-        finally:
-            if self._files is None or None in self._files:  # removed while it was opened
-                self._drop()
-        if self._connection is None:
-            raise StoreUnavailable(str(self.database.path), "its -wal or -shm file was removed")
+        connection, self._files = self.database.connect(self.timeout)
+        self._connection = connection  # last: `drop_lost` of other channels reads it first
         self.opened += 1
         if self._closed:  # closed while it was opened
             self._drop()
@@ -166,16 +157,16 @@ class Channel:
             )
 
     @property
-    def is_open(self) -> bool:
-        """True while there is a connection."""
-        return self._connection is not None
+    def file(self) -> FileId | None:
+        """The file that the last connection was opened with."""
+        return None if self._files is None else self._files[0]
 
     def drop_lost(self) -> bool:
         """Close a connection to files that are gone. Return False if a call is using it."""
-        if not self.is_open or self._files in (None, self.database.files()):
-            return True  # None: it is being opened
+        if self._connection is None or self._files == self.database.files():
+            return True
         if not self._lock.acquire(blocking=False):
-            return not self.is_open
+            return self._connection is None
         self._drop()
         self._lock.release()
         return True
