@@ -41,7 +41,7 @@ async def in_order(*waiting: Any) -> list[Any]:
 
 
 def test_500_requests_at_50_per_second(make: MakeEngine) -> None:
-    """They pass in the order of arrival, with two checks each, and none is counted as refused."""
+    """Waiting calls pass in the order of arrival, with two checks each; none counts as refused."""
     hall = Hall(make, one(rate="50/s", burst=1))
     assert hall.run(in_order(*[hall.acquire() for _ in range(500)])) == list(range(500))
     assert hall.seconds == pytest.approx(499 / 50)

@@ -28,7 +28,12 @@ ACME = {"tenant": "acme"}
 
 
 def remove(path: Path) -> None:
-    for end in ("", "-wal", "-shm"):
+    path.unlink(missing_ok=True)
+    remove_log(path)
+
+
+def remove_log(path: Path) -> None:
+    for end in ("-wal", "-shm"):
         Path(f"{path}{end}").unlink(missing_ok=True)
 
 
@@ -58,9 +63,18 @@ def a_directory(path: Path) -> None:
     path.mkdir()
 
 
+def a_link_to_a_directory(path: Path) -> None:
+    """At once, unlike a directory: an agent that looks meanwhile finds one or the other."""
+    path.with_name("directory").mkdir()
+    path.with_name("link").symlink_to("directory")
+    path.with_name("link").rename(path)
+    remove_log(path)
+
+
 def a_pipe(path: Path) -> None:
-    remove(path)
-    os.mkfifo(path)
+    os.mkfifo(path.with_name("pipe"))
+    path.with_name("pipe").rename(path)
+    remove_log(path)
 
 
 def of_another_application(path: Path) -> None:
@@ -69,7 +83,7 @@ def of_another_application(path: Path) -> None:
     other.execute("CREATE TABLE shopping (item TEXT)")
     other.commit()
     other.close()
-    remove(path)
+    remove_log(path)
     beside.rename(path)
 
 
@@ -96,7 +110,7 @@ BEFORE = [
 ]
 
 DURING = [
-    (a_directory, "is not a file; name one in the store URL"),
+    (a_link_to_a_directory, "is not a file; name one in the store URL"),
     (a_pipe, "is not a file; name one in the store URL"),
     (of_another_application, "is a database of another program"),
     (deleted, "the file is gone; restore it"),
@@ -151,7 +165,7 @@ def test_file_that_stops_being_a_store_is_reported(
 
 def replace(agent: ratectl.Agent, file: Path) -> None:
     """Put a store with other policies at this path, and wait until the agent enforces them."""
-    if file.is_dir():
+    if file.is_dir() and not file.is_symlink():
         file.rmdir()
     remove(file)
     beside = file.with_name("beside.db")

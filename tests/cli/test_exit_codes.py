@@ -1,4 +1,4 @@
-"""Every exit code of docs/gitops.md, and its message."""
+"""Every exit code that commands document, and its message."""
 
 from __future__ import annotations
 

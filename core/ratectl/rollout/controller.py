@@ -15,6 +15,7 @@ from ratectl.fleet.usage import read_agents, read_beats
 from ratectl.rollout.judge import Judge, Verdict
 from ratectl.rollout.presence import Deposed, Presence
 from ratectl.rollout.steps import Terms, abort, advance, promote, read_rollout
+from ratectl.runtime.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -159,8 +160,7 @@ class Controlling:
             self._judge.begin_stage()
             return f"paused: {record.reason}" if record.reason else "paused"
         if missing:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            return f"waiting for {missing[0]}{more} to run it"
+            return f"waiting for {listed(missing, 1)} to run it"
         if verdict.unheard:
             return f"waiting for {verdict.unheard[0]} to report"
         last = stage + 1 == len(record.stages)

@@ -35,7 +35,6 @@ class Channel:
     def __init__(self, database: Database, timeout: float) -> None:
         self.database = database
         self.timeout = timeout
-        self.file: FileId | None = None
         self.opened = 0
         """Number of connections opened so far; a new number means a new connection."""
         self._files: Files | None = None
@@ -112,11 +111,8 @@ class Channel:
                 return self._connection
             self._drop()
         self._drop_lost()
-        self._connection, self.file = self.database.connect(self.timeout)
-        self._files = self.database.files()
-        if None in self._files:  # removed while it was opened
-            self._drop()
-            raise StoreUnavailable(str(self.database.path), "its -wal or -shm file was removed")
+        connection, self._files = self.database.connect(self.timeout)
+        self._connection = connection  # last: `drop_lost` of other channels reads it first
         self.opened += 1
         if self._closed:  # closed while it was opened
             self._drop()
@@ -155,26 +151,22 @@ class Channel:
         path = self.database.path
         with _registry_lock:
             same = [each for each in _registry if each.database.path == path and each is not self]
-        if not any(channel.is_open for channel in same):
-            return
-        now = self.database.files()
-        in_use = [channel for channel in same if not channel.drop_unless(now)]
-        if in_use:
+        if not all([channel.drop_lost() for channel in same]):  # noqa: C419 - each of them
             raise StoreUnavailable(
                 str(path), "its files were replaced while another call uses them; try again"
             )
 
     @property
-    def is_open(self) -> bool:
-        """True while there is a connection."""
-        return self._connection is not None
+    def file(self) -> FileId | None:
+        """The file that the last connection was opened with."""
+        return None if self._files is None else self._files[0]
 
-    def drop_unless(self, files: Files) -> bool:
-        """Close a connection to other files. Return False if a call is using it."""
-        if not self.is_open or self._files == files:
+    def drop_lost(self) -> bool:
+        """Close a connection to files that are gone. Return False if a call is using it."""
+        if self._connection is None or self._files == self.database.files():
             return True
         if not self._lock.acquire(blocking=False):
-            return False
+            return self._connection is None
         self._drop()
         self._lock.release()
         return True

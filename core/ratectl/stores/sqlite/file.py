@@ -101,8 +101,8 @@ class Database:
 
     # -- opening -------------------------------------------------------------------------------
 
-    def connect(self, seconds: float) -> tuple[sqlite3.Connection, FileId]:
-        """Return a checked connection; wait about ``seconds`` at most for locks.
+    def connect(self, seconds: float) -> tuple[sqlite3.Connection, Files]:
+        """Return a checked connection and its files; wait about ``seconds`` at most for locks.
 
         :raises sqlite3.Error: pass it to :meth:`explain`.
         """
@@ -121,7 +121,7 @@ class Database:
                     raise
             time.sleep(random.uniform(0.001, 0.01))  # noqa: S311 - spreads retries
 
-    def _connect_once(self, seconds: float) -> tuple[sqlite3.Connection, FileId]:
+    def _connect_once(self, seconds: float) -> tuple[sqlite3.Connection, Files]:
         file_id = self._find_or_create()
         connection = sqlite3.connect(
             f"file:{quote(self._bytes_path)}?mode=rw",
@@ -132,15 +132,15 @@ class Database:
         )
         try:
             self._set_up(connection)
-            opened = self.file_id()
+            opened = self.files()
         except BaseException:
             connection.close()
             raise
-        if opened != file_id:
+        if opened[0] != file_id or None in opened:
             connection.close()
             raise StoreUnavailable(str(self.path), "the file was replaced while opening it")
         self._opened_once = True
-        return connection, file_id
+        return connection, opened
 
     def is_absent(self) -> bool:
         """Return True if there is no file, and this object has never opened one."""
