@@ -34,7 +34,10 @@ def engines() -> tuple[Engine, Engine]:
     limit = {"rate": "1000000000/s", "burst": 10**9, "per": "tenant"}
     policy = Policy.model_validate({"scope": "/", "limits": {"spike": limit}})
     plans = compile_tree(PolicyTree({"/": policy}), 1)
-    plain, stable = FastEngine(time.monotonic_ns), FastEngine(time.monotonic_ns, stable_keys=StableKeys(bytes(range(16))))
+    plain, stable = (
+        FastEngine(time.monotonic_ns),
+        FastEngine(time.monotonic_ns, stable_keys=StableKeys(bytes(range(16)))),
+    )
     for engine in (plain, stable):
         engine.swap(plans)
     return plain, stable
