@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.api import LimitUsage, Mirror, Watcher
     from ratectl.engine.buckets.bucket_set import Maker
-    from ratectl.engine.buckets.past import Step
+    from ratectl.engine.buckets.past import LimitName, Step
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.decision import Decision
     from ratectl.engine.waivers import Waiver
@@ -335,11 +335,18 @@ class ControlledEngine(Engine):
             yield
 
     def _tend(self, now: int, pause: Callable[[], object]) -> None:
-        over = self._groups.forgettable(now)
+        many = self._groups.too_many()
+        if many:
+            self._piecewise(self._groups.empty(many, now), pause)
+        over = many | self._groups.forgettable(now)
         if over:
-            self._piecewise(self._groups.forget(over), pause)
-            release(*self._alone(self._forget))
+            release(*self._alone(self._forget_past, over, now))
+            self._piecewise(self._groups.free(over), pause)
         self._piecewise(self._table.tend(self._groups.in_force(), now), pause)
+
+    def _forget_past(self, names: set[LimitName], now: int) -> list[Spent]:
+        self._groups.forget(names, now)
+        return self._forget()
 
     def _piecewise(self, work: Iterator[None], pause: Callable[[], object]) -> None:
         """Do large work in pieces. Other threads may decide between any two pieces."""

@@ -121,7 +121,7 @@ class DecidingEngine(ControlledEngine):
         if brought is not None:
             algorithm = group.algorithm
             state, serial = group.find(key, now)
-            merged = algorithm.stricter(state, brought, now)
+            merged = group.joined(state, brought, now)
             if not algorithm.same(merged, state, now):
                 if serial:
                     group.write(key, merged, serial)

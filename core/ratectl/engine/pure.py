@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ratectl.engine.active_scope import Active
     from ratectl.engine.api import Request
     from ratectl.engine.buckets.bucket_set import Bucket
-    from ratectl.engine.buckets.carry import Find
+    from ratectl.engine.buckets.carry import Left
     from ratectl.engine.buckets.charges import Look
     from ratectl.engine.buckets.past import Stay
     from ratectl.engine.limit_plan import LimitPlan
@@ -53,8 +53,8 @@ class _PureMaker:
     def group(self, limit: LimitPlan, epoch: int, counters: Counters) -> Group:
         return Group(limit, epoch, counters)
 
-    def carry(self, path: tuple[Stay, ...], group: Group, find: Find) -> Carry:
-        return Carry(path, group, find)
+    def carry(self, path: tuple[Stay, ...], group: Group, left: Left) -> Carry:
+        return Carry(path, group, left)
 
 
 class PureEngine(WaitingEngine):

@@ -147,6 +147,17 @@ class Algorithm(ABC, Generic[S]):
     def stricter(self, one: S, other: S, now: int) -> S:
         """Return a bucket that admits no more than either of two."""
 
+    # The state of a key without a bucket, ``default``, is not full after growth. Stored states
+    # count what is missing beside that, and so does a state that is made for a group.
+
+    def absolute(self, state: S, default: S, now: int) -> S:  # noqa: ARG002
+        """Return the state of a bucket of a group, so that it can leave the group."""
+        return state
+
+    def relative(self, state: S, default: S, now: int) -> S:  # noqa: ARG002
+        """Return a state from elsewhere, so that it can be stored in a group."""
+        return state
+
     # Changes of parameters ----------------------------------------------------------------------
 
     def fixed(self) -> Self:
@@ -161,20 +172,25 @@ class Algorithm(ABC, Generic[S]):
     def continued(self, old: Self, state: S, now: int) -> S:
         """Return the state of a bucket that had the parameters ``old`` until ``now``."""
 
+    def carried(self, old: Self, state: S, now: int) -> S:
+        """Return what a request brings along from a bucket of ``old`` to one that is in use."""
+        return self.continued(old, state, now)
 
-def migrate(old: Algorithm[Any], new: Algorithm[Any], state: Any, now: int) -> Any:
+
+def migrate(
+    old: Algorithm[Any], new: Algorithm[Any], state: Any, now: int, *, in_use: bool = False
+) -> Any:
     """Return the state under ``new`` of a bucket that was ``state`` under ``old`` until ``now``.
 
-    The bucket first accrues at its old parameters up to ``now``. What is *missing* from it stays
-    missing: what was admitted and is not refilled yet, whatever the capacity was then. The same
-    happens to what a request brings along when it moves to another bucket.
+    The bucket first accrues at its old parameters up to ``now``. ``in_use``: the state is what a
+    request brings along to a bucket that other requests have used before. Then only what is
+    *missing* counts: what was admitted and is not refilled yet, whatever the burst was then.
 
     ==================================  ==========================================================
     change                              what happens
     ==================================  ==========================================================
-    token-bucket: rate or burst         tokens = min(burst, max(tokens, burst - missing)), with the
-                                        new burst: a cut takes no more tokens than it must, and
-                                        growth gives none for what is missing
+    token-bucket: rate or burst         tokens = min(tokens, new burst): growth adds capacity, not
+                                        tokens. A bucket in use: new burst - missing, if that is more
     sliding-window: count               what was counted stays counted
     sliding-window: length              each sub-window's count moves to the latest instant at
                                         which it may have been admitted; counts older than the new
@@ -190,5 +206,5 @@ def migrate(old: Algorithm[Any], new: Algorithm[Any], state: Any, now: int) -> A
     ==================================  ==========================================================
     """
     if new.continues(old):
-        return new.continued(old, state, now)
+        return new.carried(old, state, now) if in_use else new.continued(old, state, now)
     return new.spent(old.used(state, now), old.at(state, now))

@@ -159,12 +159,20 @@ class SlidingWindow(Algorithm[WindowState]):
         return total == count == 0 or (head == against and ring == counts)
 
     def stricter(self, one: WindowState, other: WindowState, now: int) -> WindowState:
-        """Return a window with the larger of two counts in each sub-window."""
+        """Return a window that counts, at every later instant, as much as either of two."""
         now = max(self.at(one, now), self.at(other, now))
         _, _, first, _ = self.advance(one, now)
         _, _, second, _ = self.advance(other, now)
-        ring = tuple(map(max, first, second))
-        return now // self.slot_ns, now + 1, ring, sum(ring)  # since: as in ``spent``
+        head = now // self.slot_ns
+        ring = [0] * SLOTS
+        # What still counts at a later instant are the newest sub-windows, from some one on.
+        total = one_total = other_total = 0
+        for slot in range(head, head - SLOTS, -1):
+            one_total += first[slot % SLOTS]
+            other_total += second[slot % SLOTS]
+            ring[slot % SLOTS] = max(one_total, other_total) - total
+            total = max(one_total, other_total)
+        return head, now + 1, tuple(ring), total  # since: as in ``spent``
 
     def continued(self, old: SlidingWindow, state: WindowState, now: int) -> WindowState:
         """Return the counts in sub-windows of this length, each as late as it may have come."""

@@ -31,8 +31,8 @@ more than half full; for a new bucket, the instant at which it began, as its pas
 while they were missing.
 
 *Missing* is what was admitted and is not refilled yet, whatever the burst was then: what the level
-shows plus what is hidden. A bucket gets no token for it when the burst grows again, or when its
-requests move to another bucket.
+shows plus what is hidden. As growth gives no tokens, the level of an untouched bucket, ``default``,
+may be below the burst for a while. What is missing is then counted beside that level.
 """
 
 
@@ -169,15 +169,35 @@ class TokenBucket(Algorithm[TokenState]):
         missing = max(self.missing(one, at), self.missing(other, at))
         return level, at, at, missing - (self.full_level - level)
 
-    def continued(self, old: TokenBucket, state: TokenState, now: int) -> TokenState:
-        """Return the level in these ticks: at most a full bucket, at least one that misses as much.
+    def absolute(self, state: TokenState, default: TokenState, now: int) -> TokenState:
+        """See ``Algorithm.absolute``. ``hidden`` is below zero for what growth has not given."""
+        return self._beside(state, default, now, -1)
 
-        So a burst that grows adds its tokens to buckets that miss none of them.
-        """
+    def relative(self, state: TokenState, default: TokenState, now: int) -> TokenState:
+        """See ``Algorithm.relative``."""
+        level, at, high_at, hidden = self._beside(state, default, now, 1)
+        return level, at, high_at, max(0, hidden)
+
+    def _beside(self, state: TokenState, default: TokenState, now: int, sign: int) -> TokenState:
+        at = max(self.at(state, now), self.at(default, now))
+        level, (*_, high_at, _) = self.level(state, at), state
+        hidden = self.missing(state, at) - (self.full_level - level)
+        not_given = self.full_level - self.level(default, at)
+        return level, at, high_at, hidden + sign * not_given
+
+    def continued(self, old: TokenBucket, state: TokenState, now: int) -> TokenState:
+        """Return the level in these ticks, at most the burst."""
+        return self._converted(old, state, now, 0)
+
+    def carried(self, old: TokenBucket, state: TokenState, now: int) -> TokenState:
+        """Return the level in these ticks, at least that of a full bucket without the missing."""
+        return self._converted(old, state, now, self.full_level)
+
+    def _converted(self, old: TokenBucket, state: TokenState, now: int, least: int) -> TokenState:
         level, at = old.level(state, now), old.at(state, now)
         missing = -(-old.missing(state, now) * self.per_token // old.per_token)
         *_, high_at, _ = state
-        kept = max(level * self.per_token // old.per_token, self.full_level - missing)
+        kept = max(level * self.per_token // old.per_token, least - missing)
         kept = min(kept, self.full_level)
         hidden = missing - (self.full_level - kept)
         high = level > old.half_level or kept > self.half_level

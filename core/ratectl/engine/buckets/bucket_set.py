@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ratectl.engine.algorithms.protocol import Algorithm
-    from ratectl.engine.buckets.carry import Carry, Find
+    from ratectl.engine.buckets.carry import Carry, Left
     from ratectl.engine.buckets.counters import Counters, Key
     from ratectl.engine.buckets.past import Stay
     from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
@@ -44,7 +44,7 @@ class Maker(Protocol):
     def group(self, limit: LimitPlan, epoch: int, counters: Counters) -> Group:
         """Return a group without buckets, which begins after event ``epoch``."""
 
-    def carry(self, path: tuple[Stay, ...], group: Group, find: Find) -> Carry:
+    def carry(self, path: tuple[Stay, ...], group: Group, left: Left) -> Carry:
         """Return the carry of requests that have taken a path to a group."""
 
 
@@ -58,6 +58,22 @@ class Event(NamedTuple):
     after: Algorithm[Any]
     left: bool
     """True if requests may have left the group."""
+    default: State
+    """State of a key without a bucket, before the event."""
+    missing: int = 0
+    """Cost that is missing from every bucket then, at least."""
+    default_after: State = None
+    """State of a key without a bucket, after the event."""
+
+    def followed(self, state: State) -> State:
+        """Return the state after the event of a bucket that was in a state before."""
+        after, at = self.after, self.at
+        state = self.before.absolute(state, self.default, at)
+        state = migrate(self.before, after, state, at)
+        if self.missing:
+            state = after.stricter(state, after.spent(self.missing, at), at)
+        default = state if self.default_after is None else self.default_after
+        return after.relative(state, default, at)
 
 
 class Saved:
@@ -76,9 +92,9 @@ class Group:
     """Buckets of one identity. Not thread-safe: the engine's lock guards it."""
 
     __slots__ = (
-        "_events", "_followed", "algorithm", "buckets", "budget", "counters", "ended", "epoch",
-        "max_debt", "name", "overflow", "overrides", "per", "room", "saved", "scope", "seen",
-        "shadow", "single", "strict_until",
+        "_events", "_followed", "algorithm", "buckets", "budget", "counters", "default", "ended",
+        "epoch", "max_debt", "name", "overflow", "overrides", "per", "room", "saved", "scope",
+        "seen", "shadow", "single",
     )  # fmt: skip
 
     def __init__(self, limit: LimitPlan, epoch: int, counters: Counters) -> None:
@@ -100,8 +116,8 @@ class Group:
         """The event that ended the group; None while its limit is in force."""
         self.max_debt = 0
         """Largest cost that was ever missing from a bucket here beyond its capacity."""
-        self.strict_until: int | None = None
-        """Until then, a key without a bucket is treated as empty: its past is not known."""
+        self.default: State | None = None
+        """State of a key without a bucket; None for a full bucket."""
         self.saved: dict[int, Saved] = {}
         """States at the events at which requests may have left, by number of the event."""
         self.room = 0
@@ -154,9 +170,13 @@ class Group:
         shared = self._shared(key)
         if shared is not None:
             return self.algorithm.copied(shared[0])
-        if self.strict_until is not None and now < self.strict_until:
-            return self.algorithm.spent(self.algorithm.capacity, now)
-        return self.algorithm.full(now)
+        return self.default_at(now)
+
+    def default_at(self, now: int) -> State:
+        """Return a copy of the state of a key without a bucket."""
+        algorithm = self.algorithm
+        state: State = algorithm.full(now) if self.default is None else self.default
+        return algorithm.copied(state)
 
     def tracked(self, key: Key) -> Bucket | None:
         """Return the bucket of a key, or the one that it shares, at the current parameters."""
@@ -182,6 +202,13 @@ class Group:
             shared = self.overflow[slot] = self._caught_up(shared, slot, shared=True)
         return shared
 
+    def joined(self, state: State, brought: State, now: int) -> State:
+        """Return the state of a bucket with what a request has brought along."""
+        algorithm = self.algorithm
+        brought = algorithm.relative(brought, self.default_at(now), now)
+        joined: State = algorithm.stricter(state, brought, now)
+        return joined
+
     def slot(self, key: Key) -> int:
         """Return the number of the shared bucket of a key. Python keys the hash per process."""
         return hash(key) & 255
@@ -190,13 +217,11 @@ class Group:
         """Return True if evicting this bucket is invisible: it equals that of an untracked key."""
         if bucket[1] != self.epoch:
             bucket = self.buckets[key] = self._caught_up(bucket, key)
-        if self.strict_until is not None and now < self.strict_until:
-            return False
-        full = self.algorithm.full(now)
-        if not self.algorithm.same(bucket[0], full, now):
+        default = self.default_at(now)
+        if not self.algorithm.same(bucket[0], default, now):
             return False
         shared = self._shared(key)
-        return shared is None or self.algorithm.same(shared[0], full, now)
+        return shared is None or self.algorithm.same(shared[0], default, now)
 
     def keep(self, key: Key, state: State) -> int:
         """Track a bucket from now on. Return its serial number."""
@@ -236,52 +261,59 @@ class Group:
             return
         before = self.algorithm.fixed()
         after = limit.algorithm.fixed() if changed else before
+        default = self._default_aged(at)
         if left:
             self.saved[seq] = Saved()
             self.room = room
         if changed:
             self.algorithm = limit.algorithm
-        self._take(Event(seq, at, before, after, left))
+        self._take(Event(seq, at, before, after, left, default))
+
+    def empty(self, missing: int, seq: int, at: int) -> None:
+        """Take so much from every bucket: it is not known what its requests had elsewhere."""
+        self.seen = seq
+        algorithm = self.algorithm.fixed()
+        self._take(Event(seq, at, algorithm, algorithm, False, self._default_aged(at), missing))
+
+    def _default_aged(self, at: int) -> State:
+        return migrate(self.algorithm, self.algorithm, self.default_at(at), at)
 
     def _take(self, event: Event) -> None:
-        self._events = [*self._events, event]
+        default = event.followed(event.default)
+        self._events = [*self._events, event._replace(default_after=default)]
         self.epoch = event.seq
+        full = event.after.same(default, event.after.full(event.at), event.at)
+        self.default = None if full else default
 
     def end(self, seq: int, at: int) -> None:
         """End the group: its limit is gone. Its buckets stay as they are, for those who left."""
         self.seen = seq
         self.algorithm = self.algorithm.fixed()
-        self.ended = Event(seq, at, self.algorithm, self.algorithm, left=True)
+        default = self._default_aged(at)
+        self.ended = Event(seq, at, self.algorithm, self.algorithm, True, default)
 
-    def state_at(self, key: Key, change: int) -> State | None:
-        """Return a copy of a key's state as of an event at which requests left; None if full."""
-        if self.ended is not None and self.ended.seq == change:
-            return self._state_at_end(key, self.ended.at)
-        saved = self.saved.get(change)
-        if saved is None:
-            return None
+    def state_at(self, key: Key, change: int) -> State:
+        """Return a copy of a key's state as of an event at which requests left."""
+        event = self.ended
+        if event is not None and event.seq == change:
+            state, _ = self.find(key, event.at)
+        else:
+            event = next(event for event in self._events if event.seq == change)
+            state = self._saved(event, key)
+        algorithm = event.before
+        state = migrate(algorithm, algorithm, state, event.at)
+        return algorithm.absolute(algorithm.copied(state), event.default, event.at)
+
+    def _saved(self, event: Event, key: Key) -> State:
+        saved = self.saved[event.seq]
         self._tracked_alone(key)
         self._shared(key)
         state = saved.states.get(key)
         if state is None and saved.shared:
             state = saved.shared.get(self.slot(key))
-        algorithm, at = self._rule_at(change)
         if state is None and saved.lost:
-            state = algorithm.spent(algorithm.capacity, at)
-        copy: State | None = None if state is None else algorithm.copied(state)
-        return copy
-
-    def _state_at_end(self, key: Key, at: int) -> State | None:
-        bucket = self.tracked(key)
-        if bucket is None:
-            return None
-        copy: State = self.algorithm.copied(migrate(self.algorithm, self.algorithm, bucket[0], at))
-        return copy
-
-    def _rule_at(self, change: int) -> tuple[Algorithm[Any], int]:
-        """Return the parameters until an event, and its instant."""
-        event = next(event for event in self._events if event.seq == change)
-        return event.before, event.at
+            state = event.before.spent(event.before.capacity, event.at)
+        return event.default if state is None else state
 
     def forget(self) -> None:
         """Forget what was saved."""
@@ -307,8 +339,8 @@ class Group:
                 continue
             if event.seq in self.saved:
                 self._save(event, key, state, shared=shared)
-            if event.after is not event.before:
-                state = migrate(event.before, event.after, state, event.at)
+            if event.after is not event.before or event.missing:
+                state = event.followed(state)
                 serial = self._new_serial()
                 self._owe(event.after, state, event.at)
         return state, self.epoch, serial
@@ -316,7 +348,7 @@ class Group:
     def _save(self, event: Event, key: Any, state: State, *, shared: bool) -> None:
         algorithm, saved = event.before, self.saved[event.seq]
         state = migrate(algorithm, algorithm, state, event.at)
-        if algorithm.same(state, algorithm.full(event.at), event.at):
+        if algorithm.same(state, event.default, event.at):
             return
         if shared:
             saved.shared[key] = algorithm.copied(state)

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from ratectl.engine.algorithms.protocol import Algorithm, State
     from ratectl.engine.buckets.bucket_set import Group
     from ratectl.engine.buckets.counters import Key
-    from ratectl.engine.buckets.past import Stay
+    from ratectl.engine.buckets.past import Change, Stay
     from ratectl.engine.limit_plan import GroupName
 
-__all__ = ["Carry", "Find"]
+__all__ = ["Carry", "Left"]
 
-Find = Callable[["GroupName", int], "Group | None"]
-"""Function that returns the group of a name that requests left at a change."""
+Left = Callable[["GroupName", "Change", "Mapping[str, str]"], "State"]
+"""Function that returns the state of the bucket that a request left at a change."""
 
 _MARKS: Final = 100_000
 """Most keys that are remembered as carried."""
@@ -35,16 +35,16 @@ _MARKS: Final = 100_000
 class Carry:
     """Requests of one scope that have taken the same path to one group."""
 
-    __slots__ = ("_find", "_marks", "_path", "names")
+    __slots__ = ("_left", "_marks", "_path", "names")
 
     def __init__(
         self,
         path: tuple[Stay, ...],
         group: Group,
-        find: Find,
+        left: Left,
     ) -> None:
         self._path = path
-        self._find = find
+        self._left = left
         names = dict.fromkeys(group.per)
         for stay in path:
             names.update(dict.fromkeys(stay.name[4] if stay.name else ()))
@@ -71,24 +71,13 @@ class Carry:
         state: State | None = None
         algorithm: Algorithm[Any] | None = None
         for stay in self._path:
+            in_use = stay.in_use
             for at, rule in stay.rules:
                 if state is not None and algorithm is not None:
-                    state = migrate(algorithm, rule, state, at)
-                algorithm = rule
-            if stay.left is None or stay.name is None:
-                continue
-            left = self._left(stay, attributes)
-            if left is not None:
+                    state = migrate(algorithm, rule, state, at, in_use=in_use)
+                algorithm, in_use = rule, False
+            if stay.left is not None and stay.name is not None:
                 assert algorithm is not None
-                now = stay.left.at
-                state = left if state is None else algorithm.stricter(state, left, now)
+                left = self._left(stay.name, stay.left, attributes)
+                state = left if state is None else algorithm.stricter(state, left, stay.left.at)
         return state
-
-    def _left(self, stay: Stay, attributes: Mapping[str, str]) -> State | None:
-        """Return the state of the bucket that a request left."""
-        assert stay.name is not None
-        assert stay.left is not None
-        group = self._find(stay.name, stay.left.seq)
-        if group is None:
-            return None
-        return group.state_at(group.key(attributes), stay.left.seq)

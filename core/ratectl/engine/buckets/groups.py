@@ -7,6 +7,7 @@ along what it left (``carry``), for as long as that counts (``horizon``).
 
 from __future__ import annotations
 
+import logging
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ from ratectl.engine.conditional_limit import LimitChoice
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from ratectl.engine.algorithms.protocol import State
     from ratectl.engine.api import PlanSet
     from ratectl.engine.buckets.bucket_set import Group, Maker
     from ratectl.engine.buckets.carry import Carry
@@ -27,8 +29,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Groups"]
 
+_log = logging.getLogger("ratectl.engine")
+
+_EMPTIED: Final = (
+    "limit %s: more of its changes still count than are remembered, so its buckets were emptied"
+)
+
 _SAVED: Final = 4
 """One state may be saved for so many buckets that the table holds."""
+
+_LEAST_SAVED: Final = 64
 
 
 class Groups:
@@ -46,8 +56,8 @@ class Groups:
         self._ended: dict[GroupName, list[Group]] = {}
         self._counters: dict[tuple[Identity, tuple[str, ...]], Counters] = {}
         self._horizons: dict[LimitName, Horizon] = {}
-        self._strict: dict[LimitName, int] = {}
-        """Limits whose past was forgotten too early: until then, unknown keys count as empty."""
+        self._missing: dict[LimitName, tuple[int, int]] = {}
+        """Limits whose past was forgotten too early: cost missing from every bucket, instant."""
         self._seq = 0
         self._step: Step | None = None
 
@@ -71,8 +81,17 @@ class Groups:
             group = self._groups.get(name)
         if group is None:
             group = self._groups[name] = self._maker.group(plan, self._seq, self._counted(plan))
-            group.strict_until = self._strict.get((plan.name, plan.budget))
+            group.default = self._default(name, None)
         return group
+
+    def _default(self, name: GroupName, until: Change | None) -> State | None:
+        """Return the state of a key without a bucket, before a change or now; None for full."""
+        changes = self.past.changes
+        missing, at = self._missing.get(name[1:3], (0, changes[0].at if changes else 0))
+        if not changes and not missing:
+            return None
+        found = self.past.default(name, until, missing, at)
+        return None if found is None else found[1]
 
     def carry(
         self,
@@ -85,7 +104,7 @@ class Groups:
         if not self.past.changes:
             return None
         path = self.past.path(scope, limit, attributes)
-        return self._maker.carry(path, group, self._left) if path else None
+        return self._maker.carry(path, group, self._state_left) if path else None
 
     def _counted(self, plan: LimitPlan) -> Counters:
         key = (plan.identity, plan.overrides)
@@ -94,8 +113,17 @@ class Groups:
             counters = self._counters[key] = self._maker.counters()
         return counters
 
+    def _state_left(self, name: GroupName, change: Change, attributes: Mapping[str, str]) -> State:
+        """Return the state of the bucket that a request left at a change."""
+        group = self._left(name, change.seq)
+        if group is not None:
+            return group.state_at(group.key(attributes), change.seq)
+        state = self._default(name, change)
+        assert state is not None, "the group was in force before the change"
+        return state
+
     def _left(self, name: GroupName, change: int) -> Group | None:
-        """Return the group of this name that requests left at a change."""
+        """Return the group of this name that requests left at a change, if one was made."""
         group = self._groups.get(name)
         if group is not None:
             self.bring(group)
@@ -164,7 +192,7 @@ class Groups:
         plan = self.past.group_plan(group.group_name, change.seq)
         if plan is not None:
             left = change.was_left(group.identity)
-            room = self._table.capacity // _SAVED if left else 0
+            room = max(_LEAST_SAVED, self._table.capacity // _SAVED) if left else 0
             group.follow(plan, change.seq, change.at, left=left, room=room)
             return True
         group.end(change.seq, change.at)
@@ -199,27 +227,41 @@ class Groups:
     # Forgetting ---------------------------------------------------------------------------------
 
     def forgettable(self, now: int) -> set[LimitName]:
-        """Return the names of limits of which no charge of before their last change counts.
+        """Return the names of limits of which no charge of before their last change counts."""
+        names = {*self._missing, *[name for each in self.past.changes for name in each.names()]}
+        return {name for name in names if self._horizon(name).over(now)}
 
-        If too many changes are remembered, those of the oldest one are among them: a key without a
-        bucket is then treated as empty, as it is not known what its requests left.
-        """
-        names = {name for change in self.past.changes for name in change.names()}
-        over = {name for name in names if self._horizon(name).over(now)}
-        for name in self.past.too_many() - over:
-            over.add(name)
-            self._strict[name] = self._horizon(name).until()
-        return over
+    def too_many(self) -> set[LimitName]:
+        """Return the names of limits whose changes are more than can be remembered."""
+        return self.past.too_many()
 
-    def forget(self, names: set[LimitName]) -> Iterator[None]:
-        """Forget, in pieces, all changes of limits of these names."""
+    def empty(self, names: set[LimitName], now: int) -> Iterator[None]:
+        """Empty all buckets of limits of these names, in pieces, so that their past is covered."""
+        self._seq += 1
+        for name in names:
+            _log.warning(_EMPTIED, name[0])
+            self._missing[name] = self._horizon(name).restart(now), now
+        for group in list(self._groups.values()):
+            self.bring(group)
+            name = (group.name, group.budget)
+            if name in names and group.ended is None:
+                group.empty(self._missing[name][0], self._seq, now)
+            yield
+
+    def forget(self, names: set[LimitName], now: int) -> None:
+        """Forget all changes of limits of these names. ``free`` frees what they needed."""
         for name in names:
             self.past.forget(name)
+            if self._horizon(name).over(now):
+                self._missing.pop(name, None)
+
+    def free(self, names: set[LimitName]) -> Iterator[None]:
+        """Free, in pieces, what was kept for the changes of limits of these names."""
         for group in list(self._groups.values()):
             name = (group.name, group.budget)
             if name in names:
                 group.forget()
-                group.strict_until = self._strict.get(name)
+                group.default = group.default if name in self._missing else None
             yield
         for group_name in [of for of in self._ended if of[1:3] in names]:
             for group in self._ended.pop(group_name):

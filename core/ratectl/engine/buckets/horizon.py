@@ -58,6 +58,12 @@ class Horizon:
         """Note that so much may be missing from a bucket."""
         self._most = max(self._most, cost)
 
+    def restart(self, now: int) -> int:
+        """Note that all that may be missing is missing from now on. Return that cost."""
+        for limit, (since, token, span) in self._limits.items():
+            self._limits[limit] = (max(since, now), token, span)
+        return self._most
+
     def until(self) -> int:
         """Return the instant from which nothing of before counts."""
         return max(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ratectl.engine.algorithms.protocol import migrate
 from ratectl.engine.comparison import Comparison
 from ratectl.engine.conditional_limit import LimitChoice
 from ratectl.engine.limit_plan import LimitPlan
@@ -16,7 +17,7 @@ from ratectl.engine.limit_plan import LimitPlan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from ratectl.engine.algorithms.protocol import Algorithm
+    from ratectl.engine.algorithms.protocol import Algorithm, State
     from ratectl.engine.api import PlanSet, ScopePlan
     from ratectl.engine.conditional_limit import Conditions
     from ratectl.engine.limit_plan import GroupName, Identity
@@ -41,6 +42,8 @@ class Stay(NamedTuple):
     """Parameters in that time, each with its first instant."""
     left: Change | None
     """The change that ended it; None for the present."""
+    in_use: bool
+    """True if the group was in force before the stay."""
 
 
 @dataclass(slots=True, eq=False)
@@ -206,6 +209,27 @@ class Past:
             return None
         return found
 
+    def default(
+        self, name: GroupName, until: Change | None, missing: int, at: int
+    ) -> tuple[Algorithm[Any], State] | None:
+        """Return the parameters of a group before a change, and the state of an unknown key.
+
+        None if the group was not in force. ``missing``: cost that was missing from every bucket at
+        ``at``, before the first change that is remembered.
+        """
+        found: tuple[Algorithm[Any], State] | None = None
+        first = self.changes[0].seq - 1 if self.changes else 0
+        plan = self.group_plan(name, first)
+        if plan is not None:
+            found = plan.algorithm, plan.algorithm.spent(missing, at)
+        for change in self.changes:
+            if change is until:
+                break
+            if change.differs(name[:3]):
+                plan = self.group_plan(name, change.seq)
+                found = None if plan is None else _after(found, plan.algorithm, change.at)
+        return found
+
     def home(self, scope: str, seq: int) -> str:
         """Return the declared scope that governed a scope after change ``seq``; '' for none."""
         for above in _up(scope):
@@ -265,14 +289,28 @@ class Past:
             if change is None or name != stays[-1].name:
                 if change is not None:
                     stays[-1] = stays[-1]._replace(left=change)
-                stays.append(Stay(name, rule, None))
+                stays.append(Stay(name, rule, None, self._in_use(name, change)))
             else:
                 stays[-1] = stays[-1]._replace(rules=stays[-1].rules + rule)
         return tuple(stays) if len(stays) > 1 else ()
 
+    def _in_use(self, name: GroupName | None, change: Change | None) -> bool:
+        """Return True if a group was in force before a change."""
+        if name is None or change is None:
+            return False
+        return self.group_plan(name, change.seq - 1) is not None
+
     def _limit_of(self, scope: str, limit: Limit, seq: int) -> Limit | None:
         home = limit.scope if limit.budget else self.home(scope, seq)
         return self.limit((home, limit.name, limit.budget), seq) if home else None
+
+
+def _after(
+    found: tuple[Algorithm[Any], State] | None, algorithm: Algorithm[Any], at: int
+) -> tuple[Algorithm[Any], State]:
+    if found is None:
+        return algorithm, algorithm.full(at)
+    return algorithm, migrate(found[0], algorithm, found[1], at)
 
 
 def _chosen(limit: Limit | None, attributes: Mapping[str, str]) -> LimitPlan | None:

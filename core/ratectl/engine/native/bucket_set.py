@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.algorithms.protocol import State
     from ratectl.engine.buckets.bucket_set import Bucket
-    from ratectl.engine.buckets.carry import Find
+    from ratectl.engine.buckets.carry import Left
     from ratectl.engine.buckets.counters import Counters, Key
     from ratectl.engine.buckets.past import Stay
     from ratectl.engine.limit_plan import LimitPlan
@@ -26,9 +26,6 @@ __all__ = ["FastCarry", "FastGroup"]
 
 _MARKS: Final = Concurrency(1, 1)
 """Rule of the smallest buckets: a mark is no more than a key."""
-
-_ALWAYS: Final = (1 << 63) - 1
-_NEVER: Final = -(1 << 63)
 
 
 def _packed(packing: Packing[Any, Any] | None, bucket: Bucket) -> Any:
@@ -130,9 +127,13 @@ def _tell_epoch(group: FastGroup) -> None:
     group.store.epoch = group.epoch
 
 
-def _tell_strict(group: FastGroup) -> None:
-    until = group.strict_until
-    group.store.strict_until = _NEVER if until is None else min(until, _ALWAYS)
+def _tell_default(group: FastGroup) -> None:
+    packed: Any = None
+    if group.default is not None:
+        packing = packing_of(group.algorithm)
+        packed = packing.fields(group.default) if packing else None
+        packed = packed or ()
+    group.store.begin(packed)
 
 
 class FastCarry(Carry):
@@ -140,8 +141,8 @@ class FastCarry(Carry):
 
     __slots__ = ("store",)
 
-    def __init__(self, core: _fast.Core, path: tuple[Stay, ...], group: Group, find: Find) -> None:
-        super().__init__(path, group, find)
+    def __init__(self, core: _fast.Core, path: tuple[Stay, ...], group: Group, left: Left) -> None:
+        super().__init__(path, group, left)
         self.store = core.group(group.scope, group.name, self.names, _fast.Counters())
         self.store.rule = rule_of(_MARKS)
         self.store.retire()  # it holds no buckets
@@ -164,7 +165,7 @@ class FastGroup(Group):
     algorithm = _told("algorithm", _tell_rule)
     shadow = _told("shadow", _tell_shadow)
     epoch = _told("epoch", _tell_epoch)
-    strict_until = _told("strict_until", _tell_strict)
+    default = _told("default", _tell_default)
 
     def __init__(self, core: _fast.Core, limit: LimitPlan, epoch: int, counters: Counters) -> None:
         self.store = core.group(limit.scope, limit.name, limit.per, counters)

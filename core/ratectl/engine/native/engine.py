@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ratectl.engine.api import Mirror, Request, ScopePlan, Watcher
     from ratectl.engine.attributes import Attributes
     from ratectl.engine.buckets.bucket_set import Group, Maker
-    from ratectl.engine.buckets.carry import Carry, Find
+    from ratectl.engine.buckets.carry import Carry, Left
     from ratectl.engine.buckets.charges import Charged, Look
     from ratectl.engine.buckets.counters import Counters
     from ratectl.engine.buckets.groups import Groups
@@ -78,8 +78,8 @@ class _FastMaker:
     def group(self, limit: LimitPlan, epoch: int, counters: Counters) -> Group:
         return FastGroup(self._core, limit, epoch, counters)
 
-    def carry(self, path: tuple[Stay, ...], group: Group, find: Find) -> Carry:
-        return FastCarry(self._core, path, group, find)
+    def carry(self, path: tuple[Stay, ...], group: Group, left: Left) -> Carry:
+        return FastCarry(self._core, path, group, left)
 
 
 class _Classes:

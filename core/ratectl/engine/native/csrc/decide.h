@@ -171,7 +171,7 @@ first_touch(Group *g, u64 key, i64 now, Scratch *into)
 {
     Packed *scratch = &into->packed;
     const Rule *r = g->rule;
-    if (g->former_count || now < g->strict_until || r->kind == WIDE)
+    if (g->former_count || g->start == MADE || r->kind == WIDE)
         return NULL;
     Bucket *shared = shared_bucket(g, key);
     if (unlikely(shared != NULL)) {
@@ -181,7 +181,7 @@ first_touch(Group *g, u64 key, i64 now, Scratch *into)
             return shared; /* a copy would share its slots: `begin` makes one, if there is room */
         memcpy(scratch, shared, r->size);
     } else {
-        kind_of(r)->full(r, scratch, now);
+        group_start(g, scratch, now);
     }
     if (r->kind == WINDOW && unlikely(is_broad(&scratch->window)))
         ring_unfold(&scratch->window, into->counts);

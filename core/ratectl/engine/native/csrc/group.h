@@ -28,6 +28,9 @@ typedef struct {
     int native;
 } Change;
 
+/* What an untracked key begins with: a full bucket, `Group.stored`, or what only Python can make. */
+typedef enum { FULL, STORED, MADE } Start;
+
 typedef struct Group {
     PyObject_HEAD
     Common *common;
@@ -40,7 +43,8 @@ typedef struct Group {
     PyObject *only;                 /* the name, if there is only one; borrowed */
     u32 epoch;
     int shadow, retired;
-    i64 strict_until;               /* until then, an untracked key does not behave as full */
+    Start start;                    /* what an untracked key begins with */
+    Packed stored;
     Table table;
     Table *former;                  /* buckets that are still packed by an earlier rule */
     int former_count;
@@ -169,6 +173,16 @@ catch_up(Group *g, Bucket *bucket)
     return 0;
 }
 
+/* Fill a bucket with what an untracked key begins with, unless Python has to make it. */
+static inline void
+group_start(const Group *g, Packed *into, i64 now)
+{
+    if (likely(g->start == FULL))
+        kind_of(g->rule)->full(g->rule, into, now);
+    else
+        memcpy(into, &g->stored, g->rule->size);
+}
+
 /* Making room ----------------------------------------------------------------------------------- */
 
 /* True if evicting a bucket is invisible. */
@@ -176,7 +190,7 @@ static int
 evictable(Group *g, Bucket *bucket, i64 now)
 {
     Packed initial;
-    if (g->rule->kind == WIDE || bucket->epoch & BOXED || now < g->strict_until)
+    if (g->rule->kind == WIDE || bucket->epoch & BOXED || g->start == MADE)
         return 0;
     /* A bucket that holds no slot now held none after any change either. */
     const KindTable *kind = kind_of(g->rule);
@@ -187,7 +201,7 @@ evictable(Group *g, Bucket *bucket, i64 now)
     }
     if (bucket->epoch != g->epoch && catch_up(g, bucket) < 0)
         return 0;
-    kind->full(g->rule, &initial, now);
+    group_start(g, &initial, now);
     if (!kind->same(g->rule, (Packed *)bucket, &initial, now))
         return 0;
     Bucket *shared = shared_bucket(g, bucket->key);

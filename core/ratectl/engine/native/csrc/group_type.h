@@ -118,6 +118,22 @@ group_forget(Group *g, PyObject *before)
     Py_RETURN_NONE;
 }
 
+/* begin(fields): untracked keys begin with these; None: with a full bucket. */
+static PyObject *
+group_begin(Group *g, PyObject *fields)
+{
+    const Rule *r = g->rule;
+    g->start = FULL;
+    if (fields == Py_None)
+        Py_RETURN_NONE;
+    g->start = MADE;
+    memset(&g->stored, 0, sizeof g->stored);
+    if (PyTuple_Check(fields) && r->kind != WIDE && kind_of(r)->end == NULL &&
+        pack(r, &g->stored, 0, 0, fields, &g->common->budget))
+        g->start = STORED;
+    Py_RETURN_NONE;
+}
+
 /* know(start, end): store the present window of a quota's calendar. */
 static PyObject *
 group_know(Group *g, PyObject *args)
@@ -263,7 +279,6 @@ group_new(Common *common, PyObject *scope, PyObject *name, PyObject *per, PyObje
     }
     g->per_count = PyTuple_Size(g->per);
     g->only = g->per_count == 1 ? PyTuple_GetItem(g->per, 0) : NULL;
-    g->strict_until = INT64_MIN;
     g->common = common;
     common->references++;
     if (common->hand == NULL) {
@@ -291,6 +306,7 @@ static PyMethodDef group_methods[] = {
     {"clear_shared", (PyCFunction)group_clear_shared, METH_NOARGS, NULL},
     {"changed", (PyCFunction)group_changed, METH_VARARGS, NULL},
     {"forget", (PyCFunction)group_forget, METH_O, NULL},
+    {"begin", (PyCFunction)group_begin, METH_O, NULL},
     {"know", (PyCFunction)group_know, METH_VARARGS, NULL},
     {"behind", (PyCFunction)group_behind, METH_VARARGS, NULL},
     {"drop", (PyCFunction)group_drop, METH_O, NULL},
@@ -301,7 +317,6 @@ static PyMethodDef group_methods[] = {
 static PyMemberDef group_members[] = {
     {"epoch", T_UINT, offsetof(Group, epoch), 0, NULL},
     {"shadow", T_INT, offsetof(Group, shadow), 0, NULL},
-    {"strict_until", T_LONGLONG, offsetof(Group, strict_until), 0, NULL},
     {"owner", T_OBJECT, offsetof(Group, owner), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };

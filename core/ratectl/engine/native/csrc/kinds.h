@@ -56,8 +56,7 @@ tokens_same(const Rule *r, Packed *one, Packed *other, i64 now)
     return level_at(r, &one->tokens, now) == level_at(r, &other->tokens, now);
 }
 
-/* Both rules divide a token into the same number of ticks, and the burst does not shrink: what is
-   missing stays missing. */
+/* Both rules divide a token into the same number of ticks, and the burst does not shrink. */
 static int
 tokens_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
 {
@@ -65,7 +64,6 @@ tokens_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
     i128 level = level_at(before, b, now);
     i64 at = now > b->at ? now : b->at;
     int high = level > before->half;
-    level += after->capacity - before->capacity;
     if (high || level > after->half)
         b->high_at = at;
     if (too_deep(after, level))
