@@ -129,7 +129,8 @@ class Kept:
         self._containers = containers
 
     def __del__(self, discarded: deque[Mapping[Any, object]] = _discarded) -> None:
-        discarded.extend(self._containers)
+        with suppress(AttributeError):  # its constructor was interrupted
+            discarded.extend(self._containers)
 
 
 def release(*containers: list[Any] | dict[Any, Any]) -> None:
