@@ -29,11 +29,15 @@ Call = tuple[int, str]
 """Time in nanoseconds, and tenant."""
 
 
-def run(tree: PolicyTree, calls: Sequence[Call]) -> tuple[Engine, int]:
+def run(tree: PolicyTree, calls: Sequence[Call], below: Sequence[Call] = ()) -> tuple[Engine, int]:
     """Return an engine that has decided all requests, and the number of refusals."""
     engine = open_engine(lambda: START)
     engine.swap(activate_tree(tree, 1, now_ns=START), START)
-    asked = [engine.check("/a", {"tenant": tenant}, 1, START + at) for at, tenant in calls]
+    all_calls = [("/a", *call) for call in calls] + [("/a/b", *call) for call in below]
+    asked = [
+        engine.check(scope, {"tenant": tenant}, 1, START + at)
+        for scope, at, tenant in sorted(all_calls, key=lambda call: call[1])
+    ]
     return engine, sum(not decision.allowed for decision in asked)
 
 
@@ -286,9 +290,7 @@ def test_requests_that_move_to_other_buckets_give_the_widest_bounds(
 def test_scopes_below_count_for_their_leading_change() -> None:
     below = {"/a/b": {"description": "has buckets of its own"}}
     old, new = trees(below, **below)
-    engine, _ = run(old, steady(40))
-    for when, _ in steady(20):
-        engine.check("/a/b", {"tenant": "x"}, 1, START + when)
+    engine, _ = run(old, steady(40), steady(20))
     record = UsageMeter("edge", 0.0).read(engine.usage(), 60.0, 0)
     (known,) = refusals(old, new, compare(old, new), [record]).values()
     enforced = run(policies(**{"/a": {"limits": {"l": EACH}}}), steady(20))[1]

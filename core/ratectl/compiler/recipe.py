@@ -102,24 +102,43 @@ class Recipe:
         """Return the plan under exactly these conditions; None if there is nothing to decide.
 
         If the merged fields make no usable limit (``validate`` reports that for pairs of
-        overrides), exceptions are ignored, then the last condition, then the one before, and so on.
+        overrides), exceptions that leave none are ignored, then the last condition, then the one
+        before, and so on.
         """
         layers = _layers(self._chain)
-        cap = dict(next((layer.cap for layer in reversed(layers) if layer.cap), ()))
+        cap: Mapping[str, Any] = dict(
+            next((layer.cap for layer in reversed(layers) if layer.cap), ())
+        )
         while True:
-            fields = _declared(layers, local)
-            amended = _amended(fields, layers, local)
-            if amended is None:
+            declared, exceptions = _declared(layers, local), _exceptions(layers, local)
+            if declared is None and not exceptions:
                 return None
-            for merged in (amended, fields) if amended is not fields else (amended,):
-                if merged is None:
-                    continue
-                parameters = parameters_of(self._name, merged.values, cap, {})
-                if not isinstance(parameters, Problem):
-                    return self._plan(merged, parameters, layers)
+            usable = self._usable(declared, exceptions, cap)
+            if usable is not None:
+                return self._plan(*usable, layers)
             if not local:
                 return None
             local ^= 1 << local.bit_length() - 1
+
+    def _usable(
+        self,
+        declared: _Merged | None,
+        exceptions: Sequence[tuple[Mask, Fields]],
+        cap: Mapping[str, Any],
+    ) -> tuple[_Merged, Parameters] | None:
+        """Return a usable limit with all exceptions, or else with those that leave one usable."""
+        whole = self._built(_amended(declared, exceptions), cap)
+        if whole is not None or not exceptions:
+            return whole
+        found = None if declared is None else self._built(declared, cap)
+        for exception in exceptions:
+            tried = self._built(_amended(declared if found is None else found[0], [exception]), cap)
+            found = tried or found
+        return found
+
+    def _built(self, merged: _Merged, cap: Mapping[str, Any]) -> tuple[_Merged, Parameters] | None:
+        parameters = parameters_of(self._name, merged.values, cap, {})
+        return None if isinstance(parameters, Problem) else (merged, parameters)
 
     def _plan(
         self, merged: _Merged, parameters: Parameters, layers: Sequence[Layer]
@@ -192,18 +211,22 @@ def _declared(layers: Sequence[Layer], local: Mask) -> _Merged | None:
     return merged
 
 
-def _amended(fields: _Merged | None, layers: Sequence[Layer], local: Mask) -> _Merged | None:
-    """Return the fields after exceptions: other ones, or the same if none applies."""
-    merged = fields
-    for layer in layers:
-        for _, number, set_fields in layer.exceptions:
-            if number is not None and not local >> number & 1:
-                continue
-            if merged is fields:
-                merged = _Merged() if fields is None else _Merged(fields.values, fields.touched)
-            assert merged is not None
-            merged.merge(set_fields, 0 if number is None else 1 << number, exception=True)
-    return merged
+def _exceptions(layers: Sequence[Layer], local: Mask) -> list[tuple[Mask, Fields]]:
+    """Return the conditions and fields of the exceptions that hold, in their order."""
+    return [
+        (0 if number is None else 1 << number, fields)
+        for layer in layers
+        for _, number, fields in layer.exceptions
+        if number is None or local >> number & 1
+    ]
+
+
+def _amended(merged: _Merged | None, exceptions: Sequence[tuple[Mask, Fields]]) -> _Merged:
+    """Return a copy of merged fields with exceptions."""
+    amended = _Merged() if merged is None else _Merged(merged.values, merged.touched)
+    for bit, fields in exceptions:
+        amended.merge(fields, bit, exception=True)
+    return amended
 
 
 def _held(layer: Layer, local: Mask) -> Mask:

@@ -17,6 +17,7 @@ Never rest while holding a lock that a request may wait for.
 from __future__ import annotations
 
 import time
+import weakref
 from collections import deque
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -37,8 +38,18 @@ REST_SECONDS: Final = 50e-6
 
 T = TypeVar("T")
 
-_discarded: deque[Mapping[Any, object]] = deque()
-"""Containers of ``Kept`` objects that were freed: the next ``release`` empties them."""
+
+class _Contents(weakref.ref["Kept"]):
+    """Containers of one ``Kept`` object."""
+
+    __slots__ = ("containers",)
+
+    containers: tuple[Mapping[Any, object], ...]
+
+
+_contents: dict[int, _Contents] = {}
+_discarded: deque[_Contents] = deque()
+"""Contents of objects that were freed: the next ``release`` empties them."""
 
 
 class Pacer:
@@ -123,13 +134,13 @@ class Kept:
     ``release``, in any thread, frees them step by step.
     """
 
-    __slots__ = ("_containers",)
+    __slots__ = ("__weakref__",)
 
     def __init__(self, *containers: Mapping[Any, object]) -> None:
-        self._containers = containers
-
-    def __del__(self, discarded: deque[Mapping[Any, object]] = _discarded) -> None:
-        discarded.extend(self._containers)
+        # No Python code runs at the end: an exception of a signal's handler would be lost in it.
+        contents = _Contents(self, _discarded.append)
+        contents.containers = containers
+        _contents[id(contents)] = contents
 
 
 def release(*containers: list[Any] | dict[Any, Any]) -> None:
@@ -143,7 +154,12 @@ def release(*containers: list[Any] | dict[Any, Any]) -> None:
         _empty(container)
     while _discarded:
         with suppress(IndexError):  # another thread took it
-            _empty(list(paced(_discarded.popleft().values())))
+            contents = _discarded.popleft()
+            _contents.pop(id(contents), None)
+            kept = list(contents.containers)
+            del contents.containers
+            while kept:
+                _empty(list(paced(kept.pop().values())))
 
 
 def _empty(container: list[Any] | dict[Any, Any]) -> None:

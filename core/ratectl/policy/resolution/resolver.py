@@ -24,7 +24,7 @@ from ratectl.policy.resolution.merge import merge_caps, merge_fields, merge_furt
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ratectl.policy.language.model import Exemption, Policy, PolicyTree
+    from ratectl.policy.language.model import LimitFields, Policy, PolicyTree
     from ratectl.policy.resolution.effective_limit import Via
     from ratectl.policy.resolution.merge import Fields, Named
 
@@ -173,27 +173,15 @@ class Resolver:
                 finished = build_limit(name, settings, cap, conditional=bool(matched))
             if isinstance(finished, Problem):
                 problems[name] = finished
-                finished = self._usable(name, path.in_force(matched), fields.get(name), cap)
+                exceptions = [
+                    (exception.limits[name], via)
+                    for exception, via in path.in_force(matched)
+                    if name in exception.limits
+                ]
+                finished = _usable(name, fields.get(name), exceptions, cap)
             if finished is not None:
                 limits[name] = finished
         return limits, problems
-
-    def _usable(
-        self,
-        name: str,
-        exceptions: Iterable[tuple[Exemption, Via]],
-        settings: Fields | None,
-        cap: Fields,
-    ) -> Limit | None:
-        """Return a limit with those exceptions, in their order, that leave a usable limit."""
-        limit = build_limit(name, settings, cap) if settings is not None else None
-        for exception, via in exceptions:
-            if name in exception.limits:
-                tried = merge_fields(settings, exception.limits[name], via.scope, via)
-                built = build_limit(name, tried, cap)
-                if isinstance(built, Limit):
-                    settings, limit = tried, built
-        return limit if isinstance(limit, Limit) else None
 
     def limit(self, scope: str, name: str, matched: int) -> Limit | None:
         """Return one limit for requests that meet exactly these conditions, for agents.
@@ -229,6 +217,24 @@ def _inherit(above: Setting, declared: object, scope: str) -> Setting:
     return Setting(declared, scope, above if above.scope else None)
 
 
+def _usable(
+    name: str,
+    settings: Fields | None,
+    exceptions: Iterable[tuple[LimitFields, Via]],
+    cap: Fields,
+    *,
+    budget: bool = False,
+) -> Limit | None:
+    """Return a limit with those exceptions, in their order, that leave a usable limit."""
+    limit = build_limit(name, settings, cap, budget=budget) if settings is not None else None
+    for declared, via in exceptions:
+        tried = merge_fields(settings, declared, via.scope, via)
+        built = build_limit(name, tried, cap, budget=budget)
+        if isinstance(built, Limit):
+            settings, limit = tried, built
+    return limit if isinstance(limit, Limit) else None
+
+
 def _own_budgets(
     policy: Policy, path: PathConditions, matched: int
 ) -> tuple[list[tuple[str, Limit]], dict[str, Problem]]:
@@ -236,14 +242,17 @@ def _own_budgets(
     broken: dict[str, Problem] = {}
     for name, declared in policy.budgets.items():
         own = fields = merge_fields(None, declared, policy.scope)
-        for exception, via in path.in_force(matched):
-            if exception.scope == policy.scope and name in exception.budgets:
-                fields = merge_fields(fields, exception.budgets[name], policy.scope, via)
-        budget = build_limit(name, fields, {}, budget=True)
+        exceptions = [
+            (exception.budgets[name], via)
+            for exception, via in path.in_force(matched)
+            if exception.scope == policy.scope and name in exception.budgets
+        ]
+        for further, via in exceptions:
+            fields = merge_fields(fields, further, policy.scope, via)
+        budget: Limit | Problem | None = build_limit(name, fields, {}, budget=True)
         if isinstance(budget, Problem):
             broken[name] = budget
-            if fields is not own:  # ignore the exceptions, as for limits
-                budget = build_limit(name, own, {}, budget=True)
+            budget = _usable(name, own, exceptions, {}, budget=True)
         if isinstance(budget, Limit):
             budgets.append((policy.scope, budget))
     return budgets, broken
