@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,19 @@ def test_exceptions_follow_the_clock_of_buckets(make: Any) -> None:
         frozen.tick(timedelta(hours=12))
         agent._following.enforcement.keep_time()
         assert agent.check("/").capacity == 2
+
+
+def test_threads_follow_frozen_time(make: Any) -> None:
+    with freezegun.freeze_time(DURING), make() as agent:
+        wall, shown = agent._following.wall, []
+        thread = threading.Thread(target=lambda: shown.append(wall.time_ns()))
+        thread.start()
+        thread.join()
+        refresh = threading.Thread(target=wall.refresh)
+        refresh.start()
+        refresh.join()
+        assert shown == [int(DURING.timestamp()) * 10**9]
+        assert agent.check("/").capacity == 5
 
 
 def test_timeouts_end_in_frozen_time(tmp_path: Path) -> None:

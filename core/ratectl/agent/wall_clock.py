@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ratectl.engine.algorithms.quota import WallOffset
+from ratectl.runtime.clock import followed
 
 __all__ = ["WallClock"]
 
@@ -20,8 +21,8 @@ class WallClock(WallOffset):
 
     def __init__(self) -> None:
         super().__init__()
-        self.monotonic_ns = time.monotonic_ns
-        self.time_ns = time.time_ns
+        self.monotonic_ns = followed(time.monotonic_ns)
+        self.time_ns = followed(time.time_ns)
         self.refresh()
 
     def refresh(self) -> None:

@@ -99,13 +99,14 @@ class DecidingEngine(ControlledEngine):
             if refused and not active.shadow:
                 return self._refuse_now(looks, attributes, now, waits=waits)
             looks = self._write(looks, states, cost, now)
+            decision = self._admission(active, looks, tightest, state_then, least, now)
+            charged = (self, looks, scope, attributes, now, cost, cost, slots)
+            decision._charged = charged  # noqa: SLF001
+            count_admitted(looks, lefts)
             kept = True
         finally:
             if not kept:
                 free(slots)
-        decision = self._admission(active, looks, tightest, state_then, least, now)
-        decision._charged = (self, looks, scope, attributes, now, cost, cost, slots)  # noqa: SLF001
-        count_admitted(looks, lefts)
         return decision
 
     def _carry(
