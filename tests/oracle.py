@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 __all__ = ["Answer", "Oracle", "documents"]
 
@@ -186,17 +186,22 @@ def finish(
 
 @dataclass(frozen=True)
 class Bucket:
-    """Token bucket: tokens per nanosecond, and its capacity. State: (tokens, at)."""
+    """Token bucket: tokens per nanosecond, and its capacity. State: (tokens, hidden, at).
+
+    ``hidden``: tokens that are missing beside those that an untouched bucket has and this one not.
+    """
 
     pace: Fraction
     most: int
 
     def fresh(self, now: int) -> Any:
-        return (Fraction(self.most), now)
+        return (Fraction(self.most), Fraction(0), now)
 
-    def at(self, state: Any, now: int) -> tuple[Fraction, int]:
-        tokens, since = state
-        return (min(Fraction(self.most), tokens + (now - since) * self.pace), now)
+    def at(self, state: Any, now: int) -> tuple[Fraction, Fraction, int]:
+        tokens, hidden, since = state
+        grown = tokens + (now - since) * self.pace
+        lost = max(Fraction(0), grown - self.most)
+        return (grown - lost, max(Fraction(0), hidden - lost) if lost else hidden, now)
 
     def free(self, state: Any, now: int) -> int:
         return math.floor(self.at(state, now)[0])
@@ -208,13 +213,26 @@ class Bucket:
         return math.ceil(missing / self.pace) if missing > 0 else 0
 
     def take(self, state: Any, cost: int, now: int) -> Any:
-        return (self.at(state, now)[0] - cost, now)
+        tokens, hidden, _ = self.at(state, now)
+        return (tokens - cost, hidden, now)
+
+    def missing(self, state: Any, now: int) -> Fraction:
+        tokens, hidden, _ = self.at(state, now)
+        return self.most - tokens + hidden
 
     def stricter(self, one: Any, other: Any, now: int) -> Any:
-        return (min(self.at(one, now)[0], self.at(other, now)[0]), now)
+        tokens = min(self.at(one, now)[0], self.at(other, now)[0])
+        missing = max(self.missing(one, now), self.missing(other, now))
+        return (tokens, missing - (self.most - tokens), now)
 
-    def settles(self) -> float:
-        return math.ceil(self.most / self.pace) if self.pace else NEVER
+    def absolute(self, state: Any, untouched: Any, now: int) -> Any:
+        """Return the state with all that is missing from a full bucket; hidden may be negative."""
+        tokens, hidden, _ = self.at(state, now)
+        return (tokens, hidden - (self.most - self.at(untouched, now)[0]), now)
+
+    def relative(self, state: Any, untouched: Any, now: int) -> Any:
+        tokens, hidden, _ = self.at(state, now)
+        return (tokens, max(Fraction(0), hidden + self.most - self.at(untouched, now)[0]), now)
 
 
 @dataclass(frozen=True)
@@ -252,36 +270,45 @@ class Window:
         return tuple(counted.items())
 
     def stricter(self, one: Any, other: Any, now: int) -> Any:
-        counted = dict(self.at(one, now))
-        for s, cost in self.at(other, now):
-            counted[s] = max(cost, counted.get(s, 0))
-        return tuple(counted.items())
+        """At every later instant, the larger of the two counts."""
+        counts, total = [], 0
+        states = self.at(one, now), self.at(other, now)
+        for sub in sorted({s for state in states for s, _ in state}, reverse=True):
+            larger = max(sum(cost for s, cost in state if s >= sub) for state in states)
+            counts.append((sub, larger - total))
+            total = larger
+        return tuple(counts)
 
-    def settles(self) -> float:
-        return 16 * self.sub
+    def absolute(self, state: Any, untouched: Any, now: int) -> Any:
+        return state
+
+    relative = absolute
 
 
 Rule = Bucket | Window
 
 
-def changed(old: Rule, new: Rule, state: Any, now: int) -> Any:
-    """Return a bucket's state after a change of parameters at ``now``."""
+def changed(old: Rule, new: Rule, state: Any, now: int, *, in_use: bool = False) -> Any:
+    """Return a bucket's state after a change of parameters at ``now``.
+
+    ``in_use``: it is what a request brings along to a bucket that others have used.
+    """
     state = old.at(state, now)
     if isinstance(old, Bucket) and isinstance(new, Bucket):
-        return (min(state[0], Fraction(new.most)), now)
+        missing = old.missing(state, now)
+        tokens = min(Fraction(new.most), max(state[0], new.most - missing if in_use else 0))
+        return (tokens, missing - (new.most - tokens), now)
     if isinstance(old, Bucket):
         assert isinstance(new, Window)
-        return ((now // new.sub, math.ceil(old.most - state[0])),)
+        return ((now // new.sub, math.ceil(old.missing(state, now))),)
     counted = sum(cost for _, cost in state)
     if isinstance(new, Bucket):
-        return (Fraction(max(0, new.most - counted)), now)
+        tokens = Fraction(max(0, new.most - counted))
+        return (tokens, counted - (new.most - tokens), now)
     if old.sub == new.sub:
         return state
     moved: Any = ()
-    for (
-        s,
-        cost,
-    ) in state:  # move each count to the latest instant at which it may have been admitted
+    for s, cost in state:  # move each count to the latest instant at which it may have come
         moved = new.take(moved, cost, min((s + 1) * old.sub - 1, now))
     return moved
 
@@ -302,96 +329,73 @@ class Limit:
 
 @dataclass
 class Group:
-    """All buckets of one limit, and the one that no request has touched.
+    """All buckets of one scope, limit, set of overrides and ``per``, while the limit is in force.
 
-    A limit that changes gets a new group; what its buckets were before is asked of the old one,
-    which stands still from then on. A scope newly declared, or one whose overrides changed, asks
-    the group that served the request before, which may be living still; but only for as long as any
-    bucket takes to fill.
+    ``saved``: for each generation that ended, the limit, the buckets, and that of untouched keys.
     """
 
     limit: Limit
     untouched: Any
-    before: Callable[[Mapping[str, str], int], list[Group]] | None = None
-    """Group that a request's bucket is read from, with the key there."""
-    before_until: float = NEVER
     buckets: dict[Any, Any] = field(default_factory=dict)
-    since: int = 0
-    stands: float = NEVER
-    """Time at which this group was replaced."""
+    saved: dict[int, tuple[Limit, dict[Any, Any], Any]] = field(default_factory=dict)
 
     def key(self, attributes: Mapping[str, str]) -> tuple[str | None, ...]:
         return tuple(attributes.get(name) for name in self.limit.per)
 
-    def pristine(self, attributes: Mapping[str, str], now: int) -> bool:
-        """Return True if a request's bucket equals that of an untouched key."""
-        state, at = self.state(attributes, now)
-        return self.limit.rule.at(state, at) == self.limit.rule.at(self.untouched, at)
+    def left(self, generation: int, attributes: Mapping[str, str], now: int) -> Any:
+        """Return what a request left here at the end of a generation, at ``now``."""
+        limit, buckets, untouched = self.saved[generation]
+        state = buckets.get(self.key(attributes), untouched)
+        return limit.rule.absolute(state, untouched, now)
 
-    def state(self, attributes: Mapping[str, str], now: int) -> tuple[Any, int]:
-        """Return the bucket of a request with its time: now, or when the group was replaced."""
-        key, here = self.key(attributes), int(min(now, self.stands))
-        if key in self.buckets:
-            return self.buckets[key], here
-        if self.before is None or here >= self.before_until:
-            return self.untouched, here
-        found = [self._from(old, attributes, now) for old in self.before(attributes, now)]
-        if not found:
-            return self.untouched, here
-        here = max(here, *(at for _, at in found))
-        state = found[0][0]
-        for other, _ in found[1:]:
-            state = self.limit.rule.stricter(state, other, here)
-        return state, here
+    def end(self, generation: int) -> None:
+        self.saved[generation] = (self.limit, dict(self.buckets), self.untouched)
 
-    def _from(self, old: Group, attributes: Mapping[str, str], now: int) -> tuple[Any, int]:
-        state, at = old.state(attributes, now)
-        at = max(at, self.since)
-        return changed(old.limit.rule, self.limit.rule, state, at), at
+    def follow(self, limit: Limit, now: int) -> None:
+        """Change every bucket in place."""
+        old, new, untouched = self.limit.rule, limit.rule, self.untouched
+        self.limit = limit
+        if old == new:
+            return
+        after = changed(old, new, old.absolute(untouched, untouched, now), now)
+        self.untouched = new.relative(after, after, now)
+        for key, state in self.buckets.items():
+            moved = changed(old, new, old.absolute(state, untouched, now), now)
+            self.buckets[key] = new.relative(moved, self.untouched, now)
 
 
 @dataclass
 class Shelf:
-    """Groups of one limit, by the overrides that select them."""
+    """One limit of a scope, for every set of overrides."""
 
     scope: str
     name: str
     conditions: list[dict[str, Any]]
     variants: dict[frozenset[str], Limit]
-    declarations: Any
-    """Everything that the documents set for the limit."""
-    groups: dict[tuple[str, ...], Group] = field(default_factory=dict)
 
-    def matched(self, attributes: Mapping[str, str]) -> frozenset[str]:
-        return frozenset(each["ref"] for each in self.conditions if holds(each, attributes))
-
-    def group(self, attributes: Mapping[str, str]) -> Group | None:
-        limit = self.variants.get(self.matched(attributes))
-        return None if limit is None else self.groups[limit.touched]
-
-    def shape(self) -> Any:
-        plans = {mask: (limit.touched, limit.per) for mask, limit in self.variants.items()}
-        return [(each["ref"], each["match"]) for each in self.conditions], plans
-
-    def replaced(self, now: int) -> None:
-        for group in self.groups.values():
-            group.stands = now
-
-    def sources(self, touched: tuple[str, ...]) -> Callable[[Mapping[str, str], int], list[Group]]:
-        """Return the groups to inherit from: the earlier one, and the own one if charged."""
-
-        def found(attributes: Mapping[str, str], now: int) -> list[Group]:
-            served, own = self.group(attributes), self.groups.get(touched)
-            groups = [served] if served is not None else []
-            if own is not None and own is not served and not own.pristine(attributes, now):
-                groups.append(own)
-            return groups
-
-        return found
+    def limit(self, attributes: Mapping[str, str]) -> Limit | None:
+        matched = frozenset(each["ref"] for each in self.conditions if holds(each, attributes))
+        return self.variants.get(matched)
 
 
-def _only(group: Group | None) -> Callable[[Mapping[str, str], int], list[Group]]:
-    return lambda attributes, now: [] if group is None else [group]
+def group_name(limit: Limit) -> tuple[Any, ...]:
+    return (limit.scope, limit.name, limit.touched, limit.per)
+
+
+class Generation(NamedTuple):
+    """Policies that were in force from an instant on."""
+
+    number: int
+    since: int
+    declared: list[str]
+    shelves: dict[tuple[str, str], Shelf]
+    groups: dict[tuple[Any, ...], Group]
+
+    def limit(self, scope: str, name: str, attributes: Mapping[str, str]) -> Limit | None:
+        """Return the limit of a name that a request had."""
+        home = next((s for s in reversed(path_to(scope)) if s in self.declared), None)
+        shelf = self.shelves.get((home, name)) if home else None
+        return None if shelf is None else shelf.limit(attributes)
 
 
 def shelves(tree: Mapping[str, dict[str, Any]], scope: str) -> list[Shelf]:
@@ -408,9 +412,8 @@ def shelves(tree: Mapping[str, dict[str, Any]], scope: str) -> list[Shelf]:
                 for limit in in_force(tree, scope, frozenset(chosen)) or []:
                     if limit.name == name:
                         variants[frozenset(chosen)] = limit
-        declarations = [_declared(tree[each], name) for each in path_to(scope) if each in tree]
         if variants:
-            found.append(Shelf(scope, name, relevant, variants, declarations))
+            found.append(Shelf(scope, name, relevant, variants))
     return found
 
 
@@ -418,80 +421,81 @@ def _all_names(tree: Mapping[str, dict[str, Any]], scope: str) -> list[str]:
     return [name for each in conditions(tree, scope) for name in sorted(each["limits"])]
 
 
-def _declared(document: Mapping[str, Any], name: str) -> Any:
-    overrides = [
-        (each["name"], each["match"], each["limits"][name])
-        for each in document.get("overrides", [])
-        if name in each["limits"]
-    ]
-    declared = [name in document.get("unset", []), *(
-        document.get(part, {}).get(name) for part in ("limits", "caps")
-    ), overrides]  # fmt: skip
-    return [document["scope"], *declared] if any(declared) else None
-
-
 class Oracle:
-    """Decides requests by the documents last given."""
+    """Decides requests by the documents last given. It forgets nothing."""
 
     def __init__(self) -> None:
         self.generation = 0
-        self.tree: Mapping[str, dict[str, Any]] = {}
-        self.shelves: dict[tuple[str, str], Shelf] = {}
+        self.past: list[Generation] = []
 
     def reload(self, tree: Mapping[str, dict[str, Any]], now: int) -> None:
-        """Replace all policies at once, without losing a bucket or making tokens."""
-        old_tree, old = self.tree, self.shelves
-        self.generation, self.tree, self.shelves = self.generation + 1, tree, {}
-        for scope in tree:
-            served = next((s for s in reversed(path_to(scope)) if s in old_tree), None)
-            for shelf in shelves(tree, scope):
-                before = old.get((served, shelf.name)) if served else None
-                self._succeed(before, shelf, now)
-                self.shelves[scope, shelf.name] = shelf
-        living = {id(g) for shelf in self.shelves.values() for g in shelf.groups.values()}
-        for shelf in old.values():
-            for group in shelf.groups.values():
-                if id(group) not in living:
-                    group.stands = now
+        """Replace all policies at once."""
+        old = self.past[-1].groups if self.past else {}
+        for group in old.values():
+            group.end(self.generation)
+        self.generation += 1
+        found = {(scope, shelf.name): shelf for scope in tree for shelf in shelves(tree, scope)}
+        groups: dict[tuple[Any, ...], Group] = {}
+        for limit in [limit for shelf in found.values() for limit in shelf.variants.values()]:
+            name = group_name(limit)
+            if name in groups:
+                continue
+            if name in old:
+                old[name].follow(limit, now)
+            groups[name] = old.get(name) or Group(limit, limit.rule.fresh(now))
+        self.past.append(Generation(self.generation, now, list(tree), found, groups))
 
-    def _succeed(self, old: Shelf | None, new: Shelf, now: int) -> None:
-        for limit in new.variants.values():
-            new.groups.setdefault(limit.touched, Group(limit, limit.rule.fresh(now), since=now))
-        if old is None:
-            return
-        same = old.shape() == new.shape()
-        plain = not old.conditions and not new.conditions
-        if plain and old.scope == new.scope:
-            (was,), (limit,) = old.groups.values(), (each.limit for each in new.groups.values())
-            if (was.limit.per, was.limit.rule) == (limit.per, limit.rule):
-                was.limit = limit
-                new.groups = {(): was}
-            else:
-                self._follow(old, new, now, same=True)
-        elif old.scope == new.scope and same and old.declarations == new.declarations:
-            new.groups = old.groups
-        else:
-            self._follow(old, new, now, same=same)
+    def brought(self, scope: str, name: str, attributes: Mapping[str, str]) -> Any:
+        """Return what a request brings along to the bucket that serves it now; None for nothing."""
+        state: Any = None
+        rule: Rule | None = None
+        before: Group | None = None
+        for generation in self.past:
+            limit = generation.limit(scope, name, attributes)
+            group = None if limit is None else generation.groups[group_name(limit)]
+            if before is not None and group is not before:
+                assert rule is not None
+                left = before.left(generation.number - 1, attributes, generation.since)
+                state = left if state is None else rule.stricter(state, left, generation.since)
+            if limit is not None:
+                if state is not None:
+                    assert rule is not None
+                    in_use = group is not before and self._was_in_force(group, generation)
+                    state = changed(rule, limit.rule, state, generation.since, in_use=in_use)
+                rule = limit.rule
+            before = group
+        return state
 
-    def _follow(self, old: Shelf, new: Shelf, now: int, *, same: bool) -> None:
-        """Make every bucket inherit its old state, for as long as that has an effect."""
-        for touched, group in new.groups.items():
-            was = old.groups.get(touched)
-            if was is not None and same:
-                group.untouched = changed(was.limit.rule, group.limit.rule, was.untouched, now)
-            group.before = old.sources(touched)
-            if same and old.conditions:
-                group.before = _only(was)
-            group.before_until = now + group.limit.rule.settles()
+    def _was_in_force(self, group: Group | None, generation: Generation) -> bool:
+        before = next((each for each in self.past if each.number == generation.number - 1), None)
+        return before is not None and any(each is group for each in before.groups.values())
+
+    def look(
+        self, scope: str, name: str, attributes: Mapping[str, str], now: int
+    ) -> tuple[Group, Any, Any] | None:
+        """Return the group, key and state of the bucket that serves a request, if it has one."""
+        limit = self.past[-1].limit(scope, name, attributes)
+        if limit is None:
+            return None
+        group = self.past[-1].groups[group_name(limit)]
+        key, rule = group.key(attributes), limit.rule
+        state = group.buckets.get(key, group.untouched)
+        brought = self.brought(scope, name, attributes)
+        if brought is not None:
+            brought = rule.relative(brought, group.untouched, now)
+            state = group.buckets[key] = rule.stricter(state, brought, now)
+        return group, key, state
 
     def check(self, scope: str, attributes: Mapping[str, str], cost: int, now: int) -> Answer:
-        declared = next((s for s in reversed(path_to(scope)) if s in self.tree), None)
-        if declared is None:
+        present = self.past[-1] if self.past else None
+        declared = None
+        if present is not None:
+            declared = next((s for s in reversed(path_to(scope)) if s in present.declared), None)
+        if present is None or declared is None:
             return Answer(True, "no_policy", None, None, None, None, 0, self.generation)
-        chosen = [
-            shelf.group(attributes) for shelf in self.shelves.values() if shelf.scope == declared
-        ]
-        seen = [(g, g.key(attributes), g.state(attributes, now)[0]) for g in chosen if g]
+        names = [name for of, name in present.shelves if of == declared]
+        looks = [self.look(scope, name, attributes, now) for name in names]
+        seen = [look for look in looks if look is not None]
         waits = [g.limit.rule.wait(state, cost, now) for g, _, state in seen]
         enforced = [n for n, (g, _, _) in enumerate(seen) if not g.limit.shadow]
         if any(waits[n] for n in enforced):

@@ -187,7 +187,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "absence is a key of its own": (f"{ENGINE}::test_absent_and_empty_are_different_keys",),
     "an untracked key behaves as the default bucket": (
         f"{MIGRATION}::test_burst_growth_gives_capacity_not_tokens_to_untracked_keys",
-        f"{QUOTA}::test_untracked_keys_start_from_the_genesis_bucket",
+        f"{QUOTA}::test_tokens_that_growth_has_not_given_are_not_missing_from_a_quota",
     ),
     "eviction cannot be noticed": (
         f"{TABLE}::test_tiny_and_huge_tables_decide_alike",

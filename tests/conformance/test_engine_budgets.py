@@ -196,7 +196,9 @@ def test_growth_gives_capacity_and_not_tokens_to_keys_never_seen(rig: Rig) -> No
 
 
 @pytest.mark.parametrize("gone", [{}, budget(**bucket(5, mode="off"))], ids=["removed", "off"])
-def test_budget_removed_and_declared_again_misses_what_it_admitted(rig: Rig, gone: dict[str, Any]) -> None:
+def test_budget_removed_and_declared_again_misses_what_it_admitted(
+    rig: Rig, gone: dict[str, Any]
+) -> None:
     rig.write({"/": budget(**bucket(5)), "/a": {}})
     rig.ask(4, scope="/a")
     rig.write({"/": gone, "/a": {}})

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ratectl.engine.buckets.variants import Family
 
 from engine.engines import each_engine
 from ratectl.compiler.plans import compile_tree
 from ratectl.engine.buckets.bucket_set import Group
-from ratectl.engine.buckets.variants import Family
 from ratectl.engine.pure import PureEngine
 from ratectl.policy.language.model import Policy, PolicyTree
 

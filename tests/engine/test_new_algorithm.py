@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.engines import MakeEngine, each_engine
-from ratectl.engine.algorithms.protocol import NEVER, Algorithm
+from ratectl.engine.algorithms.protocol import NEVER, Algorithm, Extent
 from ratectl.engine.algorithms.token_bucket import TokenBucket
 from ratectl.engine.api import PlanSet, ScopePlan
 from ratectl.engine.limit_plan import LimitPlan
@@ -66,8 +66,8 @@ class FixedWindow(Algorithm[FixedState]):
         start, used = self.advance(state, now)
         return start + self.window_ns - now if used else 0
 
-    def settled_after(self, debt: int = 0) -> int:
-        return self.window_ns
+    def extent(self) -> Extent:
+        return Extent(self.capacity, 0, self.window_ns)
 
     def at(self, state: FixedState, now: int) -> int:
         start, _ = state

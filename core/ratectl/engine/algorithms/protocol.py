@@ -190,7 +190,7 @@ def migrate(
     change                              what happens
     ==================================  ==========================================================
     token-bucket: rate or burst         tokens = min(tokens, new burst): growth adds capacity, not
-                                        tokens. A bucket in use: new burst - missing, if that is more
+                                        tokens. Into a bucket in use: burst - missing, if more
     sliding-window: count               what was counted stays counted
     sliding-window: length              each sub-window's count moves to the latest instant at
                                         which it may have been admitted; counts older than the new

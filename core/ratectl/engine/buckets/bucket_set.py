@@ -9,11 +9,12 @@ that instant: what others do with the bucket afterwards does not concern them.
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ratectl.engine.algorithms.protocol import State, migrate
 from ratectl.engine.api import LimitUsage
 from ratectl.engine.buckets.counters import plain, shown
+from ratectl.engine.buckets.events import Event, Saved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.past import Stay
     from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
 
-__all__ = ["Bucket", "Event", "Group", "Maker", "Saved"]
+__all__ = ["Bucket", "Group", "Maker"]
 
 Bucket = tuple[State, int, int]
 """State of one key, number of the last event that it follows, and its serial number."""
@@ -46,46 +47,6 @@ class Maker(Protocol):
 
     def carry(self, path: tuple[Stay, ...], group: Group, left: Left) -> Carry:
         """Return the carry of requests that have taken a path to a group."""
-
-
-class Event(NamedTuple):
-    """What a publication did to a group."""
-
-    seq: int
-    at: int
-    """Instant, in nanoseconds."""
-    before: Algorithm[Any]
-    after: Algorithm[Any]
-    left: bool
-    """True if requests may have left the group."""
-    default: State
-    """State of a key without a bucket, before the event."""
-    missing: int = 0
-    """Cost that is missing from every bucket then, at least."""
-    default_after: State = None
-    """State of a key without a bucket, after the event."""
-
-    def followed(self, state: State) -> State:
-        """Return the state after the event of a bucket that was in a state before."""
-        after, at = self.after, self.at
-        state = self.before.absolute(state, self.default, at)
-        state = migrate(self.before, after, state, at)
-        if self.missing:
-            state = after.stricter(state, after.spent(self.missing, at), at)
-        default = state if self.default_after is None else self.default_after
-        return after.relative(state, default, at)
-
-
-class Saved:
-    """States of a group's buckets at an event, for the requests that left then."""
-
-    __slots__ = ("lost", "shared", "states")
-
-    def __init__(self) -> None:
-        self.states: dict[Key, State] = {}
-        self.shared: dict[int, State] = {}
-        self.lost = False
-        """True if there was no room for a state."""
 
 
 class Group:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.bucket_set import Group, Maker
     from ratectl.engine.buckets.carry import Carry
     from ratectl.engine.buckets.counters import Counters
-    from ratectl.engine.buckets.past import Change, LimitName
+    from ratectl.engine.buckets.past import Change, Default, LimitName
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
 
@@ -81,17 +81,17 @@ class Groups:
             group = self._groups.get(name)
         if group is None:
             group = self._groups[name] = self._maker.group(plan, self._seq, self._counted(plan))
-            group.default = self._default(name, None)
+            found = self._default(name, None)
+            group.default = None if found is None or found.full else found.state
         return group
 
-    def _default(self, name: GroupName, until: Change | None) -> State | None:
-        """Return the state of a key without a bucket, before a change or now; None for full."""
+    def _default(self, name: GroupName, until: Change | None) -> Default | None:
+        """Return the state of a key without a bucket, before a change or now."""
         changes = self.past.changes
         missing, at = self._missing.get(name[1:3], (0, changes[0].at if changes else 0))
         if not changes and not missing:
             return None
-        found = self.past.default(name, until, missing, at)
-        return None if found is None else found[1]
+        return self.past.default(name, until, missing, at)
 
     def carry(
         self,
@@ -118,9 +118,9 @@ class Groups:
         group = self._left(name, change.seq)
         if group is not None:
             return group.state_at(group.key(attributes), change.seq)
-        state = self._default(name, change)
-        assert state is not None, "the group was in force before the change"
-        return state
+        found = self._default(name, change)
+        assert found is not None, "the group was in force before the change"
+        return found.state
 
     def _left(self, name: GroupName, change: int) -> Group | None:
         """Return the group of this name that requests left at a change, if one was made."""

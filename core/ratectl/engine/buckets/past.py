@@ -13,6 +13,7 @@ from ratectl.engine.algorithms.protocol import migrate
 from ratectl.engine.comparison import Comparison
 from ratectl.engine.conditional_limit import LimitChoice
 from ratectl.engine.limit_plan import LimitPlan
+from ratectl.engine.scopes import lineage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ratectl.engine.conditional_limit import Conditions
     from ratectl.engine.limit_plan import GroupName, Identity
 
-__all__ = ["Change", "LimitName", "Past", "Stay", "Step", "compare"]
+__all__ = ["Change", "Default", "LimitName", "Past", "Stay", "Step", "compare"]
 
 Limit = LimitPlan | LimitChoice
 
@@ -44,6 +45,28 @@ class Stay(NamedTuple):
     """The change that ended it; None for the present."""
     in_use: bool
     """True if the group was in force before the stay."""
+
+
+class Default(NamedTuple):
+    """State of the keys of a group that have no bucket."""
+
+    algorithm: Algorithm[Any]
+    state: State
+    at: int
+    """Instant of the last change."""
+
+    @classmethod
+    def after(cls, before: Default | None, algorithm: Algorithm[Any], at: int) -> Default:
+        """Return the state after a change of parameters."""
+        if before is None:
+            return cls(algorithm, algorithm.full(at), at)
+        return cls(algorithm, migrate(before.algorithm, algorithm, before.state, at), at)
+
+    @property
+    def full(self) -> bool:
+        """True if it is a full bucket."""
+        full = self.algorithm.full(self.at)
+        return self.algorithm.same(self.state, full, self.at)
 
 
 @dataclass(slots=True, eq=False)
@@ -174,7 +197,8 @@ class Past:
         """Put a publication in force. The engine calls it at the instant of the swap."""
         change = step.change
         change.seq, change.at = seq, now
-        self.changes = (*self.changes, change)
+        if change.limits or change.left:
+            self.changes = (*self.changes, change)
         self.plans = step.plans
 
     def too_many(self) -> set[LimitName]:
@@ -211,28 +235,28 @@ class Past:
 
     def default(
         self, name: GroupName, until: Change | None, missing: int, at: int
-    ) -> tuple[Algorithm[Any], State] | None:
-        """Return the parameters of a group before a change, and the state of an unknown key.
+    ) -> Default | None:
+        """Return the state of a group's keys without a bucket, before a change or now.
 
-        None if the group was not in force. ``missing``: cost that was missing from every bucket at
-        ``at``, before the first change that is remembered.
+        None if the group is not in force then. ``missing``: cost that was missing from every bucket
+        at ``at``, before the first change that is remembered.
         """
-        found: tuple[Algorithm[Any], State] | None = None
+        found: Default | None = None
         first = self.changes[0].seq - 1 if self.changes else 0
         plan = self.group_plan(name, first)
         if plan is not None:
-            found = plan.algorithm, plan.algorithm.spent(missing, at)
+            found = Default(plan.algorithm, plan.algorithm.spent(missing, at), at)
         for change in self.changes:
             if change is until:
                 break
             if change.differs(name[:3]):
                 plan = self.group_plan(name, change.seq)
-                found = None if plan is None else _after(found, plan.algorithm, change.at)
+                found = None if plan is None else Default.after(found, plan.algorithm, change.at)
         return found
 
     def home(self, scope: str, seq: int) -> str:
         """Return the declared scope that governed a scope after change ``seq``; '' for none."""
-        for above in _up(scope):
+        for above in lineage(scope):
             if self._declared(above, seq):
                 return above
         return ""
@@ -245,7 +269,7 @@ class Past:
 
     def homes(self, scope: str) -> tuple[str, ...]:
         """Return the declared scopes that governed a scope before each remembered change."""
-        scopes = list(_up(scope))
+        scopes = list(lineage(scope))
         if not any(each in change.declared for change in self.changes for each in scopes):
             return ()
         return tuple([self.home(scope, change.seq - 1) for change in self.changes])
@@ -258,7 +282,7 @@ class Past:
             return []
         if limit.budget:
             return [change for change in self.changes if change.before(limit.identity)]
-        scopes = list(_up(scope))
+        scopes = list(lineage(scope))
         identities = [(above, limit.name, False) for above in scopes]
         return [
             change
@@ -305,24 +329,7 @@ class Past:
         return self.limit((home, limit.name, limit.budget), seq) if home else None
 
 
-def _after(
-    found: tuple[Algorithm[Any], State] | None, algorithm: Algorithm[Any], at: int
-) -> tuple[Algorithm[Any], State]:
-    if found is None:
-        return algorithm, algorithm.full(at)
-    return algorithm, migrate(found[0], algorithm, found[1], at)
-
-
 def _chosen(limit: Limit | None, attributes: Mapping[str, str]) -> LimitPlan | None:
     if isinstance(limit, LimitChoice):
         return limit.plan(limit.local(limit.conditions.holding(attributes)))
     return limit
-
-
-def _up(scope: str) -> Iterator[str]:
-    """Yield a scope and the scopes above it."""
-    while True:
-        yield scope
-        if scope in ("/", ""):
-            return
-        scope = scope.rpartition("/")[0] or "/"
