@@ -49,17 +49,24 @@ class DecidingEngine(ControlledEngine):
         if self._turns.turn & 1:
             self._await_turn()
         texts = readable(attributes)
-        alone = partial(self._alone, self._decide_now, scope, texts, cost, now, waits)
-        return with_all_read(texts, alone)
+        made: list[Decision] = []
+        alone = partial(self._alone, self._decide_now, scope, texts, cost, now, waits, made)
+        try:
+            return with_all_read(texts, alone)
+        except BaseException:
+            for decision in made:  # the caller never gets it
+                decision.release()
+            raise
 
     def _decide_now(
-        self, scope: str, attributes: Attributes, cost: int, now: int | None, waits: bool
-    ) -> tuple[Decision, int]:
-        """Decide, and make buckets and groups that do not exist yet."""
+        self, scope: str, attributes: Attributes, cost: int, now: int | None, waits: bool,
+        made: list[Decision],
+    ) -> tuple[Decision, int]:  # fmt: skip
+        """Decide, and make buckets and groups that do not exist yet. Append the decision."""
         clock = self._clock() if now is None else now
         instant = max(clock, self._turns.last)
-        made = self._made(scope, attributes, cost, instant, waits)
-        return delayed(made, instant - clock), instant
+        made.append(self._made(scope, attributes, cost, instant, waits))
+        return delayed(made[-1], instant - clock), instant
 
     def _made(
         self, scope: str, attributes: Attributes, cost: int, now: int, waits: bool

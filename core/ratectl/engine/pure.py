@@ -99,7 +99,9 @@ class PureEngine(WaitingEngine):
         decisions: list[Decision] = []
         try:
             for number, request in enumerate(tuple(requests)):
-                decisions.append(self.check(*_full_request(number, request), now=instant))
+                scope, attributes, cost = _full_request(number, request)
+                # A call without `*`: an exception may come after that, before the decision is kept.
+                decisions.append(self.check(scope, attributes, cost, instant))
         except BaseException:
             for decision in decisions:  # the caller never gets them
                 decision.release()

@@ -255,14 +255,15 @@ class FastEngine(WaitingEngine):
         return None
 
     def _decide_now(
-        self, scope: str, attributes: Attributes, cost: int, now: int | None, waits: bool
-    ) -> tuple[Decision, int]:
+        self, scope: str, attributes: Attributes, cost: int, now: int | None, waits: bool,
+        made: list[Decision],
+    ) -> tuple[Decision, int]:  # fmt: skip
         if now is None:
             now = self._clock()
         if scope not in self._active:
             self._activate(scope)  # that may be all that the core lacked
         return self._core.attempt(scope, attributes, cost, now, True, waits) or super()._decide_now(
-            scope, attributes, cost, now, waits
+            scope, attributes, cost, now, waits, made
         )
 
     def mirror(self, mirror: Mirror | None) -> None:
