@@ -1,9 +1,9 @@
-"""The oracle's buckets of one limit, with their lineage, without shortcuts."""
+"""The oracle's buckets of one limit, without shortcuts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.rules import migrate
 
@@ -33,76 +33,79 @@ class Limit:
 
 
 class Book:
-    """The buckets of one limit under one rule."""
+    """The buckets of one limit and ``per``, as long as the limit is in force."""
 
-    def __init__(self, limit: Limit) -> None:
+    def __init__(self, limit: Limit, now: int) -> None:
         self.limit = limit
         self.rule = limit.rule
-        self.genesis: Bucket | None = None
+        self.untouched: Bucket = limit.rule.full(now)
+        """The bucket of a key that was never touched."""
         self.kept: dict[Key, Bucket] = {}
-        self.closed: int | None = None
-        self.seed: Book | None = None
-        self.seed_until: int | None = None
-        self.passed: list[tuple[int, Rule]] = []
-        self.lineage = False
-        """True if its buckets ever inherited from another limit, or another limit's from them."""
+        self._saved: dict[int, tuple[Rule, dict[Key, Bucket], Bucket]] = {}
 
     def key(self, attributes: Mapping[str, object]) -> Key:
         """Return the key: the values in order; an absent value is a separate value."""
         values = [attributes.get(name) for name in self.limit.per]
         return tuple([None if value is None else str(value) for value in values])
 
-    def bucket(self, attributes: Mapping[str, object], now: int) -> tuple[Bucket, int]:
-        """Return the bucket of a request, with its instant: the closing time of a closed book."""
-        own = now if self.closed is None else min(now, self.closed)
-        kept = self.kept.get(self.key(attributes))
-        if kept is not None:
-            return kept, own
-        self.expire(own)
-        if self.seed is None:
-            return self.untouched(own), own
-        bucket, at = self.seed.bucket(attributes, now)
-        before = self.seed.rule
-        for since, rule in self.passed:
-            at = max(at, since)
-            bucket = migrate(before, rule, bucket, at)
-            before = rule
-        return bucket, max(at, own)
+    def bucket(self, key: Key) -> Bucket:
+        return self.kept.get(key, self.untouched)
 
-    def untouched(self, now: int) -> Bucket:
-        """Return the bucket of a key that was never touched and inherits nothing."""
-        return self.rule.full(now) if self.genesis is None else self.genesis
+    def end(self, generation: int) -> None:
+        """Save all buckets as they are at the end of a generation."""
+        self._saved[generation] = (self.rule, dict(self.kept), self.untouched)
 
-    def expire(self, now: int) -> None:
-        """Drop a seed that would only give full buckets."""
-        if self.seed_until is not None and now >= self.seed_until:
-            self.seed = None
+    def left(self, generation: int, attributes: Mapping[str, object], now: int) -> Bucket:
+        """Return what a request left here at the end of a generation, at ``now``."""
+        rule, kept, untouched = self._saved[generation]
+        return rule.absolute(kept.get(self.key(attributes), untouched), untouched, now)
 
-    def followed(self, limit: Limit, now: int) -> Book:
-        """Return the book of ``limit``, which takes over the requests of this book at ``now``."""
-        genesis = migrate(self.rule, limit.rule, self.untouched(now), now)
-        kept = None if limit.rule.is_full(genesis, now) else genesis
-        same = (self.limit.identity, self.limit.per) == (limit.identity, limit.per)
-        if same and self.rule == limit.rule:
-            self.limit, self.genesis = limit, kept
-            return self
-        book = Book(limit)
-        book.genesis = kept
-        if same:
-            book.kept = {
-                key: migrate(self.rule, limit.rule, bucket, now)
-                for key, bucket in self.kept.items()
-            }
-            book.lineage = self.lineage
-            self.expire(now)
-            if self.seed is not None:
-                book._begin(self.seed, [*self.passed, (now, limit.rule)], now)
-        else:
-            book._begin(self, [(now, limit.rule)], now)
-        return book
+    def join(self, key: Key, brought: Bucket, now: int) -> None:
+        """Add what a request brings along to its bucket."""
+        own = self.bucket(key)
+        joined = self.rule.stricter(own, self.rule.relative(brought, self.untouched, now), now)
+        if not self.rule.same(joined, own, now):
+            self.kept[key] = joined
 
-    def _begin(self, seed: Book, passed: list[tuple[int, Rule]], now: int) -> None:
-        self.seed, self.passed = seed, passed
-        self.lineage = seed.lineage = True
-        settle = self.rule.settle
-        self.seed_until = None if settle is None else now + settle
+    def follow(self, limit: Limit, now: int) -> None:
+        """Take the parameters of a new generation; all buckets change in place."""
+        old, new, untouched = self.rule, limit.rule, self.untouched
+        self.limit, self.rule = limit, new
+        if old == new:
+            return
+        after = migrate(old, new, old.absolute(untouched, untouched, now), now)
+        self.untouched = new.relative(after, after, now)
+        for key, bucket in self.kept.items():
+            moved = migrate(old, new, old.absolute(bucket, untouched, now), now)
+            self.kept[key] = new.relative(moved, self.untouched, now)
+
+
+class Generation(NamedTuple):
+    """Policies that were in force from an instant on."""
+
+    number: int
+    since: int
+    published: Mapping[str, tuple[Limit, ...]]
+    books: dict[Identity, Book]
+
+    def covering(self, scope: str) -> str | None:
+        """Return ``scope`` if it is published, else its nearest published ancestor."""
+        return next((path for path in reversed(path_of(scope)) if path in self.published), None)
+
+    def book(self, scope: str, limit: Limit) -> Book | None:
+        """Return the book that counted, by a limit of this name, the requests of a scope."""
+        home = limit.scope if limit.budget else self.covering(scope)
+        return None if home is None else self.books.get((home, limit.name, limit.budget))
+
+    def rule(self, book: Book) -> Rule:
+        """Return the rule of a book in this generation."""
+        return next(
+            limit.rule for limits in self.published.values() for limit in limits
+            if self.books[limit.identity] is book
+        )  # fmt: skip
+
+
+def path_of(scope: str) -> list[str]:
+    """From ``/`` down."""
+    parts = [part for part in scope.split("/") if part]
+    return ["/" + "/".join(parts[:depth]) for depth in range(len(parts) + 1)]

@@ -15,7 +15,7 @@ from engine.rules import SECOND, Quota, Slots, Tokens, Wall, Window
 from ratectl.engine.algorithms.quota import WallOffset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from engine.model import Published
     from engine.rules import Rule
@@ -113,10 +113,8 @@ def edits(of: st.SearchStrategy[tuple[Rule, tuple[str, ...], bool]]) -> st.Searc
     )
 
 
-def edited(
-    published: Published, kind: str, edit: Edit, allowed: Callable[[Limit], bool]
-) -> Published:
-    """Return ``published`` with one difference, unless that is not ``allowed``."""
+def edited(published: Published, kind: str, edit: Edit) -> Published:
+    """Return ``published`` with one difference."""
     scope, name = SCOPES[edit.pick % len(SCOPES)], NAMES[edit.pick % len(NAMES)]
     here = list(published.get(scope, ()))
     if kind == "remove":
@@ -133,7 +131,7 @@ def edited(
         del here[at]
     else:
         here[at] = _changed(here[at], kind, edit, fresh)
-    return {**published, scope: tuple(here)} if all(map(allowed, here)) else published
+    return {**published, scope: tuple(here)}
 
 
 def _changed(limit: Limit, kind: str, edit: Edit, fresh: Limit) -> Limit:

@@ -1,7 +1,7 @@
 """An oracle for engines: the written rules, slowly and without shortcuts.
 
-It shares no code with an engine. Nothing is ever evicted; every limit has its buckets from the
-moment it is published; and a change of parameters migrates every bucket at once.
+It shares no code with an engine. Nothing is ever evicted or forgotten; every limit has its buckets
+from the moment it is published; a change of parameters migrates every bucket at once.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.books import Book, Limit
-from engine.rules import Slots, gravity
+from engine.books import Book, Generation, Limit, path_of
+from engine.rules import Slots, gravity, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from engine.books import Identity, Key
     from engine.rule_slots import Slot
-    from engine.rules import Bucket, Wait
+    from engine.rules import Bucket, Rule, Wait
 
 __all__ = ["Charge", "Limit", "Oracle", "Published", "Verdict"]
 
@@ -88,17 +88,26 @@ class Oracle:
     """Reference for engines: not bounded, not fast, not thread-safe."""
 
     generation: int = 0
-    published: Published = field(default_factory=dict)
-    books: dict[Identity, Book] = field(default_factory=dict)
+    past: list[Generation] = field(default_factory=lambda: [Generation(0, 0, {}, {})])
     tallies: dict[Identity, Tally] = field(default_factory=dict)
     no_policy: int = 0
     charge: Charge | None = None
     """Charge of the last request, if it was admitted."""
     _found: dict[str, tuple[str, list[Book]] | None] = field(default_factory=dict)
+    _carried: set[tuple[object, ...]] = field(default_factory=set)
+    """Paths of the requests that have brought along what they left."""
+
+    @property
+    def published(self) -> Mapping[str, tuple[Limit, ...]]:
+        return self.past[-1].published
+
+    @property
+    def books(self) -> dict[Identity, Book]:
+        return self.past[-1].books
 
     def covering(self, scope: str) -> str | None:
         """Return ``scope`` if it is published, else its nearest published ancestor."""
-        return next((path for path in reversed(_path(scope)) if path in self.published), None)
+        return self.past[-1].covering(scope)
 
     def governing(self, scope: str) -> tuple[str, list[Book]] | None:
         """Return the covering scope with its limits and budgets; concurrency limits come last."""
@@ -107,7 +116,7 @@ class Oracle:
             found = None
             if covering is not None:
                 own = [each for each in self.published[covering] if not each.budget]
-                above = [self.published.get(path, ()) for path in _path(covering)]
+                above = [self.published.get(path, ()) for path in path_of(covering)]
                 budgets = [each for limits in above for each in limits if each.budget]
                 books = [self.books[limit.identity] for limit in (*own, *budgets)]
                 found = covering, sorted(books, key=lambda book: isinstance(book.rule, Slots))
@@ -116,24 +125,50 @@ class Oracle:
 
     # -- a change of policy
 
-    def served(self, limit: Limit) -> Book | None:
-        """Return the book whose requests ``limit`` will take over."""
-        scope = limit.scope if limit.budget else self.covering(limit.scope)
-        return self.books.get((scope or "", limit.name, limit.budget))
-
     def swap(self, generation: int, published: Published, now: int) -> None:
+        for book in self.books.values():
+            book.end(self.generation)
         books: dict[Identity, Book] = {}
-        for limits in published.values():
-            for limit in limits:
-                old = self.served(limit)
-                books[limit.identity] = Book(limit) if old is None else old.followed(limit, now)
-        for identity, book in self.books.items():
-            if books.get(identity) is not book:
-                book.closed = now
-            book.expire(now)
+        for limit in [limit for limits in published.values() for limit in limits]:
+            old = self.books.get(limit.identity)
+            if old is not None and old.limit.per == limit.per:
+                old.follow(limit, now)
+                books[limit.identity] = old
+            else:
+                books[limit.identity] = Book(limit, now)
         self.tallies = {i: self.tallies.get(i, Tally()) for i in books}
-        self.books, self.published, self.generation = books, published, generation
-        self._found = {}
+        self.past.append(Generation(generation, now, published, books))
+        self.generation = generation
+        self._found, self._carried = {}, set()
+
+    def carry(self, scope: str, book: Book, attributes: Mapping[str, object], now: int) -> None:
+        """Bring along what a request left at its first look at a bucket."""
+        key = book.key(attributes)
+        path: list[object] = [id(book), key]
+        state: Bucket | None = None
+        rule: Rule | None = None
+        before: Book | None = None
+        for last, generation in zip([None, *self.past], self.past, strict=False):
+            served = generation.book(scope, book.limit)
+            since = generation.since
+            if before is not None and served is not before:
+                assert last is not None
+                assert rule is not None
+                left = before.left(last.number, attributes, since)
+                state = left if state is None else rule.stricter(state, left, since)
+                path += [last.number, before.key(attributes)]
+            if served is not None:
+                now_rule = generation.rule(served)
+                if state is not None:
+                    assert last is not None
+                    assert rule is not None
+                    in_use = served is not before and served in last.books.values()
+                    state = migrate(rule, now_rule, state, since, in_use=in_use)
+                rule = now_rule
+            before = served
+        if state is not None and tuple(path) not in self._carried:
+            book.join(key, state, now)
+            self._carried.add(tuple(path))
 
     # -- a request
 
@@ -144,6 +179,8 @@ class Oracle:
             self.no_policy += 1
             return Verdict(True, "no_policy", self.generation)
         covering, books = governing
+        for book in books:
+            self.carry(scope, book, attributes, now)
         looks = [_look(book, attributes, cost, now) for book in books]
         refusing = [look for look in looks if look.wait != 0]
         enforced = [look for look in refusing if not look.book.limit.shadow]
@@ -209,7 +246,7 @@ class Oracle:
         for book, key, *_ in charge.looks if more else ():
             if more < 0 and key not in book.kept:
                 continue
-            bucket, _ = book.bucket(charge.attributes, now)
+            bucket = book.bucket(key)
             corrected = book.rule.corrected(bucket, more, now, charge.since, charge.least)
             book.kept[key] = corrected
             if more > 0:
@@ -218,15 +255,9 @@ class Oracle:
         charge.cost, charge.least = actual, min(charge.least, actual)
 
 
-def _path(scope: str) -> list[str]:
-    """From ``/`` down."""
-    parts = [part for part in scope.split("/") if part]
-    return ["/" + "/".join(parts[:depth]) for depth in range(len(parts) + 1)]
-
-
 def _look(book: Book, attributes: Mapping[str, object], cost: int, now: int) -> Look:
     key = book.key(attributes)
-    bucket, _ = book.bucket(attributes, now)
+    bucket = book.bucket(key)
     wait = book.rule.wait(bucket, cost, now)
     if key in book.kept:
         bucket = book.kept[key] = book.rule.looked(bucket, cost, now)

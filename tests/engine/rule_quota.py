@@ -65,10 +65,6 @@ class Quota:
         """True for a rate of 0, which refuses everything."""
         return not self.most
 
-    @property
-    def settle(self) -> int:
-        return LONGEST[self.unit]
-
     def _window(self, wall: int, used: int, since: int) -> Used:
         even = EVEN.get(self.unit)
         if even is None:
@@ -84,9 +80,6 @@ class Quota:
     def spent(self, missing: int, now: int) -> Used:
         """Return counts whose requests are unknown: none up to ``now`` is told apart."""
         return self._window(self.wall.latest(now), missing, now + 1)
-
-    def is_full(self, bucket: Used, now: int) -> bool:
-        return not self.look(bucket, now).used
 
     def same(self, one: Used, other: Used, now: int) -> bool:
         one, other = self.look(one, now), self.look(other, now)
@@ -140,6 +133,15 @@ class Quota:
         if self.same_windows(old):
             return here
         return self.spent(here.used, old.own_time(here, now))
+
+    def carried(self, old: Quota, bucket: Used, now: int) -> Used:
+        """Return what a request brings along to a bucket in use."""
+        return self.moved(old, bucket, now)
+
+    def absolute(self, bucket: Used, untouched: Used, now: int) -> Used:
+        return bucket
+
+    relative = absolute
 
     def stricter(self, one: Used, other: Used, now: int) -> Used:
         one, other = self.look(one, now), self.look(other, now)

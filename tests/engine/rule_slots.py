@@ -40,19 +40,12 @@ class Slots:
     most: int
     hold: int
 
-    @property
-    def settle(self) -> int:
-        return self.hold
-
     def full(self, now: int) -> Held:
         return Held()
 
     def spent(self, missing: int, now: int) -> Held:
         """Return slots that are taken now and that no request can release."""
         return self.take(Held(), missing, now)
-
-    def is_full(self, bucket: Held, now: int) -> bool:
-        return not self.look(bucket, now).slots
 
     def same(self, one: Held, other: Held, now: int) -> bool:
         return self.look(one, now).slots == self.look(other, now).slots
@@ -103,6 +96,15 @@ class Slots:
         """Keep held slots, for at most the new ``hold`` from now on."""
         end = now + self.hold
         return Held(tuple([(slot, min(until, end)) for slot, until in bucket.slots]))
+
+    def carried(self, old: Slots, bucket: Held, now: int) -> Held:
+        """Return what a request brings along to a bucket in use."""
+        return self.moved(old, bucket, now)
+
+    def absolute(self, bucket: Held, untouched: Held, now: int) -> Held:
+        return bucket
+
+    relative = absolute
 
     def stricter(self, one: Held, other: Held, now: int) -> Held:
         """Return the union of both buckets' slots."""

@@ -15,11 +15,13 @@ class Level(NamedTuple):
     """Tokens at an instant; a negative level is a debt.
 
     ``high_at``: when it was last found more than half full, at a charge or a refund, or began.
+    ``hidden``: tokens that are missing beside those that an untouched bucket has and this one not.
     """
 
     tokens: Fraction
     at: int
     high_at: int
+    hidden: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True)
@@ -42,29 +44,25 @@ class Tokens:
     def most(self) -> int:
         return self.burst
 
-    @property
-    def settle(self) -> int | None:
-        """Return the longest time to fill a bucket; None if it never fills."""
-        return ceil(self.burst / self.rate) if self.count else None
-
     def full(self, now: int) -> Level:
         return Level(self.capacity, now, now)
 
     def spent(self, missing: int, now: int) -> Level:
-        return Level(Fraction(max(0, self.burst - missing)), now, now)
-
-    def is_full(self, bucket: Level, now: int) -> bool:
-        return self.look(bucket, now).tokens == self.burst
+        hidden = Fraction(max(0, missing - self.burst))
+        return Level(Fraction(max(0, self.burst - missing)), now, now, hidden)
 
     def same(self, one: Level, other: Level, now: int) -> bool:
-        return self.look(one, now).tokens == self.look(other, now).tokens
+        one, other = self.look(one, now), self.look(other, now)
+        return (one.tokens, one.hidden) == (other.tokens, other.hidden)
 
     def look(self, bucket: Level, now: int) -> Level:
         """Return the bucket at ``now``; an instant before its own counts as its own."""
         if now <= bucket.at:
             return bucket
         tokens = bucket.tokens + (now - bucket.at) * self.rate
-        return Level(min(self.capacity, tokens), now, bucket.high_at)
+        lost = max(Fraction(0), tokens - self.capacity)
+        hidden = max(Fraction(0), bucket.hidden - lost) if lost else bucket.hidden
+        return Level(tokens - lost, now, bucket.high_at, hidden)
 
     def looked(self, bucket: Level, cost: int, now: int) -> Level:
         """Return the state after a decision without a charge: unchanged."""
@@ -86,7 +84,7 @@ class Tokens:
     def take(self, bucket: Level, cost: int, now: int) -> Level:
         here = self.look(bucket, now)
         high_at = here.at if 2 * here.tokens > self.burst else here.high_at
-        return Level(here.tokens - cost, here.at, high_at)
+        return Level(here.tokens - cost, here.at, high_at, here.hidden)
 
     def remaining(self, bucket: Level, now: int) -> int:
         return max(0, floor(self.look(bucket, now).tokens))
@@ -98,17 +96,45 @@ class Tokens:
         return here.at + ceil((self.burst - here.tokens) / self.rate) - now if self.count else None
 
     def missing(self, bucket: Level, now: int) -> int:
-        """Return the difference to a full bucket, rounded up."""
-        return ceil(self.burst - self.look(bucket, now).tokens)
+        """Return what is missing from a full bucket, rounded up."""
+        here = self.look(bucket, now)
+        return ceil(self.burst - here.tokens + here.hidden)
 
     def own_time(self, bucket: Level, now: int) -> int:
         return max(now, bucket.at)
 
     def moved(self, old: Tokens, bucket: Level, now: int) -> Level:
         """Return the bucket under these parameters, after other parameters until ``now``."""
+        return self._moved(old, bucket, now, least=None)
+
+    def carried(self, old: Tokens, bucket: Level, now: int) -> Level:
+        """Return what a request brings along to a bucket in use: at least what is not missing."""
+        return self._moved(old, bucket, now, least=self.capacity)
+
+    def _moved(self, old: Tokens, bucket: Level, now: int, *, least: Fraction | None) -> Level:
         here = old.look(bucket, now)
-        kept = min(self.capacity, here.tokens)
-        return Level(self._cut(kept), max(now, here.at), here.high_at)
+        missing = -self._cut(here.tokens - here.hidden - old.capacity)
+        kept = self._cut(here.tokens)
+        if least is not None:
+            kept = max(kept, least - missing)
+        kept = min(self.capacity, kept)
+        hidden = missing - (self.capacity - kept)
+        return Level(kept, max(now, here.at), here.high_at, hidden)
+
+    def absolute(self, bucket: Level, untouched: Level, now: int) -> Level:
+        """Return the bucket with all that is missing from a full one; hidden may be negative."""
+        return self._beside(bucket, untouched, now, -1)
+
+    def relative(self, bucket: Level, untouched: Level, now: int) -> Level:
+        """Return the bucket with what is missing beside an untouched one."""
+        here = self._beside(bucket, untouched, now, 1)
+        return here._replace(hidden=max(Fraction(0), here.hidden))
+
+    def _beside(self, bucket: Level, untouched: Level, now: int, sign: int) -> Level:
+        at = max(now, bucket.at, untouched.at)
+        here = self.look(bucket, at)
+        not_given = self.capacity - self.look(untouched, at).tokens
+        return here._replace(hidden=here.hidden + sign * not_given, at=at)
 
     def _cut(self, tokens: Fraction) -> Fraction:
         """Return the level rounded down to the fraction of a token that these parameters use."""
@@ -117,7 +143,10 @@ class Tokens:
 
     def stricter(self, one: Level, other: Level, now: int) -> Level:
         at = max(now, one.at, other.at)
-        return Level(min(self.look(one, at).tokens, self.look(other, at).tokens), at, at)
+        one, other = self.look(one, at), self.look(other, at)
+        tokens = min(one.tokens, other.tokens)
+        missing = max(self.capacity - each.tokens + each.hidden for each in (one, other))
+        return Level(tokens, at, at, missing - (self.capacity - tokens))
 
     def corrected(self, bucket: Level, more: int, now: int, since: int, least: int) -> Level:
         """Charge ``more``, into debt if necessary; or refund, up to the room that surely existed.
@@ -134,4 +163,5 @@ class Tokens:
             room = max(room, min(self.capacity / 2, Fraction(least)))
         refund = max(Fraction(0), min(Fraction(-more), room, self.capacity - here.tokens))
         tokens = here.tokens + refund
-        return Level(tokens, here.at, here.at if 2 * tokens > self.burst else here.high_at)
+        high_at = here.at if 2 * tokens > self.burst else here.high_at
+        return Level(tokens, here.at, high_at, here.hidden)

@@ -40,10 +40,6 @@ class Window:
     def slot(self) -> int:
         return -(-self.length // (SUB_WINDOWS - 1))
 
-    @property
-    def settle(self) -> int:
-        return SUB_WINDOWS * self.slot
-
     def full(self, now: int) -> Counts:
         return Counts(now // self.slot, {}, now)
 
@@ -51,9 +47,6 @@ class Window:
         """Return counts whose requests are unknown: none up to ``now`` is told apart."""
         head = now // self.slot
         return Counts(head, {head: missing} if missing else {}, now + 1)
-
-    def is_full(self, bucket: Counts, now: int) -> bool:
-        return not self.look(bucket, now).by_slot
 
     def same(self, one: Counts, other: Counts, now: int) -> bool:
         one, other = self.look(one, now), self.look(other, now)
@@ -122,12 +115,23 @@ class Window:
         kept = {slot: n for slot, n in moved.items() if slot + SUB_WINDOWS > head}
         return Counts(head, kept, here.since)
 
+    def carried(self, old: Window, bucket: Counts, now: int) -> Counts:
+        """Return what a request brings along to a bucket in use."""
+        return self.moved(old, bucket, now)
+
+    def absolute(self, bucket: Counts, untouched: Counts, now: int) -> Counts:
+        return bucket
+
+    relative = absolute
+
     def stricter(self, one: Counts, other: Counts, now: int) -> Counts:
         now = max(self.own_time(one, now), self.own_time(other, now))
         one, other = self.look(one, now), self.look(other, now)
-        slots = {*one.by_slot, *other.by_slot}
-        most = {n: max(one.by_slot.get(n, 0), other.by_slot.get(n, 0)) for n in slots}
-        return Counts(now // self.slot, most, now + 1)
+        counts: dict[int, int] = {}
+        for slot in sorted({*one.by_slot, *other.by_slot}, reverse=True):
+            later = [sum(n for s, n in each.by_slot.items() if s >= slot) for each in (one, other)]
+            counts[slot] = max(later) - sum(counts.values())
+        return Counts(now // self.slot, counts, now + 1)
 
     def corrected(self, bucket: Counts, more: int, now: int, since: int, least: int) -> Counts:
         """Count more now; or subtract from the sub-window of the request, while it exists."""

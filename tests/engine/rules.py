@@ -26,14 +26,16 @@ Wait = int | None
 """Nanoseconds until a cost is admitted, UNKNOWN, or None for never."""
 
 
-def migrate(old: Rule, new: Rule, bucket: Bucket, now: int) -> Bucket:
+def migrate(old: Rule, new: Rule, bucket: Bucket, now: int, *, in_use: bool = False) -> Bucket:
     """The written rules for a change of parameters.
+
+    ``in_use``: it is what a request brings along to a bucket that others may have used.
 
     Within one algorithm each has its own; from one to another, what is missing from a full bucket
     is missing from the new one, as if admitted now.
     """
     if type(old) is type(new):
-        return new.moved(old, bucket, now)
+        return new.carried(old, bucket, now) if in_use else new.moved(old, bucket, now)
     return new.spent(old.missing(bucket, now), old.own_time(bucket, now))
 
 

@@ -35,8 +35,7 @@ class Comparison(Machine):
     """Random publications, of one of three kinds.
 
     ``mixed``: buckets go on as those of any other algorithm. ``lineage``: scopes are declared, and
-    keys change; slots remain slots, as a release may come before their heir is first looked at, or
-    after. ``back``: as mixed, and clocks step back.
+    keys change. ``back``: as mixed, and clocks step back.
     """
 
     @initialize(
@@ -49,8 +48,7 @@ class Comparison(Machine):
         self, first: list[tuple[Rule, tuple[str, ...], bool]], wall: int, way: str, scale: int
     ) -> None:  # fmt: skip
         back = way == "back"
-        self.lineage = way == "lineage"
-        self.kinds = LINEAGE if self.lineage else MIXED
+        self.kinds = LINEAGE if way == "lineage" else MIXED
         self.back = back
         self.crowd = FEW if back else ANYBODY
         self.start(10**15 if back else 0, wall, max_buckets=72, scale=scale)
@@ -79,15 +77,9 @@ class Comparison(Machine):
         published = self.published
         for edit in several:
             kind = self.kinds[edit.kind % len(self.kinds)]
-            published = edited(published, kind, edit, self.may_follow)
+            published = edited(published, kind, edit)
         self.publish(published)
         self.ask(self.crowd.requests(batch))
-
-    def may_follow(self, limit: Limit) -> bool:
-        old = self.oracle.served(limit)
-        if old is None or (old.limit.identity, old.limit.per) == (limit.identity, limit.per):
-            return old is None or not self.lineage or _slots(old.rule) == _slots(limit.rule)
-        return self.lineage and _slots(old.rule) == _slots(limit.rule)
 
     @rule(which=picks, batch=batches)
     def give_back(self, which: bytes, batch: bytes) -> None:
@@ -109,10 +101,6 @@ class Comparison(Machine):
         self.compare_usage()
 
 
-def _slots(of: Rule) -> bool:
-    return isinstance(of, Slots)
-
-
 SLOW: Sequence[Rule] = [
     *(Tokens(count, span * SECOND, burst)
       for count, span in ((1, 10), (7, 60), (1, 3_600), (2, 11), (0, 1)) for burst in (3, 6, 12)),
@@ -129,12 +117,9 @@ LINE = ("declare", "declare", "declare", "remove", "rule", "rule", "per")
 COSTS = (1, 2, 1, 3, 1, 0, 4)
 CIRCLE = Crowd(("/a/b", "/", "/a", "/a/b/c"), COSTS, ("x", "y"), ("x", "y"))
 
-LINE_ENDS = 16
-"""Length of a chain of seeds within one refill that an engine remembers (docs/adr/0004)."""
-
 
 class Lineage(Machine):
-    """One slow limit with changing scopes and keys, so that nearly all buckets start from seeds."""
+    """One slow limit with changing scopes and keys: nearly all requests bring something along."""
 
     @initialize(
         of=st.sampled_from(("rates", "any", "slots")),
@@ -168,7 +153,6 @@ class Lineage(Machine):
         self.pass_to_edge(edge)
         self.ask(CIRCLE.requests(batch))
 
-    @precondition(lambda self: self.oracle.generation < LINE_ENDS)
     @rule(
         several=st.lists(
             st.tuples(st.integers(0, 20), st.integers(0, 255)), min_size=1, max_size=2
@@ -183,7 +167,7 @@ class Lineage(Machine):
             if parent and what & 4:
                 of = parent[0].rule
             edit = Edit(kind, (0, 4, 2)[kind % 3], of, per, False)  # "l" at each of the scopes
-            published = edited(published, LINE[kind // 3], edit, lambda _: True)
+            published = edited(published, LINE[kind // 3], edit)
         self.publish(published)
         self.ask(CIRCLE.requests(batch))
 
