@@ -127,7 +127,7 @@ class Oracle:
 
     def swap(self, generation: int, published: Published, now: int) -> None:
         for book in self.books.values():
-            book.end(self.generation)
+            book.end(self.past[-1].number)
         books: dict[Identity, Book] = {}
         for limit in [limit for limits in published.values() for limit in limits]:
             old = self.books.get(limit.identity)
@@ -137,7 +137,7 @@ class Oracle:
             else:
                 books[limit.identity] = Book(limit, now)
         self.tallies = {i: self.tallies.get(i, Tally()) for i in books}
-        self.past.append(Generation(generation, now, published, books))
+        self.past.append(Generation(len(self.past), now, published, books))
         self.generation = generation
         self._found, self._carried = {}, set()
 

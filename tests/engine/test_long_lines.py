@@ -1,17 +1,14 @@
-"""Long lineages: many edits within one refill, so that buckets inherit from heirs of heirs.
-
-Numbers of reads and of kept groups come from the pure engine.
-"""
+"""Many publications within one refill, each of which moves requests to other buckets."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ratectl.engine.buckets.variants import Family
 
 from engine.engines import each_engine
 from ratectl.compiler.plans import compile_tree
+from ratectl.engine.buckets import past
 from ratectl.engine.buckets.bucket_set import Group
 from ratectl.engine.pure import PureEngine
 from ratectl.policy.language.model import Policy, PolicyTree
@@ -49,52 +46,63 @@ def edit(engine: Engine, edits: int, *, charged: bool = False) -> int:
     return now
 
 
-def line(kin: Group | Family | None) -> int:
-    """Return the number of groups behind this one, by the longest path."""
-    if kin is None:
-        return 0
-    members = kin.groups.values() if isinstance(kin, Family) else ()
-    return 1 + max(map(line, {kin.seed, *(group.seed for group in members)}))
-
-
 @each_engine
 @pytest.mark.parametrize("edits", [12, EDITS])
-def test_charged_tokens_stay_charged_through_a_long_lineage(make: MakeEngine, edits: int) -> None:
-    """For a request that each generation charges, with 2^60 paths back to its first bucket."""
+def test_charged_tokens_stay_charged_through_a_long_path(make: MakeEngine, edits: int) -> None:
     engine = make(lambda: 0)
     now = edit(engine, edits, charged=True)
-    assert engine.check("/", GOLD, 0, now).remaining == max(0, 50 - edits)
+    assert engine.check("/", GOLD, 0, now).remaining == max(0, 51 - edits)
     assert engine.usage().overflowed == 0
 
 
-def test_each_group_of_a_lineage_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_bucket_on_a_path_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = PureEngine(lambda: 0)
-    now = edit(engine, 12)
-    asked = []
-    first_touch = Group._first_touch
+    now = edit(engine, EDITS, charged=True)
+    read: list[int] = []
+    state_at = Group.state_at
 
-    def counted(self: Group, *args: Any) -> Any:
-        asked.append(self)
-        return first_touch(self, *args)
+    def counted(self: Group, key: Any, change: int) -> Any:
+        read.append(change)
+        return state_at(self, key, change)
 
-    monkeypatch.setattr(Group, "_first_touch", counted)
-    decision = engine.check("/", GOLD, 1, now)
-    assert len(asked) == len(set(asked)) > 12
-    origins = Group.origins
-    asked.clear()
-
-    def traced(self: Group, *args: Any) -> Any:
-        asked.append(self)
-        return origins(self, *args)
-
-    monkeypatch.setattr(Group, "origins", traced)
-    engine.settle(decision, 2, now)
-    assert engine.check("/", GOLD, 0, now).remaining == 48
-    assert len(asked) < 100
+    monkeypatch.setattr(Group, "state_at", counted)
+    engine.swap(compile_tree(flipped(EDITS + 1), EDITS + 1), now)
+    for _ in range(3):
+        engine.check("/", GOLD, 0, now)
+    assert len(read) == len(set(read)) == EDITS
 
 
-def test_lineage_is_forgotten_even_if_every_generation_has_requests() -> None:
-    engine = PureEngine(lambda: 0)
-    edit(engine, EDITS, charged=True)
-    (kin,) = engine._succession.kins()
-    assert line(kin) == 17 + 1
+@each_engine
+def test_changes_are_forgotten_when_all_is_back(make: MakeEngine) -> None:
+    engine = make(lambda: 0)
+    now = edit(engine, EDITS, charged=True)
+    assert len(changes(engine)) == EDITS - 1
+    week = 7 * 86_400 * 10**9
+    engine.swap(compile_tree(flipped(EDITS), EDITS + 1), now + 4 * week)
+    assert changes(engine) == ()
+    assert engine.check("/", GOLD, 0, now + 4 * week).remaining == 51
+
+
+@each_engine
+def test_too_many_changes_empty_the_buckets_once(
+    make: MakeEngine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past, "_MOST_CHANGES", 40)
+    engine = make(lambda: 0)
+    now = edit(engine, 41, charged=True)
+    assert engine.check("/", {"tenant": "b"}, 40, now)
+    assert not caplog.records
+    engine.swap(compile_tree(flipped(42), 42), now)
+    assert changes(engine) == ()
+    left = [engine.check("/", {"tenant": tenant}, 0, now).remaining for tenant in "abc"]
+    assert [*left, engine.check("/", GOLD, 0, now).remaining] == [0, 0, 0, 0]
+    assert "limit l: more of its changes" in caplog.text
+    hours = 3_600 * 10**9
+    assert engine.check("/", {"tenant": "c"}, 0, now + 5 * hours).remaining == 1
+    assert engine.check("/", {"tenant": "c"}, 40, now + 4_000 * hours)
+
+
+def changes(engine: Any) -> tuple[Any, ...]:
+    """Return the changes that an engine remembers."""
+    found: tuple[Any, ...] = engine._groups.past.changes
+    return found

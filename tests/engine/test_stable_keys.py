@@ -45,7 +45,7 @@ def compiled_key(keys: StableKeys, values: Sequence[object]) -> int:
         name: value for name, value in zip(per, values, strict=True) if value is not None
     }
     of.check("/", attributes)
-    (group,) = of._active["/"].groups
+    (group,) = of._active["/"].selection.groups
     number: int = group.store.key(attributes)
     if per:
         assert group.buckets.get(number) is not None, "the bucket is kept under this number"

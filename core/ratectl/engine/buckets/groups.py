@@ -241,6 +241,7 @@ class Groups:
         for name in names:
             _log.warning(_EMPTIED, name[0])
             self._missing[name] = self._horizon(name).restart(now), now
+        self.past.refresh()
         for group in list(self._groups.values()):
             self.bring(group)
             name = (group.name, group.budget)

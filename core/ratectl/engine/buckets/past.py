@@ -6,8 +6,9 @@ A publication is compared with the one before, limit by limit (``Step``). Only w
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from ratectl.engine.algorithms.protocol import migrate
 from ratectl.engine.comparison import Comparison
@@ -32,6 +33,32 @@ LimitName = tuple[str, bool]
 
 _MOST_CHANGES: Final = 512
 """Most changes that are remembered."""
+
+_NOW: Final = 1 << 62
+"""Number of a change after all others."""
+
+_NOTHING: Final[Mapping[Any, Any]] = {}
+
+V = TypeVar("V")
+
+
+class _Versions(Generic[V]):
+    """Values over time: each with the number of the change that ended it."""
+
+    __slots__ = ("_seqs", "_values")
+
+    def __init__(self) -> None:
+        self._seqs: list[int] = []
+        self._values: list[V | None] = []
+
+    def until(self, seq: int, value: V | None) -> None:
+        """Append a value that was in force until a change."""
+        self._seqs.append(seq)
+        self._values.append(value)
+
+    def after(self, seq: int) -> V | None:
+        """Return the value after a change."""
+        return self._values[bisect_right(self._seqs, seq)]
 
 
 class Stay(NamedTuple):
@@ -87,6 +114,10 @@ class Change:
         """Return, in a tuple, what a limit was before; None if it did not differ."""
         of_name = self.limits.get(identity[1:])
         return (of_name[identity],) if of_name is not None and identity in of_name else None
+
+    def of(self, name: str) -> Mapping[Identity, Limit | None]:
+        """Return what the limits of a name were before, if they differ."""
+        return self.limits.get((name, False), _NOTHING)
 
     def differs(self, identity: Identity) -> bool:
         """Return True if the change is about a limit."""
@@ -192,6 +223,15 @@ class Past:
     def __init__(self, plans: PlanSet) -> None:
         self.plans = plans
         self.changes: tuple[Change, ...] = ()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Forget what was worked out from the changes."""
+        self._limits: dict[Identity, _Versions[Limit]] = {}
+        self._defaults: dict[GroupName, _Versions[Default]] = {}
+        self._touching: dict[tuple[str, str], list[Change]] = {}
+        self._homes: dict[str, str] = {}
+        self._moves = [change for change in self.changes if change.declared]
 
     def begin(self, step: Step, seq: int, now: int) -> None:
         """Put a publication in force. The engine calls it at the instant of the swap."""
@@ -200,6 +240,7 @@ class Past:
         if change.limits or change.left:
             self.changes = (*self.changes, change)
         self.plans = step.plans
+        self.refresh()
 
     def too_many(self) -> set[LimitName]:
         """Return the names of limits in the oldest change, if too many changes are remembered."""
@@ -209,18 +250,27 @@ class Past:
         """Forget all changes of the limits of a name."""
         over = [change for change in self.changes if change.forget(name)]
         self.changes = tuple([change for change in self.changes if change not in over])
+        self.refresh()
 
     # What was in force --------------------------------------------------------------------------
 
     def limit(self, identity: Identity, seq: int) -> Limit | None:
         """Return what a limit was after change ``seq``."""
+        versions = self._limits.get(identity)
+        if versions is None:
+            versions = self._limits[identity] = self._versions(identity)
+        return versions.after(seq)
+
+    def _versions(self, identity: Identity) -> _Versions[Limit]:
+        found = _Versions[Limit]()
         for change in self.changes:
-            before = change.before(identity) if change.seq > seq else None
+            before = change.before(identity)
             if before is not None:
-                return before[0]
+                found.until(change.seq, before[0])
         scope, *_ = identity
         plan = self.plans.scopes.get(scope)
-        return None if plan is None else plan.by_identity(identity)
+        found.until(_NOW, None if plan is None else plan.by_identity(identity))
+        return found
 
     def group_plan(self, name: GroupName, seq: int) -> LimitPlan | None:
         """Return the plan of a group after change ``seq``; None if it was not in force."""
@@ -241,28 +291,34 @@ class Past:
         None if the group is not in force then. ``missing``: cost that was missing from every bucket
         at ``at``, before the first change that is remembered.
         """
-        found: Default | None = None
-        first = self.changes[0].seq - 1 if self.changes else 0
-        plan = self.group_plan(name, first)
+        versions = self._defaults.get(name)
+        if versions is None:
+            versions = self._defaults[name] = self._default_versions(name, missing, at)
+        return versions.after(_NOW - 1 if until is None else until.seq - 1)
+
+    def _default_versions(self, name: GroupName, missing: int, at: int) -> _Versions[Default]:
+        found, now = _Versions[Default](), None
+        plan = self.group_plan(name, self.changes[0].seq - 1 if self.changes else 0)
         if plan is not None:
-            found = Default(plan.algorithm, plan.algorithm.spent(missing, at), at)
+            now = Default(plan.algorithm, plan.algorithm.spent(missing, at), at)
         for change in self.changes:
-            if change is until:
-                break
             if change.differs(name[:3]):
+                found.until(change.seq, now)
                 plan = self.group_plan(name, change.seq)
-                found = None if plan is None else Default.after(found, plan.algorithm, change.at)
+                now = None if plan is None else Default.after(now, plan.algorithm, change.at)
+        found.until(_NOW, now)
         return found
 
     def home(self, scope: str, seq: int) -> str:
         """Return the declared scope that governed a scope after change ``seq``; '' for none."""
-        for above in lineage(scope):
-            if self._declared(above, seq):
-                return above
-        return ""
+        found = None if self._moves else self._homes.get(scope)
+        if found is None:
+            declared = (above for above in lineage(scope) if self._declared(above, seq))
+            found = self._homes[scope] = next(declared, "")
+        return found
 
     def _declared(self, scope: str, seq: int) -> bool:
-        for change in self.changes:
+        for change in self._moves:
             if change.seq > seq and scope in change.declared:
                 return change.declared[scope]
         return scope in self.plans.scopes
@@ -282,13 +338,24 @@ class Past:
             return []
         if limit.budget:
             return [change for change in self.changes if change.before(limit.identity)]
+        found = self._touching.get((scope, limit.name))
+        if found is None:
+            found = self._touching[scope, limit.name] = self._all_touching(scope, limit.name)
+        return found
+
+    def _all_touching(self, scope: str, name: str) -> list[Change]:
         scopes = list(lineage(scope))
-        identities = [(above, limit.name, False) for above in scopes]
+        # The name's changes may have been forgotten, while others remember that a scope came.
+        known = [change for change in self.changes if (name, False) in change.names()]
+        first = known[0].seq if known else _NOW
         return [
             change
             for change in self.changes
-            if any(change.before(identity) for identity in identities)
-            or any(above in change.declared for above in scopes)
+            if change.seq >= first
+            and (
+                any(above in change.declared for above in scopes)
+                or any((above, name, False) in change.of(name) for above in scopes)
+            )
         ]
 
     def conditions(self, scope: str, limit: Limit) -> Iterator[Conditions]:
@@ -315,7 +382,9 @@ class Past:
                     stays[-1] = stays[-1]._replace(left=change)
                 stays.append(Stay(name, rule, None, self._in_use(name, change)))
             else:
-                stays[-1] = stays[-1]._replace(rules=stays[-1].rules + rule)
+                last = stays[-1]
+                if rule and rule[0][1] != last.rules[-1][1]:
+                    stays[-1] = last._replace(rules=last.rules + rule)
         return tuple(stays) if len(stays) > 1 else ()
 
     def _in_use(self, name: GroupName | None, change: Change | None) -> bool:
