@@ -165,6 +165,8 @@ def _most(spans: list[Span], first: Charge, newest: Charge) -> Fraction | float:
     shapes = {span.rule.shape for span in spans}
     if isinstance(last, Window) and whole.elapsed >= last.length:
         return math.inf
+    if len(shapes) > 1 and any(map(_forgets, spans)):
+        return math.inf
     if len(shapes) == 1:
         if isinstance(last, Tokens):
             return capacity + sum(span.rule.refill(span) for span in spans)
@@ -180,6 +182,14 @@ def _most(spans: list[Span], first: Charge, newest: Charge) -> Fraction | float:
         span.rule.capacity + span.rule.refill(Span(span.rule, *_ends(whole))) for span in spans
     )
     return max(alone, capacity + _given_back(spans))
+
+
+def _forgets(span: Span) -> bool:
+    """Return True if all that was counted at its start is forgotten at its end."""
+    rule = span.rule
+    if isinstance(rule, Quota):
+        return rule.index(span.wall) != rule.index(span.wall_end)
+    return isinstance(rule, Window) and span.elapsed >= rule.length
 
 
 def _given_back(spans: list[Span]) -> Fraction | int:
