@@ -206,14 +206,13 @@ class Groups:
     def _keep_counting(self, group: Group) -> None:
         """Go on reporting what an ended group has counted, if its limit is still there."""
         limit = self.past.limit(group.identity, self._seq)
-        if limit is None:
-            self._counters.pop((group.identity, group.overrides), None)
-            return
         if isinstance(limit, LimitChoice):
             local = limit.named(group.overrides)
             limit = None if local is None else limit.plan(local)
         if limit is not None and limit.overrides == group.overrides:
             self.group(limit)
+        else:
+            self._counters.pop((group.identity, group.overrides), None)
 
     def _plan_in(self, plans: PlanSet, group: Group) -> None:
         """Make the plan that a group will follow: that takes a resolution of policies."""
