@@ -145,11 +145,11 @@ catch_up(Group *g, Bucket *bucket)
         if (!first[i].native)
             return -1;
     Packed moved;
-    u64 counts[SLOTS];
+    char room[MOST_ROOM];
     memcpy(&moved, bucket, g->rule->size);
     const KindTable *kind = kind_of(g->rule);
     if (kind->detach != NULL)
-        kind->detach(&moved, counts);
+        kind->detach(&moved, room);
     if (kind->holds && behind > 1 && held_used(&moved.held, first[behind - 1].now))
         return -1;
     for (u32 i = 0; i < behind; i++)
