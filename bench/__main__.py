@@ -24,6 +24,7 @@ from bench import (
     scale,
     simulate,
     startup,
+    windows,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ BENCHES: dict[str, Callable[[], dict[str, object]]] = {
     "scale": scale.run,
     "decisions": decisions.run,
     "flood": flood.run,
+    "windows": windows.run,
     "reload": reload.run,
     "choosing": choosing.run,
     "beside": beside.run,

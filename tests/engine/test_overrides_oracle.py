@@ -43,7 +43,7 @@ SAID: list[dict[str, Any]] = [
 ]
 WINDOWS: list[dict[str, Any]] = [
     {"algorithm": "sliding-window", "rate": "80/s"},
-    {"algorithm": "sliding-window", "rate": "30/2s"},
+    {"algorithm": "sliding-window", "rate": "15/2s"},
 ]
 
 

@@ -36,6 +36,6 @@ def extent_of(declared: LimitFields | Cap) -> Extent:
 def _of_rate(rate: Rate) -> Extent:
     window = rate.window_ns or rate.multiple * _MONTH
     token_ns = -(-window * rate.denominator // rate.numerator) if rate.numerator else 0
-    # The default burst is one second of the rate. Three windows: sub-windows are rounded up, and
-    # clocks that are set back make a day longer.
+    # The default burst is one second of the rate. Three windows: clocks that
+    # are set back make a day longer.
     return Extent(max(1, rate.per_second_ceiling), token_ns, 3 * window)

@@ -152,9 +152,9 @@ def migrate(old: Algorithm[Any], new: Algorithm[Any], state: Any, now: int) -> A
     token-bucket: rate or burst         tokens = min(tokens, new burst): growth adds capacity, not
                                         tokens; a level between two ticks is rounded down
     sliding-window: count               what was counted stays counted
-    sliding-window: length              each sub-window's count moves to the latest instant at
-                                        which it may have been admitted; counts older than the new
-                                        window are dropped
+    sliding-window: length              what both lengths hold stays counted; a longer window
+                                        does not know what is older, and refunds nothing from
+                                        before the change
     quota: count                        what was counted stays counted until the window ends
     quota: unit, zone or time           what was counted counts in the new window, as if admitted
                                         now

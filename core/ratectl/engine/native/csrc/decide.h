@@ -213,7 +213,7 @@ look(Request *q, const u64 *keys, Scratch *scratch)
                 return SLOW;
             admitted &= g->shadow | q->selection->shadow;
         } else if (g->rule->kind == WINDOW && q->cost &&
-                   unlikely(!window_ready(g->rule, &l->bucket->window, q->now, &g->common->budget))) {
+                   !window_ready(g->rule, &l->bucket->window, q->now, &g->common->budget)) {
             return SLOW;
         }
     }

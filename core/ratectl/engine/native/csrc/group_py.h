@@ -17,14 +17,15 @@ rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_TypeError, "Rule() takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "ipLLLLLLO", &kind, &blocked, &most, &per_ns, &per_token, &window_ns,
-                          &hold_ns, &even, &offset))
+    if (!PyArg_ParseTuple(args, "ipLLLLLLO", &kind, &blocked, &most, &per_ns, &per_token,
+                          &window_ns, &hold_ns, &even, &offset))
         return NULL;
     if (kind < WIDE || kind > HELD) {
         PyErr_SetString(PyExc_ValueError, "no such kind of rule");
         return NULL;
     }
-    if (kind != WIDE && (most > (kind == WINDOW ? MOST_WINDOW : MOST_COUNT) || per_ns > MOST_TIME || per_token > MOST_TIME ||
+    if (kind != WIDE && (most > (kind == WINDOW ? MOST_WINDOW : MOST_COUNT) ||
+                         per_ns > MOST_TIME || per_token > MOST_TIME ||
                          window_ns > MOST_TIME / 64 || hold_ns > MOST_TIME / 64)) {
         PyErr_SetString(PyExc_OverflowError, "a limit too large for the compiled core");
         return NULL;

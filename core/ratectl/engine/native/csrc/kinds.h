@@ -106,25 +106,10 @@ window_packed_same(const Rule *r, Packed *one, Packed *other, i64 now)
     return window_same(r, &one->window, &other->window, now);
 }
 
-/* Another length and coarse cells are beyond this core. */
 static int
 window_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
 {
-    Window *b = &copy->window;
-    Cell cells[CELLS];
-    if (before->window_ns != after->window_ns)
-        return -1;
-    window_drop(before, b, now);
-    if (before->most == after->most)
-        return 0;
-    int n = (int)b->len, opaque = (int)b->opaque;
-    if (n > EXACT)
-        return -1;
-    cells_read(b, cells);
-    char *block = b->block;
-    window_clear(after, b);
-    window_own(b, block);
-    return cells_write(b, cells, n, opaque) - 1;
+    return window_continue(before, after, &copy->window, now) - 1;
 }
 
 static PyObject *

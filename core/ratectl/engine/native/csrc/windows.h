@@ -87,7 +87,8 @@ place(const Window *b, int i, int width)
 {
     int most = places(b), at = (int)b->first + i;
     at -= at >= most ? most : 0;
-    int near = !b->far ? most : width == 4 ? NEAR_BYTES / 4 : width == 6 ? NEAR_BYTES / 6 : NEAR_BYTES / 8;
+    int near = width == 4 ? NEAR_BYTES / 4 : width == 6 ? NEAR_BYTES / 6 : NEAR_BYTES / 8;
+    near = b->far ? near : most;
     return at < near ? (char *)b + offsetof(Window, near) + at * width
                      : b->block + (at - near) * width;
 }
@@ -157,7 +158,8 @@ cells_read(const Window *b, Cell *cells)
 static int
 fits_coarse(const Window *b, Cell cell)
 {
-    return up(cell.at, b->unit_bits) == cell.at && up((i64)cell.count, b->grain_bits) == (i64)cell.count &&
+    return up(cell.at, b->unit_bits) == cell.at &&
+           up((i64)cell.count, b->grain_bits) == (i64)cell.count &&
            cell.count >> b->grain_bits <= low(~(u64)0, b->count_bits);
 }
 
@@ -411,17 +413,37 @@ cells_merge(Cell *cells, int n, int *opaque)
     *opaque -= at + 1 < *opaque;
 }
 
-/* Close the newest cell, and begin another. The formats of EXACT cells or less differ from that of
-   more: then all are packed again. */
+/* `SlidingWindow._fitted`. Returns the number of cells. */
+static int
+cells_fit(const Window *b, Cell *cells, int n, int *opaque)
+{
+    if (n <= EXACT)
+        return n;
+    Cell newest = cells[n - 1];
+    int closed = 0;
+    for (int i = 0; i < n - 1; i++) {
+        i64 at = up(cells[i].at, b->unit_bits);
+        if (at > newest.at)
+            newest.count += cells[i].count;
+        else
+            cells[closed++] = (Cell){at, (u64)up((i64)cells[i].count, b->grain_bits)};
+    }
+    *opaque = *opaque <= closed ? *opaque : closed + 1;
+    while (closed >= CELLS)
+        cells_merge(cells, closed--, opaque);
+    cells[closed] = newest;
+    return closed + 1;
+}
+
+/* Close the newest cell, and begin another. */
 static __attribute__((noinline)) void
 window_push(Window *b, u32 cost, i64 now)
 {
-    int n = (int)b->len, opaque = (int)b->opaque;
-    Cell cells[CELLS + 1], newest = cell_of(b, n - 1);
-    int coarse = n >= EXACT;
-    if (coarse)
-        newest = (Cell){up(newest.at, b->unit_bits), (u64)up(newest.count, b->grain_bits)};
+    int n = (int)b->len, opaque = (int)b->opaque, coarse = n >= EXACT;
     if (coarse == (int)b->coarse && n < CELLS) {
+        Cell newest = cell_of(b, n - 1);
+        if (coarse)
+            newest = (Cell){up(newest.at, b->unit_bits), (u64)up(b->open, b->grain_bits)};
         b->len++;
         b->total += (u32)newest.count - b->open + cost;
         b->at = now;
@@ -429,15 +451,36 @@ window_push(Window *b, u32 cost, i64 now)
         cell_put(b, n - 1, newest);
         return;
     }
+    Cell cells[CELLS + 1];
     cells_read(b, cells);
-    for (int i = 0; coarse && i < n; i++) {
-        cells[i].at = up(cells[i].at, b->unit_bits);
-        cells[i].count = (u64)up((i64)cells[i].count, b->grain_bits);
-    }
-    if (n == CELLS)
-        cells_merge(cells, n--, &opaque);
     cells[n] = (Cell){now, cost};
-    cells_write(b, cells, n + 1, opaque);
+    n = cells_fit(b, cells, n + 1, &opaque);
+    cells_write(b, cells, n, opaque);
+}
+
+/* `SlidingWindow.continued`, for a copy with a block. 0: the cells do not fit. */
+static int
+window_continue(const Rule *before, const Rule *after, Window *b, i64 now)
+{
+    Cell cells[CELLS + 1];
+    char *block = b->block;
+    now = b->len && b->at > now ? b->at : now;
+    window_drop(before, b, now);
+    int n = cells_read(b, cells), opaque = (int)b->opaque, gone = 0;
+    while (gone < n && cells[gone].at + after->window_ns <= now)
+        gone++;
+    n -= gone;
+    opaque = opaque > gone ? opaque - gone : 0;
+    memmove(cells, cells + gone, (size_t)n * sizeof *cells);
+    if (after->window_ns > before->window_ns) {
+        if (!n || cells[n - 1].at < now)
+            cells[n++] = (Cell){now, 0};
+        opaque = n;
+    }
+    window_clear(after, b);
+    window_own(b, block);
+    n = cells_fit(b, cells, n, &opaque);
+    return cells_write(b, cells, n, opaque);
 }
 
 /* Charge a bucket for which window_ready() was true. Returns what remains. */
