@@ -124,6 +124,29 @@ def test_no_window_admits_too_much_and_engines_agree(data: Any) -> None:
     assert_window_promise(admitted, most, length)
 
 
+@settings(max_examples=MANY, deadline=None)
+@given(st.data())
+def test_engines_agree_when_a_busy_window_changes(data: Any) -> None:
+    most, length = data.draw(st.sampled_from((20, 90, 1_000, 4_001))), 60 * SECOND
+    engines = [_engine(make, most, length) for make in ENGINES.values()]
+    chance = random.Random(data.draw(st.integers(0, 2**32)))
+    kept: list[Any] = []
+    for number, (now, cost) in enumerate(data.draw(requests(most, length))):
+        if chance.random() < 0.1:
+            rule = Window(chance.choice((9, 30, 90, 70_000)), chance.choice((1, 60, 61)) * SECOND)
+            for engine in engines:
+                limit = Limit("/", "l", rule, ("key",))
+                engine.swap(plan_set(2 + number, by_scope(limit)), now=now)
+        key = {"key": chance.choice("ab")}
+        of = [engine.check("/", key, cost, now=now) for engine in engines]
+        kept.append(of)
+        if chance.random() < 0.2:
+            for decision in chance.choice(kept[-20:]):
+                decision.settle(cost // 2)
+        fields = [(d.allowed, d.retry_after_ns, d.remaining, d.reset_after_ns) for d in of]
+        assert fields[1:] == fields[:-1]
+
+
 # States -------------------------------------------------------------------------------------------
 
 
