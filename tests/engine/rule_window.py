@@ -96,10 +96,7 @@ class Window:
     def moved(self, old: Window, bucket: Counts, now: int) -> Counts:
         """Keep what both lengths hold. A longer one does not know older requests."""
         now = old.own_time(bucket, now)
-        here = self.look(old.look(bucket, now), now)
-        if self.length <= old.length:
-            return here
-        return Counts({now: 0, **here.by_instant}, now)
+        return self.look(old.look(bucket, now), now)
 
     def stricter(self, one: Counts, other: Counts, now: int) -> Counts:
         """Count, at each later instant, the larger of both counts."""
@@ -116,13 +113,17 @@ class Window:
         return Counts(by_instant, now)
 
     def corrected(self, bucket: Counts, more: int, now: int, since: int, least: int) -> Counts:
-        """Count more now; or subtract from the first charge at or after that of the request."""
+        """Count more now; or subtract from the first charge at or after that of the request.
+
+        A request before the first one may be older than the bucket.
+        """
         here = self.look(bucket, now)
         if more >= 0:
             return self.take(here, more, now)
         at = min((t for t in here.by_instant if t >= since), default=None)
         known = here.unknown is None or since > here.unknown
-        if at is None or not known or since + self.length <= now:
+        older = since < min(here.by_instant, default=0)
+        if at is None or older or not known or since + self.length <= now:
             return here
         left = max(0, here.by_instant[at] + more)
         others = {t: n for t, n in here.by_instant.items() if t != at}

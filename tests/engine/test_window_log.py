@@ -224,7 +224,7 @@ def test_changed_window_counts_what_it_still_knows(data: Any) -> None:
         at = now + shorter.window_ns * step // 100
         assert new.used(moved, at) >= shorter.used(state, at)
     if new.window_ns > old.window_ns:
-        assert new.settle(moved, -1, now, log[-1][0], 1) == moved
+        assert new.settle(moved, -1, now, now - old.window_ns, 1) == moved
 
 
 def test_request_is_not_refunded_from_a_later_cell() -> None:

@@ -153,8 +153,7 @@ def migrate(old: Algorithm[Any], new: Algorithm[Any], state: Any, now: int) -> A
                                         tokens; a level between two ticks is rounded down
     sliding-window: count               what was counted stays counted
     sliding-window: length              what both lengths hold stays counted; a longer window
-                                        does not know what is older, and refunds nothing from
-                                        before the change
+                                        does not know, and refunds, what is older
     quota: count                        what was counted stays counted until the window ends
     quota: unit, zone or time           what was counted counts in the new window, as if admitted
                                         now

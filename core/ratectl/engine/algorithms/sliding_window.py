@@ -121,7 +121,8 @@ class SlidingWindow(Algorithm[WindowState]):
     def settle(self, state: WindowState, more: int, now: int, since: int, cost: int) -> WindowState:  # noqa: ARG002
         """Count ``more`` now, above ``capacity`` if necessary; or refund what ``since`` counted.
 
-        Nothing is refunded if the request has expired, or if its cell is opaque.
+        Nothing is refunded if the request has expired, or if its cell is opaque; nor to a request
+        before the first cell's instant: it may be older than the bucket, or than a shorter window.
         """
         cells, opaque, total = state = self._live(state, now)
         if more > 0:
@@ -131,7 +132,7 @@ class SlidingWindow(Algorithm[WindowState]):
         for i, (instant, count) in enumerate(cells):
             if instant >= since:
                 left = max(0, count + more)
-                if i < opaque:
+                if i < opaque or (i == 0 and since < instant):
                     return state
                 if len(cells) > EXACT and i < len(cells) - 1:
                     left = self._whole(left)
@@ -183,8 +184,6 @@ class SlidingWindow(Algorithm[WindowState]):
         """Return the cells that this length holds. A longer one does not know older requests."""
         now = old.at(state, now)
         cells, opaque, _ = state = self._live(old._live(state, now), now)
-        if self.window_ns > old.window_ns:
-            return self._unknown(cells, now)
         if len(cells) > EXACT and self._key != old._key:
             return self._fitted(cells, opaque)
         return state

@@ -462,7 +462,7 @@ window_push(Window *b, u32 cost, i64 now)
 static int
 window_continue(const Rule *before, const Rule *after, Window *b, i64 now)
 {
-    Cell cells[CELLS + 1];
+    Cell cells[CELLS];
     char *block = b->block;
     now = b->len && b->at > now ? b->at : now;
     window_drop(before, b, now);
@@ -472,11 +472,6 @@ window_continue(const Rule *before, const Rule *after, Window *b, i64 now)
     n -= gone;
     opaque = opaque > gone ? opaque - gone : 0;
     memmove(cells, cells + gone, (size_t)n * sizeof *cells);
-    if (after->window_ns > before->window_ns) {
-        if (!n || cells[n - 1].at < now)
-            cells[n++] = (Cell){now, 0};
-        opaque = n;
-    }
     window_clear(after, b);
     window_own(b, block);
     n = cells_fit(b, cells, n, &opaque);
