@@ -25,6 +25,7 @@ from bench import (
     simulate,
     stable_keys,
     startup,
+    windows,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ BENCHES: dict[str, Callable[[], dict[str, object]]] = {
     "scale": scale.run,
     "decisions": decisions.run,
     "flood": flood.run,
+    "windows": windows.run,
     "reload": reload.run,
     "choosing": choosing.run,
     "beside": beside.run,

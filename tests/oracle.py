@@ -237,21 +237,17 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Window:
-    """Sliding window of sixteen sub-windows. State: a list of (sub-window, cost) admitted."""
+    """Sliding window. State: a log of (instant, cost) admitted."""
 
     most: int
     window: int
-
-    @property
-    def sub(self) -> int:
-        return math.ceil(self.window / 15)
 
     def fresh(self, now: int) -> Any:
         return ()
 
     def at(self, state: Any, now: int) -> tuple[tuple[int, int], ...]:
-        """Return the state at ``now``: a request counts until its whole sub-window is too old."""
-        return tuple((s, cost) for s, cost in state if (s + 16) * self.sub > now)
+        """Return the state at ``now``: a request counts until the window has passed."""
+        return tuple((t, cost) for t, cost in state if t + self.window > now)
 
     def free(self, state: Any, now: int) -> int:
         return max(0, self.most - sum(cost for _, cost in self.at(state, now)))
@@ -259,25 +255,22 @@ class Window:
     def wait(self, state: Any, cost: int, now: int) -> float:
         if cost > self.most or not self.most:
             return NEVER
-        for until in [now, *sorted((s + 16) * self.sub for s, _ in self.at(state, now))]:
+        for until in [now, *sorted(t + self.window for t, _ in self.at(state, now))]:
             if cost <= self.most - sum(c for _, c in self.at(state, until)):
                 return until - now
         raise AssertionError("an empty window admits what is not above its count")
 
     def take(self, state: Any, cost: int, now: int) -> Any:
-        counted = dict(self.at(state, now))
-        counted[now // self.sub] = counted.get(now // self.sub, 0) + cost
-        return tuple(counted.items())
+        return (*self.at(state, now), (now, cost))
 
     def stricter(self, one: Any, other: Any, now: int) -> Any:
         """At every later instant, the larger of the two counts."""
-        counts, total = [], 0
-        states = self.at(one, now), self.at(other, now)
-        for sub in sorted({s for state in states for s, _ in state}, reverse=True):
-            larger = max(sum(cost for s, cost in state if s >= sub) for state in states)
-            counts.append((sub, larger - total))
-            total = larger
-        return tuple(counts)
+        logs = self.at(one, now), self.at(other, now)
+        log: list[tuple[int, int]] = []
+        for instant in sorted({t for each in logs for t, _ in each}, reverse=True):
+            most = max(sum(c for t, c in each if t >= instant) for each in logs)
+            log.append((instant, most - sum(c for _, c in log)))
+        return tuple(log)
 
     def absolute(self, state: Any, untouched: Any, now: int) -> Any:
         return state
@@ -300,17 +293,12 @@ def changed(old: Rule, new: Rule, state: Any, now: int, *, in_use: bool = False)
         return (tokens, missing - (new.most - tokens), now)
     if isinstance(old, Bucket):
         assert isinstance(new, Window)
-        return ((now // new.sub, math.ceil(old.missing(state, now))),)
+        return ((now, math.ceil(old.missing(state, now))),)
     counted = sum(cost for _, cost in state)
     if isinstance(new, Bucket):
         tokens = Fraction(max(0, new.most - counted))
         return (tokens, counted - (new.most - tokens), now)
-    if old.sub == new.sub:
-        return state
-    moved: Any = ()
-    for s, cost in state:  # move each count to the latest instant at which it may have come
-        moved = new.take(moved, cost, min((s + 1) * old.sub - 1, now))
-    return moved
+    return new.at(state, now)
 
 
 # Deciding ---------------------------------------------------------------------------------------

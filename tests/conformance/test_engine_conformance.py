@@ -40,24 +40,17 @@ TOKEN_TABLE = [
 WINDOW_TABLE = [
     # fifteenths of the window, cost, allowed, remaining, retry_after, reset_after (fifteenths)
     (0, 0, True, 4, 0, 0),
-    (0, 1, True, 3, 0, 16),
-    (3, 2, True, 1, 0, 16),
-    (3, 2, False, 1, 13, 16),
-    (3, 4, False, 1, 16, 16),
-    (3, 5, False, 1, None, 16),
-    (15, 2, False, 1, 1, 4),
-    (16, 2, True, 0, 0, 16),
-    (18, 1, False, 0, 1, 14),
-    (
-        17,
-        1,
-        False,
-        0,
-        2,
-        15,
-    ),  # stepped back: forgotten sub-windows stay forgotten, and no others are
-    (19, 2, True, 0, 0, 16),
-    (100, 4, True, 0, 0, 16),
+    (0, 1, True, 3, 0, 15),
+    (3, 2, True, 1, 0, 15),
+    (3, 2, False, 1, 12, 15),
+    (3, 4, False, 1, 15, 15),
+    (3, 5, False, 1, None, 15),
+    (14, 2, False, 1, 1, 4),
+    (15, 2, True, 0, 0, 15),
+    (17, 1, False, 0, 1, 13),
+    (16, 1, False, 0, 2, 14),  # stepped back
+    (18, 2, True, 0, 0, 15),
+    (100, 4, True, 0, 0, 15),
 ]
 
 

@@ -78,7 +78,7 @@ def test_settle_into_debt_makes_later_requests_wait(rig: Rig, fields: dict[str, 
     ask(rig, 2).settle(25)
     refused = ask(rig, 0)
     assert (refused.reason, refused.remaining) == ("limited", 0)
-    wait = (60 if fields is QUOTA else 16 if fields is WINDOW else 15) * SECOND
+    wait = (60 if fields is QUOTA else 15) * SECOND
     assert refused.retry_after_ns == wait
     rig.now += wait - 1
     assert not ask(rig, 0)

@@ -38,5 +38,5 @@ def _of_rate(rate: Rate) -> Extent:
     token_ns = -(-window * rate.denominator // rate.numerator) if rate.numerator else FOREVER
     # Windows count to the whole number; the default burst is one second of the rate.
     most = max(1, -(-rate.numerator // rate.denominator), rate.per_second_ceiling)
-    # Three windows: sub-windows are rounded up, and clocks that are set back make a day longer.
+    # Three windows: clocks that are set back make a day longer.
     return Extent(most, token_ns, 3 * window)

@@ -192,9 +192,8 @@ def migrate(
     token-bucket: rate or burst         tokens = min(tokens, new burst): growth adds capacity, not
                                         tokens. Into a bucket in use: burst - missing, if more
     sliding-window: count               what was counted stays counted
-    sliding-window: length              each sub-window's count moves to the latest instant at
-                                        which it may have been admitted; counts older than the new
-                                        window are dropped
+    sliding-window: length              what both lengths hold stays counted; a longer window
+                                        does not know, and refunds, what is older
     quota: count                        what was counted stays counted until the window ends
     quota: unit, zone or time           what was counted counts in the new window, as if admitted
                                         now

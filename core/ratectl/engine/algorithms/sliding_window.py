@@ -1,45 +1,69 @@
 """Sliding window: never more than ``capacity`` in any window of the stated length.
 
-The state is a ring of sub-windows. A request is counted in the sub-window that it falls into, and
-is forgotten only when that whole sub-window is older than the window, so the promise holds for
-*every* window, not only for aligned ones. The price: a request may be refused up to one sub-window
-(a fifteenth of the window) longer than with a log of exact times.
+The state is a short log: cells of admitted cost, each with the instant of its *latest* admission.
+A cell is forgotten when the window has passed since that instant, so nothing is forgotten too
+early, and the promise holds for *every* window. Up to ``EXACT`` cells hold one instant each: the
+log is exact. Then requests are added to the newest cell until it holds ``quantum``, a 24th of the
+capacity. At any instant only the oldest cell can hold cost that an exact log would have forgotten,
+so a window refuses early only if an exact log had less than one cell's cost left.
 
-The well-known "sliding window counter", which weighs the previous fixed window, keeps less state
-but assumes an even spread, and so breaks the promise. An exact log needs memory for each admitted
-request.
+So that a cell fits four bytes, the closed cells of a log with more than ``EXACT`` have instants and
+counts that are rounded up: to a millionth of the window or less, and to whole grains: a grain is
+1 if the capacity is at most 4,000.
+
+An exact log of any length needs memory for each admitted request. A ring of sub-windows of equal
+length refuses half of the requests if all of them come in one short burst in each window.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
 
 from ratectl.engine.algorithms.protocol import NEVER, Algorithm, Extent
 
-__all__ = ["SlidingWindow", "WindowState"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-SLOTS: Final = 16
-"""Sub-windows in a ring: fifteen cover the window, and one more is being filled."""
+__all__ = ["CELLS", "EXACT", "SlidingWindow", "WindowState"]
 
+EXACT: Final = 16
+"""Cells of a log that is kept exactly."""
 
-WindowState = tuple[int, int, tuple[int, ...], int]
-"""Counts of one window, ``(head, since, ring, total)``. Immutable.
+CELLS: Final = 24
+"""Most cells of a log: 23 closed ones, and the newest."""
 
-``ring[i % SLOTS]`` counts sub-window i, for the ``SLOTS`` that end with number ``head``; ``total``
-is their sum. ``since``: the instant at which the window began. An empty window begins with its next
-request. Requests that were charged before that instant cannot be told apart.
+_CELL_BITS: Final = 32
+_COUNT_BITS: Final = 12
+_MOST_GRAINS: Final = 4_000
+"""Capacity in grains, at most: with what rounding may add, it fits ``_COUNT_BITS``."""
+
+Cell = tuple[int, int]
+"""Instant of the latest admission, and admitted cost."""
+
+WindowState = tuple[tuple[Cell, ...], int, int]
+"""Log of one window, ``(cells, opaque, total)``. Immutable.
+
+``cells``: oldest first; expired ones remain until the next charge. ``opaque``: number of the oldest
+cells from which nothing is refunded: it is not known which requests they count. An opaque cell may
+have a count of zero: it then only says that requests up to its instant are unknown. ``total``: the
+sum of all counts.
 """
 
-_EMPTY: Final = (0,) * SLOTS
+_EMPTY: Final[WindowState] = ((), 0, 0)
 
 
 class SlidingWindow(Algorithm[WindowState]):
     """Parameters: at most ``capacity`` in any ``window_ns`` nanoseconds.
 
-    A ``now`` before the window's own time is taken as that time.
+    A charge at an instant before the window's own time, that of its newest cell, counts at that
+    time.
     """
 
-    __slots__ = ("_key", "blocked", "capacity", "slot_ns", "window_ns")
+    __slots__ = (
+        "_key", "blocked", "capacity", "count_bits", "grain_bits", "quantum", "unit_bits",
+        "window_ns",
+    )  # fmt: skip
 
     def __init__(self, capacity: int, window_ns: int, *, blocked: bool = False) -> None:
         """``blocked``: the written rate was 0, and even a cost of zero is refused."""
@@ -47,87 +71,74 @@ class SlidingWindow(Algorithm[WindowState]):
             raise ValueError("a count is not negative and a window is not empty")
         self.capacity = capacity
         self.window_ns = window_ns
-        self.slot_ns = -(-window_ns // (SLOTS - 1))
         self.blocked = blocked
+        self.count_bits = min(_COUNT_BITS, max(1, capacity.bit_length()))
+        self.unit_bits = max(0, (window_ns + 1).bit_length() - (_CELL_BITS - self.count_bits))
+        self.grain_bits = (max(0, capacity - 1) // _MOST_GRAINS).bit_length()
+        self.quantum = self._whole(-(-capacity // CELLS))
         self._key = (capacity, window_ns, blocked)
 
-    def full(self, now: int) -> WindowState:
+    def full(self, now: int) -> WindowState:  # noqa: ARG002
         """Return a window in which nothing was admitted."""
-        return now // self.slot_ns, now, _EMPTY, 0
+        return _EMPTY
 
     def spent(self, used: int, now: int) -> WindowState:
         """Return a window in which ``used`` was admitted just now."""
-        head = now // self.slot_ns
-        # ``since`` is after ``now``: it is not known which requests are counted, so that none of
-        # them is refunded.
-        return head, now + 1, _added(_EMPTY, head, used), used
+        return ((now, used),), 1, used
 
     def at(self, state: WindowState, now: int) -> int:
         """Return ``now``, or the window's own time if that is later."""
-        head, *_ = state
-        return max(now, head * self.slot_ns)
-
-    def advance(self, state: WindowState, now: int) -> WindowState:
-        """Return the window without the sub-windows that have expired by ``now``."""
-        head = now // self.slot_ns
-        before, since, ring, total = state
-        if head <= before:
-            return state
-        if not total or head - before >= SLOTS:
-            return head, since, _EMPTY, 0
-        counts = list(ring)
-        for slot in range(before + 1, head + 1):
-            counts[slot % SLOTS] = 0
-        return head, since, tuple(counts), sum(counts)
+        cells, *_ = state
+        return max(now, cells[-1][0]) if cells else now
 
     def wait(self, state: WindowState, cost: int, now: int) -> int:
         """Return the nanoseconds until ``cost`` is admitted; 0 for now, or ``NEVER``."""
-        head, _, ring, total = self.advance(state, now)
         if cost > self.capacity or self.blocked:
             return NEVER
+        cells, _, total = self._live(state, now)
         excess = total + cost - self.capacity
         if excess <= 0:
             return 0
-        for slot in range(head - SLOTS + 1, head + 1):
-            excess -= ring[slot % SLOTS]
+        for instant, count in cells:
+            excess -= count
             if excess <= 0:
-                return self._forgotten(slot) - now
-        raise AssertionError("a ring's counts add up to its total")
+                return instant + self.window_ns - now
+        raise AssertionError("the counts of cells add up to their total")
 
     def attempt(
         self, state: WindowState, cost: int, now: int
     ) -> tuple[int, WindowState, int, None]:
         """Count ``cost`` if the window has room (see ``Algorithm.attempt``)."""
-        head, since, ring, total = state
-        if now // self.slot_ns > head:
-            head, since, ring, total = state = self.advance(state, now)
-        left = self.capacity - total - cost
+        live = self._live(state, now)
+        left = self.capacity - live[2] - cost
         if left < 0 or self.blocked:
-            return self.wait(state, cost, now), state, 0, None
-        if not total:
-            since = now
-        at = head % SLOTS
-        counts = list(ring)
-        counts[at] += cost
-        return 0, (head, since, tuple(counts), total + cost), left, None
+            return self.wait(live, cost, now), state, 0, None
+        if not cost:
+            return 0, state, left, None
+        live = self._charged(live, cost, now)
+        return 0, live, max(0, self.capacity - live[2]), None
 
     def settle(self, state: WindowState, more: int, now: int, since: int, cost: int) -> WindowState:  # noqa: ARG002
         """Count ``more`` now, above ``capacity`` if necessary; or refund what ``since`` counted.
 
-        Nothing is refunded if the sub-window of ``since`` has expired, or if the bucket was
-        converted from another algorithm after ``since``.
+        Nothing is refunded if the request has expired, or if its cell is opaque; nor to a request
+        before the first cell's instant: it may be older than the bucket, or than a shorter window.
         """
-        state = self.advance(state, now)
-        head, began, ring, total = state
-        slot = head
-        if more < 0:
-            slot = since // self.slot_ns
-            if since < began or slot <= head - SLOTS:
-                return state
-            more = -min(-more, ring[slot % SLOTS])
-        elif not total:
-            began = now
-        return head, began, _added(ring, slot, more), total + more
+        cells, opaque, total = state = self._live(state, now)
+        if more > 0:
+            return self._charged(state, more, now)
+        if not more or since + self.window_ns <= now:
+            return state
+        for i, (instant, count) in enumerate(cells):
+            if instant >= since:
+                left = max(0, count + more)
+                if i < opaque or (i == 0 and since < instant):
+                    return state
+                if len(cells) > EXACT and i < len(cells) - 1:
+                    left = self._whole(left)
+                changed = ((instant, left),) if left else ()
+                return (*cells[:i], *changed, *cells[i + 1 :]), opaque, total + left - count
+        return state
 
     def remaining(self, state: WindowState, now: int) -> int:
         """Return the cost that the window still admits at once."""
@@ -135,66 +146,111 @@ class SlidingWindow(Algorithm[WindowState]):
 
     def reset_after(self, state: WindowState, now: int) -> int:
         """Return the nanoseconds until nothing is counted any more."""
-        head, _, ring, total = self.advance(state, now)
-        if not total:
-            return 0
-        for slot in range(head, head - SLOTS, -1):
-            if ring[slot % SLOTS]:
-                return self._forgotten(slot) - now
-        raise AssertionError("a ring's counts add up to its total")
+        cells, *_ = state
+        for instant, count in reversed(cells):
+            if count:
+                return max(0, instant + self.window_ns - now)
+        return 0
 
     def extent(self) -> Extent:
         """See ``Algorithm.extent``."""
-        return Extent(self.capacity, 0, SLOTS * self.slot_ns)
+        return Extent(self.capacity, 0, self.window_ns)
 
     def used(self, state: WindowState, now: int) -> int:
         """Return the cost that is counted at ``now``."""
-        *_, total = self.advance(state, now)
+        *_, total = self._live(state, now)
         return total
 
     def same(self, one: WindowState, other: WindowState, now: int) -> bool:
-        """Return True if two windows have equal counts from ``now`` on."""
-        head, _, ring, total = self.advance(one, now)
-        against, _, counts, count = self.advance(other, now)
-        return total == count == 0 or (head == against and ring == counts)
+        """Return True if two windows have equal cells from ``now`` on."""
+        first, _, total = self._live(one, now)
+        second, _, count = self._live(other, now)
+        return first == second or total == count == 0
 
     def stricter(self, one: WindowState, other: WindowState, now: int) -> WindowState:
-        """Return a window that counts, at every later instant, as much as either of two."""
+        """Return a window that counts, at every later instant, the larger of two counts."""
         now = max(self.at(one, now), self.at(other, now))
-        _, _, first, _ = self.advance(one, now)
-        _, _, second, _ = self.advance(other, now)
-        head = now // self.slot_ns
-        ring = [0] * SLOTS
-        # What still counts at a later instant are the newest sub-windows, from some one on.
-        total = one_total = other_total = 0
-        for slot in range(head, head - SLOTS, -1):
-            one_total += first[slot % SLOTS]
-            other_total += second[slot % SLOTS]
-            ring[slot % SLOTS] = max(one_total, other_total) - total
-            total = max(one_total, other_total)
-        return head, now + 1, tuple(ring), total  # since: as in ``spent``
+        logs = [self._live(state, now)[0] for state in (one, other)]
+        cells: list[Cell] = []
+        counted = 0
+        for instant in sorted({at for log in logs for at, _ in log}, reverse=True):
+            larger = max(sum(count for at, count in log if at >= instant) for log in logs)
+            if larger > counted:
+                cells.append((instant, larger - counted))
+                counted = larger
+        return self._unknown(tuple(reversed(cells)), now)
 
     def continued(self, old: SlidingWindow, state: WindowState, now: int) -> WindowState:
-        """Return the counts in sub-windows of this length, each as late as it may have come."""
-        state = old.advance(state, now)
-        if old.slot_ns == self.slot_ns:
-            return state
-        newest, since, ring, _ = state
+        """Return the cells that this length holds. A longer one does not know older requests."""
         now = old.at(state, now)
-        head = now // self.slot_ns
-        moved = [0] * SLOTS
-        for slot in range(newest - SLOTS + 1, newest + 1):
-            latest = min((slot + 1) * old.slot_ns - 1, now)
-            if latest // self.slot_ns > head - SLOTS:
-                moved[latest // self.slot_ns % SLOTS] += ring[slot % SLOTS]
-        return head, since, tuple(moved), sum(moved)
+        cells, opaque, _ = state = self._live(old._live(state, now), now)
+        if len(cells) > EXACT and self._key != old._key:
+            return self._fitted(cells, opaque)
+        return state
 
-    def _forgotten(self, slot: int) -> int:
-        """Return the instant from which sub-window ``slot`` is no longer counted."""
-        return (slot + SLOTS) * self.slot_ns
+    def _live(self, state: WindowState, now: int) -> WindowState:
+        """Return the window without the cells that have expired by ``now``."""
+        cells, opaque, total = state
+        start = now - self.window_ns
+        if not cells or cells[0][0] > start:
+            return state
+        expired = 0
+        for instant, count in cells:
+            if instant > start:
+                break
+            expired += 1
+            total -= count
+        return cells[expired:], max(0, opaque - expired), total
+
+    def _unknown(self, cells: tuple[Cell, ...], now: int) -> WindowState:
+        """Return a window that knows no request up to ``now``."""
+        if not cells or cells[-1][0] < now:
+            cells = (*cells, (now, 0))
+        return self._fitted(cells, len(cells))
+
+    def _charged(self, state: WindowState, cost: int, now: int) -> WindowState:
+        """Add ``cost`` to a window without expired cells."""
+        cells, opaque, total = state
+        total += cost
+        if not cells:
+            return ((now, cost),), 0, total
+        latest, count = cells[-1]
+        if now <= latest:
+            return (*cells[:-1], (latest, count + cost)), opaque, total
+        if len(cells) < EXACT:
+            return (*cells, (now, cost)), opaque, total
+        if count + cost <= self.quantum or now < self._late(latest):
+            return (*cells[:-1], (now, count + cost)), opaque, total
+        return self._fitted((*cells, (now, cost)), opaque)
+
+    def _fitted(self, cells: tuple[Cell, ...], opaque: int) -> WindowState:
+        """Round closed cells up, and merge the smallest neighbours, until ``CELLS`` are left."""
+        if len(cells) <= EXACT:
+            return cells, opaque, _total(cells)
+        newest = cells[-1]
+        closed: list[Cell] = []
+        for instant, count in cells[:-1]:
+            rounded = self._late(instant)
+            if rounded > newest[0]:
+                newest = newest[0], newest[1] + count
+            else:
+                closed.append((rounded, self._whole(count)))
+        opaque = opaque if opaque <= len(closed) else len(closed) + 1
+        while len(closed) >= CELLS:
+            sums = [older[1] + newer[1] for older, newer in pairwise(closed)]
+            i = sums.index(min(sums))
+            closed[i : i + 2] = [(closed[i + 1][0], sums[i])]
+            opaque -= i + 1 < opaque
+        return (*closed, newest), opaque, _total(closed) + newest[1]
+
+    def _late(self, instant: int) -> int:
+        """Return an instant rounded up to whole units."""
+        return -(-instant >> self.unit_bits) << self.unit_bits
+
+    def _whole(self, count: int) -> int:
+        """Return a count rounded up to whole grains."""
+        return -(-count >> self.grain_bits) << self.grain_bits
 
 
-def _added(ring: tuple[int, ...], slot: int, count: int) -> tuple[int, ...]:
-    """Return the ring with ``count`` more in one sub-window."""
-    at = slot % SLOTS
-    return (*ring[:at], ring[at] + count, *ring[at + 1 :])
+def _total(cells: Iterable[Cell]) -> int:
+    return sum(count for _, count in cells)

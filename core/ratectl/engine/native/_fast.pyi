@@ -24,7 +24,7 @@ class Rule:
         most: int,
         per_ns: int,
         per_token: int,
-        slot_ns: int,
+        window_ns: int,
         hold_ns: int,
         even: int,
         offset: object,

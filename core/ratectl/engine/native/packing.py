@@ -75,12 +75,14 @@ def _rule(
     blocked: bool = False,
     per_ns: int = 1,
     per_token: int = 1,
-    slot_ns: int = 1,
+    window_ns: int = 1,
     hold_ns: int = 1,
     even_ns: int = 0,
     offset: object = None,
 ) -> _fast.Rule:
-    return _fast.Rule(kind, blocked, capacity, per_ns, per_token, slot_ns, hold_ns, even_ns, offset)
+    return _fast.Rule(
+        kind, blocked, capacity, per_ns, per_token, window_ns, hold_ns, even_ns, offset
+    )
 
 
 class _TokenPacking(Packing[TokenBucket, TokenState]):
@@ -114,16 +116,16 @@ class _WindowPacking(Packing[SlidingWindow, WindowState]):
             self.kind,
             algorithm.capacity,
             blocked=algorithm.blocked,
-            slot_ns=algorithm.slot_ns,
+            window_ns=algorithm.window_ns,
         )
 
     def fields(self, state: WindowState) -> Fields:
-        head, since, ring, _ = state
-        return (head, since, *ring)
+        cells, opaque, _ = state
+        return (cells, opaque)
 
     def state(self, fields: Fields) -> WindowState:
-        head, since, *ring = fields
-        return (head, since, tuple(ring), sum(ring))
+        cells, opaque = fields
+        return cells, opaque, sum(count for _, count in cells)
 
 
 class _QuotaPacking(Packing[Quota, QuotaState]):

@@ -6,7 +6,7 @@
 
      base.h        integers, memory, keyed hashes  group*.h      the buckets of one limit
      rule.h        rules, buckets, arithmetic      selection.h   choice of a request's groups
-     windows.h     arithmetic of sliding windows   decision.h    the answer
+     cells.h, windows.h  sliding windows           decision.h    the answer
      slots.h       slots of concurrency limits     decide.h      look, then charge all or none
      kinds.h       the table of algorithms         check.h       check, check_many, release, settle
      table.h       buckets by key, bounded         gate.h        the answer alone

@@ -99,8 +99,7 @@ remaining_of(const Rule *r, Packed *b, i64 now)
     i64 left;
     switch (r->kind) {
     case WINDOW:
-        window_advance(r, &b->window, now);
-        left = r->most - (i64)total_of(&b->window);
+        left = r->most - window_used(r, &b->window, now);
         break;
     case QUOTA: left = r->most - b->quota.used; break;
     default: left = r->most - held_used(&b->held, now);
@@ -126,17 +125,12 @@ reset_of(const Rule *r, Packed *b, i64 now)
 static inline i128
 charge(const Rule *r, Packed *b, i64 cost, i64 now, Slot *slot)
 {
-    i64 total;
     switch (r->kind) {
     case TOKENS:
         tokens_charge(r, &b->tokens, cost, now);
         return level_of(&b->tokens);
     case WINDOW:
-        total = (i64)total_of(&b->window);
-        if (!total)
-            b->window.since = now;
-        set_count(&b->window, b->window.slot, count_in(&b->window, b->window.slot) + (u64)cost);
-        return r->most - total - cost;
+        return window_charge(r, &b->window, cost, now);
     case QUOTA:
         if (!b->quota.used)
             b->quota.since = now;
@@ -158,10 +152,10 @@ outweighs(i64 wait, i64 other)
     return other != NEVER && (wait == NEVER || (wait == UNKNOWN && other != UNKNOWN));
 }
 
-/* A bucket that is not tracked, and room for its broad counts. */
+/* A bucket that is not tracked, and room for what it would own. */
 typedef struct {
     Packed packed;
-    u64 counts[SLOTS];
+    char room[MOST_ROOM];
 } Scratch;
 
 /* The bucket that an untracked key behaves as: a copy or, with slots, a shared bucket itself. NULL:
@@ -183,8 +177,8 @@ first_touch(Group *g, u64 key, i64 now, Scratch *into)
     } else {
         group_start(g, scratch, now);
     }
-    if (r->kind == WINDOW && unlikely(is_broad(&scratch->window)))
-        ring_unfold(&scratch->window, into->counts);
+    if (r->kind == WINDOW && unlikely(scratch->window.far || scratch->window.len))
+        window_detach(scratch, into->room);
     scratch->head.epoch = g->epoch;
     scratch->head.serial = 0;
     return &scratch->head;
@@ -215,6 +209,9 @@ look(Request *q, const u64 *keys, Scratch *scratch)
             if (l->wait == SLOW)
                 return SLOW;
             admitted &= g->shadow | q->selection->shadow;
+        } else if (g->rule->kind == WINDOW && q->cost &&
+                   !window_ready(g->rule, &l->bucket->window, q->now, &g->common->budget)) {
+            return SLOW;
         }
     }
     return admitted;
@@ -318,11 +315,12 @@ begin(Request *q, Look *l)
 {
     Group *g = l->group;
     Packed *scratch = l->bucket;
-    int unfolded = g->rule->kind == WINDOW && is_broad(&scratch->window);
-    u64 *own = NULL;
-    if (unlikely(unfolded) &&
-        largest_of(scratch->window.ring.broad.counts) + (u64)q->cost > MOST_NARROW &&
-        (own = counts_new(&g->common->budget)) == NULL)
+    Window *window = g->rule->kind == WINDOW ? &scratch->window : NULL;
+    if (window && window->far && (int)window->len <= near_places(window) && !window->coarse)
+        window_come_near(window);
+    int far = window && window->far;
+    char *own = NULL;
+    if (unlikely(far) && (own = block_new(&g->common->budget, window)) == NULL)
         return; /* out of memory: the charge is lost */
     Bucket *held[MOST_LIMITS];
     for (int i = 0; i < q->count; i++)
@@ -336,15 +334,16 @@ begin(Request *q, Look *l)
         g->common->overflowed++;
         b = share(g, l->key);
         if (b == NULL) {
-            counts_free(&g->common->budget, own);
+            if (far)
+                block_free(&g->common->budget, window, own);
             return; /* out of memory: the charge is lost */
         }
     }
     u64 key = b->key;
     memcpy(b, scratch, g->rule->size);
     b->key = key;
-    if (unlikely(unfolded))
-        ring_fill((Window *)b, scratch->window.ring.broad.counts, own);
+    if (unlikely(far))
+        window_own_copy((Window *)b, own);
     b->serial = next_serial(g->common);
     l->bucket = (Packed *)b;
     l->serial = b->serial;

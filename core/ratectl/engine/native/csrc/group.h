@@ -158,10 +158,10 @@ catch_up(Group *g, Bucket *bucket)
         return 0;
     }
     Packed moved;
-    u64 counts[SLOTS];
+    char room[MOST_ROOM];
     memcpy(&moved, bucket, g->rule->size);
     if (kind->detach != NULL)
-        kind->detach(&moved, counts);
+        kind->detach(&moved, room);
     for (int i = 0; i < behind; i++)
         if (kind->change(first[i].before, first[i].after, &moved, first[i].now) < 0)
             return -1;

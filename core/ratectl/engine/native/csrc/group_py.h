@@ -11,21 +11,22 @@ static PyObject *
 rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     int kind, blocked;
-    long long most, per_ns, per_token, slot_ns, hold_ns, even;
+    long long most, per_ns, per_token, window_ns, hold_ns, even;
     PyObject *offset;
     if (kwargs != NULL && PyDict_Size(kwargs)) {
         PyErr_SetString(PyExc_TypeError, "Rule() takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "ipLLLLLLO", &kind, &blocked, &most, &per_ns, &per_token, &slot_ns,
-                          &hold_ns, &even, &offset))
+    if (!PyArg_ParseTuple(args, "ipLLLLLLO", &kind, &blocked, &most, &per_ns, &per_token,
+                          &window_ns, &hold_ns, &even, &offset))
         return NULL;
     if (kind < WIDE || kind > HELD) {
         PyErr_SetString(PyExc_ValueError, "no such kind of rule");
         return NULL;
     }
-    if (kind != WIDE && (most > MOST_COUNT || per_ns > MOST_TIME || per_token > MOST_TIME ||
-                         slot_ns > MOST_TIME / 64 || hold_ns > MOST_TIME / 64)) {
+    if (kind != WIDE && (most > (kind == WINDOW ? MOST_WINDOW : MOST_COUNT) ||
+                         per_ns > MOST_TIME || per_token > MOST_TIME ||
+                         window_ns > MOST_TIME / 64 || hold_ns > MOST_TIME / 64)) {
         PyErr_SetString(PyExc_OverflowError, "a limit too large for the compiled core");
         return NULL;
     }
@@ -44,7 +45,8 @@ rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     r->per_token = per_token;
     r->capacity = (i128)most * per_token;
     r->half = r->capacity / 2;
-    r->slot_ns = slot_ns;
+    r->window_ns = window_ns;
+    window_measure(r);
     r->hold_ns = hold_ns;
     r->even = even;
     r->starts = r->ends = INT64_MIN;
@@ -70,7 +72,7 @@ static PyType_Slot rule_slots[] = {
     {Py_tp_new, rule_new},
     {Py_tp_dealloc, rule_dealloc},
     {Py_tp_members, rule_members},
-    {Py_tp_doc, "Rule(kind, blocked, most, per_ns, per_token, slot_ns, hold_ns, even, offset)"},
+    {Py_tp_doc, "Rule(kind, blocked, most, per_ns, per_token, window_ns, hold_ns, even, offset)"},
     {0, NULL},
 };
 static PyType_Spec rule_spec = {
@@ -157,10 +159,10 @@ unpacked(Group *g, const Rule *r, const Bucket *b, int shared)
     }
     const KindTable *kind = kind_of(r);
     Packed copy;
-    u64 counts[SLOTS];
+    char room[MOST_ROOM];
     memcpy(&copy, b, r->size);
     if (kind->detach != NULL)
-        kind->detach(&copy, counts);
+        kind->detach(&copy, room);
     PyObject *fields = kind->fields(&copy);
     if (fields == NULL)
         return NULL;

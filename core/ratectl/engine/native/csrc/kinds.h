@@ -25,8 +25,8 @@ typedef struct {
     int (*pack)(const Rule *r, Packed *b, PyObject *fields, Budget *budget);
     /* Free what a bucket owns. NULL here and below: it owns nothing. */
     void (*end)(Budget *budget, Packed *b);
-    /* Make a copy own nothing: its counts are in `counts` until it replaces a bucket. */
-    void (*detach)(Packed *copy, u64 *counts);
+    /* Make a copy own nothing: what it would own is in `room` until it replaces a bucket. */
+    void (*detach)(Packed *copy, char *room);
     /* Replace a bucket by a detached copy. -1: no memory, and nothing was changed. */
     int (*replace)(Budget *budget, Packed *bucket, const Packed *copy);
 } KindTable;
@@ -96,9 +96,8 @@ tokens_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
 static void
 window_full(const Rule *r, Packed *b, i64 now)
 {
-    memset(&b->window.ring, 0, sizeof b->window.ring);
-    b->window.slot = floor_div(now, r->slot_ns);
-    b->window.since = now;
+    (void)now;
+    window_clear(r, &b->window);
 }
 
 static int
@@ -110,72 +109,67 @@ window_packed_same(const Rule *r, Packed *one, Packed *other, i64 now)
 static int
 window_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
 {
-    Window *b = &copy->window;
-    window_advance(before, b, now);
-    if (before->slot_ns == after->slot_ns)
-        return 0;
-    u64 moved[SLOTS] = {0};
-    if (b->slot * before->slot_ns > now)
-        now = b->slot * before->slot_ns;
-    i64 head = floor_div(now, after->slot_ns);
-    for (i64 slot = b->slot - SLOTS + 1; slot <= b->slot; slot++) {
-        i64 latest = (slot + 1) * before->slot_ns - 1;
-        i64 to = floor_div(latest < now ? latest : now, after->slot_ns);
-        if (to > head - SLOTS)
-            moved[to & (SLOTS - 1)] += count_in(b, slot);
-    }
-    b->slot = head;
-    memcpy(b->ring.broad.counts, moved, RING_BYTES);
-    return 0;
+    return window_continue(before, after, &copy->window, now) - 1;
 }
 
 static PyObject *
 window_fields(const Packed *b)
 {
-    PyObject *fields = PyTuple_New(2 + SLOTS);
-    for (int i = 0; fields != NULL && i < 2 + SLOTS; i++) {
-        PyObject *number = i >= 2 ? PyLong_FromUnsignedLongLong(count_in(&b->window, i - 2))
-                                  : PyLong_FromLongLong(i ? b->window.since : b->window.slot);
-        if (number == NULL || PyTuple_SetItem(fields, i, number) < 0)
-            Py_CLEAR(fields);
+    Cell cells[CELLS];
+    int n = cells_read(&b->window, cells);
+    PyObject *tuple = PyTuple_New(n);
+    for (int i = 0; tuple != NULL && i < n; i++) {
+        PyObject *cell = Py_BuildValue("(LK)", cells[i].at, cells[i].count);
+        if (cell == NULL || PyTuple_SetItem(tuple, i, cell) < 0)
+            Py_CLEAR(tuple);
     }
-    return fields;
+    return tuple == NULL ? NULL : Py_BuildValue("(Ni)", tuple, (int)b->window.opaque);
 }
 
 static int
 window_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
 {
     int odd = 0;
-    u64 counts[SLOTS], *own = NULL;
-    b->window.slot = field(fields, 0, &odd);
-    b->window.since = field(fields, 1, &odd);
-    odd |= b->window.slot > MOST_TIME / r->slot_ns || b->window.slot < -MOST_TIME / r->slot_ns;
-    for (int i = 0; i < SLOTS; i++)
-        counts[i] = (u64)field(fields, 2 + i, &odd);
-    u64 largest = largest_of(counts);
-    if (odd || largest > (u64)MOST_TIME / 64 ||
-        (largest > MOST_NARROW && (own = counts_new(budget)) == NULL))
+    Cell cells[CELLS];
+    PyObject *tuple = PyTuple_GetItem(fields, 0);
+    Py_ssize_t n = PyTuple_Size(tuple);
+    i64 opaque = field(fields, 1, &odd);
+    if (n < 0 || n > CELLS)
         return 0;
-    ring_fill(&b->window, counts, own);
-    return 1;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *cell = PyTuple_GetItem(tuple, i);
+        cells[i].at = field(cell, 0, &odd);
+        cells[i].count = (u64)field(cell, 1, &odd);
+    }
+    return !odd && window_build(r, &b->window, cells, (int)n, (int)opaque, budget);
 }
 
 static void
 window_end(Budget *budget, Packed *b)
 {
-    ring_free(budget, &b->window);
+    window_free(budget, &b->window);
 }
 
 static void
-window_detach(Packed *copy, u64 *counts)
+window_detach(Packed *copy, char *room)
 {
-    ring_unfold(&copy->window, counts);
+    window_borrow(&copy->window, room);
 }
 
 static int
 window_replace(Budget *budget, Packed *bucket, const Packed *copy)
 {
-    return ring_fold(budget, &bucket->window, &copy->window) - 1;
+    Window kept = copy->window;
+    char *own = NULL;
+    if (window_fits_near(&kept))
+        window_come_near(&kept);
+    else if ((own = block_new(budget, &kept)) == NULL)
+        return -1;
+    window_free(budget, &bucket->window);
+    bucket->window = kept;
+    if (own != NULL)
+        window_own_copy(&bucket->window, own);
+    return 0;
 }
 
 /* Quotas ---------------------------------------------------------------------------------------- */
@@ -336,7 +330,7 @@ static const KindTable kinds[] = {
         .change = tokens_change, .fields = tokens_fields, .pack = tokens_pack,
     },
     [WINDOW] = {
-        .size = sizeof(Window), .field_count = 2 + SLOTS, .full = window_full,
+        .size = sizeof(Window), .field_count = 2, .full = window_full,
         .same = window_packed_same, .change = window_change, .fields = window_fields,
         .pack = window_pack, .end = window_end, .detach = window_detach, .replace = window_replace,
     },

@@ -5,7 +5,7 @@
 
 #include "base.h"
 
-#define SLOTS 16
+#define NEAR_BYTES 20
 
 typedef enum { WIDE = 0, TOKENS = 1, WINDOW = 2, QUOTA = 3, HELD = 4 } Kind;
 
@@ -18,7 +18,9 @@ typedef struct {
     i64 most;
     i64 per_ns, per_token;      /* ticks; see token_bucket.py */
     i128 capacity, half;
-    i64 slot_ns;
+    i64 window_ns;
+    i64 quantum;                /* these four: see sliding_window.py */
+    u32 unit_bits, count_bits, grain_bits;
     i64 even;                   /* length of each window of a quota; 0: the calendar decides */
     i64 starts, ends;           /* the last window from the calendar, by the wall clock */
     PyObject *offset;           /* a WallOffset */
@@ -43,15 +45,18 @@ typedef struct {
 
 typedef struct {
     Bucket head;
-    i64 slot, since;    /* `head` and `since` of sliding_window.py */
-    union {
-        u16 narrow[SLOTS];
-        struct {
-            u64 *counts;        /* owned */
-            u16 unused[SLOTS - 1 - sizeof(u64 *) / sizeof(u16)];
-            u16 mark;           /* UINT16_MAX: no count in a narrow ring is that large */
-        } broad;
-    } ring;
+    i64 at;             /* the newest cell: its instant, */
+    u32 open;           /* and its count */
+    u32 total;          /* count of all cells */
+    /* How closed cells are packed: of the rule, so that a bucket is read without it. */
+    u32 unit_bits : 6, count_bits : 4, grain_bits : 5;
+    u32 first : 5;      /* place of the oldest cell */
+    u32 len : 5;        /* cells, with the newest */
+    u32 opaque : 5;
+    u32 coarse : 1;     /* cells of four bytes */
+    u32 far : 1;        /* `block` is in use */
+    char near[NEAR_BYTES];
+    char *block;        /* owned; or more near cells */
 } Window;
 
 typedef struct {

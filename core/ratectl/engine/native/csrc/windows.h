@@ -1,205 +1,227 @@
-/* Sliding windows: the arithmetic of sliding_window.py on packed rings.
-
-   A sub-window's count takes two bytes (a narrow ring): the counts of nearly all keys fit, however
-   much their limit admits. A bucket with a larger count owns a broad ring elsewhere, of eight bytes
-   for each count. A charge must not fail for lack of memory, so it never makes a broad ring: that
-   request is SLOW, once. */
+/* Sliding windows: the arithmetic of sliding_window.py on packed cells. */
 #ifndef RATECTL_WINDOWS_H
 #define RATECTL_WINDOWS_H
 
-#include "rule.h"
+#include "cells.h"
 
-_Static_assert(offsetof(Window, ring.broad.mark) == offsetof(Window, ring.narrow[SLOTS - 1]),
-               "the mark lies where a narrow ring has its last count");
-
-#define MOST_NARROW (UINT16_MAX - 1)
-#define RING_BYTES (SLOTS * sizeof(u64))
-
-static inline int
-is_broad(const Window *b)
-{
-    return b->ring.broad.mark == UINT16_MAX;
-}
-
-static inline u64
-count_in(const Window *b, i64 slot)
-{
-    int i = (int)(slot & (SLOTS - 1));
-    return unlikely(is_broad(b)) ? b->ring.broad.counts[i] : b->ring.narrow[i];
-}
-
-/* The count must fit. */
+/* Forget the cells that have expired. */
 static inline void
-set_count(Window *b, i64 slot, u64 count)
+window_drop(const Rule *r, Window *b, i64 now)
 {
-    int i = (int)(slot & (SLOTS - 1));
-    if (unlikely(is_broad(b)))
-        b->ring.broad.counts[i] = count;
-    else
-        b->ring.narrow[i] = (u16)count;
+    while (b->len) {
+        Cell oldest = cell_of(b, 0);
+        if (likely(oldest.at + r->window_ns > now))
+            return;
+        b->first = (int)b->first + 1 < places(b) ? b->first + 1 : 0;
+        b->total -= (u32)oldest.count;
+        b->opaque -= b->opaque != 0;
+        b->len--;
+    }
+    b->first = b->coarse = 0;
 }
 
-static inline u64
-total_of(const Window *b)
+/* Number of cells that have expired, and in `total` the count of the others. */
+static inline int
+window_expired(const Rule *r, const Window *b, i64 now, i64 *total)
 {
-    if (unlikely(is_broad(b))) {
-        u64 total = 0;
-        for (int i = 0; i < SLOTS; i++)
-            total += b->ring.broad.counts[i];
-        return total;
+    int i = 0;
+    *total = b->total;
+    for (; i < (int)b->len; i++) {
+        Cell cell = cell_of(b, i);
+        if (likely(cell.at + r->window_ns > now))
+            break;
+        *total -= (i64)cell.count;
     }
-    u32 total = 0;
-    for (int i = 0; i < SLOTS; i++)
-        total += b->ring.narrow[i];
+    return i;
+}
+
+static inline i64
+window_used(const Rule *r, const Window *b, i64 now)
+{
+    i64 total;
+    window_expired(r, b, now, &total);
     return total;
 }
 
-/* Memory ---------------------------------------------------------------------------------------- */
-
-/* Broad counts for a bucket to own, even beyond the budget. NULL: out of memory. */
-static u64 *
-counts_new(Budget *budget)
-{
-    return grown(budget, NULL, 0, RING_BYTES, 1);
-}
-
-static void
-ring_adopt(Window *b, u64 *counts)
-{
-    b->ring.broad.counts = counts;
-    b->ring.broad.mark = UINT16_MAX;
-}
-
-static void
-counts_free(Budget *budget, u64 *counts)
-{
-    if (counts != NULL)
-        budget->used -= RING_BYTES;
-    free(counts);
-}
-
-/* Free a broad ring. The counts of the bucket are undefined afterwards. */
-static inline void
-ring_free(Budget *budget, Window *b)
-{
-    if (likely(!is_broad(b)))
-        return;
-    counts_free(budget, b->ring.broad.counts);
-    b->ring.broad.mark = 0;
-}
-
-/* Replace the ring of a copy by broad counts that it does not own, so that it can be changed. */
-static void
-ring_unfold(Window *b, u64 *counts)
-{
-    for (int i = 0; i < SLOTS; i++)
-        counts[i] = count_in(b, i);
-    ring_adopt(b, counts);
-}
-
-static inline u64
-largest_of(const u64 *counts)
-{
-    u64 largest = 0;
-    for (int i = 0; i < SLOTS; i++)
-        largest = counts[i] > largest ? counts[i] : largest;
-    return largest;
-}
-
-/* Fill a ring, whatever was there: `own`, which the bucket then owns, or a narrow one. */
-static void
-ring_fill(Window *b, const u64 *counts, u64 *own)
-{
-    if (own != NULL) {
-        memcpy(own, counts, RING_BYTES);
-        ring_adopt(b, own);
-        return;
-    }
-    for (int i = 0; i < SLOTS; i++)
-        b->ring.narrow[i] = (u16)counts[i];
-}
-
-/* Replace a bucket by a copy with unfolded counts. 0: out of memory, and the bucket is
-   unchanged. */
-static int
-ring_fold(Budget *budget, Window *bucket, const Window *copy)
-{
-    u64 *own = NULL;
-    if (largest_of(copy->ring.broad.counts) > MOST_NARROW) {
-        own = is_broad(bucket) ? bucket->ring.broad.counts : counts_new(budget);
-        if (own == NULL)
-            return 0;
-    } else {
-        ring_free(budget, bucket);
-    }
-    *bucket = *copy;
-    ring_fill(bucket, copy->ring.broad.counts, own);
-    return 1;
-}
-
-/* Arithmetic ------------------------------------------------------------------------------------ */
-
-static inline void
-window_advance(const Rule *r, Window *b, i64 now)
-{
-    i64 into = now - b->slot * r->slot_ns;
-    if (likely(into < r->slot_ns))
-        return;
-    i64 head = floor_div(now, r->slot_ns);
-    i64 from = head - b->slot < SLOTS ? b->slot + 1 : head - SLOTS + 1;
-    for (i64 slot = from; slot <= head; slot++)
-        set_count(b, slot, 0);
-    b->slot = head;
-}
-
 static inline i64
-window_wait(const Rule *r, Window *b, i64 cost, i64 now)
+window_wait(const Rule *r, const Window *b, i64 cost, i64 now)
 {
-    window_advance(r, b, now);
     if (unlikely(cost > r->most || r->blocked))
         return NEVER;
-    i64 excess = (i64)total_of(b) + cost - r->most;
-    if (excess <= 0)
-        return unlikely((i64)count_in(b, b->slot) + cost > MOST_NARROW && !is_broad(b)) ? SLOW : 0;
-    for (i64 slot = b->slot - SLOTS + 1; slot <= b->slot; slot++) {
-        excess -= (i64)count_in(b, slot);
+    i64 excess = (i64)b->total + cost - r->most;
+    for (int i = 0; unlikely(excess > 0); i++) {
+        Cell cell = cell_of(b, i);
+        excess -= (i64)cell.count;
         if (excess <= 0)
-            return (slot + SLOTS) * r->slot_ns - now;
+            return cell.at + r->window_ns > now ? cell.at + r->window_ns - now : 0;
     }
-    return SLOW; /* impossible: counts add up to their total */
-}
-
-static inline i64
-window_reset(const Rule *r, Window *b, i64 now)
-{
-    window_advance(r, b, now);
-    for (i64 slot = b->slot; slot > b->slot - SLOTS; slot--)
-        if (count_in(b, slot))
-            return (slot + SLOTS) * r->slot_ns - now;
     return 0;
 }
 
-/* The count of a sub-window in a bucket that has advanced to `head`. */
-static inline u64
-count_by(const Window *b, i64 slot, i64 head)
+static inline i64
+window_reset(const Rule *r, const Window *b, i64 now)
 {
-    return slot > head - SLOTS && slot <= b->slot ? count_in(b, slot) : 0;
+    for (int i = (int)b->len - 1; i >= 0; i--) {
+        Cell cell = cell_of(b, i);
+        if (cell.count)
+            return cell.at + r->window_ns > now ? cell.at + r->window_ns - now : 0;
+    }
+    return 0;
 }
 
-/* True if two windows have equal counts. Changes neither: the clock may step back. */
+/* Make room for a charge, which must not fail. 0: out of memory, or a count that does not fit. */
+static __attribute__((noinline)) int
+window_prepare(const Rule *r, Window *b, i64 now, Budget *budget)
+{
+    i64 total;
+    int gone = window_expired(r, b, now, &total), kept = (int)b->len - gone;
+    if (kept >= EXACT)
+        return 1;
+    for (int i = b->coarse ? gone : (int)b->len - 1; i < (int)b->len; i++)
+        if (!fits_exact(b, cell_of(b, i).count))
+            return 0;
+    if (b->far || kept <= near_places(b))
+        return 1;
+    char *block = block_new(budget, b);
+    if (block == NULL)
+        return 0;
+    window_go_far(b, block);
+    return 1;
+}
+
 static inline int
+window_ready(const Rule *r, Window *b, i64 now, Budget *budget)
+{
+    if (b->len == 0 || now <= b->at)
+        return 1;
+    if (b->len >= EXACT ? cell_of(b, 0).at + r->window_ns > now
+                        : b->far && !b->coarse && fits_exact(b, b->open))
+        return 1;
+    return window_prepare(r, b, now, budget);
+}
+
+/* Merge the two neighbours with the smallest sum. */
+static void
+cells_merge(Cell *cells, int n, int *opaque)
+{
+    int at = 0;
+    u64 least = UINT64_MAX;
+    for (int i = 0; i + 1 < n; i++) {
+        if (cells[i].count + cells[i + 1].count < least) {
+            least = cells[i].count + cells[i + 1].count;
+            at = i;
+        }
+    }
+    cells[at] = (Cell){cells[at + 1].at, least};
+    memmove(&cells[at + 1], &cells[at + 2], (size_t)(n - at - 2) * sizeof *cells);
+    *opaque -= at + 1 < *opaque;
+}
+
+/* `SlidingWindow._fitted`. Returns the number of cells. */
+static int
+cells_fit(const Window *b, Cell *cells, int n, int *opaque)
+{
+    if (n <= EXACT)
+        return n;
+    Cell newest = cells[n - 1];
+    int closed = 0;
+    for (int i = 0; i < n - 1; i++) {
+        i64 at = up(cells[i].at, b->unit_bits);
+        if (at > newest.at)
+            newest.count += cells[i].count;
+        else
+            cells[closed++] = (Cell){at, (u64)up((i64)cells[i].count, b->grain_bits)};
+    }
+    *opaque = *opaque <= closed ? *opaque : closed + 1;
+    while (closed >= CELLS)
+        cells_merge(cells, closed--, opaque);
+    cells[closed] = newest;
+    return closed + 1;
+}
+
+/* Close the newest cell, and begin another. */
+static __attribute__((noinline)) void
+window_push(Window *b, u32 cost, i64 now)
+{
+    int n = (int)b->len, opaque = (int)b->opaque, coarse = n >= EXACT;
+    if (coarse == (int)b->coarse && n < CELLS) {
+        Cell newest = cell_of(b, n - 1);
+        if (coarse)
+            newest = (Cell){up(newest.at, b->unit_bits), (u64)up(b->open, b->grain_bits)};
+        b->len++;
+        b->total += (u32)newest.count - b->open + cost;
+        b->at = now;
+        b->open = cost;
+        cell_put(b, n - 1, newest);
+        return;
+    }
+    Cell cells[CELLS + 1];
+    cells_read(b, cells);
+    cells[n] = (Cell){now, cost};
+    n = cells_fit(b, cells, n + 1, &opaque);
+    cells_write(b, cells, n, opaque);
+}
+
+/* `SlidingWindow.continued`, for a copy with a block. 0: the cells do not fit. */
+static int
+window_continue(const Rule *before, const Rule *after, Window *b, i64 now)
+{
+    Cell cells[CELLS];
+    char *block = b->block;
+    now = b->len && b->at > now ? b->at : now;
+    window_drop(before, b, now);
+    int n = cells_read(b, cells), opaque = (int)b->opaque, gone = 0;
+    while (gone < n && cells[gone].at + after->window_ns <= now)
+        gone++;
+    n -= gone;
+    opaque = opaque > gone ? opaque - gone : 0;
+    memmove(cells, cells + gone, (size_t)n * sizeof *cells);
+    window_clear(after, b);
+    window_own(b, block);
+    n = cells_fit(b, cells, n, &opaque);
+    return cells_write(b, cells, n, opaque);
+}
+
+/* Charge a bucket for which window_ready() was true. Returns what remains. */
+static inline i64
+window_charge(const Rule *r, Window *b, i64 cost, i64 now)
+{
+    if (unlikely(!cost))
+        return r->most - window_used(r, b, now);
+    window_drop(r, b, now);
+    if (b->len == 0) {
+        b->at = now;
+        b->open = b->total = (u32)cost;
+        b->len = 1;
+    } else if (now <= b->at) {
+        b->open += (u32)cost;
+        b->total += (u32)cost;
+    } else if (b->len >= EXACT && (b->open + cost <= r->quantum || now < up(b->at, b->unit_bits))) {
+        b->at = now;
+        b->open += (u32)cost;
+        b->total += (u32)cost;
+    } else {
+        window_push(b, (u32)cost, now);
+    }
+    return r->most > (i64)b->total ? r->most - (i64)b->total : 0;
+}
+
+/* True if two windows have equal cells from `now` on. Changes neither: the clock may step back. */
+static int
 window_same(const Rule *r, const Window *one, const Window *other, i64 now)
 {
-    i64 present = floor_div(now, r->slot_ns);
-    i64 a = one->slot > present ? one->slot : present;
-    i64 b = other->slot > present ? other->slot : present;
-    int empty = 1, equal = a == b;
-    for (i64 i = 0; i < SLOTS; i++) {
-        u64 count = count_by(one, a - i, a), against = count_by(other, b - i, b);
-        empty &= !count && !against;
-        equal &= count == against;
+    i64 first, second;
+    int i = window_expired(r, one, now, &first), j = window_expired(r, other, now, &second);
+    if (!first && !second)
+        return 1;
+    if ((int)one->len - i != (int)other->len - j)
+        return 0;
+    for (; i < (int)one->len; i++, j++) {
+        Cell a = cell_of(one, i), c = cell_of(other, j);
+        if (a.at != c.at || a.count != c.count)
+            return 0;
     }
-    return empty || equal;
+    return 1;
 }
 
 #endif
