@@ -92,7 +92,7 @@ class Window:
         return self.look(old.look(bucket, now), now)
 
     def carried(self, old: Window, bucket: Counts, now: int) -> Counts:
-        """Return what a request brings along to a bucket in use."""
+        """Return what a request carries over to a bucket in use."""
         return self.moved(old, bucket, now)
 
     def absolute(self, bucket: Counts, untouched: Counts, now: int) -> Counts:
