@@ -32,7 +32,7 @@ SWAP_EVERY = THREADS * EACH // 200
 
 T = ("tenant",)
 RATES = (rate(100, burst=40), rate(1_000, 60, burst=40), rate(7, burst=3), rate(900, burst=200))
-WINDOWS = (window(80), window(30), window(200, 3), rate(50, burst=60))
+WINDOWS = (window(16), window(9), window(14, 3), rate(50, burst=60))  # exact: few instants
 
 
 class Journal:

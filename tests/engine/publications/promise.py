@@ -165,7 +165,7 @@ def _most(spans: list[Span], first: Charge, newest: Charge) -> Fraction | float:
     shapes = {span.rule.shape for span in spans}
     if isinstance(last, Window) and whole.elapsed >= last.length:
         return math.inf
-    if len(shapes) > 1 and any(map(_forgets, spans)):
+    if len(shapes) > 1 and _forgotten(spans):
         return math.inf
     if len(shapes) == 1:
         if isinstance(last, Tokens):
@@ -184,12 +184,18 @@ def _most(spans: list[Span], first: Charge, newest: Charge) -> Fraction | float:
     return max(alone, capacity + _given_back(spans))
 
 
-def _forgets(span: Span) -> bool:
-    """Return True if all that was counted at its start is forgotten at its end."""
-    rule = span.rule
-    if isinstance(rule, Quota):
-        return rule.index(span.wall) != rule.index(span.wall_end)
-    return isinstance(rule, Window) and span.elapsed >= rule.length
+def _forgotten(spans: list[Span]) -> bool:
+    """Return True if a shorter window forgot, on the way, what the first charge counted."""
+    since = spans[0].start
+    for span in spans:
+        rule = span.rule
+        if isinstance(rule, Quota) and rule.index(span.wall) != rule.index(span.wall_end):
+            return True
+        if not isinstance(rule, Window):
+            since = span.end  # another algorithm counts it as of the change
+        elif span.end - since >= rule.length:
+            return True
+    return False
 
 
 def _given_back(spans: list[Span]) -> Fraction | int:
