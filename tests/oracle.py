@@ -291,7 +291,7 @@ Rule = Bucket | Window
 def changed(old: Rule, new: Rule, state: Any, now: int, *, in_use: bool = False) -> Any:
     """Return a bucket's state after a change of parameters at ``now``.
 
-    ``in_use``: it is what a request brings along to a bucket that others have used.
+    ``in_use``: it is what a request carries over to a bucket that others have used.
     """
     state = old.at(state, now)
     if isinstance(old, Bucket) and isinstance(new, Bucket):
@@ -445,8 +445,8 @@ class Oracle:
             groups[name] = old.get(name) or Group(limit, limit.rule.fresh(now))
         self.past.append(Generation(self.generation, now, list(tree), found, groups))
 
-    def brought(self, scope: str, name: str, attributes: Mapping[str, str]) -> Any:
-        """Return what a request brings along to the bucket that serves it now; None for nothing."""
+    def carried(self, scope: str, name: str, attributes: Mapping[str, str]) -> Any:
+        """Return what a request carries over to the bucket that serves it now; None for nothing."""
         state: Any = None
         rule: Rule | None = None
         before: Group | None = None

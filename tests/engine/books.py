@@ -61,7 +61,7 @@ class Book:
         return rule.absolute(kept.get(self.key(attributes), untouched), untouched, now)
 
     def join(self, key: Key, brought: Bucket, now: int) -> None:
-        """Add what a request brings along to its bucket."""
+        """Add what a request carries over to its bucket."""
         own = self.bucket(key)
         joined = self.rule.stricter(own, self.rule.relative(brought, self.untouched, now), now)
         if not self.rule.same(joined, own, now):

@@ -95,7 +95,7 @@ class Oracle:
     """Charge of the last request, if it was admitted."""
     _found: dict[str, tuple[str, list[Book]] | None] = field(default_factory=dict)
     _carried: set[tuple[object, ...]] = field(default_factory=set)
-    """Paths of the requests that have brought along what they left."""
+    """Paths of the requests that have carried over what they left."""
 
     @property
     def published(self) -> Mapping[str, tuple[Limit, ...]]:

@@ -135,7 +135,7 @@ class Quota:
         return self.spent(here.used, old.own_time(here, now))
 
     def carried(self, old: Quota, bucket: Used, now: int) -> Used:
-        """Return what a request brings along to a bucket in use."""
+        """Return what a request carries over to a bucket in use."""
         return self.moved(old, bucket, now)
 
     def absolute(self, bucket: Used, untouched: Used, now: int) -> Used:

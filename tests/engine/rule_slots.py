@@ -98,7 +98,7 @@ class Slots:
         return Held(tuple([(slot, min(until, end)) for slot, until in bucket.slots]))
 
     def carried(self, old: Slots, bucket: Held, now: int) -> Held:
-        """Return what a request brings along to a bucket in use."""
+        """Return what a request carries over to a bucket in use."""
         return self.moved(old, bucket, now)
 
     def absolute(self, bucket: Held, untouched: Held, now: int) -> Held:

@@ -108,7 +108,7 @@ class Tokens:
         return self._moved(old, bucket, now, least=None)
 
     def carried(self, old: Tokens, bucket: Level, now: int) -> Level:
-        """Return what a request brings along to a bucket in use: at least what is not missing."""
+        """Return what a request carries over to a bucket in use: at least what is not missing."""
         return self._moved(old, bucket, now, least=self.capacity)
 
     def _moved(self, old: Tokens, bucket: Level, now: int, *, least: Fraction | None) -> Level:

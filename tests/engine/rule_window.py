@@ -116,7 +116,7 @@ class Window:
         return Counts(head, kept, here.since)
 
     def carried(self, old: Window, bucket: Counts, now: int) -> Counts:
-        """Return what a request brings along to a bucket in use."""
+        """Return what a request carries over to a bucket in use."""
         return self.moved(old, bucket, now)
 
     def absolute(self, bucket: Counts, untouched: Counts, now: int) -> Counts:

@@ -29,7 +29,7 @@ Wait = int | None
 def migrate(old: Rule, new: Rule, bucket: Bucket, now: int, *, in_use: bool = False) -> Bucket:
     """The written rules for a change of parameters.
 
-    ``in_use``: it is what a request brings along to a bucket that others may have used.
+    ``in_use``: it is what a request carries over to a bucket that others may have used.
 
     Within one algorithm each has its own; from one to another, what is missing from a full bucket
     is missing from the new one, as if admitted now.

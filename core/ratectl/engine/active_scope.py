@@ -23,14 +23,14 @@ _MAX_SELECTIONS: Final = 10_000
 
 
 class Selection(NamedTuple):
-    """Groups that decide a request, and what the request brings along to each.
+    """Groups that decide a request, and what the request carries over to each.
 
     Groups that hold slots come last, so that they are charged last.
     """
 
     groups: tuple[Group, ...]
     carries: tuple[Carry | None, ...] = ()
-    """As many as groups; empty if requests bring nothing along to any of them."""
+    """As many as groups; empty if requests carry nothing over to any of them."""
 
 
 class Active:
@@ -62,7 +62,7 @@ class Active:
         if not self.conditions:
             self.selection = self._selected({})
         self.plain = self.selection is not None and not shadow and _plain(self.selection)
-        """True if one limit decides all requests, holds no slots, and nothing is brought along."""
+        """True if one limit decides all requests, holds no slots, and nothing is carried over."""
 
     def _all_conditions(self) -> tuple[Conditions, ...]:
         present = self.plan.conditions

@@ -119,17 +119,17 @@ class DecidingEngine(ControlledEngine):
     def _carry(
         self, carry: Carry | None, group: Group, key: object, attributes: Attributes, now: int
     ) -> None:
-        """Add what a request brings along to its bucket, unless that has been done."""
+        """Add what a request carries over to its bucket, unless that has been done."""
         if carry is None:
             return
         mark = carry.mark(attributes)
         if carry.is_done(mark):
             return
-        brought = carry.brought(attributes)
-        if brought is not None:
+        carried = carry.state(attributes)
+        if carried is not None:
             algorithm = group.algorithm
             state, serial = group.find(key, now)
-            merged = group.joined(state, brought, now)
+            merged = group.joined(state, carried, now)
             if not algorithm.same(merged, state, now):
                 if serial:
                     group.write(key, merged, serial)

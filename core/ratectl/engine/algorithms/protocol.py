@@ -173,7 +173,7 @@ class Algorithm(ABC, Generic[S]):
         """Return the state of a bucket that had the parameters ``old`` until ``now``."""
 
     def carried(self, old: Self, state: S, now: int) -> S:
-        """Return what a request brings along from a bucket of ``old`` to one that is in use."""
+        """Return what a request carries over from a bucket of ``old`` to one that is in use."""
         return self.continued(old, state, now)
 
 
@@ -183,7 +183,7 @@ def migrate(
     """Return the state under ``new`` of a bucket that was ``state`` under ``old`` until ``now``.
 
     The bucket first accrues at its old parameters up to ``now``. ``in_use``: the state is what a
-    request brings along to a bucket that other requests have used before. Then only what is
+    request carries over to a bucket that other requests have used before. Then only what is
     *missing* counts: what was admitted and is not refilled yet, whatever the burst was then.
 
     ==================================  ==========================================================

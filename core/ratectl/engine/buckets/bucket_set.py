@@ -163,11 +163,11 @@ class Group:
             shared = self.overflow[slot] = self._caught_up(shared, slot, shared=True)
         return shared
 
-    def joined(self, state: State, brought: State, now: int) -> State:
-        """Return the state of a bucket with what a request has brought along."""
+    def joined(self, state: State, carried: State, now: int) -> State:
+        """Return the state of a bucket with what a request has carried over."""
         algorithm = self.algorithm
-        brought = algorithm.relative(brought, self.default_at(now), now)
-        joined: State = algorithm.stricter(state, brought, now)
+        carried = algorithm.relative(carried, self.default_at(now), now)
+        joined: State = algorithm.stricter(state, carried, now)
         return joined
 
     def slot(self, key: Key) -> int:

@@ -1,7 +1,7 @@
-"""Carry: what a request brings along to the bucket that serves it now.
+"""Carry: what a request carries over to the bucket that serves it now.
 
-A request whose bucket is another one than before a publication brings what it left: the state of
-the old bucket at the publication, aged since by the rates that the request itself was under. It
+A request whose bucket is another one than before a publication carries over what it left: the state
+of the old bucket at the publication, aged since by the rates that the request itself was under. It
 does so at its first look at the new bucket. To do it twice changes nothing, so the marks of those
 that have done it only save time.
 """
@@ -66,8 +66,8 @@ class Carry:
             self._marks = set()
         self._marks.add(mark)
 
-    def brought(self, attributes: Mapping[str, str]) -> State | None:
-        """Return what a request brings along, under the present parameters; None for nothing."""
+    def state(self, attributes: Mapping[str, str]) -> State | None:
+        """Return what a request carries over, under the present parameters; None for nothing."""
         state: State | None = None
         algorithm: Algorithm[Any] | None = None
         for stay in self._path:

@@ -1,8 +1,8 @@
 """Groups: all buckets of an engine, and what publications do to them.
 
 Across publications there are four rules (docs/buckets.md). In short: a bucket of the same identity
-stays, and its parameters change in place; a request whose bucket is another one than before brings
-along what it left (``carry``), for as long as that counts (``horizon``).
+stays, and its parameters change in place; a request whose bucket is another one than before carries
+over what it left (``carry``), for as long as that counts (``horizon``).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Groups:
         group: Group,
         attributes: Mapping[str, str],
     ) -> Carry | None:
-        """Return what such requests of a scope bring along to a group; None if nothing."""
+        """Return what such requests of a scope carry over to a group; None if nothing."""
         if not self.past.changes:
             return None
         path = self.past.path(scope, limit, attributes)

@@ -1,8 +1,8 @@
 """After a decision: release its slots, and correct its cost in every bucket that was charged.
 
 Publications may have come between. A bucket that was charged is found again by its group and key,
-with its present parameters. If such requests have another bucket now, to which they have brought
-along what they left, that one is corrected as well, as if the actual cost had been charged at
+with its present parameters. If such requests have another bucket now, to which they have carried
+over what they left, that one is corrected as well, as if the actual cost had been charged at
 first.
 """
 
@@ -48,7 +48,7 @@ def settle(
 ) -> Charged:  # fmt: skip
     """Correct the cost to ``actual``. Return the new record, with these ``attributes``.
 
-    ``groups`` are the ones that count such a request now, with what it brought along.
+    ``groups`` are the ones that count such a request now, with what it carried over.
     """
     engine, looks, scope, _, since, cost, least, slots = charged
     correction = _Correction(actual - cost, now, since, least)

@@ -2,8 +2,8 @@
 
    Keys are made first, since hashing may run Python code. From then on no Python code runs, so that
    no other thread can interrupt: under the GIL, a decision needs no other lock. Cases for Python
-   (what requests bring along, changes of one algorithm to another, numbers beyond 61 bits) are detected before anything
-   is charged, and answered SLOW. */
+   (what requests carry over, changes of one algorithm to another, numbers beyond 61 bits) are
+   detected before anything is charged, and answered SLOW. */
 #ifndef RATECTL_DECIDE_H
 #define RATECTL_DECIDE_H
 

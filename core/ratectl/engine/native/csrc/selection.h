@@ -17,7 +17,7 @@ typedef struct {
     int shadow;         /* none of its groups may refuse */
     int count, mark_count;
     Group **groups;
-    Group **marks;      /* sets of keys: requests without a key there may bring something along */
+    Group **marks;      /* sets of keys: requests without a key there may carry something over */
 } Selection;
 
 /* The conditions that hold for a request, as a number (state): a walk along the attributes that any
@@ -114,7 +114,7 @@ keys_of(const Selection *s, const Source *source, u64 *keys)
     return 0;
 }
 
-/* 1 if a request has nothing to bring along any more. SLOW, or -1 for an error. */
+/* 1 if a request has nothing to carry over any more. SLOW, or -1 for an error. */
 static __attribute__((noinline)) int
 all_carried(const Selection *s, const Source *source)
 {
