@@ -480,7 +480,7 @@ class Oracle:
         group = self.past[-1].groups[group_name(limit)]
         key, rule = group.key(attributes), limit.rule
         state = group.buckets.get(key, group.untouched)
-        brought = self.brought(scope, name, attributes)
+        brought = self.carried(scope, name, attributes)
         if brought is not None:
             brought = rule.relative(brought, group.untouched, now)
             state = group.buckets[key] = rule.stricter(state, brought, now)

@@ -63,7 +63,7 @@ def test_threads_can_reload_settle_and_release_at_the_same_time(house: House) ->
             house.ask()
             if chance.random() < 0.05:
                 with reloading:
-                    house.reload(**{f"e{chance.randrange(3)}": {"rate": "9/s", "per": "tenant"}})
+                    house.reload(**{f"e{chance.randrange(3)}": {"rate": "99/s", "per": "tenant"}})
             if chance.random() < 0.05:
                 house.engine.usage()
 

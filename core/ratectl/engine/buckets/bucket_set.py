@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ratectl.engine.algorithms.protocol import Algorithm
     from ratectl.engine.buckets.carry import Carry, Left
     from ratectl.engine.buckets.counters import Counters, Key
+    from ratectl.engine.buckets.events import Room
     from ratectl.engine.buckets.past import Stay
     from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
 
@@ -54,7 +55,7 @@ class Group:
 
     __slots__ = (
         "_events", "_followed", "algorithm", "buckets", "budget", "counters", "default", "ended",
-        "epoch", "max_debt", "name", "overflow", "overrides", "per", "room", "saved", "scope",
+        "epoch", "max_debt", "name", "overflow", "overrides", "per", "saved", "scope",
         "seen", "shadow", "single",
     )  # fmt: skip
 
@@ -81,8 +82,6 @@ class Group:
         """State of a key without a bucket; None for a full bucket."""
         self.saved: dict[int, Saved] = {}
         """States at the events at which requests may have left, by number of the event."""
-        self.room = 0
-        """States that may still be saved."""
         self.single = limit.per[0] if len(limit.per) == 1 else None
         """Attribute that buckets are counted per, if there is only one."""
         self._events: list[Event] = []
@@ -209,11 +208,13 @@ class Group:
 
     # Publications -------------------------------------------------------------------------------
 
-    def follow(self, limit: LimitPlan, seq: int, at: int, *, left: bool, room: int) -> None:
+    def follow(
+        self, limit: LimitPlan, seq: int, at: int, *, left: bool, room: Room | None = None
+    ) -> None:
         """Follow a publication: take its parameters. ``left``: requests may have left the group.
 
         Events keep ``fixed`` algorithms: the wall clock may be set before a bucket follows.
-        ``room``: the number of states that may be saved for the requests that left.
+        ``room``: for the states that are saved then.
         """
         self.seen = seq
         self.shadow = limit.shadow
@@ -222,13 +223,13 @@ class Group:
             return
         before = self.algorithm.fixed()
         after = limit.algorithm.fixed() if changed else before
-        default = self._default_aged(at)
+        event = Event(seq, at, before, after, left, self._default_aged(at))
         if left:
-            self.saved[seq] = Saved()
-            self.room = room
+            assert room is not None
+            self.saved[seq] = Saved(event, room)
         if changed:
             self.algorithm = limit.algorithm
-        self._take(Event(seq, at, before, after, left, default))
+        self._take(event)
 
     def empty(self, missing: int, seq: int, at: int) -> None:
         """Take so much from every bucket: it is not known what its requests had elsewhere."""
@@ -259,30 +260,35 @@ class Group:
         if event is not None and event.seq == change:
             state, _ = self.find(key, event.at)
         else:
-            event = next(event for event in self._events if event.seq == change)
-            state = self._saved(event, key)
+            event = self.saved[change].event
+            state = self._before(event, key)
         algorithm = event.before
         state = migrate(algorithm, algorithm, state, event.at)
         return algorithm.absolute(algorithm.copied(state), event.default, event.at)
 
-    def _saved(self, event: Event, key: Key) -> State:
-        saved = self.saved[event.seq]
-        self._tracked_alone(key)
-        self._shared(key)
-        state = saved.states.get(key)
-        if state is None and saved.shared:
-            state = saved.shared.get(self.slot(key))
-        if state is None and saved.lost:
-            state = event.before.spent(event.before.capacity, event.at)
-        return event.default if state is None else state
+    def _before(self, event: Event, key: Key) -> State:
+        bucket = self.buckets.get(key)
+        if bucket is None and self.overflow:
+            bucket = self.overflow.get(self.slot(key))
+        if bucket is None or bucket[1] >= event.seq:
+            return self.saved[event.seq].of(key, self.slot(key))
+        state, epoch, _ = bucket  # not used since
+        for earlier in self._events:
+            if epoch < earlier.seq < event.seq:
+                state = earlier.followed(state)
+        return state
 
     def forget(self) -> None:
-        """Forget what was saved."""
+        """Forget what was saved, and the events that changed no parameters."""
+        for saved in self.saved.values():
+            saved.free()
         self.saved = {}
+        self._events = [event for event in self._events if event.changes]
 
     def changed_often(self) -> bool:
         """Return True if housekeeping must bring untouched buckets up to date."""
-        return sum(event.seq > self._followed for event in self._events) > _PENDING
+        behind = [event for event in self._events if event.seq > self._followed and event.changes]
+        return len(behind) > _PENDING
 
     def forget_events(self, before: int) -> None:
         """Drop the events up to this one, which every bucket has followed."""
@@ -299,25 +305,12 @@ class Group:
             if event.seq <= epoch:
                 continue
             if event.seq in self.saved:
-                self._save(event, key, state, shared=shared)
-            if event.after is not event.before or event.missing:
+                self.saved[event.seq].save(key, state, shared=shared)
+            if event.changes:
                 state = event.followed(state)
                 serial = self._new_serial()
                 self._owe(event.after, state, event.at)
         return state, self.epoch, serial
-
-    def _save(self, event: Event, key: Any, state: State, *, shared: bool) -> None:
-        algorithm, saved = event.before, self.saved[event.seq]
-        state = migrate(algorithm, algorithm, state, event.at)
-        if algorithm.same(state, event.default, event.at):
-            return
-        if shared:
-            saved.shared[key] = algorithm.copied(state)
-        elif self.room > 0:
-            self.room -= 1
-            saved.states[key] = algorithm.copied(state)
-        else:
-            saved.lost = True
 
     # Corrections and counts ---------------------------------------------------------------------
 

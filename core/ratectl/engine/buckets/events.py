@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ratectl.engine.algorithms.protocol import Algorithm
     from ratectl.engine.buckets.counters import Key
 
-__all__ = ["Event", "Saved"]
+__all__ = ["Event", "Room", "Saved"]
 
 
 class Event(NamedTuple):
@@ -30,6 +30,11 @@ class Event(NamedTuple):
     default_after: State = None
     """State of a key without a bucket, after the event."""
 
+    @property
+    def changes(self) -> bool:
+        """True if it changed buckets."""
+        return self.after is not self.before or self.missing > 0
+
     def followed(self, state: State) -> State:
         """Return the state after the event of a bucket that was in a state before."""
         after, at = self.after, self.at
@@ -41,13 +46,55 @@ class Event(NamedTuple):
         return after.relative(state, default, at)
 
 
+class Room:
+    """Number of states that all groups may still save."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+
 class Saved:
-    """States of a group's buckets at an event, for the requests that left then."""
+    """States of a group's buckets at an event, for the requests that left then.
 
-    __slots__ = ("lost", "shared", "states")
+    A bucket is saved before it is used again; until then, its state is still that of the event.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_room", "event", "lost", "shared", "states")
+
+    def __init__(self, event: Event, room: Room) -> None:
+        self.event = event
+        self._room = room
         self.states: dict[Key, State] = {}
         self.shared: dict[int, State] = {}
         self.lost = False
         """True if there was no room for a state."""
+
+    def save(self, key: Key | int, state: State, *, shared: bool) -> None:
+        """Save a copy of the state of a bucket before the event, if there is room."""
+        algorithm, at = self.event.before, self.event.at
+        state = migrate(algorithm, algorithm, state, at)
+        if algorithm.same(state, self.event.default, at):
+            return
+        if shared:
+            assert isinstance(key, int)
+            self.shared[key] = algorithm.copied(state)
+        elif self._room.left > 0:
+            self._room.left -= 1
+            self.states[key] = algorithm.copied(state)
+        else:
+            self.lost = True
+
+    def of(self, key: Key, slot: int) -> State:
+        """Return the state of a key whose bucket has been used since, or that has none."""
+        state = self.states.get(key)
+        if state is None:
+            state = self.shared.get(slot)
+        if state is None and self.lost:
+            state = self.event.before.spent(self.event.before.capacity, self.event.at)
+        return self.event.default if state is None else state
+
+    def free(self) -> None:
+        """Make room for others."""
+        self._room.left += len(self.states)

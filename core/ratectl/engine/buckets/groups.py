@@ -11,6 +11,7 @@ import logging
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
+from ratectl.engine.buckets.events import Room
 from ratectl.engine.buckets.horizon import Horizon
 from ratectl.engine.buckets.past import Past, Step, compare
 from ratectl.engine.conditional_limit import LimitChoice
@@ -35,7 +36,7 @@ _EMPTIED: Final = (
     "limit %s: more of its changes still count than are remembered, so its buckets were emptied"
 )
 
-_SAVED: Final = 4
+_SAVED: Final = 16
 """One state may be saved for so many buckets that the table holds."""
 
 _LEAST_SAVED: Final = 64
@@ -58,6 +59,7 @@ class Groups:
         self._horizons: dict[LimitName, Horizon] = {}
         self._missing: dict[LimitName, tuple[int, int]] = {}
         """Limits whose past was forgotten too early: cost missing from every bucket, instant."""
+        self._room = Room(max(_LEAST_SAVED, table.capacity // _SAVED))
         self._seq = 0
         self._step: Step | None = None
 
@@ -192,8 +194,7 @@ class Groups:
         plan = self.past.group_plan(group.group_name, change.seq)
         if plan is not None:
             left = change.was_left(group.identity)
-            room = max(_LEAST_SAVED, self._table.capacity // _SAVED) if left else 0
-            group.follow(plan, change.seq, change.at, left=left, room=room)
+            group.follow(plan, change.seq, change.at, left=left, room=self._room)
             return True
         group.end(change.seq, change.at)
         name = group.group_name
@@ -265,6 +266,7 @@ class Groups:
             yield
         for group_name in [of for of in self._ended if of[1:3] in names]:
             for group in self._ended.pop(group_name):
+                group.forget()
                 self._table.drop(group)
             yield
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.bucket_set import Bucket
     from ratectl.engine.buckets.carry import Left
     from ratectl.engine.buckets.counters import Counters, Key
+    from ratectl.engine.buckets.events import Room
     from ratectl.engine.buckets.past import Stay
     from ratectl.engine.limit_plan import LimitPlan
     from ratectl.engine.native.packing import Packing
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["FastCarry", "FastGroup"]
 
 _MARKS: Final = Concurrency(1, 1)
-"""Rule of the smallest buckets: a mark is no more than a key."""
+"""Rule of the smallest buckets: a mark is a key alone."""
 
 
 def _packed(packing: Packing[Any, Any] | None, bucket: Bucket) -> Any:
@@ -207,24 +208,38 @@ class FastGroup(Group):
         counters: Any = self.counters
         counters.refuse(key, super().key(attributes), never)
 
-    def follow(self, limit: LimitPlan, seq: int, at: int, *, left: bool, room: int) -> None:
-        before, after = rule_of(self.algorithm.fixed()), rule_of(limit.algorithm.fixed())
+    def follow(
+        self, limit: LimitPlan, seq: int, at: int, *, left: bool, room: Room | None = None
+    ) -> None:
+        before = after = rule_of(self.algorithm.fixed())
+        if limit.algorithm != self.algorithm:
+            after = rule_of(limit.algorithm.fixed())
         shared: dict[int, Bucket] = {}
         if before.kind != after.kind:
             shared = {slot: self.overflow[slot] for slot in list(self.overflow)}
             self.store.clear_shared()
-        old = self.algorithm
+        old, full = self.algorithm, self.default is None
         super().follow(limit, seq, at, left=left, room=room)
         if self.epoch != seq:
             return
-        native = not left and before.kind == after.kind and follows(old, limit.algorithm)
+        native = before.kind == after.kind and follows(old, limit.algorithm)
         self._foreign = self._foreign or not native
-        self.store.changed(seq, at, before, after, native)
+        self.store.changed(seq, at, before, after, native and (full or not left), left)
         for slot, bucket in shared.items():
             self.overflow[slot] = self._caught_up(bucket, slot, shared=True)
 
+    def empty(self, missing: int, seq: int, at: int) -> None:
+        super().empty(missing, seq, at)
+        rule = rule_of(self.algorithm.fixed())
+        self._foreign = True
+        self.store.changed(seq, at, rule, rule, False, False)
+
     def changed_often(self) -> bool:
         return super().changed_often() or self._foreign or self.store.former > 0
+
+    def forget(self) -> None:
+        super().forget()
+        self.store.free_saved()
 
     def forget_events(self, before: int) -> None:
         super().forget_events(before)

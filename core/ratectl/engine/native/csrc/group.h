@@ -20,12 +20,13 @@ typedef struct {
 } Common;
 
 /* An event of number `seq` at `now`: a change of parameters, or requests left the group.
-   `native`: this core can convert the buckets. */
+   `native`: this core can convert the buckets. `left`: buckets that are not full then are saved for
+   the requests that left, which Python does. */
 typedef struct {
     u32 seq;
     i64 now;
     Rule *before, *after;
-    int native;
+    int native, left;
 } Change;
 
 /* What an untracked key begins with: a full bucket, `Group.stored`, or what only Python can make. */
@@ -135,6 +136,18 @@ shared_bucket(Group *g, u64 key)
 
 /* Changes of parameters: as `migrate` in Python, where the core can do it -------------------------- */
 
+/* True if a change has something to save of a bucket that has followed all changes before. */
+static int
+must_save(const Change *change, Packed *bucket)
+{
+    Packed full;
+    const KindTable *kind = kind_of(change->before);
+    if (!change->left)
+        return 0;
+    kind->full(change->before, &full, change->now);
+    return !kind->same(change->before, bucket, &full, change->now);
+}
+
 /* Convert a bucket by the changes since it was last touched. -1: Python has to do it. */
 static int
 catch_up(Group *g, Bucket *bucket)
@@ -150,7 +163,8 @@ catch_up(Group *g, Bucket *bucket)
     const KindTable *kind = kind_of(g->rule);
     if (kind->holds) {
         for (int i = 0; i < behind; i++) {
-            if (kind->change(first[i].before, first[i].after, (Packed *)bucket, first[i].now) < 0)
+            if (must_save(&first[i], (Packed *)bucket) ||
+                kind->change(first[i].before, first[i].after, (Packed *)bucket, first[i].now) < 0)
                 return -1;
             bucket->epoch = first[i].seq;
         }
@@ -163,7 +177,8 @@ catch_up(Group *g, Bucket *bucket)
     if (kind->detach != NULL)
         kind->detach(&moved, counts);
     for (int i = 0; i < behind; i++)
-        if (kind->change(first[i].before, first[i].after, &moved, first[i].now) < 0)
+        if (must_save(&first[i], &moved) ||
+            kind->change(first[i].before, first[i].after, &moved, first[i].now) < 0)
             return -1;
     moved.head.epoch = g->epoch;
     moved.head.serial = next_serial(g->common);

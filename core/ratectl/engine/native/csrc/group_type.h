@@ -68,15 +68,16 @@ group_get_rule(Group *g, void *unused)
     return Py_XNewRef((PyObject *)g->rule);
 }
 
-/* changed(seq, now, before, after, native): record an event. */
+/* changed(seq, now, before, after, native, left): record an event. */
 static PyObject *
 group_changed(Group *g, PyObject *args)
 {
     PyObject *now;
     Rule *before, *after;
     unsigned int seq;
-    int native, failed = 0;
-    if (!PyArg_ParseTuple(args, "IOO!O!p", &seq, &now, rule_type, &before, rule_type, &after, &native))
+    int native, left, failed = 0;
+    if (!PyArg_ParseTuple(args, "IOO!O!pp", &seq, &now, rule_type, &before, rule_type, &after,
+                          &native, &left))
         return NULL;
     i64 at = clamped(now, &failed);
     if (failed)
@@ -87,7 +88,8 @@ group_changed(Group *g, PyObject *args)
         return PyErr_NoMemory();
     native = native && at < MOST_TIME && at > -MOST_TIME;
     changes[g->change_count++] = (Change){
-        seq, at, (Rule *)Py_NewRef((PyObject *)before), (Rule *)Py_NewRef((PyObject *)after), native};
+        seq, at, (Rule *)Py_NewRef((PyObject *)before), (Rule *)Py_NewRef((PyObject *)after),
+        native, left};
     g->changes = changes;
     Py_RETURN_NONE;
 }
@@ -131,6 +133,26 @@ group_begin(Group *g, PyObject *fields)
     if (PyTuple_Check(fields) && r->kind != WIDE && kind_of(r)->end == NULL &&
         pack(r, &g->stored, 0, 0, fields, &g->common->budget))
         g->start = STORED;
+    Py_RETURN_NONE;
+}
+
+/* free_saved(): no event needs saved buckets any more; drop those without a change. */
+static PyObject *
+group_free_saved(Group *g, PyObject *unused)
+{
+    (void)unused;
+    int kept = 0;
+    for (int i = 0; i < g->change_count; i++) {
+        Change *change = &g->changes[i];
+        if (change->left && change->before == change->after) {
+            Py_DECREF((PyObject *)change->before);
+            Py_DECREF((PyObject *)change->after);
+        } else {
+            change->left = 0;
+            g->changes[kept++] = *change;
+        }
+    }
+    g->change_count = kept;
     Py_RETURN_NONE;
 }
 
@@ -307,6 +329,7 @@ static PyMethodDef group_methods[] = {
     {"changed", (PyCFunction)group_changed, METH_VARARGS, NULL},
     {"forget", (PyCFunction)group_forget, METH_O, NULL},
     {"begin", (PyCFunction)group_begin, METH_O, NULL},
+    {"free_saved", (PyCFunction)group_free_saved, METH_NOARGS, NULL},
     {"know", (PyCFunction)group_know, METH_VARARGS, NULL},
     {"behind", (PyCFunction)group_behind, METH_VARARGS, NULL},
     {"drop", (PyCFunction)group_drop, METH_O, NULL},
