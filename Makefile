@@ -52,7 +52,7 @@ soak: .venv/dev
 	done
 
 SOAKED_TESTS ?= tests/callers tests/agent/test_servers.py tests/agent/test_crashes.py \
-    tests/engine/test_compiled_core.py tests/engine/publications
+    tests/engine/test_compiled_core.py tests/engine/publications tests/engine/test_overrides_oracle.py
 
 format: .venv/dev
 	$(BIN)/ruff format .

@@ -7,6 +7,7 @@ for every limit, and keeps all buckets for ever (see ``oracle.py``).
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from engine.engines import MakeEngine
     from ratectl.engine.decision import Decision
 
+SEEDS = 3_000 if os.environ.get("RATECTL_SOAK") == "1" else 100
 STEPS = (1, 999, 10**6, 7 * 10**6, 3, 20 * 10**6, 10**9)
 MATCHES: list[dict[str, Any]] = [
     {"tier": "gold"},
@@ -118,7 +120,7 @@ def answer(decision: Decision) -> Answer:
     return Answer(*[getattr(decision, field) for field in Answer._fields])
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", range(SEEDS))
 @each_engine
 def test_decisions_across_edits_match_the_oracle(make: MakeEngine, seed: int) -> None:
     chance = random.Random(seed)

@@ -314,7 +314,9 @@ class Past:
         found = None if self._moves else self._homes.get(scope)
         if found is None:
             declared = (above for above in lineage(scope) if self._declared(above, seq))
-            found = self._homes[scope] = next(declared, "")
+            found = next(declared, "")
+            if not self._moves:
+                self._homes[scope] = found
         return found
 
     def _declared(self, scope: str, seq: int) -> bool:
