@@ -86,7 +86,7 @@ class Groups:
         if group is None:
             group = self._groups[name] = self._maker.group(plan, self._seq, self._counted(plan))
             found = self._default(name, None)
-            group.default = None if found is None or found.full else found.state
+            group.default = None if found is None or found.full else found.stored
         return group
 
     def _default(self, name: GroupName, until: Change | None) -> Default | None:

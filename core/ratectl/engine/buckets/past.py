@@ -71,6 +71,7 @@ class Default(NamedTuple):
 
     algorithm: Algorithm[Any]
     state: State
+    """As it leaves the group (see ``Algorithm.absolute``)."""
     at: int
     """Instant of the last change."""
 
@@ -80,6 +81,12 @@ class Default(NamedTuple):
         if before is None:
             return cls(algorithm, algorithm.full(at), at)
         return cls(algorithm, migrate(before.algorithm, algorithm, before.state, at), at)
+
+    @property
+    def stored(self) -> State:
+        """The state as it is stored in the group."""
+        stored: State = self.algorithm.relative(self.state, self.state, self.at)
+        return stored
 
     @property
     def full(self) -> bool:
