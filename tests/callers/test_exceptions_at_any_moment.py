@@ -60,6 +60,7 @@ each_work = pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name_
 
 def check_limits_hold(house: House) -> None:
     """Other tenants get exactly the burst; an interrupted caller may keep a slot."""
+    house.reload()  # without other limits: if they came and went too often, they are empty
     admitted = sum(house.ask({"tenant": "last"}).reason == "ok" for _ in range(2 * BURST))
     assert admitted == BURST
     house.reload()

@@ -77,6 +77,14 @@ def test_burst_growth_gives_capacity_not_tokens_to_scopes_never_touched(rig: Rig
     assert [rig.left(at * SECOND, tenant="a") for at in (0, 20, 90, 500)] == [10, 30, 100, 100]
 
 
+def test_growth_before_a_limit_is_used_gives_no_tokens_at_a_later_change(rig: Rig) -> None:
+    rig.publish(one(rate(1, burst=10)))
+    rig.publish(one(rate(1, burst=100)))
+    rig.ask(tenant="other")
+    rig.publish(one(rate(2, burst=100)), at=5 * SECOND)
+    assert [rig.left(at * SECOND, tenant="a") for at in (5, 10, 100)] == [15, 25, 100]
+
+
 def test_growth_in_steps_gives_no_more_than_growth_at_once(rig: Rig) -> None:
     for burst in (10, 40, 70, 100):
         rig.publish(one(rate(1, burst=burst)), at=burst * SECOND)

@@ -142,7 +142,7 @@ class Oracle:
         self._found, self._carried = {}, set()
 
     def carry(self, scope: str, book: Book, attributes: Mapping[str, object], now: int) -> None:
-        """Bring along what a request left at its first look at a bucket."""
+        """Carry over what a request left, at its first look at a bucket."""
         key = book.key(attributes)
         path: list[object] = [id(book), key]
         state: Bucket | None = None

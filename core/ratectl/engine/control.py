@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.api import LimitUsage, Mirror, Watcher
     from ratectl.engine.buckets.bucket_set import Maker
-    from ratectl.engine.buckets.past import LimitName, Step
+    from ratectl.engine.buckets.changes import LimitName, Step
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.decision import Decision
     from ratectl.engine.waivers import Waiver

@@ -86,11 +86,12 @@ class DecidingEngine(ControlledEngine):
         tightest: Group | None = None
         least, state_then = 0, None
         try:
-            selection = active.of(attributes)
-            for number, group in enumerate(selection.groups):
+            selection = active.selection
+            groups, carries = active.select(attributes) if selection is None else selection
+            if carries:
+                self._carry_all(groups, carries, attributes, now)
+            for group in groups:
                 key = group.key(attributes)
-                if selection.carries:
-                    self._carry(selection.carries[number], group, key, attributes, now)
                 state, serial = group.find(key, now)
                 wait, after, left, slot = group.algorithm.attempt(state, cost, now)
                 looks.append((group, key, state, serial, wait))
@@ -116,12 +117,21 @@ class DecidingEngine(ControlledEngine):
                 free(slots)
         return decision
 
+    def _carry_all(
+        self,
+        groups: Sequence[Group],
+        carries: Sequence[Carry | None],
+        attributes: Attributes,
+        now: int,
+    ) -> None:
+        for group, carry in zip(groups, carries, strict=True):
+            if carry is not None:
+                self._carry(carry, group, group.key(attributes), attributes, now)
+
     def _carry(
-        self, carry: Carry | None, group: Group, key: object, attributes: Attributes, now: int
+        self, carry: Carry, group: Group, key: object, attributes: Attributes, now: int
     ) -> None:
         """Add what a request carries over to its bucket, unless that has been done."""
-        if carry is None:
-            return
         mark = carry.mark(attributes)
         if carry.is_done(mark):
             return
@@ -230,7 +240,8 @@ class DecidingEngine(ControlledEngine):
         selection = self._governing(charged.scope, attributes)
         keys = [group.key(attributes) for group in selection.groups]  # all is read before a change
         for carry, group, key in zip(selection.carries, selection.groups, keys, strict=False):
-            self._carry(carry, group, key, attributes, now)
+            if carry is not None:
+                self._carry(carry, group, key, attributes, now)
         self._note(
             decision, settle(charged, attributes, actual, selection.groups, now, self._table)
         )

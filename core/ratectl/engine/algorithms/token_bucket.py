@@ -187,17 +187,21 @@ class TokenBucket(Algorithm[TokenState]):
 
     def continued(self, old: TokenBucket, state: TokenState, now: int) -> TokenState:
         """Return the level in these ticks, at most the burst."""
-        return self._converted(old, state, now, 0)
+        return self._converted(old, state, now, in_use=False)
 
     def carried(self, old: TokenBucket, state: TokenState, now: int) -> TokenState:
         """Return the level in these ticks, at least that of a full bucket without the missing."""
-        return self._converted(old, state, now, self.full_level)
+        return self._converted(old, state, now, in_use=True)
 
-    def _converted(self, old: TokenBucket, state: TokenState, now: int, least: int) -> TokenState:
+    def _converted(
+        self, old: TokenBucket, state: TokenState, now: int, *, in_use: bool
+    ) -> TokenState:
         level, at = old.level(state, now), old.at(state, now)
         missing = -(-old.missing(state, now) * self.per_token // old.per_token)
         *_, high_at, _ = state
-        kept = max(level * self.per_token // old.per_token, least - missing)
+        kept = level * self.per_token // old.per_token
+        if in_use:
+            kept = max(kept, self.full_level - missing)
         kept = min(kept, self.full_level)
         hidden = missing - (self.full_level - kept)
         high = level > old.half_level or kept > self.half_level

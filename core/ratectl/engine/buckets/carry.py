@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from ratectl.engine.algorithms.protocol import Algorithm, State
     from ratectl.engine.buckets.bucket_set import Group
+    from ratectl.engine.buckets.changes import Change
     from ratectl.engine.buckets.counters import Key
-    from ratectl.engine.buckets.past import Change, Stay
+    from ratectl.engine.buckets.past import Stay
     from ratectl.engine.limit_plan import GroupName
 
 __all__ = ["Carry", "Left"]

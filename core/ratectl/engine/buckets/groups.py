@@ -11,9 +11,10 @@ import logging
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
+from ratectl.engine.buckets.changes import Step, compare
 from ratectl.engine.buckets.events import Room
 from ratectl.engine.buckets.horizon import Horizon
-from ratectl.engine.buckets.past import Past, Step, compare
+from ratectl.engine.buckets.past import Past
 from ratectl.engine.conditional_limit import LimitChoice
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from ratectl.engine.api import PlanSet
     from ratectl.engine.buckets.bucket_set import Group, Maker
     from ratectl.engine.buckets.carry import Carry
+    from ratectl.engine.buckets.changes import Change, LimitName
     from ratectl.engine.buckets.counters import Counters
-    from ratectl.engine.buckets.past import Change, Default, LimitName
+    from ratectl.engine.buckets.past import Default
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.limit_plan import GroupName, Identity, LimitPlan
 
@@ -84,7 +86,7 @@ class Groups:
         if group is None:
             group = self._groups[name] = self._maker.group(plan, self._seq, self._counted(plan))
             found = self._default(name, None)
-            group.default = None if found is None or found.full else found.state
+            group.default = None if found is None or found.full else found.stored
         return group
 
     def _default(self, name: GroupName, until: Change | None) -> Default | None:
