@@ -7,9 +7,10 @@ log is exact. Then requests are added to the newest cell until it holds ``quantu
 capacity. At any instant only the oldest cell can hold cost that an exact log would have forgotten,
 so a window refuses early only if an exact log had less than one cell's cost left.
 
-So that a cell fits four bytes, the closed cells of a log with more than ``EXACT`` have instants and
-counts that are rounded up: to a millionth of the window or less, and to whole grains: a grain is
-1 if the capacity is at most 4,000.
+So that a cell fits four bytes, the closed cells of a log with more than ``EXACT`` have instants that
+are rounded up, to a millionth of the window or less, and counts of whole grains: what a cell has
+beyond them counts in the next cell. A grain is 1 if the capacity is at most 4,000. So the total is
+exact until something expires.
 
 An exact log of any length needs memory for each admitted request. A ring of sub-windows of equal
 length refuses half of the requests if all of them come in one short burst in each window.
@@ -18,12 +19,9 @@ length refuses half of the requests if all of them come in one short burst in ea
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ratectl.engine.algorithms.protocol import NEVER, Algorithm, Extent
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["CELLS", "EXACT", "SlidingWindow", "WindowState"]
 
@@ -75,7 +73,7 @@ class SlidingWindow(Algorithm[WindowState]):
         self.count_bits = min(_COUNT_BITS, max(1, capacity.bit_length()))
         self.unit_bits = max(0, (window_ns + 1).bit_length() - (_CELL_BITS - self.count_bits))
         self.grain_bits = (max(0, capacity - 1) // _MOST_GRAINS).bit_length()
-        self.quantum = self._whole(-(-capacity // CELLS))
+        self.quantum = self._whole(-(-capacity // CELLS) + (1 << self.grain_bits) - 1)
         self._key = (capacity, window_ns, blocked)
 
     def full(self, now: int) -> WindowState:  # noqa: ARG002
@@ -124,7 +122,7 @@ class SlidingWindow(Algorithm[WindowState]):
         Nothing is refunded if the request has expired, or if its cell is opaque; nor to a request
         before the first cell's instant: it may be older than the bucket, or than a shorter window.
         """
-        cells, opaque, total = state = self._live(state, now)
+        cells, opaque, _ = state = self._live(state, now)
         if more > 0:
             return self._charged(state, more, now)
         if not more or since + self.window_ns <= now:
@@ -134,10 +132,8 @@ class SlidingWindow(Algorithm[WindowState]):
                 left = max(0, count + more)
                 if i < opaque or (i == 0 and since < instant):
                     return state
-                if len(cells) > EXACT and i < len(cells) - 1:
-                    left = self._whole(left)
                 changed = ((instant, left),) if left else ()
-                return (*cells[:i], *changed, *cells[i + 1 :]), opaque, total + left - count
+                return self._fitted((*cells[:i], *changed, *cells[i + 1 :]), opaque)
         return state
 
     def remaining(self, state: WindowState, now: int) -> int:
@@ -224,33 +220,31 @@ class SlidingWindow(Algorithm[WindowState]):
         return self._fitted((*cells, (now, cost)), opaque)
 
     def _fitted(self, cells: tuple[Cell, ...], opaque: int) -> WindowState:
-        """Round closed cells up, and merge the smallest neighbours, until ``CELLS`` are left."""
+        """Round closed cells, and merge the smallest neighbours, until ``CELLS`` are left."""
+        total = sum(count for _, count in cells)
         if len(cells) <= EXACT:
-            return cells, opaque, _total(cells)
-        newest = cells[-1]
+            return cells, opaque, total
+        latest, count = cells[-1]
         closed: list[Cell] = []
-        for instant, count in cells[:-1]:
-            rounded = self._late(instant)
-            if rounded > newest[0]:
-                newest = newest[0], newest[1] + count
-            else:
-                closed.append((rounded, self._whole(count)))
+        rest = 0
+        for at, more in cells[:-1]:
+            instant, whole = self._late(at), self._whole(more + rest)
+            rest += more
+            if instant <= latest:
+                closed.append((instant, whole))
+                rest -= whole
         opaque = opaque if opaque <= len(closed) else len(closed) + 1
         while len(closed) >= CELLS:
             sums = [older[1] + newer[1] for older, newer in pairwise(closed)]
             i = sums.index(min(sums))
             closed[i : i + 2] = [(closed[i + 1][0], sums[i])]
             opaque -= i + 1 < opaque
-        return (*closed, newest), opaque, _total(closed) + newest[1]
+        return (*closed, (latest, count + rest)), opaque, total
 
     def _late(self, instant: int) -> int:
         """Return an instant rounded up to whole units."""
         return -(-instant >> self.unit_bits) << self.unit_bits
 
     def _whole(self, count: int) -> int:
-        """Return a count rounded up to whole grains."""
-        return -(-count >> self.grain_bits) << self.grain_bits
-
-
-def _total(cells: Iterable[Cell]) -> int:
-    return sum(count for _, count in cells)
+        """Return a count rounded down to whole grains."""
+        return count >> self.grain_bits << self.grain_bits

@@ -13,7 +13,7 @@
 #define CELL_BITS 32
 #define COUNT_BITS 12
 #define MOST_GRAINS 4000
-#define MOST_WINDOW ((i64)1 << 31)      /* a total and its rounding fit 32 bits */
+#define MOST_WINDOW ((i64)1 << 31)      /* totals fit 32 bits */
 #define ALL_NEAR (NEAR_BYTES + (int)sizeof(char *))
 #define MOST_ROOM 104                   /* bytes of the largest block */
 
@@ -29,6 +29,13 @@ static inline i64
 up(i64 value, u32 bits)
 {
     return -(-value >> bits) << bits;
+}
+
+/* A count rounded down to whole grains. */
+static inline u64
+whole(u64 count, u32 grain_bits)
+{
+    return count >> grain_bits << grain_bits;
 }
 
 /* Compute how windows of a rule are packed. */
@@ -159,7 +166,7 @@ static int
 fits_coarse(const Window *b, Cell cell)
 {
     return up(cell.at, b->unit_bits) == cell.at &&
-           up((i64)cell.count, b->grain_bits) == (i64)cell.count &&
+           whole(cell.count, b->grain_bits) == cell.count &&
            cell.count >> b->grain_bits <= low(~(u64)0, b->count_bits);
 }
 

@@ -124,14 +124,17 @@ cells_fit(const Window *b, Cell *cells, int n, int *opaque)
     if (n <= EXACT)
         return n;
     Cell newest = cells[n - 1];
+    u64 rest = 0;
     int closed = 0;
     for (int i = 0; i < n - 1; i++) {
         i64 at = up(cells[i].at, b->unit_bits);
-        if (at > newest.at)
-            newest.count += cells[i].count;
-        else
-            cells[closed++] = (Cell){at, (u64)up((i64)cells[i].count, b->grain_bits)};
+        rest += cells[i].count;
+        if (at <= newest.at) {
+            cells[closed++] = (Cell){at, whole(rest, b->grain_bits)};
+            rest -= cells[closed - 1].count;
+        }
     }
+    newest.count += rest;
     *opaque = *opaque <= closed ? *opaque : closed + 1;
     while (closed >= CELLS)
         cells_merge(cells, closed--, opaque);
@@ -145,13 +148,13 @@ window_push(Window *b, u32 cost, i64 now)
 {
     int n = (int)b->len, opaque = (int)b->opaque, coarse = n >= EXACT;
     if (coarse == (int)b->coarse && n < CELLS) {
-        Cell newest = cell_of(b, n - 1);
+        Cell newest = {b->at, b->open};
         if (coarse)
-            newest = (Cell){up(newest.at, b->unit_bits), (u64)up(b->open, b->grain_bits)};
+            newest = (Cell){up(b->at, b->unit_bits), whole(b->open, b->grain_bits)};
         b->len++;
-        b->total += (u32)newest.count - b->open + cost;
+        b->total += cost;
         b->at = now;
-        b->open = cost;
+        b->open = cost + (b->open - (u32)newest.count);
         cell_put(b, n - 1, newest);
         return;
     }
