@@ -160,6 +160,17 @@ def test_missing_amount_of_another_algorithm_is_held_for_hold(
     assert [rig.left(at * SECOND) for at in (9, 10)] == [2, 5]
 
 
+def test_missing_amount_of_another_algorithm_is_carried_once_by_all_scopes(rig: Rig) -> None:
+    spent = {"algorithm": "quota", "rate": "9/h"}
+    below: dict[str, Any] = {scope: {} for scope in ("/a", "/b", "/c")}
+    rig.write({"/": {"budgets": {"b": spent}}, **below})
+    rig.ask(2, scope="/a", tenant="x")
+    held = {"algorithm": "concurrency", "max": 5, "hold": "10s", "per": "tenant"}
+    rig.write({"/": {"budgets": {"b": held}}, **below})
+    assert [rig.left(scope=scope, tenant="x") for scope in ("/", *below)] == [3] * 4
+    assert [rig.left(10 * SECOND, scope=scope, tenant="x") for scope in below] == [5] * 3
+
+
 def test_a_change_after_a_step_back_mints_nothing(rig: Rig) -> None:
     rig.write({"/": slots()})
     for at in (100, 50):

@@ -25,12 +25,14 @@ class Held(NamedTuple):
     """Slots, each with the instant from which this bucket no longer counts it.
 
     ``own`` were taken here: none ends before those that were held already, even where the clock
-    steps back. ``last``: when the last of them ends, or did.
+    steps back. ``last``: when the last of them ends, or did. ``foreign``: cost that was missing
+    under another algorithm, by the instant from which it no longer counts.
     """
 
     slots: tuple[tuple[Slot, int], ...] = ()
     own: tuple[Slot, ...] = ()
     last: int = 0
+    foreign: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,22 @@ class Slots:
         return Held()
 
     def spent(self, missing: int, now: int) -> Held:
-        """Return slots that are taken now and that no request can release."""
-        return self.take(Held(), missing, now)
+        """Return a bucket of which so much is taken now. No request can release it."""
+        return Held(foreign=((now + self.hold, missing),) if missing else ())
 
     def same(self, one: Held, other: Held, now: int) -> bool:
-        return self.look(one, now).slots == self.look(other, now).slots
+        one, other = self.look(one, now), self.look(other, now)
+        return (one.slots, one.foreign) == (other.slots, other.foreign)
 
     def look(self, bucket: Held, now: int) -> Held:
         """Return the slots that count at ``now``; a slot seen to be over stays over."""
         for slot, _ in bucket.slots:
             slot.over = slot.over or slot.until <= now
         held = tuple([(slot, end) for slot, end in bucket.slots if not slot.over and now < end])
-        return bucket if held == bucket.slots else bucket._replace(slots=held)
+        foreign = tuple([(end, cost) for end, cost in bucket.foreign if now < end])
+        if (held, foreign) == (bucket.slots, bucket.foreign):
+            return bucket
+        return bucket._replace(slots=held, foreign=foreign)
 
     def looked(self, bucket: Held, cost: int, now: int) -> Held:
         return bucket if cost > self.most else self.look(bucket, now)
@@ -77,7 +83,7 @@ class Slots:
             return here
         own = [slot for slot in here.own if not slot.over]
         slot = Slot(cost, max([now + self.hold, *(other.until for other in own)]))
-        return Held((*here.slots, (slot, FOREVER)), (*own, slot), slot.until)
+        return Held((*here.slots, (slot, FOREVER)), (*own, slot), slot.until, here.foreign)
 
     def remaining(self, bucket: Held, now: int) -> int:
         return max(0, self.most - self.missing(bucket, now))
@@ -87,7 +93,8 @@ class Slots:
         return None if self.missing(bucket, now) else 0
 
     def missing(self, bucket: Held, now: int) -> int:
-        return sum([slot.cost for slot, _ in self.look(bucket, now).slots])
+        here = self.look(bucket, now)
+        return sum([slot.cost for slot, _ in here.slots]) + sum([cost for _, cost in here.foreign])
 
     def own_time(self, bucket: Held, now: int) -> int:
         return max(now, bucket.last - self.hold)
@@ -95,7 +102,10 @@ class Slots:
     def moved(self, old: Slots, bucket: Held, now: int) -> Held:
         """Keep held slots, for at most the new ``hold`` from now on."""
         end = now + self.hold
-        return Held(tuple([(slot, min(until, end)) for slot, until in bucket.slots]))
+        foreign = tuple([(min(until, end), cost) for until, cost in bucket.foreign])
+        return Held(
+            tuple([(slot, min(until, end)) for slot, until in bucket.slots]), foreign=foreign
+        )
 
     def carried(self, old: Slots, bucket: Held, now: int) -> Held:
         """Return what a request carries over to a bucket in use."""
@@ -107,11 +117,15 @@ class Slots:
     relative = absolute
 
     def stricter(self, one: Held, other: Held, now: int) -> Held:
-        """Return the union of both buckets' slots."""
+        """Return the union of both buckets' slots, and the larger of the foreign costs."""
         ends: dict[Slot, int] = {}
         for slot, end in (*one.slots, *other.slots):
             ends[slot] = max(end, ends.get(slot, end))
-        return Held(tuple(ends.items()))
+        foreign: list[tuple[int, int]] = []
+        for end in sorted({end for end, _ in (*one.foreign, *other.foreign)}, reverse=True):
+            after = [sum(cost for t, cost in each.foreign if t >= end) for each in (one, other)]
+            foreign.append((end, max(after) - sum(cost for _, cost in foreign)))
+        return Held(tuple(ends.items()), foreign=tuple(foreign))
 
     def corrected(self, bucket: Held, more: int, now: int, since: int, least: int) -> Held:
         """Slots are held, not spent: a request holds those that it was admitted with.

@@ -12,7 +12,7 @@ The time of the next release cannot be known: a wait is ``UNKNOWN``.
 from __future__ import annotations
 
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from ratectl.engine.algorithms.protocol import FOREVER, NEVER, UNKNOWN, Algorithm, Extent
 
@@ -79,12 +79,26 @@ class _Batch:
                 slot.release()
 
 
+class _Missing(NamedTuple):
+    """Stand-in for a batch: cost that another algorithm admitted, and that nothing releases."""
+
+    held: int
+
+    @property
+    def soonest(self) -> int:
+        """The end of the earliest slot, if it had any: only the bucket knows its end."""
+        return FOREVER
+
+    def expire(self, now: int) -> None:
+        """Do nothing."""
+
+
 class SlotState:
     """State of one bucket: batches, each with the instant from which it no longer counts."""
 
     __slots__ = ("batches", "newest", "own")
 
-    def __init__(self, batches: tuple[tuple[_Batch, int], ...] = ()) -> None:
+    def __init__(self, batches: tuple[tuple[_Batch | _Missing, int], ...] = ()) -> None:
         self.batches = batches
         self.own: _Batch | None = None
         """Batch that takes new slots; None after a copy, which shares all batches so far."""
@@ -148,10 +162,7 @@ class Concurrency(Algorithm[SlotState]):
 
     def spent(self, used: int, now: int) -> SlotState:
         """Return a bucket of which ``used`` slots were taken just now. Nothing releases them."""
-        state = SlotState()
-        if used:
-            state.take(used, now + self.hold_ns)
-        return state
+        return SlotState(((_Missing(used), now + self.hold_ns),) if used else ())
 
     def copied(self, state: SlotState) -> SlotState:
         """Return a bucket that shares the slots held in this one."""
@@ -219,14 +230,34 @@ class Concurrency(Algorithm[SlotState]):
         return _live(one, now) == _live(other, now)
 
     def stricter(self, one: SlotState, other: SlotState, now: int) -> SlotState:  # noqa: ARG002
-        """Return a bucket that holds the slots of both."""
+        """Return a bucket that holds the slots of both.
+
+        Of what is missing without a slot, it holds, at every later instant, the larger of both.
+        """
         ends: dict[_Batch, int] = {}
         for batch, end in (*one.copy().batches, *other.copy().batches):
-            ends[batch] = max(end, ends.get(batch, end))
-        return SlotState(tuple(ends.items()))
+            if not isinstance(batch, _Missing):
+                ends[batch] = max(end, ends.get(batch, end))
+        return SlotState((*_larger(one, other), *ends.items()))
 
 
-def _live(state: SlotState, now: int) -> tuple[tuple[_Batch, int], ...]:
+def _larger(*states: SlotState) -> list[tuple[_Missing, int]]:
+    """Return, for every later instant, the largest of the costs that are missing in states."""
+    missing = [
+        [(batch.held, end) for batch, end in state.batches if isinstance(batch, _Missing)]
+        for state in states
+    ]
+    found: list[tuple[_Missing, int]] = []
+    counted = 0
+    for instant in sorted({end for each in missing for _, end in each}, reverse=True):
+        most = max(sum(held for held, end in each if end >= instant) for each in missing)
+        if most > counted:
+            found.append((_Missing(most - counted), instant))
+            counted = most
+    return found
+
+
+def _live(state: SlotState, now: int) -> tuple[tuple[_Batch | _Missing, int], ...]:
     """Return the batches that still count, and the bucket's own."""
     return tuple(
         (batch, end)
