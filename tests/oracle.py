@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["Answer", "Oracle", "documents"]
 
@@ -235,42 +235,102 @@ class Bucket:
         return (tokens, max(Fraction(0), hidden + self.most - self.at(untouched, now)[0]), now)
 
 
+Cell = tuple[int, int]
+"""Instant of the latest request, and cost."""
+
+
 @dataclass(frozen=True)
 class Window:
-    """Sliding window. State: a log of (instant, cost) admitted."""
+    """Sliding window. State: cells, oldest first, and how many of these no refund can change.
+
+    The first 16 instants have cells of their own. Then the newest cell collects up to a 24th of
+    ``most`` before the next one begins, and at most 23 others remain. The instants of these are
+    rounded up, and their counts are whole grains, so that both fit 32 bits.
+    """
 
     most: int
     window: int
 
-    def fresh(self, now: int) -> Any:
-        return ()
+    @property
+    def grain(self) -> int:
+        """Smallest power of two of which 4,000 make ``most``."""
+        return int(2 ** max(0, math.ceil(math.log2(self.most / 4_000)))) if self.most else 1
 
-    def at(self, state: Any, now: int) -> tuple[tuple[int, int], ...]:
-        """Return the state at ``now``: a request counts until the window has passed."""
-        return tuple((t, cost) for t, cost in state if t + self.window > now)
+    def late(self, instant: int) -> int:
+        """Return an instant rounded up to the time that fits beside a count."""
+        bits = 32 - min(12, max(1, self.most.bit_length()))
+        unit = 2 ** max(0, (self.window + 1).bit_length() - bits)
+        return -(-instant // unit) * unit
+
+    def fresh(self, now: int) -> Any:
+        return ((), 0)
+
+    def at(self, state: Any, now: int) -> tuple[tuple[Cell, ...], int]:
+        """Return the state at ``now``: a cell counts until the window has passed."""
+        cells, lasting = state
+        kept = tuple([cell for cell in cells if cell[0] + self.window > now])
+        return kept, max(0, lasting - (len(cells) - len(kept)))
+
+    def used(self, state: Any, now: int) -> int:
+        return sum(cost for _, cost in self.at(state, now)[0])
 
     def free(self, state: Any, now: int) -> int:
-        return max(0, self.most - sum(cost for _, cost in self.at(state, now)))
+        return max(0, self.most - self.used(state, now))
 
     def wait(self, state: Any, cost: int, now: int) -> float:
         if cost > self.most or not self.most:
             return NEVER
-        for until in [now, *sorted(t + self.window for t, _ in self.at(state, now))]:
-            if cost <= self.most - sum(c for _, c in self.at(state, until)):
+        for until in [now, *sorted(t + self.window for t, _ in self.at(state, now)[0])]:
+            if cost <= self.most - self.used(state, until):
                 return until - now
         raise AssertionError("an empty window admits what is not above its count")
 
     def take(self, state: Any, cost: int, now: int) -> Any:
-        return (*self.at(state, now), (now, cost))
+        cells, lasting = self.at(state, now)
+        if not cost:
+            return cells, lasting
+        if not self.used(state, now):
+            return ((now, cost),), 0
+        *others, (latest, count) = cells
+        part = math.ceil(math.ceil(self.most / 24) / self.grain) * self.grain
+        full = count + cost > part and now >= self.late(latest)
+        if latest < now and (full or len(others) < 15):
+            return self.packed((*others, (latest, count), (now, cost)), lasting)
+        return (*others, (now, count + cost)), lasting
+
+    def packed(self, cells: tuple[Cell, ...], lasting: int) -> tuple[tuple[Cell, ...], int]:
+        """Return at most 24 cells; if there are more than 16, all but the newest are rounded."""
+        if len(cells) <= 16:
+            return cells, lasting
+        *others, (latest, newest) = cells
+        kept: list[Cell] = []
+        rest = 0
+        for instant, count in others:
+            rest += count
+            if self.late(instant) <= latest:
+                kept.append((self.late(instant), rest - rest % self.grain))
+                rest %= self.grain
+        lasting = min(lasting, len(kept) + 1)
+        while len(kept) > 23:
+            i = min(range(len(kept) - 1), key=lambda i: kept[i][1] + kept[i + 1][1])
+            kept[i : i + 2] = [(kept[i + 1][0], kept[i][1] + kept[i + 1][1])]
+            lasting -= lasting > i + 1
+        return (*kept, (latest, newest + rest)), lasting
 
     def stricter(self, one: Any, other: Any, now: int) -> Any:
         """At every later instant, the larger of the two counts."""
-        logs = self.at(one, now), self.at(other, now)
-        log: list[tuple[int, int]] = []
-        for instant in sorted({t for each in logs for t, _ in each}, reverse=True):
-            most = max(sum(c for t, c in each if t >= instant) for each in logs)
-            log.append((instant, most - sum(c for _, c in log)))
-        return tuple(log)
+        (cells, lasting), (others, _) = self.at(one, now), self.at(other, now)
+
+        def count(log: Sequence[Cell], since: int) -> int:
+            return sum(cost for t, cost in log if t >= since)
+
+        if all(count(others, t) <= count(cells[:lasting], t) for t, _ in others):
+            return cells, lasting
+        log: list[Cell] = []
+        for t in sorted({now, *(t for t, _ in (*cells, *others))}, reverse=True):
+            cost = max(count(cells, t), count(others, t)) - count(log, t)
+            log += [(t, cost)] if cost or t == now else []
+        return self.packed(tuple(reversed(log)), len(log))
 
     def absolute(self, state: Any, untouched: Any, now: int) -> Any:
         return state
@@ -293,12 +353,12 @@ def changed(old: Rule, new: Rule, state: Any, now: int, *, in_use: bool = False)
         return (tokens, missing - (new.most - tokens), now)
     if isinstance(old, Bucket):
         assert isinstance(new, Window)
-        return ((now, math.ceil(old.missing(state, now))),)
-    counted = sum(cost for _, cost in state)
+        return (((now, math.ceil(old.missing(state, now))),), 1)
+    counted = old.used(state, now)
     if isinstance(new, Bucket):
         tokens = Fraction(max(0, new.most - counted))
         return (tokens, counted - (new.most - tokens), now)
-    return new.at(state, now)
+    return new.packed(*new.at(state, now))
 
 
 # Deciding ---------------------------------------------------------------------------------------
@@ -415,6 +475,8 @@ class Oracle:
     def __init__(self) -> None:
         self.generation = 0
         self.past: list[Generation] = []
+        self.done: set[tuple[Any, ...]] = set()
+        """Keys and paths of the requests that have carried over what they left."""
 
     def reload(self, tree: Mapping[str, dict[str, Any]], now: int) -> None:
         """Replace all policies at once."""
@@ -433,8 +495,14 @@ class Oracle:
             groups[name] = old.get(name) or Group(limit, limit.rule.fresh(now))
         self.past.append(Generation(self.generation, now, list(tree), found, groups))
 
-    def carried(self, scope: str, name: str, attributes: Mapping[str, str]) -> Any:
-        """Return what a request carries over to the bucket that serves it now; None for nothing."""
+    def carried(
+        self, scope: str, name: str, attributes: Mapping[str, str]
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """Return what a request carries over to the bucket that serves it now; None for nothing.
+
+        And its path: the buckets that it left.
+        """
+        path: list[Any] = []
         state: Any = None
         rule: Rule | None = None
         before: Group | None = None
@@ -444,6 +512,7 @@ class Oracle:
             if before is not None and group is not before:
                 assert rule is not None
                 left = before.left(generation.number - 1, attributes, generation.since)
+                path += [generation.number, id(before), before.key(attributes)]
                 state = left if state is None else rule.stricter(state, left, generation.since)
             if limit is not None:
                 if state is not None:
@@ -452,7 +521,7 @@ class Oracle:
                     state = changed(rule, limit.rule, state, generation.since, in_use=in_use)
                 rule = limit.rule
             before = group
-        return state
+        return state, (len(self.past), id(before), *path)
 
     def _was_in_force(self, group: Group | None, generation: Generation) -> bool:
         before = next((each for each in self.past if each.number == generation.number - 1), None)
@@ -468,8 +537,9 @@ class Oracle:
         group = self.past[-1].groups[group_name(limit)]
         key, rule = group.key(attributes), limit.rule
         state = group.buckets.get(key, group.untouched)
-        brought = self.carried(scope, name, attributes)
-        if brought is not None:
+        brought, path = self.carried(scope, name, attributes)
+        if brought is not None and (key, *path) not in self.done:
+            self.done.add((key, *path))
             brought = rule.relative(brought, group.untouched, now)
             state = group.buckets[key] = rule.stricter(state, brought, now)
         return group, key, state

@@ -7,10 +7,10 @@ log is exact. Then requests are added to the newest cell until it holds ``quantu
 capacity. At any instant only the oldest cell can hold cost that an exact log would have forgotten,
 so a window refuses early only if an exact log had less than one cell's cost left.
 
-So that a cell fits four bytes, the closed cells of a log with more than ``EXACT`` have instants that
-are rounded up, to a millionth of the window or less, and counts of whole grains: what a cell has
-beyond them counts in the next cell. A grain is 1 if the capacity is at most 4,000. So the total is
-exact until something expires.
+So that a cell fits four bytes, the closed cells of a log with more than ``EXACT`` have instants
+that are rounded up, to a millionth of the window or less, and counts of whole grains: what a cell
+has beyond them counts in the next cell. A grain is 1 if the capacity is at most 4,000. So the total
+is exact until something expires.
 
 An exact log of any length needs memory for each admitted request. A ring of sub-windows of equal
 length refuses half of the requests if all of them come in one short burst in each window.
@@ -164,17 +164,16 @@ class SlidingWindow(Algorithm[WindowState]):
         return first == second or total == count == 0
 
     def stricter(self, one: WindowState, other: WindowState, now: int) -> WindowState:
-        """Return a window that counts, at every later instant, the larger of two counts."""
+        """Return a window that counts, at every later instant, the larger of two counts.
+
+        It is the first one if the other adds nothing, and no refund can change that.
+        """
         now = max(self.at(one, now), self.at(other, now))
-        logs = [self._live(state, now)[0] for state in (one, other)]
-        cells: list[Cell] = []
-        counted = 0
-        for instant in sorted({at for log in logs for at, _ in log}, reverse=True):
-            larger = max(sum(count for at, count in log if at >= instant) for log in logs)
-            if larger > counted:
-                cells.append((instant, larger - counted))
-                counted = larger
-        return self._unknown(tuple(reversed(cells)), now)
+        mine, others = self._live(one, now), self._live(other, now)[0]
+        lasting = tuple([cell for cell in mine[0][: mine[1]] if cell[1]])
+        if _larger(lasting, others) == lasting:
+            return mine
+        return self._unknown(_larger(mine[0], others), now)
 
     def continued(self, old: SlidingWindow, state: WindowState, now: int) -> WindowState:
         """Return the cells that this length holds. A longer one does not know older requests."""
@@ -207,9 +206,9 @@ class SlidingWindow(Algorithm[WindowState]):
     def _charged(self, state: WindowState, cost: int, now: int) -> WindowState:
         """Add ``cost`` to a window without expired cells."""
         cells, opaque, total = state
+        if not total:
+            return ((now, cost),), 0, cost
         total += cost
-        if not cells:
-            return ((now, cost),), 0, total
         latest, count = cells[-1]
         if now <= latest:
             return (*cells[:-1], (latest, count + cost)), opaque, total
@@ -248,3 +247,15 @@ class SlidingWindow(Algorithm[WindowState]):
     def _whole(self, count: int) -> int:
         """Return a count rounded down to whole grains."""
         return count >> self.grain_bits << self.grain_bits
+
+
+def _larger(*logs: tuple[Cell, ...]) -> tuple[Cell, ...]:
+    """Return cells that count, at every later instant, the largest count of several logs."""
+    cells: list[Cell] = []
+    counted = 0
+    for instant in sorted({at for log in logs for at, _ in log}, reverse=True):
+        largest = max(sum(count for at, count in log if at >= instant) for log in logs)
+        if largest > counted:
+            cells.append((instant, largest - counted))
+            counted = largest
+    return tuple(reversed(cells))

@@ -82,7 +82,9 @@ wait_of(const Rule *r, Packed *b, i64 cost, i64 now)
 {
     switch (r->kind) {
     case TOKENS: return tokens_wait(r, &b->tokens, cost, now);
-    case WINDOW: return window_wait(r, &b->window, cost, now);
+    case WINDOW:
+        window_drop(r, &b->window, now);
+        return window_wait(r, &b->window, cost, now);
     case QUOTA: return quota_wait(r, &b->quota, cost, now);
     case HELD:
         if (cost > r->most)
@@ -98,9 +100,7 @@ remaining_of(const Rule *r, Packed *b, i64 now)
 {
     i64 left;
     switch (r->kind) {
-    case WINDOW:
-        left = r->most - window_used(r, &b->window, now);
-        break;
+    case WINDOW: left = r->most - (i64)b->window.total; break;
     case QUOTA: left = r->most - b->quota.used; break;
     default: left = r->most - held_used(&b->held, now);
     }
@@ -210,7 +210,7 @@ look(Request *q, const u64 *keys, Scratch *scratch)
                 return SLOW;
             admitted &= g->shadow | q->selection->shadow;
         } else if (g->rule->kind == WINDOW && q->cost &&
-                   !window_ready(g->rule, &l->bucket->window, q->now, &g->common->budget)) {
+                   !window_ready(&l->bucket->window, q->now, &g->common->budget)) {
             return SLOW;
         }
     }

@@ -4,7 +4,7 @@
 
 #include "cells.h"
 
-/* Forget the cells that have expired. */
+/* Forget the cells that have expired. A decision begins with it, for time never steps back. */
 static inline void
 window_drop(const Rule *r, Window *b, i64 now)
 {
@@ -20,42 +20,19 @@ window_drop(const Rule *r, Window *b, i64 now)
     b->first = b->coarse = 0;
 }
 
-/* Number of cells that have expired, and in `total` the count of the others. */
-static inline int
-window_expired(const Rule *r, const Window *b, i64 now, i64 *total)
-{
-    int i = 0;
-    *total = b->total;
-    for (; i < (int)b->len; i++) {
-        Cell cell = cell_of(b, i);
-        if (likely(cell.at + r->window_ns > now))
-            break;
-        *total -= (i64)cell.count;
-    }
-    return i;
-}
-
-static inline i64
-window_used(const Rule *r, const Window *b, i64 now)
-{
-    i64 total;
-    window_expired(r, b, now, &total);
-    return total;
-}
-
+/* Time until a window without expired cells admits a cost. */
 static inline i64
 window_wait(const Rule *r, const Window *b, i64 cost, i64 now)
 {
     if (unlikely(cost > r->most || r->blocked))
         return NEVER;
-    i64 excess = (i64)b->total + cost - r->most;
+    i64 excess = (i64)b->total + cost - r->most, wait = 0;
     for (int i = 0; unlikely(excess > 0); i++) {
         Cell cell = cell_of(b, i);
         excess -= (i64)cell.count;
-        if (excess <= 0)
-            return cell.at + r->window_ns > now ? cell.at + r->window_ns - now : 0;
+        wait = cell.at + r->window_ns - now;
     }
-    return 0;
+    return wait;
 }
 
 static inline i64
@@ -71,16 +48,12 @@ window_reset(const Rule *r, const Window *b, i64 now)
 
 /* Make room for a charge, which must not fail. 0: out of memory, or a count that does not fit. */
 static __attribute__((noinline)) int
-window_prepare(const Rule *r, Window *b, i64 now, Budget *budget)
+window_prepare(Window *b, Budget *budget)
 {
-    i64 total;
-    int gone = window_expired(r, b, now, &total), kept = (int)b->len - gone;
-    if (kept >= EXACT)
-        return 1;
-    for (int i = b->coarse ? gone : (int)b->len - 1; i < (int)b->len; i++)
+    for (int i = b->coarse ? 0 : (int)b->len - 1; i < (int)b->len; i++)
         if (!fits_exact(b, cell_of(b, i).count))
             return 0;
-    if (b->far || kept <= near_places(b))
+    if (b->far || (int)b->len <= near_places(b))
         return 1;
     char *block = block_new(budget, b);
     if (block == NULL)
@@ -89,15 +62,15 @@ window_prepare(const Rule *r, Window *b, i64 now, Budget *budget)
     return 1;
 }
 
+/* As `window_prepare`, for a window without expired cells. */
 static inline int
-window_ready(const Rule *r, Window *b, i64 now, Budget *budget)
+window_ready(Window *b, i64 now, Budget *budget)
 {
-    if (b->len == 0 || now <= b->at)
+    if (b->len == 0 || b->len >= EXACT || now <= b->at)
         return 1;
-    if (b->len >= EXACT ? cell_of(b, 0).at + r->window_ns > now
-                        : b->far && !b->coarse && fits_exact(b, b->open))
+    if ((b->far || (int)b->len <= near_places(b)) && !b->coarse && fits_exact(b, b->open))
         return 1;
-    return window_prepare(r, b, now, budget);
+    return window_prepare(b, budget);
 }
 
 /* Merge the two neighbours with the smallest sum. */
@@ -190,12 +163,12 @@ static inline i64
 window_charge(const Rule *r, Window *b, i64 cost, i64 now)
 {
     if (unlikely(!cost))
-        return r->most - window_used(r, b, now);
-    window_drop(r, b, now);
-    if (b->len == 0) {
+        return r->most - (i64)b->total;
+    if (b->total == 0) {
         b->at = now;
         b->open = b->total = (u32)cost;
         b->len = 1;
+        b->first = b->opaque = b->coarse = 0;
     } else if (now <= b->at) {
         b->open += (u32)cost;
         b->total += (u32)cost;
@@ -207,6 +180,21 @@ window_charge(const Rule *r, Window *b, i64 cost, i64 now)
         window_push(b, (u32)cost, now);
     }
     return r->most > (i64)b->total ? r->most - (i64)b->total : 0;
+}
+
+/* Number of cells that have expired, and in `total` the count of the others. */
+static int
+window_expired(const Rule *r, const Window *b, i64 now, i64 *total)
+{
+    int i = 0;
+    *total = b->total;
+    for (; i < (int)b->len; i++) {
+        Cell cell = cell_of(b, i);
+        if (likely(cell.at + r->window_ns > now))
+            break;
+        *total -= (i64)cell.count;
+    }
+    return i;
 }
 
 /* True if two windows have equal cells from `now` on. Changes neither: the clock may step back. */
