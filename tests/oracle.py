@@ -517,7 +517,10 @@ class Oracle:
             if limit is not None:
                 if state is not None:
                     assert rule is not None
-                    in_use = group is not before and self._was_in_force(group, generation)
+                    again = before is None  # the limit did not apply for a while
+                    in_use = again or (
+                        group is not before and self._was_in_force(group, generation)
+                    )
                     state = changed(rule, limit.rule, state, generation.since, in_use=in_use)
                 rule = limit.rule
             before = group

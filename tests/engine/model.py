@@ -162,7 +162,8 @@ class Oracle:
                 if state is not None:
                     assert last is not None
                     assert rule is not None
-                    in_use = served is not before and served in last.books.values()
+                    again = before is None  # the limit did not apply for a while
+                    in_use = again or (served is not before and served in last.books.values())
                     state = migrate(rule, now_rule, state, since, in_use=in_use)
                 rule = now_rule
             before = served

@@ -63,7 +63,8 @@ class Stay(NamedTuple):
     left: Change | None
     """The change that ended it; None for the present."""
     in_use: bool
-    """True if the group was in force before the stay."""
+    """True if only what is missing is carried into it: the group was in force before the stay, or
+    the limit did not apply before it."""
 
 
 class Default(NamedTuple):
@@ -258,20 +259,20 @@ class Past:
             name = None if plan is None else plan.group_name
             rule = () if plan is None else ((0 if change is None else change.at, plan.algorithm),)
             if change is None or name != stays[-1].name:
+                in_use = False
                 if change is not None:
+                    in_use = stays[-1].name is None or self._in_use(name, change)
                     stays[-1] = stays[-1]._replace(left=change)
-                stays.append(Stay(name, rule, None, self._in_use(name, change)))
+                stays.append(Stay(name, rule, None, in_use))
             else:
                 last = stays[-1]
                 if rule and rule[0][1] != last.rules[-1][1]:
                     stays[-1] = last._replace(rules=last.rules + rule)
         return tuple(stays) if len(stays) > 1 else ()
 
-    def _in_use(self, name: GroupName | None, change: Change | None) -> bool:
+    def _in_use(self, name: GroupName | None, change: Change) -> bool:
         """Return True if a group was in force before a change."""
-        if name is None or change is None:
-            return False
-        return self.group_plan(name, change.seq - 1) is not None
+        return name is not None and self.group_plan(name, change.seq - 1) is not None
 
     def _limit_of(self, scope: str, limit: Limit, seq: int) -> Limit | None:
         home = limit.scope if limit.budget else self.home(scope, seq)
