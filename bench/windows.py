@@ -79,7 +79,7 @@ def _refused_early(most: int, arrivals: Iterator[Arrival]) -> float:
 
 def _bytes(rate: str, instants: int) -> float:
     """Return the bytes of a key that was charged at so many instants."""
-    engine = FastEngine()
+    engine = FastEngine(lambda: 0)
     limit = {"algorithm": "sliding-window", "rate": rate, "per": "tenant"}
     policy = Policy.model_validate({"scope": "/", "limits": {"l": limit}})
     engine.swap(compile_tree(PolicyTree({"/": policy}), 1))

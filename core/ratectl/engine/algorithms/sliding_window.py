@@ -107,14 +107,16 @@ class SlidingWindow(Algorithm[WindowState]):
         self, state: WindowState, cost: int, now: int
     ) -> tuple[int, WindowState, int, None]:
         """Count ``cost`` if the window has room (see ``Algorithm.attempt``)."""
-        live = self._live(state, now)
+        live = state
+        cells = state[0]
+        if cells and cells[0][0] <= now - self.window_ns:
+            live = self._live(state, now)
         left = self.capacity - live[2] - cost
         if left < 0 or self.blocked:
             return self.wait(live, cost, now), state, 0, None
-        if not cost:
-            return 0, state, left, None
-        live = self._charged(live, cost, now)
-        return 0, live, max(0, self.capacity - live[2]), None
+        if cost:
+            return 0, self._charged(live, cost, now), left, None
+        return 0, state, left, None
 
     def settle(self, state: WindowState, more: int, now: int, since: int, cost: int) -> WindowState:  # noqa: ARG002
         """Count ``more`` now, above ``capacity`` if necessary; or refund what ``since`` counted.
@@ -209,14 +211,14 @@ class SlidingWindow(Algorithm[WindowState]):
         if not total:
             return ((now, cost),), 0, cost
         total += cost
-        latest, count = cells[-1]
+        *others, (latest, count) = cells
         if now <= latest:
-            return (*cells[:-1], (latest, count + cost)), opaque, total
-        if len(cells) < EXACT:
-            return (*cells, (now, cost)), opaque, total
-        if count + cost <= self.quantum or now < self._late(latest):
-            return (*cells[:-1], (now, count + cost)), opaque, total
-        return self._fitted((*cells, (now, cost)), opaque)
+            now = latest
+        elif len(others) < EXACT - 1 or not (
+            count + cost <= self.quantum or now < self._late(latest)
+        ):
+            return self._fitted((*cells, (now, cost)), opaque)
+        return (*others, (now, count + cost)), opaque, total
 
     def _fitted(self, cells: tuple[Cell, ...], opaque: int) -> WindowState:
         """Round closed cells, and merge the smallest neighbours, until ``CELLS`` are left."""
