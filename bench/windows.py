@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ratectl.compiler.plans import compile_tree
-from ratectl.engine.algorithms.sliding_window import SlidingWindow
+from ratectl.engine.algorithms.sliding_window import CELLS, SlidingWindow
 from ratectl.engine.native.engine import FastEngine
 from ratectl.policy.language.model import Policy, PolicyTree
 
@@ -22,6 +22,7 @@ LENGTH = 60 * 10**9
 WINDOWS = 30
 COUNTS = (17, 100, 1_000, 5_000)
 KEYS = 20_000
+FINE = 128
 
 Arrival = tuple[int, int]
 """Instant in nanoseconds, and cost."""
@@ -59,9 +60,9 @@ def _shapes(most: int) -> dict[str, Iterator[Arrival]]:
     }
 
 
-def _refused_early(most: int, arrivals: Iterator[Arrival]) -> float:
+def _refused_early(most: int, arrivals: Iterator[Arrival], cells: int = CELLS) -> float:
     """Return the share of what an exact log admits that a window does not."""
-    window = SlidingWindow(most, LENGTH)
+    window = SlidingWindow(most, LENGTH, cells=cells)
     state = window.full(0)
     log: deque[Arrival] = deque()
     counted = exact = admitted = 0
@@ -77,10 +78,10 @@ def _refused_early(most: int, arrivals: Iterator[Arrival]) -> float:
     return 1 - admitted / exact
 
 
-def _bytes(rate: str, instants: int) -> float:
+def _bytes(rate: str, instants: int, cells: int = CELLS) -> float:
     """Return the bytes of a key that was charged at so many instants."""
     engine = FastEngine(lambda: 0)
-    limit = {"algorithm": "sliding-window", "rate": rate, "per": "tenant"}
+    limit = {"algorithm": "sliding-window", "rate": rate, "per": "tenant", "precision": cells}
     policy = Policy.model_validate({"scope": "/", "limits": {"l": limit}})
     engine.swap(compile_tree(PolicyTree({"/": policy}), 1))
     keys = [{"tenant": str(number)} for number in range(KEYS)]
@@ -97,11 +98,18 @@ def run() -> dict[str, object]:
         for name, arrivals in _shapes(most).items():
             early = round(100 * _refused_early(most, arrivals), 2)
             figures[f"{name}, {most}/min: refused early, %"] = early
+        for name, arrivals in _shapes(most).items():
+            early = round(100 * _refused_early(most, arrivals, FINE), 2)
+            figures[f"{name}, {most}/min, precision {FINE}: refused early, %"] = early
     for rate in ("100/min", "1500/min", "20_000/h", "1000/day"):
         for instants in (1, 4, 16, 40):
             figures[f"bytes of a key, {rate}, {instants} instants"] = round(
                 _bytes(rate, instants), 1
             )
+    for rate in ("1500/min", "1000/day"):
+        figures[f"bytes of a key, {rate}, precision {FINE}, 200 instants"] = round(
+            _bytes(rate, 200, FINE), 1
+        )
     for label, value in figures.items():
         print(f"  {label:<60} {value}")
     return figures

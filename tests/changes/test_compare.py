@@ -321,6 +321,17 @@ def test_changed_concurrency_limit(new: dict[str, Any], kind: str, text: str) ->
     assert kinds(SLOTS, new) == [(kind, f"concurrency {text} per tenant")]
 
 
+@pytest.mark.parametrize(
+    ("precision", "kind", "text"),
+    [(64, "loosened", " precision 64"), (30, "tightened", " precision 30"), (40, None, "")],
+)
+def test_changed_precision(precision: int, kind: str | None, text: str) -> None:
+    """With fewer cells, a window refuses more requests early."""
+    window = {"algorithm": "sliding-window", "rate": "90/min"}
+    changes = kinds({**window, "precision": 40}, {**window, "precision": precision})
+    assert changes == ([(kind, f"sliding-window 90/min{text}")] if kind else [])
+
+
 def test_change_to_concurrency_and_back() -> None:
     assert kinds(RATE, SLOTS) == [("changed", "concurrency max 50 hold 60s per tenant")]
     assert kinds(SLOTS, RATE) == [("changed", "token-bucket 5/s burst 5 per tenant")]

@@ -65,6 +65,10 @@ def test_plan_has_the_values_of_the_policy() -> None:
         ({"rate": "0/s", "burst": 5}, TokenBucket(0, S, 5)),
         ({"rate": "500_000/day", "burst": 7}, TokenBucket(500_000, 86_400 * S, 7)),
         ({"rate": "90/min", "algorithm": "sliding-window"}, SlidingWindow(90, 60 * S)),
+        (
+            {"rate": "90/min", "algorithm": "sliding-window", "precision": 128},
+            SlidingWindow(90, 60 * S, cells=128),
+        ),
         ({"rate": "9/2h", "algorithm": "sliding-window"}, SlidingWindow(9, 7_200 * S)),
         ({"rate": "0/s", "algorithm": "sliding-window"}, SlidingWindow(0, S, blocked=True)),
     ],

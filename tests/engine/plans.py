@@ -34,7 +34,7 @@ def algorithm(rule: Rule, offset: WallOffset | None = None) -> Algorithm[Any]:
     if isinstance(rule, Tokens):
         return TokenBucket(rule.count, rule.span, rule.burst)
     if isinstance(rule, Window):
-        return SlidingWindow(rule.most, rule.length, blocked=rule.blocked)
+        return SlidingWindow(rule.most, rule.length, blocked=rule.blocked, cells=rule.cells)
     if isinstance(rule, Slots):
         return Concurrency(rule.most, rule.hold)
     assert isinstance(rule, Quota)

@@ -22,11 +22,15 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class Window:
-    """At most ``most`` in any ``length`` nanoseconds; a written rate of 0 refuses all."""
+    """At most ``most`` in any ``length`` nanoseconds; a written rate of 0 refuses all.
+
+    ``cells``: for the engine; an exact log has no cells.
+    """
 
     most: int
     length: int
     blocked: bool = False
+    cells: int = 24
 
     def full(self, now: int) -> Counts:
         return Counts({})

@@ -49,7 +49,12 @@ _slots = {
     "max": st.sampled_from((0, 1, 5, 100)),
     "hold": st.sampled_from(("60s", "1.5min", "0.001s", "2week")),
 }
-_rare = {"resets": st.sampled_from(RESETS), "across": st.just("cluster"), **_slots}
+_rare = {
+    "resets": st.sampled_from(RESETS),
+    "across": st.just("cluster"),
+    "precision": st.sampled_from((24, 30, 128)),
+    **_slots,
+}
 _quota = {
     "algorithm": st.just("quota"),
     "rate": st.sampled_from(("60/min", "1000/h", "1_000/day", "5/week", "30/month", "unlimited")),

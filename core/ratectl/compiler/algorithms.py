@@ -48,12 +48,13 @@ def _made_token_bucket(rate: Rate, burst: int) -> TokenBucket:
 
 def _sliding_window(of: Parameters | Limit, _: WallOffset) -> SlidingWindow:
     assert of.rate is not None
-    return _made_sliding_window(of.rate)
+    assert of.precision is not None
+    return _made_sliding_window(of.rate, of.precision)
 
 
 @lru_cache(maxsize=65_536)
-def _made_sliding_window(rate: Rate) -> SlidingWindow:
-    return SlidingWindow(rate.numerator, _window_ns(rate), blocked=not rate.numerator)
+def _made_sliding_window(rate: Rate, cells: int) -> SlidingWindow:
+    return SlidingWindow(rate.numerator, _window_ns(rate), blocked=not rate.numerator, cells=cells)
 
 
 def _quota(of: Parameters | Limit, offset: WallOffset) -> Quota:

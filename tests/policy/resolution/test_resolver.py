@@ -279,6 +279,30 @@ def test_changing_to_a_quota_drops_burst_and_across() -> None:
     assert set(spike(documents).settings) == {"rate", "algorithm"}
 
 
+# -- precision
+
+WINDOW = {"algorithm": "sliding-window", "rate": "90/min"}
+
+
+def test_a_window_has_24_cells_by_default_and_other_algorithms_have_none() -> None:
+    assert spike({"/a": one(**WINDOW)}).precision == 24
+    assert spike({"/a": one(rate="90/min")}).precision is None
+
+
+def test_precision_is_inherited_and_set_by_overrides_and_exceptions() -> None:
+    documents = {
+        "/": one(**WINDOW, precision=128),
+        "/a": one(rate="9/min"),
+        "/a/b": one(precision=24),
+    }
+    assert [spike(documents, scope).precision for scope in ("/a", "/a/b")] == [128, 24]
+
+
+def test_changing_the_algorithm_drops_the_precision() -> None:
+    documents = {"/": one(**WINDOW, precision=128), "/a": one(algorithm="token-bucket")}
+    assert set(spike(documents).settings) == {"algorithm", "rate"}
+
+
 # -- concurrency
 
 SLOTS = {"algorithm": "concurrency", "max": 50}

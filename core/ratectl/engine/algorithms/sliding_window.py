@@ -2,15 +2,15 @@
 
 The state is a short log: cells of admitted cost, each with the instant of its *latest* admission.
 A cell is forgotten when the window has passed since that instant, so nothing is forgotten too
-early, and the promise holds for *every* window. Up to ``EXACT`` cells hold one instant each: the
-log is exact. Then requests are added to the newest cell until it holds ``quantum``, a 24th of the
-capacity. At any instant only the oldest cell can hold cost that an exact log would have forgotten,
-so a window refuses early only if an exact log had less than one cell's cost left.
+early, and the promise holds for *every* window. Up to ``exact`` cells, two thirds of the most, hold
+one instant each: the log is exact. Then requests are added to the newest cell until it holds
+``quantum``, the capacity divided by the most cells. At any instant only the oldest cell can hold cost that an exact log would
+have forgotten, so a window refuses early only if an exact log had less than one cell's cost left.
 
-So that a cell fits four bytes, the closed cells of a log with more than ``EXACT`` have instants
-that are rounded up, to a millionth of the window or less, and counts of whole grains: what a cell
-has beyond them counts in the next cell. A grain is 1 if the capacity is at most 4,000. So the total
-is exact until something expires.
+So that a cell fits four bytes, the closed cells of a log of ``CELLS`` with more than ``exact`` have
+instants that are rounded up, to a millionth of the window or less, and counts of whole grains: what
+a cell has beyond them counts in the next cell. A grain is 1 if the capacity is at most 4,000. So
+the total is exact until something expires. Finer logs round nothing.
 
 An exact log of any length needs memory for each admitted request. A ring of sub-windows of equal
 length refuses half of the requests if all of them come in one short burst in each window.
@@ -23,13 +23,10 @@ from typing import Final
 
 from ratectl.engine.algorithms.protocol import NEVER, Algorithm, Extent
 
-__all__ = ["CELLS", "EXACT", "SlidingWindow", "WindowState"]
-
-EXACT: Final = 16
-"""Cells of a log that is kept exactly."""
+__all__ = ["CELLS", "SlidingWindow", "WindowState"]
 
 CELLS: Final = 24
-"""Most cells of a log: 23 closed ones, and the newest."""
+"""Most cells of a log by default: 23 closed ones, and the newest."""
 
 _CELL_BITS: Final = 32
 _COUNT_BITS: Final = 12
@@ -59,22 +56,30 @@ class SlidingWindow(Algorithm[WindowState]):
     """
 
     __slots__ = (
-        "_key", "blocked", "capacity", "count_bits", "grain_bits", "quantum", "unit_bits",
+        "_key", "blocked", "capacity", "cells", "exact", "grain_bits", "quantum", "unit_bits",
         "window_ns",
     )  # fmt: skip
 
-    def __init__(self, capacity: int, window_ns: int, *, blocked: bool = False) -> None:
+    def __init__(
+        self, capacity: int, window_ns: int, *, blocked: bool = False, cells: int = CELLS
+    ) -> None:
         """``blocked``: the written rate was 0, and even a cost of zero is refused."""
         if capacity < 0 or window_ns <= 0:
             raise ValueError("a count is not negative and a window is not empty")
+        if cells < CELLS:
+            raise ValueError(f"a log has {CELLS} cells or more")
         self.capacity = capacity
         self.window_ns = window_ns
         self.blocked = blocked
-        self.count_bits = min(_COUNT_BITS, max(1, capacity.bit_length()))
-        self.unit_bits = max(0, (window_ns + 1).bit_length() - (_CELL_BITS - self.count_bits))
-        self.grain_bits = (max(0, capacity - 1) // _MOST_GRAINS).bit_length()
-        self.quantum = self._whole(-(-capacity // CELLS) + (1 << self.grain_bits) - 1)
-        self._key = (capacity, window_ns, blocked)
+        self.cells = cells
+        self.exact = cells * 2 // 3
+        self.unit_bits = self.grain_bits = 0
+        if cells == CELLS:
+            count_bits = min(_COUNT_BITS, max(1, capacity.bit_length()))
+            self.unit_bits = max(0, (window_ns + 1).bit_length() - (_CELL_BITS - count_bits))
+            self.grain_bits = (max(0, capacity - 1) // _MOST_GRAINS).bit_length()
+        self.quantum = self._whole(-(-capacity // cells) + (1 << self.grain_bits) - 1)
+        self._key = (capacity, window_ns, blocked, cells)
 
     def full(self, now: int) -> WindowState:  # noqa: ARG002
         """Return a window in which nothing was admitted."""
@@ -181,7 +186,7 @@ class SlidingWindow(Algorithm[WindowState]):
         """Return the cells that this length holds. A longer one does not know older requests."""
         now = old.at(state, now)
         cells, opaque, _ = state = self._live(old._live(state, now), now)
-        if len(cells) > EXACT and self._key != old._key:
+        if len(cells) > self.exact and self._key != old._key:
             return self._fitted(cells, opaque)
         return state
 
@@ -214,16 +219,16 @@ class SlidingWindow(Algorithm[WindowState]):
         *others, (latest, count) = cells
         if now <= latest:
             now = latest
-        elif len(others) < EXACT - 1 or not (
+        elif len(others) < self.exact - 1 or not (
             count + cost <= self.quantum or now < self._late(latest)
         ):
             return self._fitted((*cells, (now, cost)), opaque)
         return (*others, (now, count + cost)), opaque, total
 
     def _fitted(self, cells: tuple[Cell, ...], opaque: int) -> WindowState:
-        """Round closed cells, and merge the smallest neighbours, until ``CELLS`` are left."""
+        """Round closed cells, and merge the smallest neighbours, if there are too many."""
         total = sum(count for _, count in cells)
-        if len(cells) <= EXACT:
+        if len(cells) <= self.exact:
             return cells, opaque, total
         latest, count = cells[-1]
         closed: list[Cell] = []
@@ -235,7 +240,7 @@ class SlidingWindow(Algorithm[WindowState]):
                 closed.append((instant, whole))
                 rest -= whole
         opaque = opaque if opaque <= len(closed) else len(closed) + 1
-        while len(closed) >= CELLS:
+        while len(closed) >= self.cells:
             sums = [older[1] + newer[1] for older, newer in pairwise(closed)]
             i = sums.index(min(sums))
             closed[i : i + 2] = [(closed[i + 1][0], sums[i])]

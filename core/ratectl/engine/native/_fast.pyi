@@ -25,6 +25,7 @@ class Rule:
         per_ns: int,
         per_token: int,
         window_ns: int,
+        cells: int,
         hold_ns: int,
         even: int,
         offset: object,

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 from ratectl.engine.algorithms.concurrency import Concurrency, Slot, SlotState
 from ratectl.engine.algorithms.protocol import FOREVER, Algorithm
 from ratectl.engine.algorithms.quota import Quota, QuotaState
-from ratectl.engine.algorithms.sliding_window import SlidingWindow, WindowState
+from ratectl.engine.algorithms.sliding_window import CELLS, SlidingWindow, WindowState
 from ratectl.engine.algorithms.token_bucket import TokenBucket, TokenState
 from ratectl.engine.native import _fast
 
@@ -76,12 +76,13 @@ def _rule(
     per_ns: int = 1,
     per_token: int = 1,
     window_ns: int = 1,
+    cells: int = CELLS,
     hold_ns: int = 1,
     even_ns: int = 0,
     offset: object = None,
 ) -> _fast.Rule:
     return _fast.Rule(
-        kind, blocked, capacity, per_ns, per_token, window_ns, hold_ns, even_ns, offset
+        kind, blocked, capacity, per_ns, per_token, window_ns, cells, hold_ns, even_ns, offset
     )
 
 
@@ -117,6 +118,7 @@ class _WindowPacking(Packing[SlidingWindow, WindowState]):
             algorithm.capacity,
             blocked=algorithm.blocked,
             window_ns=algorithm.window_ns,
+            cells=algorithm.cells,
         )
 
     def fields(self, state: WindowState) -> Fields:

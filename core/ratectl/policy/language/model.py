@@ -97,6 +97,7 @@ Network = Annotated[str, AfterValidator(_check_network)]
 LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 AttributeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
 Burst = Annotated[int, Field(ge=0, le=MAX_BURST)]
+Precision = Annotated[int, Field(ge=24, le=128)]
 Hold = Annotated[Duration, AfterValidator(_check_hold)]
 Per = Annotated[
     tuple[AttributeName, ...],
@@ -161,6 +162,13 @@ class LimitFields(_Model):
         "(weeks) or a day of the month (months) before it. Default: midnight UTC, Monday, the "
         "first. Quota only.",
         examples=["00:00 Europe/Berlin", "Mon 06:00 UTC", "31 00:00 UTC"],
+    )
+    precision: Precision | None = Field(
+        None,
+        description="Cells in which a window counts, 24 to 128: exactly if it holds no more than "
+        "two thirds as many instants, otherwise it may refuse up to n/24 to n/128 requests early. "
+        "Default: 24. Sliding-window only.",
+        examples=[128],
     )
     across: Across | None = Field(
         None,

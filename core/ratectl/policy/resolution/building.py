@@ -46,6 +46,7 @@ def build_limit(
         max=parameters.max,
         hold=parameters.hold,
         resets=parameters.resets,
+        precision=parameters.precision,
         per=values.get("per", ()),
         mode=values.get("mode", DEFAULT_MODE),
         across=values.get("across"),

@@ -92,6 +92,7 @@ class Limit(NamedTuple):
     """Conditions that select its bucket: the ones that set its fields, in their order."""
     max: int | None = None
     hold: Duration | None = None
+    precision: int | None = None
 
     @property
     def unlimited(self) -> bool:

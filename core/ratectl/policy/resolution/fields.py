@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.policy.resolution.algorithms.registry import DEFAULT_ALGORITHM, rules_of
+from ratectl.policy.resolution.algorithms.windows import DEFAULT_PRECISION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +83,14 @@ FIELDS: Final = (
     Field(
         "resets", explained=5, noticed=7, text=_resets_text,
         explains_default=True, selects_bucket=True,
+    ),
+    Field(
+        "precision", explained=10, noticed=9,
+        text=lambda limit: (
+            None if limit.precision in (None, DEFAULT_PRECISION)
+            else f"precision {limit.precision}"
+        ),
+        default=DEFAULT_PRECISION,
     ),
     Field(
         "across", explained=9, noticed=None, text=lambda _: None,

@@ -14,6 +14,7 @@
 typedef int64_t i64;
 typedef uint64_t u64;
 typedef uint32_t u32;
+typedef uint8_t u8;
 typedef uint16_t u16;
 typedef __int128 i128;
 typedef unsigned __int128 u128;

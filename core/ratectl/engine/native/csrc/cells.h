@@ -1,21 +1,23 @@
 /* Packed cells of sliding windows.
 
    The newest cell is in the bucket's head. Closed cells are a ring: six or eight bytes for each,
-   with the exact instant, or four bytes once there are more than EXACT (coarse cells). A bucket
-   holds three or four of them (near); with more, it owns a block for the others. */
+   with the exact instant. A window of FEWEST_CELLS has cells of four bytes once there are more than
+   two thirds of them (coarse cells). A bucket holds three or four cells (near); with more, it owns
+   a block for the others, of the size that its rule may need. */
 #ifndef RATECTL_CELLS_H
 #define RATECTL_CELLS_H
 
 #include "rule.h"
 
-#define EXACT 16
-#define CELLS 24
+#define FEWEST_CELLS 24
+#define MOST_CELLS 128
 #define CELL_BITS 32
 #define COUNT_BITS 12
 #define MOST_GRAINS 4000
 #define MOST_WINDOW ((i64)1 << 31)      /* totals fit 32 bits */
 #define ALL_NEAR (NEAR_BYTES + (int)sizeof(char *))
-#define MOST_ROOM 104                   /* bytes of the largest block */
+#define MOST_ROOM ((MOST_CELLS - 1) * 8 - NEAR_BYTES)   /* bytes of the largest block, */
+#define LEAST_ROOM 104                  /* and of the largest one for FEWEST_CELLS */
 
 _Static_assert(offsetof(Window, block) == offsetof(Window, near) + NEAR_BYTES,
                "near cells continue where a pointer to a block would be");
@@ -51,7 +53,21 @@ window_measure(Rule *r)
         r->unit_bits++;
     while (r->most && (r->most - 1) / MOST_GRAINS >> r->grain_bits)
         r->grain_bits++;
-    r->quantum = up((r->most + CELLS - 1) / CELLS, r->grain_bits);
+    r->quantum = up((r->most + r->cells - 1) / r->cells, r->cells == FEWEST_CELLS ? r->grain_bits : 0);
+}
+
+/* True if a window with many cells has coarse ones. */
+static inline int
+rounds(const Window *b)
+{
+    return b->cells == FEWEST_CELLS;
+}
+
+/* Cells from which on the newest one collects requests. */
+static inline int
+exact_cells(const Window *b)
+{
+    return b->cells * 2 / 3;
 }
 
 /* Places of cells ------------------------------------------------------------------------------- */
@@ -80,13 +96,18 @@ near_places(const Window *b)
 static inline size_t
 room_of(const Window *b)
 {
-    return exact_width(b) == 6 ? 72 : MOST_ROOM;
+    if (rounds(b))
+        return exact_width(b) == 6 ? 80 : LEAST_ROOM;
+    size_t width = (size_t)exact_width(b), near = NEAR_BYTES / width * width;
+    return ((b->cells - 1u) * width - near + 7) / 8 * 8;
 }
 
 static inline int
 places(const Window *b)
 {
-    return b->coarse ? CELLS - 1 : b->far ? EXACT - 1 : near_places(b);
+    if (!b->far)
+        return near_places(b);
+    return (b->coarse || !rounds(b) ? b->cells : exact_cells(b)) - 1;
 }
 
 static inline char *
@@ -177,9 +198,9 @@ cells_write(Window *b, const Cell *cells, int n, int opaque)
 {
     u64 total = 0;
     b->first = 0;
-    b->coarse = n > EXACT;
-    b->len = (u32)n;
-    b->opaque = (u32)opaque;
+    b->coarse = rounds(b) && n > exact_cells(b);
+    b->len = (u8)n;
+    b->opaque = (u8)opaque;
     if (n && cells[n - 1].count > UINT32_MAX)
         return 0;
     b->at = n ? cells[n - 1].at : 0;
@@ -231,6 +252,7 @@ window_clear(const Rule *r, Window *b)
     b->unit_bits = r->unit_bits;
     b->count_bits = r->count_bits;
     b->grain_bits = r->grain_bits;
+    b->cells = (u8)r->cells;
     b->first = b->len = b->opaque = b->coarse = b->far = 0;
 }
 
@@ -254,7 +276,7 @@ window_own_copy(Window *b, char *block)
 static void
 window_go_far(Window *b, char *block)
 {
-    Cell cells[CELLS];
+    Cell cells[MOST_CELLS];
     int n = cells_read(b, cells);
     window_own(b, block);
     cells_write(b, cells, n, (int)b->opaque);
@@ -270,7 +292,7 @@ window_fits_near(const Window *b)
 static void
 window_come_near(Window *b)
 {
-    Cell cells[CELLS];
+    Cell cells[MOST_CELLS];
     int n = cells_read(b, cells);
     b->far = 0;
     cells_write(b, cells, n, (int)b->opaque);

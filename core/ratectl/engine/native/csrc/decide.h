@@ -155,7 +155,7 @@ outweighs(i64 wait, i64 other)
 /* A bucket that is not tracked, and room for what it would own. */
 typedef struct {
     Packed packed;
-    char room[MOST_ROOM];
+    char room[LEAST_ROOM];
 } Scratch;
 
 /* The bucket that an untracked key behaves as: a copy or, with slots, a shared bucket itself. NULL:
@@ -177,8 +177,11 @@ first_touch(Group *g, u64 key, i64 now, Scratch *into)
     } else {
         group_start(g, scratch, now);
     }
-    if (r->kind == WINDOW && unlikely(scratch->window.far || scratch->window.len))
+    if (r->kind == WINDOW && unlikely(scratch->window.far || scratch->window.len)) {
+        if (room_of(&scratch->window) > sizeof into->room)
+            return NULL;
         window_detach(scratch, into->room);
+    }
     scratch->head.epoch = g->epoch;
     scratch->head.serial = 0;
     return &scratch->head;

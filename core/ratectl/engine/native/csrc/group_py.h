@@ -10,18 +10,22 @@
 static PyObject *
 rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    int kind, blocked;
+    int kind, blocked, cells;
     long long most, per_ns, per_token, window_ns, hold_ns, even;
     PyObject *offset;
     if (kwargs != NULL && PyDict_Size(kwargs)) {
         PyErr_SetString(PyExc_TypeError, "Rule() takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "ipLLLLLLO", &kind, &blocked, &most, &per_ns, &per_token,
-                          &window_ns, &hold_ns, &even, &offset))
+    if (!PyArg_ParseTuple(args, "ipLLLLiLLO", &kind, &blocked, &most, &per_ns, &per_token,
+                          &window_ns, &cells, &hold_ns, &even, &offset))
         return NULL;
     if (kind < WIDE || kind > HELD) {
         PyErr_SetString(PyExc_ValueError, "no such kind of rule");
+        return NULL;
+    }
+    if (cells < FEWEST_CELLS || cells > MOST_CELLS) {
+        PyErr_SetString(PyExc_OverflowError, "a window of too few or too many cells");
         return NULL;
     }
     if (kind != WIDE && (most > (kind == WINDOW ? MOST_WINDOW : MOST_COUNT) ||
@@ -46,6 +50,7 @@ rule_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     r->capacity = (i128)most * per_token;
     r->half = r->capacity / 2;
     r->window_ns = window_ns;
+    r->cells = (u32)cells;
     window_measure(r);
     r->hold_ns = hold_ns;
     r->even = even;
@@ -72,7 +77,7 @@ static PyType_Slot rule_slots[] = {
     {Py_tp_new, rule_new},
     {Py_tp_dealloc, rule_dealloc},
     {Py_tp_members, rule_members},
-    {Py_tp_doc, "Rule(kind, blocked, most, per_ns, per_token, window_ns, hold_ns, even, offset)"},
+    {Py_tp_doc, "Rule(kind, blocked, most, per_ns, per_token, window_ns, cells, hold_ns, even, offset)"},
     {0, NULL},
 };
 static PyType_Spec rule_spec = {

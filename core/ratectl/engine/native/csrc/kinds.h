@@ -115,7 +115,7 @@ window_change(const Rule *before, const Rule *after, Packed *copy, i64 now)
 static PyObject *
 window_fields(const Packed *b)
 {
-    Cell cells[CELLS];
+    Cell cells[MOST_CELLS];
     int n = cells_read(&b->window, cells);
     PyObject *tuple = PyTuple_New(n);
     for (int i = 0; tuple != NULL && i < n; i++) {
@@ -130,11 +130,11 @@ static int
 window_pack(const Rule *r, Packed *b, PyObject *fields, Budget *budget)
 {
     int odd = 0;
-    Cell cells[CELLS];
+    Cell cells[MOST_CELLS];
     PyObject *tuple = PyTuple_GetItem(fields, 0);
     Py_ssize_t n = PyTuple_Size(tuple);
     i64 opaque = field(fields, 1, &odd);
-    if (n < 0 || n > CELLS)
+    if (n < 0 || n > (Py_ssize_t)r->cells)
         return 0;
     for (Py_ssize_t i = 0; i < n; i++) {
         PyObject *cell = PyTuple_GetItem(tuple, i);

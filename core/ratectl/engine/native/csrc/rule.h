@@ -5,7 +5,7 @@
 
 #include "base.h"
 
-#define NEAR_BYTES 20
+#define NEAR_BYTES 16
 
 typedef enum { WIDE = 0, TOKENS = 1, WINDOW = 2, QUOTA = 3, HELD = 4 } Kind;
 
@@ -19,8 +19,8 @@ typedef struct {
     i64 per_ns, per_token;      /* ticks; see token_bucket.py */
     i128 capacity, half;
     i64 window_ns;
-    i64 quantum;                /* these four: see sliding_window.py */
-    u32 unit_bits, count_bits, grain_bits;
+    i64 quantum;                /* these five: see sliding_window.py */
+    u32 unit_bits, count_bits, grain_bits, cells;
     i64 even;                   /* length of each window of a quota; 0: the calendar decides */
     i64 starts, ends;           /* the last window from the calendar, by the wall clock */
     PyObject *offset;           /* a WallOffset */
@@ -50,11 +50,13 @@ typedef struct {
     u32 total;          /* count of all cells */
     /* How closed cells are packed: of the rule, so that a bucket is read without it. */
     u32 unit_bits : 6, count_bits : 4, grain_bits : 5;
-    u32 first : 5;      /* place of the oldest cell */
-    u32 len : 5;        /* cells, with the newest */
-    u32 opaque : 5;
     u32 coarse : 1;     /* cells of four bytes */
     u32 far : 1;        /* `block` is in use */
+    u32 : 15;
+    u8 cells;           /* most cells: of the rule as well */
+    u8 len;             /* cells, with the newest */
+    u8 first;           /* place of the oldest cell */
+    u8 opaque;
     char near[NEAR_BYTES];
     char *block;        /* owned; or more near cells */
 } Window;

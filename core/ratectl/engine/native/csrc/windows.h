@@ -12,7 +12,7 @@ window_drop(const Rule *r, Window *b, i64 now)
         Cell oldest = cell_of(b, 0);
         if (likely(oldest.at + r->window_ns > now))
             return;
-        b->first = (int)b->first + 1 < places(b) ? b->first + 1 : 0;
+        b->first = (u8)((int)b->first + 1 < places(b) ? b->first + 1 : 0);
         b->total -= (u32)oldest.count;
         b->opaque -= b->opaque != 0;
         b->len--;
@@ -66,7 +66,7 @@ window_prepare(Window *b, Budget *budget)
 static inline int
 window_ready(Window *b, i64 now, Budget *budget)
 {
-    if (b->len == 0 || b->len >= EXACT || now <= b->at)
+    if (b->len == 0 || now <= b->at || (rounds(b) && b->len >= exact_cells(b)))
         return 1;
     if ((b->far || (int)b->len <= near_places(b)) && !b->coarse && fits_exact(b, b->open))
         return 1;
@@ -94,22 +94,23 @@ cells_merge(Cell *cells, int n, int *opaque)
 static int
 cells_fit(const Window *b, Cell *cells, int n, int *opaque)
 {
-    if (n <= EXACT)
+    if (n <= exact_cells(b))
         return n;
+    u32 unit_bits = rounds(b) ? b->unit_bits : 0, grain_bits = rounds(b) ? b->grain_bits : 0;
     Cell newest = cells[n - 1];
     u64 rest = 0;
     int closed = 0;
     for (int i = 0; i < n - 1; i++) {
-        i64 at = up(cells[i].at, b->unit_bits);
+        i64 at = up(cells[i].at, unit_bits);
         rest += cells[i].count;
         if (at <= newest.at) {
-            cells[closed++] = (Cell){at, whole(rest, b->grain_bits)};
+            cells[closed++] = (Cell){at, whole(rest, grain_bits)};
             rest -= cells[closed - 1].count;
         }
     }
     newest.count += rest;
     *opaque = *opaque <= closed ? *opaque : closed + 1;
-    while (closed >= CELLS)
+    while (closed >= (int)b->cells)
         cells_merge(cells, closed--, opaque);
     cells[closed] = newest;
     return closed + 1;
@@ -119,8 +120,8 @@ cells_fit(const Window *b, Cell *cells, int n, int *opaque)
 static __attribute__((noinline)) void
 window_push(Window *b, u32 cost, i64 now)
 {
-    int n = (int)b->len, opaque = (int)b->opaque, coarse = n >= EXACT;
-    if (coarse == (int)b->coarse && n < CELLS) {
+    int n = (int)b->len, opaque = (int)b->opaque, coarse = rounds(b) && n >= exact_cells(b);
+    if (coarse == (int)b->coarse && n < (int)b->cells) {
         Cell newest = {b->at, b->open};
         if (coarse)
             newest = (Cell){up(b->at, b->unit_bits), whole(b->open, b->grain_bits)};
@@ -131,7 +132,7 @@ window_push(Window *b, u32 cost, i64 now)
         cell_put(b, n - 1, newest);
         return;
     }
-    Cell cells[CELLS + 1];
+    Cell cells[MOST_CELLS + 1];
     cells_read(b, cells);
     cells[n] = (Cell){now, cost};
     n = cells_fit(b, cells, n + 1, &opaque);
@@ -142,7 +143,7 @@ window_push(Window *b, u32 cost, i64 now)
 static int
 window_continue(const Rule *before, const Rule *after, Window *b, i64 now)
 {
-    Cell cells[CELLS];
+    Cell cells[MOST_CELLS];
     char *block = b->block;
     now = b->len && b->at > now ? b->at : now;
     window_drop(before, b, now);
@@ -172,7 +173,8 @@ window_charge(const Rule *r, Window *b, i64 cost, i64 now)
     } else if (now <= b->at) {
         b->open += (u32)cost;
         b->total += (u32)cost;
-    } else if (b->len >= EXACT && (b->open + cost <= r->quantum || now < up(b->at, b->unit_bits))) {
+    } else if (b->len >= exact_cells(b) &&
+               (b->open + cost <= r->quantum || (rounds(b) && now < up(b->at, b->unit_bits)))) {
         b->at = now;
         b->open += (u32)cost;
         b->total += (u32)cost;

@@ -31,6 +31,7 @@ class ConcurrencyRules(AlgorithmRules):
     why_lacking: ClassVar[Mapping[str, str]] = {
         "rate": "it counts requests in progress, not requests per time",
         "burst": "max is the most admitted at once",
+        "precision": "slots are counted exactly",
         "resets": "a slot is free when its request is over",
         "across": "slots are counted in each agent",
     }

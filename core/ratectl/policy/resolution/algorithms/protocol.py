@@ -35,6 +35,7 @@ class Parameters(NamedTuple):
     resets: Resets | None = None
     max: int | None = None
     hold: Duration | None = None
+    precision: int | None = None
 
 
 class AlgorithmRules(ABC):

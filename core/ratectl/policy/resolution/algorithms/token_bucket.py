@@ -26,6 +26,7 @@ class TokenBucketRules(AlgorithmRules):
     own_fields = frozenset({"rate", "burst", "across"})
     why_lacking: ClassVar[Mapping[str, str]] = {
         **NO_SLOTS,
+        "precision": "its refusals are exact",
         "resets": "it begins with its first request, not at a time of day",
     }
 

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from ratectl.policy import codes
 from ratectl.policy.language.rates import UNIT_NS, Rate
 from ratectl.policy.language.resets import Resets
-from ratectl.policy.resolution.algorithms.protocol import NO_SLOTS, AlgorithmRules, Parameters
+from ratectl.policy.resolution.algorithms.protocol import NO_SLOTS, AlgorithmRules, Parameters, sign
 from ratectl.policy.resolution.clipping import SHORTEST_MONTH, clip_window
 from ratectl.policy.resolution.effective_limit import Problem, month_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ratectl.policy.resolution.clipping import Clipped
     from ratectl.policy.resolution.effective_limit import Limit
 
-__all__ = ["QuotaRules", "SlidingWindowRules"]
+__all__ = ["DEFAULT_PRECISION", "QuotaRules", "SlidingWindowRules"]
+
+DEFAULT_PRECISION: Final = 24
+"""Cells of a sliding window."""
 
 _MIDNIGHT: Final = Resets(0, 0)
 _QUOTA_UNITS: Final = ("min", "h", "day", "week", "month")
@@ -68,7 +71,7 @@ class _WindowRules(AlgorithmRules):
 
 class SlidingWindowRules(_WindowRules):
     name = noun = "sliding-window"
-    own_fields = frozenset({"rate", "across"})
+    own_fields = frozenset({"rate", "precision", "across"})
     why_lacking: ClassVar[Mapping[str, str]] = {
         **NO_SLOTS,
         "burst": "its count is the most admitted at once",
@@ -87,6 +90,17 @@ class SlidingWindowRules(_WindowRules):
             f"a sliding-window counts whole requests, {rate} does not",
             f"lengthen the window: {_whole(rate)}",
         )
+
+    def parameters(
+        self, values: Mapping[str, Any], cap: Mapping[str, Any], clips: dict[str, Clipped]
+    ) -> Parameters:
+        precision = values.get("precision", DEFAULT_PRECISION)
+        return super().parameters(values, cap, clips)._replace(precision=precision)
+
+    def tightenings(self, old: Limit, new: Limit) -> Iterator[int]:
+        yield from super().tightenings(old, new)
+        if old.precision and new.precision:  # with fewer cells, more is refused early
+            yield sign(new.precision, old.precision)
 
     def noticed_rate(self, rate: Rate) -> object:
         return "unlimited" if rate.unlimited else (rate.count, rate.window_ns or rate.unit)
@@ -108,6 +122,7 @@ class QuotaRules(_WindowRules):
     why_lacking: ClassVar[Mapping[str, str]] = {
         **NO_SLOTS,
         "burst": "its count is the most admitted at once",
+        "precision": "it counts exactly",
         "across": "a quota is counted in each agent",
     }
 
