@@ -4,8 +4,9 @@ The state is a short log: cells of admitted cost, each with the instant of its *
 A cell is forgotten when the window has passed since that instant, so nothing is forgotten too
 early, and the promise holds for *every* window. Up to ``exact`` cells, two thirds of the most, hold
 one instant each: the log is exact. Then requests are added to the newest cell until it holds
-``quantum``, the capacity divided by the most cells. At any instant only the oldest cell can hold cost that an exact log would
-have forgotten, so a window refuses early only if an exact log had less than one cell's cost left.
+``quantum``, the capacity divided by the most cells. At any instant only the oldest cell can hold
+cost that an exact log would have forgotten, so a window refuses early only if an exact log had less
+than one cell's cost left.
 
 So that a cell fits four bytes, the closed cells of a log of ``CELLS`` with more than ``exact`` have
 instants that are rounded up, to a millionth of the window or less, and counts of whole grains: what
