@@ -567,7 +567,7 @@ class Oracle:
     def _admit(
         self, declared: str, seen: list[Any], waits: list[float], cost: int, now: int
     ) -> Answer:
-        """Charge the admitting limits; the decision names the limit with the least left."""
+        """Charge the admitting limits; the decision names the one with the least share left."""
         named: tuple[Group, Any] | None = None
         shadowed: tuple[Group, Any] | None = None
         for (group, key, state), wait in zip(seen, waits, strict=True):
@@ -578,9 +578,8 @@ class Oracle:
             after = rule.take(state, cost, now) if cost else state
             if cost:
                 group.buckets[key] = after
-            left = rule.free(after, now)
             if not group.limit.shadow and (
-                named is None or left < named[0].limit.rule.free(named[1], now)
+                named is None or _share(group, after, now) < _share(*named, now)
             ):
                 named = (group, after)
         if shadowed is not None:
@@ -599,3 +598,9 @@ class Oracle:
             group.limit.rule.free(state, now), None if wait == NEVER else int(wait),
             self.generation,
         )  # fmt: skip
+
+
+def _share(group: Group, state: Any, now: int) -> Fraction:
+    """Return what is left in a bucket, as a share of what it holds when full."""
+    rule = group.limit.rule
+    return Fraction(rule.free(state, now), rule.most or 1)

@@ -145,6 +145,12 @@ def _check(engine: Side, scope: str, setting: Setting) -> Candidate:
     return Candidate(engine, "check(scope, attributes)", names, "check(scope, {'tenant': key})")
 
 
+def _check_units(engine: Side, setting: Setting) -> Candidate:
+    """Return ``check`` with a cost that is a mapping of units, made for each call."""
+    names = {"check": agent_on(engine, setting).check, "attributes": {"tenant": KEY}}
+    return Candidate(engine, "check('/one', attributes, {'tokens': 4000})", names)
+
+
 def _check_and_release(engine: Side, scope: str, setting: Setting) -> Candidate:
     """Return ``check`` and the release of its decision, together."""
     agent = agent_on(engine, setting)
@@ -198,6 +204,7 @@ _HOT: dict[str, tuple[Any, ...]] = {
     "engine.check": (_engine_check,),
     CHECK: (_check, "/one"),
     "agent.check, attributes made": (_check_made,),
+    "agent.check, cost in units": (_check_units,),
     WINDOW: (_check, "/window"),
     SIX: (_check, _DEEP),
     SLOTS: (_check_and_release, "/slots"),

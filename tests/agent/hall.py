@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from engine.engines import MakeEngine
     from ratectl.engine.api import LimitUsage
+    from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
 
 __all__ = ["Hall", "each_hall", "one", "slots"]
@@ -47,7 +48,7 @@ class Hall:
         self.engine.swap(compile_tree(tree(dict(policies)), self.generation, WallOffset()))
 
     async def acquire(
-        self, cost: int = 1, scope: str = "/", wait: float | None = None, **attributes: str
+        self, cost: Cost = 1, scope: str = "/", wait: float | None = None, **attributes: str
     ) -> Decision:
         return await pass_in_task(self.line, scope, attributes, cost, wait)
 

@@ -29,17 +29,17 @@ WEBSITE = """
 apiVersion: ratectl/v1
 scope: /
 limits:
-  spike: {rate: 50/s, burst: 100, per: client}
   hourly: {algorithm: sliding-window, rate: 20_000/h, per: client}
+  spike: {rate: 50/s, burst: 100, per: client}
 caps:
   spike: {rate: 500/s, burst: 1000}
 ---
 apiVersion: ratectl/v1
 scope: /web
 limits:
+  part: {algorithm: sliding-window, rate: 120/min, per: [client, route], mode: shadow}
   spike: {rate: 10/s, burst: 40}
   steady: {algorithm: sliding-window, rate: 300/min, per: client}
-  part: {algorithm: sliding-window, rate: 120/min, per: [client, route], mode: shadow}
 overrides:
   - name: crawlers
     match: {agent: "*bot*"}
@@ -55,10 +55,13 @@ apiVersion: ratectl/v1
 scope: /web/search
 unset: [part]
 limits:
-  spike: {rate: 30/min, burst: 10}
   agent: {algorithm: sliding-window, rate: 600/min, per: agent}
+  spike: {rate: 30/min, burst: 10}
 """
-"""The parts of the example tree that the oracle supports: no budgets, quotas, exceptions."""
+"""The parts of the example tree that the oracle supports: no budgets, quotas, exceptions.
+
+Limits are in the order of their names, as in a bundle: of equal shares left, the first one counts.
+"""
 
 
 def tightened(text: str) -> str:

@@ -178,12 +178,14 @@ def test_a_rate_of_zero_stops_the_whole_subtree(rig: Rig) -> None:
 
 
 def test_change_of_a_budget_keeps_its_bucket(rig: Rig) -> None:
-    policies: Policies = {"/": budget(**bucket(5)), "/a": {}, "/d": limit(**bucket(99))}
+    policies: Policies = {"/": budget(**bucket(5)), "/a": {}, "/d": limit(**bucket(9))}
     rig.write(policies)
     rig.ask(3, scope="/a")
     for burst, left in ((9, 2), (1, 1), (5, 1)):
         rig.write({**policies, "/": budget(**bucket(burst))})
-        assert [rig.left(scope=scope) for scope in ("/", "/a", "/d")] == [left] * 3
+        assert [rig.left(scope=scope) for scope in ("/", "/a")] == [left] * 2
+        of = "b" if left < burst else "l"
+        assert rig.ask(0, scope="/d").limit == of, "the one that is less full"
     rig.write({"/": budget(algorithm="quota", rate="9/day")})
     assert rig.left(scope="/a") == 6, "three were missing"
 
@@ -231,8 +233,11 @@ def test_budget_declared_below_another_starts_full(rig: Rig) -> None:
     rig.write({"/": budget(**bucket(9))})
     rig.ask(5, scope="/a")
     rig.write({"/": budget(**bucket(9)), "/a": budget(**bucket(3))})
-    assert rig.ask(0, scope="/a")[3:7] == ("b", "/a", 3, 3)
-    assert rig.left() == 4
+    assert rig.ask(0, scope="/a")[3:7] == ("b", "/", 9, 4), "four of nine are less than all of 3"
+    rig.ask(2, scope="/a")
+    assert rig.ask(0, scope="/a")[3:7] == ("b", "/", 9, 2)
+    rig.ask(1, scope="/a")
+    assert rig.ask(0, scope="/a")[3:7] == ("b", "/a", 3, 0)
 
 
 def test_changed_per_starts_from_the_counted_state(rig: Rig) -> None:

@@ -48,7 +48,7 @@ def test_at_most_max_until_a_release(rig: Rig) -> None:
     assert [of.remaining for of in held] == [2, 1, 0]
     assert [(of.capacity, of.retry_after_ns) for of in held] == [(3, 0)] * 3
     refused = rig.ask()
-    assert refused == (False, "limited", 1, "l", "/", 3, 0, None, None)
+    assert refused == (False, "limited", 1, "l", "/", 3, 0, None, None, "requests")
     held[1].release()
     assert rig.ask().allowed
     assert not rig.ask().allowed
@@ -88,7 +88,7 @@ def test_cost_takes_that_many_slots(rig: Rig) -> None:
 
 def test_more_than_max_never_passes(rig: Rig) -> None:
     rig.write({"/": slots()})
-    assert rig.ask(4) == (False, "never", 1, "l", "/", 3, 3, None, 0)
+    assert rig.ask(4) == (False, "never", 1, "l", "/", 3, 3, None, 0, "requests")
     rig.write({"/": slots(0)})
     assert rig.ask(1).reason == "never"
     assert rig.ask(0).allowed

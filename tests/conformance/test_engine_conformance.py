@@ -279,12 +279,12 @@ def test_an_undeclared_scope_uses_its_nearest_ancestors_buckets(rig: Rig) -> Non
     )
     assert [rig.ask(scope="/a/x/y").scope, rig.ask(scope="/a").scope] == ["/a", "/a"]
     assert not rig.ask(scope="/a/x").allowed
-    assert rig.ask(scope="/a/b/c") == (True, "ok", 1, None, "/a/b", None, None, 0, 0)
+    assert rig.ask(scope="/a/b/c") == (True, "ok", 1, None, "/a/b", None, None, 0, 0, None)
     assert [rig.ask(scope=scope).scope for scope in ("/", "/ab", "/b")] == ["/", "/", "/"]
 
 
 def test_scope_without_policy_passes_and_is_counted(rig: Rig) -> None:
-    assert rig.ask(scope="/a") == (True, "no_policy", 0, None, None, None, None, 0, 0)
+    assert rig.ask(scope="/a") == (True, "no_policy", 0, None, None, None, None, 0, 0, None)
     rig.publish(Limit("/a", "l", rate(0)))
     assert rig.ask(scope="/b").reason == rig.ask(scope="/").reason == "no_policy"
     assert not rig.ask(scope="/a/b").allowed

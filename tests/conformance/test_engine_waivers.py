@@ -179,7 +179,7 @@ def test_open_charges_nothing_not_even_budgets_above(rig: Rig) -> None:
     before = rig.engine.usage().limits
     rig.engine.waive({"/a": "open"})
     for _ in range(20):
-        assert rig.ask(scope="/a") == (True, "ok", 1, None, "/a", None, None, 0, 0)
+        assert rig.ask(scope="/a") == (True, "ok", 1, None, "/a", None, None, 0, 0, None)
     assert [each.allowed for each in rig.engine.usage().limits] == [each.allowed for each in before]
     rig.engine.waive({})
     assert (rig.left(scope="/a"), rig.left()) == (3, 3)

@@ -26,6 +26,7 @@ class Limit:
     per: tuple[str, ...] = ()
     shadow: bool = False
     budget: bool = False
+    unit: str = "requests"
 
     @property
     def identity(self) -> Identity:
@@ -93,9 +94,10 @@ class Generation(NamedTuple):
         return next((path for path in reversed(path_of(scope)) if path in self.published), None)
 
     def book(self, scope: str, limit: Limit) -> Book | None:
-        """Return the book that counted, by a limit of this name, the requests of a scope."""
+        """Return the book of a limit of this name and unit that counted requests of a scope."""
         home = limit.scope if limit.budget else self.covering(scope)
-        return None if home is None else self.books.get((home, limit.name, limit.budget))
+        book = None if home is None else self.books.get((home, limit.name, limit.budget))
+        return book if book is not None and book.limit.unit == limit.unit else None
 
     def rule(self, book: Book) -> Rule:
         """Return the rule of a book in this generation."""

@@ -17,7 +17,7 @@ from ratectl.engine.algorithms.quota import WallOffset
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from engine.model import Published
+    from engine.model import Cost, Published
     from engine.rules import Rule
 
 SCOPES = ("/", "/a", "/a/b")
@@ -64,7 +64,15 @@ limits = st.tuples(rules, st.sampled_from(PERS), st.sampled_from((False, False, 
 class Request(NamedTuple):
     scope: str
     attributes: dict[str, str]
-    cost: int
+    cost: Cost
+
+    def scaled(self, scale: int) -> Request:
+        """Return the request with a larger cost."""
+        cost = self.cost
+        if isinstance(cost, int):
+            return self._replace(cost=cost * scale)
+        named = {"requests": 1, **cost} if scale > 1 else cost
+        return self._replace(cost={unit: each * scale for unit, each in named.items()})
 
 
 class Crowd:
@@ -73,7 +81,7 @@ class Crowd:
     def __init__(
         self,
         scopes: Sequence[str] = ("/a/b", "/", "/a", "/a", "/a/b", "/a/b/c", "/", "/z"),
-        costs: Sequence[int] = (1, 0, 1, 1, 2, 1, 1, 3, 1, 1, 2, 1, 5, 1, 0, 12),
+        costs: Sequence[Cost] = (1, 0, 1, 1, 2, 1, 1, 3, 1, 1, 2, 1, 5, 1, 0, 12),
         tenants: Sequence[str | None] = ("x", "y", "", None),
         routes: Sequence[str | None] = ("x", None),
     ) -> None:
@@ -105,6 +113,7 @@ class Edit(NamedTuple):
     rule: Rule
     per: tuple[str, ...]
     shadow: bool
+    unit: str = "requests"
 
 
 def edits(of: st.SearchStrategy[tuple[Rule, tuple[str, ...], bool]]) -> st.SearchStrategy[Edit]:
@@ -124,7 +133,7 @@ def edited(published: Published, kind: str, edit: Edit) -> Published:
     budget = kind == "budget"
     name = "b" if budget else name
     at = next((n for n, one in enumerate(here) if (one.name, one.budget) == (name, budget)), None)
-    fresh = Limit(scope, name, edit.rule, edit.per, edit.shadow, budget)
+    fresh = Limit(scope, name, edit.rule, edit.per, edit.shadow, budget, edit.unit)
     if at is None:
         here.append(fresh)
     elif kind == "drop" or (budget and edit.shadow):
@@ -141,4 +150,6 @@ def _changed(limit: Limit, kind: str, edit: Edit, fresh: Limit) -> Limit:
         return replace(limit, per=edit.per)
     if kind == "shadow":
         return replace(limit, shadow=not limit.shadow)
+    if kind == "unit":
+        return replace(limit, unit=edit.unit)
     return fresh

@@ -38,6 +38,7 @@ class Open(NamedTuple):
 
     decision: Decision
     charge: Charge
+    scope: str
 
 
 class Machine(RuleBasedStateMachine):
@@ -84,7 +85,7 @@ class Machine(RuleBasedStateMachine):
 
     def ask(self, requests: Iterable[Request]) -> None:
         for request in requests:
-            request = request._replace(cost=request.cost * self.scale)
+            request = request.scaled(self.scale)
             got = self.ask_one(request)
             self.edges = [*self.edges[-7:], got.retry_after_ns or 0, got.reset_after_ns or 0]
 
@@ -100,7 +101,7 @@ class Machine(RuleBasedStateMachine):
         assert got == expected, f"{got} != {expected} for {request} at {self.now}"
         charge = self.oracle.charge
         if charge is not None and self.worth_remembering(charge):
-            self.open = [*self.open[1 - REMEMBERED :], Open(decision, charge)]
+            self.open = [*self.open[1 - REMEMBERED :], Open(decision, charge, scope)]
         return got
 
     def worth_remembering(self, charge: Charge) -> bool:
@@ -110,7 +111,7 @@ class Machine(RuleBasedStateMachine):
     def release(self, picks: Iterable[int]) -> None:
         """Release one of the last requests, which may be released already."""
         for pick in picks if self.open else ():
-            decision, charge = self.open[-1 - pick % len(self.open)]
+            decision, charge, _ = self.open[-1 - pick % len(self.open)]
             decision.release()
             charge.release()
 

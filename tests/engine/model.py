@@ -7,6 +7,7 @@ from the moment it is published; a change of parameters migrates every bucket at
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.books import Book, Generation, Limit, path_of
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from engine.rule_slots import Slot
     from engine.rules import Bucket, Rule, Wait
 
-__all__ = ["Charge", "Limit", "Oracle", "Published", "Verdict"]
+__all__ = ["Charge", "Cost", "Limit", "Oracle", "Published", "Verdict"]
+
+Cost = int | dict[str, int]
 
 Published = dict[str, tuple[Limit, ...]]
 
@@ -36,6 +39,7 @@ class Verdict(NamedTuple):
     remaining: int | None = None
     retry_after_ns: int | None = 0
     reset_after_ns: int | None = 0
+    unit: str | None = None
 
     def later(self, lag: int) -> Verdict:
         """Return the verdict for a clock that is ``lag`` behind the instant of the decision."""
@@ -52,6 +56,12 @@ class Look(NamedTuple):
     key: Key
     bucket: Bucket
     wait: Wait
+    cost: int
+
+    def share(self, now: int) -> Fraction:
+        """Return what is left, as a share of what a full bucket holds."""
+        rule = self.book.rule
+        return Fraction(rule.remaining(self.bucket, now), rule.most or 1)
 
 
 @dataclass
@@ -61,9 +71,10 @@ class Charge:
     looks: Sequence[Look]
     attributes: Mapping[str, object]
     since: int
-    cost: int
-    least: int
-    """The lowest cost that was ever given for it."""
+    costs: dict[str, tuple[int, int]]
+    """For each unit: the cost that was given last, and the lowest that was ever given."""
+    mapped: bool
+    """True if the cost was a mapping of units."""
     slots: Sequence[Slot] = ()
 
     def release(self) -> None:
@@ -131,15 +142,22 @@ class Oracle:
         books: dict[Identity, Book] = {}
         for limit in [limit for limits in published.values() for limit in limits]:
             old = self.books.get(limit.identity)
-            if old is not None and old.limit.per == limit.per:
+            if old is not None and (old.limit.per, old.limit.unit) == (limit.per, limit.unit):
                 old.follow(limit, now)
                 books[limit.identity] = old
             else:
                 books[limit.identity] = Book(limit, now)
-        self.tallies = {i: self.tallies.get(i, Tally()) for i in books}
+        self.tallies = {i: self._tally(i, book) for i, book in books.items()}
         self.past.append(Generation(len(self.past), now, published, books))
         self.generation = generation
         self._found, self._carried = {}, set()
+
+    def _tally(self, identity: Identity, book: Book) -> Tally:
+        """Return the counts so far; a limit that counts another unit begins to count again."""
+        old = self.books.get(identity)
+        if old is None or old.limit.unit != book.limit.unit:
+            return Tally()
+        return self.tallies[identity]
 
     def carry(self, scope: str, book: Book, attributes: Mapping[str, object], now: int) -> None:
         """Carry over what a request left, at its first look at a bucket."""
@@ -173,7 +191,7 @@ class Oracle:
 
     # -- a request
 
-    def check(self, scope: str, attributes: Mapping[str, object], cost: int, now: int) -> Verdict:
+    def check(self, scope: str, attributes: Mapping[str, object], cost: Cost, now: int) -> Verdict:
         self.charge = None
         governing = self.governing(scope)
         if governing is None:
@@ -182,7 +200,8 @@ class Oracle:
         covering, books = governing
         for book in books:
             self.carry(scope, book, attributes, now)
-        looks = [_look(book, attributes, cost, now) for book in books]
+        costs = [(book, _cost_in(cost, book.limit.unit)) for book in books]
+        looks = [_look(book, attributes, each, now) for book, each in costs if each is not None]
         refusing = [look for look in looks if look.wait != 0]
         enforced = [look for look in refusing if not look.book.limit.shadow]
         for look in refusing:
@@ -190,21 +209,22 @@ class Oracle:
                 self.tallies[look.book.limit.identity].shadow_refused += 1
         if enforced:
             return self._refuse(enforced, now)
-        taken = self._take([look for look in looks if look.wait == 0], attributes, cost, now)
+        taken, slots = self._take([look for look in looks if look.wait == 0], now)
+        named = {book.limit.unit: each for book, each in costs if each is not None}
+        named |= {"requests": cost} if isinstance(cost, int) else {"requests": 1, **cost}
+        charges = {unit: (each, each) for unit, each in named.items()}
+        self.charge = Charge(taken, attributes, now, charges, not isinstance(cost, int), slots)
         if refusing:
             return self._verdict(gravest(refusing), now, "shadow", 0)
-        left = [(look.book.rule.remaining(look.bucket, now), look)
-                for look in taken if not look.book.limit.shadow]  # fmt: skip
+        left = [(look.share(now), look) for look in taken if not look.book.limit.shadow]
         if not left:
             return Verdict(True, "ok", self.generation, scope=covering)
         return self._verdict(min(left, key=lambda pair: pair[0])[1], now, "ok", 0)
 
-    def _take(
-        self, looks: Sequence[Look], attributes: Mapping[str, object], cost: int, now: int
-    ) -> list[Look]:
+    def _take(self, looks: Sequence[Look], now: int) -> tuple[list[Look], list[Slot]]:
         after, slots = [], []
         for look in looks:
-            book, key = look.book, look.key
+            book, key, cost = look.book, look.key, look.cost
             taken = book.rule.take(look.bucket, cost, now)
             if cost or key in book.kept:
                 book.kept[key] = taken
@@ -214,8 +234,7 @@ class Oracle:
             tally.allowed += 1
             tally.least(book.rule.remaining(taken, now))
             after.append(look._replace(bucket=taken))
-        self.charge = Charge(looks, attributes, now, cost, cost, slots)
-        return after
+        return after, slots
 
     def _refuse(self, refusing: list[Look], now: int) -> Verdict:
         for look in refusing:
@@ -228,7 +247,7 @@ class Oracle:
         return self._verdict(worst, now, "never" if worst.wait is None else "limited", worst.wait)
 
     def _verdict(self, look: Look, now: int, reason: str, wait: Wait) -> Verdict:
-        book, key, bucket, _ = look
+        book, key, bucket, *_ = look
         rule = book.rule
         if key in book.kept:
             book.kept[key] = rule.reported(bucket, now)
@@ -236,24 +255,44 @@ class Oracle:
             wait = None
         return Verdict(
             reason in ("ok", "shadow"), reason, self.generation, book.limit.name, book.limit.scope,
-            rule.most, rule.remaining(bucket, now), wait, rule.reset(bucket, now),
+            rule.most, rule.remaining(bucket, now), wait, rule.reset(bucket, now), book.limit.unit,
         )  # fmt: skip
 
     # -- afterwards
 
-    def settle(self, charge: Charge, actual: int, now: int) -> None:
+    def settle(self, charge: Charge, scope: str, actual: Cost, now: int) -> None:
         """Correct a cost; only valid if nothing was published since the request."""
-        more = actual - charge.cost
-        for book, key, *_ in charge.looks if more else ():
+        for unit, number in (
+            {"requests": actual}.items() if isinstance(actual, int) else actual.items()
+        ):
+            if unit not in charge.costs:
+                charge.costs[unit] = (0, 0)
+                _, books = self.governing(scope) or ("", [])
+                asked = [book for book in books if book.limit.unit == unit]
+                newly = [_look(book, charge.attributes, 0, now)._replace(wait=0) for book in asked]
+                charge.looks = [*charge.looks, *newly]
+            last, least = charge.costs[unit]
+            looks = [look for look in charge.looks if look.book.limit.unit == unit]
+            self._correct(looks, number - last, charge.since, least, now)
+            charge.costs[unit] = (number, min(least, number))
+
+    def _correct(self, looks: Sequence[Look], more: int, since: int, least: int, now: int) -> None:
+        for book, key, *_ in looks if more else ():
             if more < 0 and key not in book.kept:
                 continue
             bucket = book.bucket(key)
-            corrected = book.rule.corrected(bucket, more, now, charge.since, charge.least)
+            corrected = book.rule.corrected(bucket, more, now, since, least)
             book.kept[key] = corrected
             if more > 0:
                 left = book.rule.remaining(corrected, now)
                 self.tallies[book.limit.identity].least(left)
-        charge.cost, charge.least = actual, min(charge.least, actual)
+
+
+def _cost_in(cost: Cost, unit: str) -> int | None:
+    """Return a cost in a unit; None if its limits have no part in the request."""
+    if isinstance(cost, int):
+        return {"requests": cost}.get(unit, None if cost else 0)
+    return {"requests": 1, **cost}.get(unit)
 
 
 def _look(book: Book, attributes: Mapping[str, object], cost: int, now: int) -> Look:
@@ -262,7 +301,7 @@ def _look(book: Book, attributes: Mapping[str, object], cost: int, now: int) -> 
     wait = book.rule.wait(bucket, cost, now)
     if key in book.kept:
         bucket = book.kept[key] = book.rule.looked(bucket, cost, now)
-    return Look(book, key, bucket, wait)
+    return Look(book, key, bucket, wait, cost)
 
 
 def gravest(refusing: list[Look]) -> Look:

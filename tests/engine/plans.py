@@ -65,6 +65,7 @@ def plan_set(generation: int, published: Published, offset: WallOffset | None = 
             per=limit.per,
             shadow=limit.shadow,
             budget=limit.budget,
+            unit=limit.unit,
         )
     scopes: dict[str, ScopePlan] = {}
     for scope, limits in published.items():

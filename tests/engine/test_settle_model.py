@@ -89,13 +89,13 @@ class Settling(Machine):
             actual = ACTUAL[pick % 8] * self.scale
             if self.promised(open_, actual):
                 open_.decision.settle(actual)
-                self.oracle.settle(open_.charge, actual, self.instant())
+                self.oracle.settle(open_.charge, open_.scope, actual, self.instant())
         self.ask(PAIR.requests(batch))
 
     def promised(self, of: Open, actual: int) -> bool:
         """Return True if the oracle knows the outcome of the settle."""
         charge = of.charge
-        if actual <= charge.cost or not OVERLOOKED:
+        if actual <= charge.costs["requests"][0] or not OVERLOOKED:
             return True
         return not any(self.high(look.book, look.key) for look in charge.looks)
 

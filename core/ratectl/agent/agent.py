@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ratectl.agent.state import AgentStatus
     from ratectl.engine.api import Request
+    from ratectl.engine.cost import Cost
 
 __all__ = ["Agent"]
 
@@ -132,17 +133,21 @@ class Agent:
     # Deciding -----------------------------------------------------------------------------------
 
     def check(
-        self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: int = 1
+        self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: Cost = 1
     ) -> Decision:
         """Decide a request: charge every limit of ``scope`` or, when refused, none.
 
         A concurrency limit holds a slot until the request is over: call ``release()`` on the
         decision, or use it as a context manager.
 
-        ``cost``: units the request takes (0 only looks). Never blocks, and never raises for a
-        failure of the limiter: ``on_error`` answers then.
+        ``cost``: the number of requests, or a mapping of units, like ``{"tokens": 4000}``, which
+        counts one request as well, unless it names ``requests``. A limit whose unit it does not
+        name is not consulted. A unit named with 0 peeks at its limits; the integer 0 at all.
 
-        :raises UsageError: ``cost`` is negative or not an integer.
+        Never blocks, and never raises for a failure of the limiter: ``on_error`` answers then.
+
+        :raises UsageError: ``cost`` is neither a whole number, 0 or more, nor a mapping of units
+            to these.
         """
         return self._engine.check(scope, attributes, cost)
 
@@ -153,11 +158,11 @@ class Agent:
         one: a refused request does not undo those before it. If the limiter fails, ``on_error``
         answers, as for ``check``.
 
-        :raises UsageError: an entry has another form, or its cost is negative or not an integer.
+        :raises UsageError: an entry has another form, or a cost that ``check`` does not take.
         """
         return self._engine.check_many(requests)
 
-    def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
+    def gate(self, scope: str, *names: str, cost: Cost = 1) -> Callable[..., bool]:
         """Return a fast ``check`` for hot loops: a function of attribute values, for one scope.
 
         It takes the values in the order of ``names``, None for an absent one, and returns True or
@@ -167,7 +172,7 @@ class Agent:
         >>> admits = agent.gate("/payments/checkout", "tenant")  # doctest: +SKIP
         >>> if not admits("acme"): ...                           # doctest: +SKIP
 
-        :raises UsageError: ``cost`` is negative or not an integer.
+        :raises UsageError: ``check`` does not take ``cost``.
         """
         return self._engine.gate(scope, *names, cost=cost)
 
@@ -175,7 +180,7 @@ class Agent:
         self,
         scope: str,
         attributes: Mapping[str, str] = _NOTHING,
-        cost: int = 1,
+        cost: Cost = 1,
         *,
         wait: float | None = None,
     ) -> Decision:
@@ -185,7 +190,7 @@ class Agent:
         longer. ``check`` does not wait its turn: it may take what a waiting request waits for.
         Cancelling the task takes nothing.
 
-        :raises UsageError: ``cost`` is negative or not an integer, or ``wait`` is no such number.
+        :raises UsageError: ``check`` does not take ``cost``, or ``wait`` is no number of seconds.
         """
         return await pass_in_task(self._line, scope, attributes, cost, wait)
 
@@ -193,13 +198,13 @@ class Agent:
         self,
         scope: str,
         attributes: Mapping[str, str] = _NOTHING,
-        cost: int = 1,
+        cost: Cost = 1,
         *,
         wait: float | None = None,
     ) -> Decision:
         """Wait like ``acquire``, in this thread; both wait in the same line.
 
-        :raises UsageError: ``cost`` is negative or not an integer, or ``wait`` is no such number.
+        :raises UsageError: ``check`` does not take ``cost``, or ``wait`` is no number of seconds.
         """
         return pass_in_thread(self._line, scope, attributes, cost, wait)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ratectl.agent.log import log
 from ratectl.agent.queues import Queues
+from ratectl.engine.cost import cost_in
 from ratectl.engine.decision import Decision
 from ratectl.runtime.cooperative import paced
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ratectl.agent.queues import Queue
     from ratectl.engine.api import Engine
     from ratectl.engine.buckets.place import Place
+    from ratectl.engine.cost import Cost
 
 __all__ = ["FOREVER", "Line", "Request", "Sleeper"]
 
@@ -69,9 +71,12 @@ class Request:
     )  # fmt: skip
 
     def __init__(
-        self, scope: str, attributes: Mapping[str, str], cost: int, deadline: int, sleeper: Sleeper
+        self, scope: str, attributes: Mapping[str, str], cost: Cost, deadline: int, sleeper: Sleeper
     ) -> None:
-        """``deadline``: instant of the engine's clock (nanoseconds), or ``FOREVER``."""
+        """``cost``: a checked one.
+
+        ``deadline``: instant of the engine's clock (nanoseconds), or ``FOREVER``.
+        """
         self.scope = scope
         self.attributes = attributes
         self.cost = cost
@@ -127,8 +132,11 @@ class Line:
 
     def join(self, request: Request) -> None:
         """Add a request as the youngest one."""
-        request.places = self._engine.places(request.scope, request.attributes)
+        request.places = self._places(request)
         self._alone(self._add, request)
+
+    def _places(self, request: Request) -> tuple[Place, ...]:
+        return self._engine.places(request.scope, request.attributes, request.cost)
 
     def _add(self, request: Request) -> None:
         request.ticket = next(self._tickets)
@@ -183,7 +191,7 @@ class Line:
 
     def _wait(self, request: Request, queue: Queue, now: int, *, first: bool) -> Decision | int:
         """Return how long a request sleeps, or its refusal if its deadline comes first."""
-        if any(request.cost > place.capacity for place in request.places):
+        if any((cost_in(request.cost, at.unit) or 0) > at.capacity for at in request.places):
             never = self.attempt(request)
             if never.allowed or never.reason != "limited":
                 return never
@@ -212,11 +220,13 @@ class Line:
     def _refusal(self, request: Request, queue: Queue) -> Decision:
         """Return the refusal of a request that waited behind others until its deadline."""
         place = next(iter(queue.stands or request.places), None)
-        limit, scope, capacity = (
-            (None, None, None) if place is None else (place.limit, place.scope, place.capacity)
+        refusal = Decision(
+            False, "limited", self._engine.generation, None, None, None, 0, None, None
         )
-        generation = self._engine.generation
-        return Decision(False, "limited", generation, limit, scope, capacity, 0, None, None)
+        if place is not None:
+            refusal.limit, refusal.scope = place.limit, place.scope
+            refusal.capacity, refusal.unit = place.capacity, place.unit
+        return refusal
 
     def _give_up(self, request: Request, refusal: Decision, at: Collection[Place]) -> None:
         place = next(iter(at or request.places), None)
@@ -268,10 +278,7 @@ class Line:
     def changed(self) -> None:
         """Queue all requests again, in the order of arrival: they may meet other buckets now."""
         self._change = change = next(self._changes)
-        places = {
-            request: self._engine.places(request.scope, request.attributes)
-            for request in paced(list(self._waiting.values()))
-        }
+        places = {request: self._places(request) for request in paced(list(self._waiting.values()))}
         if places:
             self._alone(self._queue_again, change, places)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ratectl.agent.wall_clock import WallClock
     from ratectl.engine.api import Engine
+    from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
     from ratectl.policy.language.model import PolicyTree
     from ratectl.records import Candidate
@@ -115,7 +116,7 @@ class _Trial:
         self._failed = False
 
     def decided(
-        self, scope: str, attributes: Mapping[str, str], cost: int, now: int, decision: Decision
+        self, scope: str, attributes: Mapping[str, str], cost: Cost, now: int, decision: Decision
     ) -> bool:
         try:
             mine = self._decide(scope, attributes, cost, now)
@@ -139,7 +140,7 @@ class _Trial:
         self._outstanding[key] = mine
         return self._slots
 
-    def _decide(self, scope: str, attributes: Mapping[str, str], cost: int, now: int) -> Decision:
+    def _decide(self, scope: str, attributes: Mapping[str, str], cost: Cost, now: int) -> Decision:
         """Return the candidate's decision, which does not keep the mapping alive.
 
         A finalizer of the mapping may be what releases the real decision.
@@ -156,7 +157,7 @@ class _Trial:
         if mine is not None:
             mine.release()
 
-    def settled(self, decision: Decision, actual: int, now: int) -> None:
+    def settled(self, decision: Decision, actual: Cost, now: int) -> None:
         mine = self._outstanding.get(id(decision))
         if mine is not None:
             self._engine.settle(mine, actual, now)

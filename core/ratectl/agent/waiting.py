@@ -7,12 +7,14 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from ratectl.agent.line import FOREVER, Line, Request
+from ratectl.engine.cost import checked_cost, nothing_of
 from ratectl.errors import UsageError
 from ratectl.runtime.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
 
 __all__ = ["pass_in_task", "pass_in_thread"]
@@ -21,7 +23,7 @@ _SECOND: Final = 1_000_000_000
 
 
 async def pass_in_task(
-    line: Line, scope: str, attributes: Mapping[str, str], cost: int, wait: float | None
+    line: Line, scope: str, attributes: Mapping[str, str], cost: Cost, wait: float | None
 ) -> Decision:
     """Wait for at most ``wait`` seconds (None: without limit). See ``Agent.acquire``."""
     sleeper = _Task()
@@ -48,7 +50,7 @@ async def pass_in_task(
 
 
 def pass_in_thread(
-    line: Line, scope: str, attributes: Mapping[str, str], cost: int, wait: float | None
+    line: Line, scope: str, attributes: Mapping[str, str], cost: Cost, wait: float | None
 ) -> Decision:
     """Wait for at most ``wait`` seconds (None: without limit). See ``Agent.acquire_sync``."""
     sleeper = _Thread()
@@ -75,12 +77,12 @@ def pass_in_thread(
 
 
 def _request(
-    line: Line, scope: str, attributes: Mapping[str, str], cost: int, wait: float | None,
+    line: Line, scope: str, attributes: Mapping[str, str], cost: Cost, wait: float | None,
     sleeper: _Task | _Thread,
 ) -> Request:  # fmt: skip
     # The caller may go on to use its dictionary for another request.
     attributes = dict(attributes) if type(attributes) is dict else attributes
-    return Request(scope, attributes, cost, _deadline(line, wait), sleeper)
+    return Request(scope, attributes, checked_cost(cost), _deadline(line, wait), sleeper)
 
 
 def _deadline(line: Line, wait: float | None) -> int:
@@ -109,7 +111,7 @@ def _give_back(request: Request) -> None:
     """Give back the slots and tokens of a decision that the caller never gets."""
     for decision in request.got:
         decision.release()
-        decision.settle(0)
+        decision.settle(nothing_of(request.cost))
 
 
 class _Thread:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.engine.conditional_limit import LimitChoice
+from ratectl.engine.cost import REQUESTS, cost_in
 from ratectl.engine.limit_plan import LimitPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from ratectl.engine.api import ScopePlan
     from ratectl.engine.buckets.bucket_set import Group
     from ratectl.engine.buckets.carry import Carry
     from ratectl.engine.buckets.groups import Groups
     from ratectl.engine.conditional_limit import Conditions, Mask
+    from ratectl.engine.cost import Cost
 
 __all__ = ["Active", "Selection"]
 
@@ -31,6 +34,19 @@ class Selection(NamedTuple):
     groups: tuple[Group, ...]
     carries: tuple[Carry | None, ...] = ()
     """As many as groups; empty if requests carry nothing over to any of them."""
+    counts_requests: bool = True
+    """False if some of the groups count another unit."""
+
+    def consulted(self, cost: Cost) -> Iterable[tuple[Group, int]]:
+        """Return the groups that a request of a checked cost is about, each with its cost there."""
+        if self.counts_requests:
+            return zip(self.groups, repeat(cost if type(cost) is int else cost[REQUESTS]))  # type: ignore[index]
+        costs = [cost_in(cost, group.unit) for group in self.groups]
+        return [
+            (group, amount)
+            for group, amount in zip(self.groups, costs, strict=True)
+            if amount is not None
+        ]
 
 
 class Active:
@@ -62,7 +78,8 @@ class Active:
         if not self.conditions:
             self.selection = self._selected({})
         self.plain = self.selection is not None and not shadow and _plain(self.selection)
-        """True if one limit decides all requests, holds no slots, and nothing is carried over."""
+        """True if one limit decides all requests, counts them, holds no slots, and nothing is
+        carried over."""
 
     def _all_conditions(self) -> tuple[Conditions, ...]:
         present = self.plan.conditions
@@ -108,13 +125,18 @@ class Active:
         chosen.sort(key=lambda pair: pair[0].algorithm.holds)
         groups = tuple([group for group, _ in chosen])
         carries = tuple([carry for _, carry in chosen])
-        return Selection(groups, carries if any(carries) else ())
+        return Selection(
+            groups,
+            carries if any(carries) else (),
+            all(group.unit == REQUESTS for group in groups),
+        )
 
 
 def _plain(selection: Selection) -> bool:
     groups = selection.groups
     return (
         len(groups) == 1
+        and selection.counts_requests
         and not selection.carries
         and not any(group.shadow or group.algorithm.holds for group in groups)
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ratectl.engine.buckets.place import Place
     from ratectl.engine.conditional_limit import Conditions, LimitChoice
+    from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
     from ratectl.engine.limit_plan import Identity, LimitPlan
     from ratectl.engine.stable_keys import StableKeys
@@ -29,7 +30,7 @@ __all__ = [
     "Watcher",
 ]
 
-Request = tuple[str] | tuple[str, "Mapping[str, str]"] | tuple[str, "Mapping[str, str]", int]
+Request = tuple[str] | tuple[str, "Mapping[str, str]"] | tuple[str, "Mapping[str, str]", "Cost"]
 """A scope, attributes and a cost; attributes and cost may be left out."""
 
 
@@ -98,6 +99,8 @@ class LimitUsage:
     overrides: tuple[str, ...]
     budget: bool
     shadow: bool
+    unit: str
+    """What it counts, as ``most`` and ``lowest`` do; the other counts are of requests."""
     allowed: int
     refused: int
     """Requests that waiting would have helped."""
@@ -137,14 +140,14 @@ class Mirror(Protocol):
     """
 
     def decided(
-        self, scope: str, attributes: Mapping[str, str], cost: int, now: int, decision: Decision
+        self, scope: str, attributes: Mapping[str, str], cost: Cost, now: int, decision: Decision
     ) -> bool:
         """A request was decided at ``now``. Return True to be told of its release as well."""
 
     def released(self, decision: Decision) -> None:
         """A decision was released."""
 
-    def settled(self, decision: Decision, actual: int, now: int) -> None:
+    def settled(self, decision: Decision, actual: Cost, now: int) -> None:
         """A decision's cost was corrected at ``now``."""
 
 
@@ -169,14 +172,16 @@ class Engine(ABC):
 
     @abstractmethod
     def check(
-        self, scope: str, attributes: Mapping[str, str], cost: int = 1, now: int | None = None
+        self, scope: str, attributes: Mapping[str, str], cost: Cost = 1, now: int | None = None
     ) -> Decision:
         """Decide one request: charge every limit or none.
 
-        ``cost`` 0 takes nothing. ``now`` (nanoseconds) is for tests and replays; without it, the
-        engine reads its clock.
+        ``cost``: an integer is the number of requests, and 0 peeks at limits of all units. A
+        mapping of units counts one request as well, unless it names ``requests``. A limit whose
+        unit the cost does not name is not consulted: it neither refuses nor counts. ``now``
+        (nanoseconds) is for tests and replays; without it, the engine reads its clock.
 
-        :raises UsageError: ``cost`` is negative or not an integer.
+        :raises UsageError: ``cost`` is not such a cost.
         """
 
     @abstractmethod
@@ -187,7 +192,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
+    def gate(self, scope: str, *names: str, cost: Cost = 1) -> Callable[..., bool]:
         """Return ``check`` for one scope as a function of the values of the attributes ``names``.
 
         The function takes them in this order, None for an absent one, and returns True or False.
@@ -195,21 +200,25 @@ class Engine(ABC):
 
     @abstractmethod
     def attempt(
-        self, scope: str, attributes: Mapping[str, str], cost: int = 1, now: int | None = None
+        self, scope: str, attributes: Mapping[str, str], cost: Cost = 1, now: int | None = None
     ) -> Decision:
         """Decide as ``check`` does, for a request that can wait.
 
         If waiting helps, a refusal counts nowhere, and the mirror does not see it: ``give_up``
         counts the refusal of a request that waits no longer.
 
-        :raises UsageError: ``cost`` is negative or not an integer.
+        :raises UsageError: ``cost`` is not a cost (see ``check``).
         """
 
     @abstractmethod
-    def places(self, scope: str, attributes: Mapping[str, str]) -> tuple[Place, ...]:
+    def places(
+        self, scope: str, attributes: Mapping[str, str], cost: Cost = 1
+    ) -> tuple[Place, ...]:
         """Return the buckets that can refuse such a request; none if its attributes are unreadable.
 
         They are those of the plans in force. Buckets of shadow limits are left out.
+
+        :raises UsageError: ``cost`` is not a cost (see ``check``).
         """
 
     @abstractmethod
@@ -218,7 +227,12 @@ class Engine(ABC):
 
     @abstractmethod
     def give_up(
-        self, place: Place, scope: str, attributes: Mapping[str, str], cost: int, decision: Decision
+        self,
+        place: Place,
+        scope: str,
+        attributes: Mapping[str, str],
+        cost: Cost,
+        decision: Decision,
     ) -> None:
         """Count the refusal of a request that has waited at a bucket, and waits no longer."""
 
@@ -264,7 +278,7 @@ class Engine(ABC):
         """Free the slots that an allowed decision holds; see ``Decision.release``."""
 
     @abstractmethod
-    def settle(self, decision: Decision, actual: int, now: int | None = None) -> None:
+    def settle(self, decision: Decision, actual: Cost, now: int | None = None) -> None:
         """Correct the cost of an allowed decision; see ``Decision.settle``."""
 
     @abstractmethod

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ratectl.engine.active_scope import Selection
 from ratectl.engine.algorithms.protocol import NEVER, UNKNOWN
 from ratectl.engine.attributes import readable, with_all_read
-from ratectl.engine.buckets.charges import charged_record
+from ratectl.engine.buckets.charges import NOT_SETTLED, charged_record, nothing_charged
 from ratectl.engine.buckets.place import Place
-from ratectl.engine.buckets.settle import release, settle
+from ratectl.engine.buckets.settle import refunds, release, settle
 from ratectl.engine.control import Busy, ControlledEngine
-from ratectl.engine.decision import Decision, checked_actual
+from ratectl.engine.cost import REQUESTS, checked_actual
+from ratectl.engine.decision import Decision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.bucket_set import Group
     from ratectl.engine.buckets.carry import Carry
     from ratectl.engine.buckets.charges import Charged, Look
+    from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Reason
 
 __all__ = ["DecidingEngine", "advanced", "count_admitted", "count_refused", "delayed", "free"]
@@ -39,7 +41,7 @@ class DecidingEngine(ControlledEngine):
     # Deciding alone -----------------------------------------------------------------------------
 
     def _decide_alone(
-        self, scope: str, attributes: Mapping[str, str] | Reader, cost: int, now: int | None,
+        self, scope: str, attributes: Mapping[str, str] | Reader, cost: Cost, now: int | None,
         *, waits: bool = False,
     ) -> tuple[Decision, int]:  # fmt: skip
         """Decide while no other thread does. Return the decision and its instant.
@@ -59,7 +61,7 @@ class DecidingEngine(ControlledEngine):
             raise
 
     def _decide_now(
-        self, scope: str, attributes: Attributes, cost: int, now: int | None, waits: bool,
+        self, scope: str, attributes: Attributes, cost: Cost, now: int | None, waits: bool,
         made: list[Decision],
     ) -> tuple[Decision, int]:  # fmt: skip
         """Decide, and make buckets and groups that do not exist yet. Append the decision."""
@@ -69,7 +71,7 @@ class DecidingEngine(ControlledEngine):
         return delayed(made[-1], instant - clock), instant
 
     def _made(
-        self, scope: str, attributes: Attributes, cost: int, now: int, waits: bool
+        self, scope: str, attributes: Attributes, cost: Cost, now: int, waits: bool
     ) -> Decision:
         try:
             active = self._active[scope]
@@ -84,31 +86,33 @@ class DecidingEngine(ControlledEngine):
         slots: list[Slot] = []
         refused = kept = False
         tightest: Group | None = None
-        least, state_then = 0, None
+        least, capacity, state_then = 0, 1, None
         try:
-            selection = active.selection
-            groups, carries = active.select(attributes) if selection is None else selection
-            if carries:
-                self._carry_all(groups, carries, attributes, now)
-            for group in groups:
+            selection = active.selection or active.select(attributes)
+            if selection.carries:
+                self._carry_all(selection, attributes, now)
+            for group, amount in selection.consulted(cost):
                 key = group.key(attributes)
                 state, serial = group.find(key, now)
-                wait, after, left, slot = group.algorithm.attempt(state, cost, now)
+                algorithm = group.algorithm
+                wait, after, left, slot = algorithm.attempt(state, amount, now)
                 looks.append((group, key, state, serial, wait))
                 if wait:
                     refused = refused or not group.shadow
                     continue
-                states.append((group, key, after, serial))
+                if serial or amount:
+                    states.append((group, key, after, serial))
                 lefts.append(left)
-                if (tightest is None or left < least) and not group.shadow:
-                    tightest, least, state_then = group, left, after
+                size = algorithm.capacity or 1
+                if not group.shadow and (tightest is None or left * capacity < least * size):
+                    tightest, least, capacity, state_then = group, left, size, after
                 if slot is not None:
                     slots.append(slot)
             if refused and not active.shadow:
                 return self._refuse_now(looks, attributes, now, waits=waits)
-            looks = self._write(looks, states, cost, now)
+            looks = self._write(looks, states, now)
             decision = self._admission(active, looks, tightest, state_then, least, now)
-            charged = (self, looks, scope, attributes, now, cost, cost, slots)
+            charged = (self, looks, scope, attributes, now, cost, NOT_SETTLED, slots)
             decision._charged = charged  # noqa: SLF001
             count_admitted(looks, lefts)
             kept = True
@@ -117,14 +121,9 @@ class DecidingEngine(ControlledEngine):
                 free(slots)
         return decision
 
-    def _carry_all(
-        self,
-        groups: Sequence[Group],
-        carries: Sequence[Carry | None],
-        attributes: Attributes,
-        now: int,
-    ) -> None:
-        for group, carry in zip(groups, carries, strict=True):
+    def _carry_all(self, selection: Selection, attributes: Attributes, now: int) -> None:
+        """Carry over to all groups, also to the ones that are not consulted."""
+        for group, carry in zip(selection.groups, selection.carries, strict=False):
             if carry is not None:
                 self._carry(carry, group, group.key(attributes), attributes, now)
 
@@ -159,13 +158,13 @@ class DecidingEngine(ControlledEngine):
         return refusal
 
     def _write(
-        self, looks: list[Look], states: list[tuple[Group, object, Any, int]], cost: int, now: int
+        self, looks: list[Look], states: list[tuple[Group, object, Any, int]], now: int
     ) -> list[Look]:
         """Write charged buckets. Return the looks with the serial numbers of new buckets."""
         for group, key, state, serial in states:
             if serial:
                 group.write(key, state, serial)
-            elif cost:
+            else:
                 new = self._table.insert(group, key, state, now, looks)
                 looks = [_numbered(look, group, new) for look in looks]
         return looks
@@ -213,8 +212,18 @@ class DecidingEngine(ControlledEngine):
         self._bring(charged)
         release(charged)
 
-    def settle(self, decision: Decision, actual: int, now: int | None = None) -> None:
-        actual = checked_actual(actual)
+    def _with_units(self, cost: Cost, decision: Decision) -> None:
+        """Make a decision remember that its cost was a mapping, whatever the answer."""
+        if type(cost) is not int and decision._charged is None:  # noqa: SLF001
+            decision._charged = nothing_charged(self, cost)  # noqa: SLF001
+
+    def _cost_of(self, decision: Decision) -> Cost:
+        """Return the cost with which a request was decided; 0 if that is not remembered."""
+        charged = decision._charged  # noqa: SLF001
+        return 0 if charged is None else charged_record(charged).cost
+
+    def settle(self, decision: Decision, actual: Cost, now: int | None = None) -> None:
+        actual = checked_actual(actual, self._cost_of(decision))
         if now is None:
             now = self._clock()
         if not self._may_wait():
@@ -223,28 +232,30 @@ class DecidingEngine(ControlledEngine):
         charged = self._recall(decision)
         if charged is None:
             return
-        texts = readable(charged.attributes)
-        alone = partial(self._alone, self._settle, decision, actual, texts, now)
-        with_all_read(texts, alone)
-        if actual < charged.cost:
-            self._freed(charged)
+        if charged.attributes is not None:
+            texts = readable(charged.attributes)
+            units = {REQUESTS: actual} if isinstance(actual, int) else actual
+            alone = partial(self._alone, self._settle, decision, units, texts, now)
+            with_all_read(texts, alone)
+            if refunds(charged, units):
+                self._freed(charged)
         mirror = self._mirror
         if mirror is not None:
             mirror.settled(decision, actual, now)
 
-    def _settle(self, decision: Decision, actual: int, attributes: Attributes, now: int) -> None:
+    def _settle(
+        self, decision: Decision, actual: Mapping[str, int], attributes: Attributes, now: int
+    ) -> None:
         now = self._instant(now)
         charged = self._recall(decision)
         assert charged is not None
         self._bring(charged)
         selection = self._governing(charged.scope, attributes)
-        keys = [group.key(attributes) for group in selection.groups]  # all is read before a change
-        for carry, group, key in zip(selection.carries, selection.groups, keys, strict=False):
-            if carry is not None:
-                self._carry(carry, group, key, attributes, now)
-        self._note(
-            decision, settle(charged, attributes, actual, selection.groups, now, self._table)
-        )
+        for group in selection.groups:
+            group.key(attributes)  # all is read before a change
+        self._carry_all(selection, attributes, now)
+        charged = settle(charged, attributes, actual, selection.groups, now, self._table)
+        self._note(decision, charged)
         for group, *_ in charged.looks:
             self._groups.owe(group)
 
@@ -282,7 +293,8 @@ class DecidingEngine(ControlledEngine):
         self, active: Active, looks: list[Look], tightest: Group | None, state: Any, left: int,
         now: int,
     ) -> Decision:  # fmt: skip
-        """Return the decision of an admitted request: by the limit with the least remaining."""
+        """Return the decision of an admitted request: by the limit with the least remaining cost,
+        as a share of its capacity."""
         refusing = _decisive(looks, shadow=True)
         if refusing is not None:
             group, state, _ = refusing
@@ -322,6 +334,7 @@ class DecidingEngine(ControlledEngine):
         decision.generation = self._plans.generation
         decision.limit = group.name
         decision.scope = group.scope
+        decision.unit = group.unit
         decision.capacity = algorithm.capacity
         decision.remaining = left
         decision.retry_after_ns = wait

@@ -5,48 +5,20 @@ from __future__ import annotations
 from abc import ABCMeta
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from ratectl.errors import UsageError
+from ratectl.engine.cost import REQUESTS, checked_actual
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ratectl.engine.cost import Cost
+
 __all__ = [
     "Decision",
     "Reason",
-    "checked_actual",
-    "checked_cost",
     "described",
 ]
 
 Reason = Literal["ok", "limited", "never", "shadow", "no_policy", "error"]
-
-
-def checked_cost(cost: object) -> int:
-    """Return a cost as a plain ``int``.
-
-    :raises UsageError: it is not an integer, or negative.
-    """
-    return _checked("cost", cost)
-
-
-def checked_actual(actual: object) -> int:
-    """Return an actual cost as a plain ``int``.
-
-    :raises UsageError: it is not an integer, or negative.
-    """
-    return _checked("an actual cost", actual)
-
-
-def _checked(name: str, number: object) -> int:
-    if isinstance(number, int) and not isinstance(number, bool):
-        plain = int.__index__(number)  # a subclass may override comparisons and arithmetic
-        if plain >= 0:
-            return plain
-    try:
-        shown = repr(number)[:100]
-    except Exception:  # noqa: BLE001  its ``__repr__`` may raise anything
-        shown = f"a {type(number).__name__} that cannot be shown"
-    raise UsageError(f"{name} is a whole number, 0 or more, not {shown}")
 
 
 class _Charger(Protocol):
@@ -54,7 +26,7 @@ class _Charger(Protocol):
 
     def release(self, decision: Decision) -> None: ...
 
-    def settle(self, decision: Decision, actual: int) -> None: ...
+    def settle(self, decision: Decision, actual: Cost) -> None: ...
 
 
 class Decision(metaclass=ABCMeta):
@@ -88,6 +60,7 @@ class Decision(metaclass=ABCMeta):
         "reset_after_ns",
         "retry_after_ns",
         "scope",
+        "unit",
     )
 
     _charged: tuple[_Charger, *tuple[Any, ...]] | None
@@ -95,9 +68,12 @@ class Decision(metaclass=ABCMeta):
     allowed: bool
     reason: Reason
     limit: str | None
-    """Name of the limit that decided: the refusing one, or the one with the least remaining."""
+    """Name of the limit that decided: the refusing one, or the one with the least remaining cost,
+    as a share of its capacity."""
     scope: str | None
     """Declared scope of its bucket."""
+    unit: str | None
+    """Unit that the limit counts, as ``capacity`` and ``remaining`` do; None without a limit."""
     capacity: int | None
     """Cost that a full bucket of that limit admits at once: its burst, or its window's count."""
     remaining: int | None
@@ -122,6 +98,7 @@ class Decision(metaclass=ABCMeta):
         remaining: int | None = None,
         retry_after_ns: int | None = 0,
         reset_after_ns: int | None = 0,
+        unit: str | None = None,
     ) -> None:
         self.allowed = allowed
         self.reason = reason
@@ -132,6 +109,7 @@ class Decision(metaclass=ABCMeta):
         self.remaining = remaining
         self.retry_after_ns = retry_after_ns
         self.reset_after_ns = reset_after_ns
+        self.unit = unit
         self._charged = None
 
     def __bool__(self) -> bool:
@@ -156,9 +134,11 @@ class Decision(metaclass=ABCMeta):
         if self._charged is not None:
             self._charged[0].release(self)  # the engine; to unpack all fields takes longer
 
-    def settle(self, actual: int) -> None:
+    def settle(self, actual: Cost) -> None:
         """Correct the cost after the request: charge the difference, or refund it.
 
+        ``actual``: the number of requests, or a mapping of units, which corrects only the units
+        that it names. If the cost did not name a unit, the limits that count it now are charged.
         Every bucket that was charged is corrected at once, even below empty: later requests wait.
         A refund never makes a bucket fuller than a charge of ``actual`` would have left it. A
         second call corrects the first. Slots are held until ``release``.
@@ -166,12 +146,12 @@ class Decision(metaclass=ABCMeta):
         A request that charged nothing stays as it is: one that was refused, that no policy covered,
         or that ``on_error`` allowed.
 
-        :raises UsageError: ``actual`` is negative or not an integer.
+        :raises UsageError: ``actual`` is no cost; or it is an integer after a mapping of units.
         """
         if self._charged is not None:
             self._charged[0].settle(self, actual)
         else:
-            checked_actual(actual)
+            checked_actual(actual, 0)
 
     def __enter__(self) -> Self:
         return self
@@ -194,6 +174,7 @@ def described(decision: Decision) -> str:
     by = f" by {decision.limit}@{decision.scope}" if decision.limit else ""
     known = decision.reason == "limited" and decision.retry_after is not None
     wait = f", retry after {decision.retry_after}s" if known else ""
-    left = f", {decision.remaining} of {decision.capacity} left" if decision.limit else ""
+    unit = f" {decision.unit}" if decision.unit not in (None, REQUESTS) else ""
+    left = f", {decision.remaining} of {decision.capacity}{unit} left" if decision.limit else ""
     why = f"{verdict} ({decision.reason}){by}{left}{wait}"
     return f"<Decision {why}, generation {decision.generation}>"

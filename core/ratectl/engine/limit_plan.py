@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ratectl.engine.cost import REQUESTS
+
 if TYPE_CHECKING:
     from ratectl.engine.algorithms.protocol import Algorithm
 
@@ -12,16 +14,17 @@ __all__ = ["GroupName", "Identity", "LimitPlan"]
 Identity = tuple[str, str, bool]
 """Identity of a limit: (declared scope, name, True for a budget)."""
 
-GroupName = tuple[str, str, bool, tuple[str, ...], tuple[str, ...]]
+GroupName = tuple[str, str, bool, tuple[str, ...], tuple[str, ...], str]
 """Identity of a group of buckets: (declared scope, limit, True for a budget, overrides that set its
-parameters, attributes that it counts per). In one generation it never has two sets of parameters.
+parameters, attributes that it counts per, unit). In one generation it never has two sets of
+parameters.
 """
 
 
 class LimitPlan:
     """A limit as an engine runs it. The buckets of a budget are shared by a whole subtree."""
 
-    __slots__ = ("algorithm", "budget", "name", "overrides", "per", "scope", "shadow")
+    __slots__ = ("algorithm", "budget", "name", "overrides", "per", "scope", "shadow", "unit")
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class LimitPlan:
         shadow: bool,
         budget: bool = False,
         overrides: tuple[str, ...] = (),
+        unit: str = REQUESTS,
     ) -> None:
         self.scope = scope
         self.name = name
@@ -42,6 +46,8 @@ class LimitPlan:
         self.budget = budget
         self.overrides = overrides
         """Overrides that select these buckets, among those of the limit."""
+        self.unit = unit
+        """Unit that it counts. Requests whose cost does not name it are admitted without it."""
 
     @property
     def identity(self) -> Identity:
@@ -49,4 +55,4 @@ class LimitPlan:
 
     @property
     def group_name(self) -> GroupName:
-        return (self.scope, self.name, self.budget, self.overrides, self.per)
+        return (self.scope, self.name, self.budget, self.overrides, self.per, self.unit)

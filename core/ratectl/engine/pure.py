@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl.engine.attributes import Reader
 from ratectl.engine.buckets.bucket_set import Group
 from ratectl.engine.buckets.carry import Carry
-from ratectl.engine.buckets.charges import nothing_charged
+from ratectl.engine.buckets.charges import NOT_SETTLED, nothing_charged
 from ratectl.engine.buckets.counters import Counters, plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES, Table
+from ratectl.engine.cost import REQUESTS, checked_cost, cost_in
 from ratectl.engine.deciding import advanced, count_admitted, count_refused, delayed
-from ratectl.engine.decision import Decision, checked_cost
+from ratectl.engine.decision import Decision
 from ratectl.engine.scopes import exact_scope
 from ratectl.engine.waiting import WaitingEngine
 from ratectl.errors import UsageError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.carry import Left
     from ratectl.engine.buckets.charges import Look
     from ratectl.engine.buckets.past import Stay
+    from ratectl.engine.cost import Cost
     from ratectl.engine.limit_plan import LimitPlan
     from ratectl.engine.stable_keys import StableKeys
 
@@ -78,16 +80,18 @@ class PureEngine(WaitingEngine):
         self.stable_keys = stable_keys
 
     def check(
-        self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: int = 1,
+        self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: Cost = 1,
         now: int | None = None,
     ) -> Decision:  # fmt: skip
         if type(cost) is not int or cost < 0:
             cost = checked_cost(cost)
         try:
             decision, now = self._decide(scope, attributes, cost, now)
+            if decision._charged is None:  # noqa: SLF001
+                self._with_units(cost, decision)
             mirror = self._mirror
             if mirror is not None and mirror.decided(scope, attributes, cost, now, decision):
-                decision._charged = decision._charged or nothing_charged(self)  # noqa: SLF001
+                decision._charged = decision._charged or nothing_charged(self, cost)  # noqa: SLF001
             return decision
         except Exception as error:
             if self._failed is None or isinstance(error, UsageError):
@@ -108,7 +112,7 @@ class PureEngine(WaitingEngine):
             raise
         return decisions
 
-    def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
+    def gate(self, scope: str, *names: str, cost: Cost = 1) -> Callable[..., bool]:
         scope, cost = exact_scope(scope), checked_cost(cost)
         count, check = len(names), self.check
 
@@ -125,7 +129,7 @@ class PureEngine(WaitingEngine):
     # Deciding in one step -----------------------------------------------------------------------
 
     def _decide(
-        self, scope: str, attributes: Mapping[str, str], cost: int, now: int | None
+        self, scope: str, attributes: Mapping[str, str], cost: Cost, now: int | None
     ) -> tuple[Decision, int]:
         if type(scope) is not str:
             scope = exact_scope(scope)
@@ -159,7 +163,7 @@ class PureEngine(WaitingEngine):
 
     def _attempt(  # noqa: C901  the calls of smaller functions would take as long as deciding
         self, turn: int, active: Active | None, scope: str,
-        attributes: Mapping[str, str], cost: int, now: int,
+        attributes: Mapping[str, str], cost: Cost, now: int,
     ) -> Decision | None:  # fmt: skip
         """Decide a request whose buckets all exist.
 
@@ -172,7 +176,7 @@ class PureEngine(WaitingEngine):
         selection = active.selection or active.known(attributes)
         if selection is None:
             return None
-        groups, carries = selection
+        groups, carries, counts_requests = selection
         if active.plain:
             return self._attempt_one(turn, groups[0], scope, attributes, cost, now)
         if groups and groups[-1].algorithm.holds:
@@ -184,9 +188,14 @@ class PureEngine(WaitingEngine):
         tables, keys, made, lefts = [], [], [], []
         refused = False
         tightest: Group | None = None
-        least, state_then = 0, _UNDEFINED
+        least, capacity, state_then = 0, 1, _UNDEFINED
         name: str | None = None
+        amount: int | None = cost if isinstance(cost, int) else cost[REQUESTS]
         for group in groups:
+            if not counts_requests:
+                amount = cost_in(cost, group.unit)
+                if amount is None:
+                    continue
             single = group.single
             if single is None:
                 key = group.key(attributes)
@@ -202,7 +211,8 @@ class PureEngine(WaitingEngine):
             state, epoch, serial = bucket
             if epoch != group.epoch:
                 return None
-            wait, after, left, _ = group.algorithm.attempt(state, cost, now)
+            algorithm = group.algorithm
+            wait, after, left, _ = algorithm.attempt(state, amount, now)  # type: ignore[arg-type]
             looks.append((group, key, state, serial, wait))
             if wait:
                 refused = refused or not group.shadow
@@ -211,15 +221,18 @@ class PureEngine(WaitingEngine):
             keys.append(key)
             made.append((after, epoch, serial))
             lefts.append(left)
-            if (tightest is None or left < least) and not group.shadow:
-                tightest, least, state_then = group, left, after
+            size = algorithm.capacity or 1
+            if (tightest is None or left * capacity < least * size) and not group.shadow:
+                tightest, least, capacity, state_then = group, left, size, after
         if refused and not active.shadow:
             return self._refuse_if(turn, looks, attributes, now)
         if tightest is None or len(lefts) < len(looks):
             decision = self._admission(active, looks, tightest, state_then, least, now)
         else:
             decision = self._answer(tightest, state_then, True, "ok", least, 0, now)
-        decision._charged = (self, looks, scope, attributes, now, cost, cost, ())  # noqa: SLF001
+        decision._charged = (  # noqa: SLF001
+            self, looks, scope, attributes, now, cost, NOT_SETTLED, ()
+        )  # fmt: skip
         if not self._put(turn, now, tables, keys, made):
             return None
         count_admitted(looks, lefts)
@@ -227,9 +240,9 @@ class PureEngine(WaitingEngine):
 
     def _attempt_one(
         self, turn: int, group: Group, scope: str,
-        attributes: Mapping[str, str], cost: int, now: int,
+        attributes: Mapping[str, str], cost: Cost, now: int,
     ) -> Decision | None:  # fmt: skip
-        """Decide a request of a scope with one limit."""
+        """Decide a request of a scope with one limit, which counts requests."""
         single = group.single
         key = group.key(attributes) if single is None else attributes.get(single)
         if type(key) is not str and single is not None:
@@ -241,12 +254,15 @@ class PureEngine(WaitingEngine):
         state, epoch, serial = bucket
         if epoch != group.epoch:
             return None
-        wait, after, left, _ = group.algorithm.attempt(state, cost, now)
+        amount = cost if isinstance(cost, int) else cost[REQUESTS]
+        wait, after, left, _ = group.algorithm.attempt(state, amount, now)
         looks: list[Look] = [(group, key, state, serial, wait)]
         if wait:
             return self._refuse_if(turn, looks, attributes, now)
         decision = self._answer(group, after, True, "ok", left, 0, now)
-        decision._charged = (self, looks, scope, attributes, now, cost, cost, ())  # noqa: SLF001
+        decision._charged = (  # noqa: SLF001
+            self, looks, scope, attributes, now, cost, NOT_SETTLED, ()
+        )  # fmt: skip
         bucket = (after, epoch, serial)
         turns = self._turns
         if turns.turn != turn:
@@ -305,7 +321,7 @@ class PureEngine(WaitingEngine):
 
 def _full_request(
     number: int, request: Request
-) -> tuple[str, Mapping[str, str], int]:  # fmt: skip
+) -> tuple[str, Mapping[str, str], Cost]:  # fmt: skip
     if not isinstance(request, tuple) or not 1 <= len(request) <= 3:
         raise UsageError(
             f"request {number} is not (scope, attributes) or (scope, attributes, cost)"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from ratectl.engine.attributes import readable, with_all_read
 from ratectl.engine.buckets.charges import nothing_charged
 from ratectl.engine.buckets.place import Place
+from ratectl.engine.cost import checked_cost
 from ratectl.engine.deciding import DecidingEngine
-from ratectl.engine.decision import checked_cost
 from ratectl.engine.scopes import exact_scope
 from ratectl.errors import UsageError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ratectl.engine.attributes import Attributes
+    from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
 
 __all__ = ["WaitingEngine"]
@@ -30,14 +31,17 @@ class WaitingEngine(DecidingEngine):
     """An engine without ``check``."""
 
     def attempt(
-        self, scope: str, attributes: Mapping[str, str], cost: int = 1, now: int | None = None
+        self, scope: str, attributes: Mapping[str, str], cost: Cost = 1, now: int | None = None
     ) -> Decision:
+        if type(cost) is not int or cost < 0:
+            cost = checked_cost(cost)
         try:
             decided = self._attempt_in_one_step(scope, attributes, cost, now)
             if decided is None:
-                cost, scope = checked_cost(cost), exact_scope(scope)
+                scope = exact_scope(scope)
                 decided = self._decide_alone(scope, readable(attributes), cost, now, waits=True)
             decision, at = decided
+            self._with_units(cost, decision)
             if self._mirror is not None and (decision.allowed or decision.reason == "never"):
                 self._show(scope, attributes, cost, at, decision)
             return decision
@@ -50,30 +54,33 @@ class WaitingEngine(DecidingEngine):
         self,
         scope: str,  # noqa: ARG002 - used by an engine that can do it
         attributes: Mapping[str, str],  # noqa: ARG002
-        cost: int,  # noqa: ARG002
+        cost: Cost,  # noqa: ARG002
         now: int | None,  # noqa: ARG002
     ) -> tuple[Decision, int] | None:
         """Return the decision and its instant; None if it takes more than one step."""
         return None
 
-    def places(self, scope: str, attributes: Mapping[str, str]) -> tuple[Place, ...]:
+    def places(
+        self, scope: str, attributes: Mapping[str, str], cost: Cost = 1
+    ) -> tuple[Place, ...]:
+        cost = checked_cost(cost)
         try:
             if self._turns.turn & 1:
                 self._await_turn()
             texts = readable(attributes)
-            alone = partial(self._alone, self._places_now, exact_scope(scope), texts)
+            alone = partial(self._alone, self._places_now, exact_scope(scope), texts, cost)
             return with_all_read(texts, alone)
         except Exception:
             if self._failed is None:
                 raise
             return ()  # the attempt fails too, and `on_error` answers it
 
-    def _places_now(self, scope: str, attributes: Attributes) -> tuple[Place, ...]:
+    def _places_now(self, scope: str, attributes: Attributes, cost: Cost) -> tuple[Place, ...]:
         active = self._active[scope] if scope in self._active else self._activate(scope)
         if active is None or active.shadow:
             return ()
-        groups = active.of(attributes).groups
-        return tuple([Place(of, of.key(attributes)) for of in groups if not of.shadow])
+        groups = [of for of, _ in active.of(attributes).consulted(cost) if not of.shadow]
+        return tuple([Place(of, of.key(attributes)) for of in groups])
 
     def wait_at(self, place: Place) -> None:
         if self._may_wait():
@@ -85,7 +92,12 @@ class WaitingEngine(DecidingEngine):
         place.group.counters.waited += 1
 
     def give_up(
-        self, place: Place, scope: str, attributes: Mapping[str, str], cost: int, decision: Decision
+        self,
+        place: Place,
+        scope: str,
+        attributes: Mapping[str, str],
+        cost: Cost,
+        decision: Decision,
     ) -> None:
         if not self._may_wait():
             self._later.append(partial(self.give_up, place, scope, attributes, cost, decision))
@@ -99,10 +111,10 @@ class WaitingEngine(DecidingEngine):
         place.group.count_refusal(place.key, attributes, never=False)
 
     def _show(
-        self, scope: str, attributes: Mapping[str, str], cost: int, now: int, decision: Decision
+        self, scope: str, attributes: Mapping[str, str], cost: Cost, now: int, decision: Decision
     ) -> None:
         """Show a decision to the mirror. Keep a record of it if the mirror wants its release."""
         mirror = self._mirror
         if mirror is not None and mirror.decided(scope, attributes, cost, now, decision):
             charged = self._recall(decision)
-            self._note(decision, charged or nothing_charged(self))
+            self._note(decision, charged or nothing_charged(self, cost))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ratectl.engine.api import Engine, LimitUsage
+    from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Decision
     from ratectl.policy.language.model import PolicyTree
     from ratectl.simulate.calls import Call
@@ -127,7 +128,7 @@ class _Player:
             self.check = self._check_and_release
 
     def _check_and_release(
-        self, scope: str, attributes: Mapping[str, str], cost: int = 1, now: int | None = None
+        self, scope: str, attributes: Mapping[str, str], cost: Cost = 1, now: int | None = None
     ) -> Decision:
         with self.engine.check(scope, attributes, cost, now) as decision:
             return decision

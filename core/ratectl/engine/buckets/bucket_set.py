@@ -56,7 +56,7 @@ class Group:
     __slots__ = (
         "_events", "_followed", "algorithm", "buckets", "budget", "counters", "default", "ended",
         "epoch", "max_debt", "name", "overflow", "overrides", "per", "saved", "scope",
-        "seen", "shadow", "single",
+        "seen", "shadow", "single", "unit",
     )  # fmt: skip
 
     def __init__(self, limit: LimitPlan, epoch: int, counters: Counters) -> None:
@@ -65,6 +65,7 @@ class Group:
         self.budget = limit.budget
         self.overrides = limit.overrides
         self.per = limit.per
+        self.unit = limit.unit
         self.shadow = limit.shadow
         self.algorithm: Algorithm[Any] = limit.algorithm
         self.counters = counters
@@ -94,7 +95,7 @@ class Group:
 
     @property
     def group_name(self) -> GroupName:
-        return (self.scope, self.name, self.budget, self.overrides, self.per)
+        return (self.scope, self.name, self.budget, self.overrides, self.per, self.unit)
 
     @property
     def names(self) -> Iterable[str]:
@@ -351,6 +352,7 @@ class Group:
             overrides=self.overrides,
             budget=self.budget,
             shadow=self.shadow,
+            unit=self.unit,
             allowed=counters.allowed,
             refused=counters.refused,
             never=counters.never,

@@ -110,7 +110,7 @@ def _compare_scope(
         step.change.limits.setdefault(identity[1:], {})[identity] = old
         if not alike:
             step.change.leave(identity)
-        if old is not None and new is not None:
+        if old is not None and new is not None and not _of_two_units(old, new):
             step.moves.append((identity, old, new))
         elif old is not None:
             step.moves.append((identity, old, old))  # if it comes back, its last rate has counted
@@ -141,6 +141,11 @@ def _compared(compared: Comparison, old: Limit | None, new: Limit | None) -> tup
         alike, equal = compared.choices(old, new)
         return alike, alike and equal
     if isinstance(old, LimitPlan) and isinstance(new, LimitPlan):
-        alike = old.per == new.per
+        alike = old.per == new.per and old.unit == new.unit
         return alike, alike and old.shadow == new.shadow and old.algorithm == new.algorithm
     return False, False
+
+
+def _of_two_units(old: Limit, new: Limit) -> bool:
+    """Return True if nothing is carried over from one limit to another, as their units differ."""
+    return isinstance(old, LimitPlan) and isinstance(new, LimitPlan) and old.unit != new.unit

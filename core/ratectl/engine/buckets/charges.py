@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ratectl.engine.cost import cost_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -10,8 +13,9 @@ if TYPE_CHECKING:
     from ratectl.engine.algorithms.protocol import Slot
     from ratectl.engine.api import Engine
     from ratectl.engine.buckets.bucket_set import Group
+    from ratectl.engine.cost import Cost
 
-__all__ = ["Charged", "Look", "charged_record", "nothing_charged"]
+__all__ = ["NOT_SETTLED", "Charged", "Look", "Settled", "charged_record", "nothing_charged"]
 
 Look = tuple["Group", object, Any, int, int]
 """View that one limit has of a request: group, key, state, serial number of the bucket (0 if it is
@@ -30,14 +34,32 @@ class Charged(NamedTuple):
     engine: Engine
     looks: Sequence[Look]
     scope: str
-    attributes: Mapping[str, str]
+    attributes: Mapping[str, str] | None
+    """None if nothing is ever charged for the request: it was refused, or no policy covered it."""
     now: int
     """Instant of the decision."""
-    cost: int
+    cost: Cost
+    """Cost at the decision. Only limits that count a unit of it have a look."""
+    settled: Mapping[str, Settled]
+    """Units that were settled since."""
+    slots: Sequence[Slot]
+
+    def in_unit(self, unit: str) -> Settled | None:
+        """Return the cost in one unit; None if its limits were neither consulted nor settled."""
+        cost = cost_in(self.cost, unit)
+        return self.settled.get(unit, None if cost is None else Settled(cost, cost))
+
+
+class Settled(NamedTuple):
+    """Cost of a request in one unit, after corrections."""
+
+    last: int
     """Cost as settled last."""
     least: int
-    """Least cost that it was ever settled to."""
-    slots: Sequence[Slot]
+    """Least cost that it ever was."""
+
+
+NOT_SETTLED: Final[Mapping[str, Settled]] = MappingProxyType({})
 
 
 def charged_record(fields: tuple[Any, ...]) -> Charged:
@@ -45,6 +67,9 @@ def charged_record(fields: tuple[Any, ...]) -> Charged:
     return tuple.__new__(Charged, fields)
 
 
-def nothing_charged(engine: Engine) -> Charged:
-    """Return the record of a request without charges, for a mirror that wants its release."""
-    return Charged(engine, [], "/", {}, 0, 0, 0, ())
+def nothing_charged(engine: Engine, cost: Cost) -> Charged:
+    """Return the record of a request without charges.
+
+    It is for a mirror that wants its release, and for a settlement that has the wrong form.
+    """
+    return Charged(engine, [], "/", None, 0, cost, NOT_SETTLED, ())

@@ -57,7 +57,7 @@ class Groups:
         self.past = Past(plans)
         self._groups: dict[GroupName, Group] = {}
         self._ended: dict[GroupName, list[Group]] = {}
-        self._counters: dict[tuple[Identity, tuple[str, ...]], Counters] = {}
+        self._counters: dict[tuple[Identity, tuple[str, ...], str], Counters] = {}
         self._horizons: dict[LimitName, Horizon] = {}
         self._missing: dict[LimitName, tuple[int, int]] = {}
         """Limits whose past was forgotten too early: cost missing from every bucket, instant."""
@@ -107,11 +107,11 @@ class Groups:
         """Return what such requests of a scope carry over to a group; None if nothing."""
         if not self.past.changes:
             return None
-        path = self.past.path(scope, limit, attributes)
+        path = self.past.path(scope, limit, group.unit, attributes)
         return self._maker.carry(path, group, self._state_left) if path else None
 
     def _counted(self, plan: LimitPlan) -> Counters:
-        key = (plan.identity, plan.overrides)
+        key = (plan.identity, plan.overrides, plan.unit)
         counters = self._counters.get(key)
         if counters is None:
             counters = self._counters[key] = self._maker.counters()
@@ -212,10 +212,11 @@ class Groups:
         if isinstance(limit, LimitChoice):
             local = limit.named(group.overrides)
             limit = None if local is None else limit.plan(local)
-        if limit is not None and limit.overrides == group.overrides:
+        counted = (group.identity, group.overrides, group.unit)
+        if limit is not None and (limit.identity, limit.overrides, limit.unit) == counted:
             self.group(limit)
         else:
-            self._counters.pop((group.identity, group.overrides), None)
+            self._counters.pop(counted, None)
 
     def _plan_in(self, plans: PlanSet, group: Group) -> None:
         """Make the plan that a group will follow: that takes a resolution of policies."""

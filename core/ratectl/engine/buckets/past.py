@@ -153,14 +153,12 @@ class Past:
 
     def group_plan(self, name: GroupName, seq: int) -> LimitPlan | None:
         """Return the plan of a group after change ``seq``; None if it was not in force."""
-        scope, limit, budget, overrides, per = name
+        scope, limit, budget, overrides, *_ = name
         found = self.limit((scope, limit, budget), seq)
         if isinstance(found, LimitChoice):
             local = found.named(overrides)
             found = None if local is None else found.plan(local)
-        if found is None or found.overrides != overrides or found.per != per:
-            return None
-        return found
+        return None if found is None or found.group_name != name else found
 
     def default(
         self, name: GroupName, until: Change | None, missing: int, at: int
@@ -246,8 +244,14 @@ class Past:
             if isinstance(before, LimitChoice):
                 yield before.conditions
 
-    def path(self, scope: str, limit: Limit, attributes: Mapping[str, str]) -> tuple[Stay, ...]:
-        """Return the stays of a request up to the present one; () if that has lasted all along."""
+    def path(
+        self, scope: str, limit: Limit, unit: str, attributes: Mapping[str, str]
+    ) -> tuple[Stay, ...]:
+        """Return the stays of a request up to the present one; () if that has lasted all along.
+
+        ``unit``: of the present group. What is missing in another unit says nothing about it, so
+        the limit is taken as absent while it counted another one.
+        """
         changes = self.touching(scope, limit)
         if not changes:
             return ()
@@ -256,6 +260,7 @@ class Past:
         for change in points:
             seq = changes[0].seq - 1 if change is None else change.seq
             plan = _chosen(self._limit_of(scope, limit, seq), attributes)
+            plan = None if plan is None or plan.unit != unit else plan
             name = None if plan is None else plan.group_name
             rule = () if plan is None else ((0 if change is None else change.at, plan.algorithm),)
             if change is None or name != stays[-1].name:

@@ -22,7 +22,7 @@ class Place:
     def __init__(self, group: Group, key: Key) -> None:
         self.group = group
         self.key = key
-        self._identity = (group.scope, group.name, group.budget, group.overrides, key)
+        self._identity = (*group.identity, group.overrides, group.unit, key)
         self._hash = hash(self._identity)
 
     @property
@@ -34,6 +34,11 @@ class Place:
     def limit(self) -> str:
         """Name of the limit or budget."""
         return self.group.name
+
+    @property
+    def unit(self) -> str:
+        """Unit that the limit counts."""
+        return self.group.unit
 
     @property
     def capacity(self) -> int:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ratectl.engine.buckets.charges import charged_record
+from ratectl.engine.buckets.charges import Settled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ratectl.engine.attributes import Attributes
     from ratectl.engine.buckets.bucket_set import Group
     from ratectl.engine.buckets.charges import Charged
     from ratectl.engine.buckets.table import Table
 
-__all__ = ["release", "settle"]
+__all__ = ["refunds", "release", "settle"]
 
 
 class _Correction(NamedTuple):
@@ -43,29 +43,42 @@ def release(charged: Charged) -> None:
 
 
 def settle(
-    charged: Charged, attributes: Attributes, actual: int, groups: Sequence[Group], now: int,
-    table: Table,
+    charged: Charged, attributes: Attributes, actual: Mapping[str, int], groups: Sequence[Group],
+    now: int, table: Table,
 ) -> Charged:  # fmt: skip
-    """Correct the cost to ``actual``. Return the new record, with these ``attributes``.
+    """Correct the cost in each unit of ``actual``. Return the record, with these ``attributes``.
 
-    ``groups`` are the ones that count such a request now, with what it carried over.
+    ``groups`` are the ones that count such a request now, with what it carried over. They are
+    charged in units that the cost at the decision did not name: its limits were not consulted.
     """
-    engine, looks, scope, _, since, cost, least, slots = charged
-    correction = _Correction(actual - cost, now, since, least)
-    for group, key, _, serial, wait in looks:
-        if not correction.more or wait:
-            continue
-        _correct(group, key, serial, correction, table)
-        for present in groups:
-            if present is not group and _replaces(present, group):
-                _correct(present, present.key(attributes), 0, correction, table)
-    return charged_record(
-        (engine, looks, scope, attributes, since, actual, min(least, actual), slots)
-    )
+    looks, settled = list(charged.looks), dict(charged.settled)
+    for unit, number in actual.items():
+        before = charged.in_unit(unit)
+        if before is None:
+            before = Settled(0, 0)
+            looks += [(of, of.key(attributes), None, 0, 0) for of in groups if of.unit == unit]
+        settled[unit] = Settled(number, min(number, before.least))
+        correction = _Correction(number - before.last, now, charged.now, before.least)
+        for group, key, _, serial, wait in looks:
+            if not correction.more or wait or group.unit != unit:
+                continue
+            _correct(group, key, serial, correction, table)
+            for present in groups:
+                if present is not group and _replaces(present, group):
+                    _correct(present, present.key(attributes), 0, correction, table)
+    return charged._replace(looks=looks, attributes=attributes, settled=settled)
+
+
+def refunds(charged: Charged, actual: Mapping[str, int]) -> bool:
+    """Return True if a correction of the cost to ``actual`` gives something back."""
+    known = [(charged.in_unit(unit), number) for unit, number in actual.items()]
+    return any(before is not None and number < before.last for before, number in known)
 
 
 def _replaces(present: Group, group: Group) -> bool:
     """Return True if requests that a group counted before are now counted by another one."""
+    if present.unit != group.unit:
+        return False
     if present.budget or group.budget:
         return present.identity == group.identity
     return present.name == group.name

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl.engine.algorithms.concurrency import Concurrency
 from ratectl.engine.buckets.bucket_set import Group
 from ratectl.engine.buckets.carry import Carry
+from ratectl.engine.cost import REQUESTS
 from ratectl.engine.native import _fast
 from ratectl.engine.native.packing import BY_KIND, follows, packing_of, rule_of
 
@@ -144,7 +145,7 @@ class FastCarry(Carry):
 
     def __init__(self, core: _fast.Core, path: tuple[Stay, ...], group: Group, left: Left) -> None:
         super().__init__(path, group, left)
-        self.store = core.group(group.scope, group.name, self.names, _fast.Counters())
+        self.store = core.group(group.scope, group.name, self.names, _fast.Counters(), None)
         self.store.rule = rule_of(_MARKS)
         self.store.retire()  # it holds no buckets
 
@@ -169,7 +170,8 @@ class FastGroup(Group):
     default = _told("default", _tell_default)
 
     def __init__(self, core: _fast.Core, limit: LimitPlan, epoch: int, counters: Counters) -> None:
-        self.store = core.group(limit.scope, limit.name, limit.per, counters)
+        unit = None if limit.unit == REQUESTS else limit.unit
+        self.store = core.group(limit.scope, limit.name, limit.per, counters, unit)
         self.store.owner = weakref.ref(self)
         self._foreign = False
         """True if the core cannot follow an event. Then it cannot judge buckets for eviction."""

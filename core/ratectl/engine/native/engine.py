@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.active_scope import Active, Selection
 from ratectl.engine.attributes import readable
-from ratectl.engine.buckets.charges import charged_record
+from ratectl.engine.buckets.charges import NOT_SETTLED, charged_record
 from ratectl.engine.buckets.counters import plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
-from ratectl.engine.decision import Decision, checked_actual, checked_cost, described
+from ratectl.engine.cost import checked_actual, checked_cost, cost_in
+from ratectl.engine.decision import Decision, described
 from ratectl.engine.native import _fast
 from ratectl.engine.native.bucket_set import FastCarry, FastGroup
 from ratectl.engine.native.table import FastTable
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ratectl.engine.buckets.table import Table
     from ratectl.engine.conditional_limit import Conditions
     from ratectl.engine.control import Spent, Turn
+    from ratectl.engine.cost import Cost
     from ratectl.engine.limit_plan import LimitPlan
     from ratectl.engine.stable_keys import StableKeys
     from ratectl.engine.waivers import Waiver
@@ -57,8 +59,8 @@ _LONG: Final = 256
 _NOTHING: Final[Mapping[str, str]] = {}
 
 
-def _settle_nothing(_: object, actual: object) -> None:
-    checked_actual(actual)
+def _settle_nothing(decision: _fast.Decision, actual: object) -> None:
+    checked_actual(actual, decision._costs or 0)  # noqa: SLF001
 
 
 Decision.register(_fast.Decision)
@@ -221,7 +223,7 @@ class FastEngine(WaitingEngine):
         self._core.unready = None if self._waivers else self._unready
 
     def check(
-        self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: int = 1,
+        self, scope: str, attributes: Mapping[str, str] = _NOTHING, cost: Cost = 1,
         now: int | None = None,
     ) -> Decision:  # fmt: skip
         return self._core.check(scope, attributes, cost, now)  # instances have the core's function
@@ -229,7 +231,7 @@ class FastEngine(WaitingEngine):
     # Decisions that the core leaves to Python ---------------------------------------------------
 
     def _slowly(
-        self, scope: str, attributes: Mapping[str, str], cost: int, now: int | None
+        self, scope: str, attributes: Mapping[str, str], cost: Cost, now: int | None
     ) -> Decision:
         if type(cost) is not int or cost < 0:
             cost = checked_cost(cost)
@@ -244,18 +246,19 @@ class FastEngine(WaitingEngine):
         if decided is None:
             decided = self._decide_alone(scope, texts, cost, now)
         decision, now = decided
+        self._with_units(cost, decision)
         self._show(scope, attributes, cost, now, decision)
         return decision
 
     def _attempt_in_one_step(
-        self, scope: str, attributes: Mapping[str, str], cost: int, now: int | None
+        self, scope: str, attributes: Mapping[str, str], cost: Cost, now: int | None
     ) -> tuple[Decision, int] | None:
         if type(attributes) is dict and (now is not None or self._own_clock):
             return self._core.attempt(scope, attributes, cost, now, False, True)
         return None
 
     def _decide_now(
-        self, scope: str, attributes: Attributes, cost: int, now: int | None, waits: bool,
+        self, scope: str, attributes: Attributes, cost: Cost, now: int | None, waits: bool,
         made: list[Decision],
     ) -> tuple[Decision, int]:  # fmt: skip
         if now is None:
@@ -278,7 +281,7 @@ class FastEngine(WaitingEngine):
         instant = self._clock() if now is None else now
         return self._core.check_many(requests, instant)
 
-    def gate(self, scope: str, *names: str, cost: int = 1) -> Callable[..., bool]:
+    def gate(self, scope: str, *names: str, cost: Cost = 1) -> Callable[..., bool]:
         return self._core.gate(exact_scope(scope), names, checked_cost(cost))
 
     def _recall(self, decision: Decision) -> Charged | None:
@@ -290,16 +293,28 @@ class FastEngine(WaitingEngine):
         charged = decision._charges()  # noqa: SLF001
         if charged is None:
             return None
-        scope, attributes, now, cost, charges = charged
+        scope, attributes, now, requests, charges = charged
+        cost: Cost = decision._costs or requests  # noqa: SLF001
         looks: list[Look] = []
         slots = []
         for store, key, serial, slot, refused in charges:
             group = store.owner()
             if slot is not None:
                 slots.append(slot)
-            if group is not None:  # otherwise it is gone, and no group starts from it any more
+            if group is None:
+                continue  # it is gone, and no group starts from it any more
+            if cost_in(cost, group.unit) is not None:
                 looks.append((group, key, None, serial, refused))
-        return charged_record((self, looks, scope, attributes, now, cost, cost, slots))
+        return charged_record((self, looks, scope, attributes, now, cost, NOT_SETTLED, slots))
+
+    def _with_units(self, cost: Cost, decision: Decision) -> None:
+        if not isinstance(decision, _fast.Decision):  # those of the core remember it themselves
+            super()._with_units(cost, decision)
+
+    def _cost_of(self, decision: Decision) -> Cost:
+        if isinstance(decision, _fast.Decision):
+            return decision._costs or 0  # noqa: SLF001
+        return super()._cost_of(decision)
 
     def _note(self, decision: Decision, charged: Charged) -> None:
         if isinstance(decision, _fast.Decision):

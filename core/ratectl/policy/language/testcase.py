@@ -121,7 +121,7 @@ class Expectation(_Model):
     limit: LimitName | None = Field(
         None,
         description="The limit or budget that decided: the one that refused, or the one with the "
-        "least remaining.",
+        "least remaining, as a share of its capacity.",
         examples=["spike"],
     )
     scope: Scope | None = Field(

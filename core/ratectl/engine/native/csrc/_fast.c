@@ -140,11 +140,11 @@ core_select(Core *core, PyObject *args)
 static PyObject *
 core_group(Core *core, PyObject *args)
 {
-    PyObject *scope, *name, *per, *counters;
-    if (!PyArg_ParseTuple(args, "OOO!O!", &scope, &name, &PyTuple_Type, &per, counters_type,
-                          &counters))
+    PyObject *scope, *name, *per, *counters, *unit;
+    if (!PyArg_ParseTuple(args, "OOO!O!O", &scope, &name, &PyTuple_Type, &per, counters_type,
+                          &counters, &unit))
         return NULL;
-    return group_new(core->common, scope, name, per, counters);
+    return group_new(core->common, scope, name, per, counters, unit);
 }
 
 #define COMMON(name, make, field)                                                                 \
@@ -310,13 +310,14 @@ PyInit__fast(void)
         return NULL;
     for (int i = 0; i < 5; i++)
         reasons[i] = PyUnicode_InternFromString(names[i]);
+    text_requests = PyUnicode_InternFromString("requests");
     text_ns = PyUnicode_InternFromString("ns");
     text_floor = PyUnicode_InternFromString("floor");
     seconds_divisor = PyFloat_FromDouble(1e9);
     empty_attributes = PyDict_New();
-    PyObject *one = PyLong_FromLong(1), *hundred = PyLong_FromLong(100);
+    one = PyLong_FromLong(1);
+    PyObject *hundred = PyLong_FromLong(100);
     forever = PyNumber_Lshift(one, hundred);
-    Py_DECREF(one);
     Py_DECREF(hundred);
     if (add_type(module, &rule_spec, &rule_type) < 0 ||
         add_type(module, &slot_spec, &slot_type) < 0 ||

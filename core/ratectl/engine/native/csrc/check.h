@@ -4,7 +4,7 @@
 
 #include "decide.h"
 
-static PyObject *empty_attributes;
+static PyObject *empty_attributes, *one; /* {} and 1 */
 
 /* The decision object of a decided request. Takes ownership of its selection and its slots. */
 static PyObject *
@@ -37,6 +37,8 @@ decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
             d->left.counts.reset_after = q->reset_after > 0 ? q->reset_after + q->lag : q->reset_after;
         }
     }
+    if (unlikely(q->costs != NULL))
+        d->costs = Py_NewRef(q->costs);
     if (admitted) {
         d->scope = Py_NewRef(scope);
         d->attributes = Py_NewRef(attributes);
@@ -53,7 +55,7 @@ decision_of(Request *q, PyObject *scope, PyObject *attributes, int admitted)
 }
 
 static PyObject *
-no_policy(Core *core)
+no_policy(Core *core, PyObject *costs)
 {
     Decision *d = decision_alloc(0);
     if (d == NULL)
@@ -63,6 +65,7 @@ no_policy(Core *core)
     d->reason = NO_POLICY;
     d->decisive = -1;
     d->retry_after = 0;
+    d->costs = Py_XNewRef(costs);
     PyObject_GC_Track((PyObject *)d);
     return (PyObject *)d;
 }
@@ -74,11 +77,10 @@ slowly(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObje
     /* Attributes may request another decision: each takes the stack of several Python calls. */
     if (Py_EnterRecursiveCall(" while deciding"))
         return NULL;
-    PyObject *one = cost ? NULL : PyLong_FromLong(1), *function = Py_NewRef(core->slowly);
+    PyObject *function = Py_NewRef(core->slowly);
     PyObject *decision = PyObject_CallFunctionObjArgs(
         function, scope, attributes, cost ? cost : one, now ? now : Py_None, NULL);
     Py_DECREF(function);
-    Py_XDECREF(one);
     Py_LeaveRecursiveCall();
     return decision;
 }
@@ -137,11 +139,11 @@ active_of(Core *core, PyObject *scope)
     return active;
 }
 
-/* Decide a request. A new reference; Py_None: Python has to decide; NULL: an error. The instant is
-   `*at`; if the clock is read, it is stored there. */
+/* Decide a request; `costs` as in Request. A new reference; Py_None: Python has to decide; NULL: an
+   error. The instant is `*at`; if the clock is read, it is stored there. */
 static __attribute__((noinline)) PyObject *
-check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at, int clock,
-           Asker asker, int waits)
+check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, PyObject *costs, i64 *at,
+           int clock, Asker asker, int waits)
 {
     Request q;
     if (unlikely(!PyUnicode_CheckExact(scope)))
@@ -154,7 +156,7 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at,
     if (unlikely(active == Py_None)) {
         if (clock && asker != CALLER)
             *at = monotonic_ns(); /* for a mirror */
-        return keeps_out(core, asker) ? Py_NewRef(Py_None) : no_policy(core);
+        return keeps_out(core, asker) ? Py_NewRef(Py_None) : no_policy(core, costs);
     }
     Source source = source_of(attributes);
     i64 answer;
@@ -163,6 +165,7 @@ check_here(Core *core, PyObject *scope, PyObject *attributes, i64 cost, i64 *at,
     Py_DECREF(active);
     if (likely(q.selection != NULL)) {
         q.cost = cost;
+        q.costs = costs;
         q.now = *at;
         q.waits = waits;
         answer = decide(core, &q, &source, 1, clock, asker);
@@ -189,6 +192,45 @@ cost_of(PyObject *cost, i64 *value)
     return !overflow && *value >= 0 && *value <= MOST_COUNT;
 }
 
+/* A mapping of units from Python, as a new dict that names requests too. NULL: Python has to read it,
+   or an error. */
+static PyObject *
+costs_of(PyObject *cost, i64 *requests)
+{
+    PyObject *costs = PyDict_CheckExact(cost) ? PyDict_Copy(cost) : NULL, *unit, *units;
+    Py_ssize_t at = 0;
+    i64 value;
+    *requests = 1;
+    while (costs != NULL && PyDict_Next(costs, &at, &unit, &units))
+        if (!PyUnicode_CheckExact(unit) || !cost_of(units, &value))
+            Py_CLEAR(costs);
+    if (costs == NULL)
+        return NULL;
+    if ((units = PyDict_GetItemWithError(costs, text_requests)) != NULL) {
+        *requests = PyLong_AsLongLong(units);
+    } else if (PyDict_SetItem(costs, text_requests, one) < 0) {
+        Py_CLEAR(costs);
+    }
+    return costs;
+}
+
+/* `check_here` for a cost from Python; NULL: 1. */
+static inline PyObject *
+check_cost(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, i64 *at, int clock,
+           Asker asker, int waits)
+{
+    i64 requests;
+    if (likely(cost_of(cost, &requests)))
+        return check_here(core, scope, attributes, requests, NULL, at, clock, asker, waits);
+    PyObject *costs = costs_of(cost, &requests);
+    if (costs == NULL)
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    PyObject *decision =
+        check_here(core, scope, attributes, requests, costs, at, clock, asker, waits);
+    Py_DECREF(costs);
+    return decision;
+}
+
 static inline int
 instant_of(PyObject *now, i64 *value)
 {
@@ -202,7 +244,7 @@ instant_of(PyObject *now, i64 *value)
 static PyObject *
 check(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObject *now)
 {
-    i64 units, at = 0;
+    i64 at = 0;
     PyObject *decision = Py_None;
     int clock = now == NULL || now == Py_None;
     if (unlikely(core->generation == 0 && core->unready != Py_None)) {
@@ -210,8 +252,8 @@ check(Core *core, PyObject *scope, PyObject *attributes, PyObject *cost, PyObjec
             return PyErr_Format(PyExc_RuntimeError, "this engine has been collected");
         return PyObject_CallNoArgs(core->unready);
     }
-    if (likely(cost_of(cost, &units) && (clock ? core->own_clock : instant_of(now, &at))))
-        decision = check_here(core, scope, attributes, units, &at, clock, CALLER, 0);
+    if (likely(clock ? core->own_clock : instant_of(now, &at)))
+        decision = check_cost(core, scope, attributes, cost, &at, clock, CALLER, 0);
     else
         Py_INCREF(decision);
     if (unlikely(decision == Py_None)) {
@@ -267,15 +309,15 @@ static PyObject *
 core_attempt(Core *core, PyObject *args)
 {
     PyObject *scope, *attributes, *cost, *now;
-    i64 units, at = 0;
+    i64 at = 0;
     int alone, waits;
     if (!PyArg_ParseTuple(args, "OOOOpp", &scope, &attributes, &cost, &now, &alone, &waits))
         return NULL;
     int clock = now == Py_None;
-    if (!cost_of(cost, &units) || !(clock ? core->own_clock : instant_of(now, &at)))
+    if (!(clock ? core->own_clock : instant_of(now, &at)))
         Py_RETURN_NONE;
     PyObject *decision =
-        check_here(core, scope, attributes, units, &at, clock, alone ? ALONE : SEEN, waits);
+        check_cost(core, scope, attributes, cost, &at, clock, alone ? ALONE : SEEN, waits);
     if (decision == NULL || decision == Py_None)
         return decision;
     return Py_BuildValue("(NL)", decision, at);
@@ -350,12 +392,12 @@ core_check_many(Core *core, PyObject *args)
         PyObject *scope = PyTuple_GetItem(request, 0);
         PyObject *attributes = size > 1 ? PyTuple_GetItem(request, 1) : empty_attributes;
         PyObject *decision = Py_None;
-        i64 units = 1, instant = at;
-        if (likely(here && core->generation && (size < 3 || cost_of(PyTuple_GetItem(request, 2), &units))))
-            decision = check_here(core, scope, attributes, units, &instant, 0, CALLER, 0);
+        PyObject *cost = size > 2 ? PyTuple_GetItem(request, 2) : NULL;
+        i64 instant = at;
+        if (likely(here && core->generation))
+            decision = check_cost(core, scope, attributes, cost, &instant, 0, CALLER, 0);
         if (decision == Py_None)
-            decision = check(core, scope, attributes,
-                             size > 2 ? PyTuple_GetItem(request, 2) : NULL, now);
+            decision = check(core, scope, attributes, cost, now);
         else if (decision == NULL)
             decision = failing(core, scope);
         if (decision == NULL)

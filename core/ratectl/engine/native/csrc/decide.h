@@ -48,11 +48,14 @@ keeps_out(const Core *core, Asker asker)
     return ((core->turn & 1) && asker != ALONE) || (core->mirrored && asker == CALLER);
 }
 
+/* In place of a wait: the limit is not consulted, as the cost does not name its unit. */
+#define UNASKED (-4)
+
 typedef struct {
     Group *group;
     Packed *bucket;
     u64 key;
-    i64 wait;
+    i64 wait, cost;
     Slot *slot;
     u32 serial;     /* of the bucket; 0: not tracked */
 } Look;
@@ -60,7 +63,8 @@ typedef struct {
 /* A request while it is being decided. */
 typedef struct {
     Selection *selection;   /* owned */
-    i64 cost, now;
+    i64 cost, now;          /* cost: in requests */
+    PyObject *costs;        /* of a mapping of units: a dict that nobody else has; NULL: an integer */
     int waits;              /* it can wait: a refusal for now is not counted */
     i64 lag;                /* time by which the clock is behind `now`: it has stepped back */
     int count;
@@ -187,6 +191,17 @@ first_touch(Group *g, u64 key, i64 now, Scratch *into)
     return &scratch->head;
 }
 
+/* The cost of a request for a group that counts another unit than requests. UNASKED: the group is not
+   consulted. Runs no Python code: names of units and costs are exact texts and integers. */
+static __attribute__((noinline)) i64
+cost_in_unit(const Request *q, const Group *g)
+{
+    if (q->costs == NULL)
+        return q->cost ? UNASKED : 0; /* the integer 0 peeks at limits of all units */
+    PyObject *cost = PyDict_GetItemWithError(q->costs, g->unit);
+    return cost ? PyLong_AsLongLong(cost) : UNASKED;
+}
+
 /* Look at every bucket. 1: all enforced limits admit the request; 0: some refuse; SLOW. */
 static i64
 look(Request *q, const u64 *keys, Scratch *scratch)
@@ -196,9 +211,17 @@ look(Request *q, const u64 *keys, Scratch *scratch)
     for (int i = 0; i < q->count; i++) {
         Look *l = &q->looks[i];
         Group *g = l->group = q->selection->groups[i];
-        Bucket *b = group_find(g, l->key = keys[i]);
-        int tracked = b != NULL;
         l->slot = NULL;
+        l->key = keys[i];
+        l->cost = q->cost;
+        if (unlikely(g->unit != NULL) && (l->cost = cost_in_unit(q, g)) == UNASKED) {
+            l->bucket = NULL;
+            l->serial = 0;
+            l->wait = UNASKED;
+            continue;
+        }
+        Bucket *b = group_find(g, keys[i]);
+        int tracked = b != NULL;
         if (unlikely(!tracked)) {
             if ((b = first_touch(g, keys[i], q->now, &scratch[i])) == NULL)
                 return SLOW;
@@ -207,7 +230,7 @@ look(Request *q, const u64 *keys, Scratch *scratch)
         }
         l->bucket = (Packed *)b;
         l->serial = tracked ? b->serial : 0;
-        l->wait = wait_of(g->rule, l->bucket, q->cost, q->now);
+        l->wait = wait_of(g->rule, l->bucket, l->cost, q->now);
         if (unlikely(l->wait)) {
             if (l->wait == SLOW)
                 return SLOW;
@@ -247,13 +270,20 @@ counts(const Request *q)
     return !q->waits || q->wait == NEVER;
 }
 
+/* True if a limit refuses a request. */
+static inline int
+refuses(const Look *l)
+{
+    return l->wait && l->wait != UNASKED;
+}
+
 static __attribute__((noinline)) void
 refuse(Request *q, int details)
 {
     int decisive = -1;
     for (int i = 0; i < q->count; i++) {
         const Look *l = &q->looks[i];
-        if (l->wait && !l->group->shadow &&
+        if (refuses(l) && !l->group->shadow &&
             (decisive < 0 || outweighs(l->wait, q->looks[decisive].wait)))
             decisive = i;
     }
@@ -261,7 +291,7 @@ refuse(Request *q, int details)
     for (int i = 0; i < q->count && counts(q); i++) {
         const Look *l = &q->looks[i];
         Counters *c = l->group->counters;
-        if (l->wait)
+        if (refuses(l))
             *(l->group->shadow ? &c->shadow_refused : l->wait == NEVER ? &c->never : &c->refused) += 1;
     }
     if (details)
@@ -275,7 +305,7 @@ make_slots(Request *q)
     for (int i = 0; i < q->count; i++) {
         Look *l = &q->looks[i];
         const Rule *r = l->group->rule;
-        if (l->wait || !kind_of(r)->holds)
+        if (l->wait || !l->cost || !kind_of(r)->holds)
             continue;
         if (held_prepare(&l->bucket->held, q->now + r->hold_ns, !l->serial) < 0 ||
             (l->slot = slot_new()) == NULL)
@@ -357,20 +387,22 @@ static void
 admit(Request *q, int details)
 {
     int tightest = -1, shadowed = -1;
-    i64 least = 0;
+    i64 least = 0, capacity = 1;
     for (int i = 0; i < q->count; i++) {
         Look *l = &q->looks[i];
         Group *g = l->group;
         Counters *c = g->counters;
         if (unlikely(l->wait)) {
+            if (l->wait == UNASKED)
+                continue;
             c->shadow_refused++;
             if (shadowed < 0 || outweighs(l->wait, q->looks[shadowed].wait))
                 shadowed = i;
             continue;
         }
-        if (unlikely(!l->serial && q->cost))
+        if (unlikely(!l->serial && l->cost))
             begin(q, l);
-        i128 left = charge(g->rule, l->bucket, q->cost, q->now, l->slot);
+        i128 left = charge(g->rule, l->bucket, l->cost, q->now, l->slot);
         c->allowed++;
         if (!g->has_lowest || left < g->lowest) {
             g->lowest = left;
@@ -382,10 +414,11 @@ admit(Request *q, int details)
             tightest = i;
             break;
         }
-        i64 whole = whole_left(g->rule, left);
-        if (tightest < 0 || whole < least) {
+        i64 whole = whole_left(g->rule, left), size = g->rule->most ? g->rule->most : 1;
+        if (tightest < 0 || (i128)whole * capacity < (i128)least * size) {
             tightest = i;
             least = whole;
+            capacity = size;
         }
     }
     q->wait = 0;
@@ -434,7 +467,7 @@ count_refused(const Core *core, const Request *q, const Source *source)
 {
     for (int i = 0; i < q->count; i++) {
         const Look *l = &q->looks[i];
-        if (!l->wait || l->group->shadow || counted_before(l->group->counters, l->key))
+        if (!refuses(l) || l->group->shadow || counted_before(l->group->counters, l->key))
             continue;
         PyObject *shown = shown_key(core, l->group, source);
         if (likely(shown != NULL))
@@ -455,7 +488,7 @@ admit_one(Request *q, u64 key, int details)
     Group *g = q->selection->groups[0];
     const Rule *r = g->rule;
     Look *l = &q->looks[0];
-    if (r->kind != TOKENS || g->shadow)
+    if (r->kind != TOKENS || g->shadow || g->unit != NULL)
         return SLOW;
     Bucket *b = group_find(g, key);
     if (b == NULL || b->epoch != g->epoch || tokens_wait(r, &((Packed *)b)->tokens, q->cost, q->now))
@@ -539,7 +572,7 @@ decide_all(Core *core, Request *q, const u64 *keys, int details)
     Scratch scratch[MOST_LIMITS];
     i64 answer = look(q, keys, scratch);
     if (answer == 1) {
-        if (unlikely(q->selection->holds && q->cost) && make_slots(q) < 0) {
+        if (unlikely(q->selection->holds) && make_slots(q) < 0) {
             drop_slots(q);
             for (int i = 0; i < q->count; i++)
                 if (&scratch[i].packed == q->looks[i].bucket && q->looks[i].group->rule->kind == HELD)

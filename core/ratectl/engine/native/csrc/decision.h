@@ -11,13 +11,14 @@ typedef struct {
     u64 key;
     Slot *slot;
     u32 serial;     /* of the bucket; 0: not tracked */
-    int refused;    /* in shadow: nothing was charged */
+    int refused;    /* in shadow, or not consulted: nothing was charged */
 } Charge;
 
 typedef struct {
     PyObject_VAR_HEAD
     Selection *selection;           /* NULL: no policy, or no charges */
     PyObject *scope, *attributes;   /* of the request; NULL if nothing was charged */
+    PyObject *costs;                /* of a mapping of units: a dict of the core's own; or NULL */
     PyObject *notes;                /* Python's own record, in place of `charges` */
     i64 generation, now, cost;
     i64 retry_after;
@@ -32,6 +33,7 @@ typedef struct {
 } Decision;
 
 static PyTypeObject *decision_type;
+static PyObject *text_requests; /* "requests" */
 static PyObject *reasons[5], *seconds_divisor;
 static PyObject *describe_decision, *settle_nothing; /* decision.py's */
 
@@ -57,7 +59,7 @@ decision_alloc(int charges)
         Py_SET_SIZE((PyVarObject *)d, charges);
     }
     d->selection = NULL;
-    d->scope = d->attributes = d->notes = NULL;
+    d->scope = d->attributes = d->costs = d->notes = NULL;
     d->rule = NULL;
     return d;
 }
@@ -95,6 +97,7 @@ decision_dealloc(Decision *d)
     Py_XDECREF((PyObject *)d->rule);
     Py_XDECREF(d->scope);
     Py_XDECREF(d->attributes);
+    Py_XDECREF(d->costs);
     Py_XDECREF(d->notes);
     if (size <= SPARE_CHARGES && spare_count < MOST_SPARE)
         spare_decisions[spare_count++] = d;
@@ -169,6 +172,12 @@ GETTER(scope)
     Group *g = decisive_group(d);
     return Py_NewRef(g ? g->scope : d->selection ? d->selection->scope : Py_None);
 }
+GETTER(unit)
+{
+    (void)unused;
+    Group *g = decisive_group(d);
+    return Py_NewRef(g == NULL ? Py_None : g->unit ? g->unit : text_requests);
+}
 GETTER(capacity)
 {
     (void)unused;
@@ -181,6 +190,13 @@ GETTER(remaining)
         return Py_NewRef(Py_None);
     return PyLong_FromLongLong(d->rule->kind == TOKENS ? tokens_left(d->rule, level_left(d))
                                                        : d->left.counts.remaining);
+}
+
+/* The cost if it was a mapping of units; otherwise None. */
+GETTER(costs)
+{
+    (void)unused;
+    return Py_NewRef(d->costs ? d->costs : Py_None);
 }
 
 /* Python's own record of the charges, if it has made one; otherwise None. */
@@ -200,7 +216,8 @@ set_notes(Decision *d, PyObject *notes, void *unused)
     return 0;
 }
 
-/* (scope, attributes, now, cost, [(group, key, serial, slot or None, refused)]), or None. */
+/* (scope, attributes, now, cost, [(group, key, serial, slot or None, refused)]), or None. The cost is
+   that of `costs`, if it was a mapping. */
 static PyObject *
 decision_charges(Decision *d, PyObject *unused)
 {
@@ -264,9 +281,10 @@ static PyMethodDef decision_methods[] = {
 };
 static PyGetSetDef decision_getset[] = {
 #define READ(name) {#name, (getter)get_##name, NULL, NULL, NULL}
-    READ(allowed), READ(reason), READ(generation), READ(limit), READ(scope), READ(capacity),
+    READ(allowed), READ(reason), READ(generation), READ(limit), READ(scope), READ(unit), READ(capacity),
     READ(remaining), READ(retry_after_ns), READ(reset_after_ns), READ(retry_after),
     READ(reset_after),
+    {"_costs", (getter)get_costs, NULL, NULL, NULL},
     {"_notes", (getter)get_notes, (setter)set_notes, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -75,6 +75,7 @@ gate_call(Gate *gate, PyObject *const *args, Py_ssize_t nargs)
         q.selection = gate_select(gate, &source);
         if (likely(q.selection != NULL)) {
             q.cost = gate->cost;
+            q.costs = NULL;
             q.waits = 0;
             i64 answer = decide(core, &q, &source, 0, 1, CALLER);
             if (unlikely(answer == 1 && q.selection->holds))

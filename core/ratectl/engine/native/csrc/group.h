@@ -39,6 +39,7 @@ typedef struct Group {
     Rule *rule;
     Counters *counters;
     PyObject *scope, *name, *per;   /* per: a tuple of interned names */
+    PyObject *unit;                 /* what it counts, an exact str; NULL: requests */
     PyObject *owner;                /* weak reference to the FastGroup around this one */
     Py_ssize_t per_count;
     PyObject *only;                 /* the name, if there is only one; borrowed */

@@ -260,6 +260,7 @@ group_dealloc(Group *g)
     Py_XDECREF(g->scope);
     Py_XDECREF(g->name);
     Py_XDECREF(g->per);
+    Py_XDECREF(g->unit);
     Py_XDECREF(g->boxed);
     Py_XDECREF(g->owner);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(g);
@@ -283,9 +284,10 @@ interned(PyObject *names)
     return copy;
 }
 
-/* A new group of an engine, without a rule. */
+/* A new group of an engine, without a rule. `unit`: what it counts; None: requests. */
 static PyObject *
-group_new(Common *common, PyObject *scope, PyObject *name, PyObject *per, PyObject *counters)
+group_new(Common *common, PyObject *scope, PyObject *name, PyObject *per, PyObject *counters,
+          PyObject *unit)
 {
     Group *g = (Group *)((allocfunc)PyType_GetSlot(group_type, Py_tp_alloc))(group_type, 0);
     if (g == NULL)
@@ -295,7 +297,8 @@ group_new(Common *common, PyObject *scope, PyObject *name, PyObject *per, PyObje
     g->counters = (Counters *)Py_NewRef(counters);
     g->per = interned(per);
     g->boxed = PyDict_New();
-    if (g->per == NULL || g->boxed == NULL) {
+    g->unit = unit == Py_None ? NULL : PyUnicode_FromObject(unit);
+    if (g->per == NULL || g->boxed == NULL || (g->unit == NULL && unit != Py_None)) {
         Py_DECREF((PyObject *)g);
         return NULL;
     }
