@@ -167,6 +167,15 @@ def test_first_of_equal_shares_is_named(rig: Rig) -> None:
     assert check(rig, 0).limit == "tokens"
 
 
+def test_window_of_another_unit_counts_many_instants(rig: Rig) -> None:
+    rig.publish(limit("tokens", Window(1_000, 60 * SECOND), "tokens"))
+    for second in range(40):
+        rig.now = second * SECOND
+        assert check(rig, {"requests": 0, "tokens": 10}).remaining == 990 - 10 * second
+    rig.now = 60 * SECOND
+    assert check(rig, {"requests": 0, "tokens": 0}).remaining == 610
+
+
 def test_shares_are_compared_exactly(rig: Rig) -> None:
     """Floats cannot tell these two apart."""
     large = 2**60

@@ -235,7 +235,7 @@ look(Request *q, const u64 *keys, Scratch *scratch)
             if (l->wait == SLOW)
                 return SLOW;
             admitted &= g->shadow | q->selection->shadow;
-        } else if (g->rule->kind == WINDOW && q->cost &&
+        } else if (g->rule->kind == WINDOW && l->cost &&
                    !window_ready(&l->bucket->window, q->now, &g->common->budget)) {
             return SLOW;
         }
