@@ -35,7 +35,7 @@ TOKENS = tokens()
 
 
 def check(rig: Rig, cost: Cost = 1, scope: str = "/", **who: str) -> Decision:
-    return rig.engine.check(scope, who, cost)
+    return rig.engine.check(scope, who, cost, rig.now)  # with an instant, the core itself decides
 
 
 def lefts(rig: Rig) -> dict[str, int | None]:
@@ -216,9 +216,12 @@ def test_settle_corrects_only_the_units_that_it_names(rig: Rig) -> None:
 def test_integer_after_a_mapping_is_an_error(rig: Rig) -> None:
     """A wrong program fails whatever the answer is, so it fails in every environment."""
     rig.publish(REQUESTS, TOKENS)
+    free = rig.another()
+    free.swap(plan_set(1, by_scope(limit("l", scope="/elsewhere"))))
     decisions = [
         check(rig, {"tokens": 400}), check(rig, {"tokens": 9_999}), check(rig, {"requests": 10}),
-        rig.another().check("/", {}, {"tokens": 1}), rig.engine.attempt("/", {}, {"tokens": 9_999}),
+        *(free.check("/", {}, {"tokens": 1}, rig.now) for _ in range(2)),
+        rig.engine.attempt("/", {}, {"tokens": 9_999}),
     ]  # fmt: skip
     settled = check(rig, {"tokens": 5})
     settled.settle({"tokens": 5})
@@ -295,8 +298,10 @@ def test_limit_that_changes_its_unit_starts_full(rig: Rig, touched: bool) -> Non
         assert check(rig, {"tokens": 0}).remaining == 10
     decision.settle({"requests": 9})
     assert check(rig, {"tokens": 3}).remaining == 7
+    assert [(of.unit, of.lowest) for of in rig.engine.usage().limits] == [("tokens", 7)]
     rig.publish(counting("requests"))
     assert check(rig, 0).remaining == 1, "what was missing in requests counts again"
+    assert (rig.usage().unit, rig.usage().allowed) == ("requests", 1), "counts begin again"
     rig.publish(counting("bytes"))
     assert check(rig, 0).remaining == 10
 

@@ -39,7 +39,7 @@ class Charged(NamedTuple):
     now: int
     """Instant of the decision."""
     cost: Cost
-    """Cost at the decision. Only limits that count a unit of it have a look."""
+    """Cost at the decision. Limits that were not consulted have no look, or one with a wait."""
     settled: Mapping[str, Settled]
     """Units that were settled since."""
     slots: Sequence[Slot]

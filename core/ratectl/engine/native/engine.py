@@ -18,7 +18,7 @@ from ratectl.engine.attributes import readable
 from ratectl.engine.buckets.charges import NOT_SETTLED, charged_record
 from ratectl.engine.buckets.counters import plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES
-from ratectl.engine.cost import checked_actual, checked_cost, cost_in
+from ratectl.engine.cost import checked_actual, checked_cost
 from ratectl.engine.decision import Decision, described
 from ratectl.engine.native import _fast
 from ratectl.engine.native.bucket_set import FastCarry, FastGroup
@@ -301,9 +301,7 @@ class FastEngine(WaitingEngine):
             group = store.owner()
             if slot is not None:
                 slots.append(slot)
-            if group is None:
-                continue  # it is gone, and no group starts from it any more
-            if cost_in(cost, group.unit) is not None:
+            if group is not None:  # otherwise it is gone, and no group starts from it any more
                 looks.append((group, key, None, serial, refused))
         return charged_record((self, looks, scope, attributes, now, cost, NOT_SETTLED, slots))
 
