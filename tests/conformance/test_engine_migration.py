@@ -393,6 +393,26 @@ def test_what_was_left_counts_until_it_has_come_back(rig: Rig) -> None:
     assert left == [9, 10]
 
 
+def test_what_requests_left_counts_when_their_scope_gets_the_limit_later(rig: Rig) -> None:
+    rig.publish(one(rate(1, 60, burst=10)))
+    rig.ask(10, scope="/a", tenant="x")
+    rig.publish(one(rate(1, 60, burst=10)), bare=["/a"])
+    rig.publish(one(rate(1, 60, burst=10)), one(rate(1, 60, burst=10), "/a"), at=60 * SECOND)
+    left = [rig.left(60 * SECOND, scope="/a", tenant=tenant) for tenant in "xy"]
+    assert left == [1, 10]
+
+
+def test_a_limit_that_comes_back_slower_misses_it_until_it_has_refilled(rig: Rig) -> None:
+    rig.publish(one(rate(1, burst=10)))
+    rig.ask(10, tenant="a")
+    rig.publish(bare=["/"], at=1 * SECOND)
+    rig.publish(one(rate(1, 3_600, burst=10)), at=2 * SECOND)
+    rig.now = 15 * SECOND
+    rig.engine.usage()
+    assert rig.left(20 * SECOND, tenant="a") == 2
+    assert rig.left(2 * SECOND + 8 * 3_600 * SECOND, tenant="a") == 10
+
+
 def test_a_limit_removed_and_added_again_misses_what_it_admitted(rig: Rig) -> None:
     rig.publish(one(rate(1, burst=10)))
     rig.ask(7, tenant="a")

@@ -77,8 +77,8 @@ class Step:
 
     plans: PlanSet
     change: Change = field(default_factory=Change)
-    moves: list[tuple[Identity, Limit, Limit]] = field(default_factory=list)
-    """Pairs (where requests are from now on, limit before, limit from now on)."""
+    moves: list[tuple[Identity, Limit | None, Limit]] = field(default_factory=list)
+    """Where requests are from now on, their limit before (None: it comes), and from now on."""
     compared: Comparison = field(default_factory=Comparison)
 
 
@@ -112,8 +112,11 @@ def _compare_scope(
             step.change.leave(identity)
         if old is not None and new is not None and not _of_two_units(old, new):
             step.moves.append((identity, old, new))
-        elif old is not None:
+            continue
+        if old is not None:
             step.moves.append((identity, old, old))  # if it comes back, its last rate has counted
+        if new is not None:
+            step.moves.append((identity, None, new))
 
 
 def _move(step: Step, old: ScopePlan | None, new: ScopePlan | None, *, arriving: bool) -> None:
@@ -126,6 +129,9 @@ def _move(step: Step, old: ScopePlan | None, new: ScopePlan | None, *, arriving:
         after = None if new is None else new.limit(before.name)
         if after is not None:
             step.moves.append((after.identity, before, after))
+        else:  # if the limit comes there, its last rate has counted
+            scope = before.scope if new is None else new.scope
+            step.moves.append(((scope, before.name, False), before, before))
         if arriving:
             step.change.leave(before.identity)
 

@@ -171,7 +171,7 @@ class Groups:
         debts = self._debts() if step.moves else {}
         while step.moves:
             to, old, new = step.moves.pop()
-            name = (old.name, old.budget)
+            name = (new.name, new.budget)
             self._horizon(name).move(to, old, new, debts.get(name, 0), now)
             yield
         self._step = self._table.behind = None

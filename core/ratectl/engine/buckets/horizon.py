@@ -31,19 +31,23 @@ class Horizon:
     def move(
         self,
         to: Identity,
-        old: LimitPlan | LimitChoice,
+        old: LimitPlan | LimitChoice | None,
         new: LimitPlan | LimitChoice,
         debt: int,
         now: int,
     ) -> None:
         """Note that charges of limit ``old`` count under ``new`` from now on.
 
-        ``debt``: the largest cost that was missing beyond a capacity.
+        Without ``old``, these are charges of before the limit went, if any still count. ``debt``:
+        the largest cost that was missing beyond a capacity.
         """
         if self.over(now):
+            if old is None:
+                return
             self._most = 0
             self._limits.clear()
-        before, after = _extent(old), _extent(new)
+        after = _extent(new)
+        before = after if old is None else _extent(old)
         self._most = max(self._most, before.capacity + debt, after.capacity)
         known = self._limits.get(to)
         token, span = after.token_ns, max(before.span_ns, after.span_ns)
