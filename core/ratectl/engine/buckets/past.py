@@ -72,7 +72,7 @@ class Default(NamedTuple):
 
     algorithm: Algorithm[Any]
     state: State
-    """As it leaves the group (see ``Algorithm.absolute``)."""
+    """The state as it leaves the group (see ``Algorithm.absolute``)."""
     at: int
     """Instant of the last change."""
 
