@@ -357,7 +357,7 @@ begin(Request *q, Look *l)
         return; /* out of memory: the charge is lost */
     Bucket *held[MOST_LIMITS];
     for (int i = 0; i < q->count; i++)
-        held[i] = &q->looks[i].bucket->head;
+        held[i] = (Bucket *)q->looks[i].bucket; /* NULL if it is not consulted */
     if (kind_of(g->rule)->holds && held[l - q->looks] == shared_bucket(g, l->key)) {
         begin_apart(q, l, held);
         return;
