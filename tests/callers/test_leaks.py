@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from callers.house import House
 
 LEAK_ROUNDS: Final = 1_000_000 if SOAK else 5_000
-WARM_UP: Final = 100_000 if SOAK else 10_000
-"""Rounds after which an engine's tables and free decisions no longer grow."""
+WARM_UP: Final = 100_000 if SOAK else 40_000
+"""Rounds after which tables, free decisions and the logs of windows no longer grow."""
 
 FEW_OBJECTS: Final = 500
 FEW_BYTES: Final = 16 << 20
