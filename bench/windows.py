@@ -60,7 +60,7 @@ def _shapes(most: int) -> dict[str, Iterator[Arrival]]:
     }
 
 
-def _refused_early(most: int, arrivals: Iterator[Arrival], cells: int = CELLS) -> float:
+def _refused_early(most: int, arrivals: Iterator[Arrival], cells: int) -> float:
     """Return the share of what an exact log admits that a window does not."""
     window = SlidingWindow(most, LENGTH, cells=cells)
     state = window.full(0)
@@ -95,12 +95,10 @@ def run() -> dict[str, object]:
     """Return shares in percent, and bytes."""
     figures: dict[str, object] = {}
     for most in COUNTS:
-        for name, arrivals in _shapes(most).items():
-            early = round(100 * _refused_early(most, arrivals), 2)
-            figures[f"{name}, {most}/min: refused early, %"] = early
-        for name, arrivals in _shapes(most).items():
-            early = round(100 * _refused_early(most, arrivals, FINE), 2)
-            figures[f"{name}, {most}/min, precision {FINE}: refused early, %"] = early
+        for cells, precision in ((CELLS, ""), (FINE, f", precision {FINE}")):
+            for name, arrivals in _shapes(most).items():
+                early = round(100 * _refused_early(most, arrivals, cells), 2)
+                figures[f"{name}, {most}/min{precision}: refused early, %"] = early
     for rate in ("100/min", "1500/min", "20_000/h", "1000/day"):
         for instants in (1, 4, 16, 40):
             figures[f"bytes of a key, {rate}, {instants} instants"] = round(

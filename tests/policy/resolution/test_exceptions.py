@@ -53,6 +53,18 @@ def test_an_exception_without_from_begins_at_once() -> None:
     assert rate_at(ns(UNTIL), begins=None) == "10/s"
 
 
+def test_overrides_and_exceptions_may_set_the_precision_of_a_window() -> None:
+    window = {"algorithm": "sliding-window", "rate": "90/min"}
+    documents = {
+        "/": {"limits": {"x": window}, "overrides": [override("gold", x={"precision": 64})]}
+    }
+    finer = exception(limits={"x": {"precision": 128}})
+    for exceptions, precisions in (((), [24, 64]), ((finer,), [128, 128])):
+        resolver = Resolver(excepted(documents, *exceptions), ns(NOON))
+        resolved = [resolver.select("/", who) for who in ({}, {"tier": "gold"})]
+        assert [each and each.limits["x"].precision for each in resolved] == precisions
+
+
 def test_without_a_time_no_exception_is_in_force() -> None:
     assert rate_at(None, begins=None) == "10/s"
 

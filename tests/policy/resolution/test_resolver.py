@@ -289,7 +289,7 @@ def test_a_window_has_24_cells_by_default_and_other_algorithms_have_none() -> No
     assert spike({"/a": one(rate="90/min")}).precision is None
 
 
-def test_precision_is_inherited_and_set_by_overrides_and_exceptions() -> None:
+def test_precision_is_inherited_and_replaced_below() -> None:
     documents = {
         "/": one(**WINDOW, precision=128),
         "/a": one(rate="9/min"),

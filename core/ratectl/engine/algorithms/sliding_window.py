@@ -115,7 +115,7 @@ class SlidingWindow(Algorithm[WindowState]):
         """Count ``cost`` if the window has room (see ``Algorithm.attempt``)."""
         live = state
         cells = state[0]
-        if cells and cells[0][0] <= now - self.window_ns:
+        if cells and cells[0][0] <= now - self.window_ns:  # most often not: the call is spared
             live = self._live(state, now)
         left = self.capacity - live[2] - cost
         if left < 0 or self.blocked:

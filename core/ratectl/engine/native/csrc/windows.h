@@ -35,13 +35,14 @@ window_wait(const Rule *r, const Window *b, i64 cost, i64 now)
     return wait;
 }
 
+/* Time until a window without expired cells counts nothing. */
 static inline i64
 window_reset(const Rule *r, const Window *b, i64 now)
 {
     for (int i = (int)b->len - 1; i >= 0; i--) {
         Cell cell = cell_of(b, i);
         if (cell.count)
-            return cell.at + r->window_ns > now ? cell.at + r->window_ns - now : 0;
+            return cell.at + r->window_ns - now;
     }
     return 0;
 }
@@ -181,7 +182,7 @@ window_charge(const Rule *r, Window *b, i64 cost, i64 now)
     } else {
         window_push(b, (u32)cost, now);
     }
-    return r->most > (i64)b->total ? r->most - (i64)b->total : 0;
+    return r->most - (i64)b->total;
 }
 
 /* Number of cells that have expired, and in `total` the count of the others. */
