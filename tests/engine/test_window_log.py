@@ -298,7 +298,8 @@ def test_share_refused_early_is_bounded(
             log.add(1, now)
             exact += 1
     assert exact - admitted <= bound * exact
-    assert most > EXACT or admitted == exact
+    always_exact = EXACT if cells == CELLS else cells  # finer windows round nothing
+    assert most > always_exact or admitted == exact
 
 
 @pytest.mark.parametrize(("cells", "busy"), [(24, 160), (128, 840)])
