@@ -67,5 +67,5 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(store_url: str) -> Iterator[Store]:
-    with open_store(store_url) as store:
+    with open_store(store_url, timeout=30) as store:  # a busy machine may pause the server
         yield store

@@ -343,6 +343,34 @@ def test_a_later_signal_ends_the_process_at_once(clean_place: Path, hearing: str
     assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGTERM, "asked\n", "")
 
 
+LATE = """
+import signal
+from ratectl_cli.framework import signals
+
+try:
+    with signals.{hearing}() as wait:
+        signal.raise_signal(signal.SIGHUP if wait is None else signal.SIGTERM)
+        wait()
+except signals.Terminated as ended:
+    print("asked by", ended.exit_code)
+for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)[wait is not None:]:
+    signal.raise_signal(number)
+print("ends in its own time")
+"""
+
+
+@pytest.mark.parametrize(
+    ("hearing", "asked"), [("waiting_for_signals", ""), ("ended_by_signals", "asked by 129\n")]
+)
+def test_a_copy_of_a_signal_may_arrive_after_its_work_has_ended(
+    clean_place: Path, hearing: str, asked: str
+) -> None:
+    """As when a busy machine passes it on late."""
+    command = [sys.executable, "-c", LATE.format(hearing=hearing)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, asked + "ends in its own time\n", "")
+
+
 IGNORED = """
 import signal
 from ratectl_cli.framework.signals import ended_by_signals

@@ -58,7 +58,8 @@ def _handling(numbers: Iterable[signal.Signals], first: Callable[[int], object])
     """Call ``first`` at the first of these signals; a later signal ends the process at once.
 
     A second signal within a second is ignored: `timeout` and terminals signal the whole process
-    group and wrappers pass the signal on, so one request may arrive twice.
+    group and wrappers pass the signal on, so one request may arrive twice. The copy may arrive
+    after the body has ended, so after a signal the former handlers do not come back.
     """
     since: float | None = None
 
@@ -75,5 +76,6 @@ def _handling(numbers: Iterable[signal.Signals], first: Callable[[int], object])
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if since is None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
