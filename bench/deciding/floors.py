@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
     from bench.deciding.candidate import Builder, Setting
 
-__all__ = ["CLOCK_IN_C", "C_CALL", "FLOORS", "PYTHON_CALL"]
+__all__ = ["CLOCK", "C_CALL", "FLOORS", "PYTHON_CALL"]
 
 PYTHON_CALL = "empty Python call"
 C_CALL = "empty C call"
+CLOCK = "clock read (monotonic_ns)"
+"""A reading of the clock by Python."""
 CLOCK_IN_C = "clock read in C"
 """An empty C call and one reading of the clock."""
 
@@ -64,6 +66,6 @@ FLOORS: dict[str, Builder] = {
     "the loop alone": the_loop,
     C_CALL: c_call,
     PYTHON_CALL: python_call,
-    "clock read (monotonic_ns)": clock,
+    CLOCK: clock,
     CLOCK_IN_C: clock_in_c,
 }

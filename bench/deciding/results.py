@@ -34,12 +34,12 @@ class Results:
         """Return the nanoseconds for one key and one thread."""
         return _median(self.alone.get(name))
 
-    def ratio(self, slow: str, fast: str) -> float | None:
-        """Return the time of ``slow`` as a multiple of ``fast``: the median ratio of the rounds."""
-        if slow not in self.alone or fast not in self.alone:
+    def ratio(self, slow: str, *fast: str) -> float | None:
+        """Return the time of ``slow`` as a multiple of the sum of ``fast``: the rounds' median."""
+        if not {slow, *fast} <= self.alone.keys():
             return None
-        pairs = zip(self.alone[slow], self.alone[fast], strict=True)
-        return statistics.median(a / b for a, b in pairs)
+        rounds = zip(self.alone[slow], *(self.alone[name] for name in fast), strict=True)
+        return statistics.median(time / sum(floors) for time, *floors in rounds)
 
     def millions(self, name: str) -> float | None:
         """Return the millions of decisions a second for one key and four threads."""
