@@ -94,7 +94,8 @@ def test_json_lines() -> None:
 
 
 def test_json_lines_that_cannot_be_used() -> None:
-    good = '{"at": 1, "scope": "/a"}'
+    filled = {"http.tenant": "acme", "size": 5, "vip": "yes", "ratio": "1", "units": 2}
+    good = json.dumps({"at": 1, "scope": "/a", **filled})
     bad = [
         ("{", "not JSON"),
         ("[1]", "not a JSON object"),

@@ -14,11 +14,14 @@ def check(
     scope: Annotated[str, typer.Argument(metavar="SCOPE", help="Scope, like /payments/checkout.")],
     attr: Attributes = None,
     cost: Annotated[
-        int,
+        list[str] | None,
         typer.Option(
-            "--cost", metavar="N", min=0, help="Units that each request takes; 0 charges nothing."
+            "--cost",
+            metavar="[UNIT=]N",
+            help="Cost of each request: a number of requests, or of another unit. Repeatable for "
+            "more units; 0 charges nothing.  [default: 1]",
         ),
-    ] = 1,
+    ] = None,
     times: Annotated[
         int,
         typer.Option(
@@ -40,6 +43,7 @@ def check(
 
     Examples:
       ratectl check /payments/checkout --attr client=acme
+      ratectl check /llm --attr tenant=acme --cost tokens=4000
       ratectl check /web --attr client=203.0.113.7 -n 200 --policies policies/
 
     Exit codes:
@@ -50,23 +54,26 @@ def check(
       69  store unreachable
     """
     from ratectl.policy.language.scopes import checked_scope
-    from ratectl_cli.inputs.engines import engine_of
-    from ratectl_cli.inputs.policies import attributes_of
+    from ratectl_cli.inputs.engines import engine_of, unnoticed
+    from ratectl_cli.inputs.policies import attributes_of, cost_of
     from ratectl_cli.render.decisions import decisions_blocks, decisions_data
 
     session = session_of(ctx)
     checked_scope(scope)
     attributes = attributes_of(attr or [])
+    costs = cost_of(cost or [])
     with session.busy("reading policies"):
         engine, generation = engine_of(session, policies, clock.now_ns())
+    for message in unnoticed(engine, scope, attributes, costs):
+        session.warn(message)
     with session.busy("deciding"):
-        decisions = [engine.check(scope, attributes, cost) for _ in range(times)]
+        decisions = [engine.check(scope, attributes, costs) for _ in range(times)]
     data = {
         "generation": generation,
         "files": policies,
         "scope": scope,
         "attributes": attributes,
-        "cost": cost,
+        "cost": costs,
         "times": times,
         **decisions_data(decisions),
     }

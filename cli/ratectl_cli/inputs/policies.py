@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ratectl.errors import PolicyError, UsageError
 from ratectl.history.generations import read_live
@@ -17,15 +17,18 @@ from ratectl.publishing.git_revision import load_at
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ratectl.engine.cost import Cost
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.loading.loader import Loaded
     from ratectl.publishing.reading import PolicySource
     from ratectl_cli.framework.session import Session
 
 __all__ = [
-    "attributes_of", "base_tree", "instant_of", "read_checked", "read_for", "read_source",
-    "read_stdin", "read_valid",
+    "attributes_of", "base_tree", "cost_of", "instant_of", "read_checked", "read_for",
+    "read_source", "read_stdin", "read_valid",
 ]  # fmt: skip
+
+_MOST_DIGITS: Final = 18
 
 
 def read_checked(paths: Sequence[str], base: PolicyTree | None = None) -> Loaded:
@@ -105,6 +108,36 @@ def attributes_of(given: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--attr {name} is given twice")
         attributes[name] = value
     return attributes
+
+
+def cost_of(given: Sequence[str]) -> Cost:
+    """Return ``["3"]`` or ``["tokens=4000", "bytes=10"]`` as a cost; 1 for an empty list.
+
+    :raises UsageError: an item has another form, or a unit is given twice.
+    """
+    if len(given) == 1 and "=" not in given[0]:
+        return _whole(given[0], given[0])
+    costs: dict[str, int] = {}
+    for text in given:
+        unit, separator, number = text.partition("=")
+        if not separator or not unit:
+            raise UsageError(
+                f"--cost {text!r} is not UNIT=NUMBER, like --cost tokens=4000; a number alone, of "
+                "requests, is written once"
+            )
+        if unit in costs:
+            raise UsageError(f"--cost {unit} is given twice")
+        costs[unit] = _whole(number, text)
+    return costs or 1
+
+
+def _whole(number: str, text: str) -> int:
+    plain = number.replace("_", "")
+    if not (plain.isascii() and plain.isdigit() and len(plain) <= _MOST_DIGITS):
+        raise UsageError(
+            f"--cost {text!r} is not a whole number from 0: write --cost 3, or --cost tokens=4000"
+        )
+    return int(plain)
 
 
 def instant_of(option: str, text: str) -> Instant:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.engine.cost import REQUESTS
 from ratectl_cli.framework.text import Styled, aligned, bold, plural
 from ratectl_cli.render.times import wait
 
@@ -41,6 +42,7 @@ def _decision_data(decision: Decision) -> dict[str, Any]:
         "reason": decision.reason,
         "limit": decision.limit,
         "scope": decision.scope,
+        "unit": decision.unit,
         "capacity": decision.capacity,
         "remaining": decision.remaining,
         "retry_after": decision.retry_after,
@@ -87,7 +89,8 @@ def _words(decision: Decision) -> list[Piece]:
     elif decision.reason == "limited" and decision.retry_after_ns is not None:
         words.append(f"retry after {wait(decision.retry_after_ns)}")
     else:
-        words.append(f"{decision.remaining} of {decision.capacity} left")
+        unit = "" if decision.unit == REQUESTS else f" {decision.unit}"
+        words.append(f"{decision.remaining} of {decision.capacity}{unit} left")
     if decision.reason == "shadow":
         words.append(Styled("SHADOW would refuse", "yellow"))
     return words

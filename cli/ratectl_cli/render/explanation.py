@@ -5,9 +5,10 @@ The text is made from the data, so both always agree.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.policy.language.instants import Instant
+from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT
 from ratectl.policy.resolution.fields import EXPLAINED_FIELDS, FIELDS
 from ratectl_cli.framework.text import Styled, aligned, bold, dim
 from ratectl_cli.render.conditions import condition_blocks, exceptions_data, overrides_data
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from ratectl_cli.framework.text import Block, Line, Piece
 
 __all__ = ["explanation_blocks", "explanation_data", "limit_blocks"]
+
+_COUNTED: Final = ("rate", "max")
+"""Fields that are shown with the unit of the limit."""
 
 
 def explanation_data(
@@ -193,8 +197,9 @@ def _limit_rows(limit: Mapping[str, Any], title: str = "") -> list[Sequence[Piec
             f"these values together are no valid limit ({limit['problem']}): the last is ignored"
         )
         rows.append(("  problem", Styled(unusable, "yellow")))
+    unit = "" if limit["unit"] == DEFAULT_UNIT else f" {limit['unit']}"
     for name, field in limit["fields"].items():
-        rows += _field_rows(f"  {name}", field)
+        rows += _field_rows(f"  {name}", field, unit if name in _COUNTED else "")
     if limit["mode"] == "off" or limit["rate"] == "unlimited":
         return rows
     bucket = limit["bucket"]
@@ -208,12 +213,12 @@ def _limit_rows(limit: Mapping[str, Any], title: str = "") -> list[Sequence[Piec
     return rows
 
 
-def _field_rows(label: str, field: Mapping[str, Any]) -> list[Sequence[Piece]]:
-    value = _shown(field["value"])
+def _field_rows(label: str, field: Mapping[str, Any], unit: str = "") -> list[Sequence[Piece]]:
+    value = _shown(field["value"]) + unit
     rows: list[Sequence[Piece]] = []
     if field["cap"]:
         cap = field["cap"]
-        ceiling = _shown(cap["value"])
+        ceiling = _shown(cap["value"]) + unit
         clipped = f"{value} ✂ cap" if ceiling == value else f"{value} ✂ cap {ceiling}"
         rows.append((label, Styled(clipped, "bold yellow"), *_place(cap["origin"])))
         asked = field["asked"]

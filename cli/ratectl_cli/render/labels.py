@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ratectl.engine.cost import Cost
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.resolution.effective_limit import Setting
 
-__all__ = ["bucket_label", "origin_data", "place_data", "place_text", "quoted"]
+__all__ = ["bucket_label", "cost_text", "origin_data", "place_data", "place_text", "quoted"]
 
 
 def bucket_label(limit: str, scope: str, overrides: Sequence[str]) -> str:
@@ -40,6 +41,13 @@ def place_data(tree: PolicyTree, source: str, path: str) -> dict[str, Any]:
         return {"file": None, "line": None, "column": None}
     span = known.span(path)
     return {"file": span.file, "line": span.line, "column": span.column}
+
+
+def cost_text(cost: Cost) -> str:
+    """Return ``3``, or ``tokens=4000 bytes=10`` for a mapping."""
+    if isinstance(cost, int):
+        return str(cost)
+    return " ".join(f"{unit}={number}" for unit, number in cost.items())
 
 
 def origin_data(tree: PolicyTree, path: str, setting: Setting) -> dict[str, Any] | None:

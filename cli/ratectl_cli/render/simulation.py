@@ -134,6 +134,7 @@ def _side_data(side: Side, requests: int) -> dict[str, Any]:
                 "limit": limit.limit,
                 "overrides": list(limit.overrides),
                 "budget": limit.budget,
+                "unit": limit.unit,
                 "shadow": limit.shadow,
                 "admitted": limit.admitted,
                 "refused": limit.refused,

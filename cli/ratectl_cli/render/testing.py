@@ -14,6 +14,7 @@ from ratectl_cli.framework.text import Column, Table, aligned, bold, dim, plural
 from ratectl_cli.render.diagnostics import place_blocks
 from ratectl_cli.render.explanation import explanation_data, limit_blocks
 from ratectl_cli.render.formats.junit import report_text
+from ratectl_cli.render.labels import cost_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,7 +95,7 @@ def _asked(failure: StepFailure) -> str:
     place = f"{step.scope} · {attributes}" if attributes else step.scope
     if failure.sent is None:
         return f"limits at {place}"
-    cost = "" if step.cost == 1 else f" of cost {step.cost}"
+    cost = "" if step.cost == 1 else f" of cost {cost_text(step.cost)}"
     pace = f", one every {step.every}" if step.every and step.times > 1 else ""
     return f"{plural(step.times, 'request')}{cost} to {place}{pace}"
 

@@ -95,6 +95,7 @@ def _row_data(row: UsageRow) -> dict[str, Any]:
             "burst": rule.burst,
             "max": rule.max,
             "hold": None if rule.hold is None else str(rule.hold),
+            "unit": rule.unit,
             "per": list(rule.per),
             "mode": rule.mode,
             "clipped": bool(rule.clips),

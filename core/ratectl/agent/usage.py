@@ -32,6 +32,7 @@ class _Key(NamedTuple):
     limit: str
     overrides: tuple[str, ...]
     budget: bool
+    unit: str
 
 
 class _Sample(NamedTuple):
@@ -108,7 +109,7 @@ class UsageMeter:
         reports: list[LimitReport] = []
         known: dict[_Key, _Recent] = {}
         for limit in paced(usage.limits):
-            key = _Key(limit.scope, limit.limit, limit.overrides, limit.budget)
+            key = _Key(limit.scope, limit.limit, limit.overrides, limit.budget, limit.unit)
             recent = known[key] = self._recent.get(key) or _Recent()
             recent.add(now, limit)
             reports.append(_report(limit, recent))
@@ -225,4 +226,5 @@ def _report(limit: LimitUsage, recent: _Recent) -> LimitReport:
         top_refused=[(key[:100], count) for key, count in limit.top_refused],
         budget=limit.budget,
         overrides=list(limit.overrides),
+        unit=limit.unit,
     )

@@ -18,6 +18,7 @@ from ratectl.changes.limits import Buckets
 from ratectl.policy.language.rates import NS
 from ratectl.policy.language.scopes import ancestry, nearest, parent
 from ratectl.policy.resolution.algorithms.registry import rules_of
+from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT
 from ratectl.policy.resolution.fields import selects_alike
 
 if TYPE_CHECKING:
@@ -119,10 +120,11 @@ def _bounds(old: Limit, new: Limit | None, report: LimitReport, seconds: float) 
         return 0, 0
     if new.rate is not None and not new.rate.numerator:
         return requests, requests
-    if report.most != _size(old) or report.shadow is not (old.mode == "shadow"):
+    live = (_size(old), old.unit, old.mode == "shadow")
+    if (report.most, report.unit, report.shadow) != live:
         return 0, requests  # the agent does not run the live policies
     least, most = _compared(old, new, report, seconds)
-    if least < most and not new.per:
+    if least < most and not new.per and new.unit == DEFAULT_UNIT:
         admitted = rules_of(new).admitted_at_most(new, Fraction(seconds) * NS)
         least = max(least, 0 if admitted is None else requests - admitted)
     return (least, most) if least <= most else (0, requests)  # so they do not cost 1 each
@@ -140,6 +142,8 @@ def _compared(old: Limit, new: Limit, report: LimitReport, seconds: float) -> tu
     used = math.ceil((report.peak or 0.0) * report.most)  # 0 is unknown
     if used and not refused and _fits(used, old, new):
         return 0, 0
+    if new.unit != DEFAULT_UNIT:
+        return nothing  # the reports do not say how many units each request costs
     rules = rules_of(new)
     if max(rules.memory_ns(old), rules.memory_ns(new)) > seconds * NS:
         return nothing  # what was admitted before the traffic was watched may still count

@@ -283,4 +283,4 @@ def _matched(exceptions: Iterable[Exemption]) -> tuple[tuple[str, PlainMatch], .
 def _fields_shape(declared: LimitFields) -> Part:
     """Return the names of the fields, and the values of the ones that select a bucket."""
     named = frozenset(name for name, value in declared.__dict__.items() if value is not None)
-    return named, declared.algorithm, declared.per
+    return named, declared.algorithm, declared.per, declared.unit

@@ -15,7 +15,7 @@ from ratectl.engine.limit_plan import LimitPlan
 from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM
 from ratectl.policy.resolution.building import DEFAULT_MODE, parameters_of
 from ratectl.policy.resolution.conditions import bits
-from ratectl.policy.resolution.effective_limit import Problem
+from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -149,7 +149,8 @@ class Recipe:
         return limit_plan(
             self._scope, self._name, parameters, self._offset,
             algorithm=values.get("algorithm", DEFAULT_ALGORITHM), per=values.get("per", ()),
-            mode=values.get("mode", DEFAULT_MODE), budget=self._budget,
+            mode=values.get("mode", DEFAULT_MODE), unit=values.get("unit", DEFAULT_UNIT),
+            budget=self._budget,
             overrides=_refs(layers, touched) if touched else (),
         )  # fmt: skip
 
@@ -163,6 +164,7 @@ def limit_plan(
     algorithm: str,
     per: tuple[str, ...],
     mode: str,
+    unit: str,
     overrides: tuple[str, ...],
     budget: bool,
 ) -> LimitPlan | None:
@@ -178,6 +180,7 @@ def limit_plan(
         shadow=mode == "shadow",
         budget=budget,
         overrides=overrides,
+        unit=unit,
     )
 
 

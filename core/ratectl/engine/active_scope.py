@@ -5,9 +5,8 @@ from __future__ import annotations
 from itertools import repeat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ratectl.engine.conditional_limit import LimitChoice
+from ratectl.engine.conditional_limit import plan_of
 from ratectl.engine.cost import REQUESTS, cost_in
-from ratectl.engine.limit_plan import LimitPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -116,10 +115,8 @@ class Active:
     def _selected(self, attributes: Mapping[str, str]) -> Selection:
         chosen: list[tuple[Group, Carry | None]] = []
         for limit in self.plan.limits:
-            plan: LimitPlan | LimitChoice | None = limit
-            if isinstance(plan, LimitChoice):
-                plan = plan.plan(plan.local(plan.conditions.holding(attributes)))
-            if isinstance(plan, LimitPlan):
+            plan = plan_of(limit, attributes)
+            if plan is not None:
                 group = self._groups.group(plan)
                 chosen.append((group, self._groups.carry(self._scope, limit, group, attributes)))
         chosen.sort(key=lambda pair: pair[0].algorithm.holds)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from ratectl.engine.conditional_limit import plan_of
 from ratectl.engine.scopes import lineage
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ class ScopePlan:
         self.limits = limits
         self.allow_on_error = allow_on_error
         self.conditions = conditions
+
+    def deciding(self, attributes: Mapping[str, str]) -> list[LimitPlan]:
+        """Return the limits and budgets that decide a request with these attributes."""
+        plans = [plan_of(limit, attributes) for limit in self.limits]
+        return [plan for plan in plans if plan is not None]
 
     def limit(self, name: str) -> LimitPlan | LimitChoice | None:
         """Return the limit of this name."""

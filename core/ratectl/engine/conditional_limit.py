@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ratectl.engine.algorithms.protocol import Extent
     from ratectl.engine.limit_plan import Identity, LimitPlan
 
-__all__ = ["Conditions", "LimitChoice", "Mask", "Numbering"]
+__all__ = ["Conditions", "LimitChoice", "Mask", "Numbering", "plan_of"]
 
 Mask = int
 """Set of conditions: bit i for the i-th along the path."""
@@ -161,6 +161,13 @@ class LimitChoice:
             plan = self._make(local)
             _remember(self._plans, local, plan)
             return plan
+
+
+def plan_of(limit: LimitPlan | LimitChoice, attributes: Mapping[str, str]) -> LimitPlan | None:
+    """Return the plan of a limit for a request; None if it decides nothing there."""
+    if not isinstance(limit, LimitChoice):
+        return limit
+    return limit.plan(limit.local(limit.conditions.holding(attributes)))
 
 
 def _positions(mask: Mask) -> Iterator[int]:

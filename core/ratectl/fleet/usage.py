@@ -27,13 +27,15 @@ R = TypeVar("R", bound=Record)
 class LimitTotal:
     """Sum of all agents' counts of one limit, for the buckets that certain overrides select.
 
-    Numbers are requests. Limits count per agent.
+    Numbers are requests, but ``most`` is in the limit's unit. Limits count per agent.
     """
 
     scope: str
     limit: str
     overrides: tuple[str, ...]
     budget: bool
+    unit: str
+    """What the limit counts."""
     shadow: bool
     most: int
     """Capacity of a bucket: what a full one admits at once; the newest generation's if agents
@@ -116,13 +118,14 @@ def _readable(kind: type[R], found: Snapshot, warn: Warn | None) -> Iterator[R]:
 
 def totals(records: list[UsageRecord], scope: str = "/") -> Totals:
     """Add up the limits at and below ``scope``."""
-    limits: dict[tuple[str, str, tuple[str, ...], bool], LimitTotal] = {}
+    limits: dict[tuple[str, str, tuple[str, ...], bool, str], LimitTotal] = {}
     below = scope.rstrip("/") + "/"
     for record in sorted(records, key=lambda record: record.generation):
         for report in record.limits:
             if report.scope != scope and not report.scope.startswith(below):
                 continue
-            key = (report.scope, report.limit, tuple(report.overrides), report.budget)
+            buckets = (report.scope, report.limit, tuple(report.overrides), report.budget)
+            key = (*buckets, report.unit)
             total = limits.get(key)
             if total is None:
                 total = limits[key] = LimitTotal(*key, report.shadow, report.most)

@@ -115,7 +115,9 @@ def _rule_of(resolver: Resolver, total: LimitTotal) -> Limit | None:
         named = (total.scope, total.limit)
         budgets = resolved.budgets if resolved else ()
         found = next((each for owner, each in budgets if (owner, each.name) == named), None)
-    return found if found is not None and found.touched == total.overrides else None
+    if found is None or (found.touched, found.unit) != (total.overrides, total.unit):
+        return None
+    return found
 
 
 def _declares_below(tree: PolicyTree, scope: str) -> bool:

@@ -65,7 +65,7 @@ class AccessReader:
             traffic_map.scope.field
         ]
         self._quick = all(field is None or field in _REQUEST_FIELDS for field in used) and (
-            traffic_map.cost.field is None
+            self._mapper.fixed_cost is not None
         )
 
     def read(
@@ -79,7 +79,7 @@ class AccessReader:
         blank = 0
         take = _LINE.fullmatch
         minutes, known, varying = self._minutes, self._known, self._varying
-        cost = self._mapper.map.cost.const or 0
+        cost = self._mapper.fixed_cost or 0
         quick, append = self._quick, calls.append
         for number, line in enumerate(lines, first):
             match = take(line) if quick and "\\" not in line and len(line) <= MAX_LINE else None

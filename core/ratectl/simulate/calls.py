@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
+from ratectl.engine.cost import REQUESTS
 from ratectl.policy.language.scopes import scope_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ratectl.simulate.model import Attribute, ScopeMap, TrafficMap
+    from ratectl.engine.cost import Cost
+    from ratectl.simulate.model import Attribute, CostMap, ScopeMap, TrafficMap
 
 __all__ = ["UNMAPPED", "Call", "Fields", "Mapper", "Unusable", "remember"]
 
-Call: TypeAlias = "tuple[int, str, dict[str, str], int]"
+Call: TypeAlias = "tuple[int, str, dict[str, str], Cost]"
 """Time (nanoseconds since 1970), scope, attributes and cost of one request."""
 
 Fields: TypeAlias = "Mapping[str, str]"
@@ -51,6 +53,9 @@ class Mapper:
             for rule in traffic_map.scope.rules or ()
         ]
         self._scopes: dict[str, str | None] = {}
+        fixed = {unit: cost.const or 0 for unit, cost in traffic_map.cost.items()}
+        self.fixed_cost = None if traffic_map.cost_fields else _simplest(fixed)
+        """Cost of every request; None if it depends on the request."""
 
     def scope(self, fields: Fields) -> str | None:
         """Return the scope; None if no rule matches or the field is absent."""
@@ -87,18 +92,28 @@ class Mapper:
             return value
         return _head(value, attribute.segments)
 
-    def cost(self, fields: Fields) -> int:
+    def cost(self, fields: Fields) -> Cost:
         """Return the cost.
 
-        :raises Unusable: the field is not a whole number.
+        :raises Unusable: a field is not a whole number.
         """
-        cost = self.map.cost
-        if cost.field is None:
-            return cost.const or 0
-        text = fields.get(cost.field, "0")
-        if not (text.isascii() and text.isdigit() and len(text) <= 18):
-            raise Unusable(f"{cost.field} is not a whole number")
-        return min(-(-int(text) // cost.per), _MAX_COST)
+        if self.fixed_cost is not None:
+            return self.fixed_cost
+        return _simplest({unit: _amount(cost, fields) for unit, cost in self.map.cost.items()})
+
+
+def _amount(cost: CostMap, fields: Fields) -> int:
+    if cost.field is None:
+        return cost.const or 0
+    text = fields.get(cost.field, "0")
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise Unusable(f"{cost.field} is not a whole number")
+    return min(-(-int(text) // cost.per), _MAX_COST)
+
+
+def _simplest(costs: dict[str, int]) -> Cost:
+    """Return a cost of requests alone as a number."""
+    return costs[REQUESTS] if costs.keys() == {REQUESTS} else costs
 
 
 def _head(path: str, segments: int) -> str:

@@ -14,6 +14,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from ratectl.engine.cost import REQUESTS
+from ratectl.policy.language.model import UnitName
 from ratectl.policy.language.scopes import scope_problem
 
 __all__ = [
@@ -142,6 +144,14 @@ class CostMap(_Model):
         return self
 
 
+def _by_unit(value: Any) -> Any:
+    """Return a cost by unit: ``cost: 1`` and ``cost: {field: bytes}`` count requests."""
+    fields = CostMap.model_fields
+    if isinstance(value, dict) and not any(key in fields for key in value):
+        return value
+    return {REQUESTS: value}
+
+
 class TrafficMap(_Model):
     """Traffic map: time, scope, attributes and cost of the requests in a log."""
 
@@ -153,4 +163,14 @@ class TrafficMap(_Model):
     attributes: dict[AttributeName, Annotated[Attribute, _short("field", str)]] = Field(
         default_factory=dict
     )
-    cost: Annotated[CostMap, _short("const", int)] = CostMap(const=1)
+    cost: Annotated[
+        dict[UnitName, Annotated[CostMap, _short("const", int), _short("field", str)]],
+        Field(min_length=1, max_length=16),
+        BeforeValidator(_by_unit),
+    ] = Field(default_factory=lambda: {REQUESTS: CostMap(const=1)})
+    """By unit. A number, or a mapping with the fields of ``CostMap``, is that of requests."""
+
+    @property
+    def cost_fields(self) -> dict[str, str]:
+        """Fields of the log that costs are read from, by unit."""
+        return {unit: cost.field for unit, cost in self.cost.items() if cost.field is not None}

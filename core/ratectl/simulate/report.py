@@ -57,6 +57,8 @@ class LimitCount:
     """Keys with the most refusals; approximate beyond a few dozen keys."""
     overrides: tuple[str, ...] = ()
     budget: bool = False
+    unit: str = "requests"
+    """What it counts; the numbers here are requests."""
 
     @property
     def decided(self) -> int:
@@ -133,9 +135,9 @@ def refused(reasons: Mapping[str, int]) -> int:
 
 def limit_counts(usage: EngineUsage) -> tuple[LimitCount, ...]:
     """Return counts by scope, name and overrides; a limit that ended and restarted has one row."""
-    rows: dict[tuple[str, str, bool, tuple[str, ...]], list[LimitUsage]] = {}
+    rows: dict[tuple[str, str, bool, tuple[str, ...], str], list[LimitUsage]] = {}
     for part in usage.limits:
-        key = (part.scope, part.limit, part.budget, part.overrides)
+        key = (part.scope, part.limit, part.budget, part.overrides, part.unit)
         rows.setdefault(key, []).append(part)
     return tuple(_limit_count(rows[key]) for key in sorted(rows))
 
@@ -156,4 +158,5 @@ def _limit_count(parts: Sequence[LimitUsage]) -> LimitCount:
         tuple(keys.most_common(10)),
         parts[0].overrides,
         parts[0].budget,
+        parts[0].unit,
     )

@@ -80,7 +80,8 @@ class Traffic:
     def batches(self) -> Iterator[list[Call]]:
         """Yield the calls, many at a time.
 
-        :raises UsageError: the header of a CSV file lacks a column that the map names.
+        :raises UsageError: the header of a CSV file lacks a column that the map names, or no line
+            has a value for one of its fields.
         :raises OSError: the log cannot be read.
         """
         yield from self._sorter.ordered(self._calls())
@@ -97,6 +98,9 @@ class Traffic:
             reading.lines += len(lines) - blank
             number += len(lines)
             yield calls
+        read = reading.lines > reading.malformed and not reading.damaged
+        if read and isinstance(reader, _FieldReader):
+            reader.check_filled()
 
 
 def _reader(traffic_map: TrafficMap) -> AccessReader | _FieldReader:
@@ -114,6 +118,8 @@ class _FieldReader(ABC):
         assert traffic_map.time is not None, "the map was checked"
         self._mapper = Mapper(traffic_map)
         self._at_field = traffic_map.time.field
+        self.unfilled = set(_used(traffic_map))
+        """Fields that the map uses and no line has had a value for."""
         self._at = reader_of(traffic_map.time.format)
 
     def read(
@@ -139,6 +145,8 @@ class _FieldReader(ABC):
         if len(line) > MAX_LINE:
             raise Unusable("the line is too long")
         fields, mapper = self._fields(line), self._mapper
+        if self.unfilled:
+            self.unfilled -= {name for name in self.unfilled if fields.get(name) is not None}
         at = fields.get(self._at_field)
         if at is None:
             raise Unusable("it has no time")
@@ -147,6 +155,15 @@ class _FieldReader(ABC):
         if scope is None:
             raise Unusable(UNMAPPED)
         return when, scope, mapper.attributes(fields), mapper.cost(fields)
+
+    def check_filled(self) -> None:
+        """Check that every field that the map uses had a value in some line.
+
+        :raises UsageError: one had none, so its name is probably wrong.
+        """
+        if self.unfilled:
+            names = " and ".join(repr(name) for name in sorted(self.unfilled))
+            raise UsageError(f"no line of the log has a value for {names}, which the map uses")
 
     def _opens(self, line: str) -> bool:  # noqa: ARG002  for readers that have a header
         """Return True if the line is the header."""
@@ -229,7 +246,7 @@ def _cells(line: str) -> list[str]:
 def _used(traffic_map: TrafficMap) -> list[str]:
     names = [
         traffic_map.scope.field,
-        traffic_map.cost.field,
+        *traffic_map.cost_fields.values(),
         *(one.field for one in traffic_map.attributes.values()),
     ]
     return [name for name in names if name is not None]

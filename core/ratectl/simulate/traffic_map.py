@@ -51,7 +51,7 @@ _EXAMPLES: Final = {
     "rules": "write a list: [{match: /files/*, scope: /web/files}]",
     "attributes": "write attributes: {<name>: <field>}",
     "segments": "write the number of segments to keep, like 1",
-    "cost": "write a whole number, or {field: bytes, per: 1000}",
+    "cost": "write a number of requests, {field: bytes, per: 1000}, or units: {tokens: <field>}",
     "field": "write the name of a field of the log",
     "const": "write a value, or delete it",
     "per": "write the number for a cost of 1, like 1000",
@@ -111,15 +111,15 @@ def _validated(root: Node, file: str) -> tuple[TrafficMap | None, list[Diagnosti
     except ValidationError as error:
         return None, [_explained(item, root, file) for item in error.errors(include_url=False)]
     return traffic_map, [
-        Diagnostic(code, message, Span(file, *_place(root, path)), hint=hint)
+        Diagnostic(code, message, Span(file, *_place(root, _written(path, root))), hint=hint)
         for code, message, path, hint in _misfits(traffic_map)
     ]
 
 
 def _explained(detail: ErrorDetails, root: Node, file: str) -> Diagnostic:
     code, message, hint = _words(detail, root)
-    path = [part for part in detail["loc"] if part != "[key]"]
-    wrong_key = detail["type"] == "extra_forbidden" or len(path) < len(detail["loc"])
+    path = _written([part for part in detail["loc"] if part != "[key]"], root)
+    wrong_key = detail["type"] == "extra_forbidden" or "[key]" in detail["loc"]
     span = Span(file, *_place(root, path, at_key=wrong_key))
     return Diagnostic(code, message, span, hint=hint)
 
@@ -131,6 +131,8 @@ def _words(detail: ErrorDetails, root: Node) -> tuple[str, str, str]:
     example = _EXAMPLES.get(name, "write the name of a field, or {const: acme}")
     if len(names) == 2 and names[0] == "attributes":
         name = f"attribute {name}"
+    if len(names) == 2 and names[0] == "cost" and name not in CostMap.model_fields:
+        name, example = f"cost of {name}", _EXAMPLES["cost"]
     if kind == "extra_forbidden":
         return _unknown(names)
     if kind == "missing":
@@ -144,6 +146,9 @@ def _words(detail: ErrorDetails, root: Node) -> tuple[str, str, str]:
     if kind == "map":
         return codes.CHOICE, str(detail["msg"]), detail["ctx"]["hint"]
     if kind == "string_pattern_mismatch":
+        if names[0] == "cost":
+            hint = "begin with a letter; then letters, digits, '_' and '-', at most 64 in all"
+            return codes.NAME, f"{_shown(value)} cannot name a unit", hint
         hint = "use letters, digits, '.', '_' and '-', at most 64"
         return codes.NAME, f"{_shown(value)} cannot name an attribute", hint
     return codes.RANGE, f"{name} {_bound(detail)}", example
@@ -151,11 +156,22 @@ def _words(detail: ErrorDetails, root: Node) -> tuple[str, str, str]:
 
 def _names(detail: ErrorDetails, root: Node) -> list[str]:
     """Return the written names on the path of an error: cost: -1 is short for cost: {const: -1}."""
-    names = [part for part in detail["loc"] if isinstance(part, str) and part != "[key]"]
-    above = root.children.get(names[-2]) if len(names) > 1 else None
+    path = [part for part in detail["loc"] if part != "[key]"]
+    names = [part for part in _written(path, root) if isinstance(part, str)]
+    above: Node | None = root
+    for name in names[:-1]:
+        above = above.children.get(name) if above else None
     if above is not None and not above.children and detail["type"] != "missing":
         names.pop()
     return names
+
+
+def _written(path: Sequence[Any], root: Node) -> Sequence[Any]:
+    """Return a path without a unit that is not written: cost: 3 is short for requests."""
+    cost = root.children.get("cost")
+    if len(path) > 1 and path[0] == "cost" and cost and path[1] not in cost.children:
+        return (path[0], *path[2:])
+    return path
 
 
 def _choice(name: str, value: object, expected: str) -> tuple[str, str, str]:
@@ -236,5 +252,5 @@ def _used(traffic_map: TrafficMap) -> Iterator[tuple[Sequence[Any], str]]:
     for name, attribute in traffic_map.attributes.items():
         if attribute.field is not None:
             yield ("attributes", name, "field"), attribute.field
-    if traffic_map.cost.field is not None:
-        yield ("cost", "field"), traffic_map.cost.field
+    for unit, field in traffic_map.cost_fields.items():
+        yield ("cost", unit, "field"), field

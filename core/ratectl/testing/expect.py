@@ -39,6 +39,7 @@ def of_requests(expect: Expectation, sent: Sent) -> Iterator[Difference]:
         "limit": decision.limit,
         "scope": decision.scope,
         "retry_after": _duration(decision.retry_after_ns),
+        "unit": decision.unit,
         "remaining": decision.remaining,
         "reset_after": _duration(decision.reset_after_ns),
     }

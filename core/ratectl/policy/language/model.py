@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "API_VERSION",
     "MAX_BURST",
+    "UNIT_PATTERN",
     "Algorithm",
     "Cap",
     "Exemption",
@@ -46,6 +47,8 @@ API_VERSION = "ratectl/v1"
 
 MAX_BURST = 10**9
 """Largest burst, largest count of a window, and most slots."""
+
+UNIT_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 
 MIN_HOLD_NS = 10**6
 MAX_HOLD_NS = 52 * UNIT_NS["week"]
@@ -98,6 +101,7 @@ LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 AttributeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
 Burst = Annotated[int, Field(ge=0, le=MAX_BURST)]
 Precision = Annotated[int, Field(ge=24, le=128)]
+UnitName = Annotated[str, Field(pattern=UNIT_PATTERN)]
 Hold = Annotated[Duration, AfterValidator(_check_hold)]
 Per = Annotated[
     tuple[AttributeName, ...],
@@ -169,6 +173,12 @@ class LimitFields(_Model):
         "two thirds as many instants, otherwise it may refuse up to n/24 to n/128 requests early. "
         "Default: 24. Sliding-window only.",
         examples=[128],
+    )
+    unit: UnitName | None = Field(
+        None,
+        description="What it counts: a limit of tokens takes the tokens that a request costs, and "
+        "does not apply to requests whose cost names no tokens. Default: requests.",
+        examples=["tokens", "bytes"],
     )
     across: Across | None = Field(
         None,

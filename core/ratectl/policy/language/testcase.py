@@ -16,11 +16,13 @@ from pydantic_core import PydanticCustomError, core_schema
 from ratectl.policy.language.durations import Duration
 from ratectl.policy.language.instants import Instant
 from ratectl.policy.language.model import (
+    UNIT_PATTERN,
     AttributeName,
     LimitFields,
     LimitName,
     OnError,
     Scope,
+    UnitName,
     _Model,
     _unique,
 )
@@ -47,6 +49,9 @@ DEFAULT_START: Final = Instant.parse("2026-01-05T00:00Z")
 
 MAX_TIMES: Final = 1_000_000
 """Maximum number of requests of one step."""
+
+MAX_COST: Final = 10**12
+"""Maximum cost of one request, in each unit."""
 
 Reason = Literal["ok", "limited", "never", "shadow", "no_policy"]
 
@@ -79,6 +84,34 @@ class _OrdinalType:
         )
 
 
+class _CostType:
+    """Field type: a number of requests, or a mapping of units to numbers."""
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: Any) -> core_schema.CoreSchema:
+        number = core_schema.int_schema(ge=0, le=MAX_COST)
+        unit = core_schema.str_schema(pattern=UNIT_PATTERN)
+        units = core_schema.dict_schema(unit, number, min_length=1)
+        return core_schema.no_info_plain_validator_function(
+            _cost, json_schema_input_schema=core_schema.union_schema([number, units])
+        )
+
+
+def _cost(value: Any) -> object:
+    for unit, number in value.items() if isinstance(value, dict) else (("requests", value),):
+        whole = isinstance(number, int) and not isinstance(number, bool)
+        if not isinstance(unit, str) or not re.fullmatch(UNIT_PATTERN, unit):
+            reason = f"{unit!r} cannot name a unit: write a letter, then letters, digits, _ and -"
+        elif not whole or not 0 <= number <= MAX_COST:
+            of = f" of {unit}" if isinstance(value, dict) else ""
+            reason = f"cost{of} must be a whole number from 0 to 10^12, not {number!r}"
+        else:
+            continue
+        raise PydanticCustomError("cost", "{reason}", {"reason": reason[:200]})
+    if value == {}:
+        raise PydanticCustomError("cost", "cost is empty")
+    return value
+
+
 def _ordinal(value: object) -> object:
     number = isinstance(value, int) and not isinstance(value, bool)
     if value == "none" or (number and 1 <= value <= MAX_TIMES):  # type: ignore[operator]
@@ -89,7 +122,8 @@ def _ordinal(value: object) -> object:
 Moment = Annotated[Duration | Instant, _MomentType()]
 Ordinal = Annotated[int | Literal["none"], _OrdinalType()]
 Count = Annotated[int, Field(ge=0, le=MAX_TIMES)]
-Cost = Annotated[int, Field(ge=0, le=10**12)]
+Amount = Annotated[int, Field(ge=0, le=MAX_COST)]
+Cost = Annotated[int | dict[str, int], _CostType()]
 
 
 class Expectation(_Model):
@@ -133,7 +167,10 @@ class Expectation(_Model):
         "0s if it is allowed.",
         examples=["2.5ms", "0s"],
     )
-    remaining: Cost | None = Field(
+    unit: UnitName | None = Field(
+        None, description="What the limit that decided counts.", examples=["tokens"]
+    )
+    remaining: Amount | None = Field(
         None, description="The cost that the limit that decided still admits at once.", examples=[0]
     )
     reset_after: Duration | None = Field(
@@ -197,7 +234,10 @@ class Step(_Model):
         examples=[{"client": "acme", "merchant": "17"}],
     )
     cost: Cost = Field(
-        1, description="Cost of each request; 0 looks without consuming.", examples=[1]
+        1,
+        description="Cost of each request: a number of requests, or a cost in each unit, which "
+        "also counts one request. 0 looks without consuming.",
+        examples=[1, {"tokens": 4000}],
     )
     times: Annotated[int, Field(ge=1, le=MAX_TIMES)] = Field(
         1, description="Number of requests, one after the other.", examples=[601]

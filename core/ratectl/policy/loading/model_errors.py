@@ -183,6 +183,8 @@ def _boolean(detail: ErrorDetails) -> _Words:
 def _text(detail: ErrorDetails) -> _Words:
     value = detail["input"]
     hint = "quote it" if isinstance(value, bool | int | float) else "write one text"
+    if detail["loc"][-1] == "unit":
+        hint = "write the name of what it counts, like tokens"
     return codes.TYPE, f"{_of(detail)} must be text, not {_kind(value)}", hint
 
 
@@ -221,6 +223,8 @@ def _name(detail: ErrorDetails) -> _Words:
     what = "an attribute" if attribute else "a limit"
     first = "the first a letter, digit or '_'" if attribute else "the first a letter or digit"
     marks = "'.', '_' and '-'" if attribute else "'_' and '-'"
+    if detail["loc"][-1] == "unit":
+        what, first = "a unit", "the first a letter"
     hint = f"use letters, digits, {marks}, at most 64, {first}"
     if listed and re.search(r"\w[, ]+\w", detail["input"]):
         hint = "write several as a list, like [tenant, route]"
@@ -311,6 +315,7 @@ _EXPLANATIONS: Final[Mapping[str, Callable[[ErrorDetails], _Words]]] = {
     "string_too_short": _empty,
     "too_short": _empty,
     "ordinal": _ordinal,
+    "cost": _own(codes.TYPE, "write a number of requests, or units like {tokens: 4000}"),
     "duration": _written(codes.DURATION, "write <number><unit>, like 30s"),
     "instant": _written(
         codes.INSTANT, "write a date, a time and a zone, like 2026-11-30T00:00+01:00"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.policy import codes
 from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM
-from ratectl.policy.resolution.effective_limit import Clip, Limit, Problem
+from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT, Clip, Limit, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +50,7 @@ def build_limit(
         per=values.get("per", ()),
         mode=values.get("mode", DEFAULT_MODE),
         across=values.get("across"),
+        unit=values.get("unit", DEFAULT_UNIT),
         settings=settings,
         clips=_with_origins(clipped, cap) if clipped else {},
         touched=_touched(settings) if conditional else (),

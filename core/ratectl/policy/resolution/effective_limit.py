@@ -13,10 +13,15 @@ if TYPE_CHECKING:
     from ratectl.policy.language.rates import Rate
     from ratectl.policy.language.resets import Resets
 
-__all__ = ["BUILT_IN", "Clip", "Limit", "Problem", "Setting", "Via", "month_problem"]
+__all__ = [
+    "BUILT_IN", "DEFAULT_UNIT", "Clip", "Limit", "Problem", "Setting", "Via", "month_problem",
+]  # fmt: skip
 
 BUILT_IN: Final = ""
 """Stands for the scope of a value that no document sets: a default of ratectl."""
+
+DEFAULT_UNIT: Final = "requests"
+"""Unit of limits that name no other."""
 
 
 class Via(NamedTuple):
@@ -93,6 +98,7 @@ class Limit(NamedTuple):
     max: int | None = None
     hold: Duration | None = None
     precision: int | None = None
+    unit: str = DEFAULT_UNIT
 
     @property
     def unlimited(self) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.policy.resolution.algorithms.registry import DEFAULT_ALGORITHM, rules_of
 from ratectl.policy.resolution.algorithms.windows import DEFAULT_PRECISION
+from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,13 @@ def _rate(limit: Limit) -> object:
     return None if limit.rate is None else rules_of(limit).noticed_rate(limit.rate)
 
 
+def _counted(limit: Limit, amount: object) -> str | None:
+    """Return an amount with its unit: ``100/s``, ``4000/min tokens``, ``max 8 tokens``."""
+    if amount is None:
+        return None
+    return f"{amount}" if limit.unit == DEFAULT_UNIT else f"{amount} {limit.unit}"
+
+
 def _resets_text(limit: Limit) -> str | None:
     """Return the time of day; None for minutes and hours, which begin with the clock's."""
     if limit.resets is None or limit.rate is None or limit.rate.unit in ("min", "h"):
@@ -56,13 +64,13 @@ def _resets_text(limit: Limit) -> str | None:
 
 FIELDS: Final = (
     Field(
-        "algorithm", explained=7, noticed=1,
+        "algorithm", explained=8, noticed=1,
         text=lambda limit: limit.algorithm,
         default=DEFAULT_ALGORITHM, selects_bucket=True, kept_below_cap=True,
     ),
     Field(
         "rate", explained=1, noticed=2,
-        text=lambda limit: None if limit.rate is None else str(limit.rate),
+        text=lambda limit: _counted(limit, limit.rate),
         value=_rate,
     ),
     Field(
@@ -72,7 +80,7 @@ FIELDS: Final = (
     ),
     Field(
         "max", explained=3, noticed=4,
-        text=lambda limit: None if limit.max is None else f"max {limit.max}",
+        text=lambda limit: None if limit.max is None else f"max {_counted(limit, limit.max)}",
     ),
     Field(
         "hold", explained=4, noticed=5,
@@ -81,11 +89,15 @@ FIELDS: Final = (
         explains_default=True,
     ),
     Field(
-        "resets", explained=5, noticed=7, text=_resets_text,
+        "resets", explained=5, noticed=8, text=_resets_text,
         explains_default=True, selects_bucket=True,
     ),
     Field(
-        "precision", explained=10, noticed=9,
+        "unit", explained=7, noticed=7, text=lambda _: None,
+        default=DEFAULT_UNIT, selects_bucket=True, kept_below_cap=True,
+    ),
+    Field(
+        "precision", explained=11, noticed=10,
         text=lambda limit: (
             None if limit.precision in (None, DEFAULT_PRECISION)
             else f"precision {limit.precision}"
@@ -93,7 +105,7 @@ FIELDS: Final = (
         default=DEFAULT_PRECISION,
     ),
     Field(
-        "across", explained=9, noticed=None, text=lambda _: None,
+        "across", explained=10, noticed=None, text=lambda _: None,
         decides=False, selects_bucket=True,
     ),
     Field(
@@ -102,7 +114,7 @@ FIELDS: Final = (
         default=(), selects_bucket=True, kept_below_cap=True,
     ),
     Field(
-        "mode", explained=8, noticed=8,
+        "mode", explained=9, noticed=9,
         text=lambda limit: None if limit.mode == "enforce" else limit.mode,
         default="enforce", decides=False,
     ),
