@@ -121,7 +121,7 @@ def test_policies_would_be_found() -> None:
 def plain(plan: LimitPlan | None) -> tuple[Any, ...] | None:
     if plan is None:
         return None
-    return plan.group_name, plan.algorithm, plan.shadow
+    return plan.group_name, plan.algorithm, plan.shadow, plan.skips
 
 
 def resolved_plan(scope: str, limit: Limit | None, offset: WallOffset, *, budget: bool) -> Any:
@@ -130,7 +130,8 @@ def resolved_plan(scope: str, limit: Limit | None, offset: WallOffset, *, budget
     return plain(
         limit_plan(
             scope, limit.name, limit, offset, algorithm=limit.algorithm, per=limit.per,
-            mode=limit.mode, unit=limit.unit, overrides=limit.touched, budget=budget,
+            mode=limit.mode, unit=limit.unit, absent=limit.absent, overrides=limit.touched,
+            budget=budget,
         )
     )  # fmt: skip
 
@@ -157,7 +158,8 @@ DRAWN: list[dict[str, Any]] = [
     {"algorithm": "quota", "rate": "9/day"}, {"resets": "06:00 Europe/Berlin"},
     {"algorithm": "concurrency", "max": 9}, {"max": 4}, {"hold": "90s"},
     {"algorithm": "token-bucket", "rate": "30/min"}, {"algorithm": "token-bucket"},
-    {"unit": "tokens"}, {"unit": "requests", "rate": "8/s"},
+    {"unit": "tokens"}, {"unit": "requests", "rate": "8/s"}, {"absent": "skip"},
+    {"absent": "share"},
 ]  # fmt: skip
 CAPS: list[dict[str, Any]] = [
     {"rate": "50/s"}, {"rate": "1/s", "burst": 7}, {"burst": 2}, {"rate": "5/month"},

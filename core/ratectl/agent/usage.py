@@ -227,4 +227,5 @@ def _report(limit: LimitUsage, recent: _Recent) -> LimitReport:
         budget=limit.budget,
         overrides=list(limit.overrides),
         unit=limit.unit,
+        absent=limit.absent,
     )

@@ -147,5 +147,6 @@ class _Compiler:
     def _plan(self, scope: str, limit: Limit, *, budget: bool = False) -> LimitPlan | None:
         return limit_plan(
             scope, limit.name, limit, self._offset, algorithm=limit.algorithm, per=limit.per,
-            mode=limit.mode, unit=limit.unit, overrides=limit.touched, budget=budget,
+            mode=limit.mode, unit=limit.unit, absent=limit.absent, overrides=limit.touched,
+            budget=budget,
         )  # fmt: skip

@@ -15,7 +15,7 @@ from ratectl.engine.limit_plan import LimitPlan
 from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM
 from ratectl.policy.resolution.building import DEFAULT_MODE, parameters_of
 from ratectl.policy.resolution.conditions import bits
-from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT, Problem
+from ratectl.policy.resolution.effective_limit import DEFAULT_ABSENT, DEFAULT_UNIT, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -137,7 +137,7 @@ class Recipe:
         return found
 
     def _built(self, merged: _Merged, cap: Mapping[str, Any]) -> tuple[_Merged, Parameters] | None:
-        parameters = parameters_of(self._name, merged.values, cap, {})
+        parameters = parameters_of(self._name, merged.values, cap, {}, budget=self._budget)
         return None if isinstance(parameters, Problem) else (merged, parameters)
 
     def _plan(
@@ -150,7 +150,7 @@ class Recipe:
             self._scope, self._name, parameters, self._offset,
             algorithm=values.get("algorithm", DEFAULT_ALGORITHM), per=values.get("per", ()),
             mode=values.get("mode", DEFAULT_MODE), unit=values.get("unit", DEFAULT_UNIT),
-            budget=self._budget,
+            absent=values.get("absent", DEFAULT_ABSENT), budget=self._budget,
             overrides=_refs(layers, touched) if touched else (),
         )  # fmt: skip
 
@@ -165,6 +165,7 @@ def limit_plan(
     per: tuple[str, ...],
     mode: str,
     unit: str,
+    absent: str,
     overrides: tuple[str, ...],
     budget: bool,
 ) -> LimitPlan | None:
@@ -181,6 +182,7 @@ def limit_plan(
         budget=budget,
         overrides=overrides,
         unit=unit,
+        skips=absent == "skip",
     )
 
 

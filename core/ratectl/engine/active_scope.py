@@ -37,7 +37,7 @@ class Selection(NamedTuple):
     """False if some of the groups count another unit."""
 
     def consulted(self, cost: Cost) -> Iterable[tuple[Group, int]]:
-        """Return the groups that a request of a checked cost is about, each with its cost there."""
+        """Return the groups whose units a checked cost names, each with its cost there."""
         if self.counts_requests:
             return zip(self.groups, repeat(cost if type(cost) is int else cost[REQUESTS]))  # type: ignore[index]
         costs = [cost_in(cost, group.unit) for group in self.groups]
@@ -45,6 +45,18 @@ class Selection(NamedTuple):
             (group, amount)
             for group, amount in zip(self.groups, costs, strict=True)
             if amount is not None
+        ]
+
+    def lacking(self, cost: Cost, attributes: Mapping[str, str]) -> list[Group]:
+        """Return the groups that a request is about, but for an attribute which it lacks."""
+        return [group for group, _ in self.consulted(cost) if group.lacks(attributes)]
+
+    def asked(self, cost: Cost, attributes: Mapping[str, str]) -> list[tuple[Group, int]]:
+        """Return the groups that decide a request, each with its cost there."""
+        return [
+            (group, amount)
+            for group, amount in self.consulted(cost)
+            if not (group.skips and group.lacks(attributes))
         ]
 
 
@@ -135,5 +147,5 @@ def _plain(selection: Selection) -> bool:
         len(groups) == 1
         and selection.counts_requests
         and not selection.carries
-        and not any(group.shadow or group.algorithm.holds for group in groups)
+        and not any(group.shadow or group.skips or group.algorithm.holds for group in groups)
     )

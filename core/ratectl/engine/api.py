@@ -116,6 +116,8 @@ class LimitUsage:
     """Requests that this limit, in shadow, would have refused."""
     waited: int
     """Requests that waited for this limit, however they ended; each is counted once."""
+    absent: int
+    """Requests that lacked an attribute which it counts per: decided, or skipped."""
     most: int
     """Cost that a full bucket admits at once."""
     lowest: int | None

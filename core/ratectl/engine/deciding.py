@@ -19,7 +19,7 @@ from ratectl.engine.cost import REQUESTS, checked_actual
 from ratectl.engine.decision import Decision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ratectl.engine.active_scope import Active
     from ratectl.engine.algorithms.protocol import Slot, State
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from ratectl.engine.cost import Cost
     from ratectl.engine.decision import Reason
 
-__all__ = ["DecidingEngine", "advanced", "count_admitted", "count_refused", "delayed", "free"]
+__all__ = [
+    "DecidingEngine", "advanced", "count_absent", "count_admitted", "count_refused", "delayed",
+    "free",
+]  # fmt: skip
 
 _new_object = object.__new__
 
@@ -91,7 +94,8 @@ class DecidingEngine(ControlledEngine):
             selection = active.selection or active.select(attributes)
             if selection.carries:
                 self._carry_all(selection, attributes, now)
-            for group, amount in selection.consulted(cost):
+            absent = selection.lacking(cost, attributes)
+            for group, amount in selection.asked(cost, attributes):
                 key = group.key(attributes)
                 state, serial = group.find(key, now)
                 algorithm = group.algorithm
@@ -109,12 +113,13 @@ class DecidingEngine(ControlledEngine):
                 if slot is not None:
                     slots.append(slot)
             if refused and not active.shadow:
-                return self._refuse_now(looks, attributes, now, waits=waits)
+                return self._refuse_now(looks, absent, attributes, now, waits=waits)
             looks = self._write(looks, states, now)
             decision = self._admission(active, looks, tightest, state_then, least, now)
             charged = (self, looks, scope, attributes, now, cost, NOT_SETTLED, slots)
             decision._charged = charged  # noqa: SLF001
             count_admitted(looks, lefts)
+            count_absent(absent)
             kept = True
         finally:
             if not kept:
@@ -138,23 +143,28 @@ class DecidingEngine(ControlledEngine):
         if carried is not None:
             algorithm = group.algorithm
             state, serial = group.find(key, now)
-            merged = group.joined(state, carried, now)
-            if not algorithm.same(merged, state, now):
+            default = group.default_at(now)
+            if not algorithm.same(group.joined(default, carried, now), default, now):
+                merged = group.joined(state, carried, now)
                 if serial:
-                    group.write(key, merged, serial)
+                    # Another bucket from now on: refunds of older charges must not lift it above
+                    # what was carried over.
+                    group.write(key, merged, group.new_serial())
                 else:
                     self._table.insert(group, key, merged, now)
         carry.done(mark)
 
     def _refuse_now(
-        self, looks: list[Look], attributes: Attributes, now: int, *, waits: bool
-    ) -> Decision:
+        self, looks: list[Look], absent: list[Group], attributes: Attributes, now: int, *,
+        waits: bool,
+    ) -> Decision:  # fmt: skip
         for group, key, state, serial in advanced(looks, now):
             if serial:
                 group.write(key, state, serial)
         refusal = self._refusal(looks, now)
         if not waits or refusal.reason == "never":
             count_refused(looks, attributes)
+            count_absent(absent)
         return refusal
 
     def _write(
@@ -254,7 +264,8 @@ class DecidingEngine(ControlledEngine):
         for group in selection.groups:
             group.key(attributes)  # all is read before a change
         self._carry_all(selection, attributes, now)
-        charged = settle(charged, attributes, actual, selection.groups, now, self._table)
+        groups = [of for of in selection.groups if not (of.skips and of.lacks(attributes))]
+        charged = settle(charged, attributes, actual, groups, now, self._table)
         self._note(decision, charged)
         for group, *_ in charged.looks:
             self._groups.owe(group)
@@ -387,6 +398,12 @@ def count_refused(looks: list[Look], attributes: Mapping[str, str]) -> None:
             group.counters.shadow_refused += 1
         elif wait:
             group.count_refusal(key, attributes, never=wait == NEVER)
+
+
+def count_absent(groups: Iterable[Group]) -> None:
+    """Count a request in the limits that count per an attribute which it lacks."""
+    for group in groups:
+        group.counters.absent += 1
 
 
 def free(slots: Sequence[Slot]) -> None:

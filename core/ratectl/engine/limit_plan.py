@@ -24,7 +24,9 @@ parameters.
 class LimitPlan:
     """A limit as an engine runs it. The buckets of a budget are shared by a whole subtree."""
 
-    __slots__ = ("algorithm", "budget", "name", "overrides", "per", "scope", "shadow", "unit")
+    __slots__ = (
+        "algorithm", "budget", "name", "overrides", "per", "scope", "shadow", "skips", "unit",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class LimitPlan:
         budget: bool = False,
         overrides: tuple[str, ...] = (),
         unit: str = REQUESTS,
+        skips: bool = False,
     ) -> None:
         self.scope = scope
         self.name = name
@@ -46,6 +49,8 @@ class LimitPlan:
         self.budget = budget
         self.overrides = overrides
         """Overrides that select these buckets, among those of the limit."""
+        self.skips = skips
+        """True if requests that lack one of its ``per`` attributes are admitted without it."""
         self.unit = unit
         """Unit that it counts. Requests whose cost does not name it are admitted without it."""
 

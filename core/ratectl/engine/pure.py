@@ -16,7 +16,7 @@ from ratectl.engine.buckets.charges import NOT_SETTLED, nothing_charged
 from ratectl.engine.buckets.counters import Counters, plain
 from ratectl.engine.buckets.table import DEFAULT_MAX_BYTES, Table
 from ratectl.engine.cost import REQUESTS, checked_cost, cost_in
-from ratectl.engine.deciding import advanced, count_admitted, count_refused, delayed
+from ratectl.engine.deciding import advanced, count_absent, count_admitted, count_refused, delayed
 from ratectl.engine.decision import Decision
 from ratectl.engine.scopes import exact_scope
 from ratectl.engine.waiting import WaitingEngine
@@ -186,6 +186,7 @@ class PureEngine(WaitingEngine):
                 return None
         looks: list[Look] = []
         tables, keys, made, lefts = [], [], [], []
+        absent: list[Group] = []
         refused = False
         tightest: Group | None = None
         least, capacity, state_then = 0, 1, _UNDEFINED
@@ -204,6 +205,10 @@ class PureEngine(WaitingEngine):
                 if type(key) is not str:
                     key = plain(key)
             name = single
+            if key is None or (type(key) is tuple and None in key):
+                absent.append(group)
+                if group.skips:
+                    continue
             buckets = group.buckets
             bucket = buckets.get(key)
             if bucket is None:
@@ -225,7 +230,7 @@ class PureEngine(WaitingEngine):
             if (tightest is None or left * capacity < least * size) and not group.shadow:
                 tightest, least, capacity, state_then = group, left, size, after
         if refused and not active.shadow:
-            return self._refuse_if(turn, looks, attributes, now)
+            return self._refuse_if(turn, looks, absent, attributes, now)
         if tightest is None or len(lefts) < len(looks):
             decision = self._admission(active, looks, tightest, state_then, least, now)
         else:
@@ -236,6 +241,8 @@ class PureEngine(WaitingEngine):
         if not self._put(turn, now, tables, keys, made):
             return None
         count_admitted(looks, lefts)
+        if absent:
+            count_absent(absent)
         return decision
 
     def _attempt_one(
@@ -257,8 +264,9 @@ class PureEngine(WaitingEngine):
         amount = cost if isinstance(cost, int) else cost[REQUESTS]
         wait, after, left, _ = group.algorithm.attempt(state, amount, now)
         looks: list[Look] = [(group, key, state, serial, wait)]
+        absent = [group] if key is None or (type(key) is tuple and None in key) else ()
         if wait:
-            return self._refuse_if(turn, looks, attributes, now)
+            return self._refuse_if(turn, looks, absent, attributes, now)
         decision = self._answer(group, after, True, "ok", left, 0, now)
         decision._charged = (  # noqa: SLF001
             self, looks, scope, attributes, now, cost, NOT_SETTLED, ()
@@ -275,6 +283,8 @@ class PureEngine(WaitingEngine):
         lowest = counters.lowest
         if lowest is None or left < lowest:
             counters.lowest = left
+        if absent:
+            counters.absent += 1
         return decision
 
     def _leave(self, turn: int) -> Decision | None:
@@ -286,8 +296,9 @@ class PureEngine(WaitingEngine):
         return decision
 
     def _refuse_if(
-        self, turn: int, looks: list[Look], attributes: Mapping[str, str], now: int
-    ) -> Decision | None:
+        self, turn: int, looks: list[Look], absent: Sequence[Group],
+        attributes: Mapping[str, str], now: int,
+    ) -> Decision | None:  # fmt: skip
         """Refuse a request; return None if another thread changed something since ``turn``."""
         refusal = self._refusal(looks, now)
         tables, keys, made = [], [], []
@@ -298,6 +309,7 @@ class PureEngine(WaitingEngine):
         if not self._put(turn, now, tables, keys, made):
             return None
         count_refused(looks, attributes)
+        count_absent(absent)
         return refusal
 
     def _put(

@@ -79,7 +79,7 @@ class WaitingEngine(DecidingEngine):
         active = self._active[scope] if scope in self._active else self._activate(scope)
         if active is None or active.shadow:
             return ()
-        groups = [of for of, _ in active.of(attributes).consulted(cost) if not of.shadow]
+        groups = [of for of, _ in active.of(attributes).asked(cost, attributes) if not of.shadow]
         return tuple([Place(of, of.key(attributes)) for of in groups])
 
     def wait_at(self, place: Place) -> None:
@@ -109,6 +109,8 @@ class WaitingEngine(DecidingEngine):
 
     def _count_refusal(self, place: Place, attributes: Attributes) -> None:
         place.group.count_refusal(place.key, attributes, never=False)
+        if place.group.lacks(attributes):
+            place.group.counters.absent += 1
 
     def _show(
         self, scope: str, attributes: Mapping[str, str], cost: Cost, now: int, decision: Decision

@@ -46,6 +46,8 @@ class LimitTotal:
     never: int = 0
     shadow_refused: int = 0
     waited: int = 0
+    absent: int = 0
+    """Requests that lacked an attribute which the limit counts per."""
     keys: int = 0
     recent_allowed: int = 0
     recent_refused: int = 0
@@ -63,6 +65,7 @@ class LimitTotal:
         self.never += report.never
         self.shadow_refused += report.shadow_refused
         self.waited += report.waited
+        self.absent += report.absent
         self.keys += report.keys
         self.recent_allowed += report.recent_allowed
         self.recent_refused += report.recent_refused

@@ -122,6 +122,8 @@ class LimitReport:
     """Names of the overrides that select these buckets; empty if none does."""
     waited: int = 0
     """Requests that waited for this limit in ``acquire``, however they ended."""
+    absent: int = 0
+    """Requests that lacked an attribute which the limit counts per."""
     unit: str = "requests"
     """What the limit counts: the unit of ``most``. The other numbers are requests."""
 

@@ -176,12 +176,12 @@ class SlidingWindow(Algorithm[WindowState]):
 
         It is the first one if the other adds nothing, and no refund can change that.
         """
-        now = max(self.at(one, now), self.at(other, now))
+        later = max(self.at(one, now), self.at(other, now))
         mine, others = self._live(one, now), self._live(other, now)[0]
         lasting = tuple([cell for cell in mine[0][: mine[1]] if cell[1]])
         if _larger(lasting, others) == lasting:
             return mine
-        return self._unknown(_larger(mine[0], others), now)
+        return self._unknown(_larger(mine[0], others), later)
 
     def continued(self, old: SlidingWindow, state: WindowState, now: int) -> WindowState:
         """Return the cells that this length holds. A longer one does not know older requests."""

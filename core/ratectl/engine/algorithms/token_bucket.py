@@ -163,10 +163,14 @@ class TokenBucket(Algorithm[TokenState]):
         return alike and self.missing(one, now) == self.missing(other, now)
 
     def stricter(self, one: TokenState, other: TokenState, now: int) -> TokenState:
-        """Return a bucket with the lower of two levels, and the larger of what is missing."""
+        """Return a bucket with the lower of two levels, and the larger of what is missing.
+
+        It refills from the later of their own times on: what one would gain until then counts
+        only if the other gains it as well.
+        """
         at = max(self.at(one, now), self.at(other, now))
-        level = min(self.level(one, at), self.level(other, at))
-        missing = max(self.missing(one, at), self.missing(other, at))
+        level = min(self.level(one, now), self.level(other, now))
+        missing = max(self.missing(one, now), self.missing(other, now))
         return level, at, at, missing - (self.full_level - level)
 
     def absolute(self, state: TokenState, default: TokenState, now: int) -> TokenState:
@@ -180,9 +184,9 @@ class TokenBucket(Algorithm[TokenState]):
 
     def _beside(self, state: TokenState, default: TokenState, now: int, sign: int) -> TokenState:
         at = max(self.at(state, now), self.at(default, now))
-        level, (*_, high_at, _) = self.level(state, at), state
-        hidden = self.missing(state, at) - (self.full_level - level)
-        not_given = self.full_level - self.level(default, at)
+        level, (*_, high_at, _) = self.level(state, now), state
+        hidden = self.missing(state, now) - (self.full_level - level)
+        not_given = self.full_level - self.level(default, now)
         return level, at, high_at, hidden + sign * not_given
 
     def continued(self, old: TokenBucket, state: TokenState, now: int) -> TokenState:

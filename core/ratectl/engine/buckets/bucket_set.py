@@ -56,7 +56,7 @@ class Group:
     __slots__ = (
         "_events", "_followed", "algorithm", "buckets", "budget", "counters", "default", "ended",
         "epoch", "max_debt", "name", "overflow", "overrides", "per", "saved", "scope",
-        "seen", "shadow", "single", "unit",
+        "seen", "shadow", "single", "skips", "unit",
     )  # fmt: skip
 
     def __init__(self, limit: LimitPlan, epoch: int, counters: Counters) -> None:
@@ -67,6 +67,7 @@ class Group:
         self.per = limit.per
         self.unit = limit.unit
         self.shadow = limit.shadow
+        self.skips = limit.skips
         self.algorithm: Algorithm[Any] = limit.algorithm
         self.counters = counters
         self.buckets: dict[Key, Bucket] = {}
@@ -114,6 +115,10 @@ class Group:
         else:
             key = tuple([attributes.get(name) for name in self.per])
         return plain(key)
+
+    def lacks(self, attributes: Mapping[str, str]) -> bool:
+        """Return True if a request lacks an attribute that buckets are counted per."""
+        return any(attributes.get(name) is None for name in self.per)
 
     def find(self, key: Key, now: int) -> tuple[State, int]:
         """Return the state of a key at the current parameters, and the serial number of its bucket.
@@ -186,13 +191,13 @@ class Group:
 
     def keep(self, key: Key, state: State) -> int:
         """Track a bucket from now on. Return its serial number."""
-        serial = self._new_serial()
+        serial = self.new_serial()
         self.buckets[key] = (state, self.epoch, serial)
         return serial
 
     def share(self, key: Key, state: State) -> int:
         """Put a key without room into a shared bucket. Return the bucket's serial number."""
-        serial = self._new_serial()
+        serial = self.new_serial()
         self.overflow[self.slot(key)] = (state, self.epoch, serial)
         return serial
 
@@ -204,7 +209,7 @@ class Group:
         else:
             self.overflow[self.slot(key)] = bucket
 
-    def _new_serial(self) -> int:
+    def new_serial(self) -> int:
         return next(_serials)
 
     # Publications -------------------------------------------------------------------------------
@@ -219,6 +224,7 @@ class Group:
         """
         self.seen = seq
         self.shadow = limit.shadow
+        self.skips = limit.skips
         changed = limit.algorithm != self.algorithm
         if not (changed or left):
             return
@@ -309,7 +315,7 @@ class Group:
                 self.saved[event.seq].save(key, state, shared=shared)
             if event.changes:
                 state = event.followed(state)
-                serial = self._new_serial()
+                serial = self.new_serial()
                 self._owe(event.after, state, event.at)
         return state, self.epoch, serial
 
@@ -358,6 +364,7 @@ class Group:
             never=counters.never,
             shadow_refused=counters.shadow_refused,
             waited=counters.waited,
+            absent=counters.absent,
             most=self.algorithm.capacity,
             lowest=lowest,
             keys=len(self.buckets),

@@ -18,6 +18,7 @@ class Counters:
     """Counts of the requests of one identity, across changes of its parameters."""
 
     __slots__ = (
+        "absent",
         "allowed",
         "lowest",
         "never",
@@ -33,6 +34,7 @@ class Counters:
         self.never = 0
         self.shadow_refused = 0
         self.waited = 0
+        self.absent = 0
         self.lowest: int | None = None
         self.refused_keys: dict[Key, int] = {}
 

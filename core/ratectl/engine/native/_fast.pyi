@@ -50,6 +50,7 @@ class Counters:
     never: int
     shadow_refused: int
     waited: int
+    absent: int
     lowest: int | None
     refused_keys: dict[object, int]
     def refuse(self, key: int, shown: object, never: bool, /) -> None: ...
@@ -58,6 +59,7 @@ class Group:
     rule: Rule
     epoch: int
     shadow: bool
+    skips: bool
     owner: Callable[[], Any]
     count: int
     former: int

@@ -125,6 +125,10 @@ def _tell_shadow(group: FastGroup) -> None:
     group.store.shadow = bool(group.shadow)
 
 
+def _tell_skips(group: FastGroup) -> None:
+    group.store.skips = bool(group.skips)
+
+
 def _tell_epoch(group: FastGroup) -> None:
     group.store.epoch = group.epoch
 
@@ -166,6 +170,7 @@ class FastGroup(Group):
 
     algorithm = _told("algorithm", _tell_rule)
     shadow = _told("shadow", _tell_shadow)
+    skips = _told("skips", _tell_skips)
     epoch = _told("epoch", _tell_epoch)
     default = _told("default", _tell_default)
 
@@ -187,7 +192,7 @@ class FastGroup(Group):
         packing = packing_of(self.algorithm)
         return (state if packing is None else packing.taking(state)), serial
 
-    def _new_serial(self) -> int:
+    def new_serial(self) -> int:
         return self.store.serial()
 
     def slot(self, key: Key) -> int:

@@ -28,6 +28,7 @@ __all__ = [
     "API_VERSION",
     "MAX_BURST",
     "UNIT_PATTERN",
+    "Absent",
     "Algorithm",
     "Cap",
     "Exemption",
@@ -56,6 +57,7 @@ MAX_HOLD_NS = 52 * UNIT_NS["week"]
 Algorithm = Literal["token-bucket", "sliding-window", "quota", "concurrency"]
 Across = Literal["cluster"]
 Mode = Literal["enforce", "shadow", "off"]
+Absent = Literal["share", "skip"]
 OnError = Literal["allow", "deny"]
 
 
@@ -154,6 +156,12 @@ class LimitFields(_Model):
         description="Attributes the limit is counted by: one bucket for each combination of "
         "their values. [] counts everything in one bucket.",
         examples=["tenant", ["tenant", "route"]],
+    )
+    absent: Absent | None = Field(
+        None,
+        description="What happens to requests that lack an attribute of per: share (default): they "
+        "share one bucket; skip: the limit does not apply to them. Not for budgets.",
+        examples=["skip"],
     )
     mode: Mode | None = Field(
         None,

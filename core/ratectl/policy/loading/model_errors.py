@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.policy import codes
-from ratectl.policy.language.model import Across, Algorithm, Cap, LimitFields, Mode, OnError
+from ratectl.policy.language.model import Absent, Across, Algorithm, Cap, LimitFields, Mode, OnError
 from ratectl.policy.language.shapes import Shape
 from ratectl.policy.language.testcase import Expectation, Reason, Step
 from ratectl.policy.yaml.nodes import BROKEN, Node, Place
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["closest", "explain_errors"]
 
 _CHOICES: Final = {
+    "absent": get_args(Absent),
     "across": get_args(Across),
     "algorithm": get_args(Algorithm),
     "mode": get_args(Mode),

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.policy import codes
 from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM
-from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT, Clip, Limit, Problem
+from ratectl.policy.resolution.effective_limit import (
+    DEFAULT_ABSENT,
+    DEFAULT_UNIT,
+    Clip,
+    Limit,
+    Problem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +57,7 @@ def build_limit(
         mode=values.get("mode", DEFAULT_MODE),
         across=values.get("across"),
         unit=values.get("unit", DEFAULT_UNIT),
+        absent=values.get("absent", DEFAULT_ABSENT),
         settings=settings,
         clips=_with_origins(clipped, cap) if clipped else {},
         touched=_touched(settings) if conditional else (),
@@ -105,6 +112,13 @@ def _problem(
     """Return the first reason why these fields make no limit."""
     if rules.required not in values:
         return _incomplete(name, rules, values, budget=budget)
+    if budget and "absent" in values:
+        return Problem(
+            codes.MISFIT,
+            "absent",
+            f"budget '{name}' has an absent, and a budget counts every request of its subtree",
+            "remove absent, or write a limit",
+        )
     for field in values:
         if field not in rules.fields:
             return _misfit(field, rules)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from ratectl.policy.language.resets import Resets
 
 __all__ = [
-    "BUILT_IN", "DEFAULT_UNIT", "Clip", "Limit", "Problem", "Setting", "Via", "month_problem",
+    "BUILT_IN", "DEFAULT_ABSENT", "DEFAULT_UNIT", "Clip", "Limit", "Problem", "Setting", "Via",
+    "month_problem",
 ]  # fmt: skip
 
 BUILT_IN: Final = ""
@@ -22,6 +23,9 @@ BUILT_IN: Final = ""
 
 DEFAULT_UNIT: Final = "requests"
 """Unit of limits that name no other."""
+
+DEFAULT_ABSENT: Final = "share"
+"""What happens to requests that lack an attribute of ``per``."""
 
 
 class Via(NamedTuple):
@@ -99,6 +103,7 @@ class Limit(NamedTuple):
     hold: Duration | None = None
     precision: int | None = None
     unit: str = DEFAULT_UNIT
+    absent: str = DEFAULT_ABSENT
 
     @property
     def unlimited(self) -> bool:

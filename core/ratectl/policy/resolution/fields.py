@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.policy.resolution.algorithms.registry import DEFAULT_ALGORITHM, rules_of
 from ratectl.policy.resolution.algorithms.windows import DEFAULT_PRECISION
-from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT
+from ratectl.policy.resolution.effective_limit import DEFAULT_ABSENT, DEFAULT_UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ def _resets_text(limit: Limit) -> str | None:
 
 FIELDS: Final = (
     Field(
-        "algorithm", explained=8, noticed=1,
+        "algorithm", explained=9, noticed=1,
         text=lambda limit: limit.algorithm,
         default=DEFAULT_ALGORITHM, selects_bucket=True, kept_below_cap=True,
     ),
@@ -89,15 +89,15 @@ FIELDS: Final = (
         explains_default=True,
     ),
     Field(
-        "resets", explained=5, noticed=8, text=_resets_text,
+        "resets", explained=5, noticed=9, text=_resets_text,
         explains_default=True, selects_bucket=True,
     ),
     Field(
-        "unit", explained=7, noticed=7, text=lambda _: None,
+        "unit", explained=8, noticed=8, text=lambda _: None,
         default=DEFAULT_UNIT, selects_bucket=True, kept_below_cap=True,
     ),
     Field(
-        "precision", explained=11, noticed=10,
+        "precision", explained=12, noticed=11,
         text=lambda limit: (
             None if limit.precision in (None, DEFAULT_PRECISION)
             else f"precision {limit.precision}"
@@ -105,7 +105,7 @@ FIELDS: Final = (
         default=DEFAULT_PRECISION,
     ),
     Field(
-        "across", explained=10, noticed=None, text=lambda _: None,
+        "across", explained=11, noticed=None, text=lambda _: None,
         decides=False, selects_bucket=True,
     ),
     Field(
@@ -114,7 +114,12 @@ FIELDS: Final = (
         default=(), selects_bucket=True, kept_below_cap=True,
     ),
     Field(
-        "mode", explained=9, noticed=9,
+        "absent", explained=7, noticed=7,
+        text=lambda limit: None if limit.absent == DEFAULT_ABSENT else f"absent {limit.absent}",
+        default=DEFAULT_ABSENT, decides=False, kept_below_cap=True,
+    ),
+    Field(
+        "mode", explained=10, noticed=10,
         text=lambda limit: None if limit.mode == "enforce" else limit.mode,
         default="enforce", decides=False,
     ),

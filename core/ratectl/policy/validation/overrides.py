@@ -19,8 +19,8 @@ from ratectl.policy.validation.caps import evasions, excesses
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl.policy.language.model import Override, Policy, PolicyTree
-    from ratectl.policy.resolution.conditions import Condition, Conditions
+    from ratectl.policy.language.model import LimitFields, Override, Policy, PolicyTree
+    from ratectl.policy.resolution.conditions import Condition, Conditions, PathConditions
     from ratectl.policy.resolution.effective_limit import Problem
     from ratectl.policy.resolution.resolver import Resolved, Resolver
     from ratectl.policy.validation.baseline import Base
@@ -34,6 +34,47 @@ def check_overrides(
     """Yield the findings about the overrides of one document; ``base``: an earlier tree."""
     if policy.overrides:
         yield from _Checker(tree, resolver, policy, base).findings()
+    yield from _unusable_below(tree, resolver, policy)
+
+
+def _unusable_below(tree: PolicyTree, resolver: Resolver, policy: Policy) -> Iterator[Diagnostic]:
+    """Yield findings where a limit of the document does not fit an override of a scope above.
+
+    The override may have given the limit another algorithm, whose fields are others.
+    """
+    place, here = resolver.conditions.at(policy.scope), resolver.at(policy.scope)
+    overlaps: OverlapIndex | None = None
+    for name, declared in policy.limits.items():
+        for position in place.conditions.by_limit.get(name, ()):
+            if not place.inherited >> position & 1 or (here and name in here.problems):
+                continue
+            if declared.algorithm is None and not _sets_algorithm(tree, place, position, name):
+                continue  # the usual case, and much faster than resolving
+            overlaps = overlaps or OverlapIndex(place.conditions)
+            mask = 1 << position | overlaps.always_with(position) & place.inherited
+            resolved = resolver.where(policy.scope, mask)
+            problem = resolved.problems.get(name) if resolved else None
+            if problem:
+                ref = place.conditions[position].via.ref
+                yield Diagnostic(
+                    problem.code,
+                    f"where override '{ref}' matches: {problem.message}",
+                    tree.span(policy.scope, _declared_path(name, problem, declared)),
+                    hint=f"{problem.hint}; or give the override's limit a name of its own",
+                )
+
+
+def _sets_algorithm(tree: PolicyTree, place: PathConditions, position: int, name: str) -> bool:
+    """Return True if an override on the path sets the algorithm of a limit."""
+    via = place.conditions[position].via
+    _, number, _ = via.path.split(".")
+    return tree.policies[via.source].overrides[int(number)].limits[name].algorithm is not None
+
+
+def _declared_path(name: str, problem: Problem, declared: LimitFields) -> str:
+    """Return the path of the declared field that causes a problem, or that of the limit."""
+    set_here = problem.field and getattr(declared, problem.field, None) is not None
+    return f"limits.{name}.{problem.field}" if set_here else f"limits.{name}"
 
 
 class _Checker:

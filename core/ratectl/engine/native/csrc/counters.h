@@ -14,7 +14,7 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    i64 allowed, refused, never, shadow_refused, waited;
+    i64 allowed, refused, never, shadow_refused, waited, absent;
     i64 lowest;
     int has_lowest;
     int top_count;
@@ -134,6 +134,7 @@ static PyMemberDef counters_members[] = {
     {"never", T_LONGLONG, offsetof(Counters, never), 0, NULL},
     {"shadow_refused", T_LONGLONG, offsetof(Counters, shadow_refused), 0, NULL},
     {"waited", T_LONGLONG, offsetof(Counters, waited), 0, NULL},
+    {"absent", T_LONGLONG, offsetof(Counters, absent), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 static PyGetSetDef counters_getset[] = {

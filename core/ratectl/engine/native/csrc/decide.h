@@ -48,7 +48,8 @@ keeps_out(const Core *core, Asker asker)
     return ((core->turn & 1) && asker != ALONE) || (core->mirrored && asker == CALLER);
 }
 
-/* In place of a wait: the limit is not consulted, as the cost does not name its unit. */
+/* In place of a wait: the limit is not consulted. Its cost is UNASKED as well if the request's cost
+   does not name its unit; otherwise the request lacks an attribute, and the limit skips these. */
 #define UNASKED (-4)
 
 typedef struct {
@@ -64,6 +65,7 @@ typedef struct {
 typedef struct {
     Selection *selection;   /* owned */
     i64 cost, now;          /* cost: in requests */
+    u64 absent;             /* groups, as bits, that count per an attribute which it lacks */
     PyObject *costs;        /* of a mapping of units: a dict that nobody else has; NULL: an integer */
     int waits;              /* it can wait: a refusal for now is not counted */
     i64 lag;                /* time by which the clock is behind `now`: it has stepped back */
@@ -214,7 +216,9 @@ look(Request *q, const u64 *keys, Scratch *scratch)
         l->slot = NULL;
         l->key = keys[i];
         l->cost = q->cost;
-        if (unlikely(g->unit != NULL) && (l->cost = cost_in_unit(q, g)) == UNASKED) {
+        if (unlikely(g->unit != NULL))
+            l->cost = cost_in_unit(q, g);
+        if (unlikely(l->cost == UNASKED || (g->skips && (q->absent >> i & 1)))) {
             l->bucket = NULL;
             l->serial = 0;
             l->wait = UNASKED;
@@ -480,6 +484,15 @@ count_refused(const Core *core, const Request *q, const Source *source)
     return 0;
 }
 
+/* Count a decision in the limits that count per an attribute which the request lacks. */
+static __attribute__((noinline)) void
+count_absent(const Request *q)
+{
+    for (int i = 0; i < q->count; i++)
+        if ((q->absent >> i & 1) && q->looks[i].cost != UNASKED)
+            q->looks[i].group->counters->absent++;
+}
+
 /* Decide the most common case: one token bucket, which admits. SLOW: it is another case, and
    nothing was done. */
 static inline i64
@@ -536,7 +549,7 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
     q->rule = NULL;
     if (unlikely(q->selection->count > MOST_LIMITS))
         return SLOW;
-    i64 answer = keys_of(q->selection, source, keys);
+    i64 answer = keys_of(q->selection, source, keys, &q->absent);
     if (unlikely(answer < 0))
         return answer;
     if (unlikely(q->selection->mark_count) && (answer = all_carried(q->selection, source)) != 1)
@@ -552,12 +565,14 @@ decide(Core *core, Request *q, const Source *source, int details, int read_clock
     } else if (stand_still(core, q) < 0) {
         return SLOW;
     }
-    if (q->selection->count == 1) {
+    if (q->selection->count == 1 && likely(!q->absent)) {
         answer = admit_one(q, keys[0], details);
         if (likely(answer == 1))
             return 1;
     }
     answer = decide_all(core, q, keys, details);
+    if (unlikely(q->absent) && (answer == 1 || (answer == 0 && counts(q))))
+        count_absent(q);
     /* Not in `decide_all`: foreign code needs the stack that its arrays take. */
     if (unlikely(answer == 0) && counts(q) && unlikely(count_refused(core, q, source) < 0)) {
         Py_CLEAR(q->rule);

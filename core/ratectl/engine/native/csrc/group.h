@@ -45,6 +45,7 @@ typedef struct Group {
     PyObject *only;                 /* the name, if there is only one; borrowed */
     u32 epoch;
     int shadow, retired;
+    int skips;                      /* not consulted about requests that lack one of its attributes */
     Start start;                    /* what an untracked key begins with */
     Packed stored;
     Table table;

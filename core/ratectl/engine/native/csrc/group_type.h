@@ -343,6 +343,7 @@ static PyMethodDef group_methods[] = {
 static PyMemberDef group_members[] = {
     {"epoch", T_UINT, offsetof(Group, epoch), 0, NULL},
     {"shadow", T_INT, offsetof(Group, shadow), 0, NULL},
+    {"skips", T_INT, offsetof(Group, skips), 0, NULL},
     {"owner", T_OBJECT, offsetof(Group, owner), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };

@@ -75,38 +75,43 @@ source_get(const Source *source, PyObject *name)
     return NULL;
 }
 
-/* Make the keys of a request in each group. Comparing names may run Python code. SLOW, or -1
-   for an error. */
+/* Make the keys of a request in each group, and the set of groups (bits) for which it lacks an
+   attribute. Comparing names may run Python code. SLOW, or -1 for an error. */
 static int
-keys_of(const Selection *s, const Source *source, u64 *keys)
+keys_of(const Selection *s, const Source *source, u64 *keys, u64 *absent)
 {
     PyObject *known[4] = {NULL};
-    u64 hashes[4];
+    u64 hashes[4], missing = 0;     /* missing: known names without a value, as bits */
     int used = 0, failed = 0;
+    *absent = 0;
     for (int i = 0; i < s->count; i++) {
         Group *g = s->groups[i];
         u64 key = 0;
         for (Py_ssize_t j = 0; j < g->per_count; j++) {
             PyObject *name = likely(g->only != NULL) ? g->only : PyTuple_GetItem(g->per, j);
-            u64 hash;
+            u64 hash, lacks = 0;
             int k = 0;
             while (k < used && known[k] != name)
                 k++;
             if (k < used) {
                 hash = hashes[k];
+                lacks = missing >> k & 1;
             } else {
                 PyObject *value = source_get(source, name);
                 if (unlikely(value == NULL && PyErr_Occurred()))
                     return -1;
                 hash = value_hash(&g->common->secret, value, &failed);
+                lacks = value == NULL || value == Py_None;
                 Py_XDECREF(value);
                 if (unlikely(failed))
                     return failed;
                 if (used < 4) {
                     known[used] = name;
+                    missing |= lacks << used;
                     hashes[used++] = hash;
                 }
             }
+            *absent |= lacks << i;
             key = key_step(key, hash);
         }
         keys[i] = key_end(&g->common->secret, key);

@@ -24,7 +24,7 @@ NO_SLOTS: Final = {
 }
 """Reasons why an algorithm without slots lacks fields (``AlgorithmRules.why_lacking``)."""
 
-_COMMON: Final = frozenset({"algorithm", "per", "unit", "mode"})
+_COMMON: Final = frozenset({"algorithm", "per", "absent", "unit", "mode"})
 
 
 class Parameters(NamedTuple):
