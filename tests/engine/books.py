@@ -27,6 +27,8 @@ class Limit:
     shadow: bool = False
     budget: bool = False
     unit: str = "requests"
+    skips: bool = False
+    """True if it does not apply to requests that lack one of its attributes."""
 
     @property
     def identity(self) -> Identity:
@@ -48,6 +50,10 @@ class Book:
         """Return the key: the values in order; an absent value is a separate value."""
         values = [attributes.get(name) for name in self.limit.per]
         return tuple([None if value is None else str(value) for value in values])
+
+    def lacks(self, attributes: Mapping[str, object]) -> bool:
+        """Return True if a request lacks an attribute that the limit counts per."""
+        return None in self.key(attributes)
 
     def bucket(self, key: Key) -> Bucket:
         return self.kept.get(key, self.untouched)

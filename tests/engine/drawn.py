@@ -152,4 +152,6 @@ def _changed(limit: Limit, kind: str, edit: Edit, fresh: Limit) -> Limit:
         return replace(limit, shadow=not limit.shadow)
     if kind == "unit":
         return replace(limit, unit=edit.unit)
+    if kind == "absent":
+        return replace(limit, skips=not limit.skips and not limit.budget)
     return fresh

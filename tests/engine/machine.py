@@ -149,11 +149,15 @@ class Machine(RuleBasedStateMachine):
 
     def _compare_counts(self, identity: tuple[str, str, bool], of: LimitUsage | None) -> None:
         tally, book = self.oracle.tallies[identity], self.oracle.books[identity]
-        counts = (tally.allowed, tally.refused, tally.never, tally.shadow_refused, tally.lowest)
+        counts = (
+            tally.allowed, tally.refused, tally.never, tally.shadow_refused, tally.absent,
+            tally.lowest,
+        )  # fmt: skip
         if of is None:
-            assert counts == (0, 0, 0, 0, None)
+            assert counts == (0, 0, 0, 0, 0, None)
             return
-        assert (of.allowed, of.refused, of.never, of.shadow_refused, of.lowest) == counts
+        told = (of.allowed, of.refused, of.never, of.shadow_refused, of.absent, of.lowest)
+        assert told == counts
         assert (of.shadow, of.most) == (book.limit.shadow, book.rule.most)
         assert of.keys <= len(book.kept)
         tally.lowest = None

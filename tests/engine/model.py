@@ -88,6 +88,7 @@ class Tally:
     refused: int = 0
     never: int = 0
     shadow_refused: int = 0
+    absent: int = 0
     lowest: int | None = None
 
     def least(self, left: int) -> None:
@@ -201,6 +202,9 @@ class Oracle:
         for book in books:
             self.carry(scope, book, attributes, now)
         costs = [(book, _cost_in(cost, book.limit.unit)) for book in books]
+        for book, each in costs:
+            self.tallies[book.limit.identity].absent += each is not None and book.lacks(attributes)
+        costs = [(book, each) for book, each in costs if not _skips(book, attributes)]
         looks = [_look(book, attributes, each, now) for book, each in costs if each is not None]
         refusing = [look for look in looks if look.wait != 0]
         enforced = [look for look in refusing if not look.book.limit.shadow]
@@ -268,7 +272,8 @@ class Oracle:
             if unit not in charge.costs:
                 charge.costs[unit] = (0, 0)
                 _, books = self.governing(scope) or ("", [])
-                asked = [book for book in books if book.limit.unit == unit]
+                counting = [book for book in books if book.limit.unit == unit]
+                asked = [book for book in counting if not _skips(book, charge.attributes)]
                 newly = [_look(book, charge.attributes, 0, now)._replace(wait=0) for book in asked]
                 charge.looks = [*charge.looks, *newly]
             last, least = charge.costs[unit]
@@ -293,6 +298,10 @@ def _cost_in(cost: Cost, unit: str) -> int | None:
     if isinstance(cost, int):
         return {"requests": cost}.get(unit, None if cost else 0)
     return {"requests": 1, **cost}.get(unit)
+
+
+def _skips(book: Book, attributes: Mapping[str, object]) -> bool:
+    return book.limit.skips and book.lacks(attributes)
 
 
 def _look(book: Book, attributes: Mapping[str, object], cost: int, now: int) -> Look:

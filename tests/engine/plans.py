@@ -66,6 +66,7 @@ def plan_set(generation: int, published: Published, offset: WallOffset | None = 
             shadow=limit.shadow,
             budget=limit.budget,
             unit=limit.unit,
+            skips=limit.skips,
         )
     scopes: dict[str, ScopePlan] = {}
     for scope, limits in published.items():

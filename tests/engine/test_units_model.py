@@ -1,4 +1,5 @@
-"""Costs in several units, beside the oracle: decisions, settlements and changes of units."""
+"""Costs in several units and absent attributes, beside the oracle: decisions, settlements and
+publications."""
 
 from __future__ import annotations
 
@@ -40,19 +41,22 @@ COSTS: Sequence[Cost] = (
     1, {"tokens": 2}, {"tokens": 3, "requests": 2}, 0, {"bytes": 1}, {"tokens": 0}, {},
     {"requests": 0, "tokens": 1, "bytes": 2}, {"tokens": 9}, {"nothing": 5}, 3, {"requests": 0},
 )  # fmt: skip
-CROWD = Crowd(("/a", "/", "/a/b"), COSTS, ("x", "y"), ("x",))
+CROWD = Crowd(("/a", "/", "/a/b"), COSTS, ("x", "y", None), ("x",))
 ACTUAL: Sequence[Cost] = (
     {"tokens": 1}, 2, {"tokens": 4}, {"bytes": 3}, {"requests": 3}, 0, {}, {"tokens": 0},
     {"requests": 0, "tokens": 6}, {"bytes": 0, "nothing": 1},
 )  # fmt: skip
-KINDS = ("unit", "rule", "unit", "shadow", "drop", "add", "unit", "budget", "rule", "per")
+KINDS = ("unit", "rule", "absent", "shadow", "drop", "add", "unit", "budget", "absent", "per")
 
 spans = st.sampled_from((0, 0, 1, SECOND // 2, SECOND, 2 * SECOND, 5 * SECOND, 15 * SECOND))
 numbers = st.integers(0, 255)
 
 
 class Units(Machine):
-    """Limits and budgets of several units. Costs are settled, or publications change units."""
+    """Limits and budgets of several units, some of which skip requests without a tenant.
+
+    Costs are settled, or publications change units and what is skipped.
+    """
 
     @initialize(of=st.lists(numbers, min_size=2, max_size=5), scale=scales, changes=st.booleans())
     def begin(self, of: list[int], scale: int, changes: bool) -> None:
@@ -66,7 +70,8 @@ class Units(Machine):
             Limit("/", "m", POOL[0], ("tenant",), shadow=True),
         )
         self.publish(by_scope(*[
-            replace(limit, rule=POOL[n // 4 % len(POOL)], unit=UNITS[n % 4])
+            replace(limit, rule=POOL[n // 4 % len(POOL)], unit=UNITS[n % 4],
+                    skips=bool(limit.per) and n > 200)
             for limit, n in zip(places, of, strict=False)
         ]))  # fmt: skip
 

@@ -148,7 +148,8 @@ def _compared(compared: Comparison, old: Limit | None, new: Limit | None) -> tup
         return alike, alike and equal
     if isinstance(old, LimitPlan) and isinstance(new, LimitPlan):
         alike = old.per == new.per and old.unit == new.unit
-        return alike, alike and old.shadow == new.shadow and old.algorithm == new.algorithm
+        same = (old.shadow, old.skips, old.algorithm) == (new.shadow, new.skips, new.algorithm)
+        return alike, alike and same
     return False, False
 
 
