@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.changes.compare import with_leaders
-from ratectl_cli.framework.text import Styled, aligned, bold, dim, plural
+from ratectl_cli.framework.text import Aligned, Styled, bold, dim, plural
 from ratectl_cli.render.labels import bucket_label
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def change_blocks(
             further = below.get(change.named)
             rows += [["   ", "", "", note] for note in notes(change)]
             rows += [["   ", "", "", dim(further)]] if further else []
-        yield from aligned(rows)
+        yield Aligned(rows)
 
 
 def changes_line(changes: Sequence[Change]) -> str:

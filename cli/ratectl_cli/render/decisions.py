@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl_cli.framework.text import Styled, aligned, bold, plural
+from ratectl_cli.framework.text import Aligned, Styled, bold, plural
 from ratectl_cli.render.times import wait
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def decisions_blocks(scope: str, decisions: Sequence[Decision], source: str) -> 
         rows: list[list[Piece]] = [
             [f"{at:>2}", *_words(decision)] for at, decision in enumerate(decisions, 1)
         ]
-        yield from aligned(rows)
+        yield Aligned(rows)
     allowed = sum(1 for decision in decisions if decision)
     refused = len(decisions) - allowed
     yield f"{scope} · {source} · {plural(len(decisions), 'request')}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratectl.policy.language.instants import Instant
 from ratectl.policy.resolution.fields import EXPLAINED_FIELDS, FIELDS
-from ratectl_cli.framework.text import Styled, aligned, bold, dim
+from ratectl_cli.framework.text import Aligned, Styled, bold, dim
 from ratectl_cli.render.conditions import condition_blocks, exceptions_data, overrides_data
 from ratectl_cli.render.labels import bucket_label, origin_data, place_text, quoted
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.resolution.effective_limit import Limit, Problem, Setting
     from ratectl.policy.resolution.resolver import Resolved
-    from ratectl_cli.framework.text import Block, Line, Piece
+    from ratectl_cli.framework.text import Block, Piece
 
 __all__ = ["explanation_blocks", "explanation_data", "limit_blocks"]
 
@@ -94,7 +94,7 @@ def _body(data: Mapping[str, Any]) -> Iterator[Block]:
         rows += _limit_rows(limit)
     for budget in data["budgets"]:
         rows += _limit_rows(budget, f"budget {budget['name']}")
-    yield from aligned(rows)
+    yield Aligned(rows)
     delta = data.get("delta")
     if delta is None or delta["from"] is None:
         if not data["limits"] and not data["budgets"]:
@@ -108,7 +108,7 @@ def _body(data: Mapping[str, Any]) -> Iterator[Block]:
 
 def limit_blocks(
     data: Mapping[str, Any], names: Collection[str], *, on_error: bool = False
-) -> list[Line]:
+) -> list[Block]:
     """Return the limits and budgets of these names, and with ``on_error`` that field."""
     rows: list[Sequence[Piece]] = []
     if on_error:
@@ -117,7 +117,7 @@ def limit_blocks(
         for limit in data[part]:
             if limit["name"] in names:
                 rows += _limit_rows(limit, f"{word}{limit['name']}")
-    return aligned(rows)
+    return [Aligned(rows)]
 
 
 def _limit(

@@ -40,6 +40,14 @@ __all__ = [
     "undo",
 ]
 
+_COLUMNS: Final = (
+    Column("SCOPE"),
+    Column("MODE", 2),
+    Column("SINCE", 3),
+    Column("BY", 5, "text", least=10),
+    Column("REASON", 4, "text", least=16),
+    Column("FROM", 6),
+)
 _NAMED: Final = 10
 _AGAIN: Final = ": limits apply again there"
 _UNASKED: Final = ", unless a switch in the store is on"
@@ -271,8 +279,7 @@ def _of_file(switches: Switches | None) -> list[tuple[Switch, str]]:
 
 
 def _table(rows: Sequence[tuple[Switch, str]], now: datetime) -> Table:
-    titles = ("SCOPE", "MODE", "SINCE", "BY", "REASON", "FROM")
-    table = Table([Column(title, wraps=title in ("BY", "REASON")) for title in titles])
+    table = Table(_COLUMNS)
     for switch, source in rows:
         mode: Line = Styled(switch.mode, "red" if switch.mode == "open" else "yellow")
         who = switch.author.partition(" <")[0]

@@ -156,7 +156,12 @@ def _difference_blocks(differences: Differences, verdict: Verdict | None) -> Ite
         yield [dim("would be: "), f"{number}{share} {what}"]
     if differences.limits:
         table = Table(
-            [Column("SCOPE"), Column("LIMIT"), Column("REFUSED", True), Column("ALLOWED", True)]
+            [
+                Column("SCOPE"),
+                Column("LIMIT", 2),
+                Column("REFUSED", 3, "number"),
+                Column("ALLOWED", 4, "number"),
+            ]
         )
         table.rows += [
             (scope or "-", limit or "-", str(refused), str(allowed))
