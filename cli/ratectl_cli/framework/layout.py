@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ratectl_cli.framework.pieces import Column
     from ratectl_cli.framework.styled import Cell
 
-__all__ = ["GAP", "Layout", "aligned_widths", "table_layout"]
+__all__ = ["GAP", "LAST_CELL", "Layout", "aligned_widths", "table_layout"]
 
 GAP: Final = 2
 """Spaces between columns."""
@@ -21,8 +21,11 @@ GAP: Final = 2
 _LONG_WORD: Final = 32
 """Columns are hidden so that no part of a word is divided, up to this length."""
 
-_LAST_CELL: Final = 28
+LAST_CELL: Final = 28
 """Columns that the last cell of an aligned row gets at least, if there are as many."""
+
+
+_SHORT_WORD: Final = 16
 
 
 class Layout(NamedTuple):
@@ -101,9 +104,9 @@ def aligned_widths(rows: Sequence[Sequence[Cell]], width: int | None) -> list[in
     widths = {at: max(map(width_of, column), default=0) for at, column in enumerate(columns)}
     if width is not None and count > 1:
         texts = [row[-1] for row in rows if len(row) == count]
-        # A single word that is too long goes below its row instead; see ``tables``.
-        last = max((width_of(text) for text in texts if _is_text(text)), default=0)
-        room = _room(width, count) - min(last, _LAST_CELL)
+        # A single long word that does not fit goes below its row instead; see ``tables``.
+        last = max((width_of(text) for text in texts if not _is_long_word(text)), default=0)
+        room = _room(width, count) - min(last, LAST_CELL)
         if sum(widths.values()) > room:
             parts = [max(map(longest_part, column), default=0) for column in columns]
             widths = {at: min(full, max(room, parts[at])) for at, full in widths.items()}
@@ -113,8 +116,8 @@ def aligned_widths(rows: Sequence[Sequence[Cell]], width: int | None) -> list[in
     return list(widths.values())
 
 
-def _is_text(cell: Cell) -> bool:
-    return width_of(cell) > longest_word(cell)
+def _is_long_word(cell: Cell) -> bool:
+    return _SHORT_WORD < width_of(cell) == longest_word(cell)
 
 
 def _narrow(widths: dict[int, int], bounds: dict[int, int], room: int) -> None:

@@ -22,7 +22,7 @@ _CODES: Final = {
     "bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36",
 }  # fmt: skip
 
-_SEPARATORS: Final = "/,;=|"
+_SEPARATORS: Final = "/,;=|-_."
 """Characters after which a long word without spaces may go on in the next line."""
 
 
@@ -145,11 +145,13 @@ def _words(cell: Cell) -> Iterator[list[Styled]]:
 
 
 def _parts(word: Cell) -> Iterator[list[Styled]]:
-    """Yield the parts of a word, each with the separator at its end."""
+    """Yield the parts of a word, each with the separator at its end. Numbers are not divided."""
     part: list[Styled] = []
-    for letter in word:
+    for at, letter in enumerate(word):
         part.append(letter)
-        if letter.text in _SEPARATORS and len(part) > 1:
+        around = [other.text for other in (*word[at - 1 : at], *word[at + 1 : at + 2])]
+        in_number = len(around) == 2 and all(text.isdigit() for text in around)
+        if letter.text in _SEPARATORS and len(part) > 1 and not in_number:
             yield part
             part = []
     if part:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
-from ratectl_cli.framework.layout import GAP, aligned_widths, table_layout
+from ratectl_cli.framework.layout import GAP, LAST_CELL, aligned_widths, table_layout
 from ratectl_cli.framework.pieces import Styled
 from ratectl_cli.framework.styled import (
     cell_of,
@@ -44,7 +44,7 @@ def table_lines(stream: Stream, table: Table) -> Iterator[str]:
         yield from _row_lines(stream, table.columns, layout, row)
     if layout.hidden:
         titles_ = ", ".join(layout.hidden)
-        note = f"hidden: {titles_} (widen the terminal or use -o json)"
+        note = f"hidden: {titles_} (in a wider terminal, or -o json)"
         yield from _flowing(stream, [[Styled(stream.plain(note), "dim")]])
 
 
@@ -92,15 +92,14 @@ def _aligned_row(stream: Stream, row: Sequence[Cell], heads: Sequence[int]) -> l
         return _side_by_side(stream, row, [*heads, width_of(row[-1])])
     *first, last = row
     word = longest_word(last)
-    start = next((at for at in range(len(heads), -1, -1) if _start(heads, at) + word <= width), 0)
+    needs = word if word <= width else min(LAST_CELL, width)
+    start = max(at for at in range(len(row)) if not at or _start(heads, at) + needs <= width)
     rest = max(1, width - _start(heads, start))
     if start == len(heads):
         return _side_by_side(stream, row, [*heads, rest])
-    below = wrapped(last, rest)  # a long word, such as the path of a file
-    lines = _side_by_side(stream, first, heads)
-    return lines + [
-        " " * _start(heads, start) + painted(line, colour=stream.colour) for line in below
-    ]
+    space = " " * _start(heads, start)  # for a long word, such as the path of a file
+    below = [space + painted(line, colour=stream.colour) for line in wrapped(last, rest)]
+    return [line for line in _side_by_side(stream, first, heads) if line] + below
 
 
 def _start(heads: Sequence[int], at: int) -> int:

@@ -62,7 +62,8 @@ def _combines(character: str) -> bool:
     if character < "\u0300":
         return False
     in_syllable = "\u1160" <= character <= "\u11ff"  # vowels and ends of Hangul syllables
-    return in_syllable or unicodedata.category(character) in ("Mn", "Me", "Cf")
+    skin = "\U0001f3fb" <= character <= "\U0001f3ff"  # colours the emoji before it
+    return in_syllable or skin or unicodedata.category(character) in ("Mn", "Me", "Cf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ _COLUMNS: Final = (
     Column("PID", 8, "number"),
     Column("ENGINE", 10),
     Column("SWAP MS", 9, "number"),
-    Column("ERROR", 5, "text", least=32),
+    Column("ERROR", 5, "text", least=16),
 )
 
 

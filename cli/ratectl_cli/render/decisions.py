@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl_cli.framework.text import Aligned, Styled, bold, plural
+from ratectl_cli.framework.text import Aligned, Styled, bold, paragraph, plural
 from ratectl_cli.render.times import wait
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _decision_data(decision: Decision) -> dict[str, Any]:
 def decisions_blocks(scope: str, decisions: Sequence[Decision], source: str) -> Iterator[Block]:
     """Yield decisions for people; ``source`` names the policies."""
     if len(decisions) == 1:
-        yield [*_verdict(decisions[0]), f" · {source}"]
+        yield paragraph([*_verdict(decisions[0]), f" · {source}"])
         return
     if len(decisions) <= _LISTED:
         rows: list[list[Piece]] = [
@@ -60,11 +60,11 @@ def decisions_blocks(scope: str, decisions: Sequence[Decision], source: str) -> 
         yield Aligned(rows)
     allowed = sum(1 for decision in decisions if decision)
     refused = len(decisions) - allowed
-    yield f"{scope} · {source} · {plural(len(decisions), 'request')}"
+    yield paragraph(f"{scope} · {source} · {plural(len(decisions), 'request')}")
     yield [bold("allowed", "green"), f" {allowed}, ", bold("refused", "red"), f" {refused}"]
     first = next((at for at, decision in enumerate(decisions) if not decision), None)
     if first is not None:
-        yield [f"first refused: request {first + 1}, ", *_verdict(decisions[first])]
+        yield paragraph([f"first refused: request {first + 1}, ", *_verdict(decisions[first])])
 
 
 def _verdict(decision: Decision) -> list[Piece]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratectl.policy.language.instants import Instant
 from ratectl.policy.resolution.fields import EXPLAINED_FIELDS, FIELDS
-from ratectl_cli.framework.text import Aligned, Styled, bold, dim
+from ratectl_cli.framework.text import Aligned, Styled, bold, dim, paragraph
 from ratectl_cli.render.conditions import condition_blocks, exceptions_data, overrides_data
 from ratectl_cli.render.labels import bucket_label, origin_data, place_text, quoted
 
@@ -71,15 +71,16 @@ def explanation_blocks(
     """Yield the explanation for people; ``unfold`` lists every condition that does not hold."""
     attributes = " ".join(f"{name}={quoted(value)}" for name, value in data["attributes"].items())
     title = " · ".join(part for part in (source, attributes) if part)
-    yield [bold(data["scope"]), f" · {title}"]
+    yield paragraph([bold(data["scope"]), f" · {title}"])
     if data["reason"] == "no_policy":
         yield "no policy covers this scope: requests pass, with reason no_policy"
         return
     if data["declared_scope"] != data["scope"]:
-        yield dim(
+        note = (
             f"not declared: uses the limits and buckets of {data['declared_scope']}, "
             "the nearest scope above"
         )
+        yield paragraph(dim(note))
     yield from _body(data)
     yield from condition_blocks(data, unfold=unfold)
 
@@ -101,9 +102,9 @@ def _body(data: Mapping[str, Any]) -> Iterator[Block]:
             yield "no limits: requests pass"
         return
     for name in delta["removed"]:
-        yield [bold(name), f"  not set here, only at {delta['from']}"]
+        yield paragraph([bold(name), f"  not set here, only at {delta['from']}"])
     if not rows and not delta["removed"]:
-        yield f"nothing differs from {delta['from']}"
+        yield paragraph(f"nothing differs from {delta['from']}")
 
 
 def limit_blocks(

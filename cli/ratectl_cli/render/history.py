@@ -21,7 +21,7 @@ _COLUMNS: Final = (
     Column("TIME", 2),
     Column("AUTHOR", 5, "text", least=10),
     Column("COMMIT", 7),
-    Column("ACTION", 3),
+    Column("ACTION", 3, least=16),
     Column("CHANGE", 6),
     Column("MESSAGE", 4, "text"),
 )

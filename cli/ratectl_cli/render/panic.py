@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl.engine.waivers import Waivers
 from ratectl.kill_switch.wording import by_files, switch_text
 from ratectl.runtime.wording import listed
-from ratectl_cli.framework.text import Column, Styled, Table, bold, dim, plural
+from ratectl_cli.framework.text import Column, Styled, Table, bold, dim, paragraph, plural
 from ratectl_cli.render import times
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def local_options(place: str) -> str:
 def banner(switches: Switches, agents: Sequence[AgentRecord], now: datetime) -> Iterator[Block]:
     """Yield the switches that are on, to be printed above limits that are not enforced."""
     for switch in switches.on:
-        yield [bold("PANIC ", "red"), switch_text(switch, now)]
+        yield paragraph([bold("PANIC ", "red"), switch_text(switch, now)])
     for agent, text in by_files(agents):
-        yield [bold("PANIC ", "red"), f"{agent} obeys a file on its machine: {text}"]
+        yield paragraph([bold("PANIC ", "red"), f"{agent} obeys a file on its machine: {text}"])
 
 
 def obeyed_text(obeyed: Sequence[Mapping[str, str]]) -> str:
@@ -197,7 +197,7 @@ def _waited_blocks(turned: Turned) -> Iterator[Block]:
 def _obedience(behind: Sequence[str], there: int) -> Iterator[Block]:
     yield f"obeyed by {there - len(behind)} of {plural(there, 'agent')}"
     if behind:
-        yield [bold("not yet: ", "yellow"), listed(behind, _NAMED)]
+        yield paragraph([bold("not yet: ", "yellow"), listed(behind, _NAMED)])
 
 
 # -- what is on
@@ -246,7 +246,7 @@ def status_blocks(
     elif switches.on or behind:
         yield from _obedience(behind, len(agents))
     for agent, text in by_files(agents):
-        yield f"{agent} obeys a file on its machine: {text}"
+        yield paragraph(f"{agent} obeys a file on its machine: {text}")
 
 
 def local_data(file: SwitchFile) -> dict[str, Any]:

@@ -298,7 +298,11 @@ def limit_blocks(report: Report, *, unfold: bool, now: str = "NOW") -> Iterator[
 
     ``now``: title of the columns of the new side, if there are two sides.
     """
-    names = (Column("LIMIT"), Column("AT", 2), Column("DECIDED", 4, "number"))
+    names = (
+        Column("LIMIT", least=20),
+        Column("AT", 2, least=20),
+        Column("DECIDED", 4, "number"),
+    )
     table = Table([*names, *_count_columns(len(report.sides) > 1, now)])
     quiet = 0
     for (scope, label), counts in limit_pairs(report):

@@ -27,7 +27,7 @@ _TOP_LIMITS: Final = 5
 _TOP_KEYS: Final = 3
 _COLUMNS: Final = (
     Column("SCOPE"),
-    Column("LIMIT", 2),
+    Column("LIMIT", 2, least=20),
     Column("RULE", 5, least=16),
     Column("USED", 3, "number"),
     Column("RATE/S", 6, "number"),
@@ -70,9 +70,10 @@ def usage_blocks(report: UsageReport, stream: Stream, now: datetime) -> Iterator
     old = "?" if age is None else times.span(max(0.0, age))
     reporting = f"{totals.reporting}/{len(report.agents)} agents"
     title = f" · generation {report.generation or '?'} · {reporting} · data {old} old"
-    yield [bold(report.scope), title]
+    yield paragraph([bold(report.scope), title])
     if report.scope != report.asked:
-        yield dim(f"{report.asked} is not declared: it uses the buckets of {report.scope}")
+        note = f"{report.asked} is not declared: it uses the buckets of {report.scope}"
+        yield paragraph(dim(note))
     if not report.rows:
         return
     # Few programs wait: the others need no column of zeros.
@@ -82,7 +83,8 @@ def usage_blocks(report: UsageReport, stream: Stream, now: datetime) -> Iterator
     yield table
     yield from _refused(report.rows)
     if totals.no_policy or totals.errors:
-        yield f"covered by no policy: {totals.no_policy} · answered by on_error: {totals.errors}"
+        counts = f"covered by no policy: {totals.no_policy} · answered by on_error: {totals.errors}"
+        yield paragraph(counts)
     if totals.omitted:
         yield f"{totals.omitted} less active limits are not in the reports"
 
