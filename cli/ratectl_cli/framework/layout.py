@@ -24,8 +24,8 @@ _LONG_WORD: Final = 32
 LAST_CELL: Final = 28
 """Columns that the last cell of an aligned row gets at least, if there are as many."""
 
-
 _SHORT_WORD: Final = 16
+"""A last cell of one word that is no longer than this stays beside its row."""
 
 
 class Layout(NamedTuple):
@@ -51,10 +51,16 @@ def table_layout(
 
     Texts are shortened first, then other cells are wrapped, then columns are hidden.
     """
-    sizes = [_size(column, [row[at] for row in rows]) for at, column in enumerate(columns)]
+    full = [
+        max([cells(column.title), *(width_of(row[at]) for row in rows)])
+        for at, column in enumerate(columns)
+    ]
+    if width is None or sum(full) <= _room(width, len(full)):
+        return Layout(dict(enumerate(full)), [])
+    sizes = [
+        _size(column, full[at], [row[at] for row in rows]) for at, column in enumerate(columns)
+    ]
     shown = list(range(len(columns)))
-    if width is None:
-        return Layout({at: sizes[at].full for at in shown}, [])
     while len(shown) > 1 and sum(sizes[at].least for at in shown) > _room(width, len(shown)):
         last = max(columns[at].rank for at in shown[1:])
         shown = [at for at in shown if not at or columns[at].rank < last]
@@ -62,15 +68,13 @@ def table_layout(
     return Layout(_spread(columns, sizes, shown, _room(width, len(shown))), hidden)
 
 
-def _size(column: Column, cells_: Sequence[Cell]) -> _Size:
-    title = cells(column.title)
-    full = max(title, *map(width_of, cells_), 0)
+def _size(column: Column, full: int, cells_: Sequence[Cell]) -> _Size:
     if column.kind == "number":
         return _Size(full, full)
-    least = min(full, max(column.least, title))
+    least = min(full, max(column.least, cells(column.title)))
     if column.kind == "text":
         return _Size(full, least)
-    parts = max(map(longest_part, cells_), default=0)
+    parts = max((longest_part(cell) for cell in cells_ if width_of(cell) > least), default=0)
     return _Size(full, max(least, min(parts, _LONG_WORD)))
 
 
