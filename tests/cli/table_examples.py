@@ -45,6 +45,7 @@ from ratectl_cli.render.replayed import Replayed, replayed_blocks, replayed_data
 from ratectl_cli.render.rollout import rollout_blocks, rollout_data
 from ratectl_cli.render.simulation import Inputs, simulation_blocks, simulation_data
 from ratectl_cli.render.testing import report_blocks, report_data
+from ratectl_cli.render.topics import topics, topics_blocks
 from ratectl_cli.render.usage import usage_blocks, usage_data
 
 if TYPE_CHECKING:
@@ -344,5 +345,6 @@ EXAMPLES: dict[str, Callable[[Contents], Example]] = {
     "conditions": _unmatched,
     "decisions": _decisions,
     "health": _doctor,
+    "topics": lambda _: Example(lambda _: topics_blocks(topics())),
 }
 """Examples by name; the part before ``-`` is a module of ``render``."""
