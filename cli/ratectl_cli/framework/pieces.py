@@ -29,7 +29,7 @@ class Column(NamedTuple):
     kind: Literal["number", "whole", "text"] = "whole"
     """``number``: aligned at the right, never cut, never wrapped. ``whole``: never cut, but wrapped
     between words and parts of paths. ``text``: shortened with ``…``."""
-    least: int = 24
+    least: int = 32
     """Width down to which cells may be shortened or wrapped before columns are hidden."""
 
 

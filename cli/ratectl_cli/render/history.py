@@ -23,7 +23,7 @@ _COLUMNS: Final = (
     Column("COMMIT", 7),
     Column("ACTION", 3, least=16),
     Column("CHANGE", 6),
-    Column("MESSAGE", 4, "text"),
+    Column("MESSAGE", 4, "text", least=24),
 )
 
 
