@@ -267,8 +267,8 @@ def _timeline_room(names: Sequence[str], most: int, stream: Stream) -> int:
 
 
 def _scopes(report: Report, *, unfold: bool) -> Iterator[Block]:
-    requests = Column("REQUESTS", 4, "number")
-    table = Table([Column("SCOPE"), requests, *_count_columns(len(report.sides) > 1)])
+    names = Column("SCOPE"), Column("REQUESTS", 4, "number")
+    table = Table([*names, *_count_columns(len(report.sides) > 1)])
     rows = list(zip(*(side.scopes for side in report.sides), strict=True))
     by_interest = sorted(rows, key=lambda row: (row[0].refused, row[0].requests), reverse=True)
     shown = set(rows if unfold else by_interest[:_MOST_SCOPES])
@@ -298,11 +298,7 @@ def limit_blocks(report: Report, *, unfold: bool, now: str = "NOW") -> Iterator[
 
     ``now``: title of the columns of the new side, if there are two sides.
     """
-    names = (
-        Column("LIMIT", least=20),
-        Column("AT", 2, least=20),
-        Column("DECIDED", 4, "number"),
-    )
+    names = Column("LIMIT", least=20), Column("AT", 2, least=20), Column("DECIDED", 4, "number")
     table = Table([*names, *_count_columns(len(report.sides) > 1, now)])
     quiet = 0
     for (scope, label), counts in limit_pairs(report):
