@@ -20,6 +20,8 @@ GLOSSARY: Final = ROOT / "docs" / "glossary.md"
 ROW: Final = re.compile(r"^\| \*\*(.+?)\*\* \| (.+?) \|(.*)\|$", re.MULTILINE)
 HELP: Final = ROOT / "cli" / "ratectl_cli" / "commands"
 """Folder in which docstrings are text for users."""
+TOPICS: Final = HELP.parent / "topics"
+"""Folder of the pages of `ratectl help`."""
 
 
 @cache
@@ -37,6 +39,7 @@ def _listed(cell: str) -> list[str]:
 def messages() -> list[tuple[str, str]]:
     """Texts that users may see, with their places."""
     texts = list(_texts())
+    texts += [(path.name, path.read_text("utf-8")) for path in sorted(TOPICS.glob("*.txt"))]
     return texts + [(name, entry.summary) for name, entry in COMMANDS.items()]
 
 

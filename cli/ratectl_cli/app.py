@@ -100,6 +100,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "demo": Entry(
         "Run", "ratectl_cli.demo.command:demo", "Run a demonstration with real agents and traffic."
     ),
+    "help": Entry("Run", f"{_HERE}.help:help_", "Explain a topic, or show the help of a command."),
     "version": Entry("Run", f"{_HERE}.version:version", "Print the version and the engine."),
 }
 

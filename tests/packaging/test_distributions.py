@@ -130,3 +130,4 @@ def test_installed_package_makes_decisions(environment: Environment, wheel: Path
     decided = json.loads(environment.run("python", "-W", "error", "-c", DECIDE, str(policies)))
     assert decided == [[True, True, False], engine]
     assert f"engine    {engine}\n" in environment.run("ratectl", "version", COLUMNS="200")
+    assert "sqlite:///" in environment.run("ratectl", "help", "stores"), "its pages are installed"

@@ -5,7 +5,7 @@ import platform
 import typer
 
 from ratectl_cli.framework.session import session_of
-from ratectl_cli.framework.text import Line, aligned, bold
+from ratectl_cli.framework.text import Aligned, Block, bold
 
 
 def version(ctx: typer.Context) -> int:
@@ -32,12 +32,12 @@ def version(ctx: typer.Context) -> int:
         "platform": platform.platform(),
     }
 
-    def blocks() -> list[Line]:
+    def blocks() -> list[Block]:
         rows = [
             ("engine", describe_engine()),
             *((name, str(data[name])) for name in ("python", "platform")),
         ]
-        return [bold(f"ratectl {__version__}"), *aligned(rows)]
+        return [bold(f"ratectl {__version__}"), Aligned(rows)]
 
     session_of(ctx).answer("Version", data, blocks)
     return 0

@@ -208,7 +208,11 @@ class Story:
         if live.generation != 3 or live.head is None or live.head.bundle != first.bundle:
             raise DemoFailed("the rollback did not restore the first generation's policies")
         table = Table(
-            [Column("LIMIT spike OF /web"), Column("REQUESTS", True), Column("REFUSED", True)]
+            [
+                Column("LIMIT spike OF /web"),
+                Column("REQUESTS", 3, "number"),
+                Column("REFUSED", 2, "number"),
+            ]
         )
         for phase in self.phases:
             count = f"{phase.allowed + phase.refused:,}"

@@ -67,8 +67,7 @@ def _declare(
         typer.Option(
             "--store",
             metavar="URL",
-            help="Store: sqlite:///PATH or etcd://HOST:PORT/ENVIRONMENT.  [env: RATECTL_STORE; "
-            "default: an SQLite file in the state directory]",
+            help="Store to use: see `ratectl help stores`.",
         ),
     ] = None,
     output: Annotated[
@@ -100,7 +99,7 @@ def _declare(
             metavar="SECONDS",
             min=0.1,
             callback=_for_a_timer,
-            help="Stop with exit code 124 when the command takes longer.",
+            help="Stop after this time (exit code 124).",
         ),
     ] = None,
 ) -> None:

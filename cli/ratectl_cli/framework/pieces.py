@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-__all__ = ["Block", "Column", "Line", "Piece", "Styled", "Table"]
+__all__ = ["Aligned", "Block", "Column", "Line", "Piece", "Styled", "Table"]
 
 
 class Styled(NamedTuple):
@@ -21,19 +21,36 @@ Line = Piece | Sequence[Piece]
 
 
 class Column(NamedTuple):
-    """Title of a column, and its alignment; columns of free text may wrap."""
+    """Title of a column, and what may happen to it on a narrow terminal."""
 
     title: str
-    right: bool = False
-    wraps: bool = False
+    rank: int = 1
+    """1 is the most important. The columns of the greatest rank are hidden first, all together."""
+    kind: Literal["number", "whole", "text"] = "whole"
+    """``number``: aligned at the right, never cut, never wrapped. ``whole``: never cut, but wrapped
+    between words and parts of paths. ``text``: shortened with ``…``."""
+    least: int = 32
+    """Width down to which cells may be shortened or wrapped before columns are hidden."""
 
 
 @dataclass(slots=True)
 class Table:
-    """Rows under titles."""
+    """Rows under titles; each row has a cell for every column. The first column is never hidden."""
 
     columns: Sequence[Column]
     rows: list[Sequence[Line]] = field(default_factory=list)
 
 
-Block = Line | Table
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """Rows in aligned columns without titles. The last cell of a row takes the rest of the line.
+
+    Nothing is shortened or hidden on a narrow terminal: cells are wrapped between words.
+    """
+
+    rows: Sequence[Sequence[Line]]
+    below: Mapping[int, Sequence[Block]] = field(default_factory=dict)
+    """Blocks to print below a row, by its position."""
+
+
+Block = Line | Table | Aligned

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
-import shutil
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import TextIO
 
-__all__ = ["Stream", "cells", "pad", "safe"]
+__all__ = ["Stream", "cells", "clusters", "safe"]
 
 _PLAIN: Final = str.maketrans(
-    {"→": "->", "·": "-", "✂": "clipped by", "█": "#", "░": ".", "…": "...", "●": "*", "×": "x"}
-)
+    {
+        "→": "->", "·": "-", "✂": "clipped by", "█": "#", "░": ".", "…": "...", "●": "*", "×": "x",
+        "─": "-", "≤": "<=",
+    }
+)  # fmt: skip
 """Replacements of our symbols for encodings that lack them."""
+
+_USUAL_WIDTH: Final = 80
+_EMOJI_FORM: Final = "\ufe0f"
+"""Asks for the picture of the character before it, which is two columns wide."""
 
 
 def safe(text: str) -> str:
@@ -33,20 +39,31 @@ def safe(text: str) -> str:
 
 def cells(text: str) -> int:
     """Return the columns that printable text takes on a terminal."""
-    if text.isascii():
-        return len(text)
-    width = 0
+    return len(text) if text.isascii() else sum(width for _, width in clusters(text))
+
+
+def clusters(text: str) -> Iterator[tuple[str, int]]:
+    """Yield characters with the marks that combine with them, and the columns that they take."""
+    cluster, width = "", 0
     for character in text:
-        if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        if _combines(character):
+            cluster += character
+            width = 2 if character == _EMOJI_FORM and width else width
             continue
-        width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-    return width
+        if cluster:
+            yield cluster, width
+        cluster, width = character, 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    if cluster:
+        yield cluster, width
 
 
-def pad(text: str, width: int, *, right: bool = False) -> str:
-    """Return the text, aligned in a column of ``width``."""
-    space = " " * (width - cells(text))
-    return space + text if right else text + space
+def _combines(character: str) -> bool:
+    """Return True if a character takes no column of its own."""
+    if character < "\u0300":
+        return False
+    in_syllable = "\u1160" <= character <= "\u11ff"  # vowels and ends of Hangul syllables
+    skin = "\U0001f3fb" <= character <= "\U0001f3ff"  # colours the emoji before it
+    return in_syllable or skin or unicodedata.category(character) in ("Mn", "Me", "Cf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +86,28 @@ class Stream:
         return cls(file, terminal, _coloured(colour, environ, terminal), encoding == "utf8")
 
     @property
-    def width(self) -> int:
-        """Columns of the terminal."""
-        return shutil.get_terminal_size().columns
+    def width(self) -> int | None:
+        """Columns of the terminal; None if the output is not a terminal, so that nothing is cut."""
+        if not self.terminal:
+            return None
+        columns = os.environ.get("COLUMNS", "")
+        if columns.isdecimal() and int(columns):
+            return int(columns)
+        try:
+            return os.get_terminal_size(self.file.fileno()).columns or _USUAL_WIDTH
+        except OSError:  # the terminal does not tell
+            return _USUAL_WIDTH
+
+    def plain(self, text: str) -> str:
+        """Return text in characters that the encoding has; it escapes the others."""
+        if self.symbols:
+            return text
+        encoding = getattr(self.file, "encoding", None) or "ascii"
+        return text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
 
     def write(self, text: str) -> None:
-        """Write text that is safe to show; see ``safe``.
-
-        Characters that the encoding lacks are written as escapes.
-        """
-        if not self.symbols:
-            text = text.translate(_PLAIN)
-            encoding = getattr(self.file, "encoding", None) or "ascii"
-            text = text.encode(encoding, "backslashreplace").decode(encoding)
-        self.file.write(text)
+        """Write text that is safe to show; see ``safe``."""
+        self.file.write(self.plain(text))
 
 
 def _coloured(choice: str, environ: Mapping[str, str], terminal: bool) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl_cli.framework.text import Column, Styled, Table, bold
 from ratectl_cli.render import times
@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from ratectl_cli.framework.text import Block, Line
 
 __all__ = ["agents_blocks", "fleet_data"]
+
+_COLUMNS: Final = (
+    Column("AGENT"),
+    Column("GENERATION", 2, "number"),
+    Column("STATE", 3),
+    Column("PANIC", 4),
+    Column("LAST SEEN", 6),
+    Column("HOST", 7, "text", least=12),
+    Column("PID", 8, "number"),
+    Column("ENGINE", 10),
+    Column("SWAP MS", 9, "number"),
+    Column("ERROR", 5, "text", least=16),
+)
 
 
 def fleet_data(fleet: Fleet) -> dict[str, Any]:
@@ -58,15 +71,8 @@ def agents_blocks(rows: Sequence[Mapping[str, Any]], now: datetime) -> list[Bloc
     """Return the agents for people."""
     if not rows:
         return []
-    titles: tuple[str, ...] = (
-        "AGENT", "GENERATION", "STATE", "LAST SEEN", "HOST", "PID", "ENGINE", "SWAP MS", "ERROR"
-    )  # fmt: skip
-    right = ("GENERATION", "PID", "SWAP MS")
-    free = ("AGENT", "HOST", "PANIC", "ERROR")
     panic = any(row["panic"] or row["panic_behind"] for row in rows)
-    if panic:
-        titles = (*titles[:3], "PANIC", *titles[3:])
-    table = Table([Column(title, title in right, title in free) for title in titles])
+    table = Table([column for column in _COLUMNS if panic or column.title != "PANIC"])
     for row in rows:
         generation = str(row["generation"] or "-")
         note = "behind " if row["behind"] else "candidate " if row["candidate"] else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl_cli.framework.text import Column, Table, bold
 from ratectl_cli.render import times
@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from ratectl.history.blame import Blamed
 
 __all__ = ["blame_data", "blame_table"]
+
+_COLUMNS: Final = (
+    Column("LIMIT", least=20),
+    Column("FIELD", 2),
+    Column("VALUE", 3),
+    Column("GENERATION", 4, "number"),
+    Column("TIME", 6),
+    Column("AUTHOR", 7, "text", least=10),
+    Column("COMMIT", 8),
+    Column("CHANGE", 5, "text", least=16),
+)
 
 
 def blame_data(values: Sequence[Blamed]) -> list[dict[str, Any]]:
@@ -37,8 +48,7 @@ def blame_data(values: Sequence[Blamed]) -> list[dict[str, Any]]:
 
 def blame_table(values: Sequence[Blamed], now: datetime) -> Table:
     """Return each value with its generation, for people; ``≤ 7`` is generation 7 or an earlier."""
-    titles = ("LIMIT", "FIELD", "VALUE", "GENERATION", "TIME", "AUTHOR", "COMMIT", "CHANGE")
-    table = Table([Column(title, title == "GENERATION", title == "CHANGE") for title in titles])
+    table = Table(_COLUMNS)
     last = ""
     for blamed in values:
         entry, name = blamed.entry, blamed.limit or "-"

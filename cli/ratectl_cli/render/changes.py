@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.changes.compare import with_leaders
-from ratectl_cli.framework.text import Styled, aligned, bold, dim, plural
+from ratectl_cli.framework.text import Aligned, Styled, bold, dim, paragraph, plural
 from ratectl_cli.render.labels import bucket_label
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ def change_blocks(
     below = {} if unfold else followers_text(changes)
     shown = [change for change in changes if unfold or not change.inherited]
     for scope, group in groupby(shown, key=lambda change: change.scope):
-        yield bold(scope)
+        yield paragraph(bold(scope))
         rows: list[list[Piece]] = []
         for change in group:
             rows += _rows(change)
             further = below.get(change.named)
             rows += [["   ", "", "", note] for note in notes(change)]
             rows += [["   ", "", "", dim(further)]] if further else []
-        yield from aligned(rows)
+        yield Aligned(rows)
 
 
 def changes_line(changes: Sequence[Change]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl.policy.language.model import exception_key
 from ratectl.policy.language.scopes import ancestry
 from ratectl.policy.resolution.conditions import override_ref
-from ratectl_cli.framework.text import aligned, bold, dim
+from ratectl_cli.framework.text import Aligned, bold, dim, paragraph
 from ratectl_cli.render.labels import place_data, place_text, quoted
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def condition_blocks(data: Mapping[str, Any], *, unfold: bool) -> Iterator[Block
     if applied:
         yield ""
         yield bold("applied")
-        yield from aligned([_applied_row(kind, condition) for kind, condition in applied])
+        yield Aligned([_applied_row(kind, condition) for kind, condition in applied])
     others = [(kind, condition) for kind, condition in conditions if not condition["applies"]]
     if not others:
         return
@@ -109,7 +109,7 @@ def condition_blocks(data: Mapping[str, Any], *, unfold: bool) -> Iterator[Block
     yield bold("not applied")
     shown = others if unfold else _nearest(others)
     for kind, condition in shown:
-        yield f"  {kind}{_named(condition)}: {', '.join(_reasons(condition))}"
+        yield paragraph(f"  {kind}{_named(condition)}: {', '.join(_reasons(condition))}")
     if len(shown) < len(others):
         yield dim(f"  and {len(others) - len(shown)} more (-v lists them)")
 

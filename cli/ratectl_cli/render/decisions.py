@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.cost import REQUESTS
-from ratectl_cli.framework.text import Styled, aligned, bold, plural
+from ratectl_cli.framework.text import Aligned, Styled, bold, paragraph, plural
 from ratectl_cli.render.times import wait
 
 if TYPE_CHECKING:
@@ -53,20 +53,20 @@ def _decision_data(decision: Decision) -> dict[str, Any]:
 def decisions_blocks(scope: str, decisions: Sequence[Decision], source: str) -> Iterator[Block]:
     """Yield decisions for people; ``source`` names the policies."""
     if len(decisions) == 1:
-        yield [*_verdict(decisions[0]), f" · {source}"]
+        yield paragraph([*_verdict(decisions[0]), f" · {source}"])
         return
     if len(decisions) <= _LISTED:
         rows: list[list[Piece]] = [
             [f"{at:>2}", *_words(decision)] for at, decision in enumerate(decisions, 1)
         ]
-        yield from aligned(rows)
+        yield Aligned(rows)
     allowed = sum(1 for decision in decisions if decision)
     refused = len(decisions) - allowed
-    yield f"{scope} · {source} · {plural(len(decisions), 'request')}"
+    yield paragraph(f"{scope} · {source} · {plural(len(decisions), 'request')}")
     yield [bold("allowed", "green"), f" {allowed}, ", bold("refused", "red"), f" {refused}"]
     first = next((at for at, decision in enumerate(decisions) if not decision), None)
     if first is not None:
-        yield [f"first refused: request {first + 1}, ", *_verdict(decisions[first])]
+        yield paragraph([f"first refused: request {first + 1}, ", *_verdict(decisions[first])])
 
 
 def _verdict(decision: Decision) -> list[Piece]:

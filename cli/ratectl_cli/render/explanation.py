@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl.policy.language.instants import Instant
 from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT
 from ratectl.policy.resolution.fields import EXPLAINED_FIELDS, FIELDS
-from ratectl_cli.framework.text import Styled, aligned, bold, dim
+from ratectl_cli.framework.text import Aligned, Styled, bold, dim, paragraph
 from ratectl_cli.render.conditions import condition_blocks, exceptions_data, overrides_data
 from ratectl_cli.render.labels import bucket_label, origin_data, place_text, quoted
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ratectl.policy.language.model import PolicyTree
     from ratectl.policy.resolution.effective_limit import Limit, Problem, Setting
     from ratectl.policy.resolution.resolver import Resolved
-    from ratectl_cli.framework.text import Block, Line, Piece
+    from ratectl_cli.framework.text import Block, Piece
 
 __all__ = ["explanation_blocks", "explanation_data", "limit_blocks"]
 
@@ -75,15 +75,16 @@ def explanation_blocks(
     """Yield the explanation for people; ``unfold`` lists every condition that does not hold."""
     attributes = " ".join(f"{name}={quoted(value)}" for name, value in data["attributes"].items())
     title = " · ".join(part for part in (source, attributes) if part)
-    yield [bold(data["scope"]), f" · {title}"]
+    yield paragraph([bold(data["scope"]), f" · {title}"])
     if data["reason"] == "no_policy":
         yield "no policy covers this scope: requests pass, with reason no_policy"
         return
     if data["declared_scope"] != data["scope"]:
-        yield dim(
+        note = (
             f"not declared: uses the limits and buckets of {data['declared_scope']}, "
             "the nearest scope above"
         )
+        yield paragraph(dim(note))
     yield from _body(data)
     yield from condition_blocks(data, unfold=unfold)
 
@@ -98,21 +99,21 @@ def _body(data: Mapping[str, Any]) -> Iterator[Block]:
         rows += _limit_rows(limit)
     for budget in data["budgets"]:
         rows += _limit_rows(budget, f"budget {budget['name']}")
-    yield from aligned(rows)
+    yield Aligned(rows)
     delta = data.get("delta")
     if delta is None or delta["from"] is None:
         if not data["limits"] and not data["budgets"]:
             yield "no limits: requests pass"
         return
     for name in delta["removed"]:
-        yield [bold(name), f"  not set here, only at {delta['from']}"]
+        yield paragraph([bold(name), f"  not set here, only at {delta['from']}"])
     if not rows and not delta["removed"]:
-        yield f"nothing differs from {delta['from']}"
+        yield paragraph(f"nothing differs from {delta['from']}")
 
 
 def limit_blocks(
     data: Mapping[str, Any], names: Collection[str], *, on_error: bool = False
-) -> list[Line]:
+) -> list[Block]:
     """Return the limits and budgets of these names, and with ``on_error`` that field."""
     rows: list[Sequence[Piece]] = []
     if on_error:
@@ -121,7 +122,7 @@ def limit_blocks(
         for limit in data[part]:
             if limit["name"] in names:
                 rows += _limit_rows(limit, f"{word}{limit['name']}")
-    return aligned(rows)
+    return [Aligned(rows)]
 
 
 def _limit(

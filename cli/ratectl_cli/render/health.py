@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl_cli.framework.text import aligned, bold, plural
+from ratectl_cli.framework.text import Aligned, bold, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ def checks_blocks(checks: Sequence[Check]) -> Iterator[Block]:
     rows: list[list[Piece]] = [
         [bold(check.status, _COLOURS[check.status]), check.name, check.message] for check in checks
     ]
-    yield from aligned(rows)
+    yield Aligned(rows)
     failed, warnings = _count(checks, "failed"), _count(checks, "warning")
     word = bold(f"{failed} failed", "red") if failed else bold("healthy", "green")
     yield [word, f", {plural(warnings, 'warning')}"] if warnings else word

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ratectl_cli.framework.text import Column, Styled, Table, bold
 from ratectl_cli.render import times
@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from ratectl_cli.framework.text import Block, Line
 
 __all__ = ["action_text", "commit_text", "entry_data", "history_blocks", "message_text"]
+
+_COLUMNS: Final = (
+    Column("GENERATION", 1, "number"),
+    Column("TIME", 2),
+    Column("AUTHOR", 5, "text", least=10),
+    Column("COMMIT", 7),
+    Column("ACTION", 3, least=16),
+    Column("CHANGE", 6),
+    Column("MESSAGE", 4, "text", least=24),
+)
 
 
 def entry_data(entry: HistoryEntry, *, live: int) -> dict[str, Any]:
@@ -60,9 +70,7 @@ def history_blocks(
     """Return a table of generations; ``rollouts`` is the state of a rollout by generation."""
     if not entries:
         return []
-    titles = ("GENERATION", "TIME", "AUTHOR", "COMMIT", "ACTION", "CHANGE", "MESSAGE")
-    free = ("AUTHOR", "MESSAGE")
-    table = Table([Column(title, title == "GENERATION", title in free) for title in titles])
+    table = Table(_COLUMNS)
     for entry in entries:
         number: Line = str(entry.generation)
         if entry.generation == live:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl.engine.waivers import Waivers
 from ratectl.kill_switch.wording import by_files, switch_text
 from ratectl.runtime.wording import listed
-from ratectl_cli.framework.text import Column, Styled, Table, bold, dim, plural
+from ratectl_cli.framework.text import Column, Styled, Table, bold, dim, paragraph, plural
 from ratectl_cli.render import times
 
 if TYPE_CHECKING:
@@ -40,6 +40,14 @@ __all__ = [
     "undo",
 ]
 
+_COLUMNS: Final = (
+    Column("SCOPE"),
+    Column("MODE", 2),
+    Column("SINCE", 3),
+    Column("BY", 5, "text", least=10),
+    Column("REASON", 4, "text", least=16),
+    Column("FROM", 6),
+)
 _NAMED: Final = 10
 _AGAIN: Final = ": limits apply again there"
 _UNASKED: Final = ", unless a switch in the store is on"
@@ -72,9 +80,9 @@ def local_options(place: str) -> str:
 def banner(switches: Switches, agents: Sequence[AgentRecord], now: datetime) -> Iterator[Block]:
     """Yield the switches that are on, to be printed above limits that are not enforced."""
     for switch in switches.on:
-        yield [bold("PANIC ", "red"), switch_text(switch, now)]
+        yield paragraph([bold("PANIC ", "red"), switch_text(switch, now)])
     for agent, text in by_files(agents):
-        yield [bold("PANIC ", "red"), f"{agent} obeys a file on its machine: {text}"]
+        yield paragraph([bold("PANIC ", "red"), f"{agent} obeys a file on its machine: {text}"])
 
 
 def obeyed_text(obeyed: Sequence[Mapping[str, str]]) -> str:
@@ -189,7 +197,7 @@ def _waited_blocks(turned: Turned) -> Iterator[Block]:
 def _obedience(behind: Sequence[str], there: int) -> Iterator[Block]:
     yield f"obeyed by {there - len(behind)} of {plural(there, 'agent')}"
     if behind:
-        yield [bold("not yet: ", "yellow"), listed(behind, _NAMED)]
+        yield paragraph([bold("not yet: ", "yellow"), listed(behind, _NAMED)])
 
 
 # -- what is on
@@ -238,7 +246,7 @@ def status_blocks(
     elif switches.on or behind:
         yield from _obedience(behind, len(agents))
     for agent, text in by_files(agents):
-        yield f"{agent} obeys a file on its machine: {text}"
+        yield paragraph(f"{agent} obeys a file on its machine: {text}")
 
 
 def local_data(file: SwitchFile) -> dict[str, Any]:
@@ -271,8 +279,7 @@ def _of_file(switches: Switches | None) -> list[tuple[Switch, str]]:
 
 
 def _table(rows: Sequence[tuple[Switch, str]], now: datetime) -> Table:
-    titles = ("SCOPE", "MODE", "SINCE", "BY", "REASON", "FROM")
-    table = Table([Column(title, wraps=title in ("BY", "REASON")) for title in titles])
+    table = Table(_COLUMNS)
     for switch, source in rows:
         mode: Line = Styled(switch.mode, "red" if switch.mode == "open" else "yellow")
         who = switch.author.partition(" <")[0]

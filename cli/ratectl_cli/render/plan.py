@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.changes.limits import RELIEFS
-from ratectl_cli.framework.text import Styled, bold, dim, plural
+from ratectl_cli.framework.text import Styled, bold, dim, paragraph, plural
 from ratectl_cli.render.changes import (
     SIGNS,
     change_blocks,
@@ -156,7 +156,7 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
     proposal = planned.proposal
     if not planned.has_changes:
         live = f"generation {proposal.base.generation}, which is live,"
-        yield f"no changes: {live} has the same policies"
+        yield paragraph(f"no changes: {live} has the same policies")
     else:
         yield planned.title
         if proposal.changes:
@@ -167,17 +167,20 @@ def plan_blocks(planned: Planned, saved: str | None, *, unfold: bool) -> Iterato
             yield ""
             yield from _usage_note(planned)
         else:
-            yield "no request is affected: only descriptions, owners, caps or spelling differ"
-        yield f"{changes_line(proposal.changes)} ({declared(proposal.summary)} declared)"
+            yield paragraph(
+                "no request is affected: only descriptions, owners, caps or spelling differ"
+            )
+        counted = f"{changes_line(proposal.changes)} ({declared(proposal.summary)} declared)"
+        yield paragraph(counted)
     yield from set_blocks(proposal.merged)
     if planned.replayed is not None:
         yield from replayed_blocks(planned.replayed, unfold=unfold)
         yield from [""] if proposal.objections or saved is not None else []
     for objection in proposal.objections:
         option = f"{flag_of(objection.guard)} REASON"
-        yield [bold("guarded: ", "yellow"), f"{objection.message} ({option})"]
+        yield paragraph([bold("guarded: ", "yellow"), f"{objection.message} ({option})"])
     if proposal.obstacle is not None:
-        yield [bold("notice: ", "yellow"), proposal.obstacle]
+        yield paragraph([bold("notice: ", "yellow"), proposal.obstacle])
     if saved is not None:
         yield [dim("apply: "), f"ratectl apply {shlex.quote(saved)}"]
 
@@ -202,8 +205,11 @@ def _usage_note(planned: Planned) -> Iterator[Block]:
     if not cut:
         return
     if not planned.proposal.reporting:
-        yield dim(
-            "no agent reports usage: it is unknown how full buckets are and what would be refused"
+        yield paragraph(
+            dim(
+                "no agent reports usage: it is unknown how full buckets are and what would be "
+                "refused"
+            )
         )
 
 

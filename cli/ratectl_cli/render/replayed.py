@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ratectl_cli.framework.text import bold, plural
+from ratectl_cli.framework.text import bold, paragraph, plural
 from ratectl_cli.render.markdown import code, escaped
 from ratectl_cli.render.refusals import percent
 from ratectl_cli.render.simulation import (
@@ -116,7 +116,7 @@ def replayed_blocks(replayed: Replayed, *, unfold: bool) -> Iterator[Block]:
     if not report.requests:
         return
     yield ""
-    yield [bold("replayed "), _what(replayed)]
+    yield paragraph([bold("replayed "), _what(replayed)])
     yield from total_blocks(report)
     yield from limit_blocks(report, unfold=unfold, now="AFTER")
     yield from skipped_blocks(report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ratectl_cli.framework.text import Column, Styled, Table, bold, dim, plural
+from ratectl_cli.framework.text import Column, Styled, Table, bold, dim, paragraph, plural
 from ratectl_cli.render import times
 
 if TYPE_CHECKING:
@@ -113,9 +113,9 @@ def rollout_blocks(status: RolloutStatus, now: datetime, *, quiet: bool) -> Iter
         f"{where}{by}",
     ]  # fmt: skip
     if record.reason:
-        yield [dim("because:  "), record.reason]
+        yield paragraph([dim("because:  "), record.reason])
     if record.mode != "shadow":
-        yield [dim("stages:   "), _stages(record)]
+        yield paragraph([dim("stages:   "), _stages(record)])
         if not record.over:
             yield [
                 dim("control:  "),
@@ -126,9 +126,9 @@ def rollout_blocks(status: RolloutStatus, now: datetime, *, quiet: bool) -> Iter
     elif verdict is not None and not record.over:
         yield [dim("agents:   "), agents_text(verdict)]
         if verdict.missing:
-            yield [dim("missing:  "), ", ".join(verdict.missing[:10])]
+            yield paragraph([dim("missing:  "), ", ".join(verdict.missing[:10])])
     if verdict is not None and verdict.trouble and not record.over:
-        yield [dim("trouble:  "), Styled(verdict.trouble, "red")]
+        yield paragraph([dim("trouble:  "), Styled(verdict.trouble, "red")])
     if quiet:
         return
     if record.state == "promoted" and status.live.generation == record.generation:
@@ -153,10 +153,15 @@ def _difference_blocks(differences: Differences, verdict: Verdict | None) -> Ite
         (differences.newly_allowed, "allowed that are refused now"),
     ):
         share = f" ({number / differences.requests:.2%})" if differences.requests else ""
-        yield [dim("would be: "), f"{number}{share} {what}"]
+        yield paragraph([dim("would be: "), f"{number}{share} {what}"])
     if differences.limits:
         table = Table(
-            [Column("SCOPE"), Column("LIMIT"), Column("REFUSED", True), Column("ALLOWED", True)]
+            [
+                Column("SCOPE"),
+                Column("LIMIT", 2),
+                Column("REFUSED", 3, "number"),
+                Column("ALLOWED", 4, "number"),
+            ]
         )
         table.rows += [
             (scope or "-", limit or "-", str(refused), str(allowed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ratectl_cli.framework.text import Column, Styled, Table, aligned, bold, dim, plural
+from ratectl_cli.framework.text import Aligned, Column, Styled, Table, bold, dim, paragraph, plural
 from ratectl_cli.render import times
 from ratectl_cli.render.labels import bucket_label
 from ratectl_cli.render.sparkline import gathered, sparkline
@@ -23,6 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 _COLUMNS: Final = 60
+_FEWEST_COLUMNS: Final = 20
 _TOP_LIMITS: Final = 5
 _MOST_SCOPES: Final = 20
 _TOP_KEYS: Final = 3
@@ -166,7 +167,8 @@ def simulation_blocks(
         return
     against = f" against {inputs.against}" if inputs.against else ""
     requests = plural(report.requests, "request")
-    yield [bold(inputs.policies), f"{against} · {requests} of {inputs.log} · {span_text(report)}"]
+    title = f"{against} · {requests} of {inputs.log} · {span_text(report)}"
+    yield paragraph([bold(inputs.policies), title])
     yield from total_blocks(report)
     yield ""
     yield from _timeline(report, stream)
@@ -190,7 +192,7 @@ def skipped_blocks(report: Report) -> Iterator[Block]:
         yield [Styled("skipped: ", "yellow"), f"{' · '.join(parts)} of {reading.lines}"]
         for number, reason, text in reading.examples:
             shown = text if len(text) <= 80 else text[:79] + "…"
-            yield dim(f"  line {number}: {reason}: {shown}")
+            yield paragraph(dim(f"  line {number}: {reason}: {shown}"))
     if reading.late:
         late = times.wait(reading.most_late_ns)
         moved = plural(reading.late, "request")
@@ -209,7 +211,7 @@ def span_text(report: Report) -> str:
     return f"{_instant(report.first_ns)} to {_instant(report.last_ns)} UTC ({length})"
 
 
-def total_blocks(report: Report) -> Iterator[Line]:
+def total_blocks(report: Report) -> Iterator[Block]:
     """Yield requests by decision on each side, and those that were decided differently."""
     rows: list[list[Piece]] = []
     for side in reversed(report.sides):
@@ -224,7 +226,7 @@ def total_blocks(report: Report) -> Iterator[Line]:
                 _share(side.shadow, report.requests),
             ]
         )  # fmt: skip
-    yield from aligned(rows if len(rows) > 1 else [rows[0][1:]])
+    yield Aligned(rows if len(rows) > 1 else [rows[0][1:]])
     if len(report.sides) > 1:
         newly = sum(change.newly_refused for change in report.changes)
         admitted = sum(change.newly_admitted for change in report.changes)
@@ -235,13 +237,14 @@ def total_blocks(report: Report) -> Iterator[Line]:
         ]  # fmt: skip
 
 
-def _timeline(report: Report, stream: Stream) -> Iterator[Line]:
+def _timeline(report: Report, stream: Stream) -> Iterator[Block]:
     slices = report.timeline
-    columns, group = gathered([one.requests for one in slices], _COLUMNS)
+    names = ["refused", *(f"by {side.name}" for side in report.sides[1:])]
+    room = _timeline_room(["requests", *names], report.requests, stream)
+    columns, group = gathered([one.requests for one in slices], room)
     drawn = [("requests", columns, "")]
-    for at, side in enumerate(report.sides):
-        refused, _ = gathered([one.refused[at] for one in slices], _COLUMNS)
-        name = "refused" if not at else f"by {side.name}"
+    for at, name in enumerate(names):
+        refused, _ = gathered([one.refused[at] for one in slices], room)
         drawn.append((name, refused, "red" if not at else "dim"))
     rows: list[list[Piece]] = [
         [
@@ -251,14 +254,22 @@ def _timeline(report: Report, stream: Stream) -> Iterator[Line]:
         ]
         for name, values, style in drawn
     ]
-    yield from aligned(rows)
+    yield Aligned(rows)
     width = times.span(group * report.width_ns / 1e9)
     yield dim(f"each column {width}, from {_instant(report.start_ns)} UTC")
 
 
+def _timeline_room(names: Sequence[str], most: int, stream: Stream) -> int:
+    """Return the columns for the timeline, beside its names and the largest count."""
+    if stream.width is None:
+        return _COLUMNS
+    beside = max(map(len, names)) + len(f"max {most}") + 4
+    return max(_FEWEST_COLUMNS, min(_COLUMNS, stream.width - beside))
+
+
 def _scopes(report: Report, *, unfold: bool) -> Iterator[Block]:
-    titles = ["SCOPE", "REQUESTS", *_titles(len(report.sides) > 1)]
-    table = Table([Column(title, title != "SCOPE") for title in titles])
+    names = Column("SCOPE"), Column("REQUESTS", 4, "number")
+    table = Table([*names, *_count_columns(len(report.sides) > 1)])
     rows = list(zip(*(side.scopes for side in report.sides), strict=True))
     by_interest = sorted(rows, key=lambda row: (row[0].refused, row[0].requests), reverse=True)
     shown = set(rows if unfold else by_interest[:_MOST_SCOPES])
@@ -288,8 +299,8 @@ def limit_blocks(report: Report, *, unfold: bool, now: str = "NOW") -> Iterator[
 
     ``now``: title of the columns of the new side, if there are two sides.
     """
-    titles = ["LIMIT", "AT", "DECIDED", *_titles(len(report.sides) > 1, now)]
-    table = Table([Column(title, title not in ("LIMIT", "AT")) for title in titles])
+    names = Column("LIMIT", least=20), Column("AT", 2, least=20), Column("DECIDED", 4, "number")
+    table = Table([*names, *_count_columns(len(report.sides) > 1, now)])
     quiet = 0
     for (scope, label), counts in limit_pairs(report):
         there = [one for one in counts if one is not None]
@@ -317,10 +328,14 @@ def _limit_counts(one: LimitCount | None) -> tuple[int, int, int] | None:
     return (one.refused, one.shadow_refused, one.decided) if one else None
 
 
-def _titles(compared: bool, now: str = "NOW") -> list[str]:
-    if compared:
-        return ["REFUSED", now, "CHANGE", "SHADOW", now, "CHANGE"]
-    return ["REFUSED", "SHARE", "SHADOW", "SHARE"]
+def _count_columns(compared: bool, now: str = "NOW") -> list[Column]:
+    """Return the columns of ``_counts``; those of shadow are hidden together."""
+    further = (now, "CHANGE") if compared else ("SHARE",)
+    return [
+        Column(title, rank, "number")
+        for first, rank in (("REFUSED", 3), ("SHADOW", 5))
+        for title in (first, *further)
+    ]
 
 
 def _counts(counts: Sequence[tuple[int, int, int] | None]) -> list[Line]:
@@ -351,7 +366,7 @@ def _most_refused(side: Side) -> Iterator[Block]:
     for one in limits[:_TOP_LIMITS]:
         if one.top_refused:
             keys = " · ".join(f"{key} {count}" for key, count in one.top_refused[:_TOP_KEYS])
-            yield [dim(f"most refused by {limit_label(one)} @ {one.scope}: "), keys]
+            yield paragraph([dim(f"most refused by {limit_label(one)} @ {one.scope}: "), keys])
 
 
 def _judged(outcomes: Sequence[Outcome]) -> Iterator[Block]:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from ratectl.policy.language.durations import Duration
 from ratectl_cli.framework.terminal import Stream, safe
-from ratectl_cli.framework.text import Column, Table, aligned, bold, dim, plural, show
+from ratectl_cli.framework.text import Aligned, Column, Table, bold, dim, paragraph, plural, show
 from ratectl_cli.render.diagnostics import place_blocks
 from ratectl_cli.render.explanation import explanation_data, limit_blocks
 from ratectl_cli.render.formats.junit import report_text
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["junit_text", "report_blocks", "report_data"]
 
+_COLUMNS: Final = (
+    Column("COVERAGE"),
+    Column("MET", 3, "number"),
+    Column("OF", 4, "number"),
+    Column("SHARE", 2, "number"),
+)
 _LISTED: Final = 8
 """Most untested names that are listed without -v."""
 
@@ -40,14 +46,14 @@ def report_blocks(
     unfold: bool,
 ) -> Iterator[Block]:
     """Yield a line for each test, with its failures; then coverage, and the outcome."""
-    heads = aligned([_head(result) for result in report.results])
-    for result, head in zip(report.results, heads, strict=True):
-        yield head
-        for failure in result.failures:
-            yield ""
-            yield from _failure(failure, tree, stream)
-        if result.failures:
-            yield ""
+    yield Aligned(
+        [_head(result) for result in report.results],
+        {
+            at: [*_failures(result, tree, stream), ""]
+            for at, result in enumerate(report.results)
+            if result.failures
+        },
+    )
     if coverage:
         yield from _coverage(report.coverage, threshold, unfold=unfold)
     if report.results:
@@ -59,6 +65,12 @@ def _head(result: Result) -> Sequence[Piece]:
     return verdict, result.name, dim(f"{result.span.file}:{result.span.line}")
 
 
+def _failures(result: Result, tree: PolicyTree, stream: Stream) -> Iterator[Block]:
+    for failure in result.failures:
+        yield ""
+        yield from _failure(failure, tree, stream)
+
+
 def _headline(report: Report) -> Line:
     tests, sent = plural(len(report.results), "test"), plural(report.requests, "request")
     if report.passed:
@@ -68,9 +80,9 @@ def _headline(report: Report) -> Line:
 
 def _failure(failure: StepFailure, tree: PolicyTree, stream: Stream) -> Iterator[Block]:
     """Yield a failed step: its action, the differences, and the limits in force."""
-    yield [bold(f"step {failure.number} at {failure.after}"), f": {_asked(failure)}"]
+    yield paragraph([bold(f"step {failure.number} at {failure.after}"), f": {_asked(failure)}"])
     if failure.sent is not None:
-        yield _came(failure.sent, failure.step.times)
+        yield paragraph(_came(failure.sent, failure.step.times))
     for line, mismatches in groupby(
         failure.mismatches, lambda mismatch: (mismatch.span.line, mismatch.source_line)
     ):
@@ -126,8 +138,7 @@ def _coverage(coverage: Coverage, threshold: float | None, *, unfold: bool) -> I
         for title, part in parts
         if part.total
     ]
-    columns = [Column("COVERAGE"), *(Column(name, right=True) for name in ("MET", "OF", "SHARE"))]
-    yield Table(columns, rows)
+    yield Table(_COLUMNS, rows)
     yield from _missed("never asked", coverage.scopes.missed, unfold=unfold)
     yield from _missed("never evaluated", coverage.limits.missed, unfold=unfold)
     met = [item for item in coverage.refused.missed if item not in set(coverage.limits.missed)]
@@ -147,7 +158,7 @@ def _missed(title: str, items: Sequence[Item], *, unfold: bool) -> Iterator[Bloc
         shown = items if unfold else items[:_LISTED]
         more = len(items) - len(shown)
         rest = f", and {more} more (-v lists them)" if more else ""
-        yield [dim(f"{title}: "), ", ".join(map(str, shown)) + rest]
+        yield paragraph([dim(f"{title}: "), ", ".join(map(str, shown)) + rest])
 
 
 _PARTS: Final = ("scopes", "limits", "refused", "overrides")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.policy.resolution.fields import amounts_text
-from ratectl_cli.framework.text import Column, Styled, Table, bold, dim
+from ratectl_cli.framework.text import Column, Styled, Table, bold, dim, paragraph
 from ratectl_cli.render import times
 from ratectl_cli.render.labels import bucket_label
 from ratectl_cli.render.panic import banner, switch_data
@@ -25,6 +25,18 @@ _NEAR: Final = 0.8
 _BAR: Final = 10
 _TOP_LIMITS: Final = 5
 _TOP_KEYS: Final = 3
+_COLUMNS: Final = (
+    Column("SCOPE"),
+    Column("LIMIT", 2, least=20),
+    Column("RULE", 5, least=16),
+    Column("USED", 3, "number"),
+    Column("RATE/S", 6, "number"),
+    Column("ALLOWED", 7, "number"),
+    Column("WAITED", 8, "number"),
+    Column("REFUSED", 4, "number"),
+    Column("SHADOW", 9, "number"),
+    Column("KEYS", 10, "number"),
+)
 
 
 def _label(row: UsageRow) -> str:
@@ -58,24 +70,21 @@ def usage_blocks(report: UsageReport, stream: Stream, now: datetime) -> Iterator
     old = "?" if age is None else times.span(max(0.0, age))
     reporting = f"{totals.reporting}/{len(report.agents)} agents"
     title = f" · generation {report.generation or '?'} · {reporting} · data {old} old"
-    yield [bold(report.scope), title]
+    yield paragraph([bold(report.scope), title])
     if report.scope != report.asked:
-        yield dim(f"{report.asked} is not declared: it uses the buckets of {report.scope}")
+        note = f"{report.asked} is not declared: it uses the buckets of {report.scope}"
+        yield paragraph(dim(note))
     if not report.rows:
         return
     # Few programs wait: the others need no column of zeros.
     waits = any(row.total is not None and row.total.waited for row in report.rows)
-    waited = ["WAITED"] if waits else []
-    titles = (
-        "SCOPE", "LIMIT", "RULE", "USED", "RATE/S", "ALLOWED", *waited, "REFUSED", "SHADOW", "KEYS"
-    )  # fmt: skip
-    left = ("SCOPE", "LIMIT", "RULE")
-    table = Table([Column(title, title not in left, title == "RULE") for title in titles])
+    table = Table([column for column in _COLUMNS if waits or column.title != "WAITED"])
     table.rows.extend(_cells(row, stream, waits=waits) for row in report.rows)
     yield table
     yield from _refused(report.rows)
     if totals.no_policy or totals.errors:
-        yield f"covered by no policy: {totals.no_policy} · answered by on_error: {totals.errors}"
+        counts = f"covered by no policy: {totals.no_policy} · answered by on_error: {totals.errors}"
+        yield paragraph(counts)
     if totals.omitted:
         yield f"{totals.omitted} less active limits are not in the reports"
 
@@ -169,4 +178,5 @@ def _refused(rows: Sequence[UsageRow]) -> Iterator[Block]:
         keys = " · ".join(
             f"{key} {count}" for key, count in total.top_refused.most_common(_TOP_KEYS)
         )
-        yield [dim(f"most refused by {_label(row)} @ {row.scope} (approximate): "), keys]
+        who = dim(f"most refused by {_label(row)} @ {row.scope} (approximate): ")
+        yield paragraph([who, keys])

@@ -1,0 +1,350 @@
+"""Every table and every list of aligned rows of the command line, with usual and extreme contents.
+
+An example is made of values, as the render functions take them: no store and no clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cli_support import AUTHOR, NOW
+
+from fleet.reports import agent, rollout
+from ratectl.changes.limits import Change
+from ratectl.diagnostics import Span
+from ratectl.engine.decision import Decision
+from ratectl.fleet.usage import LimitTotal, Totals
+from ratectl.health import Check
+from ratectl.health.fleet import Fleet
+from ratectl.health.usage_report import UsageReport, UsageRow
+from ratectl.history.blame import Blamed
+from ratectl.history.generations import Live
+from ratectl.kill_switch.switches import Switch, Switches
+from ratectl.policy.loading.loader import load
+from ratectl.policy.resolution.resolver import Resolver
+from ratectl.records import HistoryEntry
+from ratectl.rollout import Differences, RolloutStatus
+from ratectl.simulate import LimitCount, Report, Side
+from ratectl.simulate.report import Change as SideChange
+from ratectl.simulate.report import ScopeCount, Slice
+from ratectl.simulate.sources import Reading
+from ratectl.testing import Coverage, Item, Share
+from ratectl.testing import Report as TestReport
+from ratectl.testing.results import Result
+from ratectl_cli.render.agents import agents_blocks, fleet_data
+from ratectl_cli.render.blame import blame_data, blame_table
+from ratectl_cli.render.changes import change_blocks
+from ratectl_cli.render.decisions import decisions_blocks
+from ratectl_cli.render.explanation import explanation_blocks, explanation_data
+from ratectl_cli.render.health import checks_blocks
+from ratectl_cli.render.history import entry_data, history_blocks
+from ratectl_cli.render.panic import status_blocks
+from ratectl_cli.render.replayed import Replayed, replayed_blocks, replayed_data
+from ratectl_cli.render.rollout import rollout_blocks, rollout_data
+from ratectl_cli.render.simulation import Inputs, simulation_blocks, simulation_data
+from ratectl_cli.render.testing import report_blocks, report_data
+from ratectl_cli.render.topics import topics, topics_blocks
+from ratectl_cli.render.usage import usage_blocks, usage_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ratectl.policy.resolution.effective_limit import Limit
+    from ratectl_cli.framework.terminal import Stream
+    from ratectl_cli.framework.text import Block
+
+__all__ = ["CONTENTS", "EXAMPLES", "Contents", "Example"]
+
+
+class Contents(NamedTuple):
+    """Values that fill the cells."""
+
+    scope: str
+    name: str
+    key: str
+    text: str
+    agent: str
+    number: int
+    rate: str
+    burst: int
+
+
+CONTENTS = {
+    "usual": Contents(
+        scope="/payments/checkout",
+        name="spike",
+        key="acme",
+        text="CHG-8841: a smaller burst for the sale on Friday",
+        agent="payments-7d9f5c-x2x9k",
+        number=18_000,
+        rate="250/s",
+        burst=600,
+    ),
+    "extreme": Contents(
+        scope="".join(f"/{'part' * (at % 3 + 1)}{at}" for at in range(64)),
+        name="attempts-of-clients-that-have-not-yet-signed-in",
+        key="租户👍🏽" * 30 + "e\u0301" * 40,
+        text="CHG-123456789012: 🎉 変更 " + "because of everything that happened on Friday " * 8,
+        agent="payments-" + "blue-" * 12 + "x2x9k",
+        number=987_654_321_098,
+        rate="123_456_789/s",
+        burst=987_654_321,
+    ),
+}
+
+Number = tuple[str, str]
+"""Title of a column, and a number in it."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One answer of a command: its text, and the numbers of its document that tables show."""
+
+    blocks: Callable[[Stream], Iterable[Block]]
+    numbers: Sequence[Number] = ()
+
+
+def _limit(of: Contents) -> Limit:
+    resolved = Resolver(_tree(of), 0).at(of.scope)
+    assert resolved is not None
+    return resolved.limits[of.name]
+
+
+def _tree(of: Contents) -> Any:
+    text = (
+        f"apiVersion: ratectl/v1\nscope: {of.scope}\nlimits:\n"
+        f"  {of.name}: {{rate: {of.rate}, burst: {of.burst}, per: [client, route]}}\n"
+        "overrides:\n  - name: gold\n    match: {tier: [gold, platinum]}\n"
+        f"    limits: {{{of.name}: {{mode: shadow}}}}\n"
+    )
+    loaded = load(["-"], stdin=text.encode())
+    assert loaded.ok, loaded.diagnostics
+    return loaded.tree
+
+
+def _usage(of: Contents) -> Example:
+    total = LimitTotal(
+        of.scope, of.name, (), budget=False, shadow=True, most=of.burst, agents=2,
+        allowed=of.number, refused=of.number + 1, never=2, shadow_refused=of.number + 3,
+        waited=of.number + 4, keys=of.number + 5, recent_per_second=of.number / 4, peak=1.0,
+        top_refused=Counter({of.key: of.number, "zeta": 90}),
+    )  # fmt: skip
+    quiet = UsageRow("/", of.name, True, None, None)
+    rows = [UsageRow(of.scope, of.name, False, _limit(of), total, (f"gold@{of.scope}",)), quiet]
+    totals = Totals([total], 2, "2026-11-23T11:59:58Z", "2026-11-23T11:59:50Z", of.number, 7, 3)
+    report = UsageReport(of.scope, f"{of.scope}/x", 3, [], Switches(), totals, rows)
+    row = usage_data(report)["limits"][0]
+    numbers = [
+        ("USED", f"{row['used']:.0%}"), ("RATE/S", f"{row['rate_per_second']:.1f}"),
+        ("ALLOWED", row["allowed"]), ("WAITED", row["waited"]),
+        ("REFUSED", row["refused"] + row["never"]), ("SHADOW", row["shadow_refused"]),
+        ("KEYS", row["keys"]), ("RULE", row["rule"]["rate"]), ("RULE", row["rule"]["burst"]),
+    ]  # fmt: skip
+    return Example(lambda stream: usage_blocks(report, stream, NOW), _texts(numbers))
+
+
+def _entry(of: Contents) -> HistoryEntry:
+    return HistoryEntry(
+        generation=of.number, bundle="b", origins=None, action="apply", author=AUTHOR,
+        time="2026-11-23T11:58:00Z", message=of.text, commit="3f2a1bc9d0ff", dirty=True,
+        summary={"added": of.number, "removed": 7, "changed": of.number}, request="r",
+        passed={"below-use": of.text}, set="payments",
+    )  # fmt: skip
+
+
+def _history(of: Contents) -> Example:
+    entry = _entry(of)
+    data = entry_data(entry, live=entry.generation)
+    summary = data["summary"]
+    numbers = [
+        ("GENERATION", data["generation"]), ("CHANGE", f"+{summary['added']}"),
+        ("CHANGE", f"-{summary['removed']}"), ("CHANGE", f"~{summary['changed']}"),
+    ]  # fmt: skip
+    states = {entry.generation: "canary at 5%"}
+    return Example(
+        lambda _: history_blocks([entry], entry.generation, states, NOW), _texts(numbers)
+    )
+
+
+def _blame(of: Contents) -> Example:
+    values = [
+        Blamed(of.name, "burst", str(of.burst), _entry(of), certain=False),
+        Blamed(f"budget {of.name} of {of.scope}", "mode", "enforce", _entry(of), certain=True),
+    ]
+    row = blame_data(values)[0]
+    numbers = [("VALUE", row["value"]), ("GENERATION", row["generation"])]
+    return Example(lambda _: [blame_table(values, NOW)], _texts(numbers))
+
+
+def _switch(of: Contents) -> Switch:
+    return Switch(
+        scope=of.scope, mode="open", reason=of.text, author=AUTHOR, time="2026-11-23T11:58:00Z"
+    )
+
+
+def _agents(of: Contents) -> Example:
+    record = agent(
+        of.agent, state="rejected", error=of.text, host=f"ip-10-0-12-113.{of.agent}",
+        pid=of.number, swap_ms=of.number + 0.25, generation=of.number,
+    )  # fmt: skip
+    on = (_switch(of),)
+    fleet = Fleet(Live(None, 0), [record], {of.agent: "2026-11-23T11:59:58Z"}, Switches(1, on))
+    rows = fleet_data(fleet)["agents"]
+    row = rows[0]
+    numbers = [
+        ("GENERATION", row["generation"]), ("PID", row["pid"]),
+        ("SWAP MS", f"{row['swap_ms']:.1f}"),
+    ]  # fmt: skip
+    return Example(lambda _: agents_blocks(rows, NOW), _texts(numbers))
+
+
+def _panic(of: Contents) -> Example:
+    on = (_switch(of),)
+    return Example(lambda _: status_blocks(Switches(1, on), None, [agent(of.agent)], NOW))
+
+
+def _rollout(of: Contents) -> Example:
+    limits = [((of.scope, of.name), (of.number, 4)), (("", ""), (1, 2))]
+    found = Differences(2, of.number, of.number, 4, limits)
+    status = RolloutStatus(rollout(mode="shadow", state="running"), Live(None, 0), None, found)
+    row = rollout_data(status)["shadow"]["limits"][0]
+    numbers = [("REFUSED", row["newly_refused"]), ("ALLOWED", row["newly_allowed"])]
+    return Example(lambda _: rollout_blocks(status, NOW, quiet=False), _texts(numbers))
+
+
+def _report(of: Contents, *names: str) -> Report:
+    count, shadow = of.number, 2 * of.number
+    side = [
+        Side(
+            name,
+            (ScopeCount(of.scope, 4 * count, count - at, shadow),),
+            (
+                LimitCount(
+                    of.scope, of.name, True, count, count - at, 0, shadow, ((of.key, count),)
+                ),
+            ),
+        )
+        for at, name in enumerate(names)
+    ]
+    slices = tuple(Slice(count + at, (count,) * len(names), (0,) * len(names)) for at in range(200))
+    reading = Reading(count, 1, 0, 2, 5, [(701, "not a line of an access log", of.text)])
+    changes = (SideChange(of.scope, 1, 0),)
+    return Report(reading, 4 * count, 0, 10**13, tuple(side), changes, 0, 10**9, slices)
+
+
+def _simulation(of: Contents) -> Example:
+    report, inputs = _report(of, "policies"), Inputs("policies", "access.log", "web.map.yaml", None)
+    row = simulation_data(inputs, report, [])["policies"]
+    scope, limit = row["scopes"][0], row["limits"][0]
+    numbers = [
+        ("REQUESTS", scope["requests"]), ("REFUSED", scope["refused"]), ("SHARE", "25.00%"),
+        ("SHADOW", scope["shadow"]), ("SHARE", "50.00%"),
+        ("DECIDED", limit["admitted"] + limit["refused"] + limit["shadow_refused"]),
+        ("SHADOW", limit["shadow_refused"]),
+    ]  # fmt: skip
+    return Example(lambda stream: simulation_blocks(inputs, report, [], stream), _texts(numbers))
+
+
+def _comparison(of: Contents) -> Example:
+    report = _report(of, "policies", "generation 1")
+    inputs = Inputs("policies", "access.log", "web.map.yaml", "generation 1")
+    data = simulation_data(inputs, report, [])
+    numbers = [
+        ("REFUSED", data["against"]["scopes"][0]["refused"]),
+        ("NOW", data["policies"]["scopes"][0]["refused"]),
+        ("CHANGE", "+1"),
+        ("SHADOW", data["against"]["scopes"][0]["shadow"]),
+    ]
+    return Example(lambda stream: simulation_blocks(inputs, report, [], stream), _texts(numbers))
+
+
+def _replayed(of: Contents) -> Example:
+    replayed = Replayed("access.log", "web.map.yaml", _report(of, "policies", "generation 1"))
+    data = replayed_data(replayed)
+    assert data is not None
+    row = data["limits"][0]
+    numbers = [("REFUSED", row["before"]["refused"]), ("AFTER", row["after"]["refused"])]
+    return Example(lambda _: replayed_blocks(replayed, unfold=True), _texts(numbers))
+
+
+def _tests(of: Contents) -> Example:
+    missed = tuple(Item(of.scope, f"{of.name}-{at}") for at in range(3))
+    part = Share(of.burst, missed)
+    report = TestReport(
+        (Result(of.text, Span(f"{of.scope[1:]}.yaml", 12, 1), 1, 1, 0.1, ()),),
+        Coverage(part, part, part, part),
+    )
+    row = report_data(report, _tree(of), None, None)["coverage"]["scopes"]
+    numbers = [("MET", row["covered"]), ("OF", row["total"])]
+    return Example(
+        lambda stream: report_blocks(
+            report, _tree(of), stream, coverage=True, threshold=None, unfold=True
+        ),
+        _texts(numbers),
+    )
+
+
+def _changes(of: Contents) -> Example:
+    value = f"token-bucket {of.rate} burst {of.burst} per client, route"
+    changes = [
+        Change(of.scope, of.name, "tightened", value, f"{value} where tier=[gold, platinum]"),
+        Change(of.scope, f"budget {of.name}", "added", None, value, via=f"gold@{of.scope}"),
+    ]
+    notes = (f"defined at policies{of.scope}.yaml:12:24", of.text)
+    return Example(lambda _: change_blocks(changes, notes=lambda _: notes))
+
+
+def _explanation(of: Contents) -> Example:
+    tree = _tree(of)
+    attributes = {"client": of.key, "tier": "gold"}
+    resolved = Resolver(tree, 0).select(of.scope, attributes)
+    data = explanation_data(tree, f"{of.scope}", resolved, attributes, 0)
+    return Example(lambda _: explanation_blocks(data, "policies"))
+
+
+def _unmatched(of: Contents) -> Example:
+    tree = _tree(of)
+    data = explanation_data(tree, f"{of.scope}", Resolver(tree, 0).at(of.scope), {}, 0)
+    return Example(lambda _: explanation_blocks(data, "policies"))
+
+
+def _doctor(of: Contents) -> Example:
+    checks = [Check("agents", "failed", f"{of.agent}: {of.text}"), Check("store", "ok", "sqlite")]
+    return Example(lambda _: checks_blocks(checks))
+
+
+def _decisions(of: Contents) -> Example:
+    counts = (of.name, of.scope, of.burst, of.burst - 1)
+    decisions = [
+        Decision(True, "ok", 1, *counts),
+        Decision(True, "shadow", 1, *counts),
+        Decision(False, "limited", 1, *counts, retry_after_ns=of.number),
+    ]
+    return Example(lambda _: decisions_blocks(of.scope, decisions, "policies"))
+
+
+def _texts(numbers: Iterable[tuple[str, object]]) -> list[Number]:
+    return [(title, str(number)) for title, number in numbers]
+
+
+EXAMPLES: dict[str, Callable[[Contents], Example]] = {
+    "usage": _usage,
+    "history": _history,
+    "blame": _blame,
+    "agents": _agents,
+    "panic": _panic,
+    "rollout": _rollout,
+    "simulation": _simulation,
+    "simulation-against": _comparison,
+    "replayed": _replayed,
+    "testing": _tests,
+    "changes": _changes,
+    "explanation": _explanation,
+    "conditions": _unmatched,
+    "decisions": _decisions,
+    "health": _doctor,
+    "topics": lambda _: Example(lambda _: topics_blocks(topics())),
+}
+"""Examples by name; the part before ``-`` is a module of ``render``."""
