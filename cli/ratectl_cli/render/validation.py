@@ -46,6 +46,7 @@ def validation_data(validated: Validated) -> dict[str, Any]:
         "errors": count(shown, "error"),
         "warnings": count(shown, "warning"),
         "hidden": len(validated.hidden),
+        "ignored": len(validated.loaded.ignored),
         "files": list(validated.loaded.files),
         "scopes": len(policies),
         "limits": sum(len(policy.limits) for policy in policies),
@@ -64,7 +65,9 @@ def headline(validated: Validated) -> Line:
     """Return the outcome in one line."""
     loaded, shown, hidden = validated.loaded, validated.shown, validated.hidden
     files = plural(len(loaded.files), "file")
-    without = f" ({tally(hidden)} hidden)" if hidden else ""
+    left_out = [f"{tally(hidden)} hidden"] if hidden else []
+    left_out += [f"{tally(loaded.ignored)} ignored"] if loaded.ignored else []
+    without = f" ({', '.join(left_out)})" if left_out else ""
     if loaded.ok and validated.passed:
         warnings = f", {tally(shown)}" if shown else ""
         return [bold("valid", "green"), f": {_declared(loaded)} in {files}{warnings}{without}"]
