@@ -83,6 +83,15 @@ Watch = Annotated[
     typer.Option("--watch", help="Check again whenever a file changes, until Ctrl-C."),
 ]
 
+Fix = Annotated[
+    bool,
+    typer.Option(
+        "--fix",
+        help="First repair the files where only one meaning is possible: misspelt fields, quotes, "
+        "units. Each repair is shown.",
+    ),
+]
+
 
 def validate(
     ctx: typer.Context,
@@ -92,6 +101,7 @@ def validate(
     select: Select = None,
     ignore: Ignore = None,
     base: Base = None,
+    fix: Fix = False,
     watch: Watch = False,
 ) -> int:
     """Check policy files and report every problem at once.
@@ -105,6 +115,7 @@ def validate(
       ratectl validate policies/ --format github --fail-level warning
       ratectl validate policies/ --base origin/main
       ratectl validate policies/ --watch
+      ratectl validate policies/ --fix
       ratectl validate policies/ -o json | jq '.diagnostics[].message'
       git show HEAD:policies/global.yaml | ratectl validate -
 
@@ -129,7 +140,10 @@ def validate(
         select=select or [],
         ignore=ignore or [],
         base=base,
+        fix=fix,
     )
+    if watch and fix:
+        raise UsageError("--fix changes files and --watch waits for changes: give one of them")
     if watch:
         repeated_on_changes(session, paths, form.value, check)
     return check()

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
 from ratectl.policy.language.model import exception_key
+from ratectl.policy.language.near_names import NearNames
 from ratectl.policy.language.scopes import ancestry, parent
-from ratectl.policy.validation.near_names import NearNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

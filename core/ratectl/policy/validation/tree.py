@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
+from ratectl.policy.language.near_names import NearNames
 from ratectl.policy.language.scopes import ancestry, parent
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.validation.baseline import Base
@@ -17,7 +18,6 @@ from ratectl.policy.validation.caps import cap_note, evasions, excesses, nothing
 from ratectl.policy.validation.exceptions import check_exceptions
 from ratectl.policy.validation.lint import lint_tree
 from ratectl.policy.validation.names import check_names
-from ratectl.policy.validation.near_names import NearNames
 from ratectl.policy.validation.overrides import check_overrides
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["NearNames", "misspelt"]
+__all__ = ["NearNames", "misspelt", "same_word"]
 
 _SHORTEST: Final = 4
 """Letters of the shortest word that counts as misspelt."""
@@ -49,6 +49,13 @@ def misspelt(name: str, other: str) -> bool:
         return False
     differing = [pair for pair in zip(words, others, strict=True) if pair[0] != pair[1]]
     return len(differing) == 1 and _misspelt_word(*differing[0])
+
+
+def same_word(name: str, other: str) -> bool:
+    """Return True if a name is a known word with at most one edit: for words of a closed list."""
+    if len(name) > _MAX_LETTERS:
+        return False
+    return _within("".join(_words(name)), "".join(_words(other)), 1)
 
 
 def _words(name: str) -> list[str]:

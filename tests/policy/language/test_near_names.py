@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratectl.policy.validation.near_names import NearNames, misspelt
+from ratectl.policy.language.near_names import NearNames, misspelt
 
 MISSPELT = """
     spkie:spike spke:spike spikee:spike spik:spike psike:spike stedy:steady steadi:steady
