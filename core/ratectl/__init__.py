@@ -15,6 +15,7 @@ from ratectl.version import __version__
 
 if TYPE_CHECKING:
     from ratectl.agent import Agent
+    from ratectl.agent.client_address import TrustedProxies
     from ratectl.agent.state import AgentStatus
     from ratectl.engine.decision import Decision
     from ratectl.errors import (
@@ -60,6 +61,7 @@ __all__ = [
     "SetChoice",
     "Signer",
     "StoreError",
+    "TrustedProxies",
     "Untrusted",
     "UsageError",
     "__version__",
@@ -89,6 +91,7 @@ _HOMES = {
     "SetChoice": "ratectl.publishing.sets",
     "Signer": "ratectl.signing.signatures",
     "StoreError": "ratectl.errors",
+    "TrustedProxies": "ratectl.agent.client_address",
     "Untrusted": "ratectl.errors",
     "UsageError": "ratectl.errors",
     "load_valid": "ratectl.policy.read",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+import subprocess
 from typing import TYPE_CHECKING
 
 from ratectl.policy.loading.loader import load
@@ -43,6 +45,45 @@ def test_check_writes_nothing(cli: Cli, tree: Path) -> None:
     assert document["unchanged"] == 1
     cli("fmt")
     assert cli("fmt", "--check").code == 0
+
+
+DIFF = """\
+--- a/policies/ugly.yaml
++++ b/policies/ugly.yaml
+@@ -1,4 +1,4 @@
+ # mine
+-scope:   /ugly
+ apiVersion: ratectl/v1
+-limits: {a: {per: [x],rate: 1 / sec}}
++scope: /ugly
++limits: {a: {rate: 1/s, per: x}}
+"""
+
+
+def test_diff_shows_the_changes_and_writes_nothing(cli: Cli, tree: Path) -> None:
+    (tree / "ugly.yaml").write_text(UGLY)
+    run = cli("fmt", "--diff", "policies")
+    assert (run.code, run.out, run.err) == (1, DIFF, "1 of 2 files would change\n")
+    assert (tree / "ugly.yaml").read_text() == UGLY
+    document = cli("fmt", "--diff", "-o", "json").document
+    assert (document["check"], document["diff"]) == (True, DIFF)
+    coloured = cli("fmt", "--diff", "--color", "always", tty=True).out
+    assert re.sub(r"\x1b\[[0-9]*m", "", coloured) == DIFF != coloured
+    subprocess.run(["git", "apply", "-"], input=run.out, text=True, check=True, cwd=tree.parent)
+    assert (tree / "ugly.yaml").read_text() == FINE
+    run = cli("fmt", "--diff", "policies")
+    assert (run.code, run.out, run.err) == (0, "", "0 of 2 files would change\n")
+
+
+def test_diff_of_standard_input(cli: Cli) -> None:
+    run = cli("fmt", "-", "--diff", stdin=UGLY)
+    assert (run.code, run.err) == (1, "1 of 1 file would change\n")
+    assert run.out == DIFF.replace("policies/ugly.yaml", "<stdin>")
+    assert cli("fmt", "-", "--diff", stdin=FINE).code == 0
+    assert cli("fmt", "-", "--diff", stdin=UGLY.rstrip("\n")).out.endswith(
+        "-limits: {a: {per: [x],rate: 1 / sec}}\n\\ No newline at end of file\n"
+        "+scope: /ugly\n+limits: {a: {rate: 1/s, per: x}}\n"
+    )
 
 
 def test_standard_input(cli: Cli) -> None:

@@ -23,6 +23,10 @@ def fmt(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit with 1 if a file would change.")
     ] = False,
+    diff: Annotated[
+        bool,
+        typer.Option("--diff", help="Show the changes and write nothing; exit codes as --check."),
+    ] = False,
 ) -> int:
     """Format policy files.
 
@@ -33,11 +37,12 @@ def fmt(
     Examples:
       ratectl fmt
       ratectl fmt --check policies/
+      ratectl fmt --diff policies/ | git apply
       ratectl fmt - < draft.yaml
 
     Exit codes:
       0   formatted, or nothing to do
-      1   files would change (with --check)
+      1   files would change (with --check or --diff)
       64  wrong arguments
       65  a file has errors
     """
@@ -46,10 +51,10 @@ def fmt(
     session = session_of(ctx)
     names = paths or ["policies"]
     if "-" not in names:
-        return formatting.files_formatted(session, names, check=check)
+        return formatting.files_formatted(session, names, check=check, diff=diff)
     if len(names) > 1:
         raise UsageError("'-' goes to standard output: give no other path")
-    return formatting.stream_formatted(session, check=check)
+    return formatting.stream_formatted(session, check=check, diff=diff)
 
 
 __all__ = ["fmt"]

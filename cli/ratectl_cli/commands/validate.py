@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -77,6 +78,20 @@ Base = Annotated[
     ),
 ]
 
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", help="Check again whenever a file changes, until Ctrl-C."),
+]
+
+Fix = Annotated[
+    bool,
+    typer.Option(
+        "--fix",
+        help="First repair the files where only one meaning is possible: misspelt fields, quotes, "
+        "units. Each repair is shown.",
+    ),
+]
+
 
 def validate(
     ctx: typer.Context,
@@ -86,6 +101,8 @@ def validate(
     select: Select = None,
     ignore: Ignore = None,
     base: Base = None,
+    fix: Fix = False,
+    watch: Watch = False,
 ) -> int:
     """Check policy files and report every problem at once.
 
@@ -97,6 +114,8 @@ def validate(
       ratectl validate policies/
       ratectl validate policies/ --format github --fail-level warning
       ratectl validate policies/ --base origin/main
+      ratectl validate policies/ --watch
+      ratectl validate policies/ --fix
       ratectl validate policies/ -o json | jq '.diagnostics[].message'
       git show HEAD:policies/global.yaml | ratectl validate -
 
@@ -105,12 +124,15 @@ def validate(
       1   errors (or warnings, with --fail-level warning), or nothing to validate
       64  wrong arguments, or no such revision
       69  store unreachable (with --base live)
+      130 ended by Ctrl-C (with --watch)
     """
     from ratectl_cli.prompts.validating import validated
+    from ratectl_cli.prompts.watching import repeated_on_changes
 
     session = session_of(ctx)
     form = _settle(session, form)
-    return validated(
+    check = partial(
+        validated,
         session,
         paths,
         form=form.value,
@@ -118,7 +140,13 @@ def validate(
         select=select or [],
         ignore=ignore or [],
         base=base,
+        fix=fix,
     )
+    if watch and fix:
+        raise UsageError("--fix changes files and --watch waits for changes: give one of them")
+    if watch:
+        repeated_on_changes(session, paths, form.value, check)
+    return check()
 
 
 def _settle(session: Session, form: Format | None) -> Format:

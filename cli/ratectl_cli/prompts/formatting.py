@@ -16,6 +16,7 @@ from ratectl.runtime.whole_files import write_whole
 from ratectl_cli.framework.deadline import tidy
 from ratectl_cli.framework.text import bold, plural
 from ratectl_cli.inputs.policies import read_stdin
+from ratectl_cli.render.unified import painted_diff, unified_diff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,23 +32,35 @@ class _Result:
     """Files that were formatted, or would be with ``check``."""
 
     check: bool
+    """True if nothing is written."""
     changed: list[str] = field(default_factory=list)
     unchanged: int = 0
     kept: list[tuple[str, int]] = field(default_factory=list)
     """File and line of each document that was left as it is."""
+    diff: str = ""
+    """Unified diff of the changed files."""
 
 
-def files_formatted(session: Session, paths: Sequence[str], *, check: bool) -> int:
-    """Format files; return the exit code."""
-    result = _format_files(session, paths, _Result(check))
+def files_formatted(session: Session, paths: Sequence[str], *, check: bool, diff: bool) -> int:
+    """Format files; return the exit code. ``check``, ``diff``: write nothing."""
+    result = _format_files(session, paths, _Result(check or diff))
     data = {
-        "check": check,
+        "check": result.check,
         "changed": result.changed,
         "unchanged": result.unchanged,
         "kept": [{"file": name, "line": line} for name, line in result.kept],
     }
-    session.answer("Format", data, lambda: _blocks(result))
-    return 1 if check and result.changed else 0
+    _answer(session, {**data, "diff": result.diff} if diff else data, result, diff=diff)
+    return 1 if result.check and result.changed else 0
+
+
+def _answer(session: Session, data: dict[str, Any], result: _Result, *, diff: bool) -> None:
+    """Print the result; with ``diff``, standard output holds the diff and nothing else."""
+    if session.text and diff:
+        session.emit(painted_diff(result.diff, colour=session.out.colour))
+        session.say(_total(result))
+    else:
+        session.answer("Format", data, lambda: _blocks(result))
 
 
 def _format_files(session: Session, paths: Sequence[str], result: _Result) -> _Result:
@@ -67,6 +80,8 @@ def _format_files(session: Session, paths: Sequence[str], result: _Result) -> _R
                 result.unchanged += 1
             else:
                 changes[name] = text
+                if result.check:
+                    result.diff += unified_diff(name, data.decode("utf-8-sig"), text)
         result.changed += changes
         for name, text in changes.items():
             place = sources.paths[name]
@@ -76,7 +91,7 @@ def _format_files(session: Session, paths: Sequence[str], result: _Result) -> _R
     return result
 
 
-def stream_formatted(session: Session, *, check: bool) -> int:
+def stream_formatted(session: Session, *, check: bool, diff: bool) -> int:
     """Format standard input to standard output; return the exit code."""
     data = read_stdin()
     loaded = load(["-"], stdin=data)
@@ -85,13 +100,16 @@ def stream_formatted(session: Session, *, check: bool) -> int:
     text, kept = _formatted(data)
     _warn_of_kept(session, [("<stdin>", line) for line in kept])
     changed = text.encode() != data
-    if session.text and not check:
+    result = _Result(check or diff, ["<stdin>"] if changed else [], int(not changed))
+    if session.text and not result.check:
         session.emit(text)
-    else:
-        document: dict[str, Any] = {"check": check, "changed": ["<stdin>"] if changed else []}
-        result = _Result(check, document["changed"], int(not changed))
-        session.answer("Format", {**document, "text": text}, lambda: _blocks(result))
-    return 1 if check and changed else 0
+        return 0
+    document: dict[str, Any] = {"check": result.check, "changed": result.changed, "text": text}
+    if diff:
+        result.diff = unified_diff("<stdin>", data.decode("utf-8-sig"), text) if changed else ""
+        document["diff"] = result.diff
+    _answer(session, document, result, diff=diff)
+    return 1 if result.check and changed else 0
 
 
 def _formatted(data: bytes) -> tuple[str, tuple[int, ...]]:
@@ -121,6 +139,10 @@ def _blocks(result: _Result) -> Iterator[Block]:
     word = bold("would format ", "yellow") if result.check else bold("formatted ", "green")
     for name in result.changed:
         yield [word, name]
+    yield _total(result)
+
+
+def _total(result: _Result) -> str:
     total = plural(len(result.changed) + result.unchanged, "file")
     would = "would change" if result.check else "changed"
-    yield f"{len(result.changed)} of {total} {would}"
+    return f"{len(result.changed)} of {total} {would}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ratectl_cli.framework.text import plural
 from ratectl_cli.inputs.policies import base_tree, read_checked
 from ratectl_cli.inputs.selection import Selection
+from ratectl_cli.prompts.fixing import fixed_files
 from ratectl_cli.render.formats import render
 from ratectl_cli.render.formats.github import summary
 from ratectl_cli.render.validation import Validated, headline, validation_blocks, validation_data
@@ -31,12 +32,16 @@ def validated(
     select: Sequence[str],
     ignore: Sequence[str],
     base: str | None,
+    fix: bool = False,
 ) -> int:
     """Check the policies at some paths, print the findings; return the exit code.
+
+    ``fix``: repair first what is certain.
 
     ``form``: ``full``, or one of ``ratectl_cli.render.formats.FORMATS``.
     """
     selection = Selection.of(select, ignore)
+    fixed = fixed_files(session, paths) if fix else None
     with session.busy("reading policies"):
         earlier = None if base is None else base_tree(session, paths, base)
         loaded = read_checked(paths, earlier)
@@ -48,6 +53,7 @@ def validated(
         hidden=selected.hidden,
         fail_level=fail_level,
         base=base,
+        fixed=fixed,
         passed=all(finding.severity not in failing for finding in selected.shown),
     )
     if selected.insisted:

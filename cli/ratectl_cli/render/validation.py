@@ -11,12 +11,21 @@ from ratectl_cli.render.diagnostics import count, diagnostic_blocks, diagnostic_
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ratectl.diagnostics import Diagnostic, Severity
+    from ratectl.diagnostics import Diagnostic, Severity, Span
     from ratectl.policy.loading.loader import Loaded
     from ratectl_cli.framework.terminal import Stream
     from ratectl_cli.framework.text import Block, Line
 
-__all__ = ["Validated", "headline", "validation_blocks", "validation_data"]
+__all__ = ["Fixed", "Validated", "headline", "validation_blocks", "validation_data"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Repair that ``--fix`` made, at its place in the former text."""
+
+    span: Span
+    before: str
+    after: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +39,8 @@ class Validated:
     fail_level: Severity
     base: str | None
     """Earlier state that the policies were compared with."""
+    fixed: Sequence[Fixed] | None
+    """Repairs that were made; None without ``--fix``."""
     passed: bool
     """True if no shown finding is as severe as ``fail_level``."""
 
@@ -38,6 +49,16 @@ def validation_data(validated: Validated) -> dict[str, Any]:
     """Return the outcome for programs."""
     policies = validated.loaded.tree.policies.values()
     shown = validated.shown
+    fixed = [
+        {
+            "file": fix.span.file,
+            "line": fix.span.line,
+            "column": fix.span.column,
+            "before": fix.before,
+            "after": fix.after,
+        }
+        for fix in validated.fixed or ()
+    ]
     return {
         "valid": validated.loaded.ok,
         "passed": validated.passed,
@@ -46,10 +67,12 @@ def validation_data(validated: Validated) -> dict[str, Any]:
         "errors": count(shown, "error"),
         "warnings": count(shown, "warning"),
         "hidden": len(validated.hidden),
+        "ignored": len(validated.loaded.ignored),
         "files": list(validated.loaded.files),
         "scopes": len(policies),
         "limits": sum(len(policy.limits) for policy in policies),
         "tests": len(validated.loaded.tests),
+        **({} if validated.fixed is None else {"fixed": fixed}),
         "diagnostics": [diagnostic_data(finding) for finding in shown],
     }
 
@@ -64,7 +87,9 @@ def headline(validated: Validated) -> Line:
     """Return the outcome in one line."""
     loaded, shown, hidden = validated.loaded, validated.shown, validated.hidden
     files = plural(len(loaded.files), "file")
-    without = f" ({tally(hidden)} hidden)" if hidden else ""
+    left_out = [f"{tally(hidden)} hidden"] if hidden else []
+    left_out += [f"{tally(loaded.ignored)} ignored"] if loaded.ignored else []
+    without = f" ({', '.join(left_out)})" if left_out else ""
     if loaded.ok and validated.passed:
         warnings = f", {tally(shown)}" if shown else ""
         return [bold("valid", "green"), f": {_declared(loaded)} in {files}{warnings}{without}"]

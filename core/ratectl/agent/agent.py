@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ratectl.agent.arguments import environment_of, id_of, keys_of, source_of, state_dir_of
+from ratectl.agent.client_address import proxies_of
 from ratectl.agent.following import Settings, follow
 from ratectl.agent.line import Line
 from ratectl.agent.log import log
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
+    from ratectl.agent.client_address import Header
     from ratectl.agent.state import AgentStatus
     from ratectl.engine.api import Request
     from ratectl.engine.cost import Cost
@@ -207,6 +209,26 @@ class Agent:
         :raises UsageError: ``check`` does not take ``cost``, or ``wait`` is no number of seconds.
         """
         return pass_in_thread(self._line, scope, attributes, cost, wait)
+
+    def client_ip(
+        self,
+        scope: str,
+        peer: str | None,
+        forwarded_for: str | Iterable[str] = (),
+        *,
+        header: Header = "X-Forwarded-For",
+    ) -> str | None:
+        """Return the address of a request's client, by the ``trusted_proxies`` in force at a scope.
+
+        ``peer``: the address that the connection came from. ``forwarded_for``: the value of the
+        header that the proxies add to, or its values in their order. ``header``: which header that
+        is. Without a policy, and where no proxies are declared, the peer's own address is returned.
+        None: the peer has no address (a Unix socket).
+
+        :raises UsageError: ``header`` is another one, or a value is not text.
+        """
+        proxies = proxies_of(self._following.enforcement.proxies, scope)
+        return proxies.client_ip(peer, forwarded_for, header=header)
 
     def _unready(self) -> Decision:
         self._errors += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
+from ratectl.agent.client_address import proxies_by_scope
 from ratectl.agent.log import log
 from ratectl.compiler.activation import activated
 from ratectl.compiler.plans import Compiled
@@ -12,8 +13,9 @@ from ratectl.engine.api import PlanSet
 from ratectl.runtime.cooperative import cooperative, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from ratectl.agent.client_address import TrustedProxies
     from ratectl.agent.state import AgentState
     from ratectl.agent.wall_clock import WallClock
     from ratectl.engine.api import Engine
@@ -49,6 +51,8 @@ class Enforcement:
         self._changed = threading.Condition()
         self._stopped = False
         self._compiled = Compiled(PlanSet(0))
+        self.proxies: Mapping[str, TrustedProxies] = {}
+        """Trusted proxies in force, by the scope that declares them."""
         self._tree: PolicyTree | None = None
         self._generation = 0
         self._since = 0
@@ -65,7 +69,9 @@ class Enforcement:
     def _swap(self, tree: PolicyTree, generation: int) -> list[list[object]]:
         now = self._now_ns()
         compiled = activated(tree, generation, self._wall, now)
+        proxies = proxies_by_scope(tree)
         self._engine.swap(compiled.plans)
+        self.proxies = proxies
         spent, self._compiled = self._compiled.parts(), compiled
         with self._changed:
             # Without exceptions the plans never change, and the tree is not needed.

@@ -72,6 +72,11 @@ ACROSS_LOCAL: Final = "RC302"
 PER_IP: Final = "RC304"
 CAP_UNUSED: Final = "RC305"
 CAP_DECIDES: Final = "RC306"
+# RC31x: lint of names and of comments (validation/names.py, validation/ignoring.py)
+LIMIT_NAME: Final = "RC310"
+ATTRIBUTE_NAME: Final = "RC311"
+SCOPE_NAME: Final = "RC312"
+IGNORE: Final = "RC313"
 # RC32x: lint of overrides and exceptions
 SHADOWED: Final = "RC320"
 EXCEPTION_OVER: Final = "RC321"
@@ -142,6 +147,10 @@ CODES: Final[dict[str, str]] = {
     PER_IP: "a limit counts per ip without knowing its proxies",
     CAP_UNUSED: "a cap names a limit that no scope defines",
     CAP_DECIDES: "every scope gets the value of the cap, and none another value",
+    LIMIT_NAME: "a new limit has nearly the name of another one",
+    ATTRIBUTE_NAME: "an attribute has nearly the name of another one",
+    SCOPE_NAME: "two scopes differ only by case or by a last character",
+    IGNORE: "a comment ignores nothing",
     SHADOWED: "an override has no effect because of a later one",
     EXCEPTION_OVER: "an exception is over",
     EXCEPTION_IGNORED: "an exception does not fit the limit of a deeper scope or an override",

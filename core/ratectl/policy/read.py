@@ -16,6 +16,8 @@ from ratectl.policy.language.scopes import nearest
 from ratectl.policy.loading.loader import load, with_source_lines
 from ratectl.policy.loading.on_path import load_on_path
 from ratectl.policy.resolution.inherited_size import too_much_inherited
+from ratectl.policy.validation.ignoring import ignored_by_comments
+from ratectl.policy.validation.names import check_test_names
 from ratectl.policy.validation.tests import check_tests
 from ratectl.policy.validation.tree import check_tree
 from ratectl.runtime.gc_pause import paused_collector
@@ -62,14 +64,15 @@ def check_loaded(loaded: Loaded, base: PolicyTree | None = None) -> Loaded:
     else:
         semantic = check_tree(loaded.tree, loaded.broken, time.time_ns(), base)
         semantic += check_tests(loaded.tree, loaded.tests, loaded.broken)
+        semantic += check_test_names(loaded.tree, loaded.tests)
     if loaded.tests and loaded.ok and not loaded.tree.policies:
         semantic.append(_only_tests(loaded))
     if loaded.unread:
         # The unread rest of a file may have what is missing.
         semantic = [finding for finding in semantic if finding.code not in _ABOUT_ABSENCE]
-    semantic = with_source_lines(semantic, loaded.texts)
-    findings = sorted([*loaded.diagnostics, *semantic], key=lambda finding: finding.sort_key)
-    return replace(loaded, diagnostics=tuple(findings))
+    kept, ignored = ignored_by_comments([*loaded.diagnostics, *semantic], loaded.raw)
+    findings = sorted(with_source_lines(kept, loaded.texts), key=lambda finding: finding.sort_key)
+    return replace(loaded, diagnostics=tuple(findings), ignored=tuple(ignored))
 
 
 def _too_large(tree: PolicyTree, scope: str, message: str) -> Diagnostic:

@@ -134,7 +134,7 @@ BAD: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
     ),
     "a misspelt name": (
         {"/": one(**BASE), "/a": {"limits": {"spkie": {"burst": 5}}}},
-        [("RC203", "/a", "limits.spkie")],
+        [("RC203", "/a", "limits.spkie"), ("RC310", "/a", "limits.spkie")],
     ),
     "a cap of nothing": ({"/": cap()}, [("RC203", "/", "caps.spike")]),
     "a month in a rate": ({"/": one(rate="5/month")}, [("RC204", "/", "limits.spike.rate")]),

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-import yaml
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from ratectl.policy.yaml.comments import comments_of
 
 __all__ = ["comments", "laid_out"]
 
 _ENDLESS: Final = 2**20
 _DASHES: Final = re.compile(r" *(?:- +)+")
-_COMMENT: Final = re.compile(r"(?:^|(?<=\s))#[^\n]*", re.MULTILINE)
 
 
 def laid_out(text: str) -> str:
@@ -53,21 +49,7 @@ def _text_resolver() -> type:
 
 def comments(text: str) -> list[str]:
     """Return the comments of a text, without their places."""
-    return [text[start:end].rstrip() for start, end in _comments(text)]
-
-
-def _comments(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the start and end of each comment: text from a ``#`` that is in no scalar."""
-    scalars = [
-        (token.start_mark.index, token.end_mark.index)
-        for token in yaml.scan(text, Loader=yaml.SafeLoader)
-        if isinstance(token, yaml.ScalarToken)
-    ]
-    at = 0
-    for start, end in [*scalars, (len(text), len(text))]:
-        for match in _COMMENT.finditer(text[at:start]):
-            yield at + match.start(), at + match.end()
-        at = end
+    return [comment.text for comment in comments_of(text).comments]
 
 
 def _aligned(text: str, before: str) -> str:
@@ -102,7 +84,7 @@ class _Own(NamedTuple):
 def _own_comments(text: str) -> tuple[list[str], list[_Own]]:
     """Return the lines of a text, and its comments on lines of their own."""
     lines = text.splitlines(keepends=True)
-    starts = {start for start, _ in _comments(text)}
+    starts = {comment.start for comment in comments_of(text).comments}
     own: list[_Own] = []
     waiting: list[tuple[int, int, str]] = []
     blocks: list[int] = [0]

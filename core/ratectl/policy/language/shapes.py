@@ -46,6 +46,19 @@ class Shape:
         return Rate in _choices(self.annotation)
 
     @property
+    def types(self) -> list[Any]:
+        """The types and literals that a value at this place may have."""
+        return _choices(self.annotation)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a mapping at this place; empty for a mapping of names."""
+        if self.model is None:
+            return ()
+        names = (field.alias or key for key, field in self.model.model_fields.items())
+        return (*self.header, *names)
+
+    @property
     def short_list(self) -> bool:
         """True if a list of one item may be written as the item."""
         return any(

@@ -65,6 +65,8 @@ class Loaded:
     """Tests in order of files and lines. They are not part of the tree and never published."""
     raw: Mapping[str, bytes] = field(default_factory=dict)
     """Bytes of each file that could be opened."""
+    ignored: tuple[Diagnostic, ...] = ()
+    """Warnings that comments in the files ignore."""
 
     @property
     def ok(self) -> bool:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
+from ratectl.policy.language.near_names import NearNames
 from ratectl.policy.language.scopes import ancestry, parent
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.validation.baseline import Base
 from ratectl.policy.validation.caps import cap_note, evasions, excesses, nothing_to_cap
 from ratectl.policy.validation.exceptions import check_exceptions
 from ratectl.policy.validation.lint import lint_tree
+from ratectl.policy.validation.names import check_names
 from ratectl.policy.validation.overrides import check_overrides
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def check_tree(
             findings += check_overrides(tree, resolver, policy, before)
     findings += check_exceptions(tree, resolver, broken, now_ns)
     findings += lint_tree(tree, resolver, broken)
+    findings += check_names(tree, resolver, broken)
     return sorted(findings, key=lambda finding: finding.sort_key)
 
 
@@ -125,11 +128,12 @@ class _Checker:
                     cap_note(self.tree, name, cap),
                 )
             elif self.above is None or name not in self.above.fields:
+                meant = NearNames().nearest(name, self.above.fields) if self.above else None
                 yield self._finding(
                     codes.UNSET_NOTHING,
                     path,
                     f"unset names '{name}', which is not inherited here",
-                    "remove it, or check the limit's name",
+                    f"did you mean '{meant}'?" if meant else "remove it, or check the limit's name",
                     severity="warning",
                 )
 
