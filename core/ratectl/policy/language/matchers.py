@@ -28,6 +28,9 @@ MAX_VALUES: Final = 1_000
 _MAX_CHARS: Final = 512
 _FORMS: Final = "a text, a list of texts, {not: …}, {cidr: …} or {exists: true}"
 
+_REGULAR_EXPRESSIONS: Final = ("regex", "regexp", "re", "pattern", "matches", "prefix")
+_GLOBS: Final = "write a text in which * stands for any text, like /reports/*"
+
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -207,6 +210,8 @@ def _parse_form(form: Mapping[object, object]) -> Matcher:
             inverted = "exists" if inner.exists is not None else "not"
             raise ValueError(f"not cannot contain {inverted}: write the condition without not")
         return inner.negation()
+    if str(name).lower() in _REGULAR_EXPRESSIONS:
+        raise ValueError(f"there are no regular expressions: {_GLOBS}")
     raise ValueError(f"{str(name)[:40]!r} is not a matcher: write {_FORMS}")
 
 
@@ -218,7 +223,8 @@ def _texts(value: object) -> tuple[str, ...]:
         raise ValueError(f"{len(items)} values are too many: write at most {MAX_VALUES}")
     for item in items:
         if isinstance(item, bool | int | float):
-            raise ValueError('values of attributes are text: write it in quotes, like "200"')
+            written = str(item).lower() if isinstance(item, bool) else item
+            raise ValueError(f'values of attributes are text: write it in quotes, like "{written}"')
         if not isinstance(item, str):
             raise ValueError(f"a matcher is a text or a list of texts: write {_FORMS}")
         if len(item) > _MAX_CHARS:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl.policy import codes
 from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, DEFAULT_ALGORITHM
 from ratectl.policy.resolution.effective_limit import Clip, Limit, Problem
+from ratectl.policy.resolution.ways_out import ways_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,36 +103,32 @@ def _problem(
     name: str, rules: AlgorithmRules, values: Mapping[str, Any], *, budget: bool
 ) -> Problem | None:
     """Return the first reason why these fields make no limit."""
+    wrong = next((field for field in values if field not in rules.fields), None)
+    if wrong is not None:
+        return _misfit(wrong, rules, values)
     if rules.required not in values:
-        return _incomplete(name, rules, values, budget=budget)
-    for field in values:
-        if field not in rules.fields:
-            return _misfit(field, rules)
+        return _incomplete(name, rules, budget=budget)
     return rules.problem(values)
 
 
-def _incomplete(
-    name: str, rules: AlgorithmRules, values: Mapping[str, Any], *, budget: bool
-) -> Problem:
+def _incomplete(name: str, rules: AlgorithmRules, *, budget: bool) -> Problem:
     needed = rules.required
-    hint = f"add a {needed}, like {name}: {rules.example}, or check the limit's name"
-    if needed == "rate" and "max" in values:
-        hint = f"add algorithm: concurrency, or a rate in place of max: {values['max']}"
+    what = "budget" if budget else "limit"
     return Problem(
         codes.INCOMPLETE,
         "",
         f"budget '{name}' has no {needed}, and budgets are not inherited"
         if budget
         else f"limit '{name}' has no {needed}: neither this scope nor one above gives it",
-        hint,
+        f"add a {needed}, like {rules.example_field}, or correct the {what}'s name",
     )
 
 
-def _misfit(field: str, rules: AlgorithmRules) -> Problem:
-    fitting = " or ".join(name for name, other in ALGORITHMS.items() if field in other.fields)
+def _misfit(field: str, rules: AlgorithmRules, values: Mapping[str, Any]) -> Problem:
+    noun = rules.noun if "algorithm" in values else f"{rules.noun} (the default algorithm)"
     return Problem(
         codes.MISFIT,
         field,
-        f"a {rules.noun} has no {field}: {rules.why_lacking[field]}",
-        f"remove {field}, or use algorithm: {fitting}",
+        f"a {noun} takes no {field}: {rules.why_lacking[field]}",
+        ways_out(rules, values),
     )
