@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import PydanticCustomError, core_schema
 
+from ratectl.policy.language.networks import Network, parsed_network
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,8 +33,6 @@ _FORMS: Final = "a text, a list of texts, {not: …}, {cidr: …} or {exists: tr
 _REGULAR_EXPRESSIONS: Final = ("regex", "regexp", "re", "pattern", "matches", "prefix")
 _GLOBS: Final = "write a text in which * stands for any text, like /reports/*"
 
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
@@ -40,7 +40,7 @@ class Matcher:
 
     values: tuple[str, ...] = ()
     """Accepted values; a value with a ``*`` is a glob."""
-    networks: tuple[_Network, ...] = ()
+    networks: tuple[Network, ...] = ()
     exists: bool | None = None
     negated: bool = False
 
@@ -203,7 +203,7 @@ def _parse_form(form: Mapping[object, object]) -> Matcher:
             raise ValueError("exists is true or false: write {exists: true}")
         return Matcher(exists=value)
     if name == "cidr":
-        return Matcher(networks=tuple(map(_network, _texts(value))))
+        return Matcher(networks=tuple(map(parsed_network, _texts(value))))
     if name == "not":
         inner = Matcher.parse(value)
         if inner.negated or inner.exists is not None:
@@ -233,13 +233,6 @@ def _texts(value: object) -> tuple[str, ...]:
         twice = next(item for at, item in enumerate(items) if item in items[:at])
         raise ValueError(f"{twice[:40]!r} is named twice: write each value once")
     return items
-
-
-def _network(text: str) -> _Network:
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        raise ValueError(f"{error}: write a network, like 10.0.0.0/8") from None
 
 
 def address_of(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -294,7 +287,7 @@ def _glob_covers(mine: str, theirs: str) -> bool:
     return starts.startswith(first) and ends.endswith(last)
 
 
-def _like(network: _Network, matcher: Matcher) -> list[Any]:
+def _like(network: Network, matcher: Matcher) -> list[Any]:
     return [other for other in matcher.networks if other.version == network.version]
 
 

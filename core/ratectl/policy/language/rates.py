@@ -221,7 +221,7 @@ def _meant(text: str) -> str:
 
 def _unit(word: str) -> str:
     if word == "m":
-        raise ValueError("'m' could be a minute or a month: write min or month")
+        raise ValueError("'m' could be a minute or a month: write min for minutes, or month")
     if word == "ms":
         raise ValueError("the smallest duration is a second: write 100000/s for 100/ms")
     unit = WORDS.get(word)

@@ -289,7 +289,7 @@ def _misplaced(failure: _Failure) -> _Finding:
         return _Finding("more text follows a finished value", "quote the whole value")
     return _Finding(
         "the indentation fits no line above",
-        "align it with the line above that it belongs beside",
+        "indent it like the other fields of the same limit or document",
     )
 
 
