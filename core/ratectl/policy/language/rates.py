@@ -192,7 +192,7 @@ def _parse(text: str) -> Rate:
     match = _RATE.fullmatch(text.strip()) if len(text) <= _MAX_CHARS else None
     if match is None:
         raise ValueError(f"{_shown(text)} is not a rate: write {_meant(text)}")
-    unit = _unit(match["unit"])
+    unit = _unit(match["unit"], text)
     digits = match["count"].replace("_", "")
     decimals = match["decimals"] or ""
     if len(digits) > 16 or len(match["multiple"] or "") > 7:
@@ -219,14 +219,16 @@ def _meant(text: str) -> str:
     return f"{Fraction(count) * 1000 if match['thousands'] else count}/{unit}"
 
 
-def _unit(word: str) -> str:
+def _unit(word: str, text: str) -> str:
+    """Return the unit that a word of the rate ``text`` names."""
     if word == "m":
-        raise ValueError("'m' could be a minute or a month: write min for minutes, or month")
+        count = text.partition("/")[0].strip()
+        raise ValueError(f"'m' could be a minute or a month: write {count}/min or {count}/month")
     if word == "ms":
-        raise ValueError("the smallest duration is a second: write 100000/s for 100/ms")
+        raise ValueError("the smallest duration is a second: 100/ms is 100000/s")
     unit = WORDS.get(word)
     if unit is None and word.lower() in WORDS:
-        raise ValueError(f"unknown duration {_shown(word)}: write {WORDS[word.lower()]}")
+        raise ValueError(f"unknown duration {_shown(word)}: write {_meant(text)}")
     if unit is None:
         raise ValueError(f"unknown duration {_shown(word)}: use s, min, h, day, week or month")
     return unit

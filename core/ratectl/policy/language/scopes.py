@@ -65,9 +65,10 @@ def _path(text: str) -> str:
 
 def _write(wanted: str) -> str:
     """Return a hint with a scope that is valid and as close to ``wanted`` as can be."""
-    segments = [re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-") for part in wanted.split("/")]
-    scope = "/" + "/".join(part for part in segments if part)
-    return f"write {scope}" if _USUAL.fullmatch(scope) or scope == "/" else _FORM
+    segments = [part for part in wanted.split("/") if part]
+    cleaned = [re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-") for part in segments]
+    scope = "/" + "/".join(cleaned)
+    return f"write {scope}" if _USUAL.fullmatch(scope) or not segments else _FORM
 
 
 def checked_scope(text: str) -> str:

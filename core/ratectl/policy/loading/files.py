@@ -161,7 +161,7 @@ class _Finder:
         except (FileNotFoundError, NotADirectoryError, ValueError):
             if looks_like_url(path):
                 name = printable(shown(path))
-            message, hint = f"no such file or folder: {name}", "correct the path, or create it"
+            message, hint = f"no such file or directory: {name}", "correct the path, or create it"
             self._report(Diagnostic(codes.NOT_FOUND, message, Span(name), hint=hint))
             return
         except OSError as error:
@@ -182,7 +182,7 @@ class _Finder:
             self.sources.add(_below(name, parts), place)
         if not files and len(self.sources.diagnostics) == problems:
             message = f"no policy files in {name}"
-            hint = "write at least one file there that ends in .yaml or .yml"
+            hint = "write at least one file that ends in .yaml or .yml"
             self._report(Diagnostic(codes.NO_FILES, message, Span(name), hint=hint))
 
     def _report(self, finding: Diagnostic) -> None:

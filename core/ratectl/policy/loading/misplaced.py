@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.policy import codes
 from ratectl.policy.language.model import LimitFields
-from ratectl.policy.yaml.text import cut, quoted
+from ratectl.policy.yaml.text import quoted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,11 +56,11 @@ def written_limit(detail: ErrorDetails) -> str | None:
     if loc[-1] in _PARTS and isinstance(value, list):
         names = [item.get("name") for item in value if isinstance(item, dict)]
         name = next((name for name in names if isinstance(name, str)), "<name>")
-        return f"write the names as keys, like {loc[-1]}: {{{cut(name)}: {{rate: 100/s}}}}"
+        return f"write the names as keys, like {loc[-1]}: {{{shown(name)}: {{rate: 100/s}}}}"
     if len(loc) < 2 or loc[-2] not in _PARTS:
         return None
     rate = value if isinstance(value, str) and _RATE.fullmatch(value) else "100/s"
-    return f"write {cut(str(loc[-1]))}: {{rate: {rate}}}"
+    return f"write {shown(str(loc[-1]))}: {{rate: {rate}}}"
 
 
 def _groups(details: Iterable[ErrorDetails], wanted: Any) -> Iterable[list[ErrorDetails]]:
@@ -141,8 +141,8 @@ def _fields_outside(group: Sequence[ErrorDetails], root: Node, file: str, part: 
 
 def _short(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return f"[{cut(', '.join(value))}]"
-    return cut(str(value)) if isinstance(value, str | int | float) else "…"
+        return f"[{shown(', '.join(value))}]"
+    return shown(str(value)) if isinstance(value, str | int | float) else "…"
 
 
 def _finding(

@@ -235,7 +235,9 @@ def _name(detail: ErrorDetails) -> _Words:
     first = "the first a letter, digit or '_'" if attribute else "the first a letter or digit"
     marks = "'.', '_' and '-'" if attribute else "'_' and '-'"
     hint = f"use letters, digits, {marks}, at most 64, {first}"
-    words = re.findall(r"[A-Za-z0-9_][\w.-]*" if attribute else r"[A-Za-z0-9][\w-]*", written)
+    words = re.findall(
+        r"[A-Za-z0-9_][\w.-]*" if attribute else r"[A-Za-z0-9][\w-]*", written, re.ASCII
+    )
     if listed and "," in written and words:
         hint = f"write a list: [{', '.join(words)}]"
     elif 0 < len("_".join(words)) <= 64:
@@ -248,7 +250,7 @@ def _name(detail: ErrorDetails) -> _Words:
 def _strange(text: str, words: Sequence[str]) -> str:
     """Return the characters of a text that are in none of its words."""
     strange = sorted(set(text).difference(*words))
-    named = ["spaces" if character == " " else f"'{character}'" for character in strange]
+    named = ["spaces" if character == " " else repr(character) for character in strange]
     return " and ".join(filter(None, (", ".join(named[:-1]), named[-1]))) if named else "them"
 
 

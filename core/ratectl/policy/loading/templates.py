@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.policy import codes
+from ratectl.policy.yaml.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -52,8 +53,7 @@ def template_finding(
             continue
         for mark in _marks(lines[finding.span.line - 1], finding.span.line):
             if _caused_by(finding, mark):
-                shown = mark.text if len(mark.text) <= 40 else f"{mark.text[:39]}…"
-                message = f"{shown} is {mark.what}, and ratectl reads plain YAML"
+                message = f"{shown(mark.text)} is {mark.what}, and ratectl reads plain YAML"
                 span = Span(file, mark.line, mark.column, mark.end_column)
                 return Diagnostic(codes.TEMPLATE, message, span, hint=mark.hint)
     return None

@@ -104,16 +104,26 @@ def _problem(
 ) -> Problem | None:
     """Return the first reason why these fields make no limit."""
     wrong = next((field for field in values if field not in rules.fields), None)
-    if wrong is not None:
-        return _misfit(wrong, rules, values)
     if rules.required not in values:
-        return _incomplete(name, rules, budget=budget)
+        return _incomplete(name, rules, values, wrong, budget=budget)
+    if wrong is not None:
+        return Problem(codes.MISFIT, wrong, _misfit(wrong, rules, values), ways_out(rules, values))
     return rules.problem(values)
 
 
-def _incomplete(name: str, rules: AlgorithmRules, *, budget: bool) -> Problem:
+def _incomplete(
+    name: str,
+    rules: AlgorithmRules,
+    values: Mapping[str, Any],
+    wrong: str | None,
+    *,
+    budget: bool,
+) -> Problem:
     needed = rules.required
     what = "budget" if budget else "limit"
+    if wrong is not None:
+        message = f"{what} '{name}' has no {needed}, and {_misfit(wrong, rules, values)}"
+        return Problem(codes.INCOMPLETE, "", message, ways_out(rules, values))
     return Problem(
         codes.INCOMPLETE,
         "",
@@ -124,11 +134,6 @@ def _incomplete(name: str, rules: AlgorithmRules, *, budget: bool) -> Problem:
     )
 
 
-def _misfit(field: str, rules: AlgorithmRules, values: Mapping[str, Any]) -> Problem:
+def _misfit(field: str, rules: AlgorithmRules, values: Mapping[str, Any]) -> str:
     noun = rules.noun if "algorithm" in values else f"{rules.noun} (the default algorithm)"
-    return Problem(
-        codes.MISFIT,
-        field,
-        f"a {noun} takes no {field}: {rules.why_lacking[field]}",
-        ways_out(rules, values),
-    )
+    return f"a {noun} takes no {field}: {rules.why_lacking[field]}"

@@ -38,10 +38,10 @@ from ratectl.policy.yaml.text import (
     FORBIDDEN,
     MAX_BYTES,
     MAX_PROBLEMS,
-    cut,
     decode,
     named,
     quoted,
+    shown,
     too_many,
 )
 
@@ -198,7 +198,7 @@ class _Reader:
         """Return how to stop inheriting the limit that the open key names; None for other keys."""
         if key is None or len(self._stack) < 2 or self._stack[-2].key != "limits":
             return None
-        return f"write its fields; to stop inheriting it, write unset: [{cut(key)}] instead"
+        return f"write its fields; to stop inheriting it, write unset: [{shown(key)}] instead"
 
     def _no_value(self, key: str, frame: Frame, value: Surprise) -> Broken:
         keys: Any = frame.node.keys

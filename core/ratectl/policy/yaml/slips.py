@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ratectl.policy.yaml.text import cut, quoted
+from ratectl.policy.yaml.text import cut, quoted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -41,9 +41,9 @@ def colon_missing(key: str, *, flow: bool) -> Slip | None:
     match = _BEFORE_BRACKET.fullmatch(key) or (_BEFORE_VALUE.fullmatch(key) if flow else None)
     if match is None:
         return None
-    name, value = cut(match["key"]), cut(match["value"])
-    shown = f"{value[0]}…" if value[0] in "{[" else value
-    return Slip(f"no colon after {quoted(name)}", f"write '{name}: {shown}'")
+    name, value = cut(match["key"]), match["value"]
+    rest = f"{value[0]}…" if value[0] in "{[" else shown(value)
+    return Slip(f"no colon after {quoted(name)}", f"write '{name}: {rest}'")
 
 
 def document_begins(key: str, keys: Collection[str]) -> bool:
