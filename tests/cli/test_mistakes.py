@@ -158,7 +158,7 @@ def test_the_hint_of_a_command_leads_to_an_answer(cli: Cli, path: Path, place: P
 
 
 def test_proposed_command_lines_are_those_that_are_followed(cli: Cli, place: Path) -> None:
-    """Where a hint shows a whole command line, that line is what the catalogue follows."""
+    """A command line that a hint shows in whole is the one that the catalogue follows."""
     proposed = 0
     for path in FOLLOWED:
         message = path.with_suffix(".txt").read_text(encoding="utf-8")

@@ -228,8 +228,9 @@ def _name_of(param: Any) -> str:
 
 
 def _line(words: "Sequence[str]") -> str:
-    """Return a command line that can be typed as it is."""
-    return f"ratectl {shlex.join(words)}"
+    """Return a command line that can be typed as it is; a word with a password is left out."""
+    shown = ("…" if "@" in word or "%40" in word else shlex.quote(word) for word in words)
+    return f"ratectl {' '.join(shown)}"
 
 
 def _renamed(words: "Sequence[str]", name: str, new: str) -> list[str]:

@@ -31,8 +31,10 @@ def test_good_scopes(scope: str) -> None:
         ("/a b", "segment 'a b' may hold only letters, digits, '.', '_' and '-': write /a-b"),
         (
             "/ä",
-            "segment 'ä' may hold only letters, digits, '.', '_' and '-': write / or a path like "
-            "/payments/checkout",
+            (
+                "segment 'ä' may hold only letters, digits, '.', '_' and '-': write / or a path "
+                "like /payments/checkout"
+            ),
         ),
         ("/a\n", r"segment 'a\n' may hold only letters, digits, '.', '_' and '-': write /a"),
         (

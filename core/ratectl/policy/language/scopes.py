@@ -64,7 +64,12 @@ def _path(text: str) -> str:
 
 
 def _write(wanted: str) -> str:
-    """Return a hint with a scope that is valid and as close to ``wanted`` as can be."""
+    """Return a hint with a scope that is valid and as close to ``wanted`` as can be.
+
+    What may hold a password, as a URL of a store does, is not repeated.
+    """
+    if re.search(r"[@:;=?#%]", wanted):
+        return _FORM
     segments = [part for part in wanted.split("/") if part]
     cleaned = [re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-") for part in segments]
     scope = "/" + "/".join(cleaned)

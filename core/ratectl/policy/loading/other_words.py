@@ -35,7 +35,7 @@ FOREIGN_FIELDS: Final[Mapping[str, str]] = {
         ("rules", "rate_limits", "ratelimits", "rate_limit", "ratelimit", "descriptors"),
         "write limits: {<name>: {rate: 100/s}}",
     ),
-    **dict.fromkeys(("domain", "path", "route", "service"), "write the scope, like scope: /shop"),
+    **dict.fromkeys(("path", "route", "service"), "write the scope, like scope: /shop"),
 }
 """Fields of a document elsewhere, in lower case: a hint for each."""
 

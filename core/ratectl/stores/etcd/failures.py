@@ -195,7 +195,7 @@ _EXPLANATIONS: Final = {
 
 _PLAIN: Final = {
     "Connection refused": "connection refused: no server listens there",
-    "Domain name not found": "the host name does not exist",
+    "name not found": "the host name does not exist",
     "address lookup failed": "the host name cannot be resolved",
     "errors resolving": "the host name cannot be resolved",
     "dns resolution failed": "the host name cannot be resolved",
