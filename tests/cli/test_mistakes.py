@@ -147,6 +147,19 @@ def test_a_mistake_in_a_command(cli: Cli, golden: Golden, path: Path, place: Pat
     golden(f"../mistakes/commands/{path.stem}", printed(words, run))
 
 
+@pytest.mark.parametrize("word", ["root:hunter2@host/prod", "etcd://root:it's hunter2@host/x"])
+def test_a_proposed_command_line_repeats_no_password(cli: Cli, place: Path, word: str) -> None:
+    for words in (
+        ("plan", "-f", word),
+        ("explain", "/", word),
+        ("histor", word),
+        ("usage", "/", word),
+    ):
+        run = cli(*words)
+        assert run.code == 64
+        assert "hunter2" not in run.out + run.err
+
+
 FOLLOWED = [path for path in COMMANDS if "follow" in parts(path)]
 
 

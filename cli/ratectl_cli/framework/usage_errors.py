@@ -191,6 +191,8 @@ def _extra(extra: str, ctx: Any, words: "Sequence[str]") -> _Texts:
     for option, fits in _MEANT:
         if option in options and fits(first):
             return message, f"use {option}: {_line(_renamed(words, first, f'{option} {first}'))}"
+    if any(each.startswith("PATH") for each in _arguments(ctx)):
+        return message, "name one PATH only: all files of a folder are read"
     return message, None
 
 

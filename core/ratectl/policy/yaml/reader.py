@@ -32,7 +32,12 @@ from ratectl.policy.yaml.nodes import (
     new_mapping,
 )
 from ratectl.policy.yaml.scalars import Surprise, read_plain
-from ratectl.policy.yaml.slips import colon_missing, document_begins, no_value_hint
+from ratectl.policy.yaml.slips import (
+    colon_missing,
+    document_begins,
+    no_value_hint,
+    separator_missing,
+)
 from ratectl.policy.yaml.syntax_errors import explain_syntax
 from ratectl.policy.yaml.text import (
     FORBIDDEN,
@@ -334,10 +339,7 @@ class _Reader:
         kind = detach_kind(frame.node, place[0] - 1)
         place = kind[0] if kind else place
         versioned = text == "apiVersion" or _VERSION_LINE in self.lines[place[0] - 1 :][:2]
-        between = "" if versioned else f", and {_VERSION_LINE} between them"
-        message = "another document begins here, and no --- separates it from the one above"
-        hint = f"write --- on a line of its own above this one{between}"
-        self._report(codes.SEPARATOR, place, message, hint)
+        self._report(codes.SEPARATOR, place, *separator_missing("" if versioned else _VERSION_LINE))
         self._end_document(None)
         self._start_document()
         frame.node = self._root = new_mapping()

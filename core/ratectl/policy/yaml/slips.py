@@ -10,7 +10,14 @@ from ratectl.policy.yaml.text import cut, quoted, shown
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-__all__ = ["NO_SPACE_AFTER_COLON", "Slip", "colon_missing", "document_begins", "no_value_hint"]
+__all__ = [
+    "NO_SPACE_AFTER_COLON",
+    "Slip",
+    "colon_missing",
+    "document_begins",
+    "no_value_hint",
+    "separator_missing",
+]
 
 NO_SPACE_AFTER_COLON: Final = re.compile(r"(?P<key>[A-Za-z][\w.-]*):(?!//)(?P<value>[^\s:,}\]]+)")
 """Field without a space after its colon; does not match URLs."""
@@ -51,6 +58,15 @@ def document_begins(key: str, keys: Collection[str]) -> bool:
     if key == "apiVersion":
         return "scope" in keys
     return key in _HEADER and not _DESCRIPTIVE.issuperset(keys)
+
+
+def separator_missing(first_line: str) -> Slip:
+    """Return the slip of a document that begins in another one, without its ``first_line`` if any."""
+    between = f", and {first_line} between them" if first_line else ""
+    return Slip(
+        "another document begins here, and no --- separates it from the one above",
+        f"write --- on a line of its own above this one{between}",
+    )
 
 
 def no_value_hint(lines: Sequence[str], line: int, column: int, *, flow: bool) -> str:
