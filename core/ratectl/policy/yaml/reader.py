@@ -14,6 +14,7 @@ import yaml
 from ratectl.diagnostics import Diagnostic, Severity, Span
 from ratectl.policy import codes
 from ratectl.policy.language.model import API_VERSION
+from ratectl.policy.yaml import slips
 from ratectl.policy.yaml.events import Frame, Malformed, events
 from ratectl.policy.yaml.keys import key_problem
 from ratectl.policy.yaml.nodes import (
@@ -32,12 +33,6 @@ from ratectl.policy.yaml.nodes import (
     new_mapping,
 )
 from ratectl.policy.yaml.scalars import Surprise, read_plain
-from ratectl.policy.yaml.slips import (
-    colon_missing,
-    document_begins,
-    no_value_hint,
-    separator_missing,
-)
 from ratectl.policy.yaml.syntax_errors import explain_syntax
 from ratectl.policy.yaml.text import (
     FORBIDDEN,
@@ -208,12 +203,12 @@ class _Reader:
     def _no_value(self, key: str, frame: Frame, value: Surprise) -> Broken:
         keys: Any = frame.node.keys
         place = keys[key]
-        slip = colon_missing(key, flow=frame.flow)
+        slip = slips.colon_missing(key, flow=frame.flow)
         if slip is not None:
             frame.key = None
             del keys[key]
             return self._report(codes.SYNTAX, place, *slip)
-        hint = self._unset_hint(key) or no_value_hint(self.lines, *place[:2], flow=frame.flow)
+        hint = self._unset_hint(key) or slips.no_value_hint(self.lines, *place[:2], flow=frame.flow)
         return self._report(value.code, place, f"{quoted(key)} has no value", hint)
 
     def _alias(self, event: Any) -> None:
@@ -334,12 +329,13 @@ class _Reader:
 
     def _separate(self, text: str, place: Place, frame: Frame) -> None:
         """Begin the next document here, if the line of dashes above it is missing."""
-        if not document_begins(text, frame.node.keys):
+        if not slips.document_begins(text, frame.node.keys):
             return
         kind = detach_kind(frame.node, place[0] - 1)
         place = kind[0] if kind else place
         versioned = text == "apiVersion" or _VERSION_LINE in self.lines[place[0] - 1 :][:2]
-        self._report(codes.SEPARATOR, place, *separator_missing("" if versioned else _VERSION_LINE))
+        slip = slips.separator_missing("" if versioned else _VERSION_LINE)
+        self._report(codes.SEPARATOR, place, *slip)
         self._end_document(None)
         self._start_document()
         frame.node = self._root = new_mapping()

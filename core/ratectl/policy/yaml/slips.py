@@ -61,7 +61,7 @@ def document_begins(key: str, keys: Collection[str]) -> bool:
 
 
 def separator_missing(first_line: str) -> Slip:
-    """Return the slip of a document that begins in another one, without its ``first_line`` if any."""
+    """Return the slip of a document that begins in another one; ``first_line``: what it lacks."""
     between = f", and {first_line} between them" if first_line else ""
     return Slip(
         "another document begins here, and no --- separates it from the one above",
