@@ -177,23 +177,25 @@ _EXPLANATIONS: Final = {
     "user name is empty": (
         "set RATECTL_ETCD_USER and RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE"
     ),
-    "CERTIFICATE_VERIFY_FAILED": (
-        "RATECTL_ETCD_CA must name the authority of the server's certificate"
-    ),
-    "Hostname Verification Check failed": (
-        "the server's certificate has other names; set RATECTL_ETCD_SERVER_NAME to one of them"
-    ),
-    "WRONG_VERSION_NUMBER": "the server does not speak TLS; its URL is etcd://",
-    "is not in peer certificate": "set RATECTL_ETCD_SERVER_NAME to a name in it",
-    ": Socket closed": (
-        "the server closed the connection at once: it may speak TLS although the URL says "
-        "etcd://, or the reverse"
-    ),
-    "Handshake read failed": "the server may not speak TLS; then its URL is etcd://",
 }
 
 
 _PLAIN: Final = {
+    "CERTIFICATE_VERIFY_FAILED": (
+        "its certificate is not trusted: RATECTL_ETCD_CA must name the authority of the certificate"
+    ),
+    "Hostname Verification Check failed": (
+        "its certificate has other names: set RATECTL_ETCD_SERVER_NAME to one of them"
+    ),
+    "is not in peer certificate": (
+        "its certificate has other names: set RATECTL_ETCD_SERVER_NAME to one of them"
+    ),
+    "WRONG_VERSION_NUMBER": "the server does not speak TLS: its URL is etcd://",
+    ": Socket closed": (
+        "the server closed the connection at once: it may speak TLS although the URL says "
+        "etcd://, or the reverse"
+    ),
+    "Handshake read failed": "the server may not speak TLS: then its URL is etcd://",
     "Connection refused": "connection refused: no server listens there",
     "name not found": "the host name does not exist",
     "address lookup failed": "the host name cannot be resolved",
@@ -212,11 +214,7 @@ _PLAIN: Final = {
 
 def in_plain_words(cause: str) -> str:
     """Return why a store cannot be reached, without the words of gRPC if they are known."""
-    for table in (_EXPLANATIONS, _PLAIN):
-        for part, meaning in table.items():
-            if part in cause:
-                return meaning
-    return cause
+    return next((meaning for part, meaning in _PLAIN.items() if part in cause), explain(cause))
 
 
 def explain(cause: str) -> str:
