@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from cli_support import GOLDEN
 
 from ratectl.policy.read import load_checked
+from ratectl.policy.yaml import events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +70,14 @@ def test_a_mistake_in_a_policy(cli: Cli, golden: Golden, path: Path, clean_place
     run = cli(*words)
     assert "internal error" not in run.err
     golden(f"../mistakes/policies/{path.stem}", printed(words, run))
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=stem)
+def test_both_parsers_give_the_same_findings(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """YAML is read by libyaml where it is installed, and otherwise by Python."""
+    found = [str(finding) for finding in load_checked([path]).diagnostics]
+    monkeypatch.setattr(events, "_LOADER", yaml.SafeLoader)
+    assert [str(finding) for finding in load_checked([path]).diagnostics] == found
 
 
 @pytest.mark.parametrize("path", MENDED, ids=stem)

@@ -35,11 +35,11 @@ def split_misplaced(
     if "limits" not in model.model_fields:
         return [], [each for each in details if id(each) not in explained]
     findings: list[Diagnostic] = []
+    lacking = {each["loc"][:-1]: id(each) for each in details if _lacks_limits(each)}
     for group in _groups(details, _is_limit_outside):
         findings.append(_limits_outside(group, root, file))
         explained.update(map(id, group))
-        above = group[0]["loc"][:-1]
-        explained.update(id(each) for each in details if _lacks_limits(each, above))
+        explained.add(lacking.get(group[0]["loc"][:-1], 0))
     for group in _groups(details, _is_field_outside):
         findings.append(_fields_outside(group, root, file, "limits"))
         explained.update(map(id, group))
@@ -112,8 +112,8 @@ def _is_in_spec(detail: ErrorDetails, root: Node) -> bool:
     return detail["type"] == "missing" and isinstance(spec, dict) and detail["loc"][0] in spec
 
 
-def _lacks_limits(detail: ErrorDetails, above: _Location) -> bool:
-    return detail["type"] == "missing" and detail["loc"] == (*above, "limits")
+def _lacks_limits(detail: ErrorDetails) -> bool:
+    return detail["type"] == "missing" and detail["loc"][-1] == "limits"
 
 
 def _limits_outside(group: Sequence[ErrorDetails], root: Node, file: str) -> Diagnostic:
