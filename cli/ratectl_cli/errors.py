@@ -99,7 +99,7 @@ class Failure:
     """Text of a library, for ``-v``."""
 
 
-_UNREAD: Final = ("RC120", "RC121", "RC122", "RC124")
+_UNREAD: Final = frozenset(("RC120", "RC121", "RC122", "RC124"))
 """Codes of findings about files, not about what is in them."""
 
 _KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
@@ -159,7 +159,8 @@ def _message(error: BaseException) -> str:
     if isinstance(error, OSError):
         return _os_message(error)
     if isinstance(error, core.PolicyError):
-        unread = all(finding.code in _UNREAD for finding in error.diagnostics)
+        invalid = {finding.code for finding in error.diagnostics} - _UNREAD
+        unread = error.diagnostics and not invalid
         return "the policies cannot be read" if unread else "the policies are not valid"
     if isinstance(error, core.GuardRefused):
         options = " ".join(f"--allow-{guard} REASON" for guard in error.guards)
