@@ -159,7 +159,7 @@ def _fail(error: BaseException, arguments: "Sequence[str]") -> int:
     else:
         output, color = guess_output(arguments), guess_color(arguments)
         session = Session(Options(output=output, color=color, verbose=1))
-    failure = explain_error(error, arguments)
+    failure = explain_error(_in_our_words(error, arguments), arguments)
     if failure.exit_code == BUG and session.options.verbose:
         sys.stderr.write(scrubbed("".join(traceback.format_exception(error)), arguments))
     try:
@@ -167,6 +167,13 @@ def _fail(error: BaseException, arguments: "Sequence[str]") -> int:
     except Exception:  # noqa: BLE001  print at least the message
         _report_plainly(failure)
     return failure.exit_code
+
+
+def _in_our_words(error: BaseException, arguments: "Sequence[str]") -> BaseException:
+    """Return a clearer error for a wrong command line, and other errors as they are."""
+    from ratectl_cli.framework.usage_errors import clearer
+
+    return clearer(error, arguments)
 
 
 def _report_plainly(failure: "Failure") -> None:

@@ -20,8 +20,6 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
-import typer
-
 from ratectl import errors as core
 from ratectl.errors import Untrusted
 from ratectl.runtime.urls import scrubbed
@@ -97,7 +95,12 @@ class Failure:
     message: str
     hint: str | None = None
     diagnostics: tuple[Diagnostic, ...] = ()
+    detail: str | None = None
+    """Text of a library, for ``-v``."""
 
+
+_UNREAD: Final = frozenset(("RC120", "RC121", "RC122", "RC124"))
+"""Codes of findings about files, not about what is in them."""
 
 _KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
     (core.UsageError, "usage", USAGE),
@@ -129,19 +132,21 @@ def explain_error(error: BaseException, given: Sequence[str]) -> Failure:
     Passwords in URLs are removed, also those in the arguments ``given``.
     """
     failure = _explained(error)
-    hint = failure.hint and scrubbed(failure.hint, given)
-    return replace(failure, message=scrubbed(failure.message, given), hint=hint)
+    return replace(
+        failure,
+        message=scrubbed(failure.message, given),
+        hint=failure.hint and scrubbed(failure.hint, given),
+        detail=failure.detail and scrubbed(failure.detail, given),
+    )
 
 
 def _explained(error: BaseException) -> Failure:
-    usage = _usage(error)
-    if usage:
-        return usage
     for kind, code, exit_code in _KINDS:
         if isinstance(error, kind):
             diagnostics = tuple(getattr(error, "diagnostics", ()))
             ends = error.exit_code if isinstance(error, Interrupted) else exit_code
-            return Failure(code, ends, _message(error), _hint(error), diagnostics)
+            detail = getattr(error, "detail", None)
+            return Failure(code, ends, _message(error), _hint(error), diagnostics, detail)
     return Failure(
         "bug",
         BUG,
@@ -150,21 +155,13 @@ def _explained(error: BaseException) -> Failure:
     )
 
 
-def _usage(error: BaseException) -> Failure | None:
-    """Return the failure for a wrong command line, with Typer's message; None for other errors."""
-    if not isinstance(error, typer.TyperException):
-        return None
-    ctx = getattr(error, "ctx", None)
-    hint = f"see `{ctx.command_path} --help`" if ctx is not None else None
-    message = " ".join(error.format_message().replace("Value error, ", "").split())
-    return Failure("usage", USAGE, message[:1].lower() + message[1:], hint)
-
-
 def _message(error: BaseException) -> str:
     if isinstance(error, OSError):
         return _os_message(error)
     if isinstance(error, core.PolicyError):
-        return "the policies are not valid"
+        invalid = {finding.code for finding in error.diagnostics} - _UNREAD
+        unread = error.diagnostics and not invalid
+        return "the policies cannot be read" if unread else "the policies are not valid"
     if isinstance(error, core.GuardRefused):
         options = " ".join(f"--allow-{guard} REASON" for guard in error.guards)
         return f"{error}. If this is intended, add {options}"
@@ -185,7 +182,9 @@ def _hint(error: BaseException) -> str | None:
     if notes:  # added where the context of the error is known
         return "; ".join(notes)
     if isinstance(error, core.StoreUnavailable):
-        return "check --store and RATECTL_STORE; `ratectl doctor` shows more"
+        if error.detail is None:
+            return "check --store and RATECTL_STORE; `ratectl doctor` shows more"
+        return "check the URL in --store or RATECTL_STORE, and that the store runs; -v shows more"
     if isinstance(error, TimedOut) and error.tells:
         return f"the change may have been made: see `{error.tells}`"
     if isinstance(error, core.StoreUnauthenticated):

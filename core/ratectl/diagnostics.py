@@ -22,6 +22,11 @@ class Span:
     column: int = 0
     end_column: int = 0
 
+    @property
+    def begin(self) -> tuple[int, int]:
+        """Line and column of the first character."""
+        return self.line, self.column
+
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 

@@ -110,15 +110,19 @@ class GuardRefused(Refused):
 class StoreError(RatectlError):
     """Base of the errors that a store can report."""
 
+    detail: str | None = None
+    """The text of a library, for those who look closer; not in the message."""
+
 
 class StoreUnavailable(StoreError):
     """Raised when a store does not answer. A write that raises it was not applied."""
 
     transient = True
 
-    def __init__(self, address: str, cause: str) -> None:
+    def __init__(self, address: str, cause: str, detail: str | None = None) -> None:
         self.address = address
         self.cause = cause
+        self.detail = detail
         super().__init__(f"store {address} is not reachable: {cause}")
 
 

@@ -126,7 +126,7 @@ def _tree(of: Contents) -> Any:
 
 def _usage(of: Contents) -> Example:
     total = LimitTotal(
-        of.scope, of.name, (), budget=False, shadow=True, most=of.burst, agents=2,
+        of.scope, of.name, (), budget=False, unit="requests", shadow=True, most=of.burst, agents=2,
         allowed=of.number, refused=of.number + 1, never=2, shadow_refused=of.number + 3,
         waited=of.number + 4, keys=of.number + 5, recent_per_second=of.number / 4, peak=1.0,
         top_refused=Counter({of.key: of.number, "zeta": 90}),

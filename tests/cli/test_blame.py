@@ -106,3 +106,28 @@ def test_a_scope_without_policy_is_an_error(cli: Cli, tree: Path, store_url: str
     assert run.code == 65
     assert "no policy of generation 1 covers /elsewhere" in run.err
     assert cli("blame", "nowhere").code == 64
+
+
+def test_the_values_for_a_request_with_attributes(cli: Cli, tree: Path, published: str) -> None:
+    """An override and an exception count for the requests that they match, and for no others."""
+    gold = (
+        "overrides:\n  - name: gold\n    match: {tier: gold}\n    limits: {spike: {rate: 30/s}}\n"
+    )
+    launch = (
+        "---\napiVersion: ratectl/v1\nkind: Exception\nscope: /shop\nreason: launch\n"
+        "until: 2026-11-24T00:00Z\nmatch: {client: acme}\nlimits: {steady: {rate: 900/min}}\n"
+    )
+    for text in (gold, gold.replace("30/s", "40/s"), gold.replace("30/s", "40/s") + launch):
+        (tree / "shop.yaml").write_text(
+            f"apiVersion: ratectl/v1\nscope: /shop/sale\nlimits: {{}}\n{text}"
+        )
+        assert cli("apply", "policies", "--yes").code == 0
+    request = ("blame", "/shop/sale", "--attr", "tier=gold", "--attr", "client=acme")
+    document = cli(*request, "-o", "json").document
+    assert document["attributes"] == {"tier": "gold", "client": "acme"}
+    values = {(each["limit"], each["field"]): each for each in document["values"]}
+    spike, steady = values["spike", "rate"], values["steady", "rate"]
+    assert (spike["value"], spike["generation"]) == ("40/s", 3)
+    assert (steady["value"], steady["generation"]) == ("900/min", 4)
+    assert generations(cli, "/shop/sale")["spike", "rate"] == 1, "without attributes as before"
+    assert cli("blame", "/shop/sale", "--attr", "tier").code == 64

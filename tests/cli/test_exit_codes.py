@@ -358,12 +358,29 @@ def test_a_question_without_a_terminal_exits_64(cli: Cli, tree: Path, store_url:
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"), [("y\n", 0), ("YES\n", 0), ("n\n", 1), ("\n", 1), ("", 1), ("yy\n", 1)]
+    ("answer", "code"),
+    [
+        ("y\n", 0),
+        ("YES\n", 0),
+        ("n\n", 1),
+        ("No\n", 1),
+        ("\n", 1),
+        ("", 1),
+        ("maybe\ny\n", 0),
+        ("yy\nmaybe\nn\n", 1),
+        ("maybe", 1),
+    ],
 )
 def test_the_question(cli: Cli, tree: Path, store_url: str, answer: str, code: int) -> None:
     run = cli("apply", "policies", stdin=answer, tty=True)
     assert run.code == code
-    assert "Publish as generation 1? [y/N]" in run.err
+    question = f"Publish as generation 1 to {store_url}? [y/N]"
+    unclear = sum(
+        word.strip() not in ("y", "YES", "n", "No", "") for word in answer.splitlines(True)
+    )
+    again = unclear if answer.endswith("\n") else 0
+    assert run.err.count(question) == 1 + again
+    assert run.err.count("Please answer y for yes or n for no.") == again
     assert cli("history", "-o", "json").document["live"] == (None if code else 1)
 
 

@@ -128,6 +128,25 @@ def test_agents_and_usage(cli: Cli, golden: Golden, published: str) -> None:
     golden("doctor", cli("doctor").out)
 
 
+def test_usage_of_a_scope_shows_the_budgets_above_it(
+    cli: Cli, golden: Golden, tree: Path, store_url: str, still: None
+) -> None:
+    text = (tree / "all.yaml").read_text()
+    budget = "budgets:\n  fleet: {rate: 500/s, burst: 1000}\n---"
+    (tree / "all.yaml").write_text(text.replace("---", budget, 1))
+    assert cli("apply", "policies", "--yes").code == 0
+    report_agent(
+        store_url,
+        limits=[
+            limit_report("/", "fleet", budget=True, peak=0.42),
+            limit_report("/", "spike"),
+            limit_report("/small", "spike"),
+            limit_report("/shop/cart", "probe"),
+        ],
+    )
+    golden("usage-budget-above", cli("usage", "/shop/cart").out)
+
+
 def test_check(cli: Cli, golden: Golden, tree: Path) -> None:
     by_files = ("--policies", "policies", "--attr", "client=acme")
     golden("check-one", cli("check", "/shop", *by_files).out)

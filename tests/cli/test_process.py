@@ -193,7 +193,7 @@ def test_pipes_get_plain_lines_without_cuts(
 
 def test_questions_are_asked_on_a_terminal(clean_place: Path, tree: Path, store_url: str) -> None:
     terminal = Terminal("apply", "policies", "-m", "by hand")
-    terminal.read_until("Publish as generation 1? [y/N]")
+    terminal.read_until(f"Publish as generation 1 to {store_url}? [y/N]")
     terminal.type("y\n")
     assert terminal.finish() == 0
     assert "generation 1 is live" in terminal.seen

@@ -248,7 +248,7 @@ def test_changes_are_shown_and_a_question_is_asked(cli: Cli, edited: str) -> Non
     assert "not published (--dry-run)" in dry.out
     declined = cli("apply", "policies", "--canary", "5%", stdin="n\n", tty=True)
     assert declined.code == 1
-    assert "Try generation 2 in 5% of all agents?" in declined.err
+    assert "Try generation 2 in 5% of all agents of sqlite:///" in declined.err
 
 
 def test_status_of_a_running_one(

@@ -248,7 +248,7 @@ def test_an_error_that_cannot_be_rendered_is_still_printed(
         env=os.environ,
     )  # fmt: skip
     assert run.returncode == 65
-    assert run.stderr == "error: the policies are not valid\n"
+    assert run.stderr == "error: the policies cannot be read\n"
 
 
 def test_a_closed_standard_output_is_reported(tree: Path) -> None:

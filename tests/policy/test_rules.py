@@ -61,7 +61,7 @@ BUILT: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "RC119": (too_many, {"RC119", "RC140"}),
     "RC121": (unreadable, {"RC121"}),
     "RC122": (lambda folder: None, {"RC122"}),
-    "RC123": (no_policies, {"RC118", "RC123"}),
+    "RC123": (no_policies, {"RC123"}),
     "RC124": (link_out, {"RC124"}),
 }
 """Findings without an example: files that have them, and the other findings of these files."""

@@ -53,13 +53,12 @@ def check(
       65  invalid policies, or nothing is published
       69  store unreachable
     """
-    from ratectl.policy.language.scopes import checked_scope
     from ratectl_cli.inputs.engines import engine_of, unnoticed
-    from ratectl_cli.inputs.policies import attributes_of, cost_of
+    from ratectl_cli.inputs.policies import attributes_of, cost_of, scope_of
     from ratectl_cli.render.decisions import decisions_blocks, decisions_data
 
     session = session_of(ctx)
-    checked_scope(scope)
+    scope_of(scope)
     attributes = attributes_of(attr or [])
     costs = cost_of(cost or [])
     with session.busy("reading policies"):

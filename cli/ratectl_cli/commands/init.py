@@ -109,7 +109,9 @@ def _wanted(top: Path, example: str, ci: Platform | None) -> tuple[dict[Path, by
     existing = _existing_files(target)
     if ci is None and existing:
         listed = wording.listed(existing, 10)
-        raise Refused(f"{target} holds files already, and init never overwrites: {listed}")
+        refused = Refused(f"{target} holds files already, and init never overwrites: {listed}")
+        refused.add_note("move these files away, or name another folder: ratectl init other")
+        raise refused
     files = {} if existing else _tree(target, example) | _schema(top / _SCHEMA)
     kept = [target] if existing else []
     for path, data in (pipeline_files(ci, top) if ci else {}).items():

@@ -48,6 +48,7 @@ def rollback(
     from ratectl.publishing.rollback import propose_rollback
     from ratectl_cli.inputs.signing import key_of
     from ratectl_cli.prompts import publication
+    from ratectl_cli.prompts.destination import destination
 
     session = session_of(ctx)
     with session.store() as store:
@@ -64,7 +65,9 @@ def rollback(
         publication.warn_of_fresh_start(session, proposal)
         against = f"generation {base.generation}, which is live" if base.head else "nothing"
         publication.show_changes(session, proposal, f"{proposal.source} against {against}")
-        session.confirm(f"Publish {proposal.source} again, as generation {base.next}?", yes=yes)
+        where = destination(store)
+        question = f"Publish {proposal.source} again, as generation {base.next} to {where}?"
+        session.confirm(question, yes=yes)
         session.deadline.changing("ratectl history")
         entry = approval.publish()
         if entry is None:

@@ -13,7 +13,8 @@ def usage(
     scope: Annotated[
         str | None,
         typer.Argument(
-            metavar="SCOPE", help="Show this scope and all scopes below it.  [default: all]"
+            metavar="SCOPE",
+            help="Show this scope, all scopes below it, and the budgets above it.  [default: all]",
         ),
     ] = None,
 ) -> int:
@@ -22,7 +23,8 @@ def usage(
     Adds up the last reports of all agents. USED is the fullest bucket of the last minute in any
     agent; RATE/S is for the last minute; ALLOWED and REFUSED count since each agent started. Each
     agent has its own buckets. Names in brackets are the overrides that select the buckets of a
-    row. ? means unknown.
+    row. ? means unknown. With SCOPE, budgets of the scopes above it are shown too, as requests at
+    SCOPE draw from them; their numbers are those of all requests that do.
 
     Examples:
       ratectl usage

@@ -37,6 +37,9 @@ _STORE_SECONDS: Final = 4.0
 _TURN: Final = 0.2
 """Seconds of one wait for an answer."""
 
+_YES: Final = ("y", "yes")
+_NO: Final = ("", "n", "no")
+
 _PATIENCE: Final = 1.0
 """Seconds before progress is shown."""
 
@@ -110,20 +113,39 @@ class Session:
         """
         if yes:
             return
-        if self.options.no_input:
-            raise UsageError(f"{question} Add --yes (--no-input forbids questions)")
-        if not self.text:
-            raise UsageError(f"{question} Add --yes (-o {self.options.output} never asks)")
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UsageError(f"{question} Add --yes: there is no terminal to ask on")
+        unasked = self._unasked()
+        if unasked is not None:
+            nobody = UsageError(f"{question} This needs an answer, and {unasked}")
+            nobody.add_note("add --yes if you want it")
+            raise nobody
         with self.deadline.paused():
+            if not self._asked(question):
+                raise Declined("declined: nothing was changed")
+
+    def _unasked(self) -> str | None:
+        """Return why no question can be asked; None if one can."""
+        if self.options.no_input:
+            return "--no-input forbids questions"
+        if not self.text:
+            return f"-o {self.options.output} never asks"
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return "there is no terminal to ask on"
+        return None
+
+    def _asked(self, question: str) -> bool:
+        """Ask until the answer is yes or no, and return it; the end of the input is no."""
+        while True:
             sys.stderr.write(f"{safe(question)} [y/N] ")
             sys.stderr.flush()
             answer = _typed_line(sys.stdin)
             if not answer.endswith("\n"):
                 sys.stderr.write("\n")
-        if answer.strip().lower() not in ("y", "yes"):
-            raise Declined("declined: nothing was changed")
+            word = answer.strip().lower()
+            if word in _YES:
+                return True
+            if word in _NO or not answer.endswith("\n"):
+                return False
+            sys.stderr.write("Please answer y for yes or n for no.\n")
 
     # Waiting ------------------------------------------------------------------------------------
 

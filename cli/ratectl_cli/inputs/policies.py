@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +11,7 @@ from ratectl.errors import PolicyError, UsageError
 from ratectl.history.generations import read_live
 from ratectl.history.trees import tree_to_compare
 from ratectl.policy.language.instants import Instant
+from ratectl.policy.language.scopes import checked_scope
 from ratectl.policy.read import load_checked, load_for
 from ratectl.policy.yaml.text import MAX_BYTES
 from ratectl.publishing import reading
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "attributes_of", "base_tree", "cost_of", "instant_of", "read_checked", "read_for",
-    "read_source", "read_stdin", "read_valid",
+    "read_source", "read_stdin", "read_valid", "scope_of",
 ]  # fmt: skip
 
 _MOST_DIGITS: Final = 18
@@ -138,6 +141,21 @@ def _whole(number: str, text: str) -> int:
             f"--cost {text!r} is not a whole number from 0: write --cost 3, or --cost tokens=4000"
         )
     return int(plain)
+
+
+def scope_of(text: str) -> str:
+    """Return a scope that was named on the command line.
+
+    :raises UsageError: it is no scope.
+    """
+    try:
+        return checked_scope(text)
+    except UsageError as error:
+        if os.path.exists(text):  # noqa: PTH110
+            error.add_note(
+                f"to name the policies, write a scope and --policies {shlex.quote(text)}"
+            )
+        raise
 
 
 def instant_of(option: str, text: str) -> Instant:

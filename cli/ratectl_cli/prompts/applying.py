@@ -16,6 +16,7 @@ from ratectl.rollout import RolloutStatus, Terms, agents_to_try, try_out
 from ratectl_cli.framework import clock
 from ratectl_cli.inputs.policies import read_source
 from ratectl_cli.prompts import publication, rollouts, waiting
+from ratectl_cli.prompts.destination import destination
 from ratectl_cli.render.publication import passed_blocks, title_of
 
 if TYPE_CHECKING:
@@ -151,7 +152,8 @@ def _apply(session: Session, proposal: Proposal, path: str, source: str, manner:
         return 0
     if manner.terms is not None:
         return _try(session, approval, manner.terms, manner)
-    session.confirm(f"Publish as generation {proposal.base.next}?", yes=manner.yes)
+    generation, where = proposal.base.next, destination(proposal.store)
+    session.confirm(f"Publish as generation {generation} to {where}?", yes=manner.yes)
     return _publish(session, approval, path, manner)
 
 
@@ -159,8 +161,9 @@ def _try(session: Session, approval: Approval, terms: Terms, manner: Manner) -> 
     store = approval.proposal.store
     mode: Mode = "shadow" if manner.shadow else "enforce"
     agents_to_try(store, terms, mode)
-    how = "in shadow" if manner.shadow else f"in {terms.stages[0]:g}% of all agents"
-    session.confirm(f"Try generation {approval.proposal.base.next} {how}?", yes=manner.yes)
+    how = "in shadow in all agents" if manner.shadow else f"in {terms.stages[0]:g}% of all agents"
+    generation, where = approval.proposal.base.next, destination(store)
+    session.confirm(f"Try generation {generation} {how} of {where}?", yes=manner.yes)
     session.deadline.changing("ratectl rollout status")
     rollout = try_out(approval, terms, mode)
     if manner.shadow:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ratectl.history.trees import live_tree
-from ratectl.policy.language.scopes import checked_scope
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl_cli.framework import clock
-from ratectl_cli.inputs.policies import attributes_of, instant_of, read_for
+from ratectl_cli.inputs.policies import attributes_of, instant_of, read_for, scope_of
 from ratectl_cli.render.delta import above_of, delta_data
 from ratectl_cli.render.explanation import explanation_blocks, explanation_data
 
@@ -34,7 +33,7 @@ def explained(
     ``files``: policies to explain; None for the live generation. ``at``: instant as it was
     written on the command line; None for now. ``delta``: only what differs from the scope above.
     """
-    checked_scope(scope)
+    scope_of(scope)
     attributes = attributes_of(attr)
     when = clock.now_ns() if at is None else instant_of("--at", at).ns
     generation = None

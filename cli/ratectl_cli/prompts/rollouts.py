@@ -26,6 +26,7 @@ from ratectl.signing.continuation import require_signer
 from ratectl_cli.framework import clock
 from ratectl_cli.framework.signals import ended_by_signals
 from ratectl_cli.inputs.signing import key_of
+from ratectl_cli.prompts.destination import destination
 from ratectl_cli.render.rollout import agents_text, rollout_blocks, rollout_data, traffic_text
 
 if TYPE_CHECKING:
@@ -182,7 +183,8 @@ def promote(session: Session, reason: str, sign: str | None, *, yes: bool) -> No
         generation = rollout.candidate.generation
         signer = key_of(sign)
         require_signer(rollout.live.head, signer)
-        session.confirm(f"Make generation {generation} live in every agent?", yes=yes)
+        where = destination(store)
+        session.confirm(f"Make generation {generation} live in every agent of {where}?", yes=yes)
         session.deadline.changing(_TELLS)
         promote_candidate(store, rollout, _author(), reason, signer)
         _answer(session, store, read_rollout(store, generation))

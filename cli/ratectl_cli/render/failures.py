@@ -26,6 +26,8 @@ def failure_blocks(failure: Failure, stream: Stream, *, unfold: bool = False) ->
     yield [bold(word, "red"), failure.message]
     if failure.hint:
         yield [dim("  hint: "), failure.hint]
+    if unfold and failure.detail:
+        yield [dim("  detail: "), failure.detail]
 
 
 def failure_data(failure: Failure) -> dict[str, Any]:

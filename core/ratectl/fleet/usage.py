@@ -11,6 +11,7 @@ from ratectl.records import AGENTS, BEATS, USAGE, AgentRecord, Beat, Record, Usa
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
 
     from ratectl.records import LimitReport
     from ratectl.stores.base import Snapshot, Store
@@ -119,13 +120,18 @@ def _readable(kind: type[R], found: Snapshot, warn: Warn | None) -> Iterator[R]:
                 warn(f"{item.key} is left out: {error}")
 
 
-def totals(records: list[UsageRecord], scope: str = "/") -> Totals:
-    """Add up the limits at and below ``scope``."""
+def totals(
+    records: list[UsageRecord],
+    scope: str = "/",
+    budgets: AbstractSet[tuple[str, str]] = frozenset(),
+) -> Totals:
+    """Add up the limits at and below ``scope``, and these ``budgets`` (their scope and name)."""
     limits: dict[tuple[str, str, tuple[str, ...], bool, str], LimitTotal] = {}
     below = scope.rstrip("/") + "/"
     for record in sorted(records, key=lambda record: record.generation):
         for report in record.limits:
-            if report.scope != scope and not report.scope.startswith(below):
+            above = report.budget and (report.scope, report.limit) in budgets
+            if report.scope != scope and not report.scope.startswith(below) and not above:
                 continue
             buckets = (report.scope, report.limit, tuple(report.overrides), report.budget)
             key = (*buckets, report.unit)

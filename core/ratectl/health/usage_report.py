@@ -42,7 +42,7 @@ class UsageRow:
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """Usage of the limits at and below a scope."""
+    """Usage of the limits at and below a scope, and of the budgets above it."""
 
     scope: str
     """Scope whose buckets are used: the nearest declared one, if ``asked`` is not declared."""
@@ -61,7 +61,7 @@ def read_usage_report(
     warn: Callable[[str], None],
     now_ns: int | None = None,
 ) -> UsageReport:
-    """Return the usage at and below a scope; None for all.
+    """Return the usage at and below a scope, and of the budgets above it; None for all.
 
     A named scope also lists its limits that no agent reports. ``warn`` is called for unreadable
     records. ``now_ns``: the time by which exceptions are in force (since 1970; default: now).
@@ -79,7 +79,10 @@ def read_usage_report(
     top = asked
     if here is not None and not _declares_below(tree, asked):
         top = here.scope
-    total = totals(records, top)
+    drawn = (
+        frozenset((owner, budget.name) for owner, budget in here.budgets) if here else frozenset()
+    )
+    total = totals(records, top, drawn)
     rows = [_row(tree, resolver, each) for each in total.limits]
     if scope is not None and here is not None:
         known = {(row.scope, row.name, row.budget) for row in rows if not row.overrides}

@@ -43,14 +43,30 @@ class Blamed(NamedTuple):
 _Named = tuple[str | None, str]
 
 
-def blame(store: Store, live: HistoryEntry, scope: str) -> list[Blamed] | None:
+class _Request(NamedTuple):
+    """The requests whose values are compared."""
+
+    scope: str
+    attributes: Mapping[str, str] | None
+    now_ns: int | None
+
+
+def blame(
+    store: Store,
+    live: HistoryEntry,
+    scope: str,
+    attributes: Mapping[str, str] | None = None,
+    now_ns: int | None = None,
+) -> list[Blamed] | None:
     """Return every effective value at ``scope`` under ``live``; None if no policy covers the scope.
 
-    The values are those for requests that satisfy no condition.
+    The values are those for a request with these ``attributes`` at this time (``now_ns``, since
+    1970), in every generation; without attributes, for requests that satisfy no condition.
 
     :raises UsageError: ``scope`` is not a scope.
     """
-    values = _values(read_tree(store, live), checked_scope(scope))
+    request = _Request(checked_scope(scope), attributes, now_ns)
+    values = _values(read_tree(store, live), request)
     if values is None:
         return None
     since = dict.fromkeys(values, live)
@@ -63,7 +79,7 @@ def blame(store: Store, live: HistoryEntry, scope: str) -> list[Blamed] | None:
         try:
             older = read_entry(store, generation)
             if older.bundle != later.bundle:
-                before = _values(read_tree(store, older), scope) or {}
+                before = _values(read_tree(store, older), request) or {}
         except (NotFound, BundleError):
             return _blamed(values, since, settled)
         for named in values.keys() - settled:
@@ -86,8 +102,12 @@ def _blamed(
     ]
 
 
-def _values(tree: PolicyTree, scope: str) -> dict[_Named, _Value] | None:
-    resolved = Resolver(tree).at(scope)
+def _values(tree: PolicyTree, request: _Request) -> dict[_Named, _Value] | None:
+    if request.attributes is None:
+        resolved = Resolver(tree).at(request.scope)
+    else:
+        resolver = Resolver(tree, request.now_ns)
+        resolved = resolver.enforced(request.scope, request.attributes)
     if resolved is None:
         return None
     on_error = str(resolved.on_error.value)

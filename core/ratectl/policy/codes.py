@@ -31,12 +31,14 @@ KEY: Final = "RC116"
 DIRECTIVE: Final = "RC117"
 EMPTY_FILE: Final = "RC118"
 TOO_MANY: Final = "RC119"
-# RC12x: files (loading/files.py, loading/loader.py)
+# RC12x: files (loading/files.py, loading/loader.py, loading/templates.py, yaml/reader.py)
 NOT_FOUND: Final = "RC120"
 UNREADABLE: Final = "RC121"
 NO_FILES: Final = "RC122"
 NO_POLICIES: Final = "RC123"
 LINK_OUT: Final = "RC124"
+TEMPLATE: Final = "RC125"
+SEPARATOR: Final = "RC126"
 # RC13x, RC14x: documents and their fields (loading/loader.py, loading/model_errors.py)
 NOT_A_MAPPING: Final = "RC130"
 API_VERSION: Final = "RC131"
@@ -116,6 +118,8 @@ CODES: Final[dict[str, str]] = {
     NO_FILES: "a directory holds no policy files",
     NO_POLICIES: "no file holds a policy",
     LINK_OUT: "a link leads out of the tree",
+    TEMPLATE: "the file is a template that has not been rendered",
+    SEPARATOR: "the --- between two documents is missing",
     NOT_A_MAPPING: "a document is not a mapping",
     API_VERSION: "apiVersion is missing or not readable by this version",
     KIND: "the kind of document is not known",

@@ -99,7 +99,7 @@ def _target(store: Store, base: Live, to: int | None) -> int:
         _refuse_fresh(base)
     before = [each for each in lived(store) if each.generation < base.generation]
     if not before:
-        raise Refused(f"generation {base.generation} is live: none before it is kept")
+        raise Refused(f"generation {base.generation} is live, and the store keeps no earlier one")
     again = _rolled_back(store, base)
     if again is not None:
         older = [each.generation for each in before if each.generation < again]

@@ -28,7 +28,8 @@ _SECRET: Final = re.compile(r".*://|.*:.*(?:@|%40)", re.DOTALL | re.IGNORECASE)
 """Text that contains a URL, or a password before an ``@``."""
 _BEGINS_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|etcds?:/", re.IGNORECASE)
 _BEGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/.*", re.DOTALL)
-_IN_TEXT: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^\s'\"`]+")
+_IN_TEXT: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^\s'\"`]*[^\s'\"`?).,:;!]")
+"""URL in a sentence, without the marks that end the sentence."""
 
 
 def shown(url: str) -> str:

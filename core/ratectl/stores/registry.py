@@ -5,6 +5,7 @@ A backend is imported when one of its URLs is opened, so that using SQLite does 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
@@ -37,6 +38,10 @@ class Backend:
         return store
 
 
+_SERVER: Final = re.compile(
+    r"(?:https?:/*|etcds?:/?)?(?P<hosts>[\w.-]+:\d{1,5})(?:/(?P<environment>[\w.-]*))?"
+)
+_FILE: Final = re.compile(r"/?(?:[\w.-]+/)*[\w.-]+\.(?:db|sqlite3?)")
 _ETCD_FORM: Final = "etcd://host:port[,host:port]/environment"
 BACKENDS: Final = (
     Backend(("sqlite",), "sqlite:///path/to/file.db", "ratectl.stores.sqlite", "SqliteStore"),
@@ -79,9 +84,21 @@ def _backend_of(url: str) -> Backend:
     _check_text(url)
     backend = _find(url)
     if backend is None:
-        forms = " or ".join(known.form for known in BACKENDS if not known.one_process)
-        raise UsageError(f"store {shown(url)!r} is not a store URL; use {forms}")
+        raise UsageError(f"store {shown(url)!r} is not a store URL; {_instead(url)}")
     return backend
+
+
+def _instead(url: str) -> str:
+    """Return what to write in place of a text that is no URL of a store."""
+    server = _SERVER.fullmatch(url)
+    if server is not None:
+        scheme = "etcds" if url.startswith("https:") else "etcd"
+        environment = server["environment"] or "production"
+        return f"write {scheme}://{server['hosts']}/{environment} for etcd"
+    if _FILE.fullmatch(url):
+        return f"write sqlite:///{url} for a SQLite file"
+    forms = " or ".join(known.form for known in BACKENDS if not known.one_process)
+    return f"use {forms}"
 
 
 def _find(url: str) -> Backend | None:

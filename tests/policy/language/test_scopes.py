@@ -20,19 +20,29 @@ def test_good_scopes(scope: str) -> None:
 @pytest.mark.parametrize(
     ("scope", "problem"),
     [
-        ("", "a scope starts with '/': write '/'"),
-        ("a/b", "a scope starts with '/': write '/a/b'"),
-        ("a/", "a scope starts with '/': write '/a'"),
-        ("/a/", "a scope does not end with '/': write '/a'"),
-        ("//", "a scope does not end with '/': write '/'"),
+        ("", "a scope starts with '/': write /"),
+        ("a/b", "a scope starts with '/': write /a/b"),
+        ("a/", "a scope starts with '/': write /a"),
+        ("/a/", "a scope does not end with '/': write /a"),
+        ("//", "a scope does not end with '/': write /"),
         ("/a//b", "a scope has no empty segments: write single slashes"),
         ("/a/../b", "'..' is not a scope segment: write the path out"),
         ("/.", "'.' is not a scope segment: write the path out"),
-        ("/a b", "segment 'a b' may hold only letters, digits, '.', '_' and '-'"),
-        ("/ä", "segment 'ä' may hold only letters, digits, '.', '_' and '-'"),
-        ("/a\n", r"segment 'a\n' may hold only letters, digits, '.', '_' and '-'"),
-        ("/*", "segment '*' may hold only letters, digits, '.', '_' and '-'"),
-        ("a\u200b", r"a scope starts with '/': write '/a\u200b'"),
+        ("/a b", "segment 'a b' may hold only letters, digits, '.', '_' and '-': write /a-b"),
+        (
+            "/ä",
+            (
+                "segment 'ä' may hold only letters, digits, '.', '_' and '-': write / or a path "
+                "like /payments/checkout"
+            ),
+        ),
+        ("/a\n", r"segment 'a\n' may hold only letters, digits, '.', '_' and '-': write /a"),
+        (
+            "/v1/*/x",
+            "a scope is not a pattern, and its limits also hold for the scopes below it: write /v1",
+        ),
+        ("https://example.org/a/b", "a scope starts with '/': write /a/b"),
+        ("a\u200b", r"a scope starts with '/': write /a"),
         ("/a" * 65, "a scope is at most 64 segments deep, this one has 65"),
         ("/" + "a" * 1024, "a scope has at most 1024 characters, this one has 1025"),
         ("a" * 2000, "a scope has at most 1024 characters, this one has 2000"),

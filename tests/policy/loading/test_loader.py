@@ -15,6 +15,7 @@ from ratectl.policy.codes import CODES
 from ratectl.policy.language.rates import Rate
 from ratectl.policy.loading.loader import NO_FILES, NO_POLICIES, Loaded, load, with_source_lines
 from ratectl.policy.read import load_checked
+from ratectl.runtime.owners import this_user
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +70,7 @@ class TestMessages:
             codes.NOT_FOUND,  # TestFiles
             codes.UNREADABLE,  # TestFiles
             codes.NO_FILES,  # TestFiles
+            codes.EMPTY_FILE,  # TestFiles.test_an_empty_file_beside_others_is_a_warning
             codes.LINK_OUT,  # test_links.py
             codes.OWNED,  # tests/cli/test_sets.py: it depends on the live generation
         }
@@ -283,7 +285,7 @@ class TestFiles:
         name = str(tmp_path / "b.yaml")
         assert str(found) == (
             f"{name}: error[RC121]: cannot read {name}: no such file or directory"
-            " (make it readable for this user)"
+            " (correct the path, or remove it)"
         )
         assert loaded.unread == {name}
 
@@ -299,7 +301,13 @@ class TestFiles:
         monkeypatch.setattr(os, "scandir", refuse)
         loaded = load([tmp_path])
         assert found_codes(loaded) == [codes.UNREADABLE]
-        assert "cannot read" in loaded.diagnostics[0].message
+        (found,) = loaded.diagnostics
+        assert "cannot read" in found.message
+        assert "belongs to user" in found.notes[0]
+        assert f"ratectl runs as {this_user()}" in found.notes[0]
+        assert found.hint == (
+            f"let {this_user()} read it and enter the folders above it, or run ratectl as its owner"
+        )
 
     def test_a_pipe_in_a_directory_does_not_block(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe.yaml")
@@ -325,7 +333,8 @@ class TestFiles:
         (tmp_path / "a.yaml").write_text("# nothing\n")
         (tmp_path / "b.yaml").write_text("---\n---\n")
         loaded = load([tmp_path])
-        assert sorted(found_codes(loaded)) == [codes.EMPTY_FILE, codes.EMPTY_FILE, NO_POLICIES]
+        (found,) = loaded.diagnostics
+        assert (found.code, found.message) == (NO_POLICIES, "all 2 files hold no policy")
         assert not loaded.ok
 
     def test_an_empty_file_beside_others_is_a_warning(self, tmp_path: Path) -> None:

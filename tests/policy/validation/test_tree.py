@@ -332,7 +332,7 @@ def test_findings_about_a_budget_name_the_budget() -> None:
     (found,) = findings({"/": one(**BASE), "/a": budget(burst=5)})
     assert found.message == "budget 'fleet' has no rate, and budgets are not inherited"
     assert found.hint is not None
-    assert found.hint.startswith("add a rate, like fleet: {rate: 100/s}")
+    assert found.hint == "add a rate, like rate: 100/s, or correct the budget's name"
 
 
 def test_a_quota_and_its_cap_in_two_units_are_explained() -> None:
@@ -343,23 +343,27 @@ def test_a_quota_and_its_cap_in_two_units_are_explained() -> None:
 
 def test_a_concurrency_limit_without_max_is_explained() -> None:
     messages = {
-        "a concurrency limit has no rate: it counts requests in progress, not requests per "
+        "a concurrency limit takes no rate: it counts requests in progress, not requests per "
         "time": one(**SLOTS, rate="5/s"),
-        "a concurrency limit has no burst: max is the most admitted at once": one(**SLOTS, burst=1),
-        "a concurrency limit has no across: slots are counted in each agent": one(
+        "a concurrency limit takes no burst: max is the most admitted at once": one(
+            **SLOTS, burst=1
+        ),
+        "a concurrency limit takes no across: slots are counted in each agent": one(
             **SLOTS, across="cluster"
         ),
         "limit 'spike' has no max: neither this scope nor one above gives it": one(
             algorithm="concurrency"
         ),
-        "a token-bucket has no max: it counts requests when they begin, not how many are in "
-        "progress": one(rate="1/s", max=5),
+        "a token-bucket (the default algorithm) takes no max: it counts requests when they begin, "
+        "not how many are in progress": one(rate="1/s", max=5),
     }
     for message, documents in messages.items():
         (found,) = findings({"/": documents})
         assert found.message == message
     (found,) = findings({"/": one(max=5)})
-    assert found.hint == "add algorithm: concurrency, or a rate in place of max: 5"
+    assert found.hint == (
+        "write rate in place of max, like rate: 100/s, or use algorithm: concurrency"
+    )
     (found,) = findings({"/": cap(burst=4), "/a": one(**SLOTS)})
     assert found.message == "max 5 exceeds the cap 4 of /"
     (found,) = findings({"/": {**cap(rate="4/s"), **one(**SLOTS)}})

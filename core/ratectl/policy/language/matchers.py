@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import PydanticCustomError, core_schema
 
+from ratectl.policy.language.networks import Network, parsed_network
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -28,7 +30,8 @@ MAX_VALUES: Final = 1_000
 _MAX_CHARS: Final = 512
 _FORMS: Final = "a text, a list of texts, {not: …}, {cidr: …} or {exists: true}"
 
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_REGULAR_EXPRESSIONS: Final = ("regex", "regexp", "re", "pattern", "matches", "prefix")
+_GLOBS: Final = "write a text in which * stands for any text, like /reports/*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Matcher:
 
     values: tuple[str, ...] = ()
     """Accepted values; a value with a ``*`` is a glob."""
-    networks: tuple[_Network, ...] = ()
+    networks: tuple[Network, ...] = ()
     exists: bool | None = None
     negated: bool = False
 
@@ -200,13 +203,15 @@ def _parse_form(form: Mapping[object, object]) -> Matcher:
             raise ValueError("exists is true or false: write {exists: true}")
         return Matcher(exists=value)
     if name == "cidr":
-        return Matcher(networks=tuple(map(_network, _texts(value))))
+        return Matcher(networks=tuple(map(parsed_network, _texts(value))))
     if name == "not":
         inner = Matcher.parse(value)
         if inner.negated or inner.exists is not None:
             inverted = "exists" if inner.exists is not None else "not"
             raise ValueError(f"not cannot contain {inverted}: write the condition without not")
         return inner.negation()
+    if str(name).lower() in _REGULAR_EXPRESSIONS:
+        raise ValueError(f"there are no regular expressions: {_GLOBS}")
     raise ValueError(f"{str(name)[:40]!r} is not a matcher: write {_FORMS}")
 
 
@@ -218,7 +223,8 @@ def _texts(value: object) -> tuple[str, ...]:
         raise ValueError(f"{len(items)} values are too many: write at most {MAX_VALUES}")
     for item in items:
         if isinstance(item, bool | int | float):
-            raise ValueError('values of attributes are text: write it in quotes, like "200"')
+            written = str(item).lower() if isinstance(item, bool) else item
+            raise ValueError(f'values of attributes are text: write it in quotes, like "{written}"')
         if not isinstance(item, str):
             raise ValueError(f"a matcher is a text or a list of texts: write {_FORMS}")
         if len(item) > _MAX_CHARS:
@@ -227,13 +233,6 @@ def _texts(value: object) -> tuple[str, ...]:
         twice = next(item for at, item in enumerate(items) if item in items[:at])
         raise ValueError(f"{twice[:40]!r} is named twice: write each value once")
     return items
-
-
-def _network(text: str) -> _Network:
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        raise ValueError(f"{error}: write a network, like 10.0.0.0/8") from None
 
 
 def address_of(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -288,7 +287,7 @@ def _glob_covers(mine: str, theirs: str) -> bool:
     return starts.startswith(first) and ends.endswith(last)
 
 
-def _like(network: _Network, matcher: Matcher) -> list[Any]:
+def _like(network: Network, matcher: Matcher) -> list[Any]:
     return [other for other in matcher.networks if other.version == network.version]
 
 

@@ -6,7 +6,6 @@ cannot disagree. A field that may be inherited is optional: None means "not decl
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +16,7 @@ from ratectl.diagnostics import Span
 from ratectl.policy.language.durations import Duration
 from ratectl.policy.language.instants import Instant
 from ratectl.policy.language.matchers import Matcher
+from ratectl.policy.language.networks import parsed_network
 from ratectl.policy.language.rates import UNIT_NS, Rate
 from ratectl.policy.language.resets import Resets
 from ratectl.policy.language.scopes import scope_problem
@@ -84,7 +84,7 @@ def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _check_network(text: str) -> str:
     try:
-        return str(ipaddress.ip_network(text))
+        return str(parsed_network(text))
     except ValueError as error:
         raise PydanticCustomError("network", "{reason}", {"reason": str(error)}) from None
 

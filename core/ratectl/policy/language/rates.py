@@ -52,6 +52,12 @@ _MAX_MULTIPLE: Final = 10**6
 _MAX_CHARS: Final = 64  # longest rate in range; bounds the texts in the cache
 _NUMBER = r"(?P<count>[0-9][0-9_]*)(?:\.(?P<decimals>[0-9]{1,9}))?"
 _RATE = re.compile(rf"{_NUMBER} */ *(?P<multiple>[1-9][0-9]*)? *(?P<unit>[A-Za-z]+)", re.ASCII)
+_MEANT = re.compile(
+    r"(?P<count>[0-9][0-9_,]*(?:\.[0-9]+)?)\s*(?P<thousands>k)?\s*(?:requests?|reqs?|r|hits?)?"
+    r"\s*(?:/|per|each|every|an?|p)\s*(?P<unit>[a-z]+)",
+    re.ASCII | re.IGNORECASE,
+)
+"""Form of texts that are no rate and probably mean one: ``100 per second``, ``5k/s``, ``20rps``."""
 _FIXED, _CALENDAR = (
     "|".join(word for word, unit in WORDS.items() if (unit == "month") is calendar)
     for calendar in (False, True)
@@ -185,8 +191,8 @@ def _parse(text: str) -> Rate:
         return Rate(0, 1, 1, "s", unlimited=True)
     match = _RATE.fullmatch(text.strip()) if len(text) <= _MAX_CHARS else None
     if match is None:
-        raise ValueError(f"{_shown(text)} is not a rate: write <number>/<duration>, like 100/s")
-    unit = _unit(match["unit"])
+        raise ValueError(f"{_shown(text)} is not a rate: write {_meant(text)}")
+    unit = _unit(match["unit"], text)
     digits = match["count"].replace("_", "")
     decimals = match["decimals"] or ""
     if len(digits) > 16 or len(match["multiple"] or "") > 7:
@@ -203,12 +209,26 @@ def _parse(text: str) -> Rate:
     return rate
 
 
-def _unit(word: str) -> str:
+def _meant(text: str) -> str:
+    """Return the rate that a text probably means, or the form of rates."""
+    match = _MEANT.fullmatch(text.strip()) if len(text) <= _MAX_CHARS else None
+    unit = WORDS.get(match["unit"].lower()) if match else None
+    if match is None or unit is None:
+        return "<number>/<duration>, like 100/s"
+    count = match["count"].replace(",", "_")
+    return f"{Fraction(count) * 1000 if match['thousands'] else count}/{unit}"
+
+
+def _unit(word: str, text: str) -> str:
+    """Return the unit that a word of the rate ``text`` names."""
     if word == "m":
-        raise ValueError("'m' could be a minute or a month: write min or month")
+        count = text.partition("/")[0].strip()
+        raise ValueError(f"'m' could be a minute or a month: write {count}/min or {count}/month")
     if word == "ms":
         raise ValueError("the smallest duration is a second: 100/ms is 100000/s")
     unit = WORDS.get(word)
+    if unit is None and word.lower() in WORDS:
+        raise ValueError(f"unknown duration {_shown(word)}: write {_meant(text)}")
     if unit is None:
         raise ValueError(f"unknown duration {_shown(word)}: use s, min, h, day, week or month")
     return unit

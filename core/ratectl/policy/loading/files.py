@@ -25,6 +25,7 @@ from ratectl.runtime.files import (
     parts_below,
     read_at_most,
 )
+from ratectl.runtime.owners import owner_note, this_user
 from ratectl.runtime.urls import looks_like_url, shown
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ STDIN_NAME: Final = "<stdin>"
 """Name to show for standard input, given as ``-``."""
 
 _SUFFIXES: Final = (".yaml", ".yml")
-_PERMIT: Final = "make it readable for this user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Sources:
                 try:
                     yield name, place.read(beneath)
                 except OSError as error:
-                    yield name, _unreadable(name, error)
+                    yield name, _unreadable(name, error, place.path)
 
     def add(self, name: str, place: Place | None) -> None:
         """Add a file unless its real path is known: it would declare its scopes twice."""
@@ -165,7 +165,7 @@ class _Finder:
             self._report(Diagnostic(codes.NOT_FOUND, message, Span(name), hint=hint))
             return
         except OSError as error:
-            self._report(_unreadable(name, error))
+            self._report(_unreadable(name, error, path))
             return
         repository = left_repository(path)
         if repository is not None:
@@ -206,12 +206,14 @@ class _Finder:
                     kind = _kind(entry)
                     place = self._placed(entry, folder) if kind else None
                 except OSError as error:
-                    self._report(_unreadable(_below(name, here), error))
+                    self._report(_unreadable(_below(name, here), error, entry.path))
                     continue
                 if kind and place is None:
                     self._report(_leads_out(_below(name, here), name))
                 elif kind == "other":
-                    self._report(_unreadable(_below(name, here), OSError(0, NOT_REGULAR)))
+                    self._report(
+                        _unreadable(_below(name, here), OSError(0, NOT_REGULAR), entry.path)
+                    )
                 elif kind == "file" and place:
                     yield here, place
                 elif place and place.real not in entered:
@@ -226,7 +228,7 @@ class _Finder:
                 shown = (entry for entry in listed if not entry.name.startswith("."))
                 return sorted(shown, key=lambda entry: entry.name)
         except OSError as error:
-            self._report(_unreadable(name, error))
+            self._report(_unreadable(name, error, folder.path))
             return ()
 
     def _placed(self, entry: os.DirEntry[str], folder: Place) -> Place | None:
@@ -270,11 +272,17 @@ def _real(path: str) -> str:
         return path
 
 
-def _unreadable(name: str, error: OSError) -> Diagnostic:
+def _unreadable(name: str, error: OSError, path: str) -> Diagnostic:
     why = error.strerror or "input/output error"
     why = why[:1].lower() + why[1:]
-    hint = "put a file there, or remove it" if why == NOT_REGULAR else _PERMIT
-    return Diagnostic(codes.UNREADABLE, f"cannot read {name}: {why}", Span(name), hint=hint)
+    message, span = f"cannot read {name}: {why}", Span(name)
+    if why == NOT_REGULAR:
+        return Diagnostic(codes.UNREADABLE, message, span, hint="put a file there, or remove it")
+    if not isinstance(error, PermissionError):
+        return Diagnostic(codes.UNREADABLE, message, span, hint="correct the path, or remove it")
+    note = owner_note(path)
+    hint = f"let {this_user()} read it and enter the folders above it, or run ratectl as its owner"
+    return Diagnostic(codes.UNREADABLE, message, span, hint=hint, notes=(note,) if note else ())
 
 
 def _leads_out(name: str, of: str) -> Diagnostic:

@@ -25,6 +25,7 @@ from ratectl.policy.language.scopes import scope_problem
 from ratectl.policy.language.testcase import PolicyTest, WrittenTest
 from ratectl.policy.loading.files import find_sources
 from ratectl.policy.loading.model_errors import closest, explain_errors
+from ratectl.policy.loading.templates import template_finding
 from ratectl.policy.yaml.reader import BROKEN, MAX_PROBLEMS, Document, Node, Place, read
 from ratectl.policy.yaml.text import quoted, too_many, visible
 
@@ -101,9 +102,7 @@ def load_sources(sources: Sources) -> Loaded:
             loading.raw[name] = data
             loading.file(name, data)
     if not loading.documents and all(d.code == codes.EMPTY_FILE for d in loading.findings):
-        message, hint = "no file holds a policy", "write at least one document"
-        span = Span(next(iter(sources.paths)))
-        loading.findings.append(Diagnostic(NO_POLICIES, message, span, hint=hint))
+        loading.findings = [_no_policies(list(sources.paths))]
     findings = with_source_lines(loading.findings, loading.texts)
     return Loaded(
         with_exceptions(PolicyTree(loading.policies, loading.sources), loading.exceptions),
@@ -163,6 +162,10 @@ class _Loading:
         findings = list(reading.diagnostics)
         for document in reading.documents:
             findings += self.document(document, name, MAX_PROBLEMS + 1 - len(findings))
+        template = template_finding(findings, reading.lines, name)
+        if template is not None:
+            self.unread.add(name)
+            findings = [template]
         if len(findings) > MAX_PROBLEMS:
             shown = sorted(
                 (finding for finding in findings if finding.code != codes.TOO_MANY),
@@ -266,15 +269,18 @@ def _version_problem(fields: Mapping[str, Any]) -> tuple[str, str, str] | None:
     version = fields.get("apiVersion")
     if version in (API_VERSION, BROKEN):
         return None
+    if version is None and any(key.lower() == "apiversion" for key in fields):
+        return None  # it is an unknown field
     if version is None:
-        return codes.API_VERSION, "apiVersion is missing", f"write apiVersion: {API_VERSION} first"
+        hint = f"write apiVersion: {API_VERSION} on the line above"
+        return codes.API_VERSION, "apiVersion is missing", hint
     if not isinstance(version, str):
         return codes.API_VERSION, "apiVersion must be text", f"write apiVersion: {API_VERSION}"
     if _OUR_VERSION.fullmatch(version):
         message = f"apiVersion {quoted(version)} is newer than this version of ratectl can read"
         return codes.API_VERSION, message, f"upgrade ratectl, or write {API_VERSION}"
     message = f"apiVersion {quoted(version)} is not known"
-    hint = f"write {API_VERSION}, or keep other documents out of the policies"
+    hint = f"write {API_VERSION}; if the document is not for ratectl, put it into another folder"
     return codes.API_VERSION, message, hint
 
 
@@ -289,8 +295,9 @@ def _kind_problem(fields: Mapping[str, Any]) -> tuple[str, str, str] | None:
     known = {name.lower(): name for name in KINDS}
     meant = closest(kind, known)
     message = f"unknown kind {quoted(kind)}"
-    hint = f"the kinds are {' and '.join(KINDS)}; without a kind it is a {DEFAULT_KIND}"
-    return codes.KIND, message, f"did you mean {known[meant]!r}? {hint}" if meant else hint
+    *first, last = KINDS
+    hint = f"write {', '.join(first)} or {last}; without a kind it is a {DEFAULT_KIND}"
+    return codes.KIND, message, f"did you mean {known[meant]}? {hint}" if meant else hint
 
 
 def _not_a_mapping(root: Node, name: str) -> Diagnostic:
@@ -304,10 +311,16 @@ def _not_a_mapping(root: Node, name: str) -> Diagnostic:
     return Diagnostic(codes.NOT_A_MAPPING, message, Span(name, *root.place), hint=hint)
 
 
+def _no_policies(files: Sequence[str]) -> Diagnostic:
+    hint = "write at least one policy; `ratectl init` writes examples"
+    what = "the file holds" if len(files) == 1 else f"all {len(files)} files hold"
+    return Diagnostic(NO_POLICIES, f"{what} no policy", Span(files[0]), hint=hint)
+
+
 def _declared_twice(scope: str, first: Span, span: Span) -> Diagnostic:
     message = f"the scope {quoted(scope)} is declared twice"
     notes = (f"first declared at {first}",)
-    hint = "merge the two documents, or rename one"
+    hint = "write the limits of both in one document, or give one of them another scope"
     return Diagnostic(codes.DUPLICATE_SCOPE, message, span, hint=hint, notes=notes)
 
 

@@ -11,8 +11,10 @@ from ratectl.policy import codes
 from ratectl.policy.language.model import Absent, Across, Algorithm, Cap, LimitFields, Mode, OnError
 from ratectl.policy.language.shapes import Shape
 from ratectl.policy.language.testcase import Expectation, Reason, Step
+from ratectl.policy.loading.misplaced import split_misplaced, written_limit
+from ratectl.policy.loading.other_words import FOREIGN_FIELDS, OTHER_ALGORITHMS, OTHER_WORDS
 from ratectl.policy.yaml.nodes import BROKEN, Node, Place
-from ratectl.policy.yaml.syntax_errors import NO_SPACE_AFTER_COLON
+from ratectl.policy.yaml.slips import NO_SPACE_AFTER_COLON
 from ratectl.policy.yaml.text import cut, quoted
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ _EXAMPLES: Final = {
     "effective": "write effective: {limits: {<name>: {rate: 100/s}}}",
     "expect": "write expect: {allowed: 600, limit: spike}",
     "limits": "write limits: {<name>: {rate: 100/s}}",
+    "match": "write the attributes of the requests, like match: {tier: gold}",
     "name": "write a name that says what is tested",
+    "overrides": "write a list, like [{name: gold, match: {tier: gold}, limits: {…}}]",
     "per": "write one attribute or a list of them, like [tenant, route]",
     "scope": "write the scope, like scope: /payments",
     "steps": "write a list: [{scope: /payments, times: 200, expect: {allowed: 100}}]",
@@ -66,7 +70,10 @@ def explain_errors(
 
     ``model`` is the model of the whole document.
     """
-    for detail in error.errors(include_url=False):
+    details = error.errors(include_url=False)
+    misplaced, details = split_misplaced(details, model, root, file)
+    yield from misplaced
+    for detail in details:
         node, place = _locate(root, detail)
         if detail["type"] == "too_short" and detail["input"]:
             continue  # only its items have errors, and those are reported
@@ -100,8 +107,10 @@ def _locate(root: Node, detail: ErrorDetails) -> tuple[Node | None, Place]:
     if detail["type"] == "extra_forbidden":
         return None, parent.keys[key]
     if detail["type"] == "repeated" and isinstance(node.value, list):
-        again = [node.value.index(item) < at for at, item in enumerate(node.value)].index(True)
-        return node, node.children[again].place
+        names = [item["name"] if isinstance(item, dict) else item for item in node.value]
+        again = [names.index(name) < at for at, name in enumerate(names)].index(True)
+        item = node.children[again]
+        return node, item.children.get("name", item).place
     return node, parent.place_of(key) if key in parent.keys else node.place
 
 
@@ -125,24 +134,25 @@ def _of(detail: ErrorDetails) -> str:
 def _unknown(detail: ErrorDetails, model: type[BaseModel]) -> _Words:
     """Return the words for a field that ``model`` does not have."""
     name = str(detail["loc"][-1])
-    message = f"unknown field {quoted(name)}"
-    if "limits" in model.model_fields and name in LimitFields.model_fields:
-        return (
-            codes.UNKNOWN_FIELD,
-            message,
-            f"write it in a limit: limits: {{<name>: {{{name}: …}}}}",
-        )
-    if model is Step and name in Expectation.model_fields:
-        return codes.UNKNOWN_FIELD, message, f"write it in expect: {{{name}: …}}"
     header = ("apiVersion", "kind") if len(detail["loc"]) == 1 else ()
-    fields = [field.alias or key for key, field in model.model_fields.items()]
-    known = [*header, *fields]
+    known = [*header, *(field.alias or key for key, field in model.model_fields.items())]
+    hint = _elsewhere(name, model, known)
+    if hint is None:
+        meant = closest(name, known)
+        allowed = f"known here: {', '.join(known)}"
+        hint = f"did you mean {meant}? {allowed}" if meant else f"delete it; {allowed}"
+    return codes.UNKNOWN_FIELD, f"unknown field {quoted(name)}", hint
+
+
+def _elsewhere(name: str, model: type[BaseModel], known: Sequence[str]) -> str | None:
+    """Return the hint for a field that has its place elsewhere, or another name here."""
+    if model is Step and name in Expectation.model_fields:
+        return f"write it in expect: {{{name}: …}}"
     if model is Cap and name in LimitFields.model_fields:
-        return codes.UNKNOWN_FIELD, message, f"caps hold only {' and '.join(known)}"
-    meant = closest(name, known)
-    allowed = f"known here: {', '.join(known)}"
-    hint = f"did you mean {meant!r}? {allowed}" if meant else f"delete it; {allowed}"
-    return codes.UNKNOWN_FIELD, message, hint
+        return f"delete it: a cap has only {' and '.join(known)}"
+    if model is LimitFields:
+        return OTHER_WORDS.get(name.lower())
+    return FOREIGN_FIELDS.get(name.lower())
 
 
 def _missing(detail: ErrorDetails) -> _Words:
@@ -158,10 +168,12 @@ def _choice(detail: ErrorDetails) -> _Words:
     allowed = _CHOICES.get(field, ())
     shown = quoted(value) if isinstance(value, str) else _what(value)
     one_of = f"write {_any_of(allowed)}"
-    meant = closest(value, allowed) if isinstance(value, str) else None
+    meant = None
+    if isinstance(value, str):
+        meant = OTHER_ALGORITHMS.get(value.lower()) or closest(value, allowed)
     if meant is None and value is False and "off" in allowed:
         meant = "off"
-    hint = f"did you mean {meant!r}? {one_of}" if meant else one_of
+    hint = f"did you mean {meant}? {one_of}" if meant else one_of
     return codes.CHOICE, f"{field} cannot be {shown}", hint
 
 
@@ -200,7 +212,7 @@ def _mapping(detail: ErrorDetails) -> _Words:
     message = f"{_of(detail)} must be a mapping, not {_what(value)}"
     if isinstance(value, str) and (match := NO_SPACE_AFTER_COLON.match(value)):
         return codes.TYPE, message, f"put a space after the colon of {cut(match['key'])!r}"
-    return codes.TYPE, message, _example(detail) or "write fields"
+    return codes.TYPE, message, written_limit(detail) or _example(detail) or "write fields"
 
 
 def _example(detail: ErrorDetails) -> str | None:
@@ -221,15 +233,30 @@ def _what(value: object) -> str:
 def _name(detail: ErrorDetails) -> _Words:
     listed = "per" in detail["loc"][2:]
     attribute = listed or "attributes" in detail["loc"]
+    written = str(detail["input"])
     what = "an attribute" if attribute else "a limit"
     first = "the first a letter, digit or '_'" if attribute else "the first a letter or digit"
     marks = "'.', '_' and '-'" if attribute else "'_' and '-'"
     if detail["loc"][-1] == "unit":
         what, first = "a unit", "the first a letter"
     hint = f"use letters, digits, {marks}, at most 64, {first}"
-    if listed and re.search(r"\w[, ]+\w", detail["input"]):
-        hint = "write several as a list, like [tenant, route]"
-    return codes.NAME, f"{quoted(str(detail['input']))} cannot name {what}", hint
+    words = re.findall(
+        r"[A-Za-z0-9_][\w.-]*" if attribute else r"[A-Za-z0-9][\w-]*", written, re.ASCII
+    )
+    if listed and "," in written and words:
+        hint = f"write a list: [{', '.join(words)}]"
+    elif 0 < len("_".join(words)) <= 64:
+        hint = f"write it without {_strange(written, words)}, like {'_'.join(words).lower()}"
+        if listed and len(words) > 1 and " ".join(words) == written:
+            hint += f", or write several attributes as a list: [{', '.join(words)}]"
+    return codes.NAME, f"{quoted(written)} cannot name {what}", hint
+
+
+def _strange(text: str, words: Sequence[str]) -> str:
+    """Return the characters of a text that are in none of its words."""
+    strange = sorted(set(text).difference(*words))
+    named = ["spaces" if character == " " else repr(character) for character in strange]
+    return " and ".join(filter(None, (", ".join(named[:-1]), named[-1]))) if named else "them"
 
 
 def _too_small(detail: ErrorDetails) -> _Words:
@@ -292,7 +319,8 @@ def _moment(detail: ErrorDetails) -> _Words:
 
 
 def _repeated(detail: ErrorDetails) -> _Words:
-    return codes.REPEATED, f"{_field(detail)}: {detail['msg']}", "delete one"
+    hint = "rename one of them" if _field(detail) == "overrides" else "delete one"
+    return codes.REPEATED, f"{_field(detail)}: {detail['msg']}", hint
 
 
 def _other(detail: ErrorDetails) -> _Words:

@@ -13,6 +13,7 @@ from ratectl.policy.resolution.effective_limit import (
     Limit,
     Problem,
 )
+from ratectl.policy.resolution.ways_out import ways_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,8 +111,9 @@ def _problem(
     name: str, rules: AlgorithmRules, values: Mapping[str, Any], *, budget: bool
 ) -> Problem | None:
     """Return the first reason why these fields make no limit."""
+    wrong = next((field for field in values if field not in rules.fields), None)
     if rules.required not in values:
-        return _incomplete(name, rules, values, budget=budget)
+        return _incomplete(name, rules, values, wrong, budget=budget)
     if budget and "absent" in values:
         return Problem(
             codes.MISFIT,
@@ -119,34 +121,34 @@ def _problem(
             f"budget '{name}' has an absent, and a budget counts every request of its subtree",
             "remove absent, or write a limit",
         )
-    for field in values:
-        if field not in rules.fields:
-            return _misfit(field, rules)
+    if wrong is not None:
+        return Problem(codes.MISFIT, wrong, _misfit(wrong, rules, values), ways_out(rules, values))
     return rules.problem(values)
 
 
 def _incomplete(
-    name: str, rules: AlgorithmRules, values: Mapping[str, Any], *, budget: bool
+    name: str,
+    rules: AlgorithmRules,
+    values: Mapping[str, Any],
+    wrong: str | None,
+    *,
+    budget: bool,
 ) -> Problem:
     needed = rules.required
-    hint = f"add a {needed}, like {name}: {rules.example}, or check the limit's name"
-    if needed == "rate" and "max" in values:
-        hint = f"add algorithm: concurrency, or a rate in place of max: {values['max']}"
+    what = "budget" if budget else "limit"
+    if wrong is not None:
+        message = f"{what} '{name}' has no {needed}, and {_misfit(wrong, rules, values)}"
+        return Problem(codes.INCOMPLETE, "", message, ways_out(rules, values))
     return Problem(
         codes.INCOMPLETE,
         "",
         f"budget '{name}' has no {needed}, and budgets are not inherited"
         if budget
         else f"limit '{name}' has no {needed}: neither this scope nor one above gives it",
-        hint,
+        f"add a {needed}, like {rules.example_field}, or correct the {what}'s name",
     )
 
 
-def _misfit(field: str, rules: AlgorithmRules) -> Problem:
-    fitting = " or ".join(name for name, other in ALGORITHMS.items() if field in other.fields)
-    return Problem(
-        codes.MISFIT,
-        field,
-        f"a {rules.noun} has no {field}: {rules.why_lacking[field]}",
-        f"remove {field}, or use algorithm: {fitting}",
-    )
+def _misfit(field: str, rules: AlgorithmRules, values: Mapping[str, Any]) -> str:
+    noun = rules.noun if "algorithm" in values else f"{rules.noun} (the default algorithm)"
+    return f"a {noun} takes no {field}: {rules.why_lacking[field]}"

@@ -111,11 +111,12 @@ class Limit(NamedTuple):
         return self.rate is not None and self.rate.unlimited
 
 
-def month_problem() -> Problem:
+def month_problem(rate: Rate) -> Problem:
     """Return why a rate per month is no rate of a bucket or window of fixed length."""
+    count = str(rate).partition("/")[0]
     return Problem(
         codes.MISFIT,
         "rate",
         "a month has no fixed length, so no bucket or window can follow it",
-        "write a number of days, like 1000/30day, or algorithm: quota",
+        f"write a number of days, like {count}/30day, or use algorithm: quota",
     )

@@ -9,6 +9,7 @@ from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
 from ratectl.policy.language.matchers import disjoint_somewhere
 from ratectl.policy.language.model import PolicyTree, exception_key
+from ratectl.policy.language.scopes import nearest
 from ratectl.policy.resolution.fields import FIELDS
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.validation.caps import evasions, excesses
@@ -78,11 +79,13 @@ class _Checker:
             )
         policy = self.tree.policies.get(exception.scope)
         if policy is None:
+            above = nearest(exception.scope, self.tree.policies)
+            instead = f"write {above}, the nearest declared scope" if above else "correct the scope"
             yield self._finding(
                 codes.EXCEPTION_TARGET,
                 "scope",
                 f"no policy declares the scope {exception.scope}",
-                "write the exception for a declared scope, or declare this one",
+                f"{instead}, or write a policy for {exception.scope}",
             )
             return
         for name in exception.budgets:

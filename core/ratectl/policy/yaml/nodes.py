@@ -11,7 +11,22 @@ if TYPE_CHECKING:
 
     from ratectl.diagnostics import Diagnostic
 
-__all__ = ["BROKEN", "Broken", "Document", "Node", "Place", "Reading", "expanded"]
+__all__ = [
+    "BROKEN", "MAX_ALIASED_NODES", "MAX_DEPTH", "MAX_DOCUMENT_NODES", "MAX_FILE_NODES", "Broken",
+    "Document", "Node", "Place", "Reading", "detach_kind", "expanded", "new_mapping",
+]  # fmt: skip
+
+MAX_DEPTH: Final = 32
+"""Maximum depth of nested collections; a policy needs 5."""
+
+MAX_DOCUMENT_NODES: Final = 50_000
+"""Maximum keys, values and collections of one document."""
+
+MAX_FILE_NODES: Final = 1_000_000
+"""Maximum keys, values and collections of one file: 10,000 policies of 90 each."""
+
+MAX_ALIASED_NODES: Final = 1_000
+"""Maximum values that the aliases of a document stand for, written out."""
 
 Place: TypeAlias = tuple[int, int, int]
 """Line, column and end column, from 1; the end is on the same line."""
@@ -72,6 +87,13 @@ class Reading:
     complete: bool
 
 
+def new_mapping() -> Node:
+    """Return an empty mapping to be filled; its place is set later."""
+    node = Node({}, (0, 0, 0))
+    node.keys, node.children = {}, {}
+    return node
+
+
 def expanded(node: Node, bound: int) -> tuple[int, int]:
     """Return the number of values in ``node`` with its aliases written out, and their depth.
 
@@ -84,3 +106,13 @@ def expanded(node: Node, bound: int) -> tuple[int, int]:
         size += sum(1 + len(inner.keys) for inner in level)
         level = [child for inner in level for child in inner.children.values()]
     return size, depth
+
+
+def detach_kind(node: Node, line: int) -> tuple[Place, Node] | None:
+    """Take the key ``kind`` out of a mapping if it is its last one, on this line."""
+    keys: Any = node.keys
+    if len(keys) < 2 or next(reversed(keys)) != "kind" or keys["kind"][0] != line:
+        return None
+    del node.value["kind"]
+    children: Any = node.children
+    return keys.pop("kind"), children.pop("kind")

@@ -13,48 +13,44 @@ import yaml
 
 from ratectl.diagnostics import Diagnostic, Severity, Span
 from ratectl.policy import codes
+from ratectl.policy.language.model import API_VERSION
+from ratectl.policy.yaml import slips
 from ratectl.policy.yaml.events import Frame, Malformed, events
-from ratectl.policy.yaml.nodes import BROKEN, Broken, Document, Node, Place, Reading, expanded
+from ratectl.policy.yaml.keys import key_problem
+from ratectl.policy.yaml.nodes import (
+    BROKEN,
+    MAX_ALIASED_NODES,
+    MAX_DEPTH,
+    MAX_DOCUMENT_NODES,
+    MAX_FILE_NODES,
+    Broken,
+    Document,
+    Node,
+    Place,
+    Reading,
+    detach_kind,
+    expanded,
+    new_mapping,
+)
 from ratectl.policy.yaml.scalars import Surprise, read_plain
-from ratectl.policy.yaml.syntax_errors import NO_SPACE_AFTER_COLON, explain_syntax
+from ratectl.policy.yaml.syntax_errors import explain_syntax
 from ratectl.policy.yaml.text import (
     FORBIDDEN,
-    FORBIDDEN_IN_KEYS,
     MAX_BYTES,
     MAX_PROBLEMS,
-    cut,
     decode,
     named,
     quoted,
+    shown,
     too_many,
 )
 
 __all__ = [
-    "BROKEN",
-    "MAX_ALIASED_NODES",
-    "MAX_BYTES",
-    "MAX_DEPTH",
-    "MAX_DOCUMENT_NODES",
-    "MAX_FILE_NODES",
-    "MAX_PROBLEMS",
-    "Document",
-    "Node",
-    "Place",
-    "Reading",
-    "read",
-]
+    "BROKEN", "MAX_ALIASED_NODES", "MAX_BYTES", "MAX_DEPTH", "MAX_DOCUMENT_NODES",
+    "MAX_FILE_NODES", "MAX_PROBLEMS", "Document", "Node", "Place", "Reading", "read",
+]  # fmt: skip
 
-MAX_DEPTH: Final = 32
-"""Maximum depth of nested collections; a policy needs 5."""
-
-MAX_DOCUMENT_NODES: Final = 50_000
-"""Maximum keys, values and collections of one document."""
-
-MAX_FILE_NODES: Final = 1_000_000
-"""Maximum keys, values and collections of one file: 10,000 policies of 90 each."""
-
-MAX_ALIASED_NODES: Final = 1_000
-"""Maximum values that the aliases of a document stand for, written out."""
+_VERSION_LINE: Final = f"apiVersion: {API_VERSION}"
 
 _DOCUMENT_COST: Final = 10  # a document takes the time and memory of this many values
 
@@ -119,7 +115,10 @@ class _Reader:
             # Newer parsers have their own bound, and may reach it first.
             self._too_deep((mark.line + 1, mark.column + 1, mark.column + 2))
         else:
-            self.findings.append(explain_syntax(error, self.lines, self.file))
+            finding = explain_syntax(error, self.lines, self.file)
+            if self.findings and self.findings[-1].span.begin == finding.span.begin:
+                self.findings.pop()  # it is a consequence
+            self.findings.append(finding)
 
     # Documents
 
@@ -192,17 +191,25 @@ class _Reader:
             return self._no_value(key, frame, value)
         if not text and frame is not None and not frame.is_map:
             return self._report(value.code, place, "the list item is empty", value.hint)
-        return self._report(value.code, place, value.message, value.hint)
+        hint = self._unset_hint(key) if value.code == codes.NULL else None
+        return self._report(value.code, place, value.message, hint or value.hint)
+
+    def _unset_hint(self, key: str | None) -> str | None:
+        """Return how to stop inheriting the limit that the open key names; None for other keys."""
+        if key is None or len(self._stack) < 2 or self._stack[-2].key != "limits":
+            return None
+        return f"write its fields; to stop inheriting it, write unset: [{shown(key)}] instead"
 
     def _no_value(self, key: str, frame: Frame, value: Surprise) -> Broken:
         keys: Any = frame.node.keys
-        if NO_SPACE_AFTER_COLON.fullmatch(key):
+        place = keys[key]
+        slip = slips.colon_missing(key, flow=frame.flow)
+        if slip is not None:
             frame.key = None
-            name = key.partition(":")[0]
-            message = f"no space after the colon of {quoted(name)}"
-            return self._report(codes.SYNTAX, keys.pop(key), message, f"write '{cut(name)}: …'")
-        message = f"{quoted(key)} has no value"
-        return self._report(value.code, keys[key], message, value.hint)
+            del keys[key]
+            return self._report(codes.SYNTAX, place, *slip)
+        hint = self._unset_hint(key) or slips.no_value_hint(self.lines, *place[:2], flow=frame.flow)
+        return self._report(value.code, place, f"{quoted(key)} has no value", hint)
 
     def _alias(self, event: Any) -> None:
         self._count(event)
@@ -241,9 +248,7 @@ class _Reader:
     # Collections
 
     def _start_mapping(self, event: Any) -> None:
-        node = Node({}, (0, 0, 0))
-        node.keys, node.children = {}, {}
-        self._start_collection(event, node, is_map=True)
+        self._start_collection(event, new_mapping(), is_map=True)
 
     def _start_sequence(self, event: Any) -> None:
         node = Node([], (0, 0, 0))
@@ -299,6 +304,8 @@ class _Reader:
     def _key(self, event: Any, frame: Frame) -> None:
         place = self._place(event)
         text: str = event.value
+        if text in frame.node.keys and len(self._stack) == 1:
+            self._separate(text, place, frame)
         node = frame.node
         if not node.keys:
             node.place = place
@@ -311,38 +318,35 @@ class _Reader:
             message = f"the key {quoted(text)} is written twice"
             note = f"first written at {first}"
             self._report(codes.DUPLICATE_KEY, place, message, "delete or rename one", note)
-        elif self._key_is_text(event, place):
+        elif problem := key_problem(text, plain=not event.style):
+            self._report(problem.code, place, problem.message, problem.hint)
+        else:
             frame.key = text
             keys: Any = node.keys
             keys[text] = place
         if event.anchor is not None:
             self._anchors[event.anchor] = Node(text, place)
 
-    def _key_is_text(self, event: Any, place: Place) -> bool:
-        text: str = event.value
-        if event.style or "\t" in text:
-            match = FORBIDDEN_IN_KEYS.search(text)
-            if match:
-                message = f"the character {named(match[0])} is not allowed in a key"
-                self._report(codes.CHARACTER, place, message, "delete it")
-            return match is None
-        if text == "<<":
-            hint = "write the fields out: limits are inherited from the scopes above"
-            self._report(codes.MERGE_KEY, place, "merge keys are not allowed", hint)
-            return False
-        value = read_plain(text)
-        if isinstance(value, str):
-            return True
-        if not text:
-            self._report(codes.KEY, place, "the key is missing", "write a name before the colon")
-            return False
-        hint = "quote it if you mean the text"
-        if isinstance(value, Surprise) and value.code != codes.NULL:
-            self._report(value.code, place, f"as a key, {value.message}", hint)
-            return False
-        kind = {Surprise: "null", bool: "a boolean"}.get(type(value), "a number")
-        self._report(codes.KEY, place, f"the key {cut(text)} is {kind}, not text", hint)
-        return False
+    def _separate(self, text: str, place: Place, frame: Frame) -> None:
+        """Begin the next document here, if the line of dashes above it is missing."""
+        if not slips.document_begins(text, frame.node.keys):
+            return
+        kind = detach_kind(frame.node, place[0] - 1)
+        place = kind[0] if kind else place
+        versioned = text == "apiVersion" or _VERSION_LINE in self.lines[place[0] - 1 :][:2]
+        slip = slips.separator_missing("" if versioned else _VERSION_LINE)
+        self._report(codes.SEPARATOR, place, *slip)
+        self._end_document(None)
+        self._start_document()
+        frame.node = self._root = new_mapping()
+        if not versioned:
+            frame.node.value["apiVersion"] = BROKEN  # its absence is reported
+        self._stack = [frame]
+        if kind is not None:
+            frame.key = "kind"
+            keys: Any = frame.node.keys
+            keys[frame.key] = place
+            self._attach(kind[1])
 
     def _bad_key(self, frame: Frame, place: Place, message: str) -> None:
         self._report(codes.KEY, place, message, "write the key as text")

@@ -67,11 +67,11 @@ def _read_word(text: str) -> str | bool | Surprise:
     if lower == "null":
         return _null(text)
     if lower in _BOOLEANS:
-        return Surprise(codes.WORD, f"{text} is a boolean to some readers only", f"{_QUOTE}{lower}")
+        return Surprise(codes.WORD, f"only some readers read {text} as {lower}", f"{_QUOTE}{lower}")
     if lower in _YAML_11_BOOLEANS:
         return Surprise(
             codes.WORD,
-            f"{text} is a boolean to YAML 1.1 and text to YAML 1.2",
+            f"YAML 1.1 reads {text} as {_YAML_11_BOOLEANS[lower]}, and YAML 1.2 as text",
             f"{_QUOTE}{_YAML_11_BOOLEANS[lower]}",
         )
     return text
@@ -81,8 +81,7 @@ def _null(text: str) -> Surprise:
     return Surprise(
         codes.NULL,
         f"{text} is not a value" if text else "the value is missing",
-        "write a value or delete the line; null never deletes: to stop inheriting a limit, name it"
-        " in unset",
+        "write a value, or delete the line: null does not delete what is inherited",
     )
 
 
@@ -114,7 +113,8 @@ def _surprising_number(text: str) -> Surprise | None:
         if _LEADING_ZERO.fullmatch(text):
             why = "octal to YAML 1.1 and decimal to YAML 1.2"
     elif _SEXAGESIMAL.fullmatch(text):
-        why = "a number in base 60 to YAML 1.1 and text to YAML 1.2"
+        message = f"YAML 1.1 reads {_shown(text)} as a number in base 60, and YAML 1.2 as text"
+        return Surprise(codes.NUMBER_FORM, message, f'write "{_shown(text)}", in quotes')
     else:
         return None
     instead = _in_decimal(text) or "it in plain digits"

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.policy import codes
+from ratectl.policy.yaml.slips import NO_SPACE_AFTER_COLON, Slip, colon_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["NO_SPACE_AFTER_COLON", "explain_syntax"]
-
-NO_SPACE_AFTER_COLON: Final = re.compile(r"(?P<key>[A-Za-z][\w.-]*):(?!//)(?P<value>[^\s:,}\]]+)")
-"""Field without a space after its colon; does not match URLs."""
+__all__ = ["explain_syntax"]
 
 _FIELD_WITHOUT_SPACE = re.compile(rf"[\s{{-]*{NO_SPACE_AFTER_COLON.pattern}")
 _LEADING_TAB = re.compile(r" *\t")
+_KEY_AT_END = re.compile(r"(?P<key>[A-Za-z_][\w.-]*)\s*$")
+_VALUE_AND_KEY = re.compile(r"[^\s,{\[:]\s+(?P<key>[A-Za-z_][\w.-]*)$")
+_NOT_A_SEPARATOR = re.compile(r"(?:--|----+|==+|\*\*+)\s*")
 _BEYOND_UNICODE = re.compile(r"\\U(?!0010|000)[0-9A-Fa-f]{8}")
 _CLOSING = {"{": "}", "[": "]"}
 
@@ -147,7 +148,11 @@ def _missing_space(failure: _Failure, line: int) -> _Finding | None:
 
 
 def _second_colon(failure: _Failure) -> _Finding:
-    missing = _missing_space(failure, failure.line) or _missing_space(failure, failure.line_above)
+    missing = (
+        _missing_space(failure, failure.line)
+        or _missing_space(failure, failure.line_above)
+        or _missing_colon(failure)
+    )
     if missing:
         return missing
     if re.search(r":\s", failure.before):
@@ -168,8 +173,27 @@ def _second_colon(failure: _Failure) -> _Finding:
     )
 
 
+def _missing_colon(failure: _Failure) -> _Finding | None:
+    """Return the finding for ``spike {rate: 10/s, …}``."""
+    text = failure.text(failure.line)
+    content = text.lstrip(" -")
+    slip = colon_missing(content, flow=False)
+    if slip is None:
+        return None
+    return _at_key(slip, failure.line, len(text) - len(content), content)
+
+
+def _at_key(slip: Slip, line: int, column: int, text: str) -> _Finding:
+    match = re.match(r"[\w.-]*", text)
+    return _Finding(*slip, line, column, max(1, len(match[0]) if match else 1))
+
+
 def _no_colon(failure: _Failure) -> _Finding:
     line, column = failure.start_line, failure.start_column
+    if _NOT_A_SEPARATOR.fullmatch(failure.text(line)):
+        shown = failure.text(line).strip()
+        message, hint = f"{shown[:20]!r} separates no documents", "write three dashes: ---"
+        return _Finding(message, hint, line, 0, max(1, len(shown)))
     return _missing_space(failure, line) or _Finding(
         "this line is not 'key: value'",
         "write a colon and a space after the key, or quote the text",
@@ -191,7 +215,38 @@ def _flow(failure: _Failure) -> _Finding:
             column,
             note_failure=True,
         )
-    return _Finding(f"a comma or {closing!r} is missing before this", "write it, or quote the text")
+    return _slip_in_flow(failure) or _Finding(
+        f"a comma or {closing!r} is missing before this", "write it, or quote the text"
+    )
+
+
+def _slip_in_flow(failure: _Failure) -> _Finding | None:
+    """Return the finding for ``{per [tenant]}`` and for ``{rate: 10/s burst: 20}``."""
+    before = _KEY_AT_END.search(failure.before)
+    if before is not None and failure.character in ("{", "["):
+        slip = colon_missing(f"{before['key']} {failure.character}", flow=True)
+        return slip and _at_key(slip, failure.line, before.start("key"), before["key"])
+    before = _VALUE_AND_KEY.search(failure.before)
+    if before is not None and failure.character == ":":
+        key = before["key"][:60]
+        slip = Slip(f"no comma before {key!r}", f"write ', {key}: …'")
+        return _at_key(slip, failure.line, before.start("key"), key)
+    return None
+
+
+def _colon_in_flow(failure: _Failure) -> _Finding:
+    """Return the finding for ``{per:}`` and ``{per:[tenant]}``, which only some parsers accept."""
+    before = _KEY_AT_END.search(failure.before)
+    if before is None:
+        return _Finding("the key is missing", "write a name before the colon")
+    key, after = before["key"][:60], failure.text(failure.line)[failure.column + 1 :][:1]
+    code = codes.SYNTAX
+    slip = Slip(f"no space after the colon of {key!r}", f"write '{key}: {after}…'")
+    if after not in ("[", "{"):
+        code = codes.NULL
+        slip = Slip(f"{key!r} has no value", "write a value after the colon, or delete it")
+    column = before.start("key")
+    return _Finding(*slip, failure.line, column, len(key), code=code)
 
 
 def _quote(failure: _Failure) -> _Finding:
@@ -232,7 +287,10 @@ def _misplaced(failure: _Failure) -> _Finding:
         return _Finding("the key is missing", "write a name before the colon")
     if failure.before.strip():
         return _Finding("more text follows a finished value", "quote the whole value")
-    return _Finding("the indentation fits no line above", "align it with its siblings")
+    return _Finding(
+        "the indentation fits no line above",
+        "indent it like the other fields of the same limit or document",
+    )
 
 
 def _list_item(_failure: _Failure) -> _Finding:
@@ -273,6 +331,7 @@ _EXPLANATIONS: Final[tuple[tuple[tuple[str, ...], Callable[[_Failure], _Finding]
     (("a tag", "tag handle"), _tag),
     (("mapping values are not allowed",), _second_colon),
     (("could not find expected ':'",), _no_colon),
+    (("unexpected ':'",), _colon_in_flow),
     (("flow mapping: ", "flow sequence: "), _flow),
     (("escape", "chr()", "too large to convert"), _escape),
     (("quoted scalar",), _quote),

@@ -19,6 +19,7 @@ __all__ = [
     "decode",
     "named",
     "quoted",
+    "shown",
     "too_many",
     "visible",
 ]
@@ -110,6 +111,12 @@ def too_many(file: str) -> Diagnostic:
 
 def quoted(text: str) -> str:
     return repr(cut(text))
+
+
+def shown(text: str) -> str:
+    """Return a text for a message as it is, or quoted if it has characters that are not visible."""
+    text = cut(text)
+    return text if text.isprintable() else repr(text)
 
 
 def cut(text: str) -> str:

@@ -11,7 +11,7 @@ import grpc
 
 from ratectl.errors import StoreUnavailable
 from ratectl.stores.etcd import messages as m
-from ratectl.stores.etcd.failures import text
+from ratectl.stores.etcd.failures import in_plain_words, text
 from ratectl.stores.etcd.rpc import STATUS, Channel, Scope
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def silent_members(settings: Settings, timeout: float, scope: Scope) -> list[str
             channel = open_channel(member, target(member, Scope(seconds)), timeout)
             channel.call(STATUS, m.StatusRequest(), (), Scope(seconds), seconds)
         except grpc.RpcError as error:
-            answers[address] = text(error)
+            answers[address] = in_plain_words(text(error))
         except StoreUnavailable as error:
             answers[address] = error.cause
         finally:

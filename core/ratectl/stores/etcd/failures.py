@@ -1,4 +1,4 @@
-"""Translation of gRPC's and etcd's errors to ratectl's. The original text is kept.
+"""Translation of gRPC's and etcd's errors to ratectl's. The original text is kept beside ours.
 
 For writes, "certainly not applied" and "unknown" must not be confused. A write was certainly not
 applied in two cases only: gRPC could not connect at all, or etcd answered with a refusal.
@@ -30,6 +30,7 @@ __all__ = [
     "RevisionInFuture",
     "connection_failed",
     "explain",
+    "in_plain_words",
     "is_cancelled",
     "is_lost",
     "is_stale_token",
@@ -126,7 +127,7 @@ def translate(
             f"store {address} did not confirm the write ({cause}): it may have been applied or "
             "may still be; read again before repeating it"
         )
-    return StoreUnavailable(address, explain(cause))
+    return StoreUnavailable(address, in_plain_words(cause), cause)
 
 
 def _refusal(status: object, cause: str, address: str) -> RatectlError | None:
@@ -135,7 +136,9 @@ def _refusal(status: object, cause: str, address: str) -> RatectlError | None:
         if part in cause:
             return make(address, cause)
     if status is Code.UNIMPLEMENTED:
-        return StoreMisconfigured(f"{address} is not an etcd v3 server: {cause}")
+        refusal = StoreMisconfigured(f"{address} is not an etcd v3 server")
+        refusal.detail = cause
+        return refusal
     if status in (Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION):
         return StoreMisconfigured(f"store {address} refuses the request: {cause}")
     return None
@@ -174,20 +177,44 @@ _EXPLANATIONS: Final = {
     "user name is empty": (
         "set RATECTL_ETCD_USER and RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE"
     ),
+}
+
+
+_PLAIN: Final = {
     "CERTIFICATE_VERIFY_FAILED": (
-        "RATECTL_ETCD_CA must name the authority of the server's certificate"
+        "its certificate is not trusted: RATECTL_ETCD_CA must name the authority of the certificate"
     ),
     "Hostname Verification Check failed": (
-        "the server's certificate has other names; set RATECTL_ETCD_SERVER_NAME to one of them"
+        "its certificate has other names: set RATECTL_ETCD_SERVER_NAME to one of them"
     ),
-    "WRONG_VERSION_NUMBER": "the server does not speak TLS; its URL is etcd://",
-    "is not in peer certificate": "set RATECTL_ETCD_SERVER_NAME to a name in it",
+    "is not in peer certificate": (
+        "its certificate has other names: set RATECTL_ETCD_SERVER_NAME to one of them"
+    ),
+    "WRONG_VERSION_NUMBER": "the server does not speak TLS: its URL is etcd://",
     ": Socket closed": (
         "the server closed the connection at once: it may speak TLS although the URL says "
         "etcd://, or the reverse"
     ),
-    "Handshake read failed": "the server may not speak TLS; then its URL is etcd://",
+    "Handshake read failed": "the server may not speak TLS: then its URL is etcd://",
+    "Connection refused": "connection refused: no server listens there",
+    "name not found": "the host name does not exist",
+    "address lookup failed": "the host name cannot be resolved",
+    "errors resolving": "the host name cannot be resolved",
+    "dns resolution failed": "the host name cannot be resolved",
+    "DNS resolution failed": "the host name cannot be resolved",
+    "No route to host": "there is no route to the host",
+    "Network is unreachable": "the network is unreachable",
+    "Connection timed out": "the host does not answer",
+    "Timeout occurred": "the host does not answer",
+    "Connection reset": "the server closed the connection",
+    "Failed parsing HTTP/2": "a server listens there, and it is not etcd, or it speaks TLS",
 }
+"""Our words for texts of gRPC, which name addresses and states inside it."""
+
+
+def in_plain_words(cause: str) -> str:
+    """Return why a store cannot be reached, without the words of gRPC if they are known."""
+    return next((meaning for part, meaning in _PLAIN.items() if part in cause), explain(cause))
 
 
 def explain(cause: str) -> str:

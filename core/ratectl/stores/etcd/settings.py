@@ -155,7 +155,11 @@ class Settings:
             "RATECTL_ETCD_PASSWORD or RATECTL_ETCD_PASSWORD_FILE instead",
         )
         hosts, _, environment = rest.partition("/")
-        _check(bool(environment), f"{place} names no environment; use {_FORM}")
+        _check(
+            bool(environment),
+            f"{place} names no environment: write one after the host, like {scheme}://"
+            f"{hosts or 'host:2379'}/production",
+        )
         _check(
             _NAME.fullmatch(environment) is not None,
             f"{place} takes no options, and its environment may hold only letters, digits, '.', "

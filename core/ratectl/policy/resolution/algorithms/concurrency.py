@@ -26,7 +26,7 @@ class ConcurrencyRules(AlgorithmRules):
     noun = "concurrency limit"
     own_fields = frozenset({"max", "hold"})
     required = "max"
-    example = "{algorithm: concurrency, max: 50}"
+    example_field = "max: 50"
     holds_slots = True
     why_lacking: ClassVar[Mapping[str, str]] = {
         "rate": "it counts requests in progress, not requests per time",

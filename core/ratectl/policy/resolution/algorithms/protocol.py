@@ -46,7 +46,8 @@ class AlgorithmRules(ABC):
     """Fields of the algorithm beside the common ones."""
     required: ClassVar[str] = "rate"
     """Field without which there is no limit."""
-    example: ClassVar[str] = "{rate: 100/s}"
+    example_field: ClassVar[str] = "rate: 100/s"
+    """The required field as it may be written."""
     noun: ClassVar[str]
     """Name in messages: ``quota``, ``concurrency limit``."""
     why_lacking: ClassVar[Mapping[str, str]]

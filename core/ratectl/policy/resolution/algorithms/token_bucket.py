@@ -32,7 +32,7 @@ class TokenBucketRules(AlgorithmRules):
 
     def problem(self, values: Mapping[str, Any]) -> Problem | None:
         rate: Rate = values["rate"]
-        return month_problem() if rate.unit == "month" else None
+        return month_problem(rate) if rate.unit == "month" else None
 
     def parameters(
         self, values: Mapping[str, Any], cap: Mapping[str, Any], clips: dict[str, Clipped]

@@ -81,7 +81,7 @@ class SlidingWindowRules(_WindowRules):
     def problem(self, values: Mapping[str, Any]) -> Problem | None:
         rate: Rate = values["rate"]
         if rate.unit == "month":
-            return month_problem()
+            return month_problem(rate)
         if rate.count is not None or rate.unlimited:
             return None
         return Problem(
@@ -117,6 +117,7 @@ class QuotaRules(_WindowRules):
     """Rules of calendar windows."""
 
     name = noun = "quota"
+    example_field = "rate: 500_000/day"
     own_fields = frozenset({"rate", "resets"})
     calendar = True
     why_lacking: ClassVar[Mapping[str, str]] = {

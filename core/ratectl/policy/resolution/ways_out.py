@@ -1,0 +1,58 @@
+"""Hints for a limit whose fields do not fit its algorithm: each way out leads to a valid limit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ratectl.policy.resolution.algorithms.registry import ALGORITHMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ratectl.policy.resolution.algorithms.protocol import AlgorithmRules
+
+__all__ = ["ways_out"]
+
+
+def ways_out(rules: AlgorithmRules, values: Mapping[str, Any]) -> str:
+    """Return what to write instead of fields that ``rules`` lacks.
+
+    The first way keeps the algorithm. The other one keeps as many of the fields as possible.
+    """
+    wrong = _lacking(rules, values)
+    ways = [f"remove {_listed(wrong)}"]
+    if rules.required not in values:
+        ways = [f"write {rules.required} in place of {_listed(wrong)}, like {rules.example_field}"]
+    fitting = [other for other in ALGORITHMS.values() if _fits(other, values)]
+    if fitting:
+        ways.append(f"use algorithm: {' or '.join(other.name for other in fitting)}")
+    else:
+        ways += _with_less(wrong[0], values)
+    return ", or ".join(ways)
+
+
+def _with_less(field: str, values: Mapping[str, Any]) -> Iterable[str]:
+    """Yield the way that keeps ``field`` and gives up others, if there is one."""
+    others = [other for other in ALGORITHMS.values() if field in other.fields]
+    others.sort(key=lambda other: len(_lacking(other, values)))
+    for other in others:
+        less = {name: value for name, value in values.items() if name in other.fields}
+        if _fits(other, less):
+            removed = _listed(_lacking(other, values))
+            yield f"use algorithm: {other.name} and remove {removed}"
+            return
+
+
+def _lacking(rules: AlgorithmRules, values: Mapping[str, Any]) -> list[str]:
+    return [field for field in values if field not in rules.fields]
+
+
+def _fits(rules: AlgorithmRules, values: Mapping[str, Any]) -> bool:
+    """Return True if the fields make a limit of this algorithm."""
+    return (
+        rules.required in values and not _lacking(rules, values) and rules.problem(values) is None
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
