@@ -64,7 +64,7 @@ def check(
     with session.busy("reading policies"):
         engine, generation = engine_of(session, policies, clock.now_ns())
     for message in unnoticed(engine, scope, attributes, costs):
-        session.warn(message)
+        session.say(message)
     with session.busy("deciding"):
         decisions = [engine.check(scope, attributes, costs) for _ in range(times)]
     data = {

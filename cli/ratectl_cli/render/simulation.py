@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ratectl_cli.framework.text import Aligned, Column, Styled, Table, bold, dim, paragraph, plural
 from ratectl_cli.render import times
 from ratectl_cli.render.labels import bucket_label
+from ratectl_cli.render.lacking import lacking_blocks
 from ratectl_cli.render.sparkline import gathered, sparkline
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def _side_data(side: Side, requests: int) -> dict[str, Any]:
                 "refused": limit.refused,
                 "never": limit.never,
                 "shadow_refused": limit.shadow_refused,
+                "absent": limit.absent,
                 "top_refused": [{"key": key, "refused": count} for key, count in limit.top_refused],
             }
             for limit in side.limits
@@ -176,6 +178,7 @@ def simulation_blocks(
     yield from _scopes(report, unfold=unfold)
     yield from limit_blocks(report, unfold=unfold)
     yield from _most_refused(report.sides[0])
+    yield from lacking_blocks(report.sides[0].limits)
     yield from skipped_blocks(report)
     yield from _judged(outcomes)
 

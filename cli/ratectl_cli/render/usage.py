@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.health.attributes import lacking_in
 from ratectl.policy.resolution.fields import amounts_text
 from ratectl_cli.framework.text import Column, Styled, Table, bold, dim, paragraph
 from ratectl_cli.render import times
@@ -82,6 +83,7 @@ def usage_blocks(report: UsageReport, stream: Stream, now: datetime) -> Iterator
     table.rows.extend(_cells(row, stream, waits=waits) for row in report.rows)
     yield table
     yield from _refused(report.rows)
+    yield from (paragraph(str(lacking)) for lacking in lacking_in(report.rows))
     if totals.no_policy or totals.errors:
         counts = f"covered by no policy: {totals.no_policy} · answered by on_error: {totals.errors}"
         yield paragraph(counts)
@@ -106,6 +108,7 @@ def _row_data(row: UsageRow) -> dict[str, Any]:
             "hold": None if rule.hold is None else str(rule.hold),
             "unit": rule.unit,
             "per": list(rule.per),
+            "absent": rule.absent,
             "mode": rule.mode,
             "clipped": bool(rule.clips),
         },
@@ -114,6 +117,7 @@ def _row_data(row: UsageRow) -> dict[str, Any]:
         "rate_per_second": round(total.recent_per_second, 6) if total else None,
         "allowed": total.allowed if total else None,
         "waited": total.waited if total else None,
+        "absent": total.absent if total else None,
         "refused": total.refused if total else None,
         "never": total.never if total else None,
         "shadow_refused": total.shadow_refused if total else None,

@@ -105,6 +105,10 @@ class LimitUsage:
     overrides: tuple[str, ...]
     budget: bool
     shadow: bool
+    per: tuple[str, ...]
+    """Attributes that it counts per."""
+    skips: bool
+    """True if it does not apply to requests that lack one of them."""
     unit: str
     """What it counts, as ``most`` and ``lowest`` do; the other counts are of requests."""
     allowed: int

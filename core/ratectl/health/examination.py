@@ -13,7 +13,9 @@ from ratectl.compiler.activation import activate
 from ratectl.engine import describe_engine, open_engine
 from ratectl.errors import RatectlError
 from ratectl.health.agents import check_agents
+from ratectl.health.attributes import check_attributes
 from ratectl.health.checks import Check
+from ratectl.health.usage_report import read_usage_report
 from ratectl.history.generations import read_blob, read_environment, read_live
 from ratectl.rollout import controller_of
 from ratectl.runtime.times import ago
@@ -39,6 +41,7 @@ _ORDER: Final = (
     "panic",
     "agents",
     "reports",
+    "attributes",
     "clock",
     "engine",
 )
@@ -103,6 +106,8 @@ def _check_store(store: Store, at: datetime) -> Iterator[Check]:
             yield Check("signature", "ok", message, {"environment": environment.id})
     yield from _check_rollout(store, live, at)
     yield from check_agents(store, live, at)
+    if live.head is not None:
+        yield check_attributes(read_usage_report(store, None, lambda _: None).rows)
 
 
 def _check_status(store: Store) -> Iterator[Check]:

@@ -59,6 +59,11 @@ class LimitCount:
     budget: bool = False
     unit: str = "requests"
     """What it counts; the numbers here are requests."""
+    absent: int = 0
+    """Requests that lacked one of the attributes ``per`` which it counts."""
+    per: tuple[str, ...] = ()
+    skips: bool = False
+    """True if it does not apply to these requests."""
 
     @property
     def decided(self) -> int:
@@ -159,4 +164,7 @@ def _limit_count(parts: Sequence[LimitUsage]) -> LimitCount:
         parts[0].overrides,
         parts[0].budget,
         parts[0].unit,
+        sum(part.absent for part in parts),
+        parts[0].per,
+        parts[-1].skips,
     )

@@ -358,6 +358,8 @@ class Group:
             overrides=self.overrides,
             budget=self.budget,
             shadow=self.shadow,
+            per=self.per,
+            skips=self.skips,
             unit=self.unit,
             allowed=counters.allowed,
             refused=counters.refused,

@@ -118,7 +118,7 @@ def _problem(
         return Problem(
             codes.MISFIT,
             "absent",
-            f"budget '{name}' has an absent, and a budget counts every request of its subtree",
+            "a budget takes no absent: it counts every request of its subtree",
             "remove absent, or write a limit",
         )
     if wrong is not None:
