@@ -175,6 +175,11 @@ def drawn_tree(chance: random.Random) -> PolicyTree:
             override(f"o{at}", {f"k{at}": "v"}, **{chance.choice(NAMES): chance.choice(DRAWN)})
             for at in range(chance.randrange(4))
         ]
+        for one in some:
+            if chance.random() < 0.3:
+                one["caps"] = {chance.choice(NAMES): chance.choice(CAPS)}
+                if chance.random() < 0.5:
+                    one["limits"] = {}
         limits = {"x": {"rate": "10/s", "burst": 20}} if scope == "/" else {}
         if chance.random() < 0.4:
             limits[chance.choice(NAMES)] = chance.choice(DRAWN)

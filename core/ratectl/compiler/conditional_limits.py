@@ -62,7 +62,7 @@ class _Document:
         self.overrides: dict[str, list[tuple[Override, Via, PlainMatch]]] = {}
         for override, via in paced(place.overrides):
             match = plain_match(override.match)
-            for name in override.limits:
+            for name in override.limits.keys() | override.caps.keys():
                 self.overrides.setdefault(name, []).append((override, via, match))
         self.exceptions: dict[str, list[tuple[Exemption, Via]]] = {}
         for exception, via in place.exceptions:
@@ -213,20 +213,24 @@ class Choices:
         shape = above.shape
         if unset or declared or overrides or matched:
             own = (
-                policy.scope, unset, _fields_shape(declared) if declared else None,
-                tuple([(override.name, match, _fields_shape(override.limits[name]))
-                       for override, _, match in paced(overrides)]),
+                policy.scope, unset, _fields_shape(declared),
+                tuple([(override.name, match, _fields_shape(override.limits.get(name)),
+                        name in override.caps) for override, _, match in paced(overrides)]),
                 matched,
             )  # fmt: skip
             shape = (above.shape, own)
         numbers = above.touching + len(overrides)
         layer = Layer(
             policy.scope, unset, declared_fields(declared) if declared else None, above.touching,
-            tuple([(via.ref, declared_fields(override.limits[name]))
-                   for override, via, _ in paced(overrides)]),
+            tuple([(via.ref, _fields_of(override.limits.get(name)),
+                    _fields_of(override.caps.get(name))) for override, via, _ in paced(overrides)]),
             _numbered(exceptions, numbers), self._cap(policy.scope, name) if cap else None,
         )  # fmt: skip
-        set_fields = [override.limits[name] for override, _, _ in overrides]
+        set_fields: list[LimitFields | Cap | None] = [
+            part.get(name)
+            for override, _, _ in overrides
+            for part in (override.limits, override.caps)
+        ]
         set_fields += [fields for _, _, fields in exceptions]
         extent = above.extent.joined(_extent([declared, cap, *set_fields]))
         return _Definition(shape, (above.chain, layer), extent, numbers + len(matched))
@@ -280,7 +284,13 @@ def _matched(exceptions: Iterable[Exemption]) -> tuple[tuple[str, PlainMatch], .
     )
 
 
-def _fields_shape(declared: LimitFields) -> Part:
+def _fields_of(declared: LimitFields | Cap | None) -> Fields | None:
+    return None if declared is None else declared_fields(declared)
+
+
+def _fields_shape(declared: LimitFields | None) -> Part:
     """Return the names of the fields, and the values of the ones that select a bucket."""
+    if declared is None:
+        return None
     named = frozenset(name for name, value in declared.__dict__.items() if value is not None)
     return named, declared.algorithm, declared.per, declared.unit

@@ -16,6 +16,7 @@ from ratectl.policy.resolution.algorithms.registry import ALGORITHMS, DEFAULT_AL
 from ratectl.policy.resolution.building import DEFAULT_MODE, parameters_of
 from ratectl.policy.resolution.conditions import bits
 from ratectl.policy.resolution.effective_limit import DEFAULT_ABSENT, DEFAULT_UNIT, Problem
+from ratectl.policy.resolution.merge import is_tighter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,8 +43,9 @@ class Layer(NamedTuple):
     declared: Fields | None
     first: int
     """Number of the first override."""
-    overrides: tuple[tuple[str, Fields], ...]
-    """Name (``gold@/payments``) and fields of each override, in order."""
+    overrides: tuple[tuple[str, Fields | None, Fields | None], ...]
+    """Name (``gold@/payments``) and fields of each override, in order, and its cap; None for an
+    override that only caps the limit, or does not."""
     exceptions: tuple[tuple[str, int | None, Fields], ...]
     """Name, number and fields of each exception; the number is None if all requests match."""
     cap: Fields | None
@@ -106,16 +108,14 @@ class Recipe:
         before, and so on.
         """
         layers = _layers(self._chain)
-        cap: Mapping[str, Any] = dict(
-            next((layer.cap for layer in reversed(layers) if layer.cap), ())
-        )
+        cap, capping = _cap(layers, local)
         while True:
             declared, exceptions = _declared(layers, local), _exceptions(layers, local)
             if declared is None and not exceptions:
                 return None
             usable = self._usable(declared, exceptions, cap)
             if usable is not None:
-                return self._plan(*usable, layers)
+                return self._plan(*usable, layers, capping)
             if not local:
                 return None
             local ^= 1 << local.bit_length() - 1
@@ -141,9 +141,9 @@ class Recipe:
         return None if isinstance(parameters, Problem) else (merged, parameters)
 
     def _plan(
-        self, merged: _Merged, parameters: Parameters, layers: Sequence[Layer]
+        self, merged: _Merged, parameters: Parameters, layers: Sequence[Layer], capping: Mask
     ) -> LimitPlan | None:
-        values, touched = merged.values, 0
+        values, touched = merged.values, capping
         for mask in merged.touched.values():
             touched |= mask
         return limit_plan(
@@ -211,9 +211,29 @@ def _declared(layers: Sequence[Layer], local: Mask) -> _Merged | None:
             merged.merge(layer.declared, 0)
         # Only the set bits are visited: a request satisfies few of thousands of overrides.
         for position in bits(_held(layer, local)):
-            merged = merged or _Merged()
-            merged.merge(layer.overrides[position][1], 1 << layer.first + position)
+            _, fields, _ = layer.overrides[position]
+            if fields is not None:
+                merged = merged or _Merged()
+                merged.merge(fields, 1 << layer.first + position)
     return merged
+
+
+def _cap(layers: Sequence[Layer], local: Mask) -> tuple[dict[str, Any], Mask]:
+    """Return the tightest cap under these conditions, and the conditions that cap the limit.
+
+    Conditions that set nothing usable are ignored, but their caps are not.
+    """
+    tightest = dict(next((layer.cap for layer in reversed(layers) if layer.cap), ()))
+    capping = 0
+    for layer in layers:
+        for position in bits(_held(layer, local)):
+            *_, cap = layer.overrides[position]
+            if cap is not None:
+                capping |= 1 << layer.first + position
+                for field, value in cap:
+                    if field not in tightest or is_tighter(value, tightest[field]):
+                        tightest[field] = value
+    return tightest, capping
 
 
 def _exceptions(layers: Sequence[Layer], local: Mask) -> list[tuple[Mask, Fields]]:

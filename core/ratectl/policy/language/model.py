@@ -9,7 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from ratectl.diagnostics import Span
@@ -212,7 +219,11 @@ Match = Annotated[dict[AttributeName, Matcher], Field(min_length=1, max_length=1
 
 
 class Override(_Model):
-    """Limits of a scope for the requests whose attributes match."""
+    """Limits and caps of a scope for the requests whose attributes match."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["limits"]}, {"required": ["caps"]}]}
+    )
 
     name: LimitName = Field(
         description="Name of the override in explanations and in usage; unique in its document.",
@@ -226,10 +237,23 @@ class Override(_Model):
         "A value, a list of values (any of), a glob with *, {not: …}, {cidr: …} or {exists: true}.",
         examples=[{"tier": ["gold", "platinum"], "route": "/v1/*"}],
     )
-    limits: Annotated[dict[LimitName, LimitFields], Field(min_length=1)] = Field(
+    limits: dict[LimitName, LimitFields] = Field(
+        default_factory=dict,
         description="Merged over the limits, field by field.",
         examples=[{"spike": {"rate": "400/s", "burst": 800}}],
     )
+    caps: dict[LimitName, Cap] = Field(
+        default_factory=dict,
+        description="Caps for these requests, in this scope and every scope below: a larger value "
+        "is clipped, and is no error.",
+        examples=[{"spike": {"rate": "5/s"}}],
+    )
+
+    @model_validator(mode="after")
+    def _sets_something(self) -> Override:
+        if not self.limits and not self.caps:
+            raise PydanticCustomError("sets_nothing", "it sets nothing")
+        return self
 
 
 def _unique_overrides(overrides: tuple[Override, ...]) -> tuple[Override, ...]:

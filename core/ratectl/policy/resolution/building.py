@@ -16,11 +16,11 @@ from ratectl.policy.resolution.effective_limit import (
 from ratectl.policy.resolution.ways_out import ways_out
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ratectl.policy.resolution.algorithms.protocol import AlgorithmRules, Parameters
     from ratectl.policy.resolution.clipping import Clipped
-    from ratectl.policy.resolution.effective_limit import Setting
+    from ratectl.policy.resolution.effective_limit import Setting, Via
 
 __all__ = ["DEFAULT_MODE", "build_limit", "parameters_of"]
 
@@ -31,13 +31,15 @@ def build_limit(
     name: str,
     settings: Mapping[str, Setting],
     cap: Mapping[str, Setting],
+    capping: Sequence[Via] = (),
     *,
     budget: bool = False,
     conditional: bool = True,
 ) -> Limit | Problem:
     """Return the limit that merged fields make, or the reason why they make none.
 
-    ``budget`` changes messages only. ``conditional``: a condition may have set a field.
+    ``cap`` is the tightest one, and ``capping`` are the overrides that cap the limit. A budget has
+    no caps, and fewer fields. ``conditional``: a condition may have set a field or a cap.
     """
     values = {field: setting.value for field, setting in settings.items()}
     ceiling = {field: setting.value for field, setting in cap.items()} if cap else {}
@@ -61,7 +63,7 @@ def build_limit(
         absent=values.get("absent", DEFAULT_ABSENT),
         settings=settings,
         clips=_with_origins(clipped, cap) if clipped else {},
-        touched=_touched(settings) if conditional else (),
+        touched=_touched(settings, capping) if conditional else (),
     )
 
 
@@ -87,14 +89,15 @@ def parameters_of(
     return problem or rules.parameters(values, cap, clips)
 
 
-def _touched(settings: Mapping[str, Setting]) -> tuple[str, ...]:
+def _touched(settings: Mapping[str, Setting], capping: Sequence[Via]) -> tuple[str, ...]:
     """Return the conditions that select the bucket: equal ones always mean equal parameters.
 
     An override whose every value was replaced is none of them, unless it changed ``algorithm``,
     which drops fields. An exception for all requests is none either, but the overrides that it
-    replaced are: it changes a bucket's parameters, and not the bucket.
+    replaced are: it changes a bucket's parameters, and not the bucket. An override that caps the
+    limit is one, whether its cap clips or not.
     """
-    refs: dict[int, str] = {}
+    refs = {via.bit: via.ref for via in capping if via.bit is not None}
     for field, latest in settings.items():
         setting: Setting | None = latest
         while setting is not None:

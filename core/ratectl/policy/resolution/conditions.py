@@ -61,9 +61,11 @@ class Condition:
     match: Mapping[str, Matcher]
     via: Via
     limits: frozenset[str]
-    """Names of the limits that it sets."""
+    """Names of the limits that it sets or caps."""
     budgets: frozenset[str] = frozenset()
     """Names of the budgets of its own scope that it sets."""
+    caps: frozenset[str] = frozenset()
+    """Names of the limits that it caps."""
 
 
 class Index:
@@ -118,6 +120,20 @@ class Conditions(tuple[Condition, ...]):
             for name in sorted(condition.limits):
                 positions.setdefault(name, []).append(position)
         return positions
+
+    @cached_property
+    def by_cap(self) -> dict[str, list[int]]:
+        """Positions of the conditions that cap each limit, by its name."""
+        positions: dict[str, list[int]] = {}
+        for position, condition in enumerate(paced(self)):
+            for name in sorted(condition.caps):
+                positions.setdefault(name, []).append(position)
+        return positions
+
+    def capping(self, name: str, matched: int) -> list[Via]:
+        """Return the conditions of a set that cap a limit."""
+        positions = self.by_cap.get(name, ())
+        return [self[position].via for position in positions if matched >> position & 1]
 
     def holding(self, attributes: Mapping[str, str]) -> int:
         """Return the set of conditions that hold for a request."""
@@ -214,7 +230,9 @@ def _overridden(above: PathConditions, policy: Policy) -> PathConditions:
     for position, override in enumerate(paced(policy.overrides)):
         ref = override_ref(policy.scope, override.name)
         via = Via(ref, policy.scope, policy.scope, f"overrides.{position}.", False, len(conditions))
-        conditions.append(Condition(override.match, via, frozenset(override.limits)))
+        caps = frozenset(override.caps)
+        limits = caps.union(override.limits)
+        conditions.append(Condition(override.match, via, limits, caps=caps))
         overrides.append((override, via))
     count = len(above.conditions)
     return PathConditions(

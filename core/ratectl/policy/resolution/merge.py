@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ratectl.policy.language.rates import Rate
 from ratectl.policy.resolution.algorithms.registry import ALGORITHMS
 from ratectl.policy.resolution.effective_limit import Setting, Via
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Fields",
     "Named",
+    "is_tighter",
     "merge_caps",
     "merge_fields",
     "merge_further",
@@ -67,22 +69,25 @@ def merge_fields(
     return merged
 
 
-def merge_caps(above: Named, policy: Policy) -> dict[str, Fields]:
-    """Return the tightest caps on the path, by limit and field."""
+def merge_caps(
+    above: Named, caps: Mapping[str, Cap], scope: str, via: Via | None = None
+) -> dict[str, Fields]:
+    """Return the tightest caps, by limit and field, after those of a document or an override."""
     merged = dict(above)
-    for name, cap in policy.caps.items():
-        merged[name] = _tightest(merged.get(name) or {}, cap, policy.scope)
+    for name, cap in caps.items():
+        merged[name] = _tightest(merged.get(name) or {}, cap, scope, via)
     return merged
 
 
-def _tightest(known: Fields, cap: Cap, scope: str) -> dict[str, Setting]:
+def _tightest(known: Fields, cap: Cap, scope: str, via: Via | None) -> dict[str, Setting]:
     merged = dict(known)
-    if cap.rate is not None:
-        rate = merged.get("rate")
-        if rate is None or rate.value.exceeds(cap.rate):
-            merged["rate"] = Setting(cap.rate, scope, rate)
-    if cap.burst is not None:
-        burst = merged.get("burst")
-        if burst is None or burst.value > cap.burst:
-            merged["burst"] = Setting(cap.burst, scope, burst)
+    for field, value in cap.__dict__.items():
+        setting = merged.get(field)
+        if value is not None and (setting is None or is_tighter(value, setting.value)):
+            merged[field] = Setting(value, scope, setting, via)
     return merged
+
+
+def is_tighter(value: Any, other: Any) -> bool:
+    """Return True if a cap's rate or burst is below another one."""
+    return bool(other.exceeds(value) if isinstance(value, Rate) else other > value)

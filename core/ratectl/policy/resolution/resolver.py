@@ -22,7 +22,7 @@ from ratectl.policy.resolution.effective_limit import BUILT_IN, Limit, Problem, 
 from ratectl.policy.resolution.merge import merge_caps, merge_fields, merge_further, merge_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ratectl.policy.language.model import LimitFields, Policy, PolicyTree
     from ratectl.policy.resolution.effective_limit import Via
@@ -93,23 +93,27 @@ class Resolver:
         resolved = None if above is None else self.at(above)
         policy = self._policies.get(scope)
         if policy is not None:
-            resolved = self._step(resolved or _NOTHING, policy, 0)
+            resolved = self._step(resolved or _NOTHING, policy, 0, 0)
             self._known[scope] = resolved
         return resolved
 
-    def where(self, scope: str, matched: int) -> Resolved | None:
-        """Resolve ``scope`` for requests that meet exactly these conditions."""
-        if not matched:
+    def where(self, scope: str, matched: int, capped: int | None = None) -> Resolved | None:
+        """Resolve ``scope`` for requests that meet exactly these conditions.
+
+        ``capped``: the conditions whose caps hold, if some of them set nothing.
+        """
+        capped = matched if capped is None else capped
+        if not matched and not capped:
             return self.at(scope)
         above = parent(scope)
         policy = self._policies.get(scope)
         if policy is None:
-            return None if above is None else self.where(above, matched)
+            return None if above is None else self.where(above, matched, capped)
         path = self.conditions.at(scope)
         before = None
         if above is not None:
-            before = self.where(above, matched & path.inherited)
-        return self._step(before or _NOTHING, policy, matched)
+            before = self.where(above, matched & path.inherited, capped & path.inherited)
+        return self._step(before or _NOTHING, policy, matched, capped)
 
     def select(self, scope: str, attributes: Mapping[str, str]) -> Resolved | None:
         """Resolve ``scope`` for requests with these attributes."""
@@ -127,13 +131,16 @@ class Resolver:
                 limits[name] = limit
         return resolved._replace(limits=limits)
 
-    def _step(self, above: Resolved, policy: Policy, matched: int) -> Resolved:
+    def _step(self, above: Resolved, policy: Policy, matched: int, capped: int) -> Resolved:
         """Return the policy in force at the scope of ``policy``, given the one above."""
         scope = policy.scope
         path = self.conditions.at(scope) if self.conditions.any else NO_CONDITIONS
         on_error = _inherit(above.on_error, policy.on_error, scope)
         proxies = _inherit(above.trusted_proxies, policy.trusted_proxies, scope)
-        caps = merge_caps(above.caps, policy) if policy.caps else above.caps
+        caps = merge_caps(above.caps, policy.caps, scope) if policy.caps else above.caps
+        for override, via in path.own(capped) if capped else ():
+            if override.caps:
+                caps = merge_caps(caps, override.caps, scope, via)
         fields = above.fields
         if policy.limits or policy.unset:
             fields = merge_limits(fields, policy)
@@ -141,7 +148,7 @@ class Resolver:
             fields = merge_further(fields, path.own(matched))
         limits, problems = above.limits, above.problems
         if fields is not above.fields or caps is not above.caps or path.exceptions:
-            limits, problems = self._in_force(above, path, fields, caps, matched)
+            limits, problems = self._in_force(above, path, fields, caps, matched, capped)
         budgets, broken = above.budgets, _NO_PROBLEMS
         if policy.budgets:
             own, broken = _own_budgets(policy, path, matched)
@@ -151,8 +158,9 @@ class Resolver:
         )
 
     def _in_force(
-        self, above: Resolved, path: PathConditions, fields: Named, caps: Named, matched: int
-    ) -> tuple[dict[str, Limit], dict[str, Problem]]:
+        self, above: Resolved, path: PathConditions, fields: Named, caps: Named, matched: int,
+        capped: int,
+    ) -> tuple[dict[str, Limit], dict[str, Problem]]:  # fmt: skip
         """Finish each limit; a limit that is unchanged from above is reused."""
         limits: dict[str, Limit] = {}
         problems: dict[str, Problem] = {}
@@ -169,8 +177,10 @@ class Resolver:
                 and name not in path.amended
             ):
                 finished = above.limits.get(name)
+            capping = path.conditions.capping(name, capped) if capped else ()
             if finished is None:
-                finished = build_limit(name, settings, cap, conditional=bool(matched))
+                conditional = bool(matched or capped)
+                finished = build_limit(name, settings, cap, capping, conditional=conditional)
             if isinstance(finished, Problem):
                 problems[name] = finished
                 exceptions = [
@@ -178,7 +188,7 @@ class Resolver:
                     for exception, via in path.in_force(matched)
                     if name in exception.limits
                 ]
-                finished = _usable(name, fields.get(name), exceptions, cap)
+                finished = _usable(name, fields.get(name), exceptions, cap, capping)
             if finished is not None:
                 limits[name] = finished
         return limits, problems
@@ -187,17 +197,18 @@ class Resolver:
         """Return one limit for requests that meet exactly these conditions, for agents.
 
         If the merged fields make no usable limit (``validate`` reports that for pairs of
-        overrides), the last condition is ignored, then the one before, and so on.
+        overrides), the last condition is ignored, then the one before, and so on. Their caps
+        hold.
         """
+        capped = matched
         while True:
-            resolved = self.where(scope, matched)
+            resolved = self.where(scope, matched, capped)
             limit = resolved.limits.get(name) if resolved else None
             if limit is not None or resolved is None or name not in resolved.problems:
                 return limit
-            matched &= ~(1 << matched.bit_length() - 1) if matched else 0
             if not matched:
-                base = self.at(scope)
-                return base.limits.get(name) if base else None
+                return None
+            matched &= ~(1 << matched.bit_length() - 1)
 
 
 def resolve(
@@ -222,14 +233,17 @@ def _usable(
     settings: Fields | None,
     exceptions: Iterable[tuple[LimitFields, Via]],
     cap: Fields,
+    capping: Sequence[Via] = (),
     *,
     budget: bool = False,
 ) -> Limit | None:
     """Return a limit with those exceptions, in their order, that leave a usable limit."""
-    limit = build_limit(name, settings, cap, budget=budget) if settings is not None else None
+    limit = None
+    if settings is not None:
+        limit = build_limit(name, settings, cap, capping, budget=budget)
     for declared, via in exceptions:
         tried = merge_fields(settings, declared, via.scope, via)
-        built = build_limit(name, tried, cap, budget=budget)
+        built = build_limit(name, tried, cap, capping, budget=budget)
         if isinstance(built, Limit):
             settings, limit = tried, built
     return limit if isinstance(limit, Limit) else None
