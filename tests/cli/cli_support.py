@@ -111,7 +111,7 @@ overrides:
       card: {algorithm: sliding-window, rate: 5/min, per: card, mode: shadow}
   - name: internal
     match: {ip: {cidr: 10.0.0.0/8}, tier: {not: free}}
-    limits: {spike: {mode: shadow}}
+    limits: {steady: {mode: shadow}}
 """
 
 

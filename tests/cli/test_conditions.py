@@ -259,7 +259,7 @@ class TestUse:
                 limits=[
                     limit_report("/payments", "spike"),
                     limit_report("/payments", "spike", overrides=gold),
-                    limit_report("/payments/checkout", "spike", overrides=gold + internal),
+                    limit_report("/payments/checkout", "steady", overrides=internal),
                     limit_report("/payments", "spike", overrides=["gone@/payments"]),
                     limit_report("/payments", "fleet", budget=True),
                 ],

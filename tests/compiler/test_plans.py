@@ -129,7 +129,10 @@ def test_plan_has_on_error() -> None:
         ({"/": one(per=["tenant"])}, "/: limit 'spike' has no rate"),
         ({"/": one(rate="5/month")}, "/: a month has no fixed length"),
         ({"/": one(rate="0.5/s", algorithm="sliding-window")}, "counts whole requests"),
-        ({"/a": one(rate="5/s", algorithm="sliding-window", burst=1)}, "/a: a sliding-window takes"),
+        (
+            {"/a": one(rate="5/s", algorithm="sliding-window", burst=1)},
+            "/a: a sliding-window takes",
+        ),
         (
             {"/a": {"budgets": {"fleet": {"per": "tenant"}}}},
             "/a: budget 'fleet' has no rate, and budgets are not inherited",

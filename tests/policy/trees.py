@@ -44,6 +44,8 @@ _maybe = {
     "burst": _bursts,
     "per": st.sampled_from(((), ("tenant",), ("tenant", "route"))),
     "mode": st.sampled_from(("enforce", "shadow", "off")),
+    "unit": st.sampled_from(("requests", "tokens")),
+    "absent": st.sampled_from(("share", "skip")),
 }
 _slots = {
     "max": st.sampled_from((0, 1, 5, 100)),
@@ -103,10 +105,14 @@ _matches = st.sampled_from(
     )
 )  # fmt: skip
 _said = st.dictionaries(st.sampled_from(NAMES), limits, min_size=1)
-_overrides = st.lists(st.tuples(_matches, _said), min_size=1, max_size=2).map(
+_capped = st.dictionaries(st.sampled_from(NAMES), caps, max_size=1)
+_set_or_capped = st.one_of(
+    st.builds(lambda limits, caps: {"limits": limits, "caps": caps}, _said, _capped),
+    st.builds(lambda name, cap: {"caps": {name: cap}}, st.sampled_from(NAMES), caps),
+)
+_overrides = st.lists(st.tuples(_matches, _set_or_capped), min_size=1, max_size=2).map(
     lambda found: [
-        {"name": f"o{at}", "match": match, "limits": policies}
-        for at, (match, policies) in enumerate(found)
+        {"name": f"o{at}", "match": match, **policies} for at, (match, policies) in enumerate(found)
     ]
 )
 overrides = st.dictionaries(st.sampled_from(SCOPES), _overrides, max_size=3)

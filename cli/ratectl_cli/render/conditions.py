@@ -48,6 +48,7 @@ def overrides_data(
                     "failed": failed,
                     "match": _match_data(override.match),
                     "limits": sorted(override.limits),
+                    "caps": sorted(override.caps),
                     "sets": sets.get((scope, f"{path}."), []),
                     "origin": place_data(tree, scope, f"{path}.name"),
                 }
@@ -193,6 +194,7 @@ def _values_set(resolved: Resolved) -> dict[tuple[str, str], list[str]]:
 
     for name, limit in resolved.limits.items():
         note(f"limits.{name}", limit.settings)
+        note(f"caps.{name}", {clip.field: clip.cap for clip in limit.clips.values()})
     for _, budget in resolved.budgets:
         note(f"budgets.{budget.name}", budget.settings)
     return values

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ratectl.changes.limits import Kind
     from ratectl.policy.language.matchers import Matcher
-    from ratectl.policy.language.model import LimitFields, Policy, PolicyTree
+    from ratectl.policy.language.model import Cap, LimitFields, Policy, PolicyTree
     from ratectl.policy.resolution.conditions import Condition, Conditions
     from ratectl.policy.resolution.effective_limit import Limit
     from ratectl.policy.resolution.resolver import Resolver
@@ -40,11 +40,16 @@ def where_text(match: Mapping[str, Matcher] | None) -> str:
 
 
 class _Own(NamedTuple):
-    """An override in one tree: its place among the conditions, and the limits that it sets."""
+    """An override in one tree: its place among the conditions, and what it sets and caps."""
 
     bit: int
     condition: Condition
     limits: Mapping[str, LimitFields]
+    caps: Mapping[str, Cap]
+
+    def of(self, name: str) -> tuple[LimitFields | None, Cap | None]:
+        """Return the fields and the cap of one limit."""
+        return self.limits.get(name), self.caps.get(name)
 
 
 class _Side:
@@ -74,7 +79,7 @@ class _Side:
     def _of(self, bit: int, condition: Condition) -> _Own:
         _, position, _ = condition.via.path.split(".")
         override = self._tree.policies[condition.via.source].overrides[int(position)]
-        return _Own(bit, condition, override.limits)
+        return _Own(bit, condition, override.limits, override.caps)
 
     def company(self, scope: str) -> OverlapIndex:
         conditions = self.conditions(scope)
@@ -213,9 +218,7 @@ class Overrides:
             else:
                 kind = kind_of(was, now) if where[0] == where[1] else "changed"
             # An unchanged override follows the limit that it builds on.
-            still = (
-                one and other and not any(where) and one.limits.get(name) == other.limits.get(name)
-            )
+            still = one and other and not any(where) and one.of(name) == other.of(name)
             yield Change(
                 scope, name, kind, _with(was, where[0]), _with(now, where[1]),
                 bool(still and led.get(name) == kind), ref, origin_of(was, now), was, now,
@@ -264,7 +267,8 @@ class Overrides:
 
 
 def _same(one: _Own, other: _Own) -> bool:
-    return one.limits == other.limits and one.condition.match == other.condition.match
+    alike = (one.limits, one.caps) == (other.limits, other.caps)
+    return alike and one.condition.match == other.condition.match
 
 
 def _said(policy: Policy | None, name: str) -> tuple[object, ...] | None:
@@ -274,7 +278,8 @@ def _said(policy: Policy | None, name: str) -> tuple[object, ...] | None:
 
 
 def _names(one: _Own | None, other: _Own | None) -> list[str]:
-    return list(dict.fromkeys(name for each in (one, other) if each for name in each.limits))
+    owns = [own for own in (one, other) if own is not None]
+    return list(dict.fromkeys(name for own in owns for name in (*own.limits, *own.caps)))
 
 
 def _fields(own: _Own) -> set[tuple[str, str]]:

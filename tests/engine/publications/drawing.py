@@ -295,6 +295,16 @@ class Drawing:
         if overrides:
             self.chance.choice(overrides)["limits"] = {"l": self._fields()}
 
+    def _edit_override_cap(self) -> None:
+        """An override caps the limit, by another number, or no longer."""
+        overrides = self._somewhere().get("overrides", [])
+        if overrides:
+            override = self.chance.choice(overrides)
+            burst = self.chance.choice((0, 2, 7, 15, None))
+            override.pop("caps", None)
+            if burst is not None:
+                override["caps"] = {"l": {"burst": burst}}
+
     def _edit_deeper_fields(self) -> None:
         scope = self.chance.choice(SCOPES[1:])
         self.documents.setdefault(scope, {})["limits"] = {"l": self._fields()}
@@ -375,6 +385,7 @@ _IDENTITY: Final = (
 )  # fmt: skip
 _PARAMETERS: Final = (
     Drawing._edit_limit, Drawing._edit_limit, Drawing._edit_override_fields,
+    Drawing._edit_override_cap, Drawing._edit_override_cap,
     Drawing._edit_deeper_fields, Drawing._edit_second_limit, Drawing._edit_unset,
     Drawing._edit_mode, Drawing._edit_rate_zero, Drawing._edit_unlimited,
     Drawing._edit_small_burst, Drawing._edit_budget, Drawing._edit_exception,

@@ -1,11 +1,12 @@
 """A resolver for small documents, from the language's description; it shares no code with ratectl.
 
 It knows limits, overrides, `unset`, budgets and exceptions; matchers are values, lists and `not`.
-There are no caps in these tests.
+Of caps, it knows the `burst` of those in overrides, which bounds the capacity of any limit.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.publications.rules import OWN, rule
@@ -68,10 +69,33 @@ def resolve(
                 if set(each.get("match", {})) - set(found[name].get("per", [])):
                     touched.setdefault(name, []).append((each["scope"], each["reason"]))
     rulings = {
-        name: _ruling(path[-1], name, fields, attributes, touched.get(name, []))
+        name: _capped(
+            _ruling(path[-1], name, fields, attributes, touched.get(name, [])),
+            [cap for cap in _caps(documents, path, attributes) if cap[1] == name],
+        )
         for name, fields in found.items()
     }
     return rulings | dict(_budgets(documents, path, live, attributes))
+
+
+def _caps(
+    documents: Documents, path: Sequence[str], attributes: Attributes
+) -> Iterator[tuple[tuple[str, str], str, int]]:
+    """Yield each matching override with a cap, by scope and name, the limit, and the burst."""
+    for at in path:
+        for override in documents[at].get("overrides", []):
+            if holds(override["match"], attributes):
+                for name, cap in override.get("caps", {}).items():
+                    yield (at, override["name"]), name, cap["burst"]
+
+
+def _capped(ruling: Ruling, caps: Sequence[tuple[tuple[str, str], str, int]]) -> Ruling:
+    capping = [source for source, _, _ in caps if source not in ruling.overrides]
+    ruling = ruling._replace(overrides=(*ruling.overrides, *capping))
+    if ruling.rule is None or not caps:
+        return ruling
+    capacity = min(ruling.rule.capacity, *(burst for _, _, burst in caps))
+    return ruling._replace(rule=replace(ruling.rule, capacity=capacity))
 
 
 def _parts(
@@ -80,7 +104,7 @@ def _parts(
     yield None, document.get("limits", {})
     for override in document.get("overrides", []):
         if holds(override["match"], attributes):
-            yield override["name"], override["limits"]
+            yield override["name"], override.get("limits", {})
 
 
 def _budgets(

@@ -66,7 +66,7 @@ NOISY: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {
     ),
     "inherited above a deeper cap by all below": (
         {"/": one(rate="50/s", burst=200), "/a": cap(rate="40/s", burst=300),
-         "/a/b": one(mode="shadow")},
+         "/a/b": one(mode="enforce")},
         [("RC306", "/a", "caps.spike.rate")],
     ),
     "a window above a cap on counts": (

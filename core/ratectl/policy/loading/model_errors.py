@@ -318,6 +318,11 @@ def _moment(detail: ErrorDetails) -> _Words:
     return _written(codes.INSTANT if dated else codes.DURATION, hint)(detail)
 
 
+def _sets_nothing(_: ErrorDetails) -> _Words:
+    hint = "write limits, like limits: {<name>: {rate: 400/s}}, or caps"
+    return codes.INCOMPLETE, "the override sets nothing", hint
+
+
 def _repeated(detail: ErrorDetails) -> _Words:
     hint = "rename one of them" if _field(detail) == "overrides" else "delete one"
     return codes.REPEATED, f"{_field(detail)}: {detail['msg']}", hint
@@ -350,6 +355,7 @@ _EXPLANATIONS: Final[Mapping[str, Callable[[ErrorDetails], _Words]]] = {
         codes.INSTANT, "write a date, a time and a zone, like 2026-11-30T00:00+01:00"
     ),
     "moment": _moment,
+    "sets_nothing": _sets_nothing,
     "rate": _written(codes.RATE, "write <number>/<duration>, like 100/s"),
     "scope": _own(codes.SCOPE, "write / or a path like /payments/checkout"),
     "repeated": _repeated,

@@ -116,7 +116,7 @@ FIELDS: Final = (
     Field(
         "absent", explained=7, noticed=7,
         text=lambda limit: None if limit.absent == DEFAULT_ABSENT else f"absent {limit.absent}",
-        default=DEFAULT_ABSENT, decides=False, kept_below_cap=True,
+        default=DEFAULT_ABSENT, decides=False,
     ),
     Field(
         "mode", explained=10, noticed=10,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
@@ -18,8 +18,19 @@ if TYPE_CHECKING:
     from ratectl.policy.language.model import LimitFields, PolicyTree
     from ratectl.policy.resolution.effective_limit import Limit, Setting
     from ratectl.policy.resolution.merge import Fields
+    from ratectl.policy.resolution.resolver import Resolver
 
-__all__ = ["CapFinding", "cap_note", "evasions", "excesses", "nothing_to_cap"]
+__all__ = [
+    "CapFinding", "cap_note", "capped_at", "evasions", "excesses", "incomparable", "nothing_to_cap",
+    "place_of",
+]  # fmt: skip
+
+_OFF: Final = (
+    ("mode", "off", "be turned off"),
+    ("mode", "shadow", "be put in shadow"),
+    ("absent", "skip", "skip requests"),
+)
+"""Values that let requests pass a limit: field, value, and words for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +56,46 @@ class CapFinding:
 
 def cap_note(tree: PolicyTree, name: str, cap: Mapping[str, Setting]) -> str:
     """Return a note with the places where a cap is set."""
-    places = sorted(
-        {str(tree.span(setting.scope, f"caps.{name}.{field}")) for field, setting in cap.items()}
-    )
-    return f"cap set at {' and '.join(places)}"
+    places = {str(place_of(tree, name, field, setting)) for field, setting in cap.items()}
+    return f"cap set at {' and '.join(sorted(places))}"
+
+
+def place_of(tree: PolicyTree, name: str, field: str, cap: Setting) -> Span:
+    """Return the place of a cap, which a document or one of its overrides sets."""
+    path = f"{cap.via.path if cap.via else ''}caps.{name}.{field}"
+    return tree.span(cap.via.source if cap.via else cap.scope, path)
+
+
+def capped_at(tree: PolicyTree, resolver: Resolver, scope: str, name: str) -> str | None:
+    """Return a note on the caps that bind a limit at a scope, for any request; None if none does.
+
+    A limit that only an override caps must not be turned off either.
+    """
+    here = resolver.at(scope)
+    cap = here.caps.get(name) if here else None
+    if cap:
+        return cap_note(tree, name, cap)
+    place = resolver.conditions.at(scope)
+    for position in place.conditions.by_cap.get(name, ()):
+        via = place.conditions[position].via
+        span = tree.span(via.source, f"{via.path}caps.{name}")
+        return f"cap set at {span}, by the override '{via.ref}'"
+    return None
 
 
 def evasions(
-    tree: PolicyTree, name: str, declared: LimitFields, inherited: Fields | None, cap: Fields
+    name: str, declared: LimitFields, inherited: Fields | None, note: str
 ) -> Iterator[CapFinding]:
     """Yield findings about a capped limit that is turned off or changed into another one."""
-    note = cap_note(tree, name, cap)
-    if declared.mode == "off":
-        yield CapFinding(
-            codes.CAP_EVADED,
-            "mode",
-            f"limit '{name}' is capped, so it cannot be turned off",
-            "use mode: shadow above the cap's scope, or ask the cap's owner",
-            note,
-        )
+    for path, off, words in _OFF:
+        if getattr(declared, path) == off:
+            yield CapFinding(
+                codes.CAP_EVADED,
+                path,
+                f"limit '{name}' is capped, so it cannot {words}",
+                f"remove {path}, or ask the cap's owner",
+                note,
+            )
     if inherited is None:
         return
     for field in FIELDS:
@@ -121,15 +153,18 @@ def nothing_to_cap(
 
 def _same_unit(declared: LimitFields, limit: Limit, cap: Fields, note: str) -> Iterator[CapFinding]:
     """Yield a finding if a quota and its cap have different calendar units: they do not compare."""
-    ceiling = cap["rate"].value if "rate" in cap else None
-    if ceiling is None or ceiling.unlimited or declared.rate is None:
-        return
+    if "rate" in cap and declared.rate is not None:
+        yield from incomparable(declared.rate, limit, cap["rate"].value, note)
+
+
+def incomparable(rate: Rate, limit: Limit, ceiling: Rate, note: str) -> Iterator[CapFinding]:
+    """Yield a finding if the rate of a limit cannot be compared with that of a cap."""
     rules = rules_of(limit)
-    if not rules.comparable(declared.rate, ceiling):
+    if not ceiling.unlimited and not rules.comparable(rate, ceiling):
         yield CapFinding(
             codes.MISFIT,
             "rate",
-            f"rate {declared.rate} and its cap {ceiling} are not in the same calendar unit"
+            f"rate {rate} and its cap {ceiling} are not in the same calendar unit"
             if rules.calendar
             else f"a cap per month, like {ceiling}, can only bound a quota",
             "write both in the same unit",

@@ -12,7 +12,7 @@ from ratectl.policy.language.model import PolicyTree, exception_key
 from ratectl.policy.language.scopes import nearest
 from ratectl.policy.resolution.fields import FIELDS
 from ratectl.policy.resolution.resolver import Resolver
-from ratectl.policy.validation.caps import evasions, excesses
+from ratectl.policy.validation.caps import capped_at, evasions, excesses
 from ratectl.policy.validation.overrides import OverlapIndex
 from ratectl.policy.yaml.text import quoted
 
@@ -126,19 +126,49 @@ class _Checker:
                 yield from self._ignored(name, declared, resolver)
             if name in before.fields:
                 yield from self._keeps_buckets("limits", name, declared)
-            cap = before.caps.get(name)
-            if cap:
-                for finding in (
-                    *evasions(self.tree, name, declared, None, cap),
-                    *excesses(self.tree, name, declared, resolved.limits.get(name), cap),
-                ):
-                    yield finding.at(self.tree.span(self.key, f"limits.{name}.{finding.field}"))
+            yield from self._caps(name, declared, resolved, before)
+            yield from self._clipped(name, declared, resolver, own)
         for name, declared in exception.budgets.items():
             yield from self._keeps_buckets("budgets", name, declared)
             problem = resolved.broken_budgets.get(name)
             if problem:
                 yield self._finding(problem.code, f"budgets.{name}", problem.message, problem.hint)
         yield from self._matches_by_bucket(before)
+
+    def _caps(
+        self, name: str, declared: LimitFields, resolved: Resolved, before: Resolved
+    ) -> Iterator[Diagnostic]:
+        note = capped_at(self.tree, self.resolver, self.exception.scope, name)
+        if note is None:
+            return
+        cap = before.caps.get(name) or {}
+        for finding in (
+            *evasions(name, declared, None, note),
+            *excesses(self.tree, name, declared, resolved.limits.get(name), cap),
+        ):
+            yield finding.at(self.tree.span(self.key, f"limits.{name}.{finding.field}"))
+
+    def _clipped(
+        self, name: str, declared: LimitFields, alone: Resolver, own: int
+    ) -> Iterator[Diagnostic]:
+        """Yield findings where the cap of an override clips the exception."""
+        conditions = alone.conditions.at(self.exception.scope).conditions
+        for position in conditions.by_cap.get(name, ()):
+            condition = conditions[position]
+            if disjoint_somewhere(condition.match, self.exception.match or {}):
+                continue
+            resolved = alone.where(self.exception.scope, own | 1 << position)
+            limit = resolved.limits.get(name) if resolved else None
+            for field, clip in limit.clips.items() if limit else ():
+                if clip.cap.via == condition.via and getattr(declared, field) is not None:
+                    yield self._finding(
+                        codes.CAP_EXCEEDED,
+                        f"limits.{name}.{field}",
+                        f"{field} {clip.asked} exceeds the cap {clip.cap.value} of the override "
+                        f"'{condition.via.ref}': agents clip it to {clip.value} where that matches",
+                        f"lower it to {clip.value}, or leave it for the other requests",
+                        "warning",
+                    )
 
     def _ignored(self, name: str, declared: LimitFields, alone: Resolver) -> Iterator[Diagnostic]:
         """Yield findings where agents ignore the exception: its fields do not fit the limit there.

@@ -18,6 +18,7 @@ from ratectl.policy.language.scopes import ancestry
 from ratectl.policy.loading.model_errors import closest
 from ratectl.policy.resolution.algorithms.registry import rules_of
 from ratectl.policy.resolution.effective_limit import BUILT_IN
+from ratectl.policy.validation.beaten import beaten_overrides
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +72,7 @@ def _steps_of(tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str]) ->
 class _Linter:
     def __init__(self, tree: PolicyTree, resolver: Resolver, broken: AbstractSet[str]) -> None:
         self.tree = tree
+        self.resolver = resolver
         self.steps = list(_steps_of(tree, resolver, broken))
         self._broken = sorted(broken)
         self._definers: dict[str, list[str]] = defaultdict(list)
@@ -83,6 +85,8 @@ class _Linter:
         yield from self._addresses()
         yield from self._unused_caps()
         yield from self._deciding_caps()
+        for policy, *_ in self.steps:
+            yield from beaten_overrides(self.tree, self.resolver, policy)
 
     def _finding(
         self, code: str, scope: str, path: str, message: str, hint: str, *notes: str

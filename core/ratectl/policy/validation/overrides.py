@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
 from ratectl.policy.language.matchers import covers_all, disjoint_somewhere
+from ratectl.policy.resolution.building import build_limit
 from ratectl.policy.resolution.conditions import bits
-from ratectl.policy.validation.caps import evasions, excesses
+from ratectl.policy.resolution.effective_limit import Limit
+from ratectl.policy.validation.caps import (
+    cap_note,
+    capped_at,
+    evasions,
+    excesses,
+    incomparable,
+    nothing_to_cap,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
     from ratectl.policy.language.model import LimitFields, Override, Policy, PolicyTree
     from ratectl.policy.resolution.conditions import Condition, Conditions, PathConditions
     from ratectl.policy.resolution.effective_limit import Problem
+    from ratectl.policy.resolution.merge import Fields
     from ratectl.policy.resolution.resolver import Resolved, Resolver
     from ratectl.policy.validation.baseline import Base
 
@@ -68,7 +78,8 @@ def _sets_algorithm(tree: PolicyTree, place: PathConditions, position: int, name
     """Return True if an override on the path sets the algorithm of a limit."""
     via = place.conditions[position].via
     _, number, _ = via.path.split(".")
-    return tree.policies[via.source].overrides[int(number)].limits[name].algorithm is not None
+    declared = tree.policies[via.source].overrides[int(number)].limits.get(name)
+    return declared is not None and declared.algorithm is not None
 
 
 def _declared_path(name: str, problem: Problem, declared: LimitFields) -> str:
@@ -105,6 +116,7 @@ class _Checker:
                     wrong.add((own, name))
                     yield self._unusable(number, name, problem)
                 yield from self._caps(number, override, name, resolved, without)
+            yield from self._own_caps(number, override, resolved)
             yield from self._shadowed(number, override, alone)
         yield from self._pairs(wrong)
 
@@ -126,18 +138,18 @@ class _Checker:
         """Yield findings about caps, as for the limits of the document itself."""
         declared = override.limits[name]
         path = f"overrides.{number}.limits.{name}"
-        cap = resolved.caps.get(name)
-        if not cap:
+        note = capped_at(self.tree, self.resolver, self.policy.scope, name)
+        if note is None:
             return
+        cap, limit = self._unconditional(name, resolved)
         inherited = without.fields.get(name)
         for finding in (
-            *evasions(self.tree, name, declared, inherited, cap),
-            *excesses(self.tree, name, declared, resolved.limits.get(name), cap),
+            *evasions(name, declared, inherited, note),
+            *excesses(self.tree, name, declared, limit, cap),
         ):
             via = resolved.fields[name][finding.field].via
             if via is None or via.bit != self.first + number:
                 continue  # set by a later override, and reported there
-            limit = resolved.limits.get(name)
             before_cap = (
                 self.base is not None
                 and limit is not None
@@ -148,6 +160,40 @@ class _Checker:
             )
             span = self.tree.span(self.policy.scope, f"{path}.{finding.field}")
             yield finding.at(span, before_cap=before_cap)
+
+    def _own_caps(
+        self, number: int, override: Override, resolved: Resolved
+    ) -> Iterator[Diagnostic]:
+        """Yield findings about caps of the override that cap nothing, or cannot be compared."""
+        for name, cap in override.caps.items():
+            path = f"overrides.{number}.caps.{name}"
+            if cap.rate is None and cap.burst is None:
+                yield Diagnostic(
+                    codes.INCOMPLETE,
+                    f"override '{override.name}': the cap on '{name}' caps nothing",
+                    self.tree.span(self.policy.scope, path),
+                    hint="give it a rate, a burst, or both",
+                )
+                continue
+            limit, caps = resolved.limits.get(name), resolved.caps[name]
+            found = list(nothing_to_cap(self.tree, name, limit, caps))
+            if limit is not None and cap.rate is not None and "rate" in limit.settings:
+                rate = limit.settings["rate"].value
+                found += incomparable(rate, limit, cap.rate, cap_note(self.tree, name, caps))
+            for finding in found:
+                yield finding.at(self.tree.span(self.policy.scope, f"{path}.rate"))
+
+    def _unconditional(self, name: str, resolved: Resolved) -> tuple[Fields, Limit | None]:
+        """Return the cap for all requests, and the limit that it leaves.
+
+        What only an override caps is no error.
+        """
+        here = self.resolver.at(self.policy.scope)
+        cap = here.caps.get(name) if here else None
+        if name not in resolved.fields or not cap:
+            return {}, None
+        limit = build_limit(name, resolved.fields[name], cap)
+        return cap, limit if isinstance(limit, Limit) else None
 
     def _pairs(self, wrong: set[tuple[int, str]]) -> Iterator[Diagnostic]:
         """Yield problems that occur only for two overrides together, at the later one."""
@@ -183,7 +229,7 @@ class _Checker:
             for name, declared in override.limits.items()
             for field in declared.model_fields_set
         ]
-        if own and all(field in beaten for field in own):
+        if own and not override.caps and all(field in beaten for field in own):
             by = " and ".join(f"'{name}'" for name in sorted({beaten[field] for field in own}))
             yield Diagnostic(
                 codes.SHADOWED,

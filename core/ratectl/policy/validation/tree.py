@@ -14,7 +14,7 @@ from ratectl.policy.language.near_names import NearNames
 from ratectl.policy.language.scopes import ancestry, parent
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.validation.baseline import Base
-from ratectl.policy.validation.caps import cap_note, evasions, excesses, nothing_to_cap
+from ratectl.policy.validation.caps import capped_at, evasions, excesses, nothing_to_cap
 from ratectl.policy.validation.exceptions import check_exceptions
 from ratectl.policy.validation.lint import lint_tree
 from ratectl.policy.validation.names import check_names
@@ -56,7 +56,7 @@ def check_tree(
         above_scope = parent(scope)
         above = resolver.at(above_scope) if above_scope else None
         if here is not None:
-            findings += _Checker(tree, policy, above, here, before).findings()
+            findings += _Checker(tree, resolver, policy, above, here, before).findings()
             findings += check_overrides(tree, resolver, policy, before)
     findings += check_exceptions(tree, resolver, broken, now_ns)
     findings += lint_tree(tree, resolver, broken)
@@ -70,12 +70,14 @@ class _Checker:
     def __init__(
         self,
         tree: PolicyTree,
+        resolver: Resolver,
         policy: Policy,
         above: Resolved | None,
         here: Resolved,
         base: Base | None,
     ) -> None:
         self.tree = tree
+        self.resolver = resolver
         self.policy = policy
         self.above = above
         self.here = here
@@ -118,14 +120,14 @@ class _Checker:
     def _unset(self) -> Iterator[Diagnostic]:
         for index, name in enumerate(self.policy.unset):
             path = f"unset.{index}"
-            cap = self.here.caps.get(name)
-            if cap:
+            note = self._capped(name)
+            if note is not None:
                 yield self._finding(
                     codes.CAP_EVADED,
                     path,
                     f"limit '{name}' is capped, so it cannot be unset",
                     "raise it up to the cap instead, or ask the cap's owner",
-                    cap_note(self.tree, name, cap),
+                    note,
                 )
             elif self.above is None or name not in self.above.fields:
                 meant = NearNames().nearest(name, self.above.fields) if self.above else None
@@ -136,6 +138,9 @@ class _Checker:
                     f"did you mean '{meant}'?" if meant else "remove it, or check the limit's name",
                     severity="warning",
                 )
+
+    def _capped(self, name: str) -> str | None:
+        return capped_at(self.tree, self.resolver, self.policy.scope, name)
 
     def _problem(self, part: str, name: str) -> Problem | None:
         problems = self.here.problems if part == "limits" else self.here.broken_budgets
@@ -148,15 +153,16 @@ class _Checker:
             yield self._finding(problem.code, path, problem.message, problem.hint)
 
     def _below_caps(self, name: str, declared: LimitFields) -> Iterator[Diagnostic]:
-        cap = self.here.caps.get(name)
-        if not cap:
+        note = self._capped(name)
+        if note is None:
             return
+        cap = self.here.caps.get(name) or {}
         inherited = self.above.fields.get(name) if self.above else None
         limit = self.here.limits.get(name)
         for finding in (
-            *evasions(self.tree, name, declared, inherited, cap),
+            *evasions(name, declared, inherited, note),
             *excesses(self.tree, name, declared, limit, cap),
-            *(() if name in self.policy.caps else self._nothing_to_cap(name)),
+            *(self._nothing_to_cap(name) if cap and name not in self.policy.caps else ()),
         ):
             before_cap = (
                 self.base is not None
