@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ratectl.policy.resolution.effective_limit import Limit
 
 POLICIES = Path(__file__).parents[2] / "policies"
+SAAS = Path(__file__).parents[2] / "docs" / "examples" / "saas"
 FILES = sorted(path.relative_to(POLICIES).as_posix() for path in POLICIES.rglob("*.yaml"))
 ALONE = {"RC123", "RC203", "RC207", "RC301", "RC305", "RC404", "RC405", "RC406"}
 """Found where a file is read without what it inherits, or tests."""
@@ -110,3 +111,21 @@ def test_comments_are_true() -> None:
         limit("/web/search", "part")
     with pytest.raises(KeyError):
         limit("/internal", "hourly")
+
+
+def test_the_saas_company_validates_and_each_requirement_has_a_test_that_passes() -> None:
+    loaded = load_checked([SAAS])
+    assert loaded.diagnostics == ()
+    report = run_tests([SAAS])
+    assert [each.name for each in report.results if each.failures] == []
+    assert len(report.results) == 9
+    assert report.coverage.scopes.missed == report.coverage.overrides.missed == ()
+
+
+def test_no_product_of_the_saas_company_gives_a_free_tenant_more_than_the_cap() -> None:
+    tree = load_checked([SAAS]).tree
+    for scope in (*tree.policies, "/search/suggest", "/new/product"):
+        resolved = Resolver(tree).select(scope, {"tenant": "small", "tier": "free"})
+        assert resolved is not None
+        spike = resolved.limits["spike"]
+        assert (str(spike.rate), spike.burst) == ("2/s", 5)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ratectl.changes.compare import Change
     from ratectl.changes.peak_usage import Use
     from ratectl.changes.refusal_estimate import Refusals
-    from ratectl.policy.resolution.effective_limit import Clip
+    from ratectl.policy.resolution.effective_limit import Clip, Setting
     from ratectl.publishing.proposal import Proposal
     from ratectl_cli.framework.text import Block, Piece
     from ratectl_cli.render.replayed import Replayed
@@ -106,10 +106,10 @@ class Planned:
         origin = change.origin
         if origin and origin.clip:
             clip = origin.clip
-            return f"clipped from {clip.asked} by the cap of {clip.cap.scope}"
+            return f"clipped from {clip.asked} by the cap of {_owner(clip.cap)}"
         if origin and origin.lifted:
             clip = origin.lifted
-            return f"no longer clipped to {clip.value} by the cap of {clip.cap.scope}"
+            return f"no longer clipped to {clip.value} by the cap of {_owner(clip.cap)}"
         return ""
 
     def data(self, change: Change) -> dict[str, Any]:
@@ -129,6 +129,11 @@ class Planned:
         if change.origin is None:
             return None
         return origin_data(self.proposal.tree, change.origin.path, change.origin.setting)
+
+
+def _owner(cap: Setting) -> str:
+    """Return the scope or the override that sets a cap."""
+    return f"the override {cap.via.ref}" if cap.via else cap.scope
 
 
 def _clip_data(clip: Clip | None) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
 from ratectl.policy.language.rates import Rate
+from ratectl.policy.language.scopes import parent
 from ratectl.policy.resolution.algorithms.registry import rules_of
 from ratectl.policy.resolution.fields import FIELDS
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from ratectl.policy.resolution.resolver import Resolver
 
 __all__ = [
-    "CapFinding", "cap_note", "capped_at", "evasions", "excesses", "incomparable", "nothing_to_cap",
-    "place_of",
+    "CapFinding", "cap_note", "capped_at", "evasions", "excesses", "incomparable", "is_own",
+    "nothing_to_cap", "place_of",
 ]  # fmt: skip
 
 _OFF: Final = (
@@ -83,12 +84,21 @@ def capped_at(tree: PolicyTree, resolver: Resolver, scope: str, name: str) -> st
     return None
 
 
+def is_own(tree: PolicyTree, resolver: Resolver, scope: str, name: str) -> bool:
+    """Return True if no document above a scope caps the limit."""
+    above = parent(scope)
+    return above is None or capped_at(tree, resolver, above, name) is None
+
+
 def evasions(
-    name: str, declared: LimitFields, inherited: Fields | None, note: str
+    name: str, declared: LimitFields, inherited: Fields | None, note: str, *, own: bool
 ) -> Iterator[CapFinding]:
-    """Yield findings about a capped limit that is turned off or changed into another one."""
+    """Yield findings about a capped limit that is turned off or changed into another one.
+
+    ``own``: only the document itself caps the limit. It may say to which requests that applies.
+    """
     for path, off, words in _OFF:
-        if getattr(declared, path) == off:
+        if getattr(declared, path) == off and not (own and path == "absent"):
             yield CapFinding(
                 codes.CAP_EVADED,
                 path,

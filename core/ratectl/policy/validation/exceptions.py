@@ -143,7 +143,7 @@ class _Checker:
             return
         cap = before.caps.get(name) or {}
         for finding in (
-            *evasions(name, declared, None, note),
+            *evasions(name, declared, None, note, own=False),
             *excesses(self.tree, name, declared, resolved.limits.get(name), cap),
         ):
             yield finding.at(self.tree.span(self.key, f"limits.{name}.{finding.field}"))

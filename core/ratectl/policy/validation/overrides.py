@@ -22,6 +22,7 @@ from ratectl.policy.validation.caps import (
     evasions,
     excesses,
     incomparable,
+    is_own,
     nothing_to_cap,
 )
 
@@ -144,7 +145,13 @@ class _Checker:
         cap, limit = self._unconditional(name, resolved)
         inherited = without.fields.get(name)
         for finding in (
-            *evasions(name, declared, inherited, note),
+            *evasions(
+                name,
+                declared,
+                inherited,
+                note,
+                own=is_own(self.tree, self.resolver, self.policy.scope, name),
+            ),
             *excesses(self.tree, name, declared, limit, cap),
         ):
             via = resolved.fields[name][finding.field].via

@@ -14,7 +14,7 @@ from ratectl.policy.language.near_names import NearNames
 from ratectl.policy.language.scopes import ancestry, parent
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.validation.baseline import Base
-from ratectl.policy.validation.caps import capped_at, evasions, excesses, nothing_to_cap
+from ratectl.policy.validation.caps import capped_at, evasions, excesses, is_own, nothing_to_cap
 from ratectl.policy.validation.exceptions import check_exceptions
 from ratectl.policy.validation.lint import lint_tree
 from ratectl.policy.validation.names import check_names
@@ -160,7 +160,13 @@ class _Checker:
         inherited = self.above.fields.get(name) if self.above else None
         limit = self.here.limits.get(name)
         for finding in (
-            *evasions(name, declared, inherited, note),
+            *evasions(
+                name,
+                declared,
+                inherited,
+                note,
+                own=is_own(self.tree, self.resolver, self.policy.scope, name),
+            ),
             *excesses(self.tree, name, declared, limit, cap),
             *(self._nothing_to_cap(name) if cap and name not in self.policy.caps else ()),
         ):
