@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ratectl_cli.commands.options import Message, Prune, SetName, Sign, TakeOwnership, Yes
+from ratectl_cli.commands.options import Confirm, Message, Prune, SetName, Sign, TakeOwnership, Yes
 from ratectl_cli.framework.session import session_of
 
 
@@ -24,6 +24,9 @@ AllowBelowUse = Annotated[
     str, _reason("--allow-below-use", "set limits below their recent peak usage")
 ]
 AllowProtected = Annotated[str, _reason("--allow-protected", "change protected scopes")]
+AllowFirst = Annotated[
+    str, _reason("--allow-first", "publish the first generation of an environment on a server")
+]
 AllowUnsigned = Annotated[
     str, _reason("--allow-unsigned", "publish without a signature after signed generations")
 ]
@@ -35,13 +38,17 @@ AllowUnverified = Annotated[
 def apply(
     ctx: typer.Context,
     path: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="PATH|PLAN", help="File or directory of policies, - for stdin, or a saved plan."
+            metavar="PATH|PLAN",
+            help="File or directory of policies, - for stdin, or a saved plan.  [default: the "
+            "folder that ratectl.yaml names, or ./policies]",
+            show_default=False,
         ),
-    ],
+    ] = None,
     message: Message = "",
     yes: Yes = False,
+    confirm: Confirm = None,
     wait: Annotated[
         bool,
         typer.Option(
@@ -116,6 +123,7 @@ def apply(
     allow_growth: AllowGrowth = "",
     allow_below_use: AllowBelowUse = "",
     allow_protected: AllowProtected = "",
+    allow_first: AllowFirst = "",
     allow_unsigned: AllowUnsigned = "",
     allow_unverified: AllowUnverified = "",
 ) -> int:
@@ -181,14 +189,19 @@ def apply(
             guards.GROWTH: allow_growth,
             guards.BELOW_USE: allow_below_use,
             guards.PROTECTED: allow_protected,
+            guards.FIRST: allow_first,
             guards.UNSIGNED: allow_unsigned,
             guards.UNVERIFIED: allow_unverified,
         },
         yes=yes,
+        confirm=confirm,
         dry_run=dry_run,
     )
     choice = choice_of(set_, prune=prune, take=take_ownership)
-    return applying.applied(session_of(ctx), path, message, choice, manner)
+    session = session_of(ctx)
+    return applying.applied(
+        session, session.policies if path is None else path, message, choice, manner
+    )
 
 
 __all__ = ["apply"]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ratectl.errors import UsageError
+from ratectl_cli.commands.options import PolicyPaths
 from ratectl_cli.framework.session import Session, session_of
 
 
@@ -29,9 +30,6 @@ class Level(StrEnum):
     WARNING = "warning"
 
 
-Paths = Annotated[
-    list[str], typer.Argument(metavar="PATH", help="Files, directories, or - for stdin.")
-]
 FormatOption = Annotated[
     Format | None,
     typer.Option(
@@ -80,7 +78,7 @@ Base = Annotated[
 
 def validate(
     ctx: typer.Context,
-    paths: Paths,
+    paths: PolicyPaths = None,
     form: FormatOption = None,
     fail_level: FailLevel = Level.ERROR,
     select: Select = None,
@@ -112,7 +110,7 @@ def validate(
     form = _settle(session, form)
     return validated(
         session,
-        paths,
+        paths or [session.policies],
         form=form.value,
         fail_level=fail_level.value,
         select=select or [],
