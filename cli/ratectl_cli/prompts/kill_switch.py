@@ -209,7 +209,9 @@ def answer_turned(session: Session, turned: Turned, scope: str | None) -> int:
     session.answer(
         "PanicTurned",
         render.turned_data(turned),
-        lambda: render.turned_blocks(turned, scope, clock.now(), quiet=session.options.quiet),
+        lambda: render.turned_blocks(
+            turned, scope, clock.now(), selector=session.selector, quiet=session.options.quiet
+        ),
     )
     return exit_code(turned.waited)
 
@@ -217,7 +219,8 @@ def answer_turned(session: Session, turned: Turned, scope: str | None) -> int:
 def warn_of_switches(session: Session, switches: Iterable[Switch]) -> None:
     """Warn that policies are not enforced at and below the scopes of switches."""
     for switch in switches:
-        session.warn(f"{switch_text(switch, clock.now())}. Undo: {render.undo(switch.scope)}")
+        command = render.undo(switch.scope, selector=session.selector)
+        session.warn(f"{switch_text(switch, clock.now())}. Undo: {command}")
 
 
 @contextmanager

@@ -128,9 +128,11 @@ class _Narrator:
 
 def answer_rollout(session: Session, status: RolloutStatus) -> None:
     """Print the state of a rollout."""
-    quiet = session.options.quiet
+    quiet, selector = session.options.quiet, session.selector
     session.answer(
-        "Rollout", rollout_data(status), lambda: rollout_blocks(status, clock.now(), quiet=quiet)
+        "Rollout",
+        rollout_data(status),
+        lambda: rollout_blocks(status, clock.now(), selector=selector, quiet=quiet),
     )
 
 

@@ -109,8 +109,9 @@ def _used(listing: Listing) -> str:
     chosen = listing.chosen
     if chosen is None:
         return listing.problem or "none"
-    why = "no other store is named" if chosen.chosen_by == "default" else chosen.chosen_by
-    return f"{chosen}, by {why}" if chosen.chosen_by != "default" else f"{chosen}: {why}"
+    if chosen.makes_folder:
+        return f"{chosen}, because nothing names a store"
+    return f"{chosen}, chosen by {chosen.chosen_by}"
 
 
 def protection_blocks(what: str, protection: Protection) -> Iterator[Block]:
