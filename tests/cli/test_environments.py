@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cli_support import EXAMPLES
 from terminal_support import Terminal
+from test_docs_example import assert_shown, run
 
 if TYPE_CHECKING:
     from cli_support import Cli
@@ -216,7 +219,7 @@ class TestList:
         (project / "ratectl.yaml").write_text(text + gone)
         run = cli("env")
         assert run.code == 1
-        golden("environments-list", re.sub(r"(?<=\S) {2,}", "  ", run.out))
+        golden("environments-list", narrow(run.out))
         golden("environments-list-json", cli("env", "-o", "json", "-e", "production").out)
         assert not (project / "staging.db").exists(), "to look creates nothing"
 
@@ -414,3 +417,25 @@ def test_the_folder_of_the_default_store_is_created(cli: Cli, tree: Path, tmp_pa
     assert not (tmp_path / "state").exists()
     assert cli("apply", "--yes").code == 0
     assert (tmp_path / "state" / "ratectl" / "ratectl.db").is_file()
+
+
+def test_the_page_shows_the_real_output(
+    cli: Cli, clean_place: Path, still: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "environments.md"
+    text = page.read_text()
+    settings = re.search(r"```yaml ratectl.yaml\n(.*?)```", text, re.DOTALL)
+    assert settings is not None
+    (clean_place / "ratectl.yaml").write_text(settings[1])
+    shutil.copytree(EXAMPLES, clean_place / "policies")
+    blocks = re.findall(r"```console environments\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    steps = re.findall(r"^\$ (.*)\n((?:[^$].*\n|\n)*)", "".join(blocks), re.MULTILINE)
+    for command, shown in steps:
+        out = run(command, cli, clean_place).replace(str(clean_place), "/srv/shop")
+        assert_shown(narrow(shown), narrow(out), command)
+
+
+def narrow(text: str) -> str:
+    """Return a table without the padding, which depends on the length of paths."""
+    return re.sub(r"(?<=\S) {2,}", "  ", text)

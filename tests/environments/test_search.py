@@ -1,4 +1,4 @@
-"""Where ratectl.yaml is searched, and which files are not used."""
+"""Search for ratectl.yaml, and files that are not used."""
 
 from __future__ import annotations
 

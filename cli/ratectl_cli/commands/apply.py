@@ -149,12 +149,14 @@ def apply(
     set, and the live policies of other sets stay as they are. A scope has one owner.
 
     Guards refuse changes that often cause outages. Each guard has an option that passes it, with a
-    reason, which the history keeps.
+    reason, which the history keeps. Where an environment needs its name as confirmation, --confirm
+    NAME answers instead of the prompt (see `ratectl env`).
 
     Examples:
       ratectl apply policies/
       ratectl apply policies/ -m "CHG-8841: tighter checkout" --yes
       ratectl apply plan.json --yes --wait --timeout 30
+      ratectl apply -e production --confirm production
       ratectl apply policies/ --yes --canary 5% --bake 300
       ratectl apply policies/ --set payments --prune --yes
       RATECTL_STORE=etcd://etcd:2379/prod ratectl apply policies/ --yes -o json
@@ -163,7 +165,7 @@ def apply(
       0    published, or live already
       1    declined; or published, but an agent rejects it, or there is no agent (--wait); or tried
            and aborted, or there are no agents to try it (--canary)
-      64   wrong arguments, or nobody to ask and no --yes
+      64   wrong arguments, or nobody to ask and no --yes or --confirm
       65   invalid policies, or a damaged plan
       69   store unreachable
       75   a stale plan, somebody else published meanwhile, or a candidate is being tried

@@ -222,7 +222,7 @@ class Session:
 
     @cached_property
     def choice(self) -> Choice:
-        """What names the store: options and variables."""
+        """Options and variables that name the store."""
         from ratectl.environments import Choice
 
         return Choice.of(self.options.env, self.options.store, os.environ)

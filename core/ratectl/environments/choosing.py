@@ -21,7 +21,7 @@ __all__ = ["Choice", "Target", "choose"]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What names the store: options, and variables of the process's environment."""
+    """Options and variables of the process's environment that name the store."""
 
     environment: str | None = None
     """Value of ``-e``."""
@@ -45,7 +45,7 @@ class Choice:
 
     @property
     def named_environment(self) -> tuple[str, str] | None:
-        """What names an environment, and the name; None if nothing does or a store is named.
+        """Option or variable that chooses an environment, and the name; None if none does.
 
         :raises UsageError: an option or variable is empty, or two of them contradict each other.
         """
