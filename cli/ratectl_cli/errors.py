@@ -185,7 +185,7 @@ def _hint(error: BaseException) -> str | None:
     if notes:  # added where the context of the error is known
         return "; ".join(notes)
     if isinstance(error, core.StoreUnavailable):
-        return "check --store and RATECTL_STORE; `ratectl doctor` shows more"
+        return "check the URL of the store (`ratectl env`); `ratectl doctor` shows more"
     if isinstance(error, TimedOut) and error.tells:
         return f"the change may have been made: see `{error.tells}`"
     if isinstance(error, core.StoreUnauthenticated):

@@ -147,6 +147,18 @@ def test_unsigned_changes_are_refused(store: Store, policies: Path, signer: Sign
     assert turn_on(store, new_switch("/", "INC-1", "tester"), signer=signer).after.on
 
 
+def test_the_first_signed_publication_after_protection(
+    store: Store, policies: Path, signer: Signer
+) -> None:
+    protect(store, "production", SIGN)
+    proposal = proposed(store, policies, signer=signer)
+    assert proposal.base.fresh is not None
+    assert "it was protected before the first publication" in proposal.base.fresh.because
+    entry = proposal.apply(FIRST)
+    assert entry is not None
+    assert entry.generation == 1
+
+
 def test_unprotecting_always_needs_the_name(store: Store) -> None:
     protect(store, "production", SIGN)
     for wrong in (None, "staging"):

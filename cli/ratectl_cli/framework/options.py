@@ -85,7 +85,7 @@ def _declare(
             "--store",
             metavar="URL",
             help="Store: sqlite:///PATH or etcd://HOST:PORT/ENVIRONMENT.  [env: RATECTL_STORE; "
-            "default: an SQLite file in the state directory]",
+            "default: an environment of ratectl.yaml, or an SQLite file in the state directory]",
         ),
     ] = None,
     env: Annotated[
