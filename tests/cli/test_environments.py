@@ -82,6 +82,15 @@ class TestDefaults:
             assert "generation 1" in cli(command, "/shop", "--live").out
             assert cli(command, "/shop", "--live", "--policies", "policies").code == 64
 
+    def test_settings_among_policies_are_skipped(self, cli: Cli, project: Path) -> None:
+        file = project / "ratectl.yaml"
+        file.write_text(PROJECT.replace("policies: limits", "policies: ."))
+        for words in ((), (".",)):
+            assert cli("validate", *words).out == "valid: 5 scopes and 5 limits in 1 file\n"
+        assert cli("validate", "ratectl.yaml").code == 1, "a named file is read as policies"
+        file.write_text("apiVersion: ratectl/v1\nscope: /more\n")
+        assert "6 scopes" in cli("validate", ".").out, "policies of that name are not skipped"
+
     def test_a_file_that_is_not_used_is_reported(self, cli: Cli, project: Path) -> None:
         (project / "ratectl.yaml").chmod(0o666)
         run = cli("validate")

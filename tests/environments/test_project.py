@@ -48,17 +48,17 @@ def test_paths_are_relative_to_the_file() -> None:
 def test_everything_but_the_header_may_be_left_out() -> None:
     project = parse("")
     assert (project.policies, project.default, dict(project.environments)) == (None, None, {})
+    assert parse("policies: .").policies == Path("/srv/shop")
 
 
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [
         ("polices: x", "3:1", "unknown field 'polices' (did you mean 'policies'?"),
-        ("policies: /etc", "3:11", "policies names no folder below the one of this file"),
-        ("policies: ../other", "3:11", "policies names no folder below"),
-        ("policies: a/../../b", "3:11", "policies names no folder below"),
-        ("policies: .", "3:11", "policies names no folder below"),
-        ("policies: etcd://h/x", "3:11", "policies names no folder below"),
+        ("policies: /etc", "3:11", "policies names no folder in that of this file"),
+        ("policies: ../other", "3:11", "policies names no folder in"),
+        ("policies: a/../../b", "3:11", "policies names no folder in"),
+        ("policies: etcd://h/x", "3:11", "policies names no folder in"),
         ("policies: 7", "3:11", "policies is not text"),
         ("policies: ''", "3:11", "policies is empty"),
         ("default: prod", "3:10", "default names no environment: 'prod' (declared are: none)"),

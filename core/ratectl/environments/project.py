@@ -150,13 +150,13 @@ class _Reader:
         return None
 
     def _policies(self, root: Node) -> Path | None:
-        hint = "write a folder below the one of this file, like policies: policies"
+        hint = "write a folder beside this file, or below it, like policies: policies"
         text = self._text(root, "policies", hint)
         if text is None:
             return None
         parts = [part for part in text.split("/") if part not in ("", ".")]
-        if looks_like_url(text) or text.startswith(("/", "~")) or ".." in parts or not parts:
-            message = "policies names no folder below the one of this file"
+        if looks_like_url(text) or text.startswith(("/", "~")) or ".." in parts:
+            message = "policies names no folder in that of this file"
             self.report(codes.CHOICE, message, root.place_of("policies"), hint)
             return None
         return self.file.parent.joinpath(*parts)

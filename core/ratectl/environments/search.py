@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.environments.project import parse_project
 from ratectl.errors import Refused
+from ratectl.policy.loading.files import SETTINGS as FILE
 from ratectl.runtime.files import NOT_REGULAR, left_repository, read_at_most
 from ratectl.runtime.git import GitFailed, work_tree
 
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
 
     from ratectl.environments.project import Project
 
-__all__ = ["FILE", "find_project", "read_project"]
-
-FILE: Final = "ratectl.yaml"
+__all__ = ["find_project", "read_project"]
 
 _MAX_BYTES: Final = 256 * 1024
 _ROOT: Final = 0
