@@ -86,6 +86,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "Show which generation last changed each value at a scope.",
     ),
     "show": Entry("Publish", f"{_HERE}.show:show", "Print the policies of a generation as YAML."),
+    "env": Entry("Publish", f"{_HERE}.env", "List environments, and protect them."),
     "agents": Entry(
         "Watch", f"{_HERE}.agents:agents", "List agents and the generation that each enforces."
     ),

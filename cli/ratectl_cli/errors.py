@@ -183,8 +183,8 @@ def _hint(error: BaseException) -> str | None:
         return "; ".join(notes)
     if isinstance(error, core.StoreUnavailable):
         if error.detail is None:
-            return "check --store and RATECTL_STORE; `ratectl doctor` shows more"
-        return "check the URL in --store or RATECTL_STORE, and that the store runs; -v shows more"
+            return "check the URL of the store (`ratectl env`); `ratectl doctor` shows more"
+        return "check the URL of the store (`ratectl env`), and that the store runs; -v shows more"
     if isinstance(error, TimedOut) and error.tells:
         return f"the change may have been made: see `{error.tells}`"
     if isinstance(error, core.StoreUnauthenticated):

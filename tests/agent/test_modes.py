@@ -46,7 +46,7 @@ def turn_on(state_dir: Path) -> None:
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
 def test_folders_made_by_an_agent_are_private(tmp_path: Path, make_agent: Make, mask: int) -> None:
-    url = f"sqlite:///{tmp_path}/made/rates.db"
+    url = f"sqlite:///{tmp_path}/rates.db"
     state = tmp_path / "new" / "newer" / "state"
     with umask(mask):
         with open_store(url) as store:
@@ -56,8 +56,8 @@ def test_folders_made_by_an_agent_are_private(tmp_path: Path, make_agent: Make, 
         agent.close()
     folders = [path for path in (tmp_path / "new").rglob("*") if path.is_dir()]
     assert len(folders) >= 5
-    assert {mode(path) for path in (*folders, tmp_path / "new", tmp_path / "made")} == {0o700}
-    assert mode(tmp_path / "made" / "rates.db") == 0o600
+    assert {mode(path) for path in (*folders, tmp_path / "new")} == {0o700}
+    assert mode(tmp_path / "rates.db") == 0o600
 
 
 @pytest.mark.parametrize("given", [0o755, 0o750, 0o700, 0o777])

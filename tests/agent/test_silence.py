@@ -34,6 +34,7 @@ ACME = {"tenant": "acme"}
 def file(tmp_path: Path) -> Path:
     """A SQLite file with generation 1."""
     path = tmp_path / "folder" / "rates.db"
+    path.parent.mkdir()
     with open_store(f"sqlite:///{path}") as store:
         publish_policies(store, simple())
     return path

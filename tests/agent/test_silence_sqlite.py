@@ -106,7 +106,7 @@ BEFORE = [
     (of_another_application, "is a database of another program; it was not touched"),
     (emptied, "nothing is published in"),
     (deleted, "nothing is published in"),
-    (folder_deleted, "nothing is published in"),
+    (folder_deleted, "does not exist: create it, or correct the URL"),
 ]
 
 DURING = [
@@ -129,6 +129,7 @@ def in_another_process(damage: Callable[[Path], None], path: Path) -> None:
 def file(tmp_path: Path) -> Path:
     """A SQLite file with generation 1."""
     path = tmp_path / "folder" / "rates.db"
+    path.parent.mkdir()
     with open_store(f"sqlite:///{path}") as store:
         publish_policies(store, simple())
     return path
@@ -168,6 +169,7 @@ def replace(agent: ratectl.Agent, file: Path) -> None:
     if file.is_dir() and not file.is_symlink():
         file.rmdir()
     remove(file)
+    file.parent.mkdir(exist_ok=True)
     beside = file.with_name("beside.db")
     publish(f"sqlite:///{beside}")
     beside.rename(file)

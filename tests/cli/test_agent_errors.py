@@ -41,7 +41,7 @@ def test_an_agent_that_waits_for_the_first_publication_is_shown_with_the_reason(
     assert "on_error answers every request" in shown()
     run = cli("doctor")
     assert run.code == 0, "it is no failure"
-    assert f"warning  agents    edge-1: nothing is published in {store_url}" in run.out
+    assert f"warning  agents       edge-1: nothing is published in {store_url}" in run.out
     assert cli("apply", "policies", "--yes").code == 0
     wait_for(lambda: "nothing is published" not in shown(), "it is over")
 
@@ -63,4 +63,4 @@ def test_a_store_with_damaged_pages_is_reported_although_its_head_can_be_read(
     assert cli("history").code == 0
     run = cli("doctor")
     assert run.code == 1
-    assert f"failed   store     {path} is damaged" in run.out
+    assert f"failed   store        {path} is damaged" in run.out

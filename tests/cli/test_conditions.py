@@ -132,6 +132,8 @@ class TestExplain:
         by_files, by_store = cli(*words).document, cli(*words, "--live").document
         assert (by_files.pop("files"), by_store.pop("files")) == ("policies", None)
         assert (by_files.pop("generation"), by_store.pop("generation")) == (None, 1)
+        assert by_store.pop("environment") is None
+        assert by_store.pop("store") == live
         assert by_store == by_files
 
     def test_values_that_make_no_limit_together_are_reported(

@@ -334,7 +334,7 @@ def test_a_controller_whose_store_is_silent_ends_in_time(
         url = server.store_url("silent")
         monkeypatch.setenv("RATECTL_STORE", url)
         monkeypatch.setattr(Presence, "keep", last)
-        assert cli("apply", "policies", "--yes").code == 0
+        assert cli("apply", "policies", "--yes", "--allow-first", "a test").code == 0
         report_agent(url)
         (tree / "all.yaml").write_text(TREE.replace("50/s", "49/s"))
         started = time.monotonic()

@@ -34,7 +34,7 @@ STORY = [
     r"\$ export RATECTL_STORE=sqlite:////.*/demo\.db",
     r"\$ ratectl validate policies/",
     r"valid: 11 scopes",
-    r"\$ ratectl apply policies/ -m 'first policies' --yes",
+    r"\$ ratectl apply policies/ -m 'first policies'( --allow-first 'a demonstration')? --yes",
     r"generation 1 is live",
     r"# 2 processes of a website",
     r"\$ ratectl agents",

@@ -36,11 +36,11 @@ def test_the_page_shows_the_real_output(
     name: str,
     cli: Cli,
     clean_place: Path,
-    store_url: str,
     still: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shutil.copytree(EXAMPLES, clean_place / "policies")
+    monkeypatch.setenv("RATECTL_STORE", "sqlite:///rates.db")
     frozen = SimpleNamespace(monotonic_ns=lambda: 1_000_000_000)
     monkeypatch.setattr("ratectl_cli.inputs.engines.time", frozen)
     check(PAGES[name], cli, clean_place, recorded=False)

@@ -58,6 +58,8 @@ CASES = [
     (("check", "/shop"), "Check"),
     (("check", "/shop", "-n", "500"), "Check"),
     (("doctor",), "Doctor"),
+    (("env",), "Environments"),
+    (("env", "protect", "production"), "Error"),
     (("doctor", "--store", "etcd://127.0.0.1:1/x"), "Doctor"),
     (("history", "--store", "etcd://127.0.0.1:1/x"), "Error"),
     (("version",), "Version"),

@@ -29,7 +29,7 @@ def test_publish_follow_and_roll_back(
     etcd_url: str,
 ) -> None:
     assert "nothing is published" in cli("doctor").out
-    assert cli("apply", "policies", "--yes").code == 0
+    assert cli("apply", "policies", "--yes", "--allow-first", "a test").code == 0
     with Agent(etcd_url, id="edge", state_dir=tmp_path / "agent", report_interval=0.05) as agent:
         for _ in range(30):
             agent.check("/shop", {"client": "acme"})

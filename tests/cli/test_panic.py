@@ -148,7 +148,7 @@ def test_an_unreadable_record_is_replaced(cli: Cli, published: str, words: tuple
         run = cli(command)
         assert run.code == 0
         assert "warning: the kill switch's record cannot be read" in run.err
-    assert "failed   panic     the kill switch's record cannot be read" in cli("doctor").out
+    assert "failed   panic        the kill switch's record cannot be read" in cli("doctor").out
     run = cli(*words)
     assert run.code == 0
     assert run.err.startswith("warning: the kill switch's record cannot be read")
@@ -256,6 +256,7 @@ def test_off_considers_switches_that_agents_report(cli: Cli, published: str) -> 
     run = cli("panic", "off", "-o", "text")
     assert run.out == (
         "the switch at /shop is off\nalso on: edge-1 obeys a file on its machine: open /\n"
+        f"where:  {published}\n"
     )
     assert cli("panic", "off", "-o", "json").document["obeying_files"] == ["edge-1"]
 

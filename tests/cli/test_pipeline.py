@@ -48,7 +48,7 @@ def test_from_a_branch_to_agents_and_back_from_drift(
     git("init", "-q", "-b", "main")
     git("add", "policies")
     git("commit", "-q", "-m", "first")
-    assert cli("apply", "policies", "--yes").code == 0
+    assert cli("apply", "policies", "--yes", "--allow-first", "a test").code == 0
     agents = [
         Agent(etcd_url, id=f"edge-{n}", state_dir=tmp_path / f"agent-{n}", report_interval=0.05)
         for n in range(2)

@@ -372,7 +372,7 @@ def test_two_generations(cli: Cli, edited: str) -> None:
     assert (document["differs"], document["identical"], document["changes"]) == (False, True, [])
 
 
-@pytest.mark.parametrize("words", [(), ("policies", "--to", "1"), ("--to", "7"), ("--from", "x")])
+@pytest.mark.parametrize("words", [("policies", "--to", "1"), ("--to", "7"), ("--from", "x")])
 def test_diff_refuses_wrong_arguments(cli: Cli, edited: str, words: tuple[str, ...]) -> None:
     assert cli("diff", *words).code == 64
 

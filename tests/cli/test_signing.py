@@ -59,7 +59,7 @@ def test_signed_from_end_to_end(
         with open_store(edited) as store:
             environment = read_environment(store)
         assert environment is not None
-        said = f"signature  generation 2 is signed, for environment {environment.id}"
+        said = f"signature    generation 2 is signed, for environment {environment.id}"
         assert said in cli("doctor").out
         (tree / "all.yaml").write_text(TREE.replace("50/s", "52/s"))
         unsigned = cli("apply", "policies", "--yes")

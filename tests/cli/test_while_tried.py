@@ -69,7 +69,7 @@ def test_a_candidate_without_a_controller_gets_a_warning(cli: Cli, abandoned: st
     assert nobody in cli("rollout", "status").out
     assert cli("rollout", "status", "-o", "json").document["controller"] is None
     said = (
-        "warning  rollout   generation 2 is tried at 100%, and nobody controls it: `ratectl "
+        "warning  rollout      generation 2 is tried at 100%, and nobody controls it: `ratectl "
         "rollout run` goes on, `ratectl rollout abort` ends it\n"
     )
     assert said in cli("doctor").out
@@ -80,7 +80,7 @@ def test_a_candidate_without_a_controller_gets_a_warning(cli: Cli, abandoned: st
         assert f"control:  {here}" in cli("rollout", "status").out
         found = cli("rollout", "status", "-o", "json").document["controller"]
         assert (found["host"], found["pid"]) == (socket.gethostname(), os.getpid())
-        assert f"ok       rollout   generation 2 is tried at 100%, controlled by {here}" in (
+        assert f"ok       rollout      generation 2 is tried at 100%, controlled by {here}" in (
             cli("doctor").out
         )
         presence.leave()

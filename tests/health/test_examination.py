@@ -53,6 +53,7 @@ def one(checks: list[Check], name: str) -> Check:
 def test_environment_without_policies_has_warnings(url: str) -> None:
     checks = examine(url, now())
     assert [(check.name, check.status) for check in checks] == [
+        ("environment", "warning"),
         ("store", "ok"),
         ("tls", "skipped"),
         ("auth", "skipped"),
@@ -115,7 +116,7 @@ def test_unreachable_store_is_a_failure(url: str) -> None:
     assert one(checks, "store") == Check(
         "store", "failed", "store somewhere is not reachable: refused"
     )
-    assert states(checks).keys() == {"store", "tls", "auth", "engine"}
+    assert states(checks).keys() == {"environment", "store", "tls", "auth", "engine"}
 
 
 def test_invalid_url_is_an_error() -> None:

@@ -20,7 +20,7 @@ from ratectl.stores.base import Put
 from ratectl.stores.sqlite import SqliteStore, doctor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -83,6 +83,7 @@ def test_relative_and_absolute_urls_name_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
     with open_store("sqlite:///sub/a b%20#.db") as relative:
         monkeypatch.chdir("/")
         relative.put("a", b"1")
@@ -98,12 +99,32 @@ def test_opening_a_store_creates_no_file(path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_missing_folder_is_an_error_and_is_not_created(tmp_path: Path) -> None:
+    path = tmp_path / "misspelt" / "store.db"
+    calls: list[Callable[[SqliteStore], object]] = [
+        lambda store: store.get("a"),
+        lambda store: store.list(""),
+        SqliteStore.status,
+        lambda store: store.put("a", b"1"),
+    ]
+    for call in calls:
+        with (
+            SqliteStore(path) as store,
+            pytest.raises(StoreUnavailable, match=f"the folder {path.parent} does not exist"),
+        ):
+            call(store)
+    assert list(tmp_path.iterdir()) == []
+    with SqliteStore(path) as store:
+        path.parent.mkdir()
+        store.put("a", b"1")  # a process that waits for the folder goes on
+
+
 def test_only_the_owner_may_use_new_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir(mode=0o755)
     path = tmp_path / "there" / "new" / "newer" / "store.db"
     old = os.umask(0)
     try:
-        with SqliteStore(path) as store:
+        with SqliteStore(path, makes_folder=True) as store:
             store.put("a", b"1")
             assert [mode(Path(f"{path}{end}")) for end in ("", "-wal", "-shm")] == [0o600] * 3
     finally:
@@ -195,7 +216,7 @@ def test_missing_permissions_are_reported(unprivileged: Path) -> None:
         os.seteuid(user)
         assert "permission" in refused(path)
         with (
-            SqliteStore(unprivileged / "new" / "store.db") as store,
+            SqliteStore(unprivileged / "new" / "store.db", makes_folder=True) as store,
             pytest.raises(StoreMisconfigured, match="may write"),
         ):
             store.put("a", b"1")
@@ -314,14 +335,14 @@ def test_old_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_reading_an_absent_file_creates_nothing(tmp_path: Path) -> None:
     path = tmp_path / "no" / "such" / "store.db"
-    with SqliteStore(path) as store:
+    with SqliteStore(path, makes_folder=True) as store:
         assert store.get("a") is None
         empty = store.list("")
         assert (empty.items, empty.revision) == ((), 1)
         status = store.status()
         assert (status.absent, status.revision, status.problems) == (True, 1, ())
         assert list(tmp_path.iterdir()) == []
-        with SqliteStore(path) as other:
+        with SqliteStore(path, makes_folder=True) as other:
             other.put("a", b"1")
         item = store.get("a")
         assert item is not None

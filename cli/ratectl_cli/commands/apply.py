@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ratectl_cli.commands.options import Message, Prune, SetName, Sign, TakeOwnership, Yes
+from ratectl_cli.commands.options import Confirm, Message, Prune, SetName, Sign, TakeOwnership, Yes
 from ratectl_cli.framework.session import session_of
 
 
@@ -24,6 +24,9 @@ AllowBelowUse = Annotated[
     str, _reason("--allow-below-use", "set limits below their recent peak usage")
 ]
 AllowProtected = Annotated[str, _reason("--allow-protected", "change protected scopes")]
+AllowFirst = Annotated[
+    str, _reason("--allow-first", "publish the first generation of an environment on a server")
+]
 AllowUnsigned = Annotated[
     str, _reason("--allow-unsigned", "publish without a signature after signed generations")
 ]
@@ -35,13 +38,17 @@ AllowUnverified = Annotated[
 def apply(
     ctx: typer.Context,
     path: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="PATH|PLAN", help="File or directory of policies, - for stdin, or a saved plan."
+            metavar="PATH|PLAN",
+            help="File or directory of policies, - for stdin, or a saved plan.  [default: the "
+            "folder that ratectl.yaml names, or ./policies]",
+            show_default=False,
         ),
-    ],
+    ] = None,
     message: Message = "",
     yes: Yes = False,
+    confirm: Confirm = None,
     wait: Annotated[
         bool,
         typer.Option(
@@ -116,6 +123,7 @@ def apply(
     allow_growth: AllowGrowth = "",
     allow_below_use: AllowBelowUse = "",
     allow_protected: AllowProtected = "",
+    allow_first: AllowFirst = "",
     allow_unsigned: AllowUnsigned = "",
     allow_unverified: AllowUnverified = "",
 ) -> int:
@@ -141,12 +149,14 @@ def apply(
     set, and the live policies of other sets stay as they are. A scope has one owner.
 
     Guards refuse changes that often cause outages. Each guard has an option that passes it, with a
-    reason, which the history keeps.
+    reason, which the history keeps. Where an environment needs its name as confirmation, --confirm
+    NAME answers instead of the prompt (see `ratectl env`).
 
     Examples:
       ratectl apply policies/
       ratectl apply policies/ -m "CHG-8841: tighter checkout" --yes
       ratectl apply plan.json --yes --wait --timeout 30
+      ratectl apply -e production --confirm production
       ratectl apply policies/ --yes --canary 5% --bake 300
       ratectl apply policies/ --set payments --prune --yes
       RATECTL_STORE=etcd://etcd:2379/prod ratectl apply policies/ --yes -o json
@@ -155,7 +165,7 @@ def apply(
       0    published, or live already
       1    declined; or published, but an agent rejects it, or there is no agent (--wait); or tried
            and aborted, or there are no agents to try it (--canary)
-      64   wrong arguments, or nobody to ask and no --yes
+      64   wrong arguments, or nobody to ask and no --yes or --confirm
       65   invalid policies, or a damaged plan
       69   store unreachable
       75   a stale plan, somebody else published meanwhile, or a candidate is being tried
@@ -181,14 +191,19 @@ def apply(
             guards.GROWTH: allow_growth,
             guards.BELOW_USE: allow_below_use,
             guards.PROTECTED: allow_protected,
+            guards.FIRST: allow_first,
             guards.UNSIGNED: allow_unsigned,
             guards.UNVERIFIED: allow_unverified,
         },
         yes=yes,
+        confirm=confirm,
         dry_run=dry_run,
     )
     choice = choice_of(set_, prune=prune, take=take_ownership)
-    return applying.applied(session_of(ctx), path, message, choice, manner)
+    session = session_of(ctx)
+    return applying.applied(
+        session, session.policies if path is None else path, message, choice, manner
+    )
 
 
 __all__ = ["apply"]

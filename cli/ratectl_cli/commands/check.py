@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ratectl_cli.commands.options import Attributes
+from ratectl_cli.commands.options import Attributes, Live, Policies, files_of
 from ratectl_cli.framework import clock
 from ratectl_cli.framework.session import session_of
 
@@ -28,12 +28,8 @@ def check(
             "-n", "--times", metavar="TIMES", min=1, max=1_000_000, help="Number of requests."
         ),
     ] = 1,
-    policies: Annotated[
-        str | None,
-        typer.Option(
-            "--policies", metavar="DIR", help="Use these policies.  [default: the live ones]"
-        ),
-    ] = None,
+    policies: Policies = None,
+    live: Live = False,
 ) -> int:
     """Decide requests on this machine, as an agent would.
 
@@ -44,6 +40,7 @@ def check(
     Examples:
       ratectl check /payments/checkout --attr client=acme
       ratectl check /llm --attr tenant=acme --cost tokens=4000
+      ratectl check /payments/checkout --attr client=acme --live
       ratectl check /web --attr client=203.0.113.7 -n 200 --policies policies/
 
     Exit codes:
@@ -51,7 +48,7 @@ def check(
       1   a request was refused
       64  wrong arguments
       65  invalid policies, or nothing is published
-      69  store unreachable
+      69  store unreachable (with --live)
     """
     from ratectl_cli.inputs.engines import engine_of, unnoticed
     from ratectl_cli.inputs.policies import attributes_of, cost_of, scope_of
@@ -61,22 +58,23 @@ def check(
     scope_of(scope)
     attributes = attributes_of(attr or [])
     costs = cost_of(cost or [])
+    files = files_of(session, policies, live=live)
     with session.busy("reading policies"):
-        engine, generation = engine_of(session, policies, clock.now_ns())
+        engine, generation = engine_of(session, files, clock.now_ns())
     for message in unnoticed(engine, scope, attributes, costs):
         session.say(message)
     with session.busy("deciding"):
         decisions = [engine.check(scope, attributes, costs) for _ in range(times)]
     data = {
         "generation": generation,
-        "files": policies,
+        "files": files,
         "scope": scope,
         "attributes": attributes,
         "cost": costs,
         "times": times,
         **decisions_data(decisions),
     }
-    source = policies or f"generation {generation}"
+    source = files or f"generation {generation}"
     session.answer("Check", data, lambda: decisions_blocks(scope, decisions, source))
     return 0 if all(decisions) else 1
 

@@ -5,16 +5,13 @@ from typing import Annotated
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.commands.options import Prune, SetName
+from ratectl_cli.commands.options import PolicyPath, Prune, SetName
 from ratectl_cli.framework.session import session_of
 
 
 def diff(
     ctx: typer.Context,
-    path: Annotated[
-        str | None,
-        typer.Argument(metavar="PATH", help="File or directory of policies, or - for stdin."),
-    ] = None,
+    path: PolicyPath = None,
     from_: Annotated[
         int | None,
         typer.Option(
@@ -60,7 +57,7 @@ def diff(
     if path is not None and to is not None:
         raise UsageError("--to replaces PATH: leave one of them out")
     if path is None and to is None:
-        raise UsageError("nothing to compare: give PATH, or --to GEN")
+        path = session.policies
     choice = choice_of(set_, prune=prune)
     if choice is None:
         return comparing.compared(session, path, from_, to)

@@ -9,7 +9,8 @@ from ratectl_cli.framework.session import session_of
 def doctor(ctx: typer.Context) -> int:
     """Check the store, the agents and this machine for problems.
 
-    Checks the store (does it answer, is it new enough), TLS, credentials, the published policies,
+    Checks the environment (which one it is, what was published there, its protection), the store
+    (does it answer, is it new enough), TLS, credentials, the published policies,
     kill switches, agents (stale, rejecting, behind), clocks and the engine of this machine.
     Changes nothing.
 
@@ -27,7 +28,7 @@ def doctor(ctx: typer.Context) -> int:
 
     session = session_of(ctx)
     with session.busy("looking"):
-        checks = examine(session.store_url, clock.now(), session.store)
+        checks = examine(session.target, clock.now(), session.store)
     data = checks_data(checks)
     session.answer("Doctor", data, lambda: checks_blocks(checks))
     return 0 if data["healthy"] else 1

@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ratectl.errors import UsageError
-from ratectl_cli.commands.options import Attributes
+from ratectl_cli.commands.options import Attributes, Live, Policies, files_of
 from ratectl_cli.framework.session import session_of
 
 
@@ -13,13 +12,8 @@ def explain(
     ctx: typer.Context,
     scope: Annotated[str, typer.Argument(metavar="SCOPE", help="Scope, like /payments/checkout.")],
     attr: Attributes = None,
-    policies: Annotated[
-        str | None,
-        typer.Option(
-            "--policies", metavar="DIR", help="Explain these files.  [default: ./policies]"
-        ),
-    ] = None,
-    live: Annotated[bool, typer.Option("--live", help="Explain the live generation.")] = False,
+    policies: Policies = None,
+    live: Live = False,
     at: Annotated[
         str | None,
         typer.Option("--at", metavar="TIME", help="Time, like 2026-11-28T12:00Z.  [default: now]"),
@@ -51,10 +45,8 @@ def explain(
     from ratectl_cli.prompts.explaining import explained
 
     session = session_of(ctx)
-    if live and policies is not None:
-        raise UsageError("--live and --policies name two sources: give one")
-    files = "policies" if policies is None else policies
-    return explained(session, scope, attr or [], files=None if live else files, at=at, delta=delta)
+    files = files_of(session, policies, live=live)
+    return explained(session, scope, attr or [], files=files, at=at, delta=delta)
 
 
 __all__ = ["explain"]

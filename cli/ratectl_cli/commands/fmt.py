@@ -5,21 +5,13 @@ from typing import Annotated
 import typer
 
 from ratectl.errors import UsageError
+from ratectl_cli.commands.options import PolicyPaths
 from ratectl_cli.framework.session import session_of
-
-Paths = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="PATH",
-        help="Files, directories, or - to format stdin to stdout.  [default: ./policies]",
-        show_default=False,
-    ),
-]
 
 
 def fmt(
     ctx: typer.Context,
-    paths: Paths = None,
+    paths: PolicyPaths = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit with 1 if a file would change.")
     ] = False,
@@ -32,7 +24,7 @@ def fmt(
 
     Puts fields into the order of the language, writes rates like 10/min, and uses one layout.
     Comments and blank lines are kept. The meaning never changes: it is compared before a file is
-    written. If one file has errors, no file is written.
+    written. If one file has errors, no file is written. With -, formats stdin to stdout.
 
     Examples:
       ratectl fmt
@@ -49,7 +41,7 @@ def fmt(
     from ratectl_cli.prompts import formatting
 
     session = session_of(ctx)
-    names = paths or ["policies"]
+    names = paths or [session.policies]
     if "-" not in names:
         return formatting.files_formatted(session, names, check=check, diff=diff)
     if len(names) > 1:

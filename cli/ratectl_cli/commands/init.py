@@ -26,6 +26,9 @@ _FOLDER = "policies"
 _SMALL, _FULL = "start", "policies"
 """Folders among the package's examples."""
 
+_PROJECT = Path("ratectl.yaml")
+"""Settings, among the package's examples and in DIR."""
+
 _SHOWN = {_SMALL: "/shop/cart --attr tier=gold", _FULL: "/payments/checkout --attr tier=gold"}
 """Arguments of `ratectl explain` to try first."""
 
@@ -56,7 +59,8 @@ def init(
     """Write example policies to start from.
 
     Writes two commented policies and their tests to DIR/policies: edit them. Writes their JSON
-    Schema to DIR/schemas; the first line of each file tells editors where the schema is. Never
+    Schema to DIR/schemas; the first line of each file tells editors where the schema is. Writes
+    settings to DIR/ratectl.yaml: the folder of the policies, and environments as a comment. Never
     overwrites a file.
 
     With --ci, also writes a pipeline. It checks and plans policies on merge requests, publishes
@@ -114,7 +118,8 @@ def _wanted(top: Path, example: str, ci: Platform | None) -> tuple[dict[Path, by
         raise refused
     files = {} if existing else _tree(target, example) | _schema(top / _SCHEMA)
     kept = [target] if existing else []
-    for path, data in (pipeline_files(ci, top) if ci else {}).items():
+    others = {} if existing else _project(top / _PROJECT)
+    for path, data in {**others, **(pipeline_files(ci, top) if ci else {})}.items():
         if os.path.lexists(path):
             kept.append(path)
         else:
@@ -149,6 +154,11 @@ def _schema(path: Path) -> dict[Path, bytes]:
     from ratectl.policy.language.schema import schema_text
 
     return {} if os.path.lexists(path) else {path: schema_text().encode("ascii")}
+
+
+def _project(path: Path) -> dict[Path, bytes]:
+    source = resources.files("ratectl_cli") / "examples" / "project" / _PROJECT.name
+    return {path: source.read_bytes()}
 
 
 def _files(

@@ -1,12 +1,17 @@
 """Options that more than one command declares."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ratectl.errors import UsageError
+
+if TYPE_CHECKING:
+    from ratectl_cli.framework.session import Session
+
 __all__ = [
-    "Attributes", "Local", "Message", "Prune", "SetName", "Sign", "StateDir", "TakeOwnership",
-    "WaitForSwitch", "Yes",
+    "Attributes", "Confirm", "Live", "Local", "Message", "Policies", "PolicyPath", "PolicyPaths",
+    "Prune", "SetName", "Sign", "StateDir", "TakeOwnership", "WaitForSwitch", "Yes", "files_of",
 ]  # fmt: skip
 
 Attributes = Annotated[
@@ -18,10 +23,59 @@ Attributes = Annotated[
         help="Attribute of the request. Repeatable.",
     ),
 ]
+PolicyPaths = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PATH",
+        help="Files, directories, or - for stdin.  [default: the folder that ratectl.yaml "
+        "names, or ./policies]",
+        show_default=False,
+    ),
+]
+PolicyPath = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PATH",
+        help="File or directory of policies, or - for stdin.  [default: the folder that "
+        "ratectl.yaml names, or ./policies]",
+        show_default=False,
+    ),
+]
+Policies = Annotated[
+    str | None,
+    typer.Option(
+        "--policies",
+        metavar="DIR",
+        help="Use these files.  [default: the folder that ratectl.yaml names, or ./policies]",
+    ),
+]
+Live = Annotated[bool, typer.Option("--live", help="Use the live generation.")]
+
+
+def files_of(session: "Session", policies: str | None, *, live: bool) -> str | None:
+    """Return the path of the policies to use; None for the live generation.
+
+    :raises UsageError: both sources are named.
+    """
+    if live and policies is not None:
+        raise UsageError("--live and --policies name two sources: give one")
+    if live:
+        return None
+    return session.policies if policies is None else policies
+
+
 Message = Annotated[
     str, typer.Option("-m", "--message", metavar="MSG", help="Reason, for the history.")
 ]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
+Confirm = Annotated[
+    str | None,
+    typer.Option(
+        "--confirm",
+        metavar="NAME",
+        help="Name of the environment, where changes need it (see `ratectl env`).",
+    ),
+]
 
 # Sets of a tree ---------------------------------------------------------------------------------
 

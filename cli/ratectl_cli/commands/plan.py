@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.commands.options import Prune, SetName, TakeOwnership
+from ratectl_cli.commands.options import PolicyPath, Prune, SetName, TakeOwnership
 from ratectl_cli.framework.session import session_of
 
 
@@ -19,9 +19,7 @@ class Format(StrEnum):
 
 def plan(
     ctx: typer.Context,
-    path: Annotated[
-        str, typer.Argument(metavar="PATH", help="File or directory of policies, or - for stdin.")
-    ],
+    path: PolicyPath = None,
     out: Annotated[
         str | None,
         typer.Option("--out", metavar="FILE", help="Save the plan, for `ratectl apply FILE`."),
@@ -115,7 +113,7 @@ def plan(
         map_file=map_file,
         choice=choice_of(set_, prune=prune, take=take_ownership),
     )
-    return planned(session, path, options)
+    return planned(session, session.policies if path is None else path, options)
 
 
 __all__ = ["plan"]

@@ -12,8 +12,14 @@ from ratectl_cli.framework.session import session_of
 def pull(
     ctx: typer.Context,
     directory: Annotated[
-        str, typer.Argument(metavar="DIR", help="Folder to write to, or - for standard output.")
-    ] = "policies",
+        str | None,
+        typer.Argument(
+            metavar="DIR",
+            help="Folder to write to, or - for standard output.  [default: the folder that "
+            "ratectl.yaml names, or ./policies]",
+            show_default=False,
+        ),
+    ] = None,
     generation: Annotated[
         int | None,
         typer.Option(
@@ -60,6 +66,7 @@ def pull(
     from ratectl_cli.render.export import export_blocks, export_data, export_notes
 
     session = session_of(ctx)
+    directory = session.policies if directory is None else directory
     folder = named_path("DIR", directory)
     with session.store() as store, session.busy("reading policies"):
         export = read_export(store, generation, set_)

@@ -1,10 +1,11 @@
 """``ratectl rollback``."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from ratectl_cli.commands.options import Message, Sign, Yes
+from ratectl_cli.commands.options import Confirm, Message, Sign, Yes
 from ratectl_cli.framework import clock
 from ratectl_cli.framework.session import session_of
 
@@ -23,6 +24,7 @@ def rollback(
     ] = None,
     message: Message = "",
     yes: Yes = False,
+    confirm: Confirm = None,
     sign: Sign = None,
 ) -> int:
     """Publish an earlier generation again.
@@ -48,14 +50,20 @@ def rollback(
     from ratectl.publishing.rollback import propose_rollback
     from ratectl_cli.inputs.signing import key_of
     from ratectl_cli.prompts import publication
-    from ratectl_cli.prompts.destination import destination
+    from ratectl_cli.prompts.confirming import confirmed
 
     session = session_of(ctx)
     with session.store() as store:
         with session.busy("comparing with the live generation"):
             proposal = propose_rollback(
-                store, to, message=message, signer=key_of(sign), now_ns=clock.now_ns()
+                store,
+                to,
+                message=message,
+                signer=key_of(sign),
+                now_ns=clock.now_ns(),
+                target=session.target,
             )
+        session.changes(proposal.place)
         publication.warn(session, proposal)
         base, what = proposal.base, f"has the content of {proposal.source}"
         if proposal.is_live:
@@ -65,11 +73,12 @@ def rollback(
         publication.warn_of_fresh_start(session, proposal)
         against = f"generation {base.generation}, which is live" if base.head else "nothing"
         publication.show_changes(session, proposal, f"{proposal.source} against {against}")
-        where = destination(store)
-        question = f"Publish {proposal.source} again, as generation {base.next} to {where}?"
-        session.confirm(question, yes=yes)
+        question = (
+            f"Publish {proposal.source} again, as generation {base.next} to {proposal.place}?"
+        )
+        name = confirmed(session, proposal.place, question, yes=yes, name=confirm)
         session.deadline.changing("ratectl history")
-        entry = approval.publish()
+        entry = replace(approval, confirmed=name).publish()
         if entry is None:
             publication.answer_unchanged(session, proposal, what)
         else:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ratectl_cli.commands.options import Sign, Yes
+from ratectl_cli.commands.options import Confirm, Sign, Yes
 from ratectl_cli.framework.session import session_of
 
 Reason = Annotated[str, typer.Option("--reason", metavar="WHY", help="Reason, for the record.")]
@@ -78,7 +78,13 @@ def pause(ctx: typer.Context, reason: Reason = "") -> int:
     return 0
 
 
-def promote(ctx: typer.Context, yes: Yes = False, reason: Reason = "", sign: Sign = None) -> int:
+def promote(
+    ctx: typer.Context,
+    yes: Yes = False,
+    confirm: Confirm = None,
+    reason: Reason = "",
+    sign: Sign = None,
+) -> int:
     """Make the candidate live now.
 
     Skips the stages that are left: every agent runs the candidate.
@@ -98,7 +104,7 @@ def promote(ctx: typer.Context, yes: Yes = False, reason: Reason = "", sign: Sig
     """
     from ratectl_cli.prompts import rollouts
 
-    rollouts.promote(session_of(ctx), reason, sign, yes=yes)
+    rollouts.promote(session_of(ctx), reason, sign, yes=yes, confirm=confirm)
     return 0
 
 

@@ -5,14 +5,12 @@ from typing import Annotated
 import typer
 
 from ratectl.errors import UsageError
+from ratectl_cli.commands.options import PolicyPath
 from ratectl_cli.framework.session import session_of
 
 
 def simulate(
     ctx: typer.Context,
-    path: Annotated[
-        str, typer.Argument(metavar="PATH", help="File or directory of policies, or - for stdin.")
-    ],
     log: Annotated[str, typer.Option("--log", metavar="FILE", help="Log to replay; - for stdin.")],
     map_file: Annotated[
         str,
@@ -20,6 +18,7 @@ def simulate(
             "--map", metavar="FILE", help="Map that tells how lines of the log become requests."
         ),
     ],
+    path: PolicyPath = None,
     against: Annotated[
         str | None,
         typer.Option("--against", metavar="live|PATH", help="Compare with these policies."),
@@ -70,9 +69,10 @@ def simulate(
 
     if [path, log, against].count("-") > 1:
         raise UsageError("standard input can be read only once: give one -")
+    session = session_of(ctx)
     return simulated(
-        session_of(ctx),
-        path,
+        session,
+        session.policies if path is None else path,
         log,
         map_file,
         against=against,

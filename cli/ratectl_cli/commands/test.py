@@ -4,19 +4,13 @@ from typing import Annotated
 
 import typer
 
+from ratectl_cli.commands.options import PolicyPaths
 from ratectl_cli.framework.session import session_of
 
 
 def test(
     ctx: typer.Context,
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PATH",
-            help="Files, directories, or - for stdin.  [default: ./policies]",
-            show_default=False,
-        ),
-    ] = None,
+    paths: PolicyPaths = None,
     run: Annotated[
         str | None,
         typer.Option(
@@ -62,8 +56,9 @@ def test(
     """
     from ratectl_cli.prompts.testing import TestOptions, tested
 
-    options = TestOptions(paths or ["policies"], run, junit, coverage, threshold)
-    return tested(session_of(ctx), options)
+    session = session_of(ctx)
+    options = TestOptions(paths or [session.policies], run, junit, coverage, threshold)
+    return tested(session, options)
 
 
 __all__ = ["test"]

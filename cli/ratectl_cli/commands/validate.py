@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ratectl.errors import UsageError
+from ratectl_cli.commands.options import PolicyPaths
 from ratectl_cli.framework.session import Session, session_of
 
 
@@ -30,9 +31,6 @@ class Level(StrEnum):
     WARNING = "warning"
 
 
-Paths = Annotated[
-    list[str], typer.Argument(metavar="PATH", help="Files, directories, or - for stdin.")
-]
 FormatOption = Annotated[
     Format | None,
     typer.Option(
@@ -95,7 +93,7 @@ Fix = Annotated[
 
 def validate(
     ctx: typer.Context,
-    paths: Paths,
+    paths: PolicyPaths = None,
     form: FormatOption = None,
     fail_level: FailLevel = Level.ERROR,
     select: Select = None,
@@ -131,6 +129,7 @@ def validate(
 
     session = session_of(ctx)
     form = _settle(session, form)
+    paths = paths or [session.policies]
     check = partial(
         validated,
         session,

@@ -80,7 +80,7 @@ def demo(
     with session.busy("reading the log"):
         feed, figures = plan_feed(seed, log, speed, agents=agents, stretch=duration / 3)
     plan = Plan(feed, _source(figures), agents, duration / 3)
-    with set_up(session.named_store, keep=keep) as stage:
+    with set_up(session.choice.named_store, keep=keep) as stage:
         story = Story(session, stage, plan, ctx.obj)
         problem = None
         try:

@@ -53,7 +53,8 @@ def set_up(store: str | None, *, keep: bool) -> Iterator[Stage]:
         _clear(own)
         with as_file(files("ratectl_cli") / "examples" / "policies") as example:
             shutil.copytree(example, folder / "policies")
-        with _environment({"RATECTL_STORE": own, "RATECTL_AUTHOR": AUTHOR}), ended_by_signals():
+        variables = {"RATECTL_STORE": own, "RATECTL_ENV": None, "RATECTL_AUTHOR": AUTHOR}
+        with _environment(variables), ended_by_signals():
             os.chdir(folder)
             yield Stage(folder, own)
     finally:
@@ -103,14 +104,19 @@ def _clear(url: str) -> None:
 
 
 @contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
+    """Set variables, or unset those whose value is None, until the end of the block."""
     before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
+    _set(changes)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

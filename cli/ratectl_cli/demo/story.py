@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ratectl.fleet.usage import read_agents, read_usage, totals
 from ratectl.history.generations import read_entry, read_live
 from ratectl.stores import open_store
+from ratectl.stores.registry import is_server
 from ratectl_cli.demo.acks import AckWatch
 from ratectl_cli.demo.fleet import DemoFailed, Fleet
 from ratectl_cli.errors import Terminated
@@ -122,7 +123,8 @@ class Story:
         )
         self._typed("export", f"RATECTL_STORE={self.stage.store}")
         self.run("validate", "policies/")
-        self.run("apply", "policies/", "-m", "first policies", "--yes")
+        first = ("--allow-first", "a demonstration") if is_server(self.stage.store) else ()
+        self.run("apply", "policies/", "-m", "first policies", *first, "--yes")
         self.say(
             f"{self.plan.agents} processes of a website ask an agent before they answer a request:",
             f'  agent = ratectl.Agent("{self.stage.store}")',

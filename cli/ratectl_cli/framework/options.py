@@ -1,5 +1,6 @@
 """Options of every command, accepted before and after its name."""
 
+import contextlib
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,6 +48,7 @@ class Options:
     """Values of the shared options; None for options that were not given."""
 
     store: str | None = None
+    env: str | None = None
     output: str = "text"
     color: str = "auto"
     quiet: bool = False
@@ -61,6 +63,21 @@ def _for_a_timer(seconds: float | None) -> float | None:
     return seconds
 
 
+def _environments(incomplete: str) -> list[str]:
+    """Return the names for shell completion; none if `ratectl.yaml` cannot be used."""
+    from ratectl.environments import find_project
+    from ratectl.errors import RatectlError
+
+    with contextlib.suppress(RatectlError):
+        project = find_project()
+        return (
+            [name for name in project.environments if name.startswith(incomplete)]
+            if project
+            else []
+        )
+    return []
+
+
 def _declare(
     store: Annotated[
         str | None,
@@ -68,6 +85,16 @@ def _declare(
             "--store",
             metavar="URL",
             help="Store to use: see `ratectl help stores`.",
+        ),
+    ] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(
+            "-e",
+            "--env",
+            metavar="NAME",
+            help="Environment of ratectl.yaml: `ratectl env`.",
+            autocompletion=_environments,
         ),
     ] = None,
     output: Annotated[

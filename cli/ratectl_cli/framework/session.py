@@ -5,25 +5,30 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shlex
 import sys
 import threading
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.errors import UsageError
+from ratectl.runtime.urls import shown
 from ratectl_cli.errors import Declined
 from ratectl_cli.framework.deadline import Deadline
 from ratectl_cli.framework.output import document, encode
 from ratectl_cli.framework.terminal import Stream, safe
-from ratectl_cli.framework.text import Styled, bold, show
+from ratectl_cli.framework.text import Styled, bold, dim, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
     from typing import TextIO
 
     import typer
     from rich.status import Status
 
+    from ratectl.environments import Choice, Place, Project, Target
     from ratectl.stores.base import Store
     from ratectl_cli.framework.options import Options
     from ratectl_cli.framework.text import Block, Line
@@ -54,6 +59,7 @@ class Session:
         self.deadline = Deadline(options.timeout)
         self.answered = False
         """True once the result has been printed."""
+        self._place: Place | None = None
 
     @property
     def text(self) -> bool:
@@ -70,8 +76,10 @@ class Session:
         with _reader_may_leave(self.out.file):
             if self.text:
                 show(self.out, blocks())
+                show(self.out, self._where())
             else:
-                self.out.file.write(encode(document(kind, data), self.options.output))
+                whole = document(kind, {**self._where_data(), **data})
+                self.out.file.write(encode(whole, self.options.output))
             self.out.file.flush()
 
     def show(self, blocks: Iterable[Block]) -> None:
@@ -103,7 +111,50 @@ class Session:
             show(self.err, blocks)
             self.err.file.flush()
 
+    # Where --------------------------------------------------------------------------------------
+
+    def changes(self, place: Place) -> None:
+        """Note which environment and store the command changes; the result names them."""
+        self._place = place
+
+    def _where(self) -> Iterator[Block]:
+        if self._place is not None:
+            yield [dim("where:  "), str(self._place)]
+
+    def _where_data(self) -> dict[str, Any]:
+        """Return the environment and the store for programs; nothing for a command without one."""
+        target = self.__dict__.get("target")
+        if target is None:
+            return {}
+        place = self._place or target
+        return {"environment": place.environment, "store": shown(place.url)}
+
+    @property
+    def selector(self) -> str:
+        """Option that chose the store, to be repeated in commands that are recommended."""
+        if self.options.env is not None:
+            return f" -e {shlex.quote(self.options.env)}"
+        if self.options.store is not None:
+            return f" --store {shlex.quote(shown(self.options.store))}"
+        return ""
+
     # Asking -------------------------------------------------------------------------------------
+
+    @property
+    def can_ask(self) -> bool:
+        """True if there is a terminal, and questions are allowed."""
+        allowed = self.text and not self.options.no_input
+        return allowed and sys.stdin.isatty() and sys.stderr.isatty()
+
+    def ask(self, question: str) -> str:
+        """Return what is typed after a question; see ``can_ask``."""
+        with self.deadline.paused():
+            sys.stderr.write(f"{safe(question)} ")
+            sys.stderr.flush()
+            answer = _typed_line(sys.stdin)
+            if not answer.endswith("\n"):
+                sys.stderr.write("\n")
+        return answer.strip()
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask a question; return if the answer is yes.
@@ -167,39 +218,54 @@ class Session:
 
     # The store ----------------------------------------------------------------------------------
 
+    @cached_property
+    def project(self) -> Project | None:
+        """Settings in `ratectl.yaml`; None without such a file.
+
+        :raises Refused, UsageError: the file cannot be trusted, or is not valid.
+        """
+        from ratectl.environments import find_project
+
+        return find_project()
+
+    @property
+    def policies(self) -> str:
+        """Path of the policies where the command line names none."""
+        project = self.project
+        if project is None or project.policies is None:
+            return "policies"
+        return os.path.relpath(project.policies)
+
+    @cached_property
+    def choice(self) -> Choice:
+        """Options and variables that name the store."""
+        from ratectl.environments import Choice
+
+        return Choice.of(self.options.env, self.options.store, os.environ)
+
+    @cached_property
+    def target(self) -> Target:
+        """The store to use, and its environment.
+
+        :raises Refused, UsageError: see ``ratectl.environments.choose``, and ``project``.
+        """
+        from ratectl.environments import choose
+
+        return choose(self.choice, lambda: self.project, _default_file)
+
     @property
     def store_url(self) -> str:
-        """URL of the store: from the option, the environment variable, or the default.
-
-        :raises UsageError: the option or variable is empty, because a pipeline whose secret is not
-            set would publish to a file that nobody reads; or the store lives in one process only.
-        """
-        named = self.named_store
-        if named is None:
-            named = _not_empty("RATECTL_STORE", os.environ.get("RATECTL_STORE"), "unset it")
-            _check_outlives("RATECTL_STORE", named)
-        return default_store() if named is None else named
-
-    @property
-    def named_store(self) -> str | None:
-        """URL of the store that the option names; None without the option.
-
-        :raises UsageError: it is empty, or the store lives in one process only.
-        """
-        named = _not_empty("--store", self.options.store, "leave it out")
-        _check_outlives("--store", named)
-        return named
+        """URL of the store; raises as ``target`` does."""
+        return self.target.url
 
     @contextmanager
     def store(self) -> Iterator[Store]:
         """Open the store."""
-        from ratectl.stores import open_store
-
         seconds = _STORE_SECONDS
         if self.options.timeout is not None:
             # The store's error is more precise than "time is up", so it should come first.
             seconds = min(seconds, self.options.timeout * 0.9)
-        with open_store(self.store_url, timeout=seconds) as store:
+        with self.target.open(seconds) as store:
             if self.options.verbose:
                 self.say(Styled(f"store {store.url}", "dim"))
             yield store
@@ -218,29 +284,11 @@ def begin(ctx: typer.Context, options: Options) -> Session:
     return session
 
 
-def default_store() -> str:
-    """Return the URL of an SQLite file in ratectl's state directory."""
+def _default_file() -> Path:
+    """Return the SQLite file in ratectl's state directory."""
     from ratectl.agent.arguments import default_state_dir
 
-    return f"sqlite:///{default_state_dir() / 'ratectl.db'}"
-
-
-def _not_empty(name: str, value: str | None, otherwise: str) -> str | None:
-    if value is None or value.strip():
-        return value
-    raise UsageError(f"{name} is empty: name a store, like etcd://host:2379/prod, or {otherwise}")
-
-
-def _check_outlives(name: str, url: str | None) -> None:
-    """:raises UsageError: the store would end with this command."""
-    from ratectl.stores import in_one_process
-
-    if url is not None and in_one_process(url):
-        raise UsageError(
-            f"{name}: {url.partition('://')[0]}:// is a store inside one process, for tests: it "
-            "would end with this command, and no other process sees it. Name a file, like "
-            "sqlite:///rates.db, or a server, like etcd://host:2379/prod"
-        )
+    return default_state_dir() / "ratectl.db"
 
 
 class _Progress:

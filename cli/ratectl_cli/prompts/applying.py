@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ratectl.changes import guards
@@ -16,7 +16,7 @@ from ratectl.rollout import RolloutStatus, Terms, agents_to_try, try_out
 from ratectl_cli.framework import clock
 from ratectl_cli.inputs.policies import read_source
 from ratectl_cli.prompts import publication, rollouts, waiting
-from ratectl_cli.prompts.destination import destination
+from ratectl_cli.prompts.confirming import confirmed
 from ratectl_cli.render.publication import passed_blocks, title_of
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Manner:
     reasons: Mapping[str, str]
     """Reason for passing each guard."""
     yes: bool
+    confirm: str | None
+    """Name of the environment, as confirmation."""
     dry_run: bool
 
     def __post_init__(self) -> None:
@@ -115,7 +117,9 @@ def applied(
                 choice=choice,
                 signer=manner.signer,
                 now_ns=clock.now_ns(),
+                target=session.target,
             )
+        session.changes(proposal.place)
         publication.warn(session, proposal)
         title = path if plan is None else f"{path}, planned {plan.created} of {plan.source}"
         return _apply(session, proposal, path, title, manner)
@@ -145,6 +149,7 @@ def _apply(session: Session, proposal: Proposal, path: str, source: str, manner:
     if manner.terms is not None and proposal.is_live:
         raise Refused("the live policies are the same: to sign them, apply without a rollout")
     publication.show_changes(session, proposal, title_of(proposal, source))
+    manner = _asked_about_first(session, proposal, manner)
     approval = proposal.approve(manner.reasons)
     session.show(passed_blocks(approval.proposal))
     if manner.dry_run:
@@ -152,9 +157,31 @@ def _apply(session: Session, proposal: Proposal, path: str, source: str, manner:
         return 0
     if manner.terms is not None:
         return _try(session, approval, manner.terms, manner)
-    generation, where = proposal.base.next, destination(proposal.store)
-    session.confirm(f"Publish as generation {generation} to {where}?", yes=manner.yes)
+    question = f"Publish as generation {proposal.base.next} to {proposal.place}?"
+    approval = _confirmed(session, approval, question, manner)
     return _publish(session, approval, path, manner)
+
+
+def _asked_about_first(session: Session, proposal: Proposal, manner: Manner) -> Manner:
+    """Ask before the first publication in an environment, and return the options with the answer.
+
+    Asks nothing if a reason is given, or nobody can be asked: then the guard decides.
+    """
+    missing = [each.guard for each in guards.unanswered(proposal.objections, manner.reasons)]
+    if missing != [guards.FIRST] or manner.yes or manner.dry_run or not session.can_ask:
+        return manner
+    question = (
+        f"Nothing was ever published in {proposal.place}. Publish the first generation there?"
+    )
+    session.confirm(question, yes=False)
+    return replace(manner, yes=True, reasons={**manner.reasons, guards.FIRST: "yes at the prompt"})
+
+
+def _confirmed(session: Session, approval: Approval, question: str, manner: Manner) -> Approval:
+    """Ask, and return the approval with the answer."""
+    place = approval.proposal.place
+    name = confirmed(session, place, question, yes=manner.yes, name=manner.confirm)
+    return replace(approval, confirmed=name)
 
 
 def _try(session: Session, approval: Approval, terms: Terms, manner: Manner) -> int:
@@ -162,8 +189,9 @@ def _try(session: Session, approval: Approval, terms: Terms, manner: Manner) -> 
     mode: Mode = "shadow" if manner.shadow else "enforce"
     agents_to_try(store, terms, mode)
     how = "in shadow in all agents" if manner.shadow else f"in {terms.stages[0]:g}% of all agents"
-    generation, where = approval.proposal.base.next, destination(store)
-    session.confirm(f"Try generation {generation} {how} of {where}?", yes=manner.yes)
+    proposal = approval.proposal
+    question = f"Try generation {proposal.base.next} {how} of {proposal.place}?"
+    approval = _confirmed(session, approval, question, manner)
     session.deadline.changing("ratectl rollout status")
     rollout = try_out(approval, terms, mode)
     if manner.shadow:

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ratectl import environments
 from ratectl.agent.arguments import default_state_dir, state_dir_of
 from ratectl.errors import BundleError, Conflict, RatectlError, StoreError, UsageError
 from ratectl.fleet.usage import read_agents
@@ -149,7 +150,11 @@ class InStore:
     def _turn(self, turn: Callable[..., Changed]) -> Turned:
         begin = partial(self._session.deadline.changing, "ratectl panic")
         with self._session.store() as store:
-            changed = turn(store, signer=key_of(self._key), before_write=begin)
+            place = environments.place_of(store, self._session.target)
+            signer = key_of(self._key)
+            place.require_signer(signer)
+            self._session.changes(place)
+            changed = turn(store, signer=signer, before_write=begin)
             waited = self._waited(store, changed.after) if self._wait else None
             agents = turning.known_agents(store)
         return Turned("", changed, waited, self._file(), agents)
@@ -204,7 +209,9 @@ def answer_turned(session: Session, turned: Turned, scope: str | None) -> int:
     session.answer(
         "PanicTurned",
         render.turned_data(turned),
-        lambda: render.turned_blocks(turned, scope, clock.now(), quiet=session.options.quiet),
+        lambda: render.turned_blocks(
+            turned, scope, clock.now(), selector=session.selector, quiet=session.options.quiet
+        ),
     )
     return exit_code(turned.waited)
 
@@ -212,7 +219,8 @@ def answer_turned(session: Session, turned: Turned, scope: str | None) -> int:
 def warn_of_switches(session: Session, switches: Iterable[Switch]) -> None:
     """Warn that policies are not enforced at and below the scopes of switches."""
     for switch in switches:
-        session.warn(f"{switch_text(switch, clock.now())}. Undo: {render.undo(switch.scope)}")
+        command = render.undo(switch.scope, selector=session.selector)
+        session.warn(f"{switch_text(switch, clock.now())}. Undo: {command}")
 
 
 @contextmanager

@@ -53,7 +53,12 @@ def planned(session: Session, path: str, options: PlanOptions) -> int:
         source = read_source(path, part=options.choice is not None)
     with session.store() as store, session.busy("comparing with the live generation"):
         proposal = propose(
-            store, source, message=options.message, choice=options.choice, now_ns=clock.now_ns()
+            store,
+            source,
+            message=options.message,
+            choice=options.choice,
+            now_ns=clock.now_ns(),
+            target=session.target,
         )
         saved = None if out is None else proposal.save()
     publication.warn(session, proposal)

@@ -65,11 +65,11 @@ def answer_published(
     session: Session, proposal: Proposal, entry: HistoryEntry, waited: Waited | None = None
 ) -> None:
     """Print the new generation."""
-    quiet = session.options.quiet
+    quiet, selector = session.options.quiet, session.selector
     session.answer(
         "Publication",
-        published_data(proposal, entry, waited),
-        lambda: published_blocks(proposal, entry, waited, quiet=quiet),
+        published_data(proposal, entry, waited, selector=selector),
+        lambda: published_blocks(proposal, entry, waited, selector=selector, quiet=quiet),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from ratectl.environments import place_of
 from ratectl.errors import UsageError
 from ratectl.fleet.membership import EVERYBODY
 from ratectl.history.generations import read_live
@@ -26,7 +27,7 @@ from ratectl.signing.continuation import require_signer
 from ratectl_cli.framework import clock
 from ratectl_cli.framework.signals import ended_by_signals
 from ratectl_cli.inputs.signing import key_of
-from ratectl_cli.prompts.destination import destination
+from ratectl_cli.prompts.confirming import confirmed
 from ratectl_cli.render.rollout import agents_text, rollout_blocks, rollout_data, traffic_text
 
 if TYPE_CHECKING:
@@ -127,9 +128,11 @@ class _Narrator:
 
 def answer_rollout(session: Session, status: RolloutStatus) -> None:
     """Print the state of a rollout."""
-    quiet = session.options.quiet
+    quiet, selector = session.options.quiet, session.selector
     session.answer(
-        "Rollout", rollout_data(status), lambda: rollout_blocks(status, clock.now(), quiet=quiet)
+        "Rollout",
+        rollout_data(status),
+        lambda: rollout_blocks(status, clock.now(), selector=selector, quiet=quiet),
     )
 
 
@@ -153,8 +156,7 @@ def run(session: Session, sign: str | None) -> int:
         rollout = read_rollout(store)
         _ = rollout.candidate  # there must be one
         require_stages(rollout)
-        signer = key_of(sign)
-        require_signer(rollout.live.head, signer)
+        signer = _key(session, store, rollout, sign)
         if rollout.record.state == "paused":
             session.deadline.changing(_TELLS)
             resume(store, rollout, _author())
@@ -170,23 +172,26 @@ def run(session: Session, sign: str | None) -> int:
 def pause(session: Session, reason: str) -> None:
     """Keep a rollout in its stage."""
     with session.store() as store:
+        session.changes(place_of(store, session.target))
         rollout = read_rollout(store)
         session.deadline.changing(_TELLS)
         pause_rollout(store, rollout, _author(), reason)
         _answer(session, store, read_rollout(store))
 
 
-def promote(session: Session, reason: str, sign: str | None, *, yes: bool) -> None:
+def promote(
+    session: Session, reason: str, sign: str | None, *, yes: bool, confirm: str | None
+) -> None:
     """Ask, then make the candidate live in every agent."""
     with session.store() as store:
         rollout = read_rollout(store)
         generation = rollout.candidate.generation
-        signer = key_of(sign)
-        require_signer(rollout.live.head, signer)
-        where = destination(store)
-        session.confirm(f"Make generation {generation} live in every agent of {where}?", yes=yes)
+        signer = _key(session, store, rollout, sign)
+        place = place_of(store, session.target)
+        question = f"Make generation {generation} live in every agent of {place}?"
+        name = confirmed(session, place, question, yes=yes, name=confirm)
         session.deadline.changing(_TELLS)
-        promote_candidate(store, rollout, _author(), reason, signer)
+        promote_candidate(store, rollout, _author(), reason, signer, confirmed=name)
         _answer(session, store, read_rollout(store, generation))
 
 
@@ -194,11 +199,22 @@ def abort(session: Session, reason: str, sign: str | None) -> None:
     """Send every agent back to the live generation."""
     with session.store() as store:
         rollout = read_rollout(store)
-        signer = key_of(sign)
-        require_signer(rollout.live.head, signer)
+        signer = _key(session, store, rollout, sign)
         session.deadline.changing(_TELLS)
         abort_rollout(store, rollout, _author(), reason, signer)
         _answer(session, store, read_rollout(store, rollout.record.generation))
+
+
+def _key(session: Session, store: Store, rollout: Underway, sign: str | None) -> Signer | None:
+    """Note which environment is changed, and return the key to sign with.
+
+    :raises Refused: a signature is needed, and no key is named.
+    """
+    place, signer = place_of(store, session.target), key_of(sign)
+    session.changes(place)
+    require_signer(store, rollout.live.head, signer)
+    place.require_signer(signer)
+    return signer
 
 
 def _author() -> str:

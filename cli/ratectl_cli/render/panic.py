@@ -67,9 +67,9 @@ class Turned:
     """Agents that the store knows: some may obey files."""
 
 
-def undo(scope: str, place: str = "") -> str:
-    """Return the command that turns a switch off."""
-    return f"ratectl panic off --scope {scope}{local_options(place)}"
+def undo(scope: str, place: str = "", selector: str = "") -> str:
+    """Return the command that turns a switch off; ``selector`` is the option for the store."""
+    return f"ratectl panic off --scope {scope}{local_options(place) or selector}"
 
 
 def local_options(place: str) -> str:
@@ -129,9 +129,9 @@ def turned_data(turned: Turned) -> dict[str, Any]:
 
 
 def turned_blocks(
-    turned: Turned, scope: str | None, now: datetime, *, quiet: bool
+    turned: Turned, scope: str | None, now: datetime, *, selector: str, quiet: bool
 ) -> Iterator[Block]:
-    """Yield a change of switches for people."""
+    """Yield a change of switches for people. ``selector``: option that chooses the same store."""
     before, after = turned.changed.before.modes, turned.changed.after
     here = turned.here.switches if turned.here else None
     on = {switch.scope: switch for switch in after.on}
@@ -151,8 +151,8 @@ def turned_blocks(
             yield [bold("also on: ", "red"), switch_text(other, now)]
     yield from _file_blocks(turned, now)
     if scope in on and not quiet:
-        yield [dim("undo:   "), undo(scope, turned.place)]
-        follow = f" status{local_options(turned.place)}" if turned.place else ""
+        yield [dim("undo:   "), undo(scope, turned.place, selector)]
+        follow = f" status{local_options(turned.place)}" if turned.place else selector
         yield [dim("follow: "), f"ratectl panic{follow}"]
 
 

@@ -89,22 +89,27 @@ def passed_blocks(proposal: Proposal) -> Iterator[Block]:
 
 
 def published_data(
-    proposal: Proposal, entry: HistoryEntry, waited: Waited | None = None
+    proposal: Proposal, entry: HistoryEntry, waited: Waited | None = None, *, selector: str
 ) -> dict[str, Any]:
-    """Return a publication for programs."""
+    """Return a publication for programs. ``selector``: option that chooses the same store."""
     previous = proposal.base.generation
     return {
         **proposal_data(proposal),
         "published": True,
         "generation": entry.generation,
         "time": entry.time,
-        "undo": f"ratectl rollback --to {previous}" if previous else None,
+        "undo": f"ratectl rollback{selector} --to {previous}" if previous else None,
         "agents": agents_data(waited),
     }
 
 
 def published_blocks(
-    proposal: Proposal, entry: HistoryEntry, waited: Waited | None = None, *, quiet: bool
+    proposal: Proposal,
+    entry: HistoryEntry,
+    waited: Waited | None = None,
+    *,
+    selector: str,
+    quiet: bool,
 ) -> Iterator[Block]:
     """Yield the new generation, and how to undo it."""
     previous = proposal.base.generation
@@ -112,8 +117,8 @@ def published_blocks(
     yield from agents_blocks(waited)
     if not quiet:
         if previous:
-            yield [dim("undo:   "), f"ratectl rollback --to {previous}"]
-        yield [dim("follow: "), "ratectl agents"]
+            yield [dim("undo:   "), f"ratectl rollback{selector} --to {previous}"]
+        yield [dim("follow: "), f"ratectl agents{selector}"]
 
 
 def unpublished_data(proposal: Proposal, waited: Waited | None = None) -> dict[str, Any]:

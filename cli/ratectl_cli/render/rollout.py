@@ -101,8 +101,10 @@ def _group_data(group: Group) -> dict[str, Any]:
     return {"agents": group.agents, "requests": group.requests, "refused": group.refused}
 
 
-def rollout_blocks(status: RolloutStatus, now: datetime, *, quiet: bool) -> Iterator[Block]:
-    """Yield how a rollout stands, for people."""
+def rollout_blocks(
+    status: RolloutStatus, now: datetime, *, selector: str, quiet: bool
+) -> Iterator[Block]:
+    """Yield how a rollout stands, for people. ``selector``: option that chooses the same store."""
     record, verdict, differences = status.record, status.verdict, status.differences
     state = bold(record.state, _COLOURS.get(record.state, "cyan"))
     how = "evaluated beside" if record.mode == "shadow" else "tried beside"
@@ -132,11 +134,11 @@ def rollout_blocks(status: RolloutStatus, now: datetime, *, quiet: bool) -> Iter
     if quiet:
         return
     if record.state == "promoted" and status.live.generation == record.generation:
-        yield [dim("undo:     "), f"ratectl rollback --to {record.base}"]
+        yield [dim("undo:     "), f"ratectl rollback{selector} --to {record.base}"]
     elif not record.over:
         go_on = "promote" if record.mode == "shadow" else "run"
-        yield [dim("continue: "), f"ratectl rollout {go_on}"]
-        yield [dim("end it:   "), "ratectl rollout abort --reason …"]
+        yield [dim("continue: "), f"ratectl rollout {go_on}{selector}"]
+        yield [dim("end it:   "), f"ratectl rollout abort{selector} --reason …"]
 
 
 def _difference_blocks(differences: Differences, verdict: Verdict | None) -> Iterator[Block]:

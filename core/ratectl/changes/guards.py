@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BELOW_USE",
     "EMPTY",
+    "FIRST",
     "GROWTH",
     "GUARDS",
     "PROTECTED",
@@ -37,11 +38,12 @@ REMOVALS: Final = "removals"
 GROWTH: Final = "growth"
 BELOW_USE: Final = "below-use"
 PROTECTED: Final = "protected"
+FIRST: Final = "first"
 UNSIGNED: Final = "unsigned"
 UNVERIFIED: Final = "unverified"
 """This guard and the one before it depend on the publisher's key (see ``publishing.proposal``)."""
 
-GUARDS: Final = (EMPTY, REMOVALS, GROWTH, BELOW_USE, PROTECTED, UNSIGNED, UNVERIFIED)
+GUARDS: Final = (EMPTY, REMOVALS, GROWTH, BELOW_USE, PROTECTED, FIRST, UNSIGNED, UNVERIFIED)
 
 _REMOVED: Final = 5
 """One scope in so many may be removed. This stops a push of an incomplete checkout."""

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.compiler.activation import activate
 from ratectl.engine import describe_engine, open_engine
+from ratectl.environments import Target
 from ratectl.errors import RatectlError
 from ratectl.health.agents import check_agents
 from ratectl.health.attributes import check_attributes
 from ratectl.health.checks import Check
+from ratectl.health.environment import check_environment, unknown_environment
 from ratectl.health.usage_report import read_usage_report
 from ratectl.history.generations import read_blob, read_environment, read_live
 from ratectl.rollout import controller_of
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["examine"]
 
 _ORDER: Final = (
+    "environment",
     "store",
     "tls",
     "auth",
@@ -48,22 +51,28 @@ _ORDER: Final = (
 
 
 def examine(
-    url: str, at: datetime, connect: Callable[[], AbstractContextManager[Store]] | None = None
+    target: Target | str,
+    at: datetime,
+    connect: Callable[[], AbstractContextManager[Store]] | None = None,
 ) -> list[Check]:
-    """Examine the environment of a store's URL.
+    """Examine an environment, or the one of a store's URL.
 
     ``at`` is the time that reports are compared with: now. ``connect`` opens the store; default:
     ``open_store(url)``.
 
     :raises UsageError: the URL names no store, or a setting of it is wrong.
     """
-    checks = list(_check_security(url))
+    if isinstance(target, str):
+        target = Target(target)
+    checks = list(_check_security(target.url))
     try:
-        with (connect or partial(open_store, url))() as store:
-            for check in _check_store(store, at):
+        with (connect or partial(open_store, target.url))() as store:
+            for check in _check_store(store, target, at):
                 checks.append(check)  # noqa: PERF402 - those before an error count
     except RatectlError as error:
         checks.append(Check("store", "failed", str(error)))
+        if not any(check.name == "environment" for check in checks):
+            checks.append(unknown_environment(target))
     checks.append(_check_engine())
     return sorted(checks, key=lambda check: _ORDER.index(check.name))
 
@@ -87,12 +96,13 @@ def _check_engine() -> Check:
     return Check("engine", "ok", describe_engine())
 
 
-def _check_store(store: Store, at: datetime) -> Iterator[Check]:
+def _check_store(store: Store, target: Target, at: datetime) -> Iterator[Check]:
     """Check everything that needs the store to answer.
 
     :raises RatectlError: the store does not answer, or holds records that nobody can read.
     """
     yield from _check_status(store)
+    yield check_environment(store, target)
     environment = read_environment(store)
     live = read_live(store)
     if live.head is None:

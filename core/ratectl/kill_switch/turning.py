@@ -96,7 +96,7 @@ def turn_on(
     :raises Untrusted: the signer must not repeat the switches in the store.
     :raises StoreError: the switches were not changed, or the outcome is unknown.
     """
-    require_signer(read_base(store).head, signer)
+    require_signer(store, read_base(store).head, signer)
     before_write()
     return change_switches(store, lambda known: known.turned_on(switch), signer, alone=only)
 
@@ -116,7 +116,7 @@ def turn_off(
     """
     if scope is not None:
         checked_scope(scope)
-    require_signer(read_base(store).head, signer)
+    require_signer(store, read_base(store).head, signer)
     before_write()
     everywhere = scope is None
     return change_switches(store, lambda known: known.turned_off(scope), signer, alone=everywhere)

@@ -123,12 +123,15 @@ def _deleted(store: Store, signer: Signer | None) -> str | None:
     """Return the evidence that there was a head; None if there is none."""
     if highest_generation(store):
         return "there is a history and no head: somebody deleted it"
-    if signer is not None and read_environment(store) is not None:
-        return (
-            "the store has an identity, and neither a head nor a history: if anything was ever "
-            "published, somebody deleted it"
+    record = None if signer is None else read_environment(store)
+    if record is None:
+        return None
+    why = "if anything was ever published, somebody deleted it"
+    if record.name:
+        why = (
+            "it was protected before the first publication, or somebody deleted what was published"
         )
-    return None
+    return f"the store has an identity, and neither a head nor a history: {why}"
 
 
 def _outdated(store: Store, signer: Signer, head: Head) -> str | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ratectl.changes.peak_usage import Use
     from ratectl.changes.refusal_estimate import Refusals
     from ratectl.diagnostics import Diagnostic
+    from ratectl.environments.protection import Place
     from ratectl.history.generations import Live
     from ratectl.kill_switch.switches import Switch
     from ratectl.policy.bundle import EncodedTree
@@ -42,6 +43,8 @@ class Proposal:
 
     store: Store
     """An open store: ``apply`` writes to it."""
+    place: Place
+    """Environment and URL of the store, and how it is protected."""
     action: Literal["apply", "rollback"]
     source: str
     """Origin of the policies, such as a path, for titles."""
@@ -139,9 +142,11 @@ class Proposal:
 
         :raises GuardRefused: a guard objects, and no reason is given.
         :raises UsageError: there is no guard of a name, or reason and key contradict each other.
+        :raises Refused: the environment needs a signature, and there is no key.
         :raises Conflict: a rollout is under way.
         """
         check_reasons(reasons, self.signer)
+        self.place.require_signer(self.signer)
         if self.action == "rollback":  # a way out of trouble is not guarded
             _publish.no_rollout(self.base)
             return Approval(self)
@@ -155,17 +160,22 @@ class Proposal:
         provenance = replace(self.provenance, passed=passed)
         return Approval(replace(self, objections=objections, provenance=provenance))
 
-    def apply(self, reasons: Mapping[str, str] = _NO_REASONS) -> HistoryEntry | None:
+    def apply(
+        self, reasons: Mapping[str, str] = _NO_REASONS, *, confirmed: str | None = None
+    ) -> HistoryEntry | None:
         """Publish the tree as the next generation; None if there is nothing to write.
 
-        See ``approve`` for ``reasons``.
+        See ``approve`` for ``reasons``, and ``Approval.confirmed``.
 
-        :raises GuardRefused, UsageError: see ``approve``.
+        :raises GuardRefused, Refused, UsageError: see ``approve``.
+        :raises Unconfirmed: the environment needs its name as confirmation.
         :raises Conflict: somebody published since the proposal was made, or a rollout is under way.
         :raises OutcomeUnknown: the reply was lost. Applying a new proposal is safe.
         """
         check_reasons(reasons, self.signer)
-        return None if self.is_settled(reasons) else self.approve(reasons).publish()
+        if self.is_settled(reasons):
+            return None
+        return replace(self.approve(reasons), confirmed=confirmed).publish()
 
     def _about_the_key(self) -> list[Objection]:
         """Return the objection to signing the tree, or to leaving it unsigned, if there is one."""
@@ -202,9 +212,19 @@ class Approval:
     """A proposal that no guard holds back. ``Proposal.approve`` makes it, and nothing else."""
 
     proposal: Proposal
+    confirmed: str | None = None
+    """Name of the environment, from whoever confirmed the change."""
+
+    def require_confirmed(self) -> None:
+        """Return if the change was confirmed, or needs no confirmation.
+
+        :raises Unconfirmed: the environment needs its name as confirmation.
+        """
+        self.proposal.place.require_confirmed(self.confirmed)
 
     def publish(self) -> HistoryEntry | None:
         """Publish as ``Proposal.apply`` does; raises as it does."""
+        self.require_confirmed()
         of = self.proposal
         if of.again is not None:
             return _publish.rollback(

@@ -19,8 +19,10 @@ from ratectl.changes import guards
 from ratectl.changes.compare import compare, summarise
 from ratectl.changes.peak_usage import uses
 from ratectl.changes.refusal_estimate import refusals
+from ratectl.environments.protection import place_of
 from ratectl.errors import StoreError, UsageError
 from ratectl.fleet.usage import read_usage, totals
+from ratectl.history.generations import highest_generation
 from ratectl.history.trees import tree_to_compare
 from ratectl.kill_switch.switches import known_switches
 from ratectl.policy.bundle import EncodedTree
@@ -32,10 +34,13 @@ from ratectl.publishing.provenance import gather
 from ratectl.publishing.reading import PolicySource, read_source
 from ratectl.publishing.saved_plan import SavedPlan, read_plan, still_live
 from ratectl.publishing.sets import assemble
+from ratectl.stores.registry import is_server
 
 if TYPE_CHECKING:
     import os
 
+    from ratectl.environments.protection import Place
+    from ratectl.environments.target import Target
     from ratectl.history.generations import Live
     from ratectl.publishing.provenance import Provenance
     from ratectl.publishing.sets import SetChoice
@@ -55,6 +60,7 @@ def propose(
     signer: Signer | None = None,
     allow_empty: bool = False,
     now_ns: int | None = None,
+    target: Target | None = None,
 ) -> Proposal:
     """Compare policies with the live generation, ask the guards, and return the proposal.
 
@@ -62,11 +68,13 @@ def propose(
     for the history. ``author``: default as in ``provenance.gather``. ``choice``: the policies are
     one set of the tree. ``signer``: signs what is published. ``allow_empty``: there may be no
     policy at all; the guard ``empty`` still objects. ``now_ns``: the time by which exceptions are
-    in force (nanoseconds since 1970; default: now).
+    in force (nanoseconds since 1970; default: now). ``target``: the environment that was chosen for
+    this store, with its protection; the protection that the store itself has counts in any case.
 
     :raises PolicyError: the policies are invalid.
     :raises UsageError: a path, a name or the time is wrong, or a saved plan cannot be read.
-    :raises Refused: there are no policies, or ownership forbids it.
+    :raises Refused: there are no policies, ownership forbids it, or it is not the environment
+        ``target``.
     :raises Conflict: a saved plan is stale.
     :raises BundleError, NotFound: what the store holds cannot be read, or is not there.
     :raises Untrusted: the key is for another environment.
@@ -74,15 +82,17 @@ def propose(
     if not isinstance(source, PolicySource | SavedPlan):
         plan = read_plan(source)
         source = plan or read_source(source, part=choice is not None, allow_empty=allow_empty)
+    place = place_of(store, target)
     if isinstance(source, SavedPlan):
         if choice is not None:
             raise UsageError("a saved plan knows which set it is for: leave out --set")
-        return _of_plan(store, source, message, author, signer, now_ns)
-    return _of_policies(store, source, message, author, choice, signer, now_ns)
+        return _of_plan(store, place, source, message, author, signer, now_ns)
+    return _of_policies(store, place, source, message, author, choice, signer, now_ns)
 
 
 def _of_policies(
     store: Store,
+    place: Place,
     source: PolicySource,
     message: str,
     author: str | None,
@@ -103,7 +113,7 @@ def _of_policies(
         provenance = replace(provenance, set=choice.name)
     tree = whole.loaded.tree
     encoded = EncodedTree.of(tree)
-    proposal = draft(store, "apply", source.path, base, live, encoded, provenance, now_ns)
+    proposal = draft(store, place, "apply", source.path, base, live, encoded, provenance, now_ns)
     return guarded(
         replace(
             proposal,
@@ -120,6 +130,7 @@ def _of_policies(
 
 def _of_plan(
     store: Store,
+    place: Place,
     plan: SavedPlan,
     message: str,
     author: str | None,
@@ -139,7 +150,7 @@ def _of_plan(
     merged = plan.merged(new.tree)
     before, disowned = owners_to_respect(store, base, signer)
     proposal = replace(
-        draft(store, "apply", plan.source, base, live, new, provenance, now_ns),
+        draft(store, place, "apply", plan.source, base, live, new, provenance, now_ns),
         signer=signer,
         warnings=warnings,
         beside=plan.beside,
@@ -161,6 +172,7 @@ def _provenance(path: str, message: str, author: str | None, warnings: list[str]
 
 def draft(
     store: Store,
+    place: Place,
     action: Literal["apply", "rollback"],
     source: str,
     base: Live,
@@ -174,6 +186,7 @@ def draft(
     changes = compare(None if live is None else live.tree, new.tree, at)
     return Proposal(
         store=store,
+        place=place,
         action=action,
         source=source,
         base=base,
@@ -204,5 +217,19 @@ def guarded(proposal: Proposal) -> Proposal:
         reporting=len(records),
         uses=found,
         refusals=refusals(proposal.old, proposal.tree, changes, records),
-        objections=guards.objections(proposal.live, proposal.new, changes, found),
+        objections=[
+            *_first(proposal),
+            *guards.objections(proposal.live, proposal.new, changes, found),
+        ],
     )
+
+
+def _first(proposal: Proposal) -> list[guards.Objection]:
+    """Return the objection to the first publication in an environment on a server."""
+    base, store = proposal.base, proposal.store
+    if base.head is not None or base.unreadable is not None or not is_server(store.url):
+        return []
+    if highest_generation(store):
+        return []
+    message = f"nothing was ever published in {proposal.place}, so it may be the wrong environment"
+    return [guards.Objection(guards.FIRST, message)]

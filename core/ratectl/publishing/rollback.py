@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ratectl.environments.protection import place_of
 from ratectl.errors import BundleError, NotFound, NothingPublished, Refused, UsageError
 from ratectl.history.generations import (
     highest_generation,
@@ -26,6 +27,7 @@ from ratectl.signing.continuation import require_signer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ratectl.environments.target import Target
     from ratectl.history.generations import Live
     from ratectl.publishing.proposal import Proposal
     from ratectl.records import HistoryEntry
@@ -43,6 +45,7 @@ def propose_rollback(
     author: str | None = None,
     signer: Signer | None = None,
     now_ns: int | None = None,
+    target: Target | None = None,
 ) -> Proposal:
     """Return the proposal to publish generation ``to`` again, as a new generation.
 
@@ -57,19 +60,20 @@ def propose_rollback(
     :raises Untrusted: the key has not signed generation ``to``.
     """
     base = read_base(store)
-    require_signer(base.head, signer)
+    require_signer(store, base.head, signer)
     base = publishing_base(store, signer, base)
     if base.head is None and base.unreadable is None and not highest_generation(store):
         raise NothingPublished(store.url)
-    target = _target(store, base, to)
-    entry = find_entry(store, target)
+    number = _target(store, base, to)
+    entry = find_entry(store, number)
     _vouch(store, base, entry, signer, named=to is not None)
     warnings: list[str] = []
     provenance = Provenance(author=gather(".", by=author).author, message=message)
     proposal = draft(
         store,
+        place_of(store, target),
         "rollback",
-        f"generation {target}",
+        f"generation {number}",
         base,
         tree_to_compare(store, base, warnings.append),
         read_encoded(store, entry.bundle, entry.origins),
@@ -83,7 +87,7 @@ def propose_rollback(
         reowned=not base.fresh and entry.owners != owners_blob(store, base),
     )
     if not proposal.is_live:
-        _warn_of_aborted(store, target, warnings.append)
+        _warn_of_aborted(store, number, warnings.append)
         _warn_of_owners(store, base, entry, warnings.append)
     return guarded(replace(proposal, warnings=warnings))
 

@@ -3,7 +3,7 @@
 =========================  ====================================================================
 key                        value
 =========================  ====================================================================
-``environment``            identity of the environment, written once
+``environment``            identity of the environment, written once, and its protection
 ``head``                   the live generation and its candidate; agents watch this key
 ``head/controller``        the controller of a rollout (under a lease); agents watch this key
 ``head/panic``             kill switches that are on (see ``kill_switch``); agents watch this key

@@ -32,6 +32,12 @@ class Environment(Record):
 
     id: str
     created: str
+    name: str = ""
+    """Name that people use; empty if nobody gave it one."""
+    confirm: bool = False
+    """True if publishing needs the name as confirmation."""
+    sign_required: bool = False
+    """True if every head and every switch has to be signed."""
 
     def check(self) -> None:
         """See ``Record.check``."""

@@ -14,7 +14,7 @@ from ratectl.fleet.membership import EVERYBODY
 from ratectl.fleet.usage import read_agents, read_beats
 from ratectl.rollout.judge import Judge, Verdict
 from ratectl.rollout.presence import Deposed, Presence
-from ratectl.rollout.steps import Terms, abort, advance, promote, read_rollout
+from ratectl.rollout.steps import Terms, abort, advance, finish, read_rollout
 from ratectl.runtime.wording import listed
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Controlling:
         if stage + 1 < len(self._record.stages):
             advance(self._store, rollout, self._signer, compared=self._judge.compared)
         else:
-            promote(self._store, rollout, _BY, "", self._signer)
+            finish(self._store, rollout, _BY, "", self._signer)
         self._record = read_rollout(self._store, self._record.generation).record
         self._begin_stage()
 

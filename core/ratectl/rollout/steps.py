@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ratectl.environments.protection import place_of
 from ratectl.errors import BundleError, Conflict, NotFound, Refused, UsageError
 from ratectl.fleet.membership import EVERYBODY
 from ratectl.history.generations import read_live, read_rollouts
@@ -32,6 +33,7 @@ __all__ = [
     "Underway",
     "abort",
     "advance",
+    "finish",
     "pause",
     "promote",
     "read_rollout",
@@ -200,9 +202,29 @@ def advance(
 
 
 def promote(
+    store: Store,
+    rollout: Underway,
+    by: str,
+    reason: str = "",
+    signer: Signer | None = None,
+    *,
+    confirmed: str | None = None,
+) -> None:
+    """Make the candidate the live generation, before its stages are over.
+
+    ``confirmed``: name of the environment, from whoever confirmed this.
+
+    :raises Unconfirmed: the environment needs its name as confirmation.
+    :raises Conflict, Refused, Untrusted: see ``finish``.
+    """
+    place_of(store).require_confirmed(confirmed)
+    finish(store, rollout, by, reason, signer)
+
+
+def finish(
     store: Store, rollout: Underway, by: str, reason: str = "", signer: Signer | None = None
 ) -> None:
-    """Make the candidate the live generation.
+    """Make the candidate the live generation, at the end of a rollout that was confirmed.
 
     :raises Conflict: the rollout or the head was changed meanwhile.
     :raises Refused: the live generation is signed, and there is no ``signer``.
@@ -274,7 +296,7 @@ def _ended(rollout: Underway, state: str, by: str, reason: str) -> RolloutRecord
 def _write(
     store: Store, rollout: Underway, record: RolloutRecord, head: Head, signer: Signer | None
 ) -> None:
-    require_signer(rollout.live.head, signer)
+    require_signer(store, rollout.live.head, signer)
     if signer is not None:
         must_continue(publishing_base(store, signer, rollout.live))
     head = signed(store, replace(head, sequence=head.sequence + 1), signer)

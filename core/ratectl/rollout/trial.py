@@ -48,9 +48,11 @@ def try_out(approval: Approval, terms: Terms, mode: Mode = "enforce") -> Underwa
 
     :raises NoAgents: see ``agents_to_try``.
     :raises Refused: what is live says the same, or the proposal is a rollback.
+    :raises Unconfirmed: the environment needs its name as confirmation.
     :raises UsageError: nothing is live, or the terms are out of range.
     :raises Conflict: somebody published since the proposal was made, or a rollout is under way.
     """
+    approval.require_confirmed()
     of = approval.proposal
     if of.again is not None:
         raise Refused("a rollback cannot be tried first: it goes live at once")

@@ -16,7 +16,7 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
-from ratectl.errors import Refused, StoreError, StoreUnavailable, Untrusted
+from ratectl.errors import BundleError, Refused, StoreError, StoreUnavailable, Untrusted
 from ratectl.fleet.usage import read_agents
 from ratectl.records import ENVIRONMENT, HEAD, HISTORY, Environment, now_ms, utc_now
 from ratectl.stores.base import Compare, Put
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ratectl.stores.base import Store
 
 __all__ = [
+    "NEEDS_SIGNATURE",
     "Numbered",
     "Signable",
     "check_identity",
@@ -44,6 +45,11 @@ _BELIEVED_MS: Final = 86_400_000
 """Agents' reports are not signed, so a signer ignores a reported sequence more than a day ahead.
 If it signed such a number, a later fresh start that does not know of it would be refused as older
 until that time has come."""
+
+
+NEEDS_SIGNATURE: Final = (
+    "needs signatures (sign: required), also where --allow-unsigned is given: add --sign KEY"
+)
 
 
 class Signable(Protocol):
@@ -85,24 +91,41 @@ def ensure_environment(store: Store) -> Environment:
     )
 
 
-def require_signer(head: Head | None, signer: Signer | None) -> None:
+def require_signer(store: Store, head: Head | None, signer: Signer | None) -> None:
     """Return if a change beside ``head`` may be made: unsigned only where nothing is signed.
 
-    :raises Refused: the head is signed, and there is no signer.
+    :raises Refused: there is no signer, and the head is signed or the environment needs signatures.
     """
-    if signer is None and head is not None and head.signature is not None:
+    if signer is not None:
+        return
+    if head is not None and head.signature is not None:
         raise Refused(
             "the live generation is signed, and agents with public keys would refuse this: "
             "add --sign KEY"
         )
+    _require_unprotected(store)
+
+
+def _require_unprotected(store: Store) -> None:
+    """Return if unsigned records may be written. An unreadable record of the environment allows it.
+
+    :raises Refused: the environment needs signatures.
+    """
+    item = store.get(ENVIRONMENT)
+    with suppress(BundleError):
+        record = Environment.decode(item.value) if item else None
+        if record is not None and record.sign_required:
+            raise Refused(f"environment {record.name or record.id} {NEEDS_SIGNATURE}")
 
 
 def signature(store: Store, signer: Signer | None, record: Signable) -> str | None:
     """Return a signature of a record for this store; None without a signer.
 
+    :raises Refused: there is no signer, and the environment needs signatures.
     :raises Untrusted: the key is for another environment, or the store has lost its identity.
     """
     if signer is None:
+        _require_unprotected(store)
         return None
     return signer.sign(record.KIND, _environment(store, signer), record.signed_part())
 

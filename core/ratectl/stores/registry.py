@@ -16,7 +16,16 @@ from ratectl.runtime.urls import shown
 if TYPE_CHECKING:
     from ratectl.stores.base import Security, Store
 
-__all__ = ["BACKENDS", "Backend", "check_url", "in_one_process", "open_store", "security_of"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "check_form",
+    "check_url",
+    "in_one_process",
+    "is_server",
+    "open_store",
+    "security_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,8 @@ class Backend:
     """Name of its subclass of ``Store`` in ``module``."""
     one_process: bool = False
     """True where other processes cannot open the same store."""
+    server: bool = False
+    """True for a server, which other machines use as well."""
 
     def load(self) -> type[Store]:
         """Import the backend."""
@@ -45,7 +56,7 @@ _FILE: Final = re.compile(r"/?(?:[\w.-]+/)*[\w.-]+\.(?:db|sqlite3?)")
 _ETCD_FORM: Final = "etcd://host:port[,host:port]/environment"
 BACKENDS: Final = (
     Backend(("sqlite",), "sqlite:///path/to/file.db", "ratectl.stores.sqlite", "SqliteStore"),
-    Backend(("etcd", "etcds"), _ETCD_FORM, "ratectl.stores.etcd", "EtcdStore"),
+    Backend(("etcd", "etcds"), _ETCD_FORM, "ratectl.stores.etcd", "EtcdStore", server=True),
     Backend(("memory",), "memory://name", "ratectl.stores.memory", "MemoryStore", one_process=True),
 )
 
@@ -64,6 +75,24 @@ def check_url(url: str) -> None:
     :raises UsageError: it does not; the message says what to write.
     """
     open_store(url).close()
+
+
+def check_form(url: str) -> None:
+    """Check that a URL has the scheme of a store that other processes can open. Imports no backend.
+
+    :raises UsageError: it does not; the message says what to write.
+    """
+    if _backend_of(url).one_process:
+        raise UsageError(
+            f"store {shown(url)!r} is a store inside one process, for tests: name a "
+            "file or a server"
+        )
+
+
+def is_server(url: str) -> bool:
+    """Return True for a store on a server, which other machines use as well."""
+    backend = _find(url)
+    return backend is not None and backend.server
 
 
 def security_of(url: str) -> Security:

@@ -7,7 +7,9 @@ readable file quoted.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -31,7 +33,16 @@ from ratectl.runtime.urls import looks_like_url, shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["STDIN", "STDIN_NAME", "Place", "Sources", "find_sources", "is_policy_file", "printable"]
+__all__ = [
+    "SETTINGS",
+    "STDIN",
+    "STDIN_NAME",
+    "Place",
+    "Sources",
+    "find_sources",
+    "is_policy_file",
+    "printable",
+]
 
 STDIN: Final = "-"
 """The path that stands for standard input."""
@@ -39,6 +50,10 @@ STDIN: Final = "-"
 STDIN_NAME: Final = "<stdin>"
 """Name to show for standard input, given as ``-``."""
 
+SETTINGS: Final = "ratectl.yaml"
+"""Name of the file that declares environments: in a folder of policies it is skipped."""
+
+_OF_SETTINGS: Final = re.compile(rb"^kind:[ \t]*[\"']?Environments\b", re.MULTILINE)
 _SUFFIXES: Final = (".yaml", ".yml")
 
 
@@ -215,7 +230,8 @@ class _Finder:
                         _unreadable(_below(name, here), OSError(0, NOT_REGULAR), entry.path)
                     )
                 elif kind == "file" and place:
-                    yield here, place
+                    if not (entry.name == SETTINGS and _holds_settings(place)):
+                        yield here, place
                 elif place and place.real not in entered:
                     entered.add(place.real)
                     fresh.append((here, place))
@@ -241,6 +257,13 @@ class _Finder:
             if parts is not None:
                 return Place(entry.path, root, parts)
         return Place(self._named[real]) if real in self._named else None
+
+
+def _holds_settings(place: Place) -> bool:
+    """Return True for a file of settings. A file of policies may have the same name."""
+    with contextlib.suppress(OSError), Beneath() as beneath:  # reading it later reports the error
+        return _OF_SETTINGS.search(place.read(beneath)) is not None
+    return False
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -92,8 +92,10 @@ def _inode(path: bytes) -> int | None:
 class Database:
     """The file at ``path``: created at most once, then only opened."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, makes_folder: bool = False) -> None:
+        """``makes_folder``: create a missing folder for the file, when the file is created."""
         self.path = path
+        self._makes_folder = makes_folder
         self._bytes_path = os.fsencode(path)
         self._wal = self._bytes_path + b"-wal"
         self._index = self._bytes_path + b"-shm"
@@ -143,12 +145,16 @@ class Database:
         return connection, opened
 
     def is_absent(self) -> bool:
-        """Return True if there is no file, and this object has never opened one."""
+        """Return True if there is no file, and this object has never opened one.
+
+        :raises StoreUnavailable: the folder for it does not exist either.
+        """
         if self._opened_once:
             return False
         try:
             os.stat(self._bytes_path)  # noqa: PTH116 - as below
         except FileNotFoundError:
+            self._check_folder()
             return True
         except OSError:
             return False  # opening it reports the error
@@ -207,8 +213,21 @@ class Database:
             raise StoreMisconfigured(f"{self.path} is not a file; name one in the store URL")
         return self.file_id()
 
+    def _check_folder(self) -> None:
+        """Check that the folder of the file exists: a new one would hide a misspelt path.
+
+        :raises StoreUnavailable: it does not.
+        """
+        if not self._makes_folder and not os.path.lexists(self.path.parent):
+            raise StoreUnavailable(
+                str(self.path),
+                f"the folder {self.path.parent} does not exist: create it, or correct the URL",
+            )
+
     def _create(self) -> None:
-        make_folder(self.path.parent, CLOSED)
+        self._check_folder()
+        if self._makes_folder:
+            make_folder(self.path.parent, CLOSED)
         # Created here, not by SQLite: the WAL and its index get the same mode.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         os.close(os.open(self.path, flags, 0o600))

@@ -39,9 +39,12 @@ WATCH_TIMEOUT = 0.5
 class SqliteStore(Store):
     """A store with one connection for reads and one for writes: readers never wait for a writer."""
 
-    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 4.0) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, timeout: float = 4.0, makes_folder: bool = False
+    ) -> None:
         # Absolute: a later chdir must not lead to another file.
-        self._database = Database(Path(os.path.abspath(path)))  # noqa: PTH100 - keeps symlinks
+        absolute = Path(os.path.abspath(path))  # noqa: PTH100 - keeps symlinks
+        self._database = Database(absolute, makes_folder=makes_folder)
         self.url = f"sqlite:///{self._database.path}"
         # Writes first: channels stop in this order before a fork.
         self._writes = Channel(self._database, timeout)

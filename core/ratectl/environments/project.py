@@ -1,0 +1,245 @@
+"""Settings of a project in `ratectl.yaml`: strict YAML, with a place for each problem.
+
+Findings show no line of the file: somebody may have written a password into it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ratectl.diagnostics import Diagnostic, Span
+from ratectl.environments.target import UNPROTECTED, Protection
+from ratectl.errors import UsageError
+from ratectl.policy import codes
+from ratectl.policy.yaml.reader import read
+from ratectl.runtime.urls import looks_like_url, shown
+from ratectl.stores.registry import check_form
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from ratectl.policy.yaml.reader import Node, Place
+
+__all__ = ["NAME_FORM", "Declared", "Project", "ProjectError", "parse_project"]
+
+NAME_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Form of an environment's name."""
+
+_API: Final = "ratectl/v1"
+_KIND: Final = "Environments"
+_WHOLE: Final = ("apiVersion", "kind", "policies", "default", "environments")
+_ENVIRONMENT: Final = ("store", "confirm", "sign")
+_SECRETS: Final = re.compile(r"user|pass|token|secret|credential|key|cert|^ca$", re.IGNORECASE)
+_NO_SECRETS: Final = (
+    "credentials do not belong in this file: set RATECTL_ETCD_USER and RATECTL_ETCD_PASSWORD_FILE, "
+    "and RATECTL_SIGN_KEY for the key that signs"
+)
+_EXAMPLE: Final = "write {store: etcd://host:2379/production}"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """An environment as the file declares it."""
+
+    name: str
+    store: str
+    """URL; the path of an SQLite file is absolute."""
+    protection: Protection = UNPROTECTED
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The settings in one file."""
+
+    file: Path
+    policies: Path | None
+    """Folder of the policies; None if the file names none."""
+    default: str | None
+    """Environment of commands that name none."""
+    environments: Mapping[str, Declared]
+
+
+class ProjectError(UsageError):
+    """Raised for a file that is not valid; ``diagnostics`` holds every finding."""
+
+    def __init__(self, file: Path, diagnostics: Sequence[Diagnostic]) -> None:
+        self.diagnostics = tuple(diagnostics)
+        super().__init__(f"{file} is not valid")
+
+
+def parse_project(data: bytes, file: Path) -> Project:
+    """Return the settings in the bytes of a file. Its paths are relative to the file's folder.
+
+    :raises ProjectError: they are not valid.
+    """
+    reading = read(data, str(file))
+    findings = [item for item in reading.diagnostics if item.code != codes.EMPTY_FILE]
+    if findings:
+        raise ProjectError(file, findings)
+    reader = _Reader(file)
+    project = reader.project([document.root for document in reading.documents])
+    if reader.findings or project is None:
+        raise ProjectError(file, sorted(reader.findings, key=lambda finding: finding.sort_key))
+    return project
+
+
+class _Reader:
+    """Turns nodes into settings, and collects what is wrong with them."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.findings: list[Diagnostic] = []
+
+    def report(self, code: str, message: str, place: Place | None, hint: str) -> None:
+        span = Span(str(self.file)) if place is None else Span(str(self.file), *place)
+        self.findings.append(Diagnostic(code, message, span, hint=hint))
+
+    def project(self, roots: Sequence[Node]) -> Project | None:
+        if len(roots) > 1:
+            hint = "write one document"
+            self.report(codes.REPEATED, "the file holds several documents", roots[1].place, hint)
+            return None
+        hint = f"write apiVersion: {_API} and kind: {_KIND}"
+        if not roots:
+            self.report(codes.EMPTY_FILE, "the file holds no settings", None, hint)
+            return None
+        root = roots[0]
+        if not isinstance(root.value, dict):
+            self.report(codes.NOT_A_MAPPING, "the settings are not a mapping", root.place, hint)
+            return None
+        self._header(root)
+        self._known(root, _WHOLE)
+        environments = self._environments(root.children.get("environments"))
+        return Project(self.file, self._policies(root), self._default(root), environments)
+
+    def _header(self, root: Node) -> None:
+        expected = (("apiVersion", _API, codes.API_VERSION), ("kind", _KIND, codes.KIND))
+        for key, value, code in expected:
+            if key not in root.children:
+                self.report(
+                    codes.MISSING_FIELD, f"{key} is missing", root.place, f"add {key}: {value}"
+                )
+            elif root.value[key] != value:
+                message = f"{key} is not {value}"
+                self.report(code, message, root.place_of(key), f"write {key}: {value}")
+
+    def _known(self, node: Node, fields: Sequence[str]) -> None:
+        for key, place in node.keys.items():
+            if key in fields:
+                continue
+            meant = difflib.get_close_matches(key, fields, 1, 0.7)
+            first = f"did you mean {meant[0]!r}? " if meant else ""
+            hint = f"{first}known here: {', '.join(fields)}"
+            secret = _SECRETS.search(key) is not None and not meant
+            message = f"unknown field {key!r:.60}"
+            self.report(codes.UNKNOWN_FIELD, message, place, _NO_SECRETS if secret else hint)
+
+    def _text(self, node: Node, key: str, hint: str) -> str | None:
+        """Return the text of a field; None if it is absent, or is no text."""
+        if key not in node.children:
+            return None
+        value = node.value[key]
+        if isinstance(value, str) and value.strip():
+            return value
+        what = "is empty" if isinstance(value, str) else "is not text"
+        self.report(codes.TYPE, f"{key} {what}", node.place_of(key), hint)
+        return None
+
+    def _policies(self, root: Node) -> Path | None:
+        hint = "write a folder beside this file, or below it, like policies: policies"
+        text = self._text(root, "policies", hint)
+        if text is None:
+            return None
+        parts = [part for part in text.split("/") if part not in ("", ".")]
+        if looks_like_url(text) or text.startswith(("/", "~")) or ".." in parts:
+            message = "policies names no folder in that of this file"
+            self.report(codes.CHOICE, message, root.place_of("policies"), hint)
+            return None
+        return self.file.parent.joinpath(*parts)
+
+    def _default(self, root: Node) -> str | None:
+        name = self._text(root, "default", "write the name of an environment, or delete the line")
+        environments = root.value.get("environments")
+        known = list(environments) if isinstance(environments, dict) else []
+        if name is not None and name not in known:
+            message = f"default names no environment: {name!r:.60}"
+            hint = f"declared are: {', '.join(known) or 'none'}"
+            self.report(codes.CHOICE, message, root.place_of("default"), hint)
+        return name
+
+    def _environments(self, node: Node | None) -> Mapping[str, Declared]:
+        if node is None:
+            return {}
+        if not isinstance(node.value, dict) or not node.keys:
+            message = "environments is not a mapping of names"
+            hint = "write environments: {production: {store: etcd://host:2379/production}}"
+            self.report(codes.TYPE, message, node.place, hint)
+            return {}
+        found = {
+            name: self._environment(name, node) for name in node.keys if self._is_name(name, node)
+        }
+        return {name: declared for name, declared in found.items() if declared is not None}
+
+    def _is_name(self, name: Any, node: Node) -> bool:
+        fits = NAME_FORM.fullmatch(name) is not None
+        if not fits:
+            hint = "use letters, digits, '.', '_' and '-', at most 64; begin with a letter or digit"
+            self.report(
+                codes.NAME, f"{name!r:.60} cannot name an environment", node.keys[name], hint
+            )
+        return fits
+
+    def _environment(self, name: Any, parent: Node) -> Declared | None:
+        node, place = parent.children[name], parent.keys[name]
+        if not isinstance(node.value, dict):
+            self.report(codes.TYPE, f"environment {name} is not a mapping", place, _EXAMPLE)
+            return None
+        self._known(node, _ENVIRONMENT)
+        if "store" not in node.children:
+            self.report(codes.MISSING_FIELD, f"environment {name} has no store", place, _EXAMPLE)
+        store = self._store(node)
+        protection = Protection(self._confirm(node), self._sign(node))
+        return None if store is None else Declared(name, store, protection)
+
+    def _store(self, node: Node) -> str | None:
+        text = self._text(node, "store", "write the URL of a store, like etcd://host:2379/prod")
+        if text is None:
+            return None
+        place = node.place_of("store")
+        if shown(text) != text:
+            self.report(
+                codes.CHOICE, "store holds a user, a password or options", place, _NO_SECRETS
+            )
+            return None
+        try:
+            check_form(text)
+        except UsageError as error:
+            hint = "write sqlite:///path.db, or etcd://host:2379/production"
+            self.report(codes.CHOICE, str(error), place, hint)
+            return None
+        return self._from_here(text)
+
+    def _from_here(self, url: str) -> str:
+        """Return a URL with the path of an SQLite file relative to the folder of this file."""
+        path = url.removeprefix("sqlite:///")
+        return url if path == url else f"sqlite:///{self.file.parent / path}"
+
+    def _confirm(self, node: Node) -> bool:
+        value = node.value.get("confirm", False)
+        if isinstance(value, bool):
+            return value
+        hint = "write true: changes then ask for the environment's name; or false"
+        self.report(codes.TYPE, "confirm is not true or false", node.place_of("confirm"), hint)
+        return False
+
+    def _sign(self, node: Node) -> bool:
+        value = node.value.get("sign", "optional")
+        if value in ("required", "optional"):
+            return bool(value == "required")
+        hint = "write required, or optional"
+        self.report(codes.CHOICE, "sign is not required or optional", node.place_of("sign"), hint)
+        return False
