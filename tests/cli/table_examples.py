@@ -15,6 +15,7 @@ from fleet.reports import agent, rollout
 from ratectl.changes.limits import Change
 from ratectl.diagnostics import Span
 from ratectl.engine.decision import Decision
+from ratectl.environments import Protection, Surveyed, Target
 from ratectl.fleet.usage import LimitTotal, Totals
 from ratectl.health import Check
 from ratectl.health.fleet import Fleet
@@ -37,6 +38,7 @@ from ratectl_cli.render.agents import agents_blocks, fleet_data
 from ratectl_cli.render.blame import blame_data, blame_table
 from ratectl_cli.render.changes import change_blocks
 from ratectl_cli.render.decisions import decisions_blocks
+from ratectl_cli.render.environments import Listing, listing_blocks
 from ratectl_cli.render.explanation import explanation_blocks, explanation_data
 from ratectl_cli.render.health import checks_blocks
 from ratectl_cli.render.history import entry_data, history_blocks
@@ -205,13 +207,22 @@ def _panic(of: Contents) -> Example:
     return Example(lambda _: status_blocks(Switches(1, on), None, [agent(of.agent)], NOW))
 
 
+def _environments(of: Contents) -> Example:
+    down = Surveyed(Target("etcd://db-1:2379,db-2:2379/production", "production"), "no answer")
+    live = Surveyed(
+        Target("sqlite:///rates.db", "staging", Protection(True, True)), None, of.number
+    )
+    listing = Listing("ratectl.yaml", "policies", (down, live), None, "two environments")
+    return Example(lambda _: listing_blocks(listing), _texts([("STATE", of.number)]))
+
+
 def _rollout(of: Contents) -> Example:
     limits = [((of.scope, of.name), (of.number, 4)), (("", ""), (1, 2))]
     found = Differences(2, of.number, of.number, 4, limits)
     status = RolloutStatus(rollout(mode="shadow", state="running"), Live(None, 0), None, found)
     row = rollout_data(status)["shadow"]["limits"][0]
     numbers = [("REFUSED", row["newly_refused"]), ("ALLOWED", row["newly_allowed"])]
-    return Example(lambda _: rollout_blocks(status, NOW, quiet=False), _texts(numbers))
+    return Example(lambda _: rollout_blocks(status, NOW, selector="", quiet=False), _texts(numbers))
 
 
 def _report(of: Contents, *names: str) -> Report:
@@ -335,6 +346,7 @@ EXAMPLES: dict[str, Callable[[Contents], Example]] = {
     "blame": _blame,
     "agents": _agents,
     "panic": _panic,
+    "environments": _environments,
     "rollout": _rollout,
     "simulation": _simulation,
     "simulation-against": _comparison,

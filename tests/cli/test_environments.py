@@ -326,7 +326,7 @@ class TestTerminal:
 
     def test_the_name_is_asked_for(self, cli: Cli, project: Path) -> None:
         terminal = Terminal("apply", "-e", "production", "--yes")
-        terminal.read_until(f"Write the name of production (sqlite:///{project}/production.db)")
+        terminal.read_until(f"production (sqlite:///{project}/production.db)? Write production")
         terminal.type("staging\n")
         assert terminal.finish() == 1
         assert "declined: 'staging' is not 'production'" in terminal.seen
@@ -342,7 +342,7 @@ class TestTerminal:
     ) -> None:
         terminal = Terminal("apply", "-e", "staging", "-q")
         before = re.sub(r"\x1b\[[0-9;]*m", "", terminal.read_until("[y/N] "))
-        assert f"environment: staging (sqlite:///{project}/staging.db)" in before
+        assert f" to staging (sqlite:///{project}/staging.db)?" in before
         terminal.type("y\n")
         assert terminal.finish() == 0
 

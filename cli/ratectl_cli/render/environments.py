@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ratectl.runtime.urls import shown
-from ratectl_cli.framework.text import Column, Table, bold, dim
+from ratectl_cli.framework.text import Column, Table, bold, dim, paragraph
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,11 +65,11 @@ def listing_blocks(listing: Listing) -> Iterator[Block]:
     """Yield environments for people."""
     yield Table(
         (
-            Column(""),
-            Column("environment"),
-            Column("store"),
-            Column("state"),
-            Column("protection"),
+            Column("USED"),
+            Column("ENVIRONMENT"),
+            Column("STORE", 2, "text", 20),
+            Column("STATE"),
+            Column("PROTECTION", 3, "text", 12),
         ),
         [
             [
@@ -84,11 +84,12 @@ def listing_blocks(listing: Listing) -> Iterator[Block]:
     )
     for each in listing.environments:
         if each.problem is not None:
-            yield [bold(f"{each.target.environment or 'store'}: ", "red"), each.problem]
+            who = bold(f"{each.target.environment or 'store'}: ", "red")
+            yield paragraph([who, each.problem])
         elif each.target.protection.without(each.stored):
-            yield [bold("only in the file: ", "yellow"), _unstored(each)]
-    yield [dim("used:     "), _used(listing)]
-    yield [dim("policies: "), listing.policies]
+            yield paragraph([bold("only in the file: ", "yellow"), _unstored(each)])
+    yield paragraph([dim("used:     "), _used(listing)])
+    yield paragraph([dim("policies: "), listing.policies])
 
 
 def _state(environment: Surveyed) -> str:
