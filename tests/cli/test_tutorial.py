@@ -49,10 +49,10 @@ def shows(shown: str, out: str) -> bool:
 def play(place: Path, url: str | None) -> None:
     text = PAGE.read_text("utf-8")
     if url is not None:
+        first = 'apply --yes -m "first limits"'
         text = text.replace("sqlite:///rates.db", url)
-        text = text.replace(
-            'apply --yes -m "first', 'apply --yes --allow-first "tutorial" -m "first'
-        )
+        text = text.replace(first, f"{first} --allow-first tutorial")
+        text = text.replace("\ngeneration 1 is live", "\n…\ngeneration 1 is live")
     commands, steps = script(text)
     bin_ = Path(sys.executable).parent
     ran = subprocess.run(
