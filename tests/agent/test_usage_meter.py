@@ -14,7 +14,7 @@ from ratectl.stores.base import MAX_VALUE_BYTES
 def counted(limit: str, overrides: tuple[str, ...] = (), **changes: Any) -> LimitUsage:
     values: dict[str, Any] = {
         "scope": "/a", "limit": limit, "overrides": overrides, "budget": False, "shadow": False,
-        "unit": "requests",
+        "per": (), "skips": False, "unit": "requests", "absent": 0,
         "allowed": 10, "refused": 0, "never": 0, "shadow_refused": 0, "waited": 0, "most": 100,
         "lowest": 50, "keys": 1, "top_refused": (),
     }  # fmt: skip
