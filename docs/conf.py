@@ -24,3 +24,4 @@ html_theme = "furo"
 html_show_sphinx = False
 html_copy_source = False
 nitpicky = True
+smartquotes = False  # `--` is an option, not a dash
