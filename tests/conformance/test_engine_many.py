@@ -50,7 +50,7 @@ def test_other_threads_decide_meanwhile(rig: Rig) -> None:
     with beside(lambda: rig.engine.check("/", ACME).allowed):
         decisions = rig.engine.check_many([("/", ACME)] * MANY, now=0)
     left = [decision.remaining or 0 for decision in decisions]
-    assert sum(before - after > 1 for before, after in pairwise(left)) > 2
+    assert sum(before - after > 1 for before, after in pairwise(left)) > 0
 
 
 @pytest.mark.usefixtures("eager_threads")
