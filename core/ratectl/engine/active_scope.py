@@ -9,7 +9,7 @@ from ratectl.engine.conditional_limit import plan_of
 from ratectl.engine.cost import REQUESTS, cost_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ratectl.engine.api import ScopePlan
     from ratectl.engine.buckets.bucket_set import Group
@@ -47,17 +47,21 @@ class Selection(NamedTuple):
             if amount is not None
         ]
 
-    def lacking(self, cost: Cost, attributes: Mapping[str, str]) -> list[Group]:
-        """Return the groups that a request is about, but for an attribute which it lacks."""
-        return [group for group, _ in self.consulted(cost) if group.lacks(attributes)]
-
-    def asked(self, cost: Cost, attributes: Mapping[str, str]) -> list[tuple[Group, int]]:
-        """Return the groups that decide a request, each with its cost there."""
-        return [
-            (group, amount)
-            for group, amount in self.consulted(cost)
-            if not (group.skips and group.lacks(attributes))
-        ]
+    def asked(
+        self, cost: Cost, attributes: Mapping[str, str]
+    ) -> tuple[list[tuple[Group, int]], Sequence[Group]]:
+        """Return the groups that decide a request, each with its cost there, and the groups that
+        count per an attribute which it lacks."""
+        asked: list[tuple[Group, int]] = []
+        absent: Sequence[Group] = ()
+        for pair in self.consulted(cost):
+            group = pair[0]
+            if group.lacks(attributes):
+                absent = (*absent, group)
+                if group.skips:
+                    continue
+            asked.append(pair)
+        return asked, absent
 
 
 class Active:

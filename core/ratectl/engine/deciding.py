@@ -94,8 +94,8 @@ class DecidingEngine(ControlledEngine):
             selection = active.selection or active.select(attributes)
             if selection.carries:
                 self._carry_all(selection, attributes, now)
-            absent = selection.lacking(cost, attributes)
-            for group, amount in selection.asked(cost, attributes):
+            asked, absent = selection.asked(cost, attributes)
+            for group, amount in asked:
                 key = group.key(attributes)
                 state, serial = group.find(key, now)
                 algorithm = group.algorithm
@@ -119,7 +119,8 @@ class DecidingEngine(ControlledEngine):
             charged = (self, looks, scope, attributes, now, cost, NOT_SETTLED, slots)
             decision._charged = charged  # noqa: SLF001
             count_admitted(looks, lefts)
-            count_absent(absent)
+            if absent:
+                count_absent(absent)
             kept = True
         finally:
             if not kept:
@@ -155,7 +156,7 @@ class DecidingEngine(ControlledEngine):
         carry.done(mark)
 
     def _refuse_now(
-        self, looks: list[Look], absent: list[Group], attributes: Attributes, now: int, *,
+        self, looks: list[Look], absent: Sequence[Group], attributes: Attributes, now: int, *,
         waits: bool,
     ) -> Decision:  # fmt: skip
         for group, key, state, serial in advanced(looks, now):

@@ -186,7 +186,7 @@ class PureEngine(WaitingEngine):
                 return None
         looks: list[Look] = []
         tables, keys, made, lefts = [], [], [], []
-        absent: list[Group] = []
+        absent: Sequence[Group] = ()
         refused = False
         tightest: Group | None = None
         least, capacity, state_then = 0, 1, _UNDEFINED
@@ -205,8 +205,8 @@ class PureEngine(WaitingEngine):
                 if type(key) is not str:
                     key = plain(key)
             name = single
-            if key is None or (type(key) is tuple and None in key):
-                absent.append(group)
+            if key is None or (single is None and None in key):  # type: ignore[operator]
+                absent = (*absent, group)
                 if group.skips:
                     continue
             buckets = group.buckets
@@ -264,7 +264,8 @@ class PureEngine(WaitingEngine):
         amount = cost if isinstance(cost, int) else cost[REQUESTS]
         wait, after, left, _ = group.algorithm.attempt(state, amount, now)
         looks: list[Look] = [(group, key, state, serial, wait)]
-        absent = [group] if key is None or (type(key) is tuple and None in key) else ()
+        lacks = key is None or (single is None and None in key)  # type: ignore[operator]
+        absent = (group,) if lacks else ()
         if wait:
             return self._refuse_if(turn, looks, absent, attributes, now)
         decision = self._answer(group, after, True, "ok", left, 0, now)

@@ -79,7 +79,8 @@ class WaitingEngine(DecidingEngine):
         active = self._active[scope] if scope in self._active else self._activate(scope)
         if active is None or active.shadow:
             return ()
-        groups = [of for of, _ in active.of(attributes).asked(cost, attributes) if not of.shadow]
+        asked, _ = active.of(attributes).asked(cost, attributes)
+        groups = [of for of, _ in asked if not of.shadow]
         return tuple([Place(of, of.key(attributes)) for of in groups])
 
     def wait_at(self, place: Place) -> None:

@@ -118,7 +118,10 @@ class Group:
 
     def lacks(self, attributes: Mapping[str, str]) -> bool:
         """Return True if a request lacks an attribute that buckets are counted per."""
-        return any(attributes.get(name) is None for name in self.per)
+        for name in self.per:  # noqa: SIM110  any() takes longer, and each decision does this
+            if attributes.get(name) is None:
+                return True
+        return False
 
     def find(self, key: Key, now: int) -> tuple[State, int]:
         """Return the state of a key at the current parameters, and the serial number of its bucket.

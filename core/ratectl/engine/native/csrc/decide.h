@@ -218,7 +218,7 @@ look(Request *q, const u64 *keys, Scratch *scratch)
         l->cost = q->cost;
         if (unlikely(g->unit != NULL))
             l->cost = cost_in_unit(q, g);
-        if (unlikely(l->cost == UNASKED || (g->skips && (q->absent >> i & 1)))) {
+        if (unlikely(l->cost < 0) || unlikely(q->absent & ((u64)g->skips << i))) {
             l->bucket = NULL;
             l->serial = 0;
             l->wait = UNASKED;

@@ -89,29 +89,31 @@ keys_of(const Selection *s, const Source *source, u64 *keys, u64 *absent)
         u64 key = 0;
         for (Py_ssize_t j = 0; j < g->per_count; j++) {
             PyObject *name = likely(g->only != NULL) ? g->only : PyTuple_GetItem(g->per, j);
-            u64 hash, lacks = 0;
+            u64 hash;
             int k = 0;
             while (k < used && known[k] != name)
                 k++;
             if (k < used) {
                 hash = hashes[k];
-                lacks = missing >> k & 1;
+                if (unlikely(missing >> k & 1))
+                    *absent |= (u64)1 << i;
             } else {
                 PyObject *value = source_get(source, name);
                 if (unlikely(value == NULL && PyErr_Occurred()))
                     return -1;
                 hash = value_hash(&g->common->secret, value, &failed);
-                lacks = value == NULL || value == Py_None;
+                if (unlikely(value == NULL || value == Py_None)) {
+                    *absent |= (u64)1 << i;
+                    missing |= (u64)(used < 4) << (used & 3);
+                }
                 Py_XDECREF(value);
                 if (unlikely(failed))
                     return failed;
                 if (used < 4) {
                     known[used] = name;
-                    missing |= lacks << used;
                     hashes[used++] = hash;
                 }
             }
-            *absent |= lacks << i;
             key = key_step(key, hash);
         }
         keys[i] = key_end(&g->common->secret, key);
