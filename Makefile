@@ -107,7 +107,6 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The tests of engines and agents on the compiled core under ASan and UBSan, in a copy of the tree.
-# Not those of crashes: their processes die of faults, which ASan would report itself.
 SANITIZED := build/sanitize
 SANITIZERS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
@@ -121,5 +120,4 @@ sanitize: .venv/dev
 	    PYTHONPATH=$(CURDIR)/$(SANITIZED)/core RATECTL_ENGINE=c RATECTL_SANITIZED=1 \
 	    $(BIN)/pytest -q -s -p no:xdist -m "not etcd" $(SANITIZED_TESTS)
 
-SANITIZED_TESTS ?= tests/engine tests/conformance tests/callers tests/agent \
-    --ignore=tests/agent/test_crashes.py
+SANITIZED_TESTS ?= tests/engine tests/conformance tests/callers tests/agent
