@@ -149,7 +149,7 @@ def test_misspelt_attribute_of_a_test() -> None:
 
 
 def test_misspelt_unset_names_the_inherited_limit() -> None:
-    assert checked("scope: /a\nunset: [spkie]") == [("RC301", 7, "did you mean 'spike'?")]
+    assert checked("scope: /a\nunset: [spkie]") == [("RC301", 7, "did you mean spike?")]
     hint = "remove it, or check the limit's name"
     assert checked("scope: /a\nunset: [other]") == [("RC301", 7, hint)]
 

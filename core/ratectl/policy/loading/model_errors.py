@@ -17,7 +17,7 @@ from ratectl.policy.loading.other_words import FOREIGN_FIELDS, OTHER_ALGORITHMS,
 from ratectl.policy.loading.rate_words import rate_hint, rate_part
 from ratectl.policy.yaml.nodes import BROKEN, Node, Place
 from ratectl.policy.yaml.slips import NO_SPACE_AFTER_COLON
-from ratectl.policy.yaml.text import cut, quoted
+from ratectl.policy.yaml.text import cut, quoted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -112,7 +112,7 @@ def _curly(value: object) -> tuple[str, str] | None:
     if match is None:
         return None
     message = f"the quotes {match['open']} {match['close']} are not YAML quotes"
-    text = cut(match["text"])
+    text = shown(match["text"])
     return message, f'write {text}, or "{text}" with straight quotes'
 
 
@@ -171,7 +171,7 @@ def _unknown(detail: ErrorDetails, model: type[BaseModel], fields: Mapping[str, 
     hint = _elsewhere(name, model, known)
     if hint is None:
         meant = closest(name, known)
-        hint = f"delete {cut(name)}; known here: {', '.join(known)}"
+        hint = f"delete {shown(name)}; known here: {', '.join(known)}"
         if meant:
             hint = f"did you mean {meant}?"
     return codes.UNKNOWN_FIELD, f"unknown field {quoted(name)}", hint

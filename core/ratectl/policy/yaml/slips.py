@@ -25,7 +25,7 @@ NO_SPACE_AFTER_COLON: Final = re.compile(r"(?P<key>[A-Za-z][\w.-]*):(?!//)(?P<va
 """Field without a space after its colon; does not match URLs."""
 
 _PARTS: Final = ("limits", "budgets", "caps", "overrides")
-_ENTRY: Final = re.compile(r"(?P<name>[A-Za-z0-9][\w-]*):(?: *| +\{.*)")
+_ENTRY: Final = re.compile(r"(?P<name>[A-Za-z0-9][\w-]*):(?: *| +\{.*)", re.ASCII)
 """Line that begins a limit."""
 
 _HEADER: Final = ("apiVersion", "kind", "scope")
@@ -104,7 +104,7 @@ def copied(fields: Any) -> str | None:
     """Return the hint to copy these fields; None if they are not all short."""
     if not isinstance(fields, dict):
         return None
-    short = {key: _short(value) for key, value in fields.items()}
+    short = {shown(key): _short(value) for key, value in fields.items()}
     if not short or None in short.values():
         return None
     return f"copy the fields here: {', '.join(f'{key}: {text}' for key, text in short.items())}"

@@ -24,8 +24,7 @@ _BEYOND_UNICODE = re.compile(r"\\U(?!0010|000)[0-9A-Fa-f]{8}")
 _TEXT_FIELD = re.compile(
     r"\s*(?P<key>description|owner|reason|name): +(?P<text>[^\s'](?:.*\S)?)\s*"
 )
-_UNSAFE = re.compile(r"[\"\\]|\s#")
-_MAX_TEXT = 80  # longest text that a hint repeats
+_UNSAFE = re.compile(r"[\"\\]|\s#|.{81}")  # not repeated in quotes: special, or long
 _CLOSING = {"{": "}", "[": "]"}
 
 
@@ -181,7 +180,7 @@ def _second_colon(failure: _Failure) -> _Finding:
 def _with_quotes(line: str) -> str | None:
     """Return how to write a field of text that holds a colon; None for other lines."""
     field = _TEXT_FIELD.fullmatch(line)
-    if field is None or len(field["text"]) > _MAX_TEXT or _UNSAFE.search(field["text"]):
+    if field is None or _UNSAFE.search(field["text"]) or not line.isprintable():
         return None
     return f'write {field["key"]}: "{field["text"]}"'
 
