@@ -204,6 +204,8 @@ def test_a_proposed_command_line_repeats_no_password(cli: Cli, place: Path, word
         ("explain", "/", word),
         ("histor", word),
         ("usage", "/", word),
+        ("show", word),
+        ("history", "--limit", word),
     ):
         run = cli(*words)
         assert run.code == 64
@@ -225,8 +227,10 @@ def test_proposed_command_lines_are_those_that_are_followed(cli: Cli, place: Pat
     proposed = 0
     for path in FOLLOWED:
         message = path.with_suffix(".txt").read_text(encoding="utf-8")
-        match = re.search(r"hint: (?:[^`\n]*?)(?<!`)ratectl ([^`\n?]*)\??$", message, re.MULTILINE)
+        match = re.search(
+            r"hint: (?:[^`\n]*?)(?<!`)ratectl ([^`\n?(]*?)(?: \(.*\))?\??$", message, re.MULTILINE
+        )
         if match is not None and "PATH" not in match[1]:
             proposed += 1
             assert parts(path)["follow"].startswith(match[1]), path.name
-    assert proposed >= 10
+    assert proposed >= 25
