@@ -40,7 +40,7 @@ def rule(
     wanted = code.strip().upper()
     if wanted not in CODES:
         meant = f"did you mean ratectl rule RC{wanted}?" if f"RC{wanted}" in CODES else None
-        error = UsageError(f"there is no error or warning {code}")
+        error = UsageError(f"there is no error or warning {code if code.isalnum() else repr(code)}")
         error.add_note(meant or "`ratectl rule` lists the codes")
         raise error
     session.answer("Rule", render.rule_data(wanted), lambda: render.rule_blocks(wanted))
