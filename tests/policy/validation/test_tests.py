@@ -93,8 +93,10 @@ def test_steps_without_findings(steps: str) -> None:
         ),
         (
             "{scope: /blog, effective: {limits: {x: {rate: 1/s}}, absent: [x]}}",
-            "RC405 [/blog] no policy covers '/blog' "
-            "(correct the scope, or expect reason: no_policy)",
+            (
+                "RC405 [/blog] no policy covers '/blog' "
+                "(correct the scope, or expect reason: no_policy)"
+            ),
         ),
         (
             "{scope: /shop, effective: {limits: {spike: {}}}}",
