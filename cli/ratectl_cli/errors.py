@@ -103,7 +103,8 @@ class Failure:
     @property
     def unread(self) -> bool:
         """True if findings say that a file cannot be read, and none says anything else."""
-        return bool(self.diagnostics) and {each.code for each in self.diagnostics} <= _UNREAD
+        found = self.code == "invalid_policy" and bool(self.diagnostics)
+        return found and {each.code for each in self.diagnostics} <= _UNREAD
 
 
 MORE: Final = "; -v shows more"
@@ -112,7 +113,7 @@ MORE: Final = "; -v shows more"
 _UNREAD: Final = frozenset(("RC120", "RC121", "RC122", "RC124"))
 """Codes of findings about files, not about what is in them."""
 
-_REMEDY: Final = re.compile(r"[:;] (?=(?:add|did you mean|publish|set|use|write) )")
+_REMEDY: Final = re.compile(r"[:;] (?=(?:add|did you mean|publish|set|use|write|`ratectl help`) )")
 """Start of the remedy in a message."""
 
 _KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
