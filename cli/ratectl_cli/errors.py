@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BUG",
     "INTERRUPTED",
+    "MORE",
     "USAGE",
     "Declined",
     "Failure",
@@ -98,9 +100,21 @@ class Failure:
     detail: str | None = None
     """Text of a library, for ``-v``."""
 
+    @property
+    def unread(self) -> bool:
+        """True if findings say that a file cannot be read, and none says anything else."""
+        found = self.code == "invalid_policy" and bool(self.diagnostics)
+        return found and {each.code for each in self.diagnostics} <= _UNREAD
+
+
+MORE: Final = "; -v shows more"
+"""End of a hint, where a detail is shown with -v."""
 
 _UNREAD: Final = frozenset(("RC120", "RC121", "RC122", "RC124"))
 """Codes of findings about files, not about what is in them."""
+
+_REMEDY: Final = re.compile(r"[:;] (?=(?:add|did you mean|publish|set|use|write|`ratectl help`) )")
+"""Start of the remedy in a message."""
 
 _KINDS: Final[tuple[tuple[type[BaseException], str, int], ...]] = (
     (core.UsageError, "usage", USAGE),
@@ -146,7 +160,10 @@ def _explained(error: BaseException) -> Failure:
             diagnostics = tuple(getattr(error, "diagnostics", ()))
             ends = error.exit_code if isinstance(error, Interrupted) else exit_code
             detail = getattr(error, "detail", None)
-            return Failure(code, ends, _message(error), _hint(error), diagnostics, detail)
+            message, hint = _message(error), _hint(error)
+            if hint is None and isinstance(error, core.UsageError | core.NothingPublished):
+                message, hint = _parted(message)
+            return Failure(code, ends, message, hint, diagnostics, detail)
     return Failure(
         "bug",
         BUG,
@@ -168,6 +185,12 @@ def _message(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def _parted(message: str) -> tuple[str, str | None]:
+    """Return a message without the remedy at its end, and the remedy."""
+    match = _REMEDY.search(message)
+    return (message[: match.start()], message[match.end() :]) if match else (message, None)
+
+
 def _os_message(error: OSError) -> str:
     why = (error.strerror or str(error) or type(error).__name__).lower()
     if error.filename:
@@ -184,7 +207,7 @@ def _hint(error: BaseException) -> str | None:
     if isinstance(error, core.StoreUnavailable):
         if error.detail is None:
             return "check the URL of the store (`ratectl env`); `ratectl doctor` shows more"
-        return "check the URL of the store (`ratectl env`), and that the store runs; -v shows more"
+        return f"check the URL of the store (`ratectl env`), and that the store runs{MORE}"
     if isinstance(error, TimedOut) and error.tells:
         return f"the change may have been made: see `{error.tells}`"
     if isinstance(error, core.StoreUnauthenticated):

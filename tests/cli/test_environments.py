@@ -105,7 +105,7 @@ class TestDefaults:
         run = cli("validate")
         assert run.code == 64
         assert "ratectl.yaml:4:1" in run.err
-        assert "did you mean 'default'?" in run.err
+        assert "did you mean default?" in run.err
 
 
 class TestChoice:

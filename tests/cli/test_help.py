@@ -63,7 +63,10 @@ def test_the_help_of_a_command_is_that_of_its_option(cli: Cli, words: tuple[str,
 def test_unknown_topics_name_the_nearest(cli: Cli, words: tuple[str, ...], nearest: str) -> None:
     run = cli("help", *words)
     assert (run.code, run.out) == (64, "")
-    expected = f"there is no topic or command {' '.join(words)!r}: {nearest}`ratectl help` lists"
+    expected = (
+        f"there is no topic or command {' '.join(words)!r}\n"
+        f"  hint: {nearest}`ratectl help` lists the topics\n"
+    )
     assert expected in run.err
 
 

@@ -36,7 +36,7 @@ def test_as_data(cli: Cli) -> None:
 def test_an_unknown_code(cli: Cli, code: str) -> None:
     run = cli("rule", code)
     assert run.code == 64
-    assert "`ratectl rule` lists them" in run.err
+    assert "`ratectl rule` lists the codes" in run.err
 
 
 def test_a_code_without_a_page_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

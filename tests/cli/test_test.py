@@ -127,8 +127,8 @@ class TestNothing:
         run = cli("test", "policies")
         assert (run.code, run.out) == (1, "")
         assert run.err == (
-            "error: no test found in policies: "
-            "write a document of kind PolicyTest beside the policies\n"
+            "error: no test found in policies\n"
+            "  hint: write a document of kind PolicyTest beside the policies\n"
         )
         document = cli("test", "policies", "-o", "json").document
         assert (document["passed"], document["tests"]) == (False, 0)

@@ -70,14 +70,14 @@ def test_the_unit_of_the_decisive_limit_is_printed(llm: Path, cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("costs", "said"),
     [
-        (("-1",), "not a whole number from 0"),
-        (("1.5",), "not a whole number from 0"),
-        (("tokens=many",), "not a whole number from 0"),
-        (("tokens=",), "not a whole number from 0"),
+        (("-1",), "--cost must be a whole number, 0 or more, not "),
+        (("1.5",), "--cost must be a whole number, 0 or more, not "),
+        (("tokens=many",), "--cost must be a whole number, 0 or more, not "),
+        (("tokens=",), "--cost must be a whole number, 0 or more, not "),
         (("=3",), "is not UNIT=NUMBER"),
         (("2", "tokens=3"), "is not UNIT=NUMBER"),
         (("tokens=1", "tokens=2"), "--cost tokens is given twice"),
-        (("1" * 30,), "not a whole number from 0"),
+        (("1" * 30,), "--cost must be a whole number, 0 or more, not "),
     ],
 )
 def test_a_wrong_cost_is_a_usage_error(

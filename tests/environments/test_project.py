@@ -54,7 +54,7 @@ def test_everything_but_the_header_may_be_left_out() -> None:
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [
-        ("polices: x", "3:1", "unknown field 'polices' (did you mean 'policies'?"),
+        ("polices: x", "3:1", "unknown field 'polices' (did you mean policies?"),
         ("policies: /etc", "3:11", "policies names no folder in that of this file"),
         ("policies: ../other", "3:11", "policies names no folder in"),
         ("policies: a/../../b", "3:11", "policies names no folder in"),

@@ -55,7 +55,7 @@ def check(
     from ratectl_cli.render.decisions import decisions_blocks, decisions_data
 
     session = session_of(ctx)
-    scope_of(scope)
+    scope_of(scope, "check")
     attributes = attributes_of(attr or [])
     costs = cost_of(cost or [])
     files = files_of(session, policies, live=live)

@@ -39,10 +39,10 @@ def rule(
         return 0
     wanted = code.strip().upper()
     if wanted not in CODES:
-        meant = f"; did you mean RC{wanted}?" if f"RC{wanted}" in CODES else ""
-        raise UsageError(
-            f"{code!r} is no code of a finding{meant or '; `ratectl rule` lists them'}"
-        )
+        meant = f"did you mean ratectl rule RC{wanted}?" if f"RC{wanted}" in CODES else None
+        error = UsageError(f"there is no error or warning {code if code.isalnum() else repr(code)}")
+        error.add_note(meant or "`ratectl rule` lists the codes")
+        raise error
     session.answer("Rule", render.rule_data(wanted), lambda: render.rule_blocks(wanted))
     return 0
 

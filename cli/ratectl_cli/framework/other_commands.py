@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["OTHER_COMMANDS", "OTHER_OPTIONS", "PATH_OPTIONS"]
+__all__ = ["EXAMPLE_VALUES", "OTHER_COMMANDS", "OTHER_OPTIONS", "PATH_OPTIONS", "READING"]
 
 PATH_OPTIONS: Final = (
     "-f", "-d", "-p", "--file", "--files", "--filename", "--folder", "--dir", "--directory",
@@ -26,6 +26,24 @@ OTHER_OPTIONS: "Final[Mapping[str, tuple[str, ...]]]" = {
     **dict.fromkeys(("--revision", "--rev", "--generation", "--version"), ("--to GEN",)),
 }
 """Options of other programs: what to use instead, if the command has it; the first one counts."""
+
+EXAMPLE_VALUES: "Final[Mapping[str, str]]" = {
+    "--store": "sqlite:///rates.db",
+    "--scope": "/shop",
+    "--log": "access.log",
+    "--map": "map.yaml",
+    "--attr": "client=acme",
+    "--policies": "policies",
+    "--reason": "test",
+    "--output": "json",
+}
+"""A value of each option, for hints."""
+
+READING: Final = frozenset((
+    "agents", "blame", "check", "diff", "explain", "history", "plan", "show", "simulate", "test",
+    "usage", "validate",
+))  # fmt: skip
+"""Commands that change nothing."""
 
 OTHER_COMMANDS: "Final[Mapping[str, str]]" = {
     **dict.fromkeys(("deploy", "publish", "push", "release", "create", "set"), "apply"),

@@ -166,8 +166,8 @@ class Session:
             return
         unasked = self._unasked()
         if unasked is not None:
-            nobody = UsageError(f"{question} This needs an answer, and {unasked}")
-            nobody.add_note("add --yes if you want it")
+            nobody = UsageError(f"this command asks before it goes on, and {unasked}: {question}")
+            nobody.add_note("add --yes to go on without the question")
             raise nobody
         with self.deadline.paused():
             if not self._asked(question):

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from ratectl.errors import UsageError
-from ratectl_cli.framework.other_commands import OTHER_COMMANDS, OTHER_OPTIONS, PATH_OPTIONS
+from ratectl_cli.framework.other_commands import (
+    EXAMPLE_VALUES,
+    OTHER_COMMANDS,
+    OTHER_OPTIONS,
+    PATH_OPTIONS,
+    READING,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,13 +26,18 @@ _EXAMPLES: Final = {
     "PATH|PLAN": "policies/",
     "SCOPE": "/payments",
     "CODE": "RC201",
-    "NAME": "deploy",
+    "NAME": "my-key",
 }
 _LIMITS: Final = (
     (re.compile(r"Input should be a valid integer.*"), "must be a whole number"),
     (re.compile(r"Input should be a valid number.*"), "must be a number"),
     (re.compile(r"Input should be greater than or equal to (\S+)"), r"must be at least \1"),
     (re.compile(r"Input should be less than or equal to (\S+)"), r"must be at most \1"),
+)
+
+_NO_CHECK_SKIPPED: Final = (
+    "use --yes, which asks no question but skips no check (guards take a reason: "
+    "`ratectl help guards`)"
 )
 
 _Texts = tuple[str, str | None]
@@ -62,22 +73,54 @@ def _no_option(error: Any, ctx: Any, words: "Sequence[str]") -> _Texts:
     message = f"`{ctx.command_path}` has no option {name}"
     arguments, options = _arguments(ctx), _options(ctx.command)
     if name in PATH_OPTIONS and any(each.startswith("PATH") for each in arguments):
-        return message, f"PATH is an argument: {_line(_without(words, name))}"
+        return message, f"write the folder without an option: {_line(_without(words, name))}"
     if name in PATH_OPTIONS and "--policies" in options:
         return message, f"use --policies: {_line(_renamed(words, name, '--policies'))}"
     for instead in OTHER_OPTIONS.get(name, ()):
         if instead.split()[0] in options:
-            return message, f"use {instead}"
+            return message, _NO_CHECK_SKIPPED if instead == "--yes" else f"use {instead}"
     close = _close(name, options)
     if close:
         return message, f"did you mean {close}?"
+    if (hint := _not_needed(name, ctx, words)) is not None:
+        return message, hint
     others = _commands_with(name, ctx)
+    if len(others) == 1 and _is_unnamed(ctx, words):
+        return _for_the_named(name, others[0], ctx, words)
     if others:
         return message, f"{name} is an option of {' and '.join(f'`{each}`' for each in others)}"
     if "--attr" in options and name.startswith("--"):
         value = _value_of(words, name) or "VALUE"
         return message, f"attributes are given with --attr, like --attr {name[2:]}={value}"
     return message, None
+
+
+def _not_needed(name: str, ctx: Any, words: "Sequence[str]") -> str | None:
+    """Return the hint for an option that the command works without; None for other options."""
+    command = ctx.info_name
+    if name in ("--yes", "-y"):
+        changes = "changes nothing and " if command in READING else ""
+        without = [word for word in words if word != name]
+        return f"leave out {name}: {_line(without)} ({command} {changes}asks nothing)"
+    if name in ("--watch", "-w", "--follow") and command in READING:
+        return f"{command} prints once: run {command} again"
+    return None
+
+
+def _is_unnamed(ctx: Any, words: "Sequence[str]") -> bool:
+    """Return True if the command runs because its group was named alone."""
+    return ctx.parent is not None and ctx.parent.info_name in words and ctx.info_name not in words
+
+
+def _for_the_named(name: str, path: str, ctx: Any, words: "Sequence[str]") -> _Texts:
+    """Return the texts for an option of another command of a group that was named alone."""
+    group = ctx.parent
+    message = f"`{group.command_path}` alone is `{ctx.command_path}` and takes no {name}"
+    other = path.rpartition(" ")[2]
+    params = group.command.get_command(group, other).params
+    missing = " ".join(_with_example(each) for each in params if _lacks(each, words))
+    line = _line(_renamed(words, group.info_name, f"{group.info_name} {other} {missing}"))
+    return message, f"write the command that takes {name}: {line}"
 
 
 def _close(name: str, options: "Iterable[str]") -> str | None:
@@ -112,7 +155,11 @@ def _without_context(error: Any) -> _Texts:
     message = error.format_message()
     option = re.fullmatch(r"Option '(.*)' requires an argument\.", message)
     if option is not None:
-        return f"{option[1]} has no value", f"write the value after it: {option[1]} VALUE"
+        example = EXAMPLE_VALUES.get(option[1], "VALUE")
+        return (
+            f"{option[1]} has no value",
+            f"write the value after {option[1]}: {option[1]} {example}",
+        )
     return _lower(message), None
 
 
@@ -120,15 +167,34 @@ def _lower(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _bad_value(error: Any, ctx: Any, words: "Sequence[str]") -> _Texts:  # noqa: ARG001
+def _bad_value(error: Any, ctx: Any, words: "Sequence[str]") -> _Texts:
     reason = error.message.removeprefix("Value error, ").rstrip(".")
     if error.param is None:
         return reason, None
     name = _name_of(error.param)
     for pattern, text in _LIMITS:
         if match := pattern.fullmatch(reason):
-            return f"{name} {match.expand(text)}", None
+            return _bad_number(error.param, match.expand(text), ctx, words)
     return f"{name}: {reason}", None
+
+
+def _bad_number(param: Any, must: str, ctx: Any, words: "Sequence[str]") -> _Texts:
+    """Return the texts for a value that is no number in the bounds; ``must`` says which ones."""
+    name = _name_of(param)
+    if param.param_type_name == "argument":
+        of_the_path = ctx.command_path.split()
+        given = next((each for each in words if each not in of_the_path and each[:1] != "-"), None)
+        if name != "GEN" or given is None or "a whole" not in must or _is_secret(given):
+            return f"{name} {must}", None
+        example = _line(_renamed(words, given, "1"))
+        unless = "" if param.required else " (without a number: the live one)"
+        return f"{given!r} is not a generation", f"write its number, like {example}{unless}"
+    given = next((value for each in param.opts if (value := _value_of(words, each))), None)
+    if given is None or _is_secret(given):
+        return f"{name} {must}", None
+    least = re.search(r"(at least|at most) (\S+)", must)
+    shown = given if re.fullmatch(r"[\d.]+", given) else f"'{given.strip(chr(39))}'"
+    return f"{name} {must}, not {shown}", f"write a number, like {name} {least[2] if least else 3}"
 
 
 def _missing(error: Any, ctx: Any, words: "Sequence[str]") -> _Texts:
@@ -139,6 +205,9 @@ def _missing(error: Any, ctx: Any, words: "Sequence[str]") -> _Texts:
     if param.param_type_name != "argument":
         return _missing_options([each for each in ctx.command.params if _lacks(each, words)])
     example = _EXAMPLES.get(name)
+    if name == "NAME" and example:
+        message = f"the {ctx.parent.info_name} has no name" if ctx.parent else f"{name} is missing"
+        return message, f"write one, like {_line([*words, example])}"
     hint = example and f"write it after the command, like {_line([*words, example])}"
     return f"{name} is missing", hint
 
@@ -153,11 +222,15 @@ def _lacks(param: Any, words: "Sequence[str]") -> bool:
 
 def _missing_options(params: "Sequence[Any]") -> _Texts:
     names = [_name_of(param) for param in params]
-    forms = [
-        f"{name} {param.metavar or 'VALUE'}" for name, param in zip(names, params, strict=True)
-    ]
     verb = "is" if len(names) == 1 else "are"
-    return f"{' and '.join(names)} {verb} missing", f"add {' '.join(forms)}"
+    examples = " ".join(map(_with_example, params))
+    return f"{' and '.join(names)} {verb} missing", f"add {' and '.join(names)}, like {examples}"
+
+
+def _with_example(param: Any) -> str:
+    """Return an option with a value that it may have."""
+    name = _name_of(param)
+    return f"{name} {EXAMPLE_VALUES.get(name) or param.metavar or 'VALUE'}"
 
 
 # Arguments and commands -------------------------------------------------------------------------
@@ -178,7 +251,10 @@ def _no_command(name: str, ctx: Any, words: "Sequence[str]") -> _Texts:
     message = f"there is no command `{ctx.command_path} {name}`"
     known = ctx.command.list_commands(ctx)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-    other = OTHER_COMMANDS.get(name) if ctx.parent is None else None
+    other = OTHER_COMMANDS.get(name)
+    if ctx.parent is not None:
+        group, _, other = (other or "").partition(" ")
+        other = other if group == ctx.info_name else None
     meant = other or next(iter(close), None)
     if meant is None:
         return message, f"`{ctx.command_path} --help` lists the commands"
@@ -186,22 +262,24 @@ def _no_command(name: str, ctx: Any, words: "Sequence[str]") -> _Texts:
 
 
 def _extra(extra: str, ctx: Any, words: "Sequence[str]") -> _Texts:
-    message = f"`{ctx.command_path}` takes no further argument: {extra}"
+    further = "further argument" if _arguments(ctx) else "argument"
+    message = f"`{ctx.command_path}` takes no {further}: {extra}"
     options, first = _options(ctx.command), extra.split(maxsplit=1)[0]
-    for option, fits in _MEANT:
+    for option, what, fits in _MEANT:
         if option in options and fits(first):
-            return message, f"use {option}: {_line(_renamed(words, first, f'{option} {first}'))}"
+            line = _line(_renamed(words, first, f"{option} {first}"))
+            return message, f"write {what} with {option}: {line}"
     if any(each.startswith("PATH") for each in _arguments(ctx)):
         return message, "name one PATH only: all files of a folder are read"
     return message, None
 
 
-_MEANT: Final["tuple[tuple[str, Callable[[str], bool]], ...]"] = (
-    ("--attr", lambda word: "=" in word),
-    ("--to", str.isdigit),
-    ("--policies", lambda word: not word.startswith("-")),
+_MEANT: Final["tuple[tuple[str, str, Callable[[str], bool]], ...]"] = (
+    ("--attr", "an attribute", lambda word: "=" in word),
+    ("--to", "the generation", str.isdigit),
+    ("--policies", "the folder", lambda word: not word.startswith("-")),
 )
-"""Options whose value is often written as an argument, and how to tell."""
+"""Options whose value is often written as an argument, what it is, and how to tell."""
 
 
 # Words of the command line ----------------------------------------------------------------------
@@ -231,8 +309,13 @@ def _name_of(param: Any) -> str:
 
 def _line(words: "Sequence[str]") -> str:
     """Return a command line that can be typed as it is; a word with a password is left out."""
-    shown = ("…" if "@" in word or "%40" in word else shlex.quote(word) for word in words)
+    shown = ("…" if _is_secret(word) else shlex.quote(word) for word in words)
     return f"ratectl {' '.join(shown)}"
+
+
+def _is_secret(word: str) -> bool:
+    """Return True for a word that may hold a password, as a URL does."""
+    return "@" in word or "%40" in word
 
 
 def _renamed(words: "Sequence[str]", name: str, new: str) -> list[str]:
@@ -254,7 +337,7 @@ def _value_of(words: "Sequence[str]", name: str) -> str | None:
 
 def _without(words: "Sequence[str]", name: str) -> list[str]:
     """Return the words with the value of an option as an argument."""
-    return [*_renamed(words, name, ""), *(["PATH"] if words[-1] == name else [])]
+    return [*_renamed(words, name, ""), *(["policies"] if words[-1] == name else [])]
 
 
 _EXPLANATIONS: Final["Mapping[str, Callable[[Any, Any, Sequence[str]], _Texts]]"] = {

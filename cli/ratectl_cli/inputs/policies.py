@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from typing import TYPE_CHECKING, Final
@@ -108,7 +109,9 @@ def attributes_of(given: Sequence[str]) -> dict[str, str]:
         if not separator or not name:
             raise UsageError(f"--attr {text!r} is not NAME=VALUE, like --attr tenant=acme")
         if name in attributes:
-            raise UsageError(f"--attr {name} is given twice")
+            twice = UsageError(f"--attr {name} is given twice")
+            twice.add_note(f"give one value for {name}")
+            raise twice
         attributes[name] = value
     return attributes
 
@@ -138,24 +141,31 @@ def _whole(number: str, text: str) -> int:
     plain = number.replace("_", "")
     if not (plain.isascii() and plain.isdigit() and len(plain) <= _MOST_DIGITS):
         raise UsageError(
-            f"--cost {text!r} is not a whole number from 0: write --cost 3, or --cost tokens=4000"
+            f"--cost must be a whole number, 0 or more, not {text!r}: write --cost "
+            f"{_whole_part(number)}, or --cost tokens=4000"
         )
     return int(plain)
 
 
-def scope_of(text: str) -> str:
-    """Return a scope that was named on the command line.
+def _whole_part(number: str) -> int:
+    """Return the whole part of a number, at least 1, for an example; 3 for other texts."""
+    plain = re.fullmatch(r"([0-9]{1,9})\.[0-9]{1,9}", number)
+    return max(int(plain[1]), 1) if plain else 3
+
+
+def scope_of(text: str, command: str) -> str:
+    """Return a scope that was named on the command line of ``command``.
 
     :raises UsageError: it is no scope.
     """
-    try:
-        return checked_scope(text)
-    except UsageError as error:
-        if os.path.exists(text):  # noqa: PTH110
-            error.add_note(
-                f"to name the policies, write a scope and --policies {shlex.quote(text)}"
-            )
-        raise
+    if not text.startswith("/") and os.path.exists(text):  # noqa: PTH110
+        kind = "folder" if os.path.isdir(text) else "file"  # noqa: PTH112
+        error = UsageError(f"SCOPE is missing: {text!r} is a {kind}")
+        error.add_note(
+            f"write a scope first, like ratectl {command} /shop --policies {shlex.quote(text)}"
+        )
+        raise error
+    return checked_scope(text)
 
 
 def instant_of(option: str, text: str) -> Instant:

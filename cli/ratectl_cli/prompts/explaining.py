@@ -33,7 +33,7 @@ def explained(
     ``files``: policies to explain; None for the live generation. ``at``: instant as it was
     written on the command line; None for now. ``delta``: only what differs from the scope above.
     """
-    scope_of(scope)
+    scope_of(scope, "explain")
     attributes = attributes_of(attr)
     when = clock.now_ns() if at is None else instant_of("--at", at).ns
     generation = None

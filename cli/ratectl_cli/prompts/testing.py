@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from ratectl.errors import PolicyError, UsageError
 from ratectl.policy import codes
 from ratectl.testing import Suite
-from ratectl_cli.framework.text import bold, plural
+from ratectl_cli.framework.text import bold, dim, plural
 from ratectl_cli.inputs.policies import read_checked
 from ratectl_cli.render.formats.junit import junit
 from ratectl_cli.render.testing import junit_text, report_blocks, report_data
@@ -88,6 +89,8 @@ def _answer(session: Session, options: TestOptions, loaded: Loaded, report: Repo
     )
     if not report.results and session.text:
         session.complain([[bold("error: ", "red"), _no_test_text(options, loaded)]])
+        if hint := _no_test_hint(options, loaded):
+            session.complain([[dim("  hint: "), hint]])
     return 0 if report.passed and not below else 1
 
 
@@ -96,4 +99,14 @@ def _no_test_text(options: TestOptions, loaded: Loaded) -> str:
     if loaded.tests:
         tests = plural(len(loaded.tests), "test")
         return f"no test of {places} matches --run {options.pattern!r} ({tests} there)"
-    return f"no test found in {places}: write a document of kind PolicyTest beside the policies"
+    return f"no test found in {places}"
+
+
+def _no_test_hint(options: TestOptions, loaded: Loaded) -> str | None:
+    """Return where tests may be; None if there are some, and a pattern leaves them out."""
+    if loaded.tests:
+        return None
+    folder = Path(options.paths[0]).parent
+    if len(options.paths) == 1 and Path(options.paths[0]).is_file() and str(folder) != ".":
+        return f"tests may be in other files of the folder: ratectl test {shlex.quote(str(folder))}"
+    return "write a document of kind PolicyTest beside the policies"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ratectl_cli.errors import BUG
+from ratectl_cli.errors import BUG, MORE
 from ratectl_cli.framework.text import bold, dim
 from ratectl_cli.render.diagnostics import diagnostic_blocks, diagnostic_data
 
@@ -22,10 +22,12 @@ def failure_blocks(failure: Failure, stream: Stream, *, unfold: bool = False) ->
     """Yield an error for people, on standard error."""
     if failure.diagnostics:
         yield from diagnostic_blocks(failure.diagnostics, stream, unfold=unfold)
+    if failure.unread:
+        return  # the findings say all
     word = "internal error: " if failure.exit_code == BUG else "error: "
     yield [bold(word, "red"), failure.message]
     if failure.hint:
-        yield [dim("  hint: "), failure.hint]
+        yield [dim("  hint: "), failure.hint.removesuffix(MORE) if unfold else failure.hint]
     if unfold and failure.detail:
         yield [dim("  detail: "), failure.detail]
 

@@ -132,8 +132,7 @@ class _Reader:
             if key in fields:
                 continue
             meant = difflib.get_close_matches(key, fields, 1, 0.7)
-            first = f"did you mean {meant[0]!r}? " if meant else ""
-            hint = f"{first}known here: {', '.join(fields)}"
+            hint = f"did you mean {meant[0]}?" if meant else f"known here: {', '.join(fields)}"
             secret = _SECRETS.search(key) is not None and not meant
             message = f"unknown field {key!r:.60}"
             self.report(codes.UNKNOWN_FIELD, message, place, _NO_SECRETS if secret else hint)

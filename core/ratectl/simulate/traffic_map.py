@@ -12,6 +12,7 @@ from ratectl.errors import UsageError
 from ratectl.policy import codes
 from ratectl.policy.loading.loader import with_source_lines
 from ratectl.policy.yaml.reader import read
+from ratectl.policy.yaml.text import shown
 from ratectl.simulate.model import (
     ACCESS_FIELDS,
     Attribute,
@@ -177,7 +178,7 @@ def _written(path: Sequence[Any], root: Node) -> Sequence[Any]:
 def _choice(name: str, value: object, expected: str) -> tuple[str, str, str]:
     words = expected.replace(" or ", ", ").split(", ")
     meant = difflib.get_close_matches(str(value), words, 1, 0.7)
-    hint = f"did you mean {meant[0]!r}?" if meant else f"write {expected}"
+    hint = f"did you mean {meant[0]}?" if meant else f"write {expected}"
     return codes.CHOICE, f"{name} must be {expected}, not {_shown(value)}", hint
 
 
@@ -197,8 +198,7 @@ def _unknown(names: Sequence[str]) -> tuple[str, str, str]:
     part = "rules" if "rules" in names[:-1] else names[0]
     known = _KNOWN[part] if len(names) > 1 else _WHOLE
     meant = difflib.get_close_matches(names[-1], known, 1, 0.7)
-    first = f"did you mean {meant[0]!r}? " if meant else ""
-    hint = f"{first}known here: {', '.join(known)}"
+    hint = f"did you mean {meant[0]}?" if meant else f"known here: {', '.join(known)}"
     return codes.UNKNOWN_FIELD, f"unknown field {names[-1]!r}", hint
 
 
@@ -242,8 +242,9 @@ def _misfits(traffic_map: TrafficMap) -> Iterator[tuple[str, str, Sequence[Any],
             continue
         message = f"a {traffic_map.format} log has no field {field!r}"
         meant = difflib.get_close_matches(field, named, 1, 0.7)
-        first = f"did you mean {meant[0]!r}? " if meant else ""
-        yield codes.CHOICE, message, path, f"{first}known here: {', '.join(named)}"
+        known = f"known here: {', '.join(named)}"
+        hint = f"did you mean {shown(meant[0])}?" if meant else known
+        yield codes.CHOICE, message, path, hint
 
 
 def _used(traffic_map: TrafficMap) -> Iterator[tuple[Sequence[Any], str]]:

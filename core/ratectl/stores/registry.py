@@ -122,10 +122,13 @@ def _instead(url: str) -> str:
     server = _SERVER.fullmatch(url)
     if server is not None:
         scheme = "etcds" if url.startswith("https:") else "etcd"
-        environment = server["environment"] or "production"
-        return f"write {scheme}://{server['hosts']}/{environment} for etcd"
+        hosts, environment = server["hosts"], server["environment"]
+        if environment:
+            return f"write {scheme}://{hosts}/{environment}"
+        return f"write {scheme}://{hosts}/ENVIRONMENT, like {scheme}://{hosts}/dev"
     if _FILE.fullmatch(url):
-        return f"write sqlite:///{url} for a SQLite file"
+        relative = "" if url.startswith("/") else " (relative to this folder)"
+        return f"write sqlite:///{url}{relative}"
     forms = " or ".join(known.form for known in BACKENDS if not known.one_process)
     return f"use {forms}"
 

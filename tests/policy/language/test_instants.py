@@ -28,11 +28,11 @@ def test_good_instants(text: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (5, "not an instant: write a date, a time and a zone"),
-        ("tomorrow", "is not an instant: write a date, a time and a zone"),
-        ("2026-11-28", "has no time of day: write"),
-        ("2026-11-28T12:00:00", "has no zone: write"),
-        ("2026-02-29T12:00Z", "is not an instant: "),
+        (5, "not a date with a time: write a date, a time and a zone"),
+        ("tomorrow", "is not a date with a time: write a date, a time and a zone"),
+        ("2026-11-28", "has no time: add a time and a zone: 2026-11-28T00:00Z"),
+        ("2026-11-28T12:00:00", "has no zone: add a zone: 2026-11-28T12:00:00Z"),
+        ("2026-02-29T12:00Z", "is not a date with a time: "),
         ("2026-11-28T12:00 Europe/Nowhere", "unknown time zone 'Europe/Nowhere': use a name"),
         ("2026-03-29T02:30 Europe/Berlin", "is skipped by a change of the clocks: write another"),
         ("1969-12-31T23:00Z", "is out of range: write a year from 1971 to 2261"),

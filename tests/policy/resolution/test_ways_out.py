@@ -48,7 +48,7 @@ def taken(way: str, values: dict[str, Any]) -> list[dict[str, Any]]:
     for removed in re.findall(r"(?:remove|in place of) ([a-z, and]+?)(?:, like|$)", way):
         for name in re.split(r", | and ", removed):
             del after[name]
-    if added := re.search(r"like (rate|max): (\S+)", way):
+    if added := re.search(r"(?:like|write) (rate|max): (\S+)", way):
         after[added[1]] = int(added[2]) if added[1] == "max" else Rate.parse(added[2])
     if algorithms := re.match(r"use algorithm: ([a-z-]+(?: or [a-z-]+)*)", way):
         return [{**after, "algorithm": name} for name in algorithms[1].split(" or ")]

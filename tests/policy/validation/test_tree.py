@@ -330,9 +330,11 @@ def test_a_finding_names_the_cap_and_the_value_to_write() -> None:
 
 def test_findings_about_a_budget_name_the_budget() -> None:
     (found,) = findings({"/": one(**BASE), "/a": budget(burst=5)})
-    assert found.message == "budget 'fleet' has no rate, and budgets are not inherited"
+    assert found.message == (
+        "budget 'fleet' has no rate, and a budget does not take the rate of the scope above"
+    )
     assert found.hint is not None
-    assert found.hint == "add a rate, like rate: 100/s, or correct the budget's name"
+    assert found.hint == "add a rate, like rate: 100/s"
 
 
 def test_a_quota_and_its_cap_in_two_units_are_explained() -> None:
@@ -362,7 +364,8 @@ def test_a_concurrency_limit_without_max_is_explained() -> None:
         assert found.message == message
     (found,) = findings({"/": one(max=5)})
     assert found.hint == (
-        "write rate in place of max, like rate: 100/s, or use algorithm: concurrency"
+        "use algorithm: concurrency to limit requests in progress, "
+        "or write rate: 5/s in place of max"
     )
     (found,) = findings({"/": cap(burst=4), "/a": one(**SLOTS)})
     assert found.message == "max 5 exceeds the cap 4 of /"

@@ -48,7 +48,7 @@ class Instant:
             return value
         if isinstance(value, str):
             return _parse(value)
-        raise ValueError(f"not an instant: {_HINT}")
+        raise ValueError(f"not a date with a time: {_HINT}")
 
     @property
     def utc(self) -> datetime:
@@ -70,12 +70,14 @@ class Instant:
 def _parse(text: str) -> Instant:
     match = _FORM.fullmatch(text.strip()) if len(text) <= 80 else None
     if match is None:
-        raise ValueError(f"{text[:40]!r} is not an instant: {_HINT}")
+        raise ValueError(f"{text[:40]!r} is not a date with a time: {_HINT}")
     if match["time"] is None:
-        raise ValueError(f"{text[:40]!r} has no time of day: {_HINT}")
+        zone = match["zone"] or "Z"
+        written = f"{match['date']}T00:00{zone if zone[0] in 'Zz+-' else f' {zone}'}"
+        raise ValueError(f"{text[:40]!r} has no time: add a time and a zone: {written}")
     zone = match["zone"]
     if zone is None:
-        raise ValueError(f"{text[:40]!r} has no zone: {_HINT}, or end it in Z for UTC")
+        raise ValueError(f"{text[:40]!r} has no zone: add a zone: {text.strip()}Z (Z is UTC)")
     try:
         local = datetime.fromisoformat(f"{match['date']}T{match['time']}")
         if zone[0] in "+-":
@@ -85,7 +87,7 @@ def _parse(text: str) -> Instant:
     except (ZoneInfoNotFoundError, OSError):
         raise ValueError(f"unknown time zone {zone!r}: use a name like Europe/Berlin") from None
     except ValueError as error:
-        raise ValueError(f"{text[:40]!r} is not an instant: {error}") from None
+        raise ValueError(f"{text[:40]!r} is not a date with a time: {error}") from None
     if not 1970 < local.year < 2262:
         raise ValueError(f"{text[:40]!r} is out of range: write a year from 1971 to 2261")
     at = local.astimezone(UTC)

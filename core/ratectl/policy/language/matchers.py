@@ -11,6 +11,7 @@ every value, and False if they cannot tell.
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -31,7 +32,8 @@ _MAX_CHARS: Final = 512
 _FORMS: Final = "a text, a list of texts, {not: …}, {cidr: …} or {exists: true}"
 
 _REGULAR_EXPRESSIONS: Final = ("regex", "regexp", "re", "pattern", "matches", "prefix")
-_GLOBS: Final = "write a text in which * stands for any text, like /reports/*"
+_SIMPLE_REGEX: Final = re.compile(r"\^(?P<text>[\w/-]+)\.\*\$?", re.ASCII)
+_PREFIX: Final = re.compile(r"(?P<text>[\w./-]+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +213,17 @@ def _parse_form(form: Mapping[object, object]) -> Matcher:
             raise ValueError(f"not cannot contain {inverted}: write the condition without not")
         return inner.negation()
     if str(name).lower() in _REGULAR_EXPRESSIONS:
-        raise ValueError(f"there are no regular expressions: {_GLOBS}")
+        what = "prefix" if str(name).lower() == "prefix" else "regular expression"
+        raise ValueError(f"match takes no {what}: {_as_glob(value, prefix=what == 'prefix')}")
     raise ValueError(f"{str(name)[:40]!r} is not a matcher: write {_FORMS}")
+
+
+def _as_glob(value: object, *, prefix: bool) -> str:
+    """Return what to write in place of a regular expression or a prefix."""
+    form = _PREFIX if prefix else _SIMPLE_REGEX
+    simple = form.fullmatch(value) if isinstance(value, str) else None
+    like = f"write {simple['text']}*" if simple else "write a text like /reports/*"
+    return f"{like} (* stands for any text)"
 
 
 def _texts(value: object) -> tuple[str, ...]:

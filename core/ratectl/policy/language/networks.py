@@ -23,4 +23,8 @@ def parsed_network(text: str) -> Network:
         around = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ValueError(f"{shown} is not a network: write one, like 10.0.0.0/8") from None
-    raise ValueError(f"{shown} is an address in a network: write {around} for the network")
+    host = f"{text.partition('/')[0]}/{around.max_prefixlen}"
+    raise ValueError(
+        f"{shown} names a host, but has the size of a network: write {around} for the network, or "
+        f"{host} for the host"
+    )

@@ -8,6 +8,7 @@ readable file quoted.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 import stat
@@ -47,6 +48,8 @@ __all__ = [
 STDIN: Final = "-"
 """The path that stands for standard input."""
 
+_LONGEST_NAME: Final = 64
+_MOST_NAMES: Final = 1_000
 STDIN_NAME: Final = "<stdin>"
 """Name to show for standard input, given as ``-``."""
 
@@ -176,7 +179,9 @@ class _Finder:
         except (FileNotFoundError, NotADirectoryError, ValueError):
             if looks_like_url(path):
                 name = printable(shown(path))
-            message, hint = f"no such file or directory: {name}", "correct the path, or create it"
+            meant = _near(path)
+            message = f"no such file or directory: {name}"
+            hint = f"did you mean {meant}?" if meant else "correct the path, or create it"
             self._report(Diagnostic(codes.NOT_FOUND, message, Span(name), hint=hint))
             return
         except OSError as error:
@@ -306,6 +311,21 @@ def _unreadable(name: str, error: OSError, path: str) -> Diagnostic:
     note = owner_note(path)
     hint = f"let {this_user()} read it and enter the folders above it, or run ratectl as its owner"
     return Diagnostic(codes.UNREADABLE, message, span, hint=hint, notes=(note,) if note else ())
+
+
+def _near(path: str) -> str | None:
+    """Return the path of an entry beside a missing one that has almost its name, or None."""
+    folder, name = os.path.split(path.rstrip("/"))
+    try:
+        entries = [each for each in os.listdir(folder or ".") if not each.startswith(".")]  # noqa: PTH208
+    except (OSError, ValueError):
+        return None
+    if len(name) > _LONGEST_NAME or len(entries) > _MOST_NAMES:
+        return None  # comparing would take long
+    near = difflib.get_close_matches(name, entries, n=1, cutoff=0.7)
+    found = os.path.join(folder, near[0]) if near else ""  # noqa: PTH118
+    fits = found.endswith((".yaml", ".yml")) or os.path.isdir(found)  # noqa: PTH112
+    return _shown(found) if near and fits else None
 
 
 def _leads_out(name: str, of: str) -> Diagnostic:

@@ -308,6 +308,9 @@ def _not_a_mapping(root: Node, name: str) -> Diagnostic:
     elif not isinstance(root.value, str):
         what = "a number or boolean"
     message = f"the document is {what}, not a mapping"
+    if not name.lower().endswith((".yaml", ".yml", ".json", "-")) and "<" not in name:
+        message = f"{name} is not a policy file: it holds {what}"
+        hint = "name a .yaml file, or the folder with the policies"
     return Diagnostic(codes.NOT_A_MAPPING, message, Span(name, *root.place), hint=hint)
 
 

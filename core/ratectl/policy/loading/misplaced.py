@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.policy import codes
 from ratectl.policy.language.model import LimitFields
+from ratectl.policy.yaml.nodes import BROKEN
 from ratectl.policy.yaml.text import quoted, shown
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["split_misplaced", "written_limit"]
 
 _PARTS: Final = ("limits", "budgets", "caps")
+_NAMES: Final = {"limits": "spike", "budgets": "total", "caps": "spike"}
 _FIELDS: Final = frozenset(LimitFields.model_fields)
 _RATE: Final = re.compile(r"[0-9][0-9_.]* */ *[0-9]*[A-Za-z]+")
 
@@ -37,7 +39,9 @@ def split_misplaced(
     findings: list[Diagnostic] = []
     lacking = {each["loc"][:-1]: id(each) for each in details if _lacks_limits(each)}
     for group in _groups(details, _is_limit_outside):
-        findings.append(_limits_outside(group, root, file))
+        limits = _node(group, root).children.get("limits")
+        if limits is None or limits.value is not BROKEN:  # that they are not indented was reported
+            findings.append(_limits_outside(group, root, file))
         explained.update(map(id, group))
         explained.add(lacking.get(group[0]["loc"][:-1], 0))
     for group in _groups(details, _is_field_outside):
@@ -136,7 +140,8 @@ def _fields_outside(group: Sequence[ErrorDetails], root: Node, file: str, part: 
     fields = ", ".join(
         f"{name}: {_short(detail['input'])}" for name, detail in zip(names, group, strict=True)
     )
-    return _finding(group, root, file, message, f"write {part}: {{<name>: {{{fields}}}}}")
+    hint = f"give the {what} a name, like {part}: {{{_NAMES[part]}: {{{fields}}}}}"
+    return _finding(group, root, file, message, hint)
 
 
 def _short(value: Any) -> str:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.policy import codes
+from ratectl.policy.language.kinds import KINDS
 from ratectl.policy.language.model import Absent, Across, Algorithm, Cap, LimitFields, Mode, OnError
 from ratectl.policy.language.shapes import Shape
 from ratectl.policy.language.testcase import Expectation, Reason, Step
 from ratectl.policy.loading.misplaced import split_misplaced, written_limit
 from ratectl.policy.loading.other_words import FOREIGN_FIELDS, OTHER_ALGORITHMS, OTHER_WORDS
+from ratectl.policy.loading.rate_words import rate_hint, rate_part
 from ratectl.policy.yaml.nodes import BROKEN, Node, Place
 from ratectl.policy.yaml.slips import NO_SPACE_AFTER_COLON
-from ratectl.policy.yaml.text import cut, quoted
+from ratectl.policy.yaml.text import cut, quoted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -53,11 +55,15 @@ _EXAMPLES: Final = {
 }
 
 _MISSING: Final = {
-    "match": "write the requests that it is for, like match: {tier: gold}",
+    "match": "say which requests it is for, like match: {tier: gold}",
     "limits": "write the limits for them, like limits: {<name>: {rate: 400/s}}",
-    "reason": "write the reason, for people who read it later",
-    "until": "write when it ends, like until: 2026-11-30T00:00+01:00",
+    "reason": "add a line: reason: …",
+    "until": "add a line with its end, like until: 2026-11-30T00:00Z",
+    "scope": "add a line with the scope, like scope: /payments",
 }
+
+_CURLY: Final = re.compile(r"(?P<open>[“”„‘’])(?P<text>[^\"\\]+)(?P<close>[“”‘’])")
+_COUNT_PER_TIME: Final = re.compile(r"(?P<count>[1-9][0-9_]{0,9}) */ *[0-9]*[a-z]+", re.ASCII)
 
 _Words = tuple[str, str, str]
 """Code, message and hint."""
@@ -78,14 +84,36 @@ def explain_errors(
         if detail["type"] == "too_short" and detail["input"]:
             continue  # only its items have errors, and those are reported
         if node is None or node.value is not BROKEN:
-            code, message, hint = _words(detail, model)
+            code, message, hint = _words(detail, model, root)
             yield Diagnostic(code, message, Span(file, *place), hint=hint)
 
 
-def _words(detail: ErrorDetails, document: type[BaseModel]) -> _Words:
+def _words(detail: ErrorDetails, document: type[BaseModel], root: Node) -> _Words:
     if detail["type"] == "extra_forbidden":
-        return _unknown(detail, Shape(document).at(detail["loc"][:-1]).model or document)
-    return _EXPLANATIONS.get(detail["type"], _other)(detail)
+        model = Shape(document).at(detail["loc"][:-1]).model or document
+        return _unknown(detail, model, _around(root, detail))
+    if detail["type"] == "missing":
+        return _missing(detail, document)
+    code, message, hint = _EXPLANATIONS.get(detail["type"], _other)(detail)
+    return code, *(_curly(detail["input"]) or (message, hint))
+
+
+def _around(root: Node, detail: ErrorDetails) -> Mapping[str, Any]:
+    """Return the fields that stand beside the one with an error."""
+    node = root
+    for part in detail["loc"][:-1]:
+        node = node.children[part]
+    return node.value if isinstance(node.value, dict) else {}
+
+
+def _curly(value: object) -> tuple[str, str] | None:
+    """Return the message and hint for a text in curly quotes; None for other values."""
+    match = _CURLY.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return None
+    message = f"the quotes {match['open']} {match['close']} are not YAML quotes"
+    text = shown(match["text"])
+    return message, f'write {text}, or "{text}" with straight quotes'
 
 
 def closest(word: str, known: Collection[str]) -> str | None:
@@ -131,16 +159,21 @@ def _of(detail: ErrorDetails) -> str:
     return f"an item of {field}" if isinstance(detail["loc"][-1], int) else field
 
 
-def _unknown(detail: ErrorDetails, model: type[BaseModel]) -> _Words:
-    """Return the words for a field that ``model`` does not have."""
+def _unknown(detail: ErrorDetails, model: type[BaseModel], fields: Mapping[str, Any]) -> _Words:
+    """Return the words for a field that ``model`` does not have; ``fields`` are all beside it."""
     name = str(detail["loc"][-1])
+    part = rate_part(name) if model is LimitFields else None
+    if part is not None:
+        message = f"unknown field {quoted(name)}: the {part} is part of rate"
+        return codes.UNKNOWN_FIELD, message, rate_hint(name, fields)
     header = ("apiVersion", "kind") if len(detail["loc"]) == 1 else ()
     known = [*header, *(field.alias or key for key, field in model.model_fields.items())]
     hint = _elsewhere(name, model, known)
     if hint is None:
         meant = closest(name, known)
-        allowed = f"known here: {', '.join(known)}"
-        hint = f"did you mean {meant}? {allowed}" if meant else f"delete it; {allowed}"
+        hint = f"delete {shown(name)}; known here: {', '.join(known)}"
+        if meant:
+            hint = f"did you mean {meant}?"
     return codes.UNKNOWN_FIELD, f"unknown field {quoted(name)}", hint
 
 
@@ -149,18 +182,24 @@ def _elsewhere(name: str, model: type[BaseModel], known: Sequence[str]) -> str |
     if model is Step and name in Expectation.model_fields:
         return f"write it in expect: {{{name}: …}}"
     if model is Cap and name in LimitFields.model_fields:
-        return f"delete it: a cap has only {' and '.join(known)}"
+        return f"delete {name}: a cap has only {' and '.join(known)}"
     if model is LimitFields:
         return OTHER_WORDS.get(name.lower())
     return FOREIGN_FIELDS.get(name.lower())
 
 
-def _missing(detail: ErrorDetails) -> _Words:
-    name = _field(detail)
-    if name == "name" and "overrides" in detail["loc"]:
-        return codes.MISSING_FIELD, "name is missing", "name the override, like name: gold"
-    hint = _MISSING.get(name) or _EXAMPLES.get(name, "write it")
-    return codes.MISSING_FIELD, f"{name} is missing", hint
+def _missing(detail: ErrorDetails, document: type[BaseModel]) -> _Words:
+    name, above = _field(detail), detail["loc"][:-1]
+    message = f"{name} is missing"
+    if not above:
+        kind = next(kind for kind, model in KINDS.items() if model is document)
+        message = f"this {kind} has no {name}"
+    elif len(above) == 2 and above[0] in ("overrides", "steps"):
+        message = f"this {str(above[0])[:-1]} has no {name}"
+    if name == "name" and "overrides" in above:
+        return codes.MISSING_FIELD, message, "name the override, like name: gold"
+    hint = _MISSING.get(name) or _EXAMPLES.get(name, f"write {name}")
+    return codes.MISSING_FIELD, message, hint
 
 
 def _choice(detail: ErrorDetails) -> _Words:
@@ -183,6 +222,10 @@ def _any_of(words: Sequence[str]) -> str:
 
 def _integer(detail: ErrorDetails) -> _Words:
     value = detail["input"]
+    per_time = _COUNT_PER_TIME.fullmatch(value) if isinstance(value, str) else None
+    if per_time is not None and _field(detail) in ("burst", "max"):
+        message = f"{_of(detail)} is a number of requests, without a time"
+        return codes.TYPE, message, f"write {per_time['count']}"
     digits = isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value)
     hint = f"write {value} without quotes" if digits else "write a whole number, like 200"
     return codes.TYPE, f"{_of(detail)} must be a whole number, not {_what(value)}", hint
@@ -232,7 +275,7 @@ def _what(value: object) -> str:
 
 def _name(detail: ErrorDetails) -> _Words:
     listed = "per" in detail["loc"][2:]
-    attribute = listed or "attributes" in detail["loc"]
+    attribute = listed or not {"attributes", "match"}.isdisjoint(detail["loc"])
     written = str(detail["input"])
     what = "an attribute" if attribute else "a limit"
     first = "the first a letter, digit or '_'" if attribute else "the first a letter or digit"
@@ -245,10 +288,10 @@ def _name(detail: ErrorDetails) -> _Words:
     )
     if listed and "," in written and words:
         hint = f"write a list: [{', '.join(words)}]"
+    elif attribute:
+        hint = "write the name of an attribute that your service sends, like client or api_key"
     elif 0 < len("_".join(words)) <= 64:
         hint = f"write it without {_strange(written, words)}, like {'_'.join(words).lower()}"
-        if listed and len(words) > 1 and " ".join(words) == written:
-            hint += f", or write several attributes as a list: [{', '.join(words)}]"
     return codes.NAME, f"{quoted(written)} cannot name {what}", hint
 
 
@@ -292,7 +335,7 @@ def _own(code: str, hint: str) -> Callable[[ErrorDetails], _Words]:
 
     def explain(detail: ErrorDetails) -> _Words:
         reason = str(detail["msg"])
-        match = re.search(r": (?=(?:write|use) )", reason)
+        match = re.search(r": (?=(?:write|use|add) )", reason)
         if match is None:
             return code, reason, hint
         return code, reason[: match.start()], reason[match.end() :]
@@ -318,6 +361,14 @@ def _moment(detail: ErrorDetails) -> _Words:
     return _written(codes.INSTANT if dated else codes.DURATION, hint)(detail)
 
 
+def _matcher(detail: ErrorDetails) -> _Words:
+    hint = "write a text, a list of texts, {not: …} or {cidr: …}"
+    code, message, hint = _own(codes.MATCHER, hint)(detail)
+    if message.startswith("match takes no "):
+        hint = hint.replace("write ", f"write {_field(detail)}: ", 1)
+    return code, message, hint
+
+
 def _sets_nothing(_: ErrorDetails) -> _Words:
     hint = "write limits, like limits: {<name>: {rate: 400/s}}, or caps"
     return codes.INCOMPLETE, "the override sets nothing", hint
@@ -333,7 +384,6 @@ def _other(detail: ErrorDetails) -> _Words:
 
 
 _EXPLANATIONS: Final[Mapping[str, Callable[[ErrorDetails], _Words]]] = {
-    "missing": _missing,
     "literal_error": _choice,
     "int_type": _integer,
     "bool_type": _boolean,
@@ -360,6 +410,6 @@ _EXPLANATIONS: Final[Mapping[str, Callable[[ErrorDetails], _Words]]] = {
     "scope": _own(codes.SCOPE, "write / or a path like /payments/checkout"),
     "repeated": _repeated,
     "resets": _own(codes.RESETS, 'write a time and a zone, like "00:00 Europe/Berlin"'),
-    "matcher": _own(codes.MATCHER, "write a text, a list of texts, {not: …} or {cidr: …}"),
+    "matcher": _matcher,
     "network": _own(codes.NETWORK, "write a network, like 10.0.0.0/8"),
 }

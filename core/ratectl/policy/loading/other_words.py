@@ -9,16 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FOREIGN_FIELDS", "OTHER_ALGORITHMS", "OTHER_WORDS"]
 
-_RATE: Final = "write it in rate: <number>/<duration>, like rate: 100/60s"
-
 OTHER_WORDS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(
-        (
-            "count", "duration", "interval", "limit", "max_requests", "period", "quantity",
-            "requests", "requests_per_unit", "seconds", "time", "window",
-        ),
-        _RATE,
-    ),
     **dict.fromkeys(("by", "group_by", "key", "keys"), "write per, like per: tenant"),
     **dict.fromkeys(("max_concurrent", "concurrent", "concurrency", "parallel"),
         "write algorithm: concurrency and max, like max: 50"),

@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 __all__ = ["template_finding"]
 
-_RENDER: Final = "render the template first, and give ratectl the file that comes out"
+_RENDER: Final = "render the template first, then run ratectl on the result"
 _ENGINES: Final = (
     # A mapping in two pairs of braces is a mistake of another kind.
     (
         re.compile(r"\{\{(?!\s*[\w-]+: )[^{}]*\}\}"),
-        "part of a template, as of Helm or Jinja",
+        "a template of Helm or Jinja",
         _RENDER,
     ),
-    (re.compile(r"\{%.*?(?:%\}|$)"), "part of a template, as of Jinja", _RENDER),
+    (re.compile(r"\{%.*?(?:%\}|$)"), "a template of Jinja", _RENDER),
     (
         re.compile(r"\$\{[A-Za-z_][^{}]*\}"),
         "a variable",
-        "replace the variables first, as envsubst does, and give ratectl the file that comes out",
+        "replace the variables first, for example with envsubst, then run ratectl on the result",
     ),
 )
 _COMMENT: Final = re.compile(r"\s*#|.*?\s#(?!.*[\"'])")
@@ -53,7 +53,7 @@ def template_finding(
             continue
         for mark in _marks(lines[finding.span.line - 1], finding.span.line):
             if _caused_by(finding, mark):
-                message = f"{shown(mark.text)} is {mark.what}, and ratectl reads plain YAML"
+                message = f"{shown(mark.text)} is {mark.what}: ratectl reads only plain YAML"
                 span = Span(file, mark.line, mark.column, mark.end_column)
                 return Diagnostic(codes.TEMPLATE, message, span, hint=mark.hint)
     return None

@@ -140,18 +140,26 @@ def _incomplete(
     needed = rules.required
     what = "budget" if budget else "limit"
     if wrong is not None:
-        message = f"{what} '{name}' has no {needed}, and {_misfit(wrong, rules, values)}"
+        message = f"{what} '{name}' has no {needed}: {_misfit(wrong, rules, values, needed)}"
         return Problem(codes.INCOMPLETE, "", message, ways_out(rules, values))
     return Problem(
         codes.INCOMPLETE,
         "",
-        f"budget '{name}' has no {needed}, and budgets are not inherited"
+        f"budget '{name}' has no {needed}, and a budget does not take the {needed} of the scope "
+        "above"
         if budget
         else f"limit '{name}' has no {needed}: neither this scope nor one above gives it",
-        f"add a {needed}, like {rules.example_field}, or correct the {what}'s name",
+        f"add a {needed}, like {rules.example_field}"
+        + ("" if budget else ", or correct the limit's name"),
     )
 
 
-def _misfit(field: str, rules: AlgorithmRules, values: Mapping[str, Any]) -> str:
+def _misfit(
+    field: str, rules: AlgorithmRules, values: Mapping[str, Any], needed: str | None = None
+) -> str:
+    """Return why a field does not fit the algorithm; ``needed``: the field that is missing."""
     noun = rules.noun if "algorithm" in values else f"{rules.noun} (the default algorithm)"
+    if {field, needed} == {"rate", "max"}:
+        takes = f"a {needed}" if needed == "rate" else f"{needed}, a number of requests in progress"
+        return f"a {noun} takes no {field}, it takes {takes}"
     return f"a {noun} takes no {field}: {rules.why_lacking[field]}"

@@ -17,18 +17,30 @@ __all__ = ["ways_out"]
 def ways_out(rules: AlgorithmRules, values: Mapping[str, Any]) -> str:
     """Return what to write instead of fields that ``rules`` lacks.
 
-    The first way keeps the algorithm. The other one keeps as many of the fields as possible.
+    One way keeps the algorithm. The other one keeps as many of the fields as possible.
     """
     wrong = _lacking(rules, values)
     ways = [f"remove {_listed(wrong)}"]
     if rules.required not in values:
-        ways = [f"write {rules.required} in place of {_listed(wrong)}, like {rules.example_field}"]
+        ways = [_required_instead(rules, values, _listed(wrong))]
     fitting = [other for other in ALGORITHMS.values() if _fits(other, values)]
     if fitting:
-        ways.append(f"use algorithm: {' or '.join(other.name for other in fitting)}")
+        other = f"use algorithm: {' or '.join(other.name for other in fitting)}"
+        purpose = " to limit requests in progress" if fitting[0].holds_slots else ""
+        ways.append(other + purpose)
+        if purpose and "algorithm" not in values:
+            ways.reverse()  # who writes max, and no algorithm, most likely means this one
     else:
         ways += _with_less(wrong[0], values)
     return ", or ".join(ways)
+
+
+def _required_instead(rules: AlgorithmRules, values: Mapping[str, Any], wrong: str) -> str:
+    """Return how to write the field that the algorithm needs, with the number that is known."""
+    if rules.required == "rate" and "max" in values:
+        window = rules.example_field.partition("/")[2]
+        return f"write rate: {values['max']}/{window} in place of {wrong}"
+    return f"write {rules.required} in place of {wrong}, like {rules.example_field}"
 
 
 def _with_less(field: str, values: Mapping[str, Any]) -> Iterable[str]:

@@ -129,7 +129,9 @@ class _Linter:
                     f"caps.{name}",
                     f"the cap on '{name}' caps nothing: no scope at, above or below "
                     "defines this limit",
-                    f"did you mean '{meant}'?" if meant else "remove it, or check the limit's name",
+                    f"did you mean {meant}?"
+                    if meant
+                    else "delete the cap, or correct the limit's name",
                 )
 
     def _names_near(self, scope: str, here: Resolved) -> list[str]:

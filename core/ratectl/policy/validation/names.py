@@ -60,7 +60,7 @@ def check_test_names(tree: PolicyTree, tests: Sequence[WrittenTest]) -> Iterator
                         f"no policy uses the attribute '{name}', but one uses '{meant}'",
                         written.span(f"steps.{number}.attributes.{name}"),
                         "warning",
-                        f"did you mean '{meant}'?",
+                        f"did you mean {meant}?",
                     )
 
 
@@ -116,7 +116,7 @@ class _Limits:
             f"'{name}' is a new limit, and its name is nearly that of '{meant}'",
             self._tree.span(key, f"{part}limits.{name}"),
             "warning",
-            f"did you mean '{meant}'? Otherwise give it a name that differs more",
+            f"did you mean {meant}? Otherwise give it a name that differs more",
             (f"'{meant}' is declared at {declared_at}",) if declared_at else (),
         )
 
@@ -192,7 +192,7 @@ def _attributes(tree: PolicyTree) -> Iterator[Diagnostic]:
                 f"{_times(len(uses[meant]))}",
                 tree.span(use.key, use.path),
                 "warning",
-                f"did you mean '{meant}'?",
+                f"did you mean {meant}?",
                 (f"'{meant}' is used at {tree.span(there.key, there.path)}",),
             )
 

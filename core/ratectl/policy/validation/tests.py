@@ -188,12 +188,12 @@ class _Checker:
                 yield from self._known(path, step.expect.limit, step.scope, "limit or budget")
         elif step.expect is None or step.expect.reason != "no_policy":
             meant = closest(step.scope, self.names.tree.policies)
-            hint = "correct it, or expect reason: no_policy"
+            hint = "correct the scope, or expect reason: no_policy"
             yield self._finding(
                 codes.TEST_SCOPE,
                 f"{path}.scope",
                 f"no policy covers {quoted(step.scope)}",
-                f"did you mean {meant!r}? {hint}" if meant else hint,
+                f"did you mean {meant}? {hint}" if meant else hint,
             )
 
     def _known(self, path: str, name: str, scope: str, what: str) -> Iterator[Diagnostic]:
@@ -205,7 +205,7 @@ class _Checker:
                 codes.TEST_LIMIT,
                 path,
                 f"{scope} has no {what} called {quoted(name)}",
-                f"did you mean {meant!r}? {there}" if meant else there,
+                f"did you mean {meant}?" if meant else there,
             )
 
     def _effective(self, path: str, step: Step, expected: Effective) -> Iterator[Diagnostic]:
@@ -269,7 +269,7 @@ class _Checker:
                     codes.TEST_LIMIT,
                     place,
                     f"no scope has a limit called {quoted(name)}",
-                    f"did you mean {meant!r}? {hint}" if meant else hint,
+                    f"did you mean {meant}? {hint}" if meant else hint,
                 )
 
 

@@ -134,8 +134,8 @@ class _Checker:
                 yield self._finding(
                     codes.UNSET_NOTHING,
                     path,
-                    f"unset names '{name}', which is not inherited here",
-                    f"did you mean '{meant}'?" if meant else "remove it, or check the limit's name",
+                    f"unset names the limit '{name}', and no scope above has such a limit",
+                    f"did you mean {meant}?" if meant else f"delete {name} from unset",
                     severity="warning",
                 )
 

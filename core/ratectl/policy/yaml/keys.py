@@ -31,8 +31,8 @@ def key_problem(text: str, *, plain: bool) -> KeyProblem | None:
         message = f"the character {named(match[0])} is not allowed in a key"
         return KeyProblem(codes.CHARACTER, message, "delete it")
     if text == "<<":
-        hint = "write the fields out: limits are inherited from the scopes above"
-        return KeyProblem(codes.MERGE_KEY, "merge keys are not allowed", hint)
+        hint = "copy the fields of the alias here"
+        return KeyProblem(codes.MERGE_KEY, "'<<' is not allowed", hint)
     value = read_plain(text)
     if isinstance(value, str):
         slip = colon_missing(text, flow=False)

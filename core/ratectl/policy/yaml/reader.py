@@ -32,7 +32,7 @@ from ratectl.policy.yaml.nodes import (
     expanded,
     new_mapping,
 )
-from ratectl.policy.yaml.scalars import Surprise, read_plain
+from ratectl.policy.yaml.scalars import Surprise, in_field, read_plain
 from ratectl.policy.yaml.syntax_errors import explain_syntax
 from ratectl.policy.yaml.text import (
     FORBIDDEN,
@@ -182,11 +182,9 @@ class _Reader:
         if not isinstance(value, Surprise):
             return value
         key = frame.key if frame is not None and frame.is_map else None
-        if key == "mode" and value.code == codes.WORD:
-            # `off` is a valid mode, and a boolean is not.
-            if text == "off":
-                return text
-            return self._report(value.code, place, value.message, "write enforce, shadow or off")
+        value = in_field(key, text, value)
+        if not isinstance(value, Surprise):
+            return value
         if not text and key is not None and frame is not None:
             return self._no_value(key, frame, value)
         if not text and frame is not None and not frame.is_map:
@@ -198,7 +196,8 @@ class _Reader:
         """Return how to stop inheriting the limit that the open key names; None for other keys."""
         if key is None or len(self._stack) < 2 or self._stack[-2].key != "limits":
             return None
-        return f"write its fields; to stop inheriting it, write unset: [{shown(key)}] instead"
+        name = shown(key)
+        return f"write the fields of {name}; to inherit no {name}, write unset: [{name}] instead"
 
     def _no_value(self, key: str, frame: Frame, value: Surprise) -> Broken:
         keys: Any = frame.node.keys
@@ -208,8 +207,8 @@ class _Reader:
             frame.key = None
             del keys[key]
             return self._report(codes.SYNTAX, place, *slip)
-        hint = self._unset_hint(key) or slips.no_value_hint(self.lines, *place[:2], flow=frame.flow)
-        return self._report(value.code, place, f"{quoted(key)} has no value", hint)
+        message, hint = slips.no_value(key, self.lines, *place[:2], flow=frame.flow)
+        return self._report(value.code, place, message, self._unset_hint(key) or hint)
 
     def _alias(self, event: Any) -> None:
         self._count(event)
@@ -217,7 +216,12 @@ class _Reader:
         if self._stack and self._stack[-1].on_key:
             self._bad_key(self._stack[-1], place, "an alias as a key is not allowed")
             return
-        self._attach(self._aliased_node(event.anchor, place))
+        last = self.findings[-1] if self.findings else None
+        node = self._aliased_node(event.anchor, place)
+        if last is not None and last.code == codes.MERGE_KEY and self._stack[-1].key is None:
+            at = self.findings.index(last)
+            self.findings[at] = replace(last, hint=slips.copied(node.value) or last.hint)
+        self._attach(node)
 
     def _aliased_node(self, name: str, place: Place) -> Node:
         broken = Node(BROKEN, place)

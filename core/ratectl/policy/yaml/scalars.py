@@ -13,7 +13,7 @@ from typing import Final
 
 from ratectl.policy import codes
 
-__all__ = ["MAX_INTEGER_DIGITS", "Surprise", "read_plain"]
+__all__ = ["MAX_INTEGER_DIGITS", "Surprise", "in_field", "read_plain"]
 
 MAX_INTEGER_DIGITS: Final = 18
 """Maximum digits of a whole number: every such number fits into 64 bits."""
@@ -48,6 +48,8 @@ class Surprise:
     code: str
     message: str
     hint: str
+    boolean: str = ""
+    """``true`` or ``false``, for a word that some readers take for it."""
 
 
 def read_plain(text: str) -> str | int | float | bool | Surprise:
@@ -60,6 +62,20 @@ def read_plain(text: str) -> str | int | float | bool | Surprise:
     return _read_word(text) if len(text) <= 5 else text
 
 
+def in_field(key: str | None, text: str, surprise: Surprise) -> str | Surprise:
+    """Return the value of a refused word in the field ``key``, or what that field takes."""
+    if surprise.code == codes.WORD and key == "mode":
+        if text == "off":  # a valid mode, and a boolean is not
+            return text
+        hint = "write off (or enforce, or shadow)"
+        if surprise.boolean == "true":
+            hint = "write enforce (or shadow, or off)"
+        return Surprise(codes.WORD, f"mode cannot be '{text}'", hint)
+    if surprise.code == codes.WORD and key in ("protected", "exists"):
+        return Surprise(codes.WORD, f"{key} must be true or false", f"write {surprise.boolean}")
+    return surprise
+
+
 def _read_word(text: str) -> str | bool | Surprise:
     if text in _BOOLEANS:
         return _BOOLEANS[text]
@@ -67,12 +83,14 @@ def _read_word(text: str) -> str | bool | Surprise:
     if lower == "null":
         return _null(text)
     if lower in _BOOLEANS:
-        return Surprise(codes.WORD, f"only some readers read {text} as {lower}", f"{_QUOTE}{lower}")
+        message = f"only some readers read {text} as {lower}"
+        return Surprise(codes.WORD, message, f"{_QUOTE}{lower}", lower)
     if lower in _YAML_11_BOOLEANS:
         return Surprise(
             codes.WORD,
             f"YAML 1.1 reads {text} as {_YAML_11_BOOLEANS[lower]}, and YAML 1.2 as text",
             f"{_QUOTE}{_YAML_11_BOOLEANS[lower]}",
+            _YAML_11_BOOLEANS[lower],
         )
     return text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ratectl.policy.yaml.text import cut, quoted, shown
 
@@ -14,13 +14,19 @@ __all__ = [
     "NO_SPACE_AFTER_COLON",
     "Slip",
     "colon_missing",
+    "copied",
     "document_begins",
-    "no_value_hint",
+    "no_value",
     "separator_missing",
+    "value_missing",
 ]
 
 NO_SPACE_AFTER_COLON: Final = re.compile(r"(?P<key>[A-Za-z][\w.-]*):(?!//)(?P<value>[^\s:,}\]]+)")
 """Field without a space after its colon; does not match URLs."""
+
+_PARTS: Final = ("limits", "budgets", "caps", "overrides")
+_ENTRY: Final = re.compile(r"(?P<name>[A-Za-z0-9][\w-]*):(?: *| +\{.*)", re.ASCII)
+"""Line that begins a limit."""
 
 _HEADER: Final = ("apiVersion", "kind", "scope")
 _DESCRIPTIVE: Final = frozenset({*_HEADER, "description", "owner"})
@@ -69,10 +75,42 @@ def separator_missing(first_line: str) -> Slip:
     )
 
 
-def no_value_hint(lines: Sequence[str], line: int, column: int, *, flow: bool) -> str:
-    """Return what to do about a key without a value; ``line`` and ``column`` count from 1."""
+def no_value(key: str, lines: Sequence[str], line: int, column: int, *, flow: bool) -> Slip:
+    """Return the slip of a key without a value; ``line`` and ``column`` count from 1."""
+    message = f"{quoted(key)} has no value"
     below = next((text for text in lines[line:] if text.strip()), "") if not flow else ""
     indent = len(below) - len(below.lstrip(" "))
     if below and indent == column - 1 and not below.startswith(("---", "...")):
-        return "write a value after the colon, or indent the lines below if they belong to it"
-    return "write a value after the colon, or delete it"
+        entry = _ENTRY.fullmatch(below.strip())
+        if key in _PARTS and entry is not None and entry["name"] not in _PARTS:
+            name = cut(entry["name"])
+            hint = f"put two spaces before {name}, and before the other lines that belong to {key}"
+            return Slip(f"{message}: the line below it is not indented", hint)
+        hint = f"write a value after {shown(key)}:, or indent the lines below if they belong to it"
+        return Slip(message, hint)
+    return value_missing(key)
+
+
+def value_missing(key: str) -> Slip:
+    """Return the slip of a key with nothing after its colon."""
+    name = shown(key)
+    like = ", like per: client" if key == "per" else ""
+    return Slip(
+        f"{quoted(key)} has no value", f"write a value after {name}:{like}, or delete {name}"
+    )
+
+
+def copied(fields: Any) -> str | None:
+    """Return the hint to copy these fields; None if they are not all short."""
+    if not isinstance(fields, dict):
+        return None
+    short = {shown(key): _short(value) for key, value in fields.items()}
+    if not short or None in short.values():
+        return None
+    return f"copy the fields here: {', '.join(f'{key}: {text}' for key, text in short.items())}"
+
+
+def _short(value: Any) -> str | None:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return f"[{shown(', '.join(value))}]"
+    return shown(str(value)) if isinstance(value, str | int | float) else None

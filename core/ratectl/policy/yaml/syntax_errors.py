@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.policy import codes
-from ratectl.policy.yaml.slips import NO_SPACE_AFTER_COLON, Slip, colon_missing
+from ratectl.policy.yaml.slips import NO_SPACE_AFTER_COLON, Slip, colon_missing, value_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +21,10 @@ _KEY_AT_END = re.compile(r"(?P<key>[A-Za-z_][\w.-]*)\s*$")
 _VALUE_AND_KEY = re.compile(r"[^\s,{\[:]\s+(?P<key>[A-Za-z_][\w.-]*)$")
 _NOT_A_SEPARATOR = re.compile(r"(?:--|----+|==+|\*\*+)\s*")
 _BEYOND_UNICODE = re.compile(r"\\U(?!0010|000)[0-9A-Fa-f]{8}")
+_TEXT_FIELD = re.compile(
+    r"\s*(?P<key>description|owner|reason|name): +(?P<text>[^\s'](?:.*\S)?)\s*"
+)
+_UNSAFE = re.compile(r"[\"\\]|\s#|.{81}")  # not repeated in quotes: special, or long
 _CLOSING = {"{": "}", "[": "]"}
 
 
@@ -156,9 +160,9 @@ def _second_colon(failure: _Failure) -> _Finding:
     if missing:
         return missing
     if re.search(r":\s", failure.before):
-        return _Finding(
-            "this line has a second colon", "quote the text, or start a new line for the key"
-        )
+        hint = _with_quotes(failure.text(failure.line))
+        hint = hint or "quote the text, or start a new line for the key"
+        return _Finding("this line has a second colon", hint)
     above = failure.line_above
     if above >= 0 and ":" not in failure.text(above):
         message, hint = "this line is not 'key: value'", "write a colon and a space after the key"
@@ -171,6 +175,14 @@ def _second_colon(failure: _Failure) -> _Finding:
         indent,
         max(1, failure.column - indent),
     )
+
+
+def _with_quotes(line: str) -> str | None:
+    """Return how to write a field of text that holds a colon; None for other lines."""
+    field = _TEXT_FIELD.fullmatch(line)
+    if field is None or _UNSAFE.search(field["text"]) or not line.isprintable():
+        return None
+    return f'write {field["key"]}: "{field["text"]}"'
 
 
 def _missing_colon(failure: _Failure) -> _Finding | None:
@@ -244,7 +256,7 @@ def _colon_in_flow(failure: _Failure) -> _Finding:
     slip = Slip(f"no space after the colon of {key!r}", f"write '{key}: {after}…'")
     if after not in ("[", "{"):
         code = codes.NULL
-        slip = Slip(f"{key!r} has no value", "write a value after the colon, or delete it")
+        slip = value_missing(key)
     column = before.start("key")
     return _Finding(*slip, failure.line, column, len(key), code=code)
 
@@ -253,7 +265,10 @@ def _quote(failure: _Failure) -> _Finding:
     line, column = failure.start_line, failure.start_column
     quote = failure.text(line)[column : column + 1]
     return _Finding(
-        f"the quote {quote} is not closed", f"write {quote} where it ends", line, column
+        f"the quote {quote} is not closed",
+        f"write a second {quote} at the end of the text",
+        line,
+        column,
     )
 
 
@@ -277,7 +292,9 @@ def _anchor(failure: _Failure) -> _Finding:
     line, column = failure.start_line, failure.start_column
     sign = failure.text(line)[column : column + 1]
     what = "an alias" if sign == "*" else "an anchor"
-    return _Finding(f"{sign!r} starts {what}, but no name follows", "quote the text", line, column)
+    after = failure.text(line)[column + 1 : column + 2]
+    hint = f'write "{sign}" in quotes' if after in ("", " ", ",", "}", "]") else "quote the text"
+    return _Finding(f"{sign!r} without quotes starts {what} of YAML", hint, line, column)
 
 
 def _misplaced(failure: _Failure) -> _Finding:

@@ -196,7 +196,7 @@ _PLAIN: Final = {
         "etcd://, or the reverse"
     ),
     "Handshake read failed": "the server may not speak TLS: then its URL is etcd://",
-    "Connection refused": "connection refused: no server listens there",
+    "Connection refused": "no server answers there (connection refused)",
     "name not found": "the host name does not exist",
     "address lookup failed": "the host name cannot be resolved",
     "errors resolving": "the host name cannot be resolved",

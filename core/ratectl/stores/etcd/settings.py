@@ -157,8 +157,8 @@ class Settings:
         hosts, _, environment = rest.partition("/")
         _check(
             bool(environment),
-            f"{place} names no environment: write one after the host, like {scheme}://"
-            f"{hosts or 'host:2379'}/production",
+            f"{place} names no environment: write {scheme}://{hosts or 'host:2379'}/ENVIRONMENT, "
+            f"like {scheme}://{hosts or 'host:2379'}/dev",
         )
         _check(
             _NAME.fullmatch(environment) is not None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import time
 import weakref
@@ -186,6 +187,8 @@ def _path_of(url: str) -> str:
     scheme, _, rest = url.partition("://")
     url = shown(url)
     hint = "write sqlite:///relative/path.db or sqlite:////absolute/path.db"
+    if scheme == "sqlite" and re.fullmatch(r"[\w.-]+(?:/[\w.-]+)*", rest):
+        hint = f"write sqlite:///{rest} (relative to this folder)"
     if scheme != "sqlite" or not rest.startswith("/"):
         raise UsageError(f"store {url!r} does not name a file: {hint}")
     path = rest[1:]

@@ -74,7 +74,7 @@ class SlidingWindowRules(_WindowRules):
     own_fields = frozenset({"rate", "precision", "across"})
     why_lacking: ClassVar[Mapping[str, str]] = {
         **NO_SLOTS,
-        "burst": "its count is the most admitted at once",
+        "burst": "the number in rate is the most that can come at once",
         "resets": "it begins with its first request, not at a time of day",
     }
 
@@ -122,7 +122,7 @@ class QuotaRules(_WindowRules):
     calendar = True
     why_lacking: ClassVar[Mapping[str, str]] = {
         **NO_SLOTS,
-        "burst": "its count is the most admitted at once",
+        "burst": "the number in rate is the most that can come at once",
         "precision": "it counts exactly",
         "across": "a quota is counted in each agent",
     }
