@@ -39,7 +39,9 @@ def test_time_is_that_of_the_log() -> None:
     (side,) = report.sides
     assert (report.requests, side.refused) == (10, 3)
     assert (report.first_ns, report.last_ns) == (START * NS, (START + 86_400) * NS)
-    assert side.limits == (LimitCount("/web", "spike", False, 7, 3, 0, 0, (("198.51.100.7", 3),)),)
+    assert side.limits == (
+        LimitCount("/web", "spike", False, 7, 3, 0, 0, (("198.51.100.7", 3),), per=("client",)),
+    )
 
 
 def test_exceptions_begin_and_end_in_the_time_of_the_log() -> None:
