@@ -106,7 +106,8 @@ def assert_shown(shown: str, out: str, command: str) -> None:
 # docs/policies.md ------------------------------------------------------------------------------
 
 LANGUAGE = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"```yaml ?([RC0-9 ]*)\n(.*?)```", LANGUAGE, re.DOTALL)
+RECIPES = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```yaml ?([RC0-9 ]*)\n(.*?)```", LANGUAGE + RECIPES, re.DOTALL)
 
 
 @pytest.mark.parametrize(("codes", "text"), SNIPPETS, ids=range(len(SNIPPETS)))
