@@ -14,9 +14,9 @@ from ratectl.policy.language.shapes import Shape
 from ratectl.policy.language.testcase import Expectation, Reason, Step
 from ratectl.policy.loading.misplaced import split_misplaced, written_limit
 from ratectl.policy.loading.other_words import FOREIGN_FIELDS, OTHER_ALGORITHMS, OTHER_WORDS
-from ratectl.policy.loading.rate_words import rate_hint, rate_part
+from ratectl.policy.loading.rate_words import rate_hint, rate_part, with_time
 from ratectl.policy.yaml.nodes import BROKEN, Node, Place
-from ratectl.policy.yaml.slips import NO_SPACE_AFTER_COLON
+from ratectl.policy.yaml.slips import NO_SPACE_AFTER_COLON, curly_quotes
 from ratectl.policy.yaml.text import cut, quoted, shown
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ _MISSING: Final = {
     "scope": "add a line with the scope, like scope: /payments",
 }
 
-_CURLY: Final = re.compile(r"(?P<open>[“”„‘’])(?P<text>[^\"\\]+)(?P<close>[“”‘’])")
 _COUNT_PER_TIME: Final = re.compile(r"(?P<count>[1-9][0-9_]{0,9}) */ *[0-9]*[a-z]+", re.ASCII)
 
 _Words = tuple[str, str, str]
@@ -95,25 +94,19 @@ def _words(detail: ErrorDetails, document: type[BaseModel], root: Node) -> _Word
     if detail["type"] == "missing":
         return _missing(detail, document)
     code, message, hint = _EXPLANATIONS.get(detail["type"], _other)(detail)
-    return code, *(_curly(detail["input"]) or (message, hint))
+    if detail["type"] == "rate":
+        hint = with_time(_around(root, detail)) or hint
+    return code, *(curly_quotes(detail["input"]) or (message, hint))
 
 
 def _around(root: Node, detail: ErrorDetails) -> Mapping[str, Any]:
     """Return the fields that stand beside the one with an error."""
     node = root
     for part in detail["loc"][:-1]:
+        if part not in node.children:
+            return {}
         node = node.children[part]
     return node.value if isinstance(node.value, dict) else {}
-
-
-def _curly(value: object) -> tuple[str, str] | None:
-    """Return the message and hint for a text in curly quotes; None for other values."""
-    match = _CURLY.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        return None
-    message = f"the quotes {match['open']} {match['close']} are not YAML quotes"
-    text = shown(match["text"])
-    return message, f'write {text}, or "{text}" with straight quotes'
 
 
 def closest(word: str, known: Collection[str]) -> str | None:

@@ -10,7 +10,7 @@ from ratectl.policy.language.rates import Rate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["rate_hint", "rate_part"]
+__all__ = ["rate_hint", "rate_part", "with_time"]
 
 _COUNTS: Final = (
     "count", "limit", "max_requests", "quantity", "requests", "requests_per_unit",
@@ -43,6 +43,14 @@ def rate_hint(name: str, fields: Mapping[str, Any]) -> str:
     if number is written:
         return f"write rate: {rate}, and delete {time}"
     return f"write rate: {rate} in place of {count} and {time}"
+
+
+def with_time(fields: Mapping[str, Any]) -> str | None:
+    """Return what to write for ``rate: 10, window: 60s``; None for other fields."""
+    time = _first(fields, "time")
+    if time is None or _rate(fields.get("rate"), fields[time]) is None:
+        return None
+    return rate_hint(time, fields)
 
 
 def _said(written: object) -> str | None:

@@ -15,6 +15,7 @@ __all__ = [
     "Slip",
     "colon_missing",
     "copied",
+    "curly_quotes",
     "document_begins",
     "no_value",
     "separator_missing",
@@ -27,6 +28,8 @@ NO_SPACE_AFTER_COLON: Final = re.compile(r"(?P<key>[A-Za-z][\w.-]*):(?!//)(?P<va
 _PARTS: Final = ("limits", "budgets", "caps", "overrides")
 _ENTRY: Final = re.compile(r"(?P<name>[A-Za-z0-9][\w-]*):(?: *| +\{.*)", re.ASCII)
 """Line that begins a limit."""
+
+_CURLY: Final = re.compile(r"(?P<open>[“”„‘’])(?P<text>[^\"\\]+)(?P<close>[“”‘’])")
 
 _HEADER: Final = ("apiVersion", "kind", "scope")
 _DESCRIPTIVE: Final = frozenset({*_HEADER, "description", "owner"})
@@ -97,6 +100,18 @@ def value_missing(key: str) -> Slip:
     like = ", like per: client" if key == "per" else ""
     return Slip(
         f"{quoted(key)} has no value", f"write a value after {name}:{like}, or delete {name}"
+    )
+
+
+def curly_quotes(value: object) -> Slip | None:
+    """Return the slip of a text in curly quotes; None for other values."""
+    match = _CURLY.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return None
+    text = shown(match["text"])
+    return Slip(
+        f"the quotes {match['open']} {match['close']} are not YAML quotes",
+        f'write {text}, or "{text}" with straight quotes',
     )
 
 
