@@ -135,7 +135,7 @@ def test_plan_has_on_error() -> None:
         ),
         (
             {"/a": {"budgets": {"fleet": {"per": "tenant"}}}},
-            "/a: budget 'fleet' has no rate, and budgets are not inherited",
+            "/a: budget 'fleet' has no rate, and a budget does not take",
         ),
     ],
     ids=range(5),

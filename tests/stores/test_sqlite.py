@@ -68,7 +68,7 @@ def mode(path: Path) -> int:
     ],
 )
 def test_url_without_a_file_is_refused_with_the_right_forms(url: str) -> None:
-    with pytest.raises(UsageError, match=r"write sqlite:///relative/path\.db or sqlite:////abs"):
+    with pytest.raises(UsageError, match=r"write sqlite:///"):
         open_store(url)
 
 
