@@ -68,6 +68,9 @@ def test_plan_reports_changed_clips_by_override(products: Path, cli: Cli, store_
 
 
 def test_plan_says_whose_cap_clips(products: Path, cli: Cli, store_url: str) -> None:
+    changes = cli("plan", "policies", "-o", "json").document["changes"]
+    (clip,) = {each["clip"]["override"] for each in changes if each["clip"]}
+    assert clip == "free@/"
     out = cli("plan", "policies").out
     assert "clipped from 50/s by the cap of the override free@/" in out
 

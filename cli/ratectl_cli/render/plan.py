@@ -137,10 +137,15 @@ def _owner(cap: Setting) -> str:
 
 
 def _clip_data(clip: Clip | None) -> dict[str, Any] | None:
-    """Return the value that was asked for, the clipped value, and the scope of the cap."""
+    """Return the value asked for, the clipped one, and the scope and the override of the cap."""
     if clip is None:
         return None
-    return {"asked": str(clip.asked), "value": str(clip.value), "cap": clip.cap.scope}
+    return {
+        "asked": str(clip.asked),
+        "value": str(clip.value),
+        "cap": clip.cap.scope,
+        "override": clip.cap.via.ref if clip.cap.via else None,
+    }
 
 
 def plan_data(planned: Planned, saved: str | None) -> dict[str, Any]:
