@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
-from ratectl.policy.language.matchers import covers_all
+from ratectl.policy.language.rates import Rate
 from ratectl.policy.resolution.fields import FIELDS
+from ratectl.policy.validation.overrides import OverlapIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ratectl.policy.language.model import LimitFields, Override, Policy, PolicyTree
-    from ratectl.policy.resolution.conditions import PathConditions
-    from ratectl.policy.resolution.effective_limit import Via
+    from ratectl.policy.resolution.effective_limit import Limit, Via
     from ratectl.policy.resolution.resolver import Resolver
 
 __all__ = ["beaten_overrides"]
@@ -35,18 +35,26 @@ _MOST: Final = 50
 def beaten_overrides(tree: PolicyTree, resolver: Resolver, policy: Policy) -> Iterator[Diagnostic]:
     """Yield a finding for each limit whose plain value beats an inherited override.
 
-    An override whose caps bound the value, or that the document repeats, is not beaten.
+    An override is not beaten if its requests get another value in the end: a cap bounds it, or the
+    document repeats the override.
     """
     place = resolver.conditions.at(policy.scope)
+    overlaps: OverlapIndex | None = None
     for name, declared in policy.limits.items():
         inherited = (
-            place.conditions[position].via
+            position
             for position in place.conditions.by_limit.get(name, ())
             if place.inherited >> position & 1
         )
-        for via in islice(inherited, _MOST):
-            override = _override(tree, via)
-            field = _beaten(name, declared, override, place)
+        for position in islice(inherited, _MOST):
+            via = place.conditions[position].via
+            fields = _differing(declared, _override(tree, via).limits.get(name))
+            if not fields:
+                continue
+            overlaps = overlaps or OverlapIndex(place.conditions)
+            resolved = resolver.where(policy.scope, 1 << position | overlaps.always_with(position))
+            limit = resolved.limits.get(name) if resolved else None
+            field = next((each for each in fields if _in_force(limit, each, declared)), None)
             if field is not None:
                 yield _finding(tree, policy, name, field, via)
                 break  # one is enough: it names the ways out
@@ -57,28 +65,24 @@ def _override(tree: PolicyTree, via: Via) -> Override:
     return tree.policies[via.source].overrides[int(number)]
 
 
-def _beaten(
-    name: str, declared: LimitFields, override: Override, place: PathConditions
-) -> str | None:
-    """Return the field of an override that a plain value beats; None if there is none."""
-    said, cap = override.limits.get(name), override.caps.get(name)
+def _differing(declared: LimitFields, said: LimitFields | None) -> list[str]:
+    """Return the fields to which a document and an override give different amounts."""
     if said is None:
-        return None
-    for field in _AMOUNTS:
-        value, other = getattr(said, field), getattr(declared, field)
-        bound = cap is not None and getattr(cap, _CAPPED.get(field, ""), None) is not None
-        if value is None or other is None or value == other or bound:
-            continue
-        if not any(_repeats(own, override, name, field) for own, _ in place.overrides):
-            return field
-    return None
+        return []
+    pairs = [(field, getattr(said, field), getattr(declared, field)) for field in _AMOUNTS]
+    return [name for name, value, other in pairs if None not in (value, other) and value != other]
 
 
-def _repeats(own: Override, override: Override, name: str, field: str) -> bool:
-    """Return True if an override of the document sets the field whenever the other one matches."""
-    said = own.limits.get(name)
-    sets = said is not None and getattr(said, field) is not None
-    return sets and covers_all(own.match, override.match)
+def _in_force(limit: Limit | None, field: str, declared: LimitFields) -> bool:
+    """Return True if the value of the document is the one in force."""
+    return limit is not None and getattr(limit, field) == getattr(declared, field)
+
+
+def _is_tighter(said: object, value: object) -> bool:
+    """Return True if an override asks for less than the document."""
+    if isinstance(said, Rate) and isinstance(value, Rate):
+        return value.exceeds(said)
+    return isinstance(said, int) and isinstance(value, int) and value > said
 
 
 def _finding(tree: PolicyTree, policy: Policy, name: str, field: str, via: Via) -> Diagnostic:
@@ -87,7 +91,7 @@ def _finding(tree: PolicyTree, policy: Policy, name: str, field: str, via: Via) 
     span = tree.span(policy.scope, f"limits.{name}.{field}")
     repeat = "repeat the override here"
     ways = repeat
-    if field in _CAPPED:
+    if field in _CAPPED and _is_tighter(said, value):
         bound = f"caps: {{{name}: {{{_CAPPED[field]}: {said}}}}}"
         ways = f"write {bound} in that override, so that it holds below, or {repeat}"
     return Diagnostic(

@@ -13,17 +13,27 @@ from ratectl.policy.resolution.algorithms.registry import rules_of
 from ratectl.policy.resolution.fields import FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ratectl.diagnostics import Severity, Span
-    from ratectl.policy.language.model import LimitFields, PolicyTree
-    from ratectl.policy.resolution.effective_limit import Limit, Setting
+    from ratectl.policy.language.model import Cap, LimitFields, PolicyTree
+    from ratectl.policy.resolution.conditions import PathConditions
+    from ratectl.policy.resolution.effective_limit import Limit, Setting, Via
     from ratectl.policy.resolution.merge import Fields
     from ratectl.policy.resolution.resolver import Resolver
 
 __all__ = [
-    "CapFinding", "cap_note", "capped_at", "evasions", "excesses", "incomparable", "is_own",
-    "nothing_to_cap", "place_of",
+    "CapFinding",
+    "cap_note",
+    "capped_at",
+    "evasions",
+    "excesses",
+    "incomparable",
+    "is_own",
+    "misfits",
+    "nothing_to_cap",
+    "place_of",
+    "set_before",
 ]  # fmt: skip
 
 _OFF: Final = (
@@ -84,6 +94,59 @@ def capped_at(tree: PolicyTree, resolver: Resolver, scope: str, name: str) -> st
     return None
 
 
+def set_before(
+    tree: PolicyTree, place: PathConditions, name: str, before: int
+) -> list[LimitFields]:
+    """Return the fields that the overrides of a path set for a limit, up to a condition."""
+    found = []
+    for position in place.conditions.by_limit.get(name, ()):
+        via = place.conditions[position].via
+        if position < before and not via.exception:
+            _, number, _ = via.path.split(".")
+            fields = tree.policies[via.source].overrides[int(number)].limits.get(name)
+            found += [fields] if fields is not None else []
+    return found
+
+
+def conditional_caps(tree: PolicyTree, place: PathConditions, name: str) -> list[tuple[Via, Cap]]:
+    """Return the caps that overrides of a path set on a limit."""
+    found = []
+    for position in place.conditions.by_cap.get(name, ()):
+        via = place.conditions[position].via
+        _, number, _ = via.path.split(".")
+        found.append((via, tree.policies[via.source].overrides[int(number)].caps[name]))
+    return found
+
+
+def misfits(
+    tree: PolicyTree,
+    place: PathConditions,
+    name: str,
+    declared: LimitFields,
+    limit: Limit | None,
+    before: int,
+) -> Iterator[CapFinding]:
+    """Yield findings about declared values that the cap of an override cannot be compared with.
+
+    ``before``: the caps of the overrides up to this condition are looked at.
+    """
+    for via, cap in conditional_caps(tree, place, name):
+        if limit is None or (via.bit or 0) >= before:
+            continue
+        note = f"cap set at {tree.span(via.source, f'{via.path}caps.{name}')}"
+        if cap.rate is not None and declared.rate is not None:
+            yield from incomparable(declared.rate, limit, cap.rate, note)
+        if limit.rate is None and cap.burst is None and declared.algorithm is not None:
+            yield CapFinding(
+                codes.MISFIT,
+                "algorithm",
+                f"the cap of the override '{via.ref}' bounds the rate of '{name}', and a "
+                "concurrency limit has none",
+                "give the cap a burst, which bounds max",
+                note,
+            )
+
+
 def is_own(tree: PolicyTree, resolver: Resolver, scope: str, name: str) -> bool:
     """Return True if no document above a scope caps the limit."""
     above = parent(scope)
@@ -91,11 +154,18 @@ def is_own(tree: PolicyTree, resolver: Resolver, scope: str, name: str) -> bool:
 
 
 def evasions(
-    name: str, declared: LimitFields, inherited: Fields | None, note: str, *, own: bool
+    name: str,
+    declared: LimitFields,
+    inherited: Fields | None,
+    note: str,
+    *,
+    own: bool,
+    others: Sequence[LimitFields] = (),
 ) -> Iterator[CapFinding]:
     """Yield findings about a capped limit that is turned off or changed into another one.
 
     ``own``: only the document itself caps the limit. It may say to which requests that applies.
+    ``others``: fields that overrides set before: the limit must stay theirs too.
     """
     for path, off, words in _OFF:
         if getattr(declared, path) == off and not (own and path == "absent"):
@@ -106,12 +176,18 @@ def evasions(
                 f"remove {path}, or ask the cap's owner",
                 note,
             )
-    if inherited is None:
-        return
     for field in FIELDS:
         value = getattr(declared, field.name) if field.kept_below_cap else None
-        before = inherited[field.name].value if field.name in inherited else field.default
-        if value is not None and value != before:
+        if value is None:
+            continue
+        known = [getattr(other, field.name) for other in others]
+        known = [before for before in known if before is not None]
+        if inherited is not None:
+            known.append(inherited[field.name].value if field.name in inherited else field.default)
+        elif others and not known:
+            known.append(field.default)
+        before = next((before for before in known if before != value), None)
+        if before is not None:
             yield CapFinding(
                 codes.CAP_EVADED,
                 field.name,

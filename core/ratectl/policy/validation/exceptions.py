@@ -124,8 +124,9 @@ class _Checker:
                 yield self._finding(problem.code, path, problem.message, problem.hint)
             else:
                 yield from self._ignored(name, declared, resolver)
-            if name in before.fields:
+            if name in before.fields or name in place.conditions.by_limit:
                 yield from self._keeps_buckets("limits", name, declared)
+            yield from self._off_above_caps(name, declared)
             yield from self._caps(name, declared, resolved, before)
             yield from self._clipped(name, declared, resolver, own)
         for name, declared in exception.budgets.items():
@@ -147,6 +148,17 @@ class _Checker:
             *excesses(self.tree, name, declared, resolved.limits.get(name), cap),
         ):
             yield finding.at(self.tree.span(self.key, f"limits.{name}.{finding.field}"))
+
+    def _off_above_caps(self, name: str, declared: LimitFields) -> Iterator[Diagnostic]:
+        """Yield a finding if the exception turns off a limit that a scope below caps."""
+        above = self.exception.scope.rstrip("/") + "/"
+        for scope, policy in self.tree.policies.items():
+            if scope == self.exception.scope or not scope.startswith(above):
+                continue
+            if name in policy.caps or any(name in each.caps for each in policy.overrides):
+                for finding in evasions(name, declared, None, f"capped at {scope}", own=False):
+                    yield finding.at(self.tree.span(self.key, f"limits.{name}.{finding.field}"))
+                return
 
     def _clipped(
         self, name: str, declared: LimitFields, alone: Resolver, own: int

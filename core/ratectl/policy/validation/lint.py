@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from collections.abc import Set as AbstractSet
 
-    from ratectl.policy.language.model import Policy, PolicyTree
+    from ratectl.policy.language.model import Cap, Policy, PolicyTree
     from ratectl.policy.resolution.effective_limit import Limit, Setting
     from ratectl.policy.resolution.resolver import Resolved, Resolver
 
@@ -115,7 +115,7 @@ class _Linter:
         """Yield findings about caps on limits that no scope at, above or below defines."""
         guesses = _MAX_GUESSES
         for policy, here, _ in self.steps:
-            for name, cap in policy.caps.items():
+            for path, name, cap in _caps_of(policy):
                 if name in here.fields or name in policy.unset or not cap.model_fields_set:
                     continue
                 below = self._definers.get(name, [])
@@ -126,7 +126,7 @@ class _Linter:
                 yield self._finding(
                     codes.CAP_UNUSED,
                     policy.scope,
-                    f"caps.{name}",
+                    path,
                     f"the cap on '{name}' caps nothing: no scope at, above or below "
                     "defines this limit",
                     f"did you mean {meant}?"
@@ -172,6 +172,15 @@ class _Linter:
             f"all of them get {capped}",
             f"declare it beside the cap: limits: {{{name}: {{{write}}}}}",
         )
+
+
+def _caps_of(policy: Policy) -> Iterator[tuple[str, str, Cap]]:
+    """Yield the path, the limit and the cap of each cap of a document and its overrides."""
+    for name, cap in policy.caps.items():
+        yield f"caps.{name}", name, cap
+    for number, override in enumerate(policy.overrides):
+        for name, cap in override.caps.items():
+            yield f"overrides.{number}.caps.{name}", name, cap
 
 
 def _any_within(scopes: list[str], top: str) -> bool:

@@ -23,7 +23,9 @@ from ratectl.policy.validation.caps import (
     excesses,
     incomparable,
     is_own,
+    misfits,
     nothing_to_cap,
+    set_before,
 )
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ class _Checker:
         self.resolver = resolver
         self.policy = policy
         place = resolver.conditions.at(policy.scope)
+        self.place = place
         self.conditions = place.conditions
         self.overlaps = OverlapIndex(self.conditions)
         self.first = place.inherited.bit_length()
@@ -151,6 +154,15 @@ class _Checker:
                 inherited,
                 note,
                 own=is_own(self.tree, self.resolver, self.policy.scope, name),
+                others=set_before(self.tree, self.place, name, self.first + number),
+            ),
+            *misfits(
+                self.tree,
+                self.place,
+                name,
+                declared,
+                resolved.limits.get(name),
+                self.first + number,
             ),
             *excesses(self.tree, name, declared, limit, cap),
         ):

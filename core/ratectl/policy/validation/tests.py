@@ -14,6 +14,7 @@ from ratectl.policy import codes
 from ratectl.policy.language.durations import Duration
 from ratectl.policy.language.scopes import ancestry
 from ratectl.policy.loading.model_errors import closest
+from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.yaml.text import quoted
 
@@ -72,6 +73,15 @@ class _Names:
     def everywhere(self) -> set[str]:
         """Names of the limits of all scopes."""
         return {name for scope in self.tree.policies for name in self.at(scope, "limit")}
+
+    @cached_property
+    def units(self) -> set[str]:
+        """Units that a limit or budget of any scope counts, and requests."""
+        found = {DEFAULT_UNIT}
+        for policy in self.tree.policies.values():
+            parts = [policy.limits, policy.budgets, *(each.limits for each in policy.overrides)]
+            found.update(fields.unit for part in parts for fields in part.values() if fields.unit)
+        return found
 
     def at(self, scope: str, what: str) -> set[str]:
         """Return the names in force at a scope; ``what``: ``limit``, ``budget`` or both."""
@@ -152,6 +162,19 @@ class _Checker:
             yield from self._counts(f"{path}.expect", step, step.expect)
         if self.names.judge(step.scope):
             yield from self._covered(path, step)
+            yield from self._units(path, step)
+
+    def _units(self, path: str, step: Step) -> Iterator[Diagnostic]:
+        """Yield findings about units of the cost that no limit of the tree counts."""
+        for unit in step.cost if isinstance(step.cost, dict) else ():
+            if unit not in self.names.units:
+                meant = closest(unit, sorted(self.names.units))
+                yield self._finding(
+                    codes.TEST_LIMIT,
+                    f"{path}.cost",
+                    f"no limit counts the unit {quoted(unit)}, so that cost is taken nowhere",
+                    f"did you mean {meant}?" if meant else "give a limit this unit, or delete it",
+                )
 
     def _no_requests(self, path: str, step: Step) -> Iterator[Diagnostic]:
         for field in _OF_REQUESTS:

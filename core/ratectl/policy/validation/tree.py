@@ -14,7 +14,15 @@ from ratectl.policy.language.near_names import NearNames
 from ratectl.policy.language.scopes import ancestry, parent
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.validation.baseline import Base
-from ratectl.policy.validation.caps import capped_at, evasions, excesses, is_own, nothing_to_cap
+from ratectl.policy.validation.caps import (
+    capped_at,
+    evasions,
+    excesses,
+    is_own,
+    misfits,
+    nothing_to_cap,
+    set_before,
+)
 from ratectl.policy.validation.exceptions import check_exceptions
 from ratectl.policy.validation.lint import lint_tree
 from ratectl.policy.validation.names import check_names
@@ -129,7 +137,9 @@ class _Checker:
                     "raise it up to the cap instead, or ask the cap's owner",
                     note,
                 )
-            elif self.above is None or name not in self.above.fields:
+            elif (self.above is None or name not in self.above.fields) and not self._set_above(
+                name
+            ):
                 meant = NearNames().nearest(name, self.above.fields) if self.above else None
                 yield self._finding(
                     codes.UNSET_NOTHING,
@@ -138,6 +148,11 @@ class _Checker:
                     f"did you mean {meant}?" if meant else f"delete {name} from unset",
                     severity="warning",
                 )
+
+    def _set_above(self, name: str) -> bool:
+        """Return True if an override of a scope above sets a limit."""
+        place = self.resolver.conditions.at(self.policy.scope)
+        return bool(set_before(self.tree, place, name, place.inherited.bit_length()))
 
     def _capped(self, name: str) -> str | None:
         return capped_at(self.tree, self.resolver, self.policy.scope, name)
@@ -156,6 +171,7 @@ class _Checker:
         note = self._capped(name)
         if note is None:
             return
+        place = self.resolver.conditions.at(self.policy.scope)
         cap = self.here.caps.get(name) or {}
         inherited = self.above.fields.get(name) if self.above else None
         limit = self.here.limits.get(name)
@@ -166,7 +182,9 @@ class _Checker:
                 inherited,
                 note,
                 own=is_own(self.tree, self.resolver, self.policy.scope, name),
+                others=set_before(self.tree, place, name, place.inherited.bit_length()),
             ),
+            *misfits(self.tree, place, name, declared, limit, place.inherited.bit_length()),
             *excesses(self.tree, name, declared, limit, cap),
             *(self._nothing_to_cap(name) if cap and name not in self.policy.caps else ()),
         ):
