@@ -9,7 +9,7 @@ import pytest
 from etcd_helpers import Recorder
 
 from etcd_server import EtcdServer, wait_for
-from ratectl.errors import StoreUnauthenticated
+from ratectl.errors import StoreUnauthenticated, StoreUnavailable
 from ratectl.stores.base import Compare, Interrupted, Put
 from ratectl.stores.etcd import EtcdStore
 
@@ -102,6 +102,20 @@ def test_watch_replaces_an_expired_token_without_an_interruption(store: EtcdStor
     with Recorder(store.watch("", start)) as recorder:
         recorder.until_key("k", b"1")
         assert recorder.interruptions() == []
+
+
+def test_a_token_that_etcd_waits_for_is_replaced(server: EtcdServer, credentials: None) -> None:
+    """A restored etcd is silent about tokens of a longer log: they end in a later index."""
+    with EtcdStore.from_url(server.store_url("prod"), timeout=1.0) as store:
+        start = store.put("k", b"1")
+        store.client._token = "ofAnotherLog.999999999"
+        with pytest.raises(StoreUnavailable):
+            store.get("k")
+        assert store.get("k") is not None
+        store.client._token = "ofAnotherLog.999999999"
+        with Recorder(store.watch("", start)) as recorder:
+            recorder.until_key("k", b"1")
+            assert len(recorder.interruptions()) == 1
 
 
 @pytest.mark.faults

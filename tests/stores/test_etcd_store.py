@@ -252,6 +252,25 @@ def test_server_of_debian_is_new_enough(etcd_server: EtcdServer, store: EtcdStor
     assert store.status().problems == ()
 
 
+def test_status_warns_of_an_etcd_that_never_compacts(
+    etcd_server: EtcdServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ratectl.stores.etcd.status.MANY_REVISIONS", 3)
+    server = EtcdServer.start()
+    try:
+        with EtcdStore.from_url(server.store_url("prod")) as store:
+            store.put("k", b"1")
+            assert store.status().problems == ()
+            store.put("k", b"2")
+            (problem,) = store.status().problems
+            assert "has kept all of its 3 revisions" in problem
+            assert "--auto-compaction-mode=periodic" in problem
+            server.compact()
+            assert store.status().problems == ()
+    finally:
+        server.stop()
+
+
 # -- connections -----------------------------------------------------------------------------------
 
 

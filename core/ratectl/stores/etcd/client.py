@@ -13,6 +13,8 @@ from google.protobuf.message import Message
 from ratectl.errors import StoreUnavailable, UsageError
 from ratectl.stores.etcd import messages as m
 from ratectl.stores.etcd.failures import (
+    Code,
+    code,
     connection_failed,
     is_lost,
     is_stale_token,
@@ -95,6 +97,8 @@ class Client:
             try:
                 return self._send(method, request, scope, token, min(limit, scope.remaining()))
             except grpc.RpcError as error:
+                if code(error) is Code.DEADLINE_EXCEEDED:
+                    self.forget(token)
                 again = (
                     self.forget(token) if is_stale_token(error) else not write and is_lost(error)
                 )
@@ -132,7 +136,11 @@ class Client:
             self._token_lock.release()
 
     def forget(self, token: str) -> bool:
-        """Drop a token that etcd refused. Return False if no other can be requested."""
+        """Drop a token that etcd refused, or did not answer. Return False if there is no other.
+
+        A restored etcd does not refuse tokens that it gave out before: it waits until its log is as
+        long as it was then, and does not answer meanwhile.
+        """
         if self._user is None:
             return False
         if self._token == token:  # no lock: a race costs one authentication more

@@ -26,6 +26,10 @@ MINIMUM_VERSION: Final = (3, 5, 13)
 revoke leases. Replies to progress requests, which watches here rely on, are in order since 3.5.8.
 3.5.0 to 3.5.2 can corrupt data when killed."""
 
+MANY_REVISIONS: Final = 100_000
+"""So many revisions without a compaction are a problem: about 250 MB of agents' reports, of the
+2 GiB that etcd takes unless told otherwise. etcd does not compact unless told to."""
+
 _PROBE_EVERY: Final = 0.1
 _PROBE_SECONDS: Final = 2.0
 
@@ -33,12 +37,17 @@ _PROBE_SECONDS: Final = 2.0
 def read_status(client: Client, keys: Keys, scope: Scope, link: Link | None) -> Status:
     """Return the status that one member reports, and the members that do not answer."""
     reply = client.call(STATUS, m.StatusRequest(), scope)
-    problems = [*_problems(reply), *(link.problems(scope) if link else ())]
+    compacted = _compacted_revision(client, keys, scope)
+    problems = [
+        *_problems(reply),
+        *_growth(reply.header.revision, compacted),
+        *(link.problems(scope) if link else ()),
+    ]
     return Status(
         backend="etcd",
         version=reply.version,
         revision=reply.header.revision,
-        compacted=_compacted_revision(client, keys, scope),
+        compacted=compacted or 0,
         size_bytes=reply.db_size,
         detail={
             "address": client.address,
@@ -67,6 +76,17 @@ def _problems(reply: m.StatusResponse) -> list[str]:
     return problems + [_alarm(error.strip()) for error in reply.errors]
 
 
+def _growth(revision: int, compacted: int | None) -> list[str]:
+    if compacted != 0 or revision < MANY_REVISIONS:
+        return []
+    problem = (
+        f"etcd has kept all of its {revision:,} revisions, and refuses writes when its quota is "
+        "used up (2 GiB by default): start it with --auto-compaction-mode=periodic "
+        "--auto-compaction-retention=10m"
+    )
+    return [problem]
+
+
 def _alarm(error: str) -> str:
     if "NOSPACE" in error:
         return (
@@ -82,8 +102,8 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
 
-def _compacted_revision(client: Client, keys: Keys, scope: Scope) -> int:
-    """Return the oldest readable revision; 0 if nothing was compacted, or no reply came in time.
+def _compacted_revision(client: Client, keys: Keys, scope: Scope) -> int | None:
+    """Return the oldest readable revision; 0 if nothing was compacted, None without a reply.
 
     etcd reports it only to a watcher that starts at an older revision.
     """
@@ -91,7 +111,7 @@ def _compacted_revision(client: Client, keys: Keys, scope: Scope) -> int:
     try:
         stream = WatchStream(client, create, scope)
     except StoreError:
-        return 0
+        return None
     try:
         for _ in range(int(_PROBE_SECONDS / _PROBE_EVERY)):
             reply = stream.receive(min(_PROBE_EVERY, scope.remaining()))
@@ -105,4 +125,4 @@ def _compacted_revision(client: Client, keys: Keys, scope: Scope) -> int:
         pass
     finally:
         stream.close()
-    return 0
+    return None

@@ -275,6 +275,7 @@ class EtcdWatch(Watch):
 
     def _silent(self, stream: WatchStream, seconds: float) -> StoreUnavailable:
         self._client.lost(stream.opened)
+        self._client.forget(stream.token)
         return StoreUnavailable(self._client.address, f"silent for {seconds:g} s")
 
     def _refuse(self, reply: m.WatchResponse, token: str) -> None:
