@@ -113,6 +113,21 @@ def test_assertions(cli: Cli, golden: Golden, place: Path) -> None:
     assert found["count"] == document["policies"]["refused"] > 0
 
 
+def test_units_of_the_map_and_of_the_policies(cli: Cli, place: Path) -> None:
+    tokens = TIGHT + "  tokens: {rate: 10/min, per: client, unit: tokens}\n"
+    (place / "tight" / "all.yaml").write_text(tokens)
+    silent = cli("simulate", "tight", *BY)
+    assert silent.code == 0
+    assert "has no cost of tokens: limits that count tokens refuse nothing" in silent.err
+    (place / "web.map.yaml").write_text(MAP + "cost: {tokens: {field: bytes}}\n")
+    assert cli("simulate", "tight", *BY).err == ""
+    (place / "web.map.yaml").write_text(MAP + "cost: {tokns: {field: bytes}}\n")
+    misspelt = cli("simulate", "tight", *BY)
+    assert misspelt.code == 64
+    assert "no limit of the policies counts the unit 'tokns'" in misspelt.err
+    assert "write tokens" in misspelt.err
+
+
 def test_the_document(cli: Cli, golden: Golden, place: Path) -> None:
     run = cli("simulate", "tight", *BY, "--against", "policies", "-o", "json")
     assert (run.code, run.err) == (0, "")

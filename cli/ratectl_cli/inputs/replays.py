@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratectl.errors import UsageError
-from ratectl.policy.yaml.text import MAX_BYTES
+from ratectl.policy.loading.model_errors import closest
+from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT
+from ratectl.policy.yaml.text import MAX_BYTES, quoted
 from ratectl.runtime.files import left_repository
 from ratectl.simulate import Traffic, read_map, replay
 from ratectl_cli.framework.progress import progress_bar
@@ -61,11 +63,32 @@ def replay_recording(
     :raises OSError: the log cannot be read.
     """
     log = recording.log
+    _compare_units(session, recording, [tree for _, tree in policies])
     with (
         _log(recording) as (file, size),
         progress_bar(session, f"replaying {log}", size) as passed,
     ):
         return replay(Traffic(file, recording.made, window_ns=window_ns, passed=passed), policies)
+
+
+def _compare_units(session: Session, recording: Recording, trees: Sequence[PolicyTree]) -> None:
+    """Warn of limits whose unit the map leaves out.
+
+    :raises UsageError: the map names a unit that no limit counts.
+    """
+    counted = set().union(*(tree.units() for tree in trees))
+    carried = set(recording.made.cost)
+    for unit in sorted(carried - counted - {DEFAULT_UNIT}):
+        meant = closest(unit, sorted(counted))
+        remedy = f"write {meant}" if meant else "delete it from cost, or give a limit this unit"
+        raise UsageError(
+            f"{recording.map}: no limit of the policies counts the unit {quoted(unit)}: {remedy}"
+        )
+    for unit in sorted(counted - carried - {DEFAULT_UNIT}):
+        session.warn(
+            f"{recording.map} has no cost of {unit}: limits that count {unit} refuse nothing in "
+            f"this replay. Add cost: {{{unit}: {{field: …}}}}"
+        )
 
 
 @contextmanager

@@ -402,6 +402,19 @@ class PolicyTree:
     sources: Mapping[str, SourceMap] = field(default_factory=dict)
     exceptions: tuple[Exemption, ...] = ()
 
+    def units(self) -> set[str]:
+        """Return the units that limits and budgets name, at any scope and in any override."""
+        parts = [
+            part
+            for policy in self.policies.values()
+            for part in (
+                policy.limits,
+                policy.budgets,
+                *(override.limits for override in policy.overrides),
+            )
+        ]
+        return {fields.unit for part in parts for fields in part.values() if fields.unit}
+
     def next_change(self, now_ns: int) -> int | None:
         """Return the next instant at which an exception begins or ends; None for never."""
         instants = [

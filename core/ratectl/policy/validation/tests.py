@@ -77,11 +77,7 @@ class _Names:
     @cached_property
     def units(self) -> set[str]:
         """Units that a limit or budget of any scope counts, and requests."""
-        found = {DEFAULT_UNIT}
-        for policy in self.tree.policies.values():
-            parts = [policy.limits, policy.budgets, *(each.limits for each in policy.overrides)]
-            found.update(fields.unit for part in parts for fields in part.values() if fields.unit)
-        return found
+        return {DEFAULT_UNIT, *self.tree.units()}
 
     def at(self, scope: str, what: str) -> set[str]:
         """Return the names in force at a scope; ``what``: ``limit``, ``budget`` or both."""
