@@ -50,6 +50,11 @@ def test_explain_names_the_override_of_the_cap_and_the_value_asked_for(
     assert "✂" not in cli("explain", "/search", "--attr", "tier=gold").out
 
 
+def test_explain_says_that_a_cap_is_above_every_value(products: Path, cli: Cli) -> None:
+    (products / "all.yaml").write_text(POLICIES.replace("{rate: 5/s, burst: 10}", "{rate: 70/s}"))
+    assert "no value is above its caps" in cli("explain", "/search", "--attr", "tier=free").out
+
+
 def test_plan_reports_changed_clips_by_override(products: Path, cli: Cli, store_url: str) -> None:
     assert cli("apply", "policies", "--yes").code == 0
     for was, now, kind in (

@@ -128,13 +128,22 @@ def _nearest(others: Sequence[tuple[str, dict[str, Any]]]) -> Sequence[tuple[str
 def _applied_row(kind: str, condition: Mapping[str, Any]) -> list[Piece]:
     more = condition.get("reason", "")
     if not condition["sets"]:
-        more = "; ".join(filter(None, (more, "all its values are overridden")))
+        more = "; ".join(filter(None, (more, _without_effect(condition))))
     place = dim(place_text(condition["origin"])) if condition["origin"]["file"] else ""
     return (
         [f"  {kind}{condition['ref']}", place, more]
         if more
         else [f"  {kind}{condition['ref']}", place]
     )
+
+
+def _without_effect(condition: Mapping[str, Any]) -> str:
+    """Return why a condition that applies sets no value."""
+    caps = bool(condition.get("caps"))
+    values = bool(condition["limits"] or condition.get("budgets"))
+    if caps and not values:
+        return "no value is above its caps"
+    return "all its values are overridden" + (", and none is above its caps" if caps else "")
 
 
 def _named(condition: Mapping[str, Any]) -> str:

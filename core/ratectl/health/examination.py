@@ -17,6 +17,7 @@ from ratectl.health.agents import check_agents
 from ratectl.health.attributes import check_attributes
 from ratectl.health.checks import Check
 from ratectl.health.environment import check_environment, unknown_environment
+from ratectl.health.units import check_units
 from ratectl.health.usage_report import read_usage_report
 from ratectl.history.generations import read_blob, read_environment, read_live
 from ratectl.rollout import controller_of
@@ -45,6 +46,7 @@ _ORDER: Final = (
     "agents",
     "reports",
     "attributes",
+    "units",
     "clock",
     "engine",
 )
@@ -117,7 +119,9 @@ def _check_store(store: Store, target: Target, at: datetime) -> Iterator[Check]:
     yield from _check_rollout(store, live, at)
     yield from check_agents(store, live, at)
     if live.head is not None:
-        yield check_attributes(read_usage_report(store, None, lambda _: None).rows)
+        rows = read_usage_report(store, None, lambda _: None).rows
+        yield check_attributes(rows)
+        yield from check_units(rows)
 
 
 def _check_status(store: Store) -> Iterator[Check]:
