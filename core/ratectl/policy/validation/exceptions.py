@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections import defaultdict
+from itertools import combinations, islice
 from typing import TYPE_CHECKING
 
 from ratectl.diagnostics import Diagnostic
@@ -17,18 +18,21 @@ from ratectl.policy.validation.overrides import OverlapIndex
 from ratectl.policy.yaml.text import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from ratectl.diagnostics import Severity
     from ratectl.policy.language.model import Exemption, LimitFields
-    from ratectl.policy.resolution.effective_limit import Problem
+    from ratectl.policy.resolution.effective_limit import Problem, Via
     from ratectl.policy.resolution.resolver import Resolved
 
 __all__ = ["check_exceptions"]
 
 _FIXED = tuple(field.name for field in FIELDS if field.selects_bucket)
 """Fields that select buckets. An exception may not set them: it keeps the buckets of its limit."""
+
+_CLIPS = 3
+"""So many caps that clip a limit of an exception are named."""
 
 
 def check_exceptions(
@@ -39,20 +43,37 @@ def check_exceptions(
     ``now_ns``: time of the wall clock, to report exceptions that have ended; None reports none.
     ``broken``: as for ``check_tree``.
     """
+    capping = _scopes_that_cap(tree) if tree.exceptions else {}
     for position, exception in enumerate(tree.exceptions):
         if exception.scope not in broken:
-            yield from _Checker(tree, resolver, position, exception).findings(now_ns)
+            yield from _Checker(tree, resolver, position, exception, capping).findings(now_ns)
     yield from _conflicts(tree)
+
+
+def _scopes_that_cap(tree: PolicyTree) -> dict[str, list[str]]:
+    """Return the scopes whose documents cap a limit, by its name."""
+    capping: dict[str, list[str]] = defaultdict(list)
+    for scope, policy in tree.policies.items():
+        names = set(policy.caps).union(*(override.caps for override in policy.overrides))
+        for name in names:
+            capping[name].append(scope)
+    return capping
 
 
 class _Checker:
     def __init__(
-        self, tree: PolicyTree, resolver: Resolver, position: int, exception: Exemption
+        self,
+        tree: PolicyTree,
+        resolver: Resolver,
+        position: int,
+        exception: Exemption,
+        capping: Mapping[str, Sequence[str]],
     ) -> None:
         self.tree = tree
         self.resolver = resolver
         self.exception = exception
         self.key = exception_key(position)
+        self.capping = capping
 
     def findings(self, now_ns: int | None) -> Iterator[Diagnostic]:
         exception = self.exception
@@ -128,7 +149,7 @@ class _Checker:
                 yield from self._keeps_buckets("limits", name, declared)
             yield from self._off_above_caps(name, declared)
             yield from self._caps(name, declared, resolved, before)
-            yield from self._clipped(name, declared, resolver, own)
+            yield from islice(self._clipped(name, declared, resolver), _CLIPS)
         for name, declared in exception.budgets.items():
             yield from self._keeps_buckets("budgets", name, declared)
             problem = resolved.broken_budgets.get(name)
@@ -151,36 +172,65 @@ class _Checker:
 
     def _off_above_caps(self, name: str, declared: LimitFields) -> Iterator[Diagnostic]:
         """Yield a finding if the exception turns off a limit that a scope below caps."""
-        above = self.exception.scope.rstrip("/") + "/"
-        for scope, policy in self.tree.policies.items():
-            if scope == self.exception.scope or not scope.startswith(above):
-                continue
-            if name in policy.caps or any(name in each.caps for each in policy.overrides):
-                for finding in evasions(name, declared, None, f"capped at {scope}", own=False):
-                    yield finding.at(self.tree.span(self.key, f"limits.{name}.{finding.field}"))
-                return
+        for scope in islice(self._capping(name), 1, None):
+            for finding in evasions(name, declared, None, f"capped at {scope}", own=False):
+                yield finding.at(self.tree.span(self.key, f"limits.{name}.{finding.field}"))
+            return
 
-    def _clipped(
-        self, name: str, declared: LimitFields, alone: Resolver, own: int
+    def _capping(self, name: str) -> Iterator[str]:
+        """Yield the exception's scope, and those below whose documents cap the limit."""
+        yield self.exception.scope
+        above = self.exception.scope.rstrip("/") + "/"
+        for scope in self.capping.get(name, ()):
+            if scope != self.exception.scope and scope.startswith(above):
+                yield scope
+
+    def _clipped(self, name: str, declared: LimitFields, alone: Resolver) -> Iterator[Diagnostic]:
+        """Yield findings where caps of overrides, or of scopes below, clip the exception."""
+        for scope in self._capping(name):
+            conditions = alone.conditions.at(scope).conditions
+            own = 0
+            for position, condition in enumerate(conditions):
+                own |= condition.via.exception << position
+            below = scope != self.exception.scope
+            if below:
+                yield from self._clips(name, declared, alone.where(scope, own), scope, None)
+            for position in conditions.by_cap.get(name, ()):
+                condition = conditions[position]
+                if below and condition.via.scope != scope:
+                    continue  # found at the scope of the override
+                if not disjoint_somewhere(condition.match, self.exception.match or {}):
+                    resolved = alone.where(scope, own | 1 << position)
+                    yield from self._clips(name, declared, resolved, scope, condition.via)
+
+    def _clips(
+        self,
+        name: str,
+        declared: LimitFields,
+        resolved: Resolved | None,
+        scope: str,
+        via: Via | None,
     ) -> Iterator[Diagnostic]:
-        """Yield findings where the cap of an override clips the exception."""
-        conditions = alone.conditions.at(self.exception.scope).conditions
-        for position in conditions.by_cap.get(name, ()):
-            condition = conditions[position]
-            if disjoint_somewhere(condition.match, self.exception.match or {}):
+        """Yield findings where the cap of ``via``, or of ``scope`` itself, clips the exception."""
+        limit = resolved.limits.get(name) if resolved else None
+        for field, clip in limit.clips.items() if limit else ():
+            asked = limit.settings.get(field) if limit else None
+            if clip.cap.via != via or (via is None and clip.cap.scope != scope):
                 continue
-            resolved = alone.where(self.exception.scope, own | 1 << position)
-            limit = resolved.limits.get(name) if resolved else None
-            for field, clip in limit.clips.items() if limit else ():
-                if clip.cap.via == condition.via and getattr(declared, field) is not None:
-                    yield self._finding(
-                        codes.CAP_EXCEEDED,
-                        f"limits.{name}.{field}",
-                        f"{field} {clip.asked} exceeds the cap {clip.cap.value} of the override "
-                        f"'{condition.via.ref}': agents clip it to {clip.value} where that matches",
-                        f"lower it to {clip.value}, or leave it for the other requests",
-                        "warning",
-                    )
+            if getattr(declared, field) is None or not (
+                asked and asked.via and asked.via.exception
+            ):
+                continue
+            whose = f"of the override '{via.ref}'" if via else f"of {scope}"
+            where = "where that matches" if via else "there"
+            yield self._finding(
+                codes.CAP_EXCEEDED,
+                f"limits.{name}.{field}",
+                f"{field} {clip.asked} exceeds the cap {clip.cap.value} {whose}: agents clip it to "
+                f"{clip.value} {where}",
+                f"lower it to {clip.value}, or leave it for the other requests",
+                "warning",
+            )
 
     def _ignored(self, name: str, declared: LimitFields, alone: Resolver) -> Iterator[Diagnostic]:
         """Yield findings where agents ignore the exception: its fields do not fit the limit there.
