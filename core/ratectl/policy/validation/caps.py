@@ -221,6 +221,15 @@ def excesses(
             note,
             clip.value,
         )
+    if declared.rate is not None and limit.unlimited and "burst" in cap:
+        burst = cap["burst"]
+        yield CapFinding(
+            codes.CAP_EVADED,
+            "rate",
+            f"rate unlimited admits more at once than the burst cap {burst.value} of {burst.scope}",
+            "write a rate, or raise the cap",
+            note,
+        )
 
 
 def nothing_to_cap(
