@@ -77,8 +77,8 @@ class _Side:
         return known
 
     def _of(self, bit: int, condition: Condition) -> _Own:
-        _, position, _ = condition.via.path.split(".")
-        override = self._tree.policies[condition.via.source].overrides[int(position)]
+        override = condition.override
+        assert override is not None  # no exception is in force without a time
         return _Own(bit, condition, override.limits, override.caps)
 
     def company(self, scope: str) -> OverlapIndex:

@@ -66,6 +66,8 @@ class Condition:
     """Names of the budgets of its own scope that it sets."""
     caps: frozenset[str] = frozenset()
     """Names of the limits that it caps."""
+    override: Override | None = None
+    """The override; None for an exception."""
 
 
 class Index:
@@ -232,7 +234,7 @@ def _overridden(above: PathConditions, policy: Policy) -> PathConditions:
         via = Via(ref, policy.scope, policy.scope, f"overrides.{position}.", False, len(conditions))
         caps = frozenset(override.caps)
         limits = caps.union(override.limits)
-        conditions.append(Condition(override.match, via, limits, caps=caps))
+        conditions.append(Condition(override.match, via, limits, caps=caps, override=override))
         overrides.append((override, via))
     count = len(above.conditions)
     return PathConditions(

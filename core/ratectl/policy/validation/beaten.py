@@ -14,7 +14,7 @@ from ratectl.policy.validation.overrides import OverlapIndex
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ratectl.policy.language.model import LimitFields, Override, Policy, PolicyTree
+    from ratectl.policy.language.model import LimitFields, Policy, PolicyTree
     from ratectl.policy.resolution.effective_limit import Limit, Via
     from ratectl.policy.resolution.resolver import Resolver
 
@@ -47,28 +47,22 @@ def beaten_overrides(tree: PolicyTree, resolver: Resolver, policy: Policy) -> It
             if place.inherited >> position & 1
         )
         for position in islice(inherited, _MOST):
-            via = place.conditions[position].via
-            fields = _differing(declared, _override(tree, via).limits.get(name))
-            if not fields:
+            condition = place.conditions[position]
+            said = condition.override.limits.get(name) if condition.override else None
+            fields = _differing(declared, said) if said else []
+            if not said or not fields:
                 continue
             overlaps = overlaps or OverlapIndex(place.conditions)
             resolved = resolver.where(policy.scope, 1 << position | overlaps.always_with(position))
             limit = resolved.limits.get(name) if resolved else None
             field = next((each for each in fields if _in_force(limit, each, declared)), None)
             if field is not None:
-                yield _finding(tree, policy, name, field, via)
+                yield _finding(tree, policy, name, field, said, condition.via)
                 break  # one is enough: it names the ways out
 
 
-def _override(tree: PolicyTree, via: Via) -> Override:
-    _, number, _ = via.path.split(".")
-    return tree.policies[via.source].overrides[int(number)]
-
-
-def _differing(declared: LimitFields, said: LimitFields | None) -> list[str]:
+def _differing(declared: LimitFields, said: LimitFields) -> list[str]:
     """Return the fields to which a document and an override give different amounts."""
-    if said is None:
-        return []
     pairs = [(field, getattr(said, field), getattr(declared, field)) for field in _AMOUNTS]
     return [name for name, value, other in pairs if None not in (value, other) and value != other]
 
@@ -85,8 +79,10 @@ def _is_tighter(said: object, value: object) -> bool:
     return isinstance(said, int) and isinstance(value, int) and value > said
 
 
-def _finding(tree: PolicyTree, policy: Policy, name: str, field: str, via: Via) -> Diagnostic:
-    said = getattr(_override(tree, via).limits[name], field)
+def _finding(
+    tree: PolicyTree, policy: Policy, name: str, field: str, beaten: LimitFields, via: Via
+) -> Diagnostic:
+    said = getattr(beaten, field)
     value = getattr(policy.limits[name], field)
     span = tree.span(policy.scope, f"limits.{name}.{field}")
     repeat = "repeat the override here"

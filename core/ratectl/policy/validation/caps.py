@@ -94,28 +94,17 @@ def capped_at(tree: PolicyTree, resolver: Resolver, scope: str, name: str) -> st
     return None
 
 
-def set_before(
-    tree: PolicyTree, place: PathConditions, name: str, before: int
-) -> list[LimitFields]:
+def set_before(place: PathConditions, name: str, before: int) -> list[LimitFields]:
     """Return the fields that the overrides of a path set for a limit, up to a condition."""
-    found = []
-    for position in place.conditions.by_limit.get(name, ()):
-        via = place.conditions[position].via
-        if position < before and not via.exception:
-            _, number, _ = via.path.split(".")
-            fields = tree.policies[via.source].overrides[int(number)].limits.get(name)
-            found += [fields] if fields is not None else []
-    return found
+    positions = place.conditions.by_limit.get(name, ())
+    overrides = [place.conditions[at].override for at in positions if at < before]
+    return [each.limits[name] for each in overrides if each and name in each.limits]
 
 
-def conditional_caps(tree: PolicyTree, place: PathConditions, name: str) -> list[tuple[Via, Cap]]:
+def conditional_caps(place: PathConditions, name: str) -> list[tuple[Via, Cap]]:
     """Return the caps that overrides of a path set on a limit."""
-    found = []
-    for position in place.conditions.by_cap.get(name, ()):
-        via = place.conditions[position].via
-        _, number, _ = via.path.split(".")
-        found.append((via, tree.policies[via.source].overrides[int(number)].caps[name]))
-    return found
+    capping = [place.conditions[at] for at in place.conditions.by_cap.get(name, ())]
+    return [(each.via, each.override.caps[name]) for each in capping if each.override]
 
 
 def misfits(
@@ -130,7 +119,7 @@ def misfits(
 
     ``before``: the caps of the overrides up to this condition are looked at.
     """
-    for via, cap in conditional_caps(tree, place, name):
+    for via, cap in conditional_caps(place, name):
         if limit is None or (via.bit or 0) >= before:
             continue
         note = f"cap set at {tree.span(via.source, f'{via.path}caps.{name}')}"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ratectl.diagnostics import Severity
     from ratectl.policy.language.model import Exemption, LimitFields
+    from ratectl.policy.resolution.conditions import Conditions
     from ratectl.policy.resolution.effective_limit import Problem, Via
     from ratectl.policy.resolution.resolver import Resolved
 
@@ -58,6 +59,11 @@ def _scopes_that_cap(tree: PolicyTree) -> dict[str, list[str]]:
         for name in names:
             capping[name].append(scope)
     return capping
+
+
+def _of_exceptions(conditions: Conditions) -> int:
+    """Return the set of the conditions that are those of exceptions."""
+    return sum(condition.via.exception << at for at, condition in enumerate(conditions))
 
 
 class _Checker:
@@ -100,14 +106,7 @@ class _Checker:
             )
         policy = self.tree.policies.get(exception.scope)
         if policy is None:
-            above = nearest(exception.scope, self.tree.policies)
-            instead = f"write {above}, the nearest declared scope" if above else "correct the scope"
-            yield self._finding(
-                codes.EXCEPTION_TARGET,
-                "scope",
-                f"no policy declares the scope {exception.scope}",
-                f"{instead}, or write a policy for {exception.scope}",
-            )
+            yield self._undeclared()
             return
         for name in exception.budgets:
             if name not in policy.budgets:
@@ -118,6 +117,17 @@ class _Checker:
                     "an exception changes budgets of its own scope: write it for that scope",
                 )
         yield from self._in_force()
+
+    def _undeclared(self) -> Diagnostic:
+        scope = self.exception.scope
+        above = nearest(scope, self.tree.policies)
+        instead = f"write {above}, the nearest declared scope" if above else "correct the scope"
+        return self._finding(
+            codes.EXCEPTION_TARGET,
+            "scope",
+            f"no policy declares the scope {scope}",
+            f"{instead}, or write a policy for {scope}",
+        )
 
     def _finding(
         self, code: str, path: str, message: str, hint: str, severity: Severity = "error"
@@ -132,9 +142,7 @@ class _Checker:
         begins = exception.begins.ns if exception.begins else exception.until.ns - 1
         resolver = Resolver(alone, begins, self.resolver)
         place = resolver.conditions.at(scope)
-        own = 0
-        if exception.match:
-            own = 1 << len(place.conditions) - 1
+        own = _of_exceptions(place.conditions)
         resolved, before = resolver.where(scope, own), self.resolver.at(scope)
         if resolved is None or before is None:
             return
@@ -149,7 +157,7 @@ class _Checker:
                 yield from self._keeps_buckets("limits", name, declared)
             yield from self._off_above_caps(name, declared)
             yield from self._caps(name, declared, resolved, before)
-            yield from islice(self._clipped(name, declared, resolver), _CLIPS)
+            yield from islice(self._clipped(name, resolver), _CLIPS)
         for name, declared in exception.budgets.items():
             yield from self._keeps_buckets("budgets", name, declared)
             problem = resolved.broken_budgets.get(name)
@@ -185,42 +193,35 @@ class _Checker:
             if scope != self.exception.scope and scope.startswith(above):
                 yield scope
 
-    def _clipped(self, name: str, declared: LimitFields, alone: Resolver) -> Iterator[Diagnostic]:
+    def _clipped(self, name: str, alone: Resolver) -> Iterator[Diagnostic]:
         """Yield findings where caps of overrides, or of scopes below, clip the exception."""
         for scope in self._capping(name):
             conditions = alone.conditions.at(scope).conditions
-            own = 0
-            for position, condition in enumerate(conditions):
-                own |= condition.via.exception << position
+            own = _of_exceptions(conditions)
             below = scope != self.exception.scope
             if below:
-                yield from self._clips(name, declared, alone.where(scope, own), scope, None)
+                yield from self._clips(name, alone.where(scope, own), scope, None)
             for position in conditions.by_cap.get(name, ()):
                 condition = conditions[position]
                 if below and condition.via.scope != scope:
                     continue  # found at the scope of the override
                 if not disjoint_somewhere(condition.match, self.exception.match or {}):
                     resolved = alone.where(scope, own | 1 << position)
-                    yield from self._clips(name, declared, resolved, scope, condition.via)
+                    yield from self._clips(name, resolved, scope, condition.via)
 
     def _clips(
-        self,
-        name: str,
-        declared: LimitFields,
-        resolved: Resolved | None,
-        scope: str,
-        via: Via | None,
+        self, name: str, resolved: Resolved | None, scope: str, via: Via | None
     ) -> Iterator[Diagnostic]:
         """Yield findings where the cap of ``via``, or of ``scope`` itself, clips the exception."""
         limit = resolved.limits.get(name) if resolved else None
-        for field, clip in limit.clips.items() if limit else ():
-            asked = limit.settings.get(field) if limit else None
+        if limit is None:
+            return
+        for field, clip in limit.clips.items():
+            asked = limit.settings.get(field)
+            if asked is None or asked.via is None or not asked.via.exception:
+                continue  # the value is not that of the exception
             if clip.cap.via != via or (via is None and clip.cap.scope != scope):
-                continue
-            if getattr(declared, field) is None or not (
-                asked and asked.via and asked.via.exception
-            ):
-                continue
+                continue  # another cap clips it
             whose = f"of the override '{via.ref}'" if via else f"of {scope}"
             where = "where that matches" if via else "there"
             yield self._finding(
@@ -240,9 +241,7 @@ class _Checker:
         """
         for scope in self._mentioning(name):
             place = alone.conditions.at(scope)
-            own = 0
-            for position, condition in enumerate(place.conditions):
-                own |= condition.via.exception << position
+            own = _of_exceptions(place.conditions)
             problem = self._misfit(alone, scope, name, own)
             if problem:
                 yield self._ignored_at(name, declared, f"at {scope}", problem)

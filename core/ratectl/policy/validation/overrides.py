@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ratectl.policy.language.model import LimitFields, Override, Policy, PolicyTree
-    from ratectl.policy.resolution.conditions import Condition, Conditions, PathConditions
+    from ratectl.policy.resolution.conditions import Condition, Conditions
     from ratectl.policy.resolution.effective_limit import Problem
     from ratectl.policy.resolution.merge import Fields
     from ratectl.policy.resolution.resolver import Resolved, Resolver
@@ -61,7 +61,7 @@ def _unusable_below(tree: PolicyTree, resolver: Resolver, policy: Policy) -> Ite
         for position in place.conditions.by_limit.get(name, ()):
             if not place.inherited >> position & 1 or (here and name in here.problems):
                 continue
-            if declared.algorithm is None and not _sets_algorithm(tree, place, position, name):
+            if declared.algorithm is None and not _sets_algorithm(place.conditions[position], name):
                 continue  # the usual case, and much faster than resolving
             overlaps = overlaps or OverlapIndex(place.conditions)
             mask = 1 << position | overlaps.always_with(position) & place.inherited
@@ -77,11 +77,9 @@ def _unusable_below(tree: PolicyTree, resolver: Resolver, policy: Policy) -> Ite
                 )
 
 
-def _sets_algorithm(tree: PolicyTree, place: PathConditions, position: int, name: str) -> bool:
-    """Return True if an override on the path sets the algorithm of a limit."""
-    via = place.conditions[position].via
-    _, number, _ = via.path.split(".")
-    declared = tree.policies[via.source].overrides[int(number)].limits.get(name)
+def _sets_algorithm(condition: Condition, name: str) -> bool:
+    """Return True if an override sets the algorithm of a limit."""
+    declared = condition.override.limits.get(name) if condition.override else None
     return declared is not None and declared.algorithm is not None
 
 
@@ -154,7 +152,7 @@ class _Checker:
                 inherited,
                 note,
                 own=is_own(self.tree, self.resolver, self.policy.scope, name),
-                others=set_before(self.tree, self.place, name, self.first + number),
+                others=set_before(self.place, name, self.first + number),
             ),
             *misfits(
                 self.tree,

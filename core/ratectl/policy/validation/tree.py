@@ -152,7 +152,7 @@ class _Checker:
     def _set_above(self, name: str) -> bool:
         """Return True if an override of a scope above sets a limit."""
         place = self.resolver.conditions.at(self.policy.scope)
-        return bool(set_before(self.tree, place, name, place.inherited.bit_length()))
+        return bool(set_before(place, name, place.inherited.bit_length()))
 
     def _capped(self, name: str) -> str | None:
         return capped_at(self.tree, self.resolver, self.policy.scope, name)
@@ -182,7 +182,7 @@ class _Checker:
                 inherited,
                 note,
                 own=is_own(self.tree, self.resolver, self.policy.scope, name),
-                others=set_before(self.tree, place, name, place.inherited.bit_length()),
+                others=set_before(place, name, place.inherited.bit_length()),
             ),
             *misfits(self.tree, place, name, declared, limit, place.inherited.bit_length()),
             *excesses(self.tree, name, declared, limit, cap),
