@@ -72,10 +72,10 @@ def _commands(ctx: typer.Context, first: str) -> list[str]:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    import difflib
+    from ratectl.runtime.closest import closest
 
-    meant = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    nearest = f"did you mean {meant[0]}? " if meant else ""
+    meant = closest(name.lower(), known, 0.5)
+    nearest = f"did you mean {meant}? " if meant else ""
     return f"there is no topic or command {name!r}: {nearest}`ratectl help` lists the topics"
 
 

@@ -1,6 +1,5 @@
 """Errors of the command line, with a hint that can be followed as it is written."""
 
-import difflib
 import re
 import shlex
 from typing import TYPE_CHECKING, Any, Final
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from ratectl.errors import UsageError
+from ratectl.runtime.closest import closest
 from ratectl_cli.framework.other_commands import (
     EXAMPLE_VALUES,
     OTHER_COMMANDS,
@@ -128,8 +128,7 @@ def _close(name: str, options: "Iterable[str]") -> str | None:
     if not name.startswith("--"):
         return None
     longer = [option for option in options if option.startswith(name)]
-    close = difflib.get_close_matches(name, list(options), n=1, cutoff=0.75)
-    return next(iter([*longer, *close]), None)
+    return next(iter(longer), None) or closest(name, options, 0.75)
 
 
 def _commands_with(name: str, ctx: Any) -> list[str]:
@@ -250,12 +249,11 @@ def _other(error: Any, ctx: Any, words: "Sequence[str]") -> _Texts:
 def _no_command(name: str, ctx: Any, words: "Sequence[str]") -> _Texts:
     message = f"there is no command `{ctx.command_path} {name}`"
     known = ctx.command.list_commands(ctx)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     other = OTHER_COMMANDS.get(name)
     if ctx.parent is not None:
         group, _, other = (other or "").partition(" ")
         other = other if group == ctx.info_name else None
-    meant = other or next(iter(close), None)
+    meant = other or closest(name, known, 0.75)
     if meant is None:
         return message, f"`{ctx.command_path} --help` lists the commands"
     return message, f"did you mean {_line(_renamed(words, name, meant))}?"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ratectl.errors import UsageError
-from ratectl.policy.loading.model_errors import closest
 from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT
 from ratectl.policy.yaml.text import MAX_BYTES, quoted
+from ratectl.runtime.closest import closest
 from ratectl.runtime.files import left_repository
 from ratectl.simulate import Traffic, read_map, replay
 from ratectl_cli.framework.progress import progress_bar
@@ -79,7 +79,7 @@ def _compare_units(session: Session, recording: Recording, trees: Sequence[Polic
     counted = set().union(*(tree.units() for tree in trees))
     carried = set(recording.made.cost)
     for unit in sorted(carried - counted - {DEFAULT_UNIT}):
-        meant = closest(unit, sorted(counted))
+        meant = closest(unit.lower(), sorted(counted))
         remedy = f"write {meant}" if meant else "delete it from cost, or give a limit this unit"
         raise UsageError(
             f"{recording.map}: no limit of the policies counts the unit {quoted(unit)}: {remedy}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ratectl.environments.target import Target
 from ratectl.errors import UsageError
+from ratectl.runtime.closest import closest
 from ratectl.stores.registry import in_one_process
 
 if TYPE_CHECKING:
@@ -110,8 +110,8 @@ def _declared(project: Project | None, source: str, name: str) -> Declared:
     known = list(project.environments)
     if name in known:
         return project.environments[name]
-    meant = difflib.get_close_matches(name, known, 1, 0.6)
-    first = f"; did you mean {meant[0]}?" if meant else ""
+    meant = closest(name, known)
+    first = f"; did you mean {meant}?" if meant else ""
     raise UsageError(
         f"{source}: {project.file} declares no environment {name!r}, but "
         f"{', '.join(known) or 'none'}{first}"

@@ -5,7 +5,6 @@ Findings show no line of the file: somebody may have written a password into it.
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ from ratectl.environments.target import UNPROTECTED, Protection
 from ratectl.errors import UsageError
 from ratectl.policy import codes
 from ratectl.policy.yaml.reader import read
+from ratectl.runtime.closest import closest
 from ratectl.runtime.urls import looks_like_url, shown
 from ratectl.stores.registry import check_form
 
@@ -131,8 +131,8 @@ class _Reader:
         for key, place in node.keys.items():
             if key in fields:
                 continue
-            meant = difflib.get_close_matches(key, fields, 1, 0.7)
-            hint = f"did you mean {meant[0]}?" if meant else f"known here: {', '.join(fields)}"
+            meant = closest(key, fields, 0.7)
+            hint = f"did you mean {meant}?" if meant else f"known here: {', '.join(fields)}"
             secret = _SECRETS.search(key) is not None and not meant
             message = f"unknown field {key!r:.60}"
             self.report(codes.UNKNOWN_FIELD, message, place, _NO_SECRETS if secret else hint)

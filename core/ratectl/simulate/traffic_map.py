@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
@@ -13,6 +12,7 @@ from ratectl.policy import codes
 from ratectl.policy.loading.loader import with_source_lines
 from ratectl.policy.yaml.reader import read
 from ratectl.policy.yaml.text import shown
+from ratectl.runtime.closest import closest
 from ratectl.simulate.model import (
     ACCESS_FIELDS,
     Attribute,
@@ -177,8 +177,8 @@ def _written(path: Sequence[Any], root: Node) -> Sequence[Any]:
 
 def _choice(name: str, value: object, expected: str) -> tuple[str, str, str]:
     words = expected.replace(" or ", ", ").split(", ")
-    meant = difflib.get_close_matches(str(value), words, 1, 0.7)
-    hint = f"did you mean {meant[0]}?" if meant else f"write {expected}"
+    meant = closest(str(value), words, 0.7)
+    hint = f"did you mean {meant}?" if meant else f"write {expected}"
     return codes.CHOICE, f"{name} must be {expected}, not {_shown(value)}", hint
 
 
@@ -197,8 +197,8 @@ def _bound(detail: ErrorDetails) -> str:
 def _unknown(names: Sequence[str]) -> tuple[str, str, str]:
     part = "rules" if "rules" in names[:-1] else names[0]
     known = _KNOWN[part] if len(names) > 1 else _WHOLE
-    meant = difflib.get_close_matches(names[-1], known, 1, 0.7)
-    hint = f"did you mean {meant[0]}?" if meant else f"known here: {', '.join(known)}"
+    meant = closest(names[-1], known, 0.7)
+    hint = f"did you mean {meant}?" if meant else f"known here: {', '.join(known)}"
     return codes.UNKNOWN_FIELD, f"unknown field {names[-1]!r}", hint
 
 
@@ -241,9 +241,9 @@ def _misfits(traffic_map: TrafficMap) -> Iterator[tuple[str, str, Sequence[Any],
         if field in named:
             continue
         message = f"a {traffic_map.format} log has no field {field!r}"
-        meant = difflib.get_close_matches(field, named, 1, 0.7)
+        meant = closest(field, named, 0.7)
         known = f"known here: {', '.join(named)}"
-        hint = f"did you mean {shown(meant[0])}?" if meant else known
+        hint = f"did you mean {shown(meant)}?" if meant else known
         yield codes.CHOICE, message, path, hint
 
 

@@ -8,7 +8,6 @@ readable file quoted.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import stat
@@ -20,6 +19,7 @@ from ratectl.diagnostics import Diagnostic, Span
 from ratectl.errors import UsageError
 from ratectl.policy import codes
 from ratectl.policy.yaml.text import MAX_BYTES
+from ratectl.runtime.closest import closest
 from ratectl.runtime.files import (
     NOT_REGULAR,
     Beneath,
@@ -48,7 +48,6 @@ __all__ = [
 STDIN: Final = "-"
 """The path that stands for standard input."""
 
-_LONGEST_NAME: Final = 64
 _MOST_NAMES: Final = 1_000
 STDIN_NAME: Final = "<stdin>"
 """Name to show for standard input, given as ``-``."""
@@ -320,10 +319,10 @@ def _near(path: str) -> str | None:
         entries = [each for each in os.listdir(folder or ".") if not each.startswith(".")]  # noqa: PTH208
     except (OSError, ValueError):
         return None
-    if len(name) > _LONGEST_NAME or len(entries) > _MOST_NAMES:
+    if len(entries) > _MOST_NAMES:
         return None  # comparing would take long
-    near = difflib.get_close_matches(name, entries, n=1, cutoff=0.7)
-    found = os.path.join(folder, near[0]) if near else ""  # noqa: PTH118
+    near = closest(name, entries, 0.7)
+    found = os.path.join(folder, near) if near else ""  # noqa: PTH118
     fits = found.endswith((".yaml", ".yml")) or os.path.isdir(found)  # noqa: PTH112
     return _shown(found) if near and fits else None
 

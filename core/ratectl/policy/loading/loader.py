@@ -24,10 +24,11 @@ from ratectl.policy.language.model import (
 from ratectl.policy.language.scopes import scope_problem
 from ratectl.policy.language.testcase import PolicyTest, WrittenTest
 from ratectl.policy.loading.files import find_sources
-from ratectl.policy.loading.model_errors import closest, explain_errors
+from ratectl.policy.loading.model_errors import explain_errors
 from ratectl.policy.loading.templates import template_finding
 from ratectl.policy.yaml.reader import BROKEN, MAX_PROBLEMS, Document, Node, Place, read
 from ratectl.policy.yaml.text import quoted, too_many, visible
+from ratectl.runtime.closest import closest
 
 if TYPE_CHECKING:
     import os
@@ -293,7 +294,7 @@ def _kind_problem(fields: Mapping[str, Any]) -> tuple[str, str, str] | None:
     if kind in KINDS:
         return None
     known = {name.lower(): name for name in KINDS}
-    meant = closest(kind, known)
+    meant = closest(kind.lower(), known)
     message = f"unknown kind {quoted(kind)}"
     *first, last = KINDS
     hint = f"write {', '.join(first)} or {last}; without a kind it is a {DEFAULT_KIND}"

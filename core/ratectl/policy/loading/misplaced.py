@@ -9,7 +9,9 @@ from ratectl.diagnostics import Diagnostic, Span
 from ratectl.policy import codes
 from ratectl.policy.language.model import LimitFields
 from ratectl.policy.yaml.nodes import BROKEN
+from ratectl.policy.yaml.slips import written_short
 from ratectl.policy.yaml.text import quoted, shown
+from ratectl.runtime.wording import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -125,7 +127,7 @@ def _limits_outside(group: Sequence[ErrorDetails], root: Node, file: str) -> Dia
     one, node = len(names) == 1, _node(group, root)
     it = "it" if one else "them"
     look = "looks like a limit, and is" if one else "look like limits, and are"
-    message = f"{_listed([quoted(name) for name in names])} {look} not below limits"
+    message = f"{joined([quoted(name) for name in names])} {look} not below limits"
     hint = f"write limits: on the line above, and indent {it} below that"
     if "limits" in node.keys:
         hint = f"indent {it} below limits:"
@@ -136,18 +138,13 @@ def _fields_outside(group: Sequence[ErrorDetails], root: Node, file: str, part: 
     names = [str(detail["loc"][-1]) for detail in group]
     what = {"limits": "limit", "budgets": "budget", "caps": "cap"}[part]
     verb = "is a field" if len(names) == 1 else "are fields"
-    message = f"{_listed(names)} {verb} of a {what}, and the {what} has no name here"
+    message = f"{joined(names)} {verb} of a {what}, and the {what} has no name here"
     fields = ", ".join(
-        f"{name}: {_short(detail['input'])}" for name, detail in zip(names, group, strict=True)
+        f"{name}: {written_short(detail['input']) or '…'}"
+        for name, detail in zip(names, group, strict=True)
     )
     hint = f"give the {what} a name, like {part}: {{{_NAMES[part]}: {{{fields}}}}}"
     return _finding(group, root, file, message, hint)
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return f"[{shown(', '.join(value))}]"
-    return shown(str(value)) if isinstance(value, str | int | float) else "…"
 
 
 def _finding(
@@ -163,7 +160,3 @@ def _node(group: Sequence[ErrorDetails], root: Node) -> Node:
     for part in group[0]["loc"][:-1]:
         node = node.children[part]
     return node
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

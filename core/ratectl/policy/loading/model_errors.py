@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -18,14 +17,16 @@ from ratectl.policy.loading.rate_words import rate_hint, rate_part, with_time
 from ratectl.policy.yaml.nodes import BROKEN, Node, Place
 from ratectl.policy.yaml.slips import NO_SPACE_AFTER_COLON, curly_quotes
 from ratectl.policy.yaml.text import cut, quoted, shown
+from ratectl.runtime.closest import closest
+from ratectl.runtime.wording import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["closest", "explain_errors"]
+__all__ = ["explain_errors"]
 
 _CHOICES: Final = {
     "absent": get_args(Absent),
@@ -109,14 +110,6 @@ def _around(root: Node, detail: ErrorDetails) -> Mapping[str, Any]:
     return node.value if isinstance(node.value, dict) else {}
 
 
-def closest(word: str, known: Collection[str]) -> str | None:
-    """Return the known word that was probably meant, or None."""
-    if len(word) > 64:  # too long for a misspelt name, and comparing takes quadratic time
-        return None
-    matches = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return matches[0] if matches else None
-
-
 def _locate(root: Node, detail: ErrorDetails) -> tuple[Node | None, Place]:
     """Return the value that an error is about, None for an error in a key, and its place."""
     node, parent, key = root, root, ""
@@ -163,7 +156,7 @@ def _unknown(detail: ErrorDetails, model: type[BaseModel], fields: Mapping[str, 
     known = [*header, *(field.alias or key for key, field in model.model_fields.items())]
     hint = _elsewhere(name, model, known)
     if hint is None:
-        meant = closest(name, known)
+        meant = closest(name.lower(), known)
         hint = f"delete {shown(name)}; known here: {', '.join(known)}"
         if meant:
             hint = f"did you mean {meant}?"
@@ -199,18 +192,14 @@ def _choice(detail: ErrorDetails) -> _Words:
     field, value = _field(detail), detail["input"]
     allowed = _CHOICES.get(field, ())
     shown = quoted(value) if isinstance(value, str) else _what(value)
-    one_of = f"write {_any_of(allowed)}"
+    one_of = f"write {joined(allowed, 'or')}"
     meant = None
     if isinstance(value, str):
-        meant = OTHER_ALGORITHMS.get(value.lower()) or closest(value, allowed)
+        meant = OTHER_ALGORITHMS.get(value.lower()) or closest(value.lower(), allowed)
     if meant is None and value is False and "off" in allowed:
         meant = "off"
     hint = f"did you mean {meant}? {one_of}" if meant else one_of
     return codes.CHOICE, f"{field} cannot be {shown}", hint
-
-
-def _any_of(words: Sequence[str]) -> str:
-    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _integer(detail: ErrorDetails) -> _Words:
@@ -292,7 +281,7 @@ def _strange(text: str, words: Sequence[str]) -> str:
     """Return the characters of a text that are in none of its words."""
     strange = sorted(set(text).difference(*words))
     named = ["spaces" if character == " " else repr(character) for character in strange]
-    return " and ".join(filter(None, (", ".join(named[:-1]), named[-1]))) if named else "them"
+    return joined(named) or "them"
 
 
 def _too_small(detail: ErrorDetails) -> _Words:

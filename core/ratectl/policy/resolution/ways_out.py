@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ratectl.policy.resolution.algorithms.registry import ALGORITHMS
+from ratectl.runtime.wording import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from ratectl.policy.resolution.algorithms.protocol import AlgorithmRules
 
@@ -20,9 +21,9 @@ def ways_out(rules: AlgorithmRules, values: Mapping[str, Any]) -> str:
     One way keeps the algorithm. The other one keeps as many of the fields as possible.
     """
     wrong = _lacking(rules, values)
-    ways = [f"remove {_listed(wrong)}"]
+    ways = [f"remove {joined(wrong)}"]
     if rules.required not in values:
-        ways = [_required_instead(rules, values, _listed(wrong))]
+        ways = [_required_instead(rules, values, joined(wrong))]
     fitting = [other for other in ALGORITHMS.values() if _fits(other, values)]
     if fitting:
         other = f"use algorithm: {' or '.join(other.name for other in fitting)}"
@@ -50,7 +51,7 @@ def _with_less(field: str, values: Mapping[str, Any]) -> Iterable[str]:
     for other in others:
         less = {name: value for name, value in values.items() if name in other.fields}
         if _fits(other, less):
-            removed = _listed(_lacking(other, values))
+            removed = joined(_lacking(other, values))
             yield f"use algorithm: {other.name} and remove {removed}"
             return
 
@@ -64,7 +65,3 @@ def _fits(rules: AlgorithmRules, values: Mapping[str, Any]) -> bool:
     return (
         rules.required in values and not _lacking(rules, values) and rules.problem(values) is None
     )
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

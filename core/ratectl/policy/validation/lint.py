@@ -15,10 +15,10 @@ from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
 from ratectl.policy.language.rates import Rate
 from ratectl.policy.language.scopes import ancestry
-from ratectl.policy.loading.model_errors import closest
 from ratectl.policy.resolution.algorithms.registry import rules_of
 from ratectl.policy.resolution.effective_limit import BUILT_IN
 from ratectl.policy.validation.beaten import beaten_overrides
+from ratectl.runtime.closest import closest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +121,9 @@ class _Linter:
                 below = self._definers.get(name, [])
                 if _any_within(below, policy.scope) or _any_within(self._broken, policy.scope):
                     continue
-                meant = closest(name, self._names_near(policy.scope, here)) if guesses else None
+                meant = (
+                    closest(name.lower(), self._names_near(policy.scope, here)) if guesses else None
+                )
                 guesses = max(guesses - 1, 0)
                 yield self._finding(
                     codes.CAP_UNUSED,

@@ -13,10 +13,10 @@ from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
 from ratectl.policy.language.durations import Duration
 from ratectl.policy.language.scopes import ancestry
-from ratectl.policy.loading.model_errors import closest
 from ratectl.policy.resolution.effective_limit import DEFAULT_UNIT
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.yaml.text import quoted
+from ratectl.runtime.closest import closest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -164,7 +164,7 @@ class _Checker:
         """Yield findings about units of the cost that no limit of the tree counts."""
         for unit in step.cost if isinstance(step.cost, dict) else ():
             if unit not in self.names.units:
-                meant = closest(unit, sorted(self.names.units))
+                meant = closest(unit.lower(), sorted(self.names.units))
                 yield self._finding(
                     codes.TEST_LIMIT,
                     f"{path}.cost",
@@ -206,7 +206,7 @@ class _Checker:
                 path = f"{path}.expect.limit"
                 yield from self._known(path, step.expect.limit, step.scope, "limit or budget")
         elif step.expect is None or step.expect.reason != "no_policy":
-            meant = closest(step.scope, self.names.tree.policies)
+            meant = closest(step.scope.lower(), self.names.tree.policies)
             hint = "correct the scope, or expect reason: no_policy"
             yield self._finding(
                 codes.TEST_SCOPE,
@@ -218,7 +218,7 @@ class _Checker:
     def _known(self, path: str, name: str, scope: str, what: str) -> Iterator[Diagnostic]:
         names = self.names.at(scope, what)
         if name not in names:
-            meant = closest(name, names)
+            meant = closest(name.lower(), names)
             there = f"known here: {', '.join(sorted(names))}" if names else "there is none"
             yield self._finding(
                 codes.TEST_LIMIT,
@@ -282,7 +282,7 @@ class _Checker:
                     "delete one of the two",
                 )
             elif name not in self.names.everywhere:
-                meant = closest(name, self.names.everywhere)
+                meant = closest(name.lower(), self.names.everywhere)
                 hint = "check its name: this could never fail"
                 yield self._finding(
                     codes.TEST_LIMIT,

@@ -20,6 +20,7 @@ __all__ = [
     "no_value",
     "separator_missing",
     "value_missing",
+    "written_short",
 ]
 
 NO_SPACE_AFTER_COLON: Final = re.compile(r"(?P<key>[A-Za-z][\w.-]*):(?!//)(?P<value>[^\s:,}\]]+)")
@@ -119,13 +120,14 @@ def copied(fields: Any) -> str | None:
     """Return the hint to copy these fields; None if they are not all short."""
     if not isinstance(fields, dict):
         return None
-    short = {shown(key): _short(value) for key, value in fields.items()}
+    short = {shown(key): written_short(value) for key, value in fields.items()}
     if not short or None in short.values():
         return None
     return f"copy the fields here: {', '.join(f'{key}: {text}' for key, text in short.items())}"
 
 
-def _short(value: Any) -> str | None:
+def written_short(value: Any) -> str | None:
+    """Return a value as it may be written; None for mappings and other long ones."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return f"[{shown(', '.join(value))}]"
     return shown(str(value)) if isinstance(value, str | int | float) else None
