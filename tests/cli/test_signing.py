@@ -11,7 +11,8 @@ from cli_support import PROGRAM, TREE
 from etcd_server import wait_for
 from ratectl import Agent
 from ratectl.fleet.usage import read_agents
-from ratectl.history.generations import read_environment, read_live
+from ratectl.history.generations import read_live
+from ratectl.signing.continuation import read_environment
 from ratectl.stores import open_store
 
 if TYPE_CHECKING:

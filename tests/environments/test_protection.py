@@ -17,13 +17,13 @@ from ratectl.environments import (
     unprotect,
 )
 from ratectl.errors import BundleError, Conflict, GuardRefused, Refused, UsageError
-from ratectl.history.generations import read_environment, read_live
+from ratectl.history.generations import read_live
 from ratectl.kill_switch.turning import new_switch, turn_off, turn_on
 from ratectl.publishing.propose import propose
 from ratectl.publishing.rollback import propose_rollback
 from ratectl.records import ENVIRONMENT
 from ratectl.rollout import Terms, promote, read_rollout, try_out
-from ratectl.signing.continuation import ensure_environment
+from ratectl.signing.continuation import ensure_environment, read_environment
 from ratectl.signing.signatures import Signer, generate_key
 from ratectl.stores import open_store
 from support import publish_policies, simple

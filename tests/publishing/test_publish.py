@@ -11,19 +11,14 @@ from flaky import Flaky
 from ratectl.errors import Conflict, NotFound, OutcomeUnknown
 from ratectl.history import blobs as blobs_of
 from ratectl.history.blobs import collect_garbage
-from ratectl.history.generations import (
-    read_entry,
-    read_environment,
-    read_history,
-    read_live,
-    read_tree,
-)
+from ratectl.history.generations import read_entry, read_history, read_live, read_tree
 from ratectl.policy.bundle import digest, encode_policies
 from ratectl.policy.language.model import PolicyTree, SourceMap
 from ratectl.publishing import _publish as publishing
 from ratectl.publishing import head
 from ratectl.publishing._publish import publish, rollback
 from ratectl.records import BUNDLES, HEAD, MANIFESTS, Head, Manifest, history_key
+from ratectl.signing.continuation import read_environment
 from ratectl.stores.base import Put
 from support import ME, publish_policies, simple
 

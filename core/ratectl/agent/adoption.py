@@ -18,9 +18,10 @@ from ratectl.agent.log import log
 from ratectl.agent.quarantine import Quarantine
 from ratectl.compiler.activation import verified
 from ratectl.errors import BundleError, NotFound
-from ratectl.history.generations import Live, read_blob, read_environment
+from ratectl.history.generations import Live, read_blob
 from ratectl.records import CONTROLLER, HEAD, utc_now
 from ratectl.runtime.cooperative import Pacer, cooperative, release
+from ratectl.signing.continuation import read_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,7 +13,7 @@ from ratectl.environments.project import NAME_FORM
 from ratectl.environments.target import UNPROTECTED, Protection, Target, named
 from ratectl.errors import BundleError, Conflict, Refused, UsageError
 from ratectl.records import ENVIRONMENT, Environment
-from ratectl.signing.continuation import NEEDS_SIGNATURE, ensure_environment
+from ratectl.signing.continuation import NEEDS_SIGNATURE, ensure_environment, read_environment
 from ratectl.stores.base import Compare, Put
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Place:
     """Identity of the environment; None if nothing was ever written there."""
     problem: str | None = None
     """Why the store's record cannot be read."""
+    kept: Protection = UNPROTECTED
+    """Protection by the store alone."""
 
     def __str__(self) -> str:
         return named(self.environment, self.url)
@@ -86,17 +88,17 @@ def place_of(store: Store, target: Target | None = None) -> Place:
     :raises Refused: the store says that it is another environment than ``target``.
     """
     target = target or Target(store.url)
-    item = store.get(ENVIRONMENT)
     try:
-        record = Environment.decode(item.value) if item else None
+        record = read_environment(store)
     except BundleError as error:
         problem = str(error)
         return Place(target.url, target.environment, target.protection, problem=problem)
     if record is None:
         return Place(target.url, target.environment, target.protection)
     check_name(record, target)
-    protection = target.protection | stored(record)
-    return Place(target.url, record.name or target.environment, protection, record.id)
+    kept = stored(record)
+    name = record.name or target.environment
+    return Place(target.url, name, target.protection | kept, record.id, kept=kept)
 
 
 def check_name(record: Environment, target: Target) -> None:

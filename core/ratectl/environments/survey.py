@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from ratectl.environments.protection import check_name, stored
 from ratectl.environments.target import UNPROTECTED, Protection
 from ratectl.errors import RatectlError
-from ratectl.records import ENVIRONMENT, HEAD, Environment, Head
+from ratectl.records import HEAD, Head
+from ratectl.signing.continuation import read_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,8 +49,7 @@ def survey(targets: Sequence[Target], seconds: float) -> list[Surveyed]:
 def _surveyed(target: Target, seconds: float) -> Surveyed:
     try:
         with target.open(seconds) as store:
-            item, head = store.get(ENVIRONMENT), store.get(HEAD)
-            record = Environment.decode(item.value) if item else None
+            record, head = read_environment(store), store.get(HEAD)
             if record is not None:
                 check_name(record, target)
             generation = Head.decode(head.value).generation if head else None

@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ratectl.environments import place_of
-from ratectl.environments.protection import stored
 from ratectl.errors import Refused
 from ratectl.health.checks import Check
 from ratectl.history.generations import highest_generation, read_base
-from ratectl.records import ENVIRONMENT, Environment
 from ratectl.runtime.urls import shown
 
 if TYPE_CHECKING:
     from ratectl.environments import Target
-    from ratectl.environments.protection import Place
     from ratectl.stores.base import Store
 
 __all__ = ["check_environment", "unknown_environment"]
@@ -33,43 +30,27 @@ def check_environment(store: Store, target: Target) -> Check:
         place = place_of(store, target)
     except Refused as refused:
         return Check("environment", "failed", str(refused), details)
+    base, latest = read_base(store), highest_generation(store)
+    published = base.head is not None or base.unreadable is not None or latest > 0
     details = {
         "environment": place.environment,
         "store": shown(place.url),
         "identity": place.identity,
-        "published": _published(store),
+        "published": published,
         "protection": place.protection.data(),
     }
     if place.problem is not None:
         return Check("environment", "failed", f"{place}: {place.problem}", details)
-    if not details["published"]:
+    if not published:
         message = f"{place}: nothing was ever published there"
         return Check("environment", "warning", message, details)
-    missing = _unstored(store, target)
+    missing = target.protection.without(place.kept)
     if missing:
-        return Check("environment", "warning", missing, details)
-    return Check("environment", "ok", _summary(place, store), details)
-
-
-def _published(store: Store) -> bool:
-    base = read_base(store)
-    return base.head is not None or base.unreadable is not None or highest_generation(store) > 0
-
-
-def _summary(place: Place, store: Store) -> str:
-    latest = highest_generation(store)
-    protection = f", {place.protection}" if place.protection else ", no protection"
-    return f"{place}: generation {latest} is the latest{protection}"
-
-
-def _unstored(store: Store, target: Target) -> str | None:
-    """Return a message about protection that only the file declares; None without any."""
-    item = store.get(ENVIRONMENT)
-    record = Environment.decode(item.value) if item else None
-    missing = target.protection.without(stored(record))
-    if not missing:
-        return None
-    return (
-        f"{target}: only ratectl.yaml declares {missing}; `ratectl env protect "
-        f"{target.environment}` keeps it in the store as well"
-    )
+        message = (
+            f"{target}: only ratectl.yaml declares {missing}; `ratectl env protect "
+            f"{target.environment}` keeps it in the store as well"
+        )
+        return Check("environment", "warning", message, details)
+    protection = place.protection or "no protection"
+    message = f"{place}: generation {latest} is the latest, {protection}"
+    return Check("environment", "ok", message, details)

@@ -19,9 +19,10 @@ from ratectl.health.checks import Check
 from ratectl.health.environment import check_environment, unknown_environment
 from ratectl.health.units import check_units
 from ratectl.health.usage_report import read_usage_report
-from ratectl.history.generations import read_blob, read_environment, read_live
+from ratectl.history.generations import read_blob, read_live
 from ratectl.rollout import controller_of
 from ratectl.runtime.times import ago
+from ratectl.signing.continuation import read_environment
 from ratectl.stores import open_store, security_of
 
 if TYPE_CHECKING:

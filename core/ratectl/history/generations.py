@@ -16,12 +16,10 @@ from ratectl.policy.bundle import (
 )
 from ratectl.records import (
     BUNDLES,
-    ENVIRONMENT,
     HEAD,
     HISTORY,
     MANIFESTS,
     ROLLOUTS,
-    Environment,
     Head,
     HistoryEntry,
     Manifest,
@@ -49,7 +47,6 @@ __all__ = [
     "read_blob",
     "read_encoded",
     "read_entry",
-    "read_environment",
     "read_history",
     "read_live",
     "read_manifest",
@@ -120,12 +117,6 @@ class Live:
         if self.fresh is not None:
             return self.fresh.sequence
         return self.head.sequence + 1 if self.head else self.first
-
-
-def read_environment(store: Store) -> Environment | None:
-    """Return the store's identity; None if nothing was ever published."""
-    item = store.get(ENVIRONMENT)
-    return Environment.decode(item.value) if item else None
 
 
 def read_live(store: Store) -> Live:

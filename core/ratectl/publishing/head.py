@@ -19,7 +19,6 @@ from ratectl.history.generations import (
     read_after,
     read_base,
     read_entry,
-    read_environment,
 )
 from ratectl.publishing.ownership import Owners, read_owners
 from ratectl.records import HEAD, MAX_GENERATION, Head, history_key
@@ -28,6 +27,7 @@ from ratectl.signing.continuation import (
     doubt,
     doubt_newest,
     fresh_sequence,
+    read_environment,
     refused,
     signature,
 )

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ratectl.errors import BundleError, Conflict, NotFound
-from ratectl.history.generations import read_entry, read_environment, read_live
+from ratectl.history.generations import read_entry, read_live
 from ratectl.policy.bundle import (
     EncodedTree,
     decode_origins,
@@ -30,6 +30,7 @@ from ratectl.publishing.provenance import Provenance
 from ratectl.publishing.source_files import Beside, Documents
 from ratectl.records import exactly, utc_now
 from ratectl.runtime.files import read_file
+from ratectl.signing.continuation import read_environment
 
 if TYPE_CHECKING:
     from ratectl.history.generations import Live

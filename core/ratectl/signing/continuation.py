@@ -35,6 +35,7 @@ __all__ = [
     "doubt_newest",
     "ensure_environment",
     "fresh_sequence",
+    "read_environment",
     "refused",
     "require_signer",
     "signature",
@@ -78,12 +79,21 @@ class Numbered(Signable, Protocol):
         """Number of this version."""
 
 
+def read_environment(store: Store) -> Environment | None:
+    """Return the store's identity and protection; None if nothing was ever written there.
+
+    :raises BundleError: the record cannot be read.
+    """
+    item = store.get(ENVIRONMENT)
+    return Environment.decode(item.value) if item else None
+
+
 def ensure_environment(store: Store) -> Environment:
     """Return the store's identity; write one if the store has none."""
     for _ in range(2):
-        item = store.get(ENVIRONMENT)
-        if item is not None:
-            return Environment.decode(item.value)
+        known = read_environment(store)
+        if known is not None:
+            return known
         fresh = Environment(id=uuid.uuid4().hex, created=utc_now())
         store.txn([Compare(ENVIRONMENT, 0)], [Put(ENVIRONMENT, fresh.encode())])
     raise StoreUnavailable(
@@ -111,9 +121,8 @@ def _require_unprotected(store: Store) -> None:
 
     :raises Refused: the environment needs signatures.
     """
-    item = store.get(ENVIRONMENT)
     with suppress(BundleError):
-        record = Environment.decode(item.value) if item else None
+        record = read_environment(store)
         if record is not None and record.sign_required:
             raise Refused(f"environment {record.name or record.id} {NEEDS_SIGNATURE}")
 
@@ -217,11 +226,10 @@ def check_identity(store: Store, signer: Signer) -> str | None:
     :raises Untrusted: the key is for another environment, or the store has lost its identity. A new
         identity would not help: agents with keys obey only the old one.
     """
-    item = store.get(ENVIRONMENT)
-    if item is not None:
-        identity = Environment.decode(item.value).id
-        signer.check(identity)
-        return identity
+    known = read_environment(store)
+    if known is not None:
+        signer.check(known.id)
+        return known.id
     if store.get(HEAD) or store.list(HISTORY).items:
         raise Untrusted(
             f"the store holds generations, but no identity: {ENVIRONMENT!r} was deleted. Restore "
