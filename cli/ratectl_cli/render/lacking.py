@@ -19,7 +19,8 @@ __all__ = ["lacking_blocks"]
 def lacking_blocks(limits: Iterable[LimitCount]) -> Iterator[Block]:
     """Yield a line for each such limit of a replay."""
     for of in limits:
-        if of.absent:
-            requests = of.decided + (of.absent if of.skips else 0)
-            lacking = Lacking(of.limit, of.scope, of.per, of.absent, requests, of.skips)
+        lacking = Lacking.of(
+            of.limit, of.scope, of.per, absent=of.absent, decided=of.decided, skips=of.skips
+        )
+        if lacking is not None:
             yield paragraph(str(lacking))

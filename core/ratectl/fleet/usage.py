@@ -59,6 +59,11 @@ class LimitTotal:
     top_refused: Counter[str] = field(default_factory=Counter)
     """Most refused keys, with approximate counts."""
 
+    @property
+    def decided(self) -> int:
+        """Requests that the limit admitted or refused, or would have refused."""
+        return self.allowed + self.refused + self.never + self.shadow_refused
+
     def add(self, report: LimitReport, seconds: float) -> None:
         self.agents += 1
         self.allowed += report.allowed

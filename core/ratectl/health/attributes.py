@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ratectl.health.usage_report import UsageRow
-    from ratectl.policy.resolution.effective_limit import Limit
 
-__all__ = ["Lacking", "check_attributes", "lacking_in", "lacking_of"]
+__all__ = ["Lacking", "check_attributes", "lacking_in"]
 
 _NAMED: Final = 3
 
@@ -29,20 +28,26 @@ class Lacking(NamedTuple):
     """All requests to the limit, with the ones that it skipped."""
     skips: bool
 
+    @classmethod
+    def of(
+        cls,
+        limit: str,
+        scope: str,
+        attributes: tuple[str, ...],
+        *,
+        absent: int,
+        decided: int,
+        skips: bool,
+    ) -> Lacking | None:
+        """Return the requests without an attribute, among those decided; None if there are none."""
+        requests = decided + (absent if skips else 0)
+        return cls(limit, scope, attributes, absent, requests, skips) if absent else None
+
     def __str__(self) -> str:
         names = " or ".join(self.attributes)
         of = f"{self.absent} of {self.requests} requests to {self.limit} @ {self.scope}"
         then = "the limit does not apply to them" if self.skips else "they share one bucket"
         return f"{of} lacked {names}: {then}"
-
-
-def lacking_of(limit: Limit, scope: str, absent: int, decided: int) -> Lacking | None:
-    """Return the requests that lacked an attribute of a limit; None if there are none."""
-    if not absent:
-        return None
-    skips = limit.absent == "skip"
-    requests = decided + (absent if skips else 0)
-    return Lacking(limit.name, scope, limit.per, absent, requests, skips)
 
 
 def lacking_in(rows: Sequence[UsageRow]) -> list[Lacking]:
@@ -74,5 +79,11 @@ def _of_row(row: UsageRow) -> Lacking | None:
     rule, total = row.rule, row.total
     if rule is None or total is None:
         return None
-    decided = total.allowed + total.refused + total.never + total.shadow_refused
-    return lacking_of(rule, row.scope, total.absent, decided)
+    return Lacking.of(
+        rule.name,
+        row.scope,
+        rule.per,
+        absent=total.absent,
+        decided=total.decided,
+        skips=rule.absent == "skip",
+    )

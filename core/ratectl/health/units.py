@@ -30,7 +30,8 @@ def check_units(rows: Sequence[UsageRow]) -> Iterator[Check]:
     for row in rows:
         if row.rule is None:
             continue
-        key, count = (row.scope, row.name), _decided(row)
+        key, total = (row.scope, row.name), row.total
+        count = total.decided + total.absent if total else 0
         decided[key] += count
         if row.rule.unit != DEFAULT_UNIT:
             units[key] = row.rule.unit
@@ -51,10 +52,3 @@ def check_units(rows: Sequence[UsageRow]) -> Iterator[Check]:
         f'like cost={{"{names[0]}": n}}?',
         {"limits": [{"scope": scope, "limit": name} for scope, name in idle]},
     )
-
-
-def _decided(row: UsageRow) -> int:
-    total = row.total
-    if total is None:
-        return 0
-    return total.allowed + total.refused + total.never + total.shadow_refused + total.absent
