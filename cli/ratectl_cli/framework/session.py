@@ -143,18 +143,12 @@ class Session:
     @property
     def can_ask(self) -> bool:
         """True if there is a terminal, and questions are allowed."""
-        allowed = self.text and not self.options.no_input
-        return allowed and sys.stdin.isatty() and sys.stderr.isatty()
+        return self._unasked() is None
 
     def ask(self, question: str) -> str:
         """Return what is typed after a question; see ``can_ask``."""
         with self.deadline.paused():
-            sys.stderr.write(f"{safe(question)} ")
-            sys.stderr.flush()
-            answer = _typed_line(sys.stdin)
-            if not answer.endswith("\n"):
-                sys.stderr.write("\n")
-        return answer.strip()
+            return _answer_to(question).strip()
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask a question; return if the answer is yes.
@@ -186,11 +180,7 @@ class Session:
     def _asked(self, question: str) -> bool:
         """Ask until the answer is yes or no, and return it; the end of the input is no."""
         while True:
-            sys.stderr.write(f"{safe(question)} [y/N] ")
-            sys.stderr.flush()
-            answer = _typed_line(sys.stdin)
-            if not answer.endswith("\n"):
-                sys.stderr.write("\n")
+            answer = _answer_to(f"{question} [y/N]")
             word = answer.strip().lower()
             if word in _YES:
                 return True
@@ -314,6 +304,16 @@ class _Progress:
             self._stopped = True
             if self._status is not None:
                 self._status.stop()
+
+
+def _answer_to(question: str) -> str:
+    """Ask on the terminal; return the typed line, which has no newline if the input has ended."""
+    sys.stderr.write(f"{safe(question)} ")
+    sys.stderr.flush()
+    answer = _typed_line(sys.stdin)
+    if not answer.endswith("\n"):
+        sys.stderr.write("\n")
+    return answer
 
 
 def _typed_line(file: TextIO) -> str:

@@ -19,6 +19,7 @@ from ratectl.errors import Refused
 from ratectl.policy.loading.files import SETTINGS as FILE
 from ratectl.runtime.files import NOT_REGULAR, left_repository, read_at_most
 from ratectl.runtime.git import GitFailed, work_tree
+from ratectl.runtime.owners import user_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +92,7 @@ def _check_trusted(path: Path, info: os.stat_result) -> None:
     :raises Refused: somebody else can have.
     """
     if info.st_uid not in (os.geteuid(), _ROOT):
-        raise _refused(path, f"it belongs to another user ({_user(info.st_uid)})")
+        raise _refused(path, f"it belongs to another user ({user_name(info.st_uid)})")
     if stat.S_ISLNK(info.st_mode):
         return  # everybody has all permissions of a link, and only its owner can change it
     if info.st_mode & stat.S_IWOTH:
@@ -110,13 +111,6 @@ def _is_own_group(gid: int) -> bool:
     except KeyError:
         return False
     return group.gr_name == me.pw_name and set(group.gr_mem) <= {me.pw_name}
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _refused(path: Path, why: str, remedy: str | None = None) -> Refused:

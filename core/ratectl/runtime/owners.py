@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
 
 try:
     import grp
@@ -12,15 +11,20 @@ try:
 except ImportError:  # not on Windows
     grp = pwd = None  # type: ignore[assignment]
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+__all__ = ["owner_note", "this_user", "user_name"]
 
-__all__ = ["owner_note", "this_user"]
+
+def user_name(number: int) -> str:
+    """Return the name of a user, or the number of one that has no entry, as in many containers."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except (KeyError, AttributeError):
+        return str(number)
 
 
 def this_user() -> str:
     """Return the name of the user whose permissions this process has, or ``user 1000``."""
-    return _name_of_user(os.geteuid())
+    return f"user {user_name(os.geteuid())}"
 
 
 def owner_note(path: str) -> str | None:
@@ -30,23 +34,15 @@ def owner_note(path: str) -> str | None:
     except (OSError, ValueError):
         return None
     what = "folder" if stat.S_ISDIR(status.st_mode) else "file"
-    user, group = _name_of_user(status.st_uid), _name_of_group(status.st_gid)
+    user, group = user_name(status.st_uid), _group_name(status.st_gid)
     return (
-        f"the {what} belongs to {user} and {group}, "
+        f"the {what} belongs to user {user} and group {group}, "
         f"with the permissions {stat.filemode(status.st_mode)[1:]}; ratectl runs as {this_user()}"
     )
 
 
-def _name_of_user(number: int) -> str:
-    return _named("user", number, lambda: pwd.getpwuid(number).pw_name)
-
-
-def _name_of_group(number: int) -> str:
-    return _named("group", number, lambda: grp.getgrgid(number).gr_name)
-
-
-def _named(what: str, number: int, name: Callable[[], str]) -> str:
+def _group_name(number: int) -> str:
     try:
-        return f"{what} {name()}"
-    except (KeyError, AttributeError):  # no such entry, as in many containers
-        return f"{what} {number}"
+        return grp.getgrgid(number).gr_name
+    except (KeyError, AttributeError):
+        return str(number)
