@@ -139,7 +139,7 @@ def test_a_replay_reads_a_column_for_each_unit(llm: Path, cli: Cli) -> None:
 
 @pytest.mark.parametrize("column", ["who: tennant", "spent: tokns"])
 def test_a_column_that_no_line_fills_is_an_error(llm: Path, cli: Cli, column: str) -> None:
-    """As it is for CSV, where the header says so."""
+    """A column of a CSV file that is missing is an error too."""
     was, is_ = column.split(": ")
     text = HEAD + "scope: /llm\nattributes: {tenant: who}\ncost: {tokens: spent}\n"
     (llm.parent / "map.yaml").write_text(text.replace(was, is_))

@@ -140,7 +140,7 @@ def test_slots_of_a_limit_that_skips_the_request_are_not_taken(rig: Rig) -> None
 
 
 def test_a_publication_changes_it_in_place(rig: Rig) -> None:
-    """What was left in the shared bucket counts when the limit applies again."""
+    """The shared bucket keeps its level while the limit skips such requests."""
     rig.publish(SHARES)
     assert [check(rig).allowed for _ in range(3)] == [True, True, False]
     rig.publish(SKIPS)

@@ -1,4 +1,4 @@
-"""What doctor says of limits that count a unit: with a real agent that reports."""
+"""The check of units in ``ratectl doctor``, with a real agent that reports."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def test_misspelt_unset_names_the_inherited_limit() -> None:
 
 
 def test_names_below_a_broken_scope_are_not_judged() -> None:
-    """What they inherit is unknown."""
+    """A scope below a broken one inherits names that nobody knows."""
     found = checked(
         "scope: /a\nlimits: {x: {rate: 1/x}}", "scope: /a/b\nlimits: {spkie: {rate: 1/s}}"
     )
