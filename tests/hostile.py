@@ -12,7 +12,8 @@ from ratectl.compiler.activation import activate
 from ratectl.policy.bundle import decode_policies, digest, encode_policies
 from ratectl.policy.codes import CODES
 from ratectl.policy.format import format_text
-from ratectl.policy.language.model import Across, Algorithm, Cap, LimitFields, Mode, OnError, Policy
+from ratectl.policy.language.field_types import Across, Algorithm, Mode, OnError
+from ratectl.policy.language.model import Cap, LimitFields, Policy
 from ratectl.policy.read import load_checked
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ratectl.engine.cost import REQUESTS
-from ratectl.policy.language.model import UnitName
+from ratectl.policy.language.field_types import UnitName
 from ratectl.policy.language.scopes import scope_problem
 
 __all__ = [

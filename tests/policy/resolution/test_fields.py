@@ -7,7 +7,8 @@ from typing import get_args
 import pytest
 
 from ratectl.compiler.algorithms import _MAKERS
-from ratectl.policy.language.model import Algorithm, LimitFields
+from ratectl.policy.language.field_types import Algorithm
+from ratectl.policy.language.model import LimitFields
 from ratectl.policy.resolution.algorithms.registry import ALGORITHMS
 from ratectl.policy.resolution.effective_limit import Limit
 from ratectl.policy.resolution.fields import EXPLAINED_FIELDS, FIELDS, NOTICED_FIELDS

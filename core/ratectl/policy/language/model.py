@@ -7,12 +7,11 @@ cannot disagree. A field that may be inherited is optional: None means "not decl
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     model_validator,
@@ -20,29 +19,37 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ratectl.diagnostics import Span
-from ratectl.policy.language.durations import Duration
+from ratectl.policy.language.field_types import (
+    Absent,
+    Across,
+    Algorithm,
+    AttributeName,
+    Burst,
+    Hold,
+    LimitName,
+    Mode,
+    Network,
+    OnError,
+    Per,
+    Precision,
+    Scope,
+    UnitName,
+    unique,
+)
 from ratectl.policy.language.instants import Instant
 from ratectl.policy.language.matchers import Matcher
-from ratectl.policy.language.networks import parsed_network
-from ratectl.policy.language.rates import UNIT_NS, Rate
+from ratectl.policy.language.rates import Rate
 from ratectl.policy.language.resets import Resets
-from ratectl.policy.language.scopes import scope_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = [
     "API_VERSION",
-    "MAX_BURST",
-    "UNIT_PATTERN",
-    "Absent",
-    "Algorithm",
     "Cap",
     "Exemption",
     "LimitFields",
     "Match",
-    "Mode",
-    "OnError",
     "Override",
     "Policy",
     "PolicyTree",
@@ -52,72 +59,6 @@ __all__ = [
 ]
 
 API_VERSION = "ratectl/v1"
-
-MAX_BURST = 10**9
-"""Largest burst, largest count of a window, and most slots."""
-
-UNIT_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
-
-MIN_HOLD_NS = 10**6
-MAX_HOLD_NS = 52 * UNIT_NS["week"]
-
-Algorithm = Literal["token-bucket", "sliding-window", "quota", "concurrency"]
-Across = Literal["cluster"]
-Mode = Literal["enforce", "shadow", "off"]
-Absent = Literal["share", "skip"]
-OnError = Literal["allow", "deny"]
-
-
-def _check_scope(scope: str) -> str:
-    problem = scope_problem(scope)
-    if problem:
-        raise PydanticCustomError("scope", "{reason}", {"reason": problem})
-    return scope
-
-
-def _as_list(value: Any) -> Any:
-    """``per: tenant`` is short for ``per: [tenant]``."""
-    return (value,) if isinstance(value, str) else value
-
-
-def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise PydanticCustomError("repeated", "{name} is named twice", {"name": repr(name)})
-        seen.add(name)
-    return names
-
-
-def _check_network(text: str) -> str:
-    try:
-        return str(parsed_network(text))
-    except ValueError as error:
-        raise PydanticCustomError("network", "{reason}", {"reason": str(error)}) from None
-
-
-def _check_hold(hold: Duration) -> Duration:
-    if not MIN_HOLD_NS <= hold.ns <= MAX_HOLD_NS:
-        reason = f"{hold} is out of range for hold: write 0.001s to 52week"
-        raise PydanticCustomError("duration", "{reason}", {"reason": reason})
-    return hold
-
-
-Scope = Annotated[str, AfterValidator(_check_scope)]
-Network = Annotated[str, AfterValidator(_check_network)]
-# No dots: so "limits.spike.rate" can name only one field.
-LimitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-AttributeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")]
-Burst = Annotated[int, Field(ge=0, le=MAX_BURST)]
-Precision = Annotated[int, Field(ge=24, le=128)]
-UnitName = Annotated[str, Field(pattern=UNIT_PATTERN)]
-Hold = Annotated[Duration, AfterValidator(_check_hold)]
-Per = Annotated[
-    tuple[AttributeName, ...],
-    BeforeValidator(_as_list),
-    AfterValidator(_unique),
-    Field(max_length=8, strict=False),
-]
 
 
 class _Model(BaseModel):
@@ -257,7 +198,7 @@ class Override(_Model):
 
 
 def _unique_overrides(overrides: tuple[Override, ...]) -> tuple[Override, ...]:
-    _unique(tuple(override.name for override in overrides))
+    unique(tuple(override.name for override in overrides))
     return overrides
 
 
@@ -282,7 +223,7 @@ class Policy(_Model):
     protected: bool | None = Field(
         None, description="A change of this scope needs --allow-protected REASON.", examples=[True]
     )
-    unset: Annotated[tuple[LimitName, ...], AfterValidator(_unique), Field(strict=False)] = Field(
+    unset: Annotated[tuple[LimitName, ...], AfterValidator(unique), Field(strict=False)] = Field(
         (), description="Limits to stop inheriting here and below.", examples=[["nightly"]]
     )
     limits: dict[LimitName, LimitFields] = Field(

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from ratectl.policy.language.field_types import as_list, check_scope, unique
 from ratectl.policy.language.kinds import DEFAULT_KIND, KINDS
-from ratectl.policy.language.model import API_VERSION, _as_list, _check_scope, _unique
+from ratectl.policy.language.model import API_VERSION
 from ratectl.policy.language.scopes import MAX_DEPTH, MAX_SCOPE_CHARS
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ _DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 _SEGMENT: Final = r"/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+"
 
 _OF_VALIDATORS: Final[Mapping[Any, Mapping[str, Any]]] = {
-    _check_scope: {
+    check_scope: {
         "pattern": rf"^(/|({_SEGMENT}){{1,{MAX_DEPTH}}})$",
         "maxLength": MAX_SCOPE_CHARS,
     },
-    _unique: {"uniqueItems": True},
+    unique: {"uniqueItems": True},
 }
 """Rules of our own validators as JSON Schema."""
 
@@ -77,7 +78,7 @@ class _Generate(GenerateJsonSchema):
         self, schema: core_schema.BeforeValidatorFunctionSchema
     ) -> dict[str, Any]:
         inner = super().function_before_schema(schema)
-        if schema["function"]["function"] is not _as_list:
+        if schema["function"]["function"] is not as_list:
             return inner
         return {"anyOf": [inner["items"], inner]}
 

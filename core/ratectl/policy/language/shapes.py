@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator
 
+from ratectl.policy.language.field_types import as_list
 from ratectl.policy.language.kinds import DEFAULT_KIND, KINDS
-from ratectl.policy.language.model import _as_list
 from ratectl.policy.language.rates import Rate
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Shape:
     def short_list(self) -> bool:
         """True if a list of one item may be written as the item."""
         return any(
-            isinstance(mark, BeforeValidator) and mark.func is _as_list
+            isinstance(mark, BeforeValidator) and mark.func is as_list
             for mark in _metadata(self.annotation)
         )
 

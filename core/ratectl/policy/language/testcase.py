@@ -14,18 +14,17 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError, core_schema
 
 from ratectl.policy.language.durations import Duration
-from ratectl.policy.language.instants import Instant
-from ratectl.policy.language.model import (
+from ratectl.policy.language.field_types import (
     UNIT_PATTERN,
     AttributeName,
-    LimitFields,
     LimitName,
     OnError,
     Scope,
     UnitName,
-    _Model,
-    _unique,
+    unique,
 )
+from ratectl.policy.language.instants import Instant
+from ratectl.policy.language.model import LimitFields, _Model
 from ratectl.policy.language.rates import written_as_text
 
 if TYPE_CHECKING:
@@ -210,7 +209,7 @@ class Effective(_Model):
         description="Values of budgets on the path in force.",
         examples=[{"fleet": {"scope": "/payments", "rate": "5000/s"}}],
     )
-    absent: Annotated[tuple[LimitName, ...], AfterValidator(_unique), Field(strict=False)] = Field(
+    absent: Annotated[tuple[LimitName, ...], AfterValidator(unique), Field(strict=False)] = Field(
         (), description="Limits that are not in force here.", examples=[["hourly"]]
     )
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from ratectl.diagnostics import Diagnostic, Span
 from ratectl.policy import codes
+from ratectl.policy.language.field_types import Absent, Across, Algorithm, Mode, OnError
 from ratectl.policy.language.kinds import KINDS
-from ratectl.policy.language.model import Absent, Across, Algorithm, Cap, LimitFields, Mode, OnError
+from ratectl.policy.language.model import Cap, LimitFields
 from ratectl.policy.language.shapes import Shape
 from ratectl.policy.language.testcase import Expectation, Reason, Step
 from ratectl.policy.loading.misplaced import split_misplaced, written_limit
