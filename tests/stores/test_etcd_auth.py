@@ -12,6 +12,7 @@ from etcd_server import EtcdServer, wait_for
 from ratectl.errors import StoreUnauthenticated, StoreUnavailable
 from ratectl.stores.base import Compare, Interrupted, Put
 from ratectl.stores.etcd import EtcdStore
+from ratectl.stores.etcd.rpc import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +117,19 @@ def test_a_token_that_etcd_waits_for_is_replaced(server: EtcdServer, credentials
         with Recorder(store.watch("", start)) as recorder:
             recorder.until_key("k", b"1")
             assert len(recorder.interruptions()) == 1
+
+
+def test_a_token_refused_when_no_time_is_left_is_no_wrong_password(
+    store: EtcdStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """etcd refuses a token that it waited for when the call's time ends, as the client gives up."""
+    store.put("k", b"1")
+    store.client._token = "expired.1"
+    with monkeypatch.context() as patch:
+        patch.setattr(Scope, "expired", lambda _: True)
+        with pytest.raises(StoreUnavailable, match="not authenticated"):
+            store.get("k")
+    assert store.get("k") is not None
 
 
 @pytest.mark.faults

@@ -13,11 +13,10 @@ from google.protobuf.message import Message
 from ratectl.errors import StoreUnavailable, UsageError
 from ratectl.stores.etcd import messages as m
 from ratectl.stores.etcd.failures import (
-    Code,
-    code,
     connection_failed,
     is_lost,
     is_stale_token,
+    is_timeout,
     text,
     translate,
 )
@@ -97,14 +96,14 @@ class Client:
             try:
                 return self._send(method, request, scope, token, min(limit, scope.remaining()))
             except grpc.RpcError as error:
-                if code(error) is Code.DEADLINE_EXCEEDED:
-                    self.forget(token)
-                again = (
-                    self.forget(token) if is_stale_token(error) else not write and is_lost(error)
-                )
+                stale = is_stale_token(error)
+                another = self.forget(token) if stale or is_timeout(error) else False
+                if stale and another and scope.expired():
+                    raise self._not_authenticated(scope) from error
+                again = another if stale else not write and is_lost(error)
                 if not again or scope.expired() or attempt == _ATTEMPTS:
                     raise self.translate(error, seconds, began, write=write) from error
-                if is_stale_token(error) and attempt > 1:
+                if stale and attempt > 1:
                     time.sleep(_TOKEN_SPREADS)
         raise AssertionError
 
@@ -127,7 +126,7 @@ class Client:
         if token is not None:
             return token
         if not scope.acquire(self._token_lock):
-            raise StoreUnavailable(self.address, f"not authenticated within {scope.seconds:g} s")
+            raise self._not_authenticated(scope)
         try:
             if self._token is None:
                 self._token = self._authenticate(scope)
@@ -211,6 +210,9 @@ class Client:
         self.check_usable()
         scope.check()
         return self._connection.channel(scope)
+
+    def _not_authenticated(self, scope: Scope) -> StoreUnavailable:
+        return StoreUnavailable(self.address, f"not authenticated within {scope.seconds:g} s")
 
     def _channel_closed(self) -> RatectlError:
         if self._closed:

@@ -34,6 +34,7 @@ __all__ = [
     "is_cancelled",
     "is_lost",
     "is_stale_token",
+    "is_timeout",
     "names_stale_token",
     "text",
     "translate",
@@ -100,9 +101,14 @@ def is_cancelled(error: Exception) -> bool:
     return isinstance(error, grpc.RpcError) and code(error) is Code.CANCELLED
 
 
+def is_timeout(error: grpc.RpcError) -> bool:
+    """Return True if no reply came in time."""
+    return code(error) is Code.DEADLINE_EXCEEDED
+
+
 def is_lost(error: grpc.RpcError) -> bool:
     """Return True if a read may succeed at once on another connection or member."""
-    if code(error) is Code.DEADLINE_EXCEEDED:
+    if is_timeout(error):
         return True
     return code(error) is Code.UNAVAILABLE and not connection_failed(error)
 
