@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cli_support import AUTHOR, GOLDEN, NOW, TREE, Cli
+from environments_support import PROJECT
 from sets_support import EDGE, PAYMENTS, apply_set, write
 
 if TYPE_CHECKING:
@@ -118,3 +119,14 @@ def sets(cli: Cli, store_url: str, still: None) -> str:
     for name in ("edge", "payments"):
         assert apply_set(cli, name).code == 0
     return store_url
+
+
+@pytest.fixture
+def project(clean_place: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with ratectl.yaml and a folder ``limits``, which has no store of its own."""
+    (clean_place / ".git").mkdir()
+    tree.rename(clean_place / "limits")
+    (clean_place / "ratectl.yaml").write_text(PROJECT)
+    (clean_place / "ratectl.yaml").chmod(0o644)
+    monkeypatch.delenv("RATECTL_STORE", raising=False)
+    return clean_place

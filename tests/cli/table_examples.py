@@ -47,6 +47,7 @@ from ratectl_cli.render.replayed import Replayed, replayed_blocks, replayed_data
 from ratectl_cli.render.rollout import rollout_blocks, rollout_data
 from ratectl_cli.render.simulation import Inputs, simulation_blocks, simulation_data
 from ratectl_cli.render.testing import report_blocks, report_data
+from ratectl_cli.render.timeline import timeline_blocks
 from ratectl_cli.render.topics import topics, topics_blocks
 from ratectl_cli.render.usage import usage_blocks, usage_data
 
@@ -258,6 +259,11 @@ def _simulation(of: Contents) -> Example:
     return Example(lambda stream: simulation_blocks(inputs, report, [], stream), _texts(numbers))
 
 
+def _timeline(of: Contents) -> Example:
+    report = _report(of, "policies", "generation 1")
+    return Example(lambda stream: timeline_blocks(report, stream))
+
+
 def _comparison(of: Contents) -> Example:
     report = _report(of, "policies", "generation 1")
     inputs = Inputs("policies", "access.log", "web.map.yaml", "generation 1")
@@ -350,6 +356,7 @@ EXAMPLES: dict[str, Callable[[Contents], Example]] = {
     "rollout": _rollout,
     "simulation": _simulation,
     "simulation-against": _comparison,
+    "timeline": _timeline,
     "replayed": _replayed,
     "testing": _tests,
     "changes": _changes,

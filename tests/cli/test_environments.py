@@ -6,10 +6,11 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from cli_support import EXAMPLES
+from environments_support import PROJECT, apply
 from terminal_support import Terminal
 from test_docs_example import assert_shown, run
 
@@ -17,34 +18,6 @@ if TYPE_CHECKING:
     from cli_support import Cli
 
     from conftest import Golden
-
-PROJECT = """\
-apiVersion: ratectl/v1
-kind: Environments
-policies: limits
-default: local
-environments:
-  local: {store: "sqlite:///local.db"}
-  staging: {store: "sqlite:///staging.db"}
-  production: {store: "sqlite:///production.db", confirm: true}
-"""
-
-
-@pytest.fixture
-def project(clean_place: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with ratectl.yaml and a folder ``limits``, which has no store of its own."""
-    (clean_place / ".git").mkdir()
-    tree.rename(clean_place / "limits")
-    (clean_place / "ratectl.yaml").write_text(PROJECT)
-    (clean_place / "ratectl.yaml").chmod(0o644)
-    monkeypatch.delenv("RATECTL_STORE", raising=False)
-    return clean_place
-
-
-def apply(cli: Cli, *words: str) -> dict[str, Any]:
-    run = cli("apply", "--yes", "-o", "json", *words)
-    assert run.code == 0, run.out
-    return run.document
 
 
 class TestDefaults:
@@ -242,116 +215,6 @@ class TestList:
         document = cli("env", "-o", "json").document
         assert (document["file"], document["policies"]) == (None, "policies")
         assert [each["store"] for each in document["environments"]] == [store_url]
-
-
-class TestConfirmation:
-    def test_without_a_terminal_the_name_is_an_option(self, cli: Cli, project: Path) -> None:
-        run = cli("apply", "--yes", "-e", "production")
-        assert run.code == 64
-        assert "add --confirm production" in run.err
-        run = cli("apply", "--yes", "-e", "production", "--confirm", "staging")
-        assert run.code == 64
-        assert "--confirm 'staging' is not the name of production" in run.err
-        assert cli("history", "-e", "production", "-o", "json").document["live"] is None
-        assert apply(cli, "-e", "production", "--confirm", "production")["generation"] == 1
-
-    def test_protection_in_the_store_applies_to_its_url(self, cli: Cli, project: Path) -> None:
-        assert cli("env", "protect", "production").code == 0
-        by_url = ("--store", f"sqlite:///{project}/production.db")
-        run = cli("apply", "--yes", *by_url)
-        assert (run.code, "add --confirm production" in run.err) == (64, True)
-        assert apply(cli, *by_url, "--confirm", "production")["environment"] == "production"
-
-    def test_a_file_that_says_less_does_not_loosen(self, cli: Cli, project: Path) -> None:
-        assert cli("env", "protect", "production").code == 0
-        file = project / "ratectl.yaml"
-        file.write_text(PROJECT.replace(", confirm: true", ""))
-        assert cli("apply", "--yes", "-e", "production").code == 64
-
-    def test_a_file_that_names_the_store_wrongly_is_refused(self, cli: Cli, project: Path) -> None:
-        assert cli("env", "protect", "production").code == 0
-        file = project / "ratectl.yaml"
-        file.write_text(PROJECT.replace("staging.db", "production.db"))
-        run = cli("apply", "--yes", "-e", "staging")
-        assert run.code == 77
-        assert "that store is environment production" in run.err
-        assert cli("doctor", "-e", "staging").code == 1
-
-    def test_rollback_and_promote(self, cli: Cli, project: Path) -> None:
-        words = ("-e", "production", "--confirm", "production")
-        file = project / "limits" / "all.yaml"
-        for rate in ("50/s", "51/s"):
-            file.write_text(file.read_text().replace("50/s", rate))
-            apply(cli, *words)
-        assert cli("rollback", "--yes", "-e", "production").code == 64
-        assert cli("rollback", *words).code == 0, "the name replaces --yes"
-        shadow = ("apply", "--shadow", "-e", "production")
-        assert cli(*shadow, "--yes").code == 64
-        assert cli(*shadow, "--confirm", "production").code == 0
-        assert cli("rollout", "promote", "--yes", "-e", "production").code == 64
-        assert cli("rollout", "promote", *words).code == 0
-
-    def test_signatures_that_the_file_requires(self, cli: Cli, project: Path) -> None:
-        file = project / "ratectl.yaml"
-        file.write_text(PROJECT.replace("confirm: true", "sign: required"))
-        run = cli("apply", "--yes", "-e", "production", "--allow-unsigned", "please")
-        assert (run.code, "needs signatures" in run.err) == (77, True)
-        switch = ("panic", "on", "--scope", "/", "--reason", "x", "-e", "production")
-        assert cli(*switch).code == 77
-        assert cli("key", "generate", "me").code == 0
-        assert cli(*switch, "--sign", "me.key").code == 0
-        assert apply(cli, "-e", "production", "--sign", "me.key")["generation"] == 1
-
-    def test_protect_and_unprotect(self, cli: Cli, project: Path) -> None:
-        assert "declares no protection" in cli("env", "protect", "staging").err
-        assert cli("env", "protect", "nowhere", "--confirm").code == 64
-        assert cli("env", "protect", "local", "-e", "staging", "--confirm").code == 64
-        document = cli("env", "protect", "staging", "--confirm", "-o", "json").document
-        assert (document["confirm"], document["sign_required"]) == (True, False)
-        assert cli("env", "unprotect", "staging").code == 64
-        assert cli("env", "unprotect", "staging", "--confirm", "local").code == 64
-        assert cli("env", "unprotect", "staging", "--confirm", "staging").code == 0
-        assert cli("env", "unprotect", "staging", "--confirm", "staging").code == 77
-        assert apply(cli, "-e", "staging")["generation"] == 1
-
-    def test_a_store_is_named_by_its_url(self, cli: Cli, store_url: str, tree: Path) -> None:
-        words = ("env", "protect", "edge", "--confirm", "--store", store_url)
-        assert cli(*words).code == 0
-        assert cli("apply", "--yes").code == 64
-        assert apply(cli, "--confirm", "edge")["environment"] == "edge"
-
-
-class TestTerminal:
-    """Prompts on a pseudo-terminal."""
-
-    def test_the_name_is_asked_for(self, cli: Cli, project: Path) -> None:
-        terminal = Terminal("apply", "-e", "production", "--yes")
-        terminal.read_until(f"production (sqlite:///{project}/production.db)? Write production")
-        terminal.type("staging\n")
-        assert terminal.finish() == 1
-        assert "declined: 'staging' is not 'production'" in terminal.seen
-        terminal = Terminal("apply", "-e", "production")
-        terminal.read_until("to confirm: ")
-        terminal.type("production\n")
-        assert terminal.finish() == 0
-        assert "generation 1 is live" in terminal.seen
-        assert "[y/N]" not in terminal.seen, "the name is the answer"
-
-    def test_other_changes_name_the_environment_before_they_ask(
-        self, cli: Cli, project: Path
-    ) -> None:
-        terminal = Terminal("apply", "-e", "staging", "-q")
-        before = re.sub(r"\x1b\[[0-9;]*m", "", terminal.read_until("[y/N] "))
-        assert f" to staging (sqlite:///{project}/staging.db)?" in before
-        terminal.type("y\n")
-        assert terminal.finish() == 0
-
-    def test_unprotecting_asks_for_the_name(self, cli: Cli, project: Path) -> None:
-        assert cli("env", "protect", "production").code == 0
-        terminal = Terminal("env", "unprotect", "production")
-        terminal.read_until("to confirm: ")
-        terminal.type("y\n")
-        assert terminal.finish() == 1
 
 
 @pytest.mark.etcd

@@ -9,7 +9,7 @@ from ratectl_cli.framework.text import Aligned, Column, Styled, Table, bold, dim
 from ratectl_cli.render import times
 from ratectl_cli.render.labels import bucket_label
 from ratectl_cli.render.lacking import lacking_blocks
-from ratectl_cli.render.sparkline import gathered, sparkline
+from ratectl_cli.render.timeline import timeline_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,8 +23,6 @@ __all__ = [
     "simulation_blocks", "simulation_data", "skipped_blocks", "span_text", "total_blocks",
 ]  # fmt: skip
 
-_COLUMNS: Final = 60
-_FEWEST_COLUMNS: Final = 20
 _TOP_LIMITS: Final = 5
 _MOST_SCOPES: Final = 20
 _TOP_KEYS: Final = 3
@@ -173,7 +171,7 @@ def simulation_blocks(
     yield paragraph([bold(inputs.policies), title])
     yield from total_blocks(report)
     yield ""
-    yield from _timeline(report, stream)
+    yield from timeline_blocks(report, stream)
     yield ""
     yield from _scopes(report, unfold=unfold)
     yield from limit_blocks(report, unfold=unfold)
@@ -211,7 +209,7 @@ def span_text(report: Report) -> str:
     assert report.first_ns is not None
     assert report.last_ns is not None
     length = times.span((report.last_ns - report.first_ns) / 1e9)
-    return f"{_instant(report.first_ns)} to {_instant(report.last_ns)} UTC ({length})"
+    return f"{times.utc(report.first_ns)} to {times.utc(report.last_ns)} UTC ({length})"
 
 
 def total_blocks(report: Report) -> Iterator[Block]:
@@ -238,36 +236,6 @@ def total_blocks(report: Report) -> Iterator[Block]:
             bold(newly, "red" if newly else ""), " newly refused, ",
             bold(admitted, "green" if admitted else ""), " newly admitted",
         ]  # fmt: skip
-
-
-def _timeline(report: Report, stream: Stream) -> Iterator[Block]:
-    slices = report.timeline
-    names = ["refused", *(f"by {side.name}" for side in report.sides[1:])]
-    room = _timeline_room(["requests", *names], report.requests, stream)
-    columns, group = gathered([one.requests for one in slices], room)
-    drawn = [("requests", columns, "")]
-    for at, name in enumerate(names):
-        refused, _ = gathered([one.refused[at] for one in slices], room)
-        drawn.append((name, refused, "red" if not at else "dim"))
-    rows: list[list[Piece]] = [
-        [
-            name,
-            Styled(sparkline(values, symbols=stream.symbols).ljust(len(columns)), style),
-            f"max {max(values)}",
-        ]
-        for name, values, style in drawn
-    ]
-    yield Aligned(rows)
-    width = times.span(group * report.width_ns / 1e9)
-    yield dim(f"each column {width}, from {_instant(report.start_ns)} UTC")
-
-
-def _timeline_room(names: Sequence[str], most: int, stream: Stream) -> int:
-    """Return the columns for the timeline, beside its names and the largest count."""
-    if stream.width is None:
-        return _COLUMNS
-    beside = max(map(len, names)) + len(f"max {most}") + 4
-    return max(_FEWEST_COLUMNS, min(_COLUMNS, stream.width - beside))
 
 
 def _scopes(report: Report, *, unfold: bool) -> Iterator[Block]:
@@ -398,7 +366,3 @@ def _iso(at: int | None) -> str | None:
         return None
     whole = _EPOCH + timedelta(seconds=at // 10**9)
     return f"{whole:%Y-%m-%dT%H:%M:%S}.{at % 10**9 // 10**6:03d}Z"
-
-
-def _instant(at: int) -> str:
-    return f"{_EPOCH + timedelta(seconds=at // 10**9):%Y-%m-%d %H:%M:%S}"

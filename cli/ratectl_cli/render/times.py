@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
 from ratectl.runtime.times import ago, seconds_since, span
 
-__all__ = ["ago", "seconds_since", "span", "wait"]
+__all__ = ["ago", "seconds_since", "span", "utc", "wait"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def utc(nanoseconds: int) -> str:
+    """Return a time since 1970 as ``2026-11-28 21:29:00``, in UTC."""
+    return f"{_EPOCH + timedelta(seconds=nanoseconds // 10**9):%Y-%m-%d %H:%M:%S}"
 
 
 def wait(nanoseconds: int) -> str:

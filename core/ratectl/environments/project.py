@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ratectl.policy.yaml.reader import Node, Place
+    from ratectl.policy.yaml.nodes import Node, Place
 
 __all__ = ["NAME_FORM", "Declared", "Project", "ProjectError", "parse_project"]
 

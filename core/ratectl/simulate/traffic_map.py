@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from ratectl.policy.yaml.reader import Node
+    from ratectl.policy.yaml.nodes import Node
 
 __all__ = ["MapError", "read_map"]
 

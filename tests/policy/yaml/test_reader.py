@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from ratectl.policy import codes
 from ratectl.policy.yaml import events, reader
-from ratectl.policy.yaml.reader import BROKEN, Node, Reading, read
+from ratectl.policy.yaml.nodes import BROKEN, Node, Reading
+from ratectl.policy.yaml.reader import read
+from ratectl.policy.yaml.text import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -358,7 +360,7 @@ class TestBounds:
         assert code_of("--- a\n" * 11) == codes.TOO_LARGE
 
     def test_bytes(self) -> None:
-        fits = b"a: " + b"b" * (reader.MAX_BYTES - 3)
+        fits = b"a: " + b"b" * (MAX_BYTES - 3)
         assert only(fits)
         assert code_of(fits + b"b") == codes.TOO_LARGE
 

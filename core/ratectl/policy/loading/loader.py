@@ -26,8 +26,9 @@ from ratectl.policy.language.testcase import PolicyTest, WrittenTest
 from ratectl.policy.loading.files import find_sources
 from ratectl.policy.loading.model_errors import explain_errors
 from ratectl.policy.loading.templates import template_finding
-from ratectl.policy.yaml.reader import BROKEN, MAX_PROBLEMS, Document, Node, Place, read
-from ratectl.policy.yaml.text import quoted, too_many, visible
+from ratectl.policy.yaml.nodes import BROKEN, Document, Node, Place
+from ratectl.policy.yaml.reader import read
+from ratectl.policy.yaml.text import MAX_PROBLEMS, quoted, too_many, visible
 from ratectl.runtime.closest import closest
 
 if TYPE_CHECKING:

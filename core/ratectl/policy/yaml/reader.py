@@ -13,7 +13,6 @@ import yaml
 
 from ratectl.diagnostics import Diagnostic, Severity, Span
 from ratectl.policy import codes
-from ratectl.policy.language.model import API_VERSION
 from ratectl.policy.yaml import slips
 from ratectl.policy.yaml.events import Frame, Malformed, events
 from ratectl.policy.yaml.keys import key_problem
@@ -36,7 +35,6 @@ from ratectl.policy.yaml.scalars import Surprise, in_field, read_plain
 from ratectl.policy.yaml.syntax_errors import explain_syntax
 from ratectl.policy.yaml.text import (
     FORBIDDEN,
-    MAX_BYTES,
     MAX_PROBLEMS,
     decode,
     named,
@@ -45,12 +43,7 @@ from ratectl.policy.yaml.text import (
     too_many,
 )
 
-__all__ = [
-    "BROKEN", "MAX_ALIASED_NODES", "MAX_BYTES", "MAX_DEPTH", "MAX_DOCUMENT_NODES",
-    "MAX_FILE_NODES", "MAX_PROBLEMS", "Document", "Node", "Place", "Reading", "read",
-]  # fmt: skip
-
-_VERSION_LINE: Final = f"apiVersion: {API_VERSION}"
+__all__ = ["read"]
 
 _DOCUMENT_COST: Final = 10  # a document takes the time and memory of this many values
 
@@ -337,8 +330,8 @@ class _Reader:
             return
         kind = detach_kind(frame.node, place[0] - 1)
         place = kind[0] if kind else place
-        versioned = text == "apiVersion" or _VERSION_LINE in self.lines[place[0] - 1 :][:2]
-        slip = slips.separator_missing("" if versioned else _VERSION_LINE)
+        versioned = slips.has_version(text, self.lines[place[0] - 1 :][:2])
+        slip = slips.separator_missing(versioned=versioned)
         self._report(codes.SEPARATOR, place, *slip)
         self._end_document(None)
         self._start_document()

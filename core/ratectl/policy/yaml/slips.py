@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ratectl.policy.language.model import API_VERSION
 from ratectl.policy.yaml.text import cut, quoted, shown
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = [
     "copied",
     "curly_quotes",
     "document_begins",
+    "has_version",
     "no_value",
     "separator_missing",
     "value_missing",
@@ -32,6 +34,7 @@ _ENTRY: Final = re.compile(r"(?P<name>[A-Za-z0-9][\w-]*):(?: *| +\{.*)", re.ASCI
 
 _CURLY: Final = re.compile(r"(?P<open>[“”„‘’])(?P<text>[^\"\\]+)(?P<close>[“”‘’])")
 
+_VERSION_LINE: Final = f"apiVersion: {API_VERSION}"
 _HEADER: Final = ("apiVersion", "kind", "scope")
 _DESCRIPTIVE: Final = frozenset({*_HEADER, "description", "owner"})
 
@@ -70,9 +73,14 @@ def document_begins(key: str, keys: Collection[str]) -> bool:
     return key in _HEADER and not _DESCRIPTIVE.issuperset(keys)
 
 
-def separator_missing(first_line: str) -> Slip:
-    """Return the slip of a document that begins in another one; ``first_line``: what it lacks."""
-    between = f", and {first_line} between them" if first_line else ""
+def has_version(key: str, lines: Sequence[str]) -> bool:
+    """Return True if a document that begins with this key, and these lines, has a version."""
+    return key == "apiVersion" or _VERSION_LINE in lines
+
+
+def separator_missing(*, versioned: bool) -> Slip:
+    """Return the slip of a document that begins in another one."""
+    between = "" if versioned else f", and {_VERSION_LINE} between them"
     return Slip(
         "another document begins here, and no --- separates it from the one above",
         f"write --- on a line of its own above this one{between}",
