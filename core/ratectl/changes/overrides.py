@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ratectl.changes.limits import Change, effect, kind_of, origin_of, text_of
 from ratectl.policy.language.scopes import parent
 from ratectl.policy.resolution.conditions import bits, override_name
-from ratectl.policy.validation.overrides import OverlapIndex
+from ratectl.policy.validation.overlaps import OverlapIndex
 from ratectl.runtime.wording import listed
 
 if TYPE_CHECKING:

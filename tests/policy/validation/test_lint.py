@@ -8,7 +8,6 @@ from hypothesis import given
 from policy.trees import Written, budget, cap, findings, one, path_at, places, written
 
 WINDOW = {"algorithm": "sliding-window"}
-QUOTA = {"algorithm": "quota"}
 
 
 QUIET: dict[str, Written] = {
@@ -34,11 +33,6 @@ QUIET: dict[str, Written] = {
         "/a": {**one(rate="5/s", burst=5), **cap(rate="5/s", burst=5)},
     },
     "a default burst above a cap": {"/": one(rate="9/s"), "/a": cap(burst=5)},
-    "a month for a bucket": {"/": one(rate="9/s"), "/a": cap(rate="5/month")},
-    "another calendar unit": {"/": one(rate="9/day", **QUOTA), "/a": cap(rate="1/week")},
-    "an unlimited window and a cap on counts": {
-        "/": one(rate="unlimited", **WINDOW), "/a": cap(burst=5),
-    },
 }  # fmt: skip
 
 NOISY: dict[str, tuple[Written, list[tuple[str, str, str]]]] = {

@@ -48,9 +48,6 @@ GOOD: dict[str, Written] = {
     "a quota of a month at its cap": {
         "/": {**cap(rate="5/month"), **one(algorithm="quota", rate="5/month")},
     },
-    "an inherited quota above a deeper cap of another unit": {
-        "/": one(**QUOTA), "/a": cap(rate="1/week"),
-    },
     "another algorithm drops resets": {
         "/": one(**QUOTA, resets="06:00"), "/a": one(algorithm="token-bucket"),
     },

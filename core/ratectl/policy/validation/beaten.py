@@ -9,7 +9,7 @@ from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
 from ratectl.policy.language.rates import Rate
 from ratectl.policy.resolution.fields import FIELDS
-from ratectl.policy.validation.overrides import OverlapIndex
+from ratectl.policy.validation.overlaps import OverlapIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,9 +31,9 @@ __all__ = [
     "incomparable",
     "is_own",
     "misfits",
-    "nothing_to_cap",
     "place_of",
     "set_before",
+    "unbounded",
 ]  # fmt: skip
 
 _OFF: Final = (
@@ -67,14 +67,14 @@ class CapFinding:
 
 def cap_note(tree: PolicyTree, name: str, cap: Mapping[str, Setting]) -> str:
     """Return a note with the places where a cap is set."""
-    places = {str(place_of(tree, name, field, setting)) for field, setting in cap.items()}
+    places = {str(place_of(tree, "caps", name, field, setting)) for field, setting in cap.items()}
     return f"cap set at {' and '.join(sorted(places))}"
 
 
-def place_of(tree: PolicyTree, name: str, field: str, cap: Setting) -> Span:
-    """Return the place of a cap, which a document or one of its overrides sets."""
-    path = f"{cap.via.path if cap.via else ''}caps.{name}.{field}"
-    return tree.span(cap.via.source if cap.via else cap.scope, path)
+def place_of(tree: PolicyTree, part: str, name: str, field: str, setting: Setting) -> Span:
+    """Return the place of a setting of ``limits`` or ``caps`` in a document or an override."""
+    path = f"{setting.via.path if setting.via else ''}{part}.{name}.{field}"
+    return tree.span(setting.via.source if setting.via else setting.scope, path)
 
 
 def capped_at(tree: PolicyTree, resolver: Resolver, scope: str, name: str) -> str | None:
@@ -132,6 +132,15 @@ def misfits(
                 f"the cap of the override '{via.ref}' bounds the rate of '{name}', and a "
                 "concurrency limit has none",
                 "give the cap a burst, which bounds max",
+                note,
+            )
+        if limit.unlimited and cap.rate is None and declared.rate is not None:
+            yield CapFinding(
+                codes.MISFIT,
+                "rate",
+                f"the cap of the override '{via.ref}' bounds the burst of '{name}', and an "
+                "unlimited rate has none",
+                "write a rate, or give the cap one",
                 note,
             )
 
@@ -221,16 +230,22 @@ def excesses(
         )
 
 
-def nothing_to_cap(
-    tree: PolicyTree, name: str, limit: Limit | None, cap: Fields
-) -> Iterator[CapFinding]:
-    """Yield a finding if a cap has only a rate, but the limit has none."""
-    if limit is not None and limit.rate is None and "burst" not in cap:
+def unbounded(tree: PolicyTree, name: str, limit: Limit, cap: Fields) -> Iterator[CapFinding]:
+    """Yield a finding if a cap bounds only what the limit does not have."""
+    if limit.rate is None and "burst" not in cap:
         yield CapFinding(
             codes.MISFIT,
             "algorithm",
             f"the cap on '{name}' bounds its rate, and a concurrency limit has none",
             "give the cap a burst, which bounds max",
+            cap_note(tree, name, cap),
+        )
+    if limit.unlimited and "rate" not in cap:
+        yield CapFinding(
+            codes.MISFIT,
+            "rate",
+            f"the cap on '{name}' bounds its burst, and an unlimited rate has none",
+            "give the cap a rate",
             cap_note(tree, name, cap),
         )
 

@@ -14,7 +14,7 @@ from ratectl.policy.language.scopes import nearest
 from ratectl.policy.resolution.fields import FIELDS
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.validation.caps import capped_at, evasions, excesses
-from ratectl.policy.validation.overrides import OverlapIndex
+from ratectl.policy.validation.overlaps import OverlapIndex
 from ratectl.policy.yaml.text import quoted
 
 if TYPE_CHECKING:

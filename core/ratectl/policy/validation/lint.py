@@ -118,8 +118,9 @@ class _Linter:
             for path, name, cap in _caps_of(policy):
                 if name in here.fields or name in policy.unset or not cap.model_fields_set:
                     continue
-                below = self._definers.get(name, [])
-                if _any_within(below, policy.scope) or _any_within(self._broken, policy.scope):
+                if self._defined_near(name, policy.scope):
+                    continue
+                if _any_within(self._broken, policy.scope):
                     continue
                 meant = (
                     closest(name.lower(), self._names_near(policy.scope, here)) if guesses else None
@@ -135,6 +136,11 @@ class _Linter:
                     if meant
                     else "delete the cap, or correct the limit's name",
                 )
+
+    def _defined_near(self, name: str, scope: str) -> bool:
+        """Return True if a scope at, above or below defines a limit, or one of its overrides."""
+        scopes = self._definers.get(name, [])
+        return _any_within(scopes, scope) or not set(ancestry(scope)).isdisjoint(scopes)
 
     def _names_near(self, scope: str, here: Resolved) -> list[str]:
         below = (name for name, scopes in self._definers.items() if _any_within(scopes, scope))

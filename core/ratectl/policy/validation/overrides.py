@@ -7,38 +7,34 @@ check: agents ignore some of the overrides then (``Resolver.limit``).
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from ratectl.diagnostics import Diagnostic
 from ratectl.policy import codes
-from ratectl.policy.language.matchers import covers_all, disjoint_somewhere
 from ratectl.policy.resolution.building import build_limit
 from ratectl.policy.resolution.conditions import bits
 from ratectl.policy.resolution.effective_limit import Limit
 from ratectl.policy.validation.caps import (
-    cap_note,
     capped_at,
     evasions,
     excesses,
-    incomparable,
     is_own,
     misfits,
-    nothing_to_cap,
     set_before,
 )
+from ratectl.policy.validation.overlaps import OverlapIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ratectl.policy.language.model import LimitFields, Override, Policy, PolicyTree
-    from ratectl.policy.resolution.conditions import Condition, Conditions
+    from ratectl.policy.resolution.conditions import Condition
     from ratectl.policy.resolution.effective_limit import Problem
     from ratectl.policy.resolution.merge import Fields
     from ratectl.policy.resolution.resolver import Resolved, Resolver
     from ratectl.policy.validation.baseline import Base
 
-__all__ = ["OverlapIndex", "check_overrides"]
+__all__ = ["check_overrides"]
 
 
 def check_overrides(
@@ -118,7 +114,6 @@ class _Checker:
                     wrong.add((own, name))
                     yield self._unusable(number, name, problem)
                 yield from self._caps(number, override, name, resolved, without)
-            yield from self._own_caps(number, override, resolved)
             yield from self._shadowed(number, override, alone)
         yield from self._pairs(wrong)
 
@@ -178,28 +173,6 @@ class _Checker:
             span = self.tree.span(self.policy.scope, f"{path}.{finding.field}")
             yield finding.at(span, before_cap=before_cap)
 
-    def _own_caps(
-        self, number: int, override: Override, resolved: Resolved
-    ) -> Iterator[Diagnostic]:
-        """Yield findings about caps of the override that cap nothing, or cannot be compared."""
-        for name, cap in override.caps.items():
-            path = f"overrides.{number}.caps.{name}"
-            if cap.rate is None and cap.burst is None:
-                yield Diagnostic(
-                    codes.INCOMPLETE,
-                    f"override '{override.name}': the cap on '{name}' caps nothing",
-                    self.tree.span(self.policy.scope, path),
-                    hint="give it a rate, a burst, or both",
-                )
-                continue
-            limit, caps = resolved.limits.get(name), resolved.caps[name]
-            found = list(nothing_to_cap(self.tree, name, limit, caps))
-            if limit is not None and cap.rate is not None and "rate" in limit.settings:
-                rate = limit.settings["rate"].value
-                found += incomparable(rate, limit, cap.rate, cap_note(self.tree, name, caps))
-            for finding in found:
-                yield finding.at(self.tree.span(self.policy.scope, f"{path}.rate"))
-
     def _unconditional(self, name: str, resolved: Resolved) -> tuple[Fields, Limit | None]:
         """Return the cap for all requests, and the limit that it leaves.
 
@@ -255,67 +228,3 @@ class _Checker:
                 "warning",
                 f"move it below {by}, or remove it",
             )
-
-
-class OverlapIndex:
-    """Index of the conditions that can hold for one request; it does not compare all pairs.
-
-    The key is the attribute for which most conditions list exact values: conditions are looked up
-    by its values.
-    """
-
-    def __init__(self, conditions: Conditions) -> None:
-        self._conditions = conditions
-        listing = Counter(
-            name
-            for condition in conditions
-            for name, matcher in condition.match.items()
-            if matcher.exact
-        )
-        self._key = listing.most_common(1)[0][0] if listing else ""
-        self._listed: dict[str, list[int]] = defaultdict(list)
-        self._others: list[int] = []
-        for position, condition in enumerate(conditions):
-            values = self._values(condition)
-            for value in values:
-                self._listed[value].append(position)
-            if not values:
-                self._others.append(position)
-
-    def _values(self, condition: Condition) -> tuple[str, ...]:
-        matcher = condition.match.get(self._key)
-        return (matcher.exact or ()) if matcher is not None else ()
-
-    def maybe_with(self, position: int) -> list[int]:
-        """Return the other conditions that may hold together with this one."""
-        condition = self._conditions[position]
-        values = self._values(condition)
-        near = set(self._others)
-        if values:
-            near.update(other for value in values for other in self._listed[value])
-        else:
-            near = set(range(len(self._conditions)))
-        near.discard(position)
-        return [
-            other
-            for other in sorted(near)
-            if not disjoint_somewhere(condition.match, self._conditions[other].match)
-        ]
-
-    def always_with(self, position: int) -> int:
-        """Return the set of other conditions that hold whenever this one does."""
-        match = self._conditions[position].match
-        mask = 0
-        for other in self.maybe_with(position):
-            if covers_all(self._conditions[other].match, match):
-                mask |= 1 << other
-        return mask
-
-    def held_with(self, position: int) -> int:
-        """Return the set of other conditions that hold only if this one does."""
-        match = self._conditions[position].match
-        mask = 0
-        for other in self.maybe_with(position):
-            if covers_all(match, self._conditions[other].match):
-                mask |= 1 << other
-        return mask

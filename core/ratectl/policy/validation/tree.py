@@ -14,14 +14,15 @@ from ratectl.policy.language.near_names import NearNames
 from ratectl.policy.language.scopes import ancestry, parent
 from ratectl.policy.resolution.resolver import Resolver
 from ratectl.policy.validation.baseline import Base
+from ratectl.policy.validation.binding import check_caps
 from ratectl.policy.validation.caps import (
     capped_at,
     evasions,
     excesses,
     is_own,
     misfits,
-    nothing_to_cap,
     set_before,
+    unbounded,
 )
 from ratectl.policy.validation.exceptions import check_exceptions
 from ratectl.policy.validation.lint import lint_tree
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from ratectl.diagnostics import Severity
     from ratectl.policy.language.model import LimitFields, Policy, PolicyTree
-    from ratectl.policy.resolution.effective_limit import Problem
+    from ratectl.policy.resolution.effective_limit import Limit, Problem
     from ratectl.policy.resolution.resolver import Resolved
     from ratectl.policy.validation.caps import CapFinding
 
@@ -66,6 +67,7 @@ def check_tree(
         if here is not None:
             findings += _Checker(tree, resolver, policy, above, here, before).findings()
             findings += check_overrides(tree, resolver, policy, before)
+            findings += check_caps(tree, resolver, policy)
     findings += check_exceptions(tree, resolver, broken, now_ns)
     findings += lint_tree(tree, resolver, broken)
     findings += check_names(tree, resolver, broken)
@@ -99,7 +101,6 @@ class _Checker:
         for name in self.policy.budgets:
             yield from self._usable("budgets", name)
         yield from self._across()
-        yield from self._cap_units()
 
     def _across(self) -> Iterator[Diagnostic]:
         for part, declared in (("limits", self.policy.limits), ("budgets", self.policy.budgets)):
@@ -186,7 +187,7 @@ class _Checker:
             ),
             *misfits(self.tree, place, name, declared, limit, place.inherited.bit_length()),
             *excesses(self.tree, name, declared, limit, cap),
-            *(self._nothing_to_cap(name) if cap and name not in self.policy.caps else ()),
+            *self._unbounded(name, limit),
         ):
             before_cap = (
                 self.base is not None
@@ -197,18 +198,8 @@ class _Checker:
             span = self.tree.span(self.policy.scope, f"limits.{name}.{finding.field}")
             yield finding.at(span, before_cap=before_cap)
 
-    def _cap_units(self) -> Iterator[Diagnostic]:
-        for name, cap in self.policy.caps.items():
-            if cap.rate is None and cap.burst is None:
-                yield self._finding(
-                    codes.INCOMPLETE,
-                    f"caps.{name}",
-                    f"the cap on '{name}' caps nothing",
-                    "give it a rate, a burst, or both",
-                )
-            elif "burst" not in self.here.caps[name]:
-                for finding in self._nothing_to_cap(name):
-                    yield finding.at(self.tree.span(self.policy.scope, f"caps.{name}.rate"))
-
-    def _nothing_to_cap(self, name: str) -> Iterator[CapFinding]:
-        return nothing_to_cap(self.tree, name, self.here.limits.get(name), self.here.caps[name])
+    def _unbounded(self, name: str, limit: Limit | None) -> Iterator[CapFinding]:
+        """Yield a finding about a limit without a rate below a cap that has nothing else."""
+        cap = self.here.caps.get(name)
+        if cap and limit is not None and limit.rate is None and name not in self.policy.caps:
+            yield from unbounded(self.tree, name, limit, cap)
