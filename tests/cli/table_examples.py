@@ -339,7 +339,8 @@ def _decisions(of: Contents) -> Example:
         Decision(True, "shadow", 1, *counts),
         Decision(False, "limited", 1, *counts, retry_after_ns=of.number),
     ]
-    return Example(lambda _: decisions_blocks(of.scope, decisions, "policies"))
+    overrides = {(of.scope, of.name): (f"gold@{of.scope}", "charges@/")}
+    return Example(lambda _: decisions_blocks(of.scope, decisions, "policies", overrides))
 
 
 def _texts(numbers: Iterable[tuple[str, object]]) -> list[Number]:

@@ -92,3 +92,12 @@ def test_tests_of_policies_compare_clipped_values(products: Path, cli: Cli) -> N
     assert cli("test").code == 0
     test.write_text(test.read_text().replace("rate: 5/s", "rate: 60/s"))
     assert cli("test").code == 1
+
+
+def test_check_names_the_overrides_of_the_limit(products: Path, cli: Cli) -> None:
+    words = ("check", "/search", "--policies", "policies", "--attr", "tenant=a")
+    run = cli(*words, "--attr", "tier=free")
+    assert "by spike [free@/] @ /search" in run.out
+    document = cli(*words, "--attr", "tier=free", "-o", "json").document
+    assert document["last"]["overrides"] == ["free@/"]
+    assert cli(*words, "-o", "json").document["last"]["overrides"] == []

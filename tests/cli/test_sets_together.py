@@ -40,7 +40,7 @@ def test_a_plan_of_a_set_contains_its_sources(cli: Cli, sets: str) -> None:
     assert cli("apply", "plan.json", "--set", "payments").code == 64
     run = cli("apply", "plan.json", "--yes", *REMOVALS)
     assert run.code == 0
-    assert run.out.startswith("set payments of plan.json, planned ")
+    assert "\nset payments of plan.json, planned " in run.out
     assert "/payments/old" not in owners(cli)
     assert cli("history", "-o", "json").document["generations"][0]["set"] == "payments"
     assert cli("apply", "plan.json", "--yes").out.startswith("nothing to do")

@@ -50,7 +50,7 @@ def check(
       65  invalid policies, or nothing is published
       69  store unreachable (with --live)
     """
-    from ratectl_cli.inputs.engines import engine_of, unnoticed
+    from ratectl_cli.inputs.engines import engine_of, overrides_of, unnoticed
     from ratectl_cli.inputs.policies import attributes_of, cost_of, scope_of
     from ratectl_cli.render.decisions import decisions_blocks, decisions_data
 
@@ -65,6 +65,7 @@ def check(
         session.say(message)
     with session.busy("deciding"):
         decisions = [engine.check(scope, attributes, costs) for _ in range(times)]
+    overrides = overrides_of(engine, scope, attributes)
     data = {
         "generation": generation,
         "files": files,
@@ -72,10 +73,10 @@ def check(
         "attributes": attributes,
         "cost": costs,
         "times": times,
-        **decisions_data(decisions),
+        **decisions_data(decisions, overrides),
     }
     source = files or f"generation {generation}"
-    session.answer("Check", data, lambda: decisions_blocks(scope, decisions, source))
+    session.answer("Check", data, lambda: decisions_blocks(scope, decisions, source, overrides))
     return 0 if all(decisions) else 1
 
 

@@ -76,7 +76,7 @@ class Session:
         with _reader_may_leave(self.out.file):
             if self.text:
                 show(self.out, blocks())
-                show(self.out, self._where())
+                show(self.out, self.where())
             else:
                 whole = document(kind, {**self._where_data(), **data})
                 self.out.file.write(encode(whole, self.options.output))
@@ -117,7 +117,8 @@ class Session:
         """Note which environment and store the command changes; the result names them."""
         self._place = place
 
-    def _where(self) -> Iterator[Block]:
+    def where(self) -> Iterator[Block]:
+        """Yield a line with the environment and the store that the command changes."""
         if self._place is not None:
             yield [dim("where:  "), str(self._place)]
 

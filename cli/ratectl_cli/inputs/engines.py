@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ratectl.engine.limit_plan import LimitPlan
     from ratectl_cli.framework.session import Session
 
-__all__ = ["engine_of", "unnoticed"]
+__all__ = ["engine_of", "overrides_of", "unnoticed"]
 
 
 def engine_of(session: Session, policies: str | None, now_ns: int) -> tuple[Any, int | None]:
@@ -39,6 +39,15 @@ def engine_of(session: Session, policies: str | None, now_ns: int) -> tuple[Any,
     engine = open_engine(time.monotonic_ns)
     engine.swap(activate_tree(tree, generation or 1, WallClock(), now_ns))
     return engine, generation
+
+
+def overrides_of(
+    engine: Engine, scope: str, attributes: Mapping[str, str]
+) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return the overrides that give a request its limits, by scope and name of each limit."""
+    plan = engine.plan(scope)
+    limits = plan.deciding(attributes) if plan is not None else ()
+    return {(limit.scope, limit.name): limit.overrides for limit in limits if not limit.budget}
 
 
 def unnoticed(

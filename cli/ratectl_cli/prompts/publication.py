@@ -56,8 +56,9 @@ def warn_of_fresh_start(session: Session, proposal: Proposal) -> None:
 
 
 def show_changes(session: Session, proposal: Proposal, title: str) -> None:
-    """Print the changes as `plan` does, without the objections of guards."""
+    """Print the place and the changes as `plan` does, without the objections of guards."""
     planned = Planned(replace(proposal, objections=()), title, has_changes=True)
+    session.show(session.where())
     session.show(plan_blocks(planned, None, unfold=bool(session.options.verbose)))
 
 

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.engine.cost import REQUESTS
 from ratectl_cli.framework.text import Aligned, Styled, bold, paragraph, plural
+from ratectl_cli.render.labels import bucket_label
 from ratectl_cli.render.times import wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ratectl.engine.decision import Decision
     from ratectl_cli.framework.text import Block, Piece
+
+    Overrides = Mapping[tuple[str, str], tuple[str, ...]]
+    """Overrides that give a request its limits, by scope and name of each limit."""
 
 __all__ = ["decisions_blocks", "decisions_data"]
 
@@ -21,7 +25,7 @@ _LISTED: Final = 20
 """More decisions than these are summed up."""
 
 
-def decisions_data(decisions: Sequence[Decision]) -> dict[str, Any]:
+def decisions_data(decisions: Sequence[Decision], overrides: Overrides) -> dict[str, Any]:
     """Return decisions for programs: counts, the first refusal, and each decision if few."""
     allowed = sum(1 for decision in decisions if decision)
     first = next((at for at, decision in enumerate(decisions, 1) if not decision), None)
@@ -31,17 +35,18 @@ def decisions_data(decisions: Sequence[Decision]) -> dict[str, Any]:
         "refused": len(decisions) - allowed,
         "first_refused": first,
         "reasons": dict(Counter(decision.reason for decision in decisions)),
-        "decisions": [_decision_data(decision) for decision in listed],
-        "last": _decision_data(decisions[-1]),
+        "decisions": [_decision_data(decision, overrides) for decision in listed],
+        "last": _decision_data(decisions[-1], overrides),
     }
 
 
-def _decision_data(decision: Decision) -> dict[str, Any]:
+def _decision_data(decision: Decision, overrides: Overrides) -> dict[str, Any]:
     return {
         "allowed": decision.allowed,
         "reason": decision.reason,
         "limit": decision.limit,
         "scope": decision.scope,
+        "overrides": list(_overrides_of(decision, overrides)),
         "unit": decision.unit,
         "capacity": decision.capacity,
         "remaining": decision.remaining,
@@ -50,14 +55,20 @@ def _decision_data(decision: Decision) -> dict[str, Any]:
     }
 
 
-def decisions_blocks(scope: str, decisions: Sequence[Decision], source: str) -> Iterator[Block]:
+def _overrides_of(decision: Decision, overrides: Overrides) -> tuple[str, ...]:
+    return overrides.get((decision.scope or "", decision.limit or ""), ())
+
+
+def decisions_blocks(
+    scope: str, decisions: Sequence[Decision], source: str, overrides: Overrides
+) -> Iterator[Block]:
     """Yield decisions for people; ``source`` names the policies."""
     if len(decisions) == 1:
-        yield paragraph([*_verdict(decisions[0]), f" · {source}"])
+        yield paragraph([*_verdict(decisions[0], overrides), f" · {source}"])
         return
     if len(decisions) <= _LISTED:
         rows: list[list[Piece]] = [
-            [f"{at:>2}", *_words(decision)] for at, decision in enumerate(decisions, 1)
+            [f"{at:>2}", *_words(decision, overrides)] for at, decision in enumerate(decisions, 1)
         ]
         yield Aligned(rows)
     allowed = sum(1 for decision in decisions if decision)
@@ -66,22 +77,25 @@ def decisions_blocks(scope: str, decisions: Sequence[Decision], source: str) -> 
     yield [bold("allowed", "green"), f" {allowed}, ", bold("refused", "red"), f" {refused}"]
     first = next((at for at, decision in enumerate(decisions) if not decision), None)
     if first is not None:
-        yield paragraph([f"first refused: request {first + 1}, ", *_verdict(decisions[first])])
+        yield paragraph(
+            [f"first refused: request {first + 1}, ", *_verdict(decisions[first], overrides)]
+        )
 
 
-def _verdict(decision: Decision) -> list[Piece]:
-    verdict, by, *rest = _words(decision)
+def _verdict(decision: Decision, overrides: Overrides) -> list[Piece]:
+    verdict, by, *rest = _words(decision, overrides)
     return [verdict, " ", by, *(piece for word in rest for piece in (", ", word))]
 
 
-def _words(decision: Decision) -> list[Piece]:
+def _words(decision: Decision, overrides: Overrides) -> list[Piece]:
     """Return the verdict, the limit that decided, and what is left or how long to wait."""
     verdict = bold("allowed", "green") if decision else bold("refused", "red")
     if decision.reason == "no_policy":
         return [verdict, "no policy covers the scope"]
     if decision.limit is None:
         return [verdict, "by no limit"]
-    words: list[Piece] = [verdict, f"by {decision.limit} @ {decision.scope}"]
+    limit = bucket_label(decision.limit, decision.scope or "", _overrides_of(decision, overrides))
+    words: list[Piece] = [verdict, f"by {limit} @ {decision.scope}"]
     if decision.reason == "never":
         words.append("waiting does not help")
     elif decision.reason == "limited" and decision.retry_after_ns is None:
