@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli_support import report_agent
+from cli_support import limit_report, report_agent
 
 from ratectl.records import LimitReport
 
@@ -164,3 +164,21 @@ def test_usage_shows_the_unit(llm: Path, cli: Cli, store_url: str) -> None:
     assert rows["tokens"]["rule"]["unit"] == "tokens"
     assert rows["calls"]["rule"]["unit"] == "requests"
     assert "60000/min tokens burst 10000 per tenant" in cli("usage").out
+
+
+@pytest.mark.parametrize("counted", [0, 10])
+def test_usage_says_that_no_cost_names_a_unit(
+    llm: Path, cli: Cli, store_url: str, counted: int
+) -> None:
+    """A misspelt unit in a service: requests are counted, and their tokens are not."""
+    assert cli("apply", "policies", "--yes").code == 0
+    quiet = {"refused": 0, "top_refused": []}
+    limits = [
+        limit_report("/llm", "calls", **quiet),
+        limit_report("/llm", "tokens", unit="tokens", **{**quiet, "allowed": counted}),
+    ]
+    report_agent(store_url, limits=limits)
+    said = "no request to tokens @ /llm has a cost in tokens: do the services name this unit" in (
+        " ".join(cli("usage").out.split())
+    )
+    assert said is not bool(counted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ratectl.health.attributes import lacking_in
+from ratectl.health.units import check_units
 from ratectl.policy.resolution.fields import amounts_text
 from ratectl_cli.framework.text import Column, Styled, Table, bold, dim, paragraph
 from ratectl_cli.render import times
@@ -84,6 +85,9 @@ def usage_blocks(report: UsageReport, stream: Stream, now: datetime) -> Iterator
     yield table
     yield from _refused(report.rows)
     yield from (paragraph(str(lacking)) for lacking in lacking_in(report.rows))
+    yield from (
+        paragraph(check.message) for check in check_units(report.rows) if check.status != "ok"
+    )
     if totals.no_policy or totals.errors:
         counts = f"covered by no policy: {totals.no_policy} · answered by on_error: {totals.errors}"
         yield paragraph(counts)
