@@ -29,6 +29,7 @@ def history(
       69  store unreachable
     """
     from ratectl.history.generations import read_history, read_live, read_rollouts
+    from ratectl_cli.inputs.unpublished import warn_if_unpublished
     from ratectl_cli.render.history import entry_data, history_blocks
 
     session = session_of(ctx)
@@ -36,6 +37,7 @@ def history(
         live = read_live(store).generation
         entries = read_history(store, session.warn)
         rollouts = read_rollouts(store, session.warn)
+        warn_if_unpublished(session, store)
     states = {number: record.state for number, record in rollouts.items()}
     shown = entries[:limit]
     data = {
@@ -47,11 +49,8 @@ def history(
         "more": len(entries) - len(shown),
     }
     session.answer("History", data, lambda: history_blocks(shown, live, states, clock.now()))
-    if session.text:
-        if not entries:
-            session.say("nothing is published yet: ratectl apply PATH")
-        elif len(entries) > len(shown):
-            session.say(f"{len(entries) - len(shown)} older: ratectl history -n {len(entries)}")
+    if session.text and len(entries) > len(shown):
+        session.say(f"{len(entries) - len(shown)} older: ratectl history -n {len(entries)}")
     return 0
 
 

@@ -16,6 +16,7 @@ from ratectl.kill_switch.switches import change_switch_file, read_switches, swit
 from ratectl.kill_switch.wording import switch_text
 from ratectl_cli.framework import clock
 from ratectl_cli.inputs.signing import key_of
+from ratectl_cli.inputs.unpublished import warn_if_unpublished
 from ratectl_cli.prompts.waiting import exit_code, waited_for
 from ratectl_cli.render import panic as render
 from ratectl_cli.render.panic import Turned
@@ -172,6 +173,7 @@ class InStore:
             switches = read_switches(store)
             agents = read_agents(store)
             signed = _is_signed(store)
+            warn_if_unpublished(self._session, store)
         if signed and switches.on and switches.signature is None:
             self._session.warn(
                 "the switches are not signed: agents with public keys do not obey them"
